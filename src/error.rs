@@ -1,0 +1,69 @@
+//! The two kinds of error. A [`Error::User`] is shown as written and says what to do next; an [`Error::Internal`] is shown
+//! as a reference id and logged once, at the boundary (`flow`). Nothing else lives here.
+
+use std::fmt;
+
+/// What went wrong, told apart by who can mend it.
+#[derive(Debug)]
+pub enum Error {
+    /// The person can mend it: shown to them word for word.
+    User(User),
+    /// Ours or the network's: the person gets a reference id, the log gets the cause.
+    Internal(anyhow::Error),
+}
+
+/// `Result` with this crate's two kinds of error.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A mistake that its maker can mend: what is wrong, and what to type instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// What is wrong, one sentence, plain text.
+    pub problem: String,
+    /// What to type or do instead: a line that can be copied, or a sentence.
+    pub instead: Option<String>,
+}
+
+impl Error {
+    /// A mistake without a better line to offer.
+    pub fn user(problem: impl Into<String>) -> Self {
+        Error::User(User { problem: problem.into(), instead: None })
+    }
+
+    /// A mistake, and what to type instead.
+    pub fn instead(problem: impl Into<String>, instead: impl Into<String>) -> Self {
+        Error::User(User { problem: problem.into(), instead: Some(instead.into()) })
+    }
+
+    /// Adds the action that was under way, in lower case: "starting the backup of asset-service".
+    pub fn context(self, action: impl fmt::Display + Send + Sync + 'static) -> Self {
+        match self {
+            Error::User(user) => Error::User(user),
+            Error::Internal(cause) => Error::Internal(cause.context(action)),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::User(User { problem, instead: Some(instead) }) => write!(f, "{problem} {instead}"),
+            Error::User(User { problem, instead: None }) => write!(f, "{problem}"),
+            Error::Internal(cause) => write!(f, "{cause:#}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<anyhow::Error> for Error {
+    fn from(cause: anyhow::Error) -> Self {
+        Error::Internal(cause)
+    }
+}
+
+impl From<User> for Error {
+    fn from(user: User) -> Self {
+        Error::User(user)
+    }
+}

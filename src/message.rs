@@ -1,0 +1,413 @@
+//! Neutral values: what comes in from a chat platform, what goes out, and the trait that a platform implements.
+//! Nothing here knows Block Kit or Adaptive Cards, and nothing here sends.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+/// Which door an event came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlatformName {
+    Slack,
+    Teams,
+    Terminal,
+}
+
+/// The account that the platform vouches for: not yet a person that we know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    pub platform: PlatformName,
+    /// Slack's team id, Teams' tenant id.
+    pub workspace: String,
+    /// Slack's user id, Teams' aadObjectId.
+    pub account: String,
+    /// As the platform shows it: display only, never an identity.
+    pub name: String,
+}
+
+/// A person of the configuration: one human, whatever the number of their accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// The name in the configuration, unique, the identity that rules compare.
+    pub id: String,
+    /// The account they speak from now; absent when they are only spoken of.
+    pub account: Option<String>,
+}
+
+/// Where something was said, and where its answer goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
+    pub platform: PlatformName,
+    pub workspace: String,
+    /// Slack's channel id, Teams' conversation id.
+    pub conversation: String,
+    /// The message that a thread hangs from.
+    pub thread: Option<String>,
+}
+
+impl Place {
+    /// A thread belongs to its conversation: tokens and bindings compare conversations.
+    pub fn same_conversation(&self, other: &Place) -> bool {
+        self.platform == other.platform
+            && self.workspace == other.workspace
+            && self.conversation == other.conversation
+    }
+}
+
+/// What a platform's door hands to `flow`: verified and parsed, nothing decided.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// The platform's id of this delivery: the same for a redelivery of the same thing.
+    pub delivery: String,
+    pub sender: Sender,
+    pub place: Place,
+    /// How the platform lets us answer this very event (Slack's `response_url`); opaque to everyone but the platform.
+    pub handle: Option<AnswerHandle>,
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A line was typed: everything behind `/db` or behind the mention.
+    Command { line: String },
+    /// A button was clicked, on a message with this id.
+    Button { token: String, message: String },
+}
+
+/// A short-lived way to answer one event. Secret: whoever holds it can speak as the bot.
+#[derive(Clone)]
+pub struct AnswerHandle {
+    pub url: String,
+    /// When the event arrived: Slack's `response_url` lives 30 minutes.
+    pub since: jiff::Timestamp,
+}
+
+impl std::fmt::Debug for AnswerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AnswerHandle(since {})", self.since)
+    }
+}
+
+/// How good or bad something is: a colour and a word, never a colour alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tone {
+    /// Nothing to judge.
+    Plain,
+    /// All is well, or it is done.
+    Good,
+    /// Worth a look.
+    Watch,
+    /// Act now; or: it failed.
+    Act,
+}
+
+/// One run of text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Span {
+    Plain(String),
+    Strong(String),
+    /// A command, a name or a value to copy.
+    Code(String),
+    /// A person, shown by name and without a ping.
+    Person(Person),
+    /// A person who is to be told: the one place where a ping is meant.
+    Ping(Person),
+}
+
+/// A paragraph. Text of a person or a database goes in as a value; the renderer escapes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Text(pub Vec<Span>);
+
+impl Text {
+    pub fn new() -> Self {
+        Text::default()
+    }
+    pub fn plain(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Span::Plain(text.into()));
+        self
+    }
+    pub fn strong(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Span::Strong(text.into()));
+        self
+    }
+    pub fn code(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Span::Code(text.into()));
+        self
+    }
+    pub fn person(mut self, person: &Person) -> Self {
+        self.0.push(Span::Person(person.clone()));
+        self
+    }
+    pub fn ping(mut self, person: &Person) -> Self {
+        self.0.push(Span::Ping(person.clone()));
+        self
+    }
+    /// The words alone, for logs, notifications and tests.
+    pub fn words(&self) -> String {
+        self.0
+            .iter()
+            .map(|span| match span {
+                Span::Plain(t) | Span::Strong(t) | Span::Code(t) => t.as_str(),
+                Span::Person(p) | Span::Ping(p) => p.id.as_str(),
+            })
+            .collect()
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Text::new().plain(text)
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Text::new().plain(text)
+    }
+}
+
+/// Who asked what of which environment: every answer begins with it, since others can't see a slash command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heading {
+    pub who: Option<Person>,
+    /// The command as it was understood: "kill 4711".
+    pub asked: String,
+    pub environment: Option<EnvironmentTag>,
+    /// The run in the history, once there is one.
+    pub run: Option<i64>,
+}
+
+/// An environment's name, and whether it is one to be careful with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentTag {
+    pub name: String,
+    /// Shown in a warning colour and capitals.
+    pub production: bool,
+}
+
+/// Who may see an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Audience {
+    Everyone,
+    /// The asker alone: mistakes, `--private`, externally shared channels.
+    Asker,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    pub heading: Heading,
+    pub audience: Audience,
+    pub blocks: Vec<Block>,
+    /// A plan is shown whole or not at all; anything else may be cut by the platform, which says so.
+    pub whole: bool,
+}
+
+impl Reply {
+    pub fn new(heading: Heading) -> Self {
+        Reply { heading, audience: Audience::Everyone, blocks: Vec::new(), whole: false }
+    }
+    pub fn with(mut self, block: Block) -> Self {
+        self.blocks.push(block);
+        self
+    }
+    pub fn privately(mut self) -> Self {
+        self.audience = Audience::Asker;
+        self
+    }
+    /// The worst tone of the answer.
+    pub fn tone(&self) -> Tone {
+        let tones = self.blocks.iter().map(|block| match block {
+            Block::Verdict { tone, .. } => *tone,
+            _ => Tone::Plain,
+        });
+        tones.max().unwrap_or(Tone::Plain)
+    }
+}
+
+/// A part of an answer, in the order in which a person reads it: a verdict first, one next step last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Block {
+    Verdict {
+        tone: Tone,
+        text: Text,
+    },
+    Text(Text),
+    /// Labels and values, two columns on a wide screen.
+    Facts(Vec<(String, Text)>),
+    Table(Table),
+    /// Query text or lines to copy, shown as written in a fixed-width font. Already redacted.
+    Code {
+        title: Option<String>,
+        text: String,
+    },
+    /// A share done, 0 to 100, with a word on what remains.
+    Progress {
+        percent: Option<u8>,
+        label: String,
+    },
+    Buttons(Vec<Button>),
+    /// Small print.
+    Note(Text),
+}
+
+/// Rows under titles. Cells are formatted for people already.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Table {
+    pub title: Option<String>,
+    pub columns: Vec<Column>,
+    pub rows: Vec<Row>,
+    /// How many rows there were before anyone cut: "12 of 340 rows".
+    pub total: usize,
+    /// Shown in place of an empty table.
+    pub empty: Option<String>,
+}
+
+/// A column's title and how its cells stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    pub title: String,
+    pub shape: Shape,
+}
+
+/// How a column's cells are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shape {
+    Left,
+    /// Numbers, sizes, durations.
+    Right,
+    /// Query text: preformatted, below the table where the platform's cells are narrow.
+    Query,
+}
+
+/// A row, and the buttons that belong to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Row {
+    pub cells: Vec<Cell>,
+    pub buttons: Vec<Button>,
+}
+
+/// A value with its judgement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    pub text: String,
+    pub tone: Tone,
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Cell { text: text.to_owned(), tone: Tone::Plain }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Cell { text, tone: Tone::Plain }
+    }
+}
+
+/// A button: a label and an opaque token. What the token stands for is in the store alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Button {
+    pub label: String,
+    pub token: String,
+    pub style: ButtonStyle,
+}
+
+/// How loudly a button speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ButtonStyle {
+    Plain,
+    Primary,
+    Danger,
+}
+
+/// A message that stands in a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Posted {
+    pub place: Place,
+    /// Slack's `ts`, Teams' activity id.
+    pub message: String,
+}
+
+/// What the platform says of an account, right now (or within the last five minutes).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub standing: Standing,
+    /// The workspace that the account belongs to.
+    pub workspace: String,
+}
+
+/// Whether an account may be listened to at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    Member,
+    Guest,
+    /// Of another organisation (Slack Connect).
+    External,
+    Bot,
+    Deactivated,
+}
+
+/// What the platform says of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conversation {
+    /// Whether the bot can post and edit there.
+    pub bot_is_in: bool,
+    /// Shared with another organisation: answers stay private.
+    pub shared: bool,
+}
+
+/// Why a message did not go out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The bot isn't in that conversation.
+    #[error("the bot is not in the conversation")]
+    NotThere,
+    /// The message to edit is gone, or can't be edited.
+    #[error("the message is gone")]
+    Gone,
+    /// The platform will never accept it: its error code.
+    #[error("the platform refused it: {0}")]
+    Refused(String),
+    /// Down, slow, or too many requests: worth another try.
+    #[error("the platform can't be reached: {0}")]
+    Unavailable(String),
+}
+
+/// Why a reply can't be shown whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TooLarge {
+    /// "the plan has 14,210 characters; a message holds 12,000".
+    pub why: String,
+}
+
+/// A chat platform, as `flow` sees it.
+#[async_trait]
+pub trait Platform: Send + Sync {
+    fn name(&self) -> PlatformName;
+
+    /// Whether this reply can be shown whole, in one message.
+    fn fits(&self, reply: &Reply) -> Result<(), TooLarge>;
+
+    /// Answers an event in the quickest way: by its handle while that lives, else by a message of its own; where the bot
+    /// isn't in the conversation, to the asker directly.
+    async fn answer(&self, to: &Incoming, reply: &Reply) -> Result<(), SendError>;
+
+    /// Posts a message that can be edited later.
+    async fn post(&self, place: &Place, reply: &Reply) -> Result<Posted, SendError>;
+
+    /// Replaces a message that stands.
+    async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError>;
+
+    /// Tells one account directly.
+    async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError>;
+
+    /// The account's standing, no older than five minutes.
+    async fn account(&self, sender: &Sender) -> Result<Account, SendError>;
+
+    /// The conversation's facts, no older than five minutes.
+    async fn conversation(&self, place: &Place) -> Result<Conversation, SendError>;
+}
