@@ -1,0 +1,142 @@
+//! The configuration: the only reader of files and environment variables. Secrets are [`SecretString`]s, given by the name
+//! of an environment variable or of a file, never written in the file itself. Everything that is missing or wrong is
+//! reported at once, with file and line. What the values mean for a request is decided elsewhere (`access`, `targets`).
+
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    /// Where the embedded store's file stands.
+    pub store: PathBuf,
+    pub slack: Option<Slack>,
+    pub approval: Approval,
+    pub backups: Backups,
+    /// A team's own commands.
+    pub commands: Option<PathBuf>,
+    pub environments: Vec<Environment>,
+    pub services: Vec<Service>,
+    pub people: Vec<PersonEntry>,
+    pub access: Vec<Grant>,
+    /// SHA-256 of the file's bytes, in hex: kept in every run's record.
+    pub hash: String,
+}
+
+/// The Slack app.
+#[derive(Debug, Clone)]
+pub struct Slack {
+    /// `https://slack.com/api` unless a test says otherwise; no trailing slash.
+    pub api_url: String,
+    pub bot_token: SecretString,
+    /// One, or two while one is being rotated.
+    pub signing_secrets: Vec<SecretString>,
+    /// An app-level token: with it the bot connects out (Socket Mode) and needs no public address.
+    pub app_token: Option<SecretString>,
+    /// The workspaces (team ids) that are listened to; nobody else gets an answer.
+    pub workspaces: Vec<String>,
+    /// The slash command, `/db`.
+    pub command: String,
+}
+
+/// How long approvals wait and last.
+#[derive(Debug, Clone)]
+pub struct Approval {
+    /// A request waits this long for its approver.
+    pub wait: Duration,
+    /// Once approved, the run must start within this time.
+    pub start_within: Duration,
+}
+
+/// Where dumps go and what makes them.
+#[derive(Debug, Clone)]
+pub struct Backups {
+    /// A directory; each backup is an object below it.
+    pub directory: PathBuf,
+    /// Directories with `pg_dump` and `pg_restore`, searched in this order, then `PATH` and Debian's places.
+    pub tools: Vec<PathBuf>,
+}
+
+/// One environment: servers, logins, and how careful to be.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    pub name: String,
+    /// Shown in a warning colour; never a default.
+    pub production: bool,
+    /// The first is the one whose databases the services use unless they name another. A pid belongs to one server.
+    pub servers: Vec<Server>,
+    /// Login name ("reader", "operator") to its role.
+    pub logins: BTreeMap<String, Login>,
+    /// The database for questions about the whole server.
+    pub maintenance_database: String,
+    pub tls: Tls,
+    pub connect_timeout: Duration,
+    pub statement_timeout: Duration,
+    pub lock_timeout: Duration,
+    /// How many connections the bot may hold to the environment's servers at once, all logins together.
+    pub connections: usize,
+    /// Lines shown by `connect`, with {host} {port} {database} {service}.
+    pub connect_hints: Vec<String>,
+}
+
+/// One PostgreSQL server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+}
+
+/// A role of the database, for one kind of work.
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub user: String,
+    pub password: Option<SecretString>,
+}
+
+/// How connections are protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// Certificate and host name verified, with the system's roots and, if named, one more file.
+    Verified { ca_file: Option<PathBuf> },
+    /// No TLS: loopback only, and the file must say so.
+    Off,
+}
+
+/// A service and its database.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub name: String,
+    pub database: String,
+    /// The size class that the team gives it: "large".
+    pub size: Option<String>,
+    /// Environment to server, where it isn't the environment's first.
+    pub servers: BTreeMap<String, String>,
+}
+
+/// One human, and all their accounts.
+#[derive(Debug, Clone)]
+pub struct PersonEntry {
+    pub name: String,
+    /// Slack user ids.
+    pub slack: Vec<String>,
+    /// Entra object ids.
+    pub teams: Vec<String>,
+    pub roles: Vec<String>,
+}
+
+/// What a role may do in which environments. Nothing is allowed that no grant allows.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub role: String,
+    /// Environment names; `*` is all of them.
+    pub environments: Vec<String>,
+    /// Risks ("read", "write", "danger") or command names that the role may run or ask for; `*` is all.
+    pub run: Vec<String>,
+    /// Risks or command names that the role may approve.
+    pub approve: Vec<String>,
+}
