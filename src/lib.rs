@@ -1,5 +1,7 @@
 //! Countersign: a team's PostgreSQL runbook, run from chat, with a second person for everything that destroys.
 
+pub mod args;
+pub mod catalog;
 pub mod config;
 pub mod error;
 pub mod message;

@@ -1,0 +1,7 @@
+/*
+summary  = "x"
+group    = "sessions"
+risk     = "read"
+example  = "blocked"
+*/
+SELECT 1

@@ -1,0 +1,166 @@
+//! A typed line → words and options. Phones turn `--` into a dash and straight quotes into curly ones: both are accepted.
+
+use super::{LONGEST_LINE, shown};
+use crate::error::{Error, Result};
+
+/// A line, split.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The command's name; empty if nothing was typed.
+    pub command: String,
+    /// What stands without an option, in order.
+    pub words: Vec<String>,
+    /// `--name value`, `--name=value` or `--name`, in order; never those that every command has.
+    pub options: Vec<(String, Option<String>)>,
+    pub environment: Option<String>,
+    pub reason: Option<String>,
+    pub private: bool,
+    pub dry_run: bool,
+}
+
+/// Splits what was typed behind the slash command. `switches` tells which options of the command take no value.
+///
+/// # Errors
+/// [`Error::User`] for an open quote, a repeated or empty option, a line that is too long.
+pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<Line> {
+    if typed.chars().count() > LONGEST_LINE {
+        return Err(Error::instead(
+            format!(
+                "That line has {} characters; a command has {LONGEST_LINE} at most.",
+                typed.chars().count()
+            ),
+            "Leave out what was pasted, and give the long part as `--reason` in a sentence.",
+        ));
+    }
+    let mut words = words(typed)?.into_iter().peekable();
+    let mut line =
+        Line { command: words.next().map_or(String::new(), |w| w.text.to_lowercase()), ..Line::default() };
+    while let Some(word) = words.next() {
+        let Some(option) = word.option() else {
+            line.words.push(word.text);
+            continue;
+        };
+        let (name, inline) = match option.split_once('=') {
+            Some((name, value)) => (name.to_lowercase(), Some(value.to_owned())),
+            None => (option.to_lowercase(), None),
+        };
+        let takes_value = !matches!(name.as_str(), "private" | "dry-run") && !switches(&line.command, &name);
+        let value = match inline {
+            Some(value) => Some(value),
+            None if takes_value => words.next_if(|next| next.option().is_none()).map(|next| next.text),
+            None => None,
+        };
+        line.set(name, value)?;
+    }
+    Ok(line)
+}
+
+impl Line {
+    fn set(&mut self, name: String, value: Option<String>) -> Result<()> {
+        let twice = || Error::user(format!("`--{}` stands there twice.", shown(&name)));
+        let filled = |value: Option<String>| {
+            value.filter(|v| !v.trim().is_empty()).ok_or_else(|| {
+                Error::instead(format!("`--{name}` needs a value."), format!("For example `--{name} …`."))
+            })
+        };
+        match name.as_str() {
+            "env" if self.environment.is_some() => return Err(twice()),
+            "reason" if self.reason.is_some() => return Err(twice()),
+            "env" => self.environment = Some(filled(value)?),
+            "reason" => self.reason = Some(filled(value)?),
+            "private" => self.private = true,
+            "dry-run" => self.dry_run = true,
+            "" => return Err(Error::instead("A lone `--` means nothing here.", "Leave it out.")),
+            _ if self.options.iter().any(|(known, _)| *known == name) => return Err(twice()),
+            _ => self.options.push((name, value)),
+        }
+        Ok(())
+    }
+}
+
+struct Word {
+    text: String,
+    quoted: bool,
+}
+
+impl Word {
+    /// The option's name and value, if it is one: behind two hyphens or one dash of any length.
+    fn option(&self) -> Option<&str> {
+        if self.quoted {
+            return None;
+        }
+        let text = self.text.as_str();
+        text.strip_prefix("--")
+            .or_else(|| text.strip_prefix(['\u{2013}', '\u{2014}', '\u{2015}', '\u{2212}']))
+    }
+}
+
+/// What closes a quote that was opened so.
+fn closing(open: char) -> Option<&'static [char]> {
+    match open {
+        '"' | '“' | '”' | '„' => Some(&['"', '”', '“']),
+        '\'' | '‘' | '’' | '‚' => Some(&['\'', '’', '‘']),
+        _ => None,
+    }
+}
+
+fn words(typed: &str) -> Result<Vec<Word>> {
+    let mut found = Vec::new();
+    let mut current: Option<Word> = None;
+    let mut chars = typed.chars();
+    while let Some(c) = chars.next() {
+        if c.is_whitespace() || c.is_control() {
+            found.extend(current.take());
+            continue;
+        }
+        // An apostrophe inside a word is a letter: it's.
+        let opens = closing(c).filter(|_| current.as_ref().is_none_or(|word| word.text.ends_with('=')));
+        let Some(ends) = opens else {
+            current.get_or_insert(Word { text: String::new(), quoted: false }).text.push(c);
+            continue;
+        };
+        let word = current.get_or_insert(Word { text: String::new(), quoted: true });
+        loop {
+            match chars.next() {
+                Some(next) if ends.contains(&next) => break,
+                Some(next) => word.text.push(next),
+                None => {
+                    return Err(Error::instead(
+                        format!("The quote in “{}” isn't closed.", shown(&word.text)),
+                        "Close it with another quote, or leave it out.",
+                    ));
+                }
+            }
+        }
+    }
+    found.extend(current);
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(typed: &str) -> Line {
+        split(typed, &|_, name| name == "failed").unwrap()
+    }
+
+    #[test]
+    fn phones_dashes_and_quotes_mean_the_same() {
+        let plain = of("kill 4711 --env production --reason \"stuck report, it's ana's\" --dry-run");
+        assert_eq!(plain, of("kill 4711 —env production –reason “stuck report, it's ana's” —dry-run"));
+        assert_eq!(plain.reason.as_deref(), Some("stuck report, it's ana's"));
+        assert!(plain.dry_run);
+        assert_eq!(of("history --failed kill").words, ["kill"]);
+        assert_eq!(of("long --over=5m").options, [("over".to_owned(), Some("5m".to_owned()))]);
+    }
+
+    #[test]
+    fn nothing_is_guessed() {
+        for wrong in ["kill \"4711", "long --over 1m --over 2m", "kill 1 --", "x --reason", "x --env \"\""] {
+            assert!(split(wrong, &|_, _| false).is_err(), "{wrong}");
+        }
+        assert!(split(&"x".repeat(40_000), &|_, _| false).is_err());
+        assert_eq!(of(""), Line::default());
+    }
+}

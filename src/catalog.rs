@@ -1,0 +1,299 @@
+//! Command files → [`Command`]s, checked whole at start: a mistake stops the program with file, line and column.
+//! A file's name is its command's name. Help, "did you mean" and the README's table derive from here; what runs a command
+//! does not live here.
+
+use crate::args::ArgSpec;
+use include_dir::{Dir, include_dir};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+mod parse;
+pub mod statement;
+
+/// The runbook that was reviewed is the runbook that runs.
+static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");
+
+/// How much harm a command can do, and so who has to agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Risk {
+    /// Answers at once.
+    Read,
+    /// Runs at once and is recorded.
+    Write,
+    /// Waits for a second person.
+    Danger,
+}
+
+impl Risk {
+    pub fn word(self) -> &'static str {
+        match self {
+            Risk::Read => "read",
+            Risk::Write => "write",
+            Risk::Danger => "danger",
+        }
+    }
+}
+
+/// What a command speaks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// The record, the configuration: no environment needed.
+    #[default]
+    None,
+    /// An environment, and nothing in particular of it.
+    Environment,
+    /// Each server of the environment.
+    Server,
+    /// Each service's database, or one service's.
+    Database,
+}
+
+/// When a column's value is worth a look, or an act, and what to say then.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    pub watch: f64,
+    pub act: f64,
+    /// Judged when the value falls below, not when it rises above.
+    #[serde(default)]
+    pub below: bool,
+    /// `{value}` and the row's columns in braces: "{used_pct} of the connections are taken".
+    pub say: Option<String>,
+}
+
+/// The header of a command file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// One line, without a full stop.
+    pub summary: String,
+    /// Where help lists it.
+    pub group: String,
+    pub risk: Risk,
+    #[serde(default)]
+    pub scope: Scope,
+    /// The login that it needs: reader unless said otherwise.
+    #[serde(default = "reader")]
+    pub login: String,
+    #[serde(default)]
+    pub args: Vec<ArgSpec>,
+    /// A line that works: shown in help, run by the tests.
+    pub example: String,
+    /// More for `help <command>`: what it won't do, what to know.
+    pub details: Option<String>,
+    /// The verdict when no row came.
+    pub empty: Option<String>,
+    /// The verdict when rows came and no threshold was crossed. `{rows}` and the first row's columns in braces.
+    pub verdict: Option<String>,
+    /// How good or bad it is that rows came.
+    #[serde(default)]
+    pub rows_are: RowsAre,
+    /// One next step, shown when rows came.
+    pub next: Option<String>,
+    /// A button on each row that starts that request: "kill {pid}".
+    pub offer: Option<String>,
+    /// Rows are offered, and verdicts taken, only where this column is true.
+    pub offer_if: Option<String>,
+    /// Merged rows are ordered by this column, largest first.
+    pub sort: Option<String>,
+    #[serde(default)]
+    pub thresholds: BTreeMap<String, Threshold>,
+    /// SQLSTATE to what a person should read instead of an error.
+    #[serde(default)]
+    pub on_error: BTreeMap<String, String>,
+    /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
+    #[serde(default)]
+    pub while_frozen: bool,
+}
+
+/// What it means that there are rows at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowsAre {
+    #[default]
+    Plain,
+    Good,
+    Watch,
+    Act,
+}
+
+fn reader() -> String {
+    "reader".to_owned()
+}
+
+/// One titled statement of a SQL command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    pub title: Option<String>,
+    /// The command's scope unless the title line names another: `-- ## Services [database]`.
+    pub scope: Scope,
+    /// With `$n::text` where the file has `:'name'`.
+    pub sql: String,
+    /// The names behind `$1`, `$2` …
+    pub parameters: Vec<String>,
+}
+
+/// What runs a command.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Sections for servers of at least that major version, newest first; the plain file is version 0.
+    Sql(Vec<(u32, Vec<Section>)>),
+    /// Code in `src/actions/`.
+    Coded,
+}
+
+/// One chat command.
+#[derive(Debug, Clone)]
+pub struct Command {
+    pub name: String,
+    pub header: Header,
+    pub body: Body,
+    /// SHA-256 of its files, in hex.
+    pub hash: String,
+    /// The SQL as written, for cards that show it whole.
+    pub source: String,
+    /// A team's own, not built in.
+    pub team: bool,
+}
+
+impl Command {
+    /// "kill <pid>", "long [--over 30s]".
+    pub fn usage(&self) -> String {
+        let mut usage = self.name.clone();
+        for arg in self.header.args.iter().filter(|arg| !arg.hidden) {
+            usage.push(' ');
+            usage.push_str(&arg.usage());
+        }
+        usage
+    }
+
+    /// The sections for a server of that major version.
+    pub fn sections(&self, major: u32) -> &[Section] {
+        match &self.body {
+            Body::Sql(variants) => variants
+                .iter()
+                .find(|(least, _)| major >= *least)
+                .map(|(_, sections)| sections.as_slice())
+                .unwrap_or_default(),
+            Body::Coded => &[],
+        }
+    }
+}
+
+/// A mistake in a command file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {what}")]
+pub struct Mistake {
+    pub file: String,
+    pub line: usize,
+    pub column: usize,
+    pub what: String,
+}
+
+/// Every command, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    commands: BTreeMap<String, Command>,
+}
+
+impl Catalog {
+    /// The built-in runbook alone.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn built_in() -> Result<Catalog, Vec<Mistake>> {
+        let files = BUILT_IN.files().filter_map(|file| {
+            let name = file.path().to_str()?.to_owned();
+            Some((name, file.contents_utf8().unwrap_or_default().to_owned()))
+        });
+        Catalog::default().add(files.collect(), false)
+    }
+
+    /// Adds a team's own directory: `.sql` files, read or danger, never a built-in's name.
+    ///
+    /// # Errors
+    /// All mistakes at once; a directory that can't be read is one.
+    pub fn with_directory(self, directory: &Path) -> Result<Catalog, Vec<Mistake>> {
+        let unreadable = |cause: std::io::Error| {
+            vec![Mistake {
+                file: directory.display().to_string(),
+                line: 1,
+                column: 1,
+                what: format!("can't be read: {cause}"),
+            }]
+        };
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.extension().is_some_and(|extension| extension == "sql" || extension == "toml") {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                files.push((name, std::fs::read_to_string(&path).map_err(unreadable)?));
+            }
+        }
+        files.sort();
+        self.add(files, true)
+    }
+
+    fn add(mut self, files: Vec<(String, String)>, team: bool) -> Result<Catalog, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let (variants, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.contains('@'));
+        for (file, text) in plain {
+            match parse::command(&file, &text, team) {
+                Ok(command) if self.commands.contains_key(&command.name) => mistakes.push(Mistake {
+                    what: format!("`{}` is a command already and can't be replaced", command.name),
+                    line: 1,
+                    column: 1,
+                    file,
+                }),
+                Ok(command) => {
+                    self.commands.insert(command.name.clone(), command);
+                }
+                Err(mut wrong) => mistakes.append(&mut wrong),
+            }
+        }
+        for (file, text) in variants {
+            if let Err(mut wrong) = parse::variant(&mut self.commands, &file, &text) {
+                mistakes.append(&mut wrong);
+            }
+        }
+        if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Command> {
+        self.commands.get(name)
+    }
+
+    /// All commands, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Command> {
+        self.commands.values()
+    }
+
+    /// The command that was probably meant.
+    pub fn suggest(&self, typed: &str) -> Option<&Command> {
+        nearest(typed, self.commands.keys().map(String::as_str)).and_then(|name| self.find(name))
+    }
+}
+
+/// The nearest of some names, if it is near at all (Damerau-Levenshtein, a third of the length at most, or a beginning).
+pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = typed.to_lowercase();
+    let distance = |name: &str| match name.starts_with(&typed) && typed.len() >= 2 {
+        true => 1,
+        false => strsim::damerau_levenshtein(&typed, name),
+    };
+    let (best, far) = names.map(|name| (name, distance(name))).min_by_key(|(_, far)| *far)?;
+    (far <= (best.chars().count() / 3).max(1)).then_some(best)
+}
+
+/// SHA-256 in hex, of parts in order.
+pub fn sha256_hex(parts: &[&[u8]]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hex::encode(hasher.finalize())
+}

@@ -1,0 +1,191 @@
+//! One command file → one [`Command`], or every mistake in it with its place.
+
+use super::{Body, Command, Header, Mistake, Risk, Scope, Section, sha256_hex, statement};
+use std::collections::BTreeMap;
+
+/// A file of the plain kind: `blocked.sql`, `backup.toml`.
+pub fn command(file: &str, text: &str, team: bool) -> Result<Command, Vec<Mistake>> {
+    let here = Source { file, text };
+    let (name, coded) = match file.rsplit_once('.') {
+        Some((name, "toml")) => (name, true),
+        Some((name, "sql")) => (name, false),
+        _ => return Err(vec![here.at(0, "a command file ends in .sql or .toml")]),
+    };
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+        return Err(vec![here.at(0, "a command's name has lower-case letters, digits and dashes only")]);
+    }
+    if team && coded {
+        return Err(vec![here.at(0, "a team's own command is SQL: code is built in")]);
+    }
+    let (start, toml, sql_start) = if coded { (0, text, text.len()) } else { here.split()? };
+    let header: Header = toml::from_str(toml).map_err(|wrong| {
+        let offset = wrong.span().map_or(0, |span| span.start);
+        vec![here.at(start + offset, wrong.message())]
+    })?;
+    let mut mistakes = check_header(&here, &header, team);
+    let body = match coded {
+        true => Body::Coded,
+        false => match sections(&here, sql_start, &header) {
+            Ok(sections) => Body::Sql(vec![(0, sections)]),
+            Err(mut wrong) => {
+                mistakes.append(&mut wrong);
+                Body::Coded
+            }
+        },
+    };
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    Ok(Command {
+        name: name.to_owned(),
+        header,
+        body,
+        hash: sha256_hex(&[text.as_bytes()]),
+        source: text[sql_start..].trim().to_owned(),
+        team,
+    })
+}
+
+/// A version variant: `checkpoints@17.sql`, plain SQL for servers of that major and up.
+pub fn variant(commands: &mut BTreeMap<String, Command>, file: &str, text: &str) -> Result<(), Vec<Mistake>> {
+    let here = Source { file, text };
+    let parsed = file
+        .strip_suffix(".sql")
+        .and_then(|stem| stem.split_once('@'))
+        .and_then(|(name, major)| Some((name, major.parse::<u32>().ok()?)));
+    let Some((name, major)) = parsed else {
+        return Err(vec![here.at(0, "a variant is named like `checkpoints@17.sql`")]);
+    };
+    let Some(command) = commands.get_mut(name) else {
+        return Err(vec![here.at(0, &format!("there is no `{name}.sql` that this could be a variant of"))]);
+    };
+    let found = sections(&here, 0, &command.header)?;
+    let Body::Sql(variants) = &mut command.body else {
+        return Err(vec![here.at(0, &format!("`{name}` is coded and has no variants"))]);
+    };
+    variants.push((major, found));
+    variants.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
+    command.hash = sha256_hex(&[command.hash.as_bytes(), text.as_bytes()]);
+    Ok(())
+}
+
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl<'a> Source<'a> {
+    fn at(&self, offset: usize, what: &str) -> Mistake {
+        let before = self.text.get(..offset.min(self.text.len())).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+        Mistake { file: self.file.to_owned(), line, column, what: what.trim().to_owned() }
+    }
+
+    /// Where the header starts, the header, and where the SQL starts.
+    fn split(&self) -> Result<(usize, &'a str, usize), Vec<Mistake>> {
+        let open = self.text.find("/*").filter(|at| self.text[..*at].trim().is_empty());
+        let Some(open) = open else {
+            return Err(vec![self.at(0, "a SQL command begins with its header in a /* comment */")]);
+        };
+        let Some(close) = self.text[open..].find("*/").map(|at| at + open) else {
+            return Err(vec![self.at(open, "the header's comment is not closed")]);
+        };
+        Ok((open + 2, &self.text[open + 2..close], close + 2))
+    }
+}
+
+/// What can be checked without a database.
+fn check_header(here: &Source<'_>, header: &Header, team: bool) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let place = |word: &str| here.text.find(word).unwrap_or(0);
+    if team && header.risk == Risk::Write {
+        mistakes.push(here.at(place("risk"), "a team's own command is read or danger, nothing between"));
+    }
+    if !["reader", "signal", "dump", "maintain", "owner", "operator"].contains(&header.login.as_str()) {
+        mistakes.push(here.at(
+            place("login"),
+            "the logins are reader, signal, dump, maintain and owner (or operator for all that acts)",
+        ));
+    }
+    if team && header.risk == Risk::Read && header.login != "reader" {
+        mistakes.push(here.at(place("login"), "what only reads runs as the reader"));
+    }
+    for arg in &header.args {
+        if let Err(why) = arg.check() {
+            mistakes.push(here.at(place(&format!("\"{}\"", arg.name)), &why));
+        }
+    }
+    if header.summary.trim().is_empty() || header.summary.ends_with('.') {
+        mistakes.push(here.at(place("summary"), "the summary is one line without a full stop"));
+    }
+    mistakes
+}
+
+fn sections(here: &Source<'_>, start: usize, header: &Header) -> Result<Vec<Section>, Vec<Mistake>> {
+    let known: Vec<&str> = header.args.iter().map(|arg| arg.name.as_str()).collect();
+    let mut found = Vec::new();
+    let mut mistakes = Vec::new();
+    for part in titled_parts(here, start) {
+        if part.sql.trim().is_empty() {
+            if part.title.is_some() {
+                mistakes.push(here.at(part.offset, "no statement stands under this title"));
+            }
+            continue;
+        }
+        let scope = match part.scope.as_deref() {
+            None => header.scope,
+            Some("server") => Scope::Server,
+            Some("database") => Scope::Database,
+            Some(other) => {
+                mistakes
+                    .push(here.at(part.offset, &format!("`{other}` is no scope: [server] or [database]")));
+                continue;
+            }
+        };
+        match statement::bind_names(part.sql) {
+            Ok(bound) => {
+                if let Some((name, at)) = bound.names.iter().find(|(name, _)| !known.contains(&name.as_str()))
+                {
+                    mistakes.push(
+                        here.at(part.offset + at, &format!("`:'{name}'` is no argument of this command")),
+                    );
+                }
+                let parameters = statement::distinct(&bound.names);
+                found.push(Section { title: part.title, scope, sql: bound.sql, parameters });
+            }
+            Err((at, why)) => mistakes.push(here.at(part.offset + at, &why)),
+        }
+    }
+    if found.is_empty() && mistakes.is_empty() {
+        mistakes.push(here.at(start, "the file has no statement"));
+    }
+    if mistakes.is_empty() { Ok(found) } else { Err(mistakes) }
+}
+
+struct Part<'a> {
+    title: Option<String>,
+    scope: Option<String>,
+    sql: &'a str,
+    offset: usize,
+}
+
+/// Splits at `-- ## Title [scope]` lines.
+fn titled_parts<'a>(here: &Source<'a>, start: usize) -> Vec<Part<'a>> {
+    let mut parts = vec![Part { title: None, scope: None, sql: "", offset: start }];
+    let mut offset = start;
+    for line in here.text[start..].split_inclusive('\n') {
+        let next = offset + line.len();
+        if let Some(title) = line.trim().strip_prefix("-- ## ") {
+            let (title, scope) = match title.trim().strip_suffix(']').and_then(|t| t.rsplit_once('[')) {
+                Some((title, scope)) => (title.trim(), Some(scope.trim().to_owned())),
+                None => (title.trim(), None),
+            };
+            parts.push(Part { title: Some(title.to_owned()), scope, sql: "", offset: next });
+        } else if let Some(part) = parts.last_mut() {
+            part.sql = &here.text[part.offset..next];
+        }
+        offset = next;
+    }
+    parts
+}
