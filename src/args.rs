@@ -201,3 +201,11 @@ pub fn shown(word: &str) -> String {
     }
     short
 }
+
+/// Query text for a card: 1,500 characters tell what a statement is, and leave room for everything else an approver must see.
+pub fn shown_long(text: &str) -> String {
+    match text.char_indices().nth(1_500) {
+        Some((at, _)) => format!("{}… ({} more characters)", &text[..at], text[at..].chars().count()),
+        None => text.to_owned(),
+    }
+}

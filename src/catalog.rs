@@ -105,6 +105,11 @@ pub struct Header {
     /// SQLSTATE to what a person should read instead of an error.
     #[serde(default)]
     pub on_error: BTreeMap<String, String>,
+    /// Its rows are other sessions: without pg_read_all_stats it says so, never "nothing found".
+    #[serde(default)]
+    pub sees_sessions: bool,
+    /// Each target has this long to answer, "5s"; else the environment's statement_timeout.
+    pub within: Option<String>,
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
     #[serde(default)]
     pub while_frozen: bool,

@@ -1,0 +1,123 @@
+//! Coded commands: name → code, one line each. Code returns values; it neither sends nor touches the record. What looks is a
+//! [`Look`]; what acts makes a plan first and is called again with that very plan.
+
+use crate::App;
+use crate::args::Values;
+use crate::catalog::{Body, Catalog, Command};
+use crate::error::Result;
+use crate::message::{Block, Person, Place, Text};
+use crate::plan::Plan;
+use crate::runs::Happening;
+use crate::sql::Answer;
+use crate::store::Run;
+use async_trait::async_trait;
+
+mod freeze;
+mod session;
+mod statement;
+mod r#use;
+mod withdraw;
+
+/// What a command is asked with.
+pub struct Call<'a> {
+    pub app: &'a App,
+    pub command: &'a Command,
+    pub person: &'a Person,
+    pub place: &'a Place,
+    /// Present whenever the command's scope needs one.
+    pub environment: Option<&'a str>,
+    pub values: &'a Values,
+    /// For `application_name`: "countersign ana".
+    pub asker: String,
+}
+
+/// What an approved (or at once allowed) run acts with: nothing but what was shown.
+pub struct Doing<'a> {
+    pub app: &'a App,
+    pub command: &'a Command,
+    pub run: &'a Run,
+    pub plan: &'a Plan,
+    /// For `application_name`: "countersign #128 ana".
+    pub asker: String,
+}
+
+impl Doing<'_> {
+    pub fn environment(&self) -> Option<&str> {
+        self.run.request.environment.as_deref()
+    }
+
+    /// Shows how far it is, on every copy of the run's card, as often as the platform allows.
+    pub fn progress(&self, percent: Option<u8>, label: impl Into<String>) {
+        self.app.progress.set(self.run.id, percent, label.into());
+    }
+}
+
+/// What became of an act.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Succeeded, failed, partial, stopped, voided, or lost where nobody can know.
+    pub happening: Happening,
+    /// One sentence for everyone.
+    pub verdict: Text,
+    pub blocks: Vec<Block>,
+    /// For the record, without free text.
+    pub facts: serde_json::Value,
+}
+
+impl Outcome {
+    pub fn new(happening: Happening, verdict: impl Into<Text>) -> Outcome {
+        Outcome { happening, verdict: verdict.into(), blocks: Vec::new(), facts: serde_json::Value::Null }
+    }
+}
+
+/// A command that answers and changes nothing.
+#[async_trait]
+pub trait Look: Send + Sync {
+    /// # Errors
+    /// [`crate::error::Error::User`] for what the asker can mend.
+    async fn answer(&self, call: &Call<'_>) -> Result<Answer>;
+}
+
+/// A command that acts.
+#[async_trait]
+pub trait Act: Send + Sync {
+    /// What it would do, from live facts. Changes nothing.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::User`] when there is nothing to act on, or too much.
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan>;
+
+    /// Does what the plan says, or finds that the target is no longer what was shown.
+    async fn act(&self, doing: &Doing<'_>) -> Outcome;
+}
+
+/// A command's code.
+#[derive(Clone, Copy)]
+pub enum Code {
+    Look(&'static dyn Look),
+    Act(&'static dyn Act),
+}
+
+/// The code of a command; `None` for plain SQL that reads.
+pub fn find(command: &Command) -> Option<Code> {
+    use Code::Act;
+    if let Body::Sql(_) = command.body {
+        let acts = command.header.risk != crate::catalog::Risk::Read;
+        return acts.then_some(Act(&statement::Statement));
+    }
+    Some(match command.name.as_str() {
+        "cancel" => Act(&session::Cancel),
+        "freeze" => Act(&freeze::Freeze),
+        "kill" => Act(&session::Kill),
+        "unfreeze" => Act(&freeze::Unfreeze),
+        "use" => Act(&r#use::Use),
+        "withdraw" => Act(&withdraw::Withdraw),
+        _ => return None,
+    })
+}
+
+/// Coded commands without code.
+pub fn missing(catalog: &Catalog) -> Vec<String> {
+    let coded = catalog.iter().filter(|command| matches!(command.body, Body::Coded));
+    coded.filter(|command| find(command).is_none()).map(|command| command.name.clone()).collect()
+}

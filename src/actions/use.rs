@@ -1,0 +1,41 @@
+//! `use <environment>`: binds a conversation to an environment.
+
+use super::{Act, Call, Doing, Outcome};
+use crate::error::{Error, Result};
+use crate::message::Text;
+use crate::plan::Plan;
+use crate::runs::Happening;
+use async_trait::async_trait;
+
+pub struct Use;
+
+#[async_trait]
+impl Act for Use {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let wanted = call.values.get("environment").map(String::as_str).unwrap_or_default();
+        let environment = call.app.targets.environment(wanted)?;
+        if !call.app.access.may_run(call.person, call.command, Some(&environment.name)) {
+            return Err(Error::user(format!("You may not work in {}.", environment.name)));
+        }
+        let mut plan = Plan::of(format!("This conversation speaks of {} from now on.", environment.name));
+        plan.identity.insert("environment".to_owned(), environment.name.clone());
+        plan.undo = "Type `use` with another environment.".to_owned();
+        Ok(plan)
+    }
+
+    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+        let environment = doing.plan.identity.get("environment").cloned().unwrap_or_default();
+        match doing.app.runs.store.bind(doing.run.request.place.clone(), environment.clone()).await {
+            Ok(()) => Outcome::new(
+                Happening::Succeeded,
+                Text::new()
+                    .plain("Commands here now speak of ")
+                    .strong(environment)
+                    .plain(", until someone types ")
+                    .code("use")
+                    .plain(" again."),
+            ),
+            Err(why) => Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
+        }
+    }
+}

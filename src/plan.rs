@@ -1,0 +1,103 @@
+//! What a destructive command will do, fixed before anyone is asked: identity, guards and context, and a digest over all
+//! three as shown. Identity and guards are tested again in the statement that acts, never in one before it. How a plan is
+//! made is the action's business (`actions/`).
+
+use crate::catalog::sha256_hex;
+use crate::message::{Block, Table, Text};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// An immutable plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// One sentence: what will happen. "Ends session 4711 of asset_svc on production/main."
+    pub effect: String,
+    /// What makes the target this one and no other: pid, backend_start to the microsecond, server, database, role.
+    pub identity: BTreeMap<String, String>,
+    /// What must still hold when it acts, by name: the acting statement tests it.
+    pub guards: BTreeMap<String, String>,
+    /// Shown, and may drift: age, query, who waits, how big.
+    pub context: Vec<(String, String)>,
+    /// Rows of context: who waits behind the session, which databases are dumped.
+    pub tables: Vec<Table>,
+    /// Query text (redacted) or the exact reviewed SQL.
+    pub code: Option<(String, String)>,
+    /// Whom it hurts.
+    pub hurts: String,
+    /// How to undo it, or that nothing can.
+    pub undo: String,
+    /// Resources of the environment that no other open run may hold.
+    pub holds: Vec<String>,
+    /// Where the identity was read (UTC).
+    pub made_at: jiff::Timestamp,
+}
+
+impl Plan {
+    /// A plan of an effect without a target that could change.
+    pub fn of(effect: impl Into<String>) -> Plan {
+        Plan {
+            effect: effect.into(),
+            identity: BTreeMap::new(),
+            guards: BTreeMap::new(),
+            context: Vec::new(),
+            tables: Vec::new(),
+            code: None,
+            hurts: "Nobody.".to_owned(),
+            undo: String::new(),
+            holds: Vec::new(),
+            made_at: jiff::Timestamp::now(),
+        }
+    }
+
+    /// SHA-256 over the plan as it is stored and shown, in hex.
+    pub fn digest(&self) -> String {
+        sha256_hex(&[self.stored().as_bytes()])
+    }
+
+    /// The bytes that the record keeps: field order is the struct's, maps are sorted.
+    pub fn stored(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`Plan::stored`] wrote.
+    pub fn read(stored: &str) -> Option<Plan> {
+        serde_json::from_str(stored).ok()
+    }
+
+    /// The plan as its approver sees it, whole.
+    pub fn blocks(&self) -> Vec<Block> {
+        let mut blocks = vec![Block::Text(Text::new().strong(self.effect.clone()))];
+        let told = |pairs: &BTreeMap<String, String>| -> Vec<(String, Text)> {
+            pairs
+                .iter()
+                .map(|(name, value)| (name.replace('_', " "), Text::new().code(value.clone())))
+                .collect()
+        };
+        let mut facts = told(&self.identity);
+        facts.extend(self.context.iter().map(|(name, value)| (name.clone(), Text::from(value.clone()))));
+        if !facts.is_empty() {
+            blocks.push(Block::Facts(facts));
+        }
+        if let Some((title, text)) = &self.code {
+            blocks.push(Block::Code { title: Some(title.clone()), text: text.clone() });
+        }
+        blocks.extend(self.tables.iter().cloned().map(Block::Table));
+        blocks.push(Block::Text(Text::new().strong("Whom it hurts: ").plain(self.hurts.clone())));
+        if !self.undo.is_empty() {
+            blocks.push(Block::Text(Text::new().strong("Undo: ").plain(self.undo.clone())));
+        }
+        if !self.guards.is_empty() {
+            let guards: Vec<&str> = self.guards.values().map(String::as_str).collect();
+            blocks.push(Block::Note(format!("Only if, when it acts: {}.", guards.join("; ")).into()));
+        }
+        blocks.push(Block::Note(Text::new().plain("Plan ").code(self.digest()[..12].to_owned())));
+        blocks
+    }
+}
+
+/// 128 random bits in hex, for a button. `None` if the system has no randomness: then there is no button.
+pub fn random_token() -> Option<String> {
+    let mut bits = [0_u8; 16];
+    getrandom::fill(&mut bits).ok()?;
+    Some(hex::encode(bits))
+}

@@ -1,0 +1,268 @@
+//! The record of a run and its transitions. One table says which event leads where; every transition is written before the
+//! side effect that it allows. Who may cause an event is `access`' business, what it does is `actions`'.
+
+use crate::config::Approval;
+use crate::message::Person;
+use crate::plan::Plan;
+use crate::store::{Append, Appended, Change, NewRun, Opened, Request, Run, State, Store, StoreResult};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What can happen to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Happening {
+    /// Asked for; a second person must agree.
+    Requested,
+    Approved,
+    Denied,
+    Withdrawn,
+    /// An approval taken back, or overtaken, before the start.
+    Revoked,
+    Expired,
+    /// The claim: whoever writes it, and nobody else, acts. Reads and writes begin with it.
+    Started,
+    Succeeded,
+    Failed,
+    /// Some targets, not all.
+    Partial,
+    Stopped,
+    /// Nothing was done, since the target is no longer what was shown.
+    Voided,
+    /// The process is gone, and with it the knowledge of what became of the effect.
+    Lost,
+}
+
+impl Happening {
+    pub const ALL: [Happening; 13] = [
+        Happening::Requested,
+        Happening::Approved,
+        Happening::Denied,
+        Happening::Withdrawn,
+        Happening::Revoked,
+        Happening::Expired,
+        Happening::Started,
+        Happening::Succeeded,
+        Happening::Failed,
+        Happening::Partial,
+        Happening::Stopped,
+        Happening::Voided,
+        Happening::Lost,
+    ];
+
+    /// The event's name in the record.
+    pub fn word(self) -> &'static str {
+        match self {
+            Happening::Requested => "requested",
+            Happening::Approved => "approved",
+            Happening::Denied => "denied",
+            Happening::Withdrawn => "withdrawn",
+            Happening::Revoked => "revoked",
+            Happening::Expired => "expired",
+            Happening::Started => "started",
+            Happening::Succeeded => "succeeded",
+            Happening::Failed => "failed",
+            Happening::Partial => "partial",
+            Happening::Stopped => "stopped",
+            Happening::Voided => "voided",
+            Happening::Lost => "lost",
+        }
+    }
+}
+
+/// The one transition table. `None` before the first event; `None` as the answer: it can't happen.
+/// An `unknown` run is closed by a reconciling observation, which may find any outcome.
+pub fn next(from: Option<State>, happening: Happening) -> Option<State> {
+    use Happening as H;
+    use State as S;
+    let to = match (from, happening) {
+        (None, H::Requested) => S::Pending,
+        (None | Some(S::Approved), H::Started) => S::Running,
+        (Some(S::Pending), H::Approved) => S::Approved,
+        (Some(S::Pending), H::Denied) => S::Denied,
+        (Some(S::Pending), H::Withdrawn) => S::Withdrawn,
+        (Some(S::Approved), H::Revoked) => S::Revoked,
+        (Some(S::Pending | S::Approved), H::Expired) => S::Expired,
+        (Some(S::Pending | S::Approved | S::Running | S::Unknown), H::Voided) => S::Voided,
+        (Some(S::Running | S::Unknown), H::Succeeded) => S::Succeeded,
+        (Some(S::Running | S::Unknown), H::Failed) => S::Failed,
+        (Some(S::Running | S::Unknown), H::Partial) => S::Partial,
+        (Some(S::Running | S::Unknown), H::Stopped) => S::Stopped,
+        (Some(S::Running), H::Lost) => S::Unknown,
+        _ => return None,
+    };
+    Some(to)
+}
+
+/// What an event says besides its name.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    pub by: Option<Person>,
+    /// Stays for ever.
+    pub facts: serde_json::Value,
+    /// Can be erased.
+    pub texts: BTreeMap<String, String>,
+}
+
+impl Told {
+    pub fn by(person: &Person) -> Told {
+        Told { by: Some(person.clone()), ..Told::default() }
+    }
+    pub fn why(why: &str) -> Told {
+        Told { facts: json!({ "why": why }), ..Told::default() }
+    }
+    pub fn text(mut self, name: &str, text: impl Into<String>) -> Told {
+        self.texts.insert(name.to_owned(), text.into());
+        self
+    }
+}
+
+/// The record, with the rules of its transitions.
+#[derive(Clone)]
+pub struct Runs {
+    pub store: Arc<dyn Store>,
+    pub approval: Approval,
+}
+
+/// How a run begins.
+#[derive(Debug, Clone)]
+pub struct Beginning {
+    pub request: Request,
+    pub delivery: String,
+    /// What was typed behind the command's name, and the reason.
+    pub texts: BTreeMap<String, String>,
+    pub plan: Option<Plan>,
+    /// Waits for a second person.
+    pub asks: bool,
+    /// Not even acting while frozen is refused.
+    pub while_frozen: bool,
+}
+
+impl Runs {
+    /// Opens a run: pending if it asks, running otherwise.
+    pub async fn open(&self, beginning: Beginning) -> StoreResult<Opened> {
+        let happening = if beginning.asks { Happening::Requested } else { Happening::Started };
+        let mut told = Told { by: Some(beginning.request.requester.clone()), ..Told::default() };
+        told.texts = beginning.texts;
+        if let Some(plan) = &beginning.plan {
+            told.facts = json!({ "plan_sha256": plan.digest() });
+            told.texts.insert("plan".to_owned(), plan.stored());
+        }
+        let Some(first) = self.change(None, happening, told) else {
+            return Err(crate::store::StoreError::Broken("no such beginning".to_owned()));
+        };
+        let acts = beginning.request.risk != "read";
+        let holds = beginning.plan.map(|plan| plan.holds).unwrap_or_default();
+        let new = NewRun {
+            request: beginning.request,
+            delivery: beginning.delivery,
+            holds,
+            first,
+            unless_frozen: acts && !beginning.while_frozen,
+        };
+        self.store.open(new).await
+    }
+
+    fn change(&self, from: Option<State>, happening: Happening, told: Told) -> Option<Change> {
+        let state = next(from, happening)?;
+        let lasts = match state {
+            State::Pending => Some(self.approval.wait),
+            State::Approved => Some(self.approval.start_within),
+            _ => None,
+        };
+        Some(Change {
+            kind: happening.word().to_owned(),
+            by: told.by,
+            facts: told.facts,
+            texts: told.texts,
+            state,
+            deadline: lasts.map(|lasts| jiff::Timestamp::now() + lasts),
+        })
+    }
+
+    /// Appends what happened, if it can happen to the run as we know it and nobody was faster.
+    /// An impossible event is answered like a lost race: with the run as it stands.
+    pub async fn append(&self, run: &Run, happening: Happening, told: Told) -> StoreResult<Appended> {
+        self.append_unless(run, happening, (told, false)).await
+    }
+
+    /// As [`Runs::append`], refused while acting is frozen.
+    pub async fn append_unless_frozen(
+        &self,
+        run: &Run,
+        happening: Happening,
+        told: Told,
+    ) -> StoreResult<Appended> {
+        self.append_unless(run, happening, (told, true)).await
+    }
+
+    async fn append_unless(
+        &self,
+        run: &Run,
+        happening: Happening,
+        (told, unless_frozen): (Told, bool),
+    ) -> StoreResult<Appended> {
+        match self.change(Some(run.state), happening, told) {
+            Some(change) => {
+                self.store
+                    .append_if(Append { run: run.id, version: run.version, change, unless_frozen })
+                    .await
+            }
+            None => Ok(Appended::Stale(Box::new(run.clone()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [State; 13] = [
+        State::Pending,
+        State::Approved,
+        State::Running,
+        State::Succeeded,
+        State::Failed,
+        State::Partial,
+        State::Stopped,
+        State::Unknown,
+        State::Denied,
+        State::Withdrawn,
+        State::Revoked,
+        State::Expired,
+        State::Voided,
+    ];
+
+    /// Every pair of state and event, so that a new one has to be thought of here.
+    #[test]
+    fn the_table_allows_exactly_these() {
+        let mut allowed = Vec::new();
+        for from in std::iter::once(None).chain(STATES.map(Some)) {
+            for happening in Happening::ALL {
+                if let Some(to) = next(from, happening) {
+                    let from = from.map_or("-".to_owned(), |state| format!("{state:?}"));
+                    allowed.push(format!("{from} {} {to:?}", happening.word()));
+                }
+            }
+        }
+        let expected = "- requested Pending|- started Running|Pending approved Approved|Pending denied Denied|\
+            Pending withdrawn Withdrawn|Pending expired Expired|Pending voided Voided|Approved revoked Revoked|\
+            Approved expired Expired|Approved started Running|Approved voided Voided|Running succeeded Succeeded|\
+            Running failed Failed|Running partial Partial|Running stopped Stopped|Running voided Voided|\
+            Running lost Unknown|Unknown succeeded Succeeded|Unknown failed Failed|Unknown partial Partial|\
+            Unknown stopped Stopped|Unknown voided Voided";
+        assert_eq!(allowed.join("|"), expected);
+    }
+
+    #[test]
+    fn a_closed_run_stays_closed() {
+        for state in STATES.into_iter().filter(|state| !state.is_open() && *state != State::Unknown) {
+            assert!(
+                Happening::ALL.iter().all(|happening| next(Some(state), *happening).is_none()),
+                "{state:?}"
+            );
+        }
+    }
+}

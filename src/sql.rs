@@ -1,0 +1,270 @@
+//! Runs a SQL command: every target at once, each under its own time limit, values bound. A target that is dead or slow is
+//! named and neither hides nor holds up the others. How rows look to a person is in `sql/present.rs`.
+
+use crate::args::Values;
+use crate::catalog::{Command, Scope, Section};
+use crate::error::{Error, Result};
+use crate::targets::{Address, Lease, QueryError, Targets};
+use std::time::Duration;
+use tokio_postgres::types::{ToSql, Type};
+
+mod format;
+mod present;
+
+pub use format::{bytes, duration, fill, value_text};
+pub use present::{Answer, present};
+
+/// More rows than this from one target are not kept; the statement's own LIMIT is the rule, this is the fence.
+const MOST_ROWS: usize = 500;
+
+/// A value as PostgreSQL gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Null,
+    Text(String),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    /// UTC.
+    Time(jiff::Timestamp),
+    List(Vec<String>),
+}
+
+impl Value {
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Value::Int(number) => Some(*number as f64),
+            Value::Float(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+/// Whom a row came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub server: String,
+    pub service: Option<String>,
+    pub database: Option<String>,
+}
+
+impl Target {
+    /// "asset-service", or the server's name.
+    pub fn label(&self) -> &str {
+        self.service.as_deref().unwrap_or(&self.server)
+    }
+}
+
+/// One row and whom it came from.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub target: Target,
+    pub values: Vec<Value>,
+}
+
+/// What one section answered, over all its targets.
+#[derive(Debug, Clone, Default)]
+pub struct SectionAnswer {
+    pub title: Option<String>,
+    pub scope: Scope,
+    pub columns: Vec<String>,
+    pub rows: Vec<Found>,
+    /// Targets without an answer, and why, in words for people.
+    pub failures: Vec<(Target, String)>,
+    /// How many targets were asked.
+    pub asked: usize,
+}
+
+/// What is asked, of whom, for whom.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    pub command: &'a Command,
+    pub environment: &'a str,
+    pub values: &'a Values,
+    /// For `application_name`: "countersign #128 ana".
+    pub asker: &'a str,
+}
+
+/// Asks every section of every target.
+///
+/// # Errors
+/// [`Error::User`] for an unknown environment or service. A target's failure is part of the answer.
+pub async fn run(targets: &Targets, question: &Question<'_>) -> Result<Vec<SectionAnswer>> {
+    let (most, _) = match &question.command.body {
+        crate::catalog::Body::Sql(variants) => (variants.last(), ()),
+        crate::catalog::Body::Coded => (None, ()),
+    };
+    let shapes = most.map(|(_, sections)| sections.as_slice()).unwrap_or_default();
+    let all = shapes.iter().enumerate().map(|(index, shape)| run_section(targets, question, (index, shape)));
+    futures::future::join_all(all).await.into_iter().collect()
+}
+
+async fn run_section(
+    targets: &Targets,
+    question: &Question<'_>,
+    (index, shape): (usize, &Section),
+) -> Result<SectionAnswer> {
+    let asked = scope_targets(targets, question, shape.scope)?;
+    let mut answer = SectionAnswer {
+        title: shape.title.clone(),
+        scope: shape.scope,
+        asked: asked.len(),
+        ..SectionAnswer::default()
+    };
+    let all = asked.iter().map(|target| ask(targets, question, (index, target)));
+    for (target, result) in asked.iter().zip(futures::future::join_all(all).await) {
+        match result {
+            Ok((columns, rows)) => {
+                answer.columns = columns;
+                answer.rows.extend(rows.into_iter().map(|values| Found { target: target.clone(), values }));
+            }
+            Err(why) => answer.failures.push((target.clone(), why)),
+        }
+    }
+    sort(&mut answer, question.command.header.sort.as_deref());
+    Ok(answer)
+}
+
+/// The servers of the environment, or the databases of the service or of all services.
+pub fn scope_targets(targets: &Targets, question: &Question<'_>, scope: Scope) -> Result<Vec<Target>> {
+    let environment = targets.environment(question.environment)?;
+    let chosen = question.values.get("service").filter(|name| *name != "all");
+    if scope != Scope::Database {
+        let servers = environment.servers.iter().map(|server| server.name.clone());
+        let wanted = question.values.get("server");
+        return Ok(servers
+            .filter(|server| wanted.is_none_or(|wanted| wanted == server))
+            .map(|server| Target { server, service: None, database: None })
+            .collect());
+    }
+    let services =
+        targets.services().iter().filter(|service| chosen.is_none_or(|name| service.name == *name));
+    let found = services.filter_map(|service| {
+        Some(Target {
+            server: targets.server_of(environment, service)?.name.clone(),
+            service: Some(service.name.clone()),
+            database: Some(service.database.clone()),
+        })
+    });
+    Ok(found.collect())
+}
+
+type Rows = (Vec<String>, Vec<Vec<Value>>);
+
+/// One section of one target; the error is for people.
+async fn ask(
+    targets: &Targets,
+    question: &Question<'_>,
+    (index, target): (usize, &Target),
+) -> Result<Rows, String> {
+    let header = &question.command.header;
+    let address = Address {
+        environment: question.environment.to_owned(),
+        server: target.server.clone(),
+        database: target.database.clone(),
+        login: header.login.clone(),
+    };
+    let lease = targets.lease(&address, question.asker).await.map_err(|why| why.to_string())?;
+    let section = question.command.sections(lease.major()).get(index).ok_or("has no such question")?;
+    let within = header.within.as_deref().and_then(crate::args::duration_seconds).map(Duration::from_secs);
+    let limit = within.unwrap_or(Duration::MAX);
+    let (allowed, rows) = tokio::join!(
+        may_see(&lease, (header.sees_sessions, limit)),
+        values(&lease, question, (section, limit))
+    );
+    if !allowed? {
+        return Err("may not show other sessions: grant pg_monitor to Countersign's reader".to_owned());
+    }
+    rows.map_err(|why| explain(&why, question.command))
+}
+
+/// Without this right other sessions' states are NULL, and "nothing found" would be a false all-clear.
+async fn may_see(lease: &Lease, (needed, limit): (bool, Duration)) -> Result<bool, String> {
+    if !needed {
+        return Ok(true);
+    }
+    let sql = "SELECT pg_has_role('pg_read_all_stats', 'USAGE')";
+    let rows = lease.ask_within(limit, sql, &[]).await.map_err(|why| why.to_string())?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+async fn values(
+    lease: &Lease,
+    question: &Question<'_>,
+    (section, limit): (&Section, Duration),
+) -> Result<Rows, QueryError> {
+    let bound: Vec<Option<&str>> =
+        section.parameters.iter().map(|name| question.values.get(name).map(String::as_str)).collect();
+    let parameters: Vec<&(dyn ToSql + Sync)> =
+        bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+    let rows = lease.ask_within(limit, &section.sql, &parameters).await?;
+    let columns = rows.first().map(|row| row.columns().iter().map(|c| c.name().to_owned()).collect());
+    let decoded = rows.iter().take(MOST_ROWS).map(decode).collect::<Result<Vec<_>, _>>()?;
+    Ok((columns.unwrap_or_default(), decoded))
+}
+
+fn explain(why: &QueryError, command: &Command) -> String {
+    match why {
+        QueryError::Refused { code, .. } if command.header.on_error.contains_key(code) => {
+            command.header.on_error[code].clone()
+        }
+        QueryError::Refused { code, .. } if code == "57014" => "was too slow and was cancelled".to_owned(),
+        QueryError::Refused { code, .. } if code == "42501" => {
+            "refuses it: Countersign's login lacks the right".to_owned()
+        }
+        QueryError::Refused { code, .. } if code == "55P03" => "is locked by somebody else".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Rows by type; a type without a decoder is a mistake in the command's file.
+pub fn decode(row: &tokio_postgres::Row) -> Result<Vec<Value>, QueryError> {
+    (0..row.len())
+        .map(|at| {
+            let wrong = |_| QueryError::Refused {
+                code: "0A000".to_owned(),
+                message: format!(
+                    "the column {} has the type {}",
+                    row.columns()[at].name(),
+                    row.columns()[at].type_()
+                ),
+            };
+            decode_one(row, at).map_err(wrong)
+        })
+        .collect()
+}
+
+fn decode_one(row: &tokio_postgres::Row, at: usize) -> Result<Value, tokio_postgres::Error> {
+    fn or_null<T>(value: Option<T>, make: impl Fn(T) -> Value) -> Value {
+        value.map_or(Value::Null, make)
+    }
+    let texts =
+        |list: Option<Vec<Option<String>>>| or_null(list, |l| Value::List(l.into_iter().flatten().collect()));
+    Ok(match *row.columns()[at].type_() {
+        Type::INT2 => or_null(row.try_get(at)?, |n: i16| Value::Int(n.into())),
+        Type::INT4 => or_null(row.try_get(at)?, |n: i32| Value::Int(n.into())),
+        Type::INT8 => or_null(row.try_get(at)?, Value::Int),
+        Type::OID => or_null(row.try_get(at)?, |n: u32| Value::Int(n.into())),
+        Type::FLOAT4 => or_null(row.try_get(at)?, |n: f32| Value::Float(n.into())),
+        Type::FLOAT8 => or_null(row.try_get(at)?, Value::Float),
+        Type::BOOL => or_null(row.try_get(at)?, Value::Bool),
+        Type::TIMESTAMPTZ => or_null(row.try_get(at)?, Value::Time),
+        Type::TEXT_ARRAY | Type::NAME_ARRAY | Type::VARCHAR_ARRAY => texts(row.try_get(at)?),
+        Type::INT4_ARRAY => or_null(row.try_get(at)?, |list: Vec<Option<i32>>| {
+            Value::List(list.into_iter().flatten().map(|n| n.to_string()).collect())
+        }),
+        _ => or_null(row.try_get(at)?, Value::Text),
+    })
+}
+
+/// Merged rows, largest first.
+fn sort(answer: &mut SectionAnswer, by: Option<&str>) {
+    let Some(at) = by.and_then(|by| answer.columns.iter().position(|column| column == by)) else { return };
+    let key = |found: &Found| found.values.get(at).and_then(Value::number).unwrap_or(f64::MIN);
+    answer.rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
+}
+
+/// A refusal of one target in words, as an error: for commands that ask one target only.
+pub fn user_error(label: &str, why: &str) -> Error {
+    Error::user(format!("{label} {why}."))
+}

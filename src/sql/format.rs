@@ -1,0 +1,132 @@
+//! Values as people read them at night: sizes, durations, shares and UTC times, by a column's suffix.
+
+use super::Value;
+use crate::message::{Span, Text};
+
+/// A column's title: the name without its unit.
+pub fn title(column: &str) -> String {
+    let bare = ["_bytes", "_pct", "_ms", "_at", "_s"].iter().find_map(|unit| column.strip_suffix(unit));
+    bare.unwrap_or(column).replace('_', " ")
+}
+
+/// A value by its column's suffix; "-" for NULL.
+pub fn value_text(column: &str, value: &Value) -> String {
+    match (value, value.number()) {
+        (Value::Null, _) => "-".to_owned(),
+        (Value::Text(text), _) if text.trim().is_empty() => "-".to_owned(),
+        (Value::Text(text), _) if column == "query" => crate::redact::query(text),
+        (Value::Text(text), _) => text.clone(),
+        (Value::Bool(yes), _) => if *yes { "yes" } else { "no" }.to_owned(),
+        (Value::Time(time), _) => moment(*time),
+        (Value::List(list), _) if list.is_empty() => "-".to_owned(),
+        (Value::List(list), _) => list.join(", "),
+        (_, Some(number)) if column.ends_with("_bytes") => bytes(number),
+        (_, Some(number)) if column.ends_with("_pct") => format!("{number:.0} %"),
+        (_, Some(number)) if column.ends_with("_ms") => milliseconds(number),
+        (_, Some(number)) if column.ends_with("_s") => duration(number),
+        (Value::Int(number), _) if column == "pid" || column.ends_with("port") => number.to_string(),
+        (Value::Int(number), _) => grouped(*number),
+        (_, Some(number)) => format!("{number:.1}"),
+        _ => "-".to_owned(),
+    }
+}
+
+/// "2026-11-22 18:57:03 UTC".
+pub fn moment(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// Binary units, as PostgreSQL counts: "1.4 GiB".
+pub fn bytes(count: f64) -> String {
+    let mut size = count;
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if size.abs() < 1024.0 || unit == "TiB" {
+            let whole = unit == "B" || size >= 100.0;
+            return if whole { format!("{size:.0} {unit}") } else { format!("{size:.1} {unit}") };
+        }
+        size /= 1024.0;
+    }
+    format!("{count:.0} B")
+}
+
+/// Seconds in the two largest units: "3 min 12 s", "2 d 4 h".
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    let (d, h, m, s) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60, whole % 60);
+    match (d, h, m) {
+        (0, 0, 0) if seconds < 10.0 => format!("{:.1} s", seconds.max(0.0)),
+        (0, 0, 0) => format!("{s} s"),
+        (0, 0, _) => format!("{m} min {s} s"),
+        (0, _, _) => format!("{h} h {m} min"),
+        _ => format!("{d} d {h} h"),
+    }
+}
+
+fn milliseconds(ms: f64) -> String {
+    match ms {
+        ms if ms >= 10_000.0 => duration(ms / 1000.0),
+        ms if ms >= 100.0 => format!("{ms:.0} ms"),
+        ms => format!("{ms:.1} ms"),
+    }
+}
+
+/// 12345 → "12,345".
+pub fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if number < 0 { format!("-{out}") } else { out }
+}
+
+/// A template of a command's file: `{column}` filled in, and what stands in backticks as code. Values are spans of their own,
+/// so that nothing in them can format.
+pub fn fill(template: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Text {
+    let mut text = Text::new();
+    for (at, part) in template.split('`').enumerate() {
+        let mut filled = String::new();
+        let mut rest = part;
+        while let Some(open) = rest.find('{') {
+            let Some(close) = rest[open..].find('}').map(|close| open + close) else { break };
+            filled.push_str(&rest[..open]);
+            filled.push_str(&look_up(&rest[open + 1..close]).unwrap_or_else(|| "-".to_owned()));
+            rest = &rest[close + 1..];
+        }
+        filled.push_str(rest);
+        if !filled.is_empty() {
+            text.0.push(if at % 2 == 1 { Span::Code(filled) } else { Span::Plain(filled) });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_read_like_a_person_would_say_them() {
+        assert_eq!(bytes(1_503_238_553.0), "1.4 GiB");
+        assert_eq!(bytes(0.0), "0 B");
+        assert_eq!(
+            (duration(192.0), duration(0.04), duration(187_200.0)),
+            ("3 min 12 s".into(), "0.0 s".into(), "2 d 4 h".into())
+        );
+        assert_eq!(value_text("used_pct", &Value::Float(97.4)), "97 %");
+        assert_eq!(value_text("calls", &Value::Int(1_234_567)), "1,234,567");
+        assert_eq!(value_text("pid", &Value::Int(1_234_567)), "1234567");
+        assert_eq!(title("oldest_xact_s"), "oldest xact");
+    }
+
+    #[test]
+    fn a_value_cannot_open_code() {
+        let text = fill("Kill `kill {pid}` of {app}", &|name| Some(format!("`{name}`")));
+        let expected =
+            [Span::Plain("Kill ".into()), Span::Code("kill `pid`".into()), Span::Plain(" of `app`".into())];
+        assert_eq!(text.0, expected);
+    }
+}

@@ -1,0 +1,267 @@
+//! Answered sections → blocks: a verdict first, then the rows that matter, then one next step. Buttons get their tokens
+//! here; what the tokens stand for is handed to `flow`, which stores it before anything is sent.
+
+use super::format::{fill, title, value_text};
+use super::{Found, SectionAnswer, Value};
+use crate::args::Values;
+use crate::catalog::{Catalog, Command, RowsAre, Scope, Threshold};
+use crate::message::{Block, Button, ButtonStyle, Cell, Column, Row, Shape, Table, Text, Tone};
+use crate::store::Meaning;
+
+/// Buttons beside rows: more would not be read on a phone.
+const MOST_OFFERS: usize = 5;
+
+/// An answer and what its buttons stand for.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    pub blocks: Vec<Block>,
+    pub offers: Vec<(String, Meaning)>,
+}
+
+/// A threshold that a value crossed.
+struct Crossing {
+    tone: Tone,
+    say: Text,
+}
+
+/// Presents a command's sections.
+pub fn present(
+    command: &Command,
+    catalog: &Catalog,
+    environment: &str,
+    sections: &[SectionAnswer],
+) -> Answer {
+    let crossings = crossings(command, sections);
+    let mut answer = Answer::default();
+    answer.blocks.push(verdict(command, sections, &crossings));
+    for also in crossings.iter().skip(1).take(4) {
+        answer.blocks.push(Block::Text(also.say.clone()));
+    }
+    for failure in failures(sections) {
+        answer.blocks.push(Block::Text(failure));
+    }
+    let mut offers_left = MOST_OFFERS;
+    for section in sections.iter().filter(|section| !section.rows.is_empty() || section.title.is_some()) {
+        let mut table = table(command, section);
+        if let Some(offer) = &command.header.offer {
+            let offered = section
+                .rows
+                .iter()
+                .zip(&mut table.rows)
+                .filter(|(found, _)| offers_here(command, section, found));
+            for (found, row) in offered.take(offers_left) {
+                let made = button(catalog, (offer, environment), section, found);
+                if let Some((button, meaning)) = made {
+                    answer.offers.push((button.token.clone(), meaning));
+                    row.buttons.push(button);
+                }
+            }
+            offers_left = offers_left.saturating_sub(answer.offers.len());
+        }
+        answer.blocks.push(Block::Table(table));
+    }
+    if let Some(next) = next_step(command, sections) {
+        answer.blocks.push(Block::Note(next));
+    }
+    answer
+}
+
+fn cell<'a>(section: &SectionAnswer, found: &'a Found, column: &str) -> Option<&'a Value> {
+    let at = section.columns.iter().position(|known| known == column)?;
+    found.values.get(at)
+}
+
+fn look_up<'a>(section: &'a SectionAnswer, found: &'a Found) -> impl Fn(&str) -> Option<String> + 'a {
+    move |name| match name {
+        "rows" => Some(section.rows.len().to_string()),
+        "target" => Some(found.target.label().to_owned()),
+        "service" => found.target.service.clone(),
+        "server" => Some(found.target.server.clone()),
+        "database" if cell(section, found, name).is_none() => found.target.database.clone(),
+        column => cell(section, found, column).map(|value| value_text(column, value)),
+    }
+}
+
+fn crossings(command: &Command, sections: &[SectionAnswer]) -> Vec<Crossing> {
+    let mut found = Vec::new();
+    for section in sections {
+        for row in &section.rows {
+            for (column, threshold) in &command.header.thresholds {
+                let Some(value) = cell(section, row, column) else { continue };
+                let tone = judge(threshold, value);
+                if tone > Tone::Good {
+                    let say = threshold.say.as_deref().unwrap_or("{target}: {value}");
+                    let shown = value_text(column, value);
+                    let words = |name: &str| {
+                        if name == "value" { Some(shown.clone()) } else { look_up(section, row)(name) }
+                    };
+                    found.push(Crossing { tone, say: fill(say, &words) });
+                }
+            }
+        }
+    }
+    found.sort_by_key(|crossing| std::cmp::Reverse(crossing.tone));
+    found
+}
+
+fn judge(threshold: &Threshold, value: &Value) -> Tone {
+    let Some(number) = value.number() else { return Tone::Plain };
+    let crossed = |limit: f64| if threshold.below { number < limit } else { number >= limit };
+    match (crossed(threshold.act), crossed(threshold.watch)) {
+        (true, _) => Tone::Act,
+        (_, true) => Tone::Watch,
+        _ => Tone::Plain,
+    }
+}
+
+fn verdict(command: &Command, sections: &[SectionAnswer], crossings: &[Crossing]) -> Block {
+    let failed: usize = sections.iter().map(|section| section.failures.len()).sum();
+    let answered = sections.iter().any(|section| section.asked > section.failures.len());
+    let main = sections.iter().find(|section| !section.rows.is_empty());
+    if !answered {
+        return Block::Verdict { tone: Tone::Act, text: "Nobody answered: nothing can be said.".into() };
+    }
+    if failed > 0 {
+        let names: Vec<&str> = labels(sections);
+        let text = format!("No whole answer from {}.", names.join(", "));
+        return Block::Verdict { tone: Tone::Act, text: text.into() };
+    }
+    if let Some(worst) = crossings.first() {
+        return Block::Verdict { tone: worst.tone, text: worst.say.clone() };
+    }
+    match (main, &command.header.verdict) {
+        (None, _) => {
+            let text = command.header.empty.as_deref().unwrap_or("Nothing found.");
+            Block::Verdict { tone: Tone::Good, text: fill(text, &|_| None) }
+        }
+        (Some(section), told) => {
+            let tone = match command.header.rows_are {
+                RowsAre::Plain => Tone::Plain,
+                RowsAre::Good => Tone::Good,
+                RowsAre::Watch => Tone::Watch,
+                RowsAre::Act => Tone::Act,
+            };
+            let text = told.as_deref().unwrap_or("{rows} rows.");
+            Block::Verdict { tone, text: fill(text, &look_up(section, &section.rows[0])) }
+        }
+    }
+}
+
+fn labels(sections: &[SectionAnswer]) -> Vec<&str> {
+    let mut names: Vec<&str> = sections
+        .iter()
+        .flat_map(|section| section.failures.iter().map(|(target, _)| target.label()))
+        .collect();
+    names.dedup();
+    names
+}
+
+/// "billing-service: doesn't answer (waited 3 s)", each reason once a target.
+fn failures(sections: &[SectionAnswer]) -> Vec<Text> {
+    let mut said: Vec<(String, String)> = Vec::new();
+    for (target, why) in sections.iter().flat_map(|section| &section.failures) {
+        let line = (target.label().to_owned(), why.clone());
+        if !said.contains(&line) {
+            said.push(line);
+        }
+    }
+    said.into_iter().map(|(target, why)| Text::new().strong(target).plain(format!(" {why}"))).collect()
+}
+
+fn table(command: &Command, section: &SectionAnswer) -> Table {
+    let shown: Vec<usize> =
+        (0..section.columns.len()).filter(|at| !section.columns[*at].starts_with('_')).collect();
+    let labelled = section.asked > 1;
+    let mut columns = Vec::new();
+    if labelled {
+        let name = if section.scope == Scope::Database { "service" } else { "server" };
+        columns.push(Column { title: name.to_owned(), shape: Shape::Left });
+    }
+    columns.extend(shown.iter().map(|at| {
+        let name = &section.columns[*at];
+        let numeric = section.rows.iter().find_map(|row| row.values[*at].number()).is_some();
+        let shape = match (name.as_str(), numeric) {
+            ("query", _) => Shape::Query,
+            (_, true) => Shape::Right,
+            _ => Shape::Left,
+        };
+        Column { title: title(name), shape }
+    }));
+    let rows = section.rows.iter().map(|found| {
+        let mut cells = Vec::new();
+        if labelled {
+            cells.push(Cell::from(found.target.label()));
+        }
+        cells.extend(shown.iter().map(|at| {
+            let (name, value) = (&section.columns[*at], &found.values[*at]);
+            let tone = command.header.thresholds.get(name).map_or(Tone::Plain, |limit| judge(limit, value));
+            Cell { text: value_text(name, value), tone }
+        }));
+        Row { cells, buttons: Vec::new() }
+    });
+    Table {
+        title: section.title.clone(),
+        columns,
+        rows: rows.collect(),
+        total: section.rows.len(),
+        empty: Some("None.".to_owned()),
+    }
+}
+
+fn offers_here(command: &Command, section: &SectionAnswer, found: &Found) -> bool {
+    match &command.header.offer_if {
+        Some(column) => cell(section, found, column) == Some(&Value::Bool(true)),
+        None => true,
+    }
+}
+
+/// The button beside a row: bound to what the row showed, hidden columns included.
+fn button(
+    catalog: &Catalog,
+    (offer, environment): (&str, &str),
+    section: &SectionAnswer,
+    found: &Found,
+) -> Option<(Button, Meaning)> {
+    let line = fill(offer, &look_up(section, found)).words();
+    let mut words = line.split_whitespace();
+    let command = catalog.find(words.next()?)?;
+    let mut arguments = Values::new();
+    for spec in &command.header.args {
+        let hidden = format!("_{}", spec.name);
+        let value = cell(section, found, &hidden).or_else(|| cell(section, found, &spec.name));
+        let bare = |value: &Value| match value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Int(number) => Some(number.to_string()),
+            _ => None,
+        };
+        let value = match spec.name.as_str() {
+            "server" => Some(found.target.server.clone()),
+            "service" => found.target.service.clone(),
+            _ => value.and_then(bare),
+        };
+        if let Some(value) = value {
+            arguments.insert(spec.name.clone(), value);
+        }
+    }
+    let token = crate::plan::random_token()?;
+    let label = format!("{}{}…", line[..1].to_uppercase(), &line[1..]);
+    let meaning = Meaning::Offer {
+        command: command.name.clone(),
+        environment: Some(environment.to_owned()),
+        arguments,
+    };
+    let style = match command.header.risk {
+        crate::catalog::Risk::Danger => ButtonStyle::Danger,
+        _ => ButtonStyle::Plain,
+    };
+    Some((Button { label, token, style }, meaning))
+}
+
+fn next_step(command: &Command, sections: &[SectionAnswer]) -> Option<Text> {
+    let next = command.header.next.as_deref()?;
+    let (section, found) = sections.iter().find_map(|section| {
+        let fitting = section.rows.iter().find(|found| offers_here(command, section, found));
+        fitting.map(|found| (section, found))
+    })?;
+    Some(fill(next, &look_up(section, found)))
+}

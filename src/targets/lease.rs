@@ -1,0 +1,285 @@
+//! Borrowed connections: a bounded number per environment, idle ones kept for the next question, and every question under a
+//! time limit of our own, since a server that hangs keeps no time.
+
+use super::Address;
+use super::connect::{Opened, Unreachable};
+use crate::config::Environment;
+use crate::redact;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+/// Idle connections to service databases are closed after this time, so that an idle bot holds only its warm ones.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// The server's own `statement_timeout` fires first; this much later we stop waiting for it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// One open connection, its prepared statements, and its place in the budget.
+pub struct Connection {
+    client: Client,
+    major: u32,
+    prepared: Mutex<HashMap<String, Statement>>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    pub fn new(opened: Opened) -> Connection {
+        Connection { client: opened.client, major: opened.major, prepared: Mutex::default(), permit: None }
+    }
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub connect: Duration,
+    pub statement: Duration,
+}
+
+impl Limits {
+    pub fn of(environment: &Environment) -> Limits {
+        Limits { connect: environment.connect_timeout, statement: environment.statement_timeout + GRACE }
+    }
+}
+
+/// An environment's connections: so many may be open, idle ones included.
+pub struct Budget {
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<(Address, Connection, Instant)>>,
+    waiting: AtomicUsize,
+}
+
+impl Budget {
+    pub fn new(connections: usize) -> Arc<Budget> {
+        Arc::new(Budget {
+            permits: Arc::new(Semaphore::new(connections.max(1))),
+            idle: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    /// An idle connection to that address, or a new one when the budget has room, closing somebody's idle one for it.
+    pub async fn take<F>(
+        &self,
+        key: &Address,
+        connect: impl FnOnce() -> F,
+        patience: Duration,
+    ) -> Result<Connection, Unreachable>
+    where
+        F: Future<Output = Result<Opened, Unreachable>>,
+    {
+        if let Some(found) = self.idle_for(key) {
+            return Ok(found);
+        }
+        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                self.close_oldest();
+                let permit = tokio::time::timeout(patience, Arc::clone(&self.permits).acquire_owned()).await;
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+                match permit {
+                    Ok(Ok(permit)) => permit,
+                    _ => {
+                        return Err(Unreachable::Other(
+                            "all of the bot's own connections are busy".to_owned(),
+                        ));
+                    }
+                }
+            }
+        };
+        let mut connection = Connection::new(connect().await?);
+        connection.permit = Some(permit);
+        Ok(connection)
+    }
+
+    fn idle_for(&self, key: &Address) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(_, connection, since)| !connection.is_closed() && since.elapsed() < IDLE);
+        let at = idle.iter().rposition(|(address, ..)| address == key)?;
+        Some(idle.swap_remove(at).1)
+    }
+
+    fn close_oldest(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(oldest) = (0..idle.len()).min_by_key(|at| idle[*at].2) {
+            idle.swap_remove(oldest);
+        }
+    }
+
+    fn give_back(&self, key: Address, connection: Connection) {
+        if connection.is_closed() || self.waiting.load(Ordering::SeqCst) > 0 {
+            return; // dropping it frees its permit for the one who waits
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push((key, connection, Instant::now()));
+    }
+}
+
+enum Held {
+    Warm(OwnedMutexGuard<Option<Connection>>),
+    Pooled { connection: Option<Connection>, key: Address, budget: Arc<Budget> },
+}
+
+/// A connection for as long as a question takes.
+pub struct Lease {
+    held: Held,
+    limits: Limits,
+    /// `SET application_name`: tells a DBA who asked. Sent with the first question.
+    introduction: String,
+    introduced: AtomicBool,
+    broken: AtomicBool,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    #[error("gave no answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    #[error("closed the connection")]
+    Lost,
+    /// PostgreSQL's error, its text redacted.
+    #[error("{message} (SQLSTATE {code})")]
+    Refused { code: String, message: String },
+}
+
+/// The rows, and the time they took.
+pub type Asked = Result<Vec<Row>, QueryError>;
+
+impl Lease {
+    pub fn warm(held: OwnedMutexGuard<Option<Connection>>, limits: Limits, asker: &str) -> Lease {
+        Lease::new(Held::Warm(held), limits, asker)
+    }
+
+    pub fn pooled(
+        connection: Connection,
+        key: Address,
+        budget: Arc<Budget>,
+        (limits, asker): (Limits, &str),
+    ) -> Lease {
+        Lease::new(Held::Pooled { connection: Some(connection), key, budget }, limits, asker)
+    }
+
+    fn new(held: Held, limits: Limits, asker: &str) -> Lease {
+        let name: String =
+            asker.chars().filter(|c| c.is_ascii_alphanumeric() || " #._-".contains(*c)).collect();
+        let introduction = format!("SET application_name = '{}'", name.chars().take(63).collect::<String>());
+        let (introduced, broken) = (AtomicBool::new(false), AtomicBool::new(false));
+        Lease { held, limits, introduction, introduced, broken }
+    }
+
+    fn connection(&self) -> Option<&Connection> {
+        match &self.held {
+            Held::Warm(guard) => guard.as_ref(),
+            Held::Pooled { connection, .. } => connection.as_ref(),
+        }
+    }
+
+    /// The server's major version.
+    pub fn major(&self) -> u32 {
+        self.connection().map_or(0, |connection| connection.major)
+    }
+
+    /// Asks one statement and waits no longer than the environment's statement_timeout.
+    ///
+    /// # Errors
+    /// [`QueryError`]; after a time-out the connection is not used again.
+    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+        self.within(self.limits.statement, self.run(sql, values)).await
+    }
+
+    /// As [`Lease::ask`], with a shorter limit: a server that hangs may not hold up the others' answers.
+    pub async fn ask_within(&self, limit: Duration, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+        self.within(limit.min(self.limits.statement), self.run(sql, values)).await
+    }
+
+    /// Runs plain statements in one transaction of their own: all or nothing.
+    ///
+    /// # Errors
+    /// As [`Lease::ask`]; nothing was changed then, unless the connection was lost while it committed.
+    pub async fn batch(&self, sql: &str) -> Result<(), QueryError> {
+        let run = async {
+            let connection = self.connection().ok_or(QueryError::Lost)?;
+            self.introduce(connection).await?;
+            connection.client.batch_execute(sql).await.map_err(|error| refused(&error))
+        };
+        self.within(self.limits.statement, run).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, QueryError>>,
+    ) -> Result<T, QueryError> {
+        // Broken until proved otherwise: a question that is dropped half-way must not leave its answer to the next asker.
+        self.broken.store(true, Ordering::SeqCst);
+        let result = tokio::time::timeout(limit, work).await;
+        let whole = matches!(result, Ok(Ok(_) | Err(QueryError::Refused { .. })));
+        self.broken.store(!whole, Ordering::SeqCst);
+        result.unwrap_or(Err(QueryError::TimedOut(limit)))
+    }
+
+    async fn run(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+        let connection = self.connection().ok_or(QueryError::Lost)?;
+        let ask = async {
+            let statement = connection.prepare(sql).await?;
+            connection.client.query(&statement, values).await.map_err(|error| refused(&error))
+        };
+        // Sent in one go with the question: tokio-postgres pipelines in the order of the first polls.
+        let (introduced, rows) = tokio::join!(self.introduce(connection), ask);
+        introduced?;
+        rows
+    }
+
+    async fn introduce(&self, connection: &Connection) -> Result<(), QueryError> {
+        if self.introduced.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        connection.client.batch_execute(&self.introduction).await.map_err(|error| refused(&error))
+    }
+}
+
+impl Connection {
+    async fn prepare(&self, sql: &str) -> Result<Statement, QueryError> {
+        let known = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await.map_err(|error| refused(&error))?;
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        prepared.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}
+
+fn refused(error: &tokio_postgres::Error) -> QueryError {
+    match error.as_db_error() {
+        Some(db) => {
+            QueryError::Refused { code: db.code().code().to_owned(), message: redact::text(db.message()) }
+        }
+        None => QueryError::Lost,
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let broken = self.broken.load(Ordering::SeqCst);
+        match &mut self.held {
+            Held::Warm(guard) if broken => **guard = None,
+            Held::Warm(_) => {}
+            Held::Pooled { connection, key, budget } => {
+                if let Some(connection) = connection.take().filter(|_| !broken) {
+                    budget.give_back(key.clone(), connection);
+                }
+            }
+        }
+    }
+}
