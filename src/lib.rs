@@ -4,3 +4,4 @@ pub mod config;
 pub mod error;
 pub mod message;
 pub mod store;
+pub mod toml_reader;
