@@ -8,6 +8,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod environments;
+mod load;
+mod people;
+mod rules;
+mod secret;
+mod slack;
+
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {

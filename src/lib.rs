@@ -12,6 +12,7 @@ pub mod runs;
 pub mod sql;
 pub mod store;
 pub mod targets;
+pub mod toml_reader;
 pub mod redact {
     pub fn query(t: &str) -> String {
         t.to_owned()

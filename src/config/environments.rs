@@ -1,0 +1,207 @@
+//! The sections `[[environments]]`: servers, logins, TLS and limits. How connections are made from them is `targets`' business.
+
+use super::load::Outside;
+use super::rules::{Unique, complain, identifier, name, within};
+use super::secret::opt_secret;
+use super::{Environment, Login, Server, Tls};
+use crate::toml_reader::{Located, Reader, quoted, suggestion};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Every server has this database, and nobody's tables are in it.
+const MAINTENANCE_DATABASE: &str = "postgres";
+
+/// Connections that the bot may hold unless the file says otherwise, and the most that it may ever be given: a chat bot that
+/// needs more takes them from the services.
+const CONNECTIONS: usize = 12;
+const MOST_CONNECTIONS: i64 = 200;
+
+/// Defaults and upper bounds of the three time limits. An answer in chat is late after a minute; a lock that isn't free at
+/// once makes everybody else queue behind the bot.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+const LONGEST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const LONGEST_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// PostgreSQL's own port.
+const PORT: u16 = 5432;
+
+/// The logins that a command may ask for. The first two must be there: others fall back to them.
+const REQUIRED_LOGINS: [&str; 2] = ["reader", "operator"];
+const OTHER_LOGINS: [&str; 4] = ["signal", "dump", "maintain", "owner"];
+
+/// The logins that change or signal something; a dump only looks, if at more than the reader may.
+const ACTING_LOGINS: [&str; 4] = ["operator", "signal", "maintain", "owner"];
+
+/// What a hint's braces may name.
+const HINT_NAMES: [&str; 4] = ["host", "port", "database", "service"];
+
+pub(super) fn environments(root: &mut Reader<'_>, outside: &Outside<'_>) -> Vec<Environment> {
+    root.needs_entry("environments", "at least one environment is needed: [[environments]]");
+    let mut names = Unique::new("the environment");
+    root.tables("environments", |table| {
+        let name = name(table);
+        names.note(table, &name);
+        environment(table, name.value, outside)
+    })
+}
+
+fn environment(table: &mut Reader<'_>, name: String, outside: &Outside<'_>) -> Environment {
+    let servers = servers(table);
+    Environment {
+        name,
+        production: table.boolean("production"),
+        tls: tls(table, &servers, outside),
+        servers: servers.into_iter().map(|server| server.value).collect(),
+        logins: logins(table, outside),
+        maintenance_database: maintenance_database(table),
+        connect_timeout: within(table, "connect_timeout", LONGEST_CONNECT_TIMEOUT).unwrap_or(CONNECT_TIMEOUT),
+        statement_timeout: within(table, "statement_timeout", LONGEST_STATEMENT_TIMEOUT)
+            .unwrap_or(STATEMENT_TIMEOUT),
+        lock_timeout: within(table, "lock_timeout", LONGEST_LOCK_TIMEOUT).unwrap_or(LOCK_TIMEOUT),
+        connections: connections(table),
+        connect_hints: connect_hints(table),
+    }
+}
+
+/// The servers, each with the place of its host.
+fn servers(table: &mut Reader<'_>) -> Vec<Located<Server>> {
+    table.needs_entry("servers", "an environment needs at least one server: [[environments.servers]]");
+    let mut names = Unique::new("the server");
+    table.tables("servers", |table| {
+        let name = name(table);
+        names.note(table, &name);
+        let server = Server { name: name.value, host: host(table), port: port(table) };
+        Located { value: server, at: table.position_of("host") }
+    })
+}
+
+fn host(table: &mut Reader<'_>) -> String {
+    let host = table.string("host");
+    let letter = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    if host.is_empty() || !host.chars().all(letter) || (host.contains(':') && host.parse::<IpAddr>().is_err())
+    {
+        complain(table, "host", &host, "a host's name or IP address, without port or user");
+    }
+    host
+}
+
+fn port(table: &mut Reader<'_>) -> u16 {
+    let Some(port) = table.opt_integer("port") else { return PORT };
+    match u16::try_from(port) {
+        Ok(port) if port > 0 => port,
+        _ => {
+            table.problem("port", format!("`port` must be from 1 to 65535, not {port}"));
+            PORT
+        }
+    }
+}
+
+fn connections(table: &mut Reader<'_>) -> usize {
+    let Some(connections) = table.opt_integer("connections") else { return CONNECTIONS };
+    if !(1..=MOST_CONNECTIONS).contains(&connections) {
+        let message = format!("`connections` must be from 1 to {MOST_CONNECTIONS}, not {connections}");
+        table.problem("connections", message);
+    }
+    usize::try_from(connections).unwrap_or(CONNECTIONS)
+}
+
+fn maintenance_database(table: &mut Reader<'_>) -> String {
+    match table.has("maintenance_database") {
+        true => identifier(table, "maintenance_database"),
+        false => MAINTENANCE_DATABASE.into(),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TlsWord {
+    Verified,
+    Off,
+}
+
+/// TLS is verified or, if every server is this very machine, off: an unverified connection hands the password to whoever answers.
+fn tls(table: &mut Reader<'_>, servers: &[Located<Server>], outside: &Outside<'_>) -> Tls {
+    let word = table.opt_choice("tls", &[("verified", TlsWord::Verified), ("off", TlsWord::Off)]);
+    let ca_file = table.opt_string("ca_file").map(|file| outside.directory.join(file));
+    if ca_file.as_ref().is_some_and(|file| !file.is_file()) {
+        table.problem("ca_file", "`ca_file` names no file that is there");
+    }
+    if word != Some(TlsWord::Off) {
+        return Tls::Verified { ca_file };
+    }
+    if ca_file.is_some() {
+        table.problem("ca_file", "`ca_file` means nothing while `tls` is off");
+    }
+    let remote =
+        servers.iter().find(|server| !server.value.host.is_empty() && !is_loopback(&server.value.host));
+    if let Some(remote) = remote {
+        let host = quoted(&remote.value.host);
+        table.problem(
+            "tls",
+            format!("`tls` may be off for this machine's own servers only, and {host} isn't one"),
+        );
+    }
+    Tls::Off
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn logins(table: &mut Reader<'_>, outside: &Outside<'_>) -> BTreeMap<String, Login> {
+    let read = table.table("logins", |table| {
+        let mut logins = BTreeMap::new();
+        for name in REQUIRED_LOGINS {
+            logins.extend(table.table(name, |table| login(table, outside)).map(|login| (name, login)));
+        }
+        for name in OTHER_LOGINS {
+            logins.extend(table.opt_table(name, |table| login(table, outside)).map(|login| (name, login)));
+        }
+        reader_cannot_act(table, &logins);
+        logins
+    });
+    read.unwrap_or_default().into_iter().map(|(name, login)| (name.to_owned(), login.value)).collect()
+}
+
+/// A login, with the place of its user.
+fn login(table: &mut Reader<'_>, outside: &Outside<'_>) -> Located<Login> {
+    let user = identifier(table, "user");
+    let password = opt_secret(table, "password", outside);
+    Located { value: Login { user, password }, at: table.position_of("user") }
+}
+
+fn reader_cannot_act(table: &mut Reader<'_>, logins: &BTreeMap<&str, Located<Login>>) {
+    let Some(reader) = logins.get("reader").filter(|reader| !reader.value.user.is_empty()) else { return };
+    for (name, login) in logins {
+        if ACTING_LOGINS.contains(name) && login.value.user == reader.value.user {
+            let user = quoted(&reader.value.user);
+            let message =
+                format!("`{name}` is the same user as `reader`, {user}: the reader must not be able to act");
+            table.problem_at(login.at, message);
+        }
+    }
+}
+
+/// Lines for `connect`; a misspelt name in braces would reach people as it stands.
+fn connect_hints(table: &mut Reader<'_>) -> Vec<String> {
+    let hints = table.located_strings("connect_hints");
+    for hint in &hints {
+        for name in braces(&hint.value).filter(|name| !HINT_NAMES.contains(name)) {
+            let message = format!("a hint can't fill in {}{}", quoted(name), suggestion(name, HINT_NAMES));
+            table.problem_at(hint.at, message);
+        }
+    }
+    hints.into_iter().map(|hint| hint.value).collect()
+}
+
+/// The words in braces: `{host}`, but neither a shell's `${HOME}` nor a template's `{.items}`.
+fn braces(hint: &str) -> impl Iterator<Item = &str> {
+    hint.match_indices('{').filter_map(|(start, _)| {
+        let (word, _) = hint[start + 1..].split_once('}')?;
+        let is_word = !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        (is_word && !hint[..start].ends_with('$')).then_some(word)
+    })
+}

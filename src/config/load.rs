@@ -1,0 +1,105 @@
+//! From a file to a [`Config`]: the sections that describe the bot itself, and the order in which the others are read.
+//! Environments, people and Slack have files of their own. Nothing here acts on what it reads, and nothing is connected to.
+
+use super::environments::environments;
+use super::people::{access, people, services};
+use super::rules::{complain, path, within};
+use super::slack::slack;
+use super::{Approval, Backups, Config};
+use crate::toml_reader::{self, Position, Problem, Problems, Reader, Source};
+use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a request waits for its approver, and at most may wait: after a day nobody remembers what they would approve.
+const WAIT: Duration = Duration::from_secs(30 * 60);
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long after an approval a run may still start: the plan that was approved grows old.
+const START_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+/// What a configuration refers to outside itself.
+pub(super) struct Outside<'o> {
+    /// Environment variables, by name.
+    pub variable: &'o dyn Fn(&str) -> Option<String>,
+    /// The directory that relative paths start from: the configuration file's own.
+    pub directory: PathBuf,
+}
+
+impl Config {
+    /// Reads a configuration file, and the secrets that it names from `env` (a variable's name to its value) and from files.
+    /// Relative paths start from the file's directory. The error holds everything that is wrong at once, never a secret.
+    pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+        let name = path.display().to_string();
+        let whole = |message: String| Problem { file: name.clone(), at: None, message };
+        let bytes = std::fs::read(path)
+            .map_err(|cause| Problems::one(whole(format!("the configuration can't be read: {cause}"))))?;
+        let text = String::from_utf8(bytes).map_err(|cause| Problems::one(not_utf8(&name, &cause)))?;
+        Config::parse(&name, &text, env)
+    }
+
+    /// Reads a configuration from a text; `name` is its file, for messages and as the start of relative paths.
+    pub fn parse(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+        let directory = Path::new(name).parent().unwrap_or(Path::new("")).to_path_buf();
+        let outside = Outside { variable: env, directory };
+        let hash = hex::encode(Sha256::digest(text.as_bytes()));
+        let content = text.strip_prefix('\u{feff}').unwrap_or(text);
+        toml_reader::read(Source::new(name, content), |root| config(root, &outside, hash))
+    }
+}
+
+/// Where a file stops being text.
+fn not_utf8(name: &str, cause: &std::string::FromUtf8Error) -> Problem {
+    let good = &cause.as_bytes()[..cause.utf8_error().valid_up_to()];
+    let good = String::from_utf8_lossy(good);
+    let line = good.matches('\n').count() + Position::START.line;
+    let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + Position::START.column;
+    Problem {
+        file: name.into(),
+        at: Some(Position { line, column }),
+        message: "this is not UTF-8 text".into(),
+    }
+}
+
+fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config {
+    let environments = environments(root, outside);
+    let access = access(root, &environments);
+    Config {
+        listen: listen(root),
+        store: root.table("store", |table| path(table, "path", outside)).unwrap_or_default(),
+        slack: root.opt_table("slack", |table| slack(table, outside)),
+        approval: approval(root),
+        backups: root
+            .table("backups", |table| backups(table, outside))
+            .unwrap_or_else(|| Backups { directory: PathBuf::new(), tools: Vec::new() }),
+        commands: root.opt_table("commands", |table| path(table, "directory", outside)),
+        services: services(root, &environments),
+        people: people(root, &access),
+        environments,
+        access,
+        hash,
+    }
+}
+
+fn listen(root: &mut Reader<'_>) -> SocketAddr {
+    let text = root.string("listen");
+    text.parse().unwrap_or_else(|_| {
+        complain(root, "listen", &text, "an IP address and a port, like 0.0.0.0:8080 or [::]:8080");
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+fn approval(root: &mut Reader<'_>) -> Approval {
+    let defaults = Approval { wait: WAIT, start_within: START_WITHIN };
+    let read = root.opt_table("approval", |table| Approval {
+        wait: within(table, "wait", LONGEST_WAIT).unwrap_or(WAIT),
+        start_within: within(table, "start_within", LONGEST_WAIT).unwrap_or(START_WITHIN),
+    });
+    read.unwrap_or(defaults)
+}
+
+fn backups(table: &mut Reader<'_>, outside: &Outside<'_>) -> Backups {
+    let tools = table.strings("tools").into_iter().map(|tools| outside.directory.join(tools)).collect();
+    Backups { directory: path(table, "directory", outside), tools }
+}

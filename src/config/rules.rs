@@ -1,0 +1,119 @@
+//! The rules that several sections share: what a name, a path and a duration may be, and that nothing is named twice.
+
+use super::load::Outside;
+use crate::toml_reader::{Located, Position, Reader, format_duration, quoted};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Characters of an environment's or service's name: they are typed in commands, and 63 is as long as a DNS label may be.
+const LONGEST_NAME: usize = 63;
+
+/// Characters of a person's or role's name: they stand on cards beside other things.
+const LONGEST_TITLE: usize = 64;
+
+/// PostgreSQL cuts longer names off silently (NAMEDATALEN - 1 bytes).
+const LONGEST_IDENTIFIER: usize = 63;
+
+/// The key `name` of environments, services and servers: lower-case letters, digits and dashes, so that it can be typed.
+pub(super) fn name(table: &mut Reader<'_>) -> Located<String> {
+    let name = table.string("name");
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let fits = name.starts_with(plain)
+        && name.chars().all(|c| plain(c) || c == '-')
+        && name.chars().count() <= LONGEST_NAME;
+    if !fits {
+        complain(
+            table,
+            "name",
+            &name,
+            "1 to 63 lower-case letters, digits and dashes, beginning with no dash",
+        );
+    }
+    Located { at: table.position_of("name"), value: name }
+}
+
+/// A person's or role's name: anything that can be shown on one line.
+pub(super) fn title(table: &mut Reader<'_>, key: &str) -> Located<String> {
+    let title = table.string(key);
+    if !is_title(&title) {
+        complain(table, key, &title, "1 to 64 characters, no control characters, no space at its ends");
+    }
+    Located { at: table.position_of(key), value: title }
+}
+
+/// Whether a text can be a person's or role's name.
+pub(super) fn is_title(text: &str) -> bool {
+    !text.is_empty()
+        && text == text.trim()
+        && text.chars().count() <= LONGEST_TITLE
+        && !text.chars().any(char::is_control)
+}
+
+/// The name of something inside PostgreSQL: a database, a role.
+pub(super) fn identifier(table: &mut Reader<'_>, key: &str) -> String {
+    let name = table.string(key);
+    if name.is_empty() || name.len() > LONGEST_IDENTIFIER || name.chars().any(char::is_control) {
+        complain(table, key, &name, "a PostgreSQL name: 1 to 63 bytes, no control characters");
+    }
+    name
+}
+
+/// A path; a relative one starts from the configuration file's directory.
+pub(super) fn path(table: &mut Reader<'_>, key: &str, outside: &Outside<'_>) -> PathBuf {
+    let path = table.string(key);
+    if path.is_empty() {
+        complain(table, key, &path, "a path");
+    }
+    outside.directory.join(path)
+}
+
+/// An optional duration, more than nothing and at most `longest`.
+pub(super) fn within(table: &mut Reader<'_>, key: &str, longest: Duration) -> Option<Duration> {
+    let duration = table.opt_duration(key)?;
+    if duration.is_zero() || duration > longest {
+        let longest = format_duration(longest);
+        let given = format_duration(duration);
+        table.problem(key, format!("`{key}` must be more than 0s and at most {longest}, not {given}"));
+    }
+    Some(duration)
+}
+
+/// Says what a value must be. A key that isn't there or has the wrong type was reported already, and its stand-in is empty.
+pub(super) fn complain(table: &mut Reader<'_>, key: &str, value: &str, rule: &str) {
+    if !value.is_empty() {
+        table.problem(key, format!("`{key}` must be {rule}, not {}", quoted(value)));
+    } else if table.is_string(key) {
+        table.problem(key, format!("`{key}` must be {rule}, not empty"));
+    }
+}
+
+/// Names that may be given once only.
+pub(super) struct Unique {
+    what: &'static str,
+    first: BTreeMap<String, Position>,
+}
+
+impl Unique {
+    /// `what` begins the message: "environment", "Slack account".
+    pub(super) fn new(what: &'static str) -> Self {
+        Unique { what, first: BTreeMap::new() }
+    }
+
+    /// Notes a name, and reports it if it was given before. Case doesn't tell two names apart: people don't either.
+    pub(super) fn note(&mut self, table: &mut Reader<'_>, name: &Located<String>) {
+        if name.value.is_empty() {
+            return;
+        }
+        match self.first.get(&name.value.to_lowercase()) {
+            Some(first) => {
+                let message =
+                    format!("{} {} is already given at line {}", self.what, quoted(&name.value), first.line);
+                table.problem_at(name.at, message);
+            }
+            None => {
+                self.first.insert(name.value.to_lowercase(), name.at);
+            }
+        }
+    }
+}

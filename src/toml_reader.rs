@@ -1,0 +1,390 @@
+//! A reader of TOML that knows where everything stands and reports every mistake at once: unknown keys, missing keys,
+//! wrong types, bad values. It is used by the configuration and by the headers of command files, so it knows nothing of either.
+//!
+//! While something is wrong, a method gives a stand-in (an empty string, zero, `None`) and reading goes on; [`read`]
+//! then returns the problems and drops what was built from stand-ins. A table is read inside a closure, so that no one can
+//! forget to ask for the keys that nobody read.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+mod duration;
+mod problems;
+mod source;
+
+pub use duration::{format_duration, parse_duration};
+pub(crate) use problems::suggestion;
+pub use problems::{Position, Problem, Problems, nearest, quoted};
+pub use source::{Located, Source};
+
+/// Reads a text as a table, all of whose keys must be read by `body`. All problems come back, in the order of the text; if
+/// the text isn't TOML at all, only what the parser says, since the rest would be guesses.
+pub fn read<T>(source: Source<'_>, body: impl FnOnce(&mut Reader<'_>) -> T) -> Result<T, Problems> {
+    let (document, errors) = DeTable::parse_recoverable(source.text());
+    let mut problems = Problems::default();
+    for error in &errors {
+        let at = source.position(error.span().map_or(source.text().len(), |span| span.start));
+        problems.push(Problem { file: source.name().into(), at: Some(at), message: error.message().into() });
+    }
+    let value = if errors.is_empty() {
+        let place = Place { name: String::new(), at: source.position(0) };
+        Some(Reader::open(source, &mut problems, (document.get_ref(), place), body))
+    } else {
+        None
+    };
+    problems.sort();
+    value.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+/// Which table this is: its dotted name (empty for the whole text) and where it begins.
+struct Place {
+    name: String,
+    at: Position,
+}
+
+/// One table, being read.
+pub struct Reader<'r> {
+    source: Source<'r>,
+    problems: &'r mut Problems,
+    table: &'r DeTable<'r>,
+    place: Place,
+    asked: BTreeSet<String>,
+}
+
+impl<'r> Reader<'r> {
+    /// Lets `body` read a table, then reports the keys that it didn't ask for.
+    fn open<T>(
+        source: Source<'r>,
+        problems: &'r mut Problems,
+        (table, place): (&'r DeTable<'r>, Place),
+        body: impl FnOnce(&mut Reader<'_>) -> T,
+    ) -> T {
+        let mut reader = Reader { source, problems, table, place, asked: BTreeSet::new() };
+        let value = body(&mut reader);
+        reader.report_unknown();
+        value
+    }
+
+    fn report_unknown(&mut self) {
+        for (key, _) in self.table.iter().filter(|(key, _)| !self.asked.contains(&**key.get_ref())) {
+            let free = self.asked.iter().map(String::as_str).filter(|known| !self.table.contains_key(*known));
+            let message = format!("unknown key {}{}", quoted(key.get_ref()), suggestion(key.get_ref(), free));
+            let at = self.source.position(key.span().start);
+            self.problems.push(Problem { file: self.source.name().into(), at: Some(at), message });
+        }
+    }
+
+    /// Where the table begins: its header or its brace.
+    pub fn position(&self) -> Position {
+        self.place.at
+    }
+
+    /// Where a key's value stands; where the table begins if the key is absent.
+    pub fn position_of(&self, key: &str) -> Position {
+        match self.table.get_key_value(key) {
+            Some((key, value)) => self.located(key.span(), value.span()),
+            None => self.place.at,
+        }
+    }
+
+    /// Says what is wrong with a key's value.
+    pub fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.problem_at(self.position_of(key), message);
+    }
+
+    /// Says what is wrong at a place.
+    pub fn problem_at(&mut self, at: Position, message: impl Into<String>) {
+        self.problems.push(Problem {
+            file: self.source.name().into(),
+            at: Some(at),
+            message: message.into(),
+        });
+    }
+
+    /// The keys that are there, in the order of the text: for tables whose keys aren't known beforehand.
+    pub fn keys(&self) -> Vec<Located<String>> {
+        let mut keys: Vec<_> = self.table.keys().collect();
+        keys.sort_by_key(|key| key.span().start);
+        keys.into_iter()
+            .map(|key| Located {
+                value: key.get_ref().to_string(),
+                at: self.source.position(key.span().start),
+            })
+            .collect()
+    }
+
+    /// Whether the key is there, whatever its value.
+    pub fn has(&mut self, key: &str) -> bool {
+        self.asked.insert(key.into());
+        self.table.contains_key(key)
+    }
+
+    /// Whether the key is there and holds a string.
+    pub fn is_string(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|value| value.get_ref().is_str())
+    }
+
+    /// Reports an array that is absent or empty; `message` says why it needs an entry.
+    pub fn needs_entry(&mut self, key: &str, message: &str) {
+        self.asked.insert(key.into());
+        let entries =
+            self.table.get(key).map(|value| value.get_ref().as_array().map_or(1, |items| items.len()));
+        if entries.unwrap_or(0) == 0 {
+            self.problem(key, message);
+        }
+    }
+
+    /// A string that must be there.
+    pub fn string(&mut self, key: &str) -> String {
+        self.required(key);
+        self.opt_string(key).unwrap_or_default()
+    }
+
+    pub fn opt_string(&mut self, key: &str) -> Option<String> {
+        self.value(key, "a string", |value| value.as_str().map(String::from))
+    }
+
+    /// A whole number that must be there.
+    pub fn integer(&mut self, key: &str) -> i64 {
+        self.required(key);
+        self.opt_integer(key).unwrap_or_default()
+    }
+
+    pub fn opt_integer(&mut self, key: &str) -> Option<i64> {
+        self.value(key, "a whole number", whole_number)
+    }
+
+    /// `true` or `false`, which must be said.
+    pub fn boolean(&mut self, key: &str) -> bool {
+        self.required(key);
+        self.opt_boolean(key).unwrap_or_default()
+    }
+
+    pub fn opt_boolean(&mut self, key: &str) -> Option<bool> {
+        self.value(key, "true or false", |value| value.as_bool())
+    }
+
+    /// "500ms", "30s", "15m", "12h", "7d"; must be there.
+    pub fn duration(&mut self, key: &str) -> Duration {
+        self.required(key);
+        self.opt_duration(key).unwrap_or_default()
+    }
+
+    pub fn opt_duration(&mut self, key: &str) -> Option<Duration> {
+        let text = self.value(key, "a duration like \"30s\"", |value| value.as_str().map(String::from))?;
+        parse_duration(&text)
+            .map_err(|right| self.problem(key, format!("`{key}` is {}, but {right}", quoted(&text))))
+            .ok()
+    }
+
+    /// One of a few words, which must be there.
+    pub fn choice<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        self.required(key);
+        self.opt_choice(key, words)
+    }
+
+    pub fn opt_choice<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.opt_string(key)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let hint = suggestion(&text, words.iter().map(|(word, _)| *word));
+            self.problem(key, format!("`{key}` can't be {}{hint}", quoted(&text)));
+        }
+        found
+    }
+
+    /// A string, number or boolean, as text: for values whose type another key decides.
+    pub fn opt_scalar(&mut self, key: &str) -> Option<String> {
+        self.value(key, "a string, a number, true or false", |value| match value {
+            DeValue::String(text) => Some(text.to_string()),
+            DeValue::Integer(_) => whole_number(value).map(|number| number.to_string()),
+            DeValue::Float(number) => Some(number.as_str().into()),
+            DeValue::Boolean(truth) => Some(truth.to_string()),
+            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+        })
+    }
+
+    /// An array of strings; empty if the key is absent.
+    pub fn strings(&mut self, key: &str) -> Vec<String> {
+        self.located_strings(key).into_iter().map(|string| string.value).collect()
+    }
+
+    /// An array of strings, each with its place; empty if the key is absent.
+    pub fn located_strings(&mut self, key: &str) -> Vec<Located<String>> {
+        self.array(key, "strings", |value| value.as_str().map(String::from))
+    }
+
+    /// An array of numbers, whole or not; empty if the key is absent.
+    pub fn numbers(&mut self, key: &str) -> Vec<f64> {
+        let numbers = self.array(key, "numbers", |value| match value {
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            other => whole_number(other).map(|number| number as f64),
+        });
+        numbers.into_iter().map(|number| number.value).collect()
+    }
+
+    /// A table of strings whose keys aren't known beforehand, in the order of the text; empty if absent.
+    pub fn map(&mut self, key: &str) -> Vec<(Located<String>, Located<String>)> {
+        let entries = self.opt_table(key, |table| {
+            let keys = table.keys();
+            keys.into_iter()
+                .filter_map(|key| {
+                    let at = table.position_of(&key.value);
+                    let value = table.opt_string(&key.value)?;
+                    Some((key, Located { value, at }))
+                })
+                .collect()
+        });
+        entries.unwrap_or_default()
+    }
+
+    /// A table that must be there.
+    pub fn table<T>(&mut self, key: &str, body: impl FnOnce(&mut Reader<'_>) -> T) -> Option<T> {
+        self.required(key);
+        self.opt_table(key, body)
+    }
+
+    pub fn opt_table<T>(&mut self, key: &str, body: impl FnOnce(&mut Reader<'_>) -> T) -> Option<T> {
+        self.opt_table_like(key, "a table", body)
+    }
+
+    /// A table; the message about anything else says what it should look like.
+    pub fn opt_table_like<T>(
+        &mut self,
+        key: &str,
+        like: &str,
+        body: impl FnOnce(&mut Reader<'_>) -> T,
+    ) -> Option<T> {
+        let (at, value) = self.entry(key)?;
+        match value.get_ref() {
+            DeValue::Table(table) => Some(self.descend(key, (table, at), body)),
+            other => {
+                self.problem_at(at, mismatch(key, like, other));
+                None
+            }
+        }
+    }
+
+    /// An array of tables, `[[key]]` or `key = [{ … }]`; empty if the key is absent.
+    pub fn tables<T>(&mut self, key: &str, body: impl FnMut(&mut Reader<'_>) -> T) -> Vec<T> {
+        self.tables_like(key, "a table", body)
+    }
+
+    /// An array of tables; the message about anything else says what an entry should look like.
+    pub fn tables_like<T>(
+        &mut self,
+        key: &str,
+        like: &str,
+        mut body: impl FnMut(&mut Reader<'_>) -> T,
+    ) -> Vec<T> {
+        let mut read = Vec::new();
+        for (at, item) in self.items(key, "tables") {
+            match item {
+                DeValue::Table(table) => read.push(self.descend(key, (table, at), &mut body)),
+                other => self.problem_at(at, format!("each of {}", mismatch(key, like, other))),
+            }
+        }
+        read
+    }
+
+    fn descend<T>(
+        &mut self,
+        key: &str,
+        (table, at): (&'r DeTable<'r>, Position),
+        body: impl FnOnce(&mut Reader<'_>) -> T,
+    ) -> T {
+        let dot = if self.place.name.is_empty() { "" } else { "." };
+        let place = Place { name: format!("{}{dot}{key}", self.place.name), at };
+        Reader::open(self.source, self.problems, (table, place), body)
+    }
+
+    fn array<T>(
+        &mut self,
+        key: &str,
+        what: &str,
+        read: impl Fn(&DeValue<'_>) -> Option<T>,
+    ) -> Vec<Located<T>> {
+        let mut values = Vec::new();
+        for (at, item) in self.items(key, what) {
+            match read(item) {
+                Some(value) => values.push(Located { value, at }),
+                None => {
+                    self.problem_at(at, format!("`{key}` must hold {what} only, not {}", with_article(item)))
+                }
+            }
+        }
+        values
+    }
+
+    fn items(&mut self, key: &str, what: &str) -> Vec<(Position, &'r DeValue<'r>)> {
+        let Some((at, value)) = self.entry(key) else { return Vec::new() };
+        match value.get_ref() {
+            DeValue::Array(items) => self.located_items(items),
+            other => {
+                self.problem_at(at, mismatch(key, &format!("an array of {what}"), other));
+                Vec::new()
+            }
+        }
+    }
+
+    fn located_items(&self, items: &'r DeArray<'r>) -> Vec<(Position, &'r DeValue<'r>)> {
+        items.iter().map(|item| (self.source.position(item.span().start), item.get_ref())).collect()
+    }
+
+    fn value<T>(&mut self, key: &str, what: &str, read: impl FnOnce(&DeValue<'_>) -> Option<T>) -> Option<T> {
+        let (at, value) = self.entry(key)?;
+        let read = read(value.get_ref());
+        if read.is_none() {
+            self.problem_at(at, mismatch(key, what, value.get_ref()));
+        }
+        read
+    }
+
+    fn entry(&mut self, key: &str) -> Option<(Position, &'r Spanned<DeValue<'r>>)> {
+        self.asked.insert(key.into());
+        let (found, value) = self.table.get_key_value(key)?;
+        Some((self.located(found.span(), value.span()), value))
+    }
+
+    fn required(&mut self, key: &str) {
+        if !self.has(key) {
+            let of = match self.place.name.as_str() {
+                "" => String::new(),
+                name => format!(" of `{name}`"),
+            };
+            self.problem_at(self.place.at, format!("missing key `{key}`{of}"));
+        }
+    }
+
+    /// A table that only its sub-tables name has no place of its own: its key's is as good.
+    fn located(&self, key: Range<usize>, value: Range<usize>) -> Position {
+        self.source.position(if value.is_empty() { key.start } else { value.start })
+    }
+}
+
+fn whole_number(value: &DeValue<'_>) -> Option<i64> {
+    value.as_integer().and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok())
+}
+
+/// The found value itself is never repeated: it may be a secret that was put in the wrong place.
+fn mismatch(key: &str, what: &str, found: &DeValue<'_>) -> String {
+    match found {
+        DeValue::Integer(_) if what == "a whole number" => format!("`{key}` is too large a number"),
+        other => format!("`{key}` must be {what}, not {}", with_article(other)),
+    }
+}
+
+fn with_article(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,47 @@
+//! A text, and where its bytes stand in their file. Reading it is the reader's business.
+
+use super::Position;
+
+/// A text to read: a whole file, or a header that stands somewhere in one.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'t> {
+    name: &'t str,
+    text: &'t str,
+    start: Position,
+}
+
+impl<'t> Source<'t> {
+    /// A whole file.
+    pub fn new(name: &'t str, text: &'t str) -> Self {
+        Source { name, text, start: Position::START }
+    }
+
+    /// The text's first character stands here in its file.
+    pub fn starting_at(self, start: Position) -> Self {
+        Source { start, ..self }
+    }
+
+    pub(super) fn name(&self) -> &'t str {
+        self.name
+    }
+
+    pub(super) fn text(&self) -> &'t str {
+        self.text
+    }
+
+    /// The position in the file of a byte of the text.
+    pub(super) fn position(&self, offset: usize) -> Position {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line = before.matches('\n').count();
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
+        let indent = if line == 0 { self.start.column } else { Position::START.column };
+        Position { line: self.start.line + line, column: column + indent }
+    }
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<T> {
+    pub value: T,
+    pub at: Position,
+}
