@@ -283,15 +283,12 @@ impl Catalog {
     }
 }
 
-/// The nearest of some names, if it is near at all (Damerau-Levenshtein, a third of the length at most, or a beginning).
+/// The name that was probably meant: one that begins so, or the nearest spelling.
 pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
-    let distance = |name: &str| match name.starts_with(&typed) && typed.len() >= 2 {
-        true => 1,
-        false => strsim::damerau_levenshtein(&typed, name),
-    };
-    let (best, far) = names.map(|name| (name, distance(name))).min_by_key(|(_, far)| *far)?;
-    (far <= (best.chars().count() / 3).max(1)).then_some(best)
+    let names: Vec<&str> = names.collect();
+    let beginning = names.iter().find(|name| typed.len() >= 2 && name.starts_with(&typed)).copied();
+    beginning.or_else(|| crate::toml_reader::nearest(&typed, names))
 }
 
 /// SHA-256 in hex, of parts in order.
