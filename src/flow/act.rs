@@ -38,10 +38,13 @@ impl Flow {
                 "The configuration has to give another person a role that approves it.",
             ));
         }
-        let platform = self.platform(platform_name).ok_or_else(|| Error::user("There is no chat to ask in."))?;
+        let platform =
+            self.platform(platform_name).ok_or_else(|| Error::user("There is no chat to ask in."))?;
         match platform.conversation(&intent.incoming.place).await {
             Ok(place) if place.shared => {
-                return Err(Error::user("A request can't stand in a conversation shared with another organisation."));
+                return Err(Error::user(
+                    "A request can't stand in a conversation shared with another organisation.",
+                ));
             }
             Ok(place) if !place.bot_is_in => {
                 return Err(Error::instead(
@@ -94,7 +97,9 @@ impl Flow {
                 self.append_or_log(&run, Happening::Revoked, Told::why(&why)).await;
                 self.refresh(run.id).await;
             }
-            Err(why) => tracing::error!(run = run.id, %why, "an approved run could not be claimed and did not start"),
+            Err(why) => {
+                tracing::error!(run = run.id, %why, "an approved run could not be claimed and did not start")
+            }
         }
     }
 
@@ -106,13 +111,16 @@ impl Flow {
             return Err("the command's file is no longer the one that was asked for".to_owned());
         }
         let requester = match &run.request.sender {
-            Some(sender) => self.identify(sender).await.map_err(|_| "the requester's account no longer counts")?,
+            Some(sender) => {
+                self.identify(sender).await.map_err(|_| "the requester's account no longer counts")?
+            }
             None => run.request.requester.clone(),
         };
         if !self.app.access.may_run(&requester, command, environment) {
             return Err("the requester may no longer ask for it".to_owned());
         }
-        let approver = run.event("approved").and_then(|event| event.by.clone()).ok_or("nobody approved it")?;
+        let approver =
+            run.event("approved").and_then(|event| event.by.clone()).ok_or("nobody approved it")?;
         if approver.id == requester.id || !self.app.access.may_approve(&approver, command, environment) {
             return Err("the approver may no longer approve it".to_owned());
         }
@@ -136,7 +144,8 @@ impl Flow {
         self.app.progress.clear(run.id);
         let mut told = Told { facts: outcome.facts.clone(), ..Told::default() };
         told = told.text("verdict", outcome.verdict.words());
-        told = told.text("outcome", serde_json::to_string(&(&outcome.verdict, &outcome.blocks)).unwrap_or_default());
+        told = told
+            .text("outcome", serde_json::to_string(&(&outcome.verdict, &outcome.blocks)).unwrap_or_default());
         let run = self.close(&run, outcome.happening, told).await;
         self.refresh(run.id).await;
         run
@@ -147,7 +156,9 @@ impl Flow {
         let Some(command) = self.app.catalog.find(&run.request.command) else {
             return nothing("The command is gone.");
         };
-        let Some(Code::Act(act)) = actions::find(command) else { return nothing("The command no longer acts.") };
+        let Some(Code::Act(act)) = actions::find(command) else {
+            return nothing("The command no longer acts.");
+        };
         let stored = run.text("plan").unwrap_or_default();
         let Some(plan) = Plan::read(stored) else { return nothing("The plan can't be read.") };
         let recorded = run.events.first().and_then(|event| event.facts.get("plan_sha256"));
@@ -165,7 +176,9 @@ impl Flow {
         loop {
             match self.app.runs.append(&run, happening, told.clone()).await {
                 Ok(Appended::Done(closed)) => return *closed,
-                Ok(Appended::Stale(now)) if now.version == run.version || !now.state.is_open() => return *now,
+                Ok(Appended::Stale(now)) if now.version == run.version || !now.state.is_open() => {
+                    return *now;
+                }
                 Ok(Appended::Stale(now)) => run = *now,
                 Ok(Appended::Frozen(_)) => {}
                 Err(why) => tracing::error!(run = run.id, %why, "the end of a run waits for the record"),
@@ -184,11 +197,14 @@ impl Flow {
 
 /// The blocks of a run that has ended.
 pub(super) fn outcome_blocks(run: &Run) -> Vec<Block> {
-    let stored = run.text("outcome").and_then(|stored| serde_json::from_str::<(Text, Vec<Block>)>(stored).ok());
+    let stored =
+        run.text("outcome").and_then(|stored| serde_json::from_str::<(Text, Vec<Block>)>(stored).ok());
     let Some((verdict, mut blocks)) = stored else { return Vec::new() };
     let tone = match run.state {
         crate::store::State::Succeeded => Tone::Good,
-        crate::store::State::Voided | crate::store::State::Stopped | crate::store::State::Partial => Tone::Watch,
+        crate::store::State::Voided | crate::store::State::Stopped | crate::store::State::Partial => {
+            Tone::Watch
+        }
         _ => Tone::Act,
     };
     blocks.insert(0, Block::Verdict { tone, text: verdict });

@@ -143,11 +143,15 @@ fn ended(run: &Run) -> Vec<Block> {
 
 /// Who did what, in one small line each.
 fn story(run: &Run) -> Vec<Block> {
-    let told = run.events.iter().filter(|event| matches!(event.kind.as_str(), "approved" | "denied" | "withdrawn"));
+    let told =
+        run.events.iter().filter(|event| matches!(event.kind.as_str(), "approved" | "denied" | "withdrawn"));
     let mut lines: Vec<Block> = told
         .filter_map(|event| {
             let by = event.by.as_ref()?;
-            let text = Text::new().plain(format!("{} by ", event.kind)).person(by).plain(format!(", {}", moment(event.at)));
+            let text = Text::new()
+                .plain(format!("{} by ", event.kind))
+                .person(by)
+                .plain(format!(", {}", moment(event.at)));
             Some(Block::Note(text))
         })
         .collect();
@@ -230,7 +234,8 @@ impl Flow {
         run: &Run,
         reply: &Reply,
     ) -> Result<crate::message::Posted, SendError> {
-        let platform = self.platform(copy.place.platform).ok_or(SendError::Refused("no platform".to_owned()))?;
+        let platform =
+            self.platform(copy.place.platform).ok_or(SendError::Refused("no platform".to_owned()))?;
         if let Some(message) = &copy.message {
             let posted = crate::message::Posted { place: copy.place.clone(), message: message.clone() };
             return platform.edit(&posted, reply).await.map(|()| posted);
@@ -262,7 +267,8 @@ impl Flow {
         let mut buttons = Vec::new();
         let mut tokens = Vec::new();
         for (label, verdict, style) in verdicts {
-            let token = crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
+            let token =
+                crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
             let meaning = Meaning::Verdict { run: run.id, verdict, copy: copy.id };
             tokens.push(Token { token: token.clone(), meaning, place: copy.place.clone() });
             buttons.push(Button { label: label.to_owned(), token, style });
@@ -295,4 +301,3 @@ impl Flow {
         }
     }
 }
-

@@ -11,7 +11,11 @@ use crate::store::{Appended, Meaning, Run, RunId, State, Verdict};
 use std::sync::Arc;
 
 impl Flow {
-    pub(super) async fn button(self: &Arc<Self>, incoming: &Incoming, (token, message): (&str, &str)) -> Handled {
+    pub(super) async fn button(
+        self: &Arc<Self>,
+        incoming: &Incoming,
+        (token, message): (&str, &str),
+    ) -> Handled {
         let mut heading = Heading { who: None, asked: "a button".to_owned(), environment: None, run: None };
         let found = self.app.runs.store.token(token).await;
         let stale = || Error::instead("This button is no longer known.", "Type the command instead.");
@@ -70,12 +74,17 @@ impl Flow {
                 format!(": {} by {by} at {}", event.kind, moment(event.at))
             });
             self.refresh_soon(run.id);
-            return Err(Error::instead(format!("This request is decided already{when}."), format!("`show {}` tells it all.", run.id)));
+            return Err(Error::instead(
+                format!("This request is decided already{when}."),
+                format!("`show {}` tells it all.", run.id),
+            ));
         }
         if run.deadline.is_some_and(|deadline| deadline <= jiff::Timestamp::now()) {
             self.append_or_log(run, Happening::Expired, Told::default()).await;
             self.refresh_soon(run.id);
-            return Err(Error::user("This request has expired. Nothing was done: ask again if it still matters."));
+            return Err(Error::user(
+                "This request has expired. Nothing was done: ask again if it still matters.",
+            ));
         }
         Ok(())
     }
@@ -84,10 +93,13 @@ impl Flow {
         let requester = person.id == run.request.requester.id;
         let environment = run.request.environment.as_deref();
         let command = self.app.catalog.find(&run.request.command);
-        let may_approve = command.is_some_and(|command| self.app.access.may_approve(person, command, environment));
+        let may_approve =
+            command.is_some_and(|command| self.app.access.may_approve(person, command, environment));
         match verdict {
             Verdict::Withdraw if requester => Ok(()),
-            Verdict::Withdraw => Err(Error::user(format!("Only {} can withdraw this request.", run.request.requester.id))),
+            Verdict::Withdraw => {
+                Err(Error::user(format!("Only {} can withdraw this request.", run.request.requester.id)))
+            }
             Verdict::Approve | Verdict::Deny if requester => Err(Error::instead(
                 "You asked for it, so somebody else has to decide.",
                 "You can withdraw it.",
@@ -107,7 +119,8 @@ impl Flow {
             Verdict::Withdraw => Happening::Withdrawn,
         };
         let told = Told::by(&person);
-        let exempt = self.app.catalog.find(&run.request.command).is_some_and(|command| command.header.while_frozen);
+        let exempt =
+            self.app.catalog.find(&run.request.command).is_some_and(|command| command.header.while_frozen);
         let appended = match verdict {
             Verdict::Approve if !exempt => self.app.runs.append_unless_frozen(&run, happening, told).await,
             _ => self.app.runs.append(&run, happening, told).await,
@@ -117,7 +130,10 @@ impl Flow {
             Ok(Appended::Frozen(frozen)) => Err(frozen_error(&frozen)),
             Ok(Appended::Stale(now)) => match self.open_still(&now).await {
                 Err(error) => Err(error),
-                Ok(()) => Err(Error::instead("Somebody was faster.", "Look at the card and click again if need be.")),
+                Ok(()) => Err(Error::instead(
+                    "Somebody was faster.",
+                    "Look at the card and click again if need be.",
+                )),
             },
             Ok(Appended::Done(run)) => {
                 self.refresh_soon(run.id);

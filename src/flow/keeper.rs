@@ -31,7 +31,9 @@ impl Flow {
     pub async fn tidy(self: &Arc<Self>) -> StoreResult<()> {
         for run in self.app.runs.store.orphans().await? {
             let (happening, why) = match run.state {
-                State::Running if run.request.risk == "read" => (Happening::Stopped, "Countersign was interrupted"),
+                State::Running if run.request.risk == "read" => {
+                    (Happening::Stopped, "Countersign was interrupted")
+                }
                 State::Running => (Happening::Lost, "Countersign was interrupted while it ran"),
                 _ => (Happening::Revoked, "Countersign was interrupted before it started"),
             };

@@ -41,7 +41,8 @@ impl Flow {
         let mut reply = Reply::new(heading);
         reply.blocks = answer.blocks;
         if let Recorded::NotAtAll(why) = recorded {
-            let warning = format!("Not in the history: {why}. Until that is mended, nothing that acts is accepted.");
+            let warning =
+                format!("Not in the history: {why}. Until that is mended, nothing that acts is accepted.");
             reply = reply.with(Block::Note(Text::new().strong("Warning: ").plain(warning)));
         }
         Ok(Some(if intent.private { reply.privately() } else { reply }))
@@ -65,7 +66,8 @@ impl Flow {
         let environment = intent.environment.as_deref();
         let environment = environment.ok_or_else(|| Error::user("Which environment?"))?;
         let asker = intent.asker();
-        let question = Question { command: intent.command, environment, values: &intent.values, asker: &asker };
+        let question =
+            Question { command: intent.command, environment, values: &intent.values, asker: &asker };
         let sections = sql::run(&self.app.targets, &question).await?;
         Ok(sql::present(intent.command, &self.app.catalog, environment, &sections))
     }
@@ -74,7 +76,9 @@ impl Flow {
     fn close_read(self: &Arc<Self>, run: &Run, answered: &Result<Answer>) {
         let (happening, told) = match answered {
             Ok(answer) => (Happening::Succeeded, Told::default().text("verdict", verdict(answer))),
-            Err(error) => (Happening::Failed, Told::default().text("verdict", crate::redact::text(&error.to_string()))),
+            Err(error) => {
+                (Happening::Failed, Told::default().text("verdict", crate::redact::text(&error.to_string())))
+            }
         };
         let (flow, run) = (Arc::clone(self), run.clone());
         tokio::spawn(async move { flow.close(&run, happening, told).await });

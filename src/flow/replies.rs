@@ -20,8 +20,15 @@ pub fn refusal(refused: &Refused) -> Reply {
         }
         Error::Internal(cause) => {
             let reference = crate::plan::random_token().map_or("-".to_owned(), |token| token[..8].to_owned());
-            tracing::error!(reference, cause = format!("{cause:#}"), asked = refused.heading.asked, "a command failed");
-            let text = Text::new().plain("Something is wrong on Countersign's side; nothing more was done. Tell its operators ").code(reference);
+            tracing::error!(
+                reference,
+                cause = format!("{cause:#}"),
+                asked = refused.heading.asked,
+                "a command failed"
+            );
+            let text = Text::new()
+                .plain("Something is wrong on Countersign's side; nothing more was done. Tell its operators ")
+                .code(reference);
             reply.with(Block::Verdict { tone: Tone::Act, text })
         }
     }
@@ -38,7 +45,10 @@ pub fn menu(heading: Heading) -> (Reply, Vec<(String, Meaning)>) {
         offers.push((token.clone(), meaning));
         buttons.push(Button { label: command.to_owned(), token, style: ButtonStyle::Plain });
     }
-    let text = Text::new().plain("What do you want to see? Type ").code("help").plain(" for everything you may run here.");
+    let text = Text::new()
+        .plain("What do you want to see? Type ")
+        .code("help")
+        .plain(" for everything you may run here.");
     let reply = Reply::new(heading).privately();
     (reply.with(Block::Text(text)).with(Block::Buttons(buttons)), offers)
 }

@@ -56,7 +56,8 @@ impl Intent<'_> {
 impl Flow {
     /// A typed line.
     pub(super) async fn command(self: &Arc<Self>, incoming: &Incoming, typed: &str) -> Handled {
-        let mut heading = Heading { who: None, asked: args::shown(typed.trim()), environment: None, run: None };
+        let mut heading =
+            Heading { who: None, asked: args::shown(typed.trim()), environment: None, run: None };
         let understood = self.understand(incoming, typed, &mut heading).await;
         match understood {
             Ok(Some(intent)) => self.fulfil(intent).await,
@@ -75,7 +76,8 @@ impl Flow {
         heading.who = Some(person.clone());
         let catalog = &self.app.catalog;
         let is_switch = |command: &str, option: &str| {
-            let spec = catalog.find(command).and_then(|c| c.header.args.iter().find(|arg| arg.name == option));
+            let spec =
+                catalog.find(command).and_then(|c| c.header.args.iter().find(|arg| arg.name == option));
             spec.is_some_and(|spec| spec.switch)
         };
         let line = args::split(typed, &is_switch)?;
@@ -175,9 +177,10 @@ impl Flow {
         let fulfilled = match actions::find(intent.command) {
             Some(Code::Act(act)) if intent.dry_run => self.dry_run(&intent, act).await.map(Some),
             Some(Code::Act(act)) => self.act_or_ask(&intent, act).await,
-            _ if intent.dry_run => {
-                Err(Error::user(format!("`{}` changes nothing: there is nothing to try dry.", intent.command.name)))
-            }
+            _ if intent.dry_run => Err(Error::user(format!(
+                "`{}` changes nothing: there is nothing to try dry.",
+                intent.command.name
+            ))),
             _ => self.read(&intent).await,
         };
         fulfilled.map_err(|error| Refused { heading, error })
@@ -206,7 +209,11 @@ impl Flow {
     }
 
     /// A write runs now; a danger asks a second person.
-    async fn act_or_ask(self: &Arc<Self>, intent: &Intent<'_>, act: &'static dyn Act) -> Result<Option<Reply>> {
+    async fn act_or_ask(
+        self: &Arc<Self>,
+        intent: &Intent<'_>,
+        act: &'static dyn Act,
+    ) -> Result<Option<Reply>> {
         let plan = act.plan(&self.call(intent)).await?;
         match intent.command.header.risk {
             Risk::Danger => self.ask(intent, plan).await,
@@ -274,7 +281,8 @@ impl Flow {
             return true;
         }
         let place = &incoming.place;
-        let tokens = offers.into_iter().map(|(token, meaning)| Token { token, meaning, place: place.clone() });
+        let tokens =
+            offers.into_iter().map(|(token, meaning)| Token { token, meaning, place: place.clone() });
         self.app.runs.store.put_tokens(tokens.collect()).await.is_ok()
     }
 }
@@ -283,7 +291,11 @@ impl Flow {
 pub(super) fn frozen_error(frozen: &crate::store::Frozen) -> Error {
     let reason = frozen.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
     Error::instead(
-        format!("{} froze all acting at {}{reason}. Nothing was done.", frozen.by.id, crate::sql::moment(frozen.at)),
+        format!(
+            "{} froze all acting at {}{reason}. Nothing was done.",
+            frozen.by.id,
+            crate::sql::moment(frozen.at)
+        ),
         "Reading goes on. `unfreeze` lifts it, with a second person.",
     )
 }

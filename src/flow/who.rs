@@ -36,7 +36,9 @@ impl Flow {
         let mut pauses = PAUSES.iter();
         loop {
             match platform.account(sender).await {
-                Ok(account) if account.standing == Standing::Member && account.workspace != sender.workspace => {
+                Ok(account)
+                    if account.standing == Standing::Member && account.workspace != sender.workspace =>
+                {
                     return Ok(Standing::External);
                 }
                 Ok(account) => return Ok(account.standing),
@@ -49,7 +51,9 @@ impl Flow {
                         ));
                     }
                 },
-                Err(_) => return Err(Error::user("The chat platform doesn't know your account. Nothing was done.")),
+                Err(_) => {
+                    return Err(Error::user("The chat platform doesn't know your account. Nothing was done."));
+                }
             }
         }
     }
