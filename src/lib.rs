@@ -6,6 +6,7 @@ pub mod args;
 pub mod catalog;
 pub mod chat;
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod flow;
 pub mod message;
@@ -17,6 +18,7 @@ pub mod sql;
 pub mod store;
 pub mod targets;
 pub mod toml_reader;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 

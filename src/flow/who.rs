@@ -52,7 +52,9 @@ impl Flow {
                     }
                 },
                 Err(_) => {
-                    return Err(Error::user("The chat platform doesn't know your account. Nothing was done."));
+                    return Err(Error::user(
+                        "The chat platform doesn't know your account. Nothing was done.",
+                    ));
                 }
             }
         }
