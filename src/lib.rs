@@ -18,7 +18,6 @@ pub mod sql;
 pub mod store;
 pub mod targets;
 pub mod toml_reader;
-
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
