@@ -1,8 +1,5 @@
-//! What `make demo` runs and the tests share: a pretend chat workspace. Nothing here is used in production.
-
-pub mod slack;
-//! What the demo and the tests run against: throwaway PostgreSQL servers and the sample team on them.
-//!
-//! Nothing else in the program may import from here: the demo uses the bot, never the other way round.
+//! What the demo and the tests run against: a pretend Slack workspace, throwaway PostgreSQL servers, and the sample team on
+//! them. Nothing else in the program may import from here: the demo uses the bot, never the other way round.
 
 pub mod postgres;
+pub mod slack;
