@@ -2,11 +2,16 @@
 
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/samples.rs"]
+mod samples;
+#[path = "store/tampering.rs"]
+mod tampering;
 
-use contract::{Fresh, append, done, new_run, opened, place};
+use contract::Fresh;
 use countersign::store::sqlite::{Limits, SqliteStore};
 use countersign::store::{Filter, Opened, Run, State, Store, StoreError};
 use rusqlite::Connection;
+use samples::{append, done, new_run, opened, place};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -53,15 +58,6 @@ async fn only_the_owner_may_read_the_file() {
     let mode = |name: &str| fs::metadata(directory.path().join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(["record.db", "record.db-wal", "record.db-shm"].map(mode), [0o600; 3]);
     assert_eq!(mode("record.db.instances"), 0o700);
-}
-
-#[tokio::test]
-async fn a_commit_is_on_the_disk() {
-    let directory = TempDir::new().unwrap();
-    store(&file_in(&directory));
-    let mode: String =
-        other_hand(&file_in(&directory)).query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
-    assert_eq!(mode, "wal");
 }
 
 #[tokio::test]
@@ -163,6 +159,49 @@ async fn a_killed_process_leaves_orphans() {
     assert_eq!((c.orphans().await.unwrap(), locks()), (vec![], 3));
 }
 
+/// One test, two roles: the child's files may not grow until it lifts that limit of its own.
+#[tokio::test]
+async fn a_full_disk_is_said_and_space_is_used_again() {
+    const CHILD: &str = "COUNTERSIGN_TEST_FULL";
+    let Ok(path) = std::env::var(CHILD) else {
+        let directory = TempDir::new().unwrap();
+        // Without SIGXFSZ a write beyond the limit is an error. 600 blocks are 300 KiB.
+        let limited = r#"trap '' XFSZ; ulimit -S -f 600; exec "$0" --exact "$1" --nocapture"#;
+        let exe = std::env::current_exe().unwrap();
+        let test = "a_full_disk_is_said_and_space_is_used_again";
+        let mut child = Command::new("/bin/sh");
+        child.args(["-c", limited]).arg(exe).arg(test).env(CHILD, file_in(&directory));
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        // It was the child's role that succeeded, not nothing.
+        assert!(String::from_utf8_lossy(&output.stdout).contains("written again"), "{output:?}");
+        return;
+    };
+    let a = store(Path::new(&path));
+    let mut opened_runs = 0;
+    let error = loop {
+        let mut new = new_run(&format!("d{opened_runs}"));
+        new.first.texts = BTreeMap::from([("plan".into(), "x".repeat(20_000))]);
+        match a.open(new).await {
+            Ok(_) => opened_runs += 1,
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(
+        error.contains("disk is full") || error.contains("reading or writing its file failed"),
+        "{error}"
+    );
+    assert!(!error.contains(&path), "{error}");
+    assert!(opened_runs > 0);
+    assert_eq!(a.list(Filter::default()).await.unwrap().total, opened_runs);
+    let own = format!("--pid={}", std::process::id());
+    assert!(Command::new("prlimit").args([&own, "--fsize=unlimited"]).status().unwrap().success());
+    opened(&a, new_run("after")).await;
+    let verified = a.verify().await.unwrap();
+    assert_eq!((verified.events, verified.broken), (opened_runs as i64 + 1, None));
+    println!("written again");
+}
+
 #[tokio::test]
 async fn an_approval_belongs_to_whoever_took_it_last() {
     let directory = TempDir::new().unwrap();
@@ -199,84 +238,6 @@ async fn a_ledger(path: &Path) -> Vec<Run> {
     runs[0] = done(&a, append(&runs[0], "approved", State::Approved)).await;
     runs[0] = done(&a, append(&runs[0], "started", State::Running)).await;
     runs
-}
-
-const UNFENCED: &str = "PRAGMA foreign_keys = OFF;
-    DROP TRIGGER events_are_not_changed; DROP TRIGGER events_are_not_removed; DROP TRIGGER events_are_appended;
-    DROP TRIGGER texts_are_not_changed; DROP TRIGGER runs_are_not_removed; DROP TRIGGER requests_are_not_changed;";
-
-#[tokio::test]
-async fn tampering_is_found() {
-    let cases = [
-        ("UPDATE events SET bytes = replace(bytes, '4711', '4712') WHERE seq = 2", "event 2 was changed"),
-        ("UPDATE events SET hash = zeroblob(32) WHERE seq = 3", "event 3 was changed"),
-        ("UPDATE events SET run = 3 WHERE seq = 4", "event 4 was moved"),
-        ("DELETE FROM events WHERE seq = 1", "event 1 is missing"),
-        ("DELETE FROM events WHERE seq = 3", "event 3 is missing"),
-        (
-            "DELETE FROM events WHERE seq = 3; UPDATE events SET seq = seq - 1 WHERE seq > 3",
-            "event 3 was changed",
-        ),
-        ("DELETE FROM events WHERE seq = 5", "run 1 has 2 events and says 3"),
-        ("UPDATE runs SET state = 'succeeded' WHERE id = 1", "run 1: its state was changed"),
-        ("UPDATE runs SET state = 'perhaps' WHERE id = 1", "run 1: its row can't be read"),
-        ("UPDATE runs SET version = 9 WHERE id = 2", "run 2 has 1 events and says 9"),
-        ("UPDATE runs SET deadline = 5 WHERE id = 2", "run 2: its times were changed"),
-        ("UPDATE runs SET opened_at = 5 WHERE id = 2", "run 2: its times were changed"),
-        ("UPDATE runs SET changed_at = 5 WHERE id = 2", "run 2: its times were changed"),
-        (
-            "UPDATE runs SET request = replace(request, '4711', '1') WHERE id = 2",
-            "run 2: its request was changed",
-        ),
-        (
-            "UPDATE runs SET request = replace(request, 'U-ana', 'U-ben') WHERE id = 3",
-            "run 3: its request was changed",
-        ),
-        ("DELETE FROM runs WHERE id = 3", "run 3 was removed"),
-        (
-            "INSERT INTO runs (version, state, request, delivery, opened_at, changed_at)
-             SELECT 1, state, request, 'forged', opened_at, changed_at FROM runs WHERE id = 2",
-            "run 4 has no events",
-        ),
-        ("UPDATE texts SET text = 'another' WHERE seq = 2", "event 2: its text was changed"),
-        ("UPDATE texts SET key = zeroblob(32) WHERE seq = 2", "event 2: its text was changed"),
-        ("INSERT INTO texts VALUES (2, 'more', zeroblob(32), 'x')", "event 2: a text was added"),
-        ("INSERT INTO texts VALUES (9, 'more', zeroblob(32), 'x')", "texts of events that don't exist"),
-    ];
-    for (tampering, found) in cases {
-        let directory = TempDir::new().unwrap();
-        let path = file_in(&directory);
-        a_ledger(&path).await;
-        let a = store(&path);
-        assert_eq!(a.verify().await.unwrap().broken, None);
-        let hand = other_hand(&path);
-        hand.execute_batch(UNFENCED).unwrap();
-        assert_eq!(a.verify().await.unwrap().broken, None);
-        hand.execute_batch(tampering).unwrap();
-        let broken = a.verify().await.unwrap().broken.unwrap_or_default();
-        assert!(broken.contains(found), "{tampering}: {broken:?}");
-    }
-}
-
-#[tokio::test]
-async fn events_are_fenced() {
-    let directory = TempDir::new().unwrap();
-    let path = file_in(&directory);
-    a_ledger(&path).await;
-    let hand = other_hand(&path);
-    for sql in [
-        "UPDATE events SET bytes = ''",
-        "DELETE FROM events WHERE seq = 5",
-        "INSERT OR REPLACE INTO events SELECT * FROM events WHERE seq = 5",
-        "INSERT INTO events VALUES (7, 1, '{}', x'')",
-        "UPDATE texts SET text = ''",
-        "DELETE FROM runs",
-        "UPDATE runs SET request = '{}'",
-    ] {
-        let refused = hand.execute(sql, []).unwrap_err();
-        assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::ConstraintViolation), "{sql}");
-    }
-    assert_eq!(store(&path).verify().await.unwrap().broken, None);
 }
 
 #[tokio::test]

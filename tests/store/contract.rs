@@ -1,10 +1,11 @@
 //! What every store must do, whatever it stands on. A store's own test file says how to make one (`Fresh`) and names these
-//! tests with `contract!`. What only one kind of store can show (its file, its locks) is not here.
+//! tests with `contract!`; it includes `samples.rs` as `crate::samples`. What only one kind of store can show (its file, its locks) is not here.
 
-use countersign::message::{Person, Place, PlatformName, Sender};
+use crate::samples::{append, done, new_run, opened, person, place};
+use countersign::message::{Place, PlatformName};
 use countersign::store::{
-    Append, Appended, CardCopy, Change, Filter, Frozen, Meaning, NewRun, Opened, Request, Run, State, Store,
-    StoreError, Token, Verdict,
+    Append, Appended, CardCopy, Filter, Frozen, Meaning, NewRun, Opened, State, Store, StoreError, Token,
+    Verdict,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -38,73 +39,6 @@ macro_rules! contract {
     };
 }
 pub(crate) use contract;
-
-pub fn person(id: &str) -> Person {
-    Person { id: id.into(), account: Some(format!("U-{id}")) }
-}
-
-pub fn place(conversation: &str) -> Place {
-    Place {
-        platform: PlatformName::Slack,
-        workspace: "T1".into(),
-        conversation: conversation.into(),
-        thread: None,
-    }
-}
-
-pub fn change(kind: &str, state: State) -> Change {
-    Change {
-        kind: kind.into(),
-        by: Some(person("ana")),
-        facts: json!({"pid": 4711}),
-        texts: BTreeMap::new(),
-        state,
-        deadline: None,
-    }
-}
-
-/// A run that waits for approval: `ana` asks to kill 4711 in staging.
-pub fn new_run(delivery: &str) -> NewRun {
-    let sender = Sender {
-        platform: PlatformName::Slack,
-        workspace: "T1".into(),
-        account: "U-ana".into(),
-        name: "Ana".into(),
-    };
-    let request = Request {
-        command: "kill".into(),
-        arguments: BTreeMap::from([("pid".into(), "4711".into())]),
-        risk: "danger".into(),
-        environment: Some("staging".into()),
-        requester: person("ana"),
-        sender: Some(sender),
-        place: place("C1"),
-        command_hash: "c0".into(),
-        config_hash: "c1".into(),
-    };
-    let first = change("requested", State::Pending);
-    NewRun { request, delivery: delivery.into(), holds: Vec::new(), first, unless_frozen: false }
-}
-
-pub fn append(run: &Run, kind: &str, state: State) -> Append {
-    Append { run: run.id, version: run.version, change: change(kind, state), unless_frozen: false }
-}
-
-/// Opens it; anything but a new run fails the test.
-pub async fn opened(store: &Arc<dyn Store>, new: NewRun) -> Run {
-    match store.open(new).await.unwrap() {
-        Opened::New(run) => *run,
-        other => panic!("not opened: {other:?}"),
-    }
-}
-
-/// Appends it; anything but success fails the test.
-pub async fn done(store: &Arc<dyn Store>, append: Append) -> Run {
-    match store.append_if(append).await.unwrap() {
-        Appended::Done(run) => *run,
-        other => panic!("not appended: {other:?}"),
-    }
-}
 
 fn frozen() -> Frozen {
     Frozen { by: person("ben"), at: "2026-01-02T03:04:05Z".parse().unwrap(), reason: Some("audit".into()) }
@@ -257,12 +191,12 @@ pub async fn a_deadline_passes([a, b]: &[Arc<dyn Store>; 2]) {
     opened(a, new_run("without")).await;
     let just_before = at - SignedDuration::from_micros(1);
     assert_eq!(b.overdue(just_before).await.unwrap(), []);
-    assert_eq!(b.overdue(at).await.unwrap(), [run.clone()]);
+    assert_eq!(b.overdue(at).await.unwrap(), std::slice::from_ref(&run));
     let mut approve = append(&run, "approved", State::Approved);
     approve.change.deadline = Some(at + SignedDuration::from_mins(10));
     let approved = done(a, approve).await;
     assert_eq!(b.overdue(at).await.unwrap(), []);
-    assert_eq!(b.overdue(at + SignedDuration::from_mins(10)).await.unwrap(), [approved.clone()]);
+    assert_eq!(b.overdue(at + SignedDuration::from_mins(10)).await.unwrap(), std::slice::from_ref(&approved));
     let mut start = append(&approved, "started", State::Running);
     start.change.deadline = Some(at);
     let running = done(a, start).await;

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 const QUEUE: usize = 10_000;
 
 /// How long a stop that could not be written waits for its next try.
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// A run that may start, as committed: to be stopped if its caller never hears of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +197,6 @@ impl Seat {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.stop_unheard();
         }
     }
 
@@ -244,16 +243,19 @@ impl Seat {
         }
     }
 
-    /// Closes what began without anyone hearing of it. What can't be closed now is tried again.
+    /// Closes what began without anyone hearing of it. What can't be closed now is tried again, before the next work.
     fn stop_unheard(&mut self) {
-        for begun in self.unheard.take() {
+        let mut unheard = self.unheard.take().into_iter();
+        while let Some(begun) = unheard.next() {
             let stopped = self.attempt(|connection| {
                 let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 ledger::stop(&transaction, begun)?;
                 Ok(transaction.commit()?)
             });
             if stopped.is_err() {
-                self.unheard.add(begun);
+                // What hindered this one hinders the others: each would wait for the lock again.
+                std::iter::once(begun).chain(unheard).for_each(|begun| self.unheard.add(begun));
+                return;
             }
         }
     }

@@ -106,7 +106,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> Worked<Listed> {
     let find = filter.find.as_ref().map(|find| find.to_lowercase());
     let limit = if filter.limit == 0 { PAGE } else { filter.limit };
     let mut statement = connection.prepare_cached(
-        "SELECT id, request FROM runs
+        "SELECT id, CASE WHEN :find THEN request END FROM runs
           WHERE (:environment IS NULL OR environment = :environment)
             AND (:who IS NULL OR requester = :who)
             AND (:command IS NULL OR command = :command)
@@ -122,6 +122,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> Worked<Listed> {
         ":since": filter.since.map(Timestamp::as_microsecond),
         ":states": serde_json::to_string(&states)?,
         ":reads": filter.reads,
+        ":find": find.is_some(),
     })?;
     let (mut ids, mut total) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {

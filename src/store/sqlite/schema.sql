@@ -4,17 +4,18 @@ CREATE TABLE runs (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     version     INTEGER NOT NULL,
     state       TEXT NOT NULL,
-    request     TEXT NOT NULL,
-    delivery    TEXT NOT NULL UNIQUE,
     opened_at   INTEGER NOT NULL,
     changed_at  INTEGER NOT NULL,
     deadline    INTEGER,
     -- The instance through which it became approved or running.
     owner       TEXT,
-    command     TEXT GENERATED ALWAYS AS (request ->> '$.command'),
-    environment TEXT GENERATED ALWAYS AS (request ->> '$.environment'),
-    requester   TEXT GENERATED ALWAYS AS (request ->> '$.requester.id'),
-    risk        TEXT GENERATED ALWAYS AS (request ->> '$.risk')
+    delivery    TEXT NOT NULL UNIQUE,
+    -- What lists filter by, before the request so that they needn't read it.
+    command     TEXT NOT NULL GENERATED ALWAYS AS (request ->> '$.command') STORED,
+    environment TEXT GENERATED ALWAYS AS (request ->> '$.environment') STORED,
+    requester   TEXT NOT NULL GENERATED ALWAYS AS (request ->> '$.requester.id') STORED,
+    risk        TEXT NOT NULL GENERATED ALWAYS AS (request ->> '$.risk') STORED,
+    request     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX runs_open ON runs (state) WHERE state IN ('pending', 'approved', 'running');
 

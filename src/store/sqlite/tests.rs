@@ -217,7 +217,8 @@ async fn commits_wait_for_the_disk() {
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
     let pragmas = |connection: &Connection| {
         let of = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        Ok((of("synchronous")?, of("foreign_keys")?, of("secure_delete")?))
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        Ok((journal, of("synchronous")?, of("foreign_keys")?, of("secure_delete")?))
     };
-    assert_eq!(store.inner.writer.plainly(pragmas).await.unwrap(), (2, 1, 1));
+    assert_eq!(store.inner.writer.plainly(pragmas).await.unwrap(), ("wal".into(), 2, 1, 1));
 }
