@@ -3,3 +3,4 @@
 //! Nothing else in the program may import from here: the demo uses the bot, never the other way round.
 
 pub mod postgres;
+pub mod sample;
