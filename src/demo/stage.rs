@@ -65,14 +65,16 @@ impl Stage {
     pub async fn set(setup: Setup<'_>) -> anyhow::Result<Stage> {
         let workspace = Workspace::start(setup.workspace.clone()).await.context("opening the workspace")?;
         for (id, name, label, _) in PEOPLE {
-            workspace.add_person(Account { role_label: label.to_owned(), ..Account::new(id, name, Kind::Member) });
+            workspace
+                .add_person(Account { role_label: label.to_owned(), ..Account::new(id, name, Kind::Member) });
         }
         workspace.add_person(Account {
             role_label: "not in the configuration".to_owned(),
             ..Account::new("U0NOBODY", "nora", Kind::Member)
         });
         for (id, name) in [(INCIDENT, "incident-42"), ("C0DATABASE", "database")] {
-            let channel = Channel { id: id.to_owned(), name: name.to_owned(), bot_in: true, ..Channel::default() };
+            let channel =
+                Channel { id: id.to_owned(), name: name.to_owned(), bot_in: true, ..Channel::default() };
             workspace.add_channel(channel);
         }
         let mut secrets = BTreeMap::new();
@@ -177,7 +179,10 @@ fn services_and_people(setup: &Setup<'_>) -> String {
     let mut text = String::new();
     if let Some(site) = setup.sites.first() {
         for (service, _) in &site.team.services {
-            text.push_str(&format!("[[services]]\nname = \"{}\"\ndatabase = \"{}\"\n\n", service.name, service.database));
+            text.push_str(&format!(
+                "[[services]]\nname = \"{}\"\ndatabase = \"{}\"\n\n",
+                service.name, service.database
+            ));
         }
     }
     for (id, name, _, roles) in PEOPLE {

@@ -17,7 +17,9 @@ async fn a_second_person_ends_exactly_that_session() {
     let (_bystander, other) = scene.session("asset-worker-8").await;
     let card = asked(&scene, pid).await;
     let shown = card.plain();
-    for words in ["PRODUCTION", "ana", "asset-worker-7", "blocks the deploy", "Whom it hurts", &pid.to_string()] {
+    for words in
+        ["PRODUCTION", "ana", "asset-worker-7", "blocks the deploy", "Whom it hurts", &pid.to_string()]
+    {
         assert!(shown.contains(words), "{words} is missing:\n{shown}");
     }
     assert!(scene.is_there(pid).await, "nothing may happen before the approval");
@@ -64,7 +66,9 @@ async fn who_may_not_approve_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_asked_when_nobody_could_approve() {
-    let scene = Scene::with(Twist { instead: vec![("approve = [\"danger\"]", "approve = []")], ..Twist::default() }).await;
+    let scene =
+        Scene::with(Twist { instead: vec![("approve = [\"danger\"]", "approve = []")], ..Twist::default() })
+            .await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let told = scene.asks(ANA, &format!("kill {pid} --env production")).await;
     assert!(told.plain().contains("Nobody but you could approve this"), "{}", told.plain());

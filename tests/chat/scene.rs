@@ -69,7 +69,8 @@ impl Scene {
             }
             more = format!("{more}\n[commands]\ndirectory = \"commands\"\n");
         }
-        let site = |name, production| Site { name, production, cluster: &servers.cluster, team: &servers.team };
+        let site =
+            |name, production| Site { name, production, cluster: &servers.cluster, team: &servers.team };
         let stage = Stage::set(Setup {
             sites: vec![site("production", true), site("staging", false)],
             workspace: twist.workspace.unwrap_or_default(),
@@ -179,12 +180,15 @@ impl Drop for Scene {
             .workspace()
             .payloads()
             .iter()
-            .map(|payload| serde_json::json!({ "method": payload.method, "body": payload.body }).to_string() + "\n")
+            .map(|payload| {
+                serde_json::json!({ "method": payload.method, "body": payload.body }).to_string() + "\n"
+            })
             .collect();
         if std::fs::create_dir_all(&target).is_ok() {
             let _ = std::fs::write(target.join(name), lines.concat());
         }
-        let refused: Vec<_> = self.workspace().payloads().into_iter().filter(|p| !p.messages.is_empty()).collect();
+        let refused: Vec<_> =
+            self.workspace().payloads().into_iter().filter(|p| !p.messages.is_empty()).collect();
         assert!(refused.is_empty() || std::thread::panicking(), "Slack refused blocks: {refused:?}");
     }
 }
