@@ -280,6 +280,20 @@ impl Catalog {
         self.commands.values()
     }
 
+    /// The README's table.
+    pub fn markdown(&self) -> String {
+        let mut table = "| command | risk | what it does |\n|---|---|---|\n".to_owned();
+        for command in self.iter() {
+            let usage = command.usage().replace('|', "\\|");
+            table.push_str(&format!(
+                "| `{usage}` | {} | {} |\n",
+                command.header.risk.word(),
+                command.header.summary
+            ));
+        }
+        table
+    }
+
     /// The command that was probably meant.
     pub fn suggest(&self, typed: &str) -> Option<&Command> {
         nearest(typed, self.commands.keys().map(String::as_str)).and_then(|name| self.find(name))
