@@ -191,6 +191,7 @@ fn judge(call: &Call<'_>, error: SlackClientError) -> Attempt {
     match error {
         SlackClientError::ApiError(error) => by_code(&error.code),
         SlackClientError::RateLimitError(error) => Attempt::Limited(error.retry_after.unwrap_or(RETRY_AFTER)),
+        // A message may have gone out all the same: one too many is better than none.
         SlackClientError::HttpError(error) if error.status_code.is_server_error() => {
             Attempt::Lost("server_error", false)
         }

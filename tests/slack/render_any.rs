@@ -1,11 +1,9 @@
 //! Any reply at all, however long and hostile, within Slack's limits.
 
-mod slack_checks;
-
+use crate::checks::{check, inert, words};
 use countersign::chat::slack::render::{fits, render};
 use countersign::message::*;
 use proptest::prelude::*;
-use slack_checks::{check, inert, words};
 
 fn person(id: &str) -> Person {
     Person { id: id.to_owned(), account: Some("U1".to_owned()) }

@@ -1,11 +1,9 @@
 //! Replies as Slack gets them: golden pictures of what matters.
 
-mod slack_checks;
-
+use crate::checks::{check, inert, words};
 use countersign::chat::slack::render::{fits, render};
 use countersign::message::*;
 use serde_json::json;
-use slack_checks::{check, inert, words};
 
 fn person(id: &str) -> Person {
     Person { id: id.to_owned(), account: Some("U1".to_owned()) }
