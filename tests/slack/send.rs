@@ -175,9 +175,14 @@ async fn a_slack_that_stays_down_is_unavailable() {
     let posted = Posted { place: place("C1"), message: "1.1".to_owned() };
     let error = slack.edit(&posted, &reply()).await.unwrap_err();
     assert_eq!(error, SendError::Unavailable("server_error".to_owned()));
+    let limited = SendError::Unavailable("ratelimited".to_owned());
     wire.answers("chat.update", 429, json!({ "ok": false, "error": "ratelimited", "retry_after": 3600 }));
-    let error = slack.edit(&posted, &reply()).await.unwrap_err();
-    assert_eq!(error, SendError::Unavailable("ratelimited".to_owned()));
+    assert_eq!(slack.edit(&posted, &reply()).await, Err(limited.clone()));
+    for _ in 0..100 {
+        wire.answers("chat.update", 429, json!({ "ok": false, "error": "ratelimited", "retry_after": 0 }));
+    }
+    assert_eq!(slack.edit(&posted, &reply()).await, Err(limited));
+    assert!(wire.asked().len() < 20);
 }
 
 #[tokio::test]
@@ -207,6 +212,18 @@ async fn what_was_cut_is_attached_for_everyone() {
     );
     wire.refuses("files.getUploadURLExternal", "missing_scope");
     slack.post(&place("C2"), &long_reply()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_goes_beside_a_response_only_where_the_bot_is() {
+    let (wire, slack) = started().await;
+    wire.answers("conversations.info", 200, json!({ "ok": true, "channel": { "is_member": true } }));
+    slack.answer(&asked_from(&wire, 0), &long_reply()).await.unwrap();
+    assert_eq!(wire.methods().last().unwrap(), "files.completeUploadExternal");
+    let (wire, slack) = started().await;
+    wire.refuses("conversations.info", "channel_not_found");
+    slack.answer(&asked_from(&wire, 0), &long_reply()).await.unwrap();
+    assert_eq!(wire.methods(), ["response", "conversations.info"]);
 }
 
 #[tokio::test]

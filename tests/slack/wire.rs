@@ -110,9 +110,7 @@ fn asked(method: String, headers: &HeaderMap, uri: &Uri, body: &[u8]) -> Asked {
 
 async fn call(
     State(wire): State<Wire>,
-    Path(method): Path<String>,
-    headers: HeaderMap,
-    uri: Uri,
+    (Path(method), headers, uri): (Path<String>, HeaderMap, Uri),
     body: Bytes,
 ) -> Response {
     let asked = asked(method, &headers, &uri, &body);
@@ -133,8 +131,7 @@ async fn call(
 /// A `response_url`, an upload address, or a websocket.
 async fn address(
     State(wire): State<Wire>,
-    Path((kind, _)): Path<(String, String)>,
-    (headers, uri): (HeaderMap, Uri),
+    (Path((kind, _)), headers, uri): (Path<(String, String)>, HeaderMap, Uri),
     socket: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
     body: Bytes,
 ) -> Response {
