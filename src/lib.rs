@@ -11,6 +11,7 @@ pub mod message;
 pub mod plan;
 pub mod runs;
 pub mod sql;
+pub mod storage;
 pub mod store;
 pub mod targets;
 pub mod toml_reader;
@@ -33,6 +34,7 @@ pub struct App {
     pub access: access::Access,
     pub targets: targets::Targets,
     pub runs: runs::Runs,
+    pub storage: storage::Storage,
     pub progress: Progress,
 }
 
