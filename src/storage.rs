@@ -34,6 +34,8 @@ pub enum StorageError {
     Full,
     #[error("it is not in the backup storage")]
     Missing,
+    #[error("the backup storage has one of that name already")]
+    Exists,
     /// The cause names paths: for the log, not for a chat.
     #[error("the backup storage failed")]
     Broken(#[source] object_store::Error),
@@ -98,9 +100,13 @@ impl Storage {
     /// Begins an object. Until [`Staged::publish`] nothing is seen under its key; dropped half-way, nothing stays.
     ///
     /// # Errors
-    /// [`StorageError`].
+    /// [`StorageError::Exists`] and the others.
     pub async fn begin(&self, key: &Key) -> StorageResult<Upload> {
-        Upload::begin(self, key).await
+        match self.head(key).await {
+            Err(StorageError::Missing) => Upload::begin(self, key).await,
+            Ok(_) => Err(StorageError::Exists),
+            Err(why) => Err(why),
+        }
     }
 
     /// Writes a small object at once: it is there whole or not at all.
@@ -211,4 +217,118 @@ fn is_upload(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let Some((_, number)) = name.rsplit_once('#') else { return false };
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    const BYTES: &[u8] = b"all of it";
+
+    fn opened() -> (tempfile::TempDir, Storage) {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("made/at need");
+        let backups = Backups { directory: target, tools: Vec::new(), search_path: Vec::new() };
+        let storage = Storage::open(&backups).unwrap();
+        (directory, storage)
+    }
+
+    async fn keys(storage: &Storage) -> Vec<String> {
+        let listed = storage.list(&Key::default()).await.unwrap();
+        listed.into_iter().map(|stored| stored.key.to_string()).collect()
+    }
+
+    /// The same life in a directory and in any other store.
+    async fn publishes_and_forgets(storage: &Storage) {
+        let key = Key::from_iter(["staging", "odd/name", "1.dump"]);
+        let mut upload = storage.begin(&key).await.unwrap();
+        upload.write(Bytes::from_static(BYTES)).await.unwrap();
+        assert!(keys(storage).await.is_empty());
+        let staged = upload.finish().await.unwrap();
+        assert!(keys(storage).await.is_empty(), "whole, but not published");
+        let read: Vec<Bytes> = staged.read().await.unwrap().try_collect().await.unwrap();
+        assert_eq!(read.concat(), BYTES);
+        staged.publish().await.unwrap();
+        assert_eq!(keys(storage).await, [key.to_string()]);
+        assert_eq!(storage.head(&key).await.unwrap().bytes, BYTES.len() as u64);
+
+        assert!(matches!(storage.begin(&key).await.err(), Some(StorageError::Exists)));
+
+        let other = Key::from("staging/2.dump");
+        storage.begin(&other).await.unwrap().abort().await;
+        storage.begin(&other).await.unwrap().finish().await.unwrap().discard().await;
+        assert_eq!(keys(storage).await, [key.to_string()]);
+        assert_eq!(storage.clear_unfinished(&Key::default()).await.unwrap(), 0, "nothing was left");
+        storage.delete(&key).await.unwrap();
+        assert!(matches!(storage.head(&key).await, Err(StorageError::Missing)));
+    }
+
+    #[tokio::test]
+    async fn a_directory_shows_published_objects_alone() {
+        let (_directory, storage) = opened();
+        publishes_and_forgets(&storage).await;
+    }
+
+    #[tokio::test]
+    async fn any_store_shows_published_objects_alone() {
+        publishes_and_forgets(&Storage::over(Arc::new(InMemory::new()))).await;
+    }
+
+    #[tokio::test]
+    async fn an_object_of_many_parts_is_whole() {
+        let (_directory, storage) = opened();
+        let key = Key::from("large");
+        let mut upload = storage.begin(&key).await.unwrap();
+        let mut expected = Vec::new();
+        for n in 0..23_u8 {
+            let chunk = vec![n; (1 << 20) + usize::from(n)];
+            expected.extend_from_slice(&chunk);
+            upload.write(chunk.into()).await.unwrap();
+        }
+        upload.finish().await.unwrap().publish().await.unwrap();
+        assert!(storage.get(&key).await.unwrap() == expected, "other bytes");
+    }
+
+    #[tokio::test]
+    async fn only_what_was_left_long_ago_is_abandoned() {
+        let (_directory, storage) = opened();
+        let directory = storage.directory.clone().unwrap();
+        let long_ago = SystemTime::now() - ABANDONED - Duration::from_secs(60);
+        for (name, old) in [
+            ("old.dump.part", true),
+            ("old.dump.part#1", true),
+            ("old.manifest.json#2", true),
+            ("old.dump", true),
+            ("old#not", true),
+            ("young.dump.part", false),
+            ("young.dump.part#1", false),
+        ] {
+            let file = std::fs::File::create(directory.join(name)).unwrap();
+            if old {
+                file.set_modified(long_ago).unwrap();
+            }
+        }
+        let left = || {
+            let entries = std::fs::read_dir(&directory).unwrap().flatten();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(storage.clear_abandoned().await.unwrap(), 3);
+        assert_eq!(left(), ["old#not", "old.dump", "young.dump.part", "young.dump.part#1"]);
+        assert_eq!(storage.clear_unfinished(&Key::default()).await.unwrap(), 2);
+        assert_eq!(left(), ["old#not", "old.dump"]);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let error = |kind: std::io::ErrorKind| object_store::Error::Generic {
+            store: "test",
+            source: Box::new(std::io::Error::from(kind)),
+        };
+        assert!(matches!(error(std::io::ErrorKind::StorageFull).into(), StorageError::Full));
+        assert!(matches!(error(std::io::ErrorKind::PermissionDenied).into(), StorageError::Broken(_)));
+    }
 }

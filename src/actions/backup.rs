@@ -1,16 +1,15 @@
 //! `backup`: a service's database, or all of them one after another, dumped into the storage. How one dump is made stands
-//! in `backup/dump.rs`; the plan, the outcome and their words stand here. Two backups of one database at once are kept out
+//! in `backup/dump.rs`; which databases, and
+//! in which order, stands here. Two backups of one database at once are kept out
 //! by what the plan holds.
 
 use super::{Act, Call, Doing, Outcome};
 use crate::error::{Error, Result};
-use crate::message::{Block, Cell, Column, Row, Shape, Table, Text};
 use crate::plan::Plan;
 use crate::runs::Happening;
-use crate::sql::{Question, bytes, duration, scope_targets};
+use crate::sql::{Question, scope_targets};
 use crate::storage::StorageError;
 use async_trait::async_trait;
-use serde_json::json;
 
 mod child;
 mod dump;
@@ -19,6 +18,7 @@ mod manifest;
 mod survey;
 mod tools;
 mod verify;
+mod words;
 
 pub use child::Connection;
 pub use dump::{Dump, Moved, dump};
@@ -26,7 +26,7 @@ pub use manifest::{Manifest, all, prefix};
 pub use tools::{Missing, Tool, choose, find};
 
 use estimate::Estimate;
-use survey::{Aim, Facts, Obstacle, connection, survey};
+use survey::{Aim, Facts, connection, survey};
 
 pub struct Backup;
 
@@ -77,7 +77,7 @@ impl Act for Backup {
         if let (false, Some(Err(obstacle))) = (found.iter().any(|found| found.is_ok()), found.first()) {
             return Err(obstacle.told(&aims[0]));
         }
-        Ok(describe(environment, &aims, &found))
+        Ok(words::describe(environment, &aims, &found))
     }
 
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
@@ -102,7 +102,7 @@ impl Act for Backup {
             estimate.done(at);
             results.push((aim, result));
         }
-        outcome(&results)
+        words::outcome(&results)
     }
 }
 
@@ -119,52 +119,6 @@ fn aims(call: &Call<'_>, environment: &str) -> Result<Vec<Aim>> {
         }
     }
     if aims.is_empty() { Err(Error::user("There is no database there to back up.")) } else { Ok(aims) }
-}
-
-fn describe(environment: &str, aims: &[Aim], found: &[std::result::Result<Facts, Obstacle>]) -> Plan {
-    let what = match aims {
-        [only] => only.database.clone(),
-        more => format!("{} databases, one after another,", more.len()),
-    };
-    let mut plan = Plan::of(format!("Dumps {what} of {environment} into the backup storage."));
-    for (at, aim) in aims.iter().enumerate() {
-        plan.identity.insert(aim.name(at, aims.len()), aim.to_string());
-        plan.holds.push(format!("backup of {}", aim.database));
-    }
-    let total: i64 = found.iter().flatten().map(|facts| facts.database_bytes).sum();
-    plan.context.push(("size on the server".to_owned(), bytes(total as f64)));
-    if let ([aim], [Ok(facts)]) = (aims, found) {
-        plan.context.push(("dumped by".to_owned(), facts.dumped_by()));
-        let key = format!("{}/<time>-<run>.dump", prefix(environment, &aim.database));
-        plan.context.push(("stored as".to_owned(), key));
-    } else {
-        plan.tables.push(planned(aims, found));
-    }
-    plan.hurts =
-        "Nobody: it reads, and gives up on a table that stays locked for 10 s. A migration waits until it is over."
-            .to_owned();
-    plan.undo = "It changes nothing on the server.".to_owned();
-    plan
-}
-
-fn planned(aims: &[Aim], found: &[std::result::Result<Facts, Obstacle>]) -> Table {
-    let rows = aims.iter().zip(found).map(|(aim, found)| {
-        let (size, by) = match found {
-            Ok(facts) => (bytes(facts.database_bytes as f64), facts.dumped_by()),
-            Err(obstacle) => ("-".to_owned(), format!("can't be dumped: it {obstacle}")),
-        };
-        vec![aim.database.clone(), size, by]
-    });
-    table(&[("database", Shape::Left), ("size", Shape::Right), ("dumped by", Shape::Left)], rows.collect())
-}
-
-fn table(columns: &[(&str, Shape)], rows: Vec<Vec<String>>) -> Table {
-    let columns = columns.iter().map(|(title, shape)| Column { title: (*title).to_owned(), shape: *shape });
-    let total = rows.len();
-    let rows = rows
-        .into_iter()
-        .map(|cells| Row { cells: cells.into_iter().map(Cell::from).collect(), buttons: Vec::new() });
-    Table { title: None, columns: columns.collect(), rows: rows.collect(), total, empty: None }
 }
 
 /// A word for the record and one for people.
@@ -198,64 +152,4 @@ async fn one(
         tracing::warn!(run = doing.run.id, database = aim.database, why = ?failure, "a backup failed");
         (failure.word(), failure.to_string())
     })
-}
-
-fn outcome(results: &[(Aim, std::result::Result<Manifest, Told>)]) -> Outcome {
-    let made: Vec<&Manifest> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
-    let failed: Vec<(&Aim, &Told)> =
-        results.iter().filter_map(|(aim, result)| Some((aim, result.as_ref().err()?))).collect();
-    let size = bytes(made.iter().map(|manifest| manifest.bytes).sum::<u64>() as f64);
-    let time = duration(made.iter().map(|manifest| manifest.duration_ms).sum::<u64>() as f64 / 1000.0);
-    let (happening, verdict) = match (made.as_slice(), failed.as_slice()) {
-        ([only], []) => (
-            Happening::Succeeded,
-            format!("{} is backed up: {size} in {time}, read back and whole.", only.database),
-        ),
-        (all, []) => (
-            Happening::Succeeded,
-            format!("All {} databases are backed up: {size} in {time}, read back and whole.", all.len()),
-        ),
-        ([], [(aim, (_, why))]) => {
-            (Happening::Failed, format!("There is no backup of {}: {why}.", aim.database))
-        }
-        ([], [(_, (_, why)), ..]) => (Happening::Failed, format!("There is no backup of any: {why}.")),
-        (some, _) => (
-            Happening::Partial,
-            format!("{} of {} databases are backed up: {size} in {time}.", some.len(), results.len()),
-        ),
-    };
-    let mut outcome = Outcome::new(happening, verdict);
-    outcome.blocks = blocks(results);
-    outcome.facts = json!({
-        "backups": made.iter().map(|manifest| json!({
-            "database": manifest.database, "key": manifest.key, "bytes": manifest.bytes,
-            "sha256": manifest.sha256, "duration_ms": manifest.duration_ms,
-        })).collect::<Vec<_>>(),
-        "failed": failed.iter().map(|(aim, (word, _))| json!({
-            "database": aim.database, "server": aim.server, "why": word,
-        })).collect::<Vec<_>>(),
-    });
-    outcome
-}
-
-fn blocks(results: &[(Aim, std::result::Result<Manifest, Told>)]) -> Vec<Block> {
-    if let [(_, Ok(manifest))] = results {
-        let client = format!("pg_dump {}", manifest.client_version);
-        return vec![Block::Facts(vec![
-            ("stored as".to_owned(), Text::new().code(manifest.key.clone())),
-            ("SHA-256".to_owned(), Text::new().code(manifest.sha256.clone())),
-            ("dumped by".to_owned(), client.into()),
-        ])];
-    }
-    if results.len() < 2 {
-        return Vec::new();
-    }
-    let rows = results.iter().map(|(aim, result)| match result {
-        Ok(manifest) => {
-            vec![aim.database.clone(), bytes(manifest.bytes as f64), manifest.key.clone()]
-        }
-        Err((_, why)) => vec![aim.database.clone(), "-".to_owned(), format!("no backup: {why}")],
-    });
-    let columns = [("database", Shape::Left), ("size", Shape::Right), ("stored as", Shape::Left)];
-    vec![Block::Table(table(&columns, rows.collect()))]
 }

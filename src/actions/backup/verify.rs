@@ -58,3 +58,22 @@ pub async fn read_back(staged: &Staged, sha256: &str) -> Result<(), Failure> {
     }
     if hex::encode(hasher.finalize()) == sha256 { Ok(()) } else { Err(Failure::Differs) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Key, Storage};
+    use object_store::memory::InMemory;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn other_bytes_are_noticed() {
+        let storage = Storage::over(Arc::new(InMemory::new()));
+        let mut upload = storage.begin(&Key::from("a.dump")).await.unwrap();
+        upload.write("stored".into()).await.unwrap();
+        let staged = upload.finish().await.unwrap();
+        let sha256 = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
+        assert!(matches!(read_back(&staged, &sha256("sent")).await, Err(Failure::Differs)));
+        read_back(&staged, &sha256("stored")).await.unwrap();
+    }
+}
