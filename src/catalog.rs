@@ -110,6 +110,9 @@ pub struct Header {
     pub sees_sessions: bool,
     /// Each target has this long to answer, "5s"; else the environment's statement_timeout.
     pub within: Option<String>,
+    /// Posts a message of its own that is edited as it goes on.
+    #[serde(default)]
+    pub long: bool,
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
     #[serde(default)]
     pub while_frozen: bool,

@@ -11,7 +11,7 @@ use tokio_postgres::types::{ToSql, Type};
 mod format;
 mod present;
 
-pub use format::{bytes, duration, fill, value_text};
+pub use format::{bytes, duration, fill, moment, value_text};
 pub use present::{Answer, present};
 
 /// More rows than this from one target are not kept; the statement's own LIMIT is the rule, this is the fence.

@@ -134,25 +134,40 @@ impl Cluster {
 
     /// Connects as the superuser.
     pub async fn connect(&self, database: &str) -> anyhow::Result<Client> {
-        let login =
-            Login { user: SUPERUSER, password: &self.password, database, application_name: "sample-admin" };
-        self.connect_as(login).await
+        self.connect_as(self.superuser_login(database)).await
     }
 
-    /// Connects over TCP, without TLS. The connection ends when the client is dropped.
+    fn superuser_login<'a>(&'a self, database: &'a str) -> Login<'a> {
+        Login { user: SUPERUSER, password: &self.password, database, application_name: "sample-admin" }
+    }
+
+    /// As [`Cluster::config`], for the superuser.
+    pub fn superuser_config(&self, database: &str) -> tokio_postgres::Config {
+        self.config(self.superuser_login(database))
+    }
+
+    /// Connects over TCP, without TLS. The connection ends when the client is dropped and has its answers.
     pub async fn connect_as(&self, login: Login<'_>) -> anyhow::Result<Client> {
-        let (client, connection) = tokio_postgres::Config::new()
-            .host(self.host())
-            .port(self.port)
-            .user(login.user)
-            .password(login.password)
-            .dbname(login.database)
-            .application_name(login.application_name)
+        let (client, connection) = self
+            .config(login)
             .connect(NoTls)
             .await
             .with_context(|| format!("connecting to {} as {}", login.database, login.user))?;
         tokio::spawn(connection);
         Ok(client)
+    }
+
+    /// What [`Cluster::connect_as`] connects with, for a program that makes its own connections.
+    pub fn config(&self, login: Login<'_>) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(self.host())
+            .port(self.port)
+            .user(login.user)
+            .password(login.password)
+            .dbname(login.database)
+            .application_name(login.application_name);
+        config
     }
 
     /// Sends a signal to the postmaster alone, by name without "SIG": `STOP` makes new connections hang while open
@@ -257,7 +272,7 @@ async fn initdb(bin_dir: &Path, dir: &Path, account: Account, password: &str) ->
 }
 
 fn write_settings(bin_dir: &Path, dir: &Path, account: Account, options: &Options) -> anyhow::Result<()> {
-    let mut settings = default_settings(bin_dir, dir);
+    let mut settings = default_settings(bin_dir, dir)?;
     if let Some(tls) = &options.tls {
         for (file, setting) in [(&tls.cert, "ssl_cert_file"), (&tls.key, "ssl_key_file")] {
             let copy = dir.join(setting);
@@ -276,7 +291,7 @@ fn write_settings(bin_dir: &Path, dir: &Path, account: Account, options: &Option
     std::fs::write(&path, conf).context("writing postgresql.conf")
 }
 
-fn default_settings(bin_dir: &Path, dir: &Path) -> Vec<(String, String)> {
+fn default_settings(bin_dir: &Path, dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let socket_dir = dir.display().to_string();
     let mut settings = vec![
         ("listen_addresses", "127.0.0.1"),
@@ -295,10 +310,14 @@ fn default_settings(bin_dir: &Path, dir: &Path) -> Vec<(String, String)> {
         ("synchronous_commit", "off"),
         ("full_page_writes", "off"),
     ];
+    // A closed connection ends its statement within a second, as a killed program's should.
+    if installed::major_of(bin_dir)? >= 14 {
+        settings.push(("client_connection_check_interval", "1s"));
+    }
     if installed::has_library(bin_dir, "pg_stat_statements") {
         settings.push(("shared_preload_libraries", "pg_stat_statements"));
     }
-    settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+    Ok(settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
 }
 
 /// Writes a file that only the server's account can read; PostgreSQL refuses a key that others can.
