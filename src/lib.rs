@@ -53,6 +53,7 @@ pub mod redact;
 pub mod runs;
 pub mod shared;
 pub mod sql;
+pub mod storage;
 pub mod store;
 pub mod targets;
 pub mod toml_reader;
@@ -68,6 +69,7 @@ pub struct App {
     pub access: access::Access,
     pub targets: targets::Targets,
     pub runs: runs::Runs,
+    pub storage: storage::Storage,
     pub progress: Progress,
 }
 
