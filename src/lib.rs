@@ -5,6 +5,7 @@ pub mod actions;
 pub mod args;
 pub mod catalog;
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod message;
 pub mod plan;

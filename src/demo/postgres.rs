@@ -1,0 +1,341 @@
+//! Throwaway PostgreSQL servers: made by `initdb` in a temporary directory, reachable on 127.0.0.1 only, gone with
+//! their [`Cluster`] or with this process, however it ends.
+//!
+//! Nothing about the sample team belongs here. Durability is switched off: never point this at data that matters.
+
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio_postgres::{Client, NoTls};
+
+mod installed;
+mod process;
+
+pub use installed::{find_bin_dir, find_bin_dir_in};
+use process::{Account, Directory, Server};
+
+/// The superuser of every throwaway server; Azure's platform account has the same name.
+const SUPERUSER: &str = "azuresu";
+
+/// How long a server may take to answer its first query: a cold start on a busy CI machine takes about 3 s.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Between two attempts to connect to a starting server.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Another program can take the port between our finding it free and the server's binding it.
+const PORT_ATTEMPTS: usize = 5;
+
+/// How to make a [`Cluster`]; the default suits the tests.
+#[derive(Debug, Default, Clone)]
+pub struct Options {
+    /// Where `initdb` and `postgres` are; by default the newest that [`find_bin_dir`] finds.
+    pub bin_dir: Option<PathBuf>,
+    /// Lines of `postgresql.conf`, written after, and so overriding, the defaults.
+    pub settings: Vec<(String, String)>,
+    /// Offer TLS; plain connections stay possible.
+    pub tls: Option<Tls>,
+}
+
+/// A server certificate in PEM files, which are copied.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Who connects, and as what it shows in `pg_stat_activity`.
+#[derive(Clone, Copy)]
+pub struct Login<'a> {
+    pub user: &'a str,
+    pub password: &'a str,
+    pub database: &'a str,
+    /// PostgreSQL cuts it at 63 bytes.
+    pub application_name: &'a str,
+}
+
+/// A running PostgreSQL server. Dropping it stops the server (immediate shutdown) and removes its directory.
+pub struct Cluster {
+    server: Server,
+    /// After `server`: fields are dropped in order.
+    dir: Directory,
+    bin_dir: PathBuf,
+    account: Account,
+    password: String,
+    port: u16,
+    version_num: u32,
+}
+
+impl Cluster {
+    /// Makes a server and waits until it has answered a query.
+    ///
+    /// Connections over TCP need a password (SCRAM). When this process is root, which PostgreSQL refuses to run as,
+    /// the server runs as `postgres` or `nobody`.
+    pub async fn start(options: Options) -> anyhow::Result<Cluster> {
+        let bin_dir = match options.bin_dir.clone() {
+            Some(dir) => dir,
+            None => find_bin_dir(None)?,
+        };
+        let (dir, account) = process::make_directory()?;
+        let password = random_hex(16)?;
+        initdb(&bin_dir, dir.path(), account, &password).await?;
+        write_settings(&bin_dir, dir.path(), account, &options)?;
+        let port = free_port()?;
+        let server = Server::spawn(&bin_dir, dir.path(), account, port)?;
+        let mut cluster = Cluster { server, dir, bin_dir, account, password, port, version_num: 0 };
+        for _ in 1..PORT_ATTEMPTS {
+            match cluster.wait_until_ready().await {
+                Err(_) if cluster.port_was_taken() => cluster.spawn_on(free_port()?)?,
+                result => return result.map(|()| cluster),
+            }
+        }
+        cluster.wait_until_ready().await?;
+        Ok(cluster)
+    }
+
+    pub fn host(&self) -> &str {
+        "127.0.0.1"
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn superuser(&self) -> &str {
+        SUPERUSER
+    }
+
+    pub fn superuser_password(&self) -> &str {
+        &self.password
+    }
+
+    /// As `server_version_num` has it: 150018 is 15.18.
+    pub fn version_num(&self) -> u32 {
+        self.version_num
+    }
+
+    /// Where this server's programs are: `pg_dump` and `psql` too, if the installation has them.
+    pub fn bin_dir(&self) -> &Path {
+        &self.bin_dir
+    }
+
+    /// The server's log.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+
+    pub fn postmaster_pid(&self) -> i32 {
+        self.server.postmaster_pid()
+    }
+
+    /// Connects as the superuser.
+    pub async fn connect(&self, database: &str) -> anyhow::Result<Client> {
+        self.connect_as(self.superuser_login(database)).await
+    }
+
+    fn superuser_login<'a>(&'a self, database: &'a str) -> Login<'a> {
+        Login { user: SUPERUSER, password: &self.password, database, application_name: "sample-admin" }
+    }
+
+    /// As [`Cluster::config`], for the superuser.
+    pub fn superuser_config(&self, database: &str) -> tokio_postgres::Config {
+        self.config(self.superuser_login(database))
+    }
+
+    /// Connects over TCP, without TLS. The connection ends when the client is dropped and has its answers.
+    pub async fn connect_as(&self, login: Login<'_>) -> anyhow::Result<Client> {
+        let (client, connection) = self
+            .config(login)
+            .connect(NoTls)
+            .await
+            .with_context(|| format!("connecting to {} as {}", login.database, login.user))?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// What [`Cluster::connect_as`] connects with, for a program that makes its own connections.
+    pub fn config(&self, login: Login<'_>) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(self.host())
+            .port(self.port)
+            .user(login.user)
+            .password(login.password)
+            .dbname(login.database)
+            .application_name(login.application_name);
+        config
+    }
+
+    /// Sends a signal to the postmaster alone, by name without "SIG": `STOP` makes new connections hang while open
+    /// ones go on, `HUP` reloads the settings.
+    pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        process::signal(&[self.postmaster_pid()], signal)
+    }
+
+    /// Stops every process of the server where it stands: nothing answers any more while the guard lives.
+    pub fn freeze(&self) -> anyhow::Result<Frozen<'_>> {
+        self.signal("STOP")?;
+        let frozen = Frozen(self);
+        process::signal(&process::children(self.postmaster_pid())?, "STOP")?;
+        Ok(frozen)
+    }
+
+    /// Stops the server at once, as a crash would; its data stays for [`Cluster::restart`].
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.server.stop()
+    }
+
+    /// Starts a stopped server again, on the same port, and waits until it answers.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.server.stop()?;
+        self.spawn_on(self.port)?;
+        self.wait_until_ready().await
+    }
+
+    fn spawn_on(&mut self, port: u16) -> anyhow::Result<()> {
+        self.port = port;
+        self.server = Server::spawn(&self.bin_dir, self.dir.path(), self.account, port)?;
+        Ok(())
+    }
+
+    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            match self.first_answer().await {
+                Ok(version_num) => {
+                    self.version_num = version_num;
+                    return Ok(());
+                }
+                Err(error) if Instant::now() > deadline => return Err(error.context(self.last_log_lines())),
+                Err(_) if self.server.has_exited()? => {
+                    bail!("the server stopped while starting: {}", self.last_log_lines())
+                }
+                Err(_) => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    async fn first_answer(&self) -> anyhow::Result<u32> {
+        let client = self.connect("postgres").await?;
+        let row = client.query_one("SELECT current_setting('server_version_num')", &[]).await?;
+        row.get::<_, &str>(0).parse().context("reading server_version_num")
+    }
+
+    fn port_was_taken(&self) -> bool {
+        self.last_log_lines().contains("could not bind")
+    }
+
+    fn last_log_lines(&self) -> String {
+        let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+}
+
+/// A server that answers nothing until this is dropped.
+pub struct Frozen<'a>(&'a Cluster);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let postmaster = self.0.postmaster_pid();
+        let mut pids = process::children(postmaster).unwrap_or_default();
+        pids.push(postmaster);
+        // A process that is gone needs no waking; there is nobody to tell of anything else.
+        let _ = process::signal(&pids, "CONT");
+    }
+}
+
+async fn initdb(bin_dir: &Path, dir: &Path, account: Account, password: &str) -> anyhow::Result<()> {
+    let pwfile = dir.join("password");
+    write_private(&pwfile, password.as_bytes(), account)?;
+    let mut command = tokio::process::Command::from(account.command(&bin_dir.join("initdb")));
+    let output = command
+        .arg("-D")
+        .arg(dir.join("data"))
+        .args(["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"])
+        .arg(format!("--username={SUPERUSER}"))
+        .arg(format!("--pwfile={}", pwfile.display()))
+        .current_dir(dir)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await
+        .with_context(|| format!("running initdb of {}", bin_dir.display()))?;
+    std::fs::remove_file(&pwfile).context("removing the password file")?;
+    if !output.status.success() {
+        bail!("initdb: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+fn write_settings(bin_dir: &Path, dir: &Path, account: Account, options: &Options) -> anyhow::Result<()> {
+    let mut settings = default_settings(bin_dir, dir)?;
+    if let Some(tls) = &options.tls {
+        for (file, setting) in [(&tls.cert, "ssl_cert_file"), (&tls.key, "ssl_key_file")] {
+            let copy = dir.join(setting);
+            let pem = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+            write_private(&copy, &pem, account)?;
+            settings.push((setting.into(), copy.display().to_string()));
+        }
+        settings.push(("ssl".into(), "on".into()));
+    }
+    settings.extend(options.settings.iter().cloned());
+    let path = dir.join("data/postgresql.conf");
+    let mut conf = std::fs::read_to_string(&path).context("reading postgresql.conf")?;
+    for (name, value) in settings {
+        writeln!(conf, "{name} = '{}'", value.replace('\'', "''"))?;
+    }
+    std::fs::write(&path, conf).context("writing postgresql.conf")
+}
+
+fn default_settings(bin_dir: &Path, dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let socket_dir = dir.display().to_string();
+    let mut settings = vec![
+        ("listen_addresses", "127.0.0.1"),
+        ("unix_socket_directories", socket_dir.as_str()),
+        ("max_connections", "60"),
+        ("max_prepared_transactions", "5"),
+        ("shared_buffers", "64MB"),
+        ("track_activity_query_size", "4096"),
+        ("wal_level", "logical"),
+        ("password_encryption", "scram-sha-256"),
+        ("timezone", "UTC"),
+        ("log_timezone", "UTC"),
+        ("log_line_prefix", "%m [%p] %q%u@%d %a "),
+        ("logging_collector", "off"),
+        ("fsync", "off"),
+        ("synchronous_commit", "off"),
+        ("full_page_writes", "off"),
+    ];
+    // A closed connection ends its statement within a second, as a killed program's should.
+    if installed::major_of(bin_dir)? >= 14 {
+        settings.push(("client_connection_check_interval", "1s"));
+    }
+    if installed::has_library(bin_dir, "pg_stat_statements") {
+        settings.push(("shared_preload_libraries", "pg_stat_statements"));
+    }
+    Ok(settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+}
+
+/// Writes a file that only the server's account can read; PostgreSQL refuses a key that others can.
+fn write_private(path: &Path, content: &[u8], account: Account) -> anyhow::Result<()> {
+    std::fs::write(path, b"").with_context(|| format!("writing {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::write(path, content)?;
+    account.own(path)
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("finding a free port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Random bytes from the operating system as hexadecimal digits.
+pub(crate) fn random_hex(bytes: usize) -> anyhow::Result<String> {
+    let mut buffer = vec![0; bytes];
+    getrandom::fill(&mut buffer).map_err(|error| anyhow::anyhow!("reading random bytes: {error}"))?;
+    Ok(hex::encode(buffer))
+}

@@ -1,0 +1,197 @@
+//! The sample team: CreatorBridge's ten services, each with a database of Prisma-style tables, on a throwaway server
+//! with the roles of Azure Database for PostgreSQL. Its names are data here and must appear nowhere else.
+//!
+//! The tables hold what a runbook looks for: a duplicate and an unused index, an invalid one, a foreign key without an
+//! index, a nearly used-up sequence, an unvalidated constraint, failed and rolled-back migrations, names in mixed case.
+
+use anyhow::Context;
+use futures::future::try_join_all;
+use tokio_postgres::Client;
+
+use super::postgres::{Cluster, Login, random_hex};
+
+mod incident;
+mod session;
+mod traffic;
+
+pub use incident::{Incident, Pids};
+pub use traffic::Traffic;
+
+/// Countersign's own roles, as a team sets them up; also what the deployment's documentation points to.
+pub const ROLES_SQL: &str = include_str!("../../deploy/roles.sql");
+
+const AZURE_ROLES_SQL: &str = include_str!("sample/azure_roles.sql");
+const COMMON_SQL: &str = include_str!("sample/common.sql");
+const FINISH_SQL: &str = include_str!("sample/finish.sql");
+
+/// What to put on a server.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    pub services: Vec<Service>,
+    /// Rows in each table of a small service; larger ones have a multiple.
+    pub rows: u32,
+}
+
+/// A service, its database and the role it logs in as, which owns its tables.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub name: String,
+    pub database: String,
+    pub role: String,
+    /// How many times a small service's rows.
+    pub size: u32,
+    /// Makes and fills the service's own tables.
+    tables_sql: &'static str,
+    /// What the service asks its own tables all day; $1 is a text of digits.
+    question: &'static str,
+}
+
+/// A login of the sample.
+#[derive(Clone)]
+pub struct Account {
+    pub user: String,
+    pub password: String,
+}
+
+impl Account {
+    fn new(user: &str) -> anyhow::Result<Account> {
+        Ok(Account { user: user.into(), password: random_hex(16)? })
+    }
+
+    pub fn login<'a>(&'a self, database: &'a str, application_name: &'a str) -> Login<'a> {
+        Login { user: &self.user, password: &self.password, database, application_name }
+    }
+}
+
+/// A sample that stands on a server, and the logins to it.
+pub struct Team {
+    pub services: Vec<(Service, Account)>,
+    /// Azure's customer admin: no superuser, but a member of every service's role.
+    pub admin: Account,
+    /// `countersign_read`
+    pub reader: Account,
+    /// `countersign_act`
+    pub operator: Account,
+}
+
+impl Team {
+    pub fn service(&self, name: &str) -> anyhow::Result<&(Service, Account)> {
+        let found = self.services.iter().find(|(service, _)| service.name == name);
+        found.with_context(|| format!("no service {name} in the sample"))
+    }
+}
+
+impl Sample {
+    /// The whole sample, for the demo; `scale` multiplies the rows. At 1 it is about 60 MB, ten databases together.
+    pub fn full(scale: u32) -> Sample {
+        Sample { services: creatorbridge(), rows: 1000 * scale }
+    }
+
+    /// The same tables with few rows, for tests.
+    pub fn light() -> Sample {
+        Sample { services: creatorbridge(), rows: 10 }
+    }
+
+    /// Makes the roles and the databases. The server must not have them yet.
+    pub async fn install(&self, cluster: &Cluster) -> anyhow::Result<Team> {
+        let superuser = cluster.connect("postgres").await?;
+        // Or the statistics would show the passwords, as they do for any server's admin.
+        superuser.batch_execute("SET pg_stat_statements.track = 'none'").await?;
+        superuser.batch_execute(AZURE_ROLES_SQL).await.context("making Azure's roles")?;
+        let admin = Account::new("dbadmin")?;
+        set_password(&superuser, &admin).await?;
+        let mut services = Vec::new();
+        for service in &self.services {
+            let account = Account::new(&service.role)?;
+            let make = "SELECT format('CREATE ROLE %I LOGIN; GRANT %1$I TO dbadmin', $1::text)";
+            execute_formatted(&superuser, make, &[&service.role]).await?;
+            set_password(&superuser, &account).await?;
+            services.push((service.clone(), account));
+        }
+        try_join_all(self.services.iter().map(|service| self.make_database(cluster, service))).await?;
+        // One after another: two sessions that alter the same role at once disturb each other.
+        for service in &self.services {
+            let client = cluster.connect_as(admin.login(&service.database, "roles.sql")).await?;
+            client.batch_execute(ROLES_SQL).await.context("running deploy/roles.sql")?;
+        }
+        let (reader, operator) = (Account::new("countersign_read")?, Account::new("countersign_act")?);
+        set_password(&superuser, &reader).await?;
+        set_password(&superuser, &operator).await?;
+        Ok(Team { services, admin, reader, operator })
+    }
+
+    async fn make_database(&self, cluster: &Cluster, service: &Service) -> anyhow::Result<()> {
+        let postgres = cluster.connect("postgres").await?;
+        let make = "SELECT format('CREATE DATABASE %I OWNER dbadmin', $1::text)";
+        execute_formatted(&postgres, make, &[&service.database]).await?;
+        drop(postgres);
+
+        let client = cluster.connect(&service.database).await?;
+        let rows = (self.rows * service.size).to_string();
+        client.execute("SELECT set_config('sample.rows', $1, false)", &[&rows]).await?;
+        let open = "SELECT format('CREATE EXTENSION pg_stat_statements; \
+                    GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO azure_pg_admin WITH GRANT OPTION; \
+                    GRANT CREATE ON SCHEMA public TO %1$I; GRANT CREATE ON DATABASE %2$I TO %1$I; \
+                    SET ROLE %1$I', $1::text, $2::text)";
+        execute_formatted(&client, open, &[&service.role, &service.database]).await?;
+        for sql in [COMMON_SQL, service.tables_sql, "RESET ROLE", FINISH_SQL] {
+            client.batch_execute(sql).await.with_context(|| format!("filling {}", service.database))?;
+        }
+        Ok(())
+    }
+}
+
+async fn set_password(superuser: &Client, account: &Account) -> anyhow::Result<()> {
+    let alter = "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)";
+    execute_formatted(superuser, alter, &[&account.user, &account.password]).await
+}
+
+/// Runs the statements that a query makes: names and literals are quoted by the server.
+async fn execute_formatted(client: &Client, query: &str, names: &[&String]) -> anyhow::Result<()> {
+    let row = client.query_one(query, &names.iter().map(|name| *name as _).collect::<Vec<_>>()).await?;
+    client.batch_execute(row.get(0)).await.with_context(|| format!("running what {query} makes"))
+}
+
+/// The ten services of the team's runbook, with its sizes: small 1, medium 2, large 6, very large 16.
+fn creatorbridge() -> Vec<Service> {
+    macro_rules! service {
+        ($name:literal, $size:literal, $question:literal) => {
+            Service {
+                name: concat!($name, "-service").into(),
+                database: concat!($name, "_service_db").into(),
+                role: concat!($name, "_svc").into(),
+                size: $size,
+                tables_sql: include_str!(concat!("sample/", $name, "_service.sql")),
+                question: $question,
+            }
+        };
+    }
+    vec![
+        service!("auth", 1, r#"SELECT id FROM "Session" WHERE "userId" = md5($1)::uuid::text"#),
+        service!("user", 2, r#"SELECT biography FROM "Profile" WHERE "userId" = md5($1)::uuid::text"#),
+        service!(
+            "billing",
+            2,
+            r#"SELECT sum("amountCents") FROM "Invoice" WHERE "userId" = md5($1)::uuid::text"#
+        ),
+        service!("campaign", 6, r#"SELECT title FROM "Campaign" WHERE "ownerId" = md5($1)::uuid::text"#),
+        service!("creator", 2, r#"SELECT handle FROM "Creator" WHERE "userId" = md5($1)::uuid::text"#),
+        service!("content", 6, r#"SELECT title FROM "Post" WHERE "authorId" = md5($1)::uuid::text"#),
+        service!(
+            "asset",
+            6,
+            r#"SELECT max(version) FROM asset_versions WHERE "assetId" = md5('asset' || $1)::uuid::text"#
+        ),
+        service!("rights", 2, r#"SELECT terms FROM "License" WHERE "holderId" = md5($1)::uuid::text"#),
+        service!(
+            "payout",
+            2,
+            r#"SELECT sum("amountCents")::int8 FROM "Payout" WHERE "creatorId" = md5($1)::uuid::text"#
+        ),
+        service!(
+            "analytics",
+            16,
+            r#"SELECT kind, count(*) FROM "Analytics".events WHERE payload ->> 'userId' = md5($1)::uuid::text GROUP BY kind"#
+        ),
+    ]
+}
