@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+pub mod chain;
 pub mod sqlite;
 
 /// A run's number: what people type in `show 128`.

@@ -1,0 +1,322 @@
+//! The ledger's hash chain, the same for every store: what bytes an event is kept as, how it hangs on the one before, and the
+//! audit that finds what was changed behind the program's back. It reads and writes no database.
+//!
+//! The chain shows every change inside it. That events are missing *at its end*, together with their runs' states, only a
+//! head hash kept elsewhere can show.
+
+use super::{Change, Request, RunId, State, Verified};
+use crate::message::Person;
+use anyhow::Context;
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// SHA-256.
+pub type Hash = [u8; 32];
+
+/// What the first event hangs on.
+pub const FIRST: Hash = [0; 32];
+
+/// The key of one free text. Without it the text's HMAC says nothing.
+pub type Key = [u8; 32];
+
+/// What an event is kept as: these fields in this order, as JSON without spaces.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub seq: i64,
+    pub run: RunId,
+    /// UTC, whole microseconds.
+    pub at: Timestamp,
+    pub kind: String,
+    pub by: Option<Person>,
+    pub facts: Value,
+    /// Name to HMAC-SHA-256 of the text, in hex.
+    pub texts: BTreeMap<String, String>,
+    pub state: State,
+    pub deadline: Option<Timestamp>,
+    /// Of a run's first event alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Request>,
+}
+
+/// Where an event goes: what the store knows and the change doesn't.
+#[derive(Debug)]
+pub struct Position<'a> {
+    pub previous: Hash,
+    pub seq: i64,
+    pub run: RunId,
+    pub at: Timestamp,
+    /// For a run's first event.
+    pub request: Option<&'a Request>,
+}
+
+/// An event ready to be stored.
+#[derive(Debug)]
+pub struct Link {
+    pub bytes: String,
+    pub hash: Hash,
+    /// The key of each of the change's texts.
+    pub keys: BTreeMap<String, Key>,
+}
+
+/// Makes the next event's bytes and hash, with fresh keys for its texts.
+///
+/// # Errors
+/// When the system gives no random numbers.
+pub fn link(position: Position<'_>, change: &Change) -> anyhow::Result<Link> {
+    let mut keys = BTreeMap::new();
+    let mut texts = BTreeMap::new();
+    for (name, text) in &change.texts {
+        let mut key: Key = [0; 32];
+        getrandom::fill(&mut key).context("making a text's key")?;
+        texts.insert(name.clone(), seal(&key, text));
+        keys.insert(name.clone(), key);
+    }
+    let entry = Entry {
+        seq: position.seq,
+        run: position.run,
+        at: position.at,
+        kind: change.kind.clone(),
+        by: change.by.clone(),
+        facts: sorted(&change.facts),
+        texts,
+        state: change.state,
+        deadline: change.deadline.map(microseconds),
+        request: position.request.cloned(),
+    };
+    let bytes = serde_json::to_string(&entry).context("writing an event as JSON")?;
+    let hash = follow(&position.previous, bytes.as_bytes());
+    Ok(Link { bytes, hash, keys })
+}
+
+/// SHA-256(previous ‖ bytes).
+pub fn follow(previous: &Hash, bytes: &[u8]) -> Hash {
+    Sha256::new().chain_update(previous).chain_update(bytes).finalize().into()
+}
+
+/// HMAC-SHA-256(key, text), in hex.
+pub fn seal(key: &[u8], text: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length (RFC 2104)");
+    mac.update(text.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
+}
+
+/// Cut to whole microseconds: what both SQLite's and PostgreSQL's columns hold.
+pub fn microseconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
+/// The same value with every object's keys in order, whatever the JSON library was built with.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let in_order: BTreeMap<&String, &Value> = map.iter().collect();
+            Value::Object(in_order.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        other => other.clone(),
+    }
+}
+
+/// A stored event, as the audit wants it.
+#[derive(Debug)]
+pub struct EventRow {
+    pub seq: i64,
+    pub run: RunId,
+    pub bytes: String,
+    pub hash: Vec<u8>,
+    pub texts: Vec<TextRow>,
+}
+
+/// A free text that has not been erased.
+#[derive(Debug)]
+pub struct TextRow {
+    pub name: String,
+    pub key: Vec<u8>,
+    pub text: String,
+}
+
+/// A run's row, as the audit wants it.
+#[derive(Debug)]
+pub struct RunRow {
+    pub id: RunId,
+    pub version: i64,
+    pub state: State,
+    /// As JSON.
+    pub request: String,
+    pub opened_at: Timestamp,
+    pub changed_at: Timestamp,
+    pub deadline: Option<Timestamp>,
+}
+
+/// What a run's events say that its row must say.
+#[derive(Debug)]
+struct Fold {
+    version: i64,
+    state: State,
+    request: Hash,
+    opened_at: Timestamp,
+    changed_at: Timestamp,
+    deadline: Option<Timestamp>,
+}
+
+/// Checks a ledger: give it every event by `seq`, then every run in any order, then finish. It holds about 150 bytes a run.
+#[derive(Debug)]
+pub struct Audit {
+    head: Hash,
+    seq: i64,
+    events: i64,
+    runs: BTreeMap<RunId, Fold>,
+    broken: Option<String>,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Audit { head: FIRST, seq: 0, events: 0, runs: BTreeMap::new(), broken: None }
+    }
+}
+
+impl Audit {
+    /// The next event. After the first fault only the counting goes on.
+    pub fn event(&mut self, row: EventRow) {
+        self.events += 1;
+        if self.broken.is_none() {
+            self.broken = self.check_event(&row).err();
+        }
+    }
+
+    fn check_event(&mut self, row: &EventRow) -> Result<(), String> {
+        let seq = row.seq;
+        if seq != self.seq + 1 {
+            return Err(format!("event {} is missing", self.seq + 1));
+        }
+        let hash = follow(&self.head, row.bytes.as_bytes());
+        if row.hash != hash {
+            return Err(format!("event {seq} was changed: its hash doesn't follow from the event before it"));
+        }
+        self.seq = seq;
+        self.head = hash;
+        let entry: Entry =
+            serde_json::from_str(&row.bytes).map_err(|_| format!("event {seq} can't be read"))?;
+        if entry.seq != seq || entry.run != row.run {
+            return Err(format!("event {seq} was moved: its bytes name another place"));
+        }
+        for text in &row.texts {
+            match entry.texts.get(&text.name) {
+                Some(sealed) if *sealed == seal(&text.key, &text.text) => {}
+                Some(_) => return Err(format!("event {seq}: its text was changed")),
+                None => return Err(format!("event {seq}: a text was added to it")),
+            }
+        }
+        self.fold(entry)
+    }
+
+    fn fold(&mut self, entry: Entry) -> Result<(), String> {
+        let (seq, run) = (entry.seq, entry.run);
+        match (self.runs.get_mut(&run), entry.request) {
+            (None, Some(request)) => {
+                let fold = Fold {
+                    version: 1,
+                    state: entry.state,
+                    request: digest(&request),
+                    opened_at: entry.at,
+                    changed_at: entry.at,
+                    deadline: entry.deadline,
+                };
+                self.runs.insert(run, fold);
+            }
+            (Some(fold), None) => {
+                fold.version += 1;
+                fold.state = entry.state;
+                fold.changed_at = entry.at;
+                fold.deadline = entry.deadline;
+            }
+            (None, None) => return Err(format!("event {seq}: run {run} has no first event")),
+            (Some(_), Some(_)) => return Err(format!("event {seq}: run {run} begins twice")),
+        }
+        Ok(())
+    }
+
+    /// A run's row.
+    pub fn run(&mut self, row: RunRow) {
+        let fold = self.runs.remove(&row.id);
+        if self.broken.is_none() {
+            self.broken = check_run(&row, fold).err();
+        }
+    }
+
+    /// Something that only the store could see.
+    pub fn fault(&mut self, what: impl Into<String>) {
+        self.broken.get_or_insert_with(|| what.into());
+    }
+
+    /// What it comes to.
+    pub fn finish(mut self) -> Verified {
+        if let Some(run) = self.runs.keys().next() {
+            let what = format!("run {run} was removed: only its events are left");
+            self.fault(what);
+        }
+        Verified { events: self.events, head: hex::encode(self.head), broken: self.broken }
+    }
+}
+
+fn check_run(row: &RunRow, fold: Option<Fold>) -> Result<(), String> {
+    let id = row.id;
+    let Some(fold) = fold else { return Err(format!("run {id} has no events")) };
+    if row.version != fold.version {
+        return Err(format!("run {id} has {} events and says {}", fold.version, row.version));
+    }
+    if row.state != fold.state {
+        return Err(format!("run {id}: its state was changed, its events say otherwise"));
+    }
+    let times = (row.opened_at, row.changed_at, row.deadline);
+    if times != (fold.opened_at, fold.changed_at, fold.deadline) {
+        return Err(format!("run {id}: its times were changed, its events say otherwise"));
+    }
+    match serde_json::from_str::<Request>(&row.request) {
+        Ok(request) if digest(&request) == fold.request => Ok(()),
+        _ => Err(format!("run {id}: its request was changed, its first event says otherwise")),
+    }
+}
+
+/// Compares requests whatever spaces or order of keys a database's JSON type made of them.
+fn digest(request: &Request) -> Hash {
+    let bytes = serde_json::to_vec(request).unwrap_or_default();
+    Sha256::digest(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_events_bytes_have_a_fixed_order_and_hide_its_text() {
+        let change = Change {
+            kind: "approved".into(),
+            by: None,
+            facts: json!({"b": {"z": 1, "a": 2}, "a": [true]}),
+            texts: BTreeMap::from([("reason".into(), "because of Ada".into())]),
+            state: State::Approved,
+            deadline: None,
+        };
+        let at = "2026-01-02T03:04:05.000001Z".parse().unwrap();
+        let position = Position { previous: FIRST, seq: 7, run: 3, at, request: None };
+        let link = link(position, &change).unwrap();
+        let sealed = seal(&link.keys["reason"], "because of Ada");
+        let expected = format!(
+            r#"{{"seq":7,"run":3,"at":"2026-01-02T03:04:05.000001Z","kind":"approved","by":null,"facts":{{"a":[true],"b":{{"a":2,"z":1}}}},"texts":{{"reason":"{sealed}"}},"state":"approved","deadline":null}}"#
+        );
+        assert_eq!(link.bytes, expected);
+        assert_eq!(link.hash, follow(&FIRST, expected.as_bytes()));
+    }
+
+    #[test]
+    fn a_text_is_sealed_as_rfc_4231_says() {
+        let sealed = seal(b"Jefe", "what do ya want for nothing?");
+        assert_eq!(sealed, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    }
+}

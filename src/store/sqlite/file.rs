@@ -1,0 +1,204 @@
+//! The database file: how it is made, opened and recognised, and what its errors are called. No run, no query.
+
+use crate::store::StoreError;
+use anyhow::{Context, bail};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// SQLite's `user_version` of [`SCHEMA`].
+const VERSION: i64 = 1;
+
+/// SQLite's `application_id`: "CSGN", so that another program's file is never taken for ours.
+const APPLICATION: i64 = 0x4353_474e;
+
+/// Why work on the database gave no result.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Sql(rusqlite::Error),
+    /// In words that hold no path, no value and no secret.
+    Said(String),
+}
+
+/// A result of work on the database.
+pub(super) type Worked<T> = Result<T, Fault>;
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Fault::Sql(error)
+    }
+}
+
+impl From<serde_json::Error> for Fault {
+    fn from(_: serde_json::Error) -> Self {
+        Fault::Said("a value in it has an unexpected form".into())
+    }
+}
+
+impl From<jiff::Error> for Fault {
+    fn from(_: jiff::Error) -> Self {
+        Fault::Said("a time in it is out of range".into())
+    }
+}
+
+impl Fault {
+    /// Whether the connection may be at fault, so that the next work had better open another.
+    pub fn spoils_connection(&self) -> bool {
+        match self {
+            Fault::Sql(error) => !matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::ConstraintViolation)
+            ),
+            Fault::Said(_) => false,
+        }
+    }
+}
+
+impl From<Fault> for StoreError {
+    /// SQLite's own messages can hold SQL, values and paths: only the kind of error passes.
+    fn from(fault: Fault) -> Self {
+        let error = match fault {
+            Fault::Said(words) => return StoreError::Broken(words),
+            Fault::Sql(error) => error,
+        };
+        let words = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => "its disk is full",
+            Some(ErrorCode::ReadOnly) => "its file is read-only",
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                "its file is locked by another process"
+            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "its file is damaged",
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => "its file can't be opened",
+            Some(ErrorCode::SystemIoFailure) => "reading or writing its file failed",
+            Some(_) => "SQLite refused",
+            None => "a row in it has an unexpected form",
+        };
+        let code = error.sqlite_error().map(|error| format!(" (SQLite {})", error.extended_code));
+        StoreError::Broken(format!("{words}{}", code.unwrap_or_default()))
+    }
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Write,
+    Read,
+}
+
+/// Opens connections to one file.
+#[derive(Debug, Clone)]
+pub(super) struct Opener {
+    pub path: PathBuf,
+    pub access: Access,
+    /// How long a statement waits for another process's lock.
+    pub busy: Duration,
+}
+
+/// A connection, and the file that it has open.
+pub(super) struct Opened {
+    pub connection: Connection,
+    file: (u64, u64),
+}
+
+impl Opener {
+    /// Opens the file that is there; it must be ours. It is never created here: a record that was moved away must not be
+    /// followed by an empty one.
+    pub fn open(&self) -> Worked<Opened> {
+        let opened = self.connect()?;
+        let version: i64 = opened.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let application: i64 =
+            opened.connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        if (version, application) != (VERSION, APPLICATION) {
+            return Err(Fault::Said("its file is not this version's record".into()));
+        }
+        Ok(opened)
+    }
+
+    /// Whether the path still names the file that the connection has open. Without this, SQLite goes on writing to a file
+    /// that was removed.
+    pub fn still_names(&self, opened: &Opened) -> bool {
+        identity(&self.path).is_ok_and(|file| file == opened.file)
+    }
+
+    fn connect(&self) -> Worked<Opened> {
+        let gone = |_| Fault::Said("its file is gone or can't be reached".into());
+        let file = identity(&self.path).map_err(gone)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(self.busy)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        // Erased text is overwritten, not only unlinked.
+        connection.pragma_update(None, "secure_delete", true)?;
+        connection.pragma_update(None, "query_only", self.access == Access::Read)?;
+        Ok(Opened { connection, file })
+    }
+
+    /// Makes the file and its schema where they are missing, and opens it.
+    pub fn prepare(&self) -> anyhow::Result<Opened> {
+        // Never opened when it exists: closing it again would drop this process's POSIX locks on it, SQLite's among them.
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).context("making the record's file"),
+        }
+        let mut opened = self.connect().map_err(StoreError::from).context("opening the record's file")?;
+        self.write_ahead(&opened.connection)
+            .map_err(StoreError::from)
+            .context("turning on the write-ahead log")?;
+        migrate(&mut opened.connection)?;
+        Ok(opened)
+    }
+
+    /// Turning it on needs the file for itself for a moment, and SQLite doesn't wait for that by itself.
+    fn write_ahead(&self, connection: &Connection) -> Worked<()> {
+        let until = Instant::now() + self.busy;
+        loop {
+            let mode: rusqlite::Result<String> =
+                connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
+            match mode.map_err(Fault::from) {
+                Ok(mode) if str::eq_ignore_ascii_case(&mode, "wal") => return Ok(()),
+                Ok(_) => return Err(Fault::Said("its file system can't hold a write-ahead log".into())),
+                Err(fault) if fault.spoils_connection() || Instant::now() >= until => return Err(fault),
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+}
+
+fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
+    let words = "reading the record's version";
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(|error| StoreError::from(Fault::from(error)))
+        .context(words)?;
+    let version: i64 =
+        transaction.pragma_query_value(None, "user_version", |row| row.get(0)).context(words)?;
+    let application: i64 =
+        transaction.pragma_query_value(None, "application_id", |row| row.get(0)).context(words)?;
+    let tables: i64 =
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).context(words)?;
+    match (application, version, tables) {
+        (APPLICATION, VERSION, _) => return Ok(()),
+        (APPLICATION, _, _) => bail!("the record's file has version {version}, this program knows {VERSION}"),
+        (0, 0, 0) => {}
+        _ => bail!("the record's file is another program's database"),
+    }
+    let making = "making the record's tables";
+    transaction.execute_batch(SCHEMA).context(making)?;
+    transaction.pragma_update(None, "user_version", VERSION).context(making)?;
+    transaction.pragma_update(None, "application_id", APPLICATION).context(making)?;
+    transaction.commit().context(making)
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}

@@ -1,0 +1,84 @@
+//! Which processes are alive: each instance of the store holds an operating-system lock on a file of its own for as long as
+//! it lives, so that the system releases it however the process ends. Nothing here knows runs.
+
+use anyhow::Context;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// This instance, and its lock until it is dropped.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub id: String,
+    directory: PathBuf,
+    /// Held, never read.
+    _lock: File,
+}
+
+impl Instance {
+    /// Takes a fresh id and its lock, in `<database>.instances/`.
+    pub fn start(database: &Path) -> anyhow::Result<Instance> {
+        let mut directory = database.as_os_str().to_owned();
+        directory.push(".instances");
+        let directory = PathBuf::from(directory);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .context("making the instances' directory")?;
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).context("making an instance's id")?;
+        let id = hex::encode(random);
+        // Locked under another name first: whoever sees a `.lock` file that isn't locked may take its owner for dead.
+        let unseen = directory.join(format!("{id}.new"));
+        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unseen);
+        let lock = lock.context("making this instance's lock")?;
+        lock.lock().context("locking this instance's lock")?;
+        std::fs::rename(&unseen, path_of(&directory, &id)).context("showing this instance's lock")?;
+        Ok(Instance { id, directory, _lock: lock })
+    }
+
+    /// Whether the instance of that id still lives.
+    pub fn lives(&self, id: &str) -> io::Result<bool> {
+        if id == self.id {
+            return Ok(true);
+        }
+        let file = match File::open(path_of(&self.directory, id)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // Shared: two that look at once don't take each other for the owner.
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Ids that have a lock file and no process.
+    pub fn dead(&self) -> io::Result<Vec<String>> {
+        let mut dead = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".lock")) else { continue };
+            if !self.lives(id)? {
+                dead.push(id.to_owned());
+            }
+        }
+        Ok(dead)
+    }
+
+    /// Removes a dead instance's lock file.
+    pub fn forget(&self, id: &str) -> io::Result<()> {
+        match std::fs::remove_file(path_of(&self.directory, id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn path_of(directory: &Path, id: &str) -> PathBuf {
+    directory.join(format!("{id}.lock"))
+}

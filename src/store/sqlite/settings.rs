@@ -1,0 +1,126 @@
+//! What isn't a run: the freeze, the tokens of buttons, the copies of cards, the bindings of conversations.
+
+use super::file::{Fault, Worked};
+use super::read::word;
+use crate::message::Place;
+use crate::store::{CardCopy, Frozen, RunId, Token};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+pub(super) fn frozen(connection: &Connection) -> Worked<Option<Frozen>> {
+    let value: Option<String> = connection
+        .prepare_cached("SELECT value FROM settings WHERE name = 'frozen'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(value.map(|value| serde_json::from_str(&value)).transpose()?)
+}
+
+pub(super) fn set_frozen(transaction: &Transaction<'_>, frozen: Option<&Frozen>) -> Worked<()> {
+    transaction.execute("DELETE FROM settings WHERE name = 'frozen'", [])?;
+    if let Some(frozen) = frozen {
+        let value = serde_json::to_string(frozen)?;
+        transaction.execute("INSERT INTO settings (name, value) VALUES ('frozen', ?1)", [value])?;
+    }
+    Ok(())
+}
+
+/// A token that exists is refused: what a button stands for never changes.
+pub(super) fn put_tokens(transaction: &Transaction<'_>, tokens: &[Token]) -> Worked<()> {
+    let mut statement = transaction
+        .prepare_cached("INSERT INTO tokens (token, meaning, place, made_at) VALUES (?1, ?2, ?3, ?4)")?;
+    let now = Timestamp::now().as_microsecond();
+    for token in tokens {
+        let meaning = serde_json::to_string(&token.meaning)?;
+        let place = serde_json::to_string(&token.place)?;
+        statement.execute(params![token.token, meaning, place, now])?;
+    }
+    Ok(())
+}
+
+pub(super) fn token(connection: &Connection, token: &str) -> Worked<Option<Token>> {
+    let row: Option<(String, String)> = connection
+        .prepare_cached("SELECT meaning, place FROM tokens WHERE token = ?1")?
+        .query_row([token], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((meaning, place)) = row else { return Ok(None) };
+    let (meaning, place) = (serde_json::from_str(&meaning)?, serde_json::from_str(&place)?);
+    Ok(Some(Token { token: token.to_owned(), meaning, place }))
+}
+
+pub(super) fn add_copy(transaction: &Transaction<'_>, run: RunId, place: &Place) -> Worked<i64> {
+    let place = serde_json::to_string(place)?;
+    transaction.execute("INSERT INTO copies (run, place) VALUES (?1, ?2)", params![run, place])?;
+    Ok(transaction.last_insert_rowid())
+}
+
+pub(super) fn update_copy(transaction: &Transaction<'_>, copy: &CardCopy) -> Worked<()> {
+    let changed = transaction.execute(
+        "UPDATE copies SET place = ?3, message = ?4, shown = ?5, lost = ?6 WHERE id = ?1 AND run = ?2",
+        params![copy.id, copy.run, serde_json::to_string(&copy.place)?, copy.message, copy.shown, copy.lost],
+    )?;
+    match changed {
+        0 => Err(Fault::Said(format!("there is no copy {} of run {}", copy.id, copy.run))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn copy(connection: &Connection, id: i64) -> Worked<Option<CardCopy>> {
+    Ok(copies(connection, "copies.id = ?1", &[&id])?.pop())
+}
+
+pub(super) fn copies_of(connection: &Connection, run: RunId) -> Worked<Vec<CardCopy>> {
+    copies(connection, "run = ?1", &[&run])
+}
+
+pub(super) fn copies_behind(connection: &Connection) -> Worked<Vec<CardCopy>> {
+    copies(connection, "lost = 0 AND shown < version", &[])
+}
+
+/// Copies by id. `condition` is one of the three above, never a value.
+fn copies(
+    connection: &Connection,
+    condition: &'static str,
+    values: &[&dyn rusqlite::ToSql],
+) -> Worked<Vec<CardCopy>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT copies.id, run, place, message, shown, lost
+           FROM copies JOIN runs ON runs.id = run WHERE {condition} ORDER BY copies.id"
+    ))?;
+    let mut rows = statement.query(values)?;
+    let mut copies = Vec::new();
+    while let Some(row) = rows.next()? {
+        copies.push(copy_row(row)?);
+    }
+    Ok(copies)
+}
+
+fn copy_row(row: &Row<'_>) -> Worked<CardCopy> {
+    let place: String = row.get(2)?;
+    Ok(CardCopy {
+        id: row.get(0)?,
+        run: row.get(1)?,
+        place: serde_json::from_str(&place)?,
+        message: row.get(3)?,
+        shown: row.get(4)?,
+        lost: row.get(5)?,
+    })
+}
+
+pub(super) fn bind(transaction: &Transaction<'_>, place: &Place, environment: &str) -> Worked<()> {
+    transaction.execute(
+        "INSERT INTO bindings (platform, workspace, conversation, environment) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET environment = excluded.environment",
+        params![word(&place.platform)?, place.workspace, place.conversation, environment],
+    )?;
+    Ok(())
+}
+
+pub(super) fn binding(connection: &Connection, place: &Place) -> Worked<Option<String>> {
+    let environment = connection
+        .prepare_cached(
+            "SELECT environment FROM bindings WHERE platform = ?1 AND workspace = ?2 AND conversation = ?3",
+        )?
+        .query_row(params![word(&place.platform)?, place.workspace, place.conversation], |row| row.get(0))
+        .optional()?;
+    Ok(environment)
+}

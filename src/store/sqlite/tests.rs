@@ -1,0 +1,224 @@
+//! What can only be shown from inside: the moments between a commit and its answer, and a writer whose file is full.
+
+use super::desk::Caller;
+use super::file::Worked;
+use super::*;
+use crate::message::{Person, PlatformName};
+use crate::store::{Change, Request, State};
+use rusqlite::Connection;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::task::{Context as TaskContext, Poll, Waker};
+use tempfile::TempDir;
+
+fn record() -> (TempDir, PathBuf) {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("record.db");
+    (directory, path)
+}
+
+fn change(state: State) -> Change {
+    Change {
+        kind: "tested".into(),
+        by: None,
+        facts: serde_json::json!({}),
+        texts: BTreeMap::from([("reason".into(), "x".repeat(10_000))]),
+        state,
+        deadline: None,
+    }
+}
+
+fn new_run(delivery: &str, state: State) -> NewRun {
+    let place = Place {
+        platform: PlatformName::Slack,
+        workspace: "T".into(),
+        conversation: "C".into(),
+        thread: None,
+    };
+    let request = Request {
+        command: "kill".into(),
+        arguments: BTreeMap::new(),
+        risk: "danger".into(),
+        environment: Some("staging".into()),
+        requester: Person { id: "ana".into(), account: None },
+        sender: None,
+        place,
+        command_hash: String::new(),
+        config_hash: String::new(),
+    };
+    let holds = vec![format!("resource of {delivery}")];
+    NewRun { request, delivery: delivery.into(), holds, first: change(state), unless_frozen: false }
+}
+
+fn append(run: RunId, version: i64, state: State) -> Append {
+    Append { run, version, change: change(state), unless_frozen: false }
+}
+
+/// Leaves after the commit and before the answer, having done something first.
+struct LeavesAtTheEnd<F>(F);
+
+impl<T, F: FnOnce()> Caller<T> for LeavesAtTheEnd<F> {
+    fn is_gone(&self) -> bool {
+        false
+    }
+    fn tell(self, answer: T) -> Result<(), T> {
+        (self.0)();
+        Err(answer)
+    }
+}
+
+/// Does a write whose caller leaves between commit and answer.
+async fn written_too_late<T: Send + 'static>(
+    store: &SqliteStore,
+    begun: fn(&T) -> Option<Begun>,
+    work: impl FnOnce(&rusqlite::Transaction<'_>) -> Worked<T> + Send + 'static,
+    meanwhile: impl FnOnce() + Send + 'static,
+) {
+    store.inner.writer.at_seat(move |seat| seat.write(begun, work, LeavesAtTheEnd(meanwhile))).await.unwrap();
+}
+
+async fn run(store: &SqliteStore, id: RunId) -> Run {
+    store.get(id).await.unwrap().unwrap()
+}
+
+fn assert_stopped(run: &Run) {
+    let last = run.events.last().unwrap();
+    assert_eq!((run.state, last.kind.as_str(), &last.by), (State::Stopped, "stopped", &None));
+    assert_eq!(last.facts, serde_json::json!({"why": "recorded too late; nothing was started"}));
+}
+
+#[tokio::test]
+async fn what_was_opened_too_late_is_stopped() {
+    let (_directory, path) = record();
+    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    for (n, state) in [State::Pending, State::Running].into_iter().enumerate() {
+        let new = new_run(&format!("d{n}"), state);
+        written_too_late(&store, opened, move |tx| ledger::open(tx, &new, "me"), || {}).await;
+        assert_stopped(&run(&store, n as i64 + 1).await);
+    }
+    // Its resources are free again.
+    let again = NewRun { holds: vec!["resource of d0".into()], ..new_run("d2", State::Pending) };
+    assert!(matches!(store.open(again).await.unwrap(), Opened::New(_)));
+    assert_eq!(store.verify().await.unwrap().broken, None);
+}
+
+#[tokio::test]
+async fn what_was_approved_or_started_too_late_is_stopped() {
+    let (_directory, path) = record();
+    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    for (id, state) in [(1, State::Approved), (2, State::Running)] {
+        store.open(new_run(&format!("d{id}"), State::Pending)).await.unwrap();
+        let late = append(id, 1, state);
+        written_too_late(&store, appended, move |tx| ledger::append_if(tx, &late, "me"), || {}).await;
+        assert_stopped(&run(&store, id).await);
+    }
+}
+
+#[tokio::test]
+async fn what_lets_nothing_start_stays_when_it_is_late() {
+    let (_directory, path) = record();
+    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    store.open(new_run("d1", State::Running)).await.unwrap();
+    for (version, state) in [(1, State::Running), (2, State::Succeeded)] {
+        let late = append(1, version, state);
+        written_too_late(&store, appended, move |tx| ledger::append_if(tx, &late, "me"), || {}).await;
+        let run = run(&store, 1).await;
+        assert_eq!((run.version, run.state), (version + 1, state));
+    }
+}
+
+#[tokio::test]
+async fn a_stop_that_cannot_be_written_is_tried_again() {
+    let (_directory, path) = record();
+    let limits = Limits { busy: Duration::from_millis(20), ..Limits::default() };
+    let store = SqliteStore::open(&path, limits).unwrap();
+    let other = Connection::open(&path).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let lock = move || {
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        sender.send(other).unwrap();
+    };
+    let new = new_run("d1", State::Running);
+    written_too_late(&store, opened, move |tx| ledger::open(tx, &new, "me"), lock).await;
+    assert_eq!(run(&store, 1).await.state, State::Running);
+    receiver.recv().unwrap().execute_batch("COMMIT").unwrap();
+    // Nobody writes: the writer comes back to it by itself.
+    while run(&store, 1).await.state == State::Running {}
+    assert_stopped(&run(&store, 1).await);
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
+    let (_directory, path) = record();
+    let limits = Limits { answer: Duration::from_millis(50), ..Limits::default() };
+    let store = SqliteStore::open(&path, limits).unwrap();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let new = new_run("d1", State::Running);
+    let slow = move |transaction: &rusqlite::Transaction<'_>| {
+        let opened = ledger::open(transaction, &new, "me")?;
+        let _ = wait.recv();
+        Ok(opened)
+    };
+    let late = store.inner.writer.write(opened, slow).await;
+    assert!(matches!(late, Err(StoreError::TooLate)));
+    go.send(()).unwrap();
+    while store.bind(new_run("", State::Pending).request.place, "staging".into()).await.is_err() {}
+    assert_eq!(store.get(1).await.unwrap(), None);
+    assert_eq!(store.verify().await.unwrap().events, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_is_stopped() {
+    let (_directory, path) = record();
+    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let mut call = Box::pin(store.open(new_run("d1", State::Pending)));
+    let mut context = TaskContext::from_waker(Waker::noop());
+    assert!(matches!(call.as_mut().poll(&mut context), Poll::Pending));
+    // The answer is told once the desk does the next thing.
+    store.inner.writer.plainly(|_| Ok(())).await.unwrap();
+    assert_eq!(run(&store, 1).await.state, State::Pending);
+    drop(call);
+    store.inner.writer.plainly(|_| Ok(())).await.unwrap();
+    assert_stopped(&run(&store, 1).await);
+}
+
+#[tokio::test]
+async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
+    let (_directory, path) = record();
+    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    store.open(new_run("d1", State::Pending)).await.unwrap();
+    let before = run(&store, 1).await;
+    for (pragma, words) in [("max_page_count = 1", "disk is full"), ("query_only = 1", "read-only")] {
+        let condition = move |connection: &Connection| {
+            Ok(connection.execute_batch(&format!("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA {pragma};"))?)
+        };
+        store.inner.writer.plainly(condition).await.unwrap();
+        let error = store.append_if(append(1, 1, State::Approved)).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Broken(why) if why.contains(words)), "{error}");
+        assert_eq!(run(&store, 1).await, before);
+    }
+    assert!(matches!(store.append_if(append(1, 1, State::Approved)).await.unwrap(), Appended::Done(_)));
+    assert_eq!(store.verify().await.unwrap().broken, None);
+}
+
+#[tokio::test]
+async fn readers_cannot_write() {
+    let (_directory, path) = record();
+    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let place = new_run("", State::Pending).request.place;
+    let refused = store.inner.reader.read(move |tx| settings::bind(tx, &place, "x")).await;
+    assert!(matches!(refused, Err(StoreError::Broken(why)) if why.contains("read-only")));
+}
+
+#[tokio::test]
+async fn commits_wait_for_the_disk() {
+    let (_directory, path) = record();
+    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let pragmas = |connection: &Connection| {
+        let of = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        Ok((journal, of("synchronous")?, of("foreign_keys")?, of("secure_delete")?))
+    };
+    assert_eq!(store.inner.writer.plainly(pragmas).await.unwrap(), ("wal".into(), 2, 1, 1));
+}

@@ -1,0 +1,353 @@
+//! What every store must do, whatever it stands on. A store's own test file says how to make one (`Fresh`) and names these
+//! tests with `contract!`; it includes `samples.rs` as `crate::samples`. What only one kind of store can show (its file, its locks) is not here.
+
+use crate::samples::{append, done, new_run, opened, person, place};
+use countersign::message::{Place, PlatformName};
+use countersign::store::{
+    Append, Appended, CardCopy, Filter, Frozen, Meaning, NewRun, Opened, State, Store, StoreError, Token,
+    Verdict,
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Two replicas of one new, empty store.
+pub struct Fresh {
+    pub stores: [Arc<dyn Store>; 2],
+    /// Whatever must outlive them.
+    pub keep: Box<dyn Any>,
+}
+
+/// Every test of the contract, with an async function that makes a `Fresh`.
+macro_rules! contract {
+    ($fresh:path) => {
+        contract::contract!($fresh: a_run_is_kept_as_it_was_opened, a_redelivery_finds_its_run, a_held_resource_is_refused,
+            every_end_lets_go, a_freeze_stops_what_asks_to_be_stopped, one_of_fifty_appends_wins,
+            one_of_fifty_opens_wins, a_stale_append_shows_the_run, a_deadline_passes, lists_are_filtered,
+            finding_knows_capitals, tokens_never_change, copies_lag_until_shown, conversations_are_bound,
+            the_chain_grows_and_holds, a_missing_run_is_said);
+    };
+    ($fresh:path: $($name:ident),+) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let fresh: contract::Fresh = $fresh().await;
+            contract::$name(&fresh.stores).await;
+            drop(fresh.keep);
+        })+
+    };
+}
+pub(crate) use contract;
+
+fn frozen() -> Frozen {
+    Frozen { by: person("ben"), at: "2026-01-02T03:04:05Z".parse().unwrap(), reason: Some("audit".into()) }
+}
+
+pub async fn a_run_is_kept_as_it_was_opened([a, b]: &[Arc<dyn Store>; 2]) {
+    let mut new = new_run("d1");
+    new.first.texts =
+        BTreeMap::from([("line".into(), "kill 4711".into()), ("reason".into(), "it blocks".into())]);
+    let before = Timestamp::now();
+    let run = opened(a, new.clone()).await;
+    assert_eq!((run.version, run.state, &run.request), (1, State::Pending, &new.request));
+    assert_eq!(run.opened_at, run.changed_at);
+    assert!((run.opened_at.duration_since(before)).abs() < SignedDuration::from_hours(1));
+    let [event] = &run.events[..] else { panic!("one event: {run:?}") };
+    assert_eq!(
+        (event.kind.as_str(), &event.by, &event.facts),
+        ("requested", &new.first.by, &new.first.facts)
+    );
+    assert_eq!((event.seq, event.at, &event.texts), (1, run.opened_at, &new.first.texts));
+    assert_eq!(b.get(run.id).await.unwrap(), Some(run.clone()));
+    assert_eq!(b.get(run.id + 1).await.unwrap(), None);
+
+    let mut approve = append(&run, "approved", State::Approved);
+    approve.change.by = None;
+    approve.change.texts = BTreeMap::from([("reason".into(), "go on".into())]);
+    let approved = done(b, approve).await;
+    assert_eq!((approved.version, approved.state), (2, State::Approved));
+    assert_eq!((approved.text("reason"), approved.text("line")), (Some("go on"), Some("kill 4711")));
+    assert_eq!(approved.event("approved").unwrap().by, None);
+    assert_eq!((approved.events[0].clone(), approved.changed_at), (event.clone(), approved.events[1].at));
+    assert_eq!(a.get(run.id).await.unwrap(), Some(approved));
+}
+
+pub async fn a_redelivery_finds_its_run([a, b]: &[Arc<dyn Store>; 2]) {
+    let run = opened(a, new_run("d1")).await;
+    assert_eq!(b.open(new_run("d1")).await.unwrap(), Opened::Duplicate(run.id));
+    a.set_frozen(Some(frozen())).await.unwrap();
+    let again = NewRun { unless_frozen: true, ..new_run("d1") };
+    assert_eq!(b.open(again).await.unwrap(), Opened::Duplicate(run.id));
+    assert_eq!(a.verify().await.unwrap().events, 1);
+}
+
+pub async fn a_held_resource_is_refused([a, b]: &[Arc<dyn Store>; 2]) {
+    let holding = |delivery: &str, resources: &[&str]| NewRun {
+        holds: resources.iter().map(|resource| resource.to_string()).collect(),
+        ..new_run(delivery)
+    };
+    let run = opened(a, holding("d1", &["table x", "backup of y"])).await;
+    let held = b.open(holding("d2", &["table z", "backup of y"])).await.unwrap();
+    assert_eq!(held, Opened::Held { resource: "backup of y".into(), by: run.id });
+    assert_eq!(b.list(Filter::default()).await.unwrap().total, 1);
+    // What was refused holds nothing, and its delivery was not used up.
+    opened(b, holding("d2", &["table z"])).await;
+    let mut elsewhere = holding("d3", &["table x"]);
+    elsewhere.request.environment = Some("production".into());
+    opened(b, elsewhere).await;
+    let mut nowhere = holding("d4", &["table x"]);
+    nowhere.request.environment = None;
+    let nowhere_run = opened(b, nowhere.clone()).await;
+    nowhere.delivery = "d5".into();
+    let held = Opened::Held { resource: "table x".into(), by: nowhere_run.id };
+    assert_eq!(a.open(nowhere).await.unwrap(), held);
+    let running = done(b, append(&run, "started", State::Running)).await;
+    let held = Opened::Held { resource: "table x".into(), by: run.id };
+    assert_eq!(a.open(holding("d6", &["table x"])).await.unwrap(), held);
+    done(a, append(&running, "finished", State::Succeeded)).await;
+    opened(a, holding("d6", &["table x", "backup of y"])).await;
+}
+
+pub async fn every_end_lets_go([a, b]: &[Arc<dyn Store>; 2]) {
+    use State::*;
+    let ends = [Succeeded, Failed, Partial, Stopped, Unknown, Denied, Withdrawn, Revoked, Expired, Voided];
+    for (n, end) in ends.into_iter().enumerate() {
+        let run = opened(a, NewRun { holds: vec!["x".into()], ..new_run(&format!("d{n}")) }).await;
+        done(b, append(&run, "ended", end)).await;
+    }
+    let mut over = NewRun { holds: vec!["x".into()], ..new_run("over") };
+    over.first.state = Denied;
+    opened(a, over).await;
+    opened(a, NewRun { holds: vec!["x".into()], ..new_run("last") }).await;
+}
+
+pub async fn a_freeze_stops_what_asks_to_be_stopped([a, b]: &[Arc<dyn Store>; 2]) {
+    assert_eq!(a.frozen().await.unwrap(), None);
+    let run = opened(a, NewRun { unless_frozen: true, ..new_run("d1") }).await;
+    a.set_frozen(Some(frozen())).await.unwrap();
+    assert_eq!(b.frozen().await.unwrap(), Some(frozen()));
+    let acting = NewRun { unless_frozen: true, ..new_run("d2") };
+    assert_eq!(b.open(acting.clone()).await.unwrap(), Opened::Frozen(frozen()));
+    opened(b, NewRun { unless_frozen: false, ..new_run("d3") }).await;
+    let start = Append { unless_frozen: true, ..append(&run, "approved", State::Approved) };
+    assert_eq!(b.append_if(start.clone()).await.unwrap(), Appended::Frozen(frozen()));
+    assert_eq!(b.get(run.id).await.unwrap(), Some(run));
+    a.set_frozen(None).await.unwrap();
+    assert_eq!(b.frozen().await.unwrap(), None);
+    opened(b, acting).await;
+    done(b, start).await;
+}
+
+pub async fn one_of_fifty_appends_wins(stores: &[Arc<dyn Store>; 2]) {
+    let run = opened(&stores[0], new_run("d1")).await;
+    let calls = (0..50).map(|n| {
+        let store = Arc::clone(&stores[n % 2]);
+        let append = append(&run, &format!("approved-{n}"), State::Approved);
+        tokio::spawn(async move { store.append_if(append).await.unwrap() })
+    });
+    let mut winners = Vec::new();
+    for call in futures::future::join_all(calls).await {
+        match call.unwrap() {
+            Appended::Done(run) => winners.push(run),
+            Appended::Stale(run) => assert_eq!(run.version, 2),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(winners.len(), 1);
+    assert_eq!(stores[0].get(run.id).await.unwrap().as_ref(), Some(&*winners[0]));
+    let verified = stores[1].verify().await.unwrap();
+    assert_eq!((verified.events, verified.broken), (2, None));
+}
+
+pub async fn one_of_fifty_opens_wins(stores: &[Arc<dyn Store>; 2]) {
+    let calls = (0..50).map(|n| {
+        let store = Arc::clone(&stores[n % 2]);
+        // Half are the same delivery, half are others that want the same resource.
+        let delivery = if n < 25 { "same".to_string() } else { format!("d{n}") };
+        let new = NewRun { holds: vec!["x".into()], ..new_run(&delivery) };
+        tokio::spawn(async move { store.open(new).await.unwrap() })
+    });
+    let outcomes: Vec<Opened> =
+        futures::future::join_all(calls).await.into_iter().map(|call| call.unwrap()).collect();
+    let new = outcomes.iter().filter(|outcome| matches!(outcome, Opened::New(_))).count();
+    assert_eq!(new, 1, "{outcomes:?}");
+    assert_eq!(stores[0].list(Filter::default()).await.unwrap().total, 1);
+}
+
+pub async fn a_stale_append_shows_the_run([a, b]: &[Arc<dyn Store>; 2]) {
+    let run = opened(a, new_run("d1")).await;
+    let denied = done(b, append(&run, "denied", State::Denied)).await;
+    let late = a.append_if(append(&run, "approved", State::Approved)).await.unwrap();
+    assert_eq!(late, Appended::Stale(Box::new(denied)));
+}
+
+pub async fn a_deadline_passes([a, b]: &[Arc<dyn Store>; 2]) {
+    let at: Timestamp = "2026-01-02T03:04:05.000007Z".parse().unwrap();
+    let mut new = new_run("d1");
+    new.first.deadline = Some(at);
+    let run = opened(a, new).await;
+    assert_eq!(run.deadline, Some(at));
+    opened(a, new_run("without")).await;
+    let just_before = at - SignedDuration::from_micros(1);
+    assert_eq!(b.overdue(just_before).await.unwrap(), []);
+    assert_eq!(b.overdue(at).await.unwrap(), std::slice::from_ref(&run));
+    let mut approve = append(&run, "approved", State::Approved);
+    approve.change.deadline = Some(at + SignedDuration::from_mins(10));
+    let approved = done(a, approve).await;
+    assert_eq!(b.overdue(at).await.unwrap(), []);
+    assert_eq!(b.overdue(at + SignedDuration::from_mins(10)).await.unwrap(), std::slice::from_ref(&approved));
+    let mut start = append(&approved, "started", State::Running);
+    start.change.deadline = Some(at);
+    let running = done(a, start).await;
+    assert_eq!(b.overdue(Timestamp::now()).await.unwrap(), []);
+    let ended = done(a, append(&running, "finished", State::Succeeded)).await;
+    assert_eq!(ended.deadline, None);
+}
+
+pub async fn lists_are_filtered([a, b]: &[Arc<dyn Store>; 2]) {
+    let kill = opened(a, new_run("d1")).await;
+    let mut other = new_run("d2");
+    other.request.command = "backup".into();
+    other.request.environment = Some("production".into());
+    other.request.requester = person("ben");
+    let backup = opened(b, other).await;
+    let mut read = new_run("d3");
+    read.request.risk = "read".into();
+    read.first.state = State::Succeeded;
+    let read = opened(a, read).await;
+
+    let list = async |filter: Filter| {
+        let listed = b.list(filter).await.unwrap();
+        (listed.runs.iter().map(|run| run.id).collect::<Vec<_>>(), listed.total)
+    };
+    let all = Filter { reads: true, ..Filter::default() };
+    assert_eq!(list(all.clone()).await, (vec![read.id, backup.id, kill.id], 3));
+    assert_eq!(list(Filter::default()).await, (vec![backup.id, kill.id], 2));
+    assert_eq!(list(Filter { limit: 1, ..all.clone() }).await, (vec![read.id], 3));
+    assert_eq!(
+        list(Filter { environment: Some("production".into()), ..all.clone() }).await,
+        (vec![backup.id], 1)
+    );
+    assert_eq!(list(Filter { who: Some("ben".into()), ..all.clone() }).await, (vec![backup.id], 1));
+    assert_eq!(
+        list(Filter { command: Some("kill".into()), ..all.clone() }).await,
+        (vec![read.id, kill.id], 2)
+    );
+    assert_eq!(list(Filter { since: Some(backup.opened_at), ..all.clone() }).await.1, 2);
+    let states = vec![State::Succeeded, State::Unknown];
+    assert_eq!(list(Filter { states, ..all.clone() }).await, (vec![read.id], 1));
+    assert_eq!(list(Filter { who: Some("' OR 1=1 --".into()), ..all.clone() }).await, (vec![], 0));
+    assert_eq!(b.list(all).await.unwrap().runs[2], kill);
+
+    for n in 0..51 {
+        opened(a, new_run(&format!("more-{n}"))).await;
+    }
+    let (ids, total) = list(Filter::default()).await;
+    assert_eq!((ids.len(), total), (50, 53));
+}
+
+pub async fn finding_knows_capitals([a, b]: &[Arc<dyn Store>; 2]) {
+    let mut new = new_run("d1");
+    new.first.texts = BTreeMap::from([("reason".into(), "Die ÄNDERUNG von 100%_ist da".into())]);
+    let run = opened(a, new).await;
+    let mut other = new_run("d2");
+    other.request.arguments = BTreeMap::from([("service".into(), "asset_service".into())]);
+    let other = opened(a, other).await;
+    let find = async |find: &str| {
+        let listed = b.list(Filter { find: Some(find.into()), ..Filter::default() }).await.unwrap();
+        assert_eq!(listed.total, listed.runs.len());
+        listed.runs.iter().map(|run| run.id).collect::<Vec<_>>()
+    };
+    assert_eq!(find("änderung").await, [run.id]);
+    assert_eq!(find("100%_I").await, [run.id]);
+    assert_eq!(find("kill 4711").await, [run.id]);
+    assert_eq!(find("ASSET_s").await, [other.id]);
+    assert_eq!(find("Kill").await, [other.id, run.id]);
+    assert!(find("100_%").await.is_empty());
+    assert!(find("staging").await.is_empty());
+}
+
+pub async fn tokens_never_change([a, b]: &[Arc<dyn Store>; 2]) {
+    let thread = Place { thread: Some("171.1".into()), ..place("C1") };
+    let verdict = Meaning::Verdict { run: 7, verdict: Verdict::Approve, copy: 3 };
+    let offer = Meaning::Offer {
+        command: "kill".into(),
+        environment: None,
+        arguments: BTreeMap::from([("pid".into(), "1".into())]),
+    };
+    let tokens = [
+        Token { token: "0a".into(), meaning: verdict.clone(), place: thread },
+        Token { token: "0b".into(), meaning: offer.clone(), place: place("C2") },
+    ];
+    a.put_tokens(tokens.to_vec()).await.unwrap();
+    assert_eq!(b.token("0a").await.unwrap().as_ref(), Some(&tokens[0]));
+    assert_eq!(b.token("0b").await.unwrap().as_ref(), Some(&tokens[1]));
+    assert_eq!(b.token("0A").await.unwrap(), None);
+    let more = Token { token: "0c".into(), meaning: offer.clone(), place: place("C1") };
+    let again = Token { token: "0a".into(), meaning: offer, place: place("C1") };
+    assert!(matches!(a.put_tokens(vec![more, again]).await, Err(StoreError::Broken(_))));
+    assert_eq!(b.token("0a").await.unwrap().as_ref(), Some(&tokens[0]));
+    assert_eq!(b.token("0c").await.unwrap(), None);
+}
+
+pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
+    let run = opened(a, new_run("d1")).await;
+    let first = a.add_copy(run.id, place("C1")).await.unwrap();
+    let second = b.add_copy(run.id, place("D2")).await.unwrap();
+    let copy = CardCopy { id: first, run: run.id, place: place("C1"), message: None, shown: 0, lost: false };
+    assert_eq!(b.copy(first).await.unwrap(), Some(copy.clone()));
+    assert_eq!(b.copy(second + 1).await.unwrap(), None);
+    let ids = |copies: Vec<CardCopy>| copies.iter().map(|copy| copy.id).collect::<Vec<_>>();
+    assert_eq!(ids(b.copies_behind().await.unwrap()), [first, second]);
+    let shown = CardCopy { message: Some("171.2".into()), shown: 1, ..copy.clone() };
+    a.update_copy(shown.clone()).await.unwrap();
+    let lost = CardCopy { id: second, place: place("D2"), lost: true, ..copy.clone() };
+    a.update_copy(lost.clone()).await.unwrap();
+    assert_eq!(b.copies_behind().await.unwrap(), []);
+    assert_eq!(b.copies_of(run.id).await.unwrap(), [shown.clone(), lost]);
+    done(b, append(&run, "approved", State::Approved)).await;
+    assert_eq!(a.copies_behind().await.unwrap(), [shown]);
+    assert_eq!(a.copies_of(run.id + 1).await.unwrap(), []);
+    assert!(a.update_copy(CardCopy { id: second + 1, ..copy }).await.is_err());
+    assert!(a.add_copy(run.id + 1, place("C1")).await.is_err());
+}
+
+pub async fn conversations_are_bound([a, b]: &[Arc<dyn Store>; 2]) {
+    assert_eq!(a.binding(place("C1")).await.unwrap(), None);
+    a.bind(place("C1"), "staging".into()).await.unwrap();
+    let thread = Place { thread: Some("171.1".into()), ..place("C1") };
+    assert_eq!(b.binding(thread.clone()).await.unwrap(), Some("staging".into()));
+    b.bind(thread, "production".into()).await.unwrap();
+    assert_eq!(a.binding(place("C1")).await.unwrap(), Some("production".into()));
+    assert_eq!(a.binding(place("C2")).await.unwrap(), None);
+    let teams = Place { platform: PlatformName::Teams, ..place("C1") };
+    assert_eq!(a.binding(teams).await.unwrap(), None);
+}
+
+pub async fn the_chain_grows_and_holds([a, b]: &[Arc<dyn Store>; 2]) {
+    let empty = a.verify().await.unwrap();
+    assert_eq!((empty.events, empty.head, empty.broken), (0, "0".repeat(64), None));
+    let mut heads = Vec::new();
+    for n in 0..5 {
+        let mut new = new_run(&format!("d{n}"));
+        new.first.facts = json!({"z": 1.5, "a": {"ü": [null, "\u{1f512}\"\\"]}, "m": 1e300, "big": u64::MAX});
+        new.first.texts = BTreeMap::from([("query".into(), "SELECT '\u{0}'\n-- ü".into())]);
+        new.first.deadline = Some(Timestamp::now());
+        let run = opened(a, new.clone()).await;
+        assert_eq!(run.events[0].facts, new.first.facts);
+        assert_eq!(run.events[0].texts, new.first.texts);
+        done(b, append(&run, "approved", State::Approved)).await;
+        let verified = a.verify().await.unwrap();
+        assert_eq!((verified.events, &verified.broken), (2 * (n + 1), &None));
+        assert!(!heads.contains(&verified.head));
+        heads.push(verified.head);
+    }
+}
+
+pub async fn a_missing_run_is_said([a, _]: &[Arc<dyn Store>; 2]) {
+    let run = opened(a, new_run("d1")).await;
+    let missing = Append { run: run.id + 1, ..append(&run, "approved", State::Approved) };
+    let error = a.append_if(missing).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("there is no run {}", run.id + 1)), "{error}");
+}
