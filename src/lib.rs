@@ -9,19 +9,12 @@ pub mod demo;
 pub mod error;
 pub mod message;
 pub mod plan;
+pub mod redact;
 pub mod runs;
 pub mod sql;
 pub mod store;
 pub mod targets;
 pub mod toml_reader;
-pub mod redact {
-    pub fn query(t: &str) -> String {
-        t.to_owned()
-    }
-    pub fn text(t: &str) -> String {
-        t.to_owned()
-    }
-}
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

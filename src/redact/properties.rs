@@ -1,0 +1,193 @@
+//! Properties over generated SQL: a secret in any literal never comes out, wherever the text ends.
+
+use super::{query, text};
+use proptest::prelude::*;
+
+/// Random words that no fixed part of the generated SQL contains.
+fn marker() -> impl Strategy<Value = String> {
+    "[a-z]{3}[A-Z0-9]{5,9}[a-z]{2}".prop_map(|middle| format!("Zq{middle}"))
+}
+
+/// A body that holds the secret `M` between characters that confuse lexers.
+fn body() -> impl Strategy<Value = String> {
+    let noise = prop::sample::select(vec![
+        "", " ", "M", "/*", "*/", "--", "\n", "\r\n", "é", "日本", "\"", ";", "$$", "$x$", "$x", "?", "@",
+        "E", "N", "...", "0x", "1e5",
+    ]);
+    prop::collection::vec(noise, 0..5).prop_flat_map(|parts| {
+        let len = parts.len();
+        (Just(parts), 0..=len).prop_map(|(mut parts, at)| {
+            parts.insert(at, "M");
+            parts.concat()
+        })
+    })
+}
+
+/// Every way to write `body` so that PostgreSQL reads it as data or as a comment.
+fn hidden() -> impl Strategy<Value = String> {
+    (body(), body(), 0..14_usize).prop_map(|(one, two, form)| {
+        let unquoted = one.replace("/*", "").replace("*/", "");
+        let line = one.replace(['\n', '\r'], " ");
+        match form {
+            0 => format!("'{one}'"),
+            1 => format!("'{one}''{two}'"),
+            2 => format!("E'{one}\\'{two}\\\\'"),
+            3 => format!("e'{one}\\n''{two}'"),
+            4 => format!("U&'{one}\\0061{two}'"),
+            5 => format!("N'{one}'"),
+            6 => format!("B'{one}'"),
+            7 => format!("'{one}' -- M '\n  '{two}'"),
+            8 => format!("$q${one}' \\ {two}$q$"),
+            9 => format!("$$ $q$ {} $q$ $$", unquoted.replace("$$", "")),
+            10 => format!("/*{unquoted} /* {unquoted} ' */ {unquoted}*/"),
+            11 => format!("--{line}\n"),
+            12 => format!("'{one}\\'{two}'"),
+            _ => format!("E'{one}'\n'\\'{two}'"),
+        }
+    })
+}
+
+fn visible() -> impl Strategy<Value = String> {
+    let parts = vec![
+        "SELECT ",
+        "a, ",
+        "\"User\" ",
+        "= ",
+        "( ",
+        ") ",
+        "; ",
+        "$1 ",
+        "10 ",
+        "SET ",
+        "ALTER ROLE r PASSWORD ",
+        "OPTIONS (",
+        "+ ",
+        "CREATE USER u ",
+        "x$1 ",
+        "U ",
+        "&",
+        "CONNECTION ",
+        "1.5 ",
+        "123456 ",
+        "DO ",
+        ",",
+    ];
+    prop::sample::select(parts).prop_map(str::to_owned)
+}
+
+/// SQL with the secret in place, in an order no grammar allows, and the secret.
+fn statement() -> impl Strategy<Value = (String, String)> {
+    let parts =
+        prop::collection::vec(prop_oneof![visible(), hidden().prop_map(|part| format!(" {part} "))], 1..8);
+    (parts, marker()).prop_map(|(parts, marker)| (parts.concat().replace('M', &marker), marker))
+}
+
+/// No four characters of the secret in a row, so that truncation cannot hide a leak from the test.
+fn leaks(shown: &str, marker: &str) -> bool {
+    (0..marker.len() - 3).any(|at| shown.contains(&marker[at..at + 4]))
+}
+
+/// What lexers trip over, and everything else.
+const ODD_SQL: &str = "[-'\"$/*\\\\a-eEuU&xX0-9 .,;=()@?!:_\n\u{200b}\u{2026}é]{0,60}|\\PC*|.*";
+
+/// The turning points of the message reader, in any order.
+const ODD_MESSAGE: &str = "(['\"(=:@/\\\\\n ]|Key|LINE|1|password|contains|ERROR:|é|://|\\)=\\()*";
+
+/// SQL words that change how the next ones are read.
+const TURNS: [&str; 30] = [
+    "set",
+    "to",
+    "password",
+    "=",
+    ":=",
+    "select",
+    "alter",
+    "role",
+    "options",
+    "(",
+    ")",
+    ".",
+    "connection",
+    "limit",
+    "x",
+    "'a'",
+    "\"a\"",
+    "\"a b\"",
+    "1234",
+    "12",
+    ";",
+    "create",
+    "or",
+    "table",
+    "$1",
+    "…",
+    " ",
+    "token",
+    "U&\"x\"",
+    "@",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_secret_in_any_prefix((sql, marker) in statement()) {
+        for (end, _) in sql.char_indices().chain([(sql.len(), ' ')]) {
+            let shown = query(&sql[..end]);
+            prop_assert!(!leaks(&shown, &marker), "{:?} gives {:?}", &sql[..end], shown);
+        }
+    }
+
+    #[test]
+    fn twice_is_once_for_sql((sql, _) in statement()) {
+        let once = query(&sql);
+        prop_assert_eq!(query(&once), once);
+    }
+
+    #[test]
+    fn twice_is_once_for_anything(sql in ODD_SQL) {
+        let once = query(&sql);
+        prop_assert_eq!(query(&once), once);
+    }
+
+    #[test]
+    fn twice_is_once_for_words(words in prop::collection::vec(prop::sample::select(&TURNS[..]), 0..20)) {
+        let once = query(&words.concat());
+        prop_assert_eq!(query(&once), once);
+    }
+
+    #[test]
+    fn output_is_one_visible_line(sql in any::<String>()) {
+        let shown = query(&sql);
+        let unseen = shown.contains(|c: char| c.is_control() || ('\u{200b}'..='\u{200f}').contains(&c));
+        prop_assert!(!unseen);
+        prop_assert_eq!(shown.trim(), &shown);
+    }
+
+    #[test]
+    fn messages_never_panic(message in any::<String>(), odd in ODD_MESSAGE) {
+        text(&message);
+        text(&odd);
+    }
+
+    #[test]
+    fn no_value_in_messages(
+        marker in marker(),
+        form in 0..9_usize,
+        tail in prop::sample::select(vec!["", "\nHINT: x", " (more)"]),
+    ) {
+        let message = match form {
+            0 => format!("Key (email, \"Org\")=({marker}, a) b{marker}) already exists.{tail}"),
+            1 => format!("Failing row contains (1, {marker}, \"x\", 'y', {marker}).{tail}"),
+            2 => format!("invalid input syntax for type json: \"{{\"a\": \"{marker}\"}}\"{tail}"),
+            3 => format!("could not connect to postgres://u:{marker}@h/d?password={marker}{tail}"),
+            4 => format!("conninfo: host=h password='a\\'{marker} {marker}' user=u{tail}"),
+            5 => format!("STATEMENT:  ALTER ROLE r PASSWORD '{marker}'{tail}"),
+            6 => format!("CONTEXT:  SQL statement \"INSERT INTO \"T\" VALUES ('{marker}')\"{tail}"),
+            7 => format!("COPY t, line 1: \"1\t{marker}\t\"q\"\"{tail}"),
+            _ => format!("mail {marker}@example.com, token={marker};{tail}"),
+        };
+        let shown = text(&message);
+        prop_assert!(!leaks(&shown, &marker), "{message:?} gives {shown:?}");
+    }
+}
