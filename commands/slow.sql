@@ -37,7 +37,7 @@ WITH counted AS (
          CASE :'by' WHEN 'mean' THEN mean_ms WHEN 'calls' THEN calls WHEN 'io' THEN read_bytes ELSE total_ms END::float8 AS rank
   FROM summed
 )
-SELECT calls, mean_ms, total_ms, share_pct, read_bytes, query, rank AS _rank,
+SELECT total_ms, share_pct, mean_ms, calls, read_bytes, query, rank AS _rank,
        CASE :'by' WHEN 'mean' THEN 'the slowest statement takes ' || round(mean_ms)::bigint || ' ms a call.'
                   WHEN 'calls' THEN 'the most frequent statement ran ' || calls || ' times.'
                   WHEN 'io' THEN 'one statement read ' || round(COALESCE(read_pct, 0))::int || ' % of what came from disk.'
