@@ -133,10 +133,13 @@ fn note(text: &Text, cap: Cap, piece: &mut Piece) {
 /// Labels and values side by side. Fields take no rich text: where a value needs it, all go into lines.
 fn facts(facts: &[(String, Text)], cap: Cap, piece: &mut Piece) {
     let shown = &facts[..cap.rows.min(facts.len())];
-    let plain = |text: &str| !text.trim().is_empty() && length(text) <= limits::FIELD_TEXT.min(cap.text);
+    let most = limits::FIELD_TEXT.min(cap.text);
+    let plain = |text: &str| !text.trim().is_empty() && length(text) <= most;
+    // A unit is at least one of UTF-8's bytes and at most three: no need to count in what is far too long.
+    let short = |value: &Text| value.0.iter().all(|span| span_bytes(span) <= 3 * most);
     let fit = |(label, value): &(String, Text)| {
         let pings = value.0.iter().any(|span| matches!(span, Span::Ping(_)));
-        plain(label) && plain(&value.words()) && !pings
+        !pings && label.len() <= 3 * most && plain(label) && short(value) && plain(&value.words())
     };
     if shown.iter().all(fit) {
         for group in shown.chunks(FACTS) {
@@ -158,6 +161,13 @@ fn facts(facts: &[(String, Text)], cap: Cap, piece: &mut Piece) {
     if shown.len() < facts.len() {
         piece.blocks.push(rich::context(&format!("{} of {} facts", shown.len(), rich::grouped(facts.len()))));
         piece.cut_if(true, || format!("it has {} facts", rich::grouped(facts.len())));
+    }
+}
+
+fn span_bytes(span: &Span) -> usize {
+    match span {
+        Span::Plain(text) | Span::Strong(text) | Span::Code(text) => text.len(),
+        Span::Person(person) | Span::Ping(person) => person.id.len(),
     }
 }
 
@@ -199,19 +209,18 @@ fn code(title: Option<&str>, text: &str, cap: Cap, piece: &mut Piece) {
         piece.cut_if(cut, || "a title is too long".to_owned());
         elements.push(rich::section(vec![rich::bold(&title)]));
     }
-    let text = rich::clean(text);
-    let (kept, left) = rich::cut(&text, cap.text);
+    let (kept, left) = rich::beginning(text, cap.text);
     piece.cut_if(left > 0, || {
         format!(
             "a text has {} characters; a message holds {}",
-            rich::grouped(length(&text)),
+            rich::grouped(length(text)),
             rich::grouped(limits::MESSAGE_TEXT)
         )
     });
     elements.push(match (kept.trim().is_empty(), left) {
         (_, 1..) => rich::preformatted(format!("{kept}\n{}", rich::left_out(left)).trim_start_matches('\n')),
         (true, 0) => rich::preformatted("-"),
-        (false, 0) => rich::preformatted(kept),
+        (false, 0) => rich::preformatted(&kept),
     });
     piece.blocks.push(rich::rich(elements));
 }
