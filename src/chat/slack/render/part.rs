@@ -164,19 +164,18 @@ fn code(title: Option<&str>, text: &str, cap: Cap, piece: &mut Piece) {
         piece.cut_if(cut, || "a title is too long".to_owned());
         elements.push(rich::section(vec![rich::bold(&title)]));
     }
-    let text = rich::clean(text);
-    let (kept, left) = rich::cut(&text, cap.text);
+    let (kept, left) = rich::beginning(text, cap.text);
     piece.cut_if(left > 0, || {
         format!(
             "a text has {} characters; a message holds {}",
-            rich::grouped(length(&text)),
+            rich::grouped(length(text)),
             rich::grouped(limits::MESSAGE_TEXT)
         )
     });
     elements.push(match (kept.trim().is_empty(), left) {
         (_, 1..) => rich::preformatted(format!("{kept}\n{}", rich::left_out(left)).trim_start_matches('\n')),
         (true, 0) => rich::preformatted("-"),
-        (false, 0) => rich::preformatted(kept),
+        (false, 0) => rich::preformatted(&kept),
     });
     piece.blocks.push(rich::rich(elements));
 }
