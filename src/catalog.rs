@@ -116,9 +116,6 @@ pub struct Header {
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
     #[serde(default)]
     pub while_frozen: bool,
-    /// Posts a message of its own that is edited as it goes on.
-    #[serde(default)]
-    pub long: bool,
 }
 
 /// What it means that there are rows at all.

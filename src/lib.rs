@@ -13,6 +13,7 @@
 //! | [`store`] | the record's keeper: a trait, and SQLite behind it |
 //! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
 //! | [`redact`] | query text fit for a chat |
+//! | [`storage`] | backups as objects: a directory now, a blob container later |
 //! | [`targets`] | environments, servers, logins, connections |
 //! | [`catalog`], [`args`] | command files → commands; words → values |
 //! | [`sql`] | runs a SQL command, and presents what it found |
@@ -95,7 +96,8 @@ impl App {
         let store = std::sync::Arc::new(store.context("opening the record")?);
         let runs = runs::Runs { store, approval: config.approval.clone() };
         let targets = targets::Targets::new(&config)?;
-        Ok(App { config, catalog, access, targets, runs, progress: Progress::default() })
+        let storage = storage::Storage::open(&config.backups)?;
+        Ok(App { config, catalog, access, targets, runs, storage, progress: Progress::default() })
     }
 }
 
