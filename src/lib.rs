@@ -14,6 +14,7 @@
 //! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
 //! | [`storage`] | backups as objects |
 //! | [`redact`] | query text fit for a chat |
+//! | [`storage`] | backups as objects: a directory now, a blob container later |
 //! | [`targets`] | environments, servers, logins, connections |
 //! | [`catalog`], [`args`] | command files → commands; words → values |
 //! | [`sql`] | runs a SQL command, and presents what it found |

@@ -1,4 +1,5 @@
 //! The tests that speak chat: a real router, a real PostgreSQL, a pretend workspace as strict as Slack.
 
 mod approval;
+mod backup;
 mod scene;
