@@ -69,6 +69,7 @@ async fn slow_says_how_to_get_the_extension() {
     assert!(all.starts_with("Act: No whole answer from asset-service.\n"), "{all}");
     assert!(all.contains("auth-service | "), "the others answer: {all}");
 
+    drop(world);
     let settings = vec![("shared_preload_libraries".to_owned(), String::new())];
     let world = World::start_with(Options { settings, ..Options::default() }).await;
     let told = world.told("slow auth-service").await;

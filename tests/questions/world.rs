@@ -16,13 +16,18 @@ use countersign::targets::Targets;
 use countersign::{App, Progress};
 use std::fmt::Write as _;
 use std::sync::Arc;
+use tokio::sync::{Mutex, MutexGuard};
 
 pub struct World {
     pub app: App,
     pub team: Team,
     pub cluster: Cluster,
     _directory: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One server at a time: `health` gives up on a server after 5 s, and a dozen that start at once can take that long.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Ana acts everywhere, Ben approves everywhere, Eli looks at staging alone. Nothing answers on staging.
 const PEOPLE: &str = r#"
@@ -79,11 +84,12 @@ impl World {
     }
 
     pub async fn start_with(options: Options) -> World {
+        let turn = TURN.lock().await;
         let cluster = Cluster::start(options).await.unwrap();
         let team = Sample::light().install(&cluster).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let app = app((&cluster, PATIENT), &team, (&team.reader, directory.path()));
-        World { app, team, cluster, _directory: directory }
+        World { app, team, cluster, _directory: directory, _turn: turn }
     }
 
     /// The same servers, seen through another reader.
