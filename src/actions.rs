@@ -13,6 +13,7 @@ use crate::store::Run;
 use async_trait::async_trait;
 
 mod answers;
+pub mod backup;
 mod connect;
 mod environments;
 mod freeze;
@@ -114,6 +115,7 @@ pub fn find(command: &Command) -> Option<Code> {
         return acts.then_some(Act(&statement::Statement));
     }
     Some(match command.name.as_str() {
+        "backup" => Act(&backup::Backup),
         "cancel" => Act(&session::Cancel),
         "connect" => Look(&connect::Connect),
         "environments" => Look(&environments::Environments),

@@ -1,21 +1,65 @@
 //! Countersign: a team's PostgreSQL runbook, run from chat, with a second person for everything that destroys.
+//!
+//! # The map, from the ground up
+//!
+//! Each module imports only what stands above it in this list.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`error`] | the two kinds of error: the person's, which says what to type instead, and ours |
+//! | [`toml_reader`] | TOML with the place of every value, so that all mistakes are told at once |
+//! | [`config`] | the only reader of files and environment variables |
+//! | [`message`] | neutral values: event, person, place, reply; the trait that a platform implements |
+//! | [`store`] | the record's keeper: a trait, and SQLite behind it |
+//! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
+//! | [`storage`] | backups as objects |
+//! | [`redact`] | query text fit for a chat |
+//! | [`targets`] | environments, servers, logins, connections |
+//! | [`catalog`], [`args`] | command files → commands; words → values |
+//! | [`sql`] | runs a SQL command, and presents what it found |
+//! | [`access`] | who may run what where, and who may approve |
+//! | [`plan`] | identity, guards, context, digest |
+//! | [`runs`] | the one transition table of a run's record |
+//! | [`actions`] | name → code of the coded commands |
+//! | [`flow`] | the straight line from event to reply; the only caller of send |
+//! | [`chat`] | Slack: verify, parse, render, send |
+//! | [`http`] | routes; acknowledges at once |
+//! | [`demo`] | the pretend workspace and the sample servers, for `make demo` and the tests |
+//!
+//! # Invariants
+//!
+//! - Only `chat/slack` knows Block Kit.
+//! - Only `config` reads the environment. Only `flow` sends. Only `sql`, `actions` and `targets` touch a target.
+//! - A run's record exists before anything runs, and is closed in every case. If it can't be written, reads still answer with
+//!   a warning, and everything else is refused.
+//! - A button carries an opaque 128-bit token and nothing else; it counts only from the place it was posted in.
+//! - Nothing that matters lives only in process memory.
+//! - Identity and guards are tested in the statement that acts, never in one before it.
+//! - No secret, token or literal of a customer's data reaches a chat, a log, a process list or the history.
+//! - Text from a database or a person can never ping, link or format.
 
 pub mod access;
 pub mod actions;
 pub mod args;
 pub mod catalog;
+pub mod chat;
 pub mod config;
 pub mod demo;
 pub mod error;
+pub mod flow;
+pub mod http;
 pub mod message;
 pub mod plan;
 pub mod redact;
 pub mod runs;
+pub mod shared;
 pub mod sql;
+pub mod storage;
 pub mod store;
 pub mod targets;
 pub mod toml_reader;
 
+use anyhow::Context;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -26,7 +70,31 @@ pub struct App {
     pub access: access::Access,
     pub targets: targets::Targets,
     pub runs: runs::Runs,
+    pub storage: storage::Storage,
     pub progress: Progress,
+}
+
+impl App {
+    /// Puts the house together: commands and access rules checked whole, the store opened.
+    ///
+    /// # Errors
+    /// Every mistake in the commands or the access rules, or a store that can't be opened.
+    pub fn assemble(config: config::Config) -> anyhow::Result<App> {
+        let mut catalog = catalog::Catalog::built_in().map_err(in_lines)?;
+        if let Some(directory) = &config.commands {
+            catalog = catalog.with_directory(directory).map_err(in_lines)?;
+        }
+        let missing = actions::missing(&catalog);
+        anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
+        let access =
+            access::Access::new(&config, &catalog).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
+        let store = store::sqlite::SqliteStore::open(&config.store, store::sqlite::Limits::default());
+        let store = std::sync::Arc::new(store.context("opening the record")?);
+        let runs = runs::Runs { store, approval: config.approval.clone() };
+        let targets = targets::Targets::new(&config)?;
+        let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
+        Ok(App { config, catalog, access, targets, storage, runs, progress: Progress::default() })
+    }
 }
 
 /// How far running work is: for the cards, and lost with the process.
@@ -50,5 +118,29 @@ impl Progress {
     }
     pub fn clear(&self, run: store::RunId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+}
+
+/// All mistakes of the commands as one error, a line each.
+pub fn in_lines(mistakes: Vec<catalog::Mistake>) -> anyhow::Error {
+    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("the commands have mistakes:\n{}", lines.join("\n"))
+}
+
+/// JSON lines on standard error; `RUST_LOG` chooses what. TLS gets its provider here too: once in a process, and first.
+pub fn start_logging() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| "warn,countersign=info".into());
+    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Done when somebody presses Ctrl-C or the process is asked to end.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }

@@ -295,9 +295,11 @@ pub trait Store: Send + Sync {
     /// A new copy of a run's card, not yet delivered; its id.
     async fn add_copy(&self, run: RunId, place: Place) -> StoreResult<i64>;
     async fn copy(&self, id: i64) -> StoreResult<Option<CardCopy>>;
-    /// Writes down what is now shown where.
+    /// Takes a copy for sending until then, unless somebody else has it: two replicas never post one copy twice.
+    async fn claim_copy(&self, id: i64, until: Timestamp) -> StoreResult<bool>;
+    /// Writes down what is now shown where, and gives the claim back.
     async fn update_copy(&self, copy: CardCopy) -> StoreResult<()>;
-    /// Copies that are not lost and show less than their run's version.
+    /// Copies that are not lost, that nobody has claimed, and that show less than their run's version.
     async fn copies_behind(&self) -> StoreResult<Vec<CardCopy>>;
     async fn copies_of(&self, run: RunId) -> StoreResult<Vec<CardCopy>>;
 

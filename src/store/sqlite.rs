@@ -175,6 +175,13 @@ impl Store for SqliteStore {
         self.inner.reader.read(move |transaction| settings::copy(transaction, id)).await
     }
 
+    async fn claim_copy(&self, id: i64, until: Timestamp) -> StoreResult<bool> {
+        self.inner
+            .writer
+            .write(nothing, move |transaction| settings::claim_copy(transaction, id, until))
+            .await
+    }
+
     async fn update_copy(&self, copy: CardCopy) -> StoreResult<()> {
         self.inner.writer.write(nothing, move |transaction| settings::update_copy(transaction, &copy)).await
     }

@@ -58,7 +58,9 @@ CREATE TABLE copies (
     place   TEXT NOT NULL,
     message TEXT,
     shown   INTEGER NOT NULL DEFAULT 0,
-    lost    INTEGER NOT NULL DEFAULT 0
+    lost    INTEGER NOT NULL DEFAULT 0,
+    -- microseconds since 1970: who sends it has it until then
+    claimed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX copies_of_run ON copies (run);
 

@@ -55,7 +55,8 @@ pub(super) fn add_copy(transaction: &Transaction<'_>, run: RunId, place: &Place)
 
 pub(super) fn update_copy(transaction: &Transaction<'_>, copy: &CardCopy) -> Worked<()> {
     let changed = transaction.execute(
-        "UPDATE copies SET place = ?3, message = ?4, shown = ?5, lost = ?6 WHERE id = ?1 AND run = ?2",
+        "UPDATE copies SET place = ?3, message = ?4, shown = ?5, lost = ?6, claimed = 0
+          WHERE id = ?1 AND run = ?2",
         params![copy.id, copy.run, serde_json::to_string(&copy.place)?, copy.message, copy.shown, copy.lost],
     )?;
     match changed {
@@ -72,8 +73,16 @@ pub(super) fn copies_of(connection: &Connection, run: RunId) -> Worked<Vec<CardC
     copies(connection, "run = ?1", &[&run])
 }
 
+/// True if nobody else has the copy: it is the caller's until then.
+pub(super) fn claim_copy(connection: &Connection, id: i64, until: jiff::Timestamp) -> Worked<bool> {
+    let now = jiff::Timestamp::now().as_microsecond();
+    let claim = "UPDATE copies SET claimed = ?2 WHERE id = ?1 AND claimed <= ?3";
+    Ok(connection.execute(claim, params![id, until.as_microsecond(), now])? > 0)
+}
+
 pub(super) fn copies_behind(connection: &Connection) -> Worked<Vec<CardCopy>> {
-    copies(connection, "lost = 0 AND shown < version", &[])
+    let now = jiff::Timestamp::now().as_microsecond();
+    copies(connection, "lost = 0 AND shown < version AND claimed <= ?1", &[&now])
 }
 
 /// Copies by id. `condition` is one of the three above, never a value.

@@ -1,0 +1,114 @@
+//! What Slack says of accounts and conversations, read with care: whatever is unknown or not to be seen counts as not ours.
+
+use super::api::CallError;
+use crate::message::{Account, Conversation, Sender, Standing};
+use serde::Deserialize;
+use serde_json::Value;
+use std::time::Duration;
+
+/// No answer is older than this.
+pub(super) const FRESH: Duration = Duration::from_secs(300);
+/// "The bot isn't there" is soon asked again: the next thing that a person does is invite it.
+const ABSENT: Duration = Duration::from_secs(10);
+
+/// Source: <https://api.slack.com/types/user>.
+#[derive(Deserialize)]
+struct User {
+    id: String,
+    team_id: Option<String>,
+    #[serde(default)]
+    deleted: bool,
+    #[serde(default)]
+    is_bot: bool,
+    #[serde(default)]
+    is_workflow_bot: bool,
+    #[serde(default)]
+    is_restricted: bool,
+    #[serde(default)]
+    is_ultra_restricted: bool,
+    /// Of another organisation, seen through a shared channel.
+    #[serde(default)]
+    is_stranger: bool,
+    enterprise_user: Option<EnterpriseUser>,
+}
+
+#[derive(Deserialize)]
+struct EnterpriseUser {
+    #[serde(default)]
+    teams: Vec<String>,
+}
+
+/// Source: <https://api.slack.com/types/conversation>.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Channel {
+    is_member: bool,
+    is_im: bool,
+    is_mpim: bool,
+    is_ext_shared: bool,
+    is_pending_ext_shared: bool,
+}
+
+/// An account out of the answer of `users.info`.
+pub(super) fn account(
+    answer: Result<Value, CallError>,
+    sender: &Sender,
+    workspaces: &[String],
+) -> Result<Account, CallError> {
+    let answer = match answer {
+        Ok(mut answer) => answer["user"].take(),
+        Err(CallError::Code(code)) if matches!(code.as_str(), "user_not_found" | "user_not_visible") => {
+            return Ok(Account { standing: Standing::External, workspace: sender.workspace.clone() });
+        }
+        Err(error) => return Err(error),
+    };
+    let user: User = serde_json::from_value(answer).map_err(|_| unreadable())?;
+    let workspace = user.team_id.clone().unwrap_or_else(|| sender.workspace.clone());
+    Ok(Account { standing: standing(&user, &workspace, (sender, workspaces)), workspace })
+}
+
+fn standing(user: &User, home: &str, (sender, workspaces): (&Sender, &[String])) -> Standing {
+    // In an organisation with several workspaces a user belongs to more than their home.
+    let teams = user.enterprise_user.as_ref().map(|user| user.teams.as_slice()).unwrap_or_default();
+    let shared = teams.iter().any(|team| workspaces.iter().any(|ours| ours == team));
+    let ours = |team: &str| {
+        workspaces.iter().any(|ours| ours == team) || (shared && teams.iter().any(|other| other == team))
+    };
+    if user.deleted {
+        Standing::Deactivated
+    } else if user.is_bot || user.is_workflow_bot || user.id == "USLACKBOT" {
+        Standing::Bot
+    } else if user.is_stranger || user.id != sender.account || !ours(home) || !ours(&sender.workspace) {
+        Standing::External
+    } else if user.is_restricted || user.is_ultra_restricted {
+        Standing::Guest
+    } else {
+        Standing::Member
+    }
+}
+
+/// A conversation out of the answer of `conversations.info`.
+pub(super) fn conversation(answer: Result<Value, CallError>) -> Result<Conversation, CallError> {
+    let answer = match answer {
+        Ok(mut answer) => answer["channel"].take(),
+        // What the bot can't see may be anything: it isn't in, and its answers stay private.
+        Err(CallError::Code(code)) if matches!(code.as_str(), "channel_not_found" | "not_in_channel") => {
+            return Ok(Conversation { bot_is_in: false, shared: true });
+        }
+        Err(error) => return Err(error),
+    };
+    let channel: Channel = serde_json::from_value(answer).map_err(|_| unreadable())?;
+    Ok(Conversation {
+        bot_is_in: channel.is_member || channel.is_im || channel.is_mpim,
+        shared: channel.is_ext_shared || channel.is_pending_ext_shared,
+    })
+}
+
+/// How long this may be believed.
+pub(super) fn kept(conversation: Conversation) -> Duration {
+    if conversation.bot_is_in { FRESH } else { ABSENT }
+}
+
+fn unreadable() -> CallError {
+    CallError::Unavailable("unreadable_answer".to_owned())
+}

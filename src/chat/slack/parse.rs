@@ -1,0 +1,352 @@
+//! Slack's requests into neutral values. Own types for the few fields that count: Slack adds fields at will, leaves others
+//! out (`"team": null` of org-wide installs), and an unknown kind of interaction is ignored, not an error. Nothing is
+//! decided here but which workspace is listened to. It stands on the path of the acknowledgement: no waiting.
+
+use crate::message::{AnswerHandle, Event, Incoming, Place, PlatformName, Sender};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+
+/// What a request turned out to be.
+#[derive(Debug)]
+pub enum Parsed {
+    /// For `flow`.
+    Deliver(Box<Incoming>),
+    /// Slack checks the events address: answer with this text.
+    Challenge(String),
+    /// Nothing for us: acknowledge it.
+    Ignore,
+    /// From a workspace that is not listened to: acknowledge it, and nothing more.
+    Foreign,
+}
+
+/// The request can't be read. It carries no part of the request: bodies hold secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the request can't be read as one of Slack's")]
+pub struct Malformed;
+
+/// Reads requests of the workspaces that are listened to.
+#[derive(Debug, Clone)]
+pub struct Parser {
+    workspaces: Vec<String>,
+}
+
+/// A slash command, as a form over HTTP and as JSON over Socket Mode.
+/// Source: <https://api.slack.com/interactivity/slash-commands#app_command_handling>.
+#[derive(Deserialize)]
+struct SlashCommand {
+    team_id: String,
+    channel_id: String,
+    user_id: String,
+    #[serde(default)]
+    user_name: String,
+    #[serde(default)]
+    text: String,
+    response_url: Option<String>,
+    trigger_id: String,
+}
+
+/// Slack's own look at whether our certificate is good.
+#[derive(Deserialize)]
+struct SslCheck {
+    ssl_check: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct InteractionForm<'a> {
+    #[serde(borrow)]
+    payload: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct Id {
+    id: String,
+}
+
+/// A click on a button in a message.
+/// Source: <https://api.slack.com/reference/interaction-payloads/block-actions>.
+#[derive(Deserialize)]
+struct BlockActions {
+    trigger_id: Option<String>,
+    team: Option<Id>,
+    user: InteractionUser,
+    channel: Option<Id>,
+    container: Option<Container>,
+    message: Option<MessageRef>,
+    response_url: Option<String>,
+    #[serde(default)]
+    actions: Vec<Action>,
+}
+
+#[derive(Deserialize)]
+struct InteractionUser {
+    id: String,
+    name: Option<String>,
+    username: Option<String>,
+    team_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Container {
+    message_ts: Option<String>,
+    channel_id: Option<String>,
+    thread_ts: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct MessageRef {
+    thread_ts: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Action {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    action_id: String,
+    value: Option<String>,
+    action_ts: Option<String>,
+}
+
+/// The envelope of the Events API. Source: <https://api.slack.com/apis/events-api#callback-field>.
+#[derive(Deserialize)]
+struct EventCallback {
+    team_id: Option<String>,
+    event_id: String,
+    event: serde_json::Value,
+    #[serde(default)]
+    authorizations: Vec<Authorization>,
+}
+
+#[derive(Deserialize)]
+struct Authorization {
+    user_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Challenge {
+    challenge: String,
+}
+
+#[derive(Deserialize)]
+struct AppMention {
+    user: Option<String>,
+    #[serde(default)]
+    text: String,
+    ts: String,
+    thread_ts: Option<String>,
+    channel: String,
+    bot_id: Option<String>,
+    team: Option<String>,
+    user_team: Option<String>,
+    edited: Option<serde_json::Value>,
+}
+
+/// Every button that [`super::render`] makes carries an `action_id` that begins so.
+pub(super) const ACTION_PREFIX: &str = "cs:";
+
+impl Parser {
+    /// `workspaces` are team ids.
+    pub fn new(workspaces: &[String]) -> Self {
+        Parser { workspaces: workspaces.to_vec() }
+    }
+
+    /// The body of a slash command's request, or of Slack's `ssl_check`.
+    pub fn command(&self, body: &str) -> Result<Parsed, Malformed> {
+        match serde_urlencoded::from_str::<SlashCommand>(body) {
+            Ok(command) => Ok(self.slash_command(command)),
+            Err(_) => match serde_urlencoded::from_str::<SslCheck>(body) {
+                Ok(SslCheck { ssl_check: Some(_) }) => Ok(Parsed::Ignore),
+                _ => Err(Malformed),
+            },
+        }
+    }
+
+    /// The body of an interaction's request: a form with one JSON field.
+    pub fn interaction(&self, body: &str) -> Result<Parsed, Malformed> {
+        let form: InteractionForm = serde_urlencoded::from_str(body).map_err(|_| Malformed)?;
+        self.interaction_json(&form.payload)
+    }
+
+    /// The body of the Events API's request.
+    pub fn event(&self, body: &str) -> Result<Parsed, Malformed> {
+        match json::<Kind>(body)?.kind.as_str() {
+            "url_verification" => Ok(Parsed::Challenge(json::<Challenge>(body)?.challenge)),
+            "event_callback" => self.event_callback(json(body)?),
+            _ => Ok(Parsed::Ignore),
+        }
+    }
+
+    /// A slash command as Socket Mode carries it.
+    pub fn command_json(&self, payload: &str) -> Result<Parsed, Malformed> {
+        Ok(self.slash_command(json(payload)?))
+    }
+
+    /// An interaction as Socket Mode carries it.
+    pub fn interaction_json(&self, payload: &str) -> Result<Parsed, Malformed> {
+        match json::<Kind>(payload)?.kind.as_str() {
+            "block_actions" => Ok(self.block_actions(json(payload)?)),
+            _ => Ok(Parsed::Ignore),
+        }
+    }
+
+    fn slash_command(&self, command: SlashCommand) -> Parsed {
+        if !self.workspaces.contains(&command.team_id) {
+            return Parsed::Foreign;
+        }
+        Parsed::Deliver(Box::new(Incoming {
+            delivery: format!("slack:cmd:{}", command.trigger_id),
+            sender: sender(&command.team_id, command.user_id, Some(command.user_name)),
+            place: place(command.team_id, command.channel_id, None),
+            handle: command.response_url.map(handle),
+            event: Event::Command { line: decode(&command.text) },
+        }))
+    }
+
+    fn block_actions(&self, click: BlockActions) -> Parsed {
+        let own_team = click.user.team_id.as_ref();
+        let Some(team) = click.team.map(|team| team.id).or_else(|| own_team.cloned()) else {
+            return Parsed::Foreign;
+        };
+        if !self.workspaces.contains(&team) {
+            return Parsed::Foreign;
+        }
+        let ours = |action: &Action| action.kind == "button" && action.action_id.starts_with(ACTION_PREFIX);
+        let Some(action) = click.actions.into_iter().find(ours) else { return Parsed::Ignore };
+        let (container_thread, container_channel, message) = match click.container {
+            Some(container) => (container.thread_ts, container.channel_id, container.message_ts),
+            None => (None, None, None),
+        };
+        let channel = click.channel.map(|channel| channel.id).or(container_channel);
+        let unique = click.trigger_id.or(action.action_ts);
+        let (Some(token), Some(message), Some(channel), Some(unique)) =
+            (action.value, message, channel, unique)
+        else {
+            return Parsed::Ignore;
+        };
+        // A message that starts a thread names itself: its answers belong in the channel, as it does.
+        let thread = container_thread.or_else(|| click.message.and_then(|message| message.thread_ts));
+        let thread = thread.filter(|thread| *thread != message);
+        // In a channel shared with another organisation the user's team is not the channel's; `account` judges it.
+        let home = click.user.team_id.unwrap_or_else(|| team.clone());
+        Parsed::Deliver(Box::new(Incoming {
+            delivery: format!("slack:act:{unique}"),
+            sender: sender(&home, click.user.id, click.user.name.or(click.user.username)),
+            place: place(team, channel, thread),
+            handle: click.response_url.map(handle),
+            event: Event::Button { token, message },
+        }))
+    }
+
+    fn event_callback(&self, callback: EventCallback) -> Result<Parsed, Malformed> {
+        if callback.event.get("type").and_then(|kind| kind.as_str()) != Some("app_mention") {
+            return Ok(Parsed::Ignore);
+        }
+        let Some(team) = callback.team_id.filter(|team| self.workspaces.contains(team)) else {
+            return Ok(Parsed::Foreign);
+        };
+        let mention: AppMention = serde_json::from_value(callback.event).map_err(|_| Malformed)?;
+        // Bots don't command bots; and Slack tells of a mention again when its message is edited.
+        let (Some(user), None, None) = (mention.user, mention.bot_id, mention.edited) else {
+            return Ok(Parsed::Ignore);
+        };
+        let bot = callback.authorizations.into_iter().find_map(|authorization| authorization.user_id);
+        let line = behind_mention(&mention.text, bot.as_deref());
+        let home = mention.user_team.or(mention.team).unwrap_or_else(|| team.clone());
+        Ok(Parsed::Deliver(Box::new(Incoming {
+            delivery: format!("slack:evt:{}", callback.event_id),
+            sender: sender(&home, user, None),
+            place: place(team, mention.channel, Some(mention.thread_ts.unwrap_or(mention.ts))),
+            handle: None,
+            event: Event::Command { line: decode(line) },
+        })))
+    }
+}
+
+fn json<T: DeserializeOwned>(body: &str) -> Result<T, Malformed> {
+    serde_json::from_str(body).map_err(|_| Malformed)
+}
+
+fn sender(workspace: &str, account: String, name: Option<String>) -> Sender {
+    let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| account.clone());
+    Sender { platform: PlatformName::Slack, workspace: workspace.to_owned(), account, name }
+}
+
+fn place(workspace: String, conversation: String, thread: Option<String>) -> Place {
+    Place { platform: PlatformName::Slack, workspace, conversation, thread }
+}
+
+fn handle(url: String) -> AnswerHandle {
+    AnswerHandle { url, since: jiff::Timestamp::now() }
+}
+
+/// The text behind the bot's mention, wherever that stands; behind the first mention if Slack doesn't say who the bot is.
+fn behind_mention<'a>(text: &'a str, bot: Option<&str>) -> &'a str {
+    let behind = text.match_indices("<@").find_map(|(start, opening)| {
+        let (inner, tail) = text[start + opening.len()..].split_once('>')?;
+        let id = inner.split('|').next();
+        (bot.is_none() || bot == id).then_some(tail)
+    });
+    behind.unwrap_or(text).trim()
+}
+
+/// What a person typed, out of what Slack made of it: `&lt;` is `<`, `<http://db.example|db.example>` is `db.example`,
+/// `<@U1|ana>` is `@U1` (the id, since a name is not an identity).
+/// Source: <https://api.slack.com/reference/surfaces/formatting#retrieving-messages>.
+pub fn decode(text: &str) -> String {
+    let mut decoded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find('<') {
+        unescape(&rest[..start], &mut decoded);
+        let Some(end) = rest[start..].find('>') else {
+            rest = &rest[start..];
+            break;
+        };
+        unescape(&entity(&rest[start + 1..start + end]), &mut decoded);
+        rest = &rest[start + end + 1..];
+    }
+    unescape(rest, &mut decoded);
+    decoded
+}
+
+/// What stands between `<` and `>`, still escaped.
+fn entity(inner: &str) -> Cow<'_, str> {
+    let (target, label) = match inner.split_once('|') {
+        Some((target, label)) => (target, Some(label).filter(|label| !label.is_empty())),
+        None => (inner, None),
+    };
+    let sigiled = |sigil: char, name: &str| Cow::Owned(format!("{sigil}{}", name.trim_start_matches(sigil)));
+    match target.chars().next() {
+        Some('@') => Cow::Borrowed(target),
+        Some('#') => sigiled('#', label.unwrap_or(target)),
+        Some('!') if target.starts_with("!date") => Cow::Borrowed(label.unwrap_or_default()),
+        Some('!') => sigiled('@', label.unwrap_or(&target[1..])),
+        _ => Cow::Borrowed(label.unwrap_or_else(|| target.strip_prefix("mailto:").unwrap_or(target))),
+    }
+}
+
+fn unescape(text: &str, into: &mut String) {
+    let mut rest = text;
+    while let Some(start) = rest.find('&') {
+        into.push_str(&rest[..start]);
+        let tail = &rest[start..];
+        let known = [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>')];
+        match known.iter().find(|(escaped, _)| tail.starts_with(escaped)) {
+            Some((escaped, plain)) => {
+                into.push(*plain);
+                rest = &tail[escaped.len()..];
+            }
+            None => {
+                into.push('&');
+                rest = &tail[1..];
+            }
+        }
+    }
+    into.push_str(rest);
+}

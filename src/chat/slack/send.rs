@@ -1,0 +1,265 @@
+//! Delivers replies to Slack: by `response_url` while that lives, else by messages of our own, at most one a second per
+//! channel. Says what Slack knows of accounts and conversations. The tokens and the `response_url`s never leave here.
+
+use super::api::{Api, CallError};
+use super::render::{self, Rendered};
+use super::{directory, limits};
+use crate::config;
+use crate::message::{
+    Account, AnswerHandle, Audience, Conversation, Incoming, Place, Platform, PlatformName, Posted, Reply,
+    SendError, Sender, TooLarge,
+};
+use crate::shared::{Cache, Pacer};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use url::Url;
+
+/// `chat.postMessage` to one channel: about one a second (<https://api.slack.com/docs/rate-limits>).
+const CHANNEL_INTERVAL: Duration = Duration::from_secs(1);
+/// A direct conversation's id never changes; kept a while to spare a call.
+const DIRECT_KEPT: Duration = Duration::from_secs(3_600);
+/// So many values each cache holds at most.
+const CACHED: usize = 10_000;
+
+/// Slack, as `flow` sees it.
+pub struct SlackPlatform {
+    api: Api,
+    pacer: Pacer,
+    workspaces: Vec<String>,
+    /// How often each living `response_url` was used, and when it came.
+    uses: Mutex<HashMap<String, (jiff::Timestamp, u8)>>,
+    directs: Cache<String>,
+    accounts: Cache<Account>,
+    conversations: Cache<Conversation>,
+}
+
+impl SlackPlatform {
+    /// Fails if the system has no certificates to trust.
+    pub fn new(config: &config::Slack) -> anyhow::Result<Self> {
+        Ok(SlackPlatform {
+            api: Api::new(&config.api_url, &config.bot_token)?,
+            pacer: Pacer::new(CHANNEL_INTERVAL),
+            workspaces: config.workspaces.clone(),
+            uses: Mutex::default(),
+            directs: Cache::new(CACHED),
+            accounts: Cache::new(CACHED),
+            conversations: Cache::new(CACHED),
+        })
+    }
+
+    /// Takes one of the address's uses, if it has any left and still lives.
+    fn take_use(&self, handle: &AnswerHandle) -> Option<Url> {
+        let living = |since: &jiff::Timestamp| {
+            jiff::Timestamp::now().duration_since(*since).as_secs() < limits::RESPONSE_URL_SECONDS
+        };
+        if !living(&handle.since) {
+            return None;
+        }
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.retain(|_, (since, _)| living(since));
+        let (_, used) = uses.entry(handle.url.clone()).or_insert((handle.since, 0));
+        if *used >= limits::RESPONSE_URL_USES {
+            return None;
+        }
+        *used += 1;
+        Url::parse(&handle.url).ok()
+    }
+
+    async fn respond(&self, url: &Url, to: &Incoming, reply: &Reply) -> Result<(), CallError> {
+        let rendered = render::render(reply);
+        let mut body = message(&rendered);
+        body["replace_original"] = json!(false);
+        body["response_type"] = match reply.audience {
+            Audience::Everyone => json!("in_channel"),
+            Audience::Asker => json!("ephemeral"),
+        };
+        if let Some(thread) = &to.place.thread {
+            body["thread_ts"] = json!(thread);
+        }
+        self.api.respond(url, &body).await?;
+        // The address lets us speak where the bot isn't; a file needs it there.
+        if rendered.attachment.is_some()
+            && self.conversation(&to.place).await.is_ok_and(|place| place.bot_is_in)
+        {
+            self.attach(&to.place.conversation, to.place.thread.as_deref(), &rendered).await;
+        }
+        Ok(())
+    }
+
+    /// Posts, and returns the conversation and the message.
+    async fn post_to(
+        &self,
+        channel: &str,
+        thread: Option<&str>,
+        reply: &Reply,
+    ) -> Result<(String, String), SendError> {
+        let rendered = render::render(reply);
+        let mut body = message(&rendered);
+        body["channel"] = json!(channel);
+        if let Some(thread) = thread {
+            body["thread_ts"] = json!(thread);
+        }
+        self.pacer.turn(channel).await;
+        let answer = self.api.post("chat.postMessage", &body).await.map_err(post_error)?;
+        let Some(ts) = answer["ts"].as_str() else {
+            return Err(SendError::Unavailable("unreadable_answer".to_owned()));
+        };
+        let channel = answer["channel"].as_str().unwrap_or(channel);
+        self.attach(channel, thread.or(Some(ts)), &rendered).await;
+        Ok((channel.to_owned(), ts.to_owned()))
+    }
+
+    /// Tells the asker alone, where the conversation stands.
+    async fn post_ephemeral(&self, to: &Incoming, reply: &Reply) -> Result<(), SendError> {
+        let mut body = message(&render::render(reply));
+        body["channel"] = json!(to.place.conversation);
+        body["user"] = json!(to.sender.account);
+        if let Some(thread) = &to.place.thread {
+            body["thread_ts"] = json!(thread);
+        }
+        self.api.post("chat.postEphemeral", &body).await.map(drop).map_err(post_error)
+    }
+
+    /// The file beside a message that was cut. The message itself says that it was cut, so a failure here loses nothing
+    /// that was promised.
+    async fn attach(&self, channel: &str, thread: Option<&str>, rendered: &Rendered) {
+        if let Some(file) = &rendered.attachment
+            && let Err(error) = self.api.upload(channel, thread, file).await
+        {
+            tracing::warn!(%error, "attaching the whole of a cut answer");
+        }
+    }
+
+    /// The direct conversation with an account.
+    async fn direct(&self, account: &str) -> Result<String, SendError> {
+        if let Some(channel) = self.directs.get(account) {
+            return Ok(channel);
+        }
+        let answer =
+            self.api.post("conversations.open", &json!({ "users": account })).await.map_err(post_error)?;
+        let Some(channel) = answer["channel"]["id"].as_str() else {
+            return Err(SendError::Unavailable("unreadable_answer".to_owned()));
+        };
+        self.directs.put(account, channel.to_owned(), Instant::now() + DIRECT_KEPT);
+        Ok(channel.to_owned())
+    }
+}
+
+#[async_trait]
+impl Platform for SlackPlatform {
+    fn name(&self) -> PlatformName {
+        PlatformName::Slack
+    }
+
+    fn fits(&self, reply: &Reply) -> Result<(), TooLarge> {
+        render::fits(reply)
+    }
+
+    async fn answer(&self, to: &Incoming, reply: &Reply) -> Result<(), SendError> {
+        never_cut_a_plan(reply)?;
+        if let Some(url) = to.handle.as_ref().and_then(|handle| self.take_use(handle)) {
+            match self.respond(&url, to, reply).await {
+                Err(CallError::UsedUp) => {}
+                done => return done.map_err(post_error),
+            }
+        }
+        // A direct conversation has no one to hide from.
+        let direct = to.place.conversation.starts_with('D');
+        let sent = match reply.audience {
+            Audience::Asker if !direct => self.post_ephemeral(to, reply).await,
+            _ => self.post_to(&to.place.conversation, to.place.thread.as_deref(), reply).await.map(drop),
+        };
+        match sent {
+            Err(SendError::NotThere) => self.tell(&to.sender, reply).await.map(drop),
+            sent => sent,
+        }
+    }
+
+    async fn post(&self, place: &Place, reply: &Reply) -> Result<Posted, SendError> {
+        never_cut_a_plan(reply)?;
+        let (conversation, message) =
+            self.post_to(&place.conversation, place.thread.as_deref(), reply).await?;
+        Ok(Posted { place: Place { conversation, ..place.clone() }, message })
+    }
+
+    async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError> {
+        never_cut_a_plan(reply)?;
+        let mut body = message(&render::render(reply));
+        body["channel"] = json!(posted.place.conversation);
+        body["ts"] = json!(posted.message);
+        self.api.post("chat.update", &body).await.map(drop).map_err(post_error)
+    }
+
+    async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError> {
+        never_cut_a_plan(reply)?;
+        let channel = self.direct(&sender.account).await?;
+        let (conversation, message) = self.post_to(&channel, None, reply).await?;
+        let workspace = sender.workspace.clone();
+        Ok(Posted {
+            place: Place { platform: PlatformName::Slack, workspace, conversation, thread: None },
+            message,
+        })
+    }
+
+    async fn account(&self, sender: &Sender) -> Result<Account, SendError> {
+        let key = format!("{}/{}", sender.workspace, sender.account);
+        if let Some(account) = self.accounts.get(&key) {
+            return Ok(account);
+        }
+        // The age counts from before the question.
+        let asked = Instant::now();
+        let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
+        let account = directory::account(answer, sender, &self.workspaces).map_err(post_error)?;
+        self.accounts.put(&key, account.clone(), asked + directory::FRESH);
+        Ok(account)
+    }
+
+    async fn conversation(&self, place: &Place) -> Result<Conversation, SendError> {
+        let key = format!("{}/{}", place.workspace, place.conversation);
+        if let Some(conversation) = self.conversations.get(&key) {
+            return Ok(conversation);
+        }
+        let asked = Instant::now();
+        let answer = self.api.get("conversations.info", &[("channel", &place.conversation)]).await;
+        let conversation = directory::conversation(answer).map_err(post_error)?;
+        self.conversations.put(&key, conversation, asked + directory::kept(conversation));
+        Ok(conversation)
+    }
+}
+
+/// `flow` asks `fits` before it shows a plan; this is the fence behind that.
+fn never_cut_a_plan(reply: &Reply) -> Result<(), SendError> {
+    if reply.whole && render::fits(reply).is_err() {
+        return Err(SendError::Refused("plan_too_large".to_owned()));
+    }
+    Ok(())
+}
+
+/// The parts of a message that all ways of sending share. Nothing in it is parsed for links, names or formatting.
+fn message(rendered: &Rendered) -> Value {
+    json!({
+        "text": rendered.text,
+        "blocks": rendered.blocks,
+        "mrkdwn": false,
+        "parse": "none",
+        "link_names": false,
+        "unfurl_links": false,
+        "unfurl_media": false,
+    })
+}
+
+fn post_error(error: CallError) -> SendError {
+    match error {
+        CallError::Code(code) => match code.as_str() {
+            "not_in_channel" | "channel_not_found" | "user_not_in_channel" => SendError::NotThere,
+            "message_not_found" | "cant_update_message" | "edit_window_closed" => SendError::Gone,
+            _ => SendError::Refused(code),
+        },
+        CallError::UsedUp => SendError::Gone,
+        CallError::Unavailable(why) => SendError::Unavailable(why),
+    }
+}

@@ -1,0 +1,150 @@
+//! Socket Mode: the bot connects out, so it needs no public address. The same requests as over HTTP, in envelopes; each is
+//! handed on and acknowledged at once. Reconnects by itself. The websocket's address holds a ticket: it is never logged.
+
+use super::api::{Api, CallError};
+use super::parse::{Parsed, Parser};
+use crate::config;
+use futures::{SinkExt, StreamExt};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+
+/// Slack pings every few seconds; a socket that is silent for so long is dead.
+const SILENCE: Duration = Duration::from_secs(90);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between attempts to connect: doubled each time, up to the second figure.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// A connection to Slack that is kept up.
+pub struct Socket {
+    api: Api,
+    parser: Parser,
+    tls: Connector,
+}
+
+/// What Slack wraps a request in. Source: <https://api.slack.com/apis/socket-mode#events>.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "type")]
+    kind: String,
+    envelope_id: Option<String>,
+    #[serde(default)]
+    payload: Value,
+}
+
+/// Why a session ended.
+enum End {
+    /// Slack moves us to another server: at once, please.
+    Refresh,
+    /// It broke, or could not be had.
+    Broken { greeted: bool, why: String },
+}
+
+impl Socket {
+    /// `app_token` is the app-level token with `connections:write`. Fails if the system has no certificates to trust.
+    pub fn new(config: &config::Slack, app_token: &SecretString) -> anyhow::Result<Self> {
+        Ok(Socket {
+            api: Api::new(&config.api_url, app_token)?,
+            parser: Parser::new(&config.workspaces),
+            tls: tls()?,
+        })
+    }
+
+    /// Hands every request to `deliver`, which must not wait: the acknowledgement follows it. Runs until it is dropped.
+    pub async fn run(&self, deliver: impl Fn(Parsed) + Send + Sync) {
+        let mut backoff = BACKOFF.0;
+        loop {
+            match self.session(&deliver).await {
+                End::Refresh => backoff = BACKOFF.0,
+                End::Broken { greeted, why } => {
+                    if greeted {
+                        backoff = BACKOFF.0;
+                    }
+                    tracing::warn!(why, "connecting to Slack again");
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+
+    /// One websocket, from opening to its end.
+    async fn session(&self, deliver: &(impl Fn(Parsed) + Send + Sync)) -> End {
+        let mut greeted = false;
+        let mut socket = match self.connect().await {
+            Ok(socket) => socket,
+            Err(why) => return End::Broken { greeted, why },
+        };
+        loop {
+            let text = match tokio::time::timeout(SILENCE, socket.next()).await {
+                Ok(Some(Ok(Message::Text(text)))) => text,
+                Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => {
+                    return End::Broken { greeted, why: "closed".to_owned() };
+                }
+                // Pings are answered by the library.
+                Ok(Some(Ok(_))) => continue,
+                Err(_) => return End::Broken { greeted, why: "silent".to_owned() },
+            };
+            let Ok(envelope) = serde_json::from_str::<Envelope>(&text) else {
+                tracing::warn!("a message of Socket Mode can't be read");
+                continue;
+            };
+            match envelope.kind.as_str() {
+                "hello" => greeted = true,
+                "disconnect" => return End::Refresh,
+                kind => self.hand_on(kind, &envelope.payload, deliver),
+            }
+            // What can't be read is acknowledged as well: sent again, it would be no better.
+            if let Some(id) = envelope.envelope_id {
+                let acknowledgement = json!({ "envelope_id": id }).to_string();
+                if socket.send(Message::text(acknowledgement)).await.is_err() {
+                    return End::Broken { greeted, why: "closed".to_owned() };
+                }
+            }
+        }
+    }
+
+    fn hand_on(&self, kind: &str, payload: &Value, deliver: &impl Fn(Parsed)) {
+        let payload = payload.to_string();
+        let parsed = match kind {
+            "slash_commands" => self.parser.command_json(&payload),
+            "interactive" => self.parser.interaction_json(&payload),
+            "events_api" => self.parser.event(&payload),
+            _ => Ok(Parsed::Ignore),
+        };
+        match parsed {
+            Ok(parsed) => deliver(parsed),
+            Err(malformed) => tracing::warn!(kind, %malformed, "a request of Socket Mode"),
+        }
+    }
+
+    async fn connect(&self) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, String> {
+        let opened = self.api.post("apps.connections.open", &json!({})).await;
+        let answer = opened.map_err(|error: CallError| error.to_string())?;
+        let url = answer["url"].as_str().ok_or("no address")?;
+        let connecting =
+            tokio_tungstenite::connect_async_tls_with_config(url, None, false, Some(self.tls.clone()));
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok((socket, _))) => Ok(socket),
+            // The error's text could hold the address.
+            Ok(Err(_)) => Err("connection".to_owned()),
+            Err(_) => Err("timeout".to_owned()),
+        }
+    }
+}
+
+fn tls() -> anyhow::Result<Connector> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Connector::Rustls(Arc::new(config)))
+}

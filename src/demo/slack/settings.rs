@@ -1,0 +1,147 @@
+//! The plain values that a workspace is made of.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// What a workspace is started with. The defaults are fixed sample values, and no secrets.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Port 0 takes a free one.
+    pub listen: SocketAddr,
+    pub team: String,
+    pub team_name: String,
+    pub signing_secret: String,
+    pub bot_token: String,
+    pub app_token: String,
+    pub bot_user: String,
+    pub app_id: String,
+    /// The slash command that the page suggests.
+    pub command: String,
+    /// After how long a request counts as not acknowledged: 3 s in Slack.
+    pub ack_limit: Duration,
+    /// Whether calls are refused that come faster than Slack allows.
+    pub rate_limits: bool,
+    /// Messages that a channel (or a response URL) takes at once before one per second counts.
+    pub burst: u32,
+    /// What the page suggests to try first.
+    pub guide: Vec<GuideStep>,
+    /// What the input line suggests once a slash is typed.
+    pub suggestions: Vec<Suggestion>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            team: "T0DEMO001".into(),
+            team_name: "CreatorBridge".into(),
+            signing_secret: "demo-signing-secret-0123456789abcdef".into(),
+            bot_token: "xoxb-demo-bot-token".into(),
+            app_token: "xapp-demo-app-token".into(),
+            bot_user: "U0BOT0001".into(),
+            app_id: "A0DEMO001".into(),
+            command: "/db".into(),
+            ack_limit: Duration::from_secs(3),
+            rate_limits: true,
+            burst: 3,
+            guide: Vec::new(),
+            suggestions: vec![Suggestion { text: "/db help".into(), what: "What there is".into() }],
+        }
+    }
+}
+
+/// One step of the page's panel "Try this first".
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct GuideStep {
+    /// User id.
+    pub who: String,
+    /// Channel id.
+    pub channel: String,
+    pub type_this: String,
+    pub why: String,
+}
+
+/// A line that the page offers to complete.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Suggestion {
+    pub text: String,
+    pub what: String,
+}
+
+/// A person or a bot in the workspace.
+#[derive(Debug, Clone, Serialize)]
+pub struct Account {
+    pub id: String,
+    pub name: String,
+    pub kind: Kind,
+    /// Shown on the page beside the name, such as "on call".
+    pub role_label: String,
+}
+
+impl Account {
+    /// An account without a role label.
+    pub fn new(id: &str, name: &str, kind: Kind) -> Account {
+        Account { id: id.into(), name: name.into(), kind, role_label: String::new() }
+    }
+}
+
+/// What kind of account somebody has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Member,
+    /// A restricted account of the own workspace.
+    Guest,
+    /// Somebody of another company, through Slack Connect.
+    External,
+    Bot,
+    Deactivated,
+}
+
+/// A channel.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Channel {
+    pub id: String,
+    /// Without the `#`.
+    pub name: String,
+    /// Whether the bot is a member.
+    pub bot_in: bool,
+    /// Whether another company is in it.
+    pub shared_externally: bool,
+    pub private: bool,
+}
+
+/// How calls of the bot are made to fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Answers with this HTTP status and does nothing.
+    Status(u16),
+    /// Answers 429 with `Retry-After` (seconds), so many times.
+    RateLimited { retry_after: u64, times: usize },
+    /// Waits before it does the work.
+    Slow(Duration),
+    /// Never answers and does nothing.
+    Hang,
+    /// Does the work, but the answer is lost: HTTP 502.
+    AnswerLost,
+    /// Answers `{"ok": false}` with this error and does nothing.
+    Error(&'static str),
+    /// No fault.
+    Clear,
+}
+
+/// One thing that the bot sent.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    /// The Web API method; `response` for a response URL, `ack` for the body of an acknowledgement.
+    pub method: String,
+    /// The arguments; form fields that hold JSON are parsed.
+    pub body: Value,
+    pub ok: bool,
+    pub error: Option<String>,
+    /// What Slack says about each fault in blocks.
+    pub messages: Vec<String>,
+}

@@ -1,0 +1,113 @@
+//! The straight line: a verified event → a person → a command → its values → access → the record → the act or the answer →
+//! the record closed → a reply. The only caller of send. What a command does is in `actions` and `sql`; what a platform looks
+//! like is in `chat`.
+
+use crate::App;
+use crate::error::Error;
+use crate::message::{Event, Heading, Incoming, Platform, PlatformName, Reply, SendError};
+use crate::shared::Recent;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod act;
+mod cards;
+mod decide;
+mod keeper;
+mod reading;
+mod replies;
+mod request;
+mod who;
+
+/// Platforms redeliver within minutes (Slack's last retry comes after five); the store remembers for ever.
+const REMEMBER: Duration = Duration::from_secs(900);
+
+/// How long an undelivered answer is tried again: as long as a `response_url` would have lived.
+const KEEP_TRYING: Duration = Duration::from_secs(1_800);
+
+/// The line that every event runs along.
+pub struct Flow {
+    pub app: App,
+    platforms: HashMap<PlatformName, Arc<dyn Platform>>,
+    recent: Recent,
+    cards: cards::Desk,
+}
+
+impl Flow {
+    pub fn new(app: App, platforms: Vec<Arc<dyn Platform>>) -> Arc<Flow> {
+        let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
+        let recent = Recent::new(REMEMBER, 10_000);
+        Arc::new(Flow { app, platforms, recent, cards: cards::Desk::default() })
+    }
+
+    /// Handles one event to its end. Nothing is returned and nothing is lost: the sender is answered, and the record kept.
+    pub async fn handle(self: &Arc<Self>, incoming: Incoming) {
+        if !self.recent.first_time(&incoming.delivery) {
+            tracing::info!(delivery = incoming.delivery, "dropped a duplicate delivery");
+            return;
+        }
+        let handled = match &incoming.event {
+            Event::Command { line } => self.command(&incoming, line).await,
+            Event::Button { token, message } => self.button(&incoming, (token, message)).await,
+        };
+        match handled {
+            Ok(Some(reply)) => self.answer(&incoming, reply).await,
+            Ok(None) => {}
+            Err(refused) => self.answer(&incoming, replies::refusal(&refused)).await,
+        }
+    }
+
+    fn platform(&self, name: PlatformName) -> Option<&Arc<dyn Platform>> {
+        self.platforms.get(&name)
+    }
+
+    /// Sends an answer; while the platform can't be reached, tries again in the background.
+    async fn answer(self: &Arc<Self>, incoming: &Incoming, reply: Reply) {
+        let Some(platform) = self.platform(incoming.sender.platform).cloned() else { return };
+        let reply = self.discreet(incoming, reply).await;
+        match platform.answer(incoming, &reply).await {
+            Ok(()) => {}
+            Err(SendError::Unavailable(why)) => {
+                tracing::warn!(why, "an answer waits for the chat platform");
+                let incoming = incoming.clone();
+                tokio::spawn(async move { keep_answering(&*platform, &incoming, &reply).await });
+            }
+            Err(why) => tracing::error!(%why, "an answer could not be delivered"),
+        }
+    }
+
+    /// In a conversation shared with another organisation, and where that can't be known, only the asker is answered.
+    async fn discreet(&self, incoming: &Incoming, reply: Reply) -> Reply {
+        let Some(platform) = self.platform(incoming.place.platform) else { return reply };
+        match platform.conversation(&incoming.place).await {
+            Ok(conversation) if !conversation.shared => reply,
+            _ => reply.privately(),
+        }
+    }
+}
+
+async fn keep_answering(platform: &dyn Platform, incoming: &Incoming, reply: &Reply) {
+    let until = tokio::time::Instant::now() + KEEP_TRYING;
+    let mut pause = Duration::from_secs(1);
+    while tokio::time::Instant::now() < until {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+        match platform.answer(incoming, reply).await {
+            Err(SendError::Unavailable(_)) => {}
+            Ok(()) => return,
+            Err(why) => {
+                tracing::error!(%why, "an answer could not be delivered");
+                return;
+            }
+        }
+    }
+    tracing::error!("gave up on an answer: the chat platform stayed away");
+}
+
+/// An error and the heading that its answer begins with.
+struct Refused {
+    heading: Heading,
+    error: Error,
+}
+
+type Handled = Result<Option<Reply>, Refused>;

@@ -1,0 +1,212 @@
+//! Acting: the record first, then the effect, then the record's end. A run is claimed by exactly one writer of "started";
+//! whoever didn't write it does nothing.
+
+use super::Flow;
+use super::request::Intent;
+use crate::actions::{self, Code, Doing, Outcome};
+use crate::error::{Error, Result};
+use crate::message::{Block, Reply, Text, Tone};
+use crate::plan::Plan;
+use crate::runs::{Happening, Told};
+use crate::store::{Appended, Run};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Flow {
+    /// A write: recorded as started, run, closed. A long one posts a message of its own and edits it.
+    pub(super) async fn act_now(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
+        let Some(run) = self.open(intent, plan).await? else { return Ok(None) };
+        if intent.command.header.long {
+            self.post_card(&run, &intent.incoming.place).await;
+            self.perform(run).await;
+            return Ok(None);
+        }
+        let run = self.perform(run).await;
+        let reply = super::cards::card(self, &run);
+        Ok(Some(if intent.private { reply.privately() } else { reply }))
+    }
+
+    /// A danger: asked of others, with a card that shows the whole plan.
+    pub(super) async fn ask(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
+        let environment = intent.environment.as_deref();
+        let platform_name = intent.incoming.sender.platform;
+        let access = &self.app.access;
+        if access.approvers(intent.command, environment, (&intent.person, platform_name)).is_empty() {
+            return Err(Error::instead(
+                "Nobody but you could approve this, so nobody is asked.",
+                "The configuration has to give another person a role that approves it.",
+            ));
+        }
+        let platform =
+            self.platform(platform_name).ok_or_else(|| Error::user("There is no chat to ask in."))?;
+        match platform.conversation(&intent.incoming.place).await {
+            Ok(place) if place.shared => {
+                return Err(Error::user(
+                    "A request can't stand in a conversation shared with another organisation.",
+                ));
+            }
+            Ok(place) if !place.bot_is_in => {
+                return Err(Error::instead(
+                    "Countersign isn't in this conversation, so its card could not stand here.",
+                    "Invite it, then ask again.",
+                ));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                return Err(Error::instead(
+                    "The chat platform can't be reached, so nobody could be asked. Nothing was done.",
+                    "Try again in a moment.",
+                ));
+            }
+        }
+        let preview = super::cards::preview(self, intent, &plan);
+        if let Err(too_large) = platform.fits(&preview) {
+            return Err(Error::instead(
+                format!("The plan can't be shown whole: {}.", too_large.why),
+                "An approver must see all of it: ask for less at once.",
+            ));
+        }
+        let Some(run) = self.open(intent, plan).await? else { return Ok(None) };
+        self.post_card(&run, &intent.incoming.place).await;
+        Ok(None)
+    }
+
+    /// An approved run: everyone concerned is checked once more, the run is claimed, and only then it acts.
+    pub(super) async fn start(self: &Arc<Self>, run: Run) {
+        if let Err(why) = self.still_allowed(&run).await {
+            let told = Told::why(&why);
+            self.append_or_log(&run, Happening::Revoked, told).await;
+            return self.refresh(run.id).await;
+        }
+        let Some(command) = self.app.catalog.find(&run.request.command) else { return };
+        let told = Told { facts: json!({ "command_sha256": command.hash }), ..Told::default() };
+        let runs = &self.app.runs;
+        let claimed = match command.header.while_frozen {
+            true => runs.append(&run, Happening::Started, told).await,
+            false => runs.append_unless_frozen(&run, Happening::Started, told).await,
+        };
+        match claimed {
+            Ok(Appended::Done(run)) => {
+                self.refresh_soon(run.id);
+                self.perform(*run).await;
+            }
+            Ok(Appended::Stale(_)) => {}
+            Ok(Appended::Frozen(frozen)) => {
+                let why = format!("{} froze all acting before it started", frozen.by.id);
+                self.append_or_log(&run, Happening::Revoked, Told::why(&why)).await;
+                self.refresh(run.id).await;
+            }
+            Err(why) => {
+                tracing::error!(run = run.id, %why, "an approved run could not be claimed and did not start")
+            }
+        }
+    }
+
+    /// Requester and approver, as they are now.
+    async fn still_allowed(&self, run: &Run) -> Result<(), String> {
+        let environment = run.request.environment.as_deref();
+        let command = self.app.catalog.find(&run.request.command).ok_or("the command is gone")?;
+        if command.hash != run.request.command_hash {
+            return Err("the command's file is no longer the one that was asked for".to_owned());
+        }
+        let requester = match &run.request.sender {
+            Some(sender) => {
+                self.identify(sender).await.map_err(|_| "the requester's account no longer counts")?
+            }
+            None => run.request.requester.clone(),
+        };
+        if !self.app.access.may_run(&requester, command, environment) {
+            return Err("the requester may no longer ask for it".to_owned());
+        }
+        let approver =
+            run.event("approved").and_then(|event| event.by.clone()).ok_or("nobody approved it")?;
+        if approver.id == requester.id || !self.app.access.may_approve(&approver, command, environment) {
+            return Err("the approver may no longer approve it".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Runs a claimed run to its end and closes it, whatever happens.
+    async fn perform(self: &Arc<Self>, run: Run) -> Run {
+        let outcome = {
+            let (flow, run_id, run) = (Arc::clone(self), run.id, run.clone());
+            // A task of its own: a panic in an action must not take the record's end with it.
+            let acting = tokio::spawn(async move { flow.act(&run).await });
+            tokio::select! {
+                outcome = acting => outcome,
+                never = self.show_progress(run_id) => match never {},
+            }
+        };
+        let outcome = outcome.unwrap_or_else(|_| {
+            Outcome::new(Happening::Lost, "It broke on the way: what became of it has to be looked at.")
+        });
+        self.app.progress.clear(run.id);
+        let mut told = Told { facts: outcome.facts.clone(), ..Told::default() };
+        told = told.text("verdict", outcome.verdict.words());
+        told = told
+            .text("outcome", serde_json::to_string(&(&outcome.verdict, &outcome.blocks)).unwrap_or_default());
+        let run = self.close(&run, outcome.happening, told).await;
+        self.refresh(run.id).await;
+        run
+    }
+
+    async fn act(&self, run: &Run) -> Outcome {
+        let nothing = |why: &str| Outcome::new(Happening::Voided, format!("{why} Nothing was done."));
+        let Some(command) = self.app.catalog.find(&run.request.command) else {
+            return nothing("The command is gone.");
+        };
+        let Some(Code::Act(act)) = actions::find(command) else {
+            return nothing("The command no longer acts.");
+        };
+        let stored = run.text("plan").unwrap_or_default();
+        let Some(plan) = Plan::read(stored) else { return nothing("The plan can't be read.") };
+        let recorded = run.events.first().and_then(|event| event.facts.get("plan_sha256"));
+        if recorded.and_then(|digest| digest.as_str()) != Some(&plan.digest()) {
+            return nothing("The plan is no longer the one that was shown.");
+        }
+        let asker = format!("countersign #{} {}", run.id, run.request.requester.id);
+        act.act(&Doing { app: &self.app, command, run, plan: &plan, asker }).await
+    }
+
+    /// Writes the end of a run. The effect is done: this is tried until the store takes it.
+    pub(super) async fn close(&self, run: &Run, happening: Happening, told: Told) -> Run {
+        let mut pause = Duration::from_millis(200);
+        let mut run = run.clone();
+        loop {
+            match self.app.runs.append(&run, happening, told.clone()).await {
+                Ok(Appended::Done(closed)) => return *closed,
+                Ok(Appended::Stale(now)) if now.version == run.version || !now.state.is_open() => {
+                    return *now;
+                }
+                Ok(Appended::Stale(now)) => run = *now,
+                Ok(Appended::Frozen(_)) => {}
+                Err(why) => tracing::error!(run = run.id, %why, "the end of a run waits for the record"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(30));
+        }
+    }
+
+    pub(super) async fn append_or_log(&self, run: &Run, happening: Happening, told: Told) {
+        if let Err(why) = self.app.runs.append(run, happening, told).await {
+            tracing::error!(run = run.id, %why, event = happening.word(), "an event could not be recorded");
+        }
+    }
+}
+
+/// The blocks of a run that has ended.
+pub(super) fn outcome_blocks(run: &Run) -> Vec<Block> {
+    let stored =
+        run.text("outcome").and_then(|stored| serde_json::from_str::<(Text, Vec<Block>)>(stored).ok());
+    let Some((verdict, mut blocks)) = stored else { return Vec::new() };
+    let tone = match run.state {
+        crate::store::State::Succeeded => Tone::Good,
+        crate::store::State::Voided | crate::store::State::Stopped | crate::store::State::Partial => {
+            Tone::Watch
+        }
+        _ => Tone::Act,
+    };
+    blocks.insert(0, Block::Verdict { tone, text: verdict });
+    blocks
+}

@@ -1,0 +1,147 @@
+//! A click on a button. For a verdict: the token and its place, the person, the run's state and time, and who may say what.
+//! Whatever is refused is told to the clicker alone and changes nothing.
+
+use super::request::{frozen_error, unrecorded};
+use super::{Flow, Handled, Refused};
+use crate::error::{Error, Result};
+use crate::message::{Heading, Incoming, Person};
+use crate::runs::{Happening, Told};
+use crate::sql::moment;
+use crate::store::{Appended, Meaning, Run, RunId, State, Verdict};
+use std::sync::Arc;
+
+impl Flow {
+    pub(super) async fn button(
+        self: &Arc<Self>,
+        incoming: &Incoming,
+        (token, message): (&str, &str),
+    ) -> Handled {
+        let mut heading = Heading { who: None, asked: "a button".to_owned(), environment: None, run: None };
+        let found = self.app.runs.store.token(token).await;
+        let stale = || Error::instead("This button is no longer known.", "Type the command instead.");
+        let result = match found {
+            Err(why) => Err(unrecorded(&why)),
+            Ok(None) => Err(stale()),
+            Ok(Some(token)) if !token.place.same_conversation(&incoming.place) => {
+                tracing::warn!(account = incoming.sender.account, "a token came from another place");
+                Err(Error::user("This button belongs to another conversation. Nothing was done."))
+            }
+            Ok(Some(token)) => match token.meaning {
+                offer @ Meaning::Offer { .. } => return self.offered(incoming, offer).await,
+                Meaning::Verdict { run, verdict, copy } => {
+                    self.verdict(incoming, (run, verdict), (copy, message), &mut heading).await
+                }
+            },
+        };
+        result.map(|()| None).map_err(|error| Refused { heading, error })
+    }
+
+    async fn verdict(
+        self: &Arc<Self>,
+        incoming: &Incoming,
+        (run, verdict): (RunId, Verdict),
+        (copy, message): (i64, &str),
+        heading: &mut Heading,
+    ) -> Result<()> {
+        let person = self.identify(&incoming.sender).await?;
+        heading.who = Some(person.clone());
+        let store = &self.app.runs.store;
+        let run = store.get(run).await.map_err(|why| unrecorded(&why))?;
+        let run = run.ok_or_else(|| Error::user("This request is no longer known."))?;
+        heading.run = Some(run.id);
+        heading.asked = format!("{verdict:?}").to_lowercase();
+        heading.environment = run.request.environment.as_deref().and_then(|name| self.app.targets.tag(name));
+        let posted = store.copy(copy).await.map_err(|why| unrecorded(&why))?;
+        let posted = posted.filter(|posted| posted.run == run.id);
+        let delivered = posted.and_then(|posted| posted.message);
+        if delivered.as_deref().is_some_and(|delivered| delivered != message) {
+            return Err(Error::user("This card is not the one that was delivered. Use the other copy."));
+        }
+        if delivered.is_none() && verdict == Verdict::Approve {
+            return Err(Error::instead("This card isn't wholly delivered yet.", "Click again in a moment."));
+        }
+        self.open_still(&run).await?;
+        self.may_decide(&person, &run, verdict)?;
+        self.decide(run, person, verdict).await
+    }
+
+    /// Pending and in time; else who decided, and when.
+    async fn open_still(self: &Arc<Self>, run: &Run) -> Result<()> {
+        if run.state != State::Pending {
+            let last = run.events.iter().find(|event| event.kind != "requested");
+            let when = last.map_or(String::new(), |event| {
+                let by = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
+                format!(": {} by {by} at {}", event.kind, moment(event.at))
+            });
+            self.refresh_soon(run.id);
+            return Err(Error::instead(
+                format!("This request is decided already{when}."),
+                format!("`show {}` tells it all.", run.id),
+            ));
+        }
+        if run.deadline.is_some_and(|deadline| deadline <= jiff::Timestamp::now()) {
+            self.append_or_log(run, Happening::Expired, Told::default()).await;
+            self.refresh_soon(run.id);
+            return Err(Error::user(
+                "This request has expired. Nothing was done: ask again if it still matters.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn may_decide(&self, person: &Person, run: &Run, verdict: Verdict) -> Result<()> {
+        let requester = person.id == run.request.requester.id;
+        let environment = run.request.environment.as_deref();
+        let command = self.app.catalog.find(&run.request.command);
+        let may_approve =
+            command.is_some_and(|command| self.app.access.may_approve(person, command, environment));
+        match verdict {
+            Verdict::Withdraw if requester => Ok(()),
+            Verdict::Withdraw => {
+                Err(Error::user(format!("Only {} can withdraw this request.", run.request.requester.id)))
+            }
+            Verdict::Approve | Verdict::Deny if requester => Err(Error::instead(
+                "You asked for it, so somebody else has to decide.",
+                "You can withdraw it.",
+            )),
+            Verdict::Approve | Verdict::Deny if may_approve => Ok(()),
+            Verdict::Approve | Verdict::Deny => {
+                let place = environment.map_or(String::new(), |name| format!(" in {name}"));
+                Err(Error::user(format!("You have no role that approves `{}`{place}.", run.request.command)))
+            }
+        }
+    }
+
+    async fn decide(self: &Arc<Self>, run: Run, person: Person, verdict: Verdict) -> Result<()> {
+        let happening = match verdict {
+            Verdict::Approve => Happening::Approved,
+            Verdict::Deny => Happening::Denied,
+            Verdict::Withdraw => Happening::Withdrawn,
+        };
+        let told = Told::by(&person);
+        let exempt =
+            self.app.catalog.find(&run.request.command).is_some_and(|command| command.header.while_frozen);
+        let appended = match verdict {
+            Verdict::Approve if !exempt => self.app.runs.append_unless_frozen(&run, happening, told).await,
+            _ => self.app.runs.append(&run, happening, told).await,
+        };
+        match appended {
+            Err(why) => Err(unrecorded(&why)),
+            Ok(Appended::Frozen(frozen)) => Err(frozen_error(&frozen)),
+            Ok(Appended::Stale(now)) => match self.open_still(&now).await {
+                Err(error) => Err(error),
+                Ok(()) => Err(Error::instead(
+                    "Somebody was faster.",
+                    "Look at the card and click again if need be.",
+                )),
+            },
+            Ok(Appended::Done(run)) => {
+                self.refresh_soon(run.id);
+                if verdict == Verdict::Approve {
+                    self.start(*run).await;
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What time and crashes leave behind: requests that expired, runs whose process is gone, cards that show less than the
+//! record, connections that should be warm. It observes and closes; it never acts.
+
+use super::Flow;
+use crate::runs::{Happening, Told};
+use crate::store::{State, StoreResult};
+use std::sync::Arc;
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_secs(1);
+const WARM_EVERY: u32 = 30;
+
+impl Flow {
+    /// Runs until the process ends.
+    pub async fn keep(self: Arc<Self>) {
+        let mut tick = 0_u32;
+        loop {
+            if tick.is_multiple_of(WARM_EVERY) {
+                let flow = Arc::clone(&self);
+                tokio::spawn(async move { flow.app.targets.keep_warm().await });
+            }
+            if let Err(why) = self.tidy().await {
+                tracing::warn!(%why, "the keeper waits for the record");
+            }
+            tick = tick.wrapping_add(1);
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// One round: orphans, overdue requests, cards behind.
+    pub async fn tidy(self: &Arc<Self>) -> StoreResult<()> {
+        for run in self.app.runs.store.orphans().await? {
+            let (happening, why) = match run.state {
+                State::Running if run.request.risk == "read" => {
+                    (Happening::Stopped, "Countersign was interrupted")
+                }
+                State::Running => (Happening::Lost, "Countersign was interrupted while it ran"),
+                _ => (Happening::Revoked, "Countersign was interrupted before it started"),
+            };
+            self.append_or_log(&run, happening, Told::why(why)).await;
+        }
+        for run in self.app.runs.store.overdue(jiff::Timestamp::now()).await? {
+            self.append_or_log(&run, Happening::Expired, Told::default()).await;
+        }
+        let behind = self.app.runs.store.copies_behind().await?;
+        futures::future::join_all(behind.into_iter().map(|copy| self.deliver(copy.id))).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! Answers that say no, and the small ones that belong to no command.
+
+use super::Refused;
+use crate::error::{Error, User};
+use crate::message::{Block, Button, ButtonStyle, Heading, Reply, Text, Tone};
+use crate::sql::fill;
+use crate::store::Meaning;
+use std::collections::BTreeMap;
+
+/// An error, to its asker alone. An internal one is logged here, once, under the reference that the asker gets.
+pub fn refusal(refused: &Refused) -> Reply {
+    let reply = Reply::new(refused.heading.clone()).privately();
+    match &refused.error {
+        Error::User(User { problem, instead }) => {
+            let reply = reply.with(Block::Verdict { tone: Tone::Watch, text: problem.as_str().into() });
+            match instead {
+                Some(instead) => reply.with(Block::Text(fill(instead, &|_| None))),
+                None => reply,
+            }
+        }
+        Error::Internal(cause) => {
+            let reference = crate::plan::random_token().map_or("-".to_owned(), |token| token[..8].to_owned());
+            tracing::error!(
+                reference,
+                cause = format!("{cause:#}"),
+                asked = refused.heading.asked,
+                "a command failed"
+            );
+            let text = Text::new()
+                .plain("Something is wrong on Countersign's side; nothing more was done. Tell its operators ")
+                .code(reference);
+            reply.with(Block::Verdict { tone: Tone::Act, text })
+        }
+    }
+}
+
+/// What `/db` alone offers: the first questions of an incident.
+pub fn menu(heading: Heading) -> (Reply, Vec<(String, Meaning)>) {
+    let mut buttons = Vec::new();
+    let mut offers = Vec::new();
+    for command in ["health", "blocked", "long", "slow", "pending", "help"] {
+        let Some(token) = crate::plan::random_token() else { continue };
+        let meaning =
+            Meaning::Offer { command: command.to_owned(), environment: None, arguments: BTreeMap::new() };
+        offers.push((token.clone(), meaning));
+        buttons.push(Button { label: command.to_owned(), token, style: ButtonStyle::Plain });
+    }
+    let text = Text::new()
+        .plain("What do you want to see? Type ")
+        .code("help")
+        .plain(" for everything you may run here.");
+    let reply = Reply::new(heading).privately();
+    (reply.with(Block::Text(text)).with(Block::Buttons(buttons)), offers)
+}

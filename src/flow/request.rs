@@ -1,0 +1,309 @@
+//! A typed line, or a button that offers a command → a checked intent → reading, dry run, act or request.
+
+use super::{Flow, Handled, Refused, replies};
+use crate::actions::{self, Act, Call, Code};
+use crate::args::{self, Known, Line, Values};
+use crate::catalog::{Command, Risk, Scope};
+use crate::error::{Error, Result};
+use crate::message::{Block, Heading, Incoming, Person, Reply, Text, Tone};
+use crate::plan::Plan;
+use crate::runs::Beginning;
+use crate::store::{Meaning, Opened, Request, StoreError, Token};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A request that is understood and allowed.
+pub(super) struct Intent<'a> {
+    pub incoming: &'a Incoming,
+    pub person: Person,
+    pub command: &'a Command,
+    pub values: Values,
+    pub environment: Option<String>,
+    pub reason: Option<String>,
+    pub private: bool,
+    pub dry_run: bool,
+}
+
+impl Intent<'_> {
+    /// "kill 4711 --server main": as it was understood.
+    pub fn asked(&self) -> String {
+        let mut asked = self.command.name.clone();
+        for spec in self.command.header.args.iter().filter(|spec| !spec.hidden) {
+            match self.values.get(&spec.name) {
+                Some(_) if spec.switch => asked.push_str(&format!(" --{}", spec.name)),
+                Some(value) if spec.positional => asked.push_str(&format!(" {value}")),
+                Some(value) if spec.default.is_none() => asked.push_str(&format!(" --{} {value}", spec.name)),
+                _ => {}
+            }
+        }
+        asked
+    }
+
+    pub fn heading(&self, flow: &Flow) -> Heading {
+        Heading {
+            who: Some(self.person.clone()),
+            asked: self.asked(),
+            environment: self.environment.as_deref().and_then(|name| flow.app.targets.tag(name)),
+            run: None,
+        }
+    }
+
+    pub fn asker(&self) -> String {
+        format!("countersign {}", self.person.id)
+    }
+}
+
+impl Flow {
+    /// A typed line.
+    pub(super) async fn command(self: &Arc<Self>, incoming: &Incoming, typed: &str) -> Handled {
+        let mut heading =
+            Heading { who: None, asked: args::shown(typed.trim()), environment: None, run: None };
+        let understood = self.understand(incoming, typed, &mut heading).await;
+        match understood {
+            Ok(Some(intent)) => self.fulfil(intent).await,
+            Ok(None) => self.menu(incoming, heading).await,
+            Err(error) => Err(Refused { heading, error }),
+        }
+    }
+
+    async fn understand<'a>(
+        &'a self,
+        incoming: &'a Incoming,
+        typed: &str,
+        heading: &mut Heading,
+    ) -> Result<Option<Intent<'a>>> {
+        let person = self.identify(&incoming.sender).await?;
+        heading.who = Some(person.clone());
+        let catalog = &self.app.catalog;
+        let is_switch = |command: &str, option: &str| {
+            let spec =
+                catalog.find(command).and_then(|c| c.header.args.iter().find(|arg| arg.name == option));
+            spec.is_some_and(|spec| spec.switch)
+        };
+        let line = args::split(typed, &is_switch)?;
+        if line.command.is_empty() {
+            return Ok(None);
+        }
+        let Some(command) = catalog.find(&line.command) else {
+            let problem = format!("There is no command “{}”.", args::shown(&line.command));
+            return Err(match catalog.suggest(&line.command) {
+                Some(near) => Error::instead(problem, format!("Did you mean `{}`?", near.usage())),
+                None => Error::instead(problem, "Type `help` for what there is."),
+            });
+        };
+        let values = args::bind(&command.header.args, &line, &self.known(), &command.usage())?;
+        let environment = self.environment_of(incoming, command, line.environment.as_deref()).await?;
+        heading.environment = environment.as_deref().and_then(|name| self.app.targets.tag(name));
+        let Line { reason, private, dry_run, .. } = line;
+        let intent = Intent { incoming, person, command, values, environment, reason, private, dry_run };
+        self.allow(&intent)?;
+        heading.asked = intent.asked();
+        Ok(Some(intent))
+    }
+
+    /// A button that offers a command: the same checks as a typed line.
+    pub(super) async fn offered(self: &Arc<Self>, incoming: &Incoming, meaning: Meaning) -> Handled {
+        let Meaning::Offer { command, environment, arguments } = meaning else { return Ok(None) };
+        let mut heading = Heading { who: None, asked: command.clone(), environment: None, run: None };
+        let understood = async {
+            let person = self.identify(&incoming.sender).await?;
+            heading.who = Some(person.clone());
+            let command = self.app.catalog.find(&command);
+            let command = command.ok_or_else(|| Error::user("That command is no longer there."))?;
+            let values = args::bind_offer(&command.header.args, &arguments, &self.known())?;
+            let environment = self.environment_of(incoming, command, environment.as_deref()).await?;
+            heading.environment = environment.as_deref().and_then(|name| self.app.targets.tag(name));
+            let (reason, private, dry_run) = (None, false, false);
+            let intent = Intent { incoming, person, command, values, environment, reason, private, dry_run };
+            self.allow(&intent)?;
+            Ok(intent)
+        };
+        match understood.await {
+            Ok(intent) => self.fulfil(intent).await,
+            Err(error) => Err(Refused { heading, error }),
+        }
+    }
+
+    fn known(&self) -> Known {
+        Known {
+            services: self.app.targets.services().iter().map(|service| service.name.clone()).collect(),
+            environments: self.app.targets.names().to_vec(),
+            commands: self.app.catalog.iter().map(|command| command.name.clone()).collect(),
+        }
+    }
+
+    /// The environment that was named, or that the conversation is bound to. There is no default.
+    async fn environment_of(
+        &self,
+        incoming: &Incoming,
+        command: &Command,
+        named: Option<&str>,
+    ) -> Result<Option<String>> {
+        if let Some(named) = named {
+            return Ok(Some(self.app.targets.environment(&named.to_lowercase())?.name.clone()));
+        }
+        if command.header.scope == Scope::None {
+            return Ok(None);
+        }
+        let which = || crate::targets::choices(self.app.targets.names());
+        match self.app.runs.store.binding(incoming.place.clone()).await {
+            Ok(Some(bound)) => Ok(Some(self.app.targets.environment(&bound)?.name.clone())),
+            Ok(None) => Err(Error::instead(
+                "Which environment? This conversation isn't bound to one.",
+                format!("Add {}, or bind it with `use`.", which()),
+            )),
+            Err(_) => Err(Error::instead(
+                "Which environment? The record can't be read now, so this conversation's isn't known.",
+                format!("Add {}.", which()),
+            )),
+        }
+    }
+
+    fn allow(&self, intent: &Intent<'_>) -> Result<()> {
+        let environment = intent.environment.as_deref();
+        if self.app.access.may_run(&intent.person, intent.command, environment) {
+            return Ok(());
+        }
+        let place = environment.map_or(String::new(), |name| format!(" in {name}"));
+        Err(Error::instead(
+            format!("You may not run `{}`{place}.", intent.command.name),
+            "`help` shows what you may run; a role that may run more is given in the configuration.",
+        ))
+    }
+
+    /// From here on the intent is understood and allowed.
+    async fn fulfil(self: &Arc<Self>, intent: Intent<'_>) -> Handled {
+        let heading = intent.heading(self);
+        let fulfilled = match actions::find(intent.command) {
+            Some(Code::Act(act)) if intent.dry_run => self.dry_run(&intent, act).await.map(Some),
+            Some(Code::Act(act)) => self.act_or_ask(&intent, act).await,
+            _ if intent.dry_run => Err(Error::user(format!(
+                "`{}` changes nothing: there is nothing to try dry.",
+                intent.command.name
+            ))),
+            _ => self.read(&intent).await,
+        };
+        fulfilled.map_err(|error| Refused { heading, error })
+    }
+
+    pub(super) fn call<'a>(&'a self, intent: &'a Intent<'_>) -> Call<'a> {
+        Call {
+            app: &self.app,
+            command: intent.command,
+            person: &intent.person,
+            place: &intent.incoming.place,
+            environment: intent.environment.as_deref(),
+            values: &intent.values,
+            asker: intent.asker(),
+        }
+    }
+
+    /// The plan, and nobody is asked.
+    async fn dry_run(&self, intent: &Intent<'_>, act: &dyn Act) -> Result<Reply> {
+        let plan = act.plan(&self.call(intent)).await?;
+        let mut reply = Reply::new(intent.heading(self));
+        let text = Text::new().plain("Dry run: nothing was done and nobody was asked.");
+        reply = reply.with(Block::Verdict { tone: Tone::Plain, text });
+        reply.blocks.extend(plan.blocks());
+        Ok(if intent.private { reply.privately() } else { reply })
+    }
+
+    /// A write runs now; a danger asks a second person.
+    async fn act_or_ask(
+        self: &Arc<Self>,
+        intent: &Intent<'_>,
+        act: &'static dyn Act,
+    ) -> Result<Option<Reply>> {
+        let plan = act.plan(&self.call(intent)).await?;
+        match intent.command.header.risk {
+            Risk::Danger => self.ask(intent, plan).await,
+            Risk::Read | Risk::Write => self.act_now(intent, plan).await,
+        }
+    }
+
+    /// Opens the run of an acting intent.
+    ///
+    /// # Errors
+    /// [`Error::User`] when it is frozen, held, or can't be recorded: then nothing was done.
+    pub(super) async fn open(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<crate::store::Run>> {
+        let asks = intent.command.header.risk == Risk::Danger;
+        let beginning = self.beginning(intent, Some(plan), asks);
+        match self.app.runs.open(beginning).await {
+            Ok(Opened::New(run)) => Ok(Some(*run)),
+            Ok(Opened::Duplicate(_)) => Ok(None),
+            Ok(Opened::Held { resource, by }) => Err(Error::instead(
+                format!("Run #{by} is at it already ({resource})."),
+                format!("Wait for it: `show {by}`."),
+            )),
+            Ok(Opened::Frozen(frozen)) => Err(frozen_error(&frozen)),
+            Err(why) => Err(unrecorded(&why)),
+        }
+    }
+
+    pub(super) fn beginning(&self, intent: &Intent<'_>, plan: Option<Plan>, asks: bool) -> Beginning {
+        let mut texts = BTreeMap::new();
+        if let Some(reason) = &intent.reason {
+            texts.insert("reason".to_owned(), crate::redact::text(reason));
+        }
+        texts.insert("asked".to_owned(), intent.asked());
+        Beginning {
+            request: Request {
+                command: intent.command.name.clone(),
+                arguments: intent.values.clone(),
+                risk: intent.command.header.risk.word().to_owned(),
+                environment: intent.environment.clone(),
+                requester: intent.person.clone(),
+                sender: Some(intent.incoming.sender.clone()),
+                place: intent.incoming.place.clone(),
+                command_hash: intent.command.hash.clone(),
+                config_hash: self.app.config.hash.clone(),
+            },
+            delivery: intent.incoming.delivery.clone(),
+            texts,
+            plan,
+            asks,
+            while_frozen: intent.command.header.while_frozen,
+        }
+    }
+
+    async fn menu(self: &Arc<Self>, incoming: &Incoming, heading: Heading) -> Handled {
+        let heading = Heading { asked: "help".to_owned(), ..heading };
+        let (mut reply, offers) = replies::menu(heading);
+        if !self.keep_offers(incoming, offers).await {
+            reply.blocks.retain(|block| !matches!(block, Block::Buttons(_)));
+        }
+        Ok(Some(reply))
+    }
+
+    /// Stores what an answer's buttons stand for. Buttons that can't be stored mean nothing, and are not shown.
+    pub(super) async fn keep_offers(&self, incoming: &Incoming, offers: Vec<(String, Meaning)>) -> bool {
+        if offers.is_empty() {
+            return true;
+        }
+        let place = &incoming.place;
+        let tokens =
+            offers.into_iter().map(|(token, meaning)| Token { token, meaning, place: place.clone() });
+        self.app.runs.store.put_tokens(tokens.collect()).await.is_ok()
+    }
+}
+
+/// Acting is frozen: who did it, and how to lift it.
+pub(super) fn frozen_error(frozen: &crate::store::Frozen) -> Error {
+    let reason = frozen.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+    Error::instead(
+        format!(
+            "{} froze all acting at {}{reason}. Nothing was done.",
+            frozen.by.id,
+            crate::sql::moment(frozen.at)
+        ),
+        "Reading goes on. `unfreeze` lifts it, with a second person.",
+    )
+}
+
+/// The record can't be written, so nothing that acts may start.
+pub(super) fn unrecorded(why: &StoreError) -> Error {
+    Error::instead(
+        format!("It can't be recorded now ({why}), so nothing was done."),
+        "Reading still works. Tell Countersign's operators; try again when the record can be written.",
+    )
+}

@@ -1,0 +1,72 @@
+//! Who speaks: a listed person behind a platform's account in good standing. The same check for typed commands, row buttons,
+//! verdicts, and again for everyone concerned when a run starts.
+
+use super::Flow;
+use crate::error::{Error, Result};
+use crate::message::{Person, SendError, Sender, Standing};
+use std::time::Duration;
+
+/// While the platform can't tell an account's standing, it is asked again so often before the request is refused.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
+
+impl Flow {
+    /// The person behind an account.
+    ///
+    /// # Errors
+    /// [`Error::User`] for everyone who gets nothing: unlisted, guest, external, bot, deactivated, and while the platform
+    /// can't say.
+    pub(super) async fn identify(&self, sender: &Sender) -> Result<Person> {
+        let person = self.app.access.person(sender).ok_or_else(|| {
+            Error::instead(
+                "You are not in Countersign's list of people, so it does nothing for you.",
+                format!("Ask its operators to add the account `{}`.", sender.account),
+            )
+        })?;
+        match self.standing(sender).await? {
+            Standing::Member => Ok(person),
+            other => Err(Error::user(format!("Countersign does nothing for {}.", describe(other)))),
+        }
+    }
+
+    async fn standing(&self, sender: &Sender) -> Result<Standing> {
+        let platform = self
+            .platform(sender.platform)
+            .ok_or_else(|| Error::Internal(anyhow::anyhow!("an event of a platform that isn't there")))?;
+        let mut pauses = PAUSES.iter();
+        loop {
+            match platform.account(sender).await {
+                Ok(account)
+                    if account.standing == Standing::Member && account.workspace != sender.workspace =>
+                {
+                    return Ok(Standing::External);
+                }
+                Ok(account) => return Ok(account.standing),
+                Err(SendError::Unavailable(_)) => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => {
+                        return Err(Error::instead(
+                            "The chat platform can't confirm your account right now, so nothing was done.",
+                            "Try again in a moment.",
+                        ));
+                    }
+                },
+                Err(_) => {
+                    return Err(Error::user(
+                        "The chat platform doesn't know your account. Nothing was done.",
+                    ));
+                }
+            }
+        }
+    }
+}
+
+fn describe(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Member => "members",
+        Standing::Guest => "guest accounts",
+        Standing::External => "accounts of other organisations",
+        Standing::Bot => "bots",
+        Standing::Deactivated => "deactivated accounts",
+    }
+}

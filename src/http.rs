@@ -1,0 +1,179 @@
+//! Routes. A request is verified, parsed and handed over, and only then acknowledged: at once, whatever PostgreSQL, the store
+//! or the platform's API do. The only file that names the platforms together.
+
+use crate::App;
+use crate::chat::slack::{Parsed, Parser, SlackPlatform, Verifier, parse::Malformed, socket::Socket};
+use crate::config::Config;
+use crate::flow::Flow;
+use crate::message::{Incoming, Platform};
+use anyhow::Context;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tower_http::limit::RequestBodyLimitLayer;
+
+/// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
+const LARGEST_BODY: usize = 256 * 1024;
+
+/// Events in work at once. More than this is no incident channel; the sender is told to try again.
+const MOST_AT_ONCE: usize = 256;
+
+/// A bot that listens.
+pub struct Server {
+    pub address: SocketAddr,
+    listener: TcpListener,
+    flow: Arc<Flow>,
+    config: Config,
+}
+
+/// What the Slack routes share.
+struct SlackDoor {
+    verifier: Verifier,
+    parser: Parser,
+    entry: Entry,
+}
+
+/// Where events go in: as many at once as there is room for.
+#[derive(Clone)]
+struct Entry {
+    flow: Arc<Flow>,
+    room: Arc<Semaphore>,
+}
+
+impl Entry {
+    /// False when there is no room.
+    fn deliver(&self, incoming: Incoming) -> bool {
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else { return false };
+        let flow = Arc::clone(&self.flow);
+        tokio::spawn(async move {
+            flow.handle(incoming).await;
+            drop(permit);
+        });
+        true
+    }
+}
+
+impl Server {
+    /// Assembles the bot and binds its address.
+    ///
+    /// # Errors
+    /// A mistake in a command or in the access rules, a store that can't be opened, an address in use.
+    pub async fn bind(config: Config) -> anyhow::Result<Server> {
+        let app = App::assemble(config.clone())?;
+        let mut platforms: Vec<Arc<dyn Platform>> = Vec::new();
+        if let Some(slack) = &config.slack {
+            platforms.push(Arc::new(SlackPlatform::new(slack).context("setting up Slack")?));
+        }
+        let flow = Flow::new(app, platforms);
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("listening on {}", config.listen))?;
+        let address = listener.local_addr().context("listening")?;
+        Ok(Server { address, listener, flow, config })
+    }
+
+    /// Serves until `stop` is done.
+    ///
+    /// # Errors
+    /// When the listener breaks.
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let keeper = tokio::spawn(Arc::clone(&self.flow).keep());
+        let entry = Entry { flow: Arc::clone(&self.flow), room: Arc::new(Semaphore::new(MOST_AT_ONCE)) };
+        let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
+        let mut socket = None;
+        if let Some(slack) = &self.config.slack {
+            let door = SlackDoor {
+                verifier: Verifier::new(&slack.signing_secrets),
+                parser: Parser::new(&slack.workspaces),
+                entry: entry.clone(),
+            };
+            router = router.merge(slack_routes(door));
+            if let Some(app_token) = &slack.app_token {
+                let connection = Socket::new(slack, app_token).context("setting up Socket Mode")?;
+                socket = Some(tokio::spawn(listen(connection, entry)));
+            }
+        }
+        tracing::info!(address = %self.address, "listening");
+        let served = axum::serve(self.listener, router).with_graceful_shutdown(stop).await;
+        keeper.abort();
+        socket.inspect(tokio::task::JoinHandle::abort);
+        served.context("serving")
+    }
+}
+
+/// Socket Mode: the same events through a connection that the bot opens.
+async fn listen(socket: Socket, entry: Entry) {
+    let deliver = |parsed: Parsed| {
+        if let Parsed::Deliver(incoming) = parsed
+            && !entry.deliver(*incoming)
+        {
+            tracing::error!("too much at once: an event was dropped");
+        }
+    };
+    socket.run(deliver).await;
+}
+
+fn slack_routes(door: SlackDoor) -> Router {
+    Router::new()
+        .route("/slack/commands", post(commands))
+        .route("/slack/interactions", post(interactions))
+        .route("/slack/events", post(events))
+        .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
+        .with_state(Arc::new(door))
+}
+
+async fn commands(State(door): State<Arc<SlackDoor>>, headers: HeaderMap, body: Bytes) -> Response {
+    acknowledge(&door, (&headers, &body), |body| door.parser.command(body))
+}
+
+async fn interactions(State(door): State<Arc<SlackDoor>>, headers: HeaderMap, body: Bytes) -> Response {
+    acknowledge(&door, (&headers, &body), |body| door.parser.interaction(body))
+}
+
+async fn events(State(door): State<Arc<SlackDoor>>, headers: HeaderMap, body: Bytes) -> Response {
+    acknowledge(&door, (&headers, &body), |body| door.parser.event(body))
+}
+
+/// Verify, parse, hand over, acknowledge: nothing here waits.
+fn acknowledge(
+    door: &SlackDoor,
+    (headers, body): (&HeaderMap, &Bytes),
+    parse: impl FnOnce(&str) -> Result<Parsed, Malformed>,
+) -> Response {
+    let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST.into_response() };
+    if let Err(refusal) = door.verifier.verify(headers, body) {
+        tracing::warn!(%refusal, "refused a request");
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    match parse(body) {
+        Ok(Parsed::Deliver(incoming)) => match door.entry.deliver(*incoming) {
+            true => StatusCode::OK.into_response(),
+            false => overloaded(),
+        },
+        Ok(Parsed::Challenge(challenge)) => challenge.into_response(),
+        Ok(Parsed::Ignore) => StatusCode::OK.into_response(),
+        Ok(Parsed::Foreign) => {
+            tracing::warn!("ignored a request of a workspace that is not listened to");
+            StatusCode::OK.into_response()
+        }
+        Err(malformed) => {
+            tracing::warn!(%malformed, "refused a request");
+            StatusCode::BAD_REQUEST.into_response()
+        }
+    }
+}
+
+/// Received, and not taken on: Slack shows this to the sender alone.
+fn overloaded() -> Response {
+    tracing::error!("too much at once: an event was dropped");
+    let words = r#"{"response_type":"ephemeral","text":"Countersign has too much to do at once: nothing was done. Try again in a moment."}"#;
+    ([(header::CONTENT_TYPE, "application/json")], words).into_response()
+}

@@ -1,0 +1,4 @@
+//! The tests that speak chat: a real router, a real PostgreSQL, a pretend workspace as strict as Slack.
+
+mod approval;
+mod scene;

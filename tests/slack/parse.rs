@@ -1,0 +1,198 @@
+//! Slack's requests as they come over the wire, and what they become.
+
+use countersign::chat::slack::parse::{Malformed, decode};
+use countersign::chat::slack::{Parsed, Parser};
+use countersign::message::{Event, Incoming};
+use serde_json::{Value, json};
+
+fn parser() -> Parser {
+    Parser::new(&["T1".to_owned()])
+}
+
+fn delivered(parsed: Result<Parsed, Malformed>) -> Incoming {
+    match parsed {
+        Ok(Parsed::Deliver(incoming)) => *incoming,
+        other => panic!("not delivered: {other:?}"),
+    }
+}
+
+const SLASH: &str = "token=x&team_id=T1&team_domain=cb&channel_id=C1&channel_name=db&user_id=U1&user_name=ana\
+    &command=%2Fdb&text=kill+4711+--reason+%22a+%26lt%3B+b%22&api_app_id=A1&is_enterprise_install=false\
+    &response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2F1&trigger_id=1.2.3";
+
+fn click() -> Value {
+    json!({
+        "type": "block_actions", "trigger_id": "9.8.7", "team": { "id": "T1", "domain": "cb" }, "enterprise": null,
+        "user": { "id": "U2", "username": "ben", "name": "ben", "team_id": "T1" },
+        "channel": { "id": "C1", "name": "db" },
+        "container": { "type": "message", "message_ts": "100.5", "channel_id": "C1", "is_ephemeral": false },
+        "message": { "ts": "100.5", "text": "…" },
+        "response_url": "https://hooks.slack.com/actions/1",
+        "actions": [{ "type": "button", "action_id": "cs:0", "block_id": "b", "value": "tok", "action_ts": "101.1" }],
+    })
+}
+
+fn mention(event: Value) -> String {
+    let mut inner = json!({
+        "type": "app_mention", "user": "U1", "text": "<@UBOT> locks --env staging", "ts": "100.1",
+        "channel": "C1", "event_ts": "100.1", "team": "T1",
+    });
+    inner.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
+    json!({
+        "type": "event_callback", "team_id": "T1", "api_app_id": "A1", "event_id": "Ev1", "event_time": 100,
+        "event": inner, "authorizations": [{ "user_id": "UBOT", "team_id": "T1", "is_bot": true }],
+    })
+    .to_string()
+}
+
+fn form(payload: &Value) -> String {
+    serde_urlencoded::to_string([("payload", payload.to_string())]).unwrap()
+}
+
+fn line(incoming: &Incoming) -> &str {
+    match &incoming.event {
+        Event::Command { line } => line,
+        other => panic!("not a command: {other:?}"),
+    }
+}
+
+#[test]
+fn a_slash_command_is_delivered_with_what_was_typed() {
+    let incoming = delivered(parser().command(SLASH));
+    assert_eq!(incoming.delivery, "slack:cmd:1.2.3");
+    assert_eq!(line(&incoming), "kill 4711 --reason \"a < b\"");
+    assert_eq!((incoming.sender.account.as_str(), incoming.sender.name.as_str()), ("U1", "ana"));
+    assert_eq!((incoming.place.conversation.as_str(), incoming.place.thread.as_deref()), ("C1", None));
+    assert_eq!(incoming.handle.unwrap().url, "https://hooks.slack.com/commands/1");
+}
+
+#[test]
+fn another_workspace_is_foreign_at_every_door() {
+    let elsewhere = Parser::new(&["T9".to_owned()]);
+    assert!(matches!(elsewhere.command(SLASH), Ok(Parsed::Foreign)));
+    assert!(matches!(elsewhere.interaction(&form(&click())), Ok(Parsed::Foreign)));
+    assert!(matches!(elsewhere.event(&mention(json!({}))), Ok(Parsed::Foreign)));
+    assert!(matches!(Parser::new(&[]).command(SLASH), Ok(Parsed::Foreign)));
+}
+
+#[test]
+fn the_certificate_check_and_rubbish() {
+    assert!(matches!(parser().command("ssl_check=1&token=x"), Ok(Parsed::Ignore)));
+    assert!(matches!(parser().command("text=locks"), Err(Malformed)));
+    assert!(matches!(parser().interaction("payload=%7B"), Err(Malformed)));
+    assert!(matches!(parser().interaction("load=1"), Err(Malformed)));
+    assert!(matches!(parser().event("{\"type\":"), Err(Malformed)));
+    assert!(!Malformed.to_string().contains("text"));
+}
+
+#[test]
+fn a_click_carries_its_token_and_message() {
+    let incoming = delivered(parser().interaction(&form(&click())));
+    assert_eq!(incoming.delivery, "slack:act:9.8.7");
+    assert_eq!(incoming.event, Event::Button { token: "tok".into(), message: "100.5".into() });
+    assert_eq!((incoming.sender.account.as_str(), incoming.sender.workspace.as_str()), ("U2", "T1"));
+    assert_eq!(incoming.place.thread, None);
+    assert!(incoming.handle.is_some());
+}
+
+#[test]
+fn a_click_in_a_thread_belongs_to_it_and_on_its_first_message_to_the_channel() {
+    let mut inside = click();
+    inside["container"]["thread_ts"] = json!("90.1");
+    assert_eq!(
+        delivered(parser().interaction_json(&inside.to_string())).place.thread.as_deref(),
+        Some("90.1")
+    );
+    let mut told_by_message = click();
+    told_by_message["message"]["thread_ts"] = json!("90.1");
+    let incoming = delivered(parser().interaction_json(&told_by_message.to_string()));
+    assert_eq!(incoming.place.thread.as_deref(), Some("90.1"));
+    let mut first = click();
+    first["message"]["thread_ts"] = json!("100.5");
+    assert_eq!(delivered(parser().interaction_json(&first.to_string())).place.thread, None);
+}
+
+#[test]
+fn a_click_of_an_org_wide_install_has_no_team() {
+    let mut org = click();
+    org["team"] = Value::Null;
+    assert_eq!(delivered(parser().interaction_json(&org.to_string())).place.workspace, "T1");
+    org["user"]["team_id"] = json!("T9");
+    assert!(matches!(parser().interaction_json(&org.to_string()), Ok(Parsed::Foreign)));
+}
+
+#[test]
+fn a_click_from_another_organisation_keeps_its_own_workspace() {
+    let mut shared = click();
+    shared["user"]["team_id"] = json!("T9");
+    let incoming = delivered(parser().interaction_json(&shared.to_string()));
+    assert_eq!((incoming.sender.workspace.as_str(), incoming.place.workspace.as_str()), ("T9", "T1"));
+}
+
+#[test]
+fn what_is_not_our_button_is_ignored() {
+    for kind in ["view_submission", "shortcut", "something_of_next_year"] {
+        let payload = json!({ "type": kind, "team": null, "anything": [1] });
+        assert!(matches!(parser().interaction_json(&payload.to_string()), Ok(Parsed::Ignore)), "{kind}");
+    }
+    let mut foreign_button = click();
+    foreign_button["actions"][0]["action_id"] = json!("other");
+    assert!(matches!(parser().interaction_json(&foreign_button.to_string()), Ok(Parsed::Ignore)));
+    let mut select = click();
+    select["actions"][0] = json!({ "type": "static_select", "action_id": "cs:0", "action_ts": "1.1" });
+    assert!(matches!(parser().interaction_json(&select.to_string()), Ok(Parsed::Ignore)));
+    let mut home = click();
+    home["container"] = json!({ "type": "view", "view_id": "V1" });
+    assert!(matches!(parser().interaction_json(&home.to_string()), Ok(Parsed::Ignore)));
+}
+
+#[test]
+fn a_mention_is_a_command_in_a_thread() {
+    let incoming = delivered(parser().event(&mention(json!({}))));
+    assert_eq!(incoming.delivery, "slack:evt:Ev1");
+    assert_eq!(line(&incoming), "locks --env staging");
+    assert_eq!(incoming.place.thread.as_deref(), Some("100.1"), "a new thread below the mention");
+    assert!(incoming.handle.is_none());
+    let threaded = delivered(parser().event(&mention(json!({ "thread_ts": "90.1" }))));
+    assert_eq!(threaded.place.thread.as_deref(), Some("90.1"));
+}
+
+#[test]
+fn the_line_stands_behind_the_bots_own_mention() {
+    let text = |text: &str| mention(json!({ "text": text }));
+    let said = |said: &str| line(&delivered(parser().event(&text(said)))).to_owned();
+    assert_eq!(said("hey <@UBO> and <@UBOT|countersign>  history --by <@U7|cy>"), "history --by @U7");
+    assert_eq!(said("<@UBOT>"), "");
+    let outsider = delivered(parser().event(&mention(json!({ "user_team": "T9" }))));
+    assert_eq!((outsider.sender.workspace.as_str(), outsider.place.workspace.as_str()), ("T9", "T1"));
+}
+
+#[test]
+fn bots_edits_and_other_events_are_ignored_and_the_address_check_is_answered() {
+    for event in [json!({ "bot_id": "B1" }), json!({ "user": null }), json!({ "edited": { "ts": "1.1" } })] {
+        assert!(matches!(parser().event(&mention(event.clone())), Ok(Parsed::Ignore)), "{event}");
+    }
+    assert!(matches!(parser().event(&mention(json!({ "type": "message" }))), Ok(Parsed::Ignore)));
+    assert!(matches!(parser().event("{\"type\":\"app_rate_limited\"}"), Ok(Parsed::Ignore)));
+    let challenge = json!({ "type": "url_verification", "token": "x", "challenge": "3eZb" }).to_string();
+    assert!(matches!(parser().event(&challenge), Ok(Parsed::Challenge(text)) if text == "3eZb"));
+}
+
+#[test]
+fn slack_markup_becomes_what_was_typed() {
+    for (wire, typed) in [
+        ("plain words", "plain words"),
+        ("a &lt; b &amp;&amp; c &gt; d", "a < b && c > d"),
+        ("&amp;lt;", "&lt;"),
+        ("&nbsp; & &", "&nbsp; & &"),
+        ("<http://db.example.com|db.example.com>:5432", "db.example.com:5432"),
+        ("<https://x.example/?a=1&amp;b=2>", "https://x.example/?a=1&b=2"),
+        ("<mailto:a@b.example|a@b.example> <mailto:a@b.example>", "a@b.example a@b.example"),
+        ("<@U1|ana> <@U1> <#C1|general> <#C1>", "@U1 @U1 #general #C1"),
+        ("<!here> <!subteam^S1|@dba> <!date^1^{date}|today>", "@here @dba today"),
+        ("an open < end", "an open < end"),
+        ("<>", ""),
+    ] {
+        assert_eq!(decode(wire), typed, "{wire}");
+    }
+}
