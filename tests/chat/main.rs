@@ -1,4 +1,6 @@
 //! The tests that speak chat: a real router, a real PostgreSQL, a pretend workspace as strict as Slack.
 
 mod approval;
+mod hands;
+mod people;
 mod scene;
