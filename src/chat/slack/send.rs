@@ -81,7 +81,12 @@ impl SlackPlatform {
             body["thread_ts"] = json!(thread);
         }
         self.api.respond(url, &body).await?;
-        self.attach(&to.place.conversation, to.place.thread.as_deref(), &rendered).await;
+        // The address lets us speak where the bot isn't; a file needs it there.
+        if rendered.attachment.is_some()
+            && self.conversation(&to.place).await.is_ok_and(|place| place.bot_is_in)
+        {
+            self.attach(&to.place.conversation, to.place.thread.as_deref(), &rendered).await;
+        }
         Ok(())
     }
 
