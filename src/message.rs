@@ -408,6 +408,9 @@ pub trait Platform: Send + Sync {
     /// The account's standing, no older than five minutes.
     async fn account(&self, sender: &Sender) -> Result<Account, SendError>;
 
+    /// The account's standing as it is now: for the moment in which something starts.
+    async fn account_now(&self, sender: &Sender) -> Result<Account, SendError>;
+
     /// The conversation's facts, no older than five minutes.
     async fn conversation(&self, place: &Place) -> Result<Conversation, SendError>;
 }

@@ -2,4 +2,6 @@
 
 mod approval;
 mod backup;
+mod hands;
+mod people;
 mod scene;

@@ -191,17 +191,10 @@ fn app(
         "READER" => Some(reader.password.clone()),
         _ => Some(team.operator.password.clone()),
     };
-    let config = Config::parse("x.toml", &text, &secret).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let catalog = Catalog::built_in().unwrap();
-    let store = SqliteStore::open(&directory.join("x.db"), Limits::default()).unwrap();
-    App {
-        access: Access::new(&config, &catalog).unwrap(),
-        targets: Targets::new(&config).unwrap(),
-        runs: Runs { store: Arc::new(store), approval: config.approval.clone() },
-        progress: Progress::default(),
-        catalog,
-        config,
-    }
+    let name = directory.join("x.toml");
+    let config =
+        Config::parse(&name.to_string_lossy(), &text, &secret).unwrap_or_else(|wrong| panic!("{wrong}"));
+    App::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"))
 }
 
 /// An answer in words, a line for each block and row; a verdict begins with its tone.
