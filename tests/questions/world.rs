@@ -1,21 +1,16 @@
 //! A team's servers, its configuration, and one way to ask: as `flow` does, without a chat around it.
 
-use countersign::access::Access;
 use countersign::actions::{self, Call, Code};
 use countersign::args::{self, Known};
-use countersign::catalog::{Catalog, Command, Scope};
+use countersign::catalog::{Command, Scope};
 use countersign::config::Config;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Account, Sample, Team};
 use countersign::error::Result;
 use countersign::message::{Block, Person, Place, PlatformName, Tone};
-use countersign::runs::Runs;
 use countersign::sql::{self, Answer, Question, SectionAnswer};
-use countersign::store::sqlite::{Limits, SqliteStore};
-use countersign::targets::Targets;
-use countersign::{App, Progress};
+use countersign::App;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use tokio::sync::{Mutex, MutexGuard};
 
 pub struct World {
