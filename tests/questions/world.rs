@@ -1,5 +1,6 @@
 //! A team's servers, its configuration, and one way to ask: as `flow` does, without a chat around it.
 
+use countersign::App;
 use countersign::actions::{self, Call, Code};
 use countersign::args::{self, Known};
 use countersign::catalog::{Command, Scope};
@@ -9,7 +10,6 @@ use countersign::demo::sample::{Account, Sample, Team};
 use countersign::error::Result;
 use countersign::message::{Block, Person, Place, PlatformName, Tone};
 use countersign::sql::{self, Answer, Question, SectionAnswer};
-use countersign::App;
 use std::fmt::Write as _;
 use tokio::sync::{Mutex, MutexGuard};
 
