@@ -2,6 +2,13 @@
 
 mod approval;
 mod backup;
+mod crash;
+mod freeze;
 mod hands;
+mod once;
+mod outage;
 mod people;
+mod process;
+mod record_down;
+mod reuse;
 mod scene;
