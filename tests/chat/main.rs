@@ -2,6 +2,14 @@
 
 mod approval;
 mod backup;
+mod badinput;
+mod door;
+mod guards;
 mod hands;
+mod inert;
 mod people;
+mod place;
+mod reader;
+mod rules;
 mod scene;
+mod where_to;
