@@ -88,7 +88,9 @@ impl App {
         anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
         let access =
             access::Access::new(&config, &catalog).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
-        let store = store::sqlite::SqliteStore::open(&config.store, store::sqlite::Limits::default());
+        let waits = config.store_waits;
+        let limits = store::sqlite::Limits { answer: waits.answer, busy: waits.lock };
+        let store = store::sqlite::SqliteStore::open(&config.store, limits);
         let store = std::sync::Arc::new(store.context("opening the record")?);
         let runs = runs::Runs { store, approval: config.approval.clone() };
         let targets = targets::Targets::new(&config)?;

@@ -230,7 +230,10 @@ impl Flow {
         let beginning = self.beginning(intent, Some(plan), asks);
         match self.app.runs.open(beginning).await {
             Ok(Opened::New(run)) => Ok(Some(*run)),
-            Ok(Opened::Duplicate(_)) => Ok(None),
+            Ok(Opened::Duplicate(run)) => {
+                tracing::info!(run, "dropped a delivery that was recorded before");
+                Ok(None)
+            }
             Ok(Opened::Held { resource, by }) => Err(Error::instead(
                 format!("Run #{by} is at it already ({resource})."),
                 format!("Wait for it: `show {by}`."),
