@@ -3,6 +3,7 @@
 //! the demo uses the bot, never the other way round.
 
 pub mod postgres;
+pub mod run;
 pub mod sample;
 pub mod slack;
 pub mod stage;

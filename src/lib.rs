@@ -12,7 +12,9 @@
 //! | [`message`] | neutral values: event, person, place, reply; the trait that a platform implements |
 //! | [`store`] | the record's keeper: a trait, and SQLite behind it |
 //! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
+//! | [`storage`] | backups as objects |
 //! | [`redact`] | query text fit for a chat |
+//! | [`storage`] | backups as objects: a directory now, a blob container later |
 //! | [`targets`] | environments, servers, logins, connections |
 //! | [`catalog`], [`args`] | command files → commands; words → values |
 //! | [`sql`] | runs a SQL command, and presents what it found |
@@ -53,6 +55,7 @@ pub mod redact;
 pub mod runs;
 pub mod shared;
 pub mod sql;
+pub mod storage;
 pub mod store;
 pub mod targets;
 pub mod toml_reader;
@@ -68,6 +71,7 @@ pub struct App {
     pub access: access::Access,
     pub targets: targets::Targets,
     pub runs: runs::Runs,
+    pub storage: storage::Storage,
     pub progress: Progress,
 }
 
@@ -77,13 +81,9 @@ impl App {
     /// # Errors
     /// Every mistake in the commands or the access rules, or a store that can't be opened.
     pub fn assemble(config: config::Config) -> anyhow::Result<App> {
-        let mistakes = |found: Vec<catalog::Mistake>| {
-            let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("the commands have mistakes:\n{}", lines.join("\n"))
-        };
-        let mut catalog = catalog::Catalog::built_in().map_err(mistakes)?;
+        let mut catalog = catalog::Catalog::built_in().map_err(in_lines)?;
         if let Some(directory) = &config.commands {
-            catalog = catalog.with_directory(directory).map_err(mistakes)?;
+            catalog = catalog.with_directory(directory).map_err(in_lines)?;
         }
         let missing = actions::missing(&catalog);
         anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
@@ -95,7 +95,8 @@ impl App {
         let store = std::sync::Arc::new(store.context("opening the record")?);
         let runs = runs::Runs { store, approval: config.approval.clone() };
         let targets = targets::Targets::new(&config)?;
-        Ok(App { config, catalog, access, targets, runs, progress: Progress::default() })
+        let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
+        Ok(App { config, catalog, access, targets, storage, runs, progress: Progress::default() })
     }
 }
 
@@ -120,5 +121,29 @@ impl Progress {
     }
     pub fn clear(&self, run: store::RunId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+}
+
+/// All mistakes of the commands as one error, a line each.
+pub fn in_lines(mistakes: Vec<catalog::Mistake>) -> anyhow::Error {
+    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("the commands have mistakes:\n{}", lines.join("\n"))
+}
+
+/// JSON lines on standard error; `RUST_LOG` chooses what. TLS gets its provider here too: once in a process, and first.
+pub fn start_logging() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| "warn,countersign=info".into());
+    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Done when somebody presses Ctrl-C or the process is asked to end.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }

@@ -135,11 +135,14 @@ impl Flow {
         }
         let requester = match &run.request.sender {
             Some(sender) => {
-                let refused = |_| "the requester's account no longer counts, or can't be confirmed";
-                self.identify(sender).await.map_err(refused)?
+                let person = self.identify_now(sender).await;
+                person.map_err(|_| "the requester's account no longer counts, or can't be confirmed")?
             }
             None => run.request.requester.clone(),
         };
+        if requester.id != run.request.requester.id {
+            return Err("the requester's account is somebody else's now".to_owned());
+        }
         if !self.app.access.may_run(&requester, command, environment) {
             return Err("the requester may no longer ask for it".to_owned());
         }

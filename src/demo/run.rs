@@ -1,0 +1,142 @@
+//! `countersign demo`: two throwaway PostgreSQL servers with the sample team, traffic and a running incident, the bot with
+//! its embedded store, and the pretend workspace on one local page.
+
+use super::postgres::{Cluster, Options};
+use super::sample::{Incident, Sample, Team, Traffic};
+use super::slack::{GuideStep, Settings};
+use super::stage::{Bot, INCIDENT, Setup, Site, Stage};
+use anyhow::Context;
+use futures::FutureExt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// A server with its sample and the traffic on it.
+struct Sampled {
+    cluster: Cluster,
+    team: Team,
+    _traffic: Traffic,
+}
+
+/// A running demo; it ends, and removes its servers and files, when it is dropped.
+pub struct Demo {
+    pub page: String,
+    _bot: Bot,
+    _stage: Stage,
+    _incident: Arc<Mutex<Incident>>,
+    _production: Arc<Sampled>,
+    _staging: Arc<Sampled>,
+    _directory: Directory,
+}
+
+/// Removed with everything in it.
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Demo {
+    /// Starts everything, prints the one address to open, and waits to be interrupted.
+    ///
+    /// # Errors
+    /// As [`Demo::start`].
+    pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
+        let demo = Demo::start(page, 1).await?;
+        println!("Countersign's demo is at {}  (Ctrl-C ends it)", demo.page);
+        crate::interrupted().await;
+        Ok(())
+    }
+
+    /// Starts everything; `scale` multiplies the sample's rows.
+    ///
+    /// # Errors
+    /// When PostgreSQL isn't installed, or an address is in use.
+    pub async fn start(page: SocketAddr, scale: u32) -> anyhow::Result<Demo> {
+        let token = crate::plan::random_token().context("asking the system for randomness")?;
+        let directory = Directory(std::env::temp_dir().join(format!("countersign-demo-{token}")));
+        std::fs::create_dir(&directory.0).context("making the demo's directory")?;
+        let (production, staging) = tokio::try_join!(sampled(Sample::full(scale)), sampled(Sample::light()))?;
+        let (production, staging) = (Arc::new(production), Arc::new(staging));
+        let incident = Incident::start(&production.cluster, &production.team).await?;
+        let incident = Arc::new(Mutex::new(incident));
+        let stage = Stage::set(Setup {
+            sites: vec![
+                Site {
+                    name: "production",
+                    production: true,
+                    cluster: &production.cluster,
+                    team: &production.team,
+                },
+                Site { name: "staging", production: false, cluster: &staging.cluster, team: &staging.team },
+            ],
+            workspace: Settings { listen: page, guide: guide(), ..Settings::default() },
+            listen: ([127, 0, 0, 1], 0).into(),
+            directory: &directory.0,
+            more: "",
+            instead: Vec::new(),
+            socket_mode: false,
+        })
+        .await?;
+        let again = Arc::clone(&incident);
+        stage.workspace.on_restart(move || {
+            let again = Arc::clone(&again);
+            async move {
+                let restarted = again.lock().await.restart().await;
+                restarted.map(|()| "The incident runs again.".to_owned()).map_err(|why| format!("{why:#}"))
+            }
+            .boxed()
+        });
+        let bot = stage.bot().await?;
+        Ok(Demo {
+            page: stage.workspace.page_url(),
+            _bot: bot,
+            _stage: stage,
+            _incident: incident,
+            _production: production,
+            _staging: staging,
+            _directory: directory,
+        })
+    }
+}
+
+async fn sampled(sample: Sample) -> anyhow::Result<Sampled> {
+    let cluster = Cluster::start(Options::default()).await?;
+    let team = sample.install(&cluster).await.context("installing the sample")?;
+    let traffic = Traffic::start(&cluster, &team);
+    Ok(Sampled { cluster, team, _traffic: traffic })
+}
+
+fn guide() -> Vec<GuideStep> {
+    let step = |who: &str, type_this: &str, why: &str| GuideStep {
+        who: who.to_owned(),
+        channel: INCIDENT.to_owned(),
+        type_this: type_this.to_owned(),
+        why: why.to_owned(),
+    };
+    vec![
+        step("U0ANA", "/db health --env production", "One verdict first: something holds production up."),
+        step(
+            "U0ANA",
+            "/db blocked --env production",
+            "The true head of the lock tree. Click Kill beside it.",
+        ),
+        step("U0ANA", "", "Now try to approve your own request: click Approve on the card as ana."),
+        step(
+            "U0BEN",
+            "",
+            "Become ben, who may approve, and click Approve. The session ends and the card says so.",
+        ),
+        step("U0ANA", "/db blocked --env production", "Nobody waits any more."),
+        step("U0ANA", "/db slow --env production asset-service", "What costs most, without anyone's data."),
+        step(
+            "U0ANA",
+            "/db backup asset-service --env production",
+            "A verified dump, with progress in one message.",
+        ),
+        step("U0BEN", "/db history", "What the next shift reads at handoff."),
+    ]
+}
