@@ -12,14 +12,13 @@
 //! | [`message`] | neutral values: event, person, place, reply; the trait that a platform implements |
 //! | [`store`] | the record's keeper: a trait, and SQLite behind it |
 //! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
-//! | [`storage`] | backups as objects |
-//! | [`redact`] | query text fit for a chat |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
-//! | [`targets`] | environments, servers, logins, connections |
+//! | [`redact`] | query text fit for a chat |
 //! | [`catalog`], [`args`] | command files → commands; words → values |
-//! | [`sql`] | runs a SQL command, and presents what it found |
+//! | [`targets`] | environments, servers, logins, connections |
 //! | [`access`] | who may run what where, and who may approve |
 //! | [`plan`] | identity, guards, context, digest |
+//! | [`sql`] | runs a SQL command, and presents what it found |
 //! | [`runs`] | the one transition table of a run's record |
 //! | [`actions`] | name → code of the coded commands |
 //! | [`flow`] | the straight line from event to reply; the only caller of send |

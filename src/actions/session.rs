@@ -222,7 +222,8 @@ fn describe(found: &Found, behind: &[Row]) -> Plan {
     }
     let since = |seconds: Option<f64>| seconds.map_or("-".to_owned(), duration);
     plan.guards.insert("session".to_owned(), "it is still this very session".to_owned());
-    plan.guards.insert("kind".to_owned(), "a client's, no superuser's, not Countersign's own".to_owned());
+    plan.guards
+        .insert("whose".to_owned(), "still a client's, no superuser's and not Countersign's own".to_owned());
     plan.context = vec![
         (
             "application".to_owned(),

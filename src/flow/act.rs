@@ -43,7 +43,13 @@ impl Flow {
         let platform =
             self.platform(platform_name).ok_or_else(|| Error::user("There is no chat to ask in."))?;
         match platform.conversation(&intent.incoming.place).await {
-            // First: what the bot can't see counts as shared.
+            Ok(place) if place.direct => {
+                return Err(Error::instead(
+                    "Here only you would see the request, and somebody else has to approve it.",
+                    "Ask in a channel where an approver is.",
+                ));
+            }
+            // Before what is shared: what the bot can't see counts as shared.
             Ok(place) if !place.bot_is_in => {
                 return Err(Error::instead(
                     "Countersign isn't in this conversation, so its card could not stand here.",
@@ -67,7 +73,7 @@ impl Flow {
         if let Err(too_large) = platform.fits(&preview) {
             return Err(Error::instead(
                 format!("The plan can't be shown whole: {}.", too_large.why),
-                "An approver must see all of it: ask for less at once.",
+                "An approver must see all of it: ask for less at once, or make several files of a long command of your own.",
             ));
         }
         let Some(run) = self.open(intent, plan).await? else { return Ok(None) };

@@ -28,6 +28,8 @@ pub enum Standing {
 pub struct Conversation {
     /// Whether the bot can post and edit there.
     pub bot_is_in: bool,
+    /// Between one person and the bot: nobody else sees what stands there.
+    pub direct: bool,
     /// Shared with another organisation: answers stay private.
     pub shared: bool,
 }

@@ -8,6 +8,9 @@ use countersign::store::{Filter, Run, State, Store};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
+/// Whoever waits this long has failed.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Accounts whose owners have every role: nothing but what kind of account they have speaks against them.
 pub const OUTSIDERS: [(&str, &str, Kind, &str); 3] = [
     ("U0GIL", "gil", Kind::Guest, "guest accounts"),
@@ -53,7 +56,23 @@ impl Scene {
     pub async fn card(&self, who: &str, line: &str) -> Message {
         let card = self.asks(who, line).await;
         assert!(card.button("Approve").is_some(), "{line}: {}", card.plain());
+        self.until_noted(&card).await;
         card
+    }
+
+    /// Waits until the bot knows of the card that Slack shows: earlier, its buttons are told to wait.
+    pub async fn until_noted(&self, card: &Message) {
+        let record = rusqlite::Connection::open(self.directory.path().join("record.db")).expect("the record");
+        record.busy_timeout(PATIENCE).expect("a time-out");
+        let noted = || -> bool {
+            let sql = "SELECT EXISTS (SELECT 1 FROM copies WHERE message = ?1)";
+            record.query_row(sql, [&card.ts], |row| row.get(0)).expect("an answer")
+        };
+        let until = std::time::Instant::now() + PATIENCE;
+        while !noted() {
+            assert!(std::time::Instant::now() < until, "the card was never noted");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The token behind a button.
@@ -154,10 +173,10 @@ impl Scene {
                 if let Some(run) = runs.into_iter().find(|run| run.state == state) {
                     return run;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::task::yield_now().await;
             }
         };
-        let found = tokio::time::timeout(std::time::Duration::from_secs(30), looking).await;
+        let found = tokio::time::timeout(PATIENCE, looking).await;
         found.unwrap_or_else(|_| panic!("no {command} is {state:?}:\n{}", self.workspace().transcript()))
     }
 
@@ -170,7 +189,7 @@ impl Scene {
     /// SQL of somebody who has the record's file, its fences taken down.
     pub fn tampers(&self, sql: &str) -> usize {
         let hand = rusqlite::Connection::open(self.directory.path().join("record.db")).expect("the record");
-        hand.busy_timeout(std::time::Duration::from_secs(10)).expect("a time-out");
+        hand.busy_timeout(PATIENCE).expect("a time-out");
         hand.execute_batch("DROP TRIGGER IF EXISTS texts_are_not_changed").expect("no fence");
         hand.execute(sql, []).expect("the tampering")
     }

@@ -129,7 +129,7 @@ async fn a_role_is_needed_to_ask_and_another_to_approve() {
     }
     scene.is_refused(DAN, &card.at(), ("Approve", "no role that approves")).await;
     scene.is_refused(DAN, &card.at(), ("Deny", "no role that approves")).await;
-    scene.refused(DAN, "freeze", "Only who may act").await;
+    scene.refused(DAN, "freeze", "You may not run `freeze`").await;
     let looked = scene.asks(DAN, "blocked --env production").await;
     assert!(looked.plain().contains(&queue.head.to_string()), "looking is theirs: {}", looked.plain());
     assert_eq!(scene.only_run("kill").await.state, State::Pending);
