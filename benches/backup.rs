@@ -78,8 +78,9 @@ async fn main() -> anyhow::Result<()> {
 fn plainly(cluster: &Cluster, tool: &Tool, (compression, target): (&str, &Path)) -> anyhow::Result<Cost> {
     let start = (Instant::now(), cpu()?);
     let status = Command::new(tool.pg_dump())
-        .args(["-Fc", compression, "--file"])
+        .args(["-Fc", compression, "--no-sync", "--file"])
         .arg(target)
+        .stdout(Stdio::null())
         .arg("postgres")
         .env("PGHOST", cluster.host())
         .env("PGPORT", cluster.port().to_string())

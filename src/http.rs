@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tower_http::limit::RequestBodyLimitLayer;
 
 /// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
@@ -85,10 +86,11 @@ impl Server {
     /// # Errors
     /// When the listener breaks.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let keeper = tokio::spawn(Arc::clone(&self.flow).keep());
+        // Ended with this future, also when it is dropped.
+        let mut beside = JoinSet::new();
+        beside.spawn(Arc::clone(&self.flow).keep());
         let entry = Entry { flow: Arc::clone(&self.flow), room: Arc::new(Semaphore::new(MOST_AT_ONCE)) };
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
-        let mut socket = None;
         if let Some(slack) = &self.config.slack {
             let door = SlackDoor {
                 verifier: Verifier::new(&slack.signing_secrets),
@@ -98,14 +100,11 @@ impl Server {
             router = router.merge(slack_routes(door));
             if let Some(app_token) = &slack.app_token {
                 let connection = Socket::new(slack, app_token).context("setting up Socket Mode")?;
-                socket = Some(tokio::spawn(listen(connection, entry)));
+                beside.spawn(listen(connection, entry));
             }
         }
         tracing::info!(address = %self.address, "listening");
-        let served = axum::serve(self.listener, router).with_graceful_shutdown(stop).await;
-        keeper.abort();
-        socket.inspect(tokio::task::JoinHandle::abort);
-        served.context("serving")
+        axum::serve(self.listener, router).with_graceful_shutdown(stop).await.context("serving")
     }
 }
 

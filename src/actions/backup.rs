@@ -15,6 +15,7 @@ mod child;
 mod dump;
 mod estimate;
 mod manifest;
+mod relay;
 mod survey;
 mod tools;
 mod verify;

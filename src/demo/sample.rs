@@ -125,7 +125,10 @@ impl Sample {
         set_password(&superuser, &operator).await?;
         // What made the sample is nobody's question.
         superuser.batch_execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await?;
-        superuser.batch_execute("SELECT pg_stat_statements_reset()").await.context("forgetting how it was made")?;
+        superuser
+            .batch_execute("SELECT pg_stat_statements_reset()")
+            .await
+            .context("forgetting how it was made")?;
         Ok(Team { services, admin, reader, operator })
     }
 

@@ -53,8 +53,11 @@ impl Flow {
         for run in self.app.runs.store.overdue(jiff::Timestamp::now()).await? {
             self.append_or_log(&run, Happening::Expired, Told::default()).await;
         }
-        let behind = self.app.runs.store.copies_behind().await?;
-        futures::future::join_all(behind.into_iter().map(|copy| self.deliver(copy.id))).await;
+        for copy in self.app.runs.store.copies_behind().await? {
+            // A platform that hangs must not hold up the record: each copy is sent by one task at a time.
+            let flow = Arc::clone(self);
+            tokio::spawn(async move { flow.deliver(copy.id).await });
+        }
         Ok(())
     }
 }

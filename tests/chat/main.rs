@@ -2,4 +2,21 @@
 
 mod approval;
 mod backup;
+mod badinput;
+mod crash;
+mod door;
+mod freeze;
+mod guards;
+mod hands;
+mod inert;
+mod once;
+mod outage;
+mod people;
+mod place;
+mod process;
+mod reader;
+mod record_down;
+mod reuse;
+mod rules;
 mod scene;
+mod where_to;

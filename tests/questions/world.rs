@@ -209,10 +209,10 @@ fn app(
         "READER" => Some(reader.password.clone()),
         _ => Some(team.operator.password.clone()),
     };
-    let file = directory.join("x.toml");
+    let name = directory.join("x.toml");
     let config =
-        Config::parse(file.to_str().unwrap(), &text, &secret).unwrap_or_else(|wrong| panic!("{wrong}"));
-    App::assemble(config).unwrap()
+        Config::parse(&name.to_string_lossy(), &text, &secret).unwrap_or_else(|wrong| panic!("{wrong}"));
+    App::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"))
 }
 
 /// An answer in words, a line for each block and row; a verdict begins with its tone.
