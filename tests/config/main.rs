@@ -87,8 +87,8 @@ fn an_empty_file_lacks_everything_at_once() {
         problems(""),
         [
             "deploy/x.toml:1:1: at least one environment is needed: [[environments]]",
-            "deploy/x.toml:1:1: missing key `listen`",
             "deploy/x.toml:1:1: missing key `store`",
+            "deploy/x.toml:1:1: missing key `listen`",
             "deploy/x.toml:1:1: missing key `backups`",
             "deploy/x.toml:1:1: at least one service is needed: [[services]]",
         ]

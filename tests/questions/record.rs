@@ -111,7 +111,7 @@ async fn the_record_tells_who_did_what() {
         " UTC | requested | Ana Example | the deploy is stuck\n",
         " UTC | approved | Ben Example | \n",
         " UTC | started | Countersign | \n",
-        " UTC | succeeded | Countersign | \n",
+        " UTC | succeeded | Countersign | Session 4711 is gone.\n",
     ];
     let mut rest = show.as_str();
     for part in story {

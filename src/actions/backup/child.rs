@@ -219,7 +219,7 @@ mod tests {
     fn a_reason_has_neither_address_nor_query() {
         let refused = "pg_dump: error: connection to server at \"db.example.com\" (10.0.0.7), port 5432 failed: \
             FATAL:  password authentication failed for user \"dumper\"\n";
-        assert_eq!(reason(refused).unwrap(), "FATAL:  password authentication failed for user \"dumper\"");
+        assert_eq!(reason(refused).unwrap(), "FATAL: password authentication failed for user \"dumper\"");
         let cut = "pg_dump: error: Dumping the contents of table \"a\" failed: PQgetCopyData() failed.\n\
             pg_dump: detail: Error message from server: server closed the connection unexpectedly\n\
             \tThis probably means the server terminated abnormally\n\
