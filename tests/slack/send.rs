@@ -130,12 +130,13 @@ async fn a_message_is_posted_edited_and_never_unfurled_or_parsed() {
     slack.edit(&posted, &reply()).await.unwrap();
     let asked = wire.asked();
     assert_eq!(asked[1].arguments["ts"], "200.1");
+    assert_eq!(
+        (&asked[0].arguments["unfurl_links"], &asked[0].arguments["mrkdwn"]),
+        (&json!(false), &json!(false))
+    );
     for asked in asked {
         let sent = asked.arguments;
-        assert_eq!(
-            (&sent["unfurl_links"], &sent["parse"], &sent["mrkdwn"]),
-            (&json!(false), &json!("none"), &json!(false))
-        );
+        assert_eq!((&sent["parse"], &sent["link_names"]), (&json!("none"), &json!(false)));
         assert!(sent["blocks"].is_array() && sent["text"].is_string());
     }
 }

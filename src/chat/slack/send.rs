@@ -98,7 +98,7 @@ impl SlackPlatform {
         reply: &Reply,
     ) -> Result<(String, String), SendError> {
         let rendered = render::render(reply);
-        let mut body = message(&rendered);
+        let mut body = never_unfurled(message(&rendered));
         body["channel"] = json!(channel);
         if let Some(thread) = thread {
             body["thread_ts"] = json!(thread);
@@ -115,7 +115,7 @@ impl SlackPlatform {
 
     /// Tells the asker alone, where the conversation stands.
     async fn post_ephemeral(&self, to: &Incoming, reply: &Reply) -> Result<(), SendError> {
-        let mut body = message(&render::render(reply));
+        let mut body = inert(message(&render::render(reply)));
         body["channel"] = json!(to.place.conversation);
         body["user"] = json!(to.sender.account);
         if let Some(thread) = &to.place.thread {
@@ -188,7 +188,7 @@ impl Platform for SlackPlatform {
 
     async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError> {
         never_cut_a_plan(reply)?;
-        let mut body = message(&render::render(reply));
+        let mut body = inert(message(&render::render(reply)));
         body["channel"] = json!(posted.place.conversation);
         body["ts"] = json!(posted.message);
         self.api.post("chat.update", &body).await.map(drop).map_err(post_error)
@@ -246,17 +246,24 @@ fn never_cut_a_plan(reply: &Reply) -> Result<(), SendError> {
     Ok(())
 }
 
-/// The parts of a message that all ways of sending share. Nothing in it is parsed for links, names or formatting.
+/// The parts of a message that all ways of sending share. The text is only for notifications, and holds nothing to parse.
 fn message(rendered: &Rendered) -> Value {
-    json!({
-        "text": rendered.text,
-        "blocks": rendered.blocks,
-        "mrkdwn": false,
-        "parse": "none",
-        "link_names": false,
-        "unfurl_links": false,
-        "unfurl_media": false,
-    })
+    json!({ "text": rendered.text, "blocks": rendered.blocks })
+}
+
+/// Names and links are not Slack's to find: `chat.postMessage`, `chat.postEphemeral` and `chat.update` take this.
+fn inert(mut body: Value) -> Value {
+    body["parse"] = json!("none");
+    body["link_names"] = json!(false);
+    body
+}
+
+/// And nothing is unfurled or formatted: `chat.postMessage` alone takes this.
+fn never_unfurled(mut body: Value) -> Value {
+    for argument in ["mrkdwn", "unfurl_links", "unfurl_media"] {
+        body[argument] = json!(false);
+    }
+    inert(body)
 }
 
 fn post_error(error: CallError) -> SendError {
