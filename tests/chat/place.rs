@@ -49,7 +49,7 @@ async fn a_forged_token_is_nothing_and_a_relabelled_button_stays_what_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rows_button_belongs_to_its_conversation_too() {
     let scene = Scene::usual().await;
-    scene.says(ANA, "use production").await;
+    scene.asks(ANA, "use production").await;
     let menu = scene.asks(ANA, "").await;
     let token = Scene::token(&menu, "blocked");
     let on = elsewhere(&menu, "C0DATABASE");
