@@ -43,7 +43,7 @@ impl Flow {
     /// Handles one event to its end. Nothing is returned and nothing is lost: the sender is answered, and the record kept.
     pub async fn handle(self: &Arc<Self>, incoming: Incoming) {
         if !self.recent.first_time(&incoming.delivery) {
-            tracing::info!(delivery = incoming.delivery, "dropped a duplicate delivery");
+            tracing::debug!(delivery = incoming.delivery, "dropped a duplicate delivery");
             return;
         }
         let handled = match &incoming.event {
