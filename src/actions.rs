@@ -12,6 +12,7 @@ use crate::sql::Answer;
 use crate::store::Run;
 use async_trait::async_trait;
 
+pub mod backup;
 mod freeze;
 mod session;
 mod statement;
@@ -106,6 +107,7 @@ pub fn find(command: &Command) -> Option<Code> {
         return acts.then_some(Act(&statement::Statement));
     }
     Some(match command.name.as_str() {
+        "backup" => Act(&backup::Backup),
         "cancel" => Act(&session::Cancel),
         "freeze" => Act(&freeze::Freeze),
         "kill" => Act(&session::Kill),

@@ -116,6 +116,9 @@ pub struct Header {
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
     #[serde(default)]
     pub while_frozen: bool,
+    /// Posts a message of its own that is edited as it goes on.
+    #[serde(default)]
+    pub long: bool,
 }
 
 /// What it means that there are rows at all.
@@ -278,6 +281,20 @@ impl Catalog {
     /// All commands, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Command> {
         self.commands.values()
+    }
+
+    /// The README's table.
+    pub fn markdown(&self) -> String {
+        let mut table = "| command | risk | what it does |\n|---|---|---|\n".to_owned();
+        for command in self.iter() {
+            let usage = command.usage().replace('|', "\\|");
+            table.push_str(&format!(
+                "| `{usage}` | {} | {} |\n",
+                command.header.risk.word(),
+                command.header.summary
+            ));
+        }
+        table
     }
 
     /// The command that was probably meant.

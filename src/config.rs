@@ -66,6 +66,8 @@ pub struct Backups {
     pub directory: PathBuf,
     /// Directories with `pg_dump` and `pg_restore`, searched in this order, then `PATH` and Debian's places.
     pub tools: Vec<PathBuf>,
+    /// The absolute directories of `PATH`, in its order.
+    pub search_path: Vec<PathBuf>,
 }
 
 /// One environment: servers, logins, and how careful to be.

@@ -53,6 +53,7 @@ pub mod redact;
 pub mod runs;
 pub mod shared;
 pub mod sql;
+pub mod storage;
 pub mod store;
 pub mod targets;
 pub mod toml_reader;
@@ -68,6 +69,7 @@ pub struct App {
     pub access: access::Access,
     pub targets: targets::Targets,
     pub runs: runs::Runs,
+    pub storage: storage::Storage,
     pub progress: Progress,
 }
 
@@ -77,13 +79,9 @@ impl App {
     /// # Errors
     /// Every mistake in the commands or the access rules, or a store that can't be opened.
     pub fn assemble(config: config::Config) -> anyhow::Result<App> {
-        let mistakes = |found: Vec<catalog::Mistake>| {
-            let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("the commands have mistakes:\n{}", lines.join("\n"))
-        };
-        let mut catalog = catalog::Catalog::built_in().map_err(mistakes)?;
+        let mut catalog = catalog::Catalog::built_in().map_err(in_lines)?;
         if let Some(directory) = &config.commands {
-            catalog = catalog.with_directory(directory).map_err(mistakes)?;
+            catalog = catalog.with_directory(directory).map_err(in_lines)?;
         }
         let missing = actions::missing(&catalog);
         anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
@@ -118,5 +116,29 @@ impl Progress {
     }
     pub fn clear(&self, run: store::RunId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+}
+
+/// All mistakes of the commands as one error, a line each.
+pub fn in_lines(mistakes: Vec<catalog::Mistake>) -> anyhow::Error {
+    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("the commands have mistakes:\n{}", lines.join("\n"))
+}
+
+/// JSON lines on standard error; `RUST_LOG` chooses what. TLS gets its provider here too: once in a process, and first.
+pub fn start_logging() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| "warn,countersign=info".into());
+    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Done when somebody presses Ctrl-C or the process is asked to end.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }

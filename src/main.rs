@@ -1,50 +1,40 @@
 //! The command line.
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
-use countersign::{config::Config, demo::run::Demo, http::Server};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use clap::Parser;
+use countersign::{catalog::Catalog, config::Config, demo::run::Demo, http::Server};
+use std::{net::SocketAddr, path::PathBuf};
 
 /// Runs a team's PostgreSQL runbook from chat; what destroys waits for a second person.
 #[derive(Parser)]
 #[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
+enum Cli {
     /// Serve the chat.
     Serve {
         #[arg(long, default_value = "countersign.toml")]
         config: PathBuf,
     },
-    /// Try it in a browser: a pretend Slack, two PostgreSQL servers, an incident. Nothing to set up, nothing left behind.
+    /// Try it in a browser: a pretend Slack, two PostgreSQL servers, an incident. Nothing is left behind.
     Demo {
         #[arg(long, default_value = "127.0.0.1:8055")]
         page: SocketAddr,
     },
+    /// Print the table of commands, as the README has it.
+    Commands,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| "warn,countersign=info".into());
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let stop = async { drop(tokio::signal::ctrl_c().await) };
-    match Cli::parse().what {
-        What::Serve { config } => {
-            let config = Config::load(&config, &|name| std::env::var(name).ok());
-            let server = Server::bind(config.context("reading the configuration")?).await?;
-            server.serve(stop).await
+    countersign::start_logging();
+    match Cli::parse() {
+        Cli::Serve { config } => {
+            let config =
+                Config::load(&config, &|name| std::env::var(name).ok()).context("the configuration")?;
+            Server::bind(config).await?.serve(countersign::interrupted()).await
         }
-        What::Demo { page } => {
-            let demo = Demo::start(page, 1).await?;
-            println!("Countersign's demo is at {}  (Ctrl-C ends it)", demo.page);
-            stop.await;
+        Cli::Demo { page } => Demo::show(page).await,
+        Cli::Commands => {
+            print!("{}", Catalog::built_in().map_err(countersign::in_lines)?.markdown());
             Ok(())
         }
     }

@@ -64,34 +64,41 @@ impl Plan {
         serde_json::from_str(stored).ok()
     }
 
-    /// The plan as its approver sees it, whole.
+    /// The plan as its approver sees it, whole: what, whom it hurts and how to undo it first, then the target and its facts.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks = vec![Block::Text(Text::new().strong(self.effect.clone()))];
-        let told = |pairs: &BTreeMap<String, String>| -> Vec<(String, Text)> {
-            pairs
-                .iter()
-                .map(|(name, value)| (name.replace('_', " "), Text::new().code(value.clone())))
-                .collect()
-        };
-        let mut facts = told(&self.identity);
-        facts.extend(self.context.iter().map(|(name, value)| (name.clone(), Text::from(value.clone()))));
-        if !facts.is_empty() {
-            blocks.push(Block::Facts(facts));
+        let mut harm = Text::new().strong("Hurts ").plain(self.hurts.clone());
+        if !self.undo.is_empty() {
+            harm = harm.plain("\n").strong("Undo ").plain(self.undo.clone());
+        }
+        blocks.push(Block::Text(harm));
+        let facts = self.facts();
+        if !facts.0.is_empty() {
+            blocks.push(Block::Text(facts));
         }
         if let Some((title, text)) = &self.code {
             blocks.push(Block::Code { title: Some(title.clone()), text: text.clone() });
         }
         blocks.extend(self.tables.iter().cloned().map(Block::Table));
-        blocks.push(Block::Text(Text::new().strong("Whom it hurts: ").plain(self.hurts.clone())));
-        if !self.undo.is_empty() {
-            blocks.push(Block::Text(Text::new().strong("Undo: ").plain(self.undo.clone())));
-        }
         if !self.guards.is_empty() {
             let guards: Vec<&str> = self.guards.values().map(String::as_str).collect();
             blocks.push(Block::Note(format!("Only if, when it acts: {}.", guards.join("; ")).into()));
         }
-        blocks.push(Block::Note(Text::new().plain("Plan ").code(self.digest()[..12].to_owned())));
         blocks
+    }
+
+    /// Identity on one line, then a line a fact: on a phone every line counts.
+    fn facts(&self) -> Text {
+        let mut text = Text::new();
+        for (at, (name, value)) in self.identity.iter().enumerate() {
+            text = text.plain(if at > 0 { " · " } else { "" }).plain(format!("{} ", name.replace('_', " ")));
+            text = text.code(value.clone());
+        }
+        for (name, value) in &self.context {
+            let line = if text.0.is_empty() { "" } else { "\n" };
+            text = text.plain(line).strong(format!("{name} ")).plain(value.clone());
+        }
+        text
     }
 }
 

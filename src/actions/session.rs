@@ -227,12 +227,15 @@ fn describe(found: &Found, behind: &[Row]) -> Plan {
     plan.guards.insert("session".to_owned(), "it is still this very session".to_owned());
     plan.guards.insert("kind".to_owned(), "a client's, no superuser's, not Countersign's own".to_owned());
     plan.context = vec![
-        ("application".to_owned(), found.app.clone()),
-        ("client".to_owned(), found.client.clone()),
-        ("connected for".to_owned(), since(found.age_s)),
+        (
+            "application".to_owned(),
+            format!("{} from {}, connected for {}", found.app, found.client, since(found.age_s)),
+        ),
         ("state".to_owned(), format!("{}, for {}", found.state, since(found.state_s))),
-        ("transaction open for".to_owned(), since(found.xact_s)),
-        ("holds".to_owned(), format!("{} table and index locks", found.locks)),
+        (
+            "transaction".to_owned(),
+            format!("open for {}, holds {} table and index locks", since(found.xact_s), found.locks),
+        ),
     ];
     if let Some(waits_for) = &found.waits_for {
         plan.context.push(("itself waits for".to_owned(), format!("pid {waits_for}")));

@@ -70,9 +70,11 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
         store: root.table("store", |table| path(table, "path", outside)).unwrap_or_default(),
         slack: root.opt_table("slack", |table| slack(table, outside)),
         approval: approval(root),
-        backups: root
-            .table("backups", |table| backups(table, outside))
-            .unwrap_or_else(|| Backups { directory: PathBuf::new(), tools: Vec::new() }),
+        backups: root.table("backups", |table| backups(table, outside)).unwrap_or_else(|| Backups {
+            directory: PathBuf::new(),
+            tools: Vec::new(),
+            search_path: Vec::new(),
+        }),
         commands: root.opt_table("commands", |table| path(table, "directory", outside)),
         services: services(root, &environments),
         people: people(root, &access),
@@ -101,5 +103,8 @@ fn approval(root: &mut Reader<'_>) -> Approval {
 
 fn backups(table: &mut Reader<'_>, outside: &Outside<'_>) -> Backups {
     let tools = table.strings("tools").into_iter().map(|tools| outside.directory.join(tools)).collect();
-    Backups { directory: path(table, "directory", outside), tools }
+    let search_path = (outside.variable)("PATH").unwrap_or_default();
+    // A relative entry would mean whatever directory the program happens to stand in.
+    let search_path = std::env::split_paths(&search_path).filter(|entry| entry.is_absolute()).collect();
+    Backups { directory: path(table, "directory", outside), tools, search_path }
 }

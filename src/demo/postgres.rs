@@ -306,6 +306,7 @@ fn default_settings(bin_dir: &Path, dir: &Path) -> anyhow::Result<Vec<(String, S
         ("log_timezone", "UTC"),
         ("log_line_prefix", "%m [%p] %q%u@%d %a "),
         ("logging_collector", "off"),
+        ("jit", "off"),
         ("fsync", "off"),
         ("synchronous_commit", "off"),
         ("full_page_writes", "off"),

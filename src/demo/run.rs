@@ -40,6 +40,17 @@ impl Drop for Directory {
 }
 
 impl Demo {
+    /// Starts everything, prints the one address to open, and waits to be interrupted.
+    ///
+    /// # Errors
+    /// As [`Demo::start`].
+    pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
+        let demo = Demo::start(page, 1).await?;
+        println!("Countersign's demo is at {}  (Ctrl-C ends it)", demo.page);
+        crate::interrupted().await;
+        Ok(())
+    }
+
     /// Starts everything; `scale` multiplies the sample's rows.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 pub use blocks::{MESSAGE_CHARS, Refusal, check as check_blocks};
 pub use deliver::{Ack, Delivery};
-pub use settings::{Account, Channel, Fault, GuideStep, Kind, Payload, Settings};
+pub use settings::{Account, Channel, Fault, GuideStep, Kind, Payload, Settings, Suggestion};
 use state::{Room, State};
 pub use view::{ButtonView, FileShown, Message, MessageRef};
 

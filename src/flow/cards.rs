@@ -51,6 +51,7 @@ pub fn card(flow: &Flow, run: &Run) -> Reply {
             reply.whole = true;
             reply.blocks.extend(waiting(flow, run));
             reply.blocks.extend(plan.iter().flat_map(Plan::blocks));
+            reply.blocks.extend(plan.iter().map(|plan| sign_here(&reply.heading, plan)));
         }
         State::Approved | State::Running => {
             let share = flow.app.progress.get(run.id);
@@ -83,12 +84,24 @@ pub fn preview(flow: &Flow, intent: &Intent<'_>, plan: &Plan) -> Reply {
     reply.blocks.push(call(&called, None));
     reply.blocks.extend(plan.blocks());
     reply.blocks.extend(intent.reason.as_deref().map(reason));
+    reply.blocks.push(sign_here(&reply.heading, plan));
     let button = |label: &str, style| Button { label: label.to_owned(), token: "0".repeat(32), style };
     reply.with(Block::Buttons(vec![
         button("Approve", ButtonStyle::Primary),
         button("Deny", ButtonStyle::Danger),
         button("Withdraw", ButtonStyle::Plain),
     ]))
+}
+
+/// Environment and plan once more, right above the buttons: on a phone the heading is out of sight by then.
+fn sign_here(heading: &Heading, plan: &Plan) -> Block {
+    let mut text = Text::new();
+    if let Some(environment) = &heading.environment {
+        let name =
+            if environment.production { environment.name.to_uppercase() } else { environment.name.clone() };
+        text = text.strong(name).plain(" · ");
+    }
+    Block::Text(text.code(heading.asked.clone()).plain(format!(" · plan {}", &plan.digest()[..12])))
 }
 
 fn reason(reason: &str) -> Block {

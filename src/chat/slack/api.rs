@@ -19,6 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What all waits for `Retry-After` of one call may come to: longer, and the person should hear of it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// And so many waits at most, however short.
+const WAITS: usize = 8;
 /// What to wait where Slack says 429 without `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Before the repeats of a call that did not get through.
@@ -132,15 +134,16 @@ impl Api {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Value, CallError> {
-        let mut waited = Duration::ZERO;
+        let (mut waits, mut waited) = (0, Duration::ZERO);
         let mut repeats = BACKOFF.iter();
         loop {
             let (reason, wait) = match self.attempt(&call).await {
                 Attempt::Done(answer) => return Ok(answer),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Limited(wait) => {
+                    waits += 1;
                     waited += wait;
-                    ("ratelimited", Some(wait).filter(|_| waited <= PATIENCE))
+                    ("ratelimited", Some(wait).filter(|_| waits <= WAITS && waited <= PATIENCE))
                 }
                 Attempt::Lost(reason, arrived) => {
                     (reason, Some(()).filter(|_| !arrived || call.idempotent()).and(repeats.next().copied()))
@@ -191,6 +194,7 @@ fn judge(call: &Call<'_>, error: SlackClientError) -> Attempt {
     match error {
         SlackClientError::ApiError(error) => by_code(&error.code),
         SlackClientError::RateLimitError(error) => Attempt::Limited(error.retry_after.unwrap_or(RETRY_AFTER)),
+        // A message may have gone out all the same: one too many is better than none.
         SlackClientError::HttpError(error) if error.status_code.is_server_error() => {
             Attempt::Lost("server_error", false)
         }
@@ -222,7 +226,7 @@ fn judge(call: &Call<'_>, error: SlackClientError) -> Attempt {
 fn by_code(code: &str) -> Attempt {
     match code {
         "used_url" | "expired_url" => Attempt::Failed(CallError::UsedUp),
-        "ratelimited" | "rate_limited" | "message_limit_exceeded" => Attempt::Limited(RETRY_AFTER),
+        "ratelimited" | "rate_limited" => Attempt::Limited(RETRY_AFTER),
         "internal_error" | "service_unavailable" | "request_timeout" => Attempt::Lost("server_error", false),
         "fatal_error" => Attempt::Lost("server_error", true),
         code if is_code(code) => Attempt::Failed(CallError::Code(code.to_owned())),

@@ -61,7 +61,8 @@ impl SlackPlatform {
     /// Takes one of the address's uses, if it has any left and still lives.
     fn take_use(&self, handle: &AnswerHandle) -> Option<Url> {
         let now = jiff::Timestamp::now();
-        let living = |since: jiff::Timestamp| now.duration_since(since).as_secs() < limits::RESPONSE_URL_SECONDS;
+        let living =
+            |since: jiff::Timestamp| now.duration_since(since).as_secs() < limits::RESPONSE_URL_SECONDS;
         if !living(handle.since) {
             return None;
         }
@@ -92,7 +93,12 @@ impl SlackPlatform {
             body["thread_ts"] = json!(thread);
         }
         self.api.respond(url, &body).await?;
-        self.attach(&to.place.conversation, to.place.thread.as_deref(), &rendered).await;
+        // The address lets us speak where the bot isn't; a file needs it there.
+        if rendered.attachment.is_some()
+            && self.conversation(&to.place).await.is_ok_and(|place| place.bot_is_in)
+        {
+            self.attach(&to.place.conversation, to.place.thread.as_deref(), &rendered).await;
+        }
         Ok(())
     }
 

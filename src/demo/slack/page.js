@@ -1,0 +1,298 @@
+// The conversation: who you are, where you are, what you see, and what you do about it.
+import { blocks, el, know, mrkdwn, textObject } from "/blocks.js";
+
+const $ = (id) => document.getElementById(id);
+const here = new URLSearchParams(location.hash.slice(1));
+const view = { user: here.get("user"), channel: here.get("channel"), thread: null, data: null };
+const shown = new Map();
+const seen = new Map();
+const done = new Set();
+const history = [];
+const narrow = matchMedia("(max-width: 760px)");
+
+function toast(text, kind = "error") {
+  const note = el("div", { class: `toast ${kind}` }, text, el("button", {
+    type: "button", class: "quiet", "aria-label": "Dismiss", onclick: () => note.remove() }, "×"));
+  $("toasts").append(note);
+  setTimeout(() => note.remove(), 9000);
+}
+
+async function post(path, body) {
+  try {
+    const response = await fetch(path, {
+      method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+    return await response.json();
+  } catch {
+    return { ok: false, error: "the demo is not running any more" };
+  }
+}
+
+const person = (id) => view.data?.people.find((p) => p.id === id);
+const place = (id) => view.data?.channels.find((c) => c.id === id);
+const title = (channel) => (channel.im ? "Countersign" : channel.name);
+
+function hue(id) {
+  let sum = 0;
+  for (const letter of id) sum = (sum * 31 + letter.codePointAt(0)) % 997;
+  return `hue-${sum % 6}`;
+}
+
+function avatar(id) {
+  const name = person(id)?.name ?? "Slack";
+  const bot = person(id)?.kind === "bot";
+  const initials = name.split(" ").map((word) => word[0]).join("").slice(0, 2);
+  return el("span", { class: `avatar ${bot ? "bot" : hue(id)}`, "aria-hidden": "true" }, bot ? "✓" : initials);
+}
+
+async function confirmed(dialog) {
+  if (!dialog) return true;
+  $("confirm-title").textContent = dialog.title.text;
+  $("confirm-text").replaceChildren(...textObject(dialog.text));
+  $("confirm-yes").textContent = dialog.confirm.text;
+  $("confirm-yes").className = dialog.style ?? "primary";
+  $("confirm-no").textContent = dialog.deny.text;
+  const box = $("confirm");
+  box.returnValue = "";
+  box.showModal();
+  return new Promise((resolve) => box.addEventListener("close", () => resolve(box.returnValue === "yes"), { once: true }));
+}
+$("confirm-yes").addEventListener("click", () => $("confirm").close("yes"));
+$("confirm-no").addEventListener("click", () => $("confirm").close("no"));
+
+async function click(message, action, node) {
+  if (!(await confirmed(action.confirm))) return;
+  node.disabled = true;
+  node.classList.add("busy");
+  const answer = await post("/page/click", {
+    user: view.user, channel: message.channel, ts: message.ts, action: action.action_id });
+  node.disabled = false;
+  node.classList.remove("busy");
+  if (!answer.ok) toast(`The click did not get through: ${answer.error}`);
+}
+
+function messageNode(message, before) {
+  const author = person(message.author);
+  const time = new Date(Number(message.ts) * 1000);
+  const clock = time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const only = message.ephemeral_to;
+  const body = message.blocks.length
+    ? blocks(message.blocks, (action, node) => click(message, action, node))
+    : [el("div", { class: "block" }, mrkdwn(message.text))];
+  const files = message.files.map((file) => el("a", {
+    class: "file", href: `/files/${file.id}/${encodeURIComponent(file.name)}`, download: file.name },
+    `📄 ${file.title} · ${file.size.toLocaleString("en")} bytes`));
+  const reply = only || message.author === "USLACKBOT" ? null : el("button", {
+    type: "button", class: "quiet reply", onclick: () => enterThread(message) }, "Reply in thread");
+  const classes = ["message", only && "only", message.thread_ts && "in-thread", before && "changed", !before && before !== null && "new"];
+  return el("article", { class: classes.filter(Boolean).join(" "), "data-ts": message.ts },
+    avatar(message.author),
+    el("div", { class: "content" },
+      el("div", { class: "meta" },
+        el("strong", null, author?.name ?? "Slack"),
+        author?.kind === "bot" ? el("span", { class: "tag" }, "APP") : null,
+        el("time", { datetime: time.toISOString(), title: time.toISOString() }, clock),
+        message.edited ? el("span", { class: "edited" }, "(edited)") : null,
+        only ? el("span", { class: "private" }, "Only visible to you") : null,
+        reply),
+      body, files));
+}
+
+// Replies stand below the message that began their thread.
+function inOrder(messages) {
+  const known = new Set(messages.map((m) => m.ts));
+  const replies = (ts) => messages.filter((m) => m.thread_ts === ts);
+  return messages.filter((m) => !m.thread_ts || !known.has(m.thread_ts)).flatMap((m) => [m, ...replies(m.ts)]);
+}
+
+function drawMessages(fresh) {
+  const box = $("messages");
+  const atEnd = fresh || box.scrollHeight - box.scrollTop - box.clientHeight < 120;
+  const before = new Map(shown);
+  if (fresh) shown.clear();
+  const nodes = inOrder(view.data.messages).map((message) => {
+    const text = JSON.stringify(message);
+    const old = fresh ? null : before.get(message.ts);
+    if (old?.text === text) return old.node;
+    const node = messageNode(message, fresh ? null : old !== undefined);
+    shown.set(message.ts, { text, node });
+    return node;
+  });
+  const changed = nodes.length !== box.children.length || nodes.some((node, index) => box.children[index] !== node);
+  if (!changed) return;
+  box.replaceChildren(...(nodes.length ? nodes : [el("p", { class: "empty" }, "Nothing has been said here yet. Type a command below.")]));
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
+
+function drawLists() {
+  const { data } = view;
+  $("team").textContent = data.team;
+  $("restart").hidden = !data.can_restart;
+  const people = data.people.filter((p) => p.kind !== "bot");
+  const kinds = { guest: "guest", external: "other company", deactivated: "deactivated" };
+  $("people").replaceChildren(...people.map((p) => el("button", {
+    type: "button", class: "person", "aria-pressed": String(p.id === view.user), disabled: p.kind === "deactivated",
+    onclick: () => go(p.id, view.channel) },
+    avatar(p.id),
+    el("span", { class: "who" }, el("span", { class: "name" }, p.name),
+      el("span", { class: "role" }, p.role_label || kinds[p.kind] || "member")))));
+  $("channels").replaceChildren(...data.channels.map((c) => {
+    const unread = c.id !== view.channel && c.count > (seen.get(`${view.user} ${c.id}`) ?? 0);
+    return el("button", {
+      type: "button", class: "channel", "aria-current": c.id === view.channel ? "page" : undefined,
+      onclick: () => go(view.user, c.id) },
+      el("span", { class: "mark", "aria-hidden": "true" }, c.im ? "✓" : c.private ? "🔒" : "#"), title(c),
+      unread ? el("span", { class: "dot", role: "img", "aria-label": "unread" }) : null);
+  }));
+  const channel = place(view.channel);
+  $("channel-name").textContent = channel ? (channel.im ? title(channel) : `# ${title(channel)}`) : "No channel";
+  const notes = [channel?.im && "direct messages with the app", channel?.private && !channel.im && "private",
+    channel?.shared && "shared with another company", channel?.archived && "archived"];
+  $("channel-note").textContent = notes.filter(Boolean).join(" · ");
+  $("input").placeholder = `Message ${channel?.im ? "the app" : "#" + (channel?.name ?? "")}, or ${data.command}`;
+}
+
+function drawGuide() {
+  const steps = view.data.guide;
+  const closed = sessionStorage.getItem("guide") === "closed" || (narrow.matches && !sessionStorage.getItem("guide"));
+  $("guide").hidden = !steps.length || closed;
+  $("guide-open").hidden = !steps.length || !closed;
+  $("app").classList.toggle("with-guide", !$("guide").hidden);
+  $("steps").replaceChildren(...steps.map((step, index) => el("li", { class: done.has(index) ? "done" : undefined },
+    el("button", { type: "button", class: "step", onclick: () => take(step, index) },
+      el("span", { class: "step-who" }, person(step.who)?.name ?? step.who,
+        el("span", null, " in " + (place(step.channel)?.im ? "Countersign" : "#" + (place(step.channel)?.name ?? step.channel)))),
+      step.type_this ? el("code", null, step.type_this) : null,
+      el("span", { class: "why" }, step.why)))));
+}
+
+async function take(step, index) {
+  done.add(index);
+  if (narrow.matches) sessionStorage.setItem("guide", "closed");
+  await go(step.who, step.channel);
+  $("input").value = step.type_this;
+  $("input").focus();
+  drawGuide();
+}
+
+let asked = 0;
+async function load(fresh = false) {
+  const number = ++asked;
+  const query = new URLSearchParams({ user: view.user ?? "", channel: view.channel ?? "" });
+  const data = await (await fetch(`/page/state?${query}`)).json();
+  if (number !== asked && !fresh) return;
+  const guide = JSON.stringify(view.data?.guide) !== JSON.stringify(data.guide) || fresh;
+  const lists = JSON.stringify([data.people, data.channels, data.can_restart]);
+  view.data = data;
+  know(data.people, data.channels);
+  const user = person(view.user) ?? data.people.find((p) => p.kind === "member");
+  const channel = place(view.channel) ?? data.channels.find((c) => !c.im && !c.archived) ?? data.channels[0];
+  if (user && (user.id !== view.user || (channel && channel.id !== view.channel))) {
+    view.user = user.id;
+    view.channel = channel?.id ?? null;
+    return load(true);
+  }
+  seen.set(`${view.user} ${view.channel}`, channel?.count ?? 0);
+  if (lists !== view.lists || fresh) drawLists();
+  view.lists = lists;
+  if (guide) drawGuide();
+  drawMessages(fresh);
+}
+
+async function go(user, channel) {
+  view.user = user;
+  view.channel = channel;
+  leaveThread();
+  await load(true);
+  location.replace("#" + new URLSearchParams({ user: view.user, channel: view.channel }));
+  if (!narrow.matches) $("input").focus();
+}
+
+function enterThread(message) {
+  view.thread = message.thread_ts ?? message.ts;
+  $("thread-note").hidden = false;
+  $("thread-note").firstElementChild.textContent = "In the thread, slash commands don't work: the app is mentioned instead.";
+  $("input").focus();
+}
+function leaveThread() {
+  view.thread = null;
+  $("thread-note").hidden = true;
+}
+$("thread-end").addEventListener("click", leaveThread);
+
+let chosen = -1;
+function suggest() {
+  const text = $("input").value;
+  const known = text.startsWith("/") && !view.thread ? view.data.suggestions : [];
+  const fitting = known.filter((s) => s.text.startsWith(text) && s.text !== text).slice(0, 7);
+  chosen = -1;
+  const box = $("suggestions");
+  box.hidden = !fitting.length;
+  $("input").setAttribute("aria-expanded", String(fitting.length > 0));
+  $("input").removeAttribute("aria-activedescendant");
+  box.replaceChildren(...fitting.map((s, index) => el("li", {
+    id: `suggestion-${index}`, role: "option", "aria-selected": "false", onclick: () => pick(s.text) },
+    el("code", null, s.text), el("span", null, s.what))));
+}
+function pick(text) {
+  $("input").value = text + (text.includes("<") ? "" : " ");
+  $("input").focus();
+  suggest();
+}
+function move(step) {
+  const options = [...$("suggestions").children];
+  chosen = (chosen + step + options.length) % options.length;
+  options.forEach((option, index) => option.setAttribute("aria-selected", String(index === chosen)));
+  $("input").setAttribute("aria-activedescendant", `suggestion-${chosen}`);
+}
+$("input").addEventListener("input", suggest);
+$("input").addEventListener("keydown", (event) => {
+  const open = !$("suggestions").hidden;
+  if (open && event.key === "ArrowDown") { event.preventDefault(); move(1); }
+  else if (open && event.key === "ArrowUp") { event.preventDefault(); move(-1); }
+  else if (open && event.key === "Escape") $("suggestions").hidden = true;
+  else if (open && (event.key === "Tab" || event.key === "Enter") && chosen >= 0) {
+    event.preventDefault();
+    pick($("suggestions").children[chosen].firstChild.textContent);
+  } else if (!open && event.key === "ArrowUp" && !$("input").value && history.length) {
+    event.preventDefault();
+    $("input").value = history.at(-1);
+  }
+});
+
+$("composer").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const text = $("input").value.trim();
+  if (!text) return;
+  history.push(text);
+  $("input").value = "";
+  suggest();
+  const answer = await post("/page/say", { user: view.user, channel: view.channel, text, thread: view.thread });
+  if (!answer.ok) toast(`Not delivered: ${answer.error}`);
+});
+
+$("restart").addEventListener("click", async () => {
+  $("restart").disabled = true;
+  const answer = await post("/page/restart", {});
+  $("restart").disabled = false;
+  toast(answer.ok ? answer.text : `Could not start again: ${answer.error}`, answer.ok ? "good" : "error");
+});
+$("guide-close").addEventListener("click", () => { sessionStorage.setItem("guide", "closed"); drawGuide(); });
+$("guide-open").addEventListener("click", () => { sessionStorage.setItem("guide", "open"); drawGuide(); });
+narrow.addEventListener("change", () => drawGuide());
+
+// One load at a time: changes come faster than they can be drawn.
+let loading = false;
+let again = false;
+async function refresh() {
+  if (loading) { again = true; return; }
+  loading = true;
+  try { await load(); } catch { /* the link's state says so */ }
+  loading = false;
+  if (again) { again = false; refresh(); }
+}
+
+await load(true);
+const changes = new EventSource("/page/changes");
+changes.addEventListener("message", refresh);
+changes.addEventListener("open", () => { $("link").textContent = ""; });
+changes.addEventListener("error", () => { $("link").textContent = "connection lost, trying again…"; });

@@ -87,7 +87,7 @@ async fn shown(
     Json(json!({
         "team": settings.team_name, "bot": settings.bot_user, "command": settings.command,
         "people": state.people, "channels": channels, "messages": messages, "guide": settings.guide,
-        "can_restart": can_restart,
+        "can_restart": can_restart, "suggestions": settings.suggestions,
     }))
 }
 

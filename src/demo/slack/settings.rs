@@ -28,6 +28,8 @@ pub struct Settings {
     pub burst: u32,
     /// What the page suggests to try first.
     pub guide: Vec<GuideStep>,
+    /// What the input line suggests once a slash is typed.
+    pub suggestions: Vec<Suggestion>,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             rate_limits: true,
             burst: 3,
             guide: Vec::new(),
+            suggestions: vec![Suggestion { text: "/db help".into(), what: "What there is".into() }],
         }
     }
 }
@@ -59,6 +62,13 @@ pub struct GuideStep {
     pub channel: String,
     pub type_this: String,
     pub why: String,
+}
+
+/// A line that the page offers to complete.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Suggestion {
+    pub text: String,
+    pub what: String,
 }
 
 /// A person or a bot in the workspace.

@@ -62,11 +62,13 @@ fn whole_characters(text: &str) -> &str {
 
 /// At most `max` units, the last of them an ellipsis if something was left out.
 pub fn shorten(text: &str, max: usize) -> (String, bool) {
-    let text = clean(text);
-    if length(&text) <= max {
-        return (text, false);
+    // A value may be megabytes long: nothing behind this can be shown.
+    let end = text.char_indices().nth(max + 1).map_or(text.len(), |(at, _)| at);
+    let head = clean(&text[..end]);
+    if end == text.len() && length(&head) <= max {
+        return (head, false);
     }
-    let (kept, _) = cut(&text, max.saturating_sub(1));
+    let (kept, _) = cut(&head, max.saturating_sub(1));
     (format!("{kept}…"), true)
 }
 

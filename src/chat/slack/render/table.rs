@@ -192,8 +192,13 @@ impl<'a> Layout<'a> {
 
     /// "4711  select …", a line for each row that has query text.
     fn queries(&self, shown: usize, piece: &mut Piece) {
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = Vec::new();
+        let mut units = 0;
         for row in &self.rows[..shown] {
+            // More than a message holds already: it will be made shorter.
+            if units > limits::MESSAGE_TEXT {
+                break;
+            }
             let first =
                 self.columns.first().and_then(|(at, _)| row.cells.get(*at)).map(|cell| cell.text.trim());
             for cell in self.queries.iter().filter_map(|at| row.cells.get(*at)) {
@@ -204,6 +209,7 @@ impl<'a> Layout<'a> {
                 piece.cut_if(cut, || {
                     format!("a query has more than {} characters", rich::grouped(self.query))
                 });
+                units += length(&query);
                 match first.filter(|first| !first.is_empty()) {
                     Some(first) => lines.push(format!("{}  {query}", rich::shorten(first, TEXT_COLUMN).0)),
                     None => lines.push(query),

@@ -1,0 +1,229 @@
+//! The client programs as child processes: what they are told goes through their environment, which holds nothing else, and
+//! what they complain of is kept, bounded and fit for a chat.
+//!
+//! They end with us, however we end: `pg_dump` writes into a pipe that closes with this process, waits for a lock no longer
+//! than it was told to, and `pg_restore` reads from such a pipe.
+
+use super::Failure;
+use crate::config::{Server, Tls};
+use crate::redact;
+use secrecy::{ExposeSecret, SecretString};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+/// Bytes of complaints that are kept: the first says what went wrong.
+const COMPLAINTS: usize = 32 * 1024;
+
+/// Characters of a reason that a person reads.
+const REASON: usize = 400;
+
+/// Where systems keep the certificates that they trust, for clients before 16, which can't ask the system themselves.
+const BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// How a client reaches a server.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    pub server: Server,
+    pub database: String,
+    pub user: String,
+    pub password: Option<SecretString>,
+    pub tls: Tls,
+    pub timeout: Duration,
+    /// What a DBA sees: "countersign #128 ana".
+    pub application: String,
+}
+
+impl Connection {
+    /// The connection's part of the command line, without a secret: what has no environment variable. A server that is gone
+    /// without a word is found out within about a minute.
+    pub fn argument(&self) -> String {
+        let quoted = self.database.replace('\\', "\\\\").replace('\'', "\\'");
+        format!(
+            "--dbname=dbname='{quoted}' keepalives_idle=30 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=30000"
+        )
+    }
+
+    /// Sets libpq's variables (<https://www.postgresql.org/docs/current/libpq-envars.html>).
+    pub fn apply(&self, command: &mut Command, client_major: u32) {
+        command
+            .env("PGHOST", &self.server.host)
+            .env("PGPORT", self.server.port.to_string())
+            .env("PGUSER", &self.user)
+            .env("PGAPPNAME", &self.application)
+            // Below 2 s libpq rounds up.
+            .env("PGCONNECT_TIMEOUT", self.timeout.as_secs().max(2).to_string())
+            .env("PGGSSENCMODE", "disable");
+        if let Some(password) = &self.password {
+            command.env("PGPASSWORD", password.expose_secret());
+        }
+        match &self.tls {
+            Tls::Off => {
+                command.env("PGSSLMODE", "disable");
+            }
+            Tls::Verified { ca_file } => {
+                command
+                    .env("PGSSLMODE", "verify-full")
+                    .env("PGSSLROOTCERT", roots(ca_file.as_deref(), client_major));
+            }
+        }
+    }
+}
+
+/// The file of trusted certificates, or "system" for clients that know it (16 and up).
+fn roots(ca_file: Option<&Path>, client_major: u32) -> PathBuf {
+    match ca_file {
+        Some(file) => file.to_owned(),
+        None if client_major >= 16 => PathBuf::from("system"),
+        None => {
+            PathBuf::from(BUNDLES.into_iter().find(|file| Path::new(file).is_file()).unwrap_or(BUNDLES[0]))
+        }
+    }
+}
+
+/// A command with an empty environment, except that it complains in English.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    // Without a home there is no ~/.pgpass, no ~/.postgresql: only what is configured counts.
+    command.env_clear().env("LC_ALL", "C").env("HOME", "/nonexistent").current_dir("/");
+    command
+}
+
+/// A client under way. Dropping it kills it.
+pub struct Running {
+    pub process: Child,
+    complaints: JoinHandle<String>,
+}
+
+impl Running {
+    /// # Errors
+    /// [`Failure::Start`].
+    pub fn start(command: &mut Command) -> Result<Running, Failure> {
+        let started = command.stderr(Stdio::piped()).kill_on_drop(true).spawn();
+        let mut process = started.map_err(Failure::Start)?;
+        let stderr = process.stderr.take();
+        let complaints = tokio::spawn(async move {
+            match stderr {
+                Some(stderr) => drain(stderr).await,
+                None => String::new(),
+            }
+        });
+        Ok(Running { process, complaints })
+    }
+
+    /// Waits for its end: `Ok` if it did its work, else why not, for people.
+    pub async fn end(mut self) -> Result<(), String> {
+        let status = self.process.wait().await;
+        let complaints = self.complaints.await.unwrap_or_default();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(reason(&complaints).unwrap_or_else(|| ending(status))),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+fn ending(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it ended with code {code} and without a word"),
+        (None, Some(signal)) => format!("it was killed by signal {signal}"),
+        (None, None) => "it ended without a word".to_owned(),
+    }
+}
+
+/// Reads to the end, so that the child never waits for us, and keeps the beginning.
+async fn drain(mut stderr: impl tokio::io::AsyncRead + Unpin) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = [0_u8; 4096];
+    while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..read.min(COMPLAINTS.saturating_sub(kept.len()))]);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// What went wrong, of all that a client writes: its first error and the server's words, without address, query or value.
+fn reason(complaints: &str) -> Option<String> {
+    let mut told: Vec<&str> = Vec::new();
+    for line in complaints.lines() {
+        let line = line.trim_start_matches("pg_dump: ").trim_start_matches("pg_restore: ");
+        let said = match line.strip_prefix("error: ") {
+            // "connection to server at "db.example.com" (10.0.0.7), port 5432 failed: FATAL:  …"
+            Some(error) if error.starts_with("connection to server") => {
+                error.split_once(" failed: ").map_or(error, |(_, why)| why)
+            }
+            Some(error) => error,
+            None => match line.split_once("Error message from server: ") {
+                Some((_, error)) => error,
+                None => continue,
+            },
+        };
+        told.push(said.trim());
+    }
+    told.truncate(2);
+    if told.is_empty() {
+        return None;
+    }
+    Some(redact::text(&told.join(": ")).chars().take(REASON).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(tls: Tls) -> Connection {
+        Connection {
+            server: Server { name: "main".into(), host: "db.example.com".into(), port: 5433 },
+            database: r"o'hara \ db".into(),
+            user: "dumper".into(),
+            password: Some(SecretString::from("hush")),
+            tls,
+            timeout: Duration::from_secs(3),
+            application: "countersign #7 ana".into(),
+        }
+    }
+
+    fn variable(connection: &Connection, major: u32, name: &str) -> Option<String> {
+        let mut command = command(Path::new("/bin/true"));
+        connection.apply(&mut command, major);
+        let found = command.as_std().get_envs().find(|(key, _)| *key == name)?.1?;
+        Some(found.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn tls_is_verified_unless_it_is_off() {
+        let verified = connection(Tls::Verified { ca_file: None });
+        assert_eq!(variable(&verified, 17, "PGSSLMODE").as_deref(), Some("verify-full"));
+        assert_eq!(variable(&verified, 17, "PGSSLROOTCERT").as_deref(), Some("system"));
+        assert!(variable(&verified, 15, "PGSSLROOTCERT").unwrap().starts_with("/etc/"));
+        let own = connection(Tls::Verified { ca_file: Some("/etc/ours.pem".into()) });
+        assert_eq!(variable(&own, 17, "PGSSLROOTCERT").as_deref(), Some("/etc/ours.pem"));
+        assert_eq!(variable(&connection(Tls::Off), 17, "PGSSLMODE").as_deref(), Some("disable"));
+    }
+
+    #[test]
+    fn the_command_line_names_the_database_and_no_secret() {
+        let connection = connection(Tls::Off);
+        assert!(connection.argument().starts_with(r"--dbname=dbname='o\'hara \\ db' "));
+        assert!(!connection.argument().contains("hush"));
+        assert_eq!(variable(&connection, 15, "PGPASSWORD").as_deref(), Some("hush"));
+    }
+
+    #[test]
+    fn a_reason_has_neither_address_nor_query() {
+        let refused = "pg_dump: error: connection to server at \"db.example.com\" (10.0.0.7), port 5432 failed: \
+            FATAL:  password authentication failed for user \"dumper\"\n";
+        assert_eq!(reason(refused).unwrap(), "FATAL:  password authentication failed for user \"dumper\"");
+        let cut = "pg_dump: error: Dumping the contents of table \"a\" failed: PQgetCopyData() failed.\n\
+            pg_dump: detail: Error message from server: server closed the connection unexpectedly\n\
+            \tThis probably means the server terminated abnormally\n\
+            pg_dump: detail: Command was: COPY public.a (secret) TO stdout;\n";
+        let why = reason(cut).unwrap();
+        assert!(why.ends_with("failed.: server closed the connection unexpectedly"), "{why}");
+        assert_eq!(reason("pg_dump: warning: something\n"), None);
+    }
+}

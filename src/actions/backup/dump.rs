@@ -1,0 +1,161 @@
+//! One database into the storage: `pg_dump`'s output passes through a checksum to the store and to a checking `pg_restore`
+//! at once, and is held nowhere whole. Only after both programs ended well and the store gave back the same bytes is it
+//! published, and only with its manifest is it a backup.
+//!
+//! Owners, grants and comments are in the dump. `pg_restore` can leave out what is there (`--no-owner`, `--no-acl`,
+//! `--no-comments`), and nobody can add what is not.
+
+use super::Failure;
+use super::child::{self, Connection, Running};
+use super::manifest::{self, Manifest};
+use super::tools::Tool;
+use super::verify::{self, Check};
+use crate::storage::{Key, Storage, Upload};
+use bytes::BytesMut;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
+
+/// Read, hashed and passed on in one go: large enough that system calls don't count, small enough for the CPU's cache.
+const CHUNK: usize = 256 * 1024;
+
+/// How often progress is told: the messages that show it can't be edited faster.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// One database to back up.
+#[derive(Debug, Clone)]
+pub struct Dump<'a> {
+    pub storage: &'a Storage,
+    pub tool: &'a Tool,
+    pub connection: Connection,
+    pub environment: &'a str,
+    /// "15.18".
+    pub server_version: String,
+    pub table_bytes: u64,
+    /// The person's name in the configuration.
+    pub asked_by: &'a str,
+    pub run: i64,
+}
+
+/// How far a dump is.
+#[derive(Debug, Clone, Copy)]
+pub struct Moved {
+    /// Of the dump, so far.
+    pub bytes: u64,
+    pub elapsed: Duration,
+    /// All is written, and is being read back.
+    pub checking: bool,
+}
+
+/// Makes a backup, and tells about once a second how far it is. Only for who holds the database's backups alone. On every
+/// error, and when dropped half-way, it leaves nothing that looks like a backup.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn dump(job: &Dump<'_>, tell: &(dyn Fn(Moved) + Send + Sync)) -> Result<Manifest, Failure> {
+    let (started_at, clock) = (Timestamp::now(), Instant::now());
+    let prefix = manifest::prefix(job.environment, &job.connection.database);
+    let key = manifest::key(&prefix, started_at, job.run);
+    job.storage.clear_unfinished(&prefix).await?;
+    let compression = job.tool.compression().await;
+    let mut upload = job.storage.begin(&key).await?;
+    let (bytes, sha256) = match relay(job, compression, (&mut upload, &clock, tell)).await {
+        Ok(relayed) => relayed,
+        Err(why) => {
+            upload.abort().await;
+            return Err(why);
+        }
+    };
+    let staged = upload.finish().await?;
+    tell(Moved { bytes, elapsed: clock.elapsed(), checking: true });
+    if let Err(why) = verify::read_back(&staged, &sha256).await {
+        staged.discard().await;
+        return Err(why);
+    }
+    let manifest = Manifest {
+        key: key.to_string(),
+        environment: job.environment.to_owned(),
+        server: job.connection.server.name.clone(),
+        database: job.connection.database.clone(),
+        server_version: job.server_version.clone(),
+        client_version: job.tool.version.clone(),
+        compression: compression.to_owned(),
+        bytes,
+        sha256,
+        table_bytes: job.table_bytes,
+        started_at,
+        duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        verified_at: Timestamp::now(),
+        asked_by: job.asked_by.to_owned(),
+        run: job.run,
+    };
+    staged.publish().await?;
+    if let Err(why) = manifest.write(job.storage).await {
+        unpublish(job.storage, &key).await;
+        return Err(why);
+    }
+    Ok(manifest)
+}
+
+async fn unpublish(storage: &Storage, key: &Key) {
+    if let Err(error) = storage.delete(key).await {
+        tracing::warn!(%error, "a dump without a manifest could not be removed");
+    }
+}
+
+type Way<'w> = (&'w mut Upload, &'w Instant, &'w (dyn Fn(Moved) + Send + Sync));
+
+/// From pg_dump to the store and to the check; the bytes and their SHA-256 in hex, once both programs ended well.
+async fn relay(
+    job: &Dump<'_>,
+    compression: &str,
+    (upload, clock, tell): Way<'_>,
+) -> Result<(u64, String), Failure> {
+    let mut dumping = Running::start(&mut pg_dump(job, compression))?;
+    let mut check = Check::start(job.tool)?;
+    let mut stdout = dumping.process.stdout.take().ok_or_else(lost_pipe)?;
+    let (mut hasher, mut bytes, mut told) = (Sha256::new(), 0, Duration::ZERO);
+    let (mut buffer, mut taken) = (BytesMut::new(), true);
+    while taken {
+        buffer.reserve(CHUNK);
+        while buffer.len() < CHUNK && stdout.read_buf(&mut buffer).await.map_err(Failure::Pipe)? > 0 {}
+        if buffer.is_empty() {
+            break;
+        }
+        let chunk = buffer.split().freeze();
+        bytes += chunk.len() as u64;
+        hasher.update(&chunk);
+        taken = check.feed(&chunk).await;
+        upload.write(chunk).await?;
+        let elapsed = clock.elapsed();
+        if elapsed >= told + TELL_EVERY {
+            told = elapsed;
+            tell(Moved { bytes, elapsed, checking: false });
+        }
+    }
+    // Closed first: a pg_dump that still writes, since the check gave up, ends by it.
+    drop(stdout);
+    let (dumped, checked) = tokio::join!(dumping.end(), check.end());
+    match (dumped, checked) {
+        (Ok(()), Ok(())) => Ok((bytes, hex::encode(hasher.finalize()))),
+        // A pg_dump that lost its reader is not to blame, nor a pg_restore for an archive that was never finished.
+        (_, Err(why)) if !taken => Err(why),
+        (Err(why), _) => Err(Failure::Dump(why)),
+        (Ok(()), Err(why)) => Err(why),
+    }
+}
+
+fn pg_dump(job: &Dump<'_>, compression: &str) -> tokio::process::Command {
+    let mut command = child::command(&job.tool.pg_dump());
+    command.args(["--format=custom", "--no-password", "--lock-wait-timeout=10s", compression]);
+    command.arg(job.connection.argument());
+    job.connection.apply(&mut command, job.tool.major);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+fn lost_pipe() -> Failure {
+    Failure::Pipe(std::io::Error::other("the child has no pipe"))
+}

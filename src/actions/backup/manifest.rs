@@ -1,0 +1,112 @@
+//! What stands beside every backup. It is written last: a dump without a manifest is no backup.
+
+use super::Failure;
+use crate::storage::{Key, Storage, StorageResult};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+const DUMP: &str = ".dump";
+const MANIFEST: &str = ".manifest.json";
+
+/// Manifests read at once: they are small, and a store answers each in a round trip.
+const AT_ONCE: usize = 8;
+
+/// A finished, checked backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The dump's key.
+    pub key: String,
+    pub environment: String,
+    pub server: String,
+    pub database: String,
+    /// As the server and the client name their versions: "15.18".
+    pub server_version: String,
+    pub client_version: String,
+    /// pg_dump's option: "--compress=zstd:1".
+    pub compression: String,
+    /// The dump's size.
+    pub bytes: u64,
+    /// Of the dump's bytes, in hex.
+    pub sha256: String,
+    /// What the tables took on the server, roughly: the next backup's progress is judged by it.
+    pub table_bytes: u64,
+    /// UTC. The dump shows the database as it was then.
+    pub started_at: Timestamp,
+    pub duration_ms: u64,
+    /// When pg_restore had read all of it and the storage had given back the same bytes (UTC).
+    pub verified_at: Timestamp,
+    /// The person's name in the configuration.
+    pub asked_by: String,
+    pub run: i64,
+}
+
+impl Manifest {
+    /// # Errors
+    /// The storage's.
+    pub async fn write(&self, storage: &Storage) -> Result<(), Failure> {
+        let json = serde_json::to_vec_pretty(self).map_err(|error| Failure::Internal(error.into()))?;
+        Ok(storage.put(&beside(&self.key)?, Bytes::from(json)).await?)
+    }
+}
+
+/// Where a database's backups are.
+pub fn prefix(environment: &str, database: &str) -> Key {
+    Key::from_iter([environment, database])
+}
+
+/// `production/asset_service_db/20261122T185703Z-128.dump`: sorted by time, and by the run's number never used twice.
+pub fn key(prefix: &Key, started_at: Timestamp, run: i64) -> Key {
+    prefix.clone().join(format!("{}-{run}{DUMP}", started_at.strftime("%Y%m%dT%H%M%SZ")))
+}
+
+fn beside(key: &str) -> Result<Key, Failure> {
+    let name = format!("{}{MANIFEST}", key.strip_suffix(DUMP).unwrap_or(key));
+    Key::parse(name).map_err(|error| Failure::Internal(error.into()))
+}
+
+/// The backups below a prefix, oldest first. A manifest that can't be read is left out and logged.
+///
+/// # Errors
+/// The storage's.
+pub async fn all(storage: &Storage, prefix: &Key) -> StorageResult<Vec<Manifest>> {
+    let stored = storage.list(prefix).await?;
+    let manifests = stored.into_iter().filter(|object| object.key.as_ref().ends_with(MANIFEST));
+    let read = manifests.map(|object| async move {
+        let json = storage.get(&object.key).await?;
+        StorageResult::Ok((json, object.key))
+    });
+    let read: Vec<(Bytes, Key)> = futures::stream::iter(read).buffered(AT_ONCE).try_collect().await?;
+    let parsed = read.into_iter().filter_map(|(json, key)| match serde_json::from_slice(&json) {
+        Ok(manifest) => Some(manifest),
+        Err(error) => {
+            tracing::warn!(%key, %error, "a backup's manifest can't be read");
+            None
+        }
+    });
+    let mut manifests: Vec<Manifest> = parsed.collect();
+    manifests.sort_by_key(|manifest| manifest.started_at);
+    Ok(manifests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_sorted_by_time_and_can_hold_any_name() {
+        let at: Timestamp = "2026-11-22T18:57:03Z".parse().unwrap();
+        assert_eq!(
+            key(&prefix("production", "asset_service_db"), at, 128).as_ref(),
+            "production/asset_service_db/20261122T185703Z-128.dump"
+        );
+        let odd = key(&prefix("production", "../a/b#1"), at, 1);
+        assert_eq!(odd.parts().count(), 3);
+        assert_eq!(
+            beside(odd.as_ref()).unwrap().as_ref(),
+            odd.as_ref().replace(".dump", ".manifest.json"),
+            "and keeps its name"
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! Checking an archive: all of it is read by `pg_restore` while it goes into the storage, and what the storage gives back
+//! must have the same SHA-256. (`pg_restore --list` reads the table of contents alone and accepts an archive cut short.)
+
+use super::Failure;
+use super::child::{self, Running};
+use super::tools::Tool;
+use crate::storage::Staged;
+use futures::TryStreamExt;
+use sha2::{Digest, Sha256};
+use std::process::Stdio;
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
+
+/// A `pg_restore` that reads an archive as it comes, and writes what it makes of it nowhere.
+pub struct Check {
+    running: Running,
+    stdin: Option<ChildStdin>,
+}
+
+impl Check {
+    /// # Errors
+    /// [`Failure::Start`].
+    pub fn start(tool: &Tool) -> Result<Check, Failure> {
+        let mut command = child::command(&tool.pg_restore());
+        command.args(["--format=custom", "--file=/dev/null"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut running = Running::start(&mut command)?;
+        Ok(Check { stdin: running.process.stdin.take(), running })
+    }
+
+    /// Hands it the next bytes. `false` if it takes no more: then [`Check::end`] tells why.
+    pub async fn feed(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.stdin {
+            Some(stdin) => stdin.write_all(bytes).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// The archive is complete: waits for the verdict.
+    ///
+    /// # Errors
+    /// [`Failure::Unreadable`].
+    pub async fn end(mut self) -> Result<(), Failure> {
+        drop(self.stdin.take());
+        self.running.end().await.map_err(Failure::Unreadable)
+    }
+}
+
+/// Reads back what was stored and compares it with what was sent.
+///
+/// # Errors
+/// [`Failure::Differs`], or the storage's.
+pub async fn read_back(staged: &Staged, sha256: &str) -> Result<(), Failure> {
+    let mut stream = staged.read().await?;
+    let mut hasher = Sha256::new();
+    while let Some(chunk) = stream.try_next().await? {
+        hasher.update(&chunk);
+    }
+    if hex::encode(hasher.finalize()) == sha256 { Ok(()) } else { Err(Failure::Differs) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Key, Storage};
+    use object_store::memory::InMemory;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn other_bytes_are_noticed() {
+        let storage = Storage::over(Arc::new(InMemory::new()));
+        let mut upload = storage.begin(&Key::from("a.dump")).await.unwrap();
+        upload.write("stored".into()).await.unwrap();
+        let staged = upload.finish().await.unwrap();
+        let sha256 = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
+        assert!(matches!(read_back(&staged, &sha256("sent")).await, Err(Failure::Differs)));
+        read_back(&staged, &sha256("stored")).await.unwrap();
+    }
+}

@@ -1,0 +1,200 @@
+//! What the plan and the outcome of a backup say.
+
+use super::survey::{Aim, Facts, Obstacle};
+use super::{Manifest, Told, prefix};
+use crate::actions::Outcome;
+use crate::message::{Block, Cell, Column, Row, Shape, Table, Text};
+use crate::plan::Plan;
+use crate::runs::Happening;
+use crate::sql::{bytes, duration};
+use serde_json::json;
+
+/// The plan for these databases, from what was found of each.
+pub fn describe(environment: &str, aims: &[Aim], found: &[Result<Facts, Obstacle>]) -> Plan {
+    let what = match aims {
+        [only] => only.database.clone(),
+        more => format!("{} databases, one after another,", more.len()),
+    };
+    let mut plan = Plan::of(format!("Dumps {what} of {environment} into the backup storage."));
+    for (at, aim) in aims.iter().enumerate() {
+        plan.identity.insert(aim.name(at, aims.len()), aim.to_string());
+        plan.holds.push(format!("backup of {}", aim.database));
+    }
+    // Two servers may have a database of the same name: one hold for both.
+    plan.holds.sort();
+    plan.holds.dedup();
+    let total: i64 = found.iter().flatten().map(|facts| facts.database_bytes).sum();
+    plan.context.push(("size on the server".to_owned(), bytes(total as f64)));
+    if let ([aim], [Ok(facts)]) = (aims, found) {
+        plan.context.push(("dumped by".to_owned(), facts.dumped_by()));
+        let key = format!("{}/<time>-<run>.dump", prefix(environment, &aim.database));
+        plan.context.push(("stored as".to_owned(), key));
+    } else {
+        plan.tables.push(planned(aims, found));
+    }
+    plan.hurts =
+        "Nobody: it reads, and gives up on a table that stays locked for 10 s. A migration waits until it is over."
+            .to_owned();
+    plan.undo = "It changes nothing on the server.".to_owned();
+    plan
+}
+
+fn planned(aims: &[Aim], found: &[Result<Facts, Obstacle>]) -> Table {
+    let rows = aims.iter().zip(found).map(|(aim, found)| {
+        let (size, by) = match found {
+            Ok(facts) => (bytes(facts.database_bytes as f64), facts.dumped_by()),
+            Err(obstacle) => ("-".to_owned(), format!("can't be dumped: it {obstacle}")),
+        };
+        vec![aim.database.clone(), size, by]
+    });
+    table(&[("database", Shape::Left), ("size", Shape::Right), ("dumped by", Shape::Left)], rows.collect())
+}
+
+fn table(columns: &[(&str, Shape)], rows: Vec<Vec<String>>) -> Table {
+    let columns = columns.iter().map(|(title, shape)| Column { title: (*title).to_owned(), shape: *shape });
+    let total = rows.len();
+    let rows = rows
+        .into_iter()
+        .map(|cells| Row { cells: cells.into_iter().map(Cell::from).collect(), buttons: Vec::new() });
+    Table { title: None, columns: columns.collect(), rows: rows.collect(), total, empty: None }
+}
+
+/// What became of each database, told together.
+pub fn outcome(results: &[(Aim, Result<Manifest, Told>)]) -> Outcome {
+    let made: Vec<&Manifest> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
+    let failed: Vec<(&Aim, &Told)> =
+        results.iter().filter_map(|(aim, result)| Some((aim, result.as_ref().err()?))).collect();
+    let size = bytes(made.iter().map(|manifest| manifest.bytes).sum::<u64>() as f64);
+    let time = duration(made.iter().map(|manifest| manifest.duration_ms).sum::<u64>() as f64 / 1000.0);
+    let (happening, verdict) = match (made.as_slice(), failed.as_slice()) {
+        ([only], []) => (
+            Happening::Succeeded,
+            format!("{} is backed up: {size} in {time}, read back and whole.", only.database),
+        ),
+        (all, []) => (
+            Happening::Succeeded,
+            format!("All {} databases are backed up: {size} in {time}, read back and whole.", all.len()),
+        ),
+        ([], [(aim, (_, why))]) => {
+            (Happening::Failed, format!("There is no backup of {}: {why}.", aim.database))
+        }
+        ([], [(_, (_, why)), ..]) => (Happening::Failed, format!("There is no backup of any: {why}.")),
+        (some, _) => (
+            Happening::Partial,
+            format!("{} of {} databases are backed up: {size} in {time}.", some.len(), results.len()),
+        ),
+    };
+    let mut outcome = Outcome::new(happening, verdict);
+    outcome.blocks = blocks(results);
+    outcome.facts = json!({
+        "backups": made.iter().map(|manifest| json!({
+            "database": manifest.database, "key": manifest.key, "bytes": manifest.bytes,
+            "sha256": manifest.sha256, "duration_ms": manifest.duration_ms,
+        })).collect::<Vec<_>>(),
+        "failed": failed.iter().map(|(aim, (word, _))| json!({
+            "database": aim.database, "server": aim.server, "why": word,
+        })).collect::<Vec<_>>(),
+    });
+    outcome
+}
+
+fn blocks(results: &[(Aim, Result<Manifest, Told>)]) -> Vec<Block> {
+    if let [(_, Ok(manifest))] = results {
+        let client = format!("pg_dump {}", manifest.client_version);
+        return vec![Block::Facts(vec![
+            ("stored as".to_owned(), Text::new().code(manifest.key.clone())),
+            ("SHA-256".to_owned(), Text::new().code(manifest.sha256.clone())),
+            ("dumped by".to_owned(), client.into()),
+        ])];
+    }
+    if results.len() < 2 {
+        return Vec::new();
+    }
+    let rows = results.iter().map(|(aim, result)| match result {
+        Ok(manifest) => {
+            vec![aim.database.clone(), bytes(manifest.bytes as f64), manifest.key.clone()]
+        }
+        Err((_, why)) => vec![aim.database.clone(), "-".to_owned(), format!("no backup: {why}")],
+    });
+    let columns = [("database", Shape::Left), ("size", Shape::Right), ("stored as", Shape::Left)];
+    vec![Block::Table(table(&columns, rows.collect()))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Missing, Tool};
+    use super::*;
+
+    fn aim(database: &str) -> Aim {
+        Aim { server: "main".to_owned(), database: database.to_owned() }
+    }
+
+    fn facts() -> Facts {
+        let tool = Tool { directory: "/tools".into(), major: 17, version: "17.2".to_owned() };
+        Facts { database_bytes: 3 << 20, table_bytes: 2 << 20, version: "15.18".to_owned(), tool }
+    }
+
+    fn missing() -> Obstacle {
+        Obstacle::Client(Missing { server: 18, found: vec!["17.2".to_owned()] })
+    }
+
+    fn manifest(database: &str) -> Manifest {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        Manifest {
+            key: super::super::manifest::key(&prefix("staging", database), at, 7).to_string(),
+            environment: "staging".to_owned(),
+            server: "main".to_owned(),
+            database: database.to_owned(),
+            server_version: "15.18".to_owned(),
+            client_version: "17.2".to_owned(),
+            compression: "--compress=zstd:1".to_owned(),
+            bytes: 24 << 20,
+            sha256: "ab".repeat(32),
+            table_bytes: 1,
+            started_at: at,
+            duration_ms: 3100,
+            verified_at: at,
+            asked_by: "Ana".to_owned(),
+            run: 7,
+        }
+    }
+
+    #[test]
+    fn a_plan_holds_each_database_and_names_what_it_dumps() {
+        let one = describe("staging", &[aim("a/b")], &[Ok(facts())]);
+        assert_eq!(one.effect, "Dumps a/b of staging into the backup storage.");
+        assert_eq!(one.holds, ["backup of a/b"]);
+        assert_eq!(Aim::of(&one), [aim("a/b")]);
+        assert!(one.context.contains(&("dumped by".into(), "pg_dump 17.2 (the server is 15.18)".into())));
+
+        let aims: Vec<Aim> = (0..12).map(|n| aim(&format!("db{n}"))).collect();
+        let found: Vec<_> = (0..12).map(|n| if n == 3 { Err(missing()) } else { Ok(facts()) }).collect();
+        let all = describe("staging", &aims, &found);
+        assert_eq!(Aim::of(&all), aims, "in their order");
+        assert_eq!(all.holds.len(), 12);
+        let twin = Aim { server: "other".to_owned(), ..aim("db0") };
+        let twins = describe("staging", &[aim("db0"), twin], &[Ok(facts()), Ok(facts())]);
+        assert_eq!(twins.holds, ["backup of db0"]);
+        let Cell { text, .. } = &all.tables[0].rows[3].cells[2];
+        assert_eq!(text, "can't be dumped: it needs pg_dump 18 or newer, and Countersign has only 17.2");
+    }
+
+    #[test]
+    fn an_outcome_tells_each_database() {
+        let failed = || Err(("storage_full", "the backup storage is full".to_owned()));
+        let one = outcome(&[(aim("a"), Ok(manifest("a")))]);
+        assert_eq!(one.happening, Happening::Succeeded);
+        assert_eq!(one.verdict.words(), "a is backed up: 24.0 MiB in 3.1 s, read back and whole.");
+        assert_eq!(one.facts["backups"][0]["key"], "staging/a/19700101T000000Z-7.dump");
+
+        let none = outcome(&[(aim("a"), failed())]);
+        assert_eq!(none.happening, Happening::Failed);
+        assert_eq!(none.verdict.words(), "There is no backup of a: the backup storage is full.");
+
+        let some = outcome(&[(aim("a"), Ok(manifest("a"))), (aim("b"), failed())]);
+        assert_eq!(some.happening, Happening::Partial);
+        assert_eq!(some.verdict.words(), "1 of 2 databases are backed up: 24.0 MiB in 3.1 s.");
+        assert_eq!(some.facts["failed"][0]["why"], "storage_full");
+        assert_eq!(outcome(&[(aim("a"), failed()), (aim("b"), failed())]).happening, Happening::Failed);
+    }
+}

@@ -1,0 +1,334 @@
+//! Backups as objects, over the `object_store` crate: a directory now, a blob container later, and no caller knows which.
+//!
+//! An object passes three stages: bytes under way (the store's own staging, never listed), whole but not yet checked (its
+//! name ends in `.part`), and published under its key. What a process left behind when it died stays in the first two and
+//! is removed by [`Storage::clear_unfinished`]. What the objects mean does not live here.
+
+use crate::config::Backups;
+use anyhow::Context;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::{ObjectStore, ObjectStoreExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+mod upload;
+
+pub use object_store::path::Path as Key;
+pub use upload::{Staged, Upload};
+
+/// The end of the name of an object that is whole but not yet checked.
+const UNCHECKED: &str = ".part";
+
+/// At start, what nobody has touched for a day is taken for a dead process' work: another process may share the storage,
+/// and nothing writes a part of a dump, or reads one back, for so long.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why the storage did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("the backup storage is full")]
+    Full,
+    #[error("it is not in the backup storage")]
+    Missing,
+    #[error("the backup storage has one of that name already")]
+    Exists,
+    /// The cause names paths: for the log, not for a chat.
+    #[error("the backup storage failed")]
+    Broken(#[source] object_store::Error),
+}
+
+impl From<object_store::Error> for StorageError {
+    fn from(error: object_store::Error) -> Self {
+        if let object_store::Error::NotFound { .. } = error {
+            return StorageError::Missing;
+        }
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(inner) = cause {
+            let kind = inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            if matches!(kind, Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)) {
+                return StorageError::Full;
+            }
+            cause = inner.source();
+        }
+        StorageError::Broken(error)
+    }
+}
+
+/// `Result` of the storage.
+pub type StorageResult<T> = Result<T, StorageError>;
+
+/// A published object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub key: Key,
+    pub bytes: u64,
+    /// When it was published (UTC).
+    pub at: jiff::Timestamp,
+}
+
+/// Where the backups are.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    objects: Arc<dyn ObjectStore>,
+    /// The directory, where it is one: unfinished uploads can't be seen through the object store.
+    directory: Option<PathBuf>,
+}
+
+impl Storage {
+    /// Opens the configured directory, making it if need be. What is published there survives a power cut.
+    ///
+    /// # Errors
+    /// A directory that can't be made.
+    pub fn open(backups: &Backups) -> anyhow::Result<Storage> {
+        let directory = &backups.directory;
+        let opened = std::fs::create_dir_all(directory).map_err(anyhow::Error::from).and_then(|()| {
+            Ok(LocalFileSystem::new_with_prefix(directory)?.with_fsync(true).with_automatic_cleanup(true))
+        });
+        let objects = opened.with_context(|| format!("opening the backups in {}", directory.display()))?;
+        Ok(Storage { objects: Arc::new(objects), directory: Some(directory.clone()) })
+    }
+
+    /// Any other object store.
+    pub fn over(objects: Arc<dyn ObjectStore>) -> Storage {
+        Storage { objects, directory: None }
+    }
+
+    /// Begins an object. Until [`Staged::publish`] nothing is seen under its key; dropped half-way, nothing stays.
+    ///
+    /// # Errors
+    /// [`StorageError::Exists`] and the others.
+    pub async fn begin(&self, key: &Key) -> StorageResult<Upload> {
+        match self.head(key).await {
+            Err(StorageError::Missing) => Upload::begin(self, key).await,
+            Ok(_) => Err(StorageError::Exists),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Writes a small object at once: it is there whole or not at all.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn put(&self, key: &Key, content: Bytes) -> StorageResult<()> {
+        self.objects.put(key, content.into()).await?;
+        Ok(())
+    }
+
+    /// An object's bytes, as they come.
+    ///
+    /// # Errors
+    /// [`StorageError::Missing`] and the others.
+    pub async fn read(&self, key: &Key) -> StorageResult<BoxStream<'static, StorageResult<Bytes>>> {
+        Ok(self.objects.get(key).await?.into_stream().map_err(StorageError::from).boxed())
+    }
+
+    /// A small object, whole.
+    ///
+    /// # Errors
+    /// [`StorageError::Missing`] and the others.
+    pub async fn get(&self, key: &Key) -> StorageResult<Bytes> {
+        Ok(self.objects.get(key).await?.bytes().await?)
+    }
+
+    /// # Errors
+    /// [`StorageError::Missing`] and the others.
+    pub async fn head(&self, key: &Key) -> StorageResult<Stored> {
+        stored(self.objects.head(key).await?)
+    }
+
+    /// The published objects below a prefix, by key.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn list(&self, prefix: &Key) -> StorageResult<Vec<Stored>> {
+        let all: Vec<_> = self.objects.list(Some(prefix)).try_collect().await?;
+        let published = all.into_iter().filter(|object| !object.location.as_ref().ends_with(UNCHECKED));
+        let mut published = published.map(stored).collect::<StorageResult<Vec<_>>>()?;
+        published.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(published)
+    }
+
+    /// # Errors
+    /// [`StorageError::Missing`] and the others.
+    pub async fn delete(&self, key: &Key) -> StorageResult<()> {
+        Ok(self.objects.delete(key).await?)
+    }
+
+    /// Removes what dead processes left unfinished, anywhere. Called at start. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn clear_abandoned(&self) -> StorageResult<usize> {
+        self.clear(&Key::default(), ABANDONED).await
+    }
+
+    /// Removes whatever is unfinished below a prefix. Only for who holds the prefix alone, as a backup holds its database's.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn clear_unfinished(&self, prefix: &Key) -> StorageResult<usize> {
+        self.clear(prefix, Duration::ZERO).await
+    }
+
+    async fn clear(&self, prefix: &Key, untouched: Duration) -> StorageResult<usize> {
+        let before = SystemTime::now() - untouched;
+        let mut cleared = 0;
+        let all: Vec<_> = self.objects.list(Some(prefix)).try_collect().await?;
+        for object in all.into_iter().filter(|object| object.location.as_ref().ends_with(UNCHECKED)) {
+            if SystemTime::from(object.last_modified) <= before {
+                self.objects.delete(&object.location).await?;
+                cleared += 1;
+            }
+        }
+        let Some(directory) = self.directory.clone() else { return Ok(cleared) };
+        let below = prefix.parts().fold(directory, |path, part| path.join(part.as_ref()));
+        let removed = tokio::task::spawn_blocking(move || remove_uploads(&below, before)).await;
+        Ok(cleared + removed.unwrap_or_default())
+    }
+}
+
+fn stored(meta: object_store::ObjectMeta) -> StorageResult<Stored> {
+    let at = jiff::Timestamp::try_from(SystemTime::from(meta.last_modified)).unwrap_or_default();
+    Ok(Stored { key: meta.location, bytes: meta.size, at })
+}
+
+/// Removes the files of uploads under way: `object_store` names them after their object with `#` and a number, and hides
+/// them. One that can't be removed stays for the next time.
+fn remove_uploads(directory: &Path, before: SystemTime) -> usize {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.metadata() {
+            Ok(meta) if meta.is_dir() => removed += remove_uploads(&path, before),
+            Ok(meta) if is_upload(&path) && meta.modified().is_ok_and(|at| at <= before) => {
+                removed += usize::from(std::fs::remove_file(&path).is_ok());
+            }
+            _ => {}
+        }
+    }
+    removed
+}
+
+fn is_upload(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some((_, number)) = name.rsplit_once('#') else { return false };
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    const BYTES: &[u8] = b"all of it";
+
+    fn opened() -> (tempfile::TempDir, Storage) {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("made/at need");
+        let backups = Backups { directory: target, tools: Vec::new(), search_path: Vec::new() };
+        let storage = Storage::open(&backups).unwrap();
+        (directory, storage)
+    }
+
+    async fn keys(storage: &Storage) -> Vec<String> {
+        let listed = storage.list(&Key::default()).await.unwrap();
+        listed.into_iter().map(|stored| stored.key.to_string()).collect()
+    }
+
+    /// The same life in a directory and in any other store.
+    async fn publishes_and_forgets(storage: &Storage) {
+        let key = Key::from_iter(["staging", "odd/name", "1.dump"]);
+        let mut upload = storage.begin(&key).await.unwrap();
+        upload.write(Bytes::from_static(BYTES)).await.unwrap();
+        assert!(keys(storage).await.is_empty());
+        let staged = upload.finish().await.unwrap();
+        assert!(keys(storage).await.is_empty(), "whole, but not published");
+        let read: Vec<Bytes> = staged.read().await.unwrap().try_collect().await.unwrap();
+        assert_eq!(read.concat(), BYTES);
+        staged.publish().await.unwrap();
+        assert_eq!(keys(storage).await, [key.to_string()]);
+        assert_eq!(storage.head(&key).await.unwrap().bytes, BYTES.len() as u64);
+
+        assert!(matches!(storage.begin(&key).await.err(), Some(StorageError::Exists)));
+
+        let other = Key::from("staging/2.dump");
+        storage.begin(&other).await.unwrap().abort().await;
+        storage.begin(&other).await.unwrap().finish().await.unwrap().discard().await;
+        assert_eq!(keys(storage).await, [key.to_string()]);
+        assert_eq!(storage.clear_unfinished(&Key::default()).await.unwrap(), 0, "nothing was left");
+        storage.delete(&key).await.unwrap();
+        assert!(matches!(storage.head(&key).await, Err(StorageError::Missing)));
+    }
+
+    #[tokio::test]
+    async fn a_directory_shows_published_objects_alone() {
+        let (_directory, storage) = opened();
+        publishes_and_forgets(&storage).await;
+    }
+
+    #[tokio::test]
+    async fn any_store_shows_published_objects_alone() {
+        publishes_and_forgets(&Storage::over(Arc::new(InMemory::new()))).await;
+    }
+
+    #[tokio::test]
+    async fn an_object_of_many_parts_is_whole() {
+        let (_directory, storage) = opened();
+        let key = Key::from("large");
+        let mut upload = storage.begin(&key).await.unwrap();
+        let mut expected = Vec::new();
+        for n in 0..23_u8 {
+            let chunk = vec![n; (1 << 20) + usize::from(n)];
+            expected.extend_from_slice(&chunk);
+            upload.write(chunk.into()).await.unwrap();
+        }
+        upload.finish().await.unwrap().publish().await.unwrap();
+        assert!(storage.get(&key).await.unwrap() == expected, "other bytes");
+    }
+
+    #[tokio::test]
+    async fn only_what_was_left_long_ago_is_abandoned() {
+        let (_directory, storage) = opened();
+        let directory = storage.directory.clone().unwrap();
+        let long_ago = SystemTime::now() - ABANDONED - Duration::from_secs(60);
+        for (name, old) in [
+            ("old.dump.part", true),
+            ("old.dump.part#1", true),
+            ("old.manifest.json#2", true),
+            ("old.dump", true),
+            ("old#not", true),
+            ("young.dump.part", false),
+            ("young.dump.part#1", false),
+        ] {
+            let file = std::fs::File::create(directory.join(name)).unwrap();
+            if old {
+                file.set_modified(long_ago).unwrap();
+            }
+        }
+        let left = || {
+            let entries = std::fs::read_dir(&directory).unwrap().flatten();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(storage.clear_abandoned().await.unwrap(), 3);
+        assert_eq!(left(), ["old#not", "old.dump", "young.dump.part", "young.dump.part#1"]);
+        assert_eq!(storage.clear_unfinished(&Key::default()).await.unwrap(), 2);
+        assert_eq!(left(), ["old#not", "old.dump"]);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let error = |kind: std::io::ErrorKind| object_store::Error::Generic {
+            store: "test",
+            source: Box::new(std::io::Error::from(kind)),
+        };
+        assert!(matches!(error(std::io::ErrorKind::StorageFull).into(), StorageError::Full));
+        assert!(matches!(error(std::io::ErrorKind::PermissionDenied).into(), StorageError::Broken(_)));
+    }
+}

@@ -1,0 +1,9 @@
+//! Slack's door, from the wire to the wire: what comes in, what goes out, and what is made of the answers.
+
+mod checks;
+mod parse;
+mod render;
+mod render_any;
+mod send;
+mod socket;
+mod wire;

@@ -1,0 +1,234 @@
+//! Replies as Slack gets them: golden pictures of what matters.
+
+use crate::checks::{check, inert, words};
+use countersign::chat::slack::render::{fits, render};
+use countersign::message::*;
+use serde_json::json;
+
+fn person(id: &str) -> Person {
+    Person { id: id.to_owned(), account: Some("U1".to_owned()) }
+}
+
+fn heading() -> Heading {
+    Heading {
+        who: Some(person("ana")),
+        asked: "kill 4711".to_owned(),
+        environment: Some(EnvironmentTag { name: "production".to_owned(), production: true }),
+        run: Some(128),
+    }
+}
+
+fn reply(block: Block) -> Reply {
+    Reply::new(heading()).with(block)
+}
+
+fn table(rows: usize) -> Table {
+    let column = |title: &str, shape| Column { title: title.to_owned(), shape };
+    let row = |n: usize| Row {
+        cells: vec![
+            Cell::from(n.to_string()),
+            Cell { text: "12 min".to_owned(), tone: Tone::Watch },
+            Cell::from(""),
+            Cell::from(format!("select {n} from asset")),
+        ],
+        buttons: vec![Button {
+            label: format!("kill {n}"),
+            token: format!("{n:032x}"),
+            style: ButtonStyle::Danger,
+        }],
+    };
+    Table {
+        title: Some("Waiting".to_owned()),
+        columns: vec![
+            column("pid", Shape::Right),
+            column("waits", Shape::Right),
+            column("user", Shape::Left),
+            column("query", Shape::Query),
+        ],
+        rows: (1..=rows).map(row).collect(),
+        total: rows,
+        empty: Some("No session waits.".to_owned()),
+    }
+}
+
+fn verdict(tone: Tone, words: &str) -> Block {
+    Block::Verdict { tone, text: Text::from(words) }
+}
+
+fn code(text: &str) -> Block {
+    Block::Code { title: None, text: text.to_owned() }
+}
+
+#[test]
+fn an_answer_in_full() {
+    let answer = reply(verdict(Tone::Watch, "1 session waits."))
+        .with(Block::Facts(vec![
+            ("server".to_owned(), Text::from("pg-1")),
+            ("undo".to_owned(), Text::new().code("/db undo <1>")),
+        ]))
+        .with(Block::Table(table(1)))
+        .with(Block::Progress { percent: Some(48), label: "2 min left".to_owned() })
+        .with(Block::Note(Text::from("As of 12:00 UTC")));
+    let rendered = render(&answer);
+    check(&rendered).unwrap();
+    assert_eq!(rendered.text, "ana asked kill 4711 of PRODUCTION: ⚠️ 1 session waits.");
+    assert_eq!(rendered.attachment, None);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&rendered.blocks).unwrap());
+}
+
+#[test]
+fn the_heading_names_who_what_and_where() {
+    let mut answer = reply(verdict(Tone::Good, "Killed."));
+    assert!(words(&render(&answer)).starts_with("ana| asked |kill 4711| of |🔴 |PRODUCTION| · #128"));
+    answer.heading.environment = Some(EnvironmentTag { name: "staging".to_owned(), production: false });
+    answer.heading.who = None;
+    answer.heading.run = None;
+    assert!(words(&render(&answer)).starts_with("kill 4711| of |🟢 |staging|✅ |Killed."));
+}
+
+#[test]
+fn only_a_meant_ping_pings() {
+    let ben = Person { id: "ben".to_owned(), account: Some("U2".to_owned()) };
+    let named = render(&reply(Block::Text(Text::new().person(&ben))));
+    assert!(!serde_json::to_string(&named.blocks).unwrap().contains("U2"));
+    let element = json!({ "type": "user", "user_id": "U2" });
+    for block in [
+        Block::Text(Text::new().ping(&ben)),
+        Block::Note(Text::new().ping(&ben)),
+        Block::Facts(vec![("approver".to_owned(), Text::new().ping(&ben))]),
+    ] {
+        let rendered = render(&reply(block));
+        assert!(serde_json::to_string(&rendered.blocks).unwrap().contains(&element.to_string()));
+    }
+    let of_teams = Person { id: "cy".to_owned(), account: Some("U1><!channel>".to_owned()) };
+    let rendered = render(&reply(Block::Text(Text::new().ping(&of_teams))));
+    assert_eq!(rendered.blocks.iter().try_for_each(inert), Ok(()));
+}
+
+#[test]
+fn a_table_is_cut_to_rows_and_says_so() {
+    let rendered = render(&reply(Block::Table(table(340))));
+    check(&rendered).unwrap();
+    let rows =
+        rendered.blocks.iter().find(|b| b["type"] == "table").unwrap()["rows"].as_array().unwrap().len() - 1;
+    assert!(rows >= 90, "{rows}");
+    assert!(words(&rendered).contains(&format!("{rows} of 340 rows")));
+    assert_eq!(rendered.blocks.iter().filter(|b| b["type"] == "actions").count(), 1);
+    let buttons = rendered.blocks.iter().find(|b| b["type"] == "actions").unwrap();
+    assert_eq!(buttons["elements"].as_array().unwrap().len(), 5);
+    let file = rendered.attachment.unwrap();
+    assert_eq!(file.name, "countersign-128.txt");
+    assert!(String::from_utf8(file.bytes).unwrap().ends_with("340\t12 min\t\tselect 340 from asset"));
+    let private = render(&reply(Block::Table(table(340))).privately());
+    assert_eq!(private.attachment, None, "a file in a channel is for everyone");
+}
+
+#[test]
+fn rows_that_the_command_left_out_are_counted_too() {
+    let mut cut_before = table(12);
+    cut_before.total = 1340;
+    let answer = reply(Block::Table(cut_before));
+    assert!(words(&render(&answer)).contains("12 of 1,340 rows"));
+    assert_eq!(fits(&answer), Ok(()));
+}
+
+#[test]
+fn a_second_table_is_fixed_width_text() {
+    let rendered = render(&reply(Block::Table(table(2))).with(Block::Table(table(2))));
+    check(&rendered).unwrap();
+    assert!(words(&rendered).contains("pid      waits  user\n  1  ⚠️ 12 min  -\n  2  ⚠️ 12 min  -"));
+}
+
+#[test]
+fn query_text_stands_beneath_the_table() {
+    let rendered = render(&reply(Block::Table(table(2))));
+    assert!(words(&rendered).contains("1  select 1 from asset\n2  select 2 from asset"));
+    let native = rendered.blocks.iter().find(|b| b["type"] == "table").unwrap();
+    assert!(!native.to_string().contains("select"));
+}
+
+#[test]
+fn an_empty_table_says_what_that_means() {
+    assert!(words(&render(&reply(Block::Table(table(0))))).contains("No session waits."));
+}
+
+#[test]
+fn long_code_is_cut_at_characters_and_says_how_much() {
+    let text = "ä👩‍💻".repeat(5_000);
+    let rendered = render(&reply(code(&text)));
+    check(&rendered).unwrap();
+    let all = words(&rendered);
+    let left: usize =
+        all.rsplit("cut, ").next().unwrap().split(' ').next().unwrap().replace(',', "").parse().unwrap();
+    let kept = all.split("#128|").nth(1).unwrap().split("\n… cut").next().unwrap();
+    assert_eq!(kept.chars().count() + left, text.chars().count());
+    assert!(kept.ends_with('ä') || kept.ends_with('💻'), "cut within a character: {:?}", kept.chars().last());
+    assert_eq!(rendered.attachment.unwrap().bytes, text.as_bytes());
+}
+
+#[test]
+fn sentences_and_buttons_outlive_tables() {
+    let button = Button { label: "Approve".to_owned(), token: "t".to_owned(), style: ButtonStyle::Primary };
+    let mut answer = reply(verdict(Tone::Act, "Look here."));
+    for _ in 0..60 {
+        answer = answer.with(code(&"x".repeat(3_000)));
+    }
+    let rendered = render(&answer.with(Block::Buttons(vec![button])));
+    check(&rendered).unwrap();
+    let all = words(&rendered);
+    assert!(all.contains("Look here.") && all.contains("Approve") && all.contains("more parts did not fit"));
+}
+
+#[test]
+fn what_does_not_fit_whole_says_why() {
+    let why = |reply: Reply| fits(&reply).unwrap_err().why;
+    assert_eq!(fits(&reply(code(&"x".repeat(11_000)))), Ok(()));
+    assert_eq!(why(reply(code(&"x".repeat(14_210)))), "a text has 14,210 characters; a message holds 12,000");
+    assert_eq!(why(reply(Block::Table(table(340)))), "a table has 340 rows; a message holds 99");
+    let halves = reply(code(&"x".repeat(7_000))).with(code(&"y".repeat(7_000)));
+    assert_eq!(why(halves), "it has 14,043 characters; a message holds 12,000");
+    let many = (0..60).fold(reply(code("x")), |reply, _| reply.with(code("y")));
+    assert_eq!(why(many), "it has 62 blocks; a message holds 50");
+    let mut long = reply(code("x"));
+    long.heading.asked = "kill ".repeat(500);
+    assert_eq!(why(long), "the command has more than 1,000 characters");
+}
+
+#[test]
+fn hostile_text_is_inert_and_unchanged() {
+    for evil in [
+        "<!channel>",
+        "<@U1>",
+        "`",
+        "```",
+        "https://evil.example",
+        "*bold*",
+        "_x_ ~y~",
+        ":boom:",
+        "@here",
+        "&lt;",
+    ] {
+        let mut own = table(1);
+        own.rows[0].cells = vec![Cell::from(evil), Cell::from(evil), Cell::from(evil), Cell::from(evil)];
+        own.title = Some(evil.to_owned());
+        own.columns[0].title = evil.to_owned();
+        let mut answer = reply(verdict(Tone::Act, evil))
+            .with(Block::Text(Text::new().strong(evil).code(evil)))
+            .with(Block::Facts(vec![
+                (evil.to_owned(), Text::from(evil)),
+                ("x".to_owned(), Text::new().code(evil)),
+            ]))
+            .with(Block::Table(own))
+            .with(code(evil))
+            .with(Block::Progress { percent: None, label: evil.to_owned() })
+            .with(Block::Note(Text::from(evil)));
+        answer.heading.asked = evil.to_owned();
+        let rendered = render(&answer);
+        check(&rendered).unwrap();
+        assert_eq!(rendered.blocks.iter().try_for_each(inert), Ok(()), "{evil}");
+        assert!(!rendered.text.contains(['<', '>']), "{}", rendered.text);
+        assert!(words(&rendered).matches(evil).count() >= 11, "{evil}: {}", words(&rendered));
+    }
+    let hidden = render(&reply(Block::Text(Text::from("a\u{202e}b\u{0}c\u{7}"))));
+    assert!(words(&hidden).contains("a\u{fffd}b\u{fffd}c\u{fffd}"));
+}

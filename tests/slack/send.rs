@@ -1,0 +1,298 @@
+//! What goes out to Slack, and what is made of its answers.
+
+use crate::wire::Wire;
+use countersign::chat::slack::SlackPlatform;
+use countersign::message::*;
+use serde_json::{Value, json};
+
+async fn started() -> (Wire, SlackPlatform) {
+    let (wire, _) = Wire::start().await;
+    let platform = SlackPlatform::new(&wire.config()).unwrap();
+    (wire, platform)
+}
+
+fn sender() -> Sender {
+    Sender {
+        platform: PlatformName::Slack,
+        workspace: "T1".to_owned(),
+        account: "U1".to_owned(),
+        name: "ana".to_owned(),
+    }
+}
+
+fn place(conversation: &str) -> Place {
+    Place {
+        platform: PlatformName::Slack,
+        workspace: "T1".to_owned(),
+        conversation: conversation.to_owned(),
+        thread: None,
+    }
+}
+
+fn asked_from(wire: &Wire, age_seconds: i64) -> Incoming {
+    let since = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(age_seconds);
+    Incoming {
+        delivery: "slack:cmd:1".to_owned(),
+        sender: sender(),
+        place: place("C1"),
+        handle: Some(AnswerHandle { url: format!("{}/response/1", wire.base), since }),
+        event: Event::Command { line: "locks".to_owned() },
+    }
+}
+
+fn reply() -> Reply {
+    let heading = Heading { who: None, asked: "locks".to_owned(), environment: None, run: None };
+    Reply::new(heading).with(Block::Verdict { tone: Tone::Good, text: "No session waits.".into() })
+}
+
+fn long_reply() -> Reply {
+    reply().with(Block::Code { title: None, text: "x".repeat(20_000) })
+}
+
+#[tokio::test]
+async fn an_answer_goes_by_its_response_url_without_our_token() {
+    let (wire, slack) = started().await;
+    slack.answer(&asked_from(&wire, 0), &reply()).await.unwrap();
+    slack.answer(&asked_from(&wire, 0), &reply().privately()).await.unwrap();
+    let asked = wire.asked();
+    assert_eq!(wire.methods(), ["response", "response"]);
+    assert!(asked.iter().all(|asked| asked.authorization.is_none()));
+    assert_eq!(asked[0].arguments["response_type"], "in_channel");
+    assert_eq!(asked[0].arguments["replace_original"], false);
+    assert_eq!(asked[1].arguments["response_type"], "ephemeral");
+}
+
+#[tokio::test]
+async fn after_five_uses_or_29_minutes_or_a_404_it_goes_by_a_message() {
+    let (wire, slack) = started().await;
+    let incoming = asked_from(&wire, 0);
+    for _ in 0..5 {
+        slack.answer(&incoming, &reply().privately()).await.unwrap();
+    }
+    slack.answer(&incoming, &reply().privately()).await.unwrap();
+    assert_eq!(wire.methods()[4..], ["response", "chat.postEphemeral"]);
+
+    let (wire, slack) = started().await;
+    slack.answer(&asked_from(&wire, 29 * 60), &reply()).await.unwrap();
+    assert_eq!(wire.methods(), ["chat.postMessage"]);
+
+    let (wire, slack) = started().await;
+    wire.answers("response", 404, json!({ "ok": false, "error": "used_url" }));
+    slack.answer(&asked_from(&wire, 0), &reply()).await.unwrap();
+    assert_eq!(wire.methods(), ["response", "chat.postMessage"]);
+    assert_eq!(wire.asked()[1].authorization.as_deref(), Some("Bearer xoxb-1"));
+}
+
+#[tokio::test]
+async fn where_the_bot_is_not_the_asker_is_told_directly() {
+    for (code, reply) in [
+        ("not_in_channel", reply()),
+        ("channel_not_found", reply()),
+        ("user_not_in_channel", reply().privately()),
+    ] {
+        let (wire, slack) = started().await;
+        let method =
+            if reply.audience == Audience::Asker { "chat.postEphemeral" } else { "chat.postMessage" };
+        wire.refuses(method, code);
+        let mut incoming = asked_from(&wire, 0);
+        incoming.handle = None;
+        slack.answer(&incoming, &reply).await.unwrap();
+        assert_eq!(wire.methods(), [method, "conversations.open", "chat.postMessage"]);
+        let last = wire.asked().pop().unwrap();
+        assert_eq!(last.arguments["channel"], "D1");
+    }
+}
+
+#[tokio::test]
+async fn a_mention_is_answered_in_its_thread_and_a_direct_message_by_one() {
+    let (wire, slack) = started().await;
+    let mut mention = asked_from(&wire, 0);
+    mention.handle = None;
+    mention.place.thread = Some("90.1".to_owned());
+    slack.answer(&mention, &reply()).await.unwrap();
+    slack.answer(&mention, &reply().privately()).await.unwrap();
+    mention.place = place("D7");
+    slack.answer(&mention, &reply().privately()).await.unwrap();
+    assert_eq!(wire.methods(), ["chat.postMessage", "chat.postEphemeral", "chat.postMessage"]);
+    let asked = wire.asked();
+    assert_eq!(
+        (&asked[0].arguments["thread_ts"], &asked[1].arguments["thread_ts"]),
+        (&json!("90.1"), &json!("90.1"))
+    );
+    assert_eq!((&asked[1].arguments["user"], &asked[2].arguments["channel"]), (&json!("U1"), &json!("D7")));
+}
+
+#[tokio::test]
+async fn a_message_is_posted_edited_and_never_unfurled_or_parsed() {
+    let (wire, slack) = started().await;
+    let posted = slack.post(&place("C1"), &reply()).await.unwrap();
+    assert_eq!((posted.place.conversation.as_str(), posted.message.as_str()), ("C1", "200.1"));
+    slack.edit(&posted, &reply()).await.unwrap();
+    let asked = wire.asked();
+    assert_eq!(asked[1].arguments["ts"], "200.1");
+    for asked in asked {
+        let sent = asked.arguments;
+        assert_eq!(
+            (&sent["unfurl_links"], &sent["parse"], &sent["mrkdwn"]),
+            (&json!(false), &json!("none"), &json!(false))
+        );
+        assert!(sent["blocks"].is_array() && sent["text"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_told_apart_by_their_code_alone() {
+    let (wire, slack) = started().await;
+    let posted = slack.post(&place("C1"), &reply()).await.unwrap();
+    for (code, error) in [
+        ("not_in_channel", SendError::NotThere),
+        ("channel_not_found", SendError::NotThere),
+        ("message_not_found", SendError::Gone),
+        ("cant_update_message", SendError::Gone),
+        ("is_archived", SendError::Refused("is_archived".to_owned())),
+        ("Oops: xoxb-1 in <body>", SendError::Refused("unknown_error".to_owned())),
+    ] {
+        wire.refuses("chat.update", code);
+        assert_eq!(slack.edit(&posted, &reply()).await, Err(error), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn slack_is_waited_for_and_asked_again() {
+    let (wire, slack) = started().await;
+    wire.answers("chat.postMessage", 429, json!({ "ok": false, "error": "ratelimited", "retry_after": 0 }));
+    wire.answers("chat.postMessage", 503, json!("down"));
+    slack.post(&place("C1"), &reply()).await.unwrap();
+    assert_eq!(wire.methods().len(), 3);
+}
+
+#[tokio::test]
+async fn a_slack_that_stays_down_is_unavailable() {
+    let (wire, slack) = started().await;
+    for _ in 0..4 {
+        wire.answers("chat.update", 502, json!("xoxb-1"));
+    }
+    let posted = Posted { place: place("C1"), message: "1.1".to_owned() };
+    let error = slack.edit(&posted, &reply()).await.unwrap_err();
+    assert_eq!(error, SendError::Unavailable("server_error".to_owned()));
+    let limited = SendError::Unavailable("ratelimited".to_owned());
+    wire.answers("chat.update", 429, json!({ "ok": false, "error": "ratelimited", "retry_after": 3600 }));
+    assert_eq!(slack.edit(&posted, &reply()).await, Err(limited.clone()));
+    for _ in 0..100 {
+        wire.answers("chat.update", 429, json!({ "ok": false, "error": "ratelimited", "retry_after": 0 }));
+    }
+    assert_eq!(slack.edit(&posted, &reply()).await, Err(limited));
+    assert!(wire.asked().len() < 20);
+}
+
+#[tokio::test]
+async fn nobody_listening_is_unavailable_too() {
+    let (wire, _) = Wire::start().await;
+    let mut config = wire.config();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config.api_url = format!("http://{free}/api");
+    let slack = SlackPlatform::new(&config).unwrap();
+    let error = slack.conversation(&place("C1")).await.unwrap_err();
+    assert_eq!(error, SendError::Unavailable("connection".to_owned()));
+}
+
+#[tokio::test]
+async fn what_was_cut_is_attached_for_everyone() {
+    let (wire, slack) = started().await;
+    slack.post(&place("C1"), &long_reply()).await.unwrap();
+    let methods =
+        ["chat.postMessage", "files.getUploadURLExternal", "upload", "files.completeUploadExternal"];
+    assert_eq!(wire.methods(), methods);
+    let asked = wire.asked();
+    assert_eq!(asked[1].arguments["length"], "20000");
+    assert_eq!(asked[2].authorization, None, "the upload address is not sent our token");
+    assert_eq!(
+        (&asked[3].arguments["channel_id"], &asked[3].arguments["thread_ts"]),
+        (&json!("C1"), &json!("200.1"))
+    );
+    wire.refuses("files.getUploadURLExternal", "missing_scope");
+    slack.post(&place("C2"), &long_reply()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_goes_beside_a_response_only_where_the_bot_is() {
+    let (wire, slack) = started().await;
+    wire.answers("conversations.info", 200, json!({ "ok": true, "channel": { "is_member": true } }));
+    slack.answer(&asked_from(&wire, 0), &long_reply()).await.unwrap();
+    assert_eq!(wire.methods().last().unwrap(), "files.completeUploadExternal");
+    let (wire, slack) = started().await;
+    wire.refuses("conversations.info", "channel_not_found");
+    slack.answer(&asked_from(&wire, 0), &long_reply()).await.unwrap();
+    assert_eq!(wire.methods(), ["response", "conversations.info"]);
+}
+
+#[tokio::test]
+async fn a_plan_is_never_cut() {
+    let (wire, slack) = started().await;
+    let mut plan = long_reply();
+    plan.whole = true;
+    let refused = SendError::Refused("plan_too_large".to_owned());
+    assert_eq!(slack.post(&place("C1"), &plan).await.unwrap_err(), refused);
+    assert_eq!(slack.answer(&asked_from(&wire, 0), &plan).await.unwrap_err(), refused);
+    assert_eq!(slack.tell(&sender(), &plan).await.unwrap_err(), refused);
+    assert!(wire.asked().is_empty());
+}
+
+#[tokio::test]
+async fn an_account_is_a_member_only_if_nothing_speaks_against_it() {
+    let user = |more: Value| {
+        let mut user = json!({ "id": "U1", "team_id": "T1", "deleted": false, "is_bot": false });
+        user.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "ok": true, "user": user })
+    };
+    let org = json!({ "team_id": "T5", "enterprise_user": { "id": "W1", "teams": ["T5", "T1"] } });
+    for (more, standing) in [
+        (json!({}), Standing::Member),
+        (org, Standing::Member),
+        (json!({ "deleted": true, "is_bot": true }), Standing::Deactivated),
+        (json!({ "is_bot": true }), Standing::Bot),
+        (json!({ "is_workflow_bot": true }), Standing::Bot),
+        (json!({ "is_restricted": true }), Standing::Guest),
+        (json!({ "is_ultra_restricted": true }), Standing::Guest),
+        (json!({ "is_stranger": true }), Standing::External),
+        (json!({ "team_id": "T9" }), Standing::External),
+        (json!({ "id": "U2" }), Standing::External),
+    ] {
+        let (wire, slack) = started().await;
+        wire.answers("users.info", 200, user(more.clone()));
+        assert_eq!(slack.account(&sender()).await.unwrap().standing, standing, "{more}");
+        slack.account(&sender()).await.unwrap();
+        assert_eq!(wire.methods(), ["users.info"], "the second answer came from the cache");
+        assert_eq!(wire.asked()[0].arguments["user"], "U1");
+    }
+    let (wire, slack) = started().await;
+    wire.answers("users.info", 200, user(json!({}))).refuses("users.info", "user_not_visible");
+    let foreign = Sender { workspace: "T9".to_owned(), ..sender() };
+    assert_eq!(slack.account(&foreign).await.unwrap().standing, Standing::External);
+    assert_eq!(slack.account(&sender()).await.unwrap().standing, Standing::External);
+    wire.refuses("users.info", "missing_scope");
+    let other = Sender { account: "U3".to_owned(), ..sender() };
+    assert_eq!(slack.account(&other).await, Err(SendError::Refused("missing_scope".to_owned())));
+}
+
+#[tokio::test]
+async fn a_conversation_that_cannot_be_seen_is_private() {
+    for (channel, bot_is_in, shared) in [
+        (json!({ "is_member": true }), true, false),
+        (json!({ "is_member": false }), false, false),
+        (json!({ "is_im": true }), true, false),
+        (json!({ "is_member": true, "is_ext_shared": true }), true, true),
+        (json!({ "is_member": true, "is_pending_ext_shared": true }), true, true),
+        (json!({ "is_member": true, "is_org_shared": true }), true, false),
+    ] {
+        let (wire, slack) = started().await;
+        wire.answers("conversations.info", 200, json!({ "ok": true, "channel": channel }));
+        assert_eq!(slack.conversation(&place("C1")).await, Ok(Conversation { bot_is_in, shared }));
+        assert_eq!(slack.conversation(&place("C1")).await, Ok(Conversation { bot_is_in, shared }));
+        assert_eq!(wire.asked()[0].arguments["channel"], "C1");
+    }
+    let (wire, slack) = started().await;
+    wire.refuses("conversations.info", "channel_not_found");
+    let hidden = Conversation { bot_is_in: false, shared: true };
+    assert_eq!(slack.conversation(&place("C1")).await, Ok(hidden));
+}
