@@ -4,9 +4,10 @@ group    = "sessions"
 risk     = "read"
 scope    = "server"
 example  = "blocked"
+details  = "The head of each queue comes first: it waits for nobody. A lock queue is a queue: a session can wait behind another that waits itself. A head that is a prepared transaction has no session; it ends with COMMIT PREPARED or ROLLBACK PREPARED in its database."
 sees_sessions = true
 empty    = "No session is waiting for a lock."
-verdict  = "{_waiting} sessions wait; pid {pid} ({app}) of {database} holds them up."
+verdict  = "{_waiting}; {_head} holds {_them} up."
 rows_are = "act"
 next     = "End the head to free them: `kill {pid}`"
 offer    = "kill {pid}"
@@ -20,28 +21,37 @@ WITH RECURSIVE edges AS (
   SELECT DISTINCT e.blocker AS pid FROM edges e WHERE NOT EXISTS (SELECT 1 FROM edges x WHERE x.pid = e.blocker)
 ), reach AS (
   SELECT h.pid AS head, e.pid FROM heads h JOIN edges e ON e.blocker = h.pid
-  UNION
+  UNION -- removes repeats: enumerating the paths of a queue would be exponential
   SELECT r.head, e.pid FROM reach r JOIN edges e ON e.blocker = r.pid
 ), nodes AS (
   SELECT pid, true AS is_head FROM heads UNION SELECT pid, false FROM edges
+), prepared AS (
+  -- A prepared transaction holds its locks as pid 0, which doesn't tell which one it is.
+  SELECT 'prepared transaction ' || string_agg(gid, ' or ' ORDER BY prepared) AS name FROM pg_prepared_xacts
 )
 SELECT n.pid,
-       CASE WHEN n.pid = 0 THEN 'prepared transaction ' || (SELECT string_agg(gid, ', ') FROM pg_prepared_xacts)
-            WHEN n.is_head THEN 'head' ELSE 'waits' END AS "is",
-       (SELECT array_agg(e.blocker ORDER BY e.blocker) FROM edges e WHERE e.pid = n.pid) AS "waits for pid",
-       a.datname::text AS database, a.usename::text AS role, a.application_name AS app, a.state,
-       extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS transaction_s,
-       CASE WHEN l.pid IS NOT NULL THEN
-         extract(epoch FROM clock_timestamp() - COALESCE((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start))::float8
-       END AS waiting_s,
-       (SELECT count(*) FROM reach r WHERE r.head = n.pid) AS behind,
-       l.mode AS wants,
+       CASE WHEN n.is_head THEN 'head: holds up ' || b.behind
+            ELSE (SELECT string_agg(e.blocker::text, ', ' ORDER BY e.blocker) FROM edges e WHERE e.pid = n.pid) END AS "waits for",
+       CASE WHEN n.pid = 0 THEN p.name ELSE COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text END AS app,
+       a.datname::text AS database,
+       CASE WHEN l.pid IS NOT NULL THEN 'wants ' || l.mode ELSE a.state END AS state,
+       extract(epoch FROM clock_timestamp() - CASE WHEN l.pid IS NULL THEN a.xact_start
+         -- waitstart exists from PostgreSQL 14 on
+         ELSE COALESCE((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start) END)::float8 AS for_s,
        a.query,
-       (SELECT count(DISTINCT pid) FROM edges) AS _waiting,
-       n.is_head AND n.pid <> 0 AS _killable,
+       CASE w.waiting WHEN 1 THEN '1 session waits' ELSE w.waiting || ' sessions wait' END AS _waiting,
+       CASE w.waiting WHEN 1 THEN 'it' ELSE 'them' END AS _them,
+       CASE WHEN n.pid = 0 THEN p.name
+            ELSE 'pid ' || n.pid || ' (' || COALESCE(NULLIF(a.application_name, ''), a.usename, '-') || ') of ' || COALESCE(a.datname, '-') END
+         || CASE WHEN w.heads > 1 THEN ', the head of the longest of ' || w.heads || ' queues,' ELSE '' END AS _head,
+       n.is_head AND COALESCE(a.backend_type = 'client backend' AND NOT u.rolsuper, false) AS _killable,
        to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start
 FROM nodes n
+CROSS JOIN prepared p
+CROSS JOIN (SELECT (SELECT count(DISTINCT pid) FROM edges) AS waiting, (SELECT count(*) FROM heads) AS heads) w
+CROSS JOIN LATERAL (SELECT count(*) AS behind FROM reach r WHERE r.head = n.pid) b
 LEFT JOIN pg_stat_activity a ON a.pid = n.pid
+LEFT JOIN pg_roles u ON u.oid = a.usesysid
 LEFT JOIN LATERAL (SELECT * FROM pg_locks k WHERE k.pid = n.pid AND NOT k.granted LIMIT 1) l ON true
-ORDER BY n.is_head DESC, behind DESC, waiting_s DESC NULLS LAST
+ORDER BY n.is_head DESC, b.behind DESC, for_s DESC NULLS LAST
 LIMIT 50

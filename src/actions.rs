@@ -12,9 +12,17 @@ use crate::sql::Answer;
 use crate::store::Run;
 use async_trait::async_trait;
 
+mod answers;
 pub mod backup;
+mod connect;
+mod environments;
 mod freeze;
+mod help;
+mod history;
+mod pending;
+mod services;
 mod session;
+mod show;
 mod statement;
 mod r#use;
 mod withdraw;
@@ -101,7 +109,7 @@ pub enum Code {
 
 /// The code of a command; `None` for plain SQL that reads.
 pub fn find(command: &Command) -> Option<Code> {
-    use Code::Act;
+    use Code::{Act, Look};
     if let Body::Sql(_) = command.body {
         let acts = command.header.risk != crate::catalog::Risk::Read;
         return acts.then_some(Act(&statement::Statement));
@@ -109,8 +117,15 @@ pub fn find(command: &Command) -> Option<Code> {
     Some(match command.name.as_str() {
         "backup" => Act(&backup::Backup),
         "cancel" => Act(&session::Cancel),
+        "connect" => Look(&connect::Connect),
+        "environments" => Look(&environments::Environments),
         "freeze" => Act(&freeze::Freeze),
+        "help" => Look(&help::Help),
+        "history" => Look(&history::History),
         "kill" => Act(&session::Kill),
+        "pending" => Look(&pending::Pending),
+        "services" => Look(&services::Services),
+        "show" => Look(&show::Show),
         "unfreeze" => Act(&freeze::Unfreeze),
         "use" => Act(&r#use::Use),
         "withdraw" => Act(&withdraw::Withdraw),

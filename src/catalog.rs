@@ -56,12 +56,13 @@ pub enum Scope {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Threshold {
-    pub watch: f64,
-    pub act: f64,
+    pub watch: Option<f64>,
+    pub act: Option<f64>,
     /// Judged when the value falls below, not when it rises above.
     #[serde(default)]
     pub below: bool,
-    /// `{value}` and the row's columns in braces: "{used_pct} of the connections are taken".
+    /// `{value}` and the row's columns in braces: "{used_pct} of the connections are taken". Empty: the value is coloured, and
+    /// another column speaks for it.
     pub say: Option<String>,
 }
 
@@ -100,6 +101,8 @@ pub struct Header {
     pub offer_if: Option<String>,
     /// Merged rows are ordered by this column, largest first.
     pub sort: Option<String>,
+    /// So many merged rows are shown of each section: where ten targets have ten rows each.
+    pub top: Option<usize>,
     #[serde(default)]
     pub thresholds: BTreeMap<String, Threshold>,
     /// SQLSTATE to what a person should read instead of an error.
@@ -116,9 +119,6 @@ pub struct Header {
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
     #[serde(default)]
     pub while_frozen: bool,
-    /// Posts a message of its own that is edited as it goes on.
-    #[serde(default)]
-    pub long: bool,
 }
 
 /// What it means that there are rows at all.
@@ -136,12 +136,24 @@ fn reader() -> String {
     "reader".to_owned()
 }
 
+/// When a section is asked at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    pub argument: String,
+    /// Whether the argument must be given, or must not. "all" for a service is none given.
+    pub given: bool,
+}
+
 /// One titled statement of a SQL command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
     pub title: Option<String>,
     /// The command's scope unless the title line names another: `-- ## Services [database]`.
     pub scope: Scope,
+    /// Asked only if, or unless, an argument was given: `[database if service]`, `[server unless service]`.
+    pub when: Option<Condition>,
+    /// One row of each target, shown standing, one line for each column: `[server facts]`.
+    pub facts: bool,
     /// With `$n::text` where the file has `:'name'`.
     pub sql: String,
     /// The names behind `$1`, `$2` …
@@ -271,7 +283,22 @@ impl Catalog {
                 mistakes.append(&mut wrong);
             }
         }
+        mistakes.extend(self.dangling_offers());
         if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
+    }
+
+    /// Offers of commands that there are not.
+    fn dangling_offers(&self) -> impl Iterator<Item = Mistake> {
+        self.commands.values().filter_map(|command| {
+            let offered = command.header.offer.as_deref()?.split_whitespace().next().unwrap_or_default();
+            let dangling = !self.commands.contains_key(offered);
+            dangling.then(|| Mistake {
+                file: format!("{}.sql", command.name),
+                line: 1,
+                column: 1,
+                what: format!("it offers `{offered}`, which is no command"),
+            })
+        })
     }
 
     pub fn find(&self, name: &str) -> Option<&Command> {

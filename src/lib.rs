@@ -12,6 +12,7 @@
 //! | [`message`] | neutral values: event, person, place, reply; the trait that a platform implements |
 //! | [`store`] | the record's keeper: a trait, and SQLite behind it |
 //! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
+//! | [`storage`] | backups as objects |
 //! | [`redact`] | query text fit for a chat |
 //! | [`targets`] | environments, servers, logins, connections |
 //! | [`catalog`], [`args`] | command files → commands; words → values |
@@ -91,7 +92,8 @@ impl App {
         let store = std::sync::Arc::new(store.context("opening the record")?);
         let runs = runs::Runs { store, approval: config.approval.clone() };
         let targets = targets::Targets::new(&config)?;
-        Ok(App { config, catalog, access, targets, runs, progress: Progress::default() })
+        let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
+        Ok(App { config, catalog, access, targets, storage, runs, progress: Progress::default() })
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_postgres::types::{ToSql, Type};
 mod format;
 mod present;
 
-pub use format::{bytes, duration, fill, moment, value_text};
+pub use format::{bytes, duration, fill, grouped, minute, moment, value_text};
 pub use present::{Answer, present};
 
 /// More rows than this from one target are not kept; the statement's own LIMIT is the rule, this is the fence.
@@ -67,6 +67,8 @@ pub struct Found {
 pub struct SectionAnswer {
     pub title: Option<String>,
     pub scope: Scope,
+    /// One row of each target, shown standing.
+    pub facts: bool,
     pub columns: Vec<String>,
     pub rows: Vec<Found>,
     /// Targets without an answer, and why, in words for people.
@@ -95,8 +97,18 @@ pub async fn run(targets: &Targets, question: &Question<'_>) -> Result<Vec<Secti
         crate::catalog::Body::Coded => (None, ()),
     };
     let shapes = most.map(|(_, sections)| sections.as_slice()).unwrap_or_default();
-    let all = shapes.iter().enumerate().map(|(index, shape)| run_section(targets, question, (index, shape)));
+    let asked = shapes.iter().enumerate().filter(|(_, shape)| is_asked(shape, question.values));
+    let all = asked.map(|section| run_section(targets, question, section));
     futures::future::join_all(all).await.into_iter().collect()
+}
+
+/// The argument's value; "all" services is nobody in particular.
+fn given<'a>(values: &'a Values, argument: &str) -> Option<&'a str> {
+    values.get(argument).map(String::as_str).filter(|value| *value != "all")
+}
+
+fn is_asked(section: &Section, values: &Values) -> bool {
+    section.when.as_ref().is_none_or(|when| given(values, &when.argument).is_some() == when.given)
 }
 
 async fn run_section(
@@ -108,6 +120,7 @@ async fn run_section(
     let mut answer = SectionAnswer {
         title: shape.title.clone(),
         scope: shape.scope,
+        facts: shape.facts,
         asked: asked.len(),
         ..SectionAnswer::default()
     };
@@ -115,7 +128,9 @@ async fn run_section(
     for (target, result) in asked.iter().zip(futures::future::join_all(all).await) {
         match result {
             Ok((columns, rows)) => {
-                answer.columns = columns;
+                if !rows.is_empty() {
+                    answer.columns = columns;
+                }
                 answer.rows.extend(rows.into_iter().map(|values| Found { target: target.clone(), values }));
             }
             Err(why) => answer.failures.push((target.clone(), why)),
@@ -125,13 +140,17 @@ async fn run_section(
     Ok(answer)
 }
 
-/// The servers of the environment, or the databases of the service or of all services.
+/// The servers of the environment, or the databases of all services; of one service, its server or its database.
 pub fn scope_targets(targets: &Targets, question: &Question<'_>, scope: Scope) -> Result<Vec<Target>> {
     let environment = targets.environment(question.environment)?;
-    let chosen = question.values.get("service").filter(|name| *name != "all");
+    let chosen = given(question.values, "service");
     if scope != Scope::Database {
+        let of_service = match chosen {
+            Some(name) => targets.server_of(environment, targets.service(name)?).map(|s| s.name.as_str()),
+            None => None,
+        };
+        let wanted = question.values.get("server").map(String::as_str).or(of_service);
         let servers = environment.servers.iter().map(|server| server.name.clone());
-        let wanted = question.values.get("server");
         return Ok(servers
             .filter(|server| wanted.is_none_or(|wanted| wanted == server))
             .map(|server| Target { server, service: None, database: None })
@@ -168,14 +187,29 @@ async fn ask(
     let section = question.command.sections(lease.major()).get(index).ok_or("has no such question")?;
     let within = header.within.as_deref().and_then(crate::args::duration_seconds).map(Duration::from_secs);
     let limit = within.unwrap_or(Duration::MAX);
+    let bound = bound(targets, question, section);
+    // Sent in one go: the right costs no round trip of its own.
     let (allowed, rows) = tokio::join!(
         may_see(&lease, (header.sees_sessions, limit)),
-        values(&lease, question, (section, limit))
+        values(&lease, section, (&bound, limit))
     );
     if !allowed? {
         return Err("may not show other sessions: grant pg_monitor to Countersign's reader".to_owned());
     }
     rows.map_err(|why| explain(&why, question.command))
+}
+
+/// The values behind `$1`, `$2` …: `database` is the chosen service's, unless the command has an argument of that name.
+fn bound(targets: &Targets, question: &Question<'_>, section: &Section) -> Vec<Option<String>> {
+    let database = || {
+        let service = targets.service(given(question.values, "service")?).ok()?;
+        Some(service.database.clone())
+    };
+    let value = |name: &String| match question.values.get(name) {
+        None if name == "database" => database(),
+        known => known.cloned(),
+    };
+    section.parameters.iter().map(value).collect()
 }
 
 /// Without this right other sessions' states are NULL, and "nothing found" would be a false all-clear.
@@ -190,11 +224,9 @@ async fn may_see(lease: &Lease, (needed, limit): (bool, Duration)) -> Result<boo
 
 async fn values(
     lease: &Lease,
-    question: &Question<'_>,
-    (section, limit): (&Section, Duration),
+    section: &Section,
+    (bound, limit): (&[Option<String>], Duration),
 ) -> Result<Rows, QueryError> {
-    let bound: Vec<Option<&str>> =
-        section.parameters.iter().map(|name| question.values.get(name).map(String::as_str)).collect();
     let parameters: Vec<&(dyn ToSql + Sync)> =
         bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
     let rows = lease.ask_within(limit, &section.sql, &parameters).await?;

@@ -1,6 +1,7 @@
 //! One command file → one [`Command`], or every mistake in it with its place.
 
-use super::{Body, Command, Header, Mistake, Risk, Scope, Section, sha256_hex, statement};
+use super::{Body, Command, Condition, Header, Mistake, Risk, Scope, Section, sha256_hex, statement};
+use crate::args::ArgType;
 use std::collections::BTreeMap;
 
 /// A file of the plain kind: `blocked.sql`, `backup.toml`.
@@ -119,11 +120,34 @@ fn check_header(here: &Source<'_>, header: &Header, team: bool) -> Vec<Mistake> 
     if header.summary.trim().is_empty() || header.summary.ends_with('.') {
         mistakes.push(here.at(place("summary"), "the summary is one line without a full stop"));
     }
+    if header
+        .within
+        .as_deref()
+        .is_some_and(|within| crate::args::duration_seconds(within).is_none_or(|s| s == 0))
+    {
+        mistakes.push(here.at(place("within"), "`within` is a duration such as \"5s\""));
+    }
+    for (column, threshold) in &header.thresholds {
+        if threshold.watch.is_none() && threshold.act.is_none() {
+            mistakes
+                .push(here.at(place(column), &format!("the threshold of `{column}` needs `watch` or `act`")));
+        }
+    }
+    for code in header.on_error.keys() {
+        if code.len() != 5 || !code.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase()) {
+            mistakes.push(
+                here.at(place(code), &format!("`{code}` is no SQLSTATE: it has five digits and capitals")),
+            );
+        }
+    }
     mistakes
 }
 
 fn sections(here: &Source<'_>, start: usize, header: &Header) -> Result<Vec<Section>, Vec<Mistake>> {
-    let known: Vec<&str> = header.args.iter().map(|arg| arg.name.as_str()).collect();
+    let mut known: Vec<&str> = header.args.iter().map(|arg| arg.name.as_str()).collect();
+    if header.args.iter().any(|arg| arg.kind == ArgType::Service && arg.name == "service") {
+        known.push("database"); // the service's
+    }
     let mut found = Vec::new();
     let mut mistakes = Vec::new();
     for part in titled_parts(here, start) {
@@ -133,13 +157,10 @@ fn sections(here: &Source<'_>, start: usize, header: &Header) -> Result<Vec<Sect
             }
             continue;
         }
-        let scope = match part.scope.as_deref() {
-            None => header.scope,
-            Some("server") => Scope::Server,
-            Some("database") => Scope::Database,
-            Some(other) => {
-                mistakes
-                    .push(here.at(part.offset, &format!("`{other}` is no scope: [server] or [database]")));
+        let shape = match shape(&part.words, header.scope, &known) {
+            Ok(shape) => shape,
+            Err(why) => {
+                mistakes.push(here.at(part.title_offset, &why));
                 continue;
             }
         };
@@ -152,7 +173,7 @@ fn sections(here: &Source<'_>, start: usize, header: &Header) -> Result<Vec<Sect
                     );
                 }
                 let parameters = statement::distinct(&bound.names);
-                found.push(Section { title: part.title, scope, sql: bound.sql, parameters });
+                found.push(Section { title: part.title, sql: bound.sql, parameters, ..shape });
             }
             Err((at, why)) => mistakes.push(here.at(part.offset + at, &why)),
         }
@@ -163,25 +184,51 @@ fn sections(here: &Source<'_>, start: usize, header: &Header) -> Result<Vec<Sect
     if mistakes.is_empty() { Ok(found) } else { Err(mistakes) }
 }
 
+/// What stands in a title's brackets: `server`, `database`, then `facts`, then `if argument` or `unless argument`.
+fn shape(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
+    let mut shape =
+        Section { title: None, scope, when: None, facts: false, sql: String::new(), parameters: Vec::new() };
+    let mut words = words.split_whitespace();
+    while let Some(word) = words.next() {
+        match word {
+            "server" => shape.scope = Scope::Server,
+            "database" => shape.scope = Scope::Database,
+            "facts" => shape.facts = true,
+            "if" | "unless" => {
+                let argument = words.next().filter(|name| known.contains(name)).ok_or_else(|| {
+                    format!("`{word}` is followed by an argument of this command: [database if service]")
+                })?;
+                shape.when = Some(Condition { argument: argument.to_owned(), given: word == "if" });
+            }
+            other => return Err(format!("`{other}` is no scope: [server] or [database]")),
+        }
+    }
+    Ok(shape)
+}
+
 struct Part<'a> {
     title: Option<String>,
-    scope: Option<String>,
+    /// What stands in brackets behind the title.
+    words: String,
     sql: &'a str,
+    title_offset: usize,
     offset: usize,
 }
 
 /// Splits at `-- ## Title [scope]` lines.
 fn titled_parts<'a>(here: &Source<'a>, start: usize) -> Vec<Part<'a>> {
-    let mut parts = vec![Part { title: None, scope: None, sql: "", offset: start }];
+    let mut parts =
+        vec![Part { title: None, words: String::new(), sql: "", title_offset: start, offset: start }];
     let mut offset = start;
     for line in here.text[start..].split_inclusive('\n') {
         let next = offset + line.len();
         if let Some(title) = line.trim().strip_prefix("-- ## ") {
-            let (title, scope) = match title.trim().strip_suffix(']').and_then(|t| t.rsplit_once('[')) {
-                Some((title, scope)) => (title.trim(), Some(scope.trim().to_owned())),
-                None => (title.trim(), None),
+            let (title, words) = match title.trim().strip_suffix(']').and_then(|t| t.rsplit_once('[')) {
+                Some((title, words)) => (title.trim(), words.to_owned()),
+                None => (title.trim(), String::new()),
             };
-            parts.push(Part { title: Some(title.to_owned()), scope, sql: "", offset: next });
+            let title = Some(title.to_owned());
+            parts.push(Part { title, words, sql: "", title_offset: offset, offset: next });
         } else if let Some(part) = parts.last_mut() {
             part.sql = &here.text[part.offset..next];
         }

@@ -70,6 +70,11 @@ fn milliseconds(ms: f64) -> String {
     }
 }
 
+/// A moment of the past or the future, to the minute: "2026-11-22 18:57 UTC".
+pub fn minute(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
 /// 12345 → "12,345".
 pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();

@@ -11,6 +11,9 @@ use crate::store::Meaning;
 /// Buttons beside rows: more would not be read on a phone.
 const MOST_OFFERS: usize = 5;
 
+/// Lines under the verdict: who has more than this to mend begins at the top.
+const MOST_CROSSINGS: usize = 4;
+
 /// An answer and what its buttons stand for.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
@@ -33,16 +36,21 @@ pub fn present(
 ) -> Answer {
     let crossings = crossings(command, sections);
     let mut answer = Answer::default();
+    let failures = failures(sections);
     answer.blocks.push(verdict(command, sections, &crossings));
-    for also in crossings.iter().skip(1).take(4) {
+    // The worst crossing is the verdict itself, unless somebody gave no answer.
+    let said = usize::from(failures.is_empty());
+    for also in crossings.iter().skip(said).take(MOST_CROSSINGS) {
         answer.blocks.push(Block::Text(also.say.clone()));
     }
-    for failure in failures(sections) {
-        answer.blocks.push(Block::Text(failure));
-    }
-    let mut offers_left = MOST_OFFERS;
-    for section in sections.iter().filter(|section| !section.rows.is_empty() || section.title.is_some()) {
+    answer.blocks.extend(failures.into_iter().map(Block::Text));
+    for section in sections.iter().filter(|section| is_shown(section)) {
+        if section.facts {
+            answer.blocks.push(Block::Table(facts(command, section)));
+            continue;
+        }
         let mut table = table(command, section);
+        let offers_left = MOST_OFFERS - answer.offers.len();
         if let Some(offer) = &command.header.offer {
             let offered = section
                 .rows
@@ -56,7 +64,6 @@ pub fn present(
                     row.buttons.push(button);
                 }
             }
-            offers_left = offers_left.saturating_sub(answer.offers.len());
         }
         answer.blocks.push(Block::Table(table));
     }
@@ -82,11 +89,20 @@ fn look_up<'a>(section: &'a SectionAnswer, found: &'a Found) -> impl Fn(&str) ->
     }
 }
 
+/// Whether a section has anything to show: rows, or that there are none; columns, or only what the verdict needs.
+fn is_shown(section: &SectionAnswer) -> bool {
+    match section.rows.is_empty() {
+        true => section.title.is_some() && section.asked > section.failures.len(),
+        false => section.columns.iter().any(|column| !column.starts_with('_')),
+    }
+}
+
 fn crossings(command: &Command, sections: &[SectionAnswer]) -> Vec<Crossing> {
     let mut found = Vec::new();
+    let speaking = |threshold: &Threshold| threshold.say.as_deref() != Some("");
     for section in sections {
         for row in &section.rows {
-            for (column, threshold) in &command.header.thresholds {
+            for (column, threshold) in command.header.thresholds.iter().filter(|(_, t)| speaking(t)) {
                 let Some(value) = cell(section, row, column) else { continue };
                 let tone = judge(threshold, value);
                 if tone > Tone::Good {
@@ -106,7 +122,9 @@ fn crossings(command: &Command, sections: &[SectionAnswer]) -> Vec<Crossing> {
 
 fn judge(threshold: &Threshold, value: &Value) -> Tone {
     let Some(number) = value.number() else { return Tone::Plain };
-    let crossed = |limit: f64| if threshold.below { number < limit } else { number >= limit };
+    let crossed = |limit: Option<f64>| {
+        limit.is_some_and(|limit| if threshold.below { number < limit } else { number >= limit })
+    };
     match (crossed(threshold.act), crossed(threshold.watch)) {
         (true, _) => Tone::Act,
         (_, true) => Tone::Watch,
@@ -148,29 +166,67 @@ fn verdict(command: &Command, sections: &[SectionAnswer], crossings: &[Crossing]
 }
 
 fn labels(sections: &[SectionAnswer]) -> Vec<&str> {
-    let mut names: Vec<&str> = sections
-        .iter()
-        .flat_map(|section| section.failures.iter().map(|(target, _)| target.label()))
-        .collect();
-    names.dedup();
+    let mut names: Vec<&str> = Vec::new();
+    for (target, _) in sections.iter().flat_map(|section| &section.failures) {
+        if !names.contains(&target.label()) {
+            names.push(target.label());
+        }
+    }
     names
 }
 
-/// "billing-service: doesn't answer (waited 3 s)", each reason once a target.
+/// "billing-service doesn't answer (waited 3 s)": each reason once, with all whom it kept from answering.
 fn failures(sections: &[SectionAnswer]) -> Vec<Text> {
-    let mut said: Vec<(String, String)> = Vec::new();
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for (target, why) in sections.iter().flat_map(|section| &section.failures) {
-        let line = (target.label().to_owned(), why.clone());
-        if !said.contains(&line) {
-            said.push(line);
+        let at = reasons.iter().position(|(known, _)| known == why).unwrap_or_else(|| {
+            reasons.push((why, Vec::new()));
+            reasons.len() - 1
+        });
+        if !reasons[at].1.contains(&target.label()) {
+            reasons[at].1.push(target.label());
         }
     }
-    said.into_iter().map(|(target, why)| Text::new().strong(target).plain(format!(" {why}"))).collect()
+    let line = |(why, whom): (&str, Vec<&str>)| {
+        let between = if whom.len() > 1 { ": " } else { " " };
+        Text::new().strong(whom.join(", ")).plain(format!("{between}{why}"))
+    };
+    reasons.into_iter().map(line).collect()
+}
+
+/// The columns that people see: hidden ones and those without a single value are left out, since a phone has no room for them.
+fn shown(section: &SectionAnswer) -> Vec<usize> {
+    let visible = |at: &usize| !section.columns[*at].starts_with('_');
+    let filled = |at: &usize| section.rows.iter().any(|row| row.values.get(*at) != Some(&Value::Null));
+    (0..section.columns.len()).filter(visible).filter(filled).collect()
+}
+
+fn judged(command: &Command, name: &str, value: &Value) -> Cell {
+    let tone = command.header.thresholds.get(name).map_or(Tone::Plain, |limit| judge(limit, value));
+    Cell { text: value_text(name, value), tone }
+}
+
+/// One line for each column, and beside it each target's value.
+fn facts(command: &Command, section: &SectionAnswer) -> Table {
+    let kind = if section.scope == Scope::Database { "service" } else { "server" };
+    let titles = std::iter::once(kind).chain(section.rows.iter().map(|row| row.target.label()));
+    let rows = shown(section).into_iter().map(|at| {
+        let name = &section.columns[at];
+        let values = section.rows.iter().map(|row| judged(command, name, &row.values[at]));
+        Row { cells: std::iter::once(Cell::from(title(name))).chain(values).collect(), buttons: Vec::new() }
+    });
+    let rows: Vec<Row> = rows.collect();
+    Table {
+        title: section.title.clone(),
+        columns: titles.map(|title| Column { title: title.to_owned(), shape: Shape::Left }).collect(),
+        total: rows.len(),
+        rows,
+        empty: Some("None.".to_owned()),
+    }
 }
 
 fn table(command: &Command, section: &SectionAnswer) -> Table {
-    let shown: Vec<usize> =
-        (0..section.columns.len()).filter(|at| !section.columns[*at].starts_with('_')).collect();
+    let shown = shown(section);
     let labelled = section.asked > 1;
     let mut columns = Vec::new();
     if labelled {
@@ -187,16 +243,12 @@ fn table(command: &Command, section: &SectionAnswer) -> Table {
         };
         Column { title: title(name), shape }
     }));
-    let rows = section.rows.iter().map(|found| {
+    let rows = section.rows.iter().take(command.header.top.unwrap_or(usize::MAX)).map(|found| {
         let mut cells = Vec::new();
         if labelled {
             cells.push(Cell::from(found.target.label()));
         }
-        cells.extend(shown.iter().map(|at| {
-            let (name, value) = (&section.columns[*at], &found.values[*at]);
-            let tone = command.header.thresholds.get(name).map_or(Tone::Plain, |limit| judge(limit, value));
-            Cell { text: value_text(name, value), tone }
-        }));
+        cells.extend(shown.iter().map(|at| judged(command, &section.columns[*at], &found.values[*at])));
         Row { cells, buttons: Vec::new() }
     });
     Table {

@@ -1,0 +1,37 @@
+/*
+summary  = "How many connections are left, and who holds the others"
+group    = "sessions"
+risk     = "read"
+scope    = "server"
+args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all databases" }]
+example  = "connections"
+details  = "Counts clients' sessions only: background workers take no connection slot. What is left is what an ordinary role can still get, without the slots that the server keeps for administrators."
+sees_sessions = true
+sort     = "sessions"
+verdict  = "{target}: {_taken} of {_usable} connections are taken; {_left} are left."
+
+[thresholds]
+_taken_pct       = { watch = 75, act = 90, say = "{target}: {_taken} of {_usable} connections are taken ({value}); {_left} are left." }
+in_transaction_s = { watch = 300, act = 900, say = "{database}: {app} has been idle in a transaction for {value}. `long` shows the session." }
+*/
+-- Shown in the verdict alone.
+SELECT s.taken AS _taken, c.usable AS _usable, greatest(c.usable - s.taken, 0) AS _left,
+       (100.0 * s.taken / NULLIF(c.usable, 0))::float8 AS _taken_pct
+FROM (SELECT count(*) AS taken FROM pg_stat_activity WHERE backend_type = 'client backend') s
+CROSS JOIN (SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+                   - COALESCE(NULLIF(current_setting('reserved_connections', true), '')::int, 0) AS usable) c;
+
+-- ## Who is connected
+SELECT COALESCE(datname, '-')::text AS database, COALESCE(NULLIF(application_name, ''), usename, '-')::text AS app,
+       count(*) AS sessions,
+       count(*) FILTER (WHERE state = 'active') AS active,
+       count(*) FILTER (WHERE state = 'idle') AS idle,
+       count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS in_transaction,
+       extract(epoch FROM clock_timestamp() - min(state_change) FILTER (WHERE state LIKE 'idle in transaction%'))::float8
+         AS in_transaction_s
+FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+  AND (NULLIF(:'database', '') IS NULL OR datname = :'database')
+GROUP BY 1, 2
+ORDER BY sessions DESC, 1, 2
+LIMIT 30

@@ -1,0 +1,81 @@
+/*
+summary  = "Whether every service answers, and what needs somebody"
+group    = "databases"
+risk     = "read"
+scope    = "database"
+args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all of them" }]
+example  = "health"
+details  = "Asks every service's database and every server at once, and waits 5 s at most for each. Rates count since the statistics were last reset; a database that has read too little to judge shows no cache hit rate."
+sees_sessions = true
+within   = "5s"
+rows_are = "good"
+verdict  = "Every service answers; nothing needs you."
+empty    = "No service of the configuration is on this environment."
+
+[thresholds]
+connections_pct        = { watch = 75, act = 90, say = "{target}: {_taken} of {_usable} connections are taken ({value}). `connections` shows by whom." }
+waiting_s              = { watch = 0, act = 60, say = "{target}: {_blocked} for a lock, the longest for {value}. `blocked` shows who holds it." }
+blocked                = { watch = 1, say = "" }
+idle_in_transaction_s  = { watch = 300, act = 900, say = "{target}: pid {_idle_pid} ({_idle_app}) has been idle in its transaction for {value}. To end it: `kill {_idle_pid}`." }
+oldest_transaction_s   = { watch = 43200, act = 86400, say = "{target}: a transaction has been open for {value}, and VACUUM can't clean up behind it. `long` shows it." }
+wraparound_pct         = { watch = 50, act = 75, say = "{target}: {value} of the way to transaction wraparound, in {_oldest_database}. It needs VACUUM." }
+_prepared_s            = { watch = 300, act = 3600, say = "{target}: the prepared transaction {_gid} has held its locks for {value}. Its owner must commit it or roll it back." }
+behind_bytes           = { watch = 52428800, act = 104857600, say = "{target}: a replica is {value} behind." }
+lag_s                  = { watch = 60, act = 600, say = "{target}: replication is {value} behind." }
+_cut_off               = { watch = 1, act = 1, say = "{target} is a replica cut off from its primary: what it shows is old." }
+cache_hit_pct          = { watch = 95, below = true, say = "{target}: {value} of the reads came from memory. `slow --by io` shows what reads so much." }
+*/
+-- ## Services
+SELECT count(a.pid) AS sessions,
+       count(a.pid) FILTER (WHERE a.wait_event_type = 'Lock') AS blocked,
+       extract(epoch FROM clock_timestamp() - min(a.xact_start))::float8 AS transaction_s,
+       -- Fewer reads than this, and the rate tells when the server was started, not how the service does.
+       CASE WHEN d.blks_hit + d.blks_read > 100000
+            THEN (100.0 * d.blks_hit / (d.blks_hit + d.blks_read))::float8 END AS cache_hit_pct,
+       d.deadlocks
+FROM pg_stat_database d
+LEFT JOIN pg_stat_activity a
+       ON a.datid = d.datid AND a.backend_type = 'client backend' AND a.usename <> current_user
+WHERE d.datname = current_database()
+GROUP BY d.blks_hit, d.blks_read, d.deadlocks;
+
+-- ## Server [server facts]
+SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
+       CASE WHEN pg_is_in_recovery() THEN 'replica' ELSE 'primary' END AS role,
+       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS up_s,
+       (100.0 * s.taken / NULLIF(c.usable, 0))::float8 AS connections_pct, s.taken AS _taken, c.usable AS _usable,
+       s.blocked, CASE s.blocked WHEN 1 THEN '1 session waits' ELSE s.blocked || ' sessions wait' END AS _blocked,
+       s.waiting_s, s.idle_in_transaction_s, s.idle_pid AS _idle_pid, s.idle_app AS _idle_app, s.oldest_transaction_s,
+       w.wraparound_pct, w.oldest_database AS _oldest_database,
+       p.prepared AS prepared_transactions, p.prepared_s AS _prepared_s, p.gid AS _gid,
+       r.replicas, r.behind_bytes,
+       CASE WHEN NOT pg_is_in_recovery() THEN r.lag_s
+            -- Received = replayed on a replica that is cut off, too: without a receiver nobody knows the lag.
+            WHEN v.status = 'streaming' AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+            WHEN v.status = 'streaming'
+            THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END::float8 AS lag_s,
+       CASE WHEN pg_is_in_recovery() THEN COALESCE(v.status, 'not connected') END AS receiver,
+       CASE WHEN pg_is_in_recovery() AND v.status IS DISTINCT FROM 'streaming' THEN 1 END AS _cut_off
+FROM (SELECT count(*) AS taken,
+             count(*) FILTER (WHERE wait_event_type = 'Lock') AS blocked,
+             extract(epoch FROM clock_timestamp() - min(query_start) FILTER (WHERE wait_event_type = 'Lock'))::float8 AS waiting_s,
+             extract(epoch FROM clock_timestamp() - min(state_change) FILTER (WHERE state LIKE 'idle in transaction%'))::float8
+               AS idle_in_transaction_s,
+             (array_agg(pid ORDER BY state_change) FILTER (WHERE state LIKE 'idle in transaction%'))[1] AS idle_pid,
+             (array_agg(application_name ORDER BY state_change) FILTER (WHERE state LIKE 'idle in transaction%'))[1] AS idle_app,
+             extract(epoch FROM clock_timestamp() - min(xact_start) FILTER (WHERE pid <> pg_backend_pid()))::float8
+               AS oldest_transaction_s
+      FROM pg_stat_activity WHERE backend_type = 'client backend') s
+CROSS JOIN (SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+                   - COALESCE(NULLIF(current_setting('reserved_connections', true), '')::int, 0) AS usable) c
+CROSS JOIN (SELECT max(100.0 * greatest(age(datfrozenxid), mxid_age(datminmxid)) / 2000000000)::float8 AS wraparound_pct,
+                   (array_agg(datname::text ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC))[1] AS oldest_database
+            FROM pg_database) w
+CROSS JOIN (SELECT count(*) AS prepared, min(gid) FILTER (WHERE prepared = oldest) AS gid,
+                   extract(epoch FROM clock_timestamp() - min(oldest))::float8 AS prepared_s
+            FROM (SELECT gid, prepared, min(prepared) OVER () AS oldest FROM pg_prepared_xacts) x) p
+CROSS JOIN (SELECT NULLIF(count(*), 0) AS replicas, max(pg_wal_lsn_diff(h.lsn, t.replay_lsn))::bigint AS behind_bytes,
+                   extract(epoch FROM max(t.replay_lag))::float8 AS lag_s
+            FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS lsn) h
+            CROSS JOIN pg_stat_replication t) r
+LEFT JOIN pg_stat_wal_receiver v ON true

@@ -1,0 +1,50 @@
+//! `connect <service>`: lines to copy, from the configuration. There is no secret in them, and none is known here.
+
+use super::answers::{answer, verdict};
+use super::{Call, Look};
+use crate::error::{Error, Result};
+use crate::message::{Block, Tone};
+use crate::sql::{Answer, fill};
+use async_trait::async_trait;
+
+pub struct Connect;
+
+/// For an environment whose configuration has no line of its own.
+const PLAIN: &str = r#"psql "host={host} port={port} dbname={database} user=YOUR_ROLE sslmode=verify-full""#;
+
+#[async_trait]
+impl Look for Connect {
+    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
+        let targets = &call.app.targets;
+        let environment = targets.environment(call.environment.unwrap_or_default())?;
+        let name = call.values.get("service").map(String::as_str).unwrap_or_default();
+        if name == "all" {
+            return Err(Error::instead("One service at a time.", "`services` lists them."));
+        }
+        let service = targets.service(name)?;
+        let server = targets.server_of(environment, service).ok_or_else(|| {
+            Error::user(format!("{} has no server for {}.", environment.name, service.name))
+        })?;
+        let line = |hint: &str| {
+            // Nothing else in braces is ours: a shell's ${HOME} stays.
+            hint.replace("{host}", &server.host)
+                .replace("{port}", &server.port.to_string())
+                .replace("{database}", &service.database)
+                .replace("{service}", &service.name)
+        };
+        let hints = &environment.connect_hints;
+        let lines: Vec<String> = match hints.is_empty() {
+            true => vec![line(PLAIN)],
+            false => hints.iter().map(|hint| line(hint)).collect(),
+        };
+        let words = format!("{} is {} on {}:{}.", service.name, service.database, server.host, server.port);
+        let code = |text: String| Block::Code { title: None, text };
+        let mut blocks = vec![verdict(Tone::Plain, words)];
+        blocks.extend(lines.into_iter().map(code));
+        blocks.push(Block::Note(fill(
+            "Put your own role in place of `YOUR_ROLE`; psql asks for the password. What you do there is not in Countersign's history.",
+            &|_| None,
+        )));
+        Ok(answer(blocks))
+    }
+}

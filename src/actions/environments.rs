@@ -1,0 +1,111 @@
+//! `environments`: servers, ports, TLS, whether they answer and as which version, and which one this conversation speaks of.
+//! All servers are asked at once, each under its own time limit.
+
+use super::answers::{answer, count, environments, table, verdict};
+use super::{Call, Look};
+use crate::config::{Environment, Server, Tls};
+use crate::error::Result;
+use crate::message::{Block, Cell, Shape, Text, Tone};
+use crate::sql::{Answer, fill};
+use crate::targets::Address;
+use async_trait::async_trait;
+use std::time::Duration;
+
+pub struct Environments;
+
+/// A server that says its version later than this is as good as silent.
+const WITHIN: Duration = Duration::from_secs(3);
+
+#[async_trait]
+impl Look for Environments {
+    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
+        let mut servers = Vec::new();
+        for name in environments(call) {
+            let environment = call.app.targets.environment(name)?;
+            servers.extend(environment.servers.iter().map(|server| (environment, server)));
+        }
+        let asked = servers.iter().map(|(environment, server)| version(call, environment, server));
+        let (versions, bound) =
+            tokio::join!(futures::future::join_all(asked), call.app.runs.store.binding(call.place.clone()));
+        // Without the record nobody knows the conversation's environment; who answers is still worth telling.
+        let bound = bound.ok().flatten();
+        let silent: Vec<(String, &String)> = servers
+            .iter()
+            .zip(&versions)
+            .filter_map(|((e, s), version)| Some((format!("{}/{}", e.name, s.name), version.as_ref().err()?)))
+            .collect();
+        let mut blocks = vec![match silent.is_empty() {
+            true => {
+                let words = count(servers.len(), "server answers", "servers answer");
+                verdict(Tone::Good, format!("{words}, none is missing."))
+            }
+            false => {
+                let names: Vec<&str> = silent.iter().map(|(name, _)| name.as_str()).collect();
+                verdict(Tone::Act, format!("No answer from {}.", names.join(", ")))
+            }
+        }];
+        for (name, why) in &silent {
+            blocks.push(Block::Text(Text::new().strong(name.clone()).plain(format!(" {why}"))));
+        }
+        let rows = servers.iter().zip(&versions).map(|((environment, server), version)| {
+            row(environment, server, (version, bound.as_deref() == Some(environment.name.as_str())))
+        });
+        let columns =
+            ["environment", "server", "address", "TLS", "PostgreSQL"].map(|title| (title, Shape::Left));
+        blocks.push(Block::Table(table(&columns, rows.collect())));
+        blocks.push(Block::Note(fill(
+            match bound {
+                Some(_) => "This conversation speaks of {bound}; `use <environment>` changes that.",
+                None => {
+                    "This conversation speaks of no environment yet: `use <environment>` binds it to one."
+                }
+            },
+            &|_| bound.clone(),
+        )));
+        Ok(answer(blocks))
+    }
+}
+
+fn row(
+    environment: &Environment,
+    server: &Server,
+    (version, bound): (&Result<String, String>, bool),
+) -> Vec<Cell> {
+    let mut name = environment.name.clone();
+    if environment.production {
+        name.push_str(" (production)");
+    }
+    if bound {
+        name.push_str(" · here");
+    }
+    let tls = match environment.tls {
+        Tls::Verified { .. } => "verified",
+        Tls::Off => "off",
+    };
+    let version = match version {
+        Ok(version) => Cell::from(version.as_str()),
+        Err(_) => Cell { text: "no answer".to_owned(), tone: Tone::Act },
+    };
+    vec![
+        name.into(),
+        server.name.as_str().into(),
+        format!("{}:{}", server.host, server.port).into(),
+        tls.into(),
+        version,
+    ]
+}
+
+/// The server's version; the error is for people.
+async fn version(call: &Call<'_>, environment: &Environment, server: &Server) -> Result<String, String> {
+    let address = Address {
+        environment: environment.name.clone(),
+        server: server.name.clone(),
+        database: None,
+        login: "reader".to_owned(),
+    };
+    let lease = call.app.targets.lease(&address, &call.asker).await.map_err(|why| why.to_string())?;
+    let sql = "SELECT split_part(current_setting('server_version'), ' ', 1) \
+               || CASE WHEN pg_is_in_recovery() THEN ', replica' ELSE '' END";
+    let rows = lease.ask_within(WITHIN, sql, &[]).await.map_err(|why| why.to_string())?;
+    rows.first().map(|row| row.get(0)).ok_or_else(|| "gave no version".to_owned())
+}

@@ -1,0 +1,112 @@
+//! `history`: who ran what, when, and what became of it: a read over the record. What acts, or asked to act, unless reads
+//! are wanted too.
+
+use super::answers::{answer, asked, count, may_see, state, table, verdict};
+use super::{Call, Look};
+use crate::args::{duration_seconds, shown};
+use crate::error::{Error, Result};
+use crate::message::{Block, Cell, Shape, Tone};
+use crate::sql::{Answer, fill, minute};
+use crate::store::{Filter, Run, State};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::time::Duration;
+
+pub struct History;
+
+/// What fits on two screens of a phone; narrower questions show the rest.
+const MOST: usize = 20;
+
+/// What did not end as it was meant to.
+const FAILED: [State; 5] = [State::Failed, State::Partial, State::Stopped, State::Unknown, State::Voided];
+
+#[async_trait]
+impl Look for History {
+    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
+        let listed = call.app.runs.store.list(filter(call)?).await.map_err(anyhow::Error::from)?;
+        let hidden = listed.runs.iter().filter(|run| !may_see(call, run)).count();
+        let runs: Vec<&Run> = listed.runs.iter().filter(|run| may_see(call, run)).collect();
+        if runs.is_empty() {
+            let next = "`history --reads` has what only looked, too.";
+            return Ok(answer(vec![
+                verdict(Tone::Plain, "The record has no such run."),
+                Block::Note(fill(next, &|_| None)),
+            ]));
+        }
+        let total = listed.total - hidden;
+        let failed = runs.iter().filter(|run| FAILED.contains(&run.state)).count();
+        let words = match (total > runs.len(), failed) {
+            (true, _) => format!("The newest {} of {total} runs.", runs.len()),
+            (false, 0) => format!("{}.", count(total, "run", "runs")),
+            (false, failed) => {
+                format!("{}, {failed} of them without success.", count(total, "run", "runs"))
+            }
+        };
+        let columns = [
+            ("run", Shape::Right),
+            ("when", Shape::Left),
+            ("who", Shape::Left),
+            ("what", Shape::Left),
+            ("environment", Shape::Left),
+            ("outcome", Shape::Left),
+        ];
+        let mut table = table(&columns, runs.iter().map(|run| row(run)).collect());
+        table.total = total;
+        let next = "`show <run>` tells all about one. Narrow it with `--who`, `--command`, `--since`, `--failed`, `--find`.";
+        Ok(answer(vec![verdict(Tone::Plain, words), Block::Table(table), Block::Note(fill(next, &|_| None))]))
+    }
+}
+
+fn row(run: &Run) -> Vec<Cell> {
+    let request = &run.request;
+    vec![
+        format!("#{}", run.id).into(),
+        minute(run.opened_at).into(),
+        request.requester.id.as_str().into(),
+        asked(run).into(),
+        request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
+        state(run),
+    ]
+}
+
+fn filter(call: &Call<'_>) -> Result<Filter> {
+    let get = |name: &str| call.values.get(name).cloned();
+    let since = get("since").and_then(|since| duration_seconds(&since)).map(Duration::from_secs);
+    Ok(Filter {
+        environment: call.environment.map(str::to_owned),
+        who: get("who").map(|typed| person(call, &typed)).transpose()?,
+        command: get("command"),
+        since: since.map(|back| Timestamp::now() - back),
+        states: if get("failed").is_some() { FAILED.to_vec() } else { Vec::new() },
+        find: get("find"),
+        reads: get("reads").is_some(),
+        limit: MOST,
+    })
+}
+
+/// The person that a name means: whole, or one word of it, where only one has it.
+fn person(call: &Call<'_>, typed: &str) -> Result<String> {
+    let said = typed.trim_start_matches('@').to_lowercase();
+    if said == "me" {
+        return Ok(call.person.id.clone());
+    }
+    let names: Vec<&str> = call.app.config.people.iter().map(|person| person.name.as_str()).collect();
+    let whole = names.iter().find(|name| name.to_lowercase() == said);
+    let by_word = |name: &&&str| name.to_lowercase().split_whitespace().any(|word| word == said);
+    let some: Vec<&&str> = whole.map_or_else(|| names.iter().filter(by_word).collect(), |name| vec![name]);
+    match some.as_slice() {
+        [only] => Ok((**only).to_owned()),
+        [] => {
+            let problem = format!("The configuration has no person “{}”.", shown(typed));
+            Err(match crate::catalog::nearest(typed, names.iter().copied()) {
+                Some(near) => Error::instead(problem, format!("Did you mean `--who \"{near}\"`?")),
+                None => Error::instead(problem, format!("There are: {}.", names.join(", "))),
+            })
+        }
+        more => {
+            let more: Vec<&str> = more.iter().map(|name| **name).collect();
+            let problem = format!("“{}” can be {}.", shown(typed), more.join(" or "));
+            Err(Error::instead(problem, format!("Type `--who \"{}\"`.", more[0])))
+        }
+    }
+}

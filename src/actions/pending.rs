@@ -1,0 +1,71 @@
+//! `pending`: the requests that wait, and for whom. Reads the record only.
+
+use super::answers::{answer, asked, between, count, may_see, state, table, verdict};
+use super::{Call, Look};
+use crate::error::Result;
+use crate::message::{Block, Cell, Shape, Tone};
+use crate::sql::{Answer, fill};
+use crate::store::{Filter, Run, State};
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+pub struct Pending;
+
+#[async_trait]
+impl Look for Pending {
+    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
+        let filter = Filter {
+            environment: call.environment.map(str::to_owned),
+            states: vec![State::Pending, State::Approved],
+            reads: true,
+            ..Filter::default()
+        };
+        let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
+        let runs: Vec<&Run> = listed.runs.iter().filter(|run| may_see(call, run)).collect();
+        if runs.is_empty() {
+            return Ok(answer(vec![verdict(Tone::Good, "Nothing waits for anyone.")]));
+        }
+        let now = Timestamp::now();
+        let rows = runs.iter().map(|run| row(call, run, now)).collect();
+        let columns = [
+            ("run", Shape::Right),
+            ("what", Shape::Left),
+            ("environment", Shape::Left),
+            ("asked by", Shape::Left),
+            ("age", Shape::Right),
+            ("time left", Shape::Right),
+            ("who may approve", Shape::Left),
+        ];
+        let words = count(runs.len(), "request waits.", "requests wait.");
+        Ok(answer(vec![
+            verdict(Tone::Watch, words),
+            Block::Table(table(&columns, rows)),
+            Block::Note(fill("`show <run>` tells all about one; its card has the buttons.", &|_| None)),
+        ]))
+    }
+}
+
+fn row(call: &Call<'_>, run: &Run, now: Timestamp) -> Vec<Cell> {
+    let request = &run.request;
+    let left = run.deadline.map_or("-".to_owned(), |until| between(now, until));
+    vec![
+        format!("#{}", run.id).into(),
+        asked(run).into(),
+        request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
+        request.requester.id.as_str().into(),
+        between(run.opened_at, now).into(),
+        left.into(),
+        match run.state {
+            State::Pending => approvers(call, run).into(),
+            _ => state(run),
+        },
+    ]
+}
+
+fn approvers(call: &Call<'_>, run: &Run) -> String {
+    let Some(command) = call.app.catalog.find(&run.request.command) else { return "nobody".to_owned() };
+    let asker = (&run.request.requester, run.request.place.platform);
+    let people = call.app.access.approvers(command, run.request.environment.as_deref(), asker);
+    let names: Vec<&str> = people.iter().map(|person| person.id.as_str()).collect();
+    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,107 @@
+//! `services`: each service's database, size class and live size in every environment that the person may look at. One
+//! question a server; a server that doesn't answer is named and doesn't hold up the others.
+
+use super::answers::{answer, count, environments, verdict};
+use super::{Call, Look};
+use crate::error::Result;
+use crate::message::{Block, Cell, Shape, Text, Tone};
+use crate::sql::{Answer, bytes, fill};
+use crate::targets::Address;
+use async_trait::async_trait;
+use std::collections::HashMap;
+use std::time::Duration;
+
+pub struct Services;
+
+/// Sizes of databases are read file by file; longer than this and the answer goes without them.
+const WITHIN: Duration = Duration::from_secs(5);
+
+const SIZES: &str = "SELECT d.datname::text, CASE WHEN has_database_privilege(d.oid, 'CONNECT') \
+     OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END \
+     FROM pg_database d WHERE d.datname = ANY ($1::text[])";
+
+/// A server's databases and their sizes; `None` for one that the reader may not measure. The error is for people.
+type Sizes = Result<HashMap<String, Option<i64>>, String>;
+
+#[async_trait]
+impl Look for Services {
+    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
+        let names = environments(call);
+        let mut addresses = Vec::new();
+        for name in &names {
+            let servers = call.app.targets.environment(name)?.servers.iter();
+            addresses.extend(servers.map(|server| Address {
+                environment: (*name).to_owned(),
+                server: server.name.clone(),
+                database: None,
+                login: "reader".to_owned(),
+            }));
+        }
+        let all = addresses.iter().map(|address| sizes(call, address));
+        let found = futures::future::join_all(all).await;
+        let by_server: HashMap<(&str, &str), Sizes> = addresses
+            .iter()
+            .map(|address| (address.environment.as_str(), address.server.as_str()))
+            .zip(found)
+            .collect();
+        Ok(present(call, &names, &by_server))
+    }
+}
+
+async fn sizes(call: &Call<'_>, address: &Address) -> Sizes {
+    let databases: Vec<&str> = call.app.targets.services().iter().map(|s| s.database.as_str()).collect();
+    let lease = call.app.targets.lease(address, &call.asker).await.map_err(|why| why.to_string())?;
+    let rows = lease.ask_within(WITHIN, SIZES, &[&databases]).await.map_err(|why| why.to_string())?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+fn present(call: &Call<'_>, names: &[&str], by_server: &HashMap<(&str, &str), Sizes>) -> Answer {
+    let targets = &call.app.targets;
+    let mut missing = Vec::new();
+    let mut rows = Vec::new();
+    for service in targets.services() {
+        let size = service.size.clone().unwrap_or_else(|| "-".to_owned());
+        let mut cells =
+            vec![Cell::from(service.name.as_str()), service.database.as_str().into(), size.into()];
+        for name in names {
+            let server = targets.environment(name).ok().and_then(|e| targets.server_of(e, service));
+            let sizes = server.and_then(|server| by_server.get(&(*name, server.name.as_str())));
+            cells.push(match sizes {
+                Some(Ok(sizes)) => match sizes.get(&service.database) {
+                    Some(Some(size)) => bytes(*size as f64).into(),
+                    Some(None) => "not allowed".into(),
+                    None => {
+                        missing.push(format!("{} has no {}", name, service.database));
+                        Cell { text: "missing".to_owned(), tone: Tone::Watch }
+                    }
+                },
+                _ => Cell { text: "no answer".to_owned(), tone: Tone::Act },
+            });
+        }
+        rows.push(cells);
+    }
+    let mut columns = vec![("service", Shape::Left), ("database", Shape::Left), ("class", Shape::Left)];
+    columns.extend(names.iter().map(|name| (*name, Shape::Right)));
+    let mut silent: Vec<_> =
+        by_server.iter().filter_map(|(key, sizes)| Some((key, sizes.as_ref().err()?))).collect();
+    silent.sort();
+    let mut blocks = vec![match (silent.is_empty(), missing.is_empty()) {
+        (false, _) => {
+            let servers: Vec<String> = silent.iter().map(|((e, s), _)| format!("{e}/{s}")).collect();
+            verdict(Tone::Act, format!("No answer from {}.", servers.join(", ")))
+        }
+        (_, false) => verdict(Tone::Watch, format!("{}.", missing.join("; "))),
+        _ => {
+            let services = count(targets.services().len(), "service", "services");
+            verdict(Tone::Good, format!("{services} in {}.", names.join(" and ")))
+        }
+    }];
+    for ((environment, server), why) in silent {
+        blocks.push(Block::Text(
+            Text::new().strong(format!("{environment}/{server}")).plain(format!(" {why}")),
+        ));
+    }
+    blocks.push(Block::Table(super::answers::table(&columns, rows)));
+    blocks.push(Block::Note(fill("`sizes <service>` shows a service's tables.", &|_| None)));
+    answer(blocks)
+}

@@ -1,0 +1,92 @@
+//! `show <run>`: the whole story of one run, as the record has it: what was asked, the plan, every event with who and when,
+//! and the outcome.
+
+use super::answers::{answer, asked, between, may_see, state, table, verdict};
+use super::{Call, Look};
+use crate::error::{Error, Result};
+use crate::message::{Block, Cell, Shape, Text};
+use crate::plan::Plan;
+use crate::sql::{Answer, moment};
+use crate::store::{Run, StoredEvent};
+use async_trait::async_trait;
+
+pub struct Show;
+
+#[async_trait]
+impl Look for Show {
+    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
+        let id = call.values.get("run").and_then(|id| id.parse().ok()).unwrap_or_default();
+        let found = call.app.runs.store.get(id).await.map_err(anyhow::Error::from)?;
+        // Whose environment it isn't learns no more than that.
+        let run = found.filter(|run| may_see(call, run)).ok_or_else(|| {
+            Error::instead(format!("There is no run #{id}."), "`history` and `pending` list them.")
+        })?;
+        let outcome = state(&run);
+        let mut text =
+            Text::new().plain(format!("#{id} ")).code(asked(&run)).plain(format!(": {}", outcome.text));
+        if let Some(told) = run.text("verdict").filter(|told| !told.is_empty()) {
+            text = text.plain(format!(". {told}"));
+        }
+        let mut blocks = vec![verdict(outcome.tone, text), Block::Facts(facts(&run))];
+        if let Some(plan) = run.text("plan").and_then(Plan::read) {
+            blocks.extend(planned(&plan));
+        }
+        blocks.push(Block::Table(story(&run)));
+        Ok(answer(blocks))
+    }
+}
+
+fn facts(run: &Run) -> Vec<(String, Text)> {
+    let request = &run.request;
+    let mut facts = vec![
+        ("asked by".to_owned(), Text::new().person(&request.requester)),
+        ("environment".to_owned(), request.environment.clone().unwrap_or_else(|| "none".to_owned()).into()),
+        ("risk".to_owned(), request.risk.clone().into()),
+        ("opened".to_owned(), moment(run.opened_at).into()),
+        ("took".to_owned(), between(run.opened_at, run.changed_at).into()),
+    ];
+    if let Some(deadline) = run.deadline {
+        facts.push(("ends by itself".to_owned(), moment(deadline).into()));
+    }
+    if let Some(reason) = run.text("reason") {
+        facts.push(("reason".to_owned(), reason.into()));
+    }
+    let hash = |hash: &str| Text::new().code(hash.chars().take(12).collect::<String>());
+    facts.push(("command's file".to_owned(), hash(&request.command_hash)));
+    facts.push(("configuration".to_owned(), hash(&request.config_hash)));
+    facts
+}
+
+fn planned(plan: &Plan) -> Vec<Block> {
+    let mut facts: Vec<(String, Text)> = plan
+        .identity
+        .iter()
+        .map(|(name, value)| (name.replace('_', " "), Text::new().code(value.clone())))
+        .collect();
+    facts.push(("plan".to_owned(), Text::new().code(plan.digest()[..12].to_owned())));
+    let mut blocks =
+        vec![Block::Text(Text::new().strong("Plan: ").plain(plan.effect.clone())), Block::Facts(facts)];
+    if let Some((title, text)) = &plan.code {
+        blocks.push(Block::Code { title: Some(title.clone()), text: text.clone() });
+    }
+    blocks
+}
+
+fn story(run: &Run) -> crate::message::Table {
+    let rows = run.events.iter().map(|event| {
+        let who = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
+        vec![Cell::from(moment(event.at)), event.kind.as_str().into(), who.into(), told(event).into()]
+    });
+    let columns = [("when", Shape::Left), ("what", Shape::Left), ("who", Shape::Left), ("why", Shape::Left)];
+    let mut table = table(&columns, rows.collect());
+    table.title = Some("What happened".to_owned());
+    table
+}
+
+/// What an event says for people: a reason, a why. The plan and the outcome stand elsewhere.
+fn told(event: &StoredEvent) -> String {
+    let why = event.facts.get("why").and_then(|why| why.as_str()).map(str::to_owned);
+    let texts = event.texts.iter().filter(|(name, _)| !["plan", "asked", "verdict"].contains(&name.as_str()));
+    let all: Vec<String> = why.into_iter().chain(texts.map(|(_, text)| text.clone())).collect();
+    all.join("; ")
+}
