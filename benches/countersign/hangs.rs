@@ -10,9 +10,11 @@ use anyhow::{Context, ensure};
 use countersign::demo::slack::{Fault, Workspace};
 use rusqlite::Connection;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const WARM_UP: Duration = Duration::from_millis(500);
+/// In which a bot that answers has answered everything.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Shorter than a read waits for its record (2 s), so that nothing that hangs is given up meanwhile.
 const MEASURED: Duration = Duration::from_millis(1_800);
 /// A hundred new commands a second: all of a phase stay in work at once, and there is room for 256.
@@ -103,10 +105,9 @@ async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) 
         tokio::task::block_in_place(|| drive(bot.process.address, &lanes, lasting))
     };
     let before = house.sink.answered();
-    run(WARM_UP)?;
-    ensure!(house.sink.answered() > before, "the bot doesn't answer");
-    // What is still in work answers first: after this, an answer is one to a command of the phase.
-    tokio::time::sleep(WARM_UP).await;
+    let taken_on: usize = run(WARM_UP)?.iter().skip(1).map(|new| new.latencies.len()).sum();
+    // Of the others each is answered once. After this, an answer is one to a command of the phase.
+    all_answered(house, before + taken_on + known.len()).await?;
     let before = house.sink.answered();
     let driven = {
         let _frozen = (hang == Hang::Postgres).then(|| house.cluster.freeze()).transpose()?;
@@ -123,6 +124,15 @@ async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) 
     line.p99.add(all.percentile(99.0));
     line.new_p99.add(new.percentile(99.0));
     line.stuck.add(new.latencies.len().saturating_sub(answered) as f64);
+    Ok(())
+}
+
+async fn all_answered(house: &House, many: usize) -> anyhow::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while house.sink.answered() < many {
+        ensure!(Instant::now() < until, "{} of {many} answers arrived", house.sink.answered());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     Ok(())
 }
 

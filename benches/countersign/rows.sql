@@ -10,8 +10,9 @@ WITH vocabulary AS (
          unnest(ARRAY['ble', 'ction', 'der', 'ing', 'ment', 'ner', 's', 'ted']) AS c
 )
 SELECT s AS id,
-       (SELECT string_agg(words[1 + floor(random() * array_length(words, 1))::int], ' ')
-        FROM generate_series(1, 9 + s % 7)) AS words
+       (SELECT string_agg(word, ' ')
+        FROM (SELECT words[1 + floor(random() * array_length(words, 1))::int] AS word
+              FROM generate_series(1, 9 + s % 7)) AS pick) AS words
 FROM vocabulary, generate_series(0, 8191) AS s;
 ALTER TABLE sentence ADD PRIMARY KEY (id);
 ANALYZE sentence;
