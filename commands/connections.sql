@@ -8,6 +8,7 @@ example  = "connections"
 details  = "Counts clients' sessions only: background workers take no connection slot. What is left is what an ordinary role can still get, without the slots that the server keeps for administrators."
 sees_sessions = true
 sort     = "sessions"
+empty    = "Nobody is connected."
 verdict  = "{target}: {_taken} of {_usable} connections are taken; {_left} are left."
 
 [thresholds]

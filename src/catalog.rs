@@ -116,6 +116,9 @@ pub struct Header {
     /// Posts a message of its own that is edited as it goes on.
     #[serde(default)]
     pub long: bool,
+    /// Whoever may act or approve anywhere may run it, whatever else their roles say: `freeze`, `withdraw`.
+    #[serde(default)]
+    pub for_all_who_act: bool,
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
     #[serde(default)]
     pub while_frozen: bool,

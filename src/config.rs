@@ -21,6 +21,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the embedded store's file stands.
     pub store: PathBuf,
+    pub store_waits: StoreWaits,
     pub slack: Option<Slack>,
     pub approval: Approval,
     pub backups: Backups,
@@ -32,6 +33,15 @@ pub struct Config {
     pub access: Vec<Grant>,
     /// SHA-256 of the file's bytes, in hex: kept in every run's record.
     pub hash: String,
+}
+
+/// How long the record is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreWaits {
+    /// An action that isn't recorded within this time is dropped, and its sender told.
+    pub answer: Duration,
+    /// For another process's lock on the file.
+    pub lock: Duration,
 }
 
 /// The Slack app.

@@ -46,9 +46,10 @@ impl Flow {
             tracing::debug!(delivery = incoming.delivery, "dropped a duplicate delivery");
             return;
         }
+        // Boxed: a command's future is large, and taking an event on is to cost little.
         let handled = match &incoming.event {
-            Event::Command { line } => self.command(&incoming, line).await,
-            Event::Button { token, message } => self.button(&incoming, (token, message)).await,
+            Event::Command { line } => Box::pin(self.command(&incoming, line)).await,
+            Event::Button { token, message } => Box::pin(self.button(&incoming, (token, message))).await,
         };
         match handled {
             Ok(Some(reply)) => self.answer(&incoming, reply).await,

@@ -8,9 +8,8 @@ use crate::flow::Flow;
 use crate::message::{Incoming, Platform};
 use anyhow::Context;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use std::future::Future;
@@ -19,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tower_http::limit::RequestBodyLimitLayer;
+use tokio::task::JoinSet;
 
 /// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -128,11 +127,12 @@ impl Server {
     /// # Errors
     /// When the listener breaks.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let keeper = tokio::spawn(Arc::clone(&self.flow).keep());
+        // Ended with this future, also when it is dropped.
+        let mut beside = JoinSet::new();
+        beside.spawn(Arc::clone(&self.flow).keep());
         let room = Arc::new(Semaphore::new(MOST_AT_ONCE));
         let entry = Entry { flow: Arc::clone(&self.flow), room, dropped: Arc::default() };
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
-        let mut socket = None;
         if let Some(slack) = &self.config.slack {
             let door = SlackDoor {
                 verifier: Verifier::new(&slack.signing_secrets),
@@ -144,14 +144,11 @@ impl Server {
             router = router.merge(slack_routes(door));
             if let Some(app_token) = &slack.app_token {
                 let connection = Socket::new(slack, app_token).context("setting up Socket Mode")?;
-                socket = Some(tokio::spawn(listen(connection, entry)));
+                beside.spawn(listen(connection, entry));
             }
         }
         tracing::info!(address = %self.address, "listening");
-        let served = axum::serve(self.listener, router).with_graceful_shutdown(stop).await;
-        keeper.abort();
-        socket.inspect(tokio::task::JoinHandle::abort);
-        served.context("serving")
+        axum::serve(self.listener, router).with_graceful_shutdown(stop).await.context("serving")
     }
 }
 
@@ -170,30 +167,35 @@ fn slack_routes(door: SlackDoor) -> Router {
         .route("/slack/commands", post(commands))
         .route("/slack/interactions", post(interactions))
         .route("/slack/events", post(events))
-        .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
         .with_state(Arc::new(door))
 }
 
-async fn commands(State(door): State<Arc<SlackDoor>>, headers: HeaderMap, body: Bytes) -> Response {
-    acknowledge(&door, (&headers, &body), |body| door.parser.command(body))
+type Door = State<Arc<SlackDoor>>;
+
+async fn commands(State(door): Door, request: Request) -> Response {
+    acknowledge(&door, request, |body| door.parser.command(body)).await
 }
 
-async fn interactions(State(door): State<Arc<SlackDoor>>, headers: HeaderMap, body: Bytes) -> Response {
-    acknowledge(&door, (&headers, &body), |body| door.parser.interaction(body))
+async fn interactions(State(door): Door, request: Request) -> Response {
+    acknowledge(&door, request, |body| door.parser.interaction(body)).await
 }
 
-async fn events(State(door): State<Arc<SlackDoor>>, headers: HeaderMap, body: Bytes) -> Response {
-    acknowledge(&door, (&headers, &body), |body| door.parser.event(body))
+async fn events(State(door): Door, request: Request) -> Response {
+    acknowledge(&door, request, |body| door.parser.event(body)).await
 }
 
-/// Verify, parse, hand over, acknowledge: nothing here waits.
-fn acknowledge(
+/// Verify, parse, hand over, acknowledge: nothing here waits but for the request itself.
+async fn acknowledge(
     door: &SlackDoor,
-    (headers, body): (&HeaderMap, &Bytes),
+    request: Request,
     parse: impl FnOnce(&str) -> Result<Parsed, Malformed>,
 ) -> Response {
-    let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST.into_response() };
-    if let Err(refusal) = door.verifier.verify(headers, body) {
+    let (head, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let Ok(body) = std::str::from_utf8(&body) else { return StatusCode::BAD_REQUEST.into_response() };
+    if let Err(refusal) = door.verifier.verify(&head.headers, body) {
         door.log_refusal(&refusal);
         return StatusCode::UNAUTHORIZED.into_response();
     }

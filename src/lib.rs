@@ -12,13 +12,13 @@
 //! | [`message`] | neutral values: event, person, place, reply; the trait that a platform implements |
 //! | [`store`] | the record's keeper: a trait, and SQLite behind it |
 //! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
-//! | [`storage`] | backups as objects |
+//! | [`storage`] | backups as objects: a directory now, a blob container later |
 //! | [`redact`] | query text fit for a chat |
-//! | [`targets`] | environments, servers, logins, connections |
 //! | [`catalog`], [`args`] | command files → commands; words → values |
-//! | [`sql`] | runs a SQL command, and presents what it found |
+//! | [`targets`] | environments, servers, logins, connections |
 //! | [`access`] | who may run what where, and who may approve |
 //! | [`plan`] | identity, guards, context, digest |
+//! | [`sql`] | runs a SQL command, and presents what it found |
 //! | [`runs`] | the one transition table of a run's record |
 //! | [`actions`] | name → code of the coded commands |
 //! | [`flow`] | the straight line from event to reply; the only caller of send |
@@ -88,7 +88,9 @@ impl App {
         anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
         let access =
             access::Access::new(&config, &catalog).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
-        let store = store::sqlite::SqliteStore::open(&config.store, store::sqlite::Limits::default());
+        let waits = config.store_waits;
+        let limits = store::sqlite::Limits { answer: waits.answer, busy: waits.lock };
+        let store = store::sqlite::SqliteStore::open(&config.store, limits);
         let store = std::sync::Arc::new(store.context("opening the record")?);
         let runs = runs::Runs { store, approval: config.approval.clone() };
         let targets = targets::Targets::new(&config)?;

@@ -1,8 +1,11 @@
 //! Neutral values: what comes in from a chat platform, what goes out, and the trait that a platform implements.
 //! Nothing here knows Block Kit or Adaptive Cards, and nothing here sends.
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+
+mod platform;
+
+pub use platform::{Account, Conversation, Platform, SendError, Standing, TooLarge};
 
 /// Which door an event came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -330,84 +333,4 @@ pub struct Posted {
     pub place: Place,
     /// Slack's `ts`, Teams' activity id.
     pub message: String,
-}
-
-/// What the platform says of an account, right now (or within the last five minutes).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    pub standing: Standing,
-    /// The workspace that the account belongs to.
-    pub workspace: String,
-}
-
-/// Whether an account may be listened to at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
-    Member,
-    Guest,
-    /// Of another organisation (Slack Connect).
-    External,
-    Bot,
-    Deactivated,
-}
-
-/// What the platform says of a conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conversation {
-    /// Whether the bot can post and edit there.
-    pub bot_is_in: bool,
-    /// Shared with another organisation: answers stay private.
-    pub shared: bool,
-}
-
-/// Why a message did not go out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The bot isn't in that conversation.
-    #[error("the bot is not in the conversation")]
-    NotThere,
-    /// The message to edit is gone, or can't be edited.
-    #[error("the message is gone")]
-    Gone,
-    /// The platform will never accept it: its error code.
-    #[error("the platform refused it: {0}")]
-    Refused(String),
-    /// Down, slow, or too many requests: worth another try.
-    #[error("the platform can't be reached: {0}")]
-    Unavailable(String),
-}
-
-/// Why a reply can't be shown whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TooLarge {
-    /// "the plan has 14,210 characters; a message holds 12,000".
-    pub why: String,
-}
-
-/// A chat platform, as `flow` sees it.
-#[async_trait]
-pub trait Platform: Send + Sync {
-    fn name(&self) -> PlatformName;
-
-    /// Whether this reply can be shown whole, in one message.
-    fn fits(&self, reply: &Reply) -> Result<(), TooLarge>;
-
-    /// Answers an event in the quickest way: by its handle while that lives, else by a message of its own; where the bot
-    /// isn't in the conversation, to the asker directly.
-    async fn answer(&self, to: &Incoming, reply: &Reply) -> Result<(), SendError>;
-
-    /// Posts a message that can be edited later.
-    async fn post(&self, place: &Place, reply: &Reply) -> Result<Posted, SendError>;
-
-    /// Replaces a message that stands.
-    async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError>;
-
-    /// Tells one account directly.
-    async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError>;
-
-    /// The account's standing, no older than five minutes.
-    async fn account(&self, sender: &Sender) -> Result<Account, SendError>;
-
-    /// The conversation's facts, no older than five minutes.
-    async fn conversation(&self, place: &Place) -> Result<Conversation, SendError>;
 }

@@ -82,7 +82,9 @@ impl Plan {
         blocks.extend(self.tables.iter().cloned().map(Block::Table));
         if !self.guards.is_empty() {
             let guards: Vec<&str> = self.guards.values().map(String::as_str).collect();
-            blocks.push(Block::Note(format!("Only if, when it acts: {}.", guards.join("; ")).into()));
+            blocks.push(Block::Note(
+                format!("Acts only if, at that moment, {}.", guards.join(", and ")).into(),
+            ));
         }
         blocks
     }

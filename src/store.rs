@@ -295,7 +295,8 @@ pub trait Store: Send + Sync {
     /// A new copy of a run's card, not yet delivered; its id.
     async fn add_copy(&self, run: RunId, place: Place) -> StoreResult<i64>;
     async fn copy(&self, id: i64) -> StoreResult<Option<CardCopy>>;
-    /// Takes a copy for sending until then, unless somebody else has it: two replicas never post one copy twice.
+    /// Takes a copy for sending until then, unless somebody else has it: two replicas never post one copy twice. A claim
+    /// ends with its process.
     async fn claim_copy(&self, id: i64, until: Timestamp) -> StoreResult<bool>;
     /// Writes down what is now shown where, and gives the claim back.
     async fn update_copy(&self, copy: CardCopy) -> StoreResult<()>;

@@ -12,9 +12,14 @@ use tokio_postgres::error::SqlState;
 /// For what is awaited and must come: ample for a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
+/// The newest installed server, or the one that `COUNTERSIGN_TEST_PG_BIN` names, so that the same tests judge each major.
+fn options() -> Options {
+    Options { bin_dir: std::env::var_os("COUNTERSIGN_TEST_PG_BIN").map(Into::into), ..Options::default() }
+}
+
 #[tokio::test]
 async fn a_cluster_answers_and_leaves_nothing_behind() {
-    let cluster = Cluster::start(Options::default()).await.unwrap();
+    let cluster = Cluster::start(options()).await.unwrap();
     let dir = cluster.log_path().parent().unwrap().to_owned();
     let client = cluster.connect("postgres").await.unwrap();
     let row = client.query_one("SELECT current_setting('shared_preload_libraries'), current_user::text", &[]);
@@ -32,7 +37,7 @@ async fn a_cluster_answers_and_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_cluster_can_hang_crash_and_come_back() {
-    let mut cluster = Cluster::start(Options::default()).await.unwrap();
+    let mut cluster = Cluster::start(options()).await.unwrap();
     let client = cluster.connect("postgres").await.unwrap();
     let frozen = cluster.freeze().unwrap();
     let mut answer = Box::pin(client.simple_query("SELECT 1"));
@@ -53,7 +58,7 @@ async fn a_cluster_can_hang_crash_and_come_back() {
 async fn a_cluster_ends_with_a_killed_process() {
     const ROLE: &str = "COUNTERSIGN_TEST_TO_BE_KILLED";
     if std::env::var_os(ROLE).is_some() {
-        let cluster = Cluster::start(Options::default()).await.unwrap();
+        let cluster = Cluster::start(options()).await.unwrap();
         println!("\ndirectory {}", cluster.log_path().parent().unwrap().display());
         return std::future::pending().await;
     }
@@ -80,7 +85,7 @@ async fn a_cluster_ends_with_a_killed_process() {
 }
 
 async fn light_sample() -> (Cluster, Team) {
-    let cluster = Cluster::start(Options::default()).await.unwrap();
+    let cluster = Cluster::start(options()).await.unwrap();
     let team = Sample::light().install(&cluster).await.unwrap();
     (cluster, team)
 }

@@ -226,6 +226,22 @@ async fn an_approval_belongs_to_whoever_took_it_last() {
     assert_eq!(watcher.orphans().await.unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn a_dead_process_claims_no_copy() {
+    let directory = TempDir::new().unwrap();
+    let path = file_in(&directory);
+    let (a, b) = (store(&path), store(&path));
+    let run = opened(&a, new_run("d1")).await;
+    let id = a.add_copy(run.id, place("C1")).await.unwrap();
+    let future = jiff::Timestamp::now() + Duration::from_secs(600);
+    assert!(a.claim_copy(id, future).await.unwrap());
+    assert_eq!(b.copies_behind().await.unwrap(), []);
+    drop(a);
+    // Its threads end in their own time.
+    while b.copies_behind().await.unwrap().is_empty() {}
+    assert!(b.claim_copy(id, future).await.unwrap());
+}
+
 /// Five events of three runs, with texts.
 async fn a_ledger(path: &Path) -> Vec<Run> {
     let a = store(path);

@@ -15,6 +15,7 @@ mod child;
 mod dump;
 mod estimate;
 mod manifest;
+mod relay;
 mod survey;
 mod tools;
 mod verify;
@@ -70,10 +71,7 @@ impl Act for Backup {
         let environment = call.environment.unwrap_or_default();
         let aims = aims(call, environment)?;
         let tools = find(&call.app.config.backups).await;
-        let login = &call.command.header.login;
-        let surveys =
-            aims.iter().map(|aim| survey(&call.app.targets, &tools, (environment, aim, login, &call.asker)));
-        let found = futures::future::join_all(surveys).await;
+        let found = survey(&call.app.targets, &tools, (environment, &call.asker), &aims).await;
         if let (false, Some(Err(obstacle))) = (found.iter().any(|found| found.is_ok()), found.first()) {
             return Err(obstacle.told(&aims[0]));
         }
@@ -87,11 +85,7 @@ impl Act for Backup {
             return Outcome::new(Happening::Voided, "The plan names no database. Nothing was done.");
         }
         let tools = find(&doing.app.config.backups).await;
-        let login = &doing.command.header.login;
-        let surveys = aims
-            .iter()
-            .map(|aim| survey(&doing.app.targets, &tools, (environment, aim, login, &doing.asker)));
-        let found = futures::future::join_all(surveys).await;
+        let found = survey(&doing.app.targets, &tools, (environment, &doing.asker), &aims).await;
         let mut estimate = Estimate::of(&doing.app.storage, environment, &aims, &found).await;
         let mut results = Vec::new();
         for (at, (aim, found)) in aims.into_iter().zip(found).enumerate() {
@@ -131,7 +125,7 @@ async fn one(
 ) -> std::result::Result<Manifest, Told> {
     let environment = doing.environment().unwrap_or_default();
     let login = &doing.command.header.login;
-    let connection = connection(&doing.app.targets, (environment, aim, login, &doing.asker));
+    let connection = connection(&doing.app.targets, (environment, &doing.asker), (aim, login));
     let connection = connection.map_err(|obstacle| (obstacle.word(), obstacle.to_string()))?;
     let job = Dump {
         storage: &doing.app.storage,

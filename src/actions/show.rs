@@ -83,10 +83,10 @@ fn story(run: &Run) -> crate::message::Table {
     table
 }
 
-/// What an event says for people: a reason, a why. The plan and the outcome stand elsewhere.
+/// What an event says for people: a reason, a why, a verdict. The plan stands elsewhere, and the outcome is the verdict with its blocks.
 fn told(event: &StoredEvent) -> String {
     let why = event.facts.get("why").and_then(|why| why.as_str()).map(str::to_owned);
-    let texts = event.texts.iter().filter(|(name, _)| !["plan", "asked", "verdict"].contains(&name.as_str()));
+    let texts = event.texts.iter().filter(|(name, _)| !["plan", "asked", "outcome"].contains(&name.as_str()));
     let all: Vec<String> = why.into_iter().chain(texts.map(|(_, text)| text.clone())).collect();
     all.join("; ")
 }

@@ -99,7 +99,8 @@ impl<'a> Source<'a> {
 /// What can be checked without a database.
 fn check_header(here: &Source<'_>, header: &Header, team: bool) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    let place = |word: &str| here.text.find(word).unwrap_or(0);
+    let line = |word: &str| here.text.find(&format!("\n{word}")).map(|at| at + 1);
+    let place = |word: &str| line(word).or_else(|| here.text.find(word)).unwrap_or(0);
     if team && header.risk == Risk::Write {
         mistakes.push(here.at(place("risk"), "a team's own command is read or danger, nothing between"));
     }

@@ -5,7 +5,7 @@ use super::environments::environments;
 use super::people::{access, people, services};
 use super::rules::{complain, path, within};
 use super::slack::slack;
-use super::{Approval, Backups, Config};
+use super::{Approval, Backups, Config, StoreWaits};
 use crate::toml_reader::{self, Position, Problem, Problems, Reader, Source};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -18,6 +18,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long after an approval a run may still start: the plan that was approved grows old.
 const START_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+/// An action is recorded within this time or dropped, and its sender told so: longer, and they have asked again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Half of the above, so that there is time left to say that the file is locked.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// What a configuration refers to outside itself.
 pub(super) struct Outside<'o> {
@@ -65,9 +71,13 @@ fn not_utf8(name: &str, cause: &std::string::FromUtf8Error) -> Problem {
 fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config {
     let environments = environments(root, outside);
     let access = access(root, &environments);
+    let (store, store_waits) = root
+        .table("store", |table| (path(table, "path", outside), store_waits(table)))
+        .unwrap_or_else(|| (PathBuf::new(), StoreWaits { answer: ANSWER_WITHIN, lock: LOCK_WAIT }));
     Config {
         listen: listen(root),
-        store: root.table("store", |table| path(table, "path", outside)).unwrap_or_default(),
+        store,
+        store_waits,
         slack: root.opt_table("slack", |table| slack(table, outside)),
         approval: approval(root),
         backups: root.table("backups", |table| backups(table, outside)).unwrap_or_else(|| Backups {
@@ -90,6 +100,13 @@ fn listen(root: &mut Reader<'_>) -> SocketAddr {
         complain(root, "listen", &text, "an IP address and a port, like 0.0.0.0:8080 or [::]:8080");
         SocketAddr::from(([127, 0, 0, 1], 0))
     })
+}
+
+fn store_waits(table: &mut Reader<'_>) -> StoreWaits {
+    StoreWaits {
+        answer: within(table, "answer_within", ANSWER_WITHIN).unwrap_or(ANSWER_WITHIN),
+        lock: within(table, "lock_wait", ANSWER_WITHIN).unwrap_or(LOCK_WAIT),
+    }
 }
 
 fn approval(root: &mut Reader<'_>) -> Approval {

@@ -272,7 +272,7 @@ async fn initdb(bin_dir: &Path, dir: &Path, account: Account, password: &str) ->
 }
 
 fn write_settings(bin_dir: &Path, dir: &Path, account: Account, options: &Options) -> anyhow::Result<()> {
-    let mut settings = default_settings(bin_dir, dir)?;
+    let mut settings = default_settings(bin_dir, dir);
     if let Some(tls) = &options.tls {
         for (file, setting) in [(&tls.cert, "ssl_cert_file"), (&tls.key, "ssl_key_file")] {
             let copy = dir.join(setting);
@@ -291,7 +291,7 @@ fn write_settings(bin_dir: &Path, dir: &Path, account: Account, options: &Option
     std::fs::write(&path, conf).context("writing postgresql.conf")
 }
 
-fn default_settings(bin_dir: &Path, dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
+fn default_settings(bin_dir: &Path, dir: &Path) -> Vec<(String, String)> {
     let socket_dir = dir.display().to_string();
     let mut settings = vec![
         ("listen_addresses", "127.0.0.1"),
@@ -311,14 +311,10 @@ fn default_settings(bin_dir: &Path, dir: &Path) -> anyhow::Result<Vec<(String, S
         ("synchronous_commit", "off"),
         ("full_page_writes", "off"),
     ];
-    // A closed connection ends its statement within a second, as a killed program's should.
-    if installed::major_of(bin_dir)? >= 14 {
-        settings.push(("client_connection_check_interval", "1s"));
-    }
     if installed::has_library(bin_dir, "pg_stat_statements") {
         settings.push(("shared_preload_libraries", "pg_stat_statements"));
     }
-    Ok(settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 /// Writes a file that only the server's account can read; PostgreSQL refuses a key that others can.

@@ -123,6 +123,12 @@ impl Sample {
         let (reader, operator) = (Account::new("countersign_read")?, Account::new("countersign_act")?);
         set_password(&superuser, &reader).await?;
         set_password(&superuser, &operator).await?;
+        // What made the sample is nobody's question.
+        superuser.batch_execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await?;
+        superuser
+            .batch_execute("SELECT pg_stat_statements_reset()")
+            .await
+            .context("forgetting how it was made")?;
         Ok(Team { services, admin, reader, operator })
     }
 

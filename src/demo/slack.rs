@@ -39,6 +39,8 @@ type Restart = Box<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send
 #[derive(Clone)]
 pub struct Workspace {
     inner: Arc<Inner>,
+    /// Where this handle's requests go, if not to the connected bot.
+    replica: Option<String>,
 }
 
 struct Inner {
@@ -69,7 +71,7 @@ impl Workspace {
             restart: Mutex::new(None),
             sockets: Mutex::new(socket::Sockets::default()),
         };
-        let workspace = Workspace { inner: Arc::new(inner) };
+        let workspace = Workspace { inner: Arc::new(inner), replica: None };
         let bot = workspace.settings().bot_user;
         workspace.add_person(Account::new(&bot, "Countersign", Kind::Bot));
         let router =
@@ -100,6 +102,12 @@ impl Workspace {
     /// Where the bot listens from now on, such as `http://127.0.0.1:8080`.
     pub fn connect_bot(&self, base_url: &str) {
         self.state().bot_url = Some(base_url.trim_end_matches('/').to_owned());
+    }
+
+    /// A handle to the same workspace whose requests go to that bot: Slack's reach any of the replicas behind one address.
+    pub fn through(&self, base_url: &str) -> Workspace {
+        let replica = Some(base_url.trim_end_matches('/').to_owned());
+        Workspace { replica, ..self.clone() }
     }
 
     /// Adds a person, or replaces the one with the same id.

@@ -18,7 +18,9 @@ impl Flow {
     pub(super) async fn act_now(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
         let Some(run) = self.open(intent, plan).await? else { return Ok(None) };
         if intent.command.header.long {
-            self.post_card(&run, &intent.incoming.place).await;
+            if let Err(why) = self.post_card(&run, &intent.incoming.place).await {
+                tracing::error!(run = run.id, %why, "a card could not be noted");
+            }
             self.perform(run).await;
             return Ok(None);
         }
@@ -41,15 +43,22 @@ impl Flow {
         let platform =
             self.platform(platform_name).ok_or_else(|| Error::user("There is no chat to ask in."))?;
         match platform.conversation(&intent.incoming.place).await {
-            Ok(place) if place.shared => {
-                return Err(Error::user(
-                    "A request can't stand in a conversation shared with another organisation.",
+            Ok(place) if place.direct => {
+                return Err(Error::instead(
+                    "Here only you would see the request, and somebody else has to approve it.",
+                    "Ask in a channel where an approver is.",
                 ));
             }
+            // Before what is shared: what the bot can't see counts as shared.
             Ok(place) if !place.bot_is_in => {
                 return Err(Error::instead(
                     "Countersign isn't in this conversation, so its card could not stand here.",
                     "Invite it, then ask again.",
+                ));
+            }
+            Ok(place) if place.shared => {
+                return Err(Error::user(
+                    "A request can't stand in a conversation shared with another organisation.",
                 ));
             }
             Ok(_) => {}
@@ -64,22 +73,30 @@ impl Flow {
         if let Err(too_large) = platform.fits(&preview) {
             return Err(Error::instead(
                 format!("The plan can't be shown whole: {}.", too_large.why),
-                "An approver must see all of it: ask for less at once.",
+                "An approver must see all of it: ask for less at once, or make several files of a long command of your own.",
             ));
         }
         let Some(run) = self.open(intent, plan).await? else { return Ok(None) };
-        self.post_card(&run, &intent.incoming.place).await;
+        if let Err(why) = self.post_card(&run, &intent.incoming.place).await {
+            // Nobody would ever see it.
+            self.take_back(run, Happening::Voided, "its card could not be noted in time");
+            return Err(super::request::unrecorded(&why));
+        }
         Ok(None)
     }
 
     /// An approved run: everyone concerned is checked once more, the run is claimed, and only then it acts.
-    pub(super) async fn start(self: &Arc<Self>, run: Run) {
+    ///
+    /// # Errors
+    /// [`Error::User`] for the approver, when the claim can't be recorded: the approval is taken back as soon as that can be.
+    pub(super) async fn start(self: &Arc<Self>, run: Run) -> Result<()> {
         if let Err(why) = self.still_allowed(&run).await {
             let told = Told::why(&why);
             self.append_or_log(&run, Happening::Revoked, told).await;
-            return self.refresh(run.id).await;
+            self.refresh(run.id).await;
+            return Ok(());
         }
-        let Some(command) = self.app.catalog.find(&run.request.command) else { return };
+        let Some(command) = self.app.catalog.find(&run.request.command) else { return Ok(()) };
         let told = Told { facts: json!({ "command_sha256": command.hash }), ..Told::default() };
         let runs = &self.app.runs;
         let claimed = match command.header.while_frozen {
@@ -98,9 +115,21 @@ impl Flow {
                 self.refresh(run.id).await;
             }
             Err(why) => {
-                tracing::error!(run = run.id, %why, "an approved run could not be claimed and did not start")
+                tracing::error!(run = run.id, %why, "an approved run could not be claimed and did not start");
+                self.take_back(run, Happening::Revoked, "its start could not be recorded in time");
+                return Err(super::request::unrecorded(&why));
             }
         }
+        Ok(())
+    }
+
+    /// In the background: a run that didn't start ends, as soon as the record takes it.
+    fn take_back(self: &Arc<Self>, run: Run, happening: Happening, why: &'static str) {
+        let flow = Arc::clone(self);
+        tokio::spawn(async move {
+            flow.close(&run, happening, Told::why(why)).await;
+            flow.refresh(run.id).await;
+        });
     }
 
     /// Requester and approver, as they are now.
@@ -112,10 +141,14 @@ impl Flow {
         }
         let requester = match &run.request.sender {
             Some(sender) => {
-                self.identify(sender).await.map_err(|_| "the requester's account no longer counts")?
+                let person = self.identify_now(sender).await;
+                person.map_err(|_| "the requester's account no longer counts, or can't be confirmed")?
             }
             None => run.request.requester.clone(),
         };
+        if requester.id != run.request.requester.id {
+            return Err("the requester's account is somebody else's now".to_owned());
+        }
         if !self.app.access.may_run(&requester, command, environment) {
             return Err("the requester may no longer ask for it".to_owned());
         }

@@ -8,7 +8,7 @@ use crate::message::{Block, Button, ButtonStyle, Heading, Person, Place, Reply, 
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
 use crate::sql::moment;
-use crate::store::{CardCopy, Meaning, Run, RunId, State, Token, Verdict};
+use crate::store::{CardCopy, Meaning, Run, RunId, State, StoreResult, Token, Verdict};
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -176,11 +176,13 @@ fn story(run: &Run) -> Vec<Block> {
 
 impl Flow {
     /// Adds a copy of the run's card in a place and sends it.
-    pub(super) async fn post_card(self: &Arc<Self>, run: &Run, place: &Place) {
-        match self.app.runs.store.add_copy(run.id, place.clone()).await {
-            Ok(copy) => self.deliver(copy).await,
-            Err(why) => tracing::error!(run = run.id, %why, "a card could not be noted"),
-        }
+    ///
+    /// # Errors
+    /// When the copy can't be noted: then it is never sent.
+    pub(super) async fn post_card(self: &Arc<Self>, run: &Run, place: &Place) -> StoreResult<()> {
+        let copy = self.app.runs.store.add_copy(run.id, place.clone()).await?;
+        self.deliver(copy).await;
+        Ok(())
     }
 
     /// Brings all copies of a run's card up to its record.

@@ -9,6 +9,11 @@ use crate::runs::{Happening, Told};
 use crate::sql::moment;
 use crate::store::{Appended, Meaning, Run, RunId, State, Verdict};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What it takes to note where a card stands, on a slow disk.
+const NOTED_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Flow {
     pub(super) async fn button(
@@ -51,9 +56,7 @@ impl Flow {
         heading.run = Some(run.id);
         heading.asked = format!("{verdict:?}").to_lowercase();
         heading.environment = run.request.environment.as_deref().and_then(|name| self.app.targets.tag(name));
-        let posted = store.copy(copy).await.map_err(|why| unrecorded(&why))?;
-        let posted = posted.filter(|posted| posted.run == run.id);
-        let delivered = posted.and_then(|posted| posted.message);
+        let delivered = self.delivered(copy, run.id).await?;
         if delivered.as_deref().is_some_and(|delivered| delivered != message) {
             return Err(Error::user("This card is not the one that was delivered. Use the other copy."));
         }
@@ -63,6 +66,20 @@ impl Flow {
         self.open_still(&run).await?;
         self.may_decide(&person, &run, verdict)?;
         self.decide(run, person, verdict).await
+    }
+
+    /// The message that a copy was delivered as. A click can overtake the platform's answer to the posting.
+    async fn delivered(&self, copy: i64, run: RunId) -> Result<Option<String>> {
+        let until = tokio::time::Instant::now() + NOTED_WITHIN;
+        loop {
+            let posted = self.app.runs.store.copy(copy).await.map_err(|why| unrecorded(&why))?;
+            let posted = posted.filter(|posted| posted.run == run);
+            let noted = posted.as_ref().is_none_or(|posted| posted.message.is_some());
+            if noted || tokio::time::Instant::now() >= until {
+                return Ok(posted.and_then(|posted| posted.message));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Pending and in time; else who decided, and when.
@@ -137,10 +154,10 @@ impl Flow {
             },
             Ok(Appended::Done(run)) => {
                 self.refresh_soon(run.id);
-                if verdict == Verdict::Approve {
-                    self.start(*run).await;
+                match verdict {
+                    Verdict::Approve => self.start(*run).await,
+                    Verdict::Deny | Verdict::Withdraw => Ok(()),
                 }
-                Ok(())
             }
         }
     }

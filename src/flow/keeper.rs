@@ -1,5 +1,6 @@
 //! What time and crashes leave behind: requests that expired, runs whose process is gone, cards that show less than the
-//! record, connections that should be warm. It observes and closes; it never acts.
+//! record, connections that should be warm,
+//! uploads that nobody finished. It observes and closes; it never acts.
 
 use super::Flow;
 use crate::runs::{Happening, Told};
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 const TICK: Duration = Duration::from_secs(1);
 const WARM_EVERY: u32 = 30;
+/// What is left of an upload counts as abandoned after a day: an hour more or less doesn't matter.
+const CLEAR_EVERY: u32 = 3_600;
 
 impl Flow {
     /// Runs until the process ends.
@@ -18,6 +21,14 @@ impl Flow {
             if tick.is_multiple_of(WARM_EVERY) {
                 let flow = Arc::clone(&self);
                 tokio::spawn(async move { flow.app.targets.keep_warm().await });
+            }
+            if tick.is_multiple_of(CLEAR_EVERY) {
+                let storage = self.app.storage.clone();
+                tokio::spawn(async move {
+                    if let Err(why) = storage.clear_abandoned().await {
+                        tracing::warn!(%why, "abandoned uploads stay in the backup storage");
+                    }
+                });
             }
             if let Err(why) = self.tidy().await {
                 tracing::warn!(%why, "the keeper waits for the record");
@@ -42,8 +53,11 @@ impl Flow {
         for run in self.app.runs.store.overdue(jiff::Timestamp::now()).await? {
             self.append_or_log(&run, Happening::Expired, Told::default()).await;
         }
-        let behind = self.app.runs.store.copies_behind().await?;
-        futures::future::join_all(behind.into_iter().map(|copy| self.deliver(copy.id))).await;
+        for copy in self.app.runs.store.copies_behind().await? {
+            // A platform that hangs must not hold up the record: each copy is sent by one task at a time.
+            let flow = Arc::clone(self);
+            tokio::spawn(async move { flow.deliver(copy.id).await });
+        }
         Ok(())
     }
 }

@@ -52,7 +52,10 @@ impl Flow {
         let beginning = self.beginning(intent, None, false);
         match tokio::time::timeout(RECORD_WITHIN, self.app.runs.open(beginning)).await {
             Ok(Ok(Opened::New(run))) => Recorded::As(run),
-            Ok(Ok(Opened::Duplicate(_))) => Recorded::Duplicate,
+            Ok(Ok(Opened::Duplicate(run))) => {
+                tracing::info!(run, "dropped a delivery that was recorded before");
+                Recorded::Duplicate
+            }
             Ok(Ok(_)) => Recorded::NotAtAll("the record refused it".to_owned()),
             Ok(Err(why)) => Recorded::NotAtAll(why.to_string()),
             Err(_) => Recorded::NotAtAll(StoreError::TooLate.to_string()),

@@ -34,21 +34,27 @@ pub fn refusal(refused: &Refused) -> Reply {
     }
 }
 
-/// What `/db` alone offers: the first questions of an incident.
-pub fn menu(heading: Heading) -> (Reply, Vec<(String, Meaning)>) {
+/// The first questions of an incident.
+pub const FIRST: [&str; 6] = ["health", "blocked", "long", "slow", "pending", "help"];
+
+/// What `/db` alone offers: those of the first questions that the asker may ask.
+pub fn menu(heading: Heading, commands: &[&str]) -> (Reply, Vec<(String, Meaning)>) {
     let mut buttons = Vec::new();
     let mut offers = Vec::new();
-    for command in ["health", "blocked", "long", "slow", "pending", "help"] {
+    for command in commands {
         let Some(token) = crate::plan::random_token() else { continue };
         let meaning =
-            Meaning::Offer { command: command.to_owned(), environment: None, arguments: BTreeMap::new() };
+            Meaning::Offer { command: (*command).to_owned(), environment: None, arguments: BTreeMap::new() };
         offers.push((token.clone(), meaning));
-        buttons.push(Button { label: command.to_owned(), token, style: ButtonStyle::Plain });
+        buttons.push(Button { label: (*command).to_owned(), token, style: ButtonStyle::Plain });
     }
     let text = Text::new()
         .plain("What do you want to see? Type ")
         .code("help")
         .plain(" for everything you may run here.");
-    let reply = Reply::new(heading).privately();
-    (reply.with(Block::Text(text)).with(Block::Buttons(buttons)), offers)
+    let mut reply = Reply::new(heading).privately().with(Block::Text(text));
+    if !buttons.is_empty() {
+        reply = reply.with(Block::Buttons(buttons));
+    }
+    (reply, offers)
 }

@@ -230,7 +230,10 @@ impl Flow {
         let beginning = self.beginning(intent, Some(plan), asks);
         match self.app.runs.open(beginning).await {
             Ok(Opened::New(run)) => Ok(Some(*run)),
-            Ok(Opened::Duplicate(_)) => Ok(None),
+            Ok(Opened::Duplicate(run)) => {
+                tracing::info!(run, "dropped a delivery that was recorded before");
+                Ok(None)
+            }
             Ok(Opened::Held { resource, by }) => Err(Error::instead(
                 format!("Run #{by} is at it already ({resource})."),
                 format!("Wait for it: `show {by}`."),
@@ -268,7 +271,13 @@ impl Flow {
 
     async fn menu(self: &Arc<Self>, incoming: &Incoming, heading: Heading) -> Handled {
         let heading = Heading { asked: "help".to_owned(), ..heading };
-        let (mut reply, offers) = replies::menu(heading);
+        let may = |name: &&str| {
+            let command = self.app.catalog.find(name);
+            let who = heading.who.as_ref();
+            command.zip(who).is_some_and(|(command, who)| self.app.access.may_run(who, command, None))
+        };
+        let commands: Vec<&str> = replies::FIRST.into_iter().filter(may).collect();
+        let (mut reply, offers) = replies::menu(heading, &commands);
         if !self.keep_offers(incoming, offers).await {
             reply.blocks.retain(|block| !matches!(block, Block::Buttons(_)));
         }

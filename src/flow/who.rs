@@ -10,6 +10,14 @@ use std::time::Duration;
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
+/// How old the platform's word on an account may be.
+#[derive(Clone, Copy)]
+enum Word {
+    /// Five minutes at most.
+    Recent,
+    New,
+}
+
 impl Flow {
     /// The person behind an account.
     ///
@@ -17,25 +25,38 @@ impl Flow {
     /// [`Error::User`] for everyone who gets nothing: unlisted, guest, external, bot, deactivated, and while the platform
     /// can't say.
     pub(super) async fn identify(&self, sender: &Sender) -> Result<Person> {
+        self.person_by(sender, Word::Recent).await
+    }
+
+    /// As [`Flow::identify`], with the account's standing asked anew.
+    pub(super) async fn identify_now(&self, sender: &Sender) -> Result<Person> {
+        self.person_by(sender, Word::New).await
+    }
+
+    async fn person_by(&self, sender: &Sender, word: Word) -> Result<Person> {
         let person = self.app.access.person(sender).ok_or_else(|| {
             Error::instead(
                 "You are not in Countersign's list of people, so it does nothing for you.",
                 format!("Ask its operators to add the account `{}`.", sender.account),
             )
         })?;
-        match self.standing(sender).await? {
+        match self.standing(sender, word).await? {
             Standing::Member => Ok(person),
             other => Err(Error::user(format!("Countersign does nothing for {}.", describe(other)))),
         }
     }
 
-    async fn standing(&self, sender: &Sender) -> Result<Standing> {
+    async fn standing(&self, sender: &Sender, word: Word) -> Result<Standing> {
         let platform = self
             .platform(sender.platform)
             .ok_or_else(|| Error::Internal(anyhow::anyhow!("an event of a platform that isn't there")))?;
         let mut pauses = PAUSES.iter();
         loop {
-            match platform.account(sender).await {
+            let account = match word {
+                Word::Recent => platform.account(sender).await,
+                Word::New => platform.account_now(sender).await,
+            };
+            match account {
                 Ok(account)
                     if account.standing == Standing::Member && account.workspace != sender.workspace =>
                 {

@@ -176,9 +176,10 @@ impl Store for SqliteStore {
     }
 
     async fn claim_copy(&self, id: i64, until: Timestamp) -> StoreResult<bool> {
+        let instance = Arc::clone(&self.inner.instance);
         self.inner
             .writer
-            .write(nothing, move |transaction| settings::claim_copy(transaction, id, until))
+            .write(nothing, move |transaction| settings::claim_copy(transaction, id, until, &instance))
             .await
     }
 
@@ -187,7 +188,8 @@ impl Store for SqliteStore {
     }
 
     async fn copies_behind(&self) -> StoreResult<Vec<CardCopy>> {
-        self.inner.reader.read(|transaction| settings::copies_behind(transaction)).await
+        let instance = Arc::clone(&self.inner.instance);
+        self.inner.reader.read(move |transaction| settings::copies_behind(transaction, &instance)).await
     }
 
     async fn copies_of(&self, run: RunId) -> StoreResult<Vec<CardCopy>> {

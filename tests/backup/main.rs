@@ -20,7 +20,7 @@ async fn a_finished_backup_restores_with_equal_row_counts() {
 
     assert_eq!(scene.files(), [manifest.key.clone(), manifest.key.replace(".dump", ".manifest.json")]);
     let listed = all(&scene.storage, &prefix("staging", DATABASE)).await.unwrap();
-    assert_eq!(listed, [manifest.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&manifest));
     let bytes = scene.bytes(&manifest).await;
     assert_eq!((bytes.len() as u64, hex::encode(Sha256::digest(&bytes))), (manifest.bytes, manifest.sha256));
     assert!(told.lock().unwrap().last().unwrap().checking);

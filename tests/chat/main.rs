@@ -1,4 +1,22 @@
 //! The tests that speak chat: a real router, a real PostgreSQL, a pretend workspace as strict as Slack.
 
 mod approval;
+mod backup;
+mod badinput;
+mod crash;
+mod door;
+mod freeze;
+mod guards;
+mod hands;
+mod inert;
+mod once;
+mod outage;
+mod people;
+mod place;
+mod process;
+mod reader;
+mod record_down;
+mod reuse;
+mod rules;
 mod scene;
+mod where_to;

@@ -7,6 +7,7 @@ use countersign::demo::stage::{Bot, INCIDENT, Setup, Site, Stage};
 use countersign::store::sqlite::{Limits, SqliteStore};
 use countersign::store::{Filter, Run, Store};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
@@ -25,8 +26,14 @@ pub async fn servers() -> &'static Servers {
     static SERVERS: OnceCell<Servers> = OnceCell::const_new();
     SERVERS
         .get_or_init(|| async {
-            let cluster = Cluster::start(Options::default()).await.expect("a PostgreSQL server");
+            let settings = vec![("max_connections".to_owned(), "400".to_owned())];
+            let options = Options { settings, ..Options::default() };
+            let cluster = Cluster::start(options).await.expect("a PostgreSQL server");
             let team = Sample::light().install(&cluster).await.expect("the sample");
+            // The bots of all scenes share these roles; in a team's server there are one or two bots.
+            let limits = "ALTER ROLE countersign_read CONNECTION LIMIT -1; ALTER ROLE countersign_act CONNECTION LIMIT -1";
+            let superuser = cluster.connect("postgres").await.expect("the superuser");
+            superuser.batch_execute(limits).await.expect("no limits");
             Servers { cluster, team }
         })
         .await
@@ -57,6 +64,13 @@ impl Scene {
     }
 
     pub async fn with(twist: Twist<'_>) -> Scene {
+        let mut scene = Scene::without_bot(twist).await;
+        scene.bot = Some(scene.stage.bot().await.expect("a bot"));
+        scene
+    }
+
+    /// Everything around a bot, for tests that start it themselves.
+    pub async fn without_bot(twist: Twist<'_>) -> Scene {
         countersign_provider();
         let servers = servers().await;
         let directory = tempfile::tempdir().expect("a directory");
@@ -82,8 +96,7 @@ impl Scene {
         })
         .await
         .expect("a stage");
-        let bot = Some(stage.bot().await.expect("a bot"));
-        Scene { stage, bot, servers, directory }
+        Scene { stage, bot: None, servers, directory }
     }
 
     pub fn workspace(&self) -> &Workspace {
@@ -190,6 +203,18 @@ impl Drop for Scene {
         let refused: Vec<_> =
             self.workspace().payloads().into_iter().filter(|p| !p.messages.is_empty()).collect();
         assert!(refused.is_empty() || std::thread::panicking(), "Slack refused blocks: {refused:?}");
+    }
+}
+
+/// Waits until what is looked for is there.
+pub async fn found<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

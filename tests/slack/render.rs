@@ -118,7 +118,7 @@ fn a_table_is_cut_to_rows_and_says_so() {
     assert_eq!(buttons["elements"].as_array().unwrap().len(), 5);
     let file = rendered.attachment.unwrap();
     assert_eq!(file.name, "countersign-128.txt");
-    assert!(String::from_utf8(file.bytes).unwrap().ends_with("340\t12 min\t\tselect 340 from asset"));
+    assert!(String::from_utf8(file.bytes).unwrap().ends_with("340\t12 min\t\tselect 340 from asset\n"));
     let private = render(&reply(Block::Table(table(340))).privately());
     assert_eq!(private.attachment, None, "a file in a channel is for everyone");
 }

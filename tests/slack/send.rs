@@ -286,13 +286,14 @@ async fn a_conversation_that_cannot_be_seen_is_private() {
         (json!({ "is_member": true, "is_org_shared": true }), true, false),
     ] {
         let (wire, slack) = started().await;
+        let direct = channel["is_im"] == true;
         wire.answers("conversations.info", 200, json!({ "ok": true, "channel": channel }));
-        assert_eq!(slack.conversation(&place("C1")).await, Ok(Conversation { bot_is_in, shared }));
-        assert_eq!(slack.conversation(&place("C1")).await, Ok(Conversation { bot_is_in, shared }));
+        assert_eq!(slack.conversation(&place("C1")).await, Ok(Conversation { bot_is_in, direct, shared }));
+        assert_eq!(slack.conversation(&place("C1")).await, Ok(Conversation { bot_is_in, direct, shared }));
         assert_eq!(wire.asked()[0].arguments["channel"], "C1");
     }
     let (wire, slack) = started().await;
     wire.refuses("conversations.info", "channel_not_found");
-    let hidden = Conversation { bot_is_in: false, shared: true };
+    let hidden = Conversation { bot_is_in: false, direct: false, shared: true };
     assert_eq!(slack.conversation(&place("C1")).await, Ok(hidden));
 }

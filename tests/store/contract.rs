@@ -26,7 +26,7 @@ macro_rules! contract {
         contract::contract!($fresh: a_run_is_kept_as_it_was_opened, a_redelivery_finds_its_run, a_held_resource_is_refused,
             every_end_lets_go, a_freeze_stops_what_asks_to_be_stopped, one_of_fifty_appends_wins,
             one_of_fifty_opens_wins, a_stale_append_shows_the_run, a_deadline_passes, lists_are_filtered,
-            finding_knows_capitals, tokens_never_change, copies_lag_until_shown, conversations_are_bound,
+            finding_knows_capitals, tokens_never_change, copies_lag_until_shown, one_sends_a_copy, conversations_are_bound,
             the_chain_grows_and_holds, a_missing_run_is_said);
     };
     ($fresh:path: $($name:ident),+) => {
@@ -311,6 +311,24 @@ pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(a.copies_of(run.id + 1).await.unwrap(), []);
     assert!(a.update_copy(CardCopy { id: second + 1, ..copy }).await.is_err());
     assert!(a.add_copy(run.id + 1, place("C1")).await.is_err());
+}
+
+pub async fn one_sends_a_copy([a, b]: &[Arc<dyn Store>; 2]) {
+    let run = opened(a, new_run("d1")).await;
+    let id = a.add_copy(run.id, place("C1")).await.unwrap();
+    let (past, future) =
+        (Timestamp::now() - SignedDuration::from_secs(1), Timestamp::now() + SignedDuration::from_secs(600));
+    assert!(!a.claim_copy(id + 1, future).await.unwrap(), "there is no such copy");
+    assert!(a.claim_copy(id, future).await.unwrap());
+    assert!(!b.claim_copy(id, future).await.unwrap() && !a.claim_copy(id, future).await.unwrap());
+    assert_eq!(b.copies_behind().await.unwrap(), []);
+    let copy = a.copy(id).await.unwrap().unwrap();
+    a.update_copy(copy.clone()).await.unwrap();
+    assert_eq!(b.copies_behind().await.unwrap(), [copy]);
+    assert!(
+        b.claim_copy(id, past).await.unwrap() && a.claim_copy(id, future).await.unwrap(),
+        "a claim runs out"
+    );
 }
 
 pub async fn conversations_are_bound([a, b]: &[Arc<dyn Store>; 2]) {

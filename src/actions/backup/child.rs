@@ -95,14 +95,16 @@ pub fn command(program: &Path) -> Command {
 
 /// A client under way. Dropping it kills it.
 pub struct Running {
-    pub process: Child,
+    process: Child,
     complaints: JoinHandle<String>,
 }
 
 impl Running {
+    /// Takes the command, and with it our copies of the pipe ends that are the child's.
+    ///
     /// # Errors
     /// [`Failure::Start`].
-    pub fn start(command: &mut Command) -> Result<Running, Failure> {
+    pub fn start(mut command: Command) -> Result<Running, Failure> {
         let started = command.stderr(Stdio::piped()).kill_on_drop(true).spawn();
         let mut process = started.map_err(Failure::Start)?;
         let stderr = process.stderr.take();

@@ -8,18 +8,14 @@
 use super::Failure;
 use super::child::{self, Connection, Running};
 use super::manifest::{self, Manifest};
+use super::relay::{self, Passed};
 use super::tools::Tool;
 use super::verify::{self, Check};
 use crate::storage::{Key, Storage, Upload};
-use bytes::BytesMut;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt;
-
-/// Read, hashed and passed on in one go: large enough that system calls don't count, small enough for the CPU's cache.
-const CHUNK: usize = 256 * 1024;
+use tokio::sync::mpsc;
 
 /// How often progress is told: the messages that show it can't be edited faster.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -61,7 +57,7 @@ pub async fn dump(job: &Dump<'_>, tell: &(dyn Fn(Moved) + Send + Sync)) -> Resul
     job.storage.clear_unfinished(&prefix).await?;
     let compression = job.tool.compression().await;
     let mut upload = job.storage.begin(&key).await?;
-    let (bytes, sha256) = match relay(job, compression, (&mut upload, &clock, tell)).await {
+    let Passed { bytes, sha256, .. } = match relay(job, compression, (&mut upload, &clock, tell)).await {
         Ok(relayed) => relayed,
         Err(why) => {
             upload.abort().await;
@@ -107,27 +103,18 @@ async fn unpublish(storage: &Storage, key: &Key) {
 
 type Way<'w> = (&'w mut Upload, &'w Instant, &'w (dyn Fn(Moved) + Send + Sync));
 
-/// From pg_dump to the store and to the check; the bytes and their SHA-256 in hex, once both programs ended well.
-async fn relay(
-    job: &Dump<'_>,
-    compression: &str,
-    (upload, clock, tell): Way<'_>,
-) -> Result<(u64, String), Failure> {
-    let mut dumping = Running::start(&mut pg_dump(job, compression))?;
-    let mut check = Check::start(job.tool)?;
-    let mut stdout = dumping.process.stdout.take().ok_or_else(lost_pipe)?;
-    let (mut hasher, mut bytes, mut told) = (Sha256::new(), 0, Duration::ZERO);
-    let (mut buffer, mut taken) = (BytesMut::new(), true);
-    while taken {
-        buffer.reserve(CHUNK);
-        while buffer.len() < CHUNK && stdout.read_buf(&mut buffer).await.map_err(Failure::Pipe)? > 0 {}
-        if buffer.is_empty() {
-            break;
-        }
-        let chunk = buffer.split().freeze();
+/// From pg_dump to the store and to the check; what passed, once both programs ended well.
+async fn relay(job: &Dump<'_>, compression: &str, (upload, clock, tell): Way<'_>) -> Result<Passed, Failure> {
+    let (stdout, writer) = relay::pipe().map_err(Failure::Pipe)?;
+    let mut command = pg_dump(job, compression);
+    command.stdout(writer);
+    let dumping = Running::start(command)?;
+    let (check, stdin) = Check::start(job.tool)?;
+    let (sender, mut chunks) = mpsc::channel(relay::WAITING);
+    let passing = tokio::task::spawn_blocking(move || relay::pass(stdout, stdin, &sender));
+    let (mut bytes, mut told) = (0, Duration::ZERO);
+    while let Some(chunk) = chunks.recv().await {
         bytes += chunk.len() as u64;
-        hasher.update(&chunk);
-        taken = check.feed(&chunk).await;
         upload.write(chunk).await?;
         let elapsed = clock.elapsed();
         if elapsed >= told + TELL_EVERY {
@@ -135,13 +122,12 @@ async fn relay(
             tell(Moved { bytes, elapsed, checking: false });
         }
     }
-    // Closed first: a pg_dump that still writes, since the check gave up, ends by it.
-    drop(stdout);
+    let passed = passing.await.map_err(|error| Failure::Internal(error.into()))?.map_err(Failure::Pipe)?;
     let (dumped, checked) = tokio::join!(dumping.end(), check.end());
     match (dumped, checked) {
-        (Ok(()), Ok(())) => Ok((bytes, hex::encode(hasher.finalize()))),
+        (Ok(()), Ok(())) => Ok(passed),
         // A pg_dump that lost its reader is not to blame, nor a pg_restore for an archive that was never finished.
-        (_, Err(why)) if !taken => Err(why),
+        (_, Err(why)) if !passed.taken => Err(why),
         (Err(why), _) => Err(Failure::Dump(why)),
         (Ok(()), Err(why)) => Err(why),
     }
@@ -152,10 +138,6 @@ fn pg_dump(job: &Dump<'_>, compression: &str) -> tokio::process::Command {
     command.args(["--format=custom", "--no-password", "--lock-wait-timeout=10s", compression]);
     command.arg(job.connection.argument());
     job.connection.apply(&mut command, job.tool.major);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stdin(Stdio::null());
     command
-}
-
-fn lost_pipe() -> Failure {
-    Failure::Pipe(std::io::Error::other("the child has no pipe"))
 }

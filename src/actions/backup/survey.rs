@@ -1,5 +1,6 @@
-//! What there is to know of a database before it is dumped: its size, its server's version, and which client fits. Changes
-//! nothing and waits for no lock.
+//! What there is to know of a database before it is dumped: its size, its server's version, and which client fits. It is
+//! asked as the reader, waits for no lock and changes nothing: the few connections that the acting role may have are
+//! pg_dump's.
 
 use super::child::Connection;
 use super::tools::{self, Missing, Tool};
@@ -82,21 +83,28 @@ impl Obstacle {
     }
 }
 
-/// The environment, the database, the login's name as in the command's header, and who asks.
-pub type Whereabouts<'w> = (&'w str, &'w Aim, &'w str, &'w str);
-
-/// # Errors
-/// [`Obstacle`].
+/// Looks at the databases of an environment, all at once.
 pub async fn survey(
     targets: &Targets,
     tools: &[Tool],
-    (environment, aim, login, asker): Whereabouts<'_>,
+    (environment, asker): (&str, &str),
+    aims: &[Aim],
+) -> Vec<Result<Facts, Obstacle>> {
+    let looks = aims.iter().map(|aim| look(targets, tools, (environment, asker), aim));
+    futures::future::join_all(looks).await
+}
+
+async fn look(
+    targets: &Targets,
+    tools: &[Tool],
+    (environment, asker): (&str, &str),
+    aim: &Aim,
 ) -> Result<Facts, Obstacle> {
     let address = Address {
         environment: environment.to_owned(),
         server: aim.server.clone(),
         database: Some(aim.database.clone()),
-        login: login.to_owned(),
+        login: "reader".to_owned(),
     };
     let lease = targets.lease(&address, asker).await.map_err(|why| Obstacle::Server(why.to_string()))?;
     let tool = tools::choose(tools, lease.major())?.clone();
@@ -111,13 +119,14 @@ pub async fn survey(
     })
 }
 
-/// How the client reaches it.
+/// How the client reaches it, with the login that the command's header names.
 ///
 /// # Errors
 /// [`Obstacle::Server`] when the configuration has no such server or login.
 pub fn connection(
     targets: &Targets,
-    (environment, aim, login, asker): Whereabouts<'_>,
+    (environment, asker): (&str, &str),
+    (aim, login): (&Aim, &str),
 ) -> Result<Connection, Obstacle> {
     let unknown = || Obstacle::Server("is not in the configuration".to_owned());
     let environment = targets.environment(environment).map_err(|_| unknown())?;

@@ -3,46 +3,35 @@
 
 use super::Failure;
 use super::child::{self, Running};
+use super::relay;
 use super::tools::Tool;
 use crate::storage::Staged;
 use futures::TryStreamExt;
 use sha2::{Digest, Sha256};
+use std::io::PipeWriter;
 use std::process::Stdio;
-use tokio::io::AsyncWriteExt;
-use tokio::process::ChildStdin;
 
 /// A `pg_restore` that reads an archive as it comes, and writes what it makes of it nowhere.
-pub struct Check {
-    running: Running,
-    stdin: Option<ChildStdin>,
-}
+pub struct Check(Running);
 
 impl Check {
+    /// Starts it; the archive goes into the pipe, which is closed when it is whole.
+    ///
     /// # Errors
     /// [`Failure::Start`].
-    pub fn start(tool: &Tool) -> Result<Check, Failure> {
+    pub fn start(tool: &Tool) -> Result<(Check, PipeWriter), Failure> {
+        let (stdin, archive) = relay::pipe().map_err(Failure::Pipe)?;
         let mut command = child::command(&tool.pg_restore());
-        command.args(["--format=custom", "--file=/dev/null"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut running = Running::start(&mut command)?;
-        Ok(Check { stdin: running.process.stdin.take(), running })
+        command.args(["--format=custom", "--file=/dev/null"]).stdin(stdin).stdout(Stdio::null());
+        Ok((Check(Running::start(command)?), archive))
     }
 
-    /// Hands it the next bytes. `false` if it takes no more: then [`Check::end`] tells why.
-    pub async fn feed(&mut self, bytes: &[u8]) -> bool {
-        match &mut self.stdin {
-            Some(stdin) => stdin.write_all(bytes).await.is_ok(),
-            None => false,
-        }
-    }
-
-    /// The archive is complete: waits for the verdict.
+    /// Waits for the verdict.
     ///
     /// # Errors
     /// [`Failure::Unreadable`].
-    pub async fn end(mut self) -> Result<(), Failure> {
-        drop(self.stdin.take());
-        self.running.end().await.map_err(Failure::Unreadable)
+    pub async fn end(self) -> Result<(), Failure> {
+        self.0.end().await.map_err(Failure::Unreadable)
     }
 }
 

@@ -93,13 +93,14 @@ pub(super) fn conversation(answer: Result<Value, CallError>) -> Result<Conversat
         Ok(mut answer) => answer["channel"].take(),
         // What the bot can't see may be anything: it isn't in, and its answers stay private.
         Err(CallError::Code(code)) if matches!(code.as_str(), "channel_not_found" | "not_in_channel") => {
-            return Ok(Conversation { bot_is_in: false, shared: true });
+            return Ok(Conversation { bot_is_in: false, direct: false, shared: true });
         }
         Err(error) => return Err(error),
     };
     let channel: Channel = serde_json::from_value(answer).map_err(|_| unreadable())?;
     Ok(Conversation {
         bot_is_in: channel.is_member || channel.is_im || channel.is_mpim,
+        direct: channel.is_im,
         shared: channel.is_ext_shared || channel.is_pending_ext_shared,
     })
 }

@@ -134,6 +134,7 @@ impl<'a> Draft<'a> {
             }
             let bulky = self.parts.iter().any(|part| part.bulky() && part.size >= WORTH_CUTTING);
             let largest = match crowded {
+                true if self.parts.len() > limits::BLOCKS => None,
                 true => self
                     .parts
                     .iter_mut()
@@ -146,7 +147,7 @@ impl<'a> Draft<'a> {
                     .max_by_key(|part| part.size),
             };
             let smaller = largest.is_some_and(|part| {
-                let excess = if crowded { part.size / 4 } else { excess.min(part.size) };
+                let excess = if crowded { part.size / 2 } else { excess.min(part.size) };
                 part.tighten(excess.max(1))
             });
             if !smaller && !self.drop_last() {
@@ -185,7 +186,7 @@ impl<'a> Draft<'a> {
             self.parts.iter().any(|part| std::ptr::eq(part.block, block) && part.piece.cut.is_none())
         };
         let whole = |block: &Block| match block {
-            Block::Table(table) => Some(table::as_lines(table)),
+            Block::Table(table) => Some(table::as_lines(table, FILE_BYTES)),
             Block::Code { text, .. } => Some(text.clone()),
             _ => None,
         };

@@ -218,15 +218,18 @@ impl Platform for SlackPlatform {
     }
 
     async fn account(&self, sender: &Sender) -> Result<Account, SendError> {
-        let key = format!("{}/{}", sender.workspace, sender.account);
-        if let Some(account) = self.accounts.get(&key) {
-            return Ok(account);
+        match self.accounts.get(&account_key(sender)) {
+            Some(account) => Ok(account),
+            None => self.account_now(sender).await,
         }
+    }
+
+    async fn account_now(&self, sender: &Sender) -> Result<Account, SendError> {
         // The age counts from before the question.
         let asked = Instant::now();
         let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
         let account = directory::account(answer, sender, &self.workspaces).map_err(post_error)?;
-        self.accounts.put(&key, account.clone(), asked + directory::FRESH);
+        self.accounts.put(&account_key(sender), account.clone(), asked + directory::FRESH);
         Ok(account)
     }
 
@@ -241,6 +244,10 @@ impl Platform for SlackPlatform {
         self.conversations.put(&key, conversation, asked + directory::kept(conversation));
         Ok(conversation)
     }
+}
+
+fn account_key(sender: &Sender) -> String {
+    format!("{}/{}", sender.workspace, sender.account)
 }
 
 /// `flow` asks `fits` before it shows a plan; this is the fence behind that.

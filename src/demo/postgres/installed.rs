@@ -51,7 +51,7 @@ fn usual_places() -> Vec<PathBuf> {
 }
 
 /// The major version of the server in a directory, by its own word.
-pub fn major_of(bin_dir: &Path) -> anyhow::Result<u32> {
+fn major_of(bin_dir: &Path) -> anyhow::Result<u32> {
     let program = bin_dir.join("postgres");
     if !bin_dir.join("initdb").is_file() {
         bail!("no initdb in {}", bin_dir.display());

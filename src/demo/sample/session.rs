@@ -1,8 +1,9 @@
 //! One session of the sample's pretended applications.
 
 use anyhow::Context;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{CancelToken, Client, Config, NoTls};
 
 /// A session that ends when this is dropped, whatever its server process is doing.
 ///
@@ -11,6 +12,7 @@ pub struct Session {
     pub pid: i32,
     client: Option<Client>,
     connection: AbortHandle,
+    cancel: CancelToken,
 }
 
 impl Session {
@@ -20,7 +22,8 @@ impl Session {
             // Being killed is what these sessions are for.
             let _ = connection.await;
         });
-        let mut session = Session { pid: 0, client: Some(client), connection: connection.abort_handle() };
+        let (cancel, connection) = (client.cancel_token(), connection.abort_handle());
+        let mut session = Session { pid: 0, client: Some(client), connection, cancel };
         session.pid = session.client()?.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
         Ok(session)
     }
@@ -45,5 +48,13 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.connection.abort();
+        // A busy server process does not notice that its connection is closed.
+        if let Ok(runtime) = Handle::try_current() {
+            let cancel = self.cancel.clone();
+            runtime.spawn(async move {
+                // The server may be gone too, which is as good.
+                let _ = cancel.cancel_query(NoTls).await;
+            });
+        }
     }
 }

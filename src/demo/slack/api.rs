@@ -251,6 +251,19 @@ impl Workspace {
         answer(self.perform(method, body, |_| result))
     }
 
+    /// Waits for as long as calls of the method are held.
+    async fn released(&self, method: &str) {
+        let mut changes = self.inner.changed.subscribe();
+        loop {
+            changes.borrow_and_update();
+            let held =
+                |(prefix, fault): &(String, Fault)| *fault == Fault::Held && method.starts_with(prefix);
+            if !self.state().faults.iter().any(held) || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Plays a fault that comes before any work; `None` when the work is to be done.
     pub(super) async fn early_fault(
         &self,
@@ -274,6 +287,10 @@ impl Workspace {
                 std::future::pending().await
             }
             Fault::Error(error) => Some(failed((*error).to_owned())),
+            Fault::Held => {
+                self.released(method).await;
+                None
+            }
             Fault::Slow(delay) => {
                 tokio::time::sleep(*delay).await;
                 None

@@ -123,7 +123,7 @@ impl Workspace {
     pub async fn post_raw(&self, path: &str, headers: Vec<(String, String)>, body: Vec<u8>) -> Ack {
         let (base, limit) = {
             let state = self.state();
-            (state.bot_url.clone(), state.settings.ack_limit)
+            (self.replica.clone().or_else(|| state.bot_url.clone()), state.settings.ack_limit)
         };
         let Some(base) = base else { return Ack::none("no bot is connected".into()) };
         let mut request = self.inner.http.post(format!("{base}{path}")).body(body).timeout(limit);

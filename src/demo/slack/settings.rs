@@ -125,6 +125,8 @@ pub enum Fault {
     Slow(Duration),
     /// Never answers and does nothing.
     Hang,
+    /// Waits until the fault is cleared or replaced, and then does the work.
+    Held,
     /// Does the work, but the answer is lost: HTTP 502.
     AnswerLost,
     /// Answers `{"ok": false}` with this error and does nothing.

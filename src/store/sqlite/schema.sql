@@ -60,7 +60,9 @@ CREATE TABLE copies (
     shown   INTEGER NOT NULL DEFAULT 0,
     lost    INTEGER NOT NULL DEFAULT 0,
     -- microseconds since 1970: who sends it has it until then
-    claimed INTEGER NOT NULL DEFAULT 0
+    claimed INTEGER NOT NULL DEFAULT 0,
+    -- the instance that claimed it: a dead one's claim is void
+    claimer TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX copies_of_run ON copies (run);
 

@@ -1,6 +1,7 @@
 //! What isn't a run: the freeze, the tokens of buttons, the copies of cards, the bindings of conversations.
 
 use super::file::{Fault, Worked};
+use super::instance::Instance;
 use super::read::word;
 use crate::message::Place;
 use crate::store::{CardCopy, Frozen, RunId, Token};
@@ -73,16 +74,43 @@ pub(super) fn copies_of(connection: &Connection, run: RunId) -> Worked<Vec<CardC
     copies(connection, "run = ?1", &[&run])
 }
 
-/// True if nobody else has the copy: it is the caller's until then.
-pub(super) fn claim_copy(connection: &Connection, id: i64, until: jiff::Timestamp) -> Worked<bool> {
-    let now = jiff::Timestamp::now().as_microsecond();
-    let claim = "UPDATE copies SET claimed = ?2 WHERE id = ?1 AND claimed <= ?3";
-    Ok(connection.execute(claim, params![id, until.as_microsecond(), now])? > 0)
+/// True if nobody else has the copy: it is this instance's until then.
+pub(super) fn claim_copy(
+    connection: &Connection,
+    id: i64,
+    until: Timestamp,
+    instance: &Instance,
+) -> Worked<bool> {
+    let claim: Option<(i64, String)> = connection
+        .prepare_cached("SELECT claimed, claimer FROM copies WHERE id = ?1")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((claimed, claimer)) = claim else { return Ok(false) };
+    if holds(claimed, &claimer, instance)? {
+        return Ok(false);
+    }
+    let claim = "UPDATE copies SET claimed = ?2, claimer = ?3 WHERE id = ?1";
+    connection.execute(claim, params![id, until.as_microsecond(), instance.id])?;
+    Ok(true)
 }
 
-pub(super) fn copies_behind(connection: &Connection) -> Worked<Vec<CardCopy>> {
-    let now = jiff::Timestamp::now().as_microsecond();
-    copies(connection, "lost = 0 AND shown < version AND claimed <= ?1", &[&now])
+/// Whether a claim still counts: its time isn't over, and its instance lives.
+fn holds(claimed: i64, claimer: &str, instance: &Instance) -> Worked<bool> {
+    let unreadable = |_| Fault::Said("its instances' locks can't be read".into());
+    Ok(claimed > Timestamp::now().as_microsecond() && instance.lives(claimer).map_err(unreadable)?)
+}
+
+pub(super) fn copies_behind(connection: &Connection, instance: &Instance) -> Worked<Vec<CardCopy>> {
+    let mut free = Vec::new();
+    for copy in copies(connection, "lost = 0 AND shown < version", &[])? {
+        let sql = "SELECT claimed, claimer FROM copies WHERE id = ?1";
+        let (claimed, claimer): (i64, String) =
+            connection.prepare_cached(sql)?.query_row([copy.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if !holds(claimed, &claimer, instance)? {
+            free.push(copy);
+        }
+    }
+    Ok(free)
 }
 
 /// Copies by id. `condition` is one of the three above, never a value.

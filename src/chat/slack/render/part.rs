@@ -55,7 +55,7 @@ pub(super) fn widest(block: &Block) -> Cap {
     let all = |rows: usize| Cap { rows, text: limits::MESSAGE_TEXT };
     match block {
         Block::Table(table) => table::cap(table),
-        Block::Facts(facts) => all(facts.len().min(limits::BLOCKS * FACTS)),
+        Block::Facts(facts) => all(facts.len().min(MOST_FACTS)),
         Block::Buttons(buttons) => all(buttons.len().min(limits::BLOCKS * limits::ACTIONS)),
         _ => all(1),
     }
@@ -75,8 +75,8 @@ pub(super) fn tighter(block: &Block, cap: Cap, (size, excess): (usize, usize)) -
     }
 }
 
-/// Facts of a section: a label and a value are two of its fields.
-const FACTS: usize = limits::FIELDS / 2;
+/// A line each, since section fields would stack label and value on a phone; nobody reads more than three screens.
+const MOST_FACTS: usize = 60;
 
 /// Renders what the cap allows. `native` says that this table is the message's one native table.
 pub(super) fn render(block: &Block, cap: Cap, native: bool) -> Piece {
@@ -133,56 +133,21 @@ fn note(text: &Text, cap: Cap, piece: &mut Piece) {
 /// Labels and values side by side. Fields take no rich text: where a value needs it, all go into lines.
 fn facts(facts: &[(String, Text)], cap: Cap, piece: &mut Piece) {
     let shown = &facts[..cap.rows.min(facts.len())];
-    let plain = |text: &str| !text.trim().is_empty() && length(text) <= limits::FIELD_TEXT.min(cap.text);
-    let fit = |(label, value): &(String, Text)| {
-        let pings = value.0.iter().any(|span| matches!(span, Span::Ping(_)));
-        plain(label) && plain(&value.words()) && !pings
-    };
-    if shown.iter().all(fit) {
-        for group in shown.chunks(FACTS) {
-            let fields = group.iter().flat_map(|(label, value)| [self::label(label), self::value(value)]);
-            piece.blocks.push(json!({ "type": "section", "fields": fields.collect::<Vec<_>>() }));
-        }
-    } else {
-        let mut elements = Vec::new();
-        for (label, value) in shown {
-            let (label, cut) = rich::shorten(label, limits::FIELD_TEXT.min(cap.text));
-            let (spans, missing) = rich::spans(value, cap.text, false);
-            piece.cut_if(cut || missing > 0, || too_long(value));
-            elements.push(rich::bold(&format!("{label}: ")));
-            elements.extend(spans);
-            elements.push(rich::plain("\n"));
-        }
+    let mut elements = Vec::new();
+    for (at, (label, value)) in shown.iter().enumerate() {
+        let (label, cut) = rich::shorten(label, limits::FIELD_TEXT.min(cap.text));
+        let (spans, missing) = rich::spans(value, cap.text, false);
+        piece.cut_if(cut || missing > 0, || too_long(value));
+        elements.extend((at > 0).then(|| rich::plain("\n")));
+        elements.push(rich::bold(&format!("{label} ")));
+        elements.extend(spans);
+    }
+    if !elements.is_empty() {
         piece.blocks.push(rich::rich(vec![rich::section(elements)]));
     }
     if shown.len() < facts.len() {
         piece.blocks.push(rich::context(&format!("{} of {} facts", shown.len(), rich::grouped(facts.len()))));
         piece.cut_if(true, || format!("it has {} facts", rich::grouped(facts.len())));
-    }
-}
-
-/// Bold if nothing in it could mean something to Slack; else as it is.
-fn label(label: &str) -> Value {
-    let harmless =
-        label.chars().all(|c| c.is_alphanumeric() || " ,.()/%-".contains(c)) && label.trim() == label;
-    match harmless {
-        true => json!({ "type": "mrkdwn", "text": format!("*{label}*"), "verbatim": true }),
-        false => rich::plain_text(&rich::clean(label)),
-    }
-}
-
-/// A value to copy stands in a code span, if nothing in it could end that span; everything else is plain.
-fn value(value: &Text) -> Value {
-    let words = rich::clean(&value.words());
-    match value.0.as_slice() {
-        [Span::Code(_)] if !words.contains(['`', '\n']) && words.trim() == words => {
-            let span = format!("`{}`", escape(&words));
-            match length(&span) <= limits::FIELD_TEXT {
-                true => json!({ "type": "mrkdwn", "text": span, "verbatim": true }),
-                false => rich::plain_text(&words),
-            }
-        }
-        _ => rich::plain_text(&words),
     }
 }
 
@@ -199,19 +164,18 @@ fn code(title: Option<&str>, text: &str, cap: Cap, piece: &mut Piece) {
         piece.cut_if(cut, || "a title is too long".to_owned());
         elements.push(rich::section(vec![rich::bold(&title)]));
     }
-    let text = rich::clean(text);
-    let (kept, left) = rich::cut(&text, cap.text);
+    let (kept, left) = rich::beginning(text, cap.text);
     piece.cut_if(left > 0, || {
         format!(
             "a text has {} characters; a message holds {}",
-            rich::grouped(length(&text)),
+            rich::grouped(length(text)),
             rich::grouped(limits::MESSAGE_TEXT)
         )
     });
     elements.push(match (kept.trim().is_empty(), left) {
         (_, 1..) => rich::preformatted(format!("{kept}\n{}", rich::left_out(left)).trim_start_matches('\n')),
         (true, 0) => rich::preformatted("-"),
-        (false, 0) => rich::preformatted(kept),
+        (false, 0) => rich::preformatted(&kept),
     });
     piece.blocks.push(rich::rich(elements));
 }

@@ -60,12 +60,25 @@ fn whole_characters(text: &str) -> &str {
     text
 }
 
+/// A beginning that is sure to hold `max` units, and the rest: values may be megabytes long, and only what can be shown is
+/// worth a look.
+fn head(text: &str, max: usize) -> (&str, &str) {
+    text.split_at(text.char_indices().nth(max + 1).map_or(text.len(), |(at, _)| at))
+}
+
+/// Cleans and cuts: the longest beginning within `max` units, and how many characters were left out.
+pub fn beginning(text: &str, max: usize) -> (String, usize) {
+    let (head, rest) = head(text, max);
+    let head = clean(head);
+    let (kept, left) = cut(&head, max);
+    (kept.to_owned(), left + rest.chars().count())
+}
+
 /// At most `max` units, the last of them an ellipsis if something was left out.
 pub fn shorten(text: &str, max: usize) -> (String, bool) {
-    // A value may be megabytes long: nothing behind this can be shown.
-    let end = text.char_indices().nth(max + 1).map_or(text.len(), |(at, _)| at);
-    let head = clean(&text[..end]);
-    if end == text.len() && length(&head) <= max {
+    let (head, rest) = head(text, max);
+    let head = clean(head);
+    if rest.is_empty() && length(&head) <= max {
         return (head, false);
     }
     let (kept, _) = cut(&head, max.saturating_sub(1));
@@ -152,13 +165,12 @@ pub fn spans(text: &Text, max: usize, strong: bool) -> (Vec<Value>, usize) {
                 None => (&person.id, bold),
             },
         };
-        let words = clean(words);
-        let (kept, left) = cut(&words, room);
+        let (kept, left) = beginning(words, room);
         missing += left;
         // Once something is missing, nothing may follow as if it weren't.
-        room = if left > 0 { 0 } else { room - length(kept) };
+        room = if left > 0 { 0 } else { room - length(&kept) };
         if !kept.is_empty() {
-            elements.push(style(kept));
+            elements.push(style(&kept));
         }
     }
     if missing > 0 {

@@ -29,7 +29,7 @@ pub(super) fn tighter(table: &Table, cap: Cap, share: impl Fn(usize) -> usize) -
     let queries = table.columns.iter().enumerate().filter(|(_, column)| column.shape == Shape::Query);
     let cells =
         queries.flat_map(|(at, _)| table.rows.iter().take(cap.rows).filter_map(move |row| row.cells.get(at)));
-    let longest = cells.map(|cell| length(&cell.text)).max().unwrap_or(0).min(cap.text);
+    let longest = cells.map(|cell| cell.text.encode_utf16().take(cap.text).count()).max().unwrap_or(0);
     if longest > QUERY_FLOOR {
         Cap { text: (longest / 2).max(QUERY_FLOOR), ..cap }
     } else if cap.rows > 1 {
@@ -222,16 +222,27 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The whole table as lines of tab-separated text, for a file.
-pub(super) fn as_lines(table: &Table) -> String {
-    let flat = |text: &str| text.replace(['\t', '\n', '\r'], " ");
-    let mut lines: Vec<String> = table.title.iter().map(|title| flat(title)).collect();
-    lines.push(table.columns.iter().map(|column| flat(&column.title)).collect::<Vec<_>>().join("\t"));
-    lines.extend(
-        table
-            .rows
-            .iter()
-            .map(|row| row.cells.iter().map(|cell| flat(&cell.text)).collect::<Vec<_>>().join("\t")),
-    );
-    lines.join("\n")
+/// The whole table as lines of tab-separated text, for a file; it stops once it is longer than `most` bytes.
+pub(super) fn as_lines(table: &Table, most: usize) -> String {
+    let mut lines = String::new();
+    let mut line = |cells: &mut dyn Iterator<Item = &String>| {
+        for (at, cell) in cells.enumerate() {
+            if lines.len() > most {
+                return;
+            }
+            if at > 0 {
+                lines.push('\t');
+            }
+            lines.push_str(&cell.replace(['\t', '\n', '\r'], " "));
+        }
+        lines.push('\n');
+    };
+    if let Some(title) = &table.title {
+        line(&mut std::iter::once(title));
+    }
+    line(&mut table.columns.iter().map(|column| &column.title));
+    for row in &table.rows {
+        line(&mut row.cells.iter().map(|cell| &cell.text));
+    }
+    lines
 }

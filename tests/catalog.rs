@@ -1,0 +1,136 @@
+//! The runbook as it is built in, and every mistake in a command file with its place: a mistake stops the start.
+
+use countersign::actions;
+use countersign::args::{self, Known};
+use countersign::catalog::{Body, Catalog, Mistake, Risk, Scope};
+use std::path::Path;
+
+fn built_in() -> Catalog {
+    Catalog::built_in().unwrap_or_else(|wrong| panic!("{wrong:#?}"))
+}
+
+fn known(catalog: &Catalog) -> Known {
+    Known {
+        services: vec!["asset-service".into()],
+        environments: vec!["production".into(), "staging".into()],
+        commands: catalog.iter().map(|command| command.name.clone()).collect(),
+    }
+}
+
+#[test]
+fn every_file_is_a_command_with_code_and_an_example_that_binds() {
+    let catalog = built_in();
+    assert_eq!(actions::missing(&catalog), [""; 0], "coded commands without code");
+    let mut files = 0;
+    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("commands")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().split('@').next().unwrap().to_owned();
+        assert!(catalog.find(&name).is_some(), "{} is no command", path.display());
+        files += 1;
+    }
+    assert!(files >= catalog.iter().count());
+    for command in catalog.iter() {
+        let switch =
+            |_: &str, option: &str| command.header.args.iter().any(|arg| arg.name == option && arg.switch);
+        let line = args::split(&command.header.example, &switch).unwrap();
+        assert_eq!(line.command, command.name, "the example of {}", command.name);
+        args::bind(&command.header.args, &line, &known(&catalog), &command.usage())
+            .unwrap_or_else(|wrong| panic!("the example of {}: {wrong}", command.name));
+        if command.header.risk != Risk::Read {
+            assert!(command.header.scope != Scope::Database || matches!(command.body, Body::Coded));
+        }
+    }
+}
+
+#[test]
+fn what_reads_asks_as_the_reader_and_always_has_a_verdict() {
+    for command in built_in().iter().filter(|command| command.header.risk == Risk::Read) {
+        assert_eq!(command.header.login, "reader", "{}", command.name);
+        if let Body::Sql(_) = command.body {
+            let header = &command.header;
+            assert!(header.empty.is_some() && header.verdict.is_some(), "{} has no verdict", command.name);
+        }
+    }
+}
+
+const GOOD: &str = r#"/*
+summary = "Tables"
+group   = "team"
+risk    = "read"
+scope   = "database"
+args    = [{ name = "service", type = "service", positional = true, help = "one" }]
+example = "mine"
+*/
+SELECT relname::text FROM pg_class WHERE relname = :'database'
+"#;
+
+/// The catalog with a team's directory that holds these files.
+fn team(files: &[(&str, &str)]) -> Result<Catalog, Vec<Mistake>> {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    built_in().with_directory(directory.path())
+}
+
+/// The places and words of the mistakes in one file of a team.
+fn mistakes(name: &str, text: &str) -> Vec<String> {
+    let wrong = team(&[(name, text)]).expect_err("a mistake");
+    wrong.iter().map(Mistake::to_string).collect()
+}
+
+fn mistake_with(line: &str, instead: &str) -> String {
+    assert!(GOOD.contains(line), "{line} is no part of the good file");
+    let found = mistakes("mine.sql", &GOOD.replacen(line, instead, 1));
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].clone()
+}
+
+#[test]
+fn a_team_adds_commands() {
+    let catalog = team(&[("mine.sql", GOOD), ("mine@17.sql", "SELECT 'new'::text AS relname")]).unwrap();
+    let mine = catalog.find("mine").unwrap();
+    assert!(mine.team);
+    assert_eq!(mine.sections(16)[0].parameters, ["database"]);
+    assert!(mine.sections(17)[0].sql.contains("new"));
+    assert_eq!(mine.usage(), "mine [service]");
+}
+
+#[test]
+fn a_mistake_has_its_place() {
+    let mut unlike = Vec::new();
+    let mut starts = |mistake: String, place: &str, what: &str| {
+        if !mistake.starts_with(&format!("{place}: ")) || !mistake.contains(what) {
+            unlike.push(format!("{mistake} is not {place} {what}"));
+        }
+    };
+    starts(mistake_with("group   =", "gruop   ="), "mine.sql:3:1", "unknown field `gruop`");
+    starts(mistake_with("\"read\"", "\"raed\""), "mine.sql:4:11", "unknown variant `raed`");
+    starts(mistake_with("\"read\"", "\"write\""), "mine.sql:4:1", "read or danger");
+    starts(mistake_with("type = \"service\"", "type = \"servant\""), "mine.sql:6:39", "servant");
+    starts(mistake_with(":'database'", ":'databse'"), "mine.sql:9:52", "`:'databse'` is no argument");
+    starts(mistake_with(":'database'", "'open"), "mine.sql:9:52", "a string is not closed");
+    starts(mistake_with(":'database'", "''; DROP TABLE x"), "mine.sql:9:54", "one statement");
+    starts(mistake_with("SELECT", "-- ## A [servre]\nSELECT"), "mine.sql:9:1", "`servre` is no scope");
+    starts(mistake_with("SELECT", "-- ## A [server if servce]\nSELECT"), "mine.sql:9:1", "argument");
+    starts(mistake_with("SELECT", "-- ## A\n-- ## B\nSELECT"), "mine.sql:10:1", "no statement");
+    starts(mistake_with("group ", "within = \"soon\"\ngroup "), "mine.sql:3:1", "duration");
+    starts(mistake_with("group ", "offer = \"kil {pid}\"\ngroup "), "mine.sql:1:1", "`kil`");
+    starts(mistake_with("*/", "[thresholds]\nx = {}\n*/"), "mine.sql:9:1", "`watch` or `act`");
+    starts(mistake_with("*/", "[on_error]\n42p01 = \"x\"\n*/"), "mine.sql:9:1", "SQLSTATE");
+    starts(mistake_with("/*", ""), "mine.sql:1:1", "header");
+    starts(mistake_with("*/", ""), "mine.sql:1:1", "not closed");
+    assert_eq!(unlike, [""; 0]);
+}
+
+#[test]
+fn names_and_kinds_are_checked_too() {
+    assert!(mistakes("Mine.sql", GOOD)[0].contains("lower-case"));
+    assert!(mistakes("kill.sql", GOOD)[0].contains("can't be replaced"));
+    assert!(mistakes("mine.toml", "summary = \"x\"")[0].contains("code is built in"));
+    assert!(mistakes("nobody@17.sql", "SELECT 1")[0].contains("no `nobody.sql`"));
+    assert!(mistakes("kill@17.sql", "SELECT 1")[0].contains("is coded"));
+    let both = team(&[("a.sql", "SELECT 1"), ("b.sql", "SELECT 1")]).expect_err("two mistakes");
+    assert_eq!(both.len(), 2, "all mistakes at once");
+    assert!(built_in().with_directory(Path::new("/nowhere/at/all")).is_err());
+}

@@ -1,0 +1,212 @@
+//! SIGKILL at the worst moments: nothing is repeated, nothing is claimed to be known that isn't, and every card says so.
+
+use crate::process::{Counter, PATIENT, Process, becomes, kinds, noted, the_run};
+use crate::scene::{ANA, BEN, CARA, Scene, Twist, found};
+use countersign::demo::slack::{Fault, Message};
+use countersign::store::{State, Store};
+use rusqlite::Connection;
+
+const UNKNOWN: &str = "what became of it is unknown. It is not repeated";
+
+async fn counting(counter: &Counter) -> Scene {
+    let acts = counter.acts();
+    let commands = vec![("count.sql", acts.as_str())];
+    Scene::without_bot(Twist { commands, instead: vec![PATIENT], ..Twist::default() }).await
+}
+
+async fn asked(scene: &Scene) -> Message {
+    let card = scene.asks(ANA, "count --env production").await;
+    assert!(card.button("Approve").is_some(), "{}", card.plain());
+    card
+}
+
+/// The record's write lock, as another process would take it.
+fn locks_the_record(scene: &Scene) -> Connection {
+    let connection = Connection::open(scene.directory.path().join("record.db")).expect("the record");
+    connection.busy_timeout(std::time::Duration::from_secs(30)).expect("patience");
+    connection.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    connection
+}
+
+/// Makes somebody known to a process, so that it needn't ask Slack about them for a while.
+async fn introduces(scene: &Scene, who: &str) {
+    let answer = scene.asks(who, "blocked --env production").await;
+    assert!(answer.plain().contains("No session is waiting"), "{}", answer.plain());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_the_claim_and_the_effect() {
+    let counter = Counter::new("claimed").await;
+    let scene = counting(&counter).await;
+    let record = scene.store();
+    let process = Process::start(&scene).await;
+    let card = asked(&scene).await;
+    let holder = counter.held().await;
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    let waiting = counter.is_waited_for().await;
+    becomes(&record, "count", State::Running).await;
+    process.is_killed().await;
+    counter.ends(waiting).await;
+    holder.batch_execute("COMMIT").await.unwrap();
+
+    let _again = Process::start(&scene).await;
+    let told = scene.until(&card.at(), UNKNOWN).await;
+    assert!(told.buttons().is_empty(), "{}", told.plain());
+    let run = the_run(&record, "count").await.expect("the run");
+    assert_eq!((run.state, kinds(&run)), (State::Unknown, vec!["requested", "approved", "started", "lost"]));
+    assert_eq!(counter.rows().await, 0);
+    // A click on the card as it was before the crash.
+    let before = scene.count(CARA);
+    assert!(scene.workspace().clicks_on(CARA, &card, "Approve").await.ok());
+    let told = scene.next(CARA, before, "an answer").await;
+    assert!(told.plain().contains("decided already: approved by ben"), "{}", told.plain());
+    assert_eq!(the_run(&record, "count").await.expect("the run").version, 4);
+    assert_eq!(counter.rows().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_the_effect_and_the_end_of_the_record() {
+    let counter = Counter::new("done").await;
+    let scene = counting(&counter).await;
+    let record = scene.store();
+    let process = Process::start(&scene).await;
+    let card = asked(&scene).await;
+    let holder = counter.held().await;
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    counter.is_waited_for().await;
+    becomes(&record, "count", State::Running).await;
+    let lock = locks_the_record(&scene);
+    holder.batch_execute("COMMIT").await.unwrap();
+    found("the effect", async || (counter.rows().await == 1).then_some(())).await;
+    process.is_killed().await;
+    drop(lock);
+
+    let again = Process::start(&scene).await;
+    let told = scene.until(&card.at(), UNKNOWN).await;
+    assert!(told.buttons().is_empty(), "{}", told.plain());
+    let run = the_run(&record, "count").await.expect("the run");
+    assert_eq!((run.state, kinds(&run)), (State::Unknown, vec!["requested", "approved", "started", "lost"]));
+    // Another start finds nothing to do, and answers.
+    again.is_killed().await;
+    let _third = Process::start(&scene).await;
+    introduces(&scene, ANA).await;
+    assert_eq!(the_run(&record, "count").await.expect("the run").version, 4);
+    assert_eq!(counter.rows().await, 1, "it must not be repeated");
+    assert_eq!(record.verify().await.unwrap().broken, None);
+}
+
+/// Approved through a process that is killed before it claims the run: it asks Slack about the requester first, and that is
+/// held up.
+async fn killed_before_the_claim(scene: &Scene, other_lives: bool) -> Message {
+    let record = scene.store();
+    let first = Process::start(scene).await;
+    let card = asked(scene).await;
+    noted(&record, &becomes(&record, "count", State::Pending).await).await;
+    let second = Process::start(scene).await;
+    introduces(scene, BEN).await;
+    let first = match other_lives {
+        true => Some(first),
+        false => {
+            first.is_killed().await;
+            None
+        }
+    };
+    scene.workspace().fault("users.info", Fault::Held);
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    becomes(&record, "count", State::Approved).await;
+    second.is_killed().await;
+    scene.workspace().fault("users.info", Fault::Clear);
+    let _alive = match first {
+        Some(first) => first,
+        None => Process::start(scene).await,
+    };
+    let words =
+        "The approval no longer counted: Countersign was interrupted before it started. Nothing was done.";
+    let told = scene.until(&card.at(), words).await;
+    assert!(told.buttons().is_empty(), "{}", told.plain());
+    let run = the_run(&record, "count").await.expect("the run");
+    assert_eq!((run.state, kinds(&run)), (State::Revoked, vec!["requested", "approved", "revoked"]));
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_the_approval_and_started_again() {
+    let counter = Counter::new("approved").await;
+    let scene = counting(&counter).await;
+    let told = killed_before_the_claim(&scene, false).await;
+    assert!(told.plain().contains("approved by ben"), "{}", told.plain());
+    assert_eq!(counter.rows().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_the_approval_while_another_process_lives() {
+    let counter = Counter::new("approved_beside").await;
+    let scene = counting(&counter).await;
+    killed_before_the_claim(&scene, true).await;
+    assert_eq!(counter.rows().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_the_decision_and_the_edit_of_the_card() {
+    let counter = Counter::new("unedited").await;
+    let scene = counting(&counter).await;
+    let record = scene.store();
+    let process = Process::start(&scene).await;
+    let done = asked(&scene).await;
+    noted(&record, &becomes(&record, "count", State::Pending).await).await;
+    scene.workspace().fault("chat.update", Fault::Held);
+    scene.clicks(BEN, &done.at(), "Approve").await;
+    let run = becomes(&record, "count", State::Succeeded).await;
+    let before = scene.count(ANA);
+    scene.says(ANA, "count --env staging").await;
+    let denied = scene.next(ANA, before, "the second card").await;
+    noted(&record, &record.get(run.id + 1).await.unwrap().expect("the second run")).await;
+    scene.clicks(CARA, &denied.at(), "Deny").await;
+    let other = found("the denial", async || {
+        let run = record.get(run.id + 1).await.expect("the record")?;
+        (run.state == State::Denied).then_some(run)
+    })
+    .await;
+    process.is_killed().await;
+    for card in [&done, &denied] {
+        let shown = scene.workspace().message(&card.at()).expect("a card");
+        assert!(shown.plain().contains("Waits for a second person"), "{}", shown.plain());
+    }
+    scene.workspace().fault("chat.update", Fault::Clear);
+
+    let _again = Process::start(&scene).await;
+    let shown = scene.until(&done.at(), "Done.").await;
+    assert!(shown.plain().contains("approved by ben") && shown.buttons().is_empty(), "{}", shown.plain());
+    let shown = scene.until(&denied.at(), "Denied by cara. Nothing was done.").await;
+    assert!(shown.buttons().is_empty(), "{}", shown.plain());
+    assert_eq!(record.get(run.id).await.unwrap().unwrap().version, run.version);
+    assert_eq!(record.get(other.id).await.unwrap().unwrap().version, other.version);
+    assert_eq!(counter.rows().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_before_the_card_was_posted() {
+    let counter = Counter::new("unposted").await;
+    let scene = counting(&counter).await;
+    let record = scene.store();
+    let process = Process::start(&scene).await;
+    scene.workspace().fault("chat.postMessage", Fault::Hang);
+    let before = scene.count(ANA);
+    scene.says(ANA, "count --env production").await;
+    let pending = becomes(&record, "count", State::Pending).await;
+    found("the card to be on its way", async || {
+        (scene.workspace().calls("chat.postMessage") > 0).then_some(())
+    })
+    .await;
+    process.is_killed().await;
+    assert_eq!(scene.count(ANA), before);
+    scene.workspace().fault("chat.postMessage", Fault::Clear);
+
+    let _again = Process::start(&scene).await;
+    let card = scene.next(ANA, before, "the card").await;
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.until(&card.at(), "Done.").await;
+    assert_eq!(scene.count(ANA), before + 1, "one card");
+    assert_eq!(the_run(&record, "count").await.expect("the run").id, pending.id);
+    assert_eq!(counter.rows().await, 1);
+}

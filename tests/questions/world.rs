@@ -1,0 +1,228 @@
+//! A team's servers, its configuration, and one way to ask: as `flow` does, without a chat around it.
+
+use countersign::App;
+use countersign::actions::{self, Call, Code};
+use countersign::args::{self, Known};
+use countersign::catalog::{Command, Scope};
+use countersign::config::Config;
+use countersign::demo::postgres::{Cluster, Options};
+use countersign::demo::sample::{Account, Sample, Team};
+use countersign::error::Result;
+use countersign::message::{Block, Person, Place, PlatformName, Tone};
+use countersign::sql::{self, Answer, Question, SectionAnswer};
+use std::fmt::Write as _;
+use tokio::sync::{Mutex, MutexGuard};
+
+pub struct World {
+    pub app: App,
+    pub team: Team,
+    pub cluster: Cluster,
+    _directory: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// One server at a time: `health` gives up on a server after 5 s, and a dozen that start at once can take that long.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// Ana acts everywhere, Ben approves everywhere, Eli looks at staging alone. Nothing answers on staging.
+const PEOPLE: &str = r#"
+[[people]]
+name = "Ana Example"
+slack = ["U0ANA"]
+roles = ["on-call"]
+[[people]]
+name = "Ben Example"
+slack = ["U0BEN"]
+roles = ["approver"]
+[[people]]
+name = "Eli Sample"
+slack = ["U0ELI"]
+roles = ["developer"]
+[[access]]
+role = "on-call"
+environments = ["*"]
+run = ["*"]
+[[access]]
+role = "approver"
+environments = ["*"]
+run = ["read"]
+approve = ["danger"]
+[[access]]
+role = "developer"
+environments = ["staging"]
+run = ["read", "write"]
+"#;
+
+/// Ample: unoptimized cryptography on a busy machine logs in slowly.
+const PATIENT: &str = "30s";
+
+fn environment((name, patience): (&str, &str), port: u16, reader: &str) -> String {
+    format!(
+        r#"
+[[environments]]
+name = "{name}"
+production = {}
+tls = "off"
+connect_timeout = "{patience}"
+connect_hints = ['psql "host={{host}} port={{port}} dbname={{database}} user=YOUR_ROLE"', 'echo ${{HOME}} {{service}}']
+servers = [{{ name = "primary", host = "127.0.0.1", port = {port} }}]
+logins.reader = {{ user = "{reader}", password = {{ env = "READER" }} }}
+logins.operator = {{ user = "countersign_act", password = {{ env = "OPERATOR" }} }}
+"#,
+        name == "production"
+    )
+}
+
+impl World {
+    pub async fn start() -> World {
+        World::start_with(Options::default()).await
+    }
+
+    pub async fn start_with(options: Options) -> World {
+        let turn = TURN.lock().await;
+        let cluster = Cluster::start(options).await.unwrap();
+        let team = Sample::light().install(&cluster).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let app = app((&cluster, PATIENT), &team, (&team.reader, directory.path()));
+        World { app, team, cluster, _directory: directory, _turn: turn }
+    }
+
+    /// The same servers, seen through another reader.
+    pub fn read_as(&mut self, reader: &Account) {
+        self.renew(reader, PATIENT);
+    }
+
+    /// The same servers, for somebody who waits no longer than this for a connection.
+    pub fn wait_only(&mut self, patience: &str) {
+        let reader = self.team.reader.clone();
+        self.renew(&reader, patience);
+    }
+
+    fn renew(&mut self, reader: &Account, patience: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        self.app = app((&self.cluster, patience), &self.team, (reader, directory.path()));
+        self._directory = directory;
+    }
+
+    /// Asks as `flow` does: the line is split, bound, allowed and answered.
+    pub async fn ask(&self, who: &str, typed: &str) -> Result<Answer> {
+        let (command, values, environment) = self.understand(typed)?;
+        let person = Person { id: who.to_owned(), account: None };
+        assert!(
+            self.app.access.may_run(&person, command, environment.as_deref()),
+            "{who} may not run {typed}: flow would have refused"
+        );
+        let Some(Code::Look(look)) = actions::find(command) else {
+            let sections = self.sections(typed).await?;
+            let environment = environment.unwrap_or_default();
+            return Ok(sql::present(command, &self.app.catalog, &environment, &sections));
+        };
+        let call = Call {
+            app: &self.app,
+            command,
+            person: &person,
+            place: &place(),
+            environment: environment.as_deref(),
+            values: &values,
+            asker: format!("countersign {who}"),
+        };
+        look.answer(&call).await
+    }
+
+    /// What Ana is told, in words.
+    pub async fn told(&self, typed: &str) -> String {
+        words(&self.ask("Ana Example", typed).await.unwrap_or_else(|why| panic!("{typed}: {why}")))
+    }
+
+    /// A SQL command's rows before anyone presents them.
+    pub async fn sections(&self, typed: &str) -> Result<Vec<SectionAnswer>> {
+        let (command, values, environment) = self.understand(typed)?;
+        let environment = environment.unwrap_or_default();
+        let question =
+            Question { command, environment: &environment, values: &values, asker: "countersign test" };
+        sql::run(&self.app.targets, &question).await
+    }
+
+    pub fn understand(&self, typed: &str) -> Result<(&Command, args::Values, Option<String>)> {
+        let catalog = &self.app.catalog;
+        let switch = |command: &str, option: &str| {
+            let args = catalog.find(command).map(|command| &command.header.args);
+            args.is_some_and(|args| args.iter().any(|arg| arg.name == option && arg.switch))
+        };
+        let line = args::split(typed, &switch)?;
+        let command = catalog.find(&line.command).unwrap_or_else(|| panic!("no command {typed}"));
+        let known = Known {
+            services: self.app.targets.services().iter().map(|service| service.name.clone()).collect(),
+            environments: self.app.targets.names().to_vec(),
+            commands: catalog.iter().map(|command| command.name.clone()).collect(),
+        };
+        let values = args::bind(&command.header.args, &line, &known, &command.usage())?;
+        let needed = (command.header.scope != Scope::None).then(|| "production".to_owned());
+        Ok((command, values, line.environment.or(needed)))
+    }
+}
+
+pub fn place() -> Place {
+    Place { platform: PlatformName::Slack, workspace: "T1".into(), conversation: "C1".into(), thread: None }
+}
+
+fn app(
+    (cluster, patience): (&Cluster, &str),
+    team: &Team,
+    (reader, directory): (&Account, &std::path::Path),
+) -> App {
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let mut text =
+        "listen = \"127.0.0.1:8080\"\nstore.path = \"x.db\"\nbackups.directory = \"b\"\n".to_owned();
+    text += &environment(("production", patience), cluster.port(), &reader.user);
+    text += &environment(("staging", patience), nobody, &reader.user);
+    for (service, _) in &team.services {
+        let (name, database) = (&service.name, &service.database);
+        writeln!(text, "[[services]]\nname = \"{name}\"\ndatabase = \"{database}\"\nsize = \"small\"")
+            .unwrap();
+    }
+    text += PEOPLE;
+    let secret = |name: &str| match name {
+        "READER" => Some(reader.password.clone()),
+        _ => Some(team.operator.password.clone()),
+    };
+    let name = directory.join("x.toml");
+    let config =
+        Config::parse(&name.to_string_lossy(), &text, &secret).unwrap_or_else(|wrong| panic!("{wrong}"));
+    App::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"))
+}
+
+/// An answer in words, a line for each block and row; a verdict begins with its tone.
+pub fn words(answer: &Answer) -> String {
+    let mut out = String::new();
+    for block in &answer.blocks {
+        match block {
+            Block::Verdict { tone, text } => writeln!(out, "{tone:?}: {}", text.words()),
+            Block::Text(text) | Block::Note(text) => writeln!(out, "{}", text.words()),
+            Block::Code { text, .. } => writeln!(out, "{text}"),
+            Block::Facts(facts) => {
+                facts.iter().try_for_each(|(name, text)| writeln!(out, "{name}: {}", text.words()))
+            }
+            Block::Table(table) => {
+                let titles = table.columns.iter().map(|column| column.title.as_str()).collect::<Vec<_>>();
+                writeln!(out, "[{}] {}", table.title.as_deref().unwrap_or_default(), titles.join(" | "))
+                    .unwrap();
+                table.rows.iter().try_for_each(|row| {
+                    let cells = row.cells.iter().map(|cell| cell.text.as_str()).collect::<Vec<_>>();
+                    writeln!(out, "{}", cells.join(" | "))
+                })
+            }
+            other => writeln!(out, "{other:?}"),
+        }
+        .unwrap();
+    }
+    out
+}
+
+/// The verdict's tone; an answer without a verdict in front fails the test.
+pub fn tone(answer: &Answer) -> Tone {
+    match answer.blocks.first() {
+        Some(Block::Verdict { tone, .. }) => *tone,
+        other => panic!("no verdict in front but {other:?}"),
+    }
+}
