@@ -47,9 +47,13 @@ impl Flow {
             return;
         }
         // Boxed: a command's future is large, and taking an event on is to cost little.
+        Box::pin(self.carry_out(incoming)).await;
+    }
+
+    async fn carry_out(self: &Arc<Self>, incoming: Incoming) {
         let handled = match &incoming.event {
-            Event::Command { line } => Box::pin(self.command(&incoming, line)).await,
-            Event::Button { token, message } => Box::pin(self.button(&incoming, (token, message))).await,
+            Event::Command { line } => self.command(&incoming, line).await,
+            Event::Button { token, message } => self.button(&incoming, (token, message)).await,
         };
         match handled {
             Ok(Some(reply)) => self.answer(&incoming, reply).await,

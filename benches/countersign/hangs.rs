@@ -6,6 +6,7 @@ use crate::load::{Lane, Tally, drive};
 use crate::process::Place;
 use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
 use crate::requests::{ANA, NOBODY};
+use crate::sink::Sink;
 use anyhow::{Context, ensure};
 use countersign::demo::slack::{Fault, Workspace};
 use rusqlite::Connection;
@@ -89,7 +90,10 @@ pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
 
 /// One bot of its own, so that nothing of the last hang is left.
 async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) -> anyhow::Result<()> {
-    let bot = house.bot(directory, (Place::Server, "")).await?;
+    let mut bot = house.bot(directory, (Place::Server, "")).await?;
+    // Its answers must not be counted together with late ones to the last phase.
+    let sink = Sink::start().await?;
+    bot.signer.answers = sink.address;
     let question = format!("blocked --env {PRODUCTION}");
     let known = bot.signer.commands(NOBODY, &question, CONNECTIONS)?;
     let new = |lasting: Duration| {
@@ -104,18 +108,18 @@ async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) 
         ];
         tokio::task::block_in_place(|| drive(bot.process.address, &lanes, lasting))
     };
-    let before = house.sink.answered();
+    let before = sink.answered();
     let taken_on: usize = run(WARM_UP)?.iter().skip(1).map(|new| new.latencies.len()).sum();
     // Of the others each is answered once. After this, an answer is one to a command of the phase.
-    all_answered(house, before + taken_on + known.len()).await?;
-    let before = house.sink.answered();
+    all_answered(&sink, before + taken_on + known.len()).await?;
+    let before = sink.answered();
     let driven = {
         let _frozen = (hang == Hang::Postgres).then(|| house.cluster.freeze()).transpose()?;
         let _locked = (hang == Hang::Store).then(|| lock(&bot.stage.directory)).transpose()?;
-        let _silent = (hang == Hang::Slack).then(|| Silence::fall(house, &bot.stage.workspace));
+        let _silent = (hang == Hang::Slack).then(|| Silence::fall(&sink, &bot.stage.workspace));
         run(MEASURED)?
     };
-    let answered = house.sink.answered() - before;
+    let answered = sink.answered() - before;
     let [all, new] = driven.as_slice() else { anyhow::bail!("two lanes") };
     ensure!(all.shed + new.shed == 0, "{} commands were turned away", all.shed + new.shed);
     ensure!(hang == Hang::Nothing || answered == 0, "it doesn't hang: {answered} answers arrived");
@@ -127,10 +131,10 @@ async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) 
     Ok(())
 }
 
-async fn all_answered(house: &House, many: usize) -> anyhow::Result<()> {
+async fn all_answered(sink: &Sink, many: usize) -> anyhow::Result<()> {
     let until = Instant::now() + PATIENCE;
-    while house.sink.answered() < many {
-        ensure!(Instant::now() < until, "{} of {many} answers arrived", house.sink.answered());
+    while sink.answered() < many {
+        ensure!(Instant::now() < until, "{} of {many} answers arrived", sink.answered());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
@@ -145,19 +149,19 @@ fn lock(directory: &Path) -> anyhow::Result<Connection> {
 }
 
 /// Slack answers nothing until this is dropped.
-struct Silence<'a>(&'a House, &'a Workspace);
+struct Silence<'a>(&'a Sink, &'a Workspace);
 
 impl<'a> Silence<'a> {
-    fn fall(house: &'a House, workspace: &'a Workspace) -> Silence<'a> {
-        house.sink.hang(true);
+    fn fall(sink: &'a Sink, workspace: &'a Workspace) -> Silence<'a> {
+        sink.hang(true);
         workspace.fault("", Fault::Hang);
-        Silence(house, workspace)
+        Silence(sink, workspace)
     }
 }
 
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
-        self.0.sink.hang(false);
+        self.0.hang(false);
         self.1.fault("", Fault::Clear);
     }
 }
