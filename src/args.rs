@@ -77,6 +77,22 @@ impl ArgSpec {
         }
     }
 
+    /// Whether that is what it has when nobody says anything.
+    pub fn is_default(&self, value: &str) -> bool {
+        let nobody = Known::default();
+        let default = self.default.as_deref().and_then(|default| value::check(self, default, &nobody).ok());
+        default.as_deref() == Some(value)
+    }
+
+    /// A value as a person would type it: a duration without its blank, words in quotes.
+    pub fn as_typed(&self, value: &str) -> String {
+        match self.kind {
+            ArgType::Duration => value.replace(' ', ""),
+            _ if value.contains(char::is_whitespace) => format!("\"{value}\""),
+            _ => value.to_owned(),
+        }
+    }
+
     /// Whether the header makes sense.
     ///
     /// # Errors

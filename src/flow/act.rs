@@ -16,6 +16,12 @@ use std::time::Duration;
 impl Flow {
     /// A write: recorded as started, run, closed. A long one posts a message of its own and edits it.
     pub(super) async fn act_now(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
+        if intent.command.header.long && (intent.private || self.is_shared(intent).await) {
+            return Err(Error::instead(
+                "Its progress stands in a message that everyone here can read.",
+                "Ask in a channel of your own organisation, or in the conversation with Countersign, without `--private`.",
+            ));
+        }
         let Some(run) = self.open(intent, plan).await? else { return Ok(None) };
         if intent.command.header.long {
             if let Err(why) = self.post_card(&run, &intent.incoming.place).await {
@@ -27,6 +33,14 @@ impl Flow {
         let run = self.perform(run).await;
         let reply = super::cards::card(self, &run);
         Ok(Some(if intent.private { reply.privately() } else { reply }))
+    }
+
+    /// Shared with another organisation, or so for all that can be known.
+    async fn is_shared(&self, intent: &Intent<'_>) -> bool {
+        let Some(platform) = self.platform(intent.incoming.place.platform) else { return true };
+        let place = platform.conversation(&intent.incoming.place).await;
+        // A place that the bot isn't in gets nothing: its asker is told directly.
+        !place.is_ok_and(|place| !place.shared || !place.bot_is_in)
     }
 
     /// A danger: asked of others, with a card that shows the whole plan.

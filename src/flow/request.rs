@@ -32,7 +32,9 @@ impl Intent<'_> {
             match self.values.get(&spec.name) {
                 Some(_) if spec.switch => asked.push_str(&format!(" --{}", spec.name)),
                 Some(value) if spec.positional => asked.push_str(&format!(" {value}")),
-                Some(value) if spec.default.is_none() => asked.push_str(&format!(" --{} {value}", spec.name)),
+                Some(value) if !spec.is_default(value) => {
+                    asked.push_str(&format!(" --{} {}", spec.name, spec.as_typed(value)));
+                }
                 _ => {}
             }
         }

@@ -66,7 +66,8 @@ fn milliseconds(ms: f64) -> String {
     match ms {
         ms if ms >= 10_000.0 => duration(ms / 1000.0),
         ms if ms >= 100.0 => format!("{ms:.0} ms"),
-        ms => format!("{ms:.1} ms"),
+        ms if ms >= 1.0 => format!("{ms:.1} ms"),
+        ms => format!("{ms:.2} ms"),
     }
 }
 

@@ -129,7 +129,7 @@ impl Budget {
 
 enum Held {
     Warm(OwnedMutexGuard<Option<Connection>>),
-    Pooled { connection: Option<Connection>, key: Address, budget: Arc<Budget> },
+    Pooled { connection: Option<Box<Connection>>, key: Address, budget: Arc<Budget> },
 }
 
 /// A connection for as long as a question takes.
@@ -167,7 +167,7 @@ impl Lease {
         budget: Arc<Budget>,
         (limits, asker): (Limits, &str),
     ) -> Lease {
-        Lease::new(Held::Pooled { connection: Some(connection), key, budget }, limits, asker)
+        Lease::new(Held::Pooled { connection: Some(Box::new(connection)), key, budget }, limits, asker)
     }
 
     fn new(held: Held, limits: Limits, asker: &str) -> Lease {
@@ -179,7 +179,7 @@ impl Lease {
     fn connection(&self) -> Option<&Connection> {
         match &self.held {
             Held::Warm(guard) => guard.as_ref(),
-            Held::Pooled { connection, .. } => connection.as_ref(),
+            Held::Pooled { connection, .. } => connection.as_deref(),
         }
     }
 
@@ -286,7 +286,7 @@ impl Drop for Lease {
             Held::Warm(_) => {}
             Held::Pooled { connection, key, budget } => {
                 if let Some(connection) = connection.take().filter(|_| !broken) {
-                    budget.give_back(key.clone(), connection);
+                    budget.give_back(key.clone(), *connection);
                 }
             }
         }

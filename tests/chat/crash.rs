@@ -45,7 +45,7 @@ async fn killed_between_the_claim_and_the_effect() {
     scene.clicks(BEN, &card.at(), "Approve").await;
     let waiting = counter.is_waited_for().await;
     becomes(&record, "count", State::Running).await;
-    process.is_killed().await;
+    process.kill().await;
     counter.ends(waiting).await;
     holder.batch_execute("COMMIT").await.unwrap();
 
@@ -78,7 +78,7 @@ async fn killed_between_the_effect_and_the_end_of_the_record() {
     let lock = locks_the_record(&scene);
     holder.batch_execute("COMMIT").await.unwrap();
     found("the effect", async || (counter.rows().await == 1).then_some(())).await;
-    process.is_killed().await;
+    process.kill().await;
     drop(lock);
 
     let again = Process::start(&scene).await;
@@ -87,7 +87,7 @@ async fn killed_between_the_effect_and_the_end_of_the_record() {
     let run = the_run(&record, "count").await.expect("the run");
     assert_eq!((run.state, kinds(&run)), (State::Unknown, vec!["requested", "approved", "started", "lost"]));
     // Another start finds nothing to do, and answers.
-    again.is_killed().await;
+    again.kill().await;
     let _third = Process::start(&scene).await;
     introduces(&scene, ANA).await;
     assert_eq!(the_run(&record, "count").await.expect("the run").version, 4);
@@ -107,14 +107,14 @@ async fn killed_before_the_claim(scene: &Scene, other_lives: bool) -> Message {
     let first = match other_lives {
         true => Some(first),
         false => {
-            first.is_killed().await;
+            first.kill().await;
             None
         }
     };
     scene.workspace().fault("users.info", Fault::Held);
     scene.clicks(BEN, &card.at(), "Approve").await;
     becomes(&record, "count", State::Approved).await;
-    second.is_killed().await;
+    second.kill().await;
     scene.workspace().fault("users.info", Fault::Clear);
     let _alive = match first {
         Some(first) => first,
@@ -167,7 +167,7 @@ async fn killed_between_the_decision_and_the_edit_of_the_card() {
         (run.state == State::Denied).then_some(run)
     })
     .await;
-    process.is_killed().await;
+    process.kill().await;
     for card in [&done, &denied] {
         let shown = scene.workspace().message(&card.at()).expect("a card");
         assert!(shown.plain().contains("Waits for a second person"), "{}", shown.plain());
@@ -198,7 +198,7 @@ async fn killed_before_the_card_was_posted() {
         (scene.workspace().calls("chat.postMessage") > 0).then_some(())
     })
     .await;
-    process.is_killed().await;
+    process.kill().await;
     assert_eq!(scene.count(ANA), before);
     scene.workspace().fault("chat.postMessage", Fault::Clear);
 

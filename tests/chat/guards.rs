@@ -108,9 +108,10 @@ async fn the_statement_that_acts_tests_identity_and_guards_itself() {
     let sender = pid_of(&scene, "application_name = 'walsender-signal_replica'").await;
     let launcher = pid_of(&scene, "backend_type = 'logical replication launcher'").await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
-    let operator = scene.superuser().await;
-    let itself: i32 = operator.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    operator.batch_execute("SET ROLE countersign_act").await.unwrap();
+    // A login of its own: nothing but the guard keeps it from ending itself.
+    let superuser = scene.role("signal_operator", "").await;
+    superuser.batch_execute("GRANT pg_signal_backend, pg_monitor TO signal_operator").await.unwrap();
+    let (operator, itself) = scene.session_of("signal_operator", "operator").await;
     let (start, query_start, role, database) = facts(&operator, pid).await;
     let good = || Aim {
         pid,

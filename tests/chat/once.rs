@@ -85,7 +85,7 @@ async fn a_delivery_that_comes_again_is_carried_out_once_and_answered_once() {
     }
     first.logs(DUPLICATE, 2).await;
     second.logs(RECORDED, 2).await;
-    first.is_killed().await;
+    first.kill().await;
     let third = Process::start(&scene).await;
     for delivery in [0, 1] {
         assert!(third.of(&scene).redeliver(delivery).await.ok());

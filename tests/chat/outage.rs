@@ -40,8 +40,9 @@ async fn while_it_answers_with_errors_answers_and_cards_wait() {
     scene.workspace().fault("", Fault::Status(503));
     scene.says(ANA, LOOK).await;
     scene.says(ANA, "count --env production").await;
-    tries_in_vain(&scene, "response", 2).await;
-    tries_in_vain(&scene, "chat.postMessage", 2).await;
+    // One call is four attempts: a fifth is another call.
+    tries_in_vain(&scene, "response", 5).await;
+    tries_in_vain(&scene, "chat.postMessage", 5).await;
     let run = becomes(&record, "count", State::Pending).await;
     assert_eq!(scene.count(ANA), before, "{}", scene.workspace().transcript());
 
@@ -58,7 +59,7 @@ async fn while_it_answers_with_errors_answers_and_cards_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_hangs_it_is_acknowledged_and_carried_out_and_told_afterwards() {
+async fn while_it_hangs_it_is_acknowledged_and_recorded_and_carried_out_afterwards() {
     let counter = Counter::new("hangs").await;
     let scene = counting(&counter).await;
     let record = scene.store();
@@ -69,12 +70,14 @@ async fn while_it_hangs_it_is_acknowledged_and_carried_out_and_told_afterwards()
     // `says` and `clicks` return with the acknowledgement; nothing else can return now.
     scene.says(ANA, LOOK).await;
     scene.clicks(BEN, &card.at(), "Approve").await;
-    becomes(&record, "count", State::Succeeded).await;
+    // It starts when Slack has confirmed that the requester still counts.
+    becomes(&record, "count", State::Approved).await;
     found("the read's record", async || {
-        scene.runs_of("blocked").await.iter().all(|run| run.state == State::Succeeded).then_some(())
+        let runs = scene.runs_of("blocked").await;
+        (runs.len() == 2 && runs.iter().all(|run| run.state == State::Succeeded)).then_some(())
     })
     .await;
-    assert_eq!(counter.rows().await, 1);
+    assert_eq!(counter.rows().await, 0);
     assert_eq!(scene.count(ANA), before);
     let shown = scene.workspace().message(&card.at()).expect("the card");
     assert!(shown.plain().contains("Waits for a second person"), "{}", shown.plain());
@@ -151,7 +154,8 @@ async fn a_card_that_cannot_be_edited_is_mended_afterwards() {
     // The card still has its buttons; they tell what was decided, and change nothing.
     let told = scene.is_told(CARA, &card.at(), "Deny").await;
     assert!(told.plain().contains("decided already: approved by ben"), "{}", told.plain());
-    tries_in_vain(&scene, "chat.update", 3).await;
+    // One call is four attempts, and two calls may have been for what happened: a third is for the card's sake.
+    tries_in_vain(&scene, "chat.update", 9).await;
     let shown = scene.workspace().message(&card.at()).expect("the card");
     assert!(shown.button("Approve").is_some(), "{}", shown.plain());
     assert_eq!(counter.rows().await, 1);
@@ -174,22 +178,26 @@ async fn an_api_that_hangs_holds_up_no_expiry() {
     };
     let scene = Scene::with(twist).await;
     let record = scene.store();
-    let denied = scene.asks(ANA, "count --env staging").await;
     scene.workspace().fault("chat.update", Fault::Hang);
-    scene.clicks(BEN, &denied.at(), "Deny").await;
-    found("the edit to hang", async || (scene.workspace().calls("chat.update") > 0).then_some(())).await;
-    let expiring = scene.asks(ANA, "count --env production").await;
-    // The edit of the first card hangs all the while: one attempt takes ten seconds, and there are four.
-    found("the expiry", async || {
+    let first = scene.asks(ANA, "count --env staging").await;
+    found("the first card's edit to hang", async || (edits(&scene) > 0).then_some(())).await;
+    let second = scene.asks(ANA, "count --env production").await;
+    found("both to expire", async || {
         let runs = crate::process::all_runs(&record, "count").await;
-        runs.iter().any(|run| run.state == State::Expired).then_some(())
+        (runs.len() == 2 && runs.iter().all(|run| run.state == State::Expired)).then_some(())
     })
     .await;
-    assert_eq!(scene.workspace().calls("chat.update"), 1, "the first attempt must still be under way");
+    // An attempt takes ten seconds, and there are four.
+    assert!(edits(&scene) < 4, "the first card's edit must still be under way");
     scene.workspace().fault("chat.update", Fault::Clear);
-    scene.until(&expiring.at(), "Expired: nobody decided in time").await;
-    scene.until(&denied.at(), "Denied by ben").await;
+    for card in [first, second] {
+        scene.until(&card.at(), "Expired: nobody decided in time").await;
+    }
     assert_eq!(counter.rows().await, 0);
+}
+
+fn edits(scene: &Scene) -> usize {
+    scene.workspace().calls("chat.update")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,7 +70,7 @@ impl Process {
     }
 
     /// SIGKILL: no destructor, no last word.
-    pub async fn is_killed(mut self) {
+    pub async fn kill(mut self) {
         self.child.kill().await.expect("an end");
     }
 }

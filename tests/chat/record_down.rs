@@ -105,7 +105,7 @@ async fn an_approval_whose_start_cannot_be_recorded_is_taken_back() {
     let first = Process::start(&scene).await;
     let card = scene.asks(ANA, "count --env production").await;
     noted(&record, &becomes(&record, "count", State::Pending).await).await;
-    first.is_killed().await;
+    first.kill().await;
     let _second = Process::start(&scene).await;
     scene.asks(BEN, "blocked --env production").await;
     // The second process has yet to ask Slack about the requester; meanwhile the record is locked.

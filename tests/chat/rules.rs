@@ -222,8 +222,7 @@ async fn a_dry_run_shows_the_plan_and_asks_nobody() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let told = scene.asks(ANA, &format!("kill {pid} --env production --dry-run")).await;
     let shown = told.plain();
-    for words in
-        ["Dry run: nothing was done and nobody was asked", "asset-worker-7", "Hurts", "Only if, when it acts"]
+    for words in ["Dry run: nothing was done and nobody was asked", "asset-worker-7", "Hurts", "Acts only if"]
     {
         assert!(shown.contains(words), "{words} is missing:\n{shown}");
     }

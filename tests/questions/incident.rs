@@ -43,9 +43,7 @@ async fn the_head_is_named_and_every_question_is_answered() {
     assert!(assets.ends_with("| an estimate: it is locked"), "{sizes}");
     assert_eq!(sizes.matches("an estimate: it is locked").count(), 1, "{sizes}");
 
-    let long = world.ask("Ana Example", "long --over 1s").await;
-    let told = words(&long.unwrap());
-    assert!(told.contains(&format!("{} | ", pids.report)), "{told}");
+    world.until("long --over 1s", |told| words(told).contains(&format!("\n{} | ", pids.report))).await;
     let connections = world.told("connections").await;
     assert!(connections.contains("campaign_service_db | campaign-api | 12 | 0 | 12 | 0"), "{connections}");
 }
@@ -59,15 +57,7 @@ async fn long_offers_the_cause_and_no_victim() {
     let admin = world.cluster.connect("asset_service_db").await.unwrap();
     admin.batch_execute("BEGIN").await.unwrap();
     let superuser: i32 = admin.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    let until = async {
-        loop {
-            let told = world.ask("Ana Example", "long --over 1s").await.unwrap();
-            if words(&told).contains(&format!("\n{superuser} | ")) {
-                return told;
-            }
-        }
-    };
-    let long = tokio::time::timeout(std::time::Duration::from_secs(60), until).await.unwrap();
+    let long = world.until("long --over 1s", |told| words(told).contains(&format!("\n{superuser} | "))).await;
     let offered: Vec<String> = long
         .offers
         .iter()
@@ -90,15 +80,7 @@ async fn a_prepared_transaction_is_named_and_not_offered() {
     let client = world.cluster.connect_as(account.login(&asset.database, "asset-api")).await.unwrap();
     client.batch_execute("BEGIN; LOCK TABLE assets; PREPARE TRANSACTION 'orphan-7'").await.unwrap();
     let waiter = tokio::spawn(async move { client.batch_execute("SELECT FROM assets").await });
-    let until = async {
-        loop {
-            let told = world.ask("Ana Example", "blocked").await.unwrap();
-            if tone(&told) == Tone::Act {
-                return told;
-            }
-        }
-    };
-    let blocked = tokio::time::timeout(std::time::Duration::from_secs(60), until).await.unwrap();
+    let blocked = world.until("blocked", |told| tone(told) == Tone::Act).await;
     let told = words(&blocked);
     assert!(told.starts_with("Act: 1 session waits; prepared transaction orphan-7 holds it up.\n"), "{told}");
     assert!(blocked.offers.is_empty() && !told.contains("kill 0"), "{told}");

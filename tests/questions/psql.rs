@@ -92,6 +92,7 @@ fn compare(name: &str, ours: &SectionAnswer, printed: &Printed) {
 #[tokio::test(flavor = "multi_thread")]
 async fn psql_finds_the_same() {
     let world = World::start().await;
+    world.work().await;
     let mut compared = 0;
     for command in world.app.catalog.iter().filter(|command| matches!(command.body, Body::Sql(_))) {
         let (name, takes_service) =

@@ -59,6 +59,7 @@ async fn what_a_person_reads_when_all_is_well() {
     assert!(tables.contains("[Tables] table | size | indexes | rows, about\n"), "{tables}");
     assert!(tables.contains("\"User\" | ") && !tables.contains("[Databases]"), "{tables}");
 
+    world.work().await;
     let slow = world.told("slow asset-service --by calls").await;
     assert!(slow.starts_with("Plain: asset-service: the most frequent statement ran "), "{slow}");
     let all = world.ask("Ana Example", "slow").await.unwrap();

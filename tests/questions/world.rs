@@ -53,6 +53,9 @@ environments = ["staging"]
 run = ["read", "write"]
 "#;
 
+/// For what is awaited and must come: ample for a busy machine.
+const SOON: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Ample: unoptimized cryptography on a busy machine logs in slowly.
 const PATIENT: &str = "30s";
 
@@ -75,16 +78,23 @@ logins.operator = {{ user = "countersign_act", password = {{ env = "OPERATOR" }}
 
 impl World {
     pub async fn start() -> World {
-        World::start_with(Options::default()).await
-    }
-
-    pub async fn start_with(options: Options) -> World {
         let turn = TURN.lock().await;
-        let cluster = Cluster::start(options).await.unwrap();
+        let cluster = Cluster::start(Options::default()).await.unwrap();
         let team = Sample::light().install(&cluster).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let app = app((&cluster, PATIENT), &team, (&team.reader, directory.path()));
         World { app, team, cluster, _directory: directory, _turn: turn }
+    }
+
+    /// Each service asks two things of its own database, so that there is something to count.
+    pub async fn work(&self) {
+        for (service, account) in &self.team.services {
+            let client =
+                self.cluster.connect_as(account.login(&service.database, &service.name)).await.unwrap();
+            for sql in ["SELECT count(*) FROM \"User\"", "SELECT max(id) FROM audit_logs WHERE id < 5"] {
+                client.query(sql, &[]).await.unwrap();
+            }
+        }
     }
 
     /// The same servers, seen through another reader.
@@ -127,6 +137,19 @@ impl World {
             asker: format!("countersign {who}"),
         };
         look.answer(&call).await
+    }
+
+    /// Asks again until the answer is as it must become.
+    pub async fn until(&self, typed: &str, fits: impl Fn(&Answer) -> bool) -> Answer {
+        let asking = async {
+            loop {
+                let answer = self.ask("Ana Example", typed).await.unwrap();
+                if fits(&answer) {
+                    return answer;
+                }
+            }
+        };
+        tokio::time::timeout(SOON, asking).await.unwrap_or_else(|_| panic!("{typed} stays as it is"))
     }
 
     /// What Ana is told, in words.

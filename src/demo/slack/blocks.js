@@ -7,8 +7,18 @@ const EMOJI = {
   bulb: "💡", fire: "🔥", stop_sign: "🛑", octagonal_sign: "🛑", heavy_check_mark: "✔️", bust_in_silhouette: "👤",
   key: "🔑", elephant: "🐘", snowflake: "❄️", mag: "🔍", clock3: "🕒", no_entry_sign: "🚫", page_facing_up: "📄",
   red_square: "🟥", large_red_square: "🟥", large_green_square: "🟩", large_yellow_square: "🟨",
-  large_orange_square: "🟧", large_blue_square: "🟦", tada: "🎉", wave: "👋", rocket: "🚀", bell: "🔔",
+  large_orange_square: "🟧", large_blue_square: "🟦", large_purple_circle: "🟣", black_circle: "⚫",
+  tada: "🎉", wave: "👋", rocket: "🚀", bell: "🔔",
 };
+
+// Coloured marks are drawn, since colour carries meaning and not every machine has the font for it.
+const DRAWN = {
+  "🔴": "circle red", "🟢": "circle green", "🟡": "circle yellow", "🟠": "circle orange", "🔵": "circle blue",
+  "🟣": "circle purple", "⚪": "circle white", "⚫": "circle black", "🟥": "square red", "🟩": "square green",
+  "🟨": "square yellow", "🟧": "square orange", "🟦": "square blue",
+};
+const drawn = (text) => text.split(/([🔴🟢🟡🟠🔵🟣⚪⚫🟥🟩🟨🟧🟦])\ufe0f?/u).filter(Boolean).map((part) =>
+  DRAWN[part] ? el("span", { class: `drawn ${DRAWN[part]}`, role: "img", "aria-label": DRAWN[part].split(" ").reverse().join(" ") }) : part);
 
 let names = { people: new Map(), channels: new Map() };
 export function know(people, channels) {
@@ -30,7 +40,7 @@ const entities = (text) => text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").
 const emoji = (text) => text.replace(/:([a-z0-9_+-]+):/g, (all, name) => EMOJI[name] ?? all);
 const safe = (url) => (/^(https?:|mailto:)/i.test(url) ? url : undefined);
 const link = (url, label) => el("a", { href: safe(url), target: "_blank", rel: "noopener noreferrer" }, label);
-const lines = (text) => text.split("\n").flatMap((line, index) => (index ? [el("br"), line] : [line]));
+const lines = (text) => text.split("\n").flatMap((line, index) => (index ? [el("br"), ...drawn(line)] : drawn(line)));
 const mention = (label) => el("span", { class: "mention" }, label);
 
 function token(inner) {
@@ -117,7 +127,7 @@ function inline(value) {
   switch (value.type) {
     case "text": return styled(value, el("span", null, lines(value.text)));
     case "link": return styled(value, link(value.url, value.text ?? value.url));
-    case "emoji": return emoji(`:${value.name}:`);
+    case "emoji": return el("span", null, lines(emoji(`:${value.name}:`)));
     case "user": return mention("@" + (names.people.get(value.user_id) ?? value.user_id));
     case "channel": return mention("#" + (names.channels.get(value.channel_id) ?? value.channel_id));
     case "usergroup": return mention("@" + value.usergroup_id);
@@ -150,7 +160,7 @@ function grid(rows, settings) {
   };
   const row = (cells, tag) => el("tr", null, cells.map((content, column) => cell(tag, content, column)));
   const [head, ...body] = rows;
-  return el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Table" },
+  return el("div", { class: "grid", tabindex: "0", role: "region", "aria-label": "Table" },
     el("table", null, el("thead", null, row(head, "th")), el("tbody", null, body.map((cells) => row(cells, "td")))));
 }
 
@@ -158,7 +168,7 @@ export function button(value, act) {
   return el("button", {
     type: "button", class: value.style ?? "plain", "aria-label": value.accessibility_label,
     onclick: (event) => act(value, event.currentTarget),
-  }, emoji(value.text.text));
+  }, lines(emoji(value.text.text)));
 }
 
 function element(value, act) {

@@ -82,7 +82,8 @@ function messageNode(message, before) {
     class: "file", href: `/files/${file.id}/${encodeURIComponent(file.name)}`, download: file.name },
     `📄 ${file.title} · ${file.size.toLocaleString("en")} bytes`));
   const reply = only || message.author === "USLACKBOT" ? null : el("button", {
-    type: "button", class: "quiet reply", onclick: () => enterThread(message) }, "Reply in thread");
+    type: "button", class: "quiet reply", "aria-label": "Reply in thread",
+    onclick: () => enterThread(message) }, "Reply", el("span", { class: "long" }, " in thread"));
   const classes = ["message", only && "only", message.thread_ts && "in-thread", before && "changed", !before && before !== null && "new"];
   return el("article", { class: classes.filter(Boolean).join(" "), "data-ts": message.ts },
     avatar(message.author),
@@ -143,6 +144,9 @@ function drawLists() {
       el("span", { class: "mark", "aria-hidden": "true" }, c.im ? "✓" : c.private ? "🔒" : "#"), title(c),
       unread ? el("span", { class: "dot", role: "img", "aria-label": "unread" }) : null);
   }));
+  for (const chosen of document.querySelectorAll("#people [aria-pressed=true], #channels [aria-current]")) {
+    chosen.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
   const channel = place(view.channel);
   $("channel-name").textContent = channel ? (channel.im ? title(channel) : `# ${title(channel)}`) : "No channel";
   const notes = [channel?.im && "direct messages with the app", channel?.private && !channel.im && "private",
@@ -291,8 +295,19 @@ async function refresh() {
   if (again) { again = false; refresh(); }
 }
 
+// A hidden page lets go of its stream: browsers open only six connections to one server.
+let changes = null;
+function listen() {
+  changes?.close();
+  changes = null;
+  if (document.hidden) return;
+  changes = new EventSource("/page/changes");
+  changes.addEventListener("message", refresh);
+  changes.addEventListener("open", () => { $("link").textContent = ""; });
+  changes.addEventListener("error", () => { $("link").textContent = "connection lost, trying again…"; });
+}
+document.addEventListener("visibilitychange", listen);
+addEventListener("pagehide", () => changes?.close());
+
 await load(true);
-const changes = new EventSource("/page/changes");
-changes.addEventListener("message", refresh);
-changes.addEventListener("open", () => { $("link").textContent = ""; });
-changes.addEventListener("error", () => { $("link").textContent = "connection lost, trying again…"; });
+listen();

@@ -1,0 +1,89 @@
+//! The other two doors: Socket Mode for the bot, the page for people.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{call, send, workspace};
+
+/// Reads one text frame of a WebSocket, as a server sends it: short enough for a 16-bit length, not masked.
+async fn frame(stream: &mut tokio::net::TcpStream) -> Value {
+    let head = stream.read_u16().await.expect("a frame").to_be_bytes();
+    assert_eq!(head[0], 0x81, "one whole text frame");
+    let length = match head[1] {
+        126 => usize::from(stream.read_u16().await.expect("a length")),
+        short => usize::from(short),
+    };
+    let mut text = vec![0; length];
+    stream.read_exact(&mut text).await.expect("the text");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+#[tokio::test]
+async fn socket_mode_delivers_envelopes_and_takes_acknowledgements() {
+    let (slack, heard) = workspace(200, "").await;
+    let settings = slack.settings();
+    let url = format!("{}/apps.connections.open", slack.api_url());
+    assert_eq!(send(&url, &settings.bot_token, &json!({})).await.2["error"], "not_allowed_token_type");
+    let opened = send(&url, &settings.app_token, &json!({})).await.2;
+    let address =
+        opened["url"].as_str().expect("a URL").strip_prefix("ws://").expect("a WebSocket").to_owned();
+    let (host, path) = address.split_once('/').expect("a path");
+    let mut stream = tokio::net::TcpStream::connect(host).await.expect("a connection");
+    let hello = format!(
+        "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(hello.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.expect("the handshake"));
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"));
+    assert_eq!(frame(&mut stream).await["type"], "hello");
+    slack.wait_for("the socket", |slack| (slack.open_sockets() == 1).then_some(())).await.expect("open");
+
+    let asking = slack.clone();
+    let ack = tokio::spawn(async move { asking.says("U1", "C1", "/db health").await });
+    let envelope = frame(&mut stream).await;
+    assert_eq!(envelope["type"], "slash_commands");
+    assert_eq!(envelope["payload"]["text"], "health");
+    let reply = json!({"envelope_id": envelope["envelope_id"], "payload": {"text": "soon"}}).to_string();
+    let length = u8::try_from(reply.len()).expect("a short reply");
+    assert!(length < 126);
+    // A client masks its frames; a mask of zeros leaves the text as it is.
+    stream.write_all(&[0x81, 0x80 | length, 0, 0, 0, 0]).await.expect("sent");
+    stream.write_all(reply.as_bytes()).await.expect("sent");
+    assert!(ack.await.expect("no panic").ok());
+    assert_eq!(slack.visible("U1", "C1")[0].plain(), "soon");
+    assert!(heard.lock().expect("the log").is_empty(), "nothing goes over HTTP while a socket is open");
+    slack.drop_sockets();
+    assert_eq!(frame(&mut stream).await["type"], "disconnect");
+}
+
+#[tokio::test]
+async fn the_page_shows_what_its_person_may_see_and_carries_what_they_do() {
+    let (slack, _) = workspace(200, "").await;
+    slack.on_restart(|| Box::pin(async { Ok("again".to_owned()) }));
+    let only = json!({"channel": "C1", "user": "U1", "text": "psst"});
+    assert_eq!(call(&slack, "chat.postEphemeral", only).await["ok"], true);
+    let page = slack.page_url();
+    let html = reqwest::get(&page).await.expect("an answer").text().await.expect("a body");
+    assert!(html.contains("Try this first"));
+    let state = async |user: &str| -> Value {
+        let url = format!("{page}page/state?user={user}&channel=C1");
+        reqwest::get(url).await.expect("an answer").json().await.expect("JSON")
+    };
+    assert_eq!(state("U1").await["messages"][0]["text"], "psst");
+    assert_eq!(state("U2").await["messages"], json!([]));
+    assert_eq!(
+        state("U3").await["channels"].as_array().map(Vec::len),
+        Some(1),
+        "outsiders see the shared one"
+    );
+    let said = json!({"user": "U2", "channel": "C1", "text": "hello"});
+    assert_eq!(send(&format!("{page}page/say"), "", &said).await.2["ok"], true);
+    assert_eq!(slack.visible("U1", "C1").len(), 2);
+    assert_eq!(send(&format!("{page}page/restart"), "", &json!({})).await.2["text"], "again");
+    let form = reqwest::Client::new().post(format!("{page}page/say")).body("user=U2").send().await;
+    assert_eq!(form.expect("an answer").status(), 415, "another site's form cannot act here");
+}
