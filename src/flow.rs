@@ -43,9 +43,14 @@ impl Flow {
     /// Handles one event to its end. Nothing is returned and nothing is lost: the sender is answered, and the record kept.
     pub async fn handle(self: &Arc<Self>, incoming: Incoming) {
         if !self.recent.first_time(&incoming.delivery) {
-            tracing::info!(delivery = incoming.delivery, "dropped a duplicate delivery");
+            tracing::debug!(delivery = incoming.delivery, "dropped a duplicate delivery");
             return;
         }
+        // Boxed: a command's future is large, and taking an event on is to cost little.
+        Box::pin(self.carry_out(incoming)).await;
+    }
+
+    async fn carry_out(self: &Arc<Self>, incoming: Incoming) {
         let handled = match &incoming.event {
             Event::Command { line } => self.command(&incoming, line).await,
             Event::Button { token, message } => self.button(&incoming, (token, message)).await,

@@ -8,24 +8,26 @@ use crate::flow::Flow;
 use crate::message::{Incoming, Platform};
 use anyhow::Context;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tower_http::limit::RequestBodyLimitLayer;
 
 /// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
 const LARGEST_BODY: usize = 256 * 1024;
 
 /// Events in work at once. More than this is no incident channel; the sender is told to try again.
 const MOST_AT_ONCE: usize = 256;
+
+/// How often the same complaint is logged.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// A bot that listens.
 pub struct Server {
@@ -40,6 +42,16 @@ struct SlackDoor {
     verifier: Verifier,
     parser: Parser,
     entry: Entry,
+    refused: Seldom,
+    foreign: Seldom,
+}
+
+impl SlackDoor {
+    fn log_refusal(&self, why: &dyn std::fmt::Display) {
+        if let Some(left_out) = self.refused.turn(Instant::now()) {
+            tracing::warn!(%why, left_out, "refused a request");
+        }
+    }
 }
 
 /// Where events go in: as many at once as there is room for.
@@ -47,12 +59,41 @@ struct SlackDoor {
 struct Entry {
     flow: Arc<Flow>,
     room: Arc<Semaphore>,
+    dropped: Arc<Seldom>,
+}
+
+/// One line a second for the log: whoever can reach the port must not fill the disk, nor slow down what is signed.
+#[derive(Default)]
+struct Seldom(Mutex<Quiet>);
+
+#[derive(Default)]
+struct Quiet {
+    until: Option<Instant>,
+    left_out: u64,
+}
+
+impl Seldom {
+    /// How many lines were left out since the last; `None` when this one is left out, too.
+    fn turn(&self, now: Instant) -> Option<u64> {
+        let mut quiet = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if quiet.until.is_some_and(|until| now < until) {
+            quiet.left_out += 1;
+            return None;
+        }
+        quiet.until = Some(now + LOG_EVERY);
+        Some(std::mem::take(&mut quiet.left_out))
+    }
 }
 
 impl Entry {
     /// False when there is no room.
     fn deliver(&self, incoming: Incoming) -> bool {
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else { return false };
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+            if let Some(left_out) = self.dropped.turn(Instant::now()) {
+                tracing::error!(left_out, "too much at once: an event was dropped");
+            }
+            return false;
+        };
         let flow = Arc::clone(&self.flow);
         tokio::spawn(async move {
             flow.handle(incoming).await;
@@ -89,13 +130,16 @@ impl Server {
         // Ended with this future, also when it is dropped.
         let mut beside = JoinSet::new();
         beside.spawn(Arc::clone(&self.flow).keep());
-        let entry = Entry { flow: Arc::clone(&self.flow), room: Arc::new(Semaphore::new(MOST_AT_ONCE)) };
+        let room = Arc::new(Semaphore::new(MOST_AT_ONCE));
+        let entry = Entry { flow: Arc::clone(&self.flow), room, dropped: Arc::default() };
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
         if let Some(slack) = &self.config.slack {
             let door = SlackDoor {
                 verifier: Verifier::new(&slack.signing_secrets),
                 parser: Parser::new(&slack.workspaces),
                 entry: entry.clone(),
+                refused: Seldom::default(),
+                foreign: Seldom::default(),
             };
             router = router.merge(slack_routes(door));
             if let Some(app_token) = &slack.app_token {
@@ -111,10 +155,8 @@ impl Server {
 /// Socket Mode: the same events through a connection that the bot opens.
 async fn listen(socket: Socket, entry: Entry) {
     let deliver = |parsed: Parsed| {
-        if let Parsed::Deliver(incoming) = parsed
-            && !entry.deliver(*incoming)
-        {
-            tracing::error!("too much at once: an event was dropped");
+        if let Parsed::Deliver(incoming) = parsed {
+            entry.deliver(*incoming);
         }
     };
     socket.run(deliver).await;
@@ -125,31 +167,36 @@ fn slack_routes(door: SlackDoor) -> Router {
         .route("/slack/commands", post(commands))
         .route("/slack/interactions", post(interactions))
         .route("/slack/events", post(events))
-        .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
         .with_state(Arc::new(door))
 }
 
-async fn commands(State(door): State<Arc<SlackDoor>>, headers: HeaderMap, body: Bytes) -> Response {
-    acknowledge(&door, (&headers, &body), |body| door.parser.command(body))
+type Door = State<Arc<SlackDoor>>;
+
+async fn commands(State(door): Door, request: Request) -> Response {
+    acknowledge(&door, request, |body| door.parser.command(body)).await
 }
 
-async fn interactions(State(door): State<Arc<SlackDoor>>, headers: HeaderMap, body: Bytes) -> Response {
-    acknowledge(&door, (&headers, &body), |body| door.parser.interaction(body))
+async fn interactions(State(door): Door, request: Request) -> Response {
+    acknowledge(&door, request, |body| door.parser.interaction(body)).await
 }
 
-async fn events(State(door): State<Arc<SlackDoor>>, headers: HeaderMap, body: Bytes) -> Response {
-    acknowledge(&door, (&headers, &body), |body| door.parser.event(body))
+async fn events(State(door): Door, request: Request) -> Response {
+    acknowledge(&door, request, |body| door.parser.event(body)).await
 }
 
-/// Verify, parse, hand over, acknowledge: nothing here waits.
-fn acknowledge(
+/// Verify, parse, hand over, acknowledge: nothing here waits but for the request itself.
+async fn acknowledge(
     door: &SlackDoor,
-    (headers, body): (&HeaderMap, &Bytes),
+    request: Request,
     parse: impl FnOnce(&str) -> Result<Parsed, Malformed>,
 ) -> Response {
-    let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST.into_response() };
-    if let Err(refusal) = door.verifier.verify(headers, body) {
-        tracing::warn!(%refusal, "refused a request");
+    let (head, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let Ok(body) = std::str::from_utf8(&body) else { return StatusCode::BAD_REQUEST.into_response() };
+    if let Err(refusal) = door.verifier.verify(&head.headers, body) {
+        door.log_refusal(&refusal);
         return StatusCode::UNAUTHORIZED.into_response();
     }
     match parse(body) {
@@ -160,11 +207,13 @@ fn acknowledge(
         Ok(Parsed::Challenge(challenge)) => challenge.into_response(),
         Ok(Parsed::Ignore) => StatusCode::OK.into_response(),
         Ok(Parsed::Foreign) => {
-            tracing::warn!("ignored a request of a workspace that is not listened to");
+            if let Some(left_out) = door.foreign.turn(Instant::now()) {
+                tracing::warn!(left_out, "ignored a request of a workspace that is not listened to");
+            }
             StatusCode::OK.into_response()
         }
         Err(malformed) => {
-            tracing::warn!(%malformed, "refused a request");
+            door.log_refusal(&malformed);
             StatusCode::BAD_REQUEST.into_response()
         }
     }
@@ -172,7 +221,21 @@ fn acknowledge(
 
 /// Received, and not taken on: Slack shows this to the sender alone.
 fn overloaded() -> Response {
-    tracing::error!("too much at once: an event was dropped");
     let words = r#"{"response_type":"ephemeral","text":"Countersign has too much to do at once: nothing was done. Try again in a moment."}"#;
     ([(header::CONTENT_TYPE, "application/json")], words).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_logged_once_a_second_and_the_others_are_counted() {
+        let (seldom, now) = (Seldom::default(), Instant::now());
+        assert_eq!(seldom.turn(now), Some(0));
+        assert_eq!(seldom.turn(now), None);
+        assert_eq!(seldom.turn(now + LOG_EVERY / 2), None);
+        assert_eq!(seldom.turn(now + LOG_EVERY), Some(2));
+        assert_eq!(seldom.turn(now + LOG_EVERY), None);
+    }
 }

@@ -25,12 +25,15 @@ pub struct Connection {
     client: Client,
     major: u32,
     prepared: Mutex<HashMap<String, Statement>>,
+    /// The `application_name` that it has.
+    introduced: Mutex<String>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
     pub fn new(opened: Opened) -> Connection {
-        Connection { client: opened.client, major: opened.major, prepared: Mutex::default(), permit: None }
+        let (prepared, introduced) = (Mutex::default(), Mutex::default());
+        Connection { client: opened.client, major: opened.major, prepared, introduced, permit: None }
     }
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
@@ -133,9 +136,8 @@ enum Held {
 pub struct Lease {
     held: Held,
     limits: Limits,
-    /// `SET application_name`: tells a DBA who asked. Sent with the first question.
-    introduction: String,
-    introduced: AtomicBool,
+    /// As `application_name` it tells a DBA who asked. Sent with the first question, if somebody else asked before.
+    name: String,
     broken: AtomicBool,
 }
 
@@ -171,9 +173,7 @@ impl Lease {
     fn new(held: Held, limits: Limits, asker: &str) -> Lease {
         let name: String =
             asker.chars().filter(|c| c.is_ascii_alphanumeric() || " #._-".contains(*c)).collect();
-        let introduction = format!("SET application_name = '{}'", name.chars().take(63).collect::<String>());
-        let (introduced, broken) = (AtomicBool::new(false), AtomicBool::new(false));
-        Lease { held, limits, introduction, introduced, broken }
+        Lease { held, limits, name: name.chars().take(63).collect(), broken: AtomicBool::new(false) }
     }
 
     fn connection(&self) -> Option<&Connection> {
@@ -240,10 +240,19 @@ impl Lease {
     }
 
     async fn introduce(&self, connection: &Connection) -> Result<(), QueryError> {
-        if self.introduced.swap(true, Ordering::SeqCst) {
+        let known = |name: &str| {
+            let mut introduced = connection.introduced.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *introduced, name.to_owned())
+        };
+        if known(&self.name) == self.name {
             return Ok(());
         }
-        connection.client.batch_execute(&self.introduction).await.map_err(|error| refused(&error))
+        let introduction = format!("SET application_name = '{}'", self.name);
+        let introduced = connection.client.batch_execute(&introduction).await;
+        introduced.map_err(|error| {
+            known("");
+            refused(&error)
+        })
     }
 }
 

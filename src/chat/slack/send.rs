@@ -12,7 +12,7 @@ use crate::message::{
 use crate::shared::{Cache, Pacer};
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,11 +30,18 @@ pub struct SlackPlatform {
     api: Api,
     pacer: Pacer,
     workspaces: Vec<String>,
-    /// How often each living `response_url` was used, and when it came.
-    uses: Mutex<HashMap<String, (jiff::Timestamp, u8)>>,
+    uses: Mutex<Uses>,
     directs: Cache<String>,
     accounts: Cache<Account>,
     conversations: Cache<Conversation>,
+}
+
+/// How often each living `response_url` was used.
+#[derive(Default)]
+struct Uses {
+    taken: HashMap<String, u8>,
+    /// As they came, so that the dead are found without looking at the living.
+    order: VecDeque<(jiff::Timestamp, String)>,
 }
 
 impl SlackPlatform {
@@ -53,15 +60,20 @@ impl SlackPlatform {
 
     /// Takes one of the address's uses, if it has any left and still lives.
     fn take_use(&self, handle: &AnswerHandle) -> Option<Url> {
-        let living = |since: &jiff::Timestamp| {
-            jiff::Timestamp::now().duration_since(*since).as_secs() < limits::RESPONSE_URL_SECONDS
-        };
-        if !living(&handle.since) {
+        let now = jiff::Timestamp::now();
+        let living =
+            |since: jiff::Timestamp| now.duration_since(since).as_secs() < limits::RESPONSE_URL_SECONDS;
+        if !living(handle.since) {
             return None;
         }
-        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        uses.retain(|_, (since, _)| living(since));
-        let (_, used) = uses.entry(handle.url.clone()).or_insert((handle.since, 0));
+        let uses = &mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((_, dead)) = uses.order.pop_front_if(|(since, _)| !living(*since)) {
+            uses.taken.remove(&dead);
+        }
+        let used = uses.taken.entry(handle.url.clone()).or_insert_with(|| {
+            uses.order.push_back((handle.since, handle.url.clone()));
+            0
+        });
         if *used >= limits::RESPONSE_URL_USES {
             return None;
         }

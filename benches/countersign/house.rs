@@ -1,0 +1,90 @@
+//! What is measured, and what it stands on: the released program, the sample on a real PostgreSQL server, the pretend Slack.
+
+use crate::floor;
+use crate::process::{Place, Process, free_address};
+use crate::requests::Signer;
+use crate::sink::Sink;
+use anyhow::Context;
+use countersign::demo::postgres::{Cluster, Options};
+use countersign::demo::sample::{Sample, Team};
+use countersign::demo::slack::Settings;
+use countersign::demo::stage::{INCIDENT, Setup, Site, Stage};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The one environment.
+pub const PRODUCTION: &str = "production";
+
+/// The server with the ten databases of the sample, and where answers arrive.
+pub struct House {
+    pub cluster: Cluster,
+    pub team: Team,
+    pub sink: Sink,
+    /// Everything that is written to disk.
+    pub directory: tempfile::TempDir,
+}
+
+/// A bot as a process of its own, with a record of its own.
+pub struct Bot {
+    pub process: Process,
+    pub stage: Stage,
+    pub signer: Signer,
+}
+
+impl House {
+    pub async fn build() -> anyhow::Result<House> {
+        let cluster = Cluster::start(Options::default()).await?;
+        let team = Sample::light().install(&cluster).await.context("installing the sample")?;
+        Ok(House { cluster, team, sink: Sink::start().await?, directory: tempfile::tempdir()? })
+    }
+
+    /// Starts a bot with a fresh record and waits until it answers; `more` is added to its configuration.
+    pub async fn bot(&self, name: &str, (place, more): (Place, &str)) -> anyhow::Result<Bot> {
+        let (stage, signer) = self.stage(name, more).await?;
+        let mut process = self.start(&stage, place)?;
+        process
+            .first_answer(&signer.ssl_check()?)
+            .with_context(|| format!("the log is {:?}", log(&stage)))?;
+        Ok(Bot { process, stage, signer })
+    }
+
+    /// A bot's surroundings, without the bot.
+    pub async fn stage(&self, name: &str, more: &str) -> anyhow::Result<(Stage, Signer)> {
+        let directory = self.directory.path().join(name);
+        std::fs::create_dir(&directory).context("making a directory")?;
+        let site = Site { name: PRODUCTION, production: true, cluster: &self.cluster, team: &self.team };
+        let stage = Stage::set(Setup {
+            sites: vec![site],
+            workspace: Settings { rate_limits: false, ..Settings::default() },
+            listen: free_address()?,
+            directory: &directory,
+            more,
+            instead: Vec::new(),
+            socket_mode: false,
+        })
+        .await?;
+        std::fs::write(directory.join("countersign.toml"), &stage.config)?;
+        let signer = Signer::new(&stage.workspace, INCIDENT, self.sink.address);
+        Ok((stage, signer))
+    }
+
+    /// Starts the released program.
+    pub fn start(&self, stage: &Stage, place: Place) -> anyhow::Result<Process> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.arg("serve").arg("--config").arg(stage.directory.join("countersign.toml"));
+        command.envs(&stage.secrets).env_remove("RUST_LOG");
+        Process::start(&command, (stage.checked()?.listen, place, &log(stage)))
+    }
+
+    /// Starts this program as the floor, for requests signed by that signer.
+    pub fn floor(&self, signer: &Signer, place: Place) -> anyhow::Result<Process> {
+        let address = free_address()?;
+        let mut command = Command::new(std::env::current_exe().context("finding this program")?);
+        command.arg(floor::ARGUMENT).arg(address.to_string()).env(floor::SECRET, &signer.secret);
+        Process::start(&command, (address, place, &self.directory.path().join("floor.log")))
+    }
+}
+
+fn log(stage: &Stage) -> PathBuf {
+    stage.directory.join("bot.log")
+}

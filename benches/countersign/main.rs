@@ -1,0 +1,71 @@
+//! `make bench`: what the released program reaches, beside the least that any program would need, in one run. Everything that
+//! is compared is measured in five interleaved rounds, and their medians are shown; a goal that is missed is printed as missed.
+//!
+//! Two equal programs differ by up to half in one round on a shared machine: trust ratios of one run, never times of two.
+//!
+//!     BENCH_MB=100 cargo bench --bench countersign -- start acks hangs health backup
+//!
+//! takes a smaller database, and any of these parts alone.
+
+mod acks;
+mod backup;
+mod floor;
+mod hangs;
+mod health;
+mod house;
+mod load;
+mod process;
+mod report;
+mod requests;
+mod sink;
+mod start;
+
+use house::House;
+use process::{can_pin, processors, step_aside};
+use report::{Goals, tell};
+
+const PARTS: [&str; 5] = ["start", "acks", "hangs", "health", "backup"];
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [first, address] = arguments.as_slice()
+        && first == floor::ARGUMENT
+    {
+        return floor::serve(address).await;
+    }
+    if let Some(unknown) = arguments.iter().find(|argument| !PARTS.contains(&argument.as_str())) {
+        anyhow::bail!("there is no part {unknown}; there are {}", PARTS.join(", "));
+    }
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tell("setting up");
+    let house = House::build().await?;
+    println!("{}", machine(&house));
+    let mut goals = Goals::default();
+    for part in PARTS.into_iter().filter(|part| arguments.is_empty() || arguments.iter().any(|a| a == part)) {
+        step_aside(matches!(part, "acks" | "hangs"))?;
+        match part {
+            "start" => start::measure(&house).await?,
+            "acks" => acks::measure(&house, &mut goals).await?,
+            "hangs" => hangs::measure(&house, &mut goals).await?,
+            "health" => health::measure(&house, &mut goals).await?,
+            _ => backup::measure(&house, &mut goals).await?,
+        }
+    }
+    goals.print();
+    Ok(())
+}
+
+fn machine(house: &House) -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unnamed processor", |(_, model)| model);
+    let apart = if can_pin() { "the servers on one, the load on the others" } else { "not kept apart" };
+    let version = house.cluster.version_num();
+    format!(
+        "{} × {model}, {apart}; PostgreSQL {}.{}; loopback, no TLS.",
+        processors(),
+        version / 10_000,
+        version % 10_000
+    )
+}
