@@ -8,10 +8,12 @@ use crate::flow::Flow;
 use crate::message::{Incoming, Platform};
 use anyhow::Context;
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures::future::OptionFuture;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -191,7 +193,10 @@ async fn acknowledge(
     parse: impl FnOnce(&str) -> Result<Parsed, Malformed>,
 ) -> Response {
     let (head, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
+    // What announces itself as too large is refused before any of it is read.
+    let announced = HttpBody::size_hint(&body).lower();
+    let read = axum::body::to_bytes(body, LARGEST_BODY);
+    let Some(Ok(body)) = OptionFuture::from((announced <= LARGEST_BODY as u64).then_some(read)).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let Ok(body) = std::str::from_utf8(&body) else { return StatusCode::BAD_REQUEST.into_response() };
