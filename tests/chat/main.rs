@@ -3,6 +3,7 @@
 mod approval;
 mod backup;
 mod badinput;
+mod copies;
 mod crash;
 mod door;
 mod freeze;
