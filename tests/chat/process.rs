@@ -28,6 +28,7 @@ impl Process {
             .arg(&config)
             .env_clear()
             .envs(&scene.stage.secrets)
+            .env("RUST_LOG", "warn,countersign=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
