@@ -28,8 +28,7 @@ async fn main() -> anyhow::Result<()> {
     countersign::start_logging();
     match Cli::parse() {
         Cli::Serve { config } => {
-            let config =
-                Config::load(&config, &|name| std::env::var(name).ok()).context("the configuration")?;
+            let config = Config::load(&config, &|name| std::env::var(name).ok()).context("configuring")?;
             Server::bind(config).await?.serve(countersign::interrupted()).await
         }
         Cli::Demo { page } => Demo::show(page).await,
