@@ -30,8 +30,8 @@ fn locks_the_record(scene: &Scene) -> Connection {
 
 /// Makes somebody known to a process, so that it needn't ask Slack about them for a while.
 async fn introduces(scene: &Scene, who: &str) {
-    let answer = scene.asks(who, "blocked --env production").await;
-    assert!(answer.plain().contains("No session is waiting"), "{}", answer.plain());
+    let answer = scene.asks(who, "sizes --env production").await;
+    assert!(answer.plain().contains("databases take"), "{}", answer.plain());
 }
 
 #[tokio::test(flavor = "multi_thread")]
