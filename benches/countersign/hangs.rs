@@ -113,13 +113,13 @@ async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) 
     // Of the others each is answered once. After this, an answer is one to a command of the phase.
     all_answered(&sink, before + taken_on + known.len()).await?;
     let before = sink.answered();
-    let driven = {
+    // Counted before anything goes on: what was held up is answered at once then.
+    let (driven, answered) = {
         let _frozen = (hang == Hang::Postgres).then(|| house.cluster.freeze()).transpose()?;
         let _locked = (hang == Hang::Store).then(|| lock(&bot.stage.directory)).transpose()?;
         let _silent = (hang == Hang::Slack).then(|| Silence::fall(&sink, &bot.stage.workspace));
-        run(MEASURED)?
+        (run(MEASURED)?, sink.answered() - before)
     };
-    let answered = sink.answered() - before;
     let [all, new] = driven.as_slice() else { anyhow::bail!("two lanes") };
     ensure!(all.shed + new.shed == 0, "{} commands were turned away", all.shed + new.shed);
     ensure!(hang == Hang::Nothing || answered == 0, "it doesn't hang: {answered} answers arrived");
