@@ -189,10 +189,13 @@ async fn ask(
     let limit = within.unwrap_or(Duration::MAX);
     let bound = bound(targets, question, section);
     // Sent in one go: the right costs no round trip of its own.
-    let (allowed, rows) = tokio::join!(
-        may_see(&lease, (header.sees_sessions, limit)),
-        values(&lease, section, (&bound, limit))
-    );
+    let allowed = async {
+        match header.sees_sessions {
+            true => lease.sees_sessions(limit).await.map_err(|why| why.to_string()),
+            false => Ok(true),
+        }
+    };
+    let (allowed, rows) = tokio::join!(allowed, values(&lease, section, (&bound, limit)));
     if !allowed? {
         return Err("may not show other sessions: grant pg_monitor to Countersign's reader".to_owned());
     }
@@ -210,16 +213,6 @@ fn bound(targets: &Targets, question: &Question<'_>, section: &Section) -> Vec<O
         known => known.cloned(),
     };
     section.parameters.iter().map(value).collect()
-}
-
-/// Without this right other sessions' states are NULL, and "nothing found" would be a false all-clear.
-async fn may_see(lease: &Lease, (needed, limit): (bool, Duration)) -> Result<bool, String> {
-    if !needed {
-        return Ok(true);
-    }
-    let sql = "SELECT pg_has_role('pg_read_all_stats', 'USAGE')";
-    let rows = lease.ask_within(limit, sql, &[]).await.map_err(|why| why.to_string())?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
 async fn values(

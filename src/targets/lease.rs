@@ -8,7 +8,7 @@ use crate::redact;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::types::ToSql;
@@ -227,36 +227,53 @@ impl Lease {
         result.unwrap_or(Err(QueryError::TimedOut(limit)))
     }
 
+    /// Whether this login may see other roles' sessions. Without this right their states are NULL, and "nothing found" would
+    /// be a false all-clear.
+    ///
+    /// # Errors
+    /// As [`Lease::ask_within`].
+    pub async fn sees_sessions(&self, limit: Duration) -> Result<bool, QueryError> {
+        let ask = async { self.introduce(self.connection().ok_or(QueryError::Lost)?).await };
+        self.within(limit.min(self.limits.statement), ask).await
+    }
+
     async fn run(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
         let connection = self.connection().ok_or(QueryError::Lost)?;
-        let ask = async {
-            let statement = connection.prepare(sql).await?;
-            connection.client.query(&statement, values).await.map_err(|error| refused(&error))
+        let introduce = async {
+            let known = *connection.introduced() == self.name;
+            match known {
+                true => Ok(()),
+                false => self.introduce(connection).await.map(drop),
+            }
         };
         // Sent in one go with the question: tokio-postgres pipelines in the order of the first polls.
-        let (introduced, rows) = tokio::join!(self.introduce(connection), ask);
+        let (introduced, rows) = tokio::join!(introduce, connection.query(sql, values));
         introduced?;
         rows
     }
 
-    async fn introduce(&self, connection: &Connection) -> Result<(), QueryError> {
-        let known = |name: &str| {
-            let mut introduced = connection.introduced.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *introduced, name.to_owned())
-        };
-        if known(&self.name) == self.name {
-            return Ok(());
-        }
-        let introduction = format!("SET application_name = '{}'", self.name);
-        let introduced = connection.client.batch_execute(&introduction).await;
-        introduced.map_err(|error| {
-            known("");
-            refused(&error)
-        })
+    /// Tells the server who asks, and hears whether the login may see other roles' sessions: one statement for both, since a
+    /// warm answer consists of little else.
+    async fn introduce(&self, connection: &Connection) -> Result<bool, QueryError> {
+        let sql =
+            "SELECT set_config('application_name', $1, false), pg_has_role('pg_read_all_stats', 'USAGE')";
+        connection.introduced().clone_from(&self.name);
+        let rows =
+            connection.query(sql, &[&self.name]).await.inspect_err(|_| connection.introduced().clear())?;
+        Ok(rows.first().is_some_and(|row| row.get(1)))
     }
 }
 
 impl Connection {
+    fn introduced(&self) -> MutexGuard<'_, String> {
+        self.introduced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+        let statement = self.prepare(sql).await?;
+        self.client.query(&statement, values).await.map_err(|error| refused(&error))
+    }
+
     async fn prepare(&self, sql: &str) -> Result<Statement, QueryError> {
         let known = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
         if let Some(statement) = known {

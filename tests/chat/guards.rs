@@ -51,7 +51,8 @@ async fn sessions_that_are_nobodys_to_end_are_refused_when_asked() {
     scene.role("guards_super", "SUPERUSER").await;
     let _walsender = Walsender::start(&scene, "guards_replica");
     let (_superuser, super_pid) = scene.session_of("guards_super", "psql").await;
-    let own = pid_of(&scene, "usename = 'countersign_read'").await;
+    // Of the bot's own role and this test's own: other bots' sessions of that role come and go.
+    let (_own, own) = scene.reader_session().await;
     let sender = pid_of(&scene, "application_name = 'walsender-guards_replica'").await;
     let checkpointer = pid_of(&scene, "backend_type = 'checkpointer'").await;
     let launcher = pid_of(&scene, "backend_type = 'logical replication launcher'").await;

@@ -2,6 +2,7 @@
 //! bot again, and looking at what a person was told.
 
 use crate::scene::{ANA, Scene};
+use countersign::demo::postgres::Login;
 use countersign::demo::slack::{Ack, Kind, Message, MessageRef};
 use countersign::demo::stage::INCIDENT;
 use countersign::store::{Filter, Run, State, Store};
@@ -205,13 +206,16 @@ impl Scene {
     }
 
     /// A session of that role, and its pid.
-    pub async fn session_of(&self, role: &str, application_name: &str) -> (Client, i32) {
-        let login = countersign::demo::postgres::Login {
-            user: role,
-            password: "sample",
-            database: "postgres",
-            application_name,
-        };
+    pub async fn session_of(&self, user: &str, application_name: &str) -> (Client, i32) {
+        self.session_by(Login { user, password: "sample", database: "postgres", application_name }).await
+    }
+
+    /// A session of the bot's reading role.
+    pub async fn reader_session(&self) -> (Client, i32) {
+        self.session_by(self.servers.team.reader.login("postgres", "countersign")).await
+    }
+
+    pub async fn session_by(&self, login: Login<'_>) -> (Client, i32) {
         let client = self.servers.cluster.connect_as(login).await.expect("a session");
         let pid = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("a pid").get(0);
         (client, pid)

@@ -157,10 +157,7 @@ impl Scene {
     /// A session of the asset service: its client and pid.
     pub async fn session(&self, application: &str) -> (Client, i32) {
         let (service, account) = self.servers.team.service("asset-service").expect("the service");
-        let login = account.login(&service.database, application);
-        let client = self.servers.cluster.connect_as(login).await.expect("a session");
-        let pid = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("a pid").get(0);
-        (client, pid)
+        self.session_by(account.login(&service.database, application)).await
     }
 
     pub async fn superuser(&self) -> Client {
