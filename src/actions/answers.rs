@@ -8,7 +8,7 @@ use crate::store::{Run, State};
 use jiff::Timestamp;
 
 pub fn answer(blocks: Vec<Block>) -> Answer {
-    Answer { blocks, offers: Vec::new() }
+    Answer { blocks, ..Answer::default() }
 }
 
 pub fn verdict(tone: Tone, text: impl Into<Text>) -> Block {

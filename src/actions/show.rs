@@ -1,5 +1,5 @@
 //! `show <run>`: the whole story of one run, as the record has it: what was asked, the plan, every event with who and when,
-//! and the outcome.
+//! and the outcome. Of one that waits, the card is posted again: the first may have scrolled away.
 
 use super::answers::{answer, asked, between, may_see, state, table, verdict};
 use super::{Call, Look};
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::message::{Block, Cell, Shape, Text};
 use crate::plan::Plan;
 use crate::sql::{Answer, moment};
-use crate::store::{Run, StoredEvent};
+use crate::store::{Run, State, StoredEvent};
 use async_trait::async_trait;
 
 pub struct Show;
@@ -32,7 +32,8 @@ impl Look for Show {
             blocks.extend(planned(&plan));
         }
         blocks.push(Block::Table(story(&run)));
-        Ok(answer(blocks))
+        let card = (run.state == State::Pending).then_some(id);
+        Ok(Answer { card, ..answer(blocks) })
     }
 }
 

@@ -5,7 +5,7 @@ use super::Flow;
 use super::request::Intent;
 use crate::actions::{self, Code, Doing, Outcome};
 use crate::error::{Error, Result};
-use crate::message::{Block, Reply, Text, Tone};
+use crate::message::{Block, Place, Platform, Reply, Text, Tone};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
 use crate::store::{Appended, Run};
@@ -56,33 +56,7 @@ impl Flow {
         }
         let platform =
             self.platform(platform_name).ok_or_else(|| Error::user("There is no chat to ask in."))?;
-        match platform.conversation(&intent.incoming.place).await {
-            Ok(place) if place.direct => {
-                return Err(Error::instead(
-                    "Here only you would see the request, and somebody else has to approve it.",
-                    "Ask in a channel where an approver is.",
-                ));
-            }
-            // Before what is shared: what the bot can't see counts as shared.
-            Ok(place) if !place.bot_is_in => {
-                return Err(Error::instead(
-                    "Countersign isn't in this conversation, so its card could not stand here.",
-                    "Invite it, then ask again.",
-                ));
-            }
-            Ok(place) if place.shared => {
-                return Err(Error::user(
-                    "A request can't stand in a conversation shared with another organisation.",
-                ));
-            }
-            Ok(_) => {}
-            Err(_) => {
-                return Err(Error::instead(
-                    "The chat platform can't be reached, so nobody could be asked. Nothing was done.",
-                    "Try again in a moment.",
-                ));
-            }
-        }
+        may_hold_a_card(&**platform, &intent.incoming.place).await?;
         let preview = super::cards::preview(self, intent, &plan);
         if let Err(too_large) = platform.fits(&preview) {
             return Err(Error::instead(
@@ -239,6 +213,29 @@ impl Flow {
         if let Err(why) = self.app.runs.append(run, happening, told).await {
             tracing::error!(run = run.id, %why, event = happening.word(), "an event could not be recorded");
         }
+    }
+}
+
+/// A card with buttons stands only where others can see it, and nobody of another organisation.
+pub(super) async fn may_hold_a_card(platform: &dyn Platform, place: &Place) -> Result<()> {
+    match platform.conversation(place).await {
+        Ok(place) if place.direct => Err(Error::instead(
+            "Here only you would see the request, and somebody else has to approve it.",
+            "Ask in a channel where an approver is.",
+        )),
+        // Before what is shared: what the bot can't see counts as shared.
+        Ok(place) if !place.bot_is_in => Err(Error::instead(
+            "Countersign isn't in this conversation, so its card could not stand here.",
+            "Invite it, then ask again.",
+        )),
+        Ok(place) if place.shared => {
+            Err(Error::user("A request can't stand in a conversation shared with another organisation."))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::instead(
+            "The chat platform can't be reached, so nobody could be asked. Nothing was done.",
+            "Try again in a moment.",
+        )),
     }
 }
 

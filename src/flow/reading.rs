@@ -1,18 +1,22 @@
 //! Reads: recorded, run, closed, answered. A record that can't be written is a warning here, and only here.
 
 use super::Flow;
+use super::act::may_hold_a_card;
 use super::request::Intent;
 use crate::actions::{self, Code};
 use crate::error::{Error, Result};
-use crate::message::{Block, Reply, Text, Tone};
+use crate::message::{Block, Place, Reply, Text, Tone};
 use crate::runs::{Happening, Told};
 use crate::sql::{self, Answer, Question};
-use crate::store::{Opened, Run, StoreError};
+use crate::store::{Opened, Run, RunId, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A read waits this long for the record and then goes on with a warning: at three in the morning the answer matters more.
 const RECORD_WITHIN: Duration = Duration::from_secs(2);
+
+/// Every copy of a card is edited after the decision, and a platform takes only so many edits a minute.
+const MOST_COPIES: usize = 10;
 
 enum Recorded {
     As(Box<Run>),
@@ -45,7 +49,28 @@ impl Flow {
                 format!("Not in the history: {why}. Until that is mended, nothing that acts is accepted.");
             reply = reply.with(Block::Note(Text::new().strong("Warning: ").plain(warning)));
         }
-        Ok(Some(if intent.private { reply.privately() } else { reply }))
+        let reply = if intent.private { reply.privately() } else { reply };
+        match answer.card.filter(|_| !intent.private) {
+            Some(run) => {
+                self.answer(intent.incoming, reply).await;
+                self.post_again(run, &intent.incoming.place).await;
+                Ok(None)
+            }
+            None => Ok(Some(reply)),
+        }
+    }
+
+    /// One more copy of a waiting request's card, where it may stand.
+    async fn post_again(self: &Arc<Self>, run: RunId, place: &Place) {
+        let Some(platform) = self.platform(place.platform) else { return };
+        let store = &self.app.runs.store;
+        let (Ok(Some(run)), Ok(copies)) = (store.get(run).await, store.copies_of(run).await) else { return };
+        if copies.len() >= MOST_COPIES || may_hold_a_card(&**platform, place).await.is_err() {
+            return;
+        }
+        if let Err(why) = self.post_card(&run, place).await {
+            tracing::warn!(run = run.id, %why, "a card was not posted again");
+        }
     }
 
     async fn record(&self, intent: &Intent<'_>) -> Recorded {

@@ -6,7 +6,7 @@ use super::{Found, SectionAnswer, Value};
 use crate::args::Values;
 use crate::catalog::{Catalog, Command, RowsAre, Scope, Threshold};
 use crate::message::{Block, Button, ButtonStyle, Cell, Column, Row, Shape, Table, Text, Tone};
-use crate::store::Meaning;
+use crate::store::{Meaning, RunId};
 
 /// Buttons beside rows: more would not be read on a phone.
 const MOST_OFFERS: usize = 5;
@@ -19,6 +19,8 @@ const MOST_CROSSINGS: usize = 4;
 pub struct Answer {
     pub blocks: Vec<Block>,
     pub offers: Vec<(String, Meaning)>,
+    /// The run whose card is to stand beneath the answer, for whoever has to decide it here.
+    pub card: Option<RunId>,
 }
 
 /// A threshold that a value crossed.
