@@ -1,0 +1,178 @@
+//! TLS to PostgreSQL: verified against the configured authority and the server's name, or there is no connection; by our own
+//! connections and by pg_dump alike.
+
+use countersign::App;
+use countersign::actions::backup::{Connection, Dump, choose, dump, find};
+use countersign::config::{Backups, Config, Server, Tls};
+use countersign::demo::postgres::{self, Cluster, Options};
+use countersign::storage::Storage;
+use countersign::targets::{Address, Unreachable};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use std::path::{Path, PathBuf};
+
+const PASSWORD: &str = "tls-hush-5512";
+
+/// An authority of a team's own, and its certificate as a file.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    file: PathBuf,
+}
+
+impl Authority {
+    fn found(directory: &Path, name: &str) -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let file = directory.join(format!("{name}.pem"));
+        std::fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
+        Authority { issuer: Issuer::new(params, key), file }
+    }
+
+    /// A server's certificate for that name, valid until that year.
+    fn certify(&self, directory: &Path, (host, until): (&str, i32)) -> postgres::Tls {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let file = |what: &str| directory.join(format!("{host}-{until}.{what}"));
+        std::fs::write(file("pem"), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        std::fs::write(file("key"), key.serialize_pem()).unwrap();
+        postgres::Tls { cert: file("pem"), key: file("key") }
+    }
+}
+
+async fn server(tls: Option<postgres::Tls>) -> Cluster {
+    let settings = vec![("log_connections".to_owned(), "on".to_owned())];
+    let cluster = Cluster::start(Options { tls, settings, ..Options::default() }).await.unwrap();
+    let role =
+        format!("CREATE ROLE secured LOGIN PASSWORD '{PASSWORD}' IN ROLE pg_read_all_data, pg_monitor");
+    cluster.connect("postgres").await.unwrap().batch_execute(&role).await.unwrap();
+    cluster
+}
+
+fn app(cluster: &Cluster, tls: &str) -> App {
+    let port = cluster.port();
+    let text = format!(
+        r#"
+listen = "127.0.0.1:8080"
+store.path = "x.db"
+backups.directory = "b"
+[[environments]]
+name = "production"
+production = true
+{tls}
+servers = [{{ name = "primary", host = "localhost", port = {port} }}]
+logins.reader = {{ user = "secured", password = {{ env = "READER" }} }}
+logins.operator = {{ user = "operator", password = {{ env = "OPERATOR" }} }}
+[[services]]
+name = "asset-service"
+database = "postgres"
+"#
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let name = directory.path().join("x.toml");
+    let config = Config::parse(&name.to_string_lossy(), &text, &|_| Some(PASSWORD.to_owned()));
+    App::assemble(config.unwrap_or_else(|wrong| panic!("{wrong}"))).unwrap()
+}
+
+async fn encrypted(app: &App) -> Result<bool, Unreachable> {
+    let address = Address {
+        environment: "production".to_owned(),
+        server: "primary".to_owned(),
+        database: Some("postgres".to_owned()),
+        login: "reader".to_owned(),
+    };
+    let lease = app.targets.lease(&address, "tls").await?;
+    let rows = lease.ask("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).await.unwrap();
+    Ok(rows[0].get(0))
+}
+
+/// Whether the role's password was ever taken by this server.
+fn let_in(cluster: &Cluster) -> bool {
+    log(cluster).contains("connection authorized: user=secured")
+}
+
+fn log(cluster: &Cluster) -> String {
+    std::fs::read_to_string(cluster.log_path()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_spoken_to_once_its_certificate_is_verified() {
+    let directory = tempfile::tempdir().unwrap();
+    let ours = Authority::found(directory.path(), "ours");
+    let theirs = Authority::found(directory.path(), "theirs");
+    let cluster = server(Some(ours.certify(directory.path(), ("localhost", 2100)))).await;
+
+    for (what, tls) in [
+        ("another authority", format!("ca_file = {:?}", theirs.file)),
+        ("the system's authorities", String::new()),
+    ] {
+        match encrypted(&app(&cluster, &tls)).await {
+            Err(Unreachable::Tls(why)) => assert!(why.contains("certificate"), "{what}: {why}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    assert!(!let_in(&cluster), "a password went to a server that was not verified");
+    assert_eq!(encrypted(&app(&cluster, &format!("ca_file = {:?}", ours.file))).await, Ok(true));
+    assert!(let_in(&cluster));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_servers_certificate_an_expired_one_or_none_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let ours = Authority::found(directory.path(), "ours");
+    for (certified, why) in [
+        (Some(("elsewhere.example", 2100)), "not valid for name"),
+        (Some(("localhost", 2001)), "expired"),
+        (None, "the server offers none"),
+    ] {
+        let tls = certified.map(|certified| ours.certify(directory.path(), certified));
+        let cluster = server(tls).await;
+        match encrypted(&app(&cluster, &format!("ca_file = {:?}", ours.file))).await {
+            Err(Unreachable::Tls(told)) => assert!(told.contains(why), "{told}"),
+            other => panic!("{why}: {other:?}"),
+        }
+        assert!(!let_in(&cluster), "{why}: the password went there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_verifies_as_strictly() {
+    let directory = tempfile::tempdir().unwrap();
+    let ours = Authority::found(directory.path(), "ours");
+    let theirs = Authority::found(directory.path(), "theirs");
+    let cluster = server(Some(ours.certify(directory.path(), ("localhost", 2100)))).await;
+    let target = directory.path().join("backups");
+    let tools = vec![cluster.bin_dir().to_owned()];
+    let backups = Backups { directory: target, tools, search_path: Vec::new() };
+    let tools = find(&backups).await;
+    let storage = Storage::open(&backups).unwrap();
+    let job = |host: &str, authority: &Authority| Dump {
+        storage: &storage,
+        tool: choose(&tools, cluster.version_num() / 10_000).unwrap(),
+        connection: Connection {
+            server: Server { name: "primary".into(), host: host.into(), port: cluster.port() },
+            database: "postgres".into(),
+            user: "secured".into(),
+            password: Some(PASSWORD.to_owned().into()),
+            tls: Tls::Verified { ca_file: Some(authority.file.clone()) },
+            timeout: std::time::Duration::from_secs(10),
+            application: "countersign #7 ana".into(),
+        },
+        environment: "production",
+        server_version: "15.x".into(),
+        table_bytes: 1,
+        asked_by: "Ana",
+        run: 7,
+    };
+    // 127.0.0.1 is the same server under a name that its certificate doesn't have.
+    for (host, authority) in [("localhost", &theirs), ("127.0.0.1", &ours)] {
+        let why = dump(&job(host, authority), &|_| {}).await.unwrap_err().to_string();
+        assert!(why.contains("certificate"), "{why}");
+        assert!(!why.contains(PASSWORD), "{why}");
+    }
+    assert!(!let_in(&cluster), "pg_dump handed the password to a server that was not verified");
+    let made = dump(&job("localhost", &ours), &|_| {}).await.unwrap();
+    assert!(made.bytes > 0);
+    assert!(log(&cluster).contains("SSL enabled"), "{}", log(&cluster));
+}
