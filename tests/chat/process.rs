@@ -4,6 +4,7 @@ use crate::scene::{Scene, found, servers};
 use countersign::demo::slack::Workspace;
 use countersign::store::{Run, State, Store};
 use serde_json::Value;
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -20,9 +21,34 @@ pub struct Process {
 impl Process {
     /// Starts one more on the scene's configuration and record; the workspace speaks to it from now on.
     pub async fn start(scene: &Scene) -> Process {
+        Process::run(scene, Command::new(env!("CARGO_BIN_EXE_countersign"))).await
+    }
+
+    /// The same as the account that the servers run as, to which the scene's files belong from now on: no permission of a
+    /// file stands in root's way.
+    pub async fn start_unprivileged(scene: &Scene) -> Process {
+        let account = std::fs::metadata(scene.servers.cluster.log_path()).expect("the server's log");
+        let directory = scene.directory.path();
+        let program = directory.join("countersign");
+        std::fs::copy(env!("CARGO_BIN_EXE_countersign"), &program).expect("the program");
+        let mut command = Command::new(program);
+        if account.uid() != std::fs::metadata(directory).expect("the scene's directory").uid() {
+            command.uid(account.uid()).gid(account.gid());
+            let files = std::fs::read_dir(directory)
+                .expect("the scene's files")
+                .map(|file| file.expect("a file").path());
+            for path in files.chain([directory.to_owned()]) {
+                std::os::unix::fs::chown(path, Some(account.uid()), Some(account.gid()))
+                    .expect("another owner");
+            }
+        }
+        Process::run(scene, command).await
+    }
+
+    async fn run(scene: &Scene, mut command: Command) -> Process {
         let config = scene.directory.path().join("countersign.toml");
         std::fs::write(&config, &scene.stage.config).expect("the configuration");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_countersign"))
+        let mut child = command
             .arg("serve")
             .arg("--config")
             .arg(&config)

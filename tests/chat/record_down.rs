@@ -5,6 +5,9 @@ use crate::scene::{ANA, BEN, Scene, Twist};
 use countersign::demo::slack::Fault;
 use countersign::store::{State, Store};
 use rusqlite::Connection;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 
 const PATH: &str = "path = \"record.db\"";
 /// A locked file is noticed before the answer is due …
@@ -19,8 +22,43 @@ fn locks(scene: &Scene) -> Connection {
     connection
 }
 
-async fn refused_and_nothing_later(twist: (&str, &str), why: &str) {
+async fn while_locked(twist: (&str, &str), why: &str) {
     let scene = Scene::with(Twist { instead: vec![twist], ..Twist::default() }).await;
+    refused_and_nothing_later(&scene, locks, why).await;
+}
+
+/// The record's file, put back as it was and read-only until this is dropped.
+struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    /// A copy takes the place of the file that the bot has open for writing.
+    fn of(scene: &Scene) -> ReadOnly {
+        let path = scene.directory.path().join("record.db");
+        let owner = std::fs::metadata(&path).expect("the record");
+        let copy = path.with_extension("copy");
+        let connection = Connection::open(&path).expect("the record");
+        connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()]).expect("a copy");
+        std::os::unix::fs::chown(&copy, Some(owner.uid()), Some(owner.gid())).expect("the same owner");
+        std::fs::set_permissions(&copy, Permissions::from_mode(0o444)).expect("read-only");
+        for left in ["db-wal", "db-shm"] {
+            let _ = std::fs::remove_file(path.with_extension(left));
+        }
+        std::fs::rename(&copy, &path).expect("the copy in its place");
+        ReadOnly(path)
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        std::fs::set_permissions(&self.0, Permissions::from_mode(0o644)).expect("writable");
+    }
+}
+
+async fn refused_and_nothing_later<Hindrance>(
+    scene: &Scene,
+    hinder: impl FnOnce(&Scene) -> Hindrance,
+    why: &str,
+) {
     let record = scene.store();
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let (_bystander, other) = scene.session("asset-worker-8").await;
@@ -28,7 +66,7 @@ async fn refused_and_nothing_later(twist: (&str, &str), why: &str) {
     assert!(card.button("Approve").is_some(), "{}", card.plain());
     noted(&record, &becomes(&record, "kill", State::Pending).await).await;
 
-    let lock = locks(&scene);
+    let hindrance = hinder(scene);
     let nothing = format!("It can't be recorded now ({why}");
     let told = scene.is_told(BEN, &card.at(), "Approve").await;
     assert!(told.plain().contains(&nothing), "{}", told.plain());
@@ -39,7 +77,7 @@ async fn refused_and_nothing_later(twist: (&str, &str), why: &str) {
     assert!(answer.plain().contains("databases take"), "{}", answer.plain());
     assert!(answer.plain().contains("Warning: "), "{}", answer.plain());
     assert!(answer.plain().contains("Not in the history"), "{}", answer.plain());
-    drop(lock);
+    drop(hindrance);
 
     // Whatever is asked now stands behind all that was refused: writes are taken in order.
     let answer = scene.asks(ANA, "blocked --env production").await;
@@ -59,12 +97,20 @@ async fn refused_and_nothing_later(twist: (&str, &str), why: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn locked_by_another_process() {
-    refused_and_nothing_later(NOTICED, "the record's store can't be used: its file is locked").await;
+    while_locked(NOTICED, "the record's store can't be used: its file is locked").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging() {
-    refused_and_nothing_later(HANGS, "the record's store did not answer in time").await;
+    while_locked(HANGS, "the record's store did not answer in time").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_only() {
+    let scene = Scene::without_bot(Twist { instead: vec![NOTICED], ..Twist::default() }).await;
+    let _process = Process::start_unprivileged(&scene).await;
+    let why = "the record's store can't be used: its file is read-only";
+    refused_and_nothing_later(&scene, ReadOnly::of, why).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
