@@ -100,6 +100,17 @@ pub struct Environment {
     pub connections: usize,
     /// Lines shown by `connect`, with {host} {port} {database} {service}.
     pub connect_hints: Vec<String>,
+    /// The team's own limits, where ours don't fit.
+    pub limits: Vec<Limit>,
+}
+
+/// From where on a value that a command judges is worth a look, or an act. What isn't given stays as the command has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limit {
+    pub command: String,
+    pub column: String,
+    pub watch: Option<f64>,
+    pub act: Option<f64>,
 }
 
 /// One PostgreSQL server.

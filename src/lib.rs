@@ -84,6 +84,8 @@ impl App {
         if let Some(directory) = &config.commands {
             catalog = catalog.with_directory(directory).map_err(in_lines)?;
         }
+        let catalog =
+            catalog.with_limits(&config.environments).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
         let missing = actions::missing(&catalog);
         anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
         let access =

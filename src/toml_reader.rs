@@ -157,6 +157,11 @@ impl<'r> Reader<'r> {
         self.value(key, "a whole number", whole_number)
     }
 
+    /// A number, whole or not.
+    pub fn opt_number(&mut self, key: &str) -> Option<f64> {
+        self.value(key, "a number", any_number)
+    }
+
     /// `true` or `false`, which must be said.
     pub fn boolean(&mut self, key: &str) -> bool {
         self.required(key);
@@ -219,11 +224,7 @@ impl<'r> Reader<'r> {
 
     /// An array of numbers, whole or not; empty if the key is absent.
     pub fn numbers(&mut self, key: &str) -> Vec<f64> {
-        let numbers = self.array(key, "numbers", |value| match value {
-            DeValue::Float(number) => number.as_str().parse().ok(),
-            other => whole_number(other).map(|number| number as f64),
-        });
-        numbers.into_iter().map(|number| number.value).collect()
+        self.array(key, "numbers", any_number).into_iter().map(|number| number.value).collect()
     }
 
     /// A table of strings whose keys aren't known beforehand, in the order of the text; empty if absent.
@@ -362,6 +363,13 @@ impl<'r> Reader<'r> {
     /// A table that only its sub-tables name has no place of its own: its key's is as good.
     fn located(&self, key: Range<usize>, value: Range<usize>) -> Position {
         self.source.position(if value.is_empty() { key.start } else { value.start })
+    }
+}
+
+fn any_number(value: &DeValue<'_>) -> Option<f64> {
+    match value {
+        DeValue::Float(number) => number.as_str().parse().ok().filter(|number: &f64| number.is_finite()),
+        other => whole_number(other).map(|number| number as f64),
     }
 }
 

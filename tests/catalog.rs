@@ -3,6 +3,7 @@
 use countersign::actions;
 use countersign::args::{self, Known};
 use countersign::catalog::{Body, Catalog, Mistake, Risk, Scope};
+use countersign::config::{Config, Limit};
 use std::path::Path;
 
 fn built_in() -> Catalog {
@@ -133,4 +134,57 @@ fn names_and_kinds_are_checked_too() {
     let both = team(&[("a.sql", "SELECT 1"), ("b.sql", "SELECT 1")]).expect_err("two mistakes");
     assert_eq!(both.len(), 2, "all mistakes at once");
     assert!(built_in().with_directory(Path::new("/nowhere/at/all")).is_err());
+}
+
+fn limited(
+    command: &str,
+    column: &str,
+    (watch, act): (Option<f64>, Option<f64>),
+) -> Result<Catalog, Vec<String>> {
+    let text = include_str!("../deploy/countersign.example.toml");
+    let mut config = Config::parse("deploy/x.toml", text, &|_| Some("set".to_owned())).unwrap();
+    let limit = Limit { command: command.into(), column: column.into(), watch, act };
+    config.environments[0].limits = vec![limit];
+    built_in().with_limits(&config.environments)
+}
+
+#[test]
+fn a_teams_limits_stand_in_for_ours_in_one_environment() {
+    let catalog = limited("health", "connections_pct", (Some(40.0), None)).unwrap();
+    let health = catalog.find("health").unwrap();
+    let judged = |environment: &str| {
+        let threshold = &catalog.adjusted(health, environment).header.thresholds["connections_pct"];
+        (threshold.watch, threshold.act)
+    };
+    assert_eq!(judged("production"), (Some(40.0), Some(90.0)));
+    assert_eq!(judged("staging"), (Some(90.0), Some(98.0)), "as deploy/countersign.example.toml has it");
+    assert_eq!(judged("elsewhere"), (Some(75.0), Some(90.0)));
+    // A value that is judged when it falls is watched from above.
+    limited("health", "cache_hit_pct", (Some(90.0), Some(80.0))).unwrap();
+}
+
+#[test]
+fn limits_are_checked_too() {
+    for (command, column, limits, wrong) in [
+        ("helth", "blocked", (Some(1.0), None), "there is no command `helth`"),
+        ("help", "blocked", (Some(1.0), None), "`help` judges nothing"),
+        (
+            "health",
+            "connections_pct",
+            (Some(95.0), None),
+            "`health.connections_pct` would be acted on at 90 and watched from 95",
+        ),
+        ("health", "cache_hit_pct", (Some(80.0), Some(90.0)), "would be acted on at 90 and watched from 80"),
+    ] {
+        let told = limited(command, column, limits).unwrap_err().join("\n");
+        assert!(
+            told.starts_with("thresholds of the environment `production`: ") && told.contains(wrong),
+            "{told}"
+        );
+    }
+    let told = limited("health", "connexions", (None, None)).unwrap_err().join("\n");
+    assert!(
+        told.contains("`health` doesn't judge `connexions`; it judges _cut_off, _prepared_s, behind_bytes, "),
+        "{told}"
+    );
 }

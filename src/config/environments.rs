@@ -3,7 +3,7 @@
 use super::load::Outside;
 use super::rules::{Unique, complain, identifier, name, within};
 use super::secret::opt_secret;
-use super::{Environment, Login, Server, Tls};
+use super::{Environment, Limit, Login, Server, Tls};
 use crate::toml_reader::{Located, Reader, quoted, suggestion};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -64,7 +64,30 @@ fn environment(table: &mut Reader<'_>, name: String, outside: &Outside<'_>) -> E
         lock_timeout: within(table, "lock_timeout", LONGEST_LOCK_TIMEOUT).unwrap_or(LOCK_TIMEOUT),
         connections: connections(table),
         connect_hints: connect_hints(table),
+        limits: limits(table),
     }
+}
+
+/// `thresholds.health.connections_pct = { watch = 60, act = 80 }`. The commands know what they judge: see `catalog`.
+fn limits(table: &mut Reader<'_>) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    table.opt_table("thresholds", |commands| {
+        for command in commands.keys() {
+            commands.opt_table(&command.value, |columns| {
+                for column in columns.keys() {
+                    let read =
+                        columns.opt_table_like(&column.value, "{ watch = …, act = … }", |limit| Limit {
+                            command: command.value.clone(),
+                            column: column.value.clone(),
+                            watch: limit.opt_number("watch"),
+                            act: limit.opt_number("act"),
+                        });
+                    limits.extend(read);
+                }
+            });
+        }
+    });
+    limits
 }
 
 /// The servers, each with the place of its host.

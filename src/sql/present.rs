@@ -36,6 +36,7 @@ pub fn present(
     environment: &str,
     sections: &[SectionAnswer],
 ) -> Answer {
+    let command = catalog.adjusted(command, environment);
     let crossings = crossings(command, sections);
     let mut answer = Answer::default();
     let failures = failures(sections);

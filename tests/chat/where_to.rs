@@ -1,7 +1,7 @@
 //! Where an answer goes, and of which environment it speaks: bindings, threads, private answers, shared conversations.
 
 use crate::hands::share;
-use crate::scene::{ANA, BEN, Scene};
+use crate::scene::{ANA, BEN, Scene, Twist};
 use countersign::demo::slack::Channel;
 use countersign::demo::stage::INCIDENT;
 
@@ -125,4 +125,18 @@ async fn a_request_needs_a_place_where_its_card_can_stand() {
         assert!(told.contains(words), "{told}");
     }
     assert!(scene.runs_of("kill").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_is_judged_by_its_own_limits() {
+    let strict = "name = \"staging\"\nthresholds.health.connections_pct = { watch = 0, act = 0 }";
+    let mild = "name = \"production\"\nthresholds.health.connections_pct = { watch = 1000, act = 1000 }";
+    let instead = vec![("name = \"staging\"", strict), ("name = \"production\"", mild)];
+    let twist = Twist { instead, ..Twist::default() };
+    let scene = Scene::with(twist).await;
+    // The same server stands behind both.
+    let told = scene.asks(ANA, "health --env staging").await;
+    assert!(told.plain().contains("connections are taken ("), "{}", told.plain());
+    let told = scene.asks(ANA, "health --env production").await;
+    assert!(!told.plain().contains("connections are taken ("), "{}", told.plain());
 }

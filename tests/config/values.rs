@@ -180,3 +180,22 @@ fn a_hint_fills_in_only_what_it_can() {
         &["deploy/x.toml:9:18: a hint can't fill in `databse`; did you mean `database`?"],
     );
 }
+
+#[test]
+fn an_environment_has_limits_of_its_own() {
+    let given = "name = \"production\"\nthresholds.health.connections_pct = { watch = 60, act = 82.5 }\nthresholds.long.for_s.act = 90";
+    let config = Config::parse("x.toml", &with("name = \"production\"", given), &all_set);
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    let limits: Vec<_> =
+        config.environments[0].limits.iter().map(|l| (l.column.as_str(), l.watch, l.act)).collect();
+    assert_eq!(limits, [("connections_pct", Some(60.0), Some(82.5)), ("for_s", None, Some(90.0))]);
+    reports(
+        "name = \"production\"",
+        "name = \"production\"\nthresholds.health = { blocked = 3, lag_s = { warn = 1, act = \"1m\" } }",
+        &[
+            "deploy/x.toml:8:33: `blocked` must be { watch = …, act = … }, not a whole number",
+            "deploy/x.toml:8:46: unknown key `warn`; known here: watch",
+            "deploy/x.toml:8:62: `act` must be a number, not a string",
+        ],
+    );
+}
