@@ -3,8 +3,11 @@
 
 use countersign::App;
 use countersign::actions::backup::{Connection, Dump, choose, dump, find};
+use countersign::args::Values;
 use countersign::config::{Backups, Config, Server, Tls};
 use countersign::demo::postgres::{self, Cluster, Options};
+use countersign::message::{Block, Tone};
+use countersign::sql::{self, Question};
 use countersign::storage::Storage;
 use countersign::targets::{Address, Unreachable};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -51,7 +54,19 @@ async fn server(tls: Option<postgres::Tls>) -> Cluster {
 }
 
 fn app(cluster: &Cluster, tls: &str) -> App {
-    let port = cluster.port();
+    assemble(tls, &[("primary", cluster)], &[("asset-service", "postgres", "primary")])
+}
+
+/// A team's bot: its servers, and its services with database and server.
+fn assemble(tls: &str, servers: &[(&str, &Cluster)], services: &[(&str, &str, &str)]) -> App {
+    let server = |(name, cluster): &(&str, &Cluster)| {
+        format!("{{ name = \"{name}\", host = \"localhost\", port = {} }}", cluster.port())
+    };
+    let service = |(name, database, server): &(&str, &str, &str)| {
+        format!(
+            "[[services]]\nname = \"{name}\"\ndatabase = \"{database}\"\nservers = {{ production = \"{server}\" }}\n"
+        )
+    };
     let text = format!(
         r#"
 listen = "127.0.0.1:8080"
@@ -61,13 +76,13 @@ backups.directory = "b"
 name = "production"
 production = true
 {tls}
-servers = [{{ name = "primary", host = "localhost", port = {port} }}]
+servers = [{}]
 logins.reader = {{ user = "secured", password = {{ env = "READER" }} }}
 logins.operator = {{ user = "operator", password = {{ env = "OPERATOR" }} }}
-[[services]]
-name = "asset-service"
-database = "postgres"
-"#
+{}
+"#,
+        servers.iter().map(server).collect::<Vec<_>>().join(", "),
+        services.iter().map(service).collect::<String>()
     );
     let directory = tempfile::tempdir().unwrap();
     let name = directory.path().join("x.toml");
@@ -175,4 +190,47 @@ async fn a_backup_verifies_as_strictly() {
     let made = dump(&job("localhost", &ours), &|_| {}).await.unwrap();
     assert!(made.bytes > 0);
     assert!(log(&cluster).contains("SSL enabled"), "{}", log(&cluster));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_service_down_one_hanging_and_one_without_tls_hide_none_of_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let ours = Authority::found(directory.path(), "ours");
+    let certificate = || Some(ours.certify(directory.path(), ("localhost", 2100)));
+    let well = server(certificate()).await;
+    let mut down = server(certificate()).await;
+    let hanging = server(certificate()).await;
+    let open = server(None).await;
+    let admin = well.connect("postgres").await.unwrap();
+    let mut services =
+        vec![("down", "postgres", "down"), ("hanging", "postgres", "hanging"), ("open", "postgres", "open")];
+    for name in ["one", "two", "three", "four", "five", "six", "seven"] {
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        services.push((name, name, "main"));
+    }
+    let servers = [("main", &well), ("down", &down), ("hanging", &hanging), ("open", &open)];
+    let app = assemble(&format!("ca_file = {:?}", ours.file), &servers, &services);
+    down.stop().unwrap();
+    let _frozen = hanging.freeze().unwrap();
+
+    let health = app.catalog.find("health").unwrap();
+    let question =
+        Question { command: health, environment: "production", values: &Values::new(), asker: "tls" };
+    let sections = sql::run(&app.targets, &question).await.unwrap();
+    let answer = sql::present(health, &app.catalog, "production", &sections);
+    let told = |wanted: &str| {
+        answer.blocks.iter().any(|block| matches!(block, Block::Text(text) if text.words() == wanted))
+    };
+    for why in [
+        "down refuses connections: the server is down or the network is in the way",
+        "hanging doesn't answer (waited 3 s)",
+        "open shows no TLS that can be verified (the server offers none)",
+    ] {
+        assert!(told(why), "{why}: {:?}", answer.blocks);
+    }
+    let Some(Block::Verdict { tone: Tone::Act, text }) = answer.blocks.first() else { panic!("no verdict") };
+    assert_eq!(text.words(), "No whole answer from down, hanging, open.");
+    let answered: Vec<&str> = sections[0].rows.iter().map(|row| row.target.label()).collect();
+    assert_eq!(answered, ["one", "two", "three", "four", "five", "six", "seven"]);
+    assert_eq!(sections[1].rows.iter().map(|row| row.target.label()).collect::<Vec<_>>(), ["main"]);
 }

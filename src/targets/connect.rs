@@ -18,7 +18,7 @@ pub enum Unreachable {
     TimedOut(Duration),
     #[error("refuses connections: the server is down or the network is in the way")]
     Refused,
-    #[error("its TLS can't be verified ({0})")]
+    #[error("shows no TLS that can be verified ({0})")]
     Tls(String),
     #[error("has no connection slot left")]
     NoSlot,
