@@ -2,6 +2,7 @@
 //! the rights it needs, and with servers that are down, hang or lack an extension.
 
 mod incident;
+mod lock_tree;
 mod psql;
 mod quiet;
 mod record;
