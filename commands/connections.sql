@@ -15,8 +15,7 @@ verdict  = "{target}: {_taken} of {_usable} connections are taken; {_left} are l
 _taken_pct       = { watch = 75, act = 90, say = "{target}: {_taken} of {_usable} connections are taken ({value}); {_left} are left." }
 in_transaction_s = { watch = 300, act = 900, say = "{database}: {app} has been idle in a transaction for {value}. `long` shows the session." }
 */
--- Shown in the verdict alone.
-SELECT s.taken AS _taken, c.usable AS _usable, greatest(c.usable - s.taken, 0) AS _left,
+SELECT (100.0 * s.taken / NULLIF(c.usable, 0))::float8 AS taken_share_pct, s.taken AS _taken, c.usable AS _usable, greatest(c.usable - s.taken, 0) AS _left,
        (100.0 * s.taken / NULLIF(c.usable, 0))::float8 AS _taken_pct
 FROM (SELECT count(*) AS taken FROM pg_stat_activity WHERE backend_type = 'client backend') s
 CROSS JOIN (SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int

@@ -48,7 +48,8 @@ WITH busy AS (
          CASE WHEN NOT locked THEN pg_indexes_size(oid) END AS indexes_bytes
   FROM rel
 )
-SELECT "table", size_bytes, indexes_bytes, NULLIF(reltuples, -1)::bigint AS "rows, about",
+SELECT "table", size_bytes, (100.0 * size_bytes / NULLIF(sum(size_bytes) OVER (), 0))::float8 AS share_pct,
+       indexes_bytes, NULLIF(reltuples, -1)::bigint AS "rows, about",
        CASE WHEN locked THEN 'an estimate: it is locked' END AS note,
        "table" AS _largest, sum(size_bytes) OVER ()::bigint AS _all_bytes,
        CASE count(*) OVER () WHEN 1 THEN '1 table takes' ELSE count(*) OVER () || ' tables take' END AS _what,

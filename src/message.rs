@@ -256,6 +256,14 @@ pub enum Block {
     Note(Text),
 }
 
+/// A share of the whole as a bar and in words, "▓▓▓░░░░░░░ 34 %": the same on a phone, in a terminal and read aloud.
+pub fn bar(percent: f64) -> String {
+    let percent = percent.clamp(0.0, 100.0);
+    // What is there at all is seen.
+    let full = if percent > 0.0 { ((percent.round() / 10.0) as usize).max(1) } else { 0 };
+    format!("{}{} {percent:.0} %", "▓".repeat(full), "░".repeat(10 - full))
+}
+
 /// Rows under titles. Cells are formatted for people already.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Table {

@@ -1,12 +1,19 @@
 //! Values as people read them at night: sizes, durations, shares and UTC times, by a column's suffix.
 
 use super::Value;
-use crate::message::{Span, Text};
+use crate::message::{Span, Text, bar};
 
 /// A column's title: the name without its unit.
 pub fn title(column: &str) -> String {
-    let bare = ["_bytes", "_pct", "_ms", "_at", "_s"].iter().find_map(|unit| column.strip_suffix(unit));
+    let bare = ["_bytes", "_share_pct", "_pct", "_ms", "_at", "_s"]
+        .iter()
+        .find_map(|unit| column.strip_suffix(unit));
     bare.unwrap_or(column).replace('_', " ")
+}
+
+/// Whether a column's values are drawn: shares of one whole.
+pub fn is_share(column: &str) -> bool {
+    column.ends_with("share_pct")
 }
 
 /// A value by its column's suffix; "-" for NULL.
@@ -21,6 +28,7 @@ pub fn value_text(column: &str, value: &Value) -> String {
         (Value::List(list), _) if list.is_empty() => "-".to_owned(),
         (Value::List(list), _) => list.join(", "),
         (_, Some(number)) if column.ends_with("_bytes") => bytes(number),
+        (_, Some(number)) if is_share(column) => bar(number),
         (_, Some(number)) if column.ends_with("_pct") => format!("{number:.0} %"),
         (_, Some(number)) if column.ends_with("_ms") => milliseconds(number),
         (_, Some(number)) if column.ends_with("_s") => duration(number),
@@ -123,6 +131,10 @@ mod tests {
             ("3 min 12 s".into(), "0.0 s".into(), "2 d 4 h".into())
         );
         assert_eq!(value_text("used_pct", &Value::Float(97.4)), "97 %");
+        assert_eq!(value_text("share_pct", &Value::Float(97.4)), "▓▓▓▓▓▓▓▓▓░ 97 %");
+        assert_eq!(value_text("share_pct", &Value::Float(0.2)), "▓░░░░░░░░░ 0 %");
+        assert_eq!(value_text("share_pct", &Value::Float(100.0)), "▓▓▓▓▓▓▓▓▓▓ 100 %");
+        assert_eq!(value_text("share_pct", &Value::Int(0)), "░░░░░░░░░░ 0 %");
         assert_eq!(value_text("calls", &Value::Int(1_234_567)), "1,234,567");
         assert_eq!(value_text("pid", &Value::Int(1_234_567)), "1234567");
         assert_eq!(title("oldest_xact_s"), "oldest xact");

@@ -1,7 +1,7 @@
 //! Answered sections → blocks: a verdict first, then the rows that matter, then one next step. Buttons get their tokens
 //! here; what the tokens stand for is handed to `flow`, which stores it before anything is sent.
 
-use super::format::{fill, title, value_text};
+use super::format::{fill, is_share, title, value_text};
 use super::{Found, SectionAnswer, Value};
 use crate::args::Values;
 use crate::catalog::{Catalog, Command, RowsAre, Scope, Threshold};
@@ -241,6 +241,7 @@ fn table(command: &Command, section: &SectionAnswer) -> Table {
         let numeric = section.rows.iter().find_map(|row| row.values[*at].number()).is_some();
         let shape = match (name.as_str(), numeric) {
             ("query", _) => Shape::Query,
+            (name, _) if is_share(name) => Shape::Left,
             (_, true) => Shape::Right,
             _ => Shape::Left,
         };

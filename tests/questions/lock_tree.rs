@@ -41,7 +41,8 @@ fn drawn(told: &str) -> Vec<(i32, usize, BTreeSet<i32>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_incident_has_seven_edges() {
-    const UPDATE: &str = "UPDATE assets SET description = description WHERE id = (SELECT min(id) FROM assets)";
+    const UPDATE: &str =
+        "UPDATE assets SET description = description WHERE id = (SELECT min(id) FROM assets)";
     let world = World::start().await;
     let (head, head_pid) = session(&world, "asset-api").await;
     head.batch_execute(UPDATE).await.unwrap();

@@ -56,7 +56,7 @@ async fn what_a_person_reads_when_all_is_well() {
     assert!(sizes.contains("[Databases] database | size | share\n"), "{sizes}");
     assert!(sizes.contains("asset_service_db | ") && !sizes.contains("[Tables]"), "{sizes}");
     let tables = world.told("sizes asset-service").await;
-    assert!(tables.contains("[Tables] table | size | indexes | rows, about\n"), "{tables}");
+    assert!(tables.contains("[Tables] table | size | share | indexes | rows, about\n"), "{tables}");
     assert!(tables.contains("\"User\" | ") && !tables.contains("[Databases]"), "{tables}");
 
     world.work().await;

@@ -3,7 +3,7 @@
 use super::{rich, table};
 use crate::chat::slack::limits::{self, length};
 use crate::chat::slack::parse::ACTION_PREFIX;
-use crate::message::{Block, Button, ButtonStyle, Span, Text};
+use crate::message::{Block, Button, ButtonStyle, Span, Text, bar};
 use serde_json::{Value, json};
 
 /// How much of a part may be shown.
@@ -184,11 +184,7 @@ fn code(title: Option<&str>, text: &str, cap: Cap, piece: &mut Piece) {
 fn progress(percent: Option<u8>, label: &str, cap: Cap, piece: &mut Piece) {
     let (label, cut) = rich::shorten(label, cap.text);
     piece.cut_if(cut, || "a progress label is too long".to_owned());
-    let bar = percent.map(|percent| {
-        let percent = percent.min(100);
-        let full = usize::from(percent / 10);
-        format!("{}{} {percent} %", "▓".repeat(full), "░".repeat(10 - full))
-    });
+    let bar = percent.map(|percent| bar(percent.into()));
     let words = [bar.as_deref(), Some(label.as_str()).filter(|label| !label.is_empty())];
     let words = words.into_iter().flatten().collect::<Vec<_>>().join(" · ");
     if !words.is_empty() {
