@@ -20,4 +20,5 @@ mod record_down;
 mod reuse;
 mod rules;
 mod scene;
+mod slots;
 mod where_to;

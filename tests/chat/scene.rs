@@ -26,17 +26,29 @@ pub async fn servers() -> &'static Servers {
     static SERVERS: OnceCell<Servers> = OnceCell::const_new();
     SERVERS
         .get_or_init(|| async {
-            let settings = vec![("max_connections".to_owned(), "400".to_owned())];
-            let options = Options { settings, ..Options::default() };
-            let cluster = Cluster::start(options).await.expect("a PostgreSQL server");
-            let team = Sample::light().install(&cluster).await.expect("the sample");
+            let servers = Servers::start(400).await;
             // The bots of all scenes share these roles; in a team's server there are one or two bots.
             let limits = "ALTER ROLE countersign_read CONNECTION LIMIT -1; ALTER ROLE countersign_act CONNECTION LIMIT -1";
-            let superuser = cluster.connect("postgres").await.expect("the superuser");
+            let superuser = servers.cluster.connect("postgres").await.expect("the superuser");
             superuser.batch_execute(limits).await.expect("no limits");
-            Servers { cluster, team }
+            servers
         })
         .await
+}
+
+impl Servers {
+    /// Servers for a scene alone, with so many connection slots. They end with the process.
+    pub async fn alone(max_connections: u32) -> &'static Servers {
+        Box::leak(Box::new(Servers::start(max_connections).await))
+    }
+
+    async fn start(max_connections: u32) -> Servers {
+        let settings = vec![("max_connections".to_owned(), max_connections.to_string())];
+        let options = Options { settings, ..Options::default() };
+        let cluster = Cluster::start(options).await.expect("a PostgreSQL server");
+        let team = Sample::light().install(&cluster).await.expect("the sample");
+        Servers { cluster, team }
+    }
 }
 
 /// One scene.
@@ -56,6 +68,8 @@ pub struct Twist<'a> {
     pub workspace: Option<Settings>,
     /// Files of the team's own commands.
     pub commands: Vec<(&'a str, &'a str)>,
+    /// Others than those that all scenes share.
+    pub servers: Option<&'static Servers>,
 }
 
 impl Scene {
@@ -72,7 +86,10 @@ impl Scene {
     /// Everything around a bot, for tests that start it themselves.
     pub async fn without_bot(twist: Twist<'_>) -> Scene {
         countersign_provider();
-        let servers = servers().await;
+        let servers = match twist.servers {
+            Some(alone) => alone,
+            None => servers().await,
+        };
         let directory = tempfile::tempdir().expect("a directory");
         let mut more = twist.more.to_owned();
         if !twist.commands.is_empty() {
