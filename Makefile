@@ -13,8 +13,13 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PAYLOADS := $(TARGET)/payloads
 JUDGED := $(PAYLOADS) manifest/slack.yaml
 PLAYS := $(wildcard tests/browser/*.mjs)
+# The PostgreSQL majors that `make test` asks, and those of `make compat`. Which is which for npm: tests/servers/package.json.
+MAJORS := 13 15 18
+ALL_MAJORS := 13 14 15 16 17 18
+SERVERS := tests/servers/package.json tests/servers/package-lock.json .ci/install-servers
+CLIENTS := tests/servers/requirements.txt .ci/install-clients
 
-.PHONY: help demo test rust-test judge browser bench lint tools system
+.PHONY: help demo test rust-test compat judge browser bench lint tools system
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,7 +31,12 @@ test: tools rust-test judge browser ## run every test
 
 rust-test: tools ## run the Rust tests; they leave the payloads for the judges
 	rm -rf $(PAYLOADS)
-	cargo test --locked --no-fail-fast
+	COUNTERSIGN_TEST_MAJORS="$(MAJORS)" cargo test --locked --no-fail-fast
+
+compat: tools .tools/postgres/.stamp-all ## ask every PostgreSQL major that is supported, 13 to 18
+	COUNTERSIGN_TEST_MAJORS="$(ALL_MAJORS)" cargo test --locked --no-fail-fast --test questions --test backup majors
+	@for major in $(ALL_MAJORS); do echo "the sample on $$major"; \
+	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test sample_servers; done
 
 judge: tools ## let Slack's own types and models judge the payloads of the last test run
 	node tests/judges/judge.mjs --self-test $(JUDGED)
@@ -47,7 +57,7 @@ lint: ## check the formatting and the lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-tools: system .tools/node/.stamp .tools/venv/.stamp ## install what the tests need and is missing
+tools: system .tools/node/.stamp .tools/venv/.stamp .tools/postgres/.stamp .tools/clients/.stamp ## install what the tests need and is missing
 
 system:
 	@.ci/install-tools
@@ -64,3 +74,12 @@ system:
 	@python3 -m venv --clear $(@D)
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+.tools/postgres/.stamp: $(SERVERS)
+	@.ci/install-servers
+
+.tools/postgres/.stamp-all: $(SERVERS)
+	@.ci/install-servers --all
+
+.tools/clients/.stamp: .tools/venv/.stamp $(CLIENTS)
+	@.ci/install-clients
