@@ -1,10 +1,16 @@
 //! Every question of the runbook, asked of a real PostgreSQL as the unprivileged reader: in peace, in an incident, without
-//! the rights it needs, and with servers that are down, hang or lack an extension.
+//! the rights it needs, with servers that are down, hang or lack an extension, and on each major version of PostgreSQL.
 
+#[path = "../slack/checks.rs"]
+mod checks;
 mod incident;
+#[path = "../servers/installed.rs"]
+mod installed;
 mod lock_tree;
+mod majors;
 mod psql;
 mod quiet;
 mod record;
+mod statistics;
 mod trouble;
 mod world;

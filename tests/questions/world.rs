@@ -11,6 +11,7 @@ use countersign::error::Result;
 use countersign::message::{Block, Person, Place, PlatformName, Tone};
 use countersign::sql::{self, Answer, Question, SectionAnswer};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use tokio::sync::{Mutex, MutexGuard};
 
 pub struct World {
@@ -78,8 +79,13 @@ logins.operator = {{ user = "countersign_act", password = {{ env = "OPERATOR" }}
 
 impl World {
     pub async fn start() -> World {
+        World::on(None).await
+    }
+
+    /// On a server of that installation; on the newest of the machine's own without one.
+    pub async fn on(bin_dir: Option<PathBuf>) -> World {
         let turn = TURN.lock().await;
-        let cluster = Cluster::start(Options::default()).await.unwrap();
+        let cluster = Cluster::start(Options { bin_dir, ..Options::default() }).await.unwrap();
         let team = Sample::light().install(&cluster).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let app = app((&cluster, PATIENT), &team, (&team.reader, directory.path()));
