@@ -9,6 +9,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 mod full_disk;
+#[path = "../servers/installed.rs"]
+mod installed;
+mod majors;
 mod scene;
 
 #[tokio::test]

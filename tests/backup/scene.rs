@@ -2,11 +2,11 @@
 
 use countersign::actions::backup::{Connection, Dump, Tool, choose, find};
 use countersign::config::{Backups, Server, Tls};
-use countersign::demo::postgres::{Cluster, Options};
+use countersign::demo::postgres::{Cluster, Options, find_bin_dir};
 use countersign::storage::Storage;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -29,24 +29,29 @@ pub struct Scene {
 
 impl Scene {
     pub async fn start() -> Scene {
-        let cluster = Cluster::start(Options::default()).await.unwrap();
+        let bin_dir = find_bin_dir(None).unwrap();
+        let directory = Vec::from([bin_dir.clone()]);
+        let tools =
+            find(&Backups { directory: PathBuf::new(), tools: directory, search_path: Vec::new() }).await;
+        Scene::on(bin_dir, &tools).await
+    }
+
+    /// On a server of that installation, with the client that fits it best.
+    pub async fn on(bin_dir: PathBuf, tools: &[Tool]) -> Scene {
+        let cluster = Cluster::start(Options { bin_dir: Some(bin_dir), ..Options::default() }).await.unwrap();
         let server = cluster.connect("postgres").await.unwrap();
         server.batch_execute(&format!("CREATE DATABASE \"{DATABASE}\"")).await.unwrap();
+        // 13 has no role that may read all.
+        let reads = if cluster.version_num() < 140_000 { "SUPERUSER" } else { "IN ROLE pg_read_all_data" };
         server
-            .batch_execute(&format!(
-                "CREATE ROLE dumper LOGIN PASSWORD '{PASSWORD}' IN ROLE pg_read_all_data"
-            ))
+            .batch_execute(&format!("CREATE ROLE dumper LOGIN PASSWORD '{PASSWORD}' {reads}"))
             .await
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let backups = Backups {
-            directory: directory.path().to_owned(),
-            tools: vec![cluster.bin_dir().to_owned()],
-            search_path: Vec::new(),
-        };
-        let tools = find(&backups).await;
+        let backups =
+            Backups { directory: directory.path().to_owned(), tools: Vec::new(), search_path: Vec::new() };
         Scene {
-            tool: choose(&tools, cluster.version_num() / 10_000).unwrap().clone(),
+            tool: choose(tools, cluster.version_num() / 10_000).unwrap().clone(),
             storage: Storage::open(&backups).unwrap(),
             admin: cluster.connect(DATABASE).await.unwrap(),
             clients: tempfile::tempdir().unwrap(),
@@ -149,13 +154,19 @@ impl Scene {
         Tool { directory, ..self.tool.clone() }
     }
 
-    /// Restores an archive into a new database.
+    /// Restores an archive into a new database; the first complaint ends it.
     pub async fn restore(&self, archive: &[u8], database: &str) -> Result<(), String> {
+        self.restore_so(&["--exit-on-error", "--single-transaction"], archive, database).await
+    }
+
+    /// Restores an archive into a new database.
+    pub async fn restore_so(&self, how: &[&str], archive: &[u8], database: &str) -> Result<(), String> {
         self.run(&format!("CREATE DATABASE {database} TEMPLATE template0")).await;
         let file = self.clients.path().join("archive.dump");
         std::fs::write(&file, archive).unwrap();
         let output = Command::new(self.tool.pg_restore())
-            .args(["--exit-on-error", "--single-transaction", "--no-password", "--dbname", database])
+            .args(how)
+            .args(["--no-password", "--dbname", database])
             .arg(&file)
             .env("PGHOST", self.cluster.host())
             .env("PGPORT", self.cluster.port().to_string())

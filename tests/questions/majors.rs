@@ -3,12 +3,13 @@
 
 use crate::checks::{check, inert};
 use crate::installed::servers;
-use crate::world::{World, words};
+use crate::world::{World, tone, words};
+use countersign::actions::backup;
 use countersign::args::{ArgSpec, ArgType, Values};
 use countersign::catalog::{Body, Command, Risk, Scope};
 use countersign::chat::slack::render::render;
 use countersign::demo::sample::{Incident, ROLES_SQL};
-use countersign::message::{EnvironmentTag, Heading, Person, Reply};
+use countersign::message::{EnvironmentTag, Heading, Person, Reply, Tone};
 use countersign::sql::{self, Answer, Question, SectionAnswer};
 
 /// Something to ask.
@@ -66,6 +67,9 @@ fn values_of(arg: &ArgSpec, example: Option<&String>) -> Vec<Option<String>> {
     values
 }
 
+/// Of a query that waits in the incident.
+const LITERAL: &str = "jane.doe";
+
 /// What the asked failed at, if it may.
 type Excuse = fn(&Command, &str) -> bool;
 
@@ -114,6 +118,9 @@ fn unpresentable(form: &Form<'_>, sections: &[SectionAnswer], answer: &Answer) -
     let told = words(answer);
     let mut wrong = Vec::new();
     let verdict = told.lines().next().unwrap_or_default();
+    if told.contains(LITERAL) {
+        wrong.push(format!("a literal of somebody's query: {told}"));
+    }
     if verdict.contains(['{', '}']) {
         wrong.push(format!("a verdict with a gap: {verdict}"));
     }
@@ -121,17 +128,57 @@ fn unpresentable(form: &Form<'_>, sections: &[SectionAnswer], answer: &Answer) -
     if silent && form.command.header.empty.is_none() {
         wrong.push("no word for an empty answer".to_owned());
     }
+    wrong.extend(unfit(&form.line(), answer));
+    wrong
+}
+
+/// What Slack would refuse, or bring to life.
+fn unfit(line: &str, answer: &Answer) -> Option<String> {
     let heading = Heading {
         who: Some(Person { id: "Ana Example".to_owned(), account: Some("U0ANA".to_owned()) }),
-        asked: form.line(),
+        asked: line.to_owned(),
         environment: Some(EnvironmentTag { name: "production".to_owned(), production: true }),
         run: None,
     };
     let reply = Reply { blocks: answer.blocks.clone(), ..Reply::new(heading) };
     let rendered = render(&reply);
     let live = rendered.blocks.iter().try_for_each(inert);
-    wrong.extend(check(&rendered).and(live).err().map(|limit| format!("for Slack: {limit}")));
-    wrong
+    check(&rendered).and(live).err().map(|limit| format!("for Slack: {limit}"))
+}
+
+/// The coded commands that look at servers answer their examples.
+async fn ask_coded(world: &World) -> Vec<String> {
+    let looks = |command: &&Command| {
+        let header = &command.header;
+        matches!(command.body, Body::Coded) && header.risk == Risk::Read && header.scope != Scope::None
+    };
+    let mut complaints = Vec::new();
+    for command in world.app.catalog.iter().filter(looks) {
+        let line = &command.header.example;
+        let wrong = match world.ask("Ana Example", line).await {
+            Ok(answer) => unfit(line, &answer),
+            Err(why) => Some(why.to_string()),
+        };
+        complaints.extend(wrong.map(|what| format!("{line}: {what}")));
+    }
+    complaints
+}
+
+/// A backup is planned with a client that is new enough for the server, or refused with what to install.
+async fn plan_backup(world: &World, major: u32) -> Option<String> {
+    let clients = backup::find(&world.app.config.backups).await;
+    let refused =
+        match (world.plan("backup asset-service").await, clients.iter().map(|tool| tool.major).max()) {
+            (Ok(_), Some(newest)) if newest >= major => return None,
+            (Ok(_), newest) => return Some(format!("a backup is planned with a client of {newest:?}")),
+            (Err(why), _) => why.to_string(),
+        };
+    let needs =
+        format!("asset_service_db can't be dumped: it needs pg_dump {major} or newer, and Countersign has ");
+    let install = format!("Install postgresql-client-{major} ");
+    let clear = refused.starts_with(&needs) && refused.contains(&install);
+    let too_old = clients.iter().all(|tool| tool.major < major);
+    (!clear || !too_old).then(|| format!("backup: {refused}"))
 }
 
 /// A queued ALTER TABLE, a tree of waiting sessions, a long report, a forgotten prepared transaction, and a forgotten slot.
@@ -177,8 +224,12 @@ async fn every_major_answers_every_question() {
         };
         world.work().await;
         note("in peace", ask_all(&world, no_excuse).await);
+        note("in peace", ask_coded(&world).await);
+        note("in peace", plan_backup(&world, major).await.into_iter().collect());
         let trouble = make_trouble(&world).await;
         note("in an incident", ask_all(&world, no_excuse).await);
+        let blocked = world.ask("Ana Example", "blocked").await.unwrap();
+        assert_eq!(tone(&blocked), Tone::Act, "the trouble is over: {}", words(&blocked));
         empty(&world, trouble).await;
         note("with nothing in it", ask_all(&world, own_words).await);
     }

@@ -9,6 +9,7 @@ use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Account, Sample, Team};
 use countersign::error::Result;
 use countersign::message::{Block, Person, Place, PlatformName, Tone};
+use countersign::plan::Plan;
 use countersign::sql::{self, Answer, Question, SectionAnswer};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -133,16 +134,25 @@ impl World {
             let environment = environment.unwrap_or_default();
             return Ok(sql::present(command, &self.app.catalog, &environment, &sections));
         };
-        let call = Call {
-            app: &self.app,
-            command,
-            person: &person,
-            place: &place(),
-            environment: environment.as_deref(),
-            values: &values,
-            asker: format!("countersign {who}"),
-        };
-        look.answer(&call).await
+        look.answer(&self.call((command, &values, environment.as_deref()), &person, &place())).await
+    }
+
+    /// What a command that acts would do, for Ana.
+    pub async fn plan(&self, typed: &str) -> Result<Plan> {
+        let (command, values, environment) = self.understand(typed)?;
+        let Some(Code::Act(act)) = actions::find(command) else { panic!("{typed} does not act") };
+        let person = Person { id: "Ana Example".to_owned(), account: None };
+        act.plan(&self.call((command, &values, environment.as_deref()), &person, &place())).await
+    }
+
+    fn call<'a>(
+        &'a self,
+        (command, values, environment): (&'a Command, &'a args::Values, Option<&'a str>),
+        person: &'a Person,
+        place: &'a Place,
+    ) -> Call<'a> {
+        let asker = format!("countersign {}", person.id);
+        Call { app: &self.app, command, person, place, environment, values, asker }
     }
 
     /// Asks again until the answer is as it must become.
