@@ -50,7 +50,7 @@ else
 	CHROMIUM="$$(command -v chromium)" COUNTERSIGN=$(TARGET)/debug/countersign node --test --test-reporter=spec $(PLAYS)
 endif
 
-bench: system ## measure
+bench: tools .tools/postgres/.stamp-all ## measure
 	cargo bench --locked
 
 lint: ## check the formatting and the lints

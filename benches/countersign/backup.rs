@@ -26,6 +26,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// What stands in the manifest beside a backup.
 #[derive(serde::Deserialize)]
 struct Manifest {
+    client_version: String,
     compression: String,
     bytes: u64,
 }
@@ -54,6 +55,17 @@ struct Dumper<'a> {
 }
 
 pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
+    measure_on(house, goals).await?;
+    match House::with_zstd().await? {
+        Some(house) => measure_on(&house, goals).await,
+        None => {
+            println!("\nA client with zstd is not measured: `make compat` installs one, with its server.");
+            Ok(())
+        }
+    }
+}
+
+async fn measure_on(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
     let rows = fill(house).await?;
     let more = format!("[[services]]\nname = \"{SERVICE}\"\ndatabase = \"{DATABASE}\"\n");
     let bot = house.bot("backup", (Place::Anywhere, &more)).await?;
@@ -70,7 +82,9 @@ pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
         }
     }
     let compression = dumper.compression()?.to_owned();
-    let mut table = Table::new(&[&format!("Backup of {rows} MB of rows"), "s", "× the runbook's"]);
+    let client = dumper.last.as_ref().map_or("", |manifest| &manifest.client_version);
+    let title = format!("Backup of {rows} MB of rows by pg_dump {client}");
+    let mut table = Table::new(&[&title, "s", "× the runbook's"]);
     let runbook = times[1].median();
     for ((_, name), time) in WAYS.iter().zip(&times) {
         table.row([
@@ -151,7 +165,7 @@ impl Dumper<'_> {
 
     fn bare(&self, arguments: &[String]) -> anyhow::Result<f64> {
         let cluster = &self.house.cluster;
-        let mut dump = Command::new(cluster.bin_dir().join("pg_dump"));
+        let mut dump = Command::new(self.house.pg_dump());
         dump.args(arguments).env("PGHOST", cluster.host()).env("PGPORT", cluster.port().to_string());
         dump.env("PGUSER", cluster.superuser()).env("PGPASSWORD", cluster.superuser_password());
         dump.env("PGDATABASE", DATABASE).stdout(Stdio::null());

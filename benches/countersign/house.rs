@@ -9,17 +9,22 @@ use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::demo::slack::Settings;
 use countersign::demo::stage::{INCIDENT, Setup, Site, Stage};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The one environment.
 pub const PRODUCTION: &str = "production";
+
+/// The major version of the newer server and its clients.
+const ZSTD_MAJOR: &str = "17";
 
 /// The server with the ten databases of the sample, and where answers arrive.
 pub struct House {
     pub cluster: Cluster,
     pub team: Team,
     pub sink: Sink,
+    /// The directory of `pg_dump` and `pg_restore`, if not the server's own.
+    clients: Option<PathBuf>,
     /// Everything that is written to disk.
     pub directory: tempfile::TempDir,
 }
@@ -33,9 +38,28 @@ pub struct Bot {
 
 impl House {
     pub async fn build() -> anyhow::Result<House> {
-        let cluster = Cluster::start(Options::default()).await?;
+        House::of(Options::default(), None).await
+    }
+
+    /// A server whose clients are built with zstd, where `make` has installed it; Debian's newest may be too old for that.
+    pub async fn with_zstd() -> anyhow::Result<Option<House>> {
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+        let directory = |kind: &str| tools.join(kind).join(ZSTD_MAJOR).join("bin").canonicalize().ok();
+        let (Some(servers), Some(clients)) = (directory("postgres"), directory("clients")) else {
+            return Ok(None);
+        };
+        let options = Options { bin_dir: Some(servers), ..Options::default() };
+        House::of(options, Some(clients)).await.map(Some)
+    }
+
+    async fn of(options: Options, clients: Option<PathBuf>) -> anyhow::Result<House> {
+        let cluster = Cluster::start(options).await?;
         let team = Sample::light().install(&cluster).await.context("installing the sample")?;
-        Ok(House { cluster, team, sink: Sink::start().await?, directory: tempfile::tempdir()? })
+        Ok(House { cluster, team, sink: Sink::start().await?, clients, directory: tempfile::tempdir()? })
+    }
+
+    pub fn pg_dump(&self) -> PathBuf {
+        self.clients.as_deref().unwrap_or(self.cluster.bin_dir()).join("pg_dump")
     }
 
     /// Starts a bot with a fresh record and waits until it answers; `more` is added to its configuration.
@@ -53,13 +77,15 @@ impl House {
         let directory = self.directory.path().join(name);
         std::fs::create_dir(&directory).context("making a directory")?;
         let site = Site { name: PRODUCTION, production: true, cluster: &self.cluster, team: &self.team };
+        let backups = "directory = \"backups\"\n";
+        let tools = self.clients.iter().map(|clients| format!("{backups}tools = [{clients:?}]\n"));
         let stage = Stage::set(Setup {
             sites: vec![site],
             workspace: Settings { rate_limits: false, ..Settings::default() },
             listen: free_address()?,
             directory: &directory,
             more,
-            instead: Vec::new(),
+            instead: tools.map(|tools| (backups.to_owned(), tools)).collect(),
             socket_mode: false,
         })
         .await?;
