@@ -33,7 +33,7 @@ rust-test: tools ## run the Rust tests; they leave the payloads for the judges
 	rm -rf $(PAYLOADS)
 	COUNTERSIGN_TEST_MAJORS="$(MAJORS)" cargo test --locked --no-fail-fast
 
-compat: tools .tools/postgres/.stamp-all ## ask every PostgreSQL major that is supported, 13 to 18
+compat: system .tools/postgres/.stamp-all tools ## ask every PostgreSQL major that is supported, 13 to 18
 	COUNTERSIGN_TEST_MAJORS="$(ALL_MAJORS)" cargo test --locked --no-fail-fast --test questions --test backup majors
 	@for major in $(ALL_MAJORS); do echo "the sample on $$major"; \
 	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test sample_servers; done
@@ -50,7 +50,7 @@ else
 	CHROMIUM="$$(command -v chromium)" COUNTERSIGN=$(TARGET)/debug/countersign node --test --test-reporter=spec $(PLAYS)
 endif
 
-bench: tools .tools/postgres/.stamp-all ## measure
+bench: system .tools/postgres/.stamp-all tools ## measure
 	cargo bench --locked
 
 lint: ## check the formatting and the lints
