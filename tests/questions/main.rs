@@ -3,6 +3,7 @@
 
 #[path = "../slack/checks.rs"]
 mod checks;
+mod idle;
 mod incident;
 #[path = "../servers/installed.rs"]
 mod installed;
@@ -11,6 +12,8 @@ mod majors;
 mod psql;
 mod quiet;
 mod record;
+mod settings;
 mod statistics;
 mod trouble;
+mod upkeep;
 mod world;

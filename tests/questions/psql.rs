@@ -95,12 +95,20 @@ async fn psql_finds_the_same() {
     world.work().await;
     let mut compared = 0;
     for command in world.app.catalog.iter().filter(|command| matches!(command.body, Body::Sql(_))) {
-        let (name, takes_service) =
-            (&command.name, command.header.args.iter().any(|arg| arg.name == "service"));
+        let name = &command.name;
         let file = format!("commands/{name}.sql");
         assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).is_file());
-        for service in ["", "asset-service"].iter().take(if takes_service { 2 } else { 1 }) {
-            let typed = format!("{name} {service}");
+        let takes_service = command.header.args.iter().find(|arg| arg.name == "service");
+        let services: &[&str] = match takes_service {
+            None => &[""],
+            Some(arg) if arg.required => &["asset-service"],
+            Some(_) => &["", "asset-service"],
+        };
+        for service in services {
+            let typed = match takes_service {
+                None => command.header.example.clone(),
+                Some(_) => format!("{name} {service}"),
+            };
             let (_, mut values, _) = world.understand(&typed).unwrap();
             let ours = world.sections(&typed).await.unwrap();
             values.insert("service".into(), (*service).to_owned());

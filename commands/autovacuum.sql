@@ -1,0 +1,155 @@
+/*
+summary  = "Whether VACUUM keeps up, and what holds it back"
+group    = "databases"
+risk     = "read"
+scope    = "database"
+args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all of them" }]
+example  = "autovacuum asset-service"
+details  = "A table is due when its dead, inserted or changed rows pass its own threshold, its own options counted; being due is no trouble, being overdue is. A table's partitions count each for itself, as they do for autovacuum, which never analyzes their parent. The age is that of the oldest transaction, or multixact, that is not frozen yet: at 2 billion the server stops writing. What holds VACUUM back is shown once it has done so for a minute or 10,000 transactions."
+sees_sessions = true
+sort     = "_rank"
+top      = 8
+empty    = "No service of the configuration is on this environment."
+verdict  = "Autovacuum keeps up: no table is overdue, and nothing has held it back for long."
+rows_are = "good"
+next     = "`kill {pid}` ends the session that holds VACUUM back."
+offer    = "kill {pid}"
+offer_if = "_killable"
+
+[thresholds]
+_off            = { act = 1, say = "{target}: autovacuum is switched off: {_why} = off." }
+_busy           = { watch = 1, say = "{target}: all {_workers} autovacuum workers are busy." }
+_held_s         = { watch = 3600, act = 86400, say = "{target}: {_holder} has held VACUUM back for {value}: what died since can't be removed." }
+_held_xids      = { watch = 10000000, act = 150000000, say = "{target}: {_holder} holds VACUUM back: what died in the last {value} transactions can't be removed." }
+_without        = { watch = 1, say = "{target}: {table} is due, but autovacuum is switched off for it. By its owner: `VACUUM (ANALYZE) {table}`." }
+_overdue_pct    = { watch = 300, act = 1000, say = "{target}: {table} is overdue, with {dead rows} dead rows, {value} of its threshold. By its owner: `VACUUM (ANALYZE) {table}`." }
+_stale          = { watch = 1, say = "{target}: the statistics of {table} are stale: {_changed} rows changed since ANALYZE. By its owner: `ANALYZE {table}`." }
+_wraparound_pct = { watch = 50, act = 75, say = "{target}: {_oldest} is {value} of the way to transaction wraparound. It needs VACUUM." }
+wraparound_pct  = { watch = 50, act = 75, say = "" }
+*/
+-- Shown in the verdict alone.
+SELECT CASE WHEN s.off IS NOT NULL THEN 1 END AS _off, s.off AS _why,
+       CASE WHEN w.workers >= s.most THEN 1 END AS _busy, w.workers AS _workers
+FROM (SELECT CASE WHEN NOT current_setting('autovacuum')::boolean THEN 'autovacuum'
+                  WHEN NOT current_setting('track_counts')::boolean THEN 'track_counts' END AS off,
+             current_setting('autovacuum_max_workers')::int AS most) s
+CROSS JOIN (SELECT count(*) AS workers FROM pg_stat_activity WHERE backend_type = 'autovacuum worker') w;
+
+-- ## Running now [database]
+SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) WHEN n.nspname IS NOT NULL THEN format('%I.%I', n.nspname, c.relname)
+            ELSE p.relid::text END AS "table",
+       p.phase || CASE WHEN j.j ->> 'indexes_total' <> '0' -- from PostgreSQL 17 on
+                       THEN ', ' || (j.j ->> 'indexes_processed') || ' of ' || (j.j ->> 'indexes_total') ELSE '' END AS phase,
+       (100.0 * p.heap_blks_scanned / NULLIF(p.heap_blks_total, 0))::float8 AS scanned_pct,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS running_s,
+       CASE WHEN a.query LIKE '%(to prevent wraparound)' THEN 'to prevent wraparound: it gives way to nobody'
+            WHEN a.backend_type <> 'autovacuum worker' THEN 'by hand, pid ' || p.pid END AS note,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS _rank
+FROM pg_stat_progress_vacuum p
+CROSS JOIN LATERAL (SELECT to_jsonb(p) AS j) j
+LEFT JOIN pg_stat_activity a ON a.pid = p.pid
+LEFT JOIN pg_class c ON c.oid = p.relid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE p.datname = current_database()
+ORDER BY a.xact_start, 1 LIMIT 20;
+
+-- ## Held back by [server]
+WITH holders AS (
+  SELECT 'session' AS kind, a.pid, COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text || COALESCE(' of ' || a.datname, '') AS who,
+         greatest(age(a.backend_xmin), age(a.backend_xid)) AS xids, extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS held_s,
+         COALESCE(a.backend_type = 'client backend' AND NOT r.rolsuper, false) AS killable,
+         to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS backend_start
+  FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
+  WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.backend_type <> 'walsender'
+    AND a.usename IS DISTINCT FROM current_user
+    AND a.pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum) -- VACUUM does not wait for VACUUM
+    AND (NULLIF(:'database', '') IS NULL OR a.datname = :'database')
+  UNION ALL
+  SELECT 'prepared transaction', NULL, gid || ' of ' || database, age(transaction), extract(epoch FROM clock_timestamp() - prepared)::float8, false, NULL
+  FROM pg_prepared_xacts WHERE NULLIF(:'database', '') IS NULL OR database = :'database'
+  UNION ALL
+  SELECT CASE WHEN active THEN 'replication slot' ELSE 'unused replication slot' END, NULL, slot_name::text || COALESCE(' of ' || database, ''),
+         greatest(age(xmin), age(catalog_xmin)), NULL, false, NULL
+  FROM pg_replication_slots WHERE xmin IS NOT NULL OR catalog_xmin IS NOT NULL
+  UNION ALL
+  SELECT 'replica', NULL, COALESCE(NULLIF(application_name, ''), host(client_addr), pid::text), age(backend_xmin), NULL, false, NULL
+  FROM pg_stat_replication WHERE backend_xmin IS NOT NULL
+)
+SELECT kind AS "held by", pid, who, held_s, xids::bigint AS xid_age,
+       CASE WHEN row_number() OVER (ORDER BY held_s DESC NULLS LAST) = 1 THEN held_s END AS _held_s,
+       CASE WHEN row_number() OVER (ORDER BY xids DESC NULLS LAST) = 1 THEN xids::bigint END AS _held_xids,
+       CASE WHEN pid IS NOT NULL THEN 'pid ' || pid || ' (' || who || ')' ELSE 'the ' || kind || ' ' || who END AS _holder,
+       killable AS _killable, backend_start AS _backend_start, xids::bigint AS _rank
+FROM holders WHERE kind <> 'session' OR held_s >= 60 OR xids >= 10000
+ORDER BY xids DESC NULLS LAST LIMIT 8;
+
+-- ## Tables [database]
+WITH options AS (
+  SELECT c.oid, greatest(c.reltuples, 0)::float8 AS tuples, greatest(age(c.relfrozenxid), 0)::float8 AS xids,
+         -- from PostgreSQL 18 on only the share that is not frozen counts for inserts
+         CASE WHEN to_jsonb(c) ? 'relallfrozen' AND c.relpages > 0
+              THEN 1 - least((to_jsonb(c) ->> 'relallfrozen')::float8 / c.relpages, 1) ELSE 1 END AS unfrozen,
+         o.*
+  FROM pg_class c
+  CROSS JOIN LATERAL (
+    SELECT COALESCE((o ->> 'autovacuum_enabled')::boolean, true) AS enabled,
+           COALESCE(o ->> 'autovacuum_vacuum_threshold', current_setting('autovacuum_vacuum_threshold'))::float8 AS base,
+           COALESCE(o ->> 'autovacuum_vacuum_scale_factor', current_setting('autovacuum_vacuum_scale_factor'))::float8 AS factor,
+           COALESCE(NULLIF(COALESCE(o ->> 'autovacuum_vacuum_max_threshold', current_setting('autovacuum_vacuum_max_threshold', true)), '-1'),
+                    '1e18')::float8 AS most, -- from PostgreSQL 18 on
+           COALESCE(o ->> 'autovacuum_vacuum_insert_threshold', current_setting('autovacuum_vacuum_insert_threshold'))::float8 AS insert_base,
+           COALESCE(o ->> 'autovacuum_vacuum_insert_scale_factor', current_setting('autovacuum_vacuum_insert_scale_factor'))::float8 AS insert_factor,
+           COALESCE(o ->> 'autovacuum_analyze_threshold', current_setting('autovacuum_analyze_threshold'))::float8 AS analyze_base,
+           COALESCE(o ->> 'autovacuum_analyze_scale_factor', current_setting('autovacuum_analyze_scale_factor'))::float8 AS analyze_factor,
+           least((o ->> 'autovacuum_freeze_max_age')::float8, current_setting('autovacuum_freeze_max_age')::float8) AS freeze_age
+    FROM (SELECT COALESCE(jsonb_object_agg(option_name, option_value), '{}') AS o FROM pg_options_to_table(c.reloptions)) x
+  ) o
+  WHERE c.relkind IN ('r', 'm')
+), judged AS (
+  SELECT s.*, o.enabled, CASE WHEN s.schemaname = 'public' THEN quote_ident(s.relname) ELSE format('%I.%I', s.schemaname, s.relname) END AS "table",
+         100 * s.n_dead_tup / greatest(least(o.base + o.factor * o.tuples, o.most), 1) AS vacuum_pct,
+         CASE WHEN o.insert_base >= 0 THEN 100 * (to_jsonb(s) ->> 'n_ins_since_vacuum')::float8
+                                            / greatest(o.insert_base + o.insert_factor * o.tuples * o.unfrozen, 1) ELSE 0 END AS insert_pct,
+         100 * s.n_mod_since_analyze / greatest(o.analyze_base + o.analyze_factor * o.tuples, 1) AS analyze_pct,
+         o.xids > o.freeze_age AS freezing
+  FROM pg_stat_user_tables s JOIN options o ON o.oid = s.relid
+), due AS (
+  SELECT *, concat_ws(', ', CASE WHEN vacuum_pct > 100 THEN 'dead rows' END, CASE WHEN insert_pct > 100 THEN 'inserts' END,
+                      CASE WHEN freezing THEN 'freezing' END, CASE WHEN analyze_pct > 100 THEN 'statistics' END) AS due,
+         CASE WHEN enabled AND n_dead_tup >= 10000 THEN vacuum_pct END AS overdue,
+         CASE WHEN enabled AND n_mod_since_analyze >= 10000 AND analyze_pct >= 300 THEN analyze_pct END AS stale
+  FROM judged WHERE n_live_tup + n_dead_tup + n_mod_since_analyze > 0 OR freezing
+), ranked AS (
+  SELECT *, row_number() OVER (ORDER BY NOT enabled AND due <> '' DESC, n_dead_tup DESC, "table") AS nth_off,
+         row_number() OVER (ORDER BY overdue DESC NULLS LAST, "table") AS nth_overdue,
+         row_number() OVER (ORDER BY stale DESC NULLS LAST, "table") AS nth_stale
+  FROM due
+)
+SELECT "table", n_dead_tup AS "dead rows", vacuum_pct::float8 AS "of threshold_pct",
+       extract(epoch FROM clock_timestamp() - greatest(last_vacuum, last_autovacuum))::float8 AS "vacuumed ago_s",
+       extract(epoch FROM clock_timestamp() - greatest(last_analyze, last_autoanalyze))::float8 AS "analyzed ago_s",
+       NULLIF(due, '') AS "due for", CASE WHEN NOT enabled THEN 'switched off for it' END AS note,
+       CASE WHEN nth_off = 1 AND NOT enabled AND due <> '' THEN 1 END AS _without,
+       CASE WHEN nth_overdue = 1 THEN overdue END AS _overdue_pct,
+       CASE WHEN nth_stale = 1 AND stale IS NOT NULL THEN 1 END AS _stale, n_mod_since_analyze AS _changed,
+       CASE WHEN due <> '' THEN 1e12 ELSE 0 END + greatest(vacuum_pct, insert_pct, analyze_pct) AS _rank
+FROM ranked ORDER BY _rank DESC, "table" LIMIT 20;
+
+-- ## Age of databases [server unless service]
+SELECT datname::text AS database, x.age::bigint AS age, (100.0 * x.age / 2000000000)::float8 AS wraparound_pct,
+       CASE WHEN row_number() OVER (ORDER BY x.age DESC, datname) = 1 THEN (100.0 * x.age / 2000000000)::float8 END AS _wraparound_pct,
+       datname::text AS _oldest, x.age::bigint AS _rank
+FROM pg_database CROSS JOIN LATERAL (SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) AS age) x
+ORDER BY x.age DESC, datname LIMIT 3;
+
+-- ## Age of tables [database if service]
+WITH aged AS (
+  SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
+         greatest(age(c.relfrozenxid), mxid_age(c.relminmxid), age(t.relfrozenxid), mxid_age(t.relminmxid)) AS age,
+         greatest(c.relpages, 0)::bigint * current_setting('block_size')::int AS bytes
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+  WHERE c.relkind IN ('r', 'm') -- a catalog can be the oldest, too
+)
+SELECT "table", age::bigint AS age, (100.0 * age / 2000000000)::float8 AS wraparound_pct, bytes AS "size, about_bytes",
+       CASE WHEN row_number() OVER (ORDER BY age DESC, bytes DESC, "table") = 1 THEN (100.0 * age / 2000000000)::float8 END AS _wraparound_pct,
+       "table" AS _oldest, age::bigint AS _rank
+FROM aged ORDER BY age DESC, bytes DESC, "table" LIMIT 3

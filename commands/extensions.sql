@@ -1,0 +1,45 @@
+/*
+summary  = "Which extensions are installed, and which could be updated"
+group    = "databases"
+risk     = "read"
+scope    = "database"
+args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all of them" }]
+example  = "extensions asset-service"
+details  = "After an upgrade of the server an extension keeps its old version until ALTER EXTENSION. Some work only when the server loads their library at its start, which takes a restart to change; on Azure the server parameter azure.extensions decides which may be created."
+sort     = "_rank"
+top      = 20
+empty    = "No service's database has an extension."
+verdict  = "Every extension has the version that its server brings along."
+rows_are = "good"
+next     = "Next, by the extension's owner in that database: `{_step}`"
+offer_if = "_due"
+
+[thresholds]
+_missing = { watch = 1, act = 1, say = "{target}: the server has no files of {extension}: whatever uses it fails." }
+_update  = { watch = 1, say = "{target}: {_updates} an update." }
+_idle    = { watch = 1, say = "{target}: {extension} is installed, but the server does not load it: add it to shared_preload_libraries and restart." }
+_blind   = { watch = 1, say = "{target}: not allowed to see what the server preloads: grant pg_monitor to Countersign's reader." }
+*/
+-- ## Extensions
+WITH loaded AS (
+  SELECT (SELECT string_to_array(regexp_replace(setting, '[ "]|[^,]*/', '', 'g'), ',') FROM pg_settings WHERE name = 'shared_preload_libraries') AS libraries
+), found AS (
+  SELECT e.extname, e.extversion, x.default_version, n.nspname, x.name IS NULL AS missing, e.extversion <> x.default_version AS due,
+         e.extname IN ('pg_stat_statements', 'pgaudit', 'pg_cron', 'timescaledb', 'citus', 'pg_wait_sampling', 'pg_qualstats', 'pg_stat_kcache', 'pg_stat_monitor')
+           AND NOT e.extname = ANY (l.libraries) AS idle
+  FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace LEFT JOIN pg_available_extensions x ON x.name = e.extname CROSS JOIN loaded l
+)
+SELECT quote_ident(extname) AS extension, extversion AS installed, CASE WHEN due THEN default_version END AS available, quote_ident(nspname) AS schema,
+       CASE WHEN missing THEN 'the server lacks its files' WHEN idle THEN 'not loaded by the server' END AS note,
+       CASE WHEN missing THEN 1 END AS _missing, CASE WHEN idle THEN 1 END AS _idle,
+       CASE WHEN row_number() OVER (ORDER BY due DESC NULLS LAST, extname) = 1 THEN NULLIF(count(*) FILTER (WHERE due) OVER (), 0) END AS _update,
+       string_agg(quote_ident(extname), ', ') FILTER (WHERE due) OVER () || CASE count(*) FILTER (WHERE due) OVER () WHEN 1 THEN ' has' ELSE ' have' END AS _updates,
+       due AS _due, format('ALTER EXTENSION %I UPDATE', extname) AS _step,
+       CASE WHEN missing THEN 3 WHEN idle THEN 2 WHEN due THEN 1 ELSE 0 END AS _rank
+FROM found ORDER BY _rank DESC, extname LIMIT 40;
+
+-- ## Loaded by the server at its start [server]
+SELECT COALESCE(NULLIF(s.setting, ''), CASE WHEN r.allowed THEN 'none' ELSE 'not allowed to see' END) AS libraries,
+       CASE WHEN NOT r.allowed THEN 1 END AS _blind
+FROM (SELECT pg_has_role('pg_read_all_settings', 'USAGE') AS allowed) r
+LEFT JOIN pg_settings s ON s.name = 'shared_preload_libraries'

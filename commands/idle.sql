@@ -1,0 +1,84 @@
+/*
+summary  = "Sessions idle in a transaction, and what they hold"
+group    = "sessions"
+risk     = "read"
+scope    = "server"
+args     = [{ name = "over", type = "duration", default = "5m", help = "from how long on" }]
+example  = "idle --over 10m"
+details  = "A session counts from the moment it went idle, not from its last statement's start. Cancelling can't help: no statement runs. The tables that it holds are named where its database is a service's; catalogs and indexes are left out. Countersign's own sessions are left out too."
+sees_sessions = true
+sort     = "idle_s"
+empty    = "No session sits idle in a transaction for that long."
+verdict  = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {idle_s}."
+rows_are = "watch"
+next     = "`kill {pid}` ends it, and rolls back what it has not committed."
+offer    = "kill {pid}"
+offer_if = "_killable"
+
+[thresholds]
+idle_s     = { watch = 300, act = 900, say = "" }
+holds_up   = { act = 1, say = "" }
+_holds_up  = { act = 1, say = "pid {pid} ({app}) of {database} has been idle in its transaction for {idle_s}, and {_waiting}." }
+_longest_s = { act = 900, say = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {value}." }
+*/
+WITH RECURSIVE held AS (
+  SELECT pid, count(*) FILTER (WHERE granted) AS locks FROM pg_locks WHERE locktype <> 'virtualxid' GROUP BY pid
+), edges AS (
+  SELECT DISTINCT a.pid, b.blocker
+  FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b(blocker)
+  WHERE a.wait_event_type = 'Lock'
+), reach AS (
+  SELECT e.blocker AS head, e.pid FROM edges e
+  UNION
+  SELECT r.head, e.pid FROM reach r JOIN edges e ON e.blocker = r.pid
+), idle AS (
+  SELECT a.*, (SELECT count(*) FROM reach r WHERE r.head = a.pid AND r.pid <> a.pid) AS behind
+  FROM pg_stat_activity a
+  WHERE a.backend_type = 'client backend' AND a.state LIKE 'idle in transaction%'
+    AND a.usename IS DISTINCT FROM current_user
+    AND clock_timestamp() - a.state_change >= :'over'::interval
+)
+SELECT i.pid, i.datname::text AS database, COALESCE(NULLIF(i.application_name, ''), i.usename)::text AS app,
+       extract(epoch FROM clock_timestamp() - i.state_change)::float8 AS idle_s,
+       h.locks, NULLIF(i.behind, 0) AS holds_up,
+       CASE WHEN i.state LIKE '%(aborted)' THEN 'it failed: only ROLLBACK is left' END AS note,
+       i.query,
+       CASE WHEN row_number() OVER (ORDER BY i.behind DESC, i.state_change, i.pid) = 1 THEN NULLIF(i.behind, 0) END AS _holds_up,
+       CASE i.behind WHEN 1 THEN '1 session waits for it' ELSE i.behind || ' sessions wait for it' END AS _waiting,
+       CASE WHEN max(i.behind) OVER () = 0 AND row_number() OVER (ORDER BY i.state_change, i.pid) = 1
+            THEN extract(epoch FROM clock_timestamp() - i.state_change)::float8 END AS _longest_s,
+       CASE count(*) OVER () WHEN 1 THEN '1 session has been' ELSE count(*) OVER () || ' sessions have been' END AS _sessions,
+       extract(epoch FROM :'over'::interval)::float8 AS _over_s,
+       NOT COALESCE(r.rolsuper, true) AS _killable,
+       to_char(i.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start
+FROM idle i
+LEFT JOIN held h ON h.pid = i.pid
+LEFT JOIN pg_roles r ON r.oid = i.usesysid
+ORDER BY i.state_change, i.pid
+LIMIT 20;
+
+-- ## Tables held [database]
+WITH held AS (
+  SELECT DISTINCT ON (l.pid, l.relation) l.pid, l.relation, l.mode
+  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+  WHERE l.granted AND l.locktype = 'relation'
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND a.backend_type = 'client backend' AND a.state LIKE 'idle in transaction%'
+    AND a.usename IS DISTINCT FROM current_user
+    AND clock_timestamp() - a.state_change >= :'over'::interval
+  -- the strongest of several on one table
+  ORDER BY l.pid, l.relation, array_position(ARRAY['AccessExclusiveLock', 'ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock',
+    'ShareUpdateExclusiveLock', 'RowExclusiveLock', 'RowShareLock', 'AccessShareLock'], l.mode)
+)
+SELECT h.pid, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
+       replace(h.mode, 'Lock', '') AS lock,
+       CASE h.mode WHEN 'AccessExclusiveLock' THEN 'reads and writes'
+                   WHEN 'ExclusiveLock' THEN 'writes' WHEN 'ShareRowExclusiveLock' THEN 'writes' WHEN 'ShareLock' THEN 'writes'
+                   WHEN 'ShareUpdateExclusiveLock' THEN 'VACUUM, schema changes'
+                   WHEN 'RowExclusiveLock' THEN 'schema changes, CREATE INDEX' ELSE 'schema changes' END AS "holds up"
+FROM held h
+JOIN pg_class c ON c.oid = h.relation
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm', 'v', 'f', 'S') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+ORDER BY h.pid, 2
+LIMIT 30

@@ -1,0 +1,171 @@
+/*
+summary  = "Indexes to drop, to mend and to add"
+group    = "databases"
+risk     = "read"
+scope    = "database"
+args     = [{ name = "service", type = "service", positional = true, required = true, help = "a service, or `all`" }]
+example  = "indexes asset-service"
+details  = "Sizes and row counts are PostgreSQL's last estimates: measuring would wait behind a queued ALTER TABLE. An index counts as unused for as long as the statistics have been counting; a younger index, a monthly job and a replica's own queries are not in them. An index that keeps a row unique is never called unused. A partitioned table's indexes are counted once, with all their partitions. Tables read whole are candidates for a look at `slow`, no verdict."
+empty    = "No index needs you."
+verdict  = "No index must go and none is missing for certain; what is below is worth a look."
+sort     = "_rank"
+top      = 8
+next     = "Next, in a migration: `{_step}`"
+offer_if = "_certain"
+
+[thresholds]
+_invalid = { watch = 1, say = "{target}: {_indexes} invalid: kept up by writes, perhaps, and used by no query." }
+_double  = { watch = 1, say = "{target}: {_indexes} by another that begins with the same columns; {_all_bytes}, about, could go." }
+_foreign = { watch = 1, say = "{target}: {_keys} no index on a table of 10,000 rows or more: each delete of a parent row reads the table whole." }
+_unused  = { watch = 1, say = "{target}: {_indexes} not been used since {_since_at}; {_all_bytes}, about, could go if no replica uses them." }
+*/
+-- ## Invalid
+WITH found AS (
+  SELECT i.indexrelid, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS index,
+         CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
+         greatest(c.relpages, 0)::bigint * current_setting('block_size')::int AS bytes, c.relkind, c.relname ~ '_cc(new|old)[0-9]*$' AS leftover,
+         -- CREATE and REINDEX CONCURRENTLY hold this lock for their whole run; VACUUM does too, so this errs on the safe side.
+         EXISTS (SELECT 1 FROM pg_locks l WHERE l.relation = i.indrelid AND l.mode = 'ShareUpdateExclusiveLock'
+                   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS building
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
+)
+SELECT index, "table", bytes AS "size, about_bytes",
+       CASE WHEN building THEN 'perhaps still being built' WHEN leftover THEN 'left over by REINDEX CONCURRENTLY'
+            WHEN relkind = 'I' THEN 'lacks it on a partition' ELSE 'its build was broken off' END AS note,
+       CASE WHEN row_number() OVER (ORDER BY building, relkind = 'I', bytes DESC, index) = 1
+            THEN NULLIF(count(*) FILTER (WHERE NOT building) OVER (), 0) END AS _invalid,
+       CASE count(*) FILTER (WHERE NOT building) OVER () WHEN 1 THEN '1 index is' ELSE count(*) FILTER (WHERE NOT building) OVER () || ' indexes are' END AS _indexes,
+       CASE WHEN building OR relkind = 'I' THEN -1 ELSE bytes END AS _rank,
+       NOT building AND relkind = 'i' AS _certain,
+       CASE WHEN leftover THEN 'DROP INDEX CONCURRENTLY ' ELSE 'REINDEX INDEX CONCURRENTLY ' END || index AS _step
+FROM found ORDER BY building, relkind = 'I', bytes DESC, index LIMIT 30;
+
+-- ## Double
+WITH leaves AS ( -- pg_partition_tree would wait for a lock
+  SELECT pg_partition_root(oid) AS root, sum(greatest(relpages, 0)) AS pages FROM pg_class
+  WHERE relkind = 'i' AND relispartition GROUP BY 1
+), ix AS (
+  SELECT i.indexrelid, i.indrelid, i.indisprimary, i.indisunique, i.indimmediate, c.relname, c.relkind, c.relpages, c.relam, c.relispartition,
+         i.indnkeyatts AS nk, i.indnatts AS na,
+         string_to_array(i.indkey::text, ' ') AS keys, string_to_array(i.indclass::text, ' ') AS classes,
+         string_to_array(i.indcollation::text, ' ') AS colls, string_to_array(i.indoption::text, ' ') AS opts,
+         -- pg_get_expr would wait behind DDL
+         regexp_replace(COALESCE(i.indexprs::text, ''), ':location -?[0-9]+', '', 'g') AS exprs,
+         regexp_replace(COALESCE(i.indpred::text, ''), ':location -?[0-9]+', '', 'g') AS pred,
+         COALESCE(to_jsonb(i) ->> 'indnullsnotdistinct', 'false') AS nulls, -- from PostgreSQL 15 on
+         i.indisexclusion OR i.indisreplident OR EXISTS (SELECT 1 FROM pg_constraint x WHERE x.conindid = i.indexrelid) AS needed
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE i.indisvalid AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+), pairs AS (
+  SELECT DISTINCT ON (d.indexrelid) d.indexrelid, d.indrelid, d.relname, d.relkind, d.relpages, k.relname AS covering
+  FROM ix d JOIN ix k ON k.indrelid = d.indrelid AND k.indexrelid <> d.indexrelid AND k.relam = d.relam
+    AND k.pred = d.pred AND k.exprs = d.exprs AND k.nk >= d.nk
+    AND d.na = d.nk -- it has no columns that are INCLUDEd
+    AND k.keys[1:d.nk] = d.keys[1:d.nk] AND k.classes[1:d.nk] = d.classes[1:d.nk]
+    AND k.colls[1:d.nk] = d.colls[1:d.nk] AND k.opts[1:d.nk] = d.opts[1:d.nk]
+    AND (k.nk = d.nk OR (SELECT amname FROM pg_am WHERE oid = d.relam) = 'btree')
+  WHERE NOT d.relispartition AND NOT d.needed AND NOT d.indisprimary
+    AND (NOT d.indisunique OR k.indisunique AND k.indimmediate AND k.nk = d.nk AND k.nulls = d.nulls)
+    -- each equal pair once: what a constraint needs stays, then what keeps rows unique, then the older
+    AND (k.nk > d.nk OR k.na > k.nk OR k.needed OR k.relispartition OR k.indisunique AND NOT d.indisunique
+         OR k.indisunique = d.indisunique AND d.indexrelid > k.indexrelid)
+  ORDER BY d.indexrelid, k.needed DESC, k.nk, k.indexrelid
+), sized AS (
+  SELECT p.*, t.relname AS of, n.nspname, (greatest(p.relpages, 0) + COALESCE(l.pages, 0))::bigint * current_setting('block_size')::int AS bytes
+  FROM pairs p JOIN pg_class t ON t.oid = p.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+  LEFT JOIN leaves l ON l.root = p.indexrelid
+), named AS (
+  SELECT *, CASE WHEN nspname = 'public' THEN quote_ident(relname) ELSE format('%I.%I', nspname, relname) END AS index FROM sized
+)
+SELECT index, CASE WHEN nspname = 'public' THEN quote_ident(of) ELSE format('%I.%I', nspname, of) END AS "table",
+       quote_ident(covering) AS "covered by", bytes AS "size, about_bytes",
+       CASE WHEN row_number() OVER (ORDER BY relkind = 'I', bytes DESC, index) = 1 THEN count(*) OVER () END AS _double,
+       CASE count(*) OVER () WHEN 1 THEN '1 index is covered' ELSE count(*) OVER () || ' indexes are covered' END AS _indexes,
+       sum(bytes) OVER ()::bigint AS _all_bytes, CASE WHEN relkind = 'I' THEN -1 ELSE bytes END AS _rank,
+       relkind = 'i' AS _certain, 'DROP INDEX CONCURRENTLY ' || index AS _step
+FROM named ORDER BY relkind = 'I', bytes DESC, index LIMIT 30;
+
+-- ## Foreign keys without an index
+WITH leaves AS (
+  SELECT pg_partition_root(oid) AS root, sum(greatest(reltuples, 0)) AS tuples FROM pg_class
+  WHERE relkind = 'r' AND relispartition GROUP BY 1
+), keys AS (
+  SELECT c.conrelid, c.conname, c.confrelid, t.relkind,
+         CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
+         (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord) FROM unnest(c.conkey) WITH ORDINALITY k(attnum, ord)
+            JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum) AS columns,
+         CASE WHEN t.relkind = 'p' THEN COALESCE(l.tuples, 0) ELSE NULLIF(t.reltuples, -1) END::bigint AS about
+  FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace LEFT JOIN leaves l ON l.root = t.oid
+  WHERE c.contype = 'f' AND c.conparentid = 0 AND n.nspname !~ '^pg_'
+    AND NOT EXISTS (
+      SELECT 1 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+      WHERE i.indrelid = c.conrelid AND i.indisvalid AND m.amname IN ('btree', 'hash') AND i.indnkeyatts >= cardinality(c.conkey)
+        AND (string_to_array(i.indkey::text, ' ')::int2[])[1:cardinality(c.conkey)] @> c.conkey
+        -- all rows, or all whose key is not null: a key's check never looks for others
+        AND (i.indpred IS NULL OR i.indpred::text ~ '^\{NULLTEST :arg \{VAR [^{}]*\} :nulltesttype 1 [^{}]*\}$'
+             AND substring(i.indpred::text FROM ':varattno ([0-9]+) ')::int2 = ANY (c.conkey)))
+)
+SELECT k."table", k.columns, k.about AS "rows, about",
+       CASE WHEN rn.nspname = 'public' THEN quote_ident(r.relname) ELSE format('%I.%I', rn.nspname, r.relname) END AS parent,
+       CASE WHEN row_number() OVER (ORDER BY k.about DESC NULLS LAST, k."table", k.columns, k.conname) = 1
+            THEN NULLIF(count(*) FILTER (WHERE k.about >= 10000) OVER (), 0) END AS _foreign,
+       CASE count(*) FILTER (WHERE k.about >= 10000) OVER () WHEN 1 THEN '1 foreign key has'
+            ELSE count(*) FILTER (WHERE k.about >= 10000) OVER () || ' foreign keys have' END AS _keys,
+       k.about AS _rank, k.about >= 10000 AND k.relkind = 'r' AS _certain, format('CREATE INDEX CONCURRENTLY ON %s (%s)', k."table", k.columns) AS _step
+FROM keys k JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace
+ORDER BY k.about DESC NULLS LAST, k."table", k.columns, k.conname LIMIT 30;
+
+-- ## Unused
+WITH counting AS (
+  -- From 15 on a database that was never reset has no time of its own; a crash or the first start has left one with the server.
+  SELECT COALESCE(d.stats_reset, b.stats_reset) AS since FROM pg_stat_database d, pg_stat_bgwriter b WHERE d.datname = current_database()
+), ix AS (
+  SELECT COALESCE(pg_partition_root(s.indexrelid), s.indexrelid) AS root, sum(s.idx_scan) AS scans,
+         sum(greatest(c.relpages, 0))::bigint * current_setting('block_size')::int AS bytes
+  FROM pg_stat_user_indexes s JOIN pg_class c ON c.oid = s.indexrelid GROUP BY 1
+), found AS (
+  SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS index,
+         CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
+         ix.bytes, counting.since, counting.since < now() - interval '7 days' AS old_enough,
+         CASE WHEN EXISTS (SELECT 1 FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = i.indrelid AND f.conkey[1] = i.indkey[0])
+              THEN 'serves a foreign key'
+              ELSE 'twin of ' || (SELECT min(quote_ident(o.relname)) FROM pg_index k JOIN pg_class o ON o.oid = k.indexrelid
+                                  WHERE k.indrelid = i.indrelid AND k.indexrelid <> i.indexrelid AND k.indisvalid AND k.indkey::text = i.indkey::text
+                                    AND k.indclass::text = i.indclass::text AND k.indexprs IS NULL AND i.indexprs IS NULL
+                                    AND k.indpred IS NULL AND i.indpred IS NULL) END AS note
+  FROM ix JOIN pg_index i ON i.indexrelid = ix.root JOIN pg_class c ON c.oid = i.indexrelid
+  JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace CROSS JOIN counting
+  WHERE ix.scans = 0 AND i.indisvalid AND NOT (i.indisunique OR i.indisprimary OR i.indisexclusion OR i.indisreplident OR i.indisclustered)
+)
+SELECT index, "table", bytes AS "size, about_bytes", extract(epoch FROM clock_timestamp() - since)::float8 AS unused_s, note,
+       CASE WHEN row_number() OVER (ORDER BY bytes DESC, index) = 1
+            THEN NULLIF(count(*) FILTER (WHERE old_enough AND note IS NULL) OVER (), 0) END AS _unused,
+       CASE count(*) FILTER (WHERE note IS NULL) OVER () WHEN 1 THEN '1 index has' ELSE count(*) FILTER (WHERE note IS NULL) OVER () || ' indexes have' END AS _indexes,
+       since AS _since_at, sum(bytes) FILTER (WHERE note IS NULL) OVER ()::bigint AS _all_bytes, bytes AS _rank
+FROM found ORDER BY bytes DESC, index LIMIT 30;
+
+-- ## Large tables read whole, often
+WITH read AS (
+  SELECT COALESCE(pg_partition_root(s.relid), s.relid) AS root, sum(s.seq_scan)::bigint AS scans, sum(s.seq_tup_read)::bigint AS tuples,
+         sum(COALESCE(s.idx_scan, 0))::bigint AS index_scans, sum(s.n_live_tup)::bigint AS about
+  FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid AND c.relkind IN ('r', 'm') GROUP BY 1
+)
+SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
+       r.about AS "rows, about", r.scans AS "read whole", r.index_scans AS "by an index", r.tuples AS _rank
+FROM read r JOIN pg_class c ON c.oid = r.root JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE r.about >= 10000 AND r.scans >= 10 AND r.tuples / r.scans > r.about / 10
+ORDER BY r.tuples DESC, 1 LIMIT 15;
+
+-- ## Tables without a primary key
+WITH leaves AS (
+  SELECT pg_partition_root(oid) AS root, sum(greatest(reltuples, 0)) AS tuples FROM pg_class
+  WHERE relkind = 'r' AND relispartition GROUP BY 1
+)
+SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
+       r.about AS "rows, about", r.about AS _rank
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN leaves l ON l.root = c.oid
+CROSS JOIN LATERAL (SELECT CASE WHEN c.relkind = 'p' THEN COALESCE(l.tuples, 0) ELSE NULLIF(c.reltuples, -1) END::bigint AS about) r
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+  AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p')
+ORDER BY 2 DESC NULLS LAST, 1 LIMIT 30
