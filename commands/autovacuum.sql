@@ -2,7 +2,7 @@
 summary  = "Whether VACUUM keeps up, and what holds it back"
 group    = "databases"
 risk     = "read"
-scope    = "database"
+scope    = "server"
 args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all of them" }]
 example  = "autovacuum asset-service"
 details  = "A table is due when its dead, inserted or changed rows pass its own threshold, its own options counted; being due is no trouble, being overdue is. A table's partitions count each for itself, as they do for autovacuum, which never analyzes their parent. The age is that of the oldest transaction, or multixact, that is not frozen yet: at 2 billion the server stops writing. What holds VACUUM back is shown once it has done so for a minute or 10,000 transactions."
@@ -103,7 +103,7 @@ WITH options AS (
            least((o ->> 'autovacuum_freeze_max_age')::float8, current_setting('autovacuum_freeze_max_age')::float8) AS freeze_age
     FROM (SELECT COALESCE(jsonb_object_agg(option_name, option_value), '{}') AS o FROM pg_options_to_table(c.reloptions)) x
   ) o
-  WHERE c.relkind IN ('r', 'm')
+  WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' -- autovacuum can't see into another session's tables
 ), judged AS (
   SELECT s.*, o.enabled, CASE WHEN s.schemaname = 'public' THEN quote_ident(s.relname) ELSE format('%I.%I', s.schemaname, s.relname) END AS "table",
          100 * s.n_dead_tup / greatest(least(o.base + o.factor * o.tuples, o.most), 1) AS vacuum_pct,
@@ -147,7 +147,7 @@ WITH aged AS (
          greatest(age(c.relfrozenxid), mxid_age(c.relminmxid), age(t.relfrozenxid), mxid_age(t.relminmxid)) AS age,
          greatest(c.relpages, 0)::bigint * current_setting('block_size')::int AS bytes
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
-  WHERE c.relkind IN ('r', 'm') -- a catalog can be the oldest, too
+  WHERE c.relkind IN ('r', 'm') -- a catalog can be the oldest, a forgotten temporary table, too
 )
 SELECT "table", age::bigint AS age, (100.0 * age / 2000000000)::float8 AS wraparound_pct, bytes AS "size, about_bytes",
        CASE WHEN row_number() OVER (ORDER BY age DESC, bytes DESC, "table") = 1 THEN (100.0 * age / 2000000000)::float8 END AS _wraparound_pct,

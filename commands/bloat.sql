@@ -68,7 +68,7 @@ LIMIT 30;
 WITH summed AS (
   SELECT COALESCE(pg_partition_root(s.relid), s.relid) AS root, sum(s.n_live_tup)::bigint AS live, sum(s.n_dead_tup)::bigint AS dead,
          max(greatest(s.last_vacuum, s.last_autovacuum)) AS last_vacuum
-  FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid AND c.relkind IN ('r', 'm') GROUP BY 1
+  FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid AND c.relkind IN ('r', 'm') AND c.relpersistence <> 't' GROUP BY 1
 ), named AS (
   SELECT s.*, (100.0 * dead / NULLIF(live + dead, 0))::float8 AS pct,
          CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table"

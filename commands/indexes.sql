@@ -14,7 +14,7 @@ next     = "Next, in a migration: `{_step}`"
 offer_if = "_certain"
 
 [thresholds]
-_invalid = { watch = 1, say = "{target}: {_indexes} invalid: kept up by writes, perhaps, and used by no query." }
+_invalid = { watch = 1, say = "{target}: {_indexes} invalid: of use to no query, and perhaps kept up by every write." }
 _double  = { watch = 1, say = "{target}: {_indexes} by another that begins with the same columns; {_all_bytes}, about, could go." }
 _foreign = { watch = 1, say = "{target}: {_keys} no index on a table of 10,000 rows or more: each delete of a parent row reads the table whole." }
 _unused  = { watch = 1, say = "{target}: {_indexes} not been used since {_since_at}; {_all_bytes}, about, could go if no replica uses them." }
@@ -123,7 +123,7 @@ WITH counting AS (
 ), ix AS (
   SELECT COALESCE(pg_partition_root(s.indexrelid), s.indexrelid) AS root, sum(s.idx_scan) AS scans,
          sum(greatest(c.relpages, 0))::bigint * current_setting('block_size')::int AS bytes
-  FROM pg_stat_user_indexes s JOIN pg_class c ON c.oid = s.indexrelid GROUP BY 1
+  FROM pg_stat_user_indexes s JOIN pg_class c ON c.oid = s.indexrelid WHERE c.relpersistence <> 't' GROUP BY 1
 ), found AS (
   SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS index,
          CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
@@ -149,7 +149,7 @@ FROM found ORDER BY bytes DESC, index LIMIT 30;
 WITH read AS (
   SELECT COALESCE(pg_partition_root(s.relid), s.relid) AS root, sum(s.seq_scan)::bigint AS scans, sum(s.seq_tup_read)::bigint AS tuples,
          sum(COALESCE(s.idx_scan, 0))::bigint AS index_scans, sum(s.n_live_tup)::bigint AS about
-  FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid AND c.relkind IN ('r', 'm') GROUP BY 1
+  FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid AND c.relkind IN ('r', 'm') AND c.relpersistence <> 't' GROUP BY 1
 )
 SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
        r.about AS "rows, about", r.scans AS "read whole", r.index_scans AS "by an index", r.tuples AS _rank

@@ -51,7 +51,7 @@ WITH busy AS (
               ELSE -greatest(q.seqmin, COALESCE(-o.most - 1, q.seqmin))::numeric END AS most,
          CASE WHEN has_sequence_privilege(c.oid, 'SELECT,USAGE') AND b.relation IS NULL
                    AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
-              THEN sign(q.seqincrement) * pg_sequence_last_value(c.oid)::numeric END AS last
+              THEN sign(q.seqincrement::numeric) * pg_sequence_last_value(c.oid)::numeric END AS last
   FROM pg_sequence q JOIN pg_class c ON c.oid = q.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN columns o ON o.sequence = c.oid LEFT JOIN busy b ON b.relation = c.oid
   WHERE n.nspname !~ '^pg_'
@@ -72,5 +72,6 @@ SELECT sequence, used_pct, left_over.left, "column",
             ELSE 'No sequence is near its end: ' || sequence || ' is the farthest, with ' || round(used_pct) || ' % used.' END AS _says,
        used_pct >= 75 AND NOT cycles AND most = 2147483647 AND "column" IS NOT NULL AS _next,
        CASE WHEN NOT allowed THEN -1 WHEN used_pct IS NULL OR cycles THEN -2 ELSE used_pct END AS _rank
-FROM ranked CROSS JOIN LATERAL (SELECT CASE WHEN NOT cycles THEN greatest(most - last, 0 * last)::bigint END AS left) left_over
+FROM ranked CROSS JOIN LATERAL (SELECT CASE WHEN NOT cycles AND last IS NOT NULL
+                                                    THEN least(greatest(most - last, 0), 9223372036854775807)::bigint END AS left) left_over
 ORDER BY _rank DESC, sequence LIMIT 20

@@ -44,7 +44,7 @@ async fn indexes_to_drop_to_mend_and_to_add() {
         admin.query("SELECT count(*) FROM guarded", &[]).await.unwrap();
     }
     let answer =
-        world.until("indexes asset-service", |told| words(told).contains("\nguarded | 10,000 | 10 | ")).await;
+        world.until("indexes asset-service", |told| words(told).contains("by an index\nguarded | ")).await;
     let told = words(&answer);
     assert!(told.starts_with("Watch: asset-service: 1 index is invalid: "), "{told}");
     let invalid = section(&told, "Invalid");
@@ -67,11 +67,9 @@ async fn indexes_to_drop_to_mend_and_to_add() {
     assert!(!keys.contains("guarded"), "an index of all that is not null serves: {keys}");
 
     let unused = section(&told, "Unused");
-    assert!(unused.contains("\n\"assets_checksum_idx\" | assets | "), "{unused}");
-    assert!(
-        unused.contains(" | twin of idx_assets_owner") || unused.contains(" | serves a foreign key"),
-        "{unused}"
-    );
+    assert!(unused.contains("\nassets_checksum_idx | assets | "), "{unused}");
+    assert!(unused.contains(" | serves a foreign key\n"), "{unused}");
+    assert!(unused.contains(" | twin of part_at_too\n") && !unused.contains("part_1"), "{unused}");
     assert!(
         !unused.contains("pkey") && !unused.contains("_key |"),
         "what keeps rows unique is used: {unused}"
@@ -101,11 +99,13 @@ async fn bloat_is_told_from_dead_rows_and_from_what_may_not_be_seen() {
         INSERT INTO dying SELECT generate_series(1, 30000);
         DELETE FROM \"Fat one\" WHERE id % 3 > 0; DELETE FROM dying WHERE id % 2 = 0";
     admin.batch_execute(make).await.unwrap();
+    // A session counts what it did only after a while, and on top of what VACUUM and ANALYZE have found meanwhile.
+    let counted =
+        |told: &_| words(told).contains("| 40,000 |") && words(told).contains("\ndying | 15,000 | ");
+    world.until("bloat asset-service", counted).await;
     admin.batch_execute("ANALYZE dying").await.unwrap();
     admin.batch_execute("VACUUM (ANALYZE) \"Fat one\"").await.unwrap();
-
-    let bloat =
-        world.until("bloat asset-service", |told| words(told).contains("\ndying | 15,000 | 50 % | -")).await;
+    let bloat = world.until("bloat asset-service", |told| !words(told).contains("| 40,000 |")).await;
     let told = words(&bloat);
     assert_eq!(tone(&bloat), Tone::Watch, "{told}");
     let table = section(&told, "Bloat, an estimate");
@@ -198,7 +198,8 @@ async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
         .unwrap();
     let pid: i32 = forgotten.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     // Each block that writes takes a number of its own.
-    let numbers = "DO $$ BEGIN FOR n IN 1..10000 LOOP BEGIN PERFORM pg_current_xact_id(); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$";
+    let numbers = "CREATE TEMP TABLE n (n int); DO $$ BEGIN FOR n IN 1..10000 LOOP
+        BEGIN INSERT INTO n VALUES (1); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$";
     admin.batch_execute(numbers).await.unwrap();
     admin
         .batch_execute("BEGIN; INSERT INTO \"Old stuff\".\"User\" VALUES (1); PREPARE TRANSACTION 'orphan-8'")

@@ -157,15 +157,18 @@ impl World {
 
     /// Asks again until the answer is as it must become.
     pub async fn until(&self, typed: &str, fits: impl Fn(&Answer) -> bool) -> Answer {
+        let last = std::sync::Mutex::new(String::new());
         let asking = async {
             loop {
                 let answer = self.ask("Ana Example", typed).await.unwrap();
                 if fits(&answer) {
                     return answer;
                 }
+                *last.lock().unwrap() = words(&answer);
             }
         };
-        tokio::time::timeout(SOON, asking).await.unwrap_or_else(|_| panic!("{typed} stays as it is"))
+        let answer = tokio::time::timeout(SOON, asking).await;
+        answer.unwrap_or_else(|_| panic!("{typed} stays as it is: {}", last.lock().unwrap()))
     }
 
     /// What Ana is told, in words.
