@@ -102,7 +102,7 @@ impl ArgSpec {
         if self.name.is_empty() || !name_is_fine {
             return Err(format!("`{}` is no name for an argument", self.name));
         }
-        if RESERVED.contains(&self.name.as_str()) {
+        if RESERVED.contains(&self.name.as_str()) || OF_TERMINALS.contains(&self.name.as_str()) {
             return Err(format!("`--{}` means the same for every command", self.name));
         }
         if (self.kind == ArgType::Choice) == self.choices.is_empty() {
@@ -118,6 +118,9 @@ impl ArgSpec {
 
 /// Options that every command has.
 pub const RESERVED: [&str; 4] = ["env", "reason", "private", "dry-run"];
+
+/// Options that `countersign run` takes for itself.
+const OF_TERMINALS: [&str; 2] = ["config", "json"];
 
 /// The values by name; absent ones are absent.
 pub type Values = BTreeMap<String, String>;
