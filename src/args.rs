@@ -125,6 +125,22 @@ const OF_TERMINALS: [&str; 2] = ["config", "json"];
 /// The values by name; absent ones are absent.
 pub type Values = BTreeMap<String, String>;
 
+/// "kill 4711 --server main": the line that has these values.
+pub fn typed(command: &str, specs: &[ArgSpec], values: &Values) -> String {
+    let mut line = command.to_owned();
+    for spec in specs.iter().filter(|spec| !spec.hidden) {
+        match values.get(&spec.name) {
+            Some(_) if spec.switch => line.push_str(&format!(" --{}", spec.name)),
+            Some(value) if spec.positional => line.push_str(&format!(" {value}")),
+            Some(value) if !spec.is_default(value) => {
+                line.push_str(&format!(" --{} {}", spec.name, spec.as_typed(value)));
+            }
+            _ => {}
+        }
+    }
+    line
+}
+
 /// Checks a command's words against its arguments.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //! A file's name is its command's name. Help, "did you mean" and the README's table derive from here; what runs a command
 //! does not live here.
 
-use crate::args::{ArgSpec, Values};
+use crate::args::ArgSpec;
 use crate::config::{Environment, Limit};
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
@@ -196,22 +196,6 @@ impl Command {
             usage.push_str(&arg.usage());
         }
         usage
-    }
-
-    /// "kill 4711 --server main": the line that has these values.
-    pub fn typed(&self, values: &Values) -> String {
-        let mut line = self.name.clone();
-        for spec in self.header.args.iter().filter(|spec| !spec.hidden) {
-            match values.get(&spec.name) {
-                Some(_) if spec.switch => line.push_str(&format!(" --{}", spec.name)),
-                Some(value) if spec.positional => line.push_str(&format!(" {value}")),
-                Some(value) if !spec.is_default(value) => {
-                    line.push_str(&format!(" --{} {}", spec.name, spec.as_typed(value)));
-                }
-                _ => {}
-            }
-        }
-        line
     }
 
     /// The sections for a server of that major version.

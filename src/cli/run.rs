@@ -3,6 +3,7 @@
 
 use super::{Variables, configured, show};
 use crate::App;
+use crate::args::typed;
 use crate::chat::terminal::{Lines, Terminal, incoming};
 use crate::config::login_name;
 use crate::flow::{Ending, Flow};
@@ -114,7 +115,8 @@ async fn to_type(app: &App, reply: &Reply) -> Lines {
         let Meaning::Offer { command, environment, arguments } = known.meaning else { continue };
         let Some(command) = app.catalog.find(&command) else { continue };
         let environment = environment.map_or(String::new(), |name| format!(" --env {name}"));
-        let line = format!("countersign run {}{environment}", command.typed(&arguments));
+        let line = typed(&command.name, &command.header.args, &arguments);
+        let line = format!("countersign run {line}{environment}");
         lines.insert(button.token.clone(), line);
     }
     lines

@@ -28,7 +28,7 @@ pub(super) struct Intent<'a> {
 impl Intent<'_> {
     /// "kill 4711 --server main": as it was understood.
     pub fn asked(&self) -> String {
-        self.command.typed(&self.values)
+        args::typed(&self.command.name, &self.command.header.args, &self.values)
     }
 
     pub fn heading(&self, flow: &Flow) -> Heading {

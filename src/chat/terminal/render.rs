@@ -119,6 +119,9 @@ impl Page {
             Block::Table(found) => {
                 table::render(found, self);
                 let buttons: Vec<&Button> = found.rows.iter().flat_map(|row| &row.buttons).collect();
+                if buttons.iter().any(|button| lines.contains_key(&button.token)) {
+                    self.lines.push(Inked::new());
+                }
                 self.buttons(&buttons, lines);
             }
             Block::Code { title, text } => {
