@@ -93,7 +93,7 @@ fn accounts(person: &PersonEntry, platform: PlatformName) -> &[String] {
     match platform {
         PlatformName::Slack => &person.slack,
         PlatformName::Teams => &person.teams,
-        PlatformName::Terminal => &[],
+        PlatformName::Terminal => &person.terminal,
     }
 }
 

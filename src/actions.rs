@@ -15,6 +15,7 @@ use async_trait::async_trait;
 mod answers;
 pub mod backup;
 mod connect;
+pub mod doctor;
 mod environments;
 mod freeze;
 mod help;

@@ -102,7 +102,7 @@ impl ArgSpec {
         if self.name.is_empty() || !name_is_fine {
             return Err(format!("`{}` is no name for an argument", self.name));
         }
-        if RESERVED.contains(&self.name.as_str()) {
+        if RESERVED.contains(&self.name.as_str()) || OF_TERMINALS.contains(&self.name.as_str()) {
             return Err(format!("`--{}` means the same for every command", self.name));
         }
         if (self.kind == ArgType::Choice) == self.choices.is_empty() {
@@ -119,8 +119,27 @@ impl ArgSpec {
 /// Options that every command has.
 pub const RESERVED: [&str; 4] = ["env", "reason", "private", "dry-run"];
 
+/// Options that `countersign run` takes for itself.
+const OF_TERMINALS: [&str; 2] = ["config", "json"];
+
 /// The values by name; absent ones are absent.
 pub type Values = BTreeMap<String, String>;
+
+/// "kill 4711 --server main": the line that has these values.
+pub fn typed(command: &str, specs: &[ArgSpec], values: &Values) -> String {
+    let mut line = command.to_owned();
+    for spec in specs.iter().filter(|spec| !spec.hidden) {
+        match values.get(&spec.name) {
+            Some(_) if spec.switch => line.push_str(&format!(" --{}", spec.name)),
+            Some(value) if spec.positional => line.push_str(&format!(" {value}")),
+            Some(value) if !spec.is_default(value) => {
+                line.push_str(&format!(" --{} {}", spec.name, spec.as_typed(value)));
+            }
+            _ => {}
+        }
+    }
+    line
+}
 
 /// Checks a command's words against its arguments.
 ///

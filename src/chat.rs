@@ -1,4 +1,6 @@
-//! The chat platforms, one module each: verify, parse, render, send. A platform knows its own wire format and the neutral
-//! values of [`crate::message`]; it decides nothing, and never imports another platform.
+//! The chat platforms, one module each: verify, parse, render, send; and the terminal, the door that works when chat is
+//! down. Each knows its own wire format and the neutral values of [`crate::message`]; it decides nothing, and never imports
+//! another.
 
 pub mod slack;
+pub mod terminal;

@@ -10,10 +10,13 @@ use std::time::Duration;
 
 mod environments;
 mod load;
+mod login;
 mod people;
 mod rules;
 mod secret;
 mod slack;
+
+pub use login::login_name;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -58,6 +61,8 @@ pub struct Slack {
     pub workspaces: Vec<String>,
     /// The slash command, `/db`.
     pub command: String,
+    /// The channel where requests made in a terminal stand, to be approved. Without it no terminal can ask for anything.
+    pub terminal_channel: Option<String>,
 }
 
 /// How long approvals wait and last.
@@ -156,6 +161,8 @@ pub struct PersonEntry {
     pub slack: Vec<String>,
     /// Entra object ids.
     pub teams: Vec<String>,
+    /// Login names where Countersign runs: for `countersign run`.
+    pub terminal: Vec<String>,
     pub roles: Vec<String>,
 }
 

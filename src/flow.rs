@@ -9,10 +9,12 @@ use crate::shared::Recent;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
 mod act;
 mod cards;
 mod decide;
+mod elsewhere;
 mod keeper;
 mod reading;
 mod replies;
@@ -31,13 +33,26 @@ pub struct Flow {
     platforms: HashMap<PlatformName, Arc<dyn Platform>>,
     recent: Recent,
     cards: cards::Desk,
+    /// What goes on after an event was answered and is to be done before the process ends.
+    after: TaskTracker,
+}
+
+/// How an event ended, for a door that waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Answered,
+    /// The person can mend it.
+    Refused,
+    /// They can't.
+    Failed,
 }
 
 impl Flow {
     pub fn new(app: App, platforms: Vec<Arc<dyn Platform>>) -> Arc<Flow> {
         let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
         let recent = Recent::new(REMEMBER, 10_000);
-        Arc::new(Flow { app, platforms, recent, cards: cards::Desk::default() })
+        let (cards, after) = (cards::Desk::default(), TaskTracker::new());
+        Arc::new(Flow { app, platforms, recent, cards, after })
     }
 
     /// Handles one event to its end. Nothing is returned and nothing is lost: the sender is answered, and the record kept.
@@ -50,15 +65,35 @@ impl Flow {
         Box::pin(self.carry_out(incoming)).await;
     }
 
-    async fn carry_out(self: &Arc<Self>, incoming: Incoming) {
+    /// As [`Flow::handle`], for a process that ends then: waits until the record is closed too, or `patience` is over.
+    pub async fn handle_wholly(self: &Arc<Self>, incoming: Incoming, patience: Duration) -> Ending {
+        let ending = Box::pin(self.carry_out(incoming)).await;
+        self.after.close();
+        if tokio::time::timeout(patience, self.after.wait()).await.is_err() {
+            tracing::error!("the record could not be closed in time");
+        }
+        ending
+    }
+
+    async fn carry_out(self: &Arc<Self>, incoming: Incoming) -> Ending {
         let handled = match &incoming.event {
             Event::Command { line } => self.command(&incoming, line).await,
             Event::Button { token, message } => self.button(&incoming, (token, message)).await,
         };
         match handled {
-            Ok(Some(reply)) => self.answer(&incoming, reply).await,
-            Ok(None) => {}
-            Err(refused) => self.answer(&incoming, replies::refusal(&refused)).await,
+            Ok(reply) => {
+                if let Some(reply) = reply {
+                    self.answer(&incoming, reply).await;
+                }
+                Ending::Answered
+            }
+            Err(refused) => {
+                self.answer(&incoming, replies::refusal(&refused)).await;
+                match refused.error {
+                    Error::User(_) => Ending::Refused,
+                    Error::Internal(_) => Ending::Failed,
+                }
+            }
         }
     }
 

@@ -105,6 +105,18 @@ impl Entry {
     }
 }
 
+/// The chat platforms of the configuration, to send to.
+///
+/// # Errors
+/// When the system has no certificates to trust.
+pub fn platforms(config: &Config) -> anyhow::Result<Vec<Arc<dyn Platform>>> {
+    let mut platforms: Vec<Arc<dyn Platform>> = Vec::new();
+    if let Some(slack) = &config.slack {
+        platforms.push(Arc::new(SlackPlatform::new(slack).context("setting up Slack")?));
+    }
+    Ok(platforms)
+}
+
 impl Server {
     /// Assembles the bot and binds its address.
     ///
@@ -112,11 +124,7 @@ impl Server {
     /// A mistake in a command or in the access rules, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<Server> {
         let app = App::assemble(config.clone())?;
-        let mut platforms: Vec<Arc<dyn Platform>> = Vec::new();
-        if let Some(slack) = &config.slack {
-            platforms.push(Arc::new(SlackPlatform::new(slack).context("setting up Slack")?));
-        }
-        let flow = Flow::new(app, platforms);
+        let flow = Flow::new(app, platforms(&config)?);
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listening on {}", config.listen))?;

@@ -22,9 +22,10 @@
 //! | [`runs`] | the one transition table of a run's record |
 //! | [`actions`] | name → code of the coded commands |
 //! | [`flow`] | the straight line from event to reply; the only caller of send |
-//! | [`chat`] | Slack: verify, parse, render, send |
+//! | [`chat`] | Slack: verify, parse, render, send; the terminal: render |
 //! | [`http`] | routes; acknowledges at once |
 //! | [`demo`] | the pretend workspace and the sample servers, for `make demo` and the tests |
+//! | [`cli`] | the command line: serve, demo, run, check |
 //!
 //! # Invariants
 //!
@@ -43,6 +44,7 @@ pub mod actions;
 pub mod args;
 pub mod catalog;
 pub mod chat;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod error;
@@ -80,16 +82,7 @@ impl App {
     /// # Errors
     /// Every mistake in the commands or the access rules, or a store that can't be opened.
     pub fn assemble(config: config::Config) -> anyhow::Result<App> {
-        let mut catalog = catalog::Catalog::built_in().map_err(in_lines)?;
-        if let Some(directory) = &config.commands {
-            catalog = catalog.with_directory(directory).map_err(in_lines)?;
-        }
-        let catalog =
-            catalog.with_limits(&config.environments).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
-        let missing = actions::missing(&catalog);
-        anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
-        let access =
-            access::Access::new(&config, &catalog).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
+        let (catalog, access) = commands(&config)?;
         let waits = config.store_waits;
         let limits = store::sqlite::Limits { answer: waits.answer, busy: waits.lock };
         let store = store::sqlite::SqliteStore::open(&config.store, limits);
@@ -99,6 +92,23 @@ impl App {
         let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
         Ok(App { config, catalog, access, targets, storage, runs, progress: Progress::default() })
     }
+}
+
+/// The commands, built in and the team's, and the access rules that speak of them.
+///
+/// # Errors
+/// Every mistake in either.
+pub fn commands(config: &config::Config) -> anyhow::Result<(catalog::Catalog, access::Access)> {
+    let mut catalog = catalog::Catalog::built_in().map_err(in_lines)?;
+    if let Some(directory) = &config.commands {
+        catalog = catalog.with_directory(directory).map_err(in_lines)?;
+    }
+    let catalog =
+        catalog.with_limits(&config.environments).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
+    let missing = actions::missing(&catalog);
+    anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
+    let access = access::Access::new(config, &catalog).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
+    Ok((catalog, access))
 }
 
 /// How far running work is: for the cards, and lost with the process.
@@ -120,6 +130,10 @@ impl Progress {
     pub fn get(&self, run: store::RunId) -> Option<Share> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
     }
+    /// Any, for a process that runs one thing only.
+    pub fn any(&self) -> Option<Share> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
+    }
     pub fn clear(&self, run: store::RunId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
@@ -131,11 +145,11 @@ pub fn in_lines(mistakes: Vec<catalog::Mistake>) -> anyhow::Error {
     anyhow::anyhow!("the commands have mistakes:\n{}", lines.join("\n"))
 }
 
-/// JSON lines on standard error; `RUST_LOG` chooses what. TLS gets its provider here too: once in a process, and first.
-pub fn start_logging() {
+/// JSON lines on standard error: `usual`, unless `RUST_LOG` chooses otherwise. TLS gets its provider here too: once in a process, and first.
+pub fn start_logging(usual: &str) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
-    let filter = filter.unwrap_or_else(|_| "warn,countersign=info".into());
+    let filter = filter.unwrap_or_else(|_| usual.into());
     let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 

@@ -8,7 +8,7 @@ mod platform;
 pub use platform::{Account, Conversation, Platform, SendError, Standing, TooLarge};
 
 /// Which door an event came through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PlatformName {
     Slack,
@@ -16,13 +16,20 @@ pub enum PlatformName {
     Terminal,
 }
 
+impl PlatformName {
+    /// Whether others see what is said there, and messages stand there. A terminal is one person's, and forgets.
+    pub fn is_chat(self) -> bool {
+        self != PlatformName::Terminal
+    }
+}
+
 /// The account that the platform vouches for: not yet a person that we know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
     pub platform: PlatformName,
-    /// Slack's team id, Teams' tenant id.
+    /// Slack's team id, Teams' tenant id, "terminal".
     pub workspace: String,
-    /// Slack's user id, Teams' aadObjectId.
+    /// Slack's user id, Teams' aadObjectId, the system's login name.
     pub account: String,
     /// As the platform shows it: display only, never an identity.
     pub name: String,
@@ -42,7 +49,7 @@ pub struct Person {
 pub struct Place {
     pub platform: PlatformName,
     pub workspace: String,
-    /// Slack's channel id, Teams' conversation id.
+    /// Slack's channel id, Teams' conversation id, a terminal's login name.
     pub conversation: String,
     /// The message that a thread hangs from.
     pub thread: Option<String>,

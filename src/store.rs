@@ -54,7 +54,7 @@ pub struct Request {
     pub risk: String,
     pub environment: Option<String>,
     pub requester: Person,
-    /// The account it was asked from; `None` from a terminal.
+    /// The account it was asked from; `None` if no person asked.
     pub sender: Option<Sender>,
     pub place: Place,
     /// SHA-256 of the command's file, in hex.

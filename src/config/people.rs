@@ -86,6 +86,7 @@ pub(super) fn people(root: &mut Reader<'_>, access: &[Grant]) -> Vec<PersonEntry
     let mut names = Unique::new("the person");
     let mut slack = Unique::new("the Slack account");
     let mut teams = Unique::new("the Teams account");
+    let mut terminal = Unique::new("the login name");
     root.tables("people", |table| {
         let name = title(table, "name");
         names.note(table, &name);
@@ -93,6 +94,7 @@ pub(super) fn people(root: &mut Reader<'_>, access: &[Grant]) -> Vec<PersonEntry
             name: name.value,
             slack: accounts(table, "slack", &mut slack),
             teams: accounts(table, "teams", &mut teams),
+            terminal: accounts(table, "terminal", &mut terminal),
             roles: roles(table, access),
         }
     })
@@ -106,7 +108,8 @@ fn accounts(table: &mut Reader<'_>, key: &str, seen: &mut Unique) -> Vec<String>
             "slack" => {
                 (is_slack_id(&account.value, &['U', 'W']), "a Slack user id, which looks like U012AB3CD")
             }
-            _ => (is_object_id(&account.value), "an Entra object id, a UUID in lower case"),
+            "teams" => (is_object_id(&account.value), "an Entra object id, a UUID in lower case"),
+            _ => (is_login_name(&account.value), "a login name, as `whoami` shows it"),
         };
         if fits {
             seen.note(table, account);
@@ -121,6 +124,11 @@ fn accounts(table: &mut Reader<'_>, key: &str, seen: &mut Unique) -> Vec<String>
 fn is_object_id(id: &str) -> bool {
     let digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
     id.split('-').map(str::len).eq(OBJECT_ID_GROUPS) && id.chars().all(|c| digit(c) || c == '-')
+}
+
+/// As the system has it: one word, from a directory service perhaps with a domain in it.
+fn is_login_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || ":/".contains(c))
 }
 
 fn roles(table: &mut Reader<'_>, access: &[Grant]) -> Vec<String> {

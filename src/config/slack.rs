@@ -28,6 +28,7 @@ pub(super) fn slack(table: &mut Reader<'_>, outside: &Outside<'_>) -> Slack {
         app_token: opt_secret(table, "app_token", outside),
         workspaces: workspaces(table),
         command: command(table),
+        terminal_channel: terminal_channel(table),
     }
 }
 
@@ -78,6 +79,14 @@ fn workspaces(table: &mut Reader<'_>) -> Vec<String> {
         }
     }
     workspaces.into_iter().map(|workspace| workspace.value).collect()
+}
+
+fn terminal_channel(table: &mut Reader<'_>) -> Option<String> {
+    let channel = table.opt_string("terminal_channel")?;
+    if !is_slack_id(&channel, &['C', 'G']) {
+        complain(table, "terminal_channel", &channel, "a channel's id, which looks like C012AB3CD");
+    }
+    Some(channel)
 }
 
 /// Slack's ids: a letter that says what it is, then capitals and digits.

@@ -16,14 +16,16 @@ use std::time::Duration;
 impl Flow {
     /// A write: recorded as started, run, closed. A long one posts a message of its own and edits it.
     pub(super) async fn act_now(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
-        if intent.command.header.long && (intent.private || self.is_shared(intent).await) {
+        // A terminal waits, and holds no message that could be edited.
+        let posts = intent.command.header.long && intent.incoming.place.platform.is_chat();
+        if posts && (intent.private || self.is_shared(intent).await) {
             return Err(Error::instead(
                 "Its progress stands in a message that everyone here can read.",
                 "Ask in a channel of your own organisation, or in the conversation with Countersign, without `--private`.",
             ));
         }
         let Some(run) = self.open(intent, plan).await? else { return Ok(None) };
-        if intent.command.header.long {
+        if posts {
             if let Err(why) = self.post_card(&run, &intent.incoming.place).await {
                 tracing::error!(run = run.id, %why, "a card could not be noted");
             }
@@ -43,10 +45,11 @@ impl Flow {
         !place.is_ok_and(|place| !place.shared || !place.bot_is_in)
     }
 
-    /// A danger: asked of others, with a card that shows the whole plan.
-    pub(super) async fn ask(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
+    /// A danger: asked of others, with a card that shows the whole plan, where the intent's place is. `None` if it was
+    /// asked before.
+    pub(super) async fn ask(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Run>> {
         let environment = intent.environment.as_deref();
-        let platform_name = intent.incoming.sender.platform;
+        let platform_name = intent.incoming.place.platform;
         let access = &self.app.access;
         if access.approvers(intent.command, environment, (&intent.person, platform_name)).is_empty() {
             return Err(Error::instead(
@@ -70,7 +73,7 @@ impl Flow {
             self.take_back(run, Happening::Voided, "its card could not be noted in time");
             return Err(super::request::unrecorded(&why));
         }
-        Ok(None)
+        Ok(Some(run))
     }
 
     /// An approved run: everyone concerned is checked once more, the run is claimed, and only then it acts.
@@ -114,7 +117,7 @@ impl Flow {
     /// In the background: a run that didn't start ends, as soon as the record takes it.
     fn take_back(self: &Arc<Self>, run: Run, happening: Happening, why: &'static str) {
         let flow = Arc::clone(self);
-        tokio::spawn(async move {
+        self.after.spawn(async move {
             flow.close(&run, happening, Told::why(why)).await;
             flow.refresh(run.id).await;
         });

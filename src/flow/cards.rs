@@ -79,7 +79,7 @@ pub fn preview(flow: &Flow, intent: &Intent<'_>, plan: &Plan) -> Reply {
     let called = flow.app.access.approvers(
         intent.command,
         intent.environment.as_deref(),
-        (&intent.person, intent.incoming.sender.platform),
+        (&intent.person, intent.incoming.place.platform),
     );
     reply.blocks.push(call(&called, None));
     reply.blocks.extend(plan.blocks());
@@ -198,7 +198,7 @@ impl Flow {
 
     pub(super) fn refresh_soon(self: &Arc<Self>, run: RunId) {
         let flow = Arc::clone(self);
-        tokio::spawn(async move { flow.refresh(run).await });
+        self.after.spawn(async move { flow.refresh(run).await });
     }
 
     /// Sends one copy as the record has it now. What fails is tried again by the keeper.

@@ -109,7 +109,7 @@ impl Flow {
             }
         };
         let (flow, run) = (Arc::clone(self), run.clone());
-        tokio::spawn(async move { flow.close(&run, happening, told).await });
+        self.after.spawn(async move { flow.close(&run, happening, told).await });
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A request that is understood and allowed.
+#[derive(Clone)]
 pub(super) struct Intent<'a> {
     pub incoming: &'a Incoming,
     pub person: Person,
@@ -27,18 +28,7 @@ pub(super) struct Intent<'a> {
 impl Intent<'_> {
     /// "kill 4711 --server main": as it was understood.
     pub fn asked(&self) -> String {
-        let mut asked = self.command.name.clone();
-        for spec in self.command.header.args.iter().filter(|spec| !spec.hidden) {
-            match self.values.get(&spec.name) {
-                Some(_) if spec.switch => asked.push_str(&format!(" --{}", spec.name)),
-                Some(value) if spec.positional => asked.push_str(&format!(" {value}")),
-                Some(value) if !spec.is_default(value) => {
-                    asked.push_str(&format!(" --{} {}", spec.name, spec.as_typed(value)));
-                }
-                _ => {}
-            }
-        }
-        asked
+        args::typed(&self.command.name, &self.command.header.args, &self.values)
     }
 
     pub fn heading(&self, flow: &Flow) -> Heading {
@@ -218,7 +208,11 @@ impl Flow {
     ) -> Result<Option<Reply>> {
         let plan = act.plan(&self.call(intent)).await?;
         match intent.command.header.risk {
-            Risk::Danger => self.ask(intent, plan).await,
+            Risk::Danger if !intent.incoming.place.platform.is_chat() => {
+                self.ask_elsewhere(intent, plan).await
+            }
+            // The card is the answer.
+            Risk::Danger => self.ask(intent, plan).await.map(|_| None),
             Risk::Read | Risk::Write => self.act_now(intent, plan).await,
         }
     }

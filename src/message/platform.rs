@@ -85,6 +85,11 @@ pub trait Platform: Send + Sync {
     /// The account's standing as it is now: for the moment in which something starts.
     async fn account_now(&self, sender: &Sender) -> Result<Account, SendError>;
 
+    /// Where a request stands that was made where no others are, in a terminal; `None` if the configuration names no place.
+    fn place_for_others(&self) -> Option<Place> {
+        None
+    }
+
     /// The conversation's facts, no older than five minutes.
     async fn conversation(&self, place: &Place) -> Result<Conversation, SendError>;
 }

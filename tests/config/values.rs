@@ -25,6 +25,26 @@ fn slack_is_told_apart_from_anything_else() {
 }
 
 #[test]
+fn a_login_name_is_one_persons_and_its_requests_have_a_channel() {
+    let good = with("slack = [\"U0ANA\"]", "terminal = [\"ana\", \"CORP\\\\ana\"]")
+        .replace("[slack]", "[slack]\nterminal_channel = \"C0INCIDENT\"");
+    let config = Config::parse("x.toml", &good, &all_set).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.people[0].terminal, ["ana", "CORP\\ana"]);
+    assert_eq!(config.slack.expect("slack").terminal_channel.as_deref(), Some("C0INCIDENT"));
+    let wrong = with("slack = [\"U0ANA\"]", "terminal = [\"ana\", \"ana\", \"a b\", \"\"]")
+        .replace("[slack]", "[slack]\nterminal_channel = \"#incident\"");
+    assert_eq!(
+        problems(&wrong),
+        [
+            "deploy/x.toml:23:20: the login name `ana` is already given at line 23",
+            "deploy/x.toml:23:27: `a b` isn't a login name, as `whoami` shows it",
+            "deploy/x.toml:23:34: `` isn't a login name, as `whoami` shows it",
+            "deploy/x.toml:30:20: `terminal_channel` must be a channel's id, which looks like C012AB3CD, not `#incident`",
+        ]
+    );
+}
+
+#[test]
 fn names_are_given_once_and_can_be_typed() {
     let twice = format!(
         "{MINIMAL}[[services]]\nname = \"asset-service\"\ndatabase = \"other\"\n[[people]]\nname = \"ana\"\nslack = [\"U0ANA\"]\n"

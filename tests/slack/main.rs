@@ -4,6 +4,8 @@ mod checks;
 mod parse;
 mod render;
 mod render_any;
+#[path = "../replies/mod.rs"]
+mod replies;
 mod send;
 mod socket;
 mod wire;

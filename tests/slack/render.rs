@@ -1,74 +1,14 @@
 //! Replies as Slack gets them: golden pictures of what matters.
 
 use crate::checks::{check, inert, words};
+use crate::replies::{self, code, reply, table, verdict};
 use countersign::chat::slack::render::{fits, render};
 use countersign::message::*;
 use serde_json::json;
 
-fn person(id: &str) -> Person {
-    Person { id: id.to_owned(), account: Some("U1".to_owned()) }
-}
-
-fn heading() -> Heading {
-    Heading {
-        who: Some(person("ana")),
-        asked: "kill 4711".to_owned(),
-        environment: Some(EnvironmentTag { name: "production".to_owned(), production: true }),
-        run: Some(128),
-    }
-}
-
-fn reply(block: Block) -> Reply {
-    Reply::new(heading()).with(block)
-}
-
-fn table(rows: usize) -> Table {
-    let column = |title: &str, shape| Column { title: title.to_owned(), shape };
-    let row = |n: usize| Row {
-        cells: vec![
-            Cell::from(n.to_string()),
-            Cell { text: "12 min".to_owned(), tone: Tone::Watch },
-            Cell::from(""),
-            Cell::from(format!("select {n} from asset")),
-        ],
-        buttons: vec![Button {
-            label: format!("kill {n}"),
-            token: format!("{n:032x}"),
-            style: ButtonStyle::Danger,
-        }],
-    };
-    Table {
-        title: Some("Waiting".to_owned()),
-        columns: vec![
-            column("pid", Shape::Right),
-            column("waits", Shape::Right),
-            column("user", Shape::Left),
-            column("query", Shape::Query),
-        ],
-        rows: (1..=rows).map(row).collect(),
-        total: rows,
-        empty: Some("No session waits.".to_owned()),
-    }
-}
-
-fn verdict(tone: Tone, words: &str) -> Block {
-    Block::Verdict { tone, text: Text::from(words) }
-}
-
-fn code(text: &str) -> Block {
-    Block::Code { title: None, text: text.to_owned() }
-}
-
 #[test]
 fn an_answer_in_full() {
-    let answer = reply(verdict(Tone::Watch, "1 session waits."))
-        .with(Block::Facts(vec![
-            ("server".to_owned(), Text::from("pg-1")),
-            ("undo".to_owned(), Text::new().code("/db undo <1>")),
-        ]))
-        .with(Block::Table(table(1)))
-        .with(Block::Progress { percent: Some(48), label: "2 min left".to_owned() })
-        .with(Block::Note(Text::from("As of 12:00 UTC")));
+    let answer = replies::an_answer_in_full();
     let rendered = render(&answer);
     check(&rendered).unwrap();
     assert_eq!(rendered.text, "ana asked kill 4711 of PRODUCTION: ⚠️ 1 session waits.");

@@ -83,6 +83,7 @@ impl Wire {
             app_token: Some("xapp-1".to_owned().into()),
             workspaces: vec!["T1".to_owned()],
             command: "/db".to_owned(),
+            terminal_channel: None,
         }
     }
 

@@ -30,6 +30,7 @@ pub struct SlackPlatform {
     api: Api,
     pacer: Pacer,
     workspaces: Vec<String>,
+    terminal_channel: Option<String>,
     uses: Mutex<Uses>,
     directs: Cache<String>,
     accounts: Cache<Account>,
@@ -51,6 +52,7 @@ impl SlackPlatform {
             api: Api::new(&config.api_url, &config.bot_token)?,
             pacer: Pacer::new(CHANNEL_INTERVAL),
             workspaces: config.workspaces.clone(),
+            terminal_channel: config.terminal_channel.clone(),
             uses: Mutex::default(),
             directs: Cache::new(CACHED),
             accounts: Cache::new(CACHED),
@@ -231,6 +233,11 @@ impl Platform for SlackPlatform {
         let account = directory::account(answer, sender, &self.workspaces).map_err(post_error)?;
         self.accounts.put(&account_key(sender), account.clone(), asked + directory::FRESH);
         Ok(account)
+    }
+
+    fn place_for_others(&self) -> Option<Place> {
+        let (workspace, conversation) = (self.workspaces.first()?.clone(), self.terminal_channel.clone()?);
+        Some(Place { platform: PlatformName::Slack, workspace, conversation, thread: None })
     }
 
     async fn conversation(&self, place: &Place) -> Result<Conversation, SendError> {

@@ -1,0 +1,21 @@
+-- A service's database, seen by the reader. $1: the roles of the other logins.
+SELECT quote_ident(current_database()) AS database,
+       quote_ident(current_user) AS role,
+       EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements') AS statements,
+       (SELECT string_agg(c.oid::regclass::text, ', ')
+        FROM pg_class c
+        WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
+          AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE'))) AS hidden_ledger,
+       (SELECT min(c.oid::regclass::text)
+        FROM pg_class c
+        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+          AND has_schema_privilege(c.relnamespace, 'USAGE')
+          AND (has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') OR pg_has_role(c.relowner, 'MEMBER'))
+       ) AS writable_table,
+       (SELECT min(nspname::regnamespace::text)
+        FROM pg_namespace
+        WHERE nspname !~ '^(pg_|information_schema)' AND has_schema_privilege(oid, 'CREATE')) AS open_schema,
+       (SELECT array_agg(quote_ident(role) ORDER BY role)
+        FROM unnest($1::text[]) AS role
+        WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = role)
+          AND NOT has_database_privilege(role, current_database(), 'CONNECT')) AS shut_out

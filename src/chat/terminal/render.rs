@@ -1,0 +1,171 @@
+//! A neutral reply as lines for a terminal: a pure function. The verdict first, then who asked what of which environment,
+//! then the rest in its order. No line is wider than the terminal. Nothing that a person or a database wrote can send an
+//! escape sequence.
+
+use super::Lines;
+use super::inert;
+use super::ink::{Ink, Inked, continued, inked, padded, wrapped, written};
+use super::table;
+use crate::message::{Block, Button, Heading, Reply, Span, Text, Tone};
+
+/// What kind of terminal it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Screen {
+    /// Columns.
+    pub width: usize,
+    pub colours: bool,
+}
+
+/// Labels of facts wider than this don't push their values further to the right.
+const WIDEST_LABEL: usize = 24;
+
+/// The reply, each line with its end. `lines` tells what its buttons stand for.
+pub fn render(reply: &Reply, lines: &Lines, screen: Screen) -> String {
+    let mut page = Page { width: screen.width, lines: Vec::new() };
+    let first = usize::from(matches!(reply.blocks.first(), Some(Block::Verdict { .. })));
+    let (verdict, rest) = reply.blocks.split_at(first);
+    verdict.iter().for_each(|block| page.block(block, lines));
+    page.extend(wrapped(&heading(&reply.heading), screen.width));
+    let mut before = None;
+    for block in rest {
+        if !(is_prose(block) && before.is_some_and(is_prose)) {
+            page.lines.push(Inked::new());
+        }
+        page.block(block, lines);
+        before = Some(block);
+    }
+    page.lines.iter().map(|line| written(line, screen.colours) + "\n").collect()
+}
+
+fn is_prose(block: &Block) -> bool {
+    matches!(block, Block::Verdict { .. } | Block::Text(_) | Block::Note(_) | Block::Progress { .. })
+}
+
+/// "ana asked health of PRODUCTION · #128".
+fn heading(heading: &Heading) -> Inked {
+    let mut line = Inked::new();
+    let mut add = |text: &str, ink| line.extend(inked(text, ink));
+    match &heading.who {
+        Some(who) => {
+            add(&format!("{} asked {}", inert::line(&who.id), inert::line(&heading.asked)), Ink::Faint)
+        }
+        None => add(&inert::line(&heading.asked), Ink::Faint),
+    }
+    if let Some(environment) = &heading.environment {
+        add(" of ", Ink::Faint);
+        let name = inert::line(&environment.name);
+        match environment.production {
+            true => add(&name.to_uppercase(), Ink::Act),
+            false => add(&name, Ink::Strong),
+        }
+    }
+    if let Some(run) = heading.run {
+        add(&format!(" · #{run}"), Ink::Faint);
+    }
+    line
+}
+
+/// The word of a tone, and its ink.
+fn word(tone: Tone) -> (&'static str, Ink) {
+    match tone {
+        Tone::Plain => ("", Ink::Strong),
+        Tone::Good => ("Good: ", Ink::Good),
+        Tone::Watch => ("Watch: ", Ink::Watch),
+        Tone::Act => ("Act: ", Ink::Act),
+    }
+}
+
+/// Text in inks; what is to be typed stands in backticks, since not every terminal has colours.
+fn text(text: &Text, plain: Ink) -> Inked {
+    let mut line = Inked::new();
+    for span in &text.0 {
+        match span {
+            Span::Plain(words) => line.extend(inked(&inert::lines(words), plain)),
+            Span::Strong(words) => line.extend(inked(&inert::lines(words), Ink::Strong)),
+            Span::Code(words) => line.extend(inked(&format!("`{}`", inert::lines(words)), Ink::Code)),
+            Span::Person(person) | Span::Ping(person) => {
+                line.extend(inked(&inert::line(&person.id), Ink::Strong));
+            }
+        }
+    }
+    line
+}
+
+/// Lines as they come together.
+pub(super) struct Page {
+    pub width: usize,
+    pub lines: Vec<Inked>,
+}
+
+impl Page {
+    pub fn extend(&mut self, lines: Vec<Inked>) {
+        self.lines.extend(lines);
+    }
+
+    /// A title, with nothing of its own below it yet.
+    pub fn title(&mut self, title: &str) {
+        self.extend(wrapped(&inked(&inert::line(title), Ink::Strong), self.width));
+    }
+
+    fn block(&mut self, block: &Block, lines: &Lines) {
+        match block {
+            Block::Verdict { tone, text: words } => {
+                let (word, ink) = word(*tone);
+                self.extend(wrapped(&[inked(word, ink), text(words, Ink::Strong)].concat(), self.width));
+            }
+            Block::Text(words) => self.extend(wrapped(&text(words, Ink::Plain), self.width)),
+            Block::Note(words) => self.extend(wrapped(&text(words, Ink::Faint), self.width)),
+            Block::Facts(facts) => self.facts(facts),
+            Block::Table(found) => {
+                table::render(found, self);
+                let buttons: Vec<&Button> = found.rows.iter().flat_map(|row| &row.buttons).collect();
+                if buttons.iter().any(|button| lines.contains_key(&button.token)) {
+                    self.lines.push(Inked::new());
+                }
+                self.buttons(&buttons, lines);
+            }
+            Block::Code { title, text } => {
+                title.iter().for_each(|title| self.title(title));
+                inert::lines(text).lines().for_each(|line| self.extend(continued(line, self.width)));
+            }
+            Block::Progress { percent, label } => {
+                let label = inert::line(label);
+                let words = percent.map_or(label.clone(), |percent| format!("{percent} % done · {label}"));
+                self.extend(wrapped(&inked(&words, Ink::Plain), self.width));
+            }
+            Block::Buttons(buttons) => self.buttons(&buttons.iter().collect::<Vec<_>>(), lines),
+        }
+    }
+
+    /// What a click would do, to type. A button that nobody can type is left out.
+    fn buttons(&mut self, buttons: &[&Button], lines: &Lines) {
+        for line in buttons.iter().filter_map(|button| lines.get(&button.token)) {
+            self.extend(continued(&inert::line(line), self.width));
+        }
+    }
+
+    fn facts(&mut self, facts: &[(String, Text)]) {
+        let labels: Vec<Inked> = facts.iter().map(|(l, _)| inked(&inert::line(l), Ink::Strong)).collect();
+        self.labelled(
+            labels.into_iter().zip(facts.iter().map(|(_, value)| text(value, Ink::Plain))).collect(),
+        );
+    }
+
+    /// Labels, and values beside them that wrap under themselves.
+    pub fn labelled(&mut self, pairs: Vec<(Inked, Inked)>) {
+        let widest = pairs.iter().map(|(label, _)| super::ink::columns(label)).max().unwrap_or(0);
+        let indent = widest.min(WIDEST_LABEL).min(self.width / 2) + 2;
+        for (label, value) in pairs {
+            let mut labels = wrapped(&label, indent - 2).into_iter();
+            let mut values = wrapped(&value, self.width - indent).into_iter();
+            loop {
+                let (left, right) = match (labels.next(), values.next()) {
+                    (None, None) => break,
+                    (left, right) => (left.unwrap_or_default(), right.unwrap_or_default()),
+                };
+                let left = if right.is_empty() { left } else { padded(left, indent, false) };
+                self.lines.push([left, right].concat());
+            }
+        }
+    }
+}

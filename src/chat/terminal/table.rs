@@ -1,0 +1,140 @@
+//! A table within so many columns: numbers stand to the right and are never cut; words wrap, and are cut with "…" after a few
+//! lines. A table of too many columns is told row by row. Query text stands beneath.
+
+use super::inert;
+use super::ink::{Ink, Inked, columns, cut, inked, padded, wrapped};
+use super::render::Page;
+use crate::message::{Cell, Row, Shape, Table, Tone};
+
+/// Blanks between two columns.
+const GAP: usize = 2;
+
+/// A column of words isn't squeezed further than this: three letters a line are not read.
+const NARROWEST: usize = 8;
+
+/// Lines of one cell. More of it is in `--json`.
+const CELL_LINES: usize = 4;
+
+/// Lines of one query.
+const QUERY_LINES: usize = 6;
+
+pub(super) fn render(table: &Table, page: &mut Page) {
+    table.title.iter().for_each(|title| page.title(title));
+    if table.rows.is_empty() {
+        let empty = table.empty.as_deref().unwrap_or("None.");
+        return page.extend(wrapped(&inked(&inert::line(empty), Ink::Plain), page.width));
+    }
+    let is_query = |at: &usize| table.columns[*at].shape == Shape::Query;
+    let (queries, others): (Vec<usize>, Vec<usize>) = (0..table.columns.len()).partition(is_query);
+    match widths(table, &others, page.width) {
+        Some(widths) => grid(table, &others, (&widths, page)),
+        None => records(table, &others, page),
+    }
+    self::queries(table, (&queries, &others), page);
+    if table.total > table.rows.len() {
+        let words = format!("{} of {} rows", table.rows.len(), table.total);
+        page.lines.push(inked(&words, Ink::Faint));
+    }
+}
+
+/// A judged value has a sign that needs no colour.
+fn value(cell: &Cell) -> Inked {
+    let text = inert::line(&cell.text);
+    match cell.tone {
+        Tone::Plain => inked(&text, Ink::Plain),
+        Tone::Good => inked(&text, Ink::Good),
+        Tone::Watch => inked(&format!("! {text}"), Ink::Watch),
+        Tone::Act => inked(&format!("!! {text}"), Ink::Act),
+    }
+}
+
+fn at(row: &Row, column: usize) -> Inked {
+    row.cells.get(column).map(value).unwrap_or_default()
+}
+
+fn title(table: &Table, column: usize) -> Inked {
+    inked(&inert::line(&table.columns[column].title), Ink::Strong)
+}
+
+/// How wide each column is; `None` if they can't stand side by side.
+fn widths(table: &Table, shown: &[usize], width: usize) -> Option<Vec<usize>> {
+    let natural = |column: &usize| {
+        let cells = table.rows.iter().map(|row| columns(&at(row, *column)));
+        cells.chain([columns(&title(table, *column))]).max().unwrap_or(0)
+    };
+    let mut widths: Vec<usize> = shown.iter().map(natural).collect();
+    let room = width.checked_sub(GAP * shown.len().saturating_sub(1))?;
+    while widths.iter().sum::<usize>() > room {
+        let words = |at: &usize| table.columns[shown[*at]].shape == Shape::Left && widths[*at] > NARROWEST;
+        let widest = (0..widths.len()).filter(words).max_by_key(|at| widths[*at])?;
+        widths[widest] -= 1;
+    }
+    Some(widths)
+}
+
+fn grid(table: &Table, shown: &[usize], (widths, page): (&[usize], &mut Page)) {
+    let right: Vec<bool> = shown.iter().map(|at| table.columns[*at].shape == Shape::Right).collect();
+    let titles = shown.iter().map(|column| title(table, *column)).collect();
+    let beside = |cells: Vec<Inked>, page: &mut Page| {
+        let wrapped: Vec<Vec<Inked>> = cells
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| cut(wrapped(cell, *width), CELL_LINES, *width))
+            .collect();
+        for line in 0..wrapped.iter().map(Vec::len).max().unwrap_or(0) {
+            let mut whole = Inked::new();
+            for (at, lines) in wrapped.iter().enumerate() {
+                let part = lines.get(line).cloned().unwrap_or_default();
+                let last = at + 1 == wrapped.len() && !right[at];
+                whole.extend(if last { part } else { padded(part, widths[at], right[at]) });
+                whole.extend(inked(if last { "" } else { "  " }, Ink::Plain));
+            }
+            while whole.last().is_some_and(|(c, _)| *c == ' ') {
+                whole.pop();
+            }
+            page.lines.push(whole);
+        }
+    };
+    beside(titles, page);
+    beside(widths.iter().map(|width| inked(&"─".repeat(*width), Ink::Faint)).collect(), page);
+    for row in &table.rows {
+        beside(shown.iter().map(|column| at(row, *column)).collect(), page);
+    }
+}
+
+/// Row by row, a line for each column.
+fn records(table: &Table, shown: &[usize], page: &mut Page) {
+    for (number, row) in table.rows.iter().enumerate() {
+        if number > 0 {
+            page.lines.push(Inked::new());
+        }
+        page.labelled(shown.iter().map(|column| (title(table, *column), at(row, *column))).collect());
+    }
+}
+
+/// Each row's query text, behind the row's first cell.
+fn queries(table: &Table, (queries, others): (&[usize], &[usize]), page: &mut Page) {
+    let mut pairs = Vec::new();
+    for row in &table.rows {
+        for query in queries.iter().filter_map(|column| row.cells.get(*column)) {
+            if query.text.trim().is_empty() {
+                continue;
+            }
+            let first = others.first().map(|column| at(row, *column)).unwrap_or_default();
+            pairs.push((first, inked(&inert::line(&query.text), Ink::Code)));
+        }
+    }
+    if pairs.is_empty() {
+        return;
+    }
+    page.lines.push(Inked::new());
+    let widest = pairs.iter().map(|(first, _)| columns(first)).max().unwrap_or(0).min(page.width / 3);
+    let width = page.width - widest - GAP;
+    for (first, query) in pairs {
+        let first = cut(wrapped(&first, widest), 1, widest).into_iter().next().unwrap_or_default();
+        for (number, line) in cut(wrapped(&query, width), QUERY_LINES, width).into_iter().enumerate() {
+            let label = if number == 0 { first.clone() } else { Inked::new() };
+            page.lines.push([padded(label, widest + GAP, false), line].concat());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The command line: serve the chat, show the demo, run one command here, check everything. Standard output has the answer,
+//! standard error what went wrong and the log; the exit status tells the two apart.
+
+use crate::catalog::Catalog;
+use crate::chat::terminal::{Lines, json, render::Screen};
+use crate::config::Config;
+use crate::demo::run::Demo;
+use crate::http::Server;
+use crate::message::Reply;
+use anyhow::Context;
+use clap::Parser;
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+mod check;
+mod run;
+
+/// Runs a team's PostgreSQL runbook from chat; what destroys waits for a second person.
+#[derive(Parser)]
+#[command(version)]
+enum Cli {
+    /// Serve the chat.
+    Serve {
+        #[arg(long, default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Try it in a browser: a pretend Slack, two PostgreSQL servers, an incident. Nothing is left behind.
+    Demo {
+        #[arg(long, default_value = "127.0.0.1:8055")]
+        page: SocketAddr,
+    },
+    /// Run one command here, as in chat: for when chat is down. The same rules, the same history.
+    ///
+    /// Exit status: 0 answered, 1 refused or not done, 2 something is wrong with Countersign.
+    Run {
+        #[arg(long, default_value = CONFIG)]
+        config: PathBuf,
+        /// Print the answer as JSON.
+        #[arg(long)]
+        json: bool,
+        /// The command as in chat: health --env staging. Without one, a short menu.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Check the configuration, the commands, every server and every login, and tell how to mend what is missing.
+    ///
+    /// Exit status: 0 all is well, 1 something is missing or wrong.
+    Check {
+        #[arg(long, default_value = CONFIG)]
+        config: PathBuf,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the table of commands, as the README has it.
+    Commands,
+}
+
+/// Where the configuration is unless somebody says otherwise.
+const CONFIG: &str = "countersign.toml";
+
+/// What a program that only answers logs: mistakes of ours, whose reference its answer names.
+const QUIET: &str = "off,countersign=error";
+
+/// The width of a terminal that doesn't say it: the width of a punched card.
+const COLUMNS: usize = 80;
+
+/// Less is no terminal but a mistake, and no table stands in it.
+const FEWEST_COLUMNS: usize = 40;
+
+/// Environment variables, by name.
+pub type Variables<'v> = dyn Fn(&str) -> Option<String> + 'v;
+
+/// Does what the command line says.
+pub async fn run(variables: &Variables<'_>) -> ExitCode {
+    let cli = Cli::parse();
+    let quiet = matches!(cli, Cli::Run { .. } | Cli::Check { .. });
+    crate::start_logging(if quiet { QUIET } else { "warn,countersign=info" });
+    let (done, broken) = match cli {
+        Cli::Serve { config } => (serve(&config, variables).await, 1),
+        Cli::Demo { page } => (Demo::show(page).await.map(|()| 0), 1),
+        Cli::Run { config, json, command } => {
+            let typed = run::Typed::new(command, (config, json));
+            (run::run(typed, variables).await, run::BROKEN)
+        }
+        Cli::Check { config, json } => (check::check((&config, json), variables).await, check::MISSING),
+        Cli::Commands => (commands(), 1),
+    };
+    ExitCode::from(done.unwrap_or_else(|why| {
+        let _ = writeln!(std::io::stderr(), "Error: {why:?}");
+        broken
+    }))
+}
+
+async fn serve(config: &Path, variables: &Variables<'_>) -> anyhow::Result<u8> {
+    let config = configured(config, variables)?;
+    Server::bind(config).await?.serve(crate::interrupted()).await.map(|()| 0)
+}
+
+fn configured(path: &Path, variables: &Variables<'_>) -> anyhow::Result<Config> {
+    Config::load(path, variables).context("configuring")
+}
+
+fn commands() -> anyhow::Result<u8> {
+    print(&Catalog::built_in().map_err(crate::in_lines)?.markdown())?;
+    Ok(0)
+}
+
+/// Prints an answer, for eyes or for programs.
+fn show((reply, lines): (&Reply, &Lines), as_json: bool, variables: &Variables<'_>) -> anyhow::Result<()> {
+    print(&match as_json {
+        true => json::render(reply, lines),
+        false => crate::chat::terminal::render::render(reply, lines, screen(variables)),
+    })
+}
+
+/// Whoever closes the pipe has read enough.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => Err(why).context("printing the answer"),
+        _ => Ok(()),
+    }
+}
+
+/// Colours are for a terminal only, and only if nobody objects (<https://no-color.org>).
+fn screen(variables: &Variables<'_>) -> Screen {
+    let out = std::io::stdout();
+    if !out.is_terminal() {
+        return Screen { width: COLUMNS, colours: false };
+    }
+    let size = rustix::termios::tcgetwinsize(&out).map_or(0, |size| usize::from(size.ws_col));
+    let objected = variables("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = variables("TERM").is_some_and(|value| value == "dumb");
+    Screen { width: if size == 0 { COLUMNS } else { size.max(FEWEST_COLUMNS) }, colours: !objected && !dumb }
+}

@@ -1,0 +1,182 @@
+//! `countersign run`: a typed line through `flow`, as from any chat. The same rules, the same record; who it is says the
+//! operating system.
+
+use super::{Variables, configured, show};
+use crate::App;
+use crate::args::typed;
+use crate::chat::terminal::{Lines, Terminal, incoming};
+use crate::config::login_name;
+use crate::flow::{Ending, Flow};
+use crate::http::platforms;
+use crate::message::{Block, Button, Reply};
+use crate::store::{Meaning, State};
+use anyhow::Context;
+use std::convert::Infallible;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Exit statuses.
+const ANSWERED: u8 = 0;
+const REFUSED: u8 = 1;
+pub const BROKEN: u8 = 2;
+
+/// As long as the store may take to close a run; the next process closes what is left open.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often progress is looked at.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// What was typed behind `countersign run`.
+pub struct Typed {
+    config: PathBuf,
+    json: bool,
+    /// As in chat, behind `/db`.
+    line: String,
+}
+
+impl Typed {
+    /// Our own options may stand among the command's words, too.
+    pub fn new(words: Vec<String>, (mut config, mut json): (PathBuf, bool)) -> Typed {
+        let mut line = Vec::new();
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            if word == "--json" {
+                json = true;
+            } else if let Some(path) = word.strip_prefix("--config=") {
+                config = path.into();
+            } else if word == "--config" {
+                config = words.next().unwrap_or_default().into();
+            } else {
+                line.push(quoted(&word));
+            }
+        }
+        Typed { config, json, line: line.join(" ") }
+    }
+}
+
+/// A word of the shell's as one word of a chat line: `--reason=a b` → `--reason="a b"`.
+fn quoted(word: &str) -> String {
+    let quotes = ['"', '\'', '“', '”', '„', '‘', '’', '‚'];
+    if !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || quotes.contains(&c)) {
+        return word.to_owned();
+    }
+    let (option, value) = match word.split_once('=') {
+        Some((option, value)) if option.starts_with("--") && !option.contains(char::is_whitespace) => {
+            (format!("{option}="), value)
+        }
+        _ => (String::new(), word),
+    };
+    // What stands between double quotes ends at any of them.
+    format!("{option}\"{}\"", value.replace(['"', '“', '”', '„'], "'"))
+}
+
+pub async fn run(typed: Typed, variables: &Variables<'_>) -> anyhow::Result<u8> {
+    let config = configured(&typed.config, variables)?;
+    let app = App::assemble(config.clone())?;
+    let terminal = Arc::new(Terminal::default());
+    let mut platforms = platforms(&config)?;
+    platforms.push(terminal.clone());
+    let flow = Flow::new(app, platforms);
+    let incoming = incoming(&login_name(), typed.line).context("asking the system for randomness")?;
+    let ending = tokio::select! {
+        ending = flow.handle_wholly(incoming, PATIENCE) => ending,
+        never = tell_progress(&flow.app, typed.json) => match never {},
+    };
+    let reply = terminal.answered().context("there is no answer")?;
+    show((&reply, &to_type(&flow.app, &reply).await), typed.json, variables)?;
+    Ok(status(&flow.app, ending, &reply).await)
+}
+
+/// A run that was to do something and didn't is no success, however well it was answered.
+async fn status(app: &App, ending: Ending, reply: &Reply) -> u8 {
+    match ending {
+        Ending::Refused => return REFUSED,
+        Ending::Failed => return BROKEN,
+        Ending::Answered => {}
+    }
+    let Some(run) = reply.heading.run else { return ANSWERED };
+    match app.runs.store.get(run).await {
+        Ok(Some(run)) => match run.state {
+            State::Failed | State::Partial | State::Stopped | State::Voided => REFUSED,
+            State::Unknown => BROKEN,
+            _ => ANSWERED,
+        },
+        _ => ANSWERED,
+    }
+}
+
+/// The lines that do what the answer's buttons would.
+async fn to_type(app: &App, reply: &Reply) -> Lines {
+    let mut lines = Lines::new();
+    for button in reply.blocks.iter().flat_map(buttons) {
+        let Ok(Some(known)) = app.runs.store.token(&button.token).await else { continue };
+        let Meaning::Offer { command, environment, arguments } = known.meaning else { continue };
+        let Some(command) = app.catalog.find(&command) else { continue };
+        let environment = environment.map_or(String::new(), |name| format!(" --env {name}"));
+        let line = typed(&command.name, &command.header.args, &arguments);
+        let line = format!("countersign run {line}{environment}");
+        lines.insert(button.token.clone(), line);
+    }
+    lines
+}
+
+fn buttons(block: &Block) -> Vec<&Button> {
+    match block {
+        Block::Buttons(buttons) => buttons.iter().collect(),
+        Block::Table(table) => table.rows.iter().flat_map(|row| &row.buttons).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// How far the work is, beside the answer that is still to come.
+async fn tell_progress(app: &App, quiet: bool) -> Infallible {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(PROGRESS_EVERY).await;
+        let share = app.progress.any().filter(|_| !quiet);
+        if share == told {
+            continue;
+        }
+        if let Some(share) = &share {
+            let percent = share.percent.map_or(String::new(), |percent| format!("{percent} % · "));
+            let _ = writeln!(std::io::stderr(), "{percent}{}", share.label);
+        }
+        told = share;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(words: &[&str]) -> Typed {
+        Typed::new(words.iter().map(|word| (*word).to_owned()).collect(), ("usual".into(), false))
+    }
+
+    #[test]
+    fn our_own_options_may_stand_anywhere() {
+        let found = typed(&["health", "--config", "x.toml", "--env", "staging", "--json"]);
+        assert_eq!(found.line, "health --env staging");
+        assert!(found.json && found.config.ends_with("x.toml"));
+        assert!(typed(&["health", "--config=y"]).config.ends_with("y"));
+        assert_eq!(typed(&[]).line, "");
+    }
+
+    #[test]
+    fn a_word_of_the_shell_stays_one_word() {
+        for (word, expected) in [
+            ("it's stuck", Some("it's stuck")),
+            ("say \"now\"", Some("say 'now'")),
+            ("“x", Some("'x")),
+            ("4711", Some("4711")),
+        ] {
+            let line = typed(&["kill", "1", "--reason", word]).line;
+            let line = crate::args::split(&line, &|_, _| false).ok().and_then(|line| line.reason);
+            assert_eq!(line.as_deref(), expected, "{word}");
+        }
+        let line = crate::args::split(&typed(&["kill", "--reason=a b"]).line, &|_, _| false).ok();
+        assert_eq!(line.and_then(|line| line.reason).as_deref(), Some("a b"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Replies for every platform's tests: one in full, parts to make others of, and any at all.
+
+use countersign::message::*;
+use proptest::prelude::*;
+
+pub fn person(id: &str) -> Person {
+    Person { id: id.to_owned(), account: Some("U1".to_owned()) }
+}
+
+pub fn heading() -> Heading {
+    Heading {
+        who: Some(person("ana")),
+        asked: "kill 4711".to_owned(),
+        environment: Some(EnvironmentTag { name: "production".to_owned(), production: true }),
+        run: Some(128),
+    }
+}
+
+pub fn reply(block: Block) -> Reply {
+    Reply::new(heading()).with(block)
+}
+
+pub fn table(rows: usize) -> Table {
+    let column = |title: &str, shape| Column { title: title.to_owned(), shape };
+    let row = |n: usize| Row {
+        cells: vec![
+            Cell::from(n.to_string()),
+            Cell { text: "12 min".to_owned(), tone: Tone::Watch },
+            Cell::from(""),
+            Cell::from(format!("select {n} from asset")),
+        ],
+        buttons: vec![Button {
+            label: format!("kill {n}"),
+            token: format!("{n:032x}"),
+            style: ButtonStyle::Danger,
+        }],
+    };
+    Table {
+        title: Some("Waiting".to_owned()),
+        columns: vec![
+            column("pid", Shape::Right),
+            column("waits", Shape::Right),
+            column("user", Shape::Left),
+            column("query", Shape::Query),
+        ],
+        rows: (1..=rows).map(row).collect(),
+        total: rows,
+        empty: Some("No session waits.".to_owned()),
+    }
+}
+
+pub fn verdict(tone: Tone, words: &str) -> Block {
+    Block::Verdict { tone, text: Text::from(words) }
+}
+
+pub fn code(text: &str) -> Block {
+    Block::Code { title: None, text: text.to_owned() }
+}
+
+/// One of every kind of block.
+pub fn an_answer_in_full() -> Reply {
+    reply(verdict(Tone::Watch, "1 session waits."))
+        .with(Block::Facts(vec![
+            ("server".to_owned(), Text::from("pg-1")),
+            ("undo".to_owned(), Text::new().code("/db undo <1>")),
+        ]))
+        .with(Block::Table(table(1)))
+        .with(Block::Progress { percent: Some(48), label: "2 min left".to_owned() })
+        .with(Block::Note(Text::from("As of 12:00 UTC")))
+}
+
+fn any_string() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[ -~]{0,30}",
+        2 => "\\PC{0,20}",
+        1 => any::<String>(),
+        1 => ("\\PC{1,8}", 1usize..500).prop_map(|(text, times)| text.repeat(times)),
+        1 => proptest::sample::select(vec!["", " ", "<!channel>", "`", "<@U1>", "*bold*", "&&&&", "👩‍💻🇩🇪", "\u{301}"])
+            .prop_map(str::to_owned),
+    ]
+}
+
+fn any_text() -> impl Strategy<Value = Text> {
+    let span = (any_string(), 0..4u8).prop_map(|(text, kind)| match kind {
+        0 => Span::Plain(text),
+        1 => Span::Strong(text),
+        2 => Span::Code(text),
+        _ => Span::Person(person(&text)),
+    });
+    proptest::collection::vec(span, 0..4).prop_map(Text)
+}
+
+fn any_buttons(most: usize) -> impl Strategy<Value = Vec<Button>> {
+    let button = (any_string(), "[a-f0-9]{0,32}").prop_map(|(label, token)| Button {
+        label,
+        token,
+        style: ButtonStyle::Danger,
+    });
+    proptest::collection::vec(button, 0..most)
+}
+
+fn any_table() -> impl Strategy<Value = Table> {
+    let shape = proptest::sample::select(vec![Shape::Left, Shape::Right, Shape::Query]);
+    let columns = proptest::collection::vec((any_string(), shape), 0..25);
+    let cell = (any_string(), any::<bool>())
+        .prop_map(|(text, act)| Cell { text, tone: if act { Tone::Act } else { Tone::Plain } });
+    let row = (proptest::collection::vec(cell, 0..6), any_buttons(3))
+        .prop_map(|(cells, buttons)| Row { cells, buttons });
+    let rows = (proptest::collection::vec(row, 0..4), 1usize..120);
+    (columns, rows, proptest::option::of(any_string()), 0usize..1_000).prop_map(
+        |(columns, rows, title, total)| Table {
+            empty: title.clone(),
+            title,
+            columns: columns.into_iter().map(|(title, shape)| Column { title, shape }).collect(),
+            rows: std::iter::repeat_n(rows.0, rows.1).flatten().collect(),
+            total,
+        },
+    )
+}
+
+fn any_block() -> impl Strategy<Value = Block> {
+    let tone = proptest::sample::select(vec![Tone::Plain, Tone::Good, Tone::Watch, Tone::Act]);
+    prop_oneof![
+        (tone, any_text()).prop_map(|(tone, text)| Block::Verdict { tone, text }),
+        any_text().prop_map(Block::Text),
+        (proptest::collection::vec((any_string(), any_text()), 0..4), 1usize..80)
+            .prop_map(|(facts, times)| Block::Facts(std::iter::repeat_n(facts, times).flatten().collect())),
+        any_table().prop_map(Block::Table),
+        (proptest::option::of(any_string()), any_string())
+            .prop_map(|(title, text)| Block::Code { title, text }),
+        (proptest::option::of(any::<u8>()), any_string())
+            .prop_map(|(percent, label)| Block::Progress { percent, label }),
+        any_buttons(60).prop_map(Block::Buttons),
+        any_text().prop_map(Block::Note),
+    ]
+}
+
+pub fn any_reply() -> impl Strategy<Value = Reply> {
+    let blocks = prop_oneof![
+        4 => proptest::collection::vec(any_block(), 0..8),
+        1 => (any_block(), 1usize..130).prop_map(|(block, times)| vec![block; times]),
+    ];
+    (any_string(), any_string(), blocks).prop_map(|(who, asked, blocks)| {
+        let environment = EnvironmentTag { name: who.clone(), production: true };
+        let heading =
+            Heading { who: Some(person(&who)), asked, environment: Some(environment), run: Some(1) };
+        Reply { heading, audience: Audience::Everyone, blocks, whole: false }
+    })
+}

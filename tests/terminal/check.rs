@@ -1,0 +1,180 @@
+//! `countersign check`: what is missing is named, with how to mend it, and the exit status is CI's.
+
+use crate::world::{Said, Servers, World};
+
+/// The reader's and the operator's lines of the configuration.
+const READER: &str = "user = \"countersign_read\"";
+const OPERATOR: &str = "user = \"countersign_act\"";
+
+async fn checks(world: &World<'_>) -> Said {
+    let said = world.says(&["check"]).await;
+    said.is_fit_for_a_terminal();
+    said
+}
+
+/// A login of a test's own, with that password.
+async fn role(servers: &Servers, name: &str, more: &str) {
+    let password = &servers.team.reader.password;
+    servers.does("postgres", &format!("CREATE ROLE {name} LOGIN PASSWORD '{password}' {more}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_is_well() {
+    // Of its own: other tests make roles and databases that are not well.
+    let servers = Servers::start().await;
+    let world = World::on(&servers, "U0ANA", &[]).await;
+    let said = checks(&world).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.out.starts_with("Good: Nothing is missing.\n"), "{}", said.out);
+    for line in ["main as reader", "main as operator", "backup storage"] {
+        assert_eq!(
+            said.out.matches(line).count(),
+            if line.starts_with("main") { 2 } else { 1 },
+            "{}",
+            said.out
+        );
+    }
+    assert!(said.flat().contains("10 of 10 databases: reached, nothing is missing"), "{}", said.out);
+    assert!(!world.directory().join("record.db").exists(), "the record is left alone");
+    assert_eq!(std::fs::read_dir(world.directory().join("backups")).unwrap().count(), 0);
+    let json = world.says(&["check", "--json"]).await;
+    assert_eq!((json.status, json.json()["verdict"]["tone"].as_str()), (0, Some("good")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_that_are_missing_or_too_many() {
+    let servers = Servers::shared().await;
+    role(servers, "blind_reader", "").await;
+    role(servers, "strong_reader", "CREATEROLE IN ROLE pg_monitor, pg_signal_backend").await;
+    role(servers, "weak_operator", "").await;
+    for (instead, complaints) in [
+        ((READER, "user = \"blind_reader\""), vec!["`GRANT pg_monitor TO blind_reader;`"]),
+        (
+            (READER, "user = \"strong_reader\""),
+            vec![
+                "`ALTER ROLE strong_reader NOCREATEROLE;`",
+                "`REVOKE pg_signal_backend FROM strong_reader;`",
+            ],
+        ),
+        (
+            (READER, "user = \"azuresu\""),
+            vec!["must not be able to act, and is a superuser", "`ALTER ROLE azuresu NOSUPERUSER;`"],
+        ),
+        (
+            (OPERATOR, "user = \"weak_operator\""),
+            vec![
+                "`GRANT pg_signal_backend TO weak_operator;`",
+                "`GRANT pg_monitor TO weak_operator;`",
+                "`GRANT pg_read_all_data TO weak_operator;`",
+            ],
+        ),
+    ] {
+        let world = World::with("U0ANA", &[instead]).await;
+        let mut world = world;
+        let password = match instead.1.contains("azuresu") {
+            true => servers.cluster.superuser_password().to_owned(),
+            false => servers.team.reader.password.clone(),
+        };
+        let login = if instead.0 == READER { "READER" } else { "OPERATOR" };
+        for environment in ["PRODUCTION", "STAGING"] {
+            world.stage.secrets.insert(format!("{environment}_{login}_PASSWORD"), password.clone());
+        }
+        let said = checks(&world).await;
+        assert_eq!(said.status, 1, "{said:?}");
+        assert!(said.out.starts_with("Act: ") && said.flat().contains("missing: production"), "{}", said.out);
+        for complaint in complaints {
+            assert_eq!(said.flat().matches(complaint).count(), 2, "{complaint}: {}", said.out);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_are_not_reached() {
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = format!("port = {}", Servers::shared().await.cluster.port());
+    let down = World::with("U0ANA", &[(&port, &format!("port = {nobody}"))]).await;
+    let said = checks(&down).await;
+    assert_eq!(said.status, 1);
+    assert!(
+        said.out.starts_with("Act: 2 things are missing: production, staging.\n"),
+        "once a server: {}",
+        said.out
+    );
+    assert!(said.flat().contains(&format!("nothing listens at 127.0.0.1:{nobody}.")), "{}", said.out);
+
+    let tls = World::with("U0ANA", &[("tls = \"off\"", "tls = \"verified\"")]).await;
+    let said = checks(&tls).await;
+    assert_eq!(said.status, 1);
+    assert!(
+        said.flat().contains("shows no TLS that can be verified (the server offers none)"),
+        "{}",
+        said.out
+    );
+    assert!(said.flat().contains("main as reader: Switch TLS on at the server"), "{}", said.out);
+
+    let mut wrong = World::usual().await;
+    wrong.stage.secrets.insert("STAGING_OPERATOR_PASSWORD".to_owned(), "not-the-password".to_owned());
+    let said = checks(&wrong).await;
+    assert_eq!(said.status, 1);
+    assert!(said.flat().contains("1 thing is missing: staging."), "{}", said.out);
+    assert!(
+        said.flat().contains("main as operator: Compare the password of countersign_act"),
+        "{}",
+        said.out
+    );
+    assert!(!said.out.contains("not-the-password") && !said.err.contains("not-the-password"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_that_lack_something() {
+    let servers = Servers::shared().await;
+    servers.does("postgres", "CREATE DATABASE shut_db").await;
+    servers.does("postgres", "REVOKE CONNECT ON DATABASE shut_db FROM PUBLIC").await;
+    servers.does("postgres", "CREATE DATABASE bare_db").await;
+    let make = "CREATE TABLE open_to_all (id int); GRANT DELETE ON open_to_all TO PUBLIC; \
+                CREATE TABLE _prisma_migrations (id int)";
+    servers.does("bare_db", make).await;
+    let more = ["shut", "bare", "absent"]
+        .map(|name| format!("[[services]]\nname = \"{name}\"\ndatabase = \"{name}_db\"\n\n"))
+        .concat();
+    let first = "[[people]]\nname = \"ana\"";
+    let world = World::with("U0ANA", &[(first, &format!("{more}{first}"))]).await;
+    let said = checks(&world).await;
+    assert_eq!(said.status, 1);
+    let flat = said.flat();
+    for complaint in [
+        "main/shut_db: `GRANT CONNECT ON DATABASE \"shut_db\" TO \"countersign_read\";`",
+        "main/bare_db: `CREATE EXTENSION pg_stat_statements;`",
+        "main/bare_db: `REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON open_to_all FROM countersign_read, PUBLIC;`",
+        "main/bare_db: `GRANT SELECT ON _prisma_migrations TO countersign_read;`",
+        "main/absent_db: Correct the name in the configuration, or create the database.",
+    ] {
+        assert_eq!(flat.matches(complaint).count(), 2, "{complaint}: {}", said.out);
+    }
+    assert!(flat.contains("10 of 13 databases: reached, nothing is missing"), "{}", said.out);
+    assert!(flat.contains("optional"), "{}", said.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_here() {
+    let world = World::usual().await;
+    std::fs::write(world.directory().join("backups"), "a file").unwrap();
+    let said = checks(&world).await;
+    assert_eq!(said.status, 1);
+    assert!(said.flat().contains("1 thing is missing: Where Countersign runs."), "{}", said.out);
+
+    let wrong = world
+        .stage
+        .config
+        .replace("production = true", "prodution = true")
+        .replace("\"30m\"", "\"30 moons\"");
+    std::fs::write(world.directory().join("countersign.toml"), wrong).unwrap();
+    let said = checks(&world).await;
+    assert_eq!((said.status, said.out.as_str()), (1, ""));
+    for words in ["did you mean `production`?", "30 moons"] {
+        let line = said.err.lines().find(|line| line.contains(words));
+        let line = line.unwrap_or_else(|| panic!("all at once: {}", said.err));
+        let place = line.trim().strip_prefix("countersign.toml:").expect("a file");
+        assert!(place.starts_with(|c: char| c.is_ascii_digit()), "a line: {line}");
+    }
+}
