@@ -9,8 +9,13 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub mod fence;
 mod parse;
 pub mod statement;
+mod team;
+mod words;
+
+pub use team::COUNT;
 
 /// The runbook that was reviewed is the runbook that runs.
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");
@@ -122,6 +127,9 @@ pub struct Header {
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
     #[serde(default)]
     pub while_frozen: bool,
+    /// Columns of a preview whose values the card may show: what tells rows apart, and is nobody's secret.
+    #[serde(default)]
+    pub keys: Vec<String>,
 }
 
 /// What it means that there are rows at all.
@@ -157,17 +165,30 @@ pub struct Section {
     pub when: Option<Condition>,
     /// One row of each target, shown standing, one line for each column: `[server facts]`.
     pub facts: bool,
+    /// Counts what the others will change, for the card: `[preview]`.
+    pub preview: bool,
+    /// It inserts, updates or deletes rows.
+    pub changes: bool,
     /// With `$n::text` where the file has `:'name'`.
     pub sql: String,
     /// The names behind `$1`, `$2` …
     pub parameters: Vec<String>,
 }
 
+/// The sections for servers of at least a major version; the plain file is for version 0.
+#[derive(Debug, Clone)]
+pub struct Variant {
+    pub least: u32,
+    pub sections: Vec<Section>,
+    /// The SQL as written, for cards that show it whole.
+    pub source: String,
+}
+
 /// What runs a command.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// Sections for servers of at least that major version, newest first; the plain file is version 0.
-    Sql(Vec<(u32, Vec<Section>)>),
+    /// Newest first.
+    Sql(Vec<Variant>),
     /// Code in `src/actions/`.
     Coded,
 }
@@ -180,8 +201,6 @@ pub struct Command {
     pub body: Body,
     /// SHA-256 of its files, in hex.
     pub hash: String,
-    /// The SQL as written, for cards that show it whole.
-    pub source: String,
     /// A team's own, not built in.
     pub team: bool,
 }
@@ -197,16 +216,17 @@ impl Command {
         usage
     }
 
+    /// What a server of that major version is asked.
+    pub fn variant(&self, major: u32) -> Option<&Variant> {
+        match &self.body {
+            Body::Sql(variants) => variants.iter().find(|variant| major >= variant.least),
+            Body::Coded => None,
+        }
+    }
+
     /// The sections for a server of that major version.
     pub fn sections(&self, major: u32) -> &[Section] {
-        match &self.body {
-            Body::Sql(variants) => variants
-                .iter()
-                .find(|(least, _)| major >= *least)
-                .map(|(_, sections)| sections.as_slice())
-                .unwrap_or_default(),
-            Body::Coded => &[],
-        }
+        self.variant(major).map(|variant| variant.sections.as_slice()).unwrap_or_default()
     }
 }
 
@@ -236,7 +256,8 @@ impl Catalog {
             let name = file.path().to_str()?.to_owned();
             Some((name, file.contents_utf8().unwrap_or_default().to_owned()))
         });
-        Catalog::default().add(files.collect(), false)
+        let (catalog, mistakes) = Catalog::default().add(files.collect(), false);
+        if mistakes.is_empty() { Ok(catalog) } else { Err(mistakes) }
     }
 
     /// Adds a team's own directory: `.sql` files, read or danger, never a built-in's name.
@@ -244,27 +265,31 @@ impl Catalog {
     /// # Errors
     /// All mistakes at once; a directory that can't be read is one.
     pub fn with_directory(self, directory: &Path) -> Result<Catalog, Vec<Mistake>> {
-        let unreadable = |cause: std::io::Error| {
-            vec![Mistake {
-                file: directory.display().to_string(),
-                line: 1,
-                column: 1,
-                what: format!("can't be read: {cause}"),
-            }]
+        let unreadable = |path: &Path, cause: &std::io::Error| Mistake {
+            file: path.display().to_string(),
+            line: 1,
+            column: 1,
+            what: format!("can't be read: {cause}"),
         };
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(directory).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
+        let (mut files, mut mistakes) = (Vec::new(), Vec::new());
+        for entry in std::fs::read_dir(directory).map_err(|cause| vec![unreadable(directory, &cause)])? {
+            let path = entry.map_err(|cause| vec![unreadable(directory, &cause)])?.path();
             if path.extension().is_some_and(|extension| extension == "sql" || extension == "toml") {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                files.push((name, std::fs::read_to_string(&path).map_err(unreadable)?));
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => files.push((name, text)),
+                    Err(cause) => mistakes.push(unreadable(&path, &cause)),
+                }
             }
         }
         files.sort();
-        self.add(files, true)
+        let (catalog, found) = self.add(files, true);
+        mistakes.extend(found);
+        if mistakes.is_empty() { Ok(catalog) } else { Err(mistakes) }
     }
 
-    fn add(mut self, files: Vec<(String, String)>, team: bool) -> Result<Catalog, Vec<Mistake>> {
+    /// The catalog with what is right in these files, and every mistake in them.
+    fn add(mut self, files: Vec<(String, String)>, team: bool) -> (Catalog, Vec<Mistake>) {
         let mut mistakes = Vec::new();
         let (variants, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.contains('@'));
         for (file, text) in plain {
@@ -282,12 +307,12 @@ impl Catalog {
             }
         }
         for (file, text) in variants {
-            if let Err(mut wrong) = parse::variant(&mut self.commands, &file, &text) {
+            if let Err(mut wrong) = parse::variant(&mut self.commands, (&file, &text), team) {
                 mistakes.append(&mut wrong);
             }
         }
         mistakes.extend(self.dangling_offers());
-        if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
+        (self, mistakes)
     }
 
     /// Offers of commands that there are not.
