@@ -184,7 +184,7 @@ async fn ask(
     let within = header.within.as_deref().and_then(crate::args::duration_seconds).map(Duration::from_secs);
     let limit = within.unwrap_or(Duration::MAX);
     let bound = bound(targets, question, section);
-    // Sent in one go: the right costs no round trip of its own.
+    // Sent in one go, but for a team's own: the right costs no round trip of its own.
     let allowed = async {
         match header.sees_sessions {
             true => lease.sees_sessions(limit).await.map_err(|why| why.to_string()),

@@ -9,8 +9,7 @@ use crate::message::{Block, Cell, Shape, Table};
 use crate::plan::Plan;
 use crate::runs::Happening;
 use crate::sql::{
-    Question, Target, Value, decode, duration, explain, grouped, parameters, scope_targets, user_error,
-    value_text,
+    Question, Target, Value, decode, explain, grouped, parameters, scope_targets, user_error, value_text,
 };
 use crate::targets::{Access, Address, Lease, QueryError, Transaction};
 use async_trait::async_trait;
@@ -157,12 +156,11 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
     plan.context = command.header.args.iter().map(given).collect();
     plan.context.push(("login".to_owned(), command.header.login.clone()));
     let limits = call.app.targets.environment(environment)?;
-    let seconds = |limit: Duration| duration(limit.as_secs_f64());
     let whole = within(command).unwrap_or(limits.statement_timeout);
     let line = format!(
         "{} in all, {} for a lock; then nothing is changed",
-        seconds(whole),
-        seconds(limits.lock_timeout)
+        plain(whole),
+        plain(limits.lock_timeout)
     );
     plan.context.push(("time limit".to_owned(), line));
     plan.hurts = "Whoever uses what the SQL changes.".to_owned();
@@ -170,12 +168,20 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
     Ok(plan)
 }
 
+/// In the largest unit that leaves no rest: "90 d", "36 h", "500 ms".
+fn plain(limit: Duration) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    let milliseconds = limit.as_millis();
+    let (size, unit) = units.into_iter().find(|(size, _)| milliseconds % size == 0).unwrap_or((1, "ms"));
+    format!("{} {unit}", milliseconds / size)
+}
+
 /// A value as it is bound, and a duration as people say it.
 fn told(spec: &ArgSpec, values: &Values) -> String {
     match values.get(&spec.name) {
         None => "not given".to_owned(),
         Some(value) => match duration_seconds(value).filter(|_| spec.kind == ArgType::Duration) {
-            Some(seconds) => format!("{value} ({})", duration(seconds as f64)),
+            Some(seconds) => format!("{value} ({})", plain(Duration::from_secs(seconds))),
             None => value.clone(),
         },
     }
@@ -277,7 +283,7 @@ async fn change(
     let shown = asked.shown();
     let fits = |now: u64| match shown {
         Some(shown) if now > at_most(shown) => Err(Stop::Grown(format!(
-            "It would change {} now; {} were shown, and it may change {} at most.",
+            "It would change {} now; the card showed {}, and {} may change at most.",
             rows(now),
             rows(shown),
             rows(at_most(shown))
@@ -310,8 +316,11 @@ async fn committed(
             let facts = json!({ "rows": changed, "shown": shown });
             let mut done = Outcome { facts, ..Outcome::new(Happening::Succeeded, "Done.") };
             if let Some(shown) = shown {
-                let line =
-                    format!("{} changed, in one transaction; {} were shown.", rows(changed), rows(shown));
+                let line = format!(
+                    "{} changed, in one transaction; the card showed {}.",
+                    rows(changed),
+                    rows(shown)
+                );
                 done.blocks.push(Block::Note(line.into()));
             }
             done
