@@ -3,15 +3,20 @@
 //! does not live here.
 
 use crate::args::ArgSpec;
-use crate::config::{Environment, Limit};
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub mod fence;
+mod limits;
 mod parse;
 pub mod statement;
+mod team;
+mod words;
+
+pub use team::COUNT;
 
 /// The runbook that was reviewed is the runbook that runs.
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");
@@ -123,6 +128,9 @@ pub struct Header {
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
     #[serde(default)]
     pub while_frozen: bool,
+    /// Columns of a preview whose values the card may show: what tells rows apart, and is nobody's secret.
+    #[serde(default)]
+    pub keys: Vec<String>,
 }
 
 /// What it means that there are rows at all.
@@ -158,17 +166,30 @@ pub struct Section {
     pub when: Option<Condition>,
     /// One row of each target, shown standing, one line for each column: `[server facts]`.
     pub facts: bool,
+    /// Counts what the others will change, for the card: `[preview]`.
+    pub preview: bool,
+    /// It inserts, updates or deletes rows.
+    pub changes: bool,
     /// With `$n::text` where the file has `:'name'`.
     pub sql: String,
     /// The names behind `$1`, `$2` …
     pub parameters: Vec<String>,
 }
 
+/// The sections for servers of at least a major version; the plain file is for version 0.
+#[derive(Debug, Clone)]
+pub struct Variant {
+    pub least: u32,
+    pub sections: Vec<Section>,
+    /// The SQL as written, for cards that show it whole.
+    pub source: String,
+}
+
 /// What runs a command.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// Sections for servers of at least that major version, newest first; the plain file is version 0.
-    Sql(Vec<(u32, Vec<Section>)>),
+    /// Newest first.
+    Sql(Vec<Variant>),
     /// Code in `src/actions/`.
     Coded,
 }
@@ -181,8 +202,6 @@ pub struct Command {
     pub body: Body,
     /// SHA-256 of its files, in hex.
     pub hash: String,
-    /// The SQL as written, for cards that show it whole.
-    pub source: String,
     /// A team's own, not built in.
     pub team: bool,
 }
@@ -198,16 +217,17 @@ impl Command {
         usage
     }
 
+    /// What a server of that major version is asked.
+    pub fn variant(&self, major: u32) -> Option<&Variant> {
+        match &self.body {
+            Body::Sql(variants) => variants.iter().find(|variant| major >= variant.least),
+            Body::Coded => None,
+        }
+    }
+
     /// The sections for a server of that major version.
     pub fn sections(&self, major: u32) -> &[Section] {
-        match &self.body {
-            Body::Sql(variants) => variants
-                .iter()
-                .find(|(least, _)| major >= *least)
-                .map(|(_, sections)| sections.as_slice())
-                .unwrap_or_default(),
-            Body::Coded => &[],
-        }
+        self.variant(major).map(|variant| variant.sections.as_slice()).unwrap_or_default()
     }
 }
 
@@ -239,7 +259,8 @@ impl Catalog {
             let name = file.path().to_str()?.to_owned();
             Some((name, file.contents_utf8().unwrap_or_default().to_owned()))
         });
-        Catalog::default().add(files.collect(), false)
+        let (catalog, mistakes) = Catalog::default().add(files.collect(), false);
+        if mistakes.is_empty() { Ok(catalog) } else { Err(mistakes) }
     }
 
     /// Adds a team's own directory: `.sql` files, read or danger, never a built-in's name.
@@ -247,70 +268,31 @@ impl Catalog {
     /// # Errors
     /// All mistakes at once; a directory that can't be read is one.
     pub fn with_directory(self, directory: &Path) -> Result<Catalog, Vec<Mistake>> {
-        let unreadable = |cause: std::io::Error| {
-            vec![Mistake {
-                file: directory.display().to_string(),
-                line: 1,
-                column: 1,
-                what: format!("can't be read: {cause}"),
-            }]
+        let unreadable = |path: &Path, cause: &std::io::Error| Mistake {
+            file: path.display().to_string(),
+            line: 1,
+            column: 1,
+            what: format!("can't be read: {cause}"),
         };
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(directory).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
+        let (mut files, mut mistakes) = (Vec::new(), Vec::new());
+        for entry in std::fs::read_dir(directory).map_err(|cause| vec![unreadable(directory, &cause)])? {
+            let path = entry.map_err(|cause| vec![unreadable(directory, &cause)])?.path();
             if path.extension().is_some_and(|extension| extension == "sql" || extension == "toml") {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                files.push((name, std::fs::read_to_string(&path).map_err(unreadable)?));
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => files.push((name, text)),
+                    Err(cause) => mistakes.push(unreadable(&path, &cause)),
+                }
             }
         }
         files.sort();
-        self.add(files, true)
+        let (catalog, found) = self.add(files, true);
+        mistakes.extend(found);
+        if mistakes.is_empty() { Ok(catalog) } else { Err(mistakes) }
     }
 
-    /// Takes each environment's own limits.
-    ///
-    /// # Errors
-    /// All mistakes at once: a command or a value that is not judged, a limit to act at that comes before the one to watch.
-    pub fn with_limits(mut self, environments: &[Environment]) -> Result<Catalog, Vec<String>> {
-        let mut mistakes = Vec::new();
-        for (environment, limit) in
-            environments.iter().flat_map(|e| e.limits.iter().map(|limit| (&e.name, limit)))
-        {
-            if let Err(wrong) = self.adjust(environment, limit) {
-                mistakes.push(format!("thresholds of the environment `{environment}`: {wrong}"));
-            }
-        }
-        if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
-    }
-
-    fn adjust(&mut self, environment: &str, limit: &Limit) -> Result<(), String> {
-        let Limit { command: name, column, watch, act } = limit;
-        let known = self.commands.get(name).ok_or_else(|| format!("there is no command `{name}`"))?;
-        let key = (environment.to_owned(), name.clone());
-        let command = self.adjusted.entry(key).or_insert_with(|| known.clone());
-        let Some(threshold) = command.header.thresholds.get_mut(column) else {
-            let judged: Vec<&str> = known.header.thresholds.keys().map(String::as_str).collect();
-            return Err(match judged.as_slice() {
-                [] => format!("`{name}` judges nothing"),
-                judged => format!("`{name}` doesn't judge `{column}`; it judges {}", judged.join(", ")),
-            });
-        };
-        threshold.watch = watch.or(threshold.watch);
-        threshold.act = act.or(threshold.act);
-        match (threshold.watch, threshold.act) {
-            (Some(watch), Some(act)) if (act < watch) != threshold.below && act != watch => {
-                Err(format!("`{name}.{column}` would be acted on at {act} and watched from {watch}"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The command with the limits of that environment.
-    pub fn adjusted<'a>(&'a self, command: &'a Command, environment: &str) -> &'a Command {
-        self.adjusted.get(&(environment.to_owned(), command.name.clone())).unwrap_or(command)
-    }
-
-    fn add(mut self, files: Vec<(String, String)>, team: bool) -> Result<Catalog, Vec<Mistake>> {
+    /// The catalog with what is right in these files, and every mistake in them.
+    fn add(mut self, files: Vec<(String, String)>, team: bool) -> (Catalog, Vec<Mistake>) {
         let mut mistakes = Vec::new();
         let (variants, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.contains('@'));
         for (file, text) in plain {
@@ -328,12 +310,12 @@ impl Catalog {
             }
         }
         for (file, text) in variants {
-            if let Err(mut wrong) = parse::variant(&mut self.commands, &file, &text) {
+            if let Err(mut wrong) = parse::variant(&mut self.commands, (&file, &text), team) {
                 mistakes.append(&mut wrong);
             }
         }
         mistakes.extend(self.dangling_offers());
-        if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
+        (self, mistakes)
     }
 
     /// Offers of commands that there are not.

@@ -4,7 +4,7 @@
 use crate::args::Values;
 use crate::catalog::{Command, Scope, Section};
 use crate::error::{Error, Result};
-use crate::targets::{Address, Lease, QueryError, Targets};
+use crate::targets::{Access, Address, Lease, QueryError, Targets};
 use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -92,11 +92,7 @@ pub struct Question<'a> {
 /// # Errors
 /// [`Error::User`] for an unknown environment or service. A target's failure is part of the answer.
 pub async fn run(targets: &Targets, question: &Question<'_>) -> Result<Vec<SectionAnswer>> {
-    let (most, _) = match &question.command.body {
-        crate::catalog::Body::Sql(variants) => (variants.last(), ()),
-        crate::catalog::Body::Coded => (None, ()),
-    };
-    let shapes = most.map(|(_, sections)| sections.as_slice()).unwrap_or_default();
+    let shapes = question.command.sections(0);
     let asked = shapes.iter().enumerate().filter(|(_, shape)| is_asked(shape, question.values));
     let all = asked.map(|section| run_section(targets, question, section));
     futures::future::join_all(all).await.into_iter().collect()
@@ -188,14 +184,15 @@ async fn ask(
     let within = header.within.as_deref().and_then(crate::args::duration_seconds).map(Duration::from_secs);
     let limit = within.unwrap_or(Duration::MAX);
     let bound = bound(targets, question, section);
-    // Sent in one go: the right costs no round trip of its own.
+    // Sent in one go, but for a team's own: the right costs no round trip of its own.
     let allowed = async {
         match header.sees_sessions {
             true => lease.sees_sessions(limit).await.map_err(|why| why.to_string()),
             false => Ok(true),
         }
     };
-    let (allowed, rows) = tokio::join!(allowed, values(&lease, section, (&bound, limit)));
+    let (allowed, rows) =
+        tokio::join!(allowed, values(&lease, section, (&bound, limit, question.command.team)));
     if !allowed? {
         return Err("may not show other sessions: grant pg_monitor to Countersign's reader".to_owned());
     }
@@ -215,20 +212,34 @@ fn bound(targets: &Targets, question: &Question<'_>, section: &Section) -> Vec<O
     section.parameters.iter().map(value).collect()
 }
 
+/// As the driver takes them.
+pub fn parameters(values: &[Option<String>]) -> Vec<&(dyn ToSql + Sync)> {
+    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+}
+
 async fn values(
     lease: &Lease,
     section: &Section,
-    (bound, limit): (&[Option<String>], Duration),
+    (bound, limit, fenced): (&[Option<String>], Duration, bool),
 ) -> Result<Rows, QueryError> {
-    let parameters: Vec<&(dyn ToSql + Sync)> =
-        bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-    let rows = lease.ask_within(limit, &section.sql, &parameters).await?;
+    let parameters = parameters(bound);
+    let rows = match fenced {
+        true => {
+            let transaction =
+                lease.begin(Access::Read, Some(limit).filter(|limit| *limit != Duration::MAX)).await?;
+            let rows = transaction.ask(&section.sql, &parameters).await;
+            transaction.roll_back().await;
+            rows?
+        }
+        false => lease.ask_within(limit, &section.sql, &parameters).await?,
+    };
     let columns = rows.first().map(|row| row.columns().iter().map(|c| c.name().to_owned()).collect());
     let decoded = rows.iter().take(MOST_ROWS).map(decode).collect::<Result<Vec<_>, _>>()?;
     Ok((columns.unwrap_or_default(), decoded))
 }
 
-fn explain(why: &QueryError, command: &Command) -> String {
+/// Why a target has no answer, in words that follow its name.
+pub fn explain(why: &QueryError, command: &Command) -> String {
     match why {
         QueryError::Refused { code, .. } if command.header.on_error.contains_key(code) => {
             command.header.on_error[code].clone()

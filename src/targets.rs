@@ -11,9 +11,11 @@ use tokio::sync::Mutex;
 
 mod connect;
 mod lease;
+mod transaction;
 
 pub use connect::Unreachable;
 pub use lease::{Asked, Lease, QueryError};
+pub use transaction::{Access, Transaction};
 
 use connect::Connector;
 use lease::{Budget, Connection};

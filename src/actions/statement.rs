@@ -1,95 +1,340 @@
-//! A `.sql` command that acts: its exact text and values on the card, and one transaction under the login that it names.
+//! A `.sql` command that acts: its exact text, its values and how many rows it changes on the card; then one transaction with a
+//! time limit, under the login that it names, which changes no more than what was shown or nothing.
 
 use super::{Act, Call, Doing, Outcome};
-use crate::args::Values;
-use crate::catalog::Scope;
+use crate::args::{ArgSpec, ArgType, Values, duration_seconds};
+use crate::catalog::{COUNT, Command, Scope, Section, Variant};
 use crate::error::{Error, Result};
-use crate::message::Block;
+use crate::message::{Block, Cell, Shape, Table};
 use crate::plan::Plan;
 use crate::runs::Happening;
-use crate::sql::{Question, Target, scope_targets};
-use crate::targets::{Address, QueryError};
+use crate::sql::{
+    Question, Target, Value, decode, explain, grouped, parameters, scope_targets, user_error, value_text,
+};
+use crate::targets::{Access, Address, Lease, QueryError, Transaction};
 use async_trait::async_trait;
 use serde_json::json;
-use tokio_postgres::types::ToSql;
+use std::time::Duration;
 
 pub struct Statement;
+
+/// So many rows are told apart on the card, if the file allows any of their columns.
+const MOST_KEYS: usize = 10;
+
+/// What a preview counted.
+struct Preview {
+    rows: u64,
+    /// The values of the header's `keys`.
+    keys: Vec<Vec<Cell>>,
+}
 
 #[async_trait]
 impl Act for Statement {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let environment = call.environment.unwrap_or_default();
         let target = the_target(call, environment)?;
-        let mut plan =
-            Plan::of(format!("Runs {} on {} of {environment}.", call.command.name, target.label()));
-        plan.identity.insert("server".to_owned(), target.server.clone());
-        plan.identity.insert("command_sha256".to_owned(), call.command.hash.clone());
-        if let Some(database) = target.database {
-            plan.identity.insert("database".to_owned(), database);
+        let label = target.label();
+        let mut plan = describe(call, environment, &target)?;
+        let address = address(environment, &plan, call.command);
+        let lease = call.app.targets.lease(&address, &call.asker).await;
+        let lease = lease.map_err(|why| user_error(label, &why.to_string()))?;
+        let variant = variant(call.command, &lease).map_err(|why| user_error(label, why))?;
+        plan.code = Some(("The reviewed SQL".to_owned(), variant.source.clone()));
+        let asked = Asked { plan: &plan, values: call.values };
+        let preview = look_ahead(&lease, call.command, (variant, &asked)).await;
+        let preview = preview.map_err(|why| user_error(label, &explain(&why, call.command)))?;
+        if variant.sections.iter().any(|section| section.parameters.iter().any(|name| name == ASKED_AT)) {
+            plan.context.push((ASKED_AT.to_owned(), asked_at(&plan)));
         }
-        plan.context = call.values.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        plan.code = Some(("The reviewed SQL".to_owned(), call.command.source.clone()));
-        plan.hurts = "Whoever uses what the SQL changes.".to_owned();
-        plan.undo = "None, unless the SQL has one.".to_owned();
+        let Some(preview) = preview else { return Ok(plan) };
+        if preview.rows == 0 {
+            return Err(Error::user(format!("There is nothing to do on {label}: no row fits.")));
+        }
+        foretell(&mut plan, preview, call.command);
         Ok(plan)
     }
 
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        let planned = |name: &str| doing.plan.identity.get(name).cloned();
-        if planned("command_sha256").as_deref() != Some(&doing.command.hash) {
-            return Outcome::new(
-                Happening::Voided,
-                "The command's file is no longer the one that was shown.",
-            );
+        let command = doing.command;
+        let planned = |name: &str| doing.plan.identity.get(name).cloned().unwrap_or_default();
+        let voided = |why: &str| Outcome::new(Happening::Voided, format!("{why} Nothing was done."));
+        if planned("command_sha256") != command.hash {
+            return voided("The command's file is no longer the one that was shown.");
         }
-        let address = Address {
-            environment: doing.environment().unwrap_or_default().to_owned(),
-            server: planned("server").unwrap_or_default(),
-            database: planned("database"),
-            login: doing.command.header.login.clone(),
+        let environment = doing.environment().unwrap_or_default();
+        if role(doing.app, environment, command).ok() != Some(planned("role")) {
+            return voided("Its login is another role now than the one that was shown.");
+        }
+        let address = address(environment, doing.plan, command);
+        let failed = |why: &str| {
+            Outcome::new(Happening::Failed, format!("{} {why}. Nothing was changed.", address.server))
         };
         let lease = match doing.app.targets.lease(&address, &doing.asker).await {
             Ok(lease) => lease,
-            Err(why) => {
-                return Outcome::new(
-                    Happening::Failed,
-                    format!("{} {why}. Nothing was done.", address.server),
+            Err(why) => return failed(&why.to_string()),
+        };
+        let shown = match variant(command, &lease) {
+            Ok(variant) if doing.plan.code.as_ref().is_some_and(|(_, sql)| *sql == variant.source) => variant,
+            _ => {
+                return voided(
+                    "The server's version is another now, and its SQL not the one that was shown.",
                 );
             }
         };
-        let mut shown = Outcome::new(Happening::Succeeded, "Done.");
-        let sections = doing.command.sections(lease.major());
-        // Several sections are several transactions otherwise; one is its own.
-        if sections.len() != 1 {
-            return Outcome::new(Happening::Failed, "A command that acts has one statement.");
-        }
-        for section in sections {
-            let values: &Values = &doing.run.request.arguments;
-            let bound: Vec<Option<&str>> =
-                section.parameters.iter().map(|name| values.get(name).map(String::as_str)).collect();
-            let bound: Vec<&(dyn ToSql + Sync)> =
-                bound.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-            match lease.ask(&section.sql, &bound).await {
-                Ok(rows) => {
-                    shown.facts = json!({ "rows": rows.len() });
-                    shown.blocks.push(Block::Note(format!("{} rows came back.", rows.len()).into()));
-                }
-                Err(why @ QueryError::Refused { .. }) => {
-                    return Outcome::new(
-                        Happening::Failed,
-                        format!("PostgreSQL refused it and changed nothing: {why}."),
-                    );
-                }
-                Err(why) => {
-                    let text = format!(
-                        "{} {why}: whether it was done is unknown. Look before asking again.",
-                        address.server
-                    );
-                    return Outcome::new(Happening::Lost, text);
+        let transaction = match lease.begin(Access::Write, within(command)).await {
+            Ok(transaction) => transaction,
+            Err(why) => return failed(&explain(&why, command)),
+        };
+        let asked = Asked { plan: doing.plan, values: &doing.run.request.arguments };
+        match change(&transaction, command, (shown, &asked)).await {
+            Ok(changed) => committed(transaction, (changed, asked.shown()), &address.server).await,
+            Err(stop) => {
+                transaction.roll_back().await;
+                match stop {
+                    Stop::Grown(why) => voided(&why),
+                    Stop::Refused(why) => failed(&explain(&why, command)),
                 }
             }
         }
-        shown
+    }
+}
+
+/// The parameter that is the plan's own time: preview and act draw the same line.
+const ASKED_AT: &str = "asked_at";
+
+/// To the second, in UTC.
+fn asked_at(plan: &Plan) -> String {
+    plan.made_at.strftime("%Y-%m-%d %H:%M:%S+00").to_string()
+}
+
+/// What the statements are asked with.
+struct Asked<'a> {
+    plan: &'a Plan,
+    values: &'a Values,
+}
+
+impl Asked<'_> {
+    fn bound(&self, section: &Section) -> Vec<Option<String>> {
+        let value = |name: &String| match self.values.get(name) {
+            None if name == "database" => self.plan.identity.get(name).cloned(),
+            None if name == ASKED_AT => Some(asked_at(self.plan)),
+            known => known.cloned(),
+        };
+        section.parameters.iter().map(value).collect()
+    }
+
+    /// How many rows the card says; `None` where nothing is changed.
+    fn shown(&self) -> Option<u64> {
+        self.plan.identity.get("rows").and_then(|rows| rows.parse().ok())
+    }
+}
+
+/// A fifth more than was shown may have come since.
+fn at_most(shown: u64) -> u64 {
+    shown.saturating_add(shown / 5)
+}
+
+fn rows(number: u64) -> String {
+    if number == 1 {
+        "1 row".to_owned()
+    } else {
+        format!("{} rows", grouped(i64::try_from(number).unwrap_or(i64::MAX)))
+    }
+}
+
+/// The target, the login, the values and the limits.
+fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan> {
+    let command = call.command;
+    let mut plan = Plan::of(format!("Runs {} on {} of {environment}.", command.name, target.label()));
+    plan.identity.insert("server".to_owned(), target.server.clone());
+    plan.identity.insert("command_sha256".to_owned(), command.hash.clone());
+    plan.identity.insert("role".to_owned(), role(call.app, environment, command)?);
+    if let Some(database) = &target.database {
+        plan.identity.insert("database".to_owned(), database.clone());
+    }
+    let given = |spec: &ArgSpec| (spec.name.clone(), told(spec, call.values));
+    plan.context = command.header.args.iter().map(given).collect();
+    plan.context.push(("login".to_owned(), command.header.login.clone()));
+    let limits = call.app.targets.environment(environment)?;
+    let whole = within(command).unwrap_or(limits.statement_timeout);
+    let line = format!(
+        "{} in all, {} for a lock; then nothing is changed",
+        plain(whole),
+        plain(limits.lock_timeout)
+    );
+    plan.context.push(("time limit".to_owned(), line));
+    plan.hurts = "Whoever uses what the SQL changes.".to_owned();
+    plan.undo = "None by itself: what it deletes or overwrites is in a backup, or nowhere.".to_owned();
+    Ok(plan)
+}
+
+/// In the largest unit that leaves no rest: "90 d", "36 h", "500 ms".
+fn plain(limit: Duration) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    let milliseconds = limit.as_millis();
+    let (size, unit) = units.into_iter().find(|(size, _)| milliseconds % size == 0).unwrap_or((1, "ms"));
+    format!("{} {unit}", milliseconds / size)
+}
+
+/// A value as it is bound, and a duration as people say it.
+fn told(spec: &ArgSpec, values: &Values) -> String {
+    match values.get(&spec.name) {
+        None => "not given".to_owned(),
+        Some(value) => match duration_seconds(value).filter(|_| spec.kind == ArgType::Duration) {
+            Some(seconds) => format!("{value} ({})", plain(Duration::from_secs(seconds))),
+            None => value.clone(),
+        },
+    }
+}
+
+fn role(app: &crate::App, environment: &str, command: &Command) -> Result<String> {
+    let environment = app.targets.environment(environment)?;
+    app.targets.login(environment, &command.header.login).map(|(_, login)| login.user)
+}
+
+fn address(environment: &str, plan: &Plan, command: &Command) -> Address {
+    Address {
+        environment: environment.to_owned(),
+        server: plan.identity.get("server").cloned().unwrap_or_default(),
+        database: plan.identity.get("database").cloned(),
+        login: command.header.login.clone(),
+    }
+}
+
+fn variant<'a>(command: &'a Command, lease: &Lease) -> std::result::Result<&'a Variant, &'static str> {
+    command.variant(lease.major()).ok_or("has a version that the command has no SQL for")
+}
+
+fn within(command: &Command) -> Option<Duration> {
+    command.header.within.as_deref().and_then(duration_seconds).map(Duration::from_secs)
+}
+
+/// The preview before anybody is asked: in a transaction that can only read.
+async fn look_ahead(
+    lease: &Lease,
+    command: &Command,
+    (variant, asked): (&Variant, &Asked<'_>),
+) -> std::result::Result<Option<Preview>, QueryError> {
+    let Some(section) = variant.sections.iter().find(|section| section.preview) else { return Ok(None) };
+    let transaction = lease.begin(Access::Read, within(command)).await?;
+    let preview = preview(&transaction, command, (section, asked)).await;
+    transaction.roll_back().await;
+    preview.map(Some)
+}
+
+async fn preview(
+    transaction: &Transaction<'_>,
+    command: &Command,
+    (section, asked): (&Section, &Asked<'_>),
+) -> std::result::Result<Preview, QueryError> {
+    let found = transaction.ask(&section.sql, &parameters(&asked.bound(section))).await?;
+    let Some(first) = found.first() else { return Ok(Preview { rows: 0, keys: Vec::new() }) };
+    let at = |name: &str| first.columns().iter().position(|column| column.name() == name);
+    let counted = at(COUNT).and_then(|at| decode(first).ok()?.into_iter().nth(at));
+    let rows = match counted {
+        Some(Value::Int(rows)) => u64::try_from(rows).unwrap_or(0),
+        // A preview that counts NULL, or text, counts nothing that could be guarded.
+        _ => {
+            let message = "the preview's column count is no whole number".to_owned();
+            return Err(QueryError::Refused { code: "0A000".to_owned(), message });
+        }
+    };
+    let keys: Vec<(&str, usize)> =
+        command.header.keys.iter().filter_map(|key| Some((key.as_str(), at(key)?))).collect();
+    let mut shown = Vec::new();
+    for row in found.iter().take(MOST_KEYS).filter(|_| !keys.is_empty()) {
+        let values = decode(row)?;
+        let cell =
+            |(key, at): &(&str, usize)| Cell::from(value_text(key, values.get(*at).unwrap_or(&Value::Null)));
+        shown.push(keys.iter().map(cell).collect());
+    }
+    Ok(Preview { rows, keys: shown })
+}
+
+/// Puts the count on the card, with the guard that follows from it.
+fn foretell(plan: &mut Plan, preview: Preview, command: &Command) {
+    let change = if preview.rows == 1 { "changes" } else { "change" };
+    plan.effect = format!("{} {} {change}.", plan.effect, rows(preview.rows));
+    plan.identity.insert("rows".to_owned(), preview.rows.to_string());
+    let most = rows(at_most(preview.rows));
+    plan.guards.insert("rows".to_owned(), format!("it changes {most} at most"));
+    if preview.keys.is_empty() {
+        return;
+    }
+    let columns: Vec<(&str, Shape)> =
+        command.header.keys.iter().map(|key| (key.as_str(), Shape::Left)).collect();
+    let title = format!("{} of the {}", preview.keys.len(), rows(preview.rows));
+    plan.tables.push(Table { title: Some(title), ..super::answers::table(&columns, preview.keys) });
+}
+
+/// Why an act ends without anything done.
+enum Stop {
+    /// More rows than was shown, and may be.
+    Grown(String),
+    Refused(QueryError),
+}
+
+/// Counts once more, then runs every statement, and stops at one row too many: how many rows were changed.
+async fn change(
+    transaction: &Transaction<'_>,
+    command: &Command,
+    (variant, asked): (&Variant, &Asked<'_>),
+) -> std::result::Result<u64, Stop> {
+    let shown = asked.shown();
+    let fits = |now: u64| match shown {
+        Some(shown) if now > at_most(shown) => Err(Stop::Grown(format!(
+            "It would change {} now; the card showed {}, and {} may change at most.",
+            rows(now),
+            rows(shown),
+            rows(at_most(shown))
+        ))),
+        _ => Ok(()),
+    };
+    if let Some(section) = variant.sections.iter().find(|section| section.preview) {
+        // Cheaper than to change too many rows and take them back.
+        let now = preview(transaction, command, (section, asked)).await.map_err(Stop::Refused)?;
+        fits(now.rows)?;
+    }
+    let mut changed = 0;
+    for section in variant.sections.iter().filter(|section| !section.preview) {
+        let run = transaction.run(&section.sql, &parameters(&asked.bound(section))).await;
+        let rows = run.map_err(Stop::Refused)?;
+        changed += if section.changes { rows } else { 0 };
+        fits(changed)?;
+    }
+    Ok(changed)
+}
+
+/// Nothing is done until PostgreSQL has confirmed the COMMIT.
+async fn committed(
+    transaction: Transaction<'_>,
+    (changed, shown): (u64, Option<u64>),
+    server: &str,
+) -> Outcome {
+    match transaction.commit().await {
+        Ok(()) => {
+            let facts = json!({ "rows": changed, "shown": shown });
+            let mut done = Outcome { facts, ..Outcome::new(Happening::Succeeded, "Done.") };
+            if let Some(shown) = shown {
+                let line = format!(
+                    "{} changed, in one transaction; the card showed {}.",
+                    rows(changed),
+                    rows(shown)
+                );
+                done.blocks.push(Block::Note(line.into()));
+            }
+            done
+        }
+        Err(why) if why.is_final() => {
+            let text = format!("PostgreSQL refused it at the end: {why}. Nothing was changed.");
+            Outcome::new(Happening::Failed, text)
+        }
+        Err(why) => {
+            let text = format!(
+                "{server} {why} while it committed: whether it was done is unknown. Look before asking again."
+            );
+            Outcome::new(Happening::Lost, text)
+        }
     }
 }
 

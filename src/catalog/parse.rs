@@ -1,11 +1,14 @@
 //! One command file → one [`Command`], or every mistake in it with its place.
 
-use super::{Body, Command, Condition, Header, Mistake, Risk, Scope, Section, sha256_hex, statement};
+use super::{
+    Body, Command, Condition, Header, Mistake, Risk, Scope, Section, Variant, fence, sha256_hex, statement,
+    team,
+};
 use crate::args::ArgType;
 use std::collections::BTreeMap;
 
 /// A file of the plain kind: `blocked.sql`, `backup.toml`.
-pub fn command(file: &str, text: &str, team: bool) -> Result<Command, Vec<Mistake>> {
+pub fn command(file: &str, text: &str, own: bool) -> Result<Command, Vec<Mistake>> {
     let here = Source { file, text };
     let (name, coded) = match file.rsplit_once('.') {
         Some((name, "toml")) => (name, true),
@@ -15,7 +18,7 @@ pub fn command(file: &str, text: &str, team: bool) -> Result<Command, Vec<Mistak
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
         return Err(vec![here.at(0, "a command's name has lower-case letters, digits and dashes only")]);
     }
-    if team && coded {
+    if own && coded {
         return Err(vec![here.at(0, "a team's own command is SQL: code is built in")]);
     }
     let (start, toml, sql_start) = if coded { (0, text, text.len()) } else { here.split()? };
@@ -23,11 +26,14 @@ pub fn command(file: &str, text: &str, team: bool) -> Result<Command, Vec<Mistak
         let offset = wrong.span().map_or(0, |span| span.start);
         vec![here.at(start + offset, wrong.message())]
     })?;
-    let mut mistakes = check_header(&here, &header, team);
+    let mut mistakes = check_header(&here, &header);
+    if own {
+        mistakes.extend(team::header(&here, &header));
+    }
     let body = match coded {
         true => Body::Coded,
-        false => match sections(&here, sql_start, &header) {
-            Ok(sections) => Body::Sql(vec![(0, sections)]),
+        false => match sections(&here, sql_start, (&header, own)) {
+            Ok(sections) => Body::Sql(vec![Variant { least: 0, sections, source: source(text, sql_start) }]),
             Err(mut wrong) => {
                 mistakes.append(&mut wrong);
                 Body::Coded
@@ -37,18 +43,19 @@ pub fn command(file: &str, text: &str, team: bool) -> Result<Command, Vec<Mistak
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    Ok(Command {
-        name: name.to_owned(),
-        header,
-        body,
-        hash: sha256_hex(&[text.as_bytes()]),
-        source: text[sql_start..].trim().to_owned(),
-        team,
-    })
+    Ok(Command { name: name.to_owned(), header, body, hash: sha256_hex(&[text.as_bytes()]), team: own })
+}
+
+fn source(text: &str, start: usize) -> String {
+    text[start..].trim().to_owned()
 }
 
 /// A version variant: `checkpoints@17.sql`, plain SQL for servers of that major and up.
-pub fn variant(commands: &mut BTreeMap<String, Command>, file: &str, text: &str) -> Result<(), Vec<Mistake>> {
+pub fn variant(
+    commands: &mut BTreeMap<String, Command>,
+    (file, text): (&str, &str),
+    own: bool,
+) -> Result<(), Vec<Mistake>> {
     let here = Source { file, text };
     let parsed = file
         .strip_suffix(".sql")
@@ -60,23 +67,32 @@ pub fn variant(commands: &mut BTreeMap<String, Command>, file: &str, text: &str)
     let Some(command) = commands.get_mut(name) else {
         return Err(vec![here.at(0, &format!("there is no `{name}.sql` that this could be a variant of"))]);
     };
-    let found = sections(&here, 0, &command.header)?;
+    if own && !command.team {
+        return Err(vec![here.at(0, &format!("`{name}` is built in and can't be replaced, for no version"))]);
+    }
+    let found = sections(&here, 0, (&command.header, own))?;
     let Body::Sql(variants) = &mut command.body else {
         return Err(vec![here.at(0, &format!("`{name}` is coded and has no variants"))]);
     };
-    variants.push((major, found));
-    variants.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
+    variants.push(Variant { least: major, sections: found, source: source(text, 0) });
+    variants.sort_by_key(|variant| std::cmp::Reverse(variant.least));
     command.hash = sha256_hex(&[command.hash.as_bytes(), text.as_bytes()]);
     Ok(())
 }
 
-struct Source<'a> {
+pub(super) struct Source<'a> {
     file: &'a str,
-    text: &'a str,
+    pub text: &'a str,
 }
 
 impl<'a> Source<'a> {
-    fn at(&self, offset: usize, what: &str) -> Mistake {
+    /// Where the header says that word first, at a line's beginning if it does.
+    pub fn place(&self, word: &str) -> usize {
+        let line = self.text.find(&format!("\n{word}")).map(|at| at + 1);
+        line.or_else(|| self.text.find(word)).unwrap_or(0)
+    }
+
+    pub fn at(&self, offset: usize, what: &str) -> Mistake {
         let before = self.text.get(..offset.min(self.text.len())).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
@@ -97,21 +113,14 @@ impl<'a> Source<'a> {
 }
 
 /// What can be checked without a database.
-fn check_header(here: &Source<'_>, header: &Header, team: bool) -> Vec<Mistake> {
+fn check_header(here: &Source<'_>, header: &Header) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    let line = |word: &str| here.text.find(&format!("\n{word}")).map(|at| at + 1);
-    let place = |word: &str| line(word).or_else(|| here.text.find(word)).unwrap_or(0);
-    if team && header.risk == Risk::Write {
-        mistakes.push(here.at(place("risk"), "a team's own command is read or danger, nothing between"));
-    }
+    let place = |word: &str| here.place(word);
     if !["reader", "signal", "dump", "maintain", "owner", "operator"].contains(&header.login.as_str()) {
         mistakes.push(here.at(
             place("login"),
             "the logins are reader, signal, dump, maintain and owner (or operator for all that acts)",
         ));
-    }
-    if team && header.risk == Risk::Read && header.login != "reader" {
-        mistakes.push(here.at(place("login"), "what only reads runs as the reader"));
     }
     for arg in &header.args {
         if let Err(why) = arg.check() {
@@ -144,12 +153,19 @@ fn check_header(here: &Source<'_>, header: &Header, team: bool) -> Vec<Mistake> 
     mistakes
 }
 
-fn sections(here: &Source<'_>, start: usize, header: &Header) -> Result<Vec<Section>, Vec<Mistake>> {
+fn sections(
+    here: &Source<'_>,
+    start: usize,
+    (header, own): (&Header, bool),
+) -> Result<Vec<Section>, Vec<Mistake>> {
     let mut known: Vec<&str> = header.args.iter().map(|arg| arg.name.as_str()).collect();
     if header.args.iter().any(|arg| arg.kind == ArgType::Service && arg.name == "service") {
         known.push("database"); // the service's
     }
-    let mut found = Vec::new();
+    if header.risk == Risk::Danger {
+        known.push("asked_at"); // when the plan was made
+    }
+    let (mut found, mut checked) = (Vec::new(), team::Checked::default());
     let mut mistakes = Vec::new();
     for part in titled_parts(here, start) {
         if part.sql.trim().is_empty() {
@@ -173,8 +189,13 @@ fn sections(here: &Source<'_>, start: usize, header: &Header) -> Result<Vec<Sect
                         here.at(part.offset + at, &format!("`:'{name}'` is no argument of this command")),
                     );
                 }
+                if own {
+                    let wrong = checked.statement((header, &shape), (part.sql, &bound));
+                    mistakes.extend(wrong.into_iter().map(|(at, why)| here.at(part.offset + at, &why)));
+                }
                 let parameters = statement::distinct(&bound.names);
-                found.push(Section { title: part.title, sql: bound.sql, parameters, ..shape });
+                let changes = fence::changes(&bound.sql);
+                found.push(Section { title: part.title, changes, sql: bound.sql, parameters, ..shape });
             }
             Err((at, why)) => mistakes.push(here.at(part.offset + at, &why)),
         }
@@ -182,19 +203,31 @@ fn sections(here: &Source<'_>, start: usize, header: &Header) -> Result<Vec<Sect
     if found.is_empty() && mistakes.is_empty() {
         mistakes.push(here.at(start, "the file has no statement"));
     }
+    if own && mistakes.is_empty() {
+        mistakes.extend(checked.whole(header).into_iter().map(|why| here.at(start, &why)));
+    }
     if mistakes.is_empty() { Ok(found) } else { Err(mistakes) }
 }
 
 /// What stands in a title's brackets: `server`, `database`, then `facts`, then `if argument` or `unless argument`.
 fn shape(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
-    let mut shape =
-        Section { title: None, scope, when: None, facts: false, sql: String::new(), parameters: Vec::new() };
+    let mut shape = Section {
+        title: None,
+        scope,
+        when: None,
+        facts: false,
+        preview: false,
+        changes: false,
+        sql: String::new(),
+        parameters: Vec::new(),
+    };
     let mut words = words.split_whitespace();
     while let Some(word) = words.next() {
         match word {
             "server" => shape.scope = Scope::Server,
             "database" => shape.scope = Scope::Database,
             "facts" => shape.facts = true,
+            "preview" => shape.preview = true,
             "if" | "unless" => {
                 let argument = words.next().filter(|name| known.contains(name)).ok_or_else(|| {
                     format!("`{word}` is followed by an argument of this command: [database if service]")

@@ -6,6 +6,16 @@ pub struct Bound {
     pub sql: String,
     /// Each use in order, with its byte offset in the source.
     pub names: Vec<(String, usize)>,
+    /// Where `sql` and the source part: an offset in each, from which on they go side by side.
+    partings: Vec<(usize, usize)>,
+}
+
+impl Bound {
+    /// The byte offset in the source of what stands there in `sql`.
+    pub fn origin(&self, at: usize) -> usize {
+        let parting = self.partings.iter().rev().find(|(bound, _)| *bound <= at);
+        parting.map_or(at, |(bound, source)| source + (at - bound))
+    }
 }
 
 /// The names in order of their `$n`.
@@ -24,7 +34,8 @@ pub fn distinct(names: &[(String, usize)]) -> Vec<String> {
 /// # Errors
 /// Offset and reason: something is not closed, or a second statement follows.
 pub fn bind_names(source: &str) -> Result<Bound, (usize, String)> {
-    let mut bound = Bound { sql: String::with_capacity(source.len()), names: Vec::new() };
+    let mut bound =
+        Bound { sql: String::with_capacity(source.len()), names: Vec::new(), partings: Vec::new() };
     let mut rest = source;
     let mut ended = None;
     while !rest.is_empty() {
@@ -36,14 +47,19 @@ pub fn bind_names(source: &str) -> Result<Bound, (usize, String)> {
         }
         if let Some((name, length)) = named(rest) {
             bound.names.push((name.to_owned(), at));
+            bound.partings.push((bound.sql.len(), at));
             let position = distinct(&bound.names).iter().position(|known| known == name).unwrap_or_default();
             bound.sql.push_str(&format!("${}::text", position + 1));
+            bound.partings.push((bound.sql.len(), at + length));
             rest = &rest[length..];
             continue;
         }
         let Some(first) = rest.chars().next() else { break };
         match (first, ended) {
-            (';', _) => ended = Some(at),
+            (';', _) => {
+                ended = Some(at);
+                bound.partings.push((bound.sql.len(), at + 1));
+            }
             (c, Some(end)) if !c.is_whitespace() => {
                 return Err((end, "one statement under each title".to_owned()));
             }
@@ -64,7 +80,7 @@ fn named(rest: &str) -> Option<(&str, usize)> {
 }
 
 /// The length of what stands at the start of `rest` and may not be looked into.
-fn opaque(rest: &str) -> Result<Option<usize>, String> {
+pub(super) fn opaque(rest: &str) -> Result<Option<usize>, String> {
     let to = |close: &str, from: usize, what: &str| {
         rest[from..]
             .find(close)
@@ -106,6 +122,10 @@ mod tests {
         let expected = "SELECT $1::text::int, ':''no''', \"x:'n'\", $q$ :'q' $q$, $1 -- :'c'\n/* :'d' */ , $2::text, $1::text ";
         assert_eq!(bound.sql, expected);
         assert_eq!(distinct(&bound.names), ["a", "b"]);
+        for found in ["::int", "$q$ :'q'", "-- :'c'", "/* :'d'"] {
+            let (here, there) = (bound.sql.find(found).unwrap(), source.find(found).unwrap());
+            assert_eq!(bound.origin(here), there, "{found}");
+        }
     }
 
     #[test]

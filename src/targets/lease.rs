@@ -18,7 +18,7 @@ use tokio_postgres::{Client, Row, Statement};
 const IDLE: Duration = Duration::from_secs(300);
 
 /// The server's own `statement_timeout` fires first; this much later we stop waiting for it.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// One open connection, its prepared statements, and its place in the budget.
 pub struct Connection {
@@ -45,11 +45,17 @@ impl Connection {
 pub struct Limits {
     pub connect: Duration,
     pub statement: Duration,
+    /// For a lock, in a transaction of its own.
+    pub lock: Duration,
 }
 
 impl Limits {
     pub fn of(environment: &Environment) -> Limits {
-        Limits { connect: environment.connect_timeout, statement: environment.statement_timeout + GRACE }
+        Limits {
+            connect: environment.connect_timeout,
+            statement: environment.statement_timeout + GRACE,
+            lock: environment.lock_timeout,
+        }
     }
 }
 
@@ -135,10 +141,10 @@ enum Held {
 /// A connection for as long as a question takes.
 pub struct Lease {
     held: Held,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// As `application_name` it tells a DBA who asked. Sent with the first question, if somebody else asked before.
     name: String,
-    broken: AtomicBool,
+    pub(super) broken: AtomicBool,
 }
 
 /// Why a question has no answer.
@@ -151,6 +157,13 @@ pub enum QueryError {
     /// PostgreSQL's error, its text redacted.
     #[error("{message} (SQLSTATE {code})")]
     Refused { code: String, message: String },
+}
+
+impl QueryError {
+    /// Whether what was asked is surely not done. A session that is ended while it commits (class 57P) may have committed.
+    pub fn is_final(&self) -> bool {
+        matches!(self, QueryError::Refused { code, .. } if !code.starts_with("57P"))
+    }
 }
 
 /// The rows, and the time they took.
@@ -176,7 +189,7 @@ impl Lease {
         Lease { held, limits, name: name.chars().take(63).collect(), broken: AtomicBool::new(false) }
     }
 
-    fn connection(&self) -> Option<&Connection> {
+    pub(super) fn connection(&self) -> Option<&Connection> {
         match &self.held {
             Held::Warm(guard) => guard.as_ref(),
             Held::Pooled { connection, .. } => connection.as_deref(),
@@ -214,7 +227,7 @@ impl Lease {
         self.within(self.limits.statement, run).await
     }
 
-    async fn within<T>(
+    pub(super) async fn within<T>(
         &self,
         limit: Duration,
         work: impl Future<Output = Result<T, QueryError>>,
@@ -254,7 +267,7 @@ impl Lease {
 
     /// Tells the server who asks, and hears whether the login may see other roles' sessions: one statement for both, since a
     /// warm answer consists of little else.
-    async fn introduce(&self, connection: &Connection) -> Result<bool, QueryError> {
+    pub(super) async fn introduce(&self, connection: &Connection) -> Result<bool, QueryError> {
         let sql =
             "SELECT set_config('application_name', $1, false), pg_has_role('pg_read_all_stats', 'USAGE')";
         connection.introduced().clone_from(&self.name);
@@ -269,9 +282,15 @@ impl Connection {
         self.introduced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+    pub(super) async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
         let statement = self.prepare(sql).await?;
         self.client.query(&statement, values).await.map_err(|error| refused(&error))
+    }
+
+    /// How many rows a statement changed.
+    pub(super) async fn execute(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, QueryError> {
+        let statement = self.prepare(sql).await?;
+        self.client.execute(&statement, values).await.map_err(|error| refused(&error))
     }
 
     async fn prepare(&self, sql: &str) -> Result<Statement, QueryError> {

@@ -128,7 +128,8 @@ impl Counter {
     pub fn acts(&self) -> String {
         format!(
             "/*\nsummary = \"Count\"\ngroup = \"act\"\nrisk = \"danger\"\nscope = \"server\"\n\
-             login = \"operator\"\nexample = \"count\"\n*/\nINSERT INTO {} DEFAULT VALUES\n",
+             login = \"operator\"\nexample = \"count\"\n*/\n-- ## One [preview]\nSELECT 1 AS count\n\
+             -- ## Count\nINSERT INTO public.{} DEFAULT VALUES\n",
             self.table
         )
     }
@@ -137,7 +138,7 @@ impl Counter {
     pub fn looks(&self) -> String {
         format!(
             "/*\nsummary = \"What was counted\"\ngroup = \"act\"\nrisk = \"read\"\nscope = \"server\"\n\
-             example = \"counted\"\nverdict = \"Counted {{counted}}.\"\n*/\nSELECT count(*) AS counted FROM {}\n",
+             example = \"counted\"\nverdict = \"Counted {{counted}}.\"\n*/\nSELECT count(*) AS counted FROM public.{}\n",
             self.table
         )
     }

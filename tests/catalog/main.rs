@@ -6,7 +6,9 @@ use countersign::catalog::{Body, Catalog, Mistake, Risk, Scope};
 use countersign::config::{Config, Limit};
 use std::path::Path;
 
-fn built_in() -> Catalog {
+mod hostile;
+
+pub fn built_in() -> Catalog {
     Catalog::built_in().unwrap_or_else(|wrong| panic!("{wrong:#?}"))
 }
 
@@ -130,10 +132,18 @@ fn names_and_kinds_are_checked_too() {
     assert!(mistakes("kill.sql", GOOD)[0].contains("can't be replaced"));
     assert!(mistakes("mine.toml", "summary = \"x\"")[0].contains("code is built in"));
     assert!(mistakes("nobody@17.sql", "SELECT 1")[0].contains("no `nobody.sql`"));
-    assert!(mistakes("kill@17.sql", "SELECT 1")[0].contains("is coded"));
+    for built_in in ["kill@17.sql", "blocked@17.sql"] {
+        assert!(mistakes(built_in, "SELECT 1")[0].contains("is built in and can't be replaced"));
+    }
     let both = team(&[("a.sql", "SELECT 1"), ("b.sql", "SELECT 1")]).expect_err("two mistakes");
     assert_eq!(both.len(), 2, "all mistakes at once");
     assert!(built_in().with_directory(Path::new("/nowhere/at/all")).is_err());
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("latin.sql"), b"-- caf\xe9").unwrap();
+    std::fs::write(directory.path().join("mine.sql"), "SELECT 1").unwrap();
+    let wrong = built_in().with_directory(directory.path()).expect_err("two mistakes");
+    assert_eq!(wrong.len(), 2, "a file that can't be read hides no other: {wrong:?}");
+    assert!(wrong[0].file.ends_with("latin.sql"), "{wrong:?}");
 }
 
 fn limited(

@@ -1,0 +1,197 @@
+//! What the parser says of a statement: its tables, the names that stand before a list of columns, the columns that it gives.
+
+use super::Wrong;
+use sqlparser::ast::{
+    Expr, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableAlias, TableFactor, TableObject,
+    Visit, Visitor,
+};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+/// A statement's names, by byte offset.
+#[derive(Default)]
+pub struct Structure {
+    /// Names that a parenthesis with columns may follow: aliases, and the table of an INSERT.
+    listing: HashSet<usize>,
+    /// Tables, and whether the statement changes them.
+    tables: Vec<(usize, Vec<String>, bool)>,
+    with: HashSet<String>,
+    pub columns: Option<Vec<String>>,
+}
+
+impl Structure {
+    /// # Errors
+    /// Where it can't be parsed and why, or why its one statement is none that could run.
+    pub fn of(sql: &str) -> Result<Structure, Wrong> {
+        let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql)
+            .map_err(|error| unparsed(sql, &error.to_string()))?;
+        let [statement] = parsed.as_slice() else {
+            return Err((0, "one statement under each title".to_owned()));
+        };
+        let columns = match statement {
+            Statement::Query(query) => columns(query),
+            _ => None,
+        };
+        let mut reader = Reader { sql, found: Structure { columns, ..Structure::default() } };
+        match statement.visit(&mut reader) {
+            ControlFlow::Continue(()) => Ok(reader.found),
+            ControlFlow::Break(wrong) => Err(wrong),
+        }
+    }
+
+    pub fn lists_columns(&self, at: usize) -> bool {
+        self.listing.contains(&at)
+    }
+
+    /// Tables without their schema: the search_path has PostgreSQL's own only. And PostgreSQL's own as the target of a change: an
+    /// UPDATE of pg_settings sets them.
+    pub fn unqualified(&self) -> impl Iterator<Item = Wrong> {
+        self.tables.iter().filter_map(|(at, name, changed)| {
+            let own = |schema: &str| schema.starts_with("pg_") || schema == "information_schema";
+            match (name.as_slice(), changed) {
+                ([table], false) if self.with.contains(table) || own(table) => None,
+                ([table], false) => {
+                    Some(format!("`{table}` stands without its schema: write it as `public.{table}`"))
+                }
+                ([table], true) if !own(table) => {
+                    Some(format!("`{table}` stands without its schema: write it as `public.{table}`"))
+                }
+                ([schema, _], true) if !own(schema) => None,
+                ([_, _], false) => None,
+                (_, true) => Some("what PostgreSQL itself keeps is not changed by hand".to_owned()),
+                _ => Some("a table is written as `schema.table`".to_owned()),
+            }
+            .map(|why| (*at, why))
+        })
+    }
+}
+
+/// The parser's words, without its place, which becomes an offset.
+fn unparsed(sql: &str, error: &str) -> Wrong {
+    let words = error.strip_prefix("sql parser error: ").unwrap_or(error);
+    let place = words.rsplit_once(" at Line: ").and_then(|(words, place)| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some((words, offset(sql, line.parse().ok()?, column.parse().ok()?)))
+    });
+    let (words, at) = place.unwrap_or((words, sql.trim_end().len()));
+    (at, format!("it can't be read as PostgreSQL's SQL: {words}"))
+}
+
+/// Lines and columns count from 1, columns in characters.
+fn offset(sql: &str, line: u64, column: u64) -> usize {
+    let before = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let start: usize = sql.split_inclusive('\n').take(before).map(str::len).sum();
+    let inside = sql[start..].chars().take(usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX));
+    start + inside.map(char::len_utf8).sum::<usize>()
+}
+
+/// The names of a plain SELECT's columns.
+fn columns(query: &Query) -> Option<Vec<String>> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    select.projection.iter().map(column).collect()
+}
+
+fn column(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(folded(alias)),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(folded(name)),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(names)) => names.last().map(folded),
+        SelectItem::UnnamedExpr(Expr::Function(function)) => parts(&function.name)?.pop(),
+        _ => None,
+    }
+}
+
+/// As PostgreSQL folds it.
+fn folded(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() }
+}
+
+fn parts(name: &ObjectName) -> Option<Vec<String>> {
+    name.0.iter().map(|part| part.as_ident().map(folded)).collect()
+}
+
+struct Reader<'a> {
+    sql: &'a str,
+    found: Structure,
+}
+
+impl Reader<'_> {
+    fn place(&self, name: &Ident) -> usize {
+        offset(self.sql, name.span.start.line, name.span.start.column)
+    }
+
+    fn alias(&mut self, alias: Option<&TableAlias>) {
+        if let Some(alias) = alias {
+            self.found.listing.insert(self.place(&alias.name));
+        }
+    }
+
+    fn table(&mut self, name: &ObjectName, changed: bool) {
+        let first = name.0.first().and_then(|part| part.as_ident());
+        let at = first.map_or(0, |name| self.place(name));
+        // Seen twice, it is what it was first: targets come before the tables among which they stand.
+        if !self.found.tables.iter().any(|(known, ..)| *known == at) {
+            self.found.tables.push((at, parts(name).unwrap_or_default(), changed));
+        }
+    }
+
+    fn target(&mut self, table: &TableFactor) {
+        if let TableFactor::Table { name, .. } = table {
+            self.table(name, true);
+        }
+    }
+}
+
+impl Visitor for Reader<'_> {
+    type Break = Wrong;
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Wrong> {
+        match statement {
+            Statement::Insert(insert) => {
+                if let TableObject::TableName(name) = &insert.table {
+                    self.table(name, true);
+                    let last = name.0.last().and_then(|part| part.as_ident());
+                    self.found.listing.extend(last.map(|name| self.place(name)));
+                }
+                let alias = insert.table_alias.as_ref().map(|alias| self.place(&alias.alias));
+                self.found.listing.extend(alias);
+            }
+            Statement::Update(update) => self.target(&update.table.relation),
+            Statement::Delete(delete) => {
+                let (sqlparser::ast::FromTable::WithFromKeyword(from)
+                | sqlparser::ast::FromTable::WithoutKeyword(from)) = &delete.from;
+                from.iter().for_each(|table| self.target(&table.relation));
+            }
+            Statement::Query(_) => {}
+            _ => return ControlFlow::Break((0, "this kind of statement is refused".to_owned())),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Wrong> {
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.found.with.insert(folded(&cte.alias.name));
+            self.alias(Some(&cte.alias));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<Wrong> {
+        match table {
+            TableFactor::Table { name, alias, args, .. } => {
+                if args.is_none() {
+                    self.table(name, false);
+                }
+                self.alias(alias.as_ref());
+            }
+            TableFactor::Derived { alias, .. }
+            | TableFactor::Function { alias, .. }
+            | TableFactor::UNNEST { alias, .. }
+            | TableFactor::NestedJoin { alias, .. } => self.alias(alias.as_ref()),
+            _ => return ControlFlow::Break((0, "a table of this kind is refused".to_owned())),
+        }
+        ControlFlow::Continue(())
+    }
+}

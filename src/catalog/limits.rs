@@ -1,0 +1,49 @@
+//! A team's own limits: from where on a value that a command judges is worth a look, or an act, in one environment.
+
+use super::{Catalog, Command};
+use crate::config::{Environment, Limit};
+
+impl Catalog {
+    /// Takes each environment's own limits.
+    ///
+    /// # Errors
+    /// All mistakes at once: a command or a value that is not judged, a limit to act at that comes before the one to watch.
+    pub fn with_limits(mut self, environments: &[Environment]) -> Result<Catalog, Vec<String>> {
+        let mut mistakes = Vec::new();
+        for (environment, limit) in
+            environments.iter().flat_map(|e| e.limits.iter().map(|limit| (&e.name, limit)))
+        {
+            if let Err(wrong) = self.adjust(environment, limit) {
+                mistakes.push(format!("thresholds of the environment `{environment}`: {wrong}"));
+            }
+        }
+        if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
+    }
+
+    fn adjust(&mut self, environment: &str, limit: &Limit) -> Result<(), String> {
+        let Limit { command: name, column, watch, act } = limit;
+        let known = self.commands.get(name).ok_or_else(|| format!("there is no command `{name}`"))?;
+        let key = (environment.to_owned(), name.clone());
+        let command = self.adjusted.entry(key).or_insert_with(|| known.clone());
+        let Some(threshold) = command.header.thresholds.get_mut(column) else {
+            let judged: Vec<&str> = known.header.thresholds.keys().map(String::as_str).collect();
+            return Err(match judged.as_slice() {
+                [] => format!("`{name}` judges nothing"),
+                judged => format!("`{name}` doesn't judge `{column}`; it judges {}", judged.join(", ")),
+            });
+        };
+        threshold.watch = watch.or(threshold.watch);
+        threshold.act = act.or(threshold.act);
+        match (threshold.watch, threshold.act) {
+            (Some(watch), Some(act)) if (act < watch) != threshold.below && act != watch => {
+                Err(format!("`{name}.{column}` would be acted on at {act} and watched from {watch}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The command with the limits of that environment.
+    pub fn adjusted<'a>(&'a self, command: &'a Command, environment: &str) -> &'a Command {
+        self.adjusted.get(&(environment.to_owned(), command.name.clone())).unwrap_or(command)
+    }
+}
