@@ -151,7 +151,7 @@ fn limited(
     column: &str,
     (watch, act): (Option<f64>, Option<f64>),
 ) -> Result<Catalog, Vec<String>> {
-    let text = include_str!("../deploy/countersign.example.toml");
+    let text = include_str!("../../deploy/countersign.example.toml");
     let mut config = Config::parse("deploy/x.toml", text, &|_| Some("set".to_owned())).unwrap();
     let limit = Limit { command: command.into(), column: column.into(), watch, act };
     config.environments[0].limits = vec![limit];

@@ -19,6 +19,7 @@ mod process;
 mod reader;
 mod record_down;
 mod reuse;
+mod rights;
 mod rules;
 mod scene;
 mod slots;
