@@ -75,7 +75,7 @@ fn any_string() -> impl Strategy<Value = String> {
         2 => "\\PC{0,20}",
         1 => any::<String>(),
         1 => ("\\PC{1,8}", 1usize..500).prop_map(|(text, times)| text.repeat(times)),
-        1 => proptest::sample::select(vec!["", " ", "<!channel>", "`", "<@U1>", "*bold*", "&&&&", "👩‍💻🇩🇪", "\u{301}"])
+        1 => proptest::sample::select(vec!["", " ", "<!channel>", "`", "<@U1>", "*bold*", "&&&&", "👩‍💻🇩🇪", "\u{301}", "\u{1b}[2J\n\u{9b}\t\u{202e}"])
             .prop_map(str::to_owned),
     ]
 }

@@ -17,9 +17,13 @@ fn steady(text: &str) -> String {
     for line in text.lines() {
         let mut last = ' ';
         for c in line.chars() {
-            let c = if c.is_ascii_digit() { '9' } else { c };
-            let repeats = c == last && (c == '9' || c == '─');
-            if !repeats && !(c == ' ' && out.ends_with("  ")) {
+            let c = match c {
+                '0'..='9' => '9',
+                '░' => '▓',
+                c => c,
+            };
+            let repeats = c == last && ['9', '─', '▓'].contains(&c);
+            if !(repeats || c == ' ' && out.ends_with("  ")) {
                 out.push(c);
             }
             last = c;

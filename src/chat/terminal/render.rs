@@ -6,7 +6,7 @@ use super::Lines;
 use super::inert;
 use super::ink::{Ink, Inked, continued, inked, padded, wrapped, written};
 use super::table;
-use crate::message::{Block, Button, Heading, Reply, Span, Text, Tone};
+use crate::message::{Block, Button, Heading, Reply, Span, Text, Tone, bar};
 
 /// What kind of terminal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +130,8 @@ impl Page {
             }
             Block::Progress { percent, label } => {
                 let label = inert::line(label);
-                let words = percent.map_or(label.clone(), |percent| format!("{percent} % done · {label}"));
+                let words =
+                    percent.map_or(label.clone(), |percent| format!("{} · {label}", bar(percent.into())));
                 self.extend(wrapped(&inked(&words, Ink::Plain), self.width));
             }
             Block::Buttons(buttons) => self.buttons(&buttons.iter().collect::<Vec<_>>(), lines),
