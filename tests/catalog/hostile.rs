@@ -207,6 +207,10 @@ fn what_is_harmless_is_let_through() {
     }
 }
 
+/// What reviewed commands call and a team's may not: it makes any amount of text, is marked volatile, runs text, or looks at files.
+const REVIEWED_ONLY: [&str; 5] =
+    ["repeat", "pg_sequence_last_value", "query_to_xml", "pg_ls_waldir", "pg_ls_tmpdir"];
+
 /// The list is wide enough for a whole runbook: the built-in one.
 #[test]
 fn every_built_in_command_that_reads_would_pass() {
@@ -217,8 +221,9 @@ fn every_built_in_command_that_reads_would_pass() {
         for section in variants.iter().flat_map(|variant| &variant.sections) {
             let bound = bind_names(&section.sql).unwrap();
             let wrong = fence::check(&section.sql, &bound, Purpose::Read).err().unwrap_or_default();
+            let wrong = wrong.iter().map(|(_, why)| why).filter(|why| !why.contains("written as :'name'"));
             let mut wrong =
-                wrong.iter().map(|(_, why)| why).filter(|why| !why.contains("written as :'name'"));
+                wrong.filter(|why| !REVIEWED_ONLY.iter().any(|name| why.starts_with(&format!("`{name}`"))));
             assert_eq!(wrong.next(), None, "{}:\n{}", command.name, section.sql);
             checked += 1;
         }
