@@ -69,7 +69,7 @@ SELECT CASE WHEN l.name IS NULL THEN 'no Prisma ledger here' WHEN NOT l.readable
        CASE WHEN l.readable THEN COALESCE(s.applied, 0) END AS applied, CASE WHEN l.readable THEN COALESCE(s.rolled_back, 0) END AS rolled_back,
        s.latest AS latest_applied, s.latest_at AS applied_at,
        NULLIF(s.open, 0) AS _open, s.open_names AS _open_names, CASE WHEN s.running IS NOT NULL THEN 1 END AS _running,
-       s.running AS _running_name, h.pid AS _holder, CASE WHEN NOT l.readable THEN 1 END AS _unreadable, l.name AS _ledger,
+       s.running AS _running_name, h.pid::text AS _holder, CASE WHEN NOT l.readable THEN 1 END AS _unreadable, l.name AS _ledger,
        -- Of a service that was asked for by name it is worth a word; among all, the table tells it.
        CASE WHEN l.name IS NULL AND NULLIF(NULLIF(:'service', ''), 'all') IS NOT NULL THEN 1 END AS _missing,
        CASE WHEN NULLIF(NULLIF(:'service', ''), 'all') IS NULL THEN 'No migration is open in any Prisma ledger that there is.'

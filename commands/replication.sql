@@ -14,7 +14,7 @@ offer_if = "_unneeded"
 next     = "If nobody will need the slot {slot} again, its owner drops it: `SELECT pg_drop_replication_slot('{slot}')`."
 
 [thresholds]
-_cut_off         = { watch = 1, act = 1, say = "{target} is a replica cut off from its primary ({receiver}): its last change is of {_last_change}, and what it lacks can't be told from here. `environments` shows whether the primary answers." }
+_cut_off         = { watch = 1, act = 1, say = "{target} is a replica cut off from its primary ({receiver}): {_last_change}, and what it lacks can't be told from here. `environments` shows whether the primary answers." }
 _paused          = { watch = 1, say = "{target} is a replica on which somebody has paused the replay: `SELECT pg_wal_replay_resume()` lets it go on." }
 late_s           = { watch = 60, act = 600, say = "{target} is a replica that is {value} behind its primary." }
 unreplayed_bytes = { watch = 52428800, act = 104857600, say = "{target} is a replica with {value} received and not replayed." }
@@ -34,8 +34,8 @@ SELECT CASE WHEN h.standby THEN 'replica' ELSE 'primary' END AS role,
        l.unreplayed_bytes, l.late_s,
        CASE WHEN h.standby THEN pg_last_xact_replay_timestamp() END AS last_change_at,
        CASE WHEN h.standby AND v.status IS DISTINCT FROM 'streaming' THEN 1 END AS _cut_off,
-       COALESCE(to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC', 'before it was started')
-         AS _last_change,
+       COALESCE('its last change is of ' || to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC',
+                'it has replayed no change since it was started') AS _last_change,
        CASE WHEN h.standby THEN CASE WHEN pg_is_wal_replay_paused() THEN 1 END END AS _paused,
        CASE WHEN NOT h.standby AND current_setting('synchronous_standby_names') <> '' AND t.synchronous = 0 THEN 1 END AS _sync_missing,
        CASE WHEN h.standby AND l.late_s = 0 THEN 'a replica that has replayed all that its primary has sent'

@@ -25,9 +25,11 @@ async fn settles(world: &World, server: &str, column: &str, expected: Value) {
     assert!(settled.is_ok(), "{server}.{column} is {:?}", value(world, server, column).await);
 }
 
-/// Writes WAL that no checkpoint writes by itself.
+/// Writes a change of so many bytes, and returns when it has left the server's memory.
 async fn write(client: &Client, bytes: i32) {
-    client.query("SELECT pg_logical_emit_message(true, 'test', repeat('x', $1))", &[&bytes]).await.unwrap();
+    let sql = "SELECT pg_logical_emit_message(true, 'test', repeat('x', $1))";
+    client.query(sql, &[&bytes]).await.unwrap();
+    until(client, "SELECT pg_current_wal_lsn() >= pg_current_wal_insert_lsn()").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +77,10 @@ async fn a_replica_that_is_cut_off_never_shows_no_lag() {
     let mut world = World::start().await;
     world.add_replica().await;
     world.until("replication", |answer| tone(answer) == Tone::Good).await;
+    let primary = world.cluster.connect("postgres").await.unwrap();
     let replica = world.replica.as_ref().unwrap().connect("postgres").await.unwrap();
+    write(&primary, 10).await;
+    until(&replica, "SELECT pg_last_xact_replay_timestamp() IS NOT NULL").await;
     replica.batch_execute("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'").await.unwrap();
     replica.query("SELECT pg_reload_conf()", &[]).await.unwrap();
     let slot = "primary | replica | physical | nobody reads it | ";
@@ -86,7 +91,7 @@ async fn a_replica_that_is_cut_off_never_shows_no_lag() {
     assert!(told.contains("): its last change is of 20"), "{told}");
     assert!(!told.contains("\nlate |") && !told.contains("\nunreplayed |"), "nobody knows: {told}");
     assert!(told.contains("\nprimary: nobody reads the slot replica, and it keeps "), "{told}");
-    assert!(told.contains("[Replicas] \nNone") || !told.contains("sample-replica"), "{told}");
+    assert!(!told.contains("sample-replica"), "{told}");
     // What a naive answer takes for "no lag" is true at this very moment.
     until(&replica, "SELECT pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()").await;
     let health = world.told("health").await;
@@ -108,10 +113,7 @@ async fn a_slot_for_nobody_is_told_with_what_it_keeps_until_it_is_lost() {
     write(&primary, 3_000_000).await;
     let told = world.told("replication").await;
     assert!(told.starts_with("Watch: primary: nobody reads the slot left_over, and it keeps "), "{told}");
-    assert!(
-        told.contains("`SELECT pg_drop_replication_slot('left_over')`") || told.contains("SELECT pg_drop"),
-        "{told}"
-    );
+    assert!(told.contains("drops it: SELECT pg_drop_replication_slot('left_over').\n"), "{told}");
     let Value::Int(kept) = value(&world, "primary", "kept_bytes").await else { panic!("{told}") };
     let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots";
     let true_now: i64 = primary.query_one(sql, &[]).await.unwrap().get(0);

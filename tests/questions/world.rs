@@ -158,15 +158,18 @@ impl World {
 
     /// Asks again until the answer is as it must become.
     pub async fn until(&self, typed: &str, fits: impl Fn(&Answer) -> bool) -> Answer {
+        let mut last = String::new();
         let asking = async {
             loop {
                 let answer = self.ask("Ana Example", typed).await.unwrap();
                 if fits(&answer) {
-                    return answer;
+                    return Some(answer);
                 }
+                last = words(&answer);
             }
         };
-        tokio::time::timeout(SOON, asking).await.unwrap_or_else(|_| panic!("{typed} stays as it is"))
+        let found = tokio::time::timeout(SOON, asking).await.ok().flatten();
+        found.unwrap_or_else(|| panic!("{typed} stays as it is: {last}"))
     }
 
     /// What Ana is told, in words.

@@ -31,10 +31,7 @@ impl Cluster {
         self.restart().await?;
         let data = dir.path().join("data");
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700))?;
-        match std::fs::remove_file(data.join("postmaster.pid")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
+        forget(&data)?;
         super::write_private(&data.join("standby.signal"), b"", account)?;
         self.write_replica_settings(&data, (dir.path(), slot))?;
         let port = free_port()?;
@@ -64,4 +61,16 @@ impl Cluster {
         }
         std::fs::write(&path, conf).context("writing postgresql.conf")
     }
+}
+
+/// Removes what is the primary's alone, as pg_basebackup leaves it out: its process' file, and its slots.
+fn forget(data: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(data.join("postmaster.pid")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    for slot in std::fs::read_dir(data.join("pg_replslot"))? {
+        std::fs::remove_dir_all(slot?.path())?;
+    }
+    Ok(())
 }
