@@ -14,6 +14,7 @@ use async_trait::async_trait;
 
 mod answers;
 pub mod backup;
+mod backups;
 mod connect;
 pub mod doctor;
 mod environments;
@@ -117,6 +118,7 @@ pub fn find(command: &Command) -> Option<Code> {
     }
     Some(match command.name.as_str() {
         "backup" => Act(&backup::Backup),
+        "backups" => Look(&backups::Backups),
         "cancel" => Act(&session::Cancel),
         "connect" => Look(&connect::Connect),
         "environments" => Look(&environments::Environments),

@@ -12,7 +12,7 @@ mod format;
 mod present;
 
 pub use format::{bytes, duration, fill, grouped, minute, moment, value_text};
-pub use present::{Answer, present};
+pub use present::{Answer, present, tone};
 
 /// More rows than this from one target are not kept; the statement's own LIMIT is the rule, this is the fence.
 const MOST_ROWS: usize = 500;

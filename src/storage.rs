@@ -159,6 +159,12 @@ impl Storage {
     /// # Errors
     /// [`StorageError`].
     pub async fn list(&self, prefix: &Key) -> StorageResult<Vec<Stored>> {
+        // The object store lists a directory that is gone as an empty one: an unmounted disk would look like no backups.
+        if let Some(directory) = &self.directory
+            && let Err(error) = tokio::fs::read_dir(directory).await
+        {
+            return Err(object_store::Error::Generic { store: "local", source: Box::new(error) }.into());
+        }
         let all: Vec<_> = self.objects.list(Some(prefix)).try_collect().await?;
         let published = all.into_iter().filter(|object| !object.location.as_ref().ends_with(UNCHECKED));
         let mut published = published.map(stored).collect::<StorageResult<Vec<_>>>()?;
@@ -287,6 +293,15 @@ mod tests {
     #[tokio::test]
     async fn any_store_shows_published_objects_alone() {
         publishes_and_forgets(&Storage::over(Arc::new(InMemory::new()))).await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_gone_is_not_empty() {
+        let (directory, storage) = opened();
+        assert!(keys(&storage).await.is_empty());
+        std::fs::remove_dir_all(directory.path().join("made")).unwrap();
+        let listed = storage.list(&Key::default()).await;
+        assert!(matches!(listed, Err(StorageError::Broken(_))), "{listed:?}");
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ mod words;
 
 pub use child::Connection;
 pub use dump::{Dump, Moved, dump};
-pub use manifest::{Manifest, all, prefix};
+pub use manifest::{Kept, Manifest, Newest, all, newest, prefix};
 pub use tools::{Missing, Tool, choose, find};
 
 use estimate::Estimate;

@@ -14,6 +14,7 @@ use tokio_postgres::{Client, NoTls};
 
 mod installed;
 mod process;
+mod replica;
 
 pub use installed::{find_bin_dir, find_bin_dir_in};
 use process::{Account, Directory, Server};
@@ -86,15 +87,19 @@ impl Cluster {
         write_settings(&bin_dir, dir.path(), account, &options)?;
         let port = free_port()?;
         let server = Server::spawn(&bin_dir, dir.path(), account, port)?;
-        let mut cluster = Cluster { server, dir, bin_dir, account, password, port, version_num: 0 };
+        Cluster { server, dir, bin_dir, account, password, port, version_num: 0 }.settled().await
+    }
+
+    /// Waits until it has answered a query, on another port if its own was taken.
+    async fn settled(mut self) -> anyhow::Result<Cluster> {
         for _ in 1..PORT_ATTEMPTS {
-            match cluster.wait_until_ready().await {
-                Err(_) if cluster.port_was_taken() => cluster.spawn_on(free_port()?)?,
-                result => return result.map(|()| cluster),
+            match self.wait_until_ready().await {
+                Err(_) if self.port_was_taken() => self.spawn_on(free_port()?)?,
+                result => return result.map(|()| self),
             }
         }
-        cluster.wait_until_ready().await?;
-        Ok(cluster)
+        self.wait_until_ready().await?;
+        Ok(self)
     }
 
     pub fn host(&self) -> &str {

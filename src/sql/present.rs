@@ -124,7 +124,11 @@ fn crossings(command: &Command, sections: &[SectionAnswer]) -> Vec<Crossing> {
 }
 
 fn judge(threshold: &Threshold, value: &Value) -> Tone {
-    let Some(number) = value.number() else { return Tone::Plain };
+    value.number().map_or(Tone::Plain, |number| tone(threshold, number))
+}
+
+/// How good or bad a number is, by the threshold of its column.
+pub fn tone(threshold: &Threshold, number: f64) -> Tone {
     let crossed = |limit: Option<f64>| {
         limit.is_some_and(|limit| if threshold.below { number < limit } else { number >= limit })
     };

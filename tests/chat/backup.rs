@@ -25,6 +25,13 @@ async fn a_backup_is_told_recorded_and_in_the_storage() {
     let dump = scene.directory.path().join("backups").join(facts["key"].as_str().unwrap());
     assert_eq!(std::fs::metadata(dump).unwrap().len(), facts["bytes"].as_u64().unwrap());
     assert!(done.contains(facts["sha256"].as_str().unwrap()), "{done}");
+
+    let listed = scene.asks(ANA, "backups asset --env staging").await.plain();
+    assert!(listed.contains("The newest backup of asset-service is "), "{listed}");
+    assert!(listed.contains(&facts["sha256"].as_str().unwrap()[..12]), "{listed}");
+    assert!(listed.contains(&format!("ana, #{}", run.id)), "{listed}");
+    let elsewhere = scene.asks(ANA, "backups asset --env production").await.plain();
+    assert!(elsewhere.contains("asset-service has no backup here"), "{elsewhere}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

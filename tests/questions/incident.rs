@@ -88,3 +88,42 @@ async fn a_prepared_transaction_is_named_and_not_offered() {
     assert!(health.contains("prepared transactions | 1\n"), "{health}");
     waiter.abort();
 }
+
+/// A deploy holds Prisma's lock and waits for a prepared transaction, which is pid 0; a second deploy waits for that lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_behind_a_prepared_transaction_and_prismas_lock_is_one_tree() {
+    let world = World::start().await;
+    let (asset, account) = world.team.service("asset-service").unwrap();
+    let session = async |name: &str| {
+        let client = world.cluster.connect_as(account.login(&asset.database, name)).await.unwrap();
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        (client, pid)
+    };
+    let (orphan, _) = session("asset-api").await;
+    orphan.batch_execute("BEGIN; LOCK TABLE assets; PREPARE TRANSACTION 'orphan-8'").await.unwrap();
+    let (deploy, first) = session("prisma-migrate-1").await;
+    deploy.query("SELECT pg_advisory_lock(72707369)", &[]).await.unwrap();
+    let alter =
+        tokio::spawn(async move { deploy.batch_execute("ALTER TABLE assets ADD COLUMN n int").await });
+    let (late, second) = session("prisma-migrate-2").await;
+    let waits = tokio::spawn(async move { late.batch_execute("SELECT pg_advisory_lock(72707369)").await });
+    let line = format!("\n{second} | {first} | prisma-migrate-2 | asset_service_db | wants ExclusiveLock | ");
+    let blocked = world
+        .until("blocked", |answer| words(answer).contains(&line) && words(answer).contains("2 sessions wait"))
+        .await;
+    let told = words(&blocked);
+    let verdict = "Act: 2 sessions wait; prepared transaction orphan-8 holds them up.\n";
+    assert!(told.starts_with(verdict), "{told}");
+    assert!(told.contains("\n0 | head: holds up 2 | prepared transaction orphan-8 | "), "{told}");
+    assert!(
+        told.contains(&format!("\n{first} | 0 | prisma-migrate-1 | asset_service_db | wants Access")),
+        "{told}"
+    );
+    assert!(blocked.offers.is_empty(), "neither pid 0 nor a victim: {:?}", blocked.offers);
+    let client = world.cluster.connect("postgres").await.unwrap();
+    let row = client.query_one("SELECT pg_blocking_pids($1), pg_blocking_pids($2)", &[&first, &second]).await;
+    let row = row.unwrap();
+    assert_eq!((row.get::<_, Vec<i32>>(0), row.get::<_, Vec<i32>>(1)), (vec![0], vec![first]));
+    alter.abort();
+    waits.abort();
+}

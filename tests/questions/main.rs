@@ -1,6 +1,7 @@
 //! Every question of the runbook, asked of a real PostgreSQL as the unprivileged reader: in peace, in an incident, without
 //! the rights it needs, with servers that are down, hang or lack an extension, and on each major version of PostgreSQL.
 
+mod backups;
 #[path = "../slack/checks.rs"]
 mod checks;
 mod idle;
@@ -9,11 +10,15 @@ mod incident;
 mod installed;
 mod lock_tree;
 mod majors;
+mod migrations;
 mod psql;
 mod quiet;
 mod record;
+mod replication;
+mod roles;
 mod settings;
 mod statistics;
+mod storage;
 mod trouble;
 mod upkeep;
 mod world;

@@ -10,7 +10,7 @@ async fn without_pg_monitor_nobody_says_nothing_found() {
     let superuser = world.cluster.connect("postgres").await.unwrap();
     superuser.batch_execute("CREATE ROLE blind LOGIN PASSWORD 'blind'").await.unwrap();
     world.read_as(&Account { user: "blind".into(), password: "blind".into() });
-    for question in ["blocked", "long", "connections", "health"] {
+    for question in ["blocked", "long", "connections", "health", "replication"] {
         let answer = world.ask("Ana Example", question).await.unwrap();
         let told = words(&answer);
         assert_eq!(tone(&answer), Tone::Act, "{question}: {told}");

@@ -19,6 +19,8 @@ pub struct World {
     pub app: App,
     pub team: Team,
     pub cluster: Cluster,
+    /// Production's second server, if it has one.
+    pub replica: Option<Cluster>,
     _directory: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -56,12 +58,15 @@ run = ["read", "write"]
 "#;
 
 /// For what is awaited and must come: ample for a busy machine.
-const SOON: std::time::Duration = std::time::Duration::from_secs(60);
+pub const SOON: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Ample: unoptimized cryptography on a busy machine logs in slowly.
 const PATIENT: &str = "30s";
 
-fn environment((name, patience): (&str, &str), port: u16, reader: &str) -> String {
+fn environment((name, patience): (&str, &str), ports: &[(&str, u16)], reader: &str) -> String {
+    let server =
+        |(name, port): &(&str, u16)| format!(r#"{{ name = "{name}", host = "127.0.0.1", port = {port} }}"#);
+    let servers = ports.iter().map(server).collect::<Vec<_>>().join(", ");
     format!(
         r#"
 [[environments]]
@@ -70,7 +75,7 @@ production = {}
 tls = "off"
 connect_timeout = "{patience}"
 connect_hints = ['psql "host={{host}} port={{port}} dbname={{database}} user=YOUR_ROLE"', 'echo ${{HOME}} {{service}}']
-servers = [{{ name = "primary", host = "127.0.0.1", port = {port} }}]
+servers = [{servers}]
 logins.reader = {{ user = "{reader}", password = {{ env = "READER" }} }}
 logins.operator = {{ user = "countersign_act", password = {{ env = "OPERATOR" }} }}
 "#,
@@ -89,8 +94,19 @@ impl World {
         let cluster = Cluster::start(Options { bin_dir, ..Options::default() }).await.unwrap();
         let team = Sample::light().install(&cluster).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let app = app((&cluster, PATIENT), &team, (&team.reader, directory.path()));
-        World { app, team, cluster, _directory: directory, _turn: turn }
+        let app = app((&[&cluster], PATIENT), &team, (&team.reader, directory.path()));
+        World { app, team, cluster, replica: None, _directory: directory, _turn: turn }
+    }
+
+    /// Production gets a second server, `replica`, that streams from its first over the slot `replica`.
+    pub async fn add_replica(&mut self) {
+        let superuser = self.cluster.connect("postgres").await.unwrap();
+        superuser.query("SELECT pg_create_physical_replication_slot('replica')", &[]).await.unwrap();
+        // It is stopped like a crash, and commits without waiting for the disk.
+        superuser.batch_execute("CHECKPOINT").await.unwrap();
+        self.replica = Some(self.cluster.replica("replica").await.unwrap());
+        let reader = self.team.reader.clone();
+        self.renew(&reader, PATIENT);
     }
 
     /// Each service asks two things of its own database, so that there is something to count.
@@ -117,7 +133,8 @@ impl World {
 
     fn renew(&mut self, reader: &Account, patience: &str) {
         let directory = tempfile::tempdir().unwrap();
-        self.app = app((&self.cluster, patience), &self.team, (reader, directory.path()));
+        let servers: Vec<&Cluster> = std::iter::once(&self.cluster).chain(&self.replica).collect();
+        self.app = app((&servers, patience), &self.team, (reader, directory.path()));
         self._directory = directory;
     }
 
@@ -209,15 +226,17 @@ pub fn place() -> Place {
 }
 
 fn app(
-    (cluster, patience): (&Cluster, &str),
+    (servers, patience): (&[&Cluster], &str),
     team: &Team,
     (reader, directory): (&Account, &std::path::Path),
 ) -> App {
     let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let mut text =
         "listen = \"127.0.0.1:8080\"\nstore.path = \"x.db\"\nbackups.directory = \"b\"\n".to_owned();
-    text += &environment(("production", patience), cluster.port(), &reader.user);
-    text += &environment(("staging", patience), nobody, &reader.user);
+    let ports: Vec<(&str, u16)> =
+        ["primary", "replica"].into_iter().zip(servers.iter().map(|server| server.port())).collect();
+    text += &environment(("production", patience), &ports, &reader.user);
+    text += &environment(("staging", patience), &[("primary", nobody)], &reader.user);
     for (service, _) in &team.services {
         let (name, database) = (&service.name, &service.database);
         writeln!(text, "[[services]]\nname = \"{name}\"\ndatabase = \"{database}\"\nsize = \"small\"")

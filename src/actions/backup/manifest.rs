@@ -72,22 +72,66 @@ fn beside(key: &str) -> Result<Key, Failure> {
 /// The storage's.
 pub async fn all(storage: &Storage, prefix: &Key) -> StorageResult<Vec<Manifest>> {
     let stored = storage.list(prefix).await?;
-    let manifests = stored.into_iter().filter(|object| object.key.as_ref().ends_with(MANIFEST));
-    let read = manifests.map(|object| async move {
-        let json = storage.get(&object.key).await?;
-        StorageResult::Ok((json, object.key))
-    });
-    let read: Vec<(Bytes, Key)> = futures::stream::iter(read).buffered(AT_ONCE).try_collect().await?;
-    let parsed = read.into_iter().filter_map(|(json, key)| match serde_json::from_slice(&json) {
-        Ok(manifest) => Some(manifest),
-        Err(error) => {
-            tracing::warn!(%key, %error, "a backup's manifest can't be read");
-            None
-        }
-    });
-    let mut manifests: Vec<Manifest> = parsed.collect();
+    let keys = stored.into_iter().map(|object| object.key).filter(is_manifest).collect();
+    let mut manifests: Vec<Manifest> = read(storage, keys).await?.into_iter().flatten().collect();
     manifests.sort_by_key(|manifest| manifest.started_at);
     Ok(manifests)
+}
+
+/// A database's newest backups, as the storage has them now.
+#[derive(Debug, Clone, Default)]
+pub struct Newest {
+    /// Newest first.
+    pub backups: Vec<Kept>,
+    /// How many manifests there are.
+    pub total: usize,
+    /// Manifests among the newest that can't be read: nobody knows what they stand for.
+    pub unreadable: usize,
+}
+
+/// A backup, and whether its dump still lies there.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub manifest: Manifest,
+    /// The dump is there, in the size that was read back when it was made.
+    pub whole: bool,
+}
+
+/// The newest backups below a database's prefix. Their keys are sorted by time, so that the older manifests aren't read.
+///
+/// # Errors
+/// The storage's.
+pub async fn newest(storage: &Storage, prefix: &Key, most: usize) -> StorageResult<Newest> {
+    let stored = storage.list(prefix).await?;
+    let keys: Vec<Key> = stored.iter().map(|object| object.key.clone()).filter(is_manifest).collect();
+    let total = keys.len();
+    let read = read(storage, keys.into_iter().rev().take(most).collect()).await?;
+    let unreadable = read.iter().filter(|manifest| manifest.is_none()).count();
+    let kept = |manifest: Manifest| {
+        let lies =
+            stored.iter().any(|object| object.key.as_ref() == manifest.key && object.bytes == manifest.bytes);
+        Kept { manifest, whole: lies }
+    };
+    Ok(Newest { backups: read.into_iter().flatten().map(kept).collect(), total, unreadable })
+}
+
+fn is_manifest(key: &Key) -> bool {
+    key.as_ref().ends_with(MANIFEST)
+}
+
+/// Manifests in the order of their keys; `None` for one that can't be read, which is logged.
+async fn read(storage: &Storage, keys: Vec<Key>) -> StorageResult<Vec<Option<Manifest>>> {
+    let read = keys.into_iter().map(|key| async move {
+        let json = storage.get(&key).await?;
+        StorageResult::Ok((json, key))
+    });
+    let read: Vec<(Bytes, Key)> = futures::stream::iter(read).buffered(AT_ONCE).try_collect().await?;
+    let parsed = read.into_iter().map(|(json, key)| {
+        let warn =
+            |error: &serde_json::Error| tracing::warn!(%key, %error, "a backup's manifest can't be read");
+        serde_json::from_slice(&json).inspect_err(warn).ok()
+    });
+    Ok(parsed.collect())
 }
 
 #[cfg(test)]

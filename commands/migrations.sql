@@ -1,0 +1,139 @@
+/*
+summary  = "Prisma's migrations: applied, failed, rolled back, started; and who holds Prisma's lock"
+group    = "databases"
+risk     = "read"
+scope    = "database"
+args     = [{ name = "service", type = "service", positional = true, help = "its migrations one by one; without it, all services in a line each" }]
+example  = "migrations asset-service"
+details  = "By Prisma's own rule a migration is open while one of its rows is neither finished nor rolled back, and one open migration makes every later deploy refuse (P3009). Which migrations are still to come stands in the application's image, and no database knows it. What Prisma logged is not shown, because it can hold customers' data: the SQLSTATE is."
+rows_are = "good"
+empty    = "No service of the configuration is on this environment."
+verdict  = "{_says}"
+offer    = "kill {pid}"
+offer_if = "_stuck"
+next     = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If no deploy is running, `kill {pid}` frees it."
+
+[thresholds]
+_open       = { watch = 1, act = 1, say = "{target}: {_open_names}. Every deploy refuses (P3009) until `prisma migrate resolve` says what became of it." }
+_running    = { watch = 1, say = "{target}: {_running_name} is running, by pid {_holder}." }
+_unreadable = { watch = 1, say = "{target}: not allowed to see Prisma's ledger {_ledger}: grant Countersign's reader SELECT on it and USAGE on its schema." }
+_missing    = { watch = 1, say = "There is no Prisma ledger (_prisma_migrations) in {database}." }
+_stuck_s    = { watch = 60, act = 600, say = "{target}: pid {pid} ({app}) holds Prisma's lock and has done nothing for {value}: no migration can start." }
+
+[on_error]
+42703 = "has a table _prisma_migrations that is not Prisma's"
+42883 = "has a table _prisma_migrations that is not Prisma's"
+*/
+-- ## Ledgers
+WITH ledger AS (
+  SELECT format('%I.%I', n.nspname, c.relname) AS name,
+         has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
+), told AS (
+  -- A table that may be missing can't be named here: the statement is made once it is known to be there and readable.
+  SELECT l.name, substring(query_to_xml(format($$
+           SELECT encode(convert_to(COALESCE(json_agg(m), '[]')::text, 'UTF8'), 'hex') AS hex
+           FROM (SELECT migration_name, started_at, finished_at, rolled_back_at, logs IS NOT NULL AS logged FROM %s) m
+         $$, l.name), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
+  FROM ledger l WHERE l.readable
+), entry AS (
+  SELECT t.name AS ledger, e.* FROM told t
+  CROSS JOIN LATERAL json_to_recordset(convert_from(decode(t.hex, 'hex'), 'UTF8')::json)
+    AS e(migration_name text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, logged boolean)
+), migration AS (
+  SELECT ledger, migration_name, max(finished_at) AS finished_at, max(started_at) AS started_at,
+         bool_or(finished_at IS NULL AND rolled_back_at IS NULL) AS open,
+         bool_or(finished_at IS NULL AND rolled_back_at IS NULL AND logged) AS failed,
+         bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL) AS applied
+  FROM entry GROUP BY 1, 2
+), holder AS (
+  SELECT min(pid) AS pid FROM pg_locks
+  WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = 72707369 AND objsubid = 1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+), summed AS (
+  SELECT m.ledger, count(*) FILTER (WHERE m.applied AND NOT m.open) AS applied,
+         count(*) FILTER (WHERE m.open AND (m.failed OR h.pid IS NULL)) AS open,
+         count(*) FILTER (WHERE NOT m.open AND NOT m.applied) AS rolled_back,
+         string_agg(m.migration_name || CASE WHEN m.failed THEN ' failed' ELSE ' was started and never finished' END, ', ' ORDER BY m.started_at)
+           FILTER (WHERE m.open AND (m.failed OR h.pid IS NULL)) AS open_names,
+         max(m.migration_name) FILTER (WHERE m.open AND NOT m.failed AND h.pid IS NOT NULL) AS running,
+         (array_agg(m.migration_name ORDER BY m.finished_at DESC, m.migration_name DESC) FILTER (WHERE m.applied AND NOT m.open))[1] AS latest,
+         max(m.finished_at) FILTER (WHERE m.applied AND NOT m.open) AS latest_at
+  FROM migration m CROSS JOIN holder h GROUP BY 1
+)
+SELECT CASE WHEN l.name IS NULL THEN 'no Prisma ledger here' WHEN NOT l.readable THEN 'not allowed to see'
+            WHEN s.open > 0 THEN 'open: ' || s.open WHEN s.running IS NOT NULL THEN 'running'
+            WHEN s.ledger IS NULL THEN 'nothing applied yet' ELSE 'nothing open' END
+         || CASE WHEN l.name <> 'public._prisma_migrations' THEN ' (' || l.name || ')' ELSE '' END AS state,
+       CASE WHEN l.readable THEN COALESCE(s.applied, 0) END AS applied, CASE WHEN l.readable THEN COALESCE(s.rolled_back, 0) END AS rolled_back,
+       s.latest AS latest_applied, s.latest_at AS applied_at,
+       NULLIF(s.open, 0) AS _open, s.open_names AS _open_names, CASE WHEN s.running IS NOT NULL THEN 1 END AS _running,
+       s.running AS _running_name, h.pid::text AS _holder, CASE WHEN NOT l.readable THEN 1 END AS _unreadable, l.name AS _ledger,
+       -- Of a service that was asked for by name it is worth a word; among all, the table tells it.
+       CASE WHEN l.name IS NULL AND NULLIF(NULLIF(:'service', ''), 'all') IS NOT NULL THEN 1 END AS _missing,
+       CASE WHEN NULLIF(NULLIF(:'service', ''), 'all') IS NULL THEN 'No migration is open in any Prisma ledger that there is.'
+            ELSE COALESCE(s.applied, 0) || CASE s.applied WHEN 1 THEN ' migration is' ELSE ' migrations are' END
+                 || ' applied in ' || current_database() || ' and none is open'
+                 || COALESCE('; the latest is ' || s.latest || '.', '.') END AS _says
+FROM (SELECT 1) one
+CROSS JOIN holder h
+LEFT JOIN ledger l ON true
+LEFT JOIN summed s ON s.ledger = l.name
+ORDER BY l.name;
+
+-- ## Migrations [database if service]
+WITH ledger AS (
+  SELECT format('%I.%I', n.nspname, c.relname) AS name,
+         has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
+), told AS (
+  SELECT substring(query_to_xml(format($$
+           SELECT encode(convert_to(COALESCE(json_agg(m), '[]')::text, 'UTF8'), 'hex') AS hex
+           FROM (SELECT migration_name, started_at, finished_at, rolled_back_at, applied_steps_count AS steps, logs IS NOT NULL AS logged,
+                        substring(logs FROM 'Database error code: ([0-9A-Z]{5})') AS code FROM %s) m
+         $$, l.name), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
+  FROM ledger l WHERE l.readable
+), entry AS (
+  SELECT e.*, e.finished_at IS NULL AND e.rolled_back_at IS NULL AS open FROM told t
+  CROSS JOIN LATERAL json_to_recordset(convert_from(decode(t.hex, 'hex'), 'UTF8')::json)
+    AS e(migration_name text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, steps int, logged boolean, code text)
+), migration AS (
+  SELECT migration_name, count(*) AS attempts, max(started_at) AS started_at, bool_or(open) AS open, bool_or(open AND logged) AS failed,
+         bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL) AS applied,
+         bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL AND steps > 0) AS ran,
+         (array_agg(code ORDER BY started_at DESC) FILTER (WHERE open))[1] AS code,
+         max(CASE WHEN rolled_back_at IS NULL THEN extract(epoch FROM finished_at - started_at) END)::float8 AS took_s
+  FROM entry GROUP BY 1
+)
+SELECT COALESCE(m.migration_name, '-') AS migration,
+       CASE WHEN m.migration_name IS NULL
+            THEN (SELECT CASE WHEN count(*) = 0 THEN 'no Prisma ledger here' WHEN bool_and(readable) THEN 'nothing applied yet'
+                              ELSE 'not allowed to see' END FROM ledger)
+            WHEN m.failed THEN 'failed' WHEN m.open AND l.held THEN 'running' WHEN m.open THEN 'started, never finished'
+            WHEN m.ran THEN 'applied' WHEN m.applied THEN 'marked as applied' ELSE 'rolled back' END AS state,
+       m.started_at, m.took_s, m.attempts, m.code AS "SQLSTATE"
+FROM (SELECT EXISTS (SELECT FROM pg_locks
+                     WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = 72707369 AND objsubid = 1
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS held) l
+LEFT JOIN migration m ON true
+ORDER BY m.open DESC, m.started_at DESC, 1 DESC
+LIMIT 20;
+
+-- ## Prisma's advisory lock
+SELECT k.pid, CASE WHEN k.granted THEN 'holds it' ELSE 'waits for it' END AS lock,
+       COALESCE(NULLIF(a.application_name, ''), a.usename, '-')::text AS app, COALESCE(a.state, 'not allowed to see') AS state,
+       extract(epoch FROM clock_timestamp() - CASE WHEN k.granted THEN a.state_change ELSE a.query_start END)::float8 AS for_s,
+       -- The session that holds the lock runs the migration too, so it is idle for moments only.
+       CASE WHEN s.stuck THEN extract(epoch FROM clock_timestamp() - a.state_change) END::float8 AS _stuck_s,
+       COALESCE(s.stuck AND a.backend_type = 'client backend' AND NOT r.rolsuper, false) AS _stuck,
+       to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start
+FROM pg_locks k
+LEFT JOIN pg_stat_activity a ON a.pid = k.pid
+LEFT JOIN pg_roles r ON r.oid = a.usesysid
+CROSS JOIN LATERAL (SELECT k.granted AND a.state LIKE 'idle%' AS stuck) s
+WHERE k.locktype = 'advisory' AND k.classid = 0 AND k.objid = 72707369 AND k.objsubid = 1
+  AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY k.granted DESC, k.pid
+LIMIT 20

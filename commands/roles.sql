@@ -1,0 +1,84 @@
+/*
+summary  = "Who may log in and do what: roles, memberships, expiry, and what everybody may"
+group    = "databases"
+risk     = "read"
+scope    = "server"
+args     = [{ name = "service", type = "service", positional = true, help = "who may connect to its database, and what they may do there; without it, all roles" }]
+example  = "roles asset-service"
+details  = "PostgreSQL's own roles (pg_…) are left out as rows, and shown where somebody is a member of one. A password's expiry stops logins by password alone. Who must use TLS stands in the server's pg_hba.conf and is not told here."
+empty    = "There are no roles."
+verdict  = "{target}: {_logins} can log in{_where}, {_superusers}; no password expires within 14 days."
+offer_if = "_closable"
+next     = "Unless an application relies on it: `REVOKE CREATE ON SCHEMA {_quoted} FROM PUBLIC` in that database."
+
+[thresholds]
+_expires_s      = { watch = 1209600, act = 259200, below = true, say = "The password of {role} expires in {value}: no login with it after {expires_at}. `ALTER ROLE … VALID UNTIL` moves that." }
+_expired        = { watch = 1, say = "The password of {role} has expired: no login with it." }
+_public_schema  = { watch = 1, say = "{target}: everybody who may connect may create tables and functions in schema {schema}." }
+_public_create  = { watch = 1, say = "{target}: everybody may create schemas in {databases}." }
+*/
+-- ## Roles [server]
+SELECT r.rolname::text AS role,
+       concat_ws(', ', CASE WHEN r.rolcanlogin THEN 'log in' ELSE 'no login' END, CASE WHEN r.rolsuper THEN 'superuser' END,
+                 CASE WHEN r.rolcreaterole THEN 'make roles' END, CASE WHEN r.rolcreatedb THEN 'make databases' END,
+                 CASE WHEN r.rolreplication THEN 'replicate' END, CASE WHEN r.rolbypassrls THEN 'pass by row security' END) AS may,
+       m.member_of, CASE WHEN e.dated THEN r.rolvaliduntil END AS expires_at,
+       CASE WHEN r.rolcanlogin AND e.dated AND r.rolvaliduntil > now() THEN extract(epoch FROM r.rolvaliduntil - now()) END::float8 AS _expires_s,
+       CASE WHEN r.rolcanlogin AND r.rolvaliduntil <= now() THEN 1 END AS _expired,
+       CASE count(*) FILTER (WHERE r.rolcanlogin) OVER () WHEN 1 THEN '1 role'
+            ELSE count(*) FILTER (WHERE r.rolcanlogin) OVER () || ' roles' END AS _logins,
+       CASE count(*) FILTER (WHERE r.rolsuper AND r.rolcanlogin) OVER () WHEN 1 THEN '1 of them a superuser'
+            ELSE count(*) FILTER (WHERE r.rolsuper AND r.rolcanlogin) OVER () || ' of them superusers' END AS _superusers,
+       COALESCE(' and connect to ' || NULLIF(:'database', ''), '') AS _where
+FROM pg_roles r
+-- 'infinity' is no date.
+CROSS JOIN LATERAL (SELECT isfinite(r.rolvaliduntil) AND r.rolvaliduntil < '9999-01-01' AND r.rolvaliduntil > '0001-01-02' AS dated) e
+CROSS JOIN LATERAL (
+  SELECT string_agg(g.name || CASE WHEN g.admin AND NOT g.inherit AND NOT g.set THEN ' (may only grant it)'
+                                   WHEN g.admin THEN ' (may grant it)'
+                                   WHEN NOT g.inherit AND NOT g.set THEN ' (without its rights)'
+                                   WHEN NOT g.inherit THEN ' (by SET ROLE)' ELSE '' END, ', '
+                    ORDER BY g.admin AND NOT g.inherit AND NOT g.set, g.name) AS member_of
+  -- Since PostgreSQL 16 each membership says what it gives, and one can be granted by several; before, the member said it.
+  FROM (SELECT o.rolname::text AS name, bool_or(a.admin_option) AS admin,
+               bool_or(COALESCE((to_jsonb(a) ->> 'inherit_option')::boolean, r.rolinherit)) AS inherit,
+               bool_or(COALESCE((to_jsonb(a) ->> 'set_option')::boolean, true)) AS set
+        FROM pg_auth_members a JOIN pg_roles o ON o.oid = a.roleid WHERE a.member = r.oid GROUP BY 1) g) m
+-- PostgreSQL keeps the names that begin with pg_ for itself; in LIKE the _ would hide pgadmin_jane too.
+WHERE r.rolname !~ '^pg_'
+  AND (NULLIF(:'database', '') IS NULL
+       OR EXISTS (SELECT FROM pg_database d WHERE d.datname = :'database' AND has_database_privilege(r.oid, d.oid, 'CONNECT')))
+ORDER BY r.rolsuper DESC, r.rolcreaterole OR r.rolreplication OR r.rolbypassrls DESC, r.rolcanlogin DESC, 1
+LIMIT 60;
+
+-- ## What everybody (PUBLIC) may in databases [server]
+SELECT COALESCE(p.rights, 'nothing') AS everybody_may, string_agg(d.datname::text, ', ' ORDER BY d.datname) AS databases,
+       CASE WHEN p.rights LIKE '%CREATE%' THEN 1 END AS _public_create
+FROM pg_database d
+CROSS JOIN LATERAL (SELECT string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type) AS rights
+                    FROM aclexplode(COALESCE(d.datacl, acldefault('d', d.datdba))) x WHERE x.grantee = 0) p
+WHERE d.datallowconn AND NOT d.datistemplate AND (NULLIF(:'database', '') IS NULL OR d.datname = :'database')
+GROUP BY 1, 3
+ORDER BY 1;
+
+-- ## Schemas in which everybody may create [database]
+SELECT n.nspname::text AS schema, pg_get_userbyid(n.nspowner)::text AS owner, 1 AS _public_schema, quote_ident(n.nspname) AS _quoted,
+       true AS _closable
+FROM pg_namespace n
+CROSS JOIN LATERAL aclexplode(COALESCE(n.nspacl, acldefault('n', n.nspowner))) x
+WHERE x.grantee = 0 AND x.privilege_type = 'CREATE' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY 1
+LIMIT 30;
+
+-- ## Rights on tables, beside the owner's [database if service]
+SELECT COALESCE(r.rolname, 'everybody')::text AS role, g.schema, g.may, count(*) AS tables
+FROM (SELECT x.grantee, n.nspname::text AS schema, c.oid,
+             string_agg(DISTINCT x.privilege_type, ', ' ORDER BY x.privilege_type) AS may
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      CROSS JOIN LATERAL aclexplode(COALESCE(c.relacl, acldefault('r', c.relowner))) x
+      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND x.grantee <> c.relowner
+      GROUP BY 1, 2, 3) g
+LEFT JOIN pg_roles r ON r.oid = g.grantee
+GROUP BY 1, 2, 3
+ORDER BY bool_and(r.rolname IS NOT NULL), 1, 2, 4 DESC, 3
+LIMIT 30

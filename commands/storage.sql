@@ -1,0 +1,56 @@
+/*
+summary  = "What takes the servers' disk: databases, WAL and temporary files"
+group    = "databases"
+risk     = "read"
+scope    = "server"
+example  = "storage"
+details  = "PostgreSQL knows what it has written, and not how large the disk is or what else lies on it: the share of the disk is not told here. Measuring databases waits for no lock. `spilled` is what a database has written into temporary files since its statistics were reset."
+sort     = "size_bytes"
+empty    = "No server was asked."
+verdict  = "{target}: its databases take {databases_bytes}, WAL {wal_bytes} and temporary files {temporary_bytes}. PostgreSQL doesn't know how large its disk is."
+next     = "`sizes <service>` shows a service's tables, `replication` what keeps WAL."
+
+[thresholds]
+_unmeasured = { watch = 1, say = "{target}: {_unmeasured} of {_databases} databases can't be measured, so the sum is too small: grant pg_monitor to Countersign's reader." }
+_hidden     = { watch = 1, say = "{target}: Countersign's reader may not see {_what}: grant it pg_monitor. The databases take {databases_bytes}." }
+kept_by_slots_bytes = { watch = 1073741824, act = 5368709120, say = "{target}: the slot {_slot} keeps {value} of WAL. `replication` shows whether anybody reads it." }
+_wal_times  = { watch = 3, say = "{target}: {wal_bytes} of WAL are kept, {value} times what max_wal_size and wal_keep_size ask for: a slot, a replica or the archive may be behind." }
+temporary_bytes = { watch = 10737418240, act = 53687091200, say = "{target}: running statements hold {value} of temporary files. `long` shows who runs them." }
+*/
+-- ## Disk [server facts]
+SELECT d.bytes AS databases_bytes, w.wal_bytes, k.kept_bytes AS kept_by_slots_bytes, w.temporary_bytes,
+       d.bytes + w.wal_bytes + w.temporary_bytes AS together_bytes,
+       'not known to PostgreSQL' AS "size of the disk",
+       k.slot AS _slot, d.databases AS _databases, NULLIF(d.unmeasured, 0) AS _unmeasured,
+       CASE WHEN w.wal_bytes IS NULL OR w.temporary_bytes IS NULL THEN 1 END AS _hidden,
+       concat_ws(' and ', CASE WHEN w.wal_bytes IS NULL THEN 'WAL' END, CASE WHEN w.temporary_bytes IS NULL THEN 'temporary files' END) AS _what,
+       (w.wal_bytes / greatest(pg_size_bytes(current_setting('max_wal_size')), pg_size_bytes(current_setting('wal_keep_size')), 1)::float8)
+         AS _wal_times
+FROM (SELECT sum(s.bytes)::bigint AS bytes, count(*) AS databases, count(*) FILTER (WHERE s.bytes IS NULL) AS unmeasured
+      FROM pg_database b
+      CROSS JOIN LATERAL (SELECT CASE WHEN has_database_privilege(b.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
+                                      THEN pg_database_size(b.oid) END AS bytes) s) d
+-- Calling what one may not call is an error even where CASE passes it by, unless the statement is made only then.
+CROSS JOIN (
+  SELECT CASE WHEN has_function_privilege('pg_ls_waldir()', 'EXECUTE')
+              THEN substring(query_to_xml('SELECT COALESCE(sum(size), 0)::bigint AS n FROM pg_ls_waldir()', true, true, '')::text
+                             FROM '<n>([0-9]+)</n>')::bigint END AS wal_bytes,
+         CASE WHEN has_function_privilege('pg_ls_tmpdir(oid)', 'EXECUTE')
+              THEN substring(query_to_xml('SELECT COALESCE(sum(f.size), 0)::bigint AS n FROM pg_tablespace t, pg_ls_tmpdir(t.oid) f
+                                           WHERE t.spcname <> ''pg_global''', true, true, '')::text
+                             FROM '<n>([0-9]+)</n>')::bigint END AS temporary_bytes) w
+LEFT JOIN (SELECT s.slot_name::text AS slot, greatest(pg_wal_lsn_diff(h.lsn, s.restart_lsn), 0)::bigint AS kept_bytes
+           FROM pg_replication_slots s
+           CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS lsn) h
+           WHERE s.restart_lsn IS NOT NULL
+           ORDER BY 2 DESC LIMIT 1) k ON true;
+
+-- ## Databases [server]
+SELECT d.datname::text AS database, s.size_bytes, (100.0 * s.size_bytes / NULLIF(sum(s.size_bytes) OVER (), 0))::float8 AS share_pct,
+       t.temp_bytes AS spilled_bytes
+FROM pg_database d
+LEFT JOIN pg_stat_database t ON t.datid = d.oid
+CROSS JOIN LATERAL (SELECT CASE WHEN has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
+                                THEN pg_database_size(d.oid) END AS size_bytes) s
+ORDER BY s.size_bytes DESC NULLS LAST, 1
+LIMIT 15
