@@ -172,7 +172,8 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
 fn plain(limit: Duration) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
     let milliseconds = limit.as_millis();
-    let (size, unit) = units.into_iter().find(|(size, _)| milliseconds % size == 0).unwrap_or((1, "ms"));
+    let (size, unit) =
+        units.into_iter().find(|(size, _)| milliseconds.is_multiple_of(*size)).unwrap_or((1, "ms"));
     format!("{} {unit}", milliseconds / size)
 }
 
