@@ -35,7 +35,8 @@
 //!   a warning, and everything else is refused.
 //! - A button carries an opaque 128-bit token and nothing else; it counts only from the place it was posted in.
 //! - Nothing that matters lives only in process memory.
-//! - Identity and guards are tested in the statement that acts, never in one before it.
+//! - Identity and guards are tested in the statement that acts, or in its transaction, never before.
+//! - A team's own SQL is of a few kinds, calls functions on a checked list only, and runs with PostgreSQL's own names alone on its path.
 //! - No secret, token or literal of a customer's data reaches a chat, a log, a process list or the history.
 //! - Text from a database or a person can never ping, link or format.
 

@@ -225,8 +225,8 @@ async fn values(
     let parameters = parameters(bound);
     let rows = match fenced {
         true => {
-            let transaction =
-                lease.begin(Access::Read, Some(limit).filter(|limit| *limit != Duration::MAX)).await?;
+            let limit = limit.min(lease.statement_timeout());
+            let transaction = lease.begin(Access::Read, limit).await?;
             let rows = transaction.ask(&section.sql, &parameters).await;
             transaction.roll_back().await;
             rows?

@@ -17,3 +17,12 @@ fn the_test_command_of_the_readme_is_the_one_that_ci_runs() {
         assert!(file.contains("make test"));
     }
 }
+
+#[test]
+fn the_example_of_a_teams_command_is_the_file() {
+    let (_, after) = include_str!("../README.md")
+        .split_once("<!-- deploy/commands/trim-audit-log.sql -->\n```sql\n")
+        .expect("the example's beginning");
+    let (example, _) = after.split_once("```\n<!-- end -->").expect("the example's end");
+    assert_eq!(example, include_str!("../deploy/commands/trim-audit-log.sql"));
+}

@@ -81,7 +81,7 @@ impl Act for Statement {
                 );
             }
         };
-        let transaction = match lease.begin(Access::Write, within(command)).await {
+        let transaction = match lease.begin(Access::Write, within(command, &lease)).await {
             Ok(transaction) => transaction,
             Err(why) => return failed(&explain(&why, command)),
         };
@@ -156,7 +156,7 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
     plan.context = command.header.args.iter().map(given).collect();
     plan.context.push(("login".to_owned(), command.header.login.clone()));
     let limits = call.app.targets.environment(environment)?;
-    let whole = within(command).unwrap_or(limits.statement_timeout);
+    let whole = asked_for(command).unwrap_or(limits.statement_timeout);
     let line = format!(
         "{} in all, {} for a lock; then nothing is changed",
         plain(whole),
@@ -172,7 +172,8 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
 fn plain(limit: Duration) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
     let milliseconds = limit.as_millis();
-    let (size, unit) = units.into_iter().find(|(size, _)| milliseconds % size == 0).unwrap_or((1, "ms"));
+    let (size, unit) =
+        units.into_iter().find(|(size, _)| milliseconds.is_multiple_of(*size)).unwrap_or((1, "ms"));
     format!("{} {unit}", milliseconds / size)
 }
 
@@ -205,7 +206,12 @@ fn variant<'a>(command: &'a Command, lease: &Lease) -> std::result::Result<&'a V
     command.variant(lease.major()).ok_or("has a version that the command has no SQL for")
 }
 
-fn within(command: &Command) -> Option<Duration> {
+/// How long the whole transaction may take.
+fn within(command: &Command, lease: &Lease) -> Duration {
+    asked_for(command).unwrap_or_else(|| lease.statement_timeout())
+}
+
+fn asked_for(command: &Command) -> Option<Duration> {
     command.header.within.as_deref().and_then(duration_seconds).map(Duration::from_secs)
 }
 
@@ -216,7 +222,7 @@ async fn look_ahead(
     (variant, asked): (&Variant, &Asked<'_>),
 ) -> std::result::Result<Option<Preview>, QueryError> {
     let Some(section) = variant.sections.iter().find(|section| section.preview) else { return Ok(None) };
-    let transaction = lease.begin(Access::Read, within(command)).await?;
+    let transaction = lease.begin(Access::Read, within(command, lease)).await?;
     let preview = preview(&transaction, command, (section, asked)).await;
     transaction.roll_back().await;
     preview.map(Some)
@@ -258,6 +264,7 @@ fn foretell(plan: &mut Plan, preview: Preview, command: &Command) {
     plan.identity.insert("rows".to_owned(), preview.rows.to_string());
     let most = rows(at_most(preview.rows));
     plan.guards.insert("rows".to_owned(), format!("it changes {most} at most"));
+    plan.hurts.push_str(" What triggers and cascading keys change besides is not counted.");
     if preview.keys.is_empty() {
         return;
     }

@@ -29,16 +29,16 @@ const SETTINGS: &str = "SELECT set_config('search_path', 'pg_catalog, pg_temp', 
        set_config('lock_timeout', $1, true)";
 
 impl Lease {
-    /// Begins a transaction that lasts no longer than the limit: the environment's statement_timeout unless given.
+    /// The environment's.
+    pub fn statement_timeout(&self) -> Duration {
+        self.limits.statement.saturating_sub(GRACE)
+    }
+
+    /// Begins a transaction that lasts no longer than the limit.
     ///
     /// # Errors
     /// [`QueryError`]; nothing was begun then.
-    pub async fn begin(
-        &self,
-        access: Access,
-        limit: Option<Duration>,
-    ) -> Result<Transaction<'_>, QueryError> {
-        let limit = limit.unwrap_or(self.limits.statement.saturating_sub(GRACE));
+    pub async fn begin(&self, access: Access, limit: Duration) -> Result<Transaction<'_>, QueryError> {
         let mut transaction = Transaction { lease: self, until: Instant::now() + limit, limit, open: false };
         let begin = match access {
             Access::Read => "BEGIN READ ONLY",

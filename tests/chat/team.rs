@@ -59,6 +59,7 @@ async fn the_runbooks_clean_up_of_the_audit_log_deletes_exactly_what_its_card_co
         "asked_at 20",
         "time limit 1 min in all, 2 s for a lock; then nothing is changed",
         "Acts only if, at that moment, it changes 15 rows at most.",
+        "What triggers and cascading keys change besides is not counted.",
         "5 of the 13 rows",
         "created_at",
         "the disk",
