@@ -63,7 +63,7 @@ FROM (SELECT count(*) AS taken,
                AS idle_in_transaction_s,
              (array_agg(pid ORDER BY state_change) FILTER (WHERE state LIKE 'idle in transaction%'))[1] AS idle_pid,
              (array_agg(application_name ORDER BY state_change) FILTER (WHERE state LIKE 'idle in transaction%'))[1] AS idle_app,
-             extract(epoch FROM clock_timestamp() - min(xact_start) FILTER (WHERE pid <> pg_backend_pid()))::float8
+             extract(epoch FROM clock_timestamp() - min(xact_start) FILTER (WHERE usename <> current_user))::float8
                AS oldest_transaction_s
       FROM pg_stat_activity WHERE backend_type = 'client backend') s
 CROSS JOIN (SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int

@@ -32,7 +32,9 @@ pub fn value_text(column: &str, value: &Value) -> String {
         (_, Some(number)) if column.ends_with("_pct") => format!("{number:.0} %"),
         (_, Some(number)) if column.ends_with("_ms") => milliseconds(number),
         (_, Some(number)) if column.ends_with("_s") => duration(number),
-        (Value::Int(number), _) if column == "pid" || column.ends_with("port") => number.to_string(),
+        (Value::Int(number), _) if column.trim_start_matches('_') == "pid" || column.ends_with("port") => {
+            number.to_string()
+        }
         (Value::Int(number), _) => grouped(*number),
         (_, Some(number)) => format!("{number:.1}"),
         _ => "-".to_owned(),
@@ -137,6 +139,7 @@ mod tests {
         assert_eq!(value_text("share_pct", &Value::Int(0)), "░░░░░░░░░░ 0 %");
         assert_eq!(value_text("calls", &Value::Int(1_234_567)), "1,234,567");
         assert_eq!(value_text("pid", &Value::Int(1_234_567)), "1234567");
+        assert_eq!(value_text("_pid", &Value::Int(1_234_567)), "1234567");
         assert_eq!(title("oldest_xact_s"), "oldest xact");
     }
 

@@ -143,7 +143,7 @@ async fn without_any_one_right_something_fails_and_says_so() {
     }
     for (right, words) in [
         ("REVOKE pg_signal_backend FROM countersign_act", "pg_signal_backend"),
-        ("REVOKE pg_monitor FROM countersign_act", "x"),
+        ("REVOKE pg_monitor FROM countersign_act", "which was left alone. Nothing was done."),
     ] {
         rights.without(right).await;
         let told = rights.kill().await;

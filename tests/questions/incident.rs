@@ -107,7 +107,8 @@ async fn a_queue_behind_a_prepared_transaction_and_prismas_lock_is_one_tree() {
         tokio::spawn(async move { deploy.batch_execute("ALTER TABLE assets ADD COLUMN n int").await });
     let (late, second) = session("prisma-migrate-2").await;
     let waits = tokio::spawn(async move { late.batch_execute("SELECT pg_advisory_lock(72707369)").await });
-    let line = format!("\n{second} | {first} | prisma-migrate-2 | asset_service_db | wants ExclusiveLock | ");
+    let line =
+        format!("\n│ └ {second} | {first} | prisma-migrate-2 | asset_service_db | wants ExclusiveLock | ");
     let blocked = world
         .until("blocked", |answer| words(answer).contains(&line) && words(answer).contains("2 sessions wait"))
         .await;
@@ -116,7 +117,7 @@ async fn a_queue_behind_a_prepared_transaction_and_prismas_lock_is_one_tree() {
     assert!(told.starts_with(verdict), "{told}");
     assert!(told.contains("\n0 | head: holds up 2 | prepared transaction orphan-8 | "), "{told}");
     assert!(
-        told.contains(&format!("\n{first} | 0 | prisma-migrate-1 | asset_service_db | wants Access")),
+        told.contains(&format!("\n└ {first} | 0 | prisma-migrate-1 | asset_service_db | wants Access")),
         "{told}"
     );
     assert!(blocked.offers.is_empty(), "neither pid 0 nor a victim: {:?}", blocked.offers);
