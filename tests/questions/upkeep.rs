@@ -10,6 +10,14 @@ async fn superuser(world: &World) -> Client {
     world.cluster.connect("asset_service_db").await.unwrap()
 }
 
+/// In a session of its own, which ends: until then, PostgreSQL need not count what it did.
+async fn make(world: &World, statements: &[&str]) {
+    let client = superuser(world).await;
+    for sql in statements {
+        client.batch_execute(sql).await.unwrap();
+    }
+}
+
 /// The lines of one titled table, its head included.
 fn section<'a>(told: &'a str, title: &str) -> &'a str {
     let start = told.find(&format!("[{title}]")).unwrap_or_else(|| panic!("no {title} in {told}"));
@@ -37,12 +45,8 @@ ANALYZE "Old stuff"."User", guarded, part"#;
 async fn indexes_to_drop_to_mend_and_to_add() {
     let world = World::start().await;
     let admin = superuser(&world).await;
-    for sql in INDEXES.split(";\n") {
-        admin.batch_execute(sql).await.unwrap();
-    }
-    for _ in 0..10 {
-        admin.query("SELECT count(*) FROM guarded", &[]).await.unwrap();
-    }
+    make(&world, &INDEXES.split(";\n").collect::<Vec<_>>()).await;
+    make(&world, &["SELECT count(*) FROM guarded"; 10]).await;
     let answer =
         world.until("indexes asset-service", |told| words(told).contains("by an index\nguarded | ")).await;
     let told = words(&answer);
@@ -93,13 +97,13 @@ async fn indexes_to_drop_to_mend_and_to_add() {
 async fn bloat_is_told_from_dead_rows_and_from_what_may_not_be_seen() {
     let world = World::start().await;
     let admin = superuser(&world).await;
-    let make = "CREATE TABLE \"Fat one\" (id int, t text) WITH (autovacuum_enabled = off);
+    let tables = "CREATE TABLE \"Fat one\" (id int, t text) WITH (autovacuum_enabled = off);
         INSERT INTO \"Fat one\" SELECT n, repeat('x', 400) FROM generate_series(1, 60000) n;
         CREATE TABLE dying (id int) WITH (autovacuum_enabled = off);
         INSERT INTO dying SELECT generate_series(1, 30000);
         DELETE FROM \"Fat one\" WHERE id % 3 > 0; DELETE FROM dying WHERE id % 2 = 0";
-    admin.batch_execute(make).await.unwrap();
-    // A session counts what it did only after a while, and on top of what VACUUM and ANALYZE have found meanwhile.
+    make(&world, &[tables]).await;
+    // Counts that come late are added to what VACUUM and ANALYZE have found meanwhile.
     let counted =
         |told: &_| words(told).contains("| 40,000 |") && words(told).contains("\ndying | 15,000 | ");
     world.until("bloat asset-service", counted).await;
@@ -159,10 +163,8 @@ async fn queue_alter(world: &World) -> (Client, tokio::task::JoinHandle<()>) {
 async fn they_answer_while_an_alter_table_waits() {
     let world = World::start().await;
     let admin = superuser(&world).await;
-    for sql in INDEXES.split(";\n").chain(["GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_read"])
-    {
-        admin.batch_execute(sql).await.unwrap();
-    }
+    make(&world, &INDEXES.split(";\n").collect::<Vec<_>>()).await;
+    admin.batch_execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_read").await.unwrap();
     let (holder, waiting) = queue_alter(&world).await;
     let alone = "SET lock_timeout = '100ms'; SELECT pg_relation_size('assets')";
     assert!(admin.batch_execute(alone).await.is_err(), "the ALTER TABLE waits");
@@ -187,9 +189,9 @@ async fn they_answer_while_an_alter_table_waits() {
 async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
     let world = World::start().await;
     let admin = superuser(&world).await;
-    let make = "CREATE SCHEMA \"Old stuff\"; CREATE TABLE \"Old stuff\".\"User\" (id int) WITH (autovacuum_enabled = off);
+    let table = "CREATE SCHEMA \"Old stuff\"; CREATE TABLE \"Old stuff\".\"User\" (id int) WITH (autovacuum_enabled = off);
         INSERT INTO \"Old stuff\".\"User\" SELECT generate_series(1, 30000); DELETE FROM \"Old stuff\".\"User\"";
-    admin.batch_execute(make).await.unwrap();
+    make(&world, &[table]).await;
     let (asset, account) = world.team.service("asset-service").unwrap();
     let forgotten = world.cluster.connect_as(account.login(&asset.database, "asset-report")).await.unwrap();
     forgotten
