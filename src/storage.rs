@@ -28,7 +28,7 @@ const UNCHECKED: &str = ".part";
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is read at once.
-const RANGE_BYTES: usize = 4 << 20;
+const RANGE_BYTES: usize = 1 << 20;
 
 /// Ranges being read while another is looked at. They are what memory holds of an object, however large it is.
 const RANGES_IN_FLIGHT: usize = 2;
