@@ -84,7 +84,10 @@ async fn a_closed_connection_leaves_no_backup() {
     let (result, ()) = tokio::join!(attempt, meddle);
 
     let Err(why @ Failure::Dump(_)) = result else { panic!("{result:?}") };
-    assert!(why.to_string().contains("terminating connection due to administrator command"), "{why}");
+    // A server whose client is slow to read can't always say why it goes.
+    let said =
+        ["terminating connection due to administrator command", "server closed the connection unexpectedly"];
+    assert!(said.iter().any(|said| why.to_string().contains(said)), "{why}");
     scene.assert_nothing_left().await;
 }
 
