@@ -1,4 +1,4 @@
-//! deploy/roles.sql gives each login what it needs and nothing else: without any one right something fails, and says so.
+//! deploy/roles.sql gives each login what it needs and nothing else: without what looking and killing need, they fail and say so.
 
 use crate::scene::{ANA, BEN, Scene, Servers, Twist};
 use tokio_postgres::Client;
@@ -108,7 +108,7 @@ async fn there_is_no_right_too_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_any_one_right_something_fails_and_says_so() {
+async fn without_a_right_that_looking_or_killing_needs_they_say_so() {
     let rights = Rights::granted().await;
     let ask = async |line: &str| rights.scene.asks(ANA, &format!("{line} --env production")).await.plain();
     // Asked for when a connection is opened, so this comes first.
