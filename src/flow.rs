@@ -55,12 +55,17 @@ impl Flow {
         Arc::new(Flow { app, platforms, recent, cards, after })
     }
 
+    /// Whether this delivery is heard for the first time; from now on it isn't.
+    pub fn first_time(&self, incoming: &Incoming) -> bool {
+        let first = self.recent.first_time(&incoming.delivery);
+        if !first {
+            tracing::debug!(delivery = incoming.delivery, "dropped a duplicate delivery");
+        }
+        first
+    }
+
     /// Handles one event to its end. Nothing is returned and nothing is lost: the sender is answered, and the record kept.
     pub async fn handle(self: &Arc<Self>, incoming: Incoming) {
-        if !self.recent.first_time(&incoming.delivery) {
-            tracing::debug!(delivery = incoming.delivery, "dropped a duplicate delivery");
-            return;
-        }
         // Boxed: a command's future is large, and taking an event on is to cost little.
         Box::pin(self.carry_out(incoming)).await;
     }

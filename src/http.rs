@@ -96,6 +96,10 @@ impl Entry {
             }
             return false;
         };
+        // Before a task is spawned for it: what a platform sends again costs next to nothing.
+        if !self.flow.first_time(&incoming) {
+            return true;
+        }
         let flow = Arc::clone(&self.flow);
         tokio::spawn(async move {
             flow.handle(incoming).await;
