@@ -5,7 +5,7 @@ risk     = "read"
 scope    = "database"
 args     = [{ name = "service", type = "service", positional = true, help = "its migrations one by one; without it, all services in a line each" }]
 example  = "migrations asset-service"
-details  = "By Prisma's own rule a migration is open while one of its rows is neither finished nor rolled back, and one open migration makes every later deploy refuse (P3009). Which migrations are still to come stands in the application's image, and no database knows it. What Prisma logged is not shown, because it can hold customers' data: the SQLSTATE is."
+details  = "By Prisma's own rule a migration is open while one of its rows is neither finished nor rolled back, and one open migration makes every later deploy refuse (P3009). Which migrations are still to come no database knows: where the configuration names a service's migrations directory, its names and checksums are compared with the ledger. What Prisma logged is not shown, because it can hold customers' data: the SQLSTATE is."
 rows_are = "good"
 empty    = "No service of the configuration is on this environment."
 verdict  = "{_says}"
@@ -17,6 +17,9 @@ next     = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If n
 _open       = { watch = 1, act = 1, say = "{target}: {_open_names}. Every deploy refuses (P3009) until `prisma migrate resolve` says what became of it." }
 _running    = { watch = 1, say = "{target}: {_running_name} is running, by pid {_holder}." }
 _unreadable = { watch = 1, say = "{target}: not allowed to see Prisma's ledger {_ledger}: grant Countersign's reader SELECT on it and USAGE on its schema." }
+_changed    = { watch = 1, say = "{target}: {_changed_names} was edited after it was applied: its file no longer has the checksum in the ledger. Put the file back as it was, and change what it made by a new migration." }
+_gone       = { watch = 1, say = "{target}: {_gone_names} is applied and not in the migrations directory, which is older than the database or another branch's." }
+_no_files   = { watch = 1, say = "{target}: the migrations directory {_no_files_says}: what is still to come can't be told." }
 _missing    = { watch = 1, say = "There is no Prisma ledger (_prisma_migrations) in {database}." }
 _stuck_s    = { watch = 60, act = 600, say = "{target}: pid {pid} ({app}) holds Prisma's lock and has done nothing for {value}: no migration can start." }
 
@@ -34,23 +37,38 @@ WITH ledger AS (
   -- A table that may be missing can't be named here: the statement is made once it is known to be there and readable.
   SELECT l.name, substring(query_to_xml(format($$
            SELECT encode(convert_to(COALESCE(json_agg(m), '[]')::text, 'UTF8'), 'hex') AS hex
-           FROM (SELECT migration_name, started_at, finished_at, rolled_back_at, logs IS NOT NULL AS logged FROM %s) m
+           FROM (SELECT migration_name, checksum, started_at, finished_at, rolled_back_at, logs IS NOT NULL AS logged FROM %s) m
          $$, l.name), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
   FROM ledger l WHERE l.readable
 ), entry AS (
   SELECT t.name AS ledger, e.* FROM told t
   CROSS JOIN LATERAL json_to_recordset(convert_from(decode(t.hex, 'hex'), 'UTF8')::json)
-    AS e(migration_name text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, logged boolean)
+    AS e(migration_name text, checksum text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, logged boolean)
 ), migration AS (
   SELECT ledger, migration_name, max(finished_at) AS finished_at, max(started_at) AS started_at,
          bool_or(finished_at IS NULL AND rolled_back_at IS NULL) AS open,
          bool_or(finished_at IS NULL AND rolled_back_at IS NULL AND logged) AS failed,
-         bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL) AS applied
+         bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL) AS applied,
+         (array_agg(checksum ORDER BY finished_at DESC) FILTER (WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL))[1] AS checksum
   FROM entry GROUP BY 1, 2
+), directory AS (
+  SELECT :'migrations_directory'::text::json AS listed
+), file AS (
+  SELECT f.* FROM directory d
+  CROSS JOIN LATERAL json_to_recordset(CASE WHEN json_typeof(d.listed) = 'array' THEN d.listed ELSE '[]' END) AS f(name text, checksums text[])
 ), holder AS (
   SELECT min(pid) AS pid FROM pg_locks
   WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = 72707369 AND objsubid = 1
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+), compared AS (
+  -- With each ledger, and with none: an unapplied migration is to come by Prisma's rule, also when it was rolled back.
+  SELECT l.name AS ledger, c.* FROM (SELECT 1) one LEFT JOIN ledger l ON true
+  CROSS JOIN LATERAL (
+    SELECT array_agg(f.name ORDER BY f.name) FILTER (WHERE m.applied IS NOT TRUE AND m.open IS NOT TRUE) AS to_come,
+           array_agg(f.name ORDER BY f.name) FILTER (WHERE m.applied AND m.checksum <> ALL (f.checksums)) AS changed,
+           array_agg(m.migration_name ORDER BY m.migration_name) FILTER (WHERE m.applied AND f.name IS NULL) AS gone
+    FROM file f FULL JOIN (SELECT * FROM migration WHERE ledger = l.name) m ON m.migration_name = f.name
+  ) c
 ), summed AS (
   SELECT m.ledger, count(*) FILTER (WHERE m.applied AND NOT m.open) AS applied,
          count(*) FILTER (WHERE m.open AND (m.failed OR h.pid IS NULL)) AS open,
@@ -67,18 +85,28 @@ SELECT CASE WHEN l.name IS NULL THEN 'no Prisma ledger here' WHEN NOT l.readable
             WHEN s.ledger IS NULL THEN 'nothing applied yet' ELSE 'nothing open' END
          || CASE WHEN l.name <> 'public._prisma_migrations' THEN ' (' || l.name || ')' ELSE '' END AS state,
        CASE WHEN l.readable THEN COALESCE(s.applied, 0) END AS applied, CASE WHEN l.readable THEN COALESCE(s.rolled_back, 0) END AS rolled_back,
+       CASE WHEN x.known THEN COALESCE(cardinality(c.to_come), 0) END AS to_come,
        s.latest AS latest_applied, s.latest_at AS applied_at,
        NULLIF(s.open, 0) AS _open, s.open_names AS _open_names, CASE WHEN s.running IS NOT NULL THEN 1 END AS _running,
        s.running AS _running_name, h.pid::text AS _holder, CASE WHEN NOT l.readable THEN 1 END AS _unreadable, l.name AS _ledger,
+       CASE WHEN x.known THEN cardinality(c.changed) END AS _changed, array_to_string(c.changed[1:5], ', ') AS _changed_names,
+       CASE WHEN x.known THEN cardinality(c.gone) END AS _gone, array_to_string(c.gone[1:5], ', ') AS _gone_names,
+       CASE WHEN json_typeof(d.listed) = 'string' THEN 1 END AS _no_files, d.listed #>> '{}' AS _no_files_says,
        -- Of a service that was asked for by name it is worth a word; among all, the table tells it.
        CASE WHEN l.name IS NULL AND NULLIF(NULLIF(:'service', ''), 'all') IS NOT NULL THEN 1 END AS _missing,
        CASE WHEN NULLIF(NULLIF(:'service', ''), 'all') IS NULL THEN 'No migration is open in any Prisma ledger that there is.'
             ELSE COALESCE(s.applied, 0) || CASE s.applied WHEN 1 THEN ' migration is' ELSE ' migrations are' END
                  || ' applied in ' || current_database() || ' and none is open'
-                 || COALESCE('; the latest is ' || s.latest || '.', '.') END AS _says
-FROM (SELECT 1) one
+                 || COALESCE('; the latest is ' || s.latest, '')
+                 || CASE WHEN x.known AND cardinality(c.to_come) > 0
+                         THEN '; to come: ' || array_to_string(c.to_come[1:5], ', ')
+                              || CASE WHEN cardinality(c.to_come) > 5 THEN ' and ' || cardinality(c.to_come) - 5 || ' more' ELSE '' END
+                         WHEN x.known THEN '; none is to come' ELSE '' END || '.' END AS _says
+FROM directory d
 CROSS JOIN holder h
 LEFT JOIN ledger l ON true
+CROSS JOIN LATERAL (SELECT json_typeof(d.listed) = 'array' AND COALESCE(l.readable, true) AS known) x
+LEFT JOIN compared c ON c.ledger IS NOT DISTINCT FROM l.name
 LEFT JOIN summed s ON s.ledger = l.name
 ORDER BY l.name;
 
@@ -91,34 +119,48 @@ WITH ledger AS (
 ), told AS (
   SELECT substring(query_to_xml(format($$
            SELECT encode(convert_to(COALESCE(json_agg(m), '[]')::text, 'UTF8'), 'hex') AS hex
-           FROM (SELECT migration_name, started_at, finished_at, rolled_back_at, applied_steps_count AS steps, logs IS NOT NULL AS logged,
+           FROM (SELECT migration_name, checksum, started_at, finished_at, rolled_back_at, applied_steps_count AS steps, logs IS NOT NULL AS logged,
                         substring(logs FROM 'Database error code: ([0-9A-Z]{5})') AS code FROM %s) m
          $$, l.name), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
   FROM ledger l WHERE l.readable
 ), entry AS (
   SELECT e.*, e.finished_at IS NULL AND e.rolled_back_at IS NULL AS open FROM told t
   CROSS JOIN LATERAL json_to_recordset(convert_from(decode(t.hex, 'hex'), 'UTF8')::json)
-    AS e(migration_name text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, steps int, logged boolean, code text)
+    AS e(migration_name text, checksum text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, steps int, logged boolean, code text)
 ), migration AS (
   SELECT migration_name, count(*) AS attempts, max(started_at) AS started_at, bool_or(open) AS open, bool_or(open AND logged) AS failed,
          bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL) AS applied,
          bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL AND steps > 0) AS ran,
          (array_agg(code ORDER BY started_at DESC) FILTER (WHERE open))[1] AS code,
+         (array_agg(checksum ORDER BY finished_at DESC) FILTER (WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL))[1] AS checksum,
          max(CASE WHEN rolled_back_at IS NULL THEN extract(epoch FROM finished_at - started_at) END)::float8 AS took_s
   FROM entry GROUP BY 1
+), directory AS (
+  SELECT :'migrations_directory'::text::json AS listed
+), file AS (
+  SELECT f.* FROM directory d
+  CROSS JOIN LATERAL json_to_recordset(CASE WHEN json_typeof(d.listed) = 'array' THEN d.listed ELSE '[]' END) AS f(name text, checksums text[])
+  WHERE (SELECT COALESCE(bool_and(readable), true) FROM ledger)
+), known AS (
+  SELECT m.*, f.name, f.checksums, json_typeof(d.listed) = 'array' AS listed
+  FROM directory d CROSS JOIN (migration m FULL JOIN file f ON f.name = m.migration_name)
 )
-SELECT COALESCE(m.migration_name, '-') AS migration,
-       CASE WHEN m.migration_name IS NULL
+SELECT COALESCE(m.migration_name, m.name, '-') AS migration,
+       CASE WHEN m.name IS NOT NULL AND m.migration_name IS NULL THEN 'to come'
+            WHEN m.migration_name IS NULL
             THEN (SELECT CASE WHEN count(*) = 0 THEN 'no Prisma ledger here' WHEN bool_and(readable) THEN 'nothing applied yet'
                               ELSE 'not allowed to see' END FROM ledger)
             WHEN m.failed THEN 'failed' WHEN m.open AND l.held THEN 'running' WHEN m.open THEN 'started, never finished'
-            WHEN m.ran THEN 'applied' WHEN m.applied THEN 'marked as applied' ELSE 'rolled back' END AS state,
+            WHEN m.applied AND m.checksum <> ALL (m.checksums) THEN 'applied, edited since'
+            WHEN m.applied AND m.listed AND m.name IS NULL THEN 'applied, not in the directory'
+            WHEN m.ran THEN 'applied' WHEN m.applied THEN 'marked as applied'
+            WHEN m.name IS NOT NULL THEN 'rolled back, to come' ELSE 'rolled back' END AS state,
        m.started_at, m.took_s, m.attempts, m.code AS "SQLSTATE"
 FROM (SELECT EXISTS (SELECT FROM pg_locks
                      WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = 72707369 AND objsubid = 1
                        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS held) l
-LEFT JOIN migration m ON true
-ORDER BY m.open DESC, m.started_at DESC, 1 DESC
+LEFT JOIN known m ON true
+ORDER BY COALESCE(m.open, false) DESC, m.started_at DESC, 1 DESC
 LIMIT 20;
 
 -- ## Prisma's advisory lock

@@ -22,6 +22,7 @@ mod freeze;
 mod help;
 mod history;
 mod pending;
+mod schedule;
 mod services;
 mod session;
 mod show;
@@ -127,6 +128,7 @@ pub fn find(command: &Command) -> Option<Code> {
         "history" => Look(&history::History),
         "kill" => Act(&session::Kill),
         "pending" => Look(&pending::Pending),
+        "schedule" => Look(&schedule::Schedule),
         "services" => Look(&services::Services),
         "show" => Look(&show::Show),
         "unfreeze" => Act(&freeze::Unfreeze),

@@ -5,9 +5,11 @@ use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+mod command;
 mod line;
 mod value;
 
+pub use command::{Understood, understand};
 pub use line::{Line, split};
 pub use value::{Known, duration_seconds};
 

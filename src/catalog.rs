@@ -16,6 +16,7 @@ pub mod statement;
 mod team;
 mod words;
 
+pub use parse::MIGRATIONS_DIRECTORY;
 pub use team::COUNT;
 
 /// The runbook that was reviewed is the runbook that runs.

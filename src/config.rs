@@ -13,6 +13,7 @@ mod load;
 mod login;
 mod people;
 mod rules;
+mod schedule;
 mod secret;
 mod slack;
 
@@ -34,6 +35,7 @@ pub struct Config {
     pub services: Vec<Service>,
     pub people: Vec<PersonEntry>,
     pub access: Vec<Grant>,
+    pub schedule: Vec<Window>,
     /// SHA-256 of the file's bytes, in hex: kept in every run's record.
     pub hash: String,
 }
@@ -149,6 +151,8 @@ pub struct Service {
     pub database: String,
     /// The size class that the team gives it: "large".
     pub size: Option<String>,
+    /// Where its Prisma migrations stand: directories with a `migration.sql` each.
+    pub migrations: Option<PathBuf>,
     /// Environment to server, where it isn't the environment's first.
     pub servers: BTreeMap<String, String>,
 }
@@ -176,4 +180,17 @@ pub struct Grant {
     pub run: Vec<String>,
     /// Risks or command names that the role may approve.
     pub approve: Vec<String>,
+}
+
+/// A maintenance window: something that is to run again and again.
+#[derive(Debug, Clone)]
+pub struct Window {
+    pub name: String,
+    /// A command's line, without its environment: "backup all".
+    pub run: String,
+    pub environments: Vec<String>,
+    /// When it is due, in UTC.
+    pub at: croner::Cron,
+    /// How long after it was due it may succeed before it counts as late.
+    pub within: Duration,
 }

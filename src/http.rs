@@ -10,9 +10,10 @@ use anyhow::Context;
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures::FutureExt;
 use futures::future::OptionFuture;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -49,6 +50,33 @@ struct SlackDoor {
 }
 
 impl SlackDoor {
+    /// Verify, parse, hand over, acknowledge: nothing here waits.
+    fn acknowledge(&self, headers: &HeaderMap, body: &[u8], parse: Parse) -> Response {
+        let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST.into_response() };
+        if let Err(refusal) = self.verifier.verify(headers, body) {
+            self.log_refusal(&refusal);
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        match parse(&self.parser, body) {
+            Ok(Parsed::Deliver(incoming)) => match self.entry.deliver(*incoming) {
+                true => StatusCode::OK.into_response(),
+                false => overloaded(),
+            },
+            Ok(Parsed::Challenge(challenge)) => challenge.into_response(),
+            Ok(Parsed::Ignore) => StatusCode::OK.into_response(),
+            Ok(Parsed::Foreign) => {
+                if let Some(left_out) = self.foreign.turn(Instant::now()) {
+                    tracing::warn!(left_out, "ignored a request of a workspace that is not listened to");
+                }
+                StatusCode::OK.into_response()
+            }
+            Err(malformed) => {
+                self.log_refusal(&malformed);
+                StatusCode::BAD_REQUEST.into_response()
+            }
+        }
+    }
+
     fn log_refusal(&self, why: &dyn std::fmt::Display) {
         if let Some(left_out) = self.refused.turn(Instant::now()) {
             tracing::warn!(%why, left_out, "refused a request");
@@ -186,54 +214,31 @@ fn slack_routes(door: SlackDoor) -> Router {
 
 type Door = State<Arc<SlackDoor>>;
 
-async fn commands(State(door): Door, request: Request) -> Response {
-    acknowledge(&door, request, |body| door.parser.command(body)).await
+fn commands(State(door): Door, request: Request) -> impl Future<Output = Response> {
+    read(door, request, Parser::command)
 }
 
-async fn interactions(State(door): Door, request: Request) -> Response {
-    acknowledge(&door, request, |body| door.parser.interaction(body)).await
+fn interactions(State(door): Door, request: Request) -> impl Future<Output = Response> {
+    read(door, request, Parser::interaction)
 }
 
-async fn events(State(door): Door, request: Request) -> Response {
-    acknowledge(&door, request, |body| door.parser.event(body)).await
+fn events(State(door): Door, request: Request) -> impl Future<Output = Response> {
+    read(door, request, Parser::event)
 }
 
-/// Verify, parse, hand over, acknowledge: nothing here waits but for the request itself.
-async fn acknowledge(
-    door: &SlackDoor,
-    request: Request,
-    parse: impl FnOnce(&str) -> Result<Parsed, Malformed>,
-) -> Response {
+type Parse = fn(&Parser, &str) -> Result<Parsed, Malformed>;
+
+/// Only what is needed later lives on while the body is read: one small allocation a request, where the allocator is quick.
+fn read(door: Arc<SlackDoor>, request: Request, parse: Parse) -> impl Future<Output = Response> {
     let (head, body) = request.into_parts();
+    let headers = head.headers;
     // What announces itself as too large is refused before any of it is read.
     let announced = HttpBody::size_hint(&body).lower();
-    let read = axum::body::to_bytes(body, LARGEST_BODY);
-    let Some(Ok(body)) = OptionFuture::from((announced <= LARGEST_BODY as u64).then_some(read)).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
-    };
-    let Ok(body) = std::str::from_utf8(&body) else { return StatusCode::BAD_REQUEST.into_response() };
-    if let Err(refusal) = door.verifier.verify(&head.headers, body) {
-        door.log_refusal(&refusal);
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    match parse(body) {
-        Ok(Parsed::Deliver(incoming)) => match door.entry.deliver(*incoming) {
-            true => StatusCode::OK.into_response(),
-            false => overloaded(),
-        },
-        Ok(Parsed::Challenge(challenge)) => challenge.into_response(),
-        Ok(Parsed::Ignore) => StatusCode::OK.into_response(),
-        Ok(Parsed::Foreign) => {
-            if let Some(left_out) = door.foreign.turn(Instant::now()) {
-                tracing::warn!(left_out, "ignored a request of a workspace that is not listened to");
-            }
-            StatusCode::OK.into_response()
-        }
-        Err(malformed) => {
-            door.log_refusal(&malformed);
-            StatusCode::BAD_REQUEST.into_response()
-        }
-    }
+    let read = (announced <= LARGEST_BODY as u64).then(|| axum::body::to_bytes(body, LARGEST_BODY));
+    OptionFuture::from(read).map(move |read| match read {
+        Some(Ok(body)) => door.acknowledge(&headers, &body, parse),
+        _ => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+    })
 }
 
 /// Received, and not taken on: Slack shows this to the sender alone.

@@ -14,9 +14,11 @@
 //! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
 //! | [`redact`] | query text fit for a chat |
+//! | [`prisma`] | a directory of migrations, to compare a ledger with |
 //! | [`catalog`], [`args`] | command files → commands; words → values |
 //! | [`targets`] | environments, servers, logins, connections |
 //! | [`access`] | who may run what where, and who may approve |
+//! | [`schedule`] | the maintenance windows of the configuration, and when each is due |
 //! | [`plan`] | identity, guards, context, digest |
 //! | [`sql`] | runs a SQL command, and presents what it found |
 //! | [`runs`] | the one transition table of a run's record |
@@ -53,8 +55,10 @@ pub mod flow;
 pub mod http;
 pub mod message;
 pub mod plan;
+pub mod prisma;
 pub mod redact;
 pub mod runs;
+pub mod schedule;
 pub mod shared;
 pub mod sql;
 pub mod storage;
@@ -71,6 +75,7 @@ pub struct App {
     pub config: config::Config,
     pub catalog: catalog::Catalog,
     pub access: access::Access,
+    pub schedule: Vec<schedule::Window>,
     pub targets: targets::Targets,
     pub runs: runs::Runs,
     pub storage: storage::Storage,
@@ -83,7 +88,7 @@ impl App {
     /// # Errors
     /// Every mistake in the commands or the access rules, or a store that can't be opened.
     pub fn assemble(config: config::Config) -> anyhow::Result<App> {
-        let (catalog, access) = commands(&config)?;
+        let Rules { catalog, access, schedule } = rules(&config)?;
         let waits = config.store_waits;
         let limits = store::sqlite::Limits { answer: waits.answer, busy: waits.lock };
         let store = store::sqlite::SqliteStore::open(&config.store, limits);
@@ -91,25 +96,34 @@ impl App {
         let runs = runs::Runs { store, approval: config.approval.clone() };
         let targets = targets::Targets::new(&config)?;
         let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
-        Ok(App { config, catalog, access, targets, storage, runs, progress: Progress::default() })
+        Ok(App { config, catalog, access, schedule, targets, storage, runs, progress: Progress::default() })
     }
 }
 
-/// The commands, built in and the team's, and the access rules that speak of them.
+/// What the configuration and the command files say together.
+pub struct Rules {
+    /// Built in, and the team's.
+    pub catalog: catalog::Catalog,
+    pub access: access::Access,
+    pub schedule: Vec<schedule::Window>,
+}
+
+/// Reads the commands, and checks what the configuration says of them.
 ///
 /// # Errors
 /// Every mistake in either.
-pub fn commands(config: &config::Config) -> anyhow::Result<(catalog::Catalog, access::Access)> {
+pub fn rules(config: &config::Config) -> anyhow::Result<Rules> {
+    let in_words = |wrong: Vec<String>| anyhow::anyhow!(wrong.join("\n"));
     let mut catalog = catalog::Catalog::built_in().map_err(in_lines)?;
     if let Some(directory) = &config.commands {
         catalog = catalog.with_directory(directory).map_err(in_lines)?;
     }
-    let catalog =
-        catalog.with_limits(&config.environments).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
+    let catalog = catalog.with_limits(&config.environments).map_err(in_words)?;
     let missing = actions::missing(&catalog);
     anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
-    let access = access::Access::new(config, &catalog).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
-    Ok((catalog, access))
+    let access = access::Access::new(config, &catalog).map_err(in_words)?;
+    let schedule = schedule::windows(config, &catalog).map_err(in_words)?;
+    Ok(Rules { catalog, access, schedule })
 }
 
 /// How far running work is: for the cards, and lost with the process.

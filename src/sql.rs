@@ -2,7 +2,7 @@
 //! named and neither hides nor holds up the others. How rows look to a person is in `sql/present.rs`.
 
 use crate::args::Values;
-use crate::catalog::{Command, Scope, Section};
+use crate::catalog::{Command, MIGRATIONS_DIRECTORY, Scope, Section};
 use crate::error::{Error, Result};
 use crate::targets::{Access, Address, Lease, QueryError, Targets};
 use std::time::Duration;
@@ -183,7 +183,11 @@ async fn ask(
     let section = question.command.sections(lease.major()).get(index).ok_or("has no such question")?;
     let within = header.within.as_deref().and_then(crate::args::duration_seconds).map(Duration::from_secs);
     let limit = within.unwrap_or(Duration::MAX);
-    let bound = bound(targets, question, section);
+    let directory = match section.parameters.iter().any(|name| name == MIGRATIONS_DIRECTORY) {
+        true => migrations_directory(targets, target).await,
+        false => None,
+    };
+    let bound = bound(targets, question, (section, &directory));
     // Sent in one go, but for a team's own: the right costs no round trip of its own.
     let allowed = async {
         match header.sees_sessions {
@@ -200,16 +204,31 @@ async fn ask(
 }
 
 /// The values behind `$1`, `$2` …: `database` is the chosen service's, unless the command has an argument of that name.
-fn bound(targets: &Targets, question: &Question<'_>, section: &Section) -> Vec<Option<String>> {
+fn bound(
+    targets: &Targets,
+    question: &Question<'_>,
+    (section, directory): (&Section, &Option<String>),
+) -> Vec<Option<String>> {
     let database = || {
         let service = targets.service(given(question.values, "service")?).ok()?;
         Some(service.database.clone())
     };
     let value = |name: &String| match question.values.get(name) {
         None if name == "database" => database(),
+        None if name == MIGRATIONS_DIRECTORY => directory.clone(),
         known => known.cloned(),
     };
     section.parameters.iter().map(value).collect()
+}
+
+/// As JSON: the migrations, or why there are none to be seen; nothing where the configuration names no directory.
+async fn migrations_directory(targets: &Targets, target: &Target) -> Option<String> {
+    let service = targets.service(target.service.as_deref()?).ok()?;
+    let listed = match crate::prisma::read(service.migrations.clone()?).await {
+        Ok(migrations) => serde_json::to_value(migrations),
+        Err(why) => serde_json::to_value(why),
+    };
+    listed.ok().map(|listed| listed.to_string())
 }
 
 /// As the driver takes them.

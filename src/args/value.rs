@@ -1,7 +1,8 @@
 //! One word → one value of its type, in canonical form, or what to type instead.
 
 use super::{ArgSpec, ArgType, shown};
-use crate::catalog::nearest;
+use crate::catalog::{Catalog, nearest};
+use crate::config::Config;
 use crate::error::{Error, Result};
 
 /// The names that the configuration knows.
@@ -10,6 +11,16 @@ pub struct Known {
     pub services: Vec<String>,
     pub environments: Vec<String>,
     pub commands: Vec<String>,
+}
+
+impl Known {
+    pub fn of(config: &Config, catalog: &Catalog) -> Known {
+        Known {
+            services: config.services.iter().map(|service| service.name.clone()).collect(),
+            environments: config.environments.iter().map(|environment| environment.name.clone()).collect(),
+            commands: catalog.iter().map(|command| command.name.clone()).collect(),
+        }
+    }
 }
 
 /// Checks a word against the argument's type.

@@ -153,6 +153,10 @@ fn check_header(here: &Source<'_>, header: &Header) -> Vec<Mistake> {
     mistakes
 }
 
+/// A value that no person types: what the service's migrations directory holds, as JSON: an array, or a text that says why it
+/// can't be read; null where none is configured.
+pub const MIGRATIONS_DIRECTORY: &str = "migrations_directory";
+
 fn sections(
     here: &Source<'_>,
     start: usize,
@@ -161,6 +165,7 @@ fn sections(
     let mut known: Vec<&str> = header.args.iter().map(|arg| arg.name.as_str()).collect();
     if header.args.iter().any(|arg| arg.kind == ArgType::Service && arg.name == "service") {
         known.push("database"); // the service's
+        known.push(MIGRATIONS_DIRECTORY);
     }
     if header.risk == Risk::Danger {
         known.push("asked_at"); // when the plan was made

@@ -14,7 +14,7 @@ pub const MISSING: u8 = 1;
 
 pub async fn check((path, json): (&Path, bool), variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = configured(path, variables)?;
-    crate::commands(&config)?;
+    crate::rules(&config)?;
     let targets = Targets::new(&config)?;
     let names: Vec<&str> = targets.names().iter().map(String::as_str).collect();
     let report = examine(&Patient { config: &config, targets: &targets }, &names).await;

@@ -4,6 +4,7 @@
 use super::environments::environments;
 use super::people::{access, people, services};
 use super::rules::{complain, path, within};
+use super::schedule::schedule;
 use super::slack::slack;
 use super::{Approval, Backups, Config, StoreWaits};
 use crate::toml_reader::{self, Position, Problem, Problems, Reader, Source};
@@ -86,8 +87,9 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
             search_path: Vec::new(),
         }),
         commands: root.opt_table("commands", |table| path(table, "directory", outside)),
-        services: services(root, &environments),
+        services: services(root, &environments, outside),
         people: people(root, &access),
+        schedule: schedule(root, &environments),
         environments,
         access,
         hash,

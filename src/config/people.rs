@@ -1,6 +1,7 @@
 //! The sections `[[services]]`, `[[people]]` and `[[access]]`. Who may do what with them is decided in `access`.
 
-use super::rules::{Unique, identifier, is_title, name, title};
+use super::load::Outside;
+use super::rules::{Unique, identifier, is_title, name, path, title};
 use super::slack::is_slack_id;
 use super::{Environment, Grant, PersonEntry, Service};
 use crate::toml_reader::{Located, Reader, quoted, suggestion};
@@ -12,7 +13,11 @@ const ALL: &str = "*";
 /// Lengths of the five groups of an Entra object id, in hexadecimal digits.
 const OBJECT_ID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 
-pub(super) fn services(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<Service> {
+pub(super) fn services(
+    root: &mut Reader<'_>,
+    environments: &[Environment],
+    outside: &Outside<'_>,
+) -> Vec<Service> {
     root.needs_entry("services", "at least one service is needed: [[services]]");
     let mut names = Unique::new("the service");
     root.tables("services", |table| {
@@ -22,6 +27,7 @@ pub(super) fn services(root: &mut Reader<'_>, environments: &[Environment]) -> V
             name: name.value,
             database: identifier(table, "database"),
             size: table.opt_string("size"),
+            migrations: table.has("migrations").then(|| path(table, "migrations", outside)),
             servers: servers(table, environments),
         }
     })
@@ -46,7 +52,11 @@ fn servers(table: &mut Reader<'_>, environments: &[Environment]) -> BTreeMap<Str
     servers.into_iter().map(|(environment, server)| (environment.value, server.value)).collect()
 }
 
-fn unknown_environment(table: &mut Reader<'_>, name: &Located<String>, environments: &[Environment]) {
+pub(super) fn unknown_environment(
+    table: &mut Reader<'_>,
+    name: &Located<String>,
+    environments: &[Environment],
+) {
     let hint = suggestion(&name.value, environments.iter().map(|environment| environment.name.as_str()));
     table.problem_at(name.at, format!("there is no environment {}{hint}", quoted(&name.value)));
 }

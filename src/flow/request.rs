@@ -2,7 +2,7 @@
 
 use super::{Flow, Handled, Refused, replies};
 use crate::actions::{self, Act, Call, Code};
-use crate::args::{self, Known, Line, Values};
+use crate::args::{self, Known, Line, Understood, Values};
 use crate::catalog::{Command, Risk, Scope};
 use crate::error::{Error, Result};
 use crate::message::{Block, Heading, Incoming, Person, Reply, Text, Tone};
@@ -66,24 +66,10 @@ impl Flow {
     ) -> Result<Option<Intent<'a>>> {
         let person = self.identify(&incoming.sender).await?;
         heading.who = Some(person.clone());
-        let catalog = &self.app.catalog;
-        let is_switch = |command: &str, option: &str| {
-            let spec =
-                catalog.find(command).and_then(|c| c.header.args.iter().find(|arg| arg.name == option));
-            spec.is_some_and(|spec| spec.switch)
-        };
-        let line = args::split(typed, &is_switch)?;
-        if line.command.is_empty() {
+        let Some(understood) = args::understand(&self.app.catalog, typed, &self.known())? else {
             return Ok(None);
-        }
-        let Some(command) = catalog.find(&line.command) else {
-            let problem = format!("There is no command “{}”.", args::shown(&line.command));
-            return Err(match catalog.suggest(&line.command) {
-                Some(near) => Error::instead(problem, format!("Did you mean `{}`?", near.usage())),
-                None => Error::instead(problem, "Type `help` for what there is."),
-            });
         };
-        let values = args::bind(&command.header.args, &line, &self.known(), &command.usage())?;
+        let Understood { command, values, line } = understood;
         let environment = self.environment_of(incoming, command, line.environment.as_deref()).await?;
         heading.environment = environment.as_deref().and_then(|name| self.app.targets.tag(name));
         let Line { reason, private, dry_run, .. } = line;
@@ -117,11 +103,7 @@ impl Flow {
     }
 
     fn known(&self) -> Known {
-        Known {
-            services: self.app.targets.services().iter().map(|service| service.name.clone()).collect(),
-            environments: self.app.targets.names().to_vec(),
-            commands: self.app.catalog.iter().map(|command| command.name.clone()).collect(),
-        }
+        Known::of(&self.app.config, &self.app.catalog)
     }
 
     /// The environment that was named, or that the conversation is bound to. There is no default.

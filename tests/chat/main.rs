@@ -22,6 +22,7 @@ mod reuse;
 mod rights;
 mod rules;
 mod scene;
+mod schedule;
 mod slots;
 mod team;
 mod where_to;

@@ -186,3 +186,85 @@ async fn all_services_stand_in_a_line_each() {
     let told = world.told("migrations").await;
     assert!(told.starts_with("Good: No migration is open in any Prisma ledger that there is.\n"), "{told}");
 }
+
+/// A migrations directory as Prisma lays it out.
+fn directory(migrations: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("migration_lock.toml"), "provider = \"postgresql\"").unwrap();
+    for (name, script) in migrations {
+        std::fs::create_dir(directory.path().join(name)).unwrap();
+        std::fs::write(directory.path().join(name).join("migration.sql"), script).unwrap();
+    }
+    directory
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory() {
+    let mut world = World::start().await;
+    let asset = world.cluster.connect("asset_service_db").await.unwrap();
+    asset.batch_execute("TRUNCATE _prisma_migrations").await.unwrap();
+    let applied = async |name: &str, script: &str| {
+        row(&asset, name, (true, false, None)).await;
+        let sql = "UPDATE _prisma_migrations SET checksum = encode(sha256(convert_to($2, 'UTF8')), 'hex') WHERE migration_name = $1";
+        asset.execute(sql, &[&name, &script]).await.unwrap();
+    };
+    applied("1_init", "CREATE TABLE a ();\n").await;
+    applied("2_more", "CREATE TABLE b ();\n").await;
+    row(&asset, "3_again", (false, true, Some("boo"))).await;
+    // git gave the first one other ends of lines: Prisma takes it all the same.
+    let files = directory(&[
+        ("1_init", "CREATE TABLE a ();\r\n"),
+        ("2_more", "CREATE TABLE b ();\n"),
+        ("3_again", "CREATE TABLE c ();"),
+        ("4_new", "CREATE TABLE d ();"),
+    ]);
+    let path = files.path().to_owned();
+    world.change(|config| {
+        let asset = config.services.iter_mut().find(|service| service.name == "asset-service");
+        asset.unwrap().migrations = Some(path.clone());
+    });
+    let told = world.told("migrations asset-service").await;
+    let good = "Good: 2 migrations are applied in asset_service_db and none is open; the latest is 2_more; to come: 3_again, 4_new.\n";
+    assert!(told.starts_with(good), "{told}");
+    assert!(told.contains("\n4_new | to come | "), "{told}");
+    assert!(told.contains("\n3_again | rolled back, to come | "), "{told}");
+    assert!(told.contains("\n1_init | applied | "), "{told}");
+
+    // Only its own service's directory counts, and who has none is asked all the same.
+    let all = world.told("migrations").await;
+    assert!(all.contains("\nasset-service | nothing open | 2 | 1 | 2 | 2_more | "), "{all}");
+    assert!(all.contains("\nuser-service | nothing open | 3 | 0 | - | "), "{all}");
+
+    std::fs::write(path.join("2_more/migration.sql"), "CREATE TABLE b (id int);\n").unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(told.starts_with("Watch: asset-service: 2_more was edited after it was applied"), "{told}");
+    assert!(told.contains("\n2_more | applied, edited since | "), "{told}");
+
+    std::fs::remove_dir_all(path.join("2_more")).unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(
+        told.starts_with("Watch: asset-service: 2_more is applied and not in the migrations directory"),
+        "{told}"
+    );
+
+    asset.batch_execute("ALTER TABLE _prisma_migrations RENAME TO away").await.unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(told.starts_with("Watch: There is no Prisma ledger"), "{told}");
+    assert!(told.contains("\n4_new | to come\n3_again | to come\n1_init | to come\n"), "{told}");
+    asset.batch_execute("ALTER TABLE away RENAME TO _prisma_migrations").await.unwrap();
+
+    for (spoil, says) in [
+        (
+            "4_new/migration.sql",
+            "the migrations directory has 4_new without a migration.sql to read (entity not found)",
+        ),
+        ("", "the migrations directory can't be read (entity not found)"),
+    ] {
+        let spoiled = path.join(spoil);
+        if spoil.is_empty() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&spoiled) }
+            .unwrap();
+        let told = world.told("migrations asset-service").await;
+        assert!(told.starts_with(&format!("Watch: asset-service: {says}")), "{told}");
+        assert!(!told.contains("to come |") && told.contains("\n1_init | applied | "), "{told}");
+    }
+}

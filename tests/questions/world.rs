@@ -2,7 +2,7 @@
 
 use countersign::App;
 use countersign::actions::{self, Call, Code};
-use countersign::args::{self, Known};
+use countersign::args::{self, Known, Understood};
 use countersign::catalog::{Command, Scope};
 use countersign::config::Config;
 use countersign::demo::postgres::{Cluster, Options};
@@ -138,6 +138,13 @@ impl World {
         self._directory = directory;
     }
 
+    /// The same servers, for a bot with another configuration.
+    pub fn change(&mut self, change: impl FnOnce(&mut Config)) {
+        let mut config = self.app.config.clone();
+        change(&mut config);
+        self.app = App::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"));
+    }
+
     /// Asks as `flow` does: the line is split, bound, allowed and answered.
     pub async fn ask(&self, who: &str, typed: &str) -> Result<Answer> {
         let (command, values, environment) = self.understand(typed)?;
@@ -203,19 +210,9 @@ impl World {
     }
 
     pub fn understand(&self, typed: &str) -> Result<(&Command, args::Values, Option<String>)> {
-        let catalog = &self.app.catalog;
-        let switch = |command: &str, option: &str| {
-            let args = catalog.find(command).map(|command| &command.header.args);
-            args.is_some_and(|args| args.iter().any(|arg| arg.name == option && arg.switch))
-        };
-        let line = args::split(typed, &switch)?;
-        let command = catalog.find(&line.command).unwrap_or_else(|| panic!("no command {typed}"));
-        let known = Known {
-            services: self.app.targets.services().iter().map(|service| service.name.clone()).collect(),
-            environments: self.app.targets.names().to_vec(),
-            commands: catalog.iter().map(|command| command.name.clone()).collect(),
-        };
-        let values = args::bind(&command.header.args, &line, &known, &command.usage())?;
+        let known = Known::of(&self.app.config, &self.app.catalog);
+        let understood = args::understand(&self.app.catalog, typed, &known)?;
+        let Understood { command, values, line } = understood.unwrap_or_else(|| panic!("nothing typed"));
         let needed = (command.header.scope != Scope::None).then(|| "production".to_owned());
         Ok((command, values, line.environment.or(needed)))
     }

@@ -1,0 +1,75 @@
+//! A directory of Prisma's migrations: what a ledger of applied ones can be compared with. Reads files, and no server.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// A migration as its directory has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Migration {
+    /// The directory's name: "20250115093000_init".
+    pub name: String,
+    /// What Prisma takes for the script's checksum: SHA-256 in hex, as it is and with either ending of lines, and as its old
+    /// versions wrote it, without the zeros in front of each byte.
+    /// Source: `script_matches_checksum` in prisma-engines, schema-engine/connectors/schema-connector/src/checksum.rs.
+    pub checksums: Vec<String>,
+}
+
+/// The migrations of a directory, in the order in which Prisma applies them. What is no directory is passed over, as
+/// `migration_lock.toml` is.
+///
+/// # Errors
+/// A directory, or a migration's script, that can't be read: in words that follow "the migrations directory".
+pub async fn read(directory: PathBuf) -> Result<Vec<Migration>, String> {
+    let reading = tokio::task::spawn_blocking(move || migrations(&directory));
+    reading.await.unwrap_or_else(|_| Err("can't be read".to_owned()))
+}
+
+fn migrations(directory: &Path) -> Result<Vec<Migration>, String> {
+    let unreadable = |why: std::io::Error| format!("can't be read ({})", why.kind());
+    let mut migrations = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let script = std::fs::read(path.join("migration.sql"))
+            .map_err(|why| format!("has {name} without a migration.sql to read ({})", why.kind()))?;
+        migrations.push(Migration { name, checksums: checksums(&script) });
+    }
+    migrations.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(migrations)
+}
+
+fn checksums(script: &[u8]) -> Vec<String> {
+    let unix = String::from_utf8_lossy(script).replace("\r\n", "\n");
+    let windows = unix.replace('\n', "\r\n");
+    let hashes = [script, unix.as_bytes(), windows.as_bytes()].map(Sha256::digest);
+    let padded = hashes.iter().map(hex::encode);
+    let unpadded = hashes.iter().map(|hash| hash.iter().map(|byte| format!("{byte:x}")).collect());
+    let mut sums: Vec<String> = padded.chain(unpadded).collect();
+    sums.sort();
+    sums.dedup();
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_has_the_checksums_that_prisma_would_take() {
+        // printf 'SELECT 1;\nSELECT 2;\n' | sha256sum, and once more behind `unix2dos`.
+        let unix = "82efb67f3010c6eb7ead02e4f6d9550633dbc1407f99aa487468e7b2567aebbc";
+        let windows = "b5c23e54161ef79971fbb59224f4ebdb906e2a200ef2d888aadc2a5d22ece3a2";
+        let old = "82efb67f3010c6eb7ead2e4f6d955633dbc1407f99aa487468e7b2567aebbc";
+        for script in ["SELECT 1;\nSELECT 2;\n", "SELECT 1;\r\nSELECT 2;\r\n"] {
+            let sums = checksums(script.as_bytes());
+            for sum in [unix, windows, old] {
+                assert!(sums.iter().any(|known| known == sum), "{sum} is not in {sums:?}");
+            }
+        }
+        assert!(!checksums(b"SELECT 1;\nSELECT 2; \n").iter().any(|known| known == unix));
+    }
+}

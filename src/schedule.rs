@@ -1,0 +1,86 @@
+//! The maintenance windows of the configuration: which command is to run when, and when each was and will be due. All times
+//! are UTC. Countersign starts none of it: a timer does (`countersign run`), or a person; `schedule` tells whether they did.
+
+use crate::args::{Known, Understood, Values, understand};
+use crate::catalog::{Catalog, Scope};
+use crate::config::{self, Config};
+use jiff::{Timestamp, tz::TimeZone};
+use std::time::Duration;
+
+/// A window in one environment.
+#[derive(Debug, Clone)]
+pub struct Window {
+    pub name: String,
+    pub environment: String,
+    pub command: String,
+    pub values: Values,
+    /// "backup all": as it was understood.
+    pub run: String,
+    /// How long after it was due it may succeed before it counts as late.
+    pub within: Duration,
+    /// In UTC.
+    pub at: croner::Cron,
+}
+
+impl Window {
+    /// When it was due last, not after `now`.
+    pub fn last(&self, now: Timestamp) -> Option<Timestamp> {
+        let last = self.at.find_previous_occurrence(&now.to_zoned(TimeZone::UTC), true);
+        last.ok().map(|time| time.timestamp())
+    }
+
+    /// When it is due next, after `now`.
+    pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let next = self.at.find_next_occurrence(&now.to_zoned(TimeZone::UTC), false);
+        next.ok().map(|time| time.timestamp())
+    }
+
+    /// "At 02:00".
+    pub fn rhythm(&self) -> String {
+        self.at.describe().trim_end_matches('.').to_owned()
+    }
+}
+
+/// Every window, once for each of its environments.
+///
+/// # Errors
+/// Lines that no command understands, and those that must not stand in a schedule, all at once.
+pub fn windows(config: &Config, catalog: &Catalog) -> Result<Vec<Window>, Vec<String>> {
+    let known = Known::of(config, catalog);
+    let mut windows = Vec::new();
+    let mut wrong = Vec::new();
+    for window in &config.schedule {
+        match one(window, catalog, &known) {
+            Ok(found) => windows.extend(found),
+            Err(why) => wrong.push(format!("the window `{}`: {why}", window.name)),
+        }
+    }
+    if wrong.is_empty() { Ok(windows) } else { Err(wrong) }
+}
+
+fn one(window: &config::Window, catalog: &Catalog, known: &Known) -> Result<Vec<Window>, String> {
+    let understood = understand(catalog, &window.run, known).map_err(|why| why.to_string())?;
+    let Some(Understood { command, values, line }) = understood else {
+        return Err("`run` is empty: name a command, as in \"backup all\"".to_owned());
+    };
+    if line.environment.is_some() || line.reason.is_some() || line.private || line.dry_run {
+        return Err(format!(
+            "`run` holds `{}` and its arguments only; `environments` says where",
+            command.name
+        ));
+    }
+    if command.header.scope == Scope::None {
+        return Err(format!("`{}` concerns no environment", command.name));
+    }
+    let run = crate::args::typed(&command.name, &command.header.args, &values);
+    let of_environment = |environment: &String| Window {
+        name: window.name.clone(),
+        environment: environment.clone(),
+        command: command.name.clone(),
+        values: values.clone(),
+        run: run.clone(),
+        within: window.within,
+        at: window.at.clone(),
+    };
+    Ok(window.environments.iter().map(of_environment).collect())
+}
