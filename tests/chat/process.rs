@@ -5,6 +5,7 @@ use countersign::demo::slack::Workspace;
 use countersign::store::{Run, State, Store};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -21,7 +22,24 @@ pub struct Process {
 impl Process {
     /// Starts one more on the scene's configuration and record; the workspace speaks to it from now on.
     pub async fn start(scene: &Scene) -> Process {
-        Process::run(scene, Command::new(env!("CARGO_BIN_EXE_countersign"))).await
+        Process::run(scene, Command::new(env!("CARGO_BIN_EXE_countersign")), &[]).await
+    }
+
+    /// One whose writes to the record hang while a file called `hang` is in the scene's directory.
+    pub async fn start_on_a_disk_that_may_hang(scene: &Scene) -> Process {
+        let directory = scene.directory.path();
+        let (library, gate) = (directory.join("hang.so"), directory.join("hang"));
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chat/hang.c");
+        // The compiler that Rust links with.
+        let made = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .args([source, "-ldl"])
+            .status()
+            .await;
+        assert!(made.expect("cc").success());
+        let more = [("LD_PRELOAD", library), ("HANG_WHILE", gate)];
+        Process::run(scene, Command::new(env!("CARGO_BIN_EXE_countersign")), &more).await
     }
 
     /// The same as the account that the servers run as, to which the scene's files belong from now on: no permission of a
@@ -42,10 +60,10 @@ impl Process {
                     .expect("another owner");
             }
         }
-        Process::run(scene, command).await
+        Process::run(scene, command, &[]).await
     }
 
-    async fn run(scene: &Scene, mut command: Command) -> Process {
+    async fn run(scene: &Scene, mut command: Command, more: &[(&str, PathBuf)]) -> Process {
         let config = scene.directory.path().join("countersign.toml");
         std::fs::write(&config, &scene.stage.config).expect("the configuration");
         let mut child = command
@@ -54,6 +72,7 @@ impl Process {
             .arg(&config)
             .env_clear()
             .envs(&scene.stage.secrets)
+            .envs(more.iter().cloned())
             .env("RUST_LOG", "warn,countersign=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,7 +1,7 @@
 //! The record can't be written: what acts is refused and starts nothing later, what reads answers with a warning.
 
-use crate::process::{Counter, Process, becomes, kinds, noted, the_run};
-use crate::scene::{ANA, BEN, Scene, Twist};
+use crate::process::{Counter, Process, all_runs, becomes, kinds, noted, the_run};
+use crate::scene::{ANA, BEN, Scene, Twist, found};
 use countersign::demo::slack::Fault;
 use countersign::store::{State, Store};
 use rusqlite::Connection;
@@ -101,8 +101,50 @@ async fn locked_by_another_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hanging() {
+async fn locked_for_longer_than_an_answer_may_take() {
     while_locked(HANGS, "the record's store did not answer in time").await;
+}
+
+/// A write that hangs can't be taken back: whatever reached the disk after its caller gave up is closed, and starts nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_disk_that_hangs() {
+    let scene = Scene::without_bot(Twist { instead: vec![HANGS], ..Twist::default() }).await;
+    let _process = Process::start_on_a_disk_that_may_hang(&scene).await;
+    let record = scene.store();
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    let (_bystander, other) = scene.session("asset-worker-8").await;
+    let card = scene.asks(ANA, &format!("kill {pid} --env production")).await;
+    noted(&record, &becomes(&record, "kill", State::Pending).await).await;
+
+    let gate = scene.directory.path().join("hang");
+    std::fs::write(&gate, "").expect("the gate");
+    let nothing = "It can't be recorded now (the record's store did not answer in time";
+    let told = scene.is_told(BEN, &card.at(), "Approve").await.plain();
+    assert!(told.contains(nothing) && told.contains("so nothing was done"), "{told}");
+    let told = scene.asks(ANA, &format!("kill {other} --env production")).await.plain();
+    assert!(told.contains(nothing), "{told}");
+    let answer = scene.asks(ANA, "health --env production").await.plain();
+    assert!(answer.contains("Warning: ") && answer.contains("Not in the history"), "{answer}");
+    std::fs::remove_file(&gate).expect("the gate");
+
+    // Whatever is asked now stands behind all that hung.
+    let answer = scene.asks(ANA, "blocked --env production").await.plain();
+    assert!(!answer.contains("Warning"), "{answer}");
+    let runs = found("every late run to be closed", async || {
+        let runs = all_runs(&record, "kill").await;
+        runs.iter().all(|run| run.state == State::Stopped).then_some(runs)
+    });
+    let runs = runs.await;
+    assert!(runs.iter().all(|run| run.event("started").is_none()), "{runs:#?}");
+    assert!(scene.is_there(pid).await && scene.is_there(other).await);
+    let told = scene.is_told(BEN, &card.at(), "Approve").await.plain();
+    assert!(!told.contains("is gone"), "{told}");
+
+    let again = scene.asks(ANA, &format!("kill {pid} --env production")).await;
+    scene.clicks(BEN, &again.at(), "Approve").await;
+    scene.until(&again.at(), &format!("Session {pid} is gone.")).await;
+    assert!(scene.is_there(other).await);
+    assert_eq!(record.verify().await.unwrap().broken, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
