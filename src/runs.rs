@@ -136,6 +136,8 @@ pub struct Beginning {
     pub plan: Option<Plan>,
     /// Waits for a second person.
     pub asks: bool,
+    /// Has a card where it was asked.
+    pub card: bool,
     /// Not even acting while frozen is refused.
     pub while_frozen: bool,
 }
@@ -154,12 +156,14 @@ impl Runs {
             return Err(crate::store::StoreError::Broken("no such beginning".to_owned()));
         };
         let acts = beginning.request.risk != "read";
+        let card = beginning.card.then(|| beginning.request.place.clone());
         let holds = beginning.plan.map(|plan| plan.holds).unwrap_or_default();
         let new = NewRun {
             request: beginning.request,
             delivery: beginning.delivery,
             holds,
             first,
+            card,
             unless_frozen: acts && !beginning.while_frozen,
         };
         self.store.open(new).await

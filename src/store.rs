@@ -72,6 +72,8 @@ pub struct NewRun {
     /// Resources of the environment that no other open run may hold ("backup of asset_service_db").
     pub holds: Vec<String>,
     pub first: Change,
+    /// Where its card is to stand: noted with the run, so that no crash leaves a request that nobody can see.
+    pub card: Option<Place>,
     /// Refused while acting is frozen.
     pub unless_frozen: bool,
 }

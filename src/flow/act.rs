@@ -24,11 +24,9 @@ impl Flow {
                 "Ask in a channel of your own organisation, or in the conversation with Countersign, without `--private`.",
             ));
         }
-        let Some(run) = self.open(intent, plan).await? else { return Ok(None) };
+        let Some(run) = self.open(intent, (plan, posts)).await? else { return Ok(None) };
         if posts {
-            if let Err(why) = self.post_card(&run, &intent.incoming.place).await {
-                tracing::error!(run = run.id, %why, "a card could not be noted");
-            }
+            self.refresh(run.id).await;
             self.perform(run).await;
             return Ok(None);
         }
@@ -67,12 +65,8 @@ impl Flow {
                 "An approver must see all of it: ask for less at once, or make several files of a long command of your own.",
             ));
         }
-        let Some(run) = self.open(intent, plan).await? else { return Ok(None) };
-        if let Err(why) = self.post_card(&run, &intent.incoming.place).await {
-            // Nobody would ever see it.
-            self.take_back(run, Happening::Voided, "its card could not be noted in time");
-            return Err(super::request::unrecorded(&why));
-        }
+        let Some(run) = self.open(intent, (plan, true)).await? else { return Ok(None) };
+        self.refresh(run.id).await;
         Ok(Some(run))
     }
 

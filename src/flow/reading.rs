@@ -74,7 +74,7 @@ impl Flow {
     }
 
     async fn record(&self, intent: &Intent<'_>) -> Recorded {
-        let beginning = self.beginning(intent, None, false);
+        let beginning = self.beginning(intent, None);
         match tokio::time::timeout(RECORD_WITHIN, self.app.runs.open(beginning)).await {
             Ok(Ok(Opened::New(run))) => Recorded::As(run),
             Ok(Ok(Opened::Duplicate(run))) => {

@@ -199,13 +199,17 @@ impl Flow {
         }
     }
 
-    /// Opens the run of an acting intent.
+    /// Opens the run of an acting intent, with a card where it was asked or without.
     ///
     /// # Errors
     /// [`Error::User`] when it is frozen, held, or can't be recorded: then nothing was done.
-    pub(super) async fn open(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<crate::store::Run>> {
+    pub(super) async fn open(
+        &self,
+        intent: &Intent<'_>,
+        (plan, card): (Plan, bool),
+    ) -> Result<Option<crate::store::Run>> {
         let asks = intent.command.header.risk == Risk::Danger;
-        let beginning = self.beginning(intent, Some(plan), asks);
+        let beginning = Beginning { card, asks, ..self.beginning(intent, Some(plan)) };
         match self.app.runs.open(beginning).await {
             Ok(Opened::New(run)) => Ok(Some(*run)),
             Ok(Opened::Duplicate(run)) => {
@@ -221,7 +225,7 @@ impl Flow {
         }
     }
 
-    pub(super) fn beginning(&self, intent: &Intent<'_>, plan: Option<Plan>, asks: bool) -> Beginning {
+    pub(super) fn beginning(&self, intent: &Intent<'_>, plan: Option<Plan>) -> Beginning {
         let mut texts = BTreeMap::new();
         if let Some(reason) = &intent.reason {
             texts.insert("reason".to_owned(), crate::redact::text(reason));
@@ -242,7 +246,8 @@ impl Flow {
             delivery: intent.incoming.delivery.clone(),
             texts,
             plan,
-            asks,
+            asks: false,
+            card: false,
             while_frozen: intent.command.header.while_frozen,
         }
     }

@@ -34,6 +34,7 @@ async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>, &s
         texts: texts.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
         plan: (risk == "danger").then_some(plan),
         asks: risk == "danger",
+        card: false,
         while_frozen: false,
     };
     match world.app.runs.open(beginning).await.unwrap() {

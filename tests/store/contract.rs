@@ -292,8 +292,11 @@ pub async fn tokens_never_change([a, b]: &[Arc<dyn Store>; 2]) {
 }
 
 pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
-    let run = opened(a, new_run("d1")).await;
-    let first = a.add_copy(run.id, place("C1")).await.unwrap();
+    // The first is noted with the run itself.
+    let run = opened(a, NewRun { card: Some(place("C1")), ..new_run("d1") }).await;
+    let copies = b.copies_of(run.id).await.unwrap();
+    assert_eq!(copies.len(), 1);
+    let first = copies[0].id;
     let second = b.add_copy(run.id, place("D2")).await.unwrap();
     let copy = CardCopy { id: first, run: run.id, place: place("C1"), message: None, shown: 0, lost: false };
     assert_eq!(b.copy(first).await.unwrap(), Some(copy.clone()));

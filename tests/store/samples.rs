@@ -50,7 +50,7 @@ pub fn new_run(delivery: &str) -> NewRun {
         config_hash: "c1".into(),
     };
     let first = change("requested", State::Pending);
-    NewRun { request, delivery: delivery.into(), holds: Vec::new(), first, unless_frozen: false }
+    NewRun { request, delivery: delivery.into(), holds: Vec::new(), first, card: None, unless_frozen: false }
 }
 
 pub fn append(run: &Run, kind: &str, state: State) -> Append {

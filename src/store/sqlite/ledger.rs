@@ -38,6 +38,9 @@ pub(super) fn open(transaction: &Transaction<'_>, new: &NewRun, owner: &str) -> 
     if owned(new.first.state) {
         transaction.execute("UPDATE runs SET owner = ?2 WHERE id = ?1", params![run, owner])?;
     }
+    if let Some(place) = &new.card {
+        settings::add_copy(transaction, run, place)?;
+    }
     for resource in holds {
         transaction
             .prepare_cached("INSERT INTO holds (environment, resource, run) VALUES (?1, ?2, ?3)")?

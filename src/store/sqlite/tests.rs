@@ -48,7 +48,14 @@ fn new_run(delivery: &str, state: State) -> NewRun {
         config_hash: String::new(),
     };
     let holds = vec![format!("resource of {delivery}")];
-    NewRun { request, delivery: delivery.into(), holds, first: change(state), unless_frozen: false }
+    NewRun {
+        request,
+        delivery: delivery.into(),
+        holds,
+        first: change(state),
+        card: None,
+        unless_frozen: false,
+    }
 }
 
 fn append(run: RunId, version: i64, state: State) -> Append {
