@@ -1,5 +1,9 @@
 //! The command line's entrance; what it understands stands in `cli`.
 
+/// An answer is made of many small texts, and glibc's allocator takes a tenth of the time that an acknowledgement has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     countersign::cli::run(&|name| std::env::var(name).ok()).await
