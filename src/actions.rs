@@ -127,6 +127,7 @@ pub fn find(command: &Command) -> Option<Code> {
         "help" => Look(&help::Help),
         "history" => Look(&history::History),
         "kill" => Act(&session::Kill),
+        "kill-idle" => Act(&session::KillIdle),
         "pending" => Look(&pending::Pending),
         "schedule" => Look(&schedule::Schedule),
         "services" => Look(&services::Services),

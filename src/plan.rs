@@ -14,6 +14,9 @@ pub struct Plan {
     pub effect: String,
     /// What makes the target this one and no other: pid, backend_start to the microsecond, server, database, role.
     pub identity: BTreeMap<String, String>,
+    /// Where there are several: what makes each of them this one, in the order of the table that shows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<BTreeMap<String, String>>,
     /// What must still hold when it acts, by name: the acting statement tests it.
     pub guards: BTreeMap<String, String>,
     /// Shown, and may drift: age, query, who waits, how big.
@@ -38,6 +41,7 @@ impl Plan {
         Plan {
             effect: effect.into(),
             identity: BTreeMap::new(),
+            targets: Vec::new(),
             guards: BTreeMap::new(),
             context: Vec::new(),
             tables: Vec::new(),

@@ -11,9 +11,11 @@ use crate::targets::{Address, Lease, QueryError};
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
+mod idle;
 mod signal;
 
-use signal::signal;
+pub use idle::KillIdle;
+use signal::{How, signal};
 
 pub struct Kill;
 pub struct Cancel;
@@ -38,7 +40,7 @@ impl Act for Kill {
     }
 
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        signal(doing, "terminate").await
+        signal(doing, How::Terminate).await
     }
 }
 
@@ -65,7 +67,7 @@ impl Act for Cancel {
     }
 
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        signal(doing, "cancel").await
+        signal(doing, How::Cancel).await
     }
 }
 

@@ -77,6 +77,7 @@ struct Aim<'a> {
     backend_start: &'a str,
     how: &'a str,
     query_start: Option<&'a str>,
+    state_change: Option<&'a str>,
     own: Vec<String>,
     role: &'a str,
     database: &'a str,
@@ -85,8 +86,9 @@ struct Aim<'a> {
 /// The statement itself, as the operator.
 async fn signals(client: &Client, aim: &Aim<'_>) -> Vec<Row> {
     let sql = include_str!("../../src/actions/session/signal.sql");
-    let values: [&(dyn ToSql + Sync); 7] =
-        [&aim.pid, &aim.backend_start, &aim.how, &aim.query_start, &aim.own, &aim.role, &aim.database];
+    let Aim { pid, backend_start, how, query_start, own, role, database, state_change } = aim;
+    let values: [&(dyn ToSql + Sync); 8] =
+        [pid, backend_start, how, query_start, own, role, database, state_change];
     client.query(sql, &values).await.unwrap()
 }
 
@@ -119,6 +121,7 @@ async fn the_statement_that_acts_tests_identity_and_guards_itself() {
         backend_start: &start,
         how: "terminate",
         query_start: None,
+        state_change: None,
         own: vec!["countersign_read".to_owned()],
         role: &role,
         database: &database,
@@ -130,6 +133,8 @@ async fn the_statement_that_acts_tests_identity_and_guards_itself() {
         ("another database", Aim { database: "auth_service_db", ..good() }),
         ("the bot's own role", Aim { own: vec![role.clone()], ..good() }),
         ("cancel while idle", Aim { how: "cancel", query_start: Some(&query_start), ..good() }),
+        ("idle, and used since", Aim { how: "idle", state_change: Some(earlier), ..good() }),
+        ("idle, and nobody knows since when", Aim { how: "idle", ..good() }),
     ] {
         assert!(signals(&operator, &aim).await.is_empty(), "{what}");
     }
@@ -161,6 +166,7 @@ async fn a_cancellation_is_bound_to_the_statement_that_was_shown() {
         backend_start: &start,
         how: "cancel",
         query_start: Some(query_start),
+        state_change: None,
         own: Vec::new(),
         role: &role,
         database: &database,

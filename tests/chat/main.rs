@@ -15,6 +15,7 @@ mod once;
 mod outage;
 mod people;
 mod place;
+mod pool;
 mod process;
 mod reader;
 mod record_down;

@@ -1,147 +1,246 @@
-//! The acting half of `kill` and `cancel`: one guarded statement, and then what became of the session.
+//! The acting half of `kill`, `cancel` and `kill-idle`: one guarded statement a session, and then what became of each.
 
 use crate::actions::{Doing, Outcome};
-use crate::message::Text;
-use crate::plan::Plan;
 use crate::runs::Happening;
 use crate::targets::{Address, Lease, QueryError};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A backend ends within milliseconds unless it is stuck in the kernel; then waiting longer tells nothing more.
 const WATCH: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The session of a plan, as the acting statement compares it.
-struct Aim {
-    pid: i32,
+/// What is done to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Cancel,
+    Terminate,
+    /// Terminates it if it has done nothing since it was shown.
+    Idle,
+}
+
+impl How {
+    fn word(self) -> &'static str {
+        match self {
+            How::Cancel => "cancel",
+            How::Terminate => "terminate",
+            How::Idle => "idle",
+        }
+    }
+}
+
+/// A session of a plan, as the acting statement compares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Aim {
+    pub pid: i32,
     backend_start: String,
     query_start: Option<String>,
+    state_change: Option<String>,
     role: String,
     database: String,
-    server: String,
 }
 
 impl Aim {
-    fn of(plan: &Plan) -> Option<Aim> {
-        let get = |name: &str| plan.identity.get(name).cloned();
+    /// From a plan's identity, or one of its targets.
+    pub fn of(identity: &BTreeMap<String, String>) -> Option<Aim> {
+        let get = |name: &str| identity.get(name).cloned();
         Some(Aim {
             pid: get("pid")?.parse().ok()?,
             backend_start: get("backend_start")?,
             query_start: get("query_start"),
+            state_change: get("state_change"),
             role: get("role")?,
             database: get("database")?,
-            server: get("server")?,
         })
     }
 }
 
-pub(super) async fn signal(doing: &Doing<'_>, how: &str) -> Outcome {
-    let Some(aim) = Aim::of(doing.plan) else {
-        return Outcome::new(Happening::Voided, "The plan names no session. Nothing was done.");
-    };
-    let name = doing.environment().unwrap_or_default();
-    let Ok(environment) = doing.app.targets.environment(name) else {
-        return Outcome::new(Happening::Voided, "The environment left the configuration. Nothing was done.");
-    };
-    let own = doing.app.targets.own_roles(environment);
-    let address = Address {
-        environment: name.to_owned(),
-        server: aim.server.clone(),
-        database: None,
-        login: doing.command.header.login.clone(),
-    };
-    let lease = match doing.app.targets.lease(&address, &doing.asker).await {
-        Ok(lease) => lease,
-        Err(why) => {
-            return Outcome::new(Happening::Failed, format!("{} {why}. Nothing was done.", aim.server));
-        }
-    };
-    let sql = include_str!("signal.sql");
-    let rows = lease
-        .ask(sql, &[&aim.pid, &aim.backend_start, &how, &aim.query_start, &own, &aim.role, &aim.database])
-        .await;
-    match rows {
-        Ok(rows) if rows.is_empty() => not_there(&lease, &aim, how).await,
-        Ok(_) => watch(&lease, &aim, how).await,
-        Err(QueryError::Refused { code, message }) => Outcome::new(
-            Happening::Failed,
-            format!(
-                "PostgreSQL refused to signal session {}: {message} (SQLSTATE {code}). Nothing was done.",
-                aim.pid
-            ),
-        ),
-        Err(why) => Outcome::new(
-            Happening::Lost,
-            format!(
-                "{} {why} while session {} was being signalled: look with `long` what became of it.",
-                aim.server, aim.pid
-            ),
-        ),
-    }
-}
-
 /// What stands behind the pid now: nothing, the session that was shown, or somebody else.
-enum Now {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Now {
     Gone,
-    SameStatement,
+    SameStatement(String),
     SameSession(String),
     SomebodyElse,
 }
 
-async fn now(lease: &Lease, aim: &Aim) -> Result<Now, QueryError> {
-    let sql = include_str!("now.sql");
-    let rows = lease.ask(sql, &[&aim.pid, &aim.backend_start, &aim.query_start]).await?;
-    Ok(match rows.first() {
-        None => Now::Gone,
-        Some(row) if row.get::<_, Option<bool>>("same_statement") == Some(true) => Now::SameStatement,
-        Some(row) if row.get::<_, Option<bool>>("same_session") == Some(true) => {
-            Now::SameSession(row.get("state"))
-        }
-        Some(_) => Now::SomebodyElse,
-    })
+/// What became of a session.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// No guard let the statement through: nothing was signalled.
+    LeftAlone(Result<Now, QueryError>),
+    /// Signalled, and seen afterwards.
+    Signalled(Result<Now, QueryError>),
+    /// PostgreSQL said no: nothing was signalled.
+    Refused(QueryError),
+    /// Nobody knows whether the signal went out.
+    Unknown(QueryError),
 }
 
-/// Nothing was signalled: tells why.
-async fn not_there(lease: &Lease, aim: &Aim, how: &str) -> Outcome {
-    let pid = aim.pid;
-    let text = match now(lease, aim).await {
-        Ok(Now::Gone) => format!("The session that was shown is gone: pid {pid} is nobody's now."),
-        Ok(Now::SomebodyElse) => {
-            format!(
-                "The session that was shown is gone: pid {pid} belongs to another session now, which was left alone."
-            )
+/// The connection that signals, and whose sessions are never signalled.
+pub(super) struct Signaller {
+    pub lease: Lease,
+    own: Vec<String>,
+}
+
+impl Signaller {
+    /// # Errors
+    /// An outcome that says that nothing was done.
+    pub async fn of(doing: &Doing<'_>) -> Result<Signaller, Outcome> {
+        let name = doing.environment().unwrap_or_default();
+        let voided = |why: &str| Outcome::new(Happening::Voided, format!("{why} Nothing was done."));
+        let server = doing.plan.identity.get("server").ok_or_else(|| voided("The plan names no server."))?;
+        let environment = doing.app.targets.environment(name);
+        let environment = environment.map_err(|_| voided("The environment left the configuration."))?;
+        let address = Address {
+            environment: name.to_owned(),
+            server: server.clone(),
+            database: None,
+            login: doing.command.header.login.clone(),
+        };
+        let own = doing.app.targets.own_roles(environment);
+        match doing.app.targets.lease(&address, &doing.asker).await {
+            Ok(lease) => Ok(Signaller { lease, own }),
+            Err(why) => Err(Outcome::new(Happening::Failed, format!("{server} {why}. Nothing was done."))),
         }
-        Ok(Now::SameSession(state)) if how == "cancel" => {
+    }
+
+    /// Signals each session in a statement of its own, so that none stands in another's way; then waits and tells what became of
+    /// each, in their order.
+    pub async fn signal(&self, aims: &[Aim], how: How) -> Vec<Fate> {
+        let mut fates = Vec::new();
+        for aim in aims {
+            fates.push(self.send(aim, how).await);
+        }
+        let until = tokio::time::Instant::now() + WATCH;
+        loop {
+            let mut there = false;
+            for (aim, fate) in aims.iter().zip(&mut fates) {
+                if let Fate::Signalled(Ok(now)) = fate
+                    && is_there(now, how)
+                {
+                    *now = match self.now(aim).await {
+                        Ok(now) => now,
+                        Err(why) => {
+                            *fate = Fate::Signalled(Err(why));
+                            continue;
+                        }
+                    };
+                    there |= is_there(now, how);
+                }
+            }
+            if !there || tokio::time::Instant::now() >= until {
+                return fates;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn send(&self, aim: &Aim, how: How) -> Fate {
+        let sql = include_str!("signal.sql");
+        let Aim { pid, backend_start, query_start, state_change, role, database } = aim;
+        let word = how.word();
+        let rows = self
+            .lease
+            .ask(sql, &[pid, backend_start, &word, query_start, &self.own, role, database, state_change])
+            .await;
+        match rows {
+            Ok(rows) if rows.is_empty() => Fate::LeftAlone(self.now(aim).await),
+            // To be looked at.
+            Ok(_) => Fate::Signalled(Ok(Now::SameStatement(String::new()))),
+            Err(why @ QueryError::Refused { .. }) => Fate::Refused(why),
+            Err(why) => Fate::Unknown(why),
+        }
+    }
+
+    async fn now(&self, aim: &Aim) -> Result<Now, QueryError> {
+        let sql = include_str!("now.sql");
+        let rows = self.lease.ask(sql, &[&aim.pid, &aim.backend_start, &aim.query_start]).await?;
+        Ok(match rows.first() {
+            None => Now::Gone,
+            Some(row) if row.get::<_, Option<bool>>("same_statement") == Some(true) => {
+                Now::SameStatement(row.get("state"))
+            }
+            Some(row) if row.get::<_, Option<bool>>("same_session") == Some(true) => {
+                Now::SameSession(row.get("state"))
+            }
+            Some(_) => Now::SomebodyElse,
+        })
+    }
+}
+
+/// Whether what was signalled goes on: the statement for `cancel`, else the session.
+fn is_there(now: &Now, how: How) -> bool {
+    match now {
+        Now::SameStatement(_) => true,
+        Now::SameSession(_) => how != How::Cancel,
+        Now::Gone | Now::SomebodyElse => false,
+    }
+}
+
+/// `kill` and `cancel`: one session, and its fate in words.
+pub(super) async fn signal(doing: &Doing<'_>, how: How) -> Outcome {
+    let Some(aim) = Aim::of(&doing.plan.identity) else {
+        return Outcome::new(Happening::Voided, "The plan names no session. Nothing was done.");
+    };
+    let signaller = match Signaller::of(doing).await {
+        Ok(signaller) => signaller,
+        Err(outcome) => return outcome,
+    };
+    let fates = signaller.signal(std::slice::from_ref(&aim), how).await;
+    let Some(fate) = fates.into_iter().next() else {
+        return Outcome::new(Happening::Voided, "Nothing was done.");
+    };
+    let facts = match fate {
+        Fate::LeftAlone(_) => json!({ "signalled": false }),
+        Fate::Signalled(_) => json!({ "signalled": true }),
+        Fate::Refused(_) | Fate::Unknown(_) => json!(null),
+    };
+    let (happening, verdict) = words(fate, aim.pid, how);
+    Outcome { facts, ..Outcome::new(happening, verdict) }
+}
+
+fn words(fate: Fate, pid: i32, how: How) -> (Happening, String) {
+    match fate {
+        Fate::LeftAlone(now) => {
+            (Happening::Voided, format!("{} Nothing was done.", left_alone(now, pid, how)))
+        }
+        Fate::Signalled(now) => ended(now, pid, how),
+        Fate::Refused(why) => (
+            Happening::Failed,
+            format!("PostgreSQL refused to signal session {pid}: {why}. Nothing was done."),
+        ),
+        Fate::Unknown(why) => (
+            Happening::Lost,
+            format!(
+                "The server {why} while session {pid} was being signalled: look with `long` what became of it."
+            ),
+        ),
+    }
+}
+
+fn left_alone(now: Result<Now, QueryError>, pid: i32, how: How) -> String {
+    match now {
+        Ok(Now::Gone) => format!("The session that was shown is gone: pid {pid} is nobody's now."),
+        Ok(Now::SomebodyElse) => format!(
+            "The session that was shown is gone: pid {pid} belongs to another session now, which was left alone."
+        ),
+        Ok(Now::SameSession(state)) if how == How::Cancel => {
             format!("The statement that was shown is over: session {pid} is {state} now.")
         }
         Ok(_) => format!("Session {pid} no longer fits what was shown: a guard failed."),
         Err(why) => format!("Session {pid} was not signalled; what became of it can't be seen: {why}."),
-    };
-    let mut outcome = Outcome::new(Happening::Voided, format!("{text} Nothing was done."));
-    outcome.facts = json!({ "signalled": false });
-    outcome
+    }
 }
 
-/// The signal went out: waits and tells what became of the session.
-async fn watch(lease: &Lease, aim: &Aim, how: &str) -> Outcome {
-    let pid = aim.pid;
-    let until = tokio::time::Instant::now() + WATCH;
-    let mut last = now(lease, aim).await;
-    while let Ok(Now::SameStatement | Now::SameSession(_)) = &last {
-        let cancelled = how == "cancel" && matches!(last, Ok(Now::SameSession(_)));
-        if cancelled || tokio::time::Instant::now() >= until {
-            break;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-        last = now(lease, aim).await;
-    }
-    let (happening, verdict) = match (how, last) {
-        ("cancel", Ok(Now::SameSession(state))) => (
+fn ended(now: Result<Now, QueryError>, pid: i32, how: How) -> (Happening, String) {
+    match (how, now) {
+        (How::Cancel, Ok(Now::SameSession(state))) => (
             Happening::Succeeded,
             format!("The statement of session {pid} is cancelled; the session is {state}."),
         ),
-        ("cancel", Ok(Now::Gone)) => {
+        (How::Cancel, Ok(Now::Gone)) => {
             (Happening::Succeeded, format!("The statement of session {pid} is over, and so is the session."))
         }
         (_, Ok(Now::Gone)) => (Happening::Succeeded, format!("Session {pid} is gone.")),
@@ -149,7 +248,7 @@ async fn watch(lease: &Lease, aim: &Aim, how: &str) -> Outcome {
             Happening::Succeeded,
             format!("Session {pid} is gone; its pid belongs to another session already."),
         ),
-        (_, Ok(_)) => (
+        (_, Ok(Now::SameStatement(_) | Now::SameSession(_))) => (
             Happening::Failed,
             format!(
                 "Session {pid} was signalled and is still there after {} s: it is stuck where a signal doesn't reach it yet.",
@@ -159,8 +258,5 @@ async fn watch(lease: &Lease, aim: &Aim, how: &str) -> Outcome {
         (_, Err(why)) => {
             (Happening::Lost, format!("Session {pid} was signalled; what became of it can't be seen: {why}."))
         }
-    };
-    let mut outcome = Outcome::new(happening, Text::from(verdict));
-    outcome.facts = json!({ "signalled": true });
-    outcome
+    }
 }

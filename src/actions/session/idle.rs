@@ -1,0 +1,248 @@
+//! `kill-idle`: the sessions of a server, or of one service's database, that have done nothing for long. The card names each;
+//! each is ended by itself, and only if it has done nothing since it was shown.
+
+use super::signal::{Aim, Fate, How, Now, Signaller};
+use super::{lease, told};
+use crate::actions::answers::{count, table};
+use crate::actions::{Act, Call, Doing, Outcome};
+use crate::args::duration_seconds;
+use crate::error::{Error, Result};
+use crate::message::{Block, Cell, Shape, Table, Tone};
+use crate::plan::Plan;
+use crate::runs::Happening;
+use crate::sql::{Question, duration, scope_targets};
+use async_trait::async_trait;
+use serde_json::json;
+use std::collections::BTreeMap;
+use tokio_postgres::Row;
+
+pub struct KillIdle;
+
+/// More than this nobody reads on a card before they approve it.
+const MOST: usize = 50;
+
+#[async_trait]
+impl Act for KillIdle {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let environment = call.environment.unwrap_or_default();
+        let server = the_server(call, environment)?;
+        let database = match call.values.get("service").filter(|service| *service != "all") {
+            Some(service) => Some(call.app.targets.service(service)?.database.clone()),
+            None => None,
+        };
+        let seconds = call.values.get("older-than").and_then(|value| duration_seconds(value));
+        let seconds = seconds.ok_or_else(|| Error::user("For how long must they have done nothing?"))? as f64;
+        let own = call.app.targets.own_roles(call.app.targets.environment(environment)?);
+        let lease = lease(call, environment, &server).await?;
+        let rows = lease.ask(include_str!("idle.sql"), &[&seconds, &database, &own]).await;
+        let rows = rows.map_err(|why| told(&server, &why))?;
+        if !rows.first().is_some_and(|row| row.get("may_see")) {
+            return Err(Error::user(
+                "Countersign may not see other sessions: grant pg_monitor to its roles.",
+            ));
+        }
+        let found = Found { rows: &rows, seconds };
+        let place = database.unwrap_or_else(|| server.clone());
+        found.check(call, &place)?;
+        let mut plan = found.plan(&place, environment);
+        plan.identity.insert("server".to_owned(), server);
+        Ok(plan)
+    }
+
+    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+        let aims: Vec<Aim> = doing.plan.targets.iter().filter_map(Aim::of).collect();
+        if aims.is_empty() || aims.len() != doing.plan.targets.len() {
+            return Outcome::new(Happening::Voided, "The plan names no sessions. Nothing was done.");
+        }
+        let signaller = match Signaller::of(doing).await {
+            Ok(signaller) => signaller,
+            Err(outcome) => return outcome,
+        };
+        let fates = signaller.signal(&aims, How::Idle).await;
+        outcome(&doing.plan.targets, &fates)
+    }
+}
+
+/// The one server that is meant.
+fn the_server(call: &Call<'_>, environment: &str) -> Result<String> {
+    let question = Question { command: call.command, environment, values: call.values, asker: &call.asker };
+    let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
+    match targets.as_slice() {
+        [only] => Ok(only.server.clone()),
+        [] => Err(Error::user("There is no such server there.")),
+        [first, ..] => Err(Error::instead(
+            format!("{environment} has {} servers.", targets.len()),
+            format!("Say which: `kill-idle --server {}`.", first.server),
+        )),
+    }
+}
+
+/// What `idle.sql` found.
+struct Found<'a> {
+    rows: &'a [Row],
+    seconds: f64,
+}
+
+impl Found<'_> {
+    fn sessions(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.get::<_, Option<i32>>("pid").is_some())
+    }
+
+    /// Those that may be ended.
+    fn listed(&self) -> Vec<&Row> {
+        let spared = |row: &&Row| row.get::<_, bool>("privileged") || row.get::<_, bool>("own");
+        self.sessions().filter(|row| !spared(row)).collect()
+    }
+
+    fn check(&self, call: &Call<'_>, place: &str) -> Result<()> {
+        let long = duration(self.seconds);
+        match self.listed().len() {
+            0 => Err(Error::instead(
+                format!(
+                    "No session on {place} has done nothing for {long}, but for those that are never ended."
+                ),
+                "`connections` shows who holds them; `idle` shows who sits in a transaction.",
+            )),
+            many if many > MOST => Err(Error::instead(
+                format!(
+                    "{many} sessions on {place} have done nothing for {long}: too many to show on one card, which names each."
+                ),
+                format!("Ask for fewer: `{} <service> --older-than 2h`.", call.command.name),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn plan(&self, place: &str, environment: &str) -> Plan {
+        let listed = self.listed();
+        let number = count(listed.len(), "session", "sessions");
+        let which = if listed.len() == 1 { "has" } else { "have" };
+        let mut plan = Plan::of(format!(
+            "Ends {number} on {place} of {environment} that {which} done nothing for {} or longer.",
+            duration(self.seconds)
+        ));
+        plan.targets = listed.iter().map(|row| identity(row)).collect();
+        plan.guards.insert(
+            "idle".to_owned(),
+            "the session is still this very one, and has done nothing since it was shown".to_owned(),
+        );
+        let first = listed[0];
+        let (connections, most): (i64, i64) = (first.get("connections"), first.get("most"));
+        plan.context.push(("connections".to_owned(), format!("{connections} of {most} are taken")));
+        let spared = self.sessions().count() - listed.len();
+        if spared > 0 {
+            let spared = count(spared, "idle session", "idle sessions");
+            let whose = "of superusers, replication or Countersign itself";
+            plan.context.push(("left alone".to_owned(), format!("{spared} {whose}")));
+        }
+        plan.tables.push(sessions(&listed));
+        plan.hurts = format!(
+            "{}: the connection is cut. None is in a transaction, so nothing is lost.",
+            whom(&listed)
+        );
+        plan.undo = "None is needed: a pool opens new ones. If they fill up again, its limit is too high, or it leaks."
+            .to_owned();
+        plan
+    }
+}
+
+fn identity(row: &Row) -> BTreeMap<String, String> {
+    let text = |name: &str| (name.to_owned(), row.get::<_, String>(name));
+    let mut identity: BTreeMap<String, String> =
+        ["backend_start", "state_change", "database", "role"].map(text).into();
+    identity.insert("pid".to_owned(), row.get::<_, i32>("pid").to_string());
+    identity.insert("app".to_owned(), row.get("app"));
+    identity
+}
+
+/// The applications, each once.
+fn whom(listed: &[&Row]) -> String {
+    let mut apps: Vec<String> = listed.iter().map(|row| row.get("app")).collect();
+    apps.sort();
+    apps.dedup();
+    match apps.len() {
+        0..=3 => apps.join(", "),
+        more => format!("{} and {} more", apps[..2].join(", "), more - 2),
+    }
+}
+
+fn sessions(listed: &[&Row]) -> Table {
+    let columns = [
+        ("pid", Shape::Right),
+        ("app", Shape::Left),
+        ("role", Shape::Left),
+        ("from", Shape::Left),
+        ("idle for", Shape::Right),
+    ];
+    let rows = listed.iter().map(|row| {
+        vec![
+            Cell::from(row.get::<_, i32>("pid").to_string()),
+            Cell::from(row.get::<_, String>("app")),
+            Cell::from(row.get::<_, String>("role")),
+            Cell::from(row.get::<_, String>("client")),
+            Cell::from(duration(row.get::<_, Option<f64>>("idle_s").unwrap_or_default())),
+        ]
+    });
+    Table { title: Some("They end".to_owned()), ..table(&columns, rows.collect()) }
+}
+
+/// All, some or none of them; who was left alone is named.
+fn outcome(targets: &[BTreeMap<String, String>], fates: &[Fate]) -> Outcome {
+    let ended = fates.iter().filter(|fate| is_ended(fate)).count();
+    let unknown = fates.iter().any(|fate| matches!(fate, Fate::Unknown(_) | Fate::Signalled(Err(_))));
+    let refused = fates.iter().any(|fate| matches!(fate, Fate::Refused(_)));
+    let all = fates.len();
+    let (happening, verdict) = match (ended, unknown, refused) {
+        (_, true, _) => (
+            Happening::Lost,
+            format!(
+                "{ended} of {all} sessions are gone; what became of others can't be seen: look with `connections`."
+            ),
+        ),
+        (0, _, true) => (Happening::Failed, "PostgreSQL refused it. Nothing was done.".to_owned()),
+        (0, _, _) => {
+            (Happening::Voided, "None of them was still idle as it was shown. Nothing was done.".to_owned())
+        }
+        (ended, _, _) if ended == all => {
+            (Happening::Succeeded, format!("{}.", count(all, "session is gone", "sessions are gone")))
+        }
+        _ => (Happening::Partial, format!("{ended} of {all} sessions are gone; the others are below.")),
+    };
+    let columns = [("pid", Shape::Right), ("app", Shape::Left), ("what became of it", Shape::Left)];
+    let others = targets.iter().zip(fates).filter(|(_, fate)| !is_ended(fate)).map(|(target, fate)| {
+        let get = |name: &str| target.get(name).cloned().unwrap_or_default();
+        vec![get("pid").into(), get("app").into(), cell(fate)]
+    });
+    let others: Vec<Vec<Cell>> = others.collect();
+    let mut outcome = Outcome::new(happening, verdict);
+    if !others.is_empty() {
+        outcome.blocks.push(Block::Table(table(&columns, others)));
+    }
+    outcome.facts = json!({ "shown": all, "ended": ended });
+    outcome
+}
+
+fn is_ended(fate: &Fate) -> bool {
+    matches!(fate, Fate::Signalled(Ok(Now::Gone | Now::SomebodyElse)))
+}
+
+fn cell(fate: &Fate) -> Cell {
+    let (text, tone) = match fate {
+        Fate::LeftAlone(Ok(Now::Gone)) => ("was gone already".to_owned(), Tone::Plain),
+        Fate::LeftAlone(Ok(Now::SomebodyElse)) => {
+            ("was gone already; its pid is another session's, left alone".to_owned(), Tone::Plain)
+        }
+        Fate::LeftAlone(Ok(Now::SameStatement(state) | Now::SameSession(state))) if state == "idle" => {
+            ("was used in between, left alone".to_owned(), Tone::Plain)
+        }
+        Fate::LeftAlone(Ok(Now::SameStatement(state) | Now::SameSession(state))) => {
+            (format!("is {state} now, left alone"), Tone::Plain)
+        }
+        Fate::LeftAlone(Err(why)) => (format!("left alone; it can't be seen: {why}"), Tone::Watch),
+        Fate::Signalled(Ok(_)) => ("signalled, and still there".to_owned(), Tone::Act),
+        Fate::Signalled(Err(why)) => (format!("signalled; it can't be seen: {why}"), Tone::Act),
+        Fate::Refused(why) => (format!("PostgreSQL refused: {why}"), Tone::Act),
+        Fate::Unknown(why) => (format!("unknown: the server {why}"), Tone::Act),
+    };
+    Cell { text, tone }
+}
