@@ -27,6 +27,7 @@ mod services;
 mod session;
 mod show;
 mod statement;
+mod upkeep;
 mod r#use;
 mod withdraw;
 
@@ -118,6 +119,7 @@ pub fn find(command: &Command) -> Option<Code> {
         return acts.then_some(Act(&statement::Statement));
     }
     Some(match command.name.as_str() {
+        "analyze" => Act(&upkeep::Analyze),
         "backup" => Act(&backup::Backup),
         "backups" => Look(&backups::Backups),
         "cancel" => Act(&session::Cancel),
@@ -134,6 +136,7 @@ pub fn find(command: &Command) -> Option<Code> {
         "show" => Look(&show::Show),
         "unfreeze" => Act(&freeze::Unfreeze),
         "use" => Act(&r#use::Use),
+        "vacuum" => Act(&upkeep::Vacuum),
         "withdraw" => Act(&withdraw::Withdraw),
         _ => return None,
     })

@@ -9,10 +9,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
+mod alone;
 mod connect;
 mod lease;
 mod transaction;
 
+pub use alone::Alone;
 pub use connect::Unreachable;
 pub use lease::{Asked, Lease, QueryError};
 pub use transaction::{Access, Transaction};

@@ -1,14 +1,16 @@
 //! Opening one connection: TLS verified unless the configuration says otherwise, time limits, and failures told apart in
 //! words that name neither host nor secret.
 
+use super::alone::Warnings;
 use crate::config::{Environment, Login, Server, Tls};
 use anyhow::Context;
 use secrecy::ExposeSecret;
 use std::error::Error as _;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Why there is no connection. `Display` is what a person reads.
@@ -46,6 +48,8 @@ pub struct Connector {
 pub struct Opened {
     pub client: Client,
     pub major: u32,
+    /// What the server warns of on it.
+    pub warnings: Warnings,
 }
 
 impl Connector {
@@ -88,14 +92,23 @@ impl Connector {
     async fn handshake(&self, config: &Config) -> Result<Opened, tokio_postgres::Error> {
         macro_rules! run {
             ($tls:expr) => {{
-                let (client, connection) = config.connect($tls).await?;
+                let (client, mut connection) = config.connect($tls).await?;
                 let major = connection.parameter("server_version").map_or(0, major_of);
+                let warnings = Warnings::default();
+                let heard = warnings.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(code = ?error.code(), "a connection ended");
+                    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+                        match message {
+                            Ok(AsyncMessage::Notice(notice)) => heard.hear(&notice),
+                            Ok(_) => {}
+                            Err(error) => {
+                                tracing::debug!(code = ?error.code(), "a connection ended");
+                                break;
+                            }
+                        }
                     }
                 });
-                Ok(Opened { client, major })
+                Ok(Opened { client, major, warnings })
             }};
         }
         match &self.tls {

@@ -2,6 +2,7 @@
 //! time limit of our own, since a server that hangs keeps no time.
 
 use super::Address;
+use super::alone::Warnings;
 use super::connect::{Opened, Unreachable};
 use crate::config::Environment;
 use crate::redact;
@@ -28,12 +29,14 @@ pub struct Connection {
     /// The `application_name` that it has.
     introduced: Mutex<String>,
     permit: Option<OwnedSemaphorePermit>,
+    pub(super) warnings: Warnings,
 }
 
 impl Connection {
     pub fn new(opened: Opened) -> Connection {
         let (prepared, introduced) = (Mutex::default(), Mutex::default());
-        Connection { client: opened.client, major: opened.major, prepared, introduced, permit: None }
+        let Opened { client, major, warnings } = opened;
+        Connection { client, major, prepared, introduced, permit: None, warnings }
     }
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
@@ -222,7 +225,7 @@ impl Lease {
         let run = async {
             let connection = self.connection().ok_or(QueryError::Lost)?;
             self.introduce(connection).await?;
-            connection.client.batch_execute(sql).await.map_err(|error| refused(&error))
+            connection.plainly(sql).await
         };
         self.within(self.limits.statement, run).await
     }
@@ -291,6 +294,11 @@ impl Connection {
     pub(super) async fn execute(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, QueryError> {
         let statement = self.prepare(sql).await?;
         self.client.execute(&statement, values).await.map_err(|error| refused(&error))
+    }
+
+    /// Without parameters, and outside of a transaction if it is one statement.
+    pub(super) async fn plainly(&self, sql: &str) -> Result<(), QueryError> {
+        self.client.batch_execute(sql).await.map_err(|error| refused(&error))
     }
 
     async fn prepare(&self, sql: &str) -> Result<Statement, QueryError> {

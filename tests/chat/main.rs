@@ -26,4 +26,5 @@ mod scene;
 mod schedule;
 mod slots;
 mod team;
+mod upkeep;
 mod where_to;

@@ -1,0 +1,187 @@
+//! `vacuum` and `analyze`: done is what PostgreSQL's own times say, not what it answers.
+
+use crate::scene::{ANA, Scene, Servers, Twist, found};
+use countersign::demo::slack::Message;
+use countersign::store::State;
+use tokio_postgres::Client;
+
+const DATABASE: &str = "asset_service_db";
+
+/// A server of its own, where the operator is a member of the tables' owner.
+async fn scene() -> (Scene, Client) {
+    let servers = Servers::alone(60).await;
+    let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    let superuser = servers.cluster.connect(DATABASE).await.unwrap();
+    superuser
+        .batch_execute(
+            "ALTER TABLE audit_logs SET (autovacuum_enabled = off); GRANT asset_svc TO countersign_act",
+        )
+        .await
+        .unwrap();
+    (scene, superuser)
+}
+
+/// Asks, and waits for the end of what it became.
+async fn asks(scene: &Scene, line: &str) -> Message {
+    let card = scene.asks(ANA, &format!("{line} --env production")).await;
+    let ended = scene.workspace().wait_for("the end", |workspace| {
+        workspace.message(&card.at()).filter(|card| !card.plain().contains("Running"))
+    });
+    ended.await.unwrap_or(card)
+}
+
+async fn last(client: &Client, column: &str, relation: &str) -> Option<String> {
+    let sql = format!("SELECT {column}::text FROM pg_stat_all_tables WHERE relid = $1::text::regclass");
+    client.query_one(&sql, &[&relation]).await.unwrap().get(0)
+}
+
+async fn dead(client: &Client, relation: &str) -> i64 {
+    let sql = "SELECT pg_stat_get_dead_tuples($1::text::regclass)";
+    client.query_one(sql, &[&relation]).await.unwrap().get(0)
+}
+
+/// Deletes rows, and waits until PostgreSQL counts them as dead.
+async fn leaves_dead_rows(client: &Client) -> i64 {
+    client.batch_execute("ANALYZE audit_logs").await.unwrap();
+    let before = dead(client, "audit_logs").await;
+    let deleted = client.execute("DELETE FROM audit_logs WHERE id % 3 = 0", &[]).await.unwrap() as i64;
+    assert!(deleted > 0);
+    found("dead rows", async || (dead(client, "audit_logs").await >= before + deleted).then_some(())).await;
+    deleted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_is_told_so_before_anything_is_called_done() {
+    let servers = Servers::alone(60).await;
+    let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    let superuser = servers.cluster.connect(DATABASE).await.unwrap();
+    for (line, words) in [
+        (
+            "vacuum asset-service audit_logs",
+            "countersign_act may not vacuum public.audit_logs, which belongs to asset_svc",
+        ),
+        ("vacuum asset-service", "which belongs to asset_svc: PostgreSQL would skip it and call it done"),
+        ("analyze asset-service audit_logs", "countersign_act may not analyze public.audit_logs"),
+    ] {
+        let told = asks(&scene, line).await.plain();
+        assert!(told.contains(words) && told.contains("maintain"), "{line}: {told}");
+    }
+    assert_eq!(last(&superuser, "last_vacuum", "audit_logs").await, None);
+    assert!(scene.runs_of("vacuum").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_vacuumed_when_postgresql_says_so_and_what_is_held_back_is_told() {
+    let (scene, superuser) = scene().await;
+    leaves_dead_rows(&superuser).await;
+    let told = asks(&scene, "vacuum asset-service audit_logs").await.plain();
+    assert!(told.contains("public.audit_logs is vacuumed and analyzed, in "), "{told}");
+    assert!(told.contains(" before, 0 now."), "{told}");
+    assert_eq!(dead(&superuser, "audit_logs").await, 0);
+    let first = last(&superuser, "last_vacuum", "audit_logs").await.expect("a vacuum");
+    assert!(last(&superuser, "last_analyze", "audit_logs").await.is_some());
+    assert_eq!(scene.only_run("vacuum").await.state, State::Succeeded);
+
+    // A snapshot from before keeps them.
+    let (reader, pid) = scene.session("asset-report").await;
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM assets").await.unwrap();
+    let deleted = superuser.execute("DELETE FROM audit_logs WHERE id % 3 = 1", &[]).await.unwrap();
+    let told = asks(&scene, "vacuum asset-service audit_logs").await.plain();
+    assert!(told.contains("is vacuumed and analyzed"), "{told}");
+    assert!(
+        told.contains(&format!(
+            "What is left is newer than session {pid} (asset-report, idle in transaction)"
+        )),
+        "{told}"
+    );
+    assert!(dead(&superuser, "audit_logs").await >= deleted as i64);
+    assert!(last(&superuser, "last_vacuum", "audit_logs").await.expect("a vacuum") > first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_is_skipped_and_not_called_done() {
+    let (scene, superuser) = scene().await;
+    let (owner, _) = scene.session("asset-worker-7").await;
+    owner.batch_execute("BEGIN; LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let told = asks(&scene, "vacuum asset-service audit_logs").await.plain();
+    assert!(told.contains("public.audit_logs was not vacuumed and analyzed."), "{told}");
+    assert!(told.contains("PostgreSQL skipped it: ") && told.contains("lock not available"), "{told}");
+    assert_eq!(last(&superuser, "last_vacuum", "audit_logs").await, None);
+    let told = asks(&scene, "analyze asset-service audit_logs").await.plain();
+    assert!(told.contains("public.audit_logs was not analyzed."), "{told}");
+
+    let told = asks(&scene, "vacuum asset-service").await.plain();
+    assert!(
+        told.contains(" tables are vacuumed and analyzed, in ") && told.contains("the others are below"),
+        "{told}"
+    );
+    assert!(told.contains("public.audit_logs") && told.contains("lock not available"), "{told}");
+    assert!(last(&superuser, "last_vacuum", "assets").await.is_some());
+    assert_eq!(scene.runs_of("vacuum").await[0].state, State::Partial);
+    owner.batch_execute("ROLLBACK").await.unwrap();
+    let told = asks(&scene, "analyze asset-service").await.plain();
+    assert!(told.contains(" tables are analyzed, in ") && !told.contains("below"), "{told}");
+    assert!(last(&superuser, "last_analyze", "audit_logs").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_every_kind_find_their_table_or_what_to_type() {
+    let (scene, superuser) = scene().await;
+    superuser
+        .batch_execute(
+            "CREATE SCHEMA \"Analytics\" AUTHORIZATION asset_svc;
+             CREATE TABLE \"Analytics\".assets (id int); ALTER TABLE \"Analytics\".assets OWNER TO asset_svc;
+             CREATE TABLE \"odd.name\" (id int); ALTER TABLE \"odd.name\" OWNER TO asset_svc;
+             CREATE TABLE parted (id int) PARTITION BY RANGE (id); ALTER TABLE parted OWNER TO asset_svc;
+             CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (9); ALTER TABLE parted_1 OWNER TO asset_svc;
+             INSERT INTO parted SELECT generate_series(1, 8)",
+        )
+        .await
+        .unwrap();
+    for (typed, words) in [
+        ("assets", "“assets” can be \"Analytics\".assets or public.assets."),
+        ("asets", "asset_service_db has no table “asets”."),
+        ("\"x; DROP TABLE assets\"", "has no table “x; DROP TABLE assets”."),
+    ] {
+        let told = asks(&scene, &format!("vacuum asset-service {typed}")).await.plain();
+        assert!(told.contains(words), "{typed}: {told}");
+    }
+    assert!(scene.runs_of("vacuum").await.is_empty());
+    for (typed, relation) in [
+        ("public.assets", "public.assets"),
+        ("Analytics.assets", "\"Analytics\".assets"),
+        ("user", "public.\"User\""),
+        ("odd.name", "public.\"odd.name\""),
+    ] {
+        let told = asks(&scene, &format!("vacuum asset-service {typed}")).await.plain();
+        assert!(told.contains(&format!("{relation} is vacuumed and analyzed")), "{typed}: {told}");
+        assert!(last(&superuser, "last_vacuum", relation).await.is_some(), "{typed}");
+    }
+    let told = asks(&scene, "vacuum asset-service parted").await.plain();
+    assert!(told.contains("public.parted is vacuumed and analyzed"), "{told}");
+    assert!(last(&superuser, "last_vacuum", "parted_1").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_told_a_second_one_is_refused_and_a_cancelled_one_is_not_done() {
+    let (scene, superuser) = scene().await;
+    let slow = "ALTER ROLE countersign_act SET vacuum_cost_delay = '100ms'; ALTER ROLE countersign_act SET vacuum_cost_limit = 1";
+    superuser.batch_execute(slow).await.unwrap();
+    superuser
+        .batch_execute(
+            "CREATE TABLE big WITH (autovacuum_enabled = off) AS SELECT id, repeat('x', 900) AS pad FROM generate_series(1, 9000) id;
+             ALTER TABLE big OWNER TO asset_svc; DELETE FROM big WHERE id % 2 = 0",
+        )
+        .await
+        .unwrap();
+    let card = scene.asks(ANA, "vacuum asset-service big --env production").await;
+    scene.until(&card.at(), "public.big: scanning heap").await;
+    let second = scene.asks(ANA, "vacuum asset-service big --env production").await.plain();
+    assert!(second.contains("is at it already (upkeep of asset_service_db: public.big)"), "{second}");
+    let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_progress_vacuum";
+    assert!(superuser.query_one(sql, &[]).await.unwrap().get::<_, bool>(0));
+    let told = scene.until(&card.at(), "public.big was not vacuumed and analyzed.").await.plain();
+    assert!(told.contains("PostgreSQL refused: ") && told.contains("57014"), "{told}");
+    assert_eq!(last(&superuser, "last_vacuum", "big").await, None);
+    assert_eq!(scene.only_run("vacuum").await.state, State::Failed);
+}
