@@ -15,6 +15,7 @@ mod psql;
 mod quiet;
 mod record;
 mod replication;
+mod rights;
 mod roles;
 mod settings;
 mod statistics;
