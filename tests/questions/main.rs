@@ -4,6 +4,7 @@
 mod backups;
 #[path = "../slack/checks.rs"]
 mod checks;
+mod functions;
 mod idle;
 mod incident;
 #[path = "../servers/installed.rs"]

@@ -2,7 +2,7 @@
 
 use super::{Finding, Standing, databases, reach};
 use crate::actions::backup::{Tool, choose};
-use crate::config::{Environment, Login, Server};
+use crate::config::{Environment, Server};
 use crate::targets::{Address, Lease, QueryError, Targets, Unreachable};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
