@@ -3,6 +3,7 @@
 
 use countersign::App;
 use countersign::actions::backup::{Connection, Dump, choose, dump, find};
+use countersign::actions::doctor::{Finding, Patient, examine};
 use countersign::args::Values;
 use countersign::config::{Backups, Config, Server, Tls};
 use countersign::demo::postgres::{self, Cluster, Options};
@@ -130,6 +131,28 @@ async fn a_server_is_spoken_to_once_its_certificate_is_verified() {
     assert!(!let_in(&cluster), "a password went to a server that was not verified");
     assert_eq!(encrypted(&app(&cluster, &format!("ca_file = {:?}", ours.file))).await, Ok(true));
     assert!(let_in(&cluster));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_of_a_certificate_that_cannot_be_verified() {
+    let directory = tempfile::tempdir().unwrap();
+    let ours = Authority::found(directory.path(), "ours");
+    let theirs = Authority::found(directory.path(), "theirs");
+    let cluster = server(Some(ours.certify(directory.path(), ("localhost", 2100)))).await;
+    let findings = async |authority: &Authority| -> Vec<Finding> {
+        let app = app(&cluster, &format!("ca_file = {:?}", authority.file));
+        let report = examine(&Patient { config: &app.config, targets: &app.targets }, &["production"]).await;
+        assert!(report.missing() > 0);
+        report.0.into_iter().find(|(place, _)| place == "production").unwrap().1
+    };
+    let [only] = &findings(&theirs).await[..] else { panic!("it is told once") };
+    assert!(only.found.contains("TLS") && only.found.contains("certificate"), "{only:?}");
+    assert_eq!(only.at, "primary as reader");
+    let mend = only.mend.as_deref().unwrap();
+    assert!(mend.contains("name the authority's certificate as `ca_file` of production"), "{mend}");
+    assert!(!let_in(&cluster), "a password went to a server that was not verified");
+    let verified = findings(&ours).await;
+    assert!(verified.len() > 1 && verified.iter().all(|found| !found.found.contains("TLS")), "{verified:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -144,6 +144,6 @@ async fn one(
     tell(Moved { bytes: 0, elapsed: std::time::Duration::ZERO, checking: false });
     dump(&job, &tell).await.map_err(|failure| {
         tracing::warn!(run = doing.run.id, database = aim.database, why = ?failure, "a backup failed");
-        (failure.word(), failure.to_string())
+        (failure.word(), words::failure(&failure, &job.connection.user))
     })
 }

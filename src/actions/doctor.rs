@@ -7,6 +7,7 @@ use super::backup::{Tool, find};
 use crate::config::{Backups, Config, Environment, Server};
 use crate::message::{Block, Cell, Column, Row, Shape, Table, Text, Tone};
 use crate::storage::{Key, Storage};
+use crate::store::sqlite::{Limits, SqliteStore};
 use crate::targets::Targets;
 use bytes::Bytes;
 
@@ -41,11 +42,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn works(at: impl Into<String>, found: impl Into<String>) -> Finding {
+    pub fn works(at: impl Into<String>, found: impl Into<String>) -> Finding {
         Finding { at: at.into(), standing: Standing::Works, found: found.into(), mend: None }
     }
 
-    fn missing(at: impl Into<String>, found: impl Into<String>, mend: impl Into<String>) -> Finding {
+    pub fn missing(at: impl Into<String>, found: impl Into<String>, mend: impl Into<String>) -> Finding {
         let mend = Some(mend.into());
         Finding { at: at.into(), standing: Standing::Missing, found: found.into(), mend }
     }
@@ -64,7 +65,7 @@ pub async fn examine(patient: &Patient<'_>, environments: &[&str]) -> Report {
     let named = patient.config.environments.iter().filter(|e| environments.contains(&e.name.as_str()));
     let all = named.map(|environment| look(patient, &tools, environment));
     let mut sections = futures::future::join_all(all).await;
-    sections.push((HERE.to_owned(), vec![storage(&patient.config.backups).await]));
+    sections.push((HERE.to_owned(), vec![record(patient.config), storage(&patient.config.backups).await]));
     Report(sections)
 }
 
@@ -85,6 +86,21 @@ fn databases<'a>(targets: &'a Targets, (environment, server): (&Environment, &Se
     databases.sort_unstable();
     databases.dedup();
     databases
+}
+
+/// Without the record nothing but reads is done.
+fn record(config: &Config) -> Finding {
+    let at = "record";
+    let waits = config.store_waits;
+    match SqliteStore::examine(&config.store, Limits { answer: waits.answer, busy: waits.lock }) {
+        Ok(true) => Finding::works(at, "can be written"),
+        Ok(false) => Finding::works(at, "can be made, as `serve` does at its first start"),
+        Err(why) => Finding::missing(
+            at,
+            format!("can't be written: {why:#}"),
+            "Let the account that Countersign runs as write to `path` of `[store]` and its directory, or name another file there.",
+        ),
+    }
 }
 
 async fn storage(backups: &Backups) -> Finding {
@@ -108,6 +124,15 @@ async fn write_and_remove(backups: &Backups) -> anyhow::Result<()> {
 }
 
 impl Report {
+    /// Something about Countersign's own place.
+    pub fn add_here(&mut self, finding: Finding) {
+        let here = self.0.iter_mut().find(|(place, _)| place == HERE);
+        match here {
+            Some((_, findings)) => findings.push(finding),
+            None => self.0.push((HERE.to_owned(), vec![finding])),
+        }
+    }
+
     pub fn missing(&self) -> usize {
         self.0.iter().map(|(_, findings)| missing(findings)).sum()
     }

@@ -2,8 +2,11 @@
 //! are told as `serve` tells them; what is asked of the servers is `actions::doctor`'s.
 
 use super::{Variables, configured, show};
-use crate::actions::doctor::{Patient, examine};
+use crate::actions::doctor::{Finding, Patient, examine};
+use crate::chat::slack::api::CallError;
+use crate::chat::slack::send::SlackPlatform;
 use crate::chat::terminal::Lines;
+use crate::config;
 use crate::message::{Heading, Reply};
 use crate::targets::Targets;
 use std::path::Path;
@@ -17,10 +20,48 @@ pub async fn check((path, json): (&Path, bool), variables: &Variables<'_>) -> an
     crate::rules(&config)?;
     let targets = Targets::new(&config)?;
     let names: Vec<&str> = targets.names().iter().map(String::as_str).collect();
-    let report = examine(&Patient { config: &config, targets: &targets }, &names).await;
+    let mut report = examine(&Patient { config: &config, targets: &targets }, &names).await;
+    if let Some(app) = &config.slack {
+        report.add_here(slack(app).await);
+    }
     let asked = format!("check of {}", path.display());
     let mut reply = Reply::new(Heading { who: None, asked, environment: None, run: None });
     reply.blocks = report.blocks();
     show((&reply, &Lines::new()), json, variables)?;
     Ok(if report.missing() == 0 { WELL } else { MISSING })
+}
+
+/// Whether Slack knows the bot's token, and as one of a workspace that is listened to.
+async fn slack(app: &config::Slack) -> Finding {
+    let at = "Slack";
+    let platform = match SlackPlatform::new(app) {
+        Ok(platform) => platform,
+        Err(why) => {
+            return Finding::missing(
+                at,
+                format!("can't be asked: {why:#}"),
+                "Install the system's certificates.",
+            );
+        }
+    };
+    match platform.workspace().await {
+        Ok(team) if app.workspaces.contains(&team) => {
+            Finding::works(at, format!("knows the bot, in workspace {team}"))
+        }
+        Ok(team) => Finding::missing(
+            at,
+            format!("knows the bot in workspace {team}, which isn't listened to"),
+            "Add it to `workspaces` of `[slack]`, or take the token of the app in one of those.",
+        ),
+        Err(CallError::Code(code)) => Finding::missing(
+            at,
+            format!("refuses the bot's token ({code})"),
+            "Put the app's Bot User OAuth Token (OAuth & Permissions, xoxb-…) where `bot_token` of `[slack]` points.",
+        ),
+        Err(why) => Finding::missing(
+            at,
+            format!("isn't reached: {why}"),
+            format!("Let Countersign connect to {}.", app.api_url),
+        ),
+    }
 }

@@ -29,12 +29,10 @@ const LONGEST_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// PostgreSQL's own port.
 const PORT: u16 = 5432;
 
-/// The logins that a command may ask for. The first two must be there: others fall back to them.
-const REQUIRED_LOGINS: [&str; 2] = ["reader", "operator"];
+/// The logins that a command may ask for. The first two must be there: whatever has no login of its own is the operator's.
+const READER: &str = "reader";
+const REQUIRED_LOGINS: [&str; 2] = [READER, "operator"];
 const OTHER_LOGINS: [&str; 4] = ["signal", "dump", "maintain", "owner"];
-
-/// The logins that change or signal something; a dump only looks, if at more than the reader may.
-const ACTING_LOGINS: [&str; 4] = ["operator", "signal", "maintain", "owner"];
 
 /// What a hint's braces may name.
 const HINT_NAMES: [&str; 4] = ["host", "port", "database", "service"];
@@ -183,7 +181,7 @@ fn logins(table: &mut Reader<'_>, outside: &Outside<'_>) -> BTreeMap<String, Log
         for name in OTHER_LOGINS {
             logins.extend(table.opt_table(name, |table| login(table, outside)).map(|login| (name, login)));
         }
-        reader_cannot_act(table, &logins);
+        reader_is_nobody_else(table, &logins);
         logins
     });
     read.unwrap_or_default().into_iter().map(|(name, login)| (name.to_owned(), login.value)).collect()
@@ -196,13 +194,17 @@ fn login(table: &mut Reader<'_>, outside: &Outside<'_>) -> Located<Login> {
     Located { value: Login { user, password }, at: table.position_of("user") }
 }
 
-fn reader_cannot_act(table: &mut Reader<'_>, logins: &BTreeMap<&str, Located<Login>>) {
-    let Some(reader) = logins.get("reader").filter(|reader| !reader.value.user.is_empty()) else { return };
-    for (name, login) in logins {
-        if ACTING_LOGINS.contains(name) && login.value.user == reader.value.user {
+/// Whoever may run a command that reads would otherwise have the other login's rights.
+fn reader_is_nobody_else(table: &mut Reader<'_>, logins: &BTreeMap<&str, Located<Login>>) {
+    let Some(reader) = logins.get(READER).filter(|reader| !reader.value.user.is_empty()) else { return };
+    for (name, login) in logins.iter().filter(|(name, _)| **name != READER) {
+        if login.value.user == reader.value.user {
+            // A dump only looks, but at every customer's row.
+            let must_not = if *name == "dump" { "read every table" } else { "act" };
             let user = quoted(&reader.value.user);
-            let message =
-                format!("`{name}` is the same user as `reader`, {user}: the reader must not be able to act");
+            let message = format!(
+                "`{name}` is the same user as `reader`, {user}: the reader must not be able to {must_not}"
+            );
             table.problem_at(login.at, message);
         }
     }

@@ -82,6 +82,24 @@ impl SqliteStore {
         Ok(SqliteStore { inner: Arc::new(Inner { instance, writer, reader, auditor }) })
     }
 
+    /// Looks whether the record can be written, and leaves it as it is: whether it is there, or could be made. Blocks for
+    /// `limits.busy` at most.
+    ///
+    /// # Errors
+    /// When it can't.
+    pub fn examine(path: &Path, limits: Limits) -> anyhow::Result<bool> {
+        if path.exists() {
+            let opener = Opener { path: path.to_owned(), access: Access::Write, busy: limits.busy };
+            opener.try_to_write().map_err(StoreError::from)?;
+            return Ok(true);
+        }
+        let trial = path.with_extension(format!("check-{}", std::process::id()));
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&trial);
+        drop(made.context("its file can't be made")?);
+        std::fs::remove_file(&trial).context("a file that was made beside it can't be removed")?;
+        Ok(false)
+    }
+
     /// Erases every text of that name from a run, with the keys of their HMACs; the chain stays whole. How many there were.
     /// The bytes are overwritten in the file at once, or as soon as no reader needs the old ones.
     pub async fn erase(&self, run: RunId, name: &str) -> StoreResult<usize> {

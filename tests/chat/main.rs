@@ -7,7 +7,6 @@ mod copies;
 mod crash;
 mod door;
 mod freeze;
-mod functions;
 mod guards;
 mod hands;
 mod inert;

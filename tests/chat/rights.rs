@@ -1,41 +1,11 @@
-//! deploy/roles.sql gives each login what it needs and nothing else: without what looking and killing need, they fail and say so.
+//! What people are told when a login lacks a right that deploy/roles.sql gives it. That it gives nothing else, on each major
+//! version, is tests/questions/rights.rs.
 
 use crate::scene::{ANA, BEN, Scene, Servers, Twist};
 use tokio_postgres::Client;
 
 const ROLES: &str = include_str!("../../deploy/roles.sql");
 const DATABASE: &str = "asset_service_db";
-
-/// What the catalogues say that the two logins hold, here and by membership.
-const HELD: &str = "
-    SELECT member::regrole::text || ' is in ' || roleid::regrole::text FROM pg_auth_members
-    WHERE member IN ('countersign_read'::regrole, 'countersign_act'::regrole)
-    UNION ALL
-    SELECT a.grantee::regrole::text || ': ' || a.privilege_type || ' on ' || x.what
-    FROM (SELECT relacl AS acl, oid::regclass::text AS what FROM pg_class
-          UNION ALL SELECT attacl, attrelid::regclass::text || '.' || attname FROM pg_attribute
-          UNION ALL SELECT nspacl, 'schema ' || nspname FROM pg_namespace
-          UNION ALL SELECT datacl, 'database ' || datname FROM pg_database
-          UNION ALL SELECT proacl, 'function ' || proname FROM pg_proc
-          UNION ALL SELECT lanacl, 'language ' || lanname FROM pg_language
-          UNION ALL SELECT typacl, 'type ' || typname FROM pg_type
-          UNION ALL SELECT defaclacl, 'what will be made' FROM pg_default_acl
-          UNION ALL SELECT lomacl, 'large object ' || oid FROM pg_largeobject_metadata) x
-    CROSS JOIN LATERAL aclexplode(x.acl) a
-    WHERE a.grantee IN ('countersign_read'::regrole, 'countersign_act'::regrole)
-    UNION ALL
-    SELECT rolname || ' is more than a login' FROM pg_roles
-    WHERE rolname LIKE 'countersign%' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)
-    UNION ALL
-    SELECT rolname || ' owns something' FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid
-    WHERE s.deptype = 'o' AND rolname LIKE 'countersign%'
-    ORDER BY 1";
-
-async fn held(client: &Client) -> Vec<String> {
-    let mut rows: Vec<String> = client.query(HELD, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
-    rows.dedup();
-    rows
-}
 
 struct Rights {
     scene: Scene,
@@ -45,16 +15,39 @@ struct Rights {
 
 impl Rights {
     async fn granted() -> Rights {
+        Rights::with("", Vec::new()).await
+    }
+
+    /// With the logins `signal` and `dump`, and an operator who isn't let in.
+    async fn finer() -> Rights {
+        let login = |login: &str, user: &str| {
+            let password = "{ env = \"PRODUCTION_OPERATOR_PASSWORD\" }";
+            format!("[environments.logins.{login}]\nuser = \"{user}\"\npassword = {password}\n")
+        };
+        let operator = "[environments.logins.operator]\n";
+        let logins = login("signal", "countersign_signal") + &login("dump", "countersign_dump") + operator;
+        Rights::with("SET countersign.logins = 'finer'", vec![(operator, &logins)]).await
+    }
+
+    async fn with(before: &str, instead: Vec<(&str, &str)>) -> Rights {
         let servers = Servers::alone(60).await;
-        let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
         let superuser = servers.cluster.connect(DATABASE).await.unwrap();
         let admin =
             servers.cluster.connect_as(servers.team.admin.login(DATABASE, "roles.sql")).await.unwrap();
         // Servers where the public is let in have nothing to grant here.
         superuser.batch_execute(&format!("GRANT CONNECT ON DATABASE {DATABASE} TO asset_svc; REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC")).await.unwrap();
-        let rights = Rights { scene, superuser, admin };
-        rights.restore().await;
-        rights
+        admin.batch_execute(before).await.unwrap();
+        admin.batch_execute(ROLES).await.unwrap();
+        if !before.is_empty() {
+            let password = &servers.team.operator.password;
+            let ready = format!(
+                "ALTER ROLE countersign_signal PASSWORD '{password}'; \
+                 ALTER ROLE countersign_dump PASSWORD '{password}'; ALTER ROLE countersign_act NOLOGIN"
+            );
+            superuser.batch_execute(&ready).await.unwrap();
+        }
+        let scene = Scene::with(Twist { servers: Some(servers), instead, ..Twist::default() }).await;
+        Rights { scene, superuser, admin }
     }
 
     /// As often as anybody likes.
@@ -63,9 +56,26 @@ impl Rights {
     }
 
     async fn without(&self, right: &str) {
-        let took = held(&self.superuser).await.len();
         self.superuser.batch_execute(right).await.unwrap();
-        assert!(held(&self.superuser).await.len() < took, "{right} took nothing away");
+    }
+
+    /// What a person is told of a backup of the asset service, up to the end.
+    async fn backup(&self) -> String {
+        let card = self.scene.asks(ANA, "backup asset-service --env production").await;
+        let over = |told: &str| told.contains("is backed up") || told.contains("There is no backup");
+        let ended = self.scene.workspace().wait_for("the backup's end", |workspace| {
+            workspace.message(&card.at()).map(|card| card.plain()).filter(|told| over(told))
+        });
+        ended.await.unwrap()
+    }
+
+    /// The files in the storage.
+    fn stored(&self) -> usize {
+        fn files(directory: &std::path::Path) -> usize {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+        }
+        files(&self.scene.directory.path().join("backups"))
     }
 
     /// What a person is told when a session of the asset service is to be killed, up to the end.
@@ -83,28 +93,6 @@ impl Rights {
         });
         ended.await.unwrap().plain()
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn there_is_no_right_too_many() {
-    let rights = Rights::granted().await;
-    let before = held(&rights.superuser).await;
-    let expected = [
-        "countersign_act is in pg_monitor",
-        "countersign_act is in pg_read_all_data",
-        "countersign_act is in pg_signal_backend",
-        "countersign_act: CONNECT on database asset_service_db",
-        "countersign_act: EXECUTE on function pg_stat_statements_reset",
-        "countersign_read is in pg_monitor",
-        "countersign_read: CONNECT on database asset_service_db",
-        "countersign_read: SELECT on _prisma_migrations",
-        "countersign_read: SELECT on asset_versions_id_seq",
-        "countersign_read: SELECT on audit_logs_id_seq",
-        "countersign_read: USAGE on schema public",
-    ];
-    assert_eq!(before, expected);
-    rights.restore().await;
-    assert_eq!(held(&rights.superuser).await, before, "run again, it changes nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,4 +138,28 @@ async fn without_a_right_that_looking_or_killing_needs_they_say_so() {
         assert!(told.contains(words), "{right}: {told}");
         rights.restore().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_read_every_table_nothing_is_stored() {
+    let rights = Rights::granted().await;
+    rights.without("REVOKE pg_read_all_data FROM countersign_act").await;
+    let told = rights.backup().await;
+    assert!(told.contains("permission denied") && told.contains("pg_read_all_data"), "{told}");
+    assert_eq!(rights.stored(), 0, "{told}");
+    rights.restore().await;
+    let told = rights.backup().await;
+    assert!(told.contains("is backed up") && rights.stored() > 0, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finer_logins_do_what_they_are_named_for() {
+    let rights = Rights::finer().await;
+    let told = rights.kill().await;
+    assert!(told.contains("is gone"), "{told}");
+    let told = rights.backup().await;
+    assert!(told.contains("is backed up"), "{told}");
+    rights.without("REVOKE pg_signal_backend FROM countersign_signal").await;
+    let told = rights.kill().await;
+    assert!(told.contains("pg_signal_backend"), "{told}");
 }

@@ -2,6 +2,7 @@
 
 use super::{MINIMAL, all_set, problems, reports, with};
 use countersign::config::{Config, Tls};
+use countersign::targets::Targets;
 
 #[test]
 fn slack_is_told_apart_from_anything_else() {
@@ -126,13 +127,43 @@ fn references_must_lead_somewhere() {
 }
 
 #[test]
-fn the_reader_must_not_be_able_to_act() {
+fn the_reader_is_no_other_login_too() {
     let acts = "is the same user as `reader`, `looker`: the reader must not be able to act";
     reports(r#"user = "doer""#, r#"user = "looker""#, &[&format!("deploy/x.toml:16:8: `operator` {acts}")]);
     reports(
         "[environments.logins.operator]",
         "[environments.logins.signal]\nuser = \"looker\"\n[environments.logins.operator]",
         &[&format!("deploy/x.toml:16:8: `signal` {acts}")],
+    );
+    let reads = "is the same user as `reader`, `looker`: the reader must not be able to read every table";
+    reports(
+        "[environments.logins.operator]",
+        "[environments.logins.dump]\nuser = \"looker\"\n[environments.logins.operator]",
+        &[&format!("deploy/x.toml:16:8: `dump` {reads}")],
+    );
+}
+
+/// A purpose without a login of its own is the operator's, and never the reader's.
+#[test]
+fn each_purpose_has_its_login() {
+    let finer = with(
+        "[environments.logins.operator]",
+        "[environments.logins.signal]\nuser = \"ender\"\n[environments.logins.dump]\nuser = \"dumper\"\n\
+         [environments.logins.operator]",
+    );
+    for (text, expected) in [
+        (MINIMAL, ["looker", "doer", "doer", "doer", "doer", "doer"]),
+        (&finer, ["looker", "doer", "ender", "dumper", "doer", "doer"]),
+    ] {
+        let config = Config::parse("deploy/x.toml", text, &all_set).expect("a configuration");
+        let targets = Targets::new(&config).expect("targets");
+        let serves = |purpose| targets.login(&config.environments[0], purpose).expect("a login").1.user;
+        assert_eq!(["reader", "operator", "signal", "dump", "maintain", "owner"].map(serves), expected);
+    }
+    reports(
+        "[environments.logins.operator]",
+        "[environments.logins.dumper]\nuser = \"dumper\"\n[environments.logins.operator]",
+        &["deploy/x.toml:15:22: unknown key `dumper`; did you mean `dump`?"],
     );
 }
 

@@ -4,6 +4,7 @@
 mod backups;
 #[path = "../slack/checks.rs"]
 mod checks;
+mod functions;
 mod idle;
 mod incident;
 #[path = "../servers/installed.rs"]
@@ -15,6 +16,7 @@ mod psql;
 mod quiet;
 mod record;
 mod replication;
+mod rights;
 mod roles;
 mod settings;
 mod statistics;

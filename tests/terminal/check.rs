@@ -12,6 +12,10 @@ async fn checks(world: &World<'_>) -> Said {
     said
 }
 
+fn flat_has(said: &Said, words: &str) -> bool {
+    said.flat().contains(words)
+}
+
 /// A login of a test's own, with that password.
 async fn role(servers: &Servers, name: &str, more: &str) {
     let password = &servers.team.reader.password;
@@ -35,7 +39,14 @@ async fn all_is_well() {
         );
     }
     assert!(said.flat().contains("10 of 10 databases: reached, nothing is missing"), "{}", said.out);
-    assert!(!world.directory().join("record.db").exists(), "the record is left alone");
+    assert!(flat_has(&said, "record works can be made"), "{}", said.out);
+    assert!(flat_has(&said, "Slack works knows the bot, in workspace T0"), "{}", said.out);
+    let left: Vec<_> =
+        std::fs::read_dir(world.directory()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        !left.iter().any(|name| name.to_string_lossy().starts_with("record")),
+        "nothing is made: {left:?}"
+    );
     assert_eq!(std::fs::read_dir(world.directory().join("backups")).unwrap().count(), 0);
     let json = world.says(&["check", "--json"]).await;
     assert_eq!((json.status, json.json()["verdict"]["tone"].as_str()), (0, Some("good")));
@@ -177,4 +188,67 @@ async fn what_is_wrong_here() {
         let place = line.trim().strip_prefix("countersign.toml:").expect("a file");
         assert!(place.starts_with(|c: char| c.is_ascii_digit()), "a line: {line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_written() {
+    let world = World::usual().await;
+    let record = world.directory().join("record.db");
+    let complains = async |why: &str| {
+        let said = checks(&world).await;
+        assert_eq!(said.status, 1, "{why}: {}", said.out);
+        assert!(
+            flat_has(&said, &format!("record !! missing can't be written: {why}")),
+            "{why}: {}",
+            said.out
+        );
+        assert!(flat_has(&said, "record: Let the account that Countersign runs as write"), "{}", said.out);
+    };
+    std::fs::write(&record, "a note, and no database at all").unwrap();
+    complains("the record's store can't be used: its file is damaged").await;
+    assert_eq!(std::fs::read(&record).unwrap(), b"a note, and no database at all");
+    std::fs::remove_file(&record).unwrap();
+    std::fs::create_dir(&record).unwrap();
+    complains("the record's store can't be used: its file can't be opened").await;
+    std::fs::remove_dir(&record).unwrap();
+
+    drop(world.record());
+    let said = checks(&world).await;
+    assert!(flat_has(&said, "record works can be written"), "{}", said.out);
+    let config = world.stage.config.replace("path = \"record.db\"", "path = \"nowhere/record.db\"");
+    std::fs::write(world.directory().join("countersign.toml"), config).unwrap();
+    complains("its file can't be made").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slack_that_does_not_know_the_bot() {
+    let mut world = World::usual().await;
+    let token = "xoxb-hush-3318";
+    let right = world.stage.secrets.insert("SLACK_BOT_TOKEN".to_owned(), token.to_owned()).unwrap();
+    let said = checks(&world).await;
+    assert_eq!(said.status, 1, "{}", said.out);
+    assert!(flat_has(&said, "Slack !! missing refuses the bot's token (invalid_auth)"), "{}", said.out);
+    assert!(flat_has(&said, "Slack: Put the app's Bot User OAuth Token"), "{}", said.out);
+    assert!(!said.out.contains("hush") && !said.err.contains("hush"), "{said:?}");
+
+    world.stage.secrets.insert("SLACK_BOT_TOKEN".to_owned(), right.clone());
+    let (team, config) = (world.stage.workspace.settings().team, world.stage.config.clone());
+    let elsewhere = config.replace(&format!("workspaces = [\"{team}\"]"), "workspaces = [\"T0ELSEWHERE\"]");
+    std::fs::write(world.directory().join("countersign.toml"), elsewhere).unwrap();
+    let said = checks(&world).await;
+    assert_eq!(said.status, 1, "{}", said.out);
+    assert!(flat_has(&said, &format!("in workspace {team}, which isn't listened to")), "{}", said.out);
+
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let away = config.replace(&world.stage.workspace.api_url(), &format!("http://{nobody}/api"));
+    std::fs::write(world.directory().join("countersign.toml"), away).unwrap();
+    let said = checks(&world).await;
+    assert_eq!(said.status, 1, "{}", said.out);
+    assert!(flat_has(&said, "Slack !! missing isn't reached"), "{}", said.out);
+    assert!(
+        flat_has(&said, &format!("Slack: Let Countersign connect to http://{nobody}/api.")),
+        "{}",
+        said.out
+    );
+    assert!(!said.out.contains(&right) && !said.err.contains(&right), "{said:?}");
 }

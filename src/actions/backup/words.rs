@@ -1,7 +1,7 @@
 //! What the plan and the outcome of a backup say.
 
 use super::survey::{Aim, Facts, Obstacle};
-use super::{Manifest, Told, prefix};
+use super::{Failure, Manifest, Told, prefix};
 use crate::actions::Outcome;
 use crate::message::{Block, Cell, Column, Row, Shape, Table, Text};
 use crate::plan::Plan;
@@ -57,6 +57,20 @@ fn table(columns: &[(&str, Shape)], rows: Vec<Vec<String>>) -> Table {
         .into_iter()
         .map(|cells| Row { cells: cells.into_iter().map(Cell::from).collect(), buttons: Vec::new() });
     Table { title: None, columns: columns.collect(), rows: rows.collect(), total, empty: None }
+}
+
+/// What `pg_dump` passes on when its login may not read a table.
+const NOT_ALLOWED: &str = "permission denied";
+
+/// Why there is no backup, and what mends it where that is a right.
+pub fn failure(why: &Failure, login: &str) -> String {
+    match why {
+        Failure::Dump(said) if said.contains(NOT_ALLOWED) => format!(
+            "{}. Let {login} read every table: grant it pg_read_all_data, or on PostgreSQL 13 run deploy/roles.sql again",
+            why.to_string().trim_end_matches('.')
+        ),
+        _ => why.to_string(),
+    }
 }
 
 /// What became of each database, told together.

@@ -2,7 +2,7 @@
 
 use super::{Finding, Standing, databases, reach};
 use crate::actions::backup::{Tool, choose};
-use crate::config::{Environment, Login, Server};
+use crate::config::{Environment, Server};
 use crate::targets::{Address, Lease, QueryError, Targets, Unreachable};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -176,8 +176,10 @@ impl Site<'_> {
             }
             Err(why) => return vec![reach::finding(&at, &why, (self.environment, self.server, reader))],
         };
-        let others = self.environment.logins.values().map(|login: &Login| login.user.as_str());
-        let others: Vec<&str> = others.filter(|user| *user != reader.user).collect();
+        // Sessions are ended from the maintenance database alone.
+        let others = self.environment.logins.iter().filter(|(name, _)| *name != SIGNAL);
+        let others: Vec<&str> =
+            others.map(|(_, login)| login.user.as_str()).filter(|user| *user != reader.user).collect();
         match one(&lease, include_str!("database.sql"), &[&others]).await {
             Ok(row) => wrong_with(&at, &row),
             Err(why) => vec![unanswered(at, &why)],

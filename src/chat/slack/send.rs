@@ -60,6 +60,15 @@ impl SlackPlatform {
         })
     }
 
+    /// The workspace that the bot's token is of, by Slack's word.
+    ///
+    /// # Errors
+    /// Slack's error code, or why it isn't reached; never the token.
+    pub async fn workspace(&self) -> Result<String, CallError> {
+        let answer = self.api.get("auth.test", &[]).await?;
+        Ok(answer["team_id"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Takes one of the address's uses, if it has any left and still lives.
     fn take_use(&self, handle: &AnswerHandle) -> Option<Url> {
         let now = jiff::Timestamp::now();

@@ -119,6 +119,11 @@ impl Opener {
         Ok(opened)
     }
 
+    /// Takes the right to write, and gives it back unused.
+    pub fn try_to_write(&self) -> Worked<()> {
+        Ok(self.open()?.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?)
+    }
+
     /// Whether the path still names the file that the connection has open. Without this, SQLite goes on writing to a file
     /// that was removed.
     pub fn still_names(&self, opened: &Opened) -> bool {
