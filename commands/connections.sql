@@ -13,7 +13,7 @@ verdict  = "{target}: {_taken} of {_usable} connections are taken; {_left} are l
 
 [thresholds]
 _taken_pct       = { watch = 75, act = 90, say = "{target}: {_taken} of {_usable} connections are taken ({value}); {_left} are left." }
-in_transaction_s = { watch = 300, act = 900, say = "{database}: {app} has been idle in a transaction for {value}. `long` shows the session." }
+longest_s        = { watch = 300, act = 900, say = "{database}: {app} has been idle in a transaction for {value}. `long` shows the session." }
 */
 SELECT (100.0 * s.taken / NULLIF(c.usable, 0))::float8 AS taken_share_pct, s.taken AS _taken, c.usable AS _usable, greatest(c.usable - s.taken, 0) AS _left,
        (100.0 * s.taken / NULLIF(c.usable, 0))::float8 AS _taken_pct
@@ -28,7 +28,7 @@ SELECT COALESCE(datname, '-')::text AS database, COALESCE(NULLIF(application_nam
        count(*) FILTER (WHERE state = 'idle') AS idle,
        count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS in_transaction,
        extract(epoch FROM clock_timestamp() - min(state_change) FILTER (WHERE state LIKE 'idle in transaction%'))::float8
-         AS in_transaction_s
+         AS longest_s
 FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
   AND (NULLIF(:'database', '') IS NULL OR datname = :'database')

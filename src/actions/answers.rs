@@ -20,12 +20,21 @@ pub fn count(number: usize, one: &str, more: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {more}") }
 }
 
-/// A table of cells that are formatted already.
+/// A table of cells that are formatted already. A column without a single value is left out, since a phone has no room for it.
 pub fn table(columns: &[(&str, Shape)], rows: Vec<Vec<Cell>>) -> Table {
-    let columns = columns.iter().map(|(title, shape)| Column { title: (*title).to_owned(), shape: *shape });
+    let filled = |at: &usize| {
+        *at == 0 || rows.is_empty() || rows.iter().any(|row| row.get(*at).is_some_and(|c| c.text != "-"))
+    };
+    let shown: Vec<usize> = (0..columns.len()).filter(filled).collect();
+    let titles = shown.iter().map(|at| columns[*at]);
+    let columns = titles.map(|(title, shape)| Column { title: title.to_owned(), shape }).collect();
+    let kept = |cells: Vec<Cell>| {
+        let cells = cells.into_iter().enumerate().filter(|(at, _)| shown.contains(at));
+        Row { cells: cells.map(|(_, cell)| cell).collect(), buttons: Vec::new() }
+    };
     let total = rows.len();
-    let rows = rows.into_iter().map(|cells| Row { cells, buttons: Vec::new() }).collect();
-    Table { title: None, columns: columns.collect(), rows, total, empty: Some("None.".to_owned()) }
+    let rows = rows.into_iter().map(kept).collect();
+    Table { title: None, columns, rows, total, empty: Some("None.".to_owned()) }
 }
 
 /// How long ago, or in how long, in the two largest units.

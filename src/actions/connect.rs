@@ -37,14 +37,15 @@ impl Look for Connect {
             true => vec![line(PLAIN)],
             false => hints.iter().map(|hint| line(hint)).collect(),
         };
+        let asks = lines.iter().any(|line| line.contains("YOUR_ROLE"));
         let words = format!("{} is {} on {}:{}.", service.name, service.database, server.host, server.port);
         let code = |text: String| Block::Code { title: None, text };
         let mut blocks = vec![verdict(Tone::Plain, words)];
         blocks.extend(lines.into_iter().map(code));
-        blocks.push(Block::Note(fill(
-            "Put your own role in place of `YOUR_ROLE`; psql asks for the password. What you do there is not in Countersign's history.",
-            &|_| None,
-        )));
+        let own =
+            if asks { "Put your own role in place of `YOUR_ROLE`; psql asks for the password. " } else { "" };
+        let note = format!("{own}What you do there is not in Countersign's history.");
+        blocks.push(Block::Note(fill(&note, &|_| None)));
         Ok(answer(blocks))
     }
 }

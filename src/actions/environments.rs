@@ -72,7 +72,7 @@ fn row(
     (version, bound): (&Result<String, String>, bool),
 ) -> Vec<Cell> {
     let mut name = environment.name.clone();
-    if environment.production {
+    if environment.production && name != "production" {
         name.push_str(" (production)");
     }
     if bound {

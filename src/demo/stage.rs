@@ -167,7 +167,7 @@ fn environment(site: &Site<'_>, secrets: &mut BTreeMap<String, String>) -> Strin
     }
     format!(
         "[[environments]]\nname = \"{name}\"\nproduction = {production}\ntls = \"off\"\nconnections = 12\n\
-         connect_hints = [\"psql \\\"host={{host}} port={{port}} dbname={{database}} sslmode=verify-full\\\"\"]\n\
+         connect_hints = [\"psql \\\"host={{host}} port={{port}} dbname={{database}} user=YOUR_ROLE sslmode=verify-full\\\"\"]\n\
          [[environments.servers]]\nname = \"main\"\nhost = \"{host}\"\nport = {port}\n{logins}\n",
         production = site.production,
         host = site.cluster.host(),

@@ -46,6 +46,10 @@ pub fn present(
     for also in crossings.iter().skip(said).take(MOST_CROSSINGS) {
         answer.blocks.push(Block::Text(also.say.clone()));
     }
+    let unsaid = crossings.len().saturating_sub(said + MOST_CROSSINGS);
+    if unsaid > 0 {
+        answer.blocks.push(Block::Note(format!("… and {unsaid} more to look at.").into()));
+    }
     answer.blocks.extend(failures.into_iter().map(Block::Text));
     for section in sections.iter().filter(|section| is_shown(section)) {
         if section.facts {
@@ -88,7 +92,11 @@ fn look_up<'a>(section: &'a SectionAnswer, found: &'a Found) -> impl Fn(&str) ->
         "service" => found.target.service.clone(),
         "server" => Some(found.target.server.clone()),
         "database" if cell(section, found, name).is_none() => found.target.database.clone(),
-        column => cell(section, found, column).map(|value| value_text(column, value)),
+        column => cell(section, found, column).map(|value| match value {
+            // In a table a dash says that there is nothing; in a sentence nothing does.
+            Value::Text(text) if text.is_empty() => String::new(),
+            value => value_text(column, value),
+        }),
     }
 }
 

@@ -10,6 +10,7 @@ mod incident;
 #[path = "../servers/installed.rs"]
 mod installed;
 mod lock_tree;
+mod looks;
 mod majors;
 mod migrations;
 mod psql;

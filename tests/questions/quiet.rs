@@ -81,7 +81,7 @@ async fn the_questions_about_the_team() {
 
     world.app.runs.store.bind(place(), "staging".into()).await.unwrap();
     let environments = world.told("environments").await;
-    let address = format!("production (production) | primary | 127.0.0.1:{} | off | 1", world.cluster.port());
+    let address = format!("production | primary | 127.0.0.1:{} | off | 1", world.cluster.port());
     assert!(environments.starts_with("Act: No answer from staging/primary.\n"), "{environments}");
     assert!(environments.contains(&address), "{environments}");
     assert!(environments.contains("staging · here"), "{environments}");

@@ -12,7 +12,7 @@ fn person(id: &str) -> Person {
 }
 
 /// Opens a run as `flow` does.
-async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>, &str)) -> Run {
+pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>, &str)) -> Run {
     let command = asked.split(' ').next().unwrap();
     let request = Request {
         command: command.into(),

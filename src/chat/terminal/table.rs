@@ -63,13 +63,23 @@ fn widths(table: &Table, shown: &[usize], width: usize) -> Option<Vec<usize>> {
         cells.chain([columns(&title(table, *column))]).max().unwrap_or(0)
     };
     let mut widths: Vec<usize> = shown.iter().map(natural).collect();
+    // No word is cut while another column still has words to wrap.
+    let words: Vec<usize> = shown.iter().map(|column| longest_word(table, *column)).collect();
     let room = width.checked_sub(GAP * shown.len().saturating_sub(1))?;
     while widths.iter().sum::<usize>() > room {
-        let words = |at: &usize| table.columns[shown[*at]].shape == Shape::Left && widths[*at] > NARROWEST;
-        let widest = (0..widths.len()).filter(words).max_by_key(|at| widths[*at])?;
+        let narrower = |at: &usize| table.columns[shown[*at]].shape == Shape::Left && widths[*at] > NARROWEST;
+        let wraps = |at: &usize| narrower(at) && widths[*at] > words[*at];
+        let widest = (0..widths.len()).filter(wraps).max_by_key(|at| widths[*at]);
+        let widest = widest.or_else(|| (0..widths.len()).filter(narrower).max_by_key(|at| widths[*at]))?;
         widths[widest] -= 1;
     }
     Some(widths)
+}
+
+fn longest_word(table: &Table, column: usize) -> usize {
+    let cells = table.rows.iter().map(|row| at(row, column)).chain([title(table, column)]);
+    let word = |cell: Inked| cell.split(|(c, _)| *c == ' ').map(columns).max();
+    cells.filter_map(word).max().unwrap_or(0)
 }
 
 fn grid(table: &Table, shown: &[usize], (widths, page): (&[usize], &mut Page)) {

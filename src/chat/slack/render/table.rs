@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 const ROWS_WITH_BUTTONS: usize = 5;
 /// In the fixed-width fallback a column grows no wider.
 const TEXT_COLUMN: usize = 40;
+/// A column of shorter cells isn't wrapped: a pid would stand below its branch of the lock tree, a service's name on two lines.
+const UNWRAPPED: usize = 24;
 /// Query text is cut to this length before rows are left out.
 pub(super) const QUERY_FLOOR: usize = 200;
 
@@ -150,8 +152,10 @@ impl<'a> Layout<'a> {
         let settings: Vec<Value> = self
             .columns
             .iter()
-            .map(|(_, column)| match column.shape {
+            .enumerate()
+            .map(|(at, (_, column))| match column.shape {
                 Shape::Right => json!({ "align": "right" }),
+                _ if rows.iter().all(|row| length(&row[at]) <= UNWRAPPED) => json!({ "align": "left" }),
                 _ => json!({ "align": "left", "is_wrapped": true }),
             })
             .collect();
