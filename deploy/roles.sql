@@ -2,25 +2,26 @@
 -- is no superuser.
 --
 --   countersign_read  answers questions: may look at everything about the server, at no customer's row, change nothing
---   countersign_act   acts: ends sessions after a second person's approval, and dumps
+--   countersign_act   acts: ends sessions after a second person's approval, dumps, and from 17 on vacuums
 --
 -- Or finer, so that who ends sessions can read no row, and who dumps can end nothing:
 --
---   countersign_signal  ends sessions, and reads no row
---   countersign_dump    dumps: reads every row, changes none and ends nothing
---   countersign_act     has what is left: to connect, and what you grant it for commands of your own
+--   countersign_signal    ends sessions, and reads no row
+--   countersign_dump      dumps: reads every row, changes none and ends nothing
+--   countersign_maintain  vacuums and analyzes from 17 on; before, you make it a member of the tables' owners
+--   countersign_act       has what is left: to connect, and what you grant it for commands of your own
 --
 -- For these run `SET countersign.logins = 'finer';` before it, in the same session, and name them in the configuration as
--- the logins `signal` and `dump`. What the new two have is taken from countersign_act. It needs to be said once: afterwards
--- they are there, and each of them keeps its rights whenever this is run.
+-- the logins `signal`, `dump` and `maintain`. What the new three have is taken from countersign_act. It needs to be said
+-- once: afterwards they are there, and each of them keeps its rights whenever this is run.
 --
 -- Run it in the database `postgres` and in each that Countersign serves, one after another (roles are the server's, the
 -- last part is the database's). It can be run again at any time. What the admin may not grant is reported as a warning,
 -- and all else is still done: read the warnings.
 --
--- The configuration knows two more logins, `maintain` and `owner`. No built-in command needs them, so nothing is granted for
--- them. An owner's rights can't be granted table by table: a command of your own that needs them names `login = "owner"`,
--- and you make that role a member of the tables' owner.
+-- The configuration knows one more login, `owner`. No built-in command needs it, so nothing is granted for it. An owner's
+-- rights can't be granted table by table: a command of your own that needs them names `login = "owner"`, and you make that
+-- role a member of the tables' owner.
 --
 -- Passwords are not set here, and never in a file or a statement, where the server's statistics would keep them:
 -- use psql's \password countersign_read, or log in through Microsoft Entra.
@@ -40,7 +41,8 @@ BEGIN
             ('countersign_read', 24, true, false),
             ('countersign_act', 8, false, false),
             ('countersign_signal', 8, false, true),
-            ('countersign_dump', 8, true, true)
+            ('countersign_dump', 8, true, true),
+            ('countersign_maintain', 8, false, true)
         ) AS logins (name, most, only_reads, finer)
         WHERE NOT finer OR asked = 'finer' OR EXISTS (SELECT FROM pg_roles WHERE rolname = name)
     LOOP
@@ -80,6 +82,8 @@ BEGIN
                 ('pg_signal_backend', 'signal', 130000, 'without it cancel and kill cannot work'),
                 -- SELECT on all tables, for pg_dump
                 ('pg_read_all_data', 'dump', 140000, 'without it backup cannot work'),
+                -- VACUUM and ANALYZE; below 17 only a table's owner can
+                ('pg_maintain', 'maintain', 170000, 'without it vacuum and analyze need the tables'' owner'),
                 -- still let in when ordinary roles have used up all connections; the server needs reserved_connections > 0
                 ('pg_use_reserved_connections', 'read', 160000,
                  'without it no new login is possible when all connections are in use')
@@ -113,21 +117,25 @@ DO $$
 DECLARE
     wanted record;
     below_14 boolean := current_setting('server_version_num')::int < 140000;
+    from_17 boolean := current_setting('server_version_num')::int >= 170000;
     dumps text := coalesce((SELECT rolname FROM pg_roles WHERE rolname = 'countersign_dump'), 'countersign_act');
+    maintains text := coalesce((SELECT rolname FROM pg_roles WHERE rolname = 'countersign_maintain'), 'countersign_act');
 BEGIN
     FOR wanted IN
         -- Sessions of every database are ended from the maintenance database. If yours isn't `postgres`, grant that there.
         SELECT format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), rolname) AS change
         FROM pg_roles
-        WHERE (rolname IN ('countersign_read', 'countersign_act', 'countersign_dump')
+        WHERE (rolname IN ('countersign_read', 'countersign_act', 'countersign_dump', 'countersign_maintain')
                OR rolname = 'countersign_signal' AND current_database() = 'postgres')
           AND NOT has_database_privilege(oid, current_database(), 'CONNECT')
         UNION ALL
-        SELECT format('GRANT USAGE ON SCHEMA %I TO %I', nspname, login)
-        FROM pg_namespace, unnest(ARRAY['countersign_read', dumps]) AS login
+        SELECT DISTINCT format('GRANT USAGE ON SCHEMA %I TO %I', nspname, login)
+        FROM pg_namespace, (VALUES ('read', 'countersign_read'), ('dump', dumps), ('maintain', maintains)) AS logins (purpose, login)
         WHERE EXISTS (SELECT FROM pg_class
                       WHERE relnamespace = pg_namespace.oid
-                        AND CASE login WHEN 'countersign_read' THEN relname = '_prisma_migrations' ELSE below_14 END)
+                        AND CASE purpose WHEN 'read' THEN relname = '_prisma_migrations'
+                                         WHEN 'dump' THEN below_14
+                                         ELSE from_17 AND relkind IN ('r', 'p', 'm') END)
           AND nspname !~ '^(pg_|information_schema)' AND NOT has_schema_privilege(login, pg_namespace.oid, 'USAGE')
         UNION ALL
         -- Prisma's ledger, which holds names of migrations and no customer's data

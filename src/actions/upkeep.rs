@@ -260,14 +260,17 @@ async fn act(doing: &Doing<'_>, kind: Kind) -> Outcome {
         }
     }
     let took = began.elapsed();
-    let held_back = if kind == Kind::Vacuum { held_back(&worker, &told).await } else { None };
+    let held_back = match watcher {
+        Some(watcher) if kind == Kind::Vacuum => held_back(&watcher, &told).await,
+        _ => None,
+    };
     words::outcome(kind, doing.plan.targets.len(), (&told, took, held_back))
 }
 
 /// Who kept dead rows from being removed, if some are left.
-async fn held_back(worker: &Alone, told: &[Told]) -> Option<String> {
+async fn held_back(watcher: &Lease, told: &[Told]) -> Option<String> {
     told.iter().find(|told| matches!(told.fate, Fate::Done { dead } if dead > 0))?;
-    let rows = worker.ask(include_str!("upkeep/horizon.sql"), &[]).await.ok()?;
+    let rows = watcher.ask(include_str!("upkeep/horizon.sql"), &[]).await.ok()?;
     let row = rows.first()?;
     let since = row.get::<_, Option<f64>>("held_s").map(|held| format!(", open for {}", duration(held)));
     Some(format!("{}{}", row.get::<_, String>("what"), since.unwrap_or_default()))

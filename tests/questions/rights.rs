@@ -9,6 +9,8 @@ use tokio_postgres::Client;
 mod needed;
 mod refused;
 
+use refused::LOGINS;
+
 const DATABASE: &str = "asset_service_db";
 /// Where sessions are ended from.
 const MAINTENANCE: &str = "postgres";
@@ -88,7 +90,7 @@ impl Rights {
         let rights = Rights::on(bin_dir).await;
         rights.forget_tables().await;
         rights.run(FINER).await;
-        for login in ["countersign_read", "countersign_act", "countersign_signal", "countersign_dump"] {
+        for login in LOGINS {
             let password = format!("ALTER ROLE {login} PASSWORD '{PASSWORD}'");
             rights.superuser.batch_execute(&password).await.unwrap();
         }
@@ -140,6 +142,17 @@ impl Rights {
         relations.iter().map(one).chain([schema]).collect()
     }
 
+    /// What a login that vacuums holds for it; whoever dumps from 14 on may use every schema already.
+    fn maintains(&self, login: &str) -> Vec<String> {
+        match (self.major(), login) {
+            (17.., "countersign_act") => vec![format!("{login} is in pg_maintain")],
+            (17.., _) => {
+                vec![format!("{login} is in pg_maintain"), format!("{login}: USAGE on schema public")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// What the reader holds.
     fn reads(&self) -> Vec<String> {
         let mut reads = [
@@ -182,7 +195,8 @@ async fn all_majors_grant_exactly_this() {
             "countersign_act: CONNECT on database asset_service_db",
             "countersign_act: CONNECT on database postgres",
         ]);
-        let expected = [rights.reads(), acts, rights.dumps("countersign_act").await].concat();
+        let mut expected = [rights.reads(), acts, rights.dumps("countersign_act").await].concat();
+        expected.extend(rights.maintains("countersign_act"));
         same(rights.held().await, expected.clone(), &format!("two logins on {major}"));
         rights.run("").await;
         same(rights.held().await, expected.clone(), &format!("run again on {major}"));
@@ -204,11 +218,14 @@ async fn all_majors_grant_exactly_this() {
             "countersign_act: CONNECT on database postgres",
             "countersign_dump: CONNECT on database asset_service_db",
             "countersign_dump: CONNECT on database postgres",
+            "countersign_maintain: CONNECT on database asset_service_db",
+            "countersign_maintain: CONNECT on database postgres",
             "countersign_signal is in pg_monitor",
             "countersign_signal is in pg_signal_backend",
             "countersign_signal: CONNECT on database postgres",
         ]);
-        let expected = [rights.reads(), finer, rights.dumps("countersign_dump").await].concat();
+        let mut expected = [rights.reads(), finer, rights.dumps("countersign_dump").await].concat();
+        expected.extend(rights.maintains("countersign_maintain"));
         same(rights.held().await, expected.clone(), &format!("finer logins on {major}"));
         rights.run("").await;
         same(rights.held().await, expected, &format!("once finer, ever finer on {major}"));

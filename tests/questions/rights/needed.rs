@@ -23,15 +23,19 @@ const ALL: Majors = 13..=99;
 const BELOW_14: Majors = 13..=13;
 const FROM_14: Majors = 14..=99;
 const FROM_16: Majors = 16..=99;
+const FROM_17: Majors = 17..=99;
 
 const READ: &str = "countersign_read";
 const ACT: &str = "countersign_act";
 const SIGNAL: &str = "countersign_signal";
 const DUMP: &str = "countersign_dump";
+const MAINTAIN: &str = "countersign_maintain";
 
 const LEDGER: &str = "SELECT count(*) FROM public.\"_prisma_migrations\"";
 const ROWS: &str =
     "LOCK TABLE public.asset_versions IN ACCESS SHARE MODE; SELECT count(*) FROM public.asset_versions";
+/// VACUUM would only warn; this takes the same right.
+const MAINTAINS: &str = "LOCK TABLE public.asset_versions IN SHARE UPDATE EXCLUSIVE MODE";
 const LAST: &str = "SELECT last_value FROM public.audit_logs_id_seq";
 
 /// Whose right it is, what takes it away, and what it is for.
@@ -56,6 +60,10 @@ const RIGHTS: &[(&str, &str, Use, Majors)] = &[
     (DUMP, "REVOKE SELECT ON ALL TABLES IN SCHEMA public FROM", Statement(DATABASE, ROWS), BELOW_14),
     (DUMP, "REVOKE SELECT ON ALL SEQUENCES IN SCHEMA public FROM", Statement(DATABASE, LAST), BELOW_14),
     (DUMP, "REVOKE USAGE ON SCHEMA public FROM", Statement(DATABASE, ROWS), BELOW_14),
+    (MAINTAIN, "REVOKE CONNECT ON DATABASE asset_service_db FROM", Connect(DATABASE), ALL),
+    (MAINTAIN, "REVOKE CONNECT ON DATABASE postgres FROM", Connect(MAINTENANCE), ALL),
+    (MAINTAIN, "REVOKE pg_maintain FROM", Statement(DATABASE, MAINTAINS), FROM_17),
+    (MAINTAIN, "REVOKE USAGE ON SCHEMA public FROM", Statement(DATABASE, MAINTAINS), FROM_17),
     // Last: the slots that it takes are free a moment later.
     (READ, "REVOKE pg_use_reserved_connections FROM", ConnectWhenFull, FROM_16),
 ];
