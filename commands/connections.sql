@@ -22,16 +22,21 @@ CROSS JOIN (SELECT current_setting('max_connections')::int - current_setting('su
                    - COALESCE(NULLIF(current_setting('reserved_connections', true), '')::int, 0) AS usable) c;
 
 -- ## Who is connected
-SELECT COALESCE(datname, '-')::text AS database, COALESCE(NULLIF(application_name, ''), usename, '-')::text AS app,
-       count(*) AS sessions,
+-- The app and its number first, for a phone shows no more; our own make one row, wherever they are.
+SELECT app, count(*) AS sessions,
        count(*) FILTER (WHERE state = 'active') AS active,
        count(*) FILTER (WHERE state = 'idle') AS idle,
        count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS in_transaction,
        extract(epoch FROM clock_timestamp() - min(state_change) FILTER (WHERE state LIKE 'idle in transaction%'))::float8
-         AS longest_s
-FROM pg_stat_activity
-WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-  AND (NULLIF(:'database', '') IS NULL OR datname = :'database')
-GROUP BY 1, 2
-ORDER BY sessions DESC, 1, 2
+         AS longest_s,
+       database
+FROM (
+  SELECT CASE WHEN usename = current_user THEN 'Countersign''s own' ELSE COALESCE(NULLIF(application_name, ''), usename, '-') END::text AS app,
+         CASE WHEN usename <> current_user THEN datname END::text AS database, state, state_change
+  FROM pg_stat_activity
+  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+    AND (NULLIF(:'database', '') IS NULL OR datname = :'database')
+) s
+GROUP BY app, database
+ORDER BY sessions DESC, app, database
 LIMIT 30

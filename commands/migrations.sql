@@ -52,7 +52,7 @@ WITH ledger AS (
          (array_agg(checksum ORDER BY finished_at DESC) FILTER (WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL))[1] AS checksum
   FROM entry GROUP BY 1, 2
 ), directory AS (
-  SELECT :'migrations_directory'::text::json AS listed
+  SELECT NULLIF(:'migrations_directory', '')::json AS listed
 ), file AS (
   SELECT f.* FROM directory d
   CROSS JOIN LATERAL json_to_recordset(CASE WHEN json_typeof(d.listed) = 'array' THEN d.listed ELSE '[]' END) AS f(name text, checksums text[])
@@ -136,7 +136,7 @@ WITH ledger AS (
          max(CASE WHEN rolled_back_at IS NULL THEN extract(epoch FROM finished_at - started_at) END)::float8 AS took_s
   FROM entry GROUP BY 1
 ), directory AS (
-  SELECT :'migrations_directory'::text::json AS listed
+  SELECT NULLIF(:'migrations_directory', '')::json AS listed
 ), file AS (
   SELECT f.* FROM directory d
   CROSS JOIN LATERAL json_to_recordset(CASE WHEN json_typeof(d.listed) = 'array' THEN d.listed ELSE '[]' END) AS f(name text, checksums text[])

@@ -45,7 +45,10 @@ async fn the_head_is_named_and_every_question_is_answered() {
 
     world.until("long --over 1s", |told| words(told).contains(&format!("\n{} | ", pids.report))).await;
     let connections = world.told("connections").await;
-    assert!(connections.contains("campaign_service_db | campaign-api | 12 | 0 | 12 | 0"), "{connections}");
+    assert!(
+        connections.contains("\ncampaign-api | 12 | 0 | 12 | 0 | - | campaign_service_db\n"),
+        "{connections}"
+    );
 }
 
 /// Only what can be ended is offered: not the victims, not a superuser's session.

@@ -10,6 +10,7 @@ use countersign::catalog::{Command, Risk};
 use countersign::chat::terminal::Lines;
 use countersign::chat::terminal::render::Screen;
 use countersign::chat::{slack, terminal};
+use countersign::config::Window;
 use countersign::demo::sample::Incident;
 use countersign::message::{
     Audience, Block, EnvironmentTag, Heading, Person, Reply, Span, Table, Text, Tone,
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 const IN_THE_INCIDENT: [&str; 5] = ["blocked", "connections", "idle", "locks", "long"];
 
 /// Whose rows are ordered by sizes and counts that are others every time. All others keep the order that they came in.
-const ANY_ORDER: [&str; 5] = ["autovacuum", "bloat", "sizes", "slow", "storage"];
+const ANY_ORDER: [&str; 6] = ["autovacuum", "bloat", "connections", "sizes", "slow", "storage"];
 
 /// A number, a size, a time or a hash is another every time.
 fn steady(text: &str) -> String {
@@ -69,9 +70,6 @@ fn steady_text(text: &mut Text) {
 }
 
 fn steady_table(table: &mut Table, sorted: bool) {
-    // Which connections Countersign still holds depends on the moment.
-    table.rows.retain(|row| row.cells.iter().all(|cell| cell.text != "countersign test"));
-    table.total = table.rows.len();
     for row in &mut table.rows {
         row.cells.iter_mut().for_each(|cell| cell.text = steady(&cell.text));
         row.buttons.iter_mut().for_each(|button| button.label = steady(&button.label));
@@ -200,7 +198,17 @@ async fn settle(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_question_has_its_picture() {
-    let world = World::start().await;
+    let mut world = World::start().await;
+    world.change(|config| {
+        config.schedule.push(Window {
+            name: "Full backup".to_owned(),
+            run: "backup all".to_owned(),
+            environments: vec!["production".to_owned()],
+            // Once a year: it was never run, and is late on all days but that one.
+            at: "0 2 1 1 *".parse().unwrap(),
+            within: std::time::Duration::from_secs(3600),
+        });
+    });
     settle(&world).await;
     let reading = || world.app.catalog.iter().filter(|command| command.header.risk == Risk::Read);
     for command in reading().filter(|command| !IN_THE_INCIDENT.contains(&command.name.as_str())) {

@@ -2,7 +2,7 @@
 //! the same rows.
 
 use crate::world::World;
-use countersign::catalog::{Body, Scope};
+use countersign::catalog::{Body, MIGRATIONS_DIRECTORY, Scope};
 use countersign::sql::{SectionAnswer, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -114,6 +114,7 @@ async fn psql_finds_the_same() {
             values.insert("service".into(), (*service).to_owned());
             let database = if service.is_empty() { "" } else { "asset_service_db" };
             values.insert("database".into(), database.to_owned());
+            values.insert(MIGRATIONS_DIRECTORY.into(), String::new());
             let printed = psql(&world, &file, ("asset_service_db", &values));
             let sections = command.sections(15);
             assert_eq!(printed.len(), sections.len(), "{name}: a statement lacks its semicolon");

@@ -100,10 +100,18 @@ impl<'a> Part<'a> {
     }
 }
 
+/// A message may hold one native table: the one with the most cells, and of equal ones the first.
+fn native(blocks: &[Block]) -> Option<usize> {
+    let tables = blocks.iter().enumerate().filter_map(|(at, block)| match block {
+        Block::Table(table) if table::nativable(table) => Some((at, table.rows.len() * table.columns.len())),
+        _ => None,
+    });
+    tables.max_by_key(|(at, cells)| (*cells, std::cmp::Reverse(*at))).map(|(at, _)| at)
+}
+
 impl<'a> Draft<'a> {
     fn of(reply: &'a Reply) -> Self {
-        let nativable = |block: &Block| matches!(block, Block::Table(table) if table::nativable(table));
-        let native = reply.blocks.iter().position(nativable);
+        let native = native(&reply.blocks);
         // No part that shows anything makes less than one block: the rest can't be shown in any case.
         let parts = reply.blocks.iter().take(limits::BLOCKS * 2).enumerate();
         let parts: Vec<Part> = parts.map(|(at, block)| Part::of(block, Some(at) == native)).collect();

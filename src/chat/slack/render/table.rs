@@ -1,4 +1,4 @@
-//! Tables. A message holds one native `table` block; a second table becomes fixed-width text. Query text never stands in a
+//! Tables. A message holds one native `table` block; every other table becomes fixed-width text. Query text never stands in a
 //! cell: Slack's cells are narrow, so it is listed beneath, each with its row's first cell.
 
 use super::part::{Cap, Piece, button_rows};
