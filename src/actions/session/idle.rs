@@ -189,21 +189,25 @@ fn sessions(listed: &[&Row]) -> Table {
 /// All, some or none of them; who was left alone is named.
 fn outcome(targets: &[BTreeMap<String, String>], fates: &[Fate]) -> Outcome {
     let ended = fates.iter().filter(|fate| is_ended(fate)).count();
-    let unknown = fates.iter().any(|fate| matches!(fate, Fate::Unknown(_) | Fate::Signalled(Err(_))));
-    let refused = fates.iter().any(|fate| matches!(fate, Fate::Refused(_)));
+    let any = |which: fn(&Fate) -> bool| fates.iter().any(which);
+    let unknown = any(|fate| matches!(fate, Fate::Unknown(_) | Fate::Signalled(Err(_))));
+    let signalled = any(|fate| matches!(fate, Fate::Signalled(_)));
+    let refused = any(|fate| matches!(fate, Fate::Refused(_)));
     let all = fates.len();
-    let (happening, verdict) = match (ended, unknown, refused) {
-        (_, true, _) => (
+    let (happening, verdict) = match ended {
+        _ if unknown => (
             Happening::Lost,
             format!(
                 "{ended} of {all} sessions are gone; what became of others can't be seen: look with `connections`."
             ),
         ),
-        (0, _, true) => (Happening::Failed, "PostgreSQL refused it. Nothing was done.".to_owned()),
-        (0, _, _) => {
-            (Happening::Voided, "None of them was still idle as it was shown. Nothing was done.".to_owned())
-        }
-        (ended, _, _) if ended == all => {
+        0 if signalled => (
+            Happening::Failed,
+            "They were signalled, and none is gone yet: look with `connections`.".to_owned(),
+        ),
+        0 if refused => (Happening::Failed, "PostgreSQL refused it. Nothing was done.".to_owned()),
+        0 => (Happening::Voided, "None of them was still idle as it was shown. Nothing was done.".to_owned()),
+        _ if ended == all => {
             (Happening::Succeeded, format!("{}.", count(all, "session is gone", "sessions are gone")))
         }
         _ => (Happening::Partial, format!("{ended} of {all} sessions are gone; the others are below.")),
@@ -245,4 +249,44 @@ fn cell(fate: &Fate) -> Cell {
         Fate::Unknown(why) => (format!("unknown: the server {why}"), Tone::Act),
     };
     Cell { text, tone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::QueryError;
+
+    fn gone() -> Fate {
+        Fate::Signalled(Ok(Now::Gone))
+    }
+
+    fn stuck() -> Fate {
+        Fate::Signalled(Ok(Now::SameSession("idle".to_owned())))
+    }
+
+    fn used() -> Fate {
+        Fate::LeftAlone(Ok(Now::SameSession("idle".to_owned())))
+    }
+
+    #[test]
+    fn the_verdict_never_says_less_was_done_than_was() {
+        let lost = || Fate::Unknown(QueryError::Lost);
+        for (fates, happening, words) in [
+            (vec![gone(), gone()], Happening::Succeeded, "2 sessions are gone."),
+            (vec![gone(), used()], Happening::Partial, "1 of 2 sessions are gone"),
+            (vec![gone(), stuck()], Happening::Partial, "1 of 2 sessions are gone"),
+            (vec![stuck(), used()], Happening::Failed, "They were signalled, and none is gone yet"),
+            (vec![used(), used()], Happening::Voided, "Nothing was done."),
+            (vec![gone(), lost()], Happening::Lost, "what became of others can't be seen"),
+            (vec![Fate::Signalled(Err(QueryError::Lost))], Happening::Lost, "can't be seen"),
+        ] {
+            let targets = vec![BTreeMap::new(); fates.len()];
+            let outcome = outcome(&targets, &fates);
+            let verdict = outcome.verdict.words();
+            assert_eq!(outcome.happening, happening, "{verdict}");
+            assert!(verdict.contains(words), "{verdict}");
+            let nothing = verdict.contains("Nothing was done");
+            assert!(!nothing || fates.iter().all(|fate| matches!(fate, Fate::LeftAlone(_))), "{verdict}");
+        }
+    }
 }
