@@ -7,10 +7,11 @@ use crate::catalog::{Body, Catalog, Command};
 use crate::error::Result;
 use crate::message::{Block, Person, Place, Text};
 use crate::plan::Plan;
-use crate::runs::Happening;
+use crate::runs::{Happening, Told};
 use crate::sql::Answer;
-use crate::store::Run;
+use crate::store::{Run, StoreResult};
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 mod answers;
 pub mod backup;
@@ -52,6 +53,8 @@ pub struct Doing<'a> {
     pub plan: &'a Plan,
     /// For `application_name`: "countersign #128 ana".
     pub asker: String,
+    /// Cancelled when somebody asks a long run to stop.
+    pub stop: &'a CancellationToken,
 }
 
 impl Doing<'_> {
@@ -62,6 +65,20 @@ impl Doing<'_> {
     /// Shows how far it is, on every copy of the run's card, as often as the platform allows.
     pub fn progress(&self, percent: Option<u8>, label: impl Into<String>) {
         self.app.progress.set(self.run.id, percent, label.into());
+    }
+
+    /// Notes in the record that a part of the work is done. `facts` is all that going on from there needs.
+    ///
+    /// # Errors
+    /// The record can't be written; the work is done all the same.
+    pub async fn step(&self, facts: serde_json::Value) -> StoreResult<()> {
+        let told = Told { facts, ..Told::default() };
+        self.app.runs.note(self.run.id, Happening::Step, told).await.map(drop)
+    }
+
+    /// What the last step noted: there is one only in a run that goes on after its process was gone.
+    pub fn last_step(&self) -> Option<&serde_json::Value> {
+        self.run.event(Happening::Step.word()).map(|event| &event.facts)
     }
 }
 
@@ -102,6 +119,11 @@ pub trait Act: Send + Sync {
 
     /// Does what the plan says, or finds that the target is no longer what was shown.
     async fn act(&self, doing: &Doing<'_>) -> Outcome;
+
+    /// Whether [`Act::act`], called again with the steps that a killed process noted, goes on without doing anything twice.
+    fn resumable(&self) -> bool {
+        false
+    }
 }
 
 /// A command's code.

@@ -4,7 +4,9 @@
 use crate::config::Approval;
 use crate::message::Person;
 use crate::plan::Plan;
-use crate::store::{Append, Appended, Change, NewRun, Opened, Request, Run, State, Store, StoreResult};
+use crate::store::{
+    Append, Appended, Change, NewRun, Opened, Request, Run, RunId, State, Store, StoreResult,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -24,6 +26,12 @@ pub enum Happening {
     Expired,
     /// The claim: whoever writes it, and nobody else, acts. Reads and writes begin with it.
     Started,
+    /// A part of the work is done, and would not be done again: what a resumable action goes on from.
+    Step,
+    /// Somebody asked it to stop; what was done by then stays.
+    Stopping,
+    /// The claim of a resumable action whose process is gone.
+    Resumed,
     Succeeded,
     Failed,
     /// Some targets, not all.
@@ -36,7 +44,7 @@ pub enum Happening {
 }
 
 impl Happening {
-    pub const ALL: [Happening; 13] = [
+    pub const ALL: [Happening; 16] = [
         Happening::Requested,
         Happening::Approved,
         Happening::Denied,
@@ -44,6 +52,9 @@ impl Happening {
         Happening::Revoked,
         Happening::Expired,
         Happening::Started,
+        Happening::Step,
+        Happening::Stopping,
+        Happening::Resumed,
         Happening::Succeeded,
         Happening::Failed,
         Happening::Partial,
@@ -62,6 +73,9 @@ impl Happening {
             Happening::Revoked => "revoked",
             Happening::Expired => "expired",
             Happening::Started => "started",
+            Happening::Step => "step",
+            Happening::Stopping => "stopping",
+            Happening::Resumed => "resumed",
             Happening::Succeeded => "succeeded",
             Happening::Failed => "failed",
             Happening::Partial => "partial",
@@ -80,6 +94,8 @@ pub fn next(from: Option<State>, happening: Happening) -> Option<State> {
     let to = match (from, happening) {
         (None, H::Requested) => S::Pending,
         (None | Some(S::Approved), H::Started) => S::Running,
+        (Some(S::Running), H::Step | H::Stopping) => S::Running,
+        (Some(S::Unknown), H::Resumed) => S::Running,
         (Some(S::Pending), H::Approved) => S::Approved,
         (Some(S::Pending), H::Denied) => S::Denied,
         (Some(S::Pending), H::Withdrawn) => S::Withdrawn,
@@ -202,6 +218,22 @@ impl Runs {
         self.append_unless(run, happening, (told, true)).await
     }
 
+    /// Appends what happened to a run whatever else happened meanwhile: `None` if it can't happen to it any more.
+    ///
+    /// # Errors
+    /// As [`Store::append_if`].
+    pub async fn note(&self, run: RunId, happening: Happening, told: Told) -> StoreResult<Option<Run>> {
+        while let Some(now) = self.store.get(run).await? {
+            if next(Some(now.state), happening).is_none() {
+                break;
+            }
+            if let Appended::Done(run) = self.append(&now, happening, told.clone()).await? {
+                return Ok(Some(*run));
+            }
+        }
+        Ok(None)
+    }
+
     async fn append_unless(
         &self,
         run: &Run,
@@ -253,9 +285,9 @@ mod tests {
         }
         let expected = "- requested Pending|- started Running|Pending approved Approved|Pending denied Denied|\
             Pending withdrawn Withdrawn|Pending expired Expired|Pending voided Voided|Approved revoked Revoked|\
-            Approved expired Expired|Approved started Running|Approved voided Voided|Running succeeded Succeeded|\
-            Running failed Failed|Running partial Partial|Running stopped Stopped|Running voided Voided|\
-            Running lost Unknown|Unknown succeeded Succeeded|Unknown failed Failed|Unknown partial Partial|\
+            Approved expired Expired|Approved started Running|Approved voided Voided|Running step Running|\
+            Running stopping Running|Running succeeded Succeeded|Running failed Failed|Running partial Partial|\
+            Running stopped Stopped|Running voided Voided|Running lost Unknown|Unknown resumed Running|Unknown succeeded Succeeded|Unknown failed Failed|Unknown partial Partial|\
             Unknown stopped Stopped|Unknown voided Voided";
         assert_eq!(allowed.join("|"), expected);
     }

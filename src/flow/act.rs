@@ -8,10 +8,15 @@ use crate::error::{Error, Result};
 use crate::message::{Block, Place, Platform, Reply, Text, Tone};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
-use crate::store::{Appended, Run};
+use crate::store::{Appended, Run, RunId};
 use serde_json::json;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How soon a run hears that it is to stop.
+const HEED_EVERY: Duration = Duration::from_secs(1);
 
 impl Flow {
     /// A write: recorded as started, run, closed. A long one posts a message of its own and edits it.
@@ -149,11 +154,14 @@ impl Flow {
     async fn perform(self: &Arc<Self>, run: Run) -> Run {
         let outcome = {
             let (flow, run_id, run) = (Arc::clone(self), run.id, run.clone());
+            let stop = CancellationToken::new();
+            let asked = stop.clone();
             // A task of its own: a panic in an action must not take the record's end with it.
-            let acting = tokio::spawn(async move { flow.act(&run).await });
+            let acting = tokio::spawn(async move { flow.act(&run, &asked).await });
             tokio::select! {
                 outcome = acting => outcome,
                 never = self.show_progress(run_id) => match never {},
+                never = self.heed_stop(run_id, &stop) => match never {},
             }
         };
         let outcome = outcome.unwrap_or_else(|_| {
@@ -169,7 +177,21 @@ impl Flow {
         run
     }
 
-    async fn act(&self, run: &Run) -> Outcome {
+    /// Tells the action when the record says that somebody asked the run to stop, through whichever replica.
+    async fn heed_stop(&self, run: RunId, stop: &CancellationToken) -> Infallible {
+        loop {
+            tokio::time::sleep(HEED_EVERY).await;
+            let asked = self.app.runs.store.get(run).await;
+            if let Ok(Some(run)) = asked
+                && run.event(Happening::Stopping.word()).is_some()
+            {
+                stop.cancel();
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    async fn act(&self, run: &Run, stop: &CancellationToken) -> Outcome {
         let nothing = |why: &str| Outcome::new(Happening::Voided, format!("{why} Nothing was done."));
         let Some(command) = self.app.catalog.find(&run.request.command) else {
             return nothing("The command is gone.");
@@ -184,7 +206,7 @@ impl Flow {
             return nothing("The plan is no longer the one that was shown.");
         }
         let asker = format!("countersign #{} {}", run.id, run.request.requester.id);
-        act.act(&Doing { app: &self.app, command, run, plan: &plan, asker }).await
+        act.act(&Doing { app: &self.app, command, run, plan: &plan, asker, stop }).await
     }
 
     /// Writes the end of a run. The effect is done: this is tried until the store takes it.

@@ -4,14 +4,22 @@
 
 use super::lease::{Asked, Lease, QueryError};
 use crate::redact;
+use sha2::{Digest, Sha256};
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::ToSql;
+use tokio_util::sync::CancellationToken;
 
 /// Nothing here is meant to last longer.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+
+const CANCEL_EVERY: Duration = Duration::from_secs(2);
+
+/// The class of Countersign's advisory locks: "CSGN" in ASCII.
+const LOCKS: i32 = 0x4353_474E;
 
 /// More than this is not kept: a statement that warns of every row would fill the memory.
 const MOST: usize = 200;
@@ -71,6 +79,42 @@ impl Alone {
         drop(connection.warnings.take());
         self.lease.within(LONGEST, connection.plainly(sql)).await?;
         Ok(connection.warnings.take())
+    }
+
+    /// As [`Alone::run`], cancelled when `stop` says so; it ends with [`QueryError::is_cancelled`] then, unless it was done before.
+    ///
+    /// # Errors
+    /// As [`Alone::run`].
+    pub async fn run_until(&self, sql: &str, stop: &CancellationToken) -> Result<Vec<String>, QueryError> {
+        tokio::select! {
+            done = self.run(sql) => done,
+            never = self.cancel_at(stop) => match never {},
+        }
+    }
+
+    /// Asked again as long as the statement goes on: PostgreSQL forgets a cancellation that comes between two of its steps.
+    async fn cancel_at(&self, stop: &CancellationToken) -> Infallible {
+        stop.cancelled().await;
+        loop {
+            if let Some(connection) = self.lease.connection()
+                && let Err(why) = connection.canceller.cancel().await
+            {
+                tracing::warn!(pid = self.pid, %why, "a statement could not be cancelled");
+            }
+            tokio::time::sleep(CANCEL_EVERY).await;
+        }
+    }
+
+    /// Holds a resource of the database until the connection ends, against every other Countersign that works there. `false`:
+    /// another holds it.
+    ///
+    /// # Errors
+    /// As [`Lease::ask`].
+    pub async fn hold(&self, resource: &str) -> Result<bool, QueryError> {
+        let digest = Sha256::digest(resource.as_bytes());
+        let key = i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+        let rows = self.ask("SELECT pg_try_advisory_lock($1, $2)", &[&LOCKS, &key]).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 }
 

@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Why there is no connection. `Display` is what a person reads.
@@ -50,6 +50,24 @@ pub struct Opened {
     pub major: u32,
     /// What the server warns of on it.
     pub warnings: Warnings,
+    pub canceller: Canceller,
+}
+
+/// Asks a server to give up what a connection of it is doing, over a connection of its own: it needs no slot and no right.
+pub struct Canceller {
+    token: CancelToken,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Canceller {
+    /// # Errors
+    /// The server can't be reached.
+    pub async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => self.token.cancel_query(tls.clone()).await,
+            None => self.token.cancel_query(NoTls).await,
+        }
+    }
 }
 
 impl Connector {
@@ -108,7 +126,8 @@ impl Connector {
                         }
                     }
                 });
-                Ok(Opened { client, major, warnings })
+                let canceller = Canceller { token: client.cancel_token(), tls: self.tls.clone() };
+                Ok(Opened { client, major, warnings, canceller })
             }};
         }
         match &self.tls {

@@ -3,7 +3,7 @@
 
 use super::Address;
 use super::alone::Warnings;
-use super::connect::{Opened, Unreachable};
+use super::connect::{Canceller, Opened, Unreachable};
 use crate::config::Environment;
 use crate::redact;
 use std::collections::HashMap;
@@ -30,13 +30,14 @@ pub struct Connection {
     introduced: Mutex<String>,
     permit: Option<OwnedSemaphorePermit>,
     pub(super) warnings: Warnings,
+    pub(super) canceller: Canceller,
 }
 
 impl Connection {
     pub fn new(opened: Opened) -> Connection {
         let (prepared, introduced) = (Mutex::default(), Mutex::default());
-        let Opened { client, major, warnings } = opened;
-        Connection { client, major, prepared, introduced, permit: None, warnings }
+        let Opened { client, major, warnings, canceller } = opened;
+        Connection { client, major, prepared, introduced, permit: None, warnings, canceller }
     }
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
@@ -166,6 +167,11 @@ impl QueryError {
     /// Whether what was asked is surely not done. A session that is ended while it commits (class 57P) may have committed.
     pub fn is_final(&self) -> bool {
         matches!(self, QueryError::Refused { code, .. } if !code.starts_with("57P"))
+    }
+
+    /// Cancelled by somebody or by a time limit (SQLSTATE 57014): what it did is undone, but for what it left outside of a transaction.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, QueryError::Refused { code, .. } if code == "57014")
     }
 }
 
