@@ -2,21 +2,27 @@
 //! What the platform says of an account's standing is checked in `flow`, before any of this.
 
 use crate::catalog::{Catalog, Command, Risk};
-use crate::config::{Config, Grant, PersonEntry};
+use crate::config::{Approval, BreakGlass, Config, Grant, PersonEntry};
 use crate::message::{Person, PlatformName, Sender};
+
+mod policy;
+
+pub use policy::Policy;
 
 /// The people and the grants of the configuration.
 #[derive(Debug, Clone)]
 pub struct Access {
     people: Vec<PersonEntry>,
     grants: Vec<Grant>,
+    approval: Approval,
+    alone: Option<BreakGlass>,
     /// The words of grants that let nobody act: `read`, and the commands that only read.
     reads: Vec<String>,
 }
 
 impl Access {
     /// # Errors
-    /// Words in grants that are neither a risk nor a command, all at once.
+    /// Words in grants and rules that are neither a risk nor a command, and rules that can't hold, all at once.
     pub fn new(config: &Config, catalog: &Catalog) -> Result<Access, Vec<String>> {
         let known =
             |word: &str| ["*", "read", "write", "danger"].contains(&word) || catalog.find(word).is_some();
@@ -29,11 +35,27 @@ impl Access {
                 ));
             }
         }
+        for rule in &config.approval.rules {
+            for word in rule.commands.iter().filter(|word| !known(word)) {
+                wrong.push(format!(
+                    "the approval rule at line {} names `{word}`, which is neither a risk nor a command",
+                    rule.at
+                ));
+            }
+        }
+        wrong.extend(policy::mistakes(&config.approval, catalog));
+        wrong.extend(alone_mistakes(config, catalog));
         if wrong.is_empty() {
             let reading = catalog.iter().filter(|command| command.header.risk == Risk::Read);
             let mut reads: Vec<String> = reading.map(|command| command.name.clone()).collect();
             reads.push(Risk::Read.word().to_owned());
-            Ok(Access { people: config.people.clone(), grants: config.access.clone(), reads })
+            Ok(Access {
+                people: config.people.clone(),
+                grants: config.access.clone(),
+                approval: config.approval.clone(),
+                alone: config.break_glass.clone(),
+                reads,
+            })
         } else {
             Err(wrong)
         }
@@ -48,19 +70,35 @@ impl Access {
 
     /// Whether the person may run, or ask for, the command there. Without an environment: anywhere at all.
     pub fn may_run(&self, person: &Person, command: &Command, environment: Option<&str>) -> bool {
-        let acts = command.header.for_all_who_act && self.may_act(person);
+        let acts = command.header.for_all_who_act && self.may_act(person, None);
         acts || self.granted(person, environment, |grant| covers(&grant.run, command))
     }
 
     /// Whether the person may approve the command there. Being the requester is another matter.
     pub fn may_approve(&self, person: &Person, command: &Command, environment: Option<&str>) -> bool {
-        self.granted(person, environment, |grant| covers(&grant.approve, command))
+        let raised = self.policy(command, environment).risk;
+        self.granted(person, environment, |grant| {
+            covers(&grant.approve, command) || grant.approve.iter().any(|word| word == raised.word())
+        })
     }
 
-    /// Whether the person may act or approve anywhere: enough to freeze.
-    pub fn may_act(&self, person: &Person) -> bool {
+    /// Who may act alone, what, and how often.
+    pub fn alone(&self) -> Option<&BreakGlass> {
+        self.alone.as_ref()
+    }
+
+    /// Whether the person may act alone with this command, where they may ask for it anyway.
+    pub fn may_act_alone(&self, person: &Person, command: &Command) -> bool {
+        let entry = self.people.iter().find(|entry| entry.name == person.id);
+        self.alone.as_ref().zip(entry).is_some_and(|(alone, entry)| {
+            entry.roles.contains(&alone.role) && alone.commands.contains(&command.name)
+        })
+    }
+
+    /// Whether the person may act or approve there at all: enough to stop what runs, and anywhere, to freeze.
+    pub fn may_act(&self, person: &Person, environment: Option<&str>) -> bool {
         let acting = |word: &String| !self.reads.contains(word);
-        self.granted(person, None, |grant| grant.run.iter().chain(&grant.approve).any(acting))
+        self.granted(person, environment, |grant| grant.run.iter().chain(&grant.approve).any(acting))
     }
 
     /// Everyone but the requester who may approve, with an account of that platform.
@@ -97,11 +135,17 @@ fn accounts(person: &PersonEntry, platform: PlatformName) -> &[String] {
     }
 }
 
-fn covers(words: &[String], command: &Command) -> bool {
-    let risk = match command.header.risk {
-        Risk::Read => "read",
-        Risk::Write => "write",
-        Risk::Danger => "danger",
+/// What nobody could ever do alone.
+fn alone_mistakes(config: &Config, catalog: &Catalog) -> Vec<String> {
+    let Some(alone) = config.break_glass.as_ref().filter(|alone| alone.named_by_file) else {
+        return Vec::new();
     };
+    let acts = |name: &String| catalog.find(name).is_some_and(|command| command.header.risk != Risk::Read);
+    let wrong = alone.commands.iter().filter(|name| !acts(name));
+    wrong.map(|name| format!("[break_glass] names `{name}`, which is no command that acts")).collect()
+}
+
+fn covers(words: &[String], command: &Command) -> bool {
+    let risk = command.header.risk.word();
     words.iter().any(|word| word == "*" || word == risk || *word == command.name)
 }

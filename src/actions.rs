@@ -16,21 +16,26 @@ use tokio_util::sync::CancellationToken;
 mod answers;
 pub mod backup;
 mod backups;
+mod break_glass;
 mod connect;
 pub mod doctor;
 mod environments;
 mod freeze;
 mod help;
 mod history;
+mod jobs;
+pub mod lingering;
 mod pending;
+mod said;
 mod schedule;
 mod services;
 mod session;
 mod show;
 mod statement;
+mod stop;
 mod upkeep;
 mod r#use;
-mod withdraw;
+mod wanted;
 
 /// What a command is asked with.
 pub struct Call<'a> {
@@ -120,6 +125,11 @@ pub trait Act: Send + Sync {
     /// Does what the plan says, or finds that the target is no longer what was shown.
     async fn act(&self, doing: &Doing<'_>) -> Outcome;
 
+    /// What became of an interrupted run, as PostgreSQL shows it now. Only looks; `None` where nothing can tell.
+    async fn observe(&self, _doing: &Doing<'_>) -> Option<Outcome> {
+        None
+    }
+
     /// Whether [`Act::act`], called again with the steps that a killed process noted, goes on without doing anything twice.
     fn resumable(&self) -> bool {
         false
@@ -144,22 +154,27 @@ pub fn find(command: &Command) -> Option<Code> {
         "analyze" => Act(&upkeep::Analyze),
         "backup" => Act(&backup::Backup),
         "backups" => Look(&backups::Backups),
+        "break-glass" => Look(&break_glass::BreakGlass),
         "cancel" => Act(&session::Cancel),
         "connect" => Look(&connect::Connect),
+        "deny" => Act(&said::Deny),
         "environments" => Look(&environments::Environments),
         "freeze" => Act(&freeze::Freeze),
         "help" => Look(&help::Help),
         "history" => Look(&history::History),
+        "jobs" => Look(&jobs::Jobs),
         "kill" => Act(&session::Kill),
         "kill-idle" => Act(&session::KillIdle),
         "pending" => Look(&pending::Pending),
+        "review" => Act(&said::Review),
         "schedule" => Look(&schedule::Schedule),
         "services" => Look(&services::Services),
         "show" => Look(&show::Show),
+        "stop" => Act(&stop::Stop),
         "unfreeze" => Act(&freeze::Unfreeze),
         "use" => Act(&r#use::Use),
         "vacuum" => Act(&upkeep::Vacuum),
-        "withdraw" => Act(&withdraw::Withdraw),
+        "withdraw" => Act(&said::Withdraw),
         _ => return None,
     })
 }

@@ -10,7 +10,7 @@ mod line;
 mod value;
 
 pub use command::{Understood, understand};
-pub use line::{Line, split};
+pub use line::{ALONE, Line, alone, split};
 pub use value::{Known, duration_seconds};
 
 /// 4,000 characters: twice what Slack lets a person type into a slash command comfortably; more is a paste gone wrong.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod approval;
 mod environments;
 mod load;
 mod login;
@@ -23,11 +24,14 @@ pub use login::login_name;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// When the bot is told to end, what runs may take so long to come to its own end.
+    pub finish_within: Duration,
     /// Where the embedded store's file stands.
     pub store: PathBuf,
     pub store_waits: StoreWaits,
     pub slack: Option<Slack>,
     pub approval: Approval,
+    pub break_glass: Option<BreakGlass>,
     pub backups: Backups,
     /// A team's own commands.
     pub commands: Option<PathBuf>,
@@ -67,13 +71,46 @@ pub struct Slack {
     pub terminal_channel: Option<String>,
 }
 
-/// How long approvals wait and last.
+/// How many others must agree, and how long approvals wait and last.
 #[derive(Debug, Clone)]
 pub struct Approval {
-    /// A request waits this long for its approver.
+    /// A request waits this long for its approvers.
     pub wait: Duration,
     /// Once approved, the run must start within this time.
     pub start_within: Duration,
+    /// So many different people, none of them the requester.
+    pub approvers: usize,
+    /// Who could approve is told once more after this time, and again after three times as long.
+    pub remind_after: Duration,
+    /// Where more is asked for; of several that fit, the strictest counts.
+    pub rules: Vec<ApprovalRule>,
+}
+
+/// What some commands need besides, in some environments. It only ever adds.
+#[derive(Debug, Clone)]
+pub struct ApprovalRule {
+    /// Its line in the file.
+    pub at: usize,
+    /// `*` is all of them, and what concerns none.
+    pub environments: Vec<String>,
+    /// Risks or command names; `*` is all.
+    pub commands: Vec<String>,
+    /// What runs at once elsewhere waits for a second person here.
+    pub second_person: bool,
+    pub approvers: Option<usize>,
+    pub wait: Option<Duration>,
+    pub start_within: Option<Duration>,
+}
+
+/// Who may do what without a second person, in need. Another person has to review it afterwards.
+#[derive(Debug, Clone)]
+pub struct BreakGlass {
+    pub role: String,
+    pub commands: Vec<String>,
+    /// Otherwise they are ours, and one that doesn't exist is no mistake of the file's.
+    pub named_by_file: bool,
+    /// Once in this time, whoever does it.
+    pub every: Duration,
 }
 
 /// Where dumps go and what makes them.

@@ -5,18 +5,23 @@
 use crate::App;
 use crate::error::Error;
 use crate::message::{Event, Heading, Incoming, Platform, PlatformName, Reply, SendError};
+use crate::runs::{Happening, Told};
 use crate::shared::Recent;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
 mod act;
+mod alone;
 mod cards;
 mod decide;
 mod elsewhere;
 mod keeper;
+mod notify;
 mod reading;
+mod reconcile;
 mod replies;
 mod request;
 mod who;
@@ -33,6 +38,8 @@ pub struct Flow {
     platforms: HashMap<PlatformName, Arc<dyn Platform>>,
     recent: Recent,
     cards: cards::Desk,
+    /// Runs that this process carries out.
+    acting: cards::Desk,
     /// What goes on after an event was answered and is to be done before the process ends.
     after: TaskTracker,
 }
@@ -51,8 +58,8 @@ impl Flow {
     pub fn new(app: App, platforms: Vec<Arc<dyn Platform>>) -> Arc<Flow> {
         let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
         let recent = Recent::new(REMEMBER, 10_000);
-        let (cards, after) = (cards::Desk::default(), TaskTracker::new());
-        Arc::new(Flow { app, platforms, recent, cards, after })
+        let (cards, acting, after) = (cards::Desk::default(), cards::Desk::default(), TaskTracker::new());
+        Arc::new(Flow { app, platforms, recent, cards, acting, after })
     }
 
     /// Whether this delivery is heard for the first time; from now on it isn't.
@@ -78,6 +85,31 @@ impl Flow {
             tracing::error!("the record could not be closed in time");
         }
         ending
+    }
+
+    /// Handles an event in the background; the process doesn't end before it is done, or [`Flow::finish`] has waited for long enough.
+    pub fn take_on(self: &Arc<Self>, incoming: Incoming, room: OwnedSemaphorePermit) {
+        let flow = Arc::clone(self);
+        self.after.spawn(async move {
+            flow.handle(incoming).await;
+            drop(room);
+        });
+    }
+
+    /// Lets what runs come to its end, when nothing new comes in any more. What takes longer than `patience` is marked in the record:
+    /// nobody will know what became of it, until PostgreSQL is looked at again.
+    pub async fn finish(&self, patience: Duration) {
+        self.after.close();
+        if tokio::time::timeout(patience, self.after.wait()).await.is_ok() {
+            return;
+        }
+        for run in self.acting.all() {
+            tracing::warn!(run, "a run did not end in time");
+            let told = Told::why("Countersign was told to end while it ran");
+            if let Err(why) = self.app.runs.note(run, Happening::Lost, told).await {
+                tracing::error!(run, %why, "an event could not be recorded");
+            }
+        }
     }
 
     async fn carry_out(self: &Arc<Self>, incoming: Incoming) -> Ending {

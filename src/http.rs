@@ -128,11 +128,7 @@ impl Entry {
         if !self.flow.first_time(&incoming) {
             return true;
         }
-        let flow = Arc::clone(&self.flow);
-        tokio::spawn(async move {
-            flow.handle(incoming).await;
-            drop(permit);
-        });
+        self.flow.take_on(incoming, permit);
         true
     }
 }
@@ -190,7 +186,10 @@ impl Server {
             }
         }
         tracing::info!(address = %self.address, "listening");
-        axum::serve(self.listener, router).with_graceful_shutdown(stop).await.context("serving")
+        axum::serve(self.listener, router).with_graceful_shutdown(stop).await.context("serving")?;
+        tracing::info!("letting what runs come to its end");
+        self.flow.finish(self.config.finish_within).await;
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The record of a run and its transitions. One table says which event leads where; every transition is written before the
 //! side effect that it allows. Who may cause an event is `access`' business, what it does is `actions`'.
 
+use crate::access::Policy;
 use crate::config::Approval;
 use crate::message::Person;
 use crate::plan::Plan;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What can happen to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +20,10 @@ use std::sync::Arc;
 pub enum Happening {
     /// Asked for; a second person must agree.
     Requested,
+    /// One of several who must.
+    Agreed,
+    /// Whoever could approve was told once more.
+    Reminded,
     Approved,
     Denied,
     Withdrawn,
@@ -41,11 +47,15 @@ pub enum Happening {
     Voided,
     /// The process is gone, and with it the knowledge of what became of the effect.
     Lost,
+    /// Another person has looked at what somebody did alone.
+    Reviewed,
 }
 
 impl Happening {
-    pub const ALL: [Happening; 16] = [
+    pub const ALL: [Happening; 19] = [
         Happening::Requested,
+        Happening::Agreed,
+        Happening::Reminded,
         Happening::Approved,
         Happening::Denied,
         Happening::Withdrawn,
@@ -61,12 +71,15 @@ impl Happening {
         Happening::Stopped,
         Happening::Voided,
         Happening::Lost,
+        Happening::Reviewed,
     ];
 
     /// The event's name in the record.
     pub fn word(self) -> &'static str {
         match self {
             Happening::Requested => "requested",
+            Happening::Agreed => "agreed",
+            Happening::Reminded => "reminded",
             Happening::Approved => "approved",
             Happening::Denied => "denied",
             Happening::Withdrawn => "withdrawn",
@@ -82,6 +95,7 @@ impl Happening {
             Happening::Stopped => "stopped",
             Happening::Voided => "voided",
             Happening::Lost => "lost",
+            Happening::Reviewed => "reviewed",
         }
     }
 }
@@ -96,6 +110,7 @@ pub fn next(from: Option<State>, happening: Happening) -> Option<State> {
         (None | Some(S::Approved), H::Started) => S::Running,
         (Some(S::Running), H::Step | H::Stopping) => S::Running,
         (Some(S::Unknown), H::Resumed) => S::Running,
+        (Some(S::Pending), H::Agreed | H::Reminded) => S::Pending,
         (Some(S::Pending), H::Approved) => S::Approved,
         (Some(S::Pending), H::Denied) => S::Denied,
         (Some(S::Pending), H::Withdrawn) => S::Withdrawn,
@@ -107,6 +122,7 @@ pub fn next(from: Option<State>, happening: Happening) -> Option<State> {
         (Some(S::Running | S::Unknown), H::Partial) => S::Partial,
         (Some(S::Running | S::Unknown), H::Stopped) => S::Stopped,
         (Some(S::Running), H::Lost) => S::Unknown,
+        (Some(over), H::Reviewed) if !over.is_open() => over,
         _ => return None,
     };
     Some(to)
@@ -120,6 +136,8 @@ pub struct Told {
     pub facts: serde_json::Value,
     /// Can be erased.
     pub texts: BTreeMap<String, String>,
+    /// How long the state lasts that it leads to; otherwise as long as is usual.
+    pub lasts: Option<Duration>,
 }
 
 impl Told {
@@ -150,7 +168,9 @@ pub struct Beginning {
     /// What was typed behind the command's name, and the reason.
     pub texts: BTreeMap<String, String>,
     pub plan: Option<Plan>,
-    /// Waits for a second person.
+    /// What it is asked under.
+    pub policy: Policy,
+    /// Waits for others.
     pub asks: bool,
     /// Has a card where it was asked.
     pub card: bool,
@@ -167,6 +187,10 @@ impl Runs {
         if let Some(plan) = &beginning.plan {
             told.facts = json!({ "plan_sha256": plan.digest() });
             told.texts.insert("plan".to_owned(), plan.stored());
+        }
+        if beginning.asks {
+            told.lasts = Some(beginning.policy.wait);
+            told.facts["policy"] = beginning.policy.facts();
         }
         let Some(first) = self.change(None, happening, told) else {
             return Err(crate::store::StoreError::Broken("no such beginning".to_owned()));
@@ -185,20 +209,22 @@ impl Runs {
         self.store.open(new).await
     }
 
-    fn change(&self, from: Option<State>, happening: Happening, told: Told) -> Option<Change> {
-        let state = next(from, happening)?;
+    fn change(&self, from: Option<&Run>, happening: Happening, told: Told) -> Option<Change> {
+        let state = next(from.map(|run| run.state), happening)?;
         let lasts = match state {
-            State::Pending => Some(self.approval.wait),
-            State::Approved => Some(self.approval.start_within),
+            State::Pending => told.lasts.or(Some(self.approval.wait)),
+            State::Approved => told.lasts.or(Some(self.approval.start_within)),
             _ => None,
         };
+        // An event within a state doesn't prolong it.
+        let within = from.filter(|run| run.state == state).and_then(|run| run.deadline);
         Some(Change {
             kind: happening.word().to_owned(),
             by: told.by,
             facts: told.facts,
             texts: told.texts,
             state,
-            deadline: lasts.map(|lasts| jiff::Timestamp::now() + lasts),
+            deadline: within.or(lasts.map(|lasts| jiff::Timestamp::now() + lasts)),
         })
     }
 
@@ -240,7 +266,7 @@ impl Runs {
         happening: Happening,
         (told, unless_frozen): (Told, bool),
     ) -> StoreResult<Appended> {
-        match self.change(Some(run.state), happening, told) {
+        match self.change(Some(run), happening, told) {
             Some(change) => {
                 self.store
                     .append_if(Append { run: run.id, version: run.version, change, unless_frozen })
@@ -277,13 +303,15 @@ mod tests {
         let mut allowed = Vec::new();
         for from in std::iter::once(None).chain(STATES.map(Some)) {
             for happening in Happening::ALL {
-                if let Some(to) = next(from, happening) {
+                // What is closed can be reviewed, and stays as it is: the test below.
+                let closed = from.is_some_and(|state| !state.is_open()) && happening == Happening::Reviewed;
+                if let Some(to) = next(from, happening).filter(|_| !closed) {
                     let from = from.map_or("-".to_owned(), |state| format!("{state:?}"));
                     allowed.push(format!("{from} {} {to:?}", happening.word()));
                 }
             }
         }
-        let expected = "- requested Pending|- started Running|Pending approved Approved|Pending denied Denied|\
+        let expected = "- requested Pending|- started Running|Pending agreed Pending|Pending reminded Pending|Pending approved Approved|Pending denied Denied|\
             Pending withdrawn Withdrawn|Pending expired Expired|Pending voided Voided|Approved revoked Revoked|\
             Approved expired Expired|Approved started Running|Approved voided Voided|Running step Running|\
             Running stopping Running|Running succeeded Succeeded|Running failed Failed|Running partial Partial|\
@@ -295,10 +323,11 @@ mod tests {
     #[test]
     fn a_closed_run_stays_closed() {
         for state in STATES.into_iter().filter(|state| !state.is_open() && *state != State::Unknown) {
-            assert!(
-                Happening::ALL.iter().all(|happening| next(Some(state), *happening).is_none()),
-                "{state:?}"
-            );
+            for happening in Happening::ALL {
+                let to = next(Some(state), happening);
+                let reviewed = (happening == Happening::Reviewed).then_some(state);
+                assert_eq!(to, reviewed, "{state:?} {}", happening.word());
+            }
         }
     }
 }

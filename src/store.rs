@@ -61,6 +61,9 @@ pub struct Request {
     pub command_hash: String,
     /// SHA-256 of the configuration, in hex.
     pub config_hash: String,
+    /// One person did it without a second, in need: another has to review it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
 }
 
 /// A run to be opened. Its first event and state come from `runs`.
@@ -193,6 +196,8 @@ pub struct Filter {
     pub find: Option<String>,
     /// Reads too; else only what acts or asks to act.
     pub reads: bool,
+    /// Only what one person did alone.
+    pub alone: bool,
     /// 0 is 50.
     pub limit: usize,
 }
@@ -240,10 +245,23 @@ pub struct CardCopy {
     pub place: Place,
     /// The platform's id of the message; `None` until it was delivered.
     pub message: Option<String>,
+    pub kind: CopyKind,
     /// The run's version that it shows.
     pub shown: i64,
     /// Given up: the place or the message is gone.
     pub lost: bool,
+}
+
+/// What a copy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyKind {
+    /// The card, in a conversation.
+    Card,
+    /// The card once more, told directly to somebody who may approve.
+    Direct,
+    /// What became of it, told when it is over: an edit of a card rings no bell.
+    Result,
 }
 
 /// What checking the whole chain found.
@@ -295,7 +313,7 @@ pub trait Store: Send + Sync {
     async fn token(&self, token: &str) -> StoreResult<Option<Token>>;
 
     /// A new copy of a run's card, not yet delivered; its id.
-    async fn add_copy(&self, run: RunId, place: Place) -> StoreResult<i64>;
+    async fn add_copy(&self, run: RunId, place: Place, kind: CopyKind) -> StoreResult<i64>;
     async fn copy(&self, id: i64) -> StoreResult<Option<CardCopy>>;
     /// Takes a copy for sending until then, unless somebody else has it: two replicas never post one copy twice. A claim
     /// ends with its process.

@@ -9,7 +9,7 @@ mod tampering;
 
 use contract::Fresh;
 use countersign::store::sqlite::{Limits, SqliteStore};
-use countersign::store::{Filter, Opened, Run, State, Store, StoreError};
+use countersign::store::{CopyKind, Filter, Opened, Run, State, Store, StoreError};
 use rusqlite::Connection;
 use samples::{append, done, new_run, opened, place};
 use std::collections::BTreeMap;
@@ -232,7 +232,7 @@ async fn a_dead_process_claims_no_copy() {
     let path = file_in(&directory);
     let (a, b) = (store(&path), store(&path));
     let run = opened(&a, new_run("d1")).await;
-    let id = a.add_copy(run.id, place("C1")).await.unwrap();
+    let id = a.add_copy(run.id, place("C1"), CopyKind::Card).await.unwrap();
     let future = jiff::Timestamp::now() + Duration::from_secs(600);
     assert!(a.claim_copy(id, future).await.unwrap());
     assert_eq!(b.copies_behind().await.unwrap(), []);

@@ -2,10 +2,15 @@
 
 use super::Call;
 use crate::access::Access;
+use crate::error::Result;
 use crate::message::{Block, Cell, Column, Row, Shape, Table, Text, Tone};
-use crate::sql::{Answer, duration};
-use crate::store::{Run, State};
+use crate::runs::Happening;
+use crate::sql::{Answer, duration, fill, minute};
+use crate::store::{Filter, Run, State};
 use jiff::Timestamp;
+
+/// So many that nobody has reviewed are looked for: the newest.
+const MOST_ALONE: usize = 200;
 
 pub fn answer(blocks: Vec<Block>) -> Answer {
     Answer { blocks, ..Answer::default() }
@@ -56,6 +61,58 @@ pub fn state(run: &Run) -> Cell {
         _ => Tone::Plain,
     };
     Cell { text: format!("{:?}", run.state).to_lowercase(), tone }
+}
+
+/// Who may approve a run, by name.
+pub fn approvers(call: &Call<'_>, run: &Run) -> String {
+    let Some(command) = call.app.catalog.find(&run.request.command) else { return "nobody".to_owned() };
+    let asker = (&run.request.requester, run.request.place.platform);
+    let people = call.app.access.approvers(command, run.request.environment.as_deref(), asker);
+    let names: Vec<&str> = people.iter().map(|person| person.id.as_str()).collect();
+    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+}
+
+/// What people did alone and nobody has reviewed yet: it stands above everything else.
+pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
+    let environment = call.environment.map(str::to_owned);
+    let filter = Filter { environment, alone: true, limit: MOST_ALONE, ..Filter::default() };
+    let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
+    let owed = |run: &&Run| run.event(Happening::Reviewed.word()).is_none() && may_see(call, run);
+    let runs: Vec<&Run> = listed.runs.iter().filter(owed).collect();
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let words = count(
+        runs.len(),
+        "run was done alone, and nobody has reviewed it.",
+        "runs were done alone, and nobody has reviewed them.",
+    );
+    let rows = runs.iter().map(|run| {
+        vec![
+            format!("#{}", run.id).into(),
+            minute(run.opened_at).into(),
+            run.request.requester.id.as_str().into(),
+            asked(run).into(),
+            run.request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
+            state(run),
+            approvers(call, run).into(),
+        ]
+    });
+    let columns = [
+        ("run", Shape::Right),
+        ("when", Shape::Left),
+        ("who", Shape::Left),
+        ("what", Shape::Left),
+        ("environment", Shape::Left),
+        ("outcome", Shape::Left),
+        ("who may review", Shape::Left),
+    ];
+    let next = "`show <run>` tells all about one; `review <run>` says that you have looked at it.";
+    Ok(vec![
+        verdict(Tone::Act, words),
+        Block::Table(table(&columns, rows.collect())),
+        Block::Note(fill(next, &|_| None)),
+    ])
 }
 
 /// What concerns no environment is everybody's; the rest is for those who may look there.

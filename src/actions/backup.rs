@@ -90,7 +90,12 @@ impl Act for Backup {
         let mut results = Vec::new();
         for (at, (aim, found)) in aims.into_iter().zip(found).enumerate() {
             let result = match found {
-                Ok(facts) => one(doing, (&aim, &facts), (&estimate, at)).await,
+                Ok(_) if doing.stop.is_cancelled() => Err(stopped()),
+                Ok(facts) => tokio::select! {
+                    result = one(doing, (&aim, &facts), (&estimate, at)) => result,
+                    // Dropped half-way it leaves nothing.
+                    () = doing.stop.cancelled() => Err(stopped()),
+                },
                 Err(obstacle) => Err((obstacle.word(), obstacle.to_string())),
             };
             estimate.done(at);
@@ -117,6 +122,12 @@ fn aims(call: &Call<'_>, environment: &str) -> Result<Vec<Aim>> {
 
 /// A word for the record and one for people.
 type Told = (&'static str, String);
+
+const STOPPED: &str = "stopped";
+
+fn stopped() -> Told {
+    (STOPPED, "it was stopped".to_owned())
+}
 
 async fn one(
     doing: &Doing<'_>,

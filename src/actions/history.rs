@@ -1,7 +1,7 @@
 //! `history`: who ran what, when, and what became of it: a read over the record. What acts, or asked to act, unless reads
 //! are wanted too.
 
-use super::answers::{answer, asked, count, may_see, state, table, verdict};
+use super::answers::{answer, asked, count, may_see, state, table, unreviewed, verdict};
 use super::{Call, Look};
 use crate::args::{duration_seconds, shown};
 use crate::error::{Error, Result};
@@ -50,10 +50,12 @@ impl Look for History {
             ("environment", Shape::Left),
             ("outcome", Shape::Left),
         ];
+        let mut blocks = unreviewed(call).await?;
         let mut table = table(&columns, runs.iter().map(|run| row(run)).collect());
         table.total = total;
         let next = "`show <run>` tells all about one. Narrow it with `--who`, `--command`, `--since`, `--failed`, `--find`.";
-        Ok(answer(vec![verdict(Tone::Plain, words), Block::Table(table), Block::Note(fill(next, &|_| None))]))
+        blocks.extend([verdict(Tone::Plain, words), Block::Table(table), Block::Note(fill(next, &|_| None))]);
+        Ok(answer(blocks))
     }
 }
 
@@ -80,6 +82,7 @@ fn filter(call: &Call<'_>) -> Result<Filter> {
         states: if get("failed").is_some() { FAILED.to_vec() } else { Vec::new() },
         find: get("find"),
         reads: get("reads").is_some(),
+        alone: false,
         limit: MOST,
     })
 }

@@ -1,6 +1,6 @@
 //! `pending`: the requests that wait, and for whom. Reads the record only.
 
-use super::answers::{answer, asked, between, count, may_see, state, table, verdict};
+use super::answers::{answer, asked, between, count, may_see, state, table, unreviewed, verdict};
 use super::{Call, Look};
 use crate::error::Result;
 use crate::message::{Block, Cell, Shape, Tone};
@@ -22,8 +22,10 @@ impl Look for Pending {
         };
         let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
         let runs: Vec<&Run> = listed.runs.iter().filter(|run| may_see(call, run)).collect();
+        let alone = unreviewed(call).await?;
         if runs.is_empty() {
-            return Ok(answer(vec![verdict(Tone::Good, "Nothing waits for anyone.")]));
+            let nothing = verdict(Tone::Good, "Nothing waits for anyone.");
+            return Ok(answer(if alone.is_empty() { vec![nothing] } else { alone }));
         }
         let now = Timestamp::now();
         let rows = runs.iter().map(|run| row(call, run, now)).collect();
@@ -37,11 +39,13 @@ impl Look for Pending {
             ("who may approve", Shape::Left),
         ];
         let words = count(runs.len(), "request waits.", "requests wait.");
-        Ok(answer(vec![
+        let mut blocks = alone;
+        blocks.extend([
             verdict(Tone::Watch, words),
             Block::Table(table(&columns, rows)),
             Block::Note(fill("`show <run>` tells all about one; its card has the buttons.", &|_| None)),
-        ]))
+        ]);
+        Ok(answer(blocks))
     }
 }
 
@@ -56,16 +60,8 @@ fn row(call: &Call<'_>, run: &Run, now: Timestamp) -> Vec<Cell> {
         between(run.opened_at, now).into(),
         left.into(),
         match run.state {
-            State::Pending => approvers(call, run).into(),
+            State::Pending => super::answers::approvers(call, run).into(),
             _ => state(run),
         },
     ]
-}
-
-fn approvers(call: &Call<'_>, run: &Run) -> String {
-    let Some(command) = call.app.catalog.find(&run.request.command) else { return "nobody".to_owned() };
-    let asker = (&run.request.requester, run.request.place.platform);
-    let people = call.app.access.approvers(command, run.request.environment.as_deref(), asker);
-    let names: Vec<&str> = people.iter().map(|person| person.id.as_str()).collect();
-    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
 }

@@ -205,6 +205,7 @@ mod tests {
             place,
             command_hash: String::new(),
             config_hash: String::new(),
+            alone: false,
         };
         let (opened_at, changed_at) = (at(opened), at(opened));
         Run { id: 7, version: 1, state, request, opened_at, changed_at, deadline: None, events: Vec::new() }

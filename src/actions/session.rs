@@ -15,7 +15,7 @@ mod idle;
 mod signal;
 
 pub use idle::KillIdle;
-use signal::{How, signal};
+use signal::{How, observe, signal};
 
 pub struct Kill;
 pub struct Cancel;
@@ -41,6 +41,10 @@ impl Act for Kill {
 
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
         signal(doing, How::Terminate).await
+    }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        observe(doing, How::Terminate).await
     }
 }
 
@@ -68,6 +72,10 @@ impl Act for Cancel {
 
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
         signal(doing, How::Cancel).await
+    }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        observe(doing, How::Cancel).await
     }
 }
 

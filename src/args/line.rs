@@ -18,6 +18,18 @@ pub struct Line {
     pub dry_run: bool,
 }
 
+/// The word before a command that is to be done without a second person.
+pub const ALONE: &str = "break-glass";
+
+/// Whether a line begins with [`ALONE`] and goes on, and what it goes on with.
+pub fn alone(typed: &str) -> (bool, &str) {
+    let (first, rest) = typed.trim_start().split_once(char::is_whitespace).unwrap_or((typed, ""));
+    match first.eq_ignore_ascii_case(ALONE) && !rest.trim().is_empty() {
+        true => (true, rest),
+        false => (false, typed),
+    }
+}
+
 /// Splits what was typed behind the slash command. `switches` tells which options of the command take no value.
 ///
 /// # Errors

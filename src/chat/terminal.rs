@@ -83,6 +83,10 @@ impl Platform for Terminal {
         Err(SendError::NotThere)
     }
 
+    async fn direct(&self, _: &Sender) -> Result<Place, SendError> {
+        Err(SendError::NotThere)
+    }
+
     async fn account(&self, sender: &Sender) -> Result<Account, SendError> {
         Ok(Account { standing: Standing::Member, workspace: sender.workspace.clone() })
     }

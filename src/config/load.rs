@@ -1,24 +1,22 @@
 //! From a file to a [`Config`]: the sections that describe the bot itself, and the order in which the others are read.
 //! Environments, people and Slack have files of their own. Nothing here acts on what it reads, and nothing is connected to.
 
+use super::approval::{approval, break_glass};
 use super::environments::environments;
 use super::people::{access, people, services};
 use super::rules::{complain, path, within};
 use super::schedule::schedule;
 use super::slack::slack;
-use super::{Approval, Backups, Config, StoreWaits};
+use super::{Backups, Config, StoreWaits};
 use crate::toml_reader::{self, Position, Problem, Problems, Reader, Source};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a request waits for its approver, and at most may wait: after a day nobody remembers what they would approve.
-const WAIT: Duration = Duration::from_secs(30 * 60);
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long after an approval a run may still start: the plan that was approved grows old.
-const START_WITHIN: Duration = Duration::from_secs(10 * 60);
+/// Kubernetes kills a pod 30 s after it has told it to end, unless `terminationGracePeriodSeconds` says otherwise.
+const FINISH_WITHIN: Duration = Duration::from_secs(25);
+const LONGEST_FINISH: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An action is recorded within this time or dropped, and its sender told so: longer, and they have asked again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -72,15 +70,18 @@ fn not_utf8(name: &str, cause: &std::string::FromUtf8Error) -> Problem {
 fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config {
     let environments = environments(root, outside);
     let access = access(root, &environments);
+    let break_glass = break_glass(root);
+    let alone = break_glass.as_ref().map(|alone| alone.role.as_str());
     let (store, store_waits) = root
         .table("store", |table| (path(table, "path", outside), store_waits(table)))
         .unwrap_or_else(|| (PathBuf::new(), StoreWaits { answer: ANSWER_WITHIN, lock: LOCK_WAIT }));
     Config {
         listen: listen(root),
+        finish_within: within(root, "finish_within", LONGEST_FINISH).unwrap_or(FINISH_WITHIN),
         store,
         store_waits,
         slack: root.opt_table("slack", |table| slack(table, outside)),
-        approval: approval(root),
+        approval: approval(root, &environments),
         backups: root.table("backups", |table| backups(table, outside)).unwrap_or_else(|| Backups {
             directory: PathBuf::new(),
             tools: Vec::new(),
@@ -88,7 +89,8 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
         }),
         commands: root.opt_table("commands", |table| path(table, "directory", outside)),
         services: services(root, &environments, outside),
-        people: people(root, &access),
+        people: people(root, (&access, alone)),
+        break_glass,
         schedule: schedule(root, &environments),
         environments,
         access,
@@ -109,15 +111,6 @@ fn store_waits(table: &mut Reader<'_>) -> StoreWaits {
         answer: within(table, "answer_within", ANSWER_WITHIN).unwrap_or(ANSWER_WITHIN),
         lock: within(table, "lock_wait", ANSWER_WITHIN).unwrap_or(LOCK_WAIT),
     }
-}
-
-fn approval(root: &mut Reader<'_>) -> Approval {
-    let defaults = Approval { wait: WAIT, start_within: START_WITHIN };
-    let read = root.opt_table("approval", |table| Approval {
-        wait: within(table, "wait", LONGEST_WAIT).unwrap_or(WAIT),
-        start_within: within(table, "start_within", LONGEST_WAIT).unwrap_or(START_WITHIN),
-    });
-    read.unwrap_or(defaults)
 }
 
 fn backups(table: &mut Reader<'_>, outside: &Outside<'_>) -> Backups {

@@ -64,15 +64,9 @@ pub(super) fn unknown_environment(
 pub(super) fn access(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<Grant> {
     root.tables("access", |table| {
         let role = title(table, "role").value;
-        table.needs_entry("environments", "a grant must say for which `environments`; \"*\" is all of them");
-        let named = table.located_strings("environments");
-        for name in &named {
-            if name.value != ALL && !environments.iter().any(|environment| environment.name == name.value) {
-                unknown_environment(table, name, environments);
-            }
-        }
-        let environments = named.into_iter().map(|name| name.value).collect();
-        let grant = Grant { role, environments, run: words(table, "run"), approve: words(table, "approve") };
+        let environments = places_of(table, environments, "a grant");
+        let (run, approve) = (commands_of(table, "run"), commands_of(table, "approve"));
+        let grant = Grant { role, environments, run, approve };
         if !table.has("run") && !table.has("approve") {
             table.problem_at(table.position(), "a grant must say what may be `run` or `approve`d");
         }
@@ -80,8 +74,23 @@ pub(super) fn access(root: &mut Reader<'_>, environments: &[Environment]) -> Vec
     })
 }
 
+/// The environments that an entry is for.
+pub(super) fn places_of(table: &mut Reader<'_>, environments: &[Environment], what: &str) -> Vec<String> {
+    table.needs_entry(
+        "environments",
+        &format!("{what} must say for which `environments`; \"*\" is all of them"),
+    );
+    let named = table.located_strings("environments");
+    for name in &named {
+        if name.value != ALL && !environments.iter().any(|environment| environment.name == name.value) {
+            unknown_environment(table, name, environments);
+        }
+    }
+    named.into_iter().map(|name| name.value).collect()
+}
+
 /// Risks or command names; which of them exist is the catalog's to say.
-fn words(table: &mut Reader<'_>, key: &str) -> Vec<String> {
+pub(super) fn commands_of(table: &mut Reader<'_>, key: &str) -> Vec<String> {
     let words = table.located_strings(key);
     for word in words.iter().filter(|word| word.value.trim() != word.value || word.value.is_empty()) {
         table.problem_at(
@@ -92,7 +101,9 @@ fn words(table: &mut Reader<'_>, key: &str) -> Vec<String> {
     words.into_iter().map(|word| word.value).collect()
 }
 
-pub(super) fn people(root: &mut Reader<'_>, access: &[Grant]) -> Vec<PersonEntry> {
+/// `alone` is the role that may act without a second person: it is one although no grant names it.
+pub(super) fn people(root: &mut Reader<'_>, (access, alone): (&[Grant], Option<&str>)) -> Vec<PersonEntry> {
+    let roles_that_grant: Vec<&str> = access.iter().map(|grant| grant.role.as_str()).chain(alone).collect();
     let mut names = Unique::new("the person");
     let mut slack = Unique::new("the Slack account");
     let mut teams = Unique::new("the Teams account");
@@ -105,7 +116,7 @@ pub(super) fn people(root: &mut Reader<'_>, access: &[Grant]) -> Vec<PersonEntry
             slack: accounts(table, "slack", &mut slack),
             teams: accounts(table, "teams", &mut teams),
             terminal: accounts(table, "terminal", &mut terminal),
-            roles: roles(table, access),
+            roles: roles(table, &roles_that_grant),
         }
     })
 }
@@ -141,14 +152,14 @@ fn is_login_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || ":/".contains(c))
 }
 
-fn roles(table: &mut Reader<'_>, access: &[Grant]) -> Vec<String> {
+fn roles(table: &mut Reader<'_>, granting: &[&str]) -> Vec<String> {
     let roles = table.located_strings("roles");
     for role in &roles {
         let quoted = quoted(&role.value);
         if !is_title(&role.value) {
             table.problem_at(role.at, format!("{quoted} can't be a role's name"));
-        } else if !access.iter().any(|grant| grant.role == role.value) {
-            let mut known: Vec<&str> = access.iter().map(|grant| grant.role.as_str()).collect();
+        } else if !granting.contains(&role.value.as_str()) {
+            let mut known = granting.to_vec();
             known.dedup();
             let hint = suggestion(&role.value, known);
             table.problem_at(

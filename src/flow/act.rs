@@ -3,9 +3,11 @@
 
 use super::Flow;
 use super::request::Intent;
+use crate::access::Policy;
 use crate::actions::{self, Code, Doing, Outcome};
+use crate::catalog::Command;
 use crate::error::{Error, Result};
-use crate::message::{Block, Place, Platform, Reply, Text, Tone};
+use crate::message::{Block, Person, Place, Platform, Reply, Sender, Text, Tone};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
 use crate::store::{Appended, Run, RunId};
@@ -22,15 +24,19 @@ impl Flow {
     /// A write: recorded as started, run, closed. A long one posts a message of its own and edits it.
     pub(super) async fn act_now(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
         // A terminal waits, and holds no message that could be edited.
-        let posts = intent.command.header.long && intent.incoming.place.platform.is_chat();
+        let posts = (intent.command.header.long || intent.alone) && intent.incoming.place.platform.is_chat();
         if posts && (intent.private || self.is_shared(intent).await) {
             return Err(Error::instead(
-                "Its progress stands in a message that everyone here can read.",
+                "It stands in a message that everyone here can read.",
                 "Ask in a channel of your own organisation, or in the conversation with Countersign, without `--private`.",
             ));
         }
         let Some(run) = self.open(intent, (plan, posts)).await? else { return Ok(None) };
+        if intent.alone {
+            self.tell_approvers(&run);
+        }
         if posts {
+            self.tell_result(&run);
             self.refresh(run.id).await;
             self.perform(run).await;
             return Ok(None);
@@ -54,11 +60,9 @@ impl Flow {
         let environment = intent.environment.as_deref();
         let platform_name = intent.incoming.place.platform;
         let access = &self.app.access;
-        if access.approvers(intent.command, environment, (&intent.person, platform_name)).is_empty() {
-            return Err(Error::instead(
-                "Nobody but you could approve this, so nobody is asked.",
-                "The configuration has to give another person a role that approves it.",
-            ));
+        let could = access.approvers(intent.command, environment, (&intent.person, platform_name));
+        if could.len() < intent.policy.approvers {
+            return Err(too_few(&could, intent.policy.approvers));
         }
         let platform =
             self.platform(platform_name).ok_or_else(|| Error::user("There is no chat to ask in."))?;
@@ -72,6 +76,8 @@ impl Flow {
         }
         let Some(run) = self.open(intent, (plan, true)).await? else { return Ok(None) };
         self.refresh(run.id).await;
+        self.tell_approvers(&run);
+        self.tell_result(&run);
         Ok(Some(run))
     }
 
@@ -122,7 +128,13 @@ impl Flow {
         });
     }
 
-    /// Requester and approver, as they are now.
+    /// The stricter of the policy that a run was asked under and the configuration's of now.
+    pub(super) fn policy_of(&self, run: &Run, command: &Command) -> Policy {
+        let now = self.app.access.policy(command, run.request.environment.as_deref());
+        now.with_recorded(run.events.first().and_then(|event| event.facts.get("policy")))
+    }
+
+    /// Requester and approvers, as they are now.
     async fn still_allowed(&self, run: &Run) -> Result<(), String> {
         let environment = run.request.environment.as_deref();
         let command = self.app.catalog.find(&run.request.command).ok_or("the command is gone")?;
@@ -142,16 +154,30 @@ impl Flow {
         if !self.app.access.may_run(&requester, command, environment) {
             return Err("the requester may no longer ask for it".to_owned());
         }
-        let approver =
-            run.event("approved").and_then(|event| event.by.clone()).ok_or("nobody approved it")?;
-        if approver.id == requester.id || !self.app.access.may_approve(&approver, command, environment) {
-            return Err("the approver may no longer approve it".to_owned());
+        let voters = voters(run);
+        if voters.len() < self.policy_of(run, command).approvers {
+            return Err("more people have to approve it now".to_owned());
+        }
+        for voter in voters {
+            let counts = match sender_of(voter, &run.request.place) {
+                // As the requester: whoever agreed first did so a while ago.
+                Some(sender) => {
+                    let person = self.identify_now(&sender).await;
+                    person.is_ok_and(|person| person.id == voter.id)
+                }
+                None => true,
+            };
+            let may = self.app.access.may_approve(voter, command, environment);
+            if voter.id == requester.id || !may || !counts {
+                return Err(format!("{} may no longer approve it, or can't be confirmed", voter.id));
+            }
         }
         Ok(())
     }
 
     /// Runs a claimed run to its end and closes it, whatever happens.
-    async fn perform(self: &Arc<Self>, run: Run) -> Run {
+    pub(super) async fn perform(self: &Arc<Self>, run: Run) -> Run {
+        self.acting.begin(run.id);
         let outcome = {
             let (flow, run_id, run) = (Arc::clone(self), run.id, run.clone());
             let stop = CancellationToken::new();
@@ -168,12 +194,9 @@ impl Flow {
             Outcome::new(Happening::Lost, "It broke on the way: what became of it has to be looked at.")
         });
         self.app.progress.clear(run.id);
-        let mut told = Told { facts: outcome.facts.clone(), ..Told::default() };
-        told = told.text("verdict", outcome.verdict.words());
-        told = told
-            .text("outcome", serde_json::to_string(&(&outcome.verdict, &outcome.blocks)).unwrap_or_default());
-        let run = self.close(&run, outcome.happening, told).await;
+        let run = self.close(&run, outcome.happening, told_of(&outcome)).await;
         self.refresh(run.id).await;
+        self.acting.end(run.id);
         run
     }
 
@@ -233,6 +256,53 @@ impl Flow {
             tracing::error!(run = run.id, %why, event = happening.word(), "an event could not be recorded");
         }
     }
+}
+
+/// Whom the configuration would have to give a role.
+fn too_few(could: &[Person], needed: usize) -> Error {
+    let names: Vec<&str> = could.iter().map(|person| person.id.as_str()).collect();
+    match names.as_slice() {
+        [] => Error::instead(
+            "Nobody but you could approve this, so nobody is asked.",
+            "The configuration has to give another person a role that approves it.",
+        ),
+        some => Error::instead(
+            format!(
+                "{needed} others must approve this, and only {} could, so nobody is asked.",
+                some.join(" and ")
+            ),
+            "The configuration has to give more people a role that approves it.",
+        ),
+    }
+}
+
+/// Everyone who has approved, each once, whatever their roles and accounts.
+pub(super) fn voters(run: &Run) -> Vec<&Person> {
+    let mut voters: Vec<&Person> = Vec::new();
+    let said = run.events.iter().filter(|event| matches!(event.kind.as_str(), "agreed" | "approved"));
+    for person in said.filter_map(|event| event.by.as_ref()) {
+        if !voters.iter().any(|known| known.id == person.id) {
+            voters.push(person);
+        }
+    }
+    voters
+}
+
+/// The account that somebody spoke from, in a place's workspace.
+pub(super) fn sender_of(person: &Person, place: &Place) -> Option<Sender> {
+    Some(Sender {
+        platform: place.platform,
+        workspace: place.workspace.clone(),
+        account: person.account.clone()?,
+        name: person.id.clone(),
+    })
+}
+
+/// An outcome as the record keeps it.
+pub(super) fn told_of(outcome: &Outcome) -> Told {
+    let told = Told { facts: outcome.facts.clone(), ..Told::default() };
+    let whole = serde_json::to_string(&(&outcome.verdict, &outcome.blocks)).unwrap_or_default();
+    told.text("verdict", outcome.verdict.words()).text("outcome", whole)
 }
 
 /// A card with buttons stands only where others can see it, and nobody of another organisation.

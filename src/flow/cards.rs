@@ -2,13 +2,13 @@
 //! after a restart too; while work runs, its progress is edited in.
 
 use super::Flow;
-use super::act::outcome_blocks;
+use super::act::{outcome_blocks, voters};
 use super::request::Intent;
 use crate::message::{Block, Button, ButtonStyle, Heading, Person, Place, Reply, SendError, Text, Tone};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
 use crate::sql::moment;
-use crate::store::{CardCopy, Meaning, Run, RunId, State, StoreResult, Token, Verdict};
+use crate::store::{CardCopy, CopyKind, Meaning, Run, RunId, State, StoreResult, Token, Verdict};
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,22 +18,25 @@ use std::time::Duration;
 const EDIT_EVERY: Duration = Duration::from_secs(2);
 
 /// Approvers that are called by name on a card: more would be noise at night.
-const MOST_CALLED: usize = 5;
+pub(super) const MOST_CALLED: usize = 5;
 
-/// Copies that are being sent by this process right now.
+/// What this process works at right now: copies that it sends, runs that it carries out.
 #[derive(Default)]
 pub struct Desk(Mutex<HashSet<i64>>);
 
 impl Desk {
-    fn begin(&self, copy: i64) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(copy)
+    pub(super) fn begin(&self, id: i64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
     }
-    fn end(&self, copy: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&copy);
+    pub(super) fn end(&self, id: i64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+    pub(super) fn all(&self) -> Vec<i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 }
 
-fn heading(flow: &Flow, run: &Run) -> Heading {
+pub(super) fn heading(flow: &Flow, run: &Run) -> Heading {
     Heading {
         who: Some(run.request.requester.clone()),
         asked: run.text("asked").unwrap_or(&run.request.command).to_owned(),
@@ -68,6 +71,7 @@ pub fn card(flow: &Flow, run: &Run) -> Reply {
             }
         }
     }
+    reply.blocks.extend(owed(flow, run));
     reply.blocks.extend(story(run));
     reply
 }
@@ -81,7 +85,7 @@ pub fn preview(flow: &Flow, intent: &Intent<'_>, plan: &Plan) -> Reply {
         intent.environment.as_deref(),
         (&intent.person, intent.incoming.place.platform),
     );
-    reply.blocks.push(call(&called, None));
+    reply.blocks.push(call(&called, (intent.policy.approvers, 0), None));
     reply.blocks.extend(plan.blocks());
     reply.blocks.extend(intent.reason.as_deref().map(reason));
     reply.blocks.push(sign_here(&reply.heading, plan));
@@ -108,8 +112,13 @@ fn reason(reason: &str) -> Block {
     Block::Text(Text::new().strong("Reason: ").plain(reason))
 }
 
-fn call(called: &[Person], deadline: Option<jiff::Timestamp>) -> Block {
-    let mut text = Text::new().plain("Waits for a second person: ");
+/// `needed` of them must agree, and `agreed` have.
+fn call(called: &[Person], (needed, agreed): (usize, usize), deadline: Option<jiff::Timestamp>) -> Block {
+    let mut text = Text::new().plain(match (needed, agreed) {
+        (0 | 1, _) => "Waits for a second person: ".to_owned(),
+        (needed, 0) => format!("Waits for {needed} different people: "),
+        (needed, agreed) => format!("{agreed} of {needed} have approved. Waits for "),
+    });
     for (at, person) in called.iter().take(MOST_CALLED).enumerate() {
         text = if at > 0 { text.plain(", ") } else { text };
         text = text.ping(person);
@@ -121,14 +130,43 @@ fn call(called: &[Person], deadline: Option<jiff::Timestamp>) -> Block {
     Block::Verdict { tone: Tone::Watch, text: text.plain(until).plain(".") }
 }
 
-fn waiting(flow: &Flow, run: &Run) -> Vec<Block> {
-    let command = flow.app.catalog.find(&run.request.command);
+/// Who can still approve it: whoever has a role for it, but for the requester and those who have approved.
+pub(super) fn still_called(flow: &Flow, run: &Run) -> Vec<Person> {
     let environment = run.request.environment.as_deref();
     let asker = (&run.request.requester, run.request.place.platform);
-    let called = command.map_or(Vec::new(), |command| flow.app.access.approvers(command, environment, asker));
-    let mut blocks = vec![call(&called, run.deadline)];
+    let command = flow.app.catalog.find(&run.request.command);
+    let could = command.map_or(Vec::new(), |command| flow.app.access.approvers(command, environment, asker));
+    let voters = voters(run);
+    could.into_iter().filter(|person| !voters.iter().any(|voter| voter.id == person.id)).collect()
+}
+
+pub(super) fn waits_for(flow: &Flow, run: &Run) -> Block {
+    let command = flow.app.catalog.find(&run.request.command);
+    let needed = command.map_or(1, |command| flow.policy_of(run, command).approvers);
+    call(&still_called(flow, run), (needed, voters(run).len()), run.deadline)
+}
+
+fn waiting(flow: &Flow, run: &Run) -> Vec<Block> {
+    let mut blocks = vec![waits_for(flow, run)];
     blocks.extend(run.text("reason").map(reason));
     blocks
+}
+
+/// Somebody acted alone: who, and who has to look at it.
+fn owed(flow: &Flow, run: &Run) -> Option<Block> {
+    let by = &run.request.requester.id;
+    if !run.request.alone || run.event(Happening::Reviewed.word()).is_some() {
+        return None;
+    }
+    let mut text = Text::new().strong("Alone: ").plain(format!("{by} did this without a second person. "));
+    for (at, person) in still_called(flow, run).iter().take(MOST_CALLED).enumerate() {
+        text = text.plain(if at > 0 { ", " } else { "" }).ping(person);
+    }
+    text = text
+        .plain(": one of you has to look at it, then type ")
+        .code(format!("review {}", run.id))
+        .plain(".");
+    Some(Block::Verdict { tone: Tone::Act, text })
 }
 
 fn ended(run: &Run) -> Vec<Block> {
@@ -138,7 +176,8 @@ fn ended(run: &Run) -> Vec<Block> {
     }
     let last = run.events.last();
     let by = last.and_then(|event| event.by.as_ref()).map_or("Countersign", |person| person.id.as_str());
-    let why = last.and_then(|event| event.facts.get("why")).and_then(|why| why.as_str());
+    let fact = last.and_then(|event| event.facts.get("why")).and_then(|why| why.as_str());
+    let why = fact.or(last.and_then(|event| event.texts.get("why")).map(String::as_str));
     let why = why.map_or(String::new(), |why| format!(": {why}"));
     let (tone, text) = match run.state {
         State::Denied => (Tone::Watch, format!("Denied by {by}{why}. Nothing was done.")),
@@ -156,13 +195,16 @@ fn ended(run: &Run) -> Vec<Block> {
 
 /// Who did what, in one small line each.
 fn story(run: &Run) -> Vec<Block> {
-    let told =
-        run.events.iter().filter(|event| matches!(event.kind.as_str(), "approved" | "denied" | "withdrawn"));
+    let kinds = ["agreed", "approved", "denied", "withdrawn", "stopping", "reviewed"];
+    let told = run.events.iter().filter(|event| kinds.contains(&event.kind.as_str()));
     let mut lines: Vec<Block> = told
         .filter_map(|event| {
             let by = event.by.as_ref()?;
             let text = Text::new()
-                .plain(format!("{} by ", event.kind))
+                .plain(match event.kind.as_str() {
+                    "stopping" => "told to stop by ".to_owned(),
+                    kind => format!("{kind} by "),
+                })
                 .person(by)
                 .plain(format!(", {}", moment(event.at)));
             Some(Block::Note(text))
@@ -174,13 +216,25 @@ fn story(run: &Run) -> Vec<Block> {
     lines
 }
 
+/// Whether the run's newest events change what this copy says. Steps are progress, which the cards show anyway; a result waits
+/// for the end, and nobody is told what they did themselves.
+fn shows_more(copy: &CardCopy, run: &Run) -> bool {
+    let shown = usize::try_from(copy.shown).unwrap_or_default();
+    let news = run.events.get(shown..).unwrap_or_default();
+    match copy.kind {
+        CopyKind::Card | CopyKind::Direct if copy.message.is_none() => true,
+        CopyKind::Card | CopyKind::Direct => news.iter().any(|event| event.kind != Happening::Step.word()),
+        CopyKind::Result => !run.state.is_open() && run.state != State::Withdrawn,
+    }
+}
+
 impl Flow {
     /// Adds a copy of the run's card in a place and sends it.
     ///
     /// # Errors
     /// When the copy can't be noted: then it is never sent.
     pub(super) async fn post_card(self: &Arc<Self>, run: &Run, place: &Place) -> StoreResult<()> {
-        let copy = self.app.runs.store.add_copy(run.id, place.clone()).await?;
+        let copy = self.app.runs.store.add_copy(run.id, place.clone(), CopyKind::Card).await?;
         self.deliver(copy).await;
         Ok(())
     }
@@ -222,6 +276,10 @@ impl Flow {
         if copy.lost || (copy.message.is_some() && copy.shown >= run.version) {
             return Ok(store.update_copy(copy).await?);
         }
+        if !shows_more(&copy, &run) {
+            copy.shown = run.version;
+            return Ok(store.update_copy(copy).await?);
+        }
         let mut reply = card(self, &run);
         if run.state == State::Pending {
             reply.blocks.push(Block::Buttons(self.verdict_buttons(&run, &copy).await?));
@@ -237,7 +295,7 @@ impl Flow {
             }
             Err(why) => {
                 copy.lost = true;
-                self.undeliverable(&run, &why).await;
+                self.undeliverable(&run, (&copy, &why)).await;
             }
         }
         Ok(store.update_copy(copy).await?)
@@ -265,10 +323,11 @@ impl Flow {
     }
 
     /// A plan that nobody can be shown can't be approved.
-    async fn undeliverable(&self, run: &Run, why: &SendError) {
+    async fn undeliverable(&self, run: &Run, (copy, why): (&CardCopy, &SendError)) {
         tracing::error!(run = run.id, %why, "a card could not be delivered");
         let others = self.app.runs.store.copies_of(run.id).await.unwrap_or_default();
-        if run.state == State::Pending && others.iter().filter(|copy| !copy.lost).count() <= 1 {
+        let mut others = others.iter().filter(|other| other.id != copy.id && other.kind == CopyKind::Card);
+        if run.state == State::Pending && copy.kind == CopyKind::Card && !others.any(|other| !other.lost) {
             self.append_or_log(run, Happening::Voided, Told::why("its card could not be shown")).await;
         }
     }
@@ -308,7 +367,8 @@ impl Flow {
                 continue;
             };
             let reply = card(self, &now);
-            for copy in copies.iter().filter(|copy| copy.message.is_some() && !copy.lost) {
+            let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
+            for copy in cards.filter(|copy| copy.message.is_some()) {
                 if let Err(why) = self.send_copy(copy, &now, &reply).await {
                     tracing::debug!(run, %why, "progress could not be shown");
                 }

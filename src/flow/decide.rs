@@ -1,6 +1,7 @@
 //! A click on a button. For a verdict: the token and its place, the person, the run's state and time, and who may say what.
 //! Whatever is refused is told to the clicker alone and changes nothing.
 
+use super::act::voters;
 use super::request::{frozen_error, unrecorded};
 use super::{Flow, Handled, Refused};
 use crate::error::{Error, Result};
@@ -85,7 +86,8 @@ impl Flow {
     /// Pending and in time; else who decided, and when.
     async fn open_still(self: &Arc<Self>, run: &Run) -> Result<()> {
         if run.state != State::Pending {
-            let last = run.events.iter().find(|event| event.kind != "requested");
+            let before = ["requested", "agreed", "reminded"];
+            let last = run.events.iter().find(|event| !before.contains(&event.kind.as_str()));
             let when = last.map_or(String::new(), |event| {
                 let by = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
                 format!(": {} by {by} at {}", event.kind, moment(event.at))
@@ -96,7 +98,10 @@ impl Flow {
                 format!("`show {}` tells it all.", run.id),
             ));
         }
-        if run.deadline.is_some_and(|deadline| deadline <= jiff::Timestamp::now()) {
+        let policy = self.app.catalog.find(&run.request.command).map(|command| self.policy_of(run, command));
+        // A shorter time in the configuration counts from the request on.
+        let until = policy.and_then(|policy| run.opened_at.checked_add(policy.wait).ok());
+        if run.deadline.into_iter().chain(until).any(|deadline| deadline <= jiff::Timestamp::now()) {
             self.append_or_log(run, Happening::Expired, Told::default()).await;
             self.refresh_soon(run.id);
             return Err(Error::user(
@@ -121,6 +126,10 @@ impl Flow {
                 "You asked for it, so somebody else has to decide.",
                 "You can withdraw it.",
             )),
+            Verdict::Approve if voters(run).iter().any(|voter| voter.id == person.id) => Err(Error::instead(
+                "You have approved it already: others have to, as well.",
+                format!("`deny {}` takes it back.", run.id),
+            )),
             Verdict::Approve | Verdict::Deny if may_approve => Ok(()),
             Verdict::Approve | Verdict::Deny => {
                 let place = environment.map_or(String::new(), |name| format!(" in {name}"));
@@ -129,35 +138,49 @@ impl Flow {
         }
     }
 
-    async fn decide(self: &Arc<Self>, run: Run, person: Person, verdict: Verdict) -> Result<()> {
-        let happening = match verdict {
-            Verdict::Approve => Happening::Approved,
-            Verdict::Deny => Happening::Denied,
-            Verdict::Withdraw => Happening::Withdrawn,
-        };
-        let told = Told::by(&person);
-        let exempt =
-            self.app.catalog.find(&run.request.command).is_some_and(|command| command.header.while_frozen);
-        let appended = match verdict {
-            Verdict::Approve if !exempt => self.app.runs.append_unless_frozen(&run, happening, told).await,
-            _ => self.app.runs.append(&run, happening, told).await,
-        };
-        match appended {
-            Err(why) => Err(unrecorded(&why)),
-            Ok(Appended::Frozen(frozen)) => Err(frozen_error(&frozen)),
-            Ok(Appended::Stale(now)) => match self.open_still(&now).await {
-                Err(error) => Err(error),
-                Ok(()) => Err(Error::instead(
-                    "Somebody was faster.",
-                    "Look at the card and click again if need be.",
-                )),
-            },
-            Ok(Appended::Done(run)) => {
-                self.refresh_soon(run.id);
-                match verdict {
-                    Verdict::Approve => self.start(*run).await,
-                    Verdict::Deny | Verdict::Withdraw => Ok(()),
+    async fn decide(self: &Arc<Self>, mut run: Run, person: Person, verdict: Verdict) -> Result<()> {
+        let command = self.app.catalog.find(&run.request.command);
+        let exempt = command.is_some_and(|command| command.header.while_frozen);
+        loop {
+            let needed = command.map_or(1, |command| self.policy_of(&run, command).approvers);
+            let (happening, told) = self.said((&run, &person), verdict, needed);
+            let appended = match verdict {
+                Verdict::Approve if !exempt => {
+                    self.app.runs.append_unless_frozen(&run, happening, told).await
                 }
+                _ => self.app.runs.append(&run, happening, told).await,
+            };
+            match appended {
+                Err(why) => return Err(unrecorded(&why)),
+                Ok(Appended::Frozen(frozen)) => return Err(frozen_error(&frozen)),
+                // Somebody was faster: it may wait still, and what was said may count still.
+                Ok(Appended::Stale(now)) => {
+                    self.open_still(&now).await?;
+                    self.may_decide(&person, &now, verdict)?;
+                    run = *now;
+                }
+                Ok(Appended::Done(run)) => {
+                    self.refresh_soon(run.id);
+                    return match happening {
+                        Happening::Approved => self.start(*run).await,
+                        _ => Ok(()),
+                    };
+                }
+            }
+        }
+    }
+
+    /// What a verdict means for the run: of several who must approve, all but the last only agree.
+    fn said(&self, (run, person): (&Run, &Person), verdict: Verdict, needed: usize) -> (Happening, Told) {
+        let told = Told::by(person);
+        match verdict {
+            Verdict::Deny => (Happening::Denied, told),
+            Verdict::Withdraw => (Happening::Withdrawn, told),
+            Verdict::Approve if voters(run).len() + 1 < needed => (Happening::Agreed, told),
+            Verdict::Approve => {
+                let command = self.app.catalog.find(&run.request.command);
+                let lasts = command.map(|command| self.policy_of(run, command).start_within);
+                (Happening::Approved, Told { lasts, ..told })
             }
         }
     }

@@ -7,9 +7,14 @@ use crate::runs::{Happening, Told};
 use crate::store::{State, StoreResult};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
 
 const TICK: Duration = Duration::from_secs(1);
 const WARM_EVERY: u32 = 30;
+/// A reminder may be some seconds late.
+const REMIND_EVERY: u32 = 5;
+/// How often PostgreSQL is asked what became of interrupted runs.
+const LOOK_EVERY: u32 = 10;
 /// What is left of an upload counts as abandoned after a day: an hour more or less doesn't matter.
 const CLEAR_EVERY: u32 = 3_600;
 
@@ -17,6 +22,7 @@ impl Flow {
     /// Runs until the process ends.
     pub async fn keep(self: Arc<Self>) {
         let mut tick = 0_u32;
+        let mut looking: Option<AbortOnDropHandle<()>> = None;
         loop {
             if tick.is_multiple_of(WARM_EVERY) {
                 let flow = Arc::clone(&self);
@@ -32,6 +38,19 @@ impl Flow {
             }
             if let Err(why) = self.tidy().await {
                 tracing::warn!(%why, "the keeper waits for the record");
+            }
+            if tick.is_multiple_of(REMIND_EVERY)
+                && let Err(why) = self.remind().await
+            {
+                tracing::warn!(%why, "nobody is reminded before the record answers");
+            }
+            if tick.is_multiple_of(LOOK_EVERY) && looking.as_ref().is_none_or(|task| task.is_finished()) {
+                let flow = Arc::clone(&self);
+                looking = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                    if let Err(why) = flow.reconcile().await {
+                        tracing::warn!(%why, "interrupted runs wait for the record");
+                    }
+                })));
             }
             tick = tick.wrapping_add(1);
             tokio::time::sleep(TICK).await;

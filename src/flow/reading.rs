@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::message::{Block, Place, Reply, Text, Tone};
 use crate::runs::{Happening, Told};
 use crate::sql::{self, Answer, Question};
-use crate::store::{Opened, Run, RunId, StoreError};
+use crate::store::{CopyKind, Opened, Run, RunId, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +65,8 @@ impl Flow {
         let Some(platform) = self.platform(place.platform) else { return };
         let store = &self.app.runs.store;
         let (Ok(Some(run)), Ok(copies)) = (store.get(run).await, store.copies_of(run).await) else { return };
-        if copies.len() >= MOST_COPIES || may_hold_a_card(&**platform, place).await.is_err() {
+        let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card).count();
+        if cards >= MOST_COPIES || may_hold_a_card(&**platform, place).await.is_err() {
             return;
         }
         if let Err(why) = self.post_card(&run, place).await {

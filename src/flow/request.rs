@@ -1,6 +1,8 @@
 //! A typed line, or a button that offers a command → a checked intent → reading, dry run, act or request.
 
+use super::alone::act_alone;
 use super::{Flow, Handled, Refused, replies};
+use crate::access::Policy;
 use crate::actions::{self, Act, Call, Code};
 use crate::args::{self, Known, Line, Understood, Values};
 use crate::catalog::{Command, Risk, Scope};
@@ -20,15 +22,20 @@ pub(super) struct Intent<'a> {
     pub command: &'a Command,
     pub values: Values,
     pub environment: Option<String>,
+    /// What it needs there, by the configuration of now.
+    pub policy: Policy,
     pub reason: Option<String>,
     pub private: bool,
     pub dry_run: bool,
+    /// Without a second person, in need.
+    pub alone: bool,
 }
 
 impl Intent<'_> {
     /// "kill 4711 --server main": as it was understood.
     pub fn asked(&self) -> String {
-        args::typed(&self.command.name, &self.command.header.args, &self.values)
+        let typed = args::typed(&self.command.name, &self.command.header.args, &self.values);
+        if self.alone { format!("{} {typed}", args::ALONE) } else { typed }
     }
 
     pub fn heading(&self, flow: &Flow) -> Heading {
@@ -66,15 +73,32 @@ impl Flow {
     ) -> Result<Option<Intent<'a>>> {
         let person = self.identify(&incoming.sender).await?;
         heading.who = Some(person.clone());
+        let (alone, typed) = args::alone(typed);
         let Some(understood) = args::understand(&self.app.catalog, typed, &self.known())? else {
             return Ok(None);
         };
         let Understood { command, values, line } = understood;
         let environment = self.environment_of(incoming, command, line.environment.as_deref()).await?;
         heading.environment = environment.as_deref().and_then(|name| self.app.targets.tag(name));
-        let Line { reason, private, dry_run, .. } = line;
-        let intent = Intent { incoming, person, command, values, environment, reason, private, dry_run };
+        let Line { reason, private, dry_run, .. } = &line;
+        let (reason, private, dry_run) = (reason.clone(), *private, *dry_run);
+        let policy = self.app.access.policy(command, environment.as_deref());
+        let intent = Intent {
+            incoming,
+            person,
+            command,
+            values,
+            environment,
+            policy,
+            reason,
+            private,
+            dry_run,
+            alone,
+        };
         self.allow(&intent)?;
+        if alone {
+            self.allow_alone(&intent, &line).await?;
+        }
         heading.asked = intent.asked();
         Ok(Some(intent))
     }
@@ -91,8 +115,20 @@ impl Flow {
             let values = args::bind_offer(&command.header.args, &arguments, &self.known())?;
             let environment = self.environment_of(incoming, command, environment.as_deref()).await?;
             heading.environment = environment.as_deref().and_then(|name| self.app.targets.tag(name));
-            let (reason, private, dry_run) = (None, false, false);
-            let intent = Intent { incoming, person, command, values, environment, reason, private, dry_run };
+            let (reason, private, dry_run, alone) = (None, false, false, false);
+            let policy = self.app.access.policy(command, environment.as_deref());
+            let intent = Intent {
+                incoming,
+                person,
+                command,
+                values,
+                environment,
+                policy,
+                reason,
+                private,
+                dry_run,
+                alone,
+            };
             self.allow(&intent)?;
             Ok(intent)
         };
@@ -189,7 +225,8 @@ impl Flow {
         act: &'static dyn Act,
     ) -> Result<Option<Reply>> {
         let plan = act.plan(&self.call(intent)).await?;
-        match intent.command.header.risk {
+        match intent.policy.risk {
+            _ if intent.alone => self.act_now(intent, act_alone(plan)).await,
             Risk::Danger if !intent.incoming.place.platform.is_chat() => {
                 self.ask_elsewhere(intent, plan).await
             }
@@ -208,7 +245,7 @@ impl Flow {
         intent: &Intent<'_>,
         (plan, card): (Plan, bool),
     ) -> Result<Option<crate::store::Run>> {
-        let asks = intent.command.header.risk == Risk::Danger;
+        let asks = intent.policy.risk == Risk::Danger && !intent.alone;
         let beginning = Beginning { card, asks, ..self.beginning(intent, Some(plan)) };
         match self.app.runs.open(beginning).await {
             Ok(Opened::New(run)) => Ok(Some(*run)),
@@ -235,17 +272,19 @@ impl Flow {
             request: Request {
                 command: intent.command.name.clone(),
                 arguments: intent.values.clone(),
-                risk: intent.command.header.risk.word().to_owned(),
+                risk: intent.policy.risk.word().to_owned(),
                 environment: intent.environment.clone(),
                 requester: intent.person.clone(),
                 sender: Some(intent.incoming.sender.clone()),
                 place: intent.incoming.place.clone(),
                 command_hash: intent.command.hash.clone(),
                 config_hash: self.app.config.hash.clone(),
+                alone: intent.alone,
             },
             delivery: intent.incoming.delivery.clone(),
             texts,
             plan,
+            policy: intent.policy,
             asks: false,
             card: false,
             while_frozen: intent.command.header.while_frozen,

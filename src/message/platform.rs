@@ -79,6 +79,9 @@ pub trait Platform: Send + Sync {
     /// Tells one account directly.
     async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError>;
 
+    /// The conversation with one account alone.
+    async fn direct(&self, sender: &Sender) -> Result<Place, SendError>;
+
     /// The account's standing, no older than five minutes.
     async fn account(&self, sender: &Sender) -> Result<Account, SendError>;
 

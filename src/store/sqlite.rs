@@ -15,8 +15,8 @@ mod settings;
 mod tests;
 
 use super::{
-    Append, Appended, CardCopy, Filter, Frozen, Listed, NewRun, Opened, Run, RunId, Store, StoreError,
-    StoreResult, Token, Verified,
+    Append, Appended, CardCopy, CopyKind, Filter, Frozen, Listed, NewRun, Opened, Run, RunId, Store,
+    StoreError, StoreResult, Token, Verified,
 };
 use crate::message::Place;
 use anyhow::Context;
@@ -182,10 +182,10 @@ impl Store for SqliteStore {
         self.inner.reader.read(move |transaction| settings::token(transaction, &token)).await
     }
 
-    async fn add_copy(&self, run: RunId, place: Place) -> StoreResult<i64> {
+    async fn add_copy(&self, run: RunId, place: Place, kind: CopyKind) -> StoreResult<i64> {
         self.inner
             .writer
-            .write(nothing, move |transaction| settings::add_copy(transaction, run, &place))
+            .write(nothing, move |transaction| settings::add_copy(transaction, run, (&place, kind)))
             .await
     }
 

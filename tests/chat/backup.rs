@@ -94,7 +94,7 @@ async fn closed(scene: &Scene) -> Run {
 }
 
 /// Holds a table so that pg_dump waits for it. Dropping the client frees it.
-async fn locked(scene: &Scene) -> Client {
+pub async fn locked(scene: &Scene) -> Client {
     let (service, _) = scene.servers.team.service("asset-service").expect("the service");
     let client = scene.servers.cluster.connect(&service.database).await.expect("the superuser");
     client

@@ -181,6 +181,11 @@ impl Scene {
         found.unwrap_or_else(|_| panic!("no {command} is {state:?}:\n{}", self.workspace().transcript()))
     }
 
+    /// What is wrong with the record's chain.
+    pub async fn store_verified(&self) -> Option<String> {
+        self.store().verify().await.expect("the record").broken
+    }
+
     /// How many runs there are, reads included.
     pub async fn runs_in_all(&self) -> usize {
         let filter = Filter { reads: true, ..Filter::default() };

@@ -1,5 +1,7 @@
 //! The tests that speak chat: a real router, a real PostgreSQL, a pretend workspace as strict as Slack.
 
+mod agreement;
+mod alone;
 mod approval;
 mod backup;
 mod badinput;
@@ -10,6 +12,7 @@ mod freeze;
 mod guards;
 mod hands;
 mod inert;
+mod jobs;
 mod once;
 mod outage;
 mod people;

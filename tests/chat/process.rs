@@ -115,6 +115,19 @@ impl Process {
         scene.workspace().through(&self.url)
     }
 
+    /// SIGTERM: told to end.
+    pub fn terminate(&self) {
+        let pid = self.child.id().expect("a process that lives").to_string();
+        let status = std::process::Command::new("kill").arg(pid).status();
+        assert!(status.expect("kill").success());
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub async fn ended(mut self) {
+        let status = self.child.wait().await.expect("an end");
+        assert!(status.success(), "{status}");
+    }
+
     /// SIGKILL: no destructor, no last word.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("an end");
@@ -222,11 +235,14 @@ pub fn kinds(run: &Run) -> Vec<&str> {
     run.events.iter().map(|event| event.kind.as_str()).collect()
 }
 
-/// Waits until the record knows where every card of a run stands.
+/// Where a request of ana's is told: one card, the two who may approve it directly, and the result to herself.
+const COPIES: usize = 4;
+
+/// Waits until the record knows where every copy of a request's card stands: then the bot writes nothing more by itself.
 pub async fn noted(record: &dyn Store, run: &Run) {
     found("the card to be noted", async || {
         let copies = record.copies_of(run.id).await.expect("the record");
-        (!copies.is_empty() && copies.iter().all(|copy| copy.shown == run.version)).then_some(())
+        (copies.len() == COPIES && copies.iter().all(|copy| copy.shown == run.version)).then_some(())
     })
     .await;
 }

@@ -24,11 +24,14 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
         place: place(),
         command_hash: world.app.catalog.find(command).unwrap().hash.clone(),
         config_hash: world.app.config.hash.clone(),
+        alone: false,
     };
     let mut plan = Plan::of(format!("Does {asked}."));
     plan.identity.insert("pid".into(), "4711".into());
     let texts = [("asked", asked), ("reason", "the deploy is stuck")];
+    let policy = world.app.access.policy(world.app.catalog.find(command).unwrap(), environment);
     let beginning = Beginning {
+        policy,
         request,
         delivery: asked.into(),
         texts: texts.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),

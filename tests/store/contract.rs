@@ -4,8 +4,8 @@
 use crate::samples::{append, done, new_run, opened, person, place};
 use countersign::message::{Place, PlatformName};
 use countersign::store::{
-    Append, Appended, CardCopy, Filter, Frozen, Meaning, NewRun, Opened, State, Store, StoreError, Token,
-    Verdict,
+    Append, Appended, CardCopy, CopyKind, Filter, Frozen, Meaning, NewRun, Opened, State, Store, StoreError,
+    Token, Verdict,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -297,8 +297,16 @@ pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     let copies = b.copies_of(run.id).await.unwrap();
     assert_eq!(copies.len(), 1);
     let first = copies[0].id;
-    let second = b.add_copy(run.id, place("D2")).await.unwrap();
-    let copy = CardCopy { id: first, run: run.id, place: place("C1"), message: None, shown: 0, lost: false };
+    let second = b.add_copy(run.id, place("D2"), CopyKind::Card).await.unwrap();
+    let copy = CardCopy {
+        id: first,
+        run: run.id,
+        place: place("C1"),
+        message: None,
+        kind: CopyKind::Card,
+        shown: 0,
+        lost: false,
+    };
     assert_eq!(b.copy(first).await.unwrap(), Some(copy.clone()));
     assert_eq!(b.copy(second + 1).await.unwrap(), None);
     let ids = |copies: Vec<CardCopy>| copies.iter().map(|copy| copy.id).collect::<Vec<_>>();
@@ -313,12 +321,12 @@ pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(a.copies_behind().await.unwrap(), [shown]);
     assert_eq!(a.copies_of(run.id + 1).await.unwrap(), []);
     assert!(a.update_copy(CardCopy { id: second + 1, ..copy }).await.is_err());
-    assert!(a.add_copy(run.id + 1, place("C1")).await.is_err());
+    assert!(a.add_copy(run.id + 1, place("C1"), CopyKind::Card).await.is_err());
 }
 
 pub async fn one_sends_a_copy([a, b]: &[Arc<dyn Store>; 2]) {
     let run = opened(a, new_run("d1")).await;
-    let id = a.add_copy(run.id, place("C1")).await.unwrap();
+    let id = a.add_copy(run.id, place("C1"), CopyKind::Card).await.unwrap();
     let (past, future) =
         (Timestamp::now() - SignedDuration::from_secs(1), Timestamp::now() + SignedDuration::from_secs(600));
     assert!(!a.claim_copy(id + 1, future).await.unwrap(), "there is no such copy");

@@ -48,6 +48,7 @@ pub fn new_run(delivery: &str) -> NewRun {
         place: place("C1"),
         command_hash: "c0".into(),
         config_hash: "c1".into(),
+        alone: false,
     };
     let first = change("requested", State::Pending);
     NewRun { request, delivery: delivery.into(), holds: Vec::new(), first, card: None, unless_frozen: false }

@@ -1,7 +1,7 @@
 //! What the plan and the outcome of a backup say.
 
 use super::survey::{Aim, Facts, Obstacle};
-use super::{Failure, Manifest, Told, prefix};
+use super::{Failure, Manifest, STOPPED, Told, prefix};
 use crate::actions::Outcome;
 use crate::message::{Block, Cell, Column, Row, Shape, Table, Text};
 use crate::plan::Plan;
@@ -80,7 +80,19 @@ pub fn outcome(results: &[(Aim, Result<Manifest, Told>)]) -> Outcome {
         results.iter().filter_map(|(aim, result)| Some((aim, result.as_ref().err()?))).collect();
     let size = bytes(made.iter().map(|manifest| manifest.bytes).sum::<u64>() as f64);
     let time = duration(made.iter().map(|manifest| manifest.duration_ms).sum::<u64>() as f64 / 1000.0);
+    let stopped = failed.iter().any(|(_, (word, _))| *word == STOPPED);
     let (happening, verdict) = match (made.as_slice(), failed.as_slice()) {
+        ([], _) if stopped => {
+            (Happening::Stopped, "Stopped: there is no backup, and nothing of it is left.".to_owned())
+        }
+        (some, _) if stopped => (
+            Happening::Stopped,
+            format!(
+                "Stopped: {} of {} databases are backed up: {size} in {time}.",
+                some.len(),
+                results.len()
+            ),
+        ),
         ([only], []) => (
             Happening::Succeeded,
             format!("{} is backed up: {size} in {time}, read back and whole.", only.database),

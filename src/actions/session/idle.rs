@@ -1,7 +1,7 @@
 //! `kill-idle`: the sessions of a server, or of one service's database, that have done nothing for long. The card names each;
 //! each is ended by itself, and only if it has done nothing since it was shown.
 
-use super::signal::{Aim, Fate, How, Now, Signaller};
+use super::signal::{Aim, Fate, How, Now, Signaller, observe};
 use super::{lease, told};
 use crate::actions::answers::{count, table};
 use crate::actions::{Act, Call, Doing, Outcome};
@@ -60,6 +60,10 @@ impl Act for KillIdle {
         };
         let fates = signaller.signal(&aims, How::Idle).await;
         outcome(&doing.plan.targets, &fates)
+    }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        observe(doing, How::Idle).await
     }
 }
 

@@ -201,6 +201,35 @@ pub(super) async fn signal(doing: &Doing<'_>, how: How) -> Outcome {
     Outcome { facts, ..Outcome::new(happening, verdict) }
 }
 
+/// What stands where an interrupted run may have signalled: `None` while a server can't be asked.
+pub(super) async fn observe(doing: &Doing<'_>, how: How) -> Option<Outcome> {
+    let signaller = Signaller::of(doing).await.ok()?;
+    let targets = &doing.plan.targets;
+    let identities = if targets.is_empty() { std::slice::from_ref(&doing.plan.identity) } else { targets };
+    let mut there = Vec::new();
+    for identity in identities {
+        let aim = Aim::of(identity)?;
+        if is_there(&signaller.now(&aim).await.ok()?, how) {
+            there.push(aim.pid.to_string());
+        }
+    }
+    let (what, gone) = match how {
+        How::Cancel => ("statement", "over"),
+        How::Terminate | How::Idle => ("session", "gone"),
+    };
+    let (happening, seen) = match (there.len(), identities.len()) {
+        (0, 1) => (Happening::Succeeded, format!("The {what} is {gone}")),
+        (0, all) => (Happening::Succeeded, format!("All {all} {what}s are {gone}")),
+        (_, 1) => (Happening::Failed, format!("The {what} is still there")),
+        (some, all) if some < all => {
+            (Happening::Partial, format!("Of {all} {what}s there are still {}", there.join(", ")))
+        }
+        (_, all) => (Happening::Failed, format!("All {all} {what}s are still there")),
+    };
+    let why = "Countersign was interrupted and can't tell whether that is its work.";
+    Some(Outcome::new(happening, format!("{seen}. {why}")))
+}
+
 fn words(fate: Fate, pid: i32, how: How) -> (Happening, String) {
     match fate {
         Fate::LeftAlone(now) => {

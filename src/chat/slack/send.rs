@@ -158,7 +158,7 @@ impl SlackPlatform {
     }
 
     /// The direct conversation with an account.
-    async fn direct(&self, account: &str) -> Result<String, SendError> {
+    async fn direct_channel(&self, account: &str) -> Result<String, SendError> {
         if let Some(channel) = self.directs.get(account) {
             return Ok(channel);
         }
@@ -219,13 +219,15 @@ impl Platform for SlackPlatform {
 
     async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError> {
         never_cut_a_plan(reply)?;
-        let channel = self.direct(&sender.account).await?;
-        let (conversation, message) = self.post_to(&channel, None, reply).await?;
-        let workspace = sender.workspace.clone();
-        Ok(Posted {
-            place: Place { platform: PlatformName::Slack, workspace, conversation, thread: None },
-            message,
-        })
+        let place = self.direct(sender).await?;
+        let (_, message) = self.post_to(&place.conversation, None, reply).await?;
+        Ok(Posted { place, message })
+    }
+
+    async fn direct(&self, sender: &Sender) -> Result<Place, SendError> {
+        let (conversation, workspace) =
+            (self.direct_channel(&sender.account).await?, sender.workspace.clone());
+        Ok(Place { platform: PlatformName::Slack, workspace, conversation, thread: None })
     }
 
     async fn account(&self, sender: &Sender) -> Result<Account, SendError> {

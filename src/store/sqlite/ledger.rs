@@ -5,7 +5,7 @@ use super::desk::Begun;
 use super::file::{Fault, Worked};
 use super::{read, settings};
 use crate::store::chain::{self, Hash, Position};
-use crate::store::{Append, Appended, Change, NewRun, Opened, Request, Run, RunId, State};
+use crate::store::{Append, Appended, Change, CopyKind, NewRun, Opened, Request, Run, RunId, State};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ pub(super) fn open(transaction: &Transaction<'_>, new: &NewRun, owner: &str) -> 
         transaction.execute("UPDATE runs SET owner = ?2 WHERE id = ?1", params![run, owner])?;
     }
     if let Some(place) = &new.card {
-        settings::add_copy(transaction, run, place)?;
+        settings::add_copy(transaction, run, (place, CopyKind::Card))?;
     }
     for resource in holds {
         transaction

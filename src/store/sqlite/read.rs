@@ -22,7 +22,7 @@ pub(super) fn word(value: &impl Serialize) -> Worked<String> {
         .ok_or_else(|| Fault::Said("a value in it has an unexpected form".into()))
 }
 
-fn from_word<T: DeserializeOwned>(word: String) -> Worked<T> {
+pub(super) fn from_word<T: DeserializeOwned>(word: String) -> Worked<T> {
     Ok(serde_json::from_value(serde_json::Value::String(word))?)
 }
 
@@ -113,6 +113,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> Worked<Listed> {
             AND (:since IS NULL OR opened_at >= :since)
             AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
             AND (:reads OR risk <> 'read')
+            AND (NOT :alone OR alone)
           ORDER BY id DESC",
     )?;
     let mut rows = statement.query(named_params! {
@@ -122,6 +123,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> Worked<Listed> {
         ":since": filter.since.map(Timestamp::as_microsecond),
         ":states": serde_json::to_string(&states)?,
         ":reads": filter.reads,
+        ":alone": filter.alone,
         ":find": find.is_some(),
     })?;
     let (mut ids, mut total) = (Vec::new(), 0);

@@ -15,6 +15,7 @@ CREATE TABLE runs (
     environment TEXT GENERATED ALWAYS AS (request ->> '$.environment') STORED,
     requester   TEXT NOT NULL GENERATED ALWAYS AS (request ->> '$.requester.id') STORED,
     risk        TEXT NOT NULL GENERATED ALWAYS AS (request ->> '$.risk') STORED,
+    alone       INTEGER NOT NULL GENERATED ALWAYS AS (coalesce(request ->> '$.alone', 0)) STORED,
     request     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX runs_open ON runs (state) WHERE state IN ('pending', 'approved', 'running');
@@ -59,6 +60,7 @@ CREATE TABLE copies (
     message TEXT,
     shown   INTEGER NOT NULL DEFAULT 0,
     lost    INTEGER NOT NULL DEFAULT 0,
+    kind    TEXT NOT NULL,
     -- microseconds since 1970: who sends it has it until then
     claimed INTEGER NOT NULL DEFAULT 0,
     -- the instance that claimed it: a dead one's claim is void

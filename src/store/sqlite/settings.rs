@@ -2,9 +2,9 @@
 
 use super::file::{Fault, Worked};
 use super::instance::Instance;
-use super::read::word;
+use super::read::{from_word, word};
 use crate::message::Place;
-use crate::store::{CardCopy, Frozen, RunId, Token};
+use crate::store::{CardCopy, CopyKind, Frozen, RunId, Token};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
@@ -48,9 +48,14 @@ pub(super) fn token(connection: &Connection, token: &str) -> Worked<Option<Token
     Ok(Some(Token { token: token.to_owned(), meaning, place }))
 }
 
-pub(super) fn add_copy(transaction: &Transaction<'_>, run: RunId, place: &Place) -> Worked<i64> {
-    let place = serde_json::to_string(place)?;
-    transaction.execute("INSERT INTO copies (run, place) VALUES (?1, ?2)", params![run, place])?;
+pub(super) fn add_copy(
+    transaction: &Transaction<'_>,
+    run: RunId,
+    (place, kind): (&Place, CopyKind),
+) -> Worked<i64> {
+    let (place, kind) = (serde_json::to_string(place)?, word(&kind)?);
+    let sql = "INSERT INTO copies (run, place, kind) VALUES (?1, ?2, ?3)";
+    transaction.execute(sql, params![run, place, kind])?;
     Ok(transaction.last_insert_rowid())
 }
 
@@ -120,7 +125,7 @@ fn copies(
     values: &[&dyn rusqlite::ToSql],
 ) -> Worked<Vec<CardCopy>> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT copies.id, run, place, message, shown, lost
+        "SELECT copies.id, run, place, message, shown, lost, kind
            FROM copies JOIN runs ON runs.id = run WHERE {condition} ORDER BY copies.id"
     ))?;
     let mut rows = statement.query(values)?;
@@ -140,6 +145,7 @@ fn copy_row(row: &Row<'_>) -> Worked<CardCopy> {
         message: row.get(3)?,
         shown: row.get(4)?,
         lost: row.get(5)?,
+        kind: from_word(row.get(6)?)?,
     })
 }
 

@@ -46,6 +46,7 @@ fn new_run(delivery: &str, state: State) -> NewRun {
         place,
         command_hash: String::new(),
         config_hash: String::new(),
+        alone: false,
     };
     let holds = vec![format!("resource of {delivery}")];
     NewRun {

@@ -1,0 +1,123 @@
+//! `deny`, `withdraw` and `review`: what somebody says of a run. It is the run's own event; the command's run only tells who typed it.
+
+use super::wanted::wanted;
+use super::{Act, Call, Doing, Outcome};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::runs::{Happening, Told};
+use crate::store::{Run, RunId, State};
+use async_trait::async_trait;
+
+pub struct Deny;
+pub struct Review;
+pub struct Withdraw;
+
+#[async_trait]
+impl Act for Withdraw {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let run = wanted(call, "`pending` lists what waits.").await?;
+        if run.request.requester.id != call.person.id {
+            return Err(Error::instead(
+                format!("Request #{} is {}'s.", run.id, run.request.requester.id),
+                format!("Only its requester can withdraw it; an approver can `deny {}`.", run.id),
+            ));
+        }
+        waits(&run)?;
+        Ok(plan(&run, format!("Takes back request #{}: {}.", run.id, run.request.command)))
+    }
+
+    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+        say(doing, Happening::Withdrawn, "Request #{run} is withdrawn.").await
+    }
+}
+
+#[async_trait]
+impl Act for Deny {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let run = wanted(call, "`pending` lists what waits.").await?;
+        if run.request.requester.id == call.person.id {
+            return Err(Error::instead(
+                format!("Request #{} is yours.", run.id),
+                format!("`withdraw {}` takes it back.", run.id),
+            ));
+        }
+        may_judge(call, &run)?;
+        waits(&run)?;
+        Ok(plan(
+            &run,
+            format!("Refuses request #{} of {}: {}.", run.id, run.request.requester.id, run.request.command),
+        ))
+    }
+
+    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+        say(doing, Happening::Denied, "Request #{run} is refused. Nothing was done.").await
+    }
+}
+
+#[async_trait]
+impl Act for Review {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let run = wanted(call, "`pending` lists what has to be reviewed.").await?;
+        if !run.request.alone {
+            return Err(Error::user(format!(
+                "Nobody did run #{} alone: there is nothing to review.",
+                run.id
+            )));
+        }
+        if run.request.requester.id == call.person.id {
+            return Err(Error::instead(
+                "You did it alone, so somebody else has to look at it.",
+                "Whoever could have approved it can.",
+            ));
+        }
+        may_judge(call, &run)?;
+        if run.state.is_open() {
+            return Err(Error::user(format!("Run #{} goes on: review it when it is over.", run.id)));
+        }
+        if let Some(by) = run.event(Happening::Reviewed.word()).and_then(|event| event.by.as_ref()) {
+            return Err(Error::user(format!("{} has reviewed run #{} already.", by.id, run.id)));
+        }
+        Ok(plan(&run, format!("Notes that {} has reviewed run #{}.", call.person.id, run.id)))
+    }
+
+    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+        say(doing, Happening::Reviewed, "Run #{run} is reviewed.").await
+    }
+}
+
+fn plan(run: &Run, effect: String) -> Plan {
+    let mut plan = Plan::of(effect);
+    plan.identity.insert("run".to_owned(), run.id.to_string());
+    plan
+}
+
+fn waits(run: &Run) -> Result<()> {
+    if run.state == State::Pending {
+        return Ok(());
+    }
+    Err(Error::user(format!("Request #{} waits for nobody: it is {:?}.", run.id, run.state)))
+}
+
+/// Whoever may approve it.
+fn may_judge(call: &Call<'_>, run: &Run) -> Result<()> {
+    let environment = run.request.environment.as_deref();
+    let command = call.app.catalog.find(&run.request.command);
+    if command.is_some_and(|command| call.app.access.may_approve(call.person, command, environment)) {
+        return Ok(());
+    }
+    let place = environment.map_or(String::new(), |name| format!(" in {name}"));
+    Err(Error::user(format!("You have no role that approves `{}`{place}.", run.request.command)))
+}
+
+async fn say(doing: &Doing<'_>, happening: Happening, done: &str) -> Outcome {
+    let id: RunId = doing.plan.identity.get("run").and_then(|id| id.parse().ok()).unwrap_or_default();
+    let mut told = Told::by(&doing.run.request.requester);
+    if let Some(reason) = doing.run.text("reason") {
+        told = told.text("why", reason);
+    }
+    match doing.app.runs.note(id, happening, told).await {
+        Ok(Some(_)) => Outcome::new(Happening::Succeeded, done.replace("{run}", &id.to_string())),
+        Ok(None) => Outcome::new(Happening::Failed, format!("Somebody was faster: see `show {id}`.")),
+        Err(why) => Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
+    }
+}

@@ -1,0 +1,141 @@
+//! `stop <run>`: a long run ends early and tells what it has done; what an interrupted one left on PostgreSQL is ended too. The wish
+//! is the run's own event, so it reaches whichever replica works on it.
+
+use super::wanted::wanted;
+use super::{Act, Call, Doing, Outcome, lingering};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::runs::{Happening, Told};
+use crate::store::{Run, RunId, State};
+use async_trait::async_trait;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub struct Stop;
+
+/// A statement is cancelled within moments; whoever waits longer is told where to look.
+const WAIT: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[async_trait]
+impl Act for Stop {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let run = wanted(call, "`jobs` shows what runs.").await?;
+        may_stop(call, &run)?;
+        let id = run.id;
+        let command = &run.request.command;
+        let effect = match run.state {
+            State::Pending => {
+                return Err(Error::instead(
+                    format!("Run #{id} has not started: it waits for a second person."),
+                    format!(
+                        "Its requester takes it back with `withdraw {id}`; an approver denies it on its card."
+                    ),
+                ));
+            }
+            State::Approved => format!("Takes back the approval of #{id} ({command}) before it starts."),
+            State::Running if !is_long(call, &run) => {
+                return Err(Error::instead(
+                    format!("Run #{id} ({command}) is over in a moment and can't be stopped."),
+                    format!("`show {id}` tells what became of it."),
+                ));
+            }
+            State::Running => format!("Stops run #{id} ({command}). What it has done by then stays."),
+            State::Unknown => format!("Ends what the interrupted run #{id} ({command}) left on PostgreSQL."),
+            over => {
+                return Err(Error::instead(
+                    format!("Run #{id} is over: {}.", format!("{over:?}").to_lowercase()),
+                    format!("`show {id}` tells it all."),
+                ));
+            }
+        };
+        let mut plan = Plan::of(effect);
+        plan.identity.insert("run".to_owned(), id.to_string());
+        Ok(plan)
+    }
+
+    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+        let failed = |why: String| Outcome::new(Happening::Failed, why);
+        let id: RunId = doing.plan.identity.get("run").and_then(|id| id.parse().ok()).unwrap_or_default();
+        let run = match doing.app.runs.store.get(id).await {
+            Ok(Some(run)) => run,
+            Ok(None) => return failed(format!("There is no run #{id}.")),
+            Err(why) => return failed(format!("Nothing changed: {why}.")),
+        };
+        match run.state {
+            State::Unknown => left_behind(doing, &run).await,
+            _ => ask_to_stop(doing, &run).await,
+        }
+    }
+}
+
+/// Whoever asked for it, and whoever may act or approve there: at night the one who asked may be gone.
+fn may_stop(call: &Call<'_>, run: &Run) -> Result<()> {
+    let environment = run.request.environment.as_deref();
+    if call.app.access.may_act(call.person, environment) || run.request.requester.id == call.person.id {
+        return Ok(());
+    }
+    let place = environment.map_or(String::new(), |name| format!(" in {name}"));
+    Err(Error::instead(
+        format!("You may do nothing{place}, so you can't stop what runs there."),
+        format!("It is {}'s.", run.request.requester.id),
+    ))
+}
+
+fn is_long(call: &Call<'_>, run: &Run) -> bool {
+    call.app.catalog.find(&run.request.command).is_some_and(|command| command.header.long)
+}
+
+async fn ask_to_stop(doing: &Doing<'_>, run: &Run) -> Outcome {
+    let id = run.id;
+    let happening = if run.state == State::Approved { Happening::Revoked } else { Happening::Stopping };
+    let mut told = Told::by(&doing.run.request.requester);
+    if let Some(reason) = doing.run.text("reason") {
+        told = told.text("reason", reason);
+    }
+    let noted = match doing.app.runs.note(id, happening, told).await {
+        Ok(noted) => noted,
+        Err(why) => return Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
+    };
+    if noted.is_none() {
+        return Outcome::new(Happening::Voided, format!("Run #{id} was over already: see `show {id}`."));
+    }
+    let until = Instant::now() + WAIT;
+    while Instant::now() < until {
+        if let Ok(Some(now)) = doing.app.runs.store.get(id).await
+            && !now.state.is_open()
+        {
+            return over(&now);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let text = format!("Run #{id} was told to stop and has not ended yet: `show {id}` tells when it has.");
+    Outcome::new(Happening::Succeeded, text)
+}
+
+fn over(run: &Run) -> Outcome {
+    let (id, state) = (run.id, format!("{:?}", run.state).to_lowercase());
+    let said = run.text("verdict").map_or(String::new(), |verdict| format!(" {verdict}"));
+    Outcome::new(Happening::Succeeded, format!("Run #{id} has ended: {state}.{said}"))
+}
+
+async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
+    let id = run.id;
+    let login = doing.app.catalog.find(&run.request.command).map(|command| command.header.login.clone());
+    match lingering::end(doing.app, run, &login.unwrap_or_default()).await {
+        Ok(0) => {
+            let text = format!(
+                "Run #{id} has left nothing on PostgreSQL that goes on. What it did before is not known."
+            );
+            Outcome::new(Happening::Voided, text)
+        }
+        Ok(some) => {
+            let sessions = super::answers::count(some, "session", "sessions");
+            let text = format!(
+                "{sessions} of the interrupted run #{id} got the signal to end. What it did before is not known: look before asking again."
+            );
+            Outcome::new(Happening::Succeeded, text)
+        }
+        Err(why) => Outcome::new(Happening::Failed, format!("Nothing was done: {why}")),
+    }
+}

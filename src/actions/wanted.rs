@@ -1,0 +1,13 @@
+//! The run that a command was asked about.
+
+use super::Call;
+use crate::error::{Error, Result};
+use crate::store::Run;
+
+/// # Errors
+/// [`Error::User`] when there is none of that number; `lists` says where to find one.
+pub async fn wanted(call: &Call<'_>, lists: &str) -> Result<Run> {
+    let id = call.values.get("run").and_then(|id| id.parse().ok()).unwrap_or_default();
+    let found = call.app.runs.store.get(id).await.map_err(anyhow::Error::from)?;
+    found.ok_or_else(|| Error::instead(format!("There is no run #{id}."), lists.to_owned()))
+}
