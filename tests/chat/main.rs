@@ -13,6 +13,7 @@ mod guards;
 mod hands;
 mod inert;
 mod jobs;
+mod machine;
 mod once;
 mod outage;
 mod people;

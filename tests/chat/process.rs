@@ -4,6 +4,7 @@ use crate::scene::{Scene, found, servers};
 use countersign::demo::slack::Workspace;
 use countersign::store::{Run, State, Store};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -149,7 +150,7 @@ impl Counter {
         let superuser = servers().await.cluster.connect("postgres").await.expect("the superuser");
         let table = format!("counted_{name}");
         let make = format!(
-            "CREATE TABLE {table} (at timestamptz DEFAULT now()); \
+            "CREATE TABLE {table} (by text DEFAULT current_setting('application_name')); \
              GRANT INSERT ON {table} TO countersign_act; GRANT SELECT ON {table} TO countersign_read"
         );
         superuser.batch_execute(&make).await.expect("a table");
@@ -173,6 +174,25 @@ impl Counter {
              example = \"counted\"\nverdict = \"Counted {{counted}}.\"\n*/\nSELECT count(*) AS counted FROM public.{}\n",
             self.table
         )
+    }
+
+    /// How often each session's name counted.
+    pub async fn by(&self) -> BTreeMap<String, i64> {
+        let sql = format!("SELECT by, count(*) FROM {} GROUP BY by", self.table);
+        let rows = self.superuser.query(&sql, &[]).await.expect("the rows");
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Whether no session works on it.
+    pub async fn is_quiet(&self) -> bool {
+        let sql = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE state <> 'idle' AND query LIKE '%' || $1 || '%'
+                   AND pid <> pg_backend_pid())";
+        self.superuser.query_one(sql, &[&self.table]).await.expect("an answer").get(0)
+    }
+
+    /// Forgets everything, when nobody counts any more.
+    pub async fn clear(&self) {
+        self.superuser.batch_execute(&format!("TRUNCATE {}", self.table)).await.expect("an empty table");
     }
 
     pub async fn rows(&self) -> i64 {
