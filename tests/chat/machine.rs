@@ -212,7 +212,7 @@ impl Case<'_> {
         let label = ["Approve", "Approve", "Approve", "Approve", "Deny", "Withdraw"][token % 6];
         let shown = self.room.shown.lock().unwrap().clone();
         let such: Vec<&Shown> = shown.iter().rev().filter(|shown| shown.label == label).collect();
-        let within = if token % 5 == 0 { such.len() } else { such.len().min(4) };
+        let within = if token.is_multiple_of(5) { such.len() } else { such.len().min(4) };
         let shown = *such.get(token.checked_rem(within)?)?;
         let event = Event::Button { token: shown.token.clone(), message: shown.message.clone() };
         Some(self.incoming(who, shown.place.clone(), event))
