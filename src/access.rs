@@ -70,16 +70,12 @@ impl Access {
 
     /// Whether the person may run, or ask for, the command there. Without an environment: anywhere at all.
     pub fn may_run(&self, person: &Person, command: &Command, environment: Option<&str>) -> bool {
-        let acts = command.header.for_all_who_act && self.may_act(person, None);
-        acts || self.granted(person, environment, |grant| covers(&grant.run, command))
+        !self.roles_to_run(person, command, environment).is_empty()
     }
 
     /// Whether the person may approve the command there. Being the requester is another matter.
     pub fn may_approve(&self, person: &Person, command: &Command, environment: Option<&str>) -> bool {
-        let raised = self.policy(command, environment).risk;
-        self.granted(person, environment, |grant| {
-            covers(&grant.approve, command) || grant.approve.iter().any(|word| word == raised.word())
-        })
+        !self.roles_to_approve(person, command, environment).is_empty()
     }
 
     /// Who may act alone, what, and how often.
@@ -97,8 +93,7 @@ impl Access {
 
     /// Whether the person may act or approve there at all: enough to stop what runs, and anywhere, to freeze.
     pub fn may_act(&self, person: &Person, environment: Option<&str>) -> bool {
-        let acting = |word: &String| !self.reads.contains(word);
-        self.granted(person, environment, |grant| grant.run.iter().chain(&grant.approve).any(acting))
+        !self.roles(person, environment, |grant| self.acts(grant)).is_empty()
     }
 
     /// Everyone but the requester who may approve, with an account of that platform.
@@ -116,14 +111,47 @@ impl Access {
         reachable.filter(|person| self.may_approve(person, command, environment)).collect()
     }
 
-    fn granted(&self, person: &Person, environment: Option<&str>, allows: impl Fn(&Grant) -> bool) -> bool {
-        let Some(entry) = self.people.iter().find(|entry| entry.name == person.id) else { return false };
-        self.grants.iter().any(|grant| {
-            let here = |name: &str| grant.environments.iter().any(|known| known == "*" || known == name);
-            entry.roles.contains(&grant.role)
-                && environment.map_or(!grant.environments.is_empty(), here)
-                && allows(grant)
+    /// The roles by which the person may run the command there.
+    pub fn roles_to_run(&self, person: &Person, command: &Command, environment: Option<&str>) -> Vec<&str> {
+        let mut roles = self.roles(person, environment, |grant| covers(&grant.run, command));
+        if command.header.for_all_who_act {
+            roles.extend(self.roles(person, None, |grant| self.acts(grant)));
+        }
+        roles
+    }
+
+    /// The roles by which the person may approve the command there.
+    pub fn roles_to_approve(
+        &self,
+        person: &Person,
+        command: &Command,
+        environment: Option<&str>,
+    ) -> Vec<&str> {
+        let raised = self.policy(command, environment).risk;
+        self.roles(person, environment, |grant| {
+            covers(&grant.approve, command) || grant.approve.iter().any(|word| word == raised.word())
         })
+    }
+
+    fn acts(&self, grant: &Grant) -> bool {
+        grant.run.iter().chain(&grant.approve).any(|word| !self.reads.contains(word))
+    }
+
+    fn roles(
+        &self,
+        person: &Person,
+        environment: Option<&str>,
+        allows: impl Fn(&Grant) -> bool,
+    ) -> Vec<&str> {
+        let Some(entry) = self.people.iter().find(|entry| entry.name == person.id) else { return Vec::new() };
+        let here =
+            |grant: &Grant, name: &str| grant.environments.iter().any(|known| known == "*" || known == name);
+        let counts = |grant: &&Grant| {
+            entry.roles.contains(&grant.role)
+                && environment.map_or(!grant.environments.is_empty(), |name| here(grant, name))
+                && allows(grant)
+        };
+        self.grants.iter().filter(counts).map(|grant| grant.role.as_str()).collect()
     }
 }
 

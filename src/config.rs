@@ -67,6 +67,8 @@ pub struct Slack {
     pub workspaces: Vec<String>,
     /// The slash command, `/db`.
     pub command: String,
+    /// Role to user group (`S…`): whoever has the role counts only while they are in the group. It narrows and never widens.
+    pub groups: BTreeMap<String, String>,
     /// The channel where requests made in a terminal stand, to be approved. Without it no terminal can ask for anything.
     pub terminal_channel: Option<String>,
 }

@@ -72,6 +72,7 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
     let access = access(root, &environments);
     let break_glass = break_glass(root);
     let alone = break_glass.as_ref().map(|alone| alone.role.as_str());
+    let roles: Vec<&str> = access.iter().map(|grant| grant.role.as_str()).chain(alone).collect();
     let (store, store_waits) = root
         .table("store", |table| (path(table, "path", outside), store_waits(table)))
         .unwrap_or_else(|| (PathBuf::new(), StoreWaits { answer: ANSWER_WITHIN, lock: LOCK_WAIT }));
@@ -80,7 +81,7 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
         finish_within: within(root, "finish_within", LONGEST_FINISH).unwrap_or(FINISH_WITHIN),
         store,
         store_waits,
-        slack: root.opt_table("slack", |table| slack(table, outside)),
+        slack: root.opt_table("slack", |table| slack(table, outside, &roles)),
         approval: approval(root, &environments),
         backups: root.table("backups", |table| backups(table, outside)).unwrap_or_else(|| Backups {
             directory: PathBuf::new(),
@@ -89,7 +90,7 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
         }),
         commands: root.opt_table("commands", |table| path(table, "directory", outside)),
         services: services(root, &environments, outside),
-        people: people(root, (&access, alone)),
+        people: people(root, &roles),
         break_glass,
         schedule: schedule(root, &environments),
         environments,

@@ -101,9 +101,8 @@ pub(super) fn commands_of(table: &mut Reader<'_>, key: &str) -> Vec<String> {
     words.into_iter().map(|word| word.value).collect()
 }
 
-/// `alone` is the role that may act without a second person: it is one although no grant names it.
-pub(super) fn people(root: &mut Reader<'_>, (access, alone): (&[Grant], Option<&str>)) -> Vec<PersonEntry> {
-    let roles_that_grant: Vec<&str> = access.iter().map(|grant| grant.role.as_str()).chain(alone).collect();
+/// `granting` are the roles that mean something.
+pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonEntry> {
     let mut names = Unique::new("the person");
     let mut slack = Unique::new("the Slack account");
     let mut teams = Unique::new("the Teams account");
@@ -116,7 +115,7 @@ pub(super) fn people(root: &mut Reader<'_>, (access, alone): (&[Grant], Option<&
             slack: accounts(table, "slack", &mut slack),
             teams: accounts(table, "teams", &mut teams),
             terminal: accounts(table, "terminal", &mut terminal),
-            roles: roles(table, &roles_that_grant),
+            roles: roles(table, granting),
         }
     })
 }

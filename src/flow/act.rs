@@ -60,7 +60,8 @@ impl Flow {
         let environment = intent.environment.as_deref();
         let platform_name = intent.incoming.place.platform;
         let access = &self.app.access;
-        let could = access.approvers(intent.command, environment, (&intent.person, platform_name));
+        let listed = access.approvers(intent.command, environment, (&intent.person, platform_name));
+        let could = self.in_their_groups(intent, listed).await?;
         if could.len() < intent.policy.approvers {
             return Err(too_few(&could, intent.policy.approvers));
         }
@@ -79,6 +80,30 @@ impl Flow {
         self.tell_approvers(&run);
         self.tell_result(&run);
         Ok(Some(run))
+    }
+
+    /// Of those who may approve, those whom no group of the chat leaves out.
+    ///
+    /// # Errors
+    /// While nobody can tell who is in a group.
+    async fn in_their_groups(&self, intent: &Intent<'_>, listed: Vec<Person>) -> Result<Vec<Person>> {
+        let environment = intent.environment.as_deref();
+        let mut could = Vec::new();
+        for person in listed {
+            let roles = self.app.access.roles_to_approve(&person, intent.command, environment);
+            let Some(sender) = sender_of(&person, &intent.incoming.place) else { continue };
+            match self.group_of(&sender, &roles).await {
+                Some(true) => could.push(person),
+                Some(false) => {}
+                None => {
+                    return Err(Error::instead(
+                        "The chat can't tell now who is in the approvers' group, so nobody is asked.",
+                        "Try again in a moment.",
+                    ));
+                }
+            }
+        }
+        Ok(could)
     }
 
     /// An approved run: everyone concerned is checked once more, the run is claimed, and only then it acts.
@@ -151,7 +176,12 @@ impl Flow {
         if requester.id != run.request.requester.id {
             return Err("the requester's account is somebody else's now".to_owned());
         }
-        if !self.app.access.may_run(&requester, command, environment) {
+        let roles = self.app.access.roles_to_run(&requester, command, environment);
+        let there = match &run.request.sender {
+            Some(sender) => self.group_of(sender, &roles).await == Some(true),
+            None => !roles.is_empty(),
+        };
+        if !there {
             return Err("the requester may no longer ask for it".to_owned());
         }
         let voters = voters(run);
@@ -167,7 +197,11 @@ impl Flow {
                 }
                 None => true,
             };
-            let may = self.app.access.may_approve(voter, command, environment);
+            let roles = self.app.access.roles_to_approve(voter, command, environment);
+            let may = match sender_of(voter, &run.request.place) {
+                Some(sender) => self.group_of(&sender, &roles).await == Some(true),
+                None => !roles.is_empty(),
+            };
             if voter.id == requester.id || !may || !counts {
                 return Err(format!("{} may no longer approve it, or can't be confirmed", voter.id));
             }

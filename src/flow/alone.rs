@@ -44,6 +44,7 @@ impl Flow {
                 "Ask as usual, without break-glass: it waits for a second person.",
             ));
         }
+        self.narrowed(&intent.incoming.sender, &[&alone.role]).await?;
         if intent.policy.risk != Risk::Danger {
             return Err(Error::instead(
                 format!("`{name}` needs no second person here."),

@@ -66,6 +66,13 @@ impl Flow {
         }
         self.open_still(&run).await?;
         self.may_decide(&person, &run, verdict)?;
+        if verdict != Verdict::Withdraw
+            && let Some(command) = self.app.catalog.find(&run.request.command)
+        {
+            let environment = run.request.environment.as_deref();
+            let roles = self.app.access.roles_to_approve(&person, command, environment);
+            self.narrowed(&incoming.sender, &roles).await?;
+        }
         self.decide(run, person, verdict).await
     }
 

@@ -95,7 +95,7 @@ impl Flow {
             dry_run,
             alone,
         };
-        self.allow(&intent)?;
+        self.allow(&intent).await?;
         if alone {
             self.allow_alone(&intent, &line).await?;
         }
@@ -129,7 +129,7 @@ impl Flow {
                 dry_run,
                 alone,
             };
-            self.allow(&intent)?;
+            self.allow(&intent).await?;
             Ok(intent)
         };
         match understood.await {
@@ -169,10 +169,11 @@ impl Flow {
         }
     }
 
-    fn allow(&self, intent: &Intent<'_>) -> Result<()> {
+    async fn allow(&self, intent: &Intent<'_>) -> Result<()> {
         let environment = intent.environment.as_deref();
-        if self.app.access.may_run(&intent.person, intent.command, environment) {
-            return Ok(());
+        let roles = self.app.access.roles_to_run(&intent.person, intent.command, environment);
+        if !roles.is_empty() {
+            return self.narrowed(&intent.incoming.sender, &roles).await;
         }
         let place = environment.map_or(String::new(), |name| format!(" in {name}"));
         Err(Error::instead(

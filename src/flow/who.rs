@@ -33,6 +33,44 @@ impl Flow {
         self.person_by(sender, Word::New).await
     }
 
+    /// Passes if somebody has a role for what they do that no group of the chat keeps from them.
+    ///
+    /// # Errors
+    /// [`Error::User`], also while the platform can't say who is in the group.
+    pub(super) async fn narrowed(&self, sender: &Sender, roles: &[&str]) -> Result<()> {
+        match self.group_of(sender, roles).await {
+            Some(true) => Ok(()),
+            Some(false) => Err(Error::instead(
+                format!(
+                    "Your role {} counts only in its group of the chat, and you aren't in it.",
+                    roles.join(" and ")
+                ),
+                "Whoever keeps the group can add you.",
+            )),
+            None => Err(Error::instead(
+                "The chat can't tell now who is in the group of your role, so nothing was done.",
+                "Try again in a moment; `countersign run` in a terminal, where Countersign is, works without it.",
+            )),
+        }
+    }
+
+    /// Whether one of the roles isn't narrowed by a group of the chat, or the account is in it; `None` while nobody can tell.
+    pub(super) async fn group_of(&self, sender: &Sender, roles: &[&str]) -> Option<bool> {
+        let Some(platform) = self.platform(sender.platform) else { return Some(!roles.is_empty()) };
+        let mut seen = Some(false);
+        for role in roles {
+            match platform.in_group(role, sender).await {
+                Ok(None | Some(true)) => return Some(true),
+                Ok(Some(false)) => {}
+                Err(why) => {
+                    tracing::warn!(role, %why, "a group's members are not known");
+                    seen = None;
+                }
+            }
+        }
+        seen
+    }
+
     async fn person_by(&self, sender: &Sender, word: Word) -> Result<Person> {
         let person = self.app.access.person(sender).ok_or_else(|| {
             Error::instead(

@@ -88,6 +88,11 @@ pub trait Platform: Send + Sync {
     /// The account's standing as it is now: for the moment in which something starts.
     async fn account_now(&self, sender: &Sender) -> Result<Account, SendError>;
 
+    /// Whether the account is in the group that narrows a role, by a word no older than five minutes; `None` if no group does.
+    async fn in_group(&self, _role: &str, _sender: &Sender) -> Result<Option<bool>, SendError> {
+        Ok(None)
+    }
+
     /// Where a request stands that was made where no others are, in a terminal; `None` if the configuration names no place.
     fn place_for_others(&self) -> Option<Place> {
         None

@@ -9,6 +9,7 @@ mod copies;
 mod crash;
 mod door;
 mod freeze;
+mod groups;
 mod guards;
 mod hands;
 mod inert;

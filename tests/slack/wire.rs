@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use countersign::config;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -77,6 +78,7 @@ impl Wire {
 
     pub fn config(&self) -> config::Slack {
         config::Slack {
+            groups: BTreeMap::new(),
             api_url: format!("{}/api", self.base),
             bot_token: "xoxb-1".to_owned().into(),
             signing_secrets: vec!["secret".to_owned().into()],

@@ -4,6 +4,7 @@ use super::api::CallError;
 use crate::message::{Account, Conversation, Sender, Standing};
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// No answer is older than this.
@@ -103,6 +104,11 @@ pub(super) fn conversation(answer: Result<Value, CallError>) -> Result<Conversat
         direct: channel.is_im,
         shared: channel.is_ext_shared || channel.is_pending_ext_shared,
     })
+}
+
+/// The accounts of a user group out of the answer of `usergroups.users.list`.
+pub(super) fn members(answer: Result<Value, CallError>) -> Result<BTreeSet<String>, CallError> {
+    serde_json::from_value(answer?["users"].take()).map_err(|_| unreadable())
 }
 
 /// How long this may be believed.

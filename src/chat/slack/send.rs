@@ -12,8 +12,8 @@ use crate::message::{
 use crate::shared::{Cache, Pacer};
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
@@ -35,6 +35,9 @@ pub struct SlackPlatform {
     directs: Cache<String>,
     accounts: Cache<Account>,
     conversations: Cache<Conversation>,
+    /// Role to user group.
+    groups: BTreeMap<String, String>,
+    members: Cache<Arc<BTreeSet<String>>>,
 }
 
 /// How often each living `response_url` was used.
@@ -57,6 +60,8 @@ impl SlackPlatform {
             directs: Cache::new(CACHED),
             accounts: Cache::new(CACHED),
             conversations: Cache::new(CACHED),
+            groups: config.groups.clone(),
+            members: Cache::new(CACHED),
         })
     }
 
@@ -244,6 +249,21 @@ impl Platform for SlackPlatform {
         let account = directory::account(answer, sender, &self.workspaces).map_err(post_error)?;
         self.accounts.put(&account_key(sender), account.clone(), asked + directory::FRESH);
         Ok(account)
+    }
+
+    async fn in_group(&self, role: &str, sender: &Sender) -> Result<Option<bool>, SendError> {
+        let Some(group) = self.groups.get(role) else { return Ok(None) };
+        let members = match self.members.get(group) {
+            Some(members) => members,
+            None => {
+                let asked = Instant::now();
+                let answer = self.api.get("usergroups.users.list", &[("usergroup", group)]).await;
+                let members = Arc::new(directory::members(answer).map_err(post_error)?);
+                self.members.put(group, Arc::clone(&members), asked + directory::FRESH);
+                members
+            }
+        };
+        Ok(Some(members.contains(&sender.account)))
     }
 
     fn place_for_others(&self) -> Option<Place> {
