@@ -146,10 +146,9 @@ pub fn scope_targets(targets: &Targets, question: &Question<'_>, scope: Scope) -
             None => None,
         };
         let wanted = question.values.get("server").map(String::as_str).or(of_service);
-        let servers = environment.servers.iter().map(|server| server.name.clone());
+        let servers = targets.servers(environment, wanted)?.into_iter();
         return Ok(servers
-            .filter(|server| wanted.is_none_or(|wanted| wanted == server))
-            .map(|server| Target { server, service: None, database: None })
+            .map(|server| Target { server: server.name.clone(), service: None, database: None })
             .collect());
     }
     let services =

@@ -119,6 +119,23 @@ impl Targets {
         }
     }
 
+    /// The servers that a name means: that one, or all where none is named.
+    ///
+    /// # Errors
+    /// [`Error::User`] with the names that there are.
+    pub fn servers<'a>(&self, environment: &'a Environment, name: Option<&str>) -> Result<Vec<&'a Server>> {
+        let Some(name) = name else { return Ok(environment.servers.iter().collect()) };
+        if let Some(server) = environment.servers.iter().find(|server| server.name == name) {
+            return Ok(vec![server]);
+        }
+        let names: Vec<&str> = environment.servers.iter().map(|server| server.name.as_str()).collect();
+        let problem = format!("{} has no server “{}”.", environment.name, crate::args::shown(name));
+        Err(match crate::catalog::nearest(name, names.iter().copied()) {
+            Some(near) => Error::instead(problem, format!("Did you mean `--server {near}`?")),
+            None => Error::instead(problem, format!("There are: {}.", names.join(", "))),
+        })
+    }
+
     /// The role behind a login's name: its own, or the operator's for all that acts.
     ///
     /// # Errors

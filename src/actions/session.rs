@@ -109,9 +109,7 @@ async fn find(call: &Call<'_>) -> Result<(Lease, Found)> {
     let own = call.app.targets.own_roles(environment);
     let wanted = call.values.get("server");
     let mut hits = Vec::new();
-    for server in
-        environment.servers.iter().filter(|server| wanted.is_none_or(|wanted| *wanted == server.name))
-    {
+    for server in call.app.targets.servers(environment, wanted.map(String::as_str))? {
         let lease = lease(call, &environment.name, &server.name).await?;
         let rows = lease
             .ask(include_str!("session/find.sql"), &[&pid, &own])

@@ -2,16 +2,13 @@
 //! without enough different people, nothing after its time, nothing by its requester; and the record's chain verifies.
 
 use crate::process::Counter;
+use crate::room::{Room, Shown, incident};
 use crate::scene::{Scene, Twist};
-use async_trait::async_trait;
 use countersign::App;
 use countersign::config::Config;
-use countersign::demo::stage::{INCIDENT, PEOPLE};
+use countersign::demo::stage::PEOPLE;
 use countersign::flow::Flow;
-use countersign::message::{
-    Account, Block, Conversation, Event, Incoming, Place, Platform, PlatformName, Posted, Reply, SendError,
-    Sender, Standing, TooLarge,
-};
+use countersign::message::{Event, Incoming, Place, PlatformName, Sender};
 use countersign::store::{Filter, Run, RunId, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -70,90 +67,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => some.clone().prop_map(|run| Step::TimeIsOver { run }),
         1 => (who, some, 0..20_000_u64).prop_map(|(who, token, after)| Step::Crash { who, token, after }),
     ]
-}
-
-/// A button that was shown once, on which message.
-#[derive(Debug, Clone)]
-struct Shown {
-    label: String,
-    token: String,
-    place: Place,
-    message: String,
-}
-
-/// A chat that accepts everything and remembers every button.
-#[derive(Default)]
-struct Room {
-    shown: Mutex<Vec<Shown>>,
-    messages: Mutex<usize>,
-}
-
-impl Room {
-    fn keep(&self, posted: &Posted, reply: &Reply) {
-        let buttons = reply.blocks.iter().filter_map(|block| match block {
-            Block::Buttons(buttons) => Some(buttons),
-            _ => None,
-        });
-        let (place, message) = (&posted.place, &posted.message);
-        let shown = buttons.flatten().map(|button| Shown {
-            label: button.label.clone(),
-            token: button.token.clone(),
-            place: place.clone(),
-            message: message.clone(),
-        });
-        self.shown.lock().unwrap().extend(shown);
-    }
-}
-
-#[async_trait]
-impl Platform for Room {
-    fn name(&self) -> PlatformName {
-        PlatformName::Slack
-    }
-    fn fits(&self, _: &Reply) -> Result<(), TooLarge> {
-        Ok(())
-    }
-    async fn answer(&self, _: &Incoming, _: &Reply) -> Result<(), SendError> {
-        Ok(())
-    }
-    async fn post(&self, place: &Place, reply: &Reply) -> Result<Posted, SendError> {
-        let message = {
-            let mut messages = self.messages.lock().unwrap();
-            *messages += 1;
-            messages.to_string()
-        };
-        let posted = Posted { place: place.clone(), message };
-        self.keep(&posted, reply);
-        Ok(posted)
-    }
-    async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError> {
-        self.keep(posted, reply);
-        Ok(())
-    }
-    async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError> {
-        self.post(&self.direct(sender).await?, reply).await
-    }
-    async fn direct(&self, sender: &Sender) -> Result<Place, SendError> {
-        Ok(Place { conversation: format!("D{}", sender.account), ..incident() })
-    }
-    async fn account(&self, sender: &Sender) -> Result<Account, SendError> {
-        Ok(Account { standing: Standing::Member, workspace: sender.workspace.clone() })
-    }
-    async fn account_now(&self, sender: &Sender) -> Result<Account, SendError> {
-        self.account(sender).await
-    }
-    async fn conversation(&self, _: &Place) -> Result<Conversation, SendError> {
-        Ok(Conversation { bot_is_in: true, direct: false, shared: false })
-    }
-}
-
-fn incident() -> Place {
-    Place {
-        platform: PlatformName::Slack,
-        workspace: "T0SAMPLE".to_owned(),
-        conversation: INCIDENT.to_owned(),
-        thread: None,
-    }
 }
 
 /// A bot that can die: its tasks are dropped wherever they stand.

@@ -73,10 +73,12 @@ fn the_server(call: &Call<'_>, environment: &str) -> Result<String> {
     let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
     match targets.as_slice() {
         [only] => Ok(only.server.clone()),
-        [] => Err(Error::user("There is no such server there.")),
-        [first, ..] => Err(Error::instead(
-            format!("{environment} has {} servers.", targets.len()),
-            format!("Say which: `kill-idle --server {}`.", first.server),
+        several => Err(Error::instead(
+            format!("{environment} has {} servers.", several.len()),
+            format!(
+                "Say which: `kill-idle --server {}`.",
+                several.first().map_or("<name>", |first| first.server.as_str())
+            ),
         )),
     }
 }

@@ -1,0 +1,96 @@
+//! A chat in memory, for what would take too long at one message a second.
+
+use async_trait::async_trait;
+use countersign::demo::stage::INCIDENT;
+use countersign::message::{
+    Account, Block, Conversation, Incoming, Place, Platform, PlatformName, Posted, Reply, SendError, Sender,
+    Standing, TooLarge,
+};
+use std::sync::Mutex;
+
+/// A button that was shown once, on which message.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub label: String,
+    pub token: String,
+    pub place: Place,
+    pub message: String,
+}
+
+/// A chat that accepts everything and remembers every button and every answer.
+#[derive(Default)]
+pub struct Room {
+    pub shown: Mutex<Vec<Shown>>,
+    /// What was answered, oldest first.
+    pub answers: Mutex<Vec<Reply>>,
+    messages: Mutex<usize>,
+}
+
+impl Room {
+    fn keep(&self, posted: &Posted, reply: &Reply) {
+        let buttons = reply.blocks.iter().filter_map(|block| match block {
+            Block::Buttons(buttons) => Some(buttons),
+            _ => None,
+        });
+        let (place, message) = (&posted.place, &posted.message);
+        let shown = buttons.flatten().map(|button| Shown {
+            label: button.label.clone(),
+            token: button.token.clone(),
+            place: place.clone(),
+            message: message.clone(),
+        });
+        self.shown.lock().unwrap().extend(shown);
+    }
+}
+
+#[async_trait]
+impl Platform for Room {
+    fn name(&self) -> PlatformName {
+        PlatformName::Slack
+    }
+    fn fits(&self, _: &Reply) -> Result<(), TooLarge> {
+        Ok(())
+    }
+    async fn answer(&self, _: &Incoming, reply: &Reply) -> Result<(), SendError> {
+        self.answers.lock().unwrap().push(reply.clone());
+        Ok(())
+    }
+    async fn post(&self, place: &Place, reply: &Reply) -> Result<Posted, SendError> {
+        let message = {
+            let mut messages = self.messages.lock().unwrap();
+            *messages += 1;
+            messages.to_string()
+        };
+        let posted = Posted { place: place.clone(), message };
+        self.keep(&posted, reply);
+        Ok(posted)
+    }
+    async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError> {
+        self.keep(posted, reply);
+        Ok(())
+    }
+    async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError> {
+        self.post(&self.direct(sender).await?, reply).await
+    }
+    async fn direct(&self, sender: &Sender) -> Result<Place, SendError> {
+        Ok(Place { conversation: format!("D{}", sender.account), ..incident() })
+    }
+    async fn account(&self, sender: &Sender) -> Result<Account, SendError> {
+        Ok(Account { standing: Standing::Member, workspace: sender.workspace.clone() })
+    }
+    async fn account_now(&self, sender: &Sender) -> Result<Account, SendError> {
+        self.account(sender).await
+    }
+    async fn conversation(&self, _: &Place) -> Result<Conversation, SendError> {
+        Ok(Conversation { bot_is_in: true, direct: false, shared: false })
+    }
+}
+
+pub fn incident() -> Place {
+    Place {
+        platform: PlatformName::Slack,
+        workspace: "T0SAMPLE".to_owned(),
+        conversation: INCIDENT.to_owned(),
+        thread: None,
+    }
+}
