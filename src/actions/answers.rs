@@ -90,9 +90,9 @@ pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
     let rows = runs.iter().map(|run| {
         vec![
             format!("#{}", run.id).into(),
-            minute(run.opened_at).into(),
-            run.request.requester.id.as_str().into(),
             asked(run).into(),
+            run.request.requester.id.as_str().into(),
+            minute(run.opened_at).into(),
             run.request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
             state(run),
             approvers(call, run).into(),
@@ -100,9 +100,9 @@ pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
     });
     let columns = [
         ("run", Shape::Right),
-        ("when", Shape::Left),
-        ("who", Shape::Left),
         ("what", Shape::Left),
+        ("who", Shape::Left),
+        ("when", Shape::Left),
         ("environment", Shape::Left),
         ("outcome", Shape::Left),
         ("who may review", Shape::Left),

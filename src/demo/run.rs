@@ -39,6 +39,10 @@ impl Drop for Directory {
     }
 }
 
+/// In production two must approve what ends many sessions; and ana may act alone, in need.
+const STRICT: &str = "[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"kill-idle\"]\napprovers = 2\n\n\
+                      [break_glass]\nrole = \"last-resort\"\n\n";
+
 impl Demo {
     /// Starts everything, prints the one address to open, and waits to be interrupted.
     ///
@@ -76,8 +80,11 @@ impl Demo {
             workspace: Settings { listen: page, guide: guide(), ..Settings::default() },
             listen: ([127, 0, 0, 1], 0).into(),
             directory: &directory.0,
-            more: "",
-            instead: Vec::new(),
+            more: STRICT,
+            instead: vec![(
+                "roles = [\"on-call\"]".to_owned(),
+                "roles = [\"on-call\", \"last-resort\"]".to_owned(),
+            )],
             socket_mode: false,
         })
         .await?;
@@ -136,6 +143,11 @@ fn guide() -> Vec<GuideStep> {
             "U0ANA",
             "/db backup asset-service --env production",
             "A verified dump, with progress in one message.",
+        ),
+        step(
+            "U0ANA",
+            "/db kill-idle --env production --older-than 1s",
+            "It ends many sessions, so two must approve: ben, then cara.",
         ),
         step("U0BEN", "/db history", "What the next shift reads at handoff."),
     ]

@@ -3,7 +3,7 @@
 use crate::process::{Counter, PATIENT, Process, becomes, kinds, noted, the_run};
 use crate::scene::{ANA, BEN, CARA, Scene, Twist, found};
 use countersign::demo::slack::{Fault, Message};
-use countersign::store::{State, Store};
+use countersign::store::{Filter, State, Store};
 use rusqlite::Connection;
 
 const UNKNOWN: &str = "what became of it is unknown. It is not repeated";
@@ -209,4 +209,58 @@ async fn killed_before_the_card_was_posted() {
     assert_eq!(scene.count(ANA), before + 1, "one card");
     assert_eq!(the_run(&record, "count").await.expect("the run").id, pending.id);
     assert_eq!(counter.rows().await, 1);
+}
+
+/// What the card says of a run that stands so.
+fn words_of(state: State) -> &'static str {
+    match state {
+        State::Pending => "Waits for a second person",
+        State::Succeeded => "Done.",
+        State::Revoked => "The approval no longer counted",
+        State::Unknown => UNKNOWN,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_twenty_random_moments_of_an_approval() {
+    let counter = Counter::new("random").await;
+    let scene = counting(&counter).await;
+    let record = scene.store();
+    let mut process = Process::start(&scene).await;
+    let mut cards = Vec::new();
+    for _ in 0..20 {
+        let card = asked(&scene).await;
+        let run = record.list(Filter::default()).await.expect("the runs").runs.remove(0).id;
+        noted(&record, &record.get(run).await.unwrap().expect("the run")).await;
+        let workspace = process.of(&scene);
+        let (message, clicked) = (card.clone(), tokio::time::Instant::now());
+        let click = tokio::spawn(async move { drop(workspace.clicks_on(BEN, &message, "Approve").await) });
+        // From before the click is read until after the card is edited.
+        let mut random = [0_u8; 2];
+        getrandom::fill(&mut random).expect("randomness");
+        let moment = std::time::Duration::from_micros(u64::from(u16::from_le_bytes(random)) * 3);
+        tokio::time::sleep_until(clicked + moment).await;
+        process.kill().await;
+        click.abort();
+        cards.push((run, card));
+        process = Process::start(&scene).await;
+    }
+    let rows = counter.by().await;
+    for (run, card) in cards {
+        let run = found("its end", async || {
+            let run = record.get(run).await.expect("the record")?;
+            let settled = run.state == State::Pending || !run.state.is_open();
+            let copies = record.copies_of(run.id).await.expect("the copies");
+            (settled && copies.iter().all(|copy| copy.shown == run.version)).then_some(run)
+        })
+        .await;
+        let started = run.events.iter().filter(|event| event.kind == "started").count();
+        let done = rows.get(&format!("countersign #{} ana", run.id)).copied().unwrap_or_default();
+        assert!(started <= 1 && done <= 1, "{run:#?}");
+        assert!(done == 0 || started == 1, "{run:#?}");
+        assert!(run.state != State::Succeeded || done == 1, "{run:#?}");
+        scene.until(&card.at(), words_of(run.state)).await;
+    }
+    assert_eq!(record.verify().await.unwrap().broken, None);
 }
