@@ -32,6 +32,8 @@ pub struct Config {
     pub slack: Option<Slack>,
     pub approval: Approval,
     pub break_glass: Option<BreakGlass>,
+    /// The address of a webhook that is told of what waits.
+    pub pager: Option<SecretString>,
     pub backups: Backups,
     /// A team's own commands.
     pub commands: Option<PathBuf>,

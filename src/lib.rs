@@ -12,6 +12,7 @@
 //! | [`message`] | neutral values: event, person, place, reply; the trait that a platform implements |
 //! | [`store`] | the record's keeper: a trait, and SQLite behind it |
 //! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
+//! | [`pager`] | a team's webhook, told of what waits |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
 //! | [`redact`] | query text fit for a chat |
 //! | [`prisma`] | a directory of migrations, to compare a ledger with |
@@ -54,6 +55,7 @@ pub mod error;
 pub mod flow;
 pub mod http;
 pub mod message;
+pub mod pager;
 pub mod plan;
 pub mod prisma;
 pub mod redact;
@@ -79,6 +81,7 @@ pub struct App {
     pub targets: targets::Targets,
     pub runs: runs::Runs,
     pub storage: storage::Storage,
+    pub pager: Option<pager::Pager>,
     pub progress: Progress,
 }
 
@@ -96,7 +99,9 @@ impl App {
         let runs = runs::Runs { store, approval: config.approval.clone() };
         let targets = targets::Targets::new(&config)?;
         let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
-        Ok(App { config, catalog, access, schedule, targets, storage, runs, progress: Progress::default() })
+        let pager = config.pager.as_ref().map(pager::Pager::new).transpose()?;
+        let progress = Progress::default();
+        Ok(App { config, catalog, access, schedule, targets, storage, runs, pager, progress })
     }
 }
 

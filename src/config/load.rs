@@ -6,9 +6,11 @@ use super::environments::environments;
 use super::people::{access, people, services};
 use super::rules::{complain, path, within};
 use super::schedule::schedule;
-use super::slack::slack;
+use super::secret::secret;
+use super::slack::{is_safe_url, slack};
 use super::{Backups, Config, StoreWaits};
 use crate::toml_reader::{self, Position, Problem, Problems, Reader, Source};
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -92,6 +94,7 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
         services: services(root, &environments, outside),
         people: people(root, &roles),
         break_glass,
+        pager: root.opt_table("pager", |table| pager(table, outside)),
         schedule: schedule(root, &environments),
         environments,
         access,
@@ -112,6 +115,15 @@ fn store_waits(table: &mut Reader<'_>) -> StoreWaits {
         answer: within(table, "answer_within", ANSWER_WITHIN).unwrap_or(ANSWER_WITHIN),
         lock: within(table, "lock_wait", ANSWER_WITHIN).unwrap_or(LOCK_WAIT),
     }
+}
+
+fn pager(table: &mut Reader<'_>, outside: &Outside<'_>) -> SecretString {
+    let url = secret(table, "url", outside);
+    // Whoever reads the message must not read the address.
+    if !url.expose_secret().is_empty() && !is_safe_url(url.expose_secret()) {
+        table.problem("url", "`url` must hold an https URL (http to this machine only)");
+    }
+    url
 }
 
 fn backups(table: &mut Reader<'_>, outside: &Outside<'_>) -> Backups {

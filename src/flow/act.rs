@@ -2,6 +2,7 @@
 //! whoever didn't write it does nothing.
 
 use super::Flow;
+use super::notify::{ALONE, WAITING};
 use super::request::Intent;
 use crate::access::Policy;
 use crate::actions::{self, Code, Doing, Outcome};
@@ -34,6 +35,7 @@ impl Flow {
         let Some(run) = self.open(intent, (plan, posts)).await? else { return Ok(None) };
         if intent.alone {
             self.tell_approvers(&run);
+            self.page(&run, ALONE);
         }
         if posts {
             self.tell_result(&run);
@@ -79,6 +81,7 @@ impl Flow {
         self.refresh(run.id).await;
         self.tell_approvers(&run);
         self.tell_result(&run);
+        self.page(&run, WAITING);
         Ok(Some(run))
     }
 

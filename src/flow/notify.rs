@@ -8,8 +8,14 @@ use crate::message::{Place, Reply, Sender};
 use crate::runs::{Happening, Told};
 use crate::store::{Appended, CopyKind, Filter, Run, State, StoreResult};
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What a webhook is told of.
+pub(super) const WAITING: &str = "waiting";
+const STILL_WAITING: &str = "still_waiting";
+pub(super) const ALONE: &str = "acted_alone";
 
 impl Flow {
     /// The card, directly, to those who may approve it. In the background: the conversation has it already.
@@ -32,6 +38,51 @@ impl Flow {
                 flow.add_direct(&run, (&sender, CopyKind::Result)).await;
             }
         });
+    }
+
+    /// Tells the team's webhook, if it has one. In the background.
+    pub(super) fn page(self: &Arc<Self>, run: &Run, event: &'static str) {
+        if self.app.pager.is_none() {
+            return;
+        }
+        let (flow, what) = (Arc::clone(self), self.paged(run, event));
+        self.after.spawn(async move {
+            if let Some(pager) = &flow.app.pager {
+                pager.tell(&what).await;
+            }
+        });
+    }
+
+    /// What a webhook is told: who asked what of which environment, and who can decide. No query, no row.
+    fn paged(&self, run: &Run, event: &str) -> Value {
+        let heading = heading(self, run);
+        let environment = heading.environment.as_ref();
+        let people: Vec<String> = still_called(self, run).into_iter().map(|person| person.id).collect();
+        let requester = &run.request.requester.id;
+        let place = environment.map_or(String::new(), |environment| format!(" of {}", environment.name));
+        let text = match event {
+            ALONE => {
+                format!("{requester} did {}{place} without a second person (#{}).", heading.asked, run.id)
+            }
+            _ => format!(
+                "{requester} asks for {}{place} (#{}): {} can approve it.",
+                heading.asked,
+                run.id,
+                people.join(", ")
+            ),
+        };
+        json!({
+            "event": event,
+            "run": run.id,
+            "asked": heading.asked,
+            "environment": environment.map(|environment| &environment.name),
+            "production": environment.is_some_and(|environment| environment.production),
+            "requester": requester,
+            "reason": run.text("reason"),
+            "people": people,
+            "until": run.deadline.map(|deadline| deadline.to_string()),
+            "text": text,
+        })
     }
 
     async fn add_direct(self: &Arc<Self>, run: &Run, (sender, kind): (&Sender, CopyKind)) {
@@ -59,6 +110,7 @@ impl Flow {
             }
             let reminded = self.app.runs.append(&run, Happening::Reminded, Told::default()).await?;
             if let Appended::Done(run) = reminded {
+                self.page(&run, STILL_WAITING);
                 let flow = Arc::clone(self);
                 self.after.spawn(async move { flow.call_again(&run).await });
             }

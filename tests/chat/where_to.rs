@@ -1,7 +1,7 @@
 //! Where an answer goes, and of which environment it speaks: bindings, threads, private answers, shared conversations.
 
 use crate::hands::share;
-use crate::scene::{ANA, BEN, Scene, Twist};
+use crate::scene::{ANA, BEN, Scene, Servers, Twist};
 use countersign::demo::slack::Channel;
 use countersign::demo::stage::INCIDENT;
 
@@ -40,7 +40,9 @@ async fn there_is_no_default_environment_and_each_conversation_has_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_menu_offers_what_works() {
-    let scene = Scene::usual().await;
+    // Nobody else's incident stands in the answers.
+    let servers = Some(Servers::alone(60).await);
+    let scene = Scene::with(Twist { servers, ..Twist::default() }).await;
     scene.asks(ANA, "use staging").await;
     let menu = scene.asks(ANA, "").await;
     assert_eq!(menu.ephemeral_to.as_deref(), Some(ANA));
