@@ -66,6 +66,11 @@ impl Lease {
 }
 
 impl Alone {
+    /// For what asks a [`Lease`].
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
         self.lease.ask(sql, values).await
     }
