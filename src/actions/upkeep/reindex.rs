@@ -26,6 +26,9 @@ pub struct Reindex;
 /// So many times the environment's lock_timeout: nobody who reads or writes waits behind it, so it can wait for theirs.
 const PATIENCE: u32 = 15;
 
+/// In seconds: a younger transaction is over before it is waited for.
+const OLD: f64 = 1.0;
+
 #[async_trait]
 impl Act for Reindex {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
@@ -54,6 +57,7 @@ impl Act for Reindex {
         let older = older.map_err(|why| site.told(&why))?;
         let patience = patience(call.app.targets.environment(&site.address.environment)?.lock_timeout);
         let mut plan = describe(&site, (&found.relation, targets), patience);
+        plan.effect.push_str(&oldest(&older));
         plan.context.extend(left_before(&left));
         plan.tables.extend(full::sessions("Open transactions that could hold it up", &older));
         Ok(plan)
@@ -170,6 +174,14 @@ fn describe(
     plan.holds = held.into_iter().collect();
     plan.targets = targets;
     plan
+}
+
+/// Told at once, since a message that stands while it runs holds no table.
+fn oldest(older: &[Row]) -> String {
+    let oldest = older.first().and_then(|row| Some((row, row.get::<_, Option<f64>>("held_s")?)));
+    let Some((row, held)) = oldest.filter(|(_, held)| *held >= OLD) else { return String::new() };
+    let (who, app): (String, String) = (row.get("who"), row.get("app"));
+    format!(" It waits for open transactions; the oldest is {who} ({app}), open for {}.", duration(held))
 }
 
 fn left_before(left: &[Leftover]) -> Option<(String, String)> {

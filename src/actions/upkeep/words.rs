@@ -137,11 +137,16 @@ pub(super) fn sum_up(
     }
 }
 
-/// What is not done, and why.
+/// What is not done, and why: of one alone in a line, since a table's cells are short on a phone.
 pub(super) fn others(told: &[Told], kind: &str) -> Option<Block> {
-    let others = told.iter().filter(|told| !matches!(told.fate, Fate::Done { .. }));
-    let rows: Vec<Vec<Cell>> =
-        others.map(|told| vec![told.relation.as_str().into(), cell(&told.fate)]).collect();
+    let others: Vec<&Told> = told.iter().filter(|told| !matches!(told.fate, Fate::Done { .. })).collect();
+    if let ([only], 1) = (others.as_slice(), told.len()) {
+        let mut why = cell(&only.fate).text;
+        let first: String = why.drain(..why.chars().next().map_or(0, char::len_utf8)).collect();
+        return Some(Block::Note(format!("{}{why}.", first.to_uppercase()).into()));
+    }
+    let cells = |told: &&Told| vec![told.relation.as_str().into(), cell(&told.fate)];
+    let rows: Vec<Vec<Cell>> = others.iter().map(cells).collect();
     let columns = [(kind, Shape::Left), ("what became of it", Shape::Left)];
     (!rows.is_empty()).then(|| Block::Table(table(&columns, rows)))
 }
@@ -155,7 +160,7 @@ fn cell(fate: &Fate) -> Cell {
         Fate::Held => ("another Countersign is at work on it: left alone".to_owned(), Tone::Watch),
         Fate::Cut => ("cut off by the stop".to_owned(), Tone::Watch),
         Fate::Refused(why) if gave_up(why) => {
-            ("gave up: a lock, or an older transaction, kept it waiting too long".to_owned(), Tone::Act)
+            ("gave up: a lock or an older transaction kept it waiting".to_owned(), Tone::Act)
         }
         Fate::Refused(why) => (format!("PostgreSQL refused: {why}"), Tone::Act),
         Fate::Broken(why) => (format!("broken off: the server {why}"), Tone::Act),
