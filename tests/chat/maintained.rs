@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 /// How long a lock is waited for here: REINDEX waits 15 times as long.
 pub const LOCK_TIMEOUT: (&str, &str) = ("connections = 12", "connections = 12\nlock_timeout = \"200ms\"");
 
-/// The server that these scenes share. Each has a database, one of the services', to itself: REINDEX waits for all of a
+/// The server that these scenes share: the newest installed one, or the one that `COUNTERSIGN_TEST_PG_BIN` names. Each has a database, one of the services', to itself: REINDEX waits for all of a
 /// database.
 async fn servers() -> &'static Servers {
     static SERVERS: OnceCell<Servers> = OnceCell::const_new();
@@ -21,7 +21,8 @@ async fn servers() -> &'static Servers {
 
 async fn start() -> Servers {
     let settings = vec![("max_connections".to_owned(), "200".to_owned())];
-    let cluster = Cluster::start(Options { settings, ..Options::default() }).await.unwrap();
+    let bin_dir = std::env::var_os("COUNTERSIGN_TEST_PG_BIN").map(Into::into);
+    let cluster = Cluster::start(Options { settings, bin_dir, ..Options::default() }).await.unwrap();
     let sample = Sample { maintained: true, ..Sample::light() };
     let team = sample.install(&cluster).await.unwrap();
     let superuser = cluster.connect("postgres").await.unwrap();
