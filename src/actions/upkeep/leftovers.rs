@@ -44,13 +44,15 @@ pub(super) enum Cleared {
     Refused(QueryError),
 }
 
+pub(super) type Remains = Vec<(Leftover, Cleared)>;
+
 pub(super) async fn find(lease: &Lease, tables: &[i64]) -> Result<Vec<Leftover>, QueryError> {
     Ok(lease.ask(FIND, &[&tables]).await?.iter().map(Leftover::of).collect())
 }
 
 /// Drops what may be dropped. DROP INDEX CONCURRENTLY takes the lock that a builder holds, so that even one who begins between the
 /// test and the statement is waited for, and not robbed.
-pub(super) async fn clear(worker: &Alone, tables: &[i64]) -> Result<Vec<(Leftover, Cleared)>, QueryError> {
+pub(super) async fn clear(worker: &Alone, tables: &[i64]) -> Result<Remains, QueryError> {
     let ask = async || -> Result<Vec<Leftover>, QueryError> {
         let rows = match worker.ask(FIND, &[&tables]).await {
             // Meant for the statement before.

@@ -2,7 +2,7 @@
 //! so that a stop loses no index that was done and the disk needs room for one at a time. Done is what PostgreSQL shows as another,
 //! valid index of the same name. What a broken one leaves is looked for before and after (`leftovers`).
 
-use super::leftovers::{self, Cleared, Leftover};
+use super::leftovers::{self, Cleared, Leftover, Remains};
 use super::names::{self, Table, Target};
 use super::work::{Part, Work, gave_up, resource};
 use super::{Fate, Told, full, words};
@@ -191,10 +191,7 @@ fn left_before(left: &[Leftover]) -> Option<(String, String)> {
 }
 
 /// Everything that it works on is held, or nothing is done; and what an earlier one left is cleared away.
-async fn prepare(
-    work: &Work<'_>,
-    targets: &[Target],
-) -> std::result::Result<Vec<(Leftover, Cleared)>, Box<Outcome>> {
+async fn prepare(work: &Work<'_>, targets: &[Target]) -> std::result::Result<Remains, Box<Outcome>> {
     let nothing = |why: QueryError| Box::new(work.site.nothing(why));
     let held: BTreeSet<&str> = targets.iter().map(|target| target.table.as_str()).collect();
     for table in held {
@@ -251,10 +248,7 @@ async fn rebuild(work: &Work<'_>, target: &Target) -> Fate {
 }
 
 /// What it left itself, over a new connection if its own is lost.
-async fn clear_after(
-    work: &Work<'_>,
-    tables: &[i64],
-) -> std::result::Result<Vec<(Leftover, Cleared)>, String> {
+async fn clear_after(work: &Work<'_>, tables: &[i64]) -> std::result::Result<Remains, String> {
     let by = async |worker: &Alone| leftovers::clear(worker, tables).await;
     // Who kept the building waiting too long would keep this waiting as long.
     let ended = match wait_for_locks(work, lock_timeout(work)).await {
@@ -271,7 +265,7 @@ async fn clear_after(
 fn outcome(
     all: usize,
     (told, took): (&[Told], Duration),
-    (before, after): (Vec<(Leftover, Cleared)>, std::result::Result<Vec<(Leftover, Cleared)>, String>),
+    (before, after): (Remains, std::result::Result<Remains, String>),
 ) -> Outcome {
     let (mut happening, mut verdict) = words::sum_up(told, (all, "index", "indexes"), ("built anew", took));
     let done = words::done(told);
