@@ -36,7 +36,8 @@ rust-test: tools ## run the Rust tests; they leave the payloads for the judges
 compat: system .tools/postgres/.stamp-all tools ## ask every PostgreSQL major that is supported, 13 to 18
 	COUNTERSIGN_TEST_MAJORS="$(ALL_MAJORS)" cargo test --locked --no-fail-fast --test questions --test backup majors
 	@for major in $(ALL_MAJORS); do echo "the sample on $$major"; \
-	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test sample_servers; done
+	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test sample_servers; \
+	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test chat -- reindex vacuum_full; done
 
 judge: tools ## let Slack's own types and models judge the payloads of the last test run
 	node tests/judges/judge.mjs --self-test $(JUDGED)

@@ -2,13 +2,14 @@
 -- is no superuser.
 --
 --   countersign_read  answers questions: may look at everything about the server, at no customer's row, change nothing
---   countersign_act   acts: ends sessions after a second person's approval, dumps, and from 17 on vacuums
+--   countersign_act   acts: ends sessions after a second person's approval, dumps, resets statistics, and from 17 on vacuums
 --
 -- Or finer, so that who ends sessions can read no row, and who dumps can end nothing:
 --
 --   countersign_signal    ends sessions, and reads no row
 --   countersign_dump      dumps: reads every row, changes none and ends nothing
---   countersign_maintain  vacuums and analyzes from 17 on; before, you make it a member of the tables' owners
+--   countersign_maintain  resets statistics, and from 17 on vacuums, analyzes and reindexes; before, you make it a member of the
+--                         tables' owners. To drop what a broken reindex left takes the owner in every version
 --   countersign_act       has what is left: to connect, and what you grant it for commands of your own
 --
 -- For these run `SET countersign.logins = 'finer';` before it, in the same session, and name them in the configuration as
@@ -19,9 +20,10 @@
 -- last part is the database's). It can be run again at any time. What the admin may not grant is reported as a warning,
 -- and all else is still done: read the warnings.
 --
--- The configuration knows one more login, `owner`. No built-in command needs it, so nothing is granted for it. An owner's
--- rights can't be granted table by table: a command of your own that needs them names `login = "owner"`, and you make that
--- role a member of the tables' owner.
+-- The configuration knows one more login, `owner`. Nothing is granted for it. `enable-stats` uses it, and to make
+-- pg_stat_statements takes a superuser, on Azure a member of azure_pg_admin: a DBA can do that once, by hand. A command of your
+-- own that needs an owner's rights, which can't be granted table by table, names `login = "owner"`, and you make that role a
+-- member of the tables' owner.
 --
 -- Passwords are not set here, and never in a file or a statement, where the server's statistics would keep them:
 -- use psql's \password countersign_read, or log in through Microsoft Entra.
@@ -82,8 +84,8 @@ BEGIN
                 ('pg_signal_backend', 'signal', 130000, 'without it cancel and kill cannot work'),
                 -- SELECT on all tables, for pg_dump
                 ('pg_read_all_data', 'dump', 140000, 'without it backup cannot work'),
-                -- VACUUM and ANALYZE; below 17 only a table's owner can
-                ('pg_maintain', 'maintain', 170000, 'without it vacuum and analyze need the tables'' owner'),
+                -- VACUUM, ANALYZE and REINDEX; below 17 only a table's owner can
+                ('pg_maintain', 'maintain', 170000, 'without it vacuum, analyze and reindex need the tables'' owner'),
                 -- still let in when ordinary roles have used up all connections; the server needs reserved_connections > 0
                 ('pg_use_reserved_connections', 'read', 160000,
                  'without it no new login is possible when all connections are in use')
@@ -135,7 +137,8 @@ BEGIN
                       WHERE relnamespace = pg_namespace.oid
                         AND CASE purpose WHEN 'read' THEN relname = '_prisma_migrations'
                                          WHEN 'dump' THEN below_14
-                                         ELSE from_17 AND relkind IN ('r', 'p', 'm') END)
+                                         ELSE from_17 AND relkind IN ('r', 'p', 'm')
+                                              OR relkind = 'v' AND relname = 'pg_stat_statements' END)
           AND nspname !~ '^(pg_|information_schema)' AND NOT has_schema_privilege(login, pg_namespace.oid, 'USAGE')
         UNION ALL
         -- Prisma's ledger, which holds names of migrations and no customer's data
@@ -149,6 +152,18 @@ BEGIN
         FROM pg_class
         WHERE relkind = 'S' AND relpersistence <> 't' AND relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
           AND NOT has_table_privilege('countersign_read', oid, 'SELECT')
+        UNION ALL
+        -- to reset one database's statistics. Only the owner of the extension may grant it, or whom that let: on Azure that need
+        -- not be the admin
+        SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', pg_proc.oid::regprocedure, maintains)
+        FROM pg_proc
+        JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND refclassid = 'pg_extension'::regclass AND deptype = 'e'
+        WHERE proname = 'pg_stat_statements_reset' AND pronargs >= 3 AND NOT has_function_privilege(maintains, pg_proc.oid, 'EXECUTE')
+        UNION ALL
+        -- what a finer login has, countersign_act needs no longer
+        SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM countersign_act', pg_proc.oid::regprocedure)
+        FROM pg_proc, LATERAL aclexplode(proacl) AS acl
+        WHERE proname = 'pg_stat_statements_reset' AND maintains <> 'countersign_act' AND acl.grantee = 'countersign_act'::regrole
         UNION ALL
         -- 13 has no pg_read_all_data: table by table, so run this again when a migration has added one
         SELECT format('GRANT SELECT ON %s TO %I', oid::regclass, dumps)

@@ -31,7 +31,9 @@ mod schedule;
 mod services;
 mod session;
 mod show;
+mod site;
 mod statement;
+mod statistics;
 mod stop;
 mod upkeep;
 mod r#use;
@@ -158,6 +160,7 @@ pub fn find(command: &Command) -> Option<Code> {
         "cancel" => Act(&session::Cancel),
         "connect" => Look(&connect::Connect),
         "deny" => Act(&said::Deny),
+        "enable-stats" => Act(&statistics::EnableStats),
         "environments" => Look(&environments::Environments),
         "freeze" => Act(&freeze::Freeze),
         "help" => Look(&help::Help),
@@ -166,6 +169,8 @@ pub fn find(command: &Command) -> Option<Code> {
         "kill" => Act(&session::Kill),
         "kill-idle" => Act(&session::KillIdle),
         "pending" => Look(&pending::Pending),
+        "reindex" => Act(&upkeep::Reindex),
+        "reset-stats" => Act(&statistics::ResetStats),
         "review" => Act(&said::Review),
         "schedule" => Look(&schedule::Schedule),
         "services" => Look(&services::Services),
@@ -174,6 +179,7 @@ pub fn find(command: &Command) -> Option<Code> {
         "unfreeze" => Act(&freeze::Unfreeze),
         "use" => Act(&r#use::Use),
         "vacuum" => Act(&upkeep::Vacuum),
+        "vacuum-full" => Act(&upkeep::VacuumFull),
         "withdraw" => Act(&said::Withdraw),
         _ => return None,
     })

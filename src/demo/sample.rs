@@ -34,6 +34,8 @@ pub struct Sample {
     pub services: Vec<Service>,
     /// Rows in each table of a small service; larger ones have a multiple.
     pub rows: u32,
+    /// With a login of its own for what maintains tables, a member of their owners.
+    pub maintained: bool,
 }
 
 /// A service, its database and the role it logs in as, which owns its tables.
@@ -76,6 +78,8 @@ pub struct Team {
     pub reader: Account,
     /// `countersign_act`
     pub operator: Account,
+    /// `countersign_maintain`
+    pub maintainer: Option<Account>,
 }
 
 impl Team {
@@ -88,12 +92,12 @@ impl Team {
 impl Sample {
     /// The whole sample, for the demo; `scale` multiplies the rows. At 1 the ten databases hold about 25 MB of it.
     pub fn full(scale: u32) -> Sample {
-        Sample { services: creatorbridge(), rows: 500 * scale }
+        Sample { services: creatorbridge(), rows: 500 * scale, maintained: true }
     }
 
     /// The same tables with few rows, for tests.
     pub fn light() -> Sample {
-        Sample { services: creatorbridge(), rows: 10 }
+        Sample { services: creatorbridge(), rows: 10, maintained: false }
     }
 
     /// Makes the roles and the databases. The server must not have them yet.
@@ -115,6 +119,10 @@ impl Sample {
         self.make_template(cluster, &superuser).await?;
         try_join_all(self.services.iter().map(|service| self.make_database(cluster, service))).await?;
         superuser.batch_execute(&format!("DROP DATABASE {TEMPLATE}")).await?;
+        let maintainer = match self.maintained {
+            true => Some(self.make_maintainer(cluster, &admin).await?),
+            false => None,
+        };
         // One after another: two sessions that alter the same role at once disturb each other.
         for service in &self.services {
             let client = cluster.connect_as(admin.login(&service.database, "roles.sql")).await?;
@@ -123,12 +131,29 @@ impl Sample {
         let (reader, operator) = (Account::new("countersign_read")?, Account::new("countersign_act")?);
         set_password(&superuser, &reader).await?;
         set_password(&superuser, &operator).await?;
+        if let Some(maintainer) = &maintainer {
+            set_password(&superuser, maintainer).await?;
+        }
         // What made the sample is nobody's question.
         if let Some((service, _)) = services.first() {
             let client = cluster.connect(&service.database).await?;
             client.batch_execute("SELECT pg_stat_statements_reset()").await.context("forgetting how")?;
         }
-        Ok(Team { services, admin, reader, operator })
+        Ok(Team { services, admin, reader, operator, maintainer })
+    }
+
+    /// The login that roles.sql knows, and gives its rights if it is there. Below 17 only a table's owner may maintain it.
+    async fn make_maintainer(&self, cluster: &Cluster, admin: &Account) -> anyhow::Result<Account> {
+        let account = Account::new("countersign_maintain")?;
+        let client = cluster.connect_as(admin.login("postgres", "roles.sql")).await?;
+        let make = "SELECT format('CREATE ROLE %I LOGIN CONNECTION LIMIT 8', $1::text)";
+        execute_formatted(&client, make, &[&account.user]).await?;
+        let superuser = cluster.connect("postgres").await?;
+        for service in &self.services {
+            let join = "SELECT format('GRANT %I TO %I', $1::text, $2::text)";
+            execute_formatted(&superuser, join, &[&service.role, &account.user]).await?;
+        }
+        Ok(account)
     }
 
     /// Copying a database is quicker than filling ten with the same.

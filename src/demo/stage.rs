@@ -157,7 +157,9 @@ fn general(setup: &Setup<'_>, workspace: &Workspace) -> String {
 fn environment(site: &Site<'_>, secrets: &mut BTreeMap<String, String>) -> String {
     let (name, upper) = (site.name, site.name.to_uppercase());
     let mut logins = String::new();
-    for (login, account) in [("reader", &site.team.reader), ("operator", &site.team.operator)] {
+    let always = [("reader", &site.team.reader), ("operator", &site.team.operator)];
+    let maintainer = site.team.maintainer.iter().map(|account| ("maintain", account));
+    for (login, account) in always.into_iter().chain(maintainer) {
         let variable = format!("{upper}_{}_PASSWORD", login.to_uppercase());
         secrets.insert(variable.clone(), account.password.clone());
         logins.push_str(&format!(

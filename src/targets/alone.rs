@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,10 @@ use tokio_util::sync::CancellationToken;
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 const CANCEL_EVERY: Duration = Duration::from_secs(2);
+
+/// A run that is over has closed its connection, and PostgreSQL notices a moment later.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
+const TRY_EVERY: Duration = Duration::from_millis(50);
 
 /// The class of Countersign's advisory locks: "CSGN" in ASCII.
 const LOCKS: i32 = 0x4353_474E;
@@ -66,6 +70,11 @@ impl Lease {
 }
 
 impl Alone {
+    /// For what asks a [`Lease`].
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
         self.lease.ask(sql, values).await
     }
@@ -113,8 +122,15 @@ impl Alone {
     pub async fn hold(&self, resource: &str) -> Result<bool, QueryError> {
         let digest = Sha256::digest(resource.as_bytes());
         let key = i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-        let rows = self.ask("SELECT pg_try_advisory_lock($1, $2)", &[&LOCKS, &key]).await?;
-        Ok(rows.first().is_some_and(|row| row.get(0)))
+        let until = Instant::now() + CLOSED_WITHIN;
+        loop {
+            let rows = self.ask("SELECT pg_try_advisory_lock($1, $2)", &[&LOCKS, &key]).await?;
+            let held = rows.first().is_some_and(|row| row.get(0));
+            if held || Instant::now() >= until {
+                return Ok(held);
+            }
+            tokio::time::sleep(TRY_EVERY).await;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `vacuum` and `analyze`: done is what PostgreSQL's own times say, not what it answers.
 
+use crate::maintained::{self, asks};
 use crate::scene::{ANA, Scene, Servers, Twist, found};
-use countersign::demo::slack::Message;
 use countersign::store::State;
 use tokio_postgres::Client;
 
@@ -19,15 +19,6 @@ async fn scene() -> (Scene, Client) {
         .await
         .unwrap();
     (scene, superuser)
-}
-
-/// Asks, and waits for the end of what it became.
-async fn asks(scene: &Scene, line: &str) -> Message {
-    let card = scene.asks(ANA, &format!("{line} --env production")).await;
-    let ended = scene.workspace().wait_for("the end", |workspace| {
-        workspace.message(&card.at()).filter(|card| !card.plain().contains("Running"))
-    });
-    ended.await.unwrap_or(card)
 }
 
 async fn last(client: &Client, column: &str, relation: &str) -> Option<String> {
@@ -184,4 +175,46 @@ async fn progress_is_told_a_second_one_is_refused_and_a_cancelled_one_is_not_don
     assert!(told.contains("PostgreSQL refused: ") && told.contains("57014"), "{told}");
     assert_eq!(last(&superuser, "last_vacuum", "big").await, None);
     assert_eq!(scene.only_run("vacuum").await.state, State::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_keeps_the_tables_that_are_done_and_begins_no_other() {
+    let (scene, superuser) = maintained::scene("analytics-service", Vec::new()).await;
+    let slow =
+        "ALTER ROLE countersign_maintain IN DATABASE analytics_service_db SET vacuum_cost_delay = '100ms';
+                ALTER ROLE countersign_maintain IN DATABASE analytics_service_db SET vacuum_cost_limit = 1";
+    superuser.batch_execute(slow).await.unwrap();
+    superuser
+        .batch_execute(
+            "CREATE TABLE aaa WITH (autovacuum_enabled = off) AS SELECT 1 AS id; ALTER TABLE aaa OWNER TO analytics_svc;
+             CREATE TABLE aab WITH (autovacuum_enabled = off) AS SELECT id, repeat('x', 900) AS pad FROM generate_series(1, 9000) id;
+             ALTER TABLE aab OWNER TO analytics_svc; DELETE FROM aab WHERE id % 2 = 0;
+             DROP SCHEMA \"Analytics\" CASCADE",
+        )
+        .await
+        .unwrap();
+    for (command, past, phase) in [
+        ("vacuum", "vacuumed and analyzed", "scanning heap"),
+        ("analyze", "analyzed", "acquiring sample rows"),
+    ] {
+        let column = format!("last_{command}");
+        let rest = last(&superuser, &column, "audit_logs").await;
+        let card = scene.asks(ANA, &format!("{command} analytics-service --env production")).await;
+        scene.until(&card.at(), &format!("public.aab, table 5 of 6: {phase}")).await;
+        maintained::stops(&scene, command).await;
+        let words = format!("Stopped: 4 of 6 tables {past}, public.aab was cut off, 1 not begun.");
+        let told = scene.until(&card.at(), &words).await.plain();
+        let kept = told.contains("The dead rows that it had removed by then stay removed");
+        assert_eq!(kept, command == "vacuum", "{told}");
+        assert_eq!(scene.runs_of(command).await[0].state, State::Stopped);
+        assert!(last(&superuser, &column, "aaa").await.is_some());
+        assert_eq!(last(&superuser, &column, "aab").await, None);
+        assert_eq!(last(&superuser, &column, "audit_logs").await, rest);
+    }
+    maintained::holds(&superuser, "upkeep of analytics_service_db: public.aaa").await;
+    let told = asks(&scene, "analyze analytics-service aaa").await.plain();
+    assert!(
+        told.contains("public.aaa was not analyzed.") && told.contains("Another Countersign is at work"),
+        "{told}"
+    );
 }

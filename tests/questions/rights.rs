@@ -142,15 +142,16 @@ impl Rights {
         relations.iter().map(one).chain([schema]).collect()
     }
 
-    /// What a login that vacuums holds for it; whoever dumps from 14 on may use every schema already.
+    /// What a login that maintains holds for it; whoever dumps may use every schema already.
     fn maintains(&self, login: &str) -> Vec<String> {
-        match (self.major(), login) {
-            (17.., "countersign_act") => vec![format!("{login} is in pg_maintain")],
-            (17.., _) => {
-                vec![format!("{login} is in pg_maintain"), format!("{login}: USAGE on schema public")]
-            }
-            _ => Vec::new(),
+        let mut maintains = vec![format!("{login}: EXECUTE on function pg_stat_statements_reset")];
+        if self.major() >= 17 {
+            maintains.push(format!("{login} is in pg_maintain"));
         }
+        if login != "countersign_act" {
+            maintains.push(format!("{login}: USAGE on schema public"));
+        }
+        maintains
     }
 
     /// What the reader holds.

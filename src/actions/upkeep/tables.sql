@@ -1,6 +1,6 @@
 -- Tables that VACUUM and ANALYZE take, as the login that will run them sees them; a partitioned one stands for its partitions.
 -- $1 name as typed, or NULL for all. Exact matches come first.
-SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.oid::int8 AS oid,
+SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.oid::int8 AS oid, c.relkind::text AS kind,
        t.typed IN (c.relname::text, n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname)) AS exact,
        pg_get_userbyid(c.relowner)::text AS owner,
        -- Anybody else's VACUUM is skipped with a WARNING, and still "succeeds".
@@ -22,5 +22,5 @@ WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname NOT IN ('pg_catalog', 'informat
   AND CASE WHEN t.typed IS NULL THEN NOT c.relispartition
            ELSE lower(t.typed) IN (lower(c.relname), lower(n.nspname || '.' || c.relname), lower(format('%I.%I', n.nspname, c.relname)),
                                    lower(quote_ident(c.relname))) END
-GROUP BY n.nspname, c.relname, c.oid, t.typed, c.relowner
-ORDER BY 3 DESC, 1
+GROUP BY n.nspname, c.relname, c.oid, t.typed, c.relowner, c.relkind
+ORDER BY exact DESC, 1

@@ -36,6 +36,8 @@ const ROWS: &str =
     "LOCK TABLE public.asset_versions IN ACCESS SHARE MODE; SELECT count(*) FROM public.asset_versions";
 /// VACUUM would only warn; this takes the same right.
 const MAINTAINS: &str = "LOCK TABLE public.asset_versions IN SHARE UPDATE EXCLUSIVE MODE";
+const RESETS: &str =
+    "SELECT public.pg_stat_statements_reset(0, oid, 0) FROM pg_database WHERE datname = current_database()";
 const LAST: &str = "SELECT last_value FROM public.audit_logs_id_seq";
 
 /// Whose right it is, what takes it away, and what it is for.
@@ -64,6 +66,8 @@ const RIGHTS: &[(&str, &str, Use, Majors)] = &[
     (MAINTAIN, "REVOKE CONNECT ON DATABASE postgres FROM", Connect(MAINTENANCE), ALL),
     (MAINTAIN, "REVOKE pg_maintain FROM", Statement(DATABASE, MAINTAINS), FROM_17),
     (MAINTAIN, "REVOKE USAGE ON SCHEMA public FROM", Statement(DATABASE, MAINTAINS), FROM_17),
+    (MAINTAIN, "REVOKE USAGE ON SCHEMA public FROM", Statement(DATABASE, RESETS), ALL),
+    (MAINTAIN, "REVOKE EXECUTE ON FUNCTION pg_stat_statements_reset FROM", Statement(DATABASE, RESETS), ALL),
     // Last: the slots that it takes are free a moment later.
     (READ, "REVOKE pg_use_reserved_connections FROM", ConnectWhenFull, FROM_16),
 ];

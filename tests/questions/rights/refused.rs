@@ -51,7 +51,7 @@ const MATRIX: &[(&str, Allowed)] = &[
     ("ALTER SYSTEM SET work_mem = '1GB'", NOBODY),
     ("SELECT pg_reload_conf()", NOBODY),
     ("SELECT pg_stat_reset()", NOBODY),
-    ("SELECT pg_stat_statements_reset()", NOBODY),
+    ("SELECT pg_stat_statements_reset()", MAINTAIN),
     ("SELECT pg_create_restore_point('mine')", NOBODY),
     // files and programs
     ("COPY (SELECT 1) TO PROGRAM 'true'", NOBODY),

@@ -1,0 +1,11 @@
+-- The function that forgets, in the version that forgets one database, and whether this login may call it.
+SELECT format('%I.%I', n.nspname, p.proname) AS function,
+       format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) AS signature,
+       has_function_privilege(p.oid, 'EXECUTE') AS may, has_schema_privilege(n.oid, 'USAGE') AS may_use,
+       quote_ident(n.nspname) AS schema, d.oid::int8 AS dbid, quote_ident(current_user) AS role
+FROM pg_extension e
+JOIN pg_depend x ON x.refclassid = 'pg_extension'::regclass AND x.refobjid = e.oid AND x.deptype = 'e' AND x.classid = 'pg_proc'::regclass
+JOIN pg_proc p ON p.oid = x.objid AND p.proname = 'pg_stat_statements_reset' AND p.pronargs >= 3
+JOIN pg_namespace n ON n.oid = p.pronamespace
+JOIN pg_database d ON d.datname = current_database()
+WHERE e.extname = 'pg_stat_statements'

@@ -1,0 +1,17 @@
+-- What there is of pg_stat_statements in this database, and whether this login may make it.
+SELECT e.extversion AS version, x.default_version AS available, quote_ident(n.nspname) AS schema,
+       -- A setting of the extension exists only while the server has loaded its library.
+       EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max') AS loaded,
+       -- NULL where the login may not see it.
+       (SELECT pending_restart FROM pg_settings WHERE name = 'shared_preload_libraries') AS waits_for_restart,
+       -- Azure's list of what may be made; NULL elsewhere.
+       string_to_array(replace(lower(current_setting('azure.extensions', true)), ' ', ''), ',') AS allowed,
+       CASE WHEN current_setting('azure.extensions', true) IS NOT NULL
+            THEN COALESCE((SELECT pg_has_role(oid, 'USAGE') FROM pg_roles WHERE rolname = 'azure_pg_admin'), false)
+            WHEN v.superuser AND NOT v.trusted THEN (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+            ELSE has_database_privilege(current_database(), 'CREATE') END AS may
+FROM (SELECT 'pg_stat_statements'::name AS name) s
+LEFT JOIN pg_extension e ON e.extname = s.name
+LEFT JOIN pg_namespace n ON n.oid = e.extnamespace
+LEFT JOIN pg_available_extensions x ON x.name = s.name
+LEFT JOIN pg_available_extension_versions v ON v.name = s.name AND v.version = x.default_version

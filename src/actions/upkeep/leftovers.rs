@@ -1,0 +1,125 @@
+//! What a REINDEX CONCURRENTLY that was broken off leaves: an invalid index named `_ccnew` or `_ccold`, which costs every write
+//! and helps no query. It is dropped if nobody is building on its table, and named in every case.
+
+use super::work::gave_up;
+use crate::actions::answers::table;
+use crate::message::{Block, Cell, Shape, Table, Tone};
+use crate::sql::bytes;
+use crate::targets::{Alone, Lease, QueryError};
+use tokio_postgres::Row;
+
+const FIND: &str = include_str!("leftovers.sql");
+
+/// One that was found.
+#[derive(Debug, Clone)]
+pub(super) struct Leftover {
+    pub relation: String,
+    oid: i64,
+    bytes: i64,
+    may: bool,
+    owner: String,
+    building: bool,
+}
+
+impl Leftover {
+    fn of(row: &Row) -> Leftover {
+        Leftover {
+            relation: row.get("relation"),
+            oid: row.get("oid"),
+            bytes: row.get::<_, Option<i64>>("bytes").unwrap_or_default(),
+            may: row.get("may"),
+            owner: row.get("owner"),
+            building: row.get("building"),
+        }
+    }
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Cleared {
+    Dropped,
+    /// Somebody builds on its table, or vacuums it: it may be theirs.
+    Building,
+    MayNot,
+    Refused(QueryError),
+}
+
+pub(super) type Remains = Vec<(Leftover, Cleared)>;
+
+pub(super) async fn find(lease: &Lease, tables: &[i64]) -> Result<Vec<Leftover>, QueryError> {
+    Ok(lease.ask(FIND, &[&tables]).await?.iter().map(Leftover::of).collect())
+}
+
+/// Drops what may be dropped. DROP INDEX CONCURRENTLY takes the lock that a builder holds, so that even one who begins between the
+/// test and the statement is waited for, and not robbed.
+pub(super) async fn clear(worker: &Alone, tables: &[i64]) -> Result<Remains, QueryError> {
+    let ask = async || -> Result<Vec<Leftover>, QueryError> {
+        let rows = match worker.ask(FIND, &[&tables]).await {
+            // Meant for the statement before.
+            Err(why) if why.is_cancelled() => worker.ask(FIND, &[&tables]).await?,
+            answer => answer?,
+        };
+        Ok(rows.iter().map(Leftover::of).collect())
+    };
+    let mut cleared = Vec::new();
+    for found in ask().await? {
+        // Looked at again before each: dropping the one before may have taken long.
+        let now = ask().await?.into_iter().find(|now| now.oid == found.oid);
+        let Some(now) = now else { continue };
+        let fate = match (now.building, now.may) {
+            (true, _) => Cleared::Building,
+            (false, false) => Cleared::MayNot,
+            (false, true) => drop_index(worker, &now.relation).await,
+        };
+        let still = ask().await?.iter().any(|still| still.oid == found.oid);
+        let fate = match fate {
+            Cleared::Refused(_) if !still => Cleared::Dropped,
+            Cleared::Dropped if still => Cleared::Building,
+            fate => fate,
+        };
+        cleared.push((now, fate));
+    }
+    Ok(cleared)
+}
+
+async fn drop_index(worker: &Alone, relation: &str) -> Cleared {
+    let statement = format!("DROP INDEX CONCURRENTLY {relation}");
+    let ended = match worker.run(&statement).await {
+        // Meant for the statement before.
+        Err(why) if why.is_cancelled() => worker.run(&statement).await,
+        ended => ended,
+    };
+    ended.map_or_else(Cleared::Refused, |_| Cleared::Dropped)
+}
+
+/// Each of them, and who must do what with those that stay.
+pub(super) fn told(title: &str, cleared: &[(Leftover, Cleared)]) -> Option<Block> {
+    let cells = |(leftover, fate): &(Leftover, Cleared)| {
+        let (text, tone) = match fate {
+            Cleared::Dropped => ("dropped".to_owned(), Tone::Good),
+            Cleared::Building => {
+                ("left alone: somebody builds on its table, or vacuums it, now".to_owned(), Tone::Watch)
+            }
+            Cleared::MayNot => (format!("stays: only {} may drop it", leftover.owner), Tone::Act),
+            Cleared::Refused(why) if gave_up(why) => (
+                "stays: a transaction that uses its table kept the DROP waiting too long".to_owned(),
+                Tone::Act,
+            ),
+            Cleared::Refused(why) => (format!("stays: {why}"), Tone::Act),
+        };
+        vec![leftover.relation.as_str().into(), bytes(leftover.bytes as f64).into(), Cell { text, tone }]
+    };
+    let columns = [("index", Shape::Left), ("size", Shape::Right), ("what became of it", Shape::Left)];
+    let shown = table(&columns, cleared.iter().map(cells).collect());
+    (!cleared.is_empty()).then(|| Block::Table(Table { title: Some(title.to_owned()), ..shown }))
+}
+
+/// The statement that drops what stays.
+pub(super) fn remedy(cleared: &[(Leftover, Cleared)]) -> Option<String> {
+    let (left, _) = cleared.iter().find(|(_, fate)| !matches!(fate, Cleared::Dropped))?;
+    Some(format!(
+        "An invalid index costs every write. Ask again when nobody builds on its table any more; or, by its owner: \
+         `DROP INDEX CONCURRENTLY {}`.",
+        left.relation
+    ))
+}

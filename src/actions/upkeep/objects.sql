@@ -1,0 +1,20 @@
+-- Tables and indexes that REINDEX takes, as the login that will run it sees them. $1 name as typed, or NULL for all. Exact matches
+-- come first.
+SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.oid::int8 AS oid, c.relkind::text AS kind,
+       t.typed IN (c.relname::text, n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname)) AS exact,
+       pg_get_userbyid(c.relowner)::text AS owner,
+       -- Before 17 the owner alone may; the database's owner may not.
+       pg_has_role(c.relowner, 'USAGE')
+         OR CASE WHEN current_setting('server_version_num')::int >= 170000
+                 THEN has_table_privilege(COALESCE(i.indrelid, c.oid),
+                        CASE WHEN current_setting('server_version_num')::int >= 170000 THEN 'MAINTAIN' ELSE 'SELECT' END)
+                 ELSE false END AS may,
+       greatest(c.relpages, 0)::int8 * current_setting('block_size')::int8 AS est_bytes, 0::int8 AS dead
+FROM (SELECT $1::text AS typed) t, pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_index i ON i.indexrelid = c.oid
+WHERE c.relkind IN ('r', 'm', 'p', 'i', 'I') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+  AND (t.typed IS NULL
+       OR lower(t.typed) IN (lower(c.relname), lower(n.nspname || '.' || c.relname), lower(format('%I.%I', n.nspname, c.relname)),
+                             lower(quote_ident(c.relname))))
+ORDER BY exact DESC, 1
