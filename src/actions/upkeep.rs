@@ -17,6 +17,7 @@ mod full;
 mod leftovers;
 mod names;
 mod reindex;
+mod seen;
 mod words;
 mod work;
 
@@ -82,6 +83,10 @@ impl Act for Vacuum {
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
         act(doing, Kind::Vacuum).await
     }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        seen::upkeep(doing, Kind::Vacuum).await
+    }
 }
 
 #[async_trait]
@@ -92,6 +97,10 @@ impl Act for Analyze {
 
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
         act(doing, Kind::Analyze).await
+    }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        seen::upkeep(doing, Kind::Analyze).await
     }
 }
 

@@ -1,9 +1,10 @@
 //! SIGKILL at the worst moments: nothing is repeated, nothing is claimed to be known that isn't, and every card says so.
 
-use crate::process::{Counter, PATIENT, Process, becomes, kinds, noted, the_run};
+use crate::maintained;
+use crate::process::{Counter, PATIENT, Process, all_runs, becomes, kinds, noted, the_run};
 use crate::scene::{ANA, BEN, CARA, Scene, Twist, found};
 use countersign::demo::slack::{Fault, Message};
-use countersign::store::{Filter, State, Store};
+use countersign::store::{Filter, Run, State, Store};
 use rusqlite::Connection;
 
 const UNKNOWN: &str = "what became of it is unknown. It is not repeated";
@@ -262,5 +263,46 @@ async fn killed_at_twenty_random_moments_of_an_approval() {
         assert!(run.state != State::Succeeded || done == 1, "{run:#?}");
         scene.until(&card.at(), words_of(run.state)).await;
     }
+    assert_eq!(record.verify().await.unwrap().broken, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_twenty_random_moments_of_a_vacuum() {
+    let (scene, superuser) = maintained::without_bot("asset-service").await;
+    let record = scene.store();
+    let mut process = Process::start(&scene).await;
+    for _ in 0..20 {
+        scene.says(ANA, "vacuum asset-service --env staging").await;
+        let asked = tokio::time::Instant::now();
+        let mut random = [0_u8; 2];
+        getrandom::fill(&mut random).expect("randomness");
+        // From before it is recorded until after the last table is done.
+        let moment = std::time::Duration::from_micros(u64::from(u16::from_le_bytes(random)) * 6);
+        tokio::time::sleep_until(asked + moment).await;
+        process.kill().await;
+        process = Process::start(&scene).await;
+    }
+    let runs = found("every run to be closed", async || {
+        let runs = all_runs(&record, "vacuum").await;
+        let closed = |run: &Run| !run.state.is_open() && run.state != State::Unknown;
+        (!runs.is_empty() && runs.iter().all(closed)).then_some(runs)
+    })
+    .await;
+    let oldest = "SELECT min(last_vacuum) FROM pg_stat_user_tables WHERE relname <> '_prisma_migrations'";
+    let vacuumed: Option<std::time::SystemTime> = superuser.query_one(oldest, &[]).await.unwrap().get(0);
+    for run in &runs {
+        let started: Vec<_> = run.events.iter().filter(|event| event.kind == "started").collect();
+        assert_eq!(started.len(), 1, "{run:#?}");
+        let since = std::time::SystemTime::from(started[0].at);
+        assert!(run.state != State::Succeeded || vacuumed.is_some_and(|at| at >= since), "{run:#?}");
+        found("its card", async || {
+            let copies = record.copies_of(run.id).await.expect("the copies");
+            let shown = copies.iter().all(|copy| copy.lost || copy.shown == run.version);
+            shown.then_some(())
+        })
+        .await;
+    }
+    let interrupted = runs.iter().filter(|run| run.event("lost").is_some());
+    assert!(interrupted.count() > 0, "no moment was within a run: {runs:#?}");
     assert_eq!(record.verify().await.unwrap().broken, None);
 }

@@ -40,6 +40,14 @@ pub async fn scene(service: &str, instead: Vec<(&str, &str)>) -> (Scene, Client)
     (scene, superuser)
 }
 
+/// Everything around a bot, and the superuser in that service's database.
+pub async fn without_bot(service: &str) -> (Scene, Client) {
+    let servers = servers().await;
+    let scene = Scene::without_bot(Twist { servers: Some(servers), ..Twist::default() }).await;
+    let superuser = servers.cluster.connect(&database(service)).await.unwrap();
+    (scene, superuser)
+}
+
 pub fn database(service: &str) -> String {
     format!("{}_db", service.replace('-', "_"))
 }

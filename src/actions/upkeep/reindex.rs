@@ -5,7 +5,7 @@
 use super::leftovers::{self, Cleared, Leftover, Remains};
 use super::names::{self, Table, Target};
 use super::work::{Part, Work, gave_up, resource};
-use super::{Fate, Told, full, words};
+use super::{Fate, Told, full, seen, words};
 use crate::actions::answers::count;
 use crate::actions::site::Site;
 use crate::actions::{Act, Call, Doing, Outcome};
@@ -91,6 +91,10 @@ impl Act for Reindex {
         let took = began.elapsed();
         let after = clear_after(&work, &oids).await;
         outcome(targets.len(), (&told, took), (before, after))
+    }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        seen::reindex(doing, REBUILT).await
     }
 }
 
