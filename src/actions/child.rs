@@ -112,13 +112,13 @@ impl<E> Drop for Running<E> {
     }
 }
 
-/// How it ended, for people: "with code 3".
+/// How it ended, for people, behind its name: "ended with code 3".
 pub fn ending(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
-        (Some(code), _) => format!("with code {code}"),
-        (None, Some(signal)) => format!("by signal {signal}"),
-        (None, None) => "without a word".to_owned(),
+        (Some(code), _) => format!("ended with code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended".to_owned(),
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
     async fn both_outputs_are_heard_in_their_order_and_nothing_is_inherited() {
         let script = "echo one; echo two >&2; echo $LC_ALL $HOME; exit 3";
         let mut running = Running::start(shell(script), Outputs::Both, All::default()).unwrap();
-        assert_eq!(ending(running.ended().await.unwrap()), "with code 3");
+        assert_eq!(ending(running.ended().await.unwrap()), "ended with code 3");
         let heard = running.heard().await.unwrap();
         assert_eq!(String::from_utf8(heard.0).unwrap(), "one\ntwo\nC /nonexistent\n");
     }

@@ -84,7 +84,9 @@ fn planned<'a>(doing: &Doing<'a>) -> std::result::Result<Job<'a>, Outcome> {
         ("role", job.login.user.as_str()),
     ];
     match now.iter().find(|(name, now)| doing.plan.identity.get(*name).is_none_or(|shown| shown != now)) {
-        Some((name, _)) => Err(voided(&format!("The {name} is another one now than the one that was shown."))),
+        Some((name, _)) => {
+            Err(voided(&format!("The {name} is another one now than the one that was shown.")))
+        }
         None => Ok(job),
     }
 }
@@ -123,11 +125,7 @@ struct Ready {
 impl Ready {
     /// Identity and guards once more. A program of somebody else's can't be started inside a statement, so there is a moment
     /// between this look and its own: Prisma looks at its ledger again once it has its lock, which we can't take for it.
-    async fn of(
-        doing: &Doing<'_>,
-        job: &Job<'_>,
-        argv: &[String],
-    ) -> std::result::Result<Ready, Outcome> {
+    async fn of(doing: &Doing<'_>, job: &Job<'_>, argv: &[String]) -> std::result::Result<Ready, Outcome> {
         let failed = |why: String| nothing_done(&format!("{} {why}", job.database()));
         let targets = &doing.app.targets;
         let lease = targets.lease(&job.own_address(), &doing.asker).await;

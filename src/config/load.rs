@@ -3,8 +3,8 @@
 
 use super::approval::{approval, break_glass};
 use super::environments::environments;
-use super::people::{access, people, services};
 use super::migrate;
+use super::people::{access, people, services};
 use super::rules::{complain, path, within};
 use super::schedule::schedule;
 use super::slack::slack;

@@ -53,7 +53,8 @@ pub(super) fn of_service(
     let (deploy, directory) = (own.deploy.or(all.deploy), own.directory.or(all.directory));
     for (key, missing) in [("deploy", deploy.is_none()), ("directory", directory.is_none())] {
         if missing {
-            let message = format!("`{key}` is missing: neither `[migrate]` nor this service's `migrate` has it");
+            let message =
+                format!("`{key}` is missing: neither `[migrate]` nor this service's `migrate` has it");
             service.problem_at(service.position(), message);
         }
     }
@@ -135,7 +136,8 @@ fn argv(table: &mut Reader<'_>, key: &str, names: &[&str]) -> Option<Vec<String>
             );
             table.problem_at(program.at, message);
         } else if program.value.contains(char::is_whitespace) && words.len() == 1 {
-            let message = format!("`{key}` is an array of words, as [\"npx\", \"prisma\"]: no shell splits it");
+            let message =
+                format!("`{key}` is an array of words, as [\"npx\", \"prisma\"]: no shell splits it");
             table.problem_at(program.at, message);
         }
     }

@@ -102,8 +102,10 @@ impl Client {
         let complaints = self.0.heard().await.unwrap_or_default().0;
         match status {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(reason(&String::from_utf8_lossy(&complaints))
-                .unwrap_or_else(|| format!("it ended {} and without a word", ending(status)))),
+            Ok(status) => Err(reason(&String::from_utf8_lossy(&complaints)).unwrap_or_else(|| {
+                let silent = if status.code().is_some() { " and without a word" } else { "" };
+                format!("it {}{silent}", ending(status))
+            })),
             Err(error) => Err(error.to_string()),
         }
     }

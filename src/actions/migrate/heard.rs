@@ -17,6 +17,12 @@ const TAIL: usize = 1_600;
 /// Bytes of one line.
 const LINE: usize = 500;
 
+/// Without one of these, no value begins that goes on in the next line.
+const OPENS: &[u8] = b"'\"(=:";
+
+/// Stands around the number of a name while the rest is made fit to be seen: nobody's letter (Unicode's private use).
+const NAME: char = '\u{e000}';
+
 /// The output of a command while it is written, and afterwards.
 #[derive(Clone)]
 pub struct Heard(Arc<Mutex<Kept>>);
@@ -25,6 +31,8 @@ pub struct Heard(Arc<Mutex<Kept>>);
 struct Kept {
     /// Hidden wherever they stand, longest first.
     secrets: Vec<String>,
+    /// Names of migrations, which begin with a number as long as an account's: shown all the same, unless they stand in a value.
+    names: Vec<String>,
     pending: Vec<u8>,
     /// The rest of a line that was too long to be read is passed over.
     passing: bool,
@@ -51,12 +59,16 @@ impl Ear for Heard {
 }
 
 impl Heard {
-    /// What was passed to the command is hidden by its value, in whatever form it is given here.
-    pub fn hiding(mut secrets: Vec<String>) -> Heard {
-        secrets.retain(|secret| !secret.is_empty());
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.dedup();
-        Heard(Arc::new(Mutex::new(Kept { secrets, ..Kept::default() })))
+    /// What was passed to the command is hidden by its value, in whatever form it is given here; names may be seen.
+    pub fn new(secrets: Vec<String>, names: Vec<String>) -> Heard {
+        let longest_first = |mut words: Vec<String>| {
+            words.retain(|word| !word.is_empty());
+            words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+            words.dedup();
+            words
+        };
+        let (secrets, names) = (longest_first(secrets), longest_first(names));
+        Heard(Arc::new(Mutex::new(Kept { secrets, names, ..Kept::default() })))
     }
 
     fn kept<T>(&self, work: impl FnOnce(&mut Kept) -> T) -> T {
@@ -90,7 +102,7 @@ impl Heard {
 
     /// A text that doesn't come from the command itself, as its output would be shown.
     pub fn hide(&self, text: &str) -> String {
-        self.kept(|kept| redact::text(&kept.plain(text.as_bytes())))
+        self.kept(|kept| kept.named(redact::text(&kept.plain(text.as_bytes()))))
     }
 }
 
@@ -98,7 +110,11 @@ impl Kept {
     fn hear(&mut self, mut bytes: &[u8]) {
         if self.passing {
             let end = bytes.iter().position(|byte| *byte == b'\n');
-            self.lines.left_out += end.unwrap_or(bytes.len()) as u64;
+            let passed = &bytes[..end.unwrap_or(bytes.len())];
+            self.lines.left_out += passed.len() as u64;
+            if passed.iter().any(|byte| OPENS.contains(byte)) {
+                self.stream.skip();
+            }
             let Some(end) = end else { return };
             self.passing = false;
             bytes = &bytes[end + 1..];
@@ -117,7 +133,7 @@ impl Kept {
         }
     }
 
-    /// One line without an end: its beginning is enough, and nobody knows what the rest would have opened.
+    /// One line without an end: its beginning is enough.
     fn pass_over(&mut self) {
         let line = std::mem::take(&mut self.pending);
         let mut text = self.plain(&line);
@@ -126,16 +142,18 @@ impl Kept {
             text.truncate(text.len() - part);
         }
         let shown = self.stream.text(&text);
+        let shown = self.named(shown);
         self.lines.left_out += line.len().saturating_sub(LINE) as u64;
         self.lines.push(&shown);
-        self.stream.skip();
+        self.lines.full = true;
         self.passing = true;
     }
 
     /// Lines that are whole.
     fn read(&mut self, block: &[u8]) {
-        let text = self.plain(block);
-        self.lines.push(&self.stream.text(&text));
+        let text = self.stream.text(&self.plain(block));
+        let text = self.named(text);
+        self.lines.push(&text);
     }
 
     fn flush(&mut self) {
@@ -151,7 +169,7 @@ impl Kept {
         if let Some(end) = self.pending.iter().rposition(|byte| *byte == b'\n') {
             let text = self.plain(&self.pending[..=end]);
             let mut stream = self.stream;
-            lines.push(&stream.text(&text));
+            lines.push(&self.named(stream.text(&text)));
         }
         lines
     }
@@ -168,13 +186,23 @@ impl Kept {
                     chars.next();
                     while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
                 }
+                '\r' if chars.peek() == Some(&'\n') => {}
                 '\n' | '\r' => plain.push('\n'),
                 '\t' => plain.push(' '),
+                NAME => {}
                 _ if next.is_control() => {}
                 _ => plain.push(next),
             }
         }
-        self.secrets.iter().fold(plain, |text, secret| text.replace(secret.as_str(), "…"))
+        let hidden = self.secrets.iter().fold(plain, |text, secret| text.replace(secret.as_str(), "…"));
+        let names = self.names.iter().enumerate();
+        names.fold(hidden, |text, (at, name)| text.replace(name.as_str(), &format!("{NAME}{at}{NAME}")))
+    }
+
+    /// Puts the names back that were not hidden as a part of something.
+    fn named(&self, text: String) -> String {
+        let names = self.names.iter().enumerate();
+        names.fold(text, |text, (at, name)| text.replace(&format!("{NAME}{at}{NAME}"), name))
     }
 }
 
@@ -220,14 +248,15 @@ mod tests {
     use super::*;
 
     fn heard(secrets: &[&str], pieces: &[&[u8]]) -> Heard {
-        let mut heard = Heard::hiding(secrets.iter().map(|secret| (*secret).to_owned()).collect());
+        let mut heard = Heard::new(secrets.iter().map(|secret| (*secret).to_owned()).collect(), Vec::new());
         pieces.iter().for_each(|piece| heard.hear(piece));
         heard
     }
 
     #[test]
     fn a_secret_is_hidden_by_its_value_also_where_it_comes_in_pieces() {
-        let heard = heard(&["hu/sh", "hu%2Fsh"], &[b"using h", b"u/sh and \x1b[31mhu%2F", b"sh\x1b[0m\r\nfine\n"]);
+        let heard =
+            heard(&["hu/sh", "hu%2Fsh"], &[b"using h", b"u/sh and \x1b[31mhu%2F", b"sh\x1b[0m\r\nfine\n"]);
         assert_eq!(heard.whole(), "using … and …\nfine");
     }
 
@@ -239,20 +268,34 @@ mod tests {
     }
 
     #[test]
+    fn a_migrations_name_is_shown_and_other_long_numbers_are_not() {
+        let mut heard = Heard::new(Vec::new(), vec!["20250101000000_init".to_owned()]);
+        heard.hear(b"Applying `20250101000000_init`, not 4111111111111111 nor \xee\x80\x800\xee\x80\x80\n");
+        heard.hear(b"DETAIL: Failing row contains (20250101000000_init).\n");
+        assert_eq!(
+            heard.whole(),
+            "Applying `20250101000000_init`, not ? nor 0\nDETAIL: Failing row contains (?)"
+        );
+    }
+
+    #[test]
     fn many_lines_keep_their_beginning_and_their_end() {
-        let mut heard = Heard::hiding(Vec::new());
+        let mut heard = Heard::new(Vec::new(), Vec::new());
         for number in 0..100_000 {
             heard.hear(format!("line {number}\n").as_bytes());
         }
         let shown = heard.whole();
-        assert!(shown.starts_with("line 0\nline 1\n") && shown.ends_with("line 99998\nline 99999"), "{shown}");
+        assert!(
+            shown.starts_with("line 0\nline 1\n") && shown.ends_with("line 99998\nline 99999"),
+            "{shown}"
+        );
         assert!(shown.contains("\n[1.0 MiB left out]\n") && shown.len() < 3_500, "{shown}");
         assert_eq!(heard.last(2), ["line 99998", "line 99999"]);
     }
 
     #[test]
     fn one_line_of_a_megabyte_is_cut_and_what_it_may_have_opened_stays_hidden() {
-        let mut heard = Heard::hiding(vec!["hush".to_owned()]);
+        let mut heard = Heard::new(vec!["hush".to_owned()], Vec::new());
         let long = [b"xyz ".repeat(250_000), b" 'and hu".to_vec(), b"sh".repeat(20)].concat();
         long.chunks(7_000).for_each(|piece| heard.hear(piece));
         heard.hear(b"\nstill Jane Doe\nERROR: it ends\n");
@@ -266,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_value_over_more_lines_than_are_read_at_once_stays_hidden() {
-        let mut heard = Heard::hiding(Vec::new());
+        let mut heard = Heard::new(Vec::new(), Vec::new());
         heard.hear(b"ERROR: no\nDETAIL: Failing row contains (1, Jane\n");
         for _ in 0..3_000 {
             heard.hear(b"Jane Doe, Main Street\n");

@@ -101,7 +101,8 @@ impl<'a> Job<'a> {
 
     /// The database last: its name may hold anything, and nothing is filled into it.
     fn filled(&self, text: &str, more: &[(&str, &str)]) -> String {
-        let known = [("service", self.service.name.as_str()), ("environment", self.environment.name.as_str())];
+        let known =
+            [("service", self.service.name.as_str()), ("environment", self.environment.name.as_str())];
         let last = [("database", self.service.database.as_str())];
         let all = known.iter().chain(more).chain(&last);
         all.fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
@@ -169,13 +170,13 @@ impl<'a> Job<'a> {
     }
 
     /// Hides whatever the command is given, by its value.
-    pub fn ear(&self, url: &SecretString) -> Heard {
+    pub fn ear(&self, url: &SecretString, names: &[&str]) -> Heard {
         let settings = self.migrate.env.values().filter_map(|setting| match setting {
             Setting::Secret(secret) => Some(secret),
             Setting::Plain(_) => None,
         });
         let secrets = settings.chain([url]).chain(self.login.password.as_ref());
-        Heard::hiding(secrets.flat_map(forms).collect())
+        Heard::new(secrets.flat_map(forms).collect(), names.iter().map(|name| (*name).to_owned()).collect())
     }
 
     /// The database, and the command to the letter, for a plan.
@@ -189,7 +190,8 @@ impl<'a> Job<'a> {
         names.push(&self.migrate.url);
         plan.context.push(("its variables".to_owned(), names.join(", ")));
         let limit = crate::sql::duration(self.migrate.within.as_secs_f64());
-        plan.context.push(("connects to".to_owned(), format!("port {}, the server itself", self.server.port)));
+        plan.context
+            .push(("connects to".to_owned(), format!("port {}, the server itself", self.server.port)));
         plan.context.push(("time limit".to_owned(), format!("{limit}; then it is ended")));
     }
 
@@ -226,7 +228,10 @@ const POOLER: u16 = 6432;
 pub fn is_direct(server: &Server) -> Result<()> {
     match server.port {
         POOLER => Err(Error::instead(
-            format!("{} is reached by port {POOLER}, which is a pooler's: Prisma's lock would be lost in it.", server.name),
+            format!(
+                "{} is reached by port {POOLER}, which is a pooler's: Prisma's lock would be lost in it.",
+                server.name
+            ),
             "Give the server's own port, 5432, in the configuration.",
         )),
         _ => Ok(()),

@@ -107,7 +107,8 @@ impl Status {
     /// Of the ledger's rows.
     pub fn ledger_digest(&self) -> String {
         let rows = self.attempts.iter().map(|attempt| {
-            let Attempt { id, migration_name, checksum, started_at, finished_at, rolled_back_at, .. } = attempt;
+            let Attempt { id, migration_name, checksum, started_at, finished_at, rolled_back_at, .. } =
+                attempt;
             format!("{id}\0{migration_name}\0{checksum}\0{started_at}\0{finished_at:?}\0{rolled_back_at:?}\n")
         });
         sha256_hex(&[rows.collect::<String>().as_bytes()]).chars().take(DIGEST).collect()

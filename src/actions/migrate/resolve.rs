@@ -87,7 +87,8 @@ fn may(job: &Job<'_>, status: &Status, claim: &Claim<'_>) -> Result<()> {
     let said = shown(name);
     let known = status.all_names().contains(&name);
     if !known {
-        let problem = format!("There is no migration “{said}” of {service} in the ledger{}.", where_else(status));
+        let problem =
+            format!("There is no migration “{said}” of {service} in the ledger{}.", where_else(status));
         let all = status.all_names();
         return Err(match crate::catalog::nearest(name, all.into_iter()) {
             Some(near) => Error::instead(

@@ -80,7 +80,7 @@ impl Work<'_> {
         // One name for all of its sessions, and for no others.
         let application = format!("countersign #{} migration", self.doing.run.id);
         let url = self.job.url(&application);
-        let output = self.job.ear(&url);
+        let output = self.job.ear(&url, &self.before.all_names());
         let command = self.job.command(self.argv, &url);
         let running = Running::start(command, Outputs::Both, output.clone());
         let mut running = running.map_err(|why| format!("the command can't be started ({})", why.kind()))?;
@@ -165,7 +165,8 @@ impl Work<'_> {
                 Ok(rows) => rows,
                 Err(why) => return Sessions::Unseen(why),
             };
-            let left = rows.first().and_then(|row| row.get::<_, Option<Vec<i32>>>("pids")).unwrap_or_default();
+            let left =
+                rows.first().and_then(|row| row.get::<_, Option<Vec<i32>>>("pids")).unwrap_or_default();
             if left.is_empty() {
                 return if ended { Sessions::Ended } else { Sessions::Gone };
             }

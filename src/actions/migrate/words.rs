@@ -4,9 +4,9 @@ use super::job::{Holder, Job};
 use super::ledger::{Attempt, Status, Unread};
 use super::resolve::Claim;
 use super::running::{End, Ended, Sessions};
+use crate::actions::Outcome;
 use crate::actions::answers::{count, table};
 use crate::actions::child::ending;
-use crate::actions::Outcome;
 use crate::error::Error;
 use crate::message::{Block, Cell, Shape, Text};
 use crate::plan::Plan;
@@ -66,7 +66,10 @@ pub(super) fn barred(job: &Job<'_>, open: &Attempt) -> Error {
     let (service, name) = (&job.service.name, &open.migration_name);
     let what = if open.logs.is_some() { "failed" } else { "was started and never finished" };
     Error::instead(
-        format!("{name} {what} in {}, and Prisma deploys nothing until that is resolved (P3009).", job.database()),
+        format!(
+            "{name} {what} in {}, and Prisma deploys nothing until that is resolved (P3009).",
+            job.database()
+        ),
         format!(
             "Look at what it left behind, then type `migrate-resolve {service} {name} --as rolled-back`, or `--as applied`."
         ),
@@ -76,8 +79,10 @@ pub(super) fn barred(job: &Job<'_>, open: &Attempt) -> Error {
 pub(super) fn nothing_to_come(job: &Job<'_>, status: &Status) -> Error {
     let applied = migrations(status.applied().len());
     let mut problem = format!("Nothing is to come: {applied} applied in {}.", job.database());
-    for (names, what) in [(status.edited(), "edited after it was applied"), (status.gone(), "applied and not in the directory")]
-    {
+    for (names, what) in [
+        (status.edited(), "edited after it was applied"),
+        (status.gone(), "applied and not in the directory"),
+    ] {
         if !names.is_empty() {
             problem.push_str(&format!(" {}: {}.", capital(what), listed(&names)));
         }
@@ -117,7 +122,8 @@ pub(super) fn describe(job: &Job<'_>, status: &Status, argv: &[String]) -> Plan 
             plan.context.push(("to come".to_owned(), line));
         }
     }
-    for (name, names) in [("edited since applied", status.edited()), ("not in the directory", status.gone())] {
+    for (name, names) in [("edited since applied", status.edited()), ("not in the directory", status.gone())]
+    {
         if !names.is_empty() {
             plan.context.push((name.to_owned(), listed(&names)));
         }
@@ -161,8 +167,12 @@ pub(super) fn describe_resolve(
     };
     plan.context.insert(0, ("it is now".to_owned(), now.to_owned()));
     plan.hurts = match *claimed {
-        "applied" => "Whoever relies on it if that isn't so: it is never run any more, and nothing is checked.",
-        _ => "Whoever relies on it if that isn't so: the next deploy runs it again, over what it left behind.",
+        "applied" => {
+            "Whoever relies on it if that isn't so: it is never run any more, and nothing is checked."
+        }
+        _ => {
+            "Whoever relies on it if that isn't so: the next deploy runs it again, over what it left behind."
+        }
     }
     .to_owned();
     plan.undo = "None by a command. It changes the ledger alone.".to_owned();
@@ -172,7 +182,7 @@ pub(super) fn describe_resolve(
 /// How the command ended, for a sentence that has said what was applied.
 fn end_of(ended: &Ended, job: &Job<'_>) -> String {
     match &ended.end {
-        End::Exited(status) => format!("the command ended {}", ending(*status)),
+        End::Exited(status) => format!("the command {}", ending(*status)),
         End::Stopped => "it was stopped".to_owned(),
         End::OutOfTime => {
             format!("it was ended at its time limit of {}", duration(job.migrate.within.as_secs_f64()))
@@ -202,12 +212,16 @@ pub(super) fn outcome(job: &Job<'_>, (before, after): (&Status, &Status), ended:
             let took = duration(ended.took.as_secs_f64());
             (Happening::Succeeded, format!("{done} to {database}, in {took}."))
         }
-        (End::Exited(_), false) if well => {
-            (partly, format!("{done} to {database}: the command says that all is well, and the ledger says otherwise."))
-        }
-        (End::Exited(_), true) if expected.is_some() => {
-            (Happening::Partial, format!("{done} to {database}, all that were to come, but {end}: look at its output."))
-        }
+        (End::Exited(_), false) if well => (
+            partly,
+            format!(
+                "{done} to {database}: the command says that all is well, and the ledger says otherwise."
+            ),
+        ),
+        (End::Exited(_), true) if expected.is_some() => (
+            Happening::Partial,
+            format!("{done} to {database}, all that were to come, but {end}: look at its output."),
+        ),
         (End::Stopped, _) => (Happening::Stopped, format!("{done} to {database} when {end}.")),
         _ => (partly, format!("{done} to {database}: {end}.")),
     };
@@ -230,7 +244,9 @@ pub(super) fn outcome(job: &Job<'_>, (before, after): (&Status, &Status), ended:
     if let Some(open) = open {
         logged(&mut outcome, open, ended);
         let (service, name) = (&job.service.name, &open.migration_name);
-        let text = Text::new().plain("No migration can be deployed until that is resolved. Look at what it left behind, then type ");
+        let text = Text::new().plain(
+            "No migration can be deployed until that is resolved. Look at what it left behind, then type ",
+        );
         let text = text.code(format!("migrate-resolve {service} {name} --as rolled-back"));
         outcome.blocks.push(Block::Note(text.plain(", or ").code("--as applied").plain(".")));
     }
@@ -255,12 +271,16 @@ fn told(job: &Job<'_>, (happening, verdict): (Happening, String), ended: &Ended)
         Sessions::Gone if was_ended => Some("Its session is gone from the server.".to_owned()),
         Sessions::Gone => None,
         Sessions::Ended => Some(
-            "Its session went on without it and was ended: what it had not committed is rolled back.".to_owned(),
+            "Its session went on without it and was ended: what it had not committed is rolled back."
+                .to_owned(),
         ),
         Sessions::Left(pids) => {
             let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
             outcome.happening = Happening::Lost;
-            Some(format!("Its session is still on the server, and may still change it: `kill {}`.", pids.join("`, `kill ")))
+            Some(format!(
+                "Its session is still on the server, and may still change it: `kill {}`.",
+                pids.join("`, `kill ")
+            ))
         }
         Sessions::Unseen(why) => {
             if was_ended {
@@ -297,11 +317,7 @@ pub(super) fn unknown(job: &Job<'_>, why: &Unread, ended: &Ended) -> Outcome {
 }
 
 /// What came of a claim.
-pub(super) fn resolved(
-    job: &Job<'_>,
-    (after, claim): (&Status, &Claim<'_>),
-    ended: &Ended,
-) -> Outcome {
+pub(super) fn resolved(job: &Job<'_>, (after, claim): (&Status, &Claim<'_>), ended: &Ended) -> Outcome {
     let Claim { migration, claimed } = claim;
     let (holds, end) = (claim.holds(after), end_of(ended, job));
     let well = matches!(&ended.end, End::Exited(status) if status.success());
@@ -312,14 +328,18 @@ pub(super) fn resolved(
         (false, End::Stopped) => (Happening::Stopped, format!("{migration} is as it was: {end}.")),
         (false, _) if well => (
             Happening::Failed,
-            format!("{migration} is not {claimed}: the command says that all is well, and the ledger says otherwise."),
+            format!(
+                "{migration} is not {claimed}: the command says that all is well, and the ledger says otherwise."
+            ),
         ),
         (false, _) => (Happening::Failed, format!("{migration} is not {claimed}: {end}.")),
     };
     let mut outcome = told(job, (happening, verdict), ended);
     if holds && let Some(names) = after.to_come().filter(|names| !names.is_empty()) {
         let text = Text::new().plain(format!("To come: {}. ", listed(&names)));
-        outcome.blocks.push(Block::Note(text.code(format!("migrate {}", job.service.name)).plain(" applies it.")));
+        outcome
+            .blocks
+            .push(Block::Note(text.code(format!("migrate {}", job.service.name)).plain(" applies it.")));
     }
     outcome
 }
