@@ -16,6 +16,7 @@ mod inert;
 mod jobs;
 mod machine;
 mod migrate;
+mod migrate_real;
 mod migrate_scene;
 mod migrate_trouble;
 mod once;

@@ -1,19 +1,17 @@
 //! A shop: a service with a database, an owner and migrations of its own, which a stand-in for Prisma deploys.
 
 use crate::scene::{ANA, BEN, Scene, Twist, found, servers};
-use countersign::config::Approval;
 use countersign::demo::slack::{Message, MessageRef};
-use countersign::runs::{Happening, Runs, Told};
 use countersign::store::{Filter, Run, Store};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 use tokio_postgres::Client;
 
 /// With everything in it that a URL writes otherwise.
 pub const PASSWORD: &str = "p:a/s?s#w@r d%41'";
 pub const ENCODED: &str = "p%3Aa%2Fs%3Fs%23w%40r%20d%2541%27";
 pub const TOKEN: &str = "npm-token-that-nobody-may-see";
+
+const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chat/prisma.py");
 
 pub struct Shop {
     pub scene: Scene,
@@ -26,6 +24,12 @@ pub struct Shop {
 impl Shop {
     /// `stand_in` is how the stand-in misbehaves, `more` what `[migrate]` says besides.
     pub async fn open(stand_in: &str, more: &str) -> Shop {
+        let deploy = format!("[\"python3\", \"{STAND_IN}\", \"migrate\", \"deploy\"]");
+        Shop::with(&deploy, &format!("STAND_IN = \"{stand_in}\""), more).await
+    }
+
+    /// With another command, and other variables of it.
+    pub async fn with(deploy: &str, variables: &str, more: &str) -> Shop {
         static SHOPS: AtomicU32 = AtomicU32::new(0);
         let number = SHOPS.fetch_add(1, Ordering::Relaxed);
         let (database, owner) = (format!("shop_{number}"), format!("shop owner@{number}"));
@@ -34,14 +38,13 @@ impl Shop {
         let quoted = PASSWORD.replace('\'', "''");
         superuser.batch_execute(&format!("CREATE ROLE \"{owner}\" LOGIN PASSWORD '{quoted}'")).await.unwrap();
         superuser.batch_execute(&format!("CREATE DATABASE {database} OWNER \"{owner}\"")).await.unwrap();
-        let (script, psql) =
-            (concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chat/prisma.py"), servers.cluster.bin_dir());
+        let psql = servers.cluster.bin_dir();
         let config = format!(
             "[[services]]\nname = \"shop\"\ndatabase = \"{database}\"\nmigrations = \"shop/prisma/migrations\"\n\
-             [migrate]\ndeploy = [\"python3\", \"{script}\", \"migrate\", \"deploy\"]\n\
-             resolve = [\"python3\", \"{script}\", \"migrate\", \"resolve\", \"--{{as}}\", \"{{migration}}\"]\n\
+             [migrate]\ndeploy = {deploy}\n\
+             resolve = [\"python3\", \"{STAND_IN}\", \"migrate\", \"resolve\", \"--{{as}}\", \"{{migration}}\"]\n\
              directory = \"{{service}}\"\n{more}\n\
-             env = {{ PSQL = \"{}/psql\", STAND_IN = \"{stand_in}\", NPM_TOKEN = {{ file = \"token\" }} }}\n",
+             env = {{ PSQL = \"{}/psql\", {variables}, NPM_TOKEN = {{ file = \"token\" }} }}\n",
             psql.display()
         );
         let login =
@@ -53,7 +56,9 @@ impl Shop {
         let write = |name: &str, text: &str| std::fs::write(scene.directory.path().join(name), text).unwrap();
         write("token", TOKEN);
         write("owner", PASSWORD);
-        std::fs::create_dir_all(scene.directory.path().join("shop/prisma/migrations")).unwrap();
+        for directory in ["shop/prisma/migrations", "asset-service"] {
+            std::fs::create_dir_all(scene.directory.path().join(directory)).unwrap();
+        }
         scene.bot = Some(scene.stage.bot().await.expect("a bot"));
         let client = servers.cluster.connect(&database).await.unwrap();
         Shop { scene, database, owner, client }
@@ -123,13 +128,6 @@ impl Shop {
         };
         let all = std::fs::read_dir("/proc").unwrap().flatten();
         all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()
-    }
-
-    /// As `stop` does: whoever performs the run hears of it from the record.
-    pub async fn stops(&self, run: i64) {
-        let approval = Approval { wait: Duration::from_secs(60), start_within: Duration::from_secs(60) };
-        let runs = Runs { store: Arc::new(self.scene.store()), approval };
-        runs.note(run, Happening::Stopping, Told::default()).await.unwrap().expect("a running run");
     }
 
     pub async fn running(&self) -> i64 {

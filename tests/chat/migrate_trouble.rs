@@ -1,7 +1,8 @@
 //! A migration command that hangs, prints secrets or a megabyte, or lies: told in time, redacted, cut, and by the ledger.
 
 use crate::migrate_scene::{ENCODED, PASSWORD, Shop, TOKEN};
-use crate::scene::found;
+use crate::scene::{ANA, found};
+use countersign::demo::stage::INCIDENT;
 use countersign::store::State;
 
 const FIRST: &str = "20250101000000_init";
@@ -28,9 +29,18 @@ async fn a_command_that_is_stopped_is_gone_and_what_was_done_is_told() {
     shop.scene.until(&card, "1 of 2 applied").await;
     found("the sleep", async || (shop.ledger().await.len() == 2).then_some(())).await;
     assert!(shop.sessions().await >= 1 && !shop.processes().is_empty());
-    shop.stops(shop.running().await).await;
+    let asked = shop.running().await;
+    let jobs = shop.scene.asks(ANA, "jobs").await.plain();
+    assert!(jobs.contains("migrate shop") && jobs.contains("1 of 2 applied"), "{jobs}");
+    shop.scene.says(ANA, &format!("stop {asked}")).await;
     let (run, told) = shop.ended(&card, "migrate").await;
     assert_eq!(run.state, State::Stopped, "{told}");
+    found("the stopper's answer", async || {
+        let seen = shop.scene.workspace().visible(ANA, INCIDENT);
+        let answer = format!("Run #{asked} has ended: stopped. 1 of 2 migrations applied to ");
+        seen.iter().any(|message| message.plain().contains(&answer)).then_some(())
+    })
+    .await;
     for words in [
         "1 of 2 migrations applied to shop_",
         "when it was stopped",
