@@ -88,5 +88,5 @@ system:
 .tools/prisma/.stamp: tests/prisma/package.json tests/prisma/package-lock.json
 	@mkdir -p $(@D)
 	@cp $^ $(@D)
-	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
