@@ -11,6 +11,7 @@ use async_trait::async_trait;
 mod heard;
 mod job;
 mod ledger;
+mod observed;
 mod resolve;
 mod running;
 mod url;
@@ -59,6 +60,10 @@ impl Act for Migrate {
             Ok((ended, Err(why))) => words::unknown(&job, &why, &ended),
             Err(why) => nothing_done(&why),
         }
+    }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        observed::deploy(doing).await
     }
 }
 

@@ -44,7 +44,7 @@ impl Shop {
              [migrate]\ndeploy = {deploy}\n\
              resolve = [\"python3\", \"{STAND_IN}\", \"migrate\", \"resolve\", \"--{{as}}\", \"{{migration}}\"]\n\
              directory = \"{{service}}\"\n{more}\n\
-             env = {{ PSQL = \"{}/psql\", {variables}, NPM_TOKEN = {{ file = \"token\" }} }}\n",
+             env = {{ PATH = \"/usr/local/bin:/usr/bin:/bin\", PSQL = \"{}/psql\", {variables}, NPM_TOKEN = {{ file = \"token\" }} }}\n",
             psql.display()
         );
         let login =

@@ -1,9 +1,10 @@
 //! A migration command that hangs, prints secrets or a megabyte, or lies: told in time, redacted, cut, and by the ledger.
 
 use crate::migrate_scene::{ENCODED, PASSWORD, Shop, TOKEN};
+use crate::process::Process;
 use crate::scene::{ANA, found};
 use countersign::demo::stage::INCIDENT;
-use countersign::store::State;
+use countersign::store::{State, Store};
 
 const FIRST: &str = "20250101000000_init";
 const SECOND: &str = "20250202000000_slow";
@@ -55,6 +56,34 @@ async fn a_command_that_is_stopped_is_gone_and_what_was_done_is_told() {
     assert_eq!((shop.sessions().await, shop.processes()), (0, Vec::new()));
     assert!(shop.has("items").await && !shop.has("orders").await, "rolled back");
     shop.refuses("migrate shop", &[&format!("{SECOND} was started and never finished")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_countersign_left_behind_is_seen_ended_and_told_by_the_ledger() {
+    let mut shop = slow("", "").await;
+    drop(shop.scene.bot.take());
+    let process = Process::start(&shop.scene).await;
+    let card = shop.runs("migrate shop").await;
+    shop.scene.until(&card, "1 of 2 applied").await;
+    found("the sleep", async || (shop.ledger().await.len() == 2).then_some(())).await;
+    let asked = shop.running().await;
+    process.kill().await;
+    let _again = Process::start(&shop.scene).await;
+    shop.scene.until(&card, "what became of it is unknown. It is not repeated").await;
+    assert_eq!(shop.ledger().await, [format!("{FIRST} applied"), format!("{SECOND} open")]);
+    shop.refuses("migrate shop", &["Prisma's lock on shop_", &format!("(countersign #{asked} migration)")])
+        .await;
+    let jobs = shop.scene.asks(ANA, "jobs").await.plain();
+    assert!(jobs.contains(&format!("#{asked}")) && jobs.contains("interrupted"), "it goes on: {jobs}");
+    let stopped = shop.scene.asks(ANA, &format!("stop {asked}")).await.plain();
+    assert!(stopped.contains("got the signal to end"), "{stopped}");
+    let told = shop.scene.until(&card, "1 of 2 migrations applied to ").await.plain();
+    assert!(told.contains(&format!("{SECOND} was started and never finished")), "{told}");
+    assert!(told.contains("Countersign was interrupted and can't tell how the command ended."), "{told}");
+    let run = shop.scene.store().get(asked).await.unwrap().unwrap();
+    let started = run.events.iter().filter(|event| event.kind == "started").count();
+    assert_eq!((run.state, started), (State::Partial, 1), "never tried again");
+    assert!(!shop.has("orders").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,9 @@
 
 use super::job::Job;
 use super::ledger::Status;
-use super::{Act, Call, Doing, Outcome, Ready, asked, nothing_done, planned, survey, voided, words};
+use super::{
+    Act, Call, Doing, Outcome, Ready, asked, nothing_done, observed, planned, survey, voided, words,
+};
 use crate::args::shown;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -50,8 +52,7 @@ impl Act for Resolve {
     }
 
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        let value = |name: &str| doing.run.request.arguments.get(name).map_or("", String::as_str);
-        let claim = Claim { migration: value("migration"), claimed: value("as") };
+        let claim = claimed(doing);
         let prepared = async {
             let job = planned(doing)?;
             let argv = argv(&job, &claim).map_err(|why| voided(&why.to_string()))?;
@@ -69,6 +70,16 @@ impl Act for Resolve {
             Err(why) => nothing_done(&why),
         }
     }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        observed::resolve(doing, &claimed(doing)).await
+    }
+}
+
+/// What was asked for.
+fn claimed<'a>(doing: &Doing<'a>) -> Claim<'a> {
+    let value = |name: &str| doing.run.request.arguments.get(name).map_or("", String::as_str);
+    Claim { migration: value("migration"), claimed: value("as") }
 }
 
 fn argv(job: &Job<'_>, claim: &Claim<'_>) -> Result<Vec<String>> {

@@ -8,6 +8,7 @@ use super::ledger::{Asker, Status};
 use crate::actions::Doing;
 use crate::actions::child::{Outputs, Running};
 use crate::sql::duration;
+use crate::store::Run;
 use crate::targets::{Alone, Lease, QueryError};
 use std::convert::Infallible;
 use std::process::ExitStatus;
@@ -78,7 +79,7 @@ impl Work<'_> {
         let rows = asked.map_err(|why| format!("{} {why}", self.job.database()))?;
         let since: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
         // One name for all of its sessions, and for no others.
-        let application = format!("countersign #{} migration", self.doing.run.id);
+        let application = application(self.doing.run);
         let url = self.job.url(&application);
         let output = self.job.ear(&url, &self.before.all_names());
         let command = self.job.command(self.argv, &url);
@@ -183,6 +184,21 @@ impl Work<'_> {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// The name of all of a run's sessions, and of no others: `jobs` knows it by its number.
+pub fn application(run: &Run) -> String {
+    format!("countersign #{} migration", run.id)
+}
+
+/// Whether sessions of that name are there, at work or idle.
+///
+/// # Errors
+/// [`QueryError`].
+pub async fn has_sessions(reader: &Lease, application: &str) -> Result<bool, QueryError> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1)";
+    let rows = reader.ask(sql, &[&application]).await?;
+    Ok(rows.first().is_none_or(|row| row.get(0)))
 }
 
 /// What a command's sessions are known by.

@@ -8,7 +8,7 @@ use crate::actions::Outcome;
 use crate::actions::answers::{count, table};
 use crate::actions::child::ending;
 use crate::error::Error;
-use crate::message::{Block, Cell, Shape, Text};
+use crate::message::{Block, Cell, Shape, Table, Text};
 use crate::plan::Plan;
 use crate::runs::Happening;
 use crate::sql::duration;
@@ -95,6 +95,16 @@ fn capital(words: &str) -> String {
     chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
+/// The title of the names on a card.
+const TO_COME: &str = "to come, in this order";
+
+/// The names on a card; `None` where none could be told.
+pub(super) fn shown_to_come(plan: &Plan) -> Option<Vec<&str>> {
+    let is_it = |table: &&Table| table.columns.first().is_some_and(|column| column.title == TO_COME);
+    let rows = &plan.tables.iter().find(is_it)?.rows;
+    Some(rows.iter().filter_map(|row| Some(row.cells.first()?.text.as_str())).collect())
+}
+
 /// What a deploy would do.
 pub(super) fn describe(job: &Job<'_>, status: &Status, argv: &[String]) -> Plan {
     let place = format!("{} of {}", job.database(), job.environment.name);
@@ -115,7 +125,7 @@ pub(super) fn describe(job: &Job<'_>, status: &Status, argv: &[String]) -> Plan 
     match to_come {
         Some(names) => {
             let rows = names.iter().map(|name| vec![Cell::from(*name)]).collect();
-            plan.tables.push(table(&[("to come, in this order", Shape::Left)], rows));
+            plan.tables.push(table(&[(TO_COME, Shape::Left)], rows));
         }
         None => {
             let line = "no migrations directory is configured, so nobody can tell".to_owned();
@@ -314,6 +324,25 @@ pub(super) fn unknown(job: &Job<'_>, why: &Unread, ended: &Ended) -> Outcome {
         job.service.name
     );
     told(job, (Happening::Lost, verdict), ended)
+}
+
+/// Behind what the ledger says of an interrupted run.
+pub(super) const INTERRUPTED: &str = "Countersign was interrupted and can't tell how the command ended.";
+
+/// What an interrupted deploy has done, by the ledger alone.
+pub(super) fn observed(job: &Job<'_>, status: &Status, expected: &[&str]) -> Outcome {
+    let done = expected.iter().filter(|name| status.is_applied(name)).count();
+    let (happening, open) = match (done, status.open()) {
+        (done, None) if done == expected.len() => (Happening::Succeeded, String::new()),
+        (0, open) => {
+            (Happening::Failed, open.map_or(String::new(), |open| format!(" {}", barred(job, open))))
+        }
+        (_, open) => {
+            (Happening::Partial, open.map_or(String::new(), |open| format!(" {}", barred(job, open))))
+        }
+    };
+    let all = migrations(expected.len());
+    Outcome::new(happening, format!("{done} of {all} applied to {}.{open} {INTERRUPTED}", job.database()))
 }
 
 /// What came of a claim.
