@@ -105,9 +105,16 @@ async fn a_command_that_hears_nothing_is_ended_at_its_time_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_command_prints_of_its_secrets_stays_hidden() {
-    let shop = quick("leak").await;
+    let mut shop = quick("leak").await;
+    drop(shop.scene.bot.take());
+    let process = Process::start(&shop.scene).await;
     let (run, told) = shop.migrates().await;
     assert_eq!(run.state, State::Succeeded, "{told}");
+    let log = process.log();
+    assert!(
+        log.contains("listening") && ![PASSWORD, ENCODED, TOKEN].iter().any(|secret| log.contains(secret)),
+        "{log}"
+    );
     assert!(told.contains("connecting to …") && told.contains("All migrations have been"), "{told}");
     for secret in [PASSWORD, ENCODED, TOKEN, "\u{1b}", "[31m"] {
         assert!(!told.contains(secret), "{secret}: {told}");

@@ -196,7 +196,8 @@ pub fn application(run: &Run) -> String {
 /// # Errors
 /// [`QueryError`].
 pub async fn has_sessions(reader: &Lease, application: &str) -> Result<bool, QueryError> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1)";
+    // Of this database: another record's run of the same number has another.
+    let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1 AND datname = current_database())";
     let rows = reader.ask(sql, &[&application]).await?;
     Ok(rows.first().is_none_or(|row| row.get(0)))
 }
