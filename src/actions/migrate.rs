@@ -31,14 +31,15 @@ impl Act for Migrate {
         let job = asked(call)?;
         let argv = job.argv(&job.migrate.deploy, &[])?;
         job.check(&argv)?;
-        let status = survey(call, &job).await?;
+        let seen = survey(call, &job).await?;
+        let status = &seen.status;
         if let Some(open) = status.open() {
             return Err(words::barred(&job, open));
         }
         if status.to_come().is_some_and(|names| names.is_empty()) {
-            return Err(words::nothing_to_come(&job, &status));
+            return Err(words::nothing_to_come(&job, status));
         }
-        Ok(words::describe(&job, &status, &argv))
+        Ok(words::describe(&job, &seen, &argv))
     }
 
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
@@ -96,8 +97,15 @@ fn planned<'a>(doing: &Doing<'a>) -> std::result::Result<Job<'a>, Outcome> {
     }
 }
 
+/// What a plan is made from.
+struct Seen {
+    status: Status,
+    /// The port that the server itself listens on; another than the configured one means that something is in between.
+    port: String,
+}
+
 /// The ledger and the directory, and that no migration runs.
-async fn survey(call: &Call<'_>, job: &Job<'_>) -> Result<Status> {
+async fn survey(call: &Call<'_>, job: &Job<'_>) -> Result<Seen> {
     let database = job.database();
     let lease = |login: crate::targets::Address| async move {
         let lease = call.app.targets.lease(&login, &call.asker).await;
@@ -108,7 +116,10 @@ async fn survey(call: &Call<'_>, job: &Job<'_>) -> Result<Status> {
     if let Some(holder) = holder(&reader).await.map_err(|why| words::unread(job, &why))? {
         return Err(words::held(job, &holder));
     }
-    job.status(&Asker::Lease(&own)).await.map_err(|why| words::unread(job, &why))
+    let told = |why: ledger::Unread| words::unread(job, &why);
+    let rows = own.ask("SELECT current_setting('port')", &[]).await.map_err(|why| told(why.into()))?;
+    let port = rows.first().map_or(String::new(), |row| row.get(0));
+    Ok(Seen { status: job.status(&Asker::Lease(&own)).await.map_err(told)?, port })
 }
 
 fn voided(why: &str) -> Outcome {

@@ -190,8 +190,6 @@ impl<'a> Job<'a> {
         names.push(&self.migrate.url);
         plan.context.push(("its variables".to_owned(), names.join(", ")));
         let limit = crate::sql::duration(self.migrate.within.as_secs_f64());
-        plan.context
-            .push(("connects to".to_owned(), format!("port {}, the server itself", self.server.port)));
         plan.context.push(("time limit".to_owned(), format!("{limit}; then it is ended")));
     }
 

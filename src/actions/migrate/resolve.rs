@@ -44,11 +44,11 @@ impl Act for Resolve {
         let job = asked(call)?;
         let value = |name: &str| call.values.get(name).map_or("", String::as_str);
         let claim = Claim { migration: value("migration"), claimed: value("as") };
-        let status = survey(call, &job).await?;
-        may(&job, &status, &claim)?;
+        let seen = survey(call, &job).await?;
+        may(&job, &seen.status, &claim)?;
         let argv = argv(&job, &claim)?;
         job.check(&argv)?;
-        Ok(words::describe_resolve(&job, (&status, &claim), &argv))
+        Ok(words::describe_resolve(&job, (&seen, &claim), &argv))
     }
 
     async fn act(&self, doing: &Doing<'_>) -> Outcome {

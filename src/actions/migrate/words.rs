@@ -1,5 +1,6 @@
 //! What `migrate` and `migrate-resolve` say: plans, refusals, and what came of a command by the ledger.
 
+use super::Seen;
 use super::job::{Holder, Job};
 use super::ledger::{Attempt, Status, Unread};
 use super::resolve::Claim;
@@ -106,7 +107,8 @@ pub(super) fn shown_to_come(plan: &Plan) -> Option<Vec<&str>> {
 }
 
 /// What a deploy would do.
-pub(super) fn describe(job: &Job<'_>, status: &Status, argv: &[String]) -> Plan {
+pub(super) fn describe(job: &Job<'_>, seen: &Seen, argv: &[String]) -> Plan {
+    let status = &seen.status;
     let place = format!("{} of {}", job.database(), job.environment.name);
     let to_come = status.to_come();
     let effect = match &to_come {
@@ -114,7 +116,7 @@ pub(super) fn describe(job: &Job<'_>, status: &Status, argv: &[String]) -> Plan 
         None => format!("Applies whatever migrations are to come to {place}."),
     };
     let mut plan = Plan::of(effect);
-    identify(job, status, (&mut plan, argv));
+    identify(job, seen, (&mut plan, argv));
     let applied = status.applied();
     let latest = applied.last().map_or(String::new(), |name| format!("; the latest is {name}"));
     let before = match status.has_ledger {
@@ -145,8 +147,18 @@ pub(super) fn describe(job: &Job<'_>, status: &Status, argv: &[String]) -> Plan 
     plan
 }
 
-fn identify(job: &Job<'_>, status: &Status, (plan, argv): (&mut Plan, &[String])) {
+fn identify(job: &Job<'_>, seen: &Seen, (plan, argv): (&mut Plan, &[String])) {
+    let status = &seen.status;
     job.describe(plan, argv);
+    let port = job.server.port.to_string();
+    let way = match seen.port == port {
+        true => format!("port {port}, the server itself"),
+        false => format!(
+            "port {port}, and the server listens on {}: a tunnel will do, a pooler won't, as it would lose Prisma's lock",
+            seen.port
+        ),
+    };
+    plan.context.push(("connects to".to_owned(), way));
     plan.identity.insert("ledger".to_owned(), status.ledger_digest());
     let mut same = "Prisma's ledger is as it was shown";
     if let Some(digest) = status.directory_digest() {
@@ -157,18 +169,15 @@ fn identify(job: &Job<'_>, status: &Status, (plan, argv): (&mut Plan, &[String])
     plan.guards.insert("unlocked".to_owned(), "nobody holds Prisma's lock".to_owned());
 }
 
-pub(super) fn describe_resolve(
-    job: &Job<'_>,
-    (status, claim): (&Status, &Claim<'_>),
-    argv: &[String],
-) -> Plan {
+pub(super) fn describe_resolve(job: &Job<'_>, (seen, claim): (&Seen, &Claim<'_>), argv: &[String]) -> Plan {
+    let status = &seen.status;
     let Claim { migration, claimed } = claim;
     let mut plan = Plan::of(format!(
         "Tells Prisma that {migration} is {claimed} in {} of {}.",
         job.database(),
         job.environment.name
     ));
-    identify(job, status, (&mut plan, argv));
+    identify(job, seen, (&mut plan, argv));
     let now = match status.open().filter(|_| status.is_open(migration)) {
         Some(open) if open.logs.is_some() => "failed",
         Some(_) => "started, never finished",
