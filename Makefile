@@ -31,7 +31,7 @@ test: tools rust-test judge browser ## run every test
 
 rust-test: tools ## run the Rust tests; they leave the payloads for the judges
 	rm -rf $(PAYLOADS)
-	COUNTERSIGN_TEST_MAJORS="$(MAJORS)" cargo test --locked --no-fail-fast
+	COUNTERSIGN_TEST_MAJORS="$(MAJORS)" COUNTERSIGN_TEST_PRISMA=yes cargo test --locked --no-fail-fast
 
 compat: system .tools/postgres/.stamp-all tools ## ask every PostgreSQL major that is supported, 13 to 18
 	COUNTERSIGN_TEST_MAJORS="$(ALL_MAJORS)" cargo test --locked --no-fail-fast --test questions --test backup majors
@@ -58,7 +58,7 @@ lint: ## check the formatting and the lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-tools: system .tools/node/.stamp .tools/venv/.stamp .tools/postgres/.stamp .tools/clients/.stamp ## install what the tests need and is missing
+tools: system .tools/node/.stamp .tools/venv/.stamp .tools/postgres/.stamp .tools/clients/.stamp .tools/prisma/.stamp ## install what the tests need and is missing
 
 system:
 	@.ci/install-tools
@@ -84,3 +84,10 @@ system:
 
 .tools/clients/.stamp: .tools/venv/.stamp $(CLIENTS)
 	@.ci/install-clients
+
+# Its own scripts would look for an engine outside of the registry.
+.tools/prisma/.stamp: tests/prisma/package.json tests/prisma/package-lock.json
+	@mkdir -p $(@D)
+	@cp $^ $(@D)
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@

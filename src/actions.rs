@@ -17,6 +17,7 @@ mod answers;
 pub mod backup;
 mod backups;
 mod break_glass;
+mod child;
 mod connect;
 pub mod doctor;
 mod environments;
@@ -25,6 +26,7 @@ mod help;
 mod history;
 mod jobs;
 pub mod lingering;
+mod migrate;
 mod pending;
 mod said;
 mod schedule;
@@ -168,6 +170,8 @@ pub fn find(command: &Command) -> Option<Code> {
         "jobs" => Look(&jobs::Jobs),
         "kill" => Act(&session::Kill),
         "kill-idle" => Act(&session::KillIdle),
+        "migrate" => Act(&migrate::Migrate),
+        "migrate-resolve" => Act(&migrate::Resolve),
         "pending" => Look(&pending::Pending),
         "reindex" => Act(&upkeep::Reindex),
         "reset-stats" => Act(&statistics::ResetStats),

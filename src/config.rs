@@ -12,6 +12,7 @@ mod approval;
 mod environments;
 mod load;
 mod login;
+mod migrate;
 mod people;
 mod rules;
 mod schedule;
@@ -194,8 +195,37 @@ pub struct Service {
     pub size: Option<String>,
     /// Where its Prisma migrations stand: directories with a `migration.sql` each.
     pub migrations: Option<PathBuf>,
+    /// How they are deployed, if by a command.
+    pub migrate: Option<Migrate>,
     /// Environment to server, where it isn't the environment's first.
     pub servers: BTreeMap<String, String>,
+}
+
+/// How a service's migrations are deployed: a program that Countersign starts, with `{service}`, `{database}` and
+/// `{environment}` filled in.
+#[derive(Debug, Clone)]
+pub struct Migrate {
+    /// Program and words; no shell reads them.
+    pub deploy: Vec<String>,
+    /// As `deploy`, with `{migration}` and `{as}` ("applied" or "rolled-back") besides.
+    pub resolve: Option<Vec<String>>,
+    /// Where it runs.
+    pub directory: PathBuf,
+    /// The variable that gets the database's URL.
+    pub url: String,
+    /// Where Prisma's ledger stands.
+    pub schema: String,
+    /// Then it is ended.
+    pub within: Duration,
+    /// All of its other variables.
+    pub env: BTreeMap<String, Setting>,
+}
+
+/// The value of a child's environment variable.
+#[derive(Debug, Clone)]
+pub enum Setting {
+    Plain(String),
+    Secret(SecretString),
 }
 
 /// One human, and all their accounts.

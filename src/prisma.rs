@@ -13,6 +13,20 @@ pub struct Migration {
     /// versions wrote it, without the zeros in front of each byte.
     /// Source: `script_matches_checksum` in prisma-engines, schema-engine/connectors/schema-connector/src/checksum.rs.
     pub checksums: Vec<String>,
+    /// SHA-256 of the script's bytes, in hex.
+    #[serde(skip)]
+    pub sha256: String,
+}
+
+/// SHA-256 over names and scripts, in hex: another one, and the directory is not what it was.
+pub fn digest(migrations: &[Migration]) -> String {
+    let mut hasher = Sha256::new();
+    for migration in migrations {
+        hasher.update(migration.name.as_bytes());
+        hasher.update([0]);
+        hasher.update(migration.sha256.as_bytes());
+    }
+    hex::encode(hasher.finalize())
 }
 
 /// The migrations of a directory, in the order in which Prisma applies them. What is no directory is passed over, as
@@ -36,7 +50,8 @@ fn migrations(directory: &Path) -> Result<Vec<Migration>, String> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let script = std::fs::read(path.join("migration.sql"))
             .map_err(|why| format!("has {name} without a migration.sql to read ({})", why.kind()))?;
-        migrations.push(Migration { name, checksums: checksums(&script) });
+        let sha256 = hex::encode(Sha256::digest(&script));
+        migrations.push(Migration { name, checksums: checksums(&script), sha256 });
     }
     migrations.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(migrations)

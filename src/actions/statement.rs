@@ -345,7 +345,11 @@ async fn committed(
     }
 }
 
-fn the_target(call: &Call<'_>, environment: &str) -> Result<Target> {
+/// The one that the values name.
+///
+/// # Errors
+/// [`Error::User`]: there is none, or several.
+pub(super) fn the_target(call: &Call<'_>, environment: &str) -> Result<Target> {
     let asker = &call.asker;
     let question = Question { command: call.command, environment, values: call.values, asker };
     let scope = match call.command.header.scope {

@@ -69,7 +69,8 @@ pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<Line>
 
 impl Line {
     fn set(&mut self, name: String, value: Option<String>) -> Result<()> {
-        let twice = || Error::user(format!("`--{}` stands there twice.", shown(&name)));
+        let twice =
+            || Error::instead(format!("`--{}` stands there twice.", shown(&name)), "Leave one of them out.");
         let filled = |value: Option<String>| {
             value.filter(|v| !v.trim().is_empty()).ok_or_else(|| {
                 Error::instead(format!("`--{name}` needs a value."), format!("For example `--{name} …`."))

@@ -1,7 +1,7 @@
 //! The sections `[[environments]]`: servers, logins, TLS and limits. How connections are made from them is `targets`' business.
 
 use super::load::Outside;
-use super::rules::{Unique, complain, identifier, name, within};
+use super::rules::{Unique, braces, complain, identifier, name, within};
 use super::secret::opt_secret;
 use super::{Environment, Limit, Login, Server, Tls};
 use crate::toml_reader::{Located, Reader, quoted, suggestion};
@@ -220,13 +220,4 @@ fn connect_hints(table: &mut Reader<'_>) -> Vec<String> {
         }
     }
     hints.into_iter().map(|hint| hint.value).collect()
-}
-
-/// The words in braces: `{host}`, but neither a shell's `${HOME}` nor a template's `{.items}`.
-fn braces(hint: &str) -> impl Iterator<Item = &str> {
-    hint.match_indices('{').filter_map(|(start, _)| {
-        let (word, _) = hint[start + 1..].split_once('}')?;
-        let is_word = !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        (is_word && !hint[..start].ends_with('$')).then_some(word)
-    })
 }

@@ -3,6 +3,7 @@
 
 use super::approval::{approval, break_glass};
 use super::environments::environments;
+use super::migrate;
 use super::people::{access, people, services};
 use super::rules::{complain, path, within};
 use super::schedule::schedule;
@@ -75,6 +76,7 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
     let break_glass = break_glass(root);
     let alone = break_glass.as_ref().map(|alone| alone.role.as_str());
     let roles: Vec<&str> = access.iter().map(|grant| grant.role.as_str()).chain(alone).collect();
+    let migrate = migrate::for_all(root, outside);
     let (store, store_waits) = root
         .table("store", |table| (path(table, "path", outside), store_waits(table)))
         .unwrap_or_else(|| (PathBuf::new(), StoreWaits { answer: ANSWER_WITHIN, lock: LOCK_WAIT }));
@@ -91,7 +93,7 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
             search_path: Vec::new(),
         }),
         commands: root.opt_table("commands", |table| path(table, "directory", outside)),
-        services: services(root, &environments, outside),
+        services: services(root, &environments, (migrate.as_ref(), outside)),
         people: people(root, &roles),
         break_glass,
         pager: root.opt_table("pager", |table| pager(table, outside)),

@@ -1,6 +1,7 @@
 //! The sections `[[services]]`, `[[people]]` and `[[access]]`. Who may do what with them is decided in `access`.
 
 use super::load::Outside;
+use super::migrate::{self, Said};
 use super::rules::{Unique, identifier, is_title, name, path, title};
 use super::slack::is_slack_id;
 use super::{Environment, Grant, PersonEntry, Service};
@@ -16,7 +17,7 @@ const OBJECT_ID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 pub(super) fn services(
     root: &mut Reader<'_>,
     environments: &[Environment],
-    outside: &Outside<'_>,
+    (for_all, outside): (Option<&Said>, &Outside<'_>),
 ) -> Vec<Service> {
     root.needs_entry("services", "at least one service is needed: [[services]]");
     let mut names = Unique::new("the service");
@@ -28,6 +29,7 @@ pub(super) fn services(
             database: identifier(table, "database"),
             size: table.opt_string("size"),
             migrations: table.has("migrations").then(|| path(table, "migrations", outside)),
+            migrate: migrate::of_service(table, for_all, outside),
             servers: servers(table, environments),
         }
     })

@@ -88,6 +88,15 @@ pub(super) fn complain(table: &mut Reader<'_>, key: &str, value: &str, rule: &st
     }
 }
 
+/// The words in braces: `{host}`, but neither a shell's `${HOME}` nor a template's `{.items}`.
+pub(super) fn braces(hint: &str) -> impl Iterator<Item = &str> {
+    hint.match_indices('{').filter_map(|(start, _)| {
+        let (word, _) = hint[start + 1..].split_once('}')?;
+        let is_word = !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        (is_word && !hint[..start].ends_with('$')).then_some(word)
+    })
+}
+
 /// Names that may be given once only.
 pub(super) struct Unique {
     what: &'static str,

@@ -51,15 +51,35 @@ struct Reader<'a> {
     out: String,
     last: &'a str,
     expect: Expect,
+    /// What was hidden last goes on to the end of the text, and perhaps behind it.
+    open: bool,
 }
 
 pub(super) fn redact(message: &str) -> String {
-    let mut reader = Reader { src: message, at: 0, out: String::new(), last: "", expect: Expect::Nothing };
+    read(message).out
+}
+
+fn read(message: &str) -> Reader<'_> {
+    let mut reader =
+        Reader { src: message, at: 0, out: String::new(), last: "", expect: Expect::Nothing, open: false };
     while let Some(next) = reader.rest().chars().next() {
         reader.step(next);
     }
     reader.out.truncate(reader.out.trim_end().len());
-    reader.out
+    reader
+}
+
+/// A part of a message that ends with a line. `open`: a value that the part before left open hides all up to a label; and what
+/// this part leaves open.
+pub(super) fn redact_part(part: &str, open: &mut bool) -> String {
+    let starts = std::iter::once(0).chain(part.match_indices('\n').map(|(newline, _)| newline + 1));
+    let labelled = |at: &usize| part.get(*at..).is_some_and(begins_with_label);
+    let start = if *open { starts.into_iter().find(labelled) } else { Some(0) };
+    let Some(rest) = start.and_then(|start| part.get(start..)) else { return "…".to_owned() };
+    let reader = read(rest);
+    let hidden = if *open && rest.len() < part.len() { "…\n" } else { "" };
+    *open = reader.open || reader.expect != Expect::Nothing;
+    format!("{hidden}{}", reader.out)
 }
 
 impl<'a> Reader<'a> {
@@ -126,6 +146,7 @@ impl<'a> Reader<'a> {
         self.at += len;
         self.last = "";
         self.expect = Expect::Nothing;
+        self.open = self.at >= self.src.len();
     }
 
     fn double_quoted(&mut self) {

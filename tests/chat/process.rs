@@ -106,6 +106,11 @@ impl Process {
         log.iter().filter(|line| line["fields"]["message"] == message).cloned().collect()
     }
 
+    /// All of it.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("the log").iter().map(|line| line.to_string() + "\n").collect()
+    }
+
     /// Waits until it has logged the message so often.
     pub async fn logs(&self, message: &str, times: usize) {
         found(message, async || (self.logged(message).len() >= times).then_some(())).await;

@@ -32,7 +32,12 @@ fn the_example_loads() {
     assert_eq!((slack.command.as_str(), slack.api_url.as_str()), ("/db", "https://slack.com/api"));
     assert_eq!(slack.signing_secrets.len(), 2);
     assert!(slack.app_token.is_none());
-    assert!(!format!("{config:?}").contains("hush"));
+    let migrate: Vec<_> = config.services.iter().filter_map(|service| service.migrate.as_ref()).collect();
+    assert_eq!(migrate.len(), 10);
+    assert_eq!(migrate[0].deploy.join(" "), "npx --no-install prisma migrate deploy");
+    assert_eq!(migrate[0].directory, Path::new("/srv/creatorbridge/services/{service}"));
+    let inherited = |config: &Config| format!("{config:?}").replace("hush-path", "").replace("hush-home", "");
+    assert!(!inherited(&config).contains("hush"));
 }
 
 #[test]

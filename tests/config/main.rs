@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 mod example;
+mod migrate;
 mod rules;
 mod secrets;
 mod values;

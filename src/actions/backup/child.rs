@@ -1,19 +1,17 @@
-//! The client programs as child processes: what they are told goes through their environment, which holds nothing else, and
-//! what they complain of is kept, bounded and fit for a chat.
+//! PostgreSQL's client programs: what they are told goes through their environment, which holds nothing else, and what they
+//! complain of is kept, bounded and fit for a chat.
 //!
 //! They end with us, however we end: `pg_dump` writes into a pipe that closes with this process, waits for a lock no longer
 //! than it was told to, and `pg_restore` reads from such a pipe.
 
 use super::Failure;
+use crate::actions::child::{Ear, Outputs, Running, ending};
 use crate::config::{Server, Tls};
 use crate::redact;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
+use tokio::process::Command;
 
 /// Bytes of complaints that are kept: the first says what went wrong.
 const COMPLAINTS: usize = 32 * 1024;
@@ -85,67 +83,42 @@ fn roots(ca_file: Option<&Path>, client_major: u32) -> PathBuf {
     }
 }
 
-/// A command with an empty environment, except that it complains in English.
-pub fn command(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    // Without a home there is no ~/.pgpass, no ~/.postgresql: only what is configured counts.
-    command.env_clear().env("LC_ALL", "C").env("HOME", "/nonexistent").current_dir("/");
-    command
-}
-
 /// A client under way. Dropping it kills it.
-pub struct Running {
-    process: Child,
-    complaints: JoinHandle<String>,
-}
+pub struct Client(Running<Complaints>);
 
-impl Running {
+impl Client {
     /// Takes the command, and with it our copies of the pipe ends that are the child's.
     ///
     /// # Errors
     /// [`Failure::Start`].
-    pub fn start(mut command: Command) -> Result<Running, Failure> {
-        let started = command.stderr(Stdio::piped()).kill_on_drop(true).spawn();
-        let mut process = started.map_err(Failure::Start)?;
-        let stderr = process.stderr.take();
-        let complaints = tokio::spawn(async move {
-            match stderr {
-                Some(stderr) => drain(stderr).await,
-                None => String::new(),
-            }
-        });
-        Ok(Running { process, complaints })
+    pub fn start(command: Command) -> Result<Client, Failure> {
+        let started = Running::start(command, Outputs::Errors, Complaints::default());
+        started.map(Client).map_err(Failure::Start)
     }
 
     /// Waits for its end: `Ok` if it did its work, else why not, for people.
     pub async fn end(mut self) -> Result<(), String> {
-        let status = self.process.wait().await;
-        let complaints = self.complaints.await.unwrap_or_default();
+        let status = self.0.ended().await;
+        let complaints = self.0.heard().await.unwrap_or_default().0;
         match status {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(reason(&complaints).unwrap_or_else(|| ending(status))),
+            Ok(status) => Err(reason(&String::from_utf8_lossy(&complaints)).unwrap_or_else(|| {
+                let silent = if status.code().is_some() { " and without a word" } else { "" };
+                format!("it {}{silent}", ending(status))
+            })),
             Err(error) => Err(error.to_string()),
         }
     }
 }
 
-fn ending(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("it ended with code {code} and without a word"),
-        (None, Some(signal)) => format!("it was killed by signal {signal}"),
-        (None, None) => "it ended without a word".to_owned(),
-    }
-}
+/// The beginning of what a client complains of.
+#[derive(Default)]
+pub struct Complaints(Vec<u8>);
 
-/// Reads to the end, so that the child never waits for us, and keeps the beginning.
-async fn drain(mut stderr: impl tokio::io::AsyncRead + Unpin) -> String {
-    let mut kept = Vec::new();
-    let mut buffer = [0_u8; 4096];
-    while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
-        kept.extend_from_slice(&buffer[..read.min(COMPLAINTS.saturating_sub(kept.len()))]);
+impl Ear for Complaints {
+    fn hear(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(&bytes[..bytes.len().min(COMPLAINTS.saturating_sub(self.0.len()))]);
     }
-    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// What went wrong, of all that a client writes: its first error and the server's words, without address, query or value.
@@ -176,6 +149,7 @@ fn reason(complaints: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actions::child::command;
 
     fn connection(tls: Tls) -> Connection {
         Connection {

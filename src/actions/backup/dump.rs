@@ -6,14 +6,13 @@
 //! `--no-comments`), and nobody can add what is not.
 
 use super::Failure;
-use super::child::{self, Connection, Running};
+use super::child::{Client, Connection};
 use super::manifest::{self, Manifest};
 use super::relay::{self, Passed};
 use super::tools::Tool;
 use super::verify::{self, Check};
 use crate::storage::{Key, Storage, Upload};
 use jiff::Timestamp;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -108,7 +107,7 @@ async fn relay(job: &Dump<'_>, compression: &str, (upload, clock, tell): Way<'_>
     let (stdout, writer) = relay::pipe().map_err(Failure::Pipe)?;
     let mut command = pg_dump(job, compression);
     command.stdout(writer);
-    let dumping = Running::start(command)?;
+    let dumping = Client::start(command)?;
     let (check, stdin) = Check::start(job.tool)?;
     let (sender, mut chunks) = mpsc::channel(relay::WAITING);
     let passing = tokio::task::spawn_blocking(move || relay::pass(stdout, stdin, &sender));
@@ -134,10 +133,9 @@ async fn relay(job: &Dump<'_>, compression: &str, (upload, clock, tell): Way<'_>
 }
 
 fn pg_dump(job: &Dump<'_>, compression: &str) -> tokio::process::Command {
-    let mut command = child::command(&job.tool.pg_dump());
+    let mut command = crate::actions::child::command(&job.tool.pg_dump());
     command.args(["--format=custom", "--no-password", "--lock-wait-timeout=10s", compression]);
     command.arg(job.connection.argument());
     job.connection.apply(&mut command, job.tool.major);
-    command.stdin(Stdio::null());
     command
 }

@@ -2,7 +2,7 @@
 //! must have the same SHA-256. (`pg_restore --list` reads the table of contents alone and accepts an archive cut short.)
 
 use super::Failure;
-use super::child::{self, Running};
+use super::child::Client;
 use super::relay;
 use super::tools::Tool;
 use crate::storage::Staged;
@@ -12,7 +12,7 @@ use std::io::PipeWriter;
 use std::process::Stdio;
 
 /// A `pg_restore` that reads an archive as it comes, and writes what it makes of it nowhere.
-pub struct Check(Running);
+pub struct Check(Client);
 
 impl Check {
     /// Starts it; the archive goes into the pipe, which is closed when it is whole.
@@ -21,9 +21,9 @@ impl Check {
     /// [`Failure::Start`].
     pub fn start(tool: &Tool) -> Result<(Check, PipeWriter), Failure> {
         let (stdin, archive) = relay::pipe().map_err(Failure::Pipe)?;
-        let mut command = child::command(&tool.pg_restore());
+        let mut command = crate::actions::child::command(&tool.pg_restore());
         command.args(["--format=custom", "--file=/dev/null"]).stdin(stdin).stdout(Stdio::null());
-        Ok((Check(Running::start(command)?), archive))
+        Ok((Check(Client::start(command)?), archive))
     }
 
     /// Waits for the verdict.

@@ -1,0 +1,383 @@
+//! What `migrate` and `migrate-resolve` say: plans, refusals, and what came of a command by the ledger.
+
+use super::Seen;
+use super::job::{Holder, Job};
+use super::ledger::{Attempt, Status, Unread};
+use super::resolve::Claim;
+use super::running::{End, Ended, Sessions};
+use crate::actions::Outcome;
+use crate::actions::answers::{count, table};
+use crate::actions::child::ending;
+use crate::error::Error;
+use crate::message::{Block, Cell, Shape, Table, Text};
+use crate::plan::Plan;
+use crate::runs::Happening;
+use crate::sql::duration;
+use serde_json::json;
+
+/// Characters of what Prisma logged: its beginning says what failed.
+const LOGGED: usize = 900;
+
+/// Names in a sentence: all of them are in the ledger.
+const NAMED: usize = 5;
+
+fn listed(names: &[&str]) -> String {
+    let first = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+fn migrations(number: usize) -> String {
+    count(number, "migration", "migrations")
+}
+
+pub(super) fn unread(job: &Job<'_>, why: &Unread) -> Error {
+    let problem = format!("{} {why}.", job.database());
+    match why {
+        Unread::Unreadable(_) => Error::instead(
+            problem,
+            format!(
+                "{} could migrate nothing: name a login `owner` in the configuration whose role owns the tables.",
+                job.login.user
+            ),
+        ),
+        _ => Error::user(problem),
+    }
+}
+
+/// A migration runs, or what is left of one.
+pub(super) fn held(job: &Job<'_>, holder: &Holder) -> Error {
+    let Holder { pid, app, state, for_s } = holder;
+    let problem = format!(
+        "Prisma's lock on {} is held by pid {pid} ({app}), which has been {state} for {}.",
+        job.database(),
+        duration(*for_s)
+    );
+    let instead = match state.starts_with("idle") {
+        true => format!("If no deploy is running, `kill {pid}` frees it."),
+        false => format!("It works: wait for it, or look with `locks {pid}`."),
+    };
+    Error::instead(problem, instead)
+}
+
+/// An open migration bars the way.
+pub(super) fn barred(job: &Job<'_>, open: &Attempt) -> Error {
+    let (service, name) = (&job.service.name, &open.migration_name);
+    let what = if open.logs.is_some() { "failed" } else { "was started and never finished" };
+    Error::instead(
+        format!(
+            "{name} {what} in {}, and Prisma deploys nothing until that is resolved (P3009).",
+            job.database()
+        ),
+        format!(
+            "Look at what it left behind, then type `migrate-resolve {service} {name} --as rolled-back`, or `--as applied`."
+        ),
+    )
+}
+
+pub(super) fn nothing_to_come(job: &Job<'_>, status: &Status) -> Error {
+    let applied = migrations(status.applied().len());
+    let mut problem = format!("Nothing is to come: {applied} applied in {}.", job.database());
+    for (names, what) in [
+        (status.edited(), "edited after it was applied"),
+        (status.gone(), "applied and not in the directory"),
+    ] {
+        if !names.is_empty() {
+            problem.push_str(&format!(" {}: {}.", capital(what), listed(&names)));
+        }
+    }
+    Error::instead(problem, "Nobody is asked.")
+}
+
+fn capital(words: &str) -> String {
+    let mut chars = words.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// The title of the names on a card.
+const TO_COME: &str = "to come, in this order";
+
+/// The names on a card; `None` where none could be told.
+pub(super) fn shown_to_come(plan: &Plan) -> Option<Vec<&str>> {
+    let is_it = |table: &&Table| table.columns.first().is_some_and(|column| column.title == TO_COME);
+    let rows = &plan.tables.iter().find(is_it)?.rows;
+    Some(rows.iter().filter_map(|row| Some(row.cells.first()?.text.as_str())).collect())
+}
+
+/// What a deploy would do.
+pub(super) fn describe(job: &Job<'_>, seen: &Seen, argv: &[String]) -> Plan {
+    let status = &seen.status;
+    let place = format!("{} of {}", job.database(), job.environment.name);
+    let to_come = status.to_come();
+    let effect = match &to_come {
+        Some(names) => format!("Applies {} to {place}.", migrations(names.len())),
+        None => format!("Applies whatever migrations are to come to {place}."),
+    };
+    let mut plan = Plan::of(effect);
+    identify(job, seen, (&mut plan, argv));
+    let applied = status.applied();
+    let latest = applied.last().map_or(String::new(), |name| format!("; the latest is {name}"));
+    let before = match status.has_ledger {
+        true => format!("{} applied, none open{latest}", applied.len()),
+        false => "no ledger: nothing was ever applied by Prisma".to_owned(),
+    };
+    plan.context.insert(0, ("before".to_owned(), before));
+    match to_come {
+        Some(names) => {
+            let rows = names.iter().map(|name| vec![Cell::from(*name)]).collect();
+            plan.tables.push(table(&[(TO_COME, Shape::Left)], rows));
+        }
+        None => {
+            let line = "no migrations directory is configured, so nobody can tell".to_owned();
+            plan.context.push(("to come".to_owned(), line));
+        }
+    }
+    for (name, names) in [("edited since applied", status.edited()), ("not in the directory", status.gone())]
+    {
+        if !names.is_empty() {
+            plan.context.push((name.to_owned(), listed(&names)));
+        }
+    }
+    plan.hurts = "Whoever uses what the migrations change: most lock their tables against reads and writes (ACCESS EXCLUSIVE) \
+                  until they are done, and while one waits for such a lock, everybody else queues behind it."
+        .to_owned();
+    plan.undo = "None: Prisma has no way down. What a migration did is changed by another one.".to_owned();
+    plan
+}
+
+fn identify(job: &Job<'_>, seen: &Seen, (plan, argv): (&mut Plan, &[String])) {
+    let status = &seen.status;
+    job.describe(plan, argv);
+    let port = job.server.port.to_string();
+    let way = match seen.port == port {
+        true => format!("port {port}, the server itself"),
+        false => format!(
+            "port {port}, and the server listens on {}: a tunnel will do, a pooler won't, as it would lose Prisma's lock",
+            seen.port
+        ),
+    };
+    plan.context.push(("connects to".to_owned(), way));
+    plan.identity.insert("ledger".to_owned(), status.ledger_digest());
+    let mut same = "Prisma's ledger is as it was shown";
+    if let Some(digest) = status.directory_digest() {
+        plan.identity.insert("migrations".to_owned(), digest);
+        same = "Prisma's ledger and the migrations directory are as they were shown";
+    }
+    plan.guards.insert("same".to_owned(), same.to_owned());
+    plan.guards.insert("unlocked".to_owned(), "nobody holds Prisma's lock".to_owned());
+}
+
+pub(super) fn describe_resolve(job: &Job<'_>, (seen, claim): (&Seen, &Claim<'_>), argv: &[String]) -> Plan {
+    let status = &seen.status;
+    let Claim { migration, claimed } = claim;
+    let mut plan = Plan::of(format!(
+        "Tells Prisma that {migration} is {claimed} in {} of {}.",
+        job.database(),
+        job.environment.name
+    ));
+    identify(job, seen, (&mut plan, argv));
+    let now = match status.open().filter(|_| status.is_open(migration)) {
+        Some(open) if open.logs.is_some() => "failed",
+        Some(_) => "started, never finished",
+        None if status.was_rolled_back(migration) => "rolled back",
+        None => "not in the ledger",
+    };
+    plan.context.insert(0, ("it is now".to_owned(), now.to_owned()));
+    plan.hurts = match *claimed {
+        "applied" => {
+            "Whoever relies on it if that isn't so: it is never run any more, and nothing is checked."
+        }
+        _ => {
+            "Whoever relies on it if that isn't so: the next deploy runs it again, over what it left behind."
+        }
+    }
+    .to_owned();
+    plan.undo = "None by a command. It changes the ledger alone.".to_owned();
+    plan
+}
+
+/// How the command ended, for a sentence that has said what was applied.
+fn end_of(ended: &Ended, job: &Job<'_>) -> String {
+    match &ended.end {
+        End::Exited(status) => format!("the command {}", ending(*status)),
+        End::Stopped => "it was stopped".to_owned(),
+        End::OutOfTime => {
+            format!("it was ended at its time limit of {}", duration(job.migrate.within.as_secs_f64()))
+        }
+        End::Unknown(why) => format!("how the command ended can't be told ({})", why.kind()),
+    }
+}
+
+/// What came of a deploy: the ledger's word, with the command's beside it.
+pub(super) fn outcome(job: &Job<'_>, (before, after): (&Status, &Status), ended: &Ended) -> Outcome {
+    let now = after.applied().into_iter().filter(|name| !before.is_applied(name)).collect::<Vec<_>>();
+    let expected = before.to_come();
+    let missing: Vec<&str> =
+        expected.iter().flatten().copied().filter(|name| !after.is_applied(name)).collect();
+    let open = after.open();
+    let all = open.is_none() && missing.is_empty();
+    let done = match (now.len(), expected.as_ref().map(Vec::len)) {
+        (0, _) => "No migration was applied".to_owned(),
+        (some, Some(of)) if some < of => format!("{some} of {} applied", migrations(of)),
+        (some, _) => format!("{} applied", migrations(some)),
+    };
+    let (database, end) = (job.database(), end_of(ended, job));
+    let partly = if now.is_empty() { Happening::Failed } else { Happening::Partial };
+    let well = matches!(&ended.end, End::Exited(status) if status.success());
+    let (happening, verdict) = match (&ended.end, all) {
+        (End::Exited(_), true) if well => {
+            let took = duration(ended.took.as_secs_f64());
+            (Happening::Succeeded, format!("{done} to {database}, in {took}."))
+        }
+        (End::Exited(_), false) if well => (
+            partly,
+            format!(
+                "{done} to {database}: the command says that all is well, and the ledger says otherwise."
+            ),
+        ),
+        (End::Exited(_), true) if expected.is_some() => (
+            Happening::Partial,
+            format!("{done} to {database}, all that were to come, but {end}: look at its output."),
+        ),
+        (End::Stopped, _) => (Happening::Stopped, format!("{done} to {database} when {end}.")),
+        _ => (partly, format!("{done} to {database}: {end}.")),
+    };
+    let mut outcome = told(job, (happening, verdict), ended);
+    let mut lines = Vec::new();
+    if !now.is_empty() {
+        lines.push(("applied now".to_owned(), Text::from(listed(&now))));
+    }
+    if let Some(open) = open {
+        let what = if open.logs.is_some() { "failed" } else { "started, not finished" };
+        lines.push((what.to_owned(), Text::from(open.migration_name.as_str())));
+    }
+    let untouched: Vec<&str> = missing.into_iter().filter(|name| !after.is_open(name)).collect();
+    if !untouched.is_empty() {
+        lines.push(("not begun".to_owned(), Text::from(listed(&untouched))));
+    }
+    if !lines.is_empty() {
+        outcome.blocks.insert(0, Block::Facts(lines));
+    }
+    if let Some(open) = open {
+        logged(&mut outcome, open, ended);
+        let (service, name) = (&job.service.name, &open.migration_name);
+        let text = Text::new().plain(
+            "No migration can be deployed until that is resolved. Look at what it left behind, then type ",
+        );
+        let text = text.code(format!("migrate-resolve {service} {name} --as rolled-back"));
+        outcome.blocks.push(Block::Note(text.plain(", or ").code("--as applied").plain(".")));
+    }
+    outcome.facts["applied"] = json!(now);
+    outcome.facts["open"] = json!(open.map(|open| &open.migration_name));
+    outcome
+}
+
+/// What Prisma noted of a failure, which can hold customers' data.
+fn logged(outcome: &mut Outcome, open: &Attempt, ended: &Ended) {
+    let Some(logs) = &open.logs else { return };
+    let seen: String = ended.output.hide(logs).chars().take(LOGGED).collect();
+    let title = Some(format!("What Prisma logged of {}", open.migration_name));
+    outcome.blocks.push(Block::Code { title, text: seen });
+}
+
+/// What every end has: the command's output, and what is left of it on the server.
+fn told(job: &Job<'_>, (happening, verdict): (Happening, String), ended: &Ended) -> Outcome {
+    let mut outcome = Outcome::new(happening, verdict);
+    let was_ended = !matches!(ended.end, End::Exited(_));
+    let note = match &ended.sessions {
+        Sessions::Gone if was_ended => Some("Its session is gone from the server.".to_owned()),
+        Sessions::Gone => None,
+        Sessions::Ended => Some(
+            "Its session went on without it and was ended: what it had not committed is rolled back."
+                .to_owned(),
+        ),
+        Sessions::Left(pids) => {
+            let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+            outcome.happening = Happening::Lost;
+            Some(format!(
+                "Its session is still on the server, and may still change it: `kill {}`.",
+                pids.join("`, `kill ")
+            ))
+        }
+        Sessions::Unseen(why) => {
+            if was_ended {
+                outcome.happening = Happening::Lost;
+            }
+            Some(format!("Whether its session is gone can't be seen: {} {why}.", job.server.name))
+        }
+    };
+    let output = ended.output.whole();
+    if !output.is_empty() {
+        let title = Some("Its output, without secrets and data".to_owned());
+        outcome.blocks.push(Block::Code { title, text: output });
+    }
+    if let Some(note) = note {
+        outcome.blocks.push(Block::Note(crate::sql::fill(&note, &|_| None)));
+    }
+    let code = match &ended.end {
+        End::Exited(status) => status.code(),
+        _ => None,
+    };
+    outcome.facts = json!({ "exit": code, "seconds": ended.took.as_secs() });
+    outcome
+}
+
+/// The ledger can't be read afterwards.
+pub(super) fn unknown(job: &Job<'_>, why: &Unread, ended: &Ended) -> Outcome {
+    let verdict = format!(
+        "What came of it is unknown: {}, and {} {why}. Look with `migrations {}` before asking again.",
+        end_of(ended, job),
+        job.database(),
+        job.service.name
+    );
+    told(job, (Happening::Lost, verdict), ended)
+}
+
+/// Behind what the ledger says of an interrupted run.
+pub(super) const INTERRUPTED: &str = "Countersign was interrupted and can't tell how the command ended.";
+
+/// What an interrupted deploy has done, by the ledger alone.
+pub(super) fn observed(job: &Job<'_>, status: &Status, expected: &[&str]) -> Outcome {
+    let done = expected.iter().filter(|name| status.is_applied(name)).count();
+    let (happening, open) = match (done, status.open()) {
+        (done, None) if done == expected.len() => (Happening::Succeeded, String::new()),
+        (0, open) => {
+            (Happening::Failed, open.map_or(String::new(), |open| format!(" {}", barred(job, open))))
+        }
+        (_, open) => {
+            (Happening::Partial, open.map_or(String::new(), |open| format!(" {}", barred(job, open))))
+        }
+    };
+    let all = migrations(expected.len());
+    Outcome::new(happening, format!("{done} of {all} applied to {}.{open} {INTERRUPTED}", job.database()))
+}
+
+/// What came of a claim.
+pub(super) fn resolved(job: &Job<'_>, (after, claim): (&Status, &Claim<'_>), ended: &Ended) -> Outcome {
+    let Claim { migration, claimed } = claim;
+    let (holds, end) = (claim.holds(after), end_of(ended, job));
+    let well = matches!(&ended.end, End::Exited(status) if status.success());
+    let says = format!("{migration} is {claimed} in the ledger of {}", job.database());
+    let (happening, verdict) = match (holds, &ended.end) {
+        (true, _) if well => (Happening::Succeeded, format!("{says}.")),
+        (true, _) => (Happening::Partial, format!("{says}, but {end}: look at its output.")),
+        (false, End::Stopped) => (Happening::Stopped, format!("{migration} is as it was: {end}.")),
+        (false, _) if well => (
+            Happening::Failed,
+            format!(
+                "{migration} is not {claimed}: the command says that all is well, and the ledger says otherwise."
+            ),
+        ),
+        (false, _) => (Happening::Failed, format!("{migration} is not {claimed}: {end}.")),
+    };
+    let mut outcome = told(job, (happening, verdict), ended);
+    if holds && let Some(names) = after.to_come().filter(|names| !names.is_empty()) {
+        let text = Text::new().plain(format!("To come: {}. ", listed(&names)));
+        outcome
+            .blocks
+            .push(Block::Note(text.code(format!("migrate {}", job.service.name)).plain(" applies it.")));
+    }
+    outcome
+}

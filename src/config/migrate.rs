@@ -1,0 +1,174 @@
+//! The section `[migrate]`, and what a service's own `migrate` says instead: how a service's migrations are deployed. The
+//! command is an argv and never a shell's line; what it means for a database is decided in `actions/migrate`.
+
+use super::load::Outside;
+use super::rules::{braces, complain, identifier, within};
+use super::secret::opt_secret;
+use super::{Migrate, Setting};
+use crate::toml_reader::{Reader, quoted, suggestion};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// An index on a large table takes a while; what takes longer than a day has nobody who still watches it.
+const WITHIN: Duration = Duration::from_secs(30 * 60);
+const LONGEST_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Prisma's own name for it, and its schema unless the URL names another.
+const URL_VARIABLE: &str = "DATABASE_URL";
+const SCHEMA: &str = "public";
+
+/// What the words of a command may have filled in.
+const DEPLOY_NAMES: [&str; 3] = ["service", "database", "environment"];
+const RESOLVE_NAMES: [&str; 5] = ["service", "database", "environment", "migration", "as"];
+
+/// One section, as far as it says something.
+#[derive(Default, Clone)]
+pub(super) struct Said {
+    deploy: Option<Vec<String>>,
+    resolve: Option<Vec<String>>,
+    directory: Option<PathBuf>,
+    url: Option<String>,
+    schema: Option<String>,
+    within: Option<Duration>,
+    env: BTreeMap<String, Setting>,
+}
+
+/// `[migrate]`: what holds for every service.
+pub(super) fn for_all(root: &mut Reader<'_>, outside: &Outside<'_>) -> Option<Said> {
+    root.opt_table("migrate", |table| said(table, outside))
+}
+
+/// A service's own, over what holds for all. `None`: nobody says how its migrations are deployed.
+pub(super) fn of_service(
+    service: &mut Reader<'_>,
+    for_all: Option<&Said>,
+    outside: &Outside<'_>,
+) -> Option<Migrate> {
+    let own = service.opt_table("migrate", |table| said(table, outside));
+    if own.is_none() && for_all.is_none() {
+        return None;
+    }
+    let (own, all) = (own.unwrap_or_default(), for_all.cloned().unwrap_or_default());
+    let (deploy, directory) = (own.deploy.or(all.deploy), own.directory.or(all.directory));
+    for (key, missing) in [("deploy", deploy.is_none()), ("directory", directory.is_none())] {
+        if missing {
+            let message =
+                format!("`{key}` is missing: neither `[migrate]` nor this service's `migrate` has it");
+            service.problem_at(service.position(), message);
+        }
+    }
+    let mut env = inherited(outside);
+    env.extend(all.env);
+    env.extend(own.env);
+    let url = own.url.or(all.url).unwrap_or_else(|| URL_VARIABLE.to_owned());
+    if env.contains_key(&url) {
+        let message = format!("{} is set by Countersign and can't be in `env`", quoted(&url));
+        service.problem_at(service.position(), message);
+    }
+    Some(Migrate {
+        deploy: deploy.unwrap_or_default(),
+        resolve: own.resolve.or(all.resolve),
+        directory: directory.unwrap_or_default(),
+        url,
+        schema: own.schema.or(all.schema).unwrap_or_else(|| SCHEMA.to_owned()),
+        within: own.within.or(all.within).unwrap_or(WITHIN),
+        env,
+    })
+}
+
+/// What a program can't do without: where programs are, and a home.
+fn inherited(outside: &Outside<'_>) -> BTreeMap<String, Setting> {
+    let found = |name: &str| Some((name.to_owned(), Setting::Plain((outside.variable)(name)?)));
+    ["PATH", "HOME"].into_iter().filter_map(found).collect()
+}
+
+fn said(table: &mut Reader<'_>, outside: &Outside<'_>) -> Said {
+    let deploy = argv(table, "deploy", &DEPLOY_NAMES);
+    let resolve = argv(table, "resolve", &RESOLVE_NAMES);
+    if let Some(resolve) = &resolve {
+        for name in ["migration", "as"] {
+            if !resolve.iter().any(|word| braces(word).any(|found| found == name)) {
+                table.problem("resolve", format!("`resolve` must say where {{{name}}} goes"));
+            }
+        }
+    }
+    let directory = table.opt_string("directory");
+    if let Some(directory) = &directory {
+        known_names(table, "directory", (directory, &DEPLOY_NAMES));
+        if directory.is_empty() {
+            complain(table, "directory", directory, "a path");
+        }
+    }
+    Said {
+        deploy,
+        resolve,
+        directory: directory.map(|directory| outside.directory.join(directory)),
+        url: table.opt_string("url").inspect(|name| variable(table, "url", name)),
+        schema: table.has("schema").then(|| identifier(table, "schema")),
+        within: within(table, "within", LONGEST_WITHIN),
+        env: table.opt_table("env", |env| settings(env, outside)).unwrap_or_default(),
+    }
+}
+
+/// A program and its words. A relative path would mean another program in every directory.
+fn argv(table: &mut Reader<'_>, key: &str, names: &[&str]) -> Option<Vec<String>> {
+    if !table.has(key) {
+        return None;
+    }
+    let words = table.located_strings(key);
+    table.needs_entry(key, &format!("`{key}` must name a program"));
+    for word in &words {
+        for name in braces(&word.value).filter(|name| !names.contains(name)) {
+            let hint = suggestion(name, names.iter().copied());
+            table.problem_at(word.at, format!("`{key}` can't fill in {}{hint}", quoted(name)));
+        }
+        if word.value.chars().any(char::is_control) {
+            table.problem_at(word.at, format!("a word of `{key}` has control characters"));
+        }
+    }
+    if let Some(program) = words.first() {
+        let relative = program.value.contains('/') && !Path::new(&program.value).is_absolute();
+        if program.value.is_empty() || relative {
+            let message = format!(
+                "`{key}` must begin with a program's name or its absolute path, not {}",
+                quoted(&program.value)
+            );
+            table.problem_at(program.at, message);
+        } else if program.value.contains(char::is_whitespace) && words.len() == 1 {
+            let message =
+                format!("`{key}` is an array of words, as [\"npx\", \"prisma\"]: no shell splits it");
+            table.problem_at(program.at, message);
+        }
+    }
+    Some(words.into_iter().map(|word| word.value).collect())
+}
+
+fn known_names(table: &mut Reader<'_>, key: &str, (text, names): (&str, &[&str])) {
+    for name in braces(text).filter(|name| !names.contains(name)) {
+        let hint = suggestion(name, names.iter().copied());
+        table.problem(key, format!("`{key}` can't fill in {}{hint}", quoted(name)));
+    }
+}
+
+/// Variables of the child: a text, or a secret kept elsewhere.
+fn settings(table: &mut Reader<'_>, outside: &Outside<'_>) -> BTreeMap<String, Setting> {
+    let mut settings = BTreeMap::new();
+    for key in table.keys() {
+        variable(table, &key.value, &key.value);
+        let value = match table.is_string(&key.value) {
+            true => table.opt_string(&key.value).map(Setting::Plain),
+            false => opt_secret(table, &key.value, outside).map(Setting::Secret),
+        };
+        settings.extend(value.map(|value| (key.value, value)));
+    }
+    settings
+}
+
+fn variable(table: &mut Reader<'_>, key: &str, name: &str) {
+    let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !letters || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        let message = format!("{} is no variable's name: letters, digits and `_`", quoted(name));
+        table.problem(key, message);
+    }
+}
