@@ -26,6 +26,7 @@ mod history;
 mod jobs;
 pub mod lingering;
 mod pending;
+mod purge;
 mod said;
 mod schedule;
 mod services;
@@ -166,6 +167,7 @@ pub fn find(command: &Command) -> Option<Code> {
         "kill" => Act(&session::Kill),
         "kill-idle" => Act(&session::KillIdle),
         "pending" => Look(&pending::Pending),
+        "purge" => Act(&purge::Purge),
         "review" => Act(&said::Review),
         "schedule" => Look(&schedule::Schedule),
         "services" => Look(&services::Services),
