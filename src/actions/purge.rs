@@ -118,9 +118,8 @@ fn wanting(call: &Call<'_>) -> Result<()> {
             "It lacks the column that tells how old a row is.",
             format!("Type `{}`.", call.command.usage()),
         )),
-        (false, true, false) => Err(Error::instead(
-            "It lacks how old a row must be to go.",
-            "Add `--older-than 90d`.",
-        )),
+        (false, true, false) => {
+            Err(Error::instead("It lacks how old a row must be to go.", "Add `--older-than 90d`."))
+        }
     }
 }

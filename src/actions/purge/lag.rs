@@ -5,8 +5,8 @@ use crate::sql::{bytes, duration};
 use crate::targets::{Address, Lease};
 use std::time::Duration;
 
-/// A replica so far behind needs minutes to catch up, and the primary keeps that much WAL for it.
-const MOST_BYTES: i64 = 1 << 30;
+/// 16 segments of WAL. A replica whose replay is paused answers all the same, and its time stands still: only bytes tell.
+const MOST_BYTES: i64 = 256 << 20;
 
 /// A replica.
 #[derive(Debug, Clone)]

@@ -120,7 +120,10 @@ fn may(facts: &Row, table: &Table, role: &str) -> Result<()> {
     }
     Err(Error::instead(
         format!("{role} may not delete rows of {relation}."),
-        format!("The table's owner allows it: `{}`. Or name a login `owner` in the configuration that may.", grants.join("; ")),
+        format!(
+            "The table's owner allows it: `{}`. Or name a login `owner` in the configuration that may.",
+            grants.join("; ")
+        ),
     ))
 }
 
@@ -137,7 +140,10 @@ async fn work(
         let before = continued(call, &run, (address, table))?;
         let column = column(lease, table, &before.column).await?;
         if column.kind != before.kind {
-            return Err(Error::user(format!("{} is of another type now than in run #{}.", before.column, run.id)));
+            return Err(Error::user(format!(
+                "{} is of another type now than in run #{}.",
+                before.column, run.id
+            )));
         }
         let after = reached(&run).or(before.after.clone()).filter(|_| key == before.key && key.is_some());
         return Ok((Work { key, after, ..before }, column.indexed));
@@ -180,7 +186,8 @@ fn continued(call: &Call<'_>, run: &Run, (address, table): (&Address, &Table)) -
         ));
     }
     let plan = run.text("plan").and_then(Plan::read);
-    let plan = plan.ok_or_else(|| Error::user(format!("What run #{id} was to delete is no longer known.")))?;
+    let plan =
+        plan.ok_or_else(|| Error::user(format!("What run #{id} was to delete is no longer known.")))?;
     let before = Work::of(&plan.identity)
         .ok_or_else(|| Error::user(format!("What run #{id} was to delete can't be read.")))?;
     let same = |name: &str, now: Option<&str>| plan.identity.get(name).map(String::as_str) == now;

@@ -76,7 +76,10 @@ pub(super) async fn column(lease: &Lease, table: &Table, typed: &str) -> Result<
         (Some(exact), _) => *exact,
         (None, [only]) => *only,
         (None, [_, _, ..]) => {
-            return Err(Error::user(format!("{relation} has several columns “{}”: type it with its capitals.", shown(typed))));
+            return Err(Error::user(format!(
+                "{relation} has several columns “{}”: type it with its capitals.",
+                shown(typed)
+            )));
         }
         (None, []) => {
             let problem = format!("{relation} has no column “{}”.", shown(typed));

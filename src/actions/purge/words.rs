@@ -42,11 +42,16 @@ pub(super) fn describe(found: &Found) -> Plan {
         ("oldest".to_owned(), found.oldest.clone()),
         ("newest".to_owned(), found.newest.clone()),
         ("size".to_owned(), format!("{} with its indexes", bytes(found.bytes as f64))),
-        ("disk".to_owned(), "none is freed: space inside the table is, for new rows; its WAL takes disk first".to_owned()),
+        (
+            "disk".to_owned(),
+            "none is freed: space inside the table is, for new rows; its WAL takes disk first".to_owned(),
+        ),
         ("way".to_owned(), way(work)),
     ];
     plan.hurts = hurts(found);
-    plan.undo = "Nothing brings the rows back but a backup. Stopped half-way, what is gone by then stays gone.".to_owned();
+    plan.undo =
+        "Nothing brings the rows back but a backup. Stopped half-way, what is gone by then stays gone."
+            .to_owned();
     plan
 }
 
@@ -73,12 +78,17 @@ pub(super) fn uncounted(why: &QueryError, work: &Work, indexed: bool) -> Error {
     if !why.is_cancelled() && !matches!(why, QueryError::TimedOut(_)) {
         return Error::user(format!("The rows of {relation} can't be counted: {why}."));
     }
-    let problem = format!("Counting the old rows of {relation} takes longer than a statement may, so nobody is asked.");
+    let problem =
+        format!("Counting the old rows of {relation} takes longer than a statement may, so nobody is asked.");
     match indexed {
-        true => Error::instead(problem, "Ask for fewer: a longer `--older-than`, and then again a shorter one."),
+        true => {
+            Error::instead(problem, "Ask for fewer: a longer `--older-than`, and then again a shorter one.")
+        }
         false => Error::instead(
             problem,
-            format!("No index begins with {column}: `CREATE INDEX CONCURRENTLY ON {relation} ({column})`, then ask again."),
+            format!(
+                "No index begins with {column}: `CREATE INDEX CONCURRENTLY ON {relation} ({column})`, then ask again."
+            ),
         ),
     }
 }
@@ -179,14 +189,20 @@ fn became(end: End, done: &Done, work: &Work) -> (Happening, String) {
         End::Finished => (Happening::Succeeded, String::new()),
         End::Asked => stopped("Stopped, as asked.".to_owned()),
         End::Behind(behind) => stopped(format!("Stopped, since the replica {}.", behind.words())),
-        End::Unseen(why) => stopped(format!("Stopped, since nobody can tell how far the replicas are: the server {why}.")),
+        End::Unseen(why) => {
+            stopped(format!("Stopped, since nobody can tell how far the replicas are: the server {why}."))
+        }
         End::Grown => changed(format!(
             "More rows are that old than the card showed: {}, and a fifth more at most.",
             rows(work.rows)
         )),
-        End::Changed(what) => changed(format!("{relation} is no longer what was shown: its {what} is another.")),
+        End::Changed(what) => {
+            changed(format!("{relation} is no longer what was shown: its {what} is another."))
+        }
         End::ReadOnly => broken("The server is read-only now.".to_owned()),
-        End::Kept => broken(format!("Rows of {relation} stay though they are deleted: a trigger or a rule keeps them.")),
+        End::Kept => broken(format!(
+            "Rows of {relation} stay though they are deleted: a trigger or a rule keeps them."
+        )),
         End::TooSlow => broken("Even a batch of 100 rows takes longer than a statement may.".to_owned()),
         End::Busy(why) => broken(format!("Another session was in the way, again and again: {why}.")),
         End::Refused(why) => broken(format!("PostgreSQL refused: {why}.")),
