@@ -19,9 +19,9 @@
 -- last part is the database's). It can be run again at any time. What the admin may not grant is reported as a warning,
 -- and all else is still done: read the warnings.
 --
--- The configuration knows one more login, `owner`. No built-in command needs it, so nothing is granted for it. An owner's
--- rights can't be granted table by table: a command of your own that needs them names `login = "owner"`, and you make that
--- role a member of the tables' owner.
+-- The configuration knows one more login, `owner`. `purge` acts through it, and needs SELECT and DELETE on the tables that it
+-- may purge and on no others: which those are is yours to say, so nothing is granted here, and `purge` tells what it lacks.
+-- A command of your own that needs more names `login = "owner"`, and you make that role a member of the tables' owner.
 --
 -- Passwords are not set here, and never in a file or a statement, where the server's statistics would keep them:
 -- use psql's \password countersign_read, or log in through Microsoft Entra.

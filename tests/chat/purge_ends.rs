@@ -52,7 +52,7 @@ const WRONG: &[(&str, &str)] = &[
     ("purged_wrong --column at --older-than soon", "not a duration"),
     (
         "purged_wrong --column note --older-than 90d",
-        "note of purged_wrong is of type text, and no time. These hold a time: at.",
+        "note of public.purged_wrong is of type text, and no time",
     ),
     ("purged_wrong --column ta --older-than 90d", "has no column “ta”"),
     (
