@@ -106,7 +106,8 @@ async fn the_same_rows_go_in_every_time_zone_and_it_is_stopped_and_gone_on_with(
     scene.until(&asked.at(), "140,000 of 300,048 rows gone").await;
     let run = newest(&scene).await;
     assert_eq!(run.state, State::Running);
-    scene.says(BEN, &format!("stop {}", run.id)).await;
+    let stopped = scene.asks(BEN, &format!("stop {}", run.id)).await.plain();
+    assert!(stopped.contains("has ended: stopped. Stopped, as asked."), "{stopped}");
     let told = scene
         .until(&asked.at(), "Stopped, as asked. 140,000 rows of 300,048 are gone, in 14 batches")
         .await

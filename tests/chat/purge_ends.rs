@@ -1,7 +1,7 @@
 //! What a purge refuses, and how it ends when it can't go on: every row that the card didn't show stays.
 
 use crate::purge::{DATABASE, card, checksum, done, newest, tables};
-use crate::scene::{ANA, BEN, Scene, Twist};
+use crate::scene::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::store::State;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +59,7 @@ const WRONG: &[(&str, &str)] = &[
         "purged_wrong --column \"at; DROP TABLE purged_wrong\" --older-than 90d",
         "has no column “at; DROP TABLE purged_wrong”",
     ),
-    ("purged_wrnog --column at --older-than 90d", "Did you mean `purged_wrong`?"),
+    ("purged_wrnog --column at --older-than 90d", "Did you mean purged_wrong?"),
     (
         "\"purged_wrong; DROP TABLE assets\" --column at --older-than 90d",
         "has no table “purged_wrong; DROP TABLE assets”",
@@ -230,4 +230,45 @@ async fn rows_that_take_too_long_to_count_ask_nobody_and_rows_that_stay_are_not_
     assert!(!told.contains("No disk is freed"), "{told}");
     assert_eq!(newest(&scene).await.state, State::Failed);
     assert_eq!(checksum(&superuser, "purged_kept").await.split(' ').next(), Some("100"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_falls_behind_stops_it_and_it_goes_on_when_that_has_caught_up() {
+    let (servers, replica) = Servers::followed().await;
+    let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    let superuser = servers.cluster.connect(DATABASE).await.unwrap();
+    let behind = async |condition: &str| {
+        let sql = format!("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming' AND {condition}");
+        found(condition, async || superuser.query_opt(&sql, &[]).await.expect("an answer")).await;
+    };
+    behind("replay_lsn = pg_current_wal_lsn()").await;
+    let frozen = replica.freeze().unwrap();
+    tables(
+        &scene,
+        "CREATE TABLE purged_ahead (id int PRIMARY KEY, at timestamptz);
+         INSERT INTO purged_ahead SELECT n, now() - interval '1 year' FROM generate_series(1, 100) n;
+         GRANT SELECT, DELETE ON purged_ahead TO countersign_act",
+    )
+    .await;
+    behind("replay_lsn < pg_current_wal_lsn() AND clock_timestamp() - reply_time > interval '2 s'").await;
+    let asked = card(&scene, "purged_ahead --column at --older-than 90d --most-lag 1s").await;
+    let shown = asked.plain();
+    assert!(shown.contains("replicas sample-replica is ") && shown.contains(" behind"), "{shown}");
+    let told = done(&scene, &asked, "Stopped, since the replica sample-replica is ").await;
+    assert!(told.contains("0 rows of 100 are gone") && !told.contains("No disk is freed"), "{told}");
+    let run = newest(&scene).await;
+    assert_eq!(run.state, State::Stopped);
+    assert_eq!(checksum(&superuser, "purged_ahead").await.split(' ').next(), Some("100"));
+
+    drop(frozen);
+    behind("replay_lsn = pg_current_wal_lsn()").await;
+    let again = card(&scene, &format!("purged_ahead --continue {}", run.id)).await;
+    done(&scene, &again, "100 rows of 100 are gone, in 1 batch").await;
+    assert_eq!(checksum(&superuser, "purged_ahead").await, "0 -");
+    let on_replica = replica.connect(DATABASE).await.unwrap();
+    found("the replica to have it too", async || {
+        let left: i64 = on_replica.query_one("SELECT count(*) FROM purged_ahead", &[]).await.unwrap().get(0);
+        (left == 0).then_some(())
+    })
+    .await;
 }
