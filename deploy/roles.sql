@@ -20,10 +20,10 @@
 -- last part is the database's). It can be run again at any time. What the admin may not grant is reported as a warning,
 -- and all else is still done: read the warnings.
 --
--- The configuration knows one more login, `owner`. Nothing is granted for it. `enable-stats` uses it, and to make
--- pg_stat_statements takes a superuser, on Azure a member of azure_pg_admin: a DBA can do that once, by hand. A command of your
--- own that needs an owner's rights, which can't be granted table by table, names `login = "owner"`, and you make that role a
--- member of the tables' owner.
+-- The configuration knows one more login, `owner`. Nothing is granted for it here, since what it may do is yours to say:
+-- `purge` needs SELECT and DELETE on the tables that it may purge and on no others, and tells what it lacks; `migrate` needs the
+-- tables' owner or a member of it, and so may a command of your own; `enable-stats` makes pg_stat_statements, which takes a
+-- superuser, on Azure a member of azure_pg_admin: a DBA can do that once, by hand.
 --
 -- Passwords are not set here, and never in a file or a statement, where the server's statistics would keep them:
 -- use psql's \password countersign_read, or log in through Microsoft Entra.

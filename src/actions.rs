@@ -28,6 +28,7 @@ mod jobs;
 pub mod lingering;
 mod migrate;
 mod pending;
+mod purge;
 mod said;
 mod schedule;
 mod services;
@@ -173,6 +174,7 @@ pub fn find(command: &Command) -> Option<Code> {
         "migrate" => Act(&migrate::Migrate),
         "migrate-resolve" => Act(&migrate::Resolve),
         "pending" => Look(&pending::Pending),
+        "purge" => Act(&purge::Purge),
         "reindex" => Act(&upkeep::Reindex),
         "reset-stats" => Act(&statistics::ResetStats),
         "review" => Act(&said::Review),

@@ -3,6 +3,7 @@
 //! that skipped the table.
 
 use super::lease::{Asked, Lease, QueryError};
+use super::transaction::{Access, Transaction};
 use crate::redact;
 use sha2::{Digest, Sha256};
 use std::convert::Infallible;
@@ -77,6 +78,19 @@ impl Alone {
 
     pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
         self.lease.ask(sql, values).await
+    }
+
+    /// As [`Lease::begin`], on the connection that holds the resource.
+    ///
+    /// # Errors
+    /// As [`Lease::begin`].
+    pub async fn begin(&self, access: Access, limit: Duration) -> Result<Transaction<'_>, QueryError> {
+        self.lease.begin(access, limit).await
+    }
+
+    /// The environment's, for work in transactions.
+    pub fn statement_timeout(&self) -> Duration {
+        self.lease.statement_timeout()
     }
 
     /// Runs one statement to its end: what PostgreSQL warned of, redacted.

@@ -26,6 +26,8 @@ mod people;
 mod place;
 mod pool;
 mod process;
+mod purge;
+mod purge_ends;
 mod reader;
 mod record_down;
 mod reindex;

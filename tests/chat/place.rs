@@ -64,7 +64,7 @@ async fn a_card_that_was_not_wholly_delivered_approves_nothing() {
     let scene = Scene::usual().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
-    assert_eq!(scene.tampers("UPDATE copies SET message = NULL"), 1);
+    assert_eq!(scene.tampers("UPDATE copies SET message = NULL WHERE kind = 'card'"), 1);
     scene.is_refused(BEN, &card.at(), ("Approve", "isn't wholly delivered")).await;
     assert_eq!(scene.only_run("kill").await.state, State::Pending);
     scene.clicks(ANA, &card.at(), "Withdraw").await;

@@ -42,6 +42,17 @@ impl Servers {
         Box::leak(Box::new(Servers::start(max_connections).await))
     }
 
+    /// As [`Servers::alone`], with a replica that follows.
+    pub async fn followed() -> (&'static Servers, Cluster) {
+        let mut servers = Servers::start(60).await;
+        let superuser = servers.cluster.connect("postgres").await.expect("the superuser");
+        superuser.query("SELECT pg_create_physical_replication_slot('replica')", &[]).await.expect("a slot");
+        // It is stopped like a crash, and commits without waiting for the disk.
+        superuser.batch_execute("CHECKPOINT").await.expect("a checkpoint");
+        let replica = servers.cluster.replica("replica").await.expect("a replica");
+        (Box::leak(Box::new(servers)), replica)
+    }
+
     async fn start(max_connections: u32) -> Servers {
         let settings = vec![("max_connections".to_owned(), max_connections.to_string())];
         let options = Options { settings, ..Options::default() };

@@ -1,0 +1,13 @@
+-- In the transaction that deletes, with the table locked against every change of it: $1 its name, $2 the oid that was shown,
+-- $3 the column and $4 its type, $5 the key and $6 its type, or NULL.
+SELECT to_regclass($1)::oid::int8 IS NOT DISTINCT FROM $2::int8 AS same,
+       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = $2::int8::oid AND quote_ident(a.attname) = $3 AND NOT a.attisdropped
+                 AND a.atttypid = $4::text::regtype) AS same_column,
+       $5::text IS NULL OR EXISTS (
+         SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+         WHERE i.indrelid = $2::int8::oid AND i.indisprimary AND i.indisvalid AND i.indnkeyatts = 1
+           AND quote_ident(a.attname) = $5 AND format_type(a.atttypid, NULL) = $6) AS same_key,
+       -- Azure turns a server read-only by this setting, before its storage is full.
+       current_setting('default_transaction_read_only')::bool AS read_only,
+       -- The application's triggers may name its tables without a schema. Our own names are all PostgreSQL's, and those come first.
+       set_config('search_path', 'pg_catalog, public, pg_temp', true) AS path

@@ -1,0 +1,70 @@
+//! How far the replicas are behind, as the reader sees it.
+
+use crate::actions::Doing;
+use crate::sql::{bytes, duration};
+use crate::targets::{Address, Lease};
+use std::time::Duration;
+
+/// 16 segments of WAL. A replica whose replay is paused answers all the same, and its time stands still: only bytes tell.
+const MOST_BYTES: i64 = 256 << 20;
+
+/// A replica.
+#[derive(Debug, Clone)]
+pub(super) struct Behind {
+    name: String,
+    seconds: f64,
+    bytes: i64,
+}
+
+impl Behind {
+    pub fn is_more_than(&self, most: Duration) -> bool {
+        self.seconds > most.as_secs_f64() || self.bytes > MOST_BYTES
+    }
+
+    /// "replica-1 is 42 s and 180 MiB behind"
+    pub fn words(&self) -> String {
+        format!(
+            "{} is {} and {} behind",
+            crate::args::shown(&self.name),
+            duration(self.seconds),
+            bytes(self.bytes as f64)
+        )
+    }
+}
+
+/// What ends a purge, for the card.
+pub(super) fn limit(most: Duration) -> String {
+    format!("{} or {} behind", duration(most.as_secs_f64()), bytes(MOST_BYTES as f64))
+}
+
+/// The one furthest behind; `None` where there is no replica.
+///
+/// # Errors
+/// Why it can't be told, in words.
+pub(super) async fn worst(doing: &Doing<'_>) -> Result<Option<Behind>, String> {
+    let address = Address {
+        environment: doing.environment().unwrap_or_default().to_owned(),
+        server: doing.plan.identity.get("server").cloned().unwrap_or_default(),
+        database: None,
+        login: "reader".to_owned(),
+    };
+    let lease = doing.app.targets.lease(&address, &doing.asker).await.map_err(|why| why.to_string())?;
+    replicas(&lease).await.map(|found| found.into_iter().next())
+}
+
+/// All, the one furthest behind first.
+///
+/// # Errors
+/// As [`worst`].
+pub(super) async fn replicas(lease: &Lease) -> Result<Vec<Behind>, String> {
+    let rows = lease.ask(include_str!("lag.sql"), &[]).await.map_err(|why| why.to_string())?;
+    if rows.iter().any(|row| !row.get::<_, bool>("seen")) {
+        return Err("may not show its replicas: grant pg_monitor to Countersign's reader".to_owned());
+    }
+    let behind = rows.iter().map(|row| Behind {
+        name: row.get::<_, Option<String>>("name").unwrap_or_default(),
+        seconds: row.get::<_, Option<f64>>("lag_s").unwrap_or_default(),
+        bytes: row.get::<_, Option<i64>>("behind_bytes").unwrap_or_default(),
+    });
+    Ok(behind.collect())
+}
