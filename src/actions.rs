@@ -29,6 +29,7 @@ pub mod lingering;
 mod migrate;
 mod pending;
 mod purge;
+mod run_sql;
 mod said;
 mod schedule;
 mod services;
@@ -177,6 +178,7 @@ pub fn find(command: &Command) -> Option<Code> {
         "purge" => Act(&purge::Purge),
         "reindex" => Act(&upkeep::Reindex),
         "reset-stats" => Act(&statistics::ResetStats),
+        "run-sql" => Act(&run_sql::RunSql),
         "review" => Act(&said::Review),
         "schedule" => Look(&schedule::Schedule),
         "services" => Look(&services::Services),

@@ -12,6 +12,7 @@ use std::path::Path;
 pub mod fence;
 mod limits;
 mod parse;
+pub mod reviewed;
 pub mod statement;
 mod team;
 mod words;

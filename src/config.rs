@@ -38,6 +38,8 @@ pub struct Config {
     pub backups: Backups,
     /// A team's own commands.
     pub commands: Option<PathBuf>,
+    /// A team's reviewed SQL files, for `run-sql`.
+    pub sql: Option<PathBuf>,
     pub environments: Vec<Environment>,
     pub services: Vec<Service>,
     pub people: Vec<PersonEntry>,

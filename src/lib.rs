@@ -124,6 +124,9 @@ pub fn rules(config: &config::Config) -> anyhow::Result<Rules> {
         catalog = catalog.with_directory(directory).map_err(in_lines)?;
     }
     let catalog = catalog.with_limits(&config.environments).map_err(in_words)?;
+    if let (Some(directory), Some(like)) = (&config.sql, catalog.find("run-sql")) {
+        catalog::reviewed::check(directory, like).map_err(in_lines)?;
+    }
     let missing = actions::missing(&catalog);
     anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
     let access = access::Access::new(config, &catalog).map_err(in_words)?;

@@ -93,6 +93,7 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
             search_path: Vec::new(),
         }),
         commands: root.opt_table("commands", |table| path(table, "directory", outside)),
+        sql: root.opt_table("sql", |table| path(table, "directory", outside)),
         services: services(root, &environments, (migrate.as_ref(), outside)),
         people: people(root, &roles),
         break_glass,

@@ -35,6 +35,7 @@ mod reuse;
 mod rights;
 mod room;
 mod rules;
+mod run_sql;
 mod scene;
 mod schedule;
 mod slots;
