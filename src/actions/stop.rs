@@ -2,7 +2,7 @@
 //! is the run's own event, so it reaches whichever replica works on it.
 
 use super::wanted::wanted;
-use super::{Act, Call, Doing, Outcome, lingering};
+use super::{Act, Call, Code, Doing, Outcome, lingering};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
@@ -121,7 +121,17 @@ fn over(run: &Run) -> Outcome {
 
 async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
     let id = run.id;
-    let login = doing.app.catalog.find(&run.request.command).map(|command| command.header.login.clone());
+    let command = doing.app.catalog.find(&run.request.command);
+    // What would go on by itself is closed first.
+    if command.and_then(super::find).is_some_and(|code| matches!(code, Code::Act(act) if act.resumable())) {
+        let told = Told::by(&doing.run.request.requester);
+        let told = told
+            .text("verdict", "Stopped while it was interrupted: what its steps tell is done, and no more.");
+        if let Err(why) = doing.app.runs.note(id, Happening::Stopped, told).await {
+            return Outcome::new(Happening::Failed, format!("Nothing changed: {why}."));
+        }
+    }
+    let login = command.map(|command| command.header.login.clone());
     match lingering::end(doing.app, run, &login.unwrap_or_default()).await {
         Ok(0) => {
             let text = format!(

@@ -218,6 +218,9 @@ impl Flow {
         let outcome = {
             let (flow, run_id, run) = (Arc::clone(self), run.id, run.clone());
             let stop = CancellationToken::new();
+            if run.event(Happening::Stopping.word()).is_some() {
+                stop.cancel(); // asked of the process that is gone
+            }
             let asked = stop.clone();
             // A task of its own: a panic in an action must not take the record's end with it.
             let acting = tokio::spawn(async move { flow.act(&run, &asked).await });
