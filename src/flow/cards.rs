@@ -4,6 +4,7 @@
 use super::Flow;
 use super::act::{outcome_blocks, voters};
 use super::request::Intent;
+use crate::actions::{self, Code};
 use crate::message::{Block, Button, ButtonStyle, Heading, Person, Place, Reply, SendError, Text, Tone};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
@@ -65,7 +66,7 @@ pub fn card(flow: &Flow, run: &Run) -> Reply {
             }
         }
         _ => {
-            reply.blocks.extend(ended(run));
+            reply.blocks.extend(ended(flow, run));
             if let Some(plan) = plan.filter(|_| run.event("requested").is_some()) {
                 reply.blocks.push(Block::Note(Text::new().plain("Asked: ").plain(plan.effect)));
             }
@@ -169,7 +170,7 @@ fn owed(flow: &Flow, run: &Run) -> Option<Block> {
     Some(Block::Verdict { tone: Tone::Act, text })
 }
 
-fn ended(run: &Run) -> Vec<Block> {
+fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
     let outcome = outcome_blocks(run);
     if !outcome.is_empty() {
         return outcome;
@@ -185,12 +186,21 @@ fn ended(run: &Run) -> Vec<Block> {
         State::Revoked => (Tone::Watch, format!("The approval no longer counted{why}. Nothing was done.")),
         State::Expired => (Tone::Watch, "Expired: nobody decided in time. Nothing was done. Ask again if it still matters.".to_owned()),
         State::Voided => (Tone::Watch, format!("Void{why}. Nothing was done.")),
+        State::Unknown if goes_on(flow, run) => {
+            (Tone::Watch, "Countersign was interrupted while it ran. It goes on from its last step as soon as it can; `stop` ends it for good.".to_owned())
+        }
         State::Unknown => {
             (Tone::Act, "Countersign was interrupted while it ran: what became of it is unknown. It is not repeated; look before asking again.".to_owned())
         }
         other => (Tone::Plain, format!("{other:?}{why}")),
     };
     vec![Block::Verdict { tone, text: text.into() }]
+}
+
+/// Whether the keeper will take it up again.
+fn goes_on(flow: &Flow, run: &Run) -> bool {
+    let code = flow.app.catalog.find(&run.request.command).and_then(actions::find);
+    matches!(code, Some(Code::Act(act)) if act.resumable()) && super::reconcile::may_go_on(run)
 }
 
 /// Who did what, in one small line each.

@@ -35,8 +35,7 @@ impl Flow {
 
     /// The claim is the event: of two replicas one goes on.
     async fn resume(self: &Arc<Self>, run: Run) -> StoreResult<()> {
-        let resumed = Happening::Resumed.word();
-        if run.events.iter().filter(|event| event.kind == resumed).count() >= MOST_RESUMES {
+        if !may_go_on(&run) {
             return Ok(());
         }
         if let Appended::Done(run) =
@@ -66,4 +65,10 @@ impl Flow {
         let (stop, asker) = (CancellationToken::new(), "countersign".to_owned());
         act.observe(&Doing { app: &self.app, command, run, plan: &plan, asker, stop: &stop }).await
     }
+}
+
+/// Whether a resumable run has attempts left.
+pub(super) fn may_go_on(run: &Run) -> bool {
+    let resumed = run.events.iter().filter(|event| event.kind == Happening::Resumed.word());
+    resumed.count() < MOST_RESUMES
 }

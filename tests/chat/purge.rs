@@ -4,9 +4,21 @@ use crate::process::{Process, all_runs, kinds};
 use crate::scene::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::demo::slack::Message;
 use countersign::store::{Run, State, Store};
+use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
 pub const DATABASE: &str = "asset_service_db";
+
+/// The servers of these scenes: what they put in a table's way would be in the way of others' dumps.
+pub async fn servers() -> &'static Servers {
+    static SERVERS: OnceCell<Servers> = OnceCell::const_new();
+    SERVERS.get_or_init(|| Servers::for_many(200)).await
+}
+
+/// A bot on them.
+pub async fn scene() -> Scene {
+    Scene::with(Twist { servers: Some(servers().await), ..Twist::default() }).await
+}
 
 /// Makes tables in the service's database, which the operator may read and delete from.
 pub async fn tables(scene: &Scene, sql: &str) -> Client {
@@ -194,7 +206,7 @@ async fn goes_on(scene: &Scene, card: Message, kills: usize) -> Message {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_twenty_random_moments_it_deletes_what_it_was_to_and_nothing_twice() {
-    let scene = Scene::without_bot(Twist::default()).await;
+    let scene = Scene::without_bot(Twist { servers: Some(servers().await), ..Twist::default() }).await;
     let superuser = tables(&scene, SLOW).await;
     let mut process = Process::start(&scene).await;
     let mut card = card(&scene, "hunted --column at --older-than 90d").await;

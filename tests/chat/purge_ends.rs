@@ -1,12 +1,12 @@
 //! What a purge refuses, and how it ends when it can't go on: every row that the card didn't show stays.
 
-use crate::purge::{DATABASE, card, checksum, done, newest, tables};
+use crate::purge::{DATABASE, card, checksum, done, newest, scene, servers, tables};
 use crate::scene::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::store::State;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_every_kind_lose_their_old_rows_and_no_others() {
-    let scene = Scene::usual().await;
+    let scene = scene().await;
     let superuser = tables(
         &scene,
         "CREATE SCHEMA \"Purged\";
@@ -83,7 +83,7 @@ const WRONG: &[(&str, &str)] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_input_says_what_to_type_and_changes_nothing() {
-    let scene = Scene::usual().await;
+    let scene = scene().await;
     let superuser = tables(
         &scene,
         "CREATE TABLE purged_wrong (id int PRIMARY KEY, at timestamptz, note text);
@@ -130,7 +130,7 @@ async fn bad_input_says_what_to_type_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_referred_to_ends_it_honestly_and_it_goes_on_afterwards() {
-    let scene = Scene::usual().await;
+    let scene = scene().await;
     let superuser = tables(
         &scene,
         "CREATE TABLE purged_orders (id int PRIMARY KEY, at timestamptz);
@@ -156,7 +156,7 @@ async fn a_row_that_is_referred_to_ends_it_honestly_and_it_goes_on_afterwards() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_since_the_card_ends_it_before_a_row_is_gone() {
-    let scene = Scene::usual().await;
+    let scene = scene().await;
     let make = "INSERT INTO NAME SELECT n, now() - interval '1 year' FROM generate_series(1, 100) n; GRANT SELECT, DELETE ON NAME TO countersign_act;";
     let of = |name: &str| {
         format!("CREATE TABLE {name} (id int PRIMARY KEY, at timestamptz);{}", make.replace("NAME", name))
@@ -210,7 +210,7 @@ async fn what_changed_since_the_card_ends_it_before_a_row_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_take_too_long_to_count_ask_nobody_and_rows_that_stay_are_not_called_gone() {
     let instead = vec![("connections = 12", "connections = 12\nstatement_timeout = \"2s\"")];
-    let scene = Scene::with(Twist { instead, ..Twist::default() }).await;
+    let scene = Scene::with(Twist { servers: Some(servers().await), instead, ..Twist::default() }).await;
     let superuser = tables(
         &scene,
         "CREATE TABLE purged_slowly (at timestamptz); INSERT INTO purged_slowly SELECT now() - interval '1 year' FROM generate_series(1, 100);

@@ -24,19 +24,21 @@ pub struct Servers {
 
 pub async fn servers() -> &'static Servers {
     static SERVERS: OnceCell<Servers> = OnceCell::const_new();
-    SERVERS
-        .get_or_init(|| async {
-            let servers = Servers::start(400).await;
-            // The bots of all scenes share these roles; in a team's server there are one or two bots.
-            let limits = "ALTER ROLE countersign_read CONNECTION LIMIT -1; ALTER ROLE countersign_act CONNECTION LIMIT -1";
-            let superuser = servers.cluster.connect("postgres").await.expect("the superuser");
-            superuser.batch_execute(limits).await.expect("no limits");
-            servers
-        })
-        .await
+    SERVERS.get_or_init(|| Servers::for_many(400)).await
 }
 
 impl Servers {
+    /// Servers that several scenes share.
+    pub async fn for_many(max_connections: u32) -> Servers {
+        let servers = Servers::start(max_connections).await;
+        // The bots of all scenes share these roles; in a team's server there are one or two bots.
+        let limits =
+            "ALTER ROLE countersign_read CONNECTION LIMIT -1; ALTER ROLE countersign_act CONNECTION LIMIT -1";
+        let superuser = servers.cluster.connect("postgres").await.expect("the superuser");
+        superuser.batch_execute(limits).await.expect("no limits");
+        servers
+    }
+
     /// Servers for a scene alone, with so many connection slots. They end with the process.
     pub async fn alone(max_connections: u32) -> &'static Servers {
         Box::leak(Box::new(Servers::start(max_connections).await))
