@@ -73,10 +73,7 @@ const WRONG: &[(&str, &str)] = &[
     ("purged_wrong --continue 4711", "There is no run #4711"),
     ("purged_wrong --continue x", "is not the number of a run"),
     ("purged_parted --column at --older-than 90d", "is partitioned"),
-    (
-        "purged_others --column at --older-than 90d",
-        "GRANT SELECT, DELETE ON public.purged_others TO countersign_act",
-    ),
+    ("purged_others --column at --older-than 90d", "GRANT DELETE ON public.purged_others TO countersign_act"),
     ("purged_read --column at --older-than 90d", "GRANT DELETE ON public.purged_read TO countersign_act"),
     ("pg_class --column at --older-than 90d", "has no table “pg_class”"),
 ];
