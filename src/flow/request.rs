@@ -77,12 +77,23 @@ impl Flow {
         let Some(understood) = args::understand(&self.app.catalog, typed, &self.known())? else {
             return Ok(None);
         };
+        let intent = self.intended(incoming, (person, understood, alone), heading).await?;
+        heading.asked = intent.asked();
+        Ok(Some(intent))
+    }
+
+    /// What was understood, if this person is allowed it.
+    async fn intended<'a>(
+        &'a self,
+        incoming: &'a Incoming,
+        (person, understood, alone): (Person, Understood<'a>, bool),
+        heading: &mut Heading,
+    ) -> Result<Intent<'a>> {
         let Understood { command, values, line } = understood;
         let environment = self.environment_of(incoming, command, line.environment.as_deref()).await?;
         heading.environment = environment.as_deref().and_then(|name| self.app.targets.tag(name));
-        let Line { reason, private, dry_run, .. } = &line;
-        let (reason, private, dry_run) = (reason.clone(), *private, *dry_run);
         let policy = self.app.access.policy(command, environment.as_deref());
+        let (reason, private, dry_run) = (line.reason.clone(), line.private, line.dry_run);
         let intent = Intent {
             incoming,
             person,
@@ -99,8 +110,7 @@ impl Flow {
         if alone {
             self.allow_alone(&intent, &line).await?;
         }
-        heading.asked = intent.asked();
-        Ok(Some(intent))
+        Ok(intent)
     }
 
     /// A button that offers a command: the same checks as a typed line.
@@ -113,24 +123,9 @@ impl Flow {
             let command = self.app.catalog.find(&command);
             let command = command.ok_or_else(|| Error::user("That command is no longer there."))?;
             let values = args::bind_offer(&command.header.args, &arguments, &self.known())?;
-            let environment = self.environment_of(incoming, command, environment.as_deref()).await?;
-            heading.environment = environment.as_deref().and_then(|name| self.app.targets.tag(name));
-            let (reason, private, dry_run, alone) = (None, false, false, false);
-            let policy = self.app.access.policy(command, environment.as_deref());
-            let intent = Intent {
-                incoming,
-                person,
-                command,
-                values,
-                environment,
-                policy,
-                reason,
-                private,
-                dry_run,
-                alone,
-            };
-            self.allow(&intent).await?;
-            Ok(intent)
+            let line = Line { environment, ..Line::default() };
+            let understood = Understood { command, values, line };
+            self.intended(incoming, (person, understood, false), &mut heading).await
         };
         match understood.await {
             Ok(intent) => self.fulfil(intent).await,
