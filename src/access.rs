@@ -7,7 +7,7 @@ use crate::message::{Person, PlatformName, Sender};
 
 mod policy;
 
-pub use policy::Policy;
+pub use policy::{Policy, could_approve_then};
 
 /// The people and the grants of the configuration.
 #[derive(Debug, Clone)]
@@ -96,19 +96,18 @@ impl Access {
         !self.roles(person, environment, |grant| self.acts(grant)).is_empty()
     }
 
-    /// Everyone but the requester who may approve, with an account of that platform.
-    pub fn approvers(
-        &self,
-        command: &Command,
-        environment: Option<&str>,
-        (requester, platform): (&Person, PlatformName),
-    ) -> Vec<Person> {
+    /// Everyone but the requester who may approve. How they are reached is another matter: [`Access::known_on`].
+    pub fn approvers(&self, command: &Command, environment: Option<&str>, requester: &Person) -> Vec<Person> {
         let others = self.people.iter().filter(|person| person.name != requester.id);
-        let reachable = others.filter_map(|entry| {
-            let account = accounts(entry, platform).first()?.clone();
-            Some(Person { id: entry.name.clone(), account: Some(account) })
-        });
-        reachable.filter(|person| self.may_approve(person, command, environment)).collect()
+        let others = others.map(|entry| Person { id: entry.name.clone(), account: None });
+        others.filter(|person| self.may_approve(person, command, environment)).collect()
+    }
+
+    /// A person as a platform knows them: with their first account there, if they have one.
+    pub fn known_on(&self, person: &Person, platform: PlatformName) -> Person {
+        let entry = self.people.iter().find(|entry| entry.name == person.id);
+        let account = entry.and_then(|entry| accounts(entry, platform).first().cloned());
+        Person { id: person.id.clone(), account }
     }
 
     /// The roles by which the person may run the command there.

@@ -9,7 +9,7 @@ use crate::message::{Block, Person, Place, Text};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
 use crate::sql::Answer;
-use crate::store::{Run, StoreResult};
+use crate::store::{Run, RunId, StoreResult};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
@@ -133,6 +133,11 @@ pub trait Act: Send + Sync {
 
     /// What became of an interrupted run, as PostgreSQL shows it now. Only looks; `None` where nothing can tell.
     async fn observe(&self, _doing: &Doing<'_>) -> Option<Outcome> {
+        None
+    }
+
+    /// The run on which it says what an approver would: who does it needs a role that approves that one.
+    fn judges(&self, _plan: &Plan) -> Option<RunId> {
         None
     }
 

@@ -16,10 +16,12 @@ use tokio_util::task::TaskTracker;
 mod act;
 mod alone;
 mod cards;
+mod concerned;
 mod decide;
 mod elsewhere;
 mod keeper;
 mod notify;
+mod outbox;
 mod reading;
 mod reconcile;
 mod replies;
@@ -37,9 +39,9 @@ pub struct Flow {
     pub app: App,
     platforms: HashMap<PlatformName, Arc<dyn Platform>>,
     recent: Recent,
-    cards: cards::Desk,
+    cards: outbox::Desk,
     /// Runs that this process carries out.
-    acting: cards::Desk,
+    acting: outbox::Desk,
     /// What goes on after an event was answered and is to be done before the process ends.
     after: TaskTracker,
 }
@@ -58,7 +60,7 @@ impl Flow {
     pub fn new(app: App, platforms: Vec<Arc<dyn Platform>>) -> Arc<Flow> {
         let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
         let recent = Recent::new(REMEMBER, 10_000);
-        let (cards, acting, after) = (cards::Desk::default(), cards::Desk::default(), TaskTracker::new());
+        let (cards, acting, after) = (outbox::Desk::default(), outbox::Desk::default(), TaskTracker::new());
         Arc::new(Flow { app, platforms, recent, cards, acting, after })
     }
 

@@ -44,6 +44,9 @@ pub struct Person {
     pub account: Option<String>,
 }
 
+/// No platform's conversations are named so.
+const ACCOUNT: char = '@';
+
 /// Where something was said, and where its answer goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Place {
@@ -56,6 +59,23 @@ pub struct Place {
 }
 
 impl Place {
+    /// The conversation with one account alone, before the platform has said which that is.
+    pub fn with(sender: &Sender) -> Place {
+        Place {
+            platform: sender.platform,
+            workspace: sender.workspace.clone(),
+            conversation: format!("{ACCOUNT}{}", sender.account),
+            thread: None,
+        }
+    }
+
+    /// The account, of a place that [`Place::with`] made.
+    pub fn account(&self) -> Option<Sender> {
+        let account = self.conversation.strip_prefix(ACCOUNT)?.to_owned();
+        let (platform, workspace) = (self.platform, self.workspace.clone());
+        Some(Sender { platform, workspace, name: account.clone(), account })
+    }
+
     /// A thread belongs to its conversation: tokens and bindings compare conversations.
     pub fn same_conversation(&self, other: &Place) -> bool {
         self.platform == other.platform
@@ -332,6 +352,16 @@ pub struct Button {
     pub label: String,
     pub token: String,
     pub style: ButtonStyle,
+    /// Who has a use for it; empty: everyone. A platform that can show each their own view shows it to them alone. It is no
+    /// permission: whoever clicks is checked.
+    pub who: Vec<Person>,
+}
+
+impl Button {
+    /// For everyone.
+    pub fn new(label: impl Into<String>, token: String, style: ButtonStyle) -> Button {
+        Button { label: label.into(), token, style, who: Vec::new() }
+    }
 }
 
 /// How loudly a button speaks.

@@ -3,10 +3,10 @@
 
 use crate::access::Policy;
 use crate::config::Approval;
-use crate::message::Person;
+use crate::message::{Person, Place};
 use crate::plan::Plan;
 use crate::store::{
-    Append, Appended, Change, NewRun, Opened, Request, Run, RunId, State, Store, StoreResult,
+    Append, Appended, Change, CopyKind, NewRun, Opened, Request, Run, RunId, State, Store, StoreResult,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -172,8 +172,12 @@ pub struct Beginning {
     pub policy: Policy,
     /// Waits for others.
     pub asks: bool,
-    /// Has a card where it was asked.
-    pub card: bool,
+    /// Where its card and its outcome are to stand.
+    pub copies: Vec<(Place, CopyKind)>,
+    /// Who could approve it when it was asked: nobody who comes later may.
+    pub approvers: Vec<String>,
+    /// Refused if somebody acted alone since then.
+    pub unless_alone_since: Option<jiff::Timestamp>,
     /// Not even acting while frozen is refused.
     pub while_frozen: bool,
 }
@@ -190,20 +194,22 @@ impl Runs {
         }
         if beginning.asks {
             told.lasts = Some(beginning.policy.wait);
-            told.facts["policy"] = beginning.policy.facts();
+        }
+        if beginning.asks || beginning.request.alone {
+            told.facts["policy"] = beginning.policy.facts(&beginning.approvers);
         }
         let Some(first) = self.change(None, happening, told) else {
             return Err(crate::store::StoreError::Broken("no such beginning".to_owned()));
         };
         let acts = beginning.request.risk != "read";
-        let card = beginning.card.then(|| beginning.request.place.clone());
         let holds = beginning.plan.map(|plan| plan.holds).unwrap_or_default();
         let new = NewRun {
             request: beginning.request,
             delivery: beginning.delivery,
             holds,
             first,
-            card,
+            copies: beginning.copies,
+            unless_alone_since: beginning.unless_alone_since,
             unless_frozen: acts && !beginning.while_frozen,
         };
         self.store.open(new).await

@@ -75,8 +75,10 @@ pub struct NewRun {
     /// Resources of the environment that no other open run may hold ("backup of asset_service_db").
     pub holds: Vec<String>,
     pub first: Change,
-    /// Where its card is to stand: noted with the run, so that no crash leaves a request that nobody can see.
-    pub card: Option<Place>,
+    /// Where its card and its outcome are to stand: noted with the run, so that no crash leaves a request that nobody is told of.
+    pub copies: Vec<(Place, CopyKind)>,
+    /// Refused if a run was opened since then that somebody did alone.
+    pub unless_alone_since: Option<Timestamp>,
     /// Refused while acting is frozen.
     pub unless_frozen: bool,
 }
@@ -151,6 +153,8 @@ pub enum Opened {
         by: RunId,
     },
     Frozen(Frozen),
+    /// Somebody acted alone since then.
+    TooSoon(Box<Run>),
 }
 
 /// What became of a conditional append. "Someone was faster" is an outcome, not an error.
@@ -242,6 +246,7 @@ pub struct Token {
 pub struct CardCopy {
     pub id: i64,
     pub run: RunId,
+    /// [`Place::with`] an account, until the conversation with it is known.
     pub place: Place,
     /// The platform's id of the message; `None` until it was delivered.
     pub message: Option<String>,
@@ -262,6 +267,8 @@ pub enum CopyKind {
     Direct,
     /// What became of it, told when it is over: an edit of a card rings no bell.
     Result,
+    /// A word below a card that still waits, said once.
+    Reminder,
 }
 
 /// What checking the whole chain found.

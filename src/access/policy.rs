@@ -4,6 +4,8 @@
 use super::{Access, covers};
 use crate::catalog::{Catalog, Command, Risk, Scope};
 use crate::config::{Approval, ApprovalRule};
+use crate::message::Person;
+use crate::store::Run;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -31,9 +33,10 @@ impl Policy {
         }
     }
 
-    /// For the record.
-    pub fn facts(&self) -> Value {
+    /// For the record, with the names of those who could approve.
+    pub fn facts(&self, who: &[String]) -> Value {
         json!({
+            "who": who,
             "approvers": self.approvers,
             "wait_s": self.wait.as_secs_f64(),
             "start_within_s": self.start_within.as_secs_f64(),
@@ -53,6 +56,14 @@ impl Policy {
             start_within: seconds("start_within_s").unwrap_or(self.start_within),
         })
     }
+}
+
+/// Whether somebody could approve the run when it was asked for: whoever was given a role since then can't. A record of before
+/// the names were kept doesn't say, and then the roles of now count.
+pub fn could_approve_then(run: &Run, person: &Person) -> bool {
+    let policy = run.events.first().and_then(|event| event.facts.get("policy"));
+    let names = policy.and_then(|policy| policy.get("who")).and_then(Value::as_array);
+    names.is_none_or(|names| names.iter().any(|name| name.as_str() == Some(&person.id)))
 }
 
 impl Access {

@@ -1,7 +1,7 @@
 //! What the coded answers share: blocks, a run's words, and whose runs a person may see. Nothing here asks a target.
 
 use super::Call;
-use crate::access::Access;
+use crate::access::{Access, could_approve_then};
 use crate::error::Result;
 use crate::message::{Block, Cell, Column, Row, Shape, Table, Text, Tone};
 use crate::runs::Happening;
@@ -9,8 +9,8 @@ use crate::sql::{Answer, duration, fill, minute};
 use crate::store::{Filter, Run, State};
 use jiff::Timestamp;
 
-/// So many that nobody has reviewed are looked for: the newest.
-const MOST_ALONE: usize = 200;
+/// Nobody acts alone more often than once an hour: that is more than a year of them.
+const MOST_ALONE: usize = 10_000;
 
 pub fn answer(blocks: Vec<Block>) -> Answer {
     Answer { blocks, ..Answer::default() }
@@ -66,16 +66,16 @@ pub fn state(run: &Run) -> Cell {
 /// Who may approve a run, by name.
 pub fn approvers(call: &Call<'_>, run: &Run) -> String {
     let Some(command) = call.app.catalog.find(&run.request.command) else { return "nobody".to_owned() };
-    let asker = (&run.request.requester, run.request.place.platform);
-    let people = call.app.access.approvers(command, run.request.environment.as_deref(), asker);
-    let names: Vec<&str> = people.iter().map(|person| person.id.as_str()).collect();
+    let people =
+        call.app.access.approvers(command, run.request.environment.as_deref(), &run.request.requester);
+    let could = people.iter().filter(|person| could_approve_then(run, person));
+    let names: Vec<&str> = could.map(|person| person.id.as_str()).collect();
     if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
 }
 
-/// What people did alone and nobody has reviewed yet: it stands above everything else.
+/// What people did alone and nobody has reviewed yet, in whichever environment: it stands above everything else.
 pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
-    let environment = call.environment.map(str::to_owned);
-    let filter = Filter { environment, alone: true, limit: MOST_ALONE, ..Filter::default() };
+    let filter = Filter { alone: true, limit: MOST_ALONE, ..Filter::default() };
     let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
     let owed = |run: &&Run| run.event(Happening::Reviewed.word()).is_none() && may_see(call, run);
     let runs: Vec<&Run> = listed.runs.iter().filter(owed).collect();

@@ -26,12 +26,14 @@ impl Look for History {
         let listed = call.app.runs.store.list(filter(call)?).await.map_err(anyhow::Error::from)?;
         let hidden = listed.runs.iter().filter(|run| !may_see(call, run)).count();
         let runs: Vec<&Run> = listed.runs.iter().filter(|run| may_see(call, run)).collect();
+        let mut blocks = unreviewed(call).await?;
         if runs.is_empty() {
             let next = "`history --reads` has what only looked, too.";
-            return Ok(answer(vec![
+            blocks.extend([
                 verdict(Tone::Plain, "The record has no such run."),
                 Block::Note(fill(next, &|_| None)),
-            ]));
+            ]);
+            return Ok(answer(blocks));
         }
         let total = listed.total - hidden;
         let failed = runs.iter().filter(|run| FAILED.contains(&run.state)).count();
@@ -50,7 +52,6 @@ impl Look for History {
             ("environment", Shape::Left),
             ("outcome", Shape::Left),
         ];
-        let mut blocks = unreviewed(call).await?;
         let mut table = table(&columns, runs.iter().map(|run| row(run)).collect());
         table.total = total;
         let next = "`show <run>` tells all about one. Narrow it with `--who`, `--command`, `--since`, `--failed`, `--find`.";

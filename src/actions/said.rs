@@ -49,6 +49,10 @@ impl Act for Deny {
         ))
     }
 
+    fn judges(&self, plan: &Plan) -> Option<RunId> {
+        said_of(plan)
+    }
+
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
         say(doing, Happening::Denied, "Request #{run} is refused. Nothing was done.").await
     }
@@ -80,6 +84,10 @@ impl Act for Review {
         Ok(plan(&run, format!("Notes that {} has reviewed run #{}.", call.person.id, run.id)))
     }
 
+    fn judges(&self, plan: &Plan) -> Option<RunId> {
+        said_of(plan)
+    }
+
     async fn act(&self, doing: &Doing<'_>) -> Outcome {
         say(doing, Happening::Reviewed, "Run #{run} is reviewed.").await
     }
@@ -109,8 +117,12 @@ fn may_judge(call: &Call<'_>, run: &Run) -> Result<()> {
     Err(Error::user(format!("You have no role that approves `{}`{place}.", run.request.command)))
 }
 
+fn said_of(plan: &Plan) -> Option<RunId> {
+    plan.identity.get("run")?.parse().ok()
+}
+
 async fn say(doing: &Doing<'_>, happening: Happening, done: &str) -> Outcome {
-    let id: RunId = doing.plan.identity.get("run").and_then(|id| id.parse().ok()).unwrap_or_default();
+    let id = said_of(doing.plan).unwrap_or_default();
     let mut told = Told::by(&doing.run.request.requester);
     if let Some(reason) = doing.run.text("reason") {
         told = told.text("why", reason);

@@ -91,7 +91,7 @@ async fn ask_to_stop(doing: &Doing<'_>, run: &Run) -> Outcome {
     let happening = if run.state == State::Approved { Happening::Revoked } else { Happening::Stopping };
     let mut told = Told::by(&doing.run.request.requester);
     if let Some(reason) = doing.run.text("reason") {
-        told = told.text("reason", reason);
+        told = told.text("why", reason);
     }
     let noted = match doing.app.runs.note(id, happening, told).await {
         Ok(noted) => noted,

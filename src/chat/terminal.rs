@@ -87,12 +87,16 @@ impl Platform for Terminal {
         Err(SendError::NotThere)
     }
 
-    async fn account(&self, sender: &Sender) -> Result<Account, SendError> {
+    async fn account(&self, sender: &Sender, _: &Place) -> Result<Account, SendError> {
         Ok(Account { standing: Standing::Member, workspace: sender.workspace.clone() })
     }
 
-    async fn account_now(&self, sender: &Sender) -> Result<Account, SendError> {
-        self.account(sender).await
+    async fn account_now(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
+        self.account(sender, place).await
+    }
+
+    fn home(&self) -> &str {
+        WORKSPACE
     }
 
     async fn conversation(&self, _: &Place) -> Result<Conversation, SendError> {

@@ -2,13 +2,15 @@
 //! whoever didn't write it does nothing.
 
 use super::Flow;
+use super::concerned::{Concerned, voters};
 use super::notify::{ALONE, WAITING};
 use super::request::Intent;
-use crate::access::Policy;
+use super::who::ELSEWHERE;
+use crate::access::{Policy, could_approve_then};
 use crate::actions::{self, Code, Doing, Outcome};
 use crate::catalog::Command;
 use crate::error::{Error, Result};
-use crate::message::{Block, Person, Place, Platform, Reply, Sender, Text, Tone};
+use crate::message::{Block, Place, Platform, Reply, Text, Tone};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
 use crate::store::{Appended, Run, RunId};
@@ -26,87 +28,73 @@ impl Flow {
     pub(super) async fn act_now(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
         // A terminal waits, and holds no message that could be edited.
         let posts = (intent.command.header.long || intent.alone) && intent.incoming.place.platform.is_chat();
-        if posts && (intent.private || self.is_shared(intent).await) {
-            return Err(Error::instead(
-                "It stands in a message that everyone here can read.",
-                "Ask in a channel of your own organisation, or in the conversation with Countersign, without `--private`.",
-            ));
+        if posts {
+            self.may_post(intent).await?;
         }
-        let Some(run) = self.open(intent, (plan, posts)).await? else { return Ok(None) };
+        let concerned = match (intent.alone, posts) {
+            (true, _) => {
+                let environment = intent.environment.as_deref();
+                let could = self.app.access.approvers(intent.command, environment, &intent.person);
+                self.concerned(intent, could)
+            }
+            (false, true) => self.followed(intent),
+            (false, false) => Concerned::default(),
+        };
+        let Some(run) = self.open(intent, (plan, concerned)).await? else { return Ok(None) };
         if intent.alone {
-            self.tell_approvers(&run);
             self.page(&run, ALONE);
         }
         if posts {
-            self.tell_result(&run);
-            self.refresh(run.id).await;
+            self.show(run.id).await;
             self.perform(run).await;
             return Ok(None);
         }
+        if intent.alone {
+            // From a terminal: what is done doesn't wait for the chat.
+            self.refresh_soon(run.id);
+        }
         let run = self.perform(run).await;
-        let reply = super::cards::card(self, &run);
+        let reply = super::cards::card(self, &run, intent.incoming.place.platform);
         Ok(Some(if intent.private { reply.privately() } else { reply }))
     }
 
-    /// Shared with another organisation, or so for all that can be known.
-    async fn is_shared(&self, intent: &Intent<'_>) -> bool {
-        let Some(platform) = self.platform(intent.incoming.place.platform) else { return true };
-        let place = platform.conversation(&intent.incoming.place).await;
+    /// A message that everyone in the place can read stands there for long.
+    async fn may_post(&self, intent: &Intent<'_>) -> Result<()> {
+        let platform = self.platform(intent.incoming.place.platform);
+        let platform = platform.ok_or_else(|| Error::user("There is no chat to post in."))?;
         // A place that the bot isn't in gets nothing: its asker is told directly.
-        !place.is_ok_and(|place| !place.shared || !place.bot_is_in)
+        match platform.conversation(&intent.incoming.place).await {
+            Ok(place) if !intent.private && !(place.shared && place.bot_is_in) => Ok(()),
+            Ok(_) => Err(Error::instead(
+                "It stands in a message that everyone here can read.",
+                "Ask in a channel of your own organisation, or in the conversation with Countersign, without `--private`.",
+            )),
+            Err(_) => Err(Error::instead(
+                "The chat platform can't be reached, so its message could not stand here. Nothing was done.",
+                ELSEWHERE,
+            )),
+        }
     }
 
     /// A danger: asked of others, with a card that shows the whole plan, where the intent's place is. `None` if it was
     /// asked before.
     pub(super) async fn ask(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Run>> {
-        let environment = intent.environment.as_deref();
-        let platform_name = intent.incoming.place.platform;
-        let access = &self.app.access;
-        let listed = access.approvers(intent.command, environment, (&intent.person, platform_name));
-        let could = self.in_their_groups(intent, listed).await?;
-        if could.len() < intent.policy.approvers {
-            return Err(too_few(&could, intent.policy.approvers));
-        }
-        let platform =
-            self.platform(platform_name).ok_or_else(|| Error::user("There is no chat to ask in."))?;
+        let could = self.could_approve(intent).await?;
+        let platform = self.platform(intent.incoming.place.platform);
+        let platform = platform.ok_or_else(|| Error::user("There is no chat to ask in."))?;
         may_hold_a_card(&**platform, &intent.incoming.place).await?;
-        let preview = super::cards::preview(self, intent, &plan);
+        let preview = super::cards::preview(self, intent, (&plan, &could));
         if let Err(too_large) = platform.fits(&preview) {
             return Err(Error::instead(
                 format!("The plan can't be shown whole: {}.", too_large.why),
                 "An approver must see all of it: ask for less at once, or make several files of a long command of your own.",
             ));
         }
-        let Some(run) = self.open(intent, (plan, true)).await? else { return Ok(None) };
-        self.refresh(run.id).await;
-        self.tell_approvers(&run);
-        self.tell_result(&run);
+        let concerned = self.concerned(intent, could);
+        let Some(run) = self.open(intent, (plan, concerned)).await? else { return Ok(None) };
+        self.show(run.id).await;
         self.page(&run, WAITING);
         Ok(Some(run))
-    }
-
-    /// Of those who may approve, those whom no group of the chat leaves out.
-    ///
-    /// # Errors
-    /// While nobody can tell who is in a group.
-    async fn in_their_groups(&self, intent: &Intent<'_>, listed: Vec<Person>) -> Result<Vec<Person>> {
-        let environment = intent.environment.as_deref();
-        let mut could = Vec::new();
-        for person in listed {
-            let roles = self.app.access.roles_to_approve(&person, intent.command, environment);
-            let Some(sender) = sender_of(&person, &intent.incoming.place) else { continue };
-            match self.group_of(&sender, &roles).await {
-                Some(true) => could.push(person),
-                Some(false) => {}
-                None => {
-                    return Err(Error::instead(
-                        "The chat can't tell now who is in the approvers' group, so nobody is asked.",
-                        "Try again in a moment.",
-                    ));
-                }
-            }
-        }
-        Ok(could)
     }
 
     /// An approved run: everyone concerned is checked once more, the run is claimed, and only then it acts.
@@ -121,6 +109,11 @@ impl Flow {
             return Ok(());
         }
         let Some(command) = self.app.catalog.find(&run.request.command) else { return Ok(()) };
+        if run.deadline.is_some_and(|deadline| deadline <= jiff::Timestamp::now()) {
+            self.append_or_log(&run, Happening::Expired, Told::default()).await;
+            self.refresh(run.id).await;
+            return Ok(());
+        }
         let told = Told { facts: json!({ "command_sha256": command.hash }), ..Told::default() };
         let runs = &self.app.runs;
         let claimed = match command.header.while_frozen {
@@ -171,7 +164,7 @@ impl Flow {
         }
         let requester = match &run.request.sender {
             Some(sender) => {
-                let person = self.identify_now(sender).await;
+                let person = self.identify_now(sender, &run.request.place).await;
                 person.map_err(|_| "the requester's account no longer counts, or can't be confirmed")?
             }
             None => run.request.requester.clone(),
@@ -192,21 +185,19 @@ impl Flow {
             return Err("more people have to approve it now".to_owned());
         }
         for voter in voters {
-            let counts = match sender_of(voter, &run.request.place) {
+            let roles = self.app.access.roles_to_approve(voter.person, command, environment);
+            let counts = match &voter.sender {
                 // As the requester: whoever agreed first did so a while ago.
                 Some(sender) => {
-                    let person = self.identify_now(&sender).await;
-                    person.is_ok_and(|person| person.id == voter.id)
+                    let person = self.identify_now(sender, &voter.place).await;
+                    person.is_ok_and(|person| person.id == voter.person.id)
+                        && self.group_of(sender, &roles).await == Some(true)
                 }
-                None => true,
-            };
-            let roles = self.app.access.roles_to_approve(voter, command, environment);
-            let may = match sender_of(voter, &run.request.place) {
-                Some(sender) => self.group_of(&sender, &roles).await == Some(true),
                 None => !roles.is_empty(),
             };
-            if voter.id == requester.id || !may || !counts {
-                return Err(format!("{} may no longer approve it, or can't be confirmed", voter.id));
+            let other = voter.person.id != requester.id && could_approve_then(run, voter.person);
+            if !other || !counts {
+                return Err(format!("{} may no longer approve it, or can't be confirmed", voter.person.id));
             }
         }
         Ok(())
@@ -296,46 +287,6 @@ impl Flow {
             tracing::error!(run = run.id, %why, event = happening.word(), "an event could not be recorded");
         }
     }
-}
-
-/// Whom the configuration would have to give a role.
-fn too_few(could: &[Person], needed: usize) -> Error {
-    let names: Vec<&str> = could.iter().map(|person| person.id.as_str()).collect();
-    match names.as_slice() {
-        [] => Error::instead(
-            "Nobody but you could approve this, so nobody is asked.",
-            "The configuration has to give another person a role that approves it.",
-        ),
-        some => Error::instead(
-            format!(
-                "{needed} others must approve this, and only {} could, so nobody is asked.",
-                some.join(" and ")
-            ),
-            "The configuration has to give more people a role that approves it.",
-        ),
-    }
-}
-
-/// Everyone who has approved, each once, whatever their roles and accounts.
-pub(super) fn voters(run: &Run) -> Vec<&Person> {
-    let mut voters: Vec<&Person> = Vec::new();
-    let said = run.events.iter().filter(|event| matches!(event.kind.as_str(), "agreed" | "approved"));
-    for person in said.filter_map(|event| event.by.as_ref()) {
-        if !voters.iter().any(|known| known.id == person.id) {
-            voters.push(person);
-        }
-    }
-    voters
-}
-
-/// The account that somebody spoke from, in a place's workspace.
-pub(super) fn sender_of(person: &Person, place: &Place) -> Option<Sender> {
-    Some(Sender {
-        platform: place.platform,
-        workspace: place.workspace.clone(),
-        account: person.account.clone()?,
-        name: person.id.clone(),
-    })
 }
 
 /// An outcome as the record keeps it.

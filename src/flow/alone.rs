@@ -2,22 +2,12 @@
 //! environment's name typed out; everyone who could have approved is told at once, and one of them has to review it.
 
 use super::Flow;
-use super::request::{Intent, unrecorded};
+use super::request::Intent;
 use crate::args::Line;
 use crate::catalog::Risk;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 use crate::sql::{duration, moment};
-use crate::store::Filter;
-
-/// Two at once would each be the first of the hour.
-const HELD: &str = "break-glass";
-
-/// A plan that nobody else has to agree to.
-pub(super) fn act_alone(mut plan: Plan) -> Plan {
-    plan.holds.push(HELD.to_owned());
-    plan
-}
+use crate::store::Run;
 
 impl Flow {
     /// # Errors
@@ -60,23 +50,26 @@ impl Flow {
                 ),
             ));
         }
-        self.not_too_often(alone.every).await
+        Ok(())
     }
 
-    async fn not_too_often(&self, every: std::time::Duration) -> Result<()> {
-        let since = Some(jiff::Timestamp::now() - every);
-        let filter = Filter { alone: true, since, limit: 1, ..Filter::default() };
-        let listed = self.app.runs.store.list(filter).await.map_err(|why| unrecorded(&why))?;
-        let Some(last) = listed.runs.first() else { return Ok(()) };
-        Err(Error::instead(
+    /// From when on nobody else may have acted alone. The store looks when the run is opened, so that of two at once one does.
+    pub(super) fn alone_since(&self, intent: &Intent<'_>) -> Option<jiff::Timestamp> {
+        let every = self.app.access.alone().filter(|_| intent.alone)?.every;
+        jiff::Timestamp::now().checked_sub(every).ok()
+    }
+
+    pub(super) fn too_soon(&self, last: &Run) -> Error {
+        let every = self.app.access.alone().map_or(0.0, |alone| alone.every.as_secs_f64());
+        Error::instead(
             format!(
                 "{} acted alone at {} (#{}); that is for once in {}.",
                 last.request.requester.id,
                 moment(last.opened_at),
                 last.id,
-                duration(every.as_secs_f64())
+                duration(every)
             ),
             "Ask as usual, without break-glass: it waits for a second person.",
-        ))
+        )
     }
 }

@@ -1,41 +1,26 @@
-//! The card of a run: a pure function of its record. Every copy that shows less than the record is rendered and sent again,
-//! after a restart too; while work runs, its progress is edited in.
+//! The card of a run: a pure function of its record, in the words of a platform's people. How its copies are sent is the
+//! `outbox`'s business.
 
 use super::Flow;
-use super::act::{outcome_blocks, voters};
+use super::act::outcome_blocks;
+use super::concerned::voters;
 use super::request::Intent;
 use crate::actions::{self, Code};
-use crate::message::{Block, Button, ButtonStyle, Heading, Person, Place, Reply, SendError, Text, Tone};
+use crate::message::{Block, Button, ButtonStyle, Heading, Person, PlatformName, Reply, Text, Tone};
 use crate::plan::Plan;
-use crate::runs::{Happening, Told};
+use crate::runs::Happening;
 use crate::sql::moment;
-use crate::store::{CardCopy, CopyKind, Meaning, Run, RunId, State, StoreResult, Token, Verdict};
-use std::collections::HashSet;
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-/// Two seconds between edits of one message: Slack's third tier allows fifty a minute for all of a workspace's.
-const EDIT_EVERY: Duration = Duration::from_secs(2);
+use crate::store::{Run, RunId, State, Verdict};
 
 /// Approvers that are called by name on a card: more would be noise at night.
 pub(super) const MOST_CALLED: usize = 5;
 
-/// What this process works at right now: copies that it sends, runs that it carries out.
-#[derive(Default)]
-pub struct Desk(Mutex<HashSet<i64>>);
-
-impl Desk {
-    pub(super) fn begin(&self, id: i64) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
-    }
-    pub(super) fn end(&self, id: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    }
-    pub(super) fn all(&self) -> Vec<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
-    }
-}
+/// What a card's buttons say.
+pub(super) const VERDICTS: [(&str, Verdict, ButtonStyle); 3] = [
+    ("Approve", Verdict::Approve, ButtonStyle::Primary),
+    ("Deny", Verdict::Deny, ButtonStyle::Danger),
+    ("Withdraw", Verdict::Withdraw, ButtonStyle::Plain),
+];
 
 pub(super) fn heading(flow: &Flow, run: &Run) -> Heading {
     Heading {
@@ -46,14 +31,14 @@ pub(super) fn heading(flow: &Flow, run: &Run) -> Heading {
     }
 }
 
-/// The card as the record has it, without buttons.
-pub fn card(flow: &Flow, run: &Run) -> Reply {
+/// The card as the record has it, without buttons, for people as that platform knows them.
+pub fn card(flow: &Flow, run: &Run, platform: PlatformName) -> Reply {
     let mut reply = Reply::new(heading(flow, run));
     let plan = run.text("plan").and_then(Plan::read);
     match run.state {
         State::Pending => {
             reply.whole = true;
-            reply.blocks.extend(waiting(flow, run));
+            reply.blocks.extend(waiting(flow, run, platform));
             reply.blocks.extend(plan.iter().flat_map(Plan::blocks));
             reply.blocks.extend(plan.iter().map(|plan| sign_here(&reply.heading, plan)));
         }
@@ -72,30 +57,26 @@ pub fn card(flow: &Flow, run: &Run) -> Reply {
             }
         }
     }
-    reply.blocks.extend(owed(flow, run));
+    reply.blocks.extend(owed(flow, run, platform));
     reply.blocks.extend(story(run));
     reply
 }
 
 /// What the card would look like, before there is a run: to see that it fits.
-pub fn preview(flow: &Flow, intent: &Intent<'_>, plan: &Plan) -> Reply {
+pub fn preview(flow: &Flow, intent: &Intent<'_>, (plan, could): (&Plan, &[Person])) -> Reply {
     let mut reply = Reply::new(Heading { run: Some(RunId::MAX), ..intent.heading(flow) });
     reply.whole = true;
-    let called = flow.app.access.approvers(
-        intent.command,
-        intent.environment.as_deref(),
-        (&intent.person, intent.incoming.place.platform),
-    );
+    let platform = intent.incoming.place.platform;
+    let called: Vec<Person> = could.iter().map(|person| flow.app.access.known_on(person, platform)).collect();
     reply.blocks.push(call(&called, (intent.policy.approvers, 0), None));
     reply.blocks.extend(plan.blocks());
     reply.blocks.extend(intent.reason.as_deref().map(reason));
     reply.blocks.push(sign_here(&reply.heading, plan));
-    let button = |label: &str, style| Button { label: label.to_owned(), token: "0".repeat(32), style };
-    reply.with(Block::Buttons(vec![
-        button("Approve", ButtonStyle::Primary),
-        button("Deny", ButtonStyle::Danger),
-        button("Withdraw", ButtonStyle::Plain),
-    ]))
+    let button = |(label, _, style): (&str, Verdict, ButtonStyle)| Button {
+        who: called.clone(),
+        ..Button::new(label, "0".repeat(32), style)
+    };
+    reply.with(Block::Buttons(VERDICTS.map(button).to_vec()))
 }
 
 /// Environment and plan once more, right above the buttons: on a phone the heading is out of sight by then.
@@ -131,36 +112,31 @@ fn call(called: &[Person], (needed, agreed): (usize, usize), deadline: Option<ji
     Block::Verdict { tone: Tone::Watch, text: text.plain(until).plain(".") }
 }
 
-/// Who can still approve it: whoever has a role for it, but for the requester and those who have approved.
-pub(super) fn still_called(flow: &Flow, run: &Run) -> Vec<Person> {
-    let environment = run.request.environment.as_deref();
-    let asker = (&run.request.requester, run.request.place.platform);
-    let command = flow.app.catalog.find(&run.request.command);
-    let could = command.map_or(Vec::new(), |command| flow.app.access.approvers(command, environment, asker));
-    let voters = voters(run);
-    could.into_iter().filter(|person| !voters.iter().any(|voter| voter.id == person.id)).collect()
+/// Who can still approve it, as a platform knows them.
+pub(super) fn called(flow: &Flow, run: &Run, platform: PlatformName) -> Vec<Person> {
+    flow.still_called(run).iter().map(|person| flow.app.access.known_on(person, platform)).collect()
 }
 
-pub(super) fn waits_for(flow: &Flow, run: &Run) -> Block {
+pub(super) fn waits_for(flow: &Flow, run: &Run, platform: PlatformName) -> Block {
     let command = flow.app.catalog.find(&run.request.command);
     let needed = command.map_or(1, |command| flow.policy_of(run, command).approvers);
-    call(&still_called(flow, run), (needed, voters(run).len()), run.deadline)
+    call(&called(flow, run, platform), (needed, voters(run).len()), run.deadline)
 }
 
-fn waiting(flow: &Flow, run: &Run) -> Vec<Block> {
-    let mut blocks = vec![waits_for(flow, run)];
+fn waiting(flow: &Flow, run: &Run, platform: PlatformName) -> Vec<Block> {
+    let mut blocks = vec![waits_for(flow, run, platform)];
     blocks.extend(run.text("reason").map(reason));
     blocks
 }
 
 /// Somebody acted alone: who, and who has to look at it.
-fn owed(flow: &Flow, run: &Run) -> Option<Block> {
+fn owed(flow: &Flow, run: &Run, platform: PlatformName) -> Option<Block> {
     let by = &run.request.requester.id;
     if !run.request.alone || run.event(Happening::Reviewed.word()).is_some() {
         return None;
     }
     let mut text = Text::new().strong("Alone: ").plain(format!("{by} did this without a second person. "));
-    for (at, person) in still_called(flow, run).iter().take(MOST_CALLED).enumerate() {
+    for (at, person) in called(flow, run, platform).iter().take(MOST_CALLED).enumerate() {
         text = text.plain(if at > 0 { ", " } else { "" }).ping(person);
     }
     text = text
@@ -184,6 +160,9 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
         State::Denied => (Tone::Watch, format!("Denied by {by}{why}. Nothing was done.")),
         State::Withdrawn => (Tone::Plain, format!("Withdrawn by {by}. Nothing was done.")),
         State::Revoked => (Tone::Watch, format!("The approval no longer counted{why}. Nothing was done.")),
+        State::Expired if run.event(Happening::Approved.word()).is_some() => {
+            (Tone::Watch, "Expired: it was approved and did not start in time. Nothing was done. Ask again if it still matters.".to_owned())
+        }
         State::Expired => (Tone::Watch, "Expired: nobody decided in time. Nothing was done. Ask again if it still matters.".to_owned()),
         State::Voided => (Tone::Watch, format!("Void{why}. Nothing was done.")),
         State::Unknown if goes_on(flow, run) => {
@@ -205,7 +184,7 @@ fn goes_on(flow: &Flow, run: &Run) -> bool {
 
 /// Who did what, in one small line each.
 fn story(run: &Run) -> Vec<Block> {
-    let kinds = ["agreed", "approved", "denied", "withdrawn", "stopping", "reviewed"];
+    let kinds = ["agreed", "approved", "denied", "withdrawn", "revoked", "stopping", "reviewed"];
     let told = run.events.iter().filter(|event| kinds.contains(&event.kind.as_str()));
     let mut lines: Vec<Block> = told
         .filter_map(|event| {
@@ -224,165 +203,4 @@ fn story(run: &Run) -> Vec<Block> {
         lines.extend(run.text("reason").map(reason));
     }
     lines
-}
-
-/// Whether the run's newest events change what this copy says. Steps are progress, which the cards show anyway; a result waits
-/// for the end, and nobody is told what they did themselves.
-fn shows_more(copy: &CardCopy, run: &Run) -> bool {
-    let shown = usize::try_from(copy.shown).unwrap_or_default();
-    let news = run.events.get(shown..).unwrap_or_default();
-    match copy.kind {
-        CopyKind::Card | CopyKind::Direct if copy.message.is_none() => true,
-        CopyKind::Card | CopyKind::Direct => news.iter().any(|event| event.kind != Happening::Step.word()),
-        CopyKind::Result => !run.state.is_open() && run.state != State::Withdrawn,
-    }
-}
-
-impl Flow {
-    /// Adds a copy of the run's card in a place and sends it.
-    ///
-    /// # Errors
-    /// When the copy can't be noted: then it is never sent.
-    pub(super) async fn post_card(self: &Arc<Self>, run: &Run, place: &Place) -> StoreResult<()> {
-        let copy = self.app.runs.store.add_copy(run.id, place.clone(), CopyKind::Card).await?;
-        self.deliver(copy).await;
-        Ok(())
-    }
-
-    /// Brings all copies of a run's card up to its record.
-    pub(super) async fn refresh(self: &Arc<Self>, run: RunId) {
-        match self.app.runs.store.copies_of(run).await {
-            Ok(copies) => {
-                let behind = copies.into_iter().filter(|copy| !copy.lost);
-                futures::future::join_all(behind.map(|copy| self.deliver(copy.id))).await;
-            }
-            Err(why) => tracing::warn!(run, %why, "cards wait for the record"),
-        }
-    }
-
-    pub(super) fn refresh_soon(self: &Arc<Self>, run: RunId) {
-        let flow = Arc::clone(self);
-        self.after.spawn(async move { flow.refresh(run).await });
-    }
-
-    /// Sends one copy as the record has it now. What fails is tried again by the keeper.
-    pub(super) async fn deliver(self: &Arc<Self>, copy: i64) {
-        if !self.cards.begin(copy) {
-            return;
-        }
-        if let Err(why) = self.deliver_now(copy).await {
-            tracing::warn!(copy, %why, "a card waits");
-        }
-        self.cards.end(copy);
-    }
-
-    async fn deliver_now(self: &Arc<Self>, copy: i64) -> anyhow::Result<()> {
-        let store = &self.app.runs.store;
-        if !store.claim_copy(copy, jiff::Timestamp::now() + Duration::from_secs(30)).await? {
-            return Ok(());
-        }
-        let Some(mut copy) = store.copy(copy).await? else { return Ok(()) };
-        let Some(run) = store.get(copy.run).await? else { return Ok(()) };
-        if copy.lost || (copy.message.is_some() && copy.shown >= run.version) {
-            return Ok(store.update_copy(copy).await?);
-        }
-        if !shows_more(&copy, &run) {
-            copy.shown = run.version;
-            return Ok(store.update_copy(copy).await?);
-        }
-        let mut reply = card(self, &run);
-        if run.state == State::Pending {
-            reply.blocks.push(Block::Buttons(self.verdict_buttons(&run, &copy).await?));
-        }
-        match self.send_copy(&copy, &run, &reply).await {
-            Ok(posted) => {
-                copy.place = posted.place;
-                copy.message = Some(posted.message);
-                copy.shown = run.version;
-            }
-            Err(SendError::Unavailable(why)) => {
-                tracing::warn!(run = run.id, why, "a card waits for the chat platform");
-            }
-            Err(why) => {
-                copy.lost = true;
-                self.undeliverable(&run, (&copy, &why)).await;
-            }
-        }
-        Ok(store.update_copy(copy).await?)
-    }
-
-    async fn send_copy(
-        &self,
-        copy: &CardCopy,
-        run: &Run,
-        reply: &Reply,
-    ) -> Result<crate::message::Posted, SendError> {
-        let platform =
-            self.platform(copy.place.platform).ok_or(SendError::Refused("no platform".to_owned()))?;
-        if let Some(message) = &copy.message {
-            let posted = crate::message::Posted { place: copy.place.clone(), message: message.clone() };
-            return platform.edit(&posted, reply).await.map(|()| posted);
-        }
-        match (platform.post(&copy.place, reply).await, &run.request.sender) {
-            // A plan is shown where it was asked for or not at all; a result may go to its asker.
-            (Err(SendError::NotThere), Some(sender)) if run.event("requested").is_none() => {
-                platform.tell(sender, reply).await
-            }
-            (result, _) => result,
-        }
-    }
-
-    /// A plan that nobody can be shown can't be approved.
-    async fn undeliverable(&self, run: &Run, (copy, why): (&CardCopy, &SendError)) {
-        tracing::error!(run = run.id, %why, "a card could not be delivered");
-        let others = self.app.runs.store.copies_of(run.id).await.unwrap_or_default();
-        let mut others = others.iter().filter(|other| other.id != copy.id && other.kind == CopyKind::Card);
-        if run.state == State::Pending && copy.kind == CopyKind::Card && !others.any(|other| !other.lost) {
-            self.append_or_log(run, Happening::Voided, Told::why("its card could not be shown")).await;
-        }
-    }
-
-    async fn verdict_buttons(&self, run: &Run, copy: &CardCopy) -> anyhow::Result<Vec<Button>> {
-        let verdicts = [
-            ("Approve", Verdict::Approve, ButtonStyle::Primary),
-            ("Deny", Verdict::Deny, ButtonStyle::Danger),
-            ("Withdraw", Verdict::Withdraw, ButtonStyle::Plain),
-        ];
-        let mut buttons = Vec::new();
-        let mut tokens = Vec::new();
-        for (label, verdict, style) in verdicts {
-            let token =
-                crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
-            let meaning = Meaning::Verdict { run: run.id, verdict, copy: copy.id };
-            tokens.push(Token { token: token.clone(), meaning, place: copy.place.clone() });
-            buttons.push(Button { label: label.to_owned(), token, style });
-        }
-        self.app.runs.store.put_tokens(tokens).await?;
-        Ok(buttons)
-    }
-
-    /// Edits progress into the run's copies for as long as it is polled.
-    pub(super) async fn show_progress(&self, run: RunId) -> Infallible {
-        let mut shown = None;
-        loop {
-            tokio::time::sleep(EDIT_EVERY).await;
-            let share = self.app.progress.get(run);
-            if share.is_none() || share == shown {
-                continue;
-            }
-            shown = share;
-            let (Ok(copies), Ok(Some(now))) =
-                (self.app.runs.store.copies_of(run).await, self.app.runs.store.get(run).await)
-            else {
-                continue;
-            };
-            let reply = card(self, &now);
-            let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
-            for copy in cards.filter(|copy| copy.message.is_some()) {
-                if let Err(why) = self.send_copy(copy, &now, &reply).await {
-                    tracing::debug!(run, %why, "progress could not be shown");
-                }
-            }
-        }
-    }
 }

@@ -1,9 +1,10 @@
 //! A click on a button. For a verdict: the token and its place, the person, the run's state and time, and who may say what.
 //! Whatever is refused is told to the clicker alone and changes nothing.
 
-use super::act::voters;
+use super::concerned::{said_from, voters};
 use super::request::{frozen_error, unrecorded};
 use super::{Flow, Handled, Refused};
+use crate::access::could_approve_then;
 use crate::error::{Error, Result};
 use crate::message::{Heading, Incoming, Person};
 use crate::runs::{Happening, Told};
@@ -49,7 +50,7 @@ impl Flow {
         (copy, message): (i64, &str),
         heading: &mut Heading,
     ) -> Result<()> {
-        let person = self.identify(&incoming.sender).await?;
+        let person = self.identify(incoming).await?;
         heading.who = Some(person.clone());
         let store = &self.app.runs.store;
         let run = store.get(run).await.map_err(|why| unrecorded(&why))?;
@@ -73,7 +74,7 @@ impl Flow {
             let roles = self.app.access.roles_to_approve(&person, command, environment);
             self.narrowed(&incoming.sender, &roles).await?;
         }
-        self.decide(run, person, verdict).await
+        self.decide((incoming, person), run, verdict).await
     }
 
     /// The message that a copy was delivered as. A click can overtake the platform's answer to the posting.
@@ -133,9 +134,15 @@ impl Flow {
                 "You asked for it, so somebody else has to decide.",
                 "You can withdraw it.",
             )),
-            Verdict::Approve if voters(run).iter().any(|voter| voter.id == person.id) => Err(Error::instead(
-                "You have approved it already: others have to, as well.",
-                format!("`deny {}` takes it back.", run.id),
+            Verdict::Approve if voters(run).iter().any(|voter| voter.person.id == person.id) => {
+                Err(Error::instead(
+                    "You have approved it already: others have to, as well.",
+                    format!("`deny {}` takes it back.", run.id),
+                ))
+            }
+            Verdict::Approve if may_approve && !could_approve_then(run, person) => Err(Error::instead(
+                "You couldn't approve it when it was asked for, and what waits isn't opened to more people.",
+                format!("`deny {}` ends it; it can be asked for again.", run.id),
             )),
             Verdict::Approve | Verdict::Deny if may_approve => Ok(()),
             Verdict::Approve | Verdict::Deny => {
@@ -145,12 +152,18 @@ impl Flow {
         }
     }
 
-    async fn decide(self: &Arc<Self>, mut run: Run, person: Person, verdict: Verdict) -> Result<()> {
+    async fn decide(
+        self: &Arc<Self>,
+        (incoming, person): (&Incoming, Person),
+        mut run: Run,
+        verdict: Verdict,
+    ) -> Result<()> {
         let command = self.app.catalog.find(&run.request.command);
         let exempt = command.is_some_and(|command| command.header.while_frozen);
         loop {
             let needed = command.map_or(1, |command| self.policy_of(&run, command).approvers);
-            let (happening, told) = self.said((&run, &person), verdict, needed);
+            let (happening, mut told) = self.said((&run, &person), verdict, needed);
+            told.facts = said_from(incoming);
             let appended = match verdict {
                 Verdict::Approve if !exempt => {
                     self.app.runs.append_unless_frozen(&run, happening, told).await

@@ -25,8 +25,7 @@ impl Flow {
         intent: &Intent<'_>,
         plan: Plan,
     ) -> Result<Option<Reply>> {
-        let places = self.platforms.values().filter_map(|platform| platform.place_for_others());
-        let place = places.min_by_key(|place| place.platform).ok_or_else(|| {
+        let place = self.place_for_others().ok_or_else(|| {
             Error::instead(
                 "A second person has to approve this in chat, and there is no place there for its card.",
                 "Ask in chat; or name a channel as `terminal_channel` in the configuration's `[slack]`.",
@@ -41,7 +40,7 @@ impl Flow {
         let store = &self.app.runs.store;
         let run = store.get(run.id).await.ok().flatten().unwrap_or(run);
         let copies = store.copies_of(run.id).await.unwrap_or_default();
-        let mut reply = super::cards::card(self, &run);
+        let mut reply = super::cards::card(self, &run, run.request.place.platform);
         // Nothing is approved here.
         reply.whole = false;
         if run.state.is_open() {

@@ -2,9 +2,8 @@
 //! once more. What is told directly is a copy of the card, kept up and sent again like any other.
 
 use super::Flow;
-use super::act::sender_of;
-use super::cards::{MOST_CALLED, heading, still_called, waits_for};
-use crate::message::{Place, Reply, Sender};
+use super::cards::heading;
+use crate::message::Place;
 use crate::runs::{Happening, Told};
 use crate::store::{Appended, CopyKind, Filter, Run, State, StoreResult};
 use jiff::Timestamp;
@@ -18,28 +17,6 @@ const STILL_WAITING: &str = "still_waiting";
 pub(super) const ALONE: &str = "acted_alone";
 
 impl Flow {
-    /// The card, directly, to those who may approve it. In the background: the conversation has it already.
-    pub(super) fn tell_approvers(self: &Arc<Self>, run: &Run) {
-        let (flow, run) = (Arc::clone(self), run.clone());
-        self.after.spawn(async move {
-            for person in still_called(&flow, &run).iter().take(MOST_CALLED) {
-                if let Some(sender) = sender_of(person, &run.request.place) {
-                    flow.add_direct(&run, (&sender, CopyKind::Direct)).await;
-                }
-            }
-        });
-    }
-
-    /// What becomes of it, directly to the requester, when it is over.
-    pub(super) fn tell_result(self: &Arc<Self>, run: &Run) {
-        let (flow, run) = (Arc::clone(self), run.clone());
-        self.after.spawn(async move {
-            if let Some(sender) = run.request.sender.clone().filter(|sender| sender.platform.is_chat()) {
-                flow.add_direct(&run, (&sender, CopyKind::Result)).await;
-            }
-        });
-    }
-
     /// Tells the team's webhook, if it has one. In the background.
     pub(super) fn page(self: &Arc<Self>, run: &Run, event: &'static str) {
         if self.app.pager.is_none() {
@@ -57,7 +34,7 @@ impl Flow {
     fn paged(&self, run: &Run, event: &str) -> Value {
         let heading = heading(self, run);
         let environment = heading.environment.as_ref();
-        let people: Vec<String> = still_called(self, run).into_iter().map(|person| person.id).collect();
+        let people: Vec<String> = self.still_called(run).into_iter().map(|person| person.id).collect();
         let requester = &run.request.requester.id;
         let place = environment.map_or(String::new(), |environment| format!(" of {}", environment.name));
         let text = match event {
@@ -85,25 +62,9 @@ impl Flow {
         })
     }
 
-    async fn add_direct(self: &Arc<Self>, run: &Run, (sender, kind): (&Sender, CopyKind)) {
-        let Some(platform) = self.platform(sender.platform) else { return };
-        let place = match platform.direct(sender).await {
-            Ok(place) => place,
-            Err(why) => return tracing::warn!(run = run.id, %why, "somebody is not told directly"),
-        };
-        // Asked in that very conversation.
-        if place.same_conversation(&run.request.place) {
-            return;
-        }
-        match self.app.runs.store.add_copy(run.id, place, kind).await {
-            Ok(copy) => self.deliver(copy).await,
-            Err(why) => tracing::warn!(run = run.id, %why, "somebody is not told directly"),
-        }
-    }
-
     /// Tells once more who could approve what waits. The event is written first, so that of several replicas one does.
     pub(super) async fn remind(self: &Arc<Self>) -> StoreResult<()> {
-        let filter = Filter { states: vec![State::Pending], ..Filter::default() };
+        let filter = Filter { states: vec![State::Pending], limit: usize::MAX, ..Filter::default() };
         for run in self.app.runs.store.list(filter).await?.runs {
             if !is_due(&run, self.app.config.approval.remind_after, Timestamp::now()) {
                 continue;
@@ -111,26 +72,23 @@ impl Flow {
             let reminded = self.app.runs.append(&run, Happening::Reminded, Told::default()).await?;
             if let Appended::Done(run) = reminded {
                 self.page(&run, STILL_WAITING);
-                let flow = Arc::clone(self);
-                self.after.spawn(async move { flow.call_again(&run).await });
+                self.call_again(&run).await?;
             }
         }
         Ok(())
     }
 
-    /// Below every card: an edit of the card would ring no bell.
-    async fn call_again(&self, run: &Run) {
-        let copies = self.app.runs.store.copies_of(run.id).await.unwrap_or_default();
+    /// Below every card, since an edit of the card would ring no bell.
+    async fn call_again(self: &Arc<Self>, run: &Run) -> StoreResult<()> {
+        let copies = self.app.runs.store.copies_of(run.id).await?;
         let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
         for (copy, message) in cards.filter_map(|copy| Some((copy, copy.message.as_ref()?))) {
-            let Some(platform) = self.platform(copy.place.platform) else { continue };
             let thread = copy.place.thread.clone().or_else(|| Some(message.clone()));
             let place = Place { thread, ..copy.place.clone() };
-            let reply = Reply::new(heading(self, run)).with(waits_for(self, run));
-            if let Err(why) = platform.post(&place, &reply).await {
-                tracing::warn!(run = run.id, %why, "nobody was reminded");
-            }
+            self.app.runs.store.add_copy(run.id, place, CopyKind::Reminder).await?;
         }
+        self.refresh_soon(run.id);
+        Ok(())
     }
 }
 

@@ -46,7 +46,7 @@ pub fn menu(heading: Heading, commands: &[&str]) -> (Reply, Vec<(String, Meaning
         let meaning =
             Meaning::Offer { command: (*command).to_owned(), environment: None, arguments: BTreeMap::new() };
         offers.push((token.clone(), meaning));
-        buttons.push(Button { label: (*command).to_owned(), token, style: ButtonStyle::Plain });
+        buttons.push(Button::new(*command, token, ButtonStyle::Plain));
     }
     let text = Text::new()
         .plain("What do you want to see? Type ")

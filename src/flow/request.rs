@@ -1,6 +1,6 @@
 //! A typed line, or a button that offers a command → a checked intent → reading, dry run, act or request.
 
-use super::alone::act_alone;
+use super::concerned::Concerned;
 use super::{Flow, Handled, Refused, replies};
 use crate::access::Policy;
 use crate::actions::{self, Act, Call, Code};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::message::{Block, Heading, Incoming, Person, Reply, Text, Tone};
 use crate::plan::Plan;
 use crate::runs::Beginning;
-use crate::store::{Meaning, Opened, Request, StoreError, Token};
+use crate::store::{Meaning, Opened, Request, RunId, StoreError, Token};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ impl Flow {
         typed: &str,
         heading: &mut Heading,
     ) -> Result<Option<Intent<'a>>> {
-        let person = self.identify(&incoming.sender).await?;
+        let person = self.identify(incoming).await?;
         heading.who = Some(person.clone());
         let (alone, typed) = args::alone(typed);
         let Some(understood) = args::understand(&self.app.catalog, typed, &self.known())? else {
@@ -118,7 +118,7 @@ impl Flow {
         let Meaning::Offer { command, environment, arguments } = meaning else { return Ok(None) };
         let mut heading = Heading { who: None, asked: command.clone(), environment: None, run: None };
         let understood = async {
-            let person = self.identify(&incoming.sender).await?;
+            let person = self.identify(incoming).await?;
             heading.who = Some(person.clone());
             let command = self.app.catalog.find(&command);
             let command = command.ok_or_else(|| Error::user("That command is no longer there."))?;
@@ -221,8 +221,11 @@ impl Flow {
         act: &'static dyn Act,
     ) -> Result<Option<Reply>> {
         let plan = act.plan(&self.call(intent)).await?;
+        if let Some(run) = act.judges(&plan) {
+            self.may_judge(intent, run).await?;
+        }
         match intent.policy.risk {
-            _ if intent.alone => self.act_now(intent, act_alone(plan)).await,
+            _ if intent.alone => self.act_now(intent, plan).await,
             Risk::Danger if !intent.incoming.place.platform.is_chat() => {
                 self.ask_elsewhere(intent, plan).await
             }
@@ -232,17 +235,33 @@ impl Flow {
         }
     }
 
-    /// Opens the run of an acting intent, with a card where it was asked or without.
+    /// A typed verdict counts as a click does: by a role that approves that run, in the role's group if it has one.
+    async fn may_judge(&self, intent: &Intent<'_>, run: RunId) -> Result<()> {
+        let Ok(Some(run)) = self.app.runs.store.get(run).await else { return Ok(()) };
+        let Some(command) = self.app.catalog.find(&run.request.command) else { return Ok(()) };
+        let environment = run.request.environment.as_deref();
+        let roles = self.app.access.roles_to_approve(&intent.person, command, environment);
+        self.narrowed(&intent.incoming.sender, &roles).await
+    }
+
+    /// Opens the run of an acting intent, with the copies of its card.
     ///
     /// # Errors
     /// [`Error::User`] when it is frozen, held, or can't be recorded: then nothing was done.
     pub(super) async fn open(
         &self,
         intent: &Intent<'_>,
-        (plan, card): (Plan, bool),
+        (plan, concerned): (Plan, Concerned),
     ) -> Result<Option<crate::store::Run>> {
         let asks = intent.policy.risk == Risk::Danger && !intent.alone;
-        let beginning = Beginning { card, asks, ..self.beginning(intent, Some(plan)) };
+        let approvers = concerned.approvers.into_iter().map(|person| person.id).collect();
+        let beginning = Beginning {
+            asks,
+            approvers,
+            copies: concerned.copies,
+            unless_alone_since: self.alone_since(intent),
+            ..self.beginning(intent, Some(plan))
+        };
         match self.app.runs.open(beginning).await {
             Ok(Opened::New(run)) => Ok(Some(*run)),
             Ok(Opened::Duplicate(run)) => {
@@ -254,6 +273,7 @@ impl Flow {
                 format!("Wait for it: `show {by}`."),
             )),
             Ok(Opened::Frozen(frozen)) => Err(frozen_error(&frozen)),
+            Ok(Opened::TooSoon(last)) => Err(self.too_soon(&last)),
             Err(why) => Err(unrecorded(&why)),
         }
     }
@@ -282,7 +302,9 @@ impl Flow {
             plan,
             policy: intent.policy,
             asks: false,
-            card: false,
+            copies: Vec::new(),
+            approvers: Vec::new(),
+            unless_alone_since: None,
             while_frozen: intent.command.header.while_frozen,
         }
     }

@@ -3,12 +3,16 @@
 
 use super::Flow;
 use crate::error::{Error, Result};
-use crate::message::{Person, SendError, Sender, Standing};
+use crate::message::{Incoming, Person, Place, SendError, Sender, Standing};
 use std::time::Duration;
 
 /// While the platform can't tell an account's standing, it is asked again so often before the request is refused.
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
+
+/// What to type while the chat can't say who somebody is.
+pub(super) const ELSEWHERE: &str =
+    "Try again in a moment; `countersign run` in a terminal, where Countersign is, works without the chat.";
 
 /// How old the platform's word on an account may be.
 #[derive(Clone, Copy)]
@@ -24,13 +28,13 @@ impl Flow {
     /// # Errors
     /// [`Error::User`] for everyone who gets nothing: unlisted, guest, external, bot, deactivated, and while the platform
     /// can't say.
-    pub(super) async fn identify(&self, sender: &Sender) -> Result<Person> {
-        self.person_by(sender, Word::Recent).await
+    pub(super) async fn identify(&self, incoming: &Incoming) -> Result<Person> {
+        self.person_by((&incoming.sender, &incoming.place), Word::Recent).await
     }
 
-    /// As [`Flow::identify`], with the account's standing asked anew.
-    pub(super) async fn identify_now(&self, sender: &Sender) -> Result<Person> {
-        self.person_by(sender, Word::New).await
+    /// As [`Flow::identify`], with the account's standing asked anew where it spoke before.
+    pub(super) async fn identify_now(&self, sender: &Sender, place: &Place) -> Result<Person> {
+        self.person_by((sender, place), Word::New).await
     }
 
     /// Passes if somebody has a role for what they do that no group of the chat keeps from them.
@@ -49,7 +53,7 @@ impl Flow {
             )),
             None => Err(Error::instead(
                 "The chat can't tell now who is in the group of your role, so nothing was done.",
-                "Try again in a moment; `countersign run` in a terminal, where Countersign is, works without it.",
+                ELSEWHERE,
             )),
         }
     }
@@ -71,20 +75,20 @@ impl Flow {
         seen
     }
 
-    async fn person_by(&self, sender: &Sender, word: Word) -> Result<Person> {
+    async fn person_by(&self, (sender, place): (&Sender, &Place), word: Word) -> Result<Person> {
         let person = self.app.access.person(sender).ok_or_else(|| {
             Error::instead(
                 "You are not in Countersign's list of people, so it does nothing for you.",
                 format!("Ask its operators to add the account `{}`.", sender.account),
             )
         })?;
-        match self.standing(sender, word).await? {
+        match self.standing((sender, place), word).await? {
             Standing::Member => Ok(person),
             other => Err(Error::user(format!("Countersign does nothing for {}.", describe(other)))),
         }
     }
 
-    async fn standing(&self, sender: &Sender, word: Word) -> Result<Standing> {
+    async fn standing(&self, (sender, place): (&Sender, &Place), word: Word) -> Result<Standing> {
         if !sender.platform.is_chat() {
             // The operating system has vouched for its user, and the list of people says whose login that is.
             return Ok(Standing::Member);
@@ -95,8 +99,8 @@ impl Flow {
         let mut pauses = PAUSES.iter();
         loop {
             let account = match word {
-                Word::Recent => platform.account(sender).await,
-                Word::New => platform.account_now(sender).await,
+                Word::Recent => platform.account(sender, place).await,
+                Word::New => platform.account_now(sender, place).await,
             };
             match account {
                 Ok(account)
@@ -110,7 +114,7 @@ impl Flow {
                     None => {
                         return Err(Error::instead(
                             "The chat platform can't confirm your account right now, so nothing was done.",
-                            "Try again in a moment.",
+                            ELSEWHERE,
                         ));
                     }
                 },

@@ -82,16 +82,19 @@ pub trait Platform: Send + Sync {
     /// The conversation with one account alone.
     async fn direct(&self, sender: &Sender) -> Result<Place, SendError>;
 
-    /// The account's standing, no older than five minutes.
-    async fn account(&self, sender: &Sender) -> Result<Account, SendError>;
+    /// The account's standing in a place where it spoke, no older than five minutes.
+    async fn account(&self, sender: &Sender, place: &Place) -> Result<Account, SendError>;
 
     /// The account's standing as it is now: for the moment in which something starts.
-    async fn account_now(&self, sender: &Sender) -> Result<Account, SendError>;
+    async fn account_now(&self, sender: &Sender, place: &Place) -> Result<Account, SendError>;
 
     /// Whether the account is in the group that narrows a role, by a word no older than five minutes; `None` if no group does.
     async fn in_group(&self, _role: &str, _sender: &Sender) -> Result<Option<bool>, SendError> {
         Ok(None)
     }
+
+    /// The workspace of the people that the configuration lists, for those who haven't spoken yet.
+    fn home(&self) -> &str;
 
     /// Where a request stands that was made where no others are, in a terminal; `None` if the configuration names no place.
     fn place_for_others(&self) -> Option<Place> {

@@ -322,7 +322,7 @@ fn button(
         crate::catalog::Risk::Danger => ButtonStyle::Danger,
         _ => ButtonStyle::Plain,
     };
-    Some((Button { label, token, style }, meaning))
+    Some((Button::new(label, token, style), meaning))
 }
 
 fn next_step(command: &Command, sections: &[SectionAnswer]) -> Option<Text> {

@@ -75,11 +75,14 @@ impl Platform for Room {
     async fn direct(&self, sender: &Sender) -> Result<Place, SendError> {
         Ok(Place { conversation: format!("D{}", sender.account), ..incident() })
     }
-    async fn account(&self, sender: &Sender) -> Result<Account, SendError> {
+    async fn account(&self, sender: &Sender, _: &Place) -> Result<Account, SendError> {
         Ok(Account { standing: Standing::Member, workspace: sender.workspace.clone() })
     }
-    async fn account_now(&self, sender: &Sender) -> Result<Account, SendError> {
-        self.account(sender).await
+    async fn account_now(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
+        self.account(sender, place).await
+    }
+    fn home(&self) -> &str {
+        "T0SAMPLE"
     }
     async fn conversation(&self, _: &Place) -> Result<Conversation, SendError> {
         Ok(Conversation { bot_is_in: true, direct: false, shared: false })

@@ -29,11 +29,7 @@ pub fn table(rows: usize) -> Table {
             Cell::from(""),
             Cell::from(format!("select {n} from asset")),
         ],
-        buttons: vec![Button {
-            label: format!("kill {n}"),
-            token: format!("{n:032x}"),
-            style: ButtonStyle::Danger,
-        }],
+        buttons: vec![Button::new(format!("kill {n}"), format!("{n:032x}"), ButtonStyle::Danger)],
     };
     Table {
         title: Some("Waiting".to_owned()),
@@ -91,11 +87,8 @@ fn any_text() -> impl Strategy<Value = Text> {
 }
 
 fn any_buttons(most: usize) -> impl Strategy<Value = Vec<Button>> {
-    let button = (any_string(), "[a-f0-9]{0,32}").prop_map(|(label, token)| Button {
-        label,
-        token,
-        style: ButtonStyle::Danger,
-    });
+    let button = (any_string(), "[a-f0-9]{0,32}")
+        .prop_map(|(label, token)| Button::new(label, token, ButtonStyle::Danger));
     proptest::collection::vec(button, 0..most)
 }
 

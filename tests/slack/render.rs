@@ -108,7 +108,7 @@ fn long_code_is_cut_at_characters_and_says_how_much() {
 
 #[test]
 fn sentences_and_buttons_outlive_tables() {
-    let button = Button { label: "Approve".to_owned(), token: "t".to_owned(), style: ButtonStyle::Primary };
+    let button = Button::new("Approve", "t".to_owned(), ButtonStyle::Primary);
     let mut answer = reply(verdict(Tone::Act, "Look here."));
     for _ in 0..60 {
         answer = answer.with(code(&"x".repeat(3_000)));

@@ -261,19 +261,26 @@ async fn an_account_is_a_member_only_if_nothing_speaks_against_it() {
     ] {
         let (wire, slack) = started().await;
         wire.answers("users.info", 200, user(more.clone()));
-        assert_eq!(slack.account(&sender()).await.unwrap().standing, standing, "{more}");
-        slack.account(&sender()).await.unwrap();
+        assert_eq!(
+            slack.account(&sender(), &place("C0INCIDENT")).await.unwrap().standing,
+            standing,
+            "{more}"
+        );
+        slack.account(&sender(), &place("C0INCIDENT")).await.unwrap();
         assert_eq!(wire.methods(), ["users.info"], "the second answer came from the cache");
         assert_eq!(wire.asked()[0].arguments["user"], "U1");
     }
     let (wire, slack) = started().await;
     wire.answers("users.info", 200, user(json!({}))).refuses("users.info", "user_not_visible");
     let foreign = Sender { workspace: "T9".to_owned(), ..sender() };
-    assert_eq!(slack.account(&foreign).await.unwrap().standing, Standing::External);
-    assert_eq!(slack.account(&sender()).await.unwrap().standing, Standing::External);
+    assert_eq!(slack.account(&foreign, &place("C0INCIDENT")).await.unwrap().standing, Standing::External);
+    assert_eq!(slack.account(&sender(), &place("C0INCIDENT")).await.unwrap().standing, Standing::External);
     wire.refuses("users.info", "missing_scope");
     let other = Sender { account: "U3".to_owned(), ..sender() };
-    assert_eq!(slack.account(&other).await, Err(SendError::Refused("missing_scope".to_owned())));
+    assert_eq!(
+        slack.account(&other, &place("C0INCIDENT")).await,
+        Err(SendError::Refused("missing_scope".to_owned()))
+    );
 }
 
 #[tokio::test]

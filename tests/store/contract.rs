@@ -293,7 +293,7 @@ pub async fn tokens_never_change([a, b]: &[Arc<dyn Store>; 2]) {
 
 pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     // The first is noted with the run itself.
-    let run = opened(a, NewRun { card: Some(place("C1")), ..new_run("d1") }).await;
+    let run = opened(a, NewRun { copies: vec![(place("C1"), CopyKind::Card)], ..new_run("d1") }).await;
     let copies = b.copies_of(run.id).await.unwrap();
     assert_eq!(copies.len(), 1);
     let first = copies[0].id;

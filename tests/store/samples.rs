@@ -51,7 +51,15 @@ pub fn new_run(delivery: &str) -> NewRun {
         alone: false,
     };
     let first = change("requested", State::Pending);
-    NewRun { request, delivery: delivery.into(), holds: Vec::new(), first, card: None, unless_frozen: false }
+    NewRun {
+        request,
+        delivery: delivery.into(),
+        holds: Vec::new(),
+        first,
+        copies: Vec::new(),
+        unless_alone_since: None,
+        unless_frozen: false,
+    }
 }
 
 pub fn append(run: &Run, kind: &str, state: State) -> Append {

@@ -235,14 +235,15 @@ impl Platform for SlackPlatform {
         Ok(Place { platform: PlatformName::Slack, workspace, conversation, thread: None })
     }
 
-    async fn account(&self, sender: &Sender) -> Result<Account, SendError> {
+    async fn account(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
         match self.accounts.get(&account_key(sender)) {
             Some(account) => Ok(account),
-            None => self.account_now(sender).await,
+            None => self.account_now(sender, place).await,
         }
     }
 
-    async fn account_now(&self, sender: &Sender) -> Result<Account, SendError> {
+    /// Slack tells the same of an account wherever it speaks.
+    async fn account_now(&self, sender: &Sender, _place: &Place) -> Result<Account, SendError> {
         // The age counts from before the question.
         let asked = Instant::now();
         let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
@@ -264,6 +265,10 @@ impl Platform for SlackPlatform {
             }
         };
         Ok(Some(members.contains(&sender.account)))
+    }
+
+    fn home(&self) -> &str {
+        self.workspaces.first().map_or("", String::as_str)
     }
 
     fn place_for_others(&self) -> Option<Place> {

@@ -5,7 +5,7 @@ use super::desk::Begun;
 use super::file::{Fault, Worked};
 use super::{read, settings};
 use crate::store::chain::{self, Hash, Position};
-use crate::store::{Append, Appended, Change, CopyKind, NewRun, Opened, Request, Run, RunId, State};
+use crate::store::{Append, Appended, Change, NewRun, Opened, Request, Run, RunId, State};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,11 @@ pub(super) fn open(transaction: &Transaction<'_>, new: &NewRun, owner: &str) -> 
     {
         return Ok(Opened::Frozen(frozen));
     }
+    if let Some(since) = new.unless_alone_since
+        && let Some(last) = alone_since(transaction, since)?
+    {
+        return Ok(Opened::TooSoon(Box::new(existing(transaction, last)?)));
+    }
     // A run that is over from the start holds nothing.
     let holds: BTreeSet<&String> = new.holds.iter().filter(|_| new.first.state.is_open()).collect();
     let environment = new.request.environment.as_deref().unwrap_or_default();
@@ -38,8 +43,8 @@ pub(super) fn open(transaction: &Transaction<'_>, new: &NewRun, owner: &str) -> 
     if owned(new.first.state) {
         transaction.execute("UPDATE runs SET owner = ?2 WHERE id = ?1", params![run, owner])?;
     }
-    if let Some(place) = &new.card {
-        settings::add_copy(transaction, run, (place, CopyKind::Card))?;
+    for (place, kind) in &new.copies {
+        settings::add_copy(transaction, run, (place, *kind))?;
     }
     for resource in holds {
         transaction
@@ -47,6 +52,15 @@ pub(super) fn open(transaction: &Transaction<'_>, new: &NewRun, owner: &str) -> 
             .execute(params![environment, resource, run])?;
     }
     Ok(Opened::New(Box::new(existing(transaction, run)?)))
+}
+
+/// The newest run since then that somebody did alone, in whichever environment.
+fn alone_since(transaction: &Transaction<'_>, since: Timestamp) -> Worked<Option<RunId>> {
+    let newest = transaction
+        .prepare_cached("SELECT id FROM runs WHERE alone <> 0 AND opened_at >= ?1 ORDER BY id DESC LIMIT 1")?
+        .query_row([since.as_microsecond()], |row| row.get(0))
+        .optional()?;
+    Ok(newest)
 }
 
 fn holder(transaction: &Transaction<'_>, environment: &str, resource: &str) -> Worked<Option<RunId>> {

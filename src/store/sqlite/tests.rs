@@ -54,7 +54,8 @@ fn new_run(delivery: &str, state: State) -> NewRun {
         delivery: delivery.into(),
         holds,
         first: change(state),
-        card: None,
+        copies: Vec::new(),
+        unless_alone_since: None,
         unless_frozen: false,
     }
 }
