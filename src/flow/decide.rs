@@ -74,6 +74,12 @@ impl Flow {
             let roles = self.app.access.roles_to_approve(&person, command, environment);
             self.narrowed(&incoming.sender, &roles).await?;
         }
+        if verdict == Verdict::Approve && !could_approve_then(&run, &person) {
+            return Err(Error::instead(
+                "You couldn't approve it when it was asked for, and what waits isn't opened to more people.",
+                format!("`deny {}` ends it; it can be asked for again.", run.id),
+            ));
+        }
         self.decide((incoming, person), run, verdict).await
     }
 
@@ -140,10 +146,6 @@ impl Flow {
                     format!("`deny {}` takes it back.", run.id),
                 ))
             }
-            Verdict::Approve if may_approve && !could_approve_then(run, person) => Err(Error::instead(
-                "You couldn't approve it when it was asked for, and what waits isn't opened to more people.",
-                format!("`deny {}` ends it; it can be asked for again.", run.id),
-            )),
             Verdict::Approve | Verdict::Deny if may_approve => Ok(()),
             Verdict::Approve | Verdict::Deny => {
                 let place = environment.map_or(String::new(), |name| format!(" in {name}"));
