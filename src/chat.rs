@@ -3,4 +3,5 @@
 //! another.
 
 pub mod slack;
+pub mod teams;
 pub mod terminal;

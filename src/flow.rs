@@ -26,6 +26,7 @@ mod reading;
 mod reconcile;
 mod replies;
 mod request;
+mod view;
 mod who;
 
 /// Platforms redeliver within minutes (Slack's last retry comes after five); the store remembers for ever.
@@ -117,7 +118,11 @@ impl Flow {
     async fn carry_out(self: &Arc<Self>, incoming: Incoming) -> Ending {
         let handled = match &incoming.event {
             Event::Command { line } => self.command(&incoming, line).await,
+            Event::Button { token, message } if incoming.handle.as_ref().is_some_and(|handle| handle.card) => {
+                self.clicked(&incoming, (token, message)).await
+            }
             Event::Button { token, message } => self.button(&incoming, (token, message)).await,
+            Event::View { token, message } => self.view(&incoming, (token, message)).await,
         };
         match handled {
             Ok(reply) => {

@@ -14,6 +14,7 @@
 //! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
 //! | [`pager`] | a team's webhook, told of what waits |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
+//! | [`azure`] | tokens of Entra; the only user of the Azure crates |
 //! | [`redact`] | query text fit for a chat |
 //! | [`prisma`] | a directory of migrations, to compare a ledger with |
 //! | [`catalog`], [`args`] | command files → commands; words → values |
@@ -46,6 +47,7 @@
 pub mod access;
 pub mod actions;
 pub mod args;
+pub mod azure;
 pub mod catalog;
 pub mod chat;
 pub mod cli;

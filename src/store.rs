@@ -219,6 +219,8 @@ pub struct Listed {
 pub enum Meaning {
     /// A verdict on a run, on one posted copy of its card.
     Verdict { run: RunId, verdict: Verdict, copy: i64 },
+    /// A look at one posted copy of a run's card.
+    View { run: RunId, copy: i64 },
     /// A command to run as the clicker: bound to what the row showed.
     Offer { command: String, environment: Option<String>, arguments: BTreeMap<String, String> },
 }

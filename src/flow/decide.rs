@@ -35,6 +35,7 @@ impl Flow {
             }
             Ok(Some(token)) => match token.meaning {
                 offer @ Meaning::Offer { .. } => return self.offered(incoming, offer).await,
+                Meaning::View { .. } => Err(stale()),
                 Meaning::Verdict { run, verdict, copy } => {
                     self.verdict(incoming, (run, verdict), (copy, message), &mut heading).await
                 }

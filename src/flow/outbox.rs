@@ -143,8 +143,10 @@ impl Flow {
         let reply = match copy.kind {
             CopyKind::Reminder => Reply::new(heading(self, run)).with(waits_for(self, run, platform)),
             _ if run.state == State::Pending => {
-                let buttons = Block::Buttons(self.verdict_buttons(run, &copy).await?);
-                card(self, run, platform).with(buttons)
+                let buttons = Block::Buttons(self.verdict_buttons(run, (&copy, &|_| true)).await?);
+                let view = self.token_of(&copy, Meaning::View { run: run.id, copy: copy.id })?;
+                self.app.runs.store.put_tokens(vec![view.clone()]).await?;
+                Reply { view: Some(view.token), ..card(self, run, platform).with(buttons) }
             }
             _ => card(self, run, platform),
         };
@@ -183,25 +185,33 @@ impl Flow {
         }
     }
 
-    async fn verdict_buttons(&self, run: &Run, copy: &CardCopy) -> anyhow::Result<Vec<Button>> {
+    /// Buttons for those verdicts, each with a new token that counts on this copy alone.
+    pub(super) async fn verdict_buttons(
+        &self,
+        run: &Run,
+        (copy, wanted): (&CardCopy, &(dyn Fn(Verdict) -> bool + Sync)),
+    ) -> anyhow::Result<Vec<Button>> {
         let platform = copy.place.platform;
-        let (called, asker) =
-            (called(self, run, platform), self.app.access.known_on(&run.request.requester, platform));
+        let asker = self.app.access.known_on(&run.request.requester, platform);
+        let called = called(self, run, platform);
         let mut buttons = Vec::new();
         let mut tokens = Vec::new();
-        for (label, verdict, style) in VERDICTS {
-            let token =
-                crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
-            let meaning = Meaning::Verdict { run: run.id, verdict, copy: copy.id };
-            tokens.push(Token { token: token.clone(), meaning, place: copy.place.clone() });
+        for (label, verdict, style) in VERDICTS.into_iter().filter(|(_, verdict, _)| wanted(*verdict)) {
+            let token = self.token_of(copy, Meaning::Verdict { run: run.id, verdict, copy: copy.id })?;
             let who = match verdict {
                 Verdict::Withdraw => vec![asker.clone()],
                 Verdict::Approve | Verdict::Deny => called.clone(),
             };
-            buttons.push(Button { who, ..Button::new(label, token, style) });
+            buttons.push(Button { who, ..Button::new(label, token.token.clone(), style) });
+            tokens.push(token);
         }
         self.app.runs.store.put_tokens(tokens).await?;
         Ok(buttons)
+    }
+
+    fn token_of(&self, copy: &CardCopy, meaning: Meaning) -> anyhow::Result<Token> {
+        let token = crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
+        Ok(Token { token, meaning, place: copy.place.clone() })
     }
 
     /// Edits progress into the run's copies for as long as it is polled.

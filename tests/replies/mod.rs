@@ -137,6 +137,6 @@ pub fn any_reply() -> impl Strategy<Value = Reply> {
         let environment = EnvironmentTag { name: who.clone(), production: true };
         let heading =
             Heading { who: Some(person(&who)), asked, environment: Some(environment), run: Some(1) };
-        Reply { heading, audience: Audience::Everyone, blocks, whole: false }
+        Reply { heading, audience: Audience::Everyone, blocks, whole: false, view: None }
     })
 }
