@@ -51,11 +51,25 @@ pub fn new_run(delivery: &str) -> NewRun {
         alone: false,
     };
     let first = change("requested", State::Pending);
-    NewRun { request, delivery: delivery.into(), holds: Vec::new(), first, card: None, unless_frozen: false }
+    NewRun {
+        request,
+        delivery: delivery.into(),
+        holds: Vec::new(),
+        first,
+        unheard: None,
+        card: None,
+        unless_frozen: false,
+    }
 }
 
 pub fn append(run: &Run, kind: &str, state: State) -> Append {
-    Append { run: run.id, version: run.version, change: change(kind, state), unless_frozen: false }
+    Append {
+        run: run.id,
+        version: run.version,
+        change: change(kind, state),
+        unheard: None,
+        unless_frozen: false,
+    }
 }
 
 /// Opens it; anything but a new run fails the test.
