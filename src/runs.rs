@@ -208,6 +208,11 @@ impl Runs {
 
     fn change(&self, from: Option<&Run>, happening: Happening, told: Told) -> Option<Change> {
         let state = next(from.map(|run| run.state), happening)?;
+        // Whether or not the keeper has noted it yet.
+        let late = from.and_then(|run| run.deadline).is_some_and(|until| until <= jiff::Timestamp::now());
+        if late && happening == Happening::Started {
+            return None;
+        }
         let lasts = match state {
             State::Pending => told.lasts.or(Some(self.approval.wait)),
             State::Approved => told.lasts.or(Some(self.approval.start_within)),

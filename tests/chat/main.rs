@@ -15,6 +15,7 @@ mod hands;
 mod inert;
 mod jobs;
 mod machine;
+mod machine_steps;
 mod maintained;
 mod migrate;
 mod migrate_real;
