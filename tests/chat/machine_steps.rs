@@ -82,8 +82,11 @@ pub fn step() -> impl Strategy<Value = Step> {
     ];
     // An Approve button; the requester alone approves nothing that could be held up.
     let approve = (1..ACCOUNTS.len(), 0..1_000_usize).prop_map(|(who, card)| (who, card * 6));
-    let held_up = (approve.clone(), meanwhile)
-        .prop_map(|((who, token), meanwhile)| Step::HeldUp { who, token, meanwhile });
+    let held_up = (approve.clone(), meanwhile).prop_map(|((who, token), meanwhile)| Step::HeldUp {
+        who,
+        token,
+        meanwhile,
+    });
     prop_oneof![
         10 => deed.clone().prop_map(Step::Do),
         2 => (click.clone(), click).prop_map(|(one, other)| Step::Both(one, other)),
