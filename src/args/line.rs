@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn nothing_is_guessed() {
         for wrong in [
-            "kill \"47\011\"",
+            "kill \"47\u{0}11\"",
             "x --reason \"\u{1b}[2J\"",
             "kill \"4711",
             "long --over 1m --over 2m",

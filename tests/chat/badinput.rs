@@ -41,7 +41,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("blocked --over 5m --env production", "no option `--over`", "blocked"),
     ("kill \"\" --env production", "lacks <pid>", "kill <pid>"),
     (
-        "kill \"47\011\" --env production",
+        "kill \"47\u{0}11\" --env production",
         "Behind “47” stands a character that can't be seen (U+0000)",
         "without it",
     ),
