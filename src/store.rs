@@ -4,7 +4,7 @@
 //!
 //! **Late answers start nothing.** A call is given up after its time limit ([`StoreError::TooLate`]); whatever the store
 //! does with it afterwards must not look like permission: an implementation drops work whose caller has gone before it commits,
-//! and follows a commit that came too late with an event that closes the run as `stopped`.
+//! and follows a commit that came too late with the change that was given for this case, which closes the run as `stopped`.
 
 use crate::message::{Person, Place, Sender};
 use async_trait::async_trait;
@@ -75,6 +75,8 @@ pub struct NewRun {
     /// Resources of the environment that no other open run may hold ("backup of asset_service_db").
     pub holds: Vec<String>,
     pub first: Change,
+    /// What follows `first` when nobody hears of it, since the answer came too late.
+    pub unheard: Option<Change>,
     /// Where its card and its outcome are to stand: noted with the run, so that no crash leaves a request that nobody is told of.
     pub copies: Vec<(Place, CopyKind)>,
     /// Refused if a run was opened since then that somebody did alone.
@@ -173,6 +175,8 @@ pub struct Append {
     pub run: RunId,
     pub version: i64,
     pub change: Change,
+    /// What follows `change` when nobody hears of it, since the answer came too late.
+    pub unheard: Option<Change>,
     /// Refused while acting is frozen.
     pub unless_frozen: bool,
 }

@@ -1,14 +1,14 @@
 //! Runs and their events inside one write transaction: opening, appending, erasing. Whether a transition is allowed is
 //! `runs`' business; whether anyone still waits for the answer, the desk's.
 
-use super::desk::Begun;
+use super::desk::Unheard;
 use super::file::{Fault, Worked};
 use super::{read, settings};
 use crate::store::chain::{self, Hash, Position};
 use crate::store::{Append, Appended, Change, NewRun, Opened, Request, Run, RunId, State};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Opens a run, or says why not; in that case nothing is written. `owner` is this instance.
 pub(super) fn open(transaction: &Transaction<'_>, new: &NewRun, owner: &str) -> Worked<Opened> {
@@ -106,34 +106,13 @@ pub(super) fn append_if(transaction: &Transaction<'_>, append_if: &Append, owner
     Ok(Appended::Done(Box::new(existing(transaction, run.id)?)))
 }
 
-/// Stops a run that began too late, unless somebody has dealt with it since.
-pub(super) fn stop(transaction: &Transaction<'_>, begun: Begun) -> Worked<()> {
-    // It may be gone with its file: another one, say an older copy, may stand in its place.
-    let Some(run) = read::get(transaction, begun.run)? else { return Ok(()) };
-    if run.version != begun.version || !run.state.is_open() {
-        return Ok(());
+/// Adds what is to follow a write that nobody heard of, unless somebody has dealt with the run since.
+pub(super) fn follow(transaction: &Transaction<'_>, unheard: &Unheard) -> Worked<()> {
+    match read::get(transaction, unheard.run)? {
+        Some(run) if run.version == unheard.version => advance(transaction, run.id, &unheard.change),
+        // It may be gone with its file: another one, say an older copy, may stand in its place.
+        _ => Ok(()),
     }
-    let change = Change {
-        kind: "stopped".into(),
-        by: None,
-        facts: serde_json::json!({"why": "recorded too late; nothing was started"}),
-        texts: BTreeMap::new(),
-        state: State::Stopped,
-        deadline: None,
-    };
-    advance(transaction, run.id, &change)
-}
-
-/// Whether the newest event of this run lets something start: it opened the run, or it brought it to approved or running.
-/// An event *within* running doesn't: that run has started long ago.
-pub(super) fn begun(run: &Run) -> Option<Begun> {
-    let mut newest_first = run.events.iter().rev().map(|event| event.state);
-    let state = newest_first.next()?;
-    let begun = match newest_first.next() {
-        None => state.is_open(),
-        Some(before) => owned(state) && state != before,
-    };
-    begun.then_some(Begun { run: run.id, version: run.version })
 }
 
 /// States that a process is responsible for.
