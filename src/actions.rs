@@ -1,7 +1,6 @@
 //! Coded commands: name → code, one line each. Code returns values; it neither sends nor touches the record. What looks is a
 //! [`Look`]; what acts makes a plan first and is called again with that very plan.
 
-use crate::App;
 use crate::args::Values;
 use crate::catalog::{Body, Catalog, Command};
 use crate::error::Result;
@@ -10,6 +9,7 @@ use crate::plan::Plan;
 use crate::runs::{Happening, Told};
 use crate::sql::Answer;
 use crate::store::{Run, StoreResult};
+use crate::{App, Share};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ mod environments;
 mod freeze;
 mod help;
 mod history;
+pub mod interrupted;
 mod jobs;
 pub mod lingering;
 mod migrate;
@@ -134,6 +135,17 @@ pub trait Act: Send + Sync {
     /// What became of an interrupted run, as PostgreSQL shows it now. Only looks; `None` where nothing can tell.
     async fn observe(&self, _doing: &Doing<'_>) -> Option<Outcome> {
         None
+    }
+
+    /// How far an interrupted run is that goes on, or may, without the process that began it. Only looks; `None` where nothing of it
+    /// is seen, or can be.
+    async fn watch(&self, _doing: &Doing<'_>) -> Option<Share> {
+        None
+    }
+
+    /// Whether [`Act::watch`] can see anything.
+    fn is_watched(&self) -> bool {
+        false
     }
 
     /// Whether [`Act::act`], called again with the steps that a killed process noted, goes on without doing anything twice.

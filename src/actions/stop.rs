@@ -133,6 +133,11 @@ async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
     }
     let login = command.map(|command| command.header.login.clone());
     match lingering::end(doing.app, run, &login.unwrap_or_default()).await {
+        Ok(0) if let Some(share) = super::interrupted::watched(doing.app, run).await => {
+            let text =
+                format!("None of the sessions has run #{id}'s name, so none was ended. {}", share.label);
+            Outcome::new(Happening::Failed, text)
+        }
         Ok(0) => {
             let text = format!(
                 "Run #{id} has left nothing on PostgreSQL that goes on. What it did before is not known."

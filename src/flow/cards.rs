@@ -4,19 +4,16 @@
 use super::Flow;
 use super::act::{outcome_blocks, voters};
 use super::request::Intent;
-use crate::actions::{self, Code};
+use crate::Share;
+use crate::actions::{self, Code, interrupted};
 use crate::message::{Block, Button, ButtonStyle, Heading, Person, Place, Reply, SendError, Text, Tone};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
 use crate::sql::moment;
 use crate::store::{CardCopy, CopyKind, Meaning, Run, RunId, State, StoreResult, Token, Verdict};
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// Two seconds between edits of one message: Slack's third tier allows fifty a minute for all of a workspace's.
-const EDIT_EVERY: Duration = Duration::from_secs(2);
 
 /// Approvers that are called by name on a card: more would be noise at night.
 pub(super) const MOST_CALLED: usize = 5;
@@ -29,8 +26,9 @@ impl Desk {
     pub(super) fn begin(&self, id: i64) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
     }
-    pub(super) fn end(&self, id: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// Whether it was begun.
+    pub(super) fn end(&self, id: i64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
     }
     pub(super) fn all(&self) -> Vec<i64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
@@ -67,6 +65,9 @@ pub fn card(flow: &Flow, run: &Run) -> Reply {
         }
         _ => {
             reply.blocks.extend(ended(flow, run));
+            if let Some(share) = watched(flow, run) {
+                reply.blocks.push(Block::Progress { percent: share.percent, label: share.label });
+            }
             if let Some(plan) = plan.filter(|_| run.event("requested").is_some()) {
                 reply.blocks.push(Block::Note(Text::new().plain("Asked: ").plain(plan.effect)));
             }
@@ -189,6 +190,9 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
         State::Unknown if goes_on(flow, run) => {
             (Tone::Watch, "Countersign was interrupted while it ran. It goes on from its last step as soon as it can; `stop` ends it for good.".to_owned())
         }
+        State::Unknown if watched(flow, run).is_some() => {
+            (Tone::Watch, format!("Countersign was interrupted while it ran. What it began may go on: that is watched, and nothing is repeated. `stop {}` ends it.", run.id))
+        }
         State::Unknown => {
             (Tone::Act, "Countersign was interrupted while it ran: what became of it is unknown. It is not repeated; look before asking again.".to_owned())
         }
@@ -200,7 +204,12 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
 /// Whether the keeper will take it up again.
 fn goes_on(flow: &Flow, run: &Run) -> bool {
     let code = flow.app.catalog.find(&run.request.command).and_then(actions::find);
-    matches!(code, Some(Code::Act(act)) if act.resumable()) && super::reconcile::may_go_on(run)
+    matches!(code, Some(Code::Act(act)) if interrupted::goes_on(act, run))
+}
+
+/// What is seen of an interrupted run.
+fn watched(flow: &Flow, run: &Run) -> Option<Share> {
+    flow.app.progress.get(run.id).filter(|_| run.state == State::Unknown)
 }
 
 /// Who did what, in one small line each.
@@ -270,23 +279,24 @@ impl Flow {
         if !self.cards.begin(copy) {
             return;
         }
-        if let Err(why) = self.deliver_now(copy).await {
+        if let Err(why) = self.deliver_now((copy, false)).await {
             tracing::warn!(copy, %why, "a card waits");
         }
         self.cards.end(copy);
     }
 
-    async fn deliver_now(self: &Arc<Self>, copy: i64) -> anyhow::Result<()> {
+    /// `anew`: though it shows all that the record has.
+    pub(super) async fn deliver_now(self: &Arc<Self>, (copy, anew): (i64, bool)) -> anyhow::Result<()> {
         let store = &self.app.runs.store;
         if !store.claim_copy(copy, jiff::Timestamp::now() + Duration::from_secs(30)).await? {
             return Ok(());
         }
         let Some(mut copy) = store.copy(copy).await? else { return Ok(()) };
         let Some(run) = store.get(copy.run).await? else { return Ok(()) };
-        if copy.lost || (copy.message.is_some() && copy.shown >= run.version) {
+        if copy.lost || (copy.message.is_some() && copy.shown >= run.version && !anew) {
             return Ok(store.update_copy(copy).await?);
         }
-        if !shows_more(&copy, &run) {
+        if !anew && !shows_more(&copy, &run) {
             copy.shown = run.version;
             return Ok(store.update_copy(copy).await?);
         }
@@ -311,7 +321,7 @@ impl Flow {
         Ok(store.update_copy(copy).await?)
     }
 
-    async fn send_copy(
+    pub(super) async fn send_copy(
         &self,
         copy: &CardCopy,
         run: &Run,
@@ -359,30 +369,5 @@ impl Flow {
         }
         self.app.runs.store.put_tokens(tokens).await?;
         Ok(buttons)
-    }
-
-    /// Edits progress into the run's copies for as long as it is polled.
-    pub(super) async fn show_progress(&self, run: RunId) -> Infallible {
-        let mut shown = None;
-        loop {
-            tokio::time::sleep(EDIT_EVERY).await;
-            let share = self.app.progress.get(run);
-            if share.is_none() || share == shown {
-                continue;
-            }
-            shown = share;
-            let (Ok(copies), Ok(Some(now))) =
-                (self.app.runs.store.copies_of(run).await, self.app.runs.store.get(run).await)
-            else {
-                continue;
-            };
-            let reply = card(self, &now);
-            let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
-            for copy in cards.filter(|copy| copy.message.is_some()) {
-                if let Err(why) = self.send_copy(copy, &now, &reply).await {
-                    tracing::debug!(run, %why, "progress could not be shown");
-                }
-            }
-        }
     }
 }

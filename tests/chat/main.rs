@@ -17,6 +17,7 @@ mod jobs;
 mod machine;
 mod maintained;
 mod migrate;
+mod migrate_left;
 mod migrate_real;
 mod migrate_scene;
 mod migrate_trouble;
