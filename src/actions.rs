@@ -1,6 +1,8 @@
 //! Coded commands: name → code, one line each. Code returns values; it neither sends nor touches the record. What looks is a
 //! [`Look`]; what acts makes a plan first and is called again with that very plan.
 
+use crate::App;
+use crate::Share;
 use crate::args::Values;
 use crate::catalog::{Body, Catalog, Command};
 use crate::error::Result;
@@ -9,7 +11,6 @@ use crate::plan::Plan;
 use crate::runs::{Happening, Told};
 use crate::sql::Answer;
 use crate::store::{Run, StoreResult};
-use crate::{App, Share};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 

@@ -1,10 +1,11 @@
 //! Runs whose process is gone: what became of them, whether one goes on without it, and whether one will go on by itself. It only looks.
 
 use super::{Act, Code, Doing, Outcome, find, lingering};
+use crate::App;
+use crate::Share;
 use crate::plan::Plan;
 use crate::runs::Happening;
 use crate::store::Run;
-use crate::{App, Share};
 use tokio_util::sync::CancellationToken;
 
 /// Why a run is `unknown` whose process ended as it was told to: no mark against the run.

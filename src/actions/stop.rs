@@ -123,7 +123,8 @@ async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
     let id = run.id;
     let command = doing.app.catalog.find(&run.request.command);
     // What would go on by itself is closed first.
-    if command.and_then(super::find).is_some_and(|code| matches!(code, Code::Act(act) if act.resumable())) {
+    let code = command.and_then(super::find);
+    if code.is_some_and(|code| matches!(code, Code::Act(act) if act.resumable())) {
         let told = Told::by(&doing.run.request.requester);
         let told = told
             .text("verdict", "Stopped while it was interrupted: what its steps tell is done, and no more.");
@@ -146,9 +147,12 @@ async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
         }
         Ok(some) => {
             let sessions = super::answers::count(some, "session", "sessions");
-            let text = format!(
-                "{sessions} of the interrupted run #{id} got the signal to end. What it did before is not known: look before asking again."
-            );
+            let watched = code.is_some_and(|code| matches!(code, Code::Act(act) if act.is_watched()));
+            let then = match watched {
+                true => "Its card tells in a moment what it has done.",
+                false => "What it did before is not known: look before asking again.",
+            };
+            let text = format!("{sessions} of the interrupted run #{id} got the signal to end. {then}");
             Outcome::new(Happening::Succeeded, text)
         }
         Err(why) => Outcome::new(Happening::Failed, format!("Nothing was done: {why}")),

@@ -3,4 +3,4 @@ SELECT pid, pg_terminate_backend(pid) AS ended
 FROM pg_stat_activity
 WHERE usename = current_user AND pid <> pg_backend_pid() AND (state <> 'idle' OR application_name ~ ' migration$')
   AND application_name LIKE 'countersign #' || $1::int8 || ' %'
-  AND query_start >= clock_timestamp() - make_interval(secs => $2::float8)
+  AND COALESCE(query_start, backend_start) >= clock_timestamp() - make_interval(secs => $2::float8)
