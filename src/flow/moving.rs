@@ -10,6 +10,8 @@ use std::time::Duration;
 /// Two seconds between edits of one message: Slack's third tier allows fifty a minute for all of a workspace's.
 const EDIT_EVERY: Duration = Duration::from_secs(2);
 
+const TRY_EVERY: Duration = Duration::from_millis(200);
+
 impl Flow {
     /// Edits progress into the run's copies for as long as it is polled.
     pub(super) async fn show_progress(&self, run: RunId) -> Infallible {
@@ -40,8 +42,9 @@ impl Flow {
     pub(super) async fn redraw(self: &Arc<Self>, run: RunId) {
         let copies = self.app.runs.store.copies_of(run).await.unwrap_or_default();
         for copy in copies.iter().filter(|copy| copy.kind == CopyKind::Card && copy.message.is_some()) {
-            if !self.cards.begin(copy.id) {
-                continue;
+            // Whoever sends it at this moment may not know yet what is to be shown.
+            while !self.cards.begin(copy.id) {
+                tokio::time::sleep(TRY_EVERY).await;
             }
             if let Err(why) = self.deliver_now((copy.id, true)).await {
                 tracing::debug!(run, %why, "what is watched could not be shown");
