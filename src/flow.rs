@@ -20,6 +20,7 @@ mod concerned;
 mod decide;
 mod elsewhere;
 mod keeper;
+mod moving;
 mod notify;
 mod outbox;
 mod reading;
@@ -35,6 +36,9 @@ const REMEMBER: Duration = Duration::from_secs(900);
 /// How long an undelivered answer is tried again: as long as a `response_url` would have lived.
 const KEEP_TRYING: Duration = Duration::from_secs(1_800);
 
+/// Of the patience with what runs: a command is ended, its sessions are seen off, and the ledger is read.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
+
 /// The line that every event runs along.
 pub struct Flow {
     pub app: App,
@@ -43,6 +47,8 @@ pub struct Flow {
     cards: outbox::Desk,
     /// Runs that this process carries out.
     acting: outbox::Desk,
+    /// Interrupted runs whose cards show what this process sees of them.
+    watching: outbox::Desk,
     /// What goes on after an event was answered and is to be done before the process ends.
     after: TaskTracker,
 }
@@ -61,8 +67,8 @@ impl Flow {
     pub fn new(app: App, platforms: Vec<Arc<dyn Platform>>) -> Arc<Flow> {
         let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
         let recent = Recent::new(REMEMBER, 10_000);
-        let (cards, acting, after) = (outbox::Desk::default(), outbox::Desk::default(), TaskTracker::new());
-        Arc::new(Flow { app, platforms, recent, cards, acting, after })
+        let [cards, acting, watching] = std::array::from_fn(|_| outbox::Desk::default());
+        Arc::new(Flow { app, platforms, recent, cards, acting, watching, after: TaskTracker::new() })
     }
 
     /// Whether this delivery is heard for the first time; from now on it isn't.
@@ -99,16 +105,22 @@ impl Flow {
         });
     }
 
-    /// Lets what runs come to its end, when nothing new comes in any more. What takes longer than `patience` is marked in the record:
-    /// nobody will know what became of it, until PostgreSQL is looked at again.
+    /// Lets what runs come to its end, when nothing new comes in any more. What can't outlive the process is told to end a moment
+    /// before `patience` is over, and says so; what takes longer is marked in the record: nobody will know what became of it, until
+    /// PostgreSQL is looked at again.
     pub async fn finish(&self, patience: Duration) {
         self.after.close();
-        if tokio::time::timeout(patience, self.after.wait()).await.is_ok() {
+        let last = LAST_MOMENT.min(patience / 2);
+        if tokio::time::timeout(patience - last, self.after.wait()).await.is_ok() {
+            return;
+        }
+        self.app.ending.cancel();
+        if tokio::time::timeout(last, self.after.wait()).await.is_ok() {
             return;
         }
         for run in self.acting.all() {
             tracing::warn!(run, "a run did not end in time");
-            let told = Told::why("Countersign was told to end while it ran");
+            let told = Told::why(crate::actions::interrupted::TOLD_TO_END);
             if let Err(why) = self.app.runs.note(run, Happening::Lost, told).await {
                 tracing::error!(run, %why, "an event could not be recorded");
             }

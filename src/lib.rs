@@ -85,6 +85,8 @@ pub struct App {
     pub storage: storage::Storage,
     pub pager: Option<pager::Pager>,
     pub progress: Progress,
+    /// Cancelled a moment before the process ends: what can't outlive it ends itself, and says so.
+    pub ending: tokio_util::sync::CancellationToken,
 }
 
 impl App {
@@ -102,8 +104,8 @@ impl App {
         let targets = targets::Targets::new(&config)?;
         let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
         let pager = config.pager.as_ref().map(pager::Pager::new).transpose()?;
-        let progress = Progress::default();
-        Ok(App { config, catalog, access, schedule, targets, storage, runs, pager, progress })
+        let (progress, ending) = (Progress::default(), tokio_util::sync::CancellationToken::new());
+        Ok(App { config, catalog, access, schedule, targets, storage, runs, pager, progress, ending })
     }
 }
 

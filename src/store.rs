@@ -38,7 +38,8 @@ pub enum State {
 }
 
 impl State {
-    /// Open runs hold their resources; `unknown` doesn't: whatever it did is over, and only observing may follow.
+    /// Open runs hold their resources; `unknown` doesn't: nobody knows what it does, and most runs are over by then. One that goes on
+    /// takes them again with the event that says so.
     pub fn is_open(self) -> bool {
         matches!(self, State::Pending | State::Approved | State::Running)
     }
@@ -167,6 +168,11 @@ pub enum Appended {
     Stale(Box<Run>),
     /// The change was to start something while acting is frozen.
     Frozen(Frozen),
+    /// The run had let go of the resource, and another open run holds it now.
+    Held {
+        resource: String,
+        by: RunId,
+    },
 }
 
 /// A conditional append.
@@ -307,7 +313,8 @@ pub trait Store: Send + Sync {
     /// Opens a run with its first event, in one transaction.
     async fn open(&self, new: NewRun) -> StoreResult<Opened>;
 
-    /// Appends an event if the run still has that version: event, state, deadline and released resources in one transaction.
+    /// Appends an event if the run still has that version: event, state, deadline and resources, released or taken again, in one
+    /// transaction.
     async fn append_if(&self, append: Append) -> StoreResult<Appended>;
 
     async fn get(&self, run: RunId) -> StoreResult<Option<Run>>;

@@ -123,7 +123,8 @@ async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
     let id = run.id;
     let command = doing.app.catalog.find(&run.request.command);
     // What would go on by itself is closed first.
-    if command.and_then(super::find).is_some_and(|code| matches!(code, Code::Act(act) if act.resumable())) {
+    let code = command.and_then(super::find);
+    if code.is_some_and(|code| matches!(code, Code::Act(act) if act.resumable())) {
         let told = Told::by(&doing.run.request.requester);
         let told = told
             .text("verdict", "Stopped while it was interrupted: what its steps tell is done, and no more.");
@@ -133,6 +134,11 @@ async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
     }
     let login = command.map(|command| command.header.login.clone());
     match lingering::end(doing.app, run, &login.unwrap_or_default()).await {
+        Ok(0) if let Some(share) = super::interrupted::watched(doing.app, run).await => {
+            let text =
+                format!("None of the sessions has run #{id}'s name, so none was ended. {}", share.label);
+            Outcome::new(Happening::Failed, text)
+        }
         Ok(0) => {
             let text = format!(
                 "Run #{id} has left nothing on PostgreSQL that goes on. What it did before is not known."
@@ -141,9 +147,12 @@ async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
         }
         Ok(some) => {
             let sessions = super::answers::count(some, "session", "sessions");
-            let text = format!(
-                "{sessions} of the interrupted run #{id} got the signal to end. What it did before is not known: look before asking again."
-            );
+            let watched = code.is_some_and(|code| matches!(code, Code::Act(act) if act.is_watched()));
+            let then = match watched {
+                true => "Its card tells in a moment what it has done.",
+                false => "What it did before is not known: look before asking again.",
+            };
+            let text = format!("{sessions} of the interrupted run #{id} got the signal to end. {then}");
             Outcome::new(Happening::Succeeded, text)
         }
         Err(why) => Outcome::new(Happening::Failed, format!("Nothing was done: {why}")),

@@ -125,7 +125,7 @@ impl Flow {
                 self.refresh_soon(run.id);
                 self.perform(*run).await;
             }
-            Ok(Appended::Stale(_)) => {}
+            Ok(Appended::Stale(_) | Appended::Held { .. }) => {}
             Ok(Appended::Frozen(frozen)) => {
                 let why = format!("{} froze all acting before it started", frozen.by.id);
                 self.append_or_log(&run, Happening::Revoked, Told::why(&why)).await;
@@ -274,7 +274,7 @@ impl Flow {
                     return *now;
                 }
                 Ok(Appended::Stale(now)) => run = *now,
-                Ok(Appended::Frozen(_)) => {}
+                Ok(Appended::Frozen(_) | Appended::Held { .. }) => {}
                 Err(why) => tracing::error!(run = run.id, %why, "the end of a run waits for the record"),
             }
             tokio::time::sleep(pause).await;

@@ -5,7 +5,8 @@ use super::Flow;
 use super::act::outcome_blocks;
 use super::concerned::voters;
 use super::request::Intent;
-use crate::actions::{self, Code};
+use crate::Share;
+use crate::actions::{self, Code, interrupted};
 use crate::message::{Block, Button, ButtonStyle, Heading, Person, PlatformName, Reply, Text, Tone};
 use crate::plan::Plan;
 use crate::runs::Happening;
@@ -52,6 +53,9 @@ pub fn card(flow: &Flow, run: &Run, platform: PlatformName) -> Reply {
         }
         _ => {
             reply.blocks.extend(ended(flow, run));
+            if let Some(share) = watched(flow, run) {
+                reply.blocks.push(Block::Progress { percent: share.percent, label: share.label });
+            }
             if let Some(plan) = plan.filter(|_| run.event("requested").is_some()) {
                 reply.blocks.push(Block::Note(Text::new().plain("Asked: ").plain(plan.effect)));
             }
@@ -168,6 +172,9 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
         State::Unknown if goes_on(flow, run) => {
             (Tone::Watch, "Countersign was interrupted while it ran. It goes on from its last step as soon as it can; `stop` ends it for good.".to_owned())
         }
+        State::Unknown if watched(flow, run).is_some() => {
+            (Tone::Watch, format!("Countersign was interrupted while it ran. What it began may go on: that is watched, and nothing is repeated. `stop {}` ends it.", run.id))
+        }
         State::Unknown => {
             (Tone::Act, "Countersign was interrupted while it ran: what became of it is unknown. It is not repeated; look before asking again.".to_owned())
         }
@@ -179,7 +186,12 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
 /// Whether the keeper will take it up again.
 fn goes_on(flow: &Flow, run: &Run) -> bool {
     let code = flow.app.catalog.find(&run.request.command).and_then(actions::find);
-    matches!(code, Some(Code::Act(act)) if act.resumable()) && super::reconcile::may_go_on(run)
+    matches!(code, Some(Code::Act(act)) if interrupted::goes_on(act, run))
+}
+
+/// What is seen of an interrupted run.
+fn watched(flow: &Flow, run: &Run) -> Option<Share> {
+    flow.app.progress.get(run.id).filter(|_| run.state == State::Unknown)
 }
 
 /// Who did what, in one small line each.

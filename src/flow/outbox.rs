@@ -7,12 +7,8 @@ use crate::message::{Block, Button, Place, Posted, Reply, SendError};
 use crate::runs::{Happening, Told};
 use crate::store::{CardCopy, CopyKind, Meaning, Run, RunId, State, StoreResult, Token, Verdict};
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// Two seconds between edits of one message: Slack's third tier allows fifty a minute for all of a workspace's.
-const EDIT_EVERY: Duration = Duration::from_secs(2);
 
 /// What this process works at right now: copies that it sends, runs that it carries out.
 #[derive(Default)]
@@ -22,8 +18,9 @@ impl Desk {
     pub(super) fn begin(&self, id: i64) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
     }
-    pub(super) fn end(&self, id: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// Whether it was begun.
+    pub(super) fn end(&self, id: i64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
     }
     pub(super) fn all(&self) -> Vec<i64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
@@ -87,23 +84,24 @@ impl Flow {
         if !self.cards.begin(copy) {
             return;
         }
-        if let Err(why) = self.deliver_now(copy).await {
+        if let Err(why) = self.deliver_now((copy, false)).await {
             tracing::warn!(copy, %why, "a card waits");
         }
         self.cards.end(copy);
     }
 
-    async fn deliver_now(self: &Arc<Self>, copy: i64) -> anyhow::Result<()> {
+    /// `anew`: though it shows all that the record has.
+    pub(super) async fn deliver_now(self: &Arc<Self>, (copy, anew): (i64, bool)) -> anyhow::Result<()> {
         let store = &self.app.runs.store;
         if !store.claim_copy(copy, jiff::Timestamp::now() + Duration::from_secs(30)).await? {
             return Ok(());
         }
         let Some(mut copy) = store.copy(copy).await? else { return Ok(()) };
         let Some(run) = store.get(copy.run).await? else { return Ok(()) };
-        if copy.lost || (copy.message.is_some() && copy.shown >= run.version) {
+        if copy.lost || (copy.message.is_some() && copy.shown >= run.version && !anew) {
             return Ok(store.update_copy(copy).await?);
         }
-        if !shows_more(&copy, &run) {
+        if !anew && !shows_more(&copy, &run) {
             copy.lost = copy.kind == CopyKind::Reminder;
             copy.shown = run.version;
             return Ok(store.update_copy(copy).await?);
@@ -159,7 +157,7 @@ impl Flow {
         platform.ok_or(SendError::Refused("no platform".to_owned()))?.direct(&sender).await
     }
 
-    async fn send_copy(&self, copy: &CardCopy, run: &Run, reply: &Reply) -> Result<Posted, SendError> {
+    pub(super) async fn send_copy(&self, copy: &CardCopy, run: &Run, reply: &Reply) -> Result<Posted, SendError> {
         let platform =
             self.platform(copy.place.platform).ok_or(SendError::Refused("no platform".to_owned()))?;
         if let Some(message) = &copy.message {
@@ -212,30 +210,5 @@ impl Flow {
     fn token_of(&self, copy: &CardCopy, meaning: Meaning) -> anyhow::Result<Token> {
         let token = crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
         Ok(Token { token, meaning, place: copy.place.clone() })
-    }
-
-    /// Edits progress into the run's copies for as long as it is polled.
-    pub(super) async fn show_progress(&self, run: RunId) -> Infallible {
-        let mut shown = None;
-        loop {
-            tokio::time::sleep(EDIT_EVERY).await;
-            let share = self.app.progress.get(run);
-            if share.is_none() || share == shown {
-                continue;
-            }
-            shown = share;
-            let (Ok(copies), Ok(Some(now))) =
-                (self.app.runs.store.copies_of(run).await, self.app.runs.store.get(run).await)
-            else {
-                continue;
-            };
-            let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
-            for copy in cards.filter(|copy| copy.message.is_some()) {
-                let reply = card(self, &now, copy.place.platform);
-                if let Err(why) = self.send_copy(copy, &now, &reply).await {
-                    tracing::debug!(run, %why, "progress could not be shown");
-                }
-            }
-        }
     }
 }

@@ -99,11 +99,33 @@ pub(super) fn append_if(transaction: &Transaction<'_>, append_if: &Append, owner
         return Ok(Appended::Frozen(frozen));
     }
     let change = &append_if.change;
+    if !run.state.is_open()
+        && change.state.is_open()
+        && let Some((resource, by)) = take_again(transaction, run.id)?
+    {
+        return Ok(Appended::Held { resource, by });
+    }
     advance(transaction, run.id, change)?;
     if owned(change.state) && change.state != run.state {
         transaction.execute("UPDATE runs SET owner = ?2 WHERE id = ?1", params![run.id, owner])?;
     }
     Ok(Appended::Done(Box::new(existing(transaction, run.id)?)))
+}
+
+/// What the run let go of is its own again; or who holds some of it meanwhile, and then nothing is.
+fn take_again(transaction: &Transaction<'_>, run: RunId) -> Worked<Option<(String, RunId)>> {
+    let taken = transaction
+        .prepare_cached(
+            "SELECT holds.resource, holds.run FROM let_go JOIN holds USING (environment, resource) WHERE let_go.run = ?1",
+        )?
+        .query_row([run], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if taken.is_none() {
+        let again = "INSERT INTO holds (environment, resource, run) SELECT environment, resource, run FROM let_go WHERE run = ?1";
+        transaction.prepare_cached(again)?.execute([run])?;
+        transaction.prepare_cached("DELETE FROM let_go WHERE run = ?1")?.execute([run])?;
+    }
+    Ok(taken)
 }
 
 /// Adds what is to follow a write that nobody heard of, unless somebody has dealt with the run since.
@@ -138,9 +160,18 @@ fn advance(transaction: &Transaction<'_>, run: RunId, change: &Change) -> Worked
             at.as_microsecond(),
             change.deadline.map(Timestamp::as_microsecond),
         ])?;
-    if !change.state.is_open() {
-        transaction.prepare_cached("DELETE FROM holds WHERE run = ?1")?.execute([run])?;
+    match change.state {
+        open if open.is_open() => return Ok(()),
+        // It may go on.
+        State::Unknown => {
+            let keep = "INSERT INTO let_go (environment, resource, run) SELECT environment, resource, run FROM holds WHERE run = ?1";
+            transaction.prepare_cached(keep)?.execute([run])?;
+        }
+        _ => {
+            transaction.prepare_cached("DELETE FROM let_go WHERE run = ?1")?.execute([run])?;
+        }
     }
+    transaction.prepare_cached("DELETE FROM holds WHERE run = ?1")?.execute([run])?;
     Ok(())
 }
 
