@@ -147,6 +147,31 @@ fn guide() -> Vec<GuideStep> {
         ),
         step(
             "U0ANA",
+            "/db vacuum auth-service login_attempts --env production",
+            "Long work: its message moves. /db stop with its number ends it, and says what was done.",
+        ),
+        step(
+            "U0ANA",
+            "/db reindex auth-service login_attempts_device_idx --env production",
+            "An index build that was broken off, done anew beside reads and writes. /db indexes shows it before.",
+        ),
+        step(
+            "U0ANA",
+            "/db purge auth-service login_attempts --column attempted_at --older-than 90d --env production",
+            "ben approves. Stopped half-way, it says how many rows are gone, and how to go on from there.",
+        ),
+        step(
+            "U0ANA",
+            "/db migrate auth-service --env production",
+            "ben approves. Five migrations, counted as Prisma's ledger has them.",
+        ),
+        step(
+            "U0ANA",
+            "/db run-sql drop-new-field auth-service --env production",
+            "A reviewed file, to the letter on its card: it takes back what a migration added.",
+        ),
+        step(
+            "U0ANA",
             "/db kill-idle --env production --older-than 1s",
             "It ends many sessions, so two must approve: ben, then cara.",
         ),
