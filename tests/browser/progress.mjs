@@ -93,6 +93,7 @@ scene("a reindex moves and is stopped", async () => {
   await moves(work, "(\\d+) %", "reindex");
   const told = await stops(work, "reindex");
   assert.match(told, /Stopped: public\.login_attempts_device_idx is not built anew\./);
+  assert.match(told, /Left by a broken one: public\.login_attempts_device_idx_ccnew, .+, dropped\./);
   const left = await (await asks(page, "/db indexes auth-service --env production", /login_attempts_device_idx/)).innerText();
   assert.doesNotMatch(left, /_ccnew/);
 });
@@ -100,6 +101,7 @@ scene("a reindex moves and is stopped", async () => {
 scene("a purge moves and is stopped", async () => {
   const line = "/db purge auth-service login_attempts --column attempted_at --older-than 90d --env production";
   const work = await approved(line);
+  await work.card.getByText("login_attempts --column attempted_at --older-than 90d").waitFor();
   await moves(work, "(\\d+) %", "purge");
   const told = await stops(work, "purge");
   const [gone, all] = (told.match(/Stopped, as asked\. ([\d,]+) rows of ([\d,]+) are gone/) ?? []).slice(1)
@@ -127,7 +129,7 @@ scene("what help shows as an example works in the demo's staging", async () => {
   const vacuum = await begins("/db vacuum asset-service assets --env staging");
   await vacuum.card.getByText(/public\.assets is vacuumed and analyzed/).waitFor();
   const sql = await approved('/db run-sql drop-new-field asset-service --env staging --reason "rolls the migration back"');
-  await sql.card.getByText("✅").waitFor();
+  await sql.card.getByRole("img", { name: "green check" }).waitFor();
   await become(page, "ana");
   assert.match(await (await asks(page, "/db migrate asset-service --env staging --dry-run", /Applies 5 migrations/)).innerText(), /none open/);
 });
