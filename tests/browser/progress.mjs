@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { asks, become, messages, noSidewaysScrolling, opens, pictures } from "./stage.mjs";
 
-const VALUES = 3;
+const VALUES = 2;
 let page;
 
 function scene(what, play) {

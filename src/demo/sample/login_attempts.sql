@@ -30,3 +30,11 @@ SELECT '10.0.0.0'::inet + n::bigint * 7919 % 65536, 'Firefox/' || 90 + n % 50 ||
 FROM generate_series(1, current_setting('sample.attempts')::int) AS n;
 ALTER TABLE login_attempts ADD PRIMARY KEY (id);
 DELETE FROM login_attempts WHERE id % 10 = 0;
+
+-- Refers to it, so that each row that goes is looked for here: it makes a purge dearer, and its card names it.
+CREATE TABLE lockouts (
+    attempt_id bigint PRIMARY KEY REFERENCES login_attempts (id) ON DELETE CASCADE,
+    until timestamp(3) NOT NULL
+);
+INSERT INTO lockouts SELECT id, attempted_at + interval '1 hour' FROM login_attempts WHERE id % 1009 = 0;
+ALTER TABLE lockouts OWNER TO auth_svc;
