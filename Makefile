@@ -12,7 +12,8 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where the tests write every payload that the bot sent, as lines of JSON.
 PAYLOADS := $(TARGET)/payloads
 JUDGED := $(PAYLOADS) manifest/slack.yaml
-PLAYS := $(wildcard tests/browser/*.mjs)
+# What the plays share is none.
+PLAYS := $(filter-out tests/browser/stage.mjs,$(wildcard tests/browser/*.mjs))
 # The PostgreSQL majors that `make test` asks, and those of `make compat`. Which is which for npm: tests/servers/package.json.
 MAJORS := 13 15 18
 ALL_MAJORS := 13 14 15 16 17 18

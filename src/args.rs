@@ -2,8 +2,10 @@
 //! mistake says what to type instead. Values stay text in one canonical form, and are bound, never pasted.
 
 use crate::error::{Error, Result};
+use crate::toml_reader::format_duration;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 mod command;
 mod line;
@@ -86,10 +88,13 @@ impl ArgSpec {
         default.as_deref() == Some(value)
     }
 
-    /// A value as a person would type it: a duration without its blank, words in quotes.
+    /// A value as a person would type it: a duration in the largest unit that leaves no rest, words in quotes.
     pub fn as_typed(&self, value: &str) -> String {
         match self.kind {
-            ArgType::Duration => value.replace(' ', ""),
+            ArgType::Duration => match duration_seconds(value) {
+                Some(seconds) => format_duration(Duration::from_secs(seconds)),
+                None => value.to_owned(),
+            },
             _ if value.contains(char::is_whitespace) => format!("\"{value}\""),
             _ => value.to_owned(),
         }
