@@ -78,9 +78,9 @@ function pick(body, names) {
   return Object.fromEntries(names.filter((name) => name in body).map((name) => [name, body[name]]));
 }
 
-// Judges one payload; `judged` is false for a method that carries no blocks.
+// Judges one payload; `judged` is false for a method that carries no blocks; Teams' cards are judge.py's part.
 function judge({ method, body }) {
-  if (METHODS.without_blocks.includes(method)) return { judged: false, refusals: [] };
+  if ([...METHODS.without_blocks, ...METHODS.activity].includes(method)) return { judged: false, refusals: [] };
   if (body === null || typeof body !== 'object' || Array.isArray(body)) {
     return { judged: true, refusals: [['', 'the body is no object']] };
   }

@@ -1,4 +1,5 @@
-"""Judges the lengths and counts of what the bot sends, by Slack's own Python models (slack_sdk) and by slackblocks.
+"""Judges the lengths and counts of what the bot sends, by Slack's own Python models (slack_sdk) and by slackblocks, and what
+it sends to Teams, by the official schema of Adaptive Cards.
 
     python judge.py [--self-test] [directory | file.jsonl | manifest.yaml]...
 
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from cards import judge_activity
 from limits import TEXT_CHARACTERS, judge_blocks, judge_manifest, judge_view
 
 HERE = Path(__file__).parent
@@ -25,6 +27,8 @@ def judge(payload):
         return None
     if not isinstance(body, dict):
         return [("", "the body is no object")]
+    if method in METHODS["activity"]:
+        return judge_activity(body)
     if method in METHODS["message"]:
         return judge_message(method, body)
     if method in METHODS["view"]:
