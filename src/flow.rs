@@ -30,6 +30,8 @@ mod request;
 mod view;
 mod who;
 
+pub use replies::FIRST;
+
 /// Platforms redeliver within minutes (Slack's last retry comes after five); the store remembers for ever.
 const REMEMBER: Duration = Duration::from_secs(900);
 

@@ -26,14 +26,14 @@
 //! | [`runs`] | the one transition table of a run's record |
 //! | [`actions`] | name → code of the coded commands |
 //! | [`flow`] | the straight line from event to reply; the only caller of send |
-//! | [`chat`] | Slack: verify, parse, render, send; the terminal: render |
+//! | [`chat`] | Slack: verify, parse, render, send; Teams: render; the terminal: render |
 //! | [`http`] | routes; acknowledges at once |
 //! | [`demo`] | the pretend workspace and the sample servers, for `make demo` and the tests |
 //! | [`cli`] | the command line: serve, demo, run, check |
 //!
 //! # Invariants
 //!
-//! - Only `chat/slack` knows Block Kit.
+//! - Only `chat/slack` knows Block Kit, only `chat/teams` Adaptive Cards, and no platform imports another.
 //! - Only `config` reads the environment. Only `flow` sends. Only `sql`, `actions` and `targets` touch a target.
 //! - A run's record exists before anything runs, and is closed in every case. If it can't be written, reads still answer with
 //!   a warning, and everything else is refused.
