@@ -6,7 +6,7 @@ use crate::App;
 use crate::error::Error;
 use crate::message::{Event, Heading, Incoming, Platform, PlatformName, Reply, SendError};
 use crate::runs::{Happening, Told};
-use crate::shared::Recent;
+use crate::shared::{Pacer, Recent};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct Flow {
     platforms: HashMap<PlatformName, Arc<dyn Platform>>,
     recent: Recent,
     cards: outbox::Desk,
+    /// For edits that show progress, by platform.
+    turns: Pacer,
     /// Runs that this process carries out.
     acting: outbox::Desk,
     /// What goes on after an event was answered and is to be done before the process ends.
@@ -61,7 +63,8 @@ impl Flow {
         let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
         let recent = Recent::new(REMEMBER, 10_000);
         let (cards, acting, after) = (outbox::Desk::default(), outbox::Desk::default(), TaskTracker::new());
-        Arc::new(Flow { app, platforms, recent, cards, acting, after })
+        let turns = Pacer::new(outbox::PROGRESS_EVERY);
+        Arc::new(Flow { app, platforms, recent, cards, turns, acting, after })
     }
 
     /// Whether this delivery is heard for the first time; from now on it isn't.

@@ -159,6 +159,9 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
     let (tone, text) = match run.state {
         State::Denied => (Tone::Watch, format!("Denied by {by}{why}. Nothing was done.")),
         State::Withdrawn => (Tone::Plain, format!("Withdrawn by {by}. Nothing was done.")),
+        State::Revoked if last.is_some_and(|event| event.by.is_some()) => {
+            (Tone::Watch, format!("The approval was taken back by {by}{why}. Nothing was done."))
+        }
         State::Revoked => (Tone::Watch, format!("The approval no longer counted{why}. Nothing was done.")),
         State::Expired if run.event(Happening::Approved.word()).is_some() => {
             (Tone::Watch, "Expired: it was approved and did not start in time. Nothing was done. Ask again if it still matters.".to_owned())
@@ -196,7 +199,9 @@ fn story(run: &Run) -> Vec<Block> {
                 })
                 .person(by)
                 .plain(format!(", {}", moment(event.at)));
-            Some(Block::Note(text))
+            // What ends a request says why above.
+            let why = event.texts.get("why").filter(|_| ["stopping", "reviewed"].contains(&event.kind.as_str()));
+            Some(Block::Note(why.map_or(text.clone(), |why| text.plain(format!(": {why}")))))
         })
         .collect();
     if !run.state.is_open() && run.state != State::Pending {

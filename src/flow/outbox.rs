@@ -11,8 +11,23 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Two seconds between edits of one message: Slack's third tier allows fifty a minute for all of a workspace's.
-const EDIT_EVERY: Duration = Duration::from_secs(2);
+/// How often a run's progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Between two edits of a platform that show progress, whichever run's: Slack's third tier allows fifty a minute for all of a
+/// workspace's messages. With twenty of ours, and another replica's, ten are left for what cards must say at once.
+pub(super) const PROGRESS_EVERY: Duration = Duration::from_secs(3);
+
+/// The longest that sending one copy may take. A platform that hangs is tried for a minute, and may ask to wait for another, before
+/// the conversation is known, and again before the message stands.
+const SENT_WITHIN: Duration = Duration::from_secs(240);
+
+/// A claim outlives the sending and the note of it, so that no replica sends what another still does. It ends with its process.
+const CLAIMED: Duration = Duration::from_secs(300);
+
+/// What is shown is written down for as long as the claim lasts: otherwise the message would be posted once more.
+const NOTED_WITHIN: Duration = Duration::from_secs(50);
+const NOTE_EVERY: Duration = Duration::from_millis(250);
 
 /// What this process works at right now: copies that it sends, runs that it carries out.
 #[derive(Default)]
@@ -95,7 +110,7 @@ impl Flow {
 
     async fn deliver_now(self: &Arc<Self>, copy: i64) -> anyhow::Result<()> {
         let store = &self.app.runs.store;
-        if !store.claim_copy(copy, jiff::Timestamp::now() + Duration::from_secs(30)).await? {
+        if !store.claim_copy(copy, jiff::Timestamp::now() + CLAIMED).await? {
             return Ok(());
         }
         let Some(mut copy) = store.copy(copy).await? else { return Ok(()) };
@@ -108,7 +123,8 @@ impl Flow {
             copy.shown = run.version;
             return Ok(store.update_copy(copy).await?);
         }
-        match self.deliver_as_it_is(&copy, &run).await? {
+        let sent = tokio::time::timeout(SENT_WITHIN, self.deliver_as_it_is(&copy, &run)).await;
+        match sent.unwrap_or_else(|_| Ok(Err(SendError::Unavailable("it took too long".to_owned()))))? {
             Ok(posted) => {
                 copy.place = posted.place;
                 copy.message = Some(posted.message);
@@ -122,7 +138,21 @@ impl Flow {
                 self.undeliverable(&run, (&copy, &why)).await;
             }
         }
-        Ok(store.update_copy(copy).await?)
+        self.note_copy(copy).await
+    }
+
+    /// Writes down what is shown, however long the record stays away meanwhile.
+    async fn note_copy(&self, copy: CardCopy) -> anyhow::Result<()> {
+        let until = tokio::time::Instant::now() + NOTED_WITHIN;
+        loop {
+            match self.app.runs.store.update_copy(copy.clone()).await {
+                Err(why) if tokio::time::Instant::now() < until => {
+                    tracing::warn!(copy = copy.id, %why, "where a card stands waits for the record");
+                    tokio::time::sleep(NOTE_EVERY).await;
+                }
+                noted => return Ok(noted?),
+            }
+        }
     }
 
     /// What the copy says now, in its place, which is found first where it is somebody's own.
@@ -204,23 +234,24 @@ impl Flow {
         Ok(buttons)
     }
 
-    /// Edits progress into the run's copies for as long as it is polled.
+    /// Edits progress into the run's copies for as long as it is polled. All runs take turns, so that the platform's limit is left to
+    /// what cards must say at once, which waits for no turn.
     pub(super) async fn show_progress(&self, run: RunId) -> Infallible {
         let mut shown = None;
         loop {
-            tokio::time::sleep(EDIT_EVERY).await;
+            tokio::time::sleep(LOOK_EVERY).await;
             let share = self.app.progress.get(run);
             if share.is_none() || share == shown {
                 continue;
             }
             shown = share;
-            let (Ok(copies), Ok(Some(now))) =
-                (self.app.runs.store.copies_of(run).await, self.app.runs.store.get(run).await)
-            else {
-                continue;
-            };
+            let copies = self.app.runs.store.copies_of(run).await.unwrap_or_default();
             let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
             for copy in cards.filter(|copy| copy.message.is_some()) {
+                self.turns.turn(&format!("{:?}", copy.place.platform)).await;
+                // As it is by now: the turn may have come late.
+                shown = self.app.progress.get(run);
+                let Ok(Some(now)) = self.app.runs.store.get(run).await else { continue };
                 let reply = card(self, &now, copy.place.platform);
                 if let Err(why) = self.send_copy(copy, &now, &reply).await {
                     tracing::debug!(run, %why, "progress could not be shown");
