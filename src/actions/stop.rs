@@ -125,9 +125,8 @@ async fn ended(doing: &Doing<'_>, run: Run) -> Outcome {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let text = format!(
-        "{started}Run #{id} was told to stop and has not ended yet: `show {id}` tells when it has."
-    );
+    let text =
+        format!("{started}Run #{id} was told to stop and has not ended yet: `show {id}` tells when it has.");
     Outcome::new(Happening::Succeeded, text)
 }
 

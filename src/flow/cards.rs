@@ -200,7 +200,8 @@ fn story(run: &Run) -> Vec<Block> {
                 .person(by)
                 .plain(format!(", {}", moment(event.at)));
             // What ends a request says why above.
-            let why = event.texts.get("why").filter(|_| ["stopping", "reviewed"].contains(&event.kind.as_str()));
+            let why =
+                event.texts.get("why").filter(|_| ["stopping", "reviewed"].contains(&event.kind.as_str()));
             Some(Block::Note(why.map_or(text.clone(), |why| text.plain(format!(": {why}")))))
         })
         .collect();

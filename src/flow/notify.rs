@@ -122,7 +122,8 @@ mod tests {
     /// Asked at 0:00, called for again so many times since.
     fn run(reminded: usize, deadline: Option<i64>) -> Run {
         let conversation = "C0INCIDENT".to_owned();
-        let place = Place { platform: PlatformName::Slack, workspace: "T0".to_owned(), conversation, thread: None };
+        let place =
+            Place { platform: PlatformName::Slack, workspace: "T0".to_owned(), conversation, thread: None };
         let event = |kind: Happening| StoredEvent {
             seq: 1,
             at: second(0),

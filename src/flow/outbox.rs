@@ -6,7 +6,8 @@ use super::cards::{VERDICTS, called, card, heading, waits_for};
 use crate::message::{Block, Button, Place, Posted, Reply, SendError};
 use crate::runs::{Happening, Told};
 use crate::store::{CardCopy, CopyKind, Meaning, Run, RunId, State, StoreResult, Token, Verdict};
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,19 +30,35 @@ const CLAIMED: Duration = Duration::from_secs(300);
 const NOTED_WITHIN: Duration = Duration::from_secs(50);
 const NOTE_EVERY: Duration = Duration::from_millis(250);
 
-/// What this process works at right now: copies that it sends, runs that it carries out.
+/// What this process works at right now: copies that it sends, runs that it carries out; and whether it was asked for once more meanwhile.
 #[derive(Default)]
-pub struct Desk(Mutex<HashSet<i64>>);
+pub struct Desk(Mutex<HashMap<i64, bool>>);
 
 impl Desk {
+    /// Whether it is to be begun; otherwise whoever is at it hears that it was asked for again.
     pub(super) fn begin(&self, id: i64) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id) {
+            Entry::Occupied(mut begun) => {
+                begun.insert(true);
+                false
+            }
+            Entry::Vacant(new) => {
+                new.insert(false);
+                true
+            }
+        }
     }
-    pub(super) fn end(&self, id: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// Whether it is to be done again, and not ended.
+    pub(super) fn end(&self, id: i64) -> bool {
+        let mut desk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = desk.remove(&id).unwrap_or_default();
+        if again {
+            desk.insert(id, false);
+        }
+        again
     }
     pub(super) fn all(&self) -> Vec<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 }
 
@@ -97,15 +114,16 @@ impl Flow {
         self.after.spawn(async move { flow.refresh(run).await });
     }
 
-    /// Sends one copy as the record has it now. What fails is tried again by the keeper.
+    /// Sends one copy as the record has it now, and once more if that moved on meanwhile: a process that ends soon has no keeper. What
+    /// fails is tried again by the keeper.
     pub(super) async fn deliver(self: &Arc<Self>, copy: i64) {
-        if !self.cards.begin(copy) {
-            return;
+        let mut due = self.cards.begin(copy);
+        while due {
+            if let Err(why) = self.deliver_now(copy).await {
+                tracing::warn!(copy, %why, "a card waits");
+            }
+            due = self.cards.end(copy);
         }
-        if let Err(why) = self.deliver_now(copy).await {
-            tracing::warn!(copy, %why, "a card waits");
-        }
-        self.cards.end(copy);
     }
 
     async fn deliver_now(self: &Arc<Self>, copy: i64) -> anyhow::Result<()> {

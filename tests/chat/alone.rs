@@ -131,10 +131,15 @@ async fn what_was_done_alone_stands_on_top_until_it_is_reviewed() {
     scene.card(CARA, &format!("kill {waiting} --env staging")).await;
 
     let pending = scene.asks(BEN, "pending").await.plain();
-    in_order(&pending, &[OWED, &format!("break-glass kill {pid}"), "1 request waits.", &format!("kill {waiting}")]);
+    in_order(
+        &pending,
+        &[OWED, &format!("break-glass kill {pid}"), "1 request waits.", &format!("kill {waiting}")],
+    );
     let history = scene.asks(BEN, "history").await.plain();
     in_order(&history, &[OWED, &format!("break-glass kill {pid}"), "2 runs.", &format!("kill {waiting}")]);
-    for (narrowed, rest) in [("history --who dan", "The record has no such run."), ("history --env staging", "1 run.")] {
+    for (narrowed, rest) in
+        [("history --who dan", "The record has no such run."), ("history --env staging", "1 run.")]
+    {
         let history = scene.asks(BEN, narrowed).await.plain();
         in_order(&history, &[OWED, &format!("break-glass kill {pid}"), rest]);
     }

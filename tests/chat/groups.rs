@@ -49,11 +49,8 @@ async fn who_has_the_role_and_is_not_in_the_group_approves_nothing_and_is_not_ca
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_in_the_group_reviews_nothing() {
     let role = ("roles = [\"on-call\"]", "roles = [\"on-call\", \"last-resort\"]");
-    let twist = Twist {
-        more: "[break_glass]\nrole = \"last-resort\"\n",
-        instead: vec![role],
-        ..Twist::default()
-    };
+    let twist =
+        Twist { more: "[break_glass]\nrole = \"last-resort\"\n", instead: vec![role], ..Twist::default() };
     let scene = narrows("approver", twist).await;
     scene.workspace().set_group(GROUP, &[BEN]);
     let (_victim, pid) = scene.session("asset-worker-7").await;
@@ -88,11 +85,8 @@ async fn the_role_that_asks_is_narrowed_too_when_it_is_asked_and_when_it_starts(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_role_that_acts_alone_is_narrowed_too() {
     let role = ("roles = [\"on-call\"]", "roles = [\"on-call\", \"last-resort\"]");
-    let twist = Twist {
-        more: "[break_glass]\nrole = \"last-resort\"\n",
-        instead: vec![role],
-        ..Twist::default()
-    };
+    let twist =
+        Twist { more: "[break_glass]\nrole = \"last-resort\"\n", instead: vec![role], ..Twist::default() };
     let mut scene = narrows("last-resort", twist).await;
     scene.workspace().set_group(GROUP, &[BEN]);
     let (_victim, pid) = scene.session("asset-worker-7").await;

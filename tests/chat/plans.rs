@@ -19,8 +19,11 @@ async fn scene() -> Scene {
     let mut scene = Scene::without_bot(twist).await;
     let sql = scene.directory.path().join("sql");
     std::fs::create_dir(&sql).unwrap();
-    std::fs::write(sql.join("tidy.sql"), "/* summary = \"Tidies up\" */\nCOMMENT ON TABLE public.assets IS ''")
-        .unwrap();
+    std::fs::write(
+        sql.join("tidy.sql"),
+        "/* summary = \"Tidies up\" */\nCOMMENT ON TABLE public.assets IS ''",
+    )
+    .unwrap();
     let superuser = servers.cluster.connect("asset_service_db").await.unwrap();
     superuser
         .batch_execute(

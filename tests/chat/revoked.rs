@@ -22,7 +22,8 @@ async fn approved(scene: &Scene, pid: i32) -> Message {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approval_that_is_not_used_in_time_is_none_any_more() {
-    let rule = "[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"kill\"]\nstart_within = \"1s\"\n";
+    let rule =
+        "[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"kill\"]\nstart_within = \"1s\"\n";
     let scene = Scene::with(Twist { more: rule, ..Twist::default() }).await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = approved(&scene, pid).await;

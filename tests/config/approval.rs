@@ -27,10 +27,10 @@ fn mistakes_of_the_rules_are_told_with_their_lines() {
     assert_eq!(
         rules("[approval]\nwait = \"2d\"\nstart_within = 5\napprovers = 0\nremind_after = \"soon\"\n"),
         [
-            "deploy/x.toml:34:8: `wait` must be more than nothing and at most 1d, not `2d`",
+            "deploy/x.toml:34:8: `wait` must be more than 0s and at most 1d, not 2d",
             "deploy/x.toml:35:16: `start_within` must be a duration like \"30s\", not a whole number",
             "deploy/x.toml:36:13: `approvers` must be 1 to 5, not 0",
-            "deploy/x.toml:37:16: `remind_after` must be a duration like \"30s\", not `soon`",
+            "deploy/x.toml:37:16: `remind_after` is `soon`, but a duration is a whole number and a unit: 500ms, 30s, 15m, 12h or 7d",
         ]
     );
     assert_eq!(
@@ -52,7 +52,7 @@ fn mistakes_of_the_rules_are_told_with_their_lines() {
             "deploy/x.toml:36:13: `approvers` must be 1 to 5, not 6",
             "deploy/x.toml:38:17: there is no environment `prod`; known here: production",
             "deploy/x.toml:39:13: `commands` must hold risks or command names, not ` kill`",
-            "deploy/x.toml:40:8: `wait` must be more than nothing and at most 1d, not `0s`",
+            "deploy/x.toml:40:8: `wait` must be more than 0s and at most 1d, not 0s",
             "deploy/x.toml:41:1: unknown key `second`; did you mean `second_person`?",
         ]
     );
@@ -86,7 +86,7 @@ fn mistakes_of_acting_alone_are_told_with_their_lines() {
         &[
             "deploy/x.toml:29:1: missing key `role` of `break_glass`",
             "deploy/x.toml:30:13: `commands` must hold risks or command names, not `kill `",
-            "deploy/x.toml:31:9: `every` must be more than nothing and at most 30d, not `31d`",
+            "deploy/x.toml:31:9: `every` must be more than 0s and at most 30d, not 31d",
             "deploy/x.toml:32:1: unknown key `rol`; did you mean `role`?",
         ],
     );
@@ -99,7 +99,8 @@ fn mistakes_of_acting_alone_are_told_with_their_lines() {
 #[test]
 fn a_webhook_is_an_address_that_is_encrypted_and_not_told() {
     let url = |value: &str| {
-        let variable = |name: &str| Some(if name == "PAGER" { value.to_owned() } else { format!("hush-{name}") });
+        let variable =
+            |name: &str| Some(if name == "PAGER" { value.to_owned() } else { format!("hush-{name}") });
         let text = with("[slack]", "[pager]\nurl = { env = \"PAGER\" }\n[slack]");
         Config::parse("deploy/x.toml", &text, &variable).map(drop).map_err(|problems| problems.to_string())
     };
@@ -109,7 +110,8 @@ fn a_webhook_is_an_address_that_is_encrypted_and_not_told() {
         let told = "deploy/x.toml:30:7: `url` must hold an https URL (http to this machine only)";
         assert_eq!(url(wrong), Err(told.to_owned()), "the address itself is secret");
     }
-    reports("[slack]", "[pager]\n[slack]", &["deploy/x.toml:29:1: missing key `url` of `pager`"]);
+    let lacks = "deploy/x.toml:29:1: missing key `url`: a secret kept outside this file, { env = \"VARIABLE\" } or { file = \"path\" }";
+    reports("[slack]", "[pager]\n[slack]", &[lacks]);
 }
 
 #[test]
@@ -136,13 +138,9 @@ fn a_rules_own_times_and_numbers_count_where_it_does_and_the_strictest_of_severa
     let rules = countersign::rules(&config).unwrap_or_else(|wrong| panic!("{wrong}"));
     let policy = |command: &str, place| rules.access.policy(rules.catalog.find(command).unwrap(), place);
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    let usual =
-        Policy { risk: Risk::Danger, approvers: 1, wait: minutes(20), start_within: minutes(1) };
+    let usual = Policy { risk: Risk::Danger, approvers: 1, wait: minutes(20), start_within: minutes(1) };
     assert_eq!(policy("purge", Some("production")), usual);
-    assert_eq!(
-        policy("kill", Some("production")),
-        Policy { approvers: 2, wait: minutes(5), ..usual }
-    );
+    assert_eq!(policy("kill", Some("production")), Policy { approvers: 2, wait: minutes(5), ..usual });
     assert_eq!(policy("kill", Some("staging")), usual);
     let free = Policy { risk: Risk::Write, start_within: minutes(10), ..usual };
     assert_eq!(policy("backup", Some("staging")), free);
@@ -151,8 +149,7 @@ fn a_rules_own_times_and_numbers_count_where_it_does_and_the_strictest_of_severa
 
 #[test]
 fn a_grant_of_a_command_is_of_that_command_only() {
-    let text = MINIMAL
-        .replace("run = [\"read\"]", "run = [\"kill\"]\napprove = [\"purge\"]");
+    let text = MINIMAL.replace("run = [\"read\"]", "run = [\"kill\"]\napprove = [\"purge\"]");
     let config = Config::parse("x.toml", &text, &all_set).unwrap_or_else(|problems| panic!("{problems}"));
     let rules = countersign::rules(&config).unwrap_or_else(|wrong| panic!("{wrong}"));
     let sender = Sender {

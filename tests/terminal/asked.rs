@@ -179,13 +179,15 @@ async fn direct(workspace: &Workspace, who: &str, words: &str) -> Message {
 
 /// Everyone whom it concerns hears in chat of what was done alone.
 async fn all_hear_of_it(workspace: &Workspace, pid: i32) {
-    let card = seen(workspace, "U0DAN", (INCIDENT, "without a second person")).await.plain();
-    for words in [&format!("break-glass kill {pid}"), "nobody is awake", "is gone", "review 1"] {
+    let card = seen(workspace, "U0DAN", (INCIDENT, "is gone")).await.plain();
+    for words in
+        [&format!("break-glass kill {pid}"), "nobody is awake", "without a second person", "review 1"]
+    {
         assert!(card.contains(words), "{words} is missing: {card}");
     }
     for who in ["U0BEN", "U0CARA"] {
-        let told = direct(workspace, who, "without a second person").await.plain();
-        assert!(told.contains("is gone"), "{told}");
+        let told = direct(workspace, who, "is gone").await.plain();
+        assert!(told.contains("without a second person"), "{told}");
     }
     direct(workspace, "U0ANA", "is gone").await;
 }
@@ -201,7 +203,8 @@ async fn what_is_done_alone_at_a_terminal_is_told_in_chat_at_once() {
     assert!(is_there(&world, pid).await);
 
     let pid_text = pid.to_string();
-    let words = ["run", "break-glass", "kill", &pid_text, "--env", "production", "--reason", "nobody is awake"];
+    let words =
+        ["run", "break-glass", "kill", &pid_text, "--env", "production", "--reason", "nobody is awake"];
     let said = world.says(&words).await;
     assert_eq!(said.status, 0, "{said:?}");
     said.is_fit_for_a_terminal();
@@ -217,7 +220,8 @@ async fn while_slack_cannot_be_reached_it_is_done_all_the_same_and_told_later() 
     let workspace = &world.stage.workspace;
     workspace.fault("", Fault::Status(503));
     let pid_text = pid.to_string();
-    let words = ["run", "break-glass", "kill", &pid_text, "--env", "production", "--reason", "nobody is awake"];
+    let words =
+        ["run", "break-glass", "kill", &pid_text, "--env", "production", "--reason", "nobody is awake"];
     let said = world.says(&words).await;
     assert_eq!(said.status, 0, "{said:?}");
     assert!(said.flat().contains("is gone"), "{}", said.out);
