@@ -36,8 +36,8 @@ fn mistakes_of_the_rules_are_told_with_their_lines() {
     assert_eq!(
         rules("[[approval.rules]]\n"),
         [
-            "deploy/x.toml:33:1: missing key `environments` of `approval.rules`",
-            "deploy/x.toml:33:1: missing key `commands` of `approval.rules`",
+            "deploy/x.toml:33:1: a rule must say for which `environments`; \"*\" is all of them",
+            "deploy/x.toml:33:1: a rule must say for which `commands`: risks or names; \"*\" is all of them",
             "deploy/x.toml:33:1: a rule must ask for something: `approvers`, `wait`, `start_within`, or `second_person = true`",
         ]
     );
