@@ -192,17 +192,18 @@ fn story(run: &Run) -> Vec<Block> {
     let mut lines: Vec<Block> = told
         .filter_map(|event| {
             let by = event.by.as_ref()?;
+            // What ends a request says why above.
+            let why =
+                event.texts.get("why").filter(|_| ["stopping", "reviewed"].contains(&event.kind.as_str()));
+            let why = why.map_or(String::new(), |why| format!(": {why}"));
             let text = Text::new()
                 .plain(match event.kind.as_str() {
                     "stopping" => "told to stop by ".to_owned(),
                     kind => format!("{kind} by "),
                 })
                 .person(by)
-                .plain(format!(", {}", moment(event.at)));
-            // What ends a request says why above.
-            let why =
-                event.texts.get("why").filter(|_| ["stopping", "reviewed"].contains(&event.kind.as_str()));
-            Some(Block::Note(why.map_or(text.clone(), |why| text.plain(format!(": {why}")))))
+                .plain(format!(", {}{why}", moment(event.at)));
+            Some(Block::Note(text))
         })
         .collect();
     if !run.state.is_open() && run.state != State::Pending {

@@ -23,11 +23,13 @@ pub(super) const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 /// the conversation is known, and again before the message stands.
 const SENT_WITHIN: Duration = Duration::from_secs(240);
 
-/// A claim outlives the sending and the note of it, so that no replica sends what another still does. It ends with its process.
-const CLAIMED: Duration = Duration::from_secs(300);
-
-/// What is shown is written down for as long as the claim lasts: otherwise the message would be posted once more.
+/// How long the record is asked again, before the sending and behind it: what isn't written down would be posted once more.
 const NOTED_WITHIN: Duration = Duration::from_secs(50);
+
+/// A claim outlives the sending, and the record's answers before and behind it, so that no replica sends what another still does. It ends
+/// with its process.
+const CLAIMED: Duration = Duration::from_secs(450);
+
 const NOTE_EVERY: Duration = Duration::from_millis(250);
 
 /// What this process works at right now: copies that it sends, runs that it carries out; and whether it was asked for once more meanwhile.
@@ -72,6 +74,20 @@ fn shows_more(copy: &CardCopy, run: &Run) -> bool {
         CopyKind::Reminder => copy.message.is_none() && run.state == State::Pending,
         CopyKind::Card | CopyKind::Direct => news.iter().any(|event| event.kind != Happening::Step.word()),
         CopyKind::Result => !run.state.is_open() && run.state != State::Withdrawn,
+    }
+}
+
+/// Asks the record until it answers, or a claim nears its end.
+async fn insist<T, F: Future<Output = StoreResult<T>>>(ask: impl Fn() -> F) -> StoreResult<T> {
+    let until = tokio::time::Instant::now() + NOTED_WITHIN;
+    loop {
+        match ask().await {
+            Err(why) if tokio::time::Instant::now() < until => {
+                tracing::warn!(%why, "a card waits for the record");
+                tokio::time::sleep(NOTE_EVERY).await;
+            }
+            answer => return answer,
+        }
     }
 }
 
@@ -131,18 +147,19 @@ impl Flow {
         if !store.claim_copy(copy, jiff::Timestamp::now() + CLAIMED).await? {
             return Ok(());
         }
-        let Some(mut copy) = store.copy(copy).await? else { return Ok(()) };
-        let Some(run) = store.get(copy.run).await? else { return Ok(()) };
+        // From here on the claim is given back, however long the record stays away meanwhile.
+        let Some(mut copy) = insist(|| store.copy(copy)).await? else { return Ok(()) };
+        let Some(run) = insist(|| store.get(copy.run)).await? else { return Ok(()) };
         if copy.lost || (copy.message.is_some() && copy.shown >= run.version) {
-            return Ok(store.update_copy(copy).await?);
+            return Ok(insist(|| store.update_copy(copy.clone())).await?);
         }
         if !shows_more(&copy, &run) {
             copy.lost = copy.kind == CopyKind::Reminder;
             copy.shown = run.version;
-            return Ok(store.update_copy(copy).await?);
+            return Ok(insist(|| store.update_copy(copy.clone())).await?);
         }
         let sent = tokio::time::timeout(SENT_WITHIN, self.deliver_as_it_is(&copy, &run)).await;
-        match sent.unwrap_or_else(|_| Ok(Err(SendError::Unavailable("it took too long".to_owned()))))? {
+        match sent.unwrap_or_else(|_| Err(SendError::Unavailable("it took too long".to_owned()))) {
             Ok(posted) => {
                 copy.place = posted.place;
                 copy.message = Some(posted.message);
@@ -156,47 +173,27 @@ impl Flow {
                 self.undeliverable(&run, (&copy, &why)).await;
             }
         }
-        self.note_copy(copy).await
-    }
-
-    /// Writes down what is shown, however long the record stays away meanwhile.
-    async fn note_copy(&self, copy: CardCopy) -> anyhow::Result<()> {
-        let until = tokio::time::Instant::now() + NOTED_WITHIN;
-        loop {
-            match self.app.runs.store.update_copy(copy.clone()).await {
-                Err(why) if tokio::time::Instant::now() < until => {
-                    tracing::warn!(copy = copy.id, %why, "where a card stands waits for the record");
-                    tokio::time::sleep(NOTE_EVERY).await;
-                }
-                noted => return Ok(noted?),
-            }
-        }
+        Ok(insist(|| store.update_copy(copy.clone())).await?)
     }
 
     /// What the copy says now, in its place, which is found first where it is somebody's own.
-    async fn deliver_as_it_is(
-        &self,
-        copy: &CardCopy,
-        run: &Run,
-    ) -> anyhow::Result<Result<Posted, SendError>> {
-        let place = match self.place_of(copy).await {
-            Ok(place) => place,
-            Err(why) => return Ok(Err(why)),
-        };
+    async fn deliver_as_it_is(&self, copy: &CardCopy, run: &Run) -> Result<Posted, SendError> {
+        let place = self.place_of(copy).await?;
         if copy.place.account().is_some() && place.same_conversation(&run.request.place) {
-            return Ok(Err(SendError::Refused("it was asked in that very conversation".to_owned())));
+            return Err(SendError::Refused("it was asked in that very conversation".to_owned()));
         }
         let copy = CardCopy { place, ..copy.clone() };
         let platform = copy.place.platform;
         let reply = match copy.kind {
             CopyKind::Reminder => Reply::new(heading(self, run)).with(waits_for(self, run, platform)),
             _ if run.state == State::Pending => {
-                let buttons = Block::Buttons(self.verdict_buttons(run, &copy).await?);
-                card(self, run, platform).with(buttons)
+                let buttons = self.verdict_buttons(run, &copy).await;
+                let buttons = buttons.map_err(|why| SendError::Unavailable(format!("its buttons: {why}")))?;
+                card(self, run, platform).with(Block::Buttons(buttons))
             }
             _ => card(self, run, platform),
         };
-        Ok(self.send_copy(&copy, run, &reply).await)
+        self.send_copy(&copy, run, &reply).await
     }
 
     async fn place_of(&self, copy: &CardCopy) -> Result<Place, SendError> {

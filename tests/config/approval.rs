@@ -43,17 +43,17 @@ fn mistakes_of_the_rules_are_told_with_their_lines() {
     );
     assert_eq!(
         rules(
-            "[[approval.rules]]\nenvironments = []\ncommands = []\napprovers = 6\n\
+            "[[approval.rules]]\nenvironments = []\ncommands = []\napprovers = 6\nsecond_person = true\n\
              [[approval.rules]]\nenvironments = [\"prod\"]\ncommands = [\" kill\"]\nwait = \"0s\"\nsecond = true\n"
         ),
         [
             "deploy/x.toml:34:16: a rule must say for which `environments`; \"*\" is all of them",
             "deploy/x.toml:35:12: a rule must say for which `commands`: risks or names; \"*\" is all of them",
             "deploy/x.toml:36:13: `approvers` must be 1 to 5, not 6",
-            "deploy/x.toml:38:17: there is no environment `prod`; known here: production",
-            "deploy/x.toml:39:13: `commands` must hold risks or command names, not ` kill`",
-            "deploy/x.toml:40:8: `wait` must be more than 0s and at most 1d, not 0s",
-            "deploy/x.toml:41:1: unknown key `second`; did you mean `second_person`?",
+            "deploy/x.toml:39:17: there is no environment `prod`; known here: production",
+            "deploy/x.toml:40:13: `commands` must hold risks or command names, not ` kill`",
+            "deploy/x.toml:41:8: `wait` must be more than 0s and at most 1d, not 0s",
+            "deploy/x.toml:42:1: unknown key `second`; known here: approvers, second_person, start_within",
         ]
     );
 }
