@@ -6,7 +6,7 @@ use crate::App;
 use crate::error::Error;
 use crate::message::{Event, Heading, Incoming, Platform, PlatformName, Reply, SendError};
 use crate::runs::{Happening, Told};
-use crate::shared::Recent;
+use crate::shared::{Pacer, Recent};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub struct Flow {
     platforms: HashMap<PlatformName, Arc<dyn Platform>>,
     recent: Recent,
     cards: outbox::Desk,
+    /// For edits that show progress, by platform.
+    turns: Pacer,
     /// Runs that this process carries out.
     acting: outbox::Desk,
     /// Interrupted runs whose cards show what this process sees of them.
@@ -70,7 +72,9 @@ impl Flow {
         let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
         let recent = Recent::new(REMEMBER, 10_000);
         let [cards, acting, watching] = std::array::from_fn(|_| outbox::Desk::default());
-        Arc::new(Flow { app, platforms, recent, cards, acting, watching, after: TaskTracker::new() })
+        let turns = Pacer::new(outbox::PROGRESS_EVERY);
+        let after = TaskTracker::new();
+        Arc::new(Flow { app, platforms, recent, cards, turns, acting, watching, after })
     }
 
     /// Whether this delivery is heard for the first time; from now on it isn't.

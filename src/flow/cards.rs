@@ -163,6 +163,9 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
     let (tone, text) = match run.state {
         State::Denied => (Tone::Watch, format!("Denied by {by}{why}. Nothing was done.")),
         State::Withdrawn => (Tone::Plain, format!("Withdrawn by {by}. Nothing was done.")),
+        State::Revoked if last.is_some_and(|event| event.by.is_some()) => {
+            (Tone::Watch, format!("The approval was taken back by {by}{why}. Nothing was done."))
+        }
         State::Revoked => (Tone::Watch, format!("The approval no longer counted{why}. Nothing was done.")),
         State::Expired if run.event(Happening::Approved.word()).is_some() => {
             (Tone::Watch, "Expired: it was approved and did not start in time. Nothing was done. Ask again if it still matters.".to_owned())
@@ -201,13 +204,17 @@ fn story(run: &Run) -> Vec<Block> {
     let mut lines: Vec<Block> = told
         .filter_map(|event| {
             let by = event.by.as_ref()?;
+            // What ends a request says why above.
+            let why =
+                event.texts.get("why").filter(|_| ["stopping", "reviewed"].contains(&event.kind.as_str()));
+            let why = why.map_or(String::new(), |why| format!(": {why}"));
             let text = Text::new()
                 .plain(match event.kind.as_str() {
                     "stopping" => "told to stop by ".to_owned(),
                     kind => format!("{kind} by "),
                 })
                 .person(by)
-                .plain(format!(", {}", moment(event.at)));
+                .plain(format!(", {}{why}", moment(event.at)));
             Some(Block::Note(text))
         })
         .collect();

@@ -7,29 +7,30 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Two seconds between edits of one message: Slack's third tier allows fifty a minute for all of a workspace's.
-const EDIT_EVERY: Duration = Duration::from_secs(2);
+/// How often a run's progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 const TRY_EVERY: Duration = Duration::from_millis(200);
 
 impl Flow {
-    /// Edits progress into the run's copies for as long as it is polled.
+    /// Edits progress into the run's copies for as long as it is polled. All runs take turns, so that the platform's limit is left to
+    /// what cards must say at once, which waits for no turn.
     pub(super) async fn show_progress(&self, run: RunId) -> Infallible {
         let mut shown = None;
         loop {
-            tokio::time::sleep(EDIT_EVERY).await;
+            tokio::time::sleep(LOOK_EVERY).await;
             let share = self.app.progress.get(run);
             if share.is_none() || share == shown {
                 continue;
             }
             shown = share;
-            let (Ok(copies), Ok(Some(now))) =
-                (self.app.runs.store.copies_of(run).await, self.app.runs.store.get(run).await)
-            else {
-                continue;
-            };
+            let copies = self.app.runs.store.copies_of(run).await.unwrap_or_default();
             let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
             for copy in cards.filter(|copy| copy.message.is_some()) {
+                self.turns.turn(&format!("{:?}", copy.place.platform)).await;
+                // As it is by now: the turn may have come late.
+                shown = self.app.progress.get(run);
+                let Ok(Some(now)) = self.app.runs.store.get(run).await else { continue };
                 let reply = card(self, &now, copy.place.platform);
                 if let Err(why) = self.send_copy(copy, &now, &reply).await {
                     tracing::debug!(run, %why, "progress could not be shown");
@@ -46,10 +47,16 @@ impl Flow {
             while !self.cards.begin(copy.id) {
                 tokio::time::sleep(TRY_EVERY).await;
             }
-            if let Err(why) = self.deliver_now((copy.id, true)).await {
-                tracing::debug!(run, %why, "what is watched could not be shown");
+            let mut anew = true;
+            loop {
+                if let Err(why) = self.deliver_now((copy.id, anew)).await {
+                    tracing::debug!(run, %why, "what is watched could not be shown");
+                }
+                anew = false;
+                if !self.cards.end(copy.id) {
+                    break;
+                }
             }
-            self.cards.end(copy.id);
         }
     }
 }

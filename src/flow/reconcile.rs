@@ -88,7 +88,7 @@ impl Flow {
     }
 
     fn unwatch(&self, run: RunId) {
-        if self.watching.end(run) {
+        if self.watching.leave(run) {
             self.app.progress.clear(run);
         }
     }
