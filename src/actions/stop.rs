@@ -101,7 +101,7 @@ async fn ask_to_stop(doing: &Doing<'_>, run: &Run) -> Outcome {
         match doing.app.runs.append(&run, happening, told.clone()).await {
             Ok(Appended::Done(noted)) => return ended(doing, *noted).await,
             Ok(Appended::Stale(now)) => run = *now,
-            Ok(Appended::Frozen(_)) => {}
+            Ok(Appended::Frozen(_) | Appended::Held { .. }) => {}
             Err(why) => return Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
         }
     }
