@@ -40,6 +40,7 @@ mod scene;
 mod schedule;
 mod slots;
 mod statistics;
+mod stopped;
 mod team;
 mod upkeep;
 mod vacuum_full;
