@@ -62,7 +62,8 @@ impl Act for Purge {
         let work = Work::of(&plan.identity)?;
         let noted = run.event(Happening::Step.word()).map(|step| step.facts.clone());
         let noted = noted.and_then(|step| serde_json::from_value::<Done>(step).ok());
-        let done = Done { at_least: true, ..noted.unwrap_or(Done { after: work.after.clone(), ..Done::default() }) };
+        let done =
+            Done { at_least: true, ..noted.unwrap_or(Done { after: work.after.clone(), ..Done::default() }) };
         Some(words::given_up(run, &work, &done))
     }
 }

@@ -45,7 +45,9 @@ impl Act for Stop {
                 ));
             }
             State::Running => format!("Stops run #{id} ({command}). What it has done by then stays."),
-            State::Unknown => format!("Ends what the interrupted run #{id} ({command}) left on PostgreSQL, for good."),
+            State::Unknown => {
+                format!("Ends what the interrupted run #{id} ({command}) left on PostgreSQL, for good.")
+            }
             over => {
                 return Err(Error::instead(
                     format!("Run #{id} is over: {}.", format!("{over:?}").to_lowercase()),
@@ -172,7 +174,8 @@ async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
             Outcome::new(Happening::Succeeded, text)
         }
         (Err(why), Some(done)) => {
-            let text = format!("Run #{id} doesn't go on. What it left on PostgreSQL can't be ended: {why} {done}");
+            let text =
+                format!("Run #{id} doesn't go on. What it left on PostgreSQL can't be ended: {why} {done}");
             Outcome::new(Happening::Partial, text)
         }
         (Err(why), None) => Outcome::new(Happening::Failed, format!("Nothing was done: {why}")),

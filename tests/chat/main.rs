@@ -43,6 +43,7 @@ mod statistics;
 mod stopped;
 mod team;
 mod upkeep;
+mod upkeep_seen;
 mod vacuum_full;
 mod where_to;
 mod wrong;

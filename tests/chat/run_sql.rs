@@ -135,7 +135,8 @@ async fn a_stop_takes_all_of_it_back_and_says_so() {
     let shown = card(&scene, "drop-slowly").await;
     scene.clicks(BEN, &shown.at(), "Approve").await;
     scene.until(&shown.at(), "statement 3 of 4").await;
-    let sleeps = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(1500)%' AND state = 'active'";
+    let sleeps =
+        "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(1500)%' AND state = 'active'";
     assert!(client.query_opt(sleeps, &[]).await.unwrap().is_some());
     let run = scene.only_run("run-sql").await.id;
     let jobs = scene.asks(ANA, "jobs").await.plain();
