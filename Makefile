@@ -11,15 +11,16 @@ export PYTHONDONTWRITEBYTECODE := 1
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where the tests write every payload that the bot sent, as lines of JSON.
 PAYLOADS := $(TARGET)/payloads
-JUDGED := $(PAYLOADS) manifest/slack.yaml
-PLAYS := $(wildcard tests/browser/*.mjs)
+JUDGED := $(PAYLOADS) manifest/slack.yaml manifest/teams/manifest.json
+# What the plays share is none.
+PLAYS := $(filter-out tests/browser/stage.mjs,$(wildcard tests/browser/*.mjs))
 # The PostgreSQL majors that `make test` asks, and those of `make compat`. Which is which for npm: tests/servers/package.json.
 MAJORS := 13 15 18
 ALL_MAJORS := 13 14 15 16 17 18
 SERVERS := tests/servers/package.json tests/servers/package-lock.json .ci/install-servers
 CLIENTS := tests/servers/requirements.txt .ci/install-clients
 
-.PHONY: help demo test rust-test compat judge browser bench lint tools system
+.PHONY: help demo test rust-test compat judge browser bench lint teams-package tools system
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,7 +40,7 @@ compat: system .tools/postgres/.stamp-all tools ## ask every PostgreSQL major th
 	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test sample_servers; \
 	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test chat -- reindex vacuum_full; done
 
-judge: tools ## let Slack's own types and models judge the payloads of the last test run
+judge: tools ## let Slack's and Microsoft's own types, models and schemas judge the payloads of the last test run
 	node tests/judges/judge.mjs --self-test $(JUDGED)
 	.tools/venv/bin/python tests/judges/judge.py --self-test $(JUDGED)
 
@@ -57,6 +58,10 @@ bench: system .tools/postgres/.stamp-all tools ## measure
 lint: ## check the formatting and the lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+
+teams-package: ## pack the Teams app: APP_ID=<client id of the bot> HOST=<countersign.contoso.com>
+	@mkdir -p $(TARGET)
+	@python3 manifest/teams/package.py "$(APP_ID)" "$(HOST)" $(TARGET)/countersign-teams.zip
 
 tools: system .tools/node/.stamp .tools/venv/.stamp .tools/postgres/.stamp .tools/clients/.stamp .tools/prisma/.stamp ## install what the tests need and is missing
 

@@ -2,6 +2,7 @@
 //! [`Look`]; what acts makes a plan first and is called again with that very plan.
 
 use crate::App;
+use crate::Share;
 use crate::args::Values;
 use crate::catalog::{Body, Catalog, Command};
 use crate::error::Result;
@@ -24,6 +25,7 @@ mod environments;
 mod freeze;
 mod help;
 mod history;
+pub mod interrupted;
 mod jobs;
 pub mod lingering;
 mod migrate;
@@ -139,6 +141,17 @@ pub trait Act: Send + Sync {
     /// The run on which it says what an approver would: who does it needs a role that approves that one.
     fn judges(&self, _plan: &Plan) -> Option<RunId> {
         None
+    }
+
+    /// How far an interrupted run is that goes on, or may, without the process that began it. Only looks; `None` where nothing of it
+    /// is seen, or can be.
+    async fn watch(&self, _doing: &Doing<'_>) -> Option<Share> {
+        None
+    }
+
+    /// Whether [`Act::watch`] can see anything.
+    fn is_watched(&self) -> bool {
+        false
     }
 
     /// Whether [`Act::act`], called again with the steps that a killed process noted, goes on without doing anything twice.

@@ -2,8 +2,10 @@
 //! mistake says what to type instead. Values stay text in one canonical form, and are bound, never pasted.
 
 use crate::error::{Error, Result};
+use crate::toml_reader::format_duration;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 mod command;
 mod line;
@@ -86,10 +88,13 @@ impl ArgSpec {
         default.as_deref() == Some(value)
     }
 
-    /// A value as a person would type it: a duration without its blank, words in quotes.
+    /// A value as a person would type it: a duration in the largest unit that leaves no rest, words in quotes.
     pub fn as_typed(&self, value: &str) -> String {
         match self.kind {
-            ArgType::Duration => value.replace(' ', ""),
+            ArgType::Duration => match duration_seconds(value) {
+                Some(seconds) => format_duration(Duration::from_secs(seconds)),
+                None => value.to_owned(),
+            },
             _ if value.contains(char::is_whitespace) => format!("\"{value}\""),
             _ => value.to_owned(),
         }
@@ -149,10 +154,16 @@ pub fn typed(command: &str, specs: &[ArgSpec], values: &Values) -> String {
 /// [`Error::User`]: what is missing, surplus or wrong, and the usage.
 pub fn bind(specs: &[ArgSpec], line: &Line, known: &Known, usage: &str) -> Result<Values> {
     let try_this = || format!("Type `{usage}`.");
+    let is_empty = |word: &String| word.trim().is_empty();
+    let lacks =
+        |spec: &ArgSpec| Error::instead(format!("It lacks <{}>: {}.", spec.name, spec.help), try_this());
     let mut values = Values::new();
     let mut words = line.words.iter();
     for spec in specs.iter().filter(|spec| spec.positional && !spec.hidden) {
         if let Some(word) = words.next() {
+            if is_empty(word) {
+                return Err(lacks(spec));
+            }
             values.insert(spec.name.clone(), value::check(spec, word, known)?);
         }
     }
@@ -175,16 +186,16 @@ pub fn bind(specs: &[ArgSpec], line: &Line, known: &Known, usage: &str) -> Resul
                     try_this(),
                 ));
             }
-            (false, None) => {
+            (false, given) if given.as_ref().is_none_or(is_empty) => {
                 return Err(Error::instead(format!("`--{option}` needs a value."), try_this()));
             }
-            (false, Some(given)) => value::check(spec, given, known)?,
+            (false, given) => value::check(spec, given.as_deref().unwrap_or_default(), known)?,
         };
         values.insert(option.clone(), bound);
     }
     for spec in specs.iter().filter(|spec| !spec.hidden && !values.contains_key(&spec.name)) {
         if spec.required {
-            return Err(Error::instead(format!("It lacks <{}>: {}.", spec.name, spec.help), try_this()));
+            return Err(lacks(spec));
         }
     }
     defaults(specs, &mut values, known)?;

@@ -1,6 +1,10 @@
 //! The chat platforms, one module each: verify, parse, render, send; and the terminal, the door that works when chat is
 //! down. Each knows its own wire format and the neutral values of [`crate::message`]; it decides nothing, and never imports
-//! another.
+//! another. What two of them do alike stands beside them: [`fit`], [`layout`] and [`words`].
 
+mod fit;
+mod layout;
 pub mod slack;
+pub mod teams;
 pub mod terminal;
+mod words;

@@ -18,8 +18,10 @@ mod rules;
 mod schedule;
 mod secret;
 mod slack;
+mod teams;
 
 pub use login::login_name;
+pub use slack::is_safe_url;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -31,6 +33,7 @@ pub struct Config {
     pub store: PathBuf,
     pub store_waits: StoreWaits,
     pub slack: Option<Slack>,
+    pub teams: Option<Teams>,
     pub approval: Approval,
     pub break_glass: Option<BreakGlass>,
     /// The address of a webhook that is told of what waits.
@@ -75,6 +78,31 @@ pub struct Slack {
     /// Role to user group (`S…`): whoever has the role counts only while they are in the group. It narrows and never widens.
     pub groups: BTreeMap<String, String>,
     /// The channel where requests made in a terminal stand, to be approved. Without it no terminal can ask for anything.
+    pub terminal_channel: Option<String>,
+}
+
+/// The Teams bot.
+#[derive(Debug, Clone)]
+pub struct Teams {
+    /// The application (client) id of the bot's Entra app or managed identity.
+    pub app_id: String,
+    /// The tenants that are listened to; nobody else gets an answer. The first is the bot's own.
+    pub tenants: Vec<String>,
+    /// Of the Entra app. Without it the bot is a managed identity, and has none.
+    pub client_secret: Option<SecretString>,
+    /// The Connector, for messages that answer nothing.
+    pub service_url: String,
+    /// Hosts that an activity may name as its Connector.
+    pub service_hosts: Vec<String>,
+    /// Where the keys of the Bot Framework's tokens are told.
+    pub openid_url: String,
+    /// Who issues them.
+    pub issuer: String,
+    /// What our own token is for.
+    pub scope: String,
+    /// Role to conversation (`19:…`): whoever has the role counts only while they are a member there. It narrows and never widens.
+    pub groups: BTreeMap<String, String>,
+    /// The channel where requests made in a terminal stand, to be approved.
     pub terminal_channel: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 //! them, and a stage that joins all that with a bot. Nothing else in the program may import from here but the command line:
 //! the demo uses the bot, never the other way round.
 
+pub mod files;
 pub mod postgres;
 pub mod run;
 pub mod sample;

@@ -6,7 +6,7 @@ use crate::App;
 use crate::error::Error;
 use crate::message::{Event, Heading, Incoming, Platform, PlatformName, Reply, SendError};
 use crate::runs::{Happening, Told};
-use crate::shared::Recent;
+use crate::shared::{Pacer, Recent};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,17 @@ mod concerned;
 mod decide;
 mod elsewhere;
 mod keeper;
+mod moving;
 mod notify;
 mod outbox;
 mod reading;
 mod reconcile;
 mod replies;
 mod request;
+mod view;
 mod who;
+
+pub use replies::FIRST;
 
 /// Platforms redeliver within minutes (Slack's last retry comes after five); the store remembers for ever.
 const REMEMBER: Duration = Duration::from_secs(900);
@@ -34,14 +38,21 @@ const REMEMBER: Duration = Duration::from_secs(900);
 /// How long an undelivered answer is tried again: as long as a `response_url` would have lived.
 const KEEP_TRYING: Duration = Duration::from_secs(1_800);
 
+/// Of the patience with what runs: a command is ended, its sessions are seen off, and the ledger is read.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
+
 /// The line that every event runs along.
 pub struct Flow {
     pub app: App,
     platforms: HashMap<PlatformName, Arc<dyn Platform>>,
     recent: Recent,
     cards: outbox::Desk,
+    /// For edits that show progress, by platform.
+    turns: Pacer,
     /// Runs that this process carries out.
     acting: outbox::Desk,
+    /// Interrupted runs whose cards show what this process sees of them.
+    watching: outbox::Desk,
     /// What goes on after an event was answered and is to be done before the process ends.
     after: TaskTracker,
 }
@@ -60,8 +71,10 @@ impl Flow {
     pub fn new(app: App, platforms: Vec<Arc<dyn Platform>>) -> Arc<Flow> {
         let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
         let recent = Recent::new(REMEMBER, 10_000);
-        let (cards, acting, after) = (outbox::Desk::default(), outbox::Desk::default(), TaskTracker::new());
-        Arc::new(Flow { app, platforms, recent, cards, acting, after })
+        let [cards, acting, watching] = std::array::from_fn(|_| outbox::Desk::default());
+        let turns = Pacer::new(outbox::PROGRESS_EVERY);
+        let after = TaskTracker::new();
+        Arc::new(Flow { app, platforms, recent, cards, turns, acting, watching, after })
     }
 
     /// Whether this delivery is heard for the first time; from now on it isn't.
@@ -98,16 +111,22 @@ impl Flow {
         });
     }
 
-    /// Lets what runs come to its end, when nothing new comes in any more. What takes longer than `patience` is marked in the record:
-    /// nobody will know what became of it, until PostgreSQL is looked at again.
+    /// Lets what runs come to its end, when nothing new comes in any more. What can't outlive the process is told to end a moment
+    /// before `patience` is over, and says so; what takes longer is marked in the record: nobody will know what became of it, until
+    /// PostgreSQL is looked at again.
     pub async fn finish(&self, patience: Duration) {
         self.after.close();
-        if tokio::time::timeout(patience, self.after.wait()).await.is_ok() {
+        let last = LAST_MOMENT.min(patience / 2);
+        if tokio::time::timeout(patience - last, self.after.wait()).await.is_ok() {
+            return;
+        }
+        self.app.ending.cancel();
+        if tokio::time::timeout(last, self.after.wait()).await.is_ok() {
             return;
         }
         for run in self.acting.all() {
             tracing::warn!(run, "a run did not end in time");
-            let told = Told::why("Countersign was told to end while it ran");
+            let told = Told::why(crate::actions::interrupted::TOLD_TO_END);
             if let Err(why) = self.app.runs.note(run, Happening::Lost, told).await {
                 tracing::error!(run, %why, "an event could not be recorded");
             }
@@ -117,7 +136,13 @@ impl Flow {
     async fn carry_out(self: &Arc<Self>, incoming: Incoming) -> Ending {
         let handled = match &incoming.event {
             Event::Command { line } => self.command(&incoming, line).await,
+            Event::Button { token, message }
+                if incoming.handle.as_ref().is_some_and(|handle| handle.card) =>
+            {
+                self.clicked(&incoming, (token, message)).await
+            }
             Event::Button { token, message } => self.button(&incoming, (token, message)).await,
+            Event::View { token, message } => self.view(&incoming, (token, message)).await,
         };
         match handled {
             Ok(reply) => {

@@ -3,6 +3,7 @@
 
 use crate::App;
 use crate::chat::slack::{Parsed, Parser, SlackPlatform, Verifier, parse::Malformed, socket::Socket};
+use crate::chat::teams::TeamsPlatform;
 use crate::config::Config;
 use crate::flow::Flow;
 use crate::message::{Incoming, Platform};
@@ -23,6 +24,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+mod teams;
+
+use teams::TeamsDoor;
+
 /// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
 const LARGEST_BODY: usize = 256 * 1024;
 
@@ -37,6 +42,7 @@ pub struct Server {
     pub address: SocketAddr,
     listener: TcpListener,
     flow: Arc<Flow>,
+    teams: Option<Arc<TeamsPlatform>>,
     config: Config,
 }
 
@@ -59,8 +65,8 @@ impl SlackDoor {
         }
         match parse(&self.parser, body) {
             Ok(Parsed::Deliver(incoming)) => match self.entry.deliver(*incoming) {
-                true => StatusCode::OK.into_response(),
-                false => overloaded(),
+                Taken::On | Taken::Before => StatusCode::OK.into_response(),
+                Taken::Not => overloaded(),
             },
             Ok(Parsed::Challenge(challenge)) => challenge.into_response(),
             Ok(Parsed::Ignore) => StatusCode::OK.into_response(),
@@ -115,21 +121,30 @@ impl Seldom {
     }
 }
 
+/// What became of an event at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    On,
+    /// It was taken on when it came before.
+    Before,
+    /// There is no room.
+    Not,
+}
+
 impl Entry {
-    /// False when there is no room.
-    fn deliver(&self, incoming: Incoming) -> bool {
+    fn deliver(&self, incoming: Incoming) -> Taken {
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             if let Some(left_out) = self.dropped.turn(Instant::now()) {
                 tracing::error!(left_out, "too much at once: an event was dropped");
             }
-            return false;
+            return Taken::Not;
         };
         // Before a task is spawned for it: what a platform sends again costs next to nothing.
         if !self.flow.first_time(&incoming) {
-            return true;
+            return Taken::Before;
         }
         self.flow.take_on(incoming, permit);
-        true
+        Taken::On
     }
 }
 
@@ -138,9 +153,25 @@ impl Entry {
 /// # Errors
 /// When the system has no certificates to trust.
 pub fn platforms(config: &Config) -> anyhow::Result<Vec<Arc<dyn Platform>>> {
+    let teams = teams_platform(config)?;
+    platforms_with(config, teams.as_ref())
+}
+
+fn teams_platform(config: &Config) -> anyhow::Result<Option<Arc<TeamsPlatform>>> {
+    let teams = config.teams.as_ref().map(TeamsPlatform::new).transpose();
+    Ok(teams.context("setting up Teams")?.map(Arc::new))
+}
+
+fn platforms_with(
+    config: &Config,
+    teams: Option<&Arc<TeamsPlatform>>,
+) -> anyhow::Result<Vec<Arc<dyn Platform>>> {
     let mut platforms: Vec<Arc<dyn Platform>> = Vec::new();
     if let Some(slack) = &config.slack {
         platforms.push(Arc::new(SlackPlatform::new(slack).context("setting up Slack")?));
+    }
+    if let Some(teams) = teams {
+        platforms.push(Arc::clone(teams) as Arc<dyn Platform>);
     }
     Ok(platforms)
 }
@@ -152,12 +183,13 @@ impl Server {
     /// A mistake in a command or in the access rules, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<Server> {
         let app = App::assemble(config.clone())?;
-        let flow = Flow::new(app, platforms(&config)?);
+        let teams = teams_platform(&config)?;
+        let flow = Flow::new(app, platforms_with(&config, teams.as_ref())?);
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listening on {}", config.listen))?;
         let address = listener.local_addr().context("listening")?;
-        Ok(Server { address, listener, flow, config })
+        Ok(Server { address, listener, flow, teams, config })
     }
 
     /// Serves until `stop` is done.
@@ -182,8 +214,12 @@ impl Server {
             router = router.merge(slack_routes(door));
             if let Some(app_token) = &slack.app_token {
                 let connection = Socket::new(slack, app_token).context("setting up Socket Mode")?;
-                beside.spawn(listen(connection, entry));
+                beside.spawn(listen(connection, entry.clone()));
             }
+        }
+        if let (Some(config), Some(platform)) = (&self.config.teams, &self.teams) {
+            let door = TeamsDoor::new(config, Arc::clone(platform), entry.clone())?;
+            router = router.merge(door.routes());
         }
         tracing::info!(address = %self.address, "listening");
         axum::serve(self.listener, router).with_graceful_shutdown(stop).await.context("serving")?;

@@ -14,6 +14,7 @@
 //! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
 //! | [`pager`] | a team's webhook, told of what waits |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
+//! | [`azure`] | tokens of Entra; the only user of the Azure crates |
 //! | [`redact`] | query text fit for a chat |
 //! | [`prisma`] | a directory of migrations, to compare a ledger with |
 //! | [`catalog`], [`args`] | command files → commands; words → values |
@@ -25,14 +26,14 @@
 //! | [`runs`] | the one transition table of a run's record |
 //! | [`actions`] | name → code of the coded commands |
 //! | [`flow`] | the straight line from event to reply; the only caller of send |
-//! | [`chat`] | Slack: verify, parse, render, send; the terminal: render |
+//! | [`chat`] | Slack: verify, parse, render, send; Teams: render; the terminal: render |
 //! | [`http`] | routes; acknowledges at once |
 //! | [`demo`] | the pretend workspace and the sample servers, for `make demo` and the tests |
 //! | [`cli`] | the command line: serve, demo, run, check |
 //!
 //! # Invariants
 //!
-//! - Only `chat/slack` knows Block Kit.
+//! - Only `chat/slack` knows Block Kit, only `chat/teams` Adaptive Cards, and no platform imports another.
 //! - Only `config` reads the environment. Only `flow` sends. Only `sql`, `actions` and `targets` touch a target.
 //! - A run's record exists before anything runs, and is closed in every case. If it can't be written, reads still answer with
 //!   a warning, and everything else is refused.
@@ -46,6 +47,7 @@
 pub mod access;
 pub mod actions;
 pub mod args;
+pub mod azure;
 pub mod catalog;
 pub mod chat;
 pub mod cli;
@@ -83,6 +85,8 @@ pub struct App {
     pub storage: storage::Storage,
     pub pager: Option<pager::Pager>,
     pub progress: Progress,
+    /// Cancelled a moment before the process ends: what can't outlive it ends itself, and says so.
+    pub ending: tokio_util::sync::CancellationToken,
 }
 
 impl App {
@@ -100,8 +104,8 @@ impl App {
         let targets = targets::Targets::new(&config)?;
         let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
         let pager = config.pager.as_ref().map(pager::Pager::new).transpose()?;
-        let progress = Progress::default();
-        Ok(App { config, catalog, access, schedule, targets, storage, runs, pager, progress })
+        let (progress, ending) = (Progress::default(), tokio_util::sync::CancellationToken::new());
+        Ok(App { config, catalog, access, schedule, targets, storage, runs, pager, progress, ending })
     }
 }
 

@@ -103,6 +103,8 @@ pub enum Event {
     Command { line: String },
     /// A button was clicked, on a message with this id.
     Button { token: String, message: String },
+    /// A card is looked at, and its client asks what its user is to see of it.
+    View { token: String, message: String },
 }
 
 /// A short-lived way to answer one event. Secret: whoever holds it can speak as the bot.
@@ -111,6 +113,8 @@ pub struct AnswerHandle {
     pub url: String,
     /// When the event arrived: Slack's `response_url` lives 30 minutes.
     pub since: jiff::Timestamp,
+    /// What is answered takes the place of the card, for its sender alone: the answer has to be the card.
+    pub card: bool,
 }
 
 impl std::fmt::Debug for AnswerHandle {
@@ -233,11 +237,13 @@ pub struct Reply {
     pub blocks: Vec<Block>,
     /// A plan is shown whole or not at all; anything else may be cut by the platform, which says so.
     pub whole: bool,
+    /// The token by which a client asks for its user's own view, of a card on which not everyone has the same buttons.
+    pub view: Option<String>,
 }
 
 impl Reply {
     pub fn new(heading: Heading) -> Self {
-        Reply { heading, audience: Audience::Everyone, blocks: Vec::new(), whole: false }
+        Reply { heading, audience: Audience::Everyone, blocks: Vec::new(), whole: false, view: None }
     }
     pub fn with(mut self, block: Block) -> Self {
         self.blocks.push(block);

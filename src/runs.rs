@@ -47,33 +47,13 @@ pub enum Happening {
     Voided,
     /// The process is gone, and with it the knowledge of what became of the effect.
     Lost,
+    /// Written after its caller had given it up: whatever it let start is not started.
+    Late,
     /// Another person has looked at what somebody did alone.
     Reviewed,
 }
 
 impl Happening {
-    pub const ALL: [Happening; 19] = [
-        Happening::Requested,
-        Happening::Agreed,
-        Happening::Reminded,
-        Happening::Approved,
-        Happening::Denied,
-        Happening::Withdrawn,
-        Happening::Revoked,
-        Happening::Expired,
-        Happening::Started,
-        Happening::Step,
-        Happening::Stopping,
-        Happening::Resumed,
-        Happening::Succeeded,
-        Happening::Failed,
-        Happening::Partial,
-        Happening::Stopped,
-        Happening::Voided,
-        Happening::Lost,
-        Happening::Reviewed,
-    ];
-
     /// The event's name in the record.
     pub fn word(self) -> &'static str {
         match self {
@@ -95,6 +75,7 @@ impl Happening {
             Happening::Stopped => "stopped",
             Happening::Voided => "voided",
             Happening::Lost => "lost",
+            Happening::Late => "late",
             Happening::Reviewed => "reviewed",
         }
     }
@@ -122,10 +103,25 @@ pub fn next(from: Option<State>, happening: Happening) -> Option<State> {
         (Some(S::Running | S::Unknown), H::Partial) => S::Partial,
         (Some(S::Running | S::Unknown), H::Stopped) => S::Stopped,
         (Some(S::Running), H::Lost) => S::Unknown,
+        (Some(S::Pending | S::Approved | S::Running), H::Late) => S::Stopped,
         (Some(over), H::Reviewed) if !over.is_open() => over,
         _ => return None,
     };
     Some(to)
+}
+
+/// What closes a run whose way from one state to another was recorded when nobody waited for it any more. `None` if that lets
+/// nothing start: an event *within* running doesn't, since that run has started long ago.
+fn unheard(from: Option<State>, to: State) -> Option<Change> {
+    let state = next(Some(to), Happening::Late).filter(|_| from != Some(to))?;
+    Some(Change {
+        kind: Happening::Late.word().to_owned(),
+        by: None,
+        facts: json!({"why": "recorded too late; nothing was started"}),
+        texts: BTreeMap::new(),
+        state,
+        deadline: None,
+    })
 }
 
 /// What an event says besides its name.
@@ -207,6 +203,7 @@ impl Runs {
             request: beginning.request,
             delivery: beginning.delivery,
             holds,
+            unheard: unheard(None, first.state),
             first,
             copies: beginning.copies,
             unless_alone_since: beginning.unless_alone_since,
@@ -217,6 +214,11 @@ impl Runs {
 
     fn change(&self, from: Option<&Run>, happening: Happening, told: Told) -> Option<Change> {
         let state = next(from.map(|run| run.state), happening)?;
+        // Whether or not the keeper has noted it yet.
+        let late = from.and_then(|run| run.deadline).is_some_and(|until| until <= jiff::Timestamp::now());
+        if late && happening == Happening::Started {
+            return None;
+        }
         let lasts = match state {
             State::Pending => told.lasts.or(Some(self.approval.wait)),
             State::Approved => told.lasts.or(Some(self.approval.start_within)),
@@ -274,9 +276,9 @@ impl Runs {
     ) -> StoreResult<Appended> {
         match self.change(Some(run), happening, told) {
             Some(change) => {
-                self.store
-                    .append_if(Append { run: run.id, version: run.version, change, unless_frozen })
-                    .await
+                let unheard = unheard(Some(run.state), change.state);
+                let append = Append { run: run.id, version: run.version, change, unheard, unless_frozen };
+                self.store.append_if(append).await
             }
             None => Ok(Appended::Stale(Box::new(run.clone()))),
         }
@@ -287,53 +289,76 @@ impl Runs {
 mod tests {
     use super::*;
 
-    const STATES: [State; 13] = [
-        State::Pending,
-        State::Approved,
-        State::Running,
-        State::Succeeded,
-        State::Failed,
-        State::Partial,
-        State::Stopped,
-        State::Unknown,
-        State::Denied,
-        State::Withdrawn,
-        State::Revoked,
-        State::Expired,
-        State::Voided,
-    ];
+    /// All variants of an enum: with one missing it doesn't compile.
+    macro_rules! every {
+        ($of:ident: $($one:ident)+) => {{
+            fn _has(one: $of) {
+                match one {
+                    $($of::$one => {})+
+                }
+            }
+            [$($of::$one),+]
+        }};
+    }
 
-    /// Every pair of state and event, so that a new one has to be thought of here.
+    const STATES: [State; 13] = every!(State: Pending Approved Running Succeeded Failed Partial Stopped Unknown Denied
+        Withdrawn Revoked Expired Voided);
+
+    const HAPPENINGS: [Happening; 20] = every!(Happening: Requested Agreed Reminded Approved Denied Withdrawn Revoked Expired
+        Started Step Stopping Resumed Succeeded Failed Partial Stopped Voided Lost Late Reviewed);
+
+    /// Nothing follows it any more.
+    fn is_over(state: State) -> bool {
+        !state.is_open() && state != State::Unknown
+    }
+
+    /// Every pair of state and event, so that a new one has to be thought of here; those of runs that are over are below.
     #[test]
     fn the_table_allows_exactly_these() {
         let mut allowed = Vec::new();
         for from in std::iter::once(None).chain(STATES.map(Some)) {
-            for happening in Happening::ALL {
-                // What is closed can be reviewed, and stays as it is: the test below.
-                let closed = from.is_some_and(|state| !state.is_open()) && happening == Happening::Reviewed;
-                if let Some(to) = next(from, happening).filter(|_| !closed) {
+            for happening in HAPPENINGS.into_iter().filter(|_| !from.is_some_and(is_over)) {
+                if let Some(to) = next(from, happening) {
                     let from = from.map_or("-".to_owned(), |state| format!("{state:?}"));
                     allowed.push(format!("{from} {} {to:?}", happening.word()));
                 }
             }
         }
         let expected = "- requested Pending|- started Running|Pending agreed Pending|Pending reminded Pending|Pending approved Approved|Pending denied Denied|\
-            Pending withdrawn Withdrawn|Pending expired Expired|Pending voided Voided|Approved revoked Revoked|\
-            Approved expired Expired|Approved started Running|Approved voided Voided|Running step Running|\
+            Pending withdrawn Withdrawn|Pending expired Expired|Pending voided Voided|Pending late Stopped|Approved revoked Revoked|\
+            Approved expired Expired|Approved started Running|Approved voided Voided|Approved late Stopped|Running step Running|\
             Running stopping Running|Running succeeded Succeeded|Running failed Failed|Running partial Partial|\
-            Running stopped Stopped|Running voided Voided|Running lost Unknown|Unknown resumed Running|Unknown succeeded Succeeded|Unknown failed Failed|Unknown partial Partial|\
-            Unknown stopped Stopped|Unknown voided Voided";
+            Running stopped Stopped|Running voided Voided|Running lost Unknown|Running late Stopped|Unknown resumed Running|Unknown succeeded Succeeded|Unknown failed Failed|Unknown partial Partial|\
+            Unknown stopped Stopped|Unknown voided Voided|Unknown reviewed Unknown";
         assert_eq!(allowed.join("|"), expected);
     }
 
     #[test]
-    fn a_closed_run_stays_closed() {
-        for state in STATES.into_iter().filter(|state| !state.is_open() && *state != State::Unknown) {
-            for happening in Happening::ALL {
+    fn what_is_over_stays_so() {
+        for state in STATES.into_iter().filter(|state| is_over(*state)) {
+            for happening in HAPPENINGS {
                 let to = next(Some(state), happening);
                 let reviewed = (happening == Happening::Reviewed).then_some(state);
                 assert_eq!(to, reviewed, "{state:?} {}", happening.word());
             }
         }
+    }
+
+    /// Whatever the table allows, and nobody hears of.
+    #[test]
+    fn what_lets_something_start_is_stopped_when_it_is_late() {
+        let mut stopped = Vec::new();
+        for from in std::iter::once(None).chain(STATES.map(Some)) {
+            for happening in HAPPENINGS {
+                if let Some(change) = next(from, happening).and_then(|to| unheard(from, to)) {
+                    assert_eq!(
+                        (change.kind.as_str(), change.state, change.by),
+                        ("late", State::Stopped, None)
+                    );
+                    stopped.push(happening.word());
+                }
+            }
+        }
+        assert_eq!(stopped, ["requested", "started", "approved", "started", "resumed"]);
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! **Late answers start nothing.** A call is given up after its time limit ([`StoreError::TooLate`]); whatever the store
 //! does with it afterwards must not look like permission: an implementation drops work whose caller has gone before it commits,
-//! and follows a commit that came too late with an event that closes the run as `stopped`.
+//! and follows a commit that came too late with the change that was given for this case, which closes the run as `stopped`.
 
 use crate::message::{Person, Place, Sender};
 use async_trait::async_trait;
@@ -38,7 +38,8 @@ pub enum State {
 }
 
 impl State {
-    /// Open runs hold their resources; `unknown` doesn't: whatever it did is over, and only observing may follow.
+    /// Open runs hold their resources; `unknown` doesn't: nobody knows what it does, and most runs are over by then. One that goes on
+    /// takes them again with the event that says so.
     pub fn is_open(self) -> bool {
         matches!(self, State::Pending | State::Approved | State::Running)
     }
@@ -75,6 +76,8 @@ pub struct NewRun {
     /// Resources of the environment that no other open run may hold ("backup of asset_service_db").
     pub holds: Vec<String>,
     pub first: Change,
+    /// What follows `first` when nobody hears of it, since the answer came too late.
+    pub unheard: Option<Change>,
     /// Where its card and its outcome are to stand: noted with the run, so that no crash leaves a request that nobody is told of.
     pub copies: Vec<(Place, CopyKind)>,
     /// Refused if a run was opened since then that somebody did alone.
@@ -165,6 +168,11 @@ pub enum Appended {
     Stale(Box<Run>),
     /// The change was to start something while acting is frozen.
     Frozen(Frozen),
+    /// The run had let go of the resource, and another open run holds it now.
+    Held {
+        resource: String,
+        by: RunId,
+    },
 }
 
 /// A conditional append.
@@ -173,6 +181,8 @@ pub struct Append {
     pub run: RunId,
     pub version: i64,
     pub change: Change,
+    /// What follows `change` when nobody hears of it, since the answer came too late.
+    pub unheard: Option<Change>,
     /// Refused while acting is frozen.
     pub unless_frozen: bool,
 }
@@ -219,6 +229,8 @@ pub struct Listed {
 pub enum Meaning {
     /// A verdict on a run, on one posted copy of its card.
     Verdict { run: RunId, verdict: Verdict, copy: i64 },
+    /// A look at one posted copy of a run's card.
+    View { run: RunId, copy: i64 },
     /// A command to run as the clicker: bound to what the row showed.
     Offer { command: String, environment: Option<String>, arguments: BTreeMap<String, String> },
 }
@@ -301,7 +313,8 @@ pub trait Store: Send + Sync {
     /// Opens a run with its first event, in one transaction.
     async fn open(&self, new: NewRun) -> StoreResult<Opened>;
 
-    /// Appends an event if the run still has that version: event, state, deadline and released resources in one transaction.
+    /// Appends an event if the run still has that version: event, state, deadline and resources, released or taken again, in one
+    /// transaction.
     async fn append_if(&self, append: Append) -> StoreResult<Appended>;
 
     async fn get(&self, run: RunId) -> StoreResult<Option<Run>>;

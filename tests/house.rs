@@ -148,9 +148,26 @@ fn only_sql_actions_and_targets_touch_a_target() {
 fn only_slack_knows_block_kit() {
     let names = ["rich_text", "mrkdwn", "plain_text", "block_actions", "response_url\"", "slack_morphism"];
     only(&names, &["src/chat/slack", "src/demo/slack"]);
-    let slack = sources("src").into_iter().filter(|source| source.path.starts_with("src/chat/slack"));
-    let teams: Vec<String> = slack.flat_map(|source| source.lines_with("teams::")).collect();
-    assert!(teams.is_empty(), "{}", teams.join("\n"));
+}
+
+#[test]
+fn only_teams_knows_adaptive_cards() {
+    only(&["AdaptiveCard", "Action.", "TextRun", "adaptiveCard"], &["src/chat/teams"]);
+}
+
+#[test]
+fn no_platform_imports_another() {
+    for (one, others) in [
+        ("slack", ["teams::", "terminal::"]),
+        ("teams", ["slack::", "terminal::"]),
+        ("terminal", ["slack::", "teams::"]),
+    ] {
+        let inside = format!("src/chat/{one}");
+        let own = sources("src").into_iter().filter(|source| source.path.starts_with(&inside));
+        let found: Vec<String> =
+            own.flat_map(|source| others.map(|other| source.lines_with(other)).concat()).collect();
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
 }
 
 #[test]

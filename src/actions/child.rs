@@ -10,8 +10,8 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-/// How long a program may take to end once it was asked to.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long a program may usually take to end once it was asked to.
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// How long is waited for the last words of a program that is gone: longer only if something that it started left its
 /// process group and keeps the pipe.
@@ -84,9 +84,9 @@ impl<E: Ear> Running<E> {
     }
 
     /// Asks it and all that it started to end, and ends them if they don't.
-    pub async fn terminate(&mut self) {
+    pub async fn terminate(&mut self, grace: Duration) {
         self.signal(Signal::TERM);
-        if tokio::time::timeout(GRACE, self.process.wait()).await.is_err() {
+        if tokio::time::timeout(grace, self.process.wait()).await.is_err() {
             self.signal(Signal::KILL);
             let _ = self.process.wait().await;
         }
@@ -157,7 +157,7 @@ mod tests {
         let mut running = Running::start(shell(script), Outputs::Both, All::default()).unwrap();
         let early = tokio::time::timeout(Duration::from_millis(1), running.ended()).await;
         assert!(early.is_err(), "it waits for its child");
-        running.terminate().await;
+        running.terminate(GRACE).await;
         let heard = running.heard().await.expect("the pipe is closed: nobody holds it");
         let child: i32 = String::from_utf8(heard.0).unwrap().trim().parse().unwrap();
         let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();

@@ -2,7 +2,8 @@
 //! the sessions that bear a run's number.
 
 use super::answers::{answer, asked, between, count, environments, may_see, table, verdict};
-use super::{Call, Look, lingering};
+use super::{Call, Code, Look, interrupted, lingering};
+use crate::Share;
 use crate::error::Result;
 use crate::message::{Block, Cell, Shape, Tone};
 use crate::runs::Happening;
@@ -11,46 +12,51 @@ use crate::store::{Filter, Run, State};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 pub struct Jobs;
-
-/// An interrupted run whose sessions are gone is history after that; `history --failed` has it.
-const INTERRUPTED: Duration = Duration::from_secs(86_400);
 
 #[async_trait]
 impl Look for Jobs {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let (running, interrupted) =
             (listed(call, State::Running).await?, listed(call, State::Unknown).await?);
-        let (sessions, unseen) = on_postgresql(call, &interrupted).await;
-        let left: Vec<Run> = interrupted.into_iter().filter(|run| sessions.contains_key(&run.id)).collect();
+        let seen = Seen::of(call, &interrupted).await;
+        let left: Vec<Run> = interrupted.into_iter().filter(|run| seen.is_open(call, run)).collect();
         let mut blocks = Vec::new();
         if running.is_empty() && left.is_empty() {
             blocks.push(verdict(Tone::Good, "Nothing runs."));
         } else {
-            let words = match left.len() {
-                0 => count(running.len(), "run goes on.", "runs go on."),
-                some => {
-                    let left = count(some, "interrupted run still works", "interrupted runs still work");
-                    format!("{left} on PostgreSQL; {}.", count(running.len(), "other runs", "others run"))
-                }
-            };
             let tone = if left.is_empty() { Tone::Plain } else { Tone::Act };
-            blocks.push(verdict(tone, words));
-            let rows = left.iter().chain(&running).map(|run| row(call, run, &sessions)).collect();
+            blocks.push(verdict(tone, words(running.len(), (&left, &seen))));
+            let rows = left.iter().chain(&running).map(|run| row(call, run, &seen)).collect();
             blocks.push(Block::Table(table(&COLUMNS, rows)));
             blocks
                 .push(Block::Note(fill("`stop <run>` ends one; `show <run>` tells all about it.", &|_| {
                     None
                 })));
         }
-        if !unseen.is_empty() {
+        if !seen.unseen.is_empty() {
             let text =
-                format!("What interrupted runs still do in {} can't be seen now.", unseen.join(" and "));
+                format!("What interrupted runs still do in {} can't be seen now.", seen.unseen.join(" and "));
             blocks.push(Block::Note(text.into()));
         }
         Ok(answer(blocks))
+    }
+}
+
+fn words(running: usize, (left, seen): (&[Run], &Seen<'_>)) -> String {
+    let works = left.iter().filter(|run| seen.sessions.contains_key(&run.id)).count();
+    let mut told = Vec::new();
+    if works > 0 {
+        let runs = count(works, "interrupted run still works", "interrupted runs still work");
+        told.push(format!("{runs} on PostgreSQL"));
+    }
+    if left.len() > works {
+        told.push(count(left.len() - works, "interrupted run isn't over", "interrupted runs aren't over"));
+    }
+    match told.as_slice() {
+        [] => count(running, "run goes on.", "runs go on."),
+        _ => format!("{}; {}.", told.join("; "), count(running, "other runs", "others run")),
     }
 }
 
@@ -64,35 +70,57 @@ const COLUMNS: [(&str, Shape); 6] = [
 ];
 
 async fn listed(call: &Call<'_>, state: State) -> Result<Vec<Run>> {
-    let since = (state == State::Unknown).then(|| Timestamp::now() - INTERRUPTED);
     let environment = call.environment.map(str::to_owned);
-    let filter = Filter { environment, states: vec![state], since, ..Filter::default() };
+    let filter = Filter { environment, states: vec![state], limit: usize::MAX, ..Filter::default() };
     let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
     let others = listed.runs.into_iter().filter(|run| may_see(call, run));
     Ok(others.collect())
 }
 
-/// For how many seconds the statement of an interrupted run has been running, by run; and the environments that can't be asked.
-async fn on_postgresql<'a>(call: &'a Call<'_>, interrupted: &[Run]) -> (BTreeMap<i64, f64>, Vec<&'a str>) {
-    let (mut sessions, mut unseen) = (BTreeMap::new(), Vec::new());
-    let concerned =
-        |name: &&str| interrupted.iter().any(|run| run.request.environment.as_deref() == Some(*name));
-    for name in environments(call).into_iter().filter(concerned) {
-        let Ok(found) = lingering::sessions(call.app, name).await else {
-            unseen.push(name);
-            continue;
-        };
-        for run in interrupted.iter().filter(|run| run.request.environment.as_deref() == Some(name)) {
-            let longest = found.iter().filter(|session| session.is_of(run)).map(|session| session.for_s);
-            if let Some(longest) = longest.reduce(f64::max) {
-                sessions.insert(run.id, longest);
-            }
-        }
-    }
-    (sessions, unseen)
+/// What interrupted runs do.
+struct Seen<'a> {
+    /// For how many seconds a run's statement has been running.
+    sessions: BTreeMap<i64, f64>,
+    /// How far what goes on without its process is.
+    watched: BTreeMap<i64, Share>,
+    /// Environments that can't be asked.
+    unseen: Vec<&'a str>,
 }
 
-fn row(call: &Call<'_>, run: &Run, sessions: &BTreeMap<i64, f64>) -> Vec<Cell> {
+impl<'a> Seen<'a> {
+    async fn of(call: &'a Call<'_>, interrupted: &[Run]) -> Seen<'a> {
+        let mut seen = Seen { sessions: BTreeMap::new(), watched: BTreeMap::new(), unseen: Vec::new() };
+        let of = |run: &Run, name: &str| run.request.environment.as_deref() == Some(name);
+        for name in environments(call) {
+            let runs: Vec<&Run> = interrupted.iter().filter(|run| of(run, name)).collect();
+            if runs.is_empty() {
+                continue;
+            }
+            let Ok(found) = lingering::sessions(call.app, name).await else {
+                seen.unseen.push(name);
+                continue;
+            };
+            for run in runs {
+                let longest = found.iter().filter(|session| session.is_of(run)).map(|session| session.for_s);
+                seen.sessions.extend(longest.reduce(f64::max).map(|longest| (run.id, longest)));
+                seen.watched.extend(interrupted::watched(call.app, run).await.map(|share| (run.id, share)));
+            }
+        }
+        seen
+    }
+
+    fn is_open(&self, call: &Call<'_>, run: &Run) -> bool {
+        self.sessions.contains_key(&run.id) || self.watched.contains_key(&run.id) || goes_on(call, run)
+    }
+}
+
+/// Whether it is taken up again by itself.
+fn goes_on(call: &Call<'_>, run: &Run) -> bool {
+    let code = call.app.catalog.find(&run.request.command).and_then(super::find);
+    matches!(code, Some(Code::Act(act)) if interrupted::goes_on(act, run))
+}
+
+fn row(call: &Call<'_>, run: &Run, seen: &Seen<'_>) -> Vec<Cell> {
     let request = &run.request;
     vec![
         format!("#{}", run.id).into(),
@@ -100,16 +128,13 @@ fn row(call: &Call<'_>, run: &Run, sessions: &BTreeMap<i64, f64>) -> Vec<Cell> {
         request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
         request.requester.id.as_str().into(),
         between(run.opened_at, Timestamp::now()).into(),
-        how_far(call, run, sessions),
+        how_far(call, run, seen),
     ]
 }
 
-fn how_far(call: &Call<'_>, run: &Run, sessions: &BTreeMap<i64, f64>) -> Cell {
+fn how_far(call: &Call<'_>, run: &Run, seen: &Seen<'_>) -> Cell {
     if run.state == State::Unknown {
-        let text = sessions
-            .get(&run.id)
-            .map_or(String::new(), |for_s| format!(": its statement runs for {}", duration(*for_s)));
-        return Cell { text: format!("interrupted{text}"), tone: Tone::Act };
+        return Cell { text: format!("interrupted: {}", without_us(call, run, seen)), tone: Tone::Act };
     }
     let share = call.app.progress.get(run.id);
     let percent = share.as_ref().and_then(|share| share.percent).map(|percent| format!("{percent} %"));
@@ -117,4 +142,20 @@ fn how_far(call: &Call<'_>, run: &Run, sessions: &BTreeMap<i64, f64>) -> Cell {
     let stopping = run.event(Happening::Stopping.word()).map(|_| "told to stop".to_owned());
     let told: Vec<String> = [percent, label, stopping].into_iter().flatten().collect();
     if told.is_empty() { "-".into() } else { told.join(", ").into() }
+}
+
+/// What an interrupted run does.
+fn without_us(call: &Call<'_>, run: &Run, seen: &Seen<'_>) -> String {
+    if let Some(share) = seen.watched.get(&run.id) {
+        return share.label.replace('\n', ". ");
+    }
+    let mut told = Vec::new();
+    if goes_on(call, run) {
+        let why = call.app.progress.get(run.id).map(|share| share.label);
+        told.push(why.unwrap_or_else(|| "goes on by itself as soon as it can".to_owned()));
+    }
+    told.extend(
+        seen.sessions.get(&run.id).map(|for_s| format!("its statement runs for {}", duration(*for_s))),
+    );
+    told.join(", ")
 }

@@ -66,6 +66,14 @@ impl Act for Migrate {
     async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
         observed::deploy(doing).await
     }
+
+    async fn watch(&self, doing: &Doing<'_>) -> Option<crate::Share> {
+        observed::watch(doing).await
+    }
+
+    fn is_watched(&self) -> bool {
+        true
+    }
 }
 
 /// Who it is for, and by what command.
@@ -171,7 +179,7 @@ impl Ready {
             Ok(Some(holder)) => return Err(voided(&words::held(job, &holder).to_string())),
             Err(why) => return Err(failed(why.to_string())),
         }
-        if doing.stop.is_cancelled() {
+        if doing.stop.is_cancelled() || doing.app.ending.is_cancelled() {
             return Err(Outcome::new(Happening::Stopped, "Stopped before it began. Nothing was done."));
         }
         Ok(Ready { alone, watcher, before })

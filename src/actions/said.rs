@@ -41,8 +41,8 @@ impl Act for Deny {
                 format!("`withdraw {}` takes it back.", run.id),
             ));
         }
-        may_judge(call, &run)?;
         waits(&run)?;
+        may_judge(call, &run)?;
         Ok(plan(
             &run,
             format!("Refuses request #{} of {}: {}.", run.id, run.request.requester.id, run.request.command),
@@ -63,10 +63,10 @@ impl Act for Review {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let run = wanted(call, "`pending` lists what has to be reviewed.").await?;
         if !run.request.alone {
-            return Err(Error::user(format!(
-                "Nobody did run #{} alone: there is nothing to review.",
-                run.id
-            )));
+            return Err(Error::instead(
+                format!("Nobody did run #{} alone: there is nothing to review.", run.id),
+                "`pending` lists what has to be reviewed.",
+            ));
         }
         if run.request.requester.id == call.person.id {
             return Err(Error::instead(
@@ -76,10 +76,16 @@ impl Act for Review {
         }
         may_judge(call, &run)?;
         if run.state.is_open() {
-            return Err(Error::user(format!("Run #{} goes on: review it when it is over.", run.id)));
+            return Err(Error::instead(
+                format!("Run #{} goes on: review it when it is over.", run.id),
+                format!("`show {}` tells when it is.", run.id),
+            ));
         }
         if let Some(by) = run.event(Happening::Reviewed.word()).and_then(|event| event.by.as_ref()) {
-            return Err(Error::user(format!("{} has reviewed run #{} already.", by.id, run.id)));
+            return Err(Error::instead(
+                format!("{} has reviewed run #{} already.", by.id, run.id),
+                "`pending` lists what has to be reviewed.",
+            ));
         }
         Ok(plan(&run, format!("Notes that {} has reviewed run #{}.", call.person.id, run.id)))
     }
@@ -103,7 +109,11 @@ fn waits(run: &Run) -> Result<()> {
     if run.state == State::Pending {
         return Ok(());
     }
-    Err(Error::user(format!("Request #{} waits for nobody: it is {:?}.", run.id, run.state)))
+    let state = format!("{:?}", run.state).to_lowercase();
+    Err(Error::instead(
+        format!("Request #{} waits for nobody: it is {state}.", run.id),
+        format!("`show {}` tells it all; `pending` lists what waits.", run.id),
+    ))
 }
 
 /// Whoever may approve it.

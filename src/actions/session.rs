@@ -170,20 +170,19 @@ fn told(server: &str, why: &QueryError) -> Error {
 /// The same guards as in the acting statement, so that nobody is asked in vain.
 fn guard(found: &Found) -> Result<()> {
     let pid = found.pid;
+    let refused =
+        |why: String| Err(Error::instead(why, "`blocked` and `long` show the sessions that can be named."));
     if found.own {
-        return Err(Error::user(format!("Session {pid} is Countersign's own.")));
+        return refused(format!("Session {pid} is Countersign's own."));
     }
     if found.backend_type != "client backend" {
-        return Err(Error::user(format!(
-            "{pid} is no client's session: it is PostgreSQL's {}.",
-            found.backend_type
-        )));
+        return refused(format!("{pid} is no client's session: it is PostgreSQL's {}.", found.backend_type));
     }
     if found.superuser {
-        return Err(Error::user(format!(
+        return refused(format!(
             "Session {pid} is a superuser's ({}): it can't be ended from here.",
             found.role
-        )));
+        ));
     }
     Ok(())
 }

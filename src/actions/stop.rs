@@ -6,7 +6,7 @@ use super::{Act, Call, Code, Doing, Outcome, lingering};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
-use crate::store::{Run, RunId, State};
+use crate::store::{Appended, Run, RunId, State};
 use async_trait::async_trait;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,6 +16,9 @@ pub struct Stop;
 /// A statement is cancelled within moments; whoever waits longer is told where to look.
 const WAIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How the plan for a run begins that hasn't started.
+const TAKES_BACK: &str = "Takes back the approval of";
 
 #[async_trait]
 impl Act for Stop {
@@ -33,7 +36,7 @@ impl Act for Stop {
                     ),
                 ));
             }
-            State::Approved => format!("Takes back the approval of #{id} ({command}) before it starts."),
+            State::Approved => format!("{TAKES_BACK} #{id} ({command}) before it starts."),
             State::Running if !is_long(call, &run) => {
                 return Err(Error::instead(
                     format!("Run #{id} ({command}) is over in a moment and can't be stopped."),
@@ -86,44 +89,59 @@ fn is_long(call: &Call<'_>, run: &Run) -> bool {
     call.app.catalog.find(&run.request.command).is_some_and(|command| command.header.long)
 }
 
+/// What is approved loses its approval; what runs, also if it started while it was asked about, is told to stop.
 async fn ask_to_stop(doing: &Doing<'_>, run: &Run) -> Outcome {
-    let id = run.id;
-    let happening = if run.state == State::Approved { Happening::Revoked } else { Happening::Stopping };
+    let (id, mut run) = (run.id, run.clone());
     let mut told = Told::by(&doing.run.request.requester);
     if let Some(reason) = doing.run.text("reason") {
         told = told.text("why", reason);
     }
-    let noted = match doing.app.runs.note(id, happening, told).await {
-        Ok(noted) => noted,
-        Err(why) => return Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
-    };
-    if noted.is_none() {
-        return Outcome::new(Happening::Voided, format!("Run #{id} was over already: see `show {id}`."));
+    while run.state.is_open() && run.state != State::Pending {
+        let happening = if run.state == State::Approved { Happening::Revoked } else { Happening::Stopping };
+        match doing.app.runs.append(&run, happening, told.clone()).await {
+            Ok(Appended::Done(noted)) => return ended(doing, *noted).await,
+            Ok(Appended::Stale(now)) => run = *now,
+            Ok(Appended::Frozen(_)) => {}
+            Err(why) => return Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
+        }
     }
+    Outcome::new(Happening::Voided, format!("Run #{id} was over already: see `show {id}`."))
+}
+
+/// Waits a while for the end of a run that was told to stop.
+async fn ended(doing: &Doing<'_>, run: Run) -> Outcome {
+    let id = run.id;
+    // The plan was made of what stood there before.
+    let started = match (run.state, doing.plan.effect.starts_with(TAKES_BACK)) {
+        (State::Running, true) => format!("Run #{id} had started before its approval could be taken back. "),
+        _ => String::new(),
+    };
     let until = Instant::now() + WAIT;
     while Instant::now() < until {
         if let Ok(Some(now)) = doing.app.runs.store.get(id).await
             && !now.state.is_open()
         {
-            return over(&now);
+            return over(&now, &started);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let text = format!("Run #{id} was told to stop and has not ended yet: `show {id}` tells when it has.");
+    let text =
+        format!("{started}Run #{id} was told to stop and has not ended yet: `show {id}` tells when it has.");
     Outcome::new(Happening::Succeeded, text)
 }
 
-fn over(run: &Run) -> Outcome {
+fn over(run: &Run, started: &str) -> Outcome {
     let (id, state) = (run.id, format!("{:?}", run.state).to_lowercase());
     let said = run.text("verdict").map_or(String::new(), |verdict| format!(" {verdict}"));
-    Outcome::new(Happening::Succeeded, format!("Run #{id} has ended: {state}.{said}"))
+    Outcome::new(Happening::Succeeded, format!("{started}Run #{id} has ended: {state}.{said}"))
 }
 
 async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
     let id = run.id;
     let command = doing.app.catalog.find(&run.request.command);
     // What would go on by itself is closed first.
-    if command.and_then(super::find).is_some_and(|code| matches!(code, Code::Act(act) if act.resumable())) {
+    let code = command.and_then(super::find);
+    if code.is_some_and(|code| matches!(code, Code::Act(act) if act.resumable())) {
         let told = Told::by(&doing.run.request.requester);
         let told = told
             .text("verdict", "Stopped while it was interrupted: what its steps tell is done, and no more.");
@@ -133,6 +151,11 @@ async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
     }
     let login = command.map(|command| command.header.login.clone());
     match lingering::end(doing.app, run, &login.unwrap_or_default()).await {
+        Ok(0) if let Some(share) = super::interrupted::watched(doing.app, run).await => {
+            let text =
+                format!("None of the sessions has run #{id}'s name, so none was ended. {}", share.label);
+            Outcome::new(Happening::Failed, text)
+        }
         Ok(0) => {
             let text = format!(
                 "Run #{id} has left nothing on PostgreSQL that goes on. What it did before is not known."
@@ -141,9 +164,12 @@ async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
         }
         Ok(some) => {
             let sessions = super::answers::count(some, "session", "sessions");
-            let text = format!(
-                "{sessions} of the interrupted run #{id} got the signal to end. What it did before is not known: look before asking again."
-            );
+            let watched = code.is_some_and(|code| matches!(code, Code::Act(act) if act.is_watched()));
+            let then = match watched {
+                true => "Its card tells in a moment what it has done.",
+                false => "What it did before is not known: look before asking again.",
+            };
+            let text = format!("{sessions} of the interrupted run #{id} got the signal to end. {then}");
             Outcome::new(Happening::Succeeded, text)
         }
         Err(why) => Outcome::new(Happening::Failed, format!("Nothing was done: {why}")),

@@ -136,6 +136,9 @@ fn words(typed: &str) -> Result<Vec<Word>> {
         loop {
             match chars.next() {
                 Some(next) if ends.contains(&next) => break,
+                Some(next) if next.is_control() && !next.is_whitespace() => {
+                    return Err(unprintable(&word.text, next));
+                }
                 Some(next) => word.text.push(next),
                 None => {
                     return Err(Error::instead(
@@ -148,6 +151,18 @@ fn words(typed: &str) -> Result<Vec<Word>> {
     }
     found.extend(current);
     Ok(found)
+}
+
+/// PostgreSQL takes no NUL, and a terminal obeys the others.
+fn unprintable(before: &str, character: char) -> Error {
+    Error::instead(
+        format!(
+            "Behind “{}” stands a character that can't be seen (U+{:04X}).",
+            shown(before),
+            u32::from(character)
+        ),
+        "Type it again without it: it came with what was pasted.",
+    )
 }
 
 #[cfg(test)]
@@ -170,7 +185,15 @@ mod tests {
 
     #[test]
     fn nothing_is_guessed() {
-        for wrong in ["kill \"4711", "long --over 1m --over 2m", "kill 1 --", "x --reason", "x --env \"\""] {
+        for wrong in [
+            "kill \"47\u{0}11\"",
+            "x --reason \"\u{1b}[2J\"",
+            "kill \"4711",
+            "long --over 1m --over 2m",
+            "kill 1 --",
+            "x --reason",
+            "x --env \"\"",
+        ] {
             assert!(split(wrong, &|_, _| false).is_err(), "{wrong}");
         }
         assert!(split(&"x".repeat(40_000), &|_, _| false).is_err());

@@ -28,14 +28,14 @@ impl Known {
 /// # Errors
 /// [`Error::User`], with what to type instead.
 pub fn check(spec: &ArgSpec, word: &str, known: &Known) -> Result<String> {
-    let wrong = |what: String| Error::instead(what, format!("`{}` is {}.", spec.name, spec.help));
+    let wrong = |what: String| Error::instead(what, format!("`{}`: {}.", spec.name, spec.help));
     let said = shown(word);
     match spec.kind {
         ArgType::Text if word.trim().is_empty() => Err(wrong("It is empty.".to_owned())),
         ArgType::Text => Ok(word.to_owned()),
         ArgType::Int => match word.parse::<i64>() {
             Ok(number) => Ok(number.to_string()),
-            Err(_) => Err(wrong(format!("“{said}” is not a whole number."))),
+            Err(_) => Err(wrong(format!("“{said}” is not a whole number: type one such as 10."))),
         },
         ArgType::Pid => match word.parse::<i32>() {
             Ok(pid) if pid > 0 => Ok(pid.to_string()),
@@ -57,7 +57,9 @@ pub fn check(spec: &ArgSpec, word: &str, known: &Known) -> Result<String> {
         },
         ArgType::Duration => match duration_seconds(word) {
             Some(seconds) if seconds > 0 => Ok(format!("{seconds} s")),
-            Some(_) => Err(wrong("A duration of nothing would mean everything.".to_owned())),
+            Some(_) => Err(wrong(format!(
+                "“{said}” is nothing. A duration of nothing would mean everything: type 30s, 5m, 2h or 7d."
+            ))),
             None => Err(wrong(format!("“{said}” is not a duration: type 30s, 5m, 2h or 7d."))),
         },
         ArgType::Choice => match spec.choices.iter().find(|choice| choice.eq_ignore_ascii_case(word)) {

@@ -9,6 +9,7 @@ use super::rules::{complain, path, within};
 use super::schedule::schedule;
 use super::secret::secret;
 use super::slack::{is_safe_url, slack};
+use super::teams::teams;
 use super::{Backups, Config, StoreWaits};
 use crate::toml_reader::{self, Position, Problem, Problems, Reader, Source};
 use secrecy::{ExposeSecret, SecretString};
@@ -86,6 +87,7 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
         store,
         store_waits,
         slack: root.opt_table("slack", |table| slack(table, outside, &roles)),
+        teams: root.opt_table("teams", |table| teams(table, outside, &roles)),
         approval: approval(root, &environments),
         backups: root.table("backups", |table| backups(table, outside)).unwrap_or_else(|| Backups {
             directory: PathBuf::new(),

@@ -143,7 +143,7 @@ fn accounts(table: &mut Reader<'_>, key: &str, seen: &mut Unique) -> Vec<String>
 }
 
 /// Teams sends object ids in lower case, and accounts are compared byte by byte.
-fn is_object_id(id: &str) -> bool {
+pub(super) fn is_object_id(id: &str) -> bool {
     let digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
     id.split('-').map(str::len).eq(OBJECT_ID_GROUPS) && id.chars().all(|c| digit(c) || c == '-')
 }

@@ -1,6 +1,7 @@
 //! `countersign demo`: two throwaway PostgreSQL servers with the sample team, traffic and a running incident, the bot with
-//! its embedded store, and the pretend workspace on one local page.
+//! its embedded store, and the pretend workspace on one local page. In production one table is large, so that work on it lasts.
 
+use super::files;
 use super::postgres::{Cluster, Options};
 use super::sample::{Incident, Sample, Team, Traffic};
 use super::slack::{GuideStep, Settings};
@@ -63,10 +64,13 @@ impl Demo {
         let token = crate::plan::random_token().context("asking the system for randomness")?;
         let directory = Directory(std::env::temp_dir().join(format!("countersign-demo-{token}")));
         std::fs::create_dir(&directory.0).context("making the demo's directory")?;
-        let (production, staging) = tokio::try_join!(sampled(Sample::full(scale)), sampled(Sample::light()))?;
+        let (production, staging) = tokio::try_join!(sampled(Sample::full(scale)), sampled(Sample::small()))?;
         let (production, staging) = (Arc::new(production), Arc::new(staging));
         let incident = Incident::start(&production.cluster, &production.team).await?;
         let incident = Arc::new(Mutex::new(incident));
+        let files = files::write(&directory.0, &production.cluster, &production.team)?;
+        let last_resort =
+            ("roles = [\"on-call\"]".to_owned(), "roles = [\"on-call\", \"last-resort\"]".to_owned());
         let stage = Stage::set(Setup {
             sites: vec![
                 Site {
@@ -81,11 +85,8 @@ impl Demo {
             chats: Chats::Slack,
             listen: ([127, 0, 0, 1], 0).into(),
             directory: &directory.0,
-            more: STRICT,
-            instead: vec![(
-                "roles = [\"on-call\"]".to_owned(),
-                "roles = [\"on-call\", \"last-resort\"]".to_owned(),
-            )],
+            more: &format!("{STRICT}{}", files.more),
+            instead: files.instead.into_iter().chain([last_resort]).collect(),
             socket_mode: false,
         })
         .await?;
@@ -144,6 +145,31 @@ fn guide() -> Vec<GuideStep> {
             "U0ANA",
             "/db backup asset-service --env production",
             "A verified dump, with progress in one message.",
+        ),
+        step(
+            "U0ANA",
+            "/db vacuum auth-service login_attempts --env production",
+            "Long work: its message moves. /db stop with its number ends it, and says what was done.",
+        ),
+        step(
+            "U0ANA",
+            "/db reindex auth-service login_attempts_device_idx --env production",
+            "An index build that was broken off, done anew beside reads and writes. /db indexes shows it before.",
+        ),
+        step(
+            "U0ANA",
+            "/db purge auth-service login_attempts --column attempted_at --older-than 90d --env production",
+            "ben approves. Stopped half-way, it says how many rows are gone, and how to go on from there.",
+        ),
+        step(
+            "U0ANA",
+            "/db migrate auth-service --env production",
+            "ben approves. Five migrations, counted as Prisma's ledger has them.",
+        ),
+        step(
+            "U0ANA",
+            "/db run-sql drop-new-field auth-service --env production",
+            "A reviewed file, to the letter on its card: it takes back what a migration added.",
         ),
         step(
             "U0ANA",

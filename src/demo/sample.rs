@@ -27,6 +27,10 @@ const TEMPLATE: &str = "sample_template";
 const TEMPLATE_SQL: &str = include_str!("sample/template.sql");
 const COMMON_SQL: &str = include_str!("sample/common.sql");
 const FINISH_SQL: &str = include_str!("sample/finish.sql");
+const ATTEMPTS_SQL: &str = include_str!("sample/login_attempts.sql");
+
+/// The service with the table that long work can be watched on.
+const ATTEMPTS_OF: &str = "auth-service";
 
 /// What to put on a server.
 #[derive(Debug, Clone)]
@@ -34,8 +38,12 @@ pub struct Sample {
     pub services: Vec<Service>,
     /// Rows in each table of a small service; larger ones have a multiple.
     pub rows: u32,
+    /// Rows of `login_attempts`, a table of the auth service that takes long; at 0 there is none.
+    pub attempts: u32,
     /// With a login of its own for what maintains tables, a member of their owners.
     pub maintained: bool,
+    /// With a login of its own for what only a table's owner may do, a member of all of them.
+    pub owned: bool,
 }
 
 /// A service, its database and the role it logs in as, which owns its tables.
@@ -80,6 +88,8 @@ pub struct Team {
     pub operator: Account,
     /// `countersign_maintain`
     pub maintainer: Option<Account>,
+    /// `countersign_owner`
+    pub owner: Option<Account>,
 }
 
 impl Team {
@@ -90,14 +100,21 @@ impl Team {
 }
 
 impl Sample {
-    /// The whole sample, for the demo; `scale` multiplies the rows. At 1 the ten databases hold about 25 MB of it.
+    /// The whole sample, for the demo's production; `scale` multiplies the rows. At 1 the ten databases hold about 25 MB of
+    /// it, and the table that takes long 100 MB more.
     pub fn full(scale: u32) -> Sample {
-        Sample { services: creatorbridge(), rows: 500 * scale, maintained: true }
+        let (rows, attempts) = (500 * scale, 800_000 * scale);
+        Sample { services: creatorbridge(), rows, attempts, maintained: true, owned: true }
     }
 
-    /// The same tables with few rows, for tests.
+    /// For the demo's staging: as [`Sample::full`], with few rows.
+    pub fn small() -> Sample {
+        Sample { attempts: 2_000, maintained: true, owned: true, ..Sample::light() }
+    }
+
+    /// The services' tables with few rows, for tests.
     pub fn light() -> Sample {
-        Sample { services: creatorbridge(), rows: 10, maintained: false }
+        Sample { services: creatorbridge(), rows: 10, attempts: 0, maintained: false, owned: false }
     }
 
     /// Makes the roles and the databases. The server must not have them yet.
@@ -123,6 +140,10 @@ impl Sample {
             true => Some(self.make_maintainer(cluster, &admin).await?),
             false => None,
         };
+        let owner = match self.owned {
+            true => Some(self.make_member(cluster, (&admin, "countersign_owner")).await?),
+            false => None,
+        };
         // One after another: two sessions that alter the same role at once disturb each other.
         for service in &self.services {
             let client = cluster.connect_as(admin.login(&service.database, "roles.sql")).await?;
@@ -131,20 +152,37 @@ impl Sample {
         let (reader, operator) = (Account::new("countersign_read")?, Account::new("countersign_act")?);
         set_password(&superuser, &reader).await?;
         set_password(&superuser, &operator).await?;
-        if let Some(maintainer) = &maintainer {
-            set_password(&superuser, maintainer).await?;
+        for account in maintainer.iter().chain(&owner) {
+            set_password(&superuser, account).await?;
         }
         // What made the sample is nobody's question.
         if let Some((service, _)) = services.first() {
             let client = cluster.connect(&service.database).await?;
             client.batch_execute("SELECT pg_stat_statements_reset()").await.context("forgetting how")?;
         }
-        Ok(Team { services, admin, reader, operator, maintainer })
+        Ok(Team { services, admin, reader, operator, maintainer, owner })
     }
 
     /// The login that roles.sql knows, and gives its rights if it is there. Below 17 only a table's owner may maintain it.
     async fn make_maintainer(&self, cluster: &Cluster, admin: &Account) -> anyhow::Result<Account> {
-        let account = Account::new("countersign_maintain")?;
+        let account = self.make_member(cluster, (admin, "countersign_maintain")).await?;
+        // A VACUUM that spares the disk, as a team has it where a table is large: so it lasts.
+        let spare = "SELECT format('ALTER ROLE %1$I IN DATABASE %2$I SET vacuum_cost_delay = ''20ms''; \
+                     ALTER ROLE %1$I IN DATABASE %2$I SET vacuum_cost_limit = 200', $1::text, $2::text)";
+        let superuser = cluster.connect("postgres").await?;
+        for service in self.services.iter().filter(|service| self.attempts_of(service) > 0) {
+            execute_formatted(&superuser, spare, &[&account.user, &service.database]).await?;
+        }
+        Ok(account)
+    }
+
+    /// A login that is a member of every service's role.
+    async fn make_member(
+        &self,
+        cluster: &Cluster,
+        (admin, name): (&Account, &str),
+    ) -> anyhow::Result<Account> {
+        let account = Account::new(name)?;
         let client = cluster.connect_as(admin.login("postgres", "roles.sql")).await?;
         let make = "SELECT format('CREATE ROLE %I LOGIN CONNECTION LIMIT 8', $1::text)";
         execute_formatted(&client, make, &[&account.user]).await?;
@@ -154,6 +192,10 @@ impl Sample {
             execute_formatted(&superuser, join, &[&service.role, &account.user]).await?;
         }
         Ok(account)
+    }
+
+    fn attempts_of(&self, service: &Service) -> u32 {
+        if service.name == ATTEMPTS_OF { self.attempts } else { 0 }
     }
 
     /// Copying a database is quicker than filling ten with the same.
@@ -183,7 +225,11 @@ impl Sample {
         let open = "SELECT format('GRANT CREATE ON SCHEMA public TO %1$I; GRANT CREATE ON DATABASE %2$I TO %1$I; \
                     SET ROLE %1$I', $1::text, $2::text)";
         execute_formatted(&client, open, &[&service.role, &service.database]).await?;
-        for sql in [COMMON_SQL, service.tables_sql, "RESET ROLE", FINISH_SQL] {
+        let attempts = self.attempts_of(service);
+        set(&client, "sample.attempts", attempts).await?;
+        let lasting = (attempts > 0).then_some(ATTEMPTS_SQL);
+        let tables = [COMMON_SQL, service.tables_sql].into_iter().chain(lasting);
+        for sql in tables.chain(["RESET ROLE", FINISH_SQL]) {
             client.batch_execute(sql).await.with_context(|| format!("filling {}", service.database))?;
         }
         Ok(())
@@ -191,10 +237,14 @@ impl Sample {
 
     /// Tells the SQL files how many rows to make.
     async fn set_rows(&self, client: &Client, size: u32) -> anyhow::Result<()> {
-        let rows = (self.rows * size).to_string();
-        client.execute("SELECT set_config('sample.rows', $1, false)", &[&rows]).await?;
-        Ok(())
+        set(client, "sample.rows", self.rows * size).await
     }
+}
+
+/// A setting of the session, for the SQL files.
+async fn set(client: &Client, name: &str, value: u32) -> anyhow::Result<()> {
+    client.execute("SELECT set_config($1, $2, false)", &[&name, &value.to_string()]).await?;
+    Ok(())
 }
 
 async fn set_password(superuser: &Client, account: &Account) -> anyhow::Result<()> {

@@ -215,7 +215,8 @@ fn environment(site: &Site<'_>, secrets: &mut BTreeMap<String, String>) -> Strin
     let mut logins = String::new();
     let always = [("reader", &site.team.reader), ("operator", &site.team.operator)];
     let maintainer = site.team.maintainer.iter().map(|account| ("maintain", account));
-    for (login, account) in always.into_iter().chain(maintainer) {
+    let owner = site.team.owner.iter().map(|account| ("owner", account));
+    for (login, account) in always.into_iter().chain(maintainer).chain(owner) {
         let variable = format!("{upper}_{}_PASSWORD", login.to_uppercase());
         secrets.insert(variable.clone(), account.password.clone());
         logins.push_str(&format!(

@@ -64,7 +64,7 @@ impl Flow {
         let platform = platform.ok_or_else(|| Error::user("There is no chat to post in."))?;
         // A place that the bot isn't in gets nothing: its asker is told directly.
         match platform.conversation(&intent.incoming.place).await {
-            Ok(place) if !intent.private && !(place.shared && place.bot_is_in) => Ok(()),
+            Ok(place) if !(intent.private || place.shared && place.bot_is_in) => Ok(()),
             Ok(_) => Err(Error::instead(
                 "It stands in a message that everyone here can read.",
                 "Ask in a channel of your own organisation, or in the conversation with Countersign, without `--private`.",
@@ -125,7 +125,7 @@ impl Flow {
                 self.refresh_soon(run.id);
                 self.perform(*run).await;
             }
-            Ok(Appended::Stale(_)) => {}
+            Ok(Appended::Stale(_) | Appended::Held { .. }) => {}
             Ok(Appended::Frozen(frozen)) => {
                 let why = format!("{} froze all acting before it started", frozen.by.id);
                 self.append_or_log(&run, Happening::Revoked, Told::why(&why)).await;
@@ -227,7 +227,7 @@ impl Flow {
         self.app.progress.clear(run.id);
         let run = self.close(&run, outcome.happening, told_of(&outcome)).await;
         self.refresh(run.id).await;
-        self.acting.end(run.id);
+        self.acting.leave(run.id);
         run
     }
 
@@ -274,7 +274,7 @@ impl Flow {
                     return *now;
                 }
                 Ok(Appended::Stale(now)) => run = *now,
-                Ok(Appended::Frozen(_)) => {}
+                Ok(Appended::Frozen(_) | Appended::Held { .. }) => {}
                 Err(why) => tracing::error!(run = run.id, %why, "the end of a run waits for the record"),
             }
             tokio::time::sleep(pause).await;

@@ -5,7 +5,8 @@ use super::Flow;
 use super::act::outcome_blocks;
 use super::concerned::voters;
 use super::request::Intent;
-use crate::actions::{self, Code};
+use crate::Share;
+use crate::actions::{self, Code, interrupted};
 use crate::message::{Block, Button, ButtonStyle, Heading, Person, PlatformName, Reply, Text, Tone};
 use crate::plan::Plan;
 use crate::runs::Happening;
@@ -52,6 +53,9 @@ pub fn card(flow: &Flow, run: &Run, platform: PlatformName) -> Reply {
         }
         _ => {
             reply.blocks.extend(ended(flow, run));
+            if let Some(share) = watched(flow, run) {
+                reply.blocks.push(Block::Progress { percent: share.percent, label: share.label });
+            }
             if let Some(plan) = plan.filter(|_| run.event("requested").is_some()) {
                 reply.blocks.push(Block::Note(Text::new().plain("Asked: ").plain(plan.effect)));
             }
@@ -159,6 +163,9 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
     let (tone, text) = match run.state {
         State::Denied => (Tone::Watch, format!("Denied by {by}{why}. Nothing was done.")),
         State::Withdrawn => (Tone::Plain, format!("Withdrawn by {by}. Nothing was done.")),
+        State::Revoked if last.is_some_and(|event| event.by.is_some()) => {
+            (Tone::Watch, format!("The approval was taken back by {by}{why}. Nothing was done."))
+        }
         State::Revoked => (Tone::Watch, format!("The approval no longer counted{why}. Nothing was done.")),
         State::Expired if run.event(Happening::Approved.word()).is_some() => {
             (Tone::Watch, "Expired: it was approved and did not start in time. Nothing was done. Ask again if it still matters.".to_owned())
@@ -167,6 +174,9 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
         State::Voided => (Tone::Watch, format!("Void{why}. Nothing was done.")),
         State::Unknown if goes_on(flow, run) => {
             (Tone::Watch, "Countersign was interrupted while it ran. It goes on from its last step as soon as it can; `stop` ends it for good.".to_owned())
+        }
+        State::Unknown if watched(flow, run).is_some() => {
+            (Tone::Watch, format!("Countersign was interrupted while it ran. What it began may go on: that is watched, and nothing is repeated. `stop {}` ends it.", run.id))
         }
         State::Unknown => {
             (Tone::Act, "Countersign was interrupted while it ran: what became of it is unknown. It is not repeated; look before asking again.".to_owned())
@@ -179,7 +189,12 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
 /// Whether the keeper will take it up again.
 fn goes_on(flow: &Flow, run: &Run) -> bool {
     let code = flow.app.catalog.find(&run.request.command).and_then(actions::find);
-    matches!(code, Some(Code::Act(act)) if act.resumable()) && super::reconcile::may_go_on(run)
+    matches!(code, Some(Code::Act(act)) if interrupted::goes_on(act, run))
+}
+
+/// What is seen of an interrupted run.
+fn watched(flow: &Flow, run: &Run) -> Option<Share> {
+    flow.app.progress.get(run.id).filter(|_| run.state == State::Unknown)
 }
 
 /// Who did what, in one small line each.
@@ -189,13 +204,17 @@ fn story(run: &Run) -> Vec<Block> {
     let mut lines: Vec<Block> = told
         .filter_map(|event| {
             let by = event.by.as_ref()?;
+            // What ends a request says why above.
+            let why =
+                event.texts.get("why").filter(|_| ["stopping", "reviewed"].contains(&event.kind.as_str()));
+            let why = why.map_or(String::new(), |why| format!(": {why}"));
             let text = Text::new()
                 .plain(match event.kind.as_str() {
                     "stopping" => "told to stop by ".to_owned(),
                     kind => format!("{kind} by "),
                 })
                 .person(by)
-                .plain(format!(", {}", moment(event.at)));
+                .plain(format!(", {}{why}", moment(event.at)));
             Some(Block::Note(text))
         })
         .collect();

@@ -35,6 +35,7 @@ impl Flow {
             }
             Ok(Some(token)) => match token.meaning {
                 offer @ Meaning::Offer { .. } => return self.offered(incoming, offer).await,
+                Meaning::View { .. } => Err(stale()),
                 Meaning::Verdict { run, verdict, copy } => {
                     self.verdict(incoming, (run, verdict), (copy, message), &mut heading).await
                 }
@@ -175,6 +176,9 @@ impl Flow {
             match appended {
                 Err(why) => return Err(unrecorded(&why)),
                 Ok(Appended::Frozen(frozen)) => return Err(frozen_error(&frozen)),
+                Ok(Appended::Held { resource, by }) => {
+                    return Err(Error::user(format!("Run #{by} is at it: {resource}.")));
+                }
                 // Somebody was faster: it may wait still, and what was said may count still.
                 Ok(Appended::Stale(now)) => {
                     self.open_still(&now).await?;

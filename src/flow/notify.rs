@@ -103,3 +103,82 @@ fn is_due(run: &Run, after: Duration, now: Timestamp) -> bool {
     let due = run.opened_at.checked_add(next);
     due.is_ok_and(|due| due <= now) && run.deadline.is_none_or(|deadline| now < deadline)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Person, Place, PlatformName};
+    use crate::store::{Request, StoredEvent};
+    use std::collections::BTreeMap;
+
+    /// As the configuration has it, unless it says otherwise.
+    const AFTER: Duration = Duration::from_secs(300);
+    const MINUTE: i64 = 60;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Asked at 0:00, called for again so many times since.
+    fn run(reminded: usize, deadline: Option<i64>) -> Run {
+        let conversation = "C0INCIDENT".to_owned();
+        let place =
+            Place { platform: PlatformName::Slack, workspace: "T0".to_owned(), conversation, thread: None };
+        let event = |kind: Happening| StoredEvent {
+            seq: 1,
+            at: second(0),
+            kind: kind.word().to_owned(),
+            by: None,
+            facts: Value::Null,
+            texts: BTreeMap::new(),
+            state: State::Pending,
+        };
+        let mut events = vec![event(Happening::Requested)];
+        events.extend((0..reminded).map(|_| event(Happening::Reminded)));
+        let request = Request {
+            command: "kill".to_owned(),
+            arguments: BTreeMap::new(),
+            risk: "danger".to_owned(),
+            environment: Some("production".to_owned()),
+            requester: Person { id: "ana".to_owned(), account: None },
+            sender: None,
+            place,
+            command_hash: String::new(),
+            config_hash: String::new(),
+            alone: false,
+        };
+        let (id, version, state) = (1, 1, State::Pending);
+        let (opened_at, changed_at, deadline) = (second(0), second(0), deadline.map(second));
+        Run { id, version, state, request, opened_at, changed_at, deadline, events }
+    }
+
+    #[test]
+    fn it_is_due_after_five_minutes_and_after_fifteen_and_then_no_more() {
+        let half_an_hour = Some(30 * MINUTE);
+        for (reminded, at, due) in [
+            (0, 5 * MINUTE - 1, false),
+            (0, 5 * MINUTE, true),
+            (1, 5 * MINUTE, false),
+            (1, 15 * MINUTE - 1, false),
+            (1, 15 * MINUTE, true),
+            // The bot was away: once at a time.
+            (0, 20 * MINUTE, true),
+            (2, 15 * MINUTE, false),
+            (2, 29 * MINUTE, false),
+        ] {
+            assert_eq!(is_due(&run(reminded, half_an_hour), AFTER, second(at)), due, "{reminded} at {at} s");
+        }
+    }
+
+    #[test]
+    fn nobody_is_called_once_the_time_is_over() {
+        for (deadline, at, due) in [
+            (Some(5 * MINUTE), 5 * MINUTE, false),
+            (Some(5 * MINUTE + 1), 5 * MINUTE, true),
+            (Some(4 * MINUTE), 6 * MINUTE, false),
+            (None, 6 * MINUTE, true),
+        ] {
+            assert_eq!(is_due(&run(0, deadline), AFTER, second(at)), due, "until {deadline:?}, at {at} s");
+        }
+    }
+}

@@ -6,27 +6,61 @@ use super::cards::{VERDICTS, called, card, heading, waits_for};
 use crate::message::{Block, Button, Place, Posted, Reply, SendError};
 use crate::runs::{Happening, Told};
 use crate::store::{CardCopy, CopyKind, Meaning, Run, RunId, State, StoreResult, Token, Verdict};
-use std::collections::HashSet;
-use std::convert::Infallible;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Two seconds between edits of one message: Slack's third tier allows fifty a minute for all of a workspace's.
-const EDIT_EVERY: Duration = Duration::from_secs(2);
+/// Between two edits of a platform that show progress, whichever run's: Slack's third tier allows fifty a minute for all of a
+/// workspace's messages. With twenty of ours, and another replica's, ten are left for what cards must say at once.
+pub(super) const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 
-/// What this process works at right now: copies that it sends, runs that it carries out.
+/// The longest that sending one copy may take. A platform that hangs is tried for a minute, and may ask to wait for another, before
+/// the conversation is known, and again before the message stands.
+const SENT_WITHIN: Duration = Duration::from_secs(240);
+
+/// How long the record is asked again, before the sending and behind it: what isn't written down would be posted once more.
+const NOTED_WITHIN: Duration = Duration::from_secs(50);
+
+/// A claim outlives the sending, and the record's answers before and behind it, so that no replica sends what another still does. It ends
+/// with its process.
+const CLAIMED: Duration = Duration::from_secs(450);
+
+const NOTE_EVERY: Duration = Duration::from_millis(250);
+
+/// What this process works at right now: copies that it sends, runs that it carries out; and whether it was asked for once more meanwhile.
 #[derive(Default)]
-pub struct Desk(Mutex<HashSet<i64>>);
+pub struct Desk(Mutex<HashMap<i64, bool>>);
 
 impl Desk {
+    /// Whether it is to be begun; otherwise whoever is at it hears that it was asked for again.
     pub(super) fn begin(&self, id: i64) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id) {
+            Entry::Occupied(mut begun) => {
+                begun.insert(true);
+                false
+            }
+            Entry::Vacant(new) => {
+                new.insert(false);
+                true
+            }
+        }
     }
-    pub(super) fn end(&self, id: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// Whether it was begun; nobody hears that it was asked for again.
+    pub(super) fn leave(&self, id: i64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id).is_some()
+    }
+    /// Whether it is to be done again, and not ended.
+    pub(super) fn end(&self, id: i64) -> bool {
+        let mut desk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = desk.remove(&id).unwrap_or_default();
+        if again {
+            desk.insert(id, false);
+        }
+        again
     }
     pub(super) fn all(&self) -> Vec<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 }
 
@@ -40,6 +74,20 @@ fn shows_more(copy: &CardCopy, run: &Run) -> bool {
         CopyKind::Reminder => copy.message.is_none() && run.state == State::Pending,
         CopyKind::Card | CopyKind::Direct => news.iter().any(|event| event.kind != Happening::Step.word()),
         CopyKind::Result => !run.state.is_open() && run.state != State::Withdrawn,
+    }
+}
+
+/// Asks the record until it answers, or a claim nears its end.
+async fn insist<T, F: Future<Output = StoreResult<T>>>(ask: impl Fn() -> F) -> StoreResult<T> {
+    let until = tokio::time::Instant::now() + NOTED_WITHIN;
+    loop {
+        match ask().await {
+            Err(why) if tokio::time::Instant::now() < until => {
+                tracing::warn!(%why, "a card waits for the record");
+                tokio::time::sleep(NOTE_EVERY).await;
+            }
+            answer => return answer,
+        }
     }
 }
 
@@ -82,33 +130,37 @@ impl Flow {
         self.after.spawn(async move { flow.refresh(run).await });
     }
 
-    /// Sends one copy as the record has it now. What fails is tried again by the keeper.
+    /// Sends one copy as the record has it now, and once more if that moved on meanwhile: a process that ends soon has no keeper. What
+    /// fails is tried again by the keeper.
     pub(super) async fn deliver(self: &Arc<Self>, copy: i64) {
-        if !self.cards.begin(copy) {
-            return;
+        let mut due = self.cards.begin(copy);
+        while due {
+            if let Err(why) = self.deliver_now((copy, false)).await {
+                tracing::warn!(copy, %why, "a card waits");
+            }
+            due = self.cards.end(copy);
         }
-        if let Err(why) = self.deliver_now(copy).await {
-            tracing::warn!(copy, %why, "a card waits");
-        }
-        self.cards.end(copy);
     }
 
-    async fn deliver_now(self: &Arc<Self>, copy: i64) -> anyhow::Result<()> {
+    /// `anew`: though it shows all that the record has.
+    pub(super) async fn deliver_now(self: &Arc<Self>, (copy, anew): (i64, bool)) -> anyhow::Result<()> {
         let store = &self.app.runs.store;
-        if !store.claim_copy(copy, jiff::Timestamp::now() + Duration::from_secs(30)).await? {
+        if !store.claim_copy(copy, jiff::Timestamp::now() + CLAIMED).await? {
             return Ok(());
         }
-        let Some(mut copy) = store.copy(copy).await? else { return Ok(()) };
-        let Some(run) = store.get(copy.run).await? else { return Ok(()) };
-        if copy.lost || (copy.message.is_some() && copy.shown >= run.version) {
-            return Ok(store.update_copy(copy).await?);
+        // From here on the claim is given back, however long the record stays away meanwhile.
+        let Some(mut copy) = insist(|| store.copy(copy)).await? else { return Ok(()) };
+        let Some(run) = insist(|| store.get(copy.run)).await? else { return Ok(()) };
+        if copy.lost || (copy.message.is_some() && copy.shown >= run.version && !anew) {
+            return Ok(insist(|| store.update_copy(copy.clone())).await?);
         }
-        if !shows_more(&copy, &run) {
+        if !anew && !shows_more(&copy, &run) {
             copy.lost = copy.kind == CopyKind::Reminder;
             copy.shown = run.version;
-            return Ok(store.update_copy(copy).await?);
+            return Ok(insist(|| store.update_copy(copy.clone())).await?);
         }
-        match self.deliver_as_it_is(&copy, &run).await? {
+        let sent = tokio::time::timeout(SENT_WITHIN, self.deliver_as_it_is(&copy, &run)).await;
+        match sent.unwrap_or_else(|_| Err(SendError::Unavailable("it took too long".to_owned()))) {
             Ok(posted) => {
                 copy.place = posted.place;
                 copy.message = Some(posted.message);
@@ -122,33 +174,30 @@ impl Flow {
                 self.undeliverable(&run, (&copy, &why)).await;
             }
         }
-        Ok(store.update_copy(copy).await?)
+        Ok(insist(|| store.update_copy(copy.clone())).await?)
     }
 
     /// What the copy says now, in its place, which is found first where it is somebody's own.
-    async fn deliver_as_it_is(
-        &self,
-        copy: &CardCopy,
-        run: &Run,
-    ) -> anyhow::Result<Result<Posted, SendError>> {
-        let place = match self.place_of(copy).await {
-            Ok(place) => place,
-            Err(why) => return Ok(Err(why)),
-        };
+    async fn deliver_as_it_is(&self, copy: &CardCopy, run: &Run) -> Result<Posted, SendError> {
+        let place = self.place_of(copy).await?;
         if copy.place.account().is_some() && place.same_conversation(&run.request.place) {
-            return Ok(Err(SendError::Refused("it was asked in that very conversation".to_owned())));
+            return Err(SendError::Refused("it was asked in that very conversation".to_owned()));
         }
         let copy = CardCopy { place, ..copy.clone() };
         let platform = copy.place.platform;
         let reply = match copy.kind {
             CopyKind::Reminder => Reply::new(heading(self, run)).with(waits_for(self, run, platform)),
             _ if run.state == State::Pending => {
-                let buttons = Block::Buttons(self.verdict_buttons(run, &copy).await?);
-                card(self, run, platform).with(buttons)
+                let buttons = self.verdict_buttons(run, (&copy, &|_| true)).await;
+                let view = self.view_token(run, &copy).await;
+                let (buttons, view) = buttons
+                    .and_then(|buttons| Ok((buttons, view?)))
+                    .map_err(|why| SendError::Unavailable(format!("its buttons: {why}")))?;
+                Reply { view: Some(view), ..card(self, run, platform).with(Block::Buttons(buttons)) }
             }
             _ => card(self, run, platform),
         };
-        Ok(self.send_copy(&copy, run, &reply).await)
+        self.send_copy(&copy, run, &reply).await
     }
 
     async fn place_of(&self, copy: &CardCopy) -> Result<Place, SendError> {
@@ -157,7 +206,12 @@ impl Flow {
         platform.ok_or(SendError::Refused("no platform".to_owned()))?.direct(&sender).await
     }
 
-    async fn send_copy(&self, copy: &CardCopy, run: &Run, reply: &Reply) -> Result<Posted, SendError> {
+    pub(super) async fn send_copy(
+        &self,
+        copy: &CardCopy,
+        run: &Run,
+        reply: &Reply,
+    ) -> Result<Posted, SendError> {
         let platform =
             self.platform(copy.place.platform).ok_or(SendError::Refused("no platform".to_owned()))?;
         if let Some(message) = &copy.message {
@@ -183,49 +237,38 @@ impl Flow {
         }
     }
 
-    async fn verdict_buttons(&self, run: &Run, copy: &CardCopy) -> anyhow::Result<Vec<Button>> {
+    /// Buttons for those verdicts, each with a new token that counts on this copy alone.
+    pub(super) async fn verdict_buttons(
+        &self,
+        run: &Run,
+        (copy, wanted): (&CardCopy, &(dyn Fn(Verdict) -> bool + Sync)),
+    ) -> anyhow::Result<Vec<Button>> {
         let platform = copy.place.platform;
-        let (called, asker) =
-            (called(self, run, platform), self.app.access.known_on(&run.request.requester, platform));
+        let asker = self.app.access.known_on(&run.request.requester, platform);
+        let called = called(self, run, platform);
         let mut buttons = Vec::new();
         let mut tokens = Vec::new();
-        for (label, verdict, style) in VERDICTS {
-            let token =
-                crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
-            let meaning = Meaning::Verdict { run: run.id, verdict, copy: copy.id };
-            tokens.push(Token { token: token.clone(), meaning, place: copy.place.clone() });
+        for (label, verdict, style) in VERDICTS.into_iter().filter(|(_, verdict, _)| wanted(*verdict)) {
+            let token = self.token_of(copy, Meaning::Verdict { run: run.id, verdict, copy: copy.id })?;
             let who = match verdict {
                 Verdict::Withdraw => vec![asker.clone()],
                 Verdict::Approve | Verdict::Deny => called.clone(),
             };
-            buttons.push(Button { who, ..Button::new(label, token, style) });
+            buttons.push(Button { who, ..Button::new(label, token.token.clone(), style) });
+            tokens.push(token);
         }
         self.app.runs.store.put_tokens(tokens).await?;
         Ok(buttons)
     }
 
-    /// Edits progress into the run's copies for as long as it is polled.
-    pub(super) async fn show_progress(&self, run: RunId) -> Infallible {
-        let mut shown = None;
-        loop {
-            tokio::time::sleep(EDIT_EVERY).await;
-            let share = self.app.progress.get(run);
-            if share.is_none() || share == shown {
-                continue;
-            }
-            shown = share;
-            let (Ok(copies), Ok(Some(now))) =
-                (self.app.runs.store.copies_of(run).await, self.app.runs.store.get(run).await)
-            else {
-                continue;
-            };
-            let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
-            for copy in cards.filter(|copy| copy.message.is_some()) {
-                let reply = card(self, &now, copy.place.platform);
-                if let Err(why) = self.send_copy(copy, &now, &reply).await {
-                    tracing::debug!(run, %why, "progress could not be shown");
-                }
-            }
-        }
+    async fn view_token(&self, run: &Run, copy: &CardCopy) -> anyhow::Result<String> {
+        let token = self.token_of(copy, Meaning::View { run: run.id, copy: copy.id })?;
+        self.app.runs.store.put_tokens(vec![token.clone()]).await?;
+        Ok(token.token)
+    }
+
+    fn token_of(&self, copy: &CardCopy, meaning: Meaning) -> anyhow::Result<Token> {
+        let token = crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
+        Ok(Token { token, meaning, place: copy.place.clone() })
     }
 }

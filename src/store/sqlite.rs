@@ -15,13 +15,13 @@ mod settings;
 mod tests;
 
 use super::{
-    Append, Appended, CardCopy, CopyKind, Filter, Frozen, Listed, NewRun, Opened, Run, RunId, Store,
+    Append, Appended, CardCopy, Change, CopyKind, Filter, Frozen, Listed, NewRun, Opened, Run, RunId, Store,
     StoreError, StoreResult, Token, Verified,
 };
 use crate::message::Place;
 use anyhow::Context;
 use async_trait::async_trait;
-use desk::{Begun, Desk};
+use desk::{Desk, Following, Unheard};
 use file::{Access, Opener};
 use instance::Instance;
 use jiff::Timestamp;
@@ -118,37 +118,43 @@ impl SqliteStore {
     }
 }
 
-/// For writes that let nothing start.
-fn nothing<T>(_: &T) -> Option<Begun> {
+/// For writes that nothing follows.
+fn nothing<T>(_: &T) -> Option<Unheard> {
     None
 }
 
-fn opened(opened: &Opened) -> Option<Begun> {
-    match opened {
-        Opened::New(run) => ledger::begun(run),
+fn opened(change: Option<Change>) -> impl Following<Opened> {
+    move |opened: &Opened| match opened {
+        Opened::New(run) => unheard(run, change.as_ref()),
         _ => None,
     }
 }
 
-fn appended(appended: &Appended) -> Option<Begun> {
-    match appended {
-        Appended::Done(run) => ledger::begun(run),
+fn appended(change: Option<Change>) -> impl Following<Appended> {
+    move |appended: &Appended| match appended {
+        Appended::Done(run) => unheard(run, change.as_ref()),
         _ => None,
     }
+}
+
+fn unheard(run: &Run, change: Option<&Change>) -> Option<Unheard> {
+    Some(Unheard { run: run.id, version: run.version, change: change?.clone() })
 }
 
 #[async_trait]
 impl Store for SqliteStore {
     async fn open(&self, new: NewRun) -> StoreResult<Opened> {
         let owner = self.inner.instance.id.clone();
-        self.inner.writer.write(opened, move |transaction| ledger::open(transaction, &new, &owner)).await
+        let following = opened(new.unheard.clone());
+        self.inner.writer.write(following, move |transaction| ledger::open(transaction, &new, &owner)).await
     }
 
     async fn append_if(&self, append: Append) -> StoreResult<Appended> {
         let owner = self.inner.instance.id.clone();
+        let following = appended(append.unheard.clone());
         self.inner
             .writer
-            .write(appended, move |transaction| ledger::append_if(transaction, &append, &owner))
+            .write(following, move |transaction| ledger::append_if(transaction, &append, &owner))
             .await
     }
 

@@ -2,12 +2,9 @@
 
 use crate::process::kinds;
 use crate::scene::{ANA, BEN, CARA, Scene, Twist};
-use axum::Json;
-use axum::http::StatusCode;
-use countersign::demo::slack::{Account, Kind, Message};
+use crate::told::direct;
+use countersign::demo::slack::{Account, Kind};
 use countersign::store::{CopyKind, State, Store};
-use serde_json::Value;
-use std::sync::{Arc, Mutex};
 
 const TWO: &str =
     "[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"kill\"]\napprovers = 2\n";
@@ -179,15 +176,6 @@ async fn what_runs_at_once_elsewhere_waits_where_a_rule_says_so() {
     scene.until(&free.at(), "is backed up").await;
 }
 
-/// What stands in the direct conversation with somebody.
-async fn direct(scene: &Scene, who: &str, words: &str) -> Message {
-    let found = scene.workspace().wait_for(words, |workspace| {
-        let told = workspace.visible(who, &workspace.dm(who));
-        told.into_iter().rev().find(|message| message.plain().contains(words))
-    });
-    found.await.unwrap_or_else(|why| panic!("{why}"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn approvers_are_told_directly_and_the_requester_hears_the_outcome() {
     let scene = Scene::usual().await;
@@ -238,36 +226,4 @@ async fn what_waits_is_called_for_twice_more() {
     scene.clicks(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "is gone").await;
     assert_eq!(reminders(&scene).len(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_is_told_of_what_waits() {
-    let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let kept = Arc::clone(&heard);
-    // The first time it is down.
-    let page = move |body: Json<Value>| async move {
-        let mut kept = kept.lock().unwrap();
-        kept.push(body.0);
-        if kept.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NO_CONTENT }
-    };
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let url = format!("http://{}/page", listener.local_addr().unwrap());
-    tokio::spawn(
-        axum::serve(listener, axum::Router::new().route("/page", axum::routing::post(page))).into_future(),
-    );
-    let mut scene =
-        Scene::without_bot(Twist { more: "[pager]\nurl = { env = \"PAGER_URL\" }\n", ..Twist::default() })
-            .await;
-    scene.stage.secrets.insert("PAGER_URL".to_owned(), url);
-    scene.bot = Some(scene.stage.bot().await.expect("a bot"));
-    let (_victim, pid) = scene.session("asset-worker-7").await;
-    scene.kill_card(pid).await;
-    crate::scene::found("the page, again", async || (heard.lock().unwrap().len() == 2).then_some(())).await;
-    let paged = heard.lock().unwrap().pop().unwrap();
-    assert_eq!(paged["event"], "waiting");
-    assert_eq!(paged["asked"], format!("kill {pid}"));
-    assert_eq!((&paged["environment"], &paged["production"]), (&"production".into(), &true.into()));
-    assert_eq!(paged["people"], serde_json::json!(["ben", "cara"]));
-    assert_eq!(paged["reason"], "blocks the deploy");
-    assert!(paged["text"].as_str().unwrap().contains("ana asks for kill"), "{paged}");
 }

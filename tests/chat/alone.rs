@@ -1,7 +1,9 @@
 //! Break-glass: one person alone, in need, and another who looks at it afterwards.
 
 use crate::process::kinds;
-use crate::scene::{ANA, BEN, CARA, Scene, Twist};
+use crate::scene::{ANA, BEN, CARA, Scene, Twist, found};
+use countersign::demo::slack::Fault;
+use countersign::demo::stage::INCIDENT;
 use countersign::store::State;
 
 const GLASS: &str = "[break_glass]\nrole = \"last-resort\"\n";
@@ -41,11 +43,6 @@ async fn one_acts_alone_everyone_is_told_and_another_reviews_it() {
     });
     told.await.unwrap_or_else(|why| panic!("{why}"));
 
-    for list in ["pending", "history"] {
-        let listed = scene.asks(BEN, list).await.plain();
-        let (first, _) = listed.split_once("done alone, and nobody has reviewed it").expect(&listed);
-        assert!(!first.contains("requests wait"), "it stands on top: {listed}");
-    }
     scene.refused(ANA, &format!("review {}", run.id), "somebody else has to look at it").await;
     scene.refused("U0DAN", &format!("review {}", run.id), "You may not run").await;
     let told = scene.asks(BEN, &format!("review {} --reason \"right so\"", run.id)).await.plain();
@@ -110,4 +107,90 @@ async fn without_a_section_nobody_acts_alone() {
     let how = scene.asks(ANA, "break-glass").await.plain();
     assert!(how.contains("Nobody may act alone"), "{how}");
     assert!(scene.is_there(pid).await);
+}
+
+const OWED: &str = "1 run was done alone, and nobody has reviewed it.";
+
+/// Fails unless the answer has all of these, in this order.
+#[track_caller]
+fn in_order(told: &str, words: &[&str]) {
+    let places: Vec<_> = words.iter().map(|words| told.find(words)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{words:?}, {places:?}: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_alone_stands_on_top_until_it_is_reviewed() {
+    let scene = with_glass().await;
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    let (_other, waiting) = scene.session("asset-worker-8").await;
+    let line = format!("break-glass kill {pid} --env production --reason \"nobody else is awake\"");
+    let card = scene.asks(ANA, &line).await;
+    scene.until(&card.at(), "is gone").await;
+    scene.until_state("kill", State::Succeeded).await;
+    // Newer than it, and of another person.
+    scene.card(CARA, &format!("kill {waiting} --env staging")).await;
+
+    let pending = scene.asks(BEN, "pending").await.plain();
+    in_order(
+        &pending,
+        &[OWED, &format!("break-glass kill {pid}"), "1 request waits.", &format!("kill {waiting}")],
+    );
+    let history = scene.asks(BEN, "history").await.plain();
+    in_order(&history, &[OWED, &format!("break-glass kill {pid}"), "2 runs.", &format!("kill {waiting}")]);
+    for (narrowed, rest) in
+        [("history --who dan", "The record has no such run."), ("history --env staging", "1 run.")]
+    {
+        let history = scene.asks(BEN, narrowed).await.plain();
+        in_order(&history, &[OWED, &format!("break-glass kill {pid}"), rest]);
+    }
+
+    scene.asks(BEN, "review 1").await;
+    for list in ["pending", "history", "history --who dan", "history --env staging"] {
+        let listed = scene.asks(BEN, list).await.plain();
+        assert!(!listed.contains("done alone"), "{list}: {listed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_same_moment_in_two_environments_one_of_two_acts() {
+    let scene = with_glass().await;
+    let (_first, production) = scene.session("asset-worker-7").await;
+    let (_second, staging) = scene.session("asset-worker-8").await;
+    let line = |pid: i32, place: &str| format!("break-glass kill {pid} --env {place} --reason \"it burns\"");
+    let (here, there) = (line(production, "production"), line(staging, "staging"));
+    tokio::join!(scene.says(ANA, &here), scene.says(ANA, &there));
+    let told = found("what becomes of both", async || {
+        let told = scene.workspace().visible(ANA, INCIDENT);
+        let one = |words: &str| told.iter().any(|message| message.plain().contains(words));
+        (one("is gone") && one("ana acted alone at")).then_some(told)
+    })
+    .await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    let left = (scene.is_there(production).await, scene.is_there(staging).await);
+    assert!(left.0 != left.1, "one of two, not both or none: {left:?}");
+    let run = scene.only_run("kill").await;
+    assert_eq!((run.state, kinds(&run)), (State::Succeeded, vec!["started", "succeeded"]));
+    // The hour is everybody's and everywhere's.
+    let other = if left.0 { here } else { there };
+    scene.refused(ANA, &other, &format!("(#{}); that is for once in 1 h", run.id)).await;
+    assert_eq!(scene.runs_of("kill").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_slack_cannot_be_reached_nobody_acts_alone_in_chat_and_the_terminal_is_named() {
+    let scene = with_glass().await;
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    let line = format!("break-glass kill {pid} --env production --reason \"nobody else is awake\"");
+    for method in ["conversations.", "chat."] {
+        scene.workspace().fault(method, Fault::Status(503));
+    }
+    let told = scene.asks(ANA, &line).await.plain();
+    assert!(told.contains("The chat platform can't be reached"), "{told}");
+    assert!(told.contains("Nothing was done") && told.contains("countersign run"), "{told}");
+    assert!(scene.runs_of("kill").await.is_empty() && scene.is_there(pid).await);
+    for method in ["conversations.", "chat."] {
+        scene.workspace().fault(method, Fault::Clear);
+    }
+    let card = scene.asks(ANA, &line).await;
+    scene.until(&card.at(), "is gone").await;
 }

@@ -39,6 +39,14 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("blocked", "Which environment?", "--env production"),
     ("blocked now --env production", "don't know what to do with “now”", "blocked"),
     ("blocked --over 5m --env production", "no option `--over`", "blocked"),
+    ("kill \"\" --env production", "lacks <pid>", "kill <pid>"),
+    (
+        "kill \"47\u{0}11\" --env production",
+        "Behind “47” stands a character that can't be seen (U+0000)",
+        "without it",
+    ),
+    ("kill 4711 --env production --reason \"\u{1b}[2J\"", "(U+001B)", "without it"),
+    ("kill 4711 --server \"\" --env production", "`--server` needs a value", "kill <pid>"),
     ("use", "lacks <environment>", "use <environment>"),
     ("use mars", "no environment “mars”", "production, staging"),
     ("use stagin", "no environment “stagin”", "staging"),
@@ -52,11 +60,15 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("tidy nothing --env staging", "no service “nothing”", "asset-service"),
     ("tidy asset-servise --env staging", "no service “asset-servise”", "asset-service"),
     ("tidy all --env staging", "one database at a time", "tidy <service>"),
-    ("tidy asset --over 0s --env staging", "A duration of nothing would mean everything", ""),
+    (
+        "tidy asset --over 0s --env staging",
+        "“0s” is nothing. A duration of nothing would mean everything",
+        "30s, 5m, 2h or 7d",
+    ),
     ("tidy asset --over soon --env staging", "“soon” is not a duration", "30s, 5m, 2h or 7d"),
     ("tidy asset --over 5 --env staging", "“5” is not a duration", "30s, 5m, 2h or 7d"),
     ("tidy asset --by luck --env staging", "“luck” is not one of size, age", ""),
-    ("tidy asset --most lots --env staging", "“lots” is not a whole number", ""),
+    ("tidy asset --most lots --env staging", "“lots” is not a whole number", "such as 10"),
 ];
 
 const TIDY: &str = "/*\nsummary = \"Tidies up\"\ngroup = \"act\"\nrisk = \"danger\"\nscope = \"database\"\nlogin = \"operator\"\n\

@@ -3,7 +3,7 @@
 use crate::maintained;
 use crate::process::{Counter, PATIENT, Process, all_runs, becomes, kinds, noted, the_run};
 use crate::scene::{ANA, BEN, CARA, Scene, Twist, found};
-use countersign::demo::slack::{Fault, Message};
+use countersign::demo::slack::{Fault, Message, MessageRef};
 use countersign::store::{Filter, Run, State, Store};
 use rusqlite::Connection;
 
@@ -266,20 +266,48 @@ async fn killed_at_twenty_random_moments_of_an_approval() {
     assert_eq!(record.verify().await.unwrap().broken, None);
 }
 
+/// The verdict of a vacuum of so many tables, after it is made sure that it fits how the run stands.
+fn verdict_of(run: &Run, tables: i64) -> String {
+    let verdict = run.text("verdict").unwrap_or_else(|| panic!("no verdict: {run:#?}")).to_owned();
+    let fits = match (run.state, run.event("lost").is_some()) {
+        (State::Succeeded, false) => format!("{tables} tables are vacuumed and analyzed, in "),
+        (State::Partial, false) => format!(" of {tables} tables are vacuumed and analyzed, in "),
+        (State::Failed, false) => format!("None of {tables} tables was vacuumed and analyzed."),
+        (State::Succeeded, true) => {
+            format!("{tables} tables are vacuumed and analyzed since it began. Countersign")
+        }
+        (State::Partial, true) => {
+            format!(" vacuumed and analyzed since it began, of {tables}. Countersign was interrupted")
+        }
+        (State::Failed, true) => "No table is vacuumed and analyzed since it began".to_owned(),
+        (other, _) => panic!("{other:?}: {run:#?}"),
+    };
+    assert!(verdict.contains(&fits), "{:?}, and “{verdict}”", run.state);
+    verdict
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_twenty_random_moments_of_a_vacuum() {
     let (scene, superuser) = maintained::without_bot("asset-service").await;
+    // A second or so in all, so that most moments are within it, and PostgreSQL goes on without the bot.
+    let slow = "ALTER ROLE countersign_maintain IN DATABASE asset_service_db SET vacuum_cost_delay = '5ms';
+                ALTER ROLE countersign_maintain IN DATABASE asset_service_db SET vacuum_cost_limit = 1";
+    superuser.batch_execute(slow).await.unwrap();
+    let at_work = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'countersign_maintain' AND datname = current_database()
+                   AND state = 'active' AND query LIKE 'VACUUM%'";
     let record = scene.store();
     let mut process = Process::start(&scene).await;
+    let mut outlived = 0;
     for _ in 0..20 {
         scene.says(ANA, "vacuum asset-service --env staging").await;
         let asked = tokio::time::Instant::now();
         let mut random = [0_u8; 2];
         getrandom::fill(&mut random).expect("randomness");
         // From before it is recorded until after the last table is done.
-        let moment = std::time::Duration::from_micros(u64::from(u16::from_le_bytes(random)) * 6);
+        let moment = std::time::Duration::from_micros(u64::from(u16::from_le_bytes(random)) * 20);
         tokio::time::sleep_until(asked + moment).await;
         process.kill().await;
+        outlived += maintained::one::<i64>(&superuser, at_work).await.min(1);
         process = Process::start(&scene).await;
     }
     let runs = found("every run to be closed", async || {
@@ -288,21 +316,39 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
         (!runs.is_empty() && runs.iter().all(closed)).then_some(runs)
     })
     .await;
-    let oldest = "SELECT min(last_vacuum) FROM pg_stat_user_tables WHERE relname <> '_prisma_migrations'";
-    let vacuumed: Option<std::time::SystemTime> = superuser.query_one(oldest, &[]).await.unwrap().get(0);
+    let tables: i64 = maintained::one(&superuser, "SELECT count(*) FROM pg_stat_user_tables").await;
+    let oldest = "SELECT min(last_vacuum) FROM pg_stat_user_tables";
+    let vacuumed: Option<std::time::SystemTime> = maintained::one(&superuser, oldest).await;
     for run in &runs {
         let started: Vec<_> = run.events.iter().filter(|event| event.kind == "started").collect();
         assert_eq!(started.len(), 1, "{run:#?}");
         let since = std::time::SystemTime::from(started[0].at);
         assert!(run.state != State::Succeeded || vacuumed.is_some_and(|at| at >= since), "{run:#?}");
-        found("its card", async || {
+        let verdict = verdict_of(run, tables);
+        let copies = found("its card", async || {
             let copies = record.copies_of(run.id).await.expect("the copies");
-            let shown = copies.iter().all(|copy| copy.lost || copy.shown == run.version);
-            shown.then_some(())
+            copies.iter().all(|copy| copy.message.is_some() && copy.shown == run.version).then_some(copies)
         })
         .await;
+        assert!(!copies.is_empty(), "{run:#?}");
+        for copy in copies {
+            let at = MessageRef { channel: copy.place.conversation, ts: copy.message.expect("a message") };
+            let shown = scene.until(&at, &verdict).await.plain();
+            assert!(!shown.contains("Running"), "{shown}");
+        }
     }
-    let interrupted = runs.iter().filter(|run| run.event("lost").is_some());
-    assert!(interrupted.count() > 0, "no moment was within a run: {runs:#?}");
+    // Nothing twice: of each table PostgreSQL counts at most one VACUUM for each run, and one for each that was not interrupted.
+    let counts = "SELECT min(vacuum_count), max(vacuum_count) FROM pg_stat_user_tables";
+    let row = superuser.query_one(counts, &[]).await.unwrap();
+    let (least, most): (i64, i64) = (row.get(0), row.get(1));
+    let whole =
+        runs.iter().filter(|run| run.state == State::Succeeded && run.event("lost").is_none()).count();
+    assert!(most <= runs.len() as i64 && least >= whole as i64, "{least} to {most}: {runs:#?}");
+    let interrupted = runs.iter().filter(|run| run.event("lost").is_some()).count();
+    println!(
+        "{} runs, {interrupted} interrupted, {outlived} outlived, {least} to {most} vacuums",
+        runs.len()
+    );
+    assert!(interrupted >= 5 && outlived >= 3, "{interrupted} interrupted, {outlived} outlived: {runs:#?}");
     assert_eq!(record.verify().await.unwrap().broken, None);
 }

@@ -51,7 +51,8 @@ impl Shop {
             format!("[environments.logins.owner]\nuser = \"{owner}\"\npassword = {{ file = \"owner\" }}\n");
         let operator = "[environments.logins.operator]";
         let logins = format!("{login}{operator}");
-        let twist = Twist { more: &config, instead: vec![(operator, &logins)], ..Twist::default() };
+        let hasty = ("[store]", "finish_within = \"6s\"\n[store]");
+        let twist = Twist { more: &config, instead: vec![(operator, &logins), hasty], ..Twist::default() };
         let mut scene = Scene::without_bot(twist).await;
         let write = |name: &str, text: &str| std::fs::write(scene.directory.path().join(name), text).unwrap();
         write("token", TOKEN);
@@ -68,6 +69,16 @@ impl Shop {
         let directory = self.scene.directory.path().join("shop/prisma/migrations").join(migration);
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("migration.sql"), sql).unwrap();
+    }
+
+    /// A session of the application's, and its pid.
+    pub async fn application(&self) -> (Client, i32) {
+        let superuser = self.scene.servers.cluster.superuser_config(&self.database);
+        let config = superuser.clone().application_name("shop-api").clone();
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let pid = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        (client, pid)
     }
 
     /// Asks and approves.

@@ -69,7 +69,7 @@ async fn what_a_killed_countersign_left_behind_is_seen_ended_and_told_by_the_led
     let asked = shop.running().await;
     process.kill().await;
     let _again = Process::start(&shop.scene).await;
-    shop.scene.until(&card, "what became of it is unknown. It is not repeated").await;
+    shop.scene.until(&card, "that is watched, and nothing is repeated").await;
     assert_eq!(shop.ledger().await, [format!("{FIRST} applied"), format!("{SECOND} open")]);
     shop.refuses("migrate shop", &["Prisma's lock on shop_", &format!("(countersign #{asked} migration)")])
         .await;

@@ -115,6 +115,7 @@ async fn whoever_cannot_be_confirmed_starts_nothing() {
         let told = scene.asks(ANA, &line).await;
         let words = "can't confirm your account right now, so nothing was done";
         assert!(told.plain().contains(words), "{}", told.plain());
+        assert!(told.plain().contains("countersign run"), "it names the way: {}", told.plain());
     }
     assert!(scene.runs_of("kill").await.is_empty() && scene.runs_of("sizes").await.is_empty());
     scene.workspace().fault("users.info", Fault::Clear);

@@ -1,7 +1,8 @@
 """Stands in for `prisma migrate deploy` and `prisma migrate resolve`: the same ledger, lock, checksums and refusals.
 
 It speaks through psql, which it tells everything by its environment. STAND_IN says how it misbehaves:
-leak, flood, idle (ends well and does nothing), grumpy (does all and ends with 3), deaf (hears no SIGTERM).
+leak, flood, idle (ends well and does nothing), grumpy (does all and ends with 3), deaf (hears no SIGTERM),
+mute (writes nothing, so that nobody has to read it).
 """
 
 import hashlib
@@ -125,6 +126,8 @@ def resolve(session, claim, name):
 
 
 def main():
+    if MODE == "mute":
+        sys.stdout = open(os.devnull, "w")
     url = os.environ["DATABASE_URL"]
     if MODE == "leak":
         password = urllib.parse.urlsplit(url).password

@@ -223,6 +223,11 @@ impl Counter {
         .await
     }
 
+    pub async fn has_waiter(&self) -> bool {
+        let sql = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass)";
+        self.superuser.query_one(sql, &[&self.table]).await.expect("an answer").get(0)
+    }
+
     /// Ends a session, so that what it waited to do is never done.
     pub async fn ends(&self, pid: i32) {
         self.superuser.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.expect("an end");

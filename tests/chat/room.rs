@@ -7,6 +7,7 @@ use countersign::message::{
     Standing, TooLarge,
 };
 use std::sync::Mutex;
+use tokio::sync::watch;
 
 /// A button that was shown once, on which message.
 #[derive(Debug, Clone)]
@@ -24,9 +25,21 @@ pub struct Room {
     /// What was answered, oldest first.
     pub answers: Mutex<Vec<Reply>>,
     messages: Mutex<usize>,
+    /// Whether nobody is told now what standing an account has.
+    held_up: watch::Sender<bool>,
 }
 
 impl Room {
+    /// How many messages were posted, anywhere.
+    pub fn posted(&self) -> usize {
+        *self.messages.lock().unwrap()
+    }
+
+    /// From now on the answer about an account's standing waits, or doesn't.
+    pub fn hold_up(&self, held: bool) {
+        self.held_up.send_replace(held);
+    }
+
     fn keep(&self, posted: &Posted, reply: &Reply) {
         let buttons = reply.blocks.iter().filter_map(|block| match block {
             Block::Buttons(buttons) => Some(buttons),
@@ -79,6 +92,8 @@ impl Platform for Room {
         Ok(Account { standing: Standing::Member, workspace: sender.workspace.clone() })
     }
     async fn account_now(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
+        let mut held_up = self.held_up.subscribe();
+        drop(held_up.wait_for(|held| !held).await);
         self.account(sender, place).await
     }
     fn home(&self) -> &str {

@@ -4,6 +4,7 @@ use countersign::config::Config;
 use std::path::Path;
 use std::time::Duration;
 
+mod approval;
 mod example;
 mod migrate;
 mod rules;

@@ -3,7 +3,7 @@
 use super::{MINIMAL, all_set, reports};
 use countersign::config::Config;
 
-fn wrong(more: &str) -> String {
+pub fn wrong(more: &str) -> String {
     let config = Config::parse("x.toml", &format!("{MINIMAL}{more}"), &all_set)
         .unwrap_or_else(|problems| panic!("{problems}"));
     match countersign::rules(&config) {

@@ -1,7 +1,7 @@
 // Judges the structure of what the bot sends by Slack's own published types: kinds, required and unknown keys.
-// Lengths and counts are judge.py's part.
+// Lengths and counts are judge.py's part. A manifest in YAML is Slack's; one in JSON is Teams', and judged by Microsoft's schema.
 //
-//   node judge.mjs [--self-test] [directory | file.jsonl | manifest.yaml]...
+//   node judge.mjs [--self-test] [directory | file.jsonl | manifest.yaml | manifest.json]...
 //
 // A line of a .jsonl file is {"method": "chat.postMessage", "body": {…}}; the method is "response" for what goes to a
 // `response_url` and "ack" for what is answered to a command or a click. Each refusal is printed with its path.
@@ -9,8 +9,10 @@
 
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import Ajv from 'ajv';
+import AjvDraft04 from 'ajv-draft-04';
 import { createGenerator } from 'ts-json-schema-generator';
 import { parse as parseYaml } from 'yaml';
 
@@ -54,6 +56,27 @@ function validator() {
 
 const validate = validator();
 
+// Teams' schema of the version that the manifest names; Microsoft's package ships every one of them.
+function teamsComplaints(manifest) {
+  const version = `v${manifest.manifestVersion}`;
+  if (manifest.$schema !== `https://developer.microsoft.com/json-schemas/teams/${version}/MicrosoftTeams.schema.json`) {
+    return [['/manifest/$schema', `is not that of ${version}`]];
+  }
+  const path = join(teamsSchemas(), version, 'MicrosoftTeams.schema.json');
+  const check = new AjvDraft04({ allErrors: true, strict: false, logger: false }).compile(JSON.parse(readFileSync(path, 'utf8')));
+  if (check(manifest)) return [];
+  return check.errors.map(({ instancePath, message, params }) => [
+    `/manifest${instancePath}`,
+    params.additionalProperty === undefined ? message : `${message}: ${params.additionalProperty}`,
+  ]);
+}
+
+// The package's own entry point stands beside its schemas, in `build`.
+function teamsSchemas() {
+  const entry = createRequire(import.meta.url).resolve('@microsoft/app-manifest');
+  return join(entry.slice(0, entry.lastIndexOf('/build/')), 'build', 'json-schemas', 'teams');
+}
+
 // What the types say of one value of `Root`, as [path, complaint].
 function complaints(root) {
   if (validate(root)) return [];
@@ -78,9 +101,9 @@ function pick(body, names) {
   return Object.fromEntries(names.filter((name) => name in body).map((name) => [name, body[name]]));
 }
 
-// Judges one payload; `judged` is false for a method that carries no blocks.
+// Judges one payload; `judged` is false for a method that carries no blocks; Teams' cards are judge.py's part.
 function judge({ method, body }) {
-  if (METHODS.without_blocks.includes(method)) return { judged: false, refusals: [] };
+  if ([...METHODS.without_blocks, ...METHODS.activity].includes(method)) return { judged: false, refusals: [] };
   if (body === null || typeof body !== 'object' || Array.isArray(body)) {
     return { judged: true, refusals: [['', 'the body is no object']] };
   }
@@ -110,8 +133,9 @@ function expand(value) {
 function selfTest() {
   const known = readJson('known.json').map(expand);
   let failures = 0;
-  for (const { name, refused_by, at, payload, manifest } of known) {
-    const refusals = manifest ? complaints({ manifest }) : judge(payload).refusals;
+  for (const { name, refused_by, at, payload, manifest, teams_manifest } of known) {
+    const of_manifest = teams_manifest ? teamsComplaints(teams_manifest) : manifest && complaints({ manifest });
+    const refusals = of_manifest ?? judge(payload).refusals;
     const right = refused_by.includes('types')
       ? refusals.some(([path]) => path.startsWith(at))
       : refusals.length === 0;
@@ -138,6 +162,10 @@ function judgeFiles(paths) {
   };
   for (const file of paths.flatMap(filesOf)) {
     const text = readFileSync(file, 'utf8');
+    if (extname(file) === '.json') {
+      print(file, teamsComplaints(JSON.parse(text)));
+      continue;
+    }
     if (extname(file) !== '.jsonl') {
       print(file, complaints({ manifest: parseYaml(text) }));
       continue;

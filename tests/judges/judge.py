@@ -1,4 +1,5 @@
-"""Judges the lengths and counts of what the bot sends, by Slack's own Python models (slack_sdk) and by slackblocks.
+"""Judges the lengths and counts of what the bot sends, by Slack's own Python models (slack_sdk) and by slackblocks, and what
+it sends to Teams, by the official schema of Adaptive Cards.
 
     python judge.py [--self-test] [directory | file.jsonl | manifest.yaml]...
 
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from cards import judge_activity
 from limits import TEXT_CHARACTERS, judge_blocks, judge_manifest, judge_view
 
 HERE = Path(__file__).parent
@@ -25,6 +27,8 @@ def judge(payload):
         return None
     if not isinstance(body, dict):
         return [("", "the body is no object")]
+    if method in METHODS["activity"]:
+        return judge_activity(body)
     if method in METHODS["message"]:
         return judge_message(method, body)
     if method in METHODS["view"]:
@@ -63,6 +67,8 @@ def expand(value):
 def self_test():
     """What is known to be bad must be refused at the place that is bad, and what is known to be good accepted."""
     known = [expand(case) for case in json.loads((HERE / "known.json").read_text())]
+    # Microsoft's schema knows the lengths of Teams' manifest too: the other judge reads it.
+    known = [case for case in known if "teams_manifest" not in case]
     failures = bad = 0
     for case in known:
         refusals = judge_manifest(case["manifest"]) if "manifest" in case else judge(case["payload"]) or []
@@ -89,6 +95,8 @@ def files_of(path):
 def judge_files(paths):
     judged = refused = 0
     for file in (file for path in paths for file in files_of(path)):
+        if file.suffix == ".json":
+            continue
         if file.suffix != ".jsonl":
             verdicts = [(file, judge_manifest(yaml.safe_load(file.read_text())))]
         else:

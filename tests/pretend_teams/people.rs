@@ -147,7 +147,7 @@ pub struct Message {
     /// The cards of those who have a view of their own, by name.
     pub views: BTreeMap<String, Value>,
     /// Whether those who look at it have asked for theirs.
-    pub(super) asked: bool,
+    pub asked: bool,
 }
 
 /// Where a message stands.

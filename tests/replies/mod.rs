@@ -65,6 +65,95 @@ pub fn an_answer_in_full() -> Reply {
         .with(Block::Note(Text::from("As of 12:00 UTC")))
 }
 
+/// A request that waits for a second person: ben or cleo, whose account on the platform this is; dan has none there.
+pub fn a_request(account: &str) -> Reply {
+    let known = |id: &str| Person { id: id.to_owned(), account: Some(account.to_owned()) };
+    let dan = Person { id: "dan".to_owned(), account: None };
+    let waits = Text::new().plain("Waits for a second person: ").ping(&known("ben")).plain(", ");
+    let waits = waits.ping(&known("cleo")).plain(", ").ping(&dan).plain(", until 2026-11-28 02:30 UTC.");
+    let harm = Text::new().strong("Hurts ").plain("its transaction of 14 min is rolled back.\n");
+    let facts = Text::new().plain("server ").code("pg-core-1").plain(" · pid ").code("4711");
+    let facts = facts.plain("\n").strong("frees ").plain("6 sessions wait behind it");
+    let query = "UPDATE assets\n   SET \"updatedAt\" = now()\n WHERE id IN ('?')";
+    let button = |(label, number, style): (&str, u8, ButtonStyle), who: Vec<Person>| Button {
+        who,
+        ..Button::new(label, format!("{number:032x}"), style)
+    };
+    let deciding = vec![known("ben"), known("cleo"), dan.clone()];
+    let mut reply = reply(Block::Verdict { tone: Tone::Watch, text: waits })
+        .with(Block::Text(Text::new().strong("Reason: ").plain("blocks the deploy")))
+        .with(Block::Text(Text::new().strong("Ends the session of asset-worker-1 on asset_service_db.")))
+        .with(Block::Text(harm.strong("Undo ").plain("nothing can.")))
+        .with(Block::Text(facts))
+        .with(Block::Code { title: Some("Its last statement".to_owned()), text: query.to_owned() })
+        .with(Block::Note("Acts only if, at that moment, it is still this very session.".into()))
+        .with(Block::Text(
+            Text::new().strong("PRODUCTION").plain(" · ").code("kill 4711").plain(" · plan 1f3a"),
+        ))
+        .with(Block::Buttons(vec![
+            button(("Approve", 1, ButtonStyle::Primary), deciding.clone()),
+            button(("Deny", 2, ButtonStyle::Danger), deciding),
+            button(("Withdraw", 3, ButtonStyle::Plain), vec![known("ana")]),
+        ]));
+    reply.whole = true;
+    reply
+}
+
+/// Who waits for whom: a tree in a table too wide for a phone, and a button on its head.
+pub fn a_lock_tree() -> Reply {
+    let column = |title: &str, shape| Column { title: title.to_owned(), shape };
+    let row = |cells: [&str; 6], tone, buttons: Vec<Button>| {
+        let mut cells: Vec<Cell> = cells.into_iter().map(Cell::from).collect();
+        cells[4].tone = tone;
+        Row { cells, buttons }
+    };
+    let kill = Button::new("Kill 4711…", format!("{:032x}", 1), ButtonStyle::Danger);
+    let waiting = [
+        "└ 4720",
+        "asset-api",
+        "asset_service_db",
+        "wants AccessExclusiveLock",
+        "12 min",
+        "ALTER TABLE assets ADD COLUMN \"reviewedAt\" timestamp(3)",
+    ];
+    let table = Table {
+        title: None,
+        columns: vec![
+            column("session", Shape::Left),
+            column("app", Shape::Left),
+            column("database", Shape::Left),
+            column("state", Shape::Left),
+            column("for", Shape::Right),
+            column("query", Shape::Query),
+        ],
+        rows: vec![
+            row(
+                [
+                    "4711",
+                    "asset-worker-1",
+                    "asset_service_db",
+                    "idle in transaction",
+                    "14 min",
+                    "UPDATE assets SET \"updatedAt\" = now()",
+                ],
+                Tone::Act,
+                vec![kill],
+            ),
+            row(waiting, Tone::Watch, Vec::new()),
+            row(
+                ["│ └ 4731", "asset-api", "asset_service_db", "wants AccessShareLock", "11 min", ""],
+                Tone::Watch,
+                Vec::new(),
+            ),
+        ],
+        total: 3,
+        empty: None,
+    };
+    reply(verdict(Tone::Act, "2 sessions wait; pid 4711 (asset-worker-1) of asset_service_db holds them up."))
+        .with(Block::Table(table))
+        .with(Block::Text(Text::new().plain("End the head to free them: ").code("kill 4711")))
+}
+
 fn any_string() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[ -~]{0,30}",
@@ -87,8 +176,9 @@ fn any_text() -> impl Strategy<Value = Text> {
 }
 
 fn any_buttons(most: usize) -> impl Strategy<Value = Vec<Button>> {
-    let button = (any_string(), "[a-f0-9]{0,32}")
-        .prop_map(|(label, token)| Button::new(label, token, ButtonStyle::Danger));
+    let who = proptest::sample::select(vec![Vec::new(), vec![person("ben")]]);
+    let button = (any_string(), "[a-f0-9]{0,32}", who)
+        .prop_map(|(label, token, who)| Button { who, ..Button::new(label, token, ButtonStyle::Danger) });
     proptest::collection::vec(button, 0..most)
 }
 
@@ -137,6 +227,6 @@ pub fn any_reply() -> impl Strategy<Value = Reply> {
         let environment = EnvironmentTag { name: who.clone(), production: true };
         let heading =
             Heading { who: Some(person(&who)), asked, environment: Some(environment), run: Some(1) };
-        Reply { heading, audience: Audience::Everyone, blocks, whole: false }
+        Reply { heading, audience: Audience::Everyone, blocks, whole: false, view: None }
     })
 }

@@ -17,6 +17,15 @@ fn an_answer_in_full() {
 }
 
 #[test]
+fn a_request_and_a_lock_tree_in_full() {
+    for (name, reply) in [("request", replies::a_request("U2")), ("lock_tree", replies::a_lock_tree())] {
+        let rendered = render(&reply);
+        check(&rendered).unwrap();
+        insta::assert_snapshot!(name, serde_json::to_string_pretty(&rendered.blocks).unwrap());
+    }
+}
+
+#[test]
 fn the_heading_names_who_what_and_where() {
     let mut answer = reply(verdict(Tone::Good, "Killed."));
     assert!(words(&render(&answer)).starts_with("ana| asked |kill 4711| of |🔴 |PRODUCTION| · #128"));

@@ -35,7 +35,7 @@ fn asked_from(wire: &Wire, age_seconds: i64) -> Incoming {
         delivery: "slack:cmd:1".to_owned(),
         sender: sender(),
         place: place("C1"),
-        handle: Some(AnswerHandle { url: format!("{}/response/1", wire.base), since }),
+        handle: Some(AnswerHandle { url: format!("{}/response/1", wire.base), since, card: false }),
         event: Event::Command { line: "locks".to_owned() },
     }
 }

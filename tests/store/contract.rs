@@ -24,7 +24,7 @@ pub struct Fresh {
 macro_rules! contract {
     ($fresh:path) => {
         contract::contract!($fresh: a_run_is_kept_as_it_was_opened, a_redelivery_finds_its_run, a_held_resource_is_refused,
-            every_end_lets_go, a_freeze_stops_what_asks_to_be_stopped, one_of_fifty_appends_wins,
+            every_end_lets_go, who_goes_on_takes_its_resources_again, a_freeze_stops_what_asks_to_be_stopped, one_of_fifty_appends_wins,
             one_of_fifty_opens_wins, a_stale_append_shows_the_run, a_deadline_passes, lists_are_filtered,
             finding_knows_capitals, tokens_never_change, copies_lag_until_shown, one_sends_a_copy, conversations_are_bound,
             the_chain_grows_and_holds, a_missing_run_is_said);
@@ -120,6 +120,23 @@ pub async fn every_end_lets_go([a, b]: &[Arc<dyn Store>; 2]) {
     over.first.state = Denied;
     opened(a, over).await;
     opened(a, NewRun { holds: vec!["x".into()], ..new_run("last") }).await;
+}
+
+pub async fn who_goes_on_takes_its_resources_again([a, b]: &[Arc<dyn Store>; 2]) {
+    let holding = |delivery: &str| NewRun { holds: vec!["x".into(), "y".into()], ..new_run(delivery) };
+    let run = opened(a, holding("d1")).await;
+    let lost = done(a, append(&run, "lost", State::Unknown)).await;
+    let other = opened(b, NewRun { holds: vec!["y".into()], ..new_run("d2") }).await;
+    let resume = append(&lost, "resumed", State::Running);
+    let held = Appended::Held { resource: "y".into(), by: other.id };
+    assert_eq!(b.append_if(resume.clone()).await.unwrap(), held);
+    assert_eq!(a.get(run.id).await.unwrap().as_ref(), Some(&lost));
+    done(b, append(&other, "ended", State::Succeeded)).await;
+    let resumed = done(b, resume).await;
+    let held = Opened::Held { resource: "x".into(), by: run.id };
+    assert_eq!(a.open(holding("d3")).await.unwrap(), held);
+    done(b, append(&resumed, "ended", State::Succeeded)).await;
+    opened(a, holding("d3")).await;
 }
 
 pub async fn a_freeze_stops_what_asks_to_be_stopped([a, b]: &[Arc<dyn Store>; 2]) {

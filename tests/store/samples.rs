@@ -56,6 +56,7 @@ pub fn new_run(delivery: &str) -> NewRun {
         delivery: delivery.into(),
         holds: Vec::new(),
         first,
+        unheard: None,
         copies: Vec::new(),
         unless_alone_since: None,
         unless_frozen: false,
@@ -63,7 +64,13 @@ pub fn new_run(delivery: &str) -> NewRun {
 }
 
 pub fn append(run: &Run, kind: &str, state: State) -> Append {
-    Append { run: run.id, version: run.version, change: change(kind, state), unless_frozen: false }
+    Append {
+        run: run.id,
+        version: run.version,
+        change: change(kind, state),
+        unheard: None,
+        unless_frozen: false,
+    }
 }
 
 /// Opens it; anything but a new run fails the test.

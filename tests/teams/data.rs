@@ -69,7 +69,8 @@ async fn a_token_is_no_right_of_whoever_holds_it() {
         ("ben", "Withdraw", anas.token("Withdraw")),
     ] {
         // Whoever's name the data claims.
-        let data = json!({ "cs": token, "by": "ben", "aadObjectId": bot.teams.activity("ben", INCIDENT)["from"] });
+        let data =
+            json!({ "cs": token, "by": "ben", "aadObjectId": bot.teams.activity("ben", INCIDENT)["from"] });
         sends(&bot, (who, &bens), data).await;
         undecided(&bot, pid).await;
         let seen = bot.teams.seen(who, &card).expect("the card").plain();
@@ -91,7 +92,8 @@ async fn the_sender_is_who_the_token_of_the_door_vouches_for_and_not_what_data_s
     activity["replyToId"] = json!(seen.id);
     activity["from"]["id"] = bot.teams.activity("ben", INCIDENT)["from"]["id"].clone();
     activity["from"]["name"] = json!("ben");
-    activity["value"] = json!({ "action": execute(json!({ "cs": seen.token("Approve") })), "trigger": "manual" });
+    activity["value"] =
+        json!({ "action": execute(json!({ "cs": seen.token("Approve") })), "trigger": "manual" });
     let ack = bot.teams.deliver(activity).await;
     assert!(ack.body.to_string().contains("somebody else has to decide"), "{ack:?}");
     undecided(&bot, pid).await;

@@ -10,7 +10,8 @@ fn freeze(bot: &Bot, who: &str) -> Value {
     let mut activity = bot.teams.activity(who, INCIDENT);
     activity["id"] = json!(format!("forged-{}", bot.teams.deliveries().len()));
     activity["text"] = json!("<at>Countersign</at> freeze");
-    let mention = json!({ "type": "mention", "text": "<at>Countersign</at>", "mentioned": activity["recipient"] });
+    let mention =
+        json!({ "type": "mention", "text": "<at>Countersign</at>", "mentioned": activity["recipient"] });
     activity["entities"].as_array_mut().expect("entities").push(mention);
     activity
 }

@@ -27,9 +27,8 @@ async fn an_invoke_that_comes_again_decides_once_and_is_always_answered() {
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = bot.kill_card(pid).await;
     assert!(bot.teams.clicks("ben", &card, "Approve").await.ok());
-    let click = bot.teams.deliveries().iter().rposition(|delivery| {
-        delivery.activity["value"]["trigger"] == "manual"
-    });
+    let click =
+        bot.teams.deliveries().iter().rposition(|delivery| delivery.activity["value"]["trigger"] == "manual");
     let click = click.expect("the click");
     for _ in 0..3 {
         let ack = bot.teams.redeliver(click).await;

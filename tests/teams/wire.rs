@@ -49,11 +49,4 @@ impl Bot {
         let seen = |_: &_| self.teams.seen(who, at).filter(|message| message.plain().contains(words));
         self.teams.wait_for(&format!("{who} to see {words:?}"), seen).await
     }
-
-    /// Clicks and is refused on their own view of the card.
-    pub async fn is_refused(&self, who: &str, at: &At, (button, words): (&str, &str)) {
-        let ack = self.teams.clicks(who, at, button).await;
-        assert!(ack.ok(), "{button}: {ack:?}");
-        self.sees(who, at, words).await;
-    }
 }

@@ -1,11 +1,15 @@
 //! What acts: at once and recorded, dry, or asked of a second person, who is in chat.
 
 use crate::world::World;
-use countersign::demo::slack::Fault;
+use countersign::demo::slack::{Fault, Message, Workspace};
 use countersign::demo::stage::INCIDENT;
 use countersign::store::{State, Store};
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
+
+/// Ana may act alone, in need.
+const LAST_RESORT: (&str, &str) = ("roles = [\"on-call\"]", "roles = [\"on-call\", \"last-resort\"]");
+const GLASS: (&str, &str) = ("[slack]\n", "[break_glass]\nrole = \"last-resort\"\n\n[slack]\n");
 
 /// For what is awaited and must come: ample for a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -129,6 +133,7 @@ async fn a_danger_is_asked_in_chat_and_done_by_the_bot_there() {
     };
     let kinds: Vec<&str> = run.events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["requested", "approved", "started", "succeeded"]);
+    direct(workspace, "U0ANA", "is gone").await;
     let history = world.runs("history").await;
     assert!(history.out.contains("ana") && history.out.contains(&format!("kill {pid}")), "{}", history.out);
 }
@@ -158,4 +163,77 @@ async fn who_may_no_longer_ask_is_revoked_at_the_start() {
     });
     told.await.unwrap();
     assert!(is_there(&world, pid).await);
+}
+
+/// Waits until somebody sees those words in a channel.
+async fn seen(workspace: &Workspace, who: &str, (channel, words): (&str, &str)) -> Message {
+    let found = workspace.wait_for(words, |workspace| {
+        workspace.visible(who, channel).into_iter().find(|message| message.plain().contains(words))
+    });
+    found.await.unwrap_or_else(|why| panic!("{who}: {why}"))
+}
+
+async fn direct(workspace: &Workspace, who: &str, words: &str) -> Message {
+    seen(workspace, who, (&workspace.dm(who), words)).await
+}
+
+/// Everyone whom it concerns hears in chat of what was done alone.
+async fn all_hear_of_it(workspace: &Workspace, pid: i32) {
+    let card = seen(workspace, "U0DAN", (INCIDENT, "is gone")).await.plain();
+    for words in
+        [&format!("break-glass kill {pid}"), "nobody is awake", "without a second person", "review 1"]
+    {
+        assert!(card.contains(words), "{words} is missing: {card}");
+    }
+    for who in ["U0BEN", "U0CARA"] {
+        let told = direct(workspace, who, "is gone").await.plain();
+        assert!(told.contains("without a second person"), "{told}");
+    }
+    direct(workspace, "U0ANA", "is gone").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_alone_at_a_terminal_is_told_in_chat_at_once() {
+    let world = World::with("U0ANA", &[CHANNEL, LAST_RESORT, GLASS]).await;
+    let (_client, pid) = session(&world, "doomed-worker").await;
+    let line = format!("break-glass kill {pid} --env production");
+    let refused = world.runs(&line).await;
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.flat().contains("types the environment's name and a reason"), "{}", refused.out);
+    assert!(is_there(&world, pid).await);
+
+    let pid_text = pid.to_string();
+    let words =
+        ["run", "break-glass", "kill", &pid_text, "--env", "production", "--reason", "nobody is awake"];
+    let said = world.says(&words).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    said.is_fit_for_a_terminal();
+    assert!(said.flat().contains("is gone") && said.flat().contains("review 1"), "{}", said.out);
+    assert!(!is_there(&world, pid).await);
+    all_hear_of_it(&world.stage.workspace, pid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_slack_cannot_be_reached_it_is_done_all_the_same_and_told_later() {
+    let world = World::with("U0ANA", &[CHANNEL, LAST_RESORT, GLASS]).await;
+    let (_client, pid) = session(&world, "doomed-worker").await;
+    let workspace = &world.stage.workspace;
+    workspace.fault("", Fault::Status(503));
+    let pid_text = pid.to_string();
+    let words =
+        ["run", "break-glass", "kill", &pid_text, "--env", "production", "--reason", "nobody is awake"];
+    let said = world.says(&words).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.flat().contains("is gone"), "{}", said.out);
+    assert!(!is_there(&world, pid).await);
+    let [run] = world.recorded().await.try_into().expect("one run");
+    assert_eq!((run.state, run.request.alone), (State::Succeeded, true));
+    assert!(workspace.visible("U0BEN", INCIDENT).is_empty());
+
+    let _bot = world.stage.bot().await.unwrap();
+    workspace.fault("", Fault::Clear);
+    all_hear_of_it(workspace, pid).await;
+    for (who, channel) in [("U0BEN", INCIDENT.to_owned()), ("U0BEN", workspace.dm("U0BEN"))] {
+        assert_eq!(workspace.visible(who, &channel).len(), 1, "once: {}", workspace.transcript());
+    }
 }

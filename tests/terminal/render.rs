@@ -1,6 +1,8 @@
 //! Replies as text: golden pictures of what matters, and any reply at all.
 
-use crate::replies::{an_answer_in_full, any_reply, code, person, reply, table, verdict};
+use crate::replies::{
+    a_lock_tree, a_request, an_answer_in_full, any_reply, code, person, reply, table, verdict,
+};
 use countersign::chat::terminal::Lines;
 use countersign::chat::terminal::json;
 use countersign::chat::terminal::render::{Screen, render};
@@ -18,6 +20,12 @@ fn lines() -> Lines {
 #[test]
 fn an_answer_in_full_looks_like_this() {
     insta::assert_snapshot!(render(&an_answer_in_full(), &lines(), PLAIN));
+}
+
+#[test]
+fn a_request_and_a_lock_tree_in_full() {
+    insta::assert_snapshot!("request", render(&a_request(""), &lines(), PLAIN));
+    insta::assert_snapshot!("lock_tree", render(&a_lock_tree(), &lines(), PLAIN));
 }
 
 #[test]

@@ -74,6 +74,14 @@ impl Act for Resolve {
     async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
         observed::resolve(doing, &claimed(doing)).await
     }
+
+    async fn watch(&self, doing: &Doing<'_>) -> Option<crate::Share> {
+        observed::watch(doing).await
+    }
+
+    fn is_watched(&self) -> bool {
+        true
+    }
 }
 
 /// What was asked for.

@@ -6,12 +6,13 @@ use super::heard::Heard;
 use super::job::Job;
 use super::ledger::{Asker, Status};
 use crate::actions::Doing;
-use crate::actions::child::{Outputs, Running};
+use crate::actions::child::{GRACE, Outputs, Running};
 use crate::sql::duration;
 use crate::store::Run;
 use crate::targets::{Alone, Lease, QueryError};
 use std::convert::Infallible;
 use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often the ledger and the sessions are asked: the messages that show it can't be edited faster.
@@ -20,6 +21,9 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A session that has lost its client ends when it next writes to it. One that waits for a lock, or works, doesn't: it is
 /// ended after this time.
 const ENDS_ITSELF: Duration = Duration::from_secs(1);
+
+/// How long the command may take to end when Countersign itself has no more time than that.
+const GRACE_AT_THE_END: Duration = Duration::from_secs(1);
 
 /// How long a session may take to end.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -47,6 +51,8 @@ pub enum End {
     Stopped,
     /// It was too slow.
     OutOfTime,
+    /// Countersign itself was told to end.
+    Ending,
     /// The system doesn't tell.
     Unknown(std::io::Error),
 }
@@ -64,9 +70,38 @@ pub enum Sessions {
 
 pub struct Ended {
     pub end: End,
+    /// Whom it waited for when it was last looked at.
+    pub waited: Option<Wait>,
     pub output: Heard,
     pub took: Duration,
     pub sessions: Sessions,
+}
+
+/// Whom a command's session waits for: the head of the queue.
+#[derive(Debug, Clone)]
+pub struct Wait {
+    pub pid: i32,
+    app: String,
+    state: String,
+    /// Seconds: how long it has waited, and how long the head has been in its state.
+    waits_s: f64,
+    for_s: f64,
+}
+
+impl Wait {
+    /// "waited 4.0 s for pid 4711 (shop-api, idle in transaction for 10 s)"
+    pub fn words(&self) -> String {
+        let Wait { pid, app, state, waits_s, for_s } = self;
+        format!("waited {} for pid {pid} ({app}, {state} for {})", duration(*waits_s), duration(*for_s))
+    }
+}
+
+/// What is seen of a command's sessions.
+pub struct Sight {
+    pub pids: Vec<i32>,
+    /// All of them surely are its own.
+    pub named: bool,
+    pub wait: Option<Wait>,
 }
 
 impl Work<'_> {
@@ -85,44 +120,48 @@ impl Work<'_> {
         let command = self.job.command(self.argv, &url);
         let running = Running::start(command, Outputs::Both, output.clone());
         let mut running = running.map_err(|why| format!("the command can't be started ({})", why.kind()))?;
-        let own = Own { application: &application, since: &since };
-        let began = Instant::now();
+        let own = Own { application: &application, role: &self.job.login.user, since: &since };
+        let (began, waited) = (Instant::now(), Mutex::default());
         let end = tokio::select! {
             status = running.ended() => status.map_or_else(End::Unknown, End::Exited),
             () = self.doing.stop.cancelled() => End::Stopped,
+            () = self.doing.app.ending.cancelled() => End::Ending,
             () = tokio::time::sleep(self.job.migrate.within) => End::OutOfTime,
-            never = self.tell(&own, &output) => match never {},
+            never = self.tell(&own, (&output, &waited)) => match never {},
+        };
+        let mut waited: Option<Wait> = waited.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (grace, notices) = match end {
+            End::Ending => (GRACE_AT_THE_END, Duration::ZERO),
+            _ => (GRACE, ENDS_ITSELF),
         };
         if !matches!(end, End::Exited(_)) {
             self.doing.progress(None, "it is being ended");
-            running.terminate().await;
+            if let Ok(sight) = own.sight(self.watcher).await {
+                waited = sight.wait;
+            }
+            running.terminate(grace).await;
         }
         drop(running.heard().await);
         let took = began.elapsed();
-        let sessions = self.see_off(&own).await;
-        Ok(Ended { end, output, took, sessions })
+        let sessions = self.see_off(&own, notices).await;
+        Ok(Ended { end, waited, output, took, sessions })
     }
 
-    /// Tells how far it is until it is dropped.
-    async fn tell(&self, own: &Own<'_>, output: &Heard) -> Infallible {
+    /// Tells how far it is until it is dropped, and keeps whom it waits for.
+    async fn tell(&self, own: &Own<'_>, (output, waited): (&Heard, &Mutex<Option<Wait>>)) -> Infallible {
         let expected = self.before.to_come().map(|names| names.len());
         loop {
-            let (done, waits) = tokio::join!(self.applied(), self.waits(own));
-            let mut label = match (done, expected) {
-                (Some(done), Some(all)) => format!("{done} of {all} applied"),
-                (Some(done), None) => format!("{done} applied so far"),
-                (None, _) => "under way".to_owned(),
-            };
-            if let Some(waits) = waits {
-                label = format!("{label} · {waits}");
+            let (done, sight) = tokio::join!(self.applied(), own.sight(self.watcher));
+            let wait = sight.ok().and_then(|sight| sight.wait);
+            let mut label = far(done, expected);
+            if let Some(wait) = &wait {
+                label = format!("{label} · has {}", wait.words());
             }
+            *waited.lock().unwrap_or_else(PoisonError::into_inner) = wait;
             for line in output.last(LINES) {
                 label = format!("{label}\n{line}");
             }
-            let percent = match (done, expected) {
-                (Some(done), Some(all @ 1..)) => Some((100 * done / all).min(99) as u8),
-                _ => None,
-            };
+            let percent = percent(done, expected);
             self.doing.progress(percent, label);
             tokio::time::sleep(TELL_EVERY).await;
         }
@@ -134,47 +173,23 @@ impl Work<'_> {
         Some(now.applied().iter().filter(|name| !self.before.is_applied(name)).count())
     }
 
-    /// Whom it waits for, if it waits.
-    async fn waits(&self, own: &Own<'_>) -> Option<String> {
-        let rows = self.sessions(own).await.ok()?;
-        let row = rows.first()?;
-        let pid: i32 = row.get::<_, Option<i32>>("pid")?;
-        let told = |name: &str| row.get::<_, Option<String>>(name).unwrap_or_else(|| "-".to_owned());
-        let time = |name: &str| duration(row.get::<_, Option<f64>>(name).unwrap_or_default());
-        Some(format!(
-            "has waited {} for pid {pid} ({}, {} for {})",
-            time("waits_s"),
-            told("app"),
-            told("state"),
-            time("for_s")
-        ))
-    }
-
-    async fn sessions(&self, own: &Own<'_>) -> crate::targets::Asked {
-        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-            [&own.application, &self.job.login.user, &own.since];
-        self.watcher.ask(include_str!("sessions.sql"), &values).await
-    }
-
     /// Waits until none of its sessions is left on the server, and ends those that don't notice. Only what surely is its own
     /// is ended.
-    async fn see_off(&self, own: &Own<'_>) -> Sessions {
+    async fn see_off(&self, own: &Own<'_>, notices: Duration) -> Sessions {
         let began = Instant::now();
         let mut ended = false;
         loop {
-            let rows = match self.sessions(own).await {
-                Ok(rows) => rows,
+            let left = match own.sight(self.watcher).await {
+                Ok(sight) => sight.pids,
                 Err(why) => return Sessions::Unseen(why),
             };
-            let left =
-                rows.first().and_then(|row| row.get::<_, Option<Vec<i32>>>("pids")).unwrap_or_default();
             if left.is_empty() {
                 return if ended { Sessions::Ended } else { Sessions::Gone };
             }
             if began.elapsed() > GONE_WITHIN {
                 return Sessions::Left(left);
             }
-            if began.elapsed() > ENDS_ITSELF {
+            if began.elapsed() > notices {
                 let values: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&own.application, &own.since];
                 match self.alone.ask(include_str!("end.sql"), &values).await {
                     Ok(rows) => ended |= rows.first().is_some_and(|row| row.get::<_, i64>("ended") > 0),
@@ -191,20 +206,49 @@ pub fn application(run: &Run) -> String {
     format!("countersign #{} migration", run.id)
 }
 
-/// Whether sessions of that name are there, at work or idle.
-///
-/// # Errors
-/// [`QueryError`].
-pub async fn has_sessions(reader: &Lease, application: &str) -> Result<bool, QueryError> {
-    // Of this database: another record's run of the same number has another.
-    let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1 AND datname = current_database())";
-    let rows = reader.ask(sql, &[&application]).await?;
-    Ok(rows.first().is_none_or(|row| row.get(0)))
+/// How many are applied, for people.
+pub fn far(done: Option<usize>, of: Option<usize>) -> String {
+    match (done, of) {
+        (Some(done), Some(all)) => format!("{done} of {all} applied"),
+        (Some(done), None) => format!("{done} applied so far"),
+        (None, _) => "under way".to_owned(),
+    }
+}
+
+/// The same as a share; all of it is for the end to say.
+pub fn percent(done: Option<usize>, of: Option<usize>) -> Option<u8> {
+    match (done, of) {
+        (Some(done), Some(all @ 1..)) => u8::try_from((100 * done / all).min(99)).ok(),
+        _ => None,
+    }
 }
 
 /// What a command's sessions are known by.
-struct Own<'a> {
-    application: &'a str,
+pub struct Own<'a> {
+    pub application: &'a str,
+    pub role: &'a str,
     /// The server's time when it was started.
-    since: &'a str,
+    pub since: &'a str,
+}
+
+impl Own<'_> {
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn sight(&self, reader: &Lease) -> Result<Sight, QueryError> {
+        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+            [&self.application, &self.role, &self.since];
+        let rows = reader.ask(include_str!("sessions.sql"), &values).await?;
+        let row = rows.first().ok_or(QueryError::Lost)?;
+        let word = |name: &str| row.get::<_, Option<String>>(name).unwrap_or_else(|| "-".to_owned());
+        let seconds = |name: &str| row.get::<_, Option<f64>>(name).unwrap_or_default();
+        let wait = row.get::<_, Option<i32>>("pid").map(|pid| Wait {
+            pid,
+            app: word("app"),
+            state: word("state"),
+            waits_s: seconds("waits_s"),
+            for_s: seconds("for_s"),
+        });
+        let pids = row.get::<_, Option<Vec<i32>>>("pids").unwrap_or_default();
+        Ok(Sight { pids, named: row.get("named"), wait })
+    }
 }

@@ -4,7 +4,7 @@ use super::Seen;
 use super::job::{Holder, Job};
 use super::ledger::{Attempt, Status, Unread};
 use super::resolve::Claim;
-use super::running::{End, Ended, Sessions};
+use super::running::{End, Ended, Sessions, Wait};
 use crate::actions::Outcome;
 use crate::actions::answers::{count, table};
 use crate::actions::child::ending;
@@ -203,6 +203,7 @@ fn end_of(ended: &Ended, job: &Job<'_>) -> String {
     match &ended.end {
         End::Exited(status) => format!("the command {}", ending(*status)),
         End::Stopped => "it was stopped".to_owned(),
+        End::Ending => "Countersign was told to end, and ended the command".to_owned(),
         End::OutOfTime => {
             format!("it was ended at its time limit of {}", duration(job.migrate.within.as_secs_f64()))
         }
@@ -241,7 +242,7 @@ pub(super) fn outcome(job: &Job<'_>, (before, after): (&Status, &Status), ended:
             Happening::Partial,
             format!("{done} to {database}, all that were to come, but {end}: look at its output."),
         ),
-        (End::Stopped, _) => (Happening::Stopped, format!("{done} to {database} when {end}.")),
+        (End::Stopped | End::Ending, _) => (Happening::Stopped, format!("{done} to {database} when {end}.")),
         _ => (partly, format!("{done} to {database}: {end}.")),
     };
     let mut outcome = told(job, (happening, verdict), ended);
@@ -308,6 +309,9 @@ fn told(job: &Job<'_>, (happening, verdict): (Happening, String), ended: &Ended)
             Some(format!("Whether its session is gone can't be seen: {} {why}.", job.server.name))
         }
     };
+    if let Some(wait) = ended.waited.as_ref().filter(|_| happening != Happening::Succeeded) {
+        outcome.blocks.push(waited(wait));
+    }
     let output = ended.output.whole();
     if !output.is_empty() {
         let title = Some("Its output, without secrets and data".to_owned());
@@ -322,6 +326,13 @@ fn told(job: &Job<'_>, (happening, verdict): (Happening, String), ended: &Ended)
     };
     outcome.facts = json!({ "exit": code, "seconds": ended.took.as_secs() });
     outcome
+}
+
+/// Whom it waited for at last, which is who was in its way.
+fn waited(wait: &Wait) -> Block {
+    let text = Text::new().plain(format!("At last it had {}: ", wait.words()));
+    let text = text.code(format!("locks {}", wait.pid)).plain(" tells what that holds, ");
+    Block::Note(text.code(format!("kill {}", wait.pid)).plain(" ends it."))
 }
 
 /// The ledger can't be read afterwards.
@@ -363,7 +374,9 @@ pub(super) fn resolved(job: &Job<'_>, (after, claim): (&Status, &Claim<'_>), end
     let (happening, verdict) = match (holds, &ended.end) {
         (true, _) if well => (Happening::Succeeded, format!("{says}.")),
         (true, _) => (Happening::Partial, format!("{says}, but {end}: look at its output.")),
-        (false, End::Stopped) => (Happening::Stopped, format!("{migration} is as it was: {end}.")),
+        (false, End::Stopped | End::Ending) => {
+            (Happening::Stopped, format!("{migration} is as it was: {end}."))
+        }
         (false, _) if well => (
             Happening::Failed,
             format!(

@@ -11,7 +11,7 @@ const MOST_BYTES: i64 = 256 << 20;
 /// A replica.
 #[derive(Debug, Clone)]
 pub(super) struct Behind {
-    name: String,
+    pub name: String,
     seconds: f64,
     bytes: i64,
 }
@@ -37,11 +37,11 @@ pub(super) fn limit(most: Duration) -> String {
     format!("{} or {} behind", duration(most.as_secs_f64()), bytes(MOST_BYTES as f64))
 }
 
-/// The one furthest behind; `None` where there is no replica.
+/// As [`replicas`], of the server that a purge works on.
 ///
 /// # Errors
 /// Why it can't be told, in words.
-pub(super) async fn worst(doing: &Doing<'_>) -> Result<Option<Behind>, String> {
+pub(super) async fn now(doing: &Doing<'_>) -> Result<Vec<Behind>, String> {
     let address = Address {
         environment: doing.environment().unwrap_or_default().to_owned(),
         server: doing.plan.identity.get("server").cloned().unwrap_or_default(),
@@ -49,13 +49,25 @@ pub(super) async fn worst(doing: &Doing<'_>) -> Result<Option<Behind>, String> {
         login: "reader".to_owned(),
     };
     let lease = doing.app.targets.lease(&address, &doing.asker).await.map_err(|why| why.to_string())?;
-    replicas(&lease).await.map(|found| found.into_iter().next())
+    replicas(&lease).await
+}
+
+/// One of those names that no replica has any more. Several may have the same.
+pub(super) fn gone<'a>(names: &'a [String], now: &[Behind]) -> Option<&'a String> {
+    let mut there: Vec<&str> = now.iter().map(|replica| replica.name.as_str()).collect();
+    names.iter().find(|name| match there.iter().position(|there| there == name) {
+        Some(at) => {
+            there.swap_remove(at);
+            false
+        }
+        None => true,
+    })
 }
 
 /// All, the one furthest behind first.
 ///
 /// # Errors
-/// As [`worst`].
+/// As [`now`].
 pub(super) async fn replicas(lease: &Lease) -> Result<Vec<Behind>, String> {
     let rows = lease.ask(include_str!("lag.sql"), &[]).await.map_err(|why| why.to_string())?;
     if rows.iter().any(|row| !row.get::<_, bool>("seen")) {

@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Often enough that little is looked at twice after a crash, and seldom enough that the record stays small.
 const NOTE_EVERY: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A replica tries every five seconds (its wal_retrieve_retry_interval).
+const CONNECTS_WITHIN: Duration = Duration::from_secs(8);
 /// In a row, each after a longer pause: a lock that is held for longer is somebody's work.
 const MOST_TRIES: u32 = 5;
 const RETRY_AFTER: Duration = Duration::from_millis(300);
@@ -35,6 +37,9 @@ pub(super) struct Done {
     /// The numbers are the least that it can be: a batch may be done and not noted.
     #[serde(default)]
     pub at_least: bool,
+    /// The replicas that were there when it began, and those that came since: one that is cut off is in no list, and falls behind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<String>,
 }
 
 /// Why it ends.
@@ -43,6 +48,8 @@ pub(super) enum End {
     Finished,
     Asked,
     Behind(Behind),
+    /// A replica is cut off.
+    Gone(String),
     /// Nobody can tell how far the replicas are.
     Unseen(String),
     Grown,
@@ -75,7 +82,7 @@ impl Walk<'_> {
                 return End::Asked;
             }
             if looked.is_none_or(|since| since.elapsed() >= LOOK_EVERY) {
-                if let Some(end) = self.look().await {
+                if let Some(end) = self.look(done).await {
                     return end;
                 }
                 looked = Some(Instant::now());
@@ -116,12 +123,28 @@ impl Walk<'_> {
         }
     }
 
-    /// Ends when a replica is too far behind.
-    async fn look(&self) -> Option<End> {
-        match lag::worst(self.doing).await {
-            Ok(Some(behind)) if behind.is_more_than(self.most_lag) => Some(End::Behind(behind)),
-            Ok(_) => None,
-            Err(why) => Some(End::Unseen(why)),
+    /// Ends when a replica is too far behind, or cut off for longer than it takes to connect again; nothing is deleted meanwhile.
+    async fn look(&self, done: &mut Done) -> Option<End> {
+        let until = Instant::now() + CONNECTS_WITHIN;
+        loop {
+            let now = match lag::now(self.doing).await {
+                Ok(now) => now,
+                Err(why) => return Some(End::Unseen(why)),
+            };
+            if let Some(behind) = now.first().filter(|behind| behind.is_more_than(self.most_lag)) {
+                return Some(End::Behind(behind.clone()));
+            }
+            let Some(gone) = lag::gone(&done.replicas, &now) else {
+                done.replicas = now.into_iter().map(|replica| replica.name).collect();
+                return None;
+            };
+            if self.doing.stop.is_cancelled() {
+                return Some(End::Asked);
+            }
+            if Instant::now() >= until {
+                return Some(End::Gone(gone.clone()));
+            }
+            self.rest(RETRY_AFTER).await;
         }
     }
 

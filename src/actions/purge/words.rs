@@ -44,7 +44,9 @@ pub(super) fn describe(found: &Found) -> Plan {
         ("size".to_owned(), format!("{} with its indexes", bytes(found.bytes as f64))),
         (
             "disk".to_owned(),
-            "none is freed: space inside the table is, for new rows; its WAL takes disk first".to_owned(),
+            "none is freed: space inside the table is, for new rows; its WAL takes disk first, and PostgreSQL can't tell how full that is: \
+             only a server that turns read-only ends the purge"
+                .to_owned(),
         ),
         ("way".to_owned(), way(work)),
     ];
@@ -189,6 +191,10 @@ fn became(end: End, done: &Done, work: &Work) -> (Happening, String) {
         End::Finished => (Happening::Succeeded, String::new()),
         End::Asked => stopped("Stopped, as asked.".to_owned()),
         End::Behind(behind) => stopped(format!("Stopped, since the replica {}.", behind.words())),
+        End::Gone(name) => stopped(format!(
+            "Stopped, since the replica {} is gone: it was there before, and nobody can tell how far it is.",
+            crate::args::shown(&name)
+        )),
         End::Unseen(why) => {
             stopped(format!("Stopped, since nobody can tell how far the replicas are: the server {why}."))
         }

@@ -92,7 +92,7 @@ async fn drop_index(worker: &Alone, relation: &str) -> Cleared {
     ended.map_or_else(Cleared::Refused, |_| Cleared::Dropped)
 }
 
-/// Each of them, and who must do what with those that stay.
+/// Each of them, and who must do what with those that stay; one alone in a line, since a table's cells are short on a phone.
 pub(super) fn told(title: &str, cleared: &[(Leftover, Cleared)]) -> Option<Block> {
     let cells = |(leftover, fate): &(Leftover, Cleared)| {
         let (text, tone) = match fate {
@@ -109,6 +109,10 @@ pub(super) fn told(title: &str, cleared: &[(Leftover, Cleared)]) -> Option<Block
         };
         vec![leftover.relation.as_str().into(), bytes(leftover.bytes as f64).into(), Cell { text, tone }]
     };
+    if let [only] = cleared {
+        let told: Vec<String> = cells(only).into_iter().map(|cell| cell.text).collect();
+        return Some(Block::Note(format!("{title}: {}.", told.join(", ")).into()));
+    }
     let columns = [("index", Shape::Left), ("size", Shape::Right), ("what became of it", Shape::Left)];
     let shown = table(&columns, cleared.iter().map(cells).collect());
     (!cleared.is_empty()).then(|| Block::Table(Table { title: Some(title.to_owned()), ..shown }))

@@ -283,7 +283,7 @@ fn place(workspace: String, conversation: String, thread: Option<String>) -> Pla
 }
 
 fn handle(url: String) -> AnswerHandle {
-    AnswerHandle { url, since: jiff::Timestamp::now() }
+    AnswerHandle { url, since: jiff::Timestamp::now(), card: false }
 }
 
 /// The text behind the bot's mention, wherever that stands; behind the first mention if Slack doesn't say who the bot is.

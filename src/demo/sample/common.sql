@@ -37,7 +37,7 @@ SELECT id, (ARRAY['login', 'create', 'update', 'publish', 'export', 'delete'])[1
        jsonb_build_object('ip', '10.' || n % 250 || '.' || n / 250 % 250 || '.7', 'note', other_sentence), moment
 FROM sample_row ORDER BY moment;
 
--- Prisma's ledger: three applied, one of them at its second attempt.
+-- Prisma's ledger: three applied, one of them at its second attempt. The script of each says its own name, in a comment.
 CREATE TABLE "_prisma_migrations" (
     id varchar(36) PRIMARY KEY,
     checksum varchar(64) NOT NULL,
@@ -49,7 +49,7 @@ CREATE TABLE "_prisma_migrations" (
     applied_steps_count integer NOT NULL DEFAULT 0
 );
 INSERT INTO "_prisma_migrations"
-SELECT md5(name || started)::uuid::text, md5(name) || md5(reverse(name)), finished, name, logs, rolled_back,
+SELECT md5(name || started)::uuid::text, encode(sha256(convert_to('-- ' || name || E'\n', 'UTF8')), 'hex'), finished, name, logs, rolled_back,
        started::timestamptz, steps
 FROM (VALUES
     ('20250110090000_init', '2025-01-10 09:12:00+00', '2025-01-10 09:12:02+00'::timestamptz, NULL, NULL::timestamptz, 1),

@@ -200,7 +200,8 @@ fn limit(state: &mut State, method: &str, args: &Args) -> Result<(), u64> {
         "chat.update" | "chat.delete" | "conversations.info" | "conversations.open" => 50.0,
         _ => 100.0,
     };
-    state.take(method.to_owned(), per_minute, per_minute / 60.0)
+    let burst = state.settings.tier_burst.map_or(per_minute, f64::from);
+    state.take(method.to_owned(), burst, per_minute / 60.0)
 }
 
 fn dispatch(state: &mut State, method: &str, args: &Args) -> Result<Value, Refusal> {

@@ -26,6 +26,8 @@ pub struct Settings {
     pub rate_limits: bool,
     /// Messages that a channel (or a response URL) takes at once before one per second counts.
     pub burst: u32,
+    /// Calls of another method that are taken at once before its tier's rate counts; `None` is a minute's worth.
+    pub tier_burst: Option<u32>,
     /// What the page suggests to try first.
     pub guide: Vec<GuideStep>,
     /// What the input line suggests once a slash is typed.
@@ -47,6 +49,7 @@ impl Default for Settings {
             ack_limit: Duration::from_secs(3),
             rate_limits: true,
             burst: 3,
+            tier_burst: None,
             guide: Vec::new(),
             suggestions: vec![Suggestion { text: "/db help".into(), what: "What there is".into() }],
         }

@@ -1,10 +1,10 @@
 //! A desk: one thread, one connection, one queue. It makes sure that work whose caller has gone is dropped before it commits,
-//! and that a commit that came too late is followed by a stop. What the work is, it doesn't know.
+//! and that a commit that came too late is followed by what was given for this case. What the work is, it doesn't know.
 
 use super::file::{Fault, Opened, Opener, Worked};
 use super::instance::Instance;
 use super::ledger;
-use crate::store::{RunId, StoreError, StoreResult};
+use crate::store::{Change, RunId, StoreError, StoreResult};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,31 +14,37 @@ use tokio::sync::oneshot;
 /// Calls that may wait at a desk. At a millisecond a write this is the answer's time limit, and more would not be in time.
 const QUEUE: usize = 10_000;
 
-/// How long a stop that could not be written waits for its next try.
+/// How long what is to follow waits for its next try, when it could not be written.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// A run that may start, as committed: to be stopped if its caller never hears of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Begun {
+/// A run as it was committed, and what is to follow if the caller never hears of it.
+#[derive(Debug, Clone)]
+pub(super) struct Unheard {
     pub run: RunId,
     pub version: i64,
+    pub change: Change,
 }
 
-/// Starts that nobody heard of and that are not yet stopped.
+/// Commits that nobody heard of and that nothing has followed yet.
 #[derive(Debug, Default)]
-struct Unheard(Mutex<Vec<Begun>>);
+struct Owed(Mutex<Vec<Unheard>>);
 
-impl Unheard {
-    fn add(&self, begun: Begun) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(begun);
+impl Owed {
+    fn add(&self, unheard: Unheard) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(unheard);
     }
     fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
-    fn take(&self) -> Vec<Begun> {
+    fn take(&self) -> Vec<Unheard> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+/// What is to follow a result that nobody hears of.
+pub(super) trait Following<T>: Fn(&T) -> Option<Unheard> + Clone + Send + 'static {}
+
+impl<T, F: Fn(&T) -> Option<Unheard> + Clone + Send + 'static> Following<T> for F {}
 
 /// Whoever waits for an answer.
 pub(super) trait Caller<T> {
@@ -61,7 +67,7 @@ type Job = Box<dyn FnOnce(&mut Seat) + Send>;
 /// The way to the thread. When it is dropped the thread does what is queued and ends.
 pub(super) struct Desk {
     jobs: SyncSender<Job>,
-    unheard: Arc<Unheard>,
+    owed: Arc<Owed>,
     /// How long a call waits for its answer.
     answer: Duration,
 }
@@ -70,7 +76,7 @@ pub(super) struct Desk {
 pub(super) struct Seat {
     opener: Opener,
     opened: Option<Opened>,
-    unheard: Arc<Unheard>,
+    owed: Arc<Owed>,
     /// Keeps this instance's lock until the last write is done.
     _instance: Arc<Instance>,
 }
@@ -84,11 +90,11 @@ impl Desk {
         answer: Duration,
     ) -> std::io::Result<Desk> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE);
-        let unheard = Arc::new(Unheard::default());
+        let owed = Arc::new(Owed::default());
         let name = format!("store-{:?}", opener.access).to_lowercase();
-        let mut seat = Seat { opener, opened, unheard: Arc::clone(&unheard), _instance: instance };
+        let mut seat = Seat { opener, opened, owed: Arc::clone(&owed), _instance: instance };
         std::thread::Builder::new().name(name).spawn(move || seat.serve(&queue))?;
-        Ok(Desk { jobs, unheard, answer })
+        Ok(Desk { jobs, owed, answer })
     }
 
     /// Does read work in one transaction, so that it sees one state of the record.
@@ -100,15 +106,16 @@ impl Desk {
         self.call(job, |_| None).await
     }
 
-    /// Does work in one write transaction. `begun` says whether its result lets something start.
+    /// Does work in one write transaction.
     pub async fn write<T: Send + 'static>(
         &self,
-        begun: fn(&T) -> Option<Begun>,
+        following: impl Following<T>,
         work: impl FnOnce(&Transaction<'_>) -> Worked<T> + Send + 'static,
     ) -> StoreResult<T> {
+        let follows = following.clone();
         let job =
-            move |seat: &mut Seat, caller: oneshot::Sender<StoreResult<T>>| seat.write(begun, work, caller);
-        self.call(job, begun).await
+            move |seat: &mut Seat, caller: oneshot::Sender<StoreResult<T>>| seat.write(follows, work, caller);
+        self.call(job, following).await
     }
 
     /// Does work outside of a transaction.
@@ -138,10 +145,10 @@ impl Desk {
     async fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Seat, oneshot::Sender<StoreResult<T>>) + Send + 'static,
-        begun: fn(&T) -> Option<Begun>,
+        following: impl Following<T>,
     ) -> StoreResult<T> {
         let (sender, receiver) = oneshot::channel();
-        let mut waiting = Waiting { receiver, begun, desk: self };
+        let mut waiting = Waiting { receiver, following, desk: self };
         match self.jobs.try_send(Box::new(move |seat| job(seat, sender))) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
@@ -165,19 +172,19 @@ fn thread_ended() -> StoreError {
     StoreError::Broken("its thread has ended".into())
 }
 
-/// A call under way. If it is given up with the answer already told, nobody has heard of what began.
-struct Waiting<'a, T> {
+/// A call under way. If it is given up with the answer already told, nobody has heard of what was committed.
+struct Waiting<'a, T, F: Following<T>> {
     receiver: oneshot::Receiver<StoreResult<T>>,
-    begun: fn(&T) -> Option<Begun>,
+    following: F,
     desk: &'a Desk,
 }
 
-impl<T> Drop for Waiting<'_, T> {
+impl<T, F: Following<T>> Drop for Waiting<'_, T, F> {
     fn drop(&mut self) {
         self.receiver.close();
         let Ok(Ok(answer)) = self.receiver.try_recv() else { return };
-        if let Some(begun) = (self.begun)(&answer) {
-            self.desk.unheard.add(begun);
+        if let Some(unheard) = (self.following)(&answer) {
+            self.desk.owed.add(unheard);
             // Only to wake the thread: with a full queue it is awake.
             let _ = self.desk.jobs.try_send(Box::new(|_| {}));
         }
@@ -187,11 +194,11 @@ impl<T> Drop for Waiting<'_, T> {
 impl Seat {
     fn serve(&mut self, queue: &Receiver<Job>) {
         loop {
-            let job = match self.unheard.is_empty() {
+            let job = match self.owed.is_empty() {
                 true => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 false => queue.recv_timeout(AGAIN),
             };
-            self.stop_unheard();
+            self.follow();
             match job {
                 Ok(job) => job(self),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -214,7 +221,7 @@ impl Seat {
 
     pub(super) fn write<T>(
         &mut self,
-        begun: fn(&T) -> Option<Begun>,
+        following: impl Following<T>,
         work: impl FnOnce(&Transaction<'_>) -> Worked<T>,
         caller: impl Caller<StoreResult<T>>,
     ) {
@@ -236,25 +243,25 @@ impl Seat {
             Err(fault) => caller.tell(Err(fault.into())),
         };
         if let Err(Ok(value)) = untold
-            && let Some(begun) = begun(&value)
+            && let Some(unheard) = following(&value)
         {
-            self.unheard.add(begun);
-            self.stop_unheard();
+            self.owed.add(unheard);
+            self.follow();
         }
     }
 
-    /// Closes what began without anyone hearing of it. What can't be closed now is tried again, before the next work.
-    fn stop_unheard(&mut self) {
-        let mut unheard = self.unheard.take().into_iter();
-        while let Some(begun) = unheard.next() {
-            let stopped = self.attempt(|connection| {
+    /// Writes what is owed. What can't be written now is tried again, before the next work.
+    fn follow(&mut self) {
+        let mut owed = self.owed.take().into_iter();
+        while let Some(unheard) = owed.next() {
+            let followed = self.attempt(|connection| {
                 let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                ledger::stop(&transaction, begun)?;
+                ledger::follow(&transaction, &unheard)?;
                 Ok(transaction.commit()?)
             });
-            if stopped.is_err() {
+            if followed.is_err() {
                 // What hindered this one hinders the others: each would wait for the lock again.
-                std::iter::once(begun).chain(unheard).for_each(|begun| self.unheard.add(begun));
+                std::iter::once(unheard).chain(owed).for_each(|unheard| self.owed.add(unheard));
                 return;
             }
         }

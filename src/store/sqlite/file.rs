@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const SCHEMA: &str = include_str!("schema.sql");
+const LET_GO: &str = include_str!("let_go.sql");
 
 /// SQLite's `user_version` of [`SCHEMA`].
 const VERSION: i64 = 1;
@@ -190,13 +191,17 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
     let tables: i64 =
         transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).context(words)?;
     match (application, version, tables) {
-        (APPLICATION, VERSION, _) => return Ok(()),
+        (APPLICATION, VERSION, _) => {
+            transaction.execute_batch(LET_GO).context("adding a table to the record")?;
+            return transaction.commit().context("adding a table to the record");
+        }
         (APPLICATION, _, _) => bail!("the record's file has version {version}, this program knows {VERSION}"),
         (0, 0, 0) => {}
         _ => bail!("the record's file is another program's database"),
     }
     let making = "making the record's tables";
     transaction.execute_batch(SCHEMA).context(making)?;
+    transaction.execute_batch(LET_GO).context(making)?;
     transaction.pragma_update(None, "user_version", VERSION).context(making)?;
     transaction.pragma_update(None, "application_id", APPLICATION).context(making)?;
     transaction.commit().context(making)

@@ -1,14 +1,14 @@
 //! Runs and their events inside one write transaction: opening, appending, erasing. Whether a transition is allowed is
 //! `runs`' business; whether anyone still waits for the answer, the desk's.
 
-use super::desk::Begun;
+use super::desk::Unheard;
 use super::file::{Fault, Worked};
 use super::{read, settings};
 use crate::store::chain::{self, Hash, Position};
 use crate::store::{Append, Appended, Change, NewRun, Opened, Request, Run, RunId, State};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Opens a run, or says why not; in that case nothing is written. `owner` is this instance.
 pub(super) fn open(transaction: &Transaction<'_>, new: &NewRun, owner: &str) -> Worked<Opened> {
@@ -99,6 +99,12 @@ pub(super) fn append_if(transaction: &Transaction<'_>, append_if: &Append, owner
         return Ok(Appended::Frozen(frozen));
     }
     let change = &append_if.change;
+    if !run.state.is_open()
+        && change.state.is_open()
+        && let Some((resource, by)) = take_again(transaction, run.id)?
+    {
+        return Ok(Appended::Held { resource, by });
+    }
     advance(transaction, run.id, change)?;
     if owned(change.state) && change.state != run.state {
         transaction.execute("UPDATE runs SET owner = ?2 WHERE id = ?1", params![run.id, owner])?;
@@ -106,34 +112,29 @@ pub(super) fn append_if(transaction: &Transaction<'_>, append_if: &Append, owner
     Ok(Appended::Done(Box::new(existing(transaction, run.id)?)))
 }
 
-/// Stops a run that began too late, unless somebody has dealt with it since.
-pub(super) fn stop(transaction: &Transaction<'_>, begun: Begun) -> Worked<()> {
-    // It may be gone with its file: another one, say an older copy, may stand in its place.
-    let Some(run) = read::get(transaction, begun.run)? else { return Ok(()) };
-    if run.version != begun.version || !run.state.is_open() {
-        return Ok(());
+/// What the run let go of is its own again; or who holds some of it meanwhile, and then nothing is.
+fn take_again(transaction: &Transaction<'_>, run: RunId) -> Worked<Option<(String, RunId)>> {
+    let taken = transaction
+        .prepare_cached(
+            "SELECT holds.resource, holds.run FROM let_go JOIN holds USING (environment, resource) WHERE let_go.run = ?1",
+        )?
+        .query_row([run], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if taken.is_none() {
+        let again = "INSERT INTO holds (environment, resource, run) SELECT environment, resource, run FROM let_go WHERE run = ?1";
+        transaction.prepare_cached(again)?.execute([run])?;
+        transaction.prepare_cached("DELETE FROM let_go WHERE run = ?1")?.execute([run])?;
     }
-    let change = Change {
-        kind: "stopped".into(),
-        by: None,
-        facts: serde_json::json!({"why": "recorded too late; nothing was started"}),
-        texts: BTreeMap::new(),
-        state: State::Stopped,
-        deadline: None,
-    };
-    advance(transaction, run.id, &change)
+    Ok(taken)
 }
 
-/// Whether the newest event of this run lets something start: it opened the run, or it brought it to approved or running.
-/// An event *within* running doesn't: that run has started long ago.
-pub(super) fn begun(run: &Run) -> Option<Begun> {
-    let mut newest_first = run.events.iter().rev().map(|event| event.state);
-    let state = newest_first.next()?;
-    let begun = match newest_first.next() {
-        None => state.is_open(),
-        Some(before) => owned(state) && state != before,
-    };
-    begun.then_some(Begun { run: run.id, version: run.version })
+/// Adds what is to follow a write that nobody heard of, unless somebody has dealt with the run since.
+pub(super) fn follow(transaction: &Transaction<'_>, unheard: &Unheard) -> Worked<()> {
+    match read::get(transaction, unheard.run)? {
+        Some(run) if run.version == unheard.version => advance(transaction, run.id, &unheard.change),
+        // It may be gone with its file: another one, say an older copy, may stand in its place.
+        _ => Ok(()),
+    }
 }
 
 /// States that a process is responsible for.
@@ -159,9 +160,18 @@ fn advance(transaction: &Transaction<'_>, run: RunId, change: &Change) -> Worked
             at.as_microsecond(),
             change.deadline.map(Timestamp::as_microsecond),
         ])?;
-    if !change.state.is_open() {
-        transaction.prepare_cached("DELETE FROM holds WHERE run = ?1")?.execute([run])?;
+    match change.state {
+        open if open.is_open() => return Ok(()),
+        // It may go on.
+        State::Unknown => {
+            let keep = "INSERT INTO let_go (environment, resource, run) SELECT environment, resource, run FROM holds WHERE run = ?1";
+            transaction.prepare_cached(keep)?.execute([run])?;
+        }
+        _ => {
+            transaction.prepare_cached("DELETE FROM let_go WHERE run = ?1")?.execute([run])?;
+        }
     }
+    transaction.prepare_cached("DELETE FROM holds WHERE run = ?1")?.execute([run])?;
     Ok(())
 }
 

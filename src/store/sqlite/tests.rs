@@ -4,7 +4,7 @@ use super::desk::Caller;
 use super::file::Worked;
 use super::*;
 use crate::message::{Person, PlatformName};
-use crate::store::{Change, Request, State};
+use crate::store::{Request, State};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -27,6 +27,12 @@ fn change(state: State) -> Change {
         state,
         deadline: None,
     }
+}
+
+/// What was given for a write that nobody hears of.
+fn late() -> Change {
+    let facts = serde_json::json!({"why": "nobody heard of it"});
+    Change { kind: "late".into(), facts, texts: BTreeMap::new(), ..change(State::Stopped) }
 }
 
 fn new_run(delivery: &str, state: State) -> NewRun {
@@ -54,6 +60,7 @@ fn new_run(delivery: &str, state: State) -> NewRun {
         delivery: delivery.into(),
         holds,
         first: change(state),
+        unheard: Some(late()),
         copies: Vec::new(),
         unless_alone_since: None,
         unless_frozen: false,
@@ -61,7 +68,7 @@ fn new_run(delivery: &str, state: State) -> NewRun {
 }
 
 fn append(run: RunId, version: i64, state: State) -> Append {
-    Append { run, version, change: change(state), unless_frozen: false }
+    Append { run, version, change: change(state), unheard: Some(late()), unless_frozen: false }
 }
 
 /// Leaves after the commit and before the answer, having done something first.
@@ -80,11 +87,16 @@ impl<T, F: FnOnce()> Caller<T> for LeavesAtTheEnd<F> {
 /// Does a write whose caller leaves between commit and answer.
 async fn written_too_late<T: Send + 'static>(
     store: &SqliteStore,
-    begun: fn(&T) -> Option<Begun>,
+    following: impl Following<T>,
     work: impl FnOnce(&rusqlite::Transaction<'_>) -> Worked<T> + Send + 'static,
     meanwhile: impl FnOnce() + Send + 'static,
 ) {
-    store.inner.writer.at_seat(move |seat| seat.write(begun, work, LeavesAtTheEnd(meanwhile))).await.unwrap();
+    store
+        .inner
+        .writer
+        .at_seat(move |seat| seat.write(following, work, LeavesAtTheEnd(meanwhile)))
+        .await
+        .unwrap();
 }
 
 async fn run(store: &SqliteStore, id: RunId) -> Run {
@@ -93,8 +105,8 @@ async fn run(store: &SqliteStore, id: RunId) -> Run {
 
 fn assert_stopped(run: &Run) {
     let last = run.events.last().unwrap();
-    assert_eq!((run.state, last.kind.as_str(), &last.by), (State::Stopped, "stopped", &None));
-    assert_eq!(last.facts, serde_json::json!({"why": "recorded too late; nothing was started"}));
+    assert_eq!((run.state, last.kind.as_str(), &last.by), (State::Stopped, "late", &None));
+    assert_eq!(last.facts, late().facts);
 }
 
 #[tokio::test]
@@ -103,7 +115,8 @@ async fn what_was_opened_too_late_is_stopped() {
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
     for (n, state) in [State::Pending, State::Running].into_iter().enumerate() {
         let new = new_run(&format!("d{n}"), state);
-        written_too_late(&store, opened, move |tx| ledger::open(tx, &new, "me"), || {}).await;
+        written_too_late(&store, opened(new.unheard.clone()), move |tx| ledger::open(tx, &new, "me"), || {})
+            .await;
         assert_stopped(&run(&store, n as i64 + 1).await);
     }
     // Its resources are free again.
@@ -119,19 +132,25 @@ async fn what_was_approved_or_started_too_late_is_stopped() {
     for (id, state) in [(1, State::Approved), (2, State::Running)] {
         store.open(new_run(&format!("d{id}"), State::Pending)).await.unwrap();
         let late = append(id, 1, state);
-        written_too_late(&store, appended, move |tx| ledger::append_if(tx, &late, "me"), || {}).await;
+        written_too_late(
+            &store,
+            appended(late.unheard.clone()),
+            move |tx| ledger::append_if(tx, &late, "me"),
+            || {},
+        )
+        .await;
         assert_stopped(&run(&store, id).await);
     }
 }
 
 #[tokio::test]
-async fn what_lets_nothing_start_stays_when_it_is_late() {
+async fn what_nothing_is_to_follow_stays_when_it_is_late() {
     let (_directory, path) = record();
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
     store.open(new_run("d1", State::Running)).await.unwrap();
     for (version, state) in [(1, State::Running), (2, State::Succeeded)] {
-        let late = append(1, version, state);
-        written_too_late(&store, appended, move |tx| ledger::append_if(tx, &late, "me"), || {}).await;
+        let late = Append { unheard: None, ..append(1, version, state) };
+        written_too_late(&store, appended(None), move |tx| ledger::append_if(tx, &late, "me"), || {}).await;
         let run = run(&store, 1).await;
         assert_eq!((run.version, run.state), (version + 1, state));
     }
@@ -149,7 +168,7 @@ async fn a_stop_that_cannot_be_written_is_tried_again() {
         sender.send(other).unwrap();
     };
     let new = new_run("d1", State::Running);
-    written_too_late(&store, opened, move |tx| ledger::open(tx, &new, "me"), lock).await;
+    written_too_late(&store, opened(new.unheard.clone()), move |tx| ledger::open(tx, &new, "me"), lock).await;
     assert_eq!(run(&store, 1).await.state, State::Running);
     receiver.recv().unwrap().execute_batch("COMMIT").unwrap();
     // Nobody writes: the writer comes back to it by itself.
@@ -169,7 +188,7 @@ async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
         let _ = wait.recv();
         Ok(opened)
     };
-    let late = store.inner.writer.write(opened, slow).await;
+    let late = store.inner.writer.write(opened(Some(late())), slow).await;
     assert!(matches!(late, Err(StoreError::TooLate)));
     go.send(()).unwrap();
     while store.bind(new_run("", State::Pending).request.place, "staging".into()).await.is_err() {}

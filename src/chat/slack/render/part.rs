@@ -1,39 +1,11 @@
 //! One part of a reply into blocks, within a cap. What had to be left out is said in the blocks, and remembered in the piece.
 
 use super::{rich, table};
+use crate::chat::fit::{Cap, Piece};
 use crate::chat::slack::limits::{self, length};
 use crate::chat::slack::parse::ACTION_PREFIX;
 use crate::message::{Block, Button, ButtonStyle, Span, Text, bar};
 use serde_json::{Value, json};
-
-/// How much of a part may be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cap {
-    /// Rows, facts or buttons.
-    pub rows: usize,
-    /// Units of text: of the whole part, or of each of its rows' values.
-    pub text: usize,
-}
-
-/// What a part became.
-#[derive(Debug, Default)]
-pub(super) struct Piece {
-    pub blocks: Vec<Value>,
-    /// Why it isn't shown whole.
-    pub cut: Option<String>,
-}
-
-impl Piece {
-    pub(super) fn cut_if(&mut self, cut: bool, why: impl FnOnce() -> String) {
-        if cut && self.cut.is_none() {
-            self.cut = Some(why());
-        }
-    }
-
-    pub(super) fn size(&self) -> usize {
-        self.blocks.iter().map(text_size).sum()
-    }
-}
 
 /// All text that Slack shows of a block.
 pub(super) fn text_size(value: &Value) -> usize {
@@ -58,20 +30,6 @@ pub(super) fn widest(block: &Block) -> Cap {
         Block::Facts(facts) => all(facts.len().min(MOST_FACTS)),
         Block::Buttons(buttons) => all(buttons.len().min(limits::BLOCKS * limits::ACTIONS)),
         _ => all(1),
-    }
-}
-
-/// A tighter cap for a part that is `size` long and should lose `excess`.
-pub(super) fn tighter(block: &Block, cap: Cap, (size, excess): (usize, usize)) -> Cap {
-    let share = |rows: usize| rows * size.saturating_sub(excess) / size.max(1);
-    match block {
-        Block::Table(table) => table::tighter(table, cap, share),
-        Block::Facts(_) | Block::Buttons(_) if cap.rows > 1 => {
-            Cap { rows: share(cap.rows).clamp(1, cap.rows - 1), ..cap }
-        }
-        Block::Facts(_) => Cap { text: cap.text / 2, ..cap },
-        // Room for the words that say what is missing.
-        _ => Cap { text: cap.text.min(size).saturating_sub(excess + 40), ..cap },
     }
 }
 
@@ -164,7 +122,7 @@ fn code(title: Option<&str>, text: &str, cap: Cap, piece: &mut Piece) {
         piece.cut_if(cut, || "a title is too long".to_owned());
         elements.push(rich::section(vec![rich::bold(&title)]));
     }
-    let (kept, left) = rich::beginning(text, cap.text);
+    let (kept, left) = rich::MANNER.beginning(text, cap.text);
     piece.cut_if(left > 0, || {
         format!(
             "a text has {} characters; a message holds {}",

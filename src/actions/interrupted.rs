@@ -1,0 +1,121 @@
+//! Runs whose process is gone: what became of them, whether one goes on without it, and whether one will go on by itself. It only looks.
+
+use super::{Act, Code, Doing, Outcome, find, lingering};
+use crate::App;
+use crate::Share;
+use crate::plan::Plan;
+use crate::runs::Happening;
+use crate::store::Run;
+use tokio_util::sync::CancellationToken;
+
+/// Why a run is `unknown` whose process ended as it was told to: no mark against the run.
+pub const TOLD_TO_END: &str = "Countersign was told to end while it ran";
+
+/// What can't go on after so many crashes needs a person.
+const MOST_CRASHES: usize = 5;
+
+/// Whether an interrupted run is taken up again: it can be, and it isn't what Countersign breaks on.
+pub fn goes_on(act: &dyn Act, run: &Run) -> bool {
+    act.resumable() && crashes(run) < MOST_CRASHES
+}
+
+/// How often it was taken up again after a crash.
+fn crashes(run: &Run) -> usize {
+    let (mut crashes, mut told_to_end) = (0, false);
+    for event in &run.events {
+        if event.kind == Happening::Lost.word() {
+            told_to_end = event.facts.get("why").and_then(|why| why.as_str()) == Some(TOLD_TO_END);
+        } else if event.kind == Happening::Resumed.word() && !told_to_end {
+            crashes += 1;
+        }
+    }
+    crashes
+}
+
+/// What became of it, once nothing of it is at work; `None` where nothing can tell.
+pub async fn observed(app: &App, run: &Run) -> Option<Outcome> {
+    let environment = run.request.environment.as_deref()?;
+    let sessions = lingering::sessions(app, environment).await.ok()?;
+    if sessions.iter().any(|session| session.is_of(run)) {
+        return None; // it goes on
+    }
+    let (act, plan, stop) = parts(app, run)?;
+    act.observe(&doing(app, run, (&plan, &stop))?).await
+}
+
+/// How far it is without us; `None` where nothing of it is seen to go on.
+pub async fn watched(app: &App, run: &Run) -> Option<Share> {
+    let (act, plan, stop) = parts(app, run)?;
+    act.watch(&doing(app, run, (&plan, &stop))?).await
+}
+
+fn parts(app: &App, run: &Run) -> Option<(&'static dyn Act, Plan, CancellationToken)> {
+    match app.catalog.find(&run.request.command).and_then(find)? {
+        Code::Act(act) => Some((act, Plan::read(run.text("plan")?)?, CancellationToken::new())),
+        Code::Look(_) => None,
+    }
+}
+
+fn doing<'a>(
+    app: &'a App,
+    run: &'a Run,
+    (plan, stop): (&'a Plan, &'a CancellationToken),
+) -> Option<Doing<'a>> {
+    let command = app.catalog.find(&run.request.command)?;
+    Some(Doing { app, command, run, plan, asker: "countersign".to_owned(), stop })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Person, Place, PlatformName};
+    use crate::store::{Request, State, StoredEvent};
+    use serde_json::json;
+
+    fn run(kinds: &[(&str, &str)]) -> Run {
+        let now = jiff::Timestamp::now();
+        let events = kinds.iter().map(|(kind, why)| StoredEvent {
+            seq: 1,
+            at: now,
+            kind: (*kind).to_owned(),
+            by: None,
+            facts: json!({ "why": why }),
+            texts: Default::default(),
+            state: State::Unknown,
+        });
+        let place = Place {
+            platform: PlatformName::Slack,
+            workspace: String::new(),
+            conversation: String::new(),
+            thread: None,
+        };
+        let request = Request {
+            command: "purge".to_owned(),
+            arguments: Default::default(),
+            risk: "danger".to_owned(),
+            environment: None,
+            requester: Person { id: "ana".to_owned(), account: None },
+            sender: None,
+            place,
+            command_hash: String::new(),
+            config_hash: String::new(),
+            alone: false,
+        };
+        let (events, state) = (events.collect(), State::Unknown);
+        Run { id: 1, version: 1, state, request, opened_at: now, changed_at: now, deadline: None, events }
+    }
+
+    #[test]
+    fn a_crash_counts_and_a_deploy_does_not() {
+        let (crash, deploy) = (("lost", "Countersign was interrupted while it ran"), ("lost", TOLD_TO_END));
+        let resumed = ("resumed", "");
+        let purge = &super::super::purge::Purge;
+        let deployed = [deploy, resumed].repeat(20);
+        assert!(goes_on(purge, &run(&[deployed.clone(), vec![crash]].concat())));
+        let crashed = [crash, resumed].repeat(4);
+        assert!(goes_on(purge, &run(&[crashed.clone(), deployed.clone(), vec![crash]].concat())));
+        let once_more = [crash, resumed];
+        assert!(!goes_on(purge, &run(&[&crashed[..], &deployed, &once_more, &[deploy]].concat())));
+        assert!(!goes_on(&super::super::freeze::Freeze, &run(&[])));
+    }
+}

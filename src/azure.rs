@@ -1,0 +1,3 @@
+//! Azure: the only user of its crates.
+
+pub mod identity;

@@ -1,0 +1,117 @@
+//! What Teams says of the members of a conversation, read with care: whatever is unknown or not to be seen counts as not ours.
+
+use super::connector::{CallError, Member};
+use crate::message::{Account, Conversation, Sender, Standing};
+use std::time::Duration;
+
+/// No answer is older than this.
+pub(super) const FRESH: Duration = Duration::from_secs(300);
+/// "The bot isn't there" is soon asked again: the next thing that a person does is add it.
+pub(super) const ABSENT: Duration = Duration::from_secs(10);
+
+/// An account out of a conversation's member. Whoever is deactivated, or was removed, is a member of nothing.
+pub(super) fn account(
+    answer: Result<Member, CallError>,
+    sender: &Sender,
+    tenants: &[String],
+) -> Result<Account, CallError> {
+    let member = match answer {
+        Ok(member) => member,
+        Err(CallError::Code(404, _)) => {
+            return Ok(Account { standing: Standing::Deactivated, workspace: sender.workspace.clone() });
+        }
+        Err(error) => return Err(error),
+    };
+    let workspace = member.tenant_id.clone().unwrap_or_default();
+    let standing = match standing(&member, tenants) {
+        Standing::Member if !is(&member, &sender.account) => Standing::External,
+        standing => standing,
+    };
+    Ok(Account { standing, workspace })
+}
+
+/// By the member's tenant and role.
+/// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/get-teams-context>.
+pub(super) fn standing(member: &Member, tenants: &[String]) -> Standing {
+    let guest = member.user_principal_name.as_deref().is_some_and(|name| name.contains("#EXT#"));
+    let ours = member.tenant_id.as_ref().is_some_and(|tenant| tenants.contains(tenant));
+    match member.user_role.as_deref() {
+        _ if !ours => Standing::External,
+        None | Some("user") if !guest => Standing::Member,
+        None | Some("user" | "guest") => Standing::Guest,
+        Some(_) => Standing::External,
+    }
+}
+
+/// Whether the member is that account, by its Entra object id.
+pub(super) fn is(member: &Member, account: &str) -> bool {
+    member.aad_object_id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(account))
+}
+
+/// A conversation by its members: `None` where there are more than can be looked at.
+pub(super) fn conversation(
+    id: &str,
+    members: Result<Option<&[Member]>, CallError>,
+    tenants: &[String],
+) -> Result<Conversation, CallError> {
+    match members {
+        Ok(members) => Ok(Conversation {
+            bot_is_in: true,
+            direct: is_direct(id),
+            shared: members.is_none_or(|members| {
+                members.iter().any(|member| standing(member, tenants) == Standing::External)
+            }),
+        }),
+        // What the bot can't see may be anything: it isn't in, and its answers stay private.
+        Err(CallError::Code(403 | 404, _)) => {
+            Ok(Conversation { bot_is_in: false, direct: false, shared: true })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Channels and chats of several begin with `19:`; a person's own with the bot doesn't.
+pub(super) fn is_direct(id: &str) -> bool {
+    !id.starts_with("19:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(tenant: &str, role: Option<&str>, name: &str) -> Member {
+        Member {
+            id: "29:x".to_owned(),
+            aad_object_id: Some("A".to_owned()),
+            tenant_id: Some(tenant.to_owned()).filter(|tenant| !tenant.is_empty()),
+            user_role: role.map(str::to_owned),
+            user_principal_name: Some(name.to_owned()),
+        }
+    }
+
+    #[test]
+    fn only_a_user_of_our_tenant_is_a_member() {
+        let ours = ["T".to_owned()];
+        for (tenant, role, name, expected) in [
+            ("T", Some("user"), "ana@x", Standing::Member),
+            ("T", None, "ana@x", Standing::Member),
+            ("T", Some("guest"), "gil@x", Standing::Guest),
+            ("T", Some("user"), "gil_y#EXT#@x", Standing::Guest),
+            ("T", Some("anonymous"), "", Standing::External),
+            ("U", Some("user"), "eve@y", Standing::External),
+            ("", Some("user"), "eve@y", Standing::External),
+        ] {
+            assert_eq!(standing(&member(tenant, role, name), &ours), expected, "{tenant} {role:?} {name}");
+        }
+    }
+
+    #[test]
+    fn a_conversation_with_one_of_elsewhere_is_shared() {
+        let ours = ["T".to_owned()];
+        let inside = [member("T", None, "ana@x"), member("T", Some("guest"), "gil@x")];
+        let outside = [member("T", None, "ana@x"), member("U", None, "eve@y")];
+        let of = |members: Option<&[Member]>| conversation("19:c@thread.tacv2", Ok(members), &ours).unwrap();
+        assert!(!of(Some(&inside)).shared);
+        assert!(of(Some(&outside)).shared && of(None).shared);
+    }
+}

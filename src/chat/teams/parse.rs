@@ -1,0 +1,265 @@
+//! Teams' activities into neutral values. Own types for the few fields that count: Teams adds fields at will. Nothing is
+//! decided here but which tenant and which service are listened to.
+//! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference#activity-object>.
+
+use super::verify::Vouched;
+use crate::config;
+use crate::message::{AnswerHandle, Event, Incoming, Place, PlatformName, Sender};
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+/// Teams' name among the Bot Framework's channels: a key must be endorsed for it.
+const CHANNEL: &str = "msteams";
+
+/// What an activity turned out to be.
+#[derive(Debug)]
+pub enum Parsed {
+    /// For `flow`.
+    Deliver(Box<Incoming>),
+    /// Nothing for us: acknowledge it.
+    Ignore,
+    /// An invoke that we don't know, whose client waits for an answer.
+    Unknown,
+    /// From a tenant that is not listened to: acknowledge it, and nothing more.
+    Foreign,
+}
+
+/// Why an activity is not taken. It carries no part of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("the request can't be read as an activity")]
+    Unreadable,
+    #[error("the activity isn't what its token vouches for")]
+    NotVouched,
+}
+
+/// Reads activities of the tenants that are listened to.
+#[derive(Debug, Clone)]
+pub struct Parser {
+    tenants: Vec<String>,
+    service_hosts: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Activity {
+    #[serde(rename = "type")]
+    kind: String,
+    id: Option<String>,
+    name: Option<String>,
+    service_url: String,
+    channel_id: String,
+    from: Option<Account>,
+    recipient: Option<Account>,
+    conversation: Conversation,
+    channel_data: Option<ChannelData>,
+    text: Option<String>,
+    #[serde(default)]
+    entities: Vec<Value>,
+    value: Option<Value>,
+    reply_to_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Account {
+    id: String,
+    name: Option<String>,
+    aad_object_id: Option<String>,
+    role: Option<String>,
+    #[serde(default)]
+    is_targeted: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Conversation {
+    id: String,
+    conversation_type: Option<String>,
+    tenant_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ChannelData {
+    tenant: Option<Id>,
+}
+
+#[derive(Deserialize)]
+struct Id {
+    id: String,
+}
+
+/// The key of a button's token in a card's `data`, and its Execute's verb.
+pub(super) const PRESSED: &str = "cs";
+/// The key of a card's token, for whoever looks at it.
+pub(super) const LOOKED: &str = "view";
+
+impl Parser {
+    pub fn new(config: &config::Teams) -> Self {
+        Parser { tenants: config.tenants.clone(), service_hosts: config.service_hosts.clone() }
+    }
+
+    /// The body of a request whose token is good.
+    ///
+    /// # Errors
+    /// See [`Malformed`].
+    pub fn activity(&self, body: &[u8], vouched: &Vouched) -> Result<Parsed, Malformed> {
+        let activity: Activity = serde_json::from_slice(body).map_err(|_| Malformed::Unreadable)?;
+        self.vouched(&activity, vouched)?;
+        let Some(tenant) = self.tenant(&activity) else { return Ok(Parsed::Foreign) };
+        let invoke = activity.kind == "invoke";
+        let event = match activity.kind.as_str() {
+            "message" => message(&activity),
+            "invoke" => invoked(&activity),
+            _ => None,
+        };
+        let incoming = event.and_then(|event| incoming(activity, tenant, event));
+        Ok(match incoming {
+            Some(incoming) => Parsed::Deliver(Box::new(incoming)),
+            None if invoke => Parsed::Unknown,
+            None => Parsed::Ignore,
+        })
+    }
+
+    /// The tenant that every part of the activity agrees on, if it is listened to.
+    fn tenant(&self, activity: &Activity) -> Option<String> {
+        let told = activity.channel_data.as_ref().and_then(|data| Some(&data.tenant.as_ref()?.id));
+        let tenants: Vec<&String> =
+            told.into_iter().chain(activity.conversation.tenant_id.as_ref()).collect();
+        let first = *tenants.first()?;
+        let agreed = tenants.iter().all(|tenant| *tenant == first) && self.tenants.contains(first);
+        agreed.then(|| first.clone())
+    }
+
+    /// The service is the token's, and one of those that our own token may go to; the key may sign for Teams.
+    fn vouched(&self, activity: &Activity, vouched: &Vouched) -> Result<(), Malformed> {
+        let same = |a: &str, b: &str| a.trim_end_matches('/').eq_ignore_ascii_case(b.trim_end_matches('/'));
+        let url = Url::parse(&activity.service_url).map_err(|_| Malformed::Unreadable)?;
+        let ours = url.host_str().is_some_and(|host| self.service_hosts.iter().any(|known| known == host));
+        let endorsed = activity.channel_id == CHANNEL && vouched.endorsed.iter().any(|name| name == CHANNEL);
+        let good = same(&activity.service_url, &vouched.service_url)
+            && ours
+            && config::is_safe_url(&activity.service_url)
+            && endorsed;
+        if good { Ok(()) } else { Err(Malformed::NotVouched) }
+    }
+}
+
+/// A typed line, or a button whose client sends what it carries as a message.
+fn message(activity: &Activity) -> Option<Event> {
+    if let Some(token) = activity.value.as_ref().and_then(|value| text_of(value, PRESSED)) {
+        return Some(Event::Button { token, message: activity.reply_to_id.clone()? });
+    }
+    let text = activity.text.as_deref()?;
+    let bot = activity.recipient.as_ref()?;
+    let to_us = activity.conversation.conversation_type.as_deref() == Some("personal") || bot.is_targeted;
+    let line = match behind_mention(text, &activity.entities, &bot.id) {
+        Some(line) => line,
+        None if to_us => text,
+        None => return None,
+    };
+    Some(Event::Command { line: typed(line) })
+}
+
+/// A button of a card that has views.
+/// Source: <https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/work-with-universal-actions-for-adaptive-cards>.
+fn invoked(activity: &Activity) -> Option<Event> {
+    if activity.name.as_deref() != Some("adaptiveCard/action") {
+        return None;
+    }
+    let data = activity.value.as_ref()?.get("action")?.get("data")?;
+    let message = activity.reply_to_id.clone()?;
+    if let Some(token) = text_of(data, PRESSED) {
+        return Some(Event::Button { token, message });
+    }
+    Some(Event::View { token: text_of(data, LOOKED)?, message })
+}
+
+fn text_of(data: &Value, key: &str) -> Option<String> {
+    data.get(key)?.as_str().map(str::to_owned)
+}
+
+fn incoming(activity: Activity, tenant: String, event: Event) -> Option<Incoming> {
+    let (id, from) = (activity.id?, activity.from?);
+    if from.role.as_deref().is_some_and(|role| role != "user") {
+        return None; // bots don't command bots
+    }
+    // Without one, nobody is who they say: an id of the bot's own making is no identity.
+    let account = from.aad_object_id?.to_lowercase();
+    let (conversation, thread) = match activity.conversation.id.split_once(";messageid=") {
+        Some((conversation, thread)) => (conversation.to_owned(), Some(thread.to_owned())),
+        None => (activity.conversation.id, None),
+    };
+    let waits = activity.kind == "invoke";
+    let delivery = format!("teams:{conversation}:{id}");
+    Some(Incoming {
+        handle: waits.then(|| AnswerHandle {
+            url: delivery.clone(),
+            since: jiff::Timestamp::now(),
+            card: true,
+        }),
+        delivery,
+        sender: Sender {
+            platform: PlatformName::Teams,
+            workspace: tenant.clone(),
+            name: from.name.filter(|name| !name.is_empty()).unwrap_or_else(|| account.clone()),
+            account,
+        },
+        place: Place { platform: PlatformName::Teams, workspace: tenant, conversation, thread },
+        event,
+    })
+}
+
+/// The text behind the bot's mention, which Teams writes as `<at>Countersign</at>` and names in an entity.
+fn behind_mention<'a>(text: &'a str, entities: &[Value], bot: &str) -> Option<&'a str> {
+    let ours = entities
+        .iter()
+        .find(|entity| entity["type"] == "mention" && entity["mentioned"]["id"].as_str() == Some(bot));
+    let mention = ours?["text"].as_str().filter(|mention| !mention.is_empty())?;
+    text.find(mention).map(|at| &text[at + mention.len()..])
+}
+
+/// What a person typed, out of what Teams made of it: a few entities of HTML, and the slash of a command of Teams' own.
+pub fn typed(text: &str) -> String {
+    let mut plain = text.replace("&nbsp;", " ").replace('\u{a0}', " ");
+    for (escaped, meant) in [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")] {
+        plain = plain.replace(escaped, meant);
+    }
+    let line = plain.trim();
+    let line = line.strip_prefix('/').unwrap_or(line);
+    // Who knows the bot from elsewhere types `/db health` here, too.
+    match line.strip_prefix("db") {
+        Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => rest.trim().to_owned(),
+        _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_is_what_stands_behind_the_bots_own_mention() {
+        let entity = |id: &str, text: &str| json!({"type": "mention", "text": text, "mentioned": {"id": id}});
+        let entities = [entity("29:ana", "<at>ana</at>"), entity("28:bot", "<at>Counter sign</at>")];
+        let text = "<at>ana</at> <at>Counter sign</at>&nbsp;health --env production";
+        let line = behind_mention(text, &entities, "28:bot").map(typed);
+        assert_eq!(line.as_deref(), Some("health --env production"));
+        assert_eq!(behind_mention("health", &entities[..1], "28:bot"), None);
+    }
+
+    #[test]
+    fn entities_and_slashes_are_no_part_of_a_line() {
+        for (text, line) in [
+            ("/health", "health"),
+            ("/db health", "health"),
+            (" db\u{a0}blocked ", "blocked"),
+            ("dbx", "dbx"),
+            ("history --find &quot;a &amp;lt; b&quot;", "history --find \"a &lt; b\""),
+        ] {
+            assert_eq!(typed(text), line, "{text}");
+        }
+    }
+}

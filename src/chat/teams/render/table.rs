@@ -1,0 +1,156 @@
+//! Tables. One that a phone can show side by side is a native `Table`, with query text beneath; a wider one is told row by row,
+//! because a phone would break its words into letters.
+
+use super::inline::{self, Look, MANNER};
+use super::{Cards, Eyes, action, part};
+use crate::chat::fit::{self, Cap, Piece};
+use crate::chat::layout::Layout;
+use crate::chat::teams::limits;
+use crate::message::{Column, Row, Shape, Table, Tone};
+use serde_json::{Value, json};
+
+/// Rows of a table at most: more makes no card that anyone scrolls through.
+const ROWS: usize = 100;
+/// What a phone's width holds, in characters.
+const PHONE: usize = 44;
+/// What a cell takes beside its text, in characters.
+const EDGES: usize = 2;
+/// A column grows no wider than so many parts of the whole, and no narrower.
+const WIDTH: (usize, usize) = (4, 24);
+/// A row's first cell beside its query, in bytes.
+const FIRST: usize = 40;
+/// The lines that a tree is drawn with, before a row's first value.
+const BRANCHES: [char; 6] = ['│', '└', '├', '─', ' ', '\u{a0}'];
+
+pub(super) fn cap(table: &Table) -> Cap {
+    Cap { rows: table.rows.len().min(ROWS), text: limits::CARD_BYTES }
+}
+
+/// Renders what the cap allows.
+pub(super) fn render(table: &Table, cap: Cap, eyes: &Eyes<'_>) -> Piece {
+    let mut piece = Piece::default();
+    if let Some(title) = table.title.as_deref().filter(|title| !title.is_empty()) {
+        let (title, cut) = MANNER.shorten(title, cap.text.min(part::TITLE));
+        piece.cut_if(cut, || "a table's title is too long".to_owned());
+        piece.blocks.push(inline::line(&title, Look::BOLD));
+    }
+    if table.rows.is_empty() {
+        let (words, cut) = MANNER.shorten(table.empty.as_deref().unwrap_or("No rows."), cap.text);
+        piece.cut_if(cut, || "a table's text is too long".to_owned());
+        if !words.is_empty() {
+            piece.blocks.push(inline::line(&words, Look::PLAIN));
+        }
+        return piece;
+    }
+    let drawn = Drawn(Layout::of::<Cards<'_>>(table, cap));
+    match drawn.narrow() {
+        true => drawn.grid(&mut piece),
+        false => drawn.records(&mut piece),
+    }
+    let shown = drawn.0.rows.len();
+    let said = fit::counted(table, &drawn.0, shown, &mut piece);
+    if !said.is_empty() {
+        piece.blocks.push(inline::line(&said, Look::SMALL));
+    }
+    let buttons = fit::rows_with_buttons(table, shown).iter().flat_map(|row| &row.buttons);
+    action::rows(buttons, eyes, &mut piece);
+    piece
+}
+
+/// The table as Teams draws it.
+struct Drawn<'a>(Layout<'a>);
+
+impl<'a> Drawn<'a> {
+    /// A column's texts, its title first.
+    fn texts(&self, (at, column): (usize, &'a Column)) -> impl Iterator<Item = &'a str> {
+        let cells = self.0.rows.iter().filter_map(move |row| row.cells.get(at));
+        std::iter::once(column.title.as_str()).chain(cells.map(|cell| cell.text.as_str()))
+    }
+
+    /// Whether a phone shows every column without breaking a word.
+    fn narrow(&self) -> bool {
+        let word = |text: &str| {
+            let unbroken =
+                text.trim_start_matches(BRANCHES).split([' ', '-']).map(|word| word.chars().count());
+            let branches = text.chars().take_while(|c| BRANCHES.contains(c)).count();
+            branches + unbroken.max().unwrap_or(0)
+        };
+        let widest = |column| self.texts(column).map(word).max().unwrap_or(0) + EDGES;
+        self.0.columns.iter().copied().map(widest).sum::<usize>() <= PHONE
+    }
+
+    /// A row's texts with their marks, and how they look.
+    fn row(&self, row: &Row, piece: &mut Piece) -> Vec<(String, Look)> {
+        let texts = self.0.row(row, piece);
+        let look = |at: usize| {
+            let tone = row.cells.get(at).map_or(Tone::Plain, |cell| cell.tone);
+            Look { tone, ..Look::PLAIN }
+        };
+        let pairs = texts.iter().zip(&self.0.columns);
+        pairs.map(|(text, (at, _))| (inline::indented(text), look(*at))).collect()
+    }
+
+    /// Side by side; query text beneath, each with its row's first cell. The first row is the header unless one says
+    /// otherwise, and the published schema has no name for saying so that clients know.
+    fn grid(&self, piece: &mut Piece) {
+        if !self.0.columns.is_empty() {
+            let cell = |(text, look): (String, Look)| json!({ "type": "TableCell", "items": [inline::line(&text, look)] });
+            let row = |cells: Vec<(String, Look)>| {
+                let cells: Vec<Value> = cells.into_iter().map(cell).collect();
+                json!({ "type": "TableRow", "cells": cells })
+            };
+            let header = self.0.header(piece).into_iter().map(|title| (title, Look::BOLD));
+            let mut rows = vec![row(header.collect())];
+            rows.extend(self.0.rows.iter().map(|one| row(self.row(one, piece))));
+            let columns: Vec<Value> = self.0.columns.iter().map(|column| self.definition(*column)).collect();
+            piece.blocks.push(json!({ "type": "Table", "columns": columns, "rows": rows }));
+        }
+        let mut lines = Vec::new();
+        for row in self.0.rows {
+            let first = self.0.first(row).map(|first| first.trim_matches(BRANCHES));
+            let first =
+                first.map_or(String::new(), |first| format!("{} \u{a0}", MANNER.shorten(first, FIRST).0));
+            lines.extend(self.0.queries(row, piece).iter().map(|query| format!("{first}{query}")));
+        }
+        if !lines.is_empty() {
+            piece.blocks.push(part::preformatted(&lines.join("\n")));
+        }
+    }
+
+    /// How wide a column is, in parts of the whole, and where its cells stand.
+    fn definition(&self, column: (usize, &'a Column)) -> Value {
+        let widest = self.texts(column).map(|text| text.chars().take(WIDTH.1).count()).max().unwrap_or(0);
+        let mut definition = json!({ "width": widest.max(WIDTH.0) });
+        if column.1.shape == Shape::Right {
+            definition["horizontalCellContentAlignment"] = json!("right");
+        }
+        definition
+    }
+
+    /// Row by row: "pid 4711 · app asset-api · for ⚠️ 12 min", and its query on a line of its own.
+    fn records(&self, piece: &mut Piece) {
+        let titles = self.0.header(piece);
+        for row in self.0.rows {
+            let mut inlines = Vec::new();
+            for ((text, look), title) in self.row(row, piece).iter().zip(&titles) {
+                let first = inlines.is_empty();
+                if !first && text == "-" {
+                    continue;
+                }
+                let value = text.trim_start_matches(BRANCHES);
+                let before = if first { &text[..text.len() - value.len()] } else { " · " };
+                inlines.push(inline::run(&format!("{before}{title} "), Look::SMALL));
+                let value = if value.is_empty() { "-" } else { value };
+                inlines.push(inline::run(value, Look { bold: first, ..*look }));
+            }
+            for query in self.0.queries(row, piece) {
+                inlines.push(inline::run(&format!("\n{}", inline::indented(&query)), Look::CODE));
+            }
+            if !inlines.is_empty() {
+                let mut record = inline::rich(inlines);
+                record["separator"] = json!(true);
+                piece.blocks.push(record);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Proves that an activity comes from Teams: the Bot Framework's token, its signature, issuer, audience and times, and that the
+//! key that signed it is endorsed for Teams. What the activity itself has to match is told by [`Vouched`]. Never logs a token.
+//! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-authentication>.
+
+use crate::config;
+use anyhow::Context;
+use axum::http::{HeaderMap, header};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Clocks may differ by so much; same source.
+const LEEWAY_SECONDS: u64 = 300;
+/// The keys are asked for anew after a day, same source; and when an unknown one signs, but not more often than
+/// [`ASK_EVERY`]: whoever can reach the port must not make us ask.
+const KEPT: Duration = Duration::from_secs(24 * 3_600);
+const ASK_EVERY: Duration = Duration::from_secs(60);
+/// For one attempt to get them.
+const WITHIN: Duration = Duration::from_secs(5);
+/// Tokens that were found good: Teams uses one for many requests, and a signature costs more than all the rest.
+const REMEMBERED: usize = 1_000;
+/// A token of the Bot Framework has about 1,200 characters.
+const LONGEST_TOKEN: usize = 8_192;
+/// Keys that a bad answer can make us hold at most.
+const MOST_KEYS: usize = 64;
+
+/// Why an activity is not Teams'. All of them are answered with 401.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no bearer token")]
+    Absent,
+    #[error("the token can't be read, or is signed otherwise than Teams does")]
+    Malformed,
+    #[error("the token's key is not the Bot Framework's")]
+    UnknownKey,
+    #[error("the token is forged, too old, of the future, or somebody else's")]
+    Wrong,
+    #[error("the Bot Framework's keys can't be had")]
+    NoKeys,
+}
+
+/// What the token vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// The service that the activity must name as its own.
+    pub service_url: String,
+    /// The channels whose activities the key may sign.
+    pub endorsed: Arc<[String]>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(rename = "serviceurl", alias = "serviceUrl")]
+    service_url: Option<String>,
+    exp: i64,
+}
+
+/// One of the Bot Framework's keys.
+#[derive(Clone)]
+struct Key {
+    key: DecodingKey,
+    endorsed: Arc<[String]>,
+}
+
+#[derive(Default)]
+struct Keys {
+    known: HashMap<String, Key>,
+    fetched: Option<Instant>,
+    asked: Option<Instant>,
+}
+
+/// A token's digest to what it vouches for, and until when (UTC seconds).
+type Good = HashMap<[u8; 32], (i64, Vouched)>;
+
+/// Checks tokens for one bot.
+pub struct Verifier {
+    client: reqwest::Client,
+    openid_url: String,
+    validation: Validation,
+    keys: Mutex<Keys>,
+    /// One asks for the keys, and the others wait.
+    asking: tokio::sync::Mutex<()>,
+    good: Mutex<Good>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    jwks_uri: String,
+}
+
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<serde_json::Value>,
+}
+
+impl Verifier {
+    /// # Errors
+    /// When the system has no certificates to trust.
+    pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder().timeout(WITHIN).redirect(reqwest::redirect::Policy::none());
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.algorithms = vec![Algorithm::RS256, Algorithm::RS384, Algorithm::RS512];
+        validation.leeway = LEEWAY_SECONDS;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&config.issuer]);
+        validation.set_audience(&[&config.app_id]);
+        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud"]);
+        Ok(Verifier {
+            client: client.build().context("setting up the client of the Bot Framework")?,
+            openid_url: config.openid_url.clone(),
+            validation,
+            keys: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+            good: Mutex::default(),
+        })
+    }
+
+    /// Checks the token of a request, before its body is read as anything.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn verify(&self, headers: &HeaderMap) -> Result<Vouched, Refusal> {
+        let token = bearer(headers)?;
+        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let now = jiff::Timestamp::now().as_second();
+        if let Some(vouched) = self.remembered(&digest, now) {
+            return Ok(vouched);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| Refusal::Malformed)?;
+        if !self.validation.algorithms.contains(&header.alg) {
+            return Err(Refusal::Malformed);
+        }
+        let key = self.key(&header.kid.ok_or(Refusal::Malformed)?).await?;
+        let decoded = jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation);
+        let claims = decoded.map_err(|_| Refusal::Wrong)?.claims;
+        // Tokens of Entra and of the emulator name no service: they come from elsewhere.
+        let service_url = claims.service_url.ok_or(Refusal::Wrong)?;
+        let vouched = Vouched { service_url, endorsed: key.endorsed };
+        self.remember(digest, (claims.exp, vouched.clone()), now);
+        Ok(vouched)
+    }
+
+    fn remembered(&self, digest: &[u8; 32], now: i64) -> Option<Vouched> {
+        let good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        good.get(digest).filter(|(until, _)| now < *until).map(|(_, vouched)| vouched.clone())
+    }
+
+    fn remember(&self, digest: [u8; 32], known: (i64, Vouched), now: i64) {
+        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        if good.len() >= REMEMBERED {
+            good.retain(|_, (until, _)| now < *until);
+            if good.len() >= REMEMBERED {
+                good.clear();
+            }
+        }
+        good.insert(digest, known);
+    }
+
+    /// The key with that id, as it is published now or was within the last day.
+    async fn key(&self, id: &str) -> Result<Key, Refusal> {
+        if let Some(found) = self.known(id) {
+            return found;
+        }
+        let _turn = self.asking.lock().await;
+        // Another may have asked while this one waited.
+        if let Some(found) = self.known(id) {
+            return found;
+        }
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).asked = Some(Instant::now());
+        match self.fetch().await {
+            Ok(known) => {
+                let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+                keys.fetched = Some(Instant::now());
+                // Those that were endorsed for tokens we hold are gone with their keys.
+                if keys.known.keys().any(|id| !known.contains_key(id)) {
+                    self.good.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
+                keys.known = known;
+                keys.known.get(id).cloned().ok_or(Refusal::UnknownKey)
+            }
+            Err(why) => {
+                tracing::warn!(%why, "the Bot Framework's keys can't be had");
+                Err(Refusal::NoKeys)
+            }
+        }
+    }
+
+    /// A key that is known; an answer without asking, as long as nobody may ask; `None` when it is time to ask.
+    fn known(&self, id: &str) -> Option<Result<Key, Refusal>> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = keys.fetched.is_some_and(|at| at.elapsed() < KEPT);
+        if let Some(key) = keys.known.get(id).filter(|_| fresh) {
+            return Some(Ok(key.clone()));
+        }
+        let just_asked = keys.asked.is_some_and(|at| at.elapsed() < ASK_EVERY);
+        let why = if keys.fetched.is_some() { Refusal::UnknownKey } else { Refusal::NoKeys };
+        just_asked.then_some(Err(why))
+    }
+
+    async fn fetch(&self) -> anyhow::Result<HashMap<String, Key>> {
+        let metadata: Metadata = self.get(&self.openid_url).await.context("reading the OpenID metadata")?;
+        let set: KeySet = self.get(&metadata.jwks_uri).await.context("reading the keys")?;
+        Ok(set.keys.into_iter().take(MOST_KEYS).filter_map(key).collect())
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
+        anyhow::ensure!(config::is_safe_url(url), "it is not encrypted");
+        let answer = self.client.get(url).send().await.map_err(reqwest::Error::without_url)?;
+        Ok(answer.error_for_status().map_err(reqwest::Error::without_url)?.json().await?)
+    }
+}
+
+/// A key with its endorsements, which are no part of the standard.
+fn key(mut entry: serde_json::Value) -> Option<(String, Key)> {
+    let endorsed = entry["endorsements"].take();
+    let endorsed: Vec<String> = serde_json::from_value(endorsed).unwrap_or_default();
+    let jwk: Jwk = serde_json::from_value(entry).ok()?;
+    let id = jwk.common.key_id.clone()?;
+    let key = DecodingKey::from_jwk(&jwk).ok()?;
+    Some((id, Key { key, endorsed: endorsed.into() }))
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, token) = value.and_then(|value| value.split_once(' ')).ok_or(Refusal::Absent)?;
+    let token = token.trim();
+    match scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
+        true if token.len() > LONGEST_TOKEN => Err(Refusal::Malformed),
+        true => Ok(token),
+        false => Err(Refusal::Absent),
+    }
+}

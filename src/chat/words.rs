@@ -1,0 +1,214 @@
+//! Words that every chat says alike, and the cutting of text at characters. A platform counts in its own units and shows text
+//! in its own manner; what is one character, and what can't be let through, is the same for all.
+
+use crate::message::{Block, EnvironmentTag, Heading, Person, Reply, Span, Text, Tone};
+
+/// A heading's command longer than this is cut: the command as it was understood, with its reason.
+pub const HEADING_TEXT: usize = 1_000;
+/// A name in a heading.
+const HEADING_NAME: usize = 100;
+
+/// How a platform counts text, and what it makes of it before it shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// What a character costs: never nothing.
+    pub units: fn(char) -> usize,
+    /// [`clean`], and what else the platform needs.
+    pub clean: fn(&str) -> String,
+    /// The account to ping, if the person speaks from one of this platform.
+    pub pingable: fn(&Person) -> Option<&str>,
+}
+
+impl Manner {
+    pub fn length(&self, text: &str) -> usize {
+        text.chars().map(self.units).sum()
+    }
+
+    /// The longest beginning within `max` units, and how many characters were left out. Never cuts within a character, nor
+    /// between a character and the marks that join it.
+    pub fn cut<'a>(&self, text: &'a str, max: usize) -> (&'a str, usize) {
+        let mut end = 0;
+        let mut units = 0;
+        for (at, c) in text.char_indices() {
+            units += (self.units)(c);
+            if units > max {
+                let joined = joins(c) || text[..end].ends_with('\u{200d}');
+                let kept = if joined { whole_characters(&text[..end]) } else { &text[..end] };
+                return (kept, text[kept.len()..].chars().count());
+            }
+            end = at + c.len_utf8();
+        }
+        (text, 0)
+    }
+
+    /// Cleans and cuts: the longest beginning within `max` units, and how many characters were left out.
+    pub fn beginning(&self, text: &str, max: usize) -> (String, usize) {
+        let (head, rest) = head(text, max);
+        let head = (self.clean)(head);
+        let (kept, left) = self.cut(&head, max);
+        (kept.to_owned(), left + rest.chars().count())
+    }
+
+    /// At most `max` units, the last of them an ellipsis if something was left out.
+    pub fn shorten(&self, text: &str, max: usize) -> (String, bool) {
+        let (head, rest) = head(text, max);
+        let head = (self.clean)(head);
+        if rest.is_empty() && self.length(&head) <= max {
+            return (head, false);
+        }
+        let (kept, _) = self.cut(&head, max.saturating_sub((self.units)('…')));
+        (format!("{kept}…"), true)
+    }
+
+    /// A text's spans, clean, `max` units of them; how many characters were left out. People are plain words, and those who
+    /// can't be pinged strong ones.
+    pub fn spans(&self, text: &Text, max: usize) -> (Vec<Span>, usize) {
+        let mut kept = Vec::new();
+        let mut room = max;
+        let mut missing = 0;
+        for span in &text.0 {
+            let (words, style): (&str, fn(String) -> Span) = match span {
+                Span::Plain(words) => (words, Span::Plain),
+                Span::Strong(words) => (words, Span::Strong),
+                Span::Code(words) => (words, Span::Code),
+                Span::Person(person) => (&person.id, Span::Plain),
+                Span::Ping(person) if (self.pingable)(person).is_some() => {
+                    kept.push(span.clone());
+                    continue;
+                }
+                Span::Ping(person) => (&person.id, Span::Strong),
+            };
+            let (words, left) = self.beginning(words, room);
+            missing += left;
+            // Once something is missing, nothing may follow as if it weren't.
+            room = if left > 0 { 0 } else { room - self.length(&words) };
+            if !words.is_empty() {
+                kept.push(style(words));
+            }
+        }
+        if missing > 0 {
+            kept.push(Span::Plain(left_out(missing)));
+        }
+        (kept, missing)
+    }
+
+    /// "ana asked `kill 4711` of 🔴 PRODUCTION · #128", and whether something of it had to be cut.
+    pub fn heading(&self, heading: &Heading) -> (Vec<Span>, bool) {
+        let mut spans = Vec::new();
+        let mut cut = false;
+        let mut say = |text: &str, style: fn(String) -> Span, most: usize| {
+            let (text, shortened) = self.shorten(text, most);
+            cut |= shortened;
+            spans.extend((!text.is_empty()).then(|| style(text)));
+        };
+        if let Some(who) = &heading.who {
+            say(&who.id, Span::Strong, HEADING_NAME);
+            say(" asked ", Span::Plain, HEADING_NAME);
+        }
+        say(&heading.asked, Span::Code, HEADING_TEXT);
+        if let Some(environment) = &heading.environment {
+            let (mark, name) = tag(environment);
+            say(" of ", Span::Plain, HEADING_NAME);
+            say(mark, Span::Plain, HEADING_NAME);
+            say(&name, Span::Strong, HEADING_NAME);
+        }
+        if let Some(run) = heading.run {
+            say(&format!(" · #{run}"), Span::Plain, HEADING_NAME);
+        }
+        (spans, cut)
+    }
+}
+
+/// The sign before a judged value; the words beside it say the same.
+pub fn mark(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Plain => "",
+        Tone::Good => "✅ ",
+        Tone::Watch => "⚠️ ",
+        Tone::Act => "🔴 ",
+    }
+}
+
+/// An environment's sign and name: production can't be mistaken.
+fn tag(environment: &EnvironmentTag) -> (&'static str, String) {
+    match environment.production {
+        true => ("🔴 ", environment.name.to_uppercase()),
+        false => ("🟢 ", environment.name.clone()),
+    }
+}
+
+/// Takes out what could hide or reorder text: control characters, direction overrides, and characters that nobody sees become
+/// visible. What joins the parts of one character stays.
+pub fn clean(text: &str) -> String {
+    let visible = |c: char| match c {
+        '\n' | '\t' => c,
+        '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' => '\u{fffd}',
+        '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.replace("\r\n", "\n").chars().map(visible).collect()
+}
+
+/// Whether this character belongs to the one before it: combining marks, variation selectors, joiners, skin tones.
+fn joins(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}')
+}
+
+/// Leaves out the last character, with all that joins it. A run of nothing but joiners is no character: it is left as it is.
+fn whole_characters(text: &str) -> &str {
+    let mut kept = text;
+    while let Some((at, c)) = kept.char_indices().next_back() {
+        kept = &kept[..at];
+        if !joins(c) && !kept.ends_with('\u{200d}') {
+            return kept;
+        }
+    }
+    text
+}
+
+/// A beginning that is sure to hold `max` units, and the rest: values may be megabytes long, and only what can be shown is
+/// worth a look.
+fn head(text: &str, max: usize) -> (&str, &str) {
+    text.split_at(text.char_indices().nth(max + 1).map_or(text.len(), |(at, _)| at))
+}
+
+/// Digits in groups: "14,210".
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// What stands where text was left out.
+pub fn left_out(characters: usize) -> String {
+    format!("… cut, {} more characters", grouped(characters))
+}
+
+/// The words of a notification, clean: who asked what of which environment, and the verdicts.
+pub fn summary(reply: &Reply) -> String {
+    let heading = &reply.heading;
+    let mut words = String::new();
+    if let Some(who) = &heading.who {
+        words.push_str(&format!("{} asked ", who.id));
+    }
+    words.push_str(&heading.asked);
+    if let Some(environment) = &heading.environment {
+        words.push_str(&format!(" of {}", tag(environment).1));
+    }
+    let verdicts = reply.blocks.iter().filter_map(|block| match block {
+        Block::Verdict { tone, text } => Some(format!("{}{}", mark(*tone), text.words())),
+        _ => None,
+    });
+    let told: Vec<String> = verdicts.take(5).collect();
+    if !told.is_empty() {
+        words.push_str(&format!(": {}", told.join(" · ")));
+    }
+    clean(&words)
+}
