@@ -136,7 +136,9 @@ impl Flow {
     async fn carry_out(self: &Arc<Self>, incoming: Incoming) -> Ending {
         let handled = match &incoming.event {
             Event::Command { line } => self.command(&incoming, line).await,
-            Event::Button { token, message } if incoming.handle.as_ref().is_some_and(|handle| handle.card) => {
+            Event::Button { token, message }
+                if incoming.handle.as_ref().is_some_and(|handle| handle.card) =>
+            {
                 self.clicked(&incoming, (token, message)).await
             }
             Event::Button { token, message } => self.button(&incoming, (token, message)).await,

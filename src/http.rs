@@ -2,8 +2,8 @@
 //! or the platform's API do. The only file that names the platforms together.
 
 use crate::App;
-use crate::chat::teams::TeamsPlatform;
 use crate::chat::slack::{Parsed, Parser, SlackPlatform, Verifier, parse::Malformed, socket::Socket};
+use crate::chat::teams::TeamsPlatform;
 use crate::config::Config;
 use crate::flow::Flow;
 use crate::message::{Incoming, Platform};

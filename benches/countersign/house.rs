@@ -8,7 +8,7 @@ use anyhow::Context;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::demo::slack::Settings;
-use countersign::demo::stage::{INCIDENT, Setup, Site, Stage};
+use countersign::demo::stage::{Chats, INCIDENT, Setup, Site, Stage};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -82,6 +82,7 @@ impl House {
         let stage = Stage::set(Setup {
             sites: vec![site],
             workspace: Settings { rate_limits: false, ..Settings::default() },
+            chats: Chats::Slack,
             listen: free_address()?,
             directory: &directory,
             more,

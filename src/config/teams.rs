@@ -97,8 +97,10 @@ fn groups(table: &mut Reader<'_>, roles: &[&str]) -> BTreeMap<String, String> {
             table.problem_at(role.at, format!("no [[access]] names a role {}{hint}", quoted(&role.value)));
         }
         if !is_conversation(&group.value) {
-            let message =
-                format!("{} is no conversation's id, which looks like 19:…@thread.tacv2", quoted(&group.value));
+            let message = format!(
+                "{} is no conversation's id, which looks like 19:…@thread.tacv2",
+                quoted(&group.value)
+            );
             table.problem_at(group.at, message);
         }
     }

@@ -5,7 +5,7 @@ use super::files;
 use super::postgres::{Cluster, Options};
 use super::sample::{Incident, Sample, Team, Traffic};
 use super::slack::{GuideStep, Settings};
-use super::stage::{Bot, INCIDENT, Setup, Site, Stage};
+use super::stage::{Bot, Chats, INCIDENT, Setup, Site, Stage};
 use anyhow::Context;
 use futures::FutureExt;
 use std::net::SocketAddr;
@@ -82,6 +82,7 @@ impl Demo {
                 Site { name: "staging", production: false, cluster: &staging.cluster, team: &staging.team },
             ],
             workspace: Settings { listen: page, guide: guide(), ..Settings::default() },
+            chats: Chats::Slack,
             listen: ([127, 0, 0, 1], 0).into(),
             directory: &directory.0,
             more: &format!("{STRICT}{}", files.more),

@@ -36,6 +36,7 @@ pub struct Site<'a> {
 pub struct Setup<'a> {
     pub sites: Vec<Site<'a>>,
     pub workspace: Settings,
+    pub chats: Chats,
     /// Where the bot listens; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The record and the backups go here.
@@ -45,6 +46,41 @@ pub struct Setup<'a> {
     /// Replaced in the configuration, in order: `wait = "30m"` by a second, say.
     pub instead: Vec<(String, String)>,
     pub socket_mode: bool,
+}
+
+/// Which chat platforms the configuration has.
+#[derive(Debug, Clone)]
+pub enum Chats {
+    Slack,
+    Teams(Teams),
+    Both(Teams),
+}
+
+/// A pretend Teams, which the tests bring with them.
+#[derive(Debug, Clone)]
+pub struct Teams {
+    /// The bot's application id in Entra.
+    pub app: String,
+    pub tenant: String,
+    pub service_url: String,
+    pub openid_url: String,
+    /// The environment variables of the managed identity.
+    pub identity: BTreeMap<String, String>,
+    /// The object id of whoever has that name.
+    pub account: fn(&str) -> String,
+}
+
+impl Chats {
+    fn teams(&self) -> Option<&Teams> {
+        match self {
+            Chats::Slack => None,
+            Chats::Teams(teams) | Chats::Both(teams) => Some(teams),
+        }
+    }
+
+    fn has_slack(&self) -> bool {
+        !matches!(self, Chats::Teams(_))
+    }
 }
 
 /// The workspace, and the configuration of a bot for it.
@@ -78,11 +114,14 @@ impl Stage {
             workspace.add_channel(channel);
         }
         let mut secrets = BTreeMap::new();
-        let slack = workspace.settings();
-        secrets.insert("SLACK_BOT_TOKEN".to_owned(), slack.bot_token);
-        secrets.insert("SLACK_SIGNING_SECRET".to_owned(), slack.signing_secret);
-        secrets.insert("SLACK_APP_TOKEN".to_owned(), slack.app_token);
-        let mut config = general(&setup, &workspace);
+        let mut config = general(&setup);
+        if setup.chats.has_slack() {
+            config.push_str(&slack(&setup, &workspace, &mut secrets));
+        }
+        if let Some(teams) = setup.chats.teams() {
+            secrets.extend(teams.identity.clone());
+            config.push_str(&teams_section(teams));
+        }
         for site in &setup.sites {
             config.push_str(&environment(site, &mut secrets));
         }
@@ -138,19 +177,36 @@ impl Drop for Bot {
     }
 }
 
-fn general(setup: &Setup<'_>, workspace: &Workspace) -> String {
+fn general(setup: &Setup<'_>) -> String {
+    format!(
+        "listen = \"{listen}\"\n\n[store]\npath = \"record.db\"\n\n[backups]\ndirectory = \"backups\"\n\n\
+         [approval]\nwait = \"30m\"\nstart_within = \"10m\"\n\n",
+        listen = setup.listen,
+    )
+}
+
+fn slack(setup: &Setup<'_>, workspace: &Workspace, secrets: &mut BTreeMap<String, String>) -> String {
+    let slack = workspace.settings();
+    secrets.insert("SLACK_BOT_TOKEN".to_owned(), slack.bot_token);
+    secrets.insert("SLACK_SIGNING_SECRET".to_owned(), slack.signing_secret);
+    secrets.insert("SLACK_APP_TOKEN".to_owned(), slack.app_token);
     let socket = match setup.socket_mode {
         true => "app_token = { env = \"SLACK_APP_TOKEN\" }\n",
         false => "",
     };
     format!(
-        "listen = \"{listen}\"\n\n[store]\npath = \"record.db\"\n\n[backups]\ndirectory = \"backups\"\n\n\
-         [approval]\nwait = \"30m\"\nstart_within = \"10m\"\n\n\
-         [slack]\nworkspaces = [\"{team}\"]\napi_url = \"{api}\"\nbot_token = {{ env = \"SLACK_BOT_TOKEN\" }}\n\
+        "[slack]\nworkspaces = [\"{team}\"]\napi_url = \"{api}\"\nbot_token = {{ env = \"SLACK_BOT_TOKEN\" }}\n\
          signing_secrets = [{{ env = \"SLACK_SIGNING_SECRET\" }}]\n{socket}\n",
-        listen = setup.listen,
-        team = workspace.settings().team,
+        team = slack.team,
         api = workspace.api_url(),
+    )
+}
+
+fn teams_section(teams: &Teams) -> String {
+    let Teams { app, tenant, service_url, openid_url, .. } = teams;
+    format!(
+        "[teams]\napp_id = \"{app}\"\ntenants = [\"{tenant}\"]\nservice_url = \"{service_url}\"\n\
+         openid_url = \"{openid_url}\"\n\n",
     )
 }
 
@@ -189,7 +245,14 @@ fn services_and_people(setup: &Setup<'_>) -> String {
         }
     }
     for (id, name, _, roles) in PEOPLE {
-        text.push_str(&format!("[[people]]\nname = \"{name}\"\nslack = [\"{id}\"]\nroles = {roles:?}\n\n"));
+        text.push_str(&format!("[[people]]\nname = \"{name}\"\n"));
+        if setup.chats.has_slack() {
+            text.push_str(&format!("slack = [\"{id}\"]\n"));
+        }
+        if let Some(teams) = setup.chats.teams() {
+            text.push_str(&format!("teams = [\"{}\"]\n", (teams.account)(name)));
+        }
+        text.push_str(&format!("roles = {roles:?}\n\n"));
     }
     text.push_str(
         "[[access]]\nrole = \"on-call\"\nenvironments = [\"*\"]\nrun = [\"read\", \"write\", \"danger\"]\n\n\

@@ -206,7 +206,12 @@ impl Flow {
         platform.ok_or(SendError::Refused("no platform".to_owned()))?.direct(&sender).await
     }
 
-    pub(super) async fn send_copy(&self, copy: &CardCopy, run: &Run, reply: &Reply) -> Result<Posted, SendError> {
+    pub(super) async fn send_copy(
+        &self,
+        copy: &CardCopy,
+        run: &Run,
+        reply: &Reply,
+    ) -> Result<Posted, SendError> {
         let platform =
             self.platform(copy.place.platform).ok_or(SendError::Refused("no platform".to_owned()))?;
         if let Some(message) = &copy.message {

@@ -3,7 +3,7 @@
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::demo::slack::{Message, MessageRef, Settings, Workspace};
-use countersign::demo::stage::{Bot, INCIDENT, Setup, Site, Stage};
+use countersign::demo::stage::{Bot, Chats, INCIDENT, Setup, Site, Stage};
 use countersign::store::sqlite::{Limits, SqliteStore};
 use countersign::store::{Filter, Run, Store};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,6 +118,7 @@ impl Scene {
         let stage = Stage::set(Setup {
             sites: vec![site("production", true), site("staging", false)],
             workspace: twist.workspace.unwrap_or_default(),
+            chats: Chats::Slack,
             listen: ([127, 0, 0, 1], 0).into(),
             directory: directory.path(),
             more: &more,

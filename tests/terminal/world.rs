@@ -4,7 +4,7 @@ use countersign::config::login_name;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::demo::slack::Settings;
-use countersign::demo::stage::{Setup, Site, Stage};
+use countersign::demo::stage::{Chats, Setup, Site, Stage};
 use countersign::store::sqlite::{Limits, SqliteStore};
 use countersign::store::{Filter, Run, Store};
 use serde_json::Value;
@@ -115,6 +115,7 @@ impl<'s> World<'s> {
         let stage = Stage::set(Setup {
             sites: vec![site("production", true), site("staging", false)],
             workspace: Settings::default(),
+            chats: Chats::Slack,
             listen: ([127, 0, 0, 1], 0).into(),
             directory: directory.path(),
             more: "",

@@ -194,7 +194,11 @@ fn incoming(activity: Activity, tenant: String, event: Event) -> Option<Incoming
     let waits = activity.kind == "invoke";
     let delivery = format!("teams:{conversation}:{id}");
     Some(Incoming {
-        handle: waits.then(|| AnswerHandle { url: delivery.clone(), since: jiff::Timestamp::now(), card: true }),
+        handle: waits.then(|| AnswerHandle {
+            url: delivery.clone(),
+            since: jiff::Timestamp::now(),
+            card: true,
+        }),
         delivery,
         sender: Sender {
             platform: PlatformName::Teams,
@@ -219,9 +223,7 @@ fn behind_mention<'a>(text: &'a str, entities: &[Value], bot: &str) -> Option<&'
 /// What a person typed, out of what Teams made of it: a few entities of HTML, and the slash of a command of Teams' own.
 pub fn typed(text: &str) -> String {
     let mut plain = text.replace("&nbsp;", " ").replace('\u{a0}', " ");
-    for (escaped, meant) in
-        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
-    {
+    for (escaped, meant) in [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")] {
         plain = plain.replace(escaped, meant);
     }
     let line = plain.trim();

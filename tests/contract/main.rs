@@ -1,0 +1,50 @@
+//! The contract of every chat: the same scenes, written once, played in Slack, in Teams and from a terminal whose requests are
+//! decided in chat. Nothing of the workflow may depend on where it is spoken to.
+
+#[path = "../bot/mod.rs"]
+mod bot;
+mod both;
+mod chat;
+mod play;
+#[path = "../pretend_teams/mod.rs"]
+mod pretend_teams;
+mod scenes;
+mod slack;
+mod teams;
+mod terminal;
+
+/// Every scene on every platform, each as a test of its own.
+macro_rules! table {
+    ($($platform:ident),* => $($scene:ident),* $(,)?) => {
+        table!(@ [$($platform),*] [$($scene),*]);
+    };
+    (@ [$($platform:ident),*] $scenes:tt) => {
+        $(table!(@one $platform $scenes);)*
+    };
+    (@one $platform:ident [$($scene:ident),*]) => {
+        mod $platform {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $scene() {
+                    crate::scenes::$scene(crate::play::Platform::$platform).await;
+                }
+            )*
+        }
+    };
+}
+
+mod on {
+    table!(Slack, Teams, Terminal =>
+        health_is_answered_for_all_to_see,
+        a_wrong_command_is_answered_alone_and_says_what_to_type,
+        nobody_decides_their_own_request_and_another_does,
+        a_request_is_denied_with_a_reason,
+        the_requester_withdraws_and_nobody_else,
+        a_request_expires,
+        a_button_of_a_decided_request_says_who_decided,
+        whoever_is_not_listed_or_a_guest_decides_nothing,
+        private_answers_are_the_askers_alone,
+        while_frozen_nothing_is_approved,
+        the_history_tells_what_was_done,
+    );
+}

@@ -1,0 +1,62 @@
+//! The contract's chat in the pretend Slack.
+
+use crate::bot::Bot;
+use crate::chat::{Chat, Message, Seen};
+use async_trait::async_trait;
+use countersign::demo::slack::{Account, Kind, Workspace};
+use countersign::demo::stage::INCIDENT;
+
+pub struct Slack<'a>(pub &'a Bot);
+
+/// The account of a person of the sample.
+pub fn account(name: &str) -> String {
+    match name {
+        "nora" => "U0NOBODY".to_owned(),
+        name => format!("U0{}", name.to_uppercase()),
+    }
+}
+
+impl Slack<'_> {
+    fn workspace(&self) -> &Workspace {
+        &self.0.stage.workspace
+    }
+
+    /// What somebody sees in any of its conversations.
+    pub fn sees_in(&self, who: &str, channel: &str) -> Vec<Seen> {
+        let bot = self.workspace().settings().bot_user;
+        let mut seen = self.workspace().visible(&account(who), channel);
+        seen.retain(|message| message.author == bot);
+        let as_seen = |message: countersign::demo::slack::Message| Seen {
+            words: message.plain(),
+            alone: message.ephemeral_to.is_some(),
+            message: Message::Slack(message),
+        };
+        seen.into_iter().map(as_seen).collect()
+    }
+}
+
+#[async_trait]
+impl Chat for Slack<'_> {
+    async fn says(&self, who: &str, line: &str) {
+        let ack = self.workspace().says(&account(who), INCIDENT, &format!("/db {line}")).await;
+        assert!(ack.ok(), "{line}: {ack:?}");
+    }
+
+    fn sees(&self, who: &str) -> Vec<Seen> {
+        self.sees_in(who, INCIDENT)
+    }
+
+    async fn clicks(&self, who: &str, on: &Seen, button: &str) {
+        let Message::Slack(shown) = &on.message else { panic!("no message of Slack's: {on:?}") };
+        let ack = self.workspace().clicks_on(&account(who), shown, button).await;
+        assert!(ack.ok(), "{button}: {ack:?}");
+    }
+
+    fn transcript(&self) -> String {
+        self.workspace().transcript()
+    }
+
+    fn admits_a_guest(&self, who: &str) {
+        self.workspace().add_person(Account::new(&account(who), who, Kind::Guest));
+    }
+}
