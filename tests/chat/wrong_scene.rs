@@ -120,7 +120,8 @@ impl Place {
                 holds: vec![],
                 first,
                 unheard: None,
-                card: None,
+                copies: Vec::new(),
+                unless_alone_since: None,
                 unless_frozen: false,
             };
             match record.open(new).await.unwrap() {

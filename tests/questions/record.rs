@@ -37,7 +37,9 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
         texts: texts.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
         plan: (risk == "danger").then_some(plan),
         asks: risk == "danger",
-        card: false,
+        copies: Vec::new(),
+        approvers: Vec::new(),
+        unless_alone_since: None,
         while_frozen: false,
     };
     match world.app.runs.open(beginning).await.unwrap() {
