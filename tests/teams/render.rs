@@ -182,6 +182,56 @@ fn a_table_that_a_phone_can_show_stands_side_by_side() {
 }
 
 #[test]
+fn what_is_asked_at_night_reads_on_a_phone() {
+    let column = |(title, shape): (&str, Shape)| Column { title: title.to_owned(), shape };
+    let table = |columns: &[(&str, Shape)], cells: Vec<&str>| {
+        let rows = cells.chunks(columns.len());
+        let rows = rows.map(|row| Row {
+            cells: row.iter().map(|cell| Cell::from(*cell)).collect(),
+            buttons: Vec::new(),
+        });
+        let rows: Vec<Row> = rows.collect();
+        Table {
+            columns: columns.iter().copied().map(column).collect(),
+            total: rows.len(),
+            rows,
+            ..Table::default()
+        }
+    };
+    let (left, right) = (Shape::Left, Shape::Right);
+    let columns = [("service", left), ("sessions", right), ("blocked", right), ("deadlocks", right)];
+    let services = vec!["auth-service", "12", "0", "0", "analytics-service", "140", "3", "1"];
+    let mut health = table(&columns, services);
+    health.rows[1].cells[2].tone = Tone::Act;
+    let health =
+        reply(verdict(Tone::Good, "Every service answers; nothing needs you.")).with(Block::Table(health));
+    let health = judged("health", &health, &EVERYONE);
+    assert_eq!(of_type(&health.card, "TableRow").len(), 3);
+    let columns =
+        [("total", right), ("share", left), ("mean", right), ("calls", right), ("query", Shape::Query)];
+    let costly = vec![
+        "41 min",
+        "▓▓▓▓▓▓░░░░ 62 %",
+        "1.4 s",
+        "1,734",
+        "SELECT a.id FROM assets a WHERE a.owner = $1",
+        "9 min",
+        "▓░░░░░░░░░ 14 %",
+        "2 ms",
+        "270,000",
+        "SELECT max(id) FROM audit_logs",
+    ];
+    let slow = reply(verdict(Tone::Plain, "The costliest statement took 62 % of the time."))
+        .with(Block::Table(table(&columns, costly)));
+    let slow = judged("slow", &slow, &EVERYONE);
+    assert!(words(&slow).contains("total |41 min"), "{}", words(&slow));
+    let mut error = reply(verdict(Tone::Watch, "There is no command \"kil\".")).privately();
+    error.blocks.push(Block::Text(Text::new().plain("Did you mean ").code("kill").plain("?")));
+    error.heading.run = None;
+    judged("error", &error, &EVERYONE);
+}
+
+#[test]
 fn a_table_is_cut_to_rows_and_says_so() {
     let rendered = judged("long_table", &reply(Block::Table(table(340))), &EVERYONE);
     let rows = of_type(&rendered.card, "TableRow").len() - 1;
@@ -241,7 +291,7 @@ fn what_does_not_fit_whole_says_why() {
     assert_eq!(why(reply(code(&"x".repeat(34_210)))), "a text has 34,210 bytes; a message holds 25,000");
     assert_eq!(why(reply(Block::Table(table(340)))), "a table has 340 rows; a message holds 100");
     let halves = why(reply(code(&"x".repeat(12_000))).with(code(&"y".repeat(12_000))));
-    assert_eq!(halves, "it has 24,586 bytes; a message holds 16,869");
+    assert_eq!(halves, "it has 24,583 bytes; a message holds 16,869");
     let mut long = reply(code("x"));
     long.heading.asked = "kill ".repeat(500);
     assert_eq!(why(long), "the command has more than 1,000 bytes");
