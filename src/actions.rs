@@ -111,6 +111,13 @@ impl Outcome {
     pub fn new(happening: Happening, verdict: impl Into<Text>) -> Outcome {
         Outcome { happening, verdict: verdict.into(), blocks: Vec::new(), facts: serde_json::Value::Null }
     }
+
+    /// As the record keeps it.
+    pub fn told(&self) -> Told {
+        let told = Told { facts: self.facts.clone(), ..Told::default() };
+        let whole = serde_json::to_string(&(&self.verdict, &self.blocks)).unwrap_or_default();
+        told.text("verdict", self.verdict.words()).text("outcome", whole)
+    }
 }
 
 /// A command that answers and changes nothing.
@@ -156,6 +163,16 @@ pub trait Act: Send + Sync {
 
     /// Whether [`Act::act`], called again with the steps that a killed process noted, goes on without doing anything twice.
     fn resumable(&self) -> bool {
+        false
+    }
+
+    /// What is done of a resumable run that is stopped for good while its process is gone: what its steps tell, and no more.
+    fn given_up(&self, _run: &Run) -> Option<Outcome> {
+        None
+    }
+
+    /// Whether all that it does is one transaction, so that a stop takes all of it back.
+    fn all_or_nothing(&self) -> bool {
         false
     }
 }

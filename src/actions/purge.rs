@@ -6,6 +6,7 @@ use crate::args::duration_seconds;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::runs::Happening;
+use crate::store::Run;
 use crate::targets::{Address, Alone};
 use async_trait::async_trait;
 use std::time::{Duration, Instant};
@@ -54,6 +55,16 @@ impl Act for Purge {
 
     fn resumable(&self) -> bool {
         true
+    }
+
+    fn given_up(&self, run: &Run) -> Option<Outcome> {
+        let plan = run.text("plan").and_then(Plan::read)?;
+        let work = Work::of(&plan.identity)?;
+        let noted = run.event(Happening::Step.word()).map(|step| step.facts.clone());
+        let noted = noted.and_then(|step| serde_json::from_value::<Done>(step).ok());
+        let done =
+            Done { at_least: true, ..noted.unwrap_or(Done { after: work.after.clone(), ..Done::default() }) };
+        Some(words::given_up(run, &work, &done))
     }
 }
 

@@ -41,6 +41,10 @@ impl Act for RunSql {
         let Doing { app, run, plan, stop, .. } = *doing;
         Statement.act(&Doing { app, command: &command, run, plan, asker, stop }).await
     }
+
+    fn all_or_nothing(&self) -> bool {
+        true
+    }
 }
 
 async fn file(app: &crate::App, name: &str, like: &Command) -> Result<Command> {

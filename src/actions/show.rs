@@ -31,6 +31,7 @@ impl Look for Show {
         if let Some(plan) = run.text("plan").and_then(Plan::read) {
             blocks.extend(planned(&plan));
         }
+        blocks.extend(became(&run));
         blocks.push(Block::Table(story(&run)));
         let card = (run.state == State::Pending).then_some(id);
         Ok(Answer { card, ..answer(blocks) })
@@ -71,6 +72,12 @@ fn planned(plan: &Plan) -> Vec<Block> {
         blocks.push(Block::Code { title: Some(title.clone()), text: text.clone() });
     }
     blocks
+}
+
+/// What stands below the verdict of a run that is over: what became of each target.
+fn became(run: &Run) -> Vec<Block> {
+    let told = run.text("outcome").and_then(|told| serde_json::from_str::<(Text, Vec<Block>)>(told).ok());
+    told.map_or(Vec::new(), |(_, blocks)| blocks)
 }
 
 fn story(run: &Run) -> crate::message::Table {

@@ -1,5 +1,5 @@
 //! A `.sql` command that acts: its exact text, its values and how many rows it changes on the card; then one transaction with a
-//! time limit, under the login that it names, which changes no more than what was shown or nothing.
+//! time limit, under the login that it names, which changes no more than what was shown or nothing. A stop takes all of it back.
 
 use super::{Act, Call, Doing, Outcome};
 use crate::args::{ArgSpec, ArgType, Values, duration_seconds};
@@ -86,7 +86,15 @@ impl Act for Statement {
             Err(why) => return failed(&explain(&why, command)),
         };
         let asked = Asked { plan: doing.plan, values: &doing.run.request.arguments };
-        match change(&transaction, command, (shown, &asked)).await {
+        let changed = lease.until(doing.stop, change(&transaction, doing, (shown, &asked))).await;
+        if doing.stop.is_cancelled() {
+            transaction.give_up().await;
+            return Outcome::new(
+                Happening::Stopped,
+                "Stopped, and all of it is taken back: nothing was changed.",
+            );
+        }
+        match changed {
             Ok(changed) => committed(transaction, (changed, asked.shown()), &address.server).await,
             Err(stop) => {
                 transaction.roll_back().await;
@@ -96,6 +104,10 @@ impl Act for Statement {
                 }
             }
         }
+    }
+
+    fn all_or_nothing(&self) -> bool {
+        true
     }
 }
 
@@ -284,9 +296,10 @@ enum Stop {
 /// Counts once more, then runs every statement, and stops at one row too many: how many rows were changed.
 async fn change(
     transaction: &Transaction<'_>,
-    command: &Command,
+    doing: &Doing<'_>,
     (variant, asked): (&Variant, &Asked<'_>),
 ) -> std::result::Result<u64, Stop> {
+    let (command, mut changed) = (doing.command, 0);
     let shown = asked.shown();
     let fits = |now: u64| match shown {
         Some(shown) if now > at_most(shown) => Err(Stop::Grown(format!(
@@ -302,8 +315,9 @@ async fn change(
         let now = preview(transaction, command, (section, asked)).await.map_err(Stop::Refused)?;
         fits(now.rows)?;
     }
-    let mut changed = 0;
-    for section in variant.sections.iter().filter(|section| !section.preview) {
+    let statements: Vec<&Section> = variant.sections.iter().filter(|section| !section.preview).collect();
+    for (at, section) in statements.iter().enumerate() {
+        doing.progress(None, format!("statement {} of {}", at + 1, statements.len()));
         let run = transaction.run(&section.sql, &parameters(&asked.bound(section))).await;
         let rows = run.map_err(Stop::Refused)?;
         changed += if section.changes { rows } else { 0 };

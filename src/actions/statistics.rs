@@ -51,7 +51,15 @@ impl Act for EnableStats {
             _ => made(doing, &site).await,
         }
     }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        let seen = made(doing, &Site::planned(doing)).await;
+        let known = Some(seen).filter(|seen| seen.happening != Happening::Lost)?;
+        Some(Outcome { verdict: known.verdict.clone().plain(format!(" {INTERRUPTED}")), ..known })
+    }
 }
+
+const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether that is its work.";
 
 fn resource(site: &Site) -> String {
     format!("statistics of {}", site.database)
@@ -263,6 +271,39 @@ impl Act for ResetStats {
         }
         proved(&site, before, reset.counted(&watcher, &own).await)
     }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        let site = Site::planned(doing);
+        let since = doing.run.event(Happening::Started.word())?.at.to_string();
+        begun_anew(&site, &site.watcher(doing).await?, &since).await
+    }
+}
+
+/// Since PostgreSQL 17 each statement says since when it is counted; before, or while it can't be seen, nothing tells: `None`.
+async fn begun_anew(site: &Site, watcher: &Lease, since: &str) -> Option<Outcome> {
+    let there = watcher.ask(THERE, &[]).await.ok()?;
+    let schema: String = there.first()?.get::<_, Option<String>>("schema")?;
+    // As JSON, since a column that isn't there can't be named.
+    let sql = format!(
+        "SELECT bool_and((to_jsonb(s) ->> 'stats_since')::timestamptz >= $1::text::timestamptz) FROM {schema}.pg_stat_statements(false) s
+         WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND to_jsonb(s) ? 'stats_since'"
+    );
+    let rows = watcher.ask(&sql, &[&since]).await.ok()?;
+    let database = &site.database;
+    Some(match rows.first()?.get::<_, Option<bool>>(0)? {
+        true => Outcome::new(
+            Happening::Succeeded,
+            format!(
+                "No statement of {database} is counted since before it began: its statistics begin anew. {INTERRUPTED}"
+            ),
+        ),
+        false => Outcome::new(
+            Happening::Failed,
+            format!(
+                "Statements of {database} are counted since before it began: its statistics were not forgotten."
+            ),
+        ),
+    })
 }
 
 /// The counters have gone: fewer calls are counted than before.

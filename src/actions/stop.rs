@@ -3,6 +3,7 @@
 
 use super::wanted::wanted;
 use super::{Act, Call, Code, Doing, Outcome, lingering};
+use crate::App;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::runs::{Happening, Told};
@@ -37,6 +38,9 @@ impl Act for Stop {
                 ));
             }
             State::Approved => format!("{TAKES_BACK} #{id} ({command}) before it starts."),
+            State::Running if all_or_nothing(call.app, &run) => {
+                format!("Stops run #{id} ({command}) and takes back all that it has done.")
+            }
             State::Running if !is_long(call, &run) => {
                 return Err(Error::instead(
                     format!("Run #{id} ({command}) is over in a moment and can't be stopped."),
@@ -44,7 +48,9 @@ impl Act for Stop {
                 ));
             }
             State::Running => format!("Stops run #{id} ({command}). What it has done by then stays."),
-            State::Unknown => format!("Ends what the interrupted run #{id} ({command}) left on PostgreSQL."),
+            State::Unknown => {
+                format!("Ends what the interrupted run #{id} ({command}) left on PostgreSQL, for good.")
+            }
             over => {
                 return Err(Error::instead(
                     format!("Run #{id} is over: {}.", format!("{over:?}").to_lowercase()),
@@ -89,6 +95,18 @@ fn is_long(call: &Call<'_>, run: &Run) -> bool {
     call.app.catalog.find(&run.request.command).is_some_and(|command| command.header.long)
 }
 
+fn code(app: &App, run: &Run) -> Option<&'static dyn Act> {
+    match app.catalog.find(&run.request.command).and_then(super::find) {
+        Some(Code::Act(act)) => Some(act),
+        _ => None,
+    }
+}
+
+/// One transaction, which may wait for a lock as long as any.
+fn all_or_nothing(app: &App, run: &Run) -> bool {
+    code(app, run).is_some_and(Act::all_or_nothing)
+}
+
 /// What is approved loses its approval; what runs, also if it started while it was asked about, is told to stop.
 async fn ask_to_stop(doing: &Doing<'_>, run: &Run) -> Outcome {
     let (id, mut run) = (run.id, run.clone());
@@ -101,7 +119,7 @@ async fn ask_to_stop(doing: &Doing<'_>, run: &Run) -> Outcome {
         match doing.app.runs.append(&run, happening, told.clone()).await {
             Ok(Appended::Done(noted)) => return ended(doing, *noted).await,
             Ok(Appended::Stale(now)) => run = *now,
-            Ok(Appended::Frozen(_)) => {}
+            Ok(Appended::Frozen(_) | Appended::Held { .. }) => {}
             Err(why) => return Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
         }
     }
@@ -137,41 +155,54 @@ fn over(run: &Run, started: &str) -> Outcome {
 }
 
 async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
-    let id = run.id;
-    let command = doing.app.catalog.find(&run.request.command);
+    let (app, id) = (doing.app, run.id);
     // What would go on by itself is closed first.
-    let code = command.and_then(super::find);
-    if code.is_some_and(|code| matches!(code, Code::Act(act) if act.resumable())) {
-        let told = Told::by(&doing.run.request.requester);
-        let told = told
-            .text("verdict", "Stopped while it was interrupted: what its steps tell is done, and no more.");
-        if let Err(why) = doing.app.runs.note(id, Happening::Stopped, told).await {
-            return Outcome::new(Happening::Failed, format!("Nothing changed: {why}."));
+    let given_up = code(app, run).filter(|act| act.resumable()).and_then(|act| act.given_up(run));
+    if let Some(outcome) = &given_up {
+        let told = Told { by: Some(doing.run.request.requester.clone()), ..outcome.told() };
+        // As it was looked at: one that goes on by now is not closed behind the back of who works on it.
+        match app.runs.append(run, outcome.happening, told).await {
+            Ok(Appended::Done(_)) => {}
+            Ok(_) => {
+                let text = format!("Run #{id} was over, or went on, already: see `show {id}`.");
+                return Outcome::new(Happening::Voided, text);
+            }
+            Err(why) => return Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
         }
     }
-    let login = command.map(|command| command.header.login.clone());
-    match lingering::end(doing.app, run, &login.unwrap_or_default()).await {
-        Ok(0) if let Some(share) = super::interrupted::watched(doing.app, run).await => {
+    let done = given_up.map(|outcome| outcome.verdict.words());
+    let login = app.catalog.find(&run.request.command).map(|command| command.header.login.clone());
+    match (lingering::end(app, run, &login.unwrap_or_default()).await, done) {
+        (Ok(0), Some(done)) => {
+            let text = format!("Run #{id} doesn't go on, and has left nothing on PostgreSQL. {done}");
+            Outcome::new(Happening::Succeeded, text)
+        }
+        (Ok(0), None) if let Some(share) = super::interrupted::watched(app, run).await => {
             let text =
                 format!("None of the sessions has run #{id}'s name, so none was ended. {}", share.label);
             Outcome::new(Happening::Failed, text)
         }
-        Ok(0) => {
+        (Ok(0), None) => {
             let text = format!(
                 "Run #{id} has left nothing on PostgreSQL that goes on. What it did before is not known."
             );
             Outcome::new(Happening::Voided, text)
         }
-        Ok(some) => {
+        (Ok(some), done) => {
             let sessions = super::answers::count(some, "session", "sessions");
-            let watched = code.is_some_and(|code| matches!(code, Code::Act(act) if act.is_watched()));
-            let then = match watched {
-                true => "Its card tells in a moment what it has done.",
-                false => "What it did before is not known: look before asking again.",
+            let unknown = || match code(app, run).is_some_and(Act::is_watched) {
+                true => "Its card tells in a moment what it has done.".to_owned(),
+                false => "What it did before is not known: look before asking again.".to_owned(),
             };
-            let text = format!("{sessions} of the interrupted run #{id} got the signal to end. {then}");
+            let done = done.unwrap_or_else(unknown);
+            let text = format!("{sessions} of the interrupted run #{id} got the signal to end. {done}");
             Outcome::new(Happening::Succeeded, text)
         }
-        Err(why) => Outcome::new(Happening::Failed, format!("Nothing was done: {why}")),
+        (Err(why), Some(done)) => {
+            let text =
+                format!("Run #{id} doesn't go on. What it left on PostgreSQL can't be ended: {why} {done}");
+            Outcome::new(Happening::Partial, text)
+        }
+        (Err(why), None) => Outcome::new(Happening::Failed, format!("Nothing was done: {why}")),
     }
 }

@@ -10,7 +10,8 @@ use crate::sql::duration;
 use crate::targets::{Lease, QueryError};
 use async_trait::async_trait;
 use names::{Table, Target};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio_postgres::Row;
 use work::{LOOK_EVERY, Part, SEEN_WITHIN, Work};
 
 mod full;
@@ -26,6 +27,12 @@ pub use reindex::Reindex;
 
 pub struct Vacuum;
 pub struct Analyze;
+
+const EVIDENCE: &str = include_str!("upkeep/evidence.sql");
+
+/// Since this version PostgreSQL tells its times at once; before, half a second later.
+const TOLD_AT_ONCE: u32 = 15;
+const HALF_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is done to a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +67,8 @@ enum Fate {
     Held,
     /// The run was asked to stop.
     Cut,
+    /// Its VACUUM is done, and its ANALYZE is not: why, or `None` for the stop.
+    Half(Option<String>),
     Refused(QueryError),
     /// Its session is over, and it was not done.
     Broken(QueryError),
@@ -126,10 +135,13 @@ async fn plan(call: &Call<'_>, kind: Kind) -> Result<Plan> {
         return Err(Error::user(format!("{} has no table of its own.", site.database)));
     }
     let mut plan = words::describe(kind, &site, &chosen);
-    if !left.is_empty() {
-        let left = super::answers::count(left.len(), "table", "tables");
-        plan.context.push(("left out".to_owned(), format!("{left} of other owners")));
+    if kind == Kind::Vacuum
+        && let Ok(watcher) = site.reader(call).await
+        && let Some(who) = holder(&watcher, is_old).await
+    {
+        plan.effect.push_str(&format!(" It can't remove dead rows that are newer than {who}."));
     }
+    words::leave_out(&mut plan, &left);
     Ok(plan)
 }
 
@@ -164,7 +176,7 @@ async fn act(doing: &Doing<'_>, kind: Kind) -> Outcome {
         }
         let step = Step { work: &work, kind, target };
         let fate = work.telling(Part { targets: &targets, at, kind: "table" }, step.take()).await;
-        let over = matches!(fate, Fate::Lost(_) | Fate::Broken(_) | Fate::Cut);
+        let over = matches!(fate, Fate::Lost(_) | Fate::Broken(_) | Fate::Cut | Fate::Half(None));
         told.push(Told { relation: target.relation.clone(), before: target.dead, fate });
         if over {
             break;
@@ -172,17 +184,31 @@ async fn act(doing: &Doing<'_>, kind: Kind) -> Outcome {
     }
     let took = began.elapsed();
     let held_back = match &work.watcher {
-        Some(watcher) if kind == Kind::Vacuum => held_back(watcher, &told).await,
+        Some(watcher) if told.iter().any(|told| matches!(told.fate, Fate::Done { left } if left > 0)) => {
+            holder(watcher, |_| true).await
+        }
         _ => None,
     };
-    words::outcome(kind, targets.len(), (&told, took, held_back))
+    words::outcome(kind, doing.plan, (&targets, &told, took), held_back)
 }
 
-/// Who kept dead rows from being removed, if some are left.
-async fn held_back(watcher: &Lease, told: &[Told]) -> Option<String> {
-    told.iter().find(|told| matches!(told.fate, Fate::Done { left } if left > 0))?;
+/// In seconds: what holds rows back for less is over before VACUUM comes to them.
+const OLD: f64 = 1.0;
+
+/// A replication slot tells no time: behind by fewer transactions, it follows.
+const MANY: i32 = 1_000;
+
+fn is_old(row: &Row) -> bool {
+    row.get::<_, Option<f64>>("held_s").map_or_else(
+        || row.get::<_, Option<i32>>("xid_age").is_some_and(|age| age >= MANY),
+        |held| held >= OLD,
+    )
+}
+
+/// Who keeps dead rows from being removed, the oldest that counts.
+async fn holder(watcher: &Lease, counts: impl Fn(&Row) -> bool) -> Option<String> {
     let rows = watcher.ask(include_str!("upkeep/horizon.sql"), &[]).await.ok()?;
-    let row = rows.first()?;
+    let row = rows.iter().find(|row| counts(row))?;
     let since = row.get::<_, Option<f64>>("held_s").map(|held| format!(", open for {}", duration(held)));
     Some(format!("{}{}", row.get::<_, String>("what"), since.unwrap_or_default()))
 }
@@ -213,23 +239,42 @@ impl Step<'_> {
         if !same {
             return Fate::Another;
         }
-        match self.work.run(&self.kind.statement(relation)).await {
+        let (fate, why) = match self.work.run(&self.kind.statement(relation)).await {
             Ok(warnings) => match warnings.into_iter().next() {
-                Some(warning) => Fate::Skipped(warning),
-                None => self.evidence(&since).await,
+                Some(warning) => {
+                    (Fate::Skipped(warning.clone()), Some(format!("PostgreSQL skipped it: {warning}")))
+                }
+                None => return self.evidence(&since).await,
             },
-            Err(why) if self.work.is_cut(&why) => Fate::Cut,
-            Err(why @ QueryError::Refused { .. }) if why.is_final() => Fate::Refused(why),
-            Err(why) => Fate::Lost(why),
+            Err(why) if self.work.is_cut(&why) => (Fate::Cut, None),
+            Err(why) if why.is_final() => {
+                let words = format!("PostgreSQL refused: {why}");
+                (Fate::Refused(why), Some(words))
+            }
+            Err(why) => return Fate::Lost(why),
+        };
+        // VACUUM commits before the ANALYZE behind it begins.
+        if self.kind == Kind::Vacuum && self.is_vacuumed(&since).await { Fate::Half(why) } else { fate }
+    }
+
+    async fn is_vacuumed(&self, since: &str) -> bool {
+        let late = self.work.worker.lease().major() < TOLD_AT_ONCE;
+        let until = Instant::now() + if late { HALF_WITHIN } else { Duration::ZERO };
+        loop {
+            let rows = self.work.ask(EVIDENCE, &[&self.target.oid, &since]).await.unwrap_or_default();
+            let seen = rows.first().and_then(|row| row.get::<_, Option<bool>>("vacuumed")).unwrap_or(false);
+            if seen || Instant::now() >= until {
+                return seen;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     /// Waits until PostgreSQL's own times tell that it happened.
     async fn evidence(&self, since: &str) -> Fate {
         let until = Instant::now() + SEEN_WITHIN;
-        let sql = include_str!("upkeep/evidence.sql");
         loop {
-            let rows = match self.work.ask(sql, &[&self.target.oid, &since]).await {
+            let rows = match self.work.ask(EVIDENCE, &[&self.target.oid, &since]).await {
                 Ok(rows) => rows,
                 Err(why) => return Fate::Lost(why),
             };

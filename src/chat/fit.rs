@@ -225,14 +225,9 @@ pub fn rows_with_buttons(table: &Table, shown: usize) -> &[Row] {
     &table.rows[..shown.min(ROWS_WITH_BUTTONS).min(table.rows.len())]
 }
 
-/// "12 of 340 rows · 20 of 24 columns": what of a table isn't shown, and why it isn't, told to its piece. `columns` are those
-/// shown and all that there are.
-pub fn counted(
-    table: &Table,
-    shown: usize,
-    (columns, all_columns): (usize, usize),
-    piece: &mut Piece,
-) -> String {
+/// "12 of 340 rows · 20 of 24 columns": what of a table isn't shown, and why it isn't, told to its piece.
+pub fn counted(table: &Table, layout: &Layout<'_>, shown: usize, piece: &mut Piece) -> String {
+    let (columns, all_columns) = (layout.columns.len(), layout.all_columns);
     let total = table.total.max(table.rows.len());
     let mut said = Vec::new();
     if shown < total {

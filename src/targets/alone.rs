@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +37,8 @@ impl Warnings {
     /// Keeps a notice if it warns.
     pub(super) fn hear(&self, notice: &DbError) {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if notice.severity() == "WARNING" && heard.len() < MOST {
+        // The other severity is in the server's own language (lc_messages).
+        if notice.parsed_severity() == Some(Severity::Warning) && heard.len() < MOST {
             heard.push(redact::text(notice.message()));
         }
     }
@@ -67,6 +68,28 @@ impl Lease {
         let rows = alone.lease.ask(sql, &[&lock]).await?;
         alone.pid = rows.first().map_or(0, |row| row.get(0));
         Ok(alone)
+    }
+
+    /// Does work over this connection, whose statements are cancelled when `stop` says so: they end with
+    /// [`QueryError::is_cancelled`] then, unless they were done before. A cancellation may still be on its way afterwards.
+    pub async fn until<T>(&self, stop: &CancellationToken, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            done = work => done,
+            never = self.cancel_at(stop) => match never {},
+        }
+    }
+
+    /// Asked again as long as the work goes on: PostgreSQL forgets a cancellation that comes between two of its statements.
+    async fn cancel_at(&self, stop: &CancellationToken) -> Infallible {
+        stop.cancelled().await;
+        loop {
+            if let Some(connection) = self.connection()
+                && let Err(why) = connection.canceller.cancel().await
+            {
+                tracing::warn!(%why, "a statement could not be cancelled");
+            }
+            tokio::time::sleep(CANCEL_EVERY).await;
+        }
     }
 }
 
@@ -109,23 +132,7 @@ impl Alone {
     /// # Errors
     /// As [`Alone::run`].
     pub async fn run_until(&self, sql: &str, stop: &CancellationToken) -> Result<Vec<String>, QueryError> {
-        tokio::select! {
-            done = self.run(sql) => done,
-            never = self.cancel_at(stop) => match never {},
-        }
-    }
-
-    /// Asked again as long as the statement goes on: PostgreSQL forgets a cancellation that comes between two of its steps.
-    async fn cancel_at(&self, stop: &CancellationToken) -> Infallible {
-        stop.cancelled().await;
-        loop {
-            if let Some(connection) = self.lease.connection()
-                && let Err(why) = connection.canceller.cancel().await
-            {
-                tracing::warn!(pid = self.pid, %why, "a statement could not be cancelled");
-            }
-            tokio::time::sleep(CANCEL_EVERY).await;
-        }
+        self.lease.until(stop, self.run(sql)).await
     }
 
     /// Holds a resource of the database until the connection ends, against every other Countersign that works there. `false`:
@@ -151,5 +158,49 @@ impl Alone {
 impl Drop for Alone {
     fn drop(&mut self) {
         self.lease.broken.store(true, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_postgres::{AsyncMessage, Config, NoTls};
+
+    /// A message of PostgreSQL's protocol.
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [&[kind][..], &length, body].concat()
+    }
+
+    /// A notice as a server says it in its own language, and as programs read it.
+    fn notice(said: &str, severity: &str, text: &str) -> Vec<u8> {
+        message(b'N', format!("S{said}\0V{severity}\0C01000\0M{text}\0\0").as_bytes())
+    }
+
+    #[tokio::test]
+    async fn a_warning_is_heard_in_every_language() {
+        let (ours, mut server) = tokio::io::duplex(4096);
+        let (welcome, ready) = (message(b'R', &0_u32.to_be_bytes()), message(b'Z', b"I"));
+        let notices = [
+            notice("WARNUNG", "WARNING", "keine Berechtigung, um »assets« zu vacuumen"),
+            notice("HINWEIS", "NOTICE", "Tabelle existiert nicht, wird übersprungen"),
+        ];
+        let said = [welcome, ready, notices.concat()].concat();
+        let serving = tokio::spawn(async move {
+            let mut startup = [0; 512];
+            assert!(server.read(&mut startup).await.unwrap() > 0);
+            server.write_all(&said).await.unwrap();
+        });
+        let (_client, mut connection) = Config::new().user("x").connect_raw(ours, NoTls).await.unwrap();
+        let heard = Warnings::default();
+        while let Some(Ok(said)) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notice(notice) = said {
+                heard.hear(&notice);
+            }
+        }
+        serving.await.unwrap();
+        assert_eq!(heard.take(), ["keine Berechtigung, um »assets« zu vacuumen"]);
     }
 }

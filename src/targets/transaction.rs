@@ -110,6 +110,15 @@ impl Transaction<'_> {
         let rolled_back = self.lease.within(GRACE, connection.execute("ROLLBACK", &[])).await;
         self.open = rolled_back.is_err();
     }
+
+    /// As [`Transaction::roll_back`], and nobody else gets the connection: a cancellation may still be on its way to it.
+    pub async fn give_up(mut self) {
+        if let Some(connection) = self.lease.connection() {
+            // Refused or not, the connection's end rolls it back.
+            drop(self.lease.within(GRACE, connection.execute("ROLLBACK", &[])).await);
+        }
+        self.open = true;
+    }
 }
 
 impl Drop for Transaction<'_> {

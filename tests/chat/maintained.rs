@@ -19,7 +19,7 @@ async fn servers() -> &'static Servers {
     SERVERS.get_or_init(start).await
 }
 
-async fn start() -> Servers {
+pub async fn start() -> Servers {
     let settings = vec![("max_connections".to_owned(), "200".to_owned())];
     let bin_dir = std::env::var_os("COUNTERSIGN_TEST_PG_BIN").map(Into::into);
     let cluster = Cluster::start(Options { settings, bin_dir, ..Options::default() }).await.unwrap();
@@ -123,4 +123,16 @@ pub async fn holds(client: &Client, resource: &str) {
 
 pub async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(client: &Client, sql: &str) -> T {
     client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Whoever samples the table's rows, or builds its indexes, waits until the gate opens: dropping it does that.
+pub async fn gated(scene: &Scene, service: &str, table: &str) -> Client {
+    let holder = scene.servers.cluster.connect(&database(service)).await.unwrap();
+    let sql = format!(
+        "CREATE FUNCTION gate(id int) RETURNS int IMMUTABLE LANGUAGE plpgsql SET lock_timeout = 0
+         AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN id; END';
+         CREATE INDEX ON {table} (gate(id)); SELECT pg_advisory_lock(4711)"
+    );
+    holder.batch_execute(&sql).await.unwrap();
+    holder
 }

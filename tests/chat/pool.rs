@@ -1,6 +1,7 @@
 //! `kill-idle`: exactly those that the card names, each by itself, and none that did anything since.
 
 use crate::scene::{ANA, BEN, Scene, Servers, Twist, found};
+use countersign::demo::sample::Account;
 use countersign::store::State;
 use tokio_postgres::Client;
 
@@ -25,6 +26,14 @@ async fn pool(scene: &Scene, number: usize) -> Vec<(Client, i32)> {
         sessions.push(scene.session(&format!("pool-{at}")).await);
     }
     sessions
+}
+
+/// The line of a table that begins with that pid.
+fn fate(told: &str, pid: i32) -> String {
+    let pid = pid.to_string();
+    let begins =
+        |line: &&str| line.split(|c: char| !c.is_ascii_digit()).find(|word| !word.is_empty()) == Some(&pid);
+    told.lines().find(begins).unwrap_or_default().to_owned()
 }
 
 const ASK: &str = "kill-idle asset-service --older-than 1s --env production";
@@ -73,7 +82,18 @@ async fn those_on_the_card_end_and_one_that_works_again_is_left_alone_and_named(
     assert!(superuser.query_one("SELECT 1", &[]).await.is_ok());
     let run = scene.only_run("kill-idle").await;
     assert_eq!(run.state, State::Partial);
-    assert_eq!(run.event("partial").unwrap().facts, serde_json::json!({ "shown": 5, "ended": 3 }));
+    let facts = &run.event("partial").unwrap().facts;
+    assert_eq!((&facts["shown"], &facts["ended"]), (&serde_json::json!(5), &serde_json::json!(3)));
+    let ended: Vec<&str> = facts["pids"].as_array().unwrap().iter().filter_map(|pid| pid.as_str()).collect();
+    assert_eq!(ended, sessions.iter().map(|(_, pid)| pid.to_string()).collect::<Vec<_>>());
+    let shown = scene.asks(ANA, &format!("show {}", run.id)).await.plain();
+    for (_, pid) in &sessions {
+        for all in [&told, &shown] {
+            assert!(fate(all, *pid).contains("ended"), "{pid}: {all}");
+        }
+    }
+    assert!(fate(&shown, used.1).contains("was used in between, left alone"), "{shown}");
+    assert!(fate(&shown, gone_pid).contains("was gone already"), "{shown}");
     // The bot's own pool still answers.
     assert!(scene.asks(ANA, "indexes asset-service --env production").await.plain().contains("index"));
     working.abort();
@@ -89,8 +109,8 @@ async fn all_of_a_server_end_and_none_is_left_for_a_second_time() {
     assert!(card.plain().contains("Ends 3 sessions on main of production"), "{}", card.plain());
     scene.clicks(BEN, &card.at(), "Approve").await;
     let told = scene.until(&card.at(), "3 sessions are gone.").await.plain();
-    assert!(!told.contains("what became of it"), "{told}");
     for (_, pid) in &sessions {
+        assert!(fate(&told, *pid).contains("ended"), "{told}");
         assert!(!scene.is_there(*pid).await);
     }
     assert_eq!(scene.only_run("kill-idle").await.state, State::Succeeded);
@@ -108,7 +128,7 @@ async fn when_all_of_them_were_used_nothing_is_done_and_refused_is_told() {
         client.query_one("SELECT 1", &[]).await.unwrap();
     }
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "None of them was still idle as it was shown. Nothing was done.").await;
+    scene.until(&card.at(), "None of them was still as it was shown. Nothing was done.").await;
     assert_eq!(scene.only_run("kill-idle").await.state, State::Voided);
 
     a_second_passes(&scene).await;
@@ -144,4 +164,49 @@ async fn more_than_a_card_can_name_is_refused_with_how_to_narrow_it() {
         assert!(told.button("Approve").is_none() && told.plain().contains("older-than"), "{}", told.plain());
     }
     assert!(scene.runs_of("kill-idle").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_active_or_a_superusers_is_left_alone_with_the_reason_and_stops_no_other() {
+    let scene = alone().await;
+    let superuser = scene.superuser().await;
+    superuser.batch_execute("CREATE ROLE platform LOGIN PASSWORD 'platform'").await.unwrap();
+    let platform = Account { user: "platform".to_owned(), password: "platform".to_owned() };
+    let mut sessions = pool(&scene, 2).await;
+    let (privileged, platforms) = scene.session_by(platform.login("asset_service_db", "azure")).await;
+    let (last, ends) = scene.session("pool-last").await;
+    a_second_passes(&scene).await;
+    let card = scene.card(ANA, ASK).await;
+    assert!(card.plain().contains("Ends 4 sessions on asset_service_db"), "{}", card.plain());
+
+    let (worker, active) = sessions.remove(0);
+    let working = tokio::spawn(async move { worker.query("SELECT pg_sleep(600)", &[]).await });
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
+    found("it to work", async || superuser.query_opt(sql, &[&active]).await.unwrap()).await;
+    superuser.batch_execute("ALTER ROLE platform SUPERUSER").await.unwrap();
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    let told = scene.until(&card.at(), "2 of 4 sessions are gone; the others are below.").await.plain();
+    for (pid, application, words) in [
+        (active, "pool-1", "is active now, left alone"),
+        (platforms, "azure", "is a superuser's now, left alone"),
+        (sessions[0].1, "pool-2", "ended"),
+        (ends, "pool-last", "ended"),
+    ] {
+        let fate = fate(&told, pid);
+        assert!(fate.contains(application) && fate.contains(words), "{pid}: {told}");
+        assert_eq!(scene.is_there(pid).await, words != "ended", "{pid}: {told}");
+    }
+    assert!(!working.is_finished());
+    working.abort();
+    assert!(privileged.query_one("SELECT 1", &[]).await.is_ok());
+
+    // The same of one session alone.
+    superuser.batch_execute("ALTER ROLE platform NOSUPERUSER").await.unwrap();
+    let card = scene.kill_card(platforms).await;
+    superuser.batch_execute("ALTER ROLE platform SUPERUSER").await.unwrap();
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    let words = format!("Session {platforms} is a superuser's now, and was left alone. Nothing was done.");
+    scene.until(&card.at(), &words).await;
+    assert!(scene.is_there(platforms).await);
+    drop(last);
 }

@@ -1,6 +1,7 @@
 //! `run-sql`: a reviewed file, shown whole and run whole or not at all, and only as it was shown.
 
-use crate::scene::{ANA, BEN, Scene, Servers, Twist};
+use crate::process::{Counter, PATIENT};
+use crate::scene::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::demo::slack::Message;
 use countersign::store::State;
 use tokio_postgres::Client;
@@ -124,4 +125,48 @@ async fn only_files_of_the_directory_are_run() {
     let why = scene.stage.bot().await.err().expect("mistakes").to_string();
     assert!(why.contains("commits.sql:2:27: `COMMIT` can't be run here"), "{why}");
     assert!(why.contains("linked.sql:1:1: is a link that leads out of the directory"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_takes_all_of_it_back_and_says_so() {
+    let slow = DROP.replace("within = \"10s\"", "within = \"30m\"");
+    let slow = slow.replace("COMMENT ON", "SELECT pg_sleep(1500);\nCOMMENT ON");
+    let (scene, client) = scene(&[("drop-slowly.sql", &slow)]).await;
+    let shown = card(&scene, "drop-slowly").await;
+    scene.clicks(BEN, &shown.at(), "Approve").await;
+    scene.until(&shown.at(), "statement 3 of 4").await;
+    let sleeps =
+        "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(1500)%' AND state = 'active'";
+    assert!(client.query_opt(sleeps, &[]).await.unwrap().is_some());
+    let run = scene.only_run("run-sql").await.id;
+    let jobs = scene.asks(ANA, "jobs").await.plain();
+    assert!(jobs.contains("statement 3 of 4"), "{jobs}");
+    let dry = scene.asks(BEN, &format!("stop {run} --dry-run")).await.plain();
+    assert!(dry.contains("takes back all that it has done") && !dry.contains("stays"), "{dry}");
+
+    let told = scene.asks(BEN, &format!("stop {run}")).await.plain();
+    let words = "Stopped, and all of it is taken back: nothing was changed.";
+    assert!(told.contains(&format!("Run #{run} has ended: stopped. {words}")), "{told}");
+    scene.until(&shown.at(), words).await;
+    assert_eq!(scene.only_run("run-sql").await.state, State::Stopped);
+    assert!(client.query_opt(sleeps, &[]).await.unwrap().is_none(), "nobody works on it any more");
+    assert_eq!((has_field(&client).await, comment(&client).await), (true, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teams_own_command_is_stopped_like_a_file() {
+    let counter = Counter::new("stopped").await;
+    let acts = counter.acts();
+    let commands = vec![("count.sql", acts.as_str())];
+    let scene = Scene::with(Twist { commands, instead: vec![PATIENT], ..Twist::default() }).await;
+    let shown = scene.card(ANA, "count --env production").await;
+    let holder = counter.held().await;
+    scene.clicks(BEN, &shown.at(), "Approve").await;
+    counter.is_waited_for().await;
+    let run = scene.only_run("count").await.id;
+    let told = scene.asks(BEN, &format!("stop {run}")).await.plain();
+    assert!(told.contains("has ended: stopped.") && told.contains("nothing was changed"), "{told}");
+    holder.batch_execute("COMMIT").await.unwrap();
+    found("nobody to count", async || counter.is_quiet().await.then_some(())).await;
+    assert_eq!((counter.rows().await, scene.only_run("count").await.state), (0, State::Stopped));
 }

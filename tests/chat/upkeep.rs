@@ -62,6 +62,85 @@ async fn a_role_that_may_not_is_told_so_before_anything_is_called_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_taken_between_the_card_and_the_click_is_told_afterwards() {
+    let servers = Servers::alone(60).await;
+    let more = "[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"vacuum\"]\nsecond_person = true\n";
+    let scene = Scene::with(Twist { servers: Some(servers), more, ..Twist::default() }).await;
+    let superuser = servers.cluster.connect(DATABASE).await.unwrap();
+    superuser.batch_execute("GRANT asset_svc TO countersign_act").await.unwrap();
+    let card = scene.card(ANA, "vacuum asset-service audit_logs --env production").await;
+    superuser.batch_execute("REVOKE asset_svc FROM countersign_act").await.unwrap();
+    let told = maintained::approves(&scene, card).await.plain();
+    assert!(told.contains("public.audit_logs was not vacuumed and analyzed."), "{told}");
+    // In the words of its version.
+    let warns = ["permission denied to vacuum", "only table or database owner can vacuum it"];
+    assert!(
+        told.contains("PostgreSQL skipped it: ") && warns.iter().any(|words| told.contains(words)),
+        "{told}"
+    );
+    assert_eq!(last(&superuser, "last_vacuum", "audit_logs").await, None);
+    assert_eq!(scene.only_run("vacuum").await.state, State::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_others_are_left_out_and_the_answer_says_so() {
+    let (scene, superuser) = scene().await;
+    let others = "CREATE TABLE foreign_one (id int); CREATE ROLE elsewhere; ALTER TABLE foreign_one OWNER TO elsewhere";
+    superuser.batch_execute(others).await.unwrap();
+    for (command, past) in [("vacuum", "vacuumed and analyzed"), ("analyze", "analyzed")] {
+        let dry =
+            scene.asks(ANA, &format!("{command} asset-service --env production --dry-run")).await.plain();
+        for words in ["1 table of another owner is left out.", "left out public.foreign_one (elsewhere)"] {
+            assert!(dry.contains(words), "{words}: {dry}");
+        }
+        let told = asks(&scene, &format!("{command} asset-service")).await.plain();
+        assert!(told.contains(&format!(" tables are {past}, in ")), "{told}");
+        assert!(told.contains("Left out, since others own them: public.foreign_one (elsewhere)."), "{told}");
+        assert_eq!(last(&superuser, &format!("last_{command}"), "foreign_one").await, None);
+        // Each table of the others' list stands in the answer with its fate.
+        for table in ["public.assets", "public.audit_logs", "public.\"User\""] {
+            assert!(
+                told.lines().any(|line| line.contains(table) && line.contains("done")),
+                "{table}: {told}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_vacuum_back_is_said_first() {
+    let (scene, superuser) = scene().await;
+    let dry = "vacuum asset-service audit_logs --env production --dry-run";
+    let told = scene.asks(ANA, dry).await.plain();
+    assert!(!told.contains("It can't remove"), "{told}");
+    let (reader, pid) = scene.session("asset-report").await;
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM assets").await.unwrap();
+    let old = format!(
+        "SELECT 1 FROM pg_stat_activity WHERE pid = {pid} AND clock_timestamp() - xact_start > interval '1 s'"
+    );
+    found("an old transaction", async || superuser.query_opt(&old, &[]).await.unwrap()).await;
+    let words = format!(
+        "It can't remove dead rows that are newer than session {pid} (asset-report, idle in transaction), open for "
+    );
+    let told = scene.asks(ANA, dry).await.plain();
+    assert!(told.contains(&words), "{told}");
+    let told = scene.asks(ANA, "analyze asset-service audit_logs --env production --dry-run").await.plain();
+    assert!(!told.contains("It can't remove"), "{told}");
+
+    // Before it begins, where it is asked for.
+    let (owner, _) = scene.session("asset-worker-7").await;
+    owner.batch_execute("BEGIN; LOCK TABLE audit_logs IN SHARE MODE").await.unwrap();
+    let card = scene.asks(ANA, "vacuum asset-service audit_logs --env production").await;
+    assert!(
+        card.plain().contains(&format!(
+            "Running: Vacuums and analyzes public.audit_logs of {DATABASE} in production. {words}"
+        )),
+        "{}",
+        card.plain()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_vacuumed_when_postgresql_says_so_and_what_is_held_back_is_told() {
     let (scene, superuser) = scene().await;
     leaves_dead_rows(&superuser).await;

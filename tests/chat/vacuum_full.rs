@@ -3,6 +3,7 @@
 use crate::maintained::{self, LOCK_TIMEOUT, approved, approves, one};
 use crate::scene::{ANA, Scene, Servers, Twist, found};
 use countersign::store::State;
+use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 async fn file(client: &Client, table: &str) -> u32 {
@@ -15,6 +16,33 @@ async fn queued(client: &Client, table: &str) {
         "SELECT 1 FROM pg_locks WHERE relation = '{table}'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted"
     );
     found("the wait for the lock", async || client.query_opt(&sql, &[]).await.unwrap()).await;
+}
+
+/// What a busy machine takes besides.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// Reads the table: for how long, and whether it was seen to wait for its lock.
+async fn waits(scene: &Scene, application: &str) -> (Duration, bool) {
+    let (reader, pid) = maintained::session(scene, "billing-service", application).await;
+    let watcher = scene.superuser().await;
+    let began = Instant::now();
+    let waiting = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'";
+    let read = async {
+        let row = reader.query_one("SELECT count(*) FROM big", &[]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), 2000, "a reader has its answer");
+        began.elapsed()
+    };
+    let mut behind = false;
+    let watch = async {
+        found("the wait", async || watcher.query_opt(waiting, &[&pid]).await.unwrap()).await;
+        behind = true;
+        std::future::pending::<()>().await
+    };
+    let waited = tokio::select! {
+        waited = read => waited,
+        () = watch => unreachable!("it only watches"),
+    };
+    (waited, behind)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +65,7 @@ async fn a_table_is_written_anew_after_a_second_persons_approval() {
         &format!("session {pid}"),
         "auth-report",
         "Acts only if, at that moment, it is no larger than ",
-        ", and it is still this very table.",
+        "nobody has written it anew meanwhile, and it is still this very table.",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }
@@ -52,18 +80,27 @@ async fn a_table_is_written_anew_after_a_second_persons_approval() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_gives_up_and_whoever_waited_behind_it_goes_on() {
-    let (scene, superuser) = maintained::scene("billing-service", Vec::new()).await;
+    let patience = Duration::from_secs(4);
+    let lock_timeout = ("connections = 12", "connections = 12\nlock_timeout = \"4s\"");
+    let (scene, superuser) = maintained::scene("billing-service", vec![lock_timeout]).await;
     maintained::make(&superuser, "billing-service", "big").await;
     let before = file(&superuser, "big").await;
     let card = scene.asks(ANA, "vacuum-full billing-service big --env production").await;
     let (holder, holds) = maintained::session(&scene, "billing-service", "billing-report").await;
     holder.batch_execute("BEGIN; SELECT count(*) FROM big").await.unwrap();
-    let (reader, _) = maintained::session(&scene, "billing-service", "billing-web").await;
-    let (told, rows) = tokio::join!(approves(&scene, card), async {
+    let (told, waits) = tokio::join!(approves(&scene, card), async {
         queued(&superuser, "big").await;
-        reader.query_one("SELECT count(*) FROM big", &[]).await.unwrap().get::<_, i64>(0)
+        futures::future::join3(
+            waits(&scene, "billing-web-1"),
+            waits(&scene, "billing-web-2"),
+            waits(&scene, "billing-web-3"),
+        )
+        .await
     });
-    assert_eq!(rows, 2000, "a reader has its answer");
+    for (waited, behind) in [waits.0, waits.1, waits.2] {
+        assert!(behind, "a reader didn't wait behind it");
+        assert!(waited < patience + SLACK, "a reader waited for {waited:?}");
+    }
     let state = format!("SELECT state FROM pg_stat_activity WHERE pid = {holds}");
     assert_eq!(
         one::<String>(&superuser, &state).await,
@@ -93,6 +130,16 @@ async fn what_is_no_longer_what_the_card_showed_is_left_alone() {
     assert!(told.contains("at most may be written anew. Nothing was done."), "{told}");
     assert_eq!(file(&superuser, "big").await, before);
     assert_eq!(scene.runs_of("vacuum-full").await[0].state, State::Voided);
+
+    let card = scene.asks(ANA, "vacuum-full payout-service big --env production").await;
+    superuser.batch_execute("VACUUM FULL big").await.unwrap();
+    let before = file(&superuser, "big").await;
+    let told = approves(&scene, card).await.plain();
+    assert!(
+        told.contains("public.big was written anew since the card was made. Nothing was done."),
+        "{told}"
+    );
+    assert_eq!(file(&superuser, "big").await, before);
 
     let card = scene.asks(ANA, "vacuum-full payout-service big --env production").await;
     let swap =

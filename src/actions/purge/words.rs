@@ -9,7 +9,7 @@ use crate::message::Block;
 use crate::plan::Plan;
 use crate::runs::Happening;
 use crate::sql::{bytes, duration, fill, grouped};
-use crate::store::RunId;
+use crate::store::{Run, RunId};
 use crate::targets::QueryError;
 use std::time::Duration;
 
@@ -177,6 +177,20 @@ pub(super) fn outcome(doing: &Doing<'_>, work: &Work, (end, done, took): (End, &
     if done.deleted > 0 || done.at_least {
         outcome.blocks.push(Block::Note(fill(&line(NEXT), &names)));
     }
+    outcome
+}
+
+/// Stopped while nobody works on it: steps are noted now and then, so a batch may be done that none of them tells of.
+pub(super) fn given_up(run: &Run, work: &Work, done: &Done) -> Outcome {
+    let verdict = format!("Stopped while it was interrupted. {}; more can be.", gone(done, work));
+    let typed = |name: &str| match name {
+        "run" => Some(run.id.to_string()),
+        other => run.request.arguments.get(other).cloned(),
+    };
+    let line = |text: &str| text.replace("<service>", "{service}").replace("<table>", "{table}");
+    let mut outcome = Outcome::new(Happening::Stopped, verdict);
+    outcome.facts = facts(done, work);
+    outcome.blocks = [AGAIN, NEXT].map(|text| Block::Note(fill(&line(text), &typed))).into();
     outcome
 }
 

@@ -1,7 +1,7 @@
 //! `kill-idle`: the sessions of a server, or of one service's database, that have done nothing for long. The card names each;
 //! each is ended by itself, and only if it has done nothing since it was shown.
 
-use super::signal::{Aim, Fate, How, Now, Signaller, observe};
+use super::signal::{Aim, Fate, How, Now, Signaller, Still, observe};
 use super::{lease, told};
 use crate::actions::answers::{count, table};
 use crate::actions::{Act, Call, Doing, Outcome};
@@ -192,7 +192,7 @@ fn sessions(listed: &[&Row]) -> Table {
     Table { title: Some("They end".to_owned()), ..table(&columns, rows.collect()) }
 }
 
-/// All, some or none of them; who was left alone is named.
+/// All, some or none of them, and what became of each, those first that are not gone.
 fn outcome(targets: &[BTreeMap<String, String>], fates: &[Fate]) -> Outcome {
     let ended = fates.iter().filter(|fate| is_ended(fate)).count();
     let any = |which: fn(&Fate) -> bool| fates.iter().any(which);
@@ -212,28 +212,38 @@ fn outcome(targets: &[BTreeMap<String, String>], fates: &[Fate]) -> Outcome {
             "They were signalled, and none is gone yet: look with `connections`.".to_owned(),
         ),
         0 if refused => (Happening::Failed, "PostgreSQL refused it. Nothing was done.".to_owned()),
-        0 => (Happening::Voided, "None of them was still idle as it was shown. Nothing was done.".to_owned()),
+        0 => (Happening::Voided, "None of them was still as it was shown. Nothing was done.".to_owned()),
         _ if ended == all => {
             (Happening::Succeeded, format!("{}.", count(all, "session is gone", "sessions are gone")))
         }
         _ => (Happening::Partial, format!("{ended} of {all} sessions are gone; the others are below.")),
     };
     let columns = [("pid", Shape::Right), ("app", Shape::Left), ("what became of it", Shape::Left)];
-    let others = targets.iter().zip(fates).filter(|(_, fate)| !is_ended(fate)).map(|(target, fate)| {
+    let told = |which: bool| targets.iter().zip(fates).filter(move |(_, fate)| is_ended(fate) == which);
+    let row = |(target, fate): (&BTreeMap<String, String>, &Fate)| {
         let get = |name: &str| target.get(name).cloned().unwrap_or_default();
         vec![get("pid").into(), get("app").into(), cell(fate)]
-    });
-    let others: Vec<Vec<Cell>> = others.collect();
+    };
+    let rows: Vec<Vec<Cell>> = told(false).chain(told(true)).map(row).collect();
+    let gone: Vec<&String> = told(true).filter_map(|(target, _)| target.get("pid")).collect();
     let mut outcome = Outcome::new(happening, verdict);
-    if !others.is_empty() {
-        outcome.blocks.push(Block::Table(table(&columns, others)));
-    }
-    outcome.facts = json!({ "shown": all, "ended": ended });
+    outcome.facts = json!({ "shown": all, "ended": ended, "pids": gone });
+    outcome.blocks.push(Block::Table(table(&columns, rows)));
     outcome
 }
 
 fn is_ended(fate: &Fate) -> bool {
     matches!(fate, Fate::Signalled(Ok(Now::Gone | Now::SomebodyElse)))
+}
+
+/// Which guard it was.
+fn why(still: &Still) -> String {
+    match (&still.spared, still.state.as_str()) {
+        (Some(whose), _) => format!("is {whose} now"),
+        (None, "idle") if still.used => "was used in between".to_owned(),
+        (None, "idle") => "no longer fits what was shown".to_owned(),
+        (None, state) => format!("is {state} now"),
+    }
 }
 
 fn cell(fate: &Fate) -> Cell {
@@ -242,13 +252,11 @@ fn cell(fate: &Fate) -> Cell {
         Fate::LeftAlone(Ok(Now::SomebodyElse)) => {
             ("was gone already; its pid is another session's, left alone".to_owned(), Tone::Plain)
         }
-        Fate::LeftAlone(Ok(Now::SameStatement(state) | Now::SameSession(state))) if state == "idle" => {
-            ("was used in between, left alone".to_owned(), Tone::Plain)
-        }
-        Fate::LeftAlone(Ok(Now::SameStatement(state) | Now::SameSession(state))) => {
-            (format!("is {state} now, left alone"), Tone::Plain)
+        Fate::LeftAlone(Ok(Now::SameStatement(still) | Now::SameSession(still))) => {
+            (format!("{}, left alone", why(still)), Tone::Plain)
         }
         Fate::LeftAlone(Err(why)) => (format!("left alone; it can't be seen: {why}"), Tone::Watch),
+        Fate::Signalled(Ok(Now::Gone | Now::SomebodyElse)) => ("ended".to_owned(), Tone::Good),
         Fate::Signalled(Ok(_)) => ("signalled, and still there".to_owned(), Tone::Act),
         Fate::Signalled(Err(why)) => (format!("signalled; it can't be seen: {why}"), Tone::Act),
         Fate::Refused(why) => (format!("PostgreSQL refused: {why}"), Tone::Act),
@@ -266,12 +274,16 @@ mod tests {
         Fate::Signalled(Ok(Now::Gone))
     }
 
+    fn still() -> Now {
+        Now::SameSession(Still { state: "idle".to_owned(), used: true, spared: None })
+    }
+
     fn stuck() -> Fate {
-        Fate::Signalled(Ok(Now::SameSession("idle".to_owned())))
+        Fate::Signalled(Ok(still()))
     }
 
     fn used() -> Fate {
-        Fate::LeftAlone(Ok(Now::SameSession("idle".to_owned())))
+        Fate::LeftAlone(Ok(still()))
     }
 
     #[test]

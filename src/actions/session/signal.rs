@@ -6,6 +6,7 @@ use crate::targets::{Address, Lease, QueryError};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio_postgres::Row;
 
 /// A backend ends within milliseconds unless it is stuck in the kernel; then waiting longer tells nothing more.
 const WATCH: Duration = Duration::from_secs(5);
@@ -60,9 +61,30 @@ impl Aim {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Now {
     Gone,
-    SameStatement(String),
-    SameSession(String),
+    SameStatement(Still),
+    SameSession(Still),
     SomebodyElse,
+}
+
+/// A session that is still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Still {
+    /// "idle", "active".
+    pub state: String,
+    /// Whether it has done anything since it was shown.
+    pub used: bool,
+    /// Whose it is now, if it may not be signalled any more: "a superuser's".
+    pub spared: Option<String>,
+}
+
+impl Still {
+    fn of(row: &Row) -> Still {
+        Still {
+            state: row.get("state"),
+            used: row.get::<_, Option<bool>>("used").unwrap_or(true),
+            spared: row.get("spared"),
+        }
+    }
 }
 
 /// What became of a session.
@@ -148,7 +170,11 @@ impl Signaller {
         match rows {
             Ok(rows) if rows.is_empty() => Fate::LeftAlone(self.now(aim).await),
             // To be looked at.
-            Ok(_) => Fate::Signalled(Ok(Now::SameStatement(String::new()))),
+            Ok(_) => Fate::Signalled(Ok(Now::SameStatement(Still {
+                state: String::new(),
+                used: false,
+                spared: None,
+            }))),
             Err(why @ QueryError::Refused { .. }) => Fate::Refused(why),
             Err(why) => Fate::Unknown(why),
         }
@@ -156,16 +182,17 @@ impl Signaller {
 
     async fn now(&self, aim: &Aim) -> Result<Now, QueryError> {
         let sql = include_str!("now.sql");
-        let rows = self.lease.ask(sql, &[&aim.pid, &aim.backend_start, &aim.query_start]).await?;
-        Ok(match rows.first() {
-            None => Now::Gone,
-            Some(row) if row.get::<_, Option<bool>>("same_statement") == Some(true) => {
-                Now::SameStatement(row.get("state"))
-            }
-            Some(row) if row.get::<_, Option<bool>>("same_session") == Some(true) => {
-                Now::SameSession(row.get("state"))
-            }
-            Some(_) => Now::SomebodyElse,
+        let Aim { pid, backend_start, query_start, state_change, role, database } = aim;
+        let rows = self
+            .lease
+            .ask(sql, &[pid, backend_start, query_start, &self.own, role, database, state_change])
+            .await?;
+        let Some(row) = rows.first() else { return Ok(Now::Gone) };
+        let is = |name: &str| row.get::<_, Option<bool>>(name) == Some(true);
+        Ok(match (is("same_statement"), is("same_session")) {
+            (true, _) => Now::SameStatement(Still::of(row)),
+            (false, true) => Now::SameSession(Still::of(row)),
+            (false, false) => Now::SomebodyElse,
         })
     }
 }
@@ -255,8 +282,14 @@ fn left_alone(now: Result<Now, QueryError>, pid: i32, how: How) -> String {
         Ok(Now::SomebodyElse) => format!(
             "The session that was shown is gone: pid {pid} belongs to another session now, which was left alone."
         ),
-        Ok(Now::SameSession(state)) if how == How::Cancel => {
-            format!("The statement that was shown is over: session {pid} is {state} now.")
+        Ok(
+            Now::SameStatement(Still { spared: Some(whose), .. })
+            | Now::SameSession(Still { spared: Some(whose), .. }),
+        ) => {
+            format!("Session {pid} is {whose} now, and was left alone.")
+        }
+        Ok(Now::SameSession(still)) if how == How::Cancel => {
+            format!("The statement that was shown is over: session {pid} is {} now.", still.state)
         }
         Ok(_) => format!("Session {pid} no longer fits what was shown: a guard failed."),
         Err(why) => format!("Session {pid} was not signalled; what became of it can't be seen: {why}."),
@@ -265,9 +298,9 @@ fn left_alone(now: Result<Now, QueryError>, pid: i32, how: How) -> String {
 
 fn ended(now: Result<Now, QueryError>, pid: i32, how: How) -> (Happening, String) {
     match (how, now) {
-        (How::Cancel, Ok(Now::SameSession(state))) => (
+        (How::Cancel, Ok(Now::SameSession(still))) => (
             Happening::Succeeded,
-            format!("The statement of session {pid} is cancelled; the session is {state}."),
+            format!("The statement of session {pid} is cancelled; the session is {}.", still.state),
         ),
         (How::Cancel, Ok(Now::Gone)) => {
             (Happening::Succeeded, format!("The statement of session {pid} is over, and so is the session."))

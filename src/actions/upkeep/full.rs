@@ -3,7 +3,7 @@
 
 use super::names::{Table, Target};
 use super::work::{Part, Work, gave_up, resource};
-use super::{table, words};
+use super::{seen, table, words};
 use crate::actions::answers;
 use crate::actions::site::Site;
 use crate::actions::{Act, Call, Doing, Outcome};
@@ -54,8 +54,8 @@ impl Act for VacuumFull {
             return Err(words::may_not(&found, &site.role, "vacuum"));
         }
         let measured = lease.ask(MEASURE, &[&found.oid, &found.relation]).await;
-        let size = match measured {
-            Ok(rows) => Measured::of(&rows).and_then(|measured| measured.bytes),
+        let measured = match measured {
+            Ok(rows) => Measured::of(&rows).and_then(|measured| measured.filenode.zip(measured.bytes)),
             Err(why) if gave_up(&why) => {
                 return Err(Error::instead(
                     format!("{} is locked, so that its size can't be measured.", found.relation),
@@ -64,11 +64,14 @@ impl Act for VacuumFull {
             }
             Err(why) => return Err(site.told(&why)),
         };
-        let size = size.ok_or_else(|| Error::user(format!("{} is gone.", found.relation)))?;
+        let (file, size) = measured.ok_or_else(|| Error::user(format!("{} is gone.", found.relation)))?;
         let users = site.reader(call).await?.ask(include_str!("users.sql"), &[&found.oid]).await;
         let users = users.map_err(|why| site.told(&why))?;
         let patience = call.app.targets.environment(&site.address.environment)?.lock_timeout;
         let mut plan = describe(&site, (&found, size), &duration(patience.as_secs_f64()));
+        for target in &mut plan.targets {
+            target.insert("file".to_owned(), file.to_string());
+        }
         plan.context.push(("used now".to_owned(), used_by(users.len())));
         plan.tables.extend(sessions("Uses it now", &users));
         Ok(plan)
@@ -91,6 +94,14 @@ impl Act for VacuumFull {
         let ended = work.telling(part, work.run(&statement)).await;
         let took = duration(began.elapsed().as_secs_f64());
         conclude(&work, (target, &before), (ended, &took)).await
+    }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        seen::full(doing).await
+    }
+
+    fn all_or_nothing(&self) -> bool {
+        true
     }
 }
 
@@ -130,6 +141,7 @@ fn describe(site: &Site, (found, size): (&Table, i64), patience: &str) -> Plan {
     plan.guards.insert("table".to_owned(), "it is still this very table".to_owned());
     let most = bytes(at_most(size) as f64);
     plan.guards.insert("bytes".to_owned(), format!("it is no larger than {most}"));
+    plan.guards.insert("file".to_owned(), "nobody has written it anew meanwhile".to_owned());
     plan.hurts = format!(
         "Everyone who uses {relation}: an AccessExclusive lock stops reads too. While it waits for the lock, they wait behind it, \
          {patience} at most: then it gives up. Once it has the lock, they wait until all of it is written, and nothing but a stop ends that."
@@ -191,6 +203,10 @@ async fn check(work: &Work<'_>, target: &Target) -> std::result::Result<Measured
     let measured = Measured::of(&rows).filter(|measured| measured.same);
     let gone = || voided(format!("{relation} is gone, or another table has its name now."));
     let measured = measured.ok_or_else(gone)?;
+    // An older plan says nothing of its file.
+    if target.file.is_some() && target.file != measured.filenode {
+        return Err(voided(format!("{relation} was written anew since the card was made.")));
+    }
     match measured.bytes {
         Some(now) if now <= at_most(target.bytes) => Ok(measured),
         Some(now) => Err(voided(format!(

@@ -1,5 +1,5 @@
--- What keeps dead rows of this database from being removed: the oldest.
-SELECT what, held_s FROM (
+-- What keeps dead rows of this database from being removed, the oldest first.
+SELECT what, held_s, xid_age FROM (
   SELECT 'session ' || pid || ' (' || COALESCE(NULLIF(application_name, ''), usename::text, '-') || ', ' || COALESCE(state, '-') || ')' AS what,
          age(COALESCE(backend_xmin, backend_xid)) AS xid_age, extract(epoch FROM clock_timestamp() - xact_start)::float8 AS held_s
   FROM pg_stat_activity
@@ -11,4 +11,4 @@ SELECT what, held_s FROM (
   UNION ALL
   SELECT 'the replication slot ' || slot_name, age(xmin), NULL FROM pg_replication_slots WHERE xmin IS NOT NULL
 ) h
-ORDER BY xid_age DESC NULLS LAST LIMIT 1
+ORDER BY xid_age DESC NULLS LAST LIMIT 20

@@ -61,6 +61,8 @@ pub(super) struct Target {
     /// Of an index: its table, by name and oid.
     pub table: String,
     pub table_oid: i64,
+    /// Of a table that is to be written anew: its file, as `pg_relation_filenode` has it.
+    pub file: Option<i64>,
 }
 
 impl Target {
@@ -74,6 +76,7 @@ impl Target {
             dead: number("dead"),
             table: text("table"),
             table_oid: number("table_oid"),
+            file: text("file").parse().ok(),
         }
     }
 

@@ -5,7 +5,9 @@ UNION ALL
 SELECT p.phase, (100.0 * p.sample_blks_scanned / NULLIF(p.sample_blks_total, 0))::float8
 FROM pg_stat_progress_analyze p WHERE p.pid = $1
 UNION ALL
-SELECT p.phase, (100.0 * p.heap_blks_scanned / NULLIF(p.heap_blks_total, 0))::float8
+-- The rows, then the indexes.
+SELECT p.phase, (60.0 * p.heap_blks_scanned / NULLIF(p.heap_blks_total, 0)
+                 + 40.0 * p.index_rebuild_count / (SELECT NULLIF(count(*), 0) FROM pg_index i WHERE i.indrelid = p.relid))::float8
 FROM pg_stat_progress_cluster p WHERE p.pid = $1
 UNION ALL
 -- Its two scans, and the waiting behind each.

@@ -90,7 +90,7 @@ impl Act for Reindex {
         }
         let took = began.elapsed();
         let after = clear_after(&work, &oids).await;
-        outcome(targets.len(), (&told, took), (before, after))
+        outcome(&targets, (&told, took), (before, after))
     }
 
     async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
@@ -267,10 +267,11 @@ async fn clear_after(work: &Work<'_>, tables: &[i64]) -> std::result::Result<Rem
 }
 
 fn outcome(
-    all: usize,
+    targets: &[Target],
     (told, took): (&[Told], Duration),
     (before, after): (Remains, std::result::Result<Remains, String>),
 ) -> Outcome {
+    let all = targets.len();
     let (mut happening, mut verdict) = words::sum_up(told, (all, "index", "indexes"), ("built anew", took));
     let done = words::done(told);
     let stays =
@@ -290,7 +291,7 @@ fn outcome(
     } else {
         outcome.facts = json!({ "indexes": all, "done": 0 });
     }
-    outcome.blocks.extend(words::others(told, "index"));
+    outcome.blocks.extend(words::fates(told, targets, "index"));
     // What stayed is found again.
     let dropped = |(_, fate): &(Leftover, Cleared)| matches!(fate, Cleared::Dropped);
     let before: Vec<_> = before.into_iter().filter(dropped).collect();

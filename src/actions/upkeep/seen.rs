@@ -1,12 +1,14 @@
-//! What became of an interrupted `vacuum`, `analyze` or `reindex`, as PostgreSQL shows it afterwards. It only looks.
+//! What became of an interrupted `vacuum`, `analyze`, `vacuum-full` or `reindex`, as PostgreSQL shows it afterwards. It only looks.
 
-use super::Kind;
 use super::names::Target;
+use super::{EVIDENCE, Kind};
 use crate::actions::answers::count;
 use crate::actions::site::Site;
 use crate::actions::{Doing, Outcome};
 use crate::runs::Happening;
 use crate::targets::Lease;
+
+const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether that is its work.";
 
 /// `None` while it can't be seen.
 pub(super) async fn upkeep(doing: &Doing<'_>, kind: Kind) -> Option<Outcome> {
@@ -15,7 +17,7 @@ pub(super) async fn upkeep(doing: &Doing<'_>, kind: Kind) -> Option<Outcome> {
     let targets = Target::all(doing);
     let mut done = 0;
     for target in &targets {
-        let rows = watcher.ask(include_str!("evidence.sql"), &[&target.oid, &since]).await.ok()?;
+        let rows = watcher.ask(EVIDENCE, &[&target.oid, &since]).await.ok()?;
         let seen =
             |name: &str| rows.first().and_then(|row| row.get::<_, Option<bool>>(name)).unwrap_or(false);
         done += usize::from(seen("analyzed") && (kind == Kind::Analyze || seen("vacuumed")));
@@ -41,6 +43,28 @@ pub(super) async fn reindex(doing: &Doing<'_>, rebuilt: &str) -> Option<Outcome>
     Some(outcome)
 }
 
+/// `None` while it can't be seen. Only the table's file is asked for, which waits for no lock: the old one stands there until the new one
+/// is committed.
+pub(super) async fn full(doing: &Doing<'_>) -> Option<Outcome> {
+    let target = Target::all(doing).into_iter().next()?;
+    let planned = target.file?;
+    let watcher = Site::planned(doing).watcher(doing).await?;
+    let rows = watcher.ask("SELECT pg_relation_filenode($1::int8::oid)::int8", &[&target.oid]).await.ok()?;
+    let relation = &target.relation;
+    let stopped = doing.run.event(Happening::Stopping.word()).is_some();
+    Some(match rows.first()?.get::<_, Option<i64>>(0) {
+        None => Outcome::new(Happening::Failed, format!("{relation} is gone. {INTERRUPTED}")),
+        Some(now) if now != planned => {
+            Outcome::new(Happening::Succeeded, format!("{relation} is written anew. {INTERRUPTED}"))
+        }
+        Some(_) => {
+            let happening = if stopped { Happening::Stopped } else { Happening::Failed };
+            let words = "Countersign was interrupted, and nothing was changed";
+            Outcome::new(happening, format!("{relation} is not written anew: {words}."))
+        }
+    })
+}
+
 async fn is_rebuilt(watcher: &Lease, target: &Target, rebuilt: &str) -> Option<bool> {
     let rows = watcher.ask(rebuilt, &[&target.relation, &target.oid]).await.ok()?;
     Some(rows.first().is_some_and(|row| row.get("rebuilt")))
@@ -54,7 +78,6 @@ fn told((done, all): (usize, usize), (one, more): (&str, &str), past: &str) -> O
     };
     let of = if done == all { String::new() } else { format!(", of {all}") };
     let done = if done == 0 { format!("No {one}") } else { count(done, one, more) };
-    let text =
-        format!("{done} {past}{of}. Countersign was interrupted and can't tell whether that is its work.");
+    let text = format!("{done} {past}{of}. {INTERRUPTED}");
     Outcome::new(happening, text)
 }

@@ -1,6 +1,6 @@
 //! What `vacuum` and `analyze` say: the plan, a refusal, and what became of each table.
 
-use super::names::Table;
+use super::names::{Table, Target};
 use super::work::{gave_up, resource};
 use super::{Fate, Kind, Told};
 use crate::actions::Outcome;
@@ -38,6 +38,26 @@ pub(super) fn describe(kind: Kind, site: &Site, chosen: &[Table]) -> Plan {
     plan
 }
 
+/// So many tables of others are named.
+const MOST_NAMED: usize = 5;
+
+/// Says that tables of others are left out, where everybody sees it and where the outcome finds it.
+pub(super) fn leave_out(plan: &mut Plan, left: &[Table]) {
+    if left.is_empty() {
+        return;
+    }
+    let number = count(left.len(), "table of another owner is", "tables of other owners are");
+    plan.effect.push_str(&format!(" {number} left out."));
+    let named = left.iter().take(MOST_NAMED).map(|table| format!("{} ({})", table.relation, table.owner));
+    let mut named = named.collect::<Vec<_>>().join(", ");
+    if left.len() > MOST_NAMED {
+        named.push_str(&format!(" and {} more", left.len() - MOST_NAMED));
+    }
+    plan.context.push((LEFT_OUT.to_owned(), named));
+}
+
+const LEFT_OUT: &str = "left out";
+
 /// `does` is the verb: "vacuum".
 pub(super) fn may_not(table: &Table, role: &str, does: &str) -> Error {
     Error::instead(
@@ -55,17 +75,22 @@ pub(super) fn may_not(table: &Table, role: &str, does: &str) -> Error {
 /// `held_back` is who kept dead rows from being removed.
 pub(super) fn outcome(
     kind: Kind,
-    all: usize,
-    (told, took, held_back): (&[Told], Duration, Option<String>),
+    plan: &Plan,
+    (targets, told, took): (&[Target], &[Told], Duration),
+    held_back: Option<String>,
 ) -> Outcome {
     let past = match kind {
         Kind::Vacuum => "vacuumed and analyzed",
         Kind::Analyze => "analyzed",
     };
-    let (happening, verdict) = sum_up(told, (all, "table", "tables"), (past, took));
+    let (happening, mut verdict) = sum_up(told, (targets.len(), "table", "tables"), (past, took));
+    let left = plan.context.iter().find(|(name, _)| name == LEFT_OUT).map(|(_, named)| named);
+    if let Some(named) = left {
+        verdict.push_str(&format!(" Left out, since others own them: {named}."));
+    }
     let done = done(told);
     let mut outcome = Outcome::new(happening, verdict);
-    outcome.facts = json!({ "tables": all, "done": done.len() });
+    outcome.facts = json!({ "tables": targets.len(), "done": done.len() });
     if kind == Kind::Vacuum && !done.is_empty() {
         let before: i64 = done.iter().map(|(told, _)| told.before).sum();
         let after: i64 = done.iter().map(|(_, dead)| dead).sum();
@@ -85,7 +110,11 @@ pub(super) fn outcome(
             "The dead rows that it had removed by then stay removed, and nothing has to be cleaned up.";
         outcome.blocks.push(Block::Note(kept.into()));
     }
-    outcome.blocks.extend(others(told, "table"));
+    if left.is_some() {
+        let words = "To take them along: a login `maintain` whose role is a member of their owners, or from PostgreSQL 17 on of pg_maintain.";
+        outcome.blocks.push(Block::Note(fill(words, &|_| None)));
+    }
+    outcome.blocks.extend(fates(told, targets, "table"));
     outcome
 }
 
@@ -106,20 +135,24 @@ pub(super) fn sum_up(
 ) -> (Happening, String) {
     let done = done(told).len();
     let lost = told.iter().any(|told| matches!(told.fate, Fate::Lost(_)));
-    let cut = told.iter().find(|told| matches!(told.fate, Fate::Cut));
+    let cut = told.iter().find(|told| matches!(told.fate, Fate::Cut | Fate::Half(None)));
+    let half = |told: &Told| matches!(told.fate, Fate::Half(_));
     let broken = told.iter().any(|told| matches!(told.fate, Fate::Broken(_)));
     let took = duration(took.as_secs_f64());
     match (done, told) {
         _ if lost => {
             (Happening::Lost, format!("{done} of {all} {more} are {past}; what became of one can't be seen."))
         }
-        _ if all == 1 && cut.is_some() => {
-            let what = told.first().map_or("", |told| told.relation.as_str());
-            (Happening::Stopped, format!("Stopped: {what} is not {past}."))
+        (_, [only]) if all == 1 && cut.is_some() => {
+            let past = if half(only) { "vacuumed, and not analyzed" } else { &format!("not {past}") };
+            (Happening::Stopped, format!("Stopped: {} is {past}.", only.relation))
         }
         _ if cut.is_some() || told.len() < all && !broken => {
             let mut words = format!("Stopped: {done} of {} {past}", count(all, one, more));
-            words.push_str(&cut.map_or(String::new(), |cut| format!(", {} was cut off", cut.relation)));
+            words.push_str(&cut.map_or(String::new(), |cut| {
+                let behind = if half(cut) { " behind its VACUUM" } else { "" };
+                format!(", {} was cut off{behind}", cut.relation)
+            }));
             let begun = match all - told.len() {
                 0 => ".".to_owned(),
                 rest => format!(", {rest} not begun."),
@@ -127,7 +160,13 @@ pub(super) fn sum_up(
             (Happening::Stopped, words + &begun)
         }
         (1, [only]) if all == 1 => (Happening::Succeeded, format!("{} is {past}, in {took}.", only.relation)),
+        (_, [only]) if all == 1 && half(only) => {
+            (Happening::Partial, format!("{} is vacuumed, and not analyzed.", only.relation))
+        }
         (0, [only]) if all == 1 => (Happening::Failed, format!("{} was not {past}.", only.relation)),
+        (0, many) if many.iter().any(half) => {
+            (Happening::Partial, format!("None of {all} {more} was {past} whole; what was done is below."))
+        }
         (0, _) => (Happening::Failed, format!("None of {all} {more} was {past}.")),
         (some, _) if some == all => (Happening::Succeeded, format!("{all} {more} are {past}, in {took}.")),
         (some, _) => (
@@ -137,16 +176,22 @@ pub(super) fn sum_up(
     }
 }
 
-/// What is not done, and why: of one alone in a line, since a table's cells are short on a phone.
-pub(super) fn others(told: &[Told], kind: &str) -> Option<Block> {
-    let others: Vec<&Told> = told.iter().filter(|told| !matches!(told.fate, Fate::Done { .. })).collect();
-    if let ([only], 1) = (others.as_slice(), told.len()) {
+/// What became of each, those first that are not done: of one alone in a line, since a table's cells are short on a phone.
+pub(super) fn fates(told: &[Told], targets: &[Target], kind: &str) -> Option<Block> {
+    let is_done = |told: &&Told| matches!(told.fate, Fate::Done { .. });
+    if let ([only], 1) = (told, targets.len()) {
         let mut why = cell(&only.fate).text;
         let first: String = why.drain(..why.chars().next().map_or(0, char::len_utf8)).collect();
-        return Some(Block::Note(format!("{}{why}.", first.to_uppercase()).into()));
+        return (!is_done(&only)).then(|| Block::Note(format!("{}{why}.", first.to_uppercase()).into()));
     }
-    let cells = |told: &&Told| vec![told.relation.as_str().into(), cell(&told.fate)];
-    let rows: Vec<Vec<Cell>> = others.iter().map(cells).collect();
+    let row = |told: &Told| vec![told.relation.as_str().into(), cell(&told.fate)];
+    let others = told.iter().filter(|told| !is_done(told)).map(row);
+    let untouched = |target: &Target| {
+        vec![target.relation.as_str().into(), Cell { text: "not begun".to_owned(), tone: Tone::Watch }]
+    };
+    let not_begun = targets.iter().skip(told.len()).map(untouched);
+    let done = told.iter().filter(is_done).map(row);
+    let rows: Vec<Vec<Cell>> = others.chain(not_begun).chain(done).collect();
     let columns = [(kind, Shape::Left), ("what became of it", Shape::Left)];
     (!rows.is_empty()).then(|| Block::Table(table(&columns, rows)))
 }
@@ -159,6 +204,8 @@ fn cell(fate: &Fate) -> Cell {
         Fate::Another => ("is gone, or another has its name now: left alone".to_owned(), Tone::Watch),
         Fate::Held => ("another Countersign is at work on it: left alone".to_owned(), Tone::Watch),
         Fate::Cut => ("cut off by the stop".to_owned(), Tone::Watch),
+        Fate::Half(None) => ("vacuumed; the stop cut its ANALYZE off".to_owned(), Tone::Watch),
+        Fate::Half(Some(why)) => (format!("vacuumed, and not analyzed: {why}"), Tone::Act),
         Fate::Refused(why) if gave_up(why) => {
             ("gave up: a lock or an older transaction kept it waiting".to_owned(), Tone::Act)
         }
