@@ -20,6 +20,9 @@ fn execute(data: Value) -> Value {
 async fn sends(bot: &Bot, (who, on): (&str, &Message), data: Value) {
     let ack = bot.teams.executes((who, on), &execute(data.clone()), "manual").await;
     assert!(ack.ok() || ack.status == 501, "{data}: {ack:?}");
+    // What no card of the bot's sends is no action of its own.
+    let unknown = bot.teams.take_refusals();
+    assert!(unknown.iter().all(|why| why.contains("HTTP 501")), "{unknown:?}");
     let ack = bot.teams.submits((who, on), &execute(data.clone())).await;
     assert!(ack.ok(), "{data}: {ack:?}");
 }
@@ -32,7 +35,9 @@ async fn data_that_its_sender_altered_decides_nothing() {
     let seen = bot.sees("ben", &card, "[Approve]").await;
     let run = bot.runs(Some("kill")).await[0].id;
     let token = seen.token("Approve");
-    let view = seen.cards[0]["refresh"]["action"]["data"].clone();
+    let everyones = bot.teams.seen("dan", &card).expect("the card");
+    let view = everyones.cards[0]["refresh"]["action"]["data"].clone();
+    assert!(view["view"].is_string(), "{view}");
     for data in [
         json!({}),
         json!({ "cs": "" }),

@@ -1,6 +1,6 @@
 //! Who is listened to in Teams: listed people of the tenant with an account of their own, and members of their group.
 
-use crate::bot::{Bot, INCIDENT, Twist};
+use crate::bot::{Bot, INCIDENT, PEOPLE, Twist};
 use crate::pretend_teams::Kind;
 use crate::pretend_teams::Person;
 use crate::pretend_teams::people::{Role, object_of};
@@ -26,12 +26,13 @@ async fn with_outsiders() -> Bot {
     bot.teams.add_person(Person { tenant: "another".to_owned(), ..Person::new("eve") });
     bot.teams.add_person(Person { deactivated: true, ..Person::new("dex") });
     bot.teams.add_person(Person { role: Role::Bot, ..Person::new("rob") });
-    bot.teams.add_conversation(
-        Kind::Channel,
-        INCIDENT,
-        &["ana", "ben", "cara", "dan", "nora", "gil", "eve", "dex", "rob"],
-    );
     bot
+}
+
+/// All of them come into the incident's channel.
+fn come_in(bot: &Bot) {
+    let all: Vec<&str> = PEOPLE.into_iter().chain(OUTSIDERS).collect();
+    bot.teams.add_conversation(Kind::Channel, INCIDENT, &all);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +41,7 @@ async fn outsiders_get_nothing_by_typing_or_by_clicking() {
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = bot.kill_card(pid).await;
     let seen = bot.sees("ben", &card, "[Approve]").await;
+    come_in(&bot);
     let runs = bot.runs(None).await.len();
     for who in OUTSIDERS {
         for line in ["health --env production".to_owned(), format!("kill {pid} --env production")] {
@@ -81,6 +83,7 @@ async fn whoever_is_not_listed_is_told_so_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_private_where_another_tenant_is() {
     let bot = with_outsiders().await;
+    come_in(&bot);
     let told = bot.asks("ana", "health --env production").await;
     assert_eq!(told.only_to.as_deref(), Some("ana"), "{}", told.plain());
     assert!(bot.answers("eve", INCIDENT).is_empty());
