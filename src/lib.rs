@@ -26,7 +26,7 @@
 //! | [`runs`] | the one transition table of a run's record |
 //! | [`actions`] | name → code of the coded commands |
 //! | [`flow`] | the straight line from event to reply; the only caller of send |
-//! | [`chat`] | Slack: verify, parse, render, send; Teams: render; the terminal: render |
+//! | [`chat`] | Slack and Teams: verify, parse, render, send; the terminal: render |
 //! | [`http`] | routes; acknowledges at once |
 //! | [`demo`] | the pretend workspace and the sample servers, for `make demo` and the tests |
 //! | [`cli`] | the command line: serve, demo, run, check |

@@ -5,6 +5,7 @@ use super::{Variables, configured, show};
 use crate::actions::doctor::{Finding, Patient, examine};
 use crate::chat::slack::api::CallError;
 use crate::chat::slack::send::SlackPlatform;
+use crate::chat::teams::TeamsPlatform;
 use crate::chat::terminal::Lines;
 use crate::config;
 use crate::message::{Heading, Reply};
@@ -23,6 +24,9 @@ pub async fn check((path, json): (&Path, bool), variables: &Variables<'_>) -> an
     let mut report = examine(&Patient { config: &config, targets: &targets }, &names).await;
     if let Some(app) = &config.slack {
         report.add_here(slack(app).await);
+    }
+    if let Some(app) = &config.teams {
+        report.add_here(teams(app).await);
     }
     let asked = format!("check of {}", path.display());
     let mut reply = Reply::new(Heading { who: None, asked, environment: None, run: None });
@@ -62,6 +66,23 @@ async fn slack(app: &config::Slack) -> Finding {
             at,
             format!("isn't reached: {why}"),
             format!("Let Countersign connect to {}.", app.api_url),
+        ),
+    }
+}
+
+/// Whether Entra gives the bot tokens.
+async fn teams(app: &config::Teams) -> Finding {
+    let at = "Teams";
+    let given = async { TeamsPlatform::new(app)?.identity().await };
+    match given.await {
+        Ok(()) => Finding::works(at, "gives the bot tokens".to_owned()),
+        Err(why) => Finding::missing(
+            at,
+            format!("gives the bot no token: {why:#}"),
+            match app.client_secret {
+                Some(_) => "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com.",
+                None => "Give Countersign's machine the managed identity whose client id is `app_id` of `[teams]`, or set `client_secret`.",
+            },
         ),
     }
 }

@@ -1,7 +1,7 @@
 //! The rules that several sections share: what a name, a path and a duration may be, and that nothing is named twice.
 
 use super::load::Outside;
-use crate::toml_reader::{Located, Position, Reader, format_duration, quoted};
+use crate::toml_reader::{Located, Position, Reader, format_duration, quoted, suggestion};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -125,4 +125,23 @@ impl Unique {
             }
         }
     }
+}
+
+/// A role's group in a chat: whoever has the role counts only while they are in it. `named` says why an id can't be one.
+pub(super) fn groups(
+    table: &mut Reader<'_>,
+    roles: &[&str],
+    named: &dyn Fn(&str) -> Result<(), &'static str>,
+) -> BTreeMap<String, String> {
+    let groups = table.map("groups");
+    for (role, group) in &groups {
+        if !roles.contains(&role.value.as_str()) {
+            let hint = suggestion(&role.value, roles.iter().copied());
+            table.problem_at(role.at, format!("no [[access]] names a role {}{hint}", quoted(&role.value)));
+        }
+        if let Err(why) = named(&group.value) {
+            table.problem_at(group.at, format!("{} is {why}", quoted(&group.value)));
+        }
+    }
+    groups.into_iter().map(|(role, group)| (role.value, group.value)).collect()
 }

@@ -2,11 +2,10 @@
 
 use super::Slack;
 use super::load::Outside;
-use super::rules::complain;
+use super::rules::{complain, groups};
 use super::secret::{opt_secret, secret, secrets};
-use crate::toml_reader::{Reader, quoted, suggestion};
+use crate::toml_reader::{Reader, quoted};
 use secrecy::SecretString;
-use std::collections::BTreeMap;
 use url::{Host, Url};
 
 /// Slack's own Web API.
@@ -23,7 +22,10 @@ const MOST_SIGNING_SECRETS: usize = 2;
 
 pub(super) fn slack(table: &mut Reader<'_>, outside: &Outside<'_>, roles: &[&str]) -> Slack {
     Slack {
-        groups: groups(table, roles),
+        groups: groups(table, roles, &|id| match is_slack_id(id, &['S']) {
+            true => Ok(()),
+            false => Err("no user group's id, which looks like S012AB3CD"),
+        }),
         api_url: api_url(table),
         bot_token: secret(table, "bot_token", outside),
         signing_secrets: signing_secrets(table, outside),
@@ -90,23 +92,6 @@ fn terminal_channel(table: &mut Reader<'_>) -> Option<String> {
         complain(table, "terminal_channel", &channel, "a channel's id, which looks like C012AB3CD");
     }
     Some(channel)
-}
-
-/// A role's user group: whoever has the role counts only while they are in it.
-fn groups(table: &mut Reader<'_>, roles: &[&str]) -> BTreeMap<String, String> {
-    let groups = table.map("groups");
-    for (role, group) in &groups {
-        if !roles.contains(&role.value.as_str()) {
-            let hint = suggestion(&role.value, roles.iter().copied());
-            table.problem_at(role.at, format!("no [[access]] names a role {}{hint}", quoted(&role.value)));
-        }
-        if !is_slack_id(&group.value, &['S']) {
-            let message =
-                format!("{} is no user group's id, which looks like S012AB3CD", quoted(&group.value));
-            table.problem_at(group.at, message);
-        }
-    }
-    groups.into_iter().map(|(role, group)| (role.value, group.value)).collect()
 }
 
 /// Slack's ids: a letter that says what it is, then capitals and digits.

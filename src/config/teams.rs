@@ -3,11 +3,10 @@
 use super::Teams;
 use super::load::Outside;
 use super::people::is_object_id;
-use super::rules::complain;
+use super::rules::{complain, groups};
 use super::secret::opt_secret;
 use super::slack::is_safe_url;
-use crate::toml_reader::{Reader, quoted, suggestion};
-use std::collections::BTreeMap;
+use crate::toml_reader::{Reader, quoted};
 use url::Url;
 
 /// The Connector of Teams' public cloud, for messages that answer nothing.
@@ -36,7 +35,10 @@ pub(super) fn teams(table: &mut Reader<'_>, outside: &Outside<'_>, roles: &[&str
         openid_url: url(table, "openid_url", OPENID_URL),
         issuer: table.opt_string("issuer").unwrap_or_else(|| ISSUER.into()),
         scope: table.opt_string("scope").unwrap_or_else(|| SCOPE.into()),
-        groups: groups(table, roles),
+        groups: groups(table, roles, &|id| match is_conversation(id) {
+            true => Ok(()),
+            false => Err("no conversation's id, which looks like 19:…@thread.tacv2"),
+        }),
         terminal_channel: terminal_channel(table),
     }
 }
@@ -86,23 +88,4 @@ fn terminal_channel(table: &mut Reader<'_>) -> Option<String> {
         complain(table, "terminal_channel", &channel, "a channel's id, which looks like 19:…@thread.tacv2");
     }
     Some(channel)
-}
-
-/// A role's group: a channel or a chat whose members alone have it.
-fn groups(table: &mut Reader<'_>, roles: &[&str]) -> BTreeMap<String, String> {
-    let groups = table.map("groups");
-    for (role, group) in &groups {
-        if !roles.contains(&role.value.as_str()) {
-            let hint = suggestion(&role.value, roles.iter().copied());
-            table.problem_at(role.at, format!("no [[access]] names a role {}{hint}", quoted(&role.value)));
-        }
-        if !is_conversation(&group.value) {
-            let message = format!(
-                "{} is no conversation's id, which looks like 19:…@thread.tacv2",
-                quoted(&group.value)
-            );
-            table.problem_at(group.at, message);
-        }
-    }
-    groups.into_iter().map(|(role, group)| (role.value, group.value)).collect()
 }

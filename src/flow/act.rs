@@ -84,7 +84,9 @@ impl Flow {
         let platform = platform.ok_or_else(|| Error::user("There is no chat to ask in."))?;
         may_hold_a_card(&**platform, &intent.incoming.place).await?;
         let preview = super::cards::preview(self, intent, (&plan, &could));
-        if let Err(too_large) = platform.fits(&preview) {
+        // A card can stand in the other chat, too: the smallest message counts.
+        let fit = self.platforms.values().try_for_each(|platform| platform.fits(&preview));
+        if let Err(too_large) = fit {
             return Err(Error::instead(
                 format!("The plan can't be shown whole: {}.", too_large.why),
                 "An approver must see all of it: ask for less at once, or make several files of a long command of your own.",

@@ -9,6 +9,7 @@ mod example;
 mod migrate;
 mod rules;
 mod secrets;
+mod teams;
 mod values;
 
 /// The smallest good configuration; `with` replaces a line of it.
