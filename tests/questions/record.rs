@@ -29,7 +29,9 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
     let mut plan = Plan::of(format!("Does {asked}."));
     plan.identity.insert("pid".into(), "4711".into());
     let texts = [("asked", asked), ("reason", "the deploy is stuck")];
-    let policy = world.app.access.policy(world.app.catalog.find(command).unwrap(), environment);
+    let (access, command) = (&world.app.access, world.app.catalog.find(command).unwrap());
+    let policy = access.policy(command, environment);
+    let approvers = access.approvers(command, environment, &request.requester);
     let beginning = Beginning {
         policy,
         request,
@@ -37,7 +39,9 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
         texts: texts.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
         plan: (risk == "danger").then_some(plan),
         asks: risk == "danger",
-        card: false,
+        copies: Vec::new(),
+        approvers: approvers.into_iter().map(|person| person.id).collect(),
+        unless_alone_since: None,
         while_frozen: false,
     };
     match world.app.runs.open(beginning).await.unwrap() {
