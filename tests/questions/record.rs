@@ -29,7 +29,9 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
     let mut plan = Plan::of(format!("Does {asked}."));
     plan.identity.insert("pid".into(), "4711".into());
     let texts = [("asked", asked), ("reason", "the deploy is stuck")];
-    let policy = world.app.access.policy(world.app.catalog.find(command).unwrap(), environment);
+    let (access, command) = (&world.app.access, world.app.catalog.find(command).unwrap());
+    let policy = access.policy(command, environment);
+    let approvers = access.approvers(command, environment, &request.requester);
     let beginning = Beginning {
         policy,
         request,
@@ -38,7 +40,7 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
         plan: (risk == "danger").then_some(plan),
         asks: risk == "danger",
         copies: Vec::new(),
-        approvers: Vec::new(),
+        approvers: approvers.into_iter().map(|person| person.id).collect(),
         unless_alone_since: None,
         while_frozen: false,
     };
