@@ -60,6 +60,8 @@ impl Workspace {
     pub async fn start(settings: Settings) -> std::io::Result<Workspace> {
         let listener = tokio::net::TcpListener::bind(settings.listen).await?;
         let addr = listener.local_addr()?;
+        // Once in a process; whoever was first has chosen.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().map_err(std::io::Error::other)?;
         let mut state = State::default();
         state.settings = settings;

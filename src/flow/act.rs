@@ -227,7 +227,7 @@ impl Flow {
             Outcome::new(Happening::Lost, "It broke on the way: what became of it has to be looked at.")
         });
         self.app.progress.clear(run.id);
-        let run = self.close(&run, outcome.happening, told_of(&outcome)).await;
+        let run = self.close(&run, outcome.happening, outcome.told()).await;
         self.refresh(run.id).await;
         self.acting.leave(run.id);
         run
@@ -289,13 +289,6 @@ impl Flow {
             tracing::error!(run = run.id, %why, event = happening.word(), "an event could not be recorded");
         }
     }
-}
-
-/// An outcome as the record keeps it.
-pub(super) fn told_of(outcome: &Outcome) -> Told {
-    let told = Told { facts: outcome.facts.clone(), ..Told::default() };
-    let whole = serde_json::to_string(&(&outcome.verdict, &outcome.blocks)).unwrap_or_default();
-    told.text("verdict", outcome.verdict.words()).text("outcome", whole)
 }
 
 /// A card with buttons stands only where others can see it, and nobody of another organisation.

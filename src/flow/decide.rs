@@ -84,8 +84,8 @@ impl Flow {
         self.decide((incoming, person), run, verdict).await
     }
 
-    /// The message that a copy was delivered as. A click can overtake the platform's answer to the posting.
-    async fn delivered(&self, copy: i64, run: RunId) -> Result<Option<String>> {
+    /// The message that a copy was delivered as. A click, or a look, can overtake the platform's answer to the posting.
+    pub(super) async fn delivered(&self, copy: i64, run: RunId) -> Result<Option<String>> {
         let until = tokio::time::Instant::now() + NOTED_WITHIN;
         loop {
             let posted = self.app.runs.store.copy(copy).await.map_err(|why| unrecorded(&why))?;

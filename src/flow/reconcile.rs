@@ -2,7 +2,6 @@
 //! looked at: what still goes on there is watched, and nothing is ever repeated.
 
 use super::Flow;
-use super::act::told_of;
 use crate::Share;
 use crate::actions::{self, Act, Code, interrupted};
 use crate::runs::{Happening, Told};
@@ -67,7 +66,7 @@ impl Flow {
             return self.watch(run, share);
         };
         self.unwatch(run.id);
-        self.append_or_log(run, outcome.happening, told_of(&outcome)).await;
+        self.append_or_log(run, outcome.happening, outcome.told()).await;
         self.refresh_soon(run.id);
     }
 

@@ -53,8 +53,11 @@ impl Flow {
         let (Meaning::Verdict { run, copy, .. } | Meaning::View { run, copy }) = token.meaning else {
             return Err(gone());
         };
+        // As soon as it stands its readers' clients ask, before the bot has heard that it does.
+        let delivered = self.delivered(copy, run).await?;
         let copy = store.copy(copy).await.map_err(|why| unrecorded(&why))?;
-        let copy = copy.filter(|copy| copy.run == run && copy.message.as_deref() == Some(message));
+        let copy = copy.filter(|_| delivered.as_deref().is_none_or(|delivered| delivered == message));
+        let copy = copy.filter(|copy| copy.run == run);
         let run = store.get(run).await.map_err(|why| unrecorded(&why))?;
         let (copy, run) = copy.zip(run).ok_or_else(gone)?;
         self.view_of((&run, &copy), incoming).await

@@ -65,7 +65,7 @@ impl TeamsDoor {
                         Taken::Not => StatusCode::TOO_MANY_REQUESTS.into_response(),
                     },
                     Some(click) => {
-                        let card = self.platform.expect(&click);
+                        let card = self.platform.card_for(&click);
                         let taken = self.entry.deliver(*incoming);
                         self.answer(taken, card).await
                     }

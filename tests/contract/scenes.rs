@@ -172,7 +172,7 @@ pub async fn the_history_tells_what_was_done(on: Platform) {
     assert_eq!(bot.runs(Some("kill")).await[0].state, State::Succeeded);
     for who in ["ana", "cara"] {
         let told = asks(&*chat, who, "history").await;
-        for words in [&format!("kill {pid}"), "ana", "ben"] {
+        for words in [&format!("kill {pid}"), "ana", "succeeded"] {
             assert!(told.words.contains(words), "{who}: {words} is missing:\n{}", told.words);
         }
     }

@@ -85,7 +85,7 @@ impl TeamsPlatform {
     }
 
     /// The card that is to be the answer of a click, as soon as there is one; nobody answers it twice.
-    pub fn expect(&self, click: &str) -> oneshot::Receiver<Value> {
+    pub fn card_for(&self, click: &str) -> oneshot::Receiver<Value> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|_, sender| !sender.is_closed());

@@ -171,8 +171,10 @@ impl Verifier {
         if let Some(found) = self.known(id) {
             return found;
         }
+        let fetched = self.fetch().await;
+        // Not before: whoever comes meanwhile waits for its turn, and isn't refused.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).asked = Some(Instant::now());
-        match self.fetch().await {
+        match fetched {
             Ok(known) => {
                 let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
                 keys.fetched = Some(Instant::now());
