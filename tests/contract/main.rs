@@ -15,14 +15,14 @@ mod terminal;
 
 /// Every scene on every platform, each as a test of its own.
 macro_rules! table {
-    ($($platform:ident),* => $($scene:ident),* $(,)?) => {
-        table!(@ [$($platform),*] [$($scene),*]);
+    ($($module:ident $platform:ident),* => $($scene:ident),* $(,)?) => {
+        table!(@ [$($module $platform),*] [$($scene),*]);
     };
-    (@ [$($platform:ident),*] $scenes:tt) => {
-        $(table!(@one $platform $scenes);)*
+    (@ [$($module:ident $platform:ident),*] $scenes:tt) => {
+        $(table!(@one $module $platform $scenes);)*
     };
-    (@one $platform:ident [$($scene:ident),*]) => {
-        mod $platform {
+    (@one $module:ident $platform:ident [$($scene:ident),*]) => {
+        mod $module {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $scene() {
@@ -34,7 +34,7 @@ macro_rules! table {
 }
 
 mod on {
-    table!(Slack, Teams, Terminal =>
+    table!(in_slack Slack, in_teams Teams, in_a_terminal Terminal =>
         health_is_answered_for_all_to_see,
         a_wrong_command_is_answered_alone_and_says_what_to_type,
         nobody_decides_their_own_request_and_another_does,
