@@ -80,8 +80,12 @@ async fn teams(app: &config::Teams) -> Finding {
             at,
             format!("gives the bot no token: {why:#}"),
             match app.client_secret {
-                Some(_) => "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com.",
-                None => "Give Countersign's machine the managed identity whose client id is `app_id` of `[teams]`, or set `client_secret`.",
+                Some(_) => {
+                    "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com."
+                }
+                None => {
+                    "Give Countersign's machine the managed identity whose client id is `app_id` of `[teams]`, or set `client_secret`."
+                }
             },
         ),
     }

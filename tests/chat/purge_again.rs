@@ -46,7 +46,16 @@ async fn another(scene: &Scene, (run, command): (&Run, &str), (holds, state): (&
         deadline: None,
     };
     let delivery = countersign::plan::random_token().expect("randomness");
-    let new = NewRun { request, delivery, holds: holds.to_vec(), first, unheard: None, copies: Vec::new(), unless_alone_since: None, unless_frozen: false };
+    let new = NewRun {
+        request,
+        delivery,
+        holds: holds.to_vec(),
+        first,
+        unheard: None,
+        copies: Vec::new(),
+        unless_alone_since: None,
+        unless_frozen: false,
+    };
     match scene.store().open(new).await.unwrap() {
         Opened::New(run) => run.id,
         other => panic!("{other:?}"),

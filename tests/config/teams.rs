@@ -46,7 +46,8 @@ fn the_examples_section_works_once_it_is_no_comment() {
     let text = std::fs::read_to_string(&path).expect("the example");
     let (before, section) = text.split_once("# [teams]\n").expect("the section");
     let (section, after) = section.split_once("\n\n").expect("its end");
-    let section: Vec<&str> = section.lines().map(|line| line.strip_prefix("# ").expect("a comment")).collect();
+    let section: Vec<&str> =
+        section.lines().map(|line| line.strip_prefix("# ").expect("a comment")).collect();
     let text = format!("{before}[teams]\n{}\n\n{after}", section.join("\n"));
     let config = Config::parse(&path.to_string_lossy(), &text, &all_set)
         .unwrap_or_else(|problems| panic!("{problems}"));

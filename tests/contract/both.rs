@@ -63,8 +63,10 @@ async fn asked_in_teams_and_approved_in_slack_by_another_and_by_nobody_else() {
     let card = told_alone(|| slack.sees_in("ben", &dm), pid).await;
     // What Slack's page would not let them send.
     for (who, words) in [("ana", "somebody else has to decide"), ("nora", "not in Countersign's list")] {
-        let told = forged_click(&bot, &account(who), &card).await;
-        assert!(told.contains(words), "{who}: {told}");
+        forged_click(&bot, &account(who), &card).await;
+        let told = |sent: countersign::demo::slack::Payload| sent.body.to_string().contains(words);
+        crate::bot::found(words, async || bot.stage.workspace.payloads().into_iter().any(told).then_some(()))
+            .await;
     }
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.is_there(pid).await);
@@ -91,8 +93,8 @@ async fn asked_in_a_terminal_and_decided_in_teams_by_another_alone() {
     sees(&teams, "ana", &[&format!("Session {pid} is gone"), "approved by ben"]).await;
 }
 
-/// A click on a card in a conversation that the clicker isn't in; what the clicker is told.
-async fn forged_click(bot: &Bot, who: &str, card: &Seen) -> String {
+/// A click on a card in a conversation that the clicker isn't in.
+async fn forged_click(bot: &Bot, who: &str, card: &Seen) {
     let crate::chat::Message::Slack(card) = &card.message else { panic!("no message of Slack's") };
     let workspace = &bot.stage.workspace;
     let token = card.button("Approve").and_then(|button| button.value).expect("a token");
@@ -114,11 +116,4 @@ async fn forged_click(bot: &Bot, who: &str, card: &Seen) -> String {
     ];
     let ack = workspace.post_raw("/slack/interactions", headers, body.into_bytes()).await;
     assert!(ack.ok(), "{ack:?}");
-    // Slack shows it to nobody who isn't there, but the bot tries.
-    crate::bot::found("an answer", async || {
-        let sent = workspace.payloads().into_iter();
-        let mut told = sent.filter(|sent| sent.body["user"] == who || sent.body["users"] == who);
-        told.find_map(|sent| sent.body["text"].as_str().map(str::to_owned))
-    })
-    .await
 }

@@ -15,14 +15,14 @@ mod terminal;
 
 /// Every scene on every platform, each as a test of its own.
 macro_rules! table {
-    ($($module:ident $platform:ident),* => $($scene:ident),* $(,)?) => {
-        table!(@ [$($module $platform),*] [$($scene),*]);
+    ($($name:ident: $platform:ident),* => $($scene:ident),* $(,)?) => {
+        table!(@ [$($name: $platform),*] [$($scene),*]);
     };
-    (@ [$($module:ident $platform:ident),*] $scenes:tt) => {
-        $(table!(@one $module $platform $scenes);)*
+    (@ [$($name:ident: $platform:ident),*] $scenes:tt) => {
+        $(table!(@one $name $platform $scenes);)*
     };
-    (@one $module:ident $platform:ident [$($scene:ident),*]) => {
-        mod $module {
+    (@one $name:ident $platform:ident [$($scene:ident),*]) => {
+        mod $name {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $scene() {
@@ -34,7 +34,7 @@ macro_rules! table {
 }
 
 mod on {
-    table!(in_slack Slack, in_teams Teams, in_a_terminal Terminal =>
+    table!(slack: Slack, teams: Teams, terminal: Terminal =>
         health_is_answered_for_all_to_see,
         a_wrong_command_is_answered_alone_and_says_what_to_type,
         nobody_decides_their_own_request_and_another_does,

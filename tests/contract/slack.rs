@@ -53,7 +53,7 @@ impl Chat for Slack<'_> {
     }
 
     fn transcript(&self) -> String {
-        self.workspace().transcript()
+        self.workspace().transcript() + &self.0.log()
     }
 
     fn admits_a_guest(&self, who: &str) {

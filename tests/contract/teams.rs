@@ -40,7 +40,7 @@ impl Chat for Teams<'_> {
     }
 
     fn transcript(&self) -> String {
-        self.0.teams.transcript()
+        self.0.teams.transcript() + &self.0.log()
     }
 
     fn admits_a_guest(&self, who: &str) {

@@ -47,8 +47,10 @@ impl World {
         let kept = ["type", "id", "title", "verb", "data"].map(|key| (key.to_owned(), action[key].clone()));
         let kept: serde_json::Map<_, _> = kept.into_iter().filter(|(_, value)| !value.is_null()).collect();
         activity["value"] = json!({ "action": kept, "trigger": trigger });
+        // As it is when it is sent: what was clicked on may have been shown before.
+        let edited = self.state().message(&shown.at()).map_or(shown.edited, |now| now.edited);
         let mut ack = self.deliver(activity).await;
-        if let Err(problem) = self.show_answer((name, shown), &ack) {
+        if let Err(problem) = self.show_answer((name, shown, edited), &ack) {
             ack.problem = Some(problem);
         }
         ack
@@ -73,7 +75,7 @@ impl World {
     }
 
     /// Every answer to an invoke is one of Teams' few kinds, and never empty.
-    fn show_answer(&self, (name, shown): (&str, &Message), ack: &Ack) -> Result<(), String> {
+    fn show_answer(&self, (name, shown, edited): (&str, &Message, usize), ack: &Ack) -> Result<(), String> {
         let body = &ack.body;
         let (status, value) = (body["statusCode"].as_u64().unwrap_or_default(), &body["value"]);
         let mut problems = Vec::new();
@@ -101,7 +103,7 @@ impl World {
         self.change(|state| {
             if let (Some(card), Ok(())) = (&card, &result) {
                 // An answer for what the card was before counts no more.
-                let now = state.message(&shown.at()).filter(|now| now.edited == shown.edited);
+                let now = state.message(&shown.at()).filter(|now| now.edited == edited);
                 now.into_iter().for_each(|now| drop(now.views.insert(name.to_owned(), card.clone())));
             }
             let body = match card {
