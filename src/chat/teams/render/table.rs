@@ -15,8 +15,8 @@ const ROWS: usize = 100;
 const PHONE: usize = 44;
 /// What a cell takes beside its text, in characters.
 const EDGES: usize = 2;
-/// A column grows no wider than so many parts of the whole, and no narrower.
-const WIDTH: (usize, usize) = (4, 24);
+/// A column of longer texts wraps them.
+const WIDEST: usize = 24;
 /// A row's first cell beside its query, in bytes.
 const FIRST: usize = 40;
 /// The lines that a tree is drawn with, before a row's first value.
@@ -57,6 +57,15 @@ pub(super) fn render(table: &Table, cap: Cap, eyes: &Eyes<'_>) -> Piece {
     piece
 }
 
+/// A column's width, in parts of the whole, and where its cells stand.
+fn definition(column: &Column, width: usize) -> Value {
+    let mut definition = json!({ "width": width });
+    if column.shape == Shape::Right {
+        definition["horizontalCellContentAlignment"] = json!("right");
+    }
+    definition
+}
+
 /// The table as Teams draws it.
 struct Drawn<'a>(Layout<'a>);
 
@@ -67,16 +76,32 @@ impl<'a> Drawn<'a> {
         std::iter::once(column.title.as_str()).chain(cells.map(|cell| cell.text.as_str()))
     }
 
+    /// What a column needs to break no word, with its edges.
+    fn unbroken(&self, column: (usize, &'a Column)) -> usize {
+        let word = |text: &str| {
+            let words = text.trim_start_matches(BRANCHES).split([' ', '-']);
+            let branches = text.chars().take_while(|c| BRANCHES.contains(c)).count();
+            branches + words.map(|word| word.chars().count()).max().unwrap_or(0)
+        };
+        self.texts(column).map(word).max().unwrap_or(0) + EDGES
+    }
+
     /// Whether a phone shows every column without breaking a word.
     fn narrow(&self) -> bool {
-        let word = |text: &str| {
-            let unbroken =
-                text.trim_start_matches(BRANCHES).split([' ', '-']).map(|word| word.chars().count());
-            let branches = text.chars().take_while(|c| BRANCHES.contains(c)).count();
-            branches + unbroken.max().unwrap_or(0)
-        };
-        let widest = |column| self.texts(column).map(word).max().unwrap_or(0) + EDGES;
-        self.0.columns.iter().copied().map(widest).sum::<usize>() <= PHONE
+        self.0.columns.iter().map(|column| self.unbroken(*column)).sum::<usize>() <= PHONE
+    }
+
+    /// How wide each column is, in parts of the whole: a phone breaks no word, and what room is left goes to those that need it.
+    fn widths(&self) -> Vec<usize> {
+        let unbroken: Vec<usize> = self.0.columns.iter().map(|column| self.unbroken(*column)).collect();
+        let whole =
+            |column| self.texts(column).map(|text| text.chars().take(WIDEST).count()).max().unwrap_or(0);
+        let wholes = self.0.columns.iter().map(|column| whole(*column) + EDGES);
+        let lacks: Vec<usize> =
+            wholes.zip(&unbroken).map(|(whole, own)| whole.saturating_sub(*own)).collect();
+        let spare = PHONE.saturating_sub(unbroken.iter().sum());
+        let lack = lacks.iter().sum::<usize>().max(1);
+        unbroken.iter().zip(&lacks).map(|(own, more)| own + (spare * more / lack).min(*more)).collect()
     }
 
     /// A row's texts with their marks, and how they look.
@@ -102,7 +127,8 @@ impl<'a> Drawn<'a> {
             let header = self.0.header(piece).into_iter().map(|title| (title, Look::BOLD));
             let mut rows = vec![row(header.collect())];
             rows.extend(self.0.rows.iter().map(|one| row(self.row(one, piece))));
-            let columns: Vec<Value> = self.0.columns.iter().map(|column| self.definition(*column)).collect();
+            let columns = self.0.columns.iter().zip(self.widths());
+            let columns: Vec<Value> = columns.map(|((_, column), width)| definition(column, width)).collect();
             piece.blocks.push(json!({ "type": "Table", "columns": columns, "rows": rows }));
         }
         let mut lines = Vec::new();
@@ -115,16 +141,6 @@ impl<'a> Drawn<'a> {
         if !lines.is_empty() {
             piece.blocks.push(part::preformatted(&lines.join("\n")));
         }
-    }
-
-    /// How wide a column is, in parts of the whole, and where its cells stand.
-    fn definition(&self, column: (usize, &'a Column)) -> Value {
-        let widest = self.texts(column).map(|text| text.chars().take(WIDTH.1).count()).max().unwrap_or(0);
-        let mut definition = json!({ "width": widest.max(WIDTH.0) });
-        if column.1.shape == Shape::Right {
-            definition["horizontalCellContentAlignment"] = json!("right");
-        }
-        definition
     }
 
     /// Row by row: "pid 4711 · app asset-api · for ⚠️ 12 min", and its query on a line of its own.
