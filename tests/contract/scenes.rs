@@ -152,7 +152,7 @@ pub async fn while_frozen_nothing_is_approved(on: Platform) {
     assert_eq!(bot.events_of("kill").await, ["requested"]);
 
     asks(&*chat, "ana", "unfreeze").await;
-    let lift = sees(&*chat, "ben", &["unfreeze", "[Approve]"]).await;
+    let lift = sees(&*chat, "ben", &["Lets commands act again", "[Approve]"]).await;
     is_refused(&*chat, ("ana", &lift), ("Approve", "somebody else has to decide")).await;
     assert!(bot.store().frozen().await.expect("the record").is_some());
     chat.clicks("ben", &lift, "Approve").await;
