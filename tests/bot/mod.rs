@@ -147,6 +147,16 @@ impl Bot {
     }
 }
 
+impl Drop for Bot {
+    /// Whatever was played: no secret stands in the log.
+    fn drop(&mut self) {
+        let log = self.log();
+        let mut secrets = self.stage.secrets.values().filter(|secret| !secret.starts_with("http"));
+        let secret = secrets.find(|secret| log.contains(secret.as_str()));
+        assert!(secret.is_none() || std::thread::panicking(), "a secret in the log: {log}");
+    }
+}
+
 /// The people of the sample in a channel and a chat.
 async fn teams() -> Teams {
     let teams = Teams::start(Settings::default()).await;
