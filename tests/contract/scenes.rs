@@ -27,7 +27,9 @@ pub async fn a_wrong_command_is_answered_alone_and_says_what_to_type(on: Platfor
 }
 
 pub async fn nobody_decides_their_own_request_and_another_does(on: Platform) {
-    let bot = on.bot("", &[]).await;
+    // Whatever her roles.
+    let roles = ("roles = [\"on-call\"]", "roles = [\"on-call\", \"approver\"]");
+    let bot = on.bot("", &[roles]).await;
     let chat = on.chat(&bot);
     let (victim, pid) = bot.session("asset-worker-7").await;
     let (_bystander, other) = bot.session("asset-worker-8").await;
@@ -152,7 +154,7 @@ pub async fn while_frozen_nothing_is_approved(on: Platform) {
     assert_eq!(bot.events_of("kill").await, ["requested"]);
 
     asks(&*chat, "ana", "unfreeze").await;
-    let lift = sees(&*chat, "ben", &["unfreeze", "[Approve]"]).await;
+    let lift = sees(&*chat, "ben", &["Lets commands act again", "[Approve]"]).await;
     is_refused(&*chat, ("ana", &lift), ("Approve", "somebody else has to decide")).await;
     assert!(bot.store().frozen().await.expect("the record").is_some());
     chat.clicks("ben", &lift, "Approve").await;
