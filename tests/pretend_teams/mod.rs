@@ -123,7 +123,9 @@ impl Teams {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        // A door that refuses a body unread closes the connection: none is used twice.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let http = http.build().expect("a client");
         let state = State { settings, published: vec![Published::new(0)], ..State::default() };
         let world = Arc::new(World { addr, http, state: Mutex::new(state), changed: watch::Sender::new(0) });
         let router = connector::routes().with_state(Arc::clone(&world));

@@ -168,12 +168,15 @@ fn invoked(activity: &Activity) -> Option<Event> {
     if activity.name.as_deref() != Some("adaptiveCard/action") {
         return None;
     }
-    let data = activity.value.as_ref()?.get("action")?.get("data")?;
+    let value = activity.value.as_ref()?;
+    let data = value.get("action")?.get("data")?;
     let message = activity.reply_to_id.clone()?;
-    if let Some(token) = text_of(data, PRESSED) {
-        return Some(Event::Button { token, message });
+    // What a client does by itself, when a card comes into sight, decides nothing.
+    let by_hand = value.get("trigger").and_then(Value::as_str) != Some("automatic");
+    match text_of(data, PRESSED) {
+        Some(token) if by_hand => Some(Event::Button { token, message }),
+        pressed => Some(Event::View { token: pressed.or_else(|| text_of(data, LOOKED))?, message }),
     }
-    Some(Event::View { token: text_of(data, LOOKED)?, message })
 }
 
 fn text_of(data: &Value, key: &str) -> Option<String> {
