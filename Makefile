@@ -32,8 +32,7 @@ test: tools rust-test judge browser ## run every test
 
 rust-test: tools ## run the Rust tests; they leave the payloads for the judges
 	rm -rf $(PAYLOADS)
-	COUNTERSIGN_TEST_MAJORS="$(MAJORS)" COUNTERSIGN_TEST_PRISMA=yes COUNTERSIGN_TEST_PLAYGROUND=yes \
-	    cargo test --locked --no-fail-fast
+	COUNTERSIGN_TEST_MAJORS="$(MAJORS)" COUNTERSIGN_TEST_PRISMA=yes cargo test --locked --no-fail-fast
 
 compat: system .tools/postgres/.stamp-all tools ## ask every PostgreSQL major that is supported, 13 to 18
 	COUNTERSIGN_TEST_MAJORS="$(ALL_MAJORS)" cargo test --locked --no-fail-fast --test questions --test backup majors
@@ -64,7 +63,7 @@ teams-package: ## pack the Teams app: APP_ID=<client id of the bot> HOST=<counte
 	@mkdir -p $(TARGET)
 	@python3 manifest/teams/package.py "$(APP_ID)" "$(HOST)" $(TARGET)/countersign-teams.zip
 
-tools: system .tools/node/.stamp .tools/venv/.stamp .tools/postgres/.stamp .tools/clients/.stamp .tools/prisma/.stamp .tools/playground/.stamp ## install what the tests need and is missing
+tools: system .tools/node/.stamp .tools/venv/.stamp .tools/postgres/.stamp .tools/clients/.stamp .tools/prisma/.stamp ## install what the tests need and is missing
 
 system:
 	@.ci/install-tools
@@ -93,13 +92,6 @@ system:
 
 # Its own scripts would look for an engine outside of the registry.
 .tools/prisma/.stamp: tests/prisma/package.json tests/prisma/package-lock.json
-	@mkdir -p $(@D)
-	@cp $^ $(@D)
-	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
-	@touch $@
-
-# Microsoft's own client for bots that are made: its licence is for evaluation, and nothing of it ships.
-.tools/playground/.stamp: tests/playground/package.json tests/playground/package-lock.json
 	@mkdir -p $(@D)
 	@cp $^ $(@D)
 	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
