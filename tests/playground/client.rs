@@ -31,7 +31,8 @@ pub struct Playground {
 impl Playground {
     pub async fn start(program: &Path, bot: Arc<Bot>) -> Playground {
         let world = tempfile::tempdir().expect("a directory");
-        std::fs::write(world.path().join(".m365agentsplayground.yml"), relay::world(&PEOPLE)).expect("a world");
+        std::fs::write(world.path().join(".m365agentsplayground.yml"), relay::world(&PEOPLE))
+            .expect("a world");
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = free.local_addr().expect("an address").port();
         drop(free);

@@ -168,9 +168,12 @@ fn invoked(activity: &Activity) -> Option<Event> {
     if activity.name.as_deref() != Some("adaptiveCard/action") {
         return None;
     }
-    let data = activity.value.as_ref()?.get("action")?.get("data")?;
+    let value = activity.value.as_ref()?;
+    let data = value.get("action")?.get("data")?;
     let message = activity.reply_to_id.clone()?;
-    if let Some(token) = text_of(data, PRESSED) {
+    // What a client asks for by itself is no decision of anybody's.
+    let clicked = value.get("trigger").and_then(Value::as_str) != Some("automatic");
+    if let Some(token) = text_of(data, PRESSED).filter(|_| clicked) {
         return Some(Event::Button { token, message });
     }
     Some(Event::View { token: text_of(data, LOOKED)?, message })
