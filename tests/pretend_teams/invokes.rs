@@ -41,7 +41,7 @@ impl World {
 
     /// `Action.Execute`: an invoke, whose answer takes the card's place for that person. The action may be made up.
     pub async fn executes(&self, (name, shown): (&str, &Message), action: &Value, trigger: &str) -> Ack {
-        let mut activity = self.from_card(name, shown);
+        let mut activity = self.activity_of(name, shown);
         activity["type"] = json!("invoke");
         activity["name"] = json!("adaptiveCard/action");
         let kept = ["type", "id", "title", "verb", "data"].map(|key| (key.to_owned(), action[key].clone()));
@@ -58,13 +58,13 @@ impl World {
 
     /// `Action.Submit`: a message that holds the data.
     pub async fn submits(&self, (name, shown): (&str, &Message), action: &Value) -> Ack {
-        let mut activity = self.from_card(name, shown);
+        let mut activity = self.activity_of(name, shown);
         activity["value"] = action["data"].clone();
         activity["textFormat"] = json!("plain");
         self.deliver(activity).await
     }
 
-    fn from_card(&self, name: &str, shown: &Message) -> Value {
+    fn activity_of(&self, name: &str, shown: &Message) -> Value {
         let mut activity = self.activity(name, &shown.place());
         let number = self.change(State::next_id);
         activity["id"] = json!(format!("f:{number}"));

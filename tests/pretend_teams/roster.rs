@@ -31,14 +31,14 @@ fn account(person: &Person) -> Value {
 }
 
 /// Those in a conversation, in the order in which they came.
-fn roster<'a>(state: &'a State, conversation: &str) -> Result<Vec<&'a Person>, Response> {
+fn roster<'a>(state: &'a State, conversation: &str) -> Result<Vec<&'a Person>, Box<Response>> {
     let Some(room) = state.conversation(conversation) else {
         let why = ("ConversationNotFound", "Conversation not found.");
-        return Err(connector_error(StatusCode::NOT_FOUND, why));
+        return Err(Box::new(connector_error(StatusCode::NOT_FOUND, why)));
     };
     if !room.bot_in {
         let why = ("BotNotInConversationRoster", "The bot is not part of the conversation roster.");
-        return Err(connector_error(StatusCode::FORBIDDEN, why));
+        return Err(Box::new(connector_error(StatusCode::FORBIDDEN, why)));
     }
     let there = room.members.iter().filter(|name| state.is_in(name, conversation));
     Ok(there.map(|name| state.person(name)).collect())
@@ -49,7 +49,7 @@ impl World {
         let state = self.state();
         let roster = match roster(&state, conversation) {
             Ok(roster) => roster,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         let is = |person: &&&Person| {
             person.mri() == id || (person.role != Role::Anonymous && person.object() == id)
@@ -67,7 +67,7 @@ impl World {
         let state = self.state();
         let roster = match roster(&state, conversation) {
             Ok(roster) => roster,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         let smallest = state.settings.smallest_page;
         let size = asked.get("pageSize").and_then(|size| size.parse().ok()).unwrap_or(smallest);
