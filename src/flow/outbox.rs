@@ -106,12 +106,16 @@ impl Flow {
     pub(super) async fn show(self: &Arc<Self>, run: RunId) {
         match self.app.runs.store.copies_of(run).await {
             Ok(copies) => {
-                let cards = copies.into_iter().filter(|copy| copy.kind == CopyKind::Card);
-                futures::future::join_all(cards.map(|copy| self.deliver(copy.id))).await;
+                let (cards, others): (Vec<_>, Vec<_>) =
+                    copies.into_iter().partition(|copy| copy.kind == CopyKind::Card);
+                futures::future::join_all(cards.iter().map(|copy| self.deliver(copy.id))).await;
+                let flow = Arc::clone(self);
+                self.after.spawn(async move {
+                    futures::future::join_all(others.iter().map(|copy| flow.deliver(copy.id))).await;
+                });
             }
             Err(why) => tracing::warn!(run, %why, "cards wait for the record"),
         }
-        self.refresh_soon(run);
     }
 
     /// Brings all copies of a run's card up to its record.
