@@ -155,7 +155,6 @@ async fn what_only_looks_decides_nothing_and_what_decides_is_no_look() {
     // A client must not be able to decide by looking.
     let decides = execute(json!({ "cs": token }));
     let ack = bot.teams.executes(("ben", &seen), &decides, "automatic").await;
-    assert_eq!(ack.status, 501, "{ack:?}");
-    assert_eq!(bot.teams.take_refusals().len(), 1);
+    assert!(ack.ok(), "{ack:?}");
     undecided(&bot, pid).await;
 }
