@@ -20,7 +20,7 @@ type Heard = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
 
 /// Two people in a channel and a chat.
 async fn teams(settings: Settings) -> Teams {
-    let teams = Teams::start(settings).await;
+    let teams = Teams::start(Settings { kept: false, ..settings }).await;
     teams.add_person(Person::new("ana"));
     teams.add_person(Person::new("ben"));
     teams.add_person(Person::new("eve"));

@@ -159,7 +159,7 @@ impl World {
 
 fn activity_with(card: &Value) -> Value {
     json!({
-        "type": "message",
+        "type": "message", "summary": "-",
         "attachments": [{ "contentType": "application/vnd.microsoft.card.adaptive", "content": card }],
     })
 }

@@ -293,9 +293,10 @@ impl Drop for Teams {
         let name = format!("teams-{}-{}.jsonl", std::process::id(), SCENES.fetch_add(1, Ordering::Relaxed));
         let line = |body: &Value| json!({ "method": "teams.activity", "body": body }).to_string() + "\n";
         let payloads = self.payloads();
-        let written = payloads.iter().filter(|payload| payload.status < 300 && payload.body.is_object());
+        let written =
+            payloads.iter().filter(|payload| payload.status < 300 && payload.body["type"] == "message");
         let lines: Vec<String> = written.map(|payload| line(&payload.body)).collect();
-        if std::fs::create_dir_all(&target).is_ok() {
+        if self.settings().kept && std::fs::create_dir_all(&target).is_ok() {
             let _ = std::fs::write(target.join(name), lines.concat());
         }
         let refused = self.take_refusals();

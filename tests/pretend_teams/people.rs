@@ -21,6 +21,8 @@ pub struct Settings {
     pub refreshes: bool,
     /// For how long a token of the managed identity counts.
     pub token_life: Duration,
+    /// Whether what is sent is a bot's own, and kept for the judges.
+    pub kept: bool,
     /// Fewest members on a page; Teams gives 50 also to whoever asks for fewer.
     pub smallest_page: usize,
 }
@@ -35,6 +37,7 @@ impl Default for Settings {
             largest: 100 * 1024,
             refreshes: true,
             token_life: Duration::from_secs(24 * 60 * 60),
+            kept: true,
             smallest_page: 50,
         }
     }
