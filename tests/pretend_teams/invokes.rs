@@ -157,6 +157,7 @@ impl World {
     }
 }
 
+/// An answer is a card alone, and rings nowhere: its summary is ours.
 fn activity_with(card: &Value) -> Value {
     json!({
         "type": "message", "summary": "-",

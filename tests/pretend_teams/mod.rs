@@ -293,8 +293,8 @@ impl Drop for Teams {
         let name = format!("teams-{}-{}.jsonl", std::process::id(), SCENES.fetch_add(1, Ordering::Relaxed));
         let line = |body: &Value| json!({ "method": "teams.activity", "body": body }).to_string() + "\n";
         let payloads = self.payloads();
-        let written =
-            payloads.iter().filter(|payload| payload.status < 300 && payload.body["type"] == "message");
+        let messages = |payload: &&Payload| payload.status < 300 && payload.body["type"] == "message";
+        let written = payloads.iter().filter(messages);
         let lines: Vec<String> = written.map(|payload| line(&payload.body)).collect();
         if self.settings().kept && std::fs::create_dir_all(&target).is_ok() {
             let _ = std::fs::write(target.join(name), lines.concat());
