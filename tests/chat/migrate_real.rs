@@ -44,7 +44,9 @@ async fn shop() -> Shop {
 async fn prisma_itself_is_followed_believed_by_its_ledger_and_barred_by_its_failure() {
     let shop = shop().await;
     shop.writes(FIRST, "CREATE TABLE items (name text);");
-    shop.writes(SECOND, "CREATE TABLE orders (id int); SELECT pg_sleep(3);");
+    shop.writes(SECOND, "CREATE TABLE orders (id int); SELECT pg_advisory_xact_lock(4711);");
+    let (gate, _) = shop.application().await;
+    gate.batch_execute("SELECT pg_advisory_lock(4711)").await.unwrap();
     let card = shop.runs("migrate shop").await;
     shop.scene.until(&card, "1 of 2 applied").await;
     shop.refuses(
@@ -52,6 +54,7 @@ async fn prisma_itself_is_followed_believed_by_its_ledger_and_barred_by_its_fail
         &["Prisma's lock on shop_", "is held by pid ", "(countersign #1 migration)"],
     )
     .await;
+    gate.batch_execute("SELECT pg_advisory_unlock(4711)").await.unwrap();
     let (run, told) = shop.ended(&card, "migrate").await;
     assert_eq!(run.state, State::Succeeded, "{told}");
     assert!(told.contains("2 migrations applied to shop_"), "{told}");
