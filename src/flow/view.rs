@@ -86,10 +86,11 @@ impl Flow {
     }
 }
 
-/// What was refused, above the card that it was refused on.
+/// The card, and in it what was refused: above the buttons, where whoever clicked looks. A plan is longer than a screen.
 fn beside(mut seen: Reply, refused: &Refused) -> Reply {
     let told = replies::refusal(refused).blocks;
-    seen.blocks.splice(0..0, told);
+    let at = seen.blocks.iter().rposition(|block| matches!(block, Block::Buttons(_))).unwrap_or(0);
+    seen.blocks.splice(at..at, told);
     // The refusal is the clicker's, and the plan stands in the conversation.
     seen.whole = false;
     seen.privately()

@@ -202,7 +202,7 @@ async fn serve(stage: &Stage, log: &Arc<Mutex<String>>) -> (Child, String) {
 }
 
 /// Waits until what is looked for is there.
-pub async fn found<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+pub async fn found<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let until = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(found) = look().await {

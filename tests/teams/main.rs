@@ -8,6 +8,7 @@ mod door;
 mod manifest;
 mod once;
 mod people;
+mod playground;
 #[path = "../pretend_teams/mod.rs"]
 mod pretend_teams;
 mod render;
