@@ -352,3 +352,38 @@ pub trait Store: Send + Sync {
     async fn bind(&self, place: Place, environment: String) -> StoreResult<()>;
     async fn binding(&self, place: Place) -> StoreResult<Option<String>>;
 }
+
+#[cfg(test)]
+impl Run {
+    /// What ana asked for in a terminal, without an event.
+    pub(crate) fn example((command, environment): (&str, Option<&str>), at: Timestamp, state: State) -> Run {
+        let place = Place {
+            platform: crate::message::PlatformName::Terminal,
+            workspace: String::new(),
+            conversation: String::new(),
+            thread: None,
+        };
+        let request = Request {
+            command: command.to_owned(),
+            arguments: BTreeMap::new(),
+            risk: "danger".to_owned(),
+            environment: environment.map(str::to_owned),
+            requester: Person { id: "ana".to_owned(), account: None },
+            sender: None,
+            place,
+            command_hash: String::new(),
+            config_hash: String::new(),
+            alone: false,
+        };
+        let (opened_at, changed_at) = (at, at);
+        Run { id: 7, version: 1, state, request, opened_at, changed_at, deadline: None, events: Vec::new() }
+    }
+
+    /// With one more event of its first second, of nobody's.
+    pub(crate) fn with_event(mut self, kind: &str, facts: serde_json::Value) -> Run {
+        let (at, state) = (self.opened_at, self.state);
+        let (kind, texts) = (kind.to_owned(), BTreeMap::new());
+        self.events.push(StoredEvent { seq: 1, at, kind, by: None, facts, texts, state });
+        self
+    }
+}

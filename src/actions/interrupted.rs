@@ -68,41 +68,12 @@ fn doing<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Person, Place, PlatformName};
-    use crate::store::{Request, State, StoredEvent};
+    use crate::store::State;
     use serde_json::json;
 
     fn run(kinds: &[(&str, &str)]) -> Run {
-        let now = jiff::Timestamp::now();
-        let events = kinds.iter().map(|(kind, why)| StoredEvent {
-            seq: 1,
-            at: now,
-            kind: (*kind).to_owned(),
-            by: None,
-            facts: json!({ "why": why }),
-            texts: Default::default(),
-            state: State::Unknown,
-        });
-        let place = Place {
-            platform: PlatformName::Slack,
-            workspace: String::new(),
-            conversation: String::new(),
-            thread: None,
-        };
-        let request = Request {
-            command: "purge".to_owned(),
-            arguments: Default::default(),
-            risk: "danger".to_owned(),
-            environment: None,
-            requester: Person { id: "ana".to_owned(), account: None },
-            sender: None,
-            place,
-            command_hash: String::new(),
-            config_hash: String::new(),
-            alone: false,
-        };
-        let (events, state) = (events.collect(), State::Unknown);
-        Run { id: 1, version: 1, state, request, opened_at: now, changed_at: now, deadline: None, events }
+        let run = Run::example(("purge", None), jiff::Timestamp::now(), State::Unknown);
+        kinds.iter().fold(run, |run, (kind, why)| run.with_event(kind, json!({ "why": why })))
     }
 
     #[test]

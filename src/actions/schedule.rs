@@ -167,8 +167,6 @@ fn row(told: &Told<'_>, now: Timestamp) -> Vec<Cell> {
 mod tests {
     use super::*;
     use crate::args::Values;
-    use crate::message::{Person, Place, PlatformName};
-    use crate::store::Request;
     use std::time::Duration;
 
     fn at(time: &str) -> Timestamp {
@@ -189,26 +187,7 @@ mod tests {
     }
 
     fn run(opened: &str, state: State) -> Run {
-        let place = Place {
-            platform: PlatformName::Terminal,
-            workspace: String::new(),
-            conversation: String::new(),
-            thread: None,
-        };
-        let request = Request {
-            command: "backup".to_owned(),
-            arguments: Values::new(),
-            risk: "write".to_owned(),
-            environment: Some("production".to_owned()),
-            requester: Person { id: "ana".to_owned(), account: None },
-            sender: None,
-            place,
-            command_hash: String::new(),
-            config_hash: String::new(),
-            alone: false,
-        };
-        let (opened_at, changed_at) = (at(opened), at(opened));
-        Run { id: 7, version: 1, state, request, opened_at, changed_at, deadline: None, events: Vec::new() }
+        Run::example(("backup", Some("production")), at(opened), state)
     }
 
     #[test]

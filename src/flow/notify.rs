@@ -107,9 +107,6 @@ fn is_due(run: &Run, after: Duration, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Person, Place, PlatformName};
-    use crate::store::{Request, StoredEvent};
-    use std::collections::BTreeMap;
 
     /// As the configuration has it, unless it says otherwise.
     const AFTER: Duration = Duration::from_secs(300);
@@ -121,35 +118,11 @@ mod tests {
 
     /// Asked at 0:00, called for again so many times since.
     fn run(reminded: usize, deadline: Option<i64>) -> Run {
-        let conversation = "C0INCIDENT".to_owned();
-        let place =
-            Place { platform: PlatformName::Slack, workspace: "T0".to_owned(), conversation, thread: None };
-        let event = |kind: Happening| StoredEvent {
-            seq: 1,
-            at: second(0),
-            kind: kind.word().to_owned(),
-            by: None,
-            facts: Value::Null,
-            texts: BTreeMap::new(),
-            state: State::Pending,
-        };
-        let mut events = vec![event(Happening::Requested)];
-        events.extend((0..reminded).map(|_| event(Happening::Reminded)));
-        let request = Request {
-            command: "kill".to_owned(),
-            arguments: BTreeMap::new(),
-            risk: "danger".to_owned(),
-            environment: Some("production".to_owned()),
-            requester: Person { id: "ana".to_owned(), account: None },
-            sender: None,
-            place,
-            command_hash: String::new(),
-            config_hash: String::new(),
-            alone: false,
-        };
-        let (id, version, state) = (1, 1, State::Pending);
-        let (opened_at, changed_at, deadline) = (second(0), second(0), deadline.map(second));
-        Run { id, version, state, request, opened_at, changed_at, deadline, events }
+        let asked = Run::example(("kill", Some("production")), second(0), State::Pending);
+        let asked = asked.with_event(Happening::Requested.word(), Value::Null);
+        let told =
+            (0..reminded).fold(asked, |run, _| run.with_event(Happening::Reminded.word(), Value::Null));
+        Run { deadline: deadline.map(second), ..told }
     }
 
     #[test]

@@ -35,16 +35,25 @@ fn kill(pid: i32) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_in_slack_and_approved_in_teams_by_another() {
+async fn asked_in_slack_and_approved_in_teams_by_another_and_by_nobody_else() {
     let bot = with_ben_only_in("teams").await;
     let (slack, teams) = (Slack(&bot), Teams(&bot));
     let (_victim, pid) = bot.session("asset-worker-7").await;
     asks(&slack, "ana", &kill(pid)).await;
     let card = told_alone(|| teams.sees_in("ben", &bot.teams.personal("ben")), pid).await;
     assert!(card.words.contains("ana") && card.words.contains("blocks the deploy"), "{}", card.words);
+    // Another copy, for everyone in Teams.
+    let run = bot.runs(Some("kill")).await[0].id;
+    asks(&teams, "ana", &format!("show {run}")).await;
+    let shown = sees(&teams, "ben", &["blocks the deploy", "[Approve]"]).await;
+    is_refused(&teams, ("ana", &shown), ("Approve", "somebody else has to decide")).await;
+    is_refused(&teams, ("nora", &shown), ("Approve", "not in Countersign's list")).await;
+    assert_eq!(bot.events_of("kill").await, ["requested"]);
+    assert!(bot.is_there(pid).await);
     teams.clicks("ben", &card, "Approve").await;
     let gone = format!("Session {pid} is gone");
     sees(&slack, "ana", &[&gone, "approved by ben"]).await;
+    sees(&teams, "dan", &[&gone, "approved by ben"]).await;
     crate::bot::found("both copies", async || {
         let seen = teams.sees_in("ben", &bot.teams.personal("ben"));
         seen.iter().any(|seen| seen.words.contains(&gone)).then_some(())

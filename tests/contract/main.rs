@@ -46,5 +46,6 @@ mod on {
         private_answers_are_the_askers_alone,
         while_frozen_nothing_is_approved,
         the_history_tells_what_was_done,
+        long_work_shows_how_far_it_is_and_is_stopped,
     );
 }

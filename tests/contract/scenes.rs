@@ -182,3 +182,35 @@ pub async fn the_history_tells_what_was_done(on: Platform) {
     let told = asks(&*chat, "ana", &format!("show {run}")).await;
     assert!(told.words.contains("blocks the deploy") && told.words.contains("ben"), "{}", told.words);
 }
+
+pub async fn long_work_shows_how_far_it_is_and_is_stopped(on: Platform) {
+    let bot = on.bot("", &[]).await;
+    let chat = on.chat(&bot);
+    let table = format!("old_{on:?}").to_lowercase();
+    let superuser = bot.servers.cluster.connect("asset_service_db").await.expect("the superuser");
+    let sql = format!(
+        "CREATE TABLE {table} (id bigint PRIMARY KEY, at timestamptz);
+         INSERT INTO {table} SELECT n, now() - interval '200 days' FROM generate_series(1, 30000) n;
+         GRANT SELECT, DELETE ON {table} TO countersign_act"
+    );
+    superuser.batch_execute(&sql).await.expect("a table");
+    // The third batch waits for a row.
+    let holder = bot.servers.cluster.connect("asset_service_db").await.expect("another");
+    let held = format!("BEGIN; SELECT 1 FROM {table} WHERE id = 25000 FOR UPDATE");
+    holder.batch_execute(&held).await.expect("a lock");
+    let line = format!(
+        "purge asset-service {table} --column at --older-than 90d --env production --reason \"too old\""
+    );
+    asks(&*chat, "ana", &line).await;
+    let card = sees(&*chat, "ben", &["Deletes 30,000 rows of", &table, "[Approve]"]).await;
+    let messages = chat.sees("cara").len();
+    chat.clicks("ben", &card, "Approve").await;
+    sees(&*chat, "cara", &["20,000 of 30,000 rows gone"]).await;
+    assert_eq!(chat.sees("cara").len(), messages, "it is one message that moves:\n{}", chat.transcript());
+    let run = bot.runs(Some("purge")).await[0].id;
+    asks(&*chat, "cara", &format!("stop {run}")).await;
+    sees(&*chat, "dan", &["Stopped, as asked.", "20,000 rows of 30,000 are gone"]).await;
+    let left = format!("SELECT count(*) FROM {table}");
+    assert_eq!(superuser.query_one(&left, &[]).await.expect("a count").get::<_, i64>(0), 10_000);
+    assert_eq!(bot.runs(Some("purge")).await[0].state, State::Stopped);
+}

@@ -246,18 +246,7 @@ pub(super) fn outcome(job: &Job<'_>, (before, after): (&Status, &Status), ended:
         _ => (partly, format!("{done} to {database}: {end}.")),
     };
     let mut outcome = told(job, (happening, verdict), ended);
-    let mut lines = Vec::new();
-    if !now.is_empty() {
-        lines.push(("applied now".to_owned(), Text::from(listed(&now))));
-    }
-    if let Some(open) = open {
-        let what = if open.logs.is_some() { "failed" } else { "started, not finished" };
-        lines.push((what.to_owned(), Text::from(open.migration_name.as_str())));
-    }
-    let untouched: Vec<&str> = missing.into_iter().filter(|name| !after.is_open(name)).collect();
-    if !untouched.is_empty() {
-        lines.push(("not begun".to_owned(), Text::from(listed(&untouched))));
-    }
+    let lines = fates((&now, &missing), after);
     if !lines.is_empty() {
         outcome.blocks.insert(0, Block::Facts(lines));
     }
@@ -273,6 +262,18 @@ pub(super) fn outcome(job: &Job<'_>, (before, after): (&Status, &Status), ended:
     outcome.facts["applied"] = json!(now);
     outcome.facts["open"] = json!(open.map(|open| &open.migration_name));
     outcome
+}
+
+/// What became of each migration that was to come.
+fn fates((now, missing): (&[&str], &[&str]), after: &Status) -> Vec<(String, Text)> {
+    let untouched = missing.iter().copied().filter(|name| !after.is_open(name)).collect();
+    let open = after.open().map(|open| {
+        let what = if open.logs.is_some() { "failed" } else { "started, not finished" };
+        (what, vec![open.migration_name.as_str()])
+    });
+    let all = [Some(("applied now", now.to_vec())), open, Some(("not begun", untouched))];
+    let some = all.into_iter().flatten().filter(|(_, names)| !names.is_empty());
+    some.map(|(what, names)| (what.to_owned(), Text::from(listed(&names)))).collect()
 }
 
 /// What Prisma noted of a failure, which can hold customers' data.
