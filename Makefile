@@ -14,6 +14,9 @@ PAYLOADS := $(TARGET)/payloads
 JUDGED := $(PAYLOADS) manifest/slack.yaml manifest/teams/manifest.json
 # What the plays share is none.
 PLAYS := $(filter-out tests/browser/stage.mjs,$(wildcard tests/browser/*.mjs))
+# Tests wait more than they compute: for what a server, a browser or a clock does.
+export RUST_TEST_THREADS ?= 6
+
 # The PostgreSQL majors that `make test` asks, and those of `make compat`. Which is which for npm: tests/servers/package.json.
 MAJORS := 13 15 18
 ALL_MAJORS := 13 14 15 16 17 18
@@ -48,7 +51,8 @@ browser: tools ## play through the demo in Chromium
 ifeq ($(PLAYS),)
 	@echo 'tests/browser holds no play'
 else
-	cargo build --locked --quiet
+	@# As the tests were built: without them some crates are built with fewer features, and again.
+	cargo test --locked --quiet --no-run
 	CHROMIUM="$$(command -v chromium)" COUNTERSIGN=$(TARGET)/debug/countersign node --test --test-reporter=spec $(PLAYS)
 endif
 

@@ -62,6 +62,7 @@ impl Flow {
             false => None,
         };
         let Some(outcome) = seen else {
+            tracing::debug!(run = run.id, "its end is not known yet");
             let share = interrupted::watched(&self.app, run).await;
             return self.watch(run, share);
         };

@@ -176,7 +176,11 @@ impl Case<'_> {
     fn held_up(&mut self, click: Incoming, meanwhile: Meanwhile) {
         self.room.hold_up(true);
         let task = self.begins(click);
-        let approved = || self.runs().into_iter().find(|run| run.state == State::Approved);
+        // The record has it before who approved knows it.
+        let approved = || {
+            let run = self.runs().into_iter().find(|run| run.state == State::Approved);
+            run.filter(|_| self.room.is_waited_for())
+        };
         if let Some(run) = while_it_runs(&task, approved) {
             match meanwhile {
                 Meanwhile::Says { who, word } => {

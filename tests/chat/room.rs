@@ -7,6 +7,7 @@ use countersign::message::{
     Standing, TooLarge,
 };
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// A button that was shown once, on which message.
@@ -27,6 +28,8 @@ pub struct Room {
     messages: Mutex<usize>,
     /// Whether nobody is told now what standing an account has.
     held_up: watch::Sender<bool>,
+    /// Whether somebody has waited for it since.
+    waited_for: AtomicBool,
 }
 
 impl Room {
@@ -37,7 +40,13 @@ impl Room {
 
     /// From now on the answer about an account's standing waits, or doesn't.
     pub fn hold_up(&self, held: bool) {
+        self.waited_for.store(false, Ordering::SeqCst);
         self.held_up.send_replace(held);
+    }
+
+    /// Whether somebody waits for that answer.
+    pub fn is_waited_for(&self) -> bool {
+        self.waited_for.load(Ordering::SeqCst)
     }
 
     fn keep(&self, posted: &Posted, reply: &Reply) {
@@ -93,6 +102,7 @@ impl Platform for Room {
     }
     async fn account_now(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
         let mut held_up = self.held_up.subscribe();
+        self.waited_for.store(true, Ordering::SeqCst);
         drop(held_up.wait_for(|held| !held).await);
         self.account(sender, place).await
     }
