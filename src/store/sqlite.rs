@@ -138,7 +138,12 @@ fn appended(change: Option<Change>) -> impl Following<Appended> {
 }
 
 fn unheard(run: &Run, change: Option<&Change>) -> Option<Unheard> {
-    Some(Unheard { run: run.id, version: run.version, change: change?.clone() })
+    Some(Unheard::Run { run: run.id, version: run.version, change: change?.clone() })
+}
+
+/// Else nobody would send it until the claim's time is over: this process lives, and knows nothing of it.
+fn claimed(copy: i64, claimer: String) -> impl Following<bool> {
+    move |claimed: &bool| claimed.then(|| Unheard::Claim { copy, claimer: claimer.clone() })
 }
 
 #[async_trait]
@@ -201,9 +206,10 @@ impl Store for SqliteStore {
 
     async fn claim_copy(&self, id: i64, until: Timestamp) -> StoreResult<bool> {
         let instance = Arc::clone(&self.inner.instance);
+        let following = claimed(id, instance.id.clone());
         self.inner
             .writer
-            .write(nothing, move |transaction| settings::claim_copy(transaction, id, until, &instance))
+            .write(following, move |transaction| settings::claim_copy(transaction, id, until, &instance))
             .await
     }
 

@@ -17,12 +17,13 @@ const QUEUE: usize = 10_000;
 /// How long what is to follow waits for its next try, when it could not be written.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// A run as it was committed, and what is to follow if the caller never hears of it.
+/// What was committed, and what is to follow if the caller never hears of it.
 #[derive(Debug, Clone)]
-pub(super) struct Unheard {
-    pub run: RunId,
-    pub version: i64,
-    pub change: Change,
+pub(super) enum Unheard {
+    /// A run as it was committed; what it is to have as its next event.
+    Run { run: RunId, version: i64, change: Change },
+    /// A claim on a copy, which is to be given back.
+    Claim { copy: i64, claimer: String },
 }
 
 /// Commits that nobody heard of and that nothing has followed yet.

@@ -128,10 +128,14 @@ fn take_again(transaction: &Transaction<'_>, run: RunId) -> Worked<Option<(Strin
     Ok(taken)
 }
 
-/// Adds what is to follow a write that nobody heard of, unless somebody has dealt with the run since.
+/// Does what is to follow a write that nobody heard of, unless somebody has dealt with the run since.
 pub(super) fn follow(transaction: &Transaction<'_>, unheard: &Unheard) -> Worked<()> {
-    match read::get(transaction, unheard.run)? {
-        Some(run) if run.version == unheard.version => advance(transaction, run.id, &unheard.change),
+    let (run, version, change) = match unheard {
+        Unheard::Claim { copy, claimer } => return settings::give_back(transaction, *copy, claimer),
+        Unheard::Run { run, version, change } => (*run, *version, change),
+    };
+    match read::get(transaction, run)? {
+        Some(run) if run.version == version => advance(transaction, run.id, change),
         // It may be gone with its file: another one, say an older copy, may stand in its place.
         _ => Ok(()),
     }

@@ -99,6 +99,13 @@ pub(super) fn claim_copy(
     Ok(true)
 }
 
+/// Ends a claim of that instance's.
+pub(super) fn give_back(connection: &Connection, id: i64, claimer: &str) -> Worked<()> {
+    let claim = "UPDATE copies SET claimed = 0 WHERE id = ?1 AND claimer = ?2";
+    connection.execute(claim, params![id, claimer])?;
+    Ok(())
+}
+
 /// Whether a claim still counts: its time isn't over, and its instance lives.
 fn holds(claimed: i64, claimer: &str, instance: &Instance) -> Worked<bool> {
     let unreadable = |_| Fault::Said("its instances' locks can't be read".into());

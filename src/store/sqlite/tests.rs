@@ -157,6 +157,23 @@ async fn what_nothing_is_to_follow_stays_when_it_is_late() {
 }
 
 #[tokio::test]
+async fn a_copy_that_was_claimed_too_late_is_free() {
+    let (_directory, path) = record();
+    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let new = new_run("d1", State::Pending);
+    let place = new.request.place.clone();
+    store.open(new).await.unwrap();
+    let copy = store.add_copy(1, place, CopyKind::Card).await.unwrap();
+    let until = Timestamp::now() + Duration::from_secs(600);
+    let instance = Arc::clone(&store.inner.instance);
+    let claim = move |tx: &rusqlite::Transaction<'_>| settings::claim_copy(tx, copy, until, &instance);
+    written_too_late(&store, claimed(copy, store.inner.instance.id.clone()), claim, || {}).await;
+    assert_eq!(store.copies_behind().await.unwrap().len(), 1);
+    assert!(store.claim_copy(copy, until).await.unwrap());
+    assert_eq!(store.copies_behind().await.unwrap(), [], "what was heard of counts");
+}
+
+#[tokio::test]
 async fn a_stop_that_cannot_be_written_is_tried_again() {
     let (_directory, path) = record();
     let limits = Limits { busy: Duration::from_millis(20), ..Limits::default() };
