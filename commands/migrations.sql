@@ -14,7 +14,7 @@ offer_if = "_stuck"
 next     = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If no deploy is running, `kill {pid}` frees it."
 
 [thresholds]
-_open       = { watch = 1, act = 1, say = "{target}: {_open_names}. Every deploy refuses (P3009) until `prisma migrate resolve` says what became of it." }
+_open       = { watch = 1, act = 1, say = "{target}: {_open_names}. Every deploy refuses (P3009) until `migrate-resolve` says what became of it." }
 _running    = { watch = 1, say = "{target}: {_running_name} is running, by pid {_holder}." }
 _unreadable = { watch = 1, say = "{target}: not allowed to see Prisma's ledger {_ledger}: grant Countersign's reader SELECT on it and USAGE on its schema." }
 _changed    = { watch = 1, say = "{target}: {_changed_names} was edited after it was applied: its file no longer has the checksum in the ledger. Put the file back as it was, and change what it made by a new migration." }

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Between two edits of a platform that show progress, whichever run's: Slack's third tier allows fifty a minute for all of a
-/// workspace's messages. With twenty of ours, and another replica's, ten are left for what cards must say at once.
+/// workspace's messages. With twenty of ours, and another replica's, ten are left for what cards must say at once. Teams allows 1,800
+/// an hour in a conversation, of which these are 1,200 at most.
 pub(super) const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 
 /// The longest that sending one copy may take. A platform that hangs is tried for a minute, and may ask to wait for another, before

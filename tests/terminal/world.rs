@@ -24,7 +24,9 @@ pub struct Servers {
 
 impl Servers {
     pub async fn start() -> Servers {
-        let cluster = Cluster::start(Options::default()).await.expect("a PostgreSQL server");
+        let settings = vec![("max_connections".to_owned(), "300".to_owned())];
+        let cluster = Cluster::start(Options { settings, ..Options::default() }).await;
+        let cluster = cluster.expect("a PostgreSQL server");
         let team = Sample::light().install(&cluster).await.expect("the sample");
         // Many programs share these roles here; in a team's server there are one or two.
         let limits =

@@ -92,7 +92,7 @@ struct Id {
 
 /// The key of a button's token in a card's `data`, and its Execute's verb.
 pub(super) const PRESSED: &str = "cs";
-/// The key of a card's token, for whoever looks at it.
+/// The key of a card's token, for whoever looks at it, and the verb of that question.
 pub(super) const LOOKED: &str = "view";
 
 impl Parser {

@@ -4,13 +4,10 @@
 use super::inline::MANNER;
 use super::{Eyes, Piece};
 use crate::chat::teams::limits;
+use crate::chat::teams::parse::{LOOKED, PRESSED};
 use crate::message::{Button, ButtonStyle};
 use serde_json::{Value, json};
 
-/// What a click on a button is told by.
-const CLICK: &str = "cs";
-/// What the question for one's own view is told by.
-const VIEW: &str = "view";
 /// A button's label, in bytes.
 const LABEL: usize = 60;
 /// What a phone's width holds of labels side by side, in characters.
@@ -51,10 +48,10 @@ fn set(actions: Vec<Value>) -> Value {
 }
 
 fn action(button: &Button, label: &str) -> Value {
-    let data = json!({ CLICK: button.token });
+    let data = json!({ PRESSED: button.token });
     let mut action = match button.who.is_empty() {
         true => submit(label, &data),
-        false => execute(label, CLICK, &data),
+        false => execute(label, PRESSED, &data),
     };
     let style = match button.style {
         ButtonStyle::Plain => return action,
@@ -86,13 +83,13 @@ fn execute(title: &str, verb: &str, data: &Value) -> Value {
 
 /// For those who see everyone's view and may have buttons of their own.
 pub(super) fn what_can_i_do(token: &str) -> Value {
-    set(vec![execute("What can I do?", VIEW, &json!({ VIEW: token }))])
+    set(vec![execute("What can I do?", LOOKED, &json!({ LOOKED: token }))])
 }
 
 /// What asks for each one's own view, unasked. `None` if it is for nobody.
 pub(super) fn refresh(token: &str, user_ids: &[String]) -> Option<Value> {
     let plausible = |id: &&String| !id.is_empty() && super::weight(&json!(id)) <= limits::USER_ID_BYTES + 3;
     let ids: Vec<&String> = user_ids.iter().filter(plausible).take(limits::USER_IDS).collect();
-    let action = json!({ "type": "Action.Execute", "verb": VIEW, "data": { VIEW: token } });
+    let action = json!({ "type": "Action.Execute", "verb": LOOKED, "data": { LOOKED: token } });
     (!ids.is_empty()).then(|| json!({ "action": action, "userIds": ids }))
 }
