@@ -47,6 +47,8 @@ pub struct Flow {
     platforms: HashMap<PlatformName, Arc<dyn Platform>>,
     recent: Recent,
     cards: outbox::Desk,
+    /// Copies that could not be sent.
+    later: outbox::Later,
     /// For edits that show progress, by platform.
     turns: Pacer,
     /// Runs that this process carries out.
@@ -74,7 +76,8 @@ impl Flow {
         let [cards, acting, watching] = std::array::from_fn(|_| outbox::Desk::default());
         let turns = Pacer::new(outbox::PROGRESS_EVERY);
         let after = TaskTracker::new();
-        Arc::new(Flow { app, platforms, recent, cards, turns, acting, watching, after })
+        let later = outbox::Later::default();
+        Arc::new(Flow { app, platforms, recent, cards, later, turns, acting, watching, after })
     }
 
     /// Whether this delivery is heard for the first time; from now on it isn't.

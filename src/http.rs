@@ -22,7 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 mod teams;
 
@@ -36,6 +37,8 @@ const MOST_AT_ONCE: usize = 256;
 
 /// How often the same complaint is logged.
 const LOG_EVERY: Duration = Duration::from_secs(1);
+/// Told to end, it waits so long for requests that were begun: whoever never sends the rest must not keep it.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// A bot that listens.
 pub struct Server {
@@ -202,6 +205,7 @@ impl Server {
         beside.spawn(Arc::clone(&self.flow).keep());
         let room = Arc::new(Semaphore::new(MOST_AT_ONCE));
         let entry = Entry { flow: Arc::clone(&self.flow), room, dropped: Arc::default() };
+        let mut socket = None;
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
         if let Some(slack) = &self.config.slack {
             let door = SlackDoor {
@@ -214,7 +218,7 @@ impl Server {
             router = router.merge(slack_routes(door));
             if let Some(app_token) = &slack.app_token {
                 let connection = Socket::new(slack, app_token).context("setting up Socket Mode")?;
-                beside.spawn(listen(connection, entry.clone()));
+                socket = Some(beside.spawn(listen(connection, entry.clone())));
             }
         }
         if let (Some(config), Some(platform)) = (&self.config.teams, &self.teams) {
@@ -222,7 +226,22 @@ impl Server {
             router = router.merge(door.routes());
         }
         tracing::info!(address = %self.address, "listening");
-        axum::serve(self.listener, router).with_graceful_shutdown(stop).await.context("serving")?;
+        let ending = CancellationToken::new();
+        let told = ending.clone();
+        let stop = async move {
+            stop.await;
+            // Slack gives what comes now to another process, or keeps it for the next.
+            socket.inspect(AbortHandle::abort);
+            told.cancel();
+        };
+        tokio::select! {
+            served = axum::serve(self.listener, router).with_graceful_shutdown(stop).into_future() => {
+                served.context("serving")?;
+            }
+            () = async { ending.cancelled().await; tokio::time::sleep(DRAIN).await } => {
+                tracing::warn!("a request that was never sent whole is not waited for");
+            }
+        }
         tracing::info!("letting what runs come to its end");
         self.flow.finish(self.config.finish_within).await;
         Ok(())

@@ -34,7 +34,11 @@ impl Tokens {
     /// # Errors
     /// What the crate can't make a credential of.
     pub fn new(who: &Who<'_>, scope: &str) -> anyhow::Result<Tokens> {
-        let client = reqwest::Client::builder().connect_timeout(CONNECT_WITHIN).build();
+        // A redirect would carry the secret elsewhere.
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_WITHIN)
+            .redirect(reqwest::redirect::Policy::none())
+            .build();
         Tokens::over(Arc::new(client.context("setting up the client of Entra")?), who, scope)
     }
 

@@ -45,12 +45,14 @@ impl Flow {
             self.page(&run, ALONE);
         }
         if posts {
-            self.show(run.id).await;
+            // What is done doesn't wait for the chat.
+            let (flow, id) = (Arc::clone(self), run.id);
+            self.after.spawn(async move { flow.show(id).await });
             self.perform(run).await;
             return Ok(None);
         }
         if intent.alone {
-            // From a terminal: what is done doesn't wait for the chat.
+            // From a terminal.
             self.refresh_soon(run.id);
         }
         let run = self.perform(run).await;

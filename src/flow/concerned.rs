@@ -6,7 +6,7 @@ use super::request::Intent;
 use super::who::ELSEWHERE;
 use crate::access::could_approve_then;
 use crate::error::{Error, Result};
-use crate::message::{Incoming, Person, Place, PlatformName, Sender, Standing};
+use crate::message::{Incoming, Person, Place, Platform, PlatformName, Sender, Standing};
 use crate::store::{CopyKind, Run};
 use serde_json::{Value, json};
 
@@ -15,6 +15,12 @@ use serde_json::{Value, json};
 pub(super) struct Concerned {
     pub approvers: Vec<Person>,
     pub copies: Vec<(Place, CopyKind)>,
+}
+
+/// Whether an account has a member's standing there, as far as the platform can tell now.
+async fn may_count(platform: &dyn Platform, (sender, place): (&Sender, &Place)) -> bool {
+    let known = platform.account(sender, place).await;
+    known.map_or(true, |account| account.standing == Standing::Member)
 }
 
 /// Somebody who has approved, and from where.
@@ -108,8 +114,10 @@ impl Flow {
             let Some(platform) = self.platform(sender.platform) else { continue };
             let there = Place::with(&sender);
             let place = if place.platform == sender.platform { place } else { &there };
-            let known = platform.account(&sender, place).await;
-            if known.is_ok_and(|account| account.standing != Standing::Member) {
+            // Whoever isn't where it was asked is reached directly.
+            if !may_count(&**platform, (&sender, place)).await
+                && !may_count(&**platform, (&sender, &there)).await
+            {
                 continue;
             }
             match self.group_of(&sender, roles).await {

@@ -1,6 +1,6 @@
 //! What time and crashes leave behind: requests that expired, runs whose process is gone, cards that show less than the
-//! record, connections that should be warm,
-//! uploads that nobody finished. It observes and closes; it never acts.
+//! record, connections that should be warm, uploads that nobody finished. It observes and closes; what it lets go on, a purge, goes
+//! on from its noted steps.
 
 use super::Flow;
 use crate::runs::{Happening, Told};
@@ -72,7 +72,9 @@ impl Flow {
         for run in self.app.runs.store.overdue(jiff::Timestamp::now()).await? {
             self.append_or_log(&run, Happening::Expired, Told::default()).await;
         }
-        for copy in self.app.runs.store.copies_behind().await? {
+        let behind = self.app.runs.store.copies_behind().await?;
+        let now = tokio::time::Instant::now();
+        for copy in behind.into_iter().filter(|copy| self.later.is_due(copy.id, now)) {
             // A platform that hangs must not hold up the record: each copy is sent by one task at a time.
             let flow = Arc::clone(self);
             tokio::spawn(async move { flow.deliver(copy.id).await });

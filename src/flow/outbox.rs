@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Between two edits of a platform that show progress, whichever run's: Slack's third tier allows fifty a minute for all of a
 /// workspace's messages. With twenty of ours, and another replica's, ten are left for what cards must say at once. Teams allows 1,800
@@ -20,12 +21,19 @@ pub(super) const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 /// the conversation is known, and again before the message stands.
 const SENT_WITHIN: Duration = Duration::from_secs(240);
 
-/// How long the record is asked again, before the sending and behind it: what isn't written down would be posted once more.
-const NOTED_WITHIN: Duration = Duration::from_secs(50);
+/// How long the record is asked before the sending.
+const FOUND_WITHIN: Duration = Duration::from_secs(100);
 
 /// A claim outlives the sending, and the record's answers before and behind it, so that no replica sends what another still does. It ends
 /// with its process.
 const CLAIMED: Duration = Duration::from_secs(450);
+
+/// So long before its claim ends a copy is let go of.
+const SPARE: Duration = Duration::from_secs(15);
+
+/// What can't be sent is tried again after a second, then after twice as long each time, up to this: a platform that answers too late may
+/// have posted it, and one that is told too often to wait never has room.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 const NOTE_EVERY: Duration = Duration::from_millis(250);
 
@@ -65,6 +73,26 @@ impl Desk {
     }
 }
 
+/// Copies that could not be sent: how often, and when the keeper tries again. What is new of a run is tried at once.
+#[derive(Default)]
+pub struct Later(Mutex<HashMap<i64, (u32, Instant)>>);
+
+impl Later {
+    fn put_off(&self, copy: i64, now: Instant) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = all.get(&copy).map_or(0, |(times, _)| *times);
+        let wait = Duration::from_secs(1 << times.min(10)).min(LONGEST_WAIT);
+        all.insert(copy, (times + 1, now + wait));
+    }
+    fn settle(&self, copy: i64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&copy);
+    }
+    pub(super) fn is_due(&self, copy: i64, now: Instant) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&copy).is_none_or(|(_, due)| *due <= now)
+    }
+}
+
 /// Whether the run's newest events change what this copy says. Steps are progress, which the cards show anyway; a result waits
 /// for the end, and nobody is told what they did themselves.
 fn shows_more(copy: &CardCopy, run: &Run) -> bool {
@@ -78,12 +106,14 @@ fn shows_more(copy: &CardCopy, run: &Run) -> bool {
     }
 }
 
-/// Asks the record until it answers, or a claim nears its end.
-async fn insist<T, F: Future<Output = StoreResult<T>>>(ask: impl Fn() -> F) -> StoreResult<T> {
-    let until = tokio::time::Instant::now() + NOTED_WITHIN;
+/// Asks the record until it answers, or its time is over.
+async fn insist<T, F: Future<Output = StoreResult<T>>>(
+    until: Instant,
+    ask: impl Fn() -> F,
+) -> StoreResult<T> {
     loop {
         match ask().await {
-            Err(why) if tokio::time::Instant::now() < until => {
+            Err(why) if Instant::now() < until => {
                 tracing::warn!(%why, "a card waits for the record");
                 tokio::time::sleep(NOTE_EVERY).await;
             }
@@ -150,19 +180,21 @@ impl Flow {
     /// `anew`: though it shows all that the record has.
     pub(super) async fn deliver_now(self: &Arc<Self>, (copy, anew): (i64, bool)) -> anyhow::Result<()> {
         let store = &self.app.runs.store;
+        let now = Instant::now();
         if !store.claim_copy(copy, jiff::Timestamp::now() + CLAIMED).await? {
             return Ok(());
         }
-        // From here on the claim is given back, however long the record stays away meanwhile.
-        let Some(mut copy) = insist(|| store.copy(copy)).await? else { return Ok(()) };
-        let Some(run) = insist(|| store.get(copy.run)).await? else { return Ok(()) };
+        // What isn't written down would be posted once more: it is tried for as long as the claim is ours.
+        let (found, noted) = (now + FOUND_WITHIN, now + (CLAIMED - SPARE));
+        let Some(mut copy) = insist(found, || store.copy(copy)).await? else { return Ok(()) };
+        let Some(run) = insist(found, || store.get(copy.run)).await? else { return Ok(()) };
         if copy.lost || (copy.message.is_some() && copy.shown >= run.version && !anew) {
-            return Ok(insist(|| store.update_copy(copy.clone())).await?);
+            return Ok(insist(noted, || store.update_copy(copy.clone())).await?);
         }
         if !anew && !shows_more(&copy, &run) {
             copy.lost = copy.kind == CopyKind::Reminder;
             copy.shown = run.version;
-            return Ok(insist(|| store.update_copy(copy.clone())).await?);
+            return Ok(insist(noted, || store.update_copy(copy.clone())).await?);
         }
         let sent = tokio::time::timeout(SENT_WITHIN, self.deliver_as_it_is(&copy, &run)).await;
         match sent.unwrap_or_else(|_| Err(SendError::Unavailable("it took too long".to_owned()))) {
@@ -170,16 +202,19 @@ impl Flow {
                 copy.place = posted.place;
                 copy.message = Some(posted.message);
                 copy.shown = run.version;
+                self.later.settle(copy.id);
             }
             Err(SendError::Unavailable(why)) => {
+                self.later.put_off(copy.id, Instant::now());
                 tracing::warn!(run = run.id, why, "a card waits for the chat platform");
             }
             Err(why) => {
                 copy.lost = true;
+                self.later.settle(copy.id);
                 self.undeliverable(&run, (&copy, &why)).await;
             }
         }
-        Ok(insist(|| store.update_copy(copy.clone())).await?)
+        Ok(insist(noted, || store.update_copy(copy.clone())).await?)
     }
 
     /// What the copy says now, in its place, which is found first where it is somebody's own.
@@ -235,10 +270,19 @@ impl Flow {
     /// A plan that nobody can be shown can't be approved.
     async fn undeliverable(&self, run: &Run, (copy, why): (&CardCopy, &SendError)) {
         tracing::error!(run = run.id, %why, "a card could not be delivered");
-        let others = self.app.runs.store.copies_of(run.id).await.unwrap_or_default();
+        if run.state != State::Pending || copy.kind != CopyKind::Card {
+            return;
+        }
+        let others = match self.app.runs.store.copies_of(run.id).await {
+            Ok(others) => others,
+            Err(why) => return tracing::warn!(run = run.id, %why, "whether it has another card isn't known"),
+        };
         let mut others = others.iter().filter(|other| other.id != copy.id && other.kind == CopyKind::Card);
-        if run.state == State::Pending && copy.kind == CopyKind::Card && !others.any(|other| !other.lost) {
-            self.append_or_log(run, Happening::Voided, Told::why("its card could not be shown")).await;
+        if !others.any(|other| !other.lost) {
+            let told = Told::why("its card could not be shown");
+            if let Err(why) = self.app.runs.note(run.id, Happening::Voided, told).await {
+                tracing::error!(run = run.id, %why, "an event could not be recorded");
+            }
         }
     }
 
@@ -275,5 +319,25 @@ impl Flow {
     fn token_of(&self, copy: &CardCopy, meaning: Meaning) -> anyhow::Result<Token> {
         let token = crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
         Ok(Token { token, meaning, place: copy.place.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_sent_waits_longer_each_time_and_no_longer_than_that() {
+        let (later, mut now) = (Later::default(), Instant::now());
+        assert!(later.is_due(1, now));
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            later.put_off(1, now);
+            assert!(!later.is_due(1, now) && later.is_due(2, now));
+            now += Duration::from_secs(seconds);
+            assert!(!later.is_due(1, now - Duration::from_millis(1)) && later.is_due(1, now), "{seconds} s");
+        }
+        later.put_off(1, now);
+        later.settle(1);
+        assert!(later.is_due(1, now));
     }
 }

@@ -30,10 +30,13 @@ impl Flow {
                 _ => Err(refused),
             },
             Err(_) => {
-                if let Ok(Some(seen)) = self.view(incoming, (token, message)).await {
-                    self.answer(incoming, seen).await;
-                }
-                deciding.await
+                // What was decided goes on meanwhile.
+                let seen = async {
+                    if let Ok(Some(seen)) = self.view(incoming, (token, message)).await {
+                        self.answer(incoming, seen).await;
+                    }
+                };
+                futures::join!(seen, deciding).1
             }
         }
     }

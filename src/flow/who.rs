@@ -3,7 +3,7 @@
 
 use super::Flow;
 use crate::error::{Error, Result};
-use crate::message::{Incoming, Person, Place, SendError, Sender, Standing};
+use crate::message::{Incoming, Person, Place, Platform, SendError, Sender, Standing};
 use std::time::Duration;
 
 /// While the platform can't tell an account's standing, it is asked again so often before the request is refused.
@@ -58,14 +58,14 @@ impl Flow {
         }
     }
 
-    /// Whether one of the roles isn't narrowed by a group of the chat, or the account is in it; `None` while nobody can tell.
+    /// Whether one of the roles isn't narrowed by a group of a chat, or they are in it; `None` while nobody can tell.
     pub(super) async fn group_of(&self, sender: &Sender, roles: &[&str]) -> Option<bool> {
         let Some(platform) = self.platform(sender.platform) else { return Some(!roles.is_empty()) };
         let mut seen = Some(false);
         for role in roles {
-            match platform.in_group(role, sender).await {
-                Ok(None | Some(true)) => return Some(true),
-                Ok(Some(false)) => {}
+            match self.in_its_group(role, (&**platform, sender)).await {
+                Ok(true) => return Some(true),
+                Ok(false) => {}
                 Err(why) => {
                     tracing::warn!(role, %why, "a group's members are not known");
                     seen = None;
@@ -73,6 +73,32 @@ impl Flow {
             }
         }
         seen
+    }
+
+    /// A group narrows its role wherever its people speak: without one where they do, the other chats' count.
+    async fn in_its_group(
+        &self,
+        role: &str,
+        (platform, sender): (&dyn Platform, &Sender),
+    ) -> Result<bool, SendError> {
+        if let Some(is) = platform.in_group(role, sender).await? {
+            return Ok(is);
+        }
+        let person = self.app.access.person(sender);
+        for other in self.platforms.values().filter(|other| other.name() != platform.name()) {
+            let known = person.as_ref().map(|person| self.app.access.known_on(person, other.name()));
+            // Without an account there they are in none of its groups.
+            let there = Sender {
+                platform: other.name(),
+                workspace: other.home().to_owned(),
+                account: known.and_then(|person| person.account).unwrap_or_default(),
+                name: sender.name.clone(),
+            };
+            if other.in_group(role, &there).await? == Some(false) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn person_by(&self, (sender, place): (&Sender, &Place), word: Word) -> Result<Person> {

@@ -56,6 +56,20 @@ async fn one_acts_alone_everyone_is_told_and_another_reviews_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_alone_does_not_wait_for_the_chat() {
+    let scene = with_glass().await;
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    scene.workspace().fault("chat.postMessage", Fault::Held);
+    scene.says(ANA, &format!("break-glass kill {pid} --env production --reason \"alone\"")).await;
+    found("the session to be gone", async || (!scene.is_there(pid).await).then_some(())).await;
+    scene.until_state("kill", State::Succeeded).await;
+    scene.workspace().fault("chat.postMessage", Fault::Clear);
+    let card = scene.next(BEN, 0, "its card").await;
+    let told = scene.until(&card.at(), "is gone").await.plain();
+    assert!(told.contains("without a second person"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn once_in_an_hour_and_only_so() {
     let scene = with_glass().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;

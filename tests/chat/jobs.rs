@@ -7,6 +7,8 @@ use countersign::message::Person;
 use countersign::runs::{Happening, Runs, Told};
 use countersign::store::{Appended, Run, State, Store};
 use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 /// Waits until the dump waits for the table.
 async fn waits(scene: &Scene) {
@@ -146,6 +148,10 @@ async fn a_bot_that_is_told_to_end_lets_its_work_finish() {
     let process = Process::start(&scene).await;
     scene.says(ANA, "backup asset-service --env staging").await;
     waits(&scene).await;
+    // Whoever never sends the rest of a request keeps nobody.
+    let mut half = TcpStream::connect(process.url.trim_start_matches("http://")).await.unwrap();
+    let head = b"POST /slack/commands HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n";
+    half.write_all(head).await.unwrap();
     process.terminate();
     process.logs("letting what runs come to its end", 1).await;
     drop(blocker);

@@ -102,6 +102,23 @@ async fn asked_in_a_terminal_and_decided_in_teams_by_another_alone() {
     sees(&teams, "ana", &[&format!("Session {pid} is gone"), "approved by ben"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_one_chat_narrows_its_role_in_the_other_too() {
+    let secrets = "signing_secrets = [{ env";
+    let narrowed = format!("groups = {{ approver = \"S0APPROVERS\" }}\n{secrets}");
+    let bot = Bot::start(Twist { chats: Chats::Both, more: "", instead: &[(secrets, &narrowed)] }).await;
+    bot.stage.workspace.set_group("S0APPROVERS", &["U0CARA"]);
+    let teams = Teams(&bot);
+    let (_victim, pid) = bot.session("asset-worker-7").await;
+    asks(&teams, "ana", &kill(pid)).await;
+    let card = sees(&teams, "cara", &["blocks the deploy", "[Approve]"]).await;
+    is_refused(&teams, ("ben", &card), ("Approve", "counts only in its group of the chat")).await;
+    assert_eq!(bot.events_of("kill").await, ["requested"]);
+    assert!(bot.is_there(pid).await);
+    teams.clicks("cara", &card, "Approve").await;
+    sees(&teams, "ana", &[&format!("Session {pid} is gone"), "approved by cara"]).await;
+}
+
 /// A click on a card in a conversation that the clicker isn't in.
 async fn forged_click(bot: &Bot, who: &str, card: &Seen) {
     let crate::chat::Message::Slack(card) = &card.message else { panic!("no message of Slack's") };

@@ -151,6 +151,8 @@ async fn refusals_are_told_apart_by_their_code_alone() {
         ("message_not_found", SendError::Gone),
         ("cant_update_message", SendError::Gone),
         ("is_archived", SendError::Refused("is_archived".to_owned())),
+        // A wrong token can be mended: no card is given up for it.
+        ("invalid_auth", SendError::Unavailable("invalid_auth".to_owned())),
         ("Oops: xoxb-1 in <body>", SendError::Refused("unknown_error".to_owned())),
     ] {
         wire.refuses("chat.update", code);

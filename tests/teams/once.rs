@@ -71,3 +71,24 @@ async fn a_submit_that_comes_again_decides_once() {
     bot.refused("ana", "bloked", "Did you mean").await;
     assert_eq!(bot.events_of("kill").await, ["requested", "denied"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_comes_twice_at_once_is_answered_to_its_client_alone() {
+    let bot = Bot::start(Twist::default()).await;
+    let (_victim, pid) = bot.session("asset-worker-7").await;
+    let card = bot.kill_card(pid).await;
+    bot.sees("ben", &card, "[Approve]").await;
+    let looks = bot.teams.deliveries();
+    let look = looks.iter().rfind(|delivery| delivery.activity["value"]["trigger"] == "automatic");
+    let mut look = look.expect("a look").activity.clone();
+    let before = bot.answers("dan", INCIDENT).len();
+    for n in 0..20 {
+        look["id"] = serde_json::json!(format!("f:look-{n}"));
+        let (one, other) = tokio::join!(bot.teams.deliver(look.clone()), bot.teams.deliver(look.clone()));
+        assert!(one.ok() && other.ok(), "{one:?} {other:?}");
+        let cards = [one, other].iter().filter(|ack| ack.body["value"]["type"] == "AdaptiveCard").count();
+        assert_eq!(cards, 1);
+    }
+    bot.refused("ana", "bloked", "Did you mean").await;
+    assert_eq!(bot.answers("dan", INCIDENT).len(), before, "{}", bot.teams.transcript());
+}

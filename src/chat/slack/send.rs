@@ -326,9 +326,27 @@ fn post_error(error: CallError) -> SendError {
         CallError::Code(code) => match code.as_str() {
             "not_in_channel" | "channel_not_found" | "user_not_in_channel" => SendError::NotThere,
             "message_not_found" | "cant_update_message" | "edit_window_closed" => SendError::Gone,
+            _ if concerns_us(&code) => SendError::Unavailable(code),
             _ => SendError::Refused(code),
         },
         CallError::UsedUp => SendError::Gone,
         CallError::Unavailable(why) => SendError::Unavailable(why),
     }
+}
+
+/// What the bot itself is refused, which its operators can mend: no message is to be given up for that.
+/// Source: <https://docs.slack.dev/reference/methods/chat.postMessage#errors>.
+fn concerns_us(code: &str) -> bool {
+    let ours = [
+        "account_inactive",
+        "ekm_access_denied",
+        "invalid_auth",
+        "not_authed",
+        "org_login_required",
+        "team_access_not_granted",
+        "team_added_to_org",
+        "token_expired",
+        "token_revoked",
+    ];
+    ours.contains(&code) || code.starts_with("http_")
 }

@@ -47,8 +47,9 @@ pub enum CallError {
 pub struct Member {
     /// `29:…`, of the bot's own making.
     pub id: String,
-    #[serde(alias = "objectId")]
     pub aad_object_id: Option<String>,
+    /// The same, by its older name.
+    pub object_id: Option<String>,
     pub tenant_id: Option<String>,
     pub user_role: Option<String>,
     pub user_principal_name: Option<String>,
@@ -260,6 +261,8 @@ pub(super) fn send_error(error: CallError) -> SendError {
     match error {
         CallError::Unavailable(why) => SendError::Unavailable(why),
         CallError::Code(status, code) => match (status, code.as_str()) {
+            // What the bot itself is refused, which its operators can mend.
+            (401, _) => SendError::Unavailable(code),
             (403, _) | (404, "ConversationNotFound") => SendError::NotThere,
             (404, _) => SendError::Gone,
             _ => SendError::Refused(code),

@@ -45,7 +45,8 @@ pub(super) fn standing(member: &Member, tenants: &[String]) -> Standing {
 
 /// Whether the member is that account, by its Entra object id.
 pub(super) fn is(member: &Member, account: &str) -> bool {
-    member.aad_object_id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(account))
+    let mut ids = member.aad_object_id.iter().chain(&member.object_id).peekable();
+    ids.peek().is_some() && ids.all(|id| id.eq_ignore_ascii_case(account))
 }
 
 /// A conversation by its members: `None` where there are more than can be looked at.
@@ -83,6 +84,7 @@ mod tests {
         Member {
             id: "29:x".to_owned(),
             aad_object_id: Some("A".to_owned()),
+            object_id: None,
             tenant_id: Some(tenant.to_owned()).filter(|tenant| !tenant.is_empty()),
             user_role: role.map(str::to_owned),
             user_principal_name: Some(name.to_owned()),

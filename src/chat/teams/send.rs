@@ -8,7 +8,7 @@ use super::render::{self, View};
 use crate::config;
 use crate::message::{
     Account, Audience, Block, Conversation, Incoming, Person, Place, Platform, PlatformName, Posted, Reply,
-    SendError, Sender, TooLarge,
+    SendError, Sender, Standing, TooLarge,
 };
 use crate::shared::{Cache, Pacer};
 use async_trait::async_trait;
@@ -89,7 +89,8 @@ impl TeamsPlatform {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|_, sender| !sender.is_closed());
-        waiting.insert(click.to_owned(), sender);
+        // The first delivery of a click is answered; of the same again nobody sends a card.
+        waiting.entry(click.to_owned()).or_insert(sender);
         receiver
     }
 
@@ -221,6 +222,10 @@ impl Platform for TeamsPlatform {
                 return Ok(());
             }
         }
+        // A person's own view that nobody waits for any more is nobody else's: their client asks again.
+        if to.handle.as_ref().is_some_and(|handle| handle.card) && reply.audience == Audience::Everyone {
+            return Ok(());
+        }
         // A direct conversation has no one to hide from.
         let private = reply.audience == Audience::Asker && !is_direct(&to.place.conversation);
         match self.send(&to.place, reply, private.then_some(&to.sender)).await {
@@ -280,7 +285,12 @@ impl Platform for TeamsPlatform {
         let asked = Instant::now();
         let answer = self.member(&found.conversation, &sender.account).await;
         let account = directory::account(answer, sender, &self.tenants).map_err(send_error)?;
-        self.accounts.put(&account_key(sender, place), account.clone(), asked + directory::FRESH);
+        // Whoever isn't there may be added the next moment.
+        let lasts = match account.standing {
+            Standing::Deactivated => directory::ABSENT,
+            _ => directory::FRESH,
+        };
+        self.accounts.put(&account_key(sender, place), account.clone(), asked + lasts);
         Ok(account)
     }
 
@@ -308,11 +318,12 @@ impl Platform for TeamsPlatform {
     }
 }
 
-/// A thread's address has the message that it hangs from.
+/// A thread's address has the message that it hangs from. Only channels have threads.
 fn address(place: &Place) -> String {
+    let channel = ["@thread.tacv2", "@thread.skype"].iter().any(|kind| place.conversation.ends_with(kind));
     match &place.thread {
-        Some(thread) => format!("{};messageid={thread}", place.conversation),
-        None => place.conversation.clone(),
+        Some(thread) if channel => format!("{};messageid={thread}", place.conversation),
+        _ => place.conversation.clone(),
     }
 }
 

@@ -3,8 +3,7 @@
 use super::desk::Caller;
 use super::file::Worked;
 use super::*;
-use crate::message::{Person, PlatformName};
-use crate::store::{Request, State};
+use crate::store::State;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -36,24 +35,7 @@ fn late() -> Change {
 }
 
 fn new_run(delivery: &str, state: State) -> NewRun {
-    let place = Place {
-        platform: PlatformName::Slack,
-        workspace: "T".into(),
-        conversation: "C".into(),
-        thread: None,
-    };
-    let request = Request {
-        command: "kill".into(),
-        arguments: BTreeMap::new(),
-        risk: "danger".into(),
-        environment: Some("staging".into()),
-        requester: Person { id: "ana".into(), account: None },
-        sender: None,
-        place,
-        command_hash: String::new(),
-        config_hash: String::new(),
-        alone: false,
-    };
+    let request = Run::example(("kill", Some("staging")), Timestamp::now(), state).request;
     let holds = vec![format!("resource of {delivery}")];
     NewRun {
         request,

@@ -84,7 +84,7 @@ async fn the_managed_identity_answers_the_bot_alone() {
 
 #[tokio::test]
 async fn the_connector_hears_only_who_has_a_token_that_still_counts() {
-    let settings = Settings { token_life: Duration::from_millis(200), ..Settings::default() };
+    let settings = Settings { token_life: Duration::from_secs(3), ..Settings::default() };
     let teams = teams(settings).await;
     let post = ("POST", &*activities(CHANNEL));
     assert_eq!(call_as(&teams, "made-up", post, hello()).await.0, 401);
@@ -96,6 +96,6 @@ async fn the_connector_hears_only_who_has_a_token_that_still_counts() {
     let mut until = 0;
     while call_as(&teams, &token, ("GET", "v3/conversations/x/pagedmembers"), Value::Null).await.0 != 401 {
         until += 1;
-        assert!(until < 10_000, "the token never ends");
+        assert!(until < 1_000_000, "the token never ends");
     }
 }
