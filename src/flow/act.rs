@@ -45,9 +45,13 @@ impl Flow {
             self.page(&run, ALONE);
         }
         if posts {
-            // What is done doesn't wait for the chat.
             let (flow, id) = (Arc::clone(self), run.id);
-            self.after.spawn(async move { flow.show(id).await });
+            let shown = async move { flow.show(id).await };
+            // What is done in need doesn't wait for the chat.
+            match intent.alone {
+                true => drop(self.after.spawn(shown)),
+                false => shown.await,
+            }
             self.perform(run).await;
             return Ok(None);
         }

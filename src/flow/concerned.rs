@@ -6,7 +6,7 @@ use super::request::Intent;
 use super::who::ELSEWHERE;
 use crate::access::could_approve_then;
 use crate::error::{Error, Result};
-use crate::message::{Incoming, Person, Place, Platform, PlatformName, Sender, Standing};
+use crate::message::{Incoming, Person, Place, Platform, PlatformName, SendError, Sender, Standing};
 use crate::store::{CopyKind, Run};
 use serde_json::{Value, json};
 
@@ -17,10 +17,12 @@ pub(super) struct Concerned {
     pub copies: Vec<(Place, CopyKind)>,
 }
 
-/// Whether an account has a member's standing there, as far as the platform can tell now.
+/// Whether an account has a member's standing there, or the platform can't tell now.
 async fn may_count(platform: &dyn Platform, (sender, place): (&Sender, &Place)) -> bool {
-    let known = platform.account(sender, place).await;
-    known.map_or(true, |account| account.standing == Standing::Member)
+    match platform.account(sender, place).await {
+        Ok(account) => account.standing == Standing::Member,
+        Err(why) => matches!(why, SendError::Unavailable(_)),
+    }
 }
 
 /// Somebody who has approved, and from where.

@@ -349,6 +349,6 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
         "{} runs, {interrupted} interrupted, {outlived} outlived, {least} to {most} vacuums",
         runs.len()
     );
-    assert!(interrupted >= 5 && outlived >= 3, "{interrupted} interrupted, {outlived} outlived: {runs:#?}");
+    assert!(interrupted >= 5 && outlived >= 1, "{interrupted} interrupted, {outlived} outlived: {runs:#?}");
     assert_eq!(record.verify().await.unwrap().broken, None);
 }
