@@ -13,7 +13,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PAYLOADS := $(TARGET)/payloads
 JUDGED := $(PAYLOADS) manifest/slack.yaml manifest/teams/manifest.json
 # What the plays share is none.
-PLAYS := $(filter-out tests/browser/stage.mjs,$(wildcard tests/browser/*.mjs))
+PLAYS := $(filter-out tests/browser/harness.mjs,$(wildcard tests/browser/*.mjs))
 # Tests wait more than they compute: for what a server, a browser or a clock does.
 export RUST_TEST_THREADS ?= 6
 
@@ -38,14 +38,14 @@ rust-test: tools ## run the Rust tests; they leave the payloads for the judges
 	COUNTERSIGN_TEST_MAJORS="$(MAJORS)" COUNTERSIGN_TEST_PRISMA=yes cargo test --locked --no-fail-fast
 
 compat: system .tools/postgres/.stamp-all tools ## ask every PostgreSQL major that is supported, 13 to 18
-	COUNTERSIGN_TEST_MAJORS="$(ALL_MAJORS)" cargo test --locked --no-fail-fast --test questions --test backup majors
+	COUNTERSIGN_TEST_MAJORS="$(ALL_MAJORS)" cargo test --locked --no-fail-fast --test commands --test backup majors
 	@for major in $(ALL_MAJORS); do echo "the sample on $$major"; \
 	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test sample_servers; \
-	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test chat -- reindex vacuum_full; done
+	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test workflow -- reindex vacuum_full; done
 
 judge: tools ## let Slack's and Microsoft's own types, models and schemas judge the payloads of the last test run
-	node tests/judges/judge.mjs --self-test $(JUDGED)
-	.tools/venv/bin/python tests/judges/judge.py --self-test $(JUDGED)
+	node tests/schema_checks/judge.mjs --self-test $(JUDGED)
+	.tools/venv/bin/python tests/schema_checks/judge.py --self-test $(JUDGED)
 
 browser: tools ## play through the demo in Chromium
 ifeq ($(PLAYS),)
@@ -73,14 +73,14 @@ system:
 	@.ci/install-tools
 
 # The link lets every file under tests/ import the packages.
-.tools/node/.stamp: tests/judges/package.json tests/judges/package-lock.json
+.tools/node/.stamp: tests/schema_checks/package.json tests/schema_checks/package-lock.json
 	@mkdir -p $(@D)
 	@cp $^ $(@D)
 	@npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error >/dev/null
 	@ln -sfn $(@D)/node_modules node_modules
 	@touch $@
 
-.tools/venv/.stamp: tests/judges/requirements.txt
+.tools/venv/.stamp: tests/schema_checks/requirements.txt
 	@python3 -m venv --clear $(@D)
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -1,40 +1,65 @@
 //! Countersign: a team's PostgreSQL runbook, run from chat, with a second person for everything that destroys.
 //!
+//! # Glossary
+//!
+//! | word | means |
+//! |---|---|
+//! | request | a command that waits for approval |
+//! | run | one execution of a command, from the request to its end |
+//! | event | one entry of a run's audit log |
+//! | audit log | the hash-chained events of all runs; `history` is a view of it |
+//! | approver, approval, decision | who approves; the act; approve, deny or withdraw |
+//! | quorum | how many approvers a request needs |
+//! | card | a run's message in chat: primary, direct, outcome or reminder |
+//! | outbox | the cards that still have to be sent |
+//! | claim | one process' exclusive right to send a card or to execute a run |
+//! | resource lock | what an open run reserves, so that no other run takes it |
+//! | reconciler | finds out the outcome of runs whose process died |
+//! | supervisor | the periodic background tasks |
+//! | pool, pooled client, dedicated session | connections to a target: shared for short queries, or one run's own |
+//! | backend | a PostgreSQL server process: the server's side of a session |
+//! | break-glass | acting without a second person |
+//! | custom command | a team's own `.sql` command |
+//! | allowlist | what custom SQL may contain |
+//! | preflight | `countersign check`: checks before an incident |
+//! | chat account, conversation | who speaks, and where |
+//!
 //! # The map, from the ground up
 //!
 //! Each module imports only what stands above it in this list.
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
 //! | [`error`] | the two kinds of error: the person's, which says what to type instead, and ours |
-//! | [`toml_reader`] | TOML with the place of every value, so that all mistakes are told at once |
+//! | [`toml_reader`] | TOML with the place of every value, so that all mistakes are reported at once |
 //! | [`config`] | the only reader of files and environment variables |
-//! | [`message`] | neutral values: event, person, place, reply; the trait that a platform implements |
-//! | [`store`] | the record's keeper: a trait, and SQLite behind it |
-//! | [`shared`] | what replicas share and may lose: pacing, duplicate deliveries |
-//! | [`pager`] | a team's webhook, told of what waits |
+//! | [`message`] | neutral values: event, person, conversation, reply; the trait that a platform implements |
+//! | [`store`] | the audit log's storage: a trait, and SQLite behind it |
+//! | [`ephemeral`] | pacing, duplicate deliveries and caches: may be lost |
+//! | [`webhook`] | a team's webhook, notified of pending requests |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
-//! | [`azure`] | tokens of Entra; the only user of the Azure crates |
+//! | [`azure`] | Entra tokens; the only user of the Azure crates |
 //! | [`redact`] | query text fit for a chat |
-//! | [`prisma`] | a directory of migrations, to compare a ledger with |
-//! | [`catalog`], [`args`] | command files → commands; words → values |
-//! | [`targets`] | environments, servers, logins, connections |
+//! | [`prisma`] | a directory of migrations, to compare a migration history with |
+//! | [`catalog`], [`command_line`] | command files → commands; typed words → values |
+//! | [`postgres`] | environments, servers, logins, connections |
 //! | [`access`] | who may run what where, and who may approve |
 //! | [`schedule`] | the maintenance windows of the configuration, and when each is due |
 //! | [`plan`] | identity, guards, context, digest |
-//! | [`sql`] | runs a SQL command, and presents what it found |
-//! | [`runs`] | the one transition table of a run's record |
+//! | [`sql`] | runs a SQL command, and presents its result |
+//! | [`audit`] | the one transition table of runs, and the service over the store |
 //! | [`actions`] | name → code of the coded commands |
-//! | [`flow`] | the straight line from event to reply; the only caller of send |
+//! | [`preflight`] | the checks of `countersign check` |
+//! | [`workflow`] | one line from event to reply; the only caller of send |
 //! | [`chat`] | Slack and Teams: verify, parse, render, send; the terminal: render |
 //! | [`http`] | routes; acknowledges at once |
-//! | [`demo`] | the pretend workspace and the sample servers, for `make demo` and the tests |
+//! | [`demo`] | the fake Slack and the sample servers, for `make demo` and the tests |
 //! | [`cli`] | the command line: serve, demo, run, check |
 //!
 //! # Invariants
 //!
 //! - Only `chat/slack` knows Block Kit, only `chat/teams` Adaptive Cards, and no platform imports another.
-//! - Only `config` reads the environment. Only `flow` sends. Only `sql`, `actions` and `targets` touch a target.
+//! - Only `config` reads the environment. Only `workflow` sends. Only `sql`, `actions`, `preflight` and `postgres` touch a target.
 //! - A run's record exists before anything runs, and is closed in every case. If it can't be written, reads still answer with
 //!   a warning, and everything else is refused.
 //! - A button carries an opaque 128-bit token and nothing else; it counts only from the place it was posted in.
@@ -46,29 +71,30 @@
 
 pub mod access;
 pub mod actions;
-pub mod args;
+pub mod audit;
 pub mod azure;
 pub mod catalog;
 pub mod chat;
 pub mod cli;
+pub mod command_line;
 pub mod config;
 pub mod demo;
+pub mod ephemeral;
 pub mod error;
-pub mod flow;
 pub mod http;
 pub mod message;
-pub mod pager;
 pub mod plan;
+pub mod postgres;
+pub mod preflight;
 pub mod prisma;
 pub mod redact;
-pub mod runs;
 pub mod schedule;
-pub mod shared;
 pub mod sql;
 pub mod storage;
 pub mod store;
-pub mod targets;
 pub mod toml_reader;
+pub mod webhook;
+pub mod workflow;
 
 use anyhow::Context;
 use std::collections::HashMap;
@@ -80,10 +106,10 @@ pub struct App {
     pub catalog: catalog::Catalog,
     pub access: access::Access,
     pub schedule: Vec<schedule::Window>,
-    pub targets: targets::Targets,
-    pub runs: runs::Runs,
+    pub targets: postgres::Targets,
+    pub runs: audit::Runs,
     pub storage: storage::Storage,
-    pub pager: Option<pager::Pager>,
+    pub pager: Option<webhook::Pager>,
     pub progress: Progress,
     /// Cancelled a moment before the process ends: what can't outlive it ends itself, and says so.
     pub ending: tokio_util::sync::CancellationToken,
@@ -100,10 +126,10 @@ impl App {
         let limits = store::sqlite::Limits { answer: waits.answer, busy: waits.lock };
         let store = store::sqlite::SqliteStore::open(&config.store, limits);
         let store = std::sync::Arc::new(store.context("opening the record")?);
-        let runs = runs::Runs { store, approval: config.approval.clone() };
-        let targets = targets::Targets::new(&config)?;
+        let runs = audit::Runs { store, approval: config.approval.clone() };
+        let targets = postgres::Targets::new(&config)?;
         let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
-        let pager = config.pager.as_ref().map(pager::Pager::new).transpose()?;
+        let pager = config.pager.as_ref().map(webhook::Pager::new).transpose()?;
         let (progress, ending) = (Progress::default(), tokio_util::sync::CancellationToken::new());
         Ok(App { config, catalog, access, schedule, targets, storage, runs, pager, progress, ending })
     }
@@ -129,7 +155,7 @@ pub fn rules(config: &config::Config) -> anyhow::Result<Rules> {
     }
     let catalog = catalog.with_limits(&config.environments).map_err(in_words)?;
     if let (Some(directory), Some(like)) = (&config.sql, catalog.find("run-sql")) {
-        catalog::reviewed::check(directory, like).map_err(in_lines)?;
+        catalog::sql_files::check(directory, like).map_err(in_lines)?;
     }
     let missing = actions::missing(&catalog);
     anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));

@@ -1,8 +1,8 @@
 //! The maintenance windows of the configuration: which command is to run when, and when each was and will be due. All times
 //! are UTC. Countersign starts none of it: a timer does (`countersign run`), or a person; `schedule` tells whether they did.
 
-use crate::args::{Known, Understood, Values, understand};
 use crate::catalog::{Catalog, Scope};
+use crate::command_line::{Known, Understood, Values, understand};
 use crate::config::{self, Config};
 use jiff::{Timestamp, tz::TimeZone};
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn one(window: &config::Window, catalog: &Catalog, known: &Known) -> Result<Vec<
     if command.header.scope == Scope::None {
         return Err(format!("`{}` concerns no environment", command.name));
     }
-    let run = crate::args::typed(&command.name, &command.header.args, &values);
+    let run = crate::command_line::typed(&command.name, &command.header.args, &values);
     let of_environment = |environment: &String| Window {
         name: window.name.clone(),
         environment: environment.clone(),

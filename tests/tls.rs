@@ -3,14 +3,14 @@
 
 use countersign::App;
 use countersign::actions::backup::{Connection, Dump, choose, dump, find};
-use countersign::actions::doctor::{Finding, Patient, examine};
-use countersign::args::Values;
+use countersign::command_line::Values;
 use countersign::config::{Backups, Config, Server, Tls};
 use countersign::demo::postgres::{self, Cluster, Options};
 use countersign::message::{Block, Tone};
+use countersign::postgres::{Address, Unreachable};
+use countersign::preflight::{Finding, Patient, examine};
 use countersign::sql::{self, Question};
 use countersign::storage::Storage;
-use countersign::targets::{Address, Unreachable};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
 use crate::requests::{ANA, NOBODY};
 use crate::sink::Sink;
 use anyhow::{Context, ensure};
-use countersign::demo::slack::{Fault, Workspace};
+use countersign::demo::fake_slack::{Fault, Workspace};
 use rusqlite::Connection;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -5,10 +5,10 @@ use crate::process::{Place, Process, free_address};
 use crate::requests::Signer;
 use crate::sink::Sink;
 use anyhow::Context;
+use countersign::demo::fake_slack::Settings;
+use countersign::demo::harness::{Chats, INCIDENT, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
-use countersign::demo::slack::Settings;
-use countersign::demo::stage::{Chats, INCIDENT, Setup, Site, Stage};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

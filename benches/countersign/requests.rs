@@ -29,7 +29,7 @@ pub struct Signed {
 
 impl Signer {
     pub fn new(
-        workspace: &countersign::demo::slack::Workspace,
+        workspace: &countersign::demo::fake_slack::Workspace,
         channel: &str,
         answers: SocketAddr,
     ) -> Signer {

@@ -2,9 +2,9 @@
 
 use super::Call;
 use crate::access::{Access, could_approve_then};
+use crate::audit::Happening;
 use crate::error::Result;
 use crate::message::{Block, Cell, Column, Row, Shape, Table, Text, Tone};
-use crate::runs::Happening;
 use crate::sql::{Answer, duration, fill, minute};
 use crate::store::{Filter, Run, State};
 use jiff::Timestamp;

@@ -6,8 +6,8 @@ use super::{Call, Look};
 use crate::config::{Environment, Server, Tls};
 use crate::error::Result;
 use crate::message::{Block, Cell, Shape, Text, Tone};
+use crate::postgres::Address;
 use crate::sql::{Answer, fill};
-use crate::targets::Address;
 use async_trait::async_trait;
 use std::time::Duration;
 

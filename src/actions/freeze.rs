@@ -1,10 +1,10 @@
 //! `freeze` stops all acting at once, in every replica; `unfreeze` needs a second person.
 
 use super::{Act, Call, Doing, Outcome};
+use crate::audit::Happening;
 use crate::error::{Error, Result};
 use crate::message::Text;
 use crate::plan::Plan;
-use crate::runs::Happening;
 use crate::store::Frozen;
 use async_trait::async_trait;
 

@@ -3,7 +3,7 @@
 
 use super::answers::{answer, asked, count, may_see, state, table, unreviewed, verdict};
 use super::{Call, Look};
-use crate::args::{duration_seconds, shown};
+use crate::command_line::{duration_seconds, shown};
 use crate::error::{Error, Result};
 use crate::message::{Block, Cell, Shape, Tone};
 use crate::sql::{Answer, fill, minute};

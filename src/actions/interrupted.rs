@@ -3,8 +3,8 @@
 use super::{Act, Code, Doing, Outcome, find, lingering};
 use crate::App;
 use crate::Share;
+use crate::audit::Happening;
 use crate::plan::Plan;
-use crate::runs::Happening;
 use crate::store::Run;
 use tokio_util::sync::CancellationToken;
 

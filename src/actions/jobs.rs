@@ -4,9 +4,9 @@
 use super::answers::{answer, asked, between, count, environments, may_see, table, verdict};
 use super::{Call, Code, Look, interrupted, lingering};
 use crate::Share;
+use crate::audit::Happening;
 use crate::error::Result;
 use crate::message::{Block, Cell, Shape, Tone};
-use crate::runs::Happening;
 use crate::sql::{Answer, duration, fill};
 use crate::store::{Filter, Run, State};
 use async_trait::async_trait;

@@ -3,10 +3,10 @@
 
 use super::statement::Statement;
 use super::{Act, Call, Doing, Outcome};
-use crate::catalog::{Command, reviewed};
+use crate::audit::Happening;
+use crate::catalog::{Command, sql_files};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::runs::Happening;
 use async_trait::async_trait;
 
 pub struct RunSql;
@@ -51,5 +51,5 @@ async fn file(app: &crate::App, name: &str, like: &Command) -> Result<Command> {
     let directory = app.config.sql.clone().ok_or_else(|| {
         Error::instead("The configuration names no directory of SQL files.", "It is `directory` in `[sql]`.")
     })?;
-    reviewed::find(directory, name, like).await
+    sql_files::find(directory, name, like).await
 }

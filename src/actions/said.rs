@@ -2,9 +2,9 @@
 
 use super::wanted::wanted;
 use super::{Act, Call, Doing, Outcome};
+use crate::audit::{Happening, Told};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::runs::{Happening, Told};
 use crate::store::{Run, RunId, State};
 use async_trait::async_trait;
 

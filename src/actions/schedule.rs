@@ -166,7 +166,7 @@ fn row(told: &Told<'_>, now: Timestamp) -> Vec<Cell> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Values;
+    use crate::command_line::Values;
     use std::time::Duration;
 
     fn at(time: &str) -> Timestamp {

@@ -1,11 +1,11 @@
 //! The one service's database that a command works on: through which login, and how its failures are told.
 
 use super::{Call, Doing, Outcome};
+use crate::audit::Happening;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::runs::Happening;
+use crate::postgres::{Address, Alone, Lease, QueryError};
 use crate::sql::{Question, scope_targets};
-use crate::targets::{Address, Alone, Lease, QueryError};
 
 pub struct Site {
     /// Through the login that the command's header names.

@@ -2,16 +2,16 @@
 //! time limit, under the login that it names, which changes no more than what was shown or nothing. A stop takes all of it back.
 
 use super::{Act, Call, Doing, Outcome};
-use crate::args::{ArgSpec, ArgType, Values, duration_seconds};
+use crate::audit::Happening;
 use crate::catalog::{COUNT, Command, Scope, Section, Variant};
+use crate::command_line::{ArgSpec, ArgType, Values, duration_seconds};
 use crate::error::{Error, Result};
 use crate::message::{Block, Cell, Shape, Table};
 use crate::plan::Plan;
-use crate::runs::Happening;
+use crate::postgres::{Access, Address, Lease, QueryError, Transaction};
 use crate::sql::{
     Question, Target, Value, decode, explain, grouped, parameters, scope_targets, user_error, value_text,
 };
-use crate::targets::{Access, Address, Lease, QueryError, Transaction};
 use async_trait::async_trait;
 use serde_json::json;
 use std::time::Duration;

@@ -4,9 +4,9 @@
 use super::wanted::wanted;
 use super::{Act, Call, Code, Doing, Outcome, lingering};
 use crate::App;
+use crate::audit::{Happening, Told};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::runs::{Happening, Told};
 use crate::store::{Appended, Run, RunId, State};
 use async_trait::async_trait;
 use std::time::Duration;

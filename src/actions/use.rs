@@ -1,10 +1,10 @@
 //! `use <environment>`: binds a conversation to an environment.
 
 use super::{Act, Call, Doing, Outcome};
+use crate::audit::Happening;
 use crate::error::{Error, Result};
 use crate::message::Text;
 use crate::plan::Plan;
-use crate::runs::Happening;
 use async_trait::async_trait;
 
 pub struct Use;

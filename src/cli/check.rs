@@ -1,15 +1,15 @@
 //! `countersign check`: everything that can be wrong before an incident. Mistakes in the configuration and in the commands
-//! are told as `serve` tells them; what is asked of the servers is `actions::doctor`'s.
+//! are told as `serve` tells them; what is asked of the servers is `preflight`'s.
 
 use super::{Variables, configured, show};
-use crate::actions::doctor::{Finding, Patient, examine};
 use crate::chat::slack::api::CallError;
 use crate::chat::slack::send::SlackPlatform;
 use crate::chat::teams::TeamsPlatform;
 use crate::chat::terminal::Lines;
 use crate::config;
 use crate::message::{Heading, Reply};
-use crate::targets::Targets;
+use crate::postgres::Targets;
+use crate::preflight::{Finding, Patient, examine};
 use std::path::Path;
 
 /// Exit statuses.

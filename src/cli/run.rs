@@ -3,13 +3,13 @@
 
 use super::{Variables, configured, show};
 use crate::App;
-use crate::args::typed;
 use crate::chat::terminal::{Lines, Terminal, incoming};
+use crate::command_line::typed;
 use crate::config::login_name;
-use crate::flow::{Ending, Flow};
 use crate::http::platforms;
 use crate::message::{Block, Button, Reply};
 use crate::store::{Meaning, State};
+use crate::workflow::{Ending, Flow};
 use anyhow::Context;
 use std::convert::Infallible;
 use std::io::Write;
@@ -173,10 +173,10 @@ mod tests {
             ("4711", Some("4711")),
         ] {
             let line = typed(&["kill", "1", "--reason", word]).line;
-            let line = crate::args::split(&line, &|_, _| false).ok().and_then(|line| line.reason);
+            let line = crate::command_line::split(&line, &|_, _| false).ok().and_then(|line| line.reason);
             assert_eq!(line.as_deref(), expected, "{word}");
         }
-        let line = crate::args::split(&typed(&["kill", "--reason=a b"]).line, &|_, _| false).ok();
+        let line = crate::command_line::split(&typed(&["kill", "--reason=a b"]).line, &|_, _| false).ok();
         assert_eq!(line.and_then(|line| line.reason).as_deref(), Some("a b"));
     }
 }

@@ -2,7 +2,7 @@
 //! commands there are is the catalog's to say.
 
 use super::people::{commands_of, places_of};
-use super::rules::{title, within};
+use super::validate::{title, within};
 use super::{Approval, ApprovalRule, BreakGlass, Environment};
 use crate::toml_reader::Reader;
 use std::time::Duration;

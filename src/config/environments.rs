@@ -1,8 +1,8 @@
 //! The sections `[[environments]]`: servers, logins, TLS and limits. How connections are made from them is `targets`' business.
 
 use super::load::Outside;
-use super::rules::{Unique, braces, complain, identifier, name, within};
-use super::secret::opt_secret;
+use super::secrets::opt_secret;
+use super::validate::{Unique, braces, complain, identifier, name, within};
 use super::{Environment, Limit, Login, Server, Tls};
 use crate::toml_reader::{Located, Reader, quoted, suggestion};
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 //! command is an argv and never a shell's line; what it means for a database is decided in `actions/migrate`.
 
 use super::load::Outside;
-use super::rules::{braces, complain, identifier, within};
-use super::secret::opt_secret;
+use super::secrets::opt_secret;
+use super::validate::{braces, complain, identifier, within};
 use super::{Migrate, Setting};
 use crate::toml_reader::{Reader, quoted, suggestion};
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use super::load::Outside;
 use super::migrate::{self, Said};
-use super::rules::{Unique, identifier, is_title, name, path, title};
 use super::slack::is_slack_id;
+use super::validate::{Unique, identifier, is_title, name, path, title};
 use super::{Environment, Grant, PersonEntry, Service};
 use crate::toml_reader::{Located, Reader, quoted, suggestion};
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The sections `[[schedule]]`: what is to run when. Whether there is such a command is the catalog's to say: see `schedule`.
 
 use super::people::unknown_environment;
-use super::rules::{Unique, complain, title, within};
+use super::validate::{Unique, complain, title, within};
 use super::{Environment, Window};
 use crate::toml_reader::Reader;
 use croner::Cron;

@@ -2,8 +2,8 @@
 
 use super::Slack;
 use super::load::Outside;
-use super::rules::{complain, groups};
-use super::secret::{opt_secret, secret, secrets};
+use super::secrets::{opt_secret, secret, secrets};
+use super::validate::{complain, groups};
 use crate::toml_reader::{Reader, quoted};
 use secrecy::SecretString;
 use url::{Host, Url};

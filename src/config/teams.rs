@@ -3,9 +3,9 @@
 use super::Teams;
 use super::load::Outside;
 use super::people::is_object_id;
-use super::rules::{complain, groups};
-use super::secret::opt_secret;
+use super::secrets::opt_secret;
 use super::slack::is_safe_url;
+use super::validate::{complain, groups};
 use crate::toml_reader::{Reader, quoted};
 use url::Url;
 

@@ -1,11 +1,11 @@
 //! `countersign demo`: two throwaway PostgreSQL servers with the sample team, traffic and a running incident, the bot with
 //! its embedded store, and the pretend workspace on one local page. In production one table is large, so that work on it lasts.
 
+use super::fake_slack::{GuideStep, Settings};
 use super::files;
+use super::harness::{Bot, Chats, INCIDENT, Setup, Site, Stage};
 use super::postgres::{Cluster, Options};
 use super::sample::{Incident, Sample, Team, Traffic};
-use super::slack::{GuideStep, Settings};
-use super::stage::{Bot, Chats, INCIDENT, Setup, Site, Stage};
 use anyhow::Context;
 use futures::FutureExt;
 use std::net::SocketAddr;

@@ -5,7 +5,7 @@
 //! server versions that disagree) the lexer answers [`Token::Cut`] and stops; it never guesses and never
 //! goes back.
 
-use super::shape;
+use super::patterns;
 
 /// One token, without the whitespace and comments before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,7 +276,7 @@ impl<'a> Lexer<'a> {
 
 /// `ident_start` of scan.l: every byte above ASCII counts as a letter. We leave out what cannot be seen.
 fn starts_identifier(c: char) -> bool {
-    c.is_ascii_alphabetic() || c == '_' || (!c.is_ascii() && !shape::is_odd(c))
+    c.is_ascii_alphabetic() || c == '_' || (!c.is_ascii() && !patterns::is_odd(c))
 }
 
 /// Length in bytes of the identifier at the start of `text`, 0 if none starts there.

@@ -5,7 +5,7 @@
 //! little, up to the next line that begins with a label such as `HINT:` or `pg_dump:`, or to the end. No SQL
 //! is read here.
 
-use super::{query, shape};
+use super::{patterns, query};
 
 /// Words after which double quotes hold a name. After any other word they hold a value.
 const NAMED: &str = "\
@@ -153,10 +153,16 @@ impl<'a> Reader<'a> {
         let inside = self.rest().get(1..).unwrap_or("");
         let close = inside.find(['"', '\n']).filter(|end| inside.as_bytes().get(*end) == Some(&b'"'));
         let name = close.and_then(|end| inside.get(..end)).unwrap_or("");
-        let named = self.last.ends_with('.') || shape::listed(NAMED, self.last.to_ascii_lowercase().as_str());
+        let named =
+            self.last.ends_with('.') || patterns::listed(NAMED, self.last.to_ascii_lowercase().as_str());
         let statement = self.out.ends_with("SQL statement ");
-        if named && !statement && self.expect == Expect::Nothing && !name.is_empty() && shape::is_name(name) {
-            self.replace(name.len() + 2, &format!("\"{}\"", shape::visible(name)));
+        if named
+            && !statement
+            && self.expect == Expect::Nothing
+            && !name.is_empty()
+            && patterns::is_name(name)
+        {
+            self.replace(name.len() + 2, &format!("\"{}\"", patterns::visible(name)));
             return;
         }
         // A value is not escaped: it may hold quotes and lines of its own.
@@ -227,7 +233,7 @@ impl<'a> Reader<'a> {
         let port = host
             .rsplit_once(':')
             .map_or("", |(_, port)| port.trim_end_matches([',', '.', ';', ')', ']', ':']));
-        if hides(scheme) || shape::is_sensitive(scheme) || port.contains(|c: char| !c.is_ascii_digit()) {
+        if hides(scheme) || patterns::is_sensitive(scheme) || port.contains(|c: char| !c.is_ascii_digit()) {
             // Perhaps a user and the beginning of a password: where that ends is not known.
             self.replace(self.line().len(), "…");
             return;
@@ -235,14 +241,14 @@ impl<'a> Reader<'a> {
         let path = if host.len() < address.len() { "/…" } else { "" };
         self.replace(
             run.len(),
-            &format!("{}://{user}{}{path}", shape::visible(scheme), shape::visible(host)),
+            &format!("{}://{user}{}{path}", patterns::visible(scheme), patterns::visible(host)),
         );
     }
 
     /// `password=…`, `token: …`, `Bearer …`: true if the beginning of the chunk was written here.
     fn secret(&mut self, chunk: &'a str) -> bool {
         let armed = std::mem::take(&mut self.expect) == Expect::Operator;
-        let key_end = match shape::sensitive_end(chunk) {
+        let key_end = match patterns::sensitive_end(chunk) {
             None if chunk.to_ascii_lowercase().starts_with("authorization") => Some("authorization".len()),
             None if armed && chunk.starts_with(['=', ':']) => Some(0),
             end => end,
@@ -258,7 +264,7 @@ impl<'a> Reader<'a> {
             return false;
         };
         let shown = chunk.get(..=chunk.len() - after_key.len() + operator).unwrap_or("");
-        self.out.push_str(&if hides(shown) { "?=".to_owned() } else { shape::visible(shown) });
+        self.out.push_str(&if hides(shown) { "?=".to_owned() } else { patterns::visible(shown) });
         self.at += shown.len();
         let run = self.run();
         if run.is_empty() && shown.ends_with(':') {
@@ -272,7 +278,7 @@ impl<'a> Reader<'a> {
     }
 
     fn plain(&mut self, chunk: &'a str) {
-        self.out.push_str(&if hides(chunk) { "?".to_owned() } else { shape::visible(chunk) });
+        self.out.push_str(&if hides(chunk) { "?".to_owned() } else { patterns::visible(chunk) });
         self.at += chunk.len();
         self.last = chunk;
         if STATEMENT_INTROS.iter().any(|intro| self.out.ends_with(intro)) {
@@ -327,12 +333,12 @@ fn begins_with_label(line: &str) -> bool {
         return false;
     };
     let tool = label.strip_prefix("pg_").is_some_and(|name| name.bytes().all(|b| b.is_ascii_lowercase()));
-    tool || shape::listed(LABELS, label) || label.ends_with("ommand was")
+    tool || patterns::listed(LABELS, label) || label.ends_with("ommand was")
 }
 
 /// A word without a place of its own in the message that still may not be shown.
 fn hides(chunk: &str) -> bool {
-    is_address(chunk) || shape::is_secret(chunk) || has_long_number(chunk)
+    is_address(chunk) || patterns::is_secret(chunk) || has_long_number(chunk)
 }
 
 fn is_address(chunk: &str) -> bool {

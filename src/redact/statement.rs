@@ -5,7 +5,7 @@
 //! or name what is known to be harmless; they are never the reason why a literal is shown.
 
 use super::lexer::{Lexed, Lexer, Token};
-use super::shape;
+use super::patterns;
 
 /// Statements in which a bare word is a name of the schema, never a secret.
 const READABLE: &str = "\
@@ -168,13 +168,13 @@ impl Writer {
         let lower = word.to_ascii_lowercase();
         self.classify(&lower);
         let class = self.statement.class;
-        let start = self.push(if shape::is_issued(word) { "?" } else { word }, space);
+        let start = self.push(if patterns::is_issued(word) { "?" } else { word }, space);
         self.statement.after_options = class != Class::Data && lower == "options";
         if matches!(class, Class::Data | Class::Schema) {
             self.assign(start, &lower);
             return Flow::On;
         }
-        if shape::is_sensitive(&lower) {
+        if patterns::is_sensitive(&lower) {
             return self.cut(true);
         }
         self.statement.after_connection = lower == "connection";
@@ -186,8 +186,8 @@ impl Writer {
     }
 
     fn quoted(&mut self, raw: &str, space: bool) -> Flow {
-        let inside = shape::visible(raw);
-        let name = if shape::is_name(inside.trim_start_matches(['u', 'U', '&']).trim_matches('"')) {
+        let inside = patterns::visible(raw);
+        let name = if patterns::is_name(inside.trim_start_matches(['u', 'U', '&']).trim_matches('"')) {
             &inside
         } else {
             "\"?\""
@@ -196,7 +196,7 @@ impl Writer {
         let start = self.push(name, space || touches);
         match self.statement.class {
             Class::Data | Class::Schema => self.assign(start, &inside),
-            _ if shape::is_sensitive(&inside) => return self.cut(true),
+            _ if patterns::is_sensitive(&inside) => return self.cut(true),
             _ => {}
         }
         Flow::On
@@ -220,9 +220,9 @@ impl Writer {
     fn classify(&mut self, word: &str) {
         self.statement.class = match self.statement.class {
             Class::Start if matches!(word, "create" | "alter") => Class::Definition,
-            Class::Start if shape::listed(READABLE, word) => Class::Data,
-            Class::Definition if shape::listed(MODIFIERS, word) => Class::Definition,
-            Class::Definition if shape::listed(READABLE_KINDS, word) => Class::Schema,
+            Class::Start if patterns::listed(READABLE, word) => Class::Data,
+            Class::Definition if patterns::listed(MODIFIERS, word) => Class::Definition,
+            Class::Definition if patterns::listed(READABLE_KINDS, word) => Class::Schema,
             Class::Start | Class::Definition => Class::Guarded,
             known => known,
         };
@@ -230,10 +230,10 @@ impl Writer {
 
     /// `SET password = hunter2`, where the quotes were forgotten.
     fn assign(&mut self, start: usize, word: &str) {
-        if self.statement.assignment == Assignment::Operator && !shape::listed(HARMLESS_VALUES, word) {
+        if self.statement.assignment == Assignment::Operator && !patterns::listed(HARMLESS_VALUES, word) {
             self.value_at = Some(start);
         }
-        let names = shape::is_sensitive(word);
+        let names = patterns::is_sensitive(word);
         self.statement.assignment = if names { Assignment::Name } else { Assignment::None };
     }
 

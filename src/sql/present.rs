@@ -3,8 +3,8 @@
 
 use super::format::{fill, is_share, title, value_text};
 use super::{Found, SectionAnswer, Value};
-use crate::args::Values;
 use crate::catalog::{Catalog, Command, RowsAre, Scope, Threshold};
+use crate::command_line::Values;
 use crate::message::{Block, Button, ButtonStyle, Cell, Column, Row, Shape, Table, Text, Tone};
 use crate::store::{Meaning, RunId};
 

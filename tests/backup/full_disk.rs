@@ -1,7 +1,7 @@
 //! A file system that fills up under a backup. The test starts itself once more in a mount namespace of its own, where a
 //! file system of a few MiB is mounted over the backups' directory; it is gone with that process.
 
-use crate::scene::{DATABASE, Scene, connection};
+use crate::harness::{DATABASE, Scene, connection};
 use countersign::actions::backup::{Dump, Failure, all, choose, dump, find};
 use countersign::config::Backups;
 use countersign::storage::{Key, Storage, StorageError};

@@ -3,16 +3,16 @@
 use countersign::actions::backup::{Dump, Failure, Manifest, all, dump, prefix};
 use countersign::storage::Key;
 use futures::TryStreamExt;
-use scene::{ASKER, DATABASE, SOON, Scene, until};
+use harness::{ASKER, DATABASE, SOON, Scene, until};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Mutex;
 
 mod full_disk;
+mod harness;
 #[path = "../servers/installed.rs"]
 mod installed;
 mod majors;
-mod scene;
 
 #[tokio::test]
 async fn a_finished_backup_restores_with_equal_row_counts() {
@@ -48,17 +48,17 @@ async fn a_killed_pg_dump_leaves_no_backup_and_the_next_one_works() {
     let meddle = async {
         scene.copying().await;
         let pid = scene.pg_dump().expect("a pg_dump under way");
-        scene::signal(pid, "STOP");
+        harness::signal(pid, "STOP");
         let uploads = scene.files();
         assert!(uploads.iter().all(|file| file.contains(".dump.part#")), "{uploads:?}");
         assert_eq!(uploads.len(), 1);
         let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
         let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
-        assert!(!arguments.contains(scene::PASSWORD), "{arguments}");
-        assert!(environment.contains(&format!("PGPASSWORD={}", scene::PASSWORD)));
+        assert!(!arguments.contains(harness::PASSWORD), "{arguments}");
+        assert!(environment.contains(&format!("PGPASSWORD={}", harness::PASSWORD)));
         assert!(!environment.contains("CARGO"), "nothing of ours: {environment}");
         assert_eq!(scene.asker().await, ASKER);
-        scene::signal(pid, "KILL");
+        harness::signal(pid, "KILL");
     };
     let (result, ()) = tokio::join!(attempt, meddle);
 
@@ -182,7 +182,7 @@ impl Scene {
         assert!(all(&self.storage, &Key::default()).await.unwrap().is_empty());
         tokio::time::timeout(SOON, async {
             while self.pg_dump().is_some() {
-                tokio::time::sleep(scene::POLL).await;
+                tokio::time::sleep(harness::POLL).await;
             }
         })
         .await

@@ -1,7 +1,7 @@
 //! Backups of each server by each client that is new enough, and by one that is not.
 
+use crate::harness::{DATABASE, Scene};
 use crate::installed::servers;
-use crate::scene::{DATABASE, Scene};
 use countersign::actions::backup::{Failure, Tool, choose, dump, find};
 use countersign::config::Backups;
 use std::path::{Path, PathBuf};

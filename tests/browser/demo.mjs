@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { asks, become, messages, noSidewaysScrolling, opens, pictures } from "./stage.mjs";
+import { asks, become, messages, noSidewaysScrolling, opens, pictures } from "./harness.mjs";
 
 async function play(page, size) {
   await become(page, "ana");

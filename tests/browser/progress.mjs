@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { asks, become, messages, noSidewaysScrolling, opens, pictures } from "./stage.mjs";
+import { asks, become, messages, noSidewaysScrolling, opens, pictures } from "./harness.mjs";
 
 const VALUES = 2;
 let page;

@@ -1,8 +1,8 @@
 //! What a team's own SQL may not say, each with its place and its words; and that what it may say is let through.
 
 use super::{built_in, mistakes, team};
-use countersign::catalog::fence::{self, Purpose};
-use countersign::catalog::statement::bind_names;
+use countersign::catalog::allowlist::{self, Purpose};
+use countersign::catalog::bind::bind_names;
 use countersign::catalog::{Body, Risk};
 use std::path::Path;
 
@@ -223,7 +223,7 @@ fn every_built_in_command_that_reads_would_pass() {
                 continue;
             }
             let bound = bind_names(&section.sql).unwrap();
-            let wrong = fence::check(&section.sql, &bound, Purpose::Read).err().unwrap_or_default();
+            let wrong = allowlist::check(&section.sql, &bound, Purpose::Read).err().unwrap_or_default();
             let wrong = wrong.iter().map(|(_, why)| why).filter(|why| !why.contains("written as :'name'"));
             let mut wrong =
                 wrong.filter(|why| !REVIEWED_ONLY.iter().any(|name| why.starts_with(&format!("`{name}`"))));

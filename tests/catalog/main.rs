@@ -1,8 +1,8 @@
 //! The runbook as it is built in, and every mistake in a command file with its place: a mistake stops the start.
 
 use countersign::actions;
-use countersign::args::{self, Known};
 use countersign::catalog::{Body, Catalog, Mistake, Risk, Scope};
+use countersign::command_line::{self, Known};
 use countersign::config::{Config, Limit};
 use std::path::Path;
 
@@ -35,9 +35,9 @@ fn every_file_is_a_command_with_code_and_an_example_that_binds() {
     for command in catalog.iter() {
         let switch =
             |_: &str, option: &str| command.header.args.iter().any(|arg| arg.name == option && arg.switch);
-        let line = args::split(&command.header.example, &switch).unwrap();
+        let line = command_line::split(&command.header.example, &switch).unwrap();
         assert_eq!(line.command, command.name, "the example of {}", command.name);
-        args::bind(&command.header.args, &line, &known(&catalog), &command.usage())
+        command_line::bind(&command.header.args, &line, &known(&catalog), &command.usage())
             .unwrap_or_else(|wrong| panic!("the example of {}: {wrong}", command.name));
         if command.header.risk != Risk::Read {
             assert!(command.header.scope != Scope::Database || matches!(command.body, Body::Coded));

@@ -2,7 +2,7 @@
 
 use super::{MINIMAL, all_set, problems, reports, with};
 use countersign::config::{Config, Tls};
-use countersign::targets::Targets;
+use countersign::postgres::Targets;
 
 #[test]
 fn slack_is_told_apart_from_anything_else() {

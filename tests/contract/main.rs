@@ -1,14 +1,14 @@
 //! The contract of every chat: the same scenes, written once, played in Slack, in Teams and from a terminal whose requests are
 //! decided in chat. Nothing of the workflow may depend on where it is spoken to.
 
-#[path = "../bot/mod.rs"]
-mod bot;
-mod both;
-mod chat;
-mod play;
-#[path = "../pretend_teams/mod.rs"]
-mod pretend_teams;
-mod scenes;
+#[path = "../bot_process/mod.rs"]
+mod bot_process;
+mod chat_driver;
+mod cross_platform;
+#[path = "../fake_teams/mod.rs"]
+mod fake_teams;
+mod harness;
+mod scenarios;
 mod slack;
 mod teams;
 mod terminal;
@@ -26,7 +26,7 @@ macro_rules! table {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $scene() {
-                    crate::scenes::$scene(crate::play::Platform::$platform).await;
+                    crate::scenarios::$scene(crate::harness::Platform::$platform).await;
                 }
             )*
         }

@@ -1,10 +1,10 @@
 //! The contract's chat in the pretend Slack.
 
-use crate::bot::Bot;
-use crate::chat::{Chat, Message, Seen};
+use crate::bot_process::Bot;
+use crate::chat_driver::{Chat, Message, Seen};
 use async_trait::async_trait;
-use countersign::demo::slack::{Account, Kind, Workspace};
-use countersign::demo::stage::INCIDENT;
+use countersign::demo::fake_slack::{Account, Kind, Workspace};
+use countersign::demo::harness::INCIDENT;
 
 pub struct Slack<'a>(pub &'a Bot);
 
@@ -26,7 +26,7 @@ impl Slack<'_> {
         let bot = self.workspace().settings().bot_user;
         let mut seen = self.workspace().visible(&account(who), channel);
         seen.retain(|message| message.author == bot);
-        let as_seen = |message: countersign::demo::slack::Message| Seen {
+        let as_seen = |message: countersign::demo::fake_slack::Message| Seen {
             words: message.plain(),
             alone: message.ephemeral_to.is_some(),
             message: Message::Slack(message),

@@ -1,9 +1,9 @@
 //! The contract's chat in the pretend Teams.
 
-use crate::bot::{Bot, INCIDENT, PEOPLE};
-use crate::chat::{Chat, Message, Seen};
-use crate::pretend_teams::people::Role;
-use crate::pretend_teams::{Kind, Person};
+use crate::bot_process::{Bot, INCIDENT, PEOPLE};
+use crate::chat_driver::{Chat, Message, Seen};
+use crate::fake_teams::people::Role;
+use crate::fake_teams::{Kind, Person};
 use async_trait::async_trait;
 
 pub struct Teams<'a>(pub &'a Bot);
@@ -13,7 +13,7 @@ impl Teams<'_> {
     pub fn sees_in(&self, who: &str, conversation: &str) -> Vec<Seen> {
         let mut seen = self.0.teams.visible(who, conversation);
         seen.retain(|message| message.author.is_none());
-        let as_seen = |message: crate::pretend_teams::Message| Seen {
+        let as_seen = |message: crate::fake_teams::Message| Seen {
             words: message.plain(),
             alone: message.only_to.is_some(),
             message: Message::Teams(message),

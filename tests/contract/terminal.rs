@@ -1,7 +1,7 @@
 //! The contract's chat where ana sits at a terminal; the others are in Slack, where her requests' cards stand.
 
-use crate::bot::Bot;
-use crate::chat::{Chat, Message, Seen};
+use crate::bot_process::Bot;
+use crate::chat_driver::{Chat, Message, Seen};
 use crate::slack::Slack;
 use async_trait::async_trait;
 use std::process::Stdio;

@@ -4,8 +4,8 @@ mod checks;
 mod parse;
 mod render;
 mod render_any;
-#[path = "../replies/mod.rs"]
-mod replies;
+#[path = "../sample_replies/mod.rs"]
+mod sample_replies;
 mod send;
 mod socket;
 mod wire;

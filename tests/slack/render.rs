@@ -1,14 +1,14 @@
 //! Replies as Slack gets them: golden pictures of what matters.
 
 use crate::checks::{check, inert, words};
-use crate::replies::{self, code, reply, table, verdict};
+use crate::sample_replies::{self, code, reply, table, verdict};
 use countersign::chat::slack::render::{fits, render};
 use countersign::message::*;
 use serde_json::json;
 
 #[test]
 fn an_answer_in_full() {
-    let answer = replies::an_answer_in_full();
+    let answer = sample_replies::an_answer_in_full();
     let rendered = render(&answer);
     check(&rendered).unwrap();
     assert_eq!(rendered.text, "ana asked kill 4711 of PRODUCTION: ⚠️ 1 session waits.");
@@ -18,7 +18,9 @@ fn an_answer_in_full() {
 
 #[test]
 fn a_request_and_a_lock_tree_in_full() {
-    for (name, reply) in [("request", replies::a_request("U2")), ("lock_tree", replies::a_lock_tree())] {
+    for (name, reply) in
+        [("request", sample_replies::a_request("U2")), ("lock_tree", sample_replies::a_lock_tree())]
+    {
         let rendered = render(&reply);
         check(&rendered).unwrap();
         insta::assert_snapshot!(name, serde_json::to_string_pretty(&rendered.blocks).unwrap());

@@ -1,7 +1,7 @@
 //! Any reply at all, however long and hostile, within Slack's limits.
 
 use crate::checks::{check, inert, words};
-use crate::replies::any_reply;
+use crate::sample_replies::any_reply;
 use countersign::chat::slack::render::{fits, render};
 use countersign::message::*;
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! A card's data comes from its client: altered, replayed or made up, it gains nothing.
 
-use crate::bot::{Bot, CHAT, INCIDENT, Twist};
-use crate::pretend_teams::{Kind, Message};
+use crate::bot_process::{Bot, CHAT, INCIDENT, Twist};
+use crate::fake_teams::{Kind, Message};
 use countersign::store::State;
 use serde_json::{Value, json};
 

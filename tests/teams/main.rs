@@ -1,19 +1,19 @@
 //! Microsoft Teams, from the wire to the wire: the door, the scenes played behind it, what goes out, and the app that brings it in.
 
-#[path = "../bot/mod.rs"]
-mod bot;
+#[path = "../bot_process/mod.rs"]
+mod bot_process;
 mod checks;
 mod data;
-mod door;
+mod exactly_once;
+#[path = "../fake_teams/mod.rs"]
+mod fake_teams;
+mod ingress;
 mod manifest;
-mod once;
 mod people;
 mod playground;
-#[path = "../pretend_teams/mod.rs"]
-mod pretend_teams;
 mod render;
 mod render_any;
-#[path = "../replies/mod.rs"]
-mod replies;
-mod scene;
+#[path = "../sample_replies/mod.rs"]
+mod sample_replies;
+mod scenario;
 mod wire;

@@ -1,9 +1,9 @@
 //! Who is listened to in Teams: listed people of the tenant with an account of their own, and members of their group.
 
-use crate::bot::{Bot, INCIDENT, PEOPLE, Twist};
-use crate::pretend_teams::Kind;
-use crate::pretend_teams::Person;
-use crate::pretend_teams::people::{Role, object_of};
+use crate::bot_process::{Bot, INCIDENT, PEOPLE, Twist};
+use crate::fake_teams::Kind;
+use crate::fake_teams::Person;
+use crate::fake_teams::people::{Role, object_of};
 use serde_json::json;
 
 /// Everyone of the sample and those who are no members of the tenant, all listed with every role.

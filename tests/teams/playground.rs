@@ -2,7 +2,7 @@
 
 mod relay;
 
-use crate::bot::{Bot, PEOPLE, Twist, found};
+use crate::bot_process::{Bot, PEOPLE, Twist, found};
 use countersign::demo::sample::Incident;
 use countersign::store::Store;
 use relay::Relay;

@@ -2,7 +2,7 @@
 //! renderer.
 
 use crate::checks::{EVERYONE, check, inert, known, of_type, words};
-use crate::replies::{self, code, reply, table, verdict};
+use crate::sample_replies::{self, code, reply, table, verdict};
 use countersign::chat::teams::render::{Rendered, View, fits, render};
 use countersign::message::*;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ fn buttons(rendered: &Rendered) -> Vec<String> {
 
 #[test]
 fn an_answer_in_full() {
-    let answer = replies::an_answer_in_full();
+    let answer = sample_replies::an_answer_in_full();
     let rendered = picture("answer", &answer, &EVERYONE);
     assert_eq!(rendered.summary, "ana asked kill 4711 of PRODUCTION: ⚠️ 1 session waits.");
     assert_eq!(rendered.card["msteams"]["width"], "Full");
@@ -58,14 +58,14 @@ fn an_answer_in_full() {
 
 #[test]
 fn a_lock_tree_is_told_row_by_row_because_it_is_too_wide_for_a_phone() {
-    let rendered = picture("lock_tree", &replies::a_lock_tree(), &EVERYONE);
+    let rendered = picture("lock_tree", &sample_replies::a_lock_tree(), &EVERYONE);
     assert!(of_type(&rendered.card, "Table").is_empty());
     assert!(words(&rendered).contains("│ └ session |4731| · app |asset-api"), "{}", words(&rendered));
 }
 
 #[test]
 fn a_request_shows_each_their_own_buttons() {
-    let request = replies::a_request(ACCOUNT);
+    let request = sample_replies::a_request(ACCOUNT);
     let token = "f".repeat(32);
     let ids: Vec<String> = (0..70).map(|id| format!("29:{id:0>90}")).collect();
     let (ana, ben, eve) = (known("ana"), known("ben"), known("eve"));
@@ -90,7 +90,7 @@ fn a_request_shows_each_their_own_buttons() {
     assert_eq!(many.card["refresh"]["userIds"].as_array().unwrap().len(), 60);
     let nobody = render(&request, &view(None, &token));
     assert_eq!((nobody.card["refresh"].clone(), buttons(&nobody).len()), (Value::Null, 1));
-    let plain = render(&replies::an_answer_in_full(), &view(None, &token));
+    let plain = render(&sample_replies::an_answer_in_full(), &view(None, &token));
     assert!(!buttons(&plain).contains(&"What can I do?".to_owned()), "everyone has the same buttons");
 }
 

@@ -1,7 +1,7 @@
 //! Any reply at all, however long and hostile, within Teams' limits, whoever looks.
 
 use crate::checks::{check, inert, known, words};
-use crate::replies::any_reply;
+use crate::sample_replies::any_reply;
 use countersign::chat::teams::render::{View, fits, render};
 use countersign::message::*;
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! What people do in Teams and see there, in the words of a scene.
 
-use crate::bot::{Bot, INCIDENT};
-use crate::pretend_teams::{At, Message};
+use crate::bot_process::{Bot, INCIDENT};
+use crate::fake_teams::{At, Message};
 
 impl Bot {
     /// Somebody types a command in the incident's channel, and the answer is the first message of the bot's that they didn't see before.

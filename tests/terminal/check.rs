@@ -1,6 +1,6 @@
 //! `countersign check`: what is missing is named, with how to mend it, and the exit status is CI's.
 
-use crate::world::{Said, Servers, World};
+use crate::harness::{Said, Servers, World};
 
 /// The reader's and the operator's lines of the configuration.
 const READER: &str = "user = \"countersign_read\"";

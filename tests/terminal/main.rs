@@ -1,10 +1,10 @@
 //! The terminal's door: the real program on a real PostgreSQL, as a person at a terminal uses it, and its answers as text.
 
-mod asked;
 mod check;
-mod looks;
-mod read;
+mod every_command;
+mod harness;
+mod queries;
 mod render;
-#[path = "../replies/mod.rs"]
-mod replies;
-mod world;
+mod requests;
+#[path = "../sample_replies/mod.rs"]
+mod sample_replies;

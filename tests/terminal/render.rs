@@ -1,6 +1,6 @@
 //! Replies as text: golden pictures of what matters, and any reply at all.
 
-use crate::replies::{
+use crate::sample_replies::{
     a_lock_tree, a_request, an_answer_in_full, any_reply, code, person, reply, table, verdict,
 };
 use countersign::chat::terminal::Lines;

@@ -6,7 +6,7 @@ use super::child::Connection;
 use super::tools::{self, Missing, Tool};
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::targets::{Address, Targets};
+use crate::postgres::{Address, Targets};
 use std::fmt;
 
 /// One database of one server.

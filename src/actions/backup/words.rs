@@ -3,9 +3,9 @@
 use super::survey::{Aim, Facts, Obstacle};
 use super::{Failure, Manifest, STOPPED, Told, prefix};
 use crate::actions::Outcome;
+use crate::audit::Happening;
 use crate::message::{Block, Cell, Column, Row, Shape, Table, Text};
 use crate::plan::Plan;
-use crate::runs::Happening;
 use crate::sql::{bytes, duration};
 use serde_json::json;
 

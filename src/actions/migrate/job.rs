@@ -8,7 +8,7 @@ use crate::actions::child;
 use crate::config::{Environment, Login, Migrate, Server, Service, Setting};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::targets::{Address, Lease};
+use crate::postgres::{Address, Lease};
 use secrecy::{ExposeSecret, SecretString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -3,8 +3,8 @@
 //! row but rolled-back ones. Source: schema-engine/commands in prisma-engines.
 
 use crate::catalog::sha256_hex;
+use crate::postgres::{Alone, Asked, Lease, QueryError};
 use crate::prisma::{self, Migration};
-use crate::targets::{Alone, Asked, Lease, QueryError};
 use serde::Deserialize;
 use std::path::PathBuf;
 use tokio_postgres::types::ToSql;

@@ -7,7 +7,7 @@ use super::resolve::Claim;
 use super::running::{Own, Sight, application, far, percent};
 use super::{Doing, Outcome, planned, words};
 use crate::Share;
-use crate::runs::Happening;
+use crate::audit::Happening;
 use jiff::Timestamp;
 use std::time::Duration;
 

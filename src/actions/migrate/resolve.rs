@@ -6,7 +6,7 @@ use super::ledger::Status;
 use super::{
     Act, Call, Doing, Outcome, Ready, asked, nothing_done, observed, planned, survey, voided, words,
 };
-use crate::args::shown;
+use crate::command_line::shown;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use async_trait::async_trait;

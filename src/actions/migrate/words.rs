@@ -8,10 +8,10 @@ use super::running::{End, Ended, Sessions, Wait};
 use crate::actions::Outcome;
 use crate::actions::answers::{count, table};
 use crate::actions::child::ending;
+use crate::audit::Happening;
 use crate::error::Error;
 use crate::message::{Block, Cell, Shape, Table, Text};
 use crate::plan::Plan;
-use crate::runs::Happening;
 use crate::sql::duration;
 use serde_json::json;
 

@@ -2,8 +2,8 @@
 //! only if that is no more than may go.
 
 use super::work::Work;
+use crate::postgres::{Access, Alone, QueryError, Transaction};
 use crate::sql::parameters;
-use crate::targets::{Access, Alone, QueryError, Transaction};
 use std::time::{Duration, Instant};
 
 /// What one batch did.

@@ -1,8 +1,8 @@
 //! How far the replicas are behind, as the reader sees it.
 
 use crate::actions::Doing;
+use crate::postgres::{Address, Lease};
 use crate::sql::{bytes, duration};
-use crate::targets::{Address, Lease};
 use std::time::Duration;
 
 /// 16 segments of WAL. A replica whose replay is paused answers all the same, and its time stands still: only bytes tell.
@@ -25,7 +25,7 @@ impl Behind {
     pub fn words(&self) -> String {
         format!(
             "{} is {} and {} behind",
-            crate::args::shown(&self.name),
+            crate::command_line::shown(&self.name),
             duration(self.seconds),
             bytes(self.bytes as f64)
         )

@@ -7,9 +7,9 @@ use crate::actions::Call;
 use crate::actions::wanted::wanted_as;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::postgres::{Access, Address, Lease, QueryError};
 use crate::sql::{Question, parameters, scope_targets};
 use crate::store::{Run, State};
-use crate::targets::{Access, Address, Lease, QueryError};
 use tokio_postgres::Row;
 
 /// What the plan is made of.

@@ -2,10 +2,10 @@
 
 use super::work::Kind;
 use crate::actions::Call;
-use crate::args::shown;
 use crate::catalog::nearest;
+use crate::command_line::shown;
 use crate::error::{Error, Result};
-use crate::targets::Lease;
+use crate::postgres::Lease;
 use tokio_postgres::Row;
 
 /// A table.

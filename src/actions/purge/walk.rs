@@ -4,8 +4,8 @@ use super::batch::{Batch, Hindrance, Try};
 use super::lag::{self, Behind};
 use super::work::Work;
 use crate::actions::Doing;
+use crate::postgres::{Alone, QueryError};
 use crate::sql::grouped;
-use crate::targets::{Alone, QueryError};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 

@@ -4,13 +4,13 @@ use super::look::Found;
 use super::walk::{Done, End};
 use super::work::Work;
 use crate::actions::{Doing, Outcome};
+use crate::audit::Happening;
 use crate::error::Error;
 use crate::message::Block;
 use crate::plan::Plan;
-use crate::runs::Happening;
+use crate::postgres::QueryError;
 use crate::sql::{bytes, duration, fill, grouped};
 use crate::store::{Run, RunId};
-use crate::targets::QueryError;
 use std::time::Duration;
 
 fn rows(number: i64) -> String {
@@ -207,7 +207,7 @@ fn became(end: End, done: &Done, work: &Work) -> (Happening, String) {
         End::Behind(behind) => stopped(format!("Stopped, since the replica {}.", behind.words())),
         End::Gone(name) => stopped(format!(
             "Stopped, since the replica {} is gone: it was there before, and nobody can tell how far it is.",
-            crate::args::shown(&name)
+            crate::command_line::shown(&name)
         )),
         End::Unseen(why) => {
             stopped(format!("Stopped, since nobody can tell how far the replicas are: the server {why}."))

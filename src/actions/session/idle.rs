@@ -5,11 +5,11 @@ use super::signal::{Aim, Fate, How, Now, Signaller, Still, observe};
 use super::{lease, told};
 use crate::actions::answers::{count, table};
 use crate::actions::{Act, Call, Doing, Outcome};
-use crate::args::duration_seconds;
+use crate::audit::Happening;
+use crate::command_line::duration_seconds;
 use crate::error::{Error, Result};
 use crate::message::{Block, Cell, Shape, Table, Tone};
 use crate::plan::Plan;
-use crate::runs::Happening;
 use crate::sql::{Question, duration, scope_targets};
 use async_trait::async_trait;
 use serde_json::json;
@@ -268,7 +268,7 @@ fn cell(fate: &Fate) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::targets::QueryError;
+    use crate::postgres::QueryError;
 
     fn gone() -> Fate {
         Fate::Signalled(Ok(Now::Gone))

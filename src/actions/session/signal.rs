@@ -1,8 +1,8 @@
 //! The acting half of `kill`, `cancel` and `kill-idle`: one guarded statement a session, and then what became of each.
 
 use crate::actions::{Doing, Outcome};
-use crate::runs::Happening;
-use crate::targets::{Address, Lease, QueryError};
+use crate::audit::Happening;
+use crate::postgres::{Address, Lease, QueryError};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -4,8 +4,8 @@
 use super::work::gave_up;
 use crate::actions::answers::table;
 use crate::message::{Block, Cell, Shape, Table, Tone};
+use crate::postgres::{Alone, Lease, QueryError};
 use crate::sql::bytes;
-use crate::targets::{Alone, Lease, QueryError};
 use tokio_postgres::Row;
 
 const FIND: &str = include_str!("leftovers.sql");

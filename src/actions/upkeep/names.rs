@@ -1,7 +1,7 @@
 //! Tables and indexes by the names that people type: resolved and quoted by the server.
 
 use crate::actions::{Call, Doing};
-use crate::args::shown;
+use crate::command_line::shown;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use tokio_postgres::Row;

@@ -5,8 +5,8 @@ use super::{EVIDENCE, Kind};
 use crate::actions::answers::count;
 use crate::actions::site::Site;
 use crate::actions::{Doing, Outcome};
-use crate::runs::Happening;
-use crate::targets::Lease;
+use crate::audit::Happening;
+use crate::postgres::Lease;
 
 const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether that is its work.";
 

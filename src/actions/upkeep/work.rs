@@ -3,7 +3,7 @@
 use super::names::Target;
 use crate::actions::site::Site;
 use crate::actions::{Doing, Outcome};
-use crate::targets::{Alone, Asked, Lease, QueryError};
+use crate::postgres::{Alone, Asked, Lease, QueryError};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 use tokio_postgres::types::ToSql;

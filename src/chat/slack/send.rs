@@ -3,13 +3,13 @@
 
 use super::api::{Api, CallError};
 use super::render::{self, Rendered};
-use super::{directory, limits};
+use super::{accounts, limits};
 use crate::config;
+use crate::ephemeral::{Cache, Pacer};
 use crate::message::{
     Account, AnswerHandle, Audience, Conversation, Incoming, Place, Platform, PlatformName, Posted, Reply,
     SendError, Sender, TooLarge,
 };
-use crate::shared::{Cache, Pacer};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -247,8 +247,8 @@ impl Platform for SlackPlatform {
         // The age counts from before the question.
         let asked = Instant::now();
         let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
-        let account = directory::account(answer, sender, &self.workspaces).map_err(post_error)?;
-        self.accounts.put(&account_key(sender), account.clone(), asked + directory::FRESH);
+        let account = accounts::account(answer, sender, &self.workspaces).map_err(post_error)?;
+        self.accounts.put(&account_key(sender), account.clone(), asked + accounts::FRESH);
         Ok(account)
     }
 
@@ -259,8 +259,8 @@ impl Platform for SlackPlatform {
             None => {
                 let asked = Instant::now();
                 let answer = self.api.get("usergroups.users.list", &[("usergroup", group)]).await;
-                let members = Arc::new(directory::members(answer).map_err(post_error)?);
-                self.members.put(group, Arc::clone(&members), asked + directory::FRESH);
+                let members = Arc::new(accounts::members(answer).map_err(post_error)?);
+                self.members.put(group, Arc::clone(&members), asked + accounts::FRESH);
                 members
             }
         };
@@ -283,8 +283,8 @@ impl Platform for SlackPlatform {
         }
         let asked = Instant::now();
         let answer = self.api.get("conversations.info", &[("channel", &place.conversation)]).await;
-        let conversation = directory::conversation(answer).map_err(post_error)?;
-        self.conversations.put(&key, conversation, asked + directory::kept(conversation));
+        let conversation = accounts::conversation(answer).map_err(post_error)?;
+        self.conversations.put(&key, conversation, asked + accounts::kept(conversation));
         Ok(conversation)
     }
 }

@@ -2,15 +2,15 @@
 //! as messages that can be edited. Says what Teams knows of accounts and conversations. The bot's tokens never leave
 //! [`connector`](super::connector).
 
+use super::accounts::{self, is_direct};
 use super::connector::{CallError, Connector, Member, There, send_error};
-use super::directory::{self, is_direct};
 use super::render::{self, View};
 use crate::config;
+use crate::ephemeral::{Cache, Pacer};
 use crate::message::{
     Account, Audience, Block, Conversation, Incoming, Person, Place, Platform, PlatformName, Posted, Reply,
     SendError, Sender, Standing, TooLarge,
 };
-use crate::shared::{Cache, Pacer};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -137,7 +137,7 @@ impl TeamsPlatform {
         let Ok(Some(members)) = self.roster(&place.conversation).await else { return Vec::new() };
         let mut ids: Vec<String> = Vec::new();
         for account in concerned(reply).filter_map(|person| person.account.as_deref()) {
-            let found = members.iter().find(|member| directory::is(member, account));
+            let found = members.iter().find(|member| accounts::is(member, account));
             if let Some(member) = found.filter(|member| !ids.contains(&member.id)) {
                 ids.push(member.id.clone());
             }
@@ -150,7 +150,7 @@ impl TeamsPlatform {
     async fn user_id(&self, place: &Place, account: &str) -> Result<String, SendError> {
         let known = self.roster(&place.conversation).await;
         let member = known.as_ref().ok().and_then(|roster| roster.as_ref());
-        match member.and_then(|members| members.iter().find(|member| directory::is(member, account))) {
+        match member.and_then(|members| members.iter().find(|member| accounts::is(member, account))) {
             Some(member) => Ok(member.id.clone()),
             None => {
                 let member = self.member(&place.conversation, account).await;
@@ -181,12 +181,12 @@ impl TeamsPlatform {
         match self.connector.members(There { service: &service, conversation }).await {
             Ok(members) => {
                 let roster = members.map(Arc::new);
-                self.rosters.put(conversation, roster.clone(), asked + directory::FRESH);
+                self.rosters.put(conversation, roster.clone(), asked + accounts::FRESH);
                 Ok(roster)
             }
             Err(error) => {
                 if matches!(error, CallError::Code(403 | 404, _)) {
-                    self.absent.put(conversation, (), asked + directory::ABSENT);
+                    self.absent.put(conversation, (), asked + accounts::ABSENT);
                 }
                 Err(error)
             }
@@ -284,11 +284,11 @@ impl Platform for TeamsPlatform {
         };
         let asked = Instant::now();
         let answer = self.member(&found.conversation, &sender.account).await;
-        let account = directory::account(answer, sender, &self.tenants).map_err(send_error)?;
+        let account = accounts::account(answer, sender, &self.tenants).map_err(send_error)?;
         // Whoever isn't there may be added the next moment.
         let lasts = match account.standing {
-            Standing::Deactivated => directory::ABSENT,
-            _ => directory::FRESH,
+            Standing::Deactivated => accounts::ABSENT,
+            _ => accounts::FRESH,
         };
         self.accounts.put(&account_key(sender, place), account.clone(), asked + lasts);
         Ok(account)
@@ -298,7 +298,7 @@ impl Platform for TeamsPlatform {
         let Some(group) = self.groups.get(role) else { return Ok(None) };
         let roster = self.roster(group).await.map_err(send_error)?;
         let members = roster.ok_or(SendError::Refused("too_many_members".to_owned()))?;
-        Ok(Some(members.iter().any(|member| directory::is(member, &sender.account))))
+        Ok(Some(members.iter().any(|member| accounts::is(member, &sender.account))))
     }
 
     fn home(&self) -> &str {
@@ -313,7 +313,7 @@ impl Platform for TeamsPlatform {
     async fn conversation(&self, place: &Place) -> Result<Conversation, SendError> {
         let roster = self.roster(&place.conversation).await;
         let members = roster.as_ref().map(|roster| roster.as_ref().map(|members| members.as_slice()));
-        directory::conversation(&place.conversation, members.map_err(Clone::clone), &self.tenants)
+        accounts::conversation(&place.conversation, members.map_err(Clone::clone), &self.tenants)
             .map_err(send_error)
     }
 }

@@ -20,7 +20,7 @@
 //! `verdict` (`tone`, `text`), `text` and `note` (`text`), `facts` (`facts`: `name`, `value`), `code` (`title`, `text`),
 //! `progress` (`percent`, `label`) and `buttons` (`type`: lines to type). Texts are for people: their wording may change.
 
-use super::{Lines, inert};
+use super::{Lines, escape};
 use crate::message::{Block, Button, Reply, Shape, Table, Text, Tone};
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ pub fn render(reply: &Reply, lines: &Lines) -> String {
         "verdict": verdict,
         "blocks": reply.blocks.iter().map(|block| self::block(block, lines)).collect::<Vec<_>>(),
     });
-    inert::json(&serde_json::to_string_pretty(&whole).unwrap_or_default()) + "\n"
+    escape::json(&serde_json::to_string_pretty(&whole).unwrap_or_default()) + "\n"
 }
 
 fn tone_word(tone: Tone) -> &'static str {

@@ -3,8 +3,8 @@
 //! escape sequence.
 
 use super::Lines;
-use super::inert;
-use super::ink::{Ink, Inked, continued, inked, padded, wrapped, written};
+use super::escape;
+use super::style::{Ink, Inked, continued, inked, padded, wrapped, written};
 use super::table;
 use crate::message::{Block, Button, Heading, Reply, Span, Text, Tone, bar};
 
@@ -47,13 +47,13 @@ fn heading(heading: &Heading) -> Inked {
     let mut add = |text: &str, ink| line.extend(inked(text, ink));
     match &heading.who {
         Some(who) => {
-            add(&format!("{} asked {}", inert::line(&who.id), inert::line(&heading.asked)), Ink::Faint)
+            add(&format!("{} asked {}", escape::line(&who.id), escape::line(&heading.asked)), Ink::Faint)
         }
-        None => add(&inert::line(&heading.asked), Ink::Faint),
+        None => add(&escape::line(&heading.asked), Ink::Faint),
     }
     if let Some(environment) = &heading.environment {
         add(" of ", Ink::Faint);
-        let name = inert::line(&environment.name);
+        let name = escape::line(&environment.name);
         match environment.production {
             true => add(&name.to_uppercase(), Ink::Act),
             false => add(&name, Ink::Strong),
@@ -80,11 +80,11 @@ fn text(text: &Text, plain: Ink) -> Inked {
     let mut line = Inked::new();
     for span in &text.0 {
         match span {
-            Span::Plain(words) => line.extend(inked(&inert::lines(words), plain)),
-            Span::Strong(words) => line.extend(inked(&inert::lines(words), Ink::Strong)),
-            Span::Code(words) => line.extend(inked(&format!("`{}`", inert::lines(words)), Ink::Code)),
+            Span::Plain(words) => line.extend(inked(&escape::lines(words), plain)),
+            Span::Strong(words) => line.extend(inked(&escape::lines(words), Ink::Strong)),
+            Span::Code(words) => line.extend(inked(&format!("`{}`", escape::lines(words)), Ink::Code)),
             Span::Person(person) | Span::Ping(person) => {
-                line.extend(inked(&inert::line(&person.id), Ink::Strong));
+                line.extend(inked(&escape::line(&person.id), Ink::Strong));
             }
         }
     }
@@ -104,7 +104,7 @@ impl Page {
 
     /// A title, with nothing of its own below it yet.
     pub fn title(&mut self, title: &str) {
-        self.extend(wrapped(&inked(&inert::line(title), Ink::Strong), self.width));
+        self.extend(wrapped(&inked(&escape::line(title), Ink::Strong), self.width));
     }
 
     fn block(&mut self, block: &Block, lines: &Lines) {
@@ -126,10 +126,10 @@ impl Page {
             }
             Block::Code { title, text } => {
                 title.iter().for_each(|title| self.title(title));
-                inert::lines(text).lines().for_each(|line| self.extend(continued(line, self.width)));
+                escape::lines(text).lines().for_each(|line| self.extend(continued(line, self.width)));
             }
             Block::Progress { percent, label } => {
-                let label = inert::line(label);
+                let label = escape::line(label);
                 let words =
                     percent.map_or(label.clone(), |percent| format!("{} · {label}", bar(percent.into())));
                 self.extend(wrapped(&inked(&words, Ink::Plain), self.width));
@@ -141,12 +141,12 @@ impl Page {
     /// What a click would do, to type. A button that nobody can type is left out.
     fn buttons(&mut self, buttons: &[&Button], lines: &Lines) {
         for line in buttons.iter().filter_map(|button| lines.get(&button.token)) {
-            self.extend(continued(&inert::line(line), self.width));
+            self.extend(continued(&escape::line(line), self.width));
         }
     }
 
     fn facts(&mut self, facts: &[(String, Text)]) {
-        let labels: Vec<Inked> = facts.iter().map(|(l, _)| inked(&inert::line(l), Ink::Strong)).collect();
+        let labels: Vec<Inked> = facts.iter().map(|(l, _)| inked(&escape::line(l), Ink::Strong)).collect();
         self.labelled(
             labels.into_iter().zip(facts.iter().map(|(_, value)| text(value, Ink::Plain))).collect(),
         );
@@ -154,7 +154,7 @@ impl Page {
 
     /// Labels, and values beside them that wrap under themselves.
     pub fn labelled(&mut self, pairs: Vec<(Inked, Inked)>) {
-        let widest = pairs.iter().map(|(label, _)| super::ink::columns(label)).max().unwrap_or(0);
+        let widest = pairs.iter().map(|(label, _)| super::style::columns(label)).max().unwrap_or(0);
         let indent = widest.min(WIDEST_LABEL).min(self.width / 2) + 2;
         for (label, value) in pairs {
             let mut labels = wrapped(&label, indent - 2).into_iter();

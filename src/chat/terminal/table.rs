@@ -1,9 +1,9 @@
 //! A table within so many columns: numbers stand to the right and are never cut; words wrap, and are cut with "…" after a few
 //! lines. A table of too many columns is told row by row. Query text stands beneath.
 
-use super::inert;
-use super::ink::{Ink, Inked, columns, cut, inked, padded, wrapped};
+use super::escape;
 use super::render::Page;
+use super::style::{Ink, Inked, columns, cut, inked, padded, wrapped};
 use crate::message::{Cell, Row, Shape, Table, Tone};
 
 /// Blanks between two columns.
@@ -22,7 +22,7 @@ pub(super) fn render(table: &Table, page: &mut Page) {
     table.title.iter().for_each(|title| page.title(title));
     if table.rows.is_empty() {
         let empty = table.empty.as_deref().unwrap_or("None.");
-        return page.extend(wrapped(&inked(&inert::line(empty), Ink::Plain), page.width));
+        return page.extend(wrapped(&inked(&escape::line(empty), Ink::Plain), page.width));
     }
     let is_query = |at: &usize| table.columns[*at].shape == Shape::Query;
     let (queries, others): (Vec<usize>, Vec<usize>) = (0..table.columns.len()).partition(is_query);
@@ -39,7 +39,7 @@ pub(super) fn render(table: &Table, page: &mut Page) {
 
 /// A judged value has a sign that needs no colour.
 fn value(cell: &Cell) -> Inked {
-    let text = inert::line(&cell.text);
+    let text = escape::line(&cell.text);
     match cell.tone {
         Tone::Plain => inked(&text, Ink::Plain),
         Tone::Good => inked(&text, Ink::Good),
@@ -53,7 +53,7 @@ fn at(row: &Row, column: usize) -> Inked {
 }
 
 fn title(table: &Table, column: usize) -> Inked {
-    inked(&inert::line(&table.columns[column].title), Ink::Strong)
+    inked(&escape::line(&table.columns[column].title), Ink::Strong)
 }
 
 /// How wide each column is; `None` if they can't stand side by side.
@@ -131,7 +131,7 @@ fn queries(table: &Table, (queries, others): (&[usize], &[usize]), page: &mut Pa
                 continue;
             }
             let first = others.first().map(|column| at(row, *column)).unwrap_or_default();
-            pairs.push((first, inked(&inert::line(&query.text), Ink::Code)));
+            pairs.push((first, inked(&escape::line(&query.text), Ink::Code)));
         }
     }
     if pairs.is_empty() {

@@ -1,8 +1,8 @@
 //! What isn't a run: the freeze, the tokens of buttons, the copies of cards, the bindings of conversations.
 
-use super::file::{Fault, Worked};
-use super::instance::Instance;
-use super::read::{from_word, word};
+use super::connection::{Fault, Worked};
+use super::process_lock::Instance;
+use super::queries::{from_word, word};
 use crate::message::Place;
 use crate::store::{CardCopy, CopyKind, Frozen, RunId, Token};
 use jiff::Timestamp;

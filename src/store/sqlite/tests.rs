@@ -1,7 +1,7 @@
 //! What can only be shown from inside: the moments between a commit and its answer, and a writer whose file is full.
 
-use super::desk::Caller;
-use super::file::Worked;
+use super::connection::Worked;
+use super::worker::Caller;
 use super::*;
 use crate::store::State;
 use rusqlite::Connection;
@@ -97,7 +97,7 @@ async fn what_was_opened_too_late_is_stopped() {
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
     for (n, state) in [State::Pending, State::Running].into_iter().enumerate() {
         let new = new_run(&format!("d{n}"), state);
-        written_too_late(&store, opened(new.unheard.clone()), move |tx| ledger::open(tx, &new, "me"), || {})
+        written_too_late(&store, opened(new.unheard.clone()), move |tx| runs::open(tx, &new, "me"), || {})
             .await;
         assert_stopped(&run(&store, n as i64 + 1).await);
     }
@@ -117,7 +117,7 @@ async fn what_was_approved_or_started_too_late_is_stopped() {
         written_too_late(
             &store,
             appended(late.unheard.clone()),
-            move |tx| ledger::append_if(tx, &late, "me"),
+            move |tx| runs::append_if(tx, &late, "me"),
             || {},
         )
         .await;
@@ -132,7 +132,7 @@ async fn what_nothing_is_to_follow_stays_when_it_is_late() {
     store.open(new_run("d1", State::Running)).await.unwrap();
     for (version, state) in [(1, State::Running), (2, State::Succeeded)] {
         let late = Append { unheard: None, ..append(1, version, state) };
-        written_too_late(&store, appended(None), move |tx| ledger::append_if(tx, &late, "me"), || {}).await;
+        written_too_late(&store, appended(None), move |tx| runs::append_if(tx, &late, "me"), || {}).await;
         let run = run(&store, 1).await;
         assert_eq!((run.version, run.state), (version + 1, state));
     }
@@ -167,7 +167,7 @@ async fn a_stop_that_cannot_be_written_is_tried_again() {
         sender.send(other).unwrap();
     };
     let new = new_run("d1", State::Running);
-    written_too_late(&store, opened(new.unheard.clone()), move |tx| ledger::open(tx, &new, "me"), lock).await;
+    written_too_late(&store, opened(new.unheard.clone()), move |tx| runs::open(tx, &new, "me"), lock).await;
     assert_eq!(run(&store, 1).await.state, State::Running);
     receiver.recv().unwrap().execute_batch("COMMIT").unwrap();
     // Nobody writes: the writer comes back to it by itself.
@@ -183,7 +183,7 @@ async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let new = new_run("d1", State::Running);
     let slow = move |transaction: &rusqlite::Transaction<'_>| {
-        let opened = ledger::open(transaction, &new, "me")?;
+        let opened = runs::open(transaction, &new, "me")?;
         let _ = wait.recv();
         Ok(opened)
     };

@@ -1,8 +1,8 @@
 //! Between the Playground and the bot: signs what the Playground sends as the Bot Framework does, and adds what it leaves out and
 //! Teams sends. The Connector's answers go through here, too.
 
-use crate::bot::{Bot, CHAT};
-use crate::pretend_teams::people::{Settings, object_of};
+use crate::bot_process::{Bot, CHAT};
+use crate::fake_teams::people::{Settings, object_of};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};

@@ -2,10 +2,10 @@
 //! cell: Slack's cells are narrow, so it is listed beneath, each with its row's first cell.
 
 use super::BlockKit;
-use super::part::button_rows;
-use super::rich;
-use crate::chat::fit::{self, Cap, Piece};
-use crate::chat::layout::Layout;
+use super::block::button_rows;
+use super::rich_text;
+use crate::chat::render::budget::{self, Cap, Piece};
+use crate::chat::render::table_layout::Layout;
 use crate::chat::slack::limits::{self, length};
 use crate::message::{Button, Shape, Table};
 use serde_json::{Value, json};
@@ -29,27 +29,27 @@ pub(super) fn cap(table: &Table) -> Cap {
 pub(super) fn render(table: &Table, cap: Cap, native: bool) -> Piece {
     let mut piece = Piece::default();
     if let Some(title) = table.title.as_deref().filter(|title| !title.is_empty()) {
-        let (title, cut) = rich::shorten(title, cap.text.min(limits::BUTTON_TEXT * 2));
+        let (title, cut) = rich_text::shorten(title, cap.text.min(limits::BUTTON_TEXT * 2));
         piece.cut_if(cut, || "a table's title is too long".to_owned());
-        piece.blocks.push(rich::rich(vec![rich::section(vec![rich::bold(&title)])]));
+        piece.blocks.push(rich_text::rich(vec![rich_text::section(vec![rich_text::bold(&title)])]));
     }
     if table.rows.is_empty() {
-        let words = rich::shorten(table.empty.as_deref().unwrap_or("No rows."), cap.text);
+        let words = rich_text::shorten(table.empty.as_deref().unwrap_or("No rows."), cap.text);
         piece.cut_if(words.1, || "a table's text is too long".to_owned());
         if !words.0.is_empty() {
-            piece.blocks.push(rich::rich(vec![rich::section(vec![rich::plain(&words.0)])]));
+            piece.blocks.push(rich_text::rich(vec![rich_text::section(vec![rich_text::plain(&words.0)])]));
         }
         return piece;
     }
     let drawn = Drawn(Layout::of::<BlockKit<'_>>(table, cap));
     let shown = if native { drawn.native(&mut piece) } else { drawn.text(&mut piece) };
     drawn.queries(shown, &mut piece);
-    let said = fit::counted(table, &drawn.0, shown, &mut piece);
+    let said = budget::counted(table, &drawn.0, shown, &mut piece);
     if !said.is_empty() {
-        piece.blocks.push(rich::context(&said));
+        piece.blocks.push(rich_text::context(&said));
     }
     let buttons: Vec<&Button> =
-        fit::rows_with_buttons(table, shown).iter().flat_map(|row| &row.buttons).collect();
+        budget::rows_with_buttons(table, shown).iter().flat_map(|row| &row.buttons).collect();
     button_rows(&buttons, &mut piece);
     piece
 }
@@ -96,7 +96,7 @@ impl Drawn<'_> {
         let mut rows = vec![self.0.header(piece)];
         rows.extend(self.0.rows.iter().map(|row| self.0.row(row, piece)));
         for cell in rows.iter_mut().flatten() {
-            let (short, cut) = rich::shorten(&cell.replace(['\n', '\t'], " "), TEXT_COLUMN);
+            let (short, cut) = rich_text::shorten(&cell.replace(['\n', '\t'], " "), TEXT_COLUMN);
             piece.cut_if(cut, || format!("a second table's cell has more than {TEXT_COLUMN} characters"));
             *cell = short;
         }
@@ -113,7 +113,7 @@ impl Drawn<'_> {
             padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
         let lines: Vec<String> = rows.iter().map(line).collect();
-        piece.blocks.push(rich::rich(vec![rich::preformatted(&lines.join("\n"))]));
+        piece.blocks.push(rich_text::rich(vec![rich_text::preformatted(&lines.join("\n"))]));
         self.0.rows.len()
     }
 
@@ -129,13 +129,15 @@ impl Drawn<'_> {
             for query in self.0.queries(row, piece) {
                 units += length(&query);
                 match self.0.first(row) {
-                    Some(first) => lines.push(format!("{}  {query}", rich::shorten(first, TEXT_COLUMN).0)),
+                    Some(first) => {
+                        lines.push(format!("{}  {query}", rich_text::shorten(first, TEXT_COLUMN).0))
+                    }
                     None => lines.push(query),
                 }
             }
         }
         if !lines.is_empty() {
-            piece.blocks.push(rich::rich(vec![rich::preformatted(&lines.join("\n"))]));
+            piece.blocks.push(rich_text::rich(vec![rich_text::preformatted(&lines.join("\n"))]));
         }
     }
 }

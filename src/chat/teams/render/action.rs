@@ -1,7 +1,7 @@
 //! Buttons. One that is for everyone is an `Action.Submit`, which arrives as a message without text; one that is for some is an
 //! `Action.Execute`, whose answer may be the clicker's own view, with a `Submit` for clients that don't know it.
 
-use super::inline::MANNER;
+use super::text_run::MANNER;
 use super::{Eyes, Piece};
 use crate::chat::teams::limits;
 use crate::chat::teams::parse::{LOOKED, PRESSED};

@@ -1,10 +1,10 @@
 //! Tables. One that a phone can show side by side is a native `Table`, with query text beneath; a wider one is told row by row,
 //! because a phone would break its words into letters.
 
-use super::inline::{self, Look, MANNER};
-use super::{Cards, Eyes, action, part};
-use crate::chat::fit::{self, Cap, Piece};
-use crate::chat::layout::Layout;
+use super::text_run::{self, Look, MANNER};
+use super::{Cards, Eyes, action, block};
+use crate::chat::render::budget::{self, Cap, Piece};
+use crate::chat::render::table_layout::Layout;
 use crate::chat::teams::limits;
 use crate::message::{Column, Row, Shape, Table, Tone};
 use serde_json::{Value, json};
@@ -30,15 +30,15 @@ pub(super) fn cap(table: &Table) -> Cap {
 pub(super) fn render(table: &Table, cap: Cap, eyes: &Eyes<'_>) -> Piece {
     let mut piece = Piece::default();
     if let Some(title) = table.title.as_deref().filter(|title| !title.is_empty()) {
-        let (title, cut) = MANNER.shorten(title, cap.text.min(part::TITLE));
+        let (title, cut) = MANNER.shorten(title, cap.text.min(block::TITLE));
         piece.cut_if(cut, || "a table's title is too long".to_owned());
-        piece.blocks.push(inline::line(&title, Look::BOLD));
+        piece.blocks.push(text_run::line(&title, Look::BOLD));
     }
     if table.rows.is_empty() {
         let (words, cut) = MANNER.shorten(table.empty.as_deref().unwrap_or("No rows."), cap.text);
         piece.cut_if(cut, || "a table's text is too long".to_owned());
         if !words.is_empty() {
-            piece.blocks.push(inline::line(&words, Look::PLAIN));
+            piece.blocks.push(text_run::line(&words, Look::PLAIN));
         }
         return piece;
     }
@@ -48,11 +48,11 @@ pub(super) fn render(table: &Table, cap: Cap, eyes: &Eyes<'_>) -> Piece {
         false => drawn.records(&mut piece),
     }
     let shown = drawn.0.rows.len();
-    let said = fit::counted(table, &drawn.0, shown, &mut piece);
+    let said = budget::counted(table, &drawn.0, shown, &mut piece);
     if !said.is_empty() {
-        piece.blocks.push(inline::line(&said, Look::SMALL));
+        piece.blocks.push(text_run::line(&said, Look::SMALL));
     }
-    let buttons = fit::rows_with_buttons(table, shown).iter().flat_map(|row| &row.buttons);
+    let buttons = budget::rows_with_buttons(table, shown).iter().flat_map(|row| &row.buttons);
     action::rows(buttons, eyes, &mut piece);
     piece
 }
@@ -112,14 +112,14 @@ impl<'a> Drawn<'a> {
             Look { tone, ..Look::PLAIN }
         };
         let pairs = texts.iter().zip(&self.0.columns);
-        pairs.map(|(text, (at, _))| (inline::indented(text), look(*at))).collect()
+        pairs.map(|(text, (at, _))| (text_run::indented(text), look(*at))).collect()
     }
 
     /// Side by side; query text beneath, each with its row's first cell. The first row is the header unless one says
     /// otherwise, and the published schema has no name for saying so that clients know.
     fn grid(&self, piece: &mut Piece) {
         if !self.0.columns.is_empty() {
-            let cell = |(text, look): (String, Look)| json!({ "type": "TableCell", "items": [inline::line(&text, look)] });
+            let cell = |(text, look): (String, Look)| json!({ "type": "TableCell", "items": [text_run::line(&text, look)] });
             let row = |cells: Vec<(String, Look)>| {
                 let cells: Vec<Value> = cells.into_iter().map(cell).collect();
                 json!({ "type": "TableRow", "cells": cells })
@@ -139,7 +139,7 @@ impl<'a> Drawn<'a> {
             lines.extend(self.0.queries(row, piece).iter().map(|query| format!("{first}{query}")));
         }
         if !lines.is_empty() {
-            piece.blocks.push(part::preformatted(&lines.join("\n")));
+            piece.blocks.push(block::preformatted(&lines.join("\n")));
         }
     }
 
@@ -155,15 +155,15 @@ impl<'a> Drawn<'a> {
                 }
                 let value = text.trim_start_matches(BRANCHES);
                 let before = if first { &text[..text.len() - value.len()] } else { " · " };
-                inlines.push(inline::run(&format!("{before}{title} "), Look::SMALL));
+                inlines.push(text_run::run(&format!("{before}{title} "), Look::SMALL));
                 let value = if value.is_empty() { "-" } else { value };
-                inlines.push(inline::run(value, Look { bold: first, ..*look }));
+                inlines.push(text_run::run(value, Look { bold: first, ..*look }));
             }
             for query in self.0.queries(row, piece) {
-                inlines.push(inline::run(&format!("\n{}", inline::indented(&query)), Look::CODE));
+                inlines.push(text_run::run(&format!("\n{}", text_run::indented(&query)), Look::CODE));
             }
             if !inlines.is_empty() {
-                let mut record = inline::rich(inlines);
+                let mut record = text_run::rich(inlines);
                 record["separator"] = json!(true);
                 piece.blocks.push(record);
             }

@@ -1,0 +1,209 @@
+//! `migrate` and `migrate-resolve`: a service's Prisma migrations, by the command that the configuration names. What was done
+//! is what Prisma's ledger says afterwards, whatever the command says of itself; nothing is ever tried again.
+
+use super::{Act, Call, Doing, Outcome};
+use crate::audit::Happening;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::postgres::{Alone, Lease};
+use async_trait::async_trait;
+
+mod heard;
+mod job;
+mod ledger;
+mod observed;
+mod resolve;
+mod running;
+mod url;
+mod words;
+
+pub use resolve::Resolve;
+
+use job::{Job, holder, is_direct};
+use ledger::{Asker, Status};
+use running::{Ended, Work};
+
+pub struct Migrate;
+
+#[async_trait]
+impl Act for Migrate {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let job = asked(call)?;
+        let argv = job.argv(&job.migrate.deploy, &[])?;
+        job.check(&argv)?;
+        let seen = survey(call, &job).await?;
+        let status = &seen.status;
+        if let Some(open) = status.open() {
+            return Err(words::barred(&job, open));
+        }
+        if status.to_come().is_some_and(|names| names.is_empty()) {
+            return Err(words::nothing_to_come(&job, status));
+        }
+        Ok(words::describe(&job, &seen, &argv))
+    }
+
+    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+        let prepared = async {
+            let job = planned(doing)?;
+            let argv = job.argv(&job.migrate.deploy, &[]).map_err(|why| voided(&why.to_string()))?;
+            let ready = Ready::of(doing, &job, &argv).await?;
+            match ready.before.open() {
+                Some(open) => Err(voided(&words::barred(&job, open).to_string())),
+                None => Ok((job, argv, ready)),
+            }
+        };
+        let (job, argv, ready) = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(outcome) => return outcome,
+        };
+        match ready.run(doing, &job, &argv).await {
+            Ok((ended, Ok(after))) => words::outcome(&job, (&ready.before, &after), &ended),
+            Ok((ended, Err(why))) => words::unknown(&job, &why, &ended),
+            Err(why) => nothing_done(&why),
+        }
+    }
+
+    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+        observed::deploy(doing).await
+    }
+
+    async fn watch(&self, doing: &Doing<'_>) -> Option<crate::Share> {
+        observed::watch(doing).await
+    }
+
+    fn is_watched(&self) -> bool {
+        true
+    }
+}
+
+/// Who it is for, and by what command.
+fn asked<'a>(call: &Call<'a>) -> Result<Job<'a>> {
+    let environment = call.environment.unwrap_or_default();
+    let target = super::statement::the_target(call, environment)?;
+    let service = target.service.unwrap_or_default();
+    let job = Job::of(call.app, (environment, &service), &call.command.header.login)?;
+    is_direct(job.server)?;
+    Ok(job)
+}
+
+/// The job of a plan, if the configuration still means that database, that role and no other.
+fn planned<'a>(doing: &Doing<'a>) -> std::result::Result<Job<'a>, Outcome> {
+    let environment = doing.run.request.environment.as_deref().unwrap_or_default();
+    let service = doing.run.request.arguments.get("service").map_or("", String::as_str);
+    let job = Job::of(doing.app, (environment, service), &doing.command.header.login);
+    let job = job.map_err(|why| voided(&why.to_string()))?;
+    let now = [
+        ("server", job.server.name.as_str()),
+        ("database", job.database()),
+        ("role", job.login.user.as_str()),
+    ];
+    match now.iter().find(|(name, now)| doing.plan.identity.get(*name).is_none_or(|shown| shown != now)) {
+        Some((name, _)) => {
+            Err(voided(&format!("The {name} is another one now than the one that was shown.")))
+        }
+        None => Ok(job),
+    }
+}
+
+/// What a plan is made from.
+struct Seen {
+    status: Status,
+    /// The port that the server itself listens on; another than the configured one means that something is in between.
+    port: String,
+}
+
+/// The ledger and the directory, and that no migration runs.
+async fn survey(call: &Call<'_>, job: &Job<'_>) -> Result<Seen> {
+    let database = job.database();
+    let lease = |login: crate::postgres::Address| async move {
+        let lease = call.app.targets.lease(&login, &call.asker).await;
+        lease.map_err(|why| Error::user(format!("{database} {why}.")))
+    };
+    let (own, reader) = tokio::join!(lease(job.own_address()), lease(job.address("reader")));
+    let (own, reader) = (own?, reader?);
+    if let Some(holder) = holder(&reader).await.map_err(|why| words::unread(job, &why))? {
+        return Err(words::held(job, &holder));
+    }
+    let told = |why: ledger::Unread| words::unread(job, &why);
+    let rows = own.ask("SELECT current_setting('port')", &[]).await.map_err(|why| told(why.into()))?;
+    let port = rows.first().map_or(String::new(), |row| row.get(0));
+    Ok(Seen { status: job.status(&Asker::Lease(&own)).await.map_err(told)?, port })
+}
+
+fn voided(why: &str) -> Outcome {
+    Outcome::new(Happening::Voided, format!("{why} Nothing was done."))
+}
+
+fn nothing_done(why: &str) -> Outcome {
+    Outcome::new(Happening::Failed, format!("{why}. Nothing was done."))
+}
+
+/// All that a command needs, once everything is still as it was shown.
+struct Ready {
+    /// Holds the database's migrations against every other Countersign.
+    alone: Alone,
+    watcher: Lease,
+    before: Status,
+}
+
+impl Ready {
+    /// Identity and guards once more. A program of somebody else's can't be started inside a statement, so there is a moment
+    /// between this look and its own: Prisma looks at its ledger again once it has its lock, which we can't take for it.
+    async fn of(doing: &Doing<'_>, job: &Job<'_>, argv: &[String]) -> std::result::Result<Ready, Outcome> {
+        let failed = |why: String| nothing_done(&format!("{} {why}", job.database()));
+        let targets = &doing.app.targets;
+        let lease = targets.lease(&job.own_address(), &doing.asker).await;
+        let alone = lease.map_err(|why| failed(why.to_string()))?.alone().await;
+        let alone = alone.map_err(|why| failed(why.to_string()))?;
+        let watcher = targets.lease(&job.address("reader"), &doing.asker).await;
+        let watcher = watcher.map_err(|why| failed(why.to_string()))?;
+        match alone.hold(&job.resource()).await {
+            Ok(true) => {}
+            Ok(false) => return Err(voided("Another Countersign migrates this database.")),
+            Err(why) => return Err(failed(why.to_string())),
+        }
+        if doing.plan.code != Some(job.shown(argv)) {
+            return Err(voided("The configured command is another one now than the one that was shown."));
+        }
+        job.check(argv).map_err(|why| voided(&why.to_string()))?;
+        let before = job.status(&Asker::Alone(&alone)).await.map_err(|why| failed(why.to_string()))?;
+        let shown = |name: &str| doing.plan.identity.get(name).cloned();
+        if shown("ledger") != Some(before.ledger_digest()) {
+            return Err(voided("Prisma's ledger has changed since it was shown."));
+        }
+        if shown("migrations") != before.directory_digest() {
+            return Err(voided("The migrations directory has changed since it was shown."));
+        }
+        match holder(&watcher).await {
+            Ok(None) => {}
+            Ok(Some(holder)) => return Err(voided(&words::held(job, &holder).to_string())),
+            Err(why) => return Err(failed(why.to_string())),
+        }
+        if doing.stop.is_cancelled() || doing.app.ending.is_cancelled() {
+            return Err(Outcome::new(Happening::Stopped, "Stopped before it began. Nothing was done."));
+        }
+        Ok(Ready { alone, watcher, before })
+    }
+
+    /// Runs the command, and looks at the ledger afterwards: by another connection, if ours is gone.
+    ///
+    /// # Errors
+    /// Why it was not even started.
+    async fn run(
+        &self,
+        doing: &Doing<'_>,
+        job: &Job<'_>,
+        argv: &[String],
+    ) -> std::result::Result<(Ended, std::result::Result<Status, ledger::Unread>), String> {
+        let Ready { alone, watcher, before } = self;
+        let work = Work { doing, job, alone, watcher, argv, before };
+        let ended = work.run().await?;
+        let mut after = job.status(&Asker::Alone(alone)).await;
+        if let Err(ledger::Unread::Server(_)) = after
+            && let Ok(lease) = doing.app.targets.lease(&job.own_address(), &doing.asker).await
+        {
+            after = job.status(&Asker::Lease(&lease)).await;
+        }
+        Ok((ended, after))
+    }
+}

@@ -1,0 +1,234 @@
+//! Coded commands: name → code, one line each. Code returns values; it neither sends nor touches the record. What looks is a
+//! [`Look`]; what acts makes a plan first and is called again with that very plan.
+
+use crate::App;
+use crate::Share;
+use crate::audit::{Happening, Told};
+use crate::catalog::{Body, Catalog, Command};
+use crate::command_line::Values;
+use crate::error::Result;
+use crate::message::{Block, Person, Place, Text};
+use crate::plan::Plan;
+use crate::sql::Answer;
+use crate::store::{Run, RunId, StoreResult};
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) mod answers;
+pub mod backup;
+mod backups;
+mod break_glass;
+mod child;
+mod connect;
+mod environments;
+mod freeze;
+mod help;
+mod history;
+pub mod interrupted;
+mod jobs;
+pub mod lingering;
+mod migrate;
+mod pending;
+mod purge;
+mod run_sql;
+mod said;
+mod schedule;
+mod services;
+mod session;
+mod show;
+mod site;
+mod statement;
+mod statistics;
+mod stop;
+mod upkeep;
+mod r#use;
+mod wanted;
+
+/// What a command is asked with.
+pub struct Call<'a> {
+    pub app: &'a App,
+    pub command: &'a Command,
+    pub person: &'a Person,
+    pub place: &'a Place,
+    /// Present whenever the command's scope needs one.
+    pub environment: Option<&'a str>,
+    pub values: &'a Values,
+    /// For `application_name`: "countersign ana".
+    pub asker: String,
+}
+
+/// What an approved (or at once allowed) run acts with: nothing but what was shown.
+pub struct Doing<'a> {
+    pub app: &'a App,
+    pub command: &'a Command,
+    pub run: &'a Run,
+    pub plan: &'a Plan,
+    /// For `application_name`: "countersign #128 ana".
+    pub asker: String,
+    /// Cancelled when somebody asks a long run to stop.
+    pub stop: &'a CancellationToken,
+}
+
+impl Doing<'_> {
+    pub fn environment(&self) -> Option<&str> {
+        self.run.request.environment.as_deref()
+    }
+
+    /// Shows how far it is, on every copy of the run's card, as often as the platform allows.
+    pub fn progress(&self, percent: Option<u8>, label: impl Into<String>) {
+        self.app.progress.set(self.run.id, percent, label.into());
+    }
+
+    /// Notes in the record that a part of the work is done. `facts` is all that going on from there needs.
+    ///
+    /// # Errors
+    /// The record can't be written; the work is done all the same.
+    pub async fn step(&self, facts: serde_json::Value) -> StoreResult<()> {
+        let told = Told { facts, ..Told::default() };
+        self.app.runs.note(self.run.id, Happening::Step, told).await.map(drop)
+    }
+
+    /// What the last step noted: there is one only in a run that goes on after its process was gone.
+    pub fn last_step(&self) -> Option<&serde_json::Value> {
+        self.run.event(Happening::Step.word()).map(|event| &event.facts)
+    }
+}
+
+/// What became of an act.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Succeeded, failed, partial, stopped, voided, or lost where nobody can know.
+    pub happening: Happening,
+    /// One sentence for everyone.
+    pub verdict: Text,
+    pub blocks: Vec<Block>,
+    /// For the record, without free text.
+    pub facts: serde_json::Value,
+}
+
+impl Outcome {
+    pub fn new(happening: Happening, verdict: impl Into<Text>) -> Outcome {
+        Outcome { happening, verdict: verdict.into(), blocks: Vec::new(), facts: serde_json::Value::Null }
+    }
+
+    /// As the record keeps it.
+    pub fn told(&self) -> Told {
+        let told = Told { facts: self.facts.clone(), ..Told::default() };
+        let whole = serde_json::to_string(&(&self.verdict, &self.blocks)).unwrap_or_default();
+        told.text("verdict", self.verdict.words()).text("outcome", whole)
+    }
+}
+
+/// A command that answers and changes nothing.
+#[async_trait]
+pub trait Look: Send + Sync {
+    /// # Errors
+    /// [`crate::error::Error::User`] for what the asker can mend.
+    async fn answer(&self, call: &Call<'_>) -> Result<Answer>;
+}
+
+/// A command that acts.
+#[async_trait]
+pub trait Act: Send + Sync {
+    /// What it would do, from live facts. Changes nothing.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::User`] when there is nothing to act on, or too much.
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan>;
+
+    /// Does what the plan says, or finds that the target is no longer what was shown.
+    async fn act(&self, doing: &Doing<'_>) -> Outcome;
+
+    /// What became of an interrupted run, as PostgreSQL shows it now. Only looks; `None` where nothing can tell.
+    async fn observe(&self, _doing: &Doing<'_>) -> Option<Outcome> {
+        None
+    }
+
+    /// The run on which it says what an approver would: who does it needs a role that approves that one.
+    fn judges(&self, _plan: &Plan) -> Option<RunId> {
+        None
+    }
+
+    /// How far an interrupted run is that goes on, or may, without the process that began it. Only looks; `None` where nothing of it
+    /// is seen, or can be.
+    async fn watch(&self, _doing: &Doing<'_>) -> Option<Share> {
+        None
+    }
+
+    /// Whether [`Act::watch`] can see anything.
+    fn is_watched(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Act::act`], called again with the steps that a killed process noted, goes on without doing anything twice.
+    fn resumable(&self) -> bool {
+        false
+    }
+
+    /// What is done of a resumable run that is stopped for good while its process is gone: what its steps tell, and no more.
+    fn given_up(&self, _run: &Run) -> Option<Outcome> {
+        None
+    }
+
+    /// Whether all that it does is one transaction, so that a stop takes all of it back.
+    fn all_or_nothing(&self) -> bool {
+        false
+    }
+}
+
+/// A command's code.
+#[derive(Clone, Copy)]
+pub enum Code {
+    Look(&'static dyn Look),
+    Act(&'static dyn Act),
+}
+
+/// The code of a command; `None` for plain SQL that reads.
+pub fn find(command: &Command) -> Option<Code> {
+    use Code::{Act, Look};
+    if let Body::Sql(_) = command.body {
+        let acts = command.header.risk != crate::catalog::Risk::Read;
+        return acts.then_some(Act(&statement::Statement));
+    }
+    Some(match command.name.as_str() {
+        "analyze" => Act(&upkeep::Analyze),
+        "backup" => Act(&backup::Backup),
+        "backups" => Look(&backups::Backups),
+        "break-glass" => Look(&break_glass::BreakGlass),
+        "cancel" => Act(&session::Cancel),
+        "connect" => Look(&connect::Connect),
+        "deny" => Act(&said::Deny),
+        "enable-stats" => Act(&statistics::EnableStats),
+        "environments" => Look(&environments::Environments),
+        "freeze" => Act(&freeze::Freeze),
+        "help" => Look(&help::Help),
+        "history" => Look(&history::History),
+        "jobs" => Look(&jobs::Jobs),
+        "kill" => Act(&session::Kill),
+        "kill-idle" => Act(&session::KillIdle),
+        "migrate" => Act(&migrate::Migrate),
+        "migrate-resolve" => Act(&migrate::Resolve),
+        "pending" => Look(&pending::Pending),
+        "purge" => Act(&purge::Purge),
+        "reindex" => Act(&upkeep::Reindex),
+        "reset-stats" => Act(&statistics::ResetStats),
+        "run-sql" => Act(&run_sql::RunSql),
+        "review" => Act(&said::Review),
+        "schedule" => Look(&schedule::Schedule),
+        "services" => Look(&services::Services),
+        "show" => Look(&show::Show),
+        "stop" => Act(&stop::Stop),
+        "unfreeze" => Act(&freeze::Unfreeze),
+        "use" => Act(&r#use::Use),
+        "vacuum" => Act(&upkeep::Vacuum),
+        "vacuum-full" => Act(&upkeep::VacuumFull),
+        "withdraw" => Act(&said::Withdraw),
+        _ => return None,
+    })
+}
+
+/// Coded commands without code.
+pub fn missing(catalog: &Catalog) -> Vec<String> {
+    let coded = catalog.iter().filter(|command| matches!(command.body, Body::Coded));
+    coded.filter(|command| find(command).is_none()).map(|command| command.name.clone()).collect()
+}

@@ -1,0 +1,123 @@
+//! What is asked of a team's own command beyond the format: it reads, or it is danger and counts beforehand what it changes.
+
+use super::allowlist::{self, Columns, Purpose};
+use super::bind::Bound;
+use super::header::Source;
+use super::tokens::Wrong;
+use super::{Header, Mistake, Risk, Scope, Section};
+
+/// A preview's column that says how many rows the command would change.
+pub const COUNT: &str = "count";
+
+/// A transaction may hold its locks this long at most, in seconds: an hour.
+const LONGEST_S: u64 = 3_600;
+
+pub fn header(here: &Source<'_>, header: &Header) -> Vec<Mistake> {
+    let danger = header.risk == Risk::Danger;
+    let long = header
+        .within
+        .as_deref()
+        .and_then(crate::command_line::duration_seconds)
+        .is_some_and(|s| s > LONGEST_S);
+    let rules = [
+        (header.risk == Risk::Write, "risk", "a team's own command is read or danger, nothing between"),
+        (
+            header.risk == Risk::Read && header.login != "reader",
+            "login",
+            "what only reads runs as the reader",
+        ),
+        (
+            danger && header.login == "reader",
+            "login",
+            "what acts needs a login that may: `login = \"operator\"`",
+        ),
+        (
+            !matches!(header.scope, Scope::Server | Scope::Database),
+            "scope",
+            "SQL is asked of each server or database: `scope = \"database\"`",
+        ),
+        (header.while_frozen, "while_frozen", "a freeze stops every command of a team's own"),
+        (header.for_all_who_act, "for_all_who_act", "who may run it is the configuration's business"),
+        (header.long, "long", "only code shows how far it is"),
+        (!danger && !header.keys.is_empty(), "keys", "`keys` go with a preview, and a preview with danger"),
+        (danger && long, "within", "it holds locks meanwhile: an hour at most"),
+    ];
+    let broken = rules.into_iter().filter(|(broken, ..)| *broken);
+    broken.map(|(_, word, why)| here.at(here.place(word), why)).collect()
+}
+
+/// What the statements of one file were found to be.
+#[derive(Default)]
+pub struct Checked {
+    previews: usize,
+    acts: usize,
+    changes: bool,
+}
+
+impl Checked {
+    /// Checks one statement; the places are offsets in its source.
+    pub fn statement(
+        &mut self,
+        (header, shape): (&Header, &Section),
+        (source, bound): (&str, &Bound),
+    ) -> Vec<Wrong> {
+        let purpose = match (header.risk, shape.preview) {
+            (_, true) => Purpose::Preview,
+            (Risk::Read, false) => Purpose::Read,
+            (_, false) => Purpose::Act,
+        };
+        match purpose {
+            Purpose::Preview => self.previews += 1,
+            _ => self.acts += 1,
+        }
+        let start = source.len() - source.trim_start().len();
+        let odd = shape.facts || shape.when.is_some() || shape.scope != header.scope;
+        if header.risk == Risk::Danger && odd {
+            return vec![(
+                start,
+                "a title of a command that acts has nothing in brackets but [preview]".to_owned(),
+            )];
+        }
+        let wrong = match allowlist::check(source, bound, purpose) {
+            Ok(columns) if purpose == Purpose::Preview => shown(&columns, header),
+            Ok(_) => {
+                self.changes |= allowlist::changes(&bound.sql);
+                Vec::new()
+            }
+            Err(wrong) => wrong,
+        };
+        wrong.into_iter().map(|(at, why)| (at.max(start), why)).collect()
+    }
+
+    /// What only all statements together show.
+    pub fn whole(&self, header: &Header) -> Option<String> {
+        let danger = header.risk == Risk::Danger;
+        Some(match self.previews {
+            0 if self.changes => {
+                "what changes rows counts them first: a SELECT with a column `count` under a title that ends in [preview]"
+            }
+            1.. if !danger => "a preview goes with danger: what reads shows its rows anyway",
+            2.. => "there is one preview, which counts all rows that the command changes",
+            _ if self.acts == 0 => "there is nothing but a preview",
+            _ => return None,
+        }.to_owned())
+    }
+}
+
+/// A preview's columns: the count, and keys that the header allows.
+fn shown(columns: &Columns, header: &Header) -> Vec<Wrong> {
+    let Some(columns) = columns else {
+        return vec![(0, "a preview is one plain SELECT that names each of its columns".to_owned())];
+    };
+    let mut wrong = Vec::new();
+    if !columns.iter().any(|column| column == COUNT) {
+        wrong.push((0, "a preview has a column `count`: how many rows the command would change".to_owned()));
+    }
+    let secret = columns.iter().filter(|column| *column != COUNT && !header.keys.contains(column));
+    wrong.extend(
+        secret.map(|column| (0, format!("`{column}` is not among `keys`, so the card may not show it"))),
+    );
+    let missing = header.keys.iter().filter(|key| !columns.contains(key));
+    wrong.extend(missing.map(|key| (0, format!("the preview has no column `{key}`, which is among `keys`"))));
+    wrong
+}

@@ -1,0 +1,381 @@
+//! Command files → [`Command`]s, checked whole at start: a mistake stops the program with file, line and column.
+//! A file's name is its command's name. Help, "did you mean" and the README's table derive from here; what runs a command
+//! does not live here.
+
+use crate::command_line::ArgSpec;
+use include_dir::{Dir, include_dir};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub mod allowlist;
+pub mod bind;
+mod custom;
+mod header;
+pub mod sql_files;
+mod thresholds;
+mod tokens;
+
+pub use custom::COUNT;
+pub use header::MIGRATIONS_DIRECTORY;
+
+/// The runbook that was reviewed is the runbook that runs.
+static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");
+
+/// How much harm a command can do, and so who has to agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Risk {
+    /// Answers at once.
+    Read,
+    /// Runs at once and is recorded.
+    Write,
+    /// Waits for a second person.
+    Danger,
+}
+
+impl Risk {
+    pub fn word(self) -> &'static str {
+        match self {
+            Risk::Read => "read",
+            Risk::Write => "write",
+            Risk::Danger => "danger",
+        }
+    }
+}
+
+/// What a command speaks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// The record, the configuration: no environment needed.
+    #[default]
+    None,
+    /// An environment, and nothing in particular of it.
+    Environment,
+    /// Each server of the environment.
+    Server,
+    /// Each service's database, or one service's.
+    Database,
+}
+
+/// When a column's value is worth a look, or an act, and what to say then.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    pub watch: Option<f64>,
+    pub act: Option<f64>,
+    /// Judged when the value falls below, not when it rises above.
+    #[serde(default)]
+    pub below: bool,
+    /// `{value}` and the row's columns in braces: "{used_pct} of the connections are taken". Empty: the value is coloured, and
+    /// another column speaks for it.
+    pub say: Option<String>,
+}
+
+/// The header of a command file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// One line, without a full stop.
+    pub summary: String,
+    /// Where help lists it.
+    pub group: String,
+    pub risk: Risk,
+    #[serde(default)]
+    pub scope: Scope,
+    /// The login that it needs: reader unless said otherwise.
+    #[serde(default = "reader")]
+    pub login: String,
+    #[serde(default)]
+    pub args: Vec<ArgSpec>,
+    /// A line that works: shown in help, run by the tests.
+    pub example: String,
+    /// More for `help <command>`: what it won't do, what to know.
+    pub details: Option<String>,
+    /// The verdict when no row came.
+    pub empty: Option<String>,
+    /// The verdict when rows came and no threshold was crossed. `{rows}` and the first row's columns in braces.
+    pub verdict: Option<String>,
+    /// How good or bad it is that rows came.
+    #[serde(default)]
+    pub rows_are: RowsAre,
+    /// One next step, shown when rows came.
+    pub next: Option<String>,
+    /// A button on each row that starts that request: "kill {pid}".
+    pub offer: Option<String>,
+    /// Rows are offered, and verdicts taken, only where this column is true.
+    pub offer_if: Option<String>,
+    /// Merged rows are ordered by this column, largest first.
+    pub sort: Option<String>,
+    /// So many merged rows are shown of each section: where ten targets have ten rows each.
+    pub top: Option<usize>,
+    #[serde(default)]
+    pub thresholds: BTreeMap<String, Threshold>,
+    /// SQLSTATE to what a person should read instead of an error.
+    #[serde(default)]
+    pub on_error: BTreeMap<String, String>,
+    /// Its rows are other sessions: without pg_read_all_stats it says so, never "nothing found".
+    #[serde(default)]
+    pub sees_sessions: bool,
+    /// Each target has this long to answer, "5s"; else the environment's statement_timeout.
+    pub within: Option<String>,
+    /// Posts a message of its own that is edited as it goes on.
+    #[serde(default)]
+    pub long: bool,
+    /// Whoever may act or approve anywhere may run it, whatever else their roles say: `freeze`, `withdraw`.
+    #[serde(default)]
+    pub for_all_who_act: bool,
+    /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
+    #[serde(default)]
+    pub while_frozen: bool,
+    /// Columns of a preview whose values the card may show: what tells rows apart, and is nobody's secret.
+    #[serde(default)]
+    pub keys: Vec<String>,
+}
+
+/// What it means that there are rows at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowsAre {
+    #[default]
+    Plain,
+    Good,
+    Watch,
+    Act,
+}
+
+fn reader() -> String {
+    "reader".to_owned()
+}
+
+/// When a section is asked at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    pub argument: String,
+    /// Whether the argument must be given, or must not. "all" for a service is none given.
+    pub given: bool,
+}
+
+/// One titled statement of a SQL command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    pub title: Option<String>,
+    /// The command's scope unless the title line names another: `-- ## Services [database]`.
+    pub scope: Scope,
+    /// Asked only if, or unless, an argument was given: `[database if service]`, `[server unless service]`.
+    pub when: Option<Condition>,
+    /// One row of each target, shown standing, one line for each column: `[server facts]`.
+    pub facts: bool,
+    /// Counts what the others will change, for the card: `[preview]`.
+    pub preview: bool,
+    /// It inserts, updates or deletes rows.
+    pub changes: bool,
+    /// With `$n::text` where the file has `:'name'`.
+    pub sql: String,
+    /// The names behind `$1`, `$2` …
+    pub parameters: Vec<String>,
+}
+
+/// The sections for servers of at least a major version; the plain file is for version 0.
+#[derive(Debug, Clone)]
+pub struct Variant {
+    pub least: u32,
+    pub sections: Vec<Section>,
+    /// The SQL as written, for cards that show it whole.
+    pub source: String,
+}
+
+/// What runs a command.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Newest first.
+    Sql(Vec<Variant>),
+    /// Code in `src/actions/`.
+    Coded,
+}
+
+/// One chat command.
+#[derive(Debug, Clone)]
+pub struct Command {
+    pub name: String,
+    pub header: Header,
+    pub body: Body,
+    /// SHA-256 of its files, in hex.
+    pub hash: String,
+    /// A team's own, not built in.
+    pub team: bool,
+}
+
+impl Command {
+    /// "kill <pid>", "long [--over 30s]".
+    pub fn usage(&self) -> String {
+        let mut usage = self.name.clone();
+        for arg in self.header.args.iter().filter(|arg| !arg.hidden) {
+            usage.push(' ');
+            usage.push_str(&arg.usage());
+        }
+        usage
+    }
+
+    /// What a server of that major version is asked.
+    pub fn variant(&self, major: u32) -> Option<&Variant> {
+        match &self.body {
+            Body::Sql(variants) => variants.iter().find(|variant| major >= variant.least),
+            Body::Coded => None,
+        }
+    }
+
+    /// The sections for a server of that major version.
+    pub fn sections(&self, major: u32) -> &[Section] {
+        self.variant(major).map(|variant| variant.sections.as_slice()).unwrap_or_default()
+    }
+}
+
+/// A mistake in a command file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {what}")]
+pub struct Mistake {
+    pub file: String,
+    pub line: usize,
+    pub column: usize,
+    pub what: String,
+}
+
+/// Every command, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    commands: BTreeMap<String, Command>,
+    /// Environment and command, where a team's limits differ from the file's.
+    adjusted: BTreeMap<(String, String), Command>,
+}
+
+impl Catalog {
+    /// The built-in runbook alone.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn built_in() -> Result<Catalog, Vec<Mistake>> {
+        let files = BUILT_IN.files().filter_map(|file| {
+            let name = file.path().to_str()?.to_owned();
+            Some((name, file.contents_utf8().unwrap_or_default().to_owned()))
+        });
+        let (catalog, mistakes) = Catalog::default().add(files.collect(), false);
+        if mistakes.is_empty() { Ok(catalog) } else { Err(mistakes) }
+    }
+
+    /// Adds a team's own directory: `.sql` files, read or danger, never a built-in's name.
+    ///
+    /// # Errors
+    /// All mistakes at once; a directory that can't be read is one.
+    pub fn with_directory(self, directory: &Path) -> Result<Catalog, Vec<Mistake>> {
+        let unreadable = |path: &Path, cause: &std::io::Error| Mistake {
+            file: path.display().to_string(),
+            line: 1,
+            column: 1,
+            what: format!("can't be read: {cause}"),
+        };
+        let (mut files, mut mistakes) = (Vec::new(), Vec::new());
+        for entry in std::fs::read_dir(directory).map_err(|cause| vec![unreadable(directory, &cause)])? {
+            let path = entry.map_err(|cause| vec![unreadable(directory, &cause)])?.path();
+            if path.extension().is_some_and(|extension| extension == "sql" || extension == "toml") {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => files.push((name, text)),
+                    Err(cause) => mistakes.push(unreadable(&path, &cause)),
+                }
+            }
+        }
+        files.sort();
+        let (catalog, found) = self.add(files, true);
+        mistakes.extend(found);
+        if mistakes.is_empty() { Ok(catalog) } else { Err(mistakes) }
+    }
+
+    /// The catalog with what is right in these files, and every mistake in them.
+    fn add(mut self, files: Vec<(String, String)>, team: bool) -> (Catalog, Vec<Mistake>) {
+        let mut mistakes = Vec::new();
+        let (variants, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.contains('@'));
+        for (file, text) in plain {
+            match header::command(&file, &text, team) {
+                Ok(command) if self.commands.contains_key(&command.name) => mistakes.push(Mistake {
+                    what: format!("`{}` is a command already and can't be replaced", command.name),
+                    line: 1,
+                    column: 1,
+                    file,
+                }),
+                Ok(command) => {
+                    self.commands.insert(command.name.clone(), command);
+                }
+                Err(mut wrong) => mistakes.append(&mut wrong),
+            }
+        }
+        for (file, text) in variants {
+            if let Err(mut wrong) = header::variant(&mut self.commands, (&file, &text), team) {
+                mistakes.append(&mut wrong);
+            }
+        }
+        mistakes.extend(self.dangling_offers());
+        (self, mistakes)
+    }
+
+    /// Offers of commands that there are not.
+    fn dangling_offers(&self) -> impl Iterator<Item = Mistake> {
+        self.commands.values().filter_map(|command| {
+            let offered = command.header.offer.as_deref()?.split_whitespace().next().unwrap_or_default();
+            let dangling = !self.commands.contains_key(offered);
+            dangling.then(|| Mistake {
+                file: format!("{}.sql", command.name),
+                line: 1,
+                column: 1,
+                what: format!("it offers `{offered}`, which is no command"),
+            })
+        })
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Command> {
+        self.commands.get(name)
+    }
+
+    /// All commands, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Command> {
+        self.commands.values()
+    }
+
+    /// The README's table.
+    pub fn markdown(&self) -> String {
+        let mut table = "| command | risk | what it does |\n|---|---|---|\n".to_owned();
+        for command in self.iter() {
+            let usage = command.usage().replace('|', "\\|");
+            table.push_str(&format!(
+                "| `{usage}` | {} | {} |\n",
+                command.header.risk.word(),
+                command.header.summary
+            ));
+        }
+        table
+    }
+
+    /// The command that was probably meant.
+    pub fn suggest(&self, typed: &str) -> Option<&Command> {
+        nearest(typed, self.commands.keys().map(String::as_str)).and_then(|name| self.find(name))
+    }
+}
+
+/// The name that was probably meant: one that begins so, or the nearest spelling.
+pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = typed.to_lowercase();
+    let names: Vec<&str> = names.collect();
+    let beginning = names.iter().find(|name| typed.len() >= 2 && name.starts_with(&typed)).copied();
+    beginning.or_else(|| crate::toml_reader::nearest(&typed, names))
+}
+
+/// SHA-256 in hex, of parts in order.
+pub fn sha256_hex(parts: &[&[u8]]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hex::encode(hasher.finalize())
+}

@@ -1,0 +1,259 @@
+//! Words → typed values. What was typed is split, mended (dashes and quotes as phones write them) and checked here; every
+//! mistake says what to type instead. Values stay text in one canonical form, and are bound, never pasted.
+
+use crate::error::{Error, Result};
+use crate::toml_reader::format_duration;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+mod resolve;
+mod tokenize;
+mod value;
+
+pub use resolve::{Understood, understand};
+pub use tokenize::{ALONE, Line, alone, split};
+pub use value::{Known, duration_seconds};
+
+/// 4,000 characters: twice what Slack lets a person type into a slash command comfortably; more is a paste gone wrong.
+pub const LONGEST_LINE: usize = 4_000;
+
+/// The types of arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArgType {
+    Text,
+    Int,
+    /// "30s", "5m", "2h", "7d"; canonical: whole seconds with unit, "300 s".
+    Duration,
+    /// A service of the configuration.
+    Service,
+    /// An environment of the configuration.
+    Environment,
+    /// A backend's process id.
+    Pid,
+    /// A run's number in the history.
+    Run,
+    /// One of `choices`.
+    Choice,
+    /// The name of a command.
+    Command,
+}
+
+/// One argument of a command.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArgSpec {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: ArgType,
+    pub default: Option<String>,
+    pub help: String,
+    #[serde(default)]
+    pub choices: Vec<String>,
+    /// Stands without a `--name`; in the order of the header.
+    #[serde(default)]
+    pub positional: bool,
+    /// Takes no value.
+    #[serde(default)]
+    pub switch: bool,
+    #[serde(default)]
+    pub required: bool,
+    /// Never typed: filled in by a row's button (`backend_start`).
+    #[serde(default)]
+    pub hidden: bool,
+}
+
+impl ArgSpec {
+    /// "<pid>", "[service]", "[--over 30s]".
+    pub fn usage(&self) -> String {
+        let shown = match (&self.default, self.choices.is_empty()) {
+            (_, false) => self.choices.join("|"),
+            (Some(default), _) => default.clone(),
+            (None, _) => format!("<{}>", self.name),
+        };
+        match (self.positional, self.required, self.switch) {
+            (true, true, _) => format!("<{}>", self.name),
+            (true, false, _) => format!("[{}]", self.name),
+            (false, _, true) => format!("[--{}]", self.name),
+            (false, true, _) => format!("--{} {shown}", self.name),
+            (false, false, _) => format!("[--{} {shown}]", self.name),
+        }
+    }
+
+    /// Whether that is what it has when nobody says anything.
+    pub fn is_default(&self, value: &str) -> bool {
+        let nobody = Known::default();
+        let default = self.default.as_deref().and_then(|default| value::check(self, default, &nobody).ok());
+        default.as_deref() == Some(value)
+    }
+
+    /// A value as a person would type it: a duration in the largest unit that leaves no rest, words in quotes.
+    pub fn as_typed(&self, value: &str) -> String {
+        match self.kind {
+            ArgType::Duration => match duration_seconds(value) {
+                Some(seconds) => format_duration(Duration::from_secs(seconds)),
+                None => value.to_owned(),
+            },
+            _ if value.contains(char::is_whitespace) => format!("\"{value}\""),
+            _ => value.to_owned(),
+        }
+    }
+
+    /// Whether the header makes sense.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let name_is_fine = self.name.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '_');
+        if self.name.is_empty() || !name_is_fine {
+            return Err(format!("`{}` is no name for an argument", self.name));
+        }
+        if RESERVED.contains(&self.name.as_str()) || OF_TERMINALS.contains(&self.name.as_str()) {
+            return Err(format!("`--{}` means the same for every command", self.name));
+        }
+        if (self.kind == ArgType::Choice) == self.choices.is_empty() {
+            return Err(format!("`{}`: choices go with the type choice, and only with it", self.name));
+        }
+        if let Some(default) = &self.default {
+            let nobody = Known::default();
+            value::check(self, default, &nobody).map_err(|wrong| format!("the default: {wrong}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Options that every command has.
+pub const RESERVED: [&str; 4] = ["env", "reason", "private", "dry-run"];
+
+/// Options that `countersign run` takes for itself.
+const OF_TERMINALS: [&str; 2] = ["config", "json"];
+
+/// The values by name; absent ones are absent.
+pub type Values = BTreeMap<String, String>;
+
+/// "kill 4711 --server main": the line that has these values.
+pub fn typed(command: &str, specs: &[ArgSpec], values: &Values) -> String {
+    let mut line = command.to_owned();
+    for spec in specs.iter().filter(|spec| !spec.hidden) {
+        match values.get(&spec.name) {
+            Some(_) if spec.switch => line.push_str(&format!(" --{}", spec.name)),
+            Some(value) if spec.positional => line.push_str(&format!(" {value}")),
+            Some(value) if !spec.is_default(value) => {
+                line.push_str(&format!(" --{} {}", spec.name, spec.as_typed(value)));
+            }
+            _ => {}
+        }
+    }
+    line
+}
+
+/// Checks a command's words against its arguments.
+///
+/// # Errors
+/// [`Error::User`]: what is missing, surplus or wrong, and the usage.
+pub fn bind(specs: &[ArgSpec], line: &Line, known: &Known, usage: &str) -> Result<Values> {
+    let try_this = || format!("Type `{usage}`.");
+    let is_empty = |word: &String| word.trim().is_empty();
+    let lacks =
+        |spec: &ArgSpec| Error::instead(format!("It lacks <{}>: {}.", spec.name, spec.help), try_this());
+    let mut values = Values::new();
+    let mut words = line.words.iter();
+    for spec in specs.iter().filter(|spec| spec.positional && !spec.hidden) {
+        if let Some(word) = words.next() {
+            if is_empty(word) {
+                return Err(lacks(spec));
+            }
+            values.insert(spec.name.clone(), value::check(spec, word, known)?);
+        }
+    }
+    if let Some(surplus) = words.next() {
+        return Err(Error::instead(
+            format!("I don't know what to do with “{}”.", shown(surplus)),
+            try_this(),
+        ));
+    }
+    for (option, given) in &line.options {
+        let Some(spec) = specs.iter().find(|spec| &spec.name == option && !spec.positional && !spec.hidden)
+        else {
+            return Err(unknown_option(specs, option, &try_this()));
+        };
+        let bound = match (spec.switch, given) {
+            (true, None) => "true".to_owned(),
+            (true, Some(extra)) => {
+                return Err(Error::instead(
+                    format!("`--{option}` takes no value, and “{}” follows it.", shown(extra)),
+                    try_this(),
+                ));
+            }
+            (false, given) if given.as_ref().is_none_or(is_empty) => {
+                return Err(Error::instead(format!("`--{option}` needs a value."), try_this()));
+            }
+            (false, given) => value::check(spec, given.as_deref().unwrap_or_default(), known)?,
+        };
+        values.insert(option.clone(), bound);
+    }
+    for spec in specs.iter().filter(|spec| !spec.hidden && !values.contains_key(&spec.name)) {
+        if spec.required {
+            return Err(lacks(spec));
+        }
+    }
+    defaults(specs, &mut values, known)?;
+    Ok(values)
+}
+
+/// Checks values that a button carries: the same types, hidden ones too.
+///
+/// # Errors
+/// [`Error::User`] when a value no longer fits, say a service that left the configuration.
+pub fn bind_offer(specs: &[ArgSpec], offered: &Values, known: &Known) -> Result<Values> {
+    let mut values = Values::new();
+    for spec in specs {
+        if let Some(given) = offered.get(&spec.name) {
+            values.insert(spec.name.clone(), value::check(spec, given, known)?);
+        } else if spec.required {
+            return Err(Error::user(format!("The button lacks <{}>.", spec.name)));
+        }
+    }
+    defaults(specs, &mut values, known)?;
+    Ok(values)
+}
+
+fn defaults(specs: &[ArgSpec], values: &mut Values, known: &Known) -> Result<()> {
+    for spec in specs.iter().filter(|spec| spec.default.is_some()) {
+        if !values.contains_key(&spec.name)
+            && let Some(default) = &spec.default
+        {
+            values.insert(spec.name.clone(), value::check(spec, default, known)?);
+        }
+    }
+    Ok(())
+}
+
+fn unknown_option(specs: &[ArgSpec], option: &str, try_this: &str) -> Error {
+    let names = specs.iter().filter(|s| !s.positional && !s.hidden).map(|s| s.name.as_str()).chain(RESERVED);
+    match crate::catalog::nearest(option, names) {
+        Some(near) => Error::instead(
+            format!("There is no option `--{}`.", shown(option)),
+            format!("Did you mean `--{near}`? {try_this}"),
+        ),
+        None => Error::instead(format!("There is no option `--{}` here.", shown(option)), try_this),
+    }
+}
+
+/// What a person typed, cut for quoting back.
+pub fn shown(word: &str) -> String {
+    let mut short: String = word.chars().filter(|c| !c.is_control()).take(60).collect();
+    if short.chars().count() < word.chars().count() {
+        short.push('…');
+    }
+    short
+}
+
+/// Query text for a card: 1,500 characters tell what a statement is, and leave room for everything else an approver must see.
+pub fn shown_long(text: &str) -> String {
+    match text.char_indices().nth(1_500) {
+        Some((at, _)) => format!("{}… ({} more characters)", &text[..at], text[at..].chars().count()),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,297 @@
+//! The configuration: the only reader of files and environment variables. Secrets are [`SecretString`]s, given by the name
+//! of an environment variable or of a file, never written in the file itself. Everything that is missing or wrong is
+//! reported at once, with file and line. What the values mean for a request is decided elsewhere (`access`, `targets`).
+
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod approval;
+mod environments;
+mod load;
+mod migrate;
+mod os_user;
+mod people;
+mod schedule;
+mod secrets;
+mod slack;
+mod teams;
+mod validate;
+
+pub use os_user::login_name;
+pub use slack::is_safe_url;
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    /// When the bot is told to end, what runs may take so long to come to its own end.
+    pub finish_within: Duration,
+    /// Where the embedded store's file stands.
+    pub store: PathBuf,
+    pub store_waits: StoreWaits,
+    pub slack: Option<Slack>,
+    pub teams: Option<Teams>,
+    pub approval: Approval,
+    pub break_glass: Option<BreakGlass>,
+    /// The address of a webhook that is told of what waits.
+    pub pager: Option<SecretString>,
+    pub backups: Backups,
+    /// A team's own commands.
+    pub commands: Option<PathBuf>,
+    /// A team's reviewed SQL files, for `run-sql`.
+    pub sql: Option<PathBuf>,
+    pub environments: Vec<Environment>,
+    pub services: Vec<Service>,
+    pub people: Vec<PersonEntry>,
+    pub access: Vec<Grant>,
+    pub schedule: Vec<Window>,
+    /// SHA-256 of the file's bytes, in hex: kept in every run's record.
+    pub hash: String,
+}
+
+/// How long the record is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreWaits {
+    /// An action that isn't recorded within this time is dropped, and its sender told.
+    pub answer: Duration,
+    /// For another process's lock on the file.
+    pub lock: Duration,
+}
+
+/// The Slack app.
+#[derive(Debug, Clone)]
+pub struct Slack {
+    /// `https://slack.com/api` unless a test says otherwise; no trailing slash.
+    pub api_url: String,
+    pub bot_token: SecretString,
+    /// One, or two while one is being rotated.
+    pub signing_secrets: Vec<SecretString>,
+    /// An app-level token: with it the bot connects out (Socket Mode) and needs no public address.
+    pub app_token: Option<SecretString>,
+    /// The workspaces (team ids) that are listened to; nobody else gets an answer.
+    pub workspaces: Vec<String>,
+    /// The slash command, `/db`.
+    pub command: String,
+    /// Role to user group (`S…`): whoever has the role counts only while they are in the group. It narrows and never widens.
+    pub groups: BTreeMap<String, String>,
+    /// The channel where requests made in a terminal stand, to be approved. Without it no terminal can ask for anything.
+    pub terminal_channel: Option<String>,
+}
+
+/// The Teams bot.
+#[derive(Debug, Clone)]
+pub struct Teams {
+    /// The application (client) id of the bot's Entra app or managed identity.
+    pub app_id: String,
+    /// The tenants that are listened to; nobody else gets an answer. The first is the bot's own.
+    pub tenants: Vec<String>,
+    /// Of the Entra app. Without it the bot is a managed identity, and has none.
+    pub client_secret: Option<SecretString>,
+    /// The Connector, for messages that answer nothing.
+    pub service_url: String,
+    /// Hosts that an activity may name as its Connector.
+    pub service_hosts: Vec<String>,
+    /// Where the keys of the Bot Framework's tokens are told.
+    pub openid_url: String,
+    /// Who issues them.
+    pub issuer: String,
+    /// What our own token is for.
+    pub scope: String,
+    /// Role to conversation (`19:…`): whoever has the role counts only while they are a member there. It narrows and never widens.
+    pub groups: BTreeMap<String, String>,
+    /// The channel where requests made in a terminal stand, to be approved.
+    pub terminal_channel: Option<String>,
+}
+
+/// How many others must agree, and how long approvals wait and last.
+#[derive(Debug, Clone)]
+pub struct Approval {
+    /// A request waits this long for its approvers.
+    pub wait: Duration,
+    /// Once approved, the run must start within this time.
+    pub start_within: Duration,
+    /// So many different people, none of them the requester.
+    pub approvers: usize,
+    /// Who could approve is told once more after this time, and again after three times as long.
+    pub remind_after: Duration,
+    /// Where more is asked for; of several that fit, the strictest counts.
+    pub rules: Vec<ApprovalRule>,
+}
+
+/// What some commands need besides, in some environments. It only ever adds.
+#[derive(Debug, Clone)]
+pub struct ApprovalRule {
+    /// Its line in the file.
+    pub at: usize,
+    /// `*` is all of them, and what concerns none.
+    pub environments: Vec<String>,
+    /// Risks or command names; `*` is all.
+    pub commands: Vec<String>,
+    /// What runs at once elsewhere waits for a second person here.
+    pub second_person: bool,
+    pub approvers: Option<usize>,
+    pub wait: Option<Duration>,
+    pub start_within: Option<Duration>,
+}
+
+/// Who may do what without a second person, in need. Another person has to review it afterwards.
+#[derive(Debug, Clone)]
+pub struct BreakGlass {
+    pub role: String,
+    pub commands: Vec<String>,
+    /// Otherwise they are ours, and one that doesn't exist is no mistake of the file's.
+    pub named_by_file: bool,
+    /// Once in this time, whoever does it.
+    pub every: Duration,
+}
+
+/// Where dumps go and what makes them.
+#[derive(Debug, Clone)]
+pub struct Backups {
+    /// A directory; each backup is an object below it.
+    pub directory: PathBuf,
+    /// Directories with `pg_dump` and `pg_restore`, searched in this order, then `PATH` and Debian's places.
+    pub tools: Vec<PathBuf>,
+    /// The absolute directories of `PATH`, in its order.
+    pub search_path: Vec<PathBuf>,
+}
+
+/// One environment: servers, logins, and how careful to be.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    pub name: String,
+    /// Shown in a warning colour; never a default.
+    pub production: bool,
+    /// The first is the one whose databases the services use unless they name another. A pid belongs to one server.
+    pub servers: Vec<Server>,
+    /// Login name ("reader", "operator") to its role.
+    pub logins: BTreeMap<String, Login>,
+    /// The database for questions about the whole server.
+    pub maintenance_database: String,
+    pub tls: Tls,
+    pub connect_timeout: Duration,
+    pub statement_timeout: Duration,
+    pub lock_timeout: Duration,
+    /// How many connections the bot may hold to the environment's servers at once, all logins together.
+    pub connections: usize,
+    /// Lines shown by `connect`, with {host} {port} {database} {service}.
+    pub connect_hints: Vec<String>,
+    /// The team's own limits, where ours don't fit.
+    pub limits: Vec<Limit>,
+}
+
+/// From where on a value that a command judges is worth a look, or an act. What isn't given stays as the command has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limit {
+    pub command: String,
+    pub column: String,
+    pub watch: Option<f64>,
+    pub act: Option<f64>,
+}
+
+/// One PostgreSQL server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+}
+
+/// A role of the database, for one kind of work.
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub user: String,
+    pub password: Option<SecretString>,
+}
+
+/// How connections are protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// Certificate and host name verified, with the system's roots and, if named, one more file.
+    Verified { ca_file: Option<PathBuf> },
+    /// No TLS: loopback only, and the file must say so.
+    Off,
+}
+
+/// A service and its database.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub name: String,
+    pub database: String,
+    /// The size class that the team gives it: "large".
+    pub size: Option<String>,
+    /// Where its Prisma migrations stand: directories with a `migration.sql` each.
+    pub migrations: Option<PathBuf>,
+    /// How they are deployed, if by a command.
+    pub migrate: Option<Migrate>,
+    /// Environment to server, where it isn't the environment's first.
+    pub servers: BTreeMap<String, String>,
+}
+
+/// How a service's migrations are deployed: a program that Countersign starts, with `{service}`, `{database}` and
+/// `{environment}` filled in.
+#[derive(Debug, Clone)]
+pub struct Migrate {
+    /// Program and words; no shell reads them.
+    pub deploy: Vec<String>,
+    /// As `deploy`, with `{migration}` and `{as}` ("applied" or "rolled-back") besides.
+    pub resolve: Option<Vec<String>>,
+    /// Where it runs.
+    pub directory: PathBuf,
+    /// The variable that gets the database's URL.
+    pub url: String,
+    /// Where Prisma's ledger stands.
+    pub schema: String,
+    /// Then it is ended.
+    pub within: Duration,
+    /// All of its other variables.
+    pub env: BTreeMap<String, Setting>,
+}
+
+/// The value of a child's environment variable.
+#[derive(Debug, Clone)]
+pub enum Setting {
+    Plain(String),
+    Secret(SecretString),
+}
+
+/// One human, and all their accounts.
+#[derive(Debug, Clone)]
+pub struct PersonEntry {
+    pub name: String,
+    /// Slack user ids.
+    pub slack: Vec<String>,
+    /// Entra object ids.
+    pub teams: Vec<String>,
+    /// Login names where Countersign runs: for `countersign run`.
+    pub terminal: Vec<String>,
+    pub roles: Vec<String>,
+}
+
+/// What a role may do in which environments. Nothing is allowed that no grant allows.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub role: String,
+    /// Environment names; `*` is all of them.
+    pub environments: Vec<String>,
+    /// Risks ("read", "write", "danger") or command names that the role may run or ask for; `*` is all.
+    pub run: Vec<String>,
+    /// Risks or command names that the role may approve.
+    pub approve: Vec<String>,
+}
+
+/// A maintenance window: something that is to run again and again.
+#[derive(Debug, Clone)]
+pub struct Window {
+    pub name: String,
+    /// A command's line, without its environment: "backup all".
+    pub run: String,
+    pub environments: Vec<String>,
+    /// When it is due, in UTC.
+    pub at: croner::Cron,
+    /// How long after it was due it may succeed before it counts as late.
+    pub within: Duration,
+}

@@ -1,0 +1,303 @@
+//! The sample team: CreatorBridge's ten services, each with a database of Prisma-style tables, on a throwaway server
+//! with the roles of Azure Database for PostgreSQL. Its names are data here and must appear nowhere else.
+//!
+//! The tables hold what a runbook looks for: a duplicate and an unused index, an invalid one, a foreign key without an
+//! index, a nearly used-up sequence, an unvalidated constraint, failed and rolled-back migrations, names in mixed case.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::future::try_join_all;
+use tokio_postgres::Client;
+
+use super::postgres::{Cluster, Login, random_hex};
+
+mod incident;
+mod session;
+mod traffic;
+
+pub use incident::{Incident, Pids};
+pub use traffic::Traffic;
+
+/// Countersign's own roles, as a team sets them up; also what the deployment's documentation points to.
+pub const ROLES_SQL: &str = include_str!("../../../deploy/roles.sql");
+
+const AZURE_ROLES_SQL: &str = include_str!("azure_roles.sql");
+const TEMPLATE: &str = "sample_template";
+const TEMPLATE_SQL: &str = include_str!("template.sql");
+const COMMON_SQL: &str = include_str!("common.sql");
+const FINISH_SQL: &str = include_str!("finish.sql");
+const ATTEMPTS_SQL: &str = include_str!("login_attempts.sql");
+
+/// The service with the table that long work can be watched on.
+const ATTEMPTS_OF: &str = "auth-service";
+
+/// What to put on a server.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    pub services: Vec<Service>,
+    /// Rows in each table of a small service; larger ones have a multiple.
+    pub rows: u32,
+    /// Rows of `login_attempts`, a table of the auth service that takes long; at 0 there is none.
+    pub attempts: u32,
+    /// With a login of its own for what maintains tables, a member of their owners.
+    pub maintained: bool,
+    /// With a login of its own for what only a table's owner may do, a member of all of them.
+    pub owned: bool,
+}
+
+/// A service, its database and the role it logs in as, which owns its tables.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub name: String,
+    pub database: String,
+    pub role: String,
+    /// How many times a small service's rows.
+    pub size: u32,
+    /// Makes and fills the service's own tables.
+    tables_sql: &'static str,
+    /// What the service asks its own tables all day; $1 is a text of digits.
+    question: &'static str,
+}
+
+/// A login of the sample.
+#[derive(Clone)]
+pub struct Account {
+    pub user: String,
+    pub password: String,
+}
+
+impl Account {
+    fn new(user: &str) -> anyhow::Result<Account> {
+        Ok(Account { user: user.into(), password: random_hex(16)? })
+    }
+
+    pub fn login<'a>(&'a self, database: &'a str, application_name: &'a str) -> Login<'a> {
+        Login { user: &self.user, password: &self.password, database, application_name }
+    }
+}
+
+/// A sample that stands on a server, and the logins to it.
+pub struct Team {
+    pub services: Vec<(Service, Account)>,
+    /// Azure's customer admin: no superuser, but a member of every service's role.
+    pub admin: Account,
+    /// `countersign_read`
+    pub reader: Account,
+    /// `countersign_act`
+    pub operator: Account,
+    /// `countersign_maintain`
+    pub maintainer: Option<Account>,
+    /// `countersign_owner`
+    pub owner: Option<Account>,
+}
+
+impl Team {
+    pub fn service(&self, name: &str) -> anyhow::Result<&(Service, Account)> {
+        let found = self.services.iter().find(|(service, _)| service.name == name);
+        found.with_context(|| format!("no service {name} in the sample"))
+    }
+}
+
+impl Sample {
+    /// The whole sample, for the demo's production; `scale` multiplies the rows. At 1 the ten databases hold about 25 MB of
+    /// it, and the table that takes long 100 MB more.
+    pub fn full(scale: u32) -> Sample {
+        let (rows, attempts) = (500 * scale, 800_000 * scale);
+        Sample { services: creatorbridge(), rows, attempts, maintained: true, owned: true }
+    }
+
+    /// For the demo's staging: as [`Sample::full`], with few rows.
+    pub fn small() -> Sample {
+        Sample { attempts: 2_000, maintained: true, owned: true, ..Sample::light() }
+    }
+
+    /// The services' tables with few rows, for tests.
+    pub fn light() -> Sample {
+        Sample { services: creatorbridge(), rows: 10, attempts: 0, maintained: false, owned: false }
+    }
+
+    /// Makes the roles and the databases. The server must not have them yet.
+    pub async fn install(&self, cluster: &Cluster) -> anyhow::Result<Team> {
+        let superuser = cluster.connect("postgres").await?;
+        // Or the statistics would show the passwords, as they do for any server's admin.
+        superuser.batch_execute("SET pg_stat_statements.track = 'none'").await?;
+        superuser.batch_execute(AZURE_ROLES_SQL).await.context("making Azure's roles")?;
+        let admin = Account::new("dbadmin")?;
+        set_password(&superuser, &admin).await?;
+        let mut services = Vec::new();
+        for service in &self.services {
+            let account = Account::new(&service.role)?;
+            let make = "SELECT format('CREATE ROLE %I LOGIN; GRANT %1$I TO dbadmin', $1::text)";
+            execute_formatted(&superuser, make, &[&service.role]).await?;
+            set_password(&superuser, &account).await?;
+            services.push((service.clone(), account));
+        }
+        self.make_template(cluster, &superuser).await?;
+        try_join_all(self.services.iter().map(|service| self.make_database(cluster, service))).await?;
+        superuser.batch_execute(&format!("DROP DATABASE {TEMPLATE}")).await?;
+        let maintainer = match self.maintained {
+            true => Some(self.make_maintainer(cluster, &admin).await?),
+            false => None,
+        };
+        let owner = match self.owned {
+            true => Some(self.make_member(cluster, (&admin, "countersign_owner")).await?),
+            false => None,
+        };
+        // One after another: two sessions that alter the same role at once disturb each other.
+        for service in &self.services {
+            let client = cluster.connect_as(admin.login(&service.database, "roles.sql")).await?;
+            client.batch_execute(ROLES_SQL).await.context("running deploy/roles.sql")?;
+        }
+        let (reader, operator) = (Account::new("countersign_read")?, Account::new("countersign_act")?);
+        set_password(&superuser, &reader).await?;
+        set_password(&superuser, &operator).await?;
+        for account in maintainer.iter().chain(&owner) {
+            set_password(&superuser, account).await?;
+        }
+        // What made the sample is nobody's question.
+        if let Some((service, _)) = services.first() {
+            let client = cluster.connect(&service.database).await?;
+            client.batch_execute("SELECT pg_stat_statements_reset()").await.context("forgetting how")?;
+        }
+        Ok(Team { services, admin, reader, operator, maintainer, owner })
+    }
+
+    /// The login that roles.sql knows, and gives its rights if it is there. Below 17 only a table's owner may maintain it.
+    async fn make_maintainer(&self, cluster: &Cluster, admin: &Account) -> anyhow::Result<Account> {
+        let account = self.make_member(cluster, (admin, "countersign_maintain")).await?;
+        // A VACUUM that spares the disk, as a team has it where a table is large: so it lasts.
+        let spare = "SELECT format('ALTER ROLE %1$I IN DATABASE %2$I SET vacuum_cost_delay = ''20ms''; \
+                     ALTER ROLE %1$I IN DATABASE %2$I SET vacuum_cost_limit = 200', $1::text, $2::text)";
+        let superuser = cluster.connect("postgres").await?;
+        for service in self.services.iter().filter(|service| self.attempts_of(service) > 0) {
+            execute_formatted(&superuser, spare, &[&account.user, &service.database]).await?;
+        }
+        Ok(account)
+    }
+
+    /// A login that is a member of every service's role.
+    async fn make_member(
+        &self,
+        cluster: &Cluster,
+        (admin, name): (&Account, &str),
+    ) -> anyhow::Result<Account> {
+        let account = Account::new(name)?;
+        let client = cluster.connect_as(admin.login("postgres", "roles.sql")).await?;
+        let make = "SELECT format('CREATE ROLE %I LOGIN CONNECTION LIMIT 8', $1::text)";
+        execute_formatted(&client, make, &[&account.user]).await?;
+        let superuser = cluster.connect("postgres").await?;
+        for service in &self.services {
+            let join = "SELECT format('GRANT %I TO %I', $1::text, $2::text)";
+            execute_formatted(&superuser, join, &[&service.role, &account.user]).await?;
+        }
+        Ok(account)
+    }
+
+    fn attempts_of(&self, service: &Service) -> u32 {
+        if service.name == ATTEMPTS_OF { self.attempts } else { 0 }
+    }
+
+    /// Copying a database is quicker than filling ten with the same.
+    async fn make_template(&self, cluster: &Cluster, superuser: &Client) -> anyhow::Result<()> {
+        superuser.batch_execute(&format!("CREATE DATABASE {TEMPLATE}")).await?;
+        let template = cluster.connect(TEMPLATE).await?;
+        let largest = self.services.iter().map(|service| service.size).max().unwrap_or(1);
+        self.set_rows(&template, largest).await?;
+        template.batch_execute(TEMPLATE_SQL).await.context("filling the template")?;
+        drop(template);
+        // A database that somebody is connected to cannot be copied.
+        let connected = "SELECT FROM pg_stat_activity WHERE datname = $1";
+        while superuser.query_opt(connected, &[&TEMPLATE]).await?.is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    async fn make_database(&self, cluster: &Cluster, service: &Service) -> anyhow::Result<()> {
+        let postgres = cluster.connect("postgres").await?;
+        let make = "SELECT format('CREATE DATABASE %I OWNER dbadmin TEMPLATE %I', $1::text, $2::text)";
+        execute_formatted(&postgres, make, &[&service.database, TEMPLATE]).await?;
+        drop(postgres);
+
+        let client = cluster.connect(&service.database).await?;
+        self.set_rows(&client, service.size).await?;
+        let open = "SELECT format('GRANT CREATE ON SCHEMA public TO %1$I; GRANT CREATE ON DATABASE %2$I TO %1$I; \
+                    SET ROLE %1$I', $1::text, $2::text)";
+        execute_formatted(&client, open, &[&service.role, &service.database]).await?;
+        let attempts = self.attempts_of(service);
+        set(&client, "sample.attempts", attempts).await?;
+        let lasting = (attempts > 0).then_some(ATTEMPTS_SQL);
+        let tables = [COMMON_SQL, service.tables_sql].into_iter().chain(lasting);
+        for sql in tables.chain(["RESET ROLE", FINISH_SQL]) {
+            client.batch_execute(sql).await.with_context(|| format!("filling {}", service.database))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the SQL files how many rows to make.
+    async fn set_rows(&self, client: &Client, size: u32) -> anyhow::Result<()> {
+        set(client, "sample.rows", self.rows * size).await
+    }
+}
+
+/// A setting of the session, for the SQL files.
+async fn set(client: &Client, name: &str, value: u32) -> anyhow::Result<()> {
+    client.execute("SELECT set_config($1, $2, false)", &[&name, &value.to_string()]).await?;
+    Ok(())
+}
+
+async fn set_password(superuser: &Client, account: &Account) -> anyhow::Result<()> {
+    let alter = "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)";
+    execute_formatted(superuser, alter, &[&account.user, &account.password]).await
+}
+
+/// Runs the statements that a query makes: names and literals are quoted by the server.
+async fn execute_formatted(client: &Client, query: &str, names: &[&str]) -> anyhow::Result<()> {
+    let row = client.query_one(query, &names.iter().map(|name| name as _).collect::<Vec<_>>()).await?;
+    client.batch_execute(row.get(0)).await.with_context(|| format!("running what {query} makes"))
+}
+
+/// The ten services of the team's runbook, with its sizes: small 1, medium 2, large 6, very large 16.
+fn creatorbridge() -> Vec<Service> {
+    macro_rules! service {
+        ($name:literal, $size:literal, $question:literal) => {
+            Service {
+                name: concat!($name, "-service").into(),
+                database: concat!($name, "_service_db").into(),
+                role: concat!($name, "_svc").into(),
+                size: $size,
+                tables_sql: include_str!(concat!($name, "_service.sql")),
+                question: $question,
+            }
+        };
+    }
+    vec![
+        service!("auth", 1, r#"SELECT id FROM "Session" WHERE "userId" = md5($1)::uuid::text"#),
+        service!("user", 2, r#"SELECT biography FROM "Profile" WHERE "userId" = md5($1)::uuid::text"#),
+        service!(
+            "billing",
+            2,
+            r#"SELECT sum("amountCents") FROM "Invoice" WHERE "userId" = md5($1)::uuid::text"#
+        ),
+        service!("campaign", 6, r#"SELECT title FROM "Campaign" WHERE "ownerId" = md5($1)::uuid::text"#),
+        service!("creator", 2, r#"SELECT handle FROM "Creator" WHERE "userId" = md5($1)::uuid::text"#),
+        service!("content", 6, r#"SELECT title FROM "Post" WHERE "authorId" = md5($1)::uuid::text"#),
+        service!(
+            "asset",
+            6,
+            r#"SELECT max(version) FROM asset_versions WHERE "assetId" = md5('asset' || $1)::uuid::text"#
+        ),
+        service!("rights", 2, r#"SELECT terms FROM "License" WHERE "holderId" = md5($1)::uuid::text"#),
+        service!(
+            "payout",
+            2,
+            r#"SELECT sum("amountCents")::int8 FROM "Payout" WHERE "creatorId" = md5($1)::uuid::text"#
+        ),
+        service!(
+            "analytics",
+            16,
+            r#"SELECT kind, count(*) FROM "Analytics".events WHERE payload ->> 'userId' = md5($1)::uuid::text GROUP BY kind"#
+        ),
+    ]
+}

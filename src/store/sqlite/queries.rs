@@ -1,0 +1,241 @@
+//! Reading runs: one, a list, the orphans, the overdue, and the audit of them all. Nothing here writes.
+
+use super::connection::{Fault, Worked};
+use super::process_lock::Instance;
+use crate::store::hash_chain::{Audit, Entry, EventRow, RunRow, TextRow};
+use crate::store::{Filter, Listed, Request, Run, RunId, StoredEvent, Verified};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+
+/// How many runs a list shows if nobody says.
+const PAGE: usize = 50;
+
+/// A value that JSON writes as one word: a state, a platform's name.
+pub(super) fn word(value: &impl Serialize) -> Worked<String> {
+    let value = serde_json::to_value(value)?;
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Fault::Said("a value in it has an unexpected form".into()))
+}
+
+pub(super) fn from_word<T: DeserializeOwned>(word: String) -> Worked<T> {
+    Ok(serde_json::from_value(serde_json::Value::String(word))?)
+}
+
+pub(super) fn get(connection: &Connection, id: RunId) -> Worked<Option<Run>> {
+    let row = connection
+        .prepare_cached(
+            "SELECT id, version, state, request, opened_at, changed_at, deadline FROM runs WHERE id = ?1",
+        )?
+        .query_row([id], raw_run)
+        .optional()?;
+    let Some(row) = row.map(run_row).transpose()? else { return Ok(None) };
+    let request: Request = serde_json::from_str(&row.request)?;
+    let events = events_of(connection, id)?;
+    Ok(Some(Run {
+        id: row.id,
+        version: row.version,
+        state: row.state,
+        request,
+        opened_at: row.opened_at,
+        changed_at: row.changed_at,
+        deadline: row.deadline,
+        events,
+    }))
+}
+
+type RawRun = (i64, i64, String, String, i64, i64, Option<i64>);
+
+fn raw_run(row: &Row<'_>) -> rusqlite::Result<RawRun> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+}
+
+fn run_row((id, version, state, request, opened_at, changed_at, deadline): RawRun) -> Worked<RunRow> {
+    Ok(RunRow {
+        id,
+        version,
+        state: from_word(state)?,
+        request,
+        opened_at: Timestamp::from_microsecond(opened_at)?,
+        changed_at: Timestamp::from_microsecond(changed_at)?,
+        deadline: deadline.map(Timestamp::from_microsecond).transpose()?,
+    })
+}
+
+fn events_of(connection: &Connection, run: RunId) -> Worked<Vec<StoredEvent>> {
+    let mut statement =
+        connection.prepare_cached("SELECT seq, bytes FROM events WHERE run = ?1 ORDER BY seq")?;
+    let rows = statement.query_map([run], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+    let mut events = Vec::new();
+    for row in rows {
+        let (seq, bytes) = row?;
+        let entry: Entry = serde_json::from_str(&bytes)?;
+        let texts = texts_of(connection, seq)?.into_iter().map(|text| (text.name, text.text)).collect();
+        events.push(StoredEvent {
+            seq,
+            at: entry.at,
+            kind: entry.kind,
+            by: entry.by,
+            facts: entry.facts,
+            texts,
+            state: entry.state,
+        });
+    }
+    Ok(events)
+}
+
+fn texts_of(connection: &Connection, seq: i64) -> Worked<Vec<TextRow>> {
+    let mut statement = connection.prepare_cached("SELECT name, key, text FROM texts WHERE seq = ?1")?;
+    let texts = statement
+        .query_map([seq], |row| Ok(TextRow { name: row.get(0)?, key: row.get(1)?, text: row.get(2)? }))?;
+    Ok(texts.collect::<Result<_, _>>()?)
+}
+
+fn all(connection: &Connection, ids: Vec<RunId>) -> Worked<Vec<Run>> {
+    let runs = ids.into_iter().filter_map(|id| get(connection, id).transpose());
+    runs.collect()
+}
+
+/// Newest first. What SQL can filter it filters; `find` is compared here, since SQLite knows only ASCII's capitals.
+pub(super) fn list(connection: &Connection, filter: &Filter) -> Worked<Listed> {
+    let states = filter.states.iter().map(word).collect::<Worked<Vec<_>>>()?;
+    let find = filter.find.as_ref().map(|find| find.to_lowercase());
+    let limit = if filter.limit == 0 { PAGE } else { filter.limit };
+    let mut statement = connection.prepare_cached(
+        "SELECT id, CASE WHEN :find THEN request END FROM runs
+          WHERE (:environment IS NULL OR environment = :environment)
+            AND (:who IS NULL OR requester = :who)
+            AND (:command IS NULL OR command = :command)
+            AND (:since IS NULL OR opened_at >= :since)
+            AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
+            AND (:reads OR risk <> 'read')
+            AND (NOT :alone OR alone)
+          ORDER BY id DESC",
+    )?;
+    let mut rows = statement.query(named_params! {
+        ":environment": filter.environment,
+        ":who": filter.who,
+        ":command": filter.command,
+        ":since": filter.since.map(Timestamp::as_microsecond),
+        ":states": serde_json::to_string(&states)?,
+        ":reads": filter.reads,
+        ":alone": filter.alone,
+        ":find": find.is_some(),
+    })?;
+    let (mut ids, mut total) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let id: RunId = row.get(0)?;
+        if let Some(find) = &find
+            && !mentions(connection, id, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?, find)?
+        {
+            continue;
+        }
+        total += 1;
+        if ids.len() < limit {
+            ids.push(id);
+        }
+    }
+    Ok(Listed { runs: all(connection, ids)?, total })
+}
+
+/// Whether the run's command, arguments or texts contain `find`, which is in lower case. "kill 4711" is looked for as typed.
+fn mentions(connection: &Connection, run: RunId, request: &str, find: &str) -> Worked<bool> {
+    #[derive(serde::Deserialize)]
+    struct Asked {
+        command: String,
+        arguments: BTreeMap<String, String>,
+    }
+    let asked: Asked = serde_json::from_str(request)?;
+    let words: Vec<String> = std::iter::once(asked.command).chain(asked.arguments.into_values()).collect();
+    if words.join(" ").to_lowercase().contains(find) {
+        return Ok(true);
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT text FROM events JOIN texts ON texts.seq = events.seq WHERE events.run = ?1",
+    )?;
+    let mut rows = statement.query([run])?;
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        if text.to_lowercase().contains(find) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Oldest first.
+pub(super) fn orphans(connection: &Connection, instance: &Instance) -> Worked<Vec<Run>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, coalesce(owner, '') FROM runs WHERE state IN ('approved', 'running') ORDER BY id",
+    )?;
+    let owned = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let owned = owned.collect::<Result<Vec<(RunId, String)>, _>>()?;
+    let mut living = BTreeMap::new();
+    let mut orphans = Vec::new();
+    for (id, owner) in owned {
+        let lives = match living.get(&owner) {
+            Some(lives) => *lives,
+            None => {
+                let unreadable = |_| Fault::Said("its instances' locks can't be read".into());
+                let lives = instance.lives(&owner).map_err(unreadable)?;
+                living.insert(owner, lives);
+                lives
+            }
+        };
+        if !lives {
+            orphans.push(id);
+        }
+    }
+    all(connection, orphans)
+}
+
+/// Oldest first.
+pub(super) fn overdue(connection: &Connection, now: Timestamp) -> Worked<Vec<Run>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM runs WHERE state IN ('pending', 'approved') AND deadline <= ?1 ORDER BY id",
+    )?;
+    let ids = statement.query_map([now.as_microsecond()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    all(connection, ids)
+}
+
+/// Whether an open run names that owner.
+pub(super) fn is_named(connection: &Connection, owner: &str) -> Worked<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM runs
+                WHERE state IN ('pending', 'approved', 'running') AND owner = ?1)";
+    Ok(connection.query_row(sql, [owner], |row| row.get(0))?)
+}
+
+/// The whole ledger against itself.
+pub(super) fn verify(connection: &Connection) -> Worked<Verified> {
+    let mut audit = Audit::default();
+    let mut texts_seen = 0;
+    let mut statement = connection.prepare("SELECT seq, run, bytes, hash FROM events ORDER BY seq")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let seq = row.get(0)?;
+        let texts = texts_of(connection, seq)?;
+        texts_seen += texts.len() as i64;
+        audit.event(EventRow { seq, run: row.get(1)?, bytes: row.get(2)?, hash: row.get(3)?, texts });
+    }
+    let texts: i64 = connection.query_row("SELECT count(*) FROM texts", [], |row| row.get(0))?;
+    if texts != texts_seen {
+        audit.fault("there are texts of events that don't exist");
+    }
+    let mut statement = connection.prepare(
+        "SELECT id, version, state, request, opened_at, changed_at, deadline FROM runs ORDER BY id",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let raw = raw_run(row)?;
+        let id = raw.0;
+        match run_row(raw) {
+            Ok(row) => audit.run(row),
+            Err(_) => audit.fault(format!("run {id}: its row can't be read")),
+        }
+    }
+    Ok(audit.finish())
+}

@@ -1,0 +1,213 @@
+//! A click on a button. For a verdict: the token and its place, the person, the run's state and time, and who may say what.
+//! Whatever is refused is told to the clicker alone and changes nothing.
+
+use super::intent::{frozen_error, unrecorded};
+use super::recipients::{said_from, voters};
+use super::{Flow, Handled, Refused};
+use crate::access::could_approve_then;
+use crate::audit::{Happening, Told};
+use crate::error::{Error, Result};
+use crate::message::{Heading, Incoming, Person};
+use crate::sql::moment;
+use crate::store::{Appended, Meaning, Run, RunId, State, Verdict};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What it takes to note where a card stands, on a slow disk.
+const NOTED_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+impl Flow {
+    pub(super) async fn button(
+        self: &Arc<Self>,
+        incoming: &Incoming,
+        (token, message): (&str, &str),
+    ) -> Handled {
+        let mut heading = Heading { who: None, asked: "a button".to_owned(), environment: None, run: None };
+        let found = self.app.runs.store.token(token).await;
+        let stale = || Error::instead("This button is no longer known.", "Type the command instead.");
+        let result = match found {
+            Err(why) => Err(unrecorded(&why)),
+            Ok(None) => Err(stale()),
+            Ok(Some(token)) if !token.place.same_conversation(&incoming.place) => {
+                tracing::warn!(account = incoming.sender.account, "a token came from another place");
+                Err(Error::user("This button belongs to another conversation. Nothing was done."))
+            }
+            Ok(Some(token)) => match token.meaning {
+                offer @ Meaning::Offer { .. } => return self.offered(incoming, offer).await,
+                Meaning::View { .. } => Err(stale()),
+                Meaning::Verdict { run, verdict, copy } => {
+                    self.verdict(incoming, (run, verdict), (copy, message), &mut heading).await
+                }
+            },
+        };
+        result.map(|()| None).map_err(|error| Refused { heading, error })
+    }
+
+    async fn verdict(
+        self: &Arc<Self>,
+        incoming: &Incoming,
+        (run, verdict): (RunId, Verdict),
+        (copy, message): (i64, &str),
+        heading: &mut Heading,
+    ) -> Result<()> {
+        let person = self.identify(incoming).await?;
+        heading.who = Some(person.clone());
+        let store = &self.app.runs.store;
+        let run = store.get(run).await.map_err(|why| unrecorded(&why))?;
+        let run = run.ok_or_else(|| Error::user("This request is no longer known."))?;
+        heading.run = Some(run.id);
+        heading.asked = format!("{verdict:?}").to_lowercase();
+        heading.environment = run.request.environment.as_deref().and_then(|name| self.app.targets.tag(name));
+        let delivered = self.delivered(copy, run.id).await?;
+        if delivered.as_deref().is_some_and(|delivered| delivered != message) {
+            return Err(Error::user("This card is not the one that was delivered. Use the other copy."));
+        }
+        if delivered.is_none() && verdict == Verdict::Approve {
+            return Err(Error::instead("This card isn't wholly delivered yet.", "Click again in a moment."));
+        }
+        self.open_still(&run).await?;
+        self.may_decide(&person, &run, verdict)?;
+        if verdict != Verdict::Withdraw
+            && let Some(command) = self.app.catalog.find(&run.request.command)
+        {
+            let environment = run.request.environment.as_deref();
+            let roles = self.app.access.roles_to_approve(&person, command, environment);
+            self.narrowed(&incoming.sender, &roles).await?;
+        }
+        if verdict == Verdict::Approve && !could_approve_then(&run, &person) {
+            return Err(Error::instead(
+                "You couldn't approve it when it was asked for, and what waits isn't opened to more people.",
+                format!("`deny {}` ends it; it can be asked for again.", run.id),
+            ));
+        }
+        self.decide((incoming, person), run, verdict).await
+    }
+
+    /// The message that a copy was delivered as. A click, or a look, can overtake the platform's answer to the posting.
+    pub(super) async fn delivered(&self, copy: i64, run: RunId) -> Result<Option<String>> {
+        let until = tokio::time::Instant::now() + NOTED_WITHIN;
+        loop {
+            let posted = self.app.runs.store.copy(copy).await.map_err(|why| unrecorded(&why))?;
+            let posted = posted.filter(|posted| posted.run == run);
+            let noted = posted.as_ref().is_none_or(|posted| posted.message.is_some());
+            if noted || tokio::time::Instant::now() >= until {
+                return Ok(posted.and_then(|posted| posted.message));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Pending and in time; else who decided, and when.
+    async fn open_still(self: &Arc<Self>, run: &Run) -> Result<()> {
+        if run.state != State::Pending {
+            let before = ["requested", "agreed", "reminded"];
+            let last = run.events.iter().find(|event| !before.contains(&event.kind.as_str()));
+            let when = last.map_or(String::new(), |event| {
+                let by = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
+                format!(": {} by {by} at {}", event.kind, moment(event.at))
+            });
+            self.refresh_soon(run.id);
+            return Err(Error::instead(
+                format!("This request is decided already{when}."),
+                format!("`show {}` tells it all.", run.id),
+            ));
+        }
+        let policy = self.app.catalog.find(&run.request.command).map(|command| self.policy_of(run, command));
+        // A shorter time in the configuration counts from the request on.
+        let until = policy.and_then(|policy| run.opened_at.checked_add(policy.wait).ok());
+        if run.deadline.into_iter().chain(until).any(|deadline| deadline <= jiff::Timestamp::now()) {
+            self.append_or_log(run, Happening::Expired, Told::default()).await;
+            self.refresh_soon(run.id);
+            return Err(Error::user(
+                "This request has expired. Nothing was done: ask again if it still matters.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn may_decide(&self, person: &Person, run: &Run, verdict: Verdict) -> Result<()> {
+        let requester = person.id == run.request.requester.id;
+        let environment = run.request.environment.as_deref();
+        let command = self.app.catalog.find(&run.request.command);
+        let may_approve =
+            command.is_some_and(|command| self.app.access.may_approve(person, command, environment));
+        match verdict {
+            Verdict::Withdraw if requester => Ok(()),
+            Verdict::Withdraw => {
+                Err(Error::user(format!("Only {} can withdraw this request.", run.request.requester.id)))
+            }
+            Verdict::Approve | Verdict::Deny if requester => Err(Error::instead(
+                "You asked for it, so somebody else has to decide.",
+                "You can withdraw it.",
+            )),
+            Verdict::Approve if voters(run).iter().any(|voter| voter.person.id == person.id) => {
+                Err(Error::instead(
+                    "You have approved it already: others have to, as well.",
+                    format!("`deny {}` takes it back.", run.id),
+                ))
+            }
+            Verdict::Approve | Verdict::Deny if may_approve => Ok(()),
+            Verdict::Approve | Verdict::Deny => {
+                let place = environment.map_or(String::new(), |name| format!(" in {name}"));
+                Err(Error::user(format!("You have no role that approves `{}`{place}.", run.request.command)))
+            }
+        }
+    }
+
+    async fn decide(
+        self: &Arc<Self>,
+        (incoming, person): (&Incoming, Person),
+        mut run: Run,
+        verdict: Verdict,
+    ) -> Result<()> {
+        let command = self.app.catalog.find(&run.request.command);
+        let exempt = command.is_some_and(|command| command.header.while_frozen);
+        loop {
+            let needed = command.map_or(1, |command| self.policy_of(&run, command).approvers);
+            let (happening, mut told) = self.said((&run, &person), verdict, needed);
+            told.facts = said_from(incoming);
+            let appended = match verdict {
+                Verdict::Approve if !exempt => {
+                    self.app.runs.append_unless_frozen(&run, happening, told).await
+                }
+                _ => self.app.runs.append(&run, happening, told).await,
+            };
+            match appended {
+                Err(why) => return Err(unrecorded(&why)),
+                Ok(Appended::Frozen(frozen)) => return Err(frozen_error(&frozen)),
+                Ok(Appended::Held { resource, by }) => {
+                    return Err(Error::user(format!("Run #{by} is at it: {resource}.")));
+                }
+                // Somebody was faster: it may wait still, and what was said may count still.
+                Ok(Appended::Stale(now)) => {
+                    self.open_still(&now).await?;
+                    self.may_decide(&person, &now, verdict)?;
+                    run = *now;
+                }
+                Ok(Appended::Done(run)) => {
+                    self.refresh_soon(run.id);
+                    return match happening {
+                        Happening::Approved => self.start(*run).await,
+                        _ => Ok(()),
+                    };
+                }
+            }
+        }
+    }
+
+    /// What a verdict means for the run: of several who must approve, all but the last only agree.
+    fn said(&self, (run, person): (&Run, &Person), verdict: Verdict, needed: usize) -> (Happening, Told) {
+        let told = Told::by(person);
+        match verdict {
+            Verdict::Deny => (Happening::Denied, told),
+            Verdict::Withdraw => (Happening::Withdrawn, told),
+            Verdict::Approve if voters(run).len() + 1 < needed => (Happening::Agreed, told),
+            Verdict::Approve => {
+                let command = self.app.catalog.find(&run.request.command);
+                let lasts = command.map(|command| self.policy_of(run, command).start_within);
+                (Happening::Approved, Told { lasts, ..told })
+            }
+        }
+    }
+}

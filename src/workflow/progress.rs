@@ -1,0 +1,62 @@
+//! Cards that move: what they show besides the record, which is how far work is, and what is watched of an interrupted run.
+
+use super::Flow;
+use super::card::card;
+use crate::store::{CopyKind, RunId};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a run's progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+const TRY_EVERY: Duration = Duration::from_millis(200);
+
+impl Flow {
+    /// Edits progress into the run's copies for as long as it is polled. All runs take turns, so that the platform's limit is left to
+    /// what cards must say at once, which waits for no turn.
+    pub(super) async fn show_progress(&self, run: RunId) -> Infallible {
+        let mut shown = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let share = self.app.progress.get(run);
+            if share.is_none() || share == shown {
+                continue;
+            }
+            shown = share;
+            let copies = self.app.runs.store.copies_of(run).await.unwrap_or_default();
+            let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
+            for copy in cards.filter(|copy| copy.message.is_some()) {
+                self.turns.turn(&format!("{:?}", copy.place.platform)).await;
+                // As it is by now: the turn may have come late.
+                shown = self.app.progress.get(run);
+                let Ok(Some(now)) = self.app.runs.store.get(run).await else { continue };
+                let reply = card(self, &now, copy.place.platform);
+                if let Err(why) = self.send_copy(copy, &now, &reply).await {
+                    tracing::debug!(run, %why, "progress could not be shown");
+                }
+            }
+        }
+    }
+
+    /// Draws a run's cards anew, since they show something that isn't in the record.
+    pub(super) async fn redraw(self: &Arc<Self>, run: RunId) {
+        let copies = self.app.runs.store.copies_of(run).await.unwrap_or_default();
+        for copy in copies.iter().filter(|copy| copy.kind == CopyKind::Card && copy.message.is_some()) {
+            // Whoever sends it at this moment may not know yet what is to be shown.
+            while !self.cards.begin(copy.id) {
+                tokio::time::sleep(TRY_EVERY).await;
+            }
+            let mut anew = true;
+            loop {
+                if let Err(why) = self.deliver_now((copy.id, anew)).await {
+                    tracing::debug!(run, %why, "what is watched could not be shown");
+                }
+                anew = false;
+                if !self.cards.end(copy.id) {
+                    break;
+                }
+            }
+        }
+    }
+}

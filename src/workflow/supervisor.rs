@@ -1,0 +1,84 @@
+//! What time and crashes leave behind: requests that expired, runs whose process is gone, cards that show less than the
+//! record, connections that should be warm, uploads that nobody finished. It observes and closes; what it lets go on, a purge, goes
+//! on from its noted steps.
+
+use super::Flow;
+use crate::audit::{Happening, Told};
+use crate::store::{State, StoreResult};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
+
+const TICK: Duration = Duration::from_secs(1);
+const WARM_EVERY: u32 = 30;
+/// A reminder may be some seconds late.
+const REMIND_EVERY: u32 = 5;
+/// How often PostgreSQL is asked what became of interrupted runs.
+const LOOK_EVERY: u32 = 10;
+/// What is left of an upload counts as abandoned after a day: an hour more or less doesn't matter.
+const CLEAR_EVERY: u32 = 3_600;
+
+impl Flow {
+    /// Runs until the process ends.
+    pub async fn keep(self: Arc<Self>) {
+        let mut tick = 0_u32;
+        let mut looking: Option<AbortOnDropHandle<()>> = None;
+        loop {
+            if tick.is_multiple_of(WARM_EVERY) {
+                let flow = Arc::clone(&self);
+                tokio::spawn(async move { flow.app.targets.keep_warm().await });
+            }
+            if tick.is_multiple_of(CLEAR_EVERY) {
+                let storage = self.app.storage.clone();
+                tokio::spawn(async move {
+                    if let Err(why) = storage.clear_abandoned().await {
+                        tracing::warn!(%why, "abandoned uploads stay in the backup storage");
+                    }
+                });
+            }
+            if let Err(why) = self.tidy().await {
+                tracing::warn!(%why, "the keeper waits for the record");
+            }
+            if tick.is_multiple_of(REMIND_EVERY)
+                && let Err(why) = self.remind().await
+            {
+                tracing::warn!(%why, "nobody is reminded before the record answers");
+            }
+            if tick.is_multiple_of(LOOK_EVERY) && looking.as_ref().is_none_or(|task| task.is_finished()) {
+                let flow = Arc::clone(&self);
+                looking = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                    if let Err(why) = flow.reconcile().await {
+                        tracing::warn!(%why, "interrupted runs wait for the record");
+                    }
+                })));
+            }
+            tick = tick.wrapping_add(1);
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// One round: orphans, overdue requests, cards behind.
+    pub async fn tidy(self: &Arc<Self>) -> StoreResult<()> {
+        for run in self.app.runs.store.orphans().await? {
+            let (happening, why) = match run.state {
+                State::Running if run.request.risk == "read" => {
+                    (Happening::Stopped, "Countersign was interrupted")
+                }
+                State::Running => (Happening::Lost, "Countersign was interrupted while it ran"),
+                _ => (Happening::Revoked, "Countersign was interrupted before it started"),
+            };
+            self.append_or_log(&run, happening, Told::why(why)).await;
+        }
+        for run in self.app.runs.store.overdue(jiff::Timestamp::now()).await? {
+            self.append_or_log(&run, Happening::Expired, Told::default()).await;
+        }
+        let behind = self.app.runs.store.copies_behind().await?;
+        let now = tokio::time::Instant::now();
+        for copy in behind.into_iter().filter(|copy| self.later.is_due(copy.id, now)) {
+            // A platform that hangs must not hold up the record: each copy is sent by one task at a time.
+            let flow = Arc::clone(self);
+            tokio::spawn(async move { flow.deliver(copy.id).await });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! The invariants of `lib.rs` that a search through the sources can check. Each exception is named here with its reason.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A source file, its tests and comments apart.
+struct Source {
+    /// Below the package, with slashes: "src/workflow/act.rs".
+    path: String,
+    /// Everything.
+    text: String,
+    /// Without comments, and without what stands behind `#[cfg(test)]`.
+    code: String,
+}
+
+impl Source {
+    /// "flow" for src/flow.rs and everything below src/workflow/.
+    fn module(&self) -> &str {
+        let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        inside.split(['/', '.']).next().unwrap_or_default()
+    }
+
+    fn lines_with(&self, what: &str) -> Vec<String> {
+        let lines = self.code.lines().filter(|line| line.contains(what));
+        lines.map(|line| format!("{}: {}", self.path, line.trim())).collect()
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources(directory: &str) -> Vec<Source> {
+    let mut paths = Vec::new();
+    files(&root().join(directory), &mut paths);
+    paths.sort();
+    assert!(!paths.is_empty(), "{directory} holds no source");
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let own = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let code = own
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join("\n");
+        let path = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+        Source { path, code, text }
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// The modules of the map in `lib.rs`, each with its row.
+fn map() -> BTreeMap<String, usize> {
+    let lib = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let rows = lib.lines().filter_map(|line| line.strip_prefix("//! | [`"));
+    let mut map = BTreeMap::new();
+    for (row, line) in rows.enumerate() {
+        let names = line.split(" | ").next().unwrap_or_default();
+        for name in names.split(['`', '[', ']', ',', ' ']).filter(|name| !name.is_empty()) {
+            map.insert(name.to_owned(), row);
+        }
+    }
+    map
+}
+
+#[test]
+fn the_map_names_every_module() {
+    let lib = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let declared = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let declared: Vec<&str> = declared.collect();
+    let map = map();
+    let mapped: Vec<&str> = map.keys().map(String::as_str).collect();
+    assert_eq!(mapped, declared);
+}
+
+/// Names of the crate's root, which every module may use.
+const ROOT: [&str; 7] = ["App", "Progress", "Share", "in_lines", "interrupted", "rules", "start_logging"];
+
+#[test]
+fn modules_import_only_what_stands_above_them() {
+    let map = map();
+    let mut wrong = Vec::new();
+    for source in sources("src").iter().filter(|source| !["lib", "main"].contains(&source.module())) {
+        let here = map[source.module()];
+        for (at, _) in source.code.match_indices("crate::") {
+            let rest = &source.code[at + "crate::".len()..];
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let allowed = match map.get(&name) {
+                Some(there) => name == source.module() || *there <= here,
+                None => ROOT.contains(&name.as_str()),
+            };
+            if !allowed {
+                wrong.push(format!("{} imports {name}", source.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Lines with one of the words, in files that `allowed` doesn't name.
+fn only(words: &[&str], allowed: &[&str]) {
+    let elsewhere = |source: &&Source| {
+        !source.path.ends_with("/tests.rs") && !allowed.iter().any(|place| source.path.starts_with(place))
+    };
+    let all = sources("src");
+    let found =
+        all.iter().filter(elsewhere).flat_map(|source| words.iter().flat_map(|word| source.lines_with(word)));
+    let found: Vec<String> = found.collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    let inside =
+        all.iter().any(|source| !elsewhere(&source) && words.iter().any(|word| source.code.contains(word)));
+    assert!(inside, "{words:?} is nowhere: this test looks for something that has another name now");
+}
+
+#[test]
+fn only_config_reads_the_environment() {
+    // main.rs hands `config` the way to read a variable; the demo makes its own throwaway directories.
+    only(&["std::env", "env::var", "temp_dir("], &["src/main.rs", "src/config", "src/demo"]);
+}
+
+#[test]
+fn only_workflow_sends() {
+    // The trait's own methods, by the ways in which a platform is held. `chat` implements them.
+    let held = ["platform.answer(", "platform.post(", "platform.edit(", "platform.tell("];
+    only(&held, &["src/workflow"]);
+    only(&["dyn Platform"], &["src/workflow", "src/http/"]);
+}
+
+#[test]
+fn only_sql_actions_and_postgres_touch_a_target() {
+    // The demo makes the servers that it plays on.
+    only(&["tokio_postgres"], &["src/sql", "src/actions", "src/preflight", "src/postgres", "src/demo"]);
+    only(&[".lease("], &["src/sql", "src/actions", "src/preflight", "src/postgres"]);
+}
+
+#[test]
+fn only_slack_knows_block_kit() {
+    let names = ["rich_text", "mrkdwn", "plain_text", "block_actions", "response_url\"", "slack_morphism"];
+    only(&names, &["src/chat/slack", "src/demo/fake_slack"]);
+}
+
+#[test]
+fn only_teams_knows_adaptive_cards() {
+    only(&["AdaptiveCard", "Action.", "TextRun", "adaptiveCard"], &["src/chat/teams"]);
+}
+
+#[test]
+fn no_platform_imports_another() {
+    for (one, others) in [
+        ("slack", ["teams::", "terminal::"]),
+        ("teams", ["slack::", "terminal::"]),
+        ("terminal", ["slack::", "teams::"]),
+    ] {
+        let inside = format!("src/chat/{one}");
+        let own = sources("src").into_iter().filter(|source| source.path.starts_with(&inside));
+        let found: Vec<String> =
+            own.flat_map(|source| others.map(|other| source.lines_with(other)).concat()).collect();
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+}
+
+#[test]
+fn only_chat_and_http_tell_platforms_apart() {
+    // `config` reads which platforms there are, `access` which accounts a person has on each.
+    only(
+        &["PlatformName::Slack", "PlatformName::Teams"],
+        &["src/chat", "src/http/", "src/access/", "src/message", "src/config"],
+    );
+}
+
+/// Files with an `expect` outside the tests, and why it can't happen.
+const EXPECTED: [(&str, &str); 1] =
+    [("src/store/hash_chain.rs", "HMAC takes a key of any length (RFC 2104)")];
+
+#[test]
+fn nothing_panics_outside_the_tests() {
+    let mut found = Vec::new();
+    for source in sources("src").iter().filter(|source| !source.path.ends_with("/tests.rs")) {
+        for word in [".unwrap()", ".expect(", "panic!(", "unreachable!(", "todo!(", "unimplemented!("] {
+            let known = |line: &String| {
+                EXPECTED.iter().any(|(file, why)| line.starts_with(file) && line.contains(why))
+            };
+            found.extend(source.lines_with(word).into_iter().filter(|line| !known(line)));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// A file longer than this is two.
+const LONGEST_FILE: usize = 400;
+
+/// Files of the tests that are one long table or one contract.
+const LONG_TESTS: [&str; 1] = ["tests/fake_slack/main.rs"];
+
+#[test]
+fn files_are_short_and_say_what_lives_in_them() {
+    let mut wrong = Vec::new();
+    for source in sources("src").iter().chain(&sources("tests")) {
+        let lines = source.text.lines().count();
+        if lines > LONGEST_FILE && !LONG_TESTS.contains(&source.path.as_str()) {
+            wrong.push(format!("{}: {lines} lines", source.path));
+        }
+        if !source.text.starts_with("//!") {
+            wrong.push(format!("{}: says not what lives here", source.path));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_is_skipped_or_silenced() {
+    let mut found = Vec::new();
+    for source in
+        sources("src").iter().chain(&sources("tests")).filter(|source| source.path != "tests/architecture.rs")
+    {
+        for word in ["#[ignore", "#[allow(", "#![allow(", "dbg!("] {
+            found.extend(source.lines_with(word));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

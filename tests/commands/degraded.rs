@@ -1,0 +1,80 @@
+//! What may never look like an all-clear: missing rights, a dead or hanging server, a missing extension.
+
+use crate::harness::{World, tone, words};
+use countersign::demo::sample::Account;
+use countersign::message::Tone;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_pg_monitor_nobody_says_nothing_found() {
+    let mut world = World::start().await;
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    superuser.batch_execute("CREATE ROLE blind LOGIN PASSWORD 'blind'").await.unwrap();
+    world.read_as(&Account { user: "blind".into(), password: "blind".into() });
+    for question in ["blocked", "long", "connections", "health", "replication"] {
+        let answer = world.ask("Ana Example", question).await.unwrap();
+        let told = words(&answer);
+        assert_eq!(tone(&answer), Tone::Act, "{question}: {told}");
+        assert!(told.contains("may not show other sessions: grant pg_monitor"), "{question}: {told}");
+        for lie in ["No session", "No statement", "nothing needs you", "Nothing found", "None."] {
+            assert!(!told.contains(lie), "{question} says “{lie}”: {told}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_or_is_down_is_named() {
+    let mut world = World::start().await;
+    // It is stopped like a crash, and commits without waiting for the disk.
+    world.cluster.connect("postgres").await.unwrap().batch_execute("CHECKPOINT").await.unwrap();
+    world.wait_only("2s");
+    let frozen = world.cluster.freeze().unwrap();
+    let health = world.ask("Ana Example", "health").await.unwrap();
+    let told = words(&health);
+    assert!(told.starts_with("Act: Nobody answered: nothing can be said.\n"), "{told}");
+    assert!(told.contains("asset-service") && told.contains("doesn't answer (waited 2 s)"), "{told}");
+    let services = world.told("services").await;
+    assert!(services.starts_with("Act: No answer from production/primary, staging/primary.\n"), "{services}");
+    drop(frozen);
+    world.cluster.stop().unwrap();
+    let told = world.told("environments").await;
+    assert!(told.contains("production/primary refuses connections"), "{told}");
+    world.cluster.restart().await.unwrap();
+    world.wait_only("30s");
+    let told = world.told("health").await;
+    assert!(told.starts_with("Good: "), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_gone_is_named_among_the_others() {
+    let world = World::start().await;
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    superuser.batch_execute("ALTER DATABASE payout_service_db RENAME TO lost").await.unwrap();
+    let health = world.told("health").await;
+    assert!(health.starts_with("Act: No whole answer from payout-service.\n"), "{health}");
+    assert!(health.contains("payout-service has no such database\n"), "{health}");
+    assert!(health.contains("asset-service | "), "{health}");
+    let services = world.told("services --env production").await;
+    assert!(services.starts_with("Watch: production has no payout_service_db.\n"), "{services}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_says_how_to_get_the_extension() {
+    let mut world = World::start().await;
+    let asset = world.cluster.connect("asset_service_db").await.unwrap();
+    asset.batch_execute("DROP EXTENSION pg_stat_statements").await.unwrap();
+    let one = world.told("slow asset-service").await;
+    assert!(one.contains("asset-service has no pg_stat_statements: a DBA adds it"), "{one}");
+    world.work().await;
+    let all = world.told("slow").await;
+    assert!(all.starts_with("Act: No whole answer from asset-service.\n"), "{all}");
+    assert!(all.contains("-service | ") && !all.contains("asset-service | "), "the others answer: {all}");
+
+    let settings = "ALTER SYSTEM SET shared_preload_libraries = plpgsql; CHECKPOINT";
+    for sql in settings.split("; ") {
+        asset.batch_execute(sql).await.unwrap();
+    }
+    world.cluster.stop().unwrap();
+    world.cluster.restart().await.unwrap();
+    let told = world.told("slow auth-service").await;
+    assert!(told.contains("auth-service has pg_stat_statements, but the server doesn't load it"), "{told}");
+}

@@ -1,0 +1,127 @@
+//! Nothing is wrong: every question is answered, and says so.
+
+use crate::harness::{World, place, tone, words};
+use countersign::catalog::{Body, Risk};
+use countersign::message::{Block, Tone};
+
+/// A phone shows so many columns of a table beside the query text, which stands beneath.
+const PHONE: usize = 7;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sql_command_answers_its_example() {
+    let world = World::start().await;
+    let reading = |command: &&_| -> bool {
+        let command: &countersign::catalog::Command = command;
+        matches!(command.body, Body::Sql(_)) && command.header.risk == Risk::Read
+    };
+    let commands: Vec<_> = world.app.catalog.iter().filter(reading).collect();
+    assert!(commands.len() >= 6);
+    for command in commands {
+        for section in world.sections(&command.header.example).await.unwrap() {
+            assert!(section.failures.is_empty(), "{}: {:?}", command.name, section.failures);
+        }
+        let answer = world.ask("Ana Example", &command.header.example).await.unwrap();
+        assert_ne!(tone(&answer), Tone::Act, "{}", words(&answer));
+        for block in &answer.blocks {
+            if let Block::Table(table) = block {
+                assert!(table.columns.len() <= PHONE + 1, "{}: {:?}", command.name, table.columns);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_reads_when_all_is_well() {
+    let world = World::start().await;
+    let health = world.told("health").await;
+    assert!(health.starts_with("Good: Every service answers; nothing needs you.\n"), "{health}");
+    assert_eq!(health.lines().filter(|line| line.contains("-service | ")).count(), 10, "{health}");
+    assert!(health.contains("[Server] server | primary\nversion | "), "{health}");
+    let one = world.told("health asset").await;
+    assert_eq!(one.lines().filter(|line| line.contains("version | ")).count(), 1, "{one}");
+
+    let blocked = world.told("blocked").await;
+    assert_eq!(blocked, "Good: No session is waiting for a lock.\n");
+    let long = world.told("long --over 1h").await;
+    assert_eq!(long, "Good: No statement runs and no transaction sits idle for that long.\n");
+
+    let connections = world.told("connections asset-service").await;
+    assert!(
+        connections.starts_with("Plain: primary: ") && connections.contains(" are left.\n"),
+        "{connections}"
+    );
+    assert!(!connections.contains("billing_service_db"), "{connections}");
+
+    let sizes = world.told("sizes").await;
+    assert!(sizes.contains("[Databases] database | size | share\n"), "{sizes}");
+    assert!(sizes.contains("asset_service_db | ") && !sizes.contains("[Tables]"), "{sizes}");
+    let tables = world.told("sizes asset-service").await;
+    assert!(tables.contains("[Tables] table | size | share | indexes | rows, about\n"), "{tables}");
+    assert!(tables.contains("\"User\" | ") && !tables.contains("[Databases]"), "{tables}");
+
+    world.work().await;
+    let slow = world.told("slow asset-service --by calls").await;
+    assert!(slow.starts_with("Plain: asset-service: the most frequent statement ran "), "{slow}");
+    let all = world.ask("Ana Example", "slow").await.unwrap();
+    let Some(Block::Table(table)) = all.blocks.iter().find(|block| matches!(block, Block::Table(_))) else {
+        panic!("{}", words(&all))
+    };
+    assert!(table.rows.len() == 15 && table.total > 15, "the top 15 of {}", table.total);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_questions_about_the_team() {
+    let world = World::start().await;
+    let services = world.told("services --env production").await;
+    assert!(services.starts_with("Good: 10 services in production.\n"), "{services}");
+    assert!(services.contains("asset-service | asset_service_db | small | "), "{services}");
+    let all = world.told("services").await;
+    assert!(all.starts_with("Act: No answer from staging/primary.\nstaging/primary refuses"), "{all}");
+    assert!(all.contains(" MiB | no answer\n"), "production's sizes stand there still: {all}");
+
+    world.app.runs.store.bind(place(), "staging".into()).await.unwrap();
+    let environments = world.told("environments").await;
+    let address = format!("production | primary | 127.0.0.1:{} | off | 1", world.cluster.port());
+    assert!(environments.starts_with("Act: No answer from staging/primary.\n"), "{environments}");
+    assert!(environments.contains(&address), "{environments}");
+    assert!(environments.contains("staging · here"), "{environments}");
+    assert!(environments.contains("This conversation speaks of staging;"), "{environments}");
+    let eli = words(&world.ask("Eli Sample", "environments --env staging").await.unwrap());
+    assert!(!eli.contains("production"), "Eli may look at staging alone: {eli}");
+
+    let connect = world.told("connect asset").await;
+    let line = format!(
+        "psql \"host=127.0.0.1 port={} dbname=asset_service_db user=YOUR_ROLE\"",
+        world.cluster.port()
+    );
+    assert!(connect.contains(&line) && connect.contains("echo ${HOME} asset-service"), "{connect}");
+    for account in [&world.team.reader, &world.team.operator] {
+        assert!(!connect.contains(&account.password) && !connect.contains(&account.user), "{connect}");
+    }
+    assert!(world.ask("Ana Example", "connect all").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_tells_what_this_person_may_run() {
+    let world = World::start().await;
+    let ana = world.told("help").await;
+    assert!(
+        ana.contains("\nkill <pid> [--server <server>] End a session (needs a second person)\n"),
+        "{ana}"
+    );
+    assert!(ana.find("Databases").unwrap() < ana.find("\nkill").unwrap(), "looking comes first: {ana}");
+    let eli = words(&world.ask("Eli Sample", "help").await.unwrap());
+    assert!(!eli.contains("kill"), "{eli}");
+    assert!(eli.contains("blocked Sessions waiting for a lock, and who holds it (in staging)\n"), "{eli}");
+
+    let kill = world.told("help kill").await;
+    for part in ["End a session.", "type: kill <pid>", "for example: kill 4711", "risk: danger", "Never ends"]
+    {
+        assert!(kill.contains(part), "no {part} in {kill}");
+    }
+    assert!(!kill.contains("backend_start"), "{kill}");
+    let refused = world.ask("Eli Sample", "help kill").await.unwrap_err().to_string();
+    assert_eq!(refused, "You may not run `kill`. `help` lists what you may.");
+    let unknown = world.ask("Ana Example", "help kil").await.unwrap_err().to_string();
+    assert!(unknown.ends_with("Did you mean `kill`?"), "{unknown}");
+}

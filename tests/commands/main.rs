@@ -1,0 +1,27 @@
+//! Every question of the runbook, asked of a real PostgreSQL as the unprivileged reader: in peace, in an incident, without
+//! the rights it needs, with servers that are down, hang or lack an extension, and on each major version of PostgreSQL.
+
+mod backups;
+#[path = "../slack/checks.rs"]
+mod checks;
+mod degraded;
+mod functions;
+mod golden;
+mod harness;
+mod healthy;
+mod idle;
+mod incident;
+#[path = "../servers/installed.rs"]
+mod installed;
+mod lock_tree;
+mod maintenance;
+mod majors;
+mod migrations;
+mod privileges;
+mod psql;
+mod record;
+mod replication;
+mod roles;
+mod settings;
+mod statistics;
+mod storage;

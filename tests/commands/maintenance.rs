@@ -1,0 +1,246 @@
+//! Indexes, bloat, autovacuum: the situation is made, the answer read, and held against PostgreSQL's own word. They answer
+//! while an ALTER TABLE waits for its lock.
+
+use crate::harness::{World, tone, words};
+use countersign::message::Tone;
+use countersign::store::Meaning;
+use tokio_postgres::Client;
+
+async fn superuser(world: &World) -> Client {
+    world.cluster.connect("asset_service_db").await.unwrap()
+}
+
+/// In a session of its own, which ends: until then, PostgreSQL need not count what it did.
+async fn make(world: &World, statements: &[&str]) {
+    let client = superuser(world).await;
+    for sql in statements {
+        client.batch_execute(sql).await.unwrap();
+    }
+}
+
+/// The lines of one titled table, its head included.
+fn section<'a>(told: &'a str, title: &str) -> &'a str {
+    let start = told.find(&format!("[{title}]")).unwrap_or_else(|| panic!("no {title} in {told}"));
+    let end = told[start + 1..].find("\n[").map_or(told.len(), |end| start + 1 + end);
+    &told[start..end]
+}
+
+const INDEXES: &str = r#"
+CREATE SCHEMA "Old stuff";
+CREATE TABLE "Old stuff"."User" (id text REFERENCES public."User" (id), "we""ird. näme" int);
+INSERT INTO "Old stuff"."User" SELECT NULL, n FROM generate_series(1, 10000) n;
+CREATE INDEX "half finished" ON "Old stuff"."User" ("we""ird. näme");
+CREATE TABLE part (id int, at date) PARTITION BY RANGE (at);
+CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+CREATE TABLE part_2 PARTITION OF part FOR VALUES FROM ('2021-01-01') TO ('2022-01-01');
+CREATE INDEX part_at ON part (at);
+CREATE INDEX part_at_too ON part (at);
+CREATE TABLE guarded (actor text REFERENCES "User" (id), note text);
+CREATE INDEX guarded_actor ON guarded (actor) WHERE actor IS NOT NULL;
+INSERT INTO guarded (note) SELECT 'x' FROM generate_series(1, 10000);
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = '"Old stuff"."half finished"'::regclass;
+ANALYZE "Old stuff"."User", guarded, part"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn indexes_to_drop_to_mend_and_to_add() {
+    let world = World::start().await;
+    let admin = superuser(&world).await;
+    make(&world, &INDEXES.split(";\n").collect::<Vec<_>>()).await;
+    make(&world, &["SELECT count(*) FROM guarded"; 10]).await;
+    let answer =
+        world.until("indexes asset-service", |told| words(told).contains("by an index\nguarded | ")).await;
+    let told = words(&answer);
+    assert!(told.starts_with("Watch: asset-service: 1 index is invalid: "), "{told}");
+    let invalid = section(&told, "Invalid");
+    assert!(invalid.contains("\n\"Old stuff\".\"half finished\" | \"Old stuff\".\"User\" | "), "{invalid}");
+    assert!(invalid.ends_with(" | its build was broken off"), "{invalid}");
+
+    assert!(told.contains("\nasset-service: 2 indexes are covered by another "), "{told}");
+    let double = section(&told, "Double");
+    assert!(double.contains("\nidx_assets_owner | assets | \"assets_ownerId_idx\" | "), "{double}");
+    assert!(double.contains("\npart_at_too | part | part_at | "), "{double}");
+    assert_eq!(double.lines().count(), 3, "a partitioned index counts once: {double}");
+
+    assert!(
+        told.contains("\nasset-service: 1 foreign key has no index on a table of 10,000 rows or more"),
+        "{told}"
+    );
+    let keys = section(&told, "Foreign keys without an index");
+    assert!(keys.contains("\n\"Old stuff\".\"User\" | id | 10,000 | \"User\"\n"), "{keys}");
+    assert!(keys.contains("\nasset_versions | \"assetId\" | "), "{keys}");
+    assert!(!keys.contains("guarded"), "an index of all that is not null serves: {keys}");
+
+    let unused = section(&told, "Unused");
+    assert!(unused.contains("\nassets_checksum_idx | assets | "), "{unused}");
+    assert!(unused.contains(" | serves a foreign key\n"), "{unused}");
+    assert!(unused.contains(" | twin of part_at_too\n") && !unused.contains("part_1"), "{unused}");
+    assert!(
+        !unused.contains("pkey") && !unused.contains("_key |"),
+        "what keeps rows unique is used: {unused}"
+    );
+    assert!(!told.contains("not been used since"), "nobody can say so on the first day: {told}");
+    let without = section(&told, "Tables without a primary key");
+    assert!(without.contains("\nguarded | 10,000\n") && !without.contains("part_1"), "{without}");
+    assert!(
+        told.ends_with("Next, in a migration: REINDEX INDEX CONCURRENTLY \"Old stuff\".\"half finished\"\n"),
+        "{told}"
+    );
+
+    // The next step is one that works, and what it says next is true.
+    admin.batch_execute("REINDEX INDEX CONCURRENTLY \"Old stuff\".\"half finished\"").await.unwrap();
+    let told = world.told("indexes asset-service").await;
+    assert_eq!(section(&told, "Invalid").lines().count(), 1, "{told}");
+    assert!(told.ends_with("Next, in a migration: DROP INDEX CONCURRENTLY idx_assets_owner\n"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bloat_is_told_from_dead_rows_and_from_what_may_not_be_seen() {
+    let world = World::start().await;
+    let admin = superuser(&world).await;
+    let tables = "CREATE TABLE \"Fat one\" (id int, t text) WITH (autovacuum_enabled = off);
+        INSERT INTO \"Fat one\" SELECT n, repeat('x', 400) FROM generate_series(1, 60000) n;
+        CREATE TABLE dying (id int) WITH (autovacuum_enabled = off);
+        INSERT INTO dying SELECT generate_series(1, 30000);
+        DELETE FROM \"Fat one\" WHERE id % 3 > 0; DELETE FROM dying WHERE id % 2 = 0";
+    make(&world, &[tables]).await;
+    // Counts that come late are added to what VACUUM and ANALYZE have found meanwhile.
+    let counted =
+        |told: &_| words(told).contains("| 40,000 |") && words(told).contains("\ndying | 15,000 | ");
+    world.until("bloat asset-service", counted).await;
+    admin.batch_execute("ANALYZE dying").await.unwrap();
+    admin.batch_execute("VACUUM (ANALYZE) \"Fat one\"").await.unwrap();
+    let bloat = world.until("bloat asset-service", |told| !words(told).contains("| 40,000 |")).await;
+    let told = words(&bloat);
+    assert_eq!(tone(&bloat), Tone::Watch, "{told}");
+    let table = section(&told, "Bloat, an estimate");
+    assert!(
+        table
+            .lines()
+            .any(|line| line.starts_with("\"Fat one\" | ") && line.ends_with(" | not allowed to see")),
+        "{told}"
+    );
+    assert!(told.contains("asset-service: not allowed to see how wide the rows of "), "{told}");
+    assert!(!told.contains("wastes"), "{told}");
+    assert!(
+        told.contains("asset-service: 50 % of the rows of dying are dead and wait for VACUUM."),
+        "{told}"
+    );
+    assert!(told.ends_with("Next, by the table's owner: VACUUM (ANALYZE) dying\n"), "{told}");
+
+    admin.batch_execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_read").await.unwrap();
+    let size = "SELECT pg_relation_size('\"Fat one\"')::float8";
+    let before: f64 = admin.query_one(size, &[]).await.unwrap().get(0);
+    let sections = world.sections("bloat asset-service").await.unwrap();
+    let told = world.told("bloat asset-service").await;
+    assert!(told.starts_with("Watch: asset-service: \"Fat one\" wastes about "), "{told}");
+    assert!(told.contains(", by estimate.\n") && !told.contains("not allowed to see"), "{told}");
+    let column = sections[0].columns.iter().position(|name| name == "wasted, about_bytes").unwrap();
+    let wasted = sections[0].rows[0].values[column].number().unwrap();
+    admin.batch_execute("VACUUM FULL \"Fat one\"").await.unwrap();
+    let after: f64 = admin.query_one(size, &[]).await.unwrap().get(0);
+    let truth = before - after;
+    assert!((wasted - truth).abs() < truth / 10.0, "{wasted} is far from {truth}");
+}
+
+/// Two sessions: one in a transaction that has read the tables, one whose ALTER TABLE waits behind it.
+async fn queue_alter(world: &World) -> (Client, tokio::task::JoinHandle<()>) {
+    let (holder, waiter) = (superuser(world).await, superuser(world).await);
+    holder.batch_execute("BEGIN; SELECT count(*) FROM assets; SELECT count(*) FROM part").await.unwrap();
+    let waiting = tokio::spawn(async move {
+        let alter =
+            "BEGIN; ALTER TABLE assets ADD COLUMN x int; ROLLBACK; ALTER TABLE part_1 SET (fillfactor = 50)";
+        waiter.batch_execute(alter).await.unwrap();
+    });
+    let superuser = superuser(world).await;
+    let waits = "SELECT FROM pg_locks WHERE relation = 'assets'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted";
+    while superuser.query_opt(waits, &[]).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    (holder, waiting)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_answer_while_an_alter_table_waits() {
+    let world = World::start().await;
+    let admin = superuser(&world).await;
+    make(&world, &INDEXES.split(";\n").collect::<Vec<_>>()).await;
+    admin.batch_execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_read").await.unwrap();
+    let (holder, waiting) = queue_alter(&world).await;
+    let alone = "SET lock_timeout = '100ms'; SELECT pg_relation_size('assets')";
+    assert!(admin.batch_execute(alone).await.is_err(), "the ALTER TABLE waits");
+    for (question, row) in [
+        ("indexes asset-service", "\nidx_assets_owner | assets | "),
+        ("bloat asset-service", "\nassets | "),
+        ("autovacuum asset-service", "\nassets | "),
+    ] {
+        for section in world.sections(question).await.unwrap() {
+            assert!(section.failures.is_empty(), "{question}: {:?}", section.failures);
+        }
+        let told = world.told(question).await;
+        assert!(told.contains(row), "{question}: {told}");
+    }
+    let still = "SELECT count(*) FROM pg_locks WHERE relation = 'assets'::regclass AND NOT granted";
+    assert_eq!(admin.query_one(still, &[]).await.unwrap().get::<_, i64>(0), 1, "it waited all along");
+    holder.batch_execute("COMMIT").await.unwrap();
+    waiting.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
+    let world = World::start().await;
+    let admin = superuser(&world).await;
+    let table = "CREATE SCHEMA \"Old stuff\"; CREATE TABLE \"Old stuff\".\"User\" (id int) WITH (autovacuum_enabled = off);
+        INSERT INTO \"Old stuff\".\"User\" SELECT generate_series(1, 30000); DELETE FROM \"Old stuff\".\"User\"";
+    make(&world, &[table]).await;
+    let (asset, account) = world.team.service("asset-service").unwrap();
+    let forgotten = world.cluster.connect_as(account.login(&asset.database, "asset-report")).await.unwrap();
+    forgotten
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM assets")
+        .await
+        .unwrap();
+    let pid: i32 = forgotten.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    // Each block that writes takes a number of its own.
+    let numbers = "CREATE TEMP TABLE n (n int); DO $$ BEGIN FOR n IN 1..10000 LOOP
+        BEGIN INSERT INTO n VALUES (1); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$";
+    admin.batch_execute(numbers).await.unwrap();
+    admin
+        .batch_execute("BEGIN; INSERT INTO \"Old stuff\".\"User\" VALUES (1); PREPARE TRANSACTION 'orphan-8'")
+        .await
+        .unwrap();
+
+    let said = "asset-service: \"Old stuff\".\"User\" is due, but autovacuum is switched off for it. By its owner: VACUUM (ANALYZE) \"Old stuff\".\"User\".\n";
+    let answer = world.until("autovacuum asset-service", |told| words(told).contains(said)).await;
+    let told = words(&answer);
+    assert_eq!(tone(&answer), Tone::Watch, "{told}");
+    let held = section(&told, "Held back by");
+    assert!(held.contains(&format!("\nsession | {pid} | asset-report of asset_service_db | ")), "{held}");
+    assert!(held.contains("\nprepared transaction | - | orphan-8 of asset_service_db | "), "{held}");
+    let due = section(&told, "Tables").lines().nth(1).unwrap();
+    assert!(due.starts_with("\"Old stuff\".\"User\" | 30,0") && due.contains(" | dead rows, "), "{due}");
+    let [(_, Meaning::Offer { command, arguments, .. })] = answer.offers.as_slice() else { panic!("{told}") };
+    assert_eq!((command.as_str(), &arguments["pid"]), ("kill", &pid.to_string()));
+    let elsewhere = world.told("autovacuum auth-service").await;
+    assert!(!elsewhere.contains("asset-report"), "a session holds back its own database: {elsewhere}");
+    let all = world.told("autovacuum").await;
+    assert!(
+        all.contains("asset-service | \"Old stuff\".\"User\" | ") && all.contains("[Age of databases]"),
+        "{all}"
+    );
+
+    admin.batch_execute("ROLLBACK PREPARED 'orphan-8'").await.unwrap();
+    forgotten.batch_execute("COMMIT").await.unwrap();
+    let slow = superuser(&world).await;
+    slow.batch_execute("SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 1").await.unwrap();
+    let vacuum = tokio::spawn(async move { slow.batch_execute("VACUUM \"Old stuff\".\"User\"").await });
+    let running =
+        world.until("autovacuum asset-service", |told| words(told).contains(" | by hand, pid ")).await;
+    let told = words(&running);
+    assert!(section(&told, "Running now").contains("\n\"Old stuff\".\"User\" | "), "{told}");
+    vacuum.abort();
+
+    admin.batch_execute("ALTER SYSTEM SET autovacuum = off").await.unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let off = world.until("autovacuum asset-service", |told| tone(told) == Tone::Act).await;
+    let told = words(&off);
+    assert!(told.starts_with("Act: primary: autovacuum is switched off: autovacuum = off.\n"), "{told}");
+}

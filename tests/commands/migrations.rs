@@ -1,0 +1,270 @@
+//! Prisma's ledger, read by Prisma's own rule, and its advisory lock; no ledger and no right are told apart from no rows.
+
+use crate::harness::{World, tone, words};
+use countersign::message::Tone;
+use countersign::store::Meaning;
+use tokio_postgres::Client;
+
+const LOCK: &str = "SELECT pg_advisory_lock(72707369)";
+
+/// Adds a row as Prisma does, by the columns that tell its state.
+async fn row(client: &Client, name: &str, (finished, rolled_back, logs): (bool, bool, Option<&str>)) {
+    let sql = "INSERT INTO _prisma_migrations (id, checksum, migration_name, started_at, finished_at, rolled_back_at, logs,
+                                               applied_steps_count)
+               SELECT md5(random()::text), 'x', $1, now(), CASE WHEN $2 THEN now() END, CASE WHEN $3 THEN now() END, $4,
+                      $2::int";
+    client.execute(sql, &[&name, &finished, &rolled_back, &logs]).await.unwrap();
+}
+
+/// A session of a service, and its pid.
+async fn session(world: &World, service: &str) -> (Client, i32) {
+    let (service, account) = world.team.service(service).unwrap();
+    let client =
+        world.cluster.connect_as(account.login(&service.database, "prisma-migrate-1")).await.unwrap();
+    let pid = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    (client, pid)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_state_is_told_by_prismas_own_rule() {
+    let world = World::start().await;
+    let asset = world.cluster.connect("asset_service_db").await.unwrap();
+    let calm = world.told("migrations asset-service").await;
+    let good = "Good: 3 migrations are applied in asset_service_db and none is open; the latest is ";
+    assert!(calm.starts_with(good), "{calm}");
+    assert!(
+        calm.contains("\n20250915140000_email_unique | applied | 2025-09-15 14:55:00 UTC | 3.0 s | 2\n"),
+        "{calm}"
+    );
+
+    row(&asset, "7_given_up", (false, true, Some("boo"))).await;
+    let told = world.told("migrations asset-service").await;
+    assert!(told.starts_with("Good: 3 migrations are applied"), "rolled back is not open: {told}");
+    assert!(told.contains("\n7_given_up | rolled back | "), "{told}");
+
+    // Failed once, applied later without `migrate resolve`: Prisma still refuses.
+    let logs = "Database error code: 23505\n\nKey (email)=(jane.doe@example.com) is duplicated.";
+    row(&asset, "8_<b>&'x'", (false, false, Some(logs))).await;
+    row(&asset, "8_<b>&'x'", (true, false, None)).await;
+    let failed = world.ask("Ana Example", "migrations asset-service").await.unwrap();
+    let told = words(&failed);
+    assert!(told.starts_with("Act: asset-service: 8_<b>&'x' failed. Every deploy refuses (P3009)"), "{told}");
+    assert!(told.contains("\n8_<b>&'x' | failed | ") && told.contains(" | 2 | 23505\n"), "{told}");
+    assert!(!told.contains("jane.doe"), "{told}");
+    let open = "SELECT count(*) FROM _prisma_migrations WHERE finished_at IS NULL AND rolled_back_at IS NULL";
+    assert_eq!(asset.query_one(open, &[]).await.unwrap().get::<_, i64>(0), 1);
+    asset
+        .execute("UPDATE _prisma_migrations SET rolled_back_at = now() WHERE logs LIKE 'Data%'", &[])
+        .await
+        .unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(told.starts_with("Good: 4 migrations are applied in asset_service_db"), "{told}");
+
+    row(&asset, "9_started", (false, false, None)).await;
+    // The same lock in another database is another lock.
+    let (elsewhere, _) = session(&world, "auth-service").await;
+    elsewhere.query(LOCK, &[]).await.unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(told.starts_with("Act: asset-service: 9_started was started and never finished."), "{told}");
+    assert!(told.contains("\n9_started | started, never finished | "), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_locks_holder_is_told_and_offered_when_it_does_nothing() {
+    let world = World::start().await;
+    let asset = world.cluster.connect("asset_service_db").await.unwrap();
+    row(&asset, "9_started", (false, false, None)).await;
+    let (holder, pid) = session(&world, "asset-service").await;
+    holder.query(LOCK, &[]).await.unwrap();
+    let (waiter, second) = session(&world, "asset-service").await;
+    let waiting = tokio::spawn(async move { waiter.query(LOCK, &[]).await });
+    let line = format!("\n{second} | waits for it | prisma-migrate-1 | active | ");
+    let held = world.until("migrations asset-service", |answer| words(answer).contains(&line)).await;
+    let told = words(&held);
+    assert!(
+        told.starts_with(&format!("Watch: asset-service: 9_started is running, by pid {pid}.\n")),
+        "{told}"
+    );
+    assert!(told.contains(&format!("\n{pid} | holds it | prisma-migrate-1 | idle | ")), "{told}");
+    let [(_, Meaning::Offer { command, arguments, .. })] = held.offers.as_slice() else {
+        panic!("the idle holder alone: {:?}", held.offers)
+    };
+    assert_eq!((command.as_str(), arguments["pid"].as_str()), ("kill", pid.to_string().as_str()));
+    assert!(arguments.contains_key("backend_start"), "{arguments:?}");
+
+    let busy = tokio::spawn(async move {
+        let _ = holder.query("SELECT pg_sleep(600)", &[]).await;
+    });
+    let active = format!("\n{pid} | holds it | prisma-migrate-1 | active | ");
+    let held = world.until("migrations asset-service", |answer| words(answer).contains(&active)).await;
+    assert!(held.offers.is_empty(), "it works: {}", words(&held));
+    busy.abort();
+    waiting.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_ledger_and_no_right_are_not_an_empty_ledger() {
+    let world = World::start().await;
+    let asset = world.cluster.connect("asset_service_db").await.unwrap();
+    let hidden = "Watch: asset-service: not allowed to see Prisma's ledger ";
+    asset.batch_execute("REVOKE SELECT ON _prisma_migrations FROM countersign_read").await.unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(
+        told.starts_with(&format!("{hidden}public._prisma_migrations: grant Countersign's reader")),
+        "{told}"
+    );
+    assert!(told.contains("\n- | not allowed to see\n"), "{told}");
+    asset
+        .batch_execute(
+            "GRANT SELECT ON _prisma_migrations TO countersign_read; CREATE SCHEMA \"Own\";
+             ALTER TABLE _prisma_migrations SET SCHEMA \"Own\"",
+        )
+        .await
+        .unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(told.starts_with(&format!("{hidden}\"Own\"._prisma_migrations")), "its schema is closed: {told}");
+    asset.batch_execute("GRANT USAGE ON SCHEMA \"Own\" TO countersign_read").await.unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(
+        told.starts_with("Good: 3 migrations are applied") && told.contains("(\"Own\"._prisma_migrations)"),
+        "{told}"
+    );
+
+    asset.batch_execute("TRUNCATE \"Own\"._prisma_migrations").await.unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(
+        told.starts_with("Good: 0 migrations are applied in asset_service_db and none is open.\n"),
+        "{told}"
+    );
+    asset.batch_execute("DROP TABLE \"Own\"._prisma_migrations").await.unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(
+        told.starts_with("Watch: There is no Prisma ledger (_prisma_migrations) in asset_service_db.\n"),
+        "{told}"
+    );
+    for lie in ["None.\n", "applied in"] {
+        assert!(!told.contains(lie), "{told}");
+    }
+    asset
+        .batch_execute(
+            "CREATE TABLE _prisma_migrations (id int); GRANT SELECT ON _prisma_migrations TO PUBLIC",
+        )
+        .await
+        .unwrap();
+    let answer = world.ask("Ana Example", "migrations asset-service").await.unwrap();
+    assert_eq!(tone(&answer), Tone::Act);
+    assert!(
+        words(&answer).contains("asset-service has a table _prisma_migrations that is not Prisma's"),
+        "{}",
+        words(&answer)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_services_stand_in_a_line_each() {
+    let world = World::start().await;
+    let auth = world.cluster.connect("auth_service_db").await.unwrap();
+    auth.batch_execute("DROP TABLE _prisma_migrations").await.unwrap();
+    let told = world.told("migrations").await;
+    assert!(
+        told.starts_with(
+            "Act: campaign-service: 20260301100000_member_role_enum failed. Every deploy refuses"
+        ),
+        "{told}"
+    );
+    assert!(
+        told.contains("\nasset-service | nothing open | 3 | 0 | 20250915140000_email_unique | 2025-09-15"),
+        "{told}"
+    );
+    assert!(told.contains("\nauth-service | no Prisma ledger here | - | - | - | -\n"), "{told}");
+    assert_eq!(told.lines().filter(|line| line.contains("-service | nothing open | ")).count(), 8, "{told}");
+    let campaign = world.cluster.connect("campaign_service_db").await.unwrap();
+    campaign
+        .execute("UPDATE _prisma_migrations SET rolled_back_at = now() WHERE finished_at IS NULL", &[])
+        .await
+        .unwrap();
+    let told = world.told("migrations").await;
+    assert!(told.starts_with("Good: No migration is open in any Prisma ledger that there is.\n"), "{told}");
+}
+
+/// A migrations directory as Prisma lays it out.
+fn directory(migrations: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("migration_lock.toml"), "provider = \"postgresql\"").unwrap();
+    for (name, script) in migrations {
+        std::fs::create_dir(directory.path().join(name)).unwrap();
+        std::fs::write(directory.path().join(name).join("migration.sql"), script).unwrap();
+    }
+    directory
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory() {
+    let mut world = World::start().await;
+    let asset = world.cluster.connect("asset_service_db").await.unwrap();
+    asset.batch_execute("TRUNCATE _prisma_migrations").await.unwrap();
+    let applied = async |name: &str, script: &str| {
+        row(&asset, name, (true, false, None)).await;
+        let sql = "UPDATE _prisma_migrations SET checksum = encode(sha256(convert_to($2, 'UTF8')), 'hex') WHERE migration_name = $1";
+        asset.execute(sql, &[&name, &script]).await.unwrap();
+    };
+    applied("1_init", "CREATE TABLE a ();\n").await;
+    applied("2_more", "CREATE TABLE b ();\n").await;
+    row(&asset, "3_again", (false, true, Some("boo"))).await;
+    // git gave the first one other ends of lines: Prisma takes it all the same.
+    let files = directory(&[
+        ("1_init", "CREATE TABLE a ();\r\n"),
+        ("2_more", "CREATE TABLE b ();\n"),
+        ("3_again", "CREATE TABLE c ();"),
+        ("4_new", "CREATE TABLE d ();"),
+    ]);
+    let path = files.path().to_owned();
+    world.change(|config| {
+        let asset = config.services.iter_mut().find(|service| service.name == "asset-service");
+        asset.unwrap().migrations = Some(path.clone());
+    });
+    let told = world.told("migrations asset-service").await;
+    let good = "Good: 2 migrations are applied in asset_service_db and none is open; the latest is 2_more; to come: 3_again, 4_new.\n";
+    assert!(told.starts_with(good), "{told}");
+    assert!(told.contains("\n4_new | to come | "), "{told}");
+    assert!(told.contains("\n3_again | rolled back, to come | "), "{told}");
+    assert!(told.contains("\n1_init | applied | "), "{told}");
+
+    // Only its own service's directory counts, and who has none is asked all the same.
+    let all = world.told("migrations").await;
+    assert!(all.contains("\nasset-service | nothing open | 2 | 1 | 2 | 2_more | "), "{all}");
+    assert!(all.contains("\nuser-service | nothing open | 3 | 0 | - | "), "{all}");
+
+    std::fs::write(path.join("2_more/migration.sql"), "CREATE TABLE b (id int);\n").unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(told.starts_with("Watch: asset-service: 2_more was edited after it was applied"), "{told}");
+    assert!(told.contains("\n2_more | applied, edited since | "), "{told}");
+
+    std::fs::remove_dir_all(path.join("2_more")).unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(
+        told.starts_with("Watch: asset-service: 2_more is applied and not in the migrations directory"),
+        "{told}"
+    );
+
+    asset.batch_execute("ALTER TABLE _prisma_migrations RENAME TO away").await.unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(told.starts_with("Watch: There is no Prisma ledger"), "{told}");
+    assert!(told.contains("\n4_new | to come\n3_again | to come\n1_init | to come\n"), "{told}");
+    asset.batch_execute("ALTER TABLE away RENAME TO _prisma_migrations").await.unwrap();
+
+    for (spoil, says) in [
+        (
+            "4_new/migration.sql",
+            "the migrations directory has 4_new without a migration.sql to read (entity not found)",
+        ),
+        ("", "the migrations directory can't be read (entity not found)"),
+    ] {
+        let spoiled = path.join(spoil);
+        if spoil.is_empty() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&spoiled) }
+            .unwrap();
+        let told = world.told("migrations asset-service").await;
+        assert!(told.starts_with(&format!("Watch: asset-service: {says}")), "{told}");
+        assert!(!told.contains("to come |") && told.contains("\n1_init | applied | "), "{told}");
+    }
+}

@@ -1,0 +1,133 @@
+//! `pending`, `history` and `show`: reads over the record, for those who may look there.
+
+use crate::harness::{World, place, words};
+use countersign::audit::{Beginning, Happening, Told};
+use countersign::message::Person;
+use countersign::plan::Plan;
+use countersign::store::{Appended, Opened, Request, Run};
+use std::collections::BTreeMap;
+
+fn person(id: &str) -> Person {
+    Person { id: id.into(), account: None }
+}
+
+/// Opens a run as `flow` does.
+pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>, &str)) -> Run {
+    let command = asked.split(' ').next().unwrap();
+    let request = Request {
+        command: command.into(),
+        arguments: BTreeMap::new(),
+        risk: risk.into(),
+        environment: environment.map(str::to_owned),
+        requester: person("Ana Example"),
+        sender: None,
+        place: place(),
+        command_hash: world.app.catalog.find(command).unwrap().hash.clone(),
+        config_hash: world.app.config.hash.clone(),
+        alone: false,
+    };
+    let mut plan = Plan::of(format!("Does {asked}."));
+    plan.identity.insert("pid".into(), "4711".into());
+    let texts = [("asked", asked), ("reason", "the deploy is stuck")];
+    let (access, command) = (&world.app.access, world.app.catalog.find(command).unwrap());
+    let policy = access.policy(command, environment);
+    let approvers = access.approvers(command, environment, &request.requester);
+    let beginning = Beginning {
+        policy,
+        request,
+        delivery: asked.into(),
+        texts: texts.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
+        plan: (risk == "danger").then_some(plan),
+        asks: risk == "danger",
+        copies: Vec::new(),
+        approvers: approvers.into_iter().map(|person| person.id).collect(),
+        unless_alone_since: None,
+        while_frozen: false,
+    };
+    match world.app.runs.open(beginning).await.unwrap() {
+        Opened::New(run) => *run,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn append(world: &World, run: &Run, (happening, told): (Happening, Told)) -> Run {
+    match world.app.runs.append(run, happening, told).await.unwrap() {
+        Appended::Done(run) => *run,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_tells_who_did_what() {
+    let world = World::start().await;
+    assert_eq!(world.told("pending").await, "Good: Nothing waits for anyone.\n");
+    assert!(world.told("history").await.starts_with("Plain: The record has no such run.\n"));
+
+    let kill = open(&world, "kill 4711", (Some("production"), "danger")).await;
+    let read = open(&world, "blocked", (Some("production"), "read")).await;
+    append(&world, &read, (Happening::Succeeded, Told::default())).await;
+    let cancel = open(&world, "cancel 12", (Some("staging"), "write")).await;
+    append(&world, &cancel, (Happening::Failed, Told::default().text("verdict", "It was stuck."))).await;
+
+    let pending = world.told("pending").await;
+    assert!(pending.starts_with("Watch: 1 request waits.\n"), "{pending}");
+    assert!(pending.contains("#1 | kill 4711 | production | Ana Example | 0."), "{pending}");
+    assert!(pending.contains("| 29 min ") && pending.contains("| Ben Example\n"), "{pending}");
+    let eli = words(&world.ask("Eli Sample", "pending").await.unwrap());
+    assert_eq!(eli, "Good: Nothing waits for anyone.\n", "production is not Eli's to see");
+
+    let told = Told::by(&person("Ben Example"));
+    let kill = append(&world, &kill, (Happening::Approved, told)).await;
+    let kill = append(&world, &kill, (Happening::Started, Told::default())).await;
+    let outcome = Told::default().text("verdict", "Session 4711 is gone.");
+    append(&world, &kill, (Happening::Succeeded, outcome)).await;
+
+    let history = world.told("history").await;
+    assert!(history.starts_with("Plain: 2 runs, 1 of them without success.\n"), "{history}");
+    let lines: Vec<&str> = history.lines().filter(|line| line.starts_with('#')).collect();
+    assert!(
+        lines[0].starts_with("#3 | ")
+            && lines[0].contains(" UTC | Ana Example | cancel 12 | staging | failed")
+    );
+    assert!(lines[1].ends_with("kill 4711 | production | succeeded"), "{history}");
+    for (typed, ids) in [
+        ("history --reads", vec!["#3", "#2", "#1"]),
+        ("history --failed", vec!["#3"]),
+        ("history --env production", vec!["#1"]),
+        ("history --command kill --who ana --since 1h", vec!["#1"]),
+        ("history --find DEPLOY", vec!["#3", "#1"]),
+        ("history --who ben", vec![]),
+    ] {
+        let told = world.told(typed).await;
+        let found: Vec<&str> =
+            told.lines().filter_map(|line| line.split_once(" | ")).map(|(id, _)| id).collect();
+        let found: Vec<&str> = found.into_iter().filter(|id| id.starts_with('#')).collect();
+        assert_eq!(found, ids, "{typed}: {told}");
+    }
+    let unknown = world.ask("Ana Example", "history --who bert").await.unwrap_err().to_string();
+    assert!(unknown.contains("no person “bert”"), "{unknown}");
+    let two = world.ask("Ana Example", "history --who example").await.unwrap_err().to_string();
+    assert!(two.contains("Ana Example or Ben Example"), "{two}");
+
+    let show = world.told("show #1").await;
+    let story = [
+        "Good: #1 kill 4711: succeeded. Session 4711 is gone.\n",
+        "asked by: Ana Example\n",
+        "reason: the deploy is stuck\n",
+        "Plan: Does kill 4711.\n",
+        "pid: 4711\n",
+        " UTC | requested | Ana Example | the deploy is stuck\n",
+        " UTC | approved | Ben Example | \n",
+        " UTC | started | Countersign | \n",
+        " UTC | succeeded | Countersign | Session 4711 is gone.\n",
+    ];
+    let mut rest = show.as_str();
+    for part in story {
+        let at = rest.find(part).unwrap_or_else(|| panic!("no {part} in order in {show}"));
+        rest = &rest[at..];
+    }
+    for (who, typed) in [("Ana Example", "show 99"), ("Eli Sample", "show 1")] {
+        let refused = world.ask(who, typed).await.unwrap_err().to_string();
+        assert!(refused.starts_with("There is no run #"), "{refused}");
+    }
+}

@@ -1,0 +1,84 @@
+//! Who may log in and do what: nobody hidden by a wildcard, every membership, every date, what everybody may; no password.
+
+use crate::harness::{World, tone, words};
+use countersign::message::Tone;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_hidden_and_every_date_and_membership_is_told() {
+    let world = World::start().await;
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    superuser
+        .batch_execute(
+            "CREATE ROLE pgadmin_jane LOGIN BYPASSRLS PASSWORD 'hush-4711' VALID UNTIL 'infinity';
+             CREATE ROLE reporting NOLOGIN;
+             GRANT reporting TO pgadmin_jane WITH ADMIN OPTION;
+             GRANT pg_monitor TO pgadmin_jane",
+        )
+        .await
+        .unwrap();
+    let calm = world.ask("Ana Example", "roles").await.unwrap();
+    let told = words(&calm);
+    assert!(
+        told.contains("\npgadmin_jane | log in, pass by row security | pg_monitor, reporting (may grant it)"),
+        "{told}"
+    );
+    assert!(told.contains("\nreporting | no login | -"), "{told}");
+    assert!(told.contains("\nazuresu | log in, superuser, "), "{told}");
+    assert!(!told.contains("\npg_monitor | "), "PostgreSQL's own are no rows: {told}");
+    assert!(!told.contains("SCRAM") && !told.contains("hush-4711"), "{told}");
+
+    let sql = "SELECT format('ALTER ROLE pgadmin_jane VALID UNTIL %L', now() + interval '10 days 1 hour')";
+    let soon: String = superuser.query_one(sql, &[]).await.unwrap().get(0);
+    superuser.batch_execute(&soon).await.unwrap();
+    let told = world.told("roles").await;
+    assert!(
+        told.contains("The password of pgadmin_jane expires in 10 d 0 h: no login with it after 20"),
+        "{told}"
+    );
+    superuser.batch_execute("ALTER ROLE pgadmin_jane VALID UNTIL '2020-02-02 00:00+00'").await.unwrap();
+    let told = world.told("roles").await;
+    assert!(told.contains("The password of pgadmin_jane has expired: no login with it."), "{told}");
+    assert!(told.contains(" | 2020-02-02 00:00:00 UTC\n"), "{told}");
+    superuser.batch_execute("ALTER ROLE pgadmin_jane NOLOGIN").await.unwrap();
+    let told = world.told("roles").await;
+    assert!(!told.contains("has expired"), "who can't log in has nothing to lose: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_everybody_may_is_told_where_it_is_so() {
+    let world = World::start().await;
+    let asset = world.cluster.connect("asset_service_db").await.unwrap();
+    asset.batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await.unwrap();
+    let calm = world.ask("Ana Example", "roles asset-service").await.unwrap();
+    let told = words(&calm);
+    assert_eq!(tone(&calm), Tone::Plain, "{told}");
+    assert!(
+        told.contains(
+            " can log in and connect to asset_service_db, 1 of them a superuser; no password expires"
+        ),
+        "{told}"
+    );
+    assert!(told.contains("\nCONNECT, TEMPORARY | asset_service_db\n"), "{told}");
+    assert!(told.contains("[Schemas in which everybody may create]"), "{told}");
+    assert!(told.contains("\ncountersign_read | public | SELECT | 1\n"), "the ledger alone: {told}");
+    assert!(told.contains("\npayout_svc | "), "by PUBLIC's right to connect: {told}");
+
+    asset
+        .batch_execute(
+            "GRANT CREATE ON SCHEMA public TO PUBLIC; CREATE SCHEMA \"My Own\";
+             GRANT CREATE ON SCHEMA \"My Own\" TO PUBLIC;
+             GRANT SELECT, DELETE ON assets TO PUBLIC;
+             REVOKE CONNECT, TEMP ON DATABASE asset_service_db FROM PUBLIC",
+        )
+        .await
+        .unwrap();
+    let open = world.ask("Ana Example", "roles asset-service").await.unwrap();
+    let told = words(&open);
+    assert!(told.starts_with("Watch: asset-service: everybody who may connect may create tables"), "{told}");
+    assert!(told.contains("may create tables and functions in schema public.\n"), "{told}");
+    assert!(told.contains("\nMy Own | azuresu\npublic | "), "{told}");
+    assert!(told.contains("REVOKE CREATE ON SCHEMA \"My Own\" FROM PUBLIC"), "{told}");
+    assert!(told.contains("\neverybody | public | DELETE, SELECT | 1\n"), "{told}");
+    assert!(told.contains("\nnothing | asset_service_db\n"), "{told}");
+    assert!(!told.contains("\npayout_svc | "), "it can't connect any more: {told}");
+}

@@ -1,0 +1,172 @@
+//! What the server and its databases are set to: sequences near their end, settings, extensions; and that what may not be
+//! seen is said to be so.
+
+use crate::harness::{World, tone, words};
+use countersign::demo::sample::Account;
+use countersign::message::Tone;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_near_its_end_and_one_that_may_not_be_seen() {
+    let world = World::start().await;
+    let campaign = world.ask("Ana Example", "sequences campaign-service").await.unwrap();
+    let told = words(&campaign);
+    let verdict = "Act: campaign-service: \"CampaignMember_id_seq\" has used 95 % of its numbers; 107,374,182 are left.\n";
+    assert!(told.starts_with(verdict), "{told}");
+    assert!(
+        told.contains("\n\"CampaignMember_id_seq\" | 95 % | 107,374,182 | \"CampaignMember\".id"),
+        "{told}"
+    );
+    assert!(told.contains("makes \"CampaignMember\".id a bigint"), "{told}");
+    let all = world.told("sequences").await;
+    assert!(
+        all.starts_with(verdict) && all.contains("\ncampaign-service | \"CampaignMember_id_seq\" | 95 %"),
+        "{all}"
+    );
+
+    let asset = world.told("sequences asset-service").await;
+    assert!(asset.starts_with("Good: No sequence is near its end: "), "{asset}");
+    let admin = world.cluster.connect("asset_service_db").await.unwrap();
+    let make = "CREATE SCHEMA \"Old stuff\"; CREATE TABLE \"Old stuff\".\"User\" (id smallint DEFAULT nextval('audit_logs_id_seq'));
+        CREATE SEQUENCE \"Näch ste\" INCREMENT -1 MINVALUE -100; SELECT setval('\"Näch ste\"', -80);
+        CREATE SEQUENCE again MAXVALUE 10 CYCLE; SELECT setval('again', 10);
+        SELECT setval('audit_logs_id_seq', 30000); GRANT SELECT ON \"Näch ste\", again TO countersign_read;
+        REVOKE SELECT ON asset_versions_id_seq FROM countersign_read";
+    admin.batch_execute(make).await.unwrap();
+    let told = world.told("sequences asset-service").await;
+    assert!(
+        told.starts_with(
+            "Act: asset-service: audit_logs_id_seq has used 92 % of its numbers; 2,767 are left.\n"
+        ),
+        "{told}"
+    );
+    assert!(
+        told.contains("\naudit_logs_id_seq | 92 % | 2,767 | \"Old stuff\".\"User\".id, audit_logs.id"),
+        "{told}"
+    );
+    assert!(told.contains("\n\"Näch ste\" | 80 % | 20 | - | -\n"), "{told}");
+    assert!(told.contains("\nagain | 100 % | - | - | begins again at its end\n"), "{told}");
+    assert!(
+        told.contains("\nasset-service: not allowed to see how far 1 of 4 sequences have come: "),
+        "{told}"
+    );
+    assert!(
+        told.contains("\nasset_versions_id_seq | - | - | asset_versions.id | not allowed to see\n"),
+        "{told}"
+    );
+
+    let holder = world.cluster.connect("asset_service_db").await.unwrap();
+    holder.batch_execute("BEGIN; ALTER SEQUENCE audit_logs_id_seq INCREMENT 2").await.unwrap();
+    let told = world.told("sequences asset-service").await;
+    assert!(
+        told.contains("\naudit_logs_id_seq | - | - | ") && told.contains(" | locked by somebody"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_were_changed_that_wait_and_that_stay_secret() {
+    let world = World::start().await;
+    let admin = world.cluster.connect("postgres").await.unwrap();
+    let (_, account) = world.team.service("asset-service").unwrap();
+    for sql in [
+        "ALTER SYSTEM SET work_mem = '77MB'".to_owned(),
+        "ALTER SYSTEM SET max_connections = 61".to_owned(),
+        "ALTER SYSTEM SET primary_conninfo = 'host=h password=hunter2'".to_owned(),
+        "ALTER SYSTEM SET archive_command = 'push --token hunter2 %p'".to_owned(),
+        format!("ALTER ROLE {} SET app.jwt_secret = 'hunter2'", account.user),
+        format!("ALTER ROLE {} IN DATABASE asset_service_db SET work_mem = '78MB'", account.user),
+        "SELECT pg_reload_conf()".to_owned(),
+    ] {
+        admin.batch_execute(&sql).await.unwrap();
+    }
+    let settings = world.until("settings", |told| tone(told) == Tone::Watch).await;
+    let told = words(&settings);
+    let verdict = "Watch: primary: max_connections waits for a restart of the server: until then the old value counts.\n";
+    assert!(told.starts_with(verdict), "{told}");
+    assert!(told.contains("\nmax_connections | 60 | 100 | waits for a restart\n"), "{told}");
+    for name in ["primary_conninfo", "archive_command"] {
+        assert!(told.contains(&format!("\n{name} | set, not shown | - | ")), "no {name} in {told}");
+    }
+    let work_mem = world.told("settings work_mem").await;
+    assert!(work_mem.contains("\nwork_mem | 77 MB | 4096 kB"), "{work_mem}");
+    assert!(
+        work_mem.contains(&format!("\n{} | asset_service_db | work_mem | 78MB\n", account.user)),
+        "{work_mem}"
+    );
+    let secret = world.told("settings jwt").await;
+    assert!(
+        secret.contains(&format!("\n{} | all | app.jwt_secret | set, not shown\n", account.user)),
+        "{secret}"
+    );
+    for told in [told, secret, work_mem] {
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    let ours = world.told("settings lock_timeout").await;
+    assert!(ours.contains("\nlock_timeout | - | hidden by Countersign's own value\n"), "{ours}");
+    assert!(!ours.contains("deadlock_timeout | -"), "{ours}");
+    let nothing = world.told("settings no%such_thing").await;
+    assert!(nothing.contains("primary: no setting has that in its name.\n"), "{nothing}");
+    // `_` is a letter of names, not a wildcard.
+    assert!(world.told("settings workXmem").await.contains("no setting has that"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extensions_that_could_be_updated_or_lack_their_library() {
+    let world = World::start().await;
+    let good = world.told("extensions asset-service").await;
+    assert!(
+        good.starts_with("Good: Every extension has the version that its server brings along.\n"),
+        "{good}"
+    );
+    assert!(good.contains("\nplpgsql | 1.0 | pg_catalog\n"), "{good}");
+    assert!(good.contains("[Loaded by the server at its start] libraries\npg_stat_statements\n"), "{good}");
+    let admin = world.cluster.connect("asset_service_db").await.unwrap();
+    admin
+        .batch_execute("UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'plpgsql'")
+        .await
+        .unwrap();
+    let told = world.told("extensions asset-service").await;
+    assert!(told.starts_with("Watch: asset-service: plpgsql has an update.\n"), "{told}");
+    assert!(told.contains("\nplpgsql | 0.9 | 1.0 | pg_catalog\n"), "{told}");
+    assert!(told.ends_with("in that database: ALTER EXTENSION plpgsql UPDATE\n"), "{told}");
+    admin
+        .batch_execute("UPDATE pg_extension SET extname = 'gone-one' WHERE extname = 'plpgsql'")
+        .await
+        .unwrap();
+    let told = world.told("extensions").await;
+    assert!(told.starts_with("Act: asset-service: the server has no files of \"gone-one\": "), "{told}");
+}
+
+/// Sessions, sequences, widths and settings: each question says which right it lacks, none that nothing was found.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_rights_nobody_says_nothing_found() {
+    let mut world = World::start().await;
+    let admin = world.cluster.connect("postgres").await.unwrap();
+    admin.batch_execute("CREATE ROLE blind LOGIN PASSWORD 'blind'").await.unwrap();
+    world.read_as(&Account { user: "blind".into(), password: "blind".into() });
+    for (question, says) in [
+        ("idle", "may not show other sessions: grant pg_monitor"),
+        ("locks 4711", "may not show other sessions: grant pg_monitor"),
+        ("autovacuum", "may not show other sessions: grant pg_monitor"),
+        ("bloat asset-service", "asset-service: not allowed to see how wide the rows of "),
+        ("sequences asset-service", "asset-service: not allowed to see how far 2 of 2 sequences have come"),
+        ("settings", "primary: not allowed to see the settings that only administrators see"),
+        ("extensions asset-service", "primary: not allowed to see what the server preloads"),
+    ] {
+        let answer = world.ask("Ana Example", question).await.unwrap();
+        let told = words(&answer);
+        assert!(tone(&answer) >= Tone::Watch, "{question}: {told}");
+        assert!(told.contains(says), "{question}: {told}");
+        for lie in [
+            "No session",
+            "No sequence",
+            "No table",
+            "nothing needs",
+            "Nothing found",
+            "Autovacuum keeps up",
+            "Every extension",
+        ] {
+            assert!(!told.contains(lie), "{question} says “{lie}”: {told}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What a scene needs of a chat.
+
+use async_trait::async_trait;
+
+/// A message of the bot's as somebody sees it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Buttons among them, in square brackets.
+    pub words: String,
+    /// Whether nobody else sees it.
+    pub alone: bool,
+    pub message: Message,
+}
+
+/// The message as the platform has it, to click on.
+#[derive(Debug, Clone)]
+pub enum Message {
+    Slack(countersign::demo::fake_slack::Message),
+    Teams(crate::fake_teams::Message),
+    /// A terminal's answer, which has nothing to click.
+    Printed,
+}
+
+/// A conversation of the incident's people with the bot. People are called by their names in the configuration.
+#[async_trait]
+pub trait Chat: Sync {
+    /// Somebody types a command.
+    async fn says(&self, who: &str, line: &str);
+
+    /// Everything that the bot has written there, as somebody sees it now.
+    fn sees(&self, who: &str) -> Vec<Seen>;
+
+    /// Somebody clicks a button on a message as it was shown, perhaps to somebody else.
+    async fn clicks(&self, who: &str, on: &Seen, button: &str);
+
+    /// What was said and sent, for messages of failed tests.
+    fn transcript(&self) -> String;
+
+    /// A listed person who is a guest comes in.
+    fn admits_a_guest(&self, who: &str);
+}

@@ -1,0 +1,144 @@
+//! Where an answer goes, and of which environment it speaks: bindings, threads, private answers, shared conversations.
+
+use crate::harness::{ANA, BEN, Scene, Servers, Twist};
+use crate::helpers::share;
+use countersign::demo::fake_slack::Channel;
+use countersign::demo::harness::INCIDENT;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_no_default_environment_and_each_conversation_has_its_own() {
+    let mut scene = Scene::usual().await;
+    scene.refused(ANA, "blocked", "Which environment?").await;
+    let told = scene.asks(ANA, "blocked").await.plain();
+    assert!(
+        told.contains("--env production") && told.contains("--env staging") && told.contains("use"),
+        "{told}"
+    );
+    scene.asks(ANA, "use staging").await;
+    let told = scene.asks(ANA, "blocked").await.plain();
+    assert!(told.contains("of 🟢 staging"), "{told}");
+    let told = scene.asks(ANA, "blocked --env production").await.plain();
+    assert!(told.contains("of 🔴 PRODUCTION"), "a named environment counts more: {told}");
+    let other = async |scene: &Scene, line: &str| {
+        let seen = scene.workspace().visible(ANA, "C0DATABASE").len();
+        scene.says_in(ANA, "C0DATABASE", line).await;
+        let find = |workspace: &countersign::demo::fake_slack::Workspace| {
+            workspace.visible(ANA, "C0DATABASE").into_iter().nth(seen)
+        };
+        scene.workspace().wait_for(line, find).await.unwrap().plain()
+    };
+    let told = other(&scene, "blocked").await;
+    assert!(told.contains("Which environment?"), "another conversation is not bound: {told}");
+    other(&scene, "use production").await;
+    assert!(other(&scene, "blocked").await.contains("PRODUCTION"));
+    scene.restart().await;
+    let told = scene.asks(ANA, "blocked").await.plain();
+    assert!(told.contains("of 🟢 staging"), "bindings outlive the process: {told}");
+    let told = scene.asks(ANA, "use Production").await.plain();
+    assert!(told.contains("now speak of production"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_menu_offers_what_works() {
+    // Nobody else's incident stands in the answers.
+    let servers = Some(Servers::alone(60).await);
+    let scene = Scene::with(Twist { servers, ..Twist::default() }).await;
+    scene.asks(ANA, "use staging").await;
+    let menu = scene.asks(ANA, "").await;
+    assert_eq!(menu.ephemeral_to.as_deref(), Some(ANA));
+    assert!(menu.button("blocked").is_some(), "{}", menu.plain());
+    for button in menu.buttons() {
+        let told = scene.is_told(ANA, &menu.at(), &button.label).await.plain();
+        assert!(told.contains(&format!("asked {}", button.label)), "{told}");
+        assert!(!told.contains("no longer") && !told.contains("⚠️"), "{}: {told}", button.label);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mention_in_a_thread_is_answered_in_that_thread() {
+    let scene = Scene::usual().await;
+    scene.asks(ANA, "use staging").await;
+    assert!(scene.workspace().says(BEN, INCIDENT, "the deploy hangs").await.ok());
+    let start = scene.workspace().visible(ANA, INCIDENT).pop().unwrap();
+    let before = scene.count(ANA);
+    let bot = format!("<@{}> blocked", scene.workspace().settings().bot_user);
+    assert!(scene.workspace().mentions(ANA, INCIDENT, Some(&start.ts), &bot).await.ok());
+    let answer = scene.next(ANA, before + 1, "an answer").await;
+    assert_eq!(answer.thread_ts.as_deref(), Some(start.ts.as_str()), "{}", answer.plain());
+    assert!(
+        answer.plain().contains("of 🟢 staging"),
+        "a thread belongs to its conversation: {}",
+        answer.plain()
+    );
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    let line = format!("kill {pid}");
+    assert!(scene.workspace().mentions(ANA, INCIDENT, Some(&start.ts), &line).await.ok());
+    let find = |workspace: &countersign::demo::fake_slack::Workspace| {
+        workspace.visible(BEN, INCIDENT).into_iter().find(|message| message.button("Approve").is_some())
+    };
+    let card = scene.workspace().wait_for("a card", find).await.unwrap();
+    assert_eq!(card.thread_ts.as_deref(), Some(start.ts.as_str()));
+    scene.until_noted(&card).await;
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    let done = scene.until(&card.at(), &format!("Session {pid} is gone")).await;
+    assert_eq!(done.thread_ts.as_deref(), Some(start.ts.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn private_is_private() {
+    let scene = Scene::usual().await;
+    let told = scene.asks(ANA, "blocked --env staging --private").await;
+    assert_eq!(told.ephemeral_to.as_deref(), Some(ANA));
+    let told = scene.asks(ANA, "use staging --private").await;
+    assert_eq!(told.ephemeral_to.as_deref(), Some(ANA));
+    let told = scene.asks(ANA, "blocked").await;
+    assert_eq!(told.ephemeral_to, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_shared_with_another_organisation_sees_nothing_and_decides_nothing() {
+    let scene = Scene::usual().await;
+    share(&scene);
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    let told = scene.asks(ANA, "blocked --env production").await;
+    assert_eq!(told.ephemeral_to.as_deref(), Some(ANA), "{}", told.plain());
+    scene.refused(ANA, &format!("kill {pid} --env production"), "shared with another organisation").await;
+    let told = scene.asks(ANA, "use staging").await;
+    assert_eq!(told.ephemeral_to.as_deref(), Some(ANA), "{}", told.plain());
+    assert!(scene.runs_of("kill").await.is_empty());
+    assert!(scene.sent("chat.postMessage").is_empty());
+    assert!(scene.is_there(pid).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_needs_a_place_where_its_card_can_stand() {
+    let scene = Scene::usual().await;
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    let line = format!("kill {pid} --env production");
+    let away = Channel { id: "C0AWAY".to_owned(), name: "away".to_owned(), ..Channel::default() };
+    scene.workspace().add_channel(away);
+    for (channel, words) in [("C0AWAY".to_owned(), "Invite it"), (scene.workspace().dm(ANA), "only you")] {
+        let seen = scene.workspace().visible(ANA, &channel).len();
+        scene.says_in(ANA, &channel, &line).await;
+        let find = |workspace: &countersign::demo::fake_slack::Workspace| {
+            workspace.visible(ANA, &channel).into_iter().nth(seen)
+        };
+        let told = scene.workspace().wait_for("a refusal", find).await.unwrap().plain();
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(scene.runs_of("kill").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_is_judged_by_its_own_limits() {
+    let strict = "name = \"staging\"\nthresholds.health.connections_pct = { watch = 0, act = 0 }";
+    let mild = "name = \"production\"\nthresholds.health.connections_pct = { watch = 1000, act = 1000 }";
+    let instead = vec![("name = \"staging\"", strict), ("name = \"production\"", mild)];
+    let twist = Twist { instead, ..Twist::default() };
+    let scene = Scene::with(twist).await;
+    // The same server stands behind both.
+    let told = scene.asks(ANA, "health --env staging").await;
+    assert!(told.plain().contains("connections are taken ("), "{}", told.plain());
+    let told = scene.asks(ANA, "health --env production").await;
+    assert!(!told.plain().contains("connections are taken ("), "{}", told.plain());
+}

@@ -1,0 +1,124 @@
+//! A chat in memory, for what would take too long at one message a second.
+
+use async_trait::async_trait;
+use countersign::demo::harness::INCIDENT;
+use countersign::message::{
+    Account, Block, Conversation, Incoming, Place, Platform, PlatformName, Posted, Reply, SendError, Sender,
+    Standing, TooLarge,
+};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
+
+/// A button that was shown once, on which message.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub label: String,
+    pub token: String,
+    pub place: Place,
+    pub message: String,
+}
+
+/// A chat that accepts everything and remembers every button and every answer.
+#[derive(Default)]
+pub struct Room {
+    pub shown: Mutex<Vec<Shown>>,
+    /// What was answered, oldest first.
+    pub answers: Mutex<Vec<Reply>>,
+    messages: Mutex<usize>,
+    /// Whether nobody is told now what standing an account has.
+    held_up: watch::Sender<bool>,
+    /// Whether somebody has waited for it since.
+    waited_for: AtomicBool,
+}
+
+impl Room {
+    /// How many messages were posted, anywhere.
+    pub fn posted(&self) -> usize {
+        *self.messages.lock().unwrap()
+    }
+
+    /// From now on the answer about an account's standing waits, or doesn't.
+    pub fn hold_up(&self, held: bool) {
+        self.waited_for.store(false, Ordering::SeqCst);
+        self.held_up.send_replace(held);
+    }
+
+    /// Whether somebody waits for that answer.
+    pub fn is_waited_for(&self) -> bool {
+        self.waited_for.load(Ordering::SeqCst)
+    }
+
+    fn keep(&self, posted: &Posted, reply: &Reply) {
+        let buttons = reply.blocks.iter().filter_map(|block| match block {
+            Block::Buttons(buttons) => Some(buttons),
+            _ => None,
+        });
+        let (place, message) = (&posted.place, &posted.message);
+        let shown = buttons.flatten().map(|button| Shown {
+            label: button.label.clone(),
+            token: button.token.clone(),
+            place: place.clone(),
+            message: message.clone(),
+        });
+        self.shown.lock().unwrap().extend(shown);
+    }
+}
+
+#[async_trait]
+impl Platform for Room {
+    fn name(&self) -> PlatformName {
+        PlatformName::Slack
+    }
+    fn fits(&self, _: &Reply) -> Result<(), TooLarge> {
+        Ok(())
+    }
+    async fn answer(&self, _: &Incoming, reply: &Reply) -> Result<(), SendError> {
+        self.answers.lock().unwrap().push(reply.clone());
+        Ok(())
+    }
+    async fn post(&self, place: &Place, reply: &Reply) -> Result<Posted, SendError> {
+        let message = {
+            let mut messages = self.messages.lock().unwrap();
+            *messages += 1;
+            messages.to_string()
+        };
+        let posted = Posted { place: place.clone(), message };
+        self.keep(&posted, reply);
+        Ok(posted)
+    }
+    async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError> {
+        self.keep(posted, reply);
+        Ok(())
+    }
+    async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError> {
+        self.post(&self.direct(sender).await?, reply).await
+    }
+    async fn direct(&self, sender: &Sender) -> Result<Place, SendError> {
+        Ok(Place { conversation: format!("D{}", sender.account), ..incident() })
+    }
+    async fn account(&self, sender: &Sender, _: &Place) -> Result<Account, SendError> {
+        Ok(Account { standing: Standing::Member, workspace: sender.workspace.clone() })
+    }
+    async fn account_now(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
+        let mut held_up = self.held_up.subscribe();
+        self.waited_for.store(true, Ordering::SeqCst);
+        drop(held_up.wait_for(|held| !held).await);
+        self.account(sender, place).await
+    }
+    fn home(&self) -> &str {
+        "T0SAMPLE"
+    }
+    async fn conversation(&self, _: &Place) -> Result<Conversation, SendError> {
+        Ok(Conversation { bot_is_in: true, direct: false, shared: false })
+    }
+}
+
+pub fn incident() -> Place {
+    Place {
+        platform: PlatformName::Slack,
+        workspace: "T0SAMPLE".to_owned(),
+        conversation: INCIDENT.to_owned(),
+        thread: None,
+    }
+}

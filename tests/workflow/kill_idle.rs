@@ -1,0 +1,212 @@
+//! `kill-idle`: exactly those that the card names, each by itself, and none that did anything since.
+
+use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
+use countersign::demo::sample::Account;
+use countersign::store::State;
+use tokio_postgres::Client;
+
+/// A server of its own: who is idle there is nobody else's business.
+async fn alone() -> Scene {
+    let servers = Servers::alone(100).await;
+    Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await
+}
+
+/// Waits until every session that is idle in the asset service's database has been so for a second.
+async fn a_second_passes(scene: &Scene) {
+    let superuser = scene.superuser().await;
+    let sql = "SELECT bool_and(clock_timestamp() - state_change > interval '1 s') FROM pg_stat_activity
+               WHERE datname = 'asset_service_db' AND state = 'idle'";
+    found("a second", async || superuser.query_one(sql, &[]).await.unwrap().get::<_, bool>(0).then_some(()))
+        .await;
+}
+
+async fn pool(scene: &Scene, number: usize) -> Vec<(Client, i32)> {
+    let mut sessions = Vec::new();
+    for at in 1..=number {
+        sessions.push(scene.session(&format!("pool-{at}")).await);
+    }
+    sessions
+}
+
+/// The line of a table that begins with that pid.
+fn fate(told: &str, pid: i32) -> String {
+    let pid = pid.to_string();
+    let begins =
+        |line: &&str| line.split(|c: char| !c.is_ascii_digit()).find(|word| !word.is_empty()) == Some(&pid);
+    told.lines().find(begins).unwrap_or_default().to_owned()
+}
+
+const ASK: &str = "kill-idle asset-service --older-than 1s --env production";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_on_the_card_end_and_one_that_works_again_is_left_alone_and_named() {
+    let scene = alone().await;
+    // The bot's own pool has a session there, too.
+    scene.asks(ANA, "indexes asset-service --env production").await;
+    let mut sessions = pool(&scene, 5).await;
+    let superuser = scene.servers.cluster.connect("asset_service_db").await.unwrap();
+    let (elsewhere, other) = scene.session_by(scene.servers.team.reader.login("postgres", "x")).await;
+    a_second_passes(&scene).await;
+    superuser.execute("SELECT 1", &[]).await.unwrap();
+    let (_active, active) = scene.session("busy").await;
+    a_second_passes(&scene).await;
+    let busy = _active;
+    let working = tokio::spawn(async move { busy.query("SELECT pg_sleep(600)", &[]).await });
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
+    let watcher = scene.superuser().await;
+    found("the busy one to work", async || watcher.query_opt(sql, &[&active]).await.unwrap()).await;
+
+    let card = scene.card(ANA, ASK).await;
+    let told = card.plain();
+    assert!(told.contains("Ends 5 sessions on asset_service_db of production"), "{told}");
+    for (at, (_, pid)) in sessions.iter().enumerate() {
+        assert!(told.contains(&pid.to_string()) && told.contains(&format!("pool-{}", at + 1)), "{told}");
+    }
+    assert!(!told.contains(&active.to_string()) && !told.contains(&other.to_string()), "{told}");
+    // The superuser's, and the bot's own.
+    assert!(told.contains(" idle sessions of superusers, replication or Countersign itself"), "{told}");
+
+    sessions[1].0.query_one("SELECT 1", &[]).await.unwrap();
+    let (gone, gone_pid) = sessions.remove(3);
+    drop(gone);
+    found("its end", async || (!scene.is_there(gone_pid).await).then_some(())).await;
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    let told = scene.until(&card.at(), "3 of 5 sessions are gone; the others are below.").await.plain();
+    assert!(told.contains("was used in between, left alone"), "{told}");
+    assert!(told.contains("was gone already"), "{told}");
+    let used = sessions.remove(1);
+    assert!(scene.is_there(used.1).await && scene.is_there(active).await && scene.is_there(other).await);
+    for (_, pid) in &sessions {
+        assert!(!scene.is_there(*pid).await, "{pid} is still there");
+    }
+    assert!(superuser.query_one("SELECT 1", &[]).await.is_ok());
+    let run = scene.only_run("kill-idle").await;
+    assert_eq!(run.state, State::Partial);
+    let facts = &run.event("partial").unwrap().facts;
+    assert_eq!((&facts["shown"], &facts["ended"]), (&serde_json::json!(5), &serde_json::json!(3)));
+    let ended: Vec<&str> = facts["pids"].as_array().unwrap().iter().filter_map(|pid| pid.as_str()).collect();
+    assert_eq!(ended, sessions.iter().map(|(_, pid)| pid.to_string()).collect::<Vec<_>>());
+    let shown = scene.asks(ANA, &format!("show {}", run.id)).await.plain();
+    for (_, pid) in &sessions {
+        for all in [&told, &shown] {
+            assert!(fate(all, *pid).contains("ended"), "{pid}: {all}");
+        }
+    }
+    assert!(fate(&shown, used.1).contains("was used in between, left alone"), "{shown}");
+    assert!(fate(&shown, gone_pid).contains("was gone already"), "{shown}");
+    // The bot's own pool still answers.
+    assert!(scene.asks(ANA, "indexes asset-service --env production").await.plain().contains("index"));
+    working.abort();
+    drop(elsewhere);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_a_server_end_and_none_is_left_for_a_second_time() {
+    let scene = alone().await;
+    let sessions = pool(&scene, 3).await;
+    a_second_passes(&scene).await;
+    let card = scene.card(ANA, "kill-idle --older-than 1s --env production").await;
+    assert!(card.plain().contains("Ends 3 sessions on main of production"), "{}", card.plain());
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    let told = scene.until(&card.at(), "3 sessions are gone.").await.plain();
+    for (_, pid) in &sessions {
+        assert!(fate(&told, *pid).contains("ended"), "{told}");
+        assert!(!scene.is_there(*pid).await);
+    }
+    assert_eq!(scene.only_run("kill-idle").await.state, State::Succeeded);
+    let nobody = scene.asks(ANA, "kill-idle --older-than 1s --env production").await.plain();
+    assert!(nobody.contains("No session on main has done nothing for 1.0 s"), "{nobody}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_all_of_them_were_used_nothing_is_done_and_refused_is_told() {
+    let scene = alone().await;
+    let sessions = pool(&scene, 2).await;
+    a_second_passes(&scene).await;
+    let card = scene.card(ANA, ASK).await;
+    for (client, _) in &sessions {
+        client.query_one("SELECT 1", &[]).await.unwrap();
+    }
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.until(&card.at(), "None of them was still as it was shown. Nothing was done.").await;
+    assert_eq!(scene.only_run("kill-idle").await.state, State::Voided);
+
+    a_second_passes(&scene).await;
+    let card = scene.card(ANA, ASK).await;
+    let revoke = "REVOKE pg_signal_backend FROM countersign_act";
+    scene.superuser().await.batch_execute(revoke).await.unwrap();
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    let told = scene.until(&card.at(), "PostgreSQL refused it. Nothing was done.").await.plain();
+    assert!(told.contains("SQLSTATE 42501"), "{told}");
+    for (_, pid) in &sessions {
+        assert!(scene.is_there(*pid).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_card_can_name_is_refused_with_how_to_narrow_it() {
+    let scene = alone().await;
+    let sessions = pool(&scene, 51).await;
+    a_second_passes(&scene).await;
+    let told = scene.asks(ANA, ASK).await;
+    assert!(told.button("Approve").is_none(), "{}", told.plain());
+    assert!(
+        told.plain().contains("51 sessions on asset_service_db have done nothing for 1.0 s"),
+        "{}",
+        told.plain()
+    );
+    assert!(told.plain().contains("kill-idle <service> --older-than 2h"), "{}", told.plain());
+    drop(sessions.into_iter().next());
+    for wrong in
+        ["kill-idle --older-than 0s --env production", "kill-idle --older-than soon --env production"]
+    {
+        let told = scene.asks(ANA, wrong).await;
+        assert!(told.button("Approve").is_none() && told.plain().contains("older-than"), "{}", told.plain());
+    }
+    assert!(scene.runs_of("kill-idle").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_active_or_a_superusers_is_left_alone_with_the_reason_and_stops_no_other() {
+    let scene = alone().await;
+    let superuser = scene.superuser().await;
+    superuser.batch_execute("CREATE ROLE platform LOGIN PASSWORD 'platform'").await.unwrap();
+    let platform = Account { user: "platform".to_owned(), password: "platform".to_owned() };
+    let mut sessions = pool(&scene, 2).await;
+    let (privileged, platforms) = scene.session_by(platform.login("asset_service_db", "azure")).await;
+    let (last, ends) = scene.session("pool-last").await;
+    a_second_passes(&scene).await;
+    let card = scene.card(ANA, ASK).await;
+    assert!(card.plain().contains("Ends 4 sessions on asset_service_db"), "{}", card.plain());
+
+    let (worker, active) = sessions.remove(0);
+    let working = tokio::spawn(async move { worker.query("SELECT pg_sleep(600)", &[]).await });
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
+    found("it to work", async || superuser.query_opt(sql, &[&active]).await.unwrap()).await;
+    superuser.batch_execute("ALTER ROLE platform SUPERUSER").await.unwrap();
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    let told = scene.until(&card.at(), "2 of 4 sessions are gone; the others are below.").await.plain();
+    for (pid, application, words) in [
+        (active, "pool-1", "is active now, left alone"),
+        (platforms, "azure", "is a superuser's now, left alone"),
+        (sessions[0].1, "pool-2", "ended"),
+        (ends, "pool-last", "ended"),
+    ] {
+        let fate = fate(&told, pid);
+        assert!(fate.contains(application) && fate.contains(words), "{pid}: {told}");
+        assert_eq!(scene.is_there(pid).await, words != "ended", "{pid}: {told}");
+    }
+    assert!(!working.is_finished());
+    working.abort();
+    assert!(privileged.query_one("SELECT 1", &[]).await.is_ok());
+
+    // The same of one session alone.
+    superuser.batch_execute("ALTER ROLE platform NOSUPERUSER").await.unwrap();
+    let card = scene.kill_card(platforms).await;
+    superuser.batch_execute("ALTER ROLE platform SUPERUSER").await.unwrap();
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    let words = format!("Session {platforms} is a superuser's now, and was left alone. Nothing was done.");
+    scene.until(&card.at(), &words).await;
+    assert!(scene.is_there(platforms).await);
+    drop(last);
+}

@@ -1,0 +1,87 @@
+//! The real `prisma migrate deploy`: what is known of its ledger, lock and output is so.
+
+use crate::migrate_harness::Shop;
+use countersign::store::State;
+use std::path::{Path, PathBuf};
+
+const FIRST: &str = "20250101000000_init";
+const SECOND: &str = "20250202000000_slow";
+const THIRD: &str = "20250303000000_unique";
+
+/// Whoever sets it has Prisma installed, as `make` does: without it, and without Prisma, the stand-in plays it.
+const ASKED: &str = "COUNTERSIGN_TEST_PRISMA";
+
+fn installed() -> Option<PathBuf> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/prisma/node_modules");
+    let found = tools.join("prisma/build/index.js").is_file();
+    assert!(
+        found || std::env::var(ASKED).is_err(),
+        "{ASKED} is set, and `make tools` has installed no Prisma"
+    );
+    found.then_some(tools)
+}
+
+async fn shop() -> Shop {
+    let Some(packages) = installed() else { return Shop::open("", "").await };
+    let program = packages.join("prisma/build/index.js");
+    let deploy = format!("[\"node\", \"{}\", \"migrate\", \"deploy\"]", program.display());
+    // It wants to see a file of that name, and reads it for queries only.
+    let variables =
+        format!("CHECKPOINT_DISABLE = \"1\", PRISMA_QUERY_ENGINE_LIBRARY = \"{}\"", program.display());
+    let shop = Shop::with(&deploy, &variables, "").await;
+    let own = shop.scene.directory.path().join("shop");
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/prisma");
+    for (from, to) in [("prisma.config.mjs", "prisma.config.mjs"), ("schema.prisma", "prisma/schema.prisma")]
+    {
+        std::fs::copy(ours.join(from), own.join(to)).unwrap();
+    }
+    std::fs::write(own.join("prisma/migrations/migration_lock.toml"), "provider = \"postgresql\"\n").unwrap();
+    std::os::unix::fs::symlink(packages, own.join("node_modules")).unwrap();
+    shop
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prisma_itself_is_followed_believed_by_its_ledger_and_barred_by_its_failure() {
+    let shop = shop().await;
+    shop.writes(FIRST, "CREATE TABLE items (name text);");
+    shop.writes(SECOND, "CREATE TABLE orders (id int); SELECT pg_advisory_xact_lock(4711);");
+    let (gate, _) = shop.application().await;
+    gate.batch_execute("SELECT pg_advisory_lock(4711)").await.unwrap();
+    let card = shop.runs("migrate shop").await;
+    shop.scene.until(&card, "1 of 2 applied").await;
+    shop.refuses(
+        "migrate shop",
+        &["Prisma's lock on shop_", "is held by pid ", "(countersign #1 migration)"],
+    )
+    .await;
+    gate.batch_execute("SELECT pg_advisory_unlock(4711)").await.unwrap();
+    let (run, told) = shop.ended(&card, "migrate").await;
+    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert!(told.contains("2 migrations applied to shop_"), "{told}");
+    assert!(told.contains("All migrations have been successfully applied."), "{told}");
+    assert_eq!(shop.ledger().await, [format!("{FIRST} applied"), format!("{SECOND} applied")]);
+    shop.refuses("migrate shop", &["Nothing is to come: 2 migrations applied"]).await;
+
+    let twice = "('jane.doe@example.com'), ('jane.doe@example.com')";
+    shop.writes(
+        THIRD,
+        &format!("INSERT INTO items (name) VALUES {twice}; CREATE UNIQUE INDEX ON items (name);"),
+    );
+    let (run, told) = shop.migrates().await;
+    assert_eq!(run.state, State::Failed, "{told}");
+    assert!(
+        told.contains("No migration was applied to shop_") && told.contains(&format!("failed {THIRD}")),
+        "{told}"
+    );
+    assert!(told.contains("What Prisma logged of ") && !told.contains("jane"), "{told}");
+    assert_eq!(shop.ledger().await[2], format!("{THIRD} failed"));
+    shop.refuses("migrate shop", &["P3009", &format!("migrate-resolve shop {THIRD} --as rolled-back")]).await;
+    let way_out = shop.runs(&format!("migrate-resolve shop {THIRD} --as rolled-back")).await;
+    let (run, told) = shop.ended(&way_out, "migrate-resolve").await;
+    assert_eq!(run.state, State::Succeeded, "{told}");
+    shop.writes(THIRD, "CREATE INDEX ON items (name);");
+    let (run, told) = shop.migrates().await;
+    assert_eq!(run.state, State::Succeeded, "Prisma goes on from what was resolved: {told}");
+    assert_eq!(shop.ledger().await[3], format!("{THIRD} applied"));
+    shop.keeps_secrets();
+}

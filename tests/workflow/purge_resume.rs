@@ -1,0 +1,120 @@
+//! A purge whose process is gone goes on by itself: not beside another, not in a process that ends, and never forgotten.
+
+use crate::backup::locked;
+use crate::harness::{ANA, BEN, Scene, Twist, found};
+use crate::process::{Process, kinds};
+use crate::purge::{DATABASE, card, newest, servers, tables};
+use crate::purge_interruption::{left, slow};
+use countersign::audit::{Happening, Runs, Told};
+use countersign::demo::fake_slack::Message;
+use countersign::store::{Appended, Change, NewRun, Opened, Run, RunId, State, Store};
+use std::sync::Arc;
+use tokio_postgres::Client;
+
+async fn scene(instead: Vec<(&str, &str)>) -> Scene {
+    Scene::without_bot(Twist { servers: Some(servers().await), instead, ..Twist::default() }).await
+}
+
+/// Approved, and some of it done.
+async fn begun(scene: &Scene, superuser: &Client, name: &str) -> Message {
+    let asked = card(scene, &format!("{name} --column at --older-than 90d")).await;
+    scene.clicks(BEN, &asked.at(), "Approve").await;
+    let all = left(superuser, name).await;
+    found("rows to go", async || (left(superuser, name).await < all).then_some(())).await;
+    asked
+}
+
+async fn append(scene: &Scene, run: RunId, happening: Happening) {
+    let approval = scene.stage.checked().unwrap().approval;
+    let runs = Runs { store: Arc::new(scene.store()), approval };
+    let run = scene.store().get(run).await.unwrap().unwrap();
+    let appended = runs.append(&run, happening, Told::why("a test")).await.unwrap();
+    assert!(matches!(appended, Appended::Done(_)), "{appended:?}");
+}
+
+/// Somebody else's run, as another process has recorded it.
+async fn another(scene: &Scene, (run, command): (&Run, &str), (holds, state): (&[String], State)) -> RunId {
+    let first = &run.events[0];
+    let mut request = run.request.clone();
+    request.command = command.to_owned();
+    let first = Change {
+        kind: first.kind.clone(),
+        by: first.by.clone(),
+        facts: first.facts.clone(),
+        texts: first.texts.clone(),
+        state,
+        deadline: None,
+    };
+    let delivery = countersign::plan::random_token().expect("randomness");
+    let new = NewRun {
+        request,
+        delivery,
+        holds: holds.to_vec(),
+        first,
+        unheard: None,
+        copies: Vec::new(),
+        unless_alone_since: None,
+        unless_frozen: false,
+    };
+    match scene.store().open(new).await.unwrap() {
+        Opened::New(run) => run.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_does_not_go_on_beside_another_purge_of_the_table() {
+    let scene = scene(Vec::new()).await;
+    let superuser = tables(&scene, &slow("purged_twice", 100_000, "0.00005")).await;
+    let process = Process::start(&scene).await;
+    let asked = begun(&scene, &superuser, "purged_twice").await;
+    process.kill().await;
+    let run = newest(&scene).await;
+    append(&scene, run.id, Happening::Lost).await;
+    let table = [format!("purge of {DATABASE}: public.purged_twice")];
+    let other = another(&scene, (&run, "purge"), (&table, State::Pending)).await;
+    // More than a page of runs that nobody will ever know of.
+    for _ in 0..60 {
+        another(&scene, (&run, "forgotten"), (&[], State::Unknown)).await;
+    }
+
+    let _again = Process::start(&scene).await;
+    let waits = format!("It goes on when #{other}, which is at the same, is over.");
+    scene.until(&asked.at(), &waits).await;
+    let jobs = scene.asks(ANA, "jobs").await.plain();
+    assert!(jobs.contains(&format!("interrupted: {waits}")), "{jobs}");
+    let now = scene.store().get(run.id).await.unwrap().unwrap();
+    assert_eq!((now.state, kinds(&now).contains(&"resumed")), (State::Unknown, false));
+    append(&scene, other, Happening::Withdrawn).await;
+    scene.until(&asked.at(), " are gone, in ").await;
+    assert_eq!(left(&superuser, "purged_twice").await, 0);
+    // It holds the table again while it is at it, and not any longer.
+    let last = scene.store().get(run.id).await.unwrap().unwrap();
+    assert!(kinds(&last).contains(&"resumed") && last.state == State::Succeeded, "{last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_ends_takes_up_nobodys_purge() {
+    let scene = scene(vec![("[store]", "finish_within = \"15s\"\n[store]")]).await;
+    let superuser = tables(&scene, &slow("purged_over", 100_000, "0.00005")).await;
+    let _blocker = locked(&scene).await;
+    let ending = Process::start(&scene).await;
+    scene.says(ANA, "backup asset-service --env staging").await;
+    found("the backup", async || {
+        let runs = scene.runs_of("backup").await;
+        runs.iter().any(|run| run.state == State::Running).then_some(())
+    })
+    .await;
+    let working = Process::start(&scene).await;
+    let asked = begun(&scene, &superuser, "purged_over").await;
+    ending.terminate();
+    ending.logs("letting what runs come to its end", 1).await;
+    working.kill().await;
+    ending.ended().await;
+    let run = newest(&scene).await;
+    assert_eq!((run.state, kinds(&run).contains(&"resumed")), (State::Unknown, false), "{run:?}");
+
+    let _next = Process::start(&scene).await;
+    scene.until(&asked.at(), " are gone, in ").await;
+    assert_eq!(left(&superuser, "purged_over").await, 0);
+}

@@ -1,0 +1,144 @@
+//! `enable-stats` and `reset-stats`: one database's, and seen to be so.
+
+use crate::harness::{ANA, Scene, Servers, Twist};
+use crate::maintenance_harness::{self, asks, one};
+use countersign::demo::postgres::{Cluster, Options};
+use countersign::demo::sample::Sample;
+use countersign::store::State;
+use tokio_postgres::Client;
+
+/// Calls that the services' own roles have made in a database.
+async fn calls(client: &Client, database: &str) -> i64 {
+    let sql = format!(
+        "SELECT COALESCE(sum(calls), 0)::int8 FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid JOIN pg_roles r ON r.oid = s.userid
+         WHERE d.datname = '{database}' AND r.rolname LIKE '%_svc'"
+    );
+    one(client, &sql).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_databases_counters_are_forgotten_and_no_others() {
+    let (scene, superuser) = maintenance_harness::scene("asset-service", Vec::new()).await;
+    for service in ["asset-service", "analytics-service"] {
+        let (client, _) = maintenance_harness::session(&scene, service, "web").await;
+        for _ in 0..40 {
+            client.query("SELECT count(*) FROM \"User\"", &[]).await.unwrap();
+        }
+    }
+    let other = calls(&superuser, "analytics_service_db").await;
+    assert!(calls(&superuser, "asset_service_db").await >= 40 && other >= 40);
+    let told = scene.asks(ANA, "reset-stats asset-service --env production").await;
+    assert!(told.plain().contains("Nothing brings the counters back"), "{}", told.plain());
+    let told = maintenance_harness::approves(&scene, told).await.plain();
+    assert!(told.contains("The statistics of asset_service_db begin anew: "), "{told}");
+    assert!(calls(&superuser, "asset_service_db").await < 40);
+    assert_eq!(calls(&superuser, "analytics_service_db").await, other);
+    assert_eq!(scene.only_run("reset-stats").await.state, State::Succeeded);
+
+    // The admin's grant is the admin's to take away.
+    let revoke = "REVOKE EXECUTE ON FUNCTION pg_stat_statements_reset FROM countersign_maintain";
+    superuser.batch_execute(&format!("SET ROLE dbadmin; {revoke}; RESET ROLE")).await.unwrap();
+    let told = scene.asks(ANA, "reset-stats asset-service --env production").await.plain();
+    assert!(
+        told.contains("countersign_maintain may not reset the statistics of asset_service_db."),
+        "{told}"
+    );
+    let (_, grant) = told.split_once("there runs ").expect(&told);
+    let grant = grant.trim().trim_end_matches('.');
+    assert!(grant.starts_with("GRANT EXECUTE ON FUNCTION public.pg_stat_statements_reset("), "{grant}");
+    superuser.batch_execute(grant).await.unwrap();
+    let told = scene.asks(ANA, "reset-stats asset-service --env production").await;
+    superuser.batch_execute(revoke).await.unwrap();
+    let before = calls(&superuser, "asset_service_db").await;
+    let told = maintenance_harness::approves(&scene, told).await.plain();
+    assert!(told.contains("may not reset") && told.contains("Nothing was done."), "{told}");
+    assert_eq!(calls(&superuser, "asset_service_db").await, before);
+    superuser.batch_execute(grant).await.unwrap();
+    for (line, words) in [
+        ("reset-stats", "lacks <service>"),
+        ("reset-stats all", "one service's database at a time"),
+        ("reset-stats asset-servise", "no service “asset-servise”"),
+        ("reset-stats asset-service now", "don't know what to do with “now”"),
+    ] {
+        let told = scene.asks(ANA, &format!("{line} --env production")).await.plain();
+        assert!(told.contains(words), "{line}: {told}");
+    }
+}
+
+/// With the login `owner`, a superuser: plain PostgreSQL lets nobody else make the extension.
+fn owner() -> (&'static str, &'static str) {
+    let operator = "[environments.logins.operator]\n";
+    let with = "[environments.logins.owner]\nuser = \"stats_owner\"\npassword = { env = \"PRODUCTION_OPERATOR_PASSWORD\" }\n[environments.logins.operator]\n";
+    (operator, with)
+}
+
+async fn there(client: &Client) -> bool {
+    one(client, "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_extension_is_made_in_one_database_if_the_server_loads_it() {
+    let mut cluster = Cluster::start(Options::default()).await.unwrap();
+    let team = Sample::light().install(&cluster).await.unwrap();
+    let superuser = cluster.connect("asset_service_db").await.unwrap();
+    let password = &team.operator.password;
+    let ready = format!(
+        "CREATE ROLE stats_owner LOGIN SUPERUSER PASSWORD '{password}'; DROP EXTENSION pg_stat_statements;
+         ALTER ROLE countersign_read CONNECTION LIMIT -1"
+    );
+    superuser.batch_execute(&ready).await.unwrap();
+    superuser.batch_execute("ALTER SYSTEM SET shared_preload_libraries = 'plpgsql'").await.unwrap();
+    let other = cluster.connect("auth_service_db").await.unwrap();
+    other.batch_execute("DROP EXTENSION pg_stat_statements").await.unwrap();
+    drop((superuser, other));
+    cluster.restart().await.unwrap();
+    let servers: &Servers = Box::leak(Box::new(Servers { cluster, team }));
+    let scene = |instead| Scene::with(Twist { servers: Some(servers), instead, ..Twist::default() });
+    let superuser = servers.cluster.connect("asset_service_db").await.unwrap();
+    {
+        let scene = scene(vec![owner()]).await;
+        let told = asks(&scene, "enable-stats asset-service").await.plain();
+        assert!(told.contains("The server doesn't load pg_stat_statements"), "{told}");
+        assert!(told.contains("adds pg_stat_statements to shared_preload_libraries"), "{told}");
+        assert!(!there(&superuser).await);
+        assert!(scene.runs_of("enable-stats").await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_extension_is_made_once_and_by_who_may() {
+    let servers = Servers::alone(60).await;
+    let superuser = servers.cluster.connect("asset_service_db").await.unwrap();
+    let other = servers.cluster.connect("auth_service_db").await.unwrap();
+    other.batch_execute("DROP EXTENSION pg_stat_statements").await.unwrap();
+    let password = &servers.team.operator.password;
+    let ready = format!(
+        "CREATE ROLE stats_owner LOGIN SUPERUSER PASSWORD '{password}'; DROP EXTENSION pg_stat_statements"
+    );
+    superuser.batch_execute(&ready).await.unwrap();
+    let plain = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    let told = asks(&plain, "enable-stats asset-service").await.plain();
+    assert!(told.contains("countersign_act may not make pg_stat_statements in asset_service_db"), "{told}");
+    assert!(told.contains("CREATE EXTENSION pg_stat_statements") && !there(&superuser).await, "{told}");
+    let told = asks(&plain, "reset-stats asset-service").await.plain();
+    assert!(told.contains("has no pg_stat_statements") && told.contains("enable-stats makes it"), "{told}");
+
+    let scene =
+        Scene::with(Twist { servers: Some(servers), instead: vec![owner()], ..Twist::default() }).await;
+    let told = asks(&scene, "enable-stats asset-service").await.plain();
+    assert!(told.contains(" is in asset_service_db: `slow` answers from now on."), "{told}");
+    assert!(there(&superuser).await && !there(&other).await);
+    assert_eq!(scene.only_run("enable-stats").await.state, State::Succeeded);
+    let told = asks(&scene, "enable-stats asset-service").await.plain();
+    assert!(
+        told.contains("asset_service_db has pg_stat_statements ") && told.contains(" already."),
+        "{told}"
+    );
+    assert!(!told.contains("The server has version"), "{told}");
+    let older = "DROP EXTENSION pg_stat_statements; CREATE EXTENSION pg_stat_statements VERSION '1.9'";
+    superuser.batch_execute(older).await.unwrap();
+    let told = asks(&scene, "enable-stats asset-service").await.plain();
+    assert!(told.contains("has pg_stat_statements 1.9 already. The server has version "), "{told}");
+    assert!(told.contains("ALTER EXTENSION pg_stat_statements UPDATE"), "{told}");
+    assert_eq!(scene.runs_of("enable-stats").await.len(), 1);
+}

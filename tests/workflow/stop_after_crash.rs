@@ -1,0 +1,53 @@
+//! What a stop says of a run whose process is gone: no more than is known of it.
+
+use crate::harness::{BEN, CARA, Scene, Twist, found};
+use crate::process::{Process, kinds};
+use crate::purge::{card, checksum, newest, servers, tables};
+use countersign::store::State;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
+    let scene = Scene::without_bot(Twist { servers: Some(servers().await), ..Twist::default() }).await;
+    let superuser = tables(
+        &scene,
+        "CREATE TABLE purged_stopped (id bigint PRIMARY KEY, at timestamptz);
+         INSERT INTO purged_stopped SELECT n, now() - interval '200 days' FROM generate_series(1, 30000) n;
+         GRANT SELECT, DELETE ON purged_stopped TO countersign_act",
+    )
+    .await;
+    let process = Process::start(&scene).await;
+    let asked = card(&scene, "purged_stopped --column at --older-than 90d").await;
+    // The third batch waits for a row; only now and then a batch is noted.
+    let holder = scene.servers.cluster.connect(crate::purge::DATABASE).await.unwrap();
+    holder.batch_execute("BEGIN; SELECT 1 FROM purged_stopped WHERE id = 25000 FOR UPDATE").await.unwrap();
+    scene.clicks(BEN, &asked.at(), "Approve").await;
+    found("two batches", async || {
+        let left: i64 = superuser.query_one("SELECT count(*) FROM purged_stopped", &[]).await.unwrap().get(0);
+        (left == 10_000).then_some(())
+    })
+    .await;
+    // Else it would go on by itself.
+    scene.asks(CARA, "freeze").await;
+    process.kill().await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    let _again = Process::start(&scene).await;
+    let run = found("it to be interrupted", async || {
+        Some(newest(&scene).await).filter(|run| run.state == State::Unknown)
+    })
+    .await;
+    let noted = run.event("step").unwrap().facts["deleted"].as_i64().unwrap();
+
+    let told = scene.asks(BEN, &format!("stop {}", run.id)).await.plain();
+    let words = format!(
+        "Stopped while it was interrupted. At least {},000 rows of 30,000 are gone; more can be.",
+        noted / 1000
+    );
+    assert!(told.contains(&words), "{told}");
+    let shown = scene.until(&asked.at(), &words).await.plain();
+    assert!(shown.contains(&format!("--continue {}", run.id)), "{shown}");
+    let run = newest(&scene).await;
+    assert_eq!((run.state, kinds(&run).last()), (State::Stopped, Some(&"stopped")));
+    let left = checksum(&superuser, "purged_stopped").await;
+    let left: i64 = left.split(' ').next().unwrap().parse().unwrap();
+    assert!(30_000 - left >= noted, "{left} are left, {noted} were noted");
+}
