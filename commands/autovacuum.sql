@@ -6,26 +6,26 @@ scope    = "server"
 args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all of them" }]
 example  = "autovacuum asset-service"
 details  = "A table is due when its dead, inserted or changed rows pass its own threshold, its own options counted; being due is no trouble, being overdue is. A table's partitions count each for itself, as they do for autovacuum, which never analyzes their parent. The age is that of the oldest transaction, or multixact, that is not frozen yet: at 2 billion the server stops writing. What holds VACUUM back is shown once it has done so for a minute or 10,000 transactions."
-sees_sessions = true
+needs_pg_read_all_stats = true
 sort     = "_rank"
 top      = 8
-empty    = "No service of the configuration is on this environment."
+verdict_empty = "No service of the configuration is on this environment."
 verdict  = "Autovacuum keeps up: no table is overdue, and nothing has held it back for long."
-rows_are = "good"
+rows_severity = "ok"
 next     = "`kill {pid}` ends the session that holds VACUUM back."
-offer    = "kill {pid}"
-offer_if = "_killable"
+row_action = "kill {pid}"
+row_action_if = "_killable"
 
 [thresholds]
-_off            = { act = 1, say = "{target}: autovacuum is switched off: {_why} = off." }
-_busy           = { watch = 1, say = "{target}: all {_workers} autovacuum workers are busy." }
-_held_s         = { watch = 3600, act = 86400, say = "{target}: {_holder} has held VACUUM back for {value}: what died since can't be removed." }
-_held_xids      = { watch = 10000000, act = 150000000, say = "{target}: {_holder} holds VACUUM back: what died in the last {value} transactions can't be removed." }
-_without        = { watch = 1, say = "{target}: {table} is due, but autovacuum is switched off for it. By its owner: `VACUUM (ANALYZE) {table}`." }
-_overdue_pct    = { watch = 300, act = 1000, say = "{target}: {table} is overdue, with {dead rows} dead rows, {value} of its threshold. By its owner: `VACUUM (ANALYZE) {table}`." }
-_stale          = { watch = 1, say = "{target}: the statistics of {table} are stale: {_changed} rows changed since ANALYZE. By its owner: `ANALYZE {table}`." }
-_wraparound_pct = { watch = 50, act = 75, say = "{target}: {_oldest} is {value} of the way to transaction wraparound. It needs VACUUM." }
-wraparound_pct  = { watch = 50, act = 75, say = "" }
+_off            = { critical = 1, message = "{target}: autovacuum is switched off: {_why} = off." }
+_busy           = { warning = 1, message = "{target}: all {_workers} autovacuum workers are busy." }
+_held_s         = { warning = 3600, critical = 86400, message = "{target}: {_holder} has held VACUUM back for {value}: what died since can't be removed." }
+_held_xids      = { warning = 10000000, critical = 150000000, message = "{target}: {_holder} holds VACUUM back: what died in the last {value} transactions can't be removed." }
+_without        = { warning = 1, message = "{target}: {table} is due, but autovacuum is switched off for it. By its owner: `VACUUM (ANALYZE) {table}`." }
+_overdue_pct    = { warning = 300, critical = 1000, message = "{target}: {table} is overdue, with {dead rows} dead rows, {value} of its threshold. By its owner: `VACUUM (ANALYZE) {table}`." }
+_stale          = { warning = 1, message = "{target}: the statistics of {table} are stale: {_changed} rows changed since ANALYZE. By its owner: `ANALYZE {table}`." }
+_wraparound_pct = { warning = 50, critical = 75, message = "{target}: {_oldest} is {value} of the way to transaction wraparound. It needs VACUUM." }
+wraparound_pct  = { warning = 50, critical = 75, message = "" }
 */
 -- Shown in the verdict alone.
 SELECT CASE WHEN s.off IS NOT NULL THEN 1 END AS _off, s.off AS _why,

@@ -8,16 +8,16 @@ example  = "bloat asset-service"
 details  = "Two things: bloat is space that a table's file keeps and rows could use again; dead rows are what VACUUM has not yet turned into such space. Bloat is an estimate from the statistics of ANALYZE, good to a few percent, and of tables alone, without indexes and TOAST. PostgreSQL shows those statistics only to who may SELECT the table. VACUUM does not shrink a file: VACUUM FULL does, behind a lock on everything, or pg_repack."
 sort     = "_rank"
 top      = 10
-empty    = "It has no table with rows."
+verdict_empty = "It has no table with rows."
 verdict  = "No table of 10 MiB or more wastes 30 % of itself, by estimate, or has 20 % dead rows."
-rows_are = "good"
+rows_severity = "ok"
 next     = "Next, by the table's owner: `{_step}`"
-offer_if = "_due"
+row_action_if = "_due"
 
 [thresholds]
-_bloat_pct = { watch = 30, say = "{target}: {table} wastes about {value} of its {size, about_bytes}: {wasted, about_bytes}, by estimate." }
-_dead_pct  = { watch = 20, say = "{target}: {value} of the rows of {table} are dead and wait for VACUUM. `autovacuum` shows why." }
-_hidden    = { watch = 1, say = "{target}: not allowed to see how wide the rows of {_tables} are, so their bloat is unknown. It takes SELECT on them." }
+_bloat_pct = { warning = 30, message = "{target}: {table} wastes about {value} of its {size, about_bytes}: {wasted, about_bytes}, by estimate." }
+_dead_pct  = { warning = 20, message = "{target}: {value} of the rows of {table} are dead and wait for VACUUM. `autovacuum` shows why." }
+_hidden    = { warning = 1, message = "{target}: not allowed to see how wide the rows of {_tables} are, so their bloat is unknown. It takes SELECT on them." }
 */
 -- ## Bloat, an estimate
 WITH widths AS (

@@ -5,13 +5,13 @@ risk     = "read"
 scope    = "server"
 example  = "blocked"
 details  = "The head of each queue comes first: it waits for nobody. A lock queue is a queue: a session can wait behind another that waits itself. A head that is a prepared transaction has no session; it ends with COMMIT PREPARED or ROLLBACK PREPARED in its database."
-sees_sessions = true
-empty    = "No session is waiting for a lock."
+needs_pg_read_all_stats = true
+verdict_empty = "No session is waiting for a lock."
 verdict  = "{_waiting}; {_head} holds {_them} up."
-rows_are = "act"
+rows_severity = "critical"
 next     = "End the head to free them: `kill {_pid}`"
-offer    = "kill {_pid}"
-offer_if = "_killable"
+row_action = "kill {_pid}"
+row_action_if = "_killable"
 */
 WITH RECURSIVE edges AS (
   SELECT DISTINCT a.pid, b.blocker

@@ -6,14 +6,14 @@ scope    = "server"
 args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all databases" }]
 example  = "connections"
 details  = "Counts clients' sessions only: background workers take no connection slot. What is left is what an ordinary role can still get, without the slots that the server keeps for administrators."
-sees_sessions = true
+needs_pg_read_all_stats = true
 sort     = "sessions"
-empty    = "Nobody is connected."
+verdict_empty = "Nobody is connected."
 verdict  = "{target}: {_taken} of {_usable} connections are taken; {_left} are left."
 
 [thresholds]
-_taken_pct       = { watch = 75, act = 90, say = "{target}: {_taken} of {_usable} connections are taken ({value}); {_left} are left." }
-longest_s        = { watch = 300, act = 900, say = "{database}: {app} has been idle in a transaction for {value}. `long` shows the session." }
+_taken_pct       = { warning = 75, critical = 90, message = "{target}: {_taken} of {_usable} connections are taken ({value}); {_left} are left." }
+longest_s        = { warning = 300, critical = 900, message = "{database}: {app} has been idle in a transaction for {value}. `long` shows the session." }
 */
 SELECT (100.0 * s.taken / NULLIF(c.usable, 0))::float8 AS taken_share_pct, s.taken AS _taken, c.usable AS _usable, greatest(c.usable - s.taken, 0) AS _left,
        (100.0 * s.taken / NULLIF(c.usable, 0))::float8 AS _taken_pct

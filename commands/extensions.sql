@@ -8,17 +8,17 @@ example  = "extensions asset-service"
 details  = "After an upgrade of the server an extension keeps its old version until ALTER EXTENSION. Some work only when the server loads their library at its start, which takes a restart to change; on Azure the server parameter azure.extensions decides which may be created."
 sort     = "_rank"
 top      = 20
-empty    = "No service's database has an extension."
+verdict_empty = "No service's database has an extension."
 verdict  = "Every extension has the version that its server brings along."
-rows_are = "good"
+rows_severity = "ok"
 next     = "Next, by the extension's owner in that database: `{_step}`"
-offer_if = "_due"
+row_action_if = "_due"
 
 [thresholds]
-_missing = { watch = 1, act = 1, say = "{target}: the server has no files of {extension}: whatever uses it fails." }
-_update  = { watch = 1, say = "{target}: {_updates} an update." }
-_idle    = { watch = 1, say = "{target}: {extension} is installed, but the server does not load it: add it to shared_preload_libraries and restart." }
-_blind   = { watch = 1, say = "{target}: not allowed to see what the server preloads: grant pg_monitor to Countersign's reader." }
+_missing = { warning = 1, critical = 1, message = "{target}: the server has no files of {extension}: whatever uses it fails." }
+_update  = { warning = 1, message = "{target}: {_updates} an update." }
+_idle    = { warning = 1, message = "{target}: {extension} is installed, but the server does not load it: add it to shared_preload_libraries and restart." }
+_blind   = { warning = 1, message = "{target}: not allowed to see what the server preloads: grant pg_monitor to Countersign's reader." }
 */
 -- ## Extensions
 WITH loaded AS (

@@ -6,24 +6,24 @@ scope    = "database"
 args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all of them" }]
 example  = "health"
 details  = "Asks every service's database and every server at once, and waits 5 s at most for each. Rates count since the statistics were last reset; a database that has read too little to judge shows no cache hit rate."
-sees_sessions = true
-within   = "5s"
-rows_are = "good"
+needs_pg_read_all_stats = true
+timeout = "5s"
+rows_severity = "ok"
 verdict  = "Every service answers; nothing needs you."
-empty    = "No service of the configuration is on this environment."
+verdict_empty = "No service of the configuration is on this environment."
 
 [thresholds]
-connections_pct        = { watch = 75, act = 90, say = "{target}: {_taken} of {_usable} connections are taken ({value}). `connections` shows by whom." }
-waiting_s              = { watch = 0, act = 60, say = "{target}: {_blocked} for a lock, the longest for {value}. `blocked` shows who holds it." }
-blocked                = { watch = 1, say = "" }
-idle_in_transaction_s  = { watch = 300, act = 900, say = "{target}: pid {_idle_pid} ({_idle_app}) has been idle in its transaction for {value}. To end it: `kill {_idle_pid}`." }
-oldest_transaction_s   = { watch = 43200, act = 86400, say = "{target}: a transaction has been open for {value}, and VACUUM can't clean up behind it. `long` shows it." }
-wraparound_pct         = { watch = 50, act = 75, say = "{target}: {value} of the way to transaction wraparound, in {_oldest_database}. It needs VACUUM." }
-_prepared_s            = { watch = 300, act = 3600, say = "{target}: the prepared transaction {_gid} has held its locks for {value}. Its owner must commit it or roll it back." }
-behind_bytes           = { watch = 52428800, act = 104857600, say = "{target}: a replica is {value} behind." }
-lag_s                  = { watch = 60, act = 600, say = "{target}: replication is {value} behind." }
-_cut_off               = { watch = 1, act = 1, say = "{target} is a replica cut off from its primary: what it shows is old." }
-cache_hit_pct          = { watch = 95, below = true, say = "{target}: {value} of the reads came from memory. `slow --by io` shows what reads so much." }
+connections_pct        = { warning = 75, critical = 90, message = "{target}: {_taken} of {_usable} connections are taken ({value}). `connections` shows by whom." }
+waiting_s              = { warning = 0, critical = 60, message = "{target}: {_blocked} for a lock, the longest for {value}. `blocked` shows who holds it." }
+blocked                = { warning = 1, message = "" }
+idle_in_transaction_s  = { warning = 300, critical = 900, message = "{target}: pid {_idle_pid} ({_idle_app}) has been idle in its transaction for {value}. To end it: `kill {_idle_pid}`." }
+oldest_transaction_s   = { warning = 43200, critical = 86400, message = "{target}: a transaction has been open for {value}, and VACUUM can't clean up behind it. `long` shows it." }
+wraparound_pct         = { warning = 50, critical = 75, message = "{target}: {value} of the way to transaction wraparound, in {_oldest_database}. It needs VACUUM." }
+_prepared_s            = { warning = 300, critical = 3600, message = "{target}: the prepared transaction {_gid} has held its locks for {value}. Its owner must commit it or roll it back." }
+behind_bytes           = { warning = 52428800, critical = 104857600, message = "{target}: a replica is {value} behind." }
+lag_s                  = { warning = 60, critical = 600, message = "{target}: replication is {value} behind." }
+_cut_off               = { warning = 1, critical = 1, message = "{target} is a replica cut off from its primary: what it shows is old." }
+cache_hit_pct          = { warning = 95, below = true, message = "{target}: {value} of the reads came from memory. `slow --by io` shows what reads so much." }
 */
 -- ## Services
 SELECT count(a.pid) AS sessions,

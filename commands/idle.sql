@@ -6,20 +6,20 @@ scope    = "server"
 args     = [{ name = "over", type = "duration", default = "5m", help = "from how long on" }]
 example  = "idle --over 10m"
 details  = "A session counts from the moment it went idle, not from its last statement's start. Cancelling can't help: no statement runs. The tables that it holds are named where its database is a service's; catalogs and indexes are left out. Countersign's own sessions are left out too."
-sees_sessions = true
+needs_pg_read_all_stats = true
 sort     = "idle_s"
-empty    = "No session sits idle in a transaction for that long."
+verdict_empty = "No session sits idle in a transaction for that long."
 verdict  = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {idle_s}."
-rows_are = "watch"
+rows_severity = "warning"
 next     = "`kill {pid}` ends it, and rolls back what it has not committed."
-offer    = "kill {pid}"
-offer_if = "_killable"
+row_action = "kill {pid}"
+row_action_if = "_killable"
 
 [thresholds]
-idle_s     = { watch = 300, act = 900, say = "" }
-holds_up   = { act = 1, say = "" }
-_holds_up  = { act = 1, say = "pid {pid} ({app}) of {database} has been idle in its transaction for {idle_s}, and {_waiting}." }
-_longest_s = { act = 900, say = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {value}." }
+idle_s     = { warning = 300, critical = 900, message = "" }
+holds_up   = { critical = 1, message = "" }
+_holds_up  = { critical = 1, message = "pid {pid} ({app}) of {database} has been idle in its transaction for {idle_s}, and {_waiting}." }
+_longest_s = { critical = 900, message = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {value}." }
 */
 WITH RECURSIVE held AS (
   SELECT pid, count(*) FILTER (WHERE granted) AS locks FROM pg_locks WHERE locktype <> 'virtualxid' GROUP BY pid

@@ -6,18 +6,18 @@ scope    = "database"
 args     = [{ name = "service", type = "service", positional = true, required = true, help = "a service, or `all`" }]
 example  = "indexes asset-service"
 details  = "Sizes and row counts are PostgreSQL's last estimates: measuring would wait behind a queued ALTER TABLE. An index counts as unused for as long as the statistics have been counting; a younger index, a monthly job and a replica's own queries are not in them. An index that keeps a row unique is never called unused. A partitioned table's indexes are counted once, with all their partitions. Tables read whole are candidates for a look at `slow`, no verdict."
-empty    = "No index needs you."
+verdict_empty = "No index needs you."
 verdict  = "No index must go and none is missing for certain; what is below is worth a look."
 sort     = "_rank"
 top      = 8
 next     = "Next, in a migration: `{_step}`"
-offer_if = "_certain"
+row_action_if = "_certain"
 
 [thresholds]
-_invalid = { watch = 1, say = "{target}: {_indexes} invalid: of use to no query, and perhaps kept up by every write." }
-_double  = { watch = 1, say = "{target}: {_indexes} by another that begins with the same columns; {_all_bytes}, about, could go." }
-_foreign = { watch = 1, say = "{target}: {_keys} no index on a table of 10,000 rows or more: each delete of a parent row reads the table whole." }
-_unused  = { watch = 1, say = "{target}: {_indexes} not been used since {_since_at}; {_all_bytes}, about, could go if no replica uses them." }
+_invalid = { warning = 1, message = "{target}: {_indexes} invalid: of use to no query, and perhaps kept up by every write." }
+_double  = { warning = 1, message = "{target}: {_indexes} by another that begins with the same columns; {_all_bytes}, about, could go." }
+_foreign = { warning = 1, message = "{target}: {_keys} no index on a table of 10,000 rows or more: each delete of a parent row reads the table whole." }
+_unused  = { warning = 1, message = "{target}: {_indexes} not been used since {_since_at}; {_all_bytes}, about, could go if no replica uses them." }
 */
 -- ## Invalid
 WITH found AS (

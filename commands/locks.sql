@@ -6,17 +6,17 @@ scope    = "server"
 args     = [{ name = "pid", type = "pid", positional = true, required = true, help = "the pid that `blocked`, `long` or `idle` shows" }]
 example  = "locks 4711"
 details  = "Tables are named where the session's database is a service's; elsewhere its locks are counted only. Locks on catalogs and indexes are left out unless it waits for one. Rows are locked in the rows themselves: a session that waits for a row waits for the transaction that has changed it."
-sees_sessions = true
-empty    = "No session has that pid: it has ended, or never was."
+needs_pg_read_all_stats = true
+verdict_empty = "No session has that pid: it has ended, or never was."
 verdict  = "{_who} is {state} and {_holding}; nobody waits for it."
 next     = "`kill {pid}` ends it, and rolls back what it has not committed."
-offer    = "kill {pid}"
-offer_if = "_killable"
+row_action = "kill {pid}"
+row_action_if = "_killable"
 
 [thresholds]
-waits_s    = { watch = 0, act = 60, say = "{_who} has waited {value} for {_blockers}: `blocked` shows the whole queue." }
-holds_up   = { watch = 1, say = "" }
-_behind_s  = { watch = 0, act = 60, say = "{_who} is {state} and {_holding}; {_behind}, the longest for {value}." }
+waits_s    = { warning = 0, critical = 60, message = "{_who} has waited {value} for {_blockers}: `blocked` shows the whole queue." }
+holds_up   = { warning = 1, message = "" }
+_behind_s  = { warning = 0, critical = 60, message = "{_who} is {state} and {_holding}; {_behind}, the longest for {value}." }
 */
 WITH RECURSIVE edges AS (
   SELECT DISTINCT a.pid, b.blocker

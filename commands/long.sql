@@ -6,14 +6,14 @@ scope    = "server"
 args     = [{ name = "over", type = "duration", default = "30s", help = "from how long on" }]
 example  = "long --over 1m"
 details  = "A running statement counts from its start, a session that is idle in its transaction from the moment it went idle. Replication, and Countersign's own sessions, are left out."
-sees_sessions = true
+needs_pg_read_all_stats = true
 sort     = "for_s"
-empty    = "No statement runs and no transaction sits idle for that long."
+verdict_empty = "No statement runs and no transaction sits idle for that long."
 verdict  = "{_sessions} {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, {state} for {for_s}."
-rows_are = "watch"
+rows_severity = "warning"
 next     = "`cancel {pid}` ends a running statement and keeps the session; `kill {pid}` ends the session."
-offer    = "kill {pid}"
-offer_if = "_killable"
+row_action = "kill {pid}"
+row_action_if = "_killable"
 */
 SELECT a.pid, COALESCE(a.datname, '-')::text AS database,
        COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text AS app,

@@ -6,22 +6,22 @@ scope    = "database"
 args     = [{ name = "service", type = "service", positional = true, help = "its migrations one by one; without it, all services in a line each" }]
 example  = "migrations asset-service"
 details  = "By Prisma's own rule a migration is open while one of its rows is neither finished nor rolled back, and one open migration makes every later deploy refuse (P3009). Which migrations are still to come no database knows: where the configuration names a service's migrations directory, its names and checksums are compared with the ledger. What Prisma logged is not shown, because it can hold customers' data: the SQLSTATE is."
-rows_are = "good"
-empty    = "No service of the configuration is on this environment."
+rows_severity = "ok"
+verdict_empty = "No service of the configuration is on this environment."
 verdict  = "{_says}"
-offer    = "kill {pid}"
-offer_if = "_stuck"
+row_action = "kill {pid}"
+row_action_if = "_stuck"
 next     = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If no deploy is running, `kill {pid}` frees it."
 
 [thresholds]
-_open       = { watch = 1, act = 1, say = "{target}: {_open_names}. Every deploy refuses (P3009) until `migrate-resolve` says what became of it." }
-_running    = { watch = 1, say = "{target}: {_running_name} is running, by pid {_holder}." }
-_unreadable = { watch = 1, say = "{target}: not allowed to see Prisma's ledger {_ledger}: grant Countersign's reader SELECT on it and USAGE on its schema." }
-_changed    = { watch = 1, say = "{target}: {_changed_names} was edited after it was applied: its file no longer has the checksum in the ledger. Put the file back as it was, and change what it made by a new migration." }
-_gone       = { watch = 1, say = "{target}: {_gone_names} is applied and not in the migrations directory, which is older than the database or another branch's." }
-_no_files   = { watch = 1, say = "{target}: the migrations directory {_no_files_says}: what is still to come can't be told." }
-_missing    = { watch = 1, say = "There is no Prisma ledger (_prisma_migrations) in {database}." }
-_stuck_s    = { watch = 60, act = 600, say = "{target}: pid {pid} ({app}) holds Prisma's lock and has done nothing for {value}: no migration can start." }
+_open       = { warning = 1, critical = 1, message = "{target}: {_open_names}. Every deploy refuses (P3009) until `migrate-resolve` says what became of it." }
+_running    = { warning = 1, message = "{target}: {_running_name} is running, by pid {_holder}." }
+_unreadable = { warning = 1, message = "{target}: not allowed to see Prisma's ledger {_ledger}: grant Countersign's reader SELECT on it and USAGE on its schema." }
+_changed    = { warning = 1, message = "{target}: {_changed_names} was edited after it was applied: its file no longer has the checksum in the ledger. Put the file back as it was, and change what it made by a new migration." }
+_gone       = { warning = 1, message = "{target}: {_gone_names} is applied and not in the migrations directory, which is older than the database or another branch's." }
+_no_files   = { warning = 1, message = "{target}: the migrations directory {_no_files_says}: what is still to come can't be told." }
+_missing    = { warning = 1, message = "There is no Prisma ledger (_prisma_migrations) in {database}." }
+_stuck_s    = { warning = 60, critical = 600, message = "{target}: pid {pid} ({app}) holds Prisma's lock and has done nothing for {value}: no migration can start." }
 
 [on_error]
 42703 = "has a table _prisma_migrations that is not Prisma's"

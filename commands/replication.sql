@@ -5,27 +5,27 @@ risk     = "read"
 scope    = "server"
 example  = "replication"
 details  = "Asks both sides: a primary what its replicas still lack, a replica how late it is. A replica without a connection to its primary can't know how late it is, so it shows none. A slot keeps WAL for whoever reads it, until the disk is full if nobody does."
-sees_sessions = true
+needs_pg_read_all_stats = true
 sort     = "kept_bytes"
-rows_are = "good"
-empty    = "No server was asked."
+rows_severity = "ok"
+verdict_empty = "No server was asked."
 verdict  = "{target}: {_says}."
-offer_if = "_unneeded"
+row_action_if = "_unneeded"
 next     = "If nobody will need the slot {slot} again, its owner drops it: `SELECT pg_drop_replication_slot('{slot}')`."
 
 [thresholds]
-_cut_off         = { watch = 1, act = 1, say = "{target} is a replica cut off from its primary ({receiver}): {_last_change}, and what it lacks can't be told from here. `environments` shows whether the primary answers." }
-_paused          = { watch = 1, say = "{target} is a replica on which somebody has paused the replay: `SELECT pg_wal_replay_resume()` lets it go on." }
-late_s           = { watch = 60, act = 600, say = "{target} is a replica that is {value} behind its primary." }
-unreplayed_bytes = { watch = 52428800, act = 104857600, say = "{target} is a replica with {value} received and not replayed." }
-_sync_missing    = { watch = 1, act = 1, say = "{target}: synchronous_standby_names asks for a replica that isn't there, so commits wait for it." }
-lag_s            = { watch = 60, act = 600, say = "{replica} is {value} behind {target}." }
-behind_bytes     = { watch = 52428800, act = 104857600, say = "{replica} lacks {value} of what {target} has written." }
-_lost            = { watch = 1, act = 1, say = "{target}: the slot {slot} is invalidated; whoever reads it must be set up anew." }
-_losing          = { watch = 1, act = 1, say = "{target}: the slot {slot} needs WAL that the next checkpoint may remove; then it is lost." }
-_unused_bytes    = { watch = 0, act = 5368709120, say = "{target}: nobody reads the slot {slot}, and it keeps {value} of WAL." }
-_late_bytes      = { watch = 1073741824, act = 5368709120, say = "{target}: the slot {slot} is in use, but so far behind that it keeps {value} of WAL." }
-_xid_age         = { watch = 50000000, act = 200000000, say = "{target}: the slot {slot} holds VACUUM back by {value} transactions." }
+_cut_off         = { warning = 1, critical = 1, message = "{target} is a replica cut off from its primary ({receiver}): {_last_change}, and what it lacks can't be told from here. `environments` shows whether the primary answers." }
+_paused          = { warning = 1, message = "{target} is a replica on which somebody has paused the replay: `SELECT pg_wal_replay_resume()` lets it go on." }
+late_s           = { warning = 60, critical = 600, message = "{target} is a replica that is {value} behind its primary." }
+unreplayed_bytes = { warning = 52428800, critical = 104857600, message = "{target} is a replica with {value} received and not replayed." }
+_sync_missing    = { warning = 1, critical = 1, message = "{target}: synchronous_standby_names asks for a replica that isn't there, so commits wait for it." }
+lag_s            = { warning = 60, critical = 600, message = "{replica} is {value} behind {target}." }
+behind_bytes     = { warning = 52428800, critical = 104857600, message = "{replica} lacks {value} of what {target} has written." }
+_lost            = { warning = 1, critical = 1, message = "{target}: the slot {slot} is invalidated; whoever reads it must be set up anew." }
+_losing          = { warning = 1, critical = 1, message = "{target}: the slot {slot} needs WAL that the next checkpoint may remove; then it is lost." }
+_unused_bytes    = { warning = 0, critical = 5368709120, message = "{target}: nobody reads the slot {slot}, and it keeps {value} of WAL." }
+_late_bytes      = { warning = 1073741824, critical = 5368709120, message = "{target}: the slot {slot} is in use, but so far behind that it keeps {value} of WAL." }
+_xid_age         = { warning = 50000000, critical = 200000000, message = "{target}: the slot {slot} holds VACUUM back by {value} transactions." }
 */
 -- ## Servers [server facts]
 SELECT CASE WHEN h.standby THEN 'replica' ELSE 'primary' END AS role,

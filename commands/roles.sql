@@ -6,16 +6,16 @@ scope    = "server"
 args     = [{ name = "service", type = "service", positional = true, help = "who may connect to its database, and what they may do there; without it, all roles" }]
 example  = "roles asset-service"
 details  = "PostgreSQL's own roles (pg_…) are left out as rows, and shown where somebody is a member of one. A password's expiry stops logins by password alone. Who must use TLS stands in the server's pg_hba.conf and is not told here."
-empty    = "There are no roles."
+verdict_empty = "There are no roles."
 verdict  = "{target}: {_logins} can log in{_where}, {_superusers}; no password expires within 14 days."
-offer_if = "_closable"
+row_action_if = "_closable"
 next     = "Unless an application relies on it: `REVOKE CREATE ON SCHEMA {_quoted} FROM PUBLIC` in that database."
 
 [thresholds]
-_expires_s      = { watch = 1209600, act = 259200, below = true, say = "The password of {role} expires in {value}: no login with it after {expires_at}. `ALTER ROLE … VALID UNTIL` moves that." }
-_expired        = { watch = 1, say = "The password of {role} has expired: no login with it." }
-_public_schema  = { watch = 1, say = "{target}: everybody who may connect may create tables and functions in schema {schema}." }
-_public_create  = { watch = 1, say = "{target}: everybody may create schemas in {databases}." }
+_expires_s      = { warning = 1209600, critical = 259200, below = true, message = "The password of {role} expires in {value}: no login with it after {expires_at}. `ALTER ROLE … VALID UNTIL` moves that." }
+_expired        = { warning = 1, message = "The password of {role} has expired: no login with it." }
+_public_schema  = { warning = 1, message = "{target}: everybody who may connect may create tables and functions in schema {schema}." }
+_public_create  = { warning = 1, message = "{target}: everybody may create schemas in {databases}." }
 */
 -- ## Roles [server]
 SELECT r.rolname::text AS role,

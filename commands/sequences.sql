@@ -8,16 +8,16 @@ example  = "sequences asset-service"
 details  = "The limit is the smaller of the sequence's own and of what the column that takes its numbers can hold: an integer ends at 2,147,483,647 however far its sequence goes. At the limit every insert fails, unless the sequence cycles. Changing a column to bigint rewrites its table behind a lock on everything: plan it."
 sort     = "_rank"
 top      = 15
-empty    = "It has no sequences."
+verdict_empty = "It has no sequences."
 verdict  = "{_says}"
-rows_are = "good"
+rows_severity = "ok"
 next     = "Next, well before: a migration that makes {column} a bigint, its sequence too, and every column that refers to it."
-offer_if = "_next"
+row_action_if = "_next"
 
 [thresholds]
-used_pct  = { watch = 75, act = 90, say = "" }
-_used_pct = { watch = 75, act = 90, say = "{target}: {sequence} has used {value} of its numbers; {left} are left." }
-_hidden   = { watch = 1, say = "{target}: not allowed to see how far {_sequences} have come: grant SELECT on them to Countersign's reader." }
+used_pct  = { warning = 75, critical = 90, message = "" }
+_used_pct = { warning = 75, critical = 90, message = "{target}: {sequence} has used {value} of its numbers; {left} are left." }
+_hidden   = { warning = 1, message = "{target}: not allowed to see how far {_sequences} have come: grant SELECT on them to Countersign's reader." }
 
 [on_error]
 55P03 = "locked a sequence just while it was read: ask again"

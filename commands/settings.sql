@@ -7,13 +7,13 @@ args     = [{ name = "pattern", type = "text", positional = true, help = "part o
 example  = "settings autovacuum"
 details  = "Without a pattern, what somebody has changed; with one, every setting whose name has it. Texts that can carry a password, such as primary_conninfo or archive_command, are never shown, nor are settings that PostgreSQL doesn't know. What Countersign's own session sets for itself hides the server's value, and says so."
 top      = 30
-empty    = "No server was asked."
+verdict_empty = "No server was asked."
 verdict  = "{target}: {_says}"
 next     = "`settings <part of a name>` shows every setting that has it in its name."
 
 [thresholds]
-_restart = { watch = 1, say = "{target}: {_waiting} for a restart of the server: until then the old value counts." }
-_blind   = { watch = 1, say = "{target}: not allowed to see the settings that only administrators see: grant pg_monitor to Countersign's reader." }
+_restart = { warning = 1, message = "{target}: {_waiting} for a restart of the server: until then the old value counts." }
+_blind   = { warning = 1, message = "{target}: not allowed to see the settings that only administrators see: grant pg_monitor to Countersign's reader." }
 */
 -- Shown in the verdict alone.
 WITH asked AS (

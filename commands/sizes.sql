@@ -8,11 +8,11 @@ example  = "sizes asset-service"
 details  = "Sizes count indexes and TOAST. A table that somebody holds or waits for exclusively is not measured, since that would wait too: its size is PostgreSQL's last estimate, and marked so."
 sort     = "size_bytes"
 verdict  = "{_what} {_all_bytes} in all; the largest is {_largest}, with {size_bytes}."
-empty    = "It has no tables."
+verdict_empty = "It has no tables."
 next     = "`sizes <service>` shows a service's tables, `slow <service>` what its statements cost."
 
 [thresholds]
-_estimates = { watch = 1, say = "{_locked}, so its size is an estimate: `blocked` shows who holds it. {_what} {_all_bytes} in all; the largest is {_largest}, with {size_bytes}." }
+_estimates = { warning = 1, message = "{_locked}, so its size is an estimate: `blocked` shows who holds it. {_what} {_all_bytes} in all; the largest is {_largest}, with {size_bytes}." }
 
 [on_error]
 55P03 = "locked a table just while it was measured: ask again"

@@ -11,7 +11,7 @@ example  = "slow asset-service --by mean"
 details  = "Counts since the statistics were last reset. Values are not in the statistics, and what an administrator typed is shown without its literals. Times of a statement that is planned only are left out."
 sort     = "_rank"
 top      = 15
-empty    = "pg_stat_statements has counted no statement of it yet."
+verdict_empty = "pg_stat_statements has counted no statement of it yet."
 verdict  = "{target}: {_says}"
 
 [on_error]

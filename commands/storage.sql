@@ -6,16 +6,16 @@ scope    = "server"
 example  = "storage"
 details  = "PostgreSQL knows what it has written, and not how large the disk is or what else lies on it: the share of the disk is not told here. Measuring databases waits for no lock. `spilled` is what a database has written into temporary files since its statistics were reset."
 sort     = "size_bytes"
-empty    = "No server was asked."
+verdict_empty = "No server was asked."
 verdict  = "{target}: its databases take {databases_bytes}, WAL {wal_bytes} and temporary files {temporary_bytes}. PostgreSQL doesn't know how large its disk is."
 next     = "`sizes <service>` shows a service's tables, `replication` what keeps WAL."
 
 [thresholds]
-_unmeasured = { watch = 1, say = "{target}: {_unmeasured} of {_databases} databases can't be measured, so the sum is too small: grant pg_monitor to Countersign's reader." }
-_hidden     = { watch = 1, say = "{target}: Countersign's reader may not see {_what}: grant it pg_monitor. The databases take {databases_bytes}." }
-kept_by_slots_bytes = { watch = 1073741824, act = 5368709120, say = "{target}: the slot {_slot} keeps {value} of WAL. `replication` shows whether anybody reads it." }
-_wal_times  = { watch = 3, say = "{target}: {wal_bytes} of WAL are kept, {value} times what max_wal_size and wal_keep_size ask for: a slot, a replica or the archive may be behind." }
-temporary_bytes = { watch = 10737418240, act = 53687091200, say = "{target}: running statements hold {value} of temporary files. `long` shows who runs them." }
+_unmeasured = { warning = 1, message = "{target}: {_unmeasured} of {_databases} databases can't be measured, so the sum is too small: grant pg_monitor to Countersign's reader." }
+_hidden     = { warning = 1, message = "{target}: Countersign's reader may not see {_what}: grant it pg_monitor. The databases take {databases_bytes}." }
+kept_by_slots_bytes = { warning = 1073741824, critical = 5368709120, message = "{target}: the slot {_slot} keeps {value} of WAL. `replication` shows whether anybody reads it." }
+_wal_times  = { warning = 3, message = "{target}: {wal_bytes} of WAL are kept, {value} times what max_wal_size and wal_keep_size ask for: a slot, a replica or the archive may be behind." }
+temporary_bytes = { warning = 10737418240, critical = 53687091200, message = "{target}: running statements hold {value} of temporary files. `long` shows who runs them." }
 */
 -- ## Disk [server facts]
 SELECT d.bytes AS databases_bytes, w.wal_bytes, k.kept_bytes AS kept_by_slots_bytes, w.temporary_bytes,

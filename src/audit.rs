@@ -3,10 +3,11 @@
 
 use crate::access::Policy;
 use crate::config::Approval;
-use crate::message::{Person, Place};
+use crate::message::{Conversation, Person};
 use crate::plan::Plan;
 use crate::store::{
-    Append, Appended, Change, CopyKind, NewRun, Opened, Request, Run, RunId, State, Store, StoreResult,
+    Append, AppendOutcome, CardKind, NewEvent, NewRun, OpenOutcome, Run, RunId, RunRequest, RunState, Store,
+    StoreResult,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,12 +17,12 @@ use std::time::Duration;
 
 /// What can happen to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Happening {
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
     /// Asked for; a second person must agree.
     Requested,
     /// One of several who must.
-    Agreed,
+    ApprovalAdded,
     /// Whoever could approve was told once more.
     Reminded,
     Approved,
@@ -33,9 +34,9 @@ pub enum Happening {
     /// The claim: whoever writes it, and nobody else, acts. Reads and writes begin with it.
     Started,
     /// A part of the work is done, and would not be done again: what a resumable action goes on from.
-    Step,
+    Checkpoint,
     /// Somebody asked it to stop; what was done by then stays.
-    Stopping,
+    StopRequested,
     /// The claim of a resumable action whose process is gone.
     Resumed,
     Succeeded,
@@ -44,66 +45,66 @@ pub enum Happening {
     Partial,
     Stopped,
     /// Nothing was done, since the target is no longer what was shown.
-    Voided,
+    Invalidated,
     /// The process is gone, and with it the knowledge of what became of the effect.
-    Lost,
+    Interrupted,
     /// Written after its caller had given it up: whatever it let start is not started.
-    Late,
+    TimedOut,
     /// Another person has looked at what somebody did alone.
     Reviewed,
 }
 
-impl Happening {
+impl EventKind {
     /// The event's name in the record.
     pub fn word(self) -> &'static str {
         match self {
-            Happening::Requested => "requested",
-            Happening::Agreed => "agreed",
-            Happening::Reminded => "reminded",
-            Happening::Approved => "approved",
-            Happening::Denied => "denied",
-            Happening::Withdrawn => "withdrawn",
-            Happening::Revoked => "revoked",
-            Happening::Expired => "expired",
-            Happening::Started => "started",
-            Happening::Step => "step",
-            Happening::Stopping => "stopping",
-            Happening::Resumed => "resumed",
-            Happening::Succeeded => "succeeded",
-            Happening::Failed => "failed",
-            Happening::Partial => "partial",
-            Happening::Stopped => "stopped",
-            Happening::Voided => "voided",
-            Happening::Lost => "lost",
-            Happening::Late => "late",
-            Happening::Reviewed => "reviewed",
+            EventKind::Requested => "requested",
+            EventKind::ApprovalAdded => "approval_added",
+            EventKind::Reminded => "reminded",
+            EventKind::Approved => "approved",
+            EventKind::Denied => "denied",
+            EventKind::Withdrawn => "withdrawn",
+            EventKind::Revoked => "revoked",
+            EventKind::Expired => "expired",
+            EventKind::Started => "started",
+            EventKind::Checkpoint => "checkpoint",
+            EventKind::StopRequested => "stop_requested",
+            EventKind::Resumed => "resumed",
+            EventKind::Succeeded => "succeeded",
+            EventKind::Failed => "failed",
+            EventKind::Partial => "partial",
+            EventKind::Stopped => "stopped",
+            EventKind::Invalidated => "invalidated",
+            EventKind::Interrupted => "interrupted",
+            EventKind::TimedOut => "timed_out",
+            EventKind::Reviewed => "reviewed",
         }
     }
 }
 
 /// The one transition table. `None` before the first event; `None` as the answer: it can't happen.
 /// An `unknown` run is closed by a reconciling observation, which may find any outcome.
-pub fn next(from: Option<State>, happening: Happening) -> Option<State> {
-    use Happening as H;
-    use State as S;
+pub fn next(from: Option<RunState>, happening: EventKind) -> Option<RunState> {
+    use EventKind as H;
+    use RunState as S;
     let to = match (from, happening) {
         (None, H::Requested) => S::Pending,
         (None | Some(S::Approved), H::Started) => S::Running,
-        (Some(S::Running), H::Step | H::Stopping) => S::Running,
-        (Some(S::Unknown), H::Resumed) => S::Running,
-        (Some(S::Pending), H::Agreed | H::Reminded) => S::Pending,
+        (Some(S::Running), H::Checkpoint | H::StopRequested) => S::Running,
+        (Some(S::Interrupted), H::Resumed) => S::Running,
+        (Some(S::Pending), H::ApprovalAdded | H::Reminded) => S::Pending,
         (Some(S::Pending), H::Approved) => S::Approved,
         (Some(S::Pending), H::Denied) => S::Denied,
         (Some(S::Pending), H::Withdrawn) => S::Withdrawn,
         (Some(S::Approved), H::Revoked) => S::Revoked,
         (Some(S::Pending | S::Approved), H::Expired) => S::Expired,
-        (Some(S::Pending | S::Approved | S::Running | S::Unknown), H::Voided) => S::Voided,
-        (Some(S::Running | S::Unknown), H::Succeeded) => S::Succeeded,
-        (Some(S::Running | S::Unknown), H::Failed) => S::Failed,
-        (Some(S::Running | S::Unknown), H::Partial) => S::Partial,
-        (Some(S::Running | S::Unknown), H::Stopped) => S::Stopped,
-        (Some(S::Running), H::Lost) => S::Unknown,
-        (Some(S::Pending | S::Approved | S::Running), H::Late) => S::Stopped,
+        (Some(S::Pending | S::Approved | S::Running | S::Interrupted), H::Invalidated) => S::Invalidated,
+        (Some(S::Running | S::Interrupted), H::Succeeded) => S::Succeeded,
+        (Some(S::Running | S::Interrupted), H::Failed) => S::Failed,
+        (Some(S::Running | S::Interrupted), H::Partial) => S::Partial,
+        (Some(S::Running | S::Interrupted), H::Stopped) => S::Stopped,
+        (Some(S::Running), H::Interrupted) => S::Interrupted,
+        (Some(S::Pending | S::Approved | S::Running), H::TimedOut) => S::Stopped,
         (Some(over), H::Reviewed) if !over.is_open() => over,
         _ => return None,
     };
@@ -112,10 +113,10 @@ pub fn next(from: Option<State>, happening: Happening) -> Option<State> {
 
 /// What closes a run whose way from one state to another was recorded when nobody waited for it any more. `None` if that lets
 /// nothing start: an event *within* running doesn't, since that run has started long ago.
-fn unheard(from: Option<State>, to: State) -> Option<Change> {
-    let state = next(Some(to), Happening::Late).filter(|_| from != Some(to))?;
-    Some(Change {
-        kind: Happening::Late.word().to_owned(),
+fn on_timeout(from: Option<RunState>, to: RunState) -> Option<NewEvent> {
+    let state = next(Some(to), EventKind::TimedOut).filter(|_| from != Some(to))?;
+    Some(NewEvent {
+        kind: EventKind::TimedOut.word().to_owned(),
         by: None,
         facts: json!({"why": "recorded too late; nothing was started"}),
         texts: BTreeMap::new(),
@@ -126,7 +127,7 @@ fn unheard(from: Option<State>, to: State) -> Option<Change> {
 
 /// What an event says besides its name.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
+pub struct EventDetails {
     pub by: Option<Person>,
     /// Stays for ever.
     pub facts: serde_json::Value,
@@ -136,14 +137,14 @@ pub struct Told {
     pub lasts: Option<Duration>,
 }
 
-impl Told {
-    pub fn by(person: &Person) -> Told {
-        Told { by: Some(person.clone()), ..Told::default() }
+impl EventDetails {
+    pub fn by(person: &Person) -> EventDetails {
+        EventDetails { by: Some(person.clone()), ..EventDetails::default() }
     }
-    pub fn why(why: &str) -> Told {
-        Told { facts: json!({ "why": why }), ..Told::default() }
+    pub fn why(why: &str) -> EventDetails {
+        EventDetails { facts: json!({ "why": why }), ..EventDetails::default() }
     }
-    pub fn text(mut self, name: &str, text: impl Into<String>) -> Told {
+    pub fn text(mut self, name: &str, text: impl Into<String>) -> EventDetails {
         self.texts.insert(name.to_owned(), text.into());
         self
     }
@@ -159,8 +160,8 @@ pub struct Runs {
 /// How a run begins.
 #[derive(Debug, Clone)]
 pub struct Beginning {
-    pub request: Request,
-    pub delivery: String,
+    pub request: RunRequest,
+    pub delivery_id: String,
     /// What was typed behind the command's name, and the reason.
     pub texts: BTreeMap<String, String>,
     pub plan: Option<Plan>,
@@ -169,20 +170,21 @@ pub struct Beginning {
     /// Waits for others.
     pub asks: bool,
     /// Where its card and its outcome are to stand.
-    pub copies: Vec<(Place, CopyKind)>,
+    pub cards: Vec<(Conversation, CardKind)>,
     /// Who could approve it when it was asked: nobody who comes later may.
     pub approvers: Vec<String>,
     /// Refused if somebody acted alone since then.
-    pub unless_alone_since: Option<jiff::Timestamp>,
+    pub unless_break_glass_since: Option<jiff::Timestamp>,
     /// Not even acting while frozen is refused.
     pub while_frozen: bool,
 }
 
 impl Runs {
     /// Opens a run: pending if it asks, running otherwise.
-    pub async fn open(&self, beginning: Beginning) -> StoreResult<Opened> {
-        let happening = if beginning.asks { Happening::Requested } else { Happening::Started };
-        let mut told = Told { by: Some(beginning.request.requester.clone()), ..Told::default() };
+    pub async fn open(&self, beginning: Beginning) -> StoreResult<OpenOutcome> {
+        let happening = if beginning.asks { EventKind::Requested } else { EventKind::Started };
+        let mut told =
+            EventDetails { by: Some(beginning.request.requester.clone()), ..EventDetails::default() };
         told.texts = beginning.texts;
         if let Some(plan) = &beginning.plan {
             told.facts = json!({ "plan_sha256": plan.digest() });
@@ -191,42 +193,42 @@ impl Runs {
         if beginning.asks {
             told.lasts = Some(beginning.policy.wait);
         }
-        if beginning.asks || beginning.request.alone {
+        if beginning.asks || beginning.request.break_glass {
             told.facts["policy"] = beginning.policy.facts(&beginning.approvers);
         }
         let Some(first) = self.change(None, happening, told) else {
             return Err(crate::store::StoreError::Broken("no such beginning".to_owned()));
         };
         let acts = beginning.request.risk != "read";
-        let holds = beginning.plan.map(|plan| plan.holds).unwrap_or_default();
+        let resource_locks = beginning.plan.map(|plan| plan.resource_locks).unwrap_or_default();
         let new = NewRun {
             request: beginning.request,
-            delivery: beginning.delivery,
-            holds,
-            unheard: unheard(None, first.state),
+            delivery_id: beginning.delivery_id,
+            resource_locks,
+            on_timeout: on_timeout(None, first.state),
             first,
-            copies: beginning.copies,
-            unless_alone_since: beginning.unless_alone_since,
+            cards: beginning.cards,
+            unless_break_glass_since: beginning.unless_break_glass_since,
             unless_frozen: acts && !beginning.while_frozen,
         };
         self.store.open(new).await
     }
 
-    fn change(&self, from: Option<&Run>, happening: Happening, told: Told) -> Option<Change> {
+    fn change(&self, from: Option<&Run>, happening: EventKind, told: EventDetails) -> Option<NewEvent> {
         let state = next(from.map(|run| run.state), happening)?;
         // Whether or not the keeper has noted it yet.
         let late = from.and_then(|run| run.deadline).is_some_and(|until| until <= jiff::Timestamp::now());
-        if late && happening == Happening::Started {
+        if late && happening == EventKind::Started {
             return None;
         }
         let lasts = match state {
-            State::Pending => told.lasts.or(Some(self.approval.wait)),
-            State::Approved => told.lasts.or(Some(self.approval.start_within)),
+            RunState::Pending => told.lasts.or(Some(self.approval.wait)),
+            RunState::Approved => told.lasts.or(Some(self.approval.start_within)),
             _ => None,
         };
         // An event within a state doesn't prolong it.
         let within = from.filter(|run| run.state == state).and_then(|run| run.deadline);
-        Some(Change {
+        Some(NewEvent {
             kind: happening.word().to_owned(),
             by: told.by,
             facts: told.facts,
@@ -238,7 +240,12 @@ impl Runs {
 
     /// Appends what happened, if it can happen to the run as we know it and nobody was faster.
     /// An impossible event is answered like a lost race: with the run as it stands.
-    pub async fn append(&self, run: &Run, happening: Happening, told: Told) -> StoreResult<Appended> {
+    pub async fn append(
+        &self,
+        run: &Run,
+        happening: EventKind,
+        told: EventDetails,
+    ) -> StoreResult<AppendOutcome> {
         self.append_unless(run, happening, (told, false)).await
     }
 
@@ -246,9 +253,9 @@ impl Runs {
     pub async fn append_unless_frozen(
         &self,
         run: &Run,
-        happening: Happening,
-        told: Told,
-    ) -> StoreResult<Appended> {
+        happening: EventKind,
+        told: EventDetails,
+    ) -> StoreResult<AppendOutcome> {
         self.append_unless(run, happening, (told, true)).await
     }
 
@@ -256,12 +263,17 @@ impl Runs {
     ///
     /// # Errors
     /// As [`Store::append_if`].
-    pub async fn note(&self, run: RunId, happening: Happening, told: Told) -> StoreResult<Option<Run>> {
+    pub async fn note(
+        &self,
+        run: RunId,
+        happening: EventKind,
+        told: EventDetails,
+    ) -> StoreResult<Option<Run>> {
         while let Some(now) = self.store.get(run).await? {
             if next(Some(now.state), happening).is_none() {
                 break;
             }
-            if let Appended::Done(run) = self.append(&now, happening, told.clone()).await? {
+            if let AppendOutcome::Done(run) = self.append(&now, happening, told.clone()).await? {
                 return Ok(Some(*run));
             }
         }
@@ -271,16 +283,16 @@ impl Runs {
     async fn append_unless(
         &self,
         run: &Run,
-        happening: Happening,
-        (told, unless_frozen): (Told, bool),
-    ) -> StoreResult<Appended> {
+        happening: EventKind,
+        (told, unless_frozen): (EventDetails, bool),
+    ) -> StoreResult<AppendOutcome> {
         match self.change(Some(run), happening, told) {
             Some(change) => {
-                let unheard = unheard(Some(run.state), change.state);
-                let append = Append { run: run.id, version: run.version, change, unheard, unless_frozen };
+                let on_timeout = on_timeout(Some(run.state), change.state);
+                let append = Append { run: run.id, version: run.version, change, on_timeout, unless_frozen };
                 self.store.append_if(append).await
             }
-            None => Ok(Appended::Stale(Box::new(run.clone()))),
+            None => Ok(AppendOutcome::VersionConflict(Box::new(run.clone()))),
         }
     }
 }
@@ -301,15 +313,15 @@ mod tests {
         }};
     }
 
-    const STATES: [State; 13] = every!(State: Pending Approved Running Succeeded Failed Partial Stopped Unknown Denied
-        Withdrawn Revoked Expired Voided);
+    const STATES: [RunState; 13] = every!(RunState: Pending Approved Running Succeeded Failed Partial Stopped Interrupted Denied
+        Withdrawn Revoked Expired Invalidated);
 
-    const HAPPENINGS: [Happening; 20] = every!(Happening: Requested Agreed Reminded Approved Denied Withdrawn Revoked Expired
-        Started Step Stopping Resumed Succeeded Failed Partial Stopped Voided Lost Late Reviewed);
+    const HAPPENINGS: [EventKind; 20] = every!(EventKind: Requested ApprovalAdded Reminded Approved Denied Withdrawn Revoked Expired
+        Started Checkpoint StopRequested Resumed Succeeded Failed Partial Stopped Invalidated Interrupted TimedOut Reviewed);
 
     /// Nothing follows it any more.
-    fn is_over(state: State) -> bool {
-        !state.is_open() && state != State::Unknown
+    fn is_over(state: RunState) -> bool {
+        !state.is_open() && state != RunState::Interrupted
     }
 
     /// Every pair of state and event, so that a new one has to be thought of here; those of runs that are over are below.
@@ -325,11 +337,11 @@ mod tests {
             }
         }
         let expected = "- requested Pending|- started Running|Pending agreed Pending|Pending reminded Pending|Pending approved Approved|Pending denied Denied|\
-            Pending withdrawn Withdrawn|Pending expired Expired|Pending voided Voided|Pending late Stopped|Approved revoked Revoked|\
-            Approved expired Expired|Approved started Running|Approved voided Voided|Approved late Stopped|Running step Running|\
+            Pending withdrawn Withdrawn|Pending expired Expired|Pending voided Invalidated|Pending late Stopped|Approved revoked Revoked|\
+            Approved expired Expired|Approved started Running|Approved voided Invalidated|Approved late Stopped|Running step Running|\
             Running stopping Running|Running succeeded Succeeded|Running failed Failed|Running partial Partial|\
-            Running stopped Stopped|Running voided Voided|Running lost Unknown|Running late Stopped|Unknown resumed Running|Unknown succeeded Succeeded|Unknown failed Failed|Unknown partial Partial|\
-            Unknown stopped Stopped|Unknown voided Voided|Unknown reviewed Unknown";
+            Running stopped Stopped|Running voided Invalidated|Running lost Interrupted|Running late Stopped|Interrupted resumed Running|Interrupted succeeded Succeeded|Interrupted failed Failed|Interrupted partial Partial|\
+            Interrupted stopped Stopped|Interrupted voided Invalidated|Interrupted reviewed Interrupted";
         assert_eq!(allowed.join("|"), expected);
     }
 
@@ -338,7 +350,7 @@ mod tests {
         for state in STATES.into_iter().filter(|state| is_over(*state)) {
             for happening in HAPPENINGS {
                 let to = next(Some(state), happening);
-                let reviewed = (happening == Happening::Reviewed).then_some(state);
+                let reviewed = (happening == EventKind::Reviewed).then_some(state);
                 assert_eq!(to, reviewed, "{state:?} {}", happening.word());
             }
         }
@@ -350,10 +362,10 @@ mod tests {
         let mut stopped = Vec::new();
         for from in std::iter::once(None).chain(STATES.map(Some)) {
             for happening in HAPPENINGS {
-                if let Some(change) = next(from, happening).and_then(|to| unheard(from, to)) {
+                if let Some(change) = next(from, happening).and_then(|to| on_timeout(from, to)) {
                     assert_eq!(
                         (change.kind.as_str(), change.state, change.by),
-                        ("late", State::Stopped, None)
+                        ("timed_out", RunState::Stopped, None)
                     );
                     stopped.push(happening.word());
                 }

@@ -8,15 +8,15 @@ use tokio::time::Instant;
 
 /// Lets one through per key and interval, in the order of asking.
 #[derive(Debug)]
-pub struct Pacer {
+pub struct RateLimiter {
     interval: Duration,
     /// The turn given out last, per key; a turn that lies an interval back is as good as none.
     last: Mutex<HashMap<String, Instant>>,
 }
 
-impl Pacer {
+impl RateLimiter {
     pub fn new(interval: Duration) -> Self {
-        Pacer { interval, last: Mutex::default() }
+        RateLimiter { interval, last: Mutex::default() }
     }
 
     /// Waits for this key's next turn.
@@ -36,22 +36,22 @@ impl Pacer {
 
 /// The deliveries of the last while: a platform that sends one twice is heard once.
 #[derive(Debug)]
-pub struct Recent {
+pub struct DuplicateFilter {
     keep: Duration,
     capacity: usize,
-    seen: Mutex<Seen>,
+    seen: Mutex<SeenIds>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenIds {
     until: HashMap<String, Instant>,
     order: VecDeque<String>,
 }
 
-impl Recent {
+impl DuplicateFilter {
     /// Remembers an id for `keep`, and `capacity` ids at most: the oldest goes first.
     pub fn new(keep: Duration, capacity: usize) -> Self {
-        Recent { keep, capacity, seen: Mutex::default() }
+        DuplicateFilter { keep, capacity, seen: Mutex::default() }
     }
 
     /// Whether this id is new; from now on it isn't.
@@ -82,15 +82,15 @@ impl Recent {
 
 /// Values that are good for a while.
 #[derive(Debug)]
-pub struct Cache<V> {
+pub struct TtlCache<V> {
     capacity: usize,
     entries: Mutex<HashMap<String, (Instant, V)>>,
 }
 
-impl<V: Clone> Cache<V> {
+impl<V: Clone> TtlCache<V> {
     /// Holds `capacity` values at most: when full of fresh ones it starts anew.
     pub fn new(capacity: usize) -> Self {
-        Cache { capacity, entries: Mutex::default() }
+        TtlCache { capacity, entries: Mutex::default() }
     }
 
     pub fn get(&self, key: &str) -> Option<V> {
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn turns_of_a_key_lie_an_interval_apart_and_keys_do_not_wait_for_each_other() {
-        let pacer = Pacer::new(SECOND);
+        let pacer = RateLimiter::new(SECOND);
         let now = Instant::now();
         assert_eq!(pacer.reserve("C1", now), now);
         assert_eq!(pacer.reserve("C1", now), now + SECOND);
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn an_id_is_new_once_within_its_time() {
-        let recent = Recent::new(10 * SECOND, 100);
+        let recent = DuplicateFilter::new(10 * SECOND, 100);
         let now = Instant::now();
         assert!(recent.first_time_at("a", now));
         assert!(!recent.first_time_at("a", now + 9 * SECOND));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_set_is_bounded_and_forgets_the_oldest() {
-        let recent = Recent::new(10 * SECOND, 2);
+        let recent = DuplicateFilter::new(10 * SECOND, 2);
         let now = Instant::now();
         assert!(recent.first_time_at("a", now));
         assert!(recent.first_time_at("b", now));
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_value_is_good_until_its_time_and_the_cache_is_bounded() {
-        let cache = Cache::new(2);
+        let cache = TtlCache::new(2);
         let now = Instant::now();
         cache.put("a", 1, now + 5 * SECOND);
         assert_eq!(cache.get_at("a", now + 4 * SECOND), Some(1));

@@ -106,10 +106,10 @@ pub struct App {
     pub catalog: catalog::Catalog,
     pub access: access::Access,
     pub schedule: Vec<schedule::Window>,
-    pub targets: postgres::Targets,
+    pub targets: postgres::Environments,
     pub runs: audit::Runs,
     pub storage: storage::Storage,
-    pub pager: Option<webhook::Pager>,
+    pub pager: Option<webhook::Webhook>,
     pub progress: Progress,
     /// Cancelled a moment before the process ends: what can't outlive it ends itself, and says so.
     pub ending: tokio_util::sync::CancellationToken,
@@ -127,9 +127,9 @@ impl App {
         let store = store::sqlite::SqliteStore::open(&config.store, limits);
         let store = std::sync::Arc::new(store.context("opening the record")?);
         let runs = audit::Runs { store, approval: config.approval.clone() };
-        let targets = postgres::Targets::new(&config)?;
+        let targets = postgres::Environments::new(&config)?;
         let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
-        let pager = config.pager.as_ref().map(webhook::Pager::new).transpose()?;
+        let pager = config.pager.as_ref().map(webhook::Webhook::new).transpose()?;
         let (progress, ending) = (Progress::default(), tokio_util::sync::CancellationToken::new());
         Ok(App { config, catalog, access, schedule, targets, storage, runs, pager, progress, ending })
     }
@@ -193,7 +193,7 @@ impl Progress {
 }
 
 /// All mistakes of the commands as one error, a line each.
-pub fn in_lines(mistakes: Vec<catalog::Mistake>) -> anyhow::Error {
+pub fn in_lines(mistakes: Vec<catalog::Diagnostic>) -> anyhow::Error {
     let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     anyhow::anyhow!("the commands have mistakes:\n{}", lines.join("\n"))
 }

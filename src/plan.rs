@@ -26,13 +26,13 @@ pub struct Plan {
     /// Query text (redacted) or the exact reviewed SQL.
     pub code: Option<(String, String)>,
     /// Whom it hurts.
-    pub hurts: String,
+    pub impact: String,
     /// How to undo it, or that nothing can.
-    pub undo: String,
+    pub rollback: String,
     /// Resources of the environment that no other open run may hold.
-    pub holds: Vec<String>,
+    pub resource_locks: Vec<String>,
     /// Where the identity was read (UTC).
-    pub made_at: jiff::Timestamp,
+    pub created_at: jiff::Timestamp,
 }
 
 impl Plan {
@@ -46,10 +46,10 @@ impl Plan {
             context: Vec::new(),
             tables: Vec::new(),
             code: None,
-            hurts: "Nobody.".to_owned(),
-            undo: String::new(),
-            holds: Vec::new(),
-            made_at: jiff::Timestamp::now(),
+            impact: "Nobody.".to_owned(),
+            rollback: String::new(),
+            resource_locks: Vec::new(),
+            created_at: jiff::Timestamp::now(),
         }
     }
 
@@ -71,9 +71,9 @@ impl Plan {
     /// The plan as its approver sees it, whole: what, whom it hurts and how to undo it first, then the target and its facts.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks = vec![Block::Text(Text::new().strong(self.effect.clone()))];
-        let mut harm = Text::new().strong("Hurts ").plain(self.hurts.clone());
-        if !self.undo.is_empty() {
-            harm = harm.plain("\n").strong("Undo ").plain(self.undo.clone());
+        let mut harm = Text::new().strong("Hurts ").plain(self.impact.clone());
+        if !self.rollback.is_empty() {
+            harm = harm.plain("\n").strong("Undo ").plain(self.rollback.clone());
         }
         blocks.push(Block::Text(harm));
         let facts = self.facts();

@@ -2,7 +2,7 @@
 //! are UTC. Countersign starts none of it: a timer does (`countersign run`), or a person; `schedule` tells whether they did.
 
 use crate::catalog::{Catalog, Scope};
-use crate::command_line::{Known, Understood, Values, understand};
+use crate::command_line::{KnownNames, ParsedCommand, Values, understand};
 use crate::config::{self, Config};
 use jiff::{Timestamp, tz::TimeZone};
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Window {
 /// # Errors
 /// Lines that no command understands, and those that must not stand in a schedule, all at once.
 pub fn windows(config: &Config, catalog: &Catalog) -> Result<Vec<Window>, Vec<String>> {
-    let known = Known::of(config, catalog);
+    let known = KnownNames::of(config, catalog);
     let mut windows = Vec::new();
     let mut wrong = Vec::new();
     for window in &config.schedule {
@@ -58,9 +58,9 @@ pub fn windows(config: &Config, catalog: &Catalog) -> Result<Vec<Window>, Vec<St
     if wrong.is_empty() { Ok(windows) } else { Err(wrong) }
 }
 
-fn one(window: &config::Window, catalog: &Catalog, known: &Known) -> Result<Vec<Window>, String> {
+fn one(window: &config::Window, catalog: &Catalog, known: &KnownNames) -> Result<Vec<Window>, String> {
     let understood = understand(catalog, &window.run, known).map_err(|why| why.to_string())?;
-    let Some(Understood { command, values, line }) = understood else {
+    let Some(ParsedCommand { command, values, line }) = understood else {
         return Err("`run` is empty: name a command, as in \"backup all\"".to_owned());
     };
     if line.environment.is_some() || line.reason.is_some() || line.private || line.dry_run {

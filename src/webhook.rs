@@ -18,15 +18,15 @@ const WITHIN: Duration = Duration::from_secs(10);
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
 /// Tells the webhook.
-pub struct Pager {
+pub struct Webhook {
     client: Client<HttpsConnector<HttpConnector>, Body>,
     url: SecretString,
 }
 
-impl Pager {
+impl Webhook {
     /// # Errors
     /// When the system has no certificates to trust.
-    pub fn new(url: &SecretString) -> anyhow::Result<Pager> {
+    pub fn new(url: &SecretString) -> anyhow::Result<Webhook> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(WITHIN));
@@ -36,7 +36,7 @@ impl Pager {
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(http);
-        Ok(Pager { client: Client::builder(TokioExecutor::new()).build(https), url: url.clone() })
+        Ok(Webhook { client: Client::builder(TokioExecutor::new()).build(https), url: url.clone() })
     }
 
     /// Sends it, and again if it doesn't get through; what never does is logged, and lost: what waits stands in the chat as well.

@@ -9,7 +9,7 @@ mod tampering;
 
 use contract::Fresh;
 use countersign::store::sqlite::{Limits, SqliteStore};
-use countersign::store::{CopyKind, Filter, Opened, Run, State, Store, StoreError};
+use countersign::store::{CardKind, Filter, OpenOutcome, Run, RunState, Store, StoreError};
 use rusqlite::Connection;
 use samples::{append, done, new_run, opened, place};
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ async fn a_late_answer_starts_nothing() {
     let other = other_hand(&path);
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     // The first waits for the lock with its work begun, the second in the queue.
-    let approve = hasty.append_if(append(&run, "approved", State::Approved)).await;
+    let approve = hasty.append_if(append(&run, "approved", RunState::Approved)).await;
     let open = hasty.open(new_run("d1")).await;
     assert!(matches!(approve, Err(StoreError::TooLate)), "{approve:?}");
     assert!(matches!(open, Err(StoreError::TooLate)), "{open:?}");
@@ -117,9 +117,9 @@ async fn a_killed_process_leaves_orphans() {
         let a = store(Path::new(&path));
         opened(&a, new_run("pending")).await;
         let approved = opened(&a, new_run("approved")).await;
-        done(&a, append(&approved, "approved", State::Approved)).await;
+        done(&a, append(&approved, "approved", RunState::Approved)).await;
         let mut running = new_run("running");
-        running.first.state = State::Running;
+        running.first.state = RunState::Running;
         opened(&a, running).await;
         println!("\nready");
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -129,7 +129,7 @@ async fn a_killed_process_leaves_orphans() {
     let path = file_in(&directory);
     let a = store(&path);
     let mut ours = new_run("ours");
-    ours.first.state = State::Running;
+    ours.first.state = RunState::Running;
     opened(&a, ours).await;
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_killed_process_leaves_orphans", "--nocapture"])
@@ -145,15 +145,15 @@ async fn a_killed_process_leaves_orphans() {
     child.wait().unwrap();
 
     let orphans = a.orphans().await.unwrap();
-    let states: Vec<(State, &str)> =
+    let states: Vec<(RunState, &str)> =
         orphans.iter().map(|run| (run.state, run.events[0].kind.as_str())).collect();
-    assert_eq!(states, [(State::Approved, "requested"), (State::Running, "requested")]);
+    assert_eq!(states, [(RunState::Approved, "requested"), (RunState::Running, "requested")]);
     // Another start sees them too: the dead process's lock stays while its runs are open, and goes with them.
     let locks = || fs::read_dir(directory.path().join("record.db.instances")).unwrap().count();
     let b = store(&path);
     assert_eq!((b.orphans().await.unwrap(), locks()), (orphans.clone(), 3));
     for run in &orphans {
-        done(&b, append(run, "lost", State::Unknown)).await;
+        done(&b, append(run, "interrupted", RunState::Interrupted)).await;
     }
     let c = store(&path);
     assert_eq!((c.orphans().await.unwrap(), locks()), (vec![], 3));
@@ -208,10 +208,10 @@ async fn an_approval_belongs_to_whoever_took_it_last() {
     let path = file_in(&directory);
     let (a, b, watcher) = (store(&path), store(&path), store(&path));
     let run = opened(&a, new_run("d1")).await;
-    let approved = done(&a, append(&run, "approved", State::Approved)).await;
-    let running = done(&b, append(&approved, "started", State::Running)).await;
+    let approved = done(&a, append(&run, "approved", RunState::Approved)).await;
+    let running = done(&b, append(&approved, "started", RunState::Running)).await;
     // A note of another instance doesn't take it over.
-    done(&a, append(&running, "noted", State::Running)).await;
+    done(&a, append(&running, "noted", RunState::Running)).await;
     let owner = |path| -> String {
         other_hand(path).query_row("SELECT owner FROM runs", [], |row| row.get(0)).unwrap()
     };
@@ -232,14 +232,14 @@ async fn a_dead_process_claims_no_copy() {
     let path = file_in(&directory);
     let (a, b) = (store(&path), store(&path));
     let run = opened(&a, new_run("d1")).await;
-    let id = a.add_copy(run.id, place("C1"), CopyKind::Card).await.unwrap();
+    let id = a.add_card(run.id, place("C1"), CardKind::Primary).await.unwrap();
     let future = jiff::Timestamp::now() + Duration::from_secs(600);
-    assert!(a.claim_copy(id, future).await.unwrap());
-    assert_eq!(b.copies_behind().await.unwrap(), []);
+    assert!(a.claim_card(id, future).await.unwrap());
+    assert_eq!(b.cards_behind().await.unwrap(), []);
     drop(a);
     // Its threads end in their own time.
-    while b.copies_behind().await.unwrap().is_empty() {}
-    assert!(b.claim_copy(id, future).await.unwrap());
+    while b.cards_behind().await.unwrap().is_empty() {}
+    assert!(b.claim_card(id, future).await.unwrap());
 }
 
 /// Five events of three runs, with texts.
@@ -251,8 +251,8 @@ async fn a_ledger(path: &Path) -> Vec<Run> {
         new.first.texts = BTreeMap::from([("reason".into(), format!("reason {n}"))]);
         runs.push(opened(&a, new).await);
     }
-    runs[0] = done(&a, append(&runs[0], "approved", State::Approved)).await;
-    runs[0] = done(&a, append(&runs[0], "started", State::Running)).await;
+    runs[0] = done(&a, append(&runs[0], "approved", RunState::Approved)).await;
+    runs[0] = done(&a, append(&runs[0], "started", RunState::Running)).await;
     runs
 }
 
@@ -344,5 +344,5 @@ async fn a_removed_file_is_said_and_a_returned_one_used() {
     rename(&away, &path);
     opened(&a, new_run("d2")).await;
     assert_eq!(a.verify().await.unwrap().broken, None);
-    assert!(matches!(a.open(new_run("d1")).await.unwrap(), Opened::Duplicate(1)));
+    assert!(matches!(a.open(new_run("d1")).await.unwrap(), OpenOutcome::Duplicate(1)));
 }

@@ -2,14 +2,14 @@
 //! connections and by pg_dump alike.
 
 use countersign::App;
-use countersign::actions::backup::{Connection, Dump, choose, dump, find};
+use countersign::actions::backup::{ClientConnection, Dump, choose, dump, find};
 use countersign::command_line::Values;
 use countersign::config::{Backups, Config, Server, Tls};
 use countersign::demo::postgres::{self, Cluster, Options};
-use countersign::message::{Block, Tone};
+use countersign::message::{Block, Severity};
 use countersign::postgres::{Address, Unreachable};
-use countersign::preflight::{Finding, Patient, examine};
-use countersign::sql::{self, Question};
+use countersign::preflight::{CheckContext, Finding, examine};
+use countersign::sql::{self, QueryRequest};
 use countersign::storage::Storage;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::path::{Path, PathBuf};
@@ -141,14 +141,15 @@ async fn check_tells_of_a_certificate_that_cannot_be_verified() {
     let cluster = server(Some(ours.certify(directory.path(), ("localhost", 2100)))).await;
     let findings = async |authority: &Authority| -> Vec<Finding> {
         let app = app(&cluster, &format!("ca_file = {:?}", authority.file));
-        let report = examine(&Patient { config: &app.config, targets: &app.targets }, &["production"]).await;
+        let report =
+            examine(&CheckContext { config: &app.config, targets: &app.targets }, &["production"]).await;
         assert!(report.missing() > 0);
         report.0.into_iter().find(|(place, _)| place == "production").unwrap().1
     };
     let [only] = &findings(&theirs).await[..] else { panic!("it is told once") };
     assert!(only.found.contains("TLS") && only.found.contains("certificate"), "{only:?}");
     assert_eq!(only.at, "primary as reader");
-    let mend = only.mend.as_deref().unwrap();
+    let mend = only.fix.as_deref().unwrap();
     assert!(mend.contains("name the authority's certificate as `ca_file` of production"), "{mend}");
     assert!(!let_in(&cluster), "a password went to a server that was not verified");
     let verified = findings(&ours).await;
@@ -188,12 +189,12 @@ async fn a_backup_verifies_as_strictly() {
     let job = |host: &str, authority: &Authority| Dump {
         storage: &storage,
         tool: choose(&tools, cluster.version_num() / 10_000).unwrap(),
-        connection: Connection {
+        connection: ClientConnection {
             server: Server { name: "primary".into(), host: host.into(), port: cluster.port() },
             database: "postgres".into(),
             user: "secured".into(),
             password: Some(PASSWORD.to_owned().into()),
-            tls: Tls::Verified { ca_file: Some(authority.file.clone()) },
+            tls: Tls::ChainReport { ca_file: Some(authority.file.clone()) },
             timeout: std::time::Duration::from_secs(10),
             application: "countersign #7 ana".into(),
         },
@@ -238,7 +239,7 @@ async fn one_service_down_one_hanging_and_one_without_tls_hide_none_of_the_other
 
     let health = app.catalog.find("health").unwrap();
     let question =
-        Question { command: health, environment: "production", values: &Values::new(), asker: "tls" };
+        QueryRequest { command: health, environment: "production", values: &Values::new(), asker: "tls" };
     let sections = sql::run(&app.targets, &question).await.unwrap();
     let answer = sql::present(health, &app.catalog, "production", &sections);
     let told = |wanted: &str| {
@@ -251,7 +252,9 @@ async fn one_service_down_one_hanging_and_one_without_tls_hide_none_of_the_other
     ] {
         assert!(told(why), "{why}: {:?}", answer.blocks);
     }
-    let Some(Block::Verdict { tone: Tone::Act, text }) = answer.blocks.first() else { panic!("no verdict") };
+    let Some(Block::Verdict { tone: Severity::Critical, text }) = answer.blocks.first() else {
+        panic!("no verdict")
+    };
     assert_eq!(text.words(), "No whole answer from down, hanging, open.");
     let answered: Vec<&str> = sections[0].rows.iter().map(|row| row.target.label()).collect();
     assert_eq!(answered, ["one", "two", "three", "four", "five", "six", "seven"]);

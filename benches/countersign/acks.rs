@@ -7,7 +7,7 @@
 
 use crate::house::{Bot, House};
 use crate::load::{Lane, drive};
-use crate::process::{Place, Process};
+use crate::process::{Conversation, Process};
 use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
 use crate::requests::NOBODY;
 use crate::start;
@@ -40,8 +40,8 @@ struct Load<'a> {
 }
 
 pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
-    let bot = house.bot("acks", (Place::Server, "")).await?;
-    let mut floor = house.floor(&bot.signer, Place::Server)?;
+    let bot = house.bot("acks", (Conversation::Server, "")).await?;
+    let mut floor = house.floor(&bot.signer, Conversation::Server)?;
     floor.first_answer(&bot.signer.command(NOBODY, "help")?.bytes)?;
     let idle = start::idle(&floor, &bot, goals).await?;
     let known = bot.signer.commands(NOBODY, "blocked --env production", KNOWN)?;

@@ -2,7 +2,7 @@
 
 use crate::house::{Bot, House, PRODUCTION};
 use crate::load::Wire;
-use crate::process::{Place, cpu_of_ended};
+use crate::process::{Conversation, cpu_of_ended};
 use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
 use crate::requests::ANA;
 use anyhow::{Context, ensure};
@@ -68,7 +68,7 @@ pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
 async fn measure_on(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
     let rows = fill(house).await?;
     let more = format!("[[services]]\nname = \"{SERVICE}\"\ndatabase = \"{DATABASE}\"\n");
-    let bot = house.bot("backup", (Place::Anywhere, &more)).await?;
+    let bot = house.bot("backup", (Conversation::Anywhere, &more)).await?;
     let mut dumper =
         Dumper { house, bot, last: None, own_cpu: Rounds::default(), quick_cpu: Rounds::default() };
     tell("one backup before it counts");

@@ -3,7 +3,7 @@
 
 use crate::house::{House, PRODUCTION};
 use crate::load::{Lane, Tally, drive};
-use crate::process::Place;
+use crate::process::Conversation;
 use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
 use crate::requests::{ANA, NOBODY};
 use crate::sink::Sink;
@@ -90,7 +90,7 @@ pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
 
 /// One bot of its own, so that nothing of the last hang is left.
 async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) -> anyhow::Result<()> {
-    let mut bot = house.bot(directory, (Place::Server, "")).await?;
+    let mut bot = house.bot(directory, (Conversation::Server, "")).await?;
     // Its answers must not be counted together with late ones to the last phase.
     let sink = Sink::start().await?;
     bot.signer.answers = sink.address;

@@ -2,7 +2,7 @@
 
 use crate::house::{Bot, House, PRODUCTION};
 use crate::load::Wire;
-use crate::process::Place;
+use crate::process::Conversation;
 use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
 use crate::requests::ANA;
 use anyhow::{Context, ensure};
@@ -48,7 +48,7 @@ const WAYS: [(Way, &str); 4] = [
 ];
 
 pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
-    let bot = house.bot("health", (Place::Anywhere, "")).await?;
+    let bot = house.bot("health", (Conversation::Anywhere, "")).await?;
     let asker = Asker::new(house, &bot).await?;
     let mut times = vec![Rounds::default(); WAYS.len()];
     asker.ask(Way::Bot).await?;

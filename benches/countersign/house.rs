@@ -1,7 +1,7 @@
 //! What is measured, and what it stands on: the released program, the sample on a real PostgreSQL server, the pretend Slack.
 
 use crate::floor;
-use crate::process::{Place, Process, free_address};
+use crate::process::{Conversation, Process, free_address};
 use crate::requests::Signer;
 use crate::sink::Sink;
 use anyhow::Context;
@@ -63,7 +63,7 @@ impl House {
     }
 
     /// Starts a bot with a fresh record and waits until it answers; `more` is added to its configuration.
-    pub async fn bot(&self, name: &str, (place, more): (Place, &str)) -> anyhow::Result<Bot> {
+    pub async fn bot(&self, name: &str, (place, more): (Conversation, &str)) -> anyhow::Result<Bot> {
         let (stage, signer) = self.stage(name, more).await?;
         let mut process = self.start(&stage, place)?;
         process
@@ -96,7 +96,7 @@ impl House {
     }
 
     /// Starts the released program.
-    pub fn start(&self, stage: &Stage, place: Place) -> anyhow::Result<Process> {
+    pub fn start(&self, stage: &Stage, place: Conversation) -> anyhow::Result<Process> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.arg("serve").arg("--config").arg(stage.directory.join("countersign.toml"));
         command.envs(&stage.secrets).env_remove("RUST_LOG");
@@ -104,7 +104,7 @@ impl House {
     }
 
     /// Starts this program as the floor, for requests signed by that signer.
-    pub fn floor(&self, signer: &Signer, place: Place) -> anyhow::Result<Process> {
+    pub fn floor(&self, signer: &Signer, place: Conversation) -> anyhow::Result<Process> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe().context("finding this program")?);
         command.arg(floor::ARGUMENT).arg(address.to_string()).env(floor::SECRET, &signer.secret);

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which processors a program may use.
 #[derive(Clone, Copy)]
-pub enum Place {
+pub enum Conversation {
     /// All of them.
     Anywhere,
     /// The first, which nothing else of the measurement uses.
@@ -31,10 +31,10 @@ impl Process {
     /// Starts a program; its log goes to the file.
     pub fn start(
         command: &Command,
-        (address, place, log): (SocketAddr, Place, &Path),
+        (address, place, log): (SocketAddr, Conversation, &Path),
     ) -> anyhow::Result<Process> {
         let mut command = match place {
-            Place::Server if can_pin() => pinned(command),
+            Conversation::Server if can_pin() => pinned(command),
             _ => copy(command, Command::new(command.get_program())),
         };
         let log = std::fs::File::create(log).context("making the log")?;

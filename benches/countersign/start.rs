@@ -1,7 +1,7 @@
 //! From starting the program to its first acknowledgement, and what it holds while nobody asks.
 
 use crate::house::{Bot, House};
-use crate::process::{Place, Process};
+use crate::process::{Conversation, Process};
 use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
 use crate::requests::NOBODY;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ pub async fn measure(house: &House) -> anyhow::Result<()> {
         for measured in in_turn(round, ["floor", "bot"]) {
             let begun = Instant::now();
             let (mut process, times) = match measured {
-                "floor" => (house.floor(&signer, Place::Anywhere)?, &mut floor),
-                _ => (house.start(&stage, Place::Anywhere)?, &mut bot),
+                "floor" => (house.floor(&signer, Conversation::Anywhere)?, &mut floor),
+                _ => (house.start(&stage, Conversation::Anywhere)?, &mut bot),
             };
             process.first_answer(&request)?;
             times.add(begun.elapsed().as_secs_f64() * 1e3);

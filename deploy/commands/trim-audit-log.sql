@@ -9,8 +9,8 @@ args    = [
   { name = "older-than", type = "duration", default = "90d", help = "rows of the last so many days stay" },
   { name = "most", type = "int", default = "10000", help = "so many rows at once; ask again for more" },
 ]
-keys    = ["id", "created_at"]
-within  = "60s"
+preview_columns = ["id", "created_at"]
+timeout = "60s"
 example = "trim-audit-log asset-service --older-than 90d --env staging"
 details = "Deletes the oldest rows first, a bounded number in one short transaction. It frees room inside the table, none on the disk, and writes WAL: on a full disk it makes matters worse. The operator needs SELECT and DELETE on audit_logs in that database."
 

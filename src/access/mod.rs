@@ -2,8 +2,8 @@
 //! What the platform says of an account's standing is checked in `flow`, before any of this.
 
 use crate::catalog::{Catalog, Command, Risk};
-use crate::config::{Approval, BreakGlass, Config, Grant, PersonEntry};
-use crate::message::{Person, PlatformName, Sender};
+use crate::config::{Approval, BreakGlass, Config, Grant, PersonConfig};
+use crate::message::{ChatAccount, Person, PlatformKind};
 
 mod policy;
 
@@ -12,10 +12,10 @@ pub use policy::{Policy, could_approve_then};
 /// The people and the grants of the configuration.
 #[derive(Debug, Clone)]
 pub struct Access {
-    people: Vec<PersonEntry>,
+    people: Vec<PersonConfig>,
     grants: Vec<Grant>,
     approval: Approval,
-    alone: Option<BreakGlass>,
+    break_glass: Option<BreakGlass>,
     /// The words of grants that let nobody act: `read`, and the commands that only read.
     reads: Vec<String>,
 }
@@ -44,7 +44,7 @@ impl Access {
             }
         }
         wrong.extend(policy::mistakes(&config.approval, catalog));
-        wrong.extend(alone_mistakes(config, catalog));
+        wrong.extend(break_glass_errors(config, catalog));
         if wrong.is_empty() {
             let reading = catalog.iter().filter(|command| command.header.risk == Risk::Read);
             let mut reads: Vec<String> = reading.map(|command| command.name.clone()).collect();
@@ -53,7 +53,7 @@ impl Access {
                 people: config.people.clone(),
                 grants: config.access.clone(),
                 approval: config.approval.clone(),
-                alone: config.break_glass.clone(),
+                break_glass: config.break_glass.clone(),
                 reads,
             })
         } else {
@@ -62,7 +62,7 @@ impl Access {
     }
 
     /// The person behind an account, if the configuration lists it.
-    pub fn person(&self, sender: &Sender) -> Option<Person> {
+    pub fn person(&self, sender: &ChatAccount) -> Option<Person> {
         let entry =
             self.people.iter().find(|person| accounts(person, sender.platform).contains(&sender.account))?;
         Some(Person { id: entry.name.clone(), account: Some(sender.account.clone()) })
@@ -79,15 +79,15 @@ impl Access {
     }
 
     /// Who may act alone, what, and how often.
-    pub fn alone(&self) -> Option<&BreakGlass> {
-        self.alone.as_ref()
+    pub fn break_glass(&self) -> Option<&BreakGlass> {
+        self.break_glass.as_ref()
     }
 
     /// Whether the person may act alone with this command, where they may ask for it anyway.
-    pub fn may_act_alone(&self, person: &Person, command: &Command) -> bool {
+    pub fn may_break_glass(&self, person: &Person, command: &Command) -> bool {
         let entry = self.people.iter().find(|entry| entry.name == person.id);
-        self.alone.as_ref().zip(entry).is_some_and(|(alone, entry)| {
-            entry.roles.contains(&alone.role) && alone.commands.contains(&command.name)
+        self.break_glass.as_ref().zip(entry).is_some_and(|(break_glass, entry)| {
+            entry.roles.contains(&break_glass.role) && break_glass.commands.contains(&command.name)
         })
     }
 
@@ -104,7 +104,7 @@ impl Access {
     }
 
     /// A person as a platform knows them: with their first account there, if they have one.
-    pub fn known_on(&self, person: &Person, platform: PlatformName) -> Person {
+    pub fn known_on(&self, person: &Person, platform: PlatformKind) -> Person {
         let entry = self.people.iter().find(|entry| entry.name == person.id);
         let account = entry.and_then(|entry| accounts(entry, platform).first().cloned());
         Person { id: person.id.clone(), account }
@@ -113,7 +113,7 @@ impl Access {
     /// The roles by which the person may run the command there.
     pub fn roles_to_run(&self, person: &Person, command: &Command, environment: Option<&str>) -> Vec<&str> {
         let mut roles = self.roles(person, environment, |grant| covers(&grant.run, command));
-        if command.header.for_all_who_act {
+        if command.header.allow_any_operator {
             roles.extend(self.roles(person, None, |grant| self.acts(grant)));
         }
         roles
@@ -154,21 +154,22 @@ impl Access {
     }
 }
 
-fn accounts(person: &PersonEntry, platform: PlatformName) -> &[String] {
+fn accounts(person: &PersonConfig, platform: PlatformKind) -> &[String] {
     match platform {
-        PlatformName::Slack => &person.slack,
-        PlatformName::Teams => &person.teams,
-        PlatformName::Terminal => &person.terminal,
+        PlatformKind::Slack => &person.slack,
+        PlatformKind::Teams => &person.teams,
+        PlatformKind::Terminal => &person.terminal,
     }
 }
 
 /// What nobody could ever do alone.
-fn alone_mistakes(config: &Config, catalog: &Catalog) -> Vec<String> {
-    let Some(alone) = config.break_glass.as_ref().filter(|alone| alone.named_by_file) else {
+fn break_glass_errors(config: &Config, catalog: &Catalog) -> Vec<String> {
+    let Some(break_glass) = config.break_glass.as_ref().filter(|break_glass| break_glass.named_by_file)
+    else {
         return Vec::new();
     };
     let acts = |name: &String| catalog.find(name).is_some_and(|command| command.header.risk != Risk::Read);
-    let wrong = alone.commands.iter().filter(|name| !acts(name));
+    let wrong = break_glass.commands.iter().filter(|name| !acts(name));
     wrong.map(|name| format!("[break_glass] names `{name}`, which is no command that acts")).collect()
 }
 

@@ -2,11 +2,11 @@
 
 use super::Call;
 use crate::access::{Access, could_approve_then};
-use crate::audit::Happening;
+use crate::audit::EventKind;
 use crate::error::Result;
-use crate::message::{Block, Cell, Column, Row, Shape, Table, Text, Tone};
+use crate::message::{Block, Cell, Column, Row, Severity, Shape, Table, Text};
 use crate::sql::{Answer, duration, fill, minute};
-use crate::store::{Filter, Run, State};
+use crate::store::{Filter, Run, RunState};
 use jiff::Timestamp;
 
 /// Nobody acts alone more often than once an hour: that is more than a year of them.
@@ -16,7 +16,7 @@ pub fn answer(blocks: Vec<Block>) -> Answer {
     Answer { blocks, ..Answer::default() }
 }
 
-pub fn verdict(tone: Tone, text: impl Into<Text>) -> Block {
+pub fn verdict(tone: Severity, text: impl Into<Text>) -> Block {
     Block::Verdict { tone, text: text.into() }
 }
 
@@ -55,10 +55,10 @@ pub fn asked(run: &Run) -> String {
 /// A state in a word, with how good or bad it is.
 pub fn state(run: &Run) -> Cell {
     let tone = match run.state {
-        State::Succeeded => Tone::Good,
-        State::Failed | State::Partial | State::Unknown => Tone::Act,
-        State::Pending | State::Approved | State::Running => Tone::Watch,
-        _ => Tone::Plain,
+        RunState::Succeeded => Severity::Ok,
+        RunState::Failed | RunState::Partial | RunState::Interrupted => Severity::Critical,
+        RunState::Pending | RunState::Approved | RunState::Running => Severity::Warning,
+        _ => Severity::Neutral,
     };
     Cell { text: format!("{:?}", run.state).to_lowercase(), tone }
 }
@@ -75,9 +75,9 @@ pub fn approvers(call: &Call<'_>, run: &Run) -> String {
 
 /// What people did alone and nobody has reviewed yet, in whichever environment: it stands above everything else.
 pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
-    let filter = Filter { alone: true, limit: MOST_ALONE, ..Filter::default() };
+    let filter = Filter { break_glass: true, limit: MOST_ALONE, ..Filter::default() };
     let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
-    let owed = |run: &&Run| run.event(Happening::Reviewed.word()).is_none() && may_see(call, run);
+    let owed = |run: &&Run| run.event(EventKind::Reviewed.word()).is_none() && may_see(call, run);
     let runs: Vec<&Run> = listed.runs.iter().filter(owed).collect();
     if runs.is_empty() {
         return Ok(Vec::new());
@@ -109,7 +109,7 @@ pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
     ];
     let next = "`show <run>` tells all about one; `review <run>` says that you have looked at it.";
     Ok(vec![
-        verdict(Tone::Act, words),
+        verdict(Severity::Critical, words),
         Block::Table(table(&columns, rows.collect())),
         Block::Note(fill(next, &|_| None)),
     ])

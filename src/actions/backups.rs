@@ -2,11 +2,11 @@
 //! no server. How old is too old stands in the command's header.
 
 use super::answers::{answer, between, count, table, verdict};
-use super::backup::{Kept, Newest, newest, prefix};
-use super::{Call, Look};
+use super::backup::{NewestBackups, StoredBackup, newest, prefix};
+use super::{Call, Query};
 use crate::error::Result;
-use crate::message::{Block, Cell, Shape, Text, Tone};
-use crate::sql::{Answer, Question, bytes, fill, minute, scope_targets, tone};
+use crate::message::{Block, Cell, Severity, Shape, Text};
+use crate::sql::{Answer, QueryRequest, bytes, fill, minute, scope_targets, tone};
 use crate::storage::StorageResult;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -20,17 +20,17 @@ const MOST: usize = 10;
 const SHORT_HASH: usize = 12;
 
 /// A service and what the storage has of its database.
-struct Shelf {
+struct ServiceBackups {
     service: String,
-    newest: Newest,
+    newest: NewestBackups,
 }
 
 #[async_trait]
-impl Look for Backups {
+impl Query for Backups {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let environment = call.environment.unwrap_or_default();
         let question =
-            Question { command: call.command, environment, values: call.values, asker: &call.asker };
+            QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
         let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
         let most = if targets.len() == 1 { MOST } else { 1 };
         let all = targets.into_iter().map(|target| async move {
@@ -39,20 +39,20 @@ impl Look for Backups {
             if found.total > most && !found.backups.iter().any(|kept| kept.whole) {
                 found = newest(&call.app.storage, &place, found.total).await?;
             }
-            StorageResult::Ok(Shelf { service: target.label().to_owned(), newest: found })
+            StorageResult::Ok(ServiceBackups { service: target.label().to_owned(), newest: found })
         });
         Ok(match futures::future::try_join_all(all).await {
             Ok(shelves) => present(call, &shelves),
             Err(error) => {
                 tracing::warn!(?error, "the backups can't be listed");
                 let words = "The backup storage can't be read: which backups there are, nobody knows now.";
-                answer(vec![verdict(Tone::Act, words)])
+                answer(vec![verdict(Severity::Critical, words)])
             }
         })
     }
 }
 
-fn present(call: &Call<'_>, shelves: &[Shelf]) -> Answer {
+fn present(call: &Call<'_>, shelves: &[ServiceBackups]) -> Answer {
     let now = Timestamp::now();
     let mut blocks = vec![judgement(call, shelves, now)];
     for shelf in shelves {
@@ -89,29 +89,29 @@ fn present(call: &Call<'_>, shelves: &[Shelf]) -> Answer {
 }
 
 /// The newest that can be restored.
-fn usable(shelf: &Shelf) -> Option<&Kept> {
+fn usable(shelf: &ServiceBackups) -> Option<&StoredBackup> {
     shelf.newest.backups.iter().find(|kept| kept.whole)
 }
 
-fn age(kept: &Kept, now: Timestamp) -> f64 {
+fn age(kept: &StoredBackup, now: Timestamp) -> f64 {
     now.duration_since(kept.manifest.started_at).as_secs_f64()
 }
 
-fn age_tone(call: &Call<'_>, kept: &Kept, now: Timestamp) -> Tone {
+fn age_tone(call: &Call<'_>, kept: &StoredBackup, now: Timestamp) -> Severity {
     let threshold = call.command.header.thresholds.get("age_s");
-    threshold.map_or(Tone::Plain, |threshold| tone(threshold, age(kept, now)))
+    threshold.map_or(Severity::Neutral, |threshold| tone(threshold, age(kept, now)))
 }
 
 /// Who has none comes first, then whose newest is too old.
-fn judgement(call: &Call<'_>, shelves: &[Shelf], now: Timestamp) -> Block {
+fn judgement(call: &Call<'_>, shelves: &[ServiceBackups], now: Timestamp) -> Block {
     if shelves.is_empty() {
-        return verdict(Tone::Plain, "No service of the configuration is on this environment.");
+        return verdict(Severity::Neutral, "No service of the configuration is on this environment.");
     }
     let without = shelves.iter().filter(|shelf| usable(shelf).is_none());
     let without: Vec<&str> = without.map(|shelf| shelf.service.as_str()).collect();
     let late = shelves.iter().filter_map(|shelf| Some((shelf, usable(shelf)?)));
-    let late: Vec<(&Shelf, &Kept)> =
-        late.filter(|(_, kept)| age_tone(call, kept, now) > Tone::Good).collect();
+    let late: Vec<(&ServiceBackups, &StoredBackup)> =
+        late.filter(|(_, kept)| age_tone(call, kept, now) > Severity::Ok).collect();
     let mut parts = Vec::new();
     match without.as_slice() {
         [] => {}
@@ -131,10 +131,10 @@ fn judgement(call: &Call<'_>, shelves: &[Shelf], now: Timestamp) -> Block {
                 format!("All {} services have a backup; the oldest of their newest is {old} old.", all.len())
             }
         };
-        return verdict(Tone::Good, words);
+        return verdict(Severity::Ok, words);
     }
-    let worst = late.iter().map(|(_, kept)| age_tone(call, kept, now)).max().unwrap_or(Tone::Plain);
-    let tone = if without.is_empty() { worst } else { Tone::Act };
+    let worst = late.iter().map(|(_, kept)| age_tone(call, kept, now)).max().unwrap_or(Severity::Neutral);
+    let tone = if without.is_empty() { worst } else { Severity::Critical };
     let mut words = parts.join("; ");
     if let Some(first) = words.get(..1).map(str::to_uppercase).filter(|_| without.is_empty()) {
         words.replace_range(..1, &first);
@@ -143,7 +143,7 @@ fn judgement(call: &Call<'_>, shelves: &[Shelf], now: Timestamp) -> Block {
 }
 
 /// What lies there and is no backup, though it looks like one.
-fn flaws(shelf: &Shelf) -> Vec<Text> {
+fn flaws(shelf: &ServiceBackups) -> Vec<Text> {
     let gone = shelf.newest.backups.iter().filter(|kept| !kept.whole).count();
     let mut found = Vec::new();
     if gone > 0 {
@@ -157,12 +157,16 @@ fn flaws(shelf: &Shelf) -> Vec<Text> {
     found.into_iter().map(|words| Text::new().strong(shelf.service.clone()).plain(words)).collect()
 }
 
-fn row(call: &Call<'_>, (shelf, kept, one): (&Shelf, &Kept, bool), now: Timestamp) -> Vec<Cell> {
+fn row(
+    call: &Call<'_>,
+    (shelf, kept, one): (&ServiceBackups, &StoredBackup, bool),
+    now: Timestamp,
+) -> Vec<Cell> {
     let manifest = &kept.manifest;
     let first = if one { minute(manifest.started_at) } else { shelf.service.clone() };
     let size = match kept.whole {
         true => Cell::from(bytes(manifest.bytes as f64)),
-        false => Cell { text: "gone".to_owned(), tone: Tone::Act },
+        false => Cell { text: "gone".to_owned(), tone: Severity::Critical },
     };
     vec![
         first.into(),
@@ -176,7 +180,8 @@ fn row(call: &Call<'_>, (shelf, kept, one): (&Shelf, &Kept, bool), now: Timestam
 }
 
 fn none(service: &str) -> Vec<Cell> {
-    let mut cells = vec![Cell::from(service), Cell { text: "no backup".to_owned(), tone: Tone::Act }];
+    let mut cells =
+        vec![Cell::from(service), Cell { text: "no backup".to_owned(), tone: Severity::Critical }];
     cells.resize_with(7, || Cell::from("-"));
     cells
 }

@@ -29,13 +29,13 @@ pub fn command(program: &Path) -> Command {
 }
 
 /// What hears a child. It is given everything, so that the child never waits for us, and keeps what it wants.
-pub trait Ear: Send + 'static {
+pub trait OutputSink: Send + 'static {
     fn hear(&mut self, bytes: &[u8]);
 }
 
 /// Which of a child's outputs are heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outputs {
+pub enum CapturedStreams {
     /// The complaints alone; the other output goes where the command says.
     Errors,
     /// Both, in the order in which they are written.
@@ -43,20 +43,24 @@ pub enum Outputs {
 }
 
 /// A child under way. Dropping it kills it, and all that it started.
-pub struct Running<E> {
+pub struct Subprocess<E> {
     process: Child,
     group: Option<Pid>,
     hearing: JoinHandle<E>,
 }
 
-impl<E: Ear> Running<E> {
+impl<E: OutputSink> Subprocess<E> {
     /// Takes the command, and with it our copies of the pipe ends that are the child's.
     ///
     /// # Errors
     /// It can't be started, or there is no pipe left.
-    pub fn start(mut command: Command, outputs: Outputs, mut ear: E) -> std::io::Result<Running<E>> {
+    pub fn start(
+        mut command: Command,
+        outputs: CapturedStreams,
+        mut ear: E,
+    ) -> std::io::Result<Subprocess<E>> {
         let (reader, writer) = std::io::pipe()?;
-        if outputs == Outputs::Both {
+        if outputs == CapturedStreams::Both {
             command.stdout(writer.try_clone()?);
         }
         command.stderr(writer).process_group(0).kill_on_drop(true);
@@ -72,7 +76,7 @@ impl<E: Ear> Running<E> {
             }
             ear
         });
-        Ok(Running { process, group, hearing })
+        Ok(Subprocess { process, group, hearing })
     }
 
     /// Waits for its end. May be dropped and asked again.
@@ -105,7 +109,7 @@ impl<E: Ear> Running<E> {
     }
 }
 
-impl<E> Drop for Running<E> {
+impl<E> Drop for Subprocess<E> {
     fn drop(&mut self) {
         let _ = self.group.map(|group| kill_process_group(group, Signal::KILL));
         self.hearing.abort();
@@ -129,7 +133,7 @@ mod tests {
     #[derive(Default)]
     struct All(Vec<u8>);
 
-    impl Ear for All {
+    impl OutputSink for All {
         fn hear(&mut self, bytes: &[u8]) {
             self.0.extend_from_slice(bytes);
         }
@@ -144,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn both_outputs_are_heard_in_their_order_and_nothing_is_inherited() {
         let script = "echo one; echo two >&2; echo $LC_ALL $HOME; exit 3";
-        let mut running = Running::start(shell(script), Outputs::Both, All::default()).unwrap();
+        let mut running = Subprocess::start(shell(script), CapturedStreams::Both, All::default()).unwrap();
         assert_eq!(ending(running.ended().await.unwrap()), "ended with code 3");
         let heard = running.heard().await.unwrap();
         assert_eq!(String::from_utf8(heard.0).unwrap(), "one\ntwo\nC /nonexistent\n");
@@ -154,7 +158,7 @@ mod tests {
     async fn what_it_started_ends_with_it_even_if_it_does_not_want_to() {
         // The shell and its child both ignore the request; the child would hold the pipe for an hour.
         let script = "trap '' TERM; sleep 3600 & echo $!; wait";
-        let mut running = Running::start(shell(script), Outputs::Both, All::default()).unwrap();
+        let mut running = Subprocess::start(shell(script), CapturedStreams::Both, All::default()).unwrap();
         let early = tokio::time::timeout(Duration::from_millis(1), running.ended()).await;
         assert!(early.is_err(), "it waits for its child");
         running.terminate(GRACE).await;

@@ -1,9 +1,9 @@
 //! `connect <service>`: lines to copy, from the configuration. There is no secret in them, and none is known here.
 
 use super::answers::{answer, verdict};
-use super::{Call, Look};
+use super::{Call, Query};
 use crate::error::{Error, Result};
-use crate::message::{Block, Tone};
+use crate::message::{Block, Severity};
 use crate::sql::{Answer, fill};
 use async_trait::async_trait;
 
@@ -13,7 +13,7 @@ pub struct Connect;
 const PLAIN: &str = r#"psql "host={host} port={port} dbname={database} user=YOUR_ROLE sslmode=verify-full""#;
 
 #[async_trait]
-impl Look for Connect {
+impl Query for Connect {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let targets = &call.app.targets;
         let environment = targets.environment(call.environment.unwrap_or_default())?;
@@ -40,7 +40,7 @@ impl Look for Connect {
         let asks = lines.iter().any(|line| line.contains("YOUR_ROLE"));
         let words = format!("{} is {} on {}:{}.", service.name, service.database, server.host, server.port);
         let code = |text: String| Block::Code { title: None, text };
-        let mut blocks = vec![verdict(Tone::Plain, words)];
+        let mut blocks = vec![verdict(Severity::Neutral, words)];
         blocks.extend(lines.into_iter().map(code));
         let own =
             if asks { "Put your own role in place of `YOUR_ROLE`; psql asks for the password. " } else { "" };

@@ -2,10 +2,10 @@
 //! All servers are asked at once, each under its own time limit.
 
 use super::answers::{answer, count, environments, table, verdict};
-use super::{Call, Look};
+use super::{Call, Query};
 use crate::config::{Environment, Server, Tls};
 use crate::error::Result;
-use crate::message::{Block, Cell, Shape, Text, Tone};
+use crate::message::{Block, Cell, Severity, Shape, Text};
 use crate::postgres::Address;
 use crate::sql::{Answer, fill};
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ pub struct Environments;
 const WITHIN: Duration = Duration::from_secs(3);
 
 #[async_trait]
-impl Look for Environments {
+impl Query for Environments {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let mut servers = Vec::new();
         for name in environments(call) {
@@ -37,11 +37,11 @@ impl Look for Environments {
         let mut blocks = vec![match silent.is_empty() {
             true => {
                 let words = count(servers.len(), "server answers", "servers answer");
-                verdict(Tone::Good, format!("{words}, none is missing."))
+                verdict(Severity::Ok, format!("{words}, none is missing."))
             }
             false => {
                 let names: Vec<&str> = silent.iter().map(|(name, _)| name.as_str()).collect();
-                verdict(Tone::Act, format!("No answer from {}.", names.join(", ")))
+                verdict(Severity::Critical, format!("No answer from {}.", names.join(", ")))
             }
         }];
         for (name, why) in &silent {
@@ -79,12 +79,12 @@ fn row(
         name.push_str(" · here");
     }
     let tls = match environment.tls {
-        Tls::Verified { .. } => "verified",
+        Tls::ChainReport { .. } => "verified",
         Tls::Off => "off",
     };
     let version = match version {
         Ok(version) => Cell::from(version.as_str()),
-        Err(_) => Cell { text: "no answer".to_owned(), tone: Tone::Act },
+        Err(_) => Cell { text: "no answer".to_owned(), tone: Severity::Critical },
     };
     vec![
         name.into(),

@@ -1,10 +1,10 @@
 //! `help [command]`: what this person may run here, by group, or all about one command. The texts are the command files'.
 
 use super::answers::{answer, count, verdict};
-use super::{Call, Look};
+use super::{Call, Query};
 use crate::catalog::{Command, Risk};
 use crate::error::{Error, Result};
-use crate::message::{Block, Text, Tone};
+use crate::message::{Block, Severity, Text};
 use crate::sql::{Answer, fill};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub struct Help;
 
 #[async_trait]
-impl Look for Help {
+impl Query for Help {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         match call.values.get("command").and_then(|name| call.app.catalog.find(name)) {
             Some(command) => one(call, command),
@@ -52,7 +52,7 @@ fn all(call: &Call<'_>) -> Answer {
         groups.entry((risk, group)).or_default().push(command);
     }
     let words = format!("{} for you here.", count(mine.len(), "command is", "commands are"));
-    let mut blocks = vec![verdict(Tone::Plain, words)];
+    let mut blocks = vec![verdict(Severity::Neutral, words)];
     for ((_, group), commands) in groups {
         let mut text = Text::new().strong(capital(group));
         for command in commands {
@@ -106,7 +106,7 @@ fn one(call: &Call<'_>, command: &Command) -> Result<Answer> {
     if let Some(names) = only_in(call, command) {
         facts.push(("you may run it in".to_owned(), names.into()));
     }
-    let mut blocks = vec![verdict(Tone::Plain, format!("{}.", header.summary)), Block::Facts(facts)];
+    let mut blocks = vec![verdict(Severity::Neutral, format!("{}.", header.summary)), Block::Facts(facts)];
     blocks.extend(header.details.as_deref().map(|details| Block::Text(fill(details, &|_| None))));
     Ok(answer(blocks))
 }

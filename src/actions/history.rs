@@ -2,12 +2,12 @@
 //! are wanted too.
 
 use super::answers::{answer, asked, count, may_see, state, table, unreviewed, verdict};
-use super::{Call, Look};
+use super::{Call, Query};
 use crate::command_line::{duration_seconds, shown};
 use crate::error::{Error, Result};
-use crate::message::{Block, Cell, Shape, Tone};
+use crate::message::{Block, Cell, Severity, Shape};
 use crate::sql::{Answer, fill, minute};
-use crate::store::{Filter, Run, State};
+use crate::store::{Filter, Run, RunState};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -18,10 +18,11 @@ pub struct History;
 const MOST: usize = 20;
 
 /// What did not end as it was meant to.
-const FAILED: [State; 5] = [State::Failed, State::Partial, State::Stopped, State::Unknown, State::Voided];
+const FAILED: [RunState; 5] =
+    [RunState::Failed, RunState::Partial, RunState::Stopped, RunState::Interrupted, RunState::Invalidated];
 
 #[async_trait]
-impl Look for History {
+impl Query for History {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let listed = call.app.runs.store.list(filter(call)?).await.map_err(anyhow::Error::from)?;
         let hidden = listed.runs.iter().filter(|run| !may_see(call, run)).count();
@@ -30,7 +31,7 @@ impl Look for History {
         if runs.is_empty() {
             let next = "`history --reads` has what only looked, too.";
             blocks.extend([
-                verdict(Tone::Plain, "The record has no such run."),
+                verdict(Severity::Neutral, "The record has no such run."),
                 Block::Note(fill(next, &|_| None)),
             ]);
             return Ok(answer(blocks));
@@ -55,7 +56,11 @@ impl Look for History {
         let mut table = table(&columns, runs.iter().map(|run| row(run)).collect());
         table.total = total;
         let next = "`show <run>` tells all about one. Narrow it with `--who`, `--command`, `--since`, `--failed`, `--find`.";
-        blocks.extend([verdict(Tone::Plain, words), Block::Table(table), Block::Note(fill(next, &|_| None))]);
+        blocks.extend([
+            verdict(Severity::Neutral, words),
+            Block::Table(table),
+            Block::Note(fill(next, &|_| None)),
+        ]);
         Ok(answer(blocks))
     }
 }
@@ -83,7 +88,7 @@ fn filter(call: &Call<'_>) -> Result<Filter> {
         states: if get("failed").is_some() { FAILED.to_vec() } else { Vec::new() },
         find: get("find"),
         reads: get("reads").is_some(),
-        alone: false,
+        break_glass: false,
         limit: MOST,
     })
 }

@@ -1,9 +1,9 @@
 //! Runs whose process is gone: what became of them, whether one goes on without it, and whether one will go on by itself. It only looks.
 
-use super::{Act, Code, Doing, Outcome, find, lingering};
+use super::{Action, Execution, Implementation, Outcome, find, lingering};
 use crate::App;
 use crate::Share;
-use crate::audit::Happening;
+use crate::audit::EventKind;
 use crate::plan::Plan;
 use crate::store::Run;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ pub const TOLD_TO_END: &str = "Countersign was told to end while it ran";
 const MOST_CRASHES: usize = 5;
 
 /// Whether an interrupted run is taken up again: it can be, and it isn't what Countersign breaks on.
-pub fn goes_on(act: &dyn Act, run: &Run) -> bool {
+pub fn goes_on(act: &dyn Action, run: &Run) -> bool {
     act.resumable() && crashes(run) < MOST_CRASHES
 }
 
@@ -23,9 +23,9 @@ pub fn goes_on(act: &dyn Act, run: &Run) -> bool {
 fn crashes(run: &Run) -> usize {
     let (mut crashes, mut told_to_end) = (0, false);
     for event in &run.events {
-        if event.kind == Happening::Lost.word() {
+        if event.kind == EventKind::Interrupted.word() {
             told_to_end = event.facts.get("why").and_then(|why| why.as_str()) == Some(TOLD_TO_END);
-        } else if event.kind == Happening::Resumed.word() && !told_to_end {
+        } else if event.kind == EventKind::Resumed.word() && !told_to_end {
             crashes += 1;
         }
     }
@@ -49,10 +49,10 @@ pub async fn watched(app: &App, run: &Run) -> Option<Share> {
     act.watch(&doing(app, run, (&plan, &stop))?).await
 }
 
-fn parts(app: &App, run: &Run) -> Option<(&'static dyn Act, Plan, CancellationToken)> {
+fn parts(app: &App, run: &Run) -> Option<(&'static dyn Action, Plan, CancellationToken)> {
     match app.catalog.find(&run.request.command).and_then(find)? {
-        Code::Act(act) => Some((act, Plan::read(run.text("plan")?)?, CancellationToken::new())),
-        Code::Look(_) => None,
+        Implementation::Action(act) => Some((act, Plan::read(run.text("plan")?)?, CancellationToken::new())),
+        Implementation::Query(_) => None,
     }
 }
 
@@ -60,25 +60,26 @@ fn doing<'a>(
     app: &'a App,
     run: &'a Run,
     (plan, stop): (&'a Plan, &'a CancellationToken),
-) -> Option<Doing<'a>> {
+) -> Option<Execution<'a>> {
     let command = app.catalog.find(&run.request.command)?;
-    Some(Doing { app, command, run, plan, asker: "countersign".to_owned(), stop })
+    Some(Execution { app, command, run, plan, asker: "countersign".to_owned(), stop })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::State;
+    use crate::store::RunState;
     use serde_json::json;
 
     fn run(kinds: &[(&str, &str)]) -> Run {
-        let run = Run::example(("purge", None), jiff::Timestamp::now(), State::Unknown);
+        let run = Run::example(("purge", None), jiff::Timestamp::now(), RunState::Interrupted);
         kinds.iter().fold(run, |run, (kind, why)| run.with_event(kind, json!({ "why": why })))
     }
 
     #[test]
     fn a_crash_counts_and_a_deploy_does_not() {
-        let (crash, deploy) = (("lost", "Countersign was interrupted while it ran"), ("lost", TOLD_TO_END));
+        let (crash, deploy) =
+            (("interrupted", "Countersign was interrupted while it ran"), ("interrupted", TOLD_TO_END));
         let resumed = ("resumed", "");
         let purge = &super::super::purge::Purge;
         let deployed = [deploy, resumed].repeat(20);

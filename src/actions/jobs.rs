@@ -2,13 +2,13 @@
 //! the sessions that bear a run's number.
 
 use super::answers::{answer, asked, between, count, environments, may_see, table, verdict};
-use super::{Call, Code, Look, interrupted, lingering};
+use super::{Call, Implementation, Query, interrupted, lingering};
 use crate::Share;
-use crate::audit::Happening;
+use crate::audit::EventKind;
 use crate::error::Result;
-use crate::message::{Block, Cell, Shape, Tone};
+use crate::message::{Block, Cell, Severity, Shape};
 use crate::sql::{Answer, duration, fill};
-use crate::store::{Filter, Run, State};
+use crate::store::{Filter, Run, RunState};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -16,17 +16,17 @@ use std::collections::BTreeMap;
 pub struct Jobs;
 
 #[async_trait]
-impl Look for Jobs {
+impl Query for Jobs {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let (running, interrupted) =
-            (listed(call, State::Running).await?, listed(call, State::Unknown).await?);
-        let seen = Seen::of(call, &interrupted).await;
+            (listed(call, RunState::Running).await?, listed(call, RunState::Interrupted).await?);
+        let seen = JobsView::of(call, &interrupted).await;
         let left: Vec<Run> = interrupted.into_iter().filter(|run| seen.is_open(call, run)).collect();
         let mut blocks = Vec::new();
         if running.is_empty() && left.is_empty() {
-            blocks.push(verdict(Tone::Good, "Nothing runs."));
+            blocks.push(verdict(Severity::Ok, "Nothing runs."));
         } else {
-            let tone = if left.is_empty() { Tone::Plain } else { Tone::Act };
+            let tone = if left.is_empty() { Severity::Neutral } else { Severity::Critical };
             blocks.push(verdict(tone, words(running.len(), (&left, &seen))));
             let rows = left.iter().chain(&running).map(|run| row(call, run, &seen)).collect();
             blocks.push(Block::Table(table(&COLUMNS, rows)));
@@ -44,7 +44,7 @@ impl Look for Jobs {
     }
 }
 
-fn words(running: usize, (left, seen): (&[Run], &Seen<'_>)) -> String {
+fn words(running: usize, (left, seen): (&[Run], &JobsView<'_>)) -> String {
     let works = left.iter().filter(|run| seen.sessions.contains_key(&run.id)).count();
     let mut told = Vec::new();
     if works > 0 {
@@ -69,7 +69,7 @@ const COLUMNS: [(&str, Shape); 6] = [
     ("how far", Shape::Left),
 ];
 
-async fn listed(call: &Call<'_>, state: State) -> Result<Vec<Run>> {
+async fn listed(call: &Call<'_>, state: RunState) -> Result<Vec<Run>> {
     let environment = call.environment.map(str::to_owned);
     let filter = Filter { environment, states: vec![state], limit: usize::MAX, ..Filter::default() };
     let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
@@ -78,7 +78,7 @@ async fn listed(call: &Call<'_>, state: State) -> Result<Vec<Run>> {
 }
 
 /// What interrupted runs do.
-struct Seen<'a> {
+struct JobsView<'a> {
     /// For how many seconds a run's statement has been running.
     sessions: BTreeMap<i64, f64>,
     /// How far what goes on without its process is.
@@ -87,9 +87,9 @@ struct Seen<'a> {
     unseen: Vec<&'a str>,
 }
 
-impl<'a> Seen<'a> {
-    async fn of(call: &'a Call<'_>, interrupted: &[Run]) -> Seen<'a> {
-        let mut seen = Seen { sessions: BTreeMap::new(), watched: BTreeMap::new(), unseen: Vec::new() };
+impl<'a> JobsView<'a> {
+    async fn of(call: &'a Call<'_>, interrupted: &[Run]) -> JobsView<'a> {
+        let mut seen = JobsView { sessions: BTreeMap::new(), watched: BTreeMap::new(), unseen: Vec::new() };
         let of = |run: &Run, name: &str| run.request.environment.as_deref() == Some(name);
         for name in environments(call) {
             let runs: Vec<&Run> = interrupted.iter().filter(|run| of(run, name)).collect();
@@ -117,10 +117,10 @@ impl<'a> Seen<'a> {
 /// Whether it is taken up again by itself.
 fn goes_on(call: &Call<'_>, run: &Run) -> bool {
     let code = call.app.catalog.find(&run.request.command).and_then(super::find);
-    matches!(code, Some(Code::Act(act)) if interrupted::goes_on(act, run))
+    matches!(code, Some(Implementation::Action(act)) if interrupted::goes_on(act, run))
 }
 
-fn row(call: &Call<'_>, run: &Run, seen: &Seen<'_>) -> Vec<Cell> {
+fn row(call: &Call<'_>, run: &Run, seen: &JobsView<'_>) -> Vec<Cell> {
     let request = &run.request;
     vec![
         format!("#{}", run.id).into(),
@@ -132,20 +132,23 @@ fn row(call: &Call<'_>, run: &Run, seen: &Seen<'_>) -> Vec<Cell> {
     ]
 }
 
-fn how_far(call: &Call<'_>, run: &Run, seen: &Seen<'_>) -> Cell {
-    if run.state == State::Unknown {
-        return Cell { text: format!("interrupted: {}", without_us(call, run, seen)), tone: Tone::Act };
+fn how_far(call: &Call<'_>, run: &Run, seen: &JobsView<'_>) -> Cell {
+    if run.state == RunState::Interrupted {
+        return Cell {
+            text: format!("interrupted: {}", without_us(call, run, seen)),
+            tone: Severity::Critical,
+        };
     }
     let share = call.app.progress.get(run.id);
     let percent = share.as_ref().and_then(|share| share.percent).map(|percent| format!("{percent} %"));
     let label = share.map(|share| share.label).filter(|label| !label.is_empty());
-    let stopping = run.event(Happening::Stopping.word()).map(|_| "told to stop".to_owned());
+    let stopping = run.event(EventKind::StopRequested.word()).map(|_| "told to stop".to_owned());
     let told: Vec<String> = [percent, label, stopping].into_iter().flatten().collect();
     if told.is_empty() { "-".into() } else { told.join(", ").into() }
 }
 
 /// What an interrupted run does.
-fn without_us(call: &Call<'_>, run: &Run, seen: &Seen<'_>) -> String {
+fn without_us(call: &Call<'_>, run: &Run, seen: &JobsView<'_>) -> String {
     if let Some(share) = seen.watched.get(&run.id) {
         return share.label.replace('\n', ". ");
     }

@@ -1,13 +1,13 @@
 //! Coded commands: name → code, one line each. Code returns values; it neither sends nor touches the record. What looks is a
-//! [`Look`]; what acts makes a plan first and is called again with that very plan.
+//! [`Query`]; what acts makes a plan first and is called again with that very plan.
 
 use crate::App;
 use crate::Share;
-use crate::audit::{Happening, Told};
+use crate::audit::{EventDetails, EventKind};
 use crate::catalog::{Body, Catalog, Command};
 use crate::command_line::Values;
 use crate::error::Result;
-use crate::message::{Block, Person, Place, Text};
+use crate::message::{Block, Conversation, Person, Text};
 use crate::plan::Plan;
 use crate::sql::Answer;
 use crate::store::{Run, RunId, StoreResult};
@@ -49,7 +49,7 @@ pub struct Call<'a> {
     pub app: &'a App,
     pub command: &'a Command,
     pub person: &'a Person,
-    pub place: &'a Place,
+    pub place: &'a Conversation,
     /// Present whenever the command's scope needs one.
     pub environment: Option<&'a str>,
     pub values: &'a Values,
@@ -58,7 +58,7 @@ pub struct Call<'a> {
 }
 
 /// What an approved (or at once allowed) run acts with: nothing but what was shown.
-pub struct Doing<'a> {
+pub struct Execution<'a> {
     pub app: &'a App,
     pub command: &'a Command,
     pub run: &'a Run,
@@ -69,7 +69,7 @@ pub struct Doing<'a> {
     pub stop: &'a CancellationToken,
 }
 
-impl Doing<'_> {
+impl Execution<'_> {
     pub fn environment(&self) -> Option<&str> {
         self.run.request.environment.as_deref()
     }
@@ -84,13 +84,13 @@ impl Doing<'_> {
     /// # Errors
     /// The record can't be written; the work is done all the same.
     pub async fn step(&self, facts: serde_json::Value) -> StoreResult<()> {
-        let told = Told { facts, ..Told::default() };
-        self.app.runs.note(self.run.id, Happening::Step, told).await.map(drop)
+        let told = EventDetails { facts, ..EventDetails::default() };
+        self.app.runs.note(self.run.id, EventKind::Checkpoint, told).await.map(drop)
     }
 
     /// What the last step noted: there is one only in a run that goes on after its process was gone.
     pub fn last_step(&self) -> Option<&serde_json::Value> {
-        self.run.event(Happening::Step.word()).map(|event| &event.facts)
+        self.run.event(EventKind::Checkpoint.word()).map(|event| &event.facts)
     }
 }
 
@@ -98,7 +98,7 @@ impl Doing<'_> {
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// Succeeded, failed, partial, stopped, voided, or lost where nobody can know.
-    pub happening: Happening,
+    pub happening: EventKind,
     /// One sentence for everyone.
     pub verdict: Text,
     pub blocks: Vec<Block>,
@@ -107,13 +107,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn new(happening: Happening, verdict: impl Into<Text>) -> Outcome {
+    pub fn new(happening: EventKind, verdict: impl Into<Text>) -> Outcome {
         Outcome { happening, verdict: verdict.into(), blocks: Vec::new(), facts: serde_json::Value::Null }
     }
 
     /// As the record keeps it.
-    pub fn told(&self) -> Told {
-        let told = Told { facts: self.facts.clone(), ..Told::default() };
+    pub fn told(&self) -> EventDetails {
+        let told = EventDetails { facts: self.facts.clone(), ..EventDetails::default() };
         let whole = serde_json::to_string(&(&self.verdict, &self.blocks)).unwrap_or_default();
         told.text("verdict", self.verdict.words()).text("outcome", whole)
     }
@@ -121,7 +121,7 @@ impl Outcome {
 
 /// A command that answers and changes nothing.
 #[async_trait]
-pub trait Look: Send + Sync {
+pub trait Query: Send + Sync {
     /// # Errors
     /// [`crate::error::Error::User`] for what the asker can mend.
     async fn answer(&self, call: &Call<'_>) -> Result<Answer>;
@@ -129,7 +129,7 @@ pub trait Look: Send + Sync {
 
 /// A command that acts.
 #[async_trait]
-pub trait Act: Send + Sync {
+pub trait Action: Send + Sync {
     /// What it would do, from live facts. Changes nothing.
     ///
     /// # Errors
@@ -137,10 +137,10 @@ pub trait Act: Send + Sync {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan>;
 
     /// Does what the plan says, or finds that the target is no longer what was shown.
-    async fn act(&self, doing: &Doing<'_>) -> Outcome;
+    async fn act(&self, doing: &Execution<'_>) -> Outcome;
 
     /// What became of an interrupted run, as PostgreSQL shows it now. Only looks; `None` where nothing can tell.
-    async fn observe(&self, _doing: &Doing<'_>) -> Option<Outcome> {
+    async fn observe(&self, _doing: &Execution<'_>) -> Option<Outcome> {
         None
     }
 
@@ -151,16 +151,16 @@ pub trait Act: Send + Sync {
 
     /// How far an interrupted run is that goes on, or may, without the process that began it. Only looks; `None` where nothing of it
     /// is seen, or can be.
-    async fn watch(&self, _doing: &Doing<'_>) -> Option<Share> {
+    async fn watch(&self, _doing: &Execution<'_>) -> Option<Share> {
         None
     }
 
-    /// Whether [`Act::watch`] can see anything.
+    /// Whether [`Action::watch`] can see anything.
     fn is_watched(&self) -> bool {
         false
     }
 
-    /// Whether [`Act::act`], called again with the steps that a killed process noted, goes on without doing anything twice.
+    /// Whether [`Action::act`], called again with the steps that a killed process noted, goes on without doing anything twice.
     fn resumable(&self) -> bool {
         false
     }
@@ -178,51 +178,51 @@ pub trait Act: Send + Sync {
 
 /// A command's code.
 #[derive(Clone, Copy)]
-pub enum Code {
-    Look(&'static dyn Look),
-    Act(&'static dyn Act),
+pub enum Implementation {
+    Query(&'static dyn Query),
+    Action(&'static dyn Action),
 }
 
 /// The code of a command; `None` for plain SQL that reads.
-pub fn find(command: &Command) -> Option<Code> {
-    use Code::{Act, Look};
+pub fn find(command: &Command) -> Option<Implementation> {
+    use Implementation::{Action, Query};
     if let Body::Sql(_) = command.body {
         let acts = command.header.risk != crate::catalog::Risk::Read;
-        return acts.then_some(Act(&statement::Statement));
+        return acts.then_some(Action(&statement::Statement));
     }
     Some(match command.name.as_str() {
-        "analyze" => Act(&upkeep::Analyze),
-        "backup" => Act(&backup::Backup),
-        "backups" => Look(&backups::Backups),
-        "break-glass" => Look(&break_glass::BreakGlass),
-        "cancel" => Act(&session::Cancel),
-        "connect" => Look(&connect::Connect),
-        "deny" => Act(&said::Deny),
-        "enable-stats" => Act(&statistics::EnableStats),
-        "environments" => Look(&environments::Environments),
-        "freeze" => Act(&freeze::Freeze),
-        "help" => Look(&help::Help),
-        "history" => Look(&history::History),
-        "jobs" => Look(&jobs::Jobs),
-        "kill" => Act(&session::Kill),
-        "kill-idle" => Act(&session::KillIdle),
-        "migrate" => Act(&migrate::Migrate),
-        "migrate-resolve" => Act(&migrate::Resolve),
-        "pending" => Look(&pending::Pending),
-        "purge" => Act(&purge::Purge),
-        "reindex" => Act(&upkeep::Reindex),
-        "reset-stats" => Act(&statistics::ResetStats),
-        "run-sql" => Act(&run_sql::RunSql),
-        "review" => Act(&said::Review),
-        "schedule" => Look(&schedule::Schedule),
-        "services" => Look(&services::Services),
-        "show" => Look(&show::Show),
-        "stop" => Act(&stop::Stop),
-        "unfreeze" => Act(&freeze::Unfreeze),
-        "use" => Act(&r#use::Use),
-        "vacuum" => Act(&upkeep::Vacuum),
-        "vacuum-full" => Act(&upkeep::VacuumFull),
-        "withdraw" => Act(&said::Withdraw),
+        "analyze" => Action(&upkeep::Analyze),
+        "backup" => Action(&backup::Backup),
+        "backups" => Query(&backups::Backups),
+        "break-glass" => Query(&break_glass::BreakGlass),
+        "cancel" => Action(&session::Cancel),
+        "connect" => Query(&connect::Connect),
+        "deny" => Action(&said::Deny),
+        "enable-stats" => Action(&statistics::EnableStats),
+        "environments" => Query(&environments::Environments),
+        "freeze" => Action(&freeze::Freeze),
+        "help" => Query(&help::Help),
+        "history" => Query(&history::History),
+        "jobs" => Query(&jobs::Jobs),
+        "kill" => Action(&session::Kill),
+        "kill-idle" => Action(&session::KillIdle),
+        "migrate" => Action(&migrate::Migrate),
+        "migrate-resolve" => Action(&migrate::Resolve),
+        "pending" => Query(&pending::Pending),
+        "purge" => Action(&purge::Purge),
+        "reindex" => Action(&upkeep::Reindex),
+        "reset-stats" => Action(&statistics::ResetStats),
+        "run-sql" => Action(&run_sql::RunSql),
+        "review" => Action(&said::Review),
+        "schedule" => Query(&schedule::Schedule),
+        "services" => Query(&services::Services),
+        "show" => Query(&show::Show),
+        "stop" => Action(&stop::Stop),
+        "unfreeze" => Action(&freeze::Unfreeze),
+        "use" => Action(&r#use::Use),
+        "vacuum" => Action(&upkeep::Vacuum),
+        "vacuum-full" => Action(&upkeep::VacuumFull),
+        "withdraw" => Action(&said::Withdraw),
         _ => return None,
     })
 }

@@ -1,31 +1,31 @@
 //! `pending`: the requests that wait, and for whom. Reads the record only.
 
 use super::answers::{answer, asked, between, count, may_see, state, table, unreviewed, verdict};
-use super::{Call, Look};
+use super::{Call, Query};
 use crate::error::Result;
-use crate::message::{Block, Cell, Shape, Tone};
+use crate::message::{Block, Cell, Severity, Shape};
 use crate::sql::{Answer, fill};
-use crate::store::{Filter, Run, State};
+use crate::store::{Filter, Run, RunState};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub struct Pending;
 
 #[async_trait]
-impl Look for Pending {
+impl Query for Pending {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let filter = Filter {
             environment: call.environment.map(str::to_owned),
-            states: vec![State::Pending, State::Approved],
+            states: vec![RunState::Pending, RunState::Approved],
             reads: true,
             ..Filter::default()
         };
         let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
         let runs: Vec<&Run> = listed.runs.iter().filter(|run| may_see(call, run)).collect();
-        let alone = unreviewed(call).await?;
+        let break_glass = unreviewed(call).await?;
         if runs.is_empty() {
-            let nothing = verdict(Tone::Good, "Nothing waits for anyone.");
-            return Ok(answer(if alone.is_empty() { vec![nothing] } else { alone }));
+            let nothing = verdict(Severity::Ok, "Nothing waits for anyone.");
+            return Ok(answer(if break_glass.is_empty() { vec![nothing] } else { break_glass }));
         }
         let now = Timestamp::now();
         let rows = runs.iter().map(|run| row(call, run, now)).collect();
@@ -39,9 +39,9 @@ impl Look for Pending {
             ("who may approve", Shape::Left),
         ];
         let words = count(runs.len(), "request waits.", "requests wait.");
-        let mut blocks = alone;
+        let mut blocks = break_glass;
         blocks.extend([
-            verdict(Tone::Watch, words),
+            verdict(Severity::Warning, words),
             Block::Table(table(&columns, rows)),
             Block::Note(fill("`show <run>` tells all about one; its card has the buttons.", &|_| None)),
         ]);
@@ -60,7 +60,7 @@ fn row(call: &Call<'_>, run: &Run, now: Timestamp) -> Vec<Cell> {
         between(run.opened_at, now).into(),
         left.into(),
         match run.state {
-            State::Pending => super::answers::approvers(call, run).into(),
+            RunState::Pending => super::answers::approvers(call, run).into(),
             _ => state(run),
         },
     ]

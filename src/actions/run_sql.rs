@@ -2,8 +2,8 @@
 //! that was edited since its card was made has another hash, and is not run.
 
 use super::statement::Statement;
-use super::{Act, Call, Doing, Outcome};
-use crate::audit::Happening;
+use super::{Action, Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::catalog::{Command, sql_files};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 pub struct RunSql;
 
 #[async_trait]
-impl Act for RunSql {
+impl Action for RunSql {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         if call.values.get("service").is_some_and(|service| service == "all") {
             return Err(Error::instead(
@@ -31,15 +31,15 @@ impl Act for RunSql {
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
         let planned = doing.plan.identity.get("file").map_or("", String::as_str);
         let command = match file(doing.app, planned, doing.command).await {
             Ok(command) => command,
-            Err(why) => return Outcome::new(Happening::Voided, format!("{why} Nothing was done.")),
+            Err(why) => return Outcome::new(EventKind::Invalidated, format!("{why} Nothing was done.")),
         };
         let asker = doing.asker.clone();
-        let Doing { app, run, plan, stop, .. } = *doing;
-        Statement.act(&Doing { app, command: &command, run, plan, asker, stop }).await
+        let Execution { app, run, plan, stop, .. } = *doing;
+        Statement.act(&Execution { app, command: &command, run, plan, asker, stop }).await
     }
 
     fn all_or_nothing(&self) -> bool {

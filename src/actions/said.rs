@@ -1,11 +1,11 @@
 //! `deny`, `withdraw` and `review`: what somebody says of a run. It is the run's own event; the command's run only tells who typed it.
 
 use super::wanted::wanted;
-use super::{Act, Call, Doing, Outcome};
-use crate::audit::{Happening, Told};
+use super::{Action, Call, Execution, Outcome};
+use crate::audit::{EventDetails, EventKind};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::store::{Run, RunId, State};
+use crate::store::{Run, RunId, RunState};
 use async_trait::async_trait;
 
 pub struct Deny;
@@ -13,7 +13,7 @@ pub struct Review;
 pub struct Withdraw;
 
 #[async_trait]
-impl Act for Withdraw {
+impl Action for Withdraw {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let run = wanted(call, "`pending` lists what waits.").await?;
         if run.request.requester.id != call.person.id {
@@ -26,13 +26,13 @@ impl Act for Withdraw {
         Ok(plan(&run, format!("Takes back request #{}: {}.", run.id, run.request.command)))
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        say(doing, Happening::Withdrawn, "Request #{run} is withdrawn.").await
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        say(doing, EventKind::Withdrawn, "Request #{run} is withdrawn.").await
     }
 }
 
 #[async_trait]
-impl Act for Deny {
+impl Action for Deny {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let run = wanted(call, "`pending` lists what waits.").await?;
         if run.request.requester.id == call.person.id {
@@ -53,16 +53,16 @@ impl Act for Deny {
         said_of(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        say(doing, Happening::Denied, "Request #{run} is refused. Nothing was done.").await
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        say(doing, EventKind::Denied, "Request #{run} is refused. Nothing was done.").await
     }
 }
 
 #[async_trait]
-impl Act for Review {
+impl Action for Review {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let run = wanted(call, "`pending` lists what has to be reviewed.").await?;
-        if !run.request.alone {
+        if !run.request.break_glass {
             return Err(Error::instead(
                 format!("Nobody did run #{} alone: there is nothing to review.", run.id),
                 "`pending` lists what has to be reviewed.",
@@ -81,7 +81,7 @@ impl Act for Review {
                 format!("`show {}` tells when it is.", run.id),
             ));
         }
-        if let Some(by) = run.event(Happening::Reviewed.word()).and_then(|event| event.by.as_ref()) {
+        if let Some(by) = run.event(EventKind::Reviewed.word()).and_then(|event| event.by.as_ref()) {
             return Err(Error::instead(
                 format!("{} has reviewed run #{} already.", by.id, run.id),
                 "`pending` lists what has to be reviewed.",
@@ -94,8 +94,8 @@ impl Act for Review {
         said_of(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        say(doing, Happening::Reviewed, "Run #{run} is reviewed.").await
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        say(doing, EventKind::Reviewed, "Run #{run} is reviewed.").await
     }
 }
 
@@ -106,7 +106,7 @@ fn plan(run: &Run, effect: String) -> Plan {
 }
 
 fn waits(run: &Run) -> Result<()> {
-    if run.state == State::Pending {
+    if run.state == RunState::Pending {
         return Ok(());
     }
     let state = format!("{:?}", run.state).to_lowercase();
@@ -131,15 +131,15 @@ fn said_of(plan: &Plan) -> Option<RunId> {
     plan.identity.get("run")?.parse().ok()
 }
 
-async fn say(doing: &Doing<'_>, happening: Happening, done: &str) -> Outcome {
+async fn say(doing: &Execution<'_>, happening: EventKind, done: &str) -> Outcome {
     let id = said_of(doing.plan).unwrap_or_default();
-    let mut told = Told::by(&doing.run.request.requester);
+    let mut told = EventDetails::by(&doing.run.request.requester);
     if let Some(reason) = doing.run.text("reason") {
         told = told.text("why", reason);
     }
     match doing.app.runs.note(id, happening, told).await {
-        Ok(Some(_)) => Outcome::new(Happening::Succeeded, done.replace("{run}", &id.to_string())),
-        Ok(None) => Outcome::new(Happening::Failed, format!("Somebody was faster: see `show {id}`.")),
-        Err(why) => Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
+        Ok(Some(_)) => Outcome::new(EventKind::Succeeded, done.replace("{run}", &id.to_string())),
+        Ok(None) => Outcome::new(EventKind::Failed, format!("Somebody was faster: see `show {id}`.")),
+        Err(why) => Outcome::new(EventKind::Failed, format!("Nothing changed: {why}.")),
     }
 }

@@ -1,12 +1,12 @@
 //! `schedule`: the windows of the configuration, and what became of each since it was last due. Reads the record only.
 
 use super::answers::{answer, between, count, environments, state, table, verdict};
-use super::{Call, Look};
+use super::{Call, Query};
 use crate::error::{Error, Result};
-use crate::message::{Block, Cell, Shape, Tone};
+use crate::message::{Block, Cell, Severity, Shape};
 use crate::schedule::Window;
 use crate::sql::{Answer, fill, minute};
-use crate::store::{Filter, Run, State};
+use crate::store::{Filter, Run, RunState};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -17,10 +17,10 @@ const LOOKED_THROUGH: usize = 200;
 
 /// What became of a window since it was last due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum WindowState {
     Done,
     /// It runs, or waits for its second person.
-    AtIt,
+    InProgress,
     /// It was due a moment ago, and isn't late yet.
     Due,
     Failed,
@@ -29,25 +29,25 @@ enum Fate {
     Never,
 }
 
-impl Fate {
-    fn tone(self) -> Tone {
+impl WindowState {
+    fn tone(self) -> Severity {
         match self {
-            Fate::Done | Fate::Due => Tone::Good,
-            Fate::AtIt | Fate::Never => Tone::Watch,
-            Fate::Failed | Fate::Late => Tone::Act,
+            WindowState::Done | WindowState::Due => Severity::Ok,
+            WindowState::InProgress | WindowState::Never => Severity::Warning,
+            WindowState::Failed | WindowState::Late => Severity::Critical,
         }
     }
 }
 
 /// A window, its newest run, and its fate.
-struct Told<'w> {
+struct WindowStatus<'w> {
     window: &'w Window,
     newest: Option<Run>,
-    fate: Fate,
+    fate: WindowState,
 }
 
 #[async_trait]
-impl Look for Schedule {
+impl Query for Schedule {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let seen = environments(call);
         let now = Timestamp::now();
@@ -55,13 +55,13 @@ impl Look for Schedule {
         let told = windows.map(|window| async move {
             let runs = runs(call, window).await?;
             let fate = fate(window, &runs, now);
-            Ok::<_, Error>(Told { window, newest: runs.into_iter().next(), fate })
+            Ok::<_, Error>(WindowStatus { window, newest: runs.into_iter().next(), fate })
         });
         let mut told = futures::future::try_join_all(told).await?;
         if told.is_empty() {
             let next = "A window is four lines in the configuration: [[schedule]], with `name`, `run`, `environments` and `at`.";
             let words = "No maintenance window is configured for what you may look at.";
-            return Ok(answer(vec![verdict(Tone::Plain, words), Block::Note(fill(next, &|_| None))]));
+            return Ok(answer(vec![verdict(Severity::Neutral, words), Block::Note(fill(next, &|_| None))]));
         }
         told.sort_by_key(|told| (std::cmp::Reverse(told.fate.tone()), told.window.next(now)));
         Ok(present(&told, now))
@@ -81,20 +81,20 @@ async fn runs(call: &Call<'_>, window: &Window) -> Result<Vec<Run>> {
     Ok(listed.runs.into_iter().filter(|run| run.request.arguments == window.values).collect())
 }
 
-fn fate(window: &Window, runs: &[Run], now: Timestamp) -> Fate {
-    let Some(due) = window.last(now) else { return Fate::Due };
-    let since: Vec<State> = runs.iter().filter(|run| run.opened_at >= due).map(|run| run.state).collect();
+fn fate(window: &Window, runs: &[Run], now: Timestamp) -> WindowState {
+    let Some(due) = window.last(now) else { return WindowState::Due };
+    let since: Vec<RunState> = runs.iter().filter(|run| run.opened_at >= due).map(|run| run.state).collect();
     match since.first() {
-        _ if since.contains(&State::Succeeded) => Fate::Done,
-        Some(newest) if newest.is_open() => Fate::AtIt,
-        Some(_) => Fate::Failed,
-        None if now.duration_since(due).unsigned_abs() <= window.within => Fate::Due,
-        None if runs.is_empty() => Fate::Never,
-        None => Fate::Late,
+        _ if since.contains(&RunState::Succeeded) => WindowState::Done,
+        Some(newest) if newest.is_open() => WindowState::InProgress,
+        Some(_) => WindowState::Failed,
+        None if now.duration_since(due).unsigned_abs() <= window.within => WindowState::Due,
+        None if runs.is_empty() => WindowState::Never,
+        None => WindowState::Late,
     }
 }
 
-fn present(told: &[Told<'_>], now: Timestamp) -> Answer {
+fn present(told: &[WindowStatus<'_>], now: Timestamp) -> Answer {
     let columns = [
         ("window", Shape::Left),
         ("environment", Shape::Left),
@@ -107,10 +107,10 @@ fn present(told: &[Told<'_>], now: Timestamp) -> Answer {
     let worst = &told[0];
     let run_now = format!("`{} --env {}` runs it now.", worst.window.run, worst.window.environment);
     let next = match worst.fate {
-        Fate::Failed => {
+        WindowState::Failed => {
             format!("`show {}` tells why; {run_now}", worst.newest.as_ref().map_or(0, |run| run.id))
         }
-        Fate::Late | Fate::Never => run_now,
+        WindowState::Late | WindowState::Never => run_now,
         _ => "Countersign starts none of these; it tells whether they ran.".to_owned(),
     };
     answer(vec![
@@ -120,7 +120,7 @@ fn present(told: &[Told<'_>], now: Timestamp) -> Answer {
     ])
 }
 
-fn judgement(told: &[Told<'_>], now: Timestamp) -> Block {
+fn judgement(told: &[WindowStatus<'_>], now: Timestamp) -> Block {
     let bad: Vec<String> = told.iter().filter_map(|told| complaint(told, now)).collect();
     if !bad.is_empty() {
         return verdict(told[0].fate.tone(), format!("{}.", bad.join("; ")));
@@ -136,18 +136,18 @@ fn title(window: &Window) -> String {
     format!("{} ({})", window.name, window.environment)
 }
 
-fn complaint(told: &Told<'_>, now: Timestamp) -> Option<String> {
+fn complaint(told: &WindowStatus<'_>, now: Timestamp) -> Option<String> {
     let due = told.window.last(now).map_or(String::new(), minute);
     let title = title(told.window);
     match told.fate {
-        Fate::Failed => Some(format!("{title}, due at {due}, ended without success")),
-        Fate::Late => Some(format!("{title} was due at {due} and has not run since")),
-        Fate::Never => Some(format!("{title} was due at {due}, and the history has no run of it")),
-        Fate::Done | Fate::AtIt | Fate::Due => None,
+        WindowState::Failed => Some(format!("{title}, due at {due}, ended without success")),
+        WindowState::Late => Some(format!("{title} was due at {due} and has not run since")),
+        WindowState::Never => Some(format!("{title} was due at {due}, and the history has no run of it")),
+        WindowState::Done | WindowState::InProgress | WindowState::Due => None,
     }
 }
 
-fn row(told: &Told<'_>, now: Timestamp) -> Vec<Cell> {
+fn row(told: &WindowStatus<'_>, now: Timestamp) -> Vec<Cell> {
     let window = told.window;
     let last = told.newest.as_ref().map_or("never".to_owned(), |run| {
         format!("{} {}, #{}", state(run).text, minute(run.opened_at), run.id)
@@ -186,26 +186,38 @@ mod tests {
         }
     }
 
-    fn run(opened: &str, state: State) -> Run {
+    fn run(opened: &str, state: RunState) -> Run {
         Run::example(("backup", Some("production")), at(opened), state)
     }
 
     #[test]
     fn a_window_is_judged_by_what_ran_since_it_was_due() {
-        let yesterday = run("2026-11-21T02:00:03Z", State::Succeeded);
+        let yesterday = run("2026-11-21T02:00:03Z", RunState::Succeeded);
         let tonight = |state| run("2026-11-22T02:00:03Z", state);
         for (now, runs, expected) in [
-            ("2026-11-22T01:59:59Z", vec![yesterday.clone()], Fate::Done),
-            ("2026-11-22T02:00:00Z", vec![yesterday.clone()], Fate::Due),
-            ("2026-11-22T03:00:00Z", vec![yesterday.clone()], Fate::Due),
-            ("2026-11-22T03:00:01Z", vec![yesterday.clone()], Fate::Late),
-            ("2026-11-22T03:00:01Z", vec![], Fate::Never),
-            ("2026-11-22T09:00:00Z", vec![tonight(State::Running), yesterday.clone()], Fate::AtIt),
-            ("2026-11-22T09:00:00Z", vec![tonight(State::Failed), yesterday.clone()], Fate::Failed),
-            ("2026-11-22T09:00:00Z", vec![tonight(State::Unknown), yesterday], Fate::Failed),
+            ("2026-11-22T01:59:59Z", vec![yesterday.clone()], WindowState::Done),
+            ("2026-11-22T02:00:00Z", vec![yesterday.clone()], WindowState::Due),
+            ("2026-11-22T03:00:00Z", vec![yesterday.clone()], WindowState::Due),
+            ("2026-11-22T03:00:01Z", vec![yesterday.clone()], WindowState::Late),
+            ("2026-11-22T03:00:01Z", vec![], WindowState::Never),
+            (
+                "2026-11-22T09:00:00Z",
+                vec![tonight(RunState::Running), yesterday.clone()],
+                WindowState::InProgress,
+            ),
+            ("2026-11-22T09:00:00Z", vec![tonight(RunState::Failed), yesterday.clone()], WindowState::Failed),
+            ("2026-11-22T09:00:00Z", vec![tonight(RunState::Interrupted), yesterday], WindowState::Failed),
             // What failed and then succeeded is done, in whichever order.
-            ("2026-11-22T09:00:00Z", vec![tonight(State::Succeeded), tonight(State::Failed)], Fate::Done),
-            ("2026-11-22T09:00:00Z", vec![tonight(State::Failed), tonight(State::Succeeded)], Fate::Done),
+            (
+                "2026-11-22T09:00:00Z",
+                vec![tonight(RunState::Succeeded), tonight(RunState::Failed)],
+                WindowState::Done,
+            ),
+            (
+                "2026-11-22T09:00:00Z",
+                vec![tonight(RunState::Failed), tonight(RunState::Succeeded)],
+                WindowState::Done,
+            ),
         ] {
             assert_eq!(fate(&window(), &runs, at(now)), expected, "at {now}: {runs:?}");
         }
@@ -215,26 +227,26 @@ mod tests {
     fn what_failed_comes_before_what_is_late_and_tells_the_way_on() {
         let now = at("2026-11-22T09:00:00Z");
         let window = window();
-        let told = |fate, newest| Told { window: &window, newest, fate };
-        let words = |told: &[Told<'_>]| match &present(told, now).blocks[..] {
+        let told = |fate, newest| WindowStatus { window: &window, newest, fate };
+        let words = |told: &[WindowStatus<'_>]| match &present(told, now).blocks[..] {
             [Block::Verdict { tone, text }, Block::Table(_), Block::Note(next)] => {
                 format!("{tone:?}: {} | {}", text.words(), next.words())
             }
             other => panic!("{other:?}"),
         };
-        let failed = run("2026-11-22T02:00:03Z", State::Failed);
+        let failed = run("2026-11-22T02:00:03Z", RunState::Failed);
         assert_eq!(
-            words(&[told(Fate::Failed, Some(failed.clone()))]),
+            words(&[told(WindowState::Failed, Some(failed.clone()))]),
             "Act: Full backup (production), due at 2026-11-22 02:00 UTC, ended without success. | \
              show 7 tells why; backup all --env production runs it now."
         );
         assert_eq!(
-            words(&[told(Fate::Late, Some(failed))]),
+            words(&[told(WindowState::Late, Some(failed))]),
             "Act: Full backup (production) was due at 2026-11-22 02:00 UTC and has not run since. | \
              backup all --env production runs it now."
         );
         assert_eq!(
-            words(&[told(Fate::Done, None)]),
+            words(&[told(WindowState::Done, None)]),
             "Good: 1 window is on time; next is Full backup (production), in 17 h 0 min. | \
              Countersign starts none of these; it tells whether they ran."
         );

@@ -2,9 +2,9 @@
 //! question a server; a server that doesn't answer is named and doesn't hold up the others.
 
 use super::answers::{answer, count, environments, verdict};
-use super::{Call, Look};
+use super::{Call, Query};
 use crate::error::Result;
-use crate::message::{Block, Cell, Shape, Text, Tone};
+use crate::message::{Block, Cell, Severity, Shape, Text};
 use crate::postgres::Address;
 use crate::sql::{Answer, bytes, fill};
 use async_trait::async_trait;
@@ -24,7 +24,7 @@ const SIZES: &str = "SELECT d.datname::text, CASE WHEN has_database_privilege(d.
 type Sizes = Result<HashMap<String, Option<i64>>, String>;
 
 #[async_trait]
-impl Look for Services {
+impl Query for Services {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let names = environments(call);
         let mut addresses = Vec::new();
@@ -72,10 +72,10 @@ fn present(call: &Call<'_>, names: &[&str], by_server: &HashMap<(&str, &str), Si
                     Some(None) => "not allowed".into(),
                     None => {
                         missing.push(format!("{} has no {}", name, service.database));
-                        Cell { text: "missing".to_owned(), tone: Tone::Watch }
+                        Cell { text: "missing".to_owned(), tone: Severity::Warning }
                     }
                 },
-                _ => Cell { text: "no answer".to_owned(), tone: Tone::Act },
+                _ => Cell { text: "no answer".to_owned(), tone: Severity::Critical },
             });
         }
         rows.push(cells);
@@ -88,12 +88,12 @@ fn present(call: &Call<'_>, names: &[&str], by_server: &HashMap<(&str, &str), Si
     let mut blocks = vec![match (silent.is_empty(), missing.is_empty()) {
         (false, _) => {
             let servers: Vec<String> = silent.iter().map(|((e, s), _)| format!("{e}/{s}")).collect();
-            verdict(Tone::Act, format!("No answer from {}.", servers.join(", ")))
+            verdict(Severity::Critical, format!("No answer from {}.", servers.join(", ")))
         }
-        (_, false) => verdict(Tone::Watch, format!("{}.", missing.join("; "))),
+        (_, false) => verdict(Severity::Warning, format!("{}.", missing.join("; "))),
         _ => {
             let services = count(targets.services().len(), "service", "services");
-            verdict(Tone::Good, format!("{services} in {}.", names.join(" and ")))
+            verdict(Severity::Ok, format!("{services} in {}.", names.join(" and ")))
         }
     }];
     for ((environment, server), why) in silent {

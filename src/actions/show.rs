@@ -2,18 +2,18 @@
 //! and the outcome. Of one that waits, the card is posted again: the first may have scrolled away.
 
 use super::answers::{answer, asked, between, may_see, state, table, verdict};
-use super::{Call, Look};
+use super::{Call, Query};
 use crate::error::{Error, Result};
 use crate::message::{Block, Cell, Shape, Text};
 use crate::plan::Plan;
 use crate::sql::{Answer, moment};
-use crate::store::{Run, State, StoredEvent};
+use crate::store::{Run, RunEvent, RunState};
 use async_trait::async_trait;
 
 pub struct Show;
 
 #[async_trait]
-impl Look for Show {
+impl Query for Show {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let id = call.values.get("run").and_then(|id| id.parse().ok()).unwrap_or_default();
         let found = call.app.runs.store.get(id).await.map_err(anyhow::Error::from)?;
@@ -33,7 +33,7 @@ impl Look for Show {
         }
         blocks.extend(became(&run));
         blocks.push(Block::Table(story(&run)));
-        let card = (run.state == State::Pending).then_some(id);
+        let card = (run.state == RunState::Pending).then_some(id);
         Ok(Answer { card, ..answer(blocks) })
     }
 }
@@ -92,7 +92,7 @@ fn story(run: &Run) -> crate::message::Table {
 }
 
 /// What an event says for people: a reason, a why, a verdict. The plan stands elsewhere, and the outcome is the verdict with its blocks.
-fn told(event: &StoredEvent) -> String {
+fn told(event: &RunEvent) -> String {
     let why = event.facts.get("why").and_then(|why| why.as_str()).map(str::to_owned);
     let texts = event.texts.iter().filter(|(name, _)| !["plan", "asked", "outcome"].contains(&name.as_str()));
     let all: Vec<String> = why.into_iter().chain(texts.map(|(_, text)| text.clone())).collect();

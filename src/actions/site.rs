@@ -1,13 +1,13 @@
 //! The one service's database that a command works on: through which login, and how its failures are told.
 
-use super::{Call, Doing, Outcome};
-use crate::audit::Happening;
+use super::{Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::postgres::{Address, Alone, Lease, QueryError};
-use crate::sql::{Question, scope_targets};
+use crate::postgres::{Address, DedicatedSession, PooledClient, QueryError};
+use crate::sql::{QueryRequest, scope_targets};
 
-pub struct Site {
+pub struct DatabaseTarget {
     /// Through the login that the command's header names.
     pub address: Address,
     pub database: String,
@@ -15,13 +15,13 @@ pub struct Site {
     pub role: String,
 }
 
-impl Site {
+impl DatabaseTarget {
     /// # Errors
     /// [`Error::User`] when the call names no service, or several.
-    pub fn of(call: &Call<'_>) -> Result<Site> {
+    pub fn of(call: &Call<'_>) -> Result<DatabaseTarget> {
         let environment = call.environment.unwrap_or_default();
         let question =
-            Question { command: call.command, environment, values: call.values, asker: &call.asker };
+            QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
         let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
         let [only] = targets.as_slice() else {
             return Err(Error::instead(
@@ -31,7 +31,7 @@ impl Site {
         };
         let login = call.command.header.login.clone();
         let (_, account) = call.app.targets.login(call.app.targets.environment(environment)?, &login)?;
-        Ok(Site {
+        Ok(DatabaseTarget {
             address: Address {
                 environment: environment.to_owned(),
                 server: only.server.clone(),
@@ -43,10 +43,10 @@ impl Site {
         })
     }
 
-    /// The site that [`Site::identify`] wrote into the plan.
-    pub fn planned(doing: &Doing<'_>) -> Site {
+    /// The site that [`DatabaseTarget::identify`] wrote into the plan.
+    pub fn planned(doing: &Execution<'_>) -> DatabaseTarget {
         let planned = |name: &str| doing.plan.identity.get(name).cloned().unwrap_or_default();
-        Site {
+        DatabaseTarget {
             address: Address {
                 environment: doing.environment().unwrap_or_default().to_owned(),
                 server: planned("server"),
@@ -76,7 +76,7 @@ impl Site {
     ///
     /// # Errors
     /// [`Error::User`] when there is none.
-    pub async fn lease(&self, call: &Call<'_>) -> Result<Lease> {
+    pub async fn lease(&self, call: &Call<'_>) -> Result<PooledClient> {
         let lease = call.app.targets.lease(&self.address, &call.asker).await;
         lease.map_err(|why| Error::user(format!("{} {why}.", self.database)))
     }
@@ -84,14 +84,14 @@ impl Site {
     /// A connection to plan with, through the login that looks.
     ///
     /// # Errors
-    /// As [`Site::lease`].
-    pub async fn reader(&self, call: &Call<'_>) -> Result<Lease> {
+    /// As [`DatabaseTarget::lease`].
+    pub async fn reader(&self, call: &Call<'_>) -> Result<PooledClient> {
         let lease = call.app.targets.lease(&self.looking(), &call.asker).await;
         lease.map_err(|why| Error::user(format!("{} {why}.", self.database)))
     }
 
     /// A connection that looks, beside the one that works; `None` if there is none now.
-    pub async fn watcher(&self, doing: &Doing<'_>) -> Option<Lease> {
+    pub async fn watcher(&self, doing: &Execution<'_>) -> Option<PooledClient> {
         doing.app.targets.lease(&self.looking(), &doing.asker).await.ok()
     }
 
@@ -99,7 +99,7 @@ impl Site {
     ///
     /// # Errors
     /// Why there is none, in words that follow the database's name.
-    pub async fn worker(&self, doing: &Doing<'_>) -> std::result::Result<Alone, String> {
+    pub async fn worker(&self, doing: &Execution<'_>) -> std::result::Result<DedicatedSession, String> {
         let lease = doing.app.targets.lease(&self.address, &doing.asker).await;
         lease.map_err(|why| why.to_string())?.alone().await.map_err(|why| why.to_string())
     }
@@ -110,6 +110,6 @@ impl Site {
 
     /// An end before anything was done.
     pub fn nothing(&self, why: impl std::fmt::Display) -> Outcome {
-        Outcome::new(Happening::Failed, format!("{} {why}. Nothing was done.", self.database))
+        Outcome::new(EventKind::Failed, format!("{} {why}. Nothing was done.", self.database))
     }
 }

@@ -1,16 +1,16 @@
 //! A `.sql` command that acts: its exact text, its values and how many rows it changes on the card; then one transaction with a
 //! time limit, under the login that it names, which changes no more than what was shown or nothing. A stop takes all of it back.
 
-use super::{Act, Call, Doing, Outcome};
-use crate::audit::Happening;
+use super::{Action, Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::catalog::{COUNT, Command, Scope, Section, Variant};
 use crate::command_line::{ArgSpec, ArgType, Values, duration_seconds};
 use crate::error::{Error, Result};
 use crate::message::{Block, Cell, Shape, Table};
 use crate::plan::Plan;
-use crate::postgres::{Access, Address, Lease, QueryError, Transaction};
+use crate::postgres::{AccessMode, Address, PooledClient, QueryError, Transaction};
 use crate::sql::{
-    Question, Target, Value, decode, explain, grouped, parameters, scope_targets, user_error, value_text,
+    QueryRequest, Target, Value, decode, explain, grouped, parameters, scope_targets, user_error, value_text,
 };
 use async_trait::async_trait;
 use serde_json::json;
@@ -24,12 +24,12 @@ const MOST_KEYS: usize = 10;
 /// What a preview counted.
 struct Preview {
     rows: u64,
-    /// The values of the header's `keys`.
+    /// The values of the header's `preview_columns`.
     keys: Vec<Vec<Cell>>,
 }
 
 #[async_trait]
-impl Act for Statement {
+impl Action for Statement {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let environment = call.environment.unwrap_or_default();
         let target = the_target(call, environment)?;
@@ -40,7 +40,7 @@ impl Act for Statement {
         let lease = lease.map_err(|why| user_error(label, &why.to_string()))?;
         let variant = variant(call.command, &lease).map_err(|why| user_error(label, why))?;
         plan.code = Some(("The reviewed SQL".to_owned(), variant.source.clone()));
-        let asked = Asked { plan: &plan, values: call.values };
+        let asked = BoundRequest { plan: &plan, values: call.values };
         let preview = look_ahead(&lease, call.command, (variant, &asked)).await;
         let preview = preview.map_err(|why| user_error(label, &explain(&why, call.command)))?;
         if variant.sections.iter().any(|section| section.parameters.iter().any(|name| name == ASKED_AT)) {
@@ -54,10 +54,10 @@ impl Act for Statement {
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
         let command = doing.command;
         let planned = |name: &str| doing.plan.identity.get(name).cloned().unwrap_or_default();
-        let voided = |why: &str| Outcome::new(Happening::Voided, format!("{why} Nothing was done."));
+        let voided = |why: &str| Outcome::new(EventKind::Invalidated, format!("{why} Nothing was done."));
         if planned("command_sha256") != command.hash {
             return voided("The command's file is no longer the one that was shown.");
         }
@@ -67,7 +67,7 @@ impl Act for Statement {
         }
         let address = address(environment, doing.plan, command);
         let failed = |why: &str| {
-            Outcome::new(Happening::Failed, format!("{} {why}. Nothing was changed.", address.server))
+            Outcome::new(EventKind::Failed, format!("{} {why}. Nothing was changed.", address.server))
         };
         let lease = match doing.app.targets.lease(&address, &doing.asker).await {
             Ok(lease) => lease,
@@ -81,16 +81,16 @@ impl Act for Statement {
                 );
             }
         };
-        let transaction = match lease.begin(Access::Write, within(command, &lease)).await {
+        let transaction = match lease.begin(AccessMode::Write, within(command, &lease)).await {
             Ok(transaction) => transaction,
             Err(why) => return failed(&explain(&why, command)),
         };
-        let asked = Asked { plan: doing.plan, values: &doing.run.request.arguments };
+        let asked = BoundRequest { plan: doing.plan, values: &doing.run.request.arguments };
         let changed = lease.until(doing.stop, change(&transaction, doing, (shown, &asked))).await;
         if doing.stop.is_cancelled() {
             transaction.give_up().await;
             return Outcome::new(
-                Happening::Stopped,
+                EventKind::Stopped,
                 "Stopped, and all of it is taken back: nothing was changed.",
             );
         }
@@ -99,8 +99,8 @@ impl Act for Statement {
             Err(stop) => {
                 transaction.roll_back().await;
                 match stop {
-                    Stop::Grown(why) => voided(&why),
-                    Stop::Refused(why) => failed(&explain(&why, command)),
+                    StatementAbort::Grown(why) => voided(&why),
+                    StatementAbort::Refused(why) => failed(&explain(&why, command)),
                 }
             }
         }
@@ -116,16 +116,16 @@ const ASKED_AT: &str = "asked_at";
 
 /// To the second, in UTC.
 fn asked_at(plan: &Plan) -> String {
-    plan.made_at.strftime("%Y-%m-%d %H:%M:%S+00").to_string()
+    plan.created_at.strftime("%Y-%m-%d %H:%M:%S+00").to_string()
 }
 
 /// What the statements are asked with.
-struct Asked<'a> {
+struct BoundRequest<'a> {
     plan: &'a Plan,
     values: &'a Values,
 }
 
-impl Asked<'_> {
+impl BoundRequest<'_> {
     fn bound(&self, section: &Section) -> Vec<Option<String>> {
         let value = |name: &String| match self.values.get(name) {
             None if name == "database" => self.plan.identity.get(name).cloned(),
@@ -175,8 +175,8 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
         plain(limits.lock_timeout)
     );
     plan.context.push(("time limit".to_owned(), line));
-    plan.hurts = "Whoever uses what the SQL changes.".to_owned();
-    plan.undo = "None by itself: what it deletes or overwrites is in a backup, or nowhere.".to_owned();
+    plan.impact = "Whoever uses what the SQL changes.".to_owned();
+    plan.rollback = "None by itself: what it deletes or overwrites is in a backup, or nowhere.".to_owned();
     Ok(plan)
 }
 
@@ -214,27 +214,27 @@ fn address(environment: &str, plan: &Plan, command: &Command) -> Address {
     }
 }
 
-fn variant<'a>(command: &'a Command, lease: &Lease) -> std::result::Result<&'a Variant, &'static str> {
+fn variant<'a>(command: &'a Command, lease: &PooledClient) -> std::result::Result<&'a Variant, &'static str> {
     command.variant(lease.major()).ok_or("has a version that the command has no SQL for")
 }
 
 /// How long the whole transaction may take.
-fn within(command: &Command, lease: &Lease) -> Duration {
+fn within(command: &Command, lease: &PooledClient) -> Duration {
     asked_for(command).unwrap_or_else(|| lease.statement_timeout())
 }
 
 fn asked_for(command: &Command) -> Option<Duration> {
-    command.header.within.as_deref().and_then(duration_seconds).map(Duration::from_secs)
+    command.header.timeout.as_deref().and_then(duration_seconds).map(Duration::from_secs)
 }
 
 /// The preview before anybody is asked: in a transaction that can only read.
 async fn look_ahead(
-    lease: &Lease,
+    lease: &PooledClient,
     command: &Command,
-    (variant, asked): (&Variant, &Asked<'_>),
+    (variant, asked): (&Variant, &BoundRequest<'_>),
 ) -> std::result::Result<Option<Preview>, QueryError> {
     let Some(section) = variant.sections.iter().find(|section| section.preview) else { return Ok(None) };
-    let transaction = lease.begin(Access::Read, within(command, lease)).await?;
+    let transaction = lease.begin(AccessMode::Read, within(command, lease)).await?;
     let preview = preview(&transaction, command, (section, asked)).await;
     transaction.roll_back().await;
     preview.map(Some)
@@ -243,7 +243,7 @@ async fn look_ahead(
 async fn preview(
     transaction: &Transaction<'_>,
     command: &Command,
-    (section, asked): (&Section, &Asked<'_>),
+    (section, asked): (&Section, &BoundRequest<'_>),
 ) -> std::result::Result<Preview, QueryError> {
     let found = transaction.ask(&section.sql, &parameters(&asked.bound(section))).await?;
     let Some(first) = found.first() else { return Ok(Preview { rows: 0, keys: Vec::new() }) };
@@ -258,7 +258,7 @@ async fn preview(
         }
     };
     let keys: Vec<(&str, usize)> =
-        command.header.keys.iter().filter_map(|key| Some((key.as_str(), at(key)?))).collect();
+        command.header.preview_columns.iter().filter_map(|key| Some((key.as_str(), at(key)?))).collect();
     let mut shown = Vec::new();
     for row in found.iter().take(MOST_KEYS).filter(|_| !keys.is_empty()) {
         let values = decode(row)?;
@@ -276,18 +276,18 @@ fn foretell(plan: &mut Plan, preview: Preview, command: &Command) {
     plan.identity.insert("rows".to_owned(), preview.rows.to_string());
     let most = rows(at_most(preview.rows));
     plan.guards.insert("rows".to_owned(), format!("it changes {most} at most"));
-    plan.hurts.push_str(" What triggers and cascading keys change besides is not counted.");
+    plan.impact.push_str(" What triggers and cascading keys change besides is not counted.");
     if preview.keys.is_empty() {
         return;
     }
     let columns: Vec<(&str, Shape)> =
-        command.header.keys.iter().map(|key| (key.as_str(), Shape::Left)).collect();
+        command.header.preview_columns.iter().map(|key| (key.as_str(), Shape::Left)).collect();
     let title = format!("{} of the {}", preview.keys.len(), rows(preview.rows));
     plan.tables.push(Table { title: Some(title), ..super::answers::table(&columns, preview.keys) });
 }
 
 /// Why an act ends without anything done.
-enum Stop {
+enum StatementAbort {
     /// More rows than was shown, and may be.
     Grown(String),
     Refused(QueryError),
@@ -296,13 +296,13 @@ enum Stop {
 /// Counts once more, then runs every statement, and stops at one row too many: how many rows were changed.
 async fn change(
     transaction: &Transaction<'_>,
-    doing: &Doing<'_>,
-    (variant, asked): (&Variant, &Asked<'_>),
-) -> std::result::Result<u64, Stop> {
+    doing: &Execution<'_>,
+    (variant, asked): (&Variant, &BoundRequest<'_>),
+) -> std::result::Result<u64, StatementAbort> {
     let (command, mut changed) = (doing.command, 0);
     let shown = asked.shown();
     let fits = |now: u64| match shown {
-        Some(shown) if now > at_most(shown) => Err(Stop::Grown(format!(
+        Some(shown) if now > at_most(shown) => Err(StatementAbort::Grown(format!(
             "It would change {} now; the card showed {}, and {} may change at most.",
             rows(now),
             rows(shown),
@@ -312,14 +312,14 @@ async fn change(
     };
     if let Some(section) = variant.sections.iter().find(|section| section.preview) {
         // Cheaper than to change too many rows and take them back.
-        let now = preview(transaction, command, (section, asked)).await.map_err(Stop::Refused)?;
+        let now = preview(transaction, command, (section, asked)).await.map_err(StatementAbort::Refused)?;
         fits(now.rows)?;
     }
     let statements: Vec<&Section> = variant.sections.iter().filter(|section| !section.preview).collect();
     for (at, section) in statements.iter().enumerate() {
         doing.progress(None, format!("statement {} of {}", at + 1, statements.len()));
         let run = transaction.run(&section.sql, &parameters(&asked.bound(section))).await;
-        let rows = run.map_err(Stop::Refused)?;
+        let rows = run.map_err(StatementAbort::Refused)?;
         changed += if section.changes { rows } else { 0 };
         fits(changed)?;
     }
@@ -335,7 +335,7 @@ async fn committed(
     match transaction.commit().await {
         Ok(()) => {
             let facts = json!({ "rows": changed, "shown": shown });
-            let mut done = Outcome { facts, ..Outcome::new(Happening::Succeeded, "Done.") };
+            let mut done = Outcome { facts, ..Outcome::new(EventKind::Succeeded, "Done.") };
             if let Some(shown) = shown {
                 let line = format!(
                     "{} changed, in one transaction; the card showed {}.",
@@ -348,13 +348,13 @@ async fn committed(
         }
         Err(why) if why.is_final() => {
             let text = format!("PostgreSQL refused it at the end: {why}. Nothing was changed.");
-            Outcome::new(Happening::Failed, text)
+            Outcome::new(EventKind::Failed, text)
         }
         Err(why) => {
             let text = format!(
                 "{server} {why} while it committed: whether it was done is unknown. Look before asking again."
             );
-            Outcome::new(Happening::Lost, text)
+            Outcome::new(EventKind::Interrupted, text)
         }
     }
 }
@@ -365,7 +365,7 @@ async fn committed(
 /// [`Error::User`]: there is none, or several.
 pub(super) fn the_target(call: &Call<'_>, environment: &str) -> Result<Target> {
     let asker = &call.asker;
-    let question = Question { command: call.command, environment, values: call.values, asker };
+    let question = QueryRequest { command: call.command, environment, values: call.values, asker };
     let scope = match call.command.header.scope {
         Scope::Database => Scope::Database,
         _ => Scope::Server,

@@ -2,12 +2,12 @@
 //! is the run's own event, so it reaches whichever replica works on it.
 
 use super::wanted::wanted;
-use super::{Act, Call, Code, Doing, Outcome, lingering};
+use super::{Action, Call, Execution, Implementation, Outcome, lingering};
 use crate::App;
-use crate::audit::{Happening, Told};
+use crate::audit::{EventDetails, EventKind};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::store::{Appended, Run, RunId, State};
+use crate::store::{AppendOutcome, Run, RunId, RunState};
 use async_trait::async_trait;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -22,14 +22,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const TAKES_BACK: &str = "Takes back the approval of";
 
 #[async_trait]
-impl Act for Stop {
+impl Action for Stop {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let run = wanted(call, "`jobs` shows what runs.").await?;
         may_stop(call, &run)?;
         let id = run.id;
         let command = &run.request.command;
         let effect = match run.state {
-            State::Pending => {
+            RunState::Pending => {
                 return Err(Error::instead(
                     format!("Run #{id} has not started: it waits for a second person."),
                     format!(
@@ -37,18 +37,18 @@ impl Act for Stop {
                     ),
                 ));
             }
-            State::Approved => format!("{TAKES_BACK} #{id} ({command}) before it starts."),
-            State::Running if all_or_nothing(call.app, &run) => {
+            RunState::Approved => format!("{TAKES_BACK} #{id} ({command}) before it starts."),
+            RunState::Running if all_or_nothing(call.app, &run) => {
                 format!("Stops run #{id} ({command}) and takes back all that it has done.")
             }
-            State::Running if !is_long(call, &run) => {
+            RunState::Running if !is_long(call, &run) => {
                 return Err(Error::instead(
                     format!("Run #{id} ({command}) is over in a moment and can't be stopped."),
                     format!("`show {id}` tells what became of it."),
                 ));
             }
-            State::Running => format!("Stops run #{id} ({command}). What it has done by then stays."),
-            State::Unknown => {
+            RunState::Running => format!("Stops run #{id} ({command}). What it has done by then stays."),
+            RunState::Interrupted => {
                 format!("Ends what the interrupted run #{id} ({command}) left on PostgreSQL, for good.")
             }
             over => {
@@ -63,8 +63,8 @@ impl Act for Stop {
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        let failed = |why: String| Outcome::new(Happening::Failed, why);
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        let failed = |why: String| Outcome::new(EventKind::Failed, why);
         let id: RunId = doing.plan.identity.get("run").and_then(|id| id.parse().ok()).unwrap_or_default();
         let run = match doing.app.runs.store.get(id).await {
             Ok(Some(run)) => run,
@@ -72,7 +72,7 @@ impl Act for Stop {
             Err(why) => return failed(format!("Nothing changed: {why}.")),
         };
         match run.state {
-            State::Unknown => left_behind(doing, &run).await,
+            RunState::Interrupted => left_behind(doing, &run).await,
             _ => ask_to_stop(doing, &run).await,
         }
     }
@@ -92,46 +92,49 @@ fn may_stop(call: &Call<'_>, run: &Run) -> Result<()> {
 }
 
 fn is_long(call: &Call<'_>, run: &Run) -> bool {
-    call.app.catalog.find(&run.request.command).is_some_and(|command| command.header.long)
+    call.app.catalog.find(&run.request.command).is_some_and(|command| command.header.posts_progress)
 }
 
-fn code(app: &App, run: &Run) -> Option<&'static dyn Act> {
+fn code(app: &App, run: &Run) -> Option<&'static dyn Action> {
     match app.catalog.find(&run.request.command).and_then(super::find) {
-        Some(Code::Act(act)) => Some(act),
+        Some(Implementation::Action(act)) => Some(act),
         _ => None,
     }
 }
 
 /// One transaction, which may wait for a lock as long as any.
 fn all_or_nothing(app: &App, run: &Run) -> bool {
-    code(app, run).is_some_and(Act::all_or_nothing)
+    code(app, run).is_some_and(Action::all_or_nothing)
 }
 
 /// What is approved loses its approval; what runs, also if it started while it was asked about, is told to stop.
-async fn ask_to_stop(doing: &Doing<'_>, run: &Run) -> Outcome {
+async fn ask_to_stop(doing: &Execution<'_>, run: &Run) -> Outcome {
     let (id, mut run) = (run.id, run.clone());
-    let mut told = Told::by(&doing.run.request.requester);
+    let mut told = EventDetails::by(&doing.run.request.requester);
     if let Some(reason) = doing.run.text("reason") {
         told = told.text("why", reason);
     }
-    while run.state.is_open() && run.state != State::Pending {
-        let happening = if run.state == State::Approved { Happening::Revoked } else { Happening::Stopping };
+    while run.state.is_open() && run.state != RunState::Pending {
+        let happening =
+            if run.state == RunState::Approved { EventKind::Revoked } else { EventKind::StopRequested };
         match doing.app.runs.append(&run, happening, told.clone()).await {
-            Ok(Appended::Done(noted)) => return ended(doing, *noted).await,
-            Ok(Appended::Stale(now)) => run = *now,
-            Ok(Appended::Frozen(_) | Appended::Held { .. }) => {}
-            Err(why) => return Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
+            Ok(AppendOutcome::Done(noted)) => return ended(doing, *noted).await,
+            Ok(AppendOutcome::VersionConflict(now)) => run = *now,
+            Ok(AppendOutcome::Frozen(_) | AppendOutcome::ResourceBusy { .. }) => {}
+            Err(why) => return Outcome::new(EventKind::Failed, format!("Nothing changed: {why}.")),
         }
     }
-    Outcome::new(Happening::Voided, format!("Run #{id} was over already: see `show {id}`."))
+    Outcome::new(EventKind::Invalidated, format!("Run #{id} was over already: see `show {id}`."))
 }
 
 /// Waits a while for the end of a run that was told to stop.
-async fn ended(doing: &Doing<'_>, run: Run) -> Outcome {
+async fn ended(doing: &Execution<'_>, run: Run) -> Outcome {
     let id = run.id;
     // The plan was made of what stood there before.
     let started = match (run.state, doing.plan.effect.starts_with(TAKES_BACK)) {
-        (State::Running, true) => format!("Run #{id} had started before its approval could be taken back. "),
+        (RunState::Running, true) => {
+            format!("Run #{id} had started before its approval could be taken back. ")
+        }
         _ => String::new(),
     };
     let until = Instant::now() + WAIT;
@@ -145,29 +148,29 @@ async fn ended(doing: &Doing<'_>, run: Run) -> Outcome {
     }
     let text =
         format!("{started}Run #{id} was told to stop and has not ended yet: `show {id}` tells when it has.");
-    Outcome::new(Happening::Succeeded, text)
+    Outcome::new(EventKind::Succeeded, text)
 }
 
 fn over(run: &Run, started: &str) -> Outcome {
     let (id, state) = (run.id, format!("{:?}", run.state).to_lowercase());
     let said = run.text("verdict").map_or(String::new(), |verdict| format!(" {verdict}"));
-    Outcome::new(Happening::Succeeded, format!("{started}Run #{id} has ended: {state}.{said}"))
+    Outcome::new(EventKind::Succeeded, format!("{started}Run #{id} has ended: {state}.{said}"))
 }
 
-async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
+async fn left_behind(doing: &Execution<'_>, run: &Run) -> Outcome {
     let (app, id) = (doing.app, run.id);
     // What would go on by itself is closed first.
     let given_up = code(app, run).filter(|act| act.resumable()).and_then(|act| act.given_up(run));
     if let Some(outcome) = &given_up {
-        let told = Told { by: Some(doing.run.request.requester.clone()), ..outcome.told() };
+        let told = EventDetails { by: Some(doing.run.request.requester.clone()), ..outcome.told() };
         // As it was looked at: one that goes on by now is not closed behind the back of who works on it.
         match app.runs.append(run, outcome.happening, told).await {
-            Ok(Appended::Done(_)) => {}
+            Ok(AppendOutcome::Done(_)) => {}
             Ok(_) => {
                 let text = format!("Run #{id} was over, or went on, already: see `show {id}`.");
-                return Outcome::new(Happening::Voided, text);
+                return Outcome::new(EventKind::Invalidated, text);
             }
-            Err(why) => return Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
+            Err(why) => return Outcome::new(EventKind::Failed, format!("Nothing changed: {why}.")),
         }
     }
     let done = given_up.map(|outcome| outcome.verdict.words());
@@ -175,34 +178,34 @@ async fn left_behind(doing: &Doing<'_>, run: &Run) -> Outcome {
     match (lingering::end(app, run, &login.unwrap_or_default()).await, done) {
         (Ok(0), Some(done)) => {
             let text = format!("Run #{id} doesn't go on, and has left nothing on PostgreSQL. {done}");
-            Outcome::new(Happening::Succeeded, text)
+            Outcome::new(EventKind::Succeeded, text)
         }
         (Ok(0), None) if let Some(share) = super::interrupted::watched(app, run).await => {
             let text =
                 format!("None of the sessions has run #{id}'s name, so none was ended. {}", share.label);
-            Outcome::new(Happening::Failed, text)
+            Outcome::new(EventKind::Failed, text)
         }
         (Ok(0), None) => {
             let text = format!(
                 "Run #{id} has left nothing on PostgreSQL that goes on. What it did before is not known."
             );
-            Outcome::new(Happening::Voided, text)
+            Outcome::new(EventKind::Invalidated, text)
         }
         (Ok(some), done) => {
             let sessions = super::answers::count(some, "session", "sessions");
-            let unknown = || match code(app, run).is_some_and(Act::is_watched) {
+            let unknown = || match code(app, run).is_some_and(Action::is_watched) {
                 true => "Its card tells in a moment what it has done.".to_owned(),
                 false => "What it did before is not known: look before asking again.".to_owned(),
             };
             let done = done.unwrap_or_else(unknown);
             let text = format!("{sessions} of the interrupted run #{id} got the signal to end. {done}");
-            Outcome::new(Happening::Succeeded, text)
+            Outcome::new(EventKind::Succeeded, text)
         }
         (Err(why), Some(done)) => {
             let text =
                 format!("Run #{id} doesn't go on. What it left on PostgreSQL can't be ended: {why} {done}");
-            Outcome::new(Happening::Partial, text)
+            Outcome::new(EventKind::Partial, text)
         }
-        (Err(why), None) => Outcome::new(Happening::Failed, format!("Nothing was done: {why}")),
+        (Err(why), None) => Outcome::new(EventKind::Failed, format!("Nothing was done: {why}")),
     }
 }

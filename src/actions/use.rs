@@ -1,7 +1,7 @@
 //! `use <environment>`: binds a conversation to an environment.
 
-use super::{Act, Call, Doing, Outcome};
-use crate::audit::Happening;
+use super::{Action, Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::error::{Error, Result};
 use crate::message::Text;
 use crate::plan::Plan;
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 pub struct Use;
 
 #[async_trait]
-impl Act for Use {
+impl Action for Use {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let wanted = call.values.get("environment").map(String::as_str).unwrap_or_default();
         let environment = call.app.targets.environment(wanted)?;
@@ -19,15 +19,15 @@ impl Act for Use {
         }
         let mut plan = Plan::of(format!("This conversation speaks of {} from now on.", environment.name));
         plan.identity.insert("environment".to_owned(), environment.name.clone());
-        plan.undo = "Type `use` with another environment.".to_owned();
+        plan.rollback = "Type `use` with another environment.".to_owned();
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
         let environment = doing.plan.identity.get("environment").cloned().unwrap_or_default();
         match doing.app.runs.store.bind(doing.run.request.place.clone(), environment.clone()).await {
             Ok(()) => Outcome::new(
-                Happening::Succeeded,
+                EventKind::Succeeded,
                 Text::new()
                     .plain("Commands here now speak of ")
                     .strong(environment)
@@ -35,7 +35,7 @@ impl Act for Use {
                     .code("use")
                     .plain(" again."),
             ),
-            Err(why) => Outcome::new(Happening::Failed, format!("Nothing changed: {why}.")),
+            Err(why) => Outcome::new(EventKind::Failed, format!("Nothing changed: {why}.")),
         }
     }
 }

@@ -17,7 +17,7 @@ const WITHIN: Duration = Duration::from_secs(15);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Who asks.
-pub enum Who<'a> {
+pub enum CredentialKind<'a> {
     /// The managed identity with that client id, where Countersign runs.
     ManagedIdentity { client_id: &'a str },
     /// An Entra application.
@@ -33,7 +33,7 @@ pub struct Tokens {
 impl Tokens {
     /// # Errors
     /// What the crate can't make a credential of.
-    pub fn new(who: &Who<'_>, scope: &str) -> anyhow::Result<Tokens> {
+    pub fn new(who: &CredentialKind<'_>, scope: &str) -> anyhow::Result<Tokens> {
         // A redirect would carry the secret elsewhere.
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_WITHIN)
@@ -42,16 +42,16 @@ impl Tokens {
         Tokens::over(Arc::new(client.context("setting up the client of Entra")?), who, scope)
     }
 
-    fn over(http: Arc<dyn HttpClient>, who: &Who<'_>, scope: &str) -> anyhow::Result<Tokens> {
+    fn over(http: Arc<dyn HttpClient>, who: &CredentialKind<'_>, scope: &str) -> anyhow::Result<Tokens> {
         let client_options =
             ClientOptions { transport: Some(Transport::new(http)), ..ClientOptions::default() };
         let credential: Arc<dyn TokenCredential> = match who {
-            Who::ManagedIdentity { client_id } => {
+            CredentialKind::ManagedIdentity { client_id } => {
                 let user_assigned_id = Some(UserAssignedId::ClientId((*client_id).to_owned()));
                 let options = ManagedIdentityCredentialOptions { user_assigned_id, client_options };
                 ManagedIdentityCredential::new(Some(options)).map_err(told)?
             }
-            Who::Application { tenant, client_id, secret } => {
+            CredentialKind::Application { tenant, client_id, secret } => {
                 let secret = Secret::new(secret.expose_secret().to_owned());
                 let options = ClientSecretCredentialOptions { client_options };
                 ClientSecretCredential::new(tenant, (*client_id).to_owned(), secret, Some(options))
@@ -96,13 +96,13 @@ mod tests {
 
     /// Carries what is meant for Entra, which the crate reaches over HTTPS alone, to a pretend one.
     #[derive(Debug)]
-    struct Detour {
+    struct ProxyTransport {
         http: reqwest::Client,
         port: u16,
     }
 
     #[async_trait]
-    impl HttpClient for Detour {
+    impl HttpClient for ProxyTransport {
         async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
             assert_eq!(request.url().origin().ascii_serialization(), "https://login.microsoftonline.com");
             let mut there = request.clone();
@@ -112,10 +112,10 @@ mod tests {
         }
     }
 
-    type Asked = Arc<Mutex<Vec<HashMap<String, String>>>>;
+    type TokenRequest = Arc<Mutex<Vec<HashMap<String, String>>>>;
 
     async fn answers(
-        State(asked): State<Asked>,
+        State(asked): State<TokenRequest>,
         Path(tenant): Path<String>,
         Form(form): Form<HashMap<String, String>>,
     ) -> (StatusCode, axum::Json<Value>) {
@@ -131,9 +131,9 @@ mod tests {
     }
 
     /// The tokens of an application with this secret, and what Entra was asked.
-    async fn tokens(secret: &str) -> (Tokens, Asked) {
+    async fn tokens(secret: &str) -> (Tokens, TokenRequest) {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let asked = Asked::default();
+        let asked = TokenRequest::default();
         let route = axum::routing::post(answers);
         let entra = axum::Router::new().route("/{tenant}/oauth2/v2.0/token", route);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -142,8 +142,8 @@ mod tests {
         tokio::spawn(async move { axum::serve(listener, entra).await });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let secret = SecretString::from(secret.to_owned());
-        let who = Who::Application { tenant: TENANT, client_id: APP, secret: &secret };
-        (Tokens::over(Arc::new(Detour { http, port }), &who, SCOPE).unwrap(), asked)
+        let who = CredentialKind::Application { tenant: TENANT, client_id: APP, secret: &secret };
+        (Tokens::over(Arc::new(ProxyTransport { http, port }), &who, SCOPE).unwrap(), asked)
     }
 
     #[tokio::test]

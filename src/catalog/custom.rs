@@ -2,9 +2,9 @@
 
 use super::allowlist::{self, Columns, Purpose};
 use super::bind::Bound;
-use super::header::Source;
-use super::tokens::Wrong;
-use super::{Header, Mistake, Risk, Scope, Section};
+use super::header::SourceFile;
+use super::tokens::LexError;
+use super::{Diagnostic, Header, Risk, Scope, Section};
 
 /// A preview's column that says how many rows the command would change.
 pub const COUNT: &str = "count";
@@ -12,10 +12,10 @@ pub const COUNT: &str = "count";
 /// A transaction may hold its locks this long at most, in seconds: an hour.
 const LONGEST_S: u64 = 3_600;
 
-pub fn header(here: &Source<'_>, header: &Header) -> Vec<Mistake> {
+pub fn header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
     let danger = header.risk == Risk::Danger;
-    let long = header
-        .within
+    let posts_progress = header
+        .timeout
         .as_deref()
         .and_then(crate::command_line::duration_seconds)
         .is_some_and(|s| s > LONGEST_S);
@@ -37,10 +37,14 @@ pub fn header(here: &Source<'_>, header: &Header) -> Vec<Mistake> {
             "SQL is asked of each server or database: `scope = \"database\"`",
         ),
         (header.while_frozen, "while_frozen", "a freeze stops every command of a team's own"),
-        (header.for_all_who_act, "for_all_who_act", "who may run it is the configuration's business"),
-        (header.long, "long", "only code shows how far it is"),
-        (!danger && !header.keys.is_empty(), "keys", "`keys` go with a preview, and a preview with danger"),
-        (danger && long, "within", "it holds locks meanwhile: an hour at most"),
+        (header.allow_any_operator, "allow_any_operator", "who may run it is the configuration's business"),
+        (header.posts_progress, "posts_progress", "only code shows how far it is"),
+        (
+            !danger && !header.preview_columns.is_empty(),
+            "preview_columns",
+            "`preview_columns` go with a preview, and a preview with danger",
+        ),
+        (danger && posts_progress, "timeout", "it holds locks meanwhile: an hour at most"),
     ];
     let broken = rules.into_iter().filter(|(broken, ..)| *broken);
     broken.map(|(_, word, why)| here.at(here.place(word), why)).collect()
@@ -48,19 +52,19 @@ pub fn header(here: &Source<'_>, header: &Header) -> Vec<Mistake> {
 
 /// What the statements of one file were found to be.
 #[derive(Default)]
-pub struct Checked {
+pub struct StatementChecks {
     previews: usize,
     acts: usize,
     changes: bool,
 }
 
-impl Checked {
+impl StatementChecks {
     /// Checks one statement; the places are offsets in its source.
     pub fn statement(
         &mut self,
         (header, shape): (&Header, &Section),
         (source, bound): (&str, &Bound),
-    ) -> Vec<Wrong> {
+    ) -> Vec<LexError> {
         let purpose = match (header.risk, shape.preview) {
             (_, true) => Purpose::Preview,
             (Risk::Read, false) => Purpose::Read,
@@ -105,7 +109,7 @@ impl Checked {
 }
 
 /// A preview's columns: the count, and keys that the header allows.
-fn shown(columns: &Columns, header: &Header) -> Vec<Wrong> {
+fn shown(columns: &Columns, header: &Header) -> Vec<LexError> {
     let Some(columns) = columns else {
         return vec![(0, "a preview is one plain SELECT that names each of its columns".to_owned())];
     };
@@ -113,11 +117,14 @@ fn shown(columns: &Columns, header: &Header) -> Vec<Wrong> {
     if !columns.iter().any(|column| column == COUNT) {
         wrong.push((0, "a preview has a column `count`: how many rows the command would change".to_owned()));
     }
-    let secret = columns.iter().filter(|column| *column != COUNT && !header.keys.contains(column));
+    let secret = columns.iter().filter(|column| *column != COUNT && !header.preview_columns.contains(column));
+    wrong.extend(secret.map(|column| {
+        (0, format!("`{column}` is not among `preview_columns`, so the card may not show it"))
+    }));
+    let missing = header.preview_columns.iter().filter(|key| !columns.contains(key));
     wrong.extend(
-        secret.map(|column| (0, format!("`{column}` is not among `keys`, so the card may not show it"))),
+        missing
+            .map(|key| (0, format!("the preview has no column `{key}`, which is among `preview_columns`"))),
     );
-    let missing = header.keys.iter().filter(|key| !columns.contains(key));
-    wrong.extend(missing.map(|key| (0, format!("the preview has no column `{key}`, which is among `keys`"))));
     wrong
 }

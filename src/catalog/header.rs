@@ -1,15 +1,15 @@
 //! One command file → one [`Command`], or every mistake in it with its place.
 
 use super::{
-    Body, Command, Condition, Header, Mistake, Risk, Scope, Section, Variant, allowlist, bind, custom,
-    sha256_hex,
+    Body, Command, Diagnostic, Header, Risk, Scope, Section, SectionCondition, Variant, allowlist, bind,
+    custom, sha256_hex,
 };
 use crate::command_line::ArgType;
 use std::collections::BTreeMap;
 
 /// A file of the plain kind: `blocked.sql`, `backup.toml`.
-pub fn command(file: &str, text: &str, own: bool) -> Result<Command, Vec<Mistake>> {
-    let here = Source { file, text };
+pub fn command(file: &str, text: &str, own: bool) -> Result<Command, Vec<Diagnostic>> {
+    let here = SourceFile { file, text };
     let (name, coded) = match file.rsplit_once('.') {
         Some((name, "toml")) => (name, true),
         Some((name, "sql")) => (name, false),
@@ -55,8 +55,8 @@ pub fn variant(
     commands: &mut BTreeMap<String, Command>,
     (file, text): (&str, &str),
     own: bool,
-) -> Result<(), Vec<Mistake>> {
-    let here = Source { file, text };
+) -> Result<(), Vec<Diagnostic>> {
+    let here = SourceFile { file, text };
     let parsed = file
         .strip_suffix(".sql")
         .and_then(|stem| stem.split_once('@'))
@@ -80,27 +80,27 @@ pub fn variant(
     Ok(())
 }
 
-pub(super) struct Source<'a> {
+pub(super) struct SourceFile<'a> {
     file: &'a str,
     pub text: &'a str,
 }
 
-impl<'a> Source<'a> {
+impl<'a> SourceFile<'a> {
     /// Where the header says that word first, at a line's beginning if it does.
     pub fn place(&self, word: &str) -> usize {
         let line = self.text.find(&format!("\n{word}")).map(|at| at + 1);
         line.or_else(|| self.text.find(word)).unwrap_or(0)
     }
 
-    pub fn at(&self, offset: usize, what: &str) -> Mistake {
+    pub fn at(&self, offset: usize, what: &str) -> Diagnostic {
         let before = self.text.get(..offset.min(self.text.len())).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-        Mistake { file: self.file.to_owned(), line, column, what: what.trim().to_owned() }
+        Diagnostic { file: self.file.to_owned(), line, column, what: what.trim().to_owned() }
     }
 
     /// Where the header starts, the header, and where the SQL starts.
-    fn split(&self) -> Result<(usize, &'a str, usize), Vec<Mistake>> {
+    fn split(&self) -> Result<(usize, &'a str, usize), Vec<Diagnostic>> {
         let open = self.text.find("/*").filter(|at| self.text[..*at].trim().is_empty());
         let Some(open) = open else {
             return Err(vec![self.at(0, "a SQL command begins with its header in a /* comment */")]);
@@ -113,7 +113,7 @@ impl<'a> Source<'a> {
 }
 
 /// What can be checked without a database.
-fn check_header(here: &Source<'_>, header: &Header) -> Vec<Mistake> {
+fn check_header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     let place = |word: &str| here.place(word);
     if !["reader", "signal", "dump", "maintain", "owner", "operator"].contains(&header.login.as_str()) {
@@ -131,16 +131,17 @@ fn check_header(here: &Source<'_>, header: &Header) -> Vec<Mistake> {
         mistakes.push(here.at(place("summary"), "the summary is one line without a full stop"));
     }
     if header
-        .within
+        .timeout
         .as_deref()
-        .is_some_and(|within| crate::command_line::duration_seconds(within).is_none_or(|s| s == 0))
+        .is_some_and(|timeout| crate::command_line::duration_seconds(timeout).is_none_or(|s| s == 0))
     {
-        mistakes.push(here.at(place("within"), "`within` is a duration such as \"5s\""));
+        mistakes.push(here.at(place("timeout"), "`timeout` is a duration such as \"5s\""));
     }
     for (column, threshold) in &header.thresholds {
-        if threshold.watch.is_none() && threshold.act.is_none() {
-            mistakes
-                .push(here.at(place(column), &format!("the threshold of `{column}` needs `watch` or `act`")));
+        if threshold.warning.is_none() && threshold.critical.is_none() {
+            mistakes.push(
+                here.at(place(column), &format!("the threshold of `{column}` needs `warning` or `critical`")),
+            );
         }
     }
     for code in header.on_error.keys() {
@@ -158,10 +159,10 @@ fn check_header(here: &Source<'_>, header: &Header) -> Vec<Mistake> {
 pub const MIGRATIONS_DIRECTORY: &str = "migrations_directory";
 
 fn sections(
-    here: &Source<'_>,
+    here: &SourceFile<'_>,
     start: usize,
     (header, own): (&Header, bool),
-) -> Result<Vec<Section>, Vec<Mistake>> {
+) -> Result<Vec<Section>, Vec<Diagnostic>> {
     let mut known: Vec<&str> = header.args.iter().map(|arg| arg.name.as_str()).collect();
     if header.args.iter().any(|arg| arg.kind == ArgType::Service && arg.name == "service") {
         known.push("database"); // the service's
@@ -170,7 +171,7 @@ fn sections(
     if header.risk == Risk::Danger {
         known.push("asked_at"); // when the plan was made
     }
-    let (mut found, mut checked) = (Vec::new(), custom::Checked::default());
+    let (mut found, mut checked) = (Vec::new(), custom::StatementChecks::default());
     let mut mistakes = Vec::new();
     for part in titled_parts(here, start) {
         if part.sql.trim().is_empty() {
@@ -237,7 +238,7 @@ fn shape(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
                 let argument = words.next().filter(|name| known.contains(name)).ok_or_else(|| {
                     format!("`{word}` is followed by an argument of this command: [database if service]")
                 })?;
-                shape.when = Some(Condition { argument: argument.to_owned(), given: word == "if" });
+                shape.when = Some(SectionCondition { argument: argument.to_owned(), given: word == "if" });
             }
             other => return Err(format!("`{other}` is no scope: [server] or [database]")),
         }
@@ -245,7 +246,7 @@ fn shape(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
     Ok(shape)
 }
 
-struct Part<'a> {
+struct SqlPart<'a> {
     title: Option<String>,
     /// What stands in brackets behind the title.
     words: String,
@@ -255,9 +256,9 @@ struct Part<'a> {
 }
 
 /// Splits at `-- ## Title [scope]` lines.
-fn titled_parts<'a>(here: &Source<'a>, start: usize) -> Vec<Part<'a>> {
+fn titled_parts<'a>(here: &SourceFile<'a>, start: usize) -> Vec<SqlPart<'a>> {
     let mut parts =
-        vec![Part { title: None, words: String::new(), sql: "", title_offset: start, offset: start }];
+        vec![SqlPart { title: None, words: String::new(), sql: "", title_offset: start, offset: start }];
     let mut offset = start;
     for line in here.text[start..].split_inclusive('\n') {
         let next = offset + line.len();
@@ -267,7 +268,7 @@ fn titled_parts<'a>(here: &Source<'a>, start: usize) -> Vec<Part<'a>> {
                 None => (title.trim(), String::new()),
             };
             let title = Some(title.to_owned());
-            parts.push(Part { title, words, sql: "", title_offset: offset, offset: next });
+            parts.push(SqlPart { title, words, sql: "", title_offset: offset, offset: next });
         } else if let Some(part) = parts.last_mut() {
             part.sql = &here.text[part.offset..next];
         }

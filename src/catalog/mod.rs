@@ -3,6 +3,7 @@
 //! does not live here.
 
 use crate::command_line::ArgSpec;
+use crate::message::Severity;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -64,14 +65,14 @@ pub enum Scope {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Threshold {
-    pub watch: Option<f64>,
-    pub act: Option<f64>,
+    pub warning: Option<f64>,
+    pub critical: Option<f64>,
     /// Judged when the value falls below, not when it rises above.
     #[serde(default)]
     pub below: bool,
     /// `{value}` and the row's columns in braces: "{used_pct} of the connections are taken". Empty: the value is coloured, and
     /// another column speaks for it.
-    pub say: Option<String>,
+    pub message: Option<String>,
 }
 
 /// The header of a command file.
@@ -95,18 +96,18 @@ pub struct Header {
     /// More for `help <command>`: what it won't do, what to know.
     pub details: Option<String>,
     /// The verdict when no row came.
-    pub empty: Option<String>,
+    pub verdict_empty: Option<String>,
     /// The verdict when rows came and no threshold was crossed. `{rows}` and the first row's columns in braces.
     pub verdict: Option<String>,
     /// How good or bad it is that rows came.
     #[serde(default)]
-    pub rows_are: RowsAre,
+    pub rows_severity: Severity,
     /// One next step, shown when rows came.
     pub next: Option<String>,
     /// A button on each row that starts that request: "kill {pid}".
-    pub offer: Option<String>,
+    pub row_action: Option<String>,
     /// Rows are offered, and verdicts taken, only where this column is true.
-    pub offer_if: Option<String>,
+    pub row_action_if: Option<String>,
     /// Merged rows are ordered by this column, largest first.
     pub sort: Option<String>,
     /// So many merged rows are shown of each section: where ten targets have ten rows each.
@@ -118,32 +119,21 @@ pub struct Header {
     pub on_error: BTreeMap<String, String>,
     /// Its rows are other sessions: without pg_read_all_stats it says so, never "nothing found".
     #[serde(default)]
-    pub sees_sessions: bool,
+    pub needs_pg_read_all_stats: bool,
     /// Each target has this long to answer, "5s"; else the environment's statement_timeout.
-    pub within: Option<String>,
+    pub timeout: Option<String>,
     /// Posts a message of its own that is edited as it goes on.
     #[serde(default)]
-    pub long: bool,
+    pub posts_progress: bool,
     /// Whoever may act or approve anywhere may run it, whatever else their roles say: `freeze`, `withdraw`.
     #[serde(default)]
-    pub for_all_who_act: bool,
+    pub allow_any_operator: bool,
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
     #[serde(default)]
     pub while_frozen: bool,
     /// Columns of a preview whose values the card may show: what tells rows apart, and is nobody's secret.
     #[serde(default)]
-    pub keys: Vec<String>,
-}
-
-/// What it means that there are rows at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RowsAre {
-    #[default]
-    Plain,
-    Good,
-    Watch,
-    Act,
+    pub preview_columns: Vec<String>,
 }
 
 fn reader() -> String {
@@ -152,7 +142,7 @@ fn reader() -> String {
 
 /// When a section is asked at all.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Condition {
+pub struct SectionCondition {
     pub argument: String,
     /// Whether the argument must be given, or must not. "all" for a service is none given.
     pub given: bool,
@@ -165,7 +155,7 @@ pub struct Section {
     /// The command's scope unless the title line names another: `-- ## Services [database]`.
     pub scope: Scope,
     /// Asked only if, or unless, an argument was given: `[database if service]`, `[server unless service]`.
-    pub when: Option<Condition>,
+    pub when: Option<SectionCondition>,
     /// One row of each target, shown standing, one line for each column: `[server facts]`.
     pub facts: bool,
     /// Counts what the others will change, for the card: `[preview]`.
@@ -236,7 +226,7 @@ impl Command {
 /// A mistake in a command file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}:{column}: {what}")]
-pub struct Mistake {
+pub struct Diagnostic {
     pub file: String,
     pub line: usize,
     pub column: usize,
@@ -256,7 +246,7 @@ impl Catalog {
     ///
     /// # Errors
     /// All mistakes at once.
-    pub fn built_in() -> Result<Catalog, Vec<Mistake>> {
+    pub fn built_in() -> Result<Catalog, Vec<Diagnostic>> {
         let files = BUILT_IN.files().filter_map(|file| {
             let name = file.path().to_str()?.to_owned();
             Some((name, file.contents_utf8().unwrap_or_default().to_owned()))
@@ -269,8 +259,8 @@ impl Catalog {
     ///
     /// # Errors
     /// All mistakes at once; a directory that can't be read is one.
-    pub fn with_directory(self, directory: &Path) -> Result<Catalog, Vec<Mistake>> {
-        let unreadable = |path: &Path, cause: &std::io::Error| Mistake {
+    pub fn with_directory(self, directory: &Path) -> Result<Catalog, Vec<Diagnostic>> {
+        let unreadable = |path: &Path, cause: &std::io::Error| Diagnostic {
             file: path.display().to_string(),
             line: 1,
             column: 1,
@@ -294,12 +284,12 @@ impl Catalog {
     }
 
     /// The catalog with what is right in these files, and every mistake in them.
-    fn add(mut self, files: Vec<(String, String)>, team: bool) -> (Catalog, Vec<Mistake>) {
+    fn add(mut self, files: Vec<(String, String)>, team: bool) -> (Catalog, Vec<Diagnostic>) {
         let mut mistakes = Vec::new();
         let (variants, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.contains('@'));
         for (file, text) in plain {
             match header::command(&file, &text, team) {
-                Ok(command) if self.commands.contains_key(&command.name) => mistakes.push(Mistake {
+                Ok(command) if self.commands.contains_key(&command.name) => mistakes.push(Diagnostic {
                     what: format!("`{}` is a command already and can't be replaced", command.name),
                     line: 1,
                     column: 1,
@@ -321,11 +311,11 @@ impl Catalog {
     }
 
     /// Offers of commands that there are not.
-    fn dangling_offers(&self) -> impl Iterator<Item = Mistake> {
+    fn dangling_offers(&self) -> impl Iterator<Item = Diagnostic> {
         self.commands.values().filter_map(|command| {
-            let offered = command.header.offer.as_deref()?.split_whitespace().next().unwrap_or_default();
+            let offered = command.header.row_action.as_deref()?.split_whitespace().next().unwrap_or_default();
             let dangling = !self.commands.contains_key(offered);
-            dangling.then(|| Mistake {
+            dangling.then(|| Diagnostic {
                 file: format!("{}.sql", command.name),
                 line: 1,
                 column: 1,

@@ -2,8 +2,10 @@
 //! people see all of the SQL before it runs, so it may do more than a team's own commands: change tables, and call any function.
 //! What it may not do is leave its transaction, whose limits and names it could not be held to otherwise.
 
-use super::tokens::{self, Token, Wrong};
-use super::{Body, Command, Header, Mistake, Risk, Scope, Section, Variant, allowlist, nearest, sha256_hex};
+use super::tokens::{self, LexError, SqlToken};
+use super::{
+    Body, Command, Diagnostic, Header, Risk, Scope, Section, Variant, allowlist, nearest, sha256_hex,
+};
 use crate::command_line::{duration_seconds, shown};
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -26,31 +28,31 @@ const NOT_IN_A_DATABASE: [&str; 6] = ["database", "role", "subscription", "syste
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Said {
+struct FileHeader {
     /// One line, without a full stop.
     summary: String,
     login: Option<String>,
-    within: Option<String>,
+    timeout: Option<String>,
 }
 
 /// Checks every file of a directory.
 ///
 /// # Errors
 /// All mistakes at once.
-pub fn check(directory: &Path, like: &Command) -> Result<(), Vec<Mistake>> {
+pub fn check(directory: &Path, like: &Command) -> Result<(), Vec<Diagnostic>> {
     let names = names(directory).map_err(|why| {
-        vec![Mistake {
+        vec![Diagnostic {
             file: directory.display().to_string(),
             line: 1,
             column: 1,
             what: format!("can't be read: {why}"),
         }]
     })?;
-    let mistakes: Vec<Mistake> = names
+    let mistakes: Vec<Diagnostic> = names
         .iter()
         .filter_map(|name| match text(directory, name) {
             Ok(text) => command(name, &text, like).err(),
-            Err(why) => Some(Mistake { file: format!("{name}.sql"), line: 1, column: 1, what: why }),
+            Err(why) => Some(Diagnostic { file: format!("{name}.sql"), line: 1, column: 1, what: why }),
         })
         .collect();
     if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
@@ -113,11 +115,11 @@ fn text(directory: &Path, name: &str) -> Result<String, String> {
     std::fs::read_to_string(&path).map_err(unreadable)
 }
 
-fn command(name: &str, text: &str, like: &Command) -> Result<Command, Mistake> {
-    let mistake = |(at, what): Wrong| {
+fn command(name: &str, text: &str, like: &Command) -> Result<Command, Diagnostic> {
+    let mistake = |(at, what): LexError| {
         let before = text.get(..at).unwrap_or(text);
         let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-        Mistake { file: format!("{name}.sql"), line: before.matches('\n').count() + 1, column, what }
+        Diagnostic { file: format!("{name}.sql"), line: before.matches('\n').count() + 1, column, what }
     };
     let (said, start) = header(text).map_err(mistake)?;
     let sections = statements(&text[start..]).map_err(|(at, why)| mistake((start + at, why)))?;
@@ -125,7 +127,7 @@ fn command(name: &str, text: &str, like: &Command) -> Result<Command, Mistake> {
     let header = Header {
         summary: said.summary,
         login: said.login.unwrap_or_else(|| like.header.login.clone()),
-        within: said.within,
+        timeout: said.timeout,
         risk: Risk::Danger,
         ..like.header.clone()
     };
@@ -134,12 +136,12 @@ fn command(name: &str, text: &str, like: &Command) -> Result<Command, Mistake> {
 }
 
 /// The TOML in the leading comment, and where the SQL begins.
-fn header(text: &str) -> Result<(Said, usize), Wrong> {
+fn header(text: &str) -> Result<(FileHeader, usize), LexError> {
     let open = text.find("/*").filter(|at| text[..*at].trim().is_empty());
     let open = open.ok_or((0, "it begins with its header in a /* comment */".to_owned()))?;
     let close =
         text[open..].find("*/").ok_or((open, "the header's comment is not closed".to_owned()))? + open;
-    let said: Said = toml::from_str(&text[open + 2..close]).map_err(|wrong| {
+    let said: FileHeader = toml::from_str(&text[open + 2..close]).map_err(|wrong| {
         (open + 2 + wrong.span().map_or(0, |span| span.start), wrong.message().trim().to_owned())
     })?;
     let wrong = |what: &str| Err((open, what.to_owned()));
@@ -149,17 +151,17 @@ fn header(text: &str) -> Result<(Said, usize), Wrong> {
     if said.login.as_deref().is_some_and(|login| !["maintain", "operator", "owner"].contains(&login)) {
         return wrong("the login is owner, maintain or operator");
     }
-    let seconds = said.within.as_deref().map(duration_seconds);
+    let seconds = said.timeout.as_deref().map(duration_seconds);
     if seconds.is_some_and(|seconds| seconds.is_none_or(|s| s == 0 || s > LONGEST_S)) {
         return wrong(
-            "`within` is a duration such as \"30s\", an hour at most, since it holds locks meanwhile",
+            "`timeout` is a duration such as \"30s\", an hour at most, since it holds locks meanwhile",
         );
     }
     Ok((said, close + 2))
 }
 
 /// The statements, each checked.
-fn statements(sql: &str) -> Result<Vec<Section>, Wrong> {
+fn statements(sql: &str) -> Result<Vec<Section>, LexError> {
     let tokens = tokens::read(sql)?;
     let mut sections = Vec::new();
     for part in tokens.split(|token| token.sign(";")).filter(|part| !part.is_empty()) {
@@ -184,7 +186,7 @@ fn statements(sql: &str) -> Result<Vec<Section>, Wrong> {
 }
 
 /// One statement, which can run in a transaction and doesn't end it.
-fn allowed(part: &[Token<'_>]) -> Result<(), Wrong> {
+fn allowed(part: &[SqlToken<'_>]) -> Result<(), LexError> {
     let first = part[0];
     if !VERBS.iter().any(|verb| first.is(verb)) {
         let verb = first.text.to_uppercase();

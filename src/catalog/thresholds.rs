@@ -1,7 +1,7 @@
 //! A team's own limits: from where on a value that a command judges is worth a look, or an act, in one environment.
 
 use super::{Catalog, Command};
-use crate::config::{Environment, Limit};
+use crate::config::{Environment, ThresholdOverride};
 
 impl Catalog {
     /// Takes each environment's own limits.
@@ -20,8 +20,8 @@ impl Catalog {
         if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
     }
 
-    fn adjust(&mut self, environment: &str, limit: &Limit) -> Result<(), String> {
-        let Limit { command: name, column, watch, act } = limit;
+    fn adjust(&mut self, environment: &str, limit: &ThresholdOverride) -> Result<(), String> {
+        let ThresholdOverride { command: name, column, warning, critical } = limit;
         let known = self.commands.get(name).ok_or_else(|| format!("there is no command `{name}`"))?;
         let key = (environment.to_owned(), name.clone());
         let command = self.adjusted.entry(key).or_insert_with(|| known.clone());
@@ -32,11 +32,13 @@ impl Catalog {
                 judged => format!("`{name}` doesn't judge `{column}`; it judges {}", judged.join(", ")),
             });
         };
-        threshold.watch = watch.or(threshold.watch);
-        threshold.act = act.or(threshold.act);
-        match (threshold.watch, threshold.act) {
-            (Some(watch), Some(act)) if (act < watch) != threshold.below && act != watch => {
-                Err(format!("`{name}.{column}` would be acted on at {act} and watched from {watch}"))
+        threshold.warning = warning.or(threshold.warning);
+        threshold.critical = critical.or(threshold.critical);
+        match (threshold.warning, threshold.critical) {
+            (Some(warning), Some(critical))
+                if (critical < warning) != threshold.below && critical != warning =>
+            {
+                Err(format!("`{name}.{column}` would be acted on at {critical} and watched from {warning}"))
             }
             _ => Ok(()),
         }

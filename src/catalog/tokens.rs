@@ -5,7 +5,7 @@ use super::bind::opaque;
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     /// A keyword or a name, unquoted.
     Word,
     /// A name in double quotes.
@@ -18,42 +18,42 @@ pub enum Kind {
 
 /// A token and its byte offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token<'a> {
-    pub kind: Kind,
+pub struct SqlToken<'a> {
+    pub kind: TokenKind,
     pub text: &'a str,
     pub at: usize,
 }
 
-impl Token<'_> {
+impl SqlToken<'_> {
     /// Whether it is that keyword; `word` in lower case.
     pub fn is(&self, word: &str) -> bool {
-        self.kind == Kind::Word && self.text.eq_ignore_ascii_case(word)
+        self.kind == TokenKind::Word && self.text.eq_ignore_ascii_case(word)
     }
 
     /// Whether it is that bracket, comma or period.
     pub fn sign(&self, sign: &str) -> bool {
-        self.kind == Kind::Sign && self.text == sign
+        self.kind == TokenKind::Sign && self.text == sign
     }
 
     /// The name that PostgreSQL makes of it: folded unless quoted. `None` for what is no name.
     pub fn name(&self) -> Option<String> {
         match self.kind {
-            Kind::Word => Some(self.text.to_ascii_lowercase()),
-            Kind::Quoted => Some(self.text[1..self.text.len() - 1].to_owned()),
+            TokenKind::Word => Some(self.text.to_ascii_lowercase()),
+            TokenKind::Quoted => Some(self.text[1..self.text.len() - 1].to_owned()),
             _ => None,
         }
     }
 }
 
 /// A place and what is wrong there.
-pub type Wrong = (usize, String);
+pub type LexError = (usize, String);
 
 /// Reads a statement.
 ///
 /// # Errors
 /// The first thing that can be read in two ways.
-pub fn read(sql: &str) -> Result<Vec<Token<'_>>, Wrong> {
-    let mut tokens: Vec<Token<'_>> = Vec::new();
+pub fn read(sql: &str) -> Result<Vec<SqlToken<'_>>, LexError> {
+    let mut tokens: Vec<SqlToken<'_>> = Vec::new();
     let mut at = 0;
     while let Some(first) = sql[at..].chars().next() {
         let rest = &sql[at..];
@@ -62,7 +62,7 @@ pub fn read(sql: &str) -> Result<Vec<Token<'_>>, Wrong> {
             None => open(rest, first).map_err(|why| (at, why.to_owned()))?,
         };
         if let Some(kind) = kind {
-            tokens.push(Token { kind, text: &rest[..length], at });
+            tokens.push(SqlToken { kind, text: &rest[..length], at });
         }
         at += length;
     }
@@ -75,7 +75,7 @@ fn before(sql: &str, at: usize) -> Option<char> {
 }
 
 /// A comment, a string, a quoted name or a dollar quote; `None` is nothing.
-fn closed(text: &str, before: Option<char>) -> Result<Option<Kind>, String> {
+fn closed(text: &str, before: Option<char>) -> Result<Option<TokenKind>, String> {
     let glued = before.is_some_and(|c| c.is_alphanumeric() || "_$&".contains(c));
     match text.as_bytes().first() {
         Some(b'-') if text.strip_suffix('\r').unwrap_or(text).contains('\r') => {
@@ -86,30 +86,30 @@ fn closed(text: &str, before: Option<char>) -> Result<Option<Kind>, String> {
         Some(b'\'') if glued => {
             Err("E'', B'', X'', N'' and U&'' are refused: write a plain string".to_owned())
         }
-        Some(b'\'') => Ok(Some(Kind::Value)),
+        Some(b'\'') => Ok(Some(TokenKind::Value)),
         Some(b'"') if glued || before == Some('"') => {
             Err("U&\"\" and names with a quote in them are refused".to_owned())
         }
-        Some(b'"') => Ok(Some(Kind::Quoted)),
+        Some(b'"') => Ok(Some(TokenKind::Quoted)),
         _ => Err("a dollar quote is refused: write a plain string".to_owned()),
     }
 }
 
 /// What stands in the open: its length, and what it is.
-fn open(rest: &str, first: char) -> Result<(usize, Option<Kind>), &'static str> {
+fn open(rest: &str, first: char) -> Result<(usize, Option<TokenKind>), &'static str> {
     let run = |fits: fn(char) -> bool| rest.find(|c: char| !fits(c)).unwrap_or(rest.len());
     match first {
         ' ' | '\t' | '\n' | '\r' => Ok((1, None)),
         'a'..='z' | 'A'..='Z' | '_' => {
-            Ok((run(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$'), Some(Kind::Word)))
+            Ok((run(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$'), Some(TokenKind::Word)))
         }
-        '0'..='9' => number(rest).map(|length| (length, Some(Kind::Value))),
+        '0'..='9' => number(rest).map(|length| (length, Some(TokenKind::Value))),
         '$' => match rest[1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - 1) {
             0 => Err("a `$` stands alone"),
-            digits => Ok((1 + digits, Some(Kind::Value))),
+            digits => Ok((1 + digits, Some(TokenKind::Value))),
         },
         '\\' | '`' | '{' | '}' => Err("this character is not PostgreSQL's"),
-        c if c.is_ascii_graphic() => Ok((1, Some(Kind::Sign))),
+        c if c.is_ascii_graphic() => Ok((1, Some(TokenKind::Sign))),
         _ => Err("letters beyond a to z, and unusual blanks, stand in quotes or not at all"),
     }
 }

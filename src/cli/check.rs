@@ -8,8 +8,8 @@ use crate::chat::teams::TeamsPlatform;
 use crate::chat::terminal::Lines;
 use crate::config;
 use crate::message::{Heading, Reply};
-use crate::postgres::Targets;
-use crate::preflight::{Finding, Patient, examine};
+use crate::postgres::Environments;
+use crate::preflight::{CheckContext, Finding, examine};
 use std::path::Path;
 
 /// Exit statuses.
@@ -19,9 +19,9 @@ pub const MISSING: u8 = 1;
 pub async fn check((path, json): (&Path, bool), variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = configured(path, variables)?;
     crate::rules(&config)?;
-    let targets = Targets::new(&config)?;
+    let targets = Environments::new(&config)?;
     let names: Vec<&str> = targets.names().iter().map(String::as_str).collect();
-    let mut report = examine(&Patient { config: &config, targets: &targets }, &names).await;
+    let mut report = examine(&CheckContext { config: &config, targets: &targets }, &names).await;
     if let Some(app) = &config.slack {
         report.add_here(slack(app).await);
     }

@@ -82,7 +82,7 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
         Cli::Serve { config } => (serve(&config, variables).await, 1),
         Cli::Demo { page } => (Demo::show(page).await.map(|()| 0), 1),
         Cli::Run { config, json, command } => {
-            let typed = run::Typed::new(command, (config, json));
+            let typed = run::RunArgs::new(command, (config, json));
             (run::run(typed, variables).await, run::BROKEN)
         }
         Cli::Check { config, json } => (check::check((&config, json), variables).await, check::MISSING),

@@ -8,8 +8,8 @@ use crate::command_line::typed;
 use crate::config::login_name;
 use crate::http::platforms;
 use crate::message::{Block, Button, Reply};
-use crate::store::{Meaning, State};
-use crate::workflow::{Ending, Flow};
+use crate::store::{RunState, TokenPurpose};
+use crate::workflow::{Completion, Workflow};
 use anyhow::Context;
 use std::convert::Infallible;
 use std::io::Write;
@@ -29,16 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// What was typed behind `countersign run`.
-pub struct Typed {
+pub struct RunArgs {
     config: PathBuf,
     json: bool,
     /// As in chat, behind `/db`.
     line: String,
 }
 
-impl Typed {
+impl RunArgs {
     /// Our own options may stand among the command's words, too.
-    pub fn new(words: Vec<String>, (mut config, mut json): (PathBuf, bool)) -> Typed {
+    pub fn new(words: Vec<String>, (mut config, mut json): (PathBuf, bool)) -> RunArgs {
         let mut line = Vec::new();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
@@ -52,7 +52,7 @@ impl Typed {
                 line.push(quoted(&word));
             }
         }
-        Typed { config, json, line: line.join(" ") }
+        RunArgs { config, json, line: line.join(" ") }
     }
 }
 
@@ -72,13 +72,13 @@ fn quoted(word: &str) -> String {
     format!("{option}\"{}\"", value.replace(['"', '“', '”', '„'], "'"))
 }
 
-pub async fn run(typed: Typed, variables: &Variables<'_>) -> anyhow::Result<u8> {
+pub async fn run(typed: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = configured(&typed.config, variables)?;
     let app = App::assemble(config.clone())?;
     let terminal = Arc::new(Terminal::default());
     let mut platforms = platforms(&config)?;
     platforms.push(terminal.clone());
-    let flow = Flow::new(app, platforms);
+    let flow = Workflow::new(app, platforms);
     let incoming = incoming(&login_name(), typed.line).context("asking the system for randomness")?;
     let ending = tokio::select! {
         ending = flow.handle_wholly(incoming, PATIENCE) => ending,
@@ -90,17 +90,17 @@ pub async fn run(typed: Typed, variables: &Variables<'_>) -> anyhow::Result<u8> 
 }
 
 /// A run that was to do something and didn't is no success, however well it was answered.
-async fn status(app: &App, ending: Ending, reply: &Reply) -> u8 {
+async fn status(app: &App, ending: Completion, reply: &Reply) -> u8 {
     match ending {
-        Ending::Refused => return REFUSED,
-        Ending::Failed => return BROKEN,
-        Ending::Answered => {}
+        Completion::Refused => return REFUSED,
+        Completion::Failed => return BROKEN,
+        Completion::Answered => {}
     }
     let Some(run) = reply.heading.run else { return ANSWERED };
     match app.runs.store.get(run).await {
         Ok(Some(run)) => match run.state {
-            State::Failed | State::Partial | State::Stopped | State::Voided => REFUSED,
-            State::Unknown => BROKEN,
+            RunState::Failed | RunState::Partial | RunState::Stopped | RunState::Invalidated => REFUSED,
+            RunState::Interrupted => BROKEN,
             _ => ANSWERED,
         },
         _ => ANSWERED,
@@ -112,7 +112,7 @@ async fn to_type(app: &App, reply: &Reply) -> Lines {
     let mut lines = Lines::new();
     for button in reply.blocks.iter().flat_map(buttons) {
         let Ok(Some(known)) = app.runs.store.token(&button.token).await else { continue };
-        let Meaning::Offer { command, environment, arguments } = known.meaning else { continue };
+        let TokenPurpose::RunCommand { command, environment, arguments } = known.purpose else { continue };
         let Some(command) = app.catalog.find(&command) else { continue };
         let environment = environment.map_or(String::new(), |name| format!(" --env {name}"));
         let line = typed(&command.name, &command.header.args, &arguments);
@@ -151,8 +151,8 @@ async fn tell_progress(app: &App, quiet: bool) -> Infallible {
 mod tests {
     use super::*;
 
-    fn typed(words: &[&str]) -> Typed {
-        Typed::new(words.iter().map(|word| (*word).to_owned()).collect(), ("usual".into(), false))
+    fn typed(words: &[&str]) -> RunArgs {
+        RunArgs::new(words.iter().map(|word| (*word).to_owned()).collect(), ("usual".into(), false))
     }
 
     #[test]

@@ -11,9 +11,9 @@ mod resolve;
 mod tokenize;
 mod value;
 
-pub use resolve::{Understood, understand};
-pub use tokenize::{ALONE, Line, alone, split};
-pub use value::{Known, duration_seconds};
+pub use resolve::{ParsedCommand, understand};
+pub use tokenize::{BREAK_GLASS_PREFIX, TypedLine, split, strip_break_glass_prefix};
+pub use value::{KnownNames, duration_seconds};
 
 /// 4,000 characters: twice what Slack lets a person type into a slash command comfortably; more is a paste gone wrong.
 pub const LONGEST_LINE: usize = 4_000;
@@ -83,7 +83,7 @@ impl ArgSpec {
 
     /// Whether that is what it has when nobody says anything.
     pub fn is_default(&self, value: &str) -> bool {
-        let nobody = Known::default();
+        let nobody = KnownNames::default();
         let default = self.default.as_deref().and_then(|default| value::check(self, default, &nobody).ok());
         default.as_deref() == Some(value)
     }
@@ -116,7 +116,7 @@ impl ArgSpec {
             return Err(format!("`{}`: choices go with the type choice, and only with it", self.name));
         }
         if let Some(default) = &self.default {
-            let nobody = Known::default();
+            let nobody = KnownNames::default();
             value::check(self, default, &nobody).map_err(|wrong| format!("the default: {wrong}"))?;
         }
         Ok(())
@@ -152,7 +152,7 @@ pub fn typed(command: &str, specs: &[ArgSpec], values: &Values) -> String {
 ///
 /// # Errors
 /// [`Error::User`]: what is missing, surplus or wrong, and the usage.
-pub fn bind(specs: &[ArgSpec], line: &Line, known: &Known, usage: &str) -> Result<Values> {
+pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str) -> Result<Values> {
     let try_this = || format!("Type `{usage}`.");
     let is_empty = |word: &String| word.trim().is_empty();
     let lacks =
@@ -206,7 +206,7 @@ pub fn bind(specs: &[ArgSpec], line: &Line, known: &Known, usage: &str) -> Resul
 ///
 /// # Errors
 /// [`Error::User`] when a value no longer fits, say a service that left the configuration.
-pub fn bind_offer(specs: &[ArgSpec], offered: &Values, known: &Known) -> Result<Values> {
+pub fn bind_offer(specs: &[ArgSpec], offered: &Values, known: &KnownNames) -> Result<Values> {
     let mut values = Values::new();
     for spec in specs {
         if let Some(given) = offered.get(&spec.name) {
@@ -219,7 +219,7 @@ pub fn bind_offer(specs: &[ArgSpec], offered: &Values, known: &Known) -> Result<
     Ok(values)
 }
 
-fn defaults(specs: &[ArgSpec], values: &mut Values, known: &Known) -> Result<()> {
+fn defaults(specs: &[ArgSpec], values: &mut Values, known: &KnownNames) -> Result<()> {
     for spec in specs.iter().filter(|spec| spec.default.is_some()) {
         if !values.contains_key(&spec.name)
             && let Some(default) = &spec.default

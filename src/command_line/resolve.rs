@@ -1,23 +1,27 @@
 //! A whole line → a command and its values. What it asks for is only understood here: nobody is asked whether it is allowed.
 
-use super::{Known, Line, Values, bind, shown, split};
+use super::{KnownNames, TypedLine, Values, bind, shown, split};
 use crate::catalog::{Catalog, Command};
 use crate::error::{Error, Result};
 
 /// What a line asks for.
 #[derive(Debug, Clone)]
-pub struct Understood<'c> {
+pub struct ParsedCommand<'c> {
     pub command: &'c Command,
     pub values: Values,
     /// With the options that every command has.
-    pub line: Line,
+    pub line: TypedLine,
 }
 
 /// `None` for an empty line.
 ///
 /// # Errors
 /// [`Error::User`]: an unknown command, or values that don't fit it, and what to type instead.
-pub fn understand<'c>(catalog: &'c Catalog, typed: &str, known: &Known) -> Result<Option<Understood<'c>>> {
+pub fn understand<'c>(
+    catalog: &'c Catalog,
+    typed: &str,
+    known: &KnownNames,
+) -> Result<Option<ParsedCommand<'c>>> {
     let is_switch = |command: &str, option: &str| {
         let spec = catalog.find(command).and_then(|c| c.header.args.iter().find(|arg| arg.name == option));
         spec.is_some_and(|spec| spec.switch)
@@ -34,5 +38,5 @@ pub fn understand<'c>(catalog: &'c Catalog, typed: &str, known: &Known) -> Resul
         });
     };
     let values = bind(&command.header.args, &line, known, &command.usage())?;
-    Ok(Some(Understood { command, values, line }))
+    Ok(Some(ParsedCommand { command, values, line }))
 }

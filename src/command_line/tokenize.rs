@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 
 /// A line, split.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Line {
+pub struct TypedLine {
     /// The command's name; empty if nothing was typed.
     pub command: String,
     /// What stands without an option, in order.
@@ -19,12 +19,12 @@ pub struct Line {
 }
 
 /// The word before a command that is to be done without a second person.
-pub const ALONE: &str = "break-glass";
+pub const BREAK_GLASS_PREFIX: &str = "break-glass";
 
-/// Whether a line begins with [`ALONE`] and goes on, and what it goes on with.
-pub fn alone(typed: &str) -> (bool, &str) {
+/// Whether a line begins with [`BREAK_GLASS_PREFIX`] and goes on, and what it goes on with.
+pub fn strip_break_glass_prefix(typed: &str) -> (bool, &str) {
     let (first, rest) = typed.trim_start().split_once(char::is_whitespace).unwrap_or((typed, ""));
-    match first.eq_ignore_ascii_case(ALONE) && !rest.trim().is_empty() {
+    match first.eq_ignore_ascii_case(BREAK_GLASS_PREFIX) && !rest.trim().is_empty() {
         true => (true, rest),
         false => (false, typed),
     }
@@ -34,7 +34,7 @@ pub fn alone(typed: &str) -> (bool, &str) {
 ///
 /// # Errors
 /// [`Error::User`] for an open quote, a repeated or empty option, a line that is too long.
-pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<Line> {
+pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<TypedLine> {
     if typed.chars().count() > LONGEST_LINE {
         return Err(Error::instead(
             format!(
@@ -45,8 +45,10 @@ pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<Line>
         ));
     }
     let mut words = words(typed)?.into_iter().peekable();
-    let mut line =
-        Line { command: words.next().map_or(String::new(), |w| w.text.to_lowercase()), ..Line::default() };
+    let mut line = TypedLine {
+        command: words.next().map_or(String::new(), |w| w.text.to_lowercase()),
+        ..TypedLine::default()
+    };
     while let Some(word) = words.next() {
         let Some(option) = word.option() else {
             line.words.push(word.text);
@@ -67,7 +69,7 @@ pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<Line>
     Ok(line)
 }
 
-impl Line {
+impl TypedLine {
     fn set(&mut self, name: String, value: Option<String>) -> Result<()> {
         let twice =
             || Error::instead(format!("`--{}` stands there twice.", shown(&name)), "Leave one of them out.");
@@ -91,12 +93,12 @@ impl Line {
     }
 }
 
-struct Word {
+struct TypedWord {
     text: String,
     quoted: bool,
 }
 
-impl Word {
+impl TypedWord {
     /// The option's name and value, if it is one: behind two hyphens or one dash of any length.
     fn option(&self) -> Option<&str> {
         if self.quoted {
@@ -117,9 +119,9 @@ fn closing(open: char) -> Option<&'static [char]> {
     }
 }
 
-fn words(typed: &str) -> Result<Vec<Word>> {
+fn words(typed: &str) -> Result<Vec<TypedWord>> {
     let mut found = Vec::new();
-    let mut current: Option<Word> = None;
+    let mut current: Option<TypedWord> = None;
     let mut chars = typed.chars();
     while let Some(c) = chars.next() {
         if c.is_whitespace() || c.is_control() {
@@ -129,10 +131,10 @@ fn words(typed: &str) -> Result<Vec<Word>> {
         // An apostrophe inside a word is a letter: it's.
         let opens = closing(c).filter(|_| current.as_ref().is_none_or(|word| word.text.ends_with('=')));
         let Some(ends) = opens else {
-            current.get_or_insert(Word { text: String::new(), quoted: false }).text.push(c);
+            current.get_or_insert(TypedWord { text: String::new(), quoted: false }).text.push(c);
             continue;
         };
-        let word = current.get_or_insert(Word { text: String::new(), quoted: true });
+        let word = current.get_or_insert(TypedWord { text: String::new(), quoted: true });
         loop {
             match chars.next() {
                 Some(next) if ends.contains(&next) => break,
@@ -169,7 +171,7 @@ fn unprintable(before: &str, character: char) -> Error {
 mod tests {
     use super::*;
 
-    fn of(typed: &str) -> Line {
+    fn of(typed: &str) -> TypedLine {
         split(typed, &|_, name| name == "failed").unwrap()
     }
 
@@ -197,6 +199,6 @@ mod tests {
             assert!(split(wrong, &|_, _| false).is_err(), "{wrong}");
         }
         assert!(split(&"x".repeat(40_000), &|_, _| false).is_err());
-        assert_eq!(of(""), Line::default());
+        assert_eq!(of(""), TypedLine::default());
     }
 }

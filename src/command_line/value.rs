@@ -7,15 +7,15 @@ use crate::error::{Error, Result};
 
 /// The names that the configuration knows.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct KnownNames {
     pub services: Vec<String>,
     pub environments: Vec<String>,
     pub commands: Vec<String>,
 }
 
-impl Known {
-    pub fn of(config: &Config, catalog: &Catalog) -> Known {
-        Known {
+impl KnownNames {
+    pub fn of(config: &Config, catalog: &Catalog) -> KnownNames {
+        KnownNames {
             services: config.services.iter().map(|service| service.name.clone()).collect(),
             environments: config.environments.iter().map(|environment| environment.name.clone()).collect(),
             commands: catalog.iter().map(|command| command.name.clone()).collect(),
@@ -27,7 +27,7 @@ impl Known {
 ///
 /// # Errors
 /// [`Error::User`], with what to type instead.
-pub fn check(spec: &ArgSpec, word: &str, known: &Known) -> Result<String> {
+pub fn check(spec: &ArgSpec, word: &str, known: &KnownNames) -> Result<String> {
     let wrong = |what: String| Error::instead(what, format!("`{}`: {}.", spec.name, spec.help));
     let said = shown(word);
     match spec.kind {

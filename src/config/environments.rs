@@ -1,9 +1,9 @@
 //! The sections `[[environments]]`: servers, logins, TLS and limits. How connections are made from them is `targets`' business.
 
-use super::load::Outside;
+use super::load::LoadContext;
 use super::secrets::opt_secret;
-use super::validate::{Unique, braces, complain, identifier, name, within};
-use super::{Environment, Limit, Login, Server, Tls};
+use super::validate::{UniqueNames, braces, complain, identifier, name, within};
+use super::{Environment, Login, Server, ThresholdOverride, Tls};
 use crate::toml_reader::{Located, Reader, quoted, suggestion};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,9 +37,9 @@ const OTHER_LOGINS: [&str; 4] = ["signal", "dump", "maintain", "owner"];
 /// What a hint's braces may name.
 const HINT_NAMES: [&str; 4] = ["host", "port", "database", "service"];
 
-pub(super) fn environments(root: &mut Reader<'_>, outside: &Outside<'_>) -> Vec<Environment> {
+pub(super) fn environments(root: &mut Reader<'_>, outside: &LoadContext<'_>) -> Vec<Environment> {
     root.needs_entry("environments", "at least one environment is needed: [[environments]]");
-    let mut names = Unique::new("the environment");
+    let mut names = UniqueNames::new("the environment");
     root.tables("environments", |table| {
         let name = name(table);
         names.note(table, &name);
@@ -47,7 +47,7 @@ pub(super) fn environments(root: &mut Reader<'_>, outside: &Outside<'_>) -> Vec<
     })
 }
 
-fn environment(table: &mut Reader<'_>, name: String, outside: &Outside<'_>) -> Environment {
+fn environment(table: &mut Reader<'_>, name: String, outside: &LoadContext<'_>) -> Environment {
     let servers = servers(table);
     Environment {
         name,
@@ -66,19 +66,21 @@ fn environment(table: &mut Reader<'_>, name: String, outside: &Outside<'_>) -> E
     }
 }
 
-/// `thresholds.health.connections_pct = { watch = 60, act = 80 }`. The commands know what they judge: see `catalog`.
-fn limits(table: &mut Reader<'_>) -> Vec<Limit> {
+/// `thresholds.health.connections_pct = { warning = 60, critical = 80 }`. The commands know what they judge: see `catalog`.
+fn limits(table: &mut Reader<'_>) -> Vec<ThresholdOverride> {
     let mut limits = Vec::new();
     table.opt_table("thresholds", |commands| {
         for command in commands.keys() {
             commands.opt_table(&command.value, |columns| {
                 for column in columns.keys() {
                     let read =
-                        columns.opt_table_like(&column.value, "{ watch = …, act = … }", |limit| Limit {
-                            command: command.value.clone(),
-                            column: column.value.clone(),
-                            watch: limit.opt_number("watch"),
-                            act: limit.opt_number("act"),
+                        columns.opt_table_like(&column.value, "{ warning = …, critical = … }", |limit| {
+                            ThresholdOverride {
+                                command: command.value.clone(),
+                                column: column.value.clone(),
+                                warning: limit.opt_number("warning"),
+                                critical: limit.opt_number("critical"),
+                            }
                         });
                     limits.extend(read);
                 }
@@ -91,7 +93,7 @@ fn limits(table: &mut Reader<'_>) -> Vec<Limit> {
 /// The servers, each with the place of its host.
 fn servers(table: &mut Reader<'_>) -> Vec<Located<Server>> {
     table.needs_entry("servers", "an environment needs at least one server: [[environments.servers]]");
-    let mut names = Unique::new("the server");
+    let mut names = UniqueNames::new("the server");
     table.tables("servers", |table| {
         let name = name(table);
         names.note(table, &name);
@@ -138,20 +140,20 @@ fn maintenance_database(table: &mut Reader<'_>) -> String {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum TlsWord {
-    Verified,
+enum TlsMode {
+    ChainReport,
     Off,
 }
 
 /// TLS is verified or, if every server is this very machine, off: an unverified connection hands the password to whoever answers.
-fn tls(table: &mut Reader<'_>, servers: &[Located<Server>], outside: &Outside<'_>) -> Tls {
-    let word = table.opt_choice("tls", &[("verified", TlsWord::Verified), ("off", TlsWord::Off)]);
+fn tls(table: &mut Reader<'_>, servers: &[Located<Server>], outside: &LoadContext<'_>) -> Tls {
+    let word = table.opt_choice("tls", &[("verified", TlsMode::ChainReport), ("off", TlsMode::Off)]);
     let ca_file = table.opt_string("ca_file").map(|file| outside.directory.join(file));
     if ca_file.as_ref().is_some_and(|file| !file.is_file()) {
         table.problem("ca_file", "`ca_file` names no file that is there");
     }
-    if word != Some(TlsWord::Off) {
-        return Tls::Verified { ca_file };
+    if word != Some(TlsMode::Off) {
+        return Tls::ChainReport { ca_file };
     }
     if ca_file.is_some() {
         table.problem("ca_file", "`ca_file` means nothing while `tls` is off");
@@ -172,7 +174,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn logins(table: &mut Reader<'_>, outside: &Outside<'_>) -> BTreeMap<String, Login> {
+fn logins(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<String, Login> {
     let read = table.table("logins", |table| {
         let mut logins = BTreeMap::new();
         for name in REQUIRED_LOGINS {
@@ -188,7 +190,7 @@ fn logins(table: &mut Reader<'_>, outside: &Outside<'_>) -> BTreeMap<String, Log
 }
 
 /// A login, with the place of its user.
-fn login(table: &mut Reader<'_>, outside: &Outside<'_>) -> Located<Login> {
+fn login(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Located<Login> {
     let user = identifier(table, "user");
     let password = opt_secret(table, "password", outside);
     Located { value: Login { user, password }, at: table.position_of("user") }

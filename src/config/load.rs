@@ -10,7 +10,7 @@ use super::secrets::secret;
 use super::slack::{is_safe_url, slack};
 use super::teams::teams;
 use super::validate::{complain, path, within};
-use super::{Backups, Config, StoreWaits};
+use super::{Backups, Config, StoreTimeouts};
 use crate::toml_reader::{self, Position, Problem, Problems, Reader, Source};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -29,7 +29,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// What a configuration refers to outside itself.
-pub(super) struct Outside<'o> {
+pub(super) struct LoadContext<'o> {
     /// Environment variables, by name.
     pub variable: &'o dyn Fn(&str) -> Option<String>,
     /// The directory that relative paths start from: the configuration file's own.
@@ -51,7 +51,7 @@ impl Config {
     /// Reads a configuration from a text; `name` is its file, for messages and as the start of relative paths.
     pub fn parse(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
         let directory = Path::new(name).parent().unwrap_or(Path::new("")).to_path_buf();
-        let outside = Outside { variable: env, directory };
+        let outside = LoadContext { variable: env, directory };
         let hash = hex::encode(Sha256::digest(text.as_bytes()));
         let content = text.strip_prefix('\u{feff}').unwrap_or(text);
         toml_reader::read(Source::new(name, content), |root| config(root, &outside, hash))
@@ -71,7 +71,7 @@ fn not_utf8(name: &str, cause: &std::string::FromUtf8Error) -> Problem {
     }
 }
 
-fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config {
+fn config(root: &mut Reader<'_>, outside: &LoadContext<'_>, hash: String) -> Config {
     let environments = environments(root, outside);
     let access = access(root, &environments);
     let break_glass = break_glass(root);
@@ -80,7 +80,7 @@ fn config(root: &mut Reader<'_>, outside: &Outside<'_>, hash: String) -> Config 
     let migrate = migrate::for_all(root, outside);
     let (store, store_waits) = root
         .table("store", |table| (path(table, "path", outside), store_waits(table)))
-        .unwrap_or_else(|| (PathBuf::new(), StoreWaits { answer: ANSWER_WITHIN, lock: LOCK_WAIT }));
+        .unwrap_or_else(|| (PathBuf::new(), StoreTimeouts { answer: ANSWER_WITHIN, lock: LOCK_WAIT }));
     Config {
         listen: listen(root),
         finish_within: within(root, "finish_within", LONGEST_FINISH).unwrap_or(FINISH_WITHIN),
@@ -115,14 +115,14 @@ fn listen(root: &mut Reader<'_>) -> SocketAddr {
     })
 }
 
-fn store_waits(table: &mut Reader<'_>) -> StoreWaits {
-    StoreWaits {
+fn store_waits(table: &mut Reader<'_>) -> StoreTimeouts {
+    StoreTimeouts {
         answer: within(table, "answer_within", ANSWER_WITHIN).unwrap_or(ANSWER_WITHIN),
         lock: within(table, "lock_wait", ANSWER_WITHIN).unwrap_or(LOCK_WAIT),
     }
 }
 
-fn pager(table: &mut Reader<'_>, outside: &Outside<'_>) -> SecretString {
+fn pager(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> SecretString {
     let url = secret(table, "url", outside);
     // Whoever reads the message must not read the address.
     if !url.expose_secret().is_empty() && !is_safe_url(url.expose_secret()) {
@@ -131,7 +131,7 @@ fn pager(table: &mut Reader<'_>, outside: &Outside<'_>) -> SecretString {
     url
 }
 
-fn backups(table: &mut Reader<'_>, outside: &Outside<'_>) -> Backups {
+fn backups(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Backups {
     let tools = table.strings("tools").into_iter().map(|tools| outside.directory.join(tools)).collect();
     let search_path = (outside.variable)("PATH").unwrap_or_default();
     // A relative entry would mean whatever directory the program happens to stand in.

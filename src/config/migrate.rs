@@ -1,10 +1,10 @@
 //! The section `[migrate]`, and what a service's own `migrate` says instead: how a service's migrations are deployed. The
 //! command is an argv and never a shell's line; what it means for a database is decided in `actions/migrate`.
 
-use super::load::Outside;
+use super::load::LoadContext;
 use super::secrets::opt_secret;
 use super::validate::{braces, complain, identifier, within};
-use super::{Migrate, Setting};
+use super::{EnvValue, Migrate};
 use crate::toml_reader::{Reader, quoted, suggestion};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,26 +24,26 @@ const RESOLVE_NAMES: [&str; 5] = ["service", "database", "environment", "migrati
 
 /// One section, as far as it says something.
 #[derive(Default, Clone)]
-pub(super) struct Said {
+pub(super) struct MigrateSettings {
     deploy: Option<Vec<String>>,
     resolve: Option<Vec<String>>,
     directory: Option<PathBuf>,
     url: Option<String>,
     schema: Option<String>,
     within: Option<Duration>,
-    env: BTreeMap<String, Setting>,
+    env: BTreeMap<String, EnvValue>,
 }
 
 /// `[migrate]`: what holds for every service.
-pub(super) fn for_all(root: &mut Reader<'_>, outside: &Outside<'_>) -> Option<Said> {
+pub(super) fn for_all(root: &mut Reader<'_>, outside: &LoadContext<'_>) -> Option<MigrateSettings> {
     root.opt_table("migrate", |table| said(table, outside))
 }
 
 /// A service's own, over what holds for all. `None`: nobody says how its migrations are deployed.
 pub(super) fn of_service(
     service: &mut Reader<'_>,
-    for_all: Option<&Said>,
-    outside: &Outside<'_>,
+    for_all: Option<&MigrateSettings>,
+    outside: &LoadContext<'_>,
 ) -> Option<Migrate> {
     let own = service.opt_table("migrate", |table| said(table, outside));
     if own.is_none() && for_all.is_none() {
@@ -78,12 +78,12 @@ pub(super) fn of_service(
 }
 
 /// What a program can't do without: where programs are, and a home.
-fn inherited(outside: &Outside<'_>) -> BTreeMap<String, Setting> {
-    let found = |name: &str| Some((name.to_owned(), Setting::Plain((outside.variable)(name)?)));
+fn inherited(outside: &LoadContext<'_>) -> BTreeMap<String, EnvValue> {
+    let found = |name: &str| Some((name.to_owned(), EnvValue::Plain((outside.variable)(name)?)));
     ["PATH", "HOME"].into_iter().filter_map(found).collect()
 }
 
-fn said(table: &mut Reader<'_>, outside: &Outside<'_>) -> Said {
+fn said(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> MigrateSettings {
     let deploy = argv(table, "deploy", &DEPLOY_NAMES);
     let resolve = argv(table, "resolve", &RESOLVE_NAMES);
     if let Some(resolve) = &resolve {
@@ -100,7 +100,7 @@ fn said(table: &mut Reader<'_>, outside: &Outside<'_>) -> Said {
             complain(table, "directory", directory, "a path");
         }
     }
-    Said {
+    MigrateSettings {
         deploy,
         resolve,
         directory: directory.map(|directory| outside.directory.join(directory)),
@@ -152,13 +152,13 @@ fn known_names(table: &mut Reader<'_>, key: &str, (text, names): (&str, &[&str])
 }
 
 /// Variables of the child: a text, or a secret kept elsewhere.
-fn settings(table: &mut Reader<'_>, outside: &Outside<'_>) -> BTreeMap<String, Setting> {
+fn settings(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<String, EnvValue> {
     let mut settings = BTreeMap::new();
     for key in table.keys() {
         variable(table, &key.value, &key.value);
         let value = match table.is_string(&key.value) {
-            true => table.opt_string(&key.value).map(Setting::Plain),
-            false => opt_secret(table, &key.value, outside).map(Setting::Secret),
+            true => table.opt_string(&key.value).map(EnvValue::Plain),
+            false => opt_secret(table, &key.value, outside).map(EnvValue::Secret),
         };
         settings.extend(value.map(|value| (key.value, value)));
     }

@@ -31,7 +31,7 @@ pub struct Config {
     pub finish_within: Duration,
     /// Where the embedded store's file stands.
     pub store: PathBuf,
-    pub store_waits: StoreWaits,
+    pub store_waits: StoreTimeouts,
     pub slack: Option<Slack>,
     pub teams: Option<Teams>,
     pub approval: Approval,
@@ -45,7 +45,7 @@ pub struct Config {
     pub sql: Option<PathBuf>,
     pub environments: Vec<Environment>,
     pub services: Vec<Service>,
-    pub people: Vec<PersonEntry>,
+    pub people: Vec<PersonConfig>,
     pub access: Vec<Grant>,
     pub schedule: Vec<Window>,
     /// SHA-256 of the file's bytes, in hex: kept in every run's record.
@@ -54,7 +54,7 @@ pub struct Config {
 
 /// How long the record is waited for.
 #[derive(Debug, Clone, Copy)]
-pub struct StoreWaits {
+pub struct StoreTimeouts {
     /// An action that isn't recorded within this time is dropped, and its sender told.
     pub answer: Duration,
     /// For another process's lock on the file.
@@ -180,16 +180,16 @@ pub struct Environment {
     /// Lines shown by `connect`, with {host} {port} {database} {service}.
     pub connect_hints: Vec<String>,
     /// The team's own limits, where ours don't fit.
-    pub limits: Vec<Limit>,
+    pub limits: Vec<ThresholdOverride>,
 }
 
 /// From where on a value that a command judges is worth a look, or an act. What isn't given stays as the command has it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Limit {
+pub struct ThresholdOverride {
     pub command: String,
     pub column: String,
-    pub watch: Option<f64>,
-    pub act: Option<f64>,
+    pub warning: Option<f64>,
+    pub critical: Option<f64>,
 }
 
 /// One PostgreSQL server.
@@ -211,7 +211,7 @@ pub struct Login {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
     /// Certificate and host name verified, with the system's roots and, if named, one more file.
-    Verified { ca_file: Option<PathBuf> },
+    ChainReport { ca_file: Option<PathBuf> },
     /// No TLS: loopback only, and the file must say so.
     Off,
 }
@@ -248,19 +248,19 @@ pub struct Migrate {
     /// Then it is ended.
     pub within: Duration,
     /// All of its other variables.
-    pub env: BTreeMap<String, Setting>,
+    pub env: BTreeMap<String, EnvValue>,
 }
 
 /// The value of a child's environment variable.
 #[derive(Debug, Clone)]
-pub enum Setting {
+pub enum EnvValue {
     Plain(String),
     Secret(SecretString),
 }
 
 /// One human, and all their accounts.
 #[derive(Debug, Clone)]
-pub struct PersonEntry {
+pub struct PersonConfig {
     pub name: String,
     /// Slack user ids.
     pub slack: Vec<String>,

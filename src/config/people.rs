@@ -1,10 +1,10 @@
 //! The sections `[[services]]`, `[[people]]` and `[[access]]`. Who may do what with them is decided in `access`.
 
-use super::load::Outside;
-use super::migrate::{self, Said};
+use super::load::LoadContext;
+use super::migrate::{self, MigrateSettings};
 use super::slack::is_slack_id;
-use super::validate::{Unique, identifier, is_title, name, path, title};
-use super::{Environment, Grant, PersonEntry, Service};
+use super::validate::{UniqueNames, identifier, is_title, name, path, title};
+use super::{Environment, Grant, PersonConfig, Service};
 use crate::toml_reader::{Located, Reader, quoted, suggestion};
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ const OBJECT_ID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 pub(super) fn services(
     root: &mut Reader<'_>,
     environments: &[Environment],
-    (for_all, outside): (Option<&Said>, &Outside<'_>),
+    (for_all, outside): (Option<&MigrateSettings>, &LoadContext<'_>),
 ) -> Vec<Service> {
     root.needs_entry("services", "at least one service is needed: [[services]]");
-    let mut names = Unique::new("the service");
+    let mut names = UniqueNames::new("the service");
     root.tables("services", |table| {
         let name = name(table);
         names.note(table, &name);
@@ -104,15 +104,15 @@ pub(super) fn commands_of(table: &mut Reader<'_>, key: &str) -> Vec<String> {
 }
 
 /// `granting` are the roles that mean something.
-pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonEntry> {
-    let mut names = Unique::new("the person");
-    let mut slack = Unique::new("the Slack account");
-    let mut teams = Unique::new("the Teams account");
-    let mut terminal = Unique::new("the login name");
+pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonConfig> {
+    let mut names = UniqueNames::new("the person");
+    let mut slack = UniqueNames::new("the Slack account");
+    let mut teams = UniqueNames::new("the Teams account");
+    let mut terminal = UniqueNames::new("the login name");
     root.tables("people", |table| {
         let name = title(table, "name");
         names.note(table, &name);
-        PersonEntry {
+        PersonConfig {
             name: name.value,
             slack: accounts(table, "slack", &mut slack),
             teams: accounts(table, "teams", &mut teams),
@@ -123,7 +123,7 @@ pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonEntr
 }
 
 /// A person's accounts on one platform; an account is one person's.
-fn accounts(table: &mut Reader<'_>, key: &str, seen: &mut Unique) -> Vec<String> {
+fn accounts(table: &mut Reader<'_>, key: &str, seen: &mut UniqueNames) -> Vec<String> {
     let accounts = table.located_strings(key);
     for account in &accounts {
         let (fits, like) = match key {

@@ -1,7 +1,7 @@
 //! The sections `[[schedule]]`: what is to run when. Whether there is such a command is the catalog's to say: see `schedule`.
 
 use super::people::unknown_environment;
-use super::validate::{Unique, complain, title, within};
+use super::validate::{UniqueNames, complain, title, within};
 use super::{Environment, Window};
 use crate::toml_reader::Reader;
 use croner::Cron;
@@ -14,7 +14,7 @@ const WITHIN: Duration = Duration::from_secs(60 * 60);
 const LONGEST_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 pub(super) fn schedule(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<Window> {
-    let mut names = Unique::new("the window");
+    let mut names = UniqueNames::new("the window");
     let windows = root.tables("schedule", |table| {
         let name = title(table, "name");
         names.note(table, &name);

@@ -1,7 +1,7 @@
 //! The section `[slack]`. What the values mean to Slack is `chat/slack`'s business.
 
 use super::Slack;
-use super::load::Outside;
+use super::load::LoadContext;
 use super::secrets::{opt_secret, secret, secrets};
 use super::validate::{complain, groups};
 use crate::toml_reader::{Reader, quoted};
@@ -20,7 +20,7 @@ const LONGEST_COMMAND: usize = 32;
 /// The signing secret, and the one that takes its place.
 const MOST_SIGNING_SECRETS: usize = 2;
 
-pub(super) fn slack(table: &mut Reader<'_>, outside: &Outside<'_>, roles: &[&str]) -> Slack {
+pub(super) fn slack(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> Slack {
     Slack {
         groups: groups(table, roles, &|id| match is_slack_id(id, &['S']) {
             true => Ok(()),
@@ -36,7 +36,7 @@ pub(super) fn slack(table: &mut Reader<'_>, outside: &Outside<'_>, roles: &[&str
     }
 }
 
-fn signing_secrets(table: &mut Reader<'_>, outside: &Outside<'_>) -> Vec<SecretString> {
+fn signing_secrets(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Vec<SecretString> {
     let key = "signing_secrets";
     table.needs_entry(key, "`signing_secrets` must name at least one: without it no request can be trusted");
     let found = secrets(table, key, outside);

@@ -1,7 +1,7 @@
 //! The section `[teams]`. What the values mean to Teams is `chat/teams`' business.
 
 use super::Teams;
-use super::load::Outside;
+use super::load::LoadContext;
 use super::people::is_object_id;
 use super::secrets::opt_secret;
 use super::slack::is_safe_url;
@@ -23,7 +23,7 @@ const ISSUER: &str = "https://api.botframework.com";
 /// What our own token is for, same source.
 const SCOPE: &str = "https://api.botframework.com/.default";
 
-pub(super) fn teams(table: &mut Reader<'_>, outside: &Outside<'_>, roles: &[&str]) -> Teams {
+pub(super) fn teams(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> Teams {
     let service_url = url(table, "service_url", SERVICE_URL);
     let service_hosts = service_hosts(table, &service_url);
     Teams {

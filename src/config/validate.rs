@@ -1,6 +1,6 @@
 //! The rules that several sections share: what a name, a path and a duration may be, and that nothing is named twice.
 
-use super::load::Outside;
+use super::load::LoadContext;
 use crate::toml_reader::{Located, Position, Reader, format_duration, quoted, suggestion};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ pub(super) fn identifier(table: &mut Reader<'_>, key: &str) -> String {
 }
 
 /// A path; a relative one starts from the configuration file's directory.
-pub(super) fn path(table: &mut Reader<'_>, key: &str, outside: &Outside<'_>) -> PathBuf {
+pub(super) fn path(table: &mut Reader<'_>, key: &str, outside: &LoadContext<'_>) -> PathBuf {
     let path = table.string(key);
     if path.is_empty() {
         complain(table, key, &path, "a path");
@@ -98,15 +98,15 @@ pub(super) fn braces(hint: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Names that may be given once only.
-pub(super) struct Unique {
+pub(super) struct UniqueNames {
     what: &'static str,
     first: BTreeMap<String, Position>,
 }
 
-impl Unique {
+impl UniqueNames {
     /// `what` begins the message: "environment", "Slack account".
     pub(super) fn new(what: &'static str) -> Self {
-        Unique { what, first: BTreeMap::new() }
+        UniqueNames { what, first: BTreeMap::new() }
     }
 
     /// Notes a name, and reports it if it was given before. Case doesn't tell two names apart: people don't either.

@@ -5,8 +5,8 @@ use crate::App;
 use crate::chat::slack::{Parsed, Parser, SlackPlatform, Verifier, parse::Malformed, socket::Socket};
 use crate::chat::teams::TeamsPlatform;
 use crate::config::Config;
-use crate::message::{Incoming, Platform};
-use crate::workflow::Flow;
+use crate::message::{IncomingEvent, Platform};
+use crate::workflow::Workflow;
 use anyhow::Context;
 use axum::Router;
 use axum::body::HttpBody;
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 mod teams;
 
-use teams::TeamsDoor;
+use teams::TeamsRoutes;
 
 /// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -44,23 +44,23 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Server {
     pub address: SocketAddr,
     listener: TcpListener,
-    flow: Arc<Flow>,
+    flow: Arc<Workflow>,
     teams: Option<Arc<TeamsPlatform>>,
     config: Config,
 }
 
 /// What the Slack routes share.
-struct SlackDoor {
+struct SlackRoutes {
     verifier: Verifier,
     parser: Parser,
-    entry: Entry,
-    refused: Seldom,
-    foreign: Seldom,
+    entry: Ingress,
+    refused: LogLimiter,
+    foreign: LogLimiter,
 }
 
-impl SlackDoor {
+impl SlackRoutes {
     /// Verify, parse, hand over, acknowledge: nothing here waits.
-    fn acknowledge(&self, headers: &HeaderMap, body: &[u8], parse: Parse) -> Response {
+    fn acknowledge(&self, headers: &HeaderMap, body: &[u8], parse: ParseBody) -> Response {
         let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST.into_response() };
         if let Err(refusal) = self.verifier.verify(headers, body) {
             self.log_refusal(&refusal);
@@ -68,8 +68,8 @@ impl SlackDoor {
         }
         match parse(&self.parser, body) {
             Ok(Parsed::Deliver(incoming)) => match self.entry.deliver(*incoming) {
-                Taken::On | Taken::Before => StatusCode::OK.into_response(),
-                Taken::Not => overloaded(),
+                Admission::On | Admission::Before => StatusCode::OK.into_response(),
+                Admission::Not => overloaded(),
             },
             Ok(Parsed::Challenge(challenge)) => challenge.into_response(),
             Ok(Parsed::Ignore) => StatusCode::OK.into_response(),
@@ -95,23 +95,23 @@ impl SlackDoor {
 
 /// Where events go in: as many at once as there is room for.
 #[derive(Clone)]
-struct Entry {
-    flow: Arc<Flow>,
+struct Ingress {
+    flow: Arc<Workflow>,
     room: Arc<Semaphore>,
-    dropped: Arc<Seldom>,
+    dropped: Arc<LogLimiter>,
 }
 
 /// One line a second for the log: whoever can reach the port must not fill the disk, nor slow down what is signed.
 #[derive(Default)]
-struct Seldom(Mutex<Quiet>);
+struct LogLimiter(Mutex<LogWindow>);
 
 #[derive(Default)]
-struct Quiet {
+struct LogWindow {
     until: Option<Instant>,
     left_out: u64,
 }
 
-impl Seldom {
+impl LogLimiter {
     /// How many lines were left out since the last; `None` when this one is left out, too.
     fn turn(&self, now: Instant) -> Option<u64> {
         let mut quiet = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +126,7 @@ impl Seldom {
 
 /// What became of an event at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
+enum Admission {
     On,
     /// It was taken on when it came before.
     Before,
@@ -134,20 +134,20 @@ enum Taken {
     Not,
 }
 
-impl Entry {
-    fn deliver(&self, incoming: Incoming) -> Taken {
+impl Ingress {
+    fn deliver(&self, incoming: IncomingEvent) -> Admission {
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             if let Some(left_out) = self.dropped.turn(Instant::now()) {
                 tracing::error!(left_out, "too much at once: an event was dropped");
             }
-            return Taken::Not;
+            return Admission::Not;
         };
         // Before a task is spawned for it: what a platform sends again costs next to nothing.
         if !self.flow.first_time(&incoming) {
-            return Taken::Before;
+            return Admission::Before;
         }
         self.flow.take_on(incoming, permit);
-        Taken::On
+        Admission::On
     }
 }
 
@@ -187,7 +187,7 @@ impl Server {
     pub async fn bind(config: Config) -> anyhow::Result<Server> {
         let app = App::assemble(config.clone())?;
         let teams = teams_platform(&config)?;
-        let flow = Flow::new(app, platforms_with(&config, teams.as_ref())?);
+        let flow = Workflow::new(app, platforms_with(&config, teams.as_ref())?);
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listening on {}", config.listen))?;
@@ -204,16 +204,16 @@ impl Server {
         let mut beside = JoinSet::new();
         beside.spawn(Arc::clone(&self.flow).keep());
         let room = Arc::new(Semaphore::new(MOST_AT_ONCE));
-        let entry = Entry { flow: Arc::clone(&self.flow), room, dropped: Arc::default() };
+        let entry = Ingress { flow: Arc::clone(&self.flow), room, dropped: Arc::default() };
         let mut socket = None;
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
         if let Some(slack) = &self.config.slack {
-            let door = SlackDoor {
+            let door = SlackRoutes {
                 verifier: Verifier::new(&slack.signing_secrets),
                 parser: Parser::new(&slack.workspaces),
                 entry: entry.clone(),
-                refused: Seldom::default(),
-                foreign: Seldom::default(),
+                refused: LogLimiter::default(),
+                foreign: LogLimiter::default(),
             };
             router = router.merge(slack_routes(door));
             if let Some(app_token) = &slack.app_token {
@@ -222,7 +222,7 @@ impl Server {
             }
         }
         if let (Some(config), Some(platform)) = (&self.config.teams, &self.teams) {
-            let door = TeamsDoor::new(config, Arc::clone(platform), entry.clone())?;
+            let door = TeamsRoutes::new(config, Arc::clone(platform), entry.clone())?;
             router = router.merge(door.routes());
         }
         tracing::info!(address = %self.address, "listening");
@@ -249,7 +249,7 @@ impl Server {
 }
 
 /// Socket Mode: the same events through a connection that the bot opens.
-async fn listen(socket: Socket, entry: Entry) {
+async fn listen(socket: Socket, entry: Ingress) {
     let deliver = |parsed: Parsed| {
         if let Parsed::Deliver(incoming) = parsed {
             entry.deliver(*incoming);
@@ -258,7 +258,7 @@ async fn listen(socket: Socket, entry: Entry) {
     socket.run(deliver).await;
 }
 
-fn slack_routes(door: SlackDoor) -> Router {
+fn slack_routes(door: SlackRoutes) -> Router {
     Router::new()
         .route("/slack/commands", post(commands))
         .route("/slack/interactions", post(interactions))
@@ -266,24 +266,24 @@ fn slack_routes(door: SlackDoor) -> Router {
         .with_state(Arc::new(door))
 }
 
-type Door = State<Arc<SlackDoor>>;
+type SlackState = State<Arc<SlackRoutes>>;
 
-fn commands(State(door): Door, request: Request) -> impl Future<Output = Response> {
+fn commands(State(door): SlackState, request: Request) -> impl Future<Output = Response> {
     read(door, request, Parser::command)
 }
 
-fn interactions(State(door): Door, request: Request) -> impl Future<Output = Response> {
+fn interactions(State(door): SlackState, request: Request) -> impl Future<Output = Response> {
     read(door, request, Parser::interaction)
 }
 
-fn events(State(door): Door, request: Request) -> impl Future<Output = Response> {
+fn events(State(door): SlackState, request: Request) -> impl Future<Output = Response> {
     read(door, request, Parser::event)
 }
 
-type Parse = fn(&Parser, &str) -> Result<Parsed, Malformed>;
+type ParseBody = fn(&Parser, &str) -> Result<Parsed, Malformed>;
 
 /// Only what is needed later lives on while the body is read: one small allocation a request, where the allocator is quick.
-fn read(door: Arc<SlackDoor>, request: Request, parse: Parse) -> impl Future<Output = Response> {
+fn read(door: Arc<SlackRoutes>, request: Request, parse: ParseBody) -> impl Future<Output = Response> {
     let (head, body) = request.into_parts();
     let headers = head.headers;
     // What announces itself as too large is refused before any of it is read.
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_complaint_is_logged_once_a_second_and_the_others_are_counted() {
-        let (seldom, now) = (Seldom::default(), Instant::now());
+        let (seldom, now) = (LogLimiter::default(), Instant::now());
         assert_eq!(seldom.turn(now), Some(0));
         assert_eq!(seldom.turn(now), None);
         assert_eq!(seldom.turn(now + LOG_EVERY / 2), None);

@@ -1,7 +1,7 @@
 //! The door of Teams: the token, then the activity, then the hand-over. A message is acknowledged at once; a click's client waits
 //! for the card that takes the place of the one that was clicked.
 
-use super::{Entry, LARGEST_BODY, Seldom, Taken};
+use super::{Admission, Ingress, LARGEST_BODY, LogLimiter};
 use crate::chat::teams::parse::Malformed;
 use crate::chat::teams::{Parsed, Parser, TeamsPlatform, Verifier};
 use crate::config;
@@ -20,27 +20,27 @@ use std::time::{Duration, Instant};
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
 /// What the Teams route needs.
-pub(super) struct TeamsDoor {
+pub(super) struct TeamsRoutes {
     verifier: Verifier,
     parser: Parser,
     platform: Arc<TeamsPlatform>,
-    entry: Entry,
-    refused: Seldom,
-    foreign: Seldom,
+    entry: Ingress,
+    refused: LogLimiter,
+    foreign: LogLimiter,
 }
 
-impl TeamsDoor {
+impl TeamsRoutes {
     /// # Errors
     /// When the system has no certificates to trust.
     pub(super) fn new(
         config: &config::Teams,
         platform: Arc<TeamsPlatform>,
-        entry: Entry,
-    ) -> anyhow::Result<TeamsDoor> {
+        entry: Ingress,
+    ) -> anyhow::Result<TeamsRoutes> {
         let verifier = Verifier::new(config).context("setting up the door of Teams")?;
         let parser = Parser::new(config);
-        let (refused, foreign) = (Seldom::default(), Seldom::default());
-        Ok(TeamsDoor { verifier, parser, platform, entry, refused, foreign })
+        let (refused, foreign) = (LogLimiter::default(), LogLimiter::default());
+        Ok(TeamsRoutes { verifier, parser, platform, entry, refused, foreign })
     }
 
     pub(super) fn routes(self) -> Router {
@@ -60,9 +60,9 @@ impl TeamsDoor {
                 self.platform.heard(&incoming.place, &vouched.service_url);
                 match incoming.handle.as_ref().map(|handle| handle.url.clone()) {
                     None => match self.entry.deliver(*incoming) {
-                        Taken::On | Taken::Before => StatusCode::OK.into_response(),
+                        Admission::On | Admission::Before => StatusCode::OK.into_response(),
                         // Teams sends a message again that it was told to.
-                        Taken::Not => StatusCode::TOO_MANY_REQUESTS.into_response(),
+                        Admission::Not => StatusCode::TOO_MANY_REQUESTS.into_response(),
                     },
                     Some(click) => {
                         let card = self.platform.card_for(&click);
@@ -85,14 +85,16 @@ impl TeamsDoor {
     }
 
     /// Never empty: without a card the client would show an error of its own.
-    async fn answer(&self, taken: Taken, card: tokio::sync::oneshot::Receiver<Value>) -> Response {
+    async fn answer(&self, taken: Admission, card: tokio::sync::oneshot::Receiver<Value>) -> Response {
         let words = match taken {
-            Taken::On => match tokio::time::timeout(ANSWER_WITHIN, card).await {
+            Admission::On => match tokio::time::timeout(ANSWER_WITHIN, card).await {
                 Ok(Ok(card)) => return invoked("application/vnd.microsoft.card.adaptive", card),
                 _ => "Countersign is at it. The message tells what becomes of it.",
             },
-            Taken::Before => "Countersign has this click already. The message tells what becomes of it.",
-            Taken::Not => "Countersign has too much to do at once: nothing was done. Try again in a moment.",
+            Admission::Before => "Countersign has this click already. The message tells what becomes of it.",
+            Admission::Not => {
+                "Countersign has too much to do at once: nothing was done. Try again in a moment."
+            }
         };
         invoked("application/vnd.microsoft.activity.message", json!(words))
     }
@@ -118,6 +120,6 @@ async fn whole(body: Body) -> Option<Bytes> {
     axum::body::to_bytes(body, LARGEST_BODY).await.ok()
 }
 
-async fn messages(State(door): State<Arc<TeamsDoor>>, request: Request) -> Response {
+async fn messages(State(door): State<Arc<TeamsRoutes>>, request: Request) -> Response {
     door.acknowledge(request).await
 }

@@ -5,28 +5,28 @@ use serde::{Deserialize, Serialize};
 
 mod platform;
 
-pub use platform::{Account, Conversation, Platform, SendError, Standing, TooLarge};
+pub use platform::{AccountInfo, ConversationInfo, Platform, SendError, Standing, TooLarge};
 
 /// Which door an event came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum PlatformName {
+pub enum PlatformKind {
     Slack,
     Teams,
     Terminal,
 }
 
-impl PlatformName {
+impl PlatformKind {
     /// Whether others see what is said there, and messages stand there. A terminal is one person's, and forgets.
     pub fn is_chat(self) -> bool {
-        self != PlatformName::Terminal
+        self != PlatformKind::Terminal
     }
 }
 
 /// The account that the platform vouches for: not yet a person that we know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sender {
-    pub platform: PlatformName,
+pub struct ChatAccount {
+    pub platform: PlatformKind,
     /// Slack's team id, Teams' tenant id, "terminal".
     pub workspace: String,
     /// Slack's user id, Teams' aadObjectId, the system's login name.
@@ -49,8 +49,8 @@ const ACCOUNT: char = '@';
 
 /// Where something was said, and where its answer goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Place {
-    pub platform: PlatformName,
+pub struct Conversation {
+    pub platform: PlatformKind,
     pub workspace: String,
     /// Slack's channel id, Teams' conversation id, a terminal's login name.
     pub conversation: String,
@@ -58,10 +58,10 @@ pub struct Place {
     pub thread: Option<String>,
 }
 
-impl Place {
+impl Conversation {
     /// The conversation with one account alone, before the platform has said which that is.
-    pub fn with(sender: &Sender) -> Place {
-        Place {
+    pub fn with(sender: &ChatAccount) -> Conversation {
+        Conversation {
             platform: sender.platform,
             workspace: sender.workspace.clone(),
             conversation: format!("{ACCOUNT}{}", sender.account),
@@ -69,15 +69,15 @@ impl Place {
         }
     }
 
-    /// The account, of a place that [`Place::with`] made.
-    pub fn account(&self) -> Option<Sender> {
+    /// The account, of a place that [`Conversation::with`] made.
+    pub fn account(&self) -> Option<ChatAccount> {
         let account = self.conversation.strip_prefix(ACCOUNT)?.to_owned();
         let (platform, workspace) = (self.platform, self.workspace.clone());
-        Some(Sender { platform, workspace, name: account.clone(), account })
+        Some(ChatAccount { platform, workspace, name: account.clone(), account })
     }
 
     /// A thread belongs to its conversation: tokens and bindings compare conversations.
-    pub fn same_conversation(&self, other: &Place) -> bool {
+    pub fn same_conversation(&self, other: &Conversation) -> bool {
         self.platform == other.platform
             && self.workspace == other.workspace
             && self.conversation == other.conversation
@@ -86,11 +86,11 @@ impl Place {
 
 /// What a platform's door hands to `flow`: verified and parsed, nothing decided.
 #[derive(Debug, Clone)]
-pub struct Incoming {
+pub struct IncomingEvent {
     /// The platform's id of this delivery: the same for a redelivery of the same thing.
     pub delivery: String,
-    pub sender: Sender,
-    pub place: Place,
+    pub sender: ChatAccount,
+    pub place: Conversation,
     /// How the platform lets us answer this very event (Slack's `response_url`); opaque to everyone but the platform.
     pub handle: Option<AnswerHandle>,
     pub event: Event,
@@ -124,17 +124,18 @@ impl std::fmt::Debug for AnswerHandle {
 }
 
 /// How good or bad something is: a colour and a word, never a colour alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Tone {
+pub enum Severity {
     /// Nothing to judge.
-    Plain,
+    #[default]
+    Neutral,
     /// All is well, or it is done.
-    Good,
+    Ok,
     /// Worth a look.
-    Watch,
+    Warning,
     /// Act now; or: it failed.
-    Act,
+    Critical,
 }
 
 /// One run of text.
@@ -254,12 +255,12 @@ impl Reply {
         self
     }
     /// The worst tone of the answer.
-    pub fn tone(&self) -> Tone {
+    pub fn tone(&self) -> Severity {
         let tones = self.blocks.iter().map(|block| match block {
             Block::Verdict { tone, .. } => *tone,
-            _ => Tone::Plain,
+            _ => Severity::Neutral,
         });
-        tones.max().unwrap_or(Tone::Plain)
+        tones.max().unwrap_or(Severity::Neutral)
     }
 }
 
@@ -267,7 +268,7 @@ impl Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Block {
     Verdict {
-        tone: Tone,
+        tone: Severity,
         text: Text,
     },
     Text(Text),
@@ -337,18 +338,18 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     pub text: String,
-    pub tone: Tone,
+    pub tone: Severity,
 }
 
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
-        Cell { text: text.to_owned(), tone: Tone::Plain }
+        Cell { text: text.to_owned(), tone: Severity::Neutral }
     }
 }
 
 impl From<String> for Cell {
     fn from(text: String) -> Self {
-        Cell { text, tone: Tone::Plain }
+        Cell { text, tone: Severity::Neutral }
     }
 }
 
@@ -380,8 +381,8 @@ pub enum ButtonStyle {
 
 /// A message that stands in a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Posted {
-    pub place: Place,
+pub struct PostedMessage {
+    pub place: Conversation,
     /// Slack's `ts`, Teams' activity id.
     pub message: String,
 }

@@ -1,12 +1,12 @@
 //! What `flow` asks of a chat platform.
 
-use super::{Incoming, Place, PlatformName, Posted, Reply, Sender};
+use super::{ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 /// What the platform says of an account, right now (or within the last five minutes).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct AccountInfo {
     pub standing: Standing,
     /// The workspace that the account belongs to.
     pub workspace: String,
@@ -25,7 +25,7 @@ pub enum Standing {
 
 /// What the platform says of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conversation {
+pub struct ConversationInfo {
     /// Whether the bot can post and edit there.
     pub bot_is_in: bool,
     /// Between one person and the bot: nobody else sees what stands there.
@@ -61,35 +61,36 @@ pub struct TooLarge {
 /// A chat platform, as `flow` sees it.
 #[async_trait]
 pub trait Platform: Send + Sync {
-    fn name(&self) -> PlatformName;
+    fn name(&self) -> PlatformKind;
 
     /// Whether this reply can be shown whole, in one message.
     fn fits(&self, reply: &Reply) -> Result<(), TooLarge>;
 
     /// Answers an event in the quickest way: by its handle while that lives, else by a message of its own; where the bot
     /// isn't in the conversation, to the asker directly.
-    async fn answer(&self, to: &Incoming, reply: &Reply) -> Result<(), SendError>;
+    async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError>;
 
     /// Posts a message that can be edited later.
-    async fn post(&self, place: &Place, reply: &Reply) -> Result<Posted, SendError>;
+    async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError>;
 
     /// Replaces a message that stands.
-    async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError>;
+    async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError>;
 
     /// Tells one account directly.
-    async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError>;
+    async fn tell(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError>;
 
     /// The conversation with one account alone.
-    async fn direct(&self, sender: &Sender) -> Result<Place, SendError>;
+    async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError>;
 
     /// The account's standing in a place where it spoke, no older than five minutes.
-    async fn account(&self, sender: &Sender, place: &Place) -> Result<Account, SendError>;
+    async fn account(&self, sender: &ChatAccount, place: &Conversation) -> Result<AccountInfo, SendError>;
 
     /// The account's standing as it is now: for the moment in which something starts.
-    async fn account_now(&self, sender: &Sender, place: &Place) -> Result<Account, SendError>;
+    async fn account_now(&self, sender: &ChatAccount, place: &Conversation)
+    -> Result<AccountInfo, SendError>;
 
     /// Whether the account is in the group that narrows a role, by a word no older than five minutes; `None` if no group does.
-    async fn in_group(&self, _role: &str, _sender: &Sender) -> Result<Option<bool>, SendError> {
+    async fn in_group(&self, _role: &str, _sender: &ChatAccount) -> Result<Option<bool>, SendError> {
         Ok(None)
     }
 
@@ -97,10 +98,10 @@ pub trait Platform: Send + Sync {
     fn home(&self) -> &str;
 
     /// Where a request stands that was made where no others are, in a terminal; `None` if the configuration names no place.
-    fn place_for_others(&self) -> Option<Place> {
+    fn place_for_others(&self) -> Option<Conversation> {
         None
     }
 
     /// The conversation's facts, no older than five minutes.
-    async fn conversation(&self, place: &Place) -> Result<Conversation, SendError>;
+    async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError>;
 }

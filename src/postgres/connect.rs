@@ -45,7 +45,7 @@ pub struct Connector {
 }
 
 /// A fresh connection and the server's major version.
-pub struct Opened {
+pub struct OpenedConnection {
     pub client: Client,
     pub major: u32,
     /// What the server warns of on it.
@@ -74,7 +74,7 @@ impl Connector {
     pub fn new(environment: &Environment) -> anyhow::Result<Connector> {
         let tls = match &environment.tls {
             Tls::Off => None,
-            Tls::Verified { ca_file } => Some(verified(ca_file.as_deref())?),
+            Tls::ChainReport { ca_file } => Some(verified(ca_file.as_deref())?),
         };
         Ok(Connector {
             tls,
@@ -84,7 +84,12 @@ impl Connector {
         })
     }
 
-    pub async fn open(&self, server: &Server, login: &Login, database: &str) -> Result<Opened, Unreachable> {
+    pub async fn open(
+        &self,
+        server: &Server,
+        login: &Login,
+        database: &str,
+    ) -> Result<OpenedConnection, Unreachable> {
         let mut config = Config::new();
         config.host(&server.host).port(server.port).dbname(database).user(&login.user);
         config.application_name("countersign").connect_timeout(self.timeout);
@@ -107,7 +112,7 @@ impl Connector {
         }
     }
 
-    async fn handshake(&self, config: &Config) -> Result<Opened, tokio_postgres::Error> {
+    async fn handshake(&self, config: &Config) -> Result<OpenedConnection, tokio_postgres::Error> {
         macro_rules! run {
             ($tls:expr) => {{
                 let (client, mut connection) = config.connect($tls).await?;
@@ -127,7 +132,7 @@ impl Connector {
                     }
                 });
                 let canceller = Canceller { token: client.cancel_token(), tls: self.tls.clone() };
-                Ok(Opened { client, major, warnings, canceller })
+                Ok(OpenedConnection { client, major, warnings, canceller })
             }};
         }
         match &self.tls {

@@ -2,8 +2,8 @@
 //! a connection of their own, without a time limit, and what PostgreSQL warns of is part of the answer: it calls a VACUUM done
 //! that skipped the table.
 
-use super::pool::{Asked, Lease, QueryError};
-use super::transaction::{Access, Transaction};
+use super::pool::{PooledClient, QueryError, QueryResult};
+use super::transaction::{AccessMode, Transaction};
 use crate::redact;
 use sha2::{Digest, Sha256};
 use std::convert::Infallible;
@@ -49,19 +49,19 @@ impl Warnings {
 }
 
 /// A connection that nobody else gets afterwards: its settings are its own.
-pub struct Alone {
-    lease: Lease,
+pub struct DedicatedSession {
+    lease: PooledClient,
     /// The backend's process id.
     pub pid: i32,
 }
 
-impl Lease {
+impl PooledClient {
     /// Takes the connection out of the pool.
     ///
     /// # Errors
-    /// As [`Lease::ask`].
-    pub async fn alone(self) -> Result<Alone, QueryError> {
-        let mut alone = Alone { lease: self, pid: 0 };
+    /// As [`PooledClient::ask`].
+    pub async fn alone(self) -> Result<DedicatedSession, QueryError> {
+        let mut alone = DedicatedSession { lease: self, pid: 0 };
         let sql = "SELECT pg_backend_pid(), set_config('statement_timeout', '0', false), set_config('lock_timeout', $1, false),
                           set_config('search_path', 'pg_catalog, pg_temp', false)";
         let lock = alone.lease.limits.lock.as_millis().to_string();
@@ -93,21 +93,21 @@ impl Lease {
     }
 }
 
-impl Alone {
-    /// For what asks a [`Lease`].
-    pub fn lease(&self) -> &Lease {
+impl DedicatedSession {
+    /// For what asks a [`PooledClient`].
+    pub fn lease(&self) -> &PooledClient {
         &self.lease
     }
 
-    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         self.lease.ask(sql, values).await
     }
 
-    /// As [`Lease::begin`], on the connection that holds the resource.
+    /// As [`PooledClient::begin`], on the connection that holds the resource.
     ///
     /// # Errors
-    /// As [`Lease::begin`].
-    pub async fn begin(&self, access: Access, limit: Duration) -> Result<Transaction<'_>, QueryError> {
+    /// As [`PooledClient::begin`].
+    pub async fn begin(&self, access: AccessMode, limit: Duration) -> Result<Transaction<'_>, QueryError> {
         self.lease.begin(access, limit).await
     }
 
@@ -127,10 +127,10 @@ impl Alone {
         Ok(connection.warnings.take())
     }
 
-    /// As [`Alone::run`], cancelled when `stop` says so; it ends with [`QueryError::is_cancelled`] then, unless it was done before.
+    /// As [`DedicatedSession::run`], cancelled when `stop` says so; it ends with [`QueryError::is_cancelled`] then, unless it was done before.
     ///
     /// # Errors
-    /// As [`Alone::run`].
+    /// As [`DedicatedSession::run`].
     pub async fn run_until(&self, sql: &str, stop: &CancellationToken) -> Result<Vec<String>, QueryError> {
         self.lease.until(stop, self.run(sql)).await
     }
@@ -139,7 +139,7 @@ impl Alone {
     /// another holds it.
     ///
     /// # Errors
-    /// As [`Lease::ask`].
+    /// As [`PooledClient::ask`].
     pub async fn hold(&self, resource: &str) -> Result<bool, QueryError> {
         let digest = Sha256::digest(resource.as_bytes());
         let key = i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
@@ -155,7 +155,7 @@ impl Alone {
     }
 }
 
-impl Drop for Alone {
+impl Drop for DedicatedSession {
     fn drop(&mut self) {
         self.lease.broken.store(true, Ordering::SeqCst);
     }

@@ -15,12 +15,12 @@ mod pool;
 mod transaction;
 
 pub use connect::Unreachable;
-pub use dedicated::Alone;
-pub use pool::{Asked, Lease, QueryError};
-pub use transaction::{Access, Transaction};
+pub use dedicated::DedicatedSession;
+pub use pool::{PooledClient, QueryError, QueryResult};
+pub use transaction::{AccessMode, Transaction};
 
 use connect::Connector;
-use pool::{Budget, Connection};
+use pool::{Connection, PoolLimit};
 
 /// One database of one server, through one login.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,24 +34,24 @@ pub struct Address {
 }
 
 /// The servers of every environment, and the connections to them.
-pub struct Targets {
-    environments: HashMap<String, Site>,
+pub struct Environments {
+    environments: HashMap<String, EnvironmentPools>,
     names: Vec<String>,
     services: Vec<Service>,
 }
 
-struct Site {
+struct EnvironmentPools {
     environment: Environment,
     connector: Connector,
-    budget: Arc<Budget>,
+    budget: Arc<PoolLimit>,
     /// By server and login name; outside the budget.
     warm: HashMap<(String, String), Arc<Mutex<Option<Connection>>>>,
 }
 
-impl Targets {
+impl Environments {
     /// # Errors
     /// A certificate file that can't be read.
-    pub fn new(config: &Config) -> anyhow::Result<Targets> {
+    pub fn new(config: &Config) -> anyhow::Result<Environments> {
         let mut environments = HashMap::new();
         for environment in &config.environments {
             let logins = environment.logins.keys();
@@ -61,16 +61,16 @@ impl Targets {
                 .flat_map(|server| logins.clone().map(|login| (server.name.clone(), login.clone())))
                 .map(|key| (key, Arc::new(Mutex::new(None))))
                 .collect();
-            let site = Site {
+            let site = EnvironmentPools {
                 connector: Connector::new(environment)?,
-                budget: Budget::new(environment.connections),
+                budget: PoolLimit::new(environment.connections),
                 warm,
                 environment: environment.clone(),
             };
             environments.insert(environment.name.clone(), site);
         }
         let names = config.environments.iter().map(|environment| environment.name.clone()).collect();
-        Ok(Targets { environments, names, services: config.services.clone() })
+        Ok(Environments { environments, names, services: config.services.clone() })
     }
 
     /// The environments' names, in the configuration's order.
@@ -95,7 +95,7 @@ impl Targets {
         self.site(name).map(|site| &site.environment)
     }
 
-    fn site(&self, name: &str) -> Result<&Site> {
+    fn site(&self, name: &str) -> Result<&EnvironmentPools> {
         self.environments.get(name).ok_or_else(|| {
             let problem = format!("There is no environment “{}”.", crate::command_line::shown(name));
             match crate::catalog::nearest(name, self.names.iter().map(String::as_str)) {
@@ -157,7 +157,11 @@ impl Targets {
     ///
     /// # Errors
     /// [`Unreachable`], in words that tell the cases apart.
-    pub async fn lease(&self, address: &Address, asker: &str) -> std::result::Result<Lease, Unreachable> {
+    pub async fn lease(
+        &self,
+        address: &Address,
+        asker: &str,
+    ) -> std::result::Result<PooledClient, Unreachable> {
         let unknown = |_| Unreachable::Misconfigured;
         let site = self.site(&address.environment).map_err(unknown)?;
         let (login_name, login) = self.login(&site.environment, &address.login).map_err(unknown)?;
@@ -178,17 +182,21 @@ impl Targets {
             if held.as_ref().is_none_or(Connection::is_closed) {
                 *held = Some(Connection::new(connect().await?));
             }
-            return Ok(Lease::warm(held, limits, asker));
+            return Ok(PooledClient::warm(held, limits, asker));
         }
         match site.budget.take(&key, connect, limits.connect).await {
-            Ok(connection) => Ok(Lease::pooled(connection, key, Arc::clone(&site.budget), (limits, asker))),
+            Ok(connection) => {
+                Ok(PooledClient::pooled(connection, key, Arc::clone(&site.budget), (limits, asker)))
+            }
             Err(Unreachable::NoSlot) if warm.is_some() => {
                 // All slots are taken: wait for the warm one, which is ours already.
                 let Some(warm) = warm else { return Err(Unreachable::NoSlot) };
                 let wait = tokio::time::timeout(limits.statement, Arc::clone(warm).lock_owned()).await;
                 let held = wait.map_err(|_| Unreachable::NoSlot)?;
                 match held.as_ref() {
-                    Some(connection) if !connection.is_closed() => Ok(Lease::warm(held, limits, asker)),
+                    Some(connection) if !connection.is_closed() => {
+                        Ok(PooledClient::warm(held, limits, asker))
+                    }
                     _ => Err(Unreachable::NoSlot),
                 }
             }

@@ -2,7 +2,7 @@
 //! time limit of our own, since a server that hangs keeps no time.
 
 use super::Address;
-use super::connect::{Canceller, Opened, Unreachable};
+use super::connect::{Canceller, OpenedConnection, Unreachable};
 use super::dedicated::Warnings;
 use crate::config::Environment;
 use crate::redact;
@@ -34,9 +34,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(opened: Opened) -> Connection {
+    pub fn new(opened: OpenedConnection) -> Connection {
         let (prepared, introduced) = (Mutex::default(), Mutex::default());
-        let Opened { client, major, warnings, canceller } = opened;
+        let OpenedConnection { client, major, warnings, canceller } = opened;
         Connection { client, major, prepared, introduced, permit: None, warnings, canceller }
     }
     pub fn is_closed(&self) -> bool {
@@ -64,15 +64,15 @@ impl Limits {
 }
 
 /// An environment's connections: so many may be open, idle ones included.
-pub struct Budget {
+pub struct PoolLimit {
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<(Address, Connection, Instant)>>,
     waiting: AtomicUsize,
 }
 
-impl Budget {
-    pub fn new(connections: usize) -> Arc<Budget> {
-        Arc::new(Budget {
+impl PoolLimit {
+    pub fn new(connections: usize) -> Arc<PoolLimit> {
+        Arc::new(PoolLimit {
             permits: Arc::new(Semaphore::new(connections.max(1))),
             idle: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -87,7 +87,7 @@ impl Budget {
         patience: Duration,
     ) -> Result<Connection, Unreachable>
     where
-        F: Future<Output = Result<Opened, Unreachable>>,
+        F: Future<Output = Result<OpenedConnection, Unreachable>>,
     {
         if let Some(found) = self.idle_for(key) {
             return Ok(found);
@@ -137,14 +137,14 @@ impl Budget {
     }
 }
 
-enum Held {
+enum ClientKind {
     Warm(OwnedMutexGuard<Option<Connection>>),
-    Pooled { connection: Option<Box<Connection>>, key: Address, budget: Arc<Budget> },
+    Pooled { connection: Option<Box<Connection>>, key: Address, budget: Arc<PoolLimit> },
 }
 
 /// A connection for as long as a question takes.
-pub struct Lease {
-    held: Held,
+pub struct PooledClient {
+    held: ClientKind,
     pub(super) limits: Limits,
     /// As `application_name` it tells a DBA who asked. Sent with the first question, if somebody else asked before.
     name: String,
@@ -176,32 +176,36 @@ impl QueryError {
 }
 
 /// The rows, and the time they took.
-pub type Asked = Result<Vec<Row>, QueryError>;
+pub type QueryResult = Result<Vec<Row>, QueryError>;
 
-impl Lease {
-    pub fn warm(held: OwnedMutexGuard<Option<Connection>>, limits: Limits, asker: &str) -> Lease {
-        Lease::new(Held::Warm(held), limits, asker)
+impl PooledClient {
+    pub fn warm(held: OwnedMutexGuard<Option<Connection>>, limits: Limits, asker: &str) -> PooledClient {
+        PooledClient::new(ClientKind::Warm(held), limits, asker)
     }
 
     pub fn pooled(
         connection: Connection,
         key: Address,
-        budget: Arc<Budget>,
+        budget: Arc<PoolLimit>,
         (limits, asker): (Limits, &str),
-    ) -> Lease {
-        Lease::new(Held::Pooled { connection: Some(Box::new(connection)), key, budget }, limits, asker)
+    ) -> PooledClient {
+        PooledClient::new(
+            ClientKind::Pooled { connection: Some(Box::new(connection)), key, budget },
+            limits,
+            asker,
+        )
     }
 
-    fn new(held: Held, limits: Limits, asker: &str) -> Lease {
+    fn new(held: ClientKind, limits: Limits, asker: &str) -> PooledClient {
         let name: String =
             asker.chars().filter(|c| c.is_ascii_alphanumeric() || " #._-".contains(*c)).collect();
-        Lease { held, limits, name: name.chars().take(63).collect(), broken: AtomicBool::new(false) }
+        PooledClient { held, limits, name: name.chars().take(63).collect(), broken: AtomicBool::new(false) }
     }
 
     pub(super) fn connection(&self) -> Option<&Connection> {
         match &self.held {
-            Held::Warm(guard) => guard.as_ref(),
-            Held::Pooled { connection, .. } => connection.as_deref(),
+            ClientKind::Warm(guard) => guard.as_ref(),
+            ClientKind::Pooled { connection, .. } => connection.as_deref(),
         }
     }
 
@@ -214,19 +218,24 @@ impl Lease {
     ///
     /// # Errors
     /// [`QueryError`]; after a time-out the connection is not used again.
-    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         self.within(self.limits.statement, self.run(sql, values)).await
     }
 
-    /// As [`Lease::ask`], with a shorter limit: a server that hangs may not hold up the others' answers.
-    pub async fn ask_within(&self, limit: Duration, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+    /// As [`PooledClient::ask`], with a shorter limit: a server that hangs may not hold up the others' answers.
+    pub async fn ask_within(
+        &self,
+        limit: Duration,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> QueryResult {
         self.within(limit.min(self.limits.statement), self.run(sql, values)).await
     }
 
     /// Runs plain statements in one transaction of their own: all or nothing.
     ///
     /// # Errors
-    /// As [`Lease::ask`]; nothing was changed then, unless the connection was lost while it committed.
+    /// As [`PooledClient::ask`]; nothing was changed then, unless the connection was lost while it committed.
     pub async fn batch(&self, sql: &str) -> Result<(), QueryError> {
         let run = async {
             let connection = self.connection().ok_or(QueryError::Lost)?;
@@ -253,13 +262,13 @@ impl Lease {
     /// be a false all-clear.
     ///
     /// # Errors
-    /// As [`Lease::ask_within`].
+    /// As [`PooledClient::ask_within`].
     pub async fn sees_sessions(&self, limit: Duration) -> Result<bool, QueryError> {
         let ask = async { self.introduce(self.connection().ok_or(QueryError::Lost)?).await };
         self.within(limit.min(self.limits.statement), ask).await
     }
 
-    async fn run(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+    async fn run(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         let connection = self.connection().ok_or(QueryError::Lost)?;
         let introduce = async {
             let known = *connection.introduced() == self.name;
@@ -291,7 +300,7 @@ impl Connection {
         self.introduced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+    pub(super) async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         let statement = self.prepare(sql).await?;
         self.client.query(&statement, values).await.map_err(|error| refused(&error))
     }
@@ -328,13 +337,13 @@ fn refused(error: &tokio_postgres::Error) -> QueryError {
     }
 }
 
-impl Drop for Lease {
+impl Drop for PooledClient {
     fn drop(&mut self) {
         let broken = self.broken.load(Ordering::SeqCst);
         match &mut self.held {
-            Held::Warm(guard) if broken => **guard = None,
-            Held::Warm(_) => {}
-            Held::Pooled { connection, key, budget } => {
+            ClientKind::Warm(guard) if broken => **guard = None,
+            ClientKind::Warm(_) => {}
+            ClientKind::Pooled { connection, key, budget } => {
                 if let Some(connection) = connection.take().filter(|_| !broken) {
                     budget.give_back(key.clone(), *connection);
                 }

@@ -2,21 +2,21 @@
 //! before them, so that nothing that somebody put into `public` is called in their place (CVE-2018-1058); strings and times mean
 //! one thing; and the whole has a time limit.
 
-use super::pool::{Asked, GRACE, Lease, QueryError};
+use super::pool::{GRACE, PooledClient, QueryError, QueryResult};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio_postgres::types::ToSql;
 
 /// What a transaction may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub enum AccessMode {
     Read,
     Write,
 }
 
 /// An open transaction. Dropped without [`Transaction::commit`], it takes its connection along, and the server rolls back.
 pub struct Transaction<'a> {
-    lease: &'a Lease,
+    lease: &'a PooledClient,
     until: Instant,
     limit: Duration,
     open: bool,
@@ -28,7 +28,7 @@ const SETTINGS: &str = "SELECT set_config('search_path', 'pg_catalog, pg_temp', 
        set_config('DateStyle', 'ISO, YMD', true), set_config('IntervalStyle', 'postgres', true),
        set_config('lock_timeout', $1, true)";
 
-impl Lease {
+impl PooledClient {
     /// The environment's.
     pub fn statement_timeout(&self) -> Duration {
         self.limits.statement.saturating_sub(GRACE)
@@ -38,11 +38,11 @@ impl Lease {
     ///
     /// # Errors
     /// [`QueryError`]; nothing was begun then.
-    pub async fn begin(&self, access: Access, limit: Duration) -> Result<Transaction<'_>, QueryError> {
+    pub async fn begin(&self, access: AccessMode, limit: Duration) -> Result<Transaction<'_>, QueryError> {
         let mut transaction = Transaction { lease: self, until: Instant::now() + limit, limit, open: false };
         let begin = match access {
-            Access::Read => "BEGIN READ ONLY",
-            Access::Write => "BEGIN READ WRITE",
+            AccessMode::Read => "BEGIN READ ONLY",
+            AccessMode::Write => "BEGIN READ WRITE",
         };
         let work = async {
             let connection = self.connection().ok_or(QueryError::Lost)?;
@@ -62,7 +62,7 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// [`QueryError`]; the transaction can only end then.
-    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         let connection = self.lease.connection().ok_or(QueryError::Lost)?;
         self.timed(async { connection.query(sql, values).await }).await
     }

@@ -5,8 +5,8 @@
 use crate::actions::answers::{count, verdict};
 use crate::actions::backup::{Tool, find};
 use crate::config::{Backups, Config, Environment, Server};
-use crate::message::{Block, Cell, Column, Row, Shape, Table, Text, Tone};
-use crate::postgres::Targets;
+use crate::message::{Block, Cell, Column, Row, Severity, Shape, Table, Text};
+use crate::postgres::Environments;
 use crate::storage::{Key, Storage};
 use crate::store::sqlite::{Limits, SqliteStore};
 use bytes::Bytes;
@@ -15,14 +15,14 @@ mod reach;
 mod server;
 
 /// Of whom it is asked.
-pub struct Patient<'a> {
+pub struct CheckContext<'a> {
     pub config: &'a Config,
-    pub targets: &'a Targets,
+    pub targets: &'a Environments,
 }
 
 /// How something stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum CheckStatus {
     Works,
     /// It can be done without.
     Optional,
@@ -34,21 +34,21 @@ pub enum Standing {
 pub struct Finding {
     /// "main as reader", "main/asset_service_db".
     pub at: String,
-    pub standing: Standing,
+    pub standing: CheckStatus,
     /// "doesn't see other sessions": follows what it is about.
     pub found: String,
     /// A statement to copy, or a sentence.
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
 impl Finding {
     pub fn works(at: impl Into<String>, found: impl Into<String>) -> Finding {
-        Finding { at: at.into(), standing: Standing::Works, found: found.into(), mend: None }
+        Finding { at: at.into(), standing: CheckStatus::Works, found: found.into(), fix: None }
     }
 
-    pub fn missing(at: impl Into<String>, found: impl Into<String>, mend: impl Into<String>) -> Finding {
-        let mend = Some(mend.into());
-        Finding { at: at.into(), standing: Standing::Missing, found: found.into(), mend }
+    pub fn missing(at: impl Into<String>, found: impl Into<String>, fix: impl Into<String>) -> Finding {
+        let fix = Some(fix.into());
+        Finding { at: at.into(), standing: CheckStatus::Missing, found: found.into(), fix }
     }
 }
 
@@ -60,7 +60,7 @@ pub struct Report(pub Vec<(String, Vec<Finding>)>);
 const HERE: &str = "Where Countersign runs";
 
 /// Looks at the environments that are named, all at once.
-pub async fn examine(patient: &Patient<'_>, environments: &[&str]) -> Report {
+pub async fn examine(patient: &CheckContext<'_>, environments: &[&str]) -> Report {
     let tools = find(&patient.config.backups).await;
     let named = patient.config.environments.iter().filter(|e| environments.contains(&e.name.as_str()));
     let all = named.map(|environment| look(patient, &tools, environment));
@@ -69,7 +69,11 @@ pub async fn examine(patient: &Patient<'_>, environments: &[&str]) -> Report {
     Report(sections)
 }
 
-async fn look(patient: &Patient<'_>, tools: &[Tool], environment: &Environment) -> (String, Vec<Finding>) {
+async fn look(
+    patient: &CheckContext<'_>,
+    tools: &[Tool],
+    environment: &Environment,
+) -> (String, Vec<Finding>) {
     let all =
         environment.servers.iter().map(|server| server::look(patient.targets, tools, (environment, server)));
     let found = futures::future::join_all(all).await.into_iter().flatten().collect();
@@ -77,7 +81,7 @@ async fn look(patient: &Patient<'_>, tools: &[Tool], environment: &Environment) 
 }
 
 /// The services' databases that are on this server.
-fn databases<'a>(targets: &'a Targets, (environment, server): (&Environment, &Server)) -> Vec<&'a str> {
+fn databases<'a>(targets: &'a Environments, (environment, server): (&Environment, &Server)) -> Vec<&'a str> {
     let services = targets.services().iter();
     let here = services.filter(|service| {
         targets.server_of(environment, service).is_some_and(|found| found.name == server.name)
@@ -140,24 +144,24 @@ impl Report {
     /// A verdict, then for each place what was found, and what mends it.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks = vec![match self.missing() {
-            0 => verdict(Tone::Good, "Nothing is missing."),
+            0 => verdict(Severity::Ok, "Nothing is missing."),
             missing => {
                 let places = self.0.iter().filter(|(_, findings)| self::missing(findings) > 0);
                 let places: Vec<&str> = places.map(|(place, _)| place.as_str()).collect();
                 let words = count(missing, "thing is missing", "things are missing");
-                verdict(Tone::Act, format!("{words}: {}.", places.join(", ")))
+                verdict(Severity::Critical, format!("{words}: {}.", places.join(", ")))
             }
         }];
         for (place, findings) in &self.0 {
             blocks.push(Block::Table(table(place, findings)));
-            blocks.extend(findings.iter().filter_map(mend).map(Block::Text));
+            blocks.extend(findings.iter().filter_map(fix).map(Block::Text));
         }
         blocks
     }
 }
 
 fn missing(findings: &[Finding]) -> usize {
-    findings.iter().filter(|finding| finding.standing == Standing::Missing).count()
+    findings.iter().filter(|finding| finding.standing == CheckStatus::Missing).count()
 }
 
 fn table(place: &str, findings: &[Finding]) -> Table {
@@ -165,9 +169,9 @@ fn table(place: &str, findings: &[Finding]) -> Table {
         ["what", "result", "found"].map(|title| Column { title: title.to_owned(), shape: Shape::Left });
     let rows = findings.iter().map(|finding| {
         let (word, tone) = match finding.standing {
-            Standing::Works => ("works", Tone::Good),
-            Standing::Optional => ("optional", Tone::Plain),
-            Standing::Missing => ("missing", Tone::Act),
+            CheckStatus::Works => ("works", Severity::Ok),
+            CheckStatus::Optional => ("optional", Severity::Neutral),
+            CheckStatus::Missing => ("missing", Severity::Critical),
         };
         let cells = vec![
             Cell::from(finding.at.as_str()),
@@ -186,12 +190,12 @@ fn table(place: &str, findings: &[Finding]) -> Table {
 }
 
 /// "main as reader: GRANT pg_monitor TO countersign_read;"
-fn mend(finding: &Finding) -> Option<Text> {
-    let mend = finding.mend.as_ref()?;
+fn fix(finding: &Finding) -> Option<Text> {
+    let fix = finding.fix.as_ref()?;
     let text = Text::new().strong(format!("{}: ", finding.at));
     // A statement is copied, a sentence is read.
-    Some(match mend.ends_with(';') {
-        true => text.code(mend.clone()),
-        false => text.plain(mend.clone()),
+    Some(match fix.ends_with(';') {
+        true => text.code(fix.clone()),
+        false => text.plain(fix.clone()),
     })
 }

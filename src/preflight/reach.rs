@@ -19,7 +19,7 @@ pub fn finding(
     (environment, server, login): (&Environment, &Server, &Login),
 ) -> Finding {
     let address = format!("{}:{}", server.host, server.port);
-    let mend = match why {
+    let fix = match why {
         Unreachable::TimedOut(_) => {
             format!("Let Countersign through to {address}: a firewall drops it, or the server hangs.")
         }
@@ -46,5 +46,5 @@ pub fn finding(
             "Look into the server's log for the reason.".to_owned()
         }
     };
-    Finding::missing(at, why.to_string(), mend)
+    Finding::missing(at, why.to_string(), fix)
 }

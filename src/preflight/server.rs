@@ -1,9 +1,9 @@
 //! One server: its logins and their rights, the services' databases on it, and the client programs that it needs here.
 
-use super::{Finding, Standing, databases, reach};
+use super::{CheckStatus, Finding, databases, reach};
 use crate::actions::backup::{Tool, choose};
 use crate::config::{Environment, Server};
-use crate::postgres::{Address, Lease, QueryError, Targets, Unreachable};
+use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -15,19 +15,19 @@ const SIGNAL: &str = "signal";
 const DUMP: &str = "dump";
 
 /// Where the questions go.
-struct Site<'a> {
-    targets: &'a Targets,
+struct ServerCheck<'a> {
+    targets: &'a Environments,
     environment: &'a Environment,
     server: &'a Server,
 }
 
 /// Everything about one server. What keeps every login out is told once.
 pub async fn look(
-    targets: &Targets,
+    targets: &Environments,
     tools: &[Tool],
     (environment, server): (&Environment, &Server),
 ) -> Vec<Finding> {
-    let site = Site { targets, environment, server };
+    let site = ServerCheck { targets, environment, server };
     let mut found = Vec::new();
     let others = environment.logins.keys().map(String::as_str).filter(|name| *name != READER);
     for name in [READER].into_iter().chain(others) {
@@ -50,13 +50,13 @@ pub async fn look(
     found
 }
 
-impl Site<'_> {
+impl ServerCheck<'_> {
     /// "main as reader".
     fn at(&self, login: &str) -> String {
         format!("{} as {login}", self.server.name)
     }
 
-    async fn lease(&self, login: &str, database: Option<&str>) -> Result<Lease, Unreachable> {
+    async fn lease(&self, login: &str, database: Option<&str>) -> Result<PooledClient, Unreachable> {
         let address = Address {
             environment: self.environment.name.clone(),
             server: self.server.name.clone(),
@@ -66,7 +66,7 @@ impl Site<'_> {
         self.targets.lease(&address, ASKER).await
     }
 
-    async fn reader(&self, lease: &Lease) -> Vec<Finding> {
+    async fn reader(&self, lease: &PooledClient) -> Vec<Finding> {
         let at = self.at(READER);
         let asked = async {
             let login = one(lease, include_str!("login.sql"), &[]).await?;
@@ -87,7 +87,7 @@ impl Site<'_> {
         }
         for act in &acts {
             let words = format!("must not be able to act, and {}", act.get::<_, String>("found"));
-            found.push(Finding::missing(&at, words, act.get::<_, String>("mend")));
+            found.push(Finding::missing(&at, words, act.get::<_, String>("fix")));
         }
         if found.is_empty() {
             let version: String = login.get("version");
@@ -104,7 +104,7 @@ impl Site<'_> {
     }
 
     /// A login that acts, for each purpose that it serves.
-    async fn acting(&self, lease: &Lease, name: &str) -> Vec<Finding> {
+    async fn acting(&self, lease: &PooledClient, name: &str) -> Vec<Finding> {
         let at = self.at(name);
         let login = match one(lease, include_str!("login.sql"), &[]).await {
             Ok(login) => login,
@@ -135,15 +135,15 @@ impl Site<'_> {
         if login.get("superuser") {
             found.push(Finding {
                 at,
-                standing: Standing::Optional,
+                standing: CheckStatus::Optional,
                 found: "is a superuser, which is more than it needs".to_owned(),
-                mend: Some(format!("ALTER ROLE {role} NOSUPERUSER;")),
+                fix: Some(format!("ALTER ROLE {role} NOSUPERUSER;")),
             });
         }
         found
     }
 
-    fn client(&self, lease: &Lease, tools: &[Tool]) -> Finding {
+    fn client(&self, lease: &PooledClient, tools: &[Tool]) -> Finding {
         let at = &self.server.name;
         match choose(tools, lease.major()) {
             Ok(tool) => Finding::works(at, format!("pg_dump {} fits", tool.version)),
@@ -171,8 +171,8 @@ impl Site<'_> {
         let lease = match self.lease(READER, Some(name)).await {
             Ok(lease) => lease,
             Err(Unreachable::Login(_)) => {
-                let mend = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(name), quoted(&reader.user));
-                return vec![Finding::missing(at, "doesn't let the reader in", mend)];
+                let fix = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(name), quoted(&reader.user));
+                return vec![Finding::missing(at, "doesn't let the reader in", fix)];
             }
             Err(why) => return vec![reach::finding(&at, &why, (self.environment, self.server, reader))],
         };
@@ -196,25 +196,25 @@ fn wrong_with(at: &str, row: &Row) -> Vec<Finding> {
         found.push(Finding::missing(at, words, "CREATE EXTENSION pg_stat_statements;"));
     }
     for role in row.get::<_, Option<Vec<String>>>("shut_out").unwrap_or_default() {
-        let mend = format!("GRANT CONNECT ON DATABASE {database} TO {role};");
-        found.push(Finding::missing(at, format!("doesn't let {role} in"), mend));
+        let fix = format!("GRANT CONNECT ON DATABASE {database} TO {role};");
+        found.push(Finding::missing(at, format!("doesn't let {role} in"), fix));
     }
     if let Some(table) = text("writable_table") {
         let words = format!("the reader must not be able to act, and can change {table}");
-        let mend = format!("REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table} FROM {reader}, PUBLIC;");
-        found.push(Finding::missing(at, words, mend));
+        let fix = format!("REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table} FROM {reader}, PUBLIC;");
+        found.push(Finding::missing(at, words, fix));
     }
     if let Some(schema) = text("open_schema") {
         let words = format!("the reader must not be able to act, and can create tables in {schema}");
-        let mend = format!("REVOKE CREATE ON SCHEMA {schema} FROM {reader}, PUBLIC;");
-        found.push(Finding::missing(at, words, mend));
+        let fix = format!("REVOKE CREATE ON SCHEMA {schema} FROM {reader}, PUBLIC;");
+        found.push(Finding::missing(at, words, fix));
     }
     if let Some(ledger) = text("hidden_ledger") {
         found.push(Finding {
             at: at.to_owned(),
-            standing: Standing::Optional,
+            standing: CheckStatus::Optional,
             found: format!("the reader can't read {ledger}, so nothing is told of migrations"),
-            mend: Some(format!("GRANT SELECT ON {ledger} TO {reader};")),
+            fix: Some(format!("GRANT SELECT ON {ledger} TO {reader};")),
         });
     }
     found
@@ -224,7 +224,7 @@ fn unanswered(at: String, why: &QueryError) -> Finding {
     Finding::missing(at, why.to_string(), "Look into the server's log for the reason.")
 }
 
-async fn one(lease: &Lease, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Row, QueryError> {
+async fn one(lease: &PooledClient, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Row, QueryError> {
     lease.ask(sql, values).await?.into_iter().next().ok_or(QueryError::Lost)
 }
 

@@ -37,7 +37,7 @@ const MAX_DIGIT_RUN: usize = 12;
 
 /// Whether the next chunk is the value of a secret.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum Expect {
+enum Expected {
     #[default]
     Nothing,
     /// `password` was read: an equals sign or a colon makes what follows a secret.
@@ -45,12 +45,12 @@ enum Expect {
     Value,
 }
 
-struct Reader<'a> {
+struct MessageReader<'a> {
     src: &'a str,
     at: usize,
     out: String,
     last: &'a str,
-    expect: Expect,
+    expect: Expected,
     /// What was hidden last goes on to the end of the text, and perhaps behind it.
     open: bool,
 }
@@ -59,9 +59,15 @@ pub(super) fn redact(message: &str) -> String {
     read(message).out
 }
 
-fn read(message: &str) -> Reader<'_> {
-    let mut reader =
-        Reader { src: message, at: 0, out: String::new(), last: "", expect: Expect::Nothing, open: false };
+fn read(message: &str) -> MessageReader<'_> {
+    let mut reader = MessageReader {
+        src: message,
+        at: 0,
+        out: String::new(),
+        last: "",
+        expect: Expected::Nothing,
+        open: false,
+    };
     while let Some(next) = reader.rest().chars().next() {
         reader.step(next);
     }
@@ -78,11 +84,11 @@ pub(super) fn redact_part(part: &str, open: &mut bool) -> String {
     let Some(rest) = start.and_then(|start| part.get(start..)) else { return "…".to_owned() };
     let reader = read(rest);
     let hidden = if *open && rest.len() < part.len() { "…\n" } else { "" };
-    *open = reader.open || reader.expect != Expect::Nothing;
+    *open = reader.open || reader.expect != Expected::Nothing;
     format!("{hidden}{}", reader.out)
 }
 
-impl<'a> Reader<'a> {
+impl<'a> MessageReader<'a> {
     fn rest(&self) -> &'a str {
         self.src.get(self.at..).unwrap_or("")
     }
@@ -145,7 +151,7 @@ impl<'a> Reader<'a> {
         self.out.push_str(shown);
         self.at += len;
         self.last = "";
-        self.expect = Expect::Nothing;
+        self.expect = Expected::Nothing;
         self.open = self.at >= self.src.len();
     }
 
@@ -158,7 +164,7 @@ impl<'a> Reader<'a> {
         let statement = self.out.ends_with("SQL statement ");
         if named
             && !statement
-            && self.expect == Expect::Nothing
+            && self.expect == Expected::Nothing
             && !name.is_empty()
             && patterns::is_name(name)
         {
@@ -207,7 +213,7 @@ impl<'a> Reader<'a> {
         let rest = self.rest();
         let outside = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '(');
         let chunk = rest.get(..rest.find(outside).unwrap_or(rest.len())).unwrap_or("");
-        if self.expect == Expect::Value {
+        if self.expect == Expected::Value {
             self.value();
         } else if chunk.contains("://") {
             self.url();
@@ -247,7 +253,7 @@ impl<'a> Reader<'a> {
 
     /// `password=…`, `token: …`, `Bearer …`: true if the beginning of the chunk was written here.
     fn secret(&mut self, chunk: &'a str) -> bool {
-        let armed = std::mem::take(&mut self.expect) == Expect::Operator;
+        let armed = std::mem::take(&mut self.expect) == Expected::Operator;
         let key_end = match patterns::sensitive_end(chunk) {
             None if chunk.to_ascii_lowercase().starts_with("authorization") => Some("authorization".len()),
             None if armed && chunk.starts_with(['=', ':']) => Some(0),
@@ -256,10 +262,10 @@ impl<'a> Reader<'a> {
         let after_key = chunk.get(key_end.unwrap_or(chunk.len())..).unwrap_or("");
         let Some(operator) = after_key.find(['=', ':']) else {
             self.expect = match key_end {
-                Some(_) if chunk.starts_with("--") => Expect::Value,
-                Some(_) => Expect::Operator,
-                None if chunk.eq_ignore_ascii_case("bearer") => Expect::Value,
-                None => Expect::Nothing,
+                Some(_) if chunk.starts_with("--") => Expected::Value,
+                Some(_) => Expected::Operator,
+                None if chunk.eq_ignore_ascii_case("bearer") => Expected::Value,
+                None => Expected::Nothing,
             };
             return false;
         };
@@ -270,7 +276,7 @@ impl<'a> Reader<'a> {
         if run.is_empty() && shown.ends_with(':') {
             self.replace(self.line().len(), " ?");
         } else if run.is_empty() || run.starts_with('(') {
-            self.expect = Expect::Value;
+            self.expect = Expected::Value;
         } else {
             self.value();
         }

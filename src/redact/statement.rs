@@ -51,7 +51,7 @@ enum Class {
 
 /// Where an unquoted stretch ends that is shown as one `?`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Until {
+enum StatementEnd {
     Semicolon,
     /// The parenthesis that closes; the number of open ones.
     Closed(usize),
@@ -68,7 +68,7 @@ enum Assignment {
 
 /// Whether reading goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Flow {
+enum StatementFlow {
     On,
     Stop,
 }
@@ -86,7 +86,7 @@ struct Statement {
 struct Writer {
     out: String,
     statement: Statement,
-    hiding: Option<Until>,
+    hiding: Option<StatementEnd>,
     hidden_shown: bool,
     /// Where a word begins that goes unless the next token makes it a qualifier or a function.
     value_at: Option<usize>,
@@ -95,7 +95,7 @@ struct Writer {
 pub(super) fn redact(sql: &str) -> String {
     let mut writer = Writer::default();
     for lexed in Lexer::new(sql) {
-        if writer.step(lexed) == Flow::Stop {
+        if writer.step(lexed) == StatementFlow::Stop {
             break;
         }
     }
@@ -104,13 +104,13 @@ pub(super) fn redact(sql: &str) -> String {
 }
 
 impl Writer {
-    fn step(&mut self, lexed: Lexed) -> Flow {
+    fn step(&mut self, lexed: Lexed) -> StatementFlow {
         if lexed.token == Token::Cut {
             self.settle_value(None);
             return self.cut(lexed.space);
         }
         if self.hides(lexed) {
-            return Flow::On;
+            return StatementFlow::On;
         }
         self.settle_value(Some(lexed.token));
         if std::mem::take(&mut self.statement.after_connection) && !is_word(lexed.token, "limit") {
@@ -119,7 +119,7 @@ impl Writer {
         let opens_options =
             std::mem::take(&mut self.statement.after_options) && lexed.token == Token::Symbol('(');
         if opens_options {
-            self.hide(Until::Closed(1));
+            self.hide(StatementEnd::Closed(1));
         }
         match lexed.token {
             Token::Word(word) => return self.word(word, lexed.space),
@@ -127,7 +127,7 @@ impl Writer {
             Token::Symbol(symbol) => self.symbol(symbol, lexed.space),
             other => self.value(other, lexed.space),
         }
-        Flow::On
+        StatementFlow::On
     }
 
     fn value(&mut self, token: Token, space: bool) {
@@ -146,10 +146,10 @@ impl Writer {
     /// Within a hidden stretch: swallows the token, or finds that the stretch has ended with it.
     fn hides(&mut self, lexed: Lexed) -> bool {
         let still = match (self.hiding, lexed.token) {
-            (None, _) | (Some(Until::Semicolon), Token::Symbol(';')) => None,
-            (Some(Until::Closed(1)), Token::Symbol(')')) => None,
-            (Some(Until::Closed(open)), Token::Symbol(')')) => Some(Until::Closed(open - 1)),
-            (Some(Until::Closed(open)), Token::Symbol('(')) => Some(Until::Closed(open + 1)),
+            (None, _) | (Some(StatementEnd::Semicolon), Token::Symbol(';')) => None,
+            (Some(StatementEnd::Closed(1)), Token::Symbol(')')) => None,
+            (Some(StatementEnd::Closed(open)), Token::Symbol(')')) => Some(StatementEnd::Closed(open - 1)),
+            (Some(StatementEnd::Closed(open)), Token::Symbol('(')) => Some(StatementEnd::Closed(open + 1)),
             (still, _) => still,
         };
         self.hiding = still;
@@ -159,12 +159,12 @@ impl Writer {
         still.is_some()
     }
 
-    fn hide(&mut self, until: Until) {
+    fn hide(&mut self, until: StatementEnd) {
         self.hiding = Some(until);
         self.hidden_shown = false;
     }
 
-    fn word(&mut self, word: &str, space: bool) -> Flow {
+    fn word(&mut self, word: &str, space: bool) -> StatementFlow {
         let lower = word.to_ascii_lowercase();
         self.classify(&lower);
         let class = self.statement.class;
@@ -172,7 +172,7 @@ impl Writer {
         self.statement.after_options = class != Class::Data && lower == "options";
         if matches!(class, Class::Data | Class::Schema) {
             self.assign(start, &lower);
-            return Flow::On;
+            return StatementFlow::On;
         }
         if patterns::is_sensitive(&lower) {
             return self.cut(true);
@@ -180,12 +180,12 @@ impl Writer {
         self.statement.after_connection = lower == "connection";
         self.statement.saw_set |= lower == "set";
         if lower == "to" && self.statement.saw_set {
-            self.hide(Until::Semicolon);
+            self.hide(StatementEnd::Semicolon);
         }
-        Flow::On
+        StatementFlow::On
     }
 
-    fn quoted(&mut self, raw: &str, space: bool) -> Flow {
+    fn quoted(&mut self, raw: &str, space: bool) -> StatementFlow {
         let inside = patterns::visible(raw);
         let name = if patterns::is_name(inside.trim_start_matches(['u', 'U', '&']).trim_matches('"')) {
             &inside
@@ -199,14 +199,14 @@ impl Writer {
             _ if patterns::is_sensitive(&inside) => return self.cut(true),
             _ => {}
         }
-        Flow::On
+        StatementFlow::On
     }
 
     fn symbol(&mut self, symbol: char, space: bool) {
         self.push(symbol.encode_utf8(&mut [0; 4]), space);
         match symbol {
             ';' => self.statement = Statement::default(),
-            '=' if self.statement.saw_set => self.hide(Until::Semicolon),
+            '=' if self.statement.saw_set => self.hide(StatementEnd::Semicolon),
             '=' if self.statement.assignment == Assignment::Name => {
                 self.statement.assignment = Assignment::Operator
             }
@@ -257,9 +257,9 @@ impl Writer {
         start
     }
 
-    fn cut(&mut self, space: bool) -> Flow {
+    fn cut(&mut self, space: bool) -> StatementFlow {
         self.push("…", space);
-        Flow::Stop
+        StatementFlow::Stop
     }
 }
 

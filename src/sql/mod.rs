@@ -4,7 +4,7 @@
 use crate::catalog::{Command, MIGRATIONS_DIRECTORY, Scope, Section};
 use crate::command_line::Values;
 use crate::error::{Error, Result};
-use crate::postgres::{Access, Address, Lease, QueryError, Targets};
+use crate::postgres::{AccessMode, Address, Environments, PooledClient, QueryError};
 use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -57,20 +57,20 @@ impl Target {
 
 /// One row and whom it came from.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct TargetRow {
     pub target: Target,
     pub values: Vec<Value>,
 }
 
 /// What one section answered, over all its targets.
 #[derive(Debug, Clone, Default)]
-pub struct SectionAnswer {
+pub struct SectionResult {
     pub title: Option<String>,
     pub scope: Scope,
     /// One row of each target, shown standing.
     pub facts: bool,
     pub columns: Vec<String>,
-    pub rows: Vec<Found>,
+    pub rows: Vec<TargetRow>,
     /// Targets without an answer, and why, in words for people.
     pub failures: Vec<(Target, String)>,
     /// How many targets were asked.
@@ -79,7 +79,7 @@ pub struct SectionAnswer {
 
 /// What is asked, of whom, for whom.
 #[derive(Debug, Clone)]
-pub struct Question<'a> {
+pub struct QueryRequest<'a> {
     pub command: &'a Command,
     pub environment: &'a str,
     pub values: &'a Values,
@@ -91,7 +91,7 @@ pub struct Question<'a> {
 ///
 /// # Errors
 /// [`Error::User`] for an unknown environment or service. A target's failure is part of the answer.
-pub async fn run(targets: &Targets, question: &Question<'_>) -> Result<Vec<SectionAnswer>> {
+pub async fn run(targets: &Environments, question: &QueryRequest<'_>) -> Result<Vec<SectionResult>> {
     let shapes = question.command.sections(0);
     let asked = shapes.iter().enumerate().filter(|(_, shape)| is_asked(shape, question.values));
     let all = asked.map(|section| run_section(targets, question, section));
@@ -108,17 +108,17 @@ fn is_asked(section: &Section, values: &Values) -> bool {
 }
 
 async fn run_section(
-    targets: &Targets,
-    question: &Question<'_>,
+    targets: &Environments,
+    question: &QueryRequest<'_>,
     (index, shape): (usize, &Section),
-) -> Result<SectionAnswer> {
+) -> Result<SectionResult> {
     let asked = scope_targets(targets, question, shape.scope)?;
-    let mut answer = SectionAnswer {
+    let mut answer = SectionResult {
         title: shape.title.clone(),
         scope: shape.scope,
         facts: shape.facts,
         asked: asked.len(),
-        ..SectionAnswer::default()
+        ..SectionResult::default()
     };
     let all = asked.iter().map(|target| ask(targets, question, (index, target)));
     for (target, result) in asked.iter().zip(futures::future::join_all(all).await) {
@@ -127,7 +127,9 @@ async fn run_section(
                 if !rows.is_empty() {
                     answer.columns = columns;
                 }
-                answer.rows.extend(rows.into_iter().map(|values| Found { target: target.clone(), values }));
+                answer
+                    .rows
+                    .extend(rows.into_iter().map(|values| TargetRow { target: target.clone(), values }));
             }
             Err(why) => answer.failures.push((target.clone(), why)),
         }
@@ -137,7 +139,11 @@ async fn run_section(
 }
 
 /// The servers of the environment, or the databases of all services; of one service, its server or its database.
-pub fn scope_targets(targets: &Targets, question: &Question<'_>, scope: Scope) -> Result<Vec<Target>> {
+pub fn scope_targets(
+    targets: &Environments,
+    question: &QueryRequest<'_>,
+    scope: Scope,
+) -> Result<Vec<Target>> {
     let environment = targets.environment(question.environment)?;
     let chosen = given(question.values, "service");
     if scope != Scope::Database {
@@ -167,8 +173,8 @@ type Rows = (Vec<String>, Vec<Vec<Value>>);
 
 /// One section of one target; the error is for people.
 async fn ask(
-    targets: &Targets,
-    question: &Question<'_>,
+    targets: &Environments,
+    question: &QueryRequest<'_>,
     (index, target): (usize, &Target),
 ) -> Result<Rows, String> {
     let header = &question.command.header;
@@ -181,7 +187,7 @@ async fn ask(
     let lease = targets.lease(&address, question.asker).await.map_err(|why| why.to_string())?;
     let section = question.command.sections(lease.major()).get(index).ok_or("has no such question")?;
     let within =
-        header.within.as_deref().and_then(crate::command_line::duration_seconds).map(Duration::from_secs);
+        header.timeout.as_deref().and_then(crate::command_line::duration_seconds).map(Duration::from_secs);
     let limit = within.unwrap_or(Duration::MAX);
     let directory = match section.parameters.iter().any(|name| name == MIGRATIONS_DIRECTORY) {
         true => migrations_directory(targets, target).await,
@@ -190,7 +196,7 @@ async fn ask(
     let bound = bound(targets, question, (section, &directory));
     // Sent in one go, but for a team's own: the right costs no round trip of its own.
     let allowed = async {
-        match header.sees_sessions {
+        match header.needs_pg_read_all_stats {
             true => lease.sees_sessions(limit).await.map_err(|why| why.to_string()),
             false => Ok(true),
         }
@@ -205,8 +211,8 @@ async fn ask(
 
 /// The values behind `$1`, `$2` …: `database` is the chosen service's, unless the command has an argument of that name.
 fn bound(
-    targets: &Targets,
-    question: &Question<'_>,
+    targets: &Environments,
+    question: &QueryRequest<'_>,
     (section, directory): (&Section, &Option<String>),
 ) -> Vec<Option<String>> {
     let database = || {
@@ -222,7 +228,7 @@ fn bound(
 }
 
 /// As JSON: the migrations, or why there are none to be seen; nothing where the configuration names no directory.
-async fn migrations_directory(targets: &Targets, target: &Target) -> Option<String> {
+async fn migrations_directory(targets: &Environments, target: &Target) -> Option<String> {
     let service = targets.service(target.service.as_deref()?).ok()?;
     let listed = match crate::prisma::read(service.migrations.clone()?).await {
         Ok(migrations) => serde_json::to_value(migrations),
@@ -237,7 +243,7 @@ pub fn parameters(values: &[Option<String>]) -> Vec<&(dyn ToSql + Sync)> {
 }
 
 async fn values(
-    lease: &Lease,
+    lease: &PooledClient,
     section: &Section,
     (bound, limit, fenced): (&[Option<String>], Duration, bool),
 ) -> Result<Rows, QueryError> {
@@ -245,7 +251,7 @@ async fn values(
     let rows = match fenced {
         true => {
             let limit = limit.min(lease.statement_timeout());
-            let transaction = lease.begin(Access::Read, limit).await?;
+            let transaction = lease.begin(AccessMode::Read, limit).await?;
             let rows = transaction.ask(&section.sql, &parameters).await;
             transaction.roll_back().await;
             rows?
@@ -313,9 +319,9 @@ fn decode_one(row: &tokio_postgres::Row, at: usize) -> Result<Value, tokio_postg
 }
 
 /// Merged rows, largest first.
-fn sort(answer: &mut SectionAnswer, by: Option<&str>) {
+fn sort(answer: &mut SectionResult, by: Option<&str>) {
     let Some(at) = by.and_then(|by| answer.columns.iter().position(|column| column == by)) else { return };
-    let key = |found: &Found| found.values.get(at).and_then(Value::number).unwrap_or(f64::MIN);
+    let key = |found: &TargetRow| found.values.get(at).and_then(Value::number).unwrap_or(f64::MIN);
     answer.rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
 }
 

@@ -2,11 +2,11 @@
 //! here; what the tokens stand for is handed to `flow`, which stores it before anything is sent.
 
 use super::format::{fill, is_share, title, value_text};
-use super::{Found, SectionAnswer, Value};
-use crate::catalog::{Catalog, Command, RowsAre, Scope, Threshold};
+use super::{SectionResult, TargetRow, Value};
+use crate::catalog::{Catalog, Command, Scope, Threshold};
 use crate::command_line::Values;
-use crate::message::{Block, Button, ButtonStyle, Cell, Column, Row, Shape, Table, Text, Tone};
-use crate::store::{Meaning, RunId};
+use crate::message::{Block, Button, ButtonStyle, Cell, Column, Row, Severity, Shape, Table, Text};
+use crate::store::{RunId, TokenPurpose};
 
 /// Buttons beside rows: more would not be read on a phone.
 const MOST_OFFERS: usize = 5;
@@ -18,15 +18,15 @@ const MOST_CROSSINGS: usize = 4;
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     pub blocks: Vec<Block>,
-    pub offers: Vec<(String, Meaning)>,
+    pub offers: Vec<(String, TokenPurpose)>,
     /// The run whose card is to stand beneath the answer, for whoever has to decide it here.
     pub card: Option<RunId>,
 }
 
 /// A threshold that a value crossed.
-struct Crossing {
-    tone: Tone,
-    say: Text,
+struct ThresholdHit {
+    tone: Severity,
+    message: Text,
 }
 
 /// Presents a command's sections.
@@ -34,7 +34,7 @@ pub fn present(
     command: &Command,
     catalog: &Catalog,
     environment: &str,
-    sections: &[SectionAnswer],
+    sections: &[SectionResult],
 ) -> Answer {
     let command = catalog.adjusted(command, environment);
     let crossings = crossings(command, sections);
@@ -44,7 +44,7 @@ pub fn present(
     // The worst crossing is the verdict itself, unless somebody gave no answer.
     let said = usize::from(failures.is_empty());
     for also in crossings.iter().skip(said).take(MOST_CROSSINGS) {
-        answer.blocks.push(Block::Text(also.say.clone()));
+        answer.blocks.push(Block::Text(also.message.clone()));
     }
     let unsaid = crossings.len().saturating_sub(said + MOST_CROSSINGS);
     if unsaid > 0 {
@@ -58,7 +58,7 @@ pub fn present(
         }
         let mut table = table(command, section);
         let offers_left = MOST_OFFERS - answer.offers.len();
-        if let Some(offer) = &command.header.offer {
+        if let Some(offer) = &command.header.row_action {
             let offered = section
                 .rows
                 .iter()
@@ -80,12 +80,12 @@ pub fn present(
     answer
 }
 
-fn cell<'a>(section: &SectionAnswer, found: &'a Found, column: &str) -> Option<&'a Value> {
+fn cell<'a>(section: &SectionResult, found: &'a TargetRow, column: &str) -> Option<&'a Value> {
     let at = section.columns.iter().position(|known| known == column)?;
     found.values.get(at)
 }
 
-fn look_up<'a>(section: &'a SectionAnswer, found: &'a Found) -> impl Fn(&str) -> Option<String> + 'a {
+fn look_up<'a>(section: &'a SectionResult, found: &'a TargetRow) -> impl Fn(&str) -> Option<String> + 'a {
     move |name| match name {
         "rows" => Some(section.rows.len().to_string()),
         "target" => Some(found.target.label().to_owned()),
@@ -101,28 +101,28 @@ fn look_up<'a>(section: &'a SectionAnswer, found: &'a Found) -> impl Fn(&str) ->
 }
 
 /// Whether a section has anything to show: rows, or that there are none; columns, or only what the verdict needs.
-fn is_shown(section: &SectionAnswer) -> bool {
+fn is_shown(section: &SectionResult) -> bool {
     match section.rows.is_empty() {
         true => section.title.is_some() && section.asked > section.failures.len(),
         false => section.columns.iter().any(|column| !column.starts_with('_')),
     }
 }
 
-fn crossings(command: &Command, sections: &[SectionAnswer]) -> Vec<Crossing> {
+fn crossings(command: &Command, sections: &[SectionResult]) -> Vec<ThresholdHit> {
     let mut found = Vec::new();
-    let speaking = |threshold: &Threshold| threshold.say.as_deref() != Some("");
+    let speaking = |threshold: &Threshold| threshold.message.as_deref() != Some("");
     for section in sections {
         for row in &section.rows {
             for (column, threshold) in command.header.thresholds.iter().filter(|(_, t)| speaking(t)) {
                 let Some(value) = cell(section, row, column) else { continue };
                 let tone = judge(threshold, value);
-                if tone > Tone::Good {
-                    let say = threshold.say.as_deref().unwrap_or("{target}: {value}");
+                if tone > Severity::Ok {
+                    let message = threshold.message.as_deref().unwrap_or("{target}: {value}");
                     let shown = value_text(column, value);
                     let words = |name: &str| {
                         if name == "value" { Some(shown.clone()) } else { look_up(section, row)(name) }
                     };
-                    found.push(Crossing { tone, say: fill(say, &words) });
+                    found.push(ThresholdHit { tone, message: fill(message, &words) });
                 }
             }
         }
@@ -131,56 +131,54 @@ fn crossings(command: &Command, sections: &[SectionAnswer]) -> Vec<Crossing> {
     found
 }
 
-fn judge(threshold: &Threshold, value: &Value) -> Tone {
-    value.number().map_or(Tone::Plain, |number| tone(threshold, number))
+fn judge(threshold: &Threshold, value: &Value) -> Severity {
+    value.number().map_or(Severity::Neutral, |number| tone(threshold, number))
 }
 
 /// How good or bad a number is, by the threshold of its column.
-pub fn tone(threshold: &Threshold, number: f64) -> Tone {
+pub fn tone(threshold: &Threshold, number: f64) -> Severity {
     let crossed = |limit: Option<f64>| {
         limit.is_some_and(|limit| if threshold.below { number < limit } else { number >= limit })
     };
-    match (crossed(threshold.act), crossed(threshold.watch)) {
-        (true, _) => Tone::Act,
-        (_, true) => Tone::Watch,
-        _ => Tone::Plain,
+    match (crossed(threshold.critical), crossed(threshold.warning)) {
+        (true, _) => Severity::Critical,
+        (_, true) => Severity::Warning,
+        _ => Severity::Neutral,
     }
 }
 
-fn verdict(command: &Command, sections: &[SectionAnswer], crossings: &[Crossing]) -> Block {
+fn verdict(command: &Command, sections: &[SectionResult], crossings: &[ThresholdHit]) -> Block {
     let failed: usize = sections.iter().map(|section| section.failures.len()).sum();
     let answered = sections.iter().any(|section| section.asked > section.failures.len());
     let main = sections.iter().find(|section| !section.rows.is_empty());
     if !answered {
-        return Block::Verdict { tone: Tone::Act, text: "Nobody answered: nothing can be said.".into() };
+        return Block::Verdict {
+            tone: Severity::Critical,
+            text: "Nobody answered: nothing can be said.".into(),
+        };
     }
     if failed > 0 {
         let names: Vec<&str> = labels(sections);
         let text = format!("No whole answer from {}.", names.join(", "));
-        return Block::Verdict { tone: Tone::Act, text: text.into() };
+        return Block::Verdict { tone: Severity::Critical, text: text.into() };
     }
     if let Some(worst) = crossings.first() {
-        return Block::Verdict { tone: worst.tone, text: worst.say.clone() };
+        return Block::Verdict { tone: worst.tone, text: worst.message.clone() };
     }
     match (main, &command.header.verdict) {
         (None, _) => {
-            let text = command.header.empty.as_deref().unwrap_or("Nothing found.");
-            Block::Verdict { tone: Tone::Good, text: fill(text, &|_| None) }
+            let text = command.header.verdict_empty.as_deref().unwrap_or("Nothing found.");
+            Block::Verdict { tone: Severity::Ok, text: fill(text, &|_| None) }
         }
         (Some(section), told) => {
-            let tone = match command.header.rows_are {
-                RowsAre::Plain => Tone::Plain,
-                RowsAre::Good => Tone::Good,
-                RowsAre::Watch => Tone::Watch,
-                RowsAre::Act => Tone::Act,
-            };
+            let tone = command.header.rows_severity;
             let text = told.as_deref().unwrap_or("{rows} rows.");
             Block::Verdict { tone, text: fill(text, &look_up(section, &section.rows[0])) }
         }
     }
 }
 
-fn labels(sections: &[SectionAnswer]) -> Vec<&str> {
+fn labels(sections: &[SectionResult]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for (target, _) in sections.iter().flat_map(|section| &section.failures) {
         if !names.contains(&target.label()) {
@@ -191,7 +189,7 @@ fn labels(sections: &[SectionAnswer]) -> Vec<&str> {
 }
 
 /// "billing-service doesn't answer (waited 3 s)": each reason once, with all whom it kept from answering.
-fn failures(sections: &[SectionAnswer]) -> Vec<Text> {
+fn failures(sections: &[SectionResult]) -> Vec<Text> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for (target, why) in sections.iter().flat_map(|section| &section.failures) {
         let at = reasons.iter().position(|(known, _)| known == why).unwrap_or_else(|| {
@@ -210,19 +208,19 @@ fn failures(sections: &[SectionAnswer]) -> Vec<Text> {
 }
 
 /// The columns that people see: hidden ones and those without a single value are left out, since a phone has no room for them.
-fn shown(section: &SectionAnswer) -> Vec<usize> {
+fn shown(section: &SectionResult) -> Vec<usize> {
     let visible = |at: &usize| !section.columns[*at].starts_with('_');
     let filled = |at: &usize| section.rows.iter().any(|row| row.values.get(*at) != Some(&Value::Null));
     (0..section.columns.len()).filter(visible).filter(filled).collect()
 }
 
 fn judged(command: &Command, name: &str, value: &Value) -> Cell {
-    let tone = command.header.thresholds.get(name).map_or(Tone::Plain, |limit| judge(limit, value));
+    let tone = command.header.thresholds.get(name).map_or(Severity::Neutral, |limit| judge(limit, value));
     Cell { text: value_text(name, value), tone }
 }
 
 /// One line for each column, and beside it each target's value.
-fn facts(command: &Command, section: &SectionAnswer) -> Table {
+fn facts(command: &Command, section: &SectionResult) -> Table {
     let kind = if section.scope == Scope::Database { "service" } else { "server" };
     let titles = std::iter::once(kind).chain(section.rows.iter().map(|row| row.target.label()));
     let rows = shown(section).into_iter().map(|at| {
@@ -240,7 +238,7 @@ fn facts(command: &Command, section: &SectionAnswer) -> Table {
     }
 }
 
-fn table(command: &Command, section: &SectionAnswer) -> Table {
+fn table(command: &Command, section: &SectionResult) -> Table {
     let shown = shown(section);
     let labelled = section.asked > 1;
     let mut columns = Vec::new();
@@ -276,8 +274,8 @@ fn table(command: &Command, section: &SectionAnswer) -> Table {
     }
 }
 
-fn offers_here(command: &Command, section: &SectionAnswer, found: &Found) -> bool {
-    match &command.header.offer_if {
+fn offers_here(command: &Command, section: &SectionResult, found: &TargetRow) -> bool {
+    match &command.header.row_action_if {
         Some(column) => cell(section, found, column) == Some(&Value::Bool(true)),
         None => true,
     }
@@ -287,9 +285,9 @@ fn offers_here(command: &Command, section: &SectionAnswer, found: &Found) -> boo
 fn button(
     catalog: &Catalog,
     (offer, environment): (&str, &str),
-    section: &SectionAnswer,
-    found: &Found,
-) -> Option<(Button, Meaning)> {
+    section: &SectionResult,
+    found: &TargetRow,
+) -> Option<(Button, TokenPurpose)> {
     let line = fill(offer, &look_up(section, found)).words();
     let mut words = line.split_whitespace();
     let command = catalog.find(words.next()?)?;
@@ -313,7 +311,7 @@ fn button(
     }
     let token = crate::plan::random_token()?;
     let label = format!("{}{}…", line[..1].to_uppercase(), &line[1..]);
-    let meaning = Meaning::Offer {
+    let meaning = TokenPurpose::RunCommand {
         command: command.name.clone(),
         environment: Some(environment.to_owned()),
         arguments,
@@ -325,7 +323,7 @@ fn button(
     Some((Button::new(label, token, style), meaning))
 }
 
-fn next_step(command: &Command, sections: &[SectionAnswer]) -> Option<Text> {
+fn next_step(command: &Command, sections: &[SectionResult]) -> Option<Text> {
     let next = command.header.next.as_deref()?;
     let (section, found) = sections.iter().find_map(|section| {
         let fitting = section.rows.iter().find(|found| offers_here(command, section, found));

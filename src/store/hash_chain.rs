@@ -4,7 +4,7 @@
 //! The chain shows every change inside it. That events are missing *at its end*, together with their runs' states, only a
 //! head hash kept elsewhere can show.
 
-use super::{Change, Request, RunId, State, Verified};
+use super::{ChainReport, NewEvent, RunId, RunRequest, RunState};
 use crate::message::Person;
 use anyhow::Context;
 use hmac::{Hmac, KeyInit, Mac};
@@ -35,11 +35,11 @@ pub struct Entry {
     pub facts: Value,
     /// Name to HMAC-SHA-256 of the text, in hex.
     pub texts: BTreeMap<String, String>,
-    pub state: State,
+    pub state: RunState,
     pub deadline: Option<Timestamp>,
     /// Of a run's first event alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<Request>,
+    pub request: Option<RunRequest>,
 }
 
 /// Where an event goes: what the store knows and the change doesn't.
@@ -50,7 +50,7 @@ pub struct Position<'a> {
     pub run: RunId,
     pub at: Timestamp,
     /// For a run's first event.
-    pub request: Option<&'a Request>,
+    pub request: Option<&'a RunRequest>,
 }
 
 /// An event ready to be stored.
@@ -66,7 +66,7 @@ pub struct Link {
 ///
 /// # Errors
 /// When the system gives no random numbers.
-pub fn link(position: Position<'_>, change: &Change) -> anyhow::Result<Link> {
+pub fn link(position: Position<'_>, change: &NewEvent) -> anyhow::Result<Link> {
     let mut keys = BTreeMap::new();
     let mut texts = BTreeMap::new();
     for (name, text) in &change.texts {
@@ -144,7 +144,7 @@ pub struct TextRow {
 pub struct RunRow {
     pub id: RunId,
     pub version: i64,
-    pub state: State,
+    pub state: RunState,
     /// As JSON.
     pub request: String,
     pub opened_at: Timestamp,
@@ -154,9 +154,9 @@ pub struct RunRow {
 
 /// What a run's events say that its row must say.
 #[derive(Debug)]
-struct Fold {
+struct RunFold {
     version: i64,
-    state: State,
+    state: RunState,
     request: Hash,
     opened_at: Timestamp,
     changed_at: Timestamp,
@@ -165,21 +165,21 @@ struct Fold {
 
 /// Checks a ledger: give it every event by `seq`, then every run in any order, then finish. It holds about 150 bytes a run.
 #[derive(Debug)]
-pub struct Audit {
+pub struct ChainAudit {
     head: Hash,
     seq: i64,
     events: i64,
-    runs: BTreeMap<RunId, Fold>,
+    runs: BTreeMap<RunId, RunFold>,
     broken: Option<String>,
 }
 
-impl Default for Audit {
+impl Default for ChainAudit {
     fn default() -> Self {
-        Audit { head: FIRST, seq: 0, events: 0, runs: BTreeMap::new(), broken: None }
+        ChainAudit { head: FIRST, seq: 0, events: 0, runs: BTreeMap::new(), broken: None }
     }
 }
 
-impl Audit {
+impl ChainAudit {
     /// The next event. After the first fault only the counting goes on.
     pub fn event(&mut self, row: EventRow) {
         self.events += 1;
@@ -218,7 +218,7 @@ impl Audit {
         let (seq, run) = (entry.seq, entry.run);
         match (self.runs.get_mut(&run), entry.request) {
             (None, Some(request)) => {
-                let fold = Fold {
+                let fold = RunFold {
                     version: 1,
                     state: entry.state,
                     request: digest(&request),
@@ -254,16 +254,16 @@ impl Audit {
     }
 
     /// What it comes to.
-    pub fn finish(mut self) -> Verified {
+    pub fn finish(mut self) -> ChainReport {
         if let Some(run) = self.runs.keys().next() {
             let what = format!("run {run} was removed: only its events are left");
             self.fault(what);
         }
-        Verified { events: self.events, head: hex::encode(self.head), broken: self.broken }
+        ChainReport { events: self.events, head: hex::encode(self.head), broken: self.broken }
     }
 }
 
-fn check_run(row: &RunRow, fold: Option<Fold>) -> Result<(), String> {
+fn check_run(row: &RunRow, fold: Option<RunFold>) -> Result<(), String> {
     let id = row.id;
     let Some(fold) = fold else { return Err(format!("run {id} has no events")) };
     if row.version != fold.version {
@@ -276,14 +276,14 @@ fn check_run(row: &RunRow, fold: Option<Fold>) -> Result<(), String> {
     if times != (fold.opened_at, fold.changed_at, fold.deadline) {
         return Err(format!("run {id}: its times were changed, its events say otherwise"));
     }
-    match serde_json::from_str::<Request>(&row.request) {
+    match serde_json::from_str::<RunRequest>(&row.request) {
         Ok(request) if digest(&request) == fold.request => Ok(()),
         _ => Err(format!("run {id}: its request was changed, its first event says otherwise")),
     }
 }
 
 /// Compares requests whatever spaces or order of keys a database's JSON type made of them.
-fn digest(request: &Request) -> Hash {
+fn digest(request: &RunRequest) -> Hash {
     let bytes = serde_json::to_vec(request).unwrap_or_default();
     Sha256::digest(bytes).into()
 }
@@ -295,12 +295,12 @@ mod tests {
 
     #[test]
     fn an_events_bytes_have_a_fixed_order_and_hide_its_text() {
-        let change = Change {
+        let change = NewEvent {
             kind: "approved".into(),
             by: None,
             facts: json!({"b": {"z": 1, "a": 2}, "a": [true]}),
             texts: BTreeMap::from([("reason".into(), "because of Ada".into())]),
-            state: State::Approved,
+            state: RunState::Approved,
             deadline: None,
         };
         let at = "2026-01-02T03:04:05.000001Z".parse().unwrap();

@@ -6,7 +6,7 @@
 //! does with it afterwards must not look like permission: an implementation drops work whose caller has gone before it commits,
 //! and follows a commit that came too late with the change that was given for this case, which closes the run as `stopped`.
 
-use crate::message::{Person, Place, Sender};
+use crate::message::{ChatAccount, Conversation, Person};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub type RunId = i64;
 /// Where a run stands: the fold of its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum RunState {
     Pending,
     Approved,
     Running,
@@ -29,25 +29,25 @@ pub enum State {
     Failed,
     Partial,
     Stopped,
-    Unknown,
+    Interrupted,
     Denied,
     Withdrawn,
     Revoked,
     Expired,
-    Voided,
+    Invalidated,
 }
 
-impl State {
+impl RunState {
     /// Open runs hold their resources; `unknown` doesn't: nobody knows what it does, and most runs are over by then. One that goes on
     /// takes them again with the event that says so.
     pub fn is_open(self) -> bool {
-        matches!(self, State::Pending | State::Approved | State::Running)
+        matches!(self, RunState::Pending | RunState::Approved | RunState::Running)
     }
 }
 
 /// What is known of a run when it is opened, and never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Request {
+pub struct RunRequest {
     pub command: String,
     /// The bound arguments by name.
     pub arguments: BTreeMap<String, String>,
@@ -56,39 +56,39 @@ pub struct Request {
     pub environment: Option<String>,
     pub requester: Person,
     /// The account it was asked from; `None` if no person asked.
-    pub sender: Option<Sender>,
-    pub place: Place,
+    pub sender: Option<ChatAccount>,
+    pub place: Conversation,
     /// SHA-256 of the command's file, in hex.
     pub command_hash: String,
     /// SHA-256 of the configuration, in hex.
     pub config_hash: String,
     /// One person did it without a second, in need: another has to review it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub alone: bool,
+    pub break_glass: bool,
 }
 
 /// A run to be opened. Its first event and state come from `runs`.
 #[derive(Debug, Clone)]
 pub struct NewRun {
-    pub request: Request,
+    pub request: RunRequest,
     /// The platform's delivery id: unique, so that a redelivery finds the run that it made.
-    pub delivery: String,
+    pub delivery_id: String,
     /// Resources of the environment that no other open run may hold ("backup of asset_service_db").
-    pub holds: Vec<String>,
-    pub first: Change,
+    pub resource_locks: Vec<String>,
+    pub first: NewEvent,
     /// What follows `first` when nobody hears of it, since the answer came too late.
-    pub unheard: Option<Change>,
+    pub on_timeout: Option<NewEvent>,
     /// Where its card and its outcome are to stand: noted with the run, so that no crash leaves a request that nobody is told of.
-    pub copies: Vec<(Place, CopyKind)>,
+    pub cards: Vec<(Conversation, CardKind)>,
     /// Refused if a run was opened since then that somebody did alone.
-    pub unless_alone_since: Option<Timestamp>,
+    pub unless_break_glass_since: Option<Timestamp>,
     /// Refused while acting is frozen.
     pub unless_frozen: bool,
 }
 
 /// One event and the state that it leads to, decided by `runs` alone.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct NewEvent {
     /// The event's name: "requested", "approved", "started" …
     pub kind: String,
     /// Who did it; `None` is Countersign itself.
@@ -97,14 +97,14 @@ pub struct Change {
     pub facts: serde_json::Value,
     /// Free text by name ("reason", "plan", "line"): enters the chain as HMAC-SHA-256(per-record key, text), so that it can be erased.
     pub texts: BTreeMap<String, String>,
-    pub state: State,
+    pub state: RunState,
     /// When the state ends by itself (UTC): an approval's expiry.
     pub deadline: Option<Timestamp>,
 }
 
 /// An event as it was stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StoredEvent {
+pub struct RunEvent {
     /// Position in the whole ledger, from 1.
     pub seq: i64,
     /// UTC.
@@ -114,7 +114,7 @@ pub struct StoredEvent {
     pub facts: serde_json::Value,
     /// Free text that has not been erased.
     pub texts: BTreeMap<String, String>,
-    pub state: State,
+    pub state: RunState,
 }
 
 /// A run as it stands.
@@ -123,19 +123,19 @@ pub struct Run {
     pub id: RunId,
     /// Number of events so far: what `append_if` compares.
     pub version: i64,
-    pub state: State,
-    pub request: Request,
+    pub state: RunState,
+    pub request: RunRequest,
     pub opened_at: Timestamp,
     /// When its last event was written.
     pub changed_at: Timestamp,
     pub deadline: Option<Timestamp>,
     /// Oldest first.
-    pub events: Vec<StoredEvent>,
+    pub events: Vec<RunEvent>,
 }
 
 impl Run {
     /// The newest event of that kind.
-    pub fn event(&self, kind: &str) -> Option<&StoredEvent> {
+    pub fn event(&self, kind: &str) -> Option<&RunEvent> {
         self.events.iter().rev().find(|event| event.kind == kind)
     }
     /// The newest free text of that name.
@@ -146,30 +146,30 @@ impl Run {
 
 /// What became of opening a run.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Opened {
+pub enum OpenOutcome {
     New(Box<Run>),
     /// This delivery was seen before.
     Duplicate(RunId),
     /// Another open run holds the resource.
-    Held {
+    ResourceBusy {
         resource: String,
         by: RunId,
     },
-    Frozen(Frozen),
+    Frozen(ActiveFreeze),
     /// Somebody acted alone since then.
-    TooSoon(Box<Run>),
+    RateLimited(Box<Run>),
 }
 
 /// What became of a conditional append. "Someone was faster" is an outcome, not an error.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Appended {
+pub enum AppendOutcome {
     Done(Box<Run>),
     /// The run had another version: here it is.
-    Stale(Box<Run>),
+    VersionConflict(Box<Run>),
     /// The change was to start something while acting is frozen.
-    Frozen(Frozen),
+    Frozen(ActiveFreeze),
     /// The run had let go of the resource, and another open run holds it now.
-    Held {
+    ResourceBusy {
         resource: String,
         by: RunId,
     },
@@ -180,16 +180,16 @@ pub enum Appended {
 pub struct Append {
     pub run: RunId,
     pub version: i64,
-    pub change: Change,
+    pub change: NewEvent,
     /// What follows `change` when nobody hears of it, since the answer came too late.
-    pub unheard: Option<Change>,
+    pub on_timeout: Option<NewEvent>,
     /// Refused while acting is frozen.
     pub unless_frozen: bool,
 }
 
 /// Who froze all acting, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Frozen {
+pub struct ActiveFreeze {
     pub by: Person,
     pub at: Timestamp,
     pub reason: Option<String>,
@@ -205,40 +205,40 @@ pub struct Filter {
     /// Opened at or after (UTC).
     pub since: Option<Timestamp>,
     /// Only these states; empty is all.
-    pub states: Vec<State>,
+    pub states: Vec<RunState>,
     /// Case-insensitive, in command, arguments and free text.
     pub find: Option<String>,
     /// Reads too; else only what acts or asks to act.
     pub reads: bool,
     /// Only what one person did alone.
-    pub alone: bool,
+    pub break_glass: bool,
     /// 0 is 50.
     pub limit: usize,
 }
 
 /// A page of runs, and how many there are in all.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub struct RunPage {
     pub runs: Vec<Run>,
     pub total: usize,
 }
 
 /// What a button's token stands for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Meaning {
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TokenPurpose {
     /// A verdict on a run, on one posted copy of its card.
-    Verdict { run: RunId, verdict: Verdict, copy: i64 },
+    Decision { run: RunId, verdict: Decision, card: i64 },
     /// A look at one posted copy of a run's card.
-    View { run: RunId, copy: i64 },
+    View { run: RunId, card: i64 },
     /// A command to run as the clicker: bound to what the row showed.
-    Offer { command: String, environment: Option<String>, arguments: BTreeMap<String, String> },
+    RunCommand { command: String, environment: Option<String>, arguments: BTreeMap<String, String> },
 }
 
 /// What a card's button says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum Decision {
     Approve,
     Deny,
     Withdraw,
@@ -246,46 +246,46 @@ pub enum Verdict {
 
 /// A button's token: 128 random bits in hex, and the place it was posted in.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Token {
+pub struct ButtonToken {
     pub token: String,
-    pub meaning: Meaning,
-    pub place: Place,
+    pub purpose: TokenPurpose,
+    pub place: Conversation,
 }
 
-/// One posted (or still to be posted) copy of a run's card. The card is a function of the run: whenever `shown` is behind the
+/// One posted (or still to be posted) copy of a run's card. The card is a function of the run: whenever `shown_version` is behind the
 /// run's version, it is rendered and sent again, also after a restart.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CardCopy {
+pub struct Card {
     pub id: i64,
     pub run: RunId,
-    /// [`Place::with`] an account, until the conversation with it is known.
-    pub place: Place,
+    /// [`Conversation::with`] an account, until the conversation with it is known.
+    pub place: Conversation,
     /// The platform's id of the message; `None` until it was delivered.
     pub message: Option<String>,
-    pub kind: CopyKind,
+    pub kind: CardKind,
     /// The run's version that it shows.
-    pub shown: i64,
+    pub shown_version: i64,
     /// Given up: the place or the message is gone.
-    pub lost: bool,
+    pub abandoned: bool,
 }
 
 /// What a copy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum CopyKind {
+pub enum CardKind {
     /// The card, in a conversation.
-    Card,
+    Primary,
     /// The card once more, told directly to somebody who may approve.
     Direct,
     /// What became of it, told when it is over: an edit of a card rings no bell.
-    Result,
+    Outcome,
     /// A word below a card that still waits, said once.
     Reminder,
 }
 
 /// What checking the whole chain found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
+pub struct ChainReport {
     pub events: i64,
     /// The last hash, in hex.
     pub head: String,
@@ -311,17 +311,17 @@ pub type StoreResult<T> = Result<T, StoreError>;
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Opens a run with its first event, in one transaction.
-    async fn open(&self, new: NewRun) -> StoreResult<Opened>;
+    async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome>;
 
     /// Appends an event if the run still has that version: event, state, deadline and resources, released or taken again, in one
     /// transaction.
-    async fn append_if(&self, append: Append) -> StoreResult<Appended>;
+    async fn append_if(&self, append: Append) -> StoreResult<AppendOutcome>;
 
     async fn get(&self, run: RunId) -> StoreResult<Option<Run>>;
-    async fn list(&self, filter: Filter) -> StoreResult<Listed>;
+    async fn list(&self, filter: Filter) -> StoreResult<RunPage>;
 
     /// Walks the whole chain and compares every run's state with its last event.
-    async fn verify(&self) -> StoreResult<Verified>;
+    async fn verify(&self) -> StoreResult<ChainReport>;
 
     /// Runs in `approved` or `running` whose process is gone (its lock on the store was released by the system).
     async fn orphans(&self) -> StoreResult<Vec<Run>>;
@@ -329,41 +329,45 @@ pub trait Store: Send + Sync {
     /// Runs in `pending` or `approved` whose deadline has passed.
     async fn overdue(&self, now: Timestamp) -> StoreResult<Vec<Run>>;
 
-    async fn put_tokens(&self, tokens: Vec<Token>) -> StoreResult<()>;
-    async fn token(&self, token: &str) -> StoreResult<Option<Token>>;
+    async fn put_tokens(&self, tokens: Vec<ButtonToken>) -> StoreResult<()>;
+    async fn token(&self, token: &str) -> StoreResult<Option<ButtonToken>>;
 
     /// A new copy of a run's card, not yet delivered; its id.
-    async fn add_copy(&self, run: RunId, place: Place, kind: CopyKind) -> StoreResult<i64>;
-    async fn copy(&self, id: i64) -> StoreResult<Option<CardCopy>>;
+    async fn add_card(&self, run: RunId, place: Conversation, kind: CardKind) -> StoreResult<i64>;
+    async fn card(&self, id: i64) -> StoreResult<Option<Card>>;
     /// Takes a copy for sending until then, unless somebody else has it: two replicas never post one copy twice. A claim
     /// ends with its process.
-    async fn claim_copy(&self, id: i64, until: Timestamp) -> StoreResult<bool>;
+    async fn claim_card(&self, id: i64, until: Timestamp) -> StoreResult<bool>;
     /// Writes down what is now shown where, and gives the claim back.
-    async fn update_copy(&self, copy: CardCopy) -> StoreResult<()>;
+    async fn update_card(&self, card: Card) -> StoreResult<()>;
     /// Copies that are not lost, that nobody has claimed, and that show less than their run's version.
-    async fn copies_behind(&self) -> StoreResult<Vec<CardCopy>>;
-    async fn copies_of(&self, run: RunId) -> StoreResult<Vec<CardCopy>>;
+    async fn cards_behind(&self) -> StoreResult<Vec<Card>>;
+    async fn cards_of(&self, run: RunId) -> StoreResult<Vec<Card>>;
 
     /// Sets or lifts the freeze, for every replica.
-    async fn set_frozen(&self, frozen: Option<Frozen>) -> StoreResult<()>;
-    async fn frozen(&self) -> StoreResult<Option<Frozen>>;
+    async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()>;
+    async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>>;
 
     /// The environment that a conversation is bound to.
-    async fn bind(&self, place: Place, environment: String) -> StoreResult<()>;
-    async fn binding(&self, place: Place) -> StoreResult<Option<String>>;
+    async fn bind(&self, place: Conversation, environment: String) -> StoreResult<()>;
+    async fn binding(&self, place: Conversation) -> StoreResult<Option<String>>;
 }
 
 #[cfg(test)]
 impl Run {
     /// What ana asked for in a terminal, without an event.
-    pub(crate) fn example((command, environment): (&str, Option<&str>), at: Timestamp, state: State) -> Run {
-        let place = Place {
-            platform: crate::message::PlatformName::Terminal,
+    pub(crate) fn example(
+        (command, environment): (&str, Option<&str>),
+        at: Timestamp,
+        state: RunState,
+    ) -> Run {
+        let place = Conversation {
+            platform: crate::message::PlatformKind::Terminal,
             workspace: String::new(),
             conversation: String::new(),
             thread: None,
         };
-        let request = Request {
+        let request = RunRequest {
             command: command.to_owned(),
             arguments: BTreeMap::new(),
             risk: "danger".to_owned(),
@@ -373,7 +377,7 @@ impl Run {
             place,
             command_hash: String::new(),
             config_hash: String::new(),
-            alone: false,
+            break_glass: false,
         };
         let (opened_at, changed_at) = (at, at);
         Run { id: 7, version: 1, state, request, opened_at, changed_at, deadline: None, events: Vec::new() }
@@ -383,7 +387,7 @@ impl Run {
     pub(crate) fn with_event(mut self, kind: &str, facts: serde_json::Value) -> Run {
         let (at, state) = (self.opened_at, self.state);
         let (kind, texts) = (kind.to_owned(), BTreeMap::new());
-        self.events.push(StoredEvent { seq: 1, at, kind, by: None, facts, texts, state });
+        self.events.push(RunEvent { seq: 1, at, kind, by: None, facts, texts, state });
         self
     }
 }

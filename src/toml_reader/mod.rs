@@ -30,7 +30,7 @@ pub fn read<T>(source: Source<'_>, body: impl FnOnce(&mut Reader<'_>) -> T) -> R
         problems.push(Problem { file: source.name().into(), at: Some(at), message: error.message().into() });
     }
     let value = if errors.is_empty() {
-        let place = Place { name: String::new(), at: source.position(0) };
+        let place = Location { name: String::new(), at: source.position(0) };
         Some(Reader::open(source, &mut problems, (document.get_ref(), place), body))
     } else {
         None
@@ -40,7 +40,7 @@ pub fn read<T>(source: Source<'_>, body: impl FnOnce(&mut Reader<'_>) -> T) -> R
 }
 
 /// Which table this is: its dotted name (empty for the whole text) and where it begins.
-struct Place {
+struct Location {
     name: String,
     at: Position,
 }
@@ -50,7 +50,7 @@ pub struct Reader<'r> {
     source: Source<'r>,
     problems: &'r mut Problems,
     table: &'r DeTable<'r>,
-    place: Place,
+    place: Location,
     asked: BTreeSet<String>,
 }
 
@@ -59,7 +59,7 @@ impl<'r> Reader<'r> {
     fn open<T>(
         source: Source<'r>,
         problems: &'r mut Problems,
-        (table, place): (&'r DeTable<'r>, Place),
+        (table, place): (&'r DeTable<'r>, Location),
         body: impl FnOnce(&mut Reader<'_>) -> T,
     ) -> T {
         let mut reader = Reader { source, problems, table, place, asked: BTreeSet::new() };
@@ -298,7 +298,7 @@ impl<'r> Reader<'r> {
         body: impl FnOnce(&mut Reader<'_>) -> T,
     ) -> T {
         let dot = if self.place.name.is_empty() { "" } else { "." };
-        let place = Place { name: format!("{}{dot}{key}", self.place.name), at };
+        let place = Location { name: format!("{}{dot}{key}", self.place.name), at };
         Reader::open(self.source, self.problems, (table, place), body)
     }
 

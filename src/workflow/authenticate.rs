@@ -1,9 +1,9 @@
 //! Who speaks: a listed person behind a platform's account in good standing. The same check for typed commands, row buttons,
 //! verdicts, and again for everyone concerned when a run starts.
 
-use super::Flow;
+use super::Workflow;
 use crate::error::{Error, Result};
-use crate::message::{Incoming, Person, Place, Platform, SendError, Sender, Standing};
+use crate::message::{ChatAccount, Conversation, IncomingEvent, Person, Platform, SendError, Standing};
 use std::time::Duration;
 
 /// While the platform can't tell an account's standing, it is asked again so often before the request is refused.
@@ -16,32 +16,32 @@ pub(super) const ELSEWHERE: &str =
 
 /// How old the platform's word on an account may be.
 #[derive(Clone, Copy)]
-enum Word {
+enum Freshness {
     /// Five minutes at most.
     Recent,
     New,
 }
 
-impl Flow {
+impl Workflow {
     /// The person behind an account.
     ///
     /// # Errors
     /// [`Error::User`] for everyone who gets nothing: unlisted, guest, external, bot, deactivated, and while the platform
     /// can't say.
-    pub(super) async fn identify(&self, incoming: &Incoming) -> Result<Person> {
-        self.person_by((&incoming.sender, &incoming.place), Word::Recent).await
+    pub(super) async fn identify(&self, incoming: &IncomingEvent) -> Result<Person> {
+        self.person_by((&incoming.sender, &incoming.place), Freshness::Recent).await
     }
 
-    /// As [`Flow::identify`], with the account's standing asked anew where it spoke before.
-    pub(super) async fn identify_now(&self, sender: &Sender, place: &Place) -> Result<Person> {
-        self.person_by((sender, place), Word::New).await
+    /// As [`Workflow::identify`], with the account's standing asked anew where it spoke before.
+    pub(super) async fn identify_now(&self, sender: &ChatAccount, place: &Conversation) -> Result<Person> {
+        self.person_by((sender, place), Freshness::New).await
     }
 
     /// Passes if somebody has a role for what they do that no group of the chat keeps from them.
     ///
     /// # Errors
     /// [`Error::User`], also while the platform can't say who is in the group.
-    pub(super) async fn narrowed(&self, sender: &Sender, roles: &[&str]) -> Result<()> {
+    pub(super) async fn narrowed(&self, sender: &ChatAccount, roles: &[&str]) -> Result<()> {
         match self.group_of(sender, roles).await {
             Some(true) => Ok(()),
             Some(false) => Err(Error::instead(
@@ -59,7 +59,7 @@ impl Flow {
     }
 
     /// Whether one of the roles isn't narrowed by a group of a chat, or they are in it; `None` while nobody can tell.
-    pub(super) async fn group_of(&self, sender: &Sender, roles: &[&str]) -> Option<bool> {
+    pub(super) async fn group_of(&self, sender: &ChatAccount, roles: &[&str]) -> Option<bool> {
         let Some(platform) = self.platform(sender.platform) else { return Some(!roles.is_empty()) };
         let mut seen = Some(false);
         for role in roles {
@@ -79,7 +79,7 @@ impl Flow {
     async fn in_its_group(
         &self,
         role: &str,
-        (platform, sender): (&dyn Platform, &Sender),
+        (platform, sender): (&dyn Platform, &ChatAccount),
     ) -> Result<bool, SendError> {
         if let Some(is) = platform.in_group(role, sender).await? {
             return Ok(is);
@@ -88,7 +88,7 @@ impl Flow {
         for other in self.platforms.values().filter(|other| other.name() != platform.name()) {
             let known = person.as_ref().map(|person| self.app.access.known_on(person, other.name()));
             // Without an account there they are in none of its groups.
-            let there = Sender {
+            let there = ChatAccount {
                 platform: other.name(),
                 workspace: other.home().to_owned(),
                 account: known.and_then(|person| person.account).unwrap_or_default(),
@@ -101,7 +101,11 @@ impl Flow {
         Ok(true)
     }
 
-    async fn person_by(&self, (sender, place): (&Sender, &Place), word: Word) -> Result<Person> {
+    async fn person_by(
+        &self,
+        (sender, place): (&ChatAccount, &Conversation),
+        word: Freshness,
+    ) -> Result<Person> {
         let person = self.app.access.person(sender).ok_or_else(|| {
             Error::instead(
                 "You are not in Countersign's list of people, so it does nothing for you.",
@@ -114,7 +118,11 @@ impl Flow {
         }
     }
 
-    async fn standing(&self, (sender, place): (&Sender, &Place), word: Word) -> Result<Standing> {
+    async fn standing(
+        &self,
+        (sender, place): (&ChatAccount, &Conversation),
+        word: Freshness,
+    ) -> Result<Standing> {
         if !sender.platform.is_chat() {
             // The operating system has vouched for its user, and the list of people says whose login that is.
             return Ok(Standing::Member);
@@ -125,8 +133,8 @@ impl Flow {
         let mut pauses = PAUSES.iter();
         loop {
             let account = match word {
-                Word::Recent => platform.account(sender, place).await,
-                Word::New => platform.account_now(sender, place).await,
+                Freshness::Recent => platform.account(sender, place).await,
+                Freshness::New => platform.account_now(sender, place).await,
             };
             match account {
                 Ok(account)

@@ -1,40 +1,40 @@
 //! Break-glass: one person acts without a second, in need. A role of its own, few commands, seldom, with a reason and the
 //! environment's name typed out; everyone who could have approved is told at once, and one of them has to review it.
 
-use super::Flow;
+use super::Workflow;
 use super::intent::Intent;
 use crate::catalog::Risk;
-use crate::command_line::Line;
+use crate::command_line::TypedLine;
 use crate::error::{Error, Result};
 use crate::sql::{duration, moment};
 use crate::store::Run;
 
-impl Flow {
+impl Workflow {
     /// # Errors
     /// [`Error::User`]: which of the conditions isn't fulfilled, and how to go on.
-    pub(super) async fn allow_alone(&self, intent: &Intent<'_>, line: &Line) -> Result<()> {
+    pub(super) async fn allow_break_glass(&self, intent: &Intent<'_>, line: &TypedLine) -> Result<()> {
         let name = &intent.command.name;
         let access = &self.app.access;
-        let alone = access.alone().ok_or_else(|| {
+        let break_glass = access.break_glass().ok_or_else(|| {
             Error::instead(
                 "Nobody may act alone here: the configuration has no [break_glass].",
                 format!("Ask as usual: `{name}` waits for a second person."),
             )
         })?;
-        if !alone.commands.contains(name) {
-            let can = alone.commands.join("`, `");
+        if !break_glass.commands.contains(name) {
+            let can = break_glass.commands.join("`, `");
             return Err(Error::instead(
                 format!("`{name}` is never done alone."),
                 format!("Only these are: `{can}`. Ask as usual, without break-glass."),
             ));
         }
-        if !access.may_act_alone(&intent.person, intent.command) {
+        if !access.may_break_glass(&intent.person, intent.command) {
             return Err(Error::instead(
-                format!("You lack the role {} that may act alone.", alone.role),
+                format!("You lack the role {} that may act alone.", break_glass.role),
                 "Ask as usual, without break-glass: it waits for a second person.",
             ));
         }
-        self.narrowed(&intent.incoming.sender, &[&alone.role]).await?;
+        self.narrowed(&intent.incoming.sender, &[&break_glass.role]).await?;
         if intent.policy.risk != Risk::Danger {
             return Err(Error::instead(
                 format!("`{name}` needs no second person here."),
@@ -54,13 +54,13 @@ impl Flow {
     }
 
     /// From when on nobody else may have acted alone. The store looks when the run is opened, so that of two at once one does.
-    pub(super) fn alone_since(&self, intent: &Intent<'_>) -> Option<jiff::Timestamp> {
-        let every = self.app.access.alone().filter(|_| intent.alone)?.every;
+    pub(super) fn break_glass_since(&self, intent: &Intent<'_>) -> Option<jiff::Timestamp> {
+        let every = self.app.access.break_glass().filter(|_| intent.break_glass)?.every;
         jiff::Timestamp::now().checked_sub(every).ok()
     }
 
     pub(super) fn too_soon(&self, last: &Run) -> Error {
-        let every = self.app.access.alone().map_or(0.0, |alone| alone.every.as_secs_f64());
+        let every = self.app.access.break_glass().map_or(0.0, |break_glass| break_glass.every.as_secs_f64());
         Error::instead(
             format!(
                 "{} acted alone at {} (#{}); that is for once in {}.",

@@ -1,29 +1,29 @@
 //! The card of a run: a pure function of its record, in the words of a platform's people. How its copies are sent is the
 //! `outbox`'s business.
 
-use super::Flow;
+use super::Workflow;
 use super::executor::outcome_blocks;
 use super::intent::Intent;
 use super::recipients::voters;
 use crate::Share;
-use crate::actions::{self, Code, interrupted};
-use crate::audit::Happening;
-use crate::message::{Block, Button, ButtonStyle, Heading, Person, PlatformName, Reply, Text, Tone};
+use crate::actions::{self, Implementation, interrupted};
+use crate::audit::EventKind;
+use crate::message::{Block, Button, ButtonStyle, Heading, Person, PlatformKind, Reply, Severity, Text};
 use crate::plan::Plan;
 use crate::sql::moment;
-use crate::store::{Run, RunId, State, Verdict};
+use crate::store::{Decision, Run, RunId, RunState};
 
 /// Approvers that are called by name on a card: more would be noise at night.
 pub(super) const MOST_CALLED: usize = 5;
 
 /// What a card's buttons say.
-pub(super) const VERDICTS: [(&str, Verdict, ButtonStyle); 3] = [
-    ("Approve", Verdict::Approve, ButtonStyle::Primary),
-    ("Deny", Verdict::Deny, ButtonStyle::Danger),
-    ("Withdraw", Verdict::Withdraw, ButtonStyle::Plain),
+pub(super) const VERDICTS: [(&str, Decision, ButtonStyle); 3] = [
+    ("Approve", Decision::Approve, ButtonStyle::Primary),
+    ("Deny", Decision::Deny, ButtonStyle::Danger),
+    ("Withdraw", Decision::Withdraw, ButtonStyle::Plain),
 ];
 
-pub(super) fn heading(flow: &Flow, run: &Run) -> Heading {
+pub(super) fn heading(flow: &Workflow, run: &Run) -> Heading {
     Heading {
         who: Some(run.request.requester.clone()),
         asked: run.text("asked").unwrap_or(&run.request.command).to_owned(),
@@ -33,20 +33,22 @@ pub(super) fn heading(flow: &Flow, run: &Run) -> Heading {
 }
 
 /// The card as the record has it, without buttons, for people as that platform knows them.
-pub fn card(flow: &Flow, run: &Run, platform: PlatformName) -> Reply {
+pub fn render_card(flow: &Workflow, run: &Run, platform: PlatformKind) -> Reply {
     let mut reply = Reply::new(heading(flow, run));
     let plan = run.text("plan").and_then(Plan::read);
     match run.state {
-        State::Pending => {
+        RunState::Pending => {
             reply.whole = true;
             reply.blocks.extend(waiting(flow, run, platform));
             reply.blocks.extend(plan.iter().flat_map(Plan::blocks));
             reply.blocks.extend(plan.iter().map(|plan| sign_here(&reply.heading, plan)));
         }
-        State::Approved | State::Running => {
+        RunState::Approved | RunState::Running => {
             let share = flow.app.progress.get(run.id);
             let text = plan.as_ref().map_or(String::new(), |plan| plan.effect.clone());
-            reply.blocks.push(Block::Verdict { tone: Tone::Plain, text: format!("Running: {text}").into() });
+            reply
+                .blocks
+                .push(Block::Verdict { tone: Severity::Neutral, text: format!("Running: {text}").into() });
             if let Some(share) = share {
                 reply.blocks.push(Block::Progress { percent: share.percent, label: share.label });
             }
@@ -67,7 +69,7 @@ pub fn card(flow: &Flow, run: &Run, platform: PlatformName) -> Reply {
 }
 
 /// What the card would look like, before there is a run: to see that it fits.
-pub fn preview(flow: &Flow, intent: &Intent<'_>, (plan, could): (&Plan, &[Person])) -> Reply {
+pub fn preview(flow: &Workflow, intent: &Intent<'_>, (plan, could): (&Plan, &[Person])) -> Reply {
     let mut reply = Reply::new(Heading { run: Some(RunId::MAX), ..intent.heading(flow) });
     reply.whole = true;
     let platform = intent.incoming.place.platform;
@@ -76,7 +78,7 @@ pub fn preview(flow: &Flow, intent: &Intent<'_>, (plan, could): (&Plan, &[Person
     reply.blocks.extend(plan.blocks());
     reply.blocks.extend(intent.reason.as_deref().map(reason));
     reply.blocks.push(sign_here(&reply.heading, plan));
-    let button = |(label, _, style): (&str, Verdict, ButtonStyle)| Button {
+    let button = |(label, _, style): (&str, Decision, ButtonStyle)| Button {
         who: called.clone(),
         ..Button::new(label, "0".repeat(32), style)
     };
@@ -113,30 +115,30 @@ fn call(called: &[Person], (needed, agreed): (usize, usize), deadline: Option<ji
         text = text.plain(format!(" or {} more", called.len() - MOST_CALLED));
     }
     let until = deadline.map_or(String::new(), |until| format!(", until {}", moment(until)));
-    Block::Verdict { tone: Tone::Watch, text: text.plain(until).plain(".") }
+    Block::Verdict { tone: Severity::Warning, text: text.plain(until).plain(".") }
 }
 
 /// Who can still approve it, as a platform knows them.
-pub(super) fn called(flow: &Flow, run: &Run, platform: PlatformName) -> Vec<Person> {
+pub(super) fn called(flow: &Workflow, run: &Run, platform: PlatformKind) -> Vec<Person> {
     flow.still_called(run).iter().map(|person| flow.app.access.known_on(person, platform)).collect()
 }
 
-pub(super) fn waits_for(flow: &Flow, run: &Run, platform: PlatformName) -> Block {
+pub(super) fn waits_for(flow: &Workflow, run: &Run, platform: PlatformKind) -> Block {
     let command = flow.app.catalog.find(&run.request.command);
     let needed = command.map_or(1, |command| flow.policy_of(run, command).approvers);
     call(&called(flow, run, platform), (needed, voters(run).len()), run.deadline)
 }
 
-fn waiting(flow: &Flow, run: &Run, platform: PlatformName) -> Vec<Block> {
+fn waiting(flow: &Workflow, run: &Run, platform: PlatformKind) -> Vec<Block> {
     let mut blocks = vec![waits_for(flow, run, platform)];
     blocks.extend(run.text("reason").map(reason));
     blocks
 }
 
 /// Somebody acted alone: who, and who has to look at it.
-fn owed(flow: &Flow, run: &Run, platform: PlatformName) -> Option<Block> {
+fn owed(flow: &Workflow, run: &Run, platform: PlatformKind) -> Option<Block> {
     let by = &run.request.requester.id;
-    if !run.request.alone || run.event(Happening::Reviewed.word()).is_some() {
+    if !run.request.break_glass || run.event(EventKind::Reviewed.word()).is_some() {
         return None;
     }
     let mut text = Text::new().strong("Alone: ").plain(format!("{by} did this without a second person. "));
@@ -147,10 +149,10 @@ fn owed(flow: &Flow, run: &Run, platform: PlatformName) -> Option<Block> {
         .plain(": one of you has to look at it, then type ")
         .code(format!("review {}", run.id))
         .plain(".");
-    Some(Block::Verdict { tone: Tone::Act, text })
+    Some(Block::Verdict { tone: Severity::Critical, text })
 }
 
-fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
+fn ended(flow: &Workflow, run: &Run) -> Vec<Block> {
     let outcome = outcome_blocks(run);
     if !outcome.is_empty() {
         return outcome;
@@ -161,56 +163,59 @@ fn ended(flow: &Flow, run: &Run) -> Vec<Block> {
     let why = fact.or(last.and_then(|event| event.texts.get("why")).map(String::as_str));
     let why = why.map_or(String::new(), |why| format!(": {why}"));
     let (tone, text) = match run.state {
-        State::Denied => (Tone::Watch, format!("Denied by {by}{why}. Nothing was done.")),
-        State::Withdrawn => (Tone::Plain, format!("Withdrawn by {by}. Nothing was done.")),
-        State::Revoked if last.is_some_and(|event| event.by.is_some()) => {
-            (Tone::Watch, format!("The approval was taken back by {by}{why}. Nothing was done."))
+        RunState::Denied => (Severity::Warning, format!("Denied by {by}{why}. Nothing was done.")),
+        RunState::Withdrawn => (Severity::Neutral, format!("Withdrawn by {by}. Nothing was done.")),
+        RunState::Revoked if last.is_some_and(|event| event.by.is_some()) => {
+            (Severity::Warning, format!("The approval was taken back by {by}{why}. Nothing was done."))
         }
-        State::Revoked => (Tone::Watch, format!("The approval no longer counted{why}. Nothing was done.")),
-        State::Expired if run.event(Happening::Approved.word()).is_some() => {
-            (Tone::Watch, "Expired: it was approved and did not start in time. Nothing was done. Ask again if it still matters.".to_owned())
+        RunState::Revoked => (Severity::Warning, format!("The approval no longer counted{why}. Nothing was done.")),
+        RunState::Expired if run.event(EventKind::Approved.word()).is_some() => {
+            (Severity::Warning, "Expired: it was approved and did not start in time. Nothing was done. Ask again if it still matters.".to_owned())
         }
-        State::Expired => (Tone::Watch, "Expired: nobody decided in time. Nothing was done. Ask again if it still matters.".to_owned()),
-        State::Voided => (Tone::Watch, format!("Void{why}. Nothing was done.")),
-        State::Unknown if goes_on(flow, run) => {
-            (Tone::Watch, "Countersign was interrupted while it ran. It goes on from its last step as soon as it can; `stop` ends it for good.".to_owned())
+        RunState::Expired => (Severity::Warning, "Expired: nobody decided in time. Nothing was done. Ask again if it still matters.".to_owned()),
+        RunState::Invalidated => (Severity::Warning, format!("Void{why}. Nothing was done.")),
+        RunState::Interrupted if goes_on(flow, run) => {
+            (Severity::Warning, "Countersign was interrupted while it ran. It goes on from its last step as soon as it can; `stop` ends it for good.".to_owned())
         }
-        State::Unknown if watched(flow, run).is_some() => {
-            (Tone::Watch, format!("Countersign was interrupted while it ran. What it began may go on: that is watched, and nothing is repeated. `stop {}` ends it.", run.id))
+        RunState::Interrupted if watched(flow, run).is_some() => {
+            (Severity::Warning, format!("Countersign was interrupted while it ran. What it began may go on: that is watched, and nothing is repeated. `stop {}` ends it.", run.id))
         }
-        State::Unknown => {
-            (Tone::Act, "Countersign was interrupted while it ran: what became of it is unknown. It is not repeated; look before asking again.".to_owned())
+        RunState::Interrupted => {
+            (Severity::Critical, "Countersign was interrupted while it ran: what became of it is unknown. It is not repeated; look before asking again.".to_owned())
         }
-        other => (Tone::Plain, format!("{other:?}{why}")),
+        other => (Severity::Neutral, format!("{other:?}{why}")),
     };
     vec![Block::Verdict { tone, text: text.into() }]
 }
 
 /// Whether the keeper will take it up again.
-fn goes_on(flow: &Flow, run: &Run) -> bool {
+fn goes_on(flow: &Workflow, run: &Run) -> bool {
     let code = flow.app.catalog.find(&run.request.command).and_then(actions::find);
-    matches!(code, Some(Code::Act(act)) if interrupted::goes_on(act, run))
+    matches!(code, Some(Implementation::Action(act)) if interrupted::goes_on(act, run))
 }
 
 /// What is seen of an interrupted run.
-fn watched(flow: &Flow, run: &Run) -> Option<Share> {
-    flow.app.progress.get(run.id).filter(|_| run.state == State::Unknown)
+fn watched(flow: &Workflow, run: &Run) -> Option<Share> {
+    flow.app.progress.get(run.id).filter(|_| run.state == RunState::Interrupted)
 }
 
 /// Who did what, in one small line each.
 fn story(run: &Run) -> Vec<Block> {
-    let kinds = ["agreed", "approved", "denied", "withdrawn", "revoked", "stopping", "reviewed"];
+    let kinds =
+        ["approval_added", "approved", "denied", "withdrawn", "revoked", "stop_requested", "reviewed"];
     let told = run.events.iter().filter(|event| kinds.contains(&event.kind.as_str()));
     let mut lines: Vec<Block> = told
         .filter_map(|event| {
             let by = event.by.as_ref()?;
             // What ends a request says why above.
-            let why =
-                event.texts.get("why").filter(|_| ["stopping", "reviewed"].contains(&event.kind.as_str()));
+            let why = event
+                .texts
+                .get("why")
+                .filter(|_| ["stop_requested", "reviewed"].contains(&event.kind.as_str()));
             let why = why.map_or(String::new(), |why| format!(": {why}"));
             let text = Text::new()
                 .plain(match event.kind.as_str() {
-                    "stopping" => "told to stop by ".to_owned(),
+                    "stop_requested" => "told to stop by ".to_owned(),
                     kind => format!("{kind} by "),
                 })
                 .person(by)
@@ -218,7 +223,7 @@ fn story(run: &Run) -> Vec<Block> {
             Some(Block::Note(text))
         })
         .collect();
-    if !run.state.is_open() && run.state != State::Pending {
+    if !run.state.is_open() && run.state != RunState::Pending {
         lines.extend(run.text("reason").map(reason));
     }
     lines

@@ -3,13 +3,13 @@
 
 use super::intent::{frozen_error, unrecorded};
 use super::recipients::{said_from, voters};
-use super::{Flow, Handled, Refused};
+use super::{HandlerResult, Rejection, Workflow};
 use crate::access::could_approve_then;
-use crate::audit::{Happening, Told};
+use crate::audit::{EventDetails, EventKind};
 use crate::error::{Error, Result};
-use crate::message::{Heading, Incoming, Person};
+use crate::message::{Heading, IncomingEvent, Person};
 use crate::sql::moment;
-use crate::store::{Appended, Meaning, Run, RunId, State, Verdict};
+use crate::store::{AppendOutcome, Decision, Run, RunId, RunState, TokenPurpose};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use std::time::Duration;
 const NOTED_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-impl Flow {
+impl Workflow {
     pub(super) async fn button(
         self: &Arc<Self>,
-        incoming: &Incoming,
+        incoming: &IncomingEvent,
         (token, message): (&str, &str),
-    ) -> Handled {
+    ) -> HandlerResult {
         let mut heading = Heading { who: None, asked: "a button".to_owned(), environment: None, run: None };
         let found = self.app.runs.store.token(token).await;
         let stale = || Error::instead("This button is no longer known.", "Type the command instead.");
@@ -33,22 +33,22 @@ impl Flow {
                 tracing::warn!(account = incoming.sender.account, "a token came from another place");
                 Err(Error::user("This button belongs to another conversation. Nothing was done."))
             }
-            Ok(Some(token)) => match token.meaning {
-                offer @ Meaning::Offer { .. } => return self.offered(incoming, offer).await,
-                Meaning::View { .. } => Err(stale()),
-                Meaning::Verdict { run, verdict, copy } => {
-                    self.verdict(incoming, (run, verdict), (copy, message), &mut heading).await
+            Ok(Some(token)) => match token.purpose {
+                offer @ TokenPurpose::RunCommand { .. } => return self.offered(incoming, offer).await,
+                TokenPurpose::View { .. } => Err(stale()),
+                TokenPurpose::Decision { run, verdict, card } => {
+                    self.verdict(incoming, (run, verdict), (card, message), &mut heading).await
                 }
             },
         };
-        result.map(|()| None).map_err(|error| Refused { heading, error })
+        result.map(|()| None).map_err(|error| Rejection { heading, error })
     }
 
     async fn verdict(
         self: &Arc<Self>,
-        incoming: &Incoming,
-        (run, verdict): (RunId, Verdict),
-        (copy, message): (i64, &str),
+        incoming: &IncomingEvent,
+        (run, verdict): (RunId, Decision),
+        (card, message): (i64, &str),
         heading: &mut Heading,
     ) -> Result<()> {
         let person = self.identify(incoming).await?;
@@ -59,23 +59,23 @@ impl Flow {
         heading.run = Some(run.id);
         heading.asked = format!("{verdict:?}").to_lowercase();
         heading.environment = run.request.environment.as_deref().and_then(|name| self.app.targets.tag(name));
-        let delivered = self.delivered(copy, run.id).await?;
+        let delivered = self.delivered(card, run.id).await?;
         if delivered.as_deref().is_some_and(|delivered| delivered != message) {
             return Err(Error::user("This card is not the one that was delivered. Use the other copy."));
         }
-        if delivered.is_none() && verdict == Verdict::Approve {
+        if delivered.is_none() && verdict == Decision::Approve {
             return Err(Error::instead("This card isn't wholly delivered yet.", "Click again in a moment."));
         }
         self.open_still(&run).await?;
         self.may_decide(&person, &run, verdict)?;
-        if verdict != Verdict::Withdraw
+        if verdict != Decision::Withdraw
             && let Some(command) = self.app.catalog.find(&run.request.command)
         {
             let environment = run.request.environment.as_deref();
             let roles = self.app.access.roles_to_approve(&person, command, environment);
             self.narrowed(&incoming.sender, &roles).await?;
         }
-        if verdict == Verdict::Approve && !could_approve_then(&run, &person) {
+        if verdict == Decision::Approve && !could_approve_then(&run, &person) {
             return Err(Error::instead(
                 "You couldn't approve it when it was asked for, and what waits isn't opened to more people.",
                 format!("`deny {}` ends it; it can be asked for again.", run.id),
@@ -85,10 +85,10 @@ impl Flow {
     }
 
     /// The message that a copy was delivered as. A click, or a look, can overtake the platform's answer to the posting.
-    pub(super) async fn delivered(&self, copy: i64, run: RunId) -> Result<Option<String>> {
+    pub(super) async fn delivered(&self, card: i64, run: RunId) -> Result<Option<String>> {
         let until = tokio::time::Instant::now() + NOTED_WITHIN;
         loop {
-            let posted = self.app.runs.store.copy(copy).await.map_err(|why| unrecorded(&why))?;
+            let posted = self.app.runs.store.card(card).await.map_err(|why| unrecorded(&why))?;
             let posted = posted.filter(|posted| posted.run == run);
             let noted = posted.as_ref().is_none_or(|posted| posted.message.is_some());
             if noted || tokio::time::Instant::now() >= until {
@@ -100,8 +100,8 @@ impl Flow {
 
     /// Pending and in time; else who decided, and when.
     async fn open_still(self: &Arc<Self>, run: &Run) -> Result<()> {
-        if run.state != State::Pending {
-            let before = ["requested", "agreed", "reminded"];
+        if run.state != RunState::Pending {
+            let before = ["requested", "approval_added", "reminded"];
             let last = run.events.iter().find(|event| !before.contains(&event.kind.as_str()));
             let when = last.map_or(String::new(), |event| {
                 let by = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
@@ -117,7 +117,7 @@ impl Flow {
         // A shorter time in the configuration counts from the request on.
         let until = policy.and_then(|policy| run.opened_at.checked_add(policy.wait).ok());
         if run.deadline.into_iter().chain(until).any(|deadline| deadline <= jiff::Timestamp::now()) {
-            self.append_or_log(run, Happening::Expired, Told::default()).await;
+            self.append_or_log(run, EventKind::Expired, EventDetails::default()).await;
             self.refresh_soon(run.id);
             return Err(Error::user(
                 "This request has expired. Nothing was done: ask again if it still matters.",
@@ -126,29 +126,29 @@ impl Flow {
         Ok(())
     }
 
-    fn may_decide(&self, person: &Person, run: &Run, verdict: Verdict) -> Result<()> {
+    fn may_decide(&self, person: &Person, run: &Run, verdict: Decision) -> Result<()> {
         let requester = person.id == run.request.requester.id;
         let environment = run.request.environment.as_deref();
         let command = self.app.catalog.find(&run.request.command);
         let may_approve =
             command.is_some_and(|command| self.app.access.may_approve(person, command, environment));
         match verdict {
-            Verdict::Withdraw if requester => Ok(()),
-            Verdict::Withdraw => {
+            Decision::Withdraw if requester => Ok(()),
+            Decision::Withdraw => {
                 Err(Error::user(format!("Only {} can withdraw this request.", run.request.requester.id)))
             }
-            Verdict::Approve | Verdict::Deny if requester => Err(Error::instead(
+            Decision::Approve | Decision::Deny if requester => Err(Error::instead(
                 "You asked for it, so somebody else has to decide.",
                 "You can withdraw it.",
             )),
-            Verdict::Approve if voters(run).iter().any(|voter| voter.person.id == person.id) => {
+            Decision::Approve if voters(run).iter().any(|voter| voter.person.id == person.id) => {
                 Err(Error::instead(
                     "You have approved it already: others have to, as well.",
                     format!("`deny {}` takes it back.", run.id),
                 ))
             }
-            Verdict::Approve | Verdict::Deny if may_approve => Ok(()),
-            Verdict::Approve | Verdict::Deny => {
+            Decision::Approve | Decision::Deny if may_approve => Ok(()),
+            Decision::Approve | Decision::Deny => {
                 let place = environment.map_or(String::new(), |name| format!(" in {name}"));
                 Err(Error::user(format!("You have no role that approves `{}`{place}.", run.request.command)))
             }
@@ -157,9 +157,9 @@ impl Flow {
 
     async fn decide(
         self: &Arc<Self>,
-        (incoming, person): (&Incoming, Person),
+        (incoming, person): (&IncomingEvent, Person),
         mut run: Run,
-        verdict: Verdict,
+        verdict: Decision,
     ) -> Result<()> {
         let command = self.app.catalog.find(&run.request.command);
         let exempt = command.is_some_and(|command| command.header.while_frozen);
@@ -168,27 +168,27 @@ impl Flow {
             let (happening, mut told) = self.said((&run, &person), verdict, needed);
             told.facts = said_from(incoming);
             let appended = match verdict {
-                Verdict::Approve if !exempt => {
+                Decision::Approve if !exempt => {
                     self.app.runs.append_unless_frozen(&run, happening, told).await
                 }
                 _ => self.app.runs.append(&run, happening, told).await,
             };
             match appended {
                 Err(why) => return Err(unrecorded(&why)),
-                Ok(Appended::Frozen(frozen)) => return Err(frozen_error(&frozen)),
-                Ok(Appended::Held { resource, by }) => {
+                Ok(AppendOutcome::Frozen(frozen)) => return Err(frozen_error(&frozen)),
+                Ok(AppendOutcome::ResourceBusy { resource, by }) => {
                     return Err(Error::user(format!("Run #{by} is at it: {resource}.")));
                 }
                 // Somebody was faster: it may wait still, and what was said may count still.
-                Ok(Appended::Stale(now)) => {
+                Ok(AppendOutcome::VersionConflict(now)) => {
                     self.open_still(&now).await?;
                     self.may_decide(&person, &now, verdict)?;
                     run = *now;
                 }
-                Ok(Appended::Done(run)) => {
+                Ok(AppendOutcome::Done(run)) => {
                     self.refresh_soon(run.id);
                     return match happening {
-                        Happening::Approved => self.start(*run).await,
+                        EventKind::Approved => self.start(*run).await,
                         _ => Ok(()),
                     };
                 }
@@ -197,16 +197,21 @@ impl Flow {
     }
 
     /// What a verdict means for the run: of several who must approve, all but the last only agree.
-    fn said(&self, (run, person): (&Run, &Person), verdict: Verdict, needed: usize) -> (Happening, Told) {
-        let told = Told::by(person);
+    fn said(
+        &self,
+        (run, person): (&Run, &Person),
+        verdict: Decision,
+        needed: usize,
+    ) -> (EventKind, EventDetails) {
+        let told = EventDetails::by(person);
         match verdict {
-            Verdict::Deny => (Happening::Denied, told),
-            Verdict::Withdraw => (Happening::Withdrawn, told),
-            Verdict::Approve if voters(run).len() + 1 < needed => (Happening::Agreed, told),
-            Verdict::Approve => {
+            Decision::Deny => (EventKind::Denied, told),
+            Decision::Withdraw => (EventKind::Withdrawn, told),
+            Decision::Approve if voters(run).len() + 1 < needed => (EventKind::ApprovalAdded, told),
+            Decision::Approve => {
                 let command = self.app.catalog.find(&run.request.command);
                 let lasts = command.map(|command| self.policy_of(run, command).start_within);
-                (Happening::Approved, Told { lasts, ..told })
+                (EventKind::Approved, EventDetails { lasts, ..told })
             }
         }
     }

@@ -1,19 +1,19 @@
 //! Acting: the record first, then the effect, then the record's end. A run is claimed by exactly one writer of "started";
 //! whoever didn't write it does nothing.
 
-use super::Flow;
+use super::Workflow;
 use super::authenticate::ELSEWHERE;
 use super::intent::Intent;
-use super::recipients::{Concerned, voters};
+use super::recipients::{Recipients, voters};
 use super::reminders::{ALONE, WAITING};
 use crate::access::{Policy, could_approve_then};
-use crate::actions::{self, Code, Doing, Outcome};
-use crate::audit::{Happening, Told};
+use crate::actions::{self, Execution, Implementation, Outcome};
+use crate::audit::{EventDetails, EventKind};
 use crate::catalog::Command;
 use crate::error::{Error, Result};
-use crate::message::{Block, Place, Platform, Reply, Text, Tone};
+use crate::message::{Block, Conversation, Platform, Reply, Severity, Text};
 use crate::plan::Plan;
-use crate::store::{Appended, Run, RunId};
+use crate::store::{AppendOutcome, Run, RunId};
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,44 +23,45 @@ use tokio_util::sync::CancellationToken;
 /// How soon a run hears that it is to stop.
 const HEED_EVERY: Duration = Duration::from_secs(1);
 
-impl Flow {
+impl Workflow {
     /// A write: recorded as started, run, closed. A long one posts a message of its own and edits it.
     pub(super) async fn act_now(self: &Arc<Self>, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
         // A terminal waits, and holds no message that could be edited.
-        let posts = (intent.command.header.long || intent.alone) && intent.incoming.place.platform.is_chat();
+        let posts = (intent.command.header.posts_progress || intent.break_glass)
+            && intent.incoming.place.platform.is_chat();
         if posts {
             self.may_post(intent).await?;
         }
-        let concerned = match (intent.alone, posts) {
+        let concerned = match (intent.break_glass, posts) {
             (true, _) => {
                 let environment = intent.environment.as_deref();
                 let could = self.app.access.approvers(intent.command, environment, &intent.person);
                 self.concerned(intent, could)
             }
             (false, true) => self.followed(intent),
-            (false, false) => Concerned::default(),
+            (false, false) => Recipients::default(),
         };
         let Some(run) = self.open(intent, (plan, concerned)).await? else { return Ok(None) };
-        if intent.alone {
+        if intent.break_glass {
             self.page(&run, ALONE);
         }
         if posts {
             let (flow, id) = (Arc::clone(self), run.id);
             let shown = async move { flow.show(id).await };
             // What is done in need doesn't wait for the chat.
-            match intent.alone {
+            match intent.break_glass {
                 true => drop(self.after.spawn(shown)),
                 false => shown.await,
             }
             self.perform(run).await;
             return Ok(None);
         }
-        if intent.alone {
+        if intent.break_glass {
             // From a terminal.
             self.refresh_soon(run.id);
         }
         let run = self.perform(run).await;
-        let reply = super::card::card(self, &run, intent.incoming.place.platform);
+        let reply = super::card::render_card(self, &run, intent.incoming.place.platform);
         Ok(Some(if intent.private { reply.privately() } else { reply }))
     }
 
@@ -111,37 +112,38 @@ impl Flow {
     /// [`Error::User`] for the approver, when the claim can't be recorded: the approval is taken back as soon as that can be.
     pub(super) async fn start(self: &Arc<Self>, run: Run) -> Result<()> {
         if let Err(why) = self.still_allowed(&run).await {
-            let told = Told::why(&why);
-            self.append_or_log(&run, Happening::Revoked, told).await;
+            let told = EventDetails::why(&why);
+            self.append_or_log(&run, EventKind::Revoked, told).await;
             self.refresh(run.id).await;
             return Ok(());
         }
         let Some(command) = self.app.catalog.find(&run.request.command) else { return Ok(()) };
         if run.deadline.is_some_and(|deadline| deadline <= jiff::Timestamp::now()) {
-            self.append_or_log(&run, Happening::Expired, Told::default()).await;
+            self.append_or_log(&run, EventKind::Expired, EventDetails::default()).await;
             self.refresh(run.id).await;
             return Ok(());
         }
-        let told = Told { facts: json!({ "command_sha256": command.hash }), ..Told::default() };
+        let told =
+            EventDetails { facts: json!({ "command_sha256": command.hash }), ..EventDetails::default() };
         let runs = &self.app.runs;
         let claimed = match command.header.while_frozen {
-            true => runs.append(&run, Happening::Started, told).await,
-            false => runs.append_unless_frozen(&run, Happening::Started, told).await,
+            true => runs.append(&run, EventKind::Started, told).await,
+            false => runs.append_unless_frozen(&run, EventKind::Started, told).await,
         };
         match claimed {
-            Ok(Appended::Done(run)) => {
+            Ok(AppendOutcome::Done(run)) => {
                 self.refresh_soon(run.id);
                 self.perform(*run).await;
             }
-            Ok(Appended::Stale(_) | Appended::Held { .. }) => {}
-            Ok(Appended::Frozen(frozen)) => {
+            Ok(AppendOutcome::VersionConflict(_) | AppendOutcome::ResourceBusy { .. }) => {}
+            Ok(AppendOutcome::Frozen(frozen)) => {
                 let why = format!("{} froze all acting before it started", frozen.by.id);
-                self.append_or_log(&run, Happening::Revoked, Told::why(&why)).await;
+                self.append_or_log(&run, EventKind::Revoked, EventDetails::why(&why)).await;
                 self.refresh(run.id).await;
             }
             Err(why) => {
                 tracing::error!(run = run.id, %why, "an approved run could not be claimed and did not start");
-                self.take_back(run, Happening::Revoked, "its start could not be recorded in time");
+                self.take_back(run, EventKind::Revoked, "its start could not be recorded in time");
                 return Err(super::intent::unrecorded(&why));
             }
         }
@@ -149,10 +151,10 @@ impl Flow {
     }
 
     /// In the background: a run that didn't start ends, as soon as the record takes it.
-    fn take_back(self: &Arc<Self>, run: Run, happening: Happening, why: &'static str) {
+    fn take_back(self: &Arc<Self>, run: Run, happening: EventKind, why: &'static str) {
         let flow = Arc::clone(self);
         self.after.spawn(async move {
-            flow.close(&run, happening, Told::why(why)).await;
+            flow.close(&run, happening, EventDetails::why(why)).await;
             flow.refresh(run.id).await;
         });
     }
@@ -217,7 +219,7 @@ impl Flow {
         let outcome = {
             let (flow, run_id, run) = (Arc::clone(self), run.id, run.clone());
             let stop = CancellationToken::new();
-            if run.event(Happening::Stopping.word()).is_some() {
+            if run.event(EventKind::StopRequested.word()).is_some() {
                 stop.cancel(); // asked of the process that is gone
             }
             let asked = stop.clone();
@@ -230,7 +232,10 @@ impl Flow {
             }
         };
         let outcome = outcome.unwrap_or_else(|_| {
-            Outcome::new(Happening::Lost, "It broke on the way: what became of it has to be looked at.")
+            Outcome::new(
+                EventKind::Interrupted,
+                "It broke on the way: what became of it has to be looked at.",
+            )
         });
         self.app.progress.clear(run.id);
         let run = self.close(&run, outcome.happening, outcome.told()).await;
@@ -245,7 +250,7 @@ impl Flow {
             tokio::time::sleep(HEED_EVERY).await;
             let asked = self.app.runs.store.get(run).await;
             if let Ok(Some(run)) = asked
-                && run.event(Happening::Stopping.word()).is_some()
+                && run.event(EventKind::StopRequested.word()).is_some()
             {
                 stop.cancel();
                 return std::future::pending().await;
@@ -254,11 +259,11 @@ impl Flow {
     }
 
     async fn act(&self, run: &Run, stop: &CancellationToken) -> Outcome {
-        let nothing = |why: &str| Outcome::new(Happening::Voided, format!("{why} Nothing was done."));
+        let nothing = |why: &str| Outcome::new(EventKind::Invalidated, format!("{why} Nothing was done."));
         let Some(command) = self.app.catalog.find(&run.request.command) else {
             return nothing("The command is gone.");
         };
-        let Some(Code::Act(act)) = actions::find(command) else {
+        let Some(Implementation::Action(act)) = actions::find(command) else {
             return nothing("The command no longer acts.");
         };
         let stored = run.text("plan").unwrap_or_default();
@@ -268,21 +273,23 @@ impl Flow {
             return nothing("The plan is no longer the one that was shown.");
         }
         let asker = format!("countersign #{} {}", run.id, run.request.requester.id);
-        act.act(&Doing { app: &self.app, command, run, plan: &plan, asker, stop }).await
+        act.act(&Execution { app: &self.app, command, run, plan: &plan, asker, stop }).await
     }
 
     /// Writes the end of a run. The effect is done: this is tried until the store takes it.
-    pub(super) async fn close(&self, run: &Run, happening: Happening, told: Told) -> Run {
+    pub(super) async fn close(&self, run: &Run, happening: EventKind, told: EventDetails) -> Run {
         let mut pause = Duration::from_millis(200);
         let mut run = run.clone();
         loop {
             match self.app.runs.append(&run, happening, told.clone()).await {
-                Ok(Appended::Done(closed)) => return *closed,
-                Ok(Appended::Stale(now)) if now.version == run.version || !now.state.is_open() => {
+                Ok(AppendOutcome::Done(closed)) => return *closed,
+                Ok(AppendOutcome::VersionConflict(now))
+                    if now.version == run.version || !now.state.is_open() =>
+                {
                     return *now;
                 }
-                Ok(Appended::Stale(now)) => run = *now,
-                Ok(Appended::Frozen(_) | Appended::Held { .. }) => {}
+                Ok(AppendOutcome::VersionConflict(now)) => run = *now,
+                Ok(AppendOutcome::Frozen(_) | AppendOutcome::ResourceBusy { .. }) => {}
                 Err(why) => tracing::error!(run = run.id, %why, "the end of a run waits for the record"),
             }
             tokio::time::sleep(pause).await;
@@ -290,7 +297,7 @@ impl Flow {
         }
     }
 
-    pub(super) async fn append_or_log(&self, run: &Run, happening: Happening, told: Told) {
+    pub(super) async fn append_or_log(&self, run: &Run, happening: EventKind, told: EventDetails) {
         if let Err(why) = self.app.runs.append(run, happening, told).await {
             tracing::error!(run = run.id, %why, event = happening.word(), "an event could not be recorded");
         }
@@ -298,7 +305,7 @@ impl Flow {
 }
 
 /// A card with buttons stands only where others can see it, and nobody of another organisation.
-pub(super) async fn may_hold_a_card(platform: &dyn Platform, place: &Place) -> Result<()> {
+pub(super) async fn may_hold_a_card(platform: &dyn Platform, place: &Conversation) -> Result<()> {
     match platform.conversation(place).await {
         Ok(place) if place.direct => Err(Error::instead(
             "Here only you would see the request, and somebody else has to approve it.",
@@ -326,11 +333,11 @@ pub(super) fn outcome_blocks(run: &Run) -> Vec<Block> {
         run.text("outcome").and_then(|stored| serde_json::from_str::<(Text, Vec<Block>)>(stored).ok());
     let Some((verdict, mut blocks)) = stored else { return Vec::new() };
     let tone = match run.state {
-        crate::store::State::Succeeded => Tone::Good,
-        crate::store::State::Voided | crate::store::State::Stopped | crate::store::State::Partial => {
-            Tone::Watch
-        }
-        _ => Tone::Act,
+        crate::store::RunState::Succeeded => Severity::Ok,
+        crate::store::RunState::Invalidated
+        | crate::store::RunState::Stopped
+        | crate::store::RunState::Partial => Severity::Warning,
+        _ => Severity::Critical,
     };
     blocks.insert(0, Block::Verdict { tone, text: verdict });
     blocks

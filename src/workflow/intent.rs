@@ -1,23 +1,23 @@
 //! A typed line, or a button that offers a command → a checked intent → reading, dry run, act or request.
 
-use super::recipients::Concerned;
-use super::{Flow, Handled, Refused, replies};
+use super::recipients::Recipients;
+use super::{HandlerResult, Rejection, Workflow, replies};
 use crate::access::Policy;
-use crate::actions::{self, Act, Call, Code};
+use crate::actions::{self, Action, Call, Implementation};
 use crate::audit::Beginning;
 use crate::catalog::{Command, Risk, Scope};
-use crate::command_line::{self, Known, Line, Understood, Values};
+use crate::command_line::{self, KnownNames, ParsedCommand, TypedLine, Values};
 use crate::error::{Error, Result};
-use crate::message::{Block, Heading, Incoming, Person, Reply, Text, Tone};
+use crate::message::{Block, Heading, IncomingEvent, Person, Reply, Severity, Text};
 use crate::plan::Plan;
-use crate::store::{Meaning, Opened, Request, RunId, StoreError, Token};
+use crate::store::{ButtonToken, OpenOutcome, RunId, RunRequest, StoreError, TokenPurpose};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A request that is understood and allowed.
 #[derive(Clone)]
 pub(super) struct Intent<'a> {
-    pub incoming: &'a Incoming,
+    pub incoming: &'a IncomingEvent,
     pub person: Person,
     pub command: &'a Command,
     pub values: Values,
@@ -28,17 +28,17 @@ pub(super) struct Intent<'a> {
     pub private: bool,
     pub dry_run: bool,
     /// Without a second person, in need.
-    pub alone: bool,
+    pub break_glass: bool,
 }
 
 impl Intent<'_> {
     /// "kill 4711 --server main": as it was understood.
     pub fn asked(&self) -> String {
         let typed = command_line::typed(&self.command.name, &self.command.header.args, &self.values);
-        if self.alone { format!("{} {typed}", command_line::ALONE) } else { typed }
+        if self.break_glass { format!("{} {typed}", command_line::BREAK_GLASS_PREFIX) } else { typed }
     }
 
-    pub fn heading(&self, flow: &Flow) -> Heading {
+    pub fn heading(&self, flow: &Workflow) -> Heading {
         Heading {
             who: Some(self.person.clone()),
             asked: self.asked(),
@@ -52,32 +52,32 @@ impl Intent<'_> {
     }
 }
 
-impl Flow {
+impl Workflow {
     /// A typed line.
-    pub(super) async fn command(self: &Arc<Self>, incoming: &Incoming, typed: &str) -> Handled {
+    pub(super) async fn command(self: &Arc<Self>, incoming: &IncomingEvent, typed: &str) -> HandlerResult {
         let mut heading =
             Heading { who: None, asked: command_line::shown(typed.trim()), environment: None, run: None };
         let understood = self.understand(incoming, typed, &mut heading).await;
         match understood {
             Ok(Some(intent)) => self.fulfil(intent).await,
             Ok(None) => self.menu(incoming, heading).await,
-            Err(error) => Err(Refused { heading, error }),
+            Err(error) => Err(Rejection { heading, error }),
         }
     }
 
     async fn understand<'a>(
         &'a self,
-        incoming: &'a Incoming,
+        incoming: &'a IncomingEvent,
         typed: &str,
         heading: &mut Heading,
     ) -> Result<Option<Intent<'a>>> {
         let person = self.identify(incoming).await?;
         heading.who = Some(person.clone());
-        let (alone, typed) = command_line::alone(typed);
+        let (break_glass, typed) = command_line::strip_break_glass_prefix(typed);
         let Some(understood) = command_line::understand(&self.app.catalog, typed, &self.known())? else {
             return Ok(None);
         };
-        let intent = self.intended(incoming, (person, understood, alone), heading).await?;
+        let intent = self.intended(incoming, (person, understood, break_glass), heading).await?;
         heading.asked = intent.asked();
         Ok(Some(intent))
     }
@@ -85,11 +85,11 @@ impl Flow {
     /// What was understood, if this person is allowed it.
     async fn intended<'a>(
         &'a self,
-        incoming: &'a Incoming,
-        (person, understood, alone): (Person, Understood<'a>, bool),
+        incoming: &'a IncomingEvent,
+        (person, understood, break_glass): (Person, ParsedCommand<'a>, bool),
         heading: &mut Heading,
     ) -> Result<Intent<'a>> {
-        let Understood { command, values, line } = understood;
+        let ParsedCommand { command, values, line } = understood;
         let environment = self.environment_of(incoming, command, line.environment.as_deref()).await?;
         heading.environment = environment.as_deref().and_then(|name| self.app.targets.tag(name));
         let policy = self.app.access.policy(command, environment.as_deref());
@@ -104,18 +104,22 @@ impl Flow {
             reason,
             private,
             dry_run,
-            alone,
+            break_glass,
         };
         self.allow(&intent).await?;
-        if alone {
-            self.allow_alone(&intent, &line).await?;
+        if break_glass {
+            self.allow_break_glass(&intent, &line).await?;
         }
         Ok(intent)
     }
 
     /// A button that offers a command: the same checks as a typed line.
-    pub(super) async fn offered(self: &Arc<Self>, incoming: &Incoming, meaning: Meaning) -> Handled {
-        let Meaning::Offer { command, environment, arguments } = meaning else { return Ok(None) };
+    pub(super) async fn offered(
+        self: &Arc<Self>,
+        incoming: &IncomingEvent,
+        purpose: TokenPurpose,
+    ) -> HandlerResult {
+        let TokenPurpose::RunCommand { command, environment, arguments } = purpose else { return Ok(None) };
         let mut heading = Heading { who: None, asked: command.clone(), environment: None, run: None };
         let understood = async {
             let person = self.identify(incoming).await?;
@@ -123,24 +127,24 @@ impl Flow {
             let command = self.app.catalog.find(&command);
             let command = command.ok_or_else(|| Error::user("That command is no longer there."))?;
             let values = command_line::bind_offer(&command.header.args, &arguments, &self.known())?;
-            let line = Line { environment, ..Line::default() };
-            let understood = Understood { command, values, line };
+            let line = TypedLine { environment, ..TypedLine::default() };
+            let understood = ParsedCommand { command, values, line };
             self.intended(incoming, (person, understood, false), &mut heading).await
         };
         match understood.await {
             Ok(intent) => self.fulfil(intent).await,
-            Err(error) => Err(Refused { heading, error }),
+            Err(error) => Err(Rejection { heading, error }),
         }
     }
 
-    fn known(&self) -> Known {
-        Known::of(&self.app.config, &self.app.catalog)
+    fn known(&self) -> KnownNames {
+        KnownNames::of(&self.app.config, &self.app.catalog)
     }
 
     /// The environment that was named, or that the conversation is bound to. There is no default.
     async fn environment_of(
         &self,
-        incoming: &Incoming,
+        incoming: &IncomingEvent,
         command: &Command,
         named: Option<&str>,
     ) -> Result<Option<String>> {
@@ -178,18 +182,18 @@ impl Flow {
     }
 
     /// From here on the intent is understood and allowed.
-    async fn fulfil(self: &Arc<Self>, intent: Intent<'_>) -> Handled {
+    async fn fulfil(self: &Arc<Self>, intent: Intent<'_>) -> HandlerResult {
         let heading = intent.heading(self);
         let fulfilled = match actions::find(intent.command) {
-            Some(Code::Act(act)) if intent.dry_run => self.dry_run(&intent, act).await.map(Some),
-            Some(Code::Act(act)) => self.act_or_ask(&intent, act).await,
+            Some(Implementation::Action(act)) if intent.dry_run => self.dry_run(&intent, act).await.map(Some),
+            Some(Implementation::Action(act)) => self.act_or_ask(&intent, act).await,
             _ if intent.dry_run => Err(Error::user(format!(
                 "`{}` changes nothing: there is nothing to try dry.",
                 intent.command.name
             ))),
             _ => self.read(&intent).await,
         };
-        fulfilled.map_err(|error| Refused { heading, error })
+        fulfilled.map_err(|error| Rejection { heading, error })
     }
 
     pub(super) fn call<'a>(&'a self, intent: &'a Intent<'_>) -> Call<'a> {
@@ -205,11 +209,11 @@ impl Flow {
     }
 
     /// The plan, and nobody is asked.
-    async fn dry_run(&self, intent: &Intent<'_>, act: &dyn Act) -> Result<Reply> {
+    async fn dry_run(&self, intent: &Intent<'_>, act: &dyn Action) -> Result<Reply> {
         let plan = act.plan(&self.call(intent)).await?;
         let mut reply = Reply::new(intent.heading(self));
         let text = Text::new().plain("Dry run: nothing was done and nobody was asked.");
-        reply = reply.with(Block::Verdict { tone: Tone::Plain, text });
+        reply = reply.with(Block::Verdict { tone: Severity::Neutral, text });
         reply.blocks.extend(plan.blocks());
         Ok(if intent.private { reply.privately() } else { reply })
     }
@@ -218,14 +222,14 @@ impl Flow {
     async fn act_or_ask(
         self: &Arc<Self>,
         intent: &Intent<'_>,
-        act: &'static dyn Act,
+        act: &'static dyn Action,
     ) -> Result<Option<Reply>> {
         let plan = act.plan(&self.call(intent)).await?;
         if let Some(run) = act.judges(&plan) {
             self.may_judge(intent, run).await?;
         }
         match intent.policy.risk {
-            _ if intent.alone => self.act_now(intent, plan).await,
+            _ if intent.break_glass => self.act_now(intent, plan).await,
             Risk::Danger if !intent.incoming.place.platform.is_chat() => {
                 self.ask_elsewhere(intent, plan).await
             }
@@ -251,29 +255,29 @@ impl Flow {
     pub(super) async fn open(
         &self,
         intent: &Intent<'_>,
-        (plan, concerned): (Plan, Concerned),
+        (plan, concerned): (Plan, Recipients),
     ) -> Result<Option<crate::store::Run>> {
-        let asks = intent.policy.risk == Risk::Danger && !intent.alone;
+        let asks = intent.policy.risk == Risk::Danger && !intent.break_glass;
         let approvers = concerned.approvers.into_iter().map(|person| person.id).collect();
         let beginning = Beginning {
             asks,
             approvers,
-            copies: concerned.copies,
-            unless_alone_since: self.alone_since(intent),
+            cards: concerned.cards,
+            unless_break_glass_since: self.break_glass_since(intent),
             ..self.beginning(intent, Some(plan))
         };
         match self.app.runs.open(beginning).await {
-            Ok(Opened::New(run)) => Ok(Some(*run)),
-            Ok(Opened::Duplicate(run)) => {
+            Ok(OpenOutcome::New(run)) => Ok(Some(*run)),
+            Ok(OpenOutcome::Duplicate(run)) => {
                 tracing::info!(run, "dropped a delivery that was recorded before");
                 Ok(None)
             }
-            Ok(Opened::Held { resource, by }) => Err(Error::instead(
+            Ok(OpenOutcome::ResourceBusy { resource, by }) => Err(Error::instead(
                 format!("Run #{by} is at it already ({resource})."),
                 format!("Wait for it: `show {by}`."),
             )),
-            Ok(Opened::Frozen(frozen)) => Err(frozen_error(&frozen)),
-            Ok(Opened::TooSoon(last)) => Err(self.too_soon(&last)),
+            Ok(OpenOutcome::Frozen(frozen)) => Err(frozen_error(&frozen)),
+            Ok(OpenOutcome::RateLimited(last)) => Err(self.too_soon(&last)),
             Err(why) => Err(unrecorded(&why)),
         }
     }
@@ -285,7 +289,7 @@ impl Flow {
         }
         texts.insert("asked".to_owned(), intent.asked());
         Beginning {
-            request: Request {
+            request: RunRequest {
                 command: intent.command.name.clone(),
                 arguments: intent.values.clone(),
                 risk: intent.policy.risk.word().to_owned(),
@@ -295,21 +299,21 @@ impl Flow {
                 place: intent.incoming.place.clone(),
                 command_hash: intent.command.hash.clone(),
                 config_hash: self.app.config.hash.clone(),
-                alone: intent.alone,
+                break_glass: intent.break_glass,
             },
-            delivery: intent.incoming.delivery.clone(),
+            delivery_id: intent.incoming.delivery.clone(),
             texts,
             plan,
             policy: intent.policy,
             asks: false,
-            copies: Vec::new(),
+            cards: Vec::new(),
             approvers: Vec::new(),
-            unless_alone_since: None,
+            unless_break_glass_since: None,
             while_frozen: intent.command.header.while_frozen,
         }
     }
 
-    async fn menu(self: &Arc<Self>, incoming: &Incoming, heading: Heading) -> Handled {
+    async fn menu(self: &Arc<Self>, incoming: &IncomingEvent, heading: Heading) -> HandlerResult {
         let heading = Heading { asked: "help".to_owned(), ..heading };
         let may = |name: &&str| {
             let command = self.app.catalog.find(name);
@@ -325,19 +329,23 @@ impl Flow {
     }
 
     /// Stores what an answer's buttons stand for. Buttons that can't be stored mean nothing, and are not shown.
-    pub(super) async fn keep_offers(&self, incoming: &Incoming, offers: Vec<(String, Meaning)>) -> bool {
+    pub(super) async fn keep_offers(
+        &self,
+        incoming: &IncomingEvent,
+        offers: Vec<(String, TokenPurpose)>,
+    ) -> bool {
         if offers.is_empty() {
             return true;
         }
         let place = &incoming.place;
         let tokens =
-            offers.into_iter().map(|(token, meaning)| Token { token, meaning, place: place.clone() });
+            offers.into_iter().map(|(token, purpose)| ButtonToken { token, purpose, place: place.clone() });
         self.app.runs.store.put_tokens(tokens.collect()).await.is_ok()
     }
 }
 
 /// Acting is frozen: who did it, and how to lift it.
-pub(super) fn frozen_error(frozen: &crate::store::Frozen) -> Error {
+pub(super) fn frozen_error(frozen: &crate::store::ActiveFreeze) -> Error {
     let reason = frozen.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
     Error::instead(
         format!(

@@ -3,10 +3,10 @@
 //! like is in `chat`.
 
 use crate::App;
-use crate::audit::{Happening, Told};
-use crate::ephemeral::{Pacer, Recent};
+use crate::audit::{EventDetails, EventKind};
+use crate::ephemeral::{DuplicateFilter, RateLimiter};
 use crate::error::Error;
-use crate::message::{Event, Heading, Incoming, Platform, PlatformName, Reply, SendError};
+use crate::message::{Event, Heading, IncomingEvent, Platform, PlatformKind, Reply, SendError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,26 +42,26 @@ const KEEP_TRYING: Duration = Duration::from_secs(1_800);
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
 /// The line that every event runs along.
-pub struct Flow {
+pub struct Workflow {
     pub app: App,
-    platforms: HashMap<PlatformName, Arc<dyn Platform>>,
-    recent: Recent,
-    cards: outbox::Desk,
+    platforms: HashMap<PlatformKind, Arc<dyn Platform>>,
+    recent: DuplicateFilter,
+    cards: outbox::InFlight,
     /// Copies that could not be sent.
-    later: outbox::Later,
+    later: outbox::RetrySchedule,
     /// For edits that show progress, by platform.
-    turns: Pacer,
+    turns: RateLimiter,
     /// Runs that this process carries out.
-    acting: outbox::Desk,
+    acting: outbox::InFlight,
     /// Interrupted runs whose cards show what this process sees of them.
-    watching: outbox::Desk,
+    watching: outbox::InFlight,
     /// What goes on after an event was answered and is to be done before the process ends.
     after: TaskTracker,
 }
 
 /// How an event ended, for a door that waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum Completion {
     Answered,
     /// The person can mend it.
     Refused,
@@ -69,19 +69,19 @@ pub enum Ending {
     Failed,
 }
 
-impl Flow {
-    pub fn new(app: App, platforms: Vec<Arc<dyn Platform>>) -> Arc<Flow> {
+impl Workflow {
+    pub fn new(app: App, platforms: Vec<Arc<dyn Platform>>) -> Arc<Workflow> {
         let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
-        let recent = Recent::new(REMEMBER, 10_000);
-        let [cards, acting, watching] = std::array::from_fn(|_| outbox::Desk::default());
-        let turns = Pacer::new(outbox::PROGRESS_EVERY);
+        let recent = DuplicateFilter::new(REMEMBER, 10_000);
+        let [cards, acting, watching] = std::array::from_fn(|_| outbox::InFlight::default());
+        let turns = RateLimiter::new(outbox::PROGRESS_EVERY);
         let after = TaskTracker::new();
-        let later = outbox::Later::default();
-        Arc::new(Flow { app, platforms, recent, cards, later, turns, acting, watching, after })
+        let later = outbox::RetrySchedule::default();
+        Arc::new(Workflow { app, platforms, recent, cards, later, turns, acting, watching, after })
     }
 
     /// Whether this delivery is heard for the first time; from now on it isn't.
-    pub fn first_time(&self, incoming: &Incoming) -> bool {
+    pub fn first_time(&self, incoming: &IncomingEvent) -> bool {
         let first = self.recent.first_time(&incoming.delivery);
         if !first {
             tracing::debug!(delivery = incoming.delivery, "dropped a duplicate delivery");
@@ -90,13 +90,13 @@ impl Flow {
     }
 
     /// Handles one event to its end. Nothing is returned and nothing is lost: the sender is answered, and the record kept.
-    pub async fn handle(self: &Arc<Self>, incoming: Incoming) {
+    pub async fn handle(self: &Arc<Self>, incoming: IncomingEvent) {
         // Boxed: a command's future is large, and taking an event on is to cost little.
         Box::pin(self.carry_out(incoming)).await;
     }
 
-    /// As [`Flow::handle`], for a process that ends then: waits until the record is closed too, or `patience` is over.
-    pub async fn handle_wholly(self: &Arc<Self>, incoming: Incoming, patience: Duration) -> Ending {
+    /// As [`Workflow::handle`], for a process that ends then: waits until the record is closed too, or `patience` is over.
+    pub async fn handle_wholly(self: &Arc<Self>, incoming: IncomingEvent, patience: Duration) -> Completion {
         let ending = Box::pin(self.carry_out(incoming)).await;
         self.after.close();
         if tokio::time::timeout(patience, self.after.wait()).await.is_err() {
@@ -105,8 +105,8 @@ impl Flow {
         ending
     }
 
-    /// Handles an event in the background; the process doesn't end before it is done, or [`Flow::finish`] has waited for long enough.
-    pub fn take_on(self: &Arc<Self>, incoming: Incoming, room: OwnedSemaphorePermit) {
+    /// Handles an event in the background; the process doesn't end before it is done, or [`Workflow::finish`] has waited for long enough.
+    pub fn take_on(self: &Arc<Self>, incoming: IncomingEvent, room: OwnedSemaphorePermit) {
         let flow = Arc::clone(self);
         self.after.spawn(async move {
             flow.handle(incoming).await;
@@ -129,14 +129,14 @@ impl Flow {
         }
         for run in self.acting.all() {
             tracing::warn!(run, "a run did not end in time");
-            let told = Told::why(crate::actions::interrupted::TOLD_TO_END);
-            if let Err(why) = self.app.runs.note(run, Happening::Lost, told).await {
+            let told = EventDetails::why(crate::actions::interrupted::TOLD_TO_END);
+            if let Err(why) = self.app.runs.note(run, EventKind::Interrupted, told).await {
                 tracing::error!(run, %why, "an event could not be recorded");
             }
         }
     }
 
-    async fn carry_out(self: &Arc<Self>, incoming: Incoming) -> Ending {
+    async fn carry_out(self: &Arc<Self>, incoming: IncomingEvent) -> Completion {
         let handled = match &incoming.event {
             Event::Command { line } => self.command(&incoming, line).await,
             Event::Button { token, message }
@@ -152,24 +152,24 @@ impl Flow {
                 if let Some(reply) = reply {
                     self.answer(&incoming, reply).await;
                 }
-                Ending::Answered
+                Completion::Answered
             }
             Err(refused) => {
                 self.answer(&incoming, replies::refusal(&refused)).await;
                 match refused.error {
-                    Error::User(_) => Ending::Refused,
-                    Error::Internal(_) => Ending::Failed,
+                    Error::User(_) => Completion::Refused,
+                    Error::Internal(_) => Completion::Failed,
                 }
             }
         }
     }
 
-    fn platform(&self, name: PlatformName) -> Option<&Arc<dyn Platform>> {
+    fn platform(&self, name: PlatformKind) -> Option<&Arc<dyn Platform>> {
         self.platforms.get(&name)
     }
 
     /// Sends an answer; while the platform can't be reached, tries again in the background.
-    async fn answer(self: &Arc<Self>, incoming: &Incoming, reply: Reply) {
+    async fn answer(self: &Arc<Self>, incoming: &IncomingEvent, reply: Reply) {
         let Some(platform) = self.platform(incoming.sender.platform).cloned() else { return };
         let reply = self.discreet(incoming, reply).await;
         match platform.answer(incoming, &reply).await {
@@ -184,7 +184,7 @@ impl Flow {
     }
 
     /// In a conversation shared with another organisation, and where that can't be known, only the asker is answered.
-    async fn discreet(&self, incoming: &Incoming, reply: Reply) -> Reply {
+    async fn discreet(&self, incoming: &IncomingEvent, reply: Reply) -> Reply {
         let Some(platform) = self.platform(incoming.place.platform) else { return reply };
         match platform.conversation(&incoming.place).await {
             Ok(conversation) if !conversation.shared => reply,
@@ -193,7 +193,7 @@ impl Flow {
     }
 }
 
-async fn keep_answering(platform: &dyn Platform, incoming: &Incoming, reply: &Reply) {
+async fn keep_answering(platform: &dyn Platform, incoming: &IncomingEvent, reply: &Reply) {
     let until = tokio::time::Instant::now() + KEEP_TRYING;
     let mut pause = Duration::from_secs(1);
     while tokio::time::Instant::now() < until {
@@ -212,9 +212,9 @@ async fn keep_answering(platform: &dyn Platform, incoming: &Incoming, reply: &Re
 }
 
 /// An error and the heading that its answer begins with.
-struct Refused {
+struct Rejection {
     heading: Heading,
     error: Error,
 }
 
-type Handled = Result<Option<Reply>, Refused>;
+type HandlerResult = Result<Option<Reply>, Rejection>;

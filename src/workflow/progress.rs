@@ -1,8 +1,8 @@
 //! Cards that move: what they show besides the record, which is how far work is, and what is watched of an interrupted run.
 
-use super::Flow;
-use super::card::card;
-use crate::store::{CopyKind, RunId};
+use super::Workflow;
+use super::card::render_card;
+use crate::store::{CardKind, RunId};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 const TRY_EVERY: Duration = Duration::from_millis(200);
 
-impl Flow {
+impl Workflow {
     /// Edits progress into the run's copies for as long as it is polled. All runs take turns, so that the platform's limit is left to
     /// what cards must say at once, which waits for no turn.
     pub(super) async fn show_progress(&self, run: RunId) -> Infallible {
@@ -24,15 +24,15 @@ impl Flow {
                 continue;
             }
             shown = share;
-            let copies = self.app.runs.store.copies_of(run).await.unwrap_or_default();
-            let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
-            for copy in cards.filter(|copy| copy.message.is_some()) {
-                self.turns.turn(&format!("{:?}", copy.place.platform)).await;
+            let cards = self.app.runs.store.cards_of(run).await.unwrap_or_default();
+            let cards = cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned);
+            for card in cards.filter(|card| card.message.is_some()) {
+                self.turns.turn(&format!("{:?}", card.place.platform)).await;
                 // As it is by now: the turn may have come late.
                 shown = self.app.progress.get(run);
                 let Ok(Some(now)) = self.app.runs.store.get(run).await else { continue };
-                let reply = card(self, &now, copy.place.platform);
-                if let Err(why) = self.send_copy(copy, &now, &reply).await {
+                let reply = render_card(self, &now, card.place.platform);
+                if let Err(why) = self.send_copy(card, &now, &reply).await {
                     tracing::debug!(run, %why, "progress could not be shown");
                 }
             }
@@ -41,19 +41,19 @@ impl Flow {
 
     /// Draws a run's cards anew, since they show something that isn't in the record.
     pub(super) async fn redraw(self: &Arc<Self>, run: RunId) {
-        let copies = self.app.runs.store.copies_of(run).await.unwrap_or_default();
-        for copy in copies.iter().filter(|copy| copy.kind == CopyKind::Card && copy.message.is_some()) {
+        let cards = self.app.runs.store.cards_of(run).await.unwrap_or_default();
+        for card in cards.iter().filter(|card| card.kind == CardKind::Primary && card.message.is_some()) {
             // Whoever sends it at this moment may not know yet what is to be shown.
-            while !self.cards.begin(copy.id) {
+            while !self.cards.begin(card.id) {
                 tokio::time::sleep(TRY_EVERY).await;
             }
             let mut anew = true;
             loop {
-                if let Err(why) = self.deliver_now((copy.id, anew)).await {
+                if let Err(why) = self.deliver_now((card.id, anew)).await {
                     tracing::debug!(run, %why, "what is watched could not be shown");
                 }
                 anew = false;
-                if !self.cards.end(copy.id) {
+                if !self.cards.end(card.id) {
                     break;
                 }
             }

@@ -1,14 +1,14 @@
 //! Reads: recorded, run, closed, answered. A record that can't be written is a warning here, and only here.
 
-use super::Flow;
+use super::Workflow;
 use super::executor::may_hold_a_card;
 use super::intent::Intent;
-use crate::actions::{self, Code};
-use crate::audit::{Happening, Told};
+use crate::actions::{self, Implementation};
+use crate::audit::{EventDetails, EventKind};
 use crate::error::{Error, Result};
-use crate::message::{Block, Place, Reply, Text, Tone};
-use crate::sql::{self, Answer, Question};
-use crate::store::{CopyKind, Opened, Run, RunId, StoreError};
+use crate::message::{Block, Conversation, Reply, Severity, Text};
+use crate::sql::{self, Answer, QueryRequest};
+use crate::store::{CardKind, OpenOutcome, Run, RunId, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,25 +18,25 @@ const RECORD_WITHIN: Duration = Duration::from_secs(2);
 /// Every copy of a card is edited after the decision, and a platform takes only so many edits a minute.
 const MOST_COPIES: usize = 10;
 
-enum Recorded {
+enum RecordOutcome {
     As(Box<Run>),
     NotAtAll(String),
     Duplicate,
 }
 
-impl Flow {
+impl Workflow {
     pub(super) async fn read(self: &Arc<Self>, intent: &Intent<'_>) -> Result<Option<Reply>> {
         let recorded = self.record(intent).await;
-        if let Recorded::Duplicate = recorded {
+        if let RecordOutcome::Duplicate = recorded {
             return Ok(None);
         }
         let answered = self.look(intent).await;
-        if let Recorded::As(run) = &recorded {
+        if let RecordOutcome::As(run) = &recorded {
             self.close_read(run, &answered);
         }
         let mut answer = answered?;
         let mut heading = intent.heading(self);
-        if let Recorded::As(run) = &recorded {
+        if let RecordOutcome::As(run) = &recorded {
             heading.run = Some(run.id);
         }
         if !self.keep_offers(intent.incoming, std::mem::take(&mut answer.offers)).await {
@@ -44,7 +44,7 @@ impl Flow {
         }
         let mut reply = Reply::new(heading);
         reply.blocks = answer.blocks;
-        if let Recorded::NotAtAll(why) = recorded {
+        if let RecordOutcome::NotAtAll(why) = recorded {
             let warning =
                 format!("Not in the history: {why}. Until that is mended, nothing that acts is accepted.");
             reply = reply.with(Block::Note(Text::new().strong("Warning: ").plain(warning)));
@@ -61,11 +61,11 @@ impl Flow {
     }
 
     /// One more copy of a waiting request's card, where it may stand.
-    async fn post_again(self: &Arc<Self>, run: RunId, place: &Place) {
+    async fn post_again(self: &Arc<Self>, run: RunId, place: &Conversation) {
         let Some(platform) = self.platform(place.platform) else { return };
         let store = &self.app.runs.store;
-        let (Ok(Some(run)), Ok(copies)) = (store.get(run).await, store.copies_of(run).await) else { return };
-        let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card).count();
+        let (Ok(Some(run)), Ok(cards)) = (store.get(run).await, store.cards_of(run).await) else { return };
+        let cards = cards.iter().filter(|card| card.kind == CardKind::Primary).count();
         if cards >= MOST_COPIES || may_hold_a_card(&**platform, place).await.is_err() {
             return;
         }
@@ -74,29 +74,29 @@ impl Flow {
         }
     }
 
-    async fn record(&self, intent: &Intent<'_>) -> Recorded {
+    async fn record(&self, intent: &Intent<'_>) -> RecordOutcome {
         let beginning = self.beginning(intent, None);
         match tokio::time::timeout(RECORD_WITHIN, self.app.runs.open(beginning)).await {
-            Ok(Ok(Opened::New(run))) => Recorded::As(run),
-            Ok(Ok(Opened::Duplicate(run))) => {
+            Ok(Ok(OpenOutcome::New(run))) => RecordOutcome::As(run),
+            Ok(Ok(OpenOutcome::Duplicate(run))) => {
                 tracing::info!(run, "dropped a delivery that was recorded before");
-                Recorded::Duplicate
+                RecordOutcome::Duplicate
             }
-            Ok(Ok(_)) => Recorded::NotAtAll("the record refused it".to_owned()),
-            Ok(Err(why)) => Recorded::NotAtAll(why.to_string()),
-            Err(_) => Recorded::NotAtAll(StoreError::TooLate.to_string()),
+            Ok(Ok(_)) => RecordOutcome::NotAtAll("the record refused it".to_owned()),
+            Ok(Err(why)) => RecordOutcome::NotAtAll(why.to_string()),
+            Err(_) => RecordOutcome::NotAtAll(StoreError::TooLate.to_string()),
         }
     }
 
     async fn look(&self, intent: &Intent<'_>) -> Result<Answer> {
-        if let Some(Code::Look(look)) = actions::find(intent.command) {
+        if let Some(Implementation::Query(look)) = actions::find(intent.command) {
             return look.answer(&self.call(intent)).await;
         }
         let environment = intent.environment.as_deref();
         let environment = environment.ok_or_else(|| Error::user("Which environment?"))?;
         let asker = intent.asker();
         let question =
-            Question { command: intent.command, environment, values: &intent.values, asker: &asker };
+            QueryRequest { command: intent.command, environment, values: &intent.values, asker: &asker };
         let sections = sql::run(&self.app.targets, &question).await?;
         Ok(sql::present(intent.command, &self.app.catalog, environment, &sections))
     }
@@ -104,10 +104,11 @@ impl Flow {
     /// In the background: the answer doesn't wait for the record's end.
     fn close_read(self: &Arc<Self>, run: &Run, answered: &Result<Answer>) {
         let (happening, told) = match answered {
-            Ok(answer) => (Happening::Succeeded, Told::default().text("verdict", verdict(answer))),
-            Err(error) => {
-                (Happening::Failed, Told::default().text("verdict", crate::redact::text(&error.to_string())))
-            }
+            Ok(answer) => (EventKind::Succeeded, EventDetails::default().text("verdict", verdict(answer))),
+            Err(error) => (
+                EventKind::Failed,
+                EventDetails::default().text("verdict", crate::redact::text(&error.to_string())),
+            ),
         };
         let (flow, run) = (Arc::clone(self), run.clone());
         self.after.spawn(async move { flow.close(&run, happening, told).await });
@@ -122,11 +123,11 @@ fn verdict(answer: &Answer) -> String {
     told.unwrap_or_default()
 }
 
-fn mark(tone: Tone) -> &'static str {
+fn mark(tone: Severity) -> &'static str {
     match tone {
-        Tone::Act => "act: ",
-        Tone::Watch => "watch: ",
-        Tone::Plain | Tone::Good => "",
+        Severity::Critical => "act: ",
+        Severity::Warning => "watch: ",
+        Severity::Neutral | Severity::Ok => "",
     }
 }
 

@@ -1,24 +1,26 @@
 //! Who a request concerns, and how each is reached: who could approve it, who has, and where its card and its outcome are to
 //! stand. A person counts once, on whichever platform they are.
 
-use super::Flow;
+use super::Workflow;
 use super::authenticate::ELSEWHERE;
 use super::intent::Intent;
 use crate::access::could_approve_then;
 use crate::error::{Error, Result};
-use crate::message::{Incoming, Person, Place, Platform, PlatformName, SendError, Sender, Standing};
-use crate::store::{CopyKind, Run};
+use crate::message::{
+    ChatAccount, Conversation, IncomingEvent, Person, Platform, PlatformKind, SendError, Standing,
+};
+use crate::store::{CardKind, Run};
 use serde_json::{Value, json};
 
 /// Who could approve a request when it was asked, and the copies of its card that are noted with it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Concerned {
+pub(super) struct Recipients {
     pub approvers: Vec<Person>,
-    pub copies: Vec<(Place, CopyKind)>,
+    pub cards: Vec<(Conversation, CardKind)>,
 }
 
 /// Whether an account has a member's standing there, or the platform can't tell now.
-async fn may_count(platform: &dyn Platform, (sender, place): (&Sender, &Place)) -> bool {
+async fn may_count(platform: &dyn Platform, (sender, place): (&ChatAccount, &Conversation)) -> bool {
     match platform.account(sender, place).await {
         Ok(account) => account.standing == Standing::Member,
         Err(why) => matches!(why, SendError::Unavailable(_)),
@@ -26,21 +28,23 @@ async fn may_count(platform: &dyn Platform, (sender, place): (&Sender, &Place)) 
 }
 
 /// Somebody who has approved, and from where.
-pub(super) struct Voter<'a> {
+pub(super) struct Approval<'a> {
     pub person: &'a Person,
-    pub sender: Option<Sender>,
-    pub place: Place,
+    pub sender: Option<ChatAccount>,
+    pub place: Conversation,
 }
 
 /// What the record keeps of a verdict besides who said it.
-pub(super) fn said_from(incoming: &Incoming) -> Value {
+pub(super) fn said_from(incoming: &IncomingEvent) -> Value {
     json!({ "from": incoming.sender, "in": incoming.place })
 }
 
 /// Everyone who has approved, each once, whatever their roles and accounts.
-pub(super) fn voters(run: &Run) -> Vec<Voter<'_>> {
-    let mut voters: Vec<Voter<'_>> = Vec::new();
-    for event in run.events.iter().filter(|event| matches!(event.kind.as_str(), "agreed" | "approved")) {
+pub(super) fn voters(run: &Run) -> Vec<Approval<'_>> {
+    let mut voters: Vec<Approval<'_>> = Vec::new();
+    for event in
+        run.events.iter().filter(|event| matches!(event.kind.as_str(), "approval_added" | "approved"))
+    {
         let Some(person) = &event.by else { continue };
         if voters.iter().any(|known| known.person.id == person.id) {
             continue;
@@ -51,33 +55,33 @@ pub(super) fn voters(run: &Run) -> Vec<Voter<'_>> {
         let sender = serde_json::from_value(read("from")).ok().or_else(|| {
             let account = person.account.clone()?;
             let (platform, workspace) = (place.platform, place.workspace.clone());
-            Some(Sender { platform, workspace, account, name: person.id.clone() })
+            Some(ChatAccount { platform, workspace, account, name: person.id.clone() })
         });
-        voters.push(Voter { person, sender, place });
+        voters.push(Approval { person, sender, place });
     }
     voters
 }
 
-impl Flow {
+impl Workflow {
     /// The accounts by which somebody is reached in chat: on that platform first.
-    fn accounts_of(&self, person: &Person, first: PlatformName) -> Vec<Sender> {
+    fn accounts_of(&self, person: &Person, first: PlatformKind) -> Vec<ChatAccount> {
         let mut platforms: Vec<_> = self.platforms.values().filter(|one| one.name().is_chat()).collect();
         platforms.sort_by_key(|one| (one.name() != first, one.name()));
         let known = platforms.iter().filter_map(|platform| {
             let account = self.app.access.known_on(person, platform.name()).account?;
             let (name, workspace) = (person.id.clone(), platform.home().to_owned());
-            Some(Sender { platform: platform.name(), workspace, account, name })
+            Some(ChatAccount { platform: platform.name(), workspace, account, name })
         });
         known.collect()
     }
 
     /// The conversation with somebody alone, in the place's workspace if they have an account there.
-    fn directly(&self, person: &Person, place: &Place) -> Option<Place> {
+    fn directly(&self, person: &Person, place: &Conversation) -> Option<Conversation> {
         let mut sender = self.accounts_of(person, place.platform).into_iter().next()?;
         if sender.platform == place.platform {
             sender.workspace.clone_from(&place.workspace);
         }
-        Some(Place::with(&sender))
+        Some(Conversation::with(&sender))
     }
 
     /// Who could approve it: whoever has a role for it that no group of the chat keeps from them, and an account that counts.
@@ -110,11 +114,11 @@ impl Flow {
 
     /// Whether one of the person's accounts could approve; `None` while nobody can tell who is in a group. What the platform
     /// can't say of an account now is asked again when they click.
-    async fn counts(&self, person: &Person, (place, roles): (&Place, &[&str])) -> Option<bool> {
+    async fn counts(&self, person: &Person, (place, roles): (&Conversation, &[&str])) -> Option<bool> {
         let mut seen = Some(false);
         for sender in self.accounts_of(person, place.platform) {
             let Some(platform) = self.platform(sender.platform) else { continue };
-            let there = Place::with(&sender);
+            let there = Conversation::with(&sender);
             let place = if place.platform == sender.platform { place } else { &there };
             // Whoever isn't where it was asked is reached directly.
             if !may_count(&**platform, (&sender, place)).await
@@ -133,39 +137,39 @@ impl Flow {
 
     /// Of a request: its card where it was asked, the card directly to each who could approve it, and what becomes of it directly to
     /// the requester.
-    pub(super) fn concerned(&self, intent: &Intent<'_>, approvers: Vec<Person>) -> Concerned {
+    pub(super) fn concerned(&self, intent: &Intent<'_>, approvers: Vec<Person>) -> Recipients {
         let place = &intent.incoming.place;
         let card = match place.platform.is_chat() {
             true => Some(place.clone()),
             false => self.place_for_others(),
         };
         let near = card.as_ref().unwrap_or(place).clone();
-        let mut copies: Vec<_> = card.map(|place| (place, CopyKind::Card)).into_iter().collect();
+        let mut cards: Vec<_> = card.map(|place| (place, CardKind::Primary)).into_iter().collect();
         let direct = approvers.iter().filter_map(|person| self.directly(person, &near));
-        copies.extend(direct.map(|place| (place, CopyKind::Direct)));
-        copies.extend(self.result(intent, &near).map(|place| (place, CopyKind::Result)));
-        Concerned { approvers, copies }
+        cards.extend(direct.map(|place| (place, CardKind::Direct)));
+        cards.extend(self.result(intent, &near).map(|place| (place, CardKind::Outcome)));
+        Recipients { approvers, cards }
     }
 
     /// Of work that lasts: its message where it was asked, and its outcome directly.
-    pub(super) fn followed(&self, intent: &Intent<'_>) -> Concerned {
+    pub(super) fn followed(&self, intent: &Intent<'_>) -> Recipients {
         let place = &intent.incoming.place;
-        let result = self.result(intent, place).map(|place| (place, CopyKind::Result));
-        let copies = std::iter::once((place.clone(), CopyKind::Card)).chain(result).collect();
-        Concerned { copies, ..Concerned::default() }
+        let result = self.result(intent, place).map(|place| (place, CardKind::Outcome));
+        let cards = std::iter::once((place.clone(), CardKind::Primary)).chain(result).collect();
+        Recipients { cards, ..Recipients::default() }
     }
 
     /// Where the requester hears the outcome: the account that they asked from, or the one that they have in chat.
-    fn result(&self, intent: &Intent<'_>, near: &Place) -> Option<Place> {
+    fn result(&self, intent: &Intent<'_>, near: &Conversation) -> Option<Conversation> {
         let sender = &intent.incoming.sender;
         match sender.platform.is_chat() {
-            true => Some(Place::with(sender)),
+            true => Some(Conversation::with(sender)),
             false => self.directly(&intent.person, near),
         }
     }
 
     /// Where the configuration lets requests stand that were made where no others are.
-    pub(super) fn place_for_others(&self) -> Option<Place> {
+    pub(super) fn place_for_others(&self) -> Option<Conversation> {
         let places = self.platforms.values().filter_map(|platform| platform.place_for_others());
         places.min_by_key(|place| place.platform)
     }

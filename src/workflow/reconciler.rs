@@ -1,11 +1,11 @@
 //! What becomes of runs whose process is gone. What is resumable goes on from its noted steps; of everything else PostgreSQL is
 //! looked at: what still goes on there is watched, and nothing is ever repeated.
 
-use super::Flow;
+use super::Workflow;
 use crate::Share;
-use crate::actions::{self, Act, Code, interrupted};
-use crate::audit::{Happening, Told};
-use crate::store::{Appended, Filter, Run, RunId, State, StoreResult};
+use crate::actions::{self, Action, Implementation, interrupted};
+use crate::audit::{EventDetails, EventKind};
+use crate::store::{AppendOutcome, Filter, Run, RunId, RunState, StoreResult};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use std::time::Duration;
 /// After that nothing new is to be seen, and a person has looked. What goes on, or is to go on, is never forgotten.
 const LOOK_FOR: Duration = Duration::from_secs(86_400);
 
-impl Flow {
+impl Workflow {
     /// Looks once at every run that is `unknown`. A process that ends takes nothing up.
     pub(super) async fn reconcile(self: &Arc<Self>) -> StoreResult<()> {
-        let filter = Filter { states: vec![State::Unknown], limit: usize::MAX, ..Filter::default() };
+        let filter = Filter { states: vec![RunState::Interrupted], limit: usize::MAX, ..Filter::default() };
         let runs = self.app.runs.store.list(filter).await?.runs;
         let unknown: HashSet<RunId> = runs.iter().map(|run| run.id).collect();
         for closed in self.watching.all().into_iter().filter(|run| !unknown.contains(run)) {
@@ -27,7 +27,7 @@ impl Flow {
                 break;
             }
             let code = self.app.catalog.find(&run.request.command).and_then(actions::find);
-            let Some(Code::Act(act)) = code else { continue };
+            let Some(Implementation::Action(act)) = code else { continue };
             match act.resumable() {
                 true if interrupted::goes_on(act, &run) => self.resume(run).await?,
                 true => {}
@@ -39,23 +39,32 @@ impl Flow {
 
     /// The claim is the event: of two replicas one goes on.
     async fn resume(self: &Arc<Self>, run: Run) -> StoreResult<()> {
-        let why = match self.app.runs.append_unless_frozen(&run, Happening::Resumed, Told::default()).await? {
-            Appended::Done(run) => {
+        let why = match self
+            .app
+            .runs
+            .append_unless_frozen(&run, EventKind::Resumed, EventDetails::default())
+            .await?
+        {
+            AppendOutcome::Done(run) => {
                 self.unwatch(run.id);
                 self.refresh_soon(run.id);
                 let flow = Arc::clone(self);
                 self.after.spawn(async move { flow.perform(*run).await });
                 return Ok(());
             }
-            Appended::Stale(_) => return Ok(()),
-            Appended::Held { by, .. } => format!("It goes on when #{by}, which is at the same, is over."),
-            Appended::Frozen(frozen) => format!("It goes on when the freeze by {} is lifted.", frozen.by.id),
+            AppendOutcome::VersionConflict(_) => return Ok(()),
+            AppendOutcome::ResourceBusy { by, .. } => {
+                format!("It goes on when #{by}, which is at the same, is over.")
+            }
+            AppendOutcome::Frozen(frozen) => {
+                format!("It goes on when the freeze by {} is lifted.", frozen.by.id)
+            }
         };
         self.watch(&run, Some(Share { percent: None, label: why }));
         Ok(())
     }
 
-    async fn observe(self: &Arc<Self>, run: &Run, act: &dyn Act) {
+    async fn observe(self: &Arc<Self>, run: &Run, act: &dyn Action) {
         let age = jiff::Timestamp::now().duration_since(run.changed_at).unsigned_abs();
         let seen = match age < LOOK_FOR || act.is_watched() {
             true => interrupted::observed(&self.app, run).await,

@@ -1,11 +1,11 @@
 //! Who is told besides the conversation: those who may approve, directly; the requester, when it is over; and whoever waits too long,
 //! once more. What is told directly is a copy of the card, kept up and sent again like any other.
 
-use super::Flow;
+use super::Workflow;
 use super::card::heading;
-use crate::audit::{Happening, Told};
-use crate::message::Place;
-use crate::store::{Appended, CopyKind, Filter, Run, State, StoreResult};
+use crate::audit::{EventDetails, EventKind};
+use crate::message::Conversation;
+use crate::store::{AppendOutcome, CardKind, Filter, Run, RunState, StoreResult};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(super) const WAITING: &str = "waiting";
 const STILL_WAITING: &str = "still_waiting";
 pub(super) const ALONE: &str = "acted_alone";
 
-impl Flow {
+impl Workflow {
     /// Tells the team's webhook, if it has one. In the background.
     pub(super) fn page(self: &Arc<Self>, run: &Run, event: &'static str) {
         if self.app.pager.is_none() {
@@ -64,13 +64,13 @@ impl Flow {
 
     /// Tells once more who could approve what waits. The event is written first, so that of several replicas one does.
     pub(super) async fn remind(self: &Arc<Self>) -> StoreResult<()> {
-        let filter = Filter { states: vec![State::Pending], limit: usize::MAX, ..Filter::default() };
+        let filter = Filter { states: vec![RunState::Pending], limit: usize::MAX, ..Filter::default() };
         for run in self.app.runs.store.list(filter).await?.runs {
             if !is_due(&run, self.app.config.approval.remind_after, Timestamp::now()) {
                 continue;
             }
-            let reminded = self.app.runs.append(&run, Happening::Reminded, Told::default()).await?;
-            if let Appended::Done(run) = reminded {
+            let reminded = self.app.runs.append(&run, EventKind::Reminded, EventDetails::default()).await?;
+            if let AppendOutcome::Done(run) = reminded {
                 self.page(&run, STILL_WAITING);
                 self.call_again(&run).await?;
             }
@@ -80,12 +80,12 @@ impl Flow {
 
     /// Below every card, since an edit of the card would ring no bell.
     async fn call_again(self: &Arc<Self>, run: &Run) -> StoreResult<()> {
-        let copies = self.app.runs.store.copies_of(run.id).await?;
-        let cards = copies.iter().filter(|copy| copy.kind == CopyKind::Card && !copy.lost);
-        for (copy, message) in cards.filter_map(|copy| Some((copy, copy.message.as_ref()?))) {
-            let thread = copy.place.thread.clone().or_else(|| Some(message.clone()));
-            let place = Place { thread, ..copy.place.clone() };
-            self.app.runs.store.add_copy(run.id, place, CopyKind::Reminder).await?;
+        let cards = self.app.runs.store.cards_of(run.id).await?;
+        let cards = cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned);
+        for (card, message) in cards.filter_map(|card| Some((card, card.message.as_ref()?))) {
+            let thread = card.place.thread.clone().or_else(|| Some(message.clone()));
+            let place = Conversation { thread, ..card.place.clone() };
+            self.app.runs.store.add_card(run.id, place, CardKind::Reminder).await?;
         }
         self.refresh_soon(run.id);
         Ok(())
@@ -94,7 +94,7 @@ impl Flow {
 
 /// After the given time, and after three times as long; never once the request's own time is over.
 fn is_due(run: &Run, after: Duration, now: Timestamp) -> bool {
-    let reminded = run.events.iter().filter(|event| event.kind == Happening::Reminded.word()).count();
+    let reminded = run.events.iter().filter(|event| event.kind == EventKind::Reminded.word()).count();
     let next = match reminded {
         0 => after,
         1 => after * 3,
@@ -118,10 +118,10 @@ mod tests {
 
     /// Asked at 0:00, called for again so many times since.
     fn run(reminded: usize, deadline: Option<i64>) -> Run {
-        let asked = Run::example(("kill", Some("production")), second(0), State::Pending);
-        let asked = asked.with_event(Happening::Requested.word(), Value::Null);
+        let asked = Run::example(("kill", Some("production")), second(0), RunState::Pending);
+        let asked = asked.with_event(EventKind::Requested.word(), Value::Null);
         let told =
-            (0..reminded).fold(asked, |run, _| run.with_event(Happening::Reminded.word(), Value::Null));
+            (0..reminded).fold(asked, |run, _| run.with_event(EventKind::Reminded.word(), Value::Null));
         Run { deadline: deadline.map(second), ..told }
     }
 

@@ -1,18 +1,18 @@
 //! Answers that say no, and the small ones that belong to no command.
 
-use super::Refused;
+use super::Rejection;
 use crate::error::{Error, User};
-use crate::message::{Block, Button, ButtonStyle, Heading, Reply, Text, Tone};
+use crate::message::{Block, Button, ButtonStyle, Heading, Reply, Severity, Text};
 use crate::sql::fill;
-use crate::store::Meaning;
+use crate::store::TokenPurpose;
 use std::collections::BTreeMap;
 
 /// An error, to its asker alone. An internal one is logged here, once, under the reference that the asker gets.
-pub fn refusal(refused: &Refused) -> Reply {
+pub fn refusal(refused: &Rejection) -> Reply {
     let reply = Reply::new(refused.heading.clone()).privately();
     match &refused.error {
         Error::User(User { problem, instead }) => {
-            let reply = reply.with(Block::Verdict { tone: Tone::Watch, text: problem.as_str().into() });
+            let reply = reply.with(Block::Verdict { tone: Severity::Warning, text: problem.as_str().into() });
             match instead {
                 Some(instead) => reply.with(Block::Text(fill(instead, &|_| None))),
                 None => reply,
@@ -29,7 +29,7 @@ pub fn refusal(refused: &Refused) -> Reply {
             let text = Text::new()
                 .plain("Something is wrong on Countersign's side; nothing more was done. Tell its operators ")
                 .code(reference);
-            reply.with(Block::Verdict { tone: Tone::Act, text })
+            reply.with(Block::Verdict { tone: Severity::Critical, text })
         }
     }
 }
@@ -38,14 +38,17 @@ pub fn refusal(refused: &Refused) -> Reply {
 pub const FIRST: [&str; 6] = ["health", "blocked", "long", "slow", "pending", "help"];
 
 /// What `/db` alone offers: those of the first questions that the asker may ask.
-pub fn menu(heading: Heading, commands: &[&str]) -> (Reply, Vec<(String, Meaning)>) {
+pub fn menu(heading: Heading, commands: &[&str]) -> (Reply, Vec<(String, TokenPurpose)>) {
     let mut buttons = Vec::new();
     let mut offers = Vec::new();
     for command in commands {
         let Some(token) = crate::plan::random_token() else { continue };
-        let meaning =
-            Meaning::Offer { command: (*command).to_owned(), environment: None, arguments: BTreeMap::new() };
-        offers.push((token.clone(), meaning));
+        let purpose = TokenPurpose::RunCommand {
+            command: (*command).to_owned(),
+            environment: None,
+            arguments: BTreeMap::new(),
+        };
+        offers.push((token.clone(), purpose));
         buttons.push(Button::new(*command, token, ButtonStyle::Plain));
     }
     let text = Text::new()

@@ -2,9 +2,9 @@
 //! record, connections that should be warm, uploads that nobody finished. It observes and closes; what it lets go on, a purge, goes
 //! on from its noted steps.
 
-use super::Flow;
-use crate::audit::{Happening, Told};
-use crate::store::{State, StoreResult};
+use super::Workflow;
+use crate::audit::{EventDetails, EventKind};
+use crate::store::{RunState, StoreResult};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
@@ -18,7 +18,7 @@ const LOOK_EVERY: u32 = 10;
 /// What is left of an upload counts as abandoned after a day: an hour more or less doesn't matter.
 const CLEAR_EVERY: u32 = 3_600;
 
-impl Flow {
+impl Workflow {
     /// Runs until the process ends.
     pub async fn keep(self: Arc<Self>) {
         let mut tick = 0_u32;
@@ -61,23 +61,23 @@ impl Flow {
     pub async fn tidy(self: &Arc<Self>) -> StoreResult<()> {
         for run in self.app.runs.store.orphans().await? {
             let (happening, why) = match run.state {
-                State::Running if run.request.risk == "read" => {
-                    (Happening::Stopped, "Countersign was interrupted")
+                RunState::Running if run.request.risk == "read" => {
+                    (EventKind::Stopped, "Countersign was interrupted")
                 }
-                State::Running => (Happening::Lost, "Countersign was interrupted while it ran"),
-                _ => (Happening::Revoked, "Countersign was interrupted before it started"),
+                RunState::Running => (EventKind::Interrupted, "Countersign was interrupted while it ran"),
+                _ => (EventKind::Revoked, "Countersign was interrupted before it started"),
             };
-            self.append_or_log(&run, happening, Told::why(why)).await;
+            self.append_or_log(&run, happening, EventDetails::why(why)).await;
         }
         for run in self.app.runs.store.overdue(jiff::Timestamp::now()).await? {
-            self.append_or_log(&run, Happening::Expired, Told::default()).await;
+            self.append_or_log(&run, EventKind::Expired, EventDetails::default()).await;
         }
-        let behind = self.app.runs.store.copies_behind().await?;
+        let behind = self.app.runs.store.cards_behind().await?;
         let now = tokio::time::Instant::now();
-        for copy in behind.into_iter().filter(|copy| self.later.is_due(copy.id, now)) {
+        for card in behind.into_iter().filter(|card| self.later.is_due(card.id, now)) {
             // A platform that hangs must not hold up the record: each copy is sent by one task at a time.
             let flow = Arc::clone(self);
-            tokio::spawn(async move { flow.deliver(copy.id).await });
+            tokio::spawn(async move { flow.deliver(card.id).await });
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! Requests made in a terminal. Nobody else sees what stands there, so the card stands in chat, in the place that the
 //! configuration names for it; whoever approves there starts the run in the bot that serves the chat.
 
-use super::Flow;
+use super::Workflow;
 use super::executor::may_hold_a_card;
 use super::intent::Intent;
 use crate::error::{Error, Result, User};
-use crate::message::{Block, Incoming, Reply};
+use crate::message::{Block, IncomingEvent, Reply};
 use crate::plan::Plan;
 use crate::sql::fill;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ const STANDS: &str = "Its card stands in chat, where somebody else approves it. 
 const WAITS: &str = "Chat can't be reached now: the bot that serves it sends the card as soon as it can. `show {run}` tells \
                      what becomes of it.";
 
-impl Flow {
+impl Workflow {
     /// Asks in chat, and says so where it was typed.
     ///
     /// # Errors
-    /// As [`Flow::ask`], and [`Error::User`] when there is no place for the card.
+    /// As [`Workflow::ask`], and [`Error::User`] when there is no place for the card.
     pub(super) async fn ask_elsewhere(
         self: &Arc<Self>,
         intent: &Intent<'_>,
@@ -34,17 +34,17 @@ impl Flow {
         if let Some(platform) = self.platform(place.platform) {
             may_hold_a_card(&**platform, &place).await.map_err(there)?;
         }
-        let incoming = Incoming { place, ..intent.incoming.clone() };
+        let incoming = IncomingEvent { place, ..intent.incoming.clone() };
         let asked = Intent { incoming: &incoming, ..intent.clone() };
         let Some(run) = self.ask(&asked, plan).await? else { return Ok(None) };
         let store = &self.app.runs.store;
         let run = store.get(run.id).await.ok().flatten().unwrap_or(run);
-        let copies = store.copies_of(run.id).await.unwrap_or_default();
-        let mut reply = super::card::card(self, &run, run.request.place.platform);
+        let cards = store.cards_of(run.id).await.unwrap_or_default();
+        let mut reply = super::card::render_card(self, &run, run.request.place.platform);
         // Nothing is approved here.
         reply.whole = false;
         if run.state.is_open() {
-            let shown = copies.iter().any(|copy| copy.message.is_some());
+            let shown = cards.iter().any(|card| card.message.is_some());
             let note = fill(if shown { STANDS } else { WAITS }, &|_| Some(run.id.to_string()));
             reply = reply.with(Block::Note(note));
         }

@@ -2,7 +2,7 @@
 //! file system of a few MiB is mounted over the backups' directory; it is gone with that process.
 
 use crate::harness::{DATABASE, Scene, connection};
-use countersign::actions::backup::{Dump, Failure, all, choose, dump, find};
+use countersign::actions::backup::{BackupError, Dump, all, choose, dump, find};
 use countersign::config::Backups;
 use countersign::storage::{Key, Storage, StorageError};
 use std::process::Command;
@@ -65,7 +65,7 @@ async fn on_the_small_disk(backups: Backups) {
         run: 7,
     };
     let result = dump(&job, &|_| {}).await;
-    assert!(matches!(result, Err(Failure::Storage(StorageError::Full))), "{result:?}");
+    assert!(matches!(result, Err(BackupError::Storage(StorageError::Full))), "{result:?}");
     let below = backups.directory.join("staging").join(DATABASE);
     let left: Vec<_> = std::fs::read_dir(below).into_iter().flatten().flatten().collect();
     assert!(left.is_empty(), "{left:?}");

@@ -1,6 +1,6 @@
 //! A server with one database and a role that may dump it, a directory for backups, and ways to meddle.
 
-use countersign::actions::backup::{Connection, Dump, Tool, choose, find};
+use countersign::actions::backup::{ClientConnection, Dump, Tool, choose, find};
 use countersign::config::{Backups, Server, Tls};
 use countersign::demo::postgres::{Cluster, Options, find_bin_dir};
 use countersign::storage::Storage;
@@ -194,8 +194,8 @@ impl Scene {
     }
 }
 
-pub fn connection(port: u16) -> Connection {
-    Connection {
+pub fn connection(port: u16) -> ClientConnection {
+    ClientConnection {
         server: Server { name: "main".into(), host: "127.0.0.1".into(), port },
         database: DATABASE.into(),
         user: "dumper".into(),

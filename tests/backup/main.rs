@@ -1,6 +1,6 @@
 //! Backups against a real PostgreSQL: a finished one restores, and one cut short in any way leaves none.
 
-use countersign::actions::backup::{Dump, Failure, Manifest, all, dump, prefix};
+use countersign::actions::backup::{BackupError, Dump, Manifest, all, dump, prefix};
 use countersign::storage::Key;
 use futures::TryStreamExt;
 use harness::{ASKER, DATABASE, SOON, Scene, until};
@@ -83,7 +83,7 @@ async fn a_closed_connection_leaves_no_backup() {
     };
     let (result, ()) = tokio::join!(attempt, meddle);
 
-    let Err(why @ Failure::Dump(_)) = result else { panic!("{result:?}") };
+    let Err(why @ BackupError::Dump(_)) = result else { panic!("{result:?}") };
     // A server whose client is slow to read can't always say why it goes.
     let said =
         ["terminating connection due to administrator command", "server closed the connection unexpectedly"];
@@ -125,7 +125,7 @@ async fn an_archive_that_pg_restore_cannot_read_is_no_backup() {
     job.tool = &liar;
     let result = dump(&job, &|_| {}).await;
 
-    let Err(why @ Failure::Unreadable(_)) = result else { panic!("{result:?}") };
+    let Err(why @ BackupError::Unreadable(_)) = result else { panic!("{result:?}") };
     assert!(why.to_string().contains("end of file"), "{why}");
     assert_eq!(scene.files().len(), 2, "the backup before it, and its manifest: {:?}", scene.files());
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::{DATABASE, Scene};
 use crate::installed::servers;
-use countersign::actions::backup::{Failure, Tool, choose, dump, find};
+use countersign::actions::backup::{BackupError, Tool, choose, dump, find};
 use countersign::config::Backups;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -94,7 +94,9 @@ async fn a_server_newer_than_the_client_is_refused() {
     for client in older {
         assert!(missing.contains(&client.version), "{missing}");
         scene.tool = client;
-        let Err(why @ Failure::Dump(_)) = dump(&scene.job(), &|_| {}).await else { panic!("it was dumped") };
+        let Err(why @ BackupError::Dump(_)) = dump(&scene.job(), &|_| {}).await else {
+            panic!("it was dumped")
+        };
         assert!(why.to_string().contains("server version mismatch"), "{why}");
         scene.assert_nothing_left().await;
     }

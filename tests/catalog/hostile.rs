@@ -246,11 +246,11 @@ fn a_command_of_a_team_is_whole() {
         (reads("-- ## P [preview]\nSELECT 1 AS count\n-- ## Q\nSELECT 1 AS x"), "a preview goes with danger"),
         (counted("SELECT 1 AS n"), "has a column `count`"),
         (counted("SELECT *, 1 AS count FROM public.t"), "names each of its columns"),
-        (counted("SELECT count(*) OVER (), email FROM public.t"), "`email` is not among `keys`"),
+        (counted("SELECT count(*) OVER (), email FROM public.t"), "`email` is not among `preview_columns`"),
         (keyed(counted("SELECT 1 AS count")), "no column `id`"),
         (counted("SELECT count(*) FROM public.t FOR UPDATE"), "it locks rows"),
         (counted("INSERT INTO public.t VALUES (1)"), "a preview is a SELECT"),
-        (keyed(reads("SELECT 1 AS x")), "`keys` go with a preview"),
+        (keyed(reads("SELECT 1 AS x")), "`preview_columns` go with a preview"),
         (danger(&format!("{PREVIEW}{act}")).replace("\"operator\"", "\"reader\""), "needs a login that may"),
         (danger(&format!("{PREVIEW}{act}")).replace("## Act", "## Act [server]"), "nothing in brackets but"),
         (
@@ -260,12 +260,12 @@ fn a_command_of_a_team_is_whole() {
         (reads("SELECT 1 AS x").replace("\"database\"", "\"none\""), "each server or database"),
         (reads("SELECT 1 AS x").replace("example", "while_frozen = true\nexample"), "a freeze stops"),
         (
-            reads("SELECT 1 AS x").replace("example", "for_all_who_act = true\nexample"),
+            reads("SELECT 1 AS x").replace("example", "allow_any_operator = true\nexample"),
             "the configuration's business",
         ),
-        (reads("SELECT 1 AS x").replace("example", "long = true\nexample"), "only code shows"),
+        (reads("SELECT 1 AS x").replace("example", "posts_progress = true\nexample"), "only code shows"),
         (
-            danger(&format!("{PREVIEW}{act}")).replace("example", "within = \"2h\"\nexample"),
+            danger(&format!("{PREVIEW}{act}")).replace("example", "timeout = \"2h\"\nexample"),
             "an hour at most",
         ),
     ] {

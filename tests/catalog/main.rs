@@ -1,9 +1,9 @@
 //! The runbook as it is built in, and every mistake in a command file with its place: a mistake stops the start.
 
 use countersign::actions;
-use countersign::catalog::{Body, Catalog, Mistake, Risk, Scope};
-use countersign::command_line::{self, Known};
-use countersign::config::{Config, Limit};
+use countersign::catalog::{Body, Catalog, Diagnostic, Risk, Scope};
+use countersign::command_line::{self, KnownNames};
+use countersign::config::{Config, ThresholdOverride};
 use std::path::Path;
 
 mod hostile;
@@ -12,8 +12,8 @@ pub fn built_in() -> Catalog {
     Catalog::built_in().unwrap_or_else(|wrong| panic!("{wrong:#?}"))
 }
 
-fn known(catalog: &Catalog) -> Known {
-    Known {
+fn known(catalog: &Catalog) -> KnownNames {
+    KnownNames {
         services: vec!["asset-service".into()],
         environments: vec!["production".into(), "staging".into()],
         commands: catalog.iter().map(|command| command.name.clone()).collect(),
@@ -51,7 +51,11 @@ fn what_reads_asks_as_the_reader_and_always_has_a_verdict() {
         assert_eq!(command.header.login, "reader", "{}", command.name);
         if let Body::Sql(_) = command.body {
             let header = &command.header;
-            assert!(header.empty.is_some() && header.verdict.is_some(), "{} has no verdict", command.name);
+            assert!(
+                header.verdict_empty.is_some() && header.verdict.is_some(),
+                "{} has no verdict",
+                command.name
+            );
         }
     }
 }
@@ -68,7 +72,7 @@ SELECT relname::text FROM pg_class WHERE relname = :'database'
 "#;
 
 /// The catalog with a team's directory that holds these files.
-fn team(files: &[(&str, &str)]) -> Result<Catalog, Vec<Mistake>> {
+fn team(files: &[(&str, &str)]) -> Result<Catalog, Vec<Diagnostic>> {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::write(directory.path().join(name), text).unwrap();
@@ -79,7 +83,7 @@ fn team(files: &[(&str, &str)]) -> Result<Catalog, Vec<Mistake>> {
 /// The places and words of the mistakes in one file of a team.
 fn mistakes(name: &str, text: &str) -> Vec<String> {
     let wrong = team(&[(name, text)]).expect_err("a mistake");
-    wrong.iter().map(Mistake::to_string).collect()
+    wrong.iter().map(Diagnostic::to_string).collect()
 }
 
 fn mistake_with(line: &str, instead: &str) -> String {
@@ -117,9 +121,9 @@ fn a_mistake_has_its_place() {
     starts(mistake_with("SELECT", "-- ## A [servre]\nSELECT"), "mine.sql:9:1", "`servre` is no scope");
     starts(mistake_with("SELECT", "-- ## A [server if servce]\nSELECT"), "mine.sql:9:1", "argument");
     starts(mistake_with("SELECT", "-- ## A\n-- ## B\nSELECT"), "mine.sql:10:1", "no statement");
-    starts(mistake_with("group ", "within = \"soon\"\ngroup "), "mine.sql:3:1", "duration");
-    starts(mistake_with("group ", "offer = \"kil {pid}\"\ngroup "), "mine.sql:1:1", "`kil`");
-    starts(mistake_with("*/", "[thresholds]\nx = {}\n*/"), "mine.sql:9:1", "`watch` or `act`");
+    starts(mistake_with("group ", "timeout = \"soon\"\ngroup "), "mine.sql:3:1", "duration");
+    starts(mistake_with("group ", "row_action = \"kil {pid}\"\ngroup "), "mine.sql:1:1", "`kil`");
+    starts(mistake_with("*/", "[thresholds]\nx = {}\n*/"), "mine.sql:9:1", "`warning` or `critical`");
     starts(mistake_with("*/", "[on_error]\n42p01 = \"x\"\n*/"), "mine.sql:9:1", "SQLSTATE");
     starts(mistake_with("/*", ""), "mine.sql:1:1", "header");
     starts(mistake_with("*/", ""), "mine.sql:1:1", "not closed");
@@ -149,11 +153,11 @@ fn names_and_kinds_are_checked_too() {
 fn limited(
     command: &str,
     column: &str,
-    (watch, act): (Option<f64>, Option<f64>),
+    (warning, critical): (Option<f64>, Option<f64>),
 ) -> Result<Catalog, Vec<String>> {
     let text = include_str!("../../deploy/countersign.example.toml");
     let mut config = Config::parse("deploy/x.toml", text, &|_| Some("set".to_owned())).unwrap();
-    let limit = Limit { command: command.into(), column: column.into(), watch, act };
+    let limit = ThresholdOverride { command: command.into(), column: column.into(), warning, critical };
     config.environments[0].limits = vec![limit];
     built_in().with_limits(&config.environments)
 }
@@ -164,7 +168,7 @@ fn a_teams_limits_stand_in_for_ours_in_one_environment() {
     let health = catalog.find("health").unwrap();
     let judged = |environment: &str| {
         let threshold = &catalog.adjusted(health, environment).header.thresholds["connections_pct"];
-        (threshold.watch, threshold.act)
+        (threshold.warning, threshold.critical)
     };
     assert_eq!(judged("production"), (Some(40.0), Some(90.0)));
     assert_eq!(judged("staging"), (Some(90.0), Some(98.0)), "as deploy/countersign.example.toml has it");

@@ -2,7 +2,7 @@
 
 use crate::harness::{World, tone, words};
 use countersign::actions::backup::{Manifest, prefix};
-use countersign::message::Tone;
+use countersign::message::Severity;
 use countersign::storage::Key;
 use jiff::{SignedDuration, Timestamp};
 
@@ -38,7 +38,7 @@ async fn who_has_no_backup_or_an_old_one_comes_first() {
     let world = World::start().await;
     let none = world.ask("Ana Example", "backups").await.unwrap();
     let told = words(&none);
-    assert_eq!(tone(&none), Tone::Act, "{told}");
+    assert_eq!(tone(&none), Severity::Critical, "{told}");
     assert!(told.starts_with("Act: 10 services have no backup here: auth-service, "), "{told}");
 
     for (service, _) in &world.team.services {

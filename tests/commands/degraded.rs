@@ -1,19 +1,19 @@
 //! What may never look like an all-clear: missing rights, a dead or hanging server, a missing extension.
 
 use crate::harness::{World, tone, words};
-use countersign::demo::sample::Account;
-use countersign::message::Tone;
+use countersign::demo::sample::LoginAccount;
+use countersign::message::Severity;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_pg_monitor_nobody_says_nothing_found() {
     let mut world = World::start().await;
     let superuser = world.cluster.connect("postgres").await.unwrap();
     superuser.batch_execute("CREATE ROLE blind LOGIN PASSWORD 'blind'").await.unwrap();
-    world.read_as(&Account { user: "blind".into(), password: "blind".into() });
+    world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() });
     for question in ["blocked", "long", "connections", "health", "replication"] {
         let answer = world.ask("Ana Example", question).await.unwrap();
         let told = words(&answer);
-        assert_eq!(tone(&answer), Tone::Act, "{question}: {told}");
+        assert_eq!(tone(&answer), Severity::Critical, "{question}: {told}");
         assert!(told.contains("may not show other sessions: grant pg_monitor"), "{question}: {told}");
         for lie in ["No session", "No statement", "nothing needs you", "Nothing found", "None."] {
             assert!(!told.contains(lie), "{question} says “{lie}”: {told}");

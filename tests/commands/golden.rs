@@ -13,10 +13,10 @@ use countersign::command_line;
 use countersign::config::Window;
 use countersign::demo::sample::Incident;
 use countersign::message::{
-    Audience, Block, EnvironmentTag, Heading, Person, Reply, Span, Table, Text, Tone,
+    Audience, Block, EnvironmentTag, Heading, Person, Reply, Severity, Span, Table, Text,
 };
 use countersign::sql::Answer;
-use countersign::store::Meaning;
+use countersign::store::TokenPurpose;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -91,8 +91,8 @@ fn steady_block(block: &mut Block, sorted: bool) {
 
 /// What stands for an answer's buttons in a terminal.
 fn lines(world: &World, answer: &Answer) -> Lines {
-    let line = |meaning: &Meaning| {
-        let Meaning::Offer { command, arguments, .. } = meaning else { panic!("{meaning:?}") };
+    let line = |meaning: &TokenPurpose| {
+        let TokenPurpose::RunCommand { command, arguments, .. } = meaning else { panic!("{meaning:?}") };
         let command = world.app.catalog.find(command).unwrap();
         let arguments: BTreeMap<_, _> =
             arguments.iter().map(|(name, value)| (name.clone(), steady(value))).collect();
@@ -160,7 +160,7 @@ fn picture(block: &Value) -> Vec<String> {
 async fn looks(world: &World, command: &Command, line: &str) {
     let mut answer = world.ask("Ana Example", line).await.unwrap_or_else(|why| panic!("{line}: {why}"));
     // The first block is a verdict, whatever it says.
-    let _: Tone = tone(&answer);
+    let _: Severity = tone(&answer);
     let sorted = ANY_ORDER.contains(&command.name.as_str());
     answer.blocks.iter_mut().for_each(|block| steady_block(block, sorted));
     let heading = Heading {

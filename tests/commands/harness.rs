@@ -1,16 +1,16 @@
 //! A team's servers, its configuration, and one way to ask: as `flow` does, without a chat around it.
 
 use countersign::App;
-use countersign::actions::{self, Call, Code};
+use countersign::actions::{self, Call, Implementation};
 use countersign::catalog::{Command, Scope};
-use countersign::command_line::{self, Known, Understood};
+use countersign::command_line::{self, KnownNames, ParsedCommand};
 use countersign::config::Config;
 use countersign::demo::postgres::{Cluster, Options};
-use countersign::demo::sample::{Account, Sample, Team};
+use countersign::demo::sample::{LoginAccount, Sample, Team};
 use countersign::error::Result;
-use countersign::message::{Block, Person, Place, PlatformName, Tone};
+use countersign::message::{Block, Conversation, Person, PlatformKind, Severity};
 use countersign::plan::Plan;
-use countersign::sql::{self, Answer, Question, SectionAnswer};
+use countersign::sql::{self, Answer, QueryRequest, SectionResult};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use tokio::sync::{Mutex, MutexGuard};
@@ -121,7 +121,7 @@ impl World {
     }
 
     /// The same servers, seen through another reader.
-    pub fn read_as(&mut self, reader: &Account) {
+    pub fn read_as(&mut self, reader: &LoginAccount) {
         self.renew(reader, PATIENT);
     }
 
@@ -131,7 +131,7 @@ impl World {
         self.renew(&reader, patience);
     }
 
-    fn renew(&mut self, reader: &Account, patience: &str) {
+    fn renew(&mut self, reader: &LoginAccount, patience: &str) {
         let directory = tempfile::tempdir().unwrap();
         let servers: Vec<&Cluster> = std::iter::once(&self.cluster).chain(&self.replica).collect();
         self.app = app((&servers, patience), &self.team, (reader, directory.path()));
@@ -153,7 +153,7 @@ impl World {
             self.app.access.may_run(&person, command, environment.as_deref()),
             "{who} may not run {typed}: flow would have refused"
         );
-        let Some(Code::Look(look)) = actions::find(command) else {
+        let Some(Implementation::Query(look)) = actions::find(command) else {
             let sections = self.sections(typed).await?;
             let environment = environment.unwrap_or_default();
             return Ok(sql::present(command, &self.app.catalog, &environment, &sections));
@@ -164,7 +164,9 @@ impl World {
     /// What a command that acts would do, for Ana.
     pub async fn plan(&self, typed: &str) -> Result<Plan> {
         let (command, values, environment) = self.understand(typed)?;
-        let Some(Code::Act(act)) = actions::find(command) else { panic!("{typed} does not act") };
+        let Some(Implementation::Action(act)) = actions::find(command) else {
+            panic!("{typed} does not act")
+        };
         let person = Person { id: "Ana Example".to_owned(), account: None };
         act.plan(&self.call((command, &values, environment.as_deref()), &person, &place())).await
     }
@@ -173,7 +175,7 @@ impl World {
         &'a self,
         (command, values, environment): (&'a Command, &'a command_line::Values, Option<&'a str>),
         person: &'a Person,
-        place: &'a Place,
+        place: &'a Conversation,
     ) -> Call<'a> {
         let asker = format!("countersign {}", person.id);
         Call { app: &self.app, command, person, place, environment, values, asker }
@@ -201,31 +203,36 @@ impl World {
     }
 
     /// A SQL command's rows before anyone presents them.
-    pub async fn sections(&self, typed: &str) -> Result<Vec<SectionAnswer>> {
+    pub async fn sections(&self, typed: &str) -> Result<Vec<SectionResult>> {
         let (command, values, environment) = self.understand(typed)?;
         let environment = environment.unwrap_or_default();
         let question =
-            Question { command, environment: &environment, values: &values, asker: "countersign test" };
+            QueryRequest { command, environment: &environment, values: &values, asker: "countersign test" };
         sql::run(&self.app.targets, &question).await
     }
 
     pub fn understand(&self, typed: &str) -> Result<(&Command, command_line::Values, Option<String>)> {
-        let known = Known::of(&self.app.config, &self.app.catalog);
+        let known = KnownNames::of(&self.app.config, &self.app.catalog);
         let understood = command_line::understand(&self.app.catalog, typed, &known)?;
-        let Understood { command, values, line } = understood.unwrap_or_else(|| panic!("nothing typed"));
+        let ParsedCommand { command, values, line } = understood.unwrap_or_else(|| panic!("nothing typed"));
         let needed = (command.header.scope != Scope::None).then(|| "production".to_owned());
         Ok((command, values, line.environment.or(needed)))
     }
 }
 
-pub fn place() -> Place {
-    Place { platform: PlatformName::Slack, workspace: "T1".into(), conversation: "C1".into(), thread: None }
+pub fn place() -> Conversation {
+    Conversation {
+        platform: PlatformKind::Slack,
+        workspace: "T1".into(),
+        conversation: "C1".into(),
+        thread: None,
+    }
 }
 
 fn app(
     (servers, patience): (&[&Cluster], &str),
     team: &Team,
-    (reader, directory): (&Account, &std::path::Path),
+    (reader, directory): (&LoginAccount, &std::path::Path),
 ) -> App {
     let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let mut text =
@@ -278,7 +285,7 @@ pub fn words(answer: &Answer) -> String {
 }
 
 /// The verdict's tone; an answer without a verdict in front fails the test.
-pub fn tone(answer: &Answer) -> Tone {
+pub fn tone(answer: &Answer) -> Severity {
     match answer.blocks.first() {
         Some(Block::Verdict { tone, .. }) => *tone,
         other => panic!("no verdict in front but {other:?}"),

@@ -1,9 +1,9 @@
 //! A session that is idle in its transaction: what it holds, who waits for it, and how to end it.
 
 use crate::harness::{World, tone, words};
-use countersign::message::Tone;
+use countersign::message::Severity;
 use countersign::sql::Answer;
-use countersign::store::Meaning;
+use countersign::store::TokenPurpose;
 use tokio_postgres::Client;
 
 async fn connect(world: &World, application: &str) -> Client {
@@ -31,7 +31,7 @@ async fn two_users(world: &World) -> Client {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_tells_what_is_held_and_offers_the_end() {
     let world = World::start().await;
-    assert_eq!(tone(&world.ask("Ana Example", "idle").await.unwrap()), Tone::Good);
+    assert_eq!(tone(&world.ask("Ana Example", "idle").await.unwrap()), Severity::Ok);
     let holder = two_users(&world).await;
     holder.batch_execute(HOLD).await.unwrap();
     let held = pid(&holder).await;
@@ -63,7 +63,9 @@ async fn idle_tells_what_is_held_and_offers_the_end() {
         "{told}"
     );
 
-    let [(_, Meaning::Offer { command, arguments, .. })] = idle.offers.as_slice() else { panic!("{told}") };
+    let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = idle.offers.as_slice() else {
+        panic!("{told}")
+    };
     assert_eq!((command.as_str(), &arguments["pid"]), ("kill", &held.to_string()));
     let same = "SELECT backend_start = $2::text::timestamptz FROM pg_stat_activity WHERE pid = $1";
     let same = superuser.query_one(same, &[&held, &arguments["backend_start"]]).await.unwrap();
@@ -72,7 +74,7 @@ async fn idle_tells_what_is_held_and_offers_the_end() {
     let waiter = connect(&world, "asset-api").await;
     let waiting =
         tokio::spawn(async move { waiter.batch_execute("ALTER TABLE assets ADD COLUMN x int").await });
-    let idle = world.until("idle --over 1s", |told| tone(told) == Tone::Act).await;
+    let idle = world.until("idle --over 1s", |told| tone(told) == Severity::Critical).await;
     let told = words(&idle);
     assert!(
         told.starts_with(&format!("Act: pid {held} (asset-worker-7) of asset_service_db has been idle ")),
@@ -81,7 +83,7 @@ async fn idle_tells_what_is_held_and_offers_the_end() {
     assert!(told.lines().next().unwrap().ends_with(", and 1 session waits for it."), "{told}");
     holder.batch_execute("COMMIT").await.unwrap();
     waiting.await.unwrap().unwrap();
-    world.until("idle --over 1s", |told| tone(told) == Tone::Good).await;
+    world.until("idle --over 1s", |told| tone(told) == Severity::Ok).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +113,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
         tokio::spawn(async move { waiter.batch_execute("SELECT pg_advisory_lock(72707369)").await });
     // The two questions of one answer are asked at the same time: either may be a moment ahead.
     let waits_there = "\nasset-service | advisory lock 72707369 | Exclusive | waits\n";
-    let both = |told: &Answer| tone(told) != Tone::Plain && words(told).contains(waits_there);
+    let both = |told: &Answer| tone(told) != Severity::Neutral && words(told).contains(waits_there);
     let locks = world.until(&format!("locks {waits}"), both).await;
     let told = words(&locks);
     assert!(

@@ -2,8 +2,8 @@
 
 use crate::harness::{World, tone, words};
 use countersign::demo::sample::Incident;
-use countersign::message::Tone;
-use countersign::store::Meaning;
+use countersign::message::Severity;
+use countersign::store::TokenPurpose;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_head_is_named_and_every_question_is_answered() {
@@ -21,7 +21,8 @@ async fn the_head_is_named_and_every_question_is_answered() {
     assert!(told.contains(&format!("{} | head: holds up 5 | asset-worker-7", pids.head)), "{told}");
     assert!(told.contains(&format!("{} | {} | prisma-migrate", pids.alter, pids.head)), "{told}");
     assert!(!told.contains("jane.doe"), "{told}");
-    let [(_, Meaning::Offer { command, environment, arguments })] = blocked.offers.as_slice() else {
+    let [(_, TokenPurpose::RunCommand { command, environment, arguments })] = blocked.offers.as_slice()
+    else {
         panic!("the head alone can be killed: {:?}", blocked.offers)
     };
     assert_eq!((command.as_str(), environment.as_deref()), ("kill", Some("production")));
@@ -32,7 +33,7 @@ async fn the_head_is_named_and_every_question_is_answered() {
     assert!(same.get::<_, bool>(0), "to the microsecond: {arguments:?}");
 
     let health = world.ask("Ana Example", "health").await.unwrap();
-    assert!(matches!(tone(&health), Tone::Watch | Tone::Act), "{}", words(&health));
+    assert!(matches!(tone(&health), Severity::Warning | Severity::Critical), "{}", words(&health));
     let told = words(&health);
     assert!(told.contains("5 sessions wait for a lock, the longest for "), "{told}");
     assert!(told.contains("`blocked`") || told.contains("blocked shows who holds it"), "{told}");
@@ -65,7 +66,7 @@ async fn long_offers_the_cause_and_no_victim() {
         .offers
         .iter()
         .map(|(_, meaning)| match meaning {
-            Meaning::Offer { arguments, .. } => arguments["pid"].clone(),
+            TokenPurpose::RunCommand { arguments, .. } => arguments["pid"].clone(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -83,7 +84,7 @@ async fn a_prepared_transaction_is_named_and_not_offered() {
     let client = world.cluster.connect_as(account.login(&asset.database, "asset-api")).await.unwrap();
     client.batch_execute("BEGIN; LOCK TABLE assets; PREPARE TRANSACTION 'orphan-7'").await.unwrap();
     let waiter = tokio::spawn(async move { client.batch_execute("SELECT FROM assets").await });
-    let blocked = world.until("blocked", |told| tone(told) == Tone::Act).await;
+    let blocked = world.until("blocked", |told| tone(told) == Severity::Critical).await;
     let told = words(&blocked);
     assert!(told.starts_with("Act: 1 session waits; prepared transaction orphan-7 holds it up.\n"), "{told}");
     assert!(blocked.offers.is_empty() && !told.contains("kill 0"), "{told}");

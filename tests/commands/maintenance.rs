@@ -2,8 +2,8 @@
 //! while an ALTER TABLE waits for its lock.
 
 use crate::harness::{World, tone, words};
-use countersign::message::Tone;
-use countersign::store::Meaning;
+use countersign::message::Severity;
+use countersign::store::TokenPurpose;
 use tokio_postgres::Client;
 
 async fn superuser(world: &World) -> Client {
@@ -111,7 +111,7 @@ async fn bloat_is_told_from_dead_rows_and_from_what_may_not_be_seen() {
     admin.batch_execute("VACUUM (ANALYZE) \"Fat one\"").await.unwrap();
     let bloat = world.until("bloat asset-service", |told| !words(told).contains("| 40,000 |")).await;
     let told = words(&bloat);
-    assert_eq!(tone(&bloat), Tone::Watch, "{told}");
+    assert_eq!(tone(&bloat), Severity::Warning, "{told}");
     let table = section(&told, "Bloat, an estimate");
     assert!(
         table
@@ -211,13 +211,15 @@ async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
     let said = "asset-service: \"Old stuff\".\"User\" is due, but autovacuum is switched off for it. By its owner: VACUUM (ANALYZE) \"Old stuff\".\"User\".\n";
     let answer = world.until("autovacuum asset-service", |told| words(told).contains(said)).await;
     let told = words(&answer);
-    assert_eq!(tone(&answer), Tone::Watch, "{told}");
+    assert_eq!(tone(&answer), Severity::Warning, "{told}");
     let held = section(&told, "Held back by");
     assert!(held.contains(&format!("\nsession | {pid} | asset-report of asset_service_db | ")), "{held}");
     assert!(held.contains("\nprepared transaction | - | orphan-8 of asset_service_db | "), "{held}");
     let due = section(&told, "Tables").lines().nth(1).unwrap();
     assert!(due.starts_with("\"Old stuff\".\"User\" | 30,0") && due.contains(" | dead rows, "), "{due}");
-    let [(_, Meaning::Offer { command, arguments, .. })] = answer.offers.as_slice() else { panic!("{told}") };
+    let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = answer.offers.as_slice() else {
+        panic!("{told}")
+    };
     assert_eq!((command.as_str(), &arguments["pid"]), ("kill", &pid.to_string()));
     let elsewhere = world.told("autovacuum auth-service").await;
     assert!(!elsewhere.contains("asset-report"), "a session holds back its own database: {elsewhere}");
@@ -240,7 +242,7 @@ async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
 
     admin.batch_execute("ALTER SYSTEM SET autovacuum = off").await.unwrap();
     admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    let off = world.until("autovacuum asset-service", |told| tone(told) == Tone::Act).await;
+    let off = world.until("autovacuum asset-service", |told| tone(told) == Severity::Critical).await;
     let told = words(&off);
     assert!(told.starts_with("Act: primary: autovacuum is switched off: autovacuum = off.\n"), "{told}");
 }

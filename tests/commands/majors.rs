@@ -9,8 +9,8 @@ use countersign::catalog::{Body, Command, Risk, Scope};
 use countersign::chat::slack::render::render;
 use countersign::command_line::{ArgSpec, ArgType, Values};
 use countersign::demo::sample::{Incident, ROLES_SQL};
-use countersign::message::{EnvironmentTag, Heading, Person, Reply, Tone};
-use countersign::sql::{self, Answer, Question, SectionAnswer};
+use countersign::message::{EnvironmentTag, Heading, Person, Reply, Severity};
+use countersign::sql::{self, Answer, QueryRequest, SectionResult};
 
 /// Something to ask.
 struct Form<'w> {
@@ -86,7 +86,7 @@ fn own_words(command: &Command, why: &str) -> bool {
 async fn ask_all(world: &World, excuse: Excuse) -> Vec<String> {
     let mut complaints = Vec::new();
     for form in forms(world) {
-        let question = Question {
+        let question = QueryRequest {
             command: form.command,
             environment: "production",
             values: &form.values,
@@ -102,7 +102,7 @@ async fn ask_all(world: &World, excuse: Excuse) -> Vec<String> {
 }
 
 /// Among them what didn't answer within the server's statement_timeout.
-fn unanswered(form: &Form<'_>, sections: &[SectionAnswer], excuse: Excuse) -> Vec<String> {
+fn unanswered(form: &Form<'_>, sections: &[SectionResult], excuse: Excuse) -> Vec<String> {
     let failures = sections.iter().flat_map(|section| &section.failures);
     let grave = failures.filter(|(_, why)| !excuse(form.command, why));
     let mut wrong: Vec<String> =
@@ -114,7 +114,7 @@ fn unanswered(form: &Form<'_>, sections: &[SectionAnswer], excuse: Excuse) -> Ve
 }
 
 /// What a person would not see as it is meant.
-fn unpresentable(form: &Form<'_>, sections: &[SectionAnswer], answer: &Answer) -> Vec<String> {
+fn unpresentable(form: &Form<'_>, sections: &[SectionResult], answer: &Answer) -> Vec<String> {
     let told = words(answer);
     let mut wrong = Vec::new();
     let verdict = told.lines().next().unwrap_or_default();
@@ -125,7 +125,7 @@ fn unpresentable(form: &Form<'_>, sections: &[SectionAnswer], answer: &Answer) -
         wrong.push(format!("a verdict with a gap: {verdict}"));
     }
     let silent = sections.iter().all(|section| section.rows.is_empty() && section.failures.is_empty());
-    if silent && form.command.header.empty.is_none() {
+    if silent && form.command.header.verdict_empty.is_none() {
         wrong.push("no word for an empty answer".to_owned());
     }
     wrong.extend(unfit(&form.line(), answer));
@@ -229,7 +229,7 @@ async fn every_major_answers_every_question() {
         let trouble = make_trouble(&world).await;
         note("in an incident", ask_all(&world, no_excuse).await);
         let blocked = world.ask("Ana Example", "blocked").await.unwrap();
-        assert_eq!(tone(&blocked), Tone::Act, "the trouble is over: {}", words(&blocked));
+        assert_eq!(tone(&blocked), Severity::Critical, "the trouble is over: {}", words(&blocked));
         empty(&world, trouble).await;
         note("with nothing in it", ask_all(&world, own_words).await);
     }

@@ -1,8 +1,8 @@
 //! Prisma's ledger, read by Prisma's own rule, and its advisory lock; no ledger and no right are told apart from no rows.
 
 use crate::harness::{World, tone, words};
-use countersign::message::Tone;
-use countersign::store::Meaning;
+use countersign::message::Severity;
+use countersign::store::TokenPurpose;
 use tokio_postgres::Client;
 
 const LOCK: &str = "SELECT pg_advisory_lock(72707369)";
@@ -86,7 +86,7 @@ async fn the_locks_holder_is_told_and_offered_when_it_does_nothing() {
         "{told}"
     );
     assert!(told.contains(&format!("\n{pid} | holds it | prisma-migrate-1 | idle | ")), "{told}");
-    let [(_, Meaning::Offer { command, arguments, .. })] = held.offers.as_slice() else {
+    let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = held.offers.as_slice() else {
         panic!("the idle holder alone: {:?}", held.offers)
     };
     assert_eq!((command.as_str(), arguments["pid"].as_str()), ("kill", pid.to_string().as_str()));
@@ -152,7 +152,7 @@ async fn no_ledger_and_no_right_are_not_an_empty_ledger() {
         .await
         .unwrap();
     let answer = world.ask("Ana Example", "migrations asset-service").await.unwrap();
-    assert_eq!(tone(&answer), Tone::Act);
+    assert_eq!(tone(&answer), Severity::Critical);
     assert!(
         words(&answer).contains("asset-service has a table _prisma_migrations that is not Prisma's"),
         "{}",

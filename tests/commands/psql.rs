@@ -3,7 +3,7 @@
 
 use crate::harness::World;
 use countersign::catalog::{Body, MIGRATIONS_DIRECTORY, Scope};
-use countersign::sql::{SectionAnswer, Value};
+use countersign::sql::{SectionResult, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -73,7 +73,7 @@ fn same(ours: &Value, printed: &str) -> bool {
     }
 }
 
-fn compare(name: &str, ours: &SectionAnswer, printed: &Printed) {
+fn compare(name: &str, ours: &SectionResult, printed: &Printed) {
     if !ours.rows.is_empty() {
         assert_eq!(ours.columns, printed.columns, "{name}");
     }

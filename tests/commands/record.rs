@@ -1,10 +1,10 @@
 //! `pending`, `history` and `show`: reads over the record, for those who may look there.
 
 use crate::harness::{World, place, words};
-use countersign::audit::{Beginning, Happening, Told};
+use countersign::audit::{Beginning, EventDetails, EventKind};
 use countersign::message::Person;
 use countersign::plan::Plan;
-use countersign::store::{Appended, Opened, Request, Run};
+use countersign::store::{AppendOutcome, OpenOutcome, Run, RunRequest};
 use std::collections::BTreeMap;
 
 fn person(id: &str) -> Person {
@@ -14,7 +14,7 @@ fn person(id: &str) -> Person {
 /// Opens a run as `flow` does.
 pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>, &str)) -> Run {
     let command = asked.split(' ').next().unwrap();
-    let request = Request {
+    let request = RunRequest {
         command: command.into(),
         arguments: BTreeMap::new(),
         risk: risk.into(),
@@ -24,7 +24,7 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
         place: place(),
         command_hash: world.app.catalog.find(command).unwrap().hash.clone(),
         config_hash: world.app.config.hash.clone(),
-        alone: false,
+        break_glass: false,
     };
     let mut plan = Plan::of(format!("Does {asked}."));
     plan.identity.insert("pid".into(), "4711".into());
@@ -35,24 +35,24 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
     let beginning = Beginning {
         policy,
         request,
-        delivery: asked.into(),
+        delivery_id: asked.into(),
         texts: texts.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
         plan: (risk == "danger").then_some(plan),
         asks: risk == "danger",
-        copies: Vec::new(),
+        cards: Vec::new(),
         approvers: approvers.into_iter().map(|person| person.id).collect(),
-        unless_alone_since: None,
+        unless_break_glass_since: None,
         while_frozen: false,
     };
     match world.app.runs.open(beginning).await.unwrap() {
-        Opened::New(run) => *run,
+        OpenOutcome::New(run) => *run,
         other => panic!("{other:?}"),
     }
 }
 
-async fn append(world: &World, run: &Run, (happening, told): (Happening, Told)) -> Run {
+async fn append(world: &World, run: &Run, (happening, told): (EventKind, EventDetails)) -> Run {
     match world.app.runs.append(run, happening, told).await.unwrap() {
-        Appended::Done(run) => *run,
+        AppendOutcome::Done(run) => *run,
         other => panic!("{other:?}"),
     }
 }
@@ -65,9 +65,10 @@ async fn the_record_tells_who_did_what() {
 
     let kill = open(&world, "kill 4711", (Some("production"), "danger")).await;
     let read = open(&world, "blocked", (Some("production"), "read")).await;
-    append(&world, &read, (Happening::Succeeded, Told::default())).await;
+    append(&world, &read, (EventKind::Succeeded, EventDetails::default())).await;
     let cancel = open(&world, "cancel 12", (Some("staging"), "write")).await;
-    append(&world, &cancel, (Happening::Failed, Told::default().text("verdict", "It was stuck."))).await;
+    append(&world, &cancel, (EventKind::Failed, EventDetails::default().text("verdict", "It was stuck.")))
+        .await;
 
     let pending = world.told("pending").await;
     assert!(pending.starts_with("Watch: 1 request waits.\n"), "{pending}");
@@ -76,11 +77,11 @@ async fn the_record_tells_who_did_what() {
     let eli = words(&world.ask("Eli Sample", "pending").await.unwrap());
     assert_eq!(eli, "Good: Nothing waits for anyone.\n", "production is not Eli's to see");
 
-    let told = Told::by(&person("Ben Example"));
-    let kill = append(&world, &kill, (Happening::Approved, told)).await;
-    let kill = append(&world, &kill, (Happening::Started, Told::default())).await;
-    let outcome = Told::default().text("verdict", "Session 4711 is gone.");
-    append(&world, &kill, (Happening::Succeeded, outcome)).await;
+    let told = EventDetails::by(&person("Ben Example"));
+    let kill = append(&world, &kill, (EventKind::Approved, told)).await;
+    let kill = append(&world, &kill, (EventKind::Started, EventDetails::default())).await;
+    let outcome = EventDetails::default().text("verdict", "Session 4711 is gone.");
+    append(&world, &kill, (EventKind::Succeeded, outcome)).await;
 
     let history = world.told("history").await;
     assert!(history.starts_with("Plain: 2 runs, 1 of them without success.\n"), "{history}");

@@ -2,8 +2,8 @@
 //! seen is said to be so.
 
 use crate::harness::{World, tone, words};
-use countersign::demo::sample::Account;
-use countersign::message::Tone;
+use countersign::demo::sample::LoginAccount;
+use countersign::message::Severity;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sequence_near_its_end_and_one_that_may_not_be_seen() {
@@ -79,7 +79,7 @@ async fn settings_that_were_changed_that_wait_and_that_stay_secret() {
     ] {
         admin.batch_execute(&sql).await.unwrap();
     }
-    let settings = world.until("settings", |told| tone(told) == Tone::Watch).await;
+    let settings = world.until("settings", |told| tone(told) == Severity::Warning).await;
     let told = words(&settings);
     let verdict = "Watch: primary: max_connections waits for a restart of the server: until then the old value counts.\n";
     assert!(told.starts_with(verdict), "{told}");
@@ -143,7 +143,7 @@ async fn without_rights_nobody_says_nothing_found() {
     let mut world = World::start().await;
     let admin = world.cluster.connect("postgres").await.unwrap();
     admin.batch_execute("CREATE ROLE blind LOGIN PASSWORD 'blind'").await.unwrap();
-    world.read_as(&Account { user: "blind".into(), password: "blind".into() });
+    world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() });
     for (question, says) in [
         ("idle", "may not show other sessions: grant pg_monitor"),
         ("locks 4711", "may not show other sessions: grant pg_monitor"),
@@ -155,7 +155,7 @@ async fn without_rights_nobody_says_nothing_found() {
     ] {
         let answer = world.ask("Ana Example", question).await.unwrap();
         let told = words(&answer);
-        assert!(tone(&answer) >= Tone::Watch, "{question}: {told}");
+        assert!(tone(&answer) >= Severity::Warning, "{question}: {told}");
         assert!(told.contains(says), "{question}: {told}");
         for lie in [
             "No session",

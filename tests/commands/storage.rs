@@ -1,8 +1,8 @@
 //! What takes the disk: told as PostgreSQL itself measures it, while DDL is queued too, and never guessed.
 
 use crate::harness::{World, tone, words};
-use countersign::demo::sample::{Account, Incident};
-use countersign::message::Tone;
+use countersign::demo::sample::{Incident, LoginAccount};
+use countersign::message::Severity;
 use countersign::sql::Value;
 
 async fn fact(world: &World, column: &str) -> Value {
@@ -72,10 +72,10 @@ async fn it_answers_while_ddl_is_queued_and_says_what_it_may_not_see() {
     let blind =
         "CREATE ROLE blind LOGIN PASSWORD 'blind'; REVOKE CONNECT ON DATABASE payout_service_db FROM PUBLIC";
     superuser.batch_execute(blind).await.unwrap();
-    world.read_as(&Account { user: "blind".into(), password: "blind".into() });
+    world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() });
     let answer = world.ask("Ana Example", "storage").await.unwrap();
     let told = words(&answer);
-    assert_eq!(tone(&answer), Tone::Watch, "{told}");
+    assert_eq!(tone(&answer), Severity::Warning, "{told}");
     assert!(told.contains("reader may not see WAL and temporary files: grant it pg_monitor"), "{told}");
     assert!(told.contains(" databases can't be measured, so the sum is too small"), "{told}");
     assert!(!told.contains("\nWAL |") && !told.contains("\nwal |") && !told.contains("together |"), "{told}");

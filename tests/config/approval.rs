@@ -5,7 +5,7 @@ use super::{MINIMAL, all_set, problems, reports, with};
 use countersign::access::Policy;
 use countersign::catalog::Risk;
 use countersign::config::Config;
-use countersign::message::{Person, PlatformName, Sender};
+use countersign::message::{ChatAccount, Person, PlatformKind};
 use std::time::Duration;
 
 #[test]
@@ -152,15 +152,15 @@ fn a_grant_of_a_command_is_of_that_command_only() {
     let text = MINIMAL.replace("run = [\"read\"]", "run = [\"kill\"]\napprove = [\"purge\"]");
     let config = Config::parse("x.toml", &text, &all_set).unwrap_or_else(|problems| panic!("{problems}"));
     let rules = countersign::rules(&config).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let sender = Sender {
-        platform: PlatformName::Slack,
+    let sender = ChatAccount {
+        platform: PlatformKind::Slack,
         workspace: "T0TEAM".to_owned(),
         account: "U0ANA".to_owned(),
         name: "ana".to_owned(),
     };
     let ana: Person = rules.access.person(&sender).expect("a person");
     let (mut run, mut approve) = (Vec::new(), Vec::new());
-    for command in rules.catalog.iter().filter(|command| !command.header.for_all_who_act) {
+    for command in rules.catalog.iter().filter(|command| !command.header.allow_any_operator) {
         if rules.access.may_run(&ana, command, Some("production")) {
             run.push(command.name.as_str());
         }

@@ -1,7 +1,7 @@
 //! The section `[migrate]`, and what a service says instead.
 
 use super::{MINIMAL, all_set, problems};
-use countersign::config::{Config, Migrate, Setting};
+use countersign::config::{Config, EnvValue, Migrate};
 use secrecy::ExposeSecret;
 use std::path::Path;
 use std::time::Duration;
@@ -18,8 +18,8 @@ fn migrate(config: &Config) -> &Migrate {
 
 fn plain<'a>(migrate: &'a Migrate, name: &str) -> Option<&'a str> {
     match migrate.env.get(name)? {
-        Setting::Plain(text) => Some(text),
-        Setting::Secret(_) => None,
+        EnvValue::Plain(text) => Some(text),
+        EnvValue::Secret(_) => None,
     }
 }
 
@@ -57,7 +57,7 @@ fn a_service_says_what_differs_and_a_secret_stays_one() {
     assert_eq!((migrate.within, migrate.schema.as_str()), (Duration::from_secs(7200), "Own"));
     assert_eq!((migrate.url.as_str(), migrate.deploy[0].as_str()), ("DB", "npx"));
     assert_eq!((plain(migrate, "CI"), plain(migrate, "PATH")), (Some("1"), Some("/opt/node/bin")));
-    let Some(Setting::Secret(token)) = migrate.env.get("NPM_TOKEN") else { panic!("a secret") };
+    let Some(EnvValue::Secret(token)) = migrate.env.get("NPM_TOKEN") else { panic!("a secret") };
     assert_eq!(token.expose_secret(), "hush-npm");
     assert!(!format!("{config:?}").contains("hush-npm"));
 }

@@ -2,7 +2,7 @@
 
 use super::{MINIMAL, all_set, problems, reports, with};
 use countersign::config::{Config, Tls};
-use countersign::postgres::Targets;
+use countersign::postgres::Environments;
 
 #[test]
 fn slack_is_told_apart_from_anything_else() {
@@ -156,7 +156,7 @@ fn each_purpose_has_its_login() {
         (&finer, ["looker", "doer", "ender", "dumper", "doer", "doer"]),
     ] {
         let config = Config::parse("deploy/x.toml", text, &all_set).expect("a configuration");
-        let targets = Targets::new(&config).expect("targets");
+        let targets = Environments::new(&config).expect("targets");
         let serves = |purpose| targets.login(&config.environments[0], purpose).expect("a login").1.user;
         assert_eq!(["reader", "operator", "signal", "dump", "maintain", "owner"].map(serves), expected);
     }
@@ -234,17 +234,17 @@ fn a_hint_fills_in_only_what_it_can() {
 
 #[test]
 fn an_environment_has_limits_of_its_own() {
-    let given = "name = \"production\"\nthresholds.health.connections_pct = { watch = 60, act = 82.5 }\nthresholds.long.for_s.act = 90";
+    let given = "name = \"production\"\nthresholds.health.connections_pct = { warning = 60, critical = 82.5 }\nthresholds.long.for_s.critical = 90";
     let config = Config::parse("x.toml", &with("name = \"production\"", given), &all_set);
     let config = config.unwrap_or_else(|problems| panic!("{problems}"));
     let limits: Vec<_> =
-        config.environments[0].limits.iter().map(|l| (l.column.as_str(), l.watch, l.act)).collect();
+        config.environments[0].limits.iter().map(|l| (l.column.as_str(), l.warning, l.critical)).collect();
     assert_eq!(limits, [("connections_pct", Some(60.0), Some(82.5)), ("for_s", None, Some(90.0))]);
     reports(
         "name = \"production\"",
-        "name = \"production\"\nthresholds.health = { blocked = 3, lag_s = { warn = 1, act = \"1m\" } }",
+        "name = \"production\"\nthresholds.health = { blocked = 3, lag_s = { warn = 1, critical = \"1m\" } }",
         &[
-            "deploy/x.toml:8:33: `blocked` must be { watch = …, act = … }, not a whole number",
+            "deploy/x.toml:8:33: `blocked` must be { warning = …, critical = … }, not a whole number",
             "deploy/x.toml:8:46: unknown key `warn`; known here: watch",
             "deploy/x.toml:8:62: `act` must be a number, not a string",
         ],

@@ -1,7 +1,7 @@
 //! The scenes. None of them knows where it is played.
 
 use crate::harness::{Platform, asks, is_refused, kill_card, sees};
-use countersign::store::{State, Store};
+use countersign::store::{RunState, Store};
 
 pub async fn health_is_answered_for_all_to_see(on: Platform) {
     let bot = on.bot("", &[]).await;
@@ -171,7 +171,7 @@ pub async fn the_history_tells_what_was_done(on: Platform) {
     let card = kill_card(&*chat, pid).await;
     chat.clicks("ben", &card, "Approve").await;
     sees(&*chat, "cara", &[&format!("Session {pid} is gone")]).await;
-    assert_eq!(bot.runs(Some("kill")).await[0].state, State::Succeeded);
+    assert_eq!(bot.runs(Some("kill")).await[0].state, RunState::Succeeded);
     for who in ["ana", "cara"] {
         let told = asks(&*chat, who, "history").await;
         for words in [&format!("kill {pid}"), "ana", "succeeded"] {
@@ -212,5 +212,5 @@ pub async fn long_work_shows_how_far_it_is_and_is_stopped(on: Platform) {
     sees(&*chat, "dan", &["Stopped, as asked.", "20,000 rows of 30,000 are gone"]).await;
     let left = format!("SELECT count(*) FROM {table}");
     assert_eq!(superuser.query_one(&left, &[]).await.expect("a count").get::<_, i64>(0), 10_000);
-    assert_eq!(bot.runs(Some("purge")).await[0].state, State::Stopped);
+    assert_eq!(bot.runs(Some("purge")).await[0].state, RunState::Stopped);
 }

@@ -25,7 +25,7 @@ pub fn table(rows: usize) -> Table {
     let row = |n: usize| Row {
         cells: vec![
             Cell::from(n.to_string()),
-            Cell { text: "12 min".to_owned(), tone: Tone::Watch },
+            Cell { text: "12 min".to_owned(), tone: Severity::Warning },
             Cell::from(""),
             Cell::from(format!("select {n} from asset")),
         ],
@@ -45,7 +45,7 @@ pub fn table(rows: usize) -> Table {
     }
 }
 
-pub fn verdict(tone: Tone, words: &str) -> Block {
+pub fn verdict(tone: Severity, words: &str) -> Block {
     Block::Verdict { tone, text: Text::from(words) }
 }
 
@@ -55,7 +55,7 @@ pub fn code(text: &str) -> Block {
 
 /// One of every kind of block.
 pub fn an_answer_in_full() -> Reply {
-    reply(verdict(Tone::Watch, "1 session waits."))
+    reply(verdict(Severity::Warning, "1 session waits."))
         .with(Block::Facts(vec![
             ("server".to_owned(), Text::from("pg-1")),
             ("undo".to_owned(), Text::new().code("/db undo <1>")),
@@ -80,7 +80,7 @@ pub fn a_request(account: &str) -> Reply {
         ..Button::new(label, format!("{number:032x}"), style)
     };
     let deciding = vec![known("ben"), known("cleo"), dan.clone()];
-    let mut reply = reply(Block::Verdict { tone: Tone::Watch, text: waits })
+    let mut reply = reply(Block::Verdict { tone: Severity::Warning, text: waits })
         .with(Block::Text(Text::new().strong("Reason: ").plain("blocks the deploy")))
         .with(Block::Text(Text::new().strong("Ends the session of asset-worker-1 on asset_service_db.")))
         .with(Block::Text(harm.strong("Undo ").plain("nothing can.")))
@@ -136,22 +136,25 @@ pub fn a_lock_tree() -> Reply {
                     "14 min",
                     "UPDATE assets SET \"updatedAt\" = now()",
                 ],
-                Tone::Act,
+                Severity::Critical,
                 vec![kill],
             ),
-            row(waiting, Tone::Watch, Vec::new()),
+            row(waiting, Severity::Warning, Vec::new()),
             row(
                 ["│ └ 4731", "asset-api", "asset_service_db", "wants AccessShareLock", "11 min", ""],
-                Tone::Watch,
+                Severity::Warning,
                 Vec::new(),
             ),
         ],
         total: 3,
         empty: None,
     };
-    reply(verdict(Tone::Act, "2 sessions wait; pid 4711 (asset-worker-1) of asset_service_db holds them up."))
-        .with(Block::Table(table))
-        .with(Block::Text(Text::new().plain("End the head to free them: ").code("kill 4711")))
+    reply(verdict(
+        Severity::Critical,
+        "2 sessions wait; pid 4711 (asset-worker-1) of asset_service_db holds them up.",
+    ))
+    .with(Block::Table(table))
+    .with(Block::Text(Text::new().plain("End the head to free them: ").code("kill 4711")))
 }
 
 fn any_string() -> impl Strategy<Value = String> {
@@ -185,8 +188,10 @@ fn any_buttons(most: usize) -> impl Strategy<Value = Vec<Button>> {
 fn any_table() -> impl Strategy<Value = Table> {
     let shape = proptest::sample::select(vec![Shape::Left, Shape::Right, Shape::Query]);
     let columns = proptest::collection::vec((any_string(), shape), 0..25);
-    let cell = (any_string(), any::<bool>())
-        .prop_map(|(text, act)| Cell { text, tone: if act { Tone::Act } else { Tone::Plain } });
+    let cell = (any_string(), any::<bool>()).prop_map(|(text, act)| Cell {
+        text,
+        tone: if act { Severity::Critical } else { Severity::Neutral },
+    });
     let row = (proptest::collection::vec(cell, 0..6), any_buttons(3))
         .prop_map(|(cells, buttons)| Row { cells, buttons });
     let rows = (proptest::collection::vec(row, 0..4), 1usize..120);
@@ -202,7 +207,12 @@ fn any_table() -> impl Strategy<Value = Table> {
 }
 
 fn any_block() -> impl Strategy<Value = Block> {
-    let tone = proptest::sample::select(vec![Tone::Plain, Tone::Good, Tone::Watch, Tone::Act]);
+    let tone = proptest::sample::select(vec![
+        Severity::Neutral,
+        Severity::Ok,
+        Severity::Warning,
+        Severity::Critical,
+    ]);
     prop_oneof![
         (tone, any_text()).prop_map(|(tone, text)| Block::Verdict { tone, text }),
         any_text().prop_map(Block::Text),

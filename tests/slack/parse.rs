@@ -2,14 +2,14 @@
 
 use countersign::chat::slack::parse::{Malformed, decode};
 use countersign::chat::slack::{Parsed, Parser};
-use countersign::message::{Event, Incoming};
+use countersign::message::{Event, IncomingEvent};
 use serde_json::{Value, json};
 
 fn parser() -> Parser {
     Parser::new(&["T1".to_owned()])
 }
 
-fn delivered(parsed: Result<Parsed, Malformed>) -> Incoming {
+fn delivered(parsed: Result<Parsed, Malformed>) -> IncomingEvent {
     match parsed {
         Ok(Parsed::Deliver(incoming)) => *incoming,
         other => panic!("not delivered: {other:?}"),
@@ -49,7 +49,7 @@ fn form(payload: &Value) -> String {
     serde_urlencoded::to_string([("payload", payload.to_string())]).unwrap()
 }
 
-fn line(incoming: &Incoming) -> &str {
+fn line(incoming: &IncomingEvent) -> &str {
     match &incoming.event {
         Event::Command { line } => line,
         other => panic!("not a command: {other:?}"),

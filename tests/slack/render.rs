@@ -29,7 +29,7 @@ fn a_request_and_a_lock_tree_in_full() {
 
 #[test]
 fn the_heading_names_who_what_and_where() {
-    let mut answer = reply(verdict(Tone::Good, "Killed."));
+    let mut answer = reply(verdict(Severity::Ok, "Killed."));
     assert!(words(&render(&answer)).starts_with("ana| asked |kill 4711| of |🔴 |PRODUCTION| · #128"));
     answer.heading.environment = Some(EnvironmentTag { name: "staging".to_owned(), production: false });
     answer.heading.who = None;
@@ -120,7 +120,7 @@ fn long_code_is_cut_at_characters_and_says_how_much() {
 #[test]
 fn sentences_and_buttons_outlive_tables() {
     let button = Button::new("Approve", "t".to_owned(), ButtonStyle::Primary);
-    let mut answer = reply(verdict(Tone::Act, "Look here."));
+    let mut answer = reply(verdict(Severity::Critical, "Look here."));
     for _ in 0..60 {
         answer = answer.with(code(&"x".repeat(3_000)));
     }
@@ -163,7 +163,7 @@ fn hostile_text_is_inert_and_unchanged() {
         own.rows[0].cells = vec![Cell::from(evil), Cell::from(evil), Cell::from(evil), Cell::from(evil)];
         own.title = Some(evil.to_owned());
         own.columns[0].title = evil.to_owned();
-        let mut answer = reply(verdict(Tone::Act, evil))
+        let mut answer = reply(verdict(Severity::Critical, evil))
             .with(Block::Text(Text::new().strong(evil).code(evil)))
             .with(Block::Facts(vec![
                 (evil.to_owned(), Text::from(evil)),

@@ -11,27 +11,27 @@ async fn started() -> (Wire, SlackPlatform) {
     (wire, platform)
 }
 
-fn sender() -> Sender {
-    Sender {
-        platform: PlatformName::Slack,
+fn sender() -> ChatAccount {
+    ChatAccount {
+        platform: PlatformKind::Slack,
         workspace: "T1".to_owned(),
         account: "U1".to_owned(),
         name: "ana".to_owned(),
     }
 }
 
-fn place(conversation: &str) -> Place {
-    Place {
-        platform: PlatformName::Slack,
+fn place(conversation: &str) -> Conversation {
+    Conversation {
+        platform: PlatformKind::Slack,
         workspace: "T1".to_owned(),
         conversation: conversation.to_owned(),
         thread: None,
     }
 }
 
-fn asked_from(wire: &Wire, age_seconds: i64) -> Incoming {
+fn asked_from(wire: &Wire, age_seconds: i64) -> IncomingEvent {
     let since = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(age_seconds);
-    Incoming {
+    IncomingEvent {
         delivery: "slack:cmd:1".to_owned(),
         sender: sender(),
         place: place("C1"),
@@ -42,7 +42,7 @@ fn asked_from(wire: &Wire, age_seconds: i64) -> Incoming {
 
 fn reply() -> Reply {
     let heading = Heading { who: None, asked: "locks".to_owned(), environment: None, run: None };
-    Reply::new(heading).with(Block::Verdict { tone: Tone::Good, text: "No session waits.".into() })
+    Reply::new(heading).with(Block::Verdict { tone: Severity::Ok, text: "No session waits.".into() })
 }
 
 fn long_reply() -> Reply {
@@ -175,7 +175,7 @@ async fn a_slack_that_stays_down_is_unavailable() {
     for _ in 0..4 {
         wire.answers("chat.update", 502, json!("xoxb-1"));
     }
-    let posted = Posted { place: place("C1"), message: "1.1".to_owned() };
+    let posted = PostedMessage { place: place("C1"), message: "1.1".to_owned() };
     let error = slack.edit(&posted, &reply()).await.unwrap_err();
     assert_eq!(error, SendError::Unavailable("server_error".to_owned()));
     let limited = SendError::Unavailable("ratelimited".to_owned());
@@ -274,11 +274,11 @@ async fn an_account_is_a_member_only_if_nothing_speaks_against_it() {
     }
     let (wire, slack) = started().await;
     wire.answers("users.info", 200, user(json!({}))).refuses("users.info", "user_not_visible");
-    let foreign = Sender { workspace: "T9".to_owned(), ..sender() };
+    let foreign = ChatAccount { workspace: "T9".to_owned(), ..sender() };
     assert_eq!(slack.account(&foreign, &place("C0INCIDENT")).await.unwrap().standing, Standing::External);
     assert_eq!(slack.account(&sender(), &place("C0INCIDENT")).await.unwrap().standing, Standing::External);
     wire.refuses("users.info", "missing_scope");
-    let other = Sender { account: "U3".to_owned(), ..sender() };
+    let other = ChatAccount { account: "U3".to_owned(), ..sender() };
     assert_eq!(
         slack.account(&other, &place("C0INCIDENT")).await,
         Err(SendError::Refused("missing_scope".to_owned()))
@@ -298,12 +298,18 @@ async fn a_conversation_that_cannot_be_seen_is_private() {
         let (wire, slack) = started().await;
         let direct = channel["is_im"] == true;
         wire.answers("conversations.info", 200, json!({ "ok": true, "channel": channel }));
-        assert_eq!(slack.conversation(&place("C1")).await, Ok(Conversation { bot_is_in, direct, shared }));
-        assert_eq!(slack.conversation(&place("C1")).await, Ok(Conversation { bot_is_in, direct, shared }));
+        assert_eq!(
+            slack.conversation(&place("C1")).await,
+            Ok(ConversationInfo { bot_is_in, direct, shared })
+        );
+        assert_eq!(
+            slack.conversation(&place("C1")).await,
+            Ok(ConversationInfo { bot_is_in, direct, shared })
+        );
         assert_eq!(wire.asked()[0].arguments["channel"], "C1");
     }
     let (wire, slack) = started().await;
     wire.refuses("conversations.info", "channel_not_found");
-    let hidden = Conversation { bot_is_in: false, direct: false, shared: true };
+    let hidden = ConversationInfo { bot_is_in: false, direct: false, shared: true };
     assert_eq!(slack.conversation(&place("C1")).await, Ok(hidden));
 }

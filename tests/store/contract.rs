@@ -2,10 +2,10 @@
 //! tests with `contract!`; it includes `samples.rs` as `crate::samples`. What only one kind of store can show (its file, its locks) is not here.
 
 use crate::samples::{append, done, new_run, opened, person, place};
-use countersign::message::{Place, PlatformName};
+use countersign::message::{Conversation, PlatformKind};
 use countersign::store::{
-    Append, Appended, CardCopy, CopyKind, Filter, Frozen, Meaning, NewRun, Opened, State, Store, StoreError,
-    Token, Verdict,
+    ActiveFreeze, Append, AppendOutcome, ButtonToken, Card, CardKind, Decision, Filter, NewRun, OpenOutcome,
+    RunState, Store, StoreError, TokenPurpose,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -40,8 +40,12 @@ macro_rules! contract {
 }
 pub(crate) use contract;
 
-fn frozen() -> Frozen {
-    Frozen { by: person("ben"), at: "2026-01-02T03:04:05Z".parse().unwrap(), reason: Some("audit".into()) }
+fn frozen() -> ActiveFreeze {
+    ActiveFreeze {
+        by: person("ben"),
+        at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        reason: Some("audit".into()),
+    }
 }
 
 pub async fn a_run_is_kept_as_it_was_opened([a, b]: &[Arc<dyn Store>; 2]) {
@@ -50,7 +54,7 @@ pub async fn a_run_is_kept_as_it_was_opened([a, b]: &[Arc<dyn Store>; 2]) {
         BTreeMap::from([("line".into(), "kill 4711".into()), ("reason".into(), "it blocks".into())]);
     let before = Timestamp::now();
     let run = opened(a, new.clone()).await;
-    assert_eq!((run.version, run.state, &run.request), (1, State::Pending, &new.request));
+    assert_eq!((run.version, run.state, &run.request), (1, RunState::Pending, &new.request));
     assert_eq!(run.opened_at, run.changed_at);
     assert!((run.opened_at.duration_since(before)).abs() < SignedDuration::from_hours(1));
     let [event] = &run.events[..] else { panic!("one event: {run:?}") };
@@ -62,11 +66,11 @@ pub async fn a_run_is_kept_as_it_was_opened([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(b.get(run.id).await.unwrap(), Some(run.clone()));
     assert_eq!(b.get(run.id + 1).await.unwrap(), None);
 
-    let mut approve = append(&run, "approved", State::Approved);
+    let mut approve = append(&run, "approved", RunState::Approved);
     approve.change.by = None;
     approve.change.texts = BTreeMap::from([("reason".into(), "go on".into())]);
     let approved = done(b, approve).await;
-    assert_eq!((approved.version, approved.state), (2, State::Approved));
+    assert_eq!((approved.version, approved.state), (2, RunState::Approved));
     assert_eq!((approved.text("reason"), approved.text("line")), (Some("go on"), Some("kill 4711")));
     assert_eq!(approved.event("approved").unwrap().by, None);
     assert_eq!((approved.events[0].clone(), approved.changed_at), (event.clone(), approved.events[1].at));
@@ -75,21 +79,21 @@ pub async fn a_run_is_kept_as_it_was_opened([a, b]: &[Arc<dyn Store>; 2]) {
 
 pub async fn a_redelivery_finds_its_run([a, b]: &[Arc<dyn Store>; 2]) {
     let run = opened(a, new_run("d1")).await;
-    assert_eq!(b.open(new_run("d1")).await.unwrap(), Opened::Duplicate(run.id));
+    assert_eq!(b.open(new_run("d1")).await.unwrap(), OpenOutcome::Duplicate(run.id));
     a.set_frozen(Some(frozen())).await.unwrap();
     let again = NewRun { unless_frozen: true, ..new_run("d1") };
-    assert_eq!(b.open(again).await.unwrap(), Opened::Duplicate(run.id));
+    assert_eq!(b.open(again).await.unwrap(), OpenOutcome::Duplicate(run.id));
     assert_eq!(a.verify().await.unwrap().events, 1);
 }
 
 pub async fn a_held_resource_is_refused([a, b]: &[Arc<dyn Store>; 2]) {
-    let holding = |delivery: &str, resources: &[&str]| NewRun {
-        holds: resources.iter().map(|resource| resource.to_string()).collect(),
-        ..new_run(delivery)
+    let holding = |delivery_id: &str, resources: &[&str]| NewRun {
+        resource_locks: resources.iter().map(|resource| resource.to_string()).collect(),
+        ..new_run(delivery_id)
     };
     let run = opened(a, holding("d1", &["table x", "backup of y"])).await;
     let held = b.open(holding("d2", &["table z", "backup of y"])).await.unwrap();
-    assert_eq!(held, Opened::Held { resource: "backup of y".into(), by: run.id });
+    assert_eq!(held, OpenOutcome::ResourceBusy { resource: "backup of y".into(), by: run.id });
     assert_eq!(b.list(Filter::default()).await.unwrap().total, 1);
     // What was refused holds nothing, and its delivery was not used up.
     opened(b, holding("d2", &["table z"])).await;
@@ -99,43 +103,45 @@ pub async fn a_held_resource_is_refused([a, b]: &[Arc<dyn Store>; 2]) {
     let mut nowhere = holding("d4", &["table x"]);
     nowhere.request.environment = None;
     let nowhere_run = opened(b, nowhere.clone()).await;
-    nowhere.delivery = "d5".into();
-    let held = Opened::Held { resource: "table x".into(), by: nowhere_run.id };
+    nowhere.delivery_id = "d5".into();
+    let held = OpenOutcome::ResourceBusy { resource: "table x".into(), by: nowhere_run.id };
     assert_eq!(a.open(nowhere).await.unwrap(), held);
-    let running = done(b, append(&run, "started", State::Running)).await;
-    let held = Opened::Held { resource: "table x".into(), by: run.id };
+    let running = done(b, append(&run, "started", RunState::Running)).await;
+    let held = OpenOutcome::ResourceBusy { resource: "table x".into(), by: run.id };
     assert_eq!(a.open(holding("d6", &["table x"])).await.unwrap(), held);
-    done(a, append(&running, "finished", State::Succeeded)).await;
+    done(a, append(&running, "finished", RunState::Succeeded)).await;
     opened(a, holding("d6", &["table x", "backup of y"])).await;
 }
 
 pub async fn every_end_lets_go([a, b]: &[Arc<dyn Store>; 2]) {
-    use State::*;
-    let ends = [Succeeded, Failed, Partial, Stopped, Unknown, Denied, Withdrawn, Revoked, Expired, Voided];
+    use RunState::*;
+    let ends =
+        [Succeeded, Failed, Partial, Stopped, Interrupted, Denied, Withdrawn, Revoked, Expired, Invalidated];
     for (n, end) in ends.into_iter().enumerate() {
-        let run = opened(a, NewRun { holds: vec!["x".into()], ..new_run(&format!("d{n}")) }).await;
+        let run = opened(a, NewRun { resource_locks: vec!["x".into()], ..new_run(&format!("d{n}")) }).await;
         done(b, append(&run, "ended", end)).await;
     }
-    let mut over = NewRun { holds: vec!["x".into()], ..new_run("over") };
+    let mut over = NewRun { resource_locks: vec!["x".into()], ..new_run("over") };
     over.first.state = Denied;
     opened(a, over).await;
-    opened(a, NewRun { holds: vec!["x".into()], ..new_run("last") }).await;
+    opened(a, NewRun { resource_locks: vec!["x".into()], ..new_run("last") }).await;
 }
 
 pub async fn who_goes_on_takes_its_resources_again([a, b]: &[Arc<dyn Store>; 2]) {
-    let holding = |delivery: &str| NewRun { holds: vec!["x".into(), "y".into()], ..new_run(delivery) };
+    let holding =
+        |delivery_id: &str| NewRun { resource_locks: vec!["x".into(), "y".into()], ..new_run(delivery_id) };
     let run = opened(a, holding("d1")).await;
-    let lost = done(a, append(&run, "lost", State::Unknown)).await;
-    let other = opened(b, NewRun { holds: vec!["y".into()], ..new_run("d2") }).await;
-    let resume = append(&lost, "resumed", State::Running);
-    let held = Appended::Held { resource: "y".into(), by: other.id };
+    let lost = done(a, append(&run, "interrupted", RunState::Interrupted)).await;
+    let other = opened(b, NewRun { resource_locks: vec!["y".into()], ..new_run("d2") }).await;
+    let resume = append(&lost, "resumed", RunState::Running);
+    let held = AppendOutcome::ResourceBusy { resource: "y".into(), by: other.id };
     assert_eq!(b.append_if(resume.clone()).await.unwrap(), held);
     assert_eq!(a.get(run.id).await.unwrap().as_ref(), Some(&lost));
-    done(b, append(&other, "ended", State::Succeeded)).await;
+    done(b, append(&other, "ended", RunState::Succeeded)).await;
     let resumed = done(b, resume).await;
-    let held = Opened::Held { resource: "x".into(), by: run.id };
+    let held = OpenOutcome::ResourceBusy { resource: "x".into(), by: run.id };
     assert_eq!(a.open(holding("d3")).await.unwrap(), held);
-    done(b, append(&resumed, "ended", State::Succeeded)).await;
+    done(b, append(&resumed, "ended", RunState::Succeeded)).await;
     opened(a, holding("d3")).await;
 }
 
@@ -145,10 +151,10 @@ pub async fn a_freeze_stops_what_asks_to_be_stopped([a, b]: &[Arc<dyn Store>; 2]
     a.set_frozen(Some(frozen())).await.unwrap();
     assert_eq!(b.frozen().await.unwrap(), Some(frozen()));
     let acting = NewRun { unless_frozen: true, ..new_run("d2") };
-    assert_eq!(b.open(acting.clone()).await.unwrap(), Opened::Frozen(frozen()));
+    assert_eq!(b.open(acting.clone()).await.unwrap(), OpenOutcome::Frozen(frozen()));
     opened(b, NewRun { unless_frozen: false, ..new_run("d3") }).await;
-    let start = Append { unless_frozen: true, ..append(&run, "approved", State::Approved) };
-    assert_eq!(b.append_if(start.clone()).await.unwrap(), Appended::Frozen(frozen()));
+    let start = Append { unless_frozen: true, ..append(&run, "approved", RunState::Approved) };
+    assert_eq!(b.append_if(start.clone()).await.unwrap(), AppendOutcome::Frozen(frozen()));
     assert_eq!(b.get(run.id).await.unwrap(), Some(run));
     a.set_frozen(None).await.unwrap();
     assert_eq!(b.frozen().await.unwrap(), None);
@@ -160,14 +166,14 @@ pub async fn one_of_fifty_appends_wins(stores: &[Arc<dyn Store>; 2]) {
     let run = opened(&stores[0], new_run("d1")).await;
     let calls = (0..50).map(|n| {
         let store = Arc::clone(&stores[n % 2]);
-        let append = append(&run, &format!("approved-{n}"), State::Approved);
+        let append = append(&run, &format!("approved-{n}"), RunState::Approved);
         tokio::spawn(async move { store.append_if(append).await.unwrap() })
     });
     let mut winners = Vec::new();
     for call in futures::future::join_all(calls).await {
         match call.unwrap() {
-            Appended::Done(run) => winners.push(run),
-            Appended::Stale(run) => assert_eq!(run.version, 2),
+            AppendOutcome::Done(run) => winners.push(run),
+            AppendOutcome::VersionConflict(run) => assert_eq!(run.version, 2),
             other => panic!("{other:?}"),
         }
     }
@@ -181,22 +187,22 @@ pub async fn one_of_fifty_opens_wins(stores: &[Arc<dyn Store>; 2]) {
     let calls = (0..50).map(|n| {
         let store = Arc::clone(&stores[n % 2]);
         // Half are the same delivery, half are others that want the same resource.
-        let delivery = if n < 25 { "same".to_string() } else { format!("d{n}") };
-        let new = NewRun { holds: vec!["x".into()], ..new_run(&delivery) };
+        let delivery_id = if n < 25 { "same".to_string() } else { format!("d{n}") };
+        let new = NewRun { resource_locks: vec!["x".into()], ..new_run(&delivery_id) };
         tokio::spawn(async move { store.open(new).await.unwrap() })
     });
-    let outcomes: Vec<Opened> =
+    let outcomes: Vec<OpenOutcome> =
         futures::future::join_all(calls).await.into_iter().map(|call| call.unwrap()).collect();
-    let new = outcomes.iter().filter(|outcome| matches!(outcome, Opened::New(_))).count();
+    let new = outcomes.iter().filter(|outcome| matches!(outcome, OpenOutcome::New(_))).count();
     assert_eq!(new, 1, "{outcomes:?}");
     assert_eq!(stores[0].list(Filter::default()).await.unwrap().total, 1);
 }
 
 pub async fn a_stale_append_shows_the_run([a, b]: &[Arc<dyn Store>; 2]) {
     let run = opened(a, new_run("d1")).await;
-    let denied = done(b, append(&run, "denied", State::Denied)).await;
-    let late = a.append_if(append(&run, "approved", State::Approved)).await.unwrap();
-    assert_eq!(late, Appended::Stale(Box::new(denied)));
+    let denied = done(b, append(&run, "denied", RunState::Denied)).await;
+    let late = a.append_if(append(&run, "approved", RunState::Approved)).await.unwrap();
+    assert_eq!(late, AppendOutcome::VersionConflict(Box::new(denied)));
 }
 
 pub async fn a_deadline_passes([a, b]: &[Arc<dyn Store>; 2]) {
@@ -209,16 +215,16 @@ pub async fn a_deadline_passes([a, b]: &[Arc<dyn Store>; 2]) {
     let just_before = at - SignedDuration::from_micros(1);
     assert_eq!(b.overdue(just_before).await.unwrap(), []);
     assert_eq!(b.overdue(at).await.unwrap(), std::slice::from_ref(&run));
-    let mut approve = append(&run, "approved", State::Approved);
+    let mut approve = append(&run, "approved", RunState::Approved);
     approve.change.deadline = Some(at + SignedDuration::from_mins(10));
     let approved = done(a, approve).await;
     assert_eq!(b.overdue(at).await.unwrap(), []);
     assert_eq!(b.overdue(at + SignedDuration::from_mins(10)).await.unwrap(), std::slice::from_ref(&approved));
-    let mut start = append(&approved, "started", State::Running);
+    let mut start = append(&approved, "started", RunState::Running);
     start.change.deadline = Some(at);
     let running = done(a, start).await;
     assert_eq!(b.overdue(Timestamp::now()).await.unwrap(), []);
-    let ended = done(a, append(&running, "finished", State::Succeeded)).await;
+    let ended = done(a, append(&running, "finished", RunState::Succeeded)).await;
     assert_eq!(ended.deadline, None);
 }
 
@@ -231,7 +237,7 @@ pub async fn lists_are_filtered([a, b]: &[Arc<dyn Store>; 2]) {
     let backup = opened(b, other).await;
     let mut read = new_run("d3");
     read.request.risk = "read".into();
-    read.first.state = State::Succeeded;
+    read.first.state = RunState::Succeeded;
     let read = opened(a, read).await;
 
     let list = async |filter: Filter| {
@@ -252,7 +258,7 @@ pub async fn lists_are_filtered([a, b]: &[Arc<dyn Store>; 2]) {
         (vec![read.id, kill.id], 2)
     );
     assert_eq!(list(Filter { since: Some(backup.opened_at), ..all.clone() }).await.1, 2);
-    let states = vec![State::Succeeded, State::Unknown];
+    let states = vec![RunState::Succeeded, RunState::Interrupted];
     assert_eq!(list(Filter { states, ..all.clone() }).await, (vec![read.id], 1));
     assert_eq!(list(Filter { who: Some("' OR 1=1 --".into()), ..all.clone() }).await, (vec![], 0));
     assert_eq!(b.list(all).await.unwrap().runs[2], kill);
@@ -286,23 +292,23 @@ pub async fn finding_knows_capitals([a, b]: &[Arc<dyn Store>; 2]) {
 }
 
 pub async fn tokens_never_change([a, b]: &[Arc<dyn Store>; 2]) {
-    let thread = Place { thread: Some("171.1".into()), ..place("C1") };
-    let verdict = Meaning::Verdict { run: 7, verdict: Verdict::Approve, copy: 3 };
-    let offer = Meaning::Offer {
+    let thread = Conversation { thread: Some("171.1".into()), ..place("C1") };
+    let verdict = TokenPurpose::Decision { run: 7, verdict: Decision::Approve, card: 3 };
+    let offer = TokenPurpose::RunCommand {
         command: "kill".into(),
         environment: None,
         arguments: BTreeMap::from([("pid".into(), "1".into())]),
     };
     let tokens = [
-        Token { token: "0a".into(), meaning: verdict.clone(), place: thread },
-        Token { token: "0b".into(), meaning: offer.clone(), place: place("C2") },
+        ButtonToken { token: "0a".into(), purpose: verdict.clone(), place: thread },
+        ButtonToken { token: "0b".into(), purpose: offer.clone(), place: place("C2") },
     ];
     a.put_tokens(tokens.to_vec()).await.unwrap();
     assert_eq!(b.token("0a").await.unwrap().as_ref(), Some(&tokens[0]));
     assert_eq!(b.token("0b").await.unwrap().as_ref(), Some(&tokens[1]));
     assert_eq!(b.token("0A").await.unwrap(), None);
-    let more = Token { token: "0c".into(), meaning: offer.clone(), place: place("C1") };
-    let again = Token { token: "0a".into(), meaning: offer, place: place("C1") };
+    let more = ButtonToken { token: "0c".into(), purpose: offer.clone(), place: place("C1") };
+    let again = ButtonToken { token: "0a".into(), purpose: offer, place: place("C1") };
     assert!(matches!(a.put_tokens(vec![more, again]).await, Err(StoreError::Broken(_))));
     assert_eq!(b.token("0a").await.unwrap().as_ref(), Some(&tokens[0]));
     assert_eq!(b.token("0c").await.unwrap(), None);
@@ -310,51 +316,51 @@ pub async fn tokens_never_change([a, b]: &[Arc<dyn Store>; 2]) {
 
 pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     // The first is noted with the run itself.
-    let run = opened(a, NewRun { copies: vec![(place("C1"), CopyKind::Card)], ..new_run("d1") }).await;
-    let copies = b.copies_of(run.id).await.unwrap();
-    assert_eq!(copies.len(), 1);
-    let first = copies[0].id;
-    let second = b.add_copy(run.id, place("D2"), CopyKind::Card).await.unwrap();
-    let copy = CardCopy {
+    let run = opened(a, NewRun { cards: vec![(place("C1"), CardKind::Primary)], ..new_run("d1") }).await;
+    let cards = b.cards_of(run.id).await.unwrap();
+    assert_eq!(cards.len(), 1);
+    let first = cards[0].id;
+    let second = b.add_card(run.id, place("D2"), CardKind::Primary).await.unwrap();
+    let card = Card {
         id: first,
         run: run.id,
         place: place("C1"),
         message: None,
-        kind: CopyKind::Card,
-        shown: 0,
-        lost: false,
+        kind: CardKind::Primary,
+        shown_version: 0,
+        abandoned: false,
     };
-    assert_eq!(b.copy(first).await.unwrap(), Some(copy.clone()));
-    assert_eq!(b.copy(second + 1).await.unwrap(), None);
-    let ids = |copies: Vec<CardCopy>| copies.iter().map(|copy| copy.id).collect::<Vec<_>>();
-    assert_eq!(ids(b.copies_behind().await.unwrap()), [first, second]);
-    let shown = CardCopy { message: Some("171.2".into()), shown: 1, ..copy.clone() };
-    a.update_copy(shown.clone()).await.unwrap();
-    let lost = CardCopy { id: second, place: place("D2"), lost: true, ..copy.clone() };
-    a.update_copy(lost.clone()).await.unwrap();
-    assert_eq!(b.copies_behind().await.unwrap(), []);
-    assert_eq!(b.copies_of(run.id).await.unwrap(), [shown.clone(), lost]);
-    done(b, append(&run, "approved", State::Approved)).await;
-    assert_eq!(a.copies_behind().await.unwrap(), [shown]);
-    assert_eq!(a.copies_of(run.id + 1).await.unwrap(), []);
-    assert!(a.update_copy(CardCopy { id: second + 1, ..copy }).await.is_err());
-    assert!(a.add_copy(run.id + 1, place("C1"), CopyKind::Card).await.is_err());
+    assert_eq!(b.card(first).await.unwrap(), Some(card.clone()));
+    assert_eq!(b.card(second + 1).await.unwrap(), None);
+    let ids = |cards: Vec<Card>| cards.iter().map(|card| card.id).collect::<Vec<_>>();
+    assert_eq!(ids(b.cards_behind().await.unwrap()), [first, second]);
+    let delivered = Card { message: Some("171.2".into()), shown_version: 1, ..card.clone() };
+    a.update_card(delivered.clone()).await.unwrap();
+    let abandoned = Card { id: second, place: place("D2"), abandoned: true, ..card.clone() };
+    a.update_card(abandoned.clone()).await.unwrap();
+    assert_eq!(b.cards_behind().await.unwrap(), []);
+    assert_eq!(b.cards_of(run.id).await.unwrap(), [delivered.clone(), abandoned]);
+    done(b, append(&run, "approved", RunState::Approved)).await;
+    assert_eq!(a.cards_behind().await.unwrap(), [delivered]);
+    assert_eq!(a.cards_of(run.id + 1).await.unwrap(), []);
+    assert!(a.update_card(Card { id: second + 1, ..card }).await.is_err());
+    assert!(a.add_card(run.id + 1, place("C1"), CardKind::Primary).await.is_err());
 }
 
 pub async fn one_sends_a_copy([a, b]: &[Arc<dyn Store>; 2]) {
     let run = opened(a, new_run("d1")).await;
-    let id = a.add_copy(run.id, place("C1"), CopyKind::Card).await.unwrap();
+    let id = a.add_card(run.id, place("C1"), CardKind::Primary).await.unwrap();
     let (past, future) =
         (Timestamp::now() - SignedDuration::from_secs(1), Timestamp::now() + SignedDuration::from_secs(600));
-    assert!(!a.claim_copy(id + 1, future).await.unwrap(), "there is no such copy");
-    assert!(a.claim_copy(id, future).await.unwrap());
-    assert!(!b.claim_copy(id, future).await.unwrap() && !a.claim_copy(id, future).await.unwrap());
-    assert_eq!(b.copies_behind().await.unwrap(), []);
-    let copy = a.copy(id).await.unwrap().unwrap();
-    a.update_copy(copy.clone()).await.unwrap();
-    assert_eq!(b.copies_behind().await.unwrap(), [copy]);
+    assert!(!a.claim_card(id + 1, future).await.unwrap(), "there is no such copy");
+    assert!(a.claim_card(id, future).await.unwrap());
+    assert!(!b.claim_card(id, future).await.unwrap() && !a.claim_card(id, future).await.unwrap());
+    assert_eq!(b.cards_behind().await.unwrap(), []);
+    let card = a.card(id).await.unwrap().unwrap();
+    a.update_card(card.clone()).await.unwrap();
+    assert_eq!(b.cards_behind().await.unwrap(), [card]);
     assert!(
-        b.claim_copy(id, past).await.unwrap() && a.claim_copy(id, future).await.unwrap(),
+        b.claim_card(id, past).await.unwrap() && a.claim_card(id, future).await.unwrap(),
         "a claim runs out"
     );
 }
@@ -362,12 +368,12 @@ pub async fn one_sends_a_copy([a, b]: &[Arc<dyn Store>; 2]) {
 pub async fn conversations_are_bound([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(a.binding(place("C1")).await.unwrap(), None);
     a.bind(place("C1"), "staging".into()).await.unwrap();
-    let thread = Place { thread: Some("171.1".into()), ..place("C1") };
+    let thread = Conversation { thread: Some("171.1".into()), ..place("C1") };
     assert_eq!(b.binding(thread.clone()).await.unwrap(), Some("staging".into()));
     b.bind(thread, "production".into()).await.unwrap();
     assert_eq!(a.binding(place("C1")).await.unwrap(), Some("production".into()));
     assert_eq!(a.binding(place("C2")).await.unwrap(), None);
-    let teams = Place { platform: PlatformName::Teams, ..place("C1") };
+    let teams = Conversation { platform: PlatformKind::Teams, ..place("C1") };
     assert_eq!(a.binding(teams).await.unwrap(), None);
 }
 
@@ -383,7 +389,7 @@ pub async fn the_chain_grows_and_holds([a, b]: &[Arc<dyn Store>; 2]) {
         let run = opened(a, new.clone()).await;
         assert_eq!(run.events[0].facts, new.first.facts);
         assert_eq!(run.events[0].texts, new.first.texts);
-        done(b, append(&run, "approved", State::Approved)).await;
+        done(b, append(&run, "approved", RunState::Approved)).await;
         let verified = a.verify().await.unwrap();
         assert_eq!((verified.events, &verified.broken), (2 * (n + 1), &None));
         assert!(!heads.contains(&verified.head));
@@ -393,7 +399,7 @@ pub async fn the_chain_grows_and_holds([a, b]: &[Arc<dyn Store>; 2]) {
 
 pub async fn a_missing_run_is_said([a, _]: &[Arc<dyn Store>; 2]) {
     let run = opened(a, new_run("d1")).await;
-    let missing = Append { run: run.id + 1, ..append(&run, "approved", State::Approved) };
+    let missing = Append { run: run.id + 1, ..append(&run, "approved", RunState::Approved) };
     let error = a.append_if(missing).await.unwrap_err();
     assert!(error.to_string().contains(&format!("there is no run {}", run.id + 1)), "{error}");
 }

@@ -1,7 +1,9 @@
 //! Runs and events for the store's tests, and the calls that must succeed.
 
-use countersign::message::{Person, Place, PlatformName, Sender};
-use countersign::store::{Append, Appended, Change, NewRun, Opened, Request, Run, State, Store};
+use countersign::message::{ChatAccount, Conversation, Person, PlatformKind};
+use countersign::store::{
+    Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Run, RunRequest, RunState, Store,
+};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +12,17 @@ pub fn person(id: &str) -> Person {
     Person { id: id.into(), account: Some(format!("U-{id}")) }
 }
 
-pub fn place(conversation: &str) -> Place {
-    Place {
-        platform: PlatformName::Slack,
+pub fn place(conversation: &str) -> Conversation {
+    Conversation {
+        platform: PlatformKind::Slack,
         workspace: "T1".into(),
         conversation: conversation.into(),
         thread: None,
     }
 }
 
-pub fn change(kind: &str, state: State) -> Change {
-    Change {
+pub fn change(kind: &str, state: RunState) -> NewEvent {
+    NewEvent {
         kind: kind.into(),
         by: Some(person("ana")),
         facts: json!({"pid": 4711}),
@@ -31,14 +33,14 @@ pub fn change(kind: &str, state: State) -> Change {
 }
 
 /// A run that waits for approval: `ana` asks to kill 4711 in staging.
-pub fn new_run(delivery: &str) -> NewRun {
-    let sender = Sender {
-        platform: PlatformName::Slack,
+pub fn new_run(delivery_id: &str) -> NewRun {
+    let sender = ChatAccount {
+        platform: PlatformKind::Slack,
         workspace: "T1".into(),
         account: "U-ana".into(),
         name: "Ana".into(),
     };
-    let request = Request {
+    let request = RunRequest {
         command: "kill".into(),
         arguments: BTreeMap::from([("pid".into(), "4711".into())]),
         risk: "danger".into(),
@@ -48,27 +50,27 @@ pub fn new_run(delivery: &str) -> NewRun {
         place: place("C1"),
         command_hash: "c0".into(),
         config_hash: "c1".into(),
-        alone: false,
+        break_glass: false,
     };
-    let first = change("requested", State::Pending);
+    let first = change("requested", RunState::Pending);
     NewRun {
         request,
-        delivery: delivery.into(),
-        holds: Vec::new(),
+        delivery_id: delivery_id.into(),
+        resource_locks: Vec::new(),
         first,
-        unheard: None,
-        copies: Vec::new(),
-        unless_alone_since: None,
+        on_timeout: None,
+        cards: Vec::new(),
+        unless_break_glass_since: None,
         unless_frozen: false,
     }
 }
 
-pub fn append(run: &Run, kind: &str, state: State) -> Append {
+pub fn append(run: &Run, kind: &str, state: RunState) -> Append {
     Append {
         run: run.id,
         version: run.version,
         change: change(kind, state),
-        unheard: None,
+        on_timeout: None,
         unless_frozen: false,
     }
 }
@@ -76,7 +78,7 @@ pub fn append(run: &Run, kind: &str, state: State) -> Append {
 /// Opens it; anything but a new run fails the test.
 pub async fn opened(store: &Arc<dyn Store>, new: NewRun) -> Run {
     match store.open(new).await.unwrap() {
-        Opened::New(run) => *run,
+        OpenOutcome::New(run) => *run,
         other => panic!("not opened: {other:?}"),
     }
 }
@@ -84,7 +86,7 @@ pub async fn opened(store: &Arc<dyn Store>, new: NewRun) -> Run {
 /// Appends it; anything but success fails the test.
 pub async fn done(store: &Arc<dyn Store>, append: Append) -> Run {
     match store.append_if(append).await.unwrap() {
-        Appended::Done(run) => *run,
+        AppendOutcome::Done(run) => *run,
         other => panic!("not appended: {other:?}"),
     }
 }

@@ -36,14 +36,14 @@ async fn tampering_is_found() {
         ),
         ("DELETE FROM runs WHERE id = 3", "run 3 was removed"),
         (
-            "INSERT INTO runs (version, state, request, delivery, opened_at, changed_at)
+            "INSERT INTO runs (version, state, request, delivery_id, opened_at, changed_at)
              SELECT 1, state, request, 'forged', opened_at, changed_at FROM runs WHERE id = 2",
             "run 4 has no events",
         ),
-        ("UPDATE texts SET text = 'another' WHERE seq = 2", "event 2: its text was changed"),
-        ("UPDATE texts SET key = zeroblob(32) WHERE seq = 2", "event 2: its text was changed"),
-        ("INSERT INTO texts VALUES (2, 'more', zeroblob(32), 'x')", "event 2: a text was added"),
-        ("INSERT INTO texts VALUES (9, 'more', zeroblob(32), 'x')", "texts of events that don't exist"),
+        ("UPDATE event_texts SET text = 'another' WHERE seq = 2", "event 2: its text was changed"),
+        ("UPDATE event_texts SET key = zeroblob(32) WHERE seq = 2", "event 2: its text was changed"),
+        ("INSERT INTO event_texts VALUES (2, 'more', zeroblob(32), 'x')", "event 2: a text was added"),
+        ("INSERT INTO event_texts VALUES (9, 'more', zeroblob(32), 'x')", "texts of events that don't exist"),
     ];
     for (tampering, found) in cases {
         let directory = TempDir::new().unwrap();
@@ -71,7 +71,7 @@ async fn events_are_fenced() {
         "DELETE FROM events WHERE seq = 5",
         "INSERT OR REPLACE INTO events SELECT * FROM events WHERE seq = 5",
         "INSERT INTO events VALUES (7, 1, '{}', x'')",
-        "UPDATE texts SET text = ''",
+        "UPDATE event_texts SET text = ''",
         "DELETE FROM runs",
         "UPDATE runs SET request = '{}'",
     ] {

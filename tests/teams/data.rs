@@ -2,14 +2,14 @@
 
 use crate::bot_process::{Bot, CHAT, INCIDENT, Twist};
 use crate::fake_teams::{Kind, Message};
-use countersign::store::State;
+use countersign::store::RunState;
 use serde_json::{Value, json};
 
 /// Nobody decided, and nothing happened.
 async fn undecided(bot: &Bot, pid: i32) {
     assert!(bot.is_there(pid).await);
     let runs = bot.runs(Some("kill")).await;
-    assert!(runs.iter().all(|run| run.state == State::Pending && run.version == 1), "{runs:#?}");
+    assert!(runs.iter().all(|run| run.state == RunState::Pending && run.version == 1), "{runs:#?}");
 }
 
 fn execute(data: Value) -> Value {

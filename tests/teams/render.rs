@@ -131,7 +131,7 @@ fn no_more_buttons_stand_side_by_side_than_a_phone_shows() {
 
 #[test]
 fn the_heading_names_who_what_and_where() {
-    let mut answer = reply(verdict(Tone::Good, "Killed."));
+    let mut answer = reply(verdict(Severity::Ok, "Killed."));
     let rendered = render(&answer, &EVERYONE);
     assert!(words(&rendered).starts_with("ana| asked |kill 4711| of |🔴 |PRODUCTION| · #128"));
     assert_eq!(rendered.card["body"][0]["style"], "attention");
@@ -154,7 +154,7 @@ fn only_a_meant_ping_pings() {
         Block::Text(Text::new().plain("Ask ").ping(&ben).plain(", please: 2 wait.")),
         Block::Text(Text::new().plain("<at>all</at> *x* ").ping(&ben).code("kill")),
         Block::Note(Text::new().ping(&ben)),
-        Block::Verdict { tone: Tone::Watch, text: Text::new().ping(&ben).plain(" https://x.y") },
+        Block::Verdict { tone: Severity::Warning, text: Text::new().ping(&ben).plain(" https://x.y") },
         Block::Facts(vec![("approver".to_owned(), Text::new().ping(&ben).plain(" or ").ping(&ben))]),
     ] {
         let rendered = render(&reply(block), &EVERYONE);
@@ -208,9 +208,9 @@ fn what_is_asked_at_night_reads_on_a_phone() {
     let columns = [("service", left), ("sessions", right), ("blocked", right), ("deadlocks", right)];
     let services = vec!["auth-service", "12", "0", "0", "analytics-service", "140", "3", "1"];
     let mut health = table(&columns, services);
-    health.rows[1].cells[2].tone = Tone::Act;
+    health.rows[1].cells[2].tone = Severity::Critical;
     let health =
-        reply(verdict(Tone::Good, "Every service answers; nothing needs you.")).with(Block::Table(health));
+        reply(verdict(Severity::Ok, "Every service answers; nothing needs you.")).with(Block::Table(health));
     let health = judged("health", &health, &EVERYONE);
     // No title is broken or covers the next; what is left goes to the names of the services.
     assert_eq!(widths(&health), [14, 10, 9, 11]);
@@ -228,12 +228,12 @@ fn what_is_asked_at_night_reads_on_a_phone() {
         "270,000",
         "SELECT max(id) FROM audit_logs",
     ];
-    let slow = reply(verdict(Tone::Plain, "The costliest statement took 62 % of the time."))
+    let slow = reply(verdict(Severity::Neutral, "The costliest statement took 62 % of the time."))
         .with(Block::Table(table(&columns, costly)));
     let slow = judged("slow", &slow, &EVERYONE);
     // Every text has the room that it takes, and two characters' more: nothing is broken.
     assert_eq!(widths(&slow), [8, 17, 7, 9]);
-    let mut error = reply(verdict(Tone::Watch, "There is no command \"kil\".")).privately();
+    let mut error = reply(verdict(Severity::Warning, "There is no command \"kil\".")).privately();
     error.blocks.push(Block::Text(Text::new().plain("Did you mean ").code("kill").plain("?")));
     error.heading.run = None;
     judged("error", &error, &EVERYONE);
@@ -282,7 +282,7 @@ fn long_code_is_cut_at_characters_and_says_how_much() {
 #[test]
 fn sentences_and_buttons_outlive_tables() {
     let button = Button::new("Approve", "t".to_owned(), ButtonStyle::Primary);
-    let mut answer = reply(verdict(Tone::Act, "Look here."));
+    let mut answer = reply(verdict(Severity::Critical, "Look here."));
     for _ in 0..200 {
         answer = answer.with(code(&"x".repeat(3_000)));
     }
@@ -335,7 +335,7 @@ fn hostile(evil: &str) -> Rendered {
     own.rows[0].cells = vec![Cell::from(evil), Cell::from(evil), Cell::from(evil), Cell::from(evil)];
     own.title = Some(evil.to_owned());
     own.columns[0].title = evil.to_owned();
-    let mut answer = reply(verdict(Tone::Act, evil))
+    let mut answer = reply(verdict(Severity::Critical, evil))
         .with(Block::Text(Text::new().strong(evil).code(evil).ping(&known("ben"))))
         .with(Block::Facts(vec![
             (evil.to_owned(), Text::from(evil)),

@@ -2,8 +2,8 @@
 
 use crate::harness::World;
 use countersign::config::login_name;
-use countersign::message::PlatformName;
-use countersign::store::State;
+use countersign::message::PlatformKind;
+use countersign::store::RunState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_answered_and_recorded() {
@@ -16,9 +16,9 @@ async fn health_is_answered_and_recorded() {
     assert_eq!(said.err, "");
 
     let [run] = world.recorded().await.try_into().expect("one run");
-    assert_eq!((run.state, run.request.requester.id.as_str()), (State::Succeeded, "ana"));
+    assert_eq!((run.state, run.request.requester.id.as_str()), (RunState::Succeeded, "ana"));
     let sender = run.request.sender.expect("an account");
-    assert_eq!((sender.platform, sender.account), (PlatformName::Terminal, login_name()));
+    assert_eq!((sender.platform, sender.account), (PlatformKind::Terminal, login_name()));
 
     let history = world.runs("history --reads --who ana").await;
     assert!(history.out.contains("health"), "{}", history.out);

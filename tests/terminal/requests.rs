@@ -3,7 +3,7 @@
 use crate::harness::World;
 use countersign::demo::fake_slack::{Fault, Message, Workspace};
 use countersign::demo::harness::INCIDENT;
-use countersign::store::{State, Store};
+use countersign::store::{RunState, Store};
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
@@ -47,7 +47,7 @@ async fn a_backup_is_made_and_recorded() {
     assert!(said.out.starts_with("Good: "), "{}", said.out);
     said.is_fit_for_a_terminal();
     let [run] = world.recorded().await.try_into().expect("one run");
-    assert_eq!(run.state, State::Succeeded);
+    assert_eq!(run.state, RunState::Succeeded);
     let again = world.runs("show 1").await;
     assert!(again.status == 0 && again.out.contains("backup auth-service"), "{again:?}");
 }
@@ -125,7 +125,7 @@ async fn a_danger_is_asked_in_chat_and_done_by_the_bot_there() {
     let until = Instant::now() + SOON;
     let run = loop {
         let run = world.record().get(1).await.unwrap().expect("the run");
-        if run.state == State::Succeeded {
+        if run.state == RunState::Succeeded {
             break run;
         }
         assert!(Instant::now() < until, "{run:?}");
@@ -227,7 +227,7 @@ async fn while_slack_cannot_be_reached_it_is_done_all_the_same_and_told_later() 
     assert!(said.flat().contains("is gone"), "{}", said.out);
     assert!(!is_there(&world, pid).await);
     let [run] = world.recorded().await.try_into().expect("one run");
-    assert_eq!((run.state, run.request.alone), (State::Succeeded, true));
+    assert_eq!((run.state, run.request.break_glass), (RunState::Succeeded, true));
     assert!(workspace.visible("U0BEN", INCIDENT).is_empty());
 
     let _bot = world.stage.bot().await.unwrap();

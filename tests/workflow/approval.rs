@@ -1,7 +1,7 @@
 //! `kill`: asked by one, approved by another, the very session ended, the record there.
 
 use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
-use countersign::store::{State, Store};
+use countersign::store::{RunState, Store};
 
 /// The card of a kill that ana asked for.
 async fn asked(scene: &Scene, pid: i32) -> countersign::demo::fake_slack::Message {
@@ -59,7 +59,7 @@ async fn who_may_not_approve_changes_nothing() {
     assert!(told.plain().contains("Only ana can withdraw"), "{}", told.plain());
     assert!(scene.is_there(pid).await);
     let run = scene.runs_of("kill").await.remove(0);
-    assert_eq!((run.state, run.version), (State::Pending, 1));
+    assert_eq!((run.state, run.version), (RunState::Pending, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
 use crate::helpers::{Click, OUTSIDERS, outsiders};
 use countersign::demo::fake_slack::{Kind, Message};
 use countersign::demo::harness::INCIDENT;
-use countersign::store::{State, Store};
+use countersign::store::{RunState, Store};
 use tokio_postgres::Client;
 
 const NORA: &str = "U0NOBODY";
@@ -65,7 +65,7 @@ async fn guests_outsiders_and_deactivated_accounts_get_nothing_at_any_door() {
         }
     }
     assert_eq!(scene.runs_in_all().await, runs, "no outsider may leave a run");
-    assert_eq!(scene.only_run("kill").await.state, State::Pending);
+    assert_eq!(scene.only_run("kill").await.state, RunState::Pending);
     assert!(scene.store().frozen().await.unwrap().is_none());
     assert!(scene.is_there(pid).await && scene.is_there(queue.head).await);
 }
@@ -79,7 +79,7 @@ async fn a_member_of_another_organisation_is_an_outsider_even_with_a_listed_acco
     let click = Click { who: BEN, home: Some("T0OTHER01"), token: &token, on: &card.at() };
     let told = scene.forged_click(click).await;
     assert!(told.contains("accounts of other organisations"), "{told}");
-    assert_eq!(scene.only_run("kill").await.state, State::Pending);
+    assert_eq!(scene.only_run("kill").await.state, RunState::Pending);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +112,7 @@ async fn whoever_is_not_listed_gets_nothing_at_any_door() {
         scene.is_refused(NORA, &card.at(), (label, words)).await;
     }
     assert_eq!(scene.runs_in_all().await, runs);
-    assert_eq!(scene.only_run("kill").await.state, State::Pending);
+    assert_eq!(scene.only_run("kill").await.state, RunState::Pending);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +132,7 @@ async fn a_role_is_needed_to_ask_and_another_to_approve() {
     scene.refused(DAN, "freeze", "You may not run `freeze`").await;
     let looked = scene.asks(DAN, "blocked --env production").await;
     assert!(looked.plain().contains(&queue.head.to_string()), "looking is theirs: {}", looked.plain());
-    assert_eq!(scene.only_run("kill").await.state, State::Pending);
+    assert_eq!(scene.only_run("kill").await.state, RunState::Pending);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +193,7 @@ async fn revoked(mut scene: Scene, change: impl FnOnce(&mut Scene), restarts: bo
     scene.clicks(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), "no longer counted").await;
     let run = scene.only_run("kill").await;
-    assert_eq!(run.state, State::Revoked, "{}", shown.plain());
+    assert_eq!(run.state, RunState::Revoked, "{}", shown.plain());
     assert!(run.event("started").is_none());
     assert!(scene.is_there(pid).await);
     assert!(shown.buttons().is_empty(), "{}", shown.plain());

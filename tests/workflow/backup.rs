@@ -3,7 +3,7 @@
 use crate::harness::{ANA, Scene};
 use countersign::demo::fake_slack::Fault;
 use countersign::demo::harness::INCIDENT;
-use countersign::store::{Run, State};
+use countersign::store::{Run, RunState};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -20,7 +20,7 @@ async fn a_backup_is_told_recorded_and_in_the_storage() {
     assert!(done.contains("asset_service_db") && done.contains("read back and whole"), "{done}");
 
     let run = closed(&scene).await;
-    assert_eq!(run.state, State::Succeeded);
+    assert_eq!(run.state, RunState::Succeeded);
     let facts = &run.events.last().unwrap().facts["backups"][0];
     let dump = scene.directory.path().join("backups").join(facts["key"].as_str().unwrap());
     assert_eq!(std::fs::metadata(dump).unwrap().len(), facts["bytes"].as_u64().unwrap());
@@ -61,7 +61,7 @@ async fn a_second_backup_waits_and_a_lost_chat_hears_of_the_first_later() {
     scene.workspace().fault("chat.", Fault::Status(503));
     scene.workspace().fault("response", Fault::Status(503));
     signal(pid, "CONT");
-    assert_eq!(closed(&scene).await.state, State::Succeeded);
+    assert_eq!(closed(&scene).await.state, RunState::Succeeded);
     assert!(!scene.workspace().message(&card.at()).unwrap().plain().contains("is backed up"));
     scene.workspace().fault("chat.", Fault::Clear);
     scene.workspace().fault("response", Fault::Clear);

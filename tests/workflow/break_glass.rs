@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::kinds;
 use countersign::demo::fake_slack::Fault;
 use countersign::demo::harness::INCIDENT;
-use countersign::store::State;
+use countersign::store::RunState;
 
 const GLASS: &str = "[break_glass]\nrole = \"last-resort\"\n";
 
@@ -33,8 +33,8 @@ async fn one_acts_alone_everyone_is_told_and_another_reviews_it() {
     ] {
         assert!(done.plain().contains(words), "{words} is missing: {}", done.plain());
     }
-    assert_eq!((run.state, kinds(&run)), (State::Succeeded, vec!["started", "succeeded"]));
-    assert!(run.request.alone);
+    assert_eq!((run.state, kinds(&run)), (RunState::Succeeded, vec!["started", "succeeded"]));
+    assert!(run.request.break_glass);
     let told = scene.workspace().wait_for("ben to be told", |workspace| {
         workspace
             .visible(BEN, &workspace.dm(BEN))
@@ -62,7 +62,7 @@ async fn what_is_done_alone_does_not_wait_for_the_chat() {
     scene.workspace().fault("chat.postMessage", Fault::Held);
     scene.says(ANA, &format!("break-glass kill {pid} --env production --reason \"alone\"")).await;
     found("the session to be gone", async || (!scene.is_there(pid).await).then_some(())).await;
-    scene.until_state("kill", State::Succeeded).await;
+    scene.until_state("kill", RunState::Succeeded).await;
     scene.workspace().fault("chat.postMessage", Fault::Clear);
     let card = scene.next(BEN, 0, "its card").await;
     let told = scene.until(&card.at(), "is gone").await.plain();
@@ -140,7 +140,7 @@ async fn what_was_done_alone_stands_on_top_until_it_is_reviewed() {
     let line = format!("break-glass kill {pid} --env production --reason \"nobody else is awake\"");
     let card = scene.asks(ANA, &line).await;
     scene.until(&card.at(), "is gone").await;
-    scene.until_state("kill", State::Succeeded).await;
+    scene.until_state("kill", RunState::Succeeded).await;
     // Newer than it, and of another person.
     scene.card(CARA, &format!("kill {waiting} --env staging")).await;
 
@@ -183,7 +183,7 @@ async fn at_the_same_moment_in_two_environments_one_of_two_acts() {
     let left = (scene.is_there(production).await, scene.is_there(staging).await);
     assert!(left.0 != left.1, "one of two, not both or none: {left:?}");
     let run = scene.only_run("kill").await;
-    assert_eq!((run.state, kinds(&run)), (State::Succeeded, vec!["started", "succeeded"]));
+    assert_eq!((run.state, kinds(&run)), (RunState::Succeeded, vec!["started", "succeeded"]));
     // The hour is everybody's and everywhere's.
     let other = if left.0 { here } else { there };
     scene.refused(ANA, &other, &format!("(#{}); that is for once in 1 h", run.id)).await;

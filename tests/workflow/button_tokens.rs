@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene};
 use crate::helpers::{Click, elsewhere};
-use countersign::store::State;
+use countersign::store::RunState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_counts_only_on_the_message_and_in_the_conversation_it_was_posted_in() {
@@ -19,7 +19,7 @@ async fn a_token_counts_only_on_the_message_and_in_the_conversation_it_was_poste
         let told = scene.forged_click(Click { who: BEN, home: None, token: &token, on: &on }).await;
         assert!(told.contains(words), "{told}");
     }
-    assert!(scene.runs_of("kill").await.iter().all(|run| run.state == State::Pending));
+    assert!(scene.runs_of("kill").await.iter().all(|run| run.state == RunState::Pending));
     assert!(scene.is_there(pid).await && scene.is_there(other).await);
     scene.clicks(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "is gone").await;
@@ -64,10 +64,10 @@ async fn a_card_that_was_not_wholly_delivered_approves_nothing() {
     let scene = Scene::usual().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
-    assert_eq!(scene.tampers("UPDATE copies SET message = NULL WHERE kind = 'card'"), 1);
+    assert_eq!(scene.tampers("UPDATE cards SET message = NULL WHERE kind = 'primary'"), 1);
     scene.is_refused(BEN, &card.at(), ("Approve", "isn't wholly delivered")).await;
-    assert_eq!(scene.only_run("kill").await.state, State::Pending);
+    assert_eq!(scene.only_run("kill").await.state, RunState::Pending);
     scene.clicks(ANA, &card.at(), "Withdraw").await;
-    scene.until_state("kill", State::Withdrawn).await;
+    scene.until_state("kill", RunState::Withdrawn).await;
     assert!(scene.is_there(pid).await);
 }

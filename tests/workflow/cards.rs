@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, Scene, found};
 use countersign::demo::fake_slack::Message;
 use countersign::demo::harness::INCIDENT;
-use countersign::store::{CardCopy, CopyKind, Store};
+use countersign::store::{Card, CardKind, Store};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_copy_of_the_card_tells_the_decision() {
@@ -20,8 +20,8 @@ async fn every_copy_of_the_card_tells_the_decision() {
 
     let ack = scene.workspace().clicks(BEN, &second.at(), "Approve").await;
     assert!(ack.ok(), "{ack:?}");
-    for copy in [card.at(), second.at()] {
-        let done = scene.until(&copy, "is gone").await;
+    for card in [card.at(), second.at()] {
+        let done = scene.until(&card, "is gone").await;
         assert!(done.buttons().is_empty(), "{}", done.plain());
         assert!(done.plain().contains("approved by ben"), "{}", done.plain());
     }
@@ -47,7 +47,7 @@ async fn a_card_is_not_posted_where_it_may_not_stand_and_not_without_end() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     scene.kill_card(pid).await;
     let run = scene.only_run("kill").await;
-    let copies = async || cards(&scene, run.id).await.len();
+    let count = async || cards(&scene, run.id).await.len();
     let show = format!("show {}", run.id);
     let there = scene.workspace().dm(ANA);
     for (channel, line) in [(INCIDENT, format!("{show} --private")), (&there, show.clone())] {
@@ -56,18 +56,18 @@ async fn a_card_is_not_posted_where_it_may_not_stand_and_not_without_end() {
     for shows in 1..=12 {
         scene.says(ANA, &show).await;
         let wanted = (1 + shows).min(10);
-        found("one more copy", async || (copies().await == wanted).then_some(())).await;
+        found("one more copy", async || (count().await == wanted).then_some(())).await;
     }
     found("every answer", async || (shown(&scene, run.id) == 14).then_some(())).await;
-    assert_eq!(copies().await, 10);
+    assert_eq!(count().await, 10);
     let places = cards(&scene, run.id).await;
-    assert!(places.iter().all(|copy| copy.place.conversation == run.request.place.conversation));
+    assert!(places.iter().all(|card| card.place.conversation == run.request.place.conversation));
 }
 
 /// The copies that stand in conversations; approvers have others of their own.
-async fn cards(scene: &Scene, run: i64) -> Vec<CardCopy> {
-    let copies = scene.store().copies_of(run).await.unwrap();
-    copies.into_iter().filter(|copy| copy.kind == CopyKind::Card).collect()
+async fn cards(scene: &Scene, run: i64) -> Vec<Card> {
+    let cards = scene.store().cards_of(run).await.unwrap();
+    cards.into_iter().filter(|card| card.kind == CardKind::Primary).collect()
 }
 
 /// How many answers tell the story of that run.

@@ -131,8 +131,9 @@ async fn a_request_needs_a_place_where_its_card_can_stand() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_environment_is_judged_by_its_own_limits() {
-    let strict = "name = \"staging\"\nthresholds.health.connections_pct = { watch = 0, act = 0 }";
-    let mild = "name = \"production\"\nthresholds.health.connections_pct = { watch = 1000, act = 1000 }";
+    let strict = "name = \"staging\"\nthresholds.health.connections_pct = { warning = 0, critical = 0 }";
+    let mild =
+        "name = \"production\"\nthresholds.health.connections_pct = { warning = 1000, critical = 1000 }";
     let instead = vec![("name = \"staging\"", strict), ("name = \"production\"", mild)];
     let twist = Twist { instead, ..Twist::default() };
     let scene = Scene::with(twist).await;

@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::maintenance_harness;
 use crate::process::{Counter, PATIENT, Process, all_runs, becomes, kinds, noted, the_run};
 use countersign::demo::fake_slack::{Fault, Message, MessageRef};
-use countersign::store::{Filter, Run, State, Store};
+use countersign::store::{Filter, Run, RunState, Store};
 use rusqlite::Connection;
 
 const UNKNOWN: &str = "what became of it is unknown. It is not repeated";
@@ -45,7 +45,7 @@ async fn killed_between_the_claim_and_the_effect() {
     let holder = counter.held().await;
     scene.clicks(BEN, &card.at(), "Approve").await;
     let waiting = counter.is_waited_for().await;
-    becomes(&record, "count", State::Running).await;
+    becomes(&record, "count", RunState::Running).await;
     process.kill().await;
     counter.ends(waiting).await;
     holder.batch_execute("COMMIT").await.unwrap();
@@ -54,7 +54,10 @@ async fn killed_between_the_claim_and_the_effect() {
     let told = scene.until(&card.at(), UNKNOWN).await;
     assert!(told.buttons().is_empty(), "{}", told.plain());
     let run = the_run(&record, "count").await.expect("the run");
-    assert_eq!((run.state, kinds(&run)), (State::Unknown, vec!["requested", "approved", "started", "lost"]));
+    assert_eq!(
+        (run.state, kinds(&run)),
+        (RunState::Interrupted, vec!["requested", "approved", "started", "interrupted"])
+    );
     assert_eq!(counter.rows().await, 0);
     // A click on the card as it was before the crash.
     let before = scene.count(CARA);
@@ -75,7 +78,7 @@ async fn killed_between_the_effect_and_the_end_of_the_record() {
     let holder = counter.held().await;
     scene.clicks(BEN, &card.at(), "Approve").await;
     counter.is_waited_for().await;
-    becomes(&record, "count", State::Running).await;
+    becomes(&record, "count", RunState::Running).await;
     let lock = locks_the_record(&scene);
     holder.batch_execute("COMMIT").await.unwrap();
     found("the effect", async || (counter.rows().await == 1).then_some(())).await;
@@ -86,7 +89,10 @@ async fn killed_between_the_effect_and_the_end_of_the_record() {
     let told = scene.until(&card.at(), UNKNOWN).await;
     assert!(told.buttons().is_empty(), "{}", told.plain());
     let run = the_run(&record, "count").await.expect("the run");
-    assert_eq!((run.state, kinds(&run)), (State::Unknown, vec!["requested", "approved", "started", "lost"]));
+    assert_eq!(
+        (run.state, kinds(&run)),
+        (RunState::Interrupted, vec!["requested", "approved", "started", "interrupted"])
+    );
     // Another start finds nothing to do, and answers.
     again.kill().await;
     let _third = Process::start(&scene).await;
@@ -102,7 +108,7 @@ async fn killed_before_the_claim(scene: &Scene, other_lives: bool) -> Message {
     let record = scene.store();
     let first = Process::start(scene).await;
     let card = asked(scene).await;
-    noted(&record, &becomes(&record, "count", State::Pending).await).await;
+    noted(&record, &becomes(&record, "count", RunState::Pending).await).await;
     let second = Process::start(scene).await;
     introduces(scene, BEN).await;
     let first = match other_lives {
@@ -114,7 +120,7 @@ async fn killed_before_the_claim(scene: &Scene, other_lives: bool) -> Message {
     };
     scene.workspace().fault("users.info", Fault::Held);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    becomes(&record, "count", State::Approved).await;
+    becomes(&record, "count", RunState::Approved).await;
     second.kill().await;
     scene.workspace().fault("users.info", Fault::Clear);
     let _alive = match first {
@@ -126,7 +132,7 @@ async fn killed_before_the_claim(scene: &Scene, other_lives: bool) -> Message {
     let told = scene.until(&card.at(), words).await;
     assert!(told.buttons().is_empty(), "{}", told.plain());
     let run = the_run(&record, "count").await.expect("the run");
-    assert_eq!((run.state, kinds(&run)), (State::Revoked, vec!["requested", "approved", "revoked"]));
+    assert_eq!((run.state, kinds(&run)), (RunState::Revoked, vec!["requested", "approved", "revoked"]));
     told
 }
 
@@ -154,10 +160,10 @@ async fn killed_between_the_decision_and_the_edit_of_the_card() {
     let record = scene.store();
     let process = Process::start(&scene).await;
     let done = asked(&scene).await;
-    noted(&record, &becomes(&record, "count", State::Pending).await).await;
+    noted(&record, &becomes(&record, "count", RunState::Pending).await).await;
     scene.workspace().fault("chat.update", Fault::Held);
     scene.clicks(BEN, &done.at(), "Approve").await;
-    let run = becomes(&record, "count", State::Succeeded).await;
+    let run = becomes(&record, "count", RunState::Succeeded).await;
     let before = scene.count(ANA);
     scene.says(ANA, "count --env staging").await;
     let denied = scene.next(ANA, before, "the second card").await;
@@ -165,7 +171,7 @@ async fn killed_between_the_decision_and_the_edit_of_the_card() {
     scene.clicks(CARA, &denied.at(), "Deny").await;
     let other = found("the denial", async || {
         let run = record.get(run.id + 1).await.expect("the record")?;
-        (run.state == State::Denied).then_some(run)
+        (run.state == RunState::Denied).then_some(run)
     })
     .await;
     process.kill().await;
@@ -194,7 +200,7 @@ async fn killed_before_the_card_was_posted() {
     scene.workspace().fault("chat.postMessage", Fault::Hang);
     let before = scene.count(ANA);
     scene.says(ANA, "count --env production").await;
-    let pending = becomes(&record, "count", State::Pending).await;
+    let pending = becomes(&record, "count", RunState::Pending).await;
     found("the card to be on its way", async || {
         (scene.workspace().calls("chat.postMessage") > 0).then_some(())
     })
@@ -213,12 +219,12 @@ async fn killed_before_the_card_was_posted() {
 }
 
 /// What the card says of a run that stands so.
-fn words_of(state: State) -> &'static str {
+fn words_of(state: RunState) -> &'static str {
     match state {
-        State::Pending => "Waits for a second person",
-        State::Succeeded => "Done.",
-        State::Revoked => "The approval no longer counted",
-        State::Unknown => UNKNOWN,
+        RunState::Pending => "Waits for a second person",
+        RunState::Succeeded => "Done.",
+        RunState::Revoked => "The approval no longer counted",
+        RunState::Interrupted => UNKNOWN,
         other => panic!("{other:?}"),
     }
 }
@@ -251,16 +257,16 @@ async fn killed_at_twenty_random_moments_of_an_approval() {
     for (run, card) in cards {
         let run = found("its end", async || {
             let run = record.get(run).await.expect("the record")?;
-            let settled = run.state == State::Pending || !run.state.is_open();
-            let copies = record.copies_of(run.id).await.expect("the copies");
-            (settled && copies.iter().all(|copy| copy.shown == run.version)).then_some(run)
+            let settled = run.state == RunState::Pending || !run.state.is_open();
+            let cards = record.cards_of(run.id).await.expect("the copies");
+            (settled && cards.iter().all(|card| card.shown_version == run.version)).then_some(run)
         })
         .await;
         let started = run.events.iter().filter(|event| event.kind == "started").count();
         let done = rows.get(&format!("countersign #{} ana", run.id)).copied().unwrap_or_default();
         assert!(started <= 1 && done <= 1, "{run:#?}");
         assert!(done == 0 || started == 1, "{run:#?}");
-        assert!(run.state != State::Succeeded || done == 1, "{run:#?}");
+        assert!(run.state != RunState::Succeeded || done == 1, "{run:#?}");
         scene.until(&card.at(), words_of(run.state)).await;
     }
     assert_eq!(record.verify().await.unwrap().broken, None);
@@ -269,17 +275,17 @@ async fn killed_at_twenty_random_moments_of_an_approval() {
 /// The verdict of a vacuum of so many tables, after it is made sure that it fits how the run stands.
 fn verdict_of(run: &Run, tables: i64) -> String {
     let verdict = run.text("verdict").unwrap_or_else(|| panic!("no verdict: {run:#?}")).to_owned();
-    let fits = match (run.state, run.event("lost").is_some()) {
-        (State::Succeeded, false) => format!("{tables} tables are vacuumed and analyzed, in "),
-        (State::Partial, false) => format!(" of {tables} tables are vacuumed and analyzed, in "),
-        (State::Failed, false) => format!("None of {tables} tables was vacuumed and analyzed."),
-        (State::Succeeded, true) => {
+    let fits = match (run.state, run.event("interrupted").is_some()) {
+        (RunState::Succeeded, false) => format!("{tables} tables are vacuumed and analyzed, in "),
+        (RunState::Partial, false) => format!(" of {tables} tables are vacuumed and analyzed, in "),
+        (RunState::Failed, false) => format!("None of {tables} tables was vacuumed and analyzed."),
+        (RunState::Succeeded, true) => {
             format!("{tables} tables are vacuumed and analyzed since it began. Countersign")
         }
-        (State::Partial, true) => {
+        (RunState::Partial, true) => {
             format!(" vacuumed and analyzed since it began, of {tables}. Countersign was interrupted")
         }
-        (State::Failed, true) => "No table is vacuumed and analyzed since it began".to_owned(),
+        (RunState::Failed, true) => "No table is vacuumed and analyzed since it began".to_owned(),
         (other, _) => panic!("{other:?}: {run:#?}"),
     };
     assert!(verdict.contains(&fits), "{:?}, and “{verdict}”", run.state);
@@ -312,7 +318,7 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
     }
     let runs = found("every run to be closed", async || {
         let runs = all_runs(&record, "vacuum").await;
-        let closed = |run: &Run| !run.state.is_open() && run.state != State::Unknown;
+        let closed = |run: &Run| !run.state.is_open() && run.state != RunState::Interrupted;
         (!runs.is_empty() && runs.iter().all(closed)).then_some(runs)
     })
     .await;
@@ -323,16 +329,19 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
         let started: Vec<_> = run.events.iter().filter(|event| event.kind == "started").collect();
         assert_eq!(started.len(), 1, "{run:#?}");
         let since = std::time::SystemTime::from(started[0].at);
-        assert!(run.state != State::Succeeded || vacuumed.is_some_and(|at| at >= since), "{run:#?}");
+        assert!(run.state != RunState::Succeeded || vacuumed.is_some_and(|at| at >= since), "{run:#?}");
         let verdict = verdict_of(run, tables);
-        let copies = found("its card", async || {
-            let copies = record.copies_of(run.id).await.expect("the copies");
-            copies.iter().all(|copy| copy.message.is_some() && copy.shown == run.version).then_some(copies)
+        let cards = found("its card", async || {
+            let cards = record.cards_of(run.id).await.expect("the copies");
+            cards
+                .iter()
+                .all(|card| card.message.is_some() && card.shown_version == run.version)
+                .then_some(cards)
         })
         .await;
-        assert!(!copies.is_empty(), "{run:#?}");
-        for copy in copies {
-            let at = MessageRef { channel: copy.place.conversation, ts: copy.message.expect("a message") };
+        assert!(!cards.is_empty(), "{run:#?}");
+        for card in cards {
+            let at = MessageRef { channel: card.place.conversation, ts: card.message.expect("a message") };
             let shown = scene.until(&at, &verdict).await.plain();
             assert!(!shown.contains("Running"), "{shown}");
         }
@@ -341,10 +350,12 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
     let counts = "SELECT min(vacuum_count), max(vacuum_count) FROM pg_stat_user_tables";
     let row = superuser.query_one(counts, &[]).await.unwrap();
     let (least, most): (i64, i64) = (row.get(0), row.get(1));
-    let whole =
-        runs.iter().filter(|run| run.state == State::Succeeded && run.event("lost").is_none()).count();
+    let whole = runs
+        .iter()
+        .filter(|run| run.state == RunState::Succeeded && run.event("interrupted").is_none())
+        .count();
     assert!(most <= runs.len() as i64 && least >= whole as i64, "{least} to {most}: {runs:#?}");
-    let interrupted = runs.iter().filter(|run| run.event("lost").is_some()).count();
+    let interrupted = runs.iter().filter(|run| run.event("interrupted").is_some()).count();
     println!(
         "{} runs, {interrupted} interrupted, {outlived} outlived, {least} to {most} vacuums",
         runs.len()

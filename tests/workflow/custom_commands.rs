@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, Scene, Twist, servers};
 use countersign::demo::fake_slack::Message;
 use countersign::plan::Plan;
-use countersign::store::State;
+use countersign::store::RunState;
 use tokio_postgres::Client;
 
 const TRIM: &str = include_str!("../../deploy/commands/trim-audit-log.sql");
@@ -72,7 +72,7 @@ async fn the_runbooks_clean_up_of_the_audit_log_deletes_exactly_what_its_card_co
     assert!(told.contains("somebody else has to decide"), "{told}");
 
     // The line was drawn when it was asked for: what grows old while the card waits stays.
-    let asked = Plan::read(scene.only_run("trim-audit-log").await.text("plan").unwrap()).unwrap().made_at;
+    let asked = Plan::read(scene.only_run("trim-audit-log").await.text("plan").unwrap()).unwrap().created_at;
     let line = asked.strftime("%Y-%m-%d %H:%M:%S").to_string();
     let grown = "INSERT INTO audit_logs (action, details, created_at)
                  VALUES ('grown old', '{}', $1::text::timestamp - interval '90 days')";
@@ -81,7 +81,7 @@ async fn the_runbooks_clean_up_of_the_audit_log_deletes_exactly_what_its_card_co
     assert!(done.contains("13 rows changed, in one transaction; the card showed 13 rows."), "{done}");
     assert_eq!(left(&database).await, ["grown old 1", "young 3"]);
     let run = scene.only_run("trim-audit-log").await;
-    assert_eq!(run.state, State::Succeeded);
+    assert_eq!(run.state, RunState::Succeeded);
     assert_eq!(run.event("succeeded").unwrap().facts["rows"], 13);
     scene
         .refused(ANA, "trim-audit-log rights --older-than 100d --env production", "There is nothing to do")
@@ -98,7 +98,7 @@ async fn what_grew_beyond_a_fifth_is_voided_and_what_grew_less_is_done() {
     log(&database, "late", &["300 days"; 3]).await;
     let why = "It would change 13 rows now; the card showed 10 rows, and 12 rows may change at most. Nothing was done.";
     approved(&scene, &card, why).await;
-    assert_eq!(scene.only_run("trim-audit-log").await.state, State::Voided);
+    assert_eq!(scene.only_run("trim-audit-log").await.state, RunState::Invalidated);
     assert_eq!(left(&database).await, ["late 3", "old 10"]);
 
     let card = scene.card(ANA, &format!("{ask} --most 10")).await;
@@ -137,13 +137,13 @@ fn act(preview: &str, statements: &[&str]) -> String {
     let titled: Vec<String> = statements.iter().map(|sql| format!("-- ## Then\n{sql};\n")).collect();
     format!(
         "/*\nsummary = \"Acts\"\ngroup = \"act\"\nrisk = \"danger\"\nscope = \"server\"\nlogin = \"operator\"\n\
-         within = \"5s\"\nexample = \"act\"\n*/\n-- ## First [preview]\n{preview};\n{}",
+         timeout = \"5s\"\nexample = \"act\"\n*/\n-- ## First [preview]\n{preview};\n{}",
         titled.concat()
     )
 }
 
 /// Asks, approves, and returns what the card says then and how the run ended.
-async fn acts(file: &str, words: &str) -> (String, State) {
+async fn acts(file: &str, words: &str) -> (String, RunState) {
     let scene = with(vec![("act.sql", file)]).await;
     let card = scene.card(ANA, "act --env production").await;
     let said = approved(&scene, &card, words).await;
@@ -159,28 +159,28 @@ async fn all_of_its_statements_are_done_or_none() {
     let file = act("SELECT 1 AS count", &[delete]);
     let (_, state) =
         acts(&file, "It would change 2 rows now; the card showed 1 row, and 1 row may change at most").await;
-    assert_eq!((state, ids(&client, "team_all").await), (State::Voided, vec![1, 2, 3, 4, 5]));
+    assert_eq!((state, ids(&client, "team_all").await), (RunState::Invalidated, vec![1, 2, 3, 4, 5]));
     let file = act("SELECT 3 AS count", &[delete, "INSERT INTO public.team_all VALUES (6), (7)"]);
     let (_, state) = acts(&file, "It would change 4 rows now").await;
-    assert_eq!((state, ids(&client, "team_all").await), (State::Voided, vec![1, 2, 3, 4, 5]));
+    assert_eq!((state, ids(&client, "team_all").await), (RunState::Invalidated, vec![1, 2, 3, 4, 5]));
     // The second statement fails: the first is taken back.
     let broken = "DELETE FROM public.team_all WHERE id = 5";
     let (said, state) = acts(&act("SELECT 3 AS count", &[delete, broken]), "Nothing was changed").await;
     assert!(said.contains("violates foreign key") && said.contains("23503"), "{said}");
-    assert_eq!((state, ids(&client, "team_all").await), (State::Failed, vec![1, 2, 3, 4, 5]));
+    assert_eq!((state, ids(&client, "team_all").await), (RunState::Failed, vec![1, 2, 3, 4, 5]));
     // It fails only when it commits.
     let defer =
         "ALTER TABLE team_all_child ALTER CONSTRAINT team_all_child_id_fkey DEFERRABLE INITIALLY DEFERRED";
     client.batch_execute(defer).await.unwrap();
     let (said, state) = acts(&act("SELECT 3 AS count", &[delete, broken]), "refused it at the end").await;
     assert!(said.contains("23503") && said.contains("Nothing was changed"), "{said}");
-    assert_eq!((state, ids(&client, "team_all").await), (State::Failed, vec![1, 2, 3, 4, 5]));
+    assert_eq!((state, ids(&client, "team_all").await), (RunState::Failed, vec![1, 2, 3, 4, 5]));
     // And it is done.
     let insert =
         "INSERT INTO public.team_all SELECT 6 WHERE NOT EXISTS (SELECT FROM public.team_all WHERE id < 3)";
     let (said, state) = acts(&act(counted, &["SELECT 1 AS one", delete, insert]), "Done.").await;
     assert!(said.contains("3 rows changed, in one transaction; the card showed 3 rows."), "{said}");
-    assert_eq!((state, ids(&client, "team_all").await), (State::Succeeded, vec![3, 4, 5, 6]));
+    assert_eq!((state, ids(&client, "team_all").await), (RunState::Succeeded, vec![3, 4, 5, 6]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,19 +191,19 @@ async fn time_runs_out_for_a_lock_and_for_the_whole_and_a_missing_right_changes_
     holder.batch_execute("BEGIN; LOCK TABLE team_time IN EXCLUSIVE MODE").await.unwrap();
     let (said, state) = acts(&act("SELECT 2 AS count", &[delete]), "is locked by somebody else").await;
     assert!(said.contains("Nothing was changed."), "{said}");
-    assert_eq!((state, ids(&client, "team_time").await), (State::Failed, vec![1, 2, 3, 4, 5]));
+    assert_eq!((state, ids(&client, "team_time").await), (RunState::Failed, vec![1, 2, 3, 4, 5]));
     holder.batch_execute("ROLLBACK").await.unwrap();
 
     let endless = "DELETE FROM public.team_time WHERE id IN (SELECT count(*) FROM generate_series(1, 100000000000) AS n)";
     let file = act("SELECT 5 AS count", &[delete, endless]).replace("\"5s\"", "\"1s\"");
     let (said, state) = acts(&file, "was too slow and was cancelled").await;
     assert!(said.contains("Nothing was changed."), "{said}");
-    assert_eq!((state, ids(&client, "team_time").await), (State::Failed, vec![1, 2, 3, 4, 5]));
+    assert_eq!((state, ids(&client, "team_time").await), (RunState::Failed, vec![1, 2, 3, 4, 5]));
 
     client.batch_execute("REVOKE DELETE ON team_time FROM countersign_act").await.unwrap();
     let (said, state) = acts(&act("SELECT 2 AS count", &[delete]), "lacks the right").await;
     assert!(said.contains("Nothing was changed."), "{said}");
-    assert_eq!((state, ids(&client, "team_time").await), (State::Failed, vec![1, 2, 3, 4, 5]));
+    assert_eq!((state, ids(&client, "team_time").await), (RunState::Failed, vec![1, 2, 3, 4, 5]));
 }
 
 /// Functions that stand in `public` under names of PostgreSQL's own, or are called like a column.

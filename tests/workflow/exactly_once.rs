@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::{Counter, Process, all_runs, becomes, kinds, the_run};
 use countersign::demo::fake_slack::{Account, Kind, Message};
 use countersign::demo::harness::INCIDENT;
-use countersign::store::State;
+use countersign::store::RunState;
 use std::fmt::Write as _;
 
 const DUPLICATE: &str = "dropped a duplicate delivery";
@@ -48,7 +48,7 @@ async fn fifty_approvers_at_the_same_moment_over_two_processes_start_it_once() {
     }
 
     let record = scene.store();
-    let run = becomes(&record, "count", State::Succeeded).await;
+    let run = becomes(&record, "count", RunState::Succeeded).await;
     assert_eq!(kinds(&run), ["requested", "approved", "started", "succeeded"]);
     let winner = run.event("approved").and_then(|event| event.by.clone()).expect("an approver").id;
     let losers: Vec<_> = crowd.iter().filter(|(_, name)| *name != winner).collect();
@@ -95,7 +95,7 @@ async fn a_delivery_that_comes_again_is_carried_out_once_and_answered_once() {
     assert_eq!(seen.len(), 2, "{}", scene.workspace().transcript());
     let record = scene.store();
     let run = the_run(&record, "count").await.expect("a run");
-    assert_eq!((run.state, run.version), (State::Pending, 1));
+    assert_eq!((run.state, run.version), (RunState::Pending, 1));
     assert_eq!(kinds(&the_run(&record, "counted").await.expect("a run")), ["started", "succeeded"]);
 
     assert!(third.of(&scene).clicks(BEN, &card.at(), "Approve").await.ok());
@@ -138,6 +138,6 @@ async fn each_click_on_a_row_is_a_request_of_its_own_and_the_session_ends_once()
     scene.until(&cards[1].at(), "The session that was shown is gone").await;
     let mut states: Vec<_> = all_runs(&record, "kill").await.iter().map(|run| run.state).collect();
     states.sort_by_key(|state| format!("{state:?}"));
-    assert_eq!(states, [State::Succeeded, State::Voided]);
+    assert_eq!(states, [RunState::Succeeded, RunState::Invalidated]);
     assert!(!scene.is_there(pid).await);
 }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use countersign::demo::harness::INCIDENT;
 use countersign::message::{
-    Account, Block, Conversation, Incoming, Place, Platform, PlatformName, Posted, Reply, SendError, Sender,
-    Standing, TooLarge,
+    AccountInfo, Block, ChatAccount, Conversation, ConversationInfo, IncomingEvent, Platform, PlatformKind,
+    PostedMessage, Reply, SendError, Standing, TooLarge,
 };
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 pub struct Shown {
     pub label: String,
     pub token: String,
-    pub place: Place,
+    pub place: Conversation,
     pub message: String,
 }
 
@@ -49,7 +49,7 @@ impl Room {
         self.waited_for.load(Ordering::SeqCst)
     }
 
-    fn keep(&self, posted: &Posted, reply: &Reply) {
+    fn keep(&self, posted: &PostedMessage, reply: &Reply) {
         let buttons = reply.blocks.iter().filter_map(|block| match block {
             Block::Buttons(buttons) => Some(buttons),
             _ => None,
@@ -67,40 +67,44 @@ impl Room {
 
 #[async_trait]
 impl Platform for Room {
-    fn name(&self) -> PlatformName {
-        PlatformName::Slack
+    fn name(&self) -> PlatformKind {
+        PlatformKind::Slack
     }
     fn fits(&self, _: &Reply) -> Result<(), TooLarge> {
         Ok(())
     }
-    async fn answer(&self, _: &Incoming, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, _: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         self.answers.lock().unwrap().push(reply.clone());
         Ok(())
     }
-    async fn post(&self, place: &Place, reply: &Reply) -> Result<Posted, SendError> {
+    async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         let message = {
             let mut messages = self.messages.lock().unwrap();
             *messages += 1;
             messages.to_string()
         };
-        let posted = Posted { place: place.clone(), message };
+        let posted = PostedMessage { place: place.clone(), message };
         self.keep(&posted, reply);
         Ok(posted)
     }
-    async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError> {
+    async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
         self.keep(posted, reply);
         Ok(())
     }
-    async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError> {
+    async fn tell(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
         self.post(&self.direct(sender).await?, reply).await
     }
-    async fn direct(&self, sender: &Sender) -> Result<Place, SendError> {
-        Ok(Place { conversation: format!("D{}", sender.account), ..incident() })
+    async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
+        Ok(Conversation { conversation: format!("D{}", sender.account), ..incident() })
     }
-    async fn account(&self, sender: &Sender, _: &Place) -> Result<Account, SendError> {
-        Ok(Account { standing: Standing::Member, workspace: sender.workspace.clone() })
+    async fn account(&self, sender: &ChatAccount, _: &Conversation) -> Result<AccountInfo, SendError> {
+        Ok(AccountInfo { standing: Standing::Member, workspace: sender.workspace.clone() })
     }
-    async fn account_now(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
+    async fn account_now(
+        &self,
+        sender: &ChatAccount,
+        place: &Conversation,
+    ) -> Result<AccountInfo, SendError> {
         let mut held_up = self.held_up.subscribe();
         self.waited_for.store(true, Ordering::SeqCst);
         drop(held_up.wait_for(|held| !held).await);
@@ -109,14 +113,14 @@ impl Platform for Room {
     fn home(&self) -> &str {
         "T0SAMPLE"
     }
-    async fn conversation(&self, _: &Place) -> Result<Conversation, SendError> {
-        Ok(Conversation { bot_is_in: true, direct: false, shared: false })
+    async fn conversation(&self, _: &Conversation) -> Result<ConversationInfo, SendError> {
+        Ok(ConversationInfo { bot_is_in: true, direct: false, shared: false })
     }
 }
 
-pub fn incident() -> Place {
-    Place {
-        platform: PlatformName::Slack,
+pub fn incident() -> Conversation {
+    Conversation {
+        platform: PlatformKind::Slack,
         workspace: "T0SAMPLE".to_owned(),
         conversation: INCIDENT.to_owned(),
         thread: None,

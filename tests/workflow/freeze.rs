@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
 use crate::process::{Counter, Process, all_runs, becomes, kinds, the_run};
 use countersign::demo::fake_slack::Fault;
-use countersign::store::State;
+use countersign::store::RunState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stops_what_waits_in_both_processes_until_two_lift_it() {
@@ -29,7 +29,7 @@ async fn stops_what_waits_in_both_processes_until_two_lift_it() {
         assert!(told.plain().contains("cara froze all acting"), "{}", told.plain());
     }
     let run = the_run(&record, "count").await.expect("the run");
-    assert_eq!((run.state, run.version), (State::Pending, 1));
+    assert_eq!((run.state, run.version), (RunState::Pending, 1));
     assert_eq!(counter.rows().await, 0);
 
     let lift = scene.asks(ANA, "unfreeze").await;
@@ -66,7 +66,7 @@ async fn stops_what_is_approved_and_has_not_started() {
     // The second process has yet to ask Slack about the requester.
     scene.workspace().fault("users.info", Fault::Held);
     assert!(second.of(&scene).clicks(BEN, &card.at(), "Approve").await.ok());
-    becomes(&record, "count", State::Approved).await;
+    becomes(&record, "count", RunState::Approved).await;
     scene.workspace().connect_bot(&first.url);
     let frozen = scene.asks(CARA, "freeze").await;
     assert!(frozen.plain().contains("All acting is frozen"), "{}", frozen.plain());
@@ -74,7 +74,7 @@ async fn stops_what_is_approved_and_has_not_started() {
 
     let words = "The approval no longer counted: cara froze all acting before it started. Nothing was done.";
     scene.until(&card.at(), words).await;
-    let run = becomes(&record, "count", State::Revoked).await;
+    let run = becomes(&record, "count", RunState::Revoked).await;
     assert_eq!(kinds(&run), ["requested", "approved", "revoked"]);
     assert_eq!(counter.rows().await, 0);
 }

@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
 use crate::notifications::{direct, directly};
 use crate::process::kinds;
 use countersign::demo::fake_slack::{Fault, Kind};
-use countersign::store::{CopyKind, State, Store};
+use countersign::store::{CardKind, RunState, Store};
 
 const GROUP: &str = "S0APPROVERS";
 const NOT_IN_IT: &str = "counts only in its group of the chat, and you aren't in it";
@@ -30,8 +30,8 @@ async fn who_has_the_role_and_is_not_in_the_group_approves_nothing_and_is_not_ca
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
     assert!(!card.plain().contains("U0CARA"), "{}", card.plain());
-    let copies = scene.store().copies_of(1).await.unwrap();
-    assert_eq!(copies.iter().filter(|copy| copy.kind == CopyKind::Direct).count(), 1);
+    let cards = scene.store().cards_of(1).await.unwrap();
+    assert_eq!(cards.iter().filter(|card| card.kind == CardKind::Direct).count(), 1);
     direct(&scene, BEN, "Waits for a second person").await;
     assert!(directly(&scene, CARA).is_empty() && directly(&scene, DAN).is_empty());
 
@@ -56,7 +56,7 @@ async fn who_is_not_in_the_group_reviews_nothing() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.asks(ANA, &format!("break-glass kill {pid} --env production --reason \"alone\"")).await;
     scene.until(&card.at(), "is gone").await;
-    scene.until_state("kill", State::Succeeded).await;
+    scene.until_state("kill", RunState::Succeeded).await;
     scene.refused(CARA, "review 1", NOT_IN_IT).await;
     assert_eq!(kinds(&scene.only_run("kill").await), ["started", "succeeded"]);
     let told = scene.asks(BEN, "review 1").await.plain();
@@ -78,7 +78,7 @@ async fn the_role_that_asks_is_narrowed_too_when_it_is_asked_and_when_it_starts(
     scene.restart().await;
     scene.clicks(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "the requester may no longer ask for it").await;
-    assert_eq!(scene.only_run("kill").await.state, State::Revoked);
+    assert_eq!(scene.only_run("kill").await.state, RunState::Revoked);
     assert!(scene.is_there(pid).await);
 }
 

@@ -5,7 +5,7 @@ use crate::harness::{ANA, Scene};
 use countersign::demo::fake_slack::{Ack, Kind, Message, MessageRef};
 use countersign::demo::harness::INCIDENT;
 use countersign::demo::postgres::Login;
-use countersign::store::{Filter, Run, State, Store};
+use countersign::store::{Filter, Run, RunState, Store};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
@@ -66,7 +66,7 @@ impl Scene {
         let record = rusqlite::Connection::open(self.directory.path().join("record.db")).expect("the record");
         record.busy_timeout(PATIENCE).expect("a time-out");
         let noted = || -> bool {
-            let sql = "SELECT EXISTS (SELECT 1 FROM copies WHERE message = ?1)";
+            let sql = "SELECT EXISTS (SELECT 1 FROM cards WHERE message = ?1)";
             record.query_row(sql, [&card.ts], |row| row.get(0)).expect("an answer")
         };
         let until = std::time::Instant::now() + PATIENCE;
@@ -165,7 +165,7 @@ impl Scene {
     }
 
     /// Waits until the one run of a command stands so.
-    pub async fn until_state(&self, command: &str, state: State) -> Run {
+    pub async fn until_state(&self, command: &str, state: RunState) -> Run {
         let store = self.store();
         let filter = Filter { command: Some(command.to_owned()), ..Filter::default() };
         let looking = async {

@@ -3,12 +3,12 @@
 //! schema, no session, no run.
 
 use crate::invalid_arguments::Odd;
-use crate::invalid_commands_harness::Place;
+use crate::invalid_commands_harness::Conversation;
 use countersign::catalog::{Command, Risk};
 use countersign::command_line::ArgType;
 use countersign::message::{Audience, Block, Reply, Span, Text};
-use countersign::store::Frozen;
-use countersign::workflow::Ending;
+use countersign::store::ActiveFreeze;
+use countersign::workflow::Completion;
 
 /// Who types it: on call and approver.
 const CARA: usize = 2;
@@ -50,7 +50,7 @@ fn vague(odd: &Odd, reply: &Reply, commands: &[&Command]) -> Option<&'static str
 }
 
 /// What fits the type and is still wrong: runs in other states, sessions that may not be touched, columns of no time.
-async fn semantic(place: &Place, command: &Command) -> Vec<Odd> {
+async fn semantic(place: &Conversation, command: &Command) -> Vec<Odd> {
     let mut all = Vec::new();
     for control in place.controls(command) {
         for (spec, right) in &control.values {
@@ -75,13 +75,13 @@ async fn semantic(place: &Place, command: &Command) -> Vec<Odd> {
     all
 }
 
-async fn answers(place: &Place, command: &Command, commands: &[&Command]) -> (usize, Vec<String>) {
+async fn answers(place: &Conversation, command: &Command, commands: &[&Command]) -> (usize, Vec<String>) {
     let mut wrong = Vec::new();
     for control in place.controls(command) {
         let line = format!("{} --dry-run", control.line());
         let (ending, reply) = place.says(CARA, &line).await;
         let said = reply.map(|reply| read(&reply.blocks)).unwrap_or_default();
-        assert!(ending == Ending::Answered && said.contains("Dry run"), "{line} has to work: {said}");
+        assert!(ending == Completion::Answered && said.contains("Dry run"), "{line} has to work: {said}");
     }
     let mut odd = semantic(place, command).await;
     odd.extend(place.controls(command).iter().flat_map(|control| control.odd()));
@@ -89,7 +89,7 @@ async fn answers(place: &Place, command: &Command, commands: &[&Command]) -> (us
         let (ending, reply) = place.says(CARA, &odd.line).await;
         let shown: String = odd.line.chars().take(150).collect();
         let why = match (ending, &reply) {
-            (Ending::Refused, Some(reply)) => vague(odd, reply, commands),
+            (Completion::Refused, Some(reply)) => vague(odd, reply, commands),
             _ => Some("it is not refused"),
         };
         if let Some(why) = why {
@@ -102,14 +102,14 @@ async fn answers(place: &Place, command: &Command, commands: &[&Command]) -> (us
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_argument_of_every_command_that_acts() {
-    let place = Place::set().await;
+    let place = Conversation::set().await;
     let before = place.everything().await;
     let commands: Vec<&Command> = place.flow.app.catalog.iter().collect();
     let mut typed = 0;
     let mut wrong = Vec::new();
     for command in commands.iter().filter(|command| command.header.risk != Risk::Read) {
         // There is nothing to lift otherwise.
-        let frozen = (command.name == "unfreeze").then(|| Frozen {
+        let frozen = (command.name == "unfreeze").then(|| ActiveFreeze {
             by: countersign::message::Person { id: "ana".to_owned(), account: None },
             at: "2025-11-01T10:00:00Z".parse().unwrap(),
             reason: None,

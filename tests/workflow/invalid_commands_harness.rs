@@ -10,9 +10,9 @@ use countersign::command_line::{ArgSpec, ArgType};
 use countersign::demo::harness::PEOPLE;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
-use countersign::message::{Event, Incoming, PlatformName, Reply, Sender};
-use countersign::store::{Append, Change, Filter, NewRun, Opened, Request, Run, State};
-use countersign::workflow::{Ending, Flow};
+use countersign::message::{ChatAccount, Event, IncomingEvent, PlatformKind, Reply};
+use countersign::store::{Append, Filter, NewEvent, NewRun, OpenOutcome, Run, RunRequest, RunState};
+use countersign::workflow::{Completion, Workflow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,10 +42,10 @@ const TIDY: &str = "/*\nsummary = \"Tidies up\"\ngroup = \"act\"\nrisk = \"dange
     AND (:'by' = 'size' OR :'what' = action OR id < :'most'::int8)\n";
 
 /// The scene, a bot that is spoken to directly, and the things that can be named.
-pub struct Place {
+pub struct Conversation {
     pub scene: Scene,
     pub room: Arc<Room>,
-    pub flow: Arc<Flow>,
+    pub flow: Arc<Workflow>,
     things: BTreeMap<(&'static str, &'static str), String>,
     deliveries: AtomicUsize,
     superuser: Client,
@@ -53,11 +53,11 @@ pub struct Place {
     _sessions: Vec<Client>,
 }
 
-impl Place {
-    pub async fn set() -> Place {
+impl Conversation {
+    pub async fn set() -> Conversation {
         let scene = scene().await;
         let room = Arc::new(Room::default());
-        let flow = Flow::new(App::assemble(scene.stage.checked().unwrap()).unwrap(), vec![room.clone()]);
+        let flow = Workflow::new(App::assemble(scene.stage.checked().unwrap()).unwrap(), vec![room.clone()]);
         let (idle, _) = scene.session("asset-worker-7").await;
         let (open, open_pid) = scene.session("asset-worker-8").await;
         open.batch_execute("BEGIN; SELECT 1 FROM assets LIMIT 1").await.unwrap();
@@ -75,7 +75,8 @@ impl Place {
         let deliveries = AtomicUsize::new(0);
         let _sessions = vec![idle, open, busy];
         let superuser = scene.superuser().await;
-        let mut place = Place { scene, room, flow, things: things.into(), deliveries, superuser, _sessions };
+        let mut place =
+            Conversation { scene, room, flow, things: things.into(), deliveries, superuser, _sessions };
         let stirs = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND pid = $1)
                      AND EXISTS (SELECT FROM pg_stat_activity WHERE state = 'idle' AND application_name = 'asset-worker-7'
                                  AND state_change < now() - interval '2 s')";
@@ -92,11 +93,11 @@ impl Place {
         let kill = format!("kill {} --env staging", self.things[&("kill", "pid")]);
         let purge = "purge asset-service audit_logs --column created_at --older-than 90d --env staging";
         for (who, line) in [(0, kill.as_str()), (2, kill.as_str()), (0, purge)] {
-            assert_eq!(self.says(who, line).await.0, Ending::Answered, "{line}");
+            assert_eq!(self.says(who, line).await.0, Completion::Answered, "{line}");
         }
         let [purge, own, anas] = self.runs().await.try_into().expect("three requests");
         let record = Arc::clone(&self.flow.app.runs.store);
-        let change = |kind: &str, state| Change {
+        let change = |kind: &str, state| NewEvent {
             kind: kind.to_owned(),
             by: None,
             facts: serde_json::json!({}),
@@ -107,38 +108,38 @@ impl Place {
         let stop = Append {
             run: purge.id,
             version: purge.version,
-            change: change("stopped", State::Stopped),
-            unheard: None,
+            change: change("stopped", RunState::Stopped),
+            on_timeout: None,
             unless_frozen: false,
         };
         record.append_if(stop).await.unwrap();
-        let run = async |request: Request, first| {
-            let delivery = format!("made {}", self.deliveries.fetch_add(1, Ordering::Relaxed));
+        let run = async |request: RunRequest, first| {
+            let delivery_id = format!("made {}", self.deliveries.fetch_add(1, Ordering::Relaxed));
             let new = NewRun {
                 request,
-                delivery,
-                holds: vec![],
+                delivery_id,
+                resource_locks: vec![],
                 first,
-                unheard: None,
-                copies: Vec::new(),
-                unless_alone_since: None,
+                on_timeout: None,
+                cards: Vec::new(),
+                unless_break_glass_since: None,
                 unless_frozen: false,
             };
             match record.open(new).await.unwrap() {
-                Opened::New(run) => run.id,
+                OpenOutcome::New(run) => run.id,
                 other => panic!("{other:?}"),
             }
         };
         let vacuum =
-            Request { command: "vacuum".to_owned(), risk: "write".to_owned(), ..anas.request.clone() };
-        let running = run(vacuum, change("started", State::Running)).await;
-        let alone = Request { alone: true, ..anas.request.clone() };
-        let alone = run(alone, change("succeeded", State::Succeeded)).await;
+            RunRequest { command: "vacuum".to_owned(), risk: "write".to_owned(), ..anas.request.clone() };
+        let running = run(vacuum, change("started", RunState::Running)).await;
+        let break_glass = RunRequest { break_glass: true, ..anas.request.clone() };
+        let break_glass = run(break_glass, change("succeeded", RunState::Succeeded)).await;
         for (place, run) in [
             (("deny", "run"), anas.id),
             (("withdraw", "run"), own.id),
             (("stop", "run"), running),
-            (("review", "run"), alone),
+            (("review", "run"), break_glass),
             (("purge", "continue"), purge.id),
         ] {
             self.things.insert(place, run.to_string());
@@ -198,17 +199,17 @@ impl Place {
     }
 
     /// What one of the people types, and the answer.
-    pub async fn says(&self, who: usize, line: &str) -> (Ending, Option<Reply>) {
+    pub async fn says(&self, who: usize, line: &str) -> (Completion, Option<Reply>) {
         let (account, name, ..) = PEOPLE[who];
-        let sender = Sender {
-            platform: PlatformName::Slack,
+        let sender = ChatAccount {
+            platform: PlatformKind::Slack,
             workspace: incident().workspace,
             account: account.to_owned(),
             name: name.to_owned(),
         };
         let event = Event::Command { line: line.to_owned() };
         let delivery = self.deliveries.fetch_add(1, Ordering::Relaxed).to_string();
-        let incoming = Incoming { delivery, sender, place: incident(), handle: None, event };
+        let incoming = IncomingEvent { delivery, sender, place: incident(), handle: None, event };
         let ending = self.flow.handle_wholly(incoming, Duration::from_secs(30)).await;
         (ending, self.room.answers.lock().unwrap().pop())
     }

@@ -3,9 +3,9 @@
 use crate::backup::locked;
 use crate::harness::{ANA, BEN, DAN, Scene, Servers, Twist, found};
 use crate::process::{Process, becomes, kinds};
-use countersign::audit::{Happening, Runs, Told};
+use countersign::audit::{EventDetails, EventKind, Runs};
 use countersign::message::Person;
-use countersign::store::{Appended, Run, State, Store};
+use countersign::store::{AppendOutcome, Run, RunState, Store};
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -27,7 +27,7 @@ async fn a_long_run_is_seen_and_stopped() {
     let blocker = locked(&scene).await;
     let card = scene.asks(ANA, "backup asset-service --env staging").await;
     waits(&scene).await;
-    let run = becomes(&scene.store(), "backup", State::Running).await.id;
+    let run = becomes(&scene.store(), "backup", RunState::Running).await.id;
 
     let jobs = scene.asks(BEN, "jobs").await.plain();
     for words in
@@ -37,14 +37,17 @@ async fn a_long_run_is_seen_and_stopped() {
     }
     scene.refused(DAN, &format!("stop {run}"), "You may").await;
     scene.refused(ANA, "stop 4711", "There is no run #4711").await;
-    assert_eq!(scene.store().get(run).await.unwrap().unwrap().state, State::Running);
+    assert_eq!(scene.store().get(run).await.unwrap().unwrap().state, RunState::Running);
 
     let told = scene.asks(BEN, &format!("stop {run}")).await.plain();
     assert!(told.contains(&format!("Run #{run} has ended: stopped. Stopped: there is no backup")), "{told}");
     scene.until(&card.at(), "Stopped: there is no backup, and nothing of it is left").await;
     let stopped = scene.store().get(run).await.unwrap().unwrap();
-    assert_eq!((stopped.state, kinds(&stopped)), (State::Stopped, vec!["started", "stopping", "stopped"]));
-    assert_eq!(stopped.event("stopping").unwrap().by.as_ref().unwrap().id, "ben");
+    assert_eq!(
+        (stopped.state, kinds(&stopped)),
+        (RunState::Stopped, vec!["started", "stop_requested", "stopped"])
+    );
+    assert_eq!(stopped.event("stop_requested").unwrap().by.as_ref().unwrap().id, "ben");
     drop(blocker);
     let superuser = scene.superuser().await;
     let dumping = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'countersign #%' AND query LIKE '%asset_versions%'";
@@ -73,10 +76,14 @@ async fn claimed_by_a_dead_process(scene: &Scene) -> Run {
     let runs = Runs { store: Arc::new(scene.store()), approval };
     let run = scene.only_run("kill").await;
     let ben = Person { id: "ben".to_owned(), account: None };
-    let Appended::Done(run) = runs.append(&run, Happening::Approved, Told::by(&ben)).await.unwrap() else {
+    let AppendOutcome::Done(run) =
+        runs.append(&run, EventKind::Approved, EventDetails::by(&ben)).await.unwrap()
+    else {
         panic!("not approved")
     };
-    let Appended::Done(run) = runs.append(&run, Happening::Started, Told::default()).await.unwrap() else {
+    let AppendOutcome::Done(run) =
+        runs.append(&run, EventKind::Started, EventDetails::default()).await.unwrap()
+    else {
         panic!("not claimed")
     };
     *run
@@ -94,8 +101,8 @@ async fn an_interrupted_kill_is_looked_at_and_never_repeated() {
         }
         let run = claimed_by_a_dead_process(&scene).await;
         let (words, state) = match gone {
-            true => ("The session is gone", State::Succeeded),
-            false => ("The session is still there", State::Failed),
+            true => ("The session is gone", RunState::Succeeded),
+            false => ("The session is still there", RunState::Failed),
         };
         let told = scene.until(&card.at(), words).await.plain();
         assert!(
@@ -104,7 +111,7 @@ async fn an_interrupted_kill_is_looked_at_and_never_repeated() {
         );
         let run = scene.store().get(run.id).await.unwrap().unwrap();
         assert_eq!(run.state, state);
-        assert_eq!(kinds(&run)[..4], ["requested", "approved", "started", "lost"]);
+        assert_eq!(kinds(&run)[..4], ["requested", "approved", "started", "interrupted"]);
         assert_eq!(scene.is_there(pid).await, !gone);
         assert_eq!(scene.store().verify().await.unwrap().broken, None);
     }
@@ -124,7 +131,7 @@ async fn what_an_interrupted_run_left_on_postgresql_is_named_and_can_be_ended() 
     let asleep = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
     found("the statement", async || superuser.query_opt(asleep, &[&left_pid]).await.expect("an answer"))
         .await;
-    becomes(&scene.store(), "kill", State::Unknown).await;
+    becomes(&scene.store(), "kill", RunState::Interrupted).await;
 
     let jobs = scene.asks(ANA, "jobs").await.plain();
     assert!(jobs.contains("1 interrupted run still works on PostgreSQL"), "{jobs}");
@@ -136,7 +143,7 @@ async fn what_an_interrupted_run_left_on_postgresql_is_named_and_can_be_ended() 
     assert!(sleeping.await.unwrap().is_err());
     assert!(scene.is_there(pid).await, "nobody else may be hurt");
     // Only now the session that it was to end is looked at.
-    let closed = becomes(&scene.store(), "kill", State::Failed).await;
+    let closed = becomes(&scene.store(), "kill", RunState::Failed).await;
     assert!(closed.text("verdict").unwrap().contains("still there"), "{closed:?}");
 }
 
@@ -157,7 +164,7 @@ async fn a_bot_that_is_told_to_end_lets_its_work_finish() {
     drop(blocker);
     process.ended().await;
     let run = scene.only_run("backup").await;
-    assert_eq!(run.state, State::Succeeded, "{run:?}");
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +183,7 @@ async fn work_that_takes_too_long_for_the_end_is_marked() {
     process.terminate();
     process.ended().await;
     let run = scene.only_run("backup").await;
-    assert_eq!((run.state, kinds(&run)), (State::Unknown, vec!["started", "lost"]));
+    assert_eq!((run.state, kinds(&run)), (RunState::Interrupted, vec!["started", "interrupted"]));
     let why = &run.events.last().unwrap().facts["why"];
     assert_eq!(why, "Countersign was told to end while it ran");
 }

@@ -1,7 +1,7 @@
 //! Whom `kill` and `cancel` never touch, when they are asked and again in the statement that acts.
 
 use crate::harness::{ANA, BEN, Scene};
-use countersign::store::State;
+use countersign::store::RunState;
 use std::process::{Child, Command, Stdio};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
@@ -199,7 +199,7 @@ async fn cancel_ends_the_statement_and_leaves_the_session() {
     assert_eq!(cancelled.code().map(|code| code.code()), Some("57014"));
     client.batch_execute("SELECT 1").await.unwrap();
     let run = scene.only_run("cancel").await;
-    assert_eq!((run.state, run.events.len()), (State::Succeeded, 2));
+    assert_eq!((run.state, run.events.len()), (RunState::Succeeded, 2));
 }
 
 /// Asks, changes something on the server, lets ben approve; what the card says in the end.
@@ -208,7 +208,7 @@ async fn after(scene: &Scene, pid: i32, change: impl Future<Output = ()>) -> Str
     change.await;
     scene.clicks(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), "Nothing was done").await;
-    assert_eq!(scene.runs_of("kill").await[0].state, State::Voided, "{}", shown.plain());
+    assert_eq!(scene.runs_of("kill").await[0].state, RunState::Invalidated, "{}", shown.plain());
     shown.plain()
 }
 

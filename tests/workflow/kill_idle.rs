@@ -1,8 +1,8 @@
 //! `kill-idle`: exactly those that the card names, each by itself, and none that did anything since.
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
-use countersign::demo::sample::Account;
-use countersign::store::State;
+use countersign::demo::sample::LoginAccount;
+use countersign::store::RunState;
 use tokio_postgres::Client;
 
 /// A server of its own: who is idle there is nobody else's business.
@@ -81,7 +81,7 @@ async fn those_on_the_card_end_and_one_that_works_again_is_left_alone_and_named(
     }
     assert!(superuser.query_one("SELECT 1", &[]).await.is_ok());
     let run = scene.only_run("kill-idle").await;
-    assert_eq!(run.state, State::Partial);
+    assert_eq!(run.state, RunState::Partial);
     let facts = &run.event("partial").unwrap().facts;
     assert_eq!((&facts["shown"], &facts["ended"]), (&serde_json::json!(5), &serde_json::json!(3)));
     let ended: Vec<&str> = facts["pids"].as_array().unwrap().iter().filter_map(|pid| pid.as_str()).collect();
@@ -113,7 +113,7 @@ async fn all_of_a_server_end_and_none_is_left_for_a_second_time() {
         assert!(fate(&told, *pid).contains("ended"), "{told}");
         assert!(!scene.is_there(*pid).await);
     }
-    assert_eq!(scene.only_run("kill-idle").await.state, State::Succeeded);
+    assert_eq!(scene.only_run("kill-idle").await.state, RunState::Succeeded);
     let nobody = scene.asks(ANA, "kill-idle --older-than 1s --env production").await.plain();
     assert!(nobody.contains("No session on main has done nothing for 1.0 s"), "{nobody}");
 }
@@ -129,7 +129,7 @@ async fn when_all_of_them_were_used_nothing_is_done_and_refused_is_told() {
     }
     scene.clicks(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "None of them was still as it was shown. Nothing was done.").await;
-    assert_eq!(scene.only_run("kill-idle").await.state, State::Voided);
+    assert_eq!(scene.only_run("kill-idle").await.state, RunState::Invalidated);
 
     a_second_passes(&scene).await;
     let card = scene.card(ANA, ASK).await;
@@ -171,7 +171,7 @@ async fn what_became_active_or_a_superusers_is_left_alone_with_the_reason_and_st
     let scene = alone().await;
     let superuser = scene.superuser().await;
     superuser.batch_execute("CREATE ROLE platform LOGIN PASSWORD 'platform'").await.unwrap();
-    let platform = Account { user: "platform".to_owned(), password: "platform".to_owned() };
+    let platform = LoginAccount { user: "platform".to_owned(), password: "platform".to_owned() };
     let mut sessions = pool(&scene, 2).await;
     let (privileged, platforms) = scene.session_by(platform.login("asset_service_db", "azure")).await;
     let (last, ends) = scene.session("pool-last").await;

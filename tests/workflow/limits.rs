@@ -8,9 +8,9 @@ use countersign::demo::fake_slack::{Fault, Settings};
 use countersign::demo::harness::INCIDENT;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
-use countersign::message::{Event, Incoming, Place, PlatformName, Sender};
-use countersign::store::{State, Store};
-use countersign::workflow::Flow;
+use countersign::message::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
+use countersign::store::{RunState, Store};
+use countersign::workflow::Workflow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +23,17 @@ async fn server() -> &'static Servers {
 }
 
 /// Typed by ana.
-fn typed(scene: &Scene, line: String) -> Incoming {
+fn typed(scene: &Scene, line: String) -> IncomingEvent {
     let workspace = scene.workspace().settings().team;
-    let (platform, account) = (PlatformName::Slack, ANA.to_owned());
-    let place =
-        Place { platform, workspace: workspace.clone(), conversation: INCIDENT.to_owned(), thread: None };
-    let sender = Sender { platform, workspace, account, name: "ana".to_owned() };
-    Incoming { delivery: line.clone(), sender, place, handle: None, event: Event::Command { line } }
+    let (platform, account) = (PlatformKind::Slack, ANA.to_owned());
+    let place = Conversation {
+        platform,
+        workspace: workspace.clone(),
+        conversation: INCIDENT.to_owned(),
+        thread: None,
+    };
+    let sender = ChatAccount { platform, workspace, account, name: "ana".to_owned() };
+    IncomingEvent { delivery: line.clone(), sender, place, handle: None, event: Event::Command { line } }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +45,7 @@ async fn three_long_jobs_at_once_show_how_far_they_are_within_what_slack_allows(
     let scene = Scene::without_bot(twist).await;
     let config = scene.stage.checked().unwrap();
     let slack = SlackPlatform::new(config.slack.as_ref().unwrap()).unwrap();
-    let flow = Flow::new(App::assemble(config).unwrap(), vec![Arc::new(slack)]);
+    let flow = Workflow::new(App::assemble(config).unwrap(), vec![Arc::new(slack)]);
     let mut held = Vec::new();
     for service in ["asset-service", "user-service", "auth-service"] {
         let client =
@@ -82,7 +86,7 @@ async fn three_long_jobs_at_once_show_how_far_they_are_within_what_slack_allows(
 
 async fn running(scene: &Scene) -> Vec<i64> {
     let runs = scene.runs_of("reindex").await;
-    runs.iter().filter(|run| run.state == State::Running).map(|run| run.id).collect()
+    runs.iter().filter(|run| run.state == RunState::Running).map(|run| run.id).collect()
 }
 
 /// A conversation that is to be opened and a message behind it: each is tried four times for ten seconds, and may be told to wait for a
@@ -98,8 +102,8 @@ async fn whoever_sends_a_copy_has_it_for_as_long_as_that_may_take() {
     let record = rusqlite::Connection::open(scene.directory.path().join("record.db")).unwrap();
     record.busy_timeout(Duration::from_secs(30)).unwrap();
     let until = found("a claim", async || {
-        let sql = "SELECT claimed FROM copies WHERE kind = ?1 AND claimed > 0";
-        record.query_row(sql, ["card"], |row| row.get::<_, i64>(0)).ok()
+        let sql = "SELECT claimed_until FROM cards WHERE kind = ?1 AND claimed_until > 0";
+        record.query_row(sql, ["primary"], |row| row.get::<_, i64>(0)).ok()
     })
     .await;
     let lasts = until - jiff::Timestamp::now().as_microsecond();
@@ -108,5 +112,5 @@ async fn whoever_sends_a_copy_has_it_for_as_long_as_that_may_take() {
     for who in [BEN, CARA] {
         crate::notifications::direct(&scene, who, "Waits for a second person").await;
     }
-    assert_eq!(scene.store().copies_of(1).await.unwrap().len(), 4);
+    assert_eq!(scene.store().cards_of(1).await.unwrap().len(), 4);
 }

@@ -5,7 +5,7 @@ use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::demo::fake_slack::Message;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
-use countersign::store::{Run, State};
+use countersign::store::{Run, RunState};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
@@ -103,7 +103,7 @@ pub async fn approves(scene: &Scene, card: Message) -> Message {
 /// The last run of a command, once it is running.
 pub async fn running(scene: &Scene, command: &str) -> Run {
     found("the run", async || {
-        scene.runs_of(command).await.into_iter().find(|run| run.state == State::Running)
+        scene.runs_of(command).await.into_iter().find(|run| run.state == RunState::Running)
     })
     .await
 }

@@ -4,9 +4,9 @@
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use crate::maintenance_harness::{self, database, gated, make, one};
 use crate::process::{Process, kinds};
-use countersign::audit::{Happening, Runs, Told};
+use countersign::audit::{EventDetails, EventKind, Runs};
 use countersign::demo::fake_slack::Message;
-use countersign::store::{Appended, Run, State};
+use countersign::store::{AppendOutcome, Run, RunState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::OnceCell;
@@ -54,7 +54,7 @@ async fn at_the_gate(client: &Client) -> i32 {
         .await
 }
 
-async fn state(scene: &Scene, command: &str, state: State) -> Run {
+async fn state(scene: &Scene, command: &str, state: RunState) -> Run {
     found("the state", async || {
         scene.runs_of(command).await.into_iter().next().filter(|run| run.state == state)
     })
@@ -65,7 +65,7 @@ async fn state(scene: &Scene, command: &str, state: State) -> Run {
 async fn killed(scene: &Scene, (process, command): (Process, &str)) -> (Process, Run) {
     process.kill().await;
     let again = Process::start(scene).await;
-    let run = state(scene, command, State::Unknown).await;
+    let run = state(scene, command, RunState::Interrupted).await;
     again.logs("its end is not known yet", 2).await;
     (again, run)
 }
@@ -86,7 +86,7 @@ async fn a_killed_bots_vacuum_full_is_seen_to_go_on_and_then_to_be_done() {
     at_the_gate(&superuser).await;
     let (_again, run) = killed(&scene, (process, "vacuum-full")).await;
     assert_eq!(
-        state(&scene, "vacuum-full", State::Unknown).await.version,
+        state(&scene, "vacuum-full", RunState::Interrupted).await.version,
         run.version,
         "it is at work still"
     );
@@ -97,8 +97,8 @@ async fn a_killed_bots_vacuum_full_is_seen_to_go_on_and_then_to_be_done() {
     let told = scene.until(&card.at(), "public.big is written anew. ").await.plain();
     assert!(told.contains("can't tell whether that is its work"), "{told}");
     assert_ne!(file(&superuser).await, before);
-    let run = state(&scene, "vacuum-full", State::Succeeded).await;
-    assert_eq!(kinds(&run), ["requested", "approved", "started", "lost", "succeeded"]);
+    let run = state(&scene, "vacuum-full", RunState::Succeeded).await;
+    assert_eq!(kinds(&run), ["requested", "approved", "started", "interrupted", "succeeded"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +118,7 @@ async fn a_killed_bots_vacuum_full_that_is_ended_has_changed_nothing_and_says_so
     let words = "public.big is not written anew: Countersign was interrupted, and nothing was changed.";
     scene.until(&card.at(), words).await;
     assert_eq!(file(&superuser).await, before);
-    state(&scene, "vacuum-full", State::Failed).await;
+    state(&scene, "vacuum-full", RunState::Failed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,10 +129,14 @@ async fn a_killed_bots_analyze_and_reindex_are_seen_to_be_done() {
     let card = scene.asks(ANA, "analyze billing-service big --env production").await;
     at_the_gate(&superuser).await;
     let (process, run) = killed(&scene, (process, "analyze")).await;
-    assert_eq!(state(&scene, "analyze", State::Unknown).await.version, run.version, "it is at work still");
+    assert_eq!(
+        state(&scene, "analyze", RunState::Interrupted).await.version,
+        run.version,
+        "it is at work still"
+    );
     drop(gate);
     scene.until(&card.at(), "1 table is analyzed since it began. Countersign was interrupted").await;
-    state(&scene, "analyze", State::Succeeded).await;
+    state(&scene, "analyze", RunState::Succeeded).await;
 
     let gate = scene.servers.cluster.connect(&database("billing-service")).await.unwrap();
     gate.batch_execute("SELECT pg_advisory_lock(4711)").await.unwrap();
@@ -141,11 +145,15 @@ async fn a_killed_bots_analyze_and_reindex_are_seen_to_be_done() {
     let card = scene.asks(ANA, "reindex billing-service big_gate_idx --env production").await;
     at_the_gate(&superuser).await;
     let (_again, run) = killed(&scene, (process, "reindex")).await;
-    assert_eq!(state(&scene, "reindex", State::Unknown).await.version, run.version, "it is at work still");
+    assert_eq!(
+        state(&scene, "reindex", RunState::Interrupted).await.version,
+        run.version,
+        "it is at work still"
+    );
     drop(gate);
     scene.until(&card.at(), "1 index is built anew. Countersign was interrupted").await;
     assert_ne!(one::<String>(&superuser, indexes).await, before);
-    state(&scene, "reindex", State::Succeeded).await;
+    state(&scene, "reindex", RunState::Succeeded).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +168,7 @@ async fn a_killed_bots_reindex_that_is_ended_is_not_called_done() {
     let told =
         scene.until(&card.at(), "No index is built anew, of 1. Countersign was interrupted").await.plain();
     assert!(told.contains("the next reindex of the table drops that"), "{told}");
-    state(&scene, "reindex", State::Failed).await;
+    state(&scene, "reindex", RunState::Failed).await;
     let left: i64 = one(&superuser, "SELECT count(*) FROM pg_class WHERE relname ~ '_ccnew[0-9]*$'").await;
     assert_eq!(left, 1, "nobody repeats it, nor clears up after it");
 }
@@ -173,7 +181,7 @@ async fn a_vacuum_fulls_progress_is_seen_and_a_stop_leaves_the_table_as_it_was()
     let card = approved(&scene, "vacuum-full campaign-service big").await;
     // All rows, and two of three indexes.
     scene.until(&card.at(), "86 % · public.big: rebuilding index").await;
-    let run = state(&scene, "vacuum-full", State::Running).await.id;
+    let run = state(&scene, "vacuum-full", RunState::Running).await.id;
     let dry = scene.asks(BEN, &format!("stop {run} --dry-run")).await.plain();
     assert!(dry.contains("takes back all that it has done"), "{dry}");
     maintenance_harness::stops(&scene, "vacuum-full").await;
@@ -194,7 +202,7 @@ async fn a_vacuum_that_is_cut_in_its_analyze_says_which_half_is_done() {
     let told = scene.until(&card.at(), "Stopped: public.big is vacuumed, and not analyzed.").await.plain();
     assert!(told.contains("Vacuumed; the stop cut its ANALYZE off."), "{told}");
     assert_eq!(one::<String>(&superuser, last).await, "true false");
-    assert_eq!(scene.only_run("vacuum").await.state, State::Stopped);
+    assert_eq!(scene.only_run("vacuum").await.state, RunState::Stopped);
 
     let card = scene.asks(ANA, "vacuum creator-service big --env production").await;
     let pid = at_the_gate(&superuser).await;
@@ -204,15 +212,16 @@ async fn a_vacuum_that_is_cut_in_its_analyze_says_which_half_is_done() {
         told.contains("Vacuumed, and not analyzed: PostgreSQL refused: ") && told.contains("57014"),
         "{told}"
     );
-    assert_eq!(scene.runs_of("vacuum").await[0].state, State::Partial);
+    assert_eq!(scene.runs_of("vacuum").await[0].state, RunState::Partial);
 }
 
 /// As if the process had died right behind its claim.
 async fn claimed_by_a_dead_process(scene: &Scene, command: &str) {
     let runs = Runs { store: Arc::new(scene.store()), approval: scene.stage.checked().unwrap().approval };
     let mut run = scene.runs_of(command).await.remove(0);
-    for happening in [Happening::Approved, Happening::Started] {
-        let Appended::Done(next) = runs.append(&run, happening, Told::default()).await.unwrap() else {
+    for happening in [EventKind::Approved, EventKind::Started] {
+        let AppendOutcome::Done(next) = runs.append(&run, happening, EventDetails::default()).await.unwrap()
+        else {
             panic!("not {}", happening.word())
         };
         run = *next;
@@ -236,8 +245,8 @@ async fn an_interrupted_enable_stats_and_reset_stats_are_looked_at() {
         Twist { servers: Some(servers().await), more: rule, instead: vec![owner], ..Twist::default() };
     scene = Scene::with(twist).await;
     for (made, words, is) in [
-        (false, "pg_stat_statements is not in content_service_db.", State::Failed),
-        (true, " is in content_service_db: `slow` answers from now on.", State::Succeeded),
+        (false, "pg_stat_statements is not in content_service_db.", RunState::Failed),
+        (true, " is in content_service_db: `slow` answers from now on.", RunState::Succeeded),
     ] {
         let card = scene.card(ANA, "enable-stats content-service --env production").await;
         if made {
@@ -254,8 +263,8 @@ async fn an_interrupted_enable_stats_and_reset_stats_are_looked_at() {
     let grant = "GRANT EXECUTE ON FUNCTION pg_stat_statements_reset TO countersign_maintain";
     superuser.batch_execute(grant).await.unwrap();
     for (reset, words, is) in [
-        (false, "its statistics were not forgotten.", State::Failed),
-        (true, "its statistics begin anew. Countersign was interrupted", State::Succeeded),
+        (false, "its statistics were not forgotten.", RunState::Failed),
+        (true, "its statistics begin anew. Countersign was interrupted", RunState::Succeeded),
     ] {
         let card = scene.asks(ANA, "reset-stats content-service --env production").await;
         claimed_by_a_dead_process(&scene, "reset-stats").await;
@@ -265,6 +274,9 @@ async fn an_interrupted_enable_stats_and_reset_stats_are_looked_at() {
         }
         let words = if tells { words } else { "what became of it is unknown" };
         scene.until(&card.at(), words).await;
-        assert_eq!(scene.runs_of("reset-stats").await[0].state, if tells { is } else { State::Unknown });
+        assert_eq!(
+            scene.runs_of("reset-stats").await[0].state,
+            if tells { is } else { RunState::Interrupted }
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Twist, found, servers};
 use crate::migrate_harness::Shop;
-use countersign::store::State;
+use countersign::store::RunState;
 use sha2::{Digest, Sha256};
 
 const FIRST: &str = "20250101000000_init";
@@ -44,7 +44,7 @@ async fn what_is_to_come_is_shown_approved_applied_and_told_by_the_ledger() {
     shop.refuses("migrate shop", &["is at it already", &format!("migration of {}", shop.database)]).await;
     shop.scene.clicks(BEN, &card.at(), "Approve").await;
     let (run, told) = shop.ended(&card.at(), "migrate").await;
-    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert!(told.contains(&format!("2 migrations applied to {}, in ", shop.database)), "{told}");
     assert!(told.contains("All migrations have been successfully applied."), "{told}");
     assert_eq!(shop.ledger().await, [format!("{FIRST} applied"), format!("{SECOND} applied")]);
@@ -70,7 +70,7 @@ async fn a_failed_migration_is_told_bars_the_way_and_is_resolved() {
     let shop = shop("").await;
     shop.writes(THIRD, BROKEN);
     let (run, told) = shop.migrates().await;
-    assert_eq!(run.state, State::Partial, "{told}");
+    assert_eq!(run.state, RunState::Partial, "{told}");
     for words in [
         "2 of 3 migrations applied to shop_",
         "the command ended with code 1",
@@ -117,14 +117,14 @@ async fn a_failed_migration_is_told_bars_the_way_and_is_resolved() {
 
     let card = shop.runs(&way_out).await;
     let (run, told) = shop.ended(&card, "migrate-resolve").await;
-    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert!(told.contains(&format!("{THIRD} is rolled-back in the ledger of shop_")), "{told}");
     assert!(told.contains(&format!("To come: {THIRD}")), "{told}");
     assert_eq!(shop.ledger().await[2], format!("{THIRD} rolled back"));
     shop.refuses(&way_out, &["is rolled back already"]).await;
     shop.writes(THIRD, "CREATE UNIQUE INDEX items_name ON items (name);");
     let (run, told) = shop.migrates().await;
-    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert!(shop.has("items_name").await);
     shop.keeps_secrets();
 }
@@ -138,11 +138,11 @@ async fn an_existing_database_is_taken_over_by_prismas_baseline() {
         .unwrap();
     let card = shop.runs(&format!("migrate-resolve shop {FIRST} --as applied")).await;
     let (run, told) = shop.ended(&card, "migrate-resolve").await;
-    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert_eq!(shop.ledger().await, [format!("{FIRST} applied")]);
     shop.refuses(&format!("migrate-resolve shop {SECOND} --as rolled-back"), &["was never begun"]).await;
     let (run, told) = shop.migrates().await;
-    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert!(told.contains("1 migration applied to"), "{told}");
     assert!(shop.has("orders").await);
 }
@@ -171,7 +171,7 @@ async fn progress_is_told_with_the_head_of_what_it_waits_for() {
     shop.refuses("migrate shop", &["is held by pid ", "migration), which has been "]).await;
     api.batch_execute("COMMIT").await.unwrap();
     let (run, told) = shop.ended(&card, "migrate").await;
-    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
     drop(api);
     connection.await.unwrap().unwrap();
 }
@@ -199,35 +199,35 @@ async fn what_changed_since_it_was_shown_voids_it() {
     shop.refuses("migrate shop", &[&who, &format!("kill {pid} frees it")]).await;
     lock("unlock").await;
 
-    let voided = async |words: &str, change: Change| {
+    let voided = async |words: &str, change: NewEvent| {
         let card = shop.scene.card(ANA, "migrate shop --env staging").await;
         change.make(&shop, &holder).await;
         shop.scene.clicks(BEN, &card.at(), "Approve").await;
         let (run, told) = shop.ended(&card.at(), "migrate").await;
-        assert_eq!(run.state, State::Voided, "{told}");
+        assert_eq!(run.state, RunState::Invalidated, "{told}");
         assert!(told.contains(words) && told.contains("Nothing was done."), "{words} is missing: {told}");
         assert!(!shop.has("items").await);
     };
-    voided(&who, Change::Lock).await;
+    voided(&who, NewEvent::Lock).await;
     lock("unlock").await;
-    voided("The migrations directory has changed since it was shown.", Change::File).await;
-    voided("Prisma's ledger has changed since it was shown.", Change::Ledger).await;
-    voided("Another Countersign migrates this database.", Change::Elsewhere).await;
+    voided("The migrations directory has changed since it was shown.", NewEvent::File).await;
+    voided("Prisma's ledger has changed since it was shown.", NewEvent::Ledger).await;
+    voided("Another Countersign migrates this database.", NewEvent::Elsewhere).await;
 }
 
-enum Change {
+enum NewEvent {
     Lock,
     File,
     Ledger,
     Elsewhere,
 }
 
-impl Change {
+impl NewEvent {
     async fn make(&self, shop: &Shop, holder: &tokio_postgres::Client) {
         match self {
-            Change::Lock => drop(holder.query("SELECT pg_advisory_lock(72707369)", &[]).await.unwrap()),
-            Change::File => shop.writes(SECOND, "DROP TABLE items;"),
-            Change::Ledger => {
+            NewEvent::Lock => drop(holder.query("SELECT pg_advisory_lock(72707369)", &[]).await.unwrap()),
+            NewEvent::File => shop.writes(SECOND, "DROP TABLE items;"),
+            NewEvent::Ledger => {
                 let owner = &shop.owner;
                 let make = format!(
                     "SET ROLE \"{owner}\"; CREATE TABLE _prisma_migrations (id varchar(36), checksum varchar(64), finished_at timestamptz,
@@ -236,7 +236,7 @@ impl Change {
                 );
                 shop.client.batch_execute(&make).await.unwrap();
             }
-            Change::Elsewhere => {
+            NewEvent::Elsewhere => {
                 let digest = Sha256::digest(format!("migration of {}", shop.database));
                 let key = i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
                 holder.query("SELECT pg_advisory_lock($1, $2)", &[&0x4353_474E_i32, &key]).await.unwrap();

@@ -4,7 +4,7 @@ use crate::harness::{ANA, found};
 use crate::migrate_harness::{ENCODED, PASSWORD, Shop, TOKEN};
 use crate::process::Process;
 use countersign::demo::harness::INCIDENT;
-use countersign::store::{State, Store};
+use countersign::store::{RunState, Store};
 
 const FIRST: &str = "20250101000000_init";
 const SECOND: &str = "20250202000000_slow";
@@ -35,7 +35,7 @@ async fn a_command_that_is_stopped_is_gone_and_what_was_done_is_told() {
     assert!(jobs.contains("migrate shop") && jobs.contains("1 of 2 applied"), "{jobs}");
     shop.scene.says(ANA, &format!("stop {asked}")).await;
     let (run, told) = shop.ended(&card, "migrate").await;
-    assert_eq!(run.state, State::Stopped, "{told}");
+    assert_eq!(run.state, RunState::Stopped, "{told}");
     found("the stopper's answer", async || {
         let seen = shop.scene.workspace().visible(ANA, INCIDENT);
         let answer = format!("Run #{asked} has ended: stopped. 1 of 2 migrations applied to ");
@@ -82,7 +82,7 @@ async fn what_a_killed_countersign_left_behind_is_seen_ended_and_told_by_the_led
     assert!(told.contains("Countersign was interrupted and can't tell how the command ended."), "{told}");
     let run = shop.scene.store().get(asked).await.unwrap().unwrap();
     let started = run.events.iter().filter(|event| event.kind == "started").count();
-    assert_eq!((run.state, started), (State::Partial, 1), "never tried again");
+    assert_eq!((run.state, started), (RunState::Partial, 1), "never tried again");
     assert!(!shop.has("orders").await);
 }
 
@@ -90,7 +90,7 @@ async fn what_a_killed_countersign_left_behind_is_seen_ended_and_told_by_the_led
 async fn a_command_that_hears_nothing_is_ended_at_its_time_limit() {
     let shop = slow("deaf", "within = \"3s\"").await;
     let (run, told) = shop.migrates().await;
-    assert_eq!(run.state, State::Partial, "{told}");
+    assert_eq!(run.state, RunState::Partial, "{told}");
     assert!(
         told.contains("1 of 2 migrations applied to ")
             && told.contains("it was ended at its time limit of 3.0 s"),
@@ -109,7 +109,7 @@ async fn whatever_a_command_prints_of_its_secrets_stays_hidden() {
     drop(shop.scene.bot.take());
     let process = Process::start(&shop.scene).await;
     let (run, told) = shop.migrates().await;
-    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
     let log = process.log();
     assert!(
         log.contains("listening") && ![PASSWORD, ENCODED, TOKEN].iter().any(|secret| log.contains(secret)),
@@ -126,7 +126,7 @@ async fn whatever_a_command_prints_of_its_secrets_stays_hidden() {
 async fn a_megabyte_is_cut_to_its_beginning_and_its_end() {
     let shop = quick("flood").await;
     let (run, told) = shop.migrates().await;
-    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert!(told.contains("x1y2 x1y2 ") && told.contains("MiB left out]"), "{told}");
     assert!(
         told.contains("line 99999") && told.contains("All migrations have been successfully applied."),
@@ -141,7 +141,7 @@ async fn a_megabyte_is_cut_to_its_beginning_and_its_end() {
 async fn a_good_ending_that_did_nothing_is_no_success_and_a_bad_one_that_did_all_says_so() {
     let idle = quick("idle").await;
     let (run, told) = idle.migrates().await;
-    assert_eq!(run.state, State::Failed, "{told}");
+    assert_eq!(run.state, RunState::Failed, "{told}");
     assert!(
         told.contains("No migration was applied to ") && told.contains("the ledger says otherwise"),
         "{told}"
@@ -151,7 +151,7 @@ async fn a_good_ending_that_did_nothing_is_no_success_and_a_bad_one_that_did_all
 
     let grumpy = quick("grumpy").await;
     let (run, told) = grumpy.migrates().await;
-    assert_eq!(run.state, State::Partial, "{told}");
+    assert_eq!(run.state, RunState::Partial, "{told}");
     assert!(told.contains("all that were to come, but the command ended with code 3"), "{told}");
     assert_eq!(grumpy.ledger().await, [format!("{FIRST} applied")]);
 }

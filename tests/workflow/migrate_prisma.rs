@@ -1,7 +1,7 @@
 //! The real `prisma migrate deploy`: what is known of its ledger, lock and output is so.
 
 use crate::migrate_harness::Shop;
-use countersign::store::State;
+use countersign::store::RunState;
 use std::path::{Path, PathBuf};
 
 const FIRST: &str = "20250101000000_init";
@@ -56,7 +56,7 @@ async fn prisma_itself_is_followed_believed_by_its_ledger_and_barred_by_its_fail
     .await;
     gate.batch_execute("SELECT pg_advisory_unlock(4711)").await.unwrap();
     let (run, told) = shop.ended(&card, "migrate").await;
-    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert!(told.contains("2 migrations applied to shop_"), "{told}");
     assert!(told.contains("All migrations have been successfully applied."), "{told}");
     assert_eq!(shop.ledger().await, [format!("{FIRST} applied"), format!("{SECOND} applied")]);
@@ -68,7 +68,7 @@ async fn prisma_itself_is_followed_believed_by_its_ledger_and_barred_by_its_fail
         &format!("INSERT INTO items (name) VALUES {twice}; CREATE UNIQUE INDEX ON items (name);"),
     );
     let (run, told) = shop.migrates().await;
-    assert_eq!(run.state, State::Failed, "{told}");
+    assert_eq!(run.state, RunState::Failed, "{told}");
     assert!(
         told.contains("No migration was applied to shop_") && told.contains(&format!("failed {THIRD}")),
         "{told}"
@@ -78,10 +78,10 @@ async fn prisma_itself_is_followed_believed_by_its_ledger_and_barred_by_its_fail
     shop.refuses("migrate shop", &["P3009", &format!("migrate-resolve shop {THIRD} --as rolled-back")]).await;
     let way_out = shop.runs(&format!("migrate-resolve shop {THIRD} --as rolled-back")).await;
     let (run, told) = shop.ended(&way_out, "migrate-resolve").await;
-    assert_eq!(run.state, State::Succeeded, "{told}");
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
     shop.writes(THIRD, "CREATE INDEX ON items (name);");
     let (run, told) = shop.migrates().await;
-    assert_eq!(run.state, State::Succeeded, "Prisma goes on from what was resolved: {told}");
+    assert_eq!(run.state, RunState::Succeeded, "Prisma goes on from what was resolved: {told}");
     assert_eq!(shop.ledger().await[3], format!("{THIRD} applied"));
     shop.keeps_secrets();
 }

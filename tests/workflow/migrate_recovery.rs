@@ -3,7 +3,7 @@
 use crate::harness::{ANA, found};
 use crate::migrate_harness::Shop;
 use crate::process::{Process, kinds};
-use countersign::store::{State, Store};
+use countersign::store::{RunState, Store};
 
 const FIRST: &str = "20250101000000_init";
 const SECOND: &str = "20250202000000_slow";
@@ -46,8 +46,8 @@ async fn what_goes_on_after_a_crash_is_watched_until_the_ledger_tells_its_end() 
     let told = shop.scene.until(&card, "3 of 3 migrations applied to ").await.plain();
     assert!(!told.contains("may go on") && !told.contains("its session is"), "{told}");
     let run = shop.scene.store().get(asked).await.unwrap().unwrap();
-    assert_eq!(run.state, State::Succeeded, "{told}");
-    assert_eq!(kinds(&run), ["requested", "approved", "started", "lost", "succeeded"]);
+    assert_eq!(run.state, RunState::Succeeded, "{told}");
+    assert_eq!(kinds(&run), ["requested", "approved", "started", "interrupted", "succeeded"]);
     assert_eq!(shop.ledger().await, [FIRST, SECOND, THIRD].map(|name| format!("{name} applied")));
     let jobs = shop.scene.asks(ANA, "jobs").await.plain();
     assert!(jobs.contains("Nothing runs."), "{jobs}");
@@ -69,7 +69,7 @@ async fn a_bot_that_is_told_to_end_ends_a_migration_that_takes_longer_and_says_s
         let asked = shop.running().await;
         let run = shop.scene.store().get(asked).await.unwrap().unwrap();
         let verdict = run.text("verdict").unwrap_or_default().to_owned();
-        assert_eq!(run.state, State::Stopped, "{stand_in}: {verdict}");
+        assert_eq!(run.state, RunState::Stopped, "{stand_in}: {verdict}");
         assert!(
             verdict.starts_with("1 of 2 migrations applied to shop_")
                 && verdict.ends_with(" when Countersign was told to end, and ended the command."),
@@ -92,7 +92,7 @@ async fn whom_it_waited_for_is_told_when_it_is_ended_at_its_time_limit() {
     let (api, pid) = shop.application().await;
     api.batch_execute("BEGIN; SELECT * FROM busy").await.unwrap();
     let (run, told) = shop.migrates().await;
-    assert_eq!(run.state, State::Failed, "{told}");
+    assert_eq!(run.state, RunState::Failed, "{told}");
     for words in [
         "it was ended at its time limit of 3.0 s",
         "At last it had waited ",

@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::{Process, kinds, noted};
 use countersign::demo::fake_slack::{Account, Fault, Kind, Message};
-use countersign::store::{CopyKind, Store};
+use countersign::store::{CardKind, Store};
 
 /// What stands in the direct conversation with somebody, newest first.
 pub fn directly(scene: &Scene, who: &str) -> Vec<Message> {
@@ -68,7 +68,7 @@ async fn a_bot_that_is_killed_behind_the_card_tells_the_rest_when_it_is_back() {
     scene.workspace().fault("conversations.open", Fault::Held);
     let card = scene.kill_card(pid).await;
     found("a direct message to be under way", async || {
-        scene.store().copies_of(1).await.unwrap().iter().any(|copy| copy.message.is_some()).then_some(())
+        scene.store().cards_of(1).await.unwrap().iter().any(|card| card.message.is_some()).then_some(())
     })
     .await;
     process.kill().await;
@@ -105,8 +105,8 @@ async fn a_reminder_that_could_not_be_posted_comes_later_and_once() {
     scene.edit_config("wait = \"30m\"", "wait = \"30m\"\nremind_after = \"1ms\"");
     scene.restart().await;
     let reminders = async || {
-        let copies = record.copies_of(1).await.unwrap();
-        copies.into_iter().filter(|copy| copy.kind == CopyKind::Reminder).collect::<Vec<_>>()
+        let cards = record.cards_of(1).await.unwrap();
+        cards.into_iter().filter(|card| card.kind == CardKind::Reminder).collect::<Vec<_>>()
     };
     found("two reminders to be noted", async || (reminders().await.len() == 2).then_some(())).await;
     tried_in_vain(&scene, "chat.postMessage", 9).await;
@@ -116,7 +116,7 @@ async fn a_reminder_that_could_not_be_posted_comes_later_and_once() {
     };
     assert!(below(&scene).is_empty());
     scene.workspace().fault("chat.postMessage", Fault::Clear);
-    found("both", async || reminders().await.iter().all(|copy| copy.message.is_some()).then_some(())).await;
+    found("both", async || reminders().await.iter().all(|card| card.message.is_some()).then_some(())).await;
     assert!(below(&scene).iter().all(|message| message.plain().contains(WAITS)));
     scene.clicks(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "is gone").await;

@@ -2,7 +2,7 @@
 
 use crate::harness::{Scene, found, servers};
 use countersign::demo::fake_slack::Workspace;
-use countersign::store::{Run, State, Store};
+use countersign::store::{Run, RunState, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -240,7 +240,7 @@ impl Counter {
 }
 
 /// Waits until the only run of a command has that state.
-pub async fn becomes(record: &dyn Store, command: &str, state: State) -> Run {
+pub async fn becomes(record: &dyn Store, command: &str, state: RunState) -> Run {
     let what = format!("`{command}` to be {state:?}");
     found(&what, async || the_run(record, command).await.filter(|run| run.state == state)).await
 }
@@ -271,8 +271,8 @@ const COPIES: usize = 4;
 /// Waits until the record knows where every copy of a request's card stands: then the bot writes nothing more by itself.
 pub async fn noted(record: &dyn Store, run: &Run) {
     found("the card to be noted", async || {
-        let copies = record.copies_of(run.id).await.expect("the record");
-        (copies.len() == COPIES && copies.iter().all(|copy| copy.shown == run.version)).then_some(())
+        let cards = record.cards_of(run.id).await.expect("the record");
+        (cards.len() == COPIES && cards.iter().all(|card| card.shown_version == run.version)).then_some(())
     })
     .await;
 }

@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use crate::process::{Process, all_runs, kinds};
 use countersign::demo::fake_slack::Message;
-use countersign::store::{Run, State, Store};
+use countersign::store::{Run, RunState, Store};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
@@ -117,7 +117,7 @@ async fn the_same_rows_go_in_every_time_zone_and_it_is_stopped_and_gone_on_with(
     scene.clicks(BEN, &asked.at(), "Approve").await;
     scene.until(&asked.at(), "140,000 of 300,048 rows gone").await;
     let run = newest(&scene).await;
-    assert_eq!(run.state, State::Running);
+    assert_eq!(run.state, RunState::Running);
     let stopped = scene.asks(BEN, &format!("stop {}", run.id)).await.plain();
     assert!(stopped.contains("has ended: stopped. Stopped, as asked."), "{stopped}");
     let told = scene
@@ -127,7 +127,7 @@ async fn the_same_rows_go_in_every_time_zone_and_it_is_stopped_and_gone_on_with(
     assert!(told.contains(&format!("--continue {}", run.id)) && !told.contains("At least"), "{told}");
     drop(holder);
     let left: i64 = superuser.query_one("SELECT min(id) FROM angeles", &[]).await.unwrap().get(0);
-    assert_eq!((left, newest(&scene).await.state), (140_001, State::Stopped));
+    assert_eq!((left, newest(&scene).await.state), (140_001, RunState::Stopped));
 
     time_zone(&scene, &superuser, "Asia/Tokyo").await;
     let again = card(&scene, &format!("angeles --continue {}", run.id)).await;
@@ -186,21 +186,21 @@ async fn goes_on(scene: &Scene, card: Message, kills: usize) -> Message {
     let run = found("it to go on, or to give up", async || {
         let runs = all_runs(&store, "purge").await;
         let run = newest(scene).await;
-        if times(&runs, "lost") < kills {
+        if times(&runs, "interrupted") < kills {
             return None;
         }
         let resumed = kinds(&run).iter().filter(|kind| **kind == "resumed").count();
-        (run.state == State::Running || run.state == State::Unknown && resumed == 5).then_some(run)
+        (run.state == RunState::Running || run.state == RunState::Interrupted && resumed == 5).then_some(run)
     })
     .await;
-    if run.state == State::Running {
+    if run.state == RunState::Running {
         return card;
     }
     let told = scene.until(&card.at(), "what became of it is unknown").await;
     assert!(told.buttons().is_empty(), "{}", told.plain());
     let next = self::card(scene, &format!("hunted --continue {}", run.id)).await;
     scene.clicks(BEN, &next.at(), "Approve").await;
-    found("the next", async || (newest(scene).await.state == State::Running).then_some(())).await;
+    found("the next", async || (newest(scene).await.state == RunState::Running).then_some(())).await;
     next
 }
 
@@ -212,7 +212,7 @@ async fn killed_at_twenty_random_moments_it_deletes_what_it_was_to_and_nothing_t
     let mut card = card(&scene, "hunted --column at --older-than 90d").await;
     assert!(card.plain().contains("Triggers that run on DELETE: hunted_batch"), "{}", card.plain());
     scene.clicks(BEN, &card.at(), "Approve").await;
-    found("it to begin", async || (newest(&scene).await.state == State::Running).then_some(())).await;
+    found("it to begin", async || (newest(&scene).await.state == RunState::Running).then_some(())).await;
     for kill in 1..=20 {
         a_random_moment().await;
         process.kill().await;
@@ -244,13 +244,13 @@ async fn killed_at_twenty_random_moments_it_deletes_what_it_was_to_and_nothing_t
         told_of += last.unwrap_or(0);
         let resumed = kinds(run).contains(&"resumed");
         match run.state {
-            State::Unknown => assert!(resumed),
-            State::Succeeded => {
+            RunState::Interrupted => assert!(resumed),
+            RunState::Succeeded => {
                 assert_eq!(run.text("verdict").unwrap().contains("At least"), resumed, "{run:?}")
             }
             _ => panic!("{run:?}"),
         }
     }
     assert!(runs.len() >= 4 && (1..=800_000).contains(&told_of), "{} runs tell of {told_of}", runs.len());
-    assert_eq!((times(&runs, "lost"), store.verify().await.unwrap().broken), (20, None));
+    assert_eq!((times(&runs, "interrupted"), store.verify().await.unwrap().broken), (20, None));
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::{BEN, Scene, Servers, Twist, found};
 use crate::purge::{card, checksum, done, newest, scene, tables};
-use countersign::store::State;
+use countersign::store::RunState;
 use tokio_postgres::Client;
 
 /// A table of so many old rows, each batch of which takes so long for each of its rows; what the batches were is kept.
@@ -77,7 +77,7 @@ async fn a_server_that_turns_read_only_ends_it_and_it_goes_on_afterwards() {
     let run = newest(&scene).await;
     let stay = left(&superuser, "purged_full").await;
     let gone = run.events.last().unwrap().facts["deleted"].as_i64().unwrap();
-    assert_eq!((run.state, gone + stay), (State::Partial, 100_000), "{told}");
+    assert_eq!((run.state, gone + stay), (RunState::Partial, 100_000), "{told}");
     assert!(gone > 0 && stay > 0 && told.contains(&format!("--continue {}", run.id)), "{told}");
     superuser.batch_execute("ALTER SYSTEM RESET default_transaction_read_only").await.unwrap();
     superuser.query("SELECT pg_reload_conf()", &[]).await.unwrap();
@@ -108,13 +108,13 @@ async fn a_replica_that_falls_behind_or_is_cut_off_in_the_middle_stops_it() {
     let stay = left(&superuser, "purged_lag").await;
     let gone = run.events.last().unwrap().facts["deleted"].as_i64().unwrap();
     assert!(told.contains(" behind. ") && gone > 0 && stay > 0, "{gone} and {stay}: {told}");
-    assert_eq!((run.state, gone + stay), (State::Stopped, 200_000), "{told}");
+    assert_eq!((run.state, gone + stay), (RunState::Stopped, 200_000), "{told}");
 
     catches_up().await;
     let asked = begins(&scene, &superuser, "purged_gone").await;
     drop(replica);
     let told = scene.until(&asked.at(), "Stopped, since the replica sample-replica is gone: ").await.plain();
     let run = newest(&scene).await;
-    assert_eq!(run.state, State::Stopped, "{told}");
+    assert_eq!(run.state, RunState::Stopped, "{told}");
     assert!(left(&superuser, "purged_gone").await > 0 && told.contains("--continue"), "{told}");
 }

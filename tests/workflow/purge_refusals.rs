@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use crate::purge::{DATABASE, card, checksum, done, newest, scene, servers, tables};
-use countersign::store::State;
+use countersign::store::RunState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_every_kind_lose_their_old_rows_and_no_others() {
@@ -142,7 +142,7 @@ async fn a_row_that_is_referred_to_ends_it_honestly_and_it_goes_on_afterwards() 
     let told = done(&scene, &asked, "10,000 rows of 12,000 are gone, in 1 batch").await;
     assert!(told.contains("PostgreSQL refused: ") && told.contains("23503"), "{told}");
     let run = newest(&scene).await;
-    assert_eq!(run.state, State::Partial);
+    assert_eq!(run.state, RunState::Partial);
     assert_eq!(checksum(&superuser, "purged_orders").await.split(' ').next(), Some("2000"));
 
     superuser.batch_execute("DELETE FROM purged_bills").await.unwrap();
@@ -186,7 +186,10 @@ async fn what_changed_since_the_card_ends_it_before_a_row_is_gone() {
         let before = checksum(&superuser, table).await;
         let told = done(&scene, &asked, words).await;
         assert!(told.contains("Nothing was done."), "{told}");
-        assert_eq!((newest(&scene).await.state, checksum(&superuser, table).await), (State::Voided, before));
+        assert_eq!(
+            (newest(&scene).await.state, checksum(&superuser, table).await),
+            (RunState::Invalidated, before)
+        );
     }
     assert_eq!(checksum(&superuser, "purged_old").await.split(' ').next(), Some("100"));
 
@@ -200,7 +203,7 @@ async fn what_changed_since_the_card_ends_it_before_a_row_is_gone() {
     let asked = card(&scene, "purged_held --column at --older-than 90d").await;
     let told = done(&scene, &asked, "Another purge of public.purged_held is at work").await;
     assert!(told.contains("Nothing was done."), "{told}");
-    assert_eq!(newest(&scene).await.state, State::Failed);
+    assert_eq!(newest(&scene).await.state, RunState::Failed);
     assert_eq!(checksum(&superuser, "purged_held").await.split(' ').next(), Some("100"));
 }
 
@@ -225,7 +228,7 @@ async fn rows_that_take_too_long_to_count_ask_nobody_and_rows_that_stay_are_not_
     let asked = card(&scene, "purged_kept --column at --older-than 90d").await;
     let told = done(&scene, &asked, "a trigger or a rule keeps them. No row is gone.").await;
     assert!(!told.contains("No disk is freed"), "{told}");
-    assert_eq!(newest(&scene).await.state, State::Failed);
+    assert_eq!(newest(&scene).await.state, RunState::Failed);
     assert_eq!(checksum(&superuser, "purged_kept").await.split(' ').next(), Some("100"));
 }
 
@@ -254,7 +257,7 @@ async fn a_replica_that_falls_behind_stops_it_and_it_goes_on_when_that_has_caugh
     let told = done(&scene, &asked, "Stopped, since the replica sample-replica is ").await;
     assert!(told.contains("0 rows of 100 are gone") && !told.contains("No disk is freed"), "{told}");
     let run = newest(&scene).await;
-    assert_eq!(run.state, State::Stopped);
+    assert_eq!(run.state, RunState::Stopped);
     assert_eq!(checksum(&superuser, "purged_ahead").await.split(' ').next(), Some("100"));
 
     drop(frozen);

@@ -5,9 +5,9 @@ use crate::harness::{ANA, BEN, Scene, Twist, found};
 use crate::process::{Process, kinds};
 use crate::purge::{DATABASE, card, newest, servers, tables};
 use crate::purge_interruption::{left, slow};
-use countersign::audit::{Happening, Runs, Told};
+use countersign::audit::{EventDetails, EventKind, Runs};
 use countersign::demo::fake_slack::Message;
-use countersign::store::{Appended, Change, NewRun, Opened, Run, RunId, State, Store};
+use countersign::store::{AppendOutcome, NewEvent, NewRun, OpenOutcome, Run, RunId, RunState, Store};
 use std::sync::Arc;
 use tokio_postgres::Client;
 
@@ -24,20 +24,24 @@ async fn begun(scene: &Scene, superuser: &Client, name: &str) -> Message {
     asked
 }
 
-async fn append(scene: &Scene, run: RunId, happening: Happening) {
+async fn append(scene: &Scene, run: RunId, happening: EventKind) {
     let approval = scene.stage.checked().unwrap().approval;
     let runs = Runs { store: Arc::new(scene.store()), approval };
     let run = scene.store().get(run).await.unwrap().unwrap();
-    let appended = runs.append(&run, happening, Told::why("a test")).await.unwrap();
-    assert!(matches!(appended, Appended::Done(_)), "{appended:?}");
+    let appended = runs.append(&run, happening, EventDetails::why("a test")).await.unwrap();
+    assert!(matches!(appended, AppendOutcome::Done(_)), "{appended:?}");
 }
 
 /// Somebody else's run, as another process has recorded it.
-async fn another(scene: &Scene, (run, command): (&Run, &str), (holds, state): (&[String], State)) -> RunId {
+async fn another(
+    scene: &Scene,
+    (run, command): (&Run, &str),
+    (resource_locks, state): (&[String], RunState),
+) -> RunId {
     let first = &run.events[0];
     let mut request = run.request.clone();
     request.command = command.to_owned();
-    let first = Change {
+    let first = NewEvent {
         kind: first.kind.clone(),
         by: first.by.clone(),
         facts: first.facts.clone(),
@@ -45,19 +49,19 @@ async fn another(scene: &Scene, (run, command): (&Run, &str), (holds, state): (&
         state,
         deadline: None,
     };
-    let delivery = countersign::plan::random_token().expect("randomness");
+    let delivery_id = countersign::plan::random_token().expect("randomness");
     let new = NewRun {
         request,
-        delivery,
-        holds: holds.to_vec(),
+        delivery_id,
+        resource_locks: resource_locks.to_vec(),
         first,
-        unheard: None,
-        copies: Vec::new(),
-        unless_alone_since: None,
+        on_timeout: None,
+        cards: Vec::new(),
+        unless_break_glass_since: None,
         unless_frozen: false,
     };
     match scene.store().open(new).await.unwrap() {
-        Opened::New(run) => run.id,
+        OpenOutcome::New(run) => run.id,
         other => panic!("{other:?}"),
     }
 }
@@ -70,12 +74,12 @@ async fn it_does_not_go_on_beside_another_purge_of_the_table() {
     let asked = begun(&scene, &superuser, "purged_twice").await;
     process.kill().await;
     let run = newest(&scene).await;
-    append(&scene, run.id, Happening::Lost).await;
+    append(&scene, run.id, EventKind::Interrupted).await;
     let table = [format!("purge of {DATABASE}: public.purged_twice")];
-    let other = another(&scene, (&run, "purge"), (&table, State::Pending)).await;
+    let other = another(&scene, (&run, "purge"), (&table, RunState::Pending)).await;
     // More than a page of runs that nobody will ever know of.
     for _ in 0..60 {
-        another(&scene, (&run, "forgotten"), (&[], State::Unknown)).await;
+        another(&scene, (&run, "forgotten"), (&[], RunState::Interrupted)).await;
     }
 
     let _again = Process::start(&scene).await;
@@ -84,13 +88,13 @@ async fn it_does_not_go_on_beside_another_purge_of_the_table() {
     let jobs = scene.asks(ANA, "jobs").await.plain();
     assert!(jobs.contains(&format!("interrupted: {waits}")), "{jobs}");
     let now = scene.store().get(run.id).await.unwrap().unwrap();
-    assert_eq!((now.state, kinds(&now).contains(&"resumed")), (State::Unknown, false));
-    append(&scene, other, Happening::Withdrawn).await;
+    assert_eq!((now.state, kinds(&now).contains(&"resumed")), (RunState::Interrupted, false));
+    append(&scene, other, EventKind::Withdrawn).await;
     scene.until(&asked.at(), " are gone, in ").await;
     assert_eq!(left(&superuser, "purged_twice").await, 0);
     // It holds the table again while it is at it, and not any longer.
     let last = scene.store().get(run.id).await.unwrap().unwrap();
-    assert!(kinds(&last).contains(&"resumed") && last.state == State::Succeeded, "{last:?}");
+    assert!(kinds(&last).contains(&"resumed") && last.state == RunState::Succeeded, "{last:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +106,7 @@ async fn a_process_that_ends_takes_up_nobodys_purge() {
     scene.says(ANA, "backup asset-service --env staging").await;
     found("the backup", async || {
         let runs = scene.runs_of("backup").await;
-        runs.iter().any(|run| run.state == State::Running).then_some(())
+        runs.iter().any(|run| run.state == RunState::Running).then_some(())
     })
     .await;
     let working = Process::start(&scene).await;
@@ -112,7 +116,7 @@ async fn a_process_that_ends_takes_up_nobodys_purge() {
     working.kill().await;
     ending.ended().await;
     let run = newest(&scene).await;
-    assert_eq!((run.state, kinds(&run).contains(&"resumed")), (State::Unknown, false), "{run:?}");
+    assert_eq!((run.state, kinds(&run).contains(&"resumed")), (RunState::Interrupted, false), "{run:?}");
 
     let _next = Process::start(&scene).await;
     scene.until(&asked.at(), " are gone, in ").await;

@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist};
 use crate::notifications::direct;
 use crate::process::kinds;
 use countersign::demo::fake_slack::{Account, Kind};
-use countersign::store::{CopyKind, State, Store};
+use countersign::store::{CardKind, RunState, Store};
 
 const TWO: &str =
     "[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"kill\"]\napprovers = 2\n";
@@ -34,7 +34,7 @@ async fn two_different_people_must_approve() {
     assert!(done.contains("agreed by ben") && done.contains("approved by cara"), "{done}");
     assert_eq!(
         kinds(&scene.only_run("kill").await),
-        ["requested", "agreed", "approved", "started", "succeeded"]
+        ["requested", "approval_added", "approved", "started", "succeeded"]
     );
     assert!(!scene.is_there(pid).await);
 }
@@ -54,7 +54,7 @@ async fn two_at_the_same_moment_are_both_counted() {
     scene.until(&card.at(), "is gone").await;
     assert_eq!(
         kinds(&scene.only_run("kill").await),
-        ["requested", "agreed", "approved", "started", "succeeded"]
+        ["requested", "approval_added", "approved", "started", "succeeded"]
     );
 }
 
@@ -83,7 +83,7 @@ async fn one_refusal_ends_it_and_its_reason_is_told() {
     assert!(shown.buttons().is_empty(), "{}", shown.plain());
     assert!(shown.plain().contains("blocks the deploy"), "the request's own reason stays: {}", shown.plain());
     assert!(scene.is_there(pid).await);
-    assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "agreed", "denied"]);
+    assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "approval_added", "denied"]);
     scene.refused(BEN, &format!("deny {}", run.id), "waits for nobody").await;
 }
 
@@ -114,7 +114,7 @@ async fn a_second_account_of_the_same_person_counts_for_nothing() {
     let shown = scene.until(&card.at(), "1 of 2 have approved").await;
     scene.is_refused("U0BEN2", &shown.at(), ("Approve", "You have approved it already")).await;
     assert!(scene.is_there(pid).await);
-    assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "agreed"]);
+    assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "approval_added"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +128,7 @@ async fn who_agreed_first_must_still_count_at_the_start() {
     scene.clicks(CARA, &shown.at(), "Approve").await;
     scene.until(&card.at(), "ben may no longer approve it").await;
     assert!(scene.is_there(pid).await);
-    assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "agreed", "approved", "revoked"]);
+    assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "approval_added", "approved", "revoked"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +158,7 @@ async fn a_shorter_time_to_decide_counts_at_once() {
     scene.restart().await;
     scene.is_refused(BEN, &card.at(), ("Approve", "This request has expired")).await;
     assert!(scene.is_there(pid).await);
-    assert_eq!(scene.only_run("kill").await.state, State::Expired);
+    assert_eq!(scene.only_run("kill").await.state, RunState::Expired);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,8 +190,8 @@ async fn approvers_are_told_directly_and_the_requester_hears_the_outcome() {
     }
     let store = scene.store();
     crate::harness::found("the copy to be noted", async || {
-        let copies = store.copies_of(1).await.expect("the copies");
-        copies.iter().any(|copy| copy.message.as_ref() == Some(&told.ts)).then_some(())
+        let cards = store.cards_of(1).await.expect("the copies");
+        cards.iter().any(|card| card.message.as_ref() == Some(&told.ts)).then_some(())
     })
     .await;
     scene.clicks(BEN, &told.at(), "Approve").await;
@@ -200,9 +200,9 @@ async fn approvers_are_told_directly_and_the_requester_hears_the_outcome() {
     assert!(told.buttons().is_empty(), "{}", told.plain());
     let heard = direct(&scene, ANA, "is gone").await;
     assert!(heard.plain().contains("approved by ben") && heard.buttons().is_empty(), "{}", heard.plain());
-    let kinds: Vec<CopyKind> = store.copies_of(1).await.unwrap().iter().map(|copy| copy.kind).collect();
+    let kinds: Vec<CardKind> = store.cards_of(1).await.unwrap().iter().map(|card| card.kind).collect();
     let number = |kind| kinds.iter().filter(|known| **known == kind).count();
-    assert_eq!((number(CopyKind::Card), number(CopyKind::Direct), number(CopyKind::Result)), (1, 2, 1));
+    assert_eq!((number(CardKind::Primary), number(CardKind::Direct), number(CardKind::Outcome)), (1, 2, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

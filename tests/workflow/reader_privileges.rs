@@ -100,7 +100,7 @@ const MATRIX: &[(&str, Fence)] = &[
     ("NOTIFY mine", Nothing("a message to whoever listens; it changes nothing")),
 ];
 
-struct Targets {
+struct Environments {
     other: i32,
     own: i32,
 }
@@ -159,7 +159,7 @@ async fn every_fence_of_the_reader_stands() {
         let mut ends = [None, None];
         for (at, read_only) in [(0, true), (1, false)] {
             let own = connect("reader-to-end").await;
-            let targets = Targets { other: pid(&session).await, own: pid(&own).await };
+            let targets = Environments { other: pid(&session).await, own: pid(&own).await };
             let sql = statement
                 .replace("{other}", &targets.other.to_string())
                 .replace("{own}", &targets.own.to_string());

@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, Scene, found};
 use crate::maintenance_harness::{self, LOCK_TIMEOUT, asks, ended, one};
-use countersign::store::State;
+use countersign::store::RunState;
 use tokio_postgres::Client;
 
 /// Name, oid and whether it works, of each index of a table.
@@ -68,7 +68,7 @@ async fn indexes_of_every_name_are_built_anew_and_seen_to_be() {
         one::<i64>(&superuser, "SELECT pg_indexes_size('big')").await < size,
         "half of the rows are gone"
     );
-    assert_eq!(scene.runs_of("reindex").await[0].state, State::Succeeded);
+    assert_eq!(scene.runs_of("reindex").await[0].state, RunState::Succeeded);
 
     let told = asks(&scene, "reindex user-service \"Big.Pad idx\"").await.plain();
     assert!(told.contains("public.\"Big.Pad idx\" is built anew, in "), "{told}");
@@ -139,7 +139,7 @@ async fn one_that_gives_up_drops_what_it_left_or_names_it() {
     assert!(told.contains("Left by a broken one") && told.contains("public.big_pkey_ccnew"), "{told}");
     assert!(told.contains("dropped"), "{told}");
     assert_eq!(indexes(&superuser, "big").await, before, "as it was, and nothing is left");
-    assert_eq!(scene.only_run("reindex").await.state, State::Failed);
+    assert_eq!(scene.only_run("reindex").await.state, RunState::Failed);
 
     // Whoever uses the table itself holds up the DROP too: it is named, and stays.
     report.batch_execute("COMMIT; BEGIN; SELECT count(*) FROM big").await.unwrap();
@@ -160,7 +160,7 @@ async fn one_that_gives_up_drops_what_it_left_or_names_it() {
     let after = indexes(&superuser, "big").await;
     assert_eq!(after[0], before[0], "the other index was not asked for");
     anew(&before[1..], &after[1..]);
-    assert_eq!(scene.runs_of("reindex").await[0].state, State::Succeeded);
+    assert_eq!(scene.runs_of("reindex").await[0].state, RunState::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +211,7 @@ async fn a_stop_and_a_killed_session_leave_nothing() {
     assert!(told.contains("was cut off, 1 not begun."), "{told}");
     assert!(told.contains("_ccnew") && told.contains("dropped"), "{told}");
     assert_eq!(indexes(&superuser, "big").await, before);
-    assert_eq!(scene.runs_of("reindex").await[0].state, State::Stopped);
+    assert_eq!(scene.runs_of("reindex").await[0].state, RunState::Stopped);
 
     let card = scene.asks(ANA, "reindex rights-service big_pkey --env production").await;
     let pid = waits(&superuser, "big").await;
@@ -220,7 +220,7 @@ async fn a_stop_and_a_killed_session_leave_nothing() {
     assert!(told.contains("public.big_pkey was not built anew.") && told.contains("Broken off"), "{told}");
     assert!(told.contains("public.big_pkey_ccnew") && told.contains("dropped"), "{told}");
     assert_eq!(indexes(&superuser, "big").await, before);
-    assert_eq!(scene.runs_of("reindex").await[0].state, State::Failed);
+    assert_eq!(scene.runs_of("reindex").await[0].state, RunState::Failed);
 
     maintenance_harness::holds(&superuser, "upkeep of rights_service_db: public.big").await;
     report.batch_execute("COMMIT").await.unwrap();

@@ -4,9 +4,9 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist};
 use countersign::App;
 use countersign::chat::slack::SlackPlatform;
 use countersign::demo::harness::INCIDENT;
-use countersign::message::{Event, Incoming, Place, PlatformName, Sender};
-use countersign::store::{State, Store};
-use countersign::workflow::Flow;
+use countersign::message::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
+use countersign::store::{RunState, Store};
+use countersign::workflow::Workflow;
 use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +80,7 @@ async fn a_request_that_nobody_decides_expires_by_itself() {
     let card = scene.kill_card(pid).await;
     let shown = scene.until(&card.at(), "Expired: nobody decided in time").await;
     assert!(shown.buttons().is_empty(), "{}", shown.plain());
-    assert_eq!(scene.only_run("kill").await.state, State::Expired);
+    assert_eq!(scene.only_run("kill").await.state, RunState::Expired);
     let before = scene.count(BEN);
     assert!(scene.workspace().clicks_on(BEN, &card, "Approve").await.ok());
     let told = scene.next(BEN, before, "a refusal").await.plain();
@@ -89,11 +89,11 @@ async fn a_request_that_nobody_decides_expires_by_itself() {
 }
 
 /// The bot, with nobody beside it to notice what is overdue.
-fn without_a_keeper(scene: &mut Scene) -> Arc<Flow> {
+fn without_a_keeper(scene: &mut Scene) -> Arc<Workflow> {
     drop(scene.bot.take());
     let config = scene.stage.checked().unwrap();
     let slack = SlackPlatform::new(config.slack.as_ref().unwrap()).unwrap();
-    Flow::new(App::assemble(config).unwrap(), vec![Arc::new(slack)])
+    Workflow::new(App::assemble(config).unwrap(), vec![Arc::new(slack)])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,17 +104,21 @@ async fn a_click_after_the_deadline_is_too_late_even_if_nobody_noticed_yet() {
     let flow = without_a_keeper(&mut scene);
     assert_eq!(scene.tampers("UPDATE runs SET deadline = 5 WHERE command = 'kill'"), 1);
     let workspace = scene.workspace().settings().team;
-    let place = Place {
-        platform: PlatformName::Slack,
+    let place = Conversation {
+        platform: PlatformKind::Slack,
         workspace: workspace.clone(),
         conversation: INCIDENT.to_owned(),
         thread: None,
     };
-    let sender =
-        Sender { platform: PlatformName::Slack, workspace, account: BEN.to_owned(), name: "ben".to_owned() };
+    let sender = ChatAccount {
+        platform: PlatformKind::Slack,
+        workspace,
+        account: BEN.to_owned(),
+        name: "ben".to_owned(),
+    };
     let event = Event::Button { token: Scene::token(&card, "Approve"), message: card.ts.clone() };
     let before = scene.count(BEN);
-    flow.handle(Incoming { delivery: "late".to_owned(), sender, place, handle: None, event }).await;
+    flow.handle(IncomingEvent { delivery: "late".to_owned(), sender, place, handle: None, event }).await;
     let told = scene.next(BEN, before, "a refusal").await.plain();
     assert!(told.contains("This request has expired"), "{told}");
     let run = scene.only_run("kill").await;
@@ -134,18 +138,18 @@ async fn voided(tampering: &str, words: &str) {
     scene.clicks(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), words).await;
     assert!(shown.plain().contains("Nothing was done"), "{}", shown.plain());
-    assert_eq!(scene.only_run("kill").await.state, State::Voided);
+    assert_eq!(scene.only_run("kill").await.state, RunState::Invalidated);
     assert!(scene.is_there(pid).await && scene.is_there(other).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_that_was_changed_in_the_store_is_not_carried_out() {
     voided(
-        "UPDATE texts SET text = replace(text, '\"{pid}\"', '\"{other}\"') WHERE name = 'plan'",
+        "UPDATE event_texts SET text = replace(text, '\"{pid}\"', '\"{other}\"') WHERE name = 'plan'",
         "no longer the one that was shown",
     )
     .await;
-    voided("UPDATE texts SET text = '{}' WHERE name = 'plan'", "The plan can't be read").await;
+    voided("UPDATE event_texts SET text = '{}' WHERE name = 'plan'", "The plan can't be read").await;
 }
 
 const TIDY: &str = "/*\nsummary = \"Tidies up\"\ngroup = \"act\"\nrisk = \"danger\"\nscope = \"database\"\nlogin = \"operator\"\n\
@@ -164,7 +168,7 @@ async fn a_command_whose_file_changed_since_it_was_asked_for_does_not_run() {
     scene.clicks(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), "no longer the one that was asked for").await;
     let run = scene.only_run("tidy").await;
-    assert_eq!(run.state, State::Revoked, "{}", shown.plain());
+    assert_eq!(run.state, RunState::Revoked, "{}", shown.plain());
     assert!(run.event("started").is_none());
     let card = scene.card(ANA, ask).await;
     std::fs::remove_file(&file).unwrap();
@@ -204,7 +208,7 @@ async fn while_frozen_nothing_is_asked_approved_or_done_and_looking_goes_on() {
         assert!(told.contains("ben froze all acting at") || told.contains("runs no statement"), "{told}");
     }
     scene.is_refused(BEN, &card.at(), ("Approve", "ben froze all acting at")).await;
-    assert_eq!(scene.only_run("kill").await.state, State::Pending);
+    assert_eq!(scene.only_run("kill").await.state, RunState::Pending);
     let looked = scene.asks(ANA, "blocked --env production").await.plain();
     assert!(looked.contains("wait"), "{looked}");
     let lift = scene.card(ANA, "unfreeze").await;

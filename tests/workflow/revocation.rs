@@ -5,11 +5,11 @@ use crate::harness::{ANA, BEN, CARA, Scene, Servers, Twist};
 use crate::notifications::direct;
 use crate::process::{becomes, kinds};
 use countersign::App;
-use countersign::actions::{Call, Code, Doing, find};
-use countersign::audit::{Happening, Told};
+use countersign::actions::{Call, Execution, Implementation, find};
+use countersign::audit::{EventDetails, EventKind};
 use countersign::demo::fake_slack::{Fault, Message};
 use countersign::message::Person;
-use countersign::store::{Appended, State, Store};
+use countersign::store::{AppendOutcome, RunState, Store};
 use std::collections::BTreeMap;
 
 /// Approved by ben, and kept from its start: Slack doesn't say whether the requester still counts.
@@ -27,7 +27,7 @@ async fn an_approval_that_is_not_used_in_time_is_none_any_more() {
     let scene = Scene::with(Twist { more: rule, ..Twist::default() }).await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = approved(&scene, pid).await;
-    scene.until_state("kill", State::Expired).await;
+    scene.until_state("kill", RunState::Expired).await;
     scene.workspace().fault("users.info", Fault::Clear);
     let shown = scene.until(&card.at(), "Expired: it was approved and did not start in time").await;
     assert!(shown.buttons().is_empty() && shown.plain().contains("Nothing was done"), "{}", shown.plain());
@@ -41,7 +41,7 @@ async fn an_approval_is_taken_back_by_a_person_before_the_start() {
     let scene = Scene::usual().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = approved(&scene, pid).await;
-    scene.until_state("kill", State::Approved).await;
+    scene.until_state("kill", RunState::Approved).await;
     let told = scene.asks(CARA, "stop 1 --reason \"wrong pid\"").await.plain();
     assert!(told.contains("Run #1 has ended: revoked"), "{told}");
     scene.workspace().fault("users.info", Fault::Clear);
@@ -54,7 +54,7 @@ async fn an_approval_is_taken_back_by_a_person_before_the_start() {
     let story = scene.asks(BEN, "show 1").await.plain();
     assert!(story.contains("blocks the deploy") && story.contains("wrong pid"), "{story}");
     let run = scene.only_run("kill").await;
-    assert_eq!((run.state, kinds(&run)), (State::Revoked, vec!["requested", "approved", "revoked"]));
+    assert_eq!((run.state, kinds(&run)), (RunState::Revoked, vec!["requested", "approved", "revoked"]));
     assert_eq!(run.text("reason"), Some("blocks the deploy"));
     assert!(scene.is_there(pid).await);
 }
@@ -65,7 +65,7 @@ async fn what_runs_is_stopped_with_a_reason_and_keeps_its_own() {
     let _blocker = locked(&scene).await;
     let line = "backup asset-service --env staging --reason \"before the release\"";
     let card = scene.asks(ANA, line).await;
-    becomes(&scene.store(), "backup", State::Running).await;
+    becomes(&scene.store(), "backup", RunState::Running).await;
     scene.asks(BEN, "stop 1 --reason \"it holds up the deploy\"").await;
     let shown = scene.until(&card.at(), "Stopped: there is no backup").await.plain();
     for words in ["Reason: before the release", "told to stop by ben", "it holds up the deploy"] {
@@ -86,15 +86,15 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
     let person = |name: &str| Person { id: name.to_owned(), account: None };
     let happens = async |happening, told| {
         let run = scene.only_run("kill").await;
-        let Appended::Done(run) = app.runs.append(&run, happening, told).await.unwrap() else {
+        let AppendOutcome::Done(run) = app.runs.append(&run, happening, told).await.unwrap() else {
             panic!("{happening:?}: {run:?}")
         };
         *run
     };
-    let run = happens(Happening::Approved, Told::by(&person("ben"))).await;
+    let run = happens(EventKind::Approved, EventDetails::by(&person("ben"))).await;
 
     let command = app.catalog.find("stop").unwrap();
-    let Some(Code::Act(stop)) = find(command) else { panic!("`stop` acts") };
+    let Some(Implementation::Action(stop)) = find(command) else { panic!("`stop` acts") };
     let values = BTreeMap::from([("run".to_owned(), run.id.to_string())]);
     let (cara, place) = (person("cara"), run.request.place.clone());
     let call = Call {
@@ -108,14 +108,14 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
     };
     let plan = stop.plan(&call).await.unwrap_or_else(|why| panic!("{why:?}"));
     assert!(plan.effect.starts_with("Takes back the approval of #1"), "{}", plan.effect);
-    happens(Happening::Started, Told::default()).await;
+    happens(EventKind::Started, EventDetails::default()).await;
 
     let token = tokio_util::sync::CancellationToken::new();
     let asker = "countersign #2 cara".to_owned();
-    let doing = Doing { app: &app, command, run: &run, plan: &plan, asker, stop: &token };
+    let doing = Execution { app: &app, command, run: &run, plan: &plan, asker, stop: &token };
     let ends = async {
         becomes_told(&scene).await;
-        happens(Happening::Succeeded, Told::default().text("verdict", "It is gone.")).await
+        happens(EventKind::Succeeded, EventDetails::default().text("verdict", "It is gone.")).await
     };
     let (outcome, _) = tokio::join!(stop.act(&doing), ends);
     let words = "Run #1 had started before its approval could be taken back. Run #1 has ended: succeeded. It is gone.";
@@ -125,7 +125,7 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
 /// Waits until the run is told to stop.
 async fn becomes_told(scene: &Scene) {
     crate::harness::found("the word to stop", async || {
-        scene.store().get(1).await.unwrap().unwrap().event("stopping").map(|_| ())
+        scene.store().get(1).await.unwrap().unwrap().event("stop_requested").map(|_| ())
     })
     .await;
 }

@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use crate::process::{Counter, PATIENT};
 use countersign::demo::fake_slack::Message;
-use countersign::store::State;
+use countersign::store::RunState;
 use tokio_postgres::Client;
 
 const DROP: &str = "/* summary = \"Drops a field that a migration left\"\nwithin = \"10s\" */\n\
@@ -88,7 +88,7 @@ async fn a_file_that_was_edited_since_its_card_is_not_run() {
         }
         scene.clicks(BEN, &shown.at(), "Approve").await;
         scene.until(&shown.at(), "Nothing was done.").await;
-        assert_eq!(scene.runs_of("run-sql").await[0].state, State::Voided);
+        assert_eq!(scene.runs_of("run-sql").await[0].state, RunState::Invalidated);
         assert_eq!((has_field(&client).await, comment(&client).await), (true, None));
     }
 }
@@ -148,7 +148,7 @@ async fn a_stop_takes_all_of_it_back_and_says_so() {
     let words = "Stopped, and all of it is taken back: nothing was changed.";
     assert!(told.contains(&format!("Run #{run} has ended: stopped. {words}")), "{told}");
     scene.until(&shown.at(), words).await;
-    assert_eq!(scene.only_run("run-sql").await.state, State::Stopped);
+    assert_eq!(scene.only_run("run-sql").await.state, RunState::Stopped);
     assert!(client.query_opt(sleeps, &[]).await.unwrap().is_none(), "nobody works on it any more");
     assert_eq!((has_field(&client).await, comment(&client).await), (true, None));
 }
@@ -168,5 +168,5 @@ async fn a_teams_own_command_is_stopped_like_a_file() {
     assert!(told.contains("has ended: stopped.") && told.contains("nothing was changed"), "{told}");
     holder.batch_execute("COMMIT").await.unwrap();
     found("nobody to count", async || counter.is_quiet().await.then_some(())).await;
-    assert_eq!((counter.rows().await, scene.only_run("count").await.state), (0, State::Stopped));
+    assert_eq!((counter.rows().await, scene.only_run("count").await.state), (0, RunState::Stopped));
 }

@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::{Counter, PATIENT, becomes, kinds, the_run};
 use countersign::demo::fake_slack::{Channel, Fault, Message};
 use countersign::demo::harness::INCIDENT;
-use countersign::store::State;
+use countersign::store::RunState;
 
 /// A question whose answer does not depend on what the other scenes do to the server that all share.
 const LOOK: &str = "sizes --env production";
@@ -44,7 +44,7 @@ async fn while_it_answers_with_errors_answers_and_cards_wait() {
     // One call is four attempts: a fifth is another call.
     tries_in_vain(&scene, "response", 5).await;
     tries_in_vain(&scene, "chat.postMessage", 5).await;
-    let run = becomes(&record, "count", State::Pending).await;
+    let run = becomes(&record, "count", RunState::Pending).await;
     assert_eq!(scene.count(ANA), before, "{}", scene.workspace().transcript());
 
     scene.workspace().fault("", Fault::Clear);
@@ -72,10 +72,10 @@ async fn while_it_hangs_it_is_acknowledged_and_recorded_and_carried_out_afterwar
     scene.says(ANA, LOOK).await;
     scene.clicks(BEN, &card.at(), "Approve").await;
     // It starts when Slack has confirmed that the requester still counts.
-    becomes(&record, "count", State::Approved).await;
+    becomes(&record, "count", RunState::Approved).await;
     found("the read's record", async || {
         let runs = scene.runs_of("sizes").await;
-        (runs.len() == 2 && runs.iter().all(|run| run.state == State::Succeeded)).then_some(())
+        (runs.len() == 2 && runs.iter().all(|run| run.state == RunState::Succeeded)).then_some(())
     })
     .await;
     assert_eq!(counter.rows().await, 0);
@@ -152,7 +152,7 @@ async fn a_card_that_cannot_be_edited_is_mended_afterwards() {
     let card = scene.asks(ANA, "count --env production").await;
     scene.workspace().fault("chat.update", Fault::Status(500));
     scene.clicks(BEN, &card.at(), "Approve").await;
-    becomes(&record, "count", State::Succeeded).await;
+    becomes(&record, "count", RunState::Succeeded).await;
     // The card still has its buttons; they tell what was decided, and change nothing.
     let told = scene.is_told(CARA, &card.at(), "Deny").await;
     assert!(told.plain().contains("decided already: approved by ben"), "{}", told.plain());
@@ -186,7 +186,7 @@ async fn an_api_that_hangs_holds_up_no_expiry() {
     let second = scene.asks(ANA, "count --env production").await;
     found("both to expire", async || {
         let runs = crate::process::all_runs(&record, "count").await;
-        (runs.len() == 2 && runs.iter().all(|run| run.state == State::Expired)).then_some(())
+        (runs.len() == 2 && runs.iter().all(|run| run.state == RunState::Expired)).then_some(())
     })
     .await;
     // An attempt takes ten seconds, there are four, and a request has a card and two direct copies.

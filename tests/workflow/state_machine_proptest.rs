@@ -7,11 +7,11 @@ use crate::harness::{Scene, Twist};
 use crate::process::Counter;
 use crate::state_machine_steps::{ACCOUNTS, Deed, ENDS, Meanwhile, SECOND, Step, by_hand, step};
 use countersign::App;
-use countersign::audit::{Happening, Runs, Told};
+use countersign::audit::{EventDetails, EventKind, Runs};
 use countersign::config::Config;
-use countersign::message::{Event, Incoming, Place, PlatformName, Sender};
-use countersign::store::{Appended, Filter, Run, RunId, State};
-use countersign::workflow::Flow;
+use countersign::message::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
+use countersign::store::{AppendOutcome, Filter, Run, RunId, RunState};
+use countersign::workflow::Workflow;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -30,7 +30,7 @@ const CASES: u32 = 50;
 /// A bot that can die: its tasks are dropped wherever they stand.
 struct Process {
     runtime: Runtime,
-    flow: Arc<Flow>,
+    flow: Arc<Workflow>,
 }
 
 /// One case: a record of its own.
@@ -49,7 +49,8 @@ impl Case<'_> {
     fn start(&mut self) {
         let runtime = Runtime::new().expect("a runtime");
         let (config, room) = (self.config.clone(), Arc::clone(&self.room));
-        let flow = runtime.block_on(async { Flow::new(App::assemble(config).expect("a bot"), vec![room]) });
+        let flow =
+            runtime.block_on(async { Workflow::new(App::assemble(config).expect("a bot"), vec![room]) });
         self.process = Some(Process { runtime, flow });
         self.tidy();
     }
@@ -66,19 +67,19 @@ impl Case<'_> {
         self.start();
     }
 
-    fn incoming(&mut self, who: usize, place: Place, event: Event) -> Incoming {
+    fn incoming(&mut self, who: usize, place: Conversation, event: Event) -> IncomingEvent {
         self.deliveries += 1;
         let (account, name) = ACCOUNTS[who];
-        let sender = Sender {
-            platform: PlatformName::Slack,
+        let sender = ChatAccount {
+            platform: PlatformKind::Slack,
             workspace: place.workspace.clone(),
             account: account.to_owned(),
             name: name.to_owned(),
         };
-        Incoming { delivery: self.deliveries.to_string(), sender, place, handle: None, event }
+        IncomingEvent { delivery: self.deliveries.to_string(), sender, place, handle: None, event }
     }
 
-    fn click(&mut self, who: usize, token: usize) -> Option<Incoming> {
+    fn click(&mut self, who: usize, token: usize) -> Option<IncomingEvent> {
         // Mostly Approve, mostly on one of the newest cards; sometimes on what is long decided.
         let label = ["Approve", "Approve", "Approve", "Approve", "Deny", "Withdraw"][token % 6];
         let shown = self.room.shown.lock().unwrap().clone();
@@ -89,12 +90,12 @@ impl Case<'_> {
         Some(self.incoming(who, shown.place.clone(), event))
     }
 
-    fn line(&mut self, who: usize, line: String) -> Incoming {
+    fn line(&mut self, who: usize, line: String) -> IncomingEvent {
         self.incoming(who, incident(), Event::Command { line })
     }
 
     /// `None` if there is nothing yet to click or to speak of.
-    fn deed(&mut self, deed: Deed) -> Option<Incoming> {
+    fn deed(&mut self, deed: Deed) -> Option<IncomingEvent> {
         match deed {
             Deed::Request { who, production } => {
                 let environment = if production { "production" } else { "staging" };
@@ -109,7 +110,7 @@ impl Case<'_> {
         }
     }
 
-    fn handle(&self, incoming: Option<Incoming>) {
+    fn handle(&self, incoming: Option<IncomingEvent>) {
         let Process { runtime, flow } = self.process.as_ref().expect("a process");
         if let Some(incoming) = incoming {
             runtime.block_on(flow.handle(incoming));
@@ -117,7 +118,7 @@ impl Case<'_> {
     }
 
     /// Begins to handle it; whoever asks waits on nobody else.
-    fn begins(&self, incoming: Incoming) -> JoinHandle<()> {
+    fn begins(&self, incoming: IncomingEvent) -> JoinHandle<()> {
         let Process { runtime, flow } = self.process.as_ref().expect("a process");
         let flow = Arc::clone(flow);
         runtime.spawn(async move { flow.handle(incoming).await })
@@ -137,7 +138,7 @@ impl Case<'_> {
             }
             Step::TimeIsOver { run } => {
                 let waits: Vec<Run> =
-                    self.runs().into_iter().filter(|run| run.state == State::Pending).collect();
+                    self.runs().into_iter().filter(|run| run.state == RunState::Pending).collect();
                 if let Some(run) = run.checked_rem(waits.len()).map(|at| waits[at].id) {
                     self.time_is_over(run);
                 }
@@ -173,12 +174,12 @@ impl Case<'_> {
     }
 
     /// The chat doesn't say whether the requester's account still counts, which is asked between approval and claim.
-    fn held_up(&mut self, click: Incoming, meanwhile: Meanwhile) {
+    fn held_up(&mut self, click: IncomingEvent, meanwhile: Meanwhile) {
         self.room.hold_up(true);
         let task = self.begins(click);
         // The record has it before who approved knows it.
         let approved = || {
-            let run = self.runs().into_iter().find(|run| run.state == State::Approved);
+            let run = self.runs().into_iter().find(|run| run.state == RunState::Approved);
             run.filter(|_| self.room.is_waited_for())
         };
         if let Some(run) = while_it_runs(&task, approved) {
@@ -228,7 +229,7 @@ impl Case<'_> {
         loop {
             self.tidy();
             let runs = self.runs();
-            let busy = runs.iter().any(|run| matches!(run.state, State::Approved | State::Running));
+            let busy = runs.iter().any(|run| matches!(run.state, RunState::Approved | RunState::Running));
             if !busy && self.outside.block_on(self.counter.is_quiet()) {
                 return runs;
             }
@@ -246,15 +247,17 @@ impl Case<'_> {
             let done = rows.get(&name).copied().unwrap_or_default();
             assert!(kinds("started") <= 1 && done <= 1, "twice: {run:#?}");
             match run.state {
-                State::Succeeded => assert_eq!(done, 1, "{run:#?}"),
-                State::Unknown => {}
+                RunState::Succeeded => assert_eq!(done, 1, "{run:#?}"),
+                RunState::Interrupted => {}
                 _ => assert_eq!(done, 0, "{run:#?}"),
             }
             if kinds("started") == 0 {
                 continue;
             }
-            let said =
-                run.events.iter().filter(|event| ["agreed", "approved"].contains(&event.kind.as_str()));
+            let said = run
+                .events
+                .iter()
+                .filter(|event| ["approval_added", "approved"].contains(&event.kind.as_str()));
             let voters: BTreeSet<&str> =
                 said.filter_map(|event| event.by.as_ref()).map(|by| by.id.as_str()).collect();
             let needed = if run.request.environment.as_deref() == Some("production") { 2 } else { 1 };
@@ -390,10 +393,10 @@ async fn an_approval_whose_time_is_over_starts_nothing() {
     let approval = scene.stage.checked().unwrap().approval;
     let runs = Runs { store: Arc::new(scene.store()), approval };
     let lasts = Some(Duration::ZERO);
-    let told = Told { lasts, ..Told::by(&run.request.requester) };
-    let Appended::Done(run) = runs.append(&run, Happening::Approved, told).await.unwrap() else {
+    let told = EventDetails { lasts, ..EventDetails::by(&run.request.requester) };
+    let AppendOutcome::Done(run) = runs.append(&run, EventKind::Approved, told).await.unwrap() else {
         panic!("not approved")
     };
-    let claimed = runs.append_unless_frozen(&run, Happening::Started, Told::default()).await.unwrap();
-    assert_eq!(claimed, Appended::Stale(run));
+    let claimed = runs.append_unless_frozen(&run, EventKind::Started, EventDetails::default()).await.unwrap();
+    assert_eq!(claimed, AppendOutcome::VersionConflict(run));
 }

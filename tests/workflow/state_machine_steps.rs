@@ -1,7 +1,7 @@
 //! The steps of the state machine: who may do what to whom, and when it dies; drawn at random, or written by hand.
 
 use countersign::demo::harness::PEOPLE;
-use countersign::store::State;
+use countersign::store::RunState;
 use proptest::prelude::*;
 
 /// Everybody's account, and a second one of two who may approve: each is one person.
@@ -102,25 +102,28 @@ pub fn step() -> impl Strategy<Value = Step> {
 const APPROVE: usize = 0;
 
 /// Cases that meet every end, and the states of their runs then, newest first.
-pub fn by_hand() -> Vec<(Vec<Step>, Vec<State>)> {
+pub fn by_hand() -> Vec<(Vec<Step>, Vec<RunState>)> {
     let asks = |who, production| Step::Do(Request { who, production });
     let approves = |who| Step::Do(Click { who, token: APPROVE });
     let says = |who, word| Step::Do(Says { who, word, run: 0 });
     let held_up = |meanwhile| Step::HeldUp { who: BEN, token: APPROVE, meanwhile };
     vec![
-        (vec![asks(ANA, false), approves(BEN), approves(CARA)], vec![State::Succeeded]),
-        (vec![asks(ANA, true), approves(BEN), approves(CARA)], vec![State::Succeeded]),
-        (vec![asks(ANA, true), approves(BEN), approves(BEN_TOO), approves(BEN)], vec![State::Pending]),
-        (vec![asks(CARA, false), approves(CARA), approves(CARA_TOO)], vec![State::Pending]),
-        (vec![asks(ANA, false), says(BEN, "deny"), approves(CARA)], vec![State::Denied]),
-        (vec![asks(CARA, false), says(CARA_TOO, "withdraw"), approves(BEN)], vec![State::Withdrawn]),
-        (vec![asks(ANA, false), Step::TimeIsOver { run: 0 }, approves(BEN)], vec![State::Expired]),
-        (vec![asks(ANA, false), held_up(Meanwhile::Says { who: CARA, word: "stop" })], vec![State::Revoked]),
-        (vec![asks(ANA, false), held_up(Meanwhile::TimeIsOver)], vec![State::Expired]),
-        (vec![asks(ANA, false), held_up(Meanwhile::Crash), approves(CARA)], vec![State::Revoked]),
+        (vec![asks(ANA, false), approves(BEN), approves(CARA)], vec![RunState::Succeeded]),
+        (vec![asks(ANA, true), approves(BEN), approves(CARA)], vec![RunState::Succeeded]),
+        (vec![asks(ANA, true), approves(BEN), approves(BEN_TOO), approves(BEN)], vec![RunState::Pending]),
+        (vec![asks(CARA, false), approves(CARA), approves(CARA_TOO)], vec![RunState::Pending]),
+        (vec![asks(ANA, false), says(BEN, "deny"), approves(CARA)], vec![RunState::Denied]),
+        (vec![asks(CARA, false), says(CARA_TOO, "withdraw"), approves(BEN)], vec![RunState::Withdrawn]),
+        (vec![asks(ANA, false), Step::TimeIsOver { run: 0 }, approves(BEN)], vec![RunState::Expired]),
+        (
+            vec![asks(ANA, false), held_up(Meanwhile::Says { who: CARA, word: "stop" })],
+            vec![RunState::Revoked],
+        ),
+        (vec![asks(ANA, false), held_up(Meanwhile::TimeIsOver)], vec![RunState::Expired]),
+        (vec![asks(ANA, false), held_up(Meanwhile::Crash), approves(CARA)], vec![RunState::Revoked]),
         (
             vec![asks(ANA, false), held_up(Meanwhile::Click { who: CARA, token: APPROVE })],
-            vec![State::Succeeded],
+            vec![RunState::Succeeded],
         ),
         (
             vec![
@@ -129,20 +132,20 @@ pub fn by_hand() -> Vec<(Vec<Step>, Vec<State>)> {
                 approves(CARA),
                 asks(ANA, true),
             ],
-            vec![State::Pending, State::Unknown],
+            vec![RunState::Pending, RunState::Interrupted],
         ),
     ]
 }
 
 /// What the cases must have met.
 pub const ENDS: [&str; 9] = [
-    "agreed",
+    "approval_added",
     "denied",
     "withdrawn",
     "revoked",
     "revoked by a person",
     "expired",
     "expired after the approval",
-    "lost",
+    "interrupted",
     "succeeded",
 ];

@@ -4,7 +4,7 @@ use crate::harness::{ANA, Scene, Servers, Twist};
 use crate::maintenance_harness::{self, asks, one};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
-use countersign::store::State;
+use countersign::store::RunState;
 use tokio_postgres::Client;
 
 /// Calls that the services' own roles have made in a database.
@@ -33,7 +33,7 @@ async fn one_databases_counters_are_forgotten_and_no_others() {
     assert!(told.contains("The statistics of asset_service_db begin anew: "), "{told}");
     assert!(calls(&superuser, "asset_service_db").await < 40);
     assert_eq!(calls(&superuser, "analytics_service_db").await, other);
-    assert_eq!(scene.only_run("reset-stats").await.state, State::Succeeded);
+    assert_eq!(scene.only_run("reset-stats").await.state, RunState::Succeeded);
 
     // The admin's grant is the admin's to take away.
     let revoke = "REVOKE EXECUTE ON FUNCTION pg_stat_statements_reset FROM countersign_maintain";
@@ -128,7 +128,7 @@ async fn the_extension_is_made_once_and_by_who_may() {
     let told = asks(&scene, "enable-stats asset-service").await.plain();
     assert!(told.contains(" is in asset_service_db: `slow` answers from now on."), "{told}");
     assert!(there(&superuser).await && !there(&other).await);
-    assert_eq!(scene.only_run("enable-stats").await.state, State::Succeeded);
+    assert_eq!(scene.only_run("enable-stats").await.state, RunState::Succeeded);
     let told = asks(&scene, "enable-stats asset-service").await.plain();
     assert!(
         told.contains("asset_service_db has pg_stat_statements ") && told.contains(" already."),

@@ -3,7 +3,7 @@
 use crate::harness::{BEN, CARA, Scene, Twist, found};
 use crate::process::{Process, kinds};
 use crate::purge::{card, checksum, newest, servers, tables};
-use countersign::store::State;
+use countersign::store::RunState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
@@ -32,10 +32,10 @@ async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
     holder.batch_execute("COMMIT").await.unwrap();
     let _again = Process::start(&scene).await;
     let run = found("it to be interrupted", async || {
-        Some(newest(&scene).await).filter(|run| run.state == State::Unknown)
+        Some(newest(&scene).await).filter(|run| run.state == RunState::Interrupted)
     })
     .await;
-    let noted = run.event("step").unwrap().facts["deleted"].as_i64().unwrap();
+    let noted = run.event("checkpoint").unwrap().facts["deleted"].as_i64().unwrap();
 
     let told = scene.asks(BEN, &format!("stop {}", run.id)).await.plain();
     let words = format!(
@@ -46,7 +46,7 @@ async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
     let shown = scene.until(&asked.at(), &words).await.plain();
     assert!(shown.contains(&format!("--continue {}", run.id)), "{shown}");
     let run = newest(&scene).await;
-    assert_eq!((run.state, kinds(&run).last()), (State::Stopped, Some(&"stopped")));
+    assert_eq!((run.state, kinds(&run).last()), (RunState::Stopped, Some(&"stopped")));
     let left = checksum(&superuser, "purged_stopped").await;
     let left: i64 = left.split(' ').next().unwrap().parse().unwrap();
     assert!(30_000 - left >= noted, "{left} are left, {noted} were noted");

@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, Scene, Twist, found};
 use crate::process::{Counter, Process, all_runs, becomes, kinds, noted, the_run};
 use countersign::demo::fake_slack::Fault;
-use countersign::store::{State, Store};
+use countersign::store::{RunState, Store};
 use rusqlite::Connection;
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -35,15 +35,15 @@ impl ReadOnly {
     fn of(scene: &Scene) -> ReadOnly {
         let path = scene.directory.path().join("record.db");
         let owner = std::fs::metadata(&path).expect("the record");
-        let copy = path.with_extension("copy");
+        let card = path.with_extension("copy");
         let connection = Connection::open(&path).expect("the record");
-        connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()]).expect("a copy");
-        std::os::unix::fs::chown(&copy, Some(owner.uid()), Some(owner.gid())).expect("the same owner");
-        std::fs::set_permissions(&copy, Permissions::from_mode(0o444)).expect("read-only");
+        connection.execute("VACUUM INTO ?1", [card.to_string_lossy()]).expect("a copy");
+        std::os::unix::fs::chown(&card, Some(owner.uid()), Some(owner.gid())).expect("the same owner");
+        std::fs::set_permissions(&card, Permissions::from_mode(0o444)).expect("read-only");
         for left in ["db-wal", "db-shm"] {
             let _ = std::fs::remove_file(path.with_extension(left));
         }
-        std::fs::rename(&copy, &path).expect("the copy in its place");
+        std::fs::rename(&card, &path).expect("the copy in its place");
         ReadOnly(path)
     }
 }
@@ -64,7 +64,7 @@ async fn refused_and_nothing_later<Hindrance>(
     let (_bystander, other) = scene.session("asset-worker-8").await;
     let card = scene.asks(ANA, &format!("kill {pid} --env production")).await;
     assert!(card.button("Approve").is_some(), "{}", card.plain());
-    noted(&record, &becomes(&record, "kill", State::Pending).await).await;
+    noted(&record, &becomes(&record, "kill", RunState::Pending).await).await;
 
     let hindrance = hinder(scene);
     let nothing = format!("It can't be recorded now ({why}");
@@ -83,7 +83,7 @@ async fn refused_and_nothing_later<Hindrance>(
     let answer = scene.asks(ANA, "blocked --env production").await;
     assert!(!answer.plain().contains("Warning"), "{}", answer.plain());
     let run = the_run(&record, "kill").await.expect("the first request alone");
-    assert_eq!((run.state, run.version), (State::Pending, 1));
+    assert_eq!((run.state, run.version), (RunState::Pending, 1));
     assert_eq!(run.request.arguments["pid"], pid.to_string());
     assert!(scene.is_there(pid).await && scene.is_there(other).await);
     let shown = scene.workspace().message(&card.at()).expect("the card");
@@ -114,7 +114,7 @@ async fn on_a_disk_that_hangs() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let (_bystander, other) = scene.session("asset-worker-8").await;
     let card = scene.asks(ANA, &format!("kill {pid} --env production")).await;
-    noted(&record, &becomes(&record, "kill", State::Pending).await).await;
+    noted(&record, &becomes(&record, "kill", RunState::Pending).await).await;
 
     let gate = scene.directory.path().join("hang");
     std::fs::write(&gate, "").expect("the gate");
@@ -132,7 +132,7 @@ async fn on_a_disk_that_hangs() {
     assert!(!answer.contains("Warning"), "{answer}");
     let runs = found("every late run to be closed", async || {
         let runs = all_runs(&record, "kill").await;
-        runs.iter().all(|run| run.state == State::Stopped).then_some(runs)
+        runs.iter().all(|run| run.state == RunState::Stopped).then_some(runs)
     });
     let runs = runs.await;
     assert!(runs.iter().all(|run| run.event("started").is_none()), "{runs:#?}");
@@ -161,7 +161,7 @@ async fn moved_away() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.asks(ANA, &format!("kill {pid} --env production")).await;
     let record = scene.store();
-    noted(&record, &becomes(&record, "kill", State::Pending).await).await;
+    noted(&record, &becomes(&record, "kill", RunState::Pending).await).await;
     drop(record);
     let path = scene.directory.path().join("record.db");
     let aside = scene.directory.path().join("aside.db");
@@ -192,7 +192,7 @@ async fn an_approval_whose_start_cannot_be_recorded_is_taken_back() {
     let record = scene.store();
     let first = Process::start(&scene).await;
     let card = scene.asks(ANA, "count --env production").await;
-    noted(&record, &becomes(&record, "count", State::Pending).await).await;
+    noted(&record, &becomes(&record, "count", RunState::Pending).await).await;
     first.kill().await;
     let _second = Process::start(&scene).await;
     scene.asks(BEN, "blocked --env production").await;
@@ -200,7 +200,7 @@ async fn an_approval_whose_start_cannot_be_recorded_is_taken_back() {
     scene.workspace().fault("users.info", Fault::Held);
     let before = scene.count(BEN);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    becomes(&record, "count", State::Approved).await;
+    becomes(&record, "count", RunState::Approved).await;
     let lock = locks(&scene);
     scene.workspace().fault("users.info", Fault::Clear);
     let told = scene.next(BEN, before, "a refusal").await;
@@ -208,7 +208,7 @@ async fn an_approval_whose_start_cannot_be_recorded_is_taken_back() {
     assert_eq!(told.ephemeral_to.as_deref(), Some(BEN));
     drop(lock);
 
-    let run = becomes(&record, "count", State::Revoked).await;
+    let run = becomes(&record, "count", RunState::Revoked).await;
     assert_eq!(kinds(&run), ["requested", "approved", "revoked"]);
     scene.until(&card.at(), "The approval no longer counted: its start could not be recorded").await;
     assert_eq!(counter.rows().await, 0);

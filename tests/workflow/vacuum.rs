@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, Scene, Servers, Twist, found};
 use crate::maintenance_harness::{self, asks};
-use countersign::store::State;
+use countersign::store::RunState;
 use tokio_postgres::Client;
 
 const DATABASE: &str = "asset_service_db";
@@ -79,7 +79,7 @@ async fn a_right_that_is_taken_between_the_card_and_the_click_is_told_afterwards
         "{told}"
     );
     assert_eq!(last(&superuser, "last_vacuum", "audit_logs").await, None);
-    assert_eq!(scene.only_run("vacuum").await.state, State::Failed);
+    assert_eq!(scene.only_run("vacuum").await.state, RunState::Failed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +150,7 @@ async fn a_table_is_vacuumed_when_postgresql_says_so_and_what_is_held_back_is_to
     assert_eq!(dead(&superuser, "audit_logs").await, 0);
     let first = last(&superuser, "last_vacuum", "audit_logs").await.expect("a vacuum");
     assert!(last(&superuser, "last_analyze", "audit_logs").await.is_some());
-    assert_eq!(scene.only_run("vacuum").await.state, State::Succeeded);
+    assert_eq!(scene.only_run("vacuum").await.state, RunState::Succeeded);
 
     // A snapshot from before keeps them.
     let (reader, pid) = scene.session("asset-report").await;
@@ -187,7 +187,7 @@ async fn a_locked_table_is_skipped_and_not_called_done() {
     );
     assert!(told.contains("public.audit_logs") && told.contains("lock not available"), "{told}");
     assert!(last(&superuser, "last_vacuum", "assets").await.is_some());
-    assert_eq!(scene.runs_of("vacuum").await[0].state, State::Partial);
+    assert_eq!(scene.runs_of("vacuum").await[0].state, RunState::Partial);
     owner.batch_execute("ROLLBACK").await.unwrap();
     let told = asks(&scene, "analyze asset-service").await.plain();
     assert!(told.contains(" tables are analyzed, in ") && !told.contains("below"), "{told}");
@@ -253,7 +253,7 @@ async fn progress_is_told_a_second_one_is_refused_and_a_cancelled_one_is_not_don
     let told = scene.until(&card.at(), "public.big was not vacuumed and analyzed.").await.plain();
     assert!(told.contains("PostgreSQL refused: ") && told.contains("57014"), "{told}");
     assert_eq!(last(&superuser, "last_vacuum", "big").await, None);
-    assert_eq!(scene.only_run("vacuum").await.state, State::Failed);
+    assert_eq!(scene.only_run("vacuum").await.state, RunState::Failed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,7 +285,7 @@ async fn a_stop_keeps_the_tables_that_are_done_and_begins_no_other() {
         let told = scene.until(&card.at(), &words).await.plain();
         let kept = told.contains("The dead rows that it had removed by then stay removed");
         assert_eq!(kept, command == "vacuum", "{told}");
-        assert_eq!(scene.runs_of(command).await[0].state, State::Stopped);
+        assert_eq!(scene.runs_of(command).await[0].state, RunState::Stopped);
         assert!(last(&superuser, &column, "aaa").await.is_some());
         assert_eq!(last(&superuser, &column, "aab").await, None);
         assert_eq!(last(&superuser, &column, "audit_logs").await, rest);

@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, Scene, Servers, Twist, found};
 use crate::maintenance_harness::{self, LOCK_TIMEOUT, approved, approves, one};
-use countersign::store::State;
+use countersign::store::RunState;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
@@ -75,7 +75,7 @@ async fn a_table_is_written_anew_after_a_second_persons_approval() {
     assert!(told.contains("public.big is written anew, in ") && told.contains(" before, "), "{told}");
     assert_ne!(file(&superuser, "big").await, before);
     assert!(one::<i64>(&superuser, size).await < had);
-    assert_eq!(scene.only_run("vacuum-full").await.state, State::Succeeded);
+    assert_eq!(scene.only_run("vacuum-full").await.state, RunState::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +114,7 @@ async fn it_gives_up_and_whoever_waited_behind_it_goes_on() {
     );
     assert!(told.contains("Nothing was done, and nobody waits for it any more."), "{told}");
     assert_eq!(file(&superuser, "big").await, before);
-    assert_eq!(scene.only_run("vacuum-full").await.state, State::Failed);
+    assert_eq!(scene.only_run("vacuum-full").await.state, RunState::Failed);
     holder.batch_execute("COMMIT").await.unwrap();
 }
 
@@ -129,7 +129,7 @@ async fn what_is_no_longer_what_the_card_showed_is_left_alone() {
     let told = approves(&scene, card).await.plain();
     assert!(told.contains("at most may be written anew. Nothing was done."), "{told}");
     assert_eq!(file(&superuser, "big").await, before);
-    assert_eq!(scene.runs_of("vacuum-full").await[0].state, State::Voided);
+    assert_eq!(scene.runs_of("vacuum-full").await[0].state, RunState::Invalidated);
 
     let card = scene.asks(ANA, "vacuum-full payout-service big --env production").await;
     superuser.batch_execute("VACUUM FULL big").await.unwrap();
@@ -195,7 +195,7 @@ async fn a_stop_ends_its_wait_and_its_work() {
     let told = told.plain();
     assert!(told.contains("Stopped: public.big is as it was."), "{told}");
     assert_eq!(file(&superuser, "big").await, before);
-    assert_eq!(scene.only_run("vacuum-full").await.state, State::Stopped);
+    assert_eq!(scene.only_run("vacuum-full").await.state, RunState::Stopped);
     let waits: i64 =
         one(&superuser, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'big'::regclass")
             .await;
@@ -230,5 +230,5 @@ async fn a_role_that_may_not_is_told_so_before_anybody_is_asked() {
     let told = approves(&scene, card).await.plain();
     assert!(told.contains("public.audit_logs was not written anew: "), "{told}");
     assert_eq!(file(&superuser, "audit_logs").await, before);
-    assert_eq!(scene.only_run("vacuum-full").await.state, State::Failed);
+    assert_eq!(scene.only_run("vacuum-full").await.state, RunState::Failed);
 }

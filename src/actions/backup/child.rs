@@ -4,8 +4,8 @@
 //! They end with us, however we end: `pg_dump` writes into a pipe that closes with this process, waits for a lock no longer
 //! than it was told to, and `pg_restore` reads from such a pipe.
 
-use super::Failure;
-use crate::actions::child::{Ear, Outputs, Running, ending};
+use super::BackupError;
+use crate::actions::child::{CapturedStreams, OutputSink, Subprocess, ending};
 use crate::config::{Server, Tls};
 use crate::redact;
 use secrecy::{ExposeSecret, SecretString};
@@ -25,7 +25,7 @@ const BUNDLES: [&str; 3] =
 
 /// How a client reaches a server.
 #[derive(Debug, Clone)]
-pub struct Connection {
+pub struct ClientConnection {
     pub server: Server,
     pub database: String,
     pub user: String,
@@ -36,7 +36,7 @@ pub struct Connection {
     pub application: String,
 }
 
-impl Connection {
+impl ClientConnection {
     /// The connection's part of the command line, without a secret: what has no environment variable. A server that is gone
     /// without a word is found out within about a minute.
     pub fn argument(&self) -> String {
@@ -63,7 +63,7 @@ impl Connection {
             Tls::Off => {
                 command.env("PGSSLMODE", "disable");
             }
-            Tls::Verified { ca_file } => {
+            Tls::ChainReport { ca_file } => {
                 command
                     .env("PGSSLMODE", "verify-full")
                     .env("PGSSLROOTCERT", roots(ca_file.as_deref(), client_major));
@@ -84,16 +84,16 @@ fn roots(ca_file: Option<&Path>, client_major: u32) -> PathBuf {
 }
 
 /// A client under way. Dropping it kills it.
-pub struct Client(Running<Complaints>);
+pub struct PgClient(Subprocess<StderrTail>);
 
-impl Client {
+impl PgClient {
     /// Takes the command, and with it our copies of the pipe ends that are the child's.
     ///
     /// # Errors
-    /// [`Failure::Start`].
-    pub fn start(command: Command) -> Result<Client, Failure> {
-        let started = Running::start(command, Outputs::Errors, Complaints::default());
-        started.map(Client).map_err(Failure::Start)
+    /// [`BackupError::Start`].
+    pub fn start(command: Command) -> Result<PgClient, BackupError> {
+        let started = Subprocess::start(command, CapturedStreams::Errors, StderrTail::default());
+        started.map(PgClient).map_err(BackupError::Start)
     }
 
     /// Waits for its end: `Ok` if it did its work, else why not, for people.
@@ -113,9 +113,9 @@ impl Client {
 
 /// The beginning of what a client complains of.
 #[derive(Default)]
-pub struct Complaints(Vec<u8>);
+pub struct StderrTail(Vec<u8>);
 
-impl Ear for Complaints {
+impl OutputSink for StderrTail {
     fn hear(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(&bytes[..bytes.len().min(COMPLAINTS.saturating_sub(self.0.len()))]);
     }
@@ -151,8 +151,8 @@ mod tests {
     use super::*;
     use crate::actions::child::command;
 
-    fn connection(tls: Tls) -> Connection {
-        Connection {
+    fn connection(tls: Tls) -> ClientConnection {
+        ClientConnection {
             server: Server { name: "main".into(), host: "db.example.com".into(), port: 5433 },
             database: r"o'hara \ db".into(),
             user: "dumper".into(),
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    fn variable(connection: &Connection, major: u32, name: &str) -> Option<String> {
+    fn variable(connection: &ClientConnection, major: u32, name: &str) -> Option<String> {
         let mut command = command(Path::new("/bin/true"));
         connection.apply(&mut command, major);
         let found = command.as_std().get_envs().find(|(key, _)| *key == name)?.1?;
@@ -172,11 +172,11 @@ mod tests {
 
     #[test]
     fn tls_is_verified_unless_it_is_off() {
-        let verified = connection(Tls::Verified { ca_file: None });
+        let verified = connection(Tls::ChainReport { ca_file: None });
         assert_eq!(variable(&verified, 17, "PGSSLMODE").as_deref(), Some("verify-full"));
         assert_eq!(variable(&verified, 17, "PGSSLROOTCERT").as_deref(), Some("system"));
         assert!(variable(&verified, 15, "PGSSLROOTCERT").unwrap().starts_with("/etc/"));
-        let own = connection(Tls::Verified { ca_file: Some("/etc/ours.pem".into()) });
+        let own = connection(Tls::ChainReport { ca_file: Some("/etc/ours.pem".into()) });
         assert_eq!(variable(&own, 17, "PGSSLROOTCERT").as_deref(), Some("/etc/ours.pem"));
         assert_eq!(variable(&connection(Tls::Off), 17, "PGSSLMODE").as_deref(), Some("disable"));
     }

@@ -5,12 +5,12 @@
 //! Owners, grants and comments are in the dump. `pg_restore` can leave out what is there (`--no-owner`, `--no-acl`,
 //! `--no-comments`), and nobody can add what is not.
 
-use super::Failure;
-use super::child::{Client, Connection};
+use super::BackupError;
+use super::child::{ClientConnection, PgClient};
 use super::manifest::{self, Manifest};
-use super::relay::{self, Passed};
+use super::relay::{self, TeeResult};
 use super::tools::Tool;
-use super::verify::{self, Check};
+use super::verify::{self, ArchiveCheck};
 use crate::storage::{Key, Storage, Upload};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 pub struct Dump<'a> {
     pub storage: &'a Storage,
     pub tool: &'a Tool,
-    pub connection: Connection,
+    pub connection: ClientConnection,
     pub environment: &'a str,
     /// "15.18".
     pub server_version: String,
@@ -36,7 +36,7 @@ pub struct Dump<'a> {
 
 /// How far a dump is.
 #[derive(Debug, Clone, Copy)]
-pub struct Moved {
+pub struct Transferred {
     /// Of the dump, so far.
     pub bytes: u64,
     pub elapsed: Duration,
@@ -48,15 +48,18 @@ pub struct Moved {
 /// error, and when dropped half-way, it leaves nothing that looks like a backup.
 ///
 /// # Errors
-/// [`Failure`].
-pub async fn dump(job: &Dump<'_>, tell: &(dyn Fn(Moved) + Send + Sync)) -> Result<Manifest, Failure> {
+/// [`BackupError`].
+pub async fn dump(
+    job: &Dump<'_>,
+    tell: &(dyn Fn(Transferred) + Send + Sync),
+) -> Result<Manifest, BackupError> {
     let (started_at, clock) = (Timestamp::now(), Instant::now());
     let prefix = manifest::prefix(job.environment, &job.connection.database);
     let key = manifest::key(&prefix, started_at, job.run);
     job.storage.clear_unfinished(&prefix).await?;
     let compression = job.tool.compression().await;
     let mut upload = job.storage.begin(&key).await?;
-    let Passed { bytes, sha256, .. } = match relay(job, compression, (&mut upload, &clock, tell)).await {
+    let TeeResult { bytes, sha256, .. } = match relay(job, compression, (&mut upload, &clock, tell)).await {
         Ok(relayed) => relayed,
         Err(why) => {
             upload.abort().await;
@@ -64,7 +67,7 @@ pub async fn dump(job: &Dump<'_>, tell: &(dyn Fn(Moved) + Send + Sync)) -> Resul
         }
     };
     let staged = upload.finish().await?;
-    tell(Moved { bytes, elapsed: clock.elapsed(), checking: true });
+    tell(Transferred { bytes, elapsed: clock.elapsed(), checking: true });
     if let Err(why) = verify::read_back(&staged, &sha256).await {
         staged.discard().await;
         return Err(why);
@@ -100,15 +103,19 @@ async fn unpublish(storage: &Storage, key: &Key) {
     }
 }
 
-type Way<'w> = (&'w mut Upload, &'w Instant, &'w (dyn Fn(Moved) + Send + Sync));
+type Way<'w> = (&'w mut Upload, &'w Instant, &'w (dyn Fn(Transferred) + Send + Sync));
 
 /// From pg_dump to the store and to the check; what passed, once both programs ended well.
-async fn relay(job: &Dump<'_>, compression: &str, (upload, clock, tell): Way<'_>) -> Result<Passed, Failure> {
-    let (stdout, writer) = relay::pipe().map_err(Failure::Pipe)?;
+async fn relay(
+    job: &Dump<'_>,
+    compression: &str,
+    (upload, clock, tell): Way<'_>,
+) -> Result<TeeResult, BackupError> {
+    let (stdout, writer) = relay::pipe().map_err(BackupError::Pipe)?;
     let mut command = pg_dump(job, compression);
     command.stdout(writer);
-    let dumping = Client::start(command)?;
-    let (check, stdin) = Check::start(job.tool)?;
+    let dumping = PgClient::start(command)?;
+    let (check, stdin) = ArchiveCheck::start(job.tool)?;
     let (sender, mut chunks) = mpsc::channel(relay::WAITING);
     let passing = tokio::task::spawn_blocking(move || relay::pass(stdout, stdin, &sender));
     let (mut bytes, mut told) = (0, Duration::ZERO);
@@ -118,16 +125,17 @@ async fn relay(job: &Dump<'_>, compression: &str, (upload, clock, tell): Way<'_>
         let elapsed = clock.elapsed();
         if elapsed >= told + TELL_EVERY {
             told = elapsed;
-            tell(Moved { bytes, elapsed, checking: false });
+            tell(Transferred { bytes, elapsed, checking: false });
         }
     }
-    let passed = passing.await.map_err(|error| Failure::Internal(error.into()))?.map_err(Failure::Pipe)?;
+    let passed =
+        passing.await.map_err(|error| BackupError::Internal(error.into()))?.map_err(BackupError::Pipe)?;
     let (dumped, checked) = tokio::join!(dumping.end(), check.end());
     match (dumped, checked) {
         (Ok(()), Ok(())) => Ok(passed),
         // A pg_dump that lost its reader is not to blame, nor a pg_restore for an archive that was never finished.
         (_, Err(why)) if !passed.taken => Err(why),
-        (Err(why), _) => Err(Failure::Dump(why)),
+        (Err(why), _) => Err(BackupError::Dump(why)),
         (Ok(()), Err(why)) => Err(why),
     }
 }

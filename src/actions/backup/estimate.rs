@@ -1,9 +1,9 @@
 //! How far a backup is, and it is a guess: a dump's size is known only when it is done. The database's last backup tells how
 //! small its tables became then; without one, a usual share is taken.
 
-use super::dump::Moved;
+use super::dump::Transferred;
 use super::manifest;
-use super::survey::{Aim, Facts, Obstacle};
+use super::survey::{BackupTarget, DatabaseInfo, PreflightError};
 use crate::sql::bytes;
 use crate::storage::Storage;
 
@@ -24,8 +24,8 @@ impl Estimate {
     pub async fn of(
         storage: &Storage,
         environment: &str,
-        aims: &[Aim],
-        found: &[Result<Facts, Obstacle>],
+        aims: &[BackupTarget],
+        found: &[Result<DatabaseInfo, PreflightError>],
     ) -> Estimate {
         let mut expected = Vec::new();
         for (aim, found) in aims.iter().zip(found) {
@@ -43,7 +43,7 @@ impl Estimate {
     }
 
     /// The share of the whole run, at most 99 %, and its label: "asset_service_db: 120 MiB, 14.2 MiB/s, 3 of 10 databases".
-    pub fn told(&self, database: &str, at: usize, moved: &Moved) -> (Option<u8>, String) {
+    pub fn told(&self, database: &str, at: usize, moved: &Transferred) -> (Option<u8>, String) {
         let before: u64 = self.expected.iter().take(self.done).sum();
         let this = self.expected.get(at).copied().unwrap_or_default();
         let total = self.expected.iter().sum::<u64>().max(1);
@@ -75,7 +75,8 @@ mod tests {
     #[test]
     fn tells_the_share_of_all_databases_and_never_the_whole() {
         let mut estimate = Estimate { expected: vec![100 << 20, 300 << 20], done: 0 };
-        let moved = |mib: u64| Moved { bytes: mib << 20, elapsed: Duration::from_secs(10), checking: false };
+        let moved =
+            |mib: u64| Transferred { bytes: mib << 20, elapsed: Duration::from_secs(10), checking: false };
         let (percent, label) = estimate.told("asset_service_db", 0, &moved(50));
         assert_eq!(percent, Some(12));
         assert_eq!(

@@ -1,6 +1,6 @@
 //! What stands beside every backup. It is written last: a dump without a manifest is no backup.
 
-use super::Failure;
+use super::BackupError;
 use crate::storage::{Key, Storage, StorageResult};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -45,8 +45,8 @@ pub struct Manifest {
 impl Manifest {
     /// # Errors
     /// The storage's.
-    pub async fn write(&self, storage: &Storage) -> Result<(), Failure> {
-        let json = serde_json::to_vec_pretty(self).map_err(|error| Failure::Internal(error.into()))?;
+    pub async fn write(&self, storage: &Storage) -> Result<(), BackupError> {
+        let json = serde_json::to_vec_pretty(self).map_err(|error| BackupError::Internal(error.into()))?;
         Ok(storage.put(&beside(&self.key)?, Bytes::from(json)).await?)
     }
 }
@@ -61,9 +61,9 @@ pub fn key(prefix: &Key, started_at: Timestamp, run: i64) -> Key {
     prefix.clone().join(format!("{}-{run}{DUMP}", started_at.strftime("%Y%m%dT%H%M%SZ")))
 }
 
-fn beside(key: &str) -> Result<Key, Failure> {
+fn beside(key: &str) -> Result<Key, BackupError> {
     let name = format!("{}{MANIFEST}", key.strip_suffix(DUMP).unwrap_or(key));
-    Key::parse(name).map_err(|error| Failure::Internal(error.into()))
+    Key::parse(name).map_err(|error| BackupError::Internal(error.into()))
 }
 
 /// The backups below a prefix, oldest first. A manifest that can't be read is left out and logged.
@@ -80,9 +80,9 @@ pub async fn all(storage: &Storage, prefix: &Key) -> StorageResult<Vec<Manifest>
 
 /// A database's newest backups, as the storage has them now.
 #[derive(Debug, Clone, Default)]
-pub struct Newest {
+pub struct NewestBackups {
     /// Newest first.
-    pub backups: Vec<Kept>,
+    pub backups: Vec<StoredBackup>,
     /// How many manifests there are.
     pub total: usize,
     /// Manifests among the newest that can't be read: nobody knows what they stand for.
@@ -91,7 +91,7 @@ pub struct Newest {
 
 /// A backup, and whether its dump still lies there.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct StoredBackup {
     pub manifest: Manifest,
     /// The dump is there, in the size that was read back when it was made.
     pub whole: bool,
@@ -101,7 +101,7 @@ pub struct Kept {
 ///
 /// # Errors
 /// The storage's.
-pub async fn newest(storage: &Storage, prefix: &Key, most: usize) -> StorageResult<Newest> {
+pub async fn newest(storage: &Storage, prefix: &Key, most: usize) -> StorageResult<NewestBackups> {
     let stored = storage.list(prefix).await?;
     let keys: Vec<Key> = stored.iter().map(|object| object.key.clone()).filter(is_manifest).collect();
     let total = keys.len();
@@ -110,9 +110,9 @@ pub async fn newest(storage: &Storage, prefix: &Key, most: usize) -> StorageResu
     let kept = |manifest: Manifest| {
         let lies =
             stored.iter().any(|object| object.key.as_ref() == manifest.key && object.bytes == manifest.bytes);
-        Kept { manifest, whole: lies }
+        StoredBackup { manifest, whole: lies }
     };
-    Ok(Newest { backups: read.into_iter().flatten().map(kept).collect(), total, unreadable })
+    Ok(NewestBackups { backups: read.into_iter().flatten().map(kept).collect(), total, unreadable })
 }
 
 fn is_manifest(key: &Key) -> bool {

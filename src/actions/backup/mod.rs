@@ -3,11 +3,11 @@
 //! in which order, stands here. Two backups of one database at once are kept out
 //! by what the plan holds.
 
-use super::{Act, Call, Doing, Outcome};
-use crate::audit::Happening;
+use super::{Action, Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::sql::{Question, scope_targets};
+use crate::sql::{QueryRequest, scope_targets};
 use crate::storage::StorageError;
 use async_trait::async_trait;
 
@@ -21,19 +21,19 @@ mod tools;
 mod verify;
 mod words;
 
-pub use child::Connection;
-pub use dump::{Dump, Moved, dump};
-pub use manifest::{Kept, Manifest, Newest, all, newest, prefix};
-pub use tools::{Missing, Tool, choose, find};
+pub use child::ClientConnection;
+pub use dump::{Dump, Transferred, dump};
+pub use manifest::{Manifest, NewestBackups, StoredBackup, all, newest, prefix};
+pub use tools::{MissingClient, Tool, choose, find};
 
 use estimate::Estimate;
-use survey::{Aim, Facts, connection, survey};
+use survey::{BackupTarget, DatabaseInfo, connection, survey};
 
 pub struct Backup;
 
 /// Why there is no backup. `Display` is for people; nothing of the attempt is left.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum BackupError {
     #[error("the client program can't be started ({0})")]
     Start(#[source] std::io::Error),
     #[error("the client program's output can't be read ({0})")]
@@ -50,23 +50,23 @@ pub enum Failure {
     Internal(#[source] anyhow::Error),
 }
 
-impl Failure {
+impl BackupError {
     /// For the record: no free text.
     pub fn word(&self) -> &'static str {
         match self {
-            Failure::Start(_) | Failure::Pipe(_) => "client",
-            Failure::Dump(_) => "pg_dump",
-            Failure::Unreadable(_) => "pg_restore",
-            Failure::Differs => "differs",
-            Failure::Storage(StorageError::Full) => "storage_full",
-            Failure::Storage(_) => "storage",
-            Failure::Internal(_) => "internal",
+            BackupError::Start(_) | BackupError::Pipe(_) => "client",
+            BackupError::Dump(_) => "pg_dump",
+            BackupError::Unreadable(_) => "pg_restore",
+            BackupError::Differs => "differs",
+            BackupError::Storage(StorageError::Full) => "storage_full",
+            BackupError::Storage(_) => "storage",
+            BackupError::Internal(_) => "internal",
         }
     }
 }
 
 #[async_trait]
-impl Act for Backup {
+impl Action for Backup {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let environment = call.environment.unwrap_or_default();
         let aims = aims(call, environment)?;
@@ -78,11 +78,11 @@ impl Act for Backup {
         Ok(words::describe(environment, &aims, &found))
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
         let environment = doing.environment().unwrap_or_default();
-        let aims = Aim::of(doing.plan);
+        let aims = BackupTarget::of(doing.plan);
         if aims.is_empty() {
-            return Outcome::new(Happening::Voided, "The plan names no database. Nothing was done.");
+            return Outcome::new(EventKind::Invalidated, "The plan names no database. Nothing was done.");
         }
         let tools = find(&doing.app.config.backups).await;
         let found = survey(&doing.app.targets, &tools, (environment, &doing.asker), &aims).await;
@@ -106,13 +106,13 @@ impl Act for Backup {
 }
 
 /// The databases that were asked for; services that share one count once.
-fn aims(call: &Call<'_>, environment: &str) -> Result<Vec<Aim>> {
+fn aims(call: &Call<'_>, environment: &str) -> Result<Vec<BackupTarget>> {
     let asker = &call.asker;
-    let question = Question { command: call.command, environment, values: call.values, asker };
+    let question = QueryRequest { command: call.command, environment, values: call.values, asker };
     let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
-    let mut aims: Vec<Aim> = Vec::new();
+    let mut aims: Vec<BackupTarget> = Vec::new();
     for target in targets {
-        let aim = Aim { server: target.server, database: target.database.unwrap_or_default() };
+        let aim = BackupTarget { server: target.server, database: target.database.unwrap_or_default() };
         if !aim.database.is_empty() && !aims.contains(&aim) {
             aims.push(aim);
         }
@@ -121,19 +121,19 @@ fn aims(call: &Call<'_>, environment: &str) -> Result<Vec<Aim>> {
 }
 
 /// A word for the record and one for people.
-type Told = (&'static str, String);
+type FailureReason = (&'static str, String);
 
 const STOPPED: &str = "stopped";
 
-fn stopped() -> Told {
+fn stopped() -> FailureReason {
     (STOPPED, "it was stopped".to_owned())
 }
 
 async fn one(
-    doing: &Doing<'_>,
-    (aim, facts): (&Aim, &Facts),
+    doing: &Execution<'_>,
+    (aim, facts): (&BackupTarget, &DatabaseInfo),
     (estimate, at): (&Estimate, usize),
-) -> std::result::Result<Manifest, Told> {
+) -> std::result::Result<Manifest, FailureReason> {
     let environment = doing.environment().unwrap_or_default();
     let login = &doing.command.header.login;
     let connection = connection(&doing.app.targets, (environment, &doing.asker), (aim, login));
@@ -148,11 +148,11 @@ async fn one(
         asked_by: &doing.run.request.requester.id,
         run: doing.run.id,
     };
-    let tell = |moved: Moved| {
+    let tell = |moved: Transferred| {
         let (percent, label) = estimate.told(&aim.database, at, &moved);
         doing.progress(percent, label);
     };
-    tell(Moved { bytes: 0, elapsed: std::time::Duration::ZERO, checking: false });
+    tell(Transferred { bytes: 0, elapsed: std::time::Duration::ZERO, checking: false });
     dump(&job, &tell).await.map_err(|failure| {
         tracing::warn!(run = doing.run.id, database = aim.database, why = ?failure, "a backup failed");
         (failure.word(), words::failure(&failure, &job.connection.user))

@@ -20,7 +20,7 @@ const PIPE: usize = 1 << 20;
 pub const WAITING: usize = 2;
 
 /// What went by.
-pub struct Passed {
+pub struct TeeResult {
     pub bytes: u64,
     /// Of all bytes, in hex.
     pub sha256: String,
@@ -49,7 +49,7 @@ pub fn pass(
     mut dump: PipeReader,
     mut check: PipeWriter,
     store: &mpsc::Sender<Bytes>,
-) -> std::io::Result<Passed> {
+) -> std::io::Result<TeeResult> {
     let pause = pause(&dump);
     let (mut hasher, mut bytes, mut taken) = (Sha256::new(), 0, true);
     while taken {
@@ -64,7 +64,7 @@ pub fn pass(
             break;
         }
     }
-    Ok(Passed { bytes, sha256: hex::encode(hasher.finalize()), taken })
+    Ok(TeeResult { bytes, sha256: hex::encode(hasher.finalize()), taken })
 }
 
 /// How long to let a pipe fill before it is read again: so short that it can't get full at the rate of a dump, some tens of

@@ -23,14 +23,14 @@ pub struct Tool {
 /// No client is new enough for a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("needs pg_dump {server} or newer, and Countersign has {}", list(.found))]
-pub struct Missing {
+pub struct MissingClient {
     /// The server's major version.
     pub server: u32,
     /// The clients' versions.
     pub found: Vec<String>,
 }
 
-impl Missing {
+impl MissingClient {
     /// What the one who runs the bot can do about it.
     pub fn instead(&self) -> String {
         format!(
@@ -90,12 +90,13 @@ pub async fn find(backups: &Backups) -> Vec<Tool> {
 /// The smallest major version that is new enough, and of equal ones the first.
 ///
 /// # Errors
-/// [`Missing`].
-pub fn choose(tools: &[Tool], server: u32) -> Result<&Tool, Missing> {
+/// [`MissingClient`].
+pub fn choose(tools: &[Tool], server: u32) -> Result<&Tool, MissingClient> {
     let fitting = tools.iter().filter(|tool| tool.major >= server);
-    fitting
-        .min_by_key(|tool| tool.major)
-        .ok_or_else(|| Missing { server, found: tools.iter().map(|tool| tool.version.clone()).collect() })
+    fitting.min_by_key(|tool| tool.major).ok_or_else(|| MissingClient {
+        server,
+        found: tools.iter().map(|tool| tool.version.clone()).collect(),
+    })
 }
 
 /// Debian keeps each major version in a directory of its own.

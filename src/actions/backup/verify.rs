@@ -1,8 +1,8 @@
 //! Checking an archive: all of it is read by `pg_restore` while it goes into the storage, and what the storage gives back
 //! must have the same SHA-256. (`pg_restore --list` reads the table of contents alone and accepts an archive cut short.)
 
-use super::Failure;
-use super::child::Client;
+use super::BackupError;
+use super::child::PgClient;
 use super::relay;
 use super::tools::Tool;
 use crate::storage::Staged;
@@ -12,40 +12,40 @@ use std::io::PipeWriter;
 use std::process::Stdio;
 
 /// A `pg_restore` that reads an archive as it comes, and writes what it makes of it nowhere.
-pub struct Check(Client);
+pub struct ArchiveCheck(PgClient);
 
-impl Check {
+impl ArchiveCheck {
     /// Starts it; the archive goes into the pipe, which is closed when it is whole.
     ///
     /// # Errors
-    /// [`Failure::Start`].
-    pub fn start(tool: &Tool) -> Result<(Check, PipeWriter), Failure> {
-        let (stdin, archive) = relay::pipe().map_err(Failure::Pipe)?;
+    /// [`BackupError::Start`].
+    pub fn start(tool: &Tool) -> Result<(ArchiveCheck, PipeWriter), BackupError> {
+        let (stdin, archive) = relay::pipe().map_err(BackupError::Pipe)?;
         let mut command = crate::actions::child::command(&tool.pg_restore());
         command.args(["--format=custom", "--file=/dev/null"]).stdin(stdin).stdout(Stdio::null());
-        Ok((Check(Client::start(command)?), archive))
+        Ok((ArchiveCheck(PgClient::start(command)?), archive))
     }
 
     /// Waits for the verdict.
     ///
     /// # Errors
-    /// [`Failure::Unreadable`].
-    pub async fn end(self) -> Result<(), Failure> {
-        self.0.end().await.map_err(Failure::Unreadable)
+    /// [`BackupError::Unreadable`].
+    pub async fn end(self) -> Result<(), BackupError> {
+        self.0.end().await.map_err(BackupError::Unreadable)
     }
 }
 
 /// Reads back what was stored and compares it with what was sent.
 ///
 /// # Errors
-/// [`Failure::Differs`], or the storage's.
-pub async fn read_back(staged: &Staged, sha256: &str) -> Result<(), Failure> {
+/// [`BackupError::Differs`], or the storage's.
+pub async fn read_back(staged: &Staged, sha256: &str) -> Result<(), BackupError> {
     let mut stream = staged.read().await?;
     let mut hasher = Sha256::new();
     while let Some(chunk) = stream.try_next().await? {
         hasher.update(&chunk);
     }
-    if hex::encode(hasher.finalize()) == sha256 { Ok(()) } else { Err(Failure::Differs) }
+    if hex::encode(hasher.finalize()) == sha256 { Ok(()) } else { Err(BackupError::Differs) }
 }
 
 #[cfg(test)]
@@ -62,7 +62,7 @@ mod tests {
         upload.write("stored".into()).await.unwrap();
         let staged = upload.finish().await.unwrap();
         let sha256 = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
-        assert!(matches!(read_back(&staged, &sha256("sent")).await, Err(Failure::Differs)));
+        assert!(matches!(read_back(&staged, &sha256("sent")).await, Err(BackupError::Differs)));
         read_back(&staged, &sha256("stored")).await.unwrap();
     }
 }

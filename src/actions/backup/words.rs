@@ -1,16 +1,20 @@
 //! What the plan and the outcome of a backup say.
 
-use super::survey::{Aim, Facts, Obstacle};
-use super::{Failure, Manifest, STOPPED, Told, prefix};
+use super::survey::{BackupTarget, DatabaseInfo, PreflightError};
+use super::{BackupError, FailureReason, Manifest, STOPPED, prefix};
 use crate::actions::Outcome;
-use crate::audit::Happening;
+use crate::audit::EventKind;
 use crate::message::{Block, Cell, Column, Row, Shape, Table, Text};
 use crate::plan::Plan;
 use crate::sql::{bytes, duration};
 use serde_json::json;
 
 /// The plan for these databases, from what was found of each.
-pub fn describe(environment: &str, aims: &[Aim], found: &[Result<Facts, Obstacle>]) -> Plan {
+pub fn describe(
+    environment: &str,
+    aims: &[BackupTarget],
+    found: &[Result<DatabaseInfo, PreflightError>],
+) -> Plan {
     let what = match aims {
         [only] => only.database.clone(),
         more => format!("{} databases, one after another,", more.len()),
@@ -18,11 +22,11 @@ pub fn describe(environment: &str, aims: &[Aim], found: &[Result<Facts, Obstacle
     let mut plan = Plan::of(format!("Dumps {what} of {environment} into the backup storage."));
     for (at, aim) in aims.iter().enumerate() {
         plan.identity.insert(aim.name(at, aims.len()), aim.to_string());
-        plan.holds.push(format!("backup of {}", aim.database));
+        plan.resource_locks.push(format!("backup of {}", aim.database));
     }
     // Two servers may have a database of the same name: one hold for both.
-    plan.holds.sort();
-    plan.holds.dedup();
+    plan.resource_locks.sort();
+    plan.resource_locks.dedup();
     let total: i64 = found.iter().flatten().map(|facts| facts.database_bytes).sum();
     plan.context.push(("size on the server".to_owned(), bytes(total as f64)));
     if let ([aim], [Ok(facts)]) = (aims, found) {
@@ -32,14 +36,14 @@ pub fn describe(environment: &str, aims: &[Aim], found: &[Result<Facts, Obstacle
     } else {
         plan.tables.push(planned(aims, found));
     }
-    plan.hurts =
+    plan.impact =
         "Nobody: it reads, and gives up on a table that stays locked for 10 s. A migration waits until it is over."
             .to_owned();
-    plan.undo = "It changes nothing on the server.".to_owned();
+    plan.rollback = "It changes nothing on the server.".to_owned();
     plan
 }
 
-fn planned(aims: &[Aim], found: &[Result<Facts, Obstacle>]) -> Table {
+fn planned(aims: &[BackupTarget], found: &[Result<DatabaseInfo, PreflightError>]) -> Table {
     let rows = aims.iter().zip(found).map(|(aim, found)| {
         let (size, by) = match found {
             Ok(facts) => (bytes(facts.database_bytes as f64), facts.dumped_by()),
@@ -63,9 +67,9 @@ fn table(columns: &[(&str, Shape)], rows: Vec<Vec<String>>) -> Table {
 const NOT_ALLOWED: &str = "permission denied";
 
 /// Why there is no backup, and what mends it where that is a right.
-pub fn failure(why: &Failure, login: &str) -> String {
+pub fn failure(why: &BackupError, login: &str) -> String {
     match why {
-        Failure::Dump(said) if said.contains(NOT_ALLOWED) => format!(
+        BackupError::Dump(said) if said.contains(NOT_ALLOWED) => format!(
             "{}. Let {login} read every table: grant it pg_read_all_data, or on PostgreSQL 13 run deploy/roles.sql again",
             why.to_string().trim_end_matches('.')
         ),
@@ -74,19 +78,19 @@ pub fn failure(why: &Failure, login: &str) -> String {
 }
 
 /// What became of each database, told together.
-pub fn outcome(results: &[(Aim, Result<Manifest, Told>)]) -> Outcome {
+pub fn outcome(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> Outcome {
     let made: Vec<&Manifest> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
-    let failed: Vec<(&Aim, &Told)> =
+    let failed: Vec<(&BackupTarget, &FailureReason)> =
         results.iter().filter_map(|(aim, result)| Some((aim, result.as_ref().err()?))).collect();
     let size = bytes(made.iter().map(|manifest| manifest.bytes).sum::<u64>() as f64);
     let time = duration(made.iter().map(|manifest| manifest.duration_ms).sum::<u64>() as f64 / 1000.0);
     let stopped = failed.iter().any(|(_, (word, _))| *word == STOPPED);
     let (happening, verdict) = match (made.as_slice(), failed.as_slice()) {
         ([], _) if stopped => {
-            (Happening::Stopped, "Stopped: there is no backup, and nothing of it is left.".to_owned())
+            (EventKind::Stopped, "Stopped: there is no backup, and nothing of it is left.".to_owned())
         }
         (some, _) if stopped => (
-            Happening::Stopped,
+            EventKind::Stopped,
             format!(
                 "Stopped: {} of {} databases are backed up: {size} in {time}.",
                 some.len(),
@@ -94,19 +98,19 @@ pub fn outcome(results: &[(Aim, Result<Manifest, Told>)]) -> Outcome {
             ),
         ),
         ([only], []) => (
-            Happening::Succeeded,
+            EventKind::Succeeded,
             format!("{} is backed up: {size} in {time}, read back and whole.", only.database),
         ),
         (all, []) => (
-            Happening::Succeeded,
+            EventKind::Succeeded,
             format!("All {} databases are backed up: {size} in {time}, read back and whole.", all.len()),
         ),
         ([], [(aim, (_, why))]) => {
-            (Happening::Failed, format!("There is no backup of {}: {why}.", aim.database))
+            (EventKind::Failed, format!("There is no backup of {}: {why}.", aim.database))
         }
-        ([], [(_, (_, why)), ..]) => (Happening::Failed, format!("There is no backup of any: {why}.")),
+        ([], [(_, (_, why)), ..]) => (EventKind::Failed, format!("There is no backup of any: {why}.")),
         (some, _) => (
-            Happening::Partial,
+            EventKind::Partial,
             format!("{} of {} databases are backed up: {size} in {time}.", some.len(), results.len()),
         ),
     };
@@ -124,7 +128,7 @@ pub fn outcome(results: &[(Aim, Result<Manifest, Told>)]) -> Outcome {
     outcome
 }
 
-fn blocks(results: &[(Aim, Result<Manifest, Told>)]) -> Vec<Block> {
+fn blocks(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> Vec<Block> {
     if let [(_, Ok(manifest))] = results {
         let client = format!("pg_dump {}", manifest.client_version);
         return vec![Block::Facts(vec![
@@ -148,20 +152,20 @@ fn blocks(results: &[(Aim, Result<Manifest, Told>)]) -> Vec<Block> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Missing, Tool};
+    use super::super::{MissingClient, Tool};
     use super::*;
 
-    fn aim(database: &str) -> Aim {
-        Aim { server: "main".to_owned(), database: database.to_owned() }
+    fn aim(database: &str) -> BackupTarget {
+        BackupTarget { server: "main".to_owned(), database: database.to_owned() }
     }
 
-    fn facts() -> Facts {
+    fn facts() -> DatabaseInfo {
         let tool = Tool { directory: "/tools".into(), major: 17, version: "17.2".to_owned() };
-        Facts { database_bytes: 3 << 20, table_bytes: 2 << 20, version: "15.18".to_owned(), tool }
+        DatabaseInfo { database_bytes: 3 << 20, table_bytes: 2 << 20, version: "15.18".to_owned(), tool }
     }
 
-    fn missing() -> Obstacle {
-        Obstacle::Client(Missing { server: 18, found: vec!["17.2".to_owned()] })
+    fn missing() -> PreflightError {
+        PreflightError::PgClient(MissingClient { server: 18, found: vec!["17.2".to_owned()] })
     }
 
     fn manifest(database: &str) -> Manifest {
@@ -189,18 +193,18 @@ mod tests {
     fn a_plan_holds_each_database_and_names_what_it_dumps() {
         let one = describe("staging", &[aim("a/b")], &[Ok(facts())]);
         assert_eq!(one.effect, "Dumps a/b of staging into the backup storage.");
-        assert_eq!(one.holds, ["backup of a/b"]);
-        assert_eq!(Aim::of(&one), [aim("a/b")]);
+        assert_eq!(one.resource_locks, ["backup of a/b"]);
+        assert_eq!(BackupTarget::of(&one), [aim("a/b")]);
         assert!(one.context.contains(&("dumped by".into(), "pg_dump 17.2 (the server is 15.18)".into())));
 
-        let aims: Vec<Aim> = (0..12).map(|n| aim(&format!("db{n}"))).collect();
+        let aims: Vec<BackupTarget> = (0..12).map(|n| aim(&format!("db{n}"))).collect();
         let found: Vec<_> = (0..12).map(|n| if n == 3 { Err(missing()) } else { Ok(facts()) }).collect();
         let all = describe("staging", &aims, &found);
-        assert_eq!(Aim::of(&all), aims, "in their order");
-        assert_eq!(all.holds.len(), 12);
-        let twin = Aim { server: "other".to_owned(), ..aim("db0") };
+        assert_eq!(BackupTarget::of(&all), aims, "in their order");
+        assert_eq!(all.resource_locks.len(), 12);
+        let twin = BackupTarget { server: "other".to_owned(), ..aim("db0") };
         let twins = describe("staging", &[aim("db0"), twin], &[Ok(facts()), Ok(facts())]);
-        assert_eq!(twins.holds, ["backup of db0"]);
+        assert_eq!(twins.resource_locks, ["backup of db0"]);
         let Cell { text, .. } = &all.tables[0].rows[3].cells[2];
         assert_eq!(text, "can't be dumped: it needs pg_dump 18 or newer, and Countersign has only 17.2");
     }
@@ -209,18 +213,18 @@ mod tests {
     fn an_outcome_tells_each_database() {
         let failed = || Err(("storage_full", "the backup storage is full".to_owned()));
         let one = outcome(&[(aim("a"), Ok(manifest("a")))]);
-        assert_eq!(one.happening, Happening::Succeeded);
+        assert_eq!(one.happening, EventKind::Succeeded);
         assert_eq!(one.verdict.words(), "a is backed up: 24.0 MiB in 3.1 s, read back and whole.");
         assert_eq!(one.facts["backups"][0]["key"], "staging/a/19700101T000000Z-7.dump");
 
         let none = outcome(&[(aim("a"), failed())]);
-        assert_eq!(none.happening, Happening::Failed);
+        assert_eq!(none.happening, EventKind::Failed);
         assert_eq!(none.verdict.words(), "There is no backup of a: the backup storage is full.");
 
         let some = outcome(&[(aim("a"), Ok(manifest("a"))), (aim("b"), failed())]);
-        assert_eq!(some.happening, Happening::Partial);
+        assert_eq!(some.happening, EventKind::Partial);
         assert_eq!(some.verdict.words(), "1 of 2 databases are backed up: 24.0 MiB in 3.1 s.");
         assert_eq!(some.facts["failed"][0]["why"], "storage_full");
-        assert_eq!(outcome(&[(aim("a"), failed()), (aim("b"), failed())]).happening, Happening::Failed);
+        assert_eq!(outcome(&[(aim("a"), failed()), (aim("b"), failed())]).happening, EventKind::Failed);
     }
 }

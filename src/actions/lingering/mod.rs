@@ -11,7 +11,7 @@ const CLOCKS: f64 = 5.0;
 
 /// A session that works for a run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Lingering {
+pub struct OwnBackend {
     pub run: RunId,
     pub server: String,
     pub pid: i32,
@@ -19,7 +19,7 @@ pub struct Lingering {
     pub for_s: f64,
 }
 
-impl Lingering {
+impl OwnBackend {
     /// Run numbers are a record's own: what began before the run was opened is another record's.
     pub fn is_of(&self, run: &Run) -> bool {
         let age = jiff::Timestamp::now().duration_since(run.opened_at);
@@ -31,13 +31,13 @@ impl Lingering {
 ///
 /// # Errors
 /// A server that can't be asked: then nobody knows.
-pub async fn sessions(app: &App, environment: &str) -> Result<Vec<Lingering>> {
+pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
     let site = app.targets.environment(environment)?;
     let own = app.targets.own_roles(site);
     let mut found = Vec::new();
     for server in &site.servers {
         let rows = ask(app, (environment, &server.name, "reader"), &own).await?;
-        found.extend(rows.iter().map(|row| Lingering {
+        found.extend(rows.iter().map(|row| OwnBackend {
             run: row.get("run"),
             server: server.name.clone(),
             pid: row.get("pid"),

@@ -1,7 +1,7 @@
 //! What a command writes, as people may see it: without secrets, data and control characters, and never more than fits a
 //! card, however much is written. The beginning and the end are kept, and what lies between is counted.
 
-use crate::actions::child::Ear;
+use crate::actions::child::OutputSink;
 use crate::redact;
 use crate::sql::bytes;
 use std::collections::VecDeque;
@@ -25,10 +25,10 @@ const NAME: char = '\u{e000}';
 
 /// The output of a command while it is written, and afterwards.
 #[derive(Clone)]
-pub struct Heard(Arc<Mutex<Kept>>);
+pub struct CapturedOutput(Arc<Mutex<OutputBuffer>>);
 
 #[derive(Default)]
-struct Kept {
+struct OutputBuffer {
     /// Hidden wherever they stand, longest first.
     secrets: Vec<String>,
     /// Names of migrations, which begin with a number as long as an account's: shown all the same, unless they stand in a value.
@@ -37,12 +37,12 @@ struct Kept {
     /// The rest of a line that was too long to be read is passed over.
     passing: bool,
     stream: redact::Stream,
-    lines: Lines,
+    lines: HeadTail,
 }
 
 /// Lines that are fit to be seen.
 #[derive(Default, Clone)]
-struct Lines {
+struct HeadTail {
     head: Vec<String>,
     head_bytes: usize,
     /// The beginning is over.
@@ -52,15 +52,15 @@ struct Lines {
     left_out: u64,
 }
 
-impl Ear for Heard {
+impl OutputSink for CapturedOutput {
     fn hear(&mut self, bytes: &[u8]) {
         self.kept(|kept| kept.hear(bytes));
     }
 }
 
-impl Heard {
+impl CapturedOutput {
     /// What was passed to the command is hidden by its value, in whatever form it is given here; names may be seen.
-    pub fn new(secrets: Vec<String>, names: Vec<String>) -> Heard {
+    pub fn new(secrets: Vec<String>, names: Vec<String>) -> CapturedOutput {
         let longest_first = |mut words: Vec<String>| {
             words.retain(|word| !word.is_empty());
             words.sort_by_key(|word| std::cmp::Reverse(word.len()));
@@ -68,10 +68,10 @@ impl Heard {
             words
         };
         let (secrets, names) = (longest_first(secrets), longest_first(names));
-        Heard(Arc::new(Mutex::new(Kept { secrets, names, ..Kept::default() })))
+        CapturedOutput(Arc::new(Mutex::new(OutputBuffer { secrets, names, ..OutputBuffer::default() })))
     }
 
-    fn kept<T>(&self, work: impl FnOnce(&mut Kept) -> T) -> T {
+    fn kept<T>(&self, work: impl FnOnce(&mut OutputBuffer) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -106,7 +106,7 @@ impl Heard {
     }
 }
 
-impl Kept {
+impl OutputBuffer {
     fn hear(&mut self, mut bytes: &[u8]) {
         if self.passing {
             let end = bytes.iter().position(|byte| *byte == b'\n');
@@ -164,7 +164,7 @@ impl Kept {
     }
 
     /// What has been written, as far as its lines are whole.
-    fn so_far(&mut self) -> Lines {
+    fn so_far(&mut self) -> HeadTail {
         let mut lines = self.lines.clone();
         if let Some(end) = self.pending.iter().rposition(|byte| *byte == b'\n') {
             let text = self.plain(&self.pending[..=end]);
@@ -212,7 +212,7 @@ fn beginning_of(secret: &str, text: &str) -> Option<usize> {
     parts.filter(|at| text.ends_with(&secret[..*at])).max()
 }
 
-impl Lines {
+impl HeadTail {
     fn push(&mut self, text: &str) {
         for line in text.lines() {
             let mut end = line.len().min(LINE);
@@ -247,8 +247,9 @@ impl Lines {
 mod tests {
     use super::*;
 
-    fn heard(secrets: &[&str], pieces: &[&[u8]]) -> Heard {
-        let mut heard = Heard::new(secrets.iter().map(|secret| (*secret).to_owned()).collect(), Vec::new());
+    fn heard(secrets: &[&str], pieces: &[&[u8]]) -> CapturedOutput {
+        let mut heard =
+            CapturedOutput::new(secrets.iter().map(|secret| (*secret).to_owned()).collect(), Vec::new());
         pieces.iter().for_each(|piece| heard.hear(piece));
         heard
     }
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_migrations_name_is_shown_and_other_long_numbers_are_not() {
-        let mut heard = Heard::new(Vec::new(), vec!["20250101000000_init".to_owned()]);
+        let mut heard = CapturedOutput::new(Vec::new(), vec!["20250101000000_init".to_owned()]);
         heard.hear(b"Applying `20250101000000_init`, not 4111111111111111 nor \xee\x80\x800\xee\x80\x80\n");
         heard.hear(b"DETAIL: Failing row contains (20250101000000_init).\n");
         assert_eq!(
@@ -280,7 +281,7 @@ mod tests {
 
     #[test]
     fn many_lines_keep_their_beginning_and_their_end() {
-        let mut heard = Heard::new(Vec::new(), Vec::new());
+        let mut heard = CapturedOutput::new(Vec::new(), Vec::new());
         for number in 0..100_000 {
             heard.hear(format!("line {number}\n").as_bytes());
         }
@@ -295,7 +296,7 @@ mod tests {
 
     #[test]
     fn one_line_of_a_megabyte_is_cut_and_what_it_may_have_opened_stays_hidden() {
-        let mut heard = Heard::new(vec!["hush".to_owned()], Vec::new());
+        let mut heard = CapturedOutput::new(vec!["hush".to_owned()], Vec::new());
         let long = [b"xyz ".repeat(250_000), b" 'and hu".to_vec(), b"sh".repeat(20)].concat();
         long.chunks(7_000).for_each(|piece| heard.hear(piece));
         heard.hear(b"\nstill Jane Doe\nERROR: it ends\n");
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_value_over_more_lines_than_are_read_at_once_stays_hidden() {
-        let mut heard = Heard::new(Vec::new(), Vec::new());
+        let mut heard = CapturedOutput::new(Vec::new(), Vec::new());
         heard.hear(b"ERROR: no\nDETAIL: Failing row contains (1, Jane\n");
         for _ in 0..3_000 {
             heard.hear(b"Jane Doe, Main Street\n");

@@ -1,19 +1,19 @@
 //! A service's migrations in one environment: which database, as whom, and by which command. It starts nothing.
 
-use super::heard::Heard;
-use super::ledger::{Asker, Status, Unread};
-use super::url::{Connection, forms};
+use super::heard::CapturedOutput;
+use super::ledger::{Executor, HistoryError, MigrationHistory};
+use super::url::{DatabaseUrl, forms};
 use crate::App;
 use crate::actions::child;
-use crate::config::{Environment, Login, Migrate, Server, Service, Setting};
+use crate::config::{EnvValue, Environment, Login, Migrate, Server, Service};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::postgres::{Address, Lease};
+use crate::postgres::{Address, PooledClient};
 use secrecy::{ExposeSecret, SecretString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-pub struct Job<'a> {
+pub struct MigrateTarget<'a> {
     pub environment: &'a Environment,
     pub server: &'a Server,
     pub service: &'a Service,
@@ -24,17 +24,21 @@ pub struct Job<'a> {
 }
 
 /// Who holds Prisma's advisory lock.
-pub struct Holder {
+pub struct LockHolder {
     pub pid: i32,
     pub app: String,
     pub state: String,
     pub for_s: f64,
 }
 
-impl<'a> Job<'a> {
+impl<'a> MigrateTarget<'a> {
     /// # Errors
     /// [`Error::User`]: nobody says how the service's migrations are deployed.
-    pub fn of(app: &'a App, (environment, service): (&str, &str), login_name: &'a str) -> Result<Job<'a>> {
+    pub fn of(
+        app: &'a App,
+        (environment, service): (&str, &str),
+        login_name: &'a str,
+    ) -> Result<MigrateTarget<'a>> {
         let environment = app.targets.environment(environment)?;
         let service = app.targets.service(service)?;
         let unknown = || Error::user(format!("{} is on no server of {}.", service.name, environment.name));
@@ -46,7 +50,7 @@ impl<'a> Job<'a> {
             )
         })?;
         let (_, login) = app.targets.login(environment, login_name)?;
-        Ok(Job { environment, server, service, migrate, login, login_name })
+        Ok(MigrateTarget { environment, server, service, migrate, login, login_name })
     }
 
     pub fn database(&self) -> &str {
@@ -75,9 +79,9 @@ impl<'a> Job<'a> {
     /// What is applied and what is to come, as the login sees it that would do it.
     ///
     /// # Errors
-    /// [`Unread`].
-    pub async fn status(&self, asker: &Asker<'_>) -> std::result::Result<Status, Unread> {
-        Status::read(asker, &self.migrate.schema, self.service.migrations.as_ref()).await
+    /// [`HistoryError`].
+    pub async fn status(&self, asker: &Executor<'_>) -> std::result::Result<MigrationHistory, HistoryError> {
+        MigrationHistory::read(asker, &self.migrate.schema, self.service.migrations.as_ref()).await
     }
 
     /// The argv. Each word's names are filled in; no word becomes two, and none becomes an option that it wasn't.
@@ -126,7 +130,7 @@ impl<'a> Job<'a> {
         }
         let program = argv.first().map_or("", String::as_str);
         let path = match self.migrate.env.get("PATH") {
-            Some(Setting::Plain(path)) => path.as_str(),
+            Some(EnvValue::Plain(path)) => path.as_str(),
             _ => "",
         };
         let places = path.split(':').filter(|place| !place.is_empty());
@@ -149,8 +153,8 @@ impl<'a> Job<'a> {
         command.env_clear().args(argv.iter().skip(1)).current_dir(self.directory()).stdin(Stdio::null());
         for (name, value) in &self.migrate.env {
             match value {
-                Setting::Plain(text) => command.env(name, text),
-                Setting::Secret(secret) => command.env(name, secret.expose_secret()),
+                EnvValue::Plain(text) => command.env(name, text),
+                EnvValue::Secret(secret) => command.env(name, secret.expose_secret()),
             };
         }
         command.env(&self.migrate.url, url.expose_secret());
@@ -158,7 +162,7 @@ impl<'a> Job<'a> {
     }
 
     pub fn url(&self, application: &str) -> SecretString {
-        let connection = Connection {
+        let connection = DatabaseUrl {
             environment: self.environment,
             server: self.server,
             database: self.database(),
@@ -170,13 +174,16 @@ impl<'a> Job<'a> {
     }
 
     /// Hides whatever the command is given, by its value.
-    pub fn ear(&self, url: &SecretString, names: &[&str]) -> Heard {
+    pub fn ear(&self, url: &SecretString, names: &[&str]) -> CapturedOutput {
         let settings = self.migrate.env.values().filter_map(|setting| match setting {
-            Setting::Secret(secret) => Some(secret),
-            Setting::Plain(_) => None,
+            EnvValue::Secret(secret) => Some(secret),
+            EnvValue::Plain(_) => None,
         });
         let secrets = settings.chain([url]).chain(self.login.password.as_ref());
-        Heard::new(secrets.flat_map(forms).collect(), names.iter().map(|name| (*name).to_owned()).collect())
+        CapturedOutput::new(
+            secrets.flat_map(forms).collect(),
+            names.iter().map(|name| (*name).to_owned()).collect(),
+        )
     }
 
     /// The database, and the command to the letter, for a plan.
@@ -185,7 +192,7 @@ impl<'a> Job<'a> {
         plan.identity.insert("database".to_owned(), self.database().to_owned());
         plan.identity.insert("role".to_owned(), self.login.user.clone());
         plan.code = Some(self.shown(argv));
-        plan.holds = vec![self.resource()];
+        plan.resource_locks = vec![self.resource()];
         let mut names: Vec<&str> = self.migrate.env.keys().map(String::as_str).collect();
         names.push(&self.migrate.url);
         plan.context.push(("its variables".to_owned(), names.join(", ")));
@@ -207,10 +214,10 @@ impl<'a> Job<'a> {
 /// Who holds Prisma's lock on the database.
 ///
 /// # Errors
-/// [`Unread`].
-pub async fn holder(reader: &Lease) -> std::result::Result<Option<Holder>, Unread> {
+/// [`HistoryError`].
+pub async fn holder(reader: &PooledClient) -> std::result::Result<Option<LockHolder>, HistoryError> {
     let rows = reader.ask(include_str!("lock.sql"), &[]).await?;
-    Ok(rows.first().map(|row| Holder {
+    Ok(rows.first().map(|row| LockHolder {
         pid: row.get("pid"),
         app: row.get("app"),
         state: row.get("state"),

@@ -3,7 +3,7 @@
 //! row but rolled-back ones. Source: schema-engine/commands in prisma-engines.
 
 use crate::catalog::sha256_hex;
-use crate::postgres::{Alone, Asked, Lease, QueryError};
+use crate::postgres::{DedicatedSession, PooledClient, QueryError, QueryResult};
 use crate::prisma::{self, Migration};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -13,23 +13,23 @@ use tokio_postgres::types::ToSql;
 const DIGEST: usize = 32;
 
 /// Two ways to ask: with a borrowed connection, and with one's own.
-pub enum Asker<'a> {
-    Lease(&'a Lease),
-    Alone(&'a Alone),
+pub enum Executor<'a> {
+    PooledClient(&'a PooledClient),
+    DedicatedSession(&'a DedicatedSession),
 }
 
-impl Asker<'_> {
-    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+impl Executor<'_> {
+    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         match self {
-            Asker::Lease(lease) => lease.ask(sql, values).await,
-            Asker::Alone(alone) => alone.ask(sql, values).await,
+            Executor::PooledClient(lease) => lease.ask(sql, values).await,
+            Executor::DedicatedSession(alone) => alone.ask(sql, values).await,
         }
     }
 }
 
 /// One attempt at a migration. Times as JSON has them, in UTC.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Attempt {
+pub struct MigrationAttempt {
     pub id: String,
     pub migration_name: String,
     pub checksum: String,
@@ -39,7 +39,7 @@ pub struct Attempt {
     pub logs: Option<String>,
 }
 
-impl Attempt {
+impl MigrationAttempt {
     fn is_open(&self) -> bool {
         self.finished_at.is_none() && self.rolled_back_at.is_none()
     }
@@ -51,7 +51,7 @@ impl Attempt {
 
 /// Why there is nothing to tell. `Display` follows the database's name.
 #[derive(Debug, thiserror::Error)]
-pub enum Unread {
+pub enum HistoryError {
     #[error("{0}")]
     Server(#[from] QueryError),
     #[error("has Prisma's ledger {0}, which this login may not read")]
@@ -64,51 +64,62 @@ pub enum Unread {
 
 /// What is applied, what is open and what is to come.
 #[derive(Debug, Clone)]
-pub struct Status {
+pub struct MigrationHistory {
     /// There is a ledger at all.
     pub has_ledger: bool,
-    attempts: Vec<Attempt>,
+    attempts: Vec<MigrationAttempt>,
     /// In Prisma's order; `None` where no directory is configured.
     pub directory: Option<Vec<Migration>>,
 }
 
-impl Status {
+impl MigrationHistory {
     /// Asks the database, and reads the directory.
     ///
     /// # Errors
-    /// [`Unread`].
+    /// [`HistoryError`].
     pub async fn read(
-        asker: &Asker<'_>,
+        asker: &Executor<'_>,
         schema: &str,
         directory: Option<&PathBuf>,
-    ) -> Result<Status, Unread> {
+    ) -> Result<MigrationHistory, HistoryError> {
         let directory = match directory {
-            Some(directory) => Some(prisma::read(directory.clone()).await.map_err(Unread::Directory)?),
+            Some(directory) => Some(prisma::read(directory.clone()).await.map_err(HistoryError::Directory)?),
             None => None,
         };
         let rows = match asker.ask(include_str!("ledger.sql"), &[&schema]).await {
             // A column or a function for it is missing.
             Err(QueryError::Refused { code, .. }) if code == "42703" || code == "42883" => {
-                return Err(Unread::NotPrismas);
+                return Err(HistoryError::NotPrismas);
             }
             rows => rows?,
         };
         let Some(row) = rows.first() else {
-            return Ok(Status { has_ledger: false, attempts: Vec::new(), directory });
+            return Ok(MigrationHistory { has_ledger: false, attempts: Vec::new(), directory });
         };
         if !row.get::<_, Option<bool>>("readable").unwrap_or(false) {
-            return Err(Unread::Unreadable(row.get("name")));
+            return Err(HistoryError::Unreadable(row.get("name")));
         }
         let json = row.get::<_, Option<String>>("hex").and_then(|text| hex::decode(text).ok());
         let attempts = json.and_then(|json| serde_json::from_slice(&json).ok());
-        Ok(Status { has_ledger: true, attempts: attempts.ok_or(Unread::NotPrismas)?, directory })
+        Ok(MigrationHistory {
+            has_ledger: true,
+            attempts: attempts.ok_or(HistoryError::NotPrismas)?,
+            directory,
+        })
     }
 
     /// Of the ledger's rows.
     pub fn ledger_digest(&self) -> String {
         let rows = self.attempts.iter().map(|attempt| {
-            let Attempt { id, migration_name, checksum, started_at, finished_at, rolled_back_at, .. } =
-                attempt;
+            let MigrationAttempt {
+                id,
+                migration_name,
+                checksum,
+                started_at,
+                finished_at,
+                rolled_back_at,
+                ..
+            } = attempt;
             format!("{id}\0{migration_name}\0{checksum}\0{started_at}\0{finished_at:?}\0{rolled_back_at:?}\n")
         });
         sha256_hex(&[rows.collect::<String>().as_bytes()]).chars().take(DIGEST).collect()
@@ -119,16 +130,16 @@ impl Status {
         self.directory.as_deref().map(|directory| prisma::digest(directory).chars().take(DIGEST).collect())
     }
 
-    fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Attempt> {
+    fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a MigrationAttempt> {
         self.attempts.iter().filter(move |attempt| attempt.migration_name == name)
     }
 
     pub fn is_applied(&self, name: &str) -> bool {
-        self.of(name).any(Attempt::is_applied) && !self.is_open(name)
+        self.of(name).any(MigrationAttempt::is_applied) && !self.is_open(name)
     }
 
     pub fn is_open(&self, name: &str) -> bool {
-        self.of(name).any(Attempt::is_open)
+        self.of(name).any(MigrationAttempt::is_open)
     }
 
     pub fn was_rolled_back(&self, name: &str) -> bool {
@@ -145,7 +156,7 @@ impl Status {
     }
 
     /// Each once, in the order in which they were begun.
-    fn names(&self, wanted: impl Fn(&Attempt) -> bool) -> Vec<&str> {
+    fn names(&self, wanted: impl Fn(&MigrationAttempt) -> bool) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for attempt in self.attempts.iter().filter(|attempt| wanted(attempt)) {
             if !names.contains(&attempt.migration_name.as_str()) {
@@ -156,13 +167,13 @@ impl Status {
     }
 
     pub fn applied(&self) -> Vec<&str> {
-        let mut names = self.names(Attempt::is_applied);
+        let mut names = self.names(MigrationAttempt::is_applied);
         names.retain(|name| !self.is_open(name));
         names
     }
 
     /// The first attempt that bars the way, if any.
-    pub fn open(&self) -> Option<&Attempt> {
+    pub fn open(&self) -> Option<&MigrationAttempt> {
         self.attempts.iter().find(|attempt| attempt.is_open())
     }
 

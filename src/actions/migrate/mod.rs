@@ -1,11 +1,11 @@
 //! `migrate` and `migrate-resolve`: a service's Prisma migrations, by the command that the configuration names. What was done
 //! is what Prisma's ledger says afterwards, whatever the command says of itself; nothing is ever tried again.
 
-use super::{Act, Call, Doing, Outcome};
-use crate::audit::Happening;
+use super::{Action, Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::postgres::{Alone, Lease};
+use crate::postgres::{DedicatedSession, PooledClient};
 use async_trait::async_trait;
 
 mod heard;
@@ -19,14 +19,14 @@ mod words;
 
 pub use resolve::Resolve;
 
-use job::{Job, holder, is_direct};
-use ledger::{Asker, Status};
-use running::{Ended, Work};
+use job::{MigrateTarget, holder, is_direct};
+use ledger::{Executor, MigrationHistory};
+use running::{CommandResult, MigrateCommand};
 
 pub struct Migrate;
 
 #[async_trait]
-impl Act for Migrate {
+impl Action for Migrate {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let job = asked(call)?;
         let argv = job.argv(&job.migrate.deploy, &[])?;
@@ -42,11 +42,11 @@ impl Act for Migrate {
         Ok(words::describe(&job, &seen, &argv))
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
         let prepared = async {
             let job = planned(doing)?;
             let argv = job.argv(&job.migrate.deploy, &[]).map_err(|why| voided(&why.to_string()))?;
-            let ready = Ready::of(doing, &job, &argv).await?;
+            let ready = Prepared::of(doing, &job, &argv).await?;
             match ready.before.open() {
                 Some(open) => Err(voided(&words::barred(&job, open).to_string())),
                 None => Ok((job, argv, ready)),
@@ -63,11 +63,11 @@ impl Act for Migrate {
         }
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
         observed::deploy(doing).await
     }
 
-    async fn watch(&self, doing: &Doing<'_>) -> Option<crate::Share> {
+    async fn watch(&self, doing: &Execution<'_>) -> Option<crate::Share> {
         observed::watch(doing).await
     }
 
@@ -77,20 +77,20 @@ impl Act for Migrate {
 }
 
 /// Who it is for, and by what command.
-fn asked<'a>(call: &Call<'a>) -> Result<Job<'a>> {
+fn asked<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>> {
     let environment = call.environment.unwrap_or_default();
     let target = super::statement::the_target(call, environment)?;
     let service = target.service.unwrap_or_default();
-    let job = Job::of(call.app, (environment, &service), &call.command.header.login)?;
+    let job = MigrateTarget::of(call.app, (environment, &service), &call.command.header.login)?;
     is_direct(job.server)?;
     Ok(job)
 }
 
 /// The job of a plan, if the configuration still means that database, that role and no other.
-fn planned<'a>(doing: &Doing<'a>) -> std::result::Result<Job<'a>, Outcome> {
+fn planned<'a>(doing: &Execution<'a>) -> std::result::Result<MigrateTarget<'a>, Outcome> {
     let environment = doing.run.request.environment.as_deref().unwrap_or_default();
     let service = doing.run.request.arguments.get("service").map_or("", String::as_str);
-    let job = Job::of(doing.app, (environment, service), &doing.command.header.login);
+    let job = MigrateTarget::of(doing.app, (environment, service), &doing.command.header.login);
     let job = job.map_err(|why| voided(&why.to_string()))?;
     let now = [
         ("server", job.server.name.as_str()),
@@ -106,14 +106,14 @@ fn planned<'a>(doing: &Doing<'a>) -> std::result::Result<Job<'a>, Outcome> {
 }
 
 /// What a plan is made from.
-struct Seen {
-    status: Status,
+struct PlanFacts {
+    status: MigrationHistory,
     /// The port that the server itself listens on; another than the configured one means that something is in between.
     port: String,
 }
 
 /// The ledger and the directory, and that no migration runs.
-async fn survey(call: &Call<'_>, job: &Job<'_>) -> Result<Seen> {
+async fn survey(call: &Call<'_>, job: &MigrateTarget<'_>) -> Result<PlanFacts> {
     let database = job.database();
     let lease = |login: crate::postgres::Address| async move {
         let lease = call.app.targets.lease(&login, &call.asker).await;
@@ -124,32 +124,36 @@ async fn survey(call: &Call<'_>, job: &Job<'_>) -> Result<Seen> {
     if let Some(holder) = holder(&reader).await.map_err(|why| words::unread(job, &why))? {
         return Err(words::held(job, &holder));
     }
-    let told = |why: ledger::Unread| words::unread(job, &why);
+    let told = |why: ledger::HistoryError| words::unread(job, &why);
     let rows = own.ask("SELECT current_setting('port')", &[]).await.map_err(|why| told(why.into()))?;
     let port = rows.first().map_or(String::new(), |row| row.get(0));
-    Ok(Seen { status: job.status(&Asker::Lease(&own)).await.map_err(told)?, port })
+    Ok(PlanFacts { status: job.status(&Executor::PooledClient(&own)).await.map_err(told)?, port })
 }
 
 fn voided(why: &str) -> Outcome {
-    Outcome::new(Happening::Voided, format!("{why} Nothing was done."))
+    Outcome::new(EventKind::Invalidated, format!("{why} Nothing was done."))
 }
 
 fn nothing_done(why: &str) -> Outcome {
-    Outcome::new(Happening::Failed, format!("{why}. Nothing was done."))
+    Outcome::new(EventKind::Failed, format!("{why}. Nothing was done."))
 }
 
 /// All that a command needs, once everything is still as it was shown.
-struct Ready {
+struct Prepared {
     /// Holds the database's migrations against every other Countersign.
-    alone: Alone,
-    watcher: Lease,
-    before: Status,
+    alone: DedicatedSession,
+    watcher: PooledClient,
+    before: MigrationHistory,
 }
 
-impl Ready {
+impl Prepared {
     /// Identity and guards once more. A program of somebody else's can't be started inside a statement, so there is a moment
     /// between this look and its own: Prisma looks at its ledger again once it has its lock, which we can't take for it.
-    async fn of(doing: &Doing<'_>, job: &Job<'_>, argv: &[String]) -> std::result::Result<Ready, Outcome> {
+    async fn of(
+        doing: &Execution<'_>,
+        job: &MigrateTarget<'_>,
+        argv: &[String],
+    ) -> std::result::Result<Prepared, Outcome> {
         let failed = |why: String| nothing_done(&format!("{} {why}", job.database()));
         let targets = &doing.app.targets;
         let lease = targets.lease(&job.own_address(), &doing.asker).await;
@@ -166,7 +170,8 @@ impl Ready {
             return Err(voided("The configured command is another one now than the one that was shown."));
         }
         job.check(argv).map_err(|why| voided(&why.to_string()))?;
-        let before = job.status(&Asker::Alone(&alone)).await.map_err(|why| failed(why.to_string()))?;
+        let before =
+            job.status(&Executor::DedicatedSession(&alone)).await.map_err(|why| failed(why.to_string()))?;
         let shown = |name: &str| doing.plan.identity.get(name).cloned();
         if shown("ledger") != Some(before.ledger_digest()) {
             return Err(voided("Prisma's ledger has changed since it was shown."));
@@ -180,9 +185,9 @@ impl Ready {
             Err(why) => return Err(failed(why.to_string())),
         }
         if doing.stop.is_cancelled() || doing.app.ending.is_cancelled() {
-            return Err(Outcome::new(Happening::Stopped, "Stopped before it began. Nothing was done."));
+            return Err(Outcome::new(EventKind::Stopped, "Stopped before it began. Nothing was done."));
         }
-        Ok(Ready { alone, watcher, before })
+        Ok(Prepared { alone, watcher, before })
     }
 
     /// Runs the command, and looks at the ledger afterwards: by another connection, if ours is gone.
@@ -191,18 +196,21 @@ impl Ready {
     /// Why it was not even started.
     async fn run(
         &self,
-        doing: &Doing<'_>,
-        job: &Job<'_>,
+        doing: &Execution<'_>,
+        job: &MigrateTarget<'_>,
         argv: &[String],
-    ) -> std::result::Result<(Ended, std::result::Result<Status, ledger::Unread>), String> {
-        let Ready { alone, watcher, before } = self;
-        let work = Work { doing, job, alone, watcher, argv, before };
+    ) -> std::result::Result<
+        (CommandResult, std::result::Result<MigrationHistory, ledger::HistoryError>),
+        String,
+    > {
+        let Prepared { alone, watcher, before } = self;
+        let work = MigrateCommand { doing, job, alone, watcher, argv, before };
         let ended = work.run().await?;
-        let mut after = job.status(&Asker::Alone(alone)).await;
-        if let Err(ledger::Unread::Server(_)) = after
+        let mut after = job.status(&Executor::DedicatedSession(alone)).await;
+        if let Err(ledger::HistoryError::Server(_)) = after
             && let Ok(lease) = doing.app.targets.lease(&job.own_address(), &doing.asker).await
         {
-            after = job.status(&Asker::Lease(&lease)).await;
+            after = job.status(&Executor::PooledClient(&lease)).await;
         }
         Ok((ended, after))
     }

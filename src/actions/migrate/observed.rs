@@ -1,13 +1,13 @@
 //! What an interrupted run does without the process that began it, and what it has left behind once nothing of it can go on: looks at
 //! the sessions and the ledger, which change nothing.
 
-use super::job::{Holder, Job, holder};
-use super::ledger::{Asker, Status};
-use super::resolve::Claim;
-use super::running::{Own, Sight, application, far, percent};
-use super::{Doing, Outcome, planned, words};
+use super::job::{LockHolder, MigrateTarget, holder};
+use super::ledger::{Executor, MigrationHistory};
+use super::resolve::ResolveRequest;
+use super::running::{BackendFilter, BackendStatus, application, far, percent};
+use super::{Execution, Outcome, planned, words};
 use crate::Share;
-use crate::audit::Happening;
+use crate::audit::EventKind;
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use std::time::Duration;
 const AT_LAST: Duration = Duration::from_secs(60);
 
 /// What is to be seen of a run.
-pub(super) struct Seen<'a> {
-    pub job: Job<'a>,
+pub(super) struct Snapshot<'a> {
+    pub job: MigrateTarget<'a>,
     /// The ledger, or why it can't be read.
-    status: Result<Status, String>,
-    sight: Sight,
+    status: Result<MigrationHistory, String>,
+    sight: BackendStatus,
     /// Of Prisma's lock.
-    holder: Option<Holder>,
+    holder: Option<LockHolder>,
     changed: bool,
 }
 
 /// # Errors
 /// Why nothing can be seen, in words; `None` where it isn't known where to look.
-async fn look<'a>(doing: &Doing<'a>) -> Result<Seen<'a>, Option<String>> {
+async fn look<'a>(doing: &Execution<'a>) -> Result<Snapshot<'a>, Option<String>> {
     let job = planned(doing).map_err(|_| None)?;
     let unseen = |why: String| Some(format!("{} {why}", job.database()));
     let targets = &doing.app.targets;
@@ -36,19 +36,21 @@ async fn look<'a>(doing: &Doing<'a>) -> Result<Seen<'a>, Option<String>> {
     let reader = reader.map_err(|why| unseen(why.to_string()))?;
     let application = application(doing.run);
     // Whenever it began: the name is this run's, and two clocks may differ.
-    let own = Own { application: &application, role: &job.login.user, since: "-infinity" };
+    let own = BackendFilter { application: &application, role: &job.login.user, since: "-infinity" };
     let holder = holder(&reader).await.map_err(|why| unseen(why.to_string()))?;
     let sight = own.sight(&reader).await.map_err(|why| unseen(why.to_string()))?;
     let status = match targets.lease(&job.own_address(), &doing.asker).await {
-        Ok(own) => job.status(&Asker::Lease(&own)).await.map_err(|why| format!("{} {why}", job.database())),
+        Ok(own) => {
+            job.status(&Executor::PooledClient(&own)).await.map_err(|why| format!("{} {why}", job.database()))
+        }
         Err(why) => Err(format!("{} {why}", job.database())),
     };
     let shown = doing.plan.identity.get("ledger");
     let changed = status.as_ref().is_ok_and(|status| shown != Some(&status.ledger_digest()));
-    Ok(Seen { status, sight, holder, changed, job })
+    Ok(Snapshot { status, sight, holder, changed, job })
 }
 
-impl Seen<'_> {
+impl Snapshot<'_> {
     /// Whether something of it is at work, or may be.
     fn is_at_work(&self) -> bool {
         self.holder.is_some() || !self.sight.pids.is_empty()
@@ -56,19 +58,19 @@ impl Seen<'_> {
 
     /// When it counts as over without a word of the ledger's. The run was opened when it was asked for, and approved later: that is
     /// on the safe side only if it is added.
-    fn over_at(&self, doing: &Doing<'_>) -> Timestamp {
+    fn over_at(&self, doing: &Execution<'_>) -> Timestamp {
         let approval = &doing.app.config.approval;
         doing.run.opened_at + self.job.migrate.within + AT_LAST + approval.wait + approval.start_within
     }
 
-    fn is_settled(&self, doing: &Doing<'_>) -> bool {
+    fn is_settled(&self, doing: &Execution<'_>) -> bool {
         !self.is_at_work() && (self.changed || Timestamp::now() > self.over_at(doing))
     }
 }
 
 /// The job, and the ledger as it is. `None` while the command may go on: a session of
 /// its own is there, Prisma's lock is held, or it may not have begun yet.
-async fn settled<'a>(doing: &Doing<'a>) -> Option<(Job<'a>, Status)> {
+async fn settled<'a>(doing: &Execution<'a>) -> Option<(MigrateTarget<'a>, MigrationHistory)> {
     let seen = look(doing).await.ok()?;
     if !seen.is_settled(doing) {
         return None;
@@ -76,19 +78,19 @@ async fn settled<'a>(doing: &Doing<'a>) -> Option<(Job<'a>, Status)> {
     Some((seen.job, seen.status.ok()?))
 }
 
-pub(super) async fn deploy(doing: &Doing<'_>) -> Option<Outcome> {
+pub(super) async fn deploy(doing: &Execution<'_>) -> Option<Outcome> {
     let (job, status) = settled(doing).await?;
     // Where nobody knew what was to come, nobody knows whether all of it did.
     let expected = words::shown_to_come(doing.plan)?;
     Some(words::observed(&job, &status, &expected))
 }
 
-pub(super) async fn resolve(doing: &Doing<'_>, claim: &Claim<'_>) -> Option<Outcome> {
+pub(super) async fn resolve(doing: &Execution<'_>, claim: &ResolveRequest<'_>) -> Option<Outcome> {
     let (job, status) = settled(doing).await?;
     let (name, claimed, database) = (claim.migration, claim.claimed, job.database());
     let (happening, what) = match claim.holds(&status) {
-        true => (Happening::Succeeded, "is"),
-        false => (Happening::Failed, "is not"),
+        true => (EventKind::Succeeded, "is"),
+        false => (EventKind::Failed, "is not"),
     };
     Some(Outcome::new(
         happening,
@@ -97,7 +99,7 @@ pub(super) async fn resolve(doing: &Doing<'_>, claim: &Claim<'_>) -> Option<Outc
 }
 
 /// How far a command is that goes on without us, or may; `None` once it can't.
-pub(super) async fn watch(doing: &Doing<'_>) -> Option<Share> {
+pub(super) async fn watch(doing: &Execution<'_>) -> Option<Share> {
     let seen = match look(doing).await {
         Ok(seen) => seen,
         Err(why) => {
@@ -123,15 +125,15 @@ pub(super) async fn watch(doing: &Doing<'_>) -> Option<Share> {
 }
 
 /// Which session works for it, and whom that waits for.
-fn at_work(seen: &Seen<'_>, doing: &Doing<'_>) -> String {
-    let Seen { sight, holder, .. } = seen;
+fn at_work(seen: &Snapshot<'_>, doing: &Execution<'_>) -> String {
+    let Snapshot { sight, holder, .. } = seen;
     if sight.named && !sight.pids.is_empty() {
         let pids: Vec<String> = sight.pids.iter().map(ToString::to_string).collect();
         let wait = sight.wait.as_ref().map_or(String::new(), |wait| format!(", which has {}", wait.words()));
         return format!("its session is pid {}{wait}", pids.join(" and "));
     }
     match holder {
-        Some(Holder { pid, app, .. }) => {
+        Some(LockHolder { pid, app, .. }) => {
             let wait = sight.wait.as_ref().map_or(String::new(), |wait| format!(" and has {}", wait.words()));
             format!("pid {pid} ({app}) has Prisma's lock{wait}: its session, or another deploy's")
         }
@@ -144,9 +146,9 @@ fn at_work(seen: &Seen<'_>, doing: &Doing<'_>) -> String {
 }
 
 /// That it takes longer than it was to take, and what ends it: nothing does so by itself.
-fn late(seen: &Seen<'_>, doing: &Doing<'_>) -> Option<String> {
+fn late(seen: &Snapshot<'_>, doing: &Execution<'_>) -> Option<String> {
     let within = seen.job.migrate.within;
-    let began = doing.run.event(Happening::Started.word())?.at;
+    let began = doing.run.event(EventKind::Started.word())?.at;
     let late = Timestamp::now().duration_since(began + within);
     if !late.is_positive() || !seen.is_at_work() {
         return None;

@@ -1,10 +1,10 @@
 //! `migrate-resolve`: by Prisma's own rules. Only an open migration can be rolled back (P3011, P3012); one that was ever finished
 //! can't be marked as applied (P3008), and one that the ledger doesn't know must be in the directory (P3017).
 
-use super::job::Job;
-use super::ledger::Status;
+use super::job::MigrateTarget;
+use super::ledger::MigrationHistory;
 use super::{
-    Act, Call, Doing, Outcome, Ready, asked, nothing_done, observed, planned, survey, voided, words,
+    Action, Call, Execution, Outcome, Prepared, asked, nothing_done, observed, planned, survey, voided, words,
 };
 use crate::command_line::shown;
 use crate::error::{Error, Result};
@@ -14,15 +14,15 @@ use async_trait::async_trait;
 pub struct Resolve;
 
 /// What Prisma is to be told.
-pub(super) struct Claim<'a> {
+pub(super) struct ResolveRequest<'a> {
     pub migration: &'a str,
     /// "applied" or "rolled-back".
     pub claimed: &'a str,
 }
 
-impl Claim<'_> {
+impl ResolveRequest<'_> {
     /// Whether the ledger says so.
-    pub fn holds(&self, status: &Status) -> bool {
+    pub fn holds(&self, status: &MigrationHistory) -> bool {
         let closed = !status.is_open(self.migration);
         match self.claimed {
             "applied" => status.is_applied(self.migration),
@@ -39,11 +39,11 @@ impl Claim<'_> {
 }
 
 #[async_trait]
-impl Act for Resolve {
+impl Action for Resolve {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let job = asked(call)?;
         let value = |name: &str| call.values.get(name).map_or("", String::as_str);
-        let claim = Claim { migration: value("migration"), claimed: value("as") };
+        let claim = ResolveRequest { migration: value("migration"), claimed: value("as") };
         let seen = survey(call, &job).await?;
         may(&job, &seen.status, &claim)?;
         let argv = argv(&job, &claim)?;
@@ -51,12 +51,12 @@ impl Act for Resolve {
         Ok(words::describe_resolve(&job, (&seen, &claim), &argv))
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
         let claim = claimed(doing);
         let prepared = async {
             let job = planned(doing)?;
             let argv = argv(&job, &claim).map_err(|why| voided(&why.to_string()))?;
-            let ready = Ready::of(doing, &job, &argv).await?;
+            let ready = Prepared::of(doing, &job, &argv).await?;
             may(&job, &ready.before, &claim).map_err(|why| voided(&why.to_string()))?;
             Ok((job, argv, ready))
         };
@@ -71,11 +71,11 @@ impl Act for Resolve {
         }
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
         observed::resolve(doing, &claimed(doing)).await
     }
 
-    async fn watch(&self, doing: &Doing<'_>) -> Option<crate::Share> {
+    async fn watch(&self, doing: &Execution<'_>) -> Option<crate::Share> {
         observed::watch(doing).await
     }
 
@@ -85,12 +85,12 @@ impl Act for Resolve {
 }
 
 /// What was asked for.
-fn claimed<'a>(doing: &Doing<'a>) -> Claim<'a> {
+fn claimed<'a>(doing: &Execution<'a>) -> ResolveRequest<'a> {
     let value = |name: &str| doing.run.request.arguments.get(name).map_or("", String::as_str);
-    Claim { migration: value("migration"), claimed: value("as") }
+    ResolveRequest { migration: value("migration"), claimed: value("as") }
 }
 
-fn argv(job: &Job<'_>, claim: &Claim<'_>) -> Result<Vec<String>> {
+fn argv(job: &MigrateTarget<'_>, claim: &ResolveRequest<'_>) -> Result<Vec<String>> {
     let words = job.migrate.resolve.as_ref().ok_or_else(|| {
         Error::instead(
             format!("Nobody has said how a migration of {} is resolved.", job.service.name),
@@ -101,7 +101,7 @@ fn argv(job: &Job<'_>, claim: &Claim<'_>) -> Result<Vec<String>> {
 }
 
 /// Whether Prisma would take it, or what to type instead.
-fn may(job: &Job<'_>, status: &Status, claim: &Claim<'_>) -> Result<()> {
+fn may(job: &MigrateTarget<'_>, status: &MigrationHistory, claim: &ResolveRequest<'_>) -> Result<()> {
     let (name, service) = (claim.migration, &job.service.name);
     let said = shown(name);
     let known = status.all_names().contains(&name);
@@ -145,7 +145,7 @@ fn may(job: &Job<'_>, status: &Status, claim: &Claim<'_>) -> Result<()> {
     }
 }
 
-fn where_else(status: &Status) -> &'static str {
+fn where_else(status: &MigrationHistory) -> &'static str {
     match status.directory {
         Some(_) => " or the migrations directory",
         None => "; no migrations directory is configured to look in",

@@ -2,12 +2,12 @@
 //!
 //! A Kubernetes job would be another way to run one: everything outside of this file only asks the database what came of it.
 
-use super::heard::Heard;
-use super::job::Job;
-use super::ledger::{Asker, Status};
-use crate::actions::Doing;
-use crate::actions::child::{GRACE, Outputs, Running};
-use crate::postgres::{Alone, Lease, QueryError};
+use super::heard::CapturedOutput;
+use super::job::MigrateTarget;
+use super::ledger::{Executor, MigrationHistory};
+use crate::actions::Execution;
+use crate::actions::child::{CapturedStreams, GRACE, Subprocess};
+use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::duration;
 use crate::store::Run;
 use std::convert::Infallible;
@@ -33,19 +33,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const LINES: usize = 3;
 
 /// All that a command runs with.
-pub struct Work<'a> {
-    pub doing: &'a Doing<'a>,
-    pub job: &'a Job<'a>,
+pub struct MigrateCommand<'a> {
+    pub doing: &'a Execution<'a>,
+    pub job: &'a MigrateTarget<'a>,
     /// Holds the database's migrations for us, by the command's own login.
-    pub alone: &'a Alone,
-    pub watcher: &'a Lease,
+    pub alone: &'a DedicatedSession,
+    pub watcher: &'a PooledClient,
     pub argv: &'a [String],
-    pub before: &'a Status,
+    pub before: &'a MigrationHistory,
 }
 
 /// How a command came to its end.
 #[derive(Debug)]
-pub enum End {
+pub enum ExitReason {
     Exited(ExitStatus),
     /// Somebody asked it to stop.
     Stopped,
@@ -59,27 +59,27 @@ pub enum End {
 
 /// What is left of it on the server.
 #[derive(Debug)]
-pub enum Sessions {
+pub enum CommandSessions {
     Gone,
     /// They had to be ended.
-    Ended,
+    CommandResult,
     /// Still there.
     Left(Vec<i32>),
     Unseen(QueryError),
 }
 
-pub struct Ended {
-    pub end: End,
+pub struct CommandResult {
+    pub end: ExitReason,
     /// Whom it waited for when it was last looked at.
-    pub waited: Option<Wait>,
-    pub output: Heard,
+    pub waited: Option<Blocker>,
+    pub output: CapturedOutput,
     pub took: Duration,
-    pub sessions: Sessions,
+    pub sessions: CommandSessions,
 }
 
 /// Whom a command's session waits for: the head of the queue.
 #[derive(Debug, Clone)]
-pub struct Wait {
+pub struct Blocker {
     pub pid: i32,
     app: String,
     state: String,
@@ -88,28 +88,28 @@ pub struct Wait {
     for_s: f64,
 }
 
-impl Wait {
+impl Blocker {
     /// "waited 4.0 s for pid 4711 (shop-api, idle in transaction for 10 s)"
     pub fn words(&self) -> String {
-        let Wait { pid, app, state, waits_s, for_s } = self;
+        let Blocker { pid, app, state, waits_s, for_s } = self;
         format!("waited {} for pid {pid} ({app}, {state} for {})", duration(*waits_s), duration(*for_s))
     }
 }
 
 /// What is seen of a command's sessions.
-pub struct Sight {
+pub struct BackendStatus {
     pub pids: Vec<i32>,
     /// All of them surely are its own.
     pub named: bool,
-    pub wait: Option<Wait>,
+    pub wait: Option<Blocker>,
 }
 
-impl Work<'_> {
+impl MigrateCommand<'_> {
     /// Starts the command and waits for its end.
     ///
     /// # Errors
     /// Why it was not started, in words.
-    pub async fn run(&self) -> Result<Ended, String> {
+    pub async fn run(&self) -> Result<CommandResult, String> {
         let asked = self.alone.ask("SELECT clock_timestamp()::text", &[]).await;
         let rows = asked.map_err(|why| format!("{} {why}", self.job.database()))?;
         let since: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
@@ -118,23 +118,23 @@ impl Work<'_> {
         let url = self.job.url(&application);
         let output = self.job.ear(&url, &self.before.all_names());
         let command = self.job.command(self.argv, &url);
-        let running = Running::start(command, Outputs::Both, output.clone());
+        let running = Subprocess::start(command, CapturedStreams::Both, output.clone());
         let mut running = running.map_err(|why| format!("the command can't be started ({})", why.kind()))?;
-        let own = Own { application: &application, role: &self.job.login.user, since: &since };
+        let own = BackendFilter { application: &application, role: &self.job.login.user, since: &since };
         let (began, waited) = (Instant::now(), Mutex::default());
         let end = tokio::select! {
-            status = running.ended() => status.map_or_else(End::Unknown, End::Exited),
-            () = self.doing.stop.cancelled() => End::Stopped,
-            () = self.doing.app.ending.cancelled() => End::Ending,
-            () = tokio::time::sleep(self.job.migrate.within) => End::OutOfTime,
+            status = running.ended() => status.map_or_else(ExitReason::Unknown, ExitReason::Exited),
+            () = self.doing.stop.cancelled() => ExitReason::Stopped,
+            () = self.doing.app.ending.cancelled() => ExitReason::Ending,
+            () = tokio::time::sleep(self.job.migrate.within) => ExitReason::OutOfTime,
             never = self.tell(&own, (&output, &waited)) => match never {},
         };
-        let mut waited: Option<Wait> = waited.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut waited: Option<Blocker> = waited.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (grace, notices) = match end {
-            End::Ending => (GRACE_AT_THE_END, Duration::ZERO),
+            ExitReason::Ending => (GRACE_AT_THE_END, Duration::ZERO),
             _ => (GRACE, ENDS_ITSELF),
         };
-        if !matches!(end, End::Exited(_)) {
+        if !matches!(end, ExitReason::Exited(_)) {
             self.doing.progress(None, "it is being ended");
             if let Ok(sight) = own.sight(self.watcher).await {
                 waited = sight.wait;
@@ -144,11 +144,15 @@ impl Work<'_> {
         drop(running.heard().await);
         let took = began.elapsed();
         let sessions = self.see_off(&own, notices).await;
-        Ok(Ended { end, waited, output, took, sessions })
+        Ok(CommandResult { end, waited, output, took, sessions })
     }
 
     /// Tells how far it is until it is dropped, and keeps whom it waits for.
-    async fn tell(&self, own: &Own<'_>, (output, waited): (&Heard, &Mutex<Option<Wait>>)) -> Infallible {
+    async fn tell(
+        &self,
+        own: &BackendFilter<'_>,
+        (output, waited): (&CapturedOutput, &Mutex<Option<Blocker>>),
+    ) -> Infallible {
         let expected = self.before.to_come().map(|names| names.len());
         loop {
             let (done, sight) = tokio::join!(self.applied(), own.sight(self.watcher));
@@ -169,25 +173,28 @@ impl Work<'_> {
 
     /// How many were applied since.
     async fn applied(&self) -> Option<usize> {
-        let now = Status::read(&Asker::Alone(self.alone), &self.job.migrate.schema, None).await.ok()?;
+        let now =
+            MigrationHistory::read(&Executor::DedicatedSession(self.alone), &self.job.migrate.schema, None)
+                .await
+                .ok()?;
         Some(now.applied().iter().filter(|name| !self.before.is_applied(name)).count())
     }
 
     /// Waits until none of its sessions is left on the server, and ends those that don't notice. Only what surely is its own
     /// is ended.
-    async fn see_off(&self, own: &Own<'_>, notices: Duration) -> Sessions {
+    async fn see_off(&self, own: &BackendFilter<'_>, notices: Duration) -> CommandSessions {
         let began = Instant::now();
         let mut ended = false;
         loop {
             let left = match own.sight(self.watcher).await {
                 Ok(sight) => sight.pids,
-                Err(why) => return Sessions::Unseen(why),
+                Err(why) => return CommandSessions::Unseen(why),
             };
             if left.is_empty() {
-                return if ended { Sessions::Ended } else { Sessions::Gone };
+                return if ended { CommandSessions::CommandResult } else { CommandSessions::Gone };
             }
             if began.elapsed() > GONE_WITHIN {
-                return Sessions::Left(left);
+                return CommandSessions::Left(left);
             }
             if began.elapsed() > notices {
                 let values: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&own.application, &own.since];
@@ -224,24 +231,24 @@ pub fn percent(done: Option<usize>, of: Option<usize>) -> Option<u8> {
 }
 
 /// What a command's sessions are known by.
-pub struct Own<'a> {
+pub struct BackendFilter<'a> {
     pub application: &'a str,
     pub role: &'a str,
     /// The server's time when it was started.
     pub since: &'a str,
 }
 
-impl Own<'_> {
+impl BackendFilter<'_> {
     /// # Errors
     /// [`QueryError`].
-    pub async fn sight(&self, reader: &Lease) -> Result<Sight, QueryError> {
+    pub async fn sight(&self, reader: &PooledClient) -> Result<BackendStatus, QueryError> {
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
             [&self.application, &self.role, &self.since];
         let rows = reader.ask(include_str!("sessions.sql"), &values).await?;
         let row = rows.first().ok_or(QueryError::Lost)?;
         let word = |name: &str| row.get::<_, Option<String>>(name).unwrap_or_else(|| "-".to_owned());
         let seconds = |name: &str| row.get::<_, Option<f64>>(name).unwrap_or_default();
-        let wait = row.get::<_, Option<i32>>("pid").map(|pid| Wait {
+        let wait = row.get::<_, Option<i32>>("pid").map(|pid| Blocker {
             pid,
             app: word("app"),
             state: word("state"),
@@ -249,6 +256,6 @@ impl Own<'_> {
             for_s: seconds("for_s"),
         });
         let pids = row.get::<_, Option<Vec<i32>>>("pids").unwrap_or_default();
-        Ok(Sight { pids, named: row.get("named"), wait })
+        Ok(BackendStatus { pids, named: row.get("named"), wait })
     }
 }

@@ -25,7 +25,7 @@ fn encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
 }
 
 /// Where the command connects, and as whom.
-pub struct Connection<'a> {
+pub struct DatabaseUrl<'a> {
     pub environment: &'a Environment,
     pub server: &'a Server,
     pub database: &'a str,
@@ -35,7 +35,7 @@ pub struct Connection<'a> {
     pub application: &'a str,
 }
 
-impl Connection<'_> {
+impl DatabaseUrl<'_> {
     /// Straight to the server: a pooler would give Prisma's advisory lock to somebody else.
     pub fn url(&self) -> SecretString {
         let part = |text: &str| encoded(text, is_unreserved);
@@ -64,7 +64,7 @@ impl Connection<'_> {
     fn tls(&self) -> String {
         match &self.environment.tls {
             Tls::Off => "sslmode=disable".to_owned(),
-            Tls::Verified { ca_file } => {
+            Tls::ChainReport { ca_file } => {
                 let file = ca_file.as_ref().and_then(|file| std::path::absolute(file).ok());
                 let file = file.map(|file| encoded(&file.to_string_lossy(), is_unreserved));
                 let file = file.map_or(String::new(), |file| format!("&sslcert={file}"));
@@ -110,7 +110,7 @@ mod tests {
 
     fn url(environment: &Environment, schema: &str) -> String {
         let login = Login { user: "o'hara@x".into(), password: Some("p:a/s#s %w".into()) };
-        let connection = Connection {
+        let connection = DatabaseUrl {
             environment,
             server: &environment.servers[0],
             database: "a db?",

@@ -1,14 +1,14 @@
 //! What `migrate` and `migrate-resolve` say: plans, refusals, and what came of a command by the ledger.
 
-use super::Seen;
-use super::job::{Holder, Job};
-use super::ledger::{Attempt, Status, Unread};
-use super::resolve::Claim;
-use super::running::{End, Ended, Sessions, Wait};
+use super::PlanFacts;
+use super::job::{LockHolder, MigrateTarget};
+use super::ledger::{HistoryError, MigrationAttempt, MigrationHistory};
+use super::resolve::ResolveRequest;
+use super::running::{Blocker, CommandResult, CommandSessions, ExitReason};
 use crate::actions::Outcome;
 use crate::actions::answers::{count, table};
 use crate::actions::child::ending;
-use crate::audit::Happening;
+use crate::audit::EventKind;
 use crate::error::Error;
 use crate::message::{Block, Cell, Shape, Table, Text};
 use crate::plan::Plan;
@@ -33,10 +33,10 @@ fn migrations(number: usize) -> String {
     count(number, "migration", "migrations")
 }
 
-pub(super) fn unread(job: &Job<'_>, why: &Unread) -> Error {
+pub(super) fn unread(job: &MigrateTarget<'_>, why: &HistoryError) -> Error {
     let problem = format!("{} {why}.", job.database());
     match why {
-        Unread::Unreadable(_) => Error::instead(
+        HistoryError::Unreadable(_) => Error::instead(
             problem,
             format!(
                 "{} could migrate nothing: name a login `owner` in the configuration whose role owns the tables.",
@@ -48,8 +48,8 @@ pub(super) fn unread(job: &Job<'_>, why: &Unread) -> Error {
 }
 
 /// A migration runs, or what is left of one.
-pub(super) fn held(job: &Job<'_>, holder: &Holder) -> Error {
-    let Holder { pid, app, state, for_s } = holder;
+pub(super) fn held(job: &MigrateTarget<'_>, holder: &LockHolder) -> Error {
+    let LockHolder { pid, app, state, for_s } = holder;
     let problem = format!(
         "Prisma's lock on {} is held by pid {pid} ({app}), which has been {state} for {}.",
         job.database(),
@@ -63,7 +63,7 @@ pub(super) fn held(job: &Job<'_>, holder: &Holder) -> Error {
 }
 
 /// An open migration bars the way.
-pub(super) fn barred(job: &Job<'_>, open: &Attempt) -> Error {
+pub(super) fn barred(job: &MigrateTarget<'_>, open: &MigrationAttempt) -> Error {
     let (service, name) = (&job.service.name, &open.migration_name);
     let what = if open.logs.is_some() { "failed" } else { "was started and never finished" };
     Error::instead(
@@ -77,7 +77,7 @@ pub(super) fn barred(job: &Job<'_>, open: &Attempt) -> Error {
     )
 }
 
-pub(super) fn nothing_to_come(job: &Job<'_>, status: &Status) -> Error {
+pub(super) fn nothing_to_come(job: &MigrateTarget<'_>, status: &MigrationHistory) -> Error {
     let applied = migrations(status.applied().len());
     let mut problem = format!("Nothing is to come: {applied} applied in {}.", job.database());
     for (names, what) in [
@@ -107,7 +107,7 @@ pub(super) fn shown_to_come(plan: &Plan) -> Option<Vec<&str>> {
 }
 
 /// What a deploy would do.
-pub(super) fn describe(job: &Job<'_>, seen: &Seen, argv: &[String]) -> Plan {
+pub(super) fn describe(job: &MigrateTarget<'_>, seen: &PlanFacts, argv: &[String]) -> Plan {
     let status = &seen.status;
     let place = format!("{} of {}", job.database(), job.environment.name);
     let to_come = status.to_come();
@@ -140,14 +140,15 @@ pub(super) fn describe(job: &Job<'_>, seen: &Seen, argv: &[String]) -> Plan {
             plan.context.push((name.to_owned(), listed(&names)));
         }
     }
-    plan.hurts = "Whoever uses what the migrations change: most lock their tables against reads and writes (ACCESS EXCLUSIVE) \
+    plan.impact = "Whoever uses what the migrations change: most lock their tables against reads and writes (ACCESS EXCLUSIVE) \
                   until they are done, and while one waits for such a lock, everybody else queues behind it."
         .to_owned();
-    plan.undo = "None: Prisma has no way down. What a migration did is changed by another one.".to_owned();
+    plan.rollback =
+        "None: Prisma has no way down. What a migration did is changed by another one.".to_owned();
     plan
 }
 
-fn identify(job: &Job<'_>, seen: &Seen, (plan, argv): (&mut Plan, &[String])) {
+fn identify(job: &MigrateTarget<'_>, seen: &PlanFacts, (plan, argv): (&mut Plan, &[String])) {
     let status = &seen.status;
     job.describe(plan, argv);
     let port = job.server.port.to_string();
@@ -169,9 +170,13 @@ fn identify(job: &Job<'_>, seen: &Seen, (plan, argv): (&mut Plan, &[String])) {
     plan.guards.insert("unlocked".to_owned(), "nobody holds Prisma's lock".to_owned());
 }
 
-pub(super) fn describe_resolve(job: &Job<'_>, (seen, claim): (&Seen, &Claim<'_>), argv: &[String]) -> Plan {
+pub(super) fn describe_resolve(
+    job: &MigrateTarget<'_>,
+    (seen, claim): (&PlanFacts, &ResolveRequest<'_>),
+    argv: &[String],
+) -> Plan {
     let status = &seen.status;
-    let Claim { migration, claimed } = claim;
+    let ResolveRequest { migration, claimed } = claim;
     let mut plan = Plan::of(format!(
         "Tells Prisma that {migration} is {claimed} in {} of {}.",
         job.database(),
@@ -185,7 +190,7 @@ pub(super) fn describe_resolve(job: &Job<'_>, (seen, claim): (&Seen, &Claim<'_>)
         None => "not in the ledger",
     };
     plan.context.insert(0, ("it is now".to_owned(), now.to_owned()));
-    plan.hurts = match *claimed {
+    plan.impact = match *claimed {
         "applied" => {
             "Whoever relies on it if that isn't so: it is never run any more, and nothing is checked."
         }
@@ -194,25 +199,29 @@ pub(super) fn describe_resolve(job: &Job<'_>, (seen, claim): (&Seen, &Claim<'_>)
         }
     }
     .to_owned();
-    plan.undo = "None by a command. It changes the ledger alone.".to_owned();
+    plan.rollback = "None by a command. It changes the ledger alone.".to_owned();
     plan
 }
 
 /// How the command ended, for a sentence that has said what was applied.
-fn end_of(ended: &Ended, job: &Job<'_>) -> String {
+fn end_of(ended: &CommandResult, job: &MigrateTarget<'_>) -> String {
     match &ended.end {
-        End::Exited(status) => format!("the command {}", ending(*status)),
-        End::Stopped => "it was stopped".to_owned(),
-        End::Ending => "Countersign was told to end, and ended the command".to_owned(),
-        End::OutOfTime => {
+        ExitReason::Exited(status) => format!("the command {}", ending(*status)),
+        ExitReason::Stopped => "it was stopped".to_owned(),
+        ExitReason::Ending => "Countersign was told to end, and ended the command".to_owned(),
+        ExitReason::OutOfTime => {
             format!("it was ended at its time limit of {}", duration(job.migrate.within.as_secs_f64()))
         }
-        End::Unknown(why) => format!("how the command ended can't be told ({})", why.kind()),
+        ExitReason::Unknown(why) => format!("how the command ended can't be told ({})", why.kind()),
     }
 }
 
 /// What came of a deploy: the ledger's word, with the command's beside it.
-pub(super) fn outcome(job: &Job<'_>, (before, after): (&Status, &Status), ended: &Ended) -> Outcome {
+pub(super) fn outcome(
+    job: &MigrateTarget<'_>,
+    (before, after): (&MigrationHistory, &MigrationHistory),
+    ended: &CommandResult,
+) -> Outcome {
     let now = after.applied().into_iter().filter(|name| !before.is_applied(name)).collect::<Vec<_>>();
     let expected = before.to_come();
     let missing: Vec<&str> =
@@ -225,24 +234,26 @@ pub(super) fn outcome(job: &Job<'_>, (before, after): (&Status, &Status), ended:
         (some, _) => format!("{} applied", migrations(some)),
     };
     let (database, end) = (job.database(), end_of(ended, job));
-    let partly = if now.is_empty() { Happening::Failed } else { Happening::Partial };
-    let well = matches!(&ended.end, End::Exited(status) if status.success());
+    let partly = if now.is_empty() { EventKind::Failed } else { EventKind::Partial };
+    let well = matches!(&ended.end, ExitReason::Exited(status) if status.success());
     let (happening, verdict) = match (&ended.end, all) {
-        (End::Exited(_), true) if well => {
+        (ExitReason::Exited(_), true) if well => {
             let took = duration(ended.took.as_secs_f64());
-            (Happening::Succeeded, format!("{done} to {database}, in {took}."))
+            (EventKind::Succeeded, format!("{done} to {database}, in {took}."))
         }
-        (End::Exited(_), false) if well => (
+        (ExitReason::Exited(_), false) if well => (
             partly,
             format!(
                 "{done} to {database}: the command says that all is well, and the ledger says otherwise."
             ),
         ),
-        (End::Exited(_), true) if expected.is_some() => (
-            Happening::Partial,
+        (ExitReason::Exited(_), true) if expected.is_some() => (
+            EventKind::Partial,
             format!("{done} to {database}, all that were to come, but {end}: look at its output."),
         ),
-        (End::Stopped | End::Ending, _) => (Happening::Stopped, format!("{done} to {database} when {end}.")),
+        (ExitReason::Stopped | ExitReason::Ending, _) => {
+            (EventKind::Stopped, format!("{done} to {database} when {end}."))
+        }
         _ => (partly, format!("{done} to {database}: {end}.")),
     };
     let mut outcome = told(job, (happening, verdict), ended);
@@ -265,7 +276,7 @@ pub(super) fn outcome(job: &Job<'_>, (before, after): (&Status, &Status), ended:
 }
 
 /// What became of each migration that was to come.
-fn fates((now, missing): (&[&str], &[&str]), after: &Status) -> Vec<(String, Text)> {
+fn fates((now, missing): (&[&str], &[&str]), after: &MigrationHistory) -> Vec<(String, Text)> {
     let untouched = missing.iter().copied().filter(|name| !after.is_open(name)).collect();
     let open = after.open().map(|open| {
         let what = if open.logs.is_some() { "failed" } else { "started, not finished" };
@@ -277,7 +288,7 @@ fn fates((now, missing): (&[&str], &[&str]), after: &Status) -> Vec<(String, Tex
 }
 
 /// What Prisma noted of a failure, which can hold customers' data.
-fn logged(outcome: &mut Outcome, open: &Attempt, ended: &Ended) {
+fn logged(outcome: &mut Outcome, open: &MigrationAttempt, ended: &CommandResult) {
     let Some(logs) = &open.logs else { return };
     let seen: String = ended.output.hide(logs).chars().take(LOGGED).collect();
     let title = Some(format!("What Prisma logged of {}", open.migration_name));
@@ -285,32 +296,36 @@ fn logged(outcome: &mut Outcome, open: &Attempt, ended: &Ended) {
 }
 
 /// What every end has: the command's output, and what is left of it on the server.
-fn told(job: &Job<'_>, (happening, verdict): (Happening, String), ended: &Ended) -> Outcome {
+fn told(
+    job: &MigrateTarget<'_>,
+    (happening, verdict): (EventKind, String),
+    ended: &CommandResult,
+) -> Outcome {
     let mut outcome = Outcome::new(happening, verdict);
-    let was_ended = !matches!(ended.end, End::Exited(_));
+    let was_ended = !matches!(ended.end, ExitReason::Exited(_));
     let note = match &ended.sessions {
-        Sessions::Gone if was_ended => Some("Its session is gone from the server.".to_owned()),
-        Sessions::Gone => None,
-        Sessions::Ended => Some(
+        CommandSessions::Gone if was_ended => Some("Its session is gone from the server.".to_owned()),
+        CommandSessions::Gone => None,
+        CommandSessions::CommandResult => Some(
             "Its session went on without it and was ended: what it had not committed is rolled back."
                 .to_owned(),
         ),
-        Sessions::Left(pids) => {
+        CommandSessions::Left(pids) => {
             let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
-            outcome.happening = Happening::Lost;
+            outcome.happening = EventKind::Interrupted;
             Some(format!(
                 "Its session is still on the server, and may still change it: `kill {}`.",
                 pids.join("`, `kill ")
             ))
         }
-        Sessions::Unseen(why) => {
+        CommandSessions::Unseen(why) => {
             if was_ended {
-                outcome.happening = Happening::Lost;
+                outcome.happening = EventKind::Interrupted;
             }
             Some(format!("Whether its session is gone can't be seen: {} {why}.", job.server.name))
         }
     };
-    if let Some(wait) = ended.waited.as_ref().filter(|_| happening != Happening::Succeeded) {
+    if let Some(wait) = ended.waited.as_ref().filter(|_| happening != EventKind::Succeeded) {
         outcome.blocks.push(waited(wait));
     }
     let output = ended.output.whole();
@@ -322,7 +337,7 @@ fn told(job: &Job<'_>, (happening, verdict): (Happening, String), ended: &Ended)
         outcome.blocks.push(Block::Note(crate::sql::fill(&note, &|_| None)));
     }
     let code = match &ended.end {
-        End::Exited(status) => status.code(),
+        ExitReason::Exited(status) => status.code(),
         _ => None,
     };
     outcome.facts = json!({ "exit": code, "seconds": ended.took.as_secs() });
@@ -330,36 +345,36 @@ fn told(job: &Job<'_>, (happening, verdict): (Happening, String), ended: &Ended)
 }
 
 /// Whom it waited for at last, which is who was in its way.
-fn waited(wait: &Wait) -> Block {
+fn waited(wait: &Blocker) -> Block {
     let text = Text::new().plain(format!("At last it had {}: ", wait.words()));
     let text = text.code(format!("locks {}", wait.pid)).plain(" tells what that holds, ");
     Block::Note(text.code(format!("kill {}", wait.pid)).plain(" ends it."))
 }
 
 /// The ledger can't be read afterwards.
-pub(super) fn unknown(job: &Job<'_>, why: &Unread, ended: &Ended) -> Outcome {
+pub(super) fn unknown(job: &MigrateTarget<'_>, why: &HistoryError, ended: &CommandResult) -> Outcome {
     let verdict = format!(
         "What came of it is unknown: {}, and {} {why}. Look with `migrations {}` before asking again.",
         end_of(ended, job),
         job.database(),
         job.service.name
     );
-    told(job, (Happening::Lost, verdict), ended)
+    told(job, (EventKind::Interrupted, verdict), ended)
 }
 
 /// Behind what the ledger says of an interrupted run.
 pub(super) const INTERRUPTED: &str = "Countersign was interrupted and can't tell how the command ended.";
 
 /// What an interrupted deploy has done, by the ledger alone.
-pub(super) fn observed(job: &Job<'_>, status: &Status, expected: &[&str]) -> Outcome {
+pub(super) fn observed(job: &MigrateTarget<'_>, status: &MigrationHistory, expected: &[&str]) -> Outcome {
     let done = expected.iter().filter(|name| status.is_applied(name)).count();
     let (happening, open) = match (done, status.open()) {
-        (done, None) if done == expected.len() => (Happening::Succeeded, String::new()),
+        (done, None) if done == expected.len() => (EventKind::Succeeded, String::new()),
         (0, open) => {
-            (Happening::Failed, open.map_or(String::new(), |open| format!(" {}", barred(job, open))))
+            (EventKind::Failed, open.map_or(String::new(), |open| format!(" {}", barred(job, open))))
         }
         (_, open) => {
-            (Happening::Partial, open.map_or(String::new(), |open| format!(" {}", barred(job, open))))
+            (EventKind::Partial, open.map_or(String::new(), |open| format!(" {}", barred(job, open))))
         }
     };
     let all = migrations(expected.len());
@@ -367,24 +382,28 @@ pub(super) fn observed(job: &Job<'_>, status: &Status, expected: &[&str]) -> Out
 }
 
 /// What came of a claim.
-pub(super) fn resolved(job: &Job<'_>, (after, claim): (&Status, &Claim<'_>), ended: &Ended) -> Outcome {
-    let Claim { migration, claimed } = claim;
+pub(super) fn resolved(
+    job: &MigrateTarget<'_>,
+    (after, claim): (&MigrationHistory, &ResolveRequest<'_>),
+    ended: &CommandResult,
+) -> Outcome {
+    let ResolveRequest { migration, claimed } = claim;
     let (holds, end) = (claim.holds(after), end_of(ended, job));
-    let well = matches!(&ended.end, End::Exited(status) if status.success());
+    let well = matches!(&ended.end, ExitReason::Exited(status) if status.success());
     let says = format!("{migration} is {claimed} in the ledger of {}", job.database());
     let (happening, verdict) = match (holds, &ended.end) {
-        (true, _) if well => (Happening::Succeeded, format!("{says}.")),
-        (true, _) => (Happening::Partial, format!("{says}, but {end}: look at its output.")),
-        (false, End::Stopped | End::Ending) => {
-            (Happening::Stopped, format!("{migration} is as it was: {end}."))
+        (true, _) if well => (EventKind::Succeeded, format!("{says}.")),
+        (true, _) => (EventKind::Partial, format!("{says}, but {end}: look at its output.")),
+        (false, ExitReason::Stopped | ExitReason::Ending) => {
+            (EventKind::Stopped, format!("{migration} is as it was: {end}."))
         }
         (false, _) if well => (
-            Happening::Failed,
+            EventKind::Failed,
             format!(
                 "{migration} is not {claimed}: the command says that all is well, and the ledger says otherwise."
             ),
         ),
-        (false, _) => (Happening::Failed, format!("{migration} is not {claimed}: {end}.")),
+        (false, _) => (EventKind::Failed, format!("{migration} is not {claimed}: {end}.")),
     };
     let mut outcome = told(job, (happening, verdict), ended);
     if holds && let Some(names) = after.to_come().filter(|names| !names.is_empty()) {

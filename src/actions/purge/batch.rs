@@ -1,8 +1,8 @@
 //! One batch: a transaction that locks the table's name, tests that it is still the table that was shown, deletes, and commits
 //! only if that is no more than may go.
 
-use super::work::Work;
-use crate::postgres::{Access, Alone, QueryError, Transaction};
+use super::work::PurgeSpec;
+use crate::postgres::{AccessMode, DedicatedSession, QueryError, Transaction};
 use crate::sql::parameters;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub(super) struct Batch {
 
 /// Why a batch did nothing, or may have.
 #[derive(Debug)]
-pub(super) enum Hindrance {
+pub(super) enum BatchError {
     /// The name, the column or the key is another now.
     Changed(&'static str),
     ReadOnly,
@@ -33,9 +33,9 @@ pub(super) enum Hindrance {
 }
 
 /// A batch to be tried.
-pub(super) struct Try<'a> {
-    pub worker: &'a Alone,
-    pub work: &'a Work,
+pub(super) struct BatchAttempt<'a> {
+    pub worker: &'a DedicatedSession,
+    pub work: &'a PurgeSpec,
     pub after: Option<&'a str>,
     /// Rows.
     pub size: u32,
@@ -43,23 +43,23 @@ pub(super) struct Try<'a> {
     pub left: i64,
 }
 
-impl Try<'_> {
-    pub async fn run(&self) -> Result<Batch, Hindrance> {
+impl BatchAttempt<'_> {
+    pub async fn run(&self) -> Result<Batch, BatchError> {
         let limit = self.worker.statement_timeout();
         let began = Instant::now();
         let hindered = |why: QueryError| hindrance(why, (began.elapsed(), limit));
-        let transaction = self.worker.begin(Access::Write, limit).await.map_err(hindered)?;
+        let transaction = self.worker.begin(AccessMode::Write, limit).await.map_err(hindered)?;
         let batch = match self.delete(&transaction).await {
-            Ok(batch) if batch.gone > self.left => Err(Hindrance::Grown),
+            Ok(batch) if batch.gone > self.left => Err(BatchError::Grown),
             Ok(batch) => Ok(batch),
-            Err(Stop::Asked(why)) => Err(hindered(why)),
-            Err(Stop::Found(hindrance)) => Err(hindrance),
+            Err(BatchAbort::QueryResult(why)) => Err(hindered(why)),
+            Err(BatchAbort::PlanFacts(hindrance)) => Err(hindrance),
         };
         match batch {
             Ok(batch) => match transaction.commit().await {
                 Ok(()) => Ok(batch),
                 Err(why) if why.is_final() => Err(hindered(why)),
-                Err(why) => Err(Hindrance::Lost(why, true)),
+                Err(why) => Err(BatchError::Lost(why, true)),
             },
             Err(hindrance) => {
                 transaction.roll_back().await;
@@ -68,7 +68,7 @@ impl Try<'_> {
         }
     }
 
-    async fn delete(&self, transaction: &Transaction<'_>) -> Result<Batch, Stop> {
+    async fn delete(&self, transaction: &Transaction<'_>) -> Result<Batch, BatchAbort> {
         let work = self.work;
         // From here on nobody can rename, replace or alter it.
         transaction.run(&format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", work.relation), &[]).await?;
@@ -78,14 +78,14 @@ impl Try<'_> {
         let rows = transaction
             .ask(guard, &[&work.relation, &work.oid, &work.column, &kind, &key, &key_kind])
             .await?;
-        let Some(row) = rows.first() else { return Err(Stop::Found(Hindrance::Changed("table"))) };
+        let Some(row) = rows.first() else { return Err(BatchAbort::PlanFacts(BatchError::Changed("table"))) };
         for (name, what) in [("same", "table"), ("same_column", "column"), ("same_key", "primary key")] {
             if !row.get::<_, bool>(name) {
-                return Err(Stop::Found(Hindrance::Changed(what)));
+                return Err(BatchAbort::PlanFacts(BatchError::Changed(what)));
             }
         }
         if row.get("read_only") {
-            return Err(Stop::Found(Hindrance::ReadOnly));
+            return Err(BatchAbort::PlanFacts(BatchError::ReadOnly));
         }
         let values = work.values(self.after);
         let rows = transaction.ask(&work.batch(self.after, self.size), &parameters(&values)).await?;
@@ -95,31 +95,31 @@ impl Try<'_> {
     }
 }
 
-enum Stop {
-    Found(Hindrance),
-    Asked(QueryError),
+enum BatchAbort {
+    PlanFacts(BatchError),
+    QueryResult(QueryError),
 }
 
-impl From<QueryError> for Stop {
-    fn from(why: QueryError) -> Stop {
-        Stop::Asked(why)
+impl From<QueryError> for BatchAbort {
+    fn from(why: QueryError) -> BatchAbort {
+        BatchAbort::QueryResult(why)
     }
 }
 
-fn hindrance(why: QueryError, (took, limit): (Duration, Duration)) -> Hindrance {
+fn hindrance(why: QueryError, (took, limit): (Duration, Duration)) -> BatchError {
     match &why {
         QueryError::Refused { code, .. } => match code.as_str() {
             // 55P03 lock not available, 40P01 deadlock, 40001 serialization failure
-            "55P03" | "40P01" | "40001" => Hindrance::Busy(why),
+            "55P03" | "40P01" | "40001" => BatchError::Busy(why),
             // 42P01 undefined table, 3F000 schema
-            "42P01" | "3F000" if took < limit => Hindrance::Changed("table"),
+            "42P01" | "3F000" if took < limit => BatchError::Changed("table"),
             // Sooner it was somebody who cancelled it.
-            "57014" if took >= limit.mul_f64(0.9) => Hindrance::TooSlow,
+            "57014" if took >= limit.mul_f64(0.9) => BatchError::TooSlow,
             // 25006 read-only transaction
-            "25006" => Hindrance::ReadOnly,
-            code if code.starts_with("57P") => Hindrance::Lost(why, false),
-            _ => Hindrance::Refused(why),
+            "25006" => BatchError::ReadOnly,
+            code if code.starts_with("57P") => BatchError::Lost(why, false),
+            _ => BatchError::Refused(why),
         },
-        QueryError::TimedOut(_) | QueryError::Lost => Hindrance::Lost(why, false),
+        QueryError::TimedOut(_) | QueryError::Lost => BatchError::Lost(why, false),
     }
 }

@@ -1,22 +1,22 @@
 //! The plan of a purge: the table and its column as they are, one cutoff, and how many rows are older.
 
-use super::resolve::{Table, column, table};
-use super::work::{Key, Kind, Work};
+use super::resolve::{TableName, column, table};
+use super::work::{KeyColumn, PurgeSpec, TimeType};
 use super::{held, lag, most_lag, wanting, words};
 use crate::actions::Call;
 use crate::actions::wanted::wanted_as;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::postgres::{Access, Address, Lease, QueryError};
-use crate::sql::{Question, parameters, scope_targets};
-use crate::store::{Run, State};
+use crate::postgres::{AccessMode, Address, PooledClient, QueryError};
+use crate::sql::{QueryRequest, parameters, scope_targets};
+use crate::store::{Run, RunState};
 use tokio_postgres::Row;
 
 /// What the plan is made of.
-pub(super) struct Found {
+pub(super) struct PlanFacts {
     pub environment: String,
     pub database: String,
-    pub work: Work,
+    pub work: PurgeSpec,
     /// Of the table with its indexes, in bytes.
     pub bytes: i64,
     pub oldest: String,
@@ -53,7 +53,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
         return Err(words::nothing_to_do(&work, continues));
     }
     let text = |name: &str| row.get::<_, Option<String>>(name).unwrap_or_default();
-    let found = Found {
+    let found = PlanFacts {
         environment: environment.to_owned(),
         database: database.clone(),
         bytes: row.get("bytes"),
@@ -67,7 +67,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     let mut plan = words::describe(&found);
     plan.identity.insert("server".to_owned(), address.server.clone());
     plan.identity.insert("role".to_owned(), login.user);
-    plan.holds = vec![held(&database, &found.work.relation)];
+    plan.resource_locks = vec![held(&database, &found.work.relation)];
     let most = lag::limit(most_lag(call.values));
     plan.guards.insert("replicas".to_owned(), format!("no replica is more than {most}"));
     plan.context.push(("replicas".to_owned(), replicas(call, &address).await));
@@ -76,7 +76,8 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
 
 /// The one service's database, through the login that the command's header names.
 fn address(call: &Call<'_>, environment: &str) -> Result<Address> {
-    let question = Question { command: call.command, environment, values: call.values, asker: &call.asker };
+    let question =
+        QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
     let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
     match targets.as_slice() {
         [only] => Ok(Address {
@@ -93,7 +94,7 @@ fn address(call: &Call<'_>, environment: &str) -> Result<Address> {
 }
 
 /// Whether rows can be deleted there at all.
-fn may(facts: &Row, table: &Table, role: &str) -> Result<()> {
+fn may(facts: &Row, table: &TableName, role: &str) -> Result<()> {
     let is = |name: &str| facts.get::<_, Option<bool>>(name).unwrap_or(false);
     let relation = &table.relation;
     if is("replica") {
@@ -130,11 +131,11 @@ fn may(facts: &Row, table: &Table, role: &str) -> Result<()> {
 /// What is to go, before it is counted; and whether an index begins with the column.
 async fn work(
     call: &Call<'_>,
-    (lease, address): (&Lease, &Address),
-    (table, facts): (&Table, &Row),
-) -> Result<(Work, bool)> {
+    (lease, address): (&PooledClient, &Address),
+    (table, facts): (&TableName, &Row),
+) -> Result<(PurgeSpec, bool)> {
     let name = facts.get::<_, Option<String>>("key_name");
-    let key = name.zip(facts.get("key_type")).map(|(name, kind)| Key { name, kind });
+    let key = name.zip(facts.get("key_type")).map(|(name, kind)| KeyColumn { name, kind });
     if call.values.contains_key("continue") {
         let run = wanted_as(call, "continue", "`history --command purge` shows them.").await?;
         let before = continued(call, &run, (address, table))?;
@@ -146,13 +147,13 @@ async fn work(
             )));
         }
         let after = reached(&run).or(before.after.clone()).filter(|_| key == before.key && key.is_some());
-        return Ok((Work { key, after, ..before }, column.indexed));
+        return Ok((PurgeSpec { key, after, ..before }, column.indexed));
     }
     let given = |name: &str| call.values.get(name).cloned().unwrap_or_default();
     let column = column(lease, table, &given("column")).await?;
     let cutoff = cutoff(lease, column.kind, &given("older-than")).await?;
-    let Table { relation, oid } = table;
-    let work = Work {
+    let TableName { relation, oid } = table;
+    let work = PurgeSpec {
         relation: relation.clone(),
         oid: *oid,
         column: column.quoted,
@@ -165,7 +166,7 @@ async fn work(
     Ok((work, column.indexed))
 }
 
-async fn cutoff(lease: &Lease, kind: Kind, older_than: &str) -> Result<String> {
+async fn cutoff(lease: &PooledClient, kind: TimeType, older_than: &str) -> Result<String> {
     let refused = |why| Error::user(format!("The cutoff can't be computed: {why}."));
     let rows = lease.ask(kind.cutoff(), &[&older_than]).await.map_err(refused)?;
     let cutoff = rows.first().and_then(|row| row.get::<_, Option<String>>(0));
@@ -173,7 +174,7 @@ async fn cutoff(lease: &Lease, kind: Kind, older_than: &str) -> Result<String> {
 }
 
 /// What that run was to delete, if it is one to go on with.
-fn continued(call: &Call<'_>, run: &Run, (address, table): (&Address, &Table)) -> Result<Work> {
+fn continued(call: &Call<'_>, run: &Run, (address, table): (&Address, &TableName)) -> Result<PurgeSpec> {
     let id = run.id;
     if run.request.command != call.command.name {
         return Err(Error::user(format!("Run #{id} is a `{}`, and no purge.", run.request.command)));
@@ -188,7 +189,7 @@ fn continued(call: &Call<'_>, run: &Run, (address, table): (&Address, &Table)) -
     let plan = run.text("plan").and_then(Plan::read);
     let plan =
         plan.ok_or_else(|| Error::user(format!("What run #{id} was to delete is no longer known.")))?;
-    let before = Work::of(&plan.identity)
+    let before = PurgeSpec::of(&plan.identity)
         .ok_or_else(|| Error::user(format!("What run #{id} was to delete can't be read.")))?;
     let same = |name: &str, now: Option<&str>| plan.identity.get(name).map(String::as_str) == now;
     if before.relation != table.relation || !same("database", address.database.as_deref()) {
@@ -199,7 +200,7 @@ fn continued(call: &Call<'_>, run: &Run, (address, table): (&Address, &Table)) -
         return Err(Error::user(format!("{} is another table now than in run #{id}.", table.relation)));
     }
     match run.state {
-        State::Stopped | State::Partial | State::Failed | State::Unknown => Ok(before),
+        RunState::Stopped | RunState::Partial | RunState::Failed | RunState::Interrupted => Ok(before),
         state => Err(Error::instead(
             format!("Run #{id} is {}: there is nothing to go on with.", format!("{state:?}").to_lowercase()),
             "Ask for a new purge, with `--column` and `--older-than`.",
@@ -214,8 +215,8 @@ fn reached(run: &Run) -> Option<String> {
 }
 
 /// Counted in a transaction that can only read and is timed.
-async fn count(lease: &Lease, work: &Work) -> std::result::Result<Row, QueryError> {
-    let transaction = lease.begin(Access::Read, lease.statement_timeout()).await?;
+async fn count(lease: &PooledClient, work: &PurgeSpec) -> std::result::Result<Row, QueryError> {
+    let transaction = lease.begin(AccessMode::Read, lease.statement_timeout()).await?;
     let values = work.values(work.after.as_deref());
     let rows = transaction.ask(&work.count(), &parameters(&values)).await;
     transaction.roll_back().await;
@@ -231,7 +232,7 @@ async fn replicas(call: &Call<'_>, address: &Address) -> String {
     };
     match found {
         Ok(some) if some.is_empty() => "none".to_owned(),
-        Ok(some) => some.iter().map(lag::Behind::words).collect::<Vec<_>>().join("; "),
+        Ok(some) => some.iter().map(lag::ReplicaLag::words).collect::<Vec<_>>().join("; "),
         Err(why) => format!("the server {why}"),
     }
 }

@@ -1,12 +1,12 @@
 //! `purge`: a table's old rows, deleted in batches up to one cutoff, which is computed once, when it is planned. Resumable: what
 //! is done is noted, deleting the same once more deletes nothing, and one purge of a table runs at a time.
 
-use super::{Act, Call, Doing, Outcome};
-use crate::audit::Happening;
+use super::{Action, Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::command_line::duration_seconds;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::postgres::{Address, Alone};
+use crate::postgres::{Address, DedicatedSession};
 use crate::store::Run;
 use async_trait::async_trait;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ mod walk;
 mod words;
 mod work;
 
-use walk::{Done, Walk};
-use work::Work;
+use walk::{BatchLoop, PurgeProgress};
+use work::PurgeSpec;
 
 pub struct Purge;
 
@@ -30,26 +30,27 @@ const HELD_FOR: Duration = Duration::from_secs(10);
 const TRY_EVERY: Duration = Duration::from_millis(200);
 
 #[async_trait]
-impl Act for Purge {
+impl Action for Purge {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         look::plan(call).await
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        let Some(work) = Work::of(&doing.plan.identity) else {
-            return Outcome::new(Happening::Voided, "The plan can't be read. Nothing was done.");
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        let Some(work) = PurgeSpec::of(&doing.plan.identity) else {
+            return Outcome::new(EventKind::Invalidated, "The plan can't be read. Nothing was done.");
         };
-        let resumed = doing.run.event(Happening::Resumed.word()).is_some();
-        let noted = doing.last_step().and_then(|step| serde_json::from_value::<Done>(step.clone()).ok());
-        let begin = Done { after: work.after.clone(), ..Done::default() };
-        let mut done = Done { at_least: resumed, ..noted.unwrap_or(begin) };
+        let resumed = doing.run.event(EventKind::Resumed.word()).is_some();
+        let noted =
+            doing.last_step().and_then(|step| serde_json::from_value::<PurgeProgress>(step.clone()).ok());
+        let begin = PurgeProgress { after: work.after.clone(), ..PurgeProgress::default() };
+        let mut done = PurgeProgress { at_least: resumed, ..noted.unwrap_or(begin) };
         let began = Instant::now();
         let worker = match worker(doing, resumed).await {
             Ok(worker) => worker,
             Err(why) => return words::not_begun(&why, (&work, &done), doing.run.id),
         };
         let most_lag = most_lag(&doing.run.request.arguments);
-        let end = Walk { doing, worker: &worker, work: &work, most_lag }.go(&mut done).await;
+        let end = BatchLoop { doing, worker: &worker, work: &work, most_lag }.go(&mut done).await;
         words::outcome(doing, &work, (end, &done, began.elapsed()))
     }
 
@@ -59,11 +60,13 @@ impl Act for Purge {
 
     fn given_up(&self, run: &Run) -> Option<Outcome> {
         let plan = run.text("plan").and_then(Plan::read)?;
-        let work = Work::of(&plan.identity)?;
-        let noted = run.event(Happening::Step.word()).map(|step| step.facts.clone());
-        let noted = noted.and_then(|step| serde_json::from_value::<Done>(step).ok());
-        let done =
-            Done { at_least: true, ..noted.unwrap_or(Done { after: work.after.clone(), ..Done::default() }) };
+        let work = PurgeSpec::of(&plan.identity)?;
+        let noted = run.event(EventKind::Checkpoint.word()).map(|step| step.facts.clone());
+        let noted = noted.and_then(|step| serde_json::from_value::<PurgeProgress>(step).ok());
+        let done = PurgeProgress {
+            at_least: true,
+            ..noted.unwrap_or(PurgeProgress { after: work.after.clone(), ..PurgeProgress::default() })
+        };
         Some(words::given_up(run, &work, &done))
     }
 }
@@ -79,7 +82,7 @@ fn held(database: &str, relation: &str) -> String {
 }
 
 /// The connection that does the work, and holds the table against every other purge.
-async fn worker(doing: &Doing<'_>, resumed: bool) -> std::result::Result<Alone, String> {
+async fn worker(doing: &Execution<'_>, resumed: bool) -> std::result::Result<DedicatedSession, String> {
     let planned = |name: &str| doing.plan.identity.get(name).cloned().unwrap_or_default();
     let environment = doing.environment().unwrap_or_default();
     let login = &doing.command.header.login;

@@ -1,31 +1,35 @@
 //! Names as people type them → the table and the column that there are, or what to type instead.
 
-use super::work::Kind;
+use super::work::TimeType;
 use crate::actions::Call;
 use crate::catalog::nearest;
 use crate::command_line::shown;
 use crate::error::{Error, Result};
-use crate::postgres::Lease;
+use crate::postgres::PooledClient;
 use tokio_postgres::Row;
 
 /// A table.
-pub(super) struct Table {
+pub(super) struct TableName {
     /// Quoted, with its schema.
     pub relation: String,
     pub oid: i64,
 }
 
 /// A column that holds a time.
-pub(super) struct Column {
+pub(super) struct TimeColumn {
     /// Quoted.
     pub quoted: String,
-    pub kind: Kind,
+    pub kind: TimeType,
     /// Whether an index begins with it.
     pub indexed: bool,
 }
 
 /// The one table that a name means: the exact one, else the only one.
-pub(super) async fn table(call: &Call<'_>, lease: &Lease, (typed, database): (&str, &str)) -> Result<Table> {
+pub(super) async fn table(
+    call: &Call<'_>,
+    lease: &PooledClient,
+    (typed, database): (&str, &str),
+) -> Result<TableName> {
     let refused = |why| Error::user(format!("{database}: {why}."));
     let found = lease.ask(include_str!("tables.sql"), &[&Some(typed)]).await.map_err(refused)?;
     let exact = |row: &&Row| row.get::<_, Option<bool>>("exact").unwrap_or(false);
@@ -37,7 +41,7 @@ pub(super) async fn table(call: &Call<'_>, lease: &Lease, (typed, database): (&s
             format!("{} is partitioned, and rows are deleted from one table at a time.", relation(only)),
             "Name one of its partitions. Better, where all of a partition is old: drop it, which frees the disk at once.",
         )),
-        [only] => Ok(Table { relation: relation(only), oid: only.get("oid") }),
+        [only] => Ok(TableName { relation: relation(only), oid: only.get("oid") }),
         [first, ..] => {
             let names: Vec<String> = fitting.iter().map(|row| relation(row)).collect();
             let service = call.values.get("service").cloned().unwrap_or_default();
@@ -61,7 +65,7 @@ pub(super) async fn table(call: &Call<'_>, lease: &Lease, (typed, database): (&s
 }
 
 /// The column that a name means: the exact one, else the only one.
-pub(super) async fn column(lease: &Lease, table: &Table, typed: &str) -> Result<Column> {
+pub(super) async fn column(lease: &PooledClient, table: &TableName, typed: &str) -> Result<TimeColumn> {
     let relation = &table.relation;
     let refused = |why| Error::user(format!("{relation}: {why}."));
     let all = lease.ask(include_str!("columns.sql"), &[&table.oid]).await.map_err(refused)?;
@@ -90,12 +94,12 @@ pub(super) async fn column(lease: &Lease, table: &Table, typed: &str) -> Result<
             });
         }
     };
-    let kind = row.get::<_, Option<String>>("kind").and_then(|kind| Kind::of(&kind));
+    let kind = row.get::<_, Option<String>>("kind").and_then(|kind| TimeType::of(&kind));
     let kind = kind.ok_or_else(|| {
         let (name, kind): (String, String) = (name(row), row.get("type"));
         Error::instead(format!("{name} of {relation} is of type {kind}, and no time."), choose(&times))
     })?;
-    Ok(Column { quoted: row.get("quoted"), kind, indexed: row.get("indexed") })
+    Ok(TimeColumn { quoted: row.get("quoted"), kind, indexed: row.get("indexed") })
 }
 
 fn choose(times: &[String]) -> String {

@@ -1,10 +1,10 @@
 //! The batches of a purge, one after another: what is done is noted, and between two of them everybody else comes first.
 
-use super::batch::{Batch, Hindrance, Try};
-use super::lag::{self, Behind};
-use super::work::Work;
-use crate::actions::Doing;
-use crate::postgres::{Alone, QueryError};
+use super::batch::{Batch, BatchAttempt, BatchError};
+use super::lag::{self, ReplicaLag};
+use super::work::PurgeSpec;
+use crate::actions::Execution;
+use crate::postgres::{DedicatedSession, QueryError};
 use crate::sql::grouped;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(300);
 
 /// What is done: enough to go on from.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Done {
+pub(super) struct PurgeProgress {
     /// Every row up to this key has been looked at.
     pub after: Option<String>,
     /// Rows.
@@ -44,10 +44,10 @@ pub(super) struct Done {
 
 /// Why it ends.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum StopReason {
     Finished,
-    Asked,
-    Behind(Behind),
+    QueryResult,
+    ReplicaLag(ReplicaLag),
     /// A replica is cut off.
     Gone(String),
     /// Nobody can tell how far the replicas are.
@@ -64,22 +64,22 @@ pub(super) enum End {
 }
 
 /// A purge at work.
-pub(super) struct Walk<'a> {
-    pub doing: &'a Doing<'a>,
-    pub worker: &'a Alone,
-    pub work: &'a Work,
+pub(super) struct BatchLoop<'a> {
+    pub doing: &'a Execution<'a>,
+    pub worker: &'a DedicatedSession,
+    pub work: &'a PurgeSpec,
     pub most_lag: Duration,
 }
 
-impl Walk<'_> {
+impl BatchLoop<'_> {
     /// Until nothing is left or something ends it.
-    pub async fn go(&self, done: &mut Done) -> End {
+    pub async fn go(&self, done: &mut PurgeProgress) -> StopReason {
         let (mut size, mut tries) = (MOST_ROWS, 0);
         let (mut looked, mut noted): (Option<Instant>, Option<Instant>) = (None, None);
         self.tell(done);
         loop {
             if self.doing.stop.is_cancelled() {
-                return End::Asked;
+                return StopReason::QueryResult;
             }
             if looked.is_none_or(|since| since.elapsed() >= LOOK_EVERY) {
                 if let Some(end) = self.look(done).await {
@@ -91,7 +91,7 @@ impl Walk<'_> {
             let left = self.work.at_most() - done.deleted;
             let after = done.after.clone();
             let (worker, work) = (self.worker, self.work);
-            match (Try { worker, work, after: after.as_deref(), size, left }).run().await {
+            match (BatchAttempt { worker, work, after: after.as_deref(), size, left }).run().await {
                 Ok(batch) => {
                     // Without a key a batch that only others' rows or a trigger kept would come again and again.
                     tries = if batch.gone == 0 && self.work.key.is_none() { tries + 1 } else { 0 };
@@ -99,7 +99,7 @@ impl Walk<'_> {
                         return end;
                     }
                     if tries >= MOST_TRIES {
-                        return End::Kept;
+                        return StopReason::Kept;
                     }
                     if batch.gone > 0 && noted.is_none_or(|since| since.elapsed() >= NOTE_EVERY) {
                         self.note(done).await;
@@ -113,36 +113,36 @@ impl Walk<'_> {
                         self.rest(PAUSE).await;
                     }
                 }
-                Err(Hindrance::Busy(_)) if tries + 1 < MOST_TRIES => {
+                Err(BatchError::Busy(_)) if tries + 1 < MOST_TRIES => {
                     tries += 1;
                     self.rest(RETRY_AFTER * tries).await;
                 }
-                Err(Hindrance::TooSlow) if size > FEWEST_ROWS => size = (size / 4).max(FEWEST_ROWS),
+                Err(BatchError::TooSlow) if size > FEWEST_ROWS => size = (size / 4).max(FEWEST_ROWS),
                 Err(hindrance) => return ended(hindrance, done),
             }
         }
     }
 
     /// Ends when a replica is too far behind, or cut off for longer than it takes to connect again; nothing is deleted meanwhile.
-    async fn look(&self, done: &mut Done) -> Option<End> {
+    async fn look(&self, done: &mut PurgeProgress) -> Option<StopReason> {
         let until = Instant::now() + CONNECTS_WITHIN;
         loop {
             let now = match lag::now(self.doing).await {
                 Ok(now) => now,
-                Err(why) => return Some(End::Unseen(why)),
+                Err(why) => return Some(StopReason::Unseen(why)),
             };
             if let Some(behind) = now.first().filter(|behind| behind.is_more_than(self.most_lag)) {
-                return Some(End::Behind(behind.clone()));
+                return Some(StopReason::ReplicaLag(behind.clone()));
             }
             let Some(gone) = lag::gone(&done.replicas, &now) else {
                 done.replicas = now.into_iter().map(|replica| replica.name).collect();
                 return None;
             };
             if self.doing.stop.is_cancelled() {
-                return Some(End::Asked);
+                return Some(StopReason::QueryResult);
             }
             if Instant::now() >= until {
-                return Some(End::Gone(gone.clone()));
+                return Some(StopReason::Gone(gone.clone()));
             }
             self.rest(RETRY_AFTER).await;
         }
@@ -155,7 +155,7 @@ impl Walk<'_> {
         }
     }
 
-    fn tell(&self, done: &Done) {
+    fn tell(&self, done: &PurgeProgress) {
         let rows = self.work.rows.max(1);
         let percent = (done.deleted.saturating_mul(100) / rows).clamp(0, 99);
         let label = format!("{} of {} rows gone", grouped(done.deleted), grouped(self.work.rows));
@@ -163,7 +163,7 @@ impl Walk<'_> {
     }
 
     /// What can't be noted is looked at once more after a crash, and nothing else.
-    async fn note(&self, done: &Done) {
+    async fn note(&self, done: &PurgeProgress) {
         let facts = serde_json::to_value(done).unwrap_or_default();
         if let Err(why) = self.doing.step(facts).await {
             tracing::warn!(run = self.doing.run.id, %why, "a purge goes on without a note of how far it is");
@@ -172,7 +172,7 @@ impl Walk<'_> {
 }
 
 /// Counts a batch; the end if it was the last.
-fn advance(done: &mut Done, (batch, size): (&Batch, u32), work: &Work) -> Option<End> {
+fn advance(done: &mut PurgeProgress, (batch, size): (&Batch, u32), work: &PurgeSpec) -> Option<StopReason> {
     done.deleted += batch.gone;
     if batch.gone > 0 {
         done.batches += 1;
@@ -181,20 +181,20 @@ fn advance(done: &mut Done, (batch, size): (&Batch, u32), work: &Work) -> Option
         done.after.clone_from(&batch.last);
     }
     let all = work.key.is_some() || batch.gone == batch.looked;
-    (batch.looked < i64::from(size) && all).then_some(End::Finished)
+    (batch.looked < i64::from(size) && all).then_some(StopReason::Finished)
 }
 
-fn ended(hindrance: Hindrance, done: &mut Done) -> End {
+fn ended(hindrance: BatchError, done: &mut PurgeProgress) -> StopReason {
     match hindrance {
-        Hindrance::Changed(what) => End::Changed(what),
-        Hindrance::ReadOnly => End::ReadOnly,
-        Hindrance::Grown => End::Grown,
-        Hindrance::TooSlow => End::TooSlow,
-        Hindrance::Busy(why) => End::Busy(why),
-        Hindrance::Refused(why) => End::Refused(why),
-        Hindrance::Lost(why, committing) => {
+        BatchError::Changed(what) => StopReason::Changed(what),
+        BatchError::ReadOnly => StopReason::ReadOnly,
+        BatchError::Grown => StopReason::Grown,
+        BatchError::TooSlow => StopReason::TooSlow,
+        BatchError::Busy(why) => StopReason::Busy(why),
+        BatchError::Refused(why) => StopReason::Refused(why),
+        BatchError::Lost(why, committing) => {
             done.at_least |= committing;
-            End::Lost(why)
+            StopReason::Lost(why)
         }
     }
 }

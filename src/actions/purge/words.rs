@@ -1,10 +1,10 @@
 //! What `purge` says: the plan, a refusal, and what became of it. Never that disk was freed, since none is.
 
-use super::look::Found;
-use super::walk::{Done, End};
-use super::work::Work;
-use crate::actions::{Doing, Outcome};
-use crate::audit::Happening;
+use super::look::PlanFacts;
+use super::walk::{PurgeProgress, StopReason};
+use super::work::PurgeSpec;
+use crate::actions::{Execution, Outcome};
+use crate::audit::EventKind;
 use crate::error::Error;
 use crate::message::Block;
 use crate::plan::Plan;
@@ -21,9 +21,9 @@ fn batches(number: i64) -> String {
     if number == 1 { "1 batch".to_owned() } else { format!("{} batches", grouped(number)) }
 }
 
-pub(super) fn describe(found: &Found) -> Plan {
-    let Found { environment, database, work, .. } = found;
-    let Work { relation, column, cutoff, kind, .. } = work;
+pub(super) fn describe(found: &PlanFacts) -> Plan {
+    let PlanFacts { environment, database, work, .. } = found;
+    let PurgeSpec { relation, column, cutoff, kind, .. } = work;
     let begin = found.continues.map_or("Deletes".to_owned(), |run| format!("Goes on with #{run}: deletes"));
     let mut plan = Plan::of(format!(
         "{begin} {} of {relation} of {database} in {environment}: those with {column} before {cutoff}{}.",
@@ -50,21 +50,21 @@ pub(super) fn describe(found: &Found) -> Plan {
         ),
         ("way".to_owned(), way(work)),
     ];
-    plan.hurts = hurts(found);
-    plan.undo =
+    plan.impact = hurts(found);
+    plan.rollback =
         "Nothing brings the rows back but a backup. Stopped half-way, what is gone by then stays gone."
             .to_owned();
     plan
 }
 
-fn way(work: &Work) -> String {
+fn way(work: &PurgeSpec) -> String {
     match &work.key {
         Some(key) => format!("along {}, in batches of up to 10,000, a transaction each", key.name),
         None => "in batches of up to 10,000 wherever they are (no numeric or uuid primary key), a transaction each".to_owned(),
     }
 }
 
-fn hurts(found: &Found) -> String {
+fn hurts(found: &PlanFacts) -> String {
     let mut words = "Whoever still needs these rows.".to_owned();
     if !found.referred.is_empty() {
         words = format!("{words} Referred to by {}.", found.referred.join("; "));
@@ -75,8 +75,8 @@ fn hurts(found: &Found) -> String {
     words
 }
 
-pub(super) fn uncounted(why: &QueryError, work: &Work, indexed: bool) -> Error {
-    let Work { relation, column, .. } = work;
+pub(super) fn uncounted(why: &QueryError, work: &PurgeSpec, indexed: bool) -> Error {
+    let PurgeSpec { relation, column, .. } = work;
     if !why.is_cancelled() && !matches!(why, QueryError::TimedOut(_)) {
         return Error::user(format!("The rows of {relation} can't be counted: {why}."));
     }
@@ -95,8 +95,8 @@ pub(super) fn uncounted(why: &QueryError, work: &Work, indexed: bool) -> Error {
     }
 }
 
-pub(super) fn nothing_to_do(work: &Work, continues: Option<RunId>) -> Error {
-    let Work { relation, column, cutoff, kind, .. } = work;
+pub(super) fn nothing_to_do(work: &PurgeSpec, continues: Option<RunId>) -> Error {
+    let PurgeSpec { relation, column, cutoff, kind, .. } = work;
     match continues {
         Some(run) => Error::user(format!("Nothing is left of #{run}: {relation} has no such row any more.")),
         None => Error::user(format!(
@@ -107,7 +107,7 @@ pub(super) fn nothing_to_do(work: &Work, continues: Option<RunId>) -> Error {
 }
 
 /// What is gone, if it is known to the row.
-fn gone(done: &Done, work: &Work) -> String {
+fn gone(done: &PurgeProgress, work: &PurgeSpec) -> String {
     let least = if done.at_least { "At least " } else { "" };
     format!("{least}{} of {} are gone", rows(done.deleted), grouped(work.rows))
 }
@@ -117,7 +117,7 @@ fn go_on(text: &str, run: RunId) -> Block {
 }
 
 /// What `--continue` needs, for the record.
-fn facts(done: &Done, work: &Work) -> serde_json::Value {
+fn facts(done: &PurgeProgress, work: &PurgeSpec) -> serde_json::Value {
     let mut facts = serde_json::to_value(done).unwrap_or_default();
     if let Some(facts) = facts.as_object_mut() {
         facts.insert("shown".to_owned(), work.rows.into());
@@ -126,12 +126,12 @@ fn facts(done: &Done, work: &Work) -> serde_json::Value {
 }
 
 /// The table could not be taken.
-pub(super) fn not_begun(why: &str, (work, done): (&Work, &Done), run: RunId) -> Outcome {
+pub(super) fn not_begun(why: &str, (work, done): (&PurgeSpec, &PurgeProgress), run: RunId) -> Outcome {
     let untouched = done.deleted == 0 && !done.at_least;
     let mut outcome = match untouched {
-        true => Outcome::new(Happening::Failed, format!("{why} Nothing was done.")),
+        true => Outcome::new(EventKind::Failed, format!("{why} Nothing was done.")),
         false => {
-            let mut outcome = Outcome::new(Happening::Partial, format!("{why} {} so far.", gone(done, work)));
+            let mut outcome = Outcome::new(EventKind::Partial, format!("{why} {} so far.", gone(done, work)));
             outcome.blocks.push(go_on(AGAIN, run));
             outcome
         }
@@ -143,15 +143,19 @@ pub(super) fn not_begun(why: &str, (work, done): (&Work, &Done), run: RunId) -> 
 const AGAIN: &str = "To go on from there: the same `purge <service> <table>` with `--continue {run}`; somebody else has to approve it.";
 const NEXT: &str = "No disk is freed: the table keeps its size, and new rows take the place. Next: `vacuum <service> <table>`.";
 
-pub(super) fn outcome(doing: &Doing<'_>, work: &Work, (end, done, took): (End, &Done, Duration)) -> Outcome {
+pub(super) fn outcome(
+    doing: &Execution<'_>,
+    work: &PurgeSpec,
+    (end, done, took): (StopReason, &PurgeProgress, Duration),
+) -> Outcome {
     let run = doing.run.id;
-    let finished = matches!(end, End::Finished);
+    let finished = matches!(end, StopReason::Finished);
     let (happening, why) = became(end, done, work);
     let took = duration(took.as_secs_f64());
     let words = format!("{}, in {} and {took}.", gone(done, work), batches(done.batches));
     let verdict = match (happening, why) {
-        (Happening::Voided, why) => format!("{why} Nothing was done."),
-        (Happening::Failed, why) => format!("{why} No row is gone."),
+        (EventKind::Invalidated, why) => format!("{why} Nothing was done."),
+        (EventKind::Failed, why) => format!("{why} No row is gone."),
         (_, why) if why.is_empty() => words,
         (_, why) => format!("{why} {words}"),
     };
@@ -163,7 +167,7 @@ pub(super) fn outcome(doing: &Doing<'_>, work: &Work, (end, done, took): (End, &
         other => typed(other),
     };
     let line = |text: &str| text.replace("<service>", "{service}").replace("<table>", "{table}");
-    if !finished && happening != Happening::Voided {
+    if !finished && happening != EventKind::Invalidated {
         outcome.blocks.push(Block::Note(fill(&line(AGAIN), &names)));
     }
     if finished && done.deleted < work.rows && !done.at_least {
@@ -181,51 +185,53 @@ pub(super) fn outcome(doing: &Doing<'_>, work: &Work, (end, done, took): (End, &
 }
 
 /// Stopped while nobody works on it: steps are noted now and then, so a batch may be done that none of them tells of.
-pub(super) fn given_up(run: &Run, work: &Work, done: &Done) -> Outcome {
+pub(super) fn given_up(run: &Run, work: &PurgeSpec, done: &PurgeProgress) -> Outcome {
     let verdict = format!("Stopped while it was interrupted. {}; more can be.", gone(done, work));
     let typed = |name: &str| match name {
         "run" => Some(run.id.to_string()),
         other => run.request.arguments.get(other).cloned(),
     };
     let line = |text: &str| text.replace("<service>", "{service}").replace("<table>", "{table}");
-    let mut outcome = Outcome::new(Happening::Stopped, verdict);
+    let mut outcome = Outcome::new(EventKind::Stopped, verdict);
     outcome.facts = facts(done, work);
     outcome.blocks = [AGAIN, NEXT].map(|text| Block::Note(fill(&line(text), &typed))).into();
     outcome
 }
 
 /// What that end is called, and why it came to it.
-fn became(end: End, done: &Done, work: &Work) -> (Happening, String) {
+fn became(end: StopReason, done: &PurgeProgress, work: &PurgeSpec) -> (EventKind, String) {
     let untouched = done.deleted == 0 && !done.at_least;
-    let stopped = |why: String| (Happening::Stopped, why);
-    let changed = |why: String| (if untouched { Happening::Voided } else { Happening::Stopped }, why);
-    let broken = |why: String| (if untouched { Happening::Failed } else { Happening::Partial }, why);
+    let stopped = |why: String| (EventKind::Stopped, why);
+    let changed = |why: String| (if untouched { EventKind::Invalidated } else { EventKind::Stopped }, why);
+    let broken = |why: String| (if untouched { EventKind::Failed } else { EventKind::Partial }, why);
     let relation = &work.relation;
     match end {
-        End::Finished => (Happening::Succeeded, String::new()),
-        End::Asked => stopped("Stopped, as asked.".to_owned()),
-        End::Behind(behind) => stopped(format!("Stopped, since the replica {}.", behind.words())),
-        End::Gone(name) => stopped(format!(
+        StopReason::Finished => (EventKind::Succeeded, String::new()),
+        StopReason::QueryResult => stopped("Stopped, as asked.".to_owned()),
+        StopReason::ReplicaLag(behind) => stopped(format!("Stopped, since the replica {}.", behind.words())),
+        StopReason::Gone(name) => stopped(format!(
             "Stopped, since the replica {} is gone: it was there before, and nobody can tell how far it is.",
             crate::command_line::shown(&name)
         )),
-        End::Unseen(why) => {
+        StopReason::Unseen(why) => {
             stopped(format!("Stopped, since nobody can tell how far the replicas are: the server {why}."))
         }
-        End::Grown => changed(format!(
+        StopReason::Grown => changed(format!(
             "More rows are that old than the card showed: {}, and a fifth more at most.",
             rows(work.rows)
         )),
-        End::Changed(what) => {
+        StopReason::Changed(what) => {
             changed(format!("{relation} is no longer what was shown: its {what} is another."))
         }
-        End::ReadOnly => broken("The server is read-only now.".to_owned()),
-        End::Kept => broken(format!(
+        StopReason::ReadOnly => broken("The server is read-only now.".to_owned()),
+        StopReason::Kept => broken(format!(
             "Rows of {relation} stay though they are deleted: a trigger or a rule keeps them."
         )),
-        End::TooSlow => broken("Even a batch of 100 rows takes longer than a statement may.".to_owned()),
-        End::Busy(why) => broken(format!("Another session was in the way, again and again: {why}.")),
-        End::Refused(why) => broken(format!("PostgreSQL refused: {why}.")),
-        End::Lost(why) => broken(format!("The server {why}.")),
+        StopReason::TooSlow => {
+            broken("Even a batch of 100 rows takes longer than a statement may.".to_owned())
+        }
+        StopReason::Busy(why) => broken(format!("Another session was in the way, again and again: {why}.")),
+        StopReason::Refused(why) => broken(format!("PostgreSQL refused: {why}.")),
+        StopReason::Lost(why) => broken(format!("The server {why}.")),
     }
 }

@@ -5,33 +5,35 @@ use std::collections::BTreeMap;
 
 /// A column's own kind of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TimeType {
     Date,
     /// Without time zone: taken as UTC, which is what Prisma writes.
     Timestamp,
     Timestamptz,
 }
 
-impl Kind {
-    pub fn of(word: &str) -> Option<Kind> {
-        [Kind::Date, Kind::Timestamp, Kind::Timestamptz].into_iter().find(|kind| kind.word() == word)
+impl TimeType {
+    pub fn of(word: &str) -> Option<TimeType> {
+        [TimeType::Date, TimeType::Timestamp, TimeType::Timestamptz]
+            .into_iter()
+            .find(|kind| kind.word() == word)
     }
 
     /// The type's name, for a cast.
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Date => "date",
-            Kind::Timestamp => "timestamp",
-            Kind::Timestamptz => "timestamptz",
+            TimeType::Date => "date",
+            TimeType::Timestamp => "timestamp",
+            TimeType::Timestamptz => "timestamptz",
         }
     }
 
     /// What a time of it means, behind that time.
     pub fn zone(self) -> &'static str {
         match self {
-            Kind::Date => " (a day in UTC)",
-            Kind::Timestamp => " (the column has no time zone: taken as UTC)",
-            Kind::Timestamptz => "",
+            TimeType::Date => " (a day in UTC)",
+            TimeType::Timestamp => " (the column has no time zone: taken as UTC)",
+            TimeType::Timestamptz => "",
         }
     }
 
@@ -39,13 +41,13 @@ impl Kind {
     /// something else in some time zones.
     pub fn cutoff(self) -> &'static str {
         match self {
-            Kind::Date => {
+            TimeType::Date => {
                 "SELECT to_char((clock_timestamp() - $1::text::interval) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
             }
-            Kind::Timestamp => {
+            TimeType::Timestamp => {
                 "SELECT to_char((clock_timestamp() - $1::text::interval) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
             }
-            Kind::Timestamptz => {
+            TimeType::Timestamptz => {
                 "SELECT to_char((clock_timestamp() - $1::text::interval) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'"
             }
         }
@@ -54,7 +56,7 @@ impl Kind {
 
 /// A primary key of one column, which the table is walked along.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct KeyColumn {
     /// Quoted.
     pub name: String,
     /// As `format_type` has it.
@@ -63,22 +65,22 @@ pub(super) struct Key {
 
 /// What is to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Work {
+pub(super) struct PurgeSpec {
     /// Quoted, with its schema.
     pub relation: String,
     pub oid: i64,
     /// Quoted.
     pub column: String,
-    pub kind: Kind,
+    pub kind: TimeType,
     pub cutoff: String,
-    pub key: Option<Key>,
+    pub key: Option<KeyColumn>,
     /// The walk begins behind this key.
     pub after: Option<String>,
     /// How many rows the card shows.
     pub rows: i64,
 }
 
-impl Work {
+impl PurgeSpec {
     pub fn identity(&self) -> BTreeMap<String, String> {
         let mut identity: BTreeMap<String, String> = [
             ("relation", self.relation.clone()),
@@ -101,14 +103,14 @@ impl Work {
     }
 
     /// `None` if it isn't the identity of a purge.
-    pub fn of(identity: &BTreeMap<String, String>) -> Option<Work> {
+    pub fn of(identity: &BTreeMap<String, String>) -> Option<PurgeSpec> {
         let get = |name: &str| identity.get(name).cloned();
-        let key = get("key").zip(get("key_type")).map(|(name, kind)| Key { name, kind });
-        Some(Work {
+        let key = get("key").zip(get("key_type")).map(|(name, kind)| KeyColumn { name, kind });
+        Some(PurgeSpec {
             relation: get("relation")?,
             oid: get("oid")?.parse().ok()?,
             column: get("column")?,
-            kind: Kind::of(&get("type")?)?,
+            kind: TimeType::of(&get("type")?)?,
             cutoff: get("cutoff")?,
             after: get("after_key").filter(|_| key.is_some()),
             key,
@@ -130,7 +132,7 @@ impl Work {
         words
     }
 
-    /// The values for what [`Work::count`] and [`Work::batch`] say.
+    /// The values for what [`PurgeSpec::count`] and [`PurgeSpec::batch`] say.
     pub fn values(&self, after: Option<&str>) -> Vec<Option<String>> {
         let after = after.filter(|_| self.key.is_some()).map(str::to_owned);
         std::iter::once(self.cutoff.clone()).chain(after).map(Some).collect()
@@ -154,7 +156,7 @@ impl Work {
     /// The size is part of the text, since PostgreSQL plans badly for an unknown LIMIT.
     pub fn batch(&self, after: Option<&str>, size: u32) -> String {
         let (relation, doomed) = (&self.relation, self.doomed("t", after));
-        let Some(Key { name, kind }) = &self.key else {
+        let Some(KeyColumn { name, kind }) = &self.key else {
             return format!(
                 "WITH slice AS (SELECT t.ctid AS at FROM ONLY {relation} AS t WHERE {doomed} LIMIT {size}),
                       gone AS (DELETE FROM ONLY {relation} AS t WHERE t.ctid = ANY (ARRAY(SELECT at FROM slice)) AND {doomed} RETURNING 1)

@@ -1,16 +1,16 @@
 //! `kill-idle`: the sessions of a server, or of one service's database, that have done nothing for long. The card names each;
 //! each is ended by itself, and only if it has done nothing since it was shown.
 
-use super::signal::{Aim, Fate, How, Now, Signaller, Still, observe};
+use super::signal::{CurrentSession, LiveSession, SessionId, SignalKind, SignalResult, Signaller, observe};
 use super::{lease, told};
 use crate::actions::answers::{count, table};
-use crate::actions::{Act, Call, Doing, Outcome};
-use crate::audit::Happening;
+use crate::actions::{Action, Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::command_line::duration_seconds;
 use crate::error::{Error, Result};
-use crate::message::{Block, Cell, Shape, Table, Tone};
+use crate::message::{Block, Cell, Severity, Shape, Table};
 use crate::plan::Plan;
-use crate::sql::{Question, duration, scope_targets};
+use crate::sql::{QueryRequest, duration, scope_targets};
 use async_trait::async_trait;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub struct KillIdle;
 const MOST: usize = 50;
 
 #[async_trait]
-impl Act for KillIdle {
+impl Action for KillIdle {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let environment = call.environment.unwrap_or_default();
         let server = the_server(call, environment)?;
@@ -41,7 +41,7 @@ impl Act for KillIdle {
                 "Countersign may not see other sessions: grant pg_monitor to its roles.",
             ));
         }
-        let found = Found { rows: &rows, seconds };
+        let found = IdleSessions { rows: &rows, seconds };
         let place = database.unwrap_or_else(|| server.clone());
         found.check(call, &place)?;
         let mut plan = found.plan(&place, environment);
@@ -49,27 +49,28 @@ impl Act for KillIdle {
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        let aims: Vec<Aim> = doing.plan.targets.iter().filter_map(Aim::of).collect();
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        let aims: Vec<SessionId> = doing.plan.targets.iter().filter_map(SessionId::of).collect();
         if aims.is_empty() || aims.len() != doing.plan.targets.len() {
-            return Outcome::new(Happening::Voided, "The plan names no sessions. Nothing was done.");
+            return Outcome::new(EventKind::Invalidated, "The plan names no sessions. Nothing was done.");
         }
         let signaller = match Signaller::of(doing).await {
             Ok(signaller) => signaller,
             Err(outcome) => return outcome,
         };
-        let fates = signaller.signal(&aims, How::Idle).await;
+        let fates = signaller.signal(&aims, SignalKind::Idle).await;
         outcome(&doing.plan.targets, &fates)
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
-        observe(doing, How::Idle).await
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
+        observe(doing, SignalKind::Idle).await
     }
 }
 
 /// The one server that is meant.
 fn the_server(call: &Call<'_>, environment: &str) -> Result<String> {
-    let question = Question { command: call.command, environment, values: call.values, asker: &call.asker };
+    let question =
+        QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
     let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
     match targets.as_slice() {
         [only] => Ok(only.server.clone()),
@@ -84,12 +85,12 @@ fn the_server(call: &Call<'_>, environment: &str) -> Result<String> {
 }
 
 /// What `idle.sql` found.
-struct Found<'a> {
+struct IdleSessions<'a> {
     rows: &'a [Row],
     seconds: f64,
 }
 
-impl Found<'_> {
+impl IdleSessions<'_> {
     fn sessions(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| row.get::<_, Option<i32>>("pid").is_some())
     }
@@ -142,11 +143,11 @@ impl Found<'_> {
             plan.context.push(("left alone".to_owned(), format!("{spared} {whose}")));
         }
         plan.tables.push(sessions(&listed));
-        plan.hurts = format!(
+        plan.impact = format!(
             "{}: the connection is cut. None is in a transaction, so nothing is lost.",
             whom(&listed)
         );
-        plan.undo = "None is needed: a pool opens new ones. If they fill up again, its limit is too high, or it leaks."
+        plan.rollback = "None is needed: a pool opens new ones. If they fill up again, its limit is too high, or it leaks."
             .to_owned();
         plan
     }
@@ -193,34 +194,34 @@ fn sessions(listed: &[&Row]) -> Table {
 }
 
 /// All, some or none of them, and what became of each, those first that are not gone.
-fn outcome(targets: &[BTreeMap<String, String>], fates: &[Fate]) -> Outcome {
+fn outcome(targets: &[BTreeMap<String, String>], fates: &[SignalResult]) -> Outcome {
     let ended = fates.iter().filter(|fate| is_ended(fate)).count();
-    let any = |which: fn(&Fate) -> bool| fates.iter().any(which);
-    let unknown = any(|fate| matches!(fate, Fate::Unknown(_) | Fate::Signalled(Err(_))));
-    let signalled = any(|fate| matches!(fate, Fate::Signalled(_)));
-    let refused = any(|fate| matches!(fate, Fate::Refused(_)));
+    let any = |which: fn(&SignalResult) -> bool| fates.iter().any(which);
+    let unknown = any(|fate| matches!(fate, SignalResult::Unknown(_) | SignalResult::Signalled(Err(_))));
+    let signalled = any(|fate| matches!(fate, SignalResult::Signalled(_)));
+    let refused = any(|fate| matches!(fate, SignalResult::Refused(_)));
     let all = fates.len();
     let (happening, verdict) = match ended {
         _ if unknown => (
-            Happening::Lost,
+            EventKind::Interrupted,
             format!(
                 "{ended} of {all} sessions are gone; what became of others can't be seen: look with `connections`."
             ),
         ),
         0 if signalled => (
-            Happening::Failed,
+            EventKind::Failed,
             "They were signalled, and none is gone yet: look with `connections`.".to_owned(),
         ),
-        0 if refused => (Happening::Failed, "PostgreSQL refused it. Nothing was done.".to_owned()),
-        0 => (Happening::Voided, "None of them was still as it was shown. Nothing was done.".to_owned()),
+        0 if refused => (EventKind::Failed, "PostgreSQL refused it. Nothing was done.".to_owned()),
+        0 => (EventKind::Invalidated, "None of them was still as it was shown. Nothing was done.".to_owned()),
         _ if ended == all => {
-            (Happening::Succeeded, format!("{}.", count(all, "session is gone", "sessions are gone")))
+            (EventKind::Succeeded, format!("{}.", count(all, "session is gone", "sessions are gone")))
         }
-        _ => (Happening::Partial, format!("{ended} of {all} sessions are gone; the others are below.")),
+        _ => (EventKind::Partial, format!("{ended} of {all} sessions are gone; the others are below.")),
     };
     let columns = [("pid", Shape::Right), ("app", Shape::Left), ("what became of it", Shape::Left)];
     let told = |which: bool| targets.iter().zip(fates).filter(move |(_, fate)| is_ended(fate) == which);
-    let row = |(target, fate): (&BTreeMap<String, String>, &Fate)| {
+    let row = |(target, fate): (&BTreeMap<String, String>, &SignalResult)| {
         let get = |name: &str| target.get(name).cloned().unwrap_or_default();
         vec![get("pid").into(), get("app").into(), cell(fate)]
     };
@@ -232,12 +233,12 @@ fn outcome(targets: &[BTreeMap<String, String>], fates: &[Fate]) -> Outcome {
     outcome
 }
 
-fn is_ended(fate: &Fate) -> bool {
-    matches!(fate, Fate::Signalled(Ok(Now::Gone | Now::SomebodyElse)))
+fn is_ended(fate: &SignalResult) -> bool {
+    matches!(fate, SignalResult::Signalled(Ok(CurrentSession::Gone | CurrentSession::SomebodyElse)))
 }
 
 /// Which guard it was.
-fn why(still: &Still) -> String {
+fn why(still: &LiveSession) -> String {
     match (&still.spared, still.state.as_str()) {
         (Some(whose), _) => format!("is {whose} now"),
         (None, "idle") if still.used => "was used in between".to_owned(),
@@ -246,21 +247,29 @@ fn why(still: &Still) -> String {
     }
 }
 
-fn cell(fate: &Fate) -> Cell {
+fn cell(fate: &SignalResult) -> Cell {
     let (text, tone) = match fate {
-        Fate::LeftAlone(Ok(Now::Gone)) => ("was gone already".to_owned(), Tone::Plain),
-        Fate::LeftAlone(Ok(Now::SomebodyElse)) => {
-            ("was gone already; its pid is another session's, left alone".to_owned(), Tone::Plain)
+        SignalResult::LeftAlone(Ok(CurrentSession::Gone)) => {
+            ("was gone already".to_owned(), Severity::Neutral)
         }
-        Fate::LeftAlone(Ok(Now::SameStatement(still) | Now::SameSession(still))) => {
-            (format!("{}, left alone", why(still)), Tone::Plain)
+        SignalResult::LeftAlone(Ok(CurrentSession::SomebodyElse)) => {
+            ("was gone already; its pid is another session's, left alone".to_owned(), Severity::Neutral)
         }
-        Fate::LeftAlone(Err(why)) => (format!("left alone; it can't be seen: {why}"), Tone::Watch),
-        Fate::Signalled(Ok(Now::Gone | Now::SomebodyElse)) => ("ended".to_owned(), Tone::Good),
-        Fate::Signalled(Ok(_)) => ("signalled, and still there".to_owned(), Tone::Act),
-        Fate::Signalled(Err(why)) => (format!("signalled; it can't be seen: {why}"), Tone::Act),
-        Fate::Refused(why) => (format!("PostgreSQL refused: {why}"), Tone::Act),
-        Fate::Unknown(why) => (format!("unknown: the server {why}"), Tone::Act),
+        SignalResult::LeftAlone(Ok(
+            CurrentSession::SameStatement(still) | CurrentSession::SameSession(still),
+        )) => (format!("{}, left alone", why(still)), Severity::Neutral),
+        SignalResult::LeftAlone(Err(why)) => {
+            (format!("left alone; it can't be seen: {why}"), Severity::Warning)
+        }
+        SignalResult::Signalled(Ok(CurrentSession::Gone | CurrentSession::SomebodyElse)) => {
+            ("ended".to_owned(), Severity::Ok)
+        }
+        SignalResult::Signalled(Ok(_)) => ("signalled, and still there".to_owned(), Severity::Critical),
+        SignalResult::Signalled(Err(why)) => {
+            (format!("signalled; it can't be seen: {why}"), Severity::Critical)
+        }
+        SignalResult::Refused(why) => (format!("PostgreSQL refused: {why}"), Severity::Critical),
+        SignalResult::Unknown(why) => (format!("unknown: the server {why}"), Severity::Critical),
     };
     Cell { text, tone }
 }
@@ -270,33 +279,33 @@ mod tests {
     use super::*;
     use crate::postgres::QueryError;
 
-    fn gone() -> Fate {
-        Fate::Signalled(Ok(Now::Gone))
+    fn gone() -> SignalResult {
+        SignalResult::Signalled(Ok(CurrentSession::Gone))
     }
 
-    fn still() -> Now {
-        Now::SameSession(Still { state: "idle".to_owned(), used: true, spared: None })
+    fn still() -> CurrentSession {
+        CurrentSession::SameSession(LiveSession { state: "idle".to_owned(), used: true, spared: None })
     }
 
-    fn stuck() -> Fate {
-        Fate::Signalled(Ok(still()))
+    fn stuck() -> SignalResult {
+        SignalResult::Signalled(Ok(still()))
     }
 
-    fn used() -> Fate {
-        Fate::LeftAlone(Ok(still()))
+    fn used() -> SignalResult {
+        SignalResult::LeftAlone(Ok(still()))
     }
 
     #[test]
     fn the_verdict_never_says_less_was_done_than_was() {
-        let lost = || Fate::Unknown(QueryError::Lost);
+        let lost = || SignalResult::Unknown(QueryError::Lost);
         for (fates, happening, words) in [
-            (vec![gone(), gone()], Happening::Succeeded, "2 sessions are gone."),
-            (vec![gone(), used()], Happening::Partial, "1 of 2 sessions are gone"),
-            (vec![gone(), stuck()], Happening::Partial, "1 of 2 sessions are gone"),
-            (vec![stuck(), used()], Happening::Failed, "They were signalled, and none is gone yet"),
-            (vec![used(), used()], Happening::Voided, "Nothing was done."),
-            (vec![gone(), lost()], Happening::Lost, "what became of others can't be seen"),
-            (vec![Fate::Signalled(Err(QueryError::Lost))], Happening::Lost, "can't be seen"),
+            (vec![gone(), gone()], EventKind::Succeeded, "2 sessions are gone."),
+            (vec![gone(), used()], EventKind::Partial, "1 of 2 sessions are gone"),
+            (vec![gone(), stuck()], EventKind::Partial, "1 of 2 sessions are gone"),
+            (vec![stuck(), used()], EventKind::Failed, "They were signalled, and none is gone yet"),
+            (vec![used(), used()], EventKind::Invalidated, "Nothing was done."),
+            (vec![gone(), lost()], EventKind::Interrupted, "what became of others can't be seen"),
+            (vec![SignalResult::Signalled(Err(QueryError::Lost))], EventKind::Interrupted, "can't be seen"),
         ] {
             let targets = vec![BTreeMap::new(); fates.len()];
             let outcome = outcome(&targets, &fates);
@@ -304,7 +313,10 @@ mod tests {
             assert_eq!(outcome.happening, happening, "{verdict}");
             assert!(verdict.contains(words), "{verdict}");
             let nothing = verdict.contains("Nothing was done");
-            assert!(!nothing || fates.iter().all(|fate| matches!(fate, Fate::LeftAlone(_))), "{verdict}");
+            assert!(
+                !nothing || fates.iter().all(|fate| matches!(fate, SignalResult::LeftAlone(_))),
+                "{verdict}"
+            );
         }
     }
 }

@@ -2,11 +2,11 @@
 //! Never Countersign's own sessions, never replication, background workers or superusers. The guards stand in the statement
 //! that signals (`session/signal.sql`); afterwards it waits and tells what became of the session.
 
-use super::{Act, Call, Doing, Outcome};
+use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::message::{Cell, Column, Row as TableRow, Shape, Table};
 use crate::plan::Plan;
-use crate::postgres::{Address, Lease, QueryError};
+use crate::postgres::{Address, PooledClient, QueryError};
 use crate::sql::duration;
 use async_trait::async_trait;
 use tokio_postgres::Row;
@@ -15,41 +15,41 @@ mod idle;
 mod signal;
 
 pub use idle::KillIdle;
-use signal::{How, observe, signal};
+use signal::{SignalKind, observe, signal};
 
 pub struct Kill;
 pub struct Cancel;
 
 #[async_trait]
-impl Act for Kill {
+impl Action for Kill {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let (lease, found) = find(call).await?;
         let mut plan = describe(&found, &behind(&lease, &found).await?);
         plan.effect = format!("Ends session {} of {} ({}).", found.pid, found.role, found.app);
-        plan.hurts = match found.has_written {
+        plan.impact = match found.has_written {
             true => format!("{}: its connection is cut and its open transaction is rolled back.", found.app),
             false => format!(
                 "{}: its connection is cut; it has written nothing in its open transaction.",
                 found.app
             ),
         };
-        plan.undo =
+        plan.rollback =
             "Nothing brings the session back; what it had not committed is lost. Clients usually reconnect."
                 .to_owned();
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        signal(doing, How::Terminate).await
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        signal(doing, SignalKind::Terminate).await
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
-        observe(doing, How::Terminate).await
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
+        observe(doing, SignalKind::Terminate).await
     }
 }
 
 #[async_trait]
-impl Act for Cancel {
+impl Action for Cancel {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let (lease, found) = find(call).await?;
         if found.state != "active" {
@@ -65,22 +65,22 @@ impl Act for Cancel {
         plan.effect =
             format!("Cancels the statement of session {} of {} ({}).", found.pid, found.role, found.app);
         plan.identity.insert("query_start".to_owned(), found.query_start.clone());
-        plan.hurts = format!("{}: its statement fails with an error; the connection stays.", found.app);
-        plan.undo = "Run the statement again.".to_owned();
+        plan.impact = format!("{}: its statement fails with an error; the connection stays.", found.app);
+        plan.rollback = "Run the statement again.".to_owned();
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        signal(doing, How::Cancel).await
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        signal(doing, SignalKind::Cancel).await
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
-        observe(doing, How::Cancel).await
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
+        observe(doing, SignalKind::Cancel).await
     }
 }
 
 /// A session as it was found.
-struct Found {
+struct SessionInfo {
     server: String,
     pid: i32,
     backend_start: String,
@@ -103,7 +103,7 @@ struct Found {
 }
 
 /// The session on whichever server of the environment has it.
-async fn find(call: &Call<'_>) -> Result<(Lease, Found)> {
+async fn find(call: &Call<'_>) -> Result<(PooledClient, SessionInfo)> {
     let environment = call.app.targets.environment(call.environment.unwrap_or_default())?;
     let pid: i32 = call.values.get("pid").and_then(|pid| pid.parse().ok()).unwrap_or_default();
     let own = call.app.targets.own_roles(environment);
@@ -153,7 +153,7 @@ async fn find(call: &Call<'_>) -> Result<(Lease, Found)> {
     Ok((lease, found))
 }
 
-async fn lease(call: &Call<'_>, environment: &str, server: &str) -> Result<Lease> {
+async fn lease(call: &Call<'_>, environment: &str, server: &str) -> Result<PooledClient> {
     let address = Address {
         environment: environment.to_owned(),
         server: server.to_owned(),
@@ -168,7 +168,7 @@ fn told(server: &str, why: &QueryError) -> Error {
 }
 
 /// The same guards as in the acting statement, so that nobody is asked in vain.
-fn guard(found: &Found) -> Result<()> {
+fn guard(found: &SessionInfo) -> Result<()> {
     let pid = found.pid;
     let refused =
         |why: String| Err(Error::instead(why, "`blocked` and `long` show the sessions that can be named."));
@@ -187,8 +187,8 @@ fn guard(found: &Found) -> Result<()> {
     Ok(())
 }
 
-fn read(server: &str, row: &Row) -> Found {
-    Found {
+fn read(server: &str, row: &Row) -> SessionInfo {
+    SessionInfo {
         server: server.to_owned(),
         pid: row.get("pid"),
         backend_start: row.get("backend_start"),
@@ -211,12 +211,12 @@ fn read(server: &str, row: &Row) -> Found {
     }
 }
 
-async fn behind(lease: &Lease, found: &Found) -> Result<Vec<Row>> {
+async fn behind(lease: &PooledClient, found: &SessionInfo) -> Result<Vec<Row>> {
     let rows = lease.ask(include_str!("behind.sql"), &[&found.pid]).await;
     rows.map_err(|why| told(&found.server, &why))
 }
 
-fn describe(found: &Found, behind: &[Row]) -> Plan {
+fn describe(found: &SessionInfo, behind: &[Row]) -> Plan {
     let mut plan = Plan::of(String::new());
     for (name, value) in [
         ("server", found.server.clone()),

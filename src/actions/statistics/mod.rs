@@ -1,12 +1,12 @@
 //! `enable-stats` and `reset-stats`: pg_stat_statements in one database. CREATE EXTENSION says that it is done even where the
 //! server has not loaded the library, and the plain reset forgets every database's counters; both are seen to here.
 
-use super::site::Site;
-use super::{Act, Call, Doing, Outcome};
-use crate::audit::Happening;
+use super::site::DatabaseTarget;
+use super::{Action, Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::postgres::{Alone, Lease, QueryError};
+use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::grouped;
 use async_trait::async_trait;
 use serde_json::json;
@@ -19,9 +19,9 @@ const MAKE: &str = "CREATE EXTENSION pg_stat_statements WITH SCHEMA public";
 const THERE: &str = include_str!("there.sql");
 
 #[async_trait]
-impl Act for EnableStats {
+impl Action for EnableStats {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let site = Site::of(call)?;
+        let site = DatabaseTarget::of(call)?;
         let there = first(site.lease(call).await?.ask(THERE, &[]).await, &site)?;
         // Settings that the login which acts may not see.
         let seen = first(site.reader(call).await?.ask(THERE, &[]).await, &site)?;
@@ -32,14 +32,14 @@ impl Act for EnableStats {
             Plan::of(format!("Makes pg_stat_statements {available} in {database} in {environment}."));
         site.identify(&mut plan);
         plan.context.push(("statement".to_owned(), MAKE.to_owned()));
-        plan.undo =
+        plan.rollback =
             "A DBA drops it: DROP EXTENSION pg_stat_statements. The server goes on counting.".to_owned();
-        plan.holds = vec![resource(&site)];
+        plan.resource_locks = vec![resource(&site)];
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        let site = Site::planned(doing);
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        let site = DatabaseTarget::planned(doing);
         let worker = match begin(doing, &site).await {
             Ok(worker) => worker,
             Err(nothing) => return *nothing,
@@ -52,25 +52,28 @@ impl Act for EnableStats {
         }
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
-        let seen = made(doing, &Site::planned(doing)).await;
-        let known = Some(seen).filter(|seen| seen.happening != Happening::Lost)?;
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
+        let seen = made(doing, &DatabaseTarget::planned(doing)).await;
+        let known = Some(seen).filter(|seen| seen.happening != EventKind::Interrupted)?;
         Some(Outcome { verdict: known.verdict.clone().plain(format!(" {INTERRUPTED}")), ..known })
     }
 }
 
 const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether that is its work.";
 
-fn resource(site: &Site) -> String {
+fn resource(site: &DatabaseTarget) -> String {
     format!("statistics of {}", site.database)
 }
 
-fn first(answer: std::result::Result<Vec<Row>, QueryError>, site: &Site) -> Result<Row> {
+fn first(answer: std::result::Result<Vec<Row>, QueryError>, site: &DatabaseTarget) -> Result<Row> {
     let rows = answer.map_err(|why| site.told(&why))?;
     rows.into_iter().next().ok_or_else(|| Error::user(format!("{} says nothing of itself.", site.database)))
 }
 
-async fn begin(doing: &Doing<'_>, site: &Site) -> std::result::Result<Alone, Box<Outcome>> {
+async fn begin(
+    doing: &Execution<'_>,
+    site: &DatabaseTarget,
+) -> std::result::Result<DedicatedSession, Box<Outcome>> {
     let worker = site.worker(doing).await.map_err(|why| Box::new(site.nothing(why)))?;
     match worker.hold(&resource(site)).await {
         Ok(true) => Ok(worker),
@@ -80,7 +83,7 @@ async fn begin(doing: &Doing<'_>, site: &Site) -> std::result::Result<Alone, Box
 }
 
 /// The version that could be made; everything that stands in its way is told with what to do.
-fn creatable(site: &Site, there: &Row, seen: &Row) -> Result<String> {
+fn creatable(site: &DatabaseTarget, there: &Row, seen: &Row) -> Result<String> {
     let database = &site.database;
     let available: Option<String> = there.get("available");
     let loaded: bool = there.get("loaded");
@@ -135,37 +138,39 @@ fn creatable(site: &Site, there: &Row, seen: &Row) -> Result<String> {
 }
 
 /// Whether it is there, as those see it who will ask.
-async fn made(doing: &Doing<'_>, site: &Site) -> Outcome {
+async fn made(doing: &Execution<'_>, site: &DatabaseTarget) -> Outcome {
     let database = &site.database;
     let unseen = format!("Whether pg_stat_statements is in {database} can't be seen: `slow` tells.");
-    let Some(watcher) = site.watcher(doing).await else { return Outcome::new(Happening::Lost, unseen) };
+    let Some(watcher) = site.watcher(doing).await else {
+        return Outcome::new(EventKind::Interrupted, unseen);
+    };
     let seen =
         watcher.ask("SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements'", &[]).await;
-    let Ok(rows) = seen else { return Outcome::new(Happening::Lost, unseen) };
+    let Ok(rows) = seen else { return Outcome::new(EventKind::Interrupted, unseen) };
     let Some(version) = rows.first().map(|row| row.get::<_, String>(0)) else {
-        return Outcome::new(Happening::Failed, format!("pg_stat_statements is not in {database}."));
+        return Outcome::new(EventKind::Failed, format!("pg_stat_statements is not in {database}."));
     };
     match watcher.ask("SELECT count(*) FROM public.pg_stat_statements", &[]).await {
         Ok(_) => {
             let text = format!("pg_stat_statements {version} is in {database}: `slow` answers from now on.");
-            Outcome::new(Happening::Succeeded, text)
+            Outcome::new(EventKind::Succeeded, text)
         }
         Err(why) => {
             let text = format!("pg_stat_statements {version} is in {database}, but can't be asked: {why}.");
-            Outcome::new(Happening::Partial, text)
+            Outcome::new(EventKind::Partial, text)
         }
     }
 }
 
 /// The function that forgets, as this login may call it.
-struct Reset {
+struct ResetFunction {
     function: String,
     schema: String,
     dbid: i64,
 }
 
-impl Reset {
-    async fn find(lease: &Lease, site: &Site) -> Result<Reset> {
+impl ResetFunction {
+    async fn find(lease: &PooledClient, site: &DatabaseTarget) -> Result<ResetFunction> {
         let rows = lease.ask(include_str!("resets.sql"), &[]).await.map_err(|why| site.told(&why))?;
         let Some(row) = rows.first() else {
             return Err(Error::instead(
@@ -188,11 +193,15 @@ impl Reset {
                 format!("Who owns the extension there runs {}.", grants.join(" and ")),
             ));
         }
-        Ok(Reset { function: row.get("function"), schema, dbid: row.get("dbid") })
+        Ok(ResetFunction { function: row.get("function"), schema, dbid: row.get("dbid") })
     }
 
     /// Statements and calls of this database, without Countersign's own.
-    async fn counted(&self, lease: &Lease, own: &[String]) -> std::result::Result<(i64, i64), QueryError> {
+    async fn counted(
+        &self,
+        lease: &PooledClient,
+        own: &[String],
+    ) -> std::result::Result<(i64, i64), QueryError> {
         let sql = format!(
             "SELECT count(*), COALESCE(sum(calls), 0)::int8 FROM {}.pg_stat_statements
              WHERE dbid = $1::int8::oid AND userid NOT IN (SELECT oid FROM pg_roles WHERE rolname = ANY ($2::text[]))",
@@ -204,10 +213,10 @@ impl Reset {
 }
 
 #[async_trait]
-impl Act for ResetStats {
+impl Action for ResetStats {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let site = Site::of(call)?;
-        let reset = Reset::find(&site.lease(call).await?, &site).await?;
+        let site = DatabaseTarget::of(call)?;
+        let reset = ResetFunction::find(&site.lease(call).await?, &site).await?;
         let environment = call.app.targets.environment(&site.address.environment)?;
         let own = call.app.targets.own_roles(environment);
         let (statements, calls) =
@@ -222,18 +231,18 @@ impl Act for ResetStats {
             format!("{} calls of {} statements", grouped(calls), grouped(statements)),
         ));
         plan.guards.insert("database".to_owned(), "it is still this very database".to_owned());
-        plan.hurts = "Whoever looks at `slow`, or compares with before: it begins from nothing. No other database's counters, \
+        plan.impact = "Whoever looks at `slow`, or compares with before: it begins from nothing. No other database's counters, \
                       and no work."
             .to_owned();
-        plan.undo = "Nothing brings the counters back.".to_owned();
-        plan.holds = vec![resource(&site)];
+        plan.rollback = "Nothing brings the counters back.".to_owned();
+        plan.resource_locks = vec![resource(&site)];
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        let site = Site::planned(doing);
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        let site = DatabaseTarget::planned(doing);
         let database = &site.database;
-        let nothing = |why: Error| Outcome::new(Happening::Failed, format!("{why} Nothing was done."));
+        let nothing = |why: Error| Outcome::new(EventKind::Failed, format!("{why} Nothing was done."));
         let worker = match begin(doing, &site).await {
             Ok(worker) => worker,
             Err(nothing) => return *nothing,
@@ -241,7 +250,7 @@ impl Act for ResetStats {
         let Some(watcher) = site.watcher(doing).await else {
             return site.nothing("can't be looked at, so that it could not be proved");
         };
-        let reset = match Reset::find(worker.lease(), &site).await {
+        let reset = match ResetFunction::find(worker.lease(), &site).await {
             Ok(reset) => reset,
             Err(why) => return nothing(why),
         };
@@ -261,7 +270,7 @@ impl Act for ResetStats {
         match worker.ask(&sql, &[&dbid]).await {
             Ok(rows) if rows.is_empty() => {
                 let text = format!("Another database is called {database} now. Nothing was done.");
-                return Outcome::new(Happening::Voided, text);
+                return Outcome::new(EventKind::Invalidated, text);
             }
             Err(why) if why.is_final() => {
                 return site.nothing(format!("keeps its counters: PostgreSQL refused: {why}"));
@@ -271,15 +280,15 @@ impl Act for ResetStats {
         proved(&site, before, reset.counted(&watcher, &own).await)
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
-        let site = Site::planned(doing);
-        let since = doing.run.event(Happening::Started.word())?.at.to_string();
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
+        let site = DatabaseTarget::planned(doing);
+        let since = doing.run.event(EventKind::Started.word())?.at.to_string();
         begun_anew(&site, &site.watcher(doing).await?, &since).await
     }
 }
 
 /// Since PostgreSQL 17 each statement says since when it is counted; before, or while it can't be seen, nothing tells: `None`.
-async fn begun_anew(site: &Site, watcher: &Lease, since: &str) -> Option<Outcome> {
+async fn begun_anew(site: &DatabaseTarget, watcher: &PooledClient, since: &str) -> Option<Outcome> {
     let there = watcher.ask(THERE, &[]).await.ok()?;
     let schema: String = there.first()?.get::<_, Option<String>>("schema")?;
     // As JSON, since a column that isn't there can't be named.
@@ -291,13 +300,13 @@ async fn begun_anew(site: &Site, watcher: &Lease, since: &str) -> Option<Outcome
     let database = &site.database;
     Some(match rows.first()?.get::<_, Option<bool>>(0)? {
         true => Outcome::new(
-            Happening::Succeeded,
+            EventKind::Succeeded,
             format!(
                 "No statement of {database} is counted since before it began: its statistics begin anew. {INTERRUPTED}"
             ),
         ),
         false => Outcome::new(
-            Happening::Failed,
+            EventKind::Failed,
             format!(
                 "Statements of {database} are counted since before it began: its statistics were not forgotten."
             ),
@@ -307,7 +316,7 @@ async fn begun_anew(site: &Site, watcher: &Lease, since: &str) -> Option<Outcome
 
 /// The counters have gone: fewer calls are counted than before.
 fn proved(
-    site: &Site,
+    site: &DatabaseTarget,
     (statements, calls): (i64, i64),
     after: std::result::Result<(i64, i64), QueryError>,
 ) -> Outcome {
@@ -318,21 +327,21 @@ fn proved(
     let had = counted((statements, calls));
     let mut outcome = match after {
         Ok(after) if after.1 < calls || calls == 0 => Outcome::new(
-            Happening::Succeeded,
+            EventKind::Succeeded,
             format!(
                 "The statistics of {database} begin anew: {had} before, {} now. Every other database's are as they were.",
                 counted(after)
             ),
         ),
         Ok(after) => Outcome::new(
-            Happening::Lost,
+            EventKind::Interrupted,
             format!(
                 "Whether the statistics of {database} were forgotten can't be told: {had} before, {} now. `slow` tells.",
                 counted(after)
             ),
         ),
         Err(why) => Outcome::new(
-            Happening::Lost,
+            EventKind::Interrupted,
             format!("Whether the statistics of {database} were forgotten can't be seen: {why}."),
         ),
     };

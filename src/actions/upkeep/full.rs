@@ -1,17 +1,17 @@
 //! `vacuum-full`: a table written anew, while nobody can read it. It gives up when it doesn't get its lock at once, since from
 //! the moment that it waits, every reader waits behind it. Done is what has another file now.
 
-use super::names::{Table, Target};
-use super::work::{Part, Work, gave_up, resource};
+use super::names::{Relation, RelationName};
+use super::work::{MaintenanceSession, Position, gave_up, resource};
 use super::{seen, table, words};
 use crate::actions::answers;
-use crate::actions::site::Site;
-use crate::actions::{Act, Call, Doing, Outcome};
-use crate::audit::Happening;
+use crate::actions::site::DatabaseTarget;
+use crate::actions::{Action, Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::error::{Error, Result};
 use crate::message::{Block, Cell, Shape, Table as Shown};
 use crate::plan::Plan;
-use crate::postgres::{Lease, QueryError};
+use crate::postgres::{PooledClient, QueryError};
 use crate::sql::{bytes, duration};
 use async_trait::async_trait;
 use serde_json::json;
@@ -27,23 +27,23 @@ fn at_most(shown: i64) -> i64 {
 }
 
 /// A table as it is measured.
-struct Measured {
+struct TableSize {
     same: bool,
     filenode: Option<i64>,
     bytes: Option<i64>,
 }
 
-impl Measured {
-    fn of(rows: &[tokio_postgres::Row]) -> Option<Measured> {
+impl TableSize {
+    fn of(rows: &[tokio_postgres::Row]) -> Option<TableSize> {
         let row = rows.first()?;
-        Some(Measured { same: row.get("same"), filenode: row.get("filenode"), bytes: row.get("bytes") })
+        Some(TableSize { same: row.get("same"), filenode: row.get("filenode"), bytes: row.get("bytes") })
     }
 }
 
 #[async_trait]
-impl Act for VacuumFull {
+impl Action for VacuumFull {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let site = Site::of(call)?;
+        let site = DatabaseTarget::of(call)?;
         let lease = site.lease(call).await?;
         let typed = call.values.get("table").cloned().unwrap_or_default();
         let found = table(call, &typed, (&site, &lease)).await?;
@@ -55,7 +55,7 @@ impl Act for VacuumFull {
         }
         let measured = lease.ask(MEASURE, &[&found.oid, &found.relation]).await;
         let measured = match measured {
-            Ok(rows) => Measured::of(&rows).and_then(|measured| measured.filenode.zip(measured.bytes)),
+            Ok(rows) => TableSize::of(&rows).and_then(|measured| measured.filenode.zip(measured.bytes)),
             Err(why) if gave_up(&why) => {
                 return Err(Error::instead(
                     format!("{} is locked, so that its size can't be measured.", found.relation),
@@ -77,26 +77,26 @@ impl Act for VacuumFull {
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        let work = match Work::begin(doing).await {
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        let work = match MaintenanceSession::begin(doing).await {
             Ok(work) => work,
             Err(nothing) => return nothing,
         };
-        let targets = Target::all(doing);
+        let targets = Relation::all(doing);
         let Some(target) = targets.first() else { return work.site.nothing("has no such table") };
         let began = Instant::now();
         let before = match check(&work, target).await {
             Ok(before) => before,
             Err(nothing) => return *nothing,
         };
-        let part = Part { targets: &targets, at: 0, kind: "table" };
+        let part = Position { targets: &targets, at: 0, kind: "table" };
         let statement = format!("VACUUM (FULL) {}", target.relation);
         let ended = work.telling(part, work.run(&statement)).await;
         let took = duration(began.elapsed().as_secs_f64());
         conclude(&work, (target, &before), (ended, &took)).await
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
         seen::full(doing).await
     }
 
@@ -114,7 +114,11 @@ fn used_by(users: usize) -> String {
 }
 
 /// A partitioned table is written anew a partition at a time, each with its own card.
-async fn parts(call: &Call<'_>, found: &Table, (site, lease): (&Site, &Lease)) -> Error {
+async fn parts(
+    call: &Call<'_>,
+    found: &RelationName,
+    (site, lease): (&DatabaseTarget, &PooledClient),
+) -> Error {
     let sql = "SELECT string_agg(format('%s.%s', n.nspname, c.relname), ', ' ORDER BY c.relname) FROM
                  (SELECT relid FROM pg_partition_tree($1::int8::oid) WHERE isleaf ORDER BY relid LIMIT 12) l
                JOIN pg_class c ON c.oid = l.relid JOIN pg_namespace n ON n.oid = c.relnamespace";
@@ -128,7 +132,7 @@ async fn parts(call: &Call<'_>, found: &Table, (site, lease): (&Site, &Lease)) -
     )
 }
 
-fn describe(site: &Site, (found, size): (&Table, i64), patience: &str) -> Plan {
+fn describe(site: &DatabaseTarget, (found, size): (&RelationName, i64), patience: &str) -> Plan {
     let environment = &site.address.environment;
     let relation = &found.relation;
     let shown = bytes(size as f64);
@@ -137,16 +141,16 @@ fn describe(site: &Site, (found, size): (&Table, i64), patience: &str) -> Plan {
     site.identify(&mut plan);
     plan.identity.insert("relation".to_owned(), relation.clone());
     plan.identity.insert("oid".to_owned(), found.oid.to_string());
-    plan.targets = vec![Table { bytes: size, ..found.clone() }.identity()];
+    plan.targets = vec![RelationName { bytes: size, ..found.clone() }.identity()];
     plan.guards.insert("table".to_owned(), "it is still this very table".to_owned());
     let most = bytes(at_most(size) as f64);
     plan.guards.insert("bytes".to_owned(), format!("it is no larger than {most}"));
     plan.guards.insert("file".to_owned(), "nobody has written it anew meanwhile".to_owned());
-    plan.hurts = format!(
+    plan.impact = format!(
         "Everyone who uses {relation}: an AccessExclusive lock stops reads too. While it waits for the lock, they wait behind it, \
          {patience} at most: then it gives up. Once it has the lock, they wait until all of it is written, and nothing but a stop ends that."
     );
-    plan.undo = "None is needed: the rows stay as they are.".to_owned();
+    plan.rollback = "None is needed: the rows stay as they are.".to_owned();
     plan.context = vec![
         ("size".to_owned(), format!("{shown} with indexes and TOAST")),
         (
@@ -161,7 +165,7 @@ fn describe(site: &Site, (found, size): (&Table, i64), patience: &str) -> Plan {
             "it takes space before it gives any back: then enlarge the storage or drop what is abandoned instead".to_owned(),
         ),
     ];
-    plan.holds = vec![resource(&site.database, relation)];
+    plan.resource_locks = vec![resource(&site.database, relation)];
     plan
 }
 
@@ -186,21 +190,24 @@ pub(super) fn sessions(title: &str, rows: &[tokio_postgres::Row]) -> Option<Show
 /// Identity and guard, in the statement before the one that acts and on its connection. VACUUM takes no condition and runs in
 /// no transaction, and a lock that another connection held meanwhile would stand in its own way: PostgreSQL allows no closer test.
 /// A table that takes the name in between is found by the file of this one, which has not changed then.
-async fn check(work: &Work<'_>, target: &Target) -> std::result::Result<Measured, Box<Outcome>> {
+async fn check(
+    work: &MaintenanceSession<'_>,
+    target: &Relation,
+) -> std::result::Result<TableSize, Box<Outcome>> {
     let relation = &target.relation;
     let voided =
-        |words: String| Box::new(Outcome::new(Happening::Voided, format!("{words} Nothing was done.")));
+        |words: String| Box::new(Outcome::new(EventKind::Invalidated, format!("{words} Nothing was done.")));
     let failed = |why: &QueryError| Box::new(not_done(work, relation, why));
     match work.hold(relation).await {
         Ok(true) => {}
         Ok(false) => {
             let words = format!("Another Countersign is at work on {relation}. Nothing was done.");
-            return Err(Box::new(Outcome::new(Happening::Failed, words)));
+            return Err(Box::new(Outcome::new(EventKind::Failed, words)));
         }
         Err(why) => return Err(failed(&why)),
     }
     let rows = work.ask(MEASURE, &[&target.oid, relation]).await.map_err(|why| failed(&why))?;
-    let measured = Measured::of(&rows).filter(|measured| measured.same);
+    let measured = TableSize::of(&rows).filter(|measured| measured.same);
     let gone = || voided(format!("{relation} is gone, or another table has its name now."));
     let measured = measured.ok_or_else(gone)?;
     // An older plan says nothing of its file.
@@ -219,12 +226,12 @@ async fn check(work: &Work<'_>, target: &Target) -> std::result::Result<Measured
     }
 }
 
-fn not_done(work: &Work<'_>, relation: &str, why: &QueryError) -> Outcome {
+fn not_done(work: &MaintenanceSession<'_>, relation: &str, why: &QueryError) -> Outcome {
     let after = "Nothing was done, and nobody waits for it any more.";
     if gave_up(why) {
         let text =
             format!("{relation} was not written anew: somebody uses it, and it gave up waiting. {after}");
-        let mut outcome = Outcome::new(Happening::Failed, text);
+        let mut outcome = Outcome::new(EventKind::Failed, text);
         outcome
             .blocks
             .push(Block::Note("`blocked` and `long` show who uses it. Ask at a quieter time.".into()));
@@ -232,16 +239,19 @@ fn not_done(work: &Work<'_>, relation: &str, why: &QueryError) -> Outcome {
     }
     if work.is_cut(why) {
         let text = format!("Stopped: {relation} is as it was. What was written by then is thrown away.");
-        return Outcome::new(Happening::Stopped, text);
+        return Outcome::new(EventKind::Stopped, text);
     }
     Outcome::new(
-        Happening::Failed,
+        EventKind::Failed,
         format!("{relation} was not written anew: PostgreSQL refused: {why}. {after}"),
     )
 }
 
 /// What the table's file tells, over a new connection if the worker's is lost.
-async fn look(work: &Work<'_>, target: &Target) -> std::result::Result<Option<Measured>, QueryError> {
+async fn look(
+    work: &MaintenanceSession<'_>,
+    target: &Relation,
+) -> std::result::Result<Option<TableSize>, QueryError> {
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&target.oid, &target.relation];
     let rows = match work.ask(MEASURE, &values).await {
         Err(QueryError::Lost | QueryError::TimedOut(_)) => match work.site.worker(work.doing).await {
@@ -250,18 +260,18 @@ async fn look(work: &Work<'_>, target: &Target) -> std::result::Result<Option<Me
         },
         answer => answer?,
     };
-    Ok(Measured::of(&rows))
+    Ok(TableSize::of(&rows))
 }
 
 async fn conclude(
-    work: &Work<'_>,
-    (target, before): (&Target, &Measured),
+    work: &MaintenanceSession<'_>,
+    (target, before): (&Relation, &TableSize),
     (ended, took): (std::result::Result<Vec<String>, QueryError>, &str),
 ) -> Outcome {
     let relation = &target.relation;
     let unknown = |why: &QueryError| {
         let text = format!("Whether {relation} is written anew can't be seen: {} {why}.", work.site.database);
-        Outcome::new(Happening::Lost, text)
+        Outcome::new(EventKind::Interrupted, text)
     };
     let warning = match ended {
         Ok(warnings) => warnings.into_iter().next(),
@@ -277,16 +287,16 @@ async fn conclude(
         after.as_ref().is_some_and(|after| after.filenode != before.filenode && after.filenode.is_some());
     let Some(after) = after.filter(|_| moved) else {
         let why = warning.unwrap_or_else(|| "PostgreSQL said nothing, and its file is the same".to_owned());
-        return Outcome::new(Happening::Failed, format!("{relation} was not written anew: {why}."));
+        return Outcome::new(EventKind::Failed, format!("{relation} was not written anew: {why}."));
     };
     let (had, has) = (before.bytes.unwrap_or_default(), after.bytes.unwrap_or_default());
     let sizes = format!("{} before, {} now", bytes(had as f64), bytes(has as f64));
     let mut outcome = match warning {
         None => {
-            Outcome::new(Happening::Succeeded, format!("{relation} is written anew, in {took}: {sizes}."))
+            Outcome::new(EventKind::Succeeded, format!("{relation} is written anew, in {took}: {sizes}."))
         }
         Some(warning) => {
-            Outcome::new(Happening::Partial, format!("{relation} is written anew ({sizes}), but: {warning}."))
+            Outcome::new(EventKind::Partial, format!("{relation} is written anew ({sizes}), but: {warning}."))
         }
     };
     outcome.facts = json!({ "before": had, "after": has });

@@ -3,8 +3,8 @@
 
 use super::work::gave_up;
 use crate::actions::answers::table;
-use crate::message::{Block, Cell, Shape, Table, Tone};
-use crate::postgres::{Alone, Lease, QueryError};
+use crate::message::{Block, Cell, Severity, Shape, Table};
+use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::bytes;
 use tokio_postgres::Row;
 
@@ -12,7 +12,7 @@ const FIND: &str = include_str!("leftovers.sql");
 
 /// One that was found.
 #[derive(Debug, Clone)]
-pub(super) struct Leftover {
+pub(super) struct InvalidIndex {
     pub relation: String,
     oid: i64,
     bytes: i64,
@@ -21,9 +21,9 @@ pub(super) struct Leftover {
     building: bool,
 }
 
-impl Leftover {
-    fn of(row: &Row) -> Leftover {
-        Leftover {
+impl InvalidIndex {
+    fn of(row: &Row) -> InvalidIndex {
+        InvalidIndex {
             relation: row.get("relation"),
             oid: row.get("oid"),
             bytes: row.get::<_, Option<i64>>("bytes").unwrap_or_default(),
@@ -36,7 +36,7 @@ impl Leftover {
 
 /// What became of it.
 #[derive(Debug)]
-pub(super) enum Cleared {
+pub(super) enum DropResult {
     Dropped,
     /// Somebody builds on its table, or vacuums it: it may be theirs.
     Building,
@@ -44,22 +44,22 @@ pub(super) enum Cleared {
     Refused(QueryError),
 }
 
-pub(super) type Remains = Vec<(Leftover, Cleared)>;
+pub(super) type Leftovers = Vec<(InvalidIndex, DropResult)>;
 
-pub(super) async fn find(lease: &Lease, tables: &[i64]) -> Result<Vec<Leftover>, QueryError> {
-    Ok(lease.ask(FIND, &[&tables]).await?.iter().map(Leftover::of).collect())
+pub(super) async fn find(lease: &PooledClient, tables: &[i64]) -> Result<Vec<InvalidIndex>, QueryError> {
+    Ok(lease.ask(FIND, &[&tables]).await?.iter().map(InvalidIndex::of).collect())
 }
 
 /// Drops what may be dropped. DROP INDEX CONCURRENTLY takes the lock that a builder holds, so that even one who begins between the
 /// test and the statement is waited for, and not robbed.
-pub(super) async fn clear(worker: &Alone, tables: &[i64]) -> Result<Remains, QueryError> {
-    let ask = async || -> Result<Vec<Leftover>, QueryError> {
+pub(super) async fn clear(worker: &DedicatedSession, tables: &[i64]) -> Result<Leftovers, QueryError> {
+    let ask = async || -> Result<Vec<InvalidIndex>, QueryError> {
         let rows = match worker.ask(FIND, &[&tables]).await {
             // Meant for the statement before.
             Err(why) if why.is_cancelled() => worker.ask(FIND, &[&tables]).await?,
             answer => answer?,
         };
-        Ok(rows.iter().map(Leftover::of).collect())
+        Ok(rows.iter().map(InvalidIndex::of).collect())
     };
     let mut cleared = Vec::new();
     for found in ask().await? {
@@ -67,14 +67,14 @@ pub(super) async fn clear(worker: &Alone, tables: &[i64]) -> Result<Remains, Que
         let now = ask().await?.into_iter().find(|now| now.oid == found.oid);
         let Some(now) = now else { continue };
         let fate = match (now.building, now.may) {
-            (true, _) => Cleared::Building,
-            (false, false) => Cleared::MayNot,
+            (true, _) => DropResult::Building,
+            (false, false) => DropResult::MayNot,
             (false, true) => drop_index(worker, &now.relation).await,
         };
         let still = ask().await?.iter().any(|still| still.oid == found.oid);
         let fate = match fate {
-            Cleared::Refused(_) if !still => Cleared::Dropped,
-            Cleared::Dropped if still => Cleared::Building,
+            DropResult::Refused(_) if !still => DropResult::Dropped,
+            DropResult::Dropped if still => DropResult::Building,
             fate => fate,
         };
         cleared.push((now, fate));
@@ -82,30 +82,30 @@ pub(super) async fn clear(worker: &Alone, tables: &[i64]) -> Result<Remains, Que
     Ok(cleared)
 }
 
-async fn drop_index(worker: &Alone, relation: &str) -> Cleared {
+async fn drop_index(worker: &DedicatedSession, relation: &str) -> DropResult {
     let statement = format!("DROP INDEX CONCURRENTLY {relation}");
     let ended = match worker.run(&statement).await {
         // Meant for the statement before.
         Err(why) if why.is_cancelled() => worker.run(&statement).await,
         ended => ended,
     };
-    ended.map_or_else(Cleared::Refused, |_| Cleared::Dropped)
+    ended.map_or_else(DropResult::Refused, |_| DropResult::Dropped)
 }
 
 /// Each of them, and who must do what with those that stay; one alone in a line, since a table's cells are short on a phone.
-pub(super) fn told(title: &str, cleared: &[(Leftover, Cleared)]) -> Option<Block> {
-    let cells = |(leftover, fate): &(Leftover, Cleared)| {
+pub(super) fn told(title: &str, cleared: &[(InvalidIndex, DropResult)]) -> Option<Block> {
+    let cells = |(leftover, fate): &(InvalidIndex, DropResult)| {
         let (text, tone) = match fate {
-            Cleared::Dropped => ("dropped".to_owned(), Tone::Good),
-            Cleared::Building => {
-                ("left alone: somebody builds on its table, or vacuums it, now".to_owned(), Tone::Watch)
+            DropResult::Dropped => ("dropped".to_owned(), Severity::Ok),
+            DropResult::Building => {
+                ("left alone: somebody builds on its table, or vacuums it, now".to_owned(), Severity::Warning)
             }
-            Cleared::MayNot => (format!("stays: only {} may drop it", leftover.owner), Tone::Act),
-            Cleared::Refused(why) if gave_up(why) => (
+            DropResult::MayNot => (format!("stays: only {} may drop it", leftover.owner), Severity::Critical),
+            DropResult::Refused(why) if gave_up(why) => (
                 "stays: a transaction that uses its table kept the DROP waiting too long".to_owned(),
-                Tone::Act,
+                Severity::Critical,
             ),
-            Cleared::Refused(why) => (format!("stays: {why}"), Tone::Act),
+            DropResult::Refused(why) => (format!("stays: {why}"), Severity::Critical),
         };
         vec![leftover.relation.as_str().into(), bytes(leftover.bytes as f64).into(), Cell { text, tone }]
     };
@@ -119,8 +119,8 @@ pub(super) fn told(title: &str, cleared: &[(Leftover, Cleared)]) -> Option<Block
 }
 
 /// The statement that drops what stays.
-pub(super) fn remedy(cleared: &[(Leftover, Cleared)]) -> Option<String> {
-    let (left, _) = cleared.iter().find(|(_, fate)| !matches!(fate, Cleared::Dropped))?;
+pub(super) fn remedy(cleared: &[(InvalidIndex, DropResult)]) -> Option<String> {
+    let (left, _) = cleared.iter().find(|(_, fate)| !matches!(fate, DropResult::Dropped))?;
     Some(format!(
         "An invalid index costs every write. Ask again when nobody builds on its table any more; or, by its owner: \
          `DROP INDEX CONCURRENTLY {}`.",

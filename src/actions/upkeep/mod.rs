@@ -2,17 +2,17 @@
 //! done when nothing was warned of and PostgreSQL's own times of it have moved. Tables are done one by one, so that what happened
 //! to each can be told, and a stop loses no table that was done. `vacuum-full` and `reindex` are beside them.
 
-use super::site::Site;
-use super::{Act, Call, Doing, Outcome};
+use super::site::DatabaseTarget;
+use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::postgres::{Lease, QueryError};
+use crate::postgres::{PooledClient, QueryError};
 use crate::sql::duration;
 use async_trait::async_trait;
-use names::{Table, Target};
+use names::{Relation, RelationName};
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
-use work::{LOOK_EVERY, Part, SEEN_WITHIN, Work};
+use work::{LOOK_EVERY, MaintenanceSession, Position, SEEN_WITHIN};
 
 mod full;
 mod leftovers;
@@ -36,23 +36,23 @@ const HALF_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is done to a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Operation {
     Vacuum,
     Analyze,
 }
 
-impl Kind {
+impl Operation {
     fn statement(self, relation: &str) -> String {
         match self {
-            Kind::Vacuum => format!("VACUUM (ANALYZE, SKIP_LOCKED) {relation}"),
-            Kind::Analyze => format!("ANALYZE (SKIP_LOCKED) {relation}"),
+            Operation::Vacuum => format!("VACUUM (ANALYZE, SKIP_LOCKED) {relation}"),
+            Operation::Analyze => format!("ANALYZE (SKIP_LOCKED) {relation}"),
         }
     }
 }
 
 /// What became of a table or an index.
 #[derive(Debug)]
-enum Fate {
+enum TableOutcome {
     /// Of a table the dead rows left, as PostgreSQL estimates them; of an index its bytes.
     Done {
         left: i64,
@@ -76,47 +76,47 @@ enum Fate {
 }
 
 /// A table of the plan, and what became of it.
-struct Told {
+struct TableResult {
     relation: String,
-    /// What was there before, of that which [`Fate::Done`] counts.
+    /// What was there before, of that which [`TableOutcome::Done`] counts.
     before: i64,
-    fate: Fate,
+    fate: TableOutcome,
 }
 
 #[async_trait]
-impl Act for Vacuum {
+impl Action for Vacuum {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        plan(call, Kind::Vacuum).await
+        plan(call, Operation::Vacuum).await
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        act(doing, Kind::Vacuum).await
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        act(doing, Operation::Vacuum).await
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
-        seen::upkeep(doing, Kind::Vacuum).await
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
+        seen::upkeep(doing, Operation::Vacuum).await
     }
 }
 
 #[async_trait]
-impl Act for Analyze {
+impl Action for Analyze {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        plan(call, Kind::Analyze).await
+        plan(call, Operation::Analyze).await
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        act(doing, Kind::Analyze).await
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        act(doing, Operation::Analyze).await
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
-        seen::upkeep(doing, Kind::Analyze).await
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
+        seen::upkeep(doing, Operation::Analyze).await
     }
 }
 
-async fn plan(call: &Call<'_>, kind: Kind) -> Result<Plan> {
-    let site = Site::of(call)?;
+async fn plan(call: &Call<'_>, kind: Operation) -> Result<Plan> {
+    let site = DatabaseTarget::of(call)?;
     let lease = site.lease(call).await?;
-    let (chosen, left): (Vec<Table>, Vec<Table>) = match call.values.get("table") {
+    let (chosen, left): (Vec<RelationName>, Vec<RelationName>) = match call.values.get("table") {
         Some(typed) => (vec![table(call, typed, (&site, &lease)).await?], Vec::new()),
         None => {
             let found = tables(&lease, None).await.map_err(|why| site.told(&why))?;
@@ -126,8 +126,8 @@ async fn plan(call: &Call<'_>, kind: Kind) -> Result<Plan> {
     let none = left.first().filter(|_| chosen.is_empty());
     if let Some(foreign) = chosen.iter().find(|table| !table.may).or(none) {
         let does = match kind {
-            Kind::Vacuum => "vacuum",
-            Kind::Analyze => "analyze",
+            Operation::Vacuum => "vacuum",
+            Operation::Analyze => "analyze",
         };
         return Err(words::may_not(foreign, &site.role, does));
     }
@@ -135,7 +135,7 @@ async fn plan(call: &Call<'_>, kind: Kind) -> Result<Plan> {
         return Err(Error::user(format!("{} has no table of its own.", site.database)));
     }
     let mut plan = words::describe(kind, &site, &chosen);
-    if kind == Kind::Vacuum
+    if kind == Operation::Vacuum
         && let Ok(watcher) = site.reader(call).await
         && let Some(who) = holder(&watcher, is_old).await
     {
@@ -145,13 +145,20 @@ async fn plan(call: &Call<'_>, kind: Kind) -> Result<Plan> {
     Ok(plan)
 }
 
-async fn tables(lease: &Lease, typed: Option<&str>) -> std::result::Result<Vec<Table>, QueryError> {
+async fn tables(
+    lease: &PooledClient,
+    typed: Option<&str>,
+) -> std::result::Result<Vec<RelationName>, QueryError> {
     let rows = lease.ask(include_str!("tables.sql"), &[&typed]).await?;
-    Ok(rows.iter().map(Table::of).collect())
+    Ok(rows.iter().map(RelationName::of).collect())
 }
 
 /// The one table that a name means.
-async fn table(call: &Call<'_>, typed: &str, (site, lease): (&Site, &Lease)) -> Result<Table> {
+async fn table(
+    call: &Call<'_>,
+    typed: &str,
+    (site, lease): (&DatabaseTarget, &PooledClient),
+) -> Result<RelationName> {
     let found = tables(lease, Some(typed)).await.map_err(|why| site.told(&why))?;
     match names::one(call, typed, found)? {
         Some(table) => Ok(table),
@@ -162,29 +169,34 @@ async fn table(call: &Call<'_>, typed: &str, (site, lease): (&Site, &Lease)) -> 
     }
 }
 
-async fn act(doing: &Doing<'_>, kind: Kind) -> Outcome {
-    let work = match Work::begin(doing).await {
+async fn act(doing: &Execution<'_>, kind: Operation) -> Outcome {
+    let work = match MaintenanceSession::begin(doing).await {
         Ok(work) => work,
         Err(nothing) => return nothing,
     };
-    let targets = Target::all(doing);
+    let targets = Relation::all(doing);
     let began = Instant::now();
     let mut told = Vec::new();
     for (at, target) in targets.iter().enumerate() {
         if doing.stop.is_cancelled() {
             break;
         }
-        let step = Step { work: &work, kind, target };
-        let fate = work.telling(Part { targets: &targets, at, kind: "table" }, step.take()).await;
-        let over = matches!(fate, Fate::Lost(_) | Fate::Broken(_) | Fate::Cut | Fate::Half(None));
-        told.push(Told { relation: target.relation.clone(), before: target.dead, fate });
+        let step = TableStep { work: &work, kind, target };
+        let fate = work.telling(Position { targets: &targets, at, kind: "table" }, step.take()).await;
+        let over = matches!(
+            fate,
+            TableOutcome::Lost(_) | TableOutcome::Broken(_) | TableOutcome::Cut | TableOutcome::Half(None)
+        );
+        told.push(TableResult { relation: target.relation.clone(), before: target.dead, fate });
         if over {
             break;
         }
     }
     let took = began.elapsed();
     let held_back = match &work.watcher {
-        Some(watcher) if told.iter().any(|told| matches!(told.fate, Fate::Done { left } if left > 0)) => {
+        Some(watcher)
+            if told.iter().any(|told| matches!(told.fate, TableOutcome::Done { left } if left > 0)) =>
+        {
             holder(watcher, |_| true).await
         }
         _ => None,
@@ -206,7 +218,7 @@ fn is_old(row: &Row) -> bool {
 }
 
 /// Who keeps dead rows from being removed, the oldest that counts.
-async fn holder(watcher: &Lease, counts: impl Fn(&Row) -> bool) -> Option<String> {
+async fn holder(watcher: &PooledClient, counts: impl Fn(&Row) -> bool) -> Option<String> {
     let rows = watcher.ask(include_str!("horizon.sql"), &[]).await.ok()?;
     let row = rows.iter().find(|row| counts(row))?;
     let since = row.get::<_, Option<f64>>("held_s").map(|held| format!(", open for {}", duration(held)));
@@ -214,47 +226,52 @@ async fn holder(watcher: &Lease, counts: impl Fn(&Row) -> bool) -> Option<String
 }
 
 /// One table.
-struct Step<'a> {
-    work: &'a Work<'a>,
-    kind: Kind,
-    target: &'a Target,
+struct TableStep<'a> {
+    work: &'a MaintenanceSession<'a>,
+    kind: Operation,
+    target: &'a Relation,
 }
 
-impl Step<'_> {
-    async fn take(&self) -> Fate {
-        let Target { relation, oid, .. } = self.target;
+impl TableStep<'_> {
+    async fn take(&self) -> TableOutcome {
+        let Relation { relation, oid, .. } = self.target;
         match self.work.hold(relation).await {
             Ok(true) => {}
-            Ok(false) => return Fate::Held,
-            Err(why) => return Fate::Refused(why),
+            Ok(false) => return TableOutcome::Held,
+            Err(why) => return TableOutcome::Refused(why),
         }
         let asked = "SELECT to_regclass($1)::oid::int8 IS NOT DISTINCT FROM $2, clock_timestamp()::text";
         let (same, since): (bool, String) = match self.work.ask(asked, &[relation, oid]).await {
             Ok(rows) => match rows.first() {
                 Some(row) => (row.get(0), row.get(1)),
-                None => return Fate::Unseen,
+                None => return TableOutcome::Unseen,
             },
-            Err(why) => return Fate::Refused(why),
+            Err(why) => return TableOutcome::Refused(why),
         };
         if !same {
-            return Fate::Another;
+            return TableOutcome::Another;
         }
         let (fate, why) = match self.work.run(&self.kind.statement(relation)).await {
             Ok(warnings) => match warnings.into_iter().next() {
-                Some(warning) => {
-                    (Fate::Skipped(warning.clone()), Some(format!("PostgreSQL skipped it: {warning}")))
-                }
+                Some(warning) => (
+                    TableOutcome::Skipped(warning.clone()),
+                    Some(format!("PostgreSQL skipped it: {warning}")),
+                ),
                 None => return self.evidence(&since).await,
             },
-            Err(why) if self.work.is_cut(&why) => (Fate::Cut, None),
+            Err(why) if self.work.is_cut(&why) => (TableOutcome::Cut, None),
             Err(why) if why.is_final() => {
                 let words = format!("PostgreSQL refused: {why}");
-                (Fate::Refused(why), Some(words))
+                (TableOutcome::Refused(why), Some(words))
             }
-            Err(why) => return Fate::Lost(why),
+            Err(why) => return TableOutcome::Lost(why),
         };
         // VACUUM commits before the ANALYZE behind it begins.
-        if self.kind == Kind::Vacuum && self.is_vacuumed(&since).await { Fate::Half(why) } else { fate }
+        if self.kind == Operation::Vacuum && self.is_vacuumed(&since).await {
+            TableOutcome::Half(why)
+        } else {
+            fate
+        }
     }
 
     async fn is_vacuumed(&self, since: &str) -> bool {
@@ -271,20 +288,20 @@ impl Step<'_> {
     }
 
     /// Waits until PostgreSQL's own times tell that it happened.
-    async fn evidence(&self, since: &str) -> Fate {
+    async fn evidence(&self, since: &str) -> TableOutcome {
         let until = Instant::now() + SEEN_WITHIN;
         loop {
             let rows = match self.work.ask(EVIDENCE, &[&self.target.oid, &since]).await {
                 Ok(rows) => rows,
-                Err(why) => return Fate::Lost(why),
+                Err(why) => return TableOutcome::Lost(why),
             };
-            let Some(row) = rows.first() else { return Fate::Another };
+            let Some(row) = rows.first() else { return TableOutcome::Another };
             let seen = |name: &str| row.get::<_, Option<bool>>(name).unwrap_or(false);
-            if seen("analyzed") && (self.kind == Kind::Analyze || seen("vacuumed")) {
-                return Fate::Done { left: row.get("dead") };
+            if seen("analyzed") && (self.kind == Operation::Analyze || seen("vacuumed")) {
+                return TableOutcome::Done { left: row.get("dead") };
             }
             if Instant::now() >= until {
-                return Fate::Unseen;
+                return TableOutcome::Unseen;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

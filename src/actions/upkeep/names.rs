@@ -1,6 +1,6 @@
 //! Tables and indexes by the names that people type: resolved and quoted by the server.
 
-use crate::actions::{Call, Doing};
+use crate::actions::{Call, Execution};
 use crate::command_line::shown;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 /// A table (or an index) as the login that works on it sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Table {
+pub(super) struct RelationName {
     /// Quoted, with its schema: `public."User"`.
     pub relation: String,
     pub oid: i64,
@@ -21,9 +21,9 @@ pub(super) struct Table {
     pub dead: i64,
 }
 
-impl Table {
-    pub fn of(row: &Row) -> Table {
-        Table {
+impl RelationName {
+    pub fn of(row: &Row) -> RelationName {
+        RelationName {
             relation: row.get("relation"),
             oid: row.get("oid"),
             kind: row.get("kind"),
@@ -53,7 +53,7 @@ impl Table {
 
 /// One of a plan's targets, as it was written there.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Target {
+pub(super) struct Relation {
     pub relation: String,
     pub oid: i64,
     pub bytes: i64,
@@ -65,11 +65,11 @@ pub(super) struct Target {
     pub file: Option<i64>,
 }
 
-impl Target {
-    pub fn of(target: &BTreeMap<String, String>) -> Target {
+impl Relation {
+    pub fn of(target: &BTreeMap<String, String>) -> Relation {
         let text = |name: &str| target.get(name).cloned().unwrap_or_default();
         let number = |name: &str| text(name).parse().unwrap_or_default();
-        Target {
+        Relation {
             relation: text("relation"),
             oid: number("oid"),
             bytes: number("bytes"),
@@ -80,14 +80,14 @@ impl Target {
         }
     }
 
-    pub fn all(doing: &Doing<'_>) -> Vec<Target> {
-        doing.plan.targets.iter().map(Target::of).collect()
+    pub fn all(doing: &Execution<'_>) -> Vec<Relation> {
+        doing.plan.targets.iter().map(Relation::of).collect()
     }
 }
 
 /// The one that a name means: the exact one, else the only one. `None` if there is none.
-pub(super) fn one(call: &Call<'_>, typed: &str, found: Vec<Table>) -> Result<Option<Table>> {
-    let exact: Vec<Table> = found.iter().filter(|table| table.exact).cloned().collect();
+pub(super) fn one(call: &Call<'_>, typed: &str, found: Vec<RelationName>) -> Result<Option<RelationName>> {
+    let exact: Vec<RelationName> = found.iter().filter(|table| table.exact).cloned().collect();
     let fitting = if exact.is_empty() { found } else { exact };
     let [first, _, ..] = fitting.as_slice() else { return Ok(fitting.into_iter().next()) };
     let names: Vec<&str> = fitting.iter().map(|table| table.relation.as_str()).collect();
@@ -99,8 +99,8 @@ pub(super) fn one(call: &Call<'_>, typed: &str, found: Vec<Table>) -> Result<Opt
 }
 
 /// There is none of that name: `all` are those that there are, of that `kind` ("table").
-pub(super) fn unknown((typed, database): (&str, &str), kind: &str, all: &[Table]) -> Error {
-    let names: Vec<String> = all.iter().map(Table::bare).collect();
+pub(super) fn unknown((typed, database): (&str, &str), kind: &str, all: &[RelationName]) -> Error {
+    let names: Vec<String> = all.iter().map(RelationName::bare).collect();
     let problem = format!("{database} has no {kind} “{}”.", shown(typed));
     match crate::catalog::nearest(typed, names.iter().map(String::as_str)) {
         Some(near) => Error::instead(problem, format!("Did you mean `{near}`?")),

@@ -2,18 +2,18 @@
 //! so that a stop loses no index that was done and the disk needs room for one at a time. Done is what PostgreSQL shows as another,
 //! valid index of the same name. What a broken one leaves is looked for before and after (`leftovers`).
 
-use super::leftovers::{self, Cleared, Leftover, Remains};
-use super::names::{self, Table, Target};
-use super::work::{Part, Work, gave_up, resource};
-use super::{Fate, Told, full, seen, words};
+use super::leftovers::{self, DropResult, InvalidIndex, Leftovers};
+use super::names::{self, Relation, RelationName};
+use super::work::{MaintenanceSession, Position, gave_up, resource};
+use super::{TableOutcome, TableResult, full, seen, words};
 use crate::actions::answers::count;
-use crate::actions::site::Site;
-use crate::actions::{Act, Call, Doing, Outcome};
-use crate::audit::Happening;
+use crate::actions::site::DatabaseTarget;
+use crate::actions::{Action, Call, Execution, Outcome};
+use crate::audit::EventKind;
 use crate::error::{Error, Result};
 use crate::message::Block;
 use crate::plan::Plan;
-use crate::postgres::{Alone, Lease, QueryError};
+use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::{bytes, duration};
 use async_trait::async_trait;
 use serde_json::json;
@@ -30,9 +30,9 @@ const PATIENCE: u32 = 15;
 const OLD: f64 = 1.0;
 
 #[async_trait]
-impl Act for Reindex {
+impl Action for Reindex {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let site = Site::of(call)?;
+        let site = DatabaseTarget::of(call)?;
         let lease = site.lease(call).await?;
         let typed = call.values.get("name").cloned().unwrap_or_default();
         let found = object(call, &typed, (&site, &lease)).await?;
@@ -51,7 +51,7 @@ impl Act for Reindex {
             return Err(Error::user(format!("{} has no index to build anew.", found.relation)));
         }
         let targets: Vec<BTreeMap<String, String>> = indexes.iter().map(target).collect();
-        let oids = tables(&targets.iter().map(Target::of).collect::<Vec<_>>());
+        let oids = tables(&targets.iter().map(Relation::of).collect::<Vec<_>>());
         let left = leftovers::find(&lease, &oids).await.map_err(|why| site.told(&why))?;
         let older = site.reader(call).await?.ask(include_str!("older.sql"), &[]).await;
         let older = older.map_err(|why| site.told(&why))?;
@@ -63,12 +63,12 @@ impl Act for Reindex {
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Doing<'_>) -> Outcome {
-        let work = match Work::begin(doing).await {
+    async fn act(&self, doing: &Execution<'_>) -> Outcome {
+        let work = match MaintenanceSession::begin(doing).await {
             Ok(work) => work,
             Err(nothing) => return nothing,
         };
-        let targets = Target::all(doing);
+        let targets = Relation::all(doing);
         let oids = tables(&targets);
         let before = match prepare(&work, &targets).await {
             Ok(before) => before,
@@ -80,10 +80,10 @@ impl Act for Reindex {
             if doing.stop.is_cancelled() {
                 break;
             }
-            let part = Part { targets: &targets, at, kind: "index" };
+            let part = Position { targets: &targets, at, kind: "index" };
             let fate = work.telling(part, rebuild(&work, target)).await;
-            let over = matches!(fate, Fate::Lost(_) | Fate::Broken(_) | Fate::Cut);
-            told.push(Told { relation: target.relation.clone(), before: target.bytes, fate });
+            let over = matches!(fate, TableOutcome::Lost(_) | TableOutcome::Broken(_) | TableOutcome::Cut);
+            told.push(TableResult { relation: target.relation.clone(), before: target.bytes, fate });
             if over {
                 break;
             }
@@ -93,16 +93,20 @@ impl Act for Reindex {
         outcome(&targets, (&told, took), (before, after))
     }
 
-    async fn observe(&self, doing: &Doing<'_>) -> Option<Outcome> {
+    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
         seen::reindex(doing, REBUILT).await
     }
 }
 
 /// The table or index that a name means.
-async fn object(call: &Call<'_>, typed: &str, (site, lease): (&Site, &Lease)) -> Result<Table> {
+async fn object(
+    call: &Call<'_>,
+    typed: &str,
+    (site, lease): (&DatabaseTarget, &PooledClient),
+) -> Result<RelationName> {
     let sql = include_str!("objects.sql");
-    let list = async |typed: Option<&str>| -> std::result::Result<Vec<Table>, QueryError> {
-        Ok(lease.ask(sql, &[&typed]).await?.iter().map(Table::of).collect())
+    let list = async |typed: Option<&str>| -> std::result::Result<Vec<RelationName>, QueryError> {
+        Ok(lease.ask(sql, &[&typed]).await?.iter().map(RelationName::of).collect())
     };
     let found = list(Some(typed)).await.map_err(|why| site.told(&why))?;
     match names::one(call, typed, found)? {
@@ -114,7 +118,7 @@ async fn object(call: &Call<'_>, typed: &str, (site, lease): (&Site, &Lease)) ->
     }
 }
 
-fn may_not(found: &Table, role: &str) -> Error {
+fn may_not(found: &RelationName, role: &str) -> Error {
     Error::instead(
         format!("{role} may not reindex {}, which belongs to {}.", found.relation, found.owner),
         format!(
@@ -138,7 +142,7 @@ fn target(row: &Row) -> BTreeMap<String, String> {
 }
 
 /// The tables whose indexes they are.
-fn tables(targets: &[Target]) -> Vec<i64> {
+fn tables(targets: &[Relation]) -> Vec<i64> {
     targets.iter().map(|target| target.table_oid).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
@@ -147,11 +151,11 @@ fn patience(lock_timeout: Duration) -> Duration {
 }
 
 fn describe(
-    site: &Site,
+    site: &DatabaseTarget,
     (relation, targets): (&str, Vec<BTreeMap<String, String>>),
     patience: Duration,
 ) -> Plan {
-    let parsed: Vec<Target> = targets.iter().map(Target::of).collect();
+    let parsed: Vec<Relation> = targets.iter().map(Relation::of).collect();
     let what = match parsed.as_slice() {
         [only] if only.relation == relation => relation.to_owned(),
         all => format!("the {} of {relation}", count(all.len(), "index", "indexes")),
@@ -170,12 +174,12 @@ fn describe(
             duration(patience.as_secs_f64())
         ),
     ));
-    plan.hurts =
+    plan.impact =
         "Nobody: it runs beside reads and writes (CONCURRENTLY). It reads and writes the disk.".to_owned();
-    plan.undo = "None is needed.".to_owned();
+    plan.rollback = "None is needed.".to_owned();
     let held: BTreeSet<String> =
         parsed.iter().map(|target| resource(&site.database, &target.table)).collect();
-    plan.holds = held.into_iter().collect();
+    plan.resource_locks = held.into_iter().collect();
     plan.targets = targets;
     plan
 }
@@ -188,20 +192,23 @@ fn oldest(older: &[Row]) -> String {
     format!(" It waits for open transactions; the oldest is {who} ({app}), open for {}.", duration(held))
 }
 
-fn left_before(left: &[Leftover]) -> Option<(String, String)> {
+fn left_before(left: &[InvalidIndex]) -> Option<(String, String)> {
     let names: Vec<&str> = left.iter().map(|leftover| leftover.relation.as_str()).collect();
     let words = format!("{}: invalid; dropped first, if nobody builds there", names.join(", "));
     (!left.is_empty()).then(|| ("left by an earlier one".to_owned(), words))
 }
 
 /// Everything that it works on is held, or nothing is done; and what an earlier one left is cleared away.
-async fn prepare(work: &Work<'_>, targets: &[Target]) -> std::result::Result<Remains, Box<Outcome>> {
+async fn prepare(
+    work: &MaintenanceSession<'_>,
+    targets: &[Relation],
+) -> std::result::Result<Leftovers, Box<Outcome>> {
     let nothing = |why: QueryError| Box::new(work.site.nothing(why));
     let held: BTreeSet<&str> = targets.iter().map(|target| target.table.as_str()).collect();
     for table in held {
         if !work.hold(table).await.map_err(nothing)? {
             let words = format!("Another Countersign is at work on {table}. Nothing was done.");
-            return Err(Box::new(Outcome::new(Happening::Failed, words)));
+            return Err(Box::new(Outcome::new(EventKind::Failed, words)));
         }
     }
     let before = leftovers::clear(&work.worker, &tables(targets)).await.map_err(nothing)?;
@@ -209,12 +216,15 @@ async fn prepare(work: &Work<'_>, targets: &[Target]) -> std::result::Result<Rem
     Ok(before)
 }
 
-fn lock_timeout(work: &Work<'_>) -> Duration {
+fn lock_timeout(work: &MaintenanceSession<'_>) -> Duration {
     let environment = work.doing.app.targets.environment(&work.site.address.environment);
     environment.map_or(Duration::from_secs(1), |environment| environment.lock_timeout)
 }
 
-async fn wait_for_locks(work: &Work<'_>, limit: Duration) -> std::result::Result<(), QueryError> {
+async fn wait_for_locks(
+    work: &MaintenanceSession<'_>,
+    limit: Duration,
+) -> std::result::Result<(), QueryError> {
     let limit = limit.as_millis().to_string();
     work.ask("SELECT set_config('lock_timeout', $1, false)", &[&limit]).await.map(drop)
 }
@@ -222,38 +232,41 @@ async fn wait_for_locks(work: &Work<'_>, limit: Duration) -> std::result::Result
 const REBUILT: &str = include_str!("rebuilt.sql");
 
 /// One index.
-async fn rebuild(work: &Work<'_>, target: &Target) -> Fate {
-    let Target { relation, oid, .. } = target;
+async fn rebuild(work: &MaintenanceSession<'_>, target: &Relation) -> TableOutcome {
+    let Relation { relation, oid, .. } = target;
     match work.ask(REBUILT, &[relation, oid]).await {
         Ok(rows) if rows.first().is_some_and(|row| row.get("same")) => {}
-        Ok(_) => return Fate::Another,
-        Err(why) => return Fate::Refused(why),
+        Ok(_) => return TableOutcome::Another,
+        Err(why) => return TableOutcome::Refused(why),
     }
     let fate = match work.run(&format!("REINDEX INDEX CONCURRENTLY {relation}")).await {
-        Ok(warnings) => warnings.into_iter().next().map_or(Fate::Unseen, Fate::Skipped),
-        Err(why) if work.is_cut(&why) => Fate::Cut,
-        Err(why) if why.is_final() => Fate::Refused(why),
-        Err(why) if work.is_over().await => Fate::Broken(why),
-        Err(why) => return Fate::Lost(why),
+        Ok(warnings) => warnings.into_iter().next().map_or(TableOutcome::Unseen, TableOutcome::Skipped),
+        Err(why) if work.is_cut(&why) => TableOutcome::Cut,
+        Err(why) if why.is_final() => TableOutcome::Refused(why),
+        Err(why) if work.is_over().await => TableOutcome::Broken(why),
+        Err(why) => return TableOutcome::Lost(why),
     };
     // Whatever it was that ended it: the new index may have taken its place by then.
     let seen = match (&fate, work.site.worker(work.doing).await) {
-        (Fate::Broken(_), Ok(another)) => another.ask(REBUILT, &[relation, oid]).await,
-        (Fate::Broken(_), Err(_)) => Err(QueryError::Lost),
+        (TableOutcome::Broken(_), Ok(another)) => another.ask(REBUILT, &[relation, oid]).await,
+        (TableOutcome::Broken(_), Err(_)) => Err(QueryError::Lost),
         _ => work.ask(REBUILT, &[relation, oid]).await,
     };
     match (seen, fate) {
         (Ok(rows), fate) => match rows.first().filter(|row| row.get("rebuilt")) {
-            Some(row) => Fate::Done { left: row.get::<_, Option<i64>>("bytes").unwrap_or_default() },
+            Some(row) => TableOutcome::Done { left: row.get::<_, Option<i64>>("bytes").unwrap_or_default() },
             None => fate,
         },
-        (Err(_), Fate::Broken(why)) | (Err(why), _) => Fate::Lost(why),
+        (Err(_), TableOutcome::Broken(why)) | (Err(why), _) => TableOutcome::Lost(why),
     }
 }
 
 /// What it left itself, over a new connection if its own is lost.
-async fn clear_after(work: &Work<'_>, tables: &[i64]) -> std::result::Result<Remains, String> {
-    let by = async |worker: &Alone| leftovers::clear(worker, tables).await;
+async fn clear_after(
+    work: &MaintenanceSession<'_>,
+    tables: &[i64],
+) -> std::result::Result<Leftovers, String> {
+    let by = async |worker: &DedicatedSession| leftovers::clear(worker, tables).await;
     // Who kept the building waiting too long would keep this waiting as long.
     let ended = match wait_for_locks(work, lock_timeout(work)).await {
         Ok(()) => by(&work.worker).await,
@@ -267,18 +280,19 @@ async fn clear_after(work: &Work<'_>, tables: &[i64]) -> std::result::Result<Rem
 }
 
 fn outcome(
-    targets: &[Target],
-    (told, took): (&[Told], Duration),
-    (before, after): (Remains, std::result::Result<Remains, String>),
+    targets: &[Relation],
+    (told, took): (&[TableResult], Duration),
+    (before, after): (Leftovers, std::result::Result<Leftovers, String>),
 ) -> Outcome {
     let all = targets.len();
     let (mut happening, mut verdict) = words::sum_up(told, (all, "index", "indexes"), ("built anew", took));
     let done = words::done(told);
-    let stays =
-        |cleared: &[(Leftover, Cleared)]| cleared.iter().any(|(_, fate)| !matches!(fate, Cleared::Dropped));
+    let stays = |cleared: &[(InvalidIndex, DropResult)]| {
+        cleared.iter().any(|(_, fate)| !matches!(fate, DropResult::Dropped))
+    };
     let left = after.as_ref().map_or(true, |after| stays(after));
-    if happening == Happening::Succeeded && left {
-        happening = Happening::Partial;
+    if happening == EventKind::Succeeded && left {
+        happening = EventKind::Partial;
         verdict.push_str(" What a broken one left stays: see below.");
     }
     let mut outcome = Outcome::new(happening, verdict);
@@ -293,7 +307,7 @@ fn outcome(
     }
     outcome.blocks.extend(words::fates(told, targets, "index"));
     // What stayed is found again.
-    let dropped = |(_, fate): &(Leftover, Cleared)| matches!(fate, Cleared::Dropped);
+    let dropped = |(_, fate): &(InvalidIndex, DropResult)| matches!(fate, DropResult::Dropped);
     let before: Vec<_> = before.into_iter().filter(dropped).collect();
     outcome.blocks.extend(leftovers::told("Left by an earlier one", &before));
     match after {

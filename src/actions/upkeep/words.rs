@@ -1,40 +1,40 @@
 //! What `vacuum` and `analyze` say: the plan, a refusal, and what became of each table.
 
-use super::names::{Table, Target};
+use super::names::{Relation, RelationName};
 use super::work::{gave_up, resource};
-use super::{Fate, Kind, Told};
+use super::{Operation, TableOutcome, TableResult};
 use crate::actions::Outcome;
 use crate::actions::answers::{count, table};
-use crate::actions::site::Site;
-use crate::audit::Happening;
+use crate::actions::site::DatabaseTarget;
+use crate::audit::EventKind;
 use crate::error::Error;
-use crate::message::{Block, Cell, Shape, Tone};
+use crate::message::{Block, Cell, Severity, Shape};
 use crate::plan::Plan;
 use crate::sql::{bytes, duration, fill, grouped};
 use serde_json::json;
 use std::time::Duration;
 
-pub(super) fn describe(kind: Kind, site: &Site, chosen: &[Table]) -> Plan {
+pub(super) fn describe(kind: Operation, site: &DatabaseTarget, chosen: &[RelationName]) -> Plan {
     let what = match chosen {
         [only] => only.relation.clone(),
         all => count(all.len(), "table", "tables"),
     };
     let does = match kind {
-        Kind::Vacuum => "Vacuums and analyzes",
-        Kind::Analyze => "Analyzes",
+        Operation::Vacuum => "Vacuums and analyzes",
+        Operation::Analyze => "Analyzes",
     };
     let mut plan = Plan::of(format!("{does} {what} of {} in {}.", site.database, site.address.environment));
     site.identify(&mut plan);
-    plan.targets = chosen.iter().map(Table::identity).collect();
+    plan.targets = chosen.iter().map(RelationName::identity).collect();
     let size: i64 = chosen.iter().map(|table| table.bytes).sum();
     let dead: i64 = chosen.iter().map(|table| table.dead).sum();
     let size = format!("about {}, {} dead rows", bytes(size as f64), grouped(dead));
     plan.context.push(("size".to_owned(), size));
-    plan.hurts =
+    plan.impact =
         "Nobody: it runs beside reads and writes, and skips a table that is locked. It reads from the disk."
             .to_owned();
-    plan.undo = "None is needed.".to_owned();
-    plan.holds = chosen.iter().map(|table| resource(&site.database, &table.relation)).collect();
+    plan.rollback = "None is needed.".to_owned();
+    plan.resource_locks = chosen.iter().map(|table| resource(&site.database, &table.relation)).collect();
     plan
 }
 
@@ -42,7 +42,7 @@ pub(super) fn describe(kind: Kind, site: &Site, chosen: &[Table]) -> Plan {
 const MOST_NAMED: usize = 5;
 
 /// Says that tables of others are left out, where everybody sees it and where the outcome finds it.
-pub(super) fn leave_out(plan: &mut Plan, left: &[Table]) {
+pub(super) fn leave_out(plan: &mut Plan, left: &[RelationName]) {
     if left.is_empty() {
         return;
     }
@@ -59,7 +59,7 @@ pub(super) fn leave_out(plan: &mut Plan, left: &[Table]) {
 const LEFT_OUT: &str = "left out";
 
 /// `does` is the verb: "vacuum".
-pub(super) fn may_not(table: &Table, role: &str, does: &str) -> Error {
+pub(super) fn may_not(table: &RelationName, role: &str, does: &str) -> Error {
     Error::instead(
         format!(
             "{role} may not {does} {}, which belongs to {}: PostgreSQL would skip it and call it done.",
@@ -74,14 +74,14 @@ pub(super) fn may_not(table: &Table, role: &str, does: &str) -> Error {
 
 /// `held_back` is who kept dead rows from being removed.
 pub(super) fn outcome(
-    kind: Kind,
+    kind: Operation,
     plan: &Plan,
-    (targets, told, took): (&[Target], &[Told], Duration),
+    (targets, told, took): (&[Relation], &[TableResult], Duration),
     held_back: Option<String>,
 ) -> Outcome {
     let past = match kind {
-        Kind::Vacuum => "vacuumed and analyzed",
-        Kind::Analyze => "analyzed",
+        Operation::Vacuum => "vacuumed and analyzed",
+        Operation::Analyze => "analyzed",
     };
     let (happening, mut verdict) = sum_up(told, (targets.len(), "table", "tables"), (past, took));
     let left = plan.context.iter().find(|(name, _)| name == LEFT_OUT).map(|(_, named)| named);
@@ -91,7 +91,7 @@ pub(super) fn outcome(
     let done = done(told);
     let mut outcome = Outcome::new(happening, verdict);
     outcome.facts = json!({ "tables": targets.len(), "done": done.len() });
-    if kind == Kind::Vacuum && !done.is_empty() {
+    if kind == Operation::Vacuum && !done.is_empty() {
         let before: i64 = done.iter().map(|(told, _)| told.before).sum();
         let after: i64 = done.iter().map(|(_, dead)| dead).sum();
         let dead = format!(
@@ -105,7 +105,7 @@ pub(super) fn outcome(
             outcome.blocks.push(Block::Note(fill(words, &|_| Some(who.clone()))));
         }
     }
-    if kind == Kind::Vacuum && told.iter().any(|told| matches!(told.fate, Fate::Cut)) {
+    if kind == Operation::Vacuum && told.iter().any(|told| matches!(told.fate, TableOutcome::Cut)) {
         let kept =
             "The dead rows that it had removed by then stay removed, and nothing has to be cleaned up.";
         outcome.blocks.push(Block::Note(kept.into()));
@@ -119,9 +119,9 @@ pub(super) fn outcome(
 }
 
 /// What is done, and what is left of that which it counts.
-pub(super) fn done(told: &[Told]) -> Vec<(&Told, i64)> {
+pub(super) fn done(told: &[TableResult]) -> Vec<(&TableResult, i64)> {
     let left = |told| match told {
-        &Told { fate: Fate::Done { left }, .. } => Some(left),
+        &TableResult { fate: TableOutcome::Done { left }, .. } => Some(left),
         _ => None,
     };
     told.iter().filter_map(|told| left(told).map(|left| (told, left))).collect()
@@ -129,23 +129,24 @@ pub(super) fn done(told: &[Told]) -> Vec<(&Told, i64)> {
 
 /// The verdict over all; `past` is what was to become of them: "analyzed".
 pub(super) fn sum_up(
-    told: &[Told],
+    told: &[TableResult],
     (all, one, more): (usize, &str, &str),
     (past, took): (&str, Duration),
-) -> (Happening, String) {
+) -> (EventKind, String) {
     let done = done(told).len();
-    let lost = told.iter().any(|told| matches!(told.fate, Fate::Lost(_)));
-    let cut = told.iter().find(|told| matches!(told.fate, Fate::Cut | Fate::Half(None)));
-    let half = |told: &Told| matches!(told.fate, Fate::Half(_));
-    let broken = told.iter().any(|told| matches!(told.fate, Fate::Broken(_)));
+    let lost = told.iter().any(|told| matches!(told.fate, TableOutcome::Lost(_)));
+    let cut = told.iter().find(|told| matches!(told.fate, TableOutcome::Cut | TableOutcome::Half(None)));
+    let half = |told: &TableResult| matches!(told.fate, TableOutcome::Half(_));
+    let broken = told.iter().any(|told| matches!(told.fate, TableOutcome::Broken(_)));
     let took = duration(took.as_secs_f64());
     match (done, told) {
-        _ if lost => {
-            (Happening::Lost, format!("{done} of {all} {more} are {past}; what became of one can't be seen."))
-        }
+        _ if lost => (
+            EventKind::Interrupted,
+            format!("{done} of {all} {more} are {past}; what became of one can't be seen."),
+        ),
         (_, [only]) if all == 1 && cut.is_some() => {
             let past = if half(only) { "vacuumed, and not analyzed" } else { &format!("not {past}") };
-            (Happening::Stopped, format!("Stopped: {} is {past}.", only.relation))
+            (EventKind::Stopped, format!("Stopped: {} is {past}.", only.relation))
         }
         _ if cut.is_some() || told.len() < all && !broken => {
             let mut words = format!("Stopped: {done} of {} {past}", count(all, one, more));
@@ -157,37 +158,37 @@ pub(super) fn sum_up(
                 0 => ".".to_owned(),
                 rest => format!(", {rest} not begun."),
             };
-            (Happening::Stopped, words + &begun)
+            (EventKind::Stopped, words + &begun)
         }
-        (1, [only]) if all == 1 => (Happening::Succeeded, format!("{} is {past}, in {took}.", only.relation)),
+        (1, [only]) if all == 1 => (EventKind::Succeeded, format!("{} is {past}, in {took}.", only.relation)),
         (_, [only]) if all == 1 && half(only) => {
-            (Happening::Partial, format!("{} is vacuumed, and not analyzed.", only.relation))
+            (EventKind::Partial, format!("{} is vacuumed, and not analyzed.", only.relation))
         }
-        (0, [only]) if all == 1 => (Happening::Failed, format!("{} was not {past}.", only.relation)),
+        (0, [only]) if all == 1 => (EventKind::Failed, format!("{} was not {past}.", only.relation)),
         (0, many) if many.iter().any(half) => {
-            (Happening::Partial, format!("None of {all} {more} was {past} whole; what was done is below."))
+            (EventKind::Partial, format!("None of {all} {more} was {past} whole; what was done is below."))
         }
-        (0, _) => (Happening::Failed, format!("None of {all} {more} was {past}.")),
-        (some, _) if some == all => (Happening::Succeeded, format!("{all} {more} are {past}, in {took}.")),
+        (0, _) => (EventKind::Failed, format!("None of {all} {more} was {past}.")),
+        (some, _) if some == all => (EventKind::Succeeded, format!("{all} {more} are {past}, in {took}.")),
         (some, _) => (
-            Happening::Partial,
+            EventKind::Partial,
             format!("{some} of {all} {more} are {past}, in {took}; the others are below."),
         ),
     }
 }
 
 /// What became of each, those first that are not done: of one alone in a line, since a table's cells are short on a phone.
-pub(super) fn fates(told: &[Told], targets: &[Target], kind: &str) -> Option<Block> {
-    let is_done = |told: &&Told| matches!(told.fate, Fate::Done { .. });
+pub(super) fn fates(told: &[TableResult], targets: &[Relation], kind: &str) -> Option<Block> {
+    let is_done = |told: &&TableResult| matches!(told.fate, TableOutcome::Done { .. });
     if let ([only], 1) = (told, targets.len()) {
         let mut why = cell(&only.fate).text;
         let first: String = why.drain(..why.chars().next().map_or(0, char::len_utf8)).collect();
         return (!is_done(&only)).then(|| Block::Note(format!("{}{why}.", first.to_uppercase()).into()));
     }
-    let row = |told: &Told| vec![told.relation.as_str().into(), cell(&told.fate)];
+    let row = |told: &TableResult| vec![told.relation.as_str().into(), cell(&told.fate)];
     let others = told.iter().filter(|told| !is_done(told)).map(row);
-    let untouched = |target: &Target| {
-        vec![target.relation.as_str().into(), Cell { text: "not begun".to_owned(), tone: Tone::Watch }]
+    let untouched = |target: &Relation| {
+        vec![target.relation.as_str().into(), Cell { text: "not begun".to_owned(), tone: Severity::Warning }]
     };
     let not_begun = targets.iter().skip(told.len()).map(untouched);
     let done = told.iter().filter(is_done).map(row);
@@ -196,22 +197,28 @@ pub(super) fn fates(told: &[Told], targets: &[Target], kind: &str) -> Option<Blo
     (!rows.is_empty()).then(|| Block::Table(table(&columns, rows)))
 }
 
-fn cell(fate: &Fate) -> Cell {
+fn cell(fate: &TableOutcome) -> Cell {
     let (text, tone) = match fate {
-        Fate::Done { .. } => ("done".to_owned(), Tone::Good),
-        Fate::Skipped(warning) => (format!("PostgreSQL skipped it: {warning}"), Tone::Act),
-        Fate::Unseen => ("PostgreSQL said nothing, and no trace of it is seen".to_owned(), Tone::Act),
-        Fate::Another => ("is gone, or another has its name now: left alone".to_owned(), Tone::Watch),
-        Fate::Held => ("another Countersign is at work on it: left alone".to_owned(), Tone::Watch),
-        Fate::Cut => ("cut off by the stop".to_owned(), Tone::Watch),
-        Fate::Half(None) => ("vacuumed; the stop cut its ANALYZE off".to_owned(), Tone::Watch),
-        Fate::Half(Some(why)) => (format!("vacuumed, and not analyzed: {why}"), Tone::Act),
-        Fate::Refused(why) if gave_up(why) => {
-            ("gave up: a lock or an older transaction kept it waiting".to_owned(), Tone::Act)
+        TableOutcome::Done { .. } => ("done".to_owned(), Severity::Ok),
+        TableOutcome::Skipped(warning) => (format!("PostgreSQL skipped it: {warning}"), Severity::Critical),
+        TableOutcome::Unseen => {
+            ("PostgreSQL said nothing, and no trace of it is seen".to_owned(), Severity::Critical)
         }
-        Fate::Refused(why) => (format!("PostgreSQL refused: {why}"), Tone::Act),
-        Fate::Broken(why) => (format!("broken off: the server {why}"), Tone::Act),
-        Fate::Lost(why) => (format!("unknown: the server {why}"), Tone::Act),
+        TableOutcome::Another => {
+            ("is gone, or another has its name now: left alone".to_owned(), Severity::Warning)
+        }
+        TableOutcome::Held => {
+            ("another Countersign is at work on it: left alone".to_owned(), Severity::Warning)
+        }
+        TableOutcome::Cut => ("cut off by the stop".to_owned(), Severity::Warning),
+        TableOutcome::Half(None) => ("vacuumed; the stop cut its ANALYZE off".to_owned(), Severity::Warning),
+        TableOutcome::Half(Some(why)) => (format!("vacuumed, and not analyzed: {why}"), Severity::Critical),
+        TableOutcome::Refused(why) if gave_up(why) => {
+            ("gave up: a lock or an older transaction kept it waiting".to_owned(), Severity::Critical)
+        }
+        TableOutcome::Refused(why) => (format!("PostgreSQL refused: {why}"), Severity::Critical),
+        TableOutcome::Broken(why) => (format!("broken off: the server {why}"), Severity::Critical),
+        TableOutcome::Lost(why) => (format!("unknown: the server {why}"), Severity::Critical),
     };
     Cell { text, tone }
 }

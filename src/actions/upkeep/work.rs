@@ -1,9 +1,9 @@
 //! The connection that works, and beside it the one that watches: progress, a stop, and what became of a connection that was lost.
 
-use super::names::Target;
-use crate::actions::site::Site;
-use crate::actions::{Doing, Outcome};
-use crate::postgres::{Alone, Asked, Lease, QueryError};
+use super::names::Relation;
+use crate::actions::site::DatabaseTarget;
+use crate::actions::{Execution, Outcome};
+use crate::postgres::{DedicatedSession, PooledClient, QueryError, QueryResult};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 use tokio_postgres::types::ToSql;
@@ -14,34 +14,34 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often the progress is asked.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-pub(super) struct Work<'a> {
-    pub doing: &'a Doing<'a>,
-    pub site: Site,
-    pub worker: Alone,
+pub(super) struct MaintenanceSession<'a> {
+    pub doing: &'a Execution<'a>,
+    pub site: DatabaseTarget,
+    pub worker: DedicatedSession,
     /// Tells how far the worker is. Without it the work goes on all the same.
-    pub watcher: Option<Lease>,
+    pub watcher: Option<PooledClient>,
 }
 
 /// Which of the targets is in work.
-pub(super) struct Part<'a> {
-    pub targets: &'a [Target],
+pub(super) struct Position<'a> {
+    pub targets: &'a [Relation],
     pub at: usize,
     /// What a target is: "table", "index".
     pub kind: &'a str,
 }
 
-impl<'a> Work<'a> {
+impl<'a> MaintenanceSession<'a> {
     /// # Errors
     /// The outcome of a run that could do nothing.
-    pub async fn begin(doing: &'a Doing<'a>) -> Result<Work<'a>, Outcome> {
-        let site = Site::planned(doing);
+    pub async fn begin(doing: &'a Execution<'a>) -> Result<MaintenanceSession<'a>, Outcome> {
+        let site = DatabaseTarget::planned(doing);
         let worker = site.worker(doing).await.map_err(|why| site.nothing(why))?;
         let watcher = site.watcher(doing).await;
-        Ok(Work { doing, site, worker, watcher })
+        Ok(MaintenanceSession { doing, site, worker, watcher })
     }
 
     /// Asks the worker; once more if a cancellation came too late for the statement that it was meant for.
-    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Asked {
+    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         match self.worker.ask(sql, values).await {
             Err(why) if self.is_cut(&why) => self.worker.ask(sql, values).await,
             answer => answer,
@@ -64,7 +64,7 @@ impl<'a> Work<'a> {
     }
 
     /// Does a part of the work, and tells meanwhile how far it is.
-    pub async fn telling<T>(&self, part: Part<'_>, work: impl Future<Output = T>) -> T {
+    pub async fn telling<T>(&self, part: Position<'_>, work: impl Future<Output = T>) -> T {
         tokio::select! {
             done = work => done,
             never = self.tell(&part) => match never {},
@@ -72,8 +72,8 @@ impl<'a> Work<'a> {
     }
 
     /// Until it is dropped: what is done, and the share of the one in work.
-    async fn tell(&self, part: &Part<'_>) -> Infallible {
-        let weight = |target: &Target| (target.bytes as f64).max(1.0);
+    async fn tell(&self, part: &Position<'_>) -> Infallible {
+        let weight = |target: &Relation| (target.bytes as f64).max(1.0);
         let all: f64 = part.targets.iter().map(weight).sum();
         let before: f64 = part.targets.iter().take(part.at).map(weight).sum();
         let current = part.targets.get(part.at);

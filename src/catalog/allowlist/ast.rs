@@ -1,6 +1,6 @@
 //! What the parser says of a statement: its tables, the names that stand before a list of columns, the columns that it gives.
 
-use super::Wrong;
+use super::LexError;
 use sqlparser::ast::{
     Expr, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableAlias, TableFactor, TableObject,
     Visit, Visitor,
@@ -24,7 +24,7 @@ pub struct Structure {
 impl Structure {
     /// # Errors
     /// Where it can't be parsed and why, or why its one statement is none that could run.
-    pub fn of(sql: &str) -> Result<Structure, Wrong> {
+    pub fn of(sql: &str) -> Result<Structure, LexError> {
         let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql)
             .map_err(|error| unparsed(sql, &error.to_string()))?;
         let [statement] = parsed.as_slice() else {
@@ -34,7 +34,7 @@ impl Structure {
             Statement::Query(query) => columns(query),
             _ => None,
         };
-        let mut reader = Reader { sql, found: Structure { columns, ..Structure::default() } };
+        let mut reader = StructureVisitor { sql, found: Structure { columns, ..Structure::default() } };
         match statement.visit(&mut reader) {
             ControlFlow::Continue(()) => Ok(reader.found),
             ControlFlow::Break(wrong) => Err(wrong),
@@ -47,7 +47,7 @@ impl Structure {
 
     /// Tables without their schema: the search_path has PostgreSQL's own only. And PostgreSQL's own as the target of a change: an
     /// UPDATE of pg_settings sets them.
-    pub fn unqualified(&self) -> impl Iterator<Item = Wrong> {
+    pub fn unqualified(&self) -> impl Iterator<Item = LexError> {
         self.tables.iter().filter_map(|(at, name, changed)| {
             let own = |schema: &str| schema.starts_with("pg_") || schema == "information_schema";
             match (name.as_slice(), changed) {
@@ -69,7 +69,7 @@ impl Structure {
 }
 
 /// The parser's words, without its place, which becomes an offset.
-fn unparsed(sql: &str, error: &str) -> Wrong {
+fn unparsed(sql: &str, error: &str) -> LexError {
     let words = error.strip_prefix("sql parser error: ").unwrap_or(error);
     let place = words.rsplit_once(" at Line: ").and_then(|(words, place)| {
         let (line, column) = place.split_once(", Column: ")?;
@@ -112,12 +112,12 @@ fn parts(name: &ObjectName) -> Option<Vec<String>> {
     name.0.iter().map(|part| part.as_ident().map(folded)).collect()
 }
 
-struct Reader<'a> {
+struct StructureVisitor<'a> {
     sql: &'a str,
     found: Structure,
 }
 
-impl Reader<'_> {
+impl StructureVisitor<'_> {
     fn place(&self, name: &Ident) -> usize {
         offset(self.sql, name.span.start.line, name.span.start.column)
     }
@@ -144,10 +144,10 @@ impl Reader<'_> {
     }
 }
 
-impl Visitor for Reader<'_> {
-    type Break = Wrong;
+impl Visitor for StructureVisitor<'_> {
+    type Break = LexError;
 
-    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Wrong> {
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<LexError> {
         match statement {
             Statement::Insert(insert) => {
                 if let TableObject::TableName(name) = &insert.table {
@@ -170,7 +170,7 @@ impl Visitor for Reader<'_> {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Wrong> {
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<LexError> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.found.with.insert(folded(&cte.alias.name));
             self.alias(Some(&cte.alias));
@@ -178,7 +178,7 @@ impl Visitor for Reader<'_> {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<Wrong> {
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<LexError> {
         match table {
             TableFactor::Table { name, alias, args, .. } => {
                 if args.is_none() {

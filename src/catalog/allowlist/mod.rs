@@ -4,7 +4,7 @@
 //! PostgreSQL's own is the transaction's business: its search_path has pg_catalog alone (`targets/transaction.rs`).
 
 use super::bind::Bound;
-use super::tokens::{self, Kind, Token, Wrong};
+use super::tokens::{self, LexError, SqlToken, TokenKind};
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
@@ -122,8 +122,8 @@ pub const KEYWORDS: [&str; 76] = [
 ///
 /// # Errors
 /// Every mistake, by byte offset in the source.
-pub fn check(source: &str, bound: &Bound, purpose: Purpose) -> Result<Columns, Vec<Wrong>> {
-    let there = |(at, why): Wrong| (bound.origin(at), why);
+pub fn check(source: &str, bound: &Bound, purpose: Purpose) -> Result<Columns, Vec<LexError>> {
+    let there = |(at, why): LexError| (bound.origin(at), why);
     let tokens = tokens::read(&bound.sql).map_err(|wrong| vec![there(wrong)])?;
     begins(&tokens, purpose).map_err(|wrong| vec![there(wrong)])?;
     let mut wrong = verbs(&tokens, purpose);
@@ -135,8 +135,9 @@ pub fn check(source: &str, bound: &Bound, purpose: Purpose) -> Result<Columns, V
     };
     wrong.extend(calls(&tokens, &structure));
     wrong.extend(structure.unqualified());
-    let mut wrong: Vec<Wrong> = wrong.into_iter().map(there).collect();
-    let parameters = tokens.iter().filter(|token| token.kind == Kind::Value && token.text.starts_with('$'));
+    let mut wrong: Vec<LexError> = wrong.into_iter().map(there).collect();
+    let parameters =
+        tokens.iter().filter(|token| token.kind == TokenKind::Value && token.text.starts_with('$'));
     let typed = parameters.map(|token| bound.origin(token.at)).find(|at| !source[*at..].starts_with(":'"));
     wrong.extend(typed.map(|at| (at, "a value is written as :'name', not by its number".to_owned())));
     wrong.sort();
@@ -145,7 +146,7 @@ pub fn check(source: &str, bound: &Bound, purpose: Purpose) -> Result<Columns, V
 }
 
 /// PostgreSQL decides by the first word what a statement is: so does this.
-fn begins(tokens: &[Token<'_>], purpose: Purpose) -> Result<(), Wrong> {
+fn begins(tokens: &[SqlToken<'_>], purpose: Purpose) -> Result<(), LexError> {
     let allowed: &[&str] = match purpose {
         Purpose::Read | Purpose::Preview => &["select", "with"],
         Purpose::Act => &["select", "with", "insert", "update", "delete"],
@@ -163,12 +164,12 @@ fn begins(tokens: &[Token<'_>], purpose: Purpose) -> Result<(), Wrong> {
 }
 
 /// Whatever is called and isn't on the list.
-fn calls(tokens: &[Token<'_>], structure: &Structure) -> Vec<Wrong> {
+fn calls(tokens: &[SqlToken<'_>], structure: &Structure) -> Vec<LexError> {
     let called = (0..tokens.len()).filter(|at| tokens.get(at + 1).is_some_and(|next| next.sign("(")));
     called.filter_map(|at| call(tokens, at, structure)).collect()
 }
 
-fn call(tokens: &[Token<'_>], at: usize, structure: &Structure) -> Option<Wrong> {
+fn call(tokens: &[SqlToken<'_>], at: usize, structure: &Structure) -> Option<LexError> {
     let token = tokens[at];
     let name = token.name()?;
     if structure.lists_columns(token.at) {
@@ -176,7 +177,7 @@ fn call(tokens: &[Token<'_>], at: usize, structure: &Structure) -> Option<Wrong>
     }
     let before = |back: usize| at.checked_sub(back).and_then(|at| tokens.get(at));
     if before(1).is_some_and(|token| token.sign(".")) {
-        let schema = before(2).and_then(Token::name).unwrap_or_default();
+        let schema = before(2).and_then(SqlToken::name).unwrap_or_default();
         if schema == "pg_catalog"
             && !before(3).is_some_and(|token| token.sign("."))
             && FUNCTIONS.contains(name.as_str())
@@ -186,7 +187,7 @@ fn call(tokens: &[Token<'_>], at: usize, structure: &Structure) -> Option<Wrong>
         let from = before(2).map_or(token.at, |token| token.at);
         return Some((from, refused(&format!("{schema}.{name}"))));
     }
-    let keyword = token.kind == Kind::Word && KEYWORDS.contains(&name.as_str());
+    let keyword = token.kind == TokenKind::Word && KEYWORDS.contains(&name.as_str());
     (!keyword && !FUNCTIONS.contains(name.as_str())).then(|| (token.at, refused(&name)))
 }
 
@@ -195,7 +196,7 @@ fn refused(name: &str) -> String {
 }
 
 /// Verbs in places where a parser may overlook them.
-fn verbs(tokens: &[Token<'_>], purpose: Purpose) -> Vec<Wrong> {
+fn verbs(tokens: &[SqlToken<'_>], purpose: Purpose) -> Vec<LexError> {
     let mut wrong = Vec::new();
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate() {
@@ -205,7 +206,7 @@ fn verbs(tokens: &[Token<'_>], purpose: Purpose) -> Vec<Wrong> {
             depth = depth.saturating_sub(1);
         }
         let before = |words: &[&str]| at > 0 && words.iter().any(|word| tokens[at - 1].is(word));
-        if token.kind != Kind::Word || (at > 0 && tokens[at - 1].sign(".")) {
+        if token.kind != TokenKind::Word || (at > 0 && tokens[at - 1].sign(".")) {
             continue;
         }
         let next = |words: &[&str]| tokens.get(at + 1).is_some_and(|t| words.iter().any(|word| t.is(word)));

@@ -1,8 +1,8 @@
 //! Fits a reply into one message: what doesn't fit gives way part by part, and says so. How a part looks and what it weighs is
-//! the platform's [`Form`]; nothing here knows which.
+//! the platform's [`PlatformLimits`]; nothing here knows which.
 
 use super::table_layout::Layout;
-use super::text::{Manner, grouped};
+use super::text::{TextRules, grouped};
 use crate::message::{Block, Reply, Row, Shape, Table, TooLarge};
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ const ROWS_WITH_BUTTONS: usize = 5;
 
 /// How much of a part may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cap {
+pub struct PartLimit {
     /// Rows, facts or buttons.
     pub rows: usize,
     /// Units of text: of the whole part, or of each of its rows' values.
@@ -24,13 +24,13 @@ pub struct Cap {
 
 /// What a part became.
 #[derive(Debug, Default)]
-pub struct Piece {
+pub struct RenderedPart {
     pub blocks: Vec<Value>,
     /// Why it isn't shown whole.
     pub cut: Option<String>,
 }
 
-impl Piece {
+impl RenderedPart {
     pub fn cut_if(&mut self, cut: bool, why: impl FnOnce() -> String) {
         if cut && self.cut.is_none() {
             self.cut = Some(why());
@@ -39,9 +39,9 @@ impl Piece {
 }
 
 /// How a platform shows the parts of a reply, and how much one message of it holds.
-pub trait Form {
+pub trait PlatformLimits {
     /// How it counts text.
-    const MANNER: Manner;
+    const MANNER: TextRules;
     /// What [`size`](Form::size) counts: "characters".
     const UNIT: &'static str;
     /// Blocks of a message.
@@ -58,48 +58,48 @@ pub trait Form {
     /// What a message holds, in [`UNIT`](Form::UNIT)s.
     fn room(&self) -> usize;
     /// How much of a part may be shown at all.
-    fn widest(&self, block: &Block) -> Cap;
+    fn widest(&self, block: &Block) -> PartLimit;
     /// Renders what the cap allows.
-    fn render(&self, block: &Block, cap: Cap) -> Piece;
+    fn render(&self, block: &Block, cap: PartLimit) -> RenderedPart;
     /// What a block weighs.
     fn size(&self, block: &Value) -> usize;
 }
 
 /// A reply while it is being fitted.
-pub struct Draft<'a, F> {
+pub struct MessageBudget<'a, F> {
     pub form: F,
-    pub heading: Piece,
-    pub parts: Vec<Part<'a>>,
+    pub heading: RenderedPart,
+    pub parts: Vec<BudgetPart<'a>>,
     pub dropped: usize,
 }
 
-pub struct Part<'a> {
+pub struct BudgetPart<'a> {
     pub block: &'a Block,
-    pub piece: Piece,
-    cap: Cap,
+    pub piece: RenderedPart,
+    cap: PartLimit,
     size: usize,
 }
 
-impl Part<'_> {
+impl BudgetPart<'_> {
     /// Tables and code give way before sentences do.
     fn bulky(&self) -> bool {
         matches!(self.block, Block::Table(_) | Block::Code { .. })
     }
 }
 
-impl<'a, F: Form> Draft<'a, F> {
+impl<'a, F: PlatformLimits> MessageBudget<'a, F> {
     /// Everything, however much it is.
-    pub fn of(reply: &'a Reply, form: F, mut heading: Piece) -> Self {
+    pub fn of(reply: &'a Reply, form: F, mut heading: RenderedPart) -> Self {
         // No part that shows anything makes less than one block: the rest can't be shown in any case.
         let parts = reply.blocks.iter().take(F::BLOCKS * 2).map(|block| {
             let cap = form.widest(block);
             let piece = form.render(block, cap);
-            Part { block, cap, size: weight(&form, &piece), piece }
+            BudgetPart { block, cap, size: weight(&form, &piece), piece }
         });
-        let parts: Vec<Part> = parts.collect();
+        let parts: Vec<BudgetPart> = parts.collect();
         let dropped = reply.blocks.len() - parts.len();
         heading.cut_if(dropped > 0, || format!("it has {} parts", grouped(reply.blocks.len())));
-        Draft { form, heading, parts, dropped }
+        MessageBudget { form, heading, parts, dropped }
     }
 
     fn size(&self) -> usize {
@@ -178,12 +178,12 @@ impl<'a, F: Form> Draft<'a, F> {
     }
 }
 
-fn weight<F: Form>(form: &F, piece: &Piece) -> usize {
+fn weight<F: PlatformLimits>(form: &F, piece: &RenderedPart) -> usize {
     piece.blocks.iter().map(|block| form.size(block)).sum()
 }
 
 /// Whether the part became smaller.
-fn tighten<F: Form>(form: &F, part: &mut Part, excess: usize) -> bool {
+fn tighten<F: PlatformLimits>(form: &F, part: &mut BudgetPart, excess: usize) -> bool {
     let before = (part.size, part.piece.blocks.len());
     part.cap = tighter::<F>(part.block, part.cap, (part.size, excess));
     part.piece = form.render(part.block, part.cap);
@@ -192,27 +192,27 @@ fn tighten<F: Form>(form: &F, part: &mut Part, excess: usize) -> bool {
 }
 
 /// A tighter cap for a part that is `size` long and should lose `excess`.
-fn tighter<F: Form>(block: &Block, cap: Cap, (size, excess): (usize, usize)) -> Cap {
+fn tighter<F: PlatformLimits>(block: &Block, cap: PartLimit, (size, excess): (usize, usize)) -> PartLimit {
     let share = |rows: usize| rows * size.saturating_sub(excess) / size.max(1);
-    let fewer = |cap: Cap| Cap { rows: share(cap.rows).clamp(1, cap.rows - 1), ..cap };
-    let narrower = |cap: Cap| Cap { text: cap.text.min(size) / 2, ..cap };
+    let fewer = |cap: PartLimit| PartLimit { rows: share(cap.rows).clamp(1, cap.rows - 1), ..cap };
+    let narrower = |cap: PartLimit| PartLimit { text: cap.text.min(size) / 2, ..cap };
     match block {
         Block::Table(table) => {
             // Shorter queries first, then fewer rows, then shorter cells.
             let longest = longest_query::<F>(table, cap);
             match cap.rows > 1 {
-                _ if longest > QUERY_FLOOR => Cap { text: (longest / 2).max(QUERY_FLOOR), ..cap },
+                _ if longest > QUERY_FLOOR => PartLimit { text: (longest / 2).max(QUERY_FLOOR), ..cap },
                 true => fewer(cap),
                 false => narrower(cap),
             }
         }
         Block::Facts(_) | Block::Buttons(_) if cap.rows > 1 => fewer(cap),
         Block::Facts(_) => narrower(cap),
-        _ => Cap { text: cap.text.min(size).saturating_sub(excess + F::SPARE), ..cap },
+        _ => PartLimit { text: cap.text.min(size).saturating_sub(excess + F::SPARE), ..cap },
     }
 }
 
-fn longest_query<F: Form>(table: &Table, cap: Cap) -> usize {
+fn longest_query<F: PlatformLimits>(table: &Table, cap: PartLimit) -> usize {
     let queries = table.columns.iter().enumerate().filter(|(_, column)| column.shape == Shape::Query);
     let cells =
         queries.flat_map(|(at, _)| table.rows.iter().take(cap.rows).filter_map(move |row| row.cells.get(at)));
@@ -226,7 +226,7 @@ pub fn rows_with_buttons(table: &Table, shown: usize) -> &[Row] {
 }
 
 /// "12 of 340 rows · 20 of 24 columns": what of a table isn't shown, and why it isn't, told to its piece.
-pub fn counted(table: &Table, layout: &Layout<'_>, shown: usize, piece: &mut Piece) -> String {
+pub fn counted(table: &Table, layout: &Layout<'_>, shown: usize, piece: &mut RenderedPart) -> String {
     let (columns, all_columns) = (layout.columns.len(), layout.all_columns);
     let total = table.total.max(table.rows.len());
     let mut said = Vec::new();

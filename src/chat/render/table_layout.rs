@@ -1,8 +1,8 @@
 //! Which columns of a table stand side by side and which beneath it, and what its cells say. How they are drawn is the
 //! platform's.
 
-use super::budget::{Cap, Form, Piece};
-use super::text::{Manner, grouped, mark};
+use super::budget::{PartLimit, PlatformLimits, RenderedPart};
+use super::text::{TextRules, grouped, mark};
 use crate::message::{Cell, Column, Row, Shape, Table};
 
 /// What a cap leaves of a table.
@@ -14,14 +14,14 @@ pub struct Layout<'a> {
     pub rows: &'a [Row],
     /// Query text: the places of its columns in a row.
     queries: Vec<usize>,
-    manner: Manner,
+    manner: TextRules,
     unit: &'static str,
     cell: usize,
     query: usize,
 }
 
 impl<'a> Layout<'a> {
-    pub fn of<F: Form>(table: &'a Table, cap: Cap) -> Self {
+    pub fn of<F: PlatformLimits>(table: &'a Table, cap: PartLimit) -> Self {
         let (queries, mut columns): (Vec<_>, Vec<_>) =
             table.columns.iter().enumerate().partition(|(_, column)| column.shape == Shape::Query);
         let all_columns = columns.len();
@@ -40,17 +40,17 @@ impl<'a> Layout<'a> {
         }
     }
 
-    pub fn header(&self, piece: &mut Piece) -> Vec<String> {
+    pub fn header(&self, piece: &mut RenderedPart) -> Vec<String> {
         self.columns.iter().map(|(_, column)| self.cell(&Cell::from(column.title.as_str()), piece)).collect()
     }
 
-    pub fn row(&self, row: &Row, piece: &mut Piece) -> Vec<String> {
+    pub fn row(&self, row: &Row, piece: &mut RenderedPart) -> Vec<String> {
         let blank = Cell::from("");
         self.columns.iter().map(|(at, _)| self.cell(row.cells.get(*at).unwrap_or(&blank), piece)).collect()
     }
 
     /// A cell's text with its mark. No platform takes an empty one.
-    fn cell(&self, cell: &Cell, piece: &mut Piece) -> String {
+    fn cell(&self, cell: &Cell, piece: &mut RenderedPart) -> String {
         let text = if cell.text.trim().is_empty() { "-" } else { cell.text.as_str() };
         let (text, cut) = self.manner.shorten(&format!("{}{text}", mark(cell.tone)), self.cell);
         piece.cut_if(cut, || format!("a table's cell has more than {} {}", grouped(self.cell), self.unit));
@@ -64,7 +64,7 @@ impl<'a> Layout<'a> {
     }
 
     /// A row's query texts.
-    pub fn queries(&self, row: &Row, piece: &mut Piece) -> Vec<String> {
+    pub fn queries(&self, row: &Row, piece: &mut RenderedPart) -> Vec<String> {
         let cells = self.queries.iter().filter_map(|at| row.cells.get(*at));
         let queries = cells.filter(|cell| !cell.text.trim().is_empty()).map(|cell| {
             let (query, cut) = self.manner.shorten(&cell.text, self.query);

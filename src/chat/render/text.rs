@@ -1,7 +1,7 @@
 //! Words that every chat says alike, and the cutting of text at characters. A platform counts in its own units and shows text
 //! in its own manner; what is one character, and what can't be let through, is the same for all.
 
-use crate::message::{Block, EnvironmentTag, Heading, Person, Reply, Span, Text, Tone};
+use crate::message::{Block, EnvironmentTag, Heading, Person, Reply, Severity, Span, Text};
 
 /// A heading's command longer than this is cut: the command as it was understood, with its reason.
 pub const HEADING_TEXT: usize = 1_000;
@@ -10,7 +10,7 @@ const HEADING_NAME: usize = 100;
 
 /// How a platform counts text, and what it makes of it before it shows it.
 #[derive(Debug, Clone, Copy)]
-pub struct Manner {
+pub struct TextRules {
     /// What a character costs: never nothing.
     pub units: fn(char) -> usize,
     /// [`clean`], and what else the platform needs.
@@ -19,7 +19,7 @@ pub struct Manner {
     pub pingable: fn(&Person) -> Option<&str>,
 }
 
-impl Manner {
+impl TextRules {
     pub fn length(&self, text: &str) -> usize {
         text.chars().map(self.units).sum()
     }
@@ -120,12 +120,12 @@ impl Manner {
 }
 
 /// The sign before a judged value; the words beside it say the same.
-pub fn mark(tone: Tone) -> &'static str {
+pub fn mark(tone: Severity) -> &'static str {
     match tone {
-        Tone::Plain => "",
-        Tone::Good => "✅ ",
-        Tone::Watch => "⚠️ ",
-        Tone::Act => "🔴 ",
+        Severity::Neutral => "",
+        Severity::Ok => "✅ ",
+        Severity::Warning => "⚠️ ",
+        Severity::Critical => "🔴 ",
     }
 }
 

@@ -1,7 +1,7 @@
 //! What Slack says of accounts and conversations, read with care: whatever is unknown or not to be seen counts as not ours.
 
 use super::api::CallError;
-use crate::message::{Account, Conversation, Sender, Standing};
+use crate::message::{AccountInfo, ChatAccount, ConversationInfo, Standing};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -53,22 +53,22 @@ struct Channel {
 /// An account out of the answer of `users.info`.
 pub(super) fn account(
     answer: Result<Value, CallError>,
-    sender: &Sender,
+    sender: &ChatAccount,
     workspaces: &[String],
-) -> Result<Account, CallError> {
+) -> Result<AccountInfo, CallError> {
     let answer = match answer {
         Ok(mut answer) => answer["user"].take(),
         Err(CallError::Code(code)) if matches!(code.as_str(), "user_not_found" | "user_not_visible") => {
-            return Ok(Account { standing: Standing::External, workspace: sender.workspace.clone() });
+            return Ok(AccountInfo { standing: Standing::External, workspace: sender.workspace.clone() });
         }
         Err(error) => return Err(error),
     };
     let user: User = serde_json::from_value(answer).map_err(|_| unreadable())?;
     let workspace = user.team_id.clone().unwrap_or_else(|| sender.workspace.clone());
-    Ok(Account { standing: standing(&user, &workspace, (sender, workspaces)), workspace })
+    Ok(AccountInfo { standing: standing(&user, &workspace, (sender, workspaces)), workspace })
 }
 
-fn standing(user: &User, home: &str, (sender, workspaces): (&Sender, &[String])) -> Standing {
+fn standing(user: &User, home: &str, (sender, workspaces): (&ChatAccount, &[String])) -> Standing {
     // In an organisation with several workspaces a user belongs to more than their home.
     let teams = user.enterprise_user.as_ref().map(|user| user.teams.as_slice()).unwrap_or_default();
     let shared = teams.iter().any(|team| workspaces.iter().any(|ours| ours == team));
@@ -89,17 +89,17 @@ fn standing(user: &User, home: &str, (sender, workspaces): (&Sender, &[String]))
 }
 
 /// A conversation out of the answer of `conversations.info`.
-pub(super) fn conversation(answer: Result<Value, CallError>) -> Result<Conversation, CallError> {
+pub(super) fn conversation(answer: Result<Value, CallError>) -> Result<ConversationInfo, CallError> {
     let answer = match answer {
         Ok(mut answer) => answer["channel"].take(),
         // What the bot can't see may be anything: it isn't in, and its answers stay private.
         Err(CallError::Code(code)) if matches!(code.as_str(), "channel_not_found" | "not_in_channel") => {
-            return Ok(Conversation { bot_is_in: false, direct: false, shared: true });
+            return Ok(ConversationInfo { bot_is_in: false, direct: false, shared: true });
         }
         Err(error) => return Err(error),
     };
     let channel: Channel = serde_json::from_value(answer).map_err(|_| unreadable())?;
-    Ok(Conversation {
+    Ok(ConversationInfo {
         bot_is_in: channel.is_member || channel.is_im || channel.is_mpim,
         direct: channel.is_im,
         shared: channel.is_ext_shared || channel.is_pending_ext_shared,
@@ -112,7 +112,7 @@ pub(super) fn members(answer: Result<Value, CallError>) -> Result<BTreeSet<Strin
 }
 
 /// How long this may be believed.
-pub(super) fn kept(conversation: Conversation) -> Duration {
+pub(super) fn kept(conversation: ConversationInfo) -> Duration {
     if conversation.bot_is_in { FRESH } else { ABSENT }
 }
 

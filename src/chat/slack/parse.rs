@@ -2,7 +2,7 @@
 //! out (`"team": null` of org-wide installs), and an unknown kind of interaction is ignored, not an error. Nothing is
 //! decided here but which workspace is listened to. It stands on the path of the acknowledgement: no waiting.
 
-use crate::message::{AnswerHandle, Event, Incoming, Place, PlatformName, Sender};
+use crate::message::{AnswerHandle, ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ use std::borrow::Cow;
 #[derive(Debug)]
 pub enum Parsed {
     /// For `flow`.
-    Deliver(Box<Incoming>),
+    Deliver(Box<IncomingEvent>),
     /// Slack checks the events address: answer with this text.
     Challenge(String),
     /// Nothing for us: acknowledge it.
@@ -200,7 +200,7 @@ impl Parser {
         if !self.workspaces.contains(&command.team_id) {
             return Parsed::Foreign;
         }
-        Parsed::Deliver(Box::new(Incoming {
+        Parsed::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:cmd:{}", command.trigger_id),
             sender: sender(&command.team_id, command.user_id, Some(command.user_name)),
             place: place(command.team_id, command.channel_id, None),
@@ -235,7 +235,7 @@ impl Parser {
         let thread = thread.filter(|thread| *thread != message);
         // In a channel shared with another organisation the user's team is not the channel's; `account` judges it.
         let home = click.user.team_id.unwrap_or_else(|| team.clone());
-        Parsed::Deliver(Box::new(Incoming {
+        Parsed::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:act:{unique}"),
             sender: sender(&home, click.user.id, click.user.name.or(click.user.username)),
             place: place(team, channel, thread),
@@ -259,7 +259,7 @@ impl Parser {
         let bot = callback.authorizations.into_iter().find_map(|authorization| authorization.user_id);
         let line = behind_mention(&mention.text, bot.as_deref());
         let home = mention.user_team.or(mention.team).unwrap_or_else(|| team.clone());
-        Ok(Parsed::Deliver(Box::new(Incoming {
+        Ok(Parsed::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:evt:{}", callback.event_id),
             sender: sender(&home, user, None),
             place: place(team, mention.channel, Some(mention.thread_ts.unwrap_or(mention.ts))),
@@ -273,13 +273,13 @@ fn json<T: DeserializeOwned>(body: &str) -> Result<T, Malformed> {
     serde_json::from_str(body).map_err(|_| Malformed)
 }
 
-fn sender(workspace: &str, account: String, name: Option<String>) -> Sender {
+fn sender(workspace: &str, account: String, name: Option<String>) -> ChatAccount {
     let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| account.clone());
-    Sender { platform: PlatformName::Slack, workspace: workspace.to_owned(), account, name }
+    ChatAccount { platform: PlatformKind::Slack, workspace: workspace.to_owned(), account, name }
 }
 
-fn place(workspace: String, conversation: String, thread: Option<String>) -> Place {
-    Place { platform: PlatformName::Slack, workspace, conversation, thread }
+fn place(workspace: String, conversation: String, thread: Option<String>) -> Conversation {
+    Conversation { platform: PlatformKind::Slack, workspace, conversation, thread }
 }
 
 fn handle(url: String) -> AnswerHandle {

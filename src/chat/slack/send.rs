@@ -5,10 +5,10 @@ use super::api::{Api, CallError};
 use super::render::{self, Rendered};
 use super::{accounts, limits};
 use crate::config;
-use crate::ephemeral::{Cache, Pacer};
+use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::message::{
-    Account, AnswerHandle, Audience, Conversation, Incoming, Place, Platform, PlatformName, Posted, Reply,
-    SendError, Sender, TooLarge,
+    AccountInfo, AnswerHandle, Audience, ChatAccount, Conversation, ConversationInfo, IncomingEvent,
+    Platform, PlatformKind, PostedMessage, Reply, SendError, TooLarge,
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -28,21 +28,21 @@ const CACHED: usize = 10_000;
 /// Slack, as `flow` sees it.
 pub struct SlackPlatform {
     api: Api,
-    pacer: Pacer,
+    pacer: RateLimiter,
     workspaces: Vec<String>,
     terminal_channel: Option<String>,
-    uses: Mutex<Uses>,
-    directs: Cache<String>,
-    accounts: Cache<Account>,
-    conversations: Cache<Conversation>,
+    uses: Mutex<ResponseUrlUses>,
+    directs: TtlCache<String>,
+    accounts: TtlCache<AccountInfo>,
+    conversations: TtlCache<ConversationInfo>,
     /// Role to user group.
     groups: BTreeMap<String, String>,
-    members: Cache<Arc<BTreeSet<String>>>,
+    members: TtlCache<Arc<BTreeSet<String>>>,
 }
 
 /// How often each living `response_url` was used.
 #[derive(Default)]
-struct Uses {
+struct ResponseUrlUses {
     taken: HashMap<String, u8>,
     /// As they came, so that the dead are found without looking at the living.
     order: VecDeque<(jiff::Timestamp, String)>,
@@ -53,15 +53,15 @@ impl SlackPlatform {
     pub fn new(config: &config::Slack) -> anyhow::Result<Self> {
         Ok(SlackPlatform {
             api: Api::new(&config.api_url, &config.bot_token)?,
-            pacer: Pacer::new(CHANNEL_INTERVAL),
+            pacer: RateLimiter::new(CHANNEL_INTERVAL),
             workspaces: config.workspaces.clone(),
             terminal_channel: config.terminal_channel.clone(),
             uses: Mutex::default(),
-            directs: Cache::new(CACHED),
-            accounts: Cache::new(CACHED),
-            conversations: Cache::new(CACHED),
+            directs: TtlCache::new(CACHED),
+            accounts: TtlCache::new(CACHED),
+            conversations: TtlCache::new(CACHED),
             groups: config.groups.clone(),
-            members: Cache::new(CACHED),
+            members: TtlCache::new(CACHED),
         })
     }
 
@@ -97,7 +97,7 @@ impl SlackPlatform {
         Url::parse(&handle.url).ok()
     }
 
-    async fn respond(&self, url: &Url, to: &Incoming, reply: &Reply) -> Result<(), CallError> {
+    async fn respond(&self, url: &Url, to: &IncomingEvent, reply: &Reply) -> Result<(), CallError> {
         let rendered = render::render(reply);
         let mut body = message(&rendered);
         body["replace_original"] = json!(false);
@@ -142,7 +142,7 @@ impl SlackPlatform {
     }
 
     /// Tells the asker alone, where the conversation stands.
-    async fn post_ephemeral(&self, to: &Incoming, reply: &Reply) -> Result<(), SendError> {
+    async fn post_ephemeral(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         let mut body = inert(message(&render::render(reply)));
         body["channel"] = json!(to.place.conversation);
         body["user"] = json!(to.sender.account);
@@ -179,15 +179,15 @@ impl SlackPlatform {
 
 #[async_trait]
 impl Platform for SlackPlatform {
-    fn name(&self) -> PlatformName {
-        PlatformName::Slack
+    fn name(&self) -> PlatformKind {
+        PlatformKind::Slack
     }
 
     fn fits(&self, reply: &Reply) -> Result<(), TooLarge> {
         render::fits(reply)
     }
 
-    async fn answer(&self, to: &Incoming, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         never_cut_a_plan(reply)?;
         if let Some(url) = to.handle.as_ref().and_then(|handle| self.take_use(handle)) {
             match self.respond(&url, to, reply).await {
@@ -207,14 +207,14 @@ impl Platform for SlackPlatform {
         }
     }
 
-    async fn post(&self, place: &Place, reply: &Reply) -> Result<Posted, SendError> {
+    async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         never_cut_a_plan(reply)?;
         let (conversation, message) =
             self.post_to(&place.conversation, place.thread.as_deref(), reply).await?;
-        Ok(Posted { place: Place { conversation, ..place.clone() }, message })
+        Ok(PostedMessage { place: Conversation { conversation, ..place.clone() }, message })
     }
 
-    async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError> {
+    async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
         never_cut_a_plan(reply)?;
         let mut body = inert(message(&render::render(reply)));
         body["channel"] = json!(posted.place.conversation);
@@ -222,20 +222,20 @@ impl Platform for SlackPlatform {
         self.api.post("chat.update", &body).await.map(drop).map_err(post_error)
     }
 
-    async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError> {
+    async fn tell(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
         never_cut_a_plan(reply)?;
         let place = self.direct(sender).await?;
         let (_, message) = self.post_to(&place.conversation, None, reply).await?;
-        Ok(Posted { place, message })
+        Ok(PostedMessage { place, message })
     }
 
-    async fn direct(&self, sender: &Sender) -> Result<Place, SendError> {
+    async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
         let (conversation, workspace) =
             (self.direct_channel(&sender.account).await?, sender.workspace.clone());
-        Ok(Place { platform: PlatformName::Slack, workspace, conversation, thread: None })
+        Ok(Conversation { platform: PlatformKind::Slack, workspace, conversation, thread: None })
     }
 
-    async fn account(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
+    async fn account(&self, sender: &ChatAccount, place: &Conversation) -> Result<AccountInfo, SendError> {
         match self.accounts.get(&account_key(sender)) {
             Some(account) => Ok(account),
             None => self.account_now(sender, place).await,
@@ -243,7 +243,11 @@ impl Platform for SlackPlatform {
     }
 
     /// Slack tells the same of an account wherever it speaks.
-    async fn account_now(&self, sender: &Sender, _place: &Place) -> Result<Account, SendError> {
+    async fn account_now(
+        &self,
+        sender: &ChatAccount,
+        _place: &Conversation,
+    ) -> Result<AccountInfo, SendError> {
         // The age counts from before the question.
         let asked = Instant::now();
         let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
@@ -252,7 +256,7 @@ impl Platform for SlackPlatform {
         Ok(account)
     }
 
-    async fn in_group(&self, role: &str, sender: &Sender) -> Result<Option<bool>, SendError> {
+    async fn in_group(&self, role: &str, sender: &ChatAccount) -> Result<Option<bool>, SendError> {
         let Some(group) = self.groups.get(role) else { return Ok(None) };
         let members = match self.members.get(group) {
             Some(members) => members,
@@ -271,12 +275,12 @@ impl Platform for SlackPlatform {
         self.workspaces.first().map_or("", String::as_str)
     }
 
-    fn place_for_others(&self) -> Option<Place> {
+    fn place_for_others(&self) -> Option<Conversation> {
         let (workspace, conversation) = (self.workspaces.first()?.clone(), self.terminal_channel.clone()?);
-        Some(Place { platform: PlatformName::Slack, workspace, conversation, thread: None })
+        Some(Conversation { platform: PlatformKind::Slack, workspace, conversation, thread: None })
     }
 
-    async fn conversation(&self, place: &Place) -> Result<Conversation, SendError> {
+    async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
         let key = format!("{}/{}", place.workspace, place.conversation);
         if let Some(conversation) = self.conversations.get(&key) {
             return Ok(conversation);
@@ -289,7 +293,7 @@ impl Platform for SlackPlatform {
     }
 }
 
-fn account_key(sender: &Sender) -> String {
+fn account_key(sender: &ChatAccount) -> String {
     format!("{}/{}", sender.workspace, sender.account)
 }
 

@@ -1,7 +1,7 @@
 //! What Teams says of the members of a conversation, read with care: whatever is unknown or not to be seen counts as not ours.
 
 use super::connector::{CallError, Member};
-use crate::message::{Account, Conversation, Sender, Standing};
+use crate::message::{AccountInfo, ChatAccount, ConversationInfo, Standing};
 use std::time::Duration;
 
 /// No answer is older than this.
@@ -12,13 +12,13 @@ pub(super) const ABSENT: Duration = Duration::from_secs(10);
 /// An account out of a conversation's member. Whoever is deactivated, or was removed, is a member of nothing.
 pub(super) fn account(
     answer: Result<Member, CallError>,
-    sender: &Sender,
+    sender: &ChatAccount,
     tenants: &[String],
-) -> Result<Account, CallError> {
+) -> Result<AccountInfo, CallError> {
     let member = match answer {
         Ok(member) => member,
         Err(CallError::Code(404, _)) => {
-            return Ok(Account { standing: Standing::Deactivated, workspace: sender.workspace.clone() });
+            return Ok(AccountInfo { standing: Standing::Deactivated, workspace: sender.workspace.clone() });
         }
         Err(error) => return Err(error),
     };
@@ -27,7 +27,7 @@ pub(super) fn account(
         Standing::Member if !is(&member, &sender.account) => Standing::External,
         standing => standing,
     };
-    Ok(Account { standing, workspace })
+    Ok(AccountInfo { standing, workspace })
 }
 
 /// By the member's tenant and role.
@@ -54,9 +54,9 @@ pub(super) fn conversation(
     id: &str,
     members: Result<Option<&[Member]>, CallError>,
     tenants: &[String],
-) -> Result<Conversation, CallError> {
+) -> Result<ConversationInfo, CallError> {
     match members {
-        Ok(members) => Ok(Conversation {
+        Ok(members) => Ok(ConversationInfo {
             bot_is_in: true,
             direct: is_direct(id),
             shared: members.is_none_or(|members| {
@@ -65,7 +65,7 @@ pub(super) fn conversation(
         }),
         // What the bot can't see may be anything: it isn't in, and its answers stay private.
         Err(CallError::Code(403 | 404, _)) => {
-            Ok(Conversation { bot_is_in: false, direct: false, shared: true })
+            Ok(ConversationInfo { bot_is_in: false, direct: false, shared: true })
         }
         Err(error) => Err(error),
     }

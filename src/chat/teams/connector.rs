@@ -2,7 +2,7 @@
 //! turned into codes here and never shown or logged as they are.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference>.
 
-use crate::azure::identity::{Tokens, Who};
+use crate::azure::identity::{CredentialKind, Tokens};
 use crate::config;
 use crate::message::SendError;
 use anyhow::Context;
@@ -64,13 +64,13 @@ struct Page {
 }
 
 #[derive(Deserialize)]
-struct Made {
+struct CreatedActivity {
     id: String,
 }
 
 /// A conversation, and the service that it lives at.
 #[derive(Debug, Clone, Copy)]
-pub struct There<'a> {
+pub struct Located<'a> {
     pub service: &'a str,
     /// With its `;messageid=`, where it is a thread.
     pub conversation: &'a str,
@@ -106,8 +106,8 @@ impl Connector {
     pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
         let tenant = config.tenants.first().map(String::as_str).unwrap_or_default();
         let who = match &config.client_secret {
-            Some(secret) => Who::Application { tenant, client_id: &config.app_id, secret },
-            None => Who::ManagedIdentity { client_id: &config.app_id },
+            Some(secret) => CredentialKind::Application { tenant, client_id: &config.app_id, secret },
+            None => CredentialKind::ManagedIdentity { client_id: &config.app_id },
         };
         // A redirect would carry the token elsewhere.
         let client = reqwest::Client::builder()
@@ -129,7 +129,7 @@ impl Connector {
     }
 
     /// Sends an activity; its id. To one person alone where it names a recipient.
-    pub async fn send(&self, there: There<'_>, activity: &Value) -> Result<String, CallError> {
+    pub async fn send(&self, there: Located<'_>, activity: &Value) -> Result<String, CallError> {
         let mut url = address(there, &["activities"])?;
         if activity.get("recipient").is_some() {
             url.query_pairs_mut().append_pair("isTargetedActivity", "true");
@@ -140,19 +140,19 @@ impl Connector {
     }
 
     /// Replaces an activity.
-    pub async fn update(&self, there: There<'_>, id: &str, activity: &Value) -> Result<(), CallError> {
+    pub async fn update(&self, there: Located<'_>, id: &str, activity: &Value) -> Result<(), CallError> {
         let url = address(there, &["activities", id])?;
         self.call(&Call { method: Method::PUT, url, body: Some(activity) }).await.map(drop)
     }
 
     /// One member, by the Entra object id.
-    pub async fn member(&self, there: There<'_>, account: &str) -> Result<Member, CallError> {
+    pub async fn member(&self, there: Located<'_>, account: &str) -> Result<Member, CallError> {
         let url = address(there, &["members", account])?;
         read(self.call(&Call { method: Method::GET, url, body: None }).await?)
     }
 
     /// All members; `None` if there are too many to be read.
-    pub async fn members(&self, there: There<'_>) -> Result<Option<Vec<Member>>, CallError> {
+    pub async fn members(&self, there: Located<'_>) -> Result<Option<Vec<Member>>, CallError> {
         let mut members = Vec::new();
         let mut next: Option<String> = None;
         for _ in 0..MOST_PAGES {
@@ -184,7 +184,8 @@ impl Connector {
             "tenantId": tenant,
             "isGroup": false,
         });
-        let made: Made = read(self.call(&Call { method: Method::POST, url, body: Some(&body) }).await?)?;
+        let made: CreatedActivity =
+            read(self.call(&Call { method: Method::POST, url, body: Some(&body) }).await?)?;
         Ok(made.id)
     }
 
@@ -279,7 +280,7 @@ fn base(service: &str) -> Result<Url, CallError> {
 }
 
 /// Below `v3/conversations/{id}`, each part escaped.
-fn address(there: There<'_>, rest: &[&str]) -> Result<Url, CallError> {
+fn address(there: Located<'_>, rest: &[&str]) -> Result<Url, CallError> {
     let mut url = base(there.service)?;
     url.path_segments_mut()
         .map_err(|()| CallError::Unavailable("bad_address".to_owned()))?

@@ -2,9 +2,9 @@
 //! decided here but which tenant and which service are listened to.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference#activity-object>.
 
-use super::verify::Vouched;
+use super::verify::VerifiedToken;
 use crate::config;
-use crate::message::{AnswerHandle, Event, Incoming, Place, PlatformName, Sender};
+use crate::message::{AnswerHandle, ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
@@ -16,7 +16,7 @@ const CHANNEL: &str = "msteams";
 #[derive(Debug)]
 pub enum Parsed {
     /// For `flow`.
-    Deliver(Box<Incoming>),
+    Deliver(Box<IncomingEvent>),
     /// Nothing for us: acknowledge it.
     Ignore,
     /// An invoke that we don't know, whose client waits for an answer.
@@ -50,9 +50,9 @@ struct Activity {
     name: Option<String>,
     service_url: String,
     channel_id: String,
-    from: Option<Account>,
-    recipient: Option<Account>,
-    conversation: Conversation,
+    from: Option<ChannelAccount>,
+    recipient: Option<ChannelAccount>,
+    conversation: WireConversation,
     channel_data: Option<ChannelData>,
     text: Option<String>,
     #[serde(default)]
@@ -63,7 +63,7 @@ struct Activity {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Account {
+struct ChannelAccount {
     id: String,
     name: Option<String>,
     aad_object_id: Option<String>,
@@ -74,7 +74,7 @@ struct Account {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Conversation {
+struct WireConversation {
     id: String,
     conversation_type: Option<String>,
     tenant_id: Option<String>,
@@ -104,7 +104,7 @@ impl Parser {
     ///
     /// # Errors
     /// See [`Malformed`].
-    pub fn activity(&self, body: &[u8], vouched: &Vouched) -> Result<Parsed, Malformed> {
+    pub fn activity(&self, body: &[u8], vouched: &VerifiedToken) -> Result<Parsed, Malformed> {
         let activity: Activity = serde_json::from_slice(body).map_err(|_| Malformed::Unreadable)?;
         self.vouched(&activity, vouched)?;
         let Some(tenant) = self.tenant(&activity) else { return Ok(Parsed::Foreign) };
@@ -133,7 +133,7 @@ impl Parser {
     }
 
     /// The service is the token's, and one of those that our own token may go to; the key may sign for Teams.
-    fn vouched(&self, activity: &Activity, vouched: &Vouched) -> Result<(), Malformed> {
+    fn vouched(&self, activity: &Activity, vouched: &VerifiedToken) -> Result<(), Malformed> {
         let same = |a: &str, b: &str| a.trim_end_matches('/').eq_ignore_ascii_case(b.trim_end_matches('/'));
         let url = Url::parse(&activity.service_url).map_err(|_| Malformed::Unreadable)?;
         let ours = url.host_str().is_some_and(|host| self.service_hosts.iter().any(|known| known == host));
@@ -183,7 +183,7 @@ fn text_of(data: &Value, key: &str) -> Option<String> {
     data.get(key)?.as_str().map(str::to_owned)
 }
 
-fn incoming(activity: Activity, tenant: String, event: Event) -> Option<Incoming> {
+fn incoming(activity: Activity, tenant: String, event: Event) -> Option<IncomingEvent> {
     let (id, from) = (activity.id?, activity.from?);
     if from.role.as_deref().is_some_and(|role| role != "user") {
         return None; // bots don't command bots
@@ -196,20 +196,20 @@ fn incoming(activity: Activity, tenant: String, event: Event) -> Option<Incoming
     };
     let waits = activity.kind == "invoke";
     let delivery = format!("teams:{conversation}:{id}");
-    Some(Incoming {
+    Some(IncomingEvent {
         handle: waits.then(|| AnswerHandle {
             url: delivery.clone(),
             since: jiff::Timestamp::now(),
             card: true,
         }),
         delivery,
-        sender: Sender {
-            platform: PlatformName::Teams,
+        sender: ChatAccount {
+            platform: PlatformKind::Teams,
             workspace: tenant.clone(),
             name: from.name.filter(|name| !name.is_empty()).unwrap_or_else(|| account.clone()),
             account,
         },
-        place: Place { platform: PlatformName::Teams, workspace: tenant, conversation, thread },
+        place: Conversation { platform: PlatformKind::Teams, workspace: tenant, conversation, thread },
         event,
     })
 }

@@ -3,13 +3,13 @@
 //! [`connector`](super::connector).
 
 use super::accounts::{self, is_direct};
-use super::connector::{CallError, Connector, Member, There, send_error};
+use super::connector::{CallError, Connector, Located, Member, send_error};
 use super::render::{self, View};
 use crate::config;
-use crate::ephemeral::{Cache, Pacer};
+use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::message::{
-    Account, Audience, Block, Conversation, Incoming, Person, Place, Platform, PlatformName, Posted, Reply,
-    SendError, Sender, Standing, TooLarge,
+    AccountInfo, Audience, Block, ChatAccount, Conversation, ConversationInfo, IncomingEvent, Person,
+    Platform, PlatformKind, PostedMessage, Reply, SendError, Standing, TooLarge,
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -35,16 +35,16 @@ type Roster = Option<Arc<Vec<Member>>>;
 /// Teams, as `flow` sees it.
 pub struct TeamsPlatform {
     connector: Connector,
-    pacer: Pacer,
+    pacer: RateLimiter,
     tenants: Vec<String>,
     service_url: String,
     terminal_channel: Option<String>,
     /// Conversation to its service, as its last activity named it.
-    services: Cache<String>,
-    directs: Cache<String>,
-    accounts: Cache<Account>,
-    rosters: Cache<Roster>,
-    absent: Cache<()>,
+    services: TtlCache<String>,
+    directs: TtlCache<String>,
+    accounts: TtlCache<AccountInfo>,
+    rosters: TtlCache<Roster>,
+    absent: TtlCache<()>,
     /// Role to conversation.
     groups: BTreeMap<String, String>,
     /// Clicks whose clients wait for a card.
@@ -57,15 +57,15 @@ impl TeamsPlatform {
     pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
         Ok(TeamsPlatform {
             connector: Connector::new(config)?,
-            pacer: Pacer::new(INTERVAL),
+            pacer: RateLimiter::new(INTERVAL),
             tenants: config.tenants.clone(),
             service_url: config.service_url.clone(),
             terminal_channel: config.terminal_channel.clone(),
-            services: Cache::new(CACHED),
-            directs: Cache::new(CACHED),
-            accounts: Cache::new(CACHED),
-            rosters: Cache::new(CACHED),
-            absent: Cache::new(CACHED),
+            services: TtlCache::new(CACHED),
+            directs: TtlCache::new(CACHED),
+            accounts: TtlCache::new(CACHED),
+            rosters: TtlCache::new(CACHED),
+            absent: TtlCache::new(CACHED),
             groups: config.groups.clone(),
             waiting: Mutex::default(),
         })
@@ -80,7 +80,7 @@ impl TeamsPlatform {
     }
 
     /// A conversation's service, by an activity that came from there and is Teams'.
-    pub fn heard(&self, place: &Place, service_url: &str) {
+    pub fn heard(&self, place: &Conversation, service_url: &str) {
         self.services.put(&place.conversation, service_url.to_owned(), Instant::now() + SERVICE_KEPT);
     }
 
@@ -104,18 +104,23 @@ impl TeamsPlatform {
     }
 
     /// Sends a card; its message, if Teams names one.
-    async fn send(&self, place: &Place, reply: &Reply, to: Option<&Sender>) -> Result<String, SendError> {
+    async fn send(
+        &self,
+        place: &Conversation,
+        reply: &Reply,
+        to: Option<&ChatAccount>,
+    ) -> Result<String, SendError> {
         let mut activity = self.activity(place, reply).await;
         if let Some(sender) = to {
             activity["recipient"] = json!({ "id": self.user_id(place, &sender.account).await? });
         }
         let (service, conversation) = (self.service(&place.conversation), address(place));
         self.pacer.turn(&place.conversation).await;
-        let there = There { service: &service, conversation: &conversation };
+        let there = Located { service: &service, conversation: &conversation };
         self.connector.send(there, &activity).await.map_err(send_error)
     }
 
-    async fn activity(&self, place: &Place, reply: &Reply) -> Value {
+    async fn activity(&self, place: &Conversation, reply: &Reply) -> Value {
         let user_ids = match &reply.view {
             Some(_) => self.user_ids(place, reply).await,
             None => Vec::new(),
@@ -133,7 +138,7 @@ impl TeamsPlatform {
     }
 
     /// The ids of those for whom the card has buttons of their own. Without them everyone sees the same, and asks for theirs.
-    async fn user_ids(&self, place: &Place, reply: &Reply) -> Vec<String> {
+    async fn user_ids(&self, place: &Conversation, reply: &Reply) -> Vec<String> {
         let Ok(Some(members)) = self.roster(&place.conversation).await else { return Vec::new() };
         let mut ids: Vec<String> = Vec::new();
         for account in concerned(reply).filter_map(|person| person.account.as_deref()) {
@@ -147,7 +152,7 @@ impl TeamsPlatform {
     }
 
     /// The id by which Teams knows an account in a conversation.
-    async fn user_id(&self, place: &Place, account: &str) -> Result<String, SendError> {
+    async fn user_id(&self, place: &Conversation, account: &str) -> Result<String, SendError> {
         let known = self.roster(&place.conversation).await;
         let member = known.as_ref().ok().and_then(|roster| roster.as_ref());
         match member.and_then(|members| members.iter().find(|member| accounts::is(member, account))) {
@@ -164,7 +169,7 @@ impl TeamsPlatform {
 
     async fn member(&self, conversation: &str, account: &str) -> Result<Member, CallError> {
         let service = self.service(conversation);
-        self.connector.member(There { service: &service, conversation }, account).await
+        self.connector.member(Located { service: &service, conversation }, account).await
     }
 
     /// The members of a conversation, by a word no older than five minutes; `None` if they are too many.
@@ -178,7 +183,7 @@ impl TeamsPlatform {
         // The age counts from before the question.
         let asked = Instant::now();
         let service = self.service(conversation);
-        match self.connector.members(There { service: &service, conversation }).await {
+        match self.connector.members(Located { service: &service, conversation }).await {
             Ok(members) => {
                 let roster = members.map(Arc::new);
                 self.rosters.put(conversation, roster.clone(), asked + accounts::FRESH);
@@ -205,15 +210,15 @@ fn concerned(reply: &Reply) -> impl Iterator<Item = &Person> {
 
 #[async_trait]
 impl Platform for TeamsPlatform {
-    fn name(&self) -> PlatformName {
-        PlatformName::Teams
+    fn name(&self) -> PlatformKind {
+        PlatformKind::Teams
     }
 
     fn fits(&self, reply: &Reply) -> Result<(), TooLarge> {
         render::fits(reply)
     }
 
-    async fn answer(&self, to: &Incoming, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         never_cut_a_plan(reply)?;
         if let Some(sender) = to.handle.as_ref().and_then(|handle| self.waits(&handle.url)) {
             let viewer = concerned(reply).find(|person| person.account.as_ref() == Some(&to.sender.account));
@@ -234,28 +239,28 @@ impl Platform for TeamsPlatform {
         }
     }
 
-    async fn post(&self, place: &Place, reply: &Reply) -> Result<Posted, SendError> {
+    async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         never_cut_a_plan(reply)?;
         let message = self.send(place, reply, None).await?;
-        Ok(Posted { place: place.clone(), message })
+        Ok(PostedMessage { place: place.clone(), message })
     }
 
-    async fn edit(&self, posted: &Posted, reply: &Reply) -> Result<(), SendError> {
+    async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
         never_cut_a_plan(reply)?;
         let activity = self.activity(&posted.place, reply).await;
         let (service, conversation) = (self.service(&posted.place.conversation), address(&posted.place));
-        let there = There { service: &service, conversation: &conversation };
+        let there = Located { service: &service, conversation: &conversation };
         self.connector.update(there, &posted.message, &activity).await.map_err(send_error)
     }
 
-    async fn tell(&self, sender: &Sender, reply: &Reply) -> Result<Posted, SendError> {
+    async fn tell(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
         let place = self.direct(sender).await?;
         self.post(&place, reply).await
     }
 
-    async fn direct(&self, sender: &Sender) -> Result<Place, SendError> {
-        let place = |conversation| Place {
-            platform: PlatformName::Teams,
+    async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
+        let place = |conversation| Conversation {
+            platform: PlatformKind::Teams,
             workspace: sender.workspace.clone(),
             conversation,
             thread: None,
@@ -269,7 +274,7 @@ impl Platform for TeamsPlatform {
         Ok(place(conversation))
     }
 
-    async fn account(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
+    async fn account(&self, sender: &ChatAccount, place: &Conversation) -> Result<AccountInfo, SendError> {
         match self.accounts.get(&account_key(sender, place)) {
             Some(account) => Ok(account),
             None => self.account_now(sender, place).await,
@@ -277,7 +282,11 @@ impl Platform for TeamsPlatform {
     }
 
     /// As a member of the place: Teams tells of nobody elsewhere.
-    async fn account_now(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
+    async fn account_now(
+        &self,
+        sender: &ChatAccount,
+        place: &Conversation,
+    ) -> Result<AccountInfo, SendError> {
         let found = match place.account() {
             Some(_) => self.direct(sender).await?,
             None => place.clone(),
@@ -294,7 +303,7 @@ impl Platform for TeamsPlatform {
         Ok(account)
     }
 
-    async fn in_group(&self, role: &str, sender: &Sender) -> Result<Option<bool>, SendError> {
+    async fn in_group(&self, role: &str, sender: &ChatAccount) -> Result<Option<bool>, SendError> {
         let Some(group) = self.groups.get(role) else { return Ok(None) };
         let roster = self.roster(group).await.map_err(send_error)?;
         let members = roster.ok_or(SendError::Refused("too_many_members".to_owned()))?;
@@ -305,12 +314,12 @@ impl Platform for TeamsPlatform {
         self.tenants.first().map_or("", String::as_str)
     }
 
-    fn place_for_others(&self) -> Option<Place> {
+    fn place_for_others(&self) -> Option<Conversation> {
         let (workspace, conversation) = (self.home().to_owned(), self.terminal_channel.clone()?);
-        Some(Place { platform: PlatformName::Teams, workspace, conversation, thread: None })
+        Some(Conversation { platform: PlatformKind::Teams, workspace, conversation, thread: None })
     }
 
-    async fn conversation(&self, place: &Place) -> Result<Conversation, SendError> {
+    async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
         let roster = self.roster(&place.conversation).await;
         let members = roster.as_ref().map(|roster| roster.as_ref().map(|members| members.as_slice()));
         accounts::conversation(&place.conversation, members.map_err(Clone::clone), &self.tenants)
@@ -319,7 +328,7 @@ impl Platform for TeamsPlatform {
 }
 
 /// A thread's address has the message that it hangs from. Only channels have threads.
-fn address(place: &Place) -> String {
+fn address(place: &Conversation) -> String {
     let channel = ["@thread.tacv2", "@thread.skype"].iter().any(|kind| place.conversation.ends_with(kind));
     match &place.thread {
         Some(thread) if channel => format!("{};messageid={thread}", place.conversation),
@@ -327,7 +336,7 @@ fn address(place: &Place) -> String {
     }
 }
 
-fn account_key(sender: &Sender, place: &Place) -> String {
+fn account_key(sender: &ChatAccount, place: &Conversation) -> String {
     format!("{}/{}/{}", sender.workspace, sender.account, place.conversation)
 }
 

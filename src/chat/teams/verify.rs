@@ -1,5 +1,5 @@
 //! Proves that an activity comes from Teams: the Bot Framework's token, its signature, issuer, audience and times, and that the
-//! key that signed it is endorsed for Teams. What the activity itself has to match is told by [`Vouched`]. Never logs a token.
+//! key that signed it is endorsed for Teams. What the activity itself has to match is told by [`VerifiedToken`]. Never logs a token.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-authentication>.
 
 use crate::config;
@@ -46,7 +46,7 @@ pub enum Refusal {
 
 /// What the token vouches for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vouched {
+pub struct VerifiedToken {
     /// The service that the activity must name as its own.
     pub service_url: String,
     /// The channels whose activities the key may sign.
@@ -75,7 +75,7 @@ struct Keys {
 }
 
 /// A token's digest to what it vouches for, and until when (UTC seconds).
-type Good = HashMap<[u8; 32], (i64, Vouched)>;
+type ValidatedClaims = HashMap<[u8; 32], (i64, VerifiedToken)>;
 
 /// Checks tokens for one bot.
 pub struct Verifier {
@@ -85,7 +85,7 @@ pub struct Verifier {
     keys: Mutex<Keys>,
     /// One asks for the keys, and the others wait.
     asking: tokio::sync::Mutex<()>,
-    good: Mutex<Good>,
+    good: Mutex<ValidatedClaims>,
 }
 
 #[derive(Deserialize)]
@@ -124,7 +124,7 @@ impl Verifier {
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub async fn verify(&self, headers: &HeaderMap) -> Result<Vouched, Refusal> {
+    pub async fn verify(&self, headers: &HeaderMap) -> Result<VerifiedToken, Refusal> {
         let token = bearer(headers)?;
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let now = jiff::Timestamp::now().as_second();
@@ -140,17 +140,17 @@ impl Verifier {
         let claims = decoded.map_err(|_| Refusal::Wrong)?.claims;
         // Tokens of Entra and of the emulator name no service: they come from elsewhere.
         let service_url = claims.service_url.ok_or(Refusal::Wrong)?;
-        let vouched = Vouched { service_url, endorsed: key.endorsed };
+        let vouched = VerifiedToken { service_url, endorsed: key.endorsed };
         self.remember(digest, (claims.exp, vouched.clone()), now);
         Ok(vouched)
     }
 
-    fn remembered(&self, digest: &[u8; 32], now: i64) -> Option<Vouched> {
+    fn remembered(&self, digest: &[u8; 32], now: i64) -> Option<VerifiedToken> {
         let good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         good.get(digest).filter(|(until, _)| now < *until).map(|(_, vouched)| vouched.clone())
     }
 
-    fn remember(&self, digest: [u8; 32], known: (i64, Vouched), now: i64) {
+    fn remember(&self, digest: [u8; 32], known: (i64, VerifiedToken), now: i64) {
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         if good.len() >= REMEMBERED {
             good.retain(|_, (until, _)| now < *until);

@@ -7,7 +7,7 @@
 //!   "asked": "health",
 //!   "environment": { "name": "production", "production": true },
 //!   "run": 128,
-//!   "verdict": { "tone": "watch", "text": "5 sessions wait for a lock." },
+//!   "verdict": { "tone": "warning", "text": "5 sessions wait for a lock." },
 //!   "blocks": [
 //!     { "kind": "table", "title": "Server", "columns": [{ "title": "pid", "align": "right" }],
 //!       "rows": [{ "cells": [{ "text": "4711", "tone": "plain" }], "type": ["countersign run kill 4711"] }], "total": 1 }
@@ -21,7 +21,7 @@
 //! `progress` (`percent`, `label`) and `buttons` (`type`: lines to type). Texts are for people: their wording may change.
 
 use super::{Lines, escape};
-use crate::message::{Block, Button, Reply, Shape, Table, Text, Tone};
+use crate::message::{Block, Button, Reply, Severity, Shape, Table, Text};
 use serde_json::{Value, json};
 
 /// The reply as JSON text of several lines. `lines` tells what its buttons stand for; their tokens are nobody's business.
@@ -43,12 +43,12 @@ pub fn render(reply: &Reply, lines: &Lines) -> String {
     escape::json(&serde_json::to_string_pretty(&whole).unwrap_or_default()) + "\n"
 }
 
-fn tone_word(tone: Tone) -> &'static str {
+fn tone_word(tone: Severity) -> &'static str {
     match tone {
-        Tone::Plain => "plain",
-        Tone::Good => "good",
-        Tone::Watch => "watch",
-        Tone::Act => "act",
+        Severity::Neutral => "neutral",
+        Severity::Ok => "ok",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
     }
 }
 

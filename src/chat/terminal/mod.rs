@@ -3,8 +3,8 @@
 //! printed here.
 
 use crate::message::{
-    Account, Conversation, Event, Incoming, Place, Platform, PlatformName, Posted, Reply, SendError, Sender,
-    Standing, TooLarge,
+    AccountInfo, ChatAccount, Conversation, ConversationInfo, Event, IncomingEvent, Platform, PlatformKind,
+    PostedMessage, Reply, SendError, Standing, TooLarge,
 };
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -34,18 +34,18 @@ impl Terminal {
 }
 
 /// A typed line, as an event. `None` if the system has no randomness to tell it from others.
-pub fn incoming(login_name: &str, line: String) -> Option<Incoming> {
+pub fn incoming(login_name: &str, line: String) -> Option<IncomingEvent> {
     let account = login_name.to_owned();
-    Some(Incoming {
+    Some(IncomingEvent {
         delivery: format!("{WORKSPACE}-{}", crate::plan::random_token()?),
-        place: Place {
-            platform: PlatformName::Terminal,
+        place: Conversation {
+            platform: PlatformKind::Terminal,
             workspace: WORKSPACE.to_owned(),
             conversation: account.clone(),
             thread: None,
         },
-        sender: Sender {
-            platform: PlatformName::Terminal,
+        sender: ChatAccount {
+            platform: PlatformKind::Terminal,
             workspace: WORKSPACE.to_owned(),
             name: account.clone(),
             account,
@@ -57,41 +57,45 @@ pub fn incoming(login_name: &str, line: String) -> Option<Incoming> {
 
 #[async_trait]
 impl Platform for Terminal {
-    fn name(&self) -> PlatformName {
-        PlatformName::Terminal
+    fn name(&self) -> PlatformKind {
+        PlatformKind::Terminal
     }
 
     fn fits(&self, _: &Reply) -> Result<(), TooLarge> {
         Ok(())
     }
 
-    async fn answer(&self, _: &Incoming, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, _: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply.clone());
         Ok(())
     }
 
     /// Nothing stands in a terminal, so nothing is posted there.
-    async fn post(&self, _: &Place, _: &Reply) -> Result<Posted, SendError> {
+    async fn post(&self, _: &Conversation, _: &Reply) -> Result<PostedMessage, SendError> {
         Err(SendError::NotThere)
     }
 
-    async fn edit(&self, _: &Posted, _: &Reply) -> Result<(), SendError> {
+    async fn edit(&self, _: &PostedMessage, _: &Reply) -> Result<(), SendError> {
         Err(SendError::Gone)
     }
 
-    async fn tell(&self, _: &Sender, _: &Reply) -> Result<Posted, SendError> {
+    async fn tell(&self, _: &ChatAccount, _: &Reply) -> Result<PostedMessage, SendError> {
         Err(SendError::NotThere)
     }
 
-    async fn direct(&self, _: &Sender) -> Result<Place, SendError> {
+    async fn direct(&self, _: &ChatAccount) -> Result<Conversation, SendError> {
         Err(SendError::NotThere)
     }
 
-    async fn account(&self, sender: &Sender, _: &Place) -> Result<Account, SendError> {
-        Ok(Account { standing: Standing::Member, workspace: sender.workspace.clone() })
+    async fn account(&self, sender: &ChatAccount, _: &Conversation) -> Result<AccountInfo, SendError> {
+        Ok(AccountInfo { standing: Standing::Member, workspace: sender.workspace.clone() })
     }
 
-    async fn account_now(&self, sender: &Sender, place: &Place) -> Result<Account, SendError> {
+    async fn account_now(
+        &self,
+        sender: &ChatAccount,
+        place: &Conversation,
+    ) -> Result<AccountInfo, SendError> {
         self.account(sender, place).await
     }
 
@@ -99,7 +103,7 @@ impl Platform for Terminal {
         WORKSPACE
     }
 
-    async fn conversation(&self, _: &Place) -> Result<Conversation, SendError> {
-        Ok(Conversation { bot_is_in: true, direct: true, shared: false })
+    async fn conversation(&self, _: &Conversation) -> Result<ConversationInfo, SendError> {
+        Ok(ConversationInfo { bot_is_in: true, direct: true, shared: false })
     }
 }

@@ -4,9 +4,9 @@
 
 use super::Lines;
 use super::escape;
-use super::style::{Ink, Inked, continued, inked, padded, wrapped, written};
+use super::style::{Style, StyledText, continued, inked, padded, wrapped, written};
 use super::table;
-use crate::message::{Block, Button, Heading, Reply, Span, Text, Tone, bar};
+use crate::message::{Block, Button, Heading, Reply, Severity, Span, Text, bar};
 
 /// What kind of terminal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ const WIDEST_LABEL: usize = 24;
 
 /// The reply, each line with its end. `lines` tells what its buttons stand for.
 pub fn render(reply: &Reply, lines: &Lines, screen: Screen) -> String {
-    let mut page = Page { width: screen.width, lines: Vec::new() };
+    let mut page = TerminalPage { width: screen.width, lines: Vec::new() };
     let first = usize::from(matches!(reply.blocks.first(), Some(Block::Verdict { .. })));
     let (verdict, rest) = reply.blocks.split_at(first);
     verdict.iter().for_each(|block| page.block(block, lines));
@@ -29,7 +29,7 @@ pub fn render(reply: &Reply, lines: &Lines, screen: Screen) -> String {
     let mut before = None;
     for block in rest {
         if !(is_prose(block) && before.is_some_and(is_prose)) {
-            page.lines.push(Inked::new());
+            page.lines.push(StyledText::new());
         }
         page.block(block, lines);
         before = Some(block);
@@ -42,49 +42,49 @@ fn is_prose(block: &Block) -> bool {
 }
 
 /// "ana asked health of PRODUCTION · #128".
-fn heading(heading: &Heading) -> Inked {
-    let mut line = Inked::new();
+fn heading(heading: &Heading) -> StyledText {
+    let mut line = StyledText::new();
     let mut add = |text: &str, ink| line.extend(inked(text, ink));
     match &heading.who {
         Some(who) => {
-            add(&format!("{} asked {}", escape::line(&who.id), escape::line(&heading.asked)), Ink::Faint)
+            add(&format!("{} asked {}", escape::line(&who.id), escape::line(&heading.asked)), Style::Faint)
         }
-        None => add(&escape::line(&heading.asked), Ink::Faint),
+        None => add(&escape::line(&heading.asked), Style::Faint),
     }
     if let Some(environment) = &heading.environment {
-        add(" of ", Ink::Faint);
+        add(" of ", Style::Faint);
         let name = escape::line(&environment.name);
         match environment.production {
-            true => add(&name.to_uppercase(), Ink::Act),
-            false => add(&name, Ink::Strong),
+            true => add(&name.to_uppercase(), Style::Act),
+            false => add(&name, Style::Strong),
         }
     }
     if let Some(run) = heading.run {
-        add(&format!(" · #{run}"), Ink::Faint);
+        add(&format!(" · #{run}"), Style::Faint);
     }
     line
 }
 
 /// The word of a tone, and its ink.
-fn word(tone: Tone) -> (&'static str, Ink) {
+fn word(tone: Severity) -> (&'static str, Style) {
     match tone {
-        Tone::Plain => ("", Ink::Strong),
-        Tone::Good => ("Good: ", Ink::Good),
-        Tone::Watch => ("Watch: ", Ink::Watch),
-        Tone::Act => ("Act: ", Ink::Act),
+        Severity::Neutral => ("", Style::Strong),
+        Severity::Ok => ("Good: ", Style::ValidatedClaims),
+        Severity::Warning => ("Watch: ", Style::Watch),
+        Severity::Critical => ("Act: ", Style::Act),
     }
 }
 
 /// Text in inks; what is to be typed stands in backticks, since not every terminal has colours.
-fn text(text: &Text, plain: Ink) -> Inked {
-    let mut line = Inked::new();
+fn text(text: &Text, plain: Style) -> StyledText {
+    let mut line = StyledText::new();
     for span in &text.0 {
         match span {
             Span::Plain(words) => line.extend(inked(&escape::lines(words), plain)),
-            Span::Strong(words) => line.extend(inked(&escape::lines(words), Ink::Strong)),
-            Span::Code(words) => line.extend(inked(&format!("`{}`", escape::lines(words)), Ink::Code)),
+            Span::Strong(words) => line.extend(inked(&escape::lines(words), Style::Strong)),
+            Span::Code(words) => line.extend(inked(&format!("`{}`", escape::lines(words)), Style::Code)),
             Span::Person(person) | Span::Ping(person) => {
-                line.extend(inked(&escape::line(&person.id), Ink::Strong));
+                line.extend(inked(&escape::line(&person.id), Style::Strong));
             }
         }
     }
@@ -92,35 +92,35 @@ fn text(text: &Text, plain: Ink) -> Inked {
 }
 
 /// Lines as they come together.
-pub(super) struct Page {
+pub(super) struct TerminalPage {
     pub width: usize,
-    pub lines: Vec<Inked>,
+    pub lines: Vec<StyledText>,
 }
 
-impl Page {
-    pub fn extend(&mut self, lines: Vec<Inked>) {
+impl TerminalPage {
+    pub fn extend(&mut self, lines: Vec<StyledText>) {
         self.lines.extend(lines);
     }
 
     /// A title, with nothing of its own below it yet.
     pub fn title(&mut self, title: &str) {
-        self.extend(wrapped(&inked(&escape::line(title), Ink::Strong), self.width));
+        self.extend(wrapped(&inked(&escape::line(title), Style::Strong), self.width));
     }
 
     fn block(&mut self, block: &Block, lines: &Lines) {
         match block {
             Block::Verdict { tone, text: words } => {
                 let (word, ink) = word(*tone);
-                self.extend(wrapped(&[inked(word, ink), text(words, Ink::Strong)].concat(), self.width));
+                self.extend(wrapped(&[inked(word, ink), text(words, Style::Strong)].concat(), self.width));
             }
-            Block::Text(words) => self.extend(wrapped(&text(words, Ink::Plain), self.width)),
-            Block::Note(words) => self.extend(wrapped(&text(words, Ink::Faint), self.width)),
+            Block::Text(words) => self.extend(wrapped(&text(words, Style::Plain), self.width)),
+            Block::Note(words) => self.extend(wrapped(&text(words, Style::Faint), self.width)),
             Block::Facts(facts) => self.facts(facts),
             Block::Table(found) => {
                 table::render(found, self);
                 let buttons: Vec<&Button> = found.rows.iter().flat_map(|row| &row.buttons).collect();
                 if buttons.iter().any(|button| lines.contains_key(&button.token)) {
-                    self.lines.push(Inked::new());
+                    self.lines.push(StyledText::new());
                 }
                 self.buttons(&buttons, lines);
             }
@@ -132,7 +132,7 @@ impl Page {
                 let label = escape::line(label);
                 let words =
                     percent.map_or(label.clone(), |percent| format!("{} · {label}", bar(percent.into())));
-                self.extend(wrapped(&inked(&words, Ink::Plain), self.width));
+                self.extend(wrapped(&inked(&words, Style::Plain), self.width));
             }
             Block::Buttons(buttons) => self.buttons(&buttons.iter().collect::<Vec<_>>(), lines),
         }
@@ -146,14 +146,15 @@ impl Page {
     }
 
     fn facts(&mut self, facts: &[(String, Text)]) {
-        let labels: Vec<Inked> = facts.iter().map(|(l, _)| inked(&escape::line(l), Ink::Strong)).collect();
+        let labels: Vec<StyledText> =
+            facts.iter().map(|(l, _)| inked(&escape::line(l), Style::Strong)).collect();
         self.labelled(
-            labels.into_iter().zip(facts.iter().map(|(_, value)| text(value, Ink::Plain))).collect(),
+            labels.into_iter().zip(facts.iter().map(|(_, value)| text(value, Style::Plain))).collect(),
         );
     }
 
     /// Labels, and values beside them that wrap under themselves.
-    pub fn labelled(&mut self, pairs: Vec<(Inked, Inked)>) {
+    pub fn labelled(&mut self, pairs: Vec<(StyledText, StyledText)>) {
         let widest = pairs.iter().map(|(label, _)| super::style::columns(label)).max().unwrap_or(0);
         let indent = widest.min(WIDEST_LABEL).min(self.width / 2) + 2;
         for (label, value) in pairs {

@@ -5,48 +5,48 @@ use unicode_width::UnicodeWidthChar;
 
 /// How a letter is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ink {
+pub enum Style {
     Plain,
     Strong,
     Code,
     /// Small print.
     Faint,
-    Good,
+    ValidatedClaims,
     Watch,
     Act,
 }
 
-impl Ink {
+impl Style {
     /// The parameters of "select graphic rendition" (ECMA-48, 8.3.117).
     fn code(self) -> &'static str {
         match self {
-            Ink::Plain => "0",
-            Ink::Strong => "1",
-            Ink::Code => "36",
-            Ink::Faint => "2",
-            Ink::Good => "1;32",
-            Ink::Watch => "1;33",
-            Ink::Act => "1;31",
+            Style::Plain => "0",
+            Style::Strong => "1",
+            Style::Code => "36",
+            Style::Faint => "2",
+            Style::ValidatedClaims => "1;32",
+            Style::Watch => "1;33",
+            Style::Act => "1;31",
         }
     }
 }
 
 /// A line of letters.
-pub type Inked = Vec<(char, Ink)>;
+pub type StyledText = Vec<(char, Style)>;
 
 /// Text that has been made inert, in one ink.
-pub fn inked(text: &str, ink: Ink) -> Inked {
+pub fn inked(text: &str, ink: Style) -> StyledText {
     text.chars().map(|c| (c, ink)).collect()
 }
 
 /// The columns that a line takes.
-pub fn columns(line: &[(char, Ink)]) -> usize {
+pub fn columns(line: &[(char, Style)]) -> usize {
     line.iter().map(|(c, _)| c.width().unwrap_or(0)).sum()
 }
 
 /// Fills a line with blanks, before it or behind it.
-pub fn padded(mut line: Inked, width: usize, right: bool) -> Inked {
-    let blanks = inked(&" ".repeat(width.saturating_sub(columns(&line))), Ink::Plain);
+pub fn padded(mut line: StyledText, width: usize, right: bool) -> StyledText {
+    let blanks = inked(&" ".repeat(width.saturating_sub(columns(&line))), Style::Plain);
     if right {
         [blanks, line].concat()
     } else {
@@ -56,13 +56,13 @@ pub fn padded(mut line: Inked, width: usize, right: bool) -> Inked {
 }
 
 /// Breaks text into lines of so many columns, between words where it can be.
-pub fn wrapped(text: &[(char, Ink)], width: usize) -> Vec<Inked> {
+pub fn wrapped(text: &[(char, Style)], width: usize) -> Vec<StyledText> {
     text.split(|(c, _)| *c == '\n').flat_map(|paragraph| paragraph_lines(paragraph, width.max(1))).collect()
 }
 
-fn paragraph_lines(text: &[(char, Ink)], width: usize) -> Vec<Inked> {
+fn paragraph_lines(text: &[(char, Style)], width: usize) -> Vec<StyledText> {
     let mut lines = Vec::new();
-    let mut line = Inked::new();
+    let mut line = StyledText::new();
     for word in text.split_inclusive(|(c, _)| *c == ' ') {
         let blank = usize::from(word.last().is_some_and(|(c, _)| *c == ' '));
         if columns(&line) + columns(word) - blank > width && !line.is_empty() {
@@ -79,7 +79,7 @@ fn paragraph_lines(text: &[(char, Ink)], width: usize) -> Vec<Inked> {
     lines
 }
 
-fn trimmed(mut line: Inked) -> Inked {
+fn trimmed(mut line: StyledText) -> StyledText {
     while line.last().is_some_and(|(c, _)| *c == ' ') {
         line.pop();
     }
@@ -87,7 +87,7 @@ fn trimmed(mut line: Inked) -> Inked {
 }
 
 /// At most so many lines; what is left out shows as "…".
-pub fn cut(mut lines: Vec<Inked>, most: usize, width: usize) -> Vec<Inked> {
+pub fn cut(mut lines: Vec<StyledText>, most: usize, width: usize) -> Vec<StyledText> {
     if lines.len() <= most {
         return lines;
     }
@@ -96,15 +96,15 @@ pub fn cut(mut lines: Vec<Inked>, most: usize, width: usize) -> Vec<Inked> {
         while columns(last) + 1 > width && !last.is_empty() {
             last.pop();
         }
-        last.push(('…', Ink::Plain));
+        last.push(('…', Style::Plain));
     }
     lines
 }
 
 /// Code that doesn't fit is continued as a shell continues it, so that copying it keeps it whole.
-pub fn continued(text: &str, width: usize) -> Vec<Inked> {
+pub fn continued(text: &str, width: usize) -> Vec<StyledText> {
     let mut lines = Vec::new();
-    let mut rest = inked(text, Ink::Code);
+    let mut rest = inked(text, Style::Code);
     while columns(&rest) > width {
         let mut end = 0;
         let mut taken = 0;
@@ -117,7 +117,7 @@ pub fn continued(text: &str, width: usize) -> Vec<Inked> {
         }
         let blank = rest[..end].iter().rposition(|(c, _)| *c == ' ');
         let tail = rest.split_off(blank.map_or(end, |at| at + 1));
-        rest.push(('\\', Ink::Faint));
+        rest.push(('\\', Style::Faint));
         lines.push(std::mem::replace(&mut rest, tail));
     }
     lines.push(rest);
@@ -125,20 +125,20 @@ pub fn continued(text: &str, width: usize) -> Vec<Inked> {
 }
 
 /// The line as text; with colours, its inks as escape sequences.
-pub fn written(line: &[(char, Ink)], colours: bool) -> String {
+pub fn written(line: &[(char, Style)], colours: bool) -> String {
     let mut out = String::new();
-    let mut now = Ink::Plain;
+    let mut now = Style::Plain;
     for (c, ink) in line {
         if colours && *ink != now {
             out.push_str("\x1b[0m");
-            if *ink != Ink::Plain {
+            if *ink != Style::Plain {
                 out.push_str(&format!("\x1b[{}m", ink.code()));
             }
             now = *ink;
         }
         out.push(*c);
     }
-    if now != Ink::Plain {
+    if now != Style::Plain {
         out.push_str("\x1b[0m");
     }
     out
@@ -148,18 +148,18 @@ pub fn written(line: &[(char, Ink)], colours: bool) -> String {
 mod tests {
     use super::*;
 
-    fn words(lines: &[Inked]) -> Vec<String> {
+    fn words(lines: &[StyledText]) -> Vec<String> {
         lines.iter().map(|line| written(line, false)).collect()
     }
 
     #[test]
     fn lines_break_between_words_and_by_columns() {
-        assert_eq!(words(&wrapped(&inked("one two three", Ink::Plain), 7)), ["one two", "three"]);
-        assert_eq!(words(&wrapped(&inked("a\n\nb", Ink::Plain), 7)), ["a", "", "b"]);
-        assert_eq!(words(&wrapped(&inked("abcdefghij", Ink::Plain), 4)), ["abcd", "efgh", "ij"]);
+        assert_eq!(words(&wrapped(&inked("one two three", Style::Plain), 7)), ["one two", "three"]);
+        assert_eq!(words(&wrapped(&inked("a\n\nb", Style::Plain), 7)), ["a", "", "b"]);
+        assert_eq!(words(&wrapped(&inked("abcdefghij", Style::Plain), 4)), ["abcd", "efgh", "ij"]);
         // Each of these takes two columns.
-        assert_eq!(words(&wrapped(&inked("日本日本", Ink::Plain), 5)), ["日本", "日本"]);
-        assert_eq!(words(&cut(wrapped(&inked("abcdefghij", Ink::Plain), 4), 2, 4)), ["abcd", "efg…"]);
+        assert_eq!(words(&wrapped(&inked("日本日本", Style::Plain), 5)), ["日本", "日本"]);
+        assert_eq!(words(&cut(wrapped(&inked("abcdefghij", Style::Plain), 4), 2, 4)), ["abcd", "efg…"]);
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn colours_end_with_their_line() {
-        let line = [inked("Act:", Ink::Act), inked(" now", Ink::Plain)].concat();
+        let line = [inked("Act:", Style::Act), inked(" now", Style::Plain)].concat();
         assert_eq!(written(&line, true), "\x1b[0m\x1b[1;31mAct:\x1b[0m now");
         assert_eq!(written(&line, false), "Act: now");
     }

@@ -92,14 +92,14 @@ async fn shown(
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct TypedForm {
     user: String,
     channel: String,
     text: String,
     thread: Option<String>,
 }
 
-async fn say(AxumState(workspace): AxumState<Workspace>, Json(said): Json<Said>) -> Json<Value> {
+async fn say(AxumState(workspace): AxumState<Workspace>, Json(said): Json<TypedForm>) -> Json<Value> {
     let mention = format!("<@{}>", workspace.settings().bot_user);
     let text = said.text.replace("@Countersign", &mention).replace("@countersign", &mention);
     let Some(thread) = said.thread.filter(|_| !said.text.starts_with('/')) else {
@@ -109,14 +109,14 @@ async fn say(AxumState(workspace): AxumState<Workspace>, Json(said): Json<Said>)
 }
 
 #[derive(Deserialize)]
-struct Clicked {
+struct ClickForm {
     user: String,
     channel: String,
     ts: String,
     action: String,
 }
 
-async fn click(AxumState(workspace): AxumState<Workspace>, Json(clicked): Json<Clicked>) -> Json<Value> {
+async fn click(AxumState(workspace): AxumState<Workspace>, Json(clicked): Json<ClickForm>) -> Json<Value> {
     let at = MessageRef { channel: clicked.channel, ts: clicked.ts };
     outcome(&workspace.clicks(&clicked.user, &at, &clicked.action).await)
 }

@@ -1,6 +1,6 @@
 /*
 summary = "Drops the field that a migration added and nobody uses"
 login   = "owner"
-within  = "30s"
+timeout = "30s"
 */
 ALTER TABLE public."User" DROP COLUMN IF EXISTS new_field;

@@ -17,7 +17,7 @@ mod process;
 mod replica;
 
 pub use installed::{find_bin_dir, find_bin_dir_in};
-use process::{Account, Directory, Server};
+use process::{Directory, OsAccount, Server};
 
 /// The superuser of every throwaway server; Azure's platform account has the same name.
 const SUPERUSER: &str = "azuresu";
@@ -65,7 +65,7 @@ pub struct Cluster {
     /// After `server`: fields are dropped in order.
     dir: Directory,
     bin_dir: PathBuf,
-    account: Account,
+    account: OsAccount,
     password: String,
     port: u16,
     version_num: u32,
@@ -182,9 +182,9 @@ impl Cluster {
     }
 
     /// Stops every process of the server where it stands: nothing answers any more while the guard lives.
-    pub fn freeze(&self) -> anyhow::Result<Frozen<'_>> {
+    pub fn freeze(&self) -> anyhow::Result<PausedProcess<'_>> {
         self.signal("STOP")?;
-        let frozen = Frozen(self);
+        let frozen = PausedProcess(self);
         process::signal(&process::children(self.postmaster_pid())?, "STOP")?;
         Ok(frozen)
     }
@@ -242,9 +242,9 @@ impl Cluster {
 }
 
 /// A server that answers nothing until this is dropped.
-pub struct Frozen<'a>(&'a Cluster);
+pub struct PausedProcess<'a>(&'a Cluster);
 
-impl Drop for Frozen<'_> {
+impl Drop for PausedProcess<'_> {
     fn drop(&mut self) {
         let postmaster = self.0.postmaster_pid();
         let mut pids = process::children(postmaster).unwrap_or_default();
@@ -254,7 +254,7 @@ impl Drop for Frozen<'_> {
     }
 }
 
-async fn initdb(bin_dir: &Path, dir: &Path, account: Account, password: &str) -> anyhow::Result<()> {
+async fn initdb(bin_dir: &Path, dir: &Path, account: OsAccount, password: &str) -> anyhow::Result<()> {
     let pwfile = dir.join("password");
     write_private(&pwfile, password.as_bytes(), account)?;
     let mut command = tokio::process::Command::from(account.command(&bin_dir.join("initdb")));
@@ -276,7 +276,7 @@ async fn initdb(bin_dir: &Path, dir: &Path, account: Account, password: &str) ->
     Ok(())
 }
 
-fn write_settings(bin_dir: &Path, dir: &Path, account: Account, options: &Options) -> anyhow::Result<()> {
+fn write_settings(bin_dir: &Path, dir: &Path, account: OsAccount, options: &Options) -> anyhow::Result<()> {
     let mut settings = default_settings(bin_dir, dir);
     if let Some(tls) = &options.tls {
         for (file, setting) in [(&tls.cert, "ssl_cert_file"), (&tls.key, "ssl_key_file")] {
@@ -323,7 +323,7 @@ fn default_settings(bin_dir: &Path, dir: &Path) -> Vec<(String, String)> {
 }
 
 /// Writes a file that only the server's account can read; PostgreSQL refuses a key that others can.
-fn write_private(path: &Path, content: &[u8], account: Account) -> anyhow::Result<()> {
+fn write_private(path: &Path, content: &[u8], account: OsAccount) -> anyhow::Result<()> {
     std::fs::write(path, b"").with_context(|| format!("writing {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     std::fs::write(path, content)?;

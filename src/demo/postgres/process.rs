@@ -30,11 +30,11 @@ if [ -e "$2/stop" ]; then rm -rf "$2"; else kill $reader; fi
 
 /// The operating system's account that a server runs as, if not ours.
 #[derive(Debug, Clone, Copy)]
-pub struct Account {
+pub struct OsAccount {
     other: Option<(u32, u32)>,
 }
 
-impl Account {
+impl OsAccount {
     /// A command that runs as this account.
     pub fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
@@ -55,13 +55,13 @@ impl Account {
 }
 
 /// Makes a server's directory, and says as whom the server must run: PostgreSQL refuses to run as root.
-pub fn make_directory() -> anyhow::Result<(Directory, Account)> {
+pub fn make_directory() -> anyhow::Result<(Directory, OsAccount)> {
     let path = std::env::temp_dir().join(format!("countersign-pg-{}", super::random_hex(4)?));
     std::fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
     let dir = Directory(path);
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700))?;
     let we_are_root = std::fs::metadata(dir.path())?.uid() == 0;
-    let account = Account { other: if we_are_root { Some(unprivileged_ids()?) } else { None } };
+    let account = OsAccount { other: if we_are_root { Some(unprivileged_ids()?) } else { None } };
     account.own(dir.path())?;
     Ok((dir, account))
 }
@@ -110,7 +110,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn spawn(bin_dir: &Path, dir: &Path, account: Account, port: u16) -> anyhow::Result<Server> {
+    pub fn spawn(bin_dir: &Path, dir: &Path, account: OsAccount, port: u16) -> anyhow::Result<Server> {
         let mut watcher = account
             .command(Path::new("/bin/sh"))
             .args(["-c", WATCHER, "countersign-watcher"])

@@ -62,14 +62,14 @@ pub struct Service {
 
 /// A login of the sample.
 #[derive(Clone)]
-pub struct Account {
+pub struct LoginAccount {
     pub user: String,
     pub password: String,
 }
 
-impl Account {
-    fn new(user: &str) -> anyhow::Result<Account> {
-        Ok(Account { user: user.into(), password: random_hex(16)? })
+impl LoginAccount {
+    fn new(user: &str) -> anyhow::Result<LoginAccount> {
+        Ok(LoginAccount { user: user.into(), password: random_hex(16)? })
     }
 
     pub fn login<'a>(&'a self, database: &'a str, application_name: &'a str) -> Login<'a> {
@@ -79,21 +79,21 @@ impl Account {
 
 /// A sample that stands on a server, and the logins to it.
 pub struct Team {
-    pub services: Vec<(Service, Account)>,
+    pub services: Vec<(Service, LoginAccount)>,
     /// Azure's customer admin: no superuser, but a member of every service's role.
-    pub admin: Account,
+    pub admin: LoginAccount,
     /// `countersign_read`
-    pub reader: Account,
+    pub reader: LoginAccount,
     /// `countersign_act`
-    pub operator: Account,
+    pub operator: LoginAccount,
     /// `countersign_maintain`
-    pub maintainer: Option<Account>,
+    pub maintainer: Option<LoginAccount>,
     /// `countersign_owner`
-    pub owner: Option<Account>,
+    pub owner: Option<LoginAccount>,
 }
 
 impl Team {
-    pub fn service(&self, name: &str) -> anyhow::Result<&(Service, Account)> {
+    pub fn service(&self, name: &str) -> anyhow::Result<&(Service, LoginAccount)> {
         let found = self.services.iter().find(|(service, _)| service.name == name);
         found.with_context(|| format!("no service {name} in the sample"))
     }
@@ -123,11 +123,11 @@ impl Sample {
         // Or the statistics would show the passwords, as they do for any server's admin.
         superuser.batch_execute("SET pg_stat_statements.track = 'none'").await?;
         superuser.batch_execute(AZURE_ROLES_SQL).await.context("making Azure's roles")?;
-        let admin = Account::new("dbadmin")?;
+        let admin = LoginAccount::new("dbadmin")?;
         set_password(&superuser, &admin).await?;
         let mut services = Vec::new();
         for service in &self.services {
-            let account = Account::new(&service.role)?;
+            let account = LoginAccount::new(&service.role)?;
             let make = "SELECT format('CREATE ROLE %I LOGIN; GRANT %1$I TO dbadmin', $1::text)";
             execute_formatted(&superuser, make, &[&service.role]).await?;
             set_password(&superuser, &account).await?;
@@ -149,7 +149,8 @@ impl Sample {
             let client = cluster.connect_as(admin.login(&service.database, "roles.sql")).await?;
             client.batch_execute(ROLES_SQL).await.context("running deploy/roles.sql")?;
         }
-        let (reader, operator) = (Account::new("countersign_read")?, Account::new("countersign_act")?);
+        let (reader, operator) =
+            (LoginAccount::new("countersign_read")?, LoginAccount::new("countersign_act")?);
         set_password(&superuser, &reader).await?;
         set_password(&superuser, &operator).await?;
         for account in maintainer.iter().chain(&owner) {
@@ -164,7 +165,7 @@ impl Sample {
     }
 
     /// The login that roles.sql knows, and gives its rights if it is there. Below 17 only a table's owner may maintain it.
-    async fn make_maintainer(&self, cluster: &Cluster, admin: &Account) -> anyhow::Result<Account> {
+    async fn make_maintainer(&self, cluster: &Cluster, admin: &LoginAccount) -> anyhow::Result<LoginAccount> {
         let account = self.make_member(cluster, (admin, "countersign_maintain")).await?;
         // A VACUUM that spares the disk, as a team has it where a table is large: so it lasts.
         let spare = "SELECT format('ALTER ROLE %1$I IN DATABASE %2$I SET vacuum_cost_delay = ''20ms''; \
@@ -180,9 +181,9 @@ impl Sample {
     async fn make_member(
         &self,
         cluster: &Cluster,
-        (admin, name): (&Account, &str),
-    ) -> anyhow::Result<Account> {
-        let account = Account::new(name)?;
+        (admin, name): (&LoginAccount, &str),
+    ) -> anyhow::Result<LoginAccount> {
+        let account = LoginAccount::new(name)?;
         let client = cluster.connect_as(admin.login("postgres", "roles.sql")).await?;
         let make = "SELECT format('CREATE ROLE %I LOGIN CONNECTION LIMIT 8', $1::text)";
         execute_formatted(&client, make, &[&account.user]).await?;
@@ -247,7 +248,7 @@ async fn set(client: &Client, name: &str, value: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn set_password(superuser: &Client, account: &Account) -> anyhow::Result<()> {
+async fn set_password(superuser: &Client, account: &LoginAccount) -> anyhow::Result<()> {
     let alter = "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)";
     execute_formatted(superuser, alter, &[&account.user, &account.password]).await
 }

@@ -9,8 +9,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const SCHEMA: &str = include_str!("schema.sql");
-const LET_GO: &str = include_str!("let_go.sql");
+const SCHEMA: &str = include_str!("migrations/0001_init.sql");
+const SUSPENDED_LOCKS: &str = include_str!("migrations/0002_suspended_locks.sql");
 
 /// SQLite's `user_version` of [`SCHEMA`].
 const VERSION: i64 = 1;
@@ -20,52 +20,52 @@ const APPLICATION: i64 = 0x4353_474e;
 
 /// Why work on the database gave no result.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum DbError {
     Sql(rusqlite::Error),
     /// In words that hold no path, no value and no secret.
-    Said(String),
+    Message(String),
 }
 
 /// A result of work on the database.
-pub(super) type Worked<T> = Result<T, Fault>;
+pub(super) type DbResult<T> = Result<T, DbError>;
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for DbError {
     fn from(error: rusqlite::Error) -> Self {
-        Fault::Sql(error)
+        DbError::Sql(error)
     }
 }
 
-impl From<serde_json::Error> for Fault {
+impl From<serde_json::Error> for DbError {
     fn from(_: serde_json::Error) -> Self {
-        Fault::Said("a value in it has an unexpected form".into())
+        DbError::Message("a value in it has an unexpected form".into())
     }
 }
 
-impl From<jiff::Error> for Fault {
+impl From<jiff::Error> for DbError {
     fn from(_: jiff::Error) -> Self {
-        Fault::Said("a time in it is out of range".into())
+        DbError::Message("a time in it is out of range".into())
     }
 }
 
-impl Fault {
+impl DbError {
     /// Whether the connection may be at fault, so that the next work had better open another.
     pub fn spoils_connection(&self) -> bool {
         match self {
-            Fault::Sql(error) => !matches!(
+            DbError::Sql(error) => !matches!(
                 error.sqlite_error_code(),
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::ConstraintViolation)
             ),
-            Fault::Said(_) => false,
+            DbError::Message(_) => false,
         }
     }
 }
 
-impl From<Fault> for StoreError {
+impl From<DbError> for StoreError {
     /// SQLite's own messages can hold SQL, values and paths: only the kind of error passes.
-    fn from(fault: Fault) -> Self {
+    fn from(fault: DbError) -> Self {
         let error = match fault {
-            Fault::Said(words) => return StoreError::Broken(words),
-            Fault::Sql(error) => error,
+            DbError::Message(words) => return StoreError::Broken(words),
+            DbError::Sql(error) => error,
         };
         let words = match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => "its disk is full",
@@ -86,53 +86,53 @@ impl From<Fault> for StoreError {
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum AccessMode {
     Write,
     Read,
 }
 
 /// Opens connections to one file.
 #[derive(Debug, Clone)]
-pub(super) struct Opener {
+pub(super) struct Connector {
     pub path: PathBuf,
-    pub access: Access,
+    pub access: AccessMode,
     /// How long a statement waits for another process's lock.
     pub busy: Duration,
 }
 
 /// A connection, and the file that it has open.
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     pub connection: Connection,
     file: (u64, u64),
 }
 
-impl Opener {
+impl Connector {
     /// Opens the file that is there; it must be ours. It is never created here: a record that was moved away must not be
     /// followed by an empty one.
-    pub fn open(&self) -> Worked<Opened> {
+    pub fn open(&self) -> DbResult<OpenedFile> {
         let opened = self.connect()?;
         let version: i64 = opened.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         let application: i64 =
             opened.connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
         if (version, application) != (VERSION, APPLICATION) {
-            return Err(Fault::Said("its file is not this version's record".into()));
+            return Err(DbError::Message("its file is not this version's record".into()));
         }
         Ok(opened)
     }
 
     /// Takes the right to write, and gives it back unused.
-    pub fn try_to_write(&self) -> Worked<()> {
+    pub fn try_to_write(&self) -> DbResult<()> {
         Ok(self.open()?.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?)
     }
 
     /// Whether the path still names the file that the connection has open. Without this, SQLite goes on writing to a file
     /// that was removed.
-    pub fn still_names(&self, opened: &Opened) -> bool {
+    pub fn still_names(&self, opened: &OpenedFile) -> bool {
         identity(&self.path).is_ok_and(|file| file == opened.file)
     }
 
-    fn connect(&self) -> Worked<Opened> {
-        let gone = |_| Fault::Said("its file is gone or can't be reached".into());
+    fn connect(&self) -> DbResult<OpenedFile> {
+        let gone = |_| DbError::Message("its file is gone or can't be reached".into());
         let file = identity(&self.path).map_err(gone)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
@@ -142,12 +142,12 @@ impl Opener {
         connection.pragma_update(None, "trusted_schema", false)?;
         // Erased text is overwritten, not only unlinked.
         connection.pragma_update(None, "secure_delete", true)?;
-        connection.pragma_update(None, "query_only", self.access == Access::Read)?;
-        Ok(Opened { connection, file })
+        connection.pragma_update(None, "query_only", self.access == AccessMode::Read)?;
+        Ok(OpenedFile { connection, file })
     }
 
     /// Makes the file and its schema where they are missing, and opens it.
-    pub fn prepare(&self) -> anyhow::Result<Opened> {
+    pub fn prepare(&self) -> anyhow::Result<OpenedFile> {
         // Never opened when it exists: closing it again would drop this process's POSIX locks on it, SQLite's among them.
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path) {
             Ok(_) => {}
@@ -163,14 +163,14 @@ impl Opener {
     }
 
     /// Turning it on needs the file for itself for a moment, and SQLite doesn't wait for that by itself.
-    fn write_ahead(&self, connection: &Connection) -> Worked<()> {
+    fn write_ahead(&self, connection: &Connection) -> DbResult<()> {
         let until = Instant::now() + self.busy;
         loop {
             let mode: rusqlite::Result<String> =
                 connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
-            match mode.map_err(Fault::from) {
+            match mode.map_err(DbError::from) {
                 Ok(mode) if str::eq_ignore_ascii_case(&mode, "wal") => return Ok(()),
-                Ok(_) => return Err(Fault::Said("its file system can't hold a write-ahead log".into())),
+                Ok(_) => return Err(DbError::Message("its file system can't hold a write-ahead log".into())),
                 Err(fault) if fault.spoils_connection() || Instant::now() >= until => return Err(fault),
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
@@ -182,7 +182,7 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
     let words = "reading the record's version";
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(|error| StoreError::from(Fault::from(error)))
+        .map_err(|error| StoreError::from(DbError::from(error)))
         .context(words)?;
     let version: i64 =
         transaction.pragma_query_value(None, "user_version", |row| row.get(0)).context(words)?;
@@ -192,7 +192,7 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
         transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).context(words)?;
     match (application, version, tables) {
         (APPLICATION, VERSION, _) => {
-            transaction.execute_batch(LET_GO).context("adding a table to the record")?;
+            transaction.execute_batch(SUSPENDED_LOCKS).context("adding a table to the record")?;
             return transaction.commit().context("adding a table to the record");
         }
         (APPLICATION, _, _) => bail!("the record's file has version {version}, this program knows {VERSION}"),
@@ -201,7 +201,7 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
     }
     let making = "making the record's tables";
     transaction.execute_batch(SCHEMA).context(making)?;
-    transaction.execute_batch(LET_GO).context(making)?;
+    transaction.execute_batch(SUSPENDED_LOCKS).context(making)?;
     transaction.pragma_update(None, "user_version", VERSION).context(making)?;
     transaction.pragma_update(None, "application_id", APPLICATION).context(making)?;
     transaction.commit().context(making)

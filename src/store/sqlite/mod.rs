@@ -15,19 +15,19 @@ mod tests;
 mod worker;
 
 use super::{
-    Append, Appended, CardCopy, Change, CopyKind, Filter, Frozen, Listed, NewRun, Opened, Run, RunId, Store,
-    StoreError, StoreResult, Token, Verified,
+    ActiveFreeze, Append, AppendOutcome, ButtonToken, Card, CardKind, ChainReport, Filter, NewEvent, NewRun,
+    OpenOutcome, Run, RunId, RunPage, Store, StoreError, StoreResult,
 };
-use crate::message::Place;
+use crate::message::Conversation;
 use anyhow::Context;
 use async_trait::async_trait;
-use connection::{Access, Opener};
+use connection::{AccessMode, Connector};
 use jiff::Timestamp;
 use process_lock::Instance;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use worker::{Desk, Following, Unheard};
+use worker::{Compensation, CompensationFn, Worker};
 
 /// How long to wait.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +52,9 @@ pub struct SqliteStore {
 
 struct Inner {
     instance: Arc<Instance>,
-    writer: Desk,
-    reader: Desk,
-    auditor: Desk,
+    writer: Worker,
+    reader: Worker,
+    auditor: Worker,
 }
 
 impl SqliteStore {
@@ -63,8 +63,8 @@ impl SqliteStore {
     /// # Errors
     /// When the file can't be made or opened, is locked, or isn't a record of this version.
     pub fn open(path: &Path, limits: Limits) -> anyhow::Result<SqliteStore> {
-        let writing = Opener { path: path.to_owned(), access: Access::Write, busy: limits.busy };
-        let reading = Opener { access: Access::Read, ..writing.clone() };
+        let writing = Connector { path: path.to_owned(), access: AccessMode::Write, busy: limits.busy };
+        let reading = Connector { access: AccessMode::Read, ..writing.clone() };
         let opened = writing.prepare()?;
         let instance = Arc::new(Instance::start(path)?);
         for dead in instance.dead().context("looking for dead instances")? {
@@ -72,8 +72,8 @@ impl SqliteStore {
                 instance.forget(&dead).context("removing a dead instance's lock")?;
             }
         }
-        let start = |opener: &Opener, opened| {
-            let desk = Desk::start(opener.clone(), opened, Arc::clone(&instance), limits.answer);
+        let start = |opener: &Connector, opened| {
+            let desk = Worker::start(opener.clone(), opened, Arc::clone(&instance), limits.answer);
             desk.context("starting the store's thread")
         };
         let writer = start(&writing, Some(opened))?;
@@ -89,7 +89,7 @@ impl SqliteStore {
     /// When it can't.
     pub fn examine(path: &Path, limits: Limits) -> anyhow::Result<bool> {
         if path.exists() {
-            let opener = Opener { path: path.to_owned(), access: Access::Write, busy: limits.busy };
+            let opener = Connector { path: path.to_owned(), access: AccessMode::Write, busy: limits.busy };
             opener.try_to_write().map_err(StoreError::from)?;
             return Ok(true);
         }
@@ -116,44 +116,44 @@ impl SqliteStore {
 }
 
 /// For writes that nothing follows.
-fn nothing<T>(_: &T) -> Option<Unheard> {
+fn nothing<T>(_: &T) -> Option<Compensation> {
     None
 }
 
-fn opened(change: Option<Change>) -> impl Following<Opened> {
-    move |opened: &Opened| match opened {
-        Opened::New(run) => unheard(run, change.as_ref()),
+fn opened(change: Option<NewEvent>) -> impl CompensationFn<OpenOutcome> {
+    move |opened: &OpenOutcome| match opened {
+        OpenOutcome::New(run) => on_timeout(run, change.as_ref()),
         _ => None,
     }
 }
 
-fn appended(change: Option<Change>) -> impl Following<Appended> {
-    move |appended: &Appended| match appended {
-        Appended::Done(run) => unheard(run, change.as_ref()),
+fn appended(change: Option<NewEvent>) -> impl CompensationFn<AppendOutcome> {
+    move |appended: &AppendOutcome| match appended {
+        AppendOutcome::Done(run) => on_timeout(run, change.as_ref()),
         _ => None,
     }
 }
 
-fn unheard(run: &Run, change: Option<&Change>) -> Option<Unheard> {
-    Some(Unheard::Run { run: run.id, version: run.version, change: change?.clone() })
+fn on_timeout(run: &Run, change: Option<&NewEvent>) -> Option<Compensation> {
+    Some(Compensation::Run { run: run.id, version: run.version, change: change?.clone() })
 }
 
 /// Else nobody would send it until the claim's time is over: this process lives, and knows nothing of it.
-fn claimed(copy: i64, claimer: String) -> impl Following<bool> {
-    move |claimed: &bool| claimed.then(|| Unheard::Claim { copy, claimer: claimer.clone() })
+fn claimed(card: i64, claimed_by: String) -> impl CompensationFn<bool> {
+    move |claimed: &bool| claimed.then(|| Compensation::Claim { card, claimed_by: claimed_by.clone() })
 }
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn open(&self, new: NewRun) -> StoreResult<Opened> {
+    async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome> {
         let owner = self.inner.instance.id.clone();
-        let following = opened(new.unheard.clone());
+        let following = opened(new.on_timeout.clone());
         self.inner.writer.write(following, move |transaction| runs::open(transaction, &new, &owner)).await
     }
 
-    async fn append_if(&self, append: Append) -> StoreResult<Appended> {
+    async fn append_if(&self, append: Append) -> StoreResult<AppendOutcome> {
         let owner = self.inner.instance.id.clone();
-        let following = appended(append.unheard.clone());
+        let following = appended(append.on_timeout.clone());
         self.inner
             .writer
             .write(following, move |transaction| runs::append_if(transaction, &append, &owner))
@@ -164,11 +164,11 @@ impl Store for SqliteStore {
         self.inner.reader.read(move |transaction| queries::get(transaction, run)).await
     }
 
-    async fn list(&self, filter: Filter) -> StoreResult<Listed> {
+    async fn list(&self, filter: Filter) -> StoreResult<RunPage> {
         self.inner.reader.read(move |transaction| queries::list(transaction, &filter)).await
     }
 
-    async fn verify(&self) -> StoreResult<Verified> {
+    async fn verify(&self) -> StoreResult<ChainReport> {
         self.inner.auditor.read(|transaction| queries::verify(transaction)).await
     }
 
@@ -181,66 +181,66 @@ impl Store for SqliteStore {
         self.inner.reader.read(move |transaction| queries::overdue(transaction, now)).await
     }
 
-    async fn put_tokens(&self, tokens: Vec<Token>) -> StoreResult<()> {
+    async fn put_tokens(&self, tokens: Vec<ButtonToken>) -> StoreResult<()> {
         self.inner.writer.write(nothing, move |transaction| settings::put_tokens(transaction, &tokens)).await
     }
 
-    async fn token(&self, token: &str) -> StoreResult<Option<Token>> {
+    async fn token(&self, token: &str) -> StoreResult<Option<ButtonToken>> {
         let token = token.to_owned();
         self.inner.reader.read(move |transaction| settings::token(transaction, &token)).await
     }
 
-    async fn add_copy(&self, run: RunId, place: Place, kind: CopyKind) -> StoreResult<i64> {
+    async fn add_card(&self, run: RunId, place: Conversation, kind: CardKind) -> StoreResult<i64> {
         self.inner
             .writer
-            .write(nothing, move |transaction| settings::add_copy(transaction, run, (&place, kind)))
+            .write(nothing, move |transaction| settings::add_card(transaction, run, (&place, kind)))
             .await
     }
 
-    async fn copy(&self, id: i64) -> StoreResult<Option<CardCopy>> {
-        self.inner.reader.read(move |transaction| settings::copy(transaction, id)).await
+    async fn card(&self, id: i64) -> StoreResult<Option<Card>> {
+        self.inner.reader.read(move |transaction| settings::card(transaction, id)).await
     }
 
-    async fn claim_copy(&self, id: i64, until: Timestamp) -> StoreResult<bool> {
+    async fn claim_card(&self, id: i64, until: Timestamp) -> StoreResult<bool> {
         let instance = Arc::clone(&self.inner.instance);
         let following = claimed(id, instance.id.clone());
         self.inner
             .writer
-            .write(following, move |transaction| settings::claim_copy(transaction, id, until, &instance))
+            .write(following, move |transaction| settings::claim_card(transaction, id, until, &instance))
             .await
     }
 
-    async fn update_copy(&self, copy: CardCopy) -> StoreResult<()> {
-        self.inner.writer.write(nothing, move |transaction| settings::update_copy(transaction, &copy)).await
+    async fn update_card(&self, card: Card) -> StoreResult<()> {
+        self.inner.writer.write(nothing, move |transaction| settings::update_card(transaction, &card)).await
     }
 
-    async fn copies_behind(&self) -> StoreResult<Vec<CardCopy>> {
+    async fn cards_behind(&self) -> StoreResult<Vec<Card>> {
         let instance = Arc::clone(&self.inner.instance);
-        self.inner.reader.read(move |transaction| settings::copies_behind(transaction, &instance)).await
+        self.inner.reader.read(move |transaction| settings::cards_behind(transaction, &instance)).await
     }
 
-    async fn copies_of(&self, run: RunId) -> StoreResult<Vec<CardCopy>> {
-        self.inner.reader.read(move |transaction| settings::copies_of(transaction, run)).await
+    async fn cards_of(&self, run: RunId) -> StoreResult<Vec<Card>> {
+        self.inner.reader.read(move |transaction| settings::cards_of(transaction, run)).await
     }
 
-    async fn set_frozen(&self, frozen: Option<Frozen>) -> StoreResult<()> {
+    async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()> {
         let work =
             move |transaction: &rusqlite::Transaction<'_>| settings::set_frozen(transaction, frozen.as_ref());
         self.inner.writer.write(nothing, work).await
     }
 
-    async fn frozen(&self) -> StoreResult<Option<Frozen>> {
+    async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>> {
         self.inner.reader.read(|transaction| settings::frozen(transaction)).await
     }
 
-    async fn bind(&self, place: Place, environment: String) -> StoreResult<()> {
+    async fn bind(&self, place: Conversation, environment: String) -> StoreResult<()> {
         self.inner
             .writer
             .write(nothing, move |transaction| settings::bind(transaction, &place, &environment))
             .await
     }
 
-    async fn binding(&self, place: Place) -> StoreResult<Option<String>> {
+    async fn binding(&self, place: Conversation) -> StoreResult<Option<String>> {
         self.inner.reader.read(move |transaction| settings::binding(transaction, &place)).await
     }
 }

@@ -1,9 +1,9 @@
 //! Reading runs: one, a list, the orphans, the overdue, and the audit of them all. Nothing here writes.
 
-use super::connection::{Fault, Worked};
+use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
-use crate::store::hash_chain::{Audit, Entry, EventRow, RunRow, TextRow};
-use crate::store::{Filter, Listed, Request, Run, RunId, StoredEvent, Verified};
+use crate::store::hash_chain::{ChainAudit, Entry, EventRow, RunRow, TextRow};
+use crate::store::{ChainReport, Filter, Run, RunEvent, RunId, RunPage, RunRequest};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
@@ -14,19 +14,19 @@ use std::collections::BTreeMap;
 const PAGE: usize = 50;
 
 /// A value that JSON writes as one word: a state, a platform's name.
-pub(super) fn word(value: &impl Serialize) -> Worked<String> {
+pub(super) fn word(value: &impl Serialize) -> DbResult<String> {
     let value = serde_json::to_value(value)?;
     value
         .as_str()
         .map(str::to_owned)
-        .ok_or_else(|| Fault::Said("a value in it has an unexpected form".into()))
+        .ok_or_else(|| DbError::Message("a value in it has an unexpected form".into()))
 }
 
-pub(super) fn from_word<T: DeserializeOwned>(word: String) -> Worked<T> {
+pub(super) fn from_word<T: DeserializeOwned>(word: String) -> DbResult<T> {
     Ok(serde_json::from_value(serde_json::Value::String(word))?)
 }
 
-pub(super) fn get(connection: &Connection, id: RunId) -> Worked<Option<Run>> {
+pub(super) fn get(connection: &Connection, id: RunId) -> DbResult<Option<Run>> {
     let row = connection
         .prepare_cached(
             "SELECT id, version, state, request, opened_at, changed_at, deadline FROM runs WHERE id = ?1",
@@ -34,7 +34,7 @@ pub(super) fn get(connection: &Connection, id: RunId) -> Worked<Option<Run>> {
         .query_row([id], raw_run)
         .optional()?;
     let Some(row) = row.map(run_row).transpose()? else { return Ok(None) };
-    let request: Request = serde_json::from_str(&row.request)?;
+    let request: RunRequest = serde_json::from_str(&row.request)?;
     let events = events_of(connection, id)?;
     Ok(Some(Run {
         id: row.id,
@@ -54,7 +54,7 @@ fn raw_run(row: &Row<'_>) -> rusqlite::Result<RawRun> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
 }
 
-fn run_row((id, version, state, request, opened_at, changed_at, deadline): RawRun) -> Worked<RunRow> {
+fn run_row((id, version, state, request, opened_at, changed_at, deadline): RawRun) -> DbResult<RunRow> {
     Ok(RunRow {
         id,
         version,
@@ -66,7 +66,7 @@ fn run_row((id, version, state, request, opened_at, changed_at, deadline): RawRu
     })
 }
 
-fn events_of(connection: &Connection, run: RunId) -> Worked<Vec<StoredEvent>> {
+fn events_of(connection: &Connection, run: RunId) -> DbResult<Vec<RunEvent>> {
     let mut statement =
         connection.prepare_cached("SELECT seq, bytes FROM events WHERE run = ?1 ORDER BY seq")?;
     let rows = statement.query_map([run], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
@@ -75,7 +75,7 @@ fn events_of(connection: &Connection, run: RunId) -> Worked<Vec<StoredEvent>> {
         let (seq, bytes) = row?;
         let entry: Entry = serde_json::from_str(&bytes)?;
         let texts = texts_of(connection, seq)?.into_iter().map(|text| (text.name, text.text)).collect();
-        events.push(StoredEvent {
+        events.push(RunEvent {
             seq,
             at: entry.at,
             kind: entry.kind,
@@ -88,21 +88,22 @@ fn events_of(connection: &Connection, run: RunId) -> Worked<Vec<StoredEvent>> {
     Ok(events)
 }
 
-fn texts_of(connection: &Connection, seq: i64) -> Worked<Vec<TextRow>> {
-    let mut statement = connection.prepare_cached("SELECT name, key, text FROM texts WHERE seq = ?1")?;
+fn texts_of(connection: &Connection, seq: i64) -> DbResult<Vec<TextRow>> {
+    let mut statement =
+        connection.prepare_cached("SELECT name, key, text FROM event_texts WHERE seq = ?1")?;
     let texts = statement
         .query_map([seq], |row| Ok(TextRow { name: row.get(0)?, key: row.get(1)?, text: row.get(2)? }))?;
     Ok(texts.collect::<Result<_, _>>()?)
 }
 
-fn all(connection: &Connection, ids: Vec<RunId>) -> Worked<Vec<Run>> {
+fn all(connection: &Connection, ids: Vec<RunId>) -> DbResult<Vec<Run>> {
     let runs = ids.into_iter().filter_map(|id| get(connection, id).transpose());
     runs.collect()
 }
 
 /// Newest first. What SQL can filter it filters; `find` is compared here, since SQLite knows only ASCII's capitals.
-pub(super) fn list(connection: &Connection, filter: &Filter) -> Worked<Listed> {
-    let states = filter.states.iter().map(word).collect::<Worked<Vec<_>>>()?;
+pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage> {
+    let states = filter.states.iter().map(word).collect::<DbResult<Vec<_>>>()?;
     let find = filter.find.as_ref().map(|find| find.to_lowercase());
     let limit = if filter.limit == 0 { PAGE } else { filter.limit };
     let mut statement = connection.prepare_cached(
@@ -113,7 +114,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> Worked<Listed> {
             AND (:since IS NULL OR opened_at >= :since)
             AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
             AND (:reads OR risk <> 'read')
-            AND (NOT :alone OR alone)
+            AND (NOT :break_glass OR break_glass)
           ORDER BY id DESC",
     )?;
     let mut rows = statement.query(named_params! {
@@ -123,7 +124,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> Worked<Listed> {
         ":since": filter.since.map(Timestamp::as_microsecond),
         ":states": serde_json::to_string(&states)?,
         ":reads": filter.reads,
-        ":alone": filter.alone,
+        ":alone": filter.break_glass,
         ":find": find.is_some(),
     })?;
     let (mut ids, mut total) = (Vec::new(), 0);
@@ -139,23 +140,23 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> Worked<Listed> {
             ids.push(id);
         }
     }
-    Ok(Listed { runs: all(connection, ids)?, total })
+    Ok(RunPage { runs: all(connection, ids)?, total })
 }
 
 /// Whether the run's command, arguments or texts contain `find`, which is in lower case. "kill 4711" is looked for as typed.
-fn mentions(connection: &Connection, run: RunId, request: &str, find: &str) -> Worked<bool> {
+fn mentions(connection: &Connection, run: RunId, request: &str, find: &str) -> DbResult<bool> {
     #[derive(serde::Deserialize)]
-    struct Asked {
+    struct SearchedRequest {
         command: String,
         arguments: BTreeMap<String, String>,
     }
-    let asked: Asked = serde_json::from_str(request)?;
+    let asked: SearchedRequest = serde_json::from_str(request)?;
     let words: Vec<String> = std::iter::once(asked.command).chain(asked.arguments.into_values()).collect();
     if words.join(" ").to_lowercase().contains(find) {
         return Ok(true);
     }
     let mut statement = connection.prepare_cached(
-        "SELECT text FROM events JOIN texts ON texts.seq = events.seq WHERE events.run = ?1",
+        "SELECT text FROM events JOIN event_texts ON event_texts.seq = events.seq WHERE events.run = ?1",
     )?;
     let mut rows = statement.query([run])?;
     while let Some(row) = rows.next()? {
@@ -168,7 +169,7 @@ fn mentions(connection: &Connection, run: RunId, request: &str, find: &str) -> W
 }
 
 /// Oldest first.
-pub(super) fn orphans(connection: &Connection, instance: &Instance) -> Worked<Vec<Run>> {
+pub(super) fn orphans(connection: &Connection, instance: &Instance) -> DbResult<Vec<Run>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, coalesce(owner, '') FROM runs WHERE state IN ('approved', 'running') ORDER BY id",
     )?;
@@ -180,7 +181,7 @@ pub(super) fn orphans(connection: &Connection, instance: &Instance) -> Worked<Ve
         let lives = match living.get(&owner) {
             Some(lives) => *lives,
             None => {
-                let unreadable = |_| Fault::Said("its instances' locks can't be read".into());
+                let unreadable = |_| DbError::Message("its instances' locks can't be read".into());
                 let lives = instance.lives(&owner).map_err(unreadable)?;
                 living.insert(owner, lives);
                 lives
@@ -194,7 +195,7 @@ pub(super) fn orphans(connection: &Connection, instance: &Instance) -> Worked<Ve
 }
 
 /// Oldest first.
-pub(super) fn overdue(connection: &Connection, now: Timestamp) -> Worked<Vec<Run>> {
+pub(super) fn overdue(connection: &Connection, now: Timestamp) -> DbResult<Vec<Run>> {
     let mut statement = connection.prepare_cached(
         "SELECT id FROM runs WHERE state IN ('pending', 'approved') AND deadline <= ?1 ORDER BY id",
     )?;
@@ -203,15 +204,15 @@ pub(super) fn overdue(connection: &Connection, now: Timestamp) -> Worked<Vec<Run
 }
 
 /// Whether an open run names that owner.
-pub(super) fn is_named(connection: &Connection, owner: &str) -> Worked<bool> {
+pub(super) fn is_named(connection: &Connection, owner: &str) -> DbResult<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM runs
                 WHERE state IN ('pending', 'approved', 'running') AND owner = ?1)";
     Ok(connection.query_row(sql, [owner], |row| row.get(0))?)
 }
 
 /// The whole ledger against itself.
-pub(super) fn verify(connection: &Connection) -> Worked<Verified> {
-    let mut audit = Audit::default();
+pub(super) fn verify(connection: &Connection) -> DbResult<ChainReport> {
+    let mut audit = ChainAudit::default();
     let mut texts_seen = 0;
     let mut statement = connection.prepare("SELECT seq, run, bytes, hash FROM events ORDER BY seq")?;
     let mut rows = statement.query([])?;
@@ -221,7 +222,7 @@ pub(super) fn verify(connection: &Connection) -> Worked<Verified> {
         texts_seen += texts.len() as i64;
         audit.event(EventRow { seq, run: row.get(1)?, bytes: row.get(2)?, hash: row.get(3)?, texts });
     }
-    let texts: i64 = connection.query_row("SELECT count(*) FROM texts", [], |row| row.get(0))?;
+    let texts: i64 = connection.query_row("SELECT count(*) FROM event_texts", [], |row| row.get(0))?;
     if texts != texts_seen {
         audit.fault("there are texts of events that don't exist");
     }

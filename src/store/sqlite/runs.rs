@@ -1,40 +1,41 @@
 //! Runs and their events inside one write transaction: opening, appending, erasing. Whether a transition is allowed is
 //! `runs`' business; whether anyone still waits for the answer, the desk's.
 
-use super::connection::{Fault, Worked};
-use super::worker::Unheard;
+use super::connection::{DbError, DbResult};
+use super::worker::Compensation;
 use super::{queries, settings};
 use crate::store::hash_chain::{self, Hash, Position};
-use crate::store::{Append, Appended, Change, NewRun, Opened, Request, Run, RunId, State};
+use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Run, RunId, RunRequest, RunState};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::collections::BTreeSet;
 
 /// Opens a run, or says why not; in that case nothing is written. `owner` is this instance.
-pub(super) fn open(transaction: &Transaction<'_>, new: &NewRun, owner: &str) -> Worked<Opened> {
+pub(super) fn open(transaction: &Transaction<'_>, new: &NewRun, owner: &str) -> DbResult<OpenOutcome> {
     let seen = transaction
-        .prepare_cached("SELECT id FROM runs WHERE delivery = ?1")?
-        .query_row([&new.delivery], |row| row.get(0))
+        .prepare_cached("SELECT id FROM runs WHERE delivery_id = ?1")?
+        .query_row([&new.delivery_id], |row| row.get(0))
         .optional()?;
     if let Some(run) = seen {
-        return Ok(Opened::Duplicate(run));
+        return Ok(OpenOutcome::Duplicate(run));
     }
     if new.unless_frozen
         && let Some(frozen) = settings::frozen(transaction)?
     {
-        return Ok(Opened::Frozen(frozen));
+        return Ok(OpenOutcome::Frozen(frozen));
     }
-    if let Some(since) = new.unless_alone_since
-        && let Some(last) = alone_since(transaction, since)?
+    if let Some(since) = new.unless_break_glass_since
+        && let Some(last) = break_glass_since(transaction, since)?
     {
-        return Ok(Opened::TooSoon(Box::new(existing(transaction, last)?)));
+        return Ok(OpenOutcome::RateLimited(Box::new(existing(transaction, last)?)));
     }
     // A run that is over from the start holds nothing.
-    let holds: BTreeSet<&String> = new.holds.iter().filter(|_| new.first.state.is_open()).collect();
+    let resource_locks: BTreeSet<&String> =
+        new.resource_locks.iter().filter(|_| new.first.state.is_open()).collect();
     let environment = new.request.environment.as_deref().unwrap_or_default();
-    for resource in &holds {
+    for resource in &resource_locks {
         if let Some(by) = holder(transaction, environment, resource)? {
-            return Ok(Opened::Held { resource: (*resource).clone(), by });
+            return Ok(OpenOutcome::ResourceBusy { resource: (*resource).clone(), by });
         }
     }
     let at = now();
@@ -43,44 +44,46 @@ pub(super) fn open(transaction: &Transaction<'_>, new: &NewRun, owner: &str) -> 
     if owned(new.first.state) {
         transaction.execute("UPDATE runs SET owner = ?2 WHERE id = ?1", params![run, owner])?;
     }
-    for (place, kind) in &new.copies {
-        settings::add_copy(transaction, run, (place, *kind))?;
+    for (place, kind) in &new.cards {
+        settings::add_card(transaction, run, (place, *kind))?;
     }
-    for resource in holds {
+    for resource in resource_locks {
         transaction
-            .prepare_cached("INSERT INTO holds (environment, resource, run) VALUES (?1, ?2, ?3)")?
+            .prepare_cached("INSERT INTO resource_locks (environment, resource, run) VALUES (?1, ?2, ?3)")?
             .execute(params![environment, resource, run])?;
     }
-    Ok(Opened::New(Box::new(existing(transaction, run)?)))
+    Ok(OpenOutcome::New(Box::new(existing(transaction, run)?)))
 }
 
 /// The newest run since then that somebody did alone, in whichever environment.
-fn alone_since(transaction: &Transaction<'_>, since: Timestamp) -> Worked<Option<RunId>> {
+fn break_glass_since(transaction: &Transaction<'_>, since: Timestamp) -> DbResult<Option<RunId>> {
     let newest = transaction
-        .prepare_cached("SELECT id FROM runs WHERE alone <> 0 AND opened_at >= ?1 ORDER BY id DESC LIMIT 1")?
+        .prepare_cached(
+            "SELECT id FROM runs WHERE break_glass <> 0 AND opened_at >= ?1 ORDER BY id DESC LIMIT 1",
+        )?
         .query_row([since.as_microsecond()], |row| row.get(0))
         .optional()?;
     Ok(newest)
 }
 
-fn holder(transaction: &Transaction<'_>, environment: &str, resource: &str) -> Worked<Option<RunId>> {
+fn holder(transaction: &Transaction<'_>, environment: &str, resource: &str) -> DbResult<Option<RunId>> {
     let holder = transaction
-        .prepare_cached("SELECT run FROM holds WHERE environment = ?1 AND resource = ?2")?
+        .prepare_cached("SELECT run FROM resource_locks WHERE environment = ?1 AND resource = ?2")?
         .query_row([environment, resource], |row| row.get(0))
         .optional()?;
     Ok(holder)
 }
 
-fn insert_run(transaction: &Transaction<'_>, new: &NewRun, at: Timestamp) -> Worked<RunId> {
+fn insert_run(transaction: &Transaction<'_>, new: &NewRun, at: Timestamp) -> DbResult<RunId> {
     transaction
         .prepare_cached(
-            "INSERT INTO runs (version, state, request, delivery, opened_at, changed_at, deadline)
+            "INSERT INTO runs (version, state, request, delivery_id, opened_at, changed_at, deadline)
              VALUES (1, ?1, ?2, ?3, ?4, ?4, ?5)",
         )?
         .execute(params![
             queries::word(&new.first.state)?,
             serde_json::to_string(&new.request)?,
-            new.delivery,
+            new.delivery_id,
             at.as_microsecond(),
             new.first.deadline.map(Timestamp::as_microsecond),
         ])?;
@@ -88,51 +91,57 @@ fn insert_run(transaction: &Transaction<'_>, new: &NewRun, at: Timestamp) -> Wor
 }
 
 /// Appends if the version still fits, or says why not; in that case nothing is written. `owner` is this instance.
-pub(super) fn append_if(transaction: &Transaction<'_>, append_if: &Append, owner: &str) -> Worked<Appended> {
+pub(super) fn append_if(
+    transaction: &Transaction<'_>,
+    append_if: &Append,
+    owner: &str,
+) -> DbResult<AppendOutcome> {
     let run = existing(transaction, append_if.run)?;
     if run.version != append_if.version {
-        return Ok(Appended::Stale(Box::new(run)));
+        return Ok(AppendOutcome::VersionConflict(Box::new(run)));
     }
     if append_if.unless_frozen
         && let Some(frozen) = settings::frozen(transaction)?
     {
-        return Ok(Appended::Frozen(frozen));
+        return Ok(AppendOutcome::Frozen(frozen));
     }
     let change = &append_if.change;
     if !run.state.is_open()
         && change.state.is_open()
         && let Some((resource, by)) = take_again(transaction, run.id)?
     {
-        return Ok(Appended::Held { resource, by });
+        return Ok(AppendOutcome::ResourceBusy { resource, by });
     }
     advance(transaction, run.id, change)?;
     if owned(change.state) && change.state != run.state {
         transaction.execute("UPDATE runs SET owner = ?2 WHERE id = ?1", params![run.id, owner])?;
     }
-    Ok(Appended::Done(Box::new(existing(transaction, run.id)?)))
+    Ok(AppendOutcome::Done(Box::new(existing(transaction, run.id)?)))
 }
 
 /// What the run let go of is its own again; or who holds some of it meanwhile, and then nothing is.
-fn take_again(transaction: &Transaction<'_>, run: RunId) -> Worked<Option<(String, RunId)>> {
+fn take_again(transaction: &Transaction<'_>, run: RunId) -> DbResult<Option<(String, RunId)>> {
     let taken = transaction
         .prepare_cached(
-            "SELECT holds.resource, holds.run FROM let_go JOIN holds USING (environment, resource) WHERE let_go.run = ?1",
+            "SELECT resource_locks.resource, resource_locks.run FROM suspended_locks JOIN resource_locks USING (environment, resource) WHERE suspended_locks.run = ?1",
         )?
         .query_row([run], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     if taken.is_none() {
-        let again = "INSERT INTO holds (environment, resource, run) SELECT environment, resource, run FROM let_go WHERE run = ?1";
+        let again = "INSERT INTO resource_locks (environment, resource, run) SELECT environment, resource, run FROM suspended_locks WHERE run = ?1";
         transaction.prepare_cached(again)?.execute([run])?;
-        transaction.prepare_cached("DELETE FROM let_go WHERE run = ?1")?.execute([run])?;
+        transaction.prepare_cached("DELETE FROM suspended_locks WHERE run = ?1")?.execute([run])?;
     }
     Ok(taken)
 }
 
 /// Does what is to follow a write that nobody heard of, unless somebody has dealt with the run since.
-pub(super) fn follow(transaction: &Transaction<'_>, unheard: &Unheard) -> Worked<()> {
-    let (run, version, change) = match unheard {
-        Unheard::Claim { copy, claimer } => return settings::give_back(transaction, *copy, claimer),
-        Unheard::Run { run, version, change } => (*run, *version, change),
+pub(super) fn follow(transaction: &Transaction<'_>, on_timeout: &Compensation) -> DbResult<()> {
+    let (run, version, change) = match on_timeout {
+        Compensation::Claim { card, claimed_by } => {
+            return settings::give_back(transaction, *card, claimed_by);
+        }
+        Compensation::Run { run, version, change } => (*run, *version, change),
     };
     match queries::get(transaction, run)? {
         Some(run) if run.version == version => advance(transaction, run.id, change),
@@ -142,16 +151,16 @@ pub(super) fn follow(transaction: &Transaction<'_>, unheard: &Unheard) -> Worked
 }
 
 /// States that a process is responsible for.
-fn owned(state: State) -> bool {
-    matches!(state, State::Approved | State::Running)
+fn owned(state: RunState) -> bool {
+    matches!(state, RunState::Approved | RunState::Running)
 }
 
-fn existing(transaction: &Transaction<'_>, run: RunId) -> Worked<Run> {
-    queries::get(transaction, run)?.ok_or_else(|| Fault::Said(format!("there is no run {run}")))
+fn existing(transaction: &Transaction<'_>, run: RunId) -> DbResult<Run> {
+    queries::get(transaction, run)?.ok_or_else(|| DbError::Message(format!("there is no run {run}")))
 }
 
 /// One more event of an existing run: event, state, deadline and released resources.
-fn advance(transaction: &Transaction<'_>, run: RunId, change: &Change) -> Worked<()> {
+fn advance(transaction: &Transaction<'_>, run: RunId, change: &NewEvent) -> DbResult<()> {
     let at = now();
     append(transaction, At { run, at, request: None }, change)?;
     transaction
@@ -167,15 +176,15 @@ fn advance(transaction: &Transaction<'_>, run: RunId, change: &Change) -> Worked
     match change.state {
         open if open.is_open() => return Ok(()),
         // It may go on.
-        State::Unknown => {
-            let keep = "INSERT INTO let_go (environment, resource, run) SELECT environment, resource, run FROM holds WHERE run = ?1";
+        RunState::Interrupted => {
+            let keep = "INSERT INTO suspended_locks (environment, resource, run) SELECT environment, resource, run FROM resource_locks WHERE run = ?1";
             transaction.prepare_cached(keep)?.execute([run])?;
         }
         _ => {
-            transaction.prepare_cached("DELETE FROM let_go WHERE run = ?1")?.execute([run])?;
+            transaction.prepare_cached("DELETE FROM suspended_locks WHERE run = ?1")?.execute([run])?;
         }
     }
-    transaction.prepare_cached("DELETE FROM holds WHERE run = ?1")?.execute([run])?;
+    transaction.prepare_cached("DELETE FROM resource_locks WHERE run = ?1")?.execute([run])?;
     Ok(())
 }
 
@@ -183,10 +192,10 @@ fn advance(transaction: &Transaction<'_>, run: RunId, change: &Change) -> Worked
 struct At<'a> {
     run: RunId,
     at: Timestamp,
-    request: Option<&'a Request>,
+    request: Option<&'a RunRequest>,
 }
 
-fn append(transaction: &Transaction<'_>, at: At<'_>, change: &Change) -> Worked<()> {
+fn append(transaction: &Transaction<'_>, at: At<'_>, change: &NewEvent) -> DbResult<()> {
     let last: Option<(i64, Hash)> = transaction
         .prepare_cached("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -194,21 +203,21 @@ fn append(transaction: &Transaction<'_>, at: At<'_>, change: &Change) -> Worked<
     let (last, previous) = last.unwrap_or((0, hash_chain::FIRST));
     let seq = last + 1;
     let position = Position { previous, seq, run: at.run, at: at.at, request: at.request };
-    let link = hash_chain::link(position, change).map_err(|error| Fault::Said(error.to_string()))?;
+    let link = hash_chain::link(position, change).map_err(|error| DbError::Message(error.to_string()))?;
     transaction
         .prepare_cached("INSERT INTO events (seq, run, bytes, hash) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![seq, at.run, link.bytes, link.hash])?;
     for (name, text) in &change.texts {
         transaction
-            .prepare_cached("INSERT INTO texts (seq, name, key, text) VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached("INSERT INTO event_texts (seq, name, key, text) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![seq, name, link.keys.get(name), text])?;
     }
     Ok(())
 }
 
 /// Erases every text of that name from a run, with its key: how many there were.
-pub(super) fn erase(transaction: &Transaction<'_>, run: RunId, name: &str) -> Worked<usize> {
-    let sql = "DELETE FROM texts WHERE name = ?2 AND seq IN (SELECT seq FROM events WHERE run = ?1)";
+pub(super) fn erase(transaction: &Transaction<'_>, run: RunId, name: &str) -> DbResult<usize> {
+    let sql = "DELETE FROM event_texts WHERE name = ?2 AND seq IN (SELECT seq FROM events WHERE run = ?1)";
     Ok(transaction.execute(sql, params![run, name])?)
 }
 

@@ -1,14 +1,14 @@
 //! What isn't a run: the freeze, the tokens of buttons, the copies of cards, the bindings of conversations.
 
-use super::connection::{Fault, Worked};
+use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
 use super::queries::{from_word, word};
-use crate::message::Place;
-use crate::store::{CardCopy, CopyKind, Frozen, RunId, Token};
+use crate::message::Conversation;
+use crate::store::{ActiveFreeze, ButtonToken, Card, CardKind, RunId};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-pub(super) fn frozen(connection: &Connection) -> Worked<Option<Frozen>> {
+pub(super) fn frozen(connection: &Connection) -> DbResult<Option<ActiveFreeze>> {
     let value: Option<String> = connection
         .prepare_cached("SELECT value FROM settings WHERE name = 'frozen'")?
         .query_row([], |row| row.get(0))
@@ -16,7 +16,7 @@ pub(super) fn frozen(connection: &Connection) -> Worked<Option<Frozen>> {
     Ok(value.map(|value| serde_json::from_str(&value)).transpose()?)
 }
 
-pub(super) fn set_frozen(transaction: &Transaction<'_>, frozen: Option<&Frozen>) -> Worked<()> {
+pub(super) fn set_frozen(transaction: &Transaction<'_>, frozen: Option<&ActiveFreeze>) -> DbResult<()> {
     transaction.execute("DELETE FROM settings WHERE name = 'frozen'", [])?;
     if let Some(frozen) = frozen {
         let value = serde_json::to_string(frozen)?;
@@ -26,137 +26,144 @@ pub(super) fn set_frozen(transaction: &Transaction<'_>, frozen: Option<&Frozen>)
 }
 
 /// A token that exists is refused: what a button stands for never changes.
-pub(super) fn put_tokens(transaction: &Transaction<'_>, tokens: &[Token]) -> Worked<()> {
+pub(super) fn put_tokens(transaction: &Transaction<'_>, tokens: &[ButtonToken]) -> DbResult<()> {
     let mut statement = transaction
-        .prepare_cached("INSERT INTO tokens (token, meaning, place, made_at) VALUES (?1, ?2, ?3, ?4)")?;
+        .prepare_cached("INSERT INTO tokens (token, purpose, place, created_at) VALUES (?1, ?2, ?3, ?4)")?;
     let now = Timestamp::now().as_microsecond();
     for token in tokens {
-        let meaning = serde_json::to_string(&token.meaning)?;
+        let purpose = serde_json::to_string(&token.purpose)?;
         let place = serde_json::to_string(&token.place)?;
-        statement.execute(params![token.token, meaning, place, now])?;
+        statement.execute(params![token.token, purpose, place, now])?;
     }
     Ok(())
 }
 
-pub(super) fn token(connection: &Connection, token: &str) -> Worked<Option<Token>> {
+pub(super) fn token(connection: &Connection, token: &str) -> DbResult<Option<ButtonToken>> {
     let row: Option<(String, String)> = connection
-        .prepare_cached("SELECT meaning, place FROM tokens WHERE token = ?1")?
+        .prepare_cached("SELECT purpose, place FROM tokens WHERE token = ?1")?
         .query_row([token], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some((meaning, place)) = row else { return Ok(None) };
-    let (meaning, place) = (serde_json::from_str(&meaning)?, serde_json::from_str(&place)?);
-    Ok(Some(Token { token: token.to_owned(), meaning, place }))
+    let Some((purpose, place)) = row else { return Ok(None) };
+    let (purpose, place) = (serde_json::from_str(&purpose)?, serde_json::from_str(&place)?);
+    Ok(Some(ButtonToken { token: token.to_owned(), purpose, place }))
 }
 
-pub(super) fn add_copy(
+pub(super) fn add_card(
     transaction: &Transaction<'_>,
     run: RunId,
-    (place, kind): (&Place, CopyKind),
-) -> Worked<i64> {
+    (place, kind): (&Conversation, CardKind),
+) -> DbResult<i64> {
     let (place, kind) = (serde_json::to_string(place)?, word(&kind)?);
-    let sql = "INSERT INTO copies (run, place, kind) VALUES (?1, ?2, ?3)";
+    let sql = "INSERT INTO cards (run, place, kind) VALUES (?1, ?2, ?3)";
     transaction.execute(sql, params![run, place, kind])?;
     Ok(transaction.last_insert_rowid())
 }
 
-pub(super) fn update_copy(transaction: &Transaction<'_>, copy: &CardCopy) -> Worked<()> {
+pub(super) fn update_card(transaction: &Transaction<'_>, card: &Card) -> DbResult<()> {
     let changed = transaction.execute(
-        "UPDATE copies SET place = ?3, message = ?4, shown = ?5, lost = ?6, claimed = 0
+        "UPDATE cards SET place = ?3, message = ?4, shown_version = ?5, abandoned = ?6, claimed_until = 0
           WHERE id = ?1 AND run = ?2",
-        params![copy.id, copy.run, serde_json::to_string(&copy.place)?, copy.message, copy.shown, copy.lost],
+        params![
+            card.id,
+            card.run,
+            serde_json::to_string(&card.place)?,
+            card.message,
+            card.shown_version,
+            card.abandoned
+        ],
     )?;
     match changed {
-        0 => Err(Fault::Said(format!("there is no copy {} of run {}", copy.id, copy.run))),
+        0 => Err(DbError::Message(format!("there is no copy {} of run {}", card.id, card.run))),
         _ => Ok(()),
     }
 }
 
-pub(super) fn copy(connection: &Connection, id: i64) -> Worked<Option<CardCopy>> {
-    Ok(copies(connection, "copies.id = ?1", &[&id])?.pop())
+pub(super) fn card(connection: &Connection, id: i64) -> DbResult<Option<Card>> {
+    Ok(cards(connection, "copies.id = ?1", &[&id])?.pop())
 }
 
-pub(super) fn copies_of(connection: &Connection, run: RunId) -> Worked<Vec<CardCopy>> {
-    copies(connection, "run = ?1", &[&run])
+pub(super) fn cards_of(connection: &Connection, run: RunId) -> DbResult<Vec<Card>> {
+    cards(connection, "run = ?1", &[&run])
 }
 
 /// True if nobody else has the copy: it is this instance's until then.
-pub(super) fn claim_copy(
+pub(super) fn claim_card(
     connection: &Connection,
     id: i64,
     until: Timestamp,
     instance: &Instance,
-) -> Worked<bool> {
+) -> DbResult<bool> {
     let claim: Option<(i64, String)> = connection
-        .prepare_cached("SELECT claimed, claimer FROM copies WHERE id = ?1")?
+        .prepare_cached("SELECT claimed_until, claimed_by FROM cards WHERE id = ?1")?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some((claimed, claimer)) = claim else { return Ok(false) };
-    if holds(claimed, &claimer, instance)? {
+    let Some((claimed_until, claimed_by)) = claim else { return Ok(false) };
+    if is_claimed(claimed_until, &claimed_by, instance)? {
         return Ok(false);
     }
-    let claim = "UPDATE copies SET claimed = ?2, claimer = ?3 WHERE id = ?1";
+    let claim = "UPDATE cards SET claimed_until = ?2, claimed_by = ?3 WHERE id = ?1";
     connection.execute(claim, params![id, until.as_microsecond(), instance.id])?;
     Ok(true)
 }
 
 /// Ends a claim of that instance's.
-pub(super) fn give_back(connection: &Connection, id: i64, claimer: &str) -> Worked<()> {
-    let claim = "UPDATE copies SET claimed = 0 WHERE id = ?1 AND claimer = ?2";
-    connection.execute(claim, params![id, claimer])?;
+pub(super) fn give_back(connection: &Connection, id: i64, claimed_by: &str) -> DbResult<()> {
+    let claim = "UPDATE cards SET claimed_until = 0 WHERE id = ?1 AND claimed_by = ?2";
+    connection.execute(claim, params![id, claimed_by])?;
     Ok(())
 }
 
 /// Whether a claim still counts: its time isn't over, and its instance lives.
-fn holds(claimed: i64, claimer: &str, instance: &Instance) -> Worked<bool> {
-    let unreadable = |_| Fault::Said("its instances' locks can't be read".into());
-    Ok(claimed > Timestamp::now().as_microsecond() && instance.lives(claimer).map_err(unreadable)?)
+fn is_claimed(claimed_until: i64, claimed_by: &str, instance: &Instance) -> DbResult<bool> {
+    let unreadable = |_| DbError::Message("its instances' locks can't be read".into());
+    Ok(claimed_until > Timestamp::now().as_microsecond() && instance.lives(claimed_by).map_err(unreadable)?)
 }
 
-pub(super) fn copies_behind(connection: &Connection, instance: &Instance) -> Worked<Vec<CardCopy>> {
+pub(super) fn cards_behind(connection: &Connection, instance: &Instance) -> DbResult<Vec<Card>> {
     let mut free = Vec::new();
-    for copy in copies(connection, "lost = 0 AND shown < version", &[])? {
-        let sql = "SELECT claimed, claimer FROM copies WHERE id = ?1";
-        let (claimed, claimer): (i64, String) =
-            connection.prepare_cached(sql)?.query_row([copy.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if !holds(claimed, &claimer, instance)? {
-            free.push(copy);
+    for card in cards(connection, "abandoned = 0 AND shown_version < version", &[])? {
+        let sql = "SELECT claimed_until, claimed_by FROM cards WHERE id = ?1";
+        let (claimed_until, claimed_by): (i64, String) =
+            connection.prepare_cached(sql)?.query_row([card.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if !is_claimed(claimed_until, &claimed_by, instance)? {
+            free.push(card);
         }
     }
     Ok(free)
 }
 
 /// Copies by id. `condition` is one of the three above, never a value.
-fn copies(
+fn cards(
     connection: &Connection,
     condition: &'static str,
     values: &[&dyn rusqlite::ToSql],
-) -> Worked<Vec<CardCopy>> {
+) -> DbResult<Vec<Card>> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT copies.id, run, place, message, shown, lost, kind
-           FROM copies JOIN runs ON runs.id = run WHERE {condition} ORDER BY copies.id"
+        "SELECT cards.id, run, place, message, shown_version, abandoned, kind
+           FROM cards JOIN runs ON runs.id = run WHERE {condition} ORDER BY cards.id"
     ))?;
     let mut rows = statement.query(values)?;
-    let mut copies = Vec::new();
+    let mut cards = Vec::new();
     while let Some(row) = rows.next()? {
-        copies.push(copy_row(row)?);
+        cards.push(card_row(row)?);
     }
-    Ok(copies)
+    Ok(cards)
 }
 
-fn copy_row(row: &Row<'_>) -> Worked<CardCopy> {
+fn card_row(row: &Row<'_>) -> DbResult<Card> {
     let place: String = row.get(2)?;
-    Ok(CardCopy {
+    Ok(Card {
         id: row.get(0)?,
         run: row.get(1)?,
         place: serde_json::from_str(&place)?,
         message: row.get(3)?,
-        shown: row.get(4)?,
-        lost: row.get(5)?,
+        shown_version: row.get(4)?,
+        abandoned: row.get(5)?,
         kind: from_word(row.get(6)?)?,
     })
 }
 
-pub(super) fn bind(transaction: &Transaction<'_>, place: &Place, environment: &str) -> Worked<()> {
+pub(super) fn bind(transaction: &Transaction<'_>, place: &Conversation, environment: &str) -> DbResult<()> {
     transaction.execute(
         "INSERT INTO bindings (platform, workspace, conversation, environment) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET environment = excluded.environment",
@@ -165,7 +172,7 @@ pub(super) fn bind(transaction: &Transaction<'_>, place: &Place, environment: &s
     Ok(())
 }
 
-pub(super) fn binding(connection: &Connection, place: &Place) -> Worked<Option<String>> {
+pub(super) fn binding(connection: &Connection, place: &Conversation) -> DbResult<Option<String>> {
     let environment = connection
         .prepare_cached(
             "SELECT environment FROM bindings WHERE platform = ?1 AND workspace = ?2 AND conversation = ?3",

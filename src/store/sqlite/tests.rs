@@ -1,9 +1,9 @@
 //! What can only be shown from inside: the moments between a commit and its answer, and a writer whose file is full.
 
-use super::connection::Worked;
-use super::worker::Caller;
+use super::connection::DbResult;
+use super::worker::ReplyTo;
 use super::*;
-use crate::store::State;
+use crate::store::RunState;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,8 +17,8 @@ fn record() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-fn change(state: State) -> Change {
-    Change {
+fn change(state: RunState) -> NewEvent {
+    NewEvent {
         kind: "tested".into(),
         by: None,
         facts: serde_json::json!({}),
@@ -29,34 +29,34 @@ fn change(state: State) -> Change {
 }
 
 /// What was given for a write that nobody hears of.
-fn late() -> Change {
+fn late() -> NewEvent {
     let facts = serde_json::json!({"why": "nobody heard of it"});
-    Change { kind: "late".into(), facts, texts: BTreeMap::new(), ..change(State::Stopped) }
+    NewEvent { kind: "timed_out".into(), facts, texts: BTreeMap::new(), ..change(RunState::Stopped) }
 }
 
-fn new_run(delivery: &str, state: State) -> NewRun {
+fn new_run(delivery_id: &str, state: RunState) -> NewRun {
     let request = Run::example(("kill", Some("staging")), Timestamp::now(), state).request;
-    let holds = vec![format!("resource of {delivery}")];
+    let resource_locks = vec![format!("resource of {delivery_id}")];
     NewRun {
         request,
-        delivery: delivery.into(),
-        holds,
+        delivery_id: delivery_id.into(),
+        resource_locks,
         first: change(state),
-        unheard: Some(late()),
-        copies: Vec::new(),
-        unless_alone_since: None,
+        on_timeout: Some(late()),
+        cards: Vec::new(),
+        unless_break_glass_since: None,
         unless_frozen: false,
     }
 }
 
-fn append(run: RunId, version: i64, state: State) -> Append {
-    Append { run, version, change: change(state), unheard: Some(late()), unless_frozen: false }
+fn append(run: RunId, version: i64, state: RunState) -> Append {
+    Append { run, version, change: change(state), on_timeout: Some(late()), unless_frozen: false }
 }
 
 /// Leaves after the commit and before the answer, having done something first.
 struct LeavesAtTheEnd<F>(F);
 
-impl<T, F: FnOnce()> Caller<T> for LeavesAtTheEnd<F> {
+impl<T, F: FnOnce()> ReplyTo<T> for LeavesAtTheEnd<F> {
     fn is_gone(&self) -> bool {
         false
     }
@@ -69,8 +69,8 @@ impl<T, F: FnOnce()> Caller<T> for LeavesAtTheEnd<F> {
 /// Does a write whose caller leaves between commit and answer.
 async fn written_too_late<T: Send + 'static>(
     store: &SqliteStore,
-    following: impl Following<T>,
-    work: impl FnOnce(&rusqlite::Transaction<'_>) -> Worked<T> + Send + 'static,
+    following: impl CompensationFn<T>,
+    work: impl FnOnce(&rusqlite::Transaction<'_>) -> DbResult<T> + Send + 'static,
     meanwhile: impl FnOnce() + Send + 'static,
 ) {
     store
@@ -87,7 +87,7 @@ async fn run(store: &SqliteStore, id: RunId) -> Run {
 
 fn assert_stopped(run: &Run) {
     let last = run.events.last().unwrap();
-    assert_eq!((run.state, last.kind.as_str(), &last.by), (State::Stopped, "late", &None));
+    assert_eq!((run.state, last.kind.as_str(), &last.by), (RunState::Stopped, "timed_out", &None));
     assert_eq!(last.facts, late().facts);
 }
 
@@ -95,15 +95,15 @@ fn assert_stopped(run: &Run) {
 async fn what_was_opened_too_late_is_stopped() {
     let (_directory, path) = record();
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
-    for (n, state) in [State::Pending, State::Running].into_iter().enumerate() {
+    for (n, state) in [RunState::Pending, RunState::Running].into_iter().enumerate() {
         let new = new_run(&format!("d{n}"), state);
-        written_too_late(&store, opened(new.unheard.clone()), move |tx| runs::open(tx, &new, "me"), || {})
+        written_too_late(&store, opened(new.on_timeout.clone()), move |tx| runs::open(tx, &new, "me"), || {})
             .await;
         assert_stopped(&run(&store, n as i64 + 1).await);
     }
     // Its resources are free again.
-    let again = NewRun { holds: vec!["resource of d0".into()], ..new_run("d2", State::Pending) };
-    assert!(matches!(store.open(again).await.unwrap(), Opened::New(_)));
+    let again = NewRun { resource_locks: vec!["resource of d0".into()], ..new_run("d2", RunState::Pending) };
+    assert!(matches!(store.open(again).await.unwrap(), OpenOutcome::New(_)));
     assert_eq!(store.verify().await.unwrap().broken, None);
 }
 
@@ -111,12 +111,12 @@ async fn what_was_opened_too_late_is_stopped() {
 async fn what_was_approved_or_started_too_late_is_stopped() {
     let (_directory, path) = record();
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
-    for (id, state) in [(1, State::Approved), (2, State::Running)] {
-        store.open(new_run(&format!("d{id}"), State::Pending)).await.unwrap();
+    for (id, state) in [(1, RunState::Approved), (2, RunState::Running)] {
+        store.open(new_run(&format!("d{id}"), RunState::Pending)).await.unwrap();
         let late = append(id, 1, state);
         written_too_late(
             &store,
-            appended(late.unheard.clone()),
+            appended(late.on_timeout.clone()),
             move |tx| runs::append_if(tx, &late, "me"),
             || {},
         )
@@ -129,9 +129,9 @@ async fn what_was_approved_or_started_too_late_is_stopped() {
 async fn what_nothing_is_to_follow_stays_when_it_is_late() {
     let (_directory, path) = record();
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
-    store.open(new_run("d1", State::Running)).await.unwrap();
-    for (version, state) in [(1, State::Running), (2, State::Succeeded)] {
-        let late = Append { unheard: None, ..append(1, version, state) };
+    store.open(new_run("d1", RunState::Running)).await.unwrap();
+    for (version, state) in [(1, RunState::Running), (2, RunState::Succeeded)] {
+        let late = Append { on_timeout: None, ..append(1, version, state) };
         written_too_late(&store, appended(None), move |tx| runs::append_if(tx, &late, "me"), || {}).await;
         let run = run(&store, 1).await;
         assert_eq!((run.version, run.state), (version + 1, state));
@@ -142,17 +142,17 @@ async fn what_nothing_is_to_follow_stays_when_it_is_late() {
 async fn a_copy_that_was_claimed_too_late_is_free() {
     let (_directory, path) = record();
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
-    let new = new_run("d1", State::Pending);
+    let new = new_run("d1", RunState::Pending);
     let place = new.request.place.clone();
     store.open(new).await.unwrap();
-    let copy = store.add_copy(1, place, CopyKind::Card).await.unwrap();
+    let card = store.add_card(1, place, CardKind::Primary).await.unwrap();
     let until = Timestamp::now() + Duration::from_secs(600);
     let instance = Arc::clone(&store.inner.instance);
-    let claim = move |tx: &rusqlite::Transaction<'_>| settings::claim_copy(tx, copy, until, &instance);
-    written_too_late(&store, claimed(copy, store.inner.instance.id.clone()), claim, || {}).await;
-    assert_eq!(store.copies_behind().await.unwrap().len(), 1);
-    assert!(store.claim_copy(copy, until).await.unwrap());
-    assert_eq!(store.copies_behind().await.unwrap(), [], "what was heard of counts");
+    let claim = move |tx: &rusqlite::Transaction<'_>| settings::claim_card(tx, card, until, &instance);
+    written_too_late(&store, claimed(card, store.inner.instance.id.clone()), claim, || {}).await;
+    assert_eq!(store.cards_behind().await.unwrap().len(), 1);
+    assert!(store.claim_card(card, until).await.unwrap());
+    assert_eq!(store.cards_behind().await.unwrap(), [], "what was heard of counts");
 }
 
 #[tokio::test]
@@ -166,12 +166,13 @@ async fn a_stop_that_cannot_be_written_is_tried_again() {
         other.execute_batch("BEGIN EXCLUSIVE").unwrap();
         sender.send(other).unwrap();
     };
-    let new = new_run("d1", State::Running);
-    written_too_late(&store, opened(new.unheard.clone()), move |tx| runs::open(tx, &new, "me"), lock).await;
-    assert_eq!(run(&store, 1).await.state, State::Running);
+    let new = new_run("d1", RunState::Running);
+    written_too_late(&store, opened(new.on_timeout.clone()), move |tx| runs::open(tx, &new, "me"), lock)
+        .await;
+    assert_eq!(run(&store, 1).await.state, RunState::Running);
     receiver.recv().unwrap().execute_batch("COMMIT").unwrap();
     // Nobody writes: the writer comes back to it by itself.
-    while run(&store, 1).await.state == State::Running {}
+    while run(&store, 1).await.state == RunState::Running {}
     assert_stopped(&run(&store, 1).await);
 }
 
@@ -181,7 +182,7 @@ async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
     let limits = Limits { answer: Duration::from_millis(50), ..Limits::default() };
     let store = SqliteStore::open(&path, limits).unwrap();
     let (go, wait) = std::sync::mpsc::channel::<()>();
-    let new = new_run("d1", State::Running);
+    let new = new_run("d1", RunState::Running);
     let slow = move |transaction: &rusqlite::Transaction<'_>| {
         let opened = runs::open(transaction, &new, "me")?;
         let _ = wait.recv();
@@ -190,7 +191,7 @@ async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
     let late = store.inner.writer.write(opened(Some(late())), slow).await;
     assert!(matches!(late, Err(StoreError::TooLate)));
     go.send(()).unwrap();
-    while store.bind(new_run("", State::Pending).request.place, "staging".into()).await.is_err() {}
+    while store.bind(new_run("", RunState::Pending).request.place, "staging".into()).await.is_err() {}
     assert_eq!(store.get(1).await.unwrap(), None);
     assert_eq!(store.verify().await.unwrap().events, 0);
 }
@@ -199,12 +200,12 @@ async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
 async fn an_answer_that_nobody_takes_is_stopped() {
     let (_directory, path) = record();
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
-    let mut call = Box::pin(store.open(new_run("d1", State::Pending)));
+    let mut call = Box::pin(store.open(new_run("d1", RunState::Pending)));
     let mut context = TaskContext::from_waker(Waker::noop());
     assert!(matches!(call.as_mut().poll(&mut context), Poll::Pending));
     // The answer is told once the desk does the next thing.
     store.inner.writer.plainly(|_| Ok(())).await.unwrap();
-    assert_eq!(run(&store, 1).await.state, State::Pending);
+    assert_eq!(run(&store, 1).await.state, RunState::Pending);
     drop(call);
     store.inner.writer.plainly(|_| Ok(())).await.unwrap();
     assert_stopped(&run(&store, 1).await);
@@ -214,18 +215,21 @@ async fn an_answer_that_nobody_takes_is_stopped() {
 async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
     let (_directory, path) = record();
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
-    store.open(new_run("d1", State::Pending)).await.unwrap();
+    store.open(new_run("d1", RunState::Pending)).await.unwrap();
     let before = run(&store, 1).await;
     for (pragma, words) in [("max_page_count = 1", "disk is full"), ("query_only = 1", "read-only")] {
         let condition = move |connection: &Connection| {
             Ok(connection.execute_batch(&format!("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA {pragma};"))?)
         };
         store.inner.writer.plainly(condition).await.unwrap();
-        let error = store.append_if(append(1, 1, State::Approved)).await.unwrap_err();
+        let error = store.append_if(append(1, 1, RunState::Approved)).await.unwrap_err();
         assert!(matches!(&error, StoreError::Broken(why) if why.contains(words)), "{error}");
         assert_eq!(run(&store, 1).await, before);
     }
-    assert!(matches!(store.append_if(append(1, 1, State::Approved)).await.unwrap(), Appended::Done(_)));
+    assert!(matches!(
+        store.append_if(append(1, 1, RunState::Approved)).await.unwrap(),
+        AppendOutcome::Done(_)
+    ));
     assert_eq!(store.verify().await.unwrap().broken, None);
 }
 
@@ -233,7 +237,7 @@ async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
 async fn readers_cannot_write() {
     let (_directory, path) = record();
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
-    let place = new_run("", State::Pending).request.place;
+    let place = new_run("", RunState::Pending).request.place;
     let refused = store.inner.reader.read(move |tx| settings::bind(tx, &place, "x")).await;
     assert!(matches!(refused, Err(StoreError::Broken(why)) if why.contains("read-only")));
 }

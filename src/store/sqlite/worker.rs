@@ -1,10 +1,10 @@
 //! A desk: one thread, one connection, one queue. It makes sure that work whose caller has gone is dropped before it commits,
 //! and that a commit that came too late is followed by what was given for this case. What the work is, it doesn't know.
 
-use super::connection::{Fault, Opened, Opener, Worked};
+use super::connection::{Connector, DbError, DbResult, OpenedFile};
 use super::process_lock::Instance;
 use super::runs;
-use crate::store::{Change, RunId, StoreError, StoreResult};
+use crate::store::{NewEvent, RunId, StoreError, StoreResult};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,42 +19,42 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 /// What was committed, and what is to follow if the caller never hears of it.
 #[derive(Debug, Clone)]
-pub(super) enum Unheard {
+pub(super) enum Compensation {
     /// A run as it was committed; what it is to have as its next event.
-    Run { run: RunId, version: i64, change: Change },
+    Run { run: RunId, version: i64, change: NewEvent },
     /// A claim on a copy, which is to be given back.
-    Claim { copy: i64, claimer: String },
+    Claim { card: i64, claimed_by: String },
 }
 
 /// Commits that nobody heard of and that nothing has followed yet.
 #[derive(Debug, Default)]
-struct Owed(Mutex<Vec<Unheard>>);
+struct PendingCompensations(Mutex<Vec<Compensation>>);
 
-impl Owed {
-    fn add(&self, unheard: Unheard) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(unheard);
+impl PendingCompensations {
+    fn add(&self, on_timeout: Compensation) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(on_timeout);
     }
     fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
-    fn take(&self) -> Vec<Unheard> {
+    fn take(&self) -> Vec<Compensation> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// What is to follow a result that nobody hears of.
-pub(super) trait Following<T>: Fn(&T) -> Option<Unheard> + Clone + Send + 'static {}
+pub(super) trait CompensationFn<T>: Fn(&T) -> Option<Compensation> + Clone + Send + 'static {}
 
-impl<T, F: Fn(&T) -> Option<Unheard> + Clone + Send + 'static> Following<T> for F {}
+impl<T, F: Fn(&T) -> Option<Compensation> + Clone + Send + 'static> CompensationFn<T> for F {}
 
 /// Whoever waits for an answer.
-pub(super) trait Caller<T> {
+pub(super) trait ReplyTo<T> {
     fn is_gone(&self) -> bool;
     /// Gives the answer back if nobody takes it.
     fn tell(self, answer: T) -> Result<(), T>;
 }
 
-impl<T> Caller<T> for oneshot::Sender<T> {
+impl<T> ReplyTo<T> for oneshot::Sender<T> {
     fn is_gone(&self) -> bool {
         self.is_closed()
     }
@@ -63,68 +63,70 @@ impl<T> Caller<T> for oneshot::Sender<T> {
     }
 }
 
-type Job = Box<dyn FnOnce(&mut Seat) + Send>;
+type Job = Box<dyn FnOnce(&mut WorkerThread) + Send>;
 
 /// The way to the thread. When it is dropped the thread does what is queued and ends.
-pub(super) struct Desk {
+pub(super) struct Worker {
     jobs: SyncSender<Job>,
-    owed: Arc<Owed>,
+    owed: Arc<PendingCompensations>,
     /// How long a call waits for its answer.
     answer: Duration,
 }
 
 /// What the thread holds.
-pub(super) struct Seat {
-    opener: Opener,
-    opened: Option<Opened>,
-    owed: Arc<Owed>,
+pub(super) struct WorkerThread {
+    opener: Connector,
+    opened: Option<OpenedFile>,
+    owed: Arc<PendingCompensations>,
     /// Keeps this instance's lock until the last write is done.
     _instance: Arc<Instance>,
 }
 
-impl Desk {
+impl Worker {
     /// Starts the thread; `opened` is its first connection, if there is one already.
     pub fn start(
-        opener: Opener,
-        opened: Option<Opened>,
+        opener: Connector,
+        opened: Option<OpenedFile>,
         instance: Arc<Instance>,
         answer: Duration,
-    ) -> std::io::Result<Desk> {
+    ) -> std::io::Result<Worker> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE);
-        let owed = Arc::new(Owed::default());
+        let owed = Arc::new(PendingCompensations::default());
         let name = format!("store-{:?}", opener.access).to_lowercase();
-        let mut seat = Seat { opener, opened, owed: Arc::clone(&owed), _instance: instance };
+        let mut seat = WorkerThread { opener, opened, owed: Arc::clone(&owed), _instance: instance };
         std::thread::Builder::new().name(name).spawn(move || seat.serve(&queue))?;
-        Ok(Desk { jobs, owed, answer })
+        Ok(Worker { jobs, owed, answer })
     }
 
     /// Does read work in one transaction, so that it sees one state of the record.
     pub async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Worked<T> + Send + 'static,
+        work: impl FnOnce(&Transaction<'_>) -> DbResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let job = move |seat: &mut Seat, caller: oneshot::Sender<StoreResult<T>>| seat.read(work, caller);
+        let job =
+            move |seat: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| seat.read(work, caller);
         self.call(job, |_| None).await
     }
 
     /// Does work in one write transaction.
     pub async fn write<T: Send + 'static>(
         &self,
-        following: impl Following<T>,
-        work: impl FnOnce(&Transaction<'_>) -> Worked<T> + Send + 'static,
+        following: impl CompensationFn<T>,
+        work: impl FnOnce(&Transaction<'_>) -> DbResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         let follows = following.clone();
-        let job =
-            move |seat: &mut Seat, caller: oneshot::Sender<StoreResult<T>>| seat.write(follows, work, caller);
+        let job = move |seat: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| {
+            seat.write(follows, work, caller)
+        };
         self.call(job, following).await
     }
 
     /// Does work outside of a transaction.
     pub async fn plainly<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Worked<T> + Send + 'static,
+        work: impl FnOnce(&Connection) -> DbResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let job = move |seat: &mut Seat, caller: oneshot::Sender<StoreResult<T>>| {
+        let job = move |seat: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| {
             if !caller.is_gone() {
                 let worked = seat.attempt(|connection| work(connection));
                 let _ = caller.tell(worked.map_err(StoreError::from));
@@ -135,8 +137,8 @@ impl Desk {
 
     /// Does anything at all, with the thread's own hands.
     #[cfg(test)]
-    pub async fn at_seat(&self, work: impl FnOnce(&mut Seat) + Send + 'static) -> StoreResult<()> {
-        let job = |seat: &mut Seat, caller: oneshot::Sender<StoreResult<()>>| {
+    pub async fn at_seat(&self, work: impl FnOnce(&mut WorkerThread) + Send + 'static) -> StoreResult<()> {
+        let job = |seat: &mut WorkerThread, caller: oneshot::Sender<StoreResult<()>>| {
             work(seat);
             let _ = caller.tell(Ok(()));
         };
@@ -145,11 +147,11 @@ impl Desk {
 
     async fn call<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut Seat, oneshot::Sender<StoreResult<T>>) + Send + 'static,
-        following: impl Following<T>,
+        job: impl FnOnce(&mut WorkerThread, oneshot::Sender<StoreResult<T>>) + Send + 'static,
+        following: impl CompensationFn<T>,
     ) -> StoreResult<T> {
         let (sender, receiver) = oneshot::channel();
-        let mut waiting = Waiting { receiver, following, desk: self };
+        let mut waiting = PendingCall { receiver, following, desk: self };
         match self.jobs.try_send(Box::new(move |seat| job(seat, sender))) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
@@ -174,25 +176,25 @@ fn thread_ended() -> StoreError {
 }
 
 /// A call under way. If it is given up with the answer already told, nobody has heard of what was committed.
-struct Waiting<'a, T, F: Following<T>> {
+struct PendingCall<'a, T, F: CompensationFn<T>> {
     receiver: oneshot::Receiver<StoreResult<T>>,
     following: F,
-    desk: &'a Desk,
+    desk: &'a Worker,
 }
 
-impl<T, F: Following<T>> Drop for Waiting<'_, T, F> {
+impl<T, F: CompensationFn<T>> Drop for PendingCall<'_, T, F> {
     fn drop(&mut self) {
         self.receiver.close();
         let Ok(Ok(answer)) = self.receiver.try_recv() else { return };
-        if let Some(unheard) = (self.following)(&answer) {
-            self.desk.owed.add(unheard);
+        if let Some(on_timeout) = (self.following)(&answer) {
+            self.desk.owed.add(on_timeout);
             // Only to wake the thread: with a full queue it is awake.
             let _ = self.desk.jobs.try_send(Box::new(|_| {}));
         }
     }
 }
 
-impl Seat {
+impl WorkerThread {
     fn serve(&mut self, queue: &Receiver<Job>) {
         loop {
             let job = match self.owed.is_empty() {
@@ -210,8 +212,8 @@ impl Seat {
 
     fn read<T>(
         &mut self,
-        work: impl FnOnce(&Transaction<'_>) -> Worked<T>,
-        caller: impl Caller<StoreResult<T>>,
+        work: impl FnOnce(&Transaction<'_>) -> DbResult<T>,
+        caller: impl ReplyTo<StoreResult<T>>,
     ) {
         if caller.is_gone() {
             return;
@@ -222,9 +224,9 @@ impl Seat {
 
     pub(super) fn write<T>(
         &mut self,
-        following: impl Following<T>,
-        work: impl FnOnce(&Transaction<'_>) -> Worked<T>,
-        caller: impl Caller<StoreResult<T>>,
+        following: impl CompensationFn<T>,
+        work: impl FnOnce(&Transaction<'_>) -> DbResult<T>,
+        caller: impl ReplyTo<StoreResult<T>>,
     ) {
         if caller.is_gone() {
             return;
@@ -244,9 +246,9 @@ impl Seat {
             Err(fault) => caller.tell(Err(fault.into())),
         };
         if let Err(Ok(value)) = untold
-            && let Some(unheard) = following(&value)
+            && let Some(on_timeout) = following(&value)
         {
-            self.owed.add(unheard);
+            self.owed.add(on_timeout);
             self.follow();
         }
     }
@@ -254,22 +256,22 @@ impl Seat {
     /// Writes what is owed. What can't be written now is tried again, before the next work.
     fn follow(&mut self) {
         let mut owed = self.owed.take().into_iter();
-        while let Some(unheard) = owed.next() {
+        while let Some(on_timeout) = owed.next() {
             let followed = self.attempt(|connection| {
                 let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                runs::follow(&transaction, &unheard)?;
+                runs::follow(&transaction, &on_timeout)?;
                 Ok(transaction.commit()?)
             });
             if followed.is_err() {
                 // What hindered this one hinders the others: each would wait for the lock again.
-                std::iter::once(unheard).chain(owed).for_each(|unheard| self.owed.add(unheard));
+                std::iter::once(on_timeout).chain(owed).for_each(|on_timeout| self.owed.add(on_timeout));
                 return;
             }
         }
     }
 
     /// Works on a connection that is known to be good, and gives up one that may not be.
-    fn attempt<T>(&mut self, work: impl FnOnce(&mut Connection) -> Worked<T>) -> Worked<T> {
+    fn attempt<T>(&mut self, work: impl FnOnce(&mut Connection) -> DbResult<T>) -> DbResult<T> {
         if self.opened.as_ref().is_some_and(|opened| !self.opener.still_names(opened)) {
             self.opened = None;
         }
@@ -278,7 +280,7 @@ impl Seat {
             none => none.insert(self.opener.open()?),
         };
         let worked = work(&mut opened.connection);
-        if worked.as_ref().is_err_and(Fault::spoils_connection) {
+        if worked.as_ref().is_err_and(DbError::spoils_connection) {
             self.opened = None;
         }
         worked

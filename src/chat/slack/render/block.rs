@@ -1,7 +1,7 @@
 //! One part of a reply into blocks, within a cap. What had to be left out is said in the blocks, and remembered in the piece.
 
 use super::{rich_text, table};
-use crate::chat::render::budget::{Cap, Piece};
+use crate::chat::render::budget::{PartLimit, RenderedPart};
 use crate::chat::slack::limits::{self, length};
 use crate::chat::slack::parse::ACTION_PREFIX;
 use crate::message::{Block, Button, ButtonStyle, Span, Text, bar};
@@ -23,8 +23,8 @@ pub(super) fn text_size(value: &Value) -> usize {
 }
 
 /// The widest cap of a part.
-pub(super) fn widest(block: &Block) -> Cap {
-    let all = |rows: usize| Cap { rows, text: limits::MESSAGE_TEXT };
+pub(super) fn widest(block: &Block) -> PartLimit {
+    let all = |rows: usize| PartLimit { rows, text: limits::MESSAGE_TEXT };
     match block {
         Block::Table(table) => table::cap(table),
         Block::Facts(facts) => all(facts.len().min(MOST_FACTS)),
@@ -37,8 +37,8 @@ pub(super) fn widest(block: &Block) -> Cap {
 const MOST_FACTS: usize = 60;
 
 /// Renders what the cap allows. `native` says that this table is the message's one native table.
-pub(super) fn render(block: &Block, cap: Cap, native: bool) -> Piece {
-    let mut piece = Piece::default();
+pub(super) fn render(block: &Block, cap: PartLimit, native: bool) -> RenderedPart {
+    let mut piece = RenderedPart::default();
     match block {
         Block::Verdict { tone, text } => {
             let mark = rich_text::mark(*tone);
@@ -63,7 +63,7 @@ pub(super) fn render(block: &Block, cap: Cap, native: bool) -> Piece {
     piece
 }
 
-fn paragraph(text: &Text, max: usize, strong: bool, elements: &mut Vec<Value>, piece: &mut Piece) {
+fn paragraph(text: &Text, max: usize, strong: bool, elements: &mut Vec<Value>, piece: &mut RenderedPart) {
     let (spans, missing) = rich_text::spans(text, max, strong);
     piece.cut_if(missing > 0, || too_long(text));
     elements.extend(spans);
@@ -81,7 +81,7 @@ fn too_long(text: &Text) -> String {
 }
 
 /// Small print: a context takes no rich text, so only plain words go there.
-fn note(text: &Text, cap: Cap, piece: &mut Piece) {
+fn note(text: &Text, cap: PartLimit, piece: &mut RenderedPart) {
     let words = rich_text::clean(&text.words());
     let styled = text.0.iter().any(|span| matches!(span, Span::Code(_) | Span::Ping(_)));
     if styled || words.trim().is_empty() || length(&words) > cap.text.min(limits::SECTION_TEXT) {
@@ -92,7 +92,7 @@ fn note(text: &Text, cap: Cap, piece: &mut Piece) {
 }
 
 /// Labels and values side by side. Fields take no rich text: where a value needs it, all go into lines.
-fn facts(facts: &[(String, Text)], cap: Cap, piece: &mut Piece) {
+fn facts(facts: &[(String, Text)], cap: PartLimit, piece: &mut RenderedPart) {
     let shown = &facts[..cap.rows.min(facts.len())];
     let mut elements = Vec::new();
     for (at, (label, value)) in shown.iter().enumerate() {
@@ -122,7 +122,7 @@ pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-fn code(title: Option<&str>, text: &str, cap: Cap, piece: &mut Piece) {
+fn code(title: Option<&str>, text: &str, cap: PartLimit, piece: &mut RenderedPart) {
     let mut elements = Vec::new();
     if let Some(title) = title.filter(|title| !title.is_empty()) {
         let (title, cut) = rich_text::shorten(title, limits::BUTTON_TEXT * 2);
@@ -148,7 +148,7 @@ fn code(title: Option<&str>, text: &str, cap: Cap, piece: &mut Piece) {
 }
 
 /// "▓▓▓▓▓░░░░░ 48 % · 2 minutes left": the same on a phone and to a screen reader.
-fn progress(percent: Option<u8>, label: &str, cap: Cap, piece: &mut Piece) {
+fn progress(percent: Option<u8>, label: &str, cap: PartLimit, piece: &mut RenderedPart) {
     let (label, cut) = rich_text::shorten(label, cap.text);
     piece.cut_if(cut, || "a progress label is too long".to_owned());
     let bar = percent.map(|percent| bar(percent.into()));
@@ -160,7 +160,7 @@ fn progress(percent: Option<u8>, label: &str, cap: Cap, piece: &mut Piece) {
 }
 
 /// Rows of buttons. The `action_id`s are numbered once the whole message stands.
-pub(super) fn button_rows(buttons: &[&Button], piece: &mut Piece) {
+pub(super) fn button_rows(buttons: &[&Button], piece: &mut RenderedPart) {
     let sendable =
         |button: &&Button| !button.token.is_empty() && length(&button.token) <= limits::BUTTON_VALUE;
     let (good, bad): (Vec<_>, Vec<_>) = buttons.iter().copied().partition(sendable);

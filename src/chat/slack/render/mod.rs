@@ -7,8 +7,8 @@ mod table;
 
 use super::limits::{self, length};
 use super::parse::ACTION_PREFIX;
-use crate::chat::render::budget::{Cap, Draft, Form, Piece};
-use crate::chat::render::text::{self, Manner};
+use crate::chat::render::budget::{MessageBudget, PartLimit, PlatformLimits, RenderedPart};
+use crate::chat::render::text::{self, TextRules};
 use crate::message::{Audience, Block, Heading, Reply, TooLarge};
 use serde_json::{Value, json};
 
@@ -44,8 +44,8 @@ pub fn fits(reply: &Reply) -> Result<(), TooLarge> {
     draft(reply).whole()
 }
 
-fn draft(reply: &Reply) -> Draft<'_, BlockKit<'_>> {
-    Draft::of(reply, BlockKit { native: native(&reply.blocks) }, heading(&reply.heading))
+fn draft(reply: &Reply) -> MessageBudget<'_, BlockKit<'_>> {
+    MessageBudget::of(reply, BlockKit { native: native(&reply.blocks) }, heading(&reply.heading))
 }
 
 /// Slack's form of a reply's parts.
@@ -54,8 +54,8 @@ struct BlockKit<'a> {
     native: Option<&'a Block>,
 }
 
-impl Form for BlockKit<'_> {
-    const MANNER: Manner = rich_text::MANNER;
+impl PlatformLimits for BlockKit<'_> {
+    const MANNER: TextRules = rich_text::MANNER;
     const UNIT: &'static str = "characters";
     const BLOCKS: usize = limits::BLOCKS;
     const SPARE: usize = 40;
@@ -67,11 +67,11 @@ impl Form for BlockKit<'_> {
         limits::MESSAGE_TEXT
     }
 
-    fn widest(&self, block: &Block) -> Cap {
+    fn widest(&self, block: &Block) -> PartLimit {
         block::widest(block)
     }
 
-    fn render(&self, block: &Block, cap: Cap) -> Piece {
+    fn render(&self, block: &Block, cap: PartLimit) -> RenderedPart {
         block::render(block, cap, self.native.is_some_and(|native| std::ptr::eq(native, block)))
     }
 
@@ -91,7 +91,7 @@ fn native(blocks: &[Block]) -> Option<&Block> {
     tables.max_by_key(|(_, at, cells)| (*cells, std::cmp::Reverse(*at))).map(|(block, ..)| block)
 }
 
-fn finish(draft: Draft<'_, BlockKit<'_>>, reply: &Reply) -> Rendered {
+fn finish(draft: MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Rendered {
     let attachment = attachment(&draft, reply);
     let note = draft.dropped_note();
     let mut blocks = draft.heading.blocks;
@@ -105,7 +105,7 @@ fn finish(draft: Draft<'_, BlockKit<'_>>, reply: &Reply) -> Rendered {
 }
 
 /// The tables and the code that were cut, whole.
-fn attachment(draft: &Draft<'_, BlockKit<'_>>, reply: &Reply) -> Option<File> {
+fn attachment(draft: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option<File> {
     let shown_whole = |block: &Block| {
         draft.parts.iter().any(|part| std::ptr::eq(part.block, block) && part.piece.cut.is_none())
     };
@@ -144,8 +144,8 @@ fn number_actions(blocks: &mut [Value]) {
 }
 
 /// "ana asked `kill 4711` of 🔴 PRODUCTION · #128".
-fn heading(heading: &Heading) -> Piece {
-    let mut piece = Piece::default();
+fn heading(heading: &Heading) -> RenderedPart {
+    let mut piece = RenderedPart::default();
     let (spans, cut) = rich_text::MANNER.heading(heading);
     piece.cut_if(cut, || {
         format!("the command has more than {} characters", rich_text::grouped(text::HEADING_TEXT))

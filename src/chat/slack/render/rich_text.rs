@@ -1,14 +1,14 @@
 //! Rich text elements. Their `text` is shown as it is: Slack parses no mentions, links, emoji names or formatting in it, so
 //! that text of a person or a database stays inert without being changed.
 
-use crate::chat::render::text::Manner;
+use crate::chat::render::text::TextRules;
 use crate::message::{Person, Span, Text};
 use serde_json::{Value, json};
 
 pub use crate::chat::render::text::{clean, grouped, left_out, mark};
 
 /// Slack's own way with text.
-pub const MANNER: Manner = Manner { units: char::len_utf16, clean, pingable };
+pub const MANNER: TextRules = TextRules { units: char::len_utf16, clean, pingable };
 
 /// At most `max` units, the last of them an ellipsis if something was left out.
 pub fn shorten(text: &str, max: usize) -> (String, bool) {

@@ -4,7 +4,7 @@
 use super::BlockKit;
 use super::block::button_rows;
 use super::rich_text;
-use crate::chat::render::budget::{self, Cap, Piece};
+use crate::chat::render::budget::{self, PartLimit, RenderedPart};
 use crate::chat::render::table_layout::Layout;
 use crate::chat::slack::limits::{self, length};
 use crate::message::{Button, Shape, Table};
@@ -21,13 +21,13 @@ pub(super) fn nativable(table: &Table) -> bool {
 }
 
 /// How much of the table a message may show at all.
-pub(super) fn cap(table: &Table) -> Cap {
-    Cap { rows: table.rows.len().min(limits::TABLE_ROWS - 1), text: limits::MESSAGE_TEXT }
+pub(super) fn cap(table: &Table) -> PartLimit {
+    PartLimit { rows: table.rows.len().min(limits::TABLE_ROWS - 1), text: limits::MESSAGE_TEXT }
 }
 
 /// Renders what the cap allows.
-pub(super) fn render(table: &Table, cap: Cap, native: bool) -> Piece {
-    let mut piece = Piece::default();
+pub(super) fn render(table: &Table, cap: PartLimit, native: bool) -> RenderedPart {
+    let mut piece = RenderedPart::default();
     if let Some(title) = table.title.as_deref().filter(|title| !title.is_empty()) {
         let (title, cut) = rich_text::shorten(title, cap.text.min(limits::BUTTON_TEXT * 2));
         piece.cut_if(cut, || "a table's title is too long".to_owned());
@@ -41,7 +41,7 @@ pub(super) fn render(table: &Table, cap: Cap, native: bool) -> Piece {
         }
         return piece;
     }
-    let drawn = Drawn(Layout::of::<BlockKit<'_>>(table, cap));
+    let drawn = TableRows(Layout::of::<BlockKit<'_>>(table, cap));
     let shown = if native { drawn.native(&mut piece) } else { drawn.text(&mut piece) };
     drawn.queries(shown, &mut piece);
     let said = budget::counted(table, &drawn.0, shown, &mut piece);
@@ -55,11 +55,11 @@ pub(super) fn render(table: &Table, cap: Cap, native: bool) -> Piece {
 }
 
 /// The table as Slack draws it.
-struct Drawn<'a>(Layout<'a>);
+struct TableRows<'a>(Layout<'a>);
 
-impl Drawn<'_> {
+impl TableRows<'_> {
     /// Slack's own table; as many rows as its limit on text allows. Returns how many.
-    fn native(&self, piece: &mut Piece) -> usize {
+    fn native(&self, piece: &mut RenderedPart) -> usize {
         let mut rows = vec![self.0.header(piece)];
         let mut units: usize = rows[0].iter().map(|cell| length(cell)).sum();
         for row in self.0.rows {
@@ -89,7 +89,7 @@ impl Drawn<'_> {
     }
 
     /// The same in fixed-width text: a message holds one native table only.
-    fn text(&self, piece: &mut Piece) -> usize {
+    fn text(&self, piece: &mut RenderedPart) -> usize {
         if self.0.columns.is_empty() {
             return self.0.rows.len();
         }
@@ -118,7 +118,7 @@ impl Drawn<'_> {
     }
 
     /// "4711  select …", a line for each row that has query text.
-    fn queries(&self, shown: usize, piece: &mut Piece) {
+    fn queries(&self, shown: usize, piece: &mut RenderedPart) {
         let mut lines: Vec<String> = Vec::new();
         let mut units = 0;
         for row in &self.0.rows[..shown] {

@@ -2,7 +2,7 @@
 //! `Action.Execute`, whose answer may be the clicker's own view, with a `Submit` for clients that don't know it.
 
 use super::text_run::MANNER;
-use super::{Eyes, Piece};
+use super::{RenderedPart, Viewer};
 use crate::chat::teams::limits;
 use crate::chat::teams::parse::{LOOKED, PRESSED};
 use crate::message::{Button, ButtonStyle};
@@ -21,7 +21,11 @@ pub(super) fn sendable(token: &str) -> bool {
 }
 
 /// The buttons that these eyes see, in rows that a phone shows whole: Teams hides in a menu what it has no room for.
-pub(super) fn rows<'a>(buttons: impl Iterator<Item = &'a Button>, eyes: &Eyes<'_>, piece: &mut Piece) {
+pub(super) fn rows<'a>(
+    buttons: impl Iterator<Item = &'a Button>,
+    eyes: &Viewer<'_>,
+    piece: &mut RenderedPart,
+) {
     let seen = buttons.filter(|button| eyes.see(button));
     let (good, bad): (Vec<&Button>, Vec<_>) = seen.partition(|button| sendable(&button.token));
     piece.cut_if(!bad.is_empty(), || "a button's token is not one".to_owned());

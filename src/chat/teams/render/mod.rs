@@ -7,11 +7,11 @@ mod table;
 mod text_run;
 
 use super::limits;
-use crate::chat::render::budget::{Cap, Draft, Form, Piece};
-use crate::chat::render::text::{self, Manner};
+use crate::chat::render::budget::{MessageBudget, PartLimit, PlatformLimits, RenderedPart};
+use crate::chat::render::text::{self, TextRules};
 use crate::message::{Block, Button, Heading, Person, Reply, TooLarge};
 use serde_json::{Value, json};
-use text_run::Look;
+use text_run::TextStyle;
 
 /// Whose eyes a card is for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,7 +37,7 @@ pub struct Rendered {
 
 /// The reply as a card, cut where it must be.
 pub fn render(reply: &Reply, view: &View<'_>) -> Rendered {
-    let eyes = view.viewer.map_or(Eyes::Everyone, Eyes::One);
+    let eyes = view.viewer.map_or(Viewer::Everyone, Viewer::One);
     let token = view.token.filter(|token| action::sendable(token));
     let mut frame = frame();
     if let Some(refresh) = token.and_then(|token| action::refresh(token, view.user_ids)) {
@@ -45,15 +45,15 @@ pub fn render(reply: &Reply, view: &View<'_>) -> Rendered {
     }
     let rest = token.filter(|_| view.viewer.is_none() && for_some(reply)).map(action::what_can_i_do);
     let room = limits::CARD_BYTES - weight(&frame) - rest.as_ref().map_or(0, weight);
-    let mut draft = Draft::of(reply, Cards { eyes, room }, heading(&reply.heading));
+    let mut draft = MessageBudget::of(reply, Cards { eyes, room }, heading(&reply.heading));
     draft.squeeze();
     let note = draft.dropped_note();
     let mut body = draft.heading.blocks;
     body.extend(draft.parts.into_iter().flat_map(|part| part.piece.blocks));
-    body.extend(note.map(|note| text_run::line(&note, Look::SMALL)));
+    body.extend(note.map(|note| text_run::line(&note, TextStyle::SMALL)));
     body.extend(rest);
     if body.is_empty() {
-        body.push(text_run::line("-", Look::PLAIN));
+        body.push(text_run::line("-", TextStyle::PLAIN));
     }
     let mentions = text_run::take_mentions(&mut body);
     if !mentions.is_empty() {
@@ -70,7 +70,7 @@ pub fn render(reply: &Reply, view: &View<'_>) -> Rendered {
 pub fn fits(reply: &Reply) -> Result<(), TooLarge> {
     let rest = weight(&action::what_can_i_do(&"0".repeat(limits::TOKEN_BYTES)));
     let room = limits::CARD_BYTES - weight(&frame()) - limits::VIEWS_BYTES - rest;
-    Draft::of(reply, Cards { eyes: Eyes::All, room }, heading(&reply.heading)).whole()
+    MessageBudget::of(reply, Cards { eyes: Viewer::All, room }, heading(&reply.heading)).whole()
 }
 
 /// A card with nothing in it.
@@ -101,32 +101,32 @@ fn for_some(reply: &Reply) -> bool {
 
 /// Whose buttons a card shows.
 #[derive(Debug, Clone, Copy)]
-enum Eyes<'a> {
+enum Viewer<'a> {
     /// Every button there is, to measure.
     All,
     Everyone,
     One(&'a Person),
 }
 
-impl Eyes<'_> {
+impl Viewer<'_> {
     fn see(&self, button: &Button) -> bool {
         match self {
-            Eyes::All => true,
-            Eyes::Everyone => button.who.is_empty(),
-            Eyes::One(viewer) => button.who.is_empty() || button.who.iter().any(|who| who.id == viewer.id),
+            Viewer::All => true,
+            Viewer::Everyone => button.who.is_empty(),
+            Viewer::One(viewer) => button.who.is_empty() || button.who.iter().any(|who| who.id == viewer.id),
         }
     }
 }
 
 /// Teams' form of a reply's parts.
 struct Cards<'a> {
-    eyes: Eyes<'a>,
+    eyes: Viewer<'a>,
     /// What the body may take.
     room: usize,
 }
 
-impl Form for Cards<'_> {
-    const MANNER: Manner = text_run::MANNER;
+impl PlatformLimits for Cards<'_> {
+    const MANNER: TextRules = text_run::MANNER;
     const UNIT: &'static str = "bytes";
     const BLOCKS: usize = limits::ELEMENTS;
     const SPARE: usize = 240;
@@ -138,11 +138,11 @@ impl Form for Cards<'_> {
         self.room
     }
 
-    fn widest(&self, block: &Block) -> Cap {
+    fn widest(&self, block: &Block) -> PartLimit {
         block::widest(block)
     }
 
-    fn render(&self, block: &Block, cap: Cap) -> Piece {
+    fn render(&self, block: &Block, cap: PartLimit) -> RenderedPart {
         block::render(block, cap, &self.eyes)
     }
 
@@ -152,14 +152,14 @@ impl Form for Cards<'_> {
 }
 
 /// "ana asked `kill 4711` of 🔴 PRODUCTION · #128", on red where it is production.
-fn heading(heading: &Heading) -> Piece {
-    let mut piece = Piece::default();
+fn heading(heading: &Heading) -> RenderedPart {
+    let mut piece = RenderedPart::default();
     let (spans, cut) = text_run::MANNER.heading(heading);
     piece.cut_if(cut, || format!("the command has more than {} bytes", text::grouped(text::HEADING_TEXT)));
     if !spans.is_empty() {
         let production = heading.environment.as_ref().is_some_and(|environment| environment.production);
         let style = if production { "attention" } else { "emphasis" };
-        let items = vec![text_run::rich(text_run::runs(&spans, Look::PLAIN))];
+        let items = vec![text_run::rich(text_run::runs(&spans, TextStyle::PLAIN))];
         piece.blocks.push(json!({ "type": "Container", "style": style, "bleed": true, "items": items }));
     }
     piece

@@ -1,12 +1,12 @@
 //! Tables. One that a phone can show side by side is a native `Table`, with query text beneath; a wider one is told row by row,
 //! because a phone would break its words into letters.
 
-use super::text_run::{self, Look, MANNER};
-use super::{Cards, Eyes, action, block};
-use crate::chat::render::budget::{self, Cap, Piece};
+use super::text_run::{self, MANNER, TextStyle};
+use super::{Cards, Viewer, action, block};
+use crate::chat::render::budget::{self, PartLimit, RenderedPart};
 use crate::chat::render::table_layout::Layout;
 use crate::chat::teams::limits;
-use crate::message::{Column, Row, Shape, Table, Tone};
+use crate::message::{Column, Row, Severity, Shape, Table};
 use serde_json::{Value, json};
 
 /// Rows of a table at most: more makes no card that anyone scrolls through.
@@ -22,27 +22,27 @@ const FIRST: usize = 40;
 /// The lines that a tree is drawn with, before a row's first value.
 const BRANCHES: [char; 6] = ['│', '└', '├', '─', ' ', '\u{a0}'];
 
-pub(super) fn cap(table: &Table) -> Cap {
-    Cap { rows: table.rows.len().min(ROWS), text: limits::CARD_BYTES }
+pub(super) fn cap(table: &Table) -> PartLimit {
+    PartLimit { rows: table.rows.len().min(ROWS), text: limits::CARD_BYTES }
 }
 
 /// Renders what the cap allows.
-pub(super) fn render(table: &Table, cap: Cap, eyes: &Eyes<'_>) -> Piece {
-    let mut piece = Piece::default();
+pub(super) fn render(table: &Table, cap: PartLimit, eyes: &Viewer<'_>) -> RenderedPart {
+    let mut piece = RenderedPart::default();
     if let Some(title) = table.title.as_deref().filter(|title| !title.is_empty()) {
         let (title, cut) = MANNER.shorten(title, cap.text.min(block::TITLE));
         piece.cut_if(cut, || "a table's title is too long".to_owned());
-        piece.blocks.push(text_run::line(&title, Look::BOLD));
+        piece.blocks.push(text_run::line(&title, TextStyle::BOLD));
     }
     if table.rows.is_empty() {
         let (words, cut) = MANNER.shorten(table.empty.as_deref().unwrap_or("No rows."), cap.text);
         piece.cut_if(cut, || "a table's text is too long".to_owned());
         if !words.is_empty() {
-            piece.blocks.push(text_run::line(&words, Look::PLAIN));
+            piece.blocks.push(text_run::line(&words, TextStyle::PLAIN));
         }
         return piece;
     }
-    let drawn = Drawn(Layout::of::<Cards<'_>>(table, cap));
+    let drawn = TableRows(Layout::of::<Cards<'_>>(table, cap));
     match drawn.narrow() {
         true => drawn.grid(&mut piece),
         false => drawn.records(&mut piece),
@@ -50,7 +50,7 @@ pub(super) fn render(table: &Table, cap: Cap, eyes: &Eyes<'_>) -> Piece {
     let shown = drawn.0.rows.len();
     let said = budget::counted(table, &drawn.0, shown, &mut piece);
     if !said.is_empty() {
-        piece.blocks.push(text_run::line(&said, Look::SMALL));
+        piece.blocks.push(text_run::line(&said, TextStyle::SMALL));
     }
     let buttons = budget::rows_with_buttons(table, shown).iter().flat_map(|row| &row.buttons);
     action::rows(buttons, eyes, &mut piece);
@@ -67,9 +67,9 @@ fn definition(column: &Column, width: usize) -> Value {
 }
 
 /// The table as Teams draws it.
-struct Drawn<'a>(Layout<'a>);
+struct TableRows<'a>(Layout<'a>);
 
-impl<'a> Drawn<'a> {
+impl<'a> TableRows<'a> {
     /// A column's texts, its title first.
     fn texts(&self, (at, column): (usize, &'a Column)) -> impl Iterator<Item = &'a str> {
         let cells = self.0.rows.iter().filter_map(move |row| row.cells.get(at));
@@ -105,11 +105,11 @@ impl<'a> Drawn<'a> {
     }
 
     /// A row's texts with their marks, and how they look.
-    fn row(&self, row: &Row, piece: &mut Piece) -> Vec<(String, Look)> {
+    fn row(&self, row: &Row, piece: &mut RenderedPart) -> Vec<(String, TextStyle)> {
         let texts = self.0.row(row, piece);
         let look = |at: usize| {
-            let tone = row.cells.get(at).map_or(Tone::Plain, |cell| cell.tone);
-            Look { tone, ..Look::PLAIN }
+            let tone = row.cells.get(at).map_or(Severity::Neutral, |cell| cell.tone);
+            TextStyle { tone, ..TextStyle::PLAIN }
         };
         let pairs = texts.iter().zip(&self.0.columns);
         pairs.map(|(text, (at, _))| (text_run::indented(text), look(*at))).collect()
@@ -117,14 +117,14 @@ impl<'a> Drawn<'a> {
 
     /// Side by side; query text beneath, each with its row's first cell. The first row is the header unless one says
     /// otherwise, and the published schema has no name for saying so that clients know.
-    fn grid(&self, piece: &mut Piece) {
+    fn grid(&self, piece: &mut RenderedPart) {
         if !self.0.columns.is_empty() {
-            let cell = |(text, look): (String, Look)| json!({ "type": "TableCell", "items": [text_run::line(&text, look)] });
-            let row = |cells: Vec<(String, Look)>| {
+            let cell = |(text, look): (String, TextStyle)| json!({ "type": "TableCell", "items": [text_run::line(&text, look)] });
+            let row = |cells: Vec<(String, TextStyle)>| {
                 let cells: Vec<Value> = cells.into_iter().map(cell).collect();
                 json!({ "type": "TableRow", "cells": cells })
             };
-            let header = self.0.header(piece).into_iter().map(|title| (title, Look::BOLD));
+            let header = self.0.header(piece).into_iter().map(|title| (title, TextStyle::BOLD));
             let mut rows = vec![row(header.collect())];
             rows.extend(self.0.rows.iter().map(|one| row(self.row(one, piece))));
             let columns = self.0.columns.iter().zip(self.widths());
@@ -144,7 +144,7 @@ impl<'a> Drawn<'a> {
     }
 
     /// Row by row: "pid 4711 · app asset-api · for ⚠️ 12 min", and its query on a line of its own.
-    fn records(&self, piece: &mut Piece) {
+    fn records(&self, piece: &mut RenderedPart) {
         let titles = self.0.header(piece);
         for row in self.0.rows {
             let mut inlines = Vec::new();
@@ -155,12 +155,12 @@ impl<'a> Drawn<'a> {
                 }
                 let value = text.trim_start_matches(BRANCHES);
                 let before = if first { &text[..text.len() - value.len()] } else { " · " };
-                inlines.push(text_run::run(&format!("{before}{title} "), Look::SMALL));
+                inlines.push(text_run::run(&format!("{before}{title} "), TextStyle::SMALL));
                 let value = if value.is_empty() { "-" } else { value };
-                inlines.push(text_run::run(value, Look { bold: first, ..*look }));
+                inlines.push(text_run::run(value, TextStyle { bold: first, ..*look }));
             }
             for query in self.0.queries(row, piece) {
-                inlines.push(text_run::run(&format!("\n{}", text_run::indented(&query)), Look::CODE));
+                inlines.push(text_run::run(&format!("\n{}", text_run::indented(&query)), TextStyle::CODE));
             }
             if !inlines.is_empty() {
                 let mut record = text_run::rich(inlines);

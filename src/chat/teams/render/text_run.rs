@@ -1,12 +1,12 @@
 //! Text. A `TextRun` shows what it is given: Teams reads no Markdown in it, so that text of a person or a database stays inert.
 //! Only a `TextBlock` can ping, and it reads Markdown: it holds names and harmless words, nothing else.
 
-use crate::chat::render::text::{Manner, clean};
-use crate::message::{Person, Span, Text, Tone};
+use crate::chat::render::text::{TextRules, clean};
+use crate::message::{Person, Severity, Span, Text};
 use serde_json::{Value, json};
 
 /// Teams' own way with text.
-pub(super) const MANNER: Manner = Manner { units: in_json, clean: legible, pingable };
+pub(super) const MANNER: TextRules = TextRules { units: in_json, clean: legible, pingable };
 
 /// Bytes of a character in JSON.
 fn in_json(c: char) -> usize {
@@ -79,19 +79,20 @@ fn harmless(words: &str) -> bool {
 
 /// How a run of text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct TextStyle {
     pub bold: bool,
     pub mono: bool,
     pub small: bool,
-    pub tone: Tone,
+    pub tone: Severity,
 }
 
-impl Look {
-    pub const PLAIN: Look = Look { bold: false, mono: false, small: false, tone: Tone::Plain };
-    pub const BOLD: Look = Look { bold: true, ..Look::PLAIN };
-    pub const CODE: Look = Look { mono: true, ..Look::PLAIN };
+impl TextStyle {
+    pub const PLAIN: TextStyle =
+        TextStyle { bold: false, mono: false, small: false, tone: Severity::Neutral };
+    pub const BOLD: TextStyle = TextStyle { bold: true, ..TextStyle::PLAIN };
+    pub const CODE: TextStyle = TextStyle { mono: true, ..TextStyle::PLAIN };
     /// Small print.
-    pub const SMALL: Look = Look { small: true, ..Look::PLAIN };
+    pub const SMALL: TextStyle = TextStyle { small: true, ..TextStyle::PLAIN };
 
     fn put_on(self, element: &mut Value) {
         if self.bold {
@@ -110,18 +111,18 @@ impl Look {
     }
 }
 
-fn color(tone: Tone) -> Option<&'static str> {
+fn color(tone: Severity) -> Option<&'static str> {
     match tone {
-        Tone::Plain => None,
-        Tone::Good => Some("Good"),
-        Tone::Watch => Some("Warning"),
-        Tone::Act => Some("Attention"),
+        Severity::Neutral => None,
+        Severity::Ok => Some("Good"),
+        Severity::Warning => Some("Warning"),
+        Severity::Critical => Some("Attention"),
     }
 }
 
 /// A run of clean text.
-pub(super) fn run(text: &str, look: Look) -> Value {
-    if look == Look::PLAIN {
+pub(super) fn run(text: &str, look: TextStyle) -> Value {
+    if look == TextStyle::PLAIN {
         return json!(text);
     }
     let mut run = json!({ "type": "TextRun", "text": text });
@@ -134,23 +135,23 @@ pub(super) fn rich(inlines: Vec<Value>) -> Value {
 }
 
 /// A line of clean text.
-pub(super) fn line(text: &str, look: Look) -> Value {
+pub(super) fn line(text: &str, look: TextStyle) -> Value {
     rich(vec![run(text, look)])
 }
 
 /// Spans as runs; those who are pinged stand in bold.
-pub(super) fn runs(spans: &[Span], look: Look) -> Vec<Value> {
+pub(super) fn runs(spans: &[Span], look: TextStyle) -> Vec<Value> {
     let one = |span: &Span| match span {
         Span::Plain(words) => run(words, look),
-        Span::Strong(words) => run(words, Look { bold: true, ..look }),
-        Span::Code(words) => run(words, Look { mono: true, ..look }),
-        Span::Person(person) | Span::Ping(person) => run(&person.id, Look { bold: true, ..look }),
+        Span::Strong(words) => run(words, TextStyle { bold: true, ..look }),
+        Span::Code(words) => run(words, TextStyle { mono: true, ..look }),
+        Span::Person(person) | Span::Ping(person) => run(&person.id, TextStyle { bold: true, ..look }),
     };
     spans.iter().map(one).collect()
 }
 
 /// A paragraph behind its mark, `max` units of it, and how many characters were left out.
-pub(super) fn paragraph(text: &Text, max: usize, (mark, look): (&str, Look)) -> (Vec<Value>, usize) {
+pub(super) fn paragraph(text: &Text, max: usize, (mark, look): (&str, TextStyle)) -> (Vec<Value>, usize) {
     let (spans, missing) = MANNER.spans(text, max);
     if let Some(block) = pinging(&spans, (mark, look)) {
         return (vec![block], missing);
@@ -168,7 +169,7 @@ pub(super) fn paragraph(text: &Text, max: usize, (mark, look): (&str, Look)) -> 
 }
 
 /// The whole paragraph as one that pings, if it has whom to ping and all its words are harmless.
-fn pinging(spans: &[Span], (mark, look): (&str, Look)) -> Option<Value> {
+fn pinging(spans: &[Span], (mark, look): (&str, TextStyle)) -> Option<Value> {
     let mut text = String::new();
     let mut pinged = Vec::new();
     for span in spans {
@@ -204,7 +205,7 @@ pub(super) fn mentions(spans: &[Span]) -> Option<Value> {
     });
     let pinged: Vec<&Person> = pinged.collect();
     let names: Vec<String> = pinged.iter().map(|person| at(person)).collect();
-    (!pinged.is_empty()).then(|| text_block(&names.join(", "), Look::PLAIN, &pinged))
+    (!pinged.is_empty()).then(|| text_block(&names.join(", "), TextStyle::PLAIN, &pinged))
 }
 
 fn at(person: &Person) -> String {
@@ -214,7 +215,7 @@ fn at(person: &Person) -> String {
 /// Where a block keeps whom it mentions until the card is put together: it counts as the block's own weight till then.
 const MENTIONS: &str = "entities";
 
-fn text_block(text: &str, look: Look, pinged: &[&Person]) -> Value {
+fn text_block(text: &str, look: TextStyle, pinged: &[&Person]) -> Value {
     let entity = |person: &&Person| {
         let mentioned = json!({ "id": pingable(person), "name": person.id });
         json!({ "type": "mention", "text": at(person), "mentioned": mentioned })

@@ -1,4 +1,4 @@
--- Version 1. Times are microseconds since 1970-01-01 UTC; places, requests and meanings are JSON.
+-- Version 1. Times are microseconds since 1970-01-01 UTC; places, requests and purposes are JSON.
 
 CREATE TABLE runs (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -9,13 +9,13 @@ CREATE TABLE runs (
     deadline    INTEGER,
     -- The instance through which it became approved or running.
     owner       TEXT,
-    delivery    TEXT NOT NULL UNIQUE,
+    delivery_id TEXT NOT NULL UNIQUE,
     -- What lists filter by, before the request so that they needn't read it.
     command     TEXT NOT NULL GENERATED ALWAYS AS (request ->> '$.command') STORED,
     environment TEXT GENERATED ALWAYS AS (request ->> '$.environment') STORED,
     requester   TEXT NOT NULL GENERATED ALWAYS AS (request ->> '$.requester.id') STORED,
     risk        TEXT NOT NULL GENERATED ALWAYS AS (request ->> '$.risk') STORED,
-    alone       INTEGER NOT NULL GENERATED ALWAYS AS (coalesce(request ->> '$.alone', 0)) STORED,
+    break_glass INTEGER NOT NULL GENERATED ALWAYS AS (coalesce(request ->> '$.break_glass', 0)) STORED,
     request     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX runs_open ON runs (state) WHERE state IN ('pending', 'approved', 'running');
@@ -29,7 +29,7 @@ CREATE TABLE events (
 ) STRICT;
 CREATE INDEX events_of_run ON events (run);
 
-CREATE TABLE texts (
+CREATE TABLE event_texts (
     seq  INTEGER NOT NULL REFERENCES events (seq),
     name TEXT NOT NULL,
     key  BLOB NOT NULL,
@@ -38,35 +38,35 @@ CREATE TABLE texts (
 ) STRICT;
 
 -- Resources of open runs; no environment is ''.
-CREATE TABLE holds (
+CREATE TABLE resource_locks (
     environment TEXT NOT NULL,
     resource    TEXT NOT NULL,
     run         INTEGER NOT NULL REFERENCES runs (id),
     PRIMARY KEY (environment, resource)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX holds_of_run ON holds (run);
+CREATE INDEX resource_locks_of_run ON resource_locks (run);
 
 CREATE TABLE tokens (
     token   TEXT PRIMARY KEY,
-    meaning TEXT NOT NULL,
+    purpose TEXT NOT NULL,
     place   TEXT NOT NULL,
-    made_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE copies (
+CREATE TABLE cards (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     run     INTEGER NOT NULL REFERENCES runs (id),
     place   TEXT NOT NULL,
     message TEXT,
-    shown   INTEGER NOT NULL DEFAULT 0,
-    lost    INTEGER NOT NULL DEFAULT 0,
+    shown_version INTEGER NOT NULL DEFAULT 0,
+    abandoned INTEGER NOT NULL DEFAULT 0,
     kind    TEXT NOT NULL,
     -- microseconds since 1970: who sends it has it until then
-    claimed INTEGER NOT NULL DEFAULT 0,
+    claimed_until INTEGER NOT NULL DEFAULT 0,
     -- the instance that claimed it: a dead one's claim is void
-    claimer TEXT NOT NULL DEFAULT ''
+    claimed_by TEXT NOT NULL DEFAULT ''
 ) STRICT;
-CREATE INDEX copies_of_run ON copies (run);
+CREATE INDEX cards_of_run ON cards (run);
 
 CREATE TABLE bindings (
     platform     TEXT NOT NULL,
@@ -89,9 +89,9 @@ BEGIN SELECT raise(ABORT, 'events are append-only'); END;
 CREATE TRIGGER events_are_appended BEFORE INSERT ON events
 WHEN new.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM events)
 BEGIN SELECT raise(ABORT, 'events are append-only'); END;
-CREATE TRIGGER texts_are_not_changed BEFORE UPDATE ON texts
+CREATE TRIGGER event_texts_are_not_changed BEFORE UPDATE ON event_texts
 BEGIN SELECT raise(ABORT, 'texts are written once and erased'); END;
 CREATE TRIGGER runs_are_not_removed BEFORE DELETE ON runs
 BEGIN SELECT raise(ABORT, 'runs are not removed'); END;
-CREATE TRIGGER requests_are_not_changed BEFORE UPDATE OF id, request, delivery, opened_at ON runs
+CREATE TRIGGER requests_are_not_changed BEFORE UPDATE OF id, request, delivery_id, opened_at ON runs
 BEGIN SELECT raise(ABORT, 'requests are not changed'); END;

@@ -1,5 +1,5 @@
--- What an interrupted run held: it takes that again if it goes on. Made beside the schema: the first files of version 1 lack it.
-CREATE TABLE IF NOT EXISTS let_go (
+-- Resource locks of interrupted runs: a run takes them again when it resumes.
+CREATE TABLE IF NOT EXISTS suspended_locks (
     run         INTEGER NOT NULL REFERENCES runs (id),
     environment TEXT NOT NULL,
     resource    TEXT NOT NULL,
