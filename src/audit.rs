@@ -336,12 +336,12 @@ mod tests {
                 }
             }
         }
-        let expected = "- requested Pending|- started Running|Pending agreed Pending|Pending reminded Pending|Pending approved Approved|Pending denied Denied|\
-            Pending withdrawn Withdrawn|Pending expired Expired|Pending voided Invalidated|Pending late Stopped|Approved revoked Revoked|\
-            Approved expired Expired|Approved started Running|Approved voided Invalidated|Approved late Stopped|Running step Running|\
-            Running stopping Running|Running succeeded Succeeded|Running failed Failed|Running partial Partial|\
-            Running stopped Stopped|Running voided Invalidated|Running lost Interrupted|Running late Stopped|Interrupted resumed Running|Interrupted succeeded Succeeded|Interrupted failed Failed|Interrupted partial Partial|\
-            Interrupted stopped Stopped|Interrupted voided Invalidated|Interrupted reviewed Interrupted";
+        let expected = "- requested Pending|- started Running|Pending approval_added Pending|Pending reminded Pending|Pending approved Approved|Pending denied Denied|\
+            Pending withdrawn Withdrawn|Pending expired Expired|Pending invalidated Invalidated|Pending timed_out Stopped|Approved revoked Revoked|\
+            Approved expired Expired|Approved started Running|Approved invalidated Invalidated|Approved timed_out Stopped|Running checkpoint Running|\
+            Running stop_requested Running|Running succeeded Succeeded|Running failed Failed|Running partial Partial|\
+            Running stopped Stopped|Running invalidated Invalidated|Running interrupted Interrupted|Running timed_out Stopped|Interrupted resumed Running|Interrupted succeeded Succeeded|Interrupted failed Failed|Interrupted partial Partial|\
+            Interrupted stopped Stopped|Interrupted invalidated Invalidated|Interrupted reviewed Interrupted";
         assert_eq!(allowed.join("|"), expected);
     }
 

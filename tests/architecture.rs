@@ -174,7 +174,7 @@ fn no_platform_imports_another() {
 fn only_chat_and_http_tell_platforms_apart() {
     // `config` reads which platforms there are, `access` which accounts a person has on each.
     only(
-        &["PlatformName::Slack", "PlatformName::Teams"],
+        &["PlatformKind::Slack", "PlatformKind::Teams"],
         &["src/chat", "src/http/", "src/access/", "src/message", "src/config"],
     );
 }
@@ -198,7 +198,7 @@ fn nothing_panics_outside_the_tests() {
 }
 
 /// A file longer than this is two.
-const LONGEST_FILE: usize = 400;
+const LONGEST_FILE: usize = 500;
 
 /// Files of the tests that are one long table or one contract.
 const LONG_TESTS: [&str; 1] = ["tests/fake_slack/main.rs"];

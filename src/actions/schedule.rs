@@ -230,24 +230,24 @@ mod tests {
         let told = |fate, newest| WindowStatus { window: &window, newest, fate };
         let words = |told: &[WindowStatus<'_>]| match &present(told, now).blocks[..] {
             [Block::Verdict { tone, text }, Block::Table(_), Block::Note(next)] => {
-                format!("{tone:?}: {} | {}", text.words(), next.words())
+                format!("{}: {} | {}", format!("{tone:?}").to_uppercase(), text.words(), next.words())
             }
             other => panic!("{other:?}"),
         };
         let failed = run("2026-11-22T02:00:03Z", RunState::Failed);
         assert_eq!(
             words(&[told(WindowState::Failed, Some(failed.clone()))]),
-            "Act: Full backup (production), due at 2026-11-22 02:00 UTC, ended without success. | \
+            "CRITICAL: Full backup (production), due at 2026-11-22 02:00 UTC, ended without success. | \
              show 7 tells why; backup all --env production runs it now."
         );
         assert_eq!(
             words(&[told(WindowState::Late, Some(failed))]),
-            "Act: Full backup (production) was due at 2026-11-22 02:00 UTC and has not run since. | \
+            "CRITICAL: Full backup (production) was due at 2026-11-22 02:00 UTC and has not run since. | \
              backup all --env production runs it now."
         );
         assert_eq!(
             words(&[told(WindowState::Done, None)]),
-            "Good: 1 window is on time; next is Full backup (production), in 17 h 0 min. | \
+            "OK: 1 window is on time; next is Full backup (production), in 17 h 0 min. | \
              Countersign starts none of these; it tells whether they ran."
         );
     }

@@ -238,7 +238,7 @@ fn every_built_in_command_that_reads_would_pass() {
 fn a_command_of_a_team_is_whole() {
     let act = "DELETE FROM public.t";
     let counted = |preview: &str| danger(&format!("-- ## P [preview]\n{preview}\n-- ## Act\n{act}"));
-    let keyed = |text: String| text.replace("example =", "keys    = [\"id\"]\nexample =");
+    let keyed = |text: String| text.replace("example =", "preview_columns = [\"id\"]\nexample =");
     for (file, words) in [
         (danger(act), "what changes rows counts them first"),
         (danger("-- ## P [preview]\nSELECT 1 AS count"), "nothing but a preview"),

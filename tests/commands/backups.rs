@@ -39,35 +39,38 @@ async fn who_has_no_backup_or_an_old_one_comes_first() {
     let none = world.ask("Ana Example", "backups").await.unwrap();
     let told = words(&none);
     assert_eq!(tone(&none), Severity::Critical, "{told}");
-    assert!(told.starts_with("Act: 10 services have no backup here: auth-service, "), "{told}");
+    assert!(told.starts_with("CRITICAL: 10 services have no backup here: auth-service, "), "{told}");
 
     for (service, _) in &world.team.services {
         backup(&world, (&service.database, 7), 3).await;
     }
     let all = world.told("backups").await;
-    let good = "Good: All 10 services have a backup; the oldest of their newest is 3 h 0 min old.\n";
+    let good = "OK: All 10 services have a backup; the oldest of their newest is 3 h 0 min old.\n";
     assert!(all.starts_with(good), "{all}");
     assert!(all.contains("\nasset-service | 3 h 0 min | 2.0 KiB | 700000000000 | 15.18 | "), "{all}");
 
     backup(&world, ("asset_service_db", 5), 30).await;
     backup(&world, ("asset_service_db", 3), 100).await;
     let one = world.told("backups asset-service").await;
-    assert!(one.starts_with("Good: The newest backup of asset-service is 3 h 0 min old.\n"), "{one}");
+    assert!(one.starts_with("OK: The newest backup of asset-service is 3 h 0 min old.\n"), "{one}");
     let runs: Vec<&str> = one.lines().filter_map(|line| line.split(" | Ben Example, ").nth(1)).collect();
     assert_eq!(runs, ["#7", "#5", "#3"], "newest first: {one}");
 
     std::fs::remove_dir_all(world.app.config.backups.directory.join("production/billing_service_db"))
         .unwrap();
     let without = world.told("backups").await;
-    assert!(without.starts_with("Act: billing-service has no backup here.\n"), "{without}");
+    assert!(without.starts_with("CRITICAL: billing-service has no backup here.\n"), "{without}");
     assert!(without.contains("\nbilling-service | no backup | - | "), "{without}");
     let one = world.told("backups billing-service").await;
-    assert!(one.starts_with("Act: billing-service has no backup here.\n"), "{one}");
+    assert!(one.starts_with("CRITICAL: billing-service has no backup here.\n"), "{one}");
     backup(&world, ("billing_service_db", 4), 27).await;
     let old = world.told("backups").await;
-    assert!(old.starts_with("Watch: The newest backup of billing-service is 1 d 3 h old.\n"), "{old}");
+    assert!(old.starts_with("WARNING: The newest backup of billing-service is 1 d 3 h old.\n"), "{old}");
     let other = world.told("backups asset-service --env staging").await;
-    assert!(other.starts_with("Act: asset-service has no backup here.\n"), "another environment's: {other}");
+    assert!(
+        other.starts_with("CRITICAL: asset-service has no backup here.\n"),
+        "another environment's: {other}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +80,7 @@ async fn what_cannot_be_restored_or_read_counts_for_nothing() {
     let lost = backup(&world, ("asset_service_db", 9), 2).await;
     world.app.storage.delete(&lost).await.unwrap();
     let told = world.told("backups asset-service").await;
-    assert!(told.starts_with("Watch: The newest backup of asset-service is 2 d 2 h old.\n"), "{told}");
+    assert!(told.starts_with("WARNING: The newest backup of asset-service is 2 d 2 h old.\n"), "{told}");
     assert!(told.contains("asset-service 1 dump is gone from the storage"), "{told}");
     assert!(told.contains(" | gone | "), "{told}");
     world.app.storage.put(&lost, vec![0; 100].into()).await.unwrap();
@@ -93,7 +96,7 @@ async fn what_cannot_be_restored_or_read_counts_for_nothing() {
     std::fs::remove_dir_all(&directory).unwrap();
     for line in ["backups", "backups asset-service"] {
         let told = world.told(line).await;
-        assert!(told.starts_with("Act: The backup storage can't be read"), "{told}");
+        assert!(told.starts_with("CRITICAL: The backup storage can't be read"), "{told}");
         assert!(!told.contains("no backup") && !told.contains(&*directory.to_string_lossy()), "{told}");
     }
 }

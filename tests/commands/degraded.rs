@@ -30,10 +30,13 @@ async fn a_server_that_hangs_or_is_down_is_named() {
     let frozen = world.cluster.freeze().unwrap();
     let health = world.ask("Ana Example", "health").await.unwrap();
     let told = words(&health);
-    assert!(told.starts_with("Act: Nobody answered: nothing can be said.\n"), "{told}");
+    assert!(told.starts_with("CRITICAL: Nobody answered: nothing can be said.\n"), "{told}");
     assert!(told.contains("asset-service") && told.contains("doesn't answer (waited 2 s)"), "{told}");
     let services = world.told("services").await;
-    assert!(services.starts_with("Act: No answer from production/primary, staging/primary.\n"), "{services}");
+    assert!(
+        services.starts_with("CRITICAL: No answer from production/primary, staging/primary.\n"),
+        "{services}"
+    );
     drop(frozen);
     world.cluster.stop().unwrap();
     let told = world.told("environments").await;
@@ -41,7 +44,7 @@ async fn a_server_that_hangs_or_is_down_is_named() {
     world.cluster.restart().await.unwrap();
     world.wait_only("30s");
     let told = world.told("health").await;
-    assert!(told.starts_with("Good: "), "{told}");
+    assert!(told.starts_with("OK: "), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,11 +53,11 @@ async fn a_database_that_is_gone_is_named_among_the_others() {
     let superuser = world.cluster.connect("postgres").await.unwrap();
     superuser.batch_execute("ALTER DATABASE payout_service_db RENAME TO lost").await.unwrap();
     let health = world.told("health").await;
-    assert!(health.starts_with("Act: No whole answer from payout-service.\n"), "{health}");
+    assert!(health.starts_with("CRITICAL: No whole answer from payout-service.\n"), "{health}");
     assert!(health.contains("payout-service has no such database\n"), "{health}");
     assert!(health.contains("asset-service | "), "{health}");
     let services = world.told("services --env production").await;
-    assert!(services.starts_with("Watch: production has no payout_service_db.\n"), "{services}");
+    assert!(services.starts_with("WARNING: production has no payout_service_db.\n"), "{services}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +69,7 @@ async fn slow_says_how_to_get_the_extension() {
     assert!(one.contains("asset-service has no pg_stat_statements: a DBA adds it"), "{one}");
     world.work().await;
     let all = world.told("slow").await;
-    assert!(all.starts_with("Act: No whole answer from asset-service.\n"), "{all}");
+    assert!(all.starts_with("CRITICAL: No whole answer from asset-service.\n"), "{all}");
     assert!(all.contains("-service | ") && !all.contains("asset-service | "), "the others answer: {all}");
 
     let settings = "ALTER SYSTEM SET shared_preload_libraries = plpgsql; CHECKPOINT";

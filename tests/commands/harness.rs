@@ -262,7 +262,9 @@ pub fn words(answer: &Answer) -> String {
     let mut out = String::new();
     for block in &answer.blocks {
         match block {
-            Block::Verdict { tone, text } => writeln!(out, "{tone:?}: {}", text.words()),
+            Block::Verdict { tone, text } => {
+                writeln!(out, "{}: {}", format!("{tone:?}").to_uppercase(), text.words())
+            }
             Block::Text(text) | Block::Note(text) => writeln!(out, "{}", text.words()),
             Block::Code { text, .. } => writeln!(out, "{text}"),
             Block::Facts(facts) => {

@@ -34,20 +34,20 @@ async fn every_sql_command_answers_its_example() {
 async fn what_a_person_reads_when_all_is_well() {
     let world = World::start().await;
     let health = world.told("health").await;
-    assert!(health.starts_with("Good: Every service answers; nothing needs you.\n"), "{health}");
+    assert!(health.starts_with("OK: Every service answers; nothing needs you.\n"), "{health}");
     assert_eq!(health.lines().filter(|line| line.contains("-service | ")).count(), 10, "{health}");
     assert!(health.contains("[Server] server | primary\nversion | "), "{health}");
     let one = world.told("health asset").await;
     assert_eq!(one.lines().filter(|line| line.contains("version | ")).count(), 1, "{one}");
 
     let blocked = world.told("blocked").await;
-    assert_eq!(blocked, "Good: No session is waiting for a lock.\n");
+    assert_eq!(blocked, "OK: No session is waiting for a lock.\n");
     let long = world.told("long --over 1h").await;
-    assert_eq!(long, "Good: No statement runs and no transaction sits idle for that long.\n");
+    assert_eq!(long, "OK: No statement runs and no transaction sits idle for that long.\n");
 
     let connections = world.told("connections asset-service").await;
     assert!(
-        connections.starts_with("Plain: primary: ") && connections.contains(" are left.\n"),
+        connections.starts_with("NEUTRAL: primary: ") && connections.contains(" are left.\n"),
         "{connections}"
     );
     assert!(!connections.contains("billing_service_db"), "{connections}");
@@ -61,7 +61,7 @@ async fn what_a_person_reads_when_all_is_well() {
 
     world.work().await;
     let slow = world.told("slow asset-service --by calls").await;
-    assert!(slow.starts_with("Plain: asset-service: the most frequent statement ran "), "{slow}");
+    assert!(slow.starts_with("NEUTRAL: asset-service: the most frequent statement ran "), "{slow}");
     let all = world.ask("Ana Example", "slow").await.unwrap();
     let Some(Block::Table(table)) = all.blocks.iter().find(|block| matches!(block, Block::Table(_))) else {
         panic!("{}", words(&all))
@@ -73,16 +73,16 @@ async fn what_a_person_reads_when_all_is_well() {
 async fn the_questions_about_the_team() {
     let world = World::start().await;
     let services = world.told("services --env production").await;
-    assert!(services.starts_with("Good: 10 services in production.\n"), "{services}");
+    assert!(services.starts_with("OK: 10 services in production.\n"), "{services}");
     assert!(services.contains("asset-service | asset_service_db | small | "), "{services}");
     let all = world.told("services").await;
-    assert!(all.starts_with("Act: No answer from staging/primary.\nstaging/primary refuses"), "{all}");
+    assert!(all.starts_with("CRITICAL: No answer from staging/primary.\nstaging/primary refuses"), "{all}");
     assert!(all.contains(" MiB | no answer\n"), "production's sizes stand there still: {all}");
 
     world.app.runs.store.bind(place(), "staging".into()).await.unwrap();
     let environments = world.told("environments").await;
     let address = format!("production | primary | 127.0.0.1:{} | off | 1", world.cluster.port());
-    assert!(environments.starts_with("Act: No answer from staging/primary.\n"), "{environments}");
+    assert!(environments.starts_with("CRITICAL: No answer from staging/primary.\n"), "{environments}");
     assert!(environments.contains(&address), "{environments}");
     assert!(environments.contains("staging · here"), "{environments}");
     assert!(environments.contains("This conversation speaks of staging;"), "{environments}");

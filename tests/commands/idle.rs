@@ -40,7 +40,7 @@ async fn idle_tells_what_is_held_and_offers_the_end() {
     let idle = world.until("idle --over 1s", |told| words(told).contains(&format!("\n{held} | "))).await;
     let told = words(&idle);
     let verdict = format!(
-        "Watch: 1 session has been idle in a transaction for 1.0 s or longer; the longest is pid {held} (asset-worker-7) of \
+        "WARNING: 1 session has been idle in a transaction for 1.0 s or longer; the longest is pid {held} (asset-worker-7) of \
          asset_service_db, for "
     );
     assert!(told.starts_with(&verdict), "{told}");
@@ -77,7 +77,9 @@ async fn idle_tells_what_is_held_and_offers_the_end() {
     let idle = world.until("idle --over 1s", |told| tone(told) == Severity::Critical).await;
     let told = words(&idle);
     assert!(
-        told.starts_with(&format!("Act: pid {held} (asset-worker-7) of asset_service_db has been idle ")),
+        told.starts_with(&format!(
+            "CRITICAL: pid {held} (asset-worker-7) of asset_service_db has been idle "
+        )),
         "{told}"
     );
     assert!(told.lines().next().unwrap().ends_with(", and 1 session waits for it."), "{told}");
@@ -97,7 +99,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
 
     let told = world.told(&format!("locks {held}")).await;
     assert!(
-        told.starts_with(&format!("Plain: {who}")) && told.contains("; nobody waits for it.\n"),
+        told.starts_with(&format!("NEUTRAL: {who}")) && told.contains("; nobody waits for it.\n"),
         "{told}"
     );
     for row in [
@@ -117,7 +119,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
     let locks = world.until(&format!("locks {waits}"), both).await;
     let told = words(&locks);
     assert!(
-        told.starts_with(&format!("Watch: pid {waits} (asset-api) of asset_service_db has waited ")),
+        told.starts_with(&format!("WARNING: pid {waits} (asset-api) of asset_service_db has waited ")),
         "{told}"
     );
     assert!(
@@ -128,7 +130,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
     let locks = world.ask("Ana Example", &format!("locks {held}")).await.unwrap();
     let told = words(&locks);
     assert!(
-        told.starts_with(&format!("Watch: {who}"))
+        told.starts_with(&format!("WARNING: {who}"))
             && told.contains("; 1 session waits for it, the longest for "),
         "{told}"
     );
@@ -138,7 +140,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
     waiting.await.unwrap().unwrap();
     // No server has as many processes.
     let nobody = world.told("locks 2147483647").await;
-    assert!(nobody.starts_with("Good: No session has that pid: it has ended, or never was.\n"), "{nobody}");
+    assert!(nobody.starts_with("OK: No session has that pid: it has ended, or never was.\n"), "{nobody}");
     let refused = world.ask("Ana Example", "locks 0").await.unwrap_err().to_string();
     assert!(refused.starts_with("0 is no session"), "{refused}");
 }

@@ -14,7 +14,7 @@ async fn the_head_is_named_and_every_question_is_answered() {
     let blocked = world.ask("Ana Example", "blocked").await.unwrap();
     let told = words(&blocked);
     let verdict = format!(
-        "Act: 5 sessions wait; pid {} (asset-worker-7) of asset_service_db holds them up.\n",
+        "CRITICAL: 5 sessions wait; pid {} (asset-worker-7) of asset_service_db holds them up.\n",
         pids.head
     );
     assert!(told.starts_with(&verdict), "{told}");
@@ -39,7 +39,7 @@ async fn the_head_is_named_and_every_question_is_answered() {
     assert!(told.contains("`blocked`") || told.contains("blocked shows who holds it"), "{told}");
 
     let sizes = world.told("sizes asset-service").await;
-    assert!(sizes.starts_with("Watch: assets is locked, so its size is an estimate"), "{sizes}");
+    assert!(sizes.starts_with("WARNING: assets is locked, so its size is an estimate"), "{sizes}");
     let assets = sizes.lines().find(|line| line.starts_with("assets | ")).unwrap();
     assert!(assets.ends_with("| an estimate: it is locked"), "{sizes}");
     assert_eq!(sizes.matches("an estimate: it is locked").count(), 1, "{sizes}");
@@ -86,7 +86,10 @@ async fn a_prepared_transaction_is_named_and_not_offered() {
     let waiter = tokio::spawn(async move { client.batch_execute("SELECT FROM assets").await });
     let blocked = world.until("blocked", |told| tone(told) == Severity::Critical).await;
     let told = words(&blocked);
-    assert!(told.starts_with("Act: 1 session waits; prepared transaction orphan-7 holds it up.\n"), "{told}");
+    assert!(
+        told.starts_with("CRITICAL: 1 session waits; prepared transaction orphan-7 holds it up.\n"),
+        "{told}"
+    );
     assert!(blocked.offers.is_empty() && !told.contains("kill 0"), "{told}");
     let health = world.told("health").await;
     assert!(health.contains("prepared transactions | 1\n"), "{health}");
@@ -117,7 +120,7 @@ async fn a_queue_behind_a_prepared_transaction_and_prismas_lock_is_one_tree() {
         .until("blocked", |answer| words(answer).contains(&line) && words(answer).contains("2 sessions wait"))
         .await;
     let told = words(&blocked);
-    let verdict = "Act: 2 sessions wait; prepared transaction orphan-8 holds them up.\n";
+    let verdict = "CRITICAL: 2 sessions wait; prepared transaction orphan-8 holds them up.\n";
     assert!(told.starts_with(verdict), "{told}");
     assert!(told.contains("\n0 | head: holds up 2 | prepared transaction orphan-8 | "), "{told}");
     assert!(

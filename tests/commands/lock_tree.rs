@@ -56,7 +56,7 @@ async fn the_incident_has_seven_edges() {
 
     let told = world.told("blocked").await;
     let verdict = format!(
-        "Act: 5 sessions wait; pid {head_pid} (asset-api) of asset_service_db, the head of the longest of 2 queues, holds them up.\n"
+        "CRITICAL: 5 sessions wait; pid {head_pid} (asset-api) of asset_service_db, the head of the longest of 2 queues, holds them up.\n"
     );
     assert!(told.starts_with(&verdict), "{told}");
     let expected = [

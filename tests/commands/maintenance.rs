@@ -50,7 +50,7 @@ async fn indexes_to_drop_to_mend_and_to_add() {
     let answer =
         world.until("indexes asset-service", |told| words(told).contains("by an index\nguarded | ")).await;
     let told = words(&answer);
-    assert!(told.starts_with("Watch: asset-service: 1 index is invalid: "), "{told}");
+    assert!(told.starts_with("WARNING: asset-service: 1 index is invalid: "), "{told}");
     let invalid = section(&told, "Invalid");
     assert!(invalid.contains("\n\"Old stuff\".\"half finished\" | \"Old stuff\".\"User\" | "), "{invalid}");
     assert!(invalid.ends_with(" | its build was broken off"), "{invalid}");
@@ -132,7 +132,7 @@ async fn bloat_is_told_from_dead_rows_and_from_what_may_not_be_seen() {
     let before: f64 = admin.query_one(size, &[]).await.unwrap().get(0);
     let sections = world.sections("bloat asset-service").await.unwrap();
     let told = world.told("bloat asset-service").await;
-    assert!(told.starts_with("Watch: asset-service: \"Fat one\" wastes about "), "{told}");
+    assert!(told.starts_with("WARNING: asset-service: \"Fat one\" wastes about "), "{told}");
     assert!(told.contains(", by estimate.\n") && !told.contains("not allowed to see"), "{told}");
     let column = sections[0].columns.iter().position(|name| name == "wasted, about_bytes").unwrap();
     let wasted = sections[0].rows[0].values[column].number().unwrap();
@@ -244,5 +244,5 @@ async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
     admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     let off = world.until("autovacuum asset-service", |told| tone(told) == Severity::Critical).await;
     let told = words(&off);
-    assert!(told.starts_with("Act: primary: autovacuum is switched off: autovacuum = off.\n"), "{told}");
+    assert!(told.starts_with("CRITICAL: primary: autovacuum is switched off: autovacuum = off.\n"), "{told}");
 }

@@ -30,7 +30,7 @@ async fn each_state_is_told_by_prismas_own_rule() {
     let world = World::start().await;
     let asset = world.cluster.connect("asset_service_db").await.unwrap();
     let calm = world.told("migrations asset-service").await;
-    let good = "Good: 3 migrations are applied in asset_service_db and none is open; the latest is ";
+    let good = "OK: 3 migrations are applied in asset_service_db and none is open; the latest is ";
     assert!(calm.starts_with(good), "{calm}");
     assert!(
         calm.contains("\n20250915140000_email_unique | applied | 2025-09-15 14:55:00 UTC | 3.0 s | 2\n"),
@@ -39,7 +39,7 @@ async fn each_state_is_told_by_prismas_own_rule() {
 
     row(&asset, "7_given_up", (false, true, Some("boo"))).await;
     let told = world.told("migrations asset-service").await;
-    assert!(told.starts_with("Good: 3 migrations are applied"), "rolled back is not open: {told}");
+    assert!(told.starts_with("OK: 3 migrations are applied"), "rolled back is not open: {told}");
     assert!(told.contains("\n7_given_up | rolled back | "), "{told}");
 
     // Failed once, applied later without `migrate resolve`: Prisma still refuses.
@@ -48,7 +48,10 @@ async fn each_state_is_told_by_prismas_own_rule() {
     row(&asset, "8_<b>&'x'", (true, false, None)).await;
     let failed = world.ask("Ana Example", "migrations asset-service").await.unwrap();
     let told = words(&failed);
-    assert!(told.starts_with("Act: asset-service: 8_<b>&'x' failed. Every deploy refuses (P3009)"), "{told}");
+    assert!(
+        told.starts_with("CRITICAL: asset-service: 8_<b>&'x' failed. Every deploy refuses (P3009)"),
+        "{told}"
+    );
     assert!(told.contains("\n8_<b>&'x' | failed | ") && told.contains(" | 2 | 23505\n"), "{told}");
     assert!(!told.contains("jane.doe"), "{told}");
     let open = "SELECT count(*) FROM _prisma_migrations WHERE finished_at IS NULL AND rolled_back_at IS NULL";
@@ -58,14 +61,14 @@ async fn each_state_is_told_by_prismas_own_rule() {
         .await
         .unwrap();
     let told = world.told("migrations asset-service").await;
-    assert!(told.starts_with("Good: 4 migrations are applied in asset_service_db"), "{told}");
+    assert!(told.starts_with("OK: 4 migrations are applied in asset_service_db"), "{told}");
 
     row(&asset, "9_started", (false, false, None)).await;
     // The same lock in another database is another lock.
     let (elsewhere, _) = session(&world, "auth-service").await;
     elsewhere.query(LOCK, &[]).await.unwrap();
     let told = world.told("migrations asset-service").await;
-    assert!(told.starts_with("Act: asset-service: 9_started was started and never finished."), "{told}");
+    assert!(told.starts_with("CRITICAL: asset-service: 9_started was started and never finished."), "{told}");
     assert!(told.contains("\n9_started | started, never finished | "), "{told}");
 }
 
@@ -82,7 +85,7 @@ async fn the_locks_holder_is_told_and_offered_when_it_does_nothing() {
     let held = world.until("migrations asset-service", |answer| words(answer).contains(&line)).await;
     let told = words(&held);
     assert!(
-        told.starts_with(&format!("Watch: asset-service: 9_started is running, by pid {pid}.\n")),
+        told.starts_with(&format!("WARNING: asset-service: 9_started is running, by pid {pid}.\n")),
         "{told}"
     );
     assert!(told.contains(&format!("\n{pid} | holds it | prisma-migrate-1 | idle | ")), "{told}");
@@ -106,7 +109,7 @@ async fn the_locks_holder_is_told_and_offered_when_it_does_nothing() {
 async fn no_ledger_and_no_right_are_not_an_empty_ledger() {
     let world = World::start().await;
     let asset = world.cluster.connect("asset_service_db").await.unwrap();
-    let hidden = "Watch: asset-service: not allowed to see Prisma's ledger ";
+    let hidden = "WARNING: asset-service: not allowed to see Prisma's ledger ";
     asset.batch_execute("REVOKE SELECT ON _prisma_migrations FROM countersign_read").await.unwrap();
     let told = world.told("migrations asset-service").await;
     assert!(
@@ -126,20 +129,20 @@ async fn no_ledger_and_no_right_are_not_an_empty_ledger() {
     asset.batch_execute("GRANT USAGE ON SCHEMA \"Own\" TO countersign_read").await.unwrap();
     let told = world.told("migrations asset-service").await;
     assert!(
-        told.starts_with("Good: 3 migrations are applied") && told.contains("(\"Own\"._prisma_migrations)"),
+        told.starts_with("OK: 3 migrations are applied") && told.contains("(\"Own\"._prisma_migrations)"),
         "{told}"
     );
 
     asset.batch_execute("TRUNCATE \"Own\"._prisma_migrations").await.unwrap();
     let told = world.told("migrations asset-service").await;
     assert!(
-        told.starts_with("Good: 0 migrations are applied in asset_service_db and none is open.\n"),
+        told.starts_with("OK: 0 migrations are applied in asset_service_db and none is open.\n"),
         "{told}"
     );
     asset.batch_execute("DROP TABLE \"Own\"._prisma_migrations").await.unwrap();
     let told = world.told("migrations asset-service").await;
     assert!(
-        told.starts_with("Watch: There is no Prisma ledger (_prisma_migrations) in asset_service_db.\n"),
+        told.starts_with("WARNING: There is no Prisma ledger (_prisma_migrations) in asset_service_db.\n"),
         "{told}"
     );
     for lie in ["None.\n", "applied in"] {
@@ -168,7 +171,7 @@ async fn all_services_stand_in_a_line_each() {
     let told = world.told("migrations").await;
     assert!(
         told.starts_with(
-            "Act: campaign-service: 20260301100000_member_role_enum failed. Every deploy refuses"
+            "CRITICAL: campaign-service: 20260301100000_member_role_enum failed. Every deploy refuses"
         ),
         "{told}"
     );
@@ -184,7 +187,7 @@ async fn all_services_stand_in_a_line_each() {
         .await
         .unwrap();
     let told = world.told("migrations").await;
-    assert!(told.starts_with("Good: No migration is open in any Prisma ledger that there is.\n"), "{told}");
+    assert!(told.starts_with("OK: No migration is open in any Prisma ledger that there is.\n"), "{told}");
 }
 
 /// A migrations directory as Prisma lays it out.
@@ -224,7 +227,7 @@ async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory
         asset.unwrap().migrations = Some(path.clone());
     });
     let told = world.told("migrations asset-service").await;
-    let good = "Good: 2 migrations are applied in asset_service_db and none is open; the latest is 2_more; to come: 3_again, 4_new.\n";
+    let good = "OK: 2 migrations are applied in asset_service_db and none is open; the latest is 2_more; to come: 3_again, 4_new.\n";
     assert!(told.starts_with(good), "{told}");
     assert!(told.contains("\n4_new | to come | "), "{told}");
     assert!(told.contains("\n3_again | rolled back, to come | "), "{told}");
@@ -237,19 +240,19 @@ async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory
 
     std::fs::write(path.join("2_more/migration.sql"), "CREATE TABLE b (id int);\n").unwrap();
     let told = world.told("migrations asset-service").await;
-    assert!(told.starts_with("Watch: asset-service: 2_more was edited after it was applied"), "{told}");
+    assert!(told.starts_with("WARNING: asset-service: 2_more was edited after it was applied"), "{told}");
     assert!(told.contains("\n2_more | applied, edited since | "), "{told}");
 
     std::fs::remove_dir_all(path.join("2_more")).unwrap();
     let told = world.told("migrations asset-service").await;
     assert!(
-        told.starts_with("Watch: asset-service: 2_more is applied and not in the migrations directory"),
+        told.starts_with("WARNING: asset-service: 2_more is applied and not in the migrations directory"),
         "{told}"
     );
 
     asset.batch_execute("ALTER TABLE _prisma_migrations RENAME TO away").await.unwrap();
     let told = world.told("migrations asset-service").await;
-    assert!(told.starts_with("Watch: There is no Prisma ledger"), "{told}");
+    assert!(told.starts_with("WARNING: There is no Prisma ledger"), "{told}");
     assert!(told.contains("\n4_new | to come\n3_again | to come\n1_init | to come\n"), "{told}");
     asset.batch_execute("ALTER TABLE away RENAME TO _prisma_migrations").await.unwrap();
 
@@ -264,7 +267,7 @@ async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory
         if spoil.is_empty() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&spoiled) }
             .unwrap();
         let told = world.told("migrations asset-service").await;
-        assert!(told.starts_with(&format!("Watch: asset-service: {says}")), "{told}");
+        assert!(told.starts_with(&format!("WARNING: asset-service: {says}")), "{told}");
         assert!(!told.contains("to come |") && told.contains("\n1_init | applied | "), "{told}");
     }
 }

@@ -74,7 +74,10 @@ async fn what_everybody_may_is_told_where_it_is_so() {
         .unwrap();
     let open = world.ask("Ana Example", "roles asset-service").await.unwrap();
     let told = words(&open);
-    assert!(told.starts_with("Watch: asset-service: everybody who may connect may create tables"), "{told}");
+    assert!(
+        told.starts_with("WARNING: asset-service: everybody who may connect may create tables"),
+        "{told}"
+    );
     assert!(told.contains("may create tables and functions in schema public.\n"), "{told}");
     assert!(told.contains("\nMy Own | azuresu\npublic | "), "{told}");
     assert!(told.contains("REVOKE CREATE ON SCHEMA \"My Own\" FROM PUBLIC"), "{told}");

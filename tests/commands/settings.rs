@@ -10,7 +10,7 @@ async fn a_sequence_near_its_end_and_one_that_may_not_be_seen() {
     let world = World::start().await;
     let campaign = world.ask("Ana Example", "sequences campaign-service").await.unwrap();
     let told = words(&campaign);
-    let verdict = "Act: campaign-service: \"CampaignMember_id_seq\" has used 95 % of its numbers; 107,374,182 are left.\n";
+    let verdict = "CRITICAL: campaign-service: \"CampaignMember_id_seq\" has used 95 % of its numbers; 107,374,182 are left.\n";
     assert!(told.starts_with(verdict), "{told}");
     assert!(
         told.contains("\n\"CampaignMember_id_seq\" | 95 % | 107,374,182 | \"CampaignMember\".id"),
@@ -24,7 +24,7 @@ async fn a_sequence_near_its_end_and_one_that_may_not_be_seen() {
     );
 
     let asset = world.told("sequences asset-service").await;
-    assert!(asset.starts_with("Good: No sequence is near its end: "), "{asset}");
+    assert!(asset.starts_with("OK: No sequence is near its end: "), "{asset}");
     let admin = world.cluster.connect("asset_service_db").await.unwrap();
     let make = "CREATE SCHEMA \"Old stuff\"; CREATE TABLE \"Old stuff\".\"User\" (id smallint DEFAULT nextval('audit_logs_id_seq'));
         CREATE SEQUENCE \"Näch ste\" INCREMENT -1 MINVALUE -100; SELECT setval('\"Näch ste\"', -80);
@@ -35,7 +35,7 @@ async fn a_sequence_near_its_end_and_one_that_may_not_be_seen() {
     let told = world.told("sequences asset-service").await;
     assert!(
         told.starts_with(
-            "Act: asset-service: audit_logs_id_seq has used 92 % of its numbers; 2,767 are left.\n"
+            "CRITICAL: asset-service: audit_logs_id_seq has used 92 % of its numbers; 2,767 are left.\n"
         ),
         "{told}"
     );
@@ -81,7 +81,7 @@ async fn settings_that_were_changed_that_wait_and_that_stay_secret() {
     }
     let settings = world.until("settings", |told| tone(told) == Severity::Warning).await;
     let told = words(&settings);
-    let verdict = "Watch: primary: max_connections waits for a restart of the server: until then the old value counts.\n";
+    let verdict = "WARNING: primary: max_connections waits for a restart of the server: until then the old value counts.\n";
     assert!(told.starts_with(verdict), "{told}");
     assert!(told.contains("\nmax_connections | 60 | 100 | waits for a restart\n"), "{told}");
     for name in ["primary_conninfo", "archive_command"] {
@@ -115,7 +115,7 @@ async fn extensions_that_could_be_updated_or_lack_their_library() {
     let world = World::start().await;
     let good = world.told("extensions asset-service").await;
     assert!(
-        good.starts_with("Good: Every extension has the version that its server brings along.\n"),
+        good.starts_with("OK: Every extension has the version that its server brings along.\n"),
         "{good}"
     );
     assert!(good.contains("\nplpgsql | 1.0 | pg_catalog\n"), "{good}");
@@ -126,7 +126,7 @@ async fn extensions_that_could_be_updated_or_lack_their_library() {
         .await
         .unwrap();
     let told = world.told("extensions asset-service").await;
-    assert!(told.starts_with("Watch: asset-service: plpgsql has an update.\n"), "{told}");
+    assert!(told.starts_with("WARNING: asset-service: plpgsql has an update.\n"), "{told}");
     assert!(told.contains("\nplpgsql | 0.9 | 1.0 | pg_catalog\n"), "{told}");
     assert!(told.ends_with("in that database: ALTER EXTENSION plpgsql UPDATE\n"), "{told}");
     admin
@@ -134,7 +134,7 @@ async fn extensions_that_could_be_updated_or_lack_their_library() {
         .await
         .unwrap();
     let told = world.told("extensions").await;
-    assert!(told.starts_with("Act: asset-service: the server has no files of \"gone-one\": "), "{told}");
+    assert!(told.starts_with("CRITICAL: asset-service: the server has no files of \"gone-one\": "), "{told}");
 }
 
 /// Sessions, sequences, widths and settings: each question says which right it lacks, none that nothing was found.

@@ -17,7 +17,7 @@ async fn databases_wal_and_temporary_files_are_what_postgresql_says() {
     let superuser = world.cluster.connect("postgres").await.unwrap();
     let answer = world.ask("Ana Example", "storage").await.unwrap();
     let told = words(&answer);
-    assert!(told.starts_with("Plain: primary: its databases take "), "{told}");
+    assert!(told.starts_with("NEUTRAL: primary: its databases take "), "{told}");
     assert!(told.contains("PostgreSQL doesn't know how large its disk is.\n"), "{told}");
     assert!(told.contains("\nsize of the disk | not known to PostgreSQL\n"), "{told}");
     assert!(!told.contains("kept by slots"), "there is no slot: {told}");
@@ -66,7 +66,7 @@ async fn it_answers_while_ddl_is_queued_and_says_what_it_may_not_see() {
     let mut world = World::start().await;
     let _incident = Incident::start(&world.cluster, &world.team).await.unwrap();
     let told = world.told("storage").await;
-    assert!(told.starts_with("Plain: ") && told.contains("\nasset_service_db | "), "{told}");
+    assert!(told.starts_with("NEUTRAL: ") && told.contains("\nasset_service_db | "), "{told}");
 
     let superuser = world.cluster.connect("postgres").await.unwrap();
     let blind =

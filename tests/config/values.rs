@@ -245,8 +245,8 @@ fn an_environment_has_limits_of_its_own() {
         "name = \"production\"\nthresholds.health = { blocked = 3, lag_s = { warn = 1, critical = \"1m\" } }",
         &[
             "deploy/x.toml:8:33: `blocked` must be { warning = …, critical = … }, not a whole number",
-            "deploy/x.toml:8:46: unknown key `warn`; known here: watch",
-            "deploy/x.toml:8:62: `act` must be a number, not a string",
+            "deploy/x.toml:8:46: unknown key `warn`; known here: warning",
+            "deploy/x.toml:8:67: `critical` must be a number, not a string",
         ],
     );
 }

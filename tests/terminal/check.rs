@@ -29,7 +29,7 @@ async fn all_is_well() {
     let world = World::on(&servers, "U0ANA", &[]).await;
     let said = checks(&world).await;
     assert_eq!(said.status, 0, "{said:?}");
-    assert!(said.out.starts_with("Good: Nothing is missing.\n"), "{}", said.out);
+    assert!(said.out.starts_with("OK: Nothing is missing.\n"), "{}", said.out);
     for line in ["main as reader", "main as operator", "backup storage"] {
         assert_eq!(
             said.out.matches(line).count(),
@@ -92,7 +92,11 @@ async fn rights_that_are_missing_or_too_many() {
         }
         let said = checks(&world).await;
         assert_eq!(said.status, 1, "{said:?}");
-        assert!(said.out.starts_with("Act: ") && said.flat().contains("missing: production"), "{}", said.out);
+        assert!(
+            said.out.starts_with("CRITICAL: ") && said.flat().contains("missing: production"),
+            "{}",
+            said.out
+        );
         for complaint in complaints {
             assert_eq!(said.flat().matches(complaint).count(), 2, "{complaint}: {}", said.out);
         }
@@ -107,7 +111,7 @@ async fn servers_that_are_not_reached() {
     let said = checks(&down).await;
     assert_eq!(said.status, 1);
     assert!(
-        said.out.starts_with("Act: 2 things are missing: production, staging.\n"),
+        said.out.starts_with("CRITICAL: 2 things are missing: production, staging.\n"),
         "once a server: {}",
         said.out
     );

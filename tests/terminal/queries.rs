@@ -30,7 +30,7 @@ async fn health_is_answered_and_recorded() {
 async fn mistakes_say_what_to_type_and_change_nothing() {
     let world = World::usual().await;
     for (line, words) in [
-        ("helth --env staging", "Watch: There is no command “helth”."),
+        ("helth --env staging", "WARNING: There is no command “helth”."),
         ("helth --env staging", "Did you mean `health [service]`?"),
         ("health", "Add `--env production` or `--env staging`, or bind it with `use`."),
         ("health --env stagin", "Did you mean `--env staging`?"),
@@ -72,7 +72,7 @@ async fn a_stranger_at_the_terminal_gets_nothing() {
     for line in ["health --env staging", "help", "freeze", ""] {
         let said = world.runs(&format!("{line} --config other.toml")).await;
         assert_eq!(said.status, 1, "{said:?}");
-        assert!(said.out.starts_with("Watch: You are not in Countersign's list of people"), "{}", said.out);
+        assert!(said.out.starts_with("WARNING: You are not in Countersign's list of people"), "{}", said.out);
         assert!(said.flat().contains(&format!("`{}`", login_name())), "{}", said.out);
     }
     assert_eq!(world.recorded().await, []);
@@ -84,7 +84,7 @@ async fn the_rules_of_the_chat_hold_here() {
     for line in ["kill 4711 --env staging", "kill 4711 --env staging --dry-run", "freeze", "use staging"] {
         let said = dan.runs(line).await;
         assert_eq!(said.status, 1, "{said:?}");
-        assert!(said.out.starts_with("Watch: You may not run `"), "{}", said.out);
+        assert!(said.out.starts_with("WARNING: You may not run `"), "{}", said.out);
     }
     assert_eq!(dan.runs("sizes --env staging").await.status, 0);
     let help = dan.runs("help").await;

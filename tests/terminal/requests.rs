@@ -44,7 +44,7 @@ async fn a_backup_is_made_and_recorded() {
     let world = World::usual().await;
     let said = world.runs("backup auth-service --env staging").await;
     assert_eq!(said.status, 0, "{said:?}");
-    assert!(said.out.starts_with("Good: "), "{}", said.out);
+    assert!(said.out.starts_with("OK: "), "{}", said.out);
     said.is_fit_for_a_terminal();
     let [run] = world.recorded().await.try_into().expect("one run");
     assert_eq!(run.state, RunState::Succeeded);
@@ -94,7 +94,7 @@ async fn a_danger_is_asked_in_chat_and_done_by_the_bot_there() {
     let said = world.says(&["run", "kill", &pid_text, "--env", "staging", "--reason", "it's stuck"]).await;
     assert_eq!(said.status, 0, "{said:?}");
     said.is_fit_for_a_terminal();
-    assert!(said.out.starts_with("Watch: Waits for a second person: ben, cara, until "), "{}", said.out);
+    assert!(said.out.starts_with("WARNING: Waits for a second person: ben, cara, until "), "{}", said.out);
     assert!(said.flat().contains("`withdraw 1` takes it back"), "{}", said.out);
     assert!(is_there(&world, pid).await);
     let pending = world.runs("pending").await;

@@ -55,7 +55,7 @@ fn heading(heading: &Heading) -> StyledText {
         add(" of ", Style::Faint);
         let name = escape::line(&environment.name);
         match environment.production {
-            true => add(&name.to_uppercase(), Style::Act),
+            true => add(&name.to_uppercase(), Style::Critical),
             false => add(&name, Style::Strong),
         }
     }
@@ -69,9 +69,9 @@ fn heading(heading: &Heading) -> StyledText {
 fn word(tone: Severity) -> (&'static str, Style) {
     match tone {
         Severity::Neutral => ("", Style::Strong),
-        Severity::Ok => ("Good: ", Style::ValidatedClaims),
-        Severity::Warning => ("Watch: ", Style::Watch),
-        Severity::Critical => ("Act: ", Style::Act),
+        Severity::Ok => ("OK: ", Style::Ok),
+        Severity::Warning => ("WARNING: ", Style::Warning),
+        Severity::Critical => ("CRITICAL: ", Style::Critical),
     }
 }
 

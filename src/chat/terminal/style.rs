@@ -11,9 +11,9 @@ pub enum Style {
     Code,
     /// Small print.
     Faint,
-    ValidatedClaims,
-    Watch,
-    Act,
+    Ok,
+    Warning,
+    Critical,
 }
 
 impl Style {
@@ -24,9 +24,9 @@ impl Style {
             Style::Strong => "1",
             Style::Code => "36",
             Style::Faint => "2",
-            Style::ValidatedClaims => "1;32",
-            Style::Watch => "1;33",
-            Style::Act => "1;31",
+            Style::Ok => "1;32",
+            Style::Warning => "1;33",
+            Style::Critical => "1;31",
         }
     }
 }
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn colours_end_with_their_line() {
-        let line = [inked("Act:", Style::Act), inked(" now", Style::Plain)].concat();
-        assert_eq!(written(&line, true), "\x1b[0m\x1b[1;31mAct:\x1b[0m now");
-        assert_eq!(written(&line, false), "Act: now");
+        let line = [inked("CRITICAL:", Style::Critical), inked(" now", Style::Plain)].concat();
+        assert_eq!(written(&line, true), "\x1b[0m\x1b[1;31mCRITICAL:\x1b[0m now");
+        assert_eq!(written(&line, false), "CRITICAL: now");
     }
 }

@@ -42,9 +42,9 @@ fn value(cell: &Cell) -> StyledText {
     let text = escape::line(&cell.text);
     match cell.tone {
         Severity::Neutral => inked(&text, Style::Plain),
-        Severity::Ok => inked(&text, Style::ValidatedClaims),
-        Severity::Warning => inked(&format!("! {text}"), Style::Watch),
-        Severity::Critical => inked(&format!("!! {text}"), Style::Act),
+        Severity::Ok => inked(&text, Style::Ok),
+        Severity::Warning => inked(&format!("! {text}"), Style::Warning),
+        Severity::Critical => inked(&format!("!! {text}"), Style::Critical),
     }
 }
 

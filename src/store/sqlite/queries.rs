@@ -124,7 +124,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage
         ":since": filter.since.map(Timestamp::as_microsecond),
         ":states": serde_json::to_string(&states)?,
         ":reads": filter.reads,
-        ":alone": filter.break_glass,
+        ":break_glass": filter.break_glass,
         ":find": find.is_some(),
     })?;
     let (mut ids, mut total) = (Vec::new(), 0);
