@@ -1,8 +1,8 @@
 //! What replicas share and may lose: pacing, duplicate deliveries, short-lived answers. In memory, bounded. Nothing here may
 //! be the only copy of something that matters.
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -26,7 +26,7 @@ impl RateLimiter {
 
     /// When the next turn is; it counts as taken.
     fn reserve(&self, key: &str, now: Instant) -> Instant {
-        let mut last = lock(&self.last);
+        let mut last = self.last.lock();
         last.retain(|_, turn| *turn + self.interval > now);
         let turn = last.get(key).map_or(now, |turn| *turn + self.interval);
         last.insert(key.to_owned(), turn);
@@ -60,7 +60,7 @@ impl DuplicateFilter {
     }
 
     fn first_time_at(&self, id: &str, now: Instant) -> bool {
-        let seen = &mut *lock(&self.seen);
+        let seen = &mut *self.seen.lock();
         let over = |id: &String| seen.until.get(id).is_none_or(|until| *until <= now);
         let gone = seen.order.iter().take_while(|id| over(id)).count();
         for id in seen.order.drain(..gone) {
@@ -99,7 +99,7 @@ impl<V: Clone> TtlCache<V> {
 
     /// Keeps a value until then.
     pub fn put(&self, key: &str, value: V, until: Instant) {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         if entries.len() >= self.capacity {
             let now = Instant::now();
             entries.retain(|_, (until, _)| *until > now);
@@ -111,14 +111,9 @@ impl<V: Clone> TtlCache<V> {
     }
 
     fn get_at(&self, key: &str, now: Instant) -> Option<V> {
-        let entries = lock(&self.entries);
+        let entries = self.entries.lock();
         entries.get(key).filter(|(until, _)| *until > now).map(|(_, value)| value.clone())
     }
-}
-
-/// A panic elsewhere leaves these maps whole: every change is one insert or remove.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -136,7 +131,7 @@ mod tests {
         assert_eq!(pacer.reserve("C1", now), now + 2 * SECOND);
         assert_eq!(pacer.reserve("C2", now), now);
         assert_eq!(pacer.reserve("C1", now + 10 * SECOND), now + 10 * SECOND);
-        assert_eq!(lock(&pacer.last).len(), 1, "C2's turn is long past");
+        assert_eq!(pacer.last.lock().len(), 1, "C2's turn is long past");
     }
 
     #[test]
@@ -156,7 +151,7 @@ mod tests {
         assert!(recent.first_time_at("b", now));
         assert!(recent.first_time_at("c", now));
         assert!(!recent.first_time_at("b", now), "a full set still knows its oldest");
-        assert!(lock(&recent.seen).until.len() <= 2);
+        assert!(recent.seen.lock().until.len() <= 2);
     }
 
     #[test]
@@ -169,7 +164,7 @@ mod tests {
         for key in ["b", "c", "d"] {
             cache.put(key, 2, now + 500 * SECOND);
         }
-        assert!(lock(&cache.entries).len() <= 2);
+        assert!(cache.entries.lock().len() <= 2);
         assert_eq!(cache.get("d"), Some(2));
     }
 }

@@ -97,8 +97,8 @@ pub mod webhook;
 pub mod workflow;
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 /// What a command may use.
 pub struct App {
@@ -178,17 +178,17 @@ pub struct Share {
 
 impl Progress {
     pub fn set(&self, run: store::RunId, percent: Option<u8>, label: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(run, Share { percent, label });
+        self.0.lock().insert(run, Share { percent, label });
     }
     pub fn get(&self, run: store::RunId) -> Option<Share> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
+        self.0.lock().get(&run).cloned()
     }
     /// Any, for a process that runs one thing only.
     pub fn any(&self) -> Option<Share> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
+        self.0.lock().values().next().cloned()
     }
     pub fn clear(&self, run: store::RunId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        self.0.lock().remove(&run);
     }
 }
 

@@ -3,10 +3,11 @@
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::post;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::oneshot;
 
@@ -38,7 +39,7 @@ impl Sink {
     /// When the answer with that id has arrived whole, and what it says. Ask before the question is sent.
     pub fn expect(&self, id: &str) -> oneshot::Receiver<(Instant, String)> {
         let (sender, receiver) = oneshot::channel();
-        self.inner.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), sender);
+        self.inner.expected.lock().insert(id.to_owned(), sender);
         receiver
     }
 
@@ -59,7 +60,7 @@ async fn take(State(inner): State<Arc<Inner>>, Path(id): Path<String>, body: Str
         std::future::pending::<()>().await;
     }
     inner.answered.fetch_add(1, Ordering::Relaxed);
-    let expected = inner.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    let expected = inner.expected.lock().remove(&id);
     if let Some(expected) = expected {
         // Whoever asked may have given up.
         let _ = expected.send((arrived, body));

@@ -85,9 +85,9 @@ mod tests {
     use axum::extract::{Form, Path, State};
     use axum::http::StatusCode;
     use azure_core::http::{AsyncRawResponse, Request, Url};
+    use parking_lot::Mutex;
     use serde_json::{Value, json};
     use std::collections::HashMap;
-    use std::sync::Mutex;
 
     const TENANT: &str = "11111111-2222-3333-4444-555555555555";
     const APP: &str = "3c0a7c52-1b55-4b0b-9f4c-0d6f3a5e7b11";
@@ -121,7 +121,7 @@ mod tests {
     ) -> (StatusCode, axum::Json<Value>) {
         let known = tenant == TENANT && form["client_id"] == APP && form["client_secret"] == SECRET;
         let told = format!("AADSTS7000215: Invalid client secret provided: {}", form["client_secret"]);
-        asked.lock().unwrap().push(form);
+        asked.lock().push(form);
         if !known {
             let refused = json!({ "error": "invalid_client", "error_description": told });
             return (StatusCode::UNAUTHORIZED, axum::Json(refused));
@@ -152,7 +152,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(tokens.token().await.unwrap().expose_secret(), "a-token");
         }
-        let asked = asked.lock().unwrap();
+        let asked = asked.lock();
         assert_eq!(asked.len(), 1);
         assert_eq!(asked[0]["grant_type"], "client_credentials");
         assert_eq!(asked[0]["scope"], SCOPE);
@@ -162,7 +162,7 @@ mod tests {
     async fn what_entra_says_of_a_wrong_secret_is_told_without_it() {
         let (tokens, asked) = tokens("a wrong secret").await;
         let error = tokens.token().await.unwrap_err();
-        assert!(!asked.lock().unwrap().is_empty());
+        assert!(!asked.lock().is_empty());
         let told = format!("{error:#} {error:?}");
         assert!(told.contains("Entra gave no token"), "{told}");
         assert!(!told.contains("wrong secret") && !told.contains("AADSTS"), "{told}");

@@ -16,9 +16,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::FutureExt;
 use futures::future::OptionFuture;
+use parking_lot::Mutex;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -114,7 +115,7 @@ struct LogWindow {
 impl LogLimiter {
     /// How many lines were left out since the last; `None` when this one is left out, too.
     fn turn(&self, now: Instant) -> Option<u64> {
-        let mut quiet = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut quiet = self.0.lock();
         if quiet.until.is_some_and(|until| now < until) {
             quiet.left_out += 1;
             return None;

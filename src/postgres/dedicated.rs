@@ -5,10 +5,11 @@
 use super::pool::{PooledClient, QueryError, QueryResult};
 use super::transaction::{AccessMode, Transaction};
 use crate::redact;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::ToSql;
@@ -36,7 +37,7 @@ pub struct Warnings(Arc<Mutex<Vec<String>>>);
 impl Warnings {
     /// Keeps a notice if it warns.
     pub(super) fn hear(&self, notice: &DbError) {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.0.lock();
         // The other severity is in the server's own language (lc_messages).
         if notice.parsed_severity() == Some(Severity::Warning) && heard.len() < MOST {
             heard.push(redact::text(notice.message()));
@@ -44,7 +45,7 @@ impl Warnings {
     }
 
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock())
     }
 }
 

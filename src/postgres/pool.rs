@@ -6,10 +6,11 @@ use super::connect::{Canceller, OpenedConnection, Unreachable};
 use super::dedicated::Warnings;
 use crate::config::Environment;
 use crate::redact;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::types::ToSql;
@@ -115,14 +116,14 @@ impl PoolLimit {
     }
 
     fn idle_for(&self, key: &Address) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         idle.retain(|(_, connection, since)| !connection.is_closed() && since.elapsed() < IDLE);
         let at = idle.iter().rposition(|(address, ..)| address == key)?;
         Some(idle.swap_remove(at).1)
     }
 
     fn close_oldest(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if let Some(oldest) = (0..idle.len()).min_by_key(|at| idle[*at].2) {
             idle.swap_remove(oldest);
         }
@@ -132,7 +133,7 @@ impl PoolLimit {
         if connection.is_closed() || self.waiting.load(Ordering::SeqCst) > 0 {
             return; // dropping it frees its permit for the one who waits
         }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         idle.push((key, connection, Instant::now()));
     }
 }
@@ -297,7 +298,7 @@ impl PooledClient {
 
 impl Connection {
     fn introduced(&self) -> MutexGuard<'_, String> {
-        self.introduced.lock().unwrap_or_else(PoisonError::into_inner)
+        self.introduced.lock()
     }
 
     pub(super) async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
@@ -317,12 +318,12 @@ impl Connection {
     }
 
     async fn prepare(&self, sql: &str) -> Result<Statement, QueryError> {
-        let known = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+        let known = self.prepared.lock().get(sql).cloned();
         if let Some(statement) = known {
             return Ok(statement);
         }
         let statement = self.client.prepare(sql).await.map_err(|error| refused(&error))?;
-        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prepared = self.prepared.lock();
         prepared.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }

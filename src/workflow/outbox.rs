@@ -6,9 +6,10 @@ use super::card::{VERDICTS, called, heading, render_card, waits_for};
 use crate::audit::{EventDetails, EventKind};
 use crate::message::{Block, Button, Conversation, PostedMessage, Reply, SendError};
 use crate::store::{ButtonToken, Card, CardKind, Decision, Run, RunId, RunState, StoreResult, TokenPurpose};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -44,7 +45,7 @@ pub struct InFlight(Mutex<HashMap<i64, bool>>);
 impl InFlight {
     /// Whether it is to be begun; otherwise whoever is at it hears that it was asked for again.
     pub(super) fn begin(&self, id: i64) -> bool {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id) {
+        match self.0.lock().entry(id) {
             Entry::Occupied(mut begun) => {
                 begun.insert(true);
                 false
@@ -57,11 +58,11 @@ impl InFlight {
     }
     /// Whether it was begun; nobody hears that it was asked for again.
     pub(super) fn leave(&self, id: i64) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id).is_some()
+        self.0.lock().remove(&id).is_some()
     }
     /// Whether it is to be done again, and not ended.
     pub(super) fn end(&self, id: i64) -> bool {
-        let mut desk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut desk = self.0.lock();
         let again = desk.remove(&id).unwrap_or_default();
         if again {
             desk.insert(id, false);
@@ -69,7 +70,7 @@ impl InFlight {
         again
     }
     pub(super) fn all(&self) -> Vec<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.0.lock().keys().copied().collect()
     }
 }
 
@@ -79,16 +80,16 @@ pub struct RetrySchedule(Mutex<HashMap<i64, (u32, Instant)>>);
 
 impl RetrySchedule {
     fn put_off(&self, card: i64, now: Instant) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let times = all.get(&card).map_or(0, |(times, _)| *times);
         let wait = Duration::from_secs(1 << times.min(10)).min(LONGEST_WAIT);
         all.insert(card, (times + 1, now + wait));
     }
     fn settle(&self, card: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&card);
+        self.0.lock().remove(&card);
     }
     pub(super) fn is_due(&self, card: i64, now: Instant) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         all.get(&card).is_none_or(|(_, due)| *due <= now)
     }
 }

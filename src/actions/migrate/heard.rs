@@ -4,8 +4,9 @@
 use crate::actions::child::OutputSink;
 use crate::redact;
 use crate::sql::bytes;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// So much is read before it is made fit to be seen: a value that goes on over several lines is seen whole.
 const BLOCK: usize = 32 * 1024;
@@ -72,7 +73,7 @@ impl CapturedOutput {
     }
 
     fn kept<T>(&self, work: impl FnOnce(&mut OutputBuffer) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.0.lock())
     }
 
     /// The last lines so far that say something.

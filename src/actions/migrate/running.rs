@@ -10,9 +10,9 @@ use crate::actions::child::{CapturedStreams, GRACE, Subprocess};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::duration;
 use crate::store::Run;
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::process::ExitStatus;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often the ledger and the sessions are asked: the messages that show it can't be edited faster.
@@ -129,7 +129,7 @@ impl MigrateCommand<'_> {
             () = tokio::time::sleep(self.job.migrate.within) => ExitReason::OutOfTime,
             never = self.tell(&own, (&output, &waited)) => match never {},
         };
-        let mut waited: Option<Blocker> = waited.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut waited: Option<Blocker> = waited.into_inner();
         let (grace, notices) = match end {
             ExitReason::Ending => (GRACE_AT_THE_END, Duration::ZERO),
             _ => (GRACE, ENDS_ITSELF),
@@ -161,7 +161,7 @@ impl MigrateCommand<'_> {
             if let Some(wait) = &wait {
                 label = format!("{label} · has {}", wait.words());
             }
-            *waited.lock().unwrap_or_else(PoisonError::into_inner) = wait;
+            *waited.lock() = wait;
             for line in output.last(LINES) {
                 label = format!("{label}\n{line}");
             }

@@ -11,9 +11,10 @@ use crate::message::{
     Platform, PlatformKind, PostedMessage, Reply, SendError, TooLarge,
 };
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
@@ -82,7 +83,7 @@ impl SlackPlatform {
         if !living(handle.since) {
             return None;
         }
-        let uses = &mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let uses = &mut *self.uses.lock();
         while let Some((_, dead)) = uses.order.pop_front_if(|(since, _)| !living(*since)) {
             uses.taken.remove(&dead);
         }

@@ -12,9 +12,10 @@ use crate::message::{
     Platform, PlatformKind, PostedMessage, Reply, SendError, Standing, TooLarge,
 };
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -87,7 +88,7 @@ impl TeamsPlatform {
     /// The card that is to be the answer of a click, as soon as there is one; nobody answers it twice.
     pub fn card_for(&self, click: &str) -> oneshot::Receiver<Value> {
         let (sender, receiver) = oneshot::channel();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.retain(|_, sender| !sender.is_closed());
         // The first delivery of a click is answered; of the same again nobody sends a card.
         waiting.entry(click.to_owned()).or_insert(sender);
@@ -95,7 +96,7 @@ impl TeamsPlatform {
     }
 
     fn waits(&self, click: &str) -> Option<oneshot::Sender<Value>> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.remove(click).filter(|sender| !sender.is_closed())
     }
 

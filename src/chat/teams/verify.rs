@@ -7,10 +7,11 @@ use anyhow::Context;
 use axum::http::{HeaderMap, header};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -146,12 +147,12 @@ impl Verifier {
     }
 
     fn remembered(&self, digest: &[u8; 32], now: i64) -> Option<VerifiedToken> {
-        let good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = self.good.lock();
         good.get(digest).filter(|(until, _)| now < *until).map(|(_, vouched)| vouched.clone())
     }
 
     fn remember(&self, digest: [u8; 32], known: (i64, VerifiedToken), now: i64) {
-        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut good = self.good.lock();
         if good.len() >= REMEMBERED {
             good.retain(|_, (until, _)| now < *until);
             if good.len() >= REMEMBERED {
@@ -173,14 +174,14 @@ impl Verifier {
         }
         let fetched = self.fetch().await;
         // Not before: whoever comes meanwhile waits for its turn, and isn't refused.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).asked = Some(Instant::now());
+        self.keys.lock().asked = Some(Instant::now());
         match fetched {
             Ok(known) => {
-                let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut keys = self.keys.lock();
                 keys.fetched = Some(Instant::now());
                 // Those that were endorsed for tokens we hold are gone with their keys.
                 if keys.known.keys().any(|id| !known.contains_key(id)) {
-                    self.good.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                    self.good.lock().clear();
                 }
                 keys.known = known;
                 keys.known.get(id).cloned().ok_or(Refusal::UnknownKey)
@@ -194,7 +195,7 @@ impl Verifier {
 
     /// A key that is known; an answer without asking, as long as nobody may ask; `None` when it is time to ask.
     fn known(&self, id: &str) -> Option<Result<Key, Refusal>> {
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.lock();
         let fresh = keys.fetched.is_some_and(|at| at.elapsed() < KEPT);
         if let Some(key) = keys.known.get(id).filter(|_| fresh) {
             return Some(Ok(key.clone()));

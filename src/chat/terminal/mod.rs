@@ -7,8 +7,8 @@ use crate::message::{
     PostedMessage, Reply, SendError, Standing, TooLarge,
 };
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 mod escape;
 pub mod json;
@@ -29,7 +29,7 @@ pub struct Terminal(Mutex<Option<Reply>>);
 impl Terminal {
     /// The last answer.
     pub fn answered(&self) -> Option<Reply> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }
 
@@ -66,7 +66,7 @@ impl Platform for Terminal {
     }
 
     async fn answer(&self, _: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply.clone());
+        *self.0.lock() = Some(reply.clone());
         Ok(())
     }
 

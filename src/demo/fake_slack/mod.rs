@@ -16,9 +16,10 @@ mod socket;
 mod state;
 mod view;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -218,7 +219,7 @@ impl Workspace {
         &self,
         hook: impl Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync + 'static,
     ) {
-        *self.inner.restart.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Box::new(hook)));
+        *self.inner.restart.lock() = Some(Arc::new(Box::new(hook)));
     }
 
     /// Waits until the condition yields a value; it is asked again after every change in the workspace.
@@ -269,7 +270,7 @@ impl Workspace {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.state.lock()
     }
 
     /// Changes the state and tells everyone who waits.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::PoisonError;
 
 use axum::extract::{Query, State as AxumState};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -141,6 +140,6 @@ async fn restart(AxumState(workspace): AxumState<Workspace>, Json(_): Json<Value
 
 impl Workspace {
     fn restart_hook(&self) -> Option<std::sync::Arc<super::Restart>> {
-        self.inner.restart.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.restart.lock().clone()
     }
 }

@@ -2,7 +2,6 @@
 //! everything is delivered through it instead of over HTTP.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::PoisonError;
 use std::time::Instant;
 
 use axum::Router;
@@ -43,8 +42,8 @@ async fn link(
 }
 
 impl Workspace {
-    fn sockets(&self) -> std::sync::MutexGuard<'_, Sockets> {
-        self.inner.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sockets(&self) -> parking_lot::MutexGuard<'_, Sockets> {
+        self.inner.sockets.lock()
     }
 
     /// How many sockets the bot has open.

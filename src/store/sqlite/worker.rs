@@ -5,9 +5,10 @@ use super::connection::{Connector, DbError, DbResult, OpenedFile};
 use super::process_lock::Instance;
 use super::runs;
 use crate::store::{NewEvent, RunId, StoreError, StoreResult};
+use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -32,13 +33,13 @@ struct PendingCompensations(Mutex<Vec<Compensation>>);
 
 impl PendingCompensations {
     fn add(&self, on_timeout: Compensation) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(on_timeout);
+        self.0.lock().push(on_timeout);
     }
     fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.0.lock().is_empty()
     }
     fn take(&self) -> Vec<Compensation> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.lock())
     }
 }
 
