@@ -5,16 +5,19 @@ use super::faults::{called, plain_error};
 use axum::extract::{Query, State as AxumState};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use rsa::pkcs1::EncodeRsaPrivateKey;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use ring::rand::SystemRandom;
+use ring::rsa::{KeyPair, PublicKeyComponents};
+use ring::signature::RSA_PKCS1_SHA256;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
+use sha2::Sha256;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
-/// Bits of a key; as the Bot Framework's.
-const BITS: usize = 2048;
 
 /// The issuer of the Bot Framework's tokens.
 pub const ISSUER: &str = "https://api.botframework.com";
@@ -22,13 +25,11 @@ pub const ISSUER: &str = "https://api.botframework.com";
 /// What the header of a managed identity's endpoint must say.
 const IDENTITY_HEADER: &str = "pretend-identity-header";
 
-/// Made when first needed, and shared by every pretend Teams of the process. The last is never published.
-static KEYS: [LazyLock<EncodingKey>; 4] = [const { LazyLock::new(key) }; 4];
-
-fn key() -> EncodingKey {
-    let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, BITS).expect("a key");
-    EncodingKey::from_rsa_der(key.to_pkcs1_der().expect("its DER").as_bytes())
-}
+/// Read when first needed, and shared by every fake Teams of the process. The last is never published.
+static KEYS: LazyLock<Vec<KeyPair>> = LazyLock::new(|| {
+    let keys = PrivatePkcs8KeyDer::pem_slice_iter(include_bytes!("keys.pem"));
+    keys.map(|key| KeyPair::from_pkcs8(key.expect("PEM").secret_pkcs8_der()).expect("an RSA key")).collect()
+});
 
 /// A key that is published, by its place among [`KEYS`].
 #[derive(Debug, Clone)]
@@ -84,25 +85,18 @@ impl World {
     /// The token as it goes into the header.
     pub fn sign(&self, token: &Token) -> String {
         let newest = self.state().published.last().expect("a key").number;
-        let signed = |number: usize, name: usize| {
-            let header = Header { kid: Some(kid(name)), ..Header::new(Algorithm::RS256) };
-            encode(&header, &token.claims, &KEYS[number]).expect("a token")
-        };
         match token.signer {
-            Signer::Newest => signed(newest, newest),
-            Signer::Key(number) => signed(number, number),
-            Signer::Stranger => signed(KEYS.len() - 1, newest),
+            Signer::Newest => signed(token, newest, newest),
+            Signer::Key(number) => signed(token, number, number),
+            Signer::Stranger => signed(token, KEYS.len() - 1, newest),
             Signer::PublicPart => {
-                let header = Header { kid: Some(kid(newest)), ..Header::new(Algorithm::HS256) };
+                let message = unsigned(&json!({ "typ": "JWT", "alg": "HS256", "kid": kid(newest) }), token);
                 let public = jwk(newest)["n"].as_str().expect("a modulus").to_owned();
-                encode(&header, &token.claims, &EncodingKey::from_secret(public.as_bytes())).expect("a token")
+                let mut mac = Hmac::<Sha256>::new_from_slice(public.as_bytes()).expect("a key");
+                mac.update(message.as_bytes());
+                format!("{message}.{}", base64(mac.finalize().into_bytes()))
             }
-            Signer::Nobody => {
-                let signed = signed(newest, newest);
-                let claims = signed.split('.').nth(1).expect("claims");
-                // {"alg":"none","typ":"JWT"}
-                format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.")
-            }
+            Signer::Nobody => format!("{}.", unsigned(&json!({ "alg": "none", "typ": "JWT" }), token)),
         }
     }
 
@@ -143,9 +137,28 @@ impl World {
     }
 }
 
+fn base64(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The header and the claims, as they are signed.
+fn unsigned(header: &Value, token: &Token) -> String {
+    format!("{}.{}", base64(header.to_string()), base64(token.claims.to_string()))
+}
+
+/// The token, signed by one key under the id of another.
+fn signed(token: &Token, signer: usize, named: usize) -> String {
+    let message = unsigned(&json!({ "typ": "JWT", "alg": "RS256", "kid": kid(named) }), token);
+    let key = &KEYS[signer];
+    let mut signature = vec![0; key.public().modulus_len()];
+    let signing = key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature);
+    signing.expect("a signature");
+    format!("{message}.{}", base64(signature))
+}
+
 fn jwk(number: usize) -> Value {
-    let jwk = Jwk::from_encoding_key(&KEYS[number], Algorithm::RS256).expect("a public key");
-    serde_json::to_value(jwk).expect("JSON")
+    let public: PublicKeyComponents<Vec<u8>> = KEYS[number].public().into();
+    json!({ "kty": "RSA", "alg": "RS256", "n": base64(public.n), "e": base64(public.e) })
 }
 
 pub(super) async fn metadata(AxumState(world): AxumState<Arc<World>>) -> Response {

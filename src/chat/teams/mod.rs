@@ -5,6 +5,7 @@
 
 mod accounts;
 pub mod connector;
+pub mod jwt_crypto;
 pub mod limits;
 pub mod parse;
 pub mod render;

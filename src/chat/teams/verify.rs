@@ -2,6 +2,7 @@
 //! key that signed it is endorsed for Teams. What the activity itself has to match is told by [`VerifiedToken`]. Never logs a token.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-authentication>.
 
+use super::jwt_crypto;
 use crate::config;
 use anyhow::Context;
 use axum::http::{HeaderMap, header};
@@ -103,6 +104,7 @@ impl Verifier {
     /// # Errors
     /// When the system has no certificates to trust.
     pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
+        jwt_crypto::install();
         let client = reqwest::Client::builder().timeout(WITHIN).redirect(reqwest::redirect::Policy::none());
         let mut validation = Validation::new(Algorithm::RS256);
         validation.algorithms = vec![Algorithm::RS256, Algorithm::RS384, Algorithm::RS512];
