@@ -1,33 +1,33 @@
 /*
-summary  = "Whether VACUUM keeps up, and what holds it back"
-group    = "databases"
-risk     = "read"
-scope    = "server"
-args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all of them" }]
-example  = "autovacuum asset-service"
-details  = "A table is due when its dead, inserted or changed rows pass its own threshold, its own options counted; being due is no trouble, being overdue is. A table's partitions count each for itself, as they do for autovacuum, which never analyzes their parent. The age is that of the oldest transaction, or multixact, that is not frozen yet: at 2 billion the server stops writing. What holds VACUUM back is shown once it has done so for a minute or 10,000 transactions."
+summary = "Autovacuum status: overdue tables, and what holds VACUUM back"
+group = "databases"
+risk = "read"
+scope = "server"
+args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
+example = "autovacuum asset-service"
+details = "A table is due when its dead, inserted or changed rows exceed its own threshold, including per-table options. A due table is normal; an overdue one is reported. Partitions count one by one, as they do for autovacuum, which never analyzes their parent. The age is that of the oldest transaction or multixact that is not frozen yet: at 2 billion the server stops accepting writes. A session is listed after it has held VACUUM back for 1 min or 10,000 transactions."
 needs_pg_read_all_stats = true
-sort     = "_rank"
-top      = 8
-verdict_empty = "No service of the configuration is on this environment."
-verdict  = "Autovacuum keeps up: no table is overdue, and nothing has held it back for long."
+sort = "_rank"
+top = 8
+verdict_empty = "No configured service runs in this environment."
+verdict = "Autovacuum keeps up: no table is overdue, and no session, slot or replica has held VACUUM back for long."
 rows_severity = "ok"
-next     = "`kill {pid}` ends the session that holds VACUUM back."
+next = "To end the session that holds VACUUM back: `kill {pid}`"
 row_action = "kill {pid}"
 row_action_if = "_killable"
 
 [thresholds]
-_off            = { critical = 1, message = "{target}: autovacuum is switched off: {_why} = off." }
-_busy           = { warning = 1, message = "{target}: all {_workers} autovacuum workers are busy." }
-_held_s         = { warning = 3600, critical = 86400, message = "{target}: {_holder} has held VACUUM back for {value}: what died since can't be removed." }
-_held_xids      = { warning = 10000000, critical = 150000000, message = "{target}: {_holder} holds VACUUM back: what died in the last {value} transactions can't be removed." }
-_without        = { warning = 1, message = "{target}: {table} is due, but autovacuum is switched off for it. By its owner: `VACUUM (ANALYZE) {table}`." }
-_overdue_pct    = { warning = 300, critical = 1000, message = "{target}: {table} is overdue, with {dead rows} dead rows, {value} of its threshold. By its owner: `VACUUM (ANALYZE) {table}`." }
-_stale          = { warning = 1, message = "{target}: the statistics of {table} are stale: {_changed} rows changed since ANALYZE. By its owner: `ANALYZE {table}`." }
-_wraparound_pct = { warning = 50, critical = 75, message = "{target}: {_oldest} is {value} of the way to transaction wraparound. It needs VACUUM." }
-wraparound_pct  = { warning = 50, critical = 75, message = "" }
+_off = { critical = 1, message = "{target}: autovacuum is disabled ({_why} = off)." }
+_busy = { warning = 1, message = "{target}: all {_workers} autovacuum workers are busy." }
+_held_s = { warning = 3600, critical = 86400, message = "{target}: {_holder} has held VACUUM back for {value}: rows that died since then can't be removed." }
+_held_xids = { warning = 10000000, critical = 150000000, message = "{target}: {_holder} holds VACUUM back: rows that died in the last {value} transactions can't be removed." }
+_without = { warning = 1, message = "{target}: {table} is due, but autovacuum is disabled for it. Next: `vacuum {service} {_typed}`" }
+_overdue_pct = { warning = 300, critical = 1000, message = "{target}: {table} is overdue, with {dead rows} dead rows ({value} of its threshold). Next: `vacuum {service} {_typed}`" }
+_stale = { warning = 1, message = "{target}: the planner statistics of {table} are stale: {_changed} rows have changed since the last ANALYZE. Next: `analyze {service} {_typed}`" }
+_wraparound_pct = { warning = 50, critical = 75, message = "{target}: {_oldest} is {value} of the way to XID wraparound and needs VACUUM." }
+"XID wraparound_pct" = { warning = 50, critical = 75, message = "" }
 */
--- Shown in the verdict alone.
+-- Shown only in the verdict.
 SELECT CASE WHEN s.off IS NOT NULL THEN 1 END AS _off, s.off AS _why,
        CASE WHEN w.workers >= s.most THEN 1 END AS _busy, w.workers AS _workers
 FROM (SELECT CASE WHEN NOT current_setting('autovacuum')::boolean THEN 'autovacuum'
@@ -42,8 +42,8 @@ SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) WHEN n.nspname
                        THEN ', ' || (j.j ->> 'indexes_processed') || ' of ' || (j.j ->> 'indexes_total') ELSE '' END AS phase,
        (100.0 * p.heap_blks_scanned / NULLIF(p.heap_blks_total, 0))::float8 AS scanned_pct,
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS running_s,
-       CASE WHEN a.query LIKE '%(to prevent wraparound)' THEN 'to prevent wraparound: it gives way to nobody'
-            WHEN a.backend_type <> 'autovacuum worker' THEN 'by hand, pid ' || p.pid END AS note,
+       CASE WHEN a.query LIKE '%(to prevent wraparound)' THEN 'to prevent wraparound: not cancelled for other locks'
+            WHEN a.backend_type <> 'autovacuum worker' THEN 'manual, pid ' || p.pid END AS note,
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS _rank
 FROM pg_stat_progress_vacuum p
 CROSS JOIN LATERAL (SELECT to_jsonb(p) AS j) j
@@ -127,15 +127,18 @@ WITH options AS (
 SELECT "table", n_dead_tup AS "dead rows", vacuum_pct::float8 AS "of threshold_pct",
        extract(epoch FROM clock_timestamp() - greatest(last_vacuum, last_autovacuum))::float8 AS "vacuumed ago_s",
        extract(epoch FROM clock_timestamp() - greatest(last_analyze, last_autoanalyze))::float8 AS "analyzed ago_s",
-       NULLIF(due, '') AS "due for", CASE WHEN NOT enabled THEN 'switched off for it' END AS note,
+       NULLIF(due, '') AS "due for", CASE WHEN NOT enabled THEN 'autovacuum disabled' END AS note,
        CASE WHEN nth_off = 1 AND NOT enabled AND due <> '' THEN 1 END AS _without,
        CASE WHEN nth_overdue = 1 THEN overdue END AS _overdue_pct,
-       CASE WHEN nth_stale = 1 AND stale IS NOT NULL THEN 1 END AS _stale, n_mod_since_analyze AS _changed,
+       CASE WHEN nth_stale = 1 AND stale IS NOT NULL THEN 1 END AS _stale, n_mod_since_analyze AS _changed, n.typed AS _typed,
        CASE WHEN due <> '' THEN 1e12 ELSE 0 END + greatest(vacuum_pct, insert_pct, analyze_pct) AS _rank
-FROM ranked ORDER BY _rank DESC, "table" LIMIT 20;
+FROM ranked
+-- As people type it: without quotes around names, with quotes around a space.
+CROSS JOIN LATERAL (SELECT CASE WHEN "table" LIKE '% %' THEN '"' || replace("table", '"', '') || '"' ELSE replace("table", '"', '') END AS typed) n
+ORDER BY _rank DESC, "table" LIMIT 20;
 
 -- ## Age of databases [server unless service]
-SELECT datname::text AS database, x.age::bigint AS age, (100.0 * x.age / 2000000000)::float8 AS wraparound_pct,
+SELECT datname::text AS database, x.age::bigint AS age, (100.0 * x.age / 2000000000)::float8 AS "XID wraparound_pct",
        CASE WHEN row_number() OVER (ORDER BY x.age DESC, datname) = 1 THEN (100.0 * x.age / 2000000000)::float8 END AS _wraparound_pct,
        datname::text AS _oldest, x.age::bigint AS _rank
 FROM pg_database CROSS JOIN LATERAL (SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) AS age) x
@@ -147,9 +150,9 @@ WITH aged AS (
          greatest(age(c.relfrozenxid), mxid_age(c.relminmxid), age(t.relfrozenxid), mxid_age(t.relminmxid)) AS age,
          greatest(c.relpages, 0)::bigint * current_setting('block_size')::int AS bytes
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
-  WHERE c.relkind IN ('r', 'm') -- a catalog can be the oldest, a forgotten temporary table, too
+  WHERE c.relkind IN ('r', 'm') -- the oldest can be a catalog or a forgotten temporary table
 )
-SELECT "table", age::bigint AS age, (100.0 * age / 2000000000)::float8 AS wraparound_pct, bytes AS "size, about_bytes",
+SELECT "table", age::bigint AS age, (100.0 * age / 2000000000)::float8 AS "XID wraparound_pct", bytes AS "size (est.)_bytes",
        CASE WHEN row_number() OVER (ORDER BY age DESC, bytes DESC, "table") = 1 THEN (100.0 * age / 2000000000)::float8 END AS _wraparound_pct,
        "table" AS _oldest, age::bigint AS _rank
 FROM aged ORDER BY age DESC, bytes DESC, "table" LIMIT 3

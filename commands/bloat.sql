@@ -1,25 +1,25 @@
 /*
-summary  = "Space that tables waste, and rows that wait for VACUUM"
-group    = "databases"
-risk     = "read"
-scope    = "database"
-args     = [{ name = "service", type = "service", positional = true, required = true, help = "a service, or `all`" }]
-example  = "bloat asset-service"
-details  = "Two things: bloat is space that a table's file keeps and rows could use again; dead rows are what VACUUM has not yet turned into such space. Bloat is an estimate from the statistics of ANALYZE, good to a few percent, and of tables alone, without indexes and TOAST. PostgreSQL shows those statistics only to who may SELECT the table. VACUUM does not shrink a file: VACUUM FULL does, behind a lock on everything, or pg_repack."
-sort     = "_rank"
-top      = 10
-verdict_empty = "It has no table with rows."
-verdict  = "No table of 10 MiB or more wastes 30 % of itself, by estimate, or has 20 % dead rows."
+summary = "Wasted space in tables, and dead rows that VACUUM has not removed yet"
+group = "databases"
+risk = "read"
+scope = "database"
+args = [{ name = "service", type = "service", positional = true, required = true, help = "a service, or `all`" }]
+example = "bloat asset-service"
+details = "Bloat is space that a table's file keeps and that new rows can reuse; dead rows are rows that VACUUM has not yet turned into such space. Bloat is estimated from the statistics of ANALYZE, to within a few percent, for tables only: indexes and TOAST are not included. PostgreSQL shows these statistics only to roles with SELECT on the table. VACUUM does not shrink a file. `vacuum-full` does, with the table locked against reads and writes; so does pg_repack."
+sort = "_rank"
+top = 10
+verdict_empty = "The database has no table with rows."
+verdict = "No table of 10 MiB or more is bloated by an estimated 30 %, and none has 20 % dead rows."
 rows_severity = "ok"
-next     = "Next, by the table's owner: `{_step}`"
+next = "Next: `vacuum {service} {_typed}`"
 row_action_if = "_due"
 
 [thresholds]
-_bloat_pct = { warning = 30, message = "{target}: {table} wastes about {value} of its {size, about_bytes}: {wasted, about_bytes}, by estimate." }
-_dead_pct  = { warning = 20, message = "{target}: {value} of the rows of {table} are dead and wait for VACUUM. `autovacuum` shows why." }
-_hidden    = { warning = 1, message = "{target}: not allowed to see how wide the rows of {_tables} are, so their bloat is unknown. It takes SELECT on them." }
+_bloat_pct = { warning = 30, message = "{target}: an estimated {value} of {table} is wasted: {wasted (est.)_bytes} of {size (est.)_bytes}." }
+_dead_pct = { warning = 20, message = "{target}: {value} of the rows of {table} are dead and not removed yet. `autovacuum` shows why." }
+_hidden = { warning = 1, message = "{target}: Countersign's reader may not SELECT from {_tables}, so their bloat is unknown. Grant it SELECT on them." }
 */
--- ## Bloat, an estimate
+-- ## Bloat (estimated)
 WITH widths AS (
   SELECT schemaname, tablename, sum((1 - null_frac) * avg_width) AS data_w, bool_or(null_frac > 0) AS has_null, count(*) AS columns
   FROM pg_stats WHERE NOT inherited GROUP BY 1, 2
@@ -27,7 +27,7 @@ WITH widths AS (
   SELECT c.oid, COALESCE(pg_partition_root(c.oid), c.oid) AS root, c.relpages, c.reltuples, current_setting('block_size')::numeric AS bs,
          COALESCE((SELECT option_value::int FROM pg_options_to_table(c.reloptions) WHERE option_name = 'fillfactor'), 100) AS fill,
          w.data_w, w.has_null, w.columns, COALESCE(pg_stat_get_live_tuples(c.oid), 0) AS live,
-         -- as pg_stats decides
+         -- the rule of pg_stats
          NOT row_security_active(c.oid) AND (SELECT COALESCE(bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT')), true) FROM pg_attribute a
                                              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS allowed
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -51,10 +51,10 @@ WITH widths AS (
   SELECT s.*, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table"
   FROM summed s JOIN pg_class c ON c.oid = s.root JOIN pg_namespace n ON n.oid = c.relnamespace
 )
-SELECT "table", bytes AS "size, about_bytes",
-       CASE WHEN NOT unknown THEN wasted END AS "wasted, about_bytes",
+SELECT "table", bytes AS "size (est.)_bytes",
+       CASE WHEN NOT unknown THEN wasted END AS "wasted (est.)_bytes",
        CASE WHEN NOT unknown THEN (100.0 * wasted / bytes)::float8 END AS share_pct,
-       CASE WHEN hidden THEN 'not allowed to see' WHEN unknown THEN 'not analyzed yet' END AS note,
+       CASE WHEN hidden THEN 'needs SELECT' WHEN unknown THEN 'not analyzed yet' END AS note,
        CASE WHEN NOT unknown AND wasted >= 10485760 THEN (100.0 * wasted / bytes)::float8 END AS _bloat_pct,
        CASE WHEN row_number() OVER (ORDER BY unknown, wasted DESC NULLS LAST, bytes DESC, "table") = 1
             THEN NULLIF(count(*) FILTER (WHERE hidden) OVER (), 0) END AS _hidden,
@@ -74,7 +74,10 @@ WITH summed AS (
          CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table"
   FROM summed s JOIN pg_class c ON c.oid = s.root JOIN pg_namespace n ON n.oid = c.relnamespace
 )
-SELECT "table", dead AS "dead rows", pct AS dead_pct, last_vacuum AS vacuumed_at,
+SELECT "table", dead AS "dead rows", pct AS "of all rows_pct", last_vacuum AS vacuumed_at,
        CASE WHEN dead >= 10000 THEN pct END AS _dead_pct,
-       dead >= 10000 AND pct >= 20 AS _due, 'VACUUM (ANALYZE) ' || "table" AS _step, dead AS _rank
-FROM named WHERE dead > 0 ORDER BY dead DESC, "table" LIMIT 30
+       dead >= 10000 AND pct >= 20 AS _due, n.typed AS _typed, dead AS _rank
+FROM named
+-- As people type it: without quotes around names, with quotes around a space.
+CROSS JOIN LATERAL (SELECT CASE WHEN "table" LIKE '% %' THEN '"' || replace("table", '"', '') || '"' ELSE replace("table", '"', '') END AS typed) n
+WHERE dead > 0 ORDER BY dead DESC, "table" LIMIT 30

@@ -1,15 +1,15 @@
 /*
-summary  = "Sessions waiting for a lock, and who holds it"
-group    = "sessions"
-risk     = "read"
-scope    = "server"
-example  = "blocked"
-details  = "The head of each queue comes first: it waits for nobody. A lock queue is a queue: a session can wait behind another that waits itself. A head that is a prepared transaction has no session; it ends with COMMIT PREPARED or ROLLBACK PREPARED in its database."
+summary = "Sessions waiting for a lock, and the sessions that block them"
+group = "sessions"
+risk = "read"
+scope = "server"
+example = "blocked"
+details = "The root blocker of each queue comes first: it holds the lock and waits for no other session. A session can also wait behind another waiting session. A root blocker that is a prepared transaction has no session; end it with COMMIT PREPARED or ROLLBACK PREPARED in its database."
 needs_pg_read_all_stats = true
 verdict_empty = "No session is waiting for a lock."
-verdict  = "{_waiting}; {_head} holds {_them} up."
+verdict = "{_waiting} blocked{_by}, the longest for {_longest_s}{_largest}."
 rows_severity = "critical"
-next     = "End the head to free them: `kill {_pid}`"
+next = "End the root blocker to unblock them: `kill {_pid}`"
 row_action = "kill {_pid}"
 row_action_if = "_killable"
 */
@@ -28,7 +28,7 @@ WITH RECURSIVE edges AS (
 ), ranks AS (
   SELECT n.pid, count(a.above) AS above FROM nodes n LEFT JOIN above a ON a.pid = n.pid GROUP BY n.pid
 ), parents AS (
-  -- A session in a queue waits for everyone ahead; it hangs below the last of them.
+  -- A session in a queue waits for all sessions ahead of it; it is drawn below the last of them.
   SELECT DISTINCT ON (e.pid) e.pid, e.blocker AS parent
   FROM edges e JOIN ranks r ON r.pid = e.blocker ORDER BY e.pid, r.above DESC, e.blocker
 ), tree AS (
@@ -41,25 +41,21 @@ WITH RECURSIVE edges AS (
   SELECT 'prepared transaction ' || string_agg(gid, ' or ' ORDER BY prepared) AS name FROM pg_prepared_xacts
 )
 SELECT CASE WHEN t.depth > 0 THEN repeat('│ ', LEAST(t.depth, 6) - 1) || '└ ' ELSE '' END || n.pid AS session,
-       CASE WHEN n.is_head THEN 'head: holds up ' || b.behind
-            ELSE (SELECT string_agg(e.blocker::text, ', ' ORDER BY e.blocker) FROM edges e WHERE e.pid = n.pid) END AS "waits for",
+       CASE WHEN n.is_head THEN 'root blocker (' || b.behind || ' waiting)'
+            ELSE (SELECT string_agg(e.blocker::text, ', ' ORDER BY e.blocker) FROM edges e WHERE e.pid = n.pid) END AS "blocked by",
        CASE WHEN n.pid = 0 THEN p.name ELSE COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text END AS app,
        a.datname::text AS database,
-       CASE WHEN l.pid IS NOT NULL THEN 'wants ' || l.mode ELSE a.state END AS state,
-       extract(epoch FROM clock_timestamp() - CASE WHEN l.pid IS NULL THEN a.xact_start
-         -- waitstart exists from PostgreSQL 14 on
-         ELSE COALESCE((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start) END)::float8 AS for_s,
-       a.query,
-       CASE w.waiting WHEN 1 THEN '1 session waits' ELSE w.waiting || ' sessions wait' END AS _waiting,
-       CASE w.waiting WHEN 1 THEN 'it' ELSE 'them' END AS _them,
-       CASE WHEN n.pid = 0 THEN p.name
-            ELSE 'pid ' || n.pid || ' (' || COALESCE(NULLIF(a.application_name, ''), a.usename, '-') || ') of ' || COALESCE(a.datname, '-') END
-         || CASE WHEN w.heads > 1 THEN ', the head of the longest of ' || w.heads || ' queues,' ELSE '' END AS _head,
+       CASE WHEN l.pid IS NOT NULL THEN 'waiting for ' || l.mode ELSE a.state END AS state,
+       s.for_s, a.query,
+       CASE w.waiting WHEN 1 THEN '1 session is' ELSE w.waiting || ' sessions are' END AS _waiting,
+       max(s.for_s) FILTER (WHERE l.pid IS NOT NULL) OVER () AS _longest_s,
+       CASE WHEN w.heads > 1 THEN ' in ' || w.heads || ' queues' ELSE ' by ' || h.name END AS _by,
+       CASE WHEN w.heads > 1 THEN '; the root blocker of the largest queue is ' || h.name ELSE '' END AS _largest,
        n.is_head AND COALESCE(a.backend_type = 'client backend' AND NOT u.rolsuper, false) AS _killable,
        to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start,
        n.pid AS _pid
 FROM nodes n
--- Sessions of a deadlock that nobody has ended yet wait for each other: they have no head, and no place in the tree.
+-- Sessions in a deadlock that isn't resolved yet wait for each other: they have no root blocker and no place in the tree.
 LEFT JOIN tree t ON t.pid = n.pid
 CROSS JOIN prepared p
 CROSS JOIN (SELECT (SELECT count(DISTINCT pid) FROM edges) AS waiting, (SELECT count(*) FROM heads) AS heads) w
@@ -67,5 +63,10 @@ CROSS JOIN LATERAL (SELECT count(*) AS behind FROM above r WHERE r.above = n.pid
 LEFT JOIN pg_stat_activity a ON a.pid = n.pid
 LEFT JOIN pg_roles u ON u.oid = a.usesysid
 LEFT JOIN LATERAL (SELECT * FROM pg_locks k WHERE k.pid = n.pid AND NOT k.granted LIMIT 1) l ON true
+CROSS JOIN LATERAL (SELECT extract(epoch FROM clock_timestamp() - CASE WHEN l.pid IS NULL THEN a.xact_start
+  -- waitstart exists from PostgreSQL 14 on
+  ELSE COALESCE((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start) END)::float8 AS for_s) s
+CROSS JOIN LATERAL (SELECT CASE WHEN n.pid = 0 THEN p.name
+  ELSE 'pid ' || n.pid || ' (' || COALESCE(NULLIF(a.application_name, ''), a.usename, '-') || ') of ' || COALESCE(a.datname, '-') END AS name) h
 ORDER BY t.path NULLS LAST, for_s DESC NULLS LAST
 LIMIT 50

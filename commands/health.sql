@@ -1,35 +1,35 @@
 /*
-summary  = "Whether every service answers, and what needs somebody"
-group    = "databases"
-risk     = "read"
-scope    = "database"
-args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all of them" }]
-example  = "health"
-details  = "Asks every service's database and every server at once, and waits 5 s at most for each. Rates count since the statistics were last reset; a database that has read too little to judge shows no cache hit rate."
+summary = "Check that every service answers, and look for common problems"
+group = "databases"
+risk = "read"
+scope = "database"
+args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
+example = "health"
+details = "`health` asks every service's database and every server in parallel and waits at most 5 s for each. It checks connections, lock waits, idle and long transactions, prepared transactions, XID wraparound, replication and cache hits. Rates are counted since the last statistics reset; a database with too few reads shows no cache hit rate."
 needs_pg_read_all_stats = true
 timeout = "5s"
 rows_severity = "ok"
-verdict  = "Every service answers; nothing needs you."
-verdict_empty = "No service of the configuration is on this environment."
+verdict = "All services answer. No problem found with connections, locks, transactions, wraparound or replication."
+verdict_empty = "No configured service runs in this environment."
 
 [thresholds]
-connections_pct        = { warning = 75, critical = 90, message = "{target}: {_taken} of {_usable} connections are taken ({value}). `connections` shows by whom." }
-waiting_s              = { warning = 0, critical = 60, message = "{target}: {_blocked} for a lock, the longest for {value}. `blocked` shows who holds it." }
-blocked                = { warning = 1, message = "" }
-idle_in_transaction_s  = { warning = 300, critical = 900, message = "{target}: pid {_idle_pid} ({_idle_app}) has been idle in its transaction for {value}. To end it: `kill {_idle_pid}`." }
-oldest_transaction_s   = { warning = 43200, critical = 86400, message = "{target}: a transaction has been open for {value}, and VACUUM can't clean up behind it. `long` shows it." }
-wraparound_pct         = { warning = 50, critical = 75, message = "{target}: {value} of the way to transaction wraparound, in {_oldest_database}. It needs VACUUM." }
-_prepared_s            = { warning = 300, critical = 3600, message = "{target}: the prepared transaction {_gid} has held its locks for {value}. Its owner must commit it or roll it back." }
-behind_bytes           = { warning = 52428800, critical = 104857600, message = "{target}: a replica is {value} behind." }
-lag_s                  = { warning = 60, critical = 600, message = "{target}: replication is {value} behind." }
-_cut_off               = { warning = 1, critical = 1, message = "{target} is a replica cut off from its primary: what it shows is old." }
-cache_hit_pct          = { warning = 95, below = true, message = "{target}: {value} of the reads came from memory. `slow --by io` shows what reads so much." }
+connections_pct = { warning = 75, critical = 90, message = "{target}: {_taken} of {_usable} connections are in use ({value}). `connections` shows by which applications." }
+waiting_s = { warning = 0, critical = 60, message = "{target}: {_blocked} waiting for a lock, the longest for {value}. `blocked` shows the root blocker." }
+blocked = { warning = 1, message = "" }
+idle_in_transaction_s = { warning = 300, critical = 900, message = "{target}: pid {_idle_pid} ({_idle_app}) has been idle in a transaction for {value}. To end it: `kill {_idle_pid}`" }
+oldest_transaction_s = { warning = 43200, critical = 86400, message = "{target}: a transaction has been open for {value}; VACUUM can't remove rows that died since then. `long` shows the session." }
+"XID wraparound_pct" = { warning = 50, critical = 75, message = "{target}: {_oldest_database} is {value} of the way to XID wraparound and needs VACUUM." }
+_prepared_s = { warning = 300, critical = 3600, message = "{target}: the prepared transaction {_gid} has held its locks for {value}. Its owner must commit it or roll it back." }
+behind_bytes = { warning = 52428800, critical = 104857600, message = "{target}: a replica is {value} behind." }
+lag_s = { warning = 60, critical = 600, message = "{target}: replication is {value} behind." }
+_cut_off = { warning = 1, critical = 1, message = "{target} is a replica that has lost its primary: its data is out of date." }
+cache_hit_pct = { warning = 95, below = true, message = "{target}: only {value} of the reads came from memory. `slow --by io` shows which statements read from disk." }
 */
 -- ## Services
 SELECT count(a.pid) AS sessions,
        count(a.pid) FILTER (WHERE a.wait_event_type = 'Lock') AS blocked,
        extract(epoch FROM clock_timestamp() - min(a.xact_start))::float8 AS transaction_s,
-       -- Fewer reads than this, and the rate tells when the server was started, not how the service does.
+       -- With fewer reads the rate only shows that the server was started recently.
        CASE WHEN d.blks_hit + d.blks_read > 100000
             THEN (100.0 * d.blks_hit / (d.blks_hit + d.blks_read))::float8 END AS cache_hit_pct,
        d.deadlocks
@@ -42,15 +42,15 @@ GROUP BY d.blks_hit, d.blks_read, d.deadlocks;
 -- ## Server [server facts]
 SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
        CASE WHEN pg_is_in_recovery() THEN 'replica' ELSE 'primary' END AS role,
-       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS up_s,
+       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS uptime_s,
        (100.0 * s.taken / NULLIF(c.usable, 0))::float8 AS connections_pct, s.taken AS _taken, c.usable AS _usable,
-       s.blocked, CASE s.blocked WHEN 1 THEN '1 session waits' ELSE s.blocked || ' sessions wait' END AS _blocked,
+       s.blocked, CASE s.blocked WHEN 1 THEN '1 session is' ELSE s.blocked || ' sessions are' END AS _blocked,
        s.waiting_s, s.idle_in_transaction_s, s.idle_pid AS _idle_pid, s.idle_app AS _idle_app, s.oldest_transaction_s,
-       w.wraparound_pct, w.oldest_database AS _oldest_database,
+       w.wraparound_pct AS "XID wraparound_pct", w.oldest_database AS _oldest_database,
        p.prepared AS prepared_transactions, p.prepared_s AS _prepared_s, p.gid AS _gid,
        r.replicas, r.behind_bytes,
        CASE WHEN NOT pg_is_in_recovery() THEN r.lag_s
-            -- Received = replayed on a replica that is cut off, too: without a receiver nobody knows the lag.
+            -- On a replica that is cut off, received = replayed holds too: without a receiver the lag is unknown.
             WHEN v.status = 'streaming' AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
             WHEN v.status = 'streaming'
             THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END::float8 AS lag_s,

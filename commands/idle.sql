@@ -1,24 +1,24 @@
 /*
-summary  = "Sessions idle in a transaction, and what they hold"
-group    = "sessions"
-risk     = "read"
-scope    = "server"
-args     = [{ name = "over", type = "duration", default = "5m", help = "from how long on" }]
-example  = "idle --over 10m"
-details  = "A session counts from the moment it went idle, not from its last statement's start. Cancelling can't help: no statement runs. The tables that it holds are named where its database is a service's; catalogs and indexes are left out. Countersign's own sessions are left out too."
+summary = "Sessions idle in a transaction, and the locks they hold"
+group = "sessions"
+risk = "read"
+scope = "server"
+args = [{ name = "over", type = "duration", default = "5m", help = "minimum idle time" }]
+example = "idle --over 10m"
+details = "The time counts from the moment a session became idle, not from the start of its last statement. Cancelling has no effect, because no statement is running. Tables are named if the database belongs to a configured service; catalogs and indexes are left out. Countersign's own sessions are left out."
 needs_pg_read_all_stats = true
-sort     = "idle_s"
-verdict_empty = "No session sits idle in a transaction for that long."
-verdict  = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {idle_s}."
+sort = "idle_s"
+verdict_empty = "No session has been idle in a transaction for that long (`--over`, 5 min by default)."
+verdict = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {idle_s}."
 rows_severity = "warning"
-next     = "`kill {pid}` ends it, and rolls back what it has not committed."
+next = "To end it and roll back its open transaction: `kill {pid}`"
 row_action = "kill {pid}"
 row_action_if = "_killable"
 
 [thresholds]
-idle_s     = { warning = 300, critical = 900, message = "" }
-holds_up   = { critical = 1, message = "" }
-_holds_up  = { critical = 1, message = "pid {pid} ({app}) of {database} has been idle in its transaction for {idle_s}, and {_waiting}." }
+idle_s = { warning = 300, critical = 900, message = "" }
+blocks = { critical = 1, message = "" }
+_holds_up = { critical = 1, message = "pid {pid} ({app}) of {database} has been idle in a transaction for {idle_s} and blocks {_waiting}." }
 _longest_s = { critical = 900, message = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {value}." }
 */
 WITH RECURSIVE held AS (
@@ -40,11 +40,11 @@ WITH RECURSIVE held AS (
 )
 SELECT i.pid, i.datname::text AS database, COALESCE(NULLIF(i.application_name, ''), i.usename)::text AS app,
        extract(epoch FROM clock_timestamp() - i.state_change)::float8 AS idle_s,
-       h.locks, NULLIF(i.behind, 0) AS holds_up,
-       CASE WHEN i.state LIKE '%(aborted)' THEN 'it failed: only ROLLBACK is left' END AS note,
+       h.locks, NULLIF(i.behind, 0) AS blocks,
+       CASE WHEN i.state LIKE '%(aborted)' THEN 'failed: needs ROLLBACK' END AS note,
        i.query,
        CASE WHEN row_number() OVER (ORDER BY i.behind DESC, i.state_change, i.pid) = 1 THEN NULLIF(i.behind, 0) END AS _holds_up,
-       CASE i.behind WHEN 1 THEN '1 session waits for it' ELSE i.behind || ' sessions wait for it' END AS _waiting,
+       CASE i.behind WHEN 1 THEN '1 session' ELSE i.behind || ' sessions' END AS _waiting,
        CASE WHEN max(i.behind) OVER () = 0 AND row_number() OVER (ORDER BY i.state_change, i.pid) = 1
             THEN extract(epoch FROM clock_timestamp() - i.state_change)::float8 END AS _longest_s,
        CASE count(*) OVER () WHEN 1 THEN '1 session has been' ELSE count(*) OVER () || ' sessions have been' END AS _sessions,
@@ -57,7 +57,7 @@ LEFT JOIN pg_roles r ON r.oid = i.usesysid
 ORDER BY i.state_change, i.pid
 LIMIT 20;
 
--- ## Tables held [database]
+-- ## Locked tables [database]
 WITH held AS (
   SELECT DISTINCT ON (l.pid, l.relation) l.pid, l.relation, l.mode
   FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -75,7 +75,7 @@ SELECT h.pid, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE fo
        CASE h.mode WHEN 'AccessExclusiveLock' THEN 'reads and writes'
                    WHEN 'ExclusiveLock' THEN 'writes' WHEN 'ShareRowExclusiveLock' THEN 'writes' WHEN 'ShareLock' THEN 'writes'
                    WHEN 'ShareUpdateExclusiveLock' THEN 'VACUUM, schema changes'
-                   WHEN 'RowExclusiveLock' THEN 'schema changes, CREATE INDEX' ELSE 'schema changes' END AS "holds up"
+                   WHEN 'RowExclusiveLock' THEN 'schema changes, CREATE INDEX' ELSE 'schema changes' END AS blocks
 FROM held h
 JOIN pg_class c ON c.oid = h.relation
 JOIN pg_namespace n ON n.oid = c.relnamespace

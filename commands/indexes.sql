@@ -1,23 +1,23 @@
 /*
-summary  = "Indexes to drop, to mend and to add"
-group    = "databases"
-risk     = "read"
-scope    = "database"
-args     = [{ name = "service", type = "service", positional = true, required = true, help = "a service, or `all`" }]
-example  = "indexes asset-service"
-details  = "Sizes and row counts are PostgreSQL's last estimates: measuring would wait behind a queued ALTER TABLE. An index counts as unused for as long as the statistics have been counting; a younger index, a monthly job and a replica's own queries are not in them. An index that keeps a row unique is never called unused. A partitioned table's indexes are counted once, with all their partitions. Tables read whole are candidates for a look at `slow`, no verdict."
-verdict_empty = "No index needs you."
-verdict  = "No index must go and none is missing for certain; what is below is worth a look."
-sort     = "_rank"
-top      = 8
-next     = "Next, in a migration: `{_step}`"
+summary = "Invalid, redundant, missing and unused indexes"
+group = "databases"
+risk = "read"
+scope = "database"
+args = [{ name = "service", type = "service", positional = true, required = true, help = "a service, or `all`" }]
+example = "indexes asset-service"
+details = "Sizes and row counts are PostgreSQL's latest estimates: measuring would wait behind a queued ALTER TABLE. An index counts as unused for as long as statistics have been collected; recently created indexes, monthly jobs and queries on replicas can be missing from them. An index that enforces uniqueness is never reported as unused. The indexes of a partitioned table are counted once, over all partitions. Frequent sequential scans are no proof of a missing index: check `slow`."
+verdict_empty = "No problem found with indexes."
+verdict = "No invalid, redundant or missing index was found for certain; the tables below list candidates."
+sort = "_rank"
+top = 8
+next = "In a migration: `{_step}`"
 row_action_if = "_certain"
 
 [thresholds]
-_invalid = { warning = 1, message = "{target}: {_indexes} invalid: of use to no query, and perhaps kept up by every write." }
-_double  = { warning = 1, message = "{target}: {_indexes} by another that begins with the same columns; {_all_bytes}, about, could go." }
-_foreign = { warning = 1, message = "{target}: {_keys} no index on a table of 10,000 rows or more: each delete of a parent row reads the table whole." }
-_unused  = { warning = 1, message = "{target}: {_indexes} not been used since {_since_at}; {_all_bytes}, about, could go if no replica uses them." }
+_invalid = { warning = 1, message = "{target}: {_indexes} invalid: unused by queries but still slowing writes." }
+_double = { warning = 1, message = "{target}: {_indexes} redundant: another index begins with the same columns; about {_all_bytes} can be reclaimed." }
+_foreign = { warning = 1, message = "{target}: {_keys} no index on a table of 10,000 rows or more: each delete in the parent table scans the whole table." }
+_unused = { warning = 1, message = "{target}: {_indexes} not been used since {_since_at}; about {_all_bytes} can be reclaimed if no replica uses them." }
 */
 -- ## Invalid
 WITH found AS (
@@ -30,9 +30,9 @@ WITH found AS (
   FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
 )
-SELECT index, "table", bytes AS "size, about_bytes",
-       CASE WHEN building THEN 'perhaps still being built' WHEN leftover THEN 'left over by REINDEX CONCURRENTLY'
-            WHEN relkind = 'I' THEN 'lacks it on a partition' ELSE 'its build was broken off' END AS note,
+SELECT index, "table", bytes AS "size (est.)_bytes",
+       CASE WHEN building THEN 'may still be building' WHEN leftover THEN 'leftover of REINDEX CONCURRENTLY'
+            WHEN relkind = 'I' THEN 'missing on a partition' ELSE 'its build was interrupted' END AS note,
        CASE WHEN row_number() OVER (ORDER BY building, relkind = 'I', bytes DESC, index) = 1
             THEN NULLIF(count(*) FILTER (WHERE NOT building) OVER (), 0) END AS _invalid,
        CASE count(*) FILTER (WHERE NOT building) OVER () WHEN 1 THEN '1 index is' ELSE count(*) FILTER (WHERE NOT building) OVER () || ' indexes are' END AS _indexes,
@@ -41,7 +41,7 @@ SELECT index, "table", bytes AS "size, about_bytes",
        CASE WHEN leftover THEN 'DROP INDEX CONCURRENTLY ' ELSE 'REINDEX INDEX CONCURRENTLY ' END || index AS _step
 FROM found ORDER BY building, relkind = 'I', bytes DESC, index LIMIT 30;
 
--- ## Double
+-- ## Redundant
 WITH leaves AS ( -- pg_partition_tree would wait for a lock
   SELECT pg_partition_root(oid) AS root, sum(greatest(relpages, 0)) AS pages FROM pg_class
   WHERE relkind = 'i' AND relispartition GROUP BY 1
@@ -79,9 +79,9 @@ WITH leaves AS ( -- pg_partition_tree would wait for a lock
   SELECT *, CASE WHEN nspname = 'public' THEN quote_ident(relname) ELSE format('%I.%I', nspname, relname) END AS index FROM sized
 )
 SELECT index, CASE WHEN nspname = 'public' THEN quote_ident(of) ELSE format('%I.%I', nspname, of) END AS "table",
-       quote_ident(covering) AS "covered by", bytes AS "size, about_bytes",
+       quote_ident(covering) AS "covered by", bytes AS "size (est.)_bytes",
        CASE WHEN row_number() OVER (ORDER BY relkind = 'I', bytes DESC, index) = 1 THEN count(*) OVER () END AS _double,
-       CASE count(*) OVER () WHEN 1 THEN '1 index is covered' ELSE count(*) OVER () || ' indexes are covered' END AS _indexes,
+       CASE count(*) OVER () WHEN 1 THEN '1 index is' ELSE count(*) OVER () || ' indexes are' END AS _indexes,
        sum(bytes) OVER ()::bigint AS _all_bytes, CASE WHEN relkind = 'I' THEN -1 ELSE bytes END AS _rank,
        relkind = 'i' AS _certain, 'DROP INDEX CONCURRENTLY ' || index AS _step
 FROM named ORDER BY relkind = 'I', bytes DESC, index LIMIT 30;
@@ -102,11 +102,11 @@ WITH leaves AS (
       SELECT 1 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
       WHERE i.indrelid = c.conrelid AND i.indisvalid AND m.amname IN ('btree', 'hash') AND i.indnkeyatts >= cardinality(c.conkey)
         AND (string_to_array(i.indkey::text, ' ')::int2[])[1:cardinality(c.conkey)] @> c.conkey
-        -- all rows, or all whose key is not null: a key's check never looks for others
+        -- an index on all rows, or on all rows with a key: the check of a foreign key looks for no others
         AND (i.indpred IS NULL OR i.indpred::text ~ '^\{NULLTEST :arg \{VAR [^{}]*\} :nulltesttype 1 [^{}]*\}$'
              AND substring(i.indpred::text FROM ':varattno ([0-9]+) ')::int2 = ANY (c.conkey)))
 )
-SELECT k."table", k.columns, k.about AS "rows, about",
+SELECT k."table", k.columns, k.about AS "rows (est.)",
        CASE WHEN rn.nspname = 'public' THEN quote_ident(r.relname) ELSE format('%I.%I', rn.nspname, r.relname) END AS parent,
        CASE WHEN row_number() OVER (ORDER BY k.about DESC NULLS LAST, k."table", k.columns, k.conname) = 1
             THEN NULLIF(count(*) FILTER (WHERE k.about >= 10000) OVER (), 0) END AS _foreign,
@@ -130,7 +130,7 @@ WITH counting AS (
          ix.bytes, counting.since, counting.since < now() - interval '7 days' AS old_enough,
          CASE WHEN EXISTS (SELECT 1 FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = i.indrelid AND f.conkey[1] = i.indkey[0])
               THEN 'serves a foreign key'
-              ELSE 'twin of ' || (SELECT min(quote_ident(o.relname)) FROM pg_index k JOIN pg_class o ON o.oid = k.indexrelid
+              ELSE 'same columns as ' || (SELECT min(quote_ident(o.relname)) FROM pg_index k JOIN pg_class o ON o.oid = k.indexrelid
                                   WHERE k.indrelid = i.indrelid AND k.indexrelid <> i.indexrelid AND k.indisvalid AND k.indkey::text = i.indkey::text
                                     AND k.indclass::text = i.indclass::text AND k.indexprs IS NULL AND i.indexprs IS NULL
                                     AND k.indpred IS NULL AND i.indpred IS NULL) END AS note
@@ -138,21 +138,21 @@ WITH counting AS (
   JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace CROSS JOIN counting
   WHERE ix.scans = 0 AND i.indisvalid AND NOT (i.indisunique OR i.indisprimary OR i.indisexclusion OR i.indisreplident OR i.indisclustered)
 )
-SELECT index, "table", bytes AS "size, about_bytes", extract(epoch FROM clock_timestamp() - since)::float8 AS unused_s, note,
+SELECT index, "table", bytes AS "size (est.)_bytes", extract(epoch FROM clock_timestamp() - since)::float8 AS unused_s, note,
        CASE WHEN row_number() OVER (ORDER BY bytes DESC, index) = 1
             THEN NULLIF(count(*) FILTER (WHERE old_enough AND note IS NULL) OVER (), 0) END AS _unused,
        CASE count(*) FILTER (WHERE note IS NULL) OVER () WHEN 1 THEN '1 index has' ELSE count(*) FILTER (WHERE note IS NULL) OVER () || ' indexes have' END AS _indexes,
        since AS _since_at, sum(bytes) FILTER (WHERE note IS NULL) OVER ()::bigint AS _all_bytes, bytes AS _rank
 FROM found ORDER BY bytes DESC, index LIMIT 30;
 
--- ## Large tables read whole, often
+-- ## Large tables with frequent sequential scans
 WITH read AS (
   SELECT COALESCE(pg_partition_root(s.relid), s.relid) AS root, sum(s.seq_scan)::bigint AS scans, sum(s.seq_tup_read)::bigint AS tuples,
          sum(COALESCE(s.idx_scan, 0))::bigint AS index_scans, sum(s.n_live_tup)::bigint AS about
   FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid AND c.relkind IN ('r', 'm') AND c.relpersistence <> 't' GROUP BY 1
 )
 SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
-       r.about AS "rows, about", r.scans AS "read whole", r.index_scans AS "by an index", r.tuples AS _rank
+       r.about AS "rows (est.)", r.scans AS "seq scans", r.index_scans AS "index scans", r.tuples AS _rank
 FROM read r JOIN pg_class c ON c.oid = r.root JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE r.about >= 10000 AND r.scans >= 10 AND r.tuples / r.scans > r.about / 10
 ORDER BY r.tuples DESC, 1 LIMIT 15;
@@ -163,7 +163,7 @@ WITH leaves AS (
   WHERE relkind = 'r' AND relispartition GROUP BY 1
 )
 SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
-       r.about AS "rows, about", r.about AS _rank
+       r.about AS "rows (est.)", r.about AS _rank
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN leaves l ON l.root = c.oid
 CROSS JOIN LATERAL (SELECT CASE WHEN c.relkind = 'p' THEN COALESCE(l.tuples, 0) ELSE NULLIF(c.reltuples, -1) END::bigint AS about) r
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'

@@ -1,22 +1,22 @@
 /*
-summary  = "What one session holds and waits for, and who blocks it"
-group    = "sessions"
-risk     = "read"
-scope    = "server"
-args     = [{ name = "pid", type = "pid", positional = true, required = true, help = "the pid that `blocked`, `long` or `idle` shows" }]
-example  = "locks 4711"
-details  = "Tables are named where the session's database is a service's; elsewhere its locks are counted only. Locks on catalogs and indexes are left out unless it waits for one. Rows are locked in the rows themselves: a session that waits for a row waits for the transaction that has changed it."
+summary = "The locks that one session holds or waits for, and which sessions block it"
+group = "sessions"
+risk = "read"
+scope = "server"
+args = [{ name = "pid", type = "pid", positional = true, required = true, help = "the pid, as `blocked`, `long` or `idle` shows it" }]
+example = "locks 4711"
+details = "Tables are named if its database belongs to a configured service; otherwise its locks are only counted. Locks on catalogs and indexes are left out unless the session waits for one. Row locks are stored in the rows themselves: a session that waits for a row waits for the transaction that changed it."
 needs_pg_read_all_stats = true
-verdict_empty = "No session has that pid: it has ended, or never was."
-verdict  = "{_who} is {state} and {_holding}; nobody waits for it."
-next     = "`kill {pid}` ends it, and rolls back what it has not committed."
+verdict_empty = "No session has this pid."
+verdict = "{_who} is {state} and {_holding}; no session waits for it."
+next = "To end it and roll back its open transaction: `kill {pid}`"
 row_action = "kill {pid}"
 row_action_if = "_killable"
 
 [thresholds]
-waits_s    = { warning = 0, critical = 60, message = "{_who} has waited {value} for {_blockers}: `blocked` shows the whole queue." }
-holds_up   = { warning = 1, message = "" }
-_behind_s  = { warning = 0, critical = 60, message = "{_who} is {state} and {_holding}; {_behind}, the longest for {value}." }
+waits_s = { warning = 0, critical = 60, message = "{_who} has waited {value} for {_blockers}. `blocked` shows the whole queue." }
+blocks = { warning = 1, message = "" }
+_behind_s = { warning = 0, critical = 60, message = "{_who} is {state} and {_holding}; {_behind}, the longest for {value}." }
 */
 WITH RECURSIVE edges AS (
   SELECT DISTINCT a.pid, b.blocker
@@ -38,14 +38,14 @@ SELECT a.pid, a.datname::text AS database, COALESCE(NULLIF(a.application_name, '
        COALESCE(a.state, a.backend_type)::text AS state,
        b.names AS blocked_by,
        extract(epoch FROM clock_timestamp() - w.since)::float8 AS waits_s,
-       NULLIF(s.behind, 0) AS holds_up, a.query,
+       NULLIF(s.behind, 0) AS blocks, a.query,
        'pid ' || a.pid || ' (' || COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type, '-') || ')'
          || COALESCE(' of ' || a.datname, '') AS _who,
        COALESCE(b.names, 'a lock') AS _blockers,
        CASE h.held WHEN 0 THEN 'holds no lock' WHEN 1 THEN 'holds 1 lock' ELSE 'holds ' || h.held || ' locks' END AS _holding,
        CASE s.behind WHEN 1 THEN '1 session waits for it' ELSE s.behind || ' sessions wait for it' END AS _behind,
        CASE WHEN s.behind > 0 AND w.pid IS NULL THEN s.behind_s END AS _behind_s,
-       -- Who waits for a lock is a victim: `blocked` shows whom to end.
+       -- A session that waits for a lock is a victim: `blocked` shows which one to end.
        COALESCE(a.backend_type = 'client backend' AND NOT r.rolsuper AND w.pid IS NULL
                 AND a.usename <> current_user, false) AS _killable,
        to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start
@@ -61,13 +61,13 @@ LEFT JOIN LATERAL (
 ) b ON w.pid IS NOT NULL
 WHERE a.pid = :'pid'::int;
 
--- ## Locks in a service's database [database]
+-- ## Locks [database]
 SELECT COALESCE(CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname)
                      WHEN n.nspname IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END,
                 CASE l.locktype
                   WHEN 'advisory' THEN 'advisory lock ' || CASE WHEN l.objsubid = 1 THEN (l.classid::bigint << 32 | l.objid::bigint)::text
                                                                 ELSE l.classid || ', ' || l.objid END
-                  WHEN 'transactionid' THEN 'a row, until its transaction ends'
+                  WHEN 'transactionid' THEN 'a row (until its transaction ends)'
                   WHEN 'virtualxid' THEN 'the end of a transaction'
                   ELSE l.locktype END) AS "on",
        CASE WHEN l.locktype = 'tuple' THEN 'a row, ' ELSE '' END || replace(l.mode, 'Lock', '') AS lock,

@@ -1,47 +1,47 @@
 /*
-summary  = "Prisma's migrations: applied, failed, rolled back, started; and who holds Prisma's lock"
-group    = "databases"
-risk     = "read"
-scope    = "database"
-args     = [{ name = "service", type = "service", positional = true, help = "its migrations one by one; without it, all services in a line each" }]
-example  = "migrations asset-service"
-details  = "By Prisma's own rule a migration is open while one of its rows is neither finished nor rolled back, and one open migration makes every later deploy refuse (P3009). Which migrations are still to come no database knows: where the configuration names a service's migrations directory, its names and checksums are compared with the ledger. What Prisma logged is not shown, because it can hold customers' data: the SQLSTATE is."
+summary = "Prisma migrations: applied, failed, rolled back, pending; and who holds Prisma's lock"
+group = "databases"
+risk = "read"
+scope = "database"
+args = [{ name = "service", type = "service", positional = true, help = "its migrations one by one; one line per service if omitted" }]
+example = "migrations asset-service"
+details = "By Prisma's own rule a migration that has neither finished nor been rolled back blocks every later deploy (P3009). The database doesn't know which migrations are pending: if the configuration names a service's migrations directory, its names and checksums are compared with Prisma's migration table. Prisma's log is not shown, because it can contain customer data; its SQLSTATE is."
 rows_severity = "ok"
-verdict_empty = "No service of the configuration is on this environment."
-verdict  = "{_says}"
+verdict_empty = "No configured service runs in this environment."
+verdict = "{_says}"
 row_action = "kill {pid}"
 row_action_if = "_stuck"
-next     = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If no deploy is running, `kill {pid}` frees it."
+next = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If no deploy is running, release it: `kill {pid}`"
 
 [thresholds]
-_open       = { warning = 1, critical = 1, message = "{target}: {_open_names}. Every deploy refuses (P3009) until `migrate-resolve` says what became of it." }
-_running    = { warning = 1, message = "{target}: {_running_name} is running, by pid {_holder}." }
-_unreadable = { warning = 1, message = "{target}: not allowed to see Prisma's ledger {_ledger}: grant Countersign's reader SELECT on it and USAGE on its schema." }
-_changed    = { warning = 1, message = "{target}: {_changed_names} was edited after it was applied: its file no longer has the checksum in the ledger. Put the file back as it was, and change what it made by a new migration." }
-_gone       = { warning = 1, message = "{target}: {_gone_names} is applied and not in the migrations directory, which is older than the database or another branch's." }
-_no_files   = { warning = 1, message = "{target}: the migrations directory {_no_files_says}: what is still to come can't be told." }
-_missing    = { warning = 1, message = "There is no Prisma ledger (_prisma_migrations) in {database}." }
-_stuck_s    = { warning = 60, critical = 600, message = "{target}: pid {pid} ({app}) holds Prisma's lock and has done nothing for {value}: no migration can start." }
+_open = { warning = 1, critical = 1, message = "{target}: {_open_names}. Deploys are blocked (P3009) until you mark it applied or rolled back with `migrate-resolve`." }
+_running = { warning = 1, message = "{target}: {_running_name} is running (pid {_holder})." }
+_unreadable = { warning = 1, message = "{target}: Countersign's reader may not read Prisma's migration table {_ledger}: grant it SELECT on the table and USAGE on its schema." }
+_changed = { warning = 1, message = "{target}: {_changed_names} was edited after it was applied: its checksum differs from the recorded one. Restore the file, and make the change in a new migration." }
+_gone = { warning = 1, message = "{target}: {_gone_names} is applied but missing from the migrations directory: the directory is older than the database, or from another branch." }
+_no_files = { warning = 1, message = "{target}: the migrations directory {_no_files_says}: pending migrations are unknown." }
+_missing = { warning = 1, message = "{database} has no Prisma migration table (_prisma_migrations)." }
+_stuck_s = { warning = 60, critical = 600, message = "{target}: pid {pid} ({app}) holds Prisma's lock but has been idle for {value}: no migration can start." }
 
 [on_error]
 42703 = "has a table _prisma_migrations that is not Prisma's"
 42883 = "has a table _prisma_migrations that is not Prisma's"
 */
--- ## Ledgers
+-- ## Migration status
 WITH ledger AS (
   SELECT format('%I.%I', n.nspname, c.relname) AS name,
          has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
-), told AS (
-  -- A table that may be missing can't be named here: the statement is made once it is known to be there and readable.
+), encoded AS (
+  -- A table that may be missing can't be named here: the statement is built once the table is known to exist and to be readable.
   SELECT l.name, substring(query_to_xml(format($$
            SELECT encode(convert_to(COALESCE(json_agg(m), '[]')::text, 'UTF8'), 'hex') AS hex
            FROM (SELECT migration_name, checksum, started_at, finished_at, rolled_back_at, logs IS NOT NULL AS logged FROM %s) m
          $$, l.name), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
   FROM ledger l WHERE l.readable
 ), entry AS (
-  SELECT t.name AS ledger, e.* FROM told t
+  SELECT t.name AS ledger, e.* FROM encoded t
   CROSS JOIN LATERAL json_to_recordset(convert_from(decode(t.hex, 'hex'), 'UTF8')::json)
     AS e(migration_name text, checksum text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, logged boolean)
 ), migration AS (
@@ -61,10 +61,10 @@ WITH ledger AS (
   WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = 72707369 AND objsubid = 1
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 ), compared AS (
-  -- With each ledger, and with none: an unapplied migration is to come by Prisma's rule, also when it was rolled back.
+  -- With each migration table, and with none: by Prisma's rule an unapplied migration is pending, even if it was rolled back.
   SELECT l.name AS ledger, c.* FROM (SELECT 1) one LEFT JOIN ledger l ON true
   CROSS JOIN LATERAL (
-    SELECT array_agg(f.name ORDER BY f.name) FILTER (WHERE m.applied IS NOT TRUE AND m.open IS NOT TRUE) AS to_come,
+    SELECT array_agg(f.name ORDER BY f.name) FILTER (WHERE m.applied IS NOT TRUE AND m.open IS NOT TRUE) AS pending,
            array_agg(f.name ORDER BY f.name) FILTER (WHERE m.applied AND m.checksum <> ALL (f.checksums)) AS changed,
            array_agg(m.migration_name ORDER BY m.migration_name) FILTER (WHERE m.applied AND f.name IS NULL) AS gone
     FROM file f FULL JOIN (SELECT * FROM migration WHERE ledger = l.name) m ON m.migration_name = f.name
@@ -73,35 +73,35 @@ WITH ledger AS (
   SELECT m.ledger, count(*) FILTER (WHERE m.applied AND NOT m.open) AS applied,
          count(*) FILTER (WHERE m.open AND (m.failed OR h.pid IS NULL)) AS open,
          count(*) FILTER (WHERE NOT m.open AND NOT m.applied) AS rolled_back,
-         string_agg(m.migration_name || CASE WHEN m.failed THEN ' failed' ELSE ' was started and never finished' END, ', ' ORDER BY m.started_at)
+         string_agg(m.migration_name || CASE WHEN m.failed THEN ' failed' ELSE ' did not finish' END, ', ' ORDER BY m.started_at)
            FILTER (WHERE m.open AND (m.failed OR h.pid IS NULL)) AS open_names,
          max(m.migration_name) FILTER (WHERE m.open AND NOT m.failed AND h.pid IS NOT NULL) AS running,
          (array_agg(m.migration_name ORDER BY m.finished_at DESC, m.migration_name DESC) FILTER (WHERE m.applied AND NOT m.open))[1] AS latest,
          max(m.finished_at) FILTER (WHERE m.applied AND NOT m.open) AS latest_at
   FROM migration m CROSS JOIN holder h GROUP BY 1
 )
-SELECT CASE WHEN l.name IS NULL THEN 'no Prisma ledger here' WHEN NOT l.readable THEN 'not allowed to see'
-            WHEN s.open > 0 THEN 'open: ' || s.open WHEN s.running IS NOT NULL THEN 'running'
-            WHEN s.ledger IS NULL THEN 'nothing applied yet' ELSE 'nothing open' END
+SELECT CASE WHEN l.name IS NULL THEN 'no migration table' WHEN NOT l.readable THEN 'no privilege'
+            WHEN s.open > 0 THEN s.open || ' failed' WHEN s.running IS NOT NULL THEN 'running'
+            WHEN s.ledger IS NULL THEN 'none applied yet' ELSE 'none failed' END
          || CASE WHEN l.name <> 'public._prisma_migrations' THEN ' (' || l.name || ')' ELSE '' END AS state,
        CASE WHEN l.readable THEN COALESCE(s.applied, 0) END AS applied, CASE WHEN l.readable THEN COALESCE(s.rolled_back, 0) END AS rolled_back,
-       CASE WHEN x.known THEN COALESCE(cardinality(c.to_come), 0) END AS to_come,
-       s.latest AS latest_applied, s.latest_at AS applied_at,
+       CASE WHEN x.known THEN COALESCE(cardinality(c.pending), 0) END AS pending,
+       s.latest AS latest_migration, s.latest_at AS deployed_at,
        NULLIF(s.open, 0) AS _open, s.open_names AS _open_names, CASE WHEN s.running IS NOT NULL THEN 1 END AS _running,
        s.running AS _running_name, h.pid::text AS _holder, CASE WHEN NOT l.readable THEN 1 END AS _unreadable, l.name AS _ledger,
        CASE WHEN x.known THEN cardinality(c.changed) END AS _changed, array_to_string(c.changed[1:5], ', ') AS _changed_names,
        CASE WHEN x.known THEN cardinality(c.gone) END AS _gone, array_to_string(c.gone[1:5], ', ') AS _gone_names,
        CASE WHEN json_typeof(d.listed) = 'string' THEN 1 END AS _no_files, d.listed #>> '{}' AS _no_files_says,
-       -- Of a service that was asked for by name it is worth a word; among all, the table tells it.
+       -- Reported for a service that was asked for by name; for all services, the table shows it.
        CASE WHEN l.name IS NULL AND NULLIF(NULLIF(:'service', ''), 'all') IS NOT NULL THEN 1 END AS _missing,
-       CASE WHEN NULLIF(NULLIF(:'service', ''), 'all') IS NULL THEN 'No migration is open in any Prisma ledger that there is.'
+       CASE WHEN NULLIF(NULLIF(:'service', ''), 'all') IS NULL THEN 'No failed migration in any database that has a Prisma migration table.'
             ELSE COALESCE(s.applied, 0) || CASE s.applied WHEN 1 THEN ' migration is' ELSE ' migrations are' END
-                 || ' applied in ' || current_database() || ' and none is open'
+                 || ' applied in ' || current_database() || ', none failed'
                  || COALESCE('; the latest is ' || s.latest, '')
-                 || CASE WHEN x.known AND cardinality(c.to_come) > 0
-                         THEN '; to come: ' || array_to_string(c.to_come[1:5], ', ')
-                              || CASE WHEN cardinality(c.to_come) > 5 THEN ' and ' || cardinality(c.to_come) - 5 || ' more' ELSE '' END
-                         WHEN x.known THEN '; none is to come' ELSE '' END || '.' END AS _says
+                 || CASE WHEN x.known AND cardinality(c.pending) > 0
+                         THEN '; pending: ' || array_to_string(c.pending[1:5], ', ')
+                              || CASE WHEN cardinality(c.pending) > 5 THEN ' and ' || cardinality(c.pending) - 5 || ' more' ELSE '' END
+                         WHEN x.known THEN '; none is pending' ELSE '' END || '.' END AS _says
 FROM directory d
 CROSS JOIN holder h
 LEFT JOIN ledger l ON true
@@ -116,7 +116,7 @@ WITH ledger AS (
          has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
-), told AS (
+), encoded AS (
   SELECT substring(query_to_xml(format($$
            SELECT encode(convert_to(COALESCE(json_agg(m), '[]')::text, 'UTF8'), 'hex') AS hex
            FROM (SELECT migration_name, checksum, started_at, finished_at, rolled_back_at, applied_steps_count AS steps, logs IS NOT NULL AS logged,
@@ -124,7 +124,7 @@ WITH ledger AS (
          $$, l.name), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
   FROM ledger l WHERE l.readable
 ), entry AS (
-  SELECT e.*, e.finished_at IS NULL AND e.rolled_back_at IS NULL AS open FROM told t
+  SELECT e.*, e.finished_at IS NULL AND e.rolled_back_at IS NULL AS open FROM encoded t
   CROSS JOIN LATERAL json_to_recordset(convert_from(decode(t.hex, 'hex'), 'UTF8')::json)
     AS e(migration_name text, checksum text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, steps int, logged boolean, code text)
 ), migration AS (
@@ -146,15 +146,15 @@ WITH ledger AS (
   FROM directory d CROSS JOIN (migration m FULL JOIN file f ON f.name = m.migration_name)
 )
 SELECT COALESCE(m.migration_name, m.name, '-') AS migration,
-       CASE WHEN m.name IS NOT NULL AND m.migration_name IS NULL THEN 'to come'
+       CASE WHEN m.name IS NOT NULL AND m.migration_name IS NULL THEN 'pending'
             WHEN m.migration_name IS NULL
-            THEN (SELECT CASE WHEN count(*) = 0 THEN 'no Prisma ledger here' WHEN bool_and(readable) THEN 'nothing applied yet'
-                              ELSE 'not allowed to see' END FROM ledger)
-            WHEN m.failed THEN 'failed' WHEN m.open AND l.held THEN 'running' WHEN m.open THEN 'started, never finished'
+            THEN (SELECT CASE WHEN count(*) = 0 THEN 'no migration table' WHEN bool_and(readable) THEN 'none applied yet'
+                              ELSE 'no privilege' END FROM ledger)
+            WHEN m.failed THEN 'failed' WHEN m.open AND l.held THEN 'running' WHEN m.open THEN 'started, not finished'
             WHEN m.applied AND m.checksum <> ALL (m.checksums) THEN 'applied, edited since'
             WHEN m.applied AND m.listed AND m.name IS NULL THEN 'applied, not in the directory'
             WHEN m.ran THEN 'applied' WHEN m.applied THEN 'marked as applied'
-            WHEN m.name IS NOT NULL THEN 'rolled back, to come' ELSE 'rolled back' END AS state,
+            WHEN m.name IS NOT NULL THEN 'rolled back, pending' ELSE 'rolled back' END AS state,
        m.started_at, m.took_s, m.attempts, m.code AS "SQLSTATE"
 FROM (SELECT EXISTS (SELECT FROM pg_locks
                      WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = 72707369 AND objsubid = 1
@@ -164,8 +164,8 @@ ORDER BY COALESCE(m.open, false) DESC, m.started_at DESC, 1 DESC
 LIMIT 20;
 
 -- ## Prisma's advisory lock
-SELECT k.pid, CASE WHEN k.granted THEN 'holds it' ELSE 'waits for it' END AS lock,
-       COALESCE(NULLIF(a.application_name, ''), a.usename, '-')::text AS app, COALESCE(a.state, 'not allowed to see') AS state,
+SELECT k.pid, CASE WHEN k.granted THEN 'holds' ELSE 'waits' END AS lock,
+       COALESCE(NULLIF(a.application_name, ''), a.usename, '-')::text AS app, COALESCE(a.state, 'no privilege') AS state,
        extract(epoch FROM clock_timestamp() - CASE WHEN k.granted THEN a.state_change ELSE a.query_start END)::float8 AS for_s,
        -- The session that holds the lock runs the migration too, so it is idle for moments only.
        CASE WHEN s.stuck THEN extract(epoch FROM clock_timestamp() - a.state_change) END::float8 AS _stuck_s,

@@ -1,27 +1,27 @@
 /*
-summary  = "Who may log in and do what: roles, memberships, expiry, and what everybody may"
-group    = "databases"
-risk     = "read"
-scope    = "server"
-args     = [{ name = "service", type = "service", positional = true, help = "who may connect to its database, and what they may do there; without it, all roles" }]
-example  = "roles asset-service"
-details  = "PostgreSQL's own roles (pg_…) are left out as rows, and shown where somebody is a member of one. A password's expiry stops logins by password alone. Who must use TLS stands in the server's pg_hba.conf and is not told here."
-verdict_empty = "There are no roles."
-verdict  = "{target}: {_logins} can log in{_where}, {_superusers}; no password expires within 14 days."
+summary = "Roles: who can log in, their attributes, memberships and password expiry, and grants to PUBLIC"
+group = "databases"
+risk = "read"
+scope = "server"
+args = [{ name = "service", type = "service", positional = true, help = "who can connect to its database, and their privileges there; all roles if omitted" }]
+example = "roles asset-service"
+details = "PostgreSQL's own roles (pg_…) have no row of their own; they appear as memberships. An expired password blocks only password logins. pg_hba.conf decides who must use TLS; that is not shown here."
+verdict_empty = "No roles found."
+verdict = "{target}: {_logins} can log in{_where}, {_superusers}; no password expires within 14 days."
 row_action_if = "_closable"
-next     = "Unless an application relies on it: `REVOKE CREATE ON SCHEMA {_quoted} FROM PUBLIC` in that database."
+next = "Unless an application needs it, run in that database: `REVOKE CREATE ON SCHEMA {_quoted} FROM PUBLIC`"
 
 [thresholds]
-_expires_s      = { warning = 1209600, critical = 259200, below = true, message = "The password of {role} expires in {value}: no login with it after {expires_at}. `ALTER ROLE … VALID UNTIL` moves that." }
-_expired        = { warning = 1, message = "The password of {role} has expired: no login with it." }
-_public_schema  = { warning = 1, message = "{target}: everybody who may connect may create tables and functions in schema {schema}." }
-_public_create  = { warning = 1, message = "{target}: everybody may create schemas in {databases}." }
+_expires_s = { warning = 1209600, critical = 259200, below = true, message = "The password of {role} expires in {value} ({expires_at}); password logins fail after that. Extend it with `ALTER ROLE … VALID UNTIL`." }
+_expired = { warning = 1, message = "The password of {role} has expired: password logins fail." }
+_public_schema = { warning = 1, message = "{target}: every role that can connect may create tables and functions in schema {schema} (granted to PUBLIC)." }
+_public_create = { warning = 1, message = "{target}: every role may create schemas in {databases} (granted to PUBLIC)." }
 */
 -- ## Roles [server]
 SELECT r.rolname::text AS role,
        concat_ws(', ', CASE WHEN r.rolcanlogin THEN 'log in' ELSE 'no login' END, CASE WHEN r.rolsuper THEN 'superuser' END,
-                 CASE WHEN r.rolcreaterole THEN 'make roles' END, CASE WHEN r.rolcreatedb THEN 'make databases' END,
-                 CASE WHEN r.rolreplication THEN 'replicate' END, CASE WHEN r.rolbypassrls THEN 'pass by row security' END) AS may,
+                 CASE WHEN r.rolcreaterole THEN 'create roles' END, CASE WHEN r.rolcreatedb THEN 'create databases' END,
+                 CASE WHEN r.rolreplication THEN 'replication' END, CASE WHEN r.rolbypassrls THEN 'bypass RLS' END) AS attributes,
        m.member_of, CASE WHEN e.dated THEN r.rolvaliduntil END AS expires_at,
        CASE WHEN r.rolcanlogin AND e.dated AND r.rolvaliduntil > now() THEN extract(epoch FROM r.rolvaliduntil - now()) END::float8 AS _expires_s,
        CASE WHEN r.rolcanlogin AND r.rolvaliduntil <= now() THEN 1 END AS _expired,
@@ -34,25 +34,25 @@ FROM pg_roles r
 -- 'infinity' is no date.
 CROSS JOIN LATERAL (SELECT isfinite(r.rolvaliduntil) AND r.rolvaliduntil < '9999-01-01' AND r.rolvaliduntil > '0001-01-02' AS dated) e
 CROSS JOIN LATERAL (
-  SELECT string_agg(g.name || CASE WHEN g.admin AND NOT g.inherit AND NOT g.set THEN ' (may only grant it)'
-                                   WHEN g.admin THEN ' (may grant it)'
-                                   WHEN NOT g.inherit AND NOT g.set THEN ' (without its rights)'
-                                   WHEN NOT g.inherit THEN ' (by SET ROLE)' ELSE '' END, ', '
+  SELECT string_agg(g.name || CASE WHEN g.admin AND NOT g.inherit AND NOT g.set THEN ' (admin option only)'
+                                   WHEN g.admin THEN ' (admin option)'
+                                   WHEN NOT g.inherit AND NOT g.set THEN ' (no privileges)'
+                                   WHEN NOT g.inherit THEN ' (only by SET ROLE)' ELSE '' END, ', '
                     ORDER BY g.admin AND NOT g.inherit AND NOT g.set, g.name) AS member_of
-  -- Since PostgreSQL 16 each membership says what it gives, and one can be granted by several; before, the member said it.
+  -- Since PostgreSQL 16 each membership has its own options, and several roles can grant the same one; before, they were the member's.
   FROM (SELECT o.rolname::text AS name, bool_or(a.admin_option) AS admin,
                bool_or(COALESCE((to_jsonb(a) ->> 'inherit_option')::boolean, r.rolinherit)) AS inherit,
                bool_or(COALESCE((to_jsonb(a) ->> 'set_option')::boolean, true)) AS set
         FROM pg_auth_members a JOIN pg_roles o ON o.oid = a.roleid WHERE a.member = r.oid GROUP BY 1) g) m
--- PostgreSQL keeps the names that begin with pg_ for itself; in LIKE the _ would hide pgadmin_jane too.
+-- PostgreSQL reserves names that begin with pg_; in LIKE the _ would hide pgadmin_jane too.
 WHERE r.rolname !~ '^pg_'
   AND (NULLIF(:'database', '') IS NULL
        OR EXISTS (SELECT FROM pg_database d WHERE d.datname = :'database' AND has_database_privilege(r.oid, d.oid, 'CONNECT')))
 ORDER BY r.rolsuper DESC, r.rolcreaterole OR r.rolreplication OR r.rolbypassrls DESC, r.rolcanlogin DESC, 1
 LIMIT 60;
 
--- ## What everybody (PUBLIC) may in databases [server]
-SELECT COALESCE(p.rights, 'nothing') AS everybody_may, string_agg(d.datname::text, ', ' ORDER BY d.datname) AS databases,
+-- ## Databases: granted to PUBLIC [server]
+SELECT COALESCE(p.rights, 'none') AS privileges, string_agg(d.datname::text, ', ' ORDER BY d.datname) AS databases,
        CASE WHEN p.rights LIKE '%CREATE%' THEN 1 END AS _public_create
 FROM pg_database d
 CROSS JOIN LATERAL (SELECT string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type) AS rights
@@ -61,7 +61,7 @@ WHERE d.datallowconn AND NOT d.datistemplate AND (NULLIF(:'database', '') IS NUL
 GROUP BY 1, 3
 ORDER BY 1;
 
--- ## Schemas in which everybody may create [database]
+-- ## Schemas where PUBLIC may create objects [database]
 SELECT n.nspname::text AS schema, pg_get_userbyid(n.nspowner)::text AS owner, 1 AS _public_schema, quote_ident(n.nspname) AS _quoted,
        true AS _closable
 FROM pg_namespace n
@@ -70,10 +70,10 @@ WHERE x.grantee = 0 AND x.privilege_type = 'CREATE' AND n.nspname !~ '^pg_' AND 
 ORDER BY 1
 LIMIT 30;
 
--- ## Rights on tables, beside the owner's [database if service]
-SELECT COALESCE(r.rolname, 'everybody')::text AS role, g.schema, g.may, count(*) AS tables
+-- ## Table privileges, except the owner's [database if service]
+SELECT COALESCE(r.rolname, 'PUBLIC')::text AS role, g.schema, g.privileges, count(*) AS tables
 FROM (SELECT x.grantee, n.nspname::text AS schema, c.oid,
-             string_agg(DISTINCT x.privilege_type, ', ' ORDER BY x.privilege_type) AS may
+             string_agg(DISTINCT x.privilege_type, ', ' ORDER BY x.privilege_type) AS privileges
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       CROSS JOIN LATERAL aclexplode(COALESCE(c.relacl, acldefault('r', c.relowner))) x
       WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND x.grantee <> c.relowner

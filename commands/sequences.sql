@@ -1,26 +1,26 @@
 /*
-summary  = "How much of their numbers the sequences have used"
-group    = "databases"
-risk     = "read"
-scope    = "database"
-args     = [{ name = "service", type = "service", positional = true, help = "one service; without it, all of them" }]
-example  = "sequences asset-service"
-details  = "The limit is the smaller of the sequence's own and of what the column that takes its numbers can hold: an integer ends at 2,147,483,647 however far its sequence goes. At the limit every insert fails, unless the sequence cycles. Changing a column to bigint rewrites its table behind a lock on everything: plan it."
-sort     = "_rank"
-top      = 15
-verdict_empty = "It has no sequences."
-verdict  = "{_says}"
+summary = "Sequences, and how much of their range is used"
+group = "databases"
+risk = "read"
+scope = "database"
+args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
+example = "sequences asset-service"
+details = "The limit is the sequence's own maximum or that of the column that uses it, whichever is smaller: an integer column ends at 2,147,483,647 even if its sequence goes further. At the limit every insert fails, unless the sequence cycles. Changing a column to bigint rewrites its table and blocks reads and writes meanwhile, so plan it."
+sort = "_rank"
+top = 15
+verdict_empty = "No sequences found."
+verdict = "{_says}"
 rows_severity = "ok"
-next     = "Next, well before: a migration that makes {column} a bigint, its sequence too, and every column that refers to it."
+next = "Plan a migration in time: change {column}, its sequence and every column that references it to bigint."
 row_action_if = "_next"
 
 [thresholds]
-used_pct  = { warning = 75, critical = 90, message = "" }
-_used_pct = { warning = 75, critical = 90, message = "{target}: {sequence} has used {value} of its numbers; {left} are left." }
-_hidden   = { warning = 1, message = "{target}: not allowed to see how far {_sequences} have come: grant SELECT on them to Countersign's reader." }
+used_pct = { warning = 75, critical = 90, message = "" }
+_used_pct = { warning = 75, critical = 90, message = "{target}: {sequence} has used {value} of its range; {left} numbers are left." }
+_hidden = { warning = 1, message = "{target}: Countersign's reader may not read {_sequences}: grant it SELECT on them." }
 
 [on_error]
-55P03 = "locked a sequence just while it was read: ask again"
+55P03 = "had a sequence locked while it was being read: try again"
 */
 WITH busy AS (
   SELECT DISTINCT l.relation FROM pg_locks l
@@ -63,13 +63,13 @@ WITH busy AS (
   FROM judged
 )
 SELECT sequence, used_pct, left_over.left, "column",
-       CASE WHEN NOT allowed THEN 'not allowed to see' WHEN locked THEN 'locked by somebody'
-            WHEN elsewhere THEN 'unlogged: not on a replica' WHEN cycles THEN 'begins again at its end'
+       CASE WHEN NOT allowed THEN 'no privilege' WHEN locked THEN 'locked by another session'
+            WHEN elsewhere THEN 'unlogged: not on a replica' WHEN cycles THEN 'cycles'
             WHEN last IS NULL THEN 'never used' END AS note,
        CASE WHEN nth = 1 AND NOT cycles THEN used_pct END AS _used_pct,
        CASE WHEN nth = 1 THEN NULLIF(hidden, 0) END AS _hidden, hidden || ' of ' || sequences || ' sequences' AS _sequences,
-       CASE WHEN used_pct IS NULL THEN 'No sequence that can be read has used a number.'
-            ELSE 'No sequence is near its end: ' || sequence || ' is the farthest, with ' || round(used_pct) || ' % used.' END AS _says,
+       CASE WHEN used_pct IS NULL THEN 'No readable sequence has been used yet.'
+            ELSE 'No sequence is near its limit: ' || sequence || ' is the closest, with ' || round(used_pct) || ' % used.' END AS _says,
        used_pct >= 75 AND NOT cycles AND most = 2147483647 AND "column" IS NOT NULL AS _next,
        CASE WHEN NOT allowed THEN -1 WHEN used_pct IS NULL OR cycles THEN -2 ELSE used_pct END AS _rank
 FROM ranked CROSS JOIN LATERAL (SELECT CASE WHEN NOT cycles AND last IS NOT NULL

@@ -1,21 +1,21 @@
 /*
-summary  = "Settings that differ from the default, and what waits for a restart"
-group    = "databases"
-risk     = "read"
-scope    = "server"
-args     = [{ name = "pattern", type = "text", positional = true, help = "part of a name; `*` stands for anything" }]
-example  = "settings autovacuum"
-details  = "Without a pattern, what somebody has changed; with one, every setting whose name has it. Texts that can carry a password, such as primary_conninfo or archive_command, are never shown, nor are settings that PostgreSQL doesn't know. What Countersign's own session sets for itself hides the server's value, and says so."
-top      = 30
+summary = "Settings that differ from their defaults, and changes waiting for a restart"
+group = "databases"
+risk = "read"
+scope = "server"
+args = [{ name = "pattern", type = "text", positional = true, help = "part of a name; `*` matches any characters" }]
+example = "settings autovacuum"
+details = "Without a pattern, `settings` lists the changed settings; with one, every setting with a matching name. Values that can contain a password, such as primary_conninfo or archive_command, are never shown, nor are values of settings that PostgreSQL doesn't know. A setting that Countersign's own session overrides is marked instead of showing its value."
+top = 30
 verdict_empty = "No server was asked."
-verdict  = "{target}: {_says}"
-next     = "`settings <part of a name>` shows every setting that has it in its name."
+verdict = "{target}: {_says}"
+next = "To see every setting with a matching name: `settings <part of a name>`"
 
 [thresholds]
-_restart = { warning = 1, message = "{target}: {_waiting} for a restart of the server: until then the old value counts." }
-_blind   = { warning = 1, message = "{target}: not allowed to see the settings that only administrators see: grant pg_monitor to Countersign's reader." }
+_restart = { warning = 1, message = "{target}: {_waiting} for a server restart; until then the old value applies." }
+_blind = { warning = 1, message = "{target}: Countersign's reader may not see settings that are restricted to administrators: grant it pg_monitor." }
 */
--- Shown in the verdict alone.
+-- Shown only in the verdict.
 WITH asked AS (
   SELECT '%' || replace(replace(replace(COALESCE(:'pattern', ''), '\', '\\'), '_', '\_'), '*', '%') || '%' AS pattern, COALESCE(:'pattern', '') <> '' AS given
 ), counted AS (
@@ -27,11 +27,11 @@ WITH asked AS (
 )
 SELECT CASE WHEN c.restarts > 0 THEN 1 END AS _restart, c.waiting || CASE c.restarts WHEN 1 THEN ' waits' ELSE ' wait' END AS _waiting,
        CASE WHEN NOT pg_has_role('pg_read_all_settings', 'USAGE') THEN 1 END AS _blind,
-       CASE WHEN a.given AND c.matching = 0 THEN 'no setting has that in its name.'
-            WHEN a.given THEN c.matching || CASE c.matching WHEN 1 THEN ' setting has' ELSE ' settings have' END || ' that in the name, '
-                              || CASE c.changed WHEN 0 THEN 'all with their' WHEN 1 THEN '1 with another value than its' ELSE c.changed || ' with other values than their' END
-                              || ' default.'
-            ELSE c.changed || CASE c.changed WHEN 1 THEN ' setting differs' ELSE ' settings differ' END || ' from the default; none waits for a restart.' END AS _says
+       CASE WHEN a.given AND c.matching = 0 THEN 'no setting has a matching name.'
+            WHEN a.given THEN c.matching || CASE c.matching WHEN 1 THEN ' setting matches; ' ELSE ' settings match; ' END
+                              || CASE c.changed WHEN 0 THEN 'none differs from its default.' WHEN 1 THEN '1 differs from its default.'
+                                                ELSE c.changed || ' differ from their defaults.' END
+            ELSE c.changed || CASE c.changed WHEN 1 THEN ' setting differs from its default' ELSE ' settings differ from their defaults' END || '; no change is waiting for a restart.' END AS _says
 FROM counted c CROSS JOIN asked a;
 
 -- ## Settings
@@ -52,19 +52,19 @@ WITH asked AS (
   SELECT *, setting IS DISTINCT FROM boot_val AND source IN ('environment variable', 'configuration file', 'command line', 'global') AS changed FROM named
 )
 SELECT name AS setting,
-       CASE WHEN ours THEN NULL WHEN NOT showable THEN CASE WHEN setting = '' THEN 'empty' ELSE 'set, not shown' END
+       CASE WHEN ours THEN NULL WHEN NOT showable THEN CASE WHEN setting = '' THEN 'empty' ELSE 'set (hidden)' END
             WHEN setting IN ('0', '-1') OR unit IS NULL THEN setting
             WHEN factor IS NULL THEN setting || ' ' || unit ELSE pg_size_pretty(setting::bigint * factor) END AS value,
        CASE WHEN NOT showable OR NOT changed OR ours THEN NULL
             WHEN boot_val IN ('0', '-1') OR unit IS NULL THEN boot_val
             WHEN factor IS NULL THEN boot_val || ' ' || unit ELSE pg_size_pretty(boot_val::bigint * factor) END AS default,
-       CASE WHEN pending_restart THEN 'waits for a restart' WHEN ours THEN 'hidden by Countersign''s own value'
-            WHEN context = 'postmaster' AND given THEN 'changing it takes a restart' END AS note
+       CASE WHEN pending_restart THEN 'waiting for a restart' WHEN ours THEN 'overridden by Countersign'
+            WHEN context = 'postmaster' AND given THEN 'a change needs a restart' END AS note
 FROM shown
 WHERE pending_restart OR changed OR given
 ORDER BY pending_restart DESC, changed DESC, name LIMIT 100;
 
--- ## For roles and databases
+-- ## Role and database settings
 WITH asked AS (
   SELECT '%' || replace(replace(replace(COALESCE(:'pattern', ''), '\', '\\'), '_', '\_'), '*', '%') || '%' AS pattern
 ), entries AS (
@@ -76,7 +76,7 @@ WITH asked AS (
 SELECT e.role, e.database, e.name AS setting,
        CASE WHEN k.vartype <> 'string' OR e.name IN ('DateStyle', 'IntervalStyle', 'TimeZone', 'client_encoding', 'default_tablespace', 'default_text_search_config',
                                                      'lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time', 'search_path', 'pgaudit.log', 'temp_tablespaces')
-            THEN e.value ELSE 'set, not shown' END AS value
+            THEN e.value ELSE 'set (hidden)' END AS value
 FROM entries e CROSS JOIN asked a LEFT JOIN pg_settings k ON lower(k.name) = lower(e.name)
 WHERE e.name ILIKE a.pattern
 ORDER BY e.role, e.database, e.name LIMIT 60

@@ -1,21 +1,21 @@
 /*
-summary  = "How big the databases are, or a service's tables"
-group    = "databases"
-risk     = "read"
-scope    = "server"
-args     = [{ name = "service", type = "service", positional = true, help = "its tables; without it, all databases" }]
-example  = "sizes asset-service"
-details  = "Sizes count indexes and TOAST. A table that somebody holds or waits for exclusively is not measured, since that would wait too: its size is PostgreSQL's last estimate, and marked so."
-sort     = "size_bytes"
-verdict  = "{_what} {_all_bytes} in all; the largest is {_largest}, with {size_bytes}."
-verdict_empty = "It has no tables."
-next     = "`sizes <service>` shows a service's tables, `slow <service>` what its statements cost."
+summary = "Database sizes, or the table sizes of a service"
+group = "databases"
+risk = "read"
+scope = "server"
+args = [{ name = "service", type = "service", positional = true, help = "its tables; all databases if omitted" }]
+example = "sizes asset-service"
+details = "Sizes include indexes and TOAST. A table that a session holds or requests exclusively is not measured, because that would wait for its lock: the size shown is PostgreSQL's latest estimate, and marked as such."
+sort = "size_bytes"
+verdict = "{_what} {_all_bytes} in total; the largest is {_largest} with {size_bytes}."
+verdict_empty = "The database has no tables."
+next = "`sizes <service>` shows a service's tables, `slow <service>` its most expensive statements."
 
 [thresholds]
-_estimates = { warning = 1, message = "{_locked}, so its size is an estimate: `blocked` shows who holds it. {_what} {_all_bytes} in all; the largest is {_largest}, with {size_bytes}." }
+_estimates = { warning = 1, message = "{_locked}, so its size is an estimate: `blocked` shows the blocking session. {_what} {_all_bytes} in total; the largest is {_largest} with {size_bytes}." }
 
 [on_error]
-55P03 = "locked a table just while it was measured: ask again"
+55P03 = "had a table locked while it was being measured: try again"
 */
 -- ## Databases [server unless service]
 SELECT d.datname::text AS database, s.size_bytes, (100.0 * s.size_bytes / NULLIF(sum(s.size_bytes) OVER (), 0))::float8 AS share_pct,
@@ -49,8 +49,8 @@ WITH busy AS (
   FROM rel
 )
 SELECT "table", size_bytes, (100.0 * size_bytes / NULLIF(sum(size_bytes) OVER (), 0))::float8 AS share_pct,
-       indexes_bytes, NULLIF(reltuples, -1)::bigint AS "rows, about",
-       CASE WHEN locked THEN 'an estimate: it is locked' END AS note,
+       indexes_bytes, NULLIF(reltuples, -1)::bigint AS "rows (est.)",
+       CASE WHEN locked THEN 'estimated: locked' END AS note,
        "table" AS _largest, sum(size_bytes) OVER ()::bigint AS _all_bytes,
        CASE count(*) OVER () WHEN 1 THEN '1 table takes' ELSE count(*) OVER () || ' tables take' END AS _what,
        CASE WHEN row_number() OVER (ORDER BY size_bytes DESC NULLS LAST, "table") = 1

@@ -1,22 +1,22 @@
 /*
-summary  = "The statements that cost most, from pg_stat_statements"
-group    = "databases"
-risk     = "read"
-scope    = "database"
-args     = [
-  { name = "service", type = "service", positional = true, help = "one service; without it, all of them" },
-  { name = "by", type = "choice", choices = ["total", "mean", "calls", "io"], default = "total", help = "what to order by: time in all, time of one call, calls, or reads from disk" },
+summary = "The most expensive statements, from pg_stat_statements"
+group = "databases"
+risk = "read"
+scope = "database"
+args = [
+  { name = "service", type = "service", positional = true, help = "one service; all services if omitted" },
+  { name = "by", type = "choice", choices = ["total", "mean", "calls", "io"], default = "total", help = "sort by total time, mean time, calls, or reads from disk (io)" },
 ]
-example  = "slow asset-service --by mean"
-details  = "Counts since the statistics were last reset. Values are not in the statistics, and what an administrator typed is shown without its literals. Times of a statement that is planned only are left out."
-sort     = "_rank"
-top      = 15
-verdict_empty = "pg_stat_statements has counted no statement of it yet."
-verdict  = "{target}: {_says}"
+example = "slow asset-service --by mean"
+details = "Counted since the last reset of the statistics. The statistics contain no literal values, and utility statements are shown without theirs. Statements that were planned but never executed are left out."
+sort = "_rank"
+top = 15
+verdict_empty = "pg_stat_statements has recorded no statement in this database yet."
+verdict = "{target}: {_says}"
 
 [on_error]
-42P01 = "has no pg_stat_statements: a DBA adds it to shared_preload_libraries (on Azure also to azure.extensions), restarts the server, and runs CREATE EXTENSION pg_stat_statements in that database"
-55000 = "has pg_stat_statements, but the server doesn't load it: a DBA adds it to shared_preload_libraries and restarts the server"
+42P01 = "has no pg_stat_statements: run enable-stats; if the server doesn't load the library, a DBA first adds it to shared_preload_libraries (on Azure also to azure.extensions) and restarts the server"
+55000 = "has pg_stat_statements, but the server doesn't load it: a DBA has to add it to shared_preload_libraries and restart the server"
 */
 -- Column names differ by the extension's version, not the server's: total_time before 1.8, total_exec_time since.
 WITH counted AS (
@@ -27,7 +27,7 @@ WITH counted AS (
   WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND s.userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user) AND s.calls > 0
 ), summed AS (
-  -- One line for a statement, whoever ran it.
+  -- One line per statement, for all roles.
   SELECT min(query) AS query, sum(calls)::bigint AS calls, sum(total_ms) AS total_ms, sum(total_ms) / sum(calls) AS mean_ms,
          sum(shared_blks_read)::bigint * current_setting('block_size')::int AS read_bytes
   FROM counted WHERE toplevel GROUP BY queryid
@@ -38,8 +38,8 @@ WITH counted AS (
   FROM summed
 )
 SELECT total_ms, share_pct, mean_ms, calls, read_bytes, query, rank AS _rank,
-       CASE :'by' WHEN 'mean' THEN 'the slowest statement takes ' || round(mean_ms)::bigint || ' ms a call.'
+       CASE :'by' WHEN 'mean' THEN 'the slowest statement takes ' || round(mean_ms)::bigint || ' ms per call.'
                   WHEN 'calls' THEN 'the most frequent statement ran ' || calls || ' times.'
-                  WHEN 'io' THEN 'one statement read ' || round(COALESCE(read_pct, 0))::int || ' % of what came from disk.'
-                  ELSE 'one statement takes ' || round(share_pct)::int || ' % of the database''s time.' END AS _says
+                  WHEN 'io' THEN 'one statement caused ' || round(COALESCE(read_pct, 0))::int || ' % of all reads from disk.'
+                  ELSE 'one statement takes ' || round(share_pct)::int || ' % of the total execution time.' END AS _says
 FROM ranked ORDER BY rank DESC NULLS LAST LIMIT 10

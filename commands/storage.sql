@@ -1,26 +1,26 @@
 /*
-summary  = "What takes the servers' disk: databases, WAL and temporary files"
-group    = "databases"
-risk     = "read"
-scope    = "server"
-example  = "storage"
-details  = "PostgreSQL knows what it has written, and not how large the disk is or what else lies on it: the share of the disk is not told here. Measuring databases waits for no lock. `spilled` is what a database has written into temporary files since its statistics were reset."
-sort     = "size_bytes"
+summary = "Disk use of the servers: databases, WAL and temporary files"
+group = "databases"
+risk = "read"
+scope = "server"
+example = "storage"
+details = "PostgreSQL knows what it has written, but not how large the disk is or what else is on it, so no share of the disk is shown. Measuring databases waits for no lock. `temp files written` counts what a database has written to temporary files since its statistics were last reset."
+sort = "size_bytes"
 verdict_empty = "No server was asked."
-verdict  = "{target}: its databases take {databases_bytes}, WAL {wal_bytes} and temporary files {temporary_bytes}. PostgreSQL doesn't know how large its disk is."
-next     = "`sizes <service>` shows a service's tables, `replication` what keeps WAL."
+verdict = "{target}: databases use {databases_bytes}, WAL {WAL_bytes}, temporary files {temporary_bytes}. PostgreSQL doesn't know the size of the disk."
+next = "`sizes <service>` shows a service's tables, `replication` the slots that retain WAL."
 
 [thresholds]
-_unmeasured = { warning = 1, message = "{target}: {_unmeasured} of {_databases} databases can't be measured, so the sum is too small: grant pg_monitor to Countersign's reader." }
-_hidden     = { warning = 1, message = "{target}: Countersign's reader may not see {_what}: grant it pg_monitor. The databases take {databases_bytes}." }
-kept_by_slots_bytes = { warning = 1073741824, critical = 5368709120, message = "{target}: the slot {_slot} keeps {value} of WAL. `replication` shows whether anybody reads it." }
-_wal_times  = { warning = 3, message = "{target}: {wal_bytes} of WAL are kept, {value} times what max_wal_size and wal_keep_size ask for: a slot, a replica or the archive may be behind." }
-temporary_bytes = { warning = 10737418240, critical = 53687091200, message = "{target}: running statements hold {value} of temporary files. `long` shows who runs them." }
+_unmeasured = { warning = 1, message = "{target}: {_unmeasured} of {_databases} databases can't be measured, so the total is too low: grant pg_monitor to Countersign's reader." }
+_hidden = { warning = 1, message = "{target}: Countersign's reader may not see {_what}: grant it pg_monitor. The databases use {databases_bytes}." }
+kept_by_slots_bytes = { warning = 1073741824, critical = 5368709120, message = "{target}: slot {_slot} retains {value} of WAL. `replication` shows whether it has a consumer." }
+_wal_times = { warning = 3, message = "{target}: WAL takes {WAL_bytes}, {value} times the larger of max_wal_size and wal_keep_size: a slot, a replica or the archive may be behind." }
+temporary_bytes = { warning = 10737418240, critical = 53687091200, message = "{target}: running statements use {value} of temporary files. `long` shows the sessions." }
 */
 -- ## Disk [server facts]
-SELECT d.bytes AS databases_bytes, w.wal_bytes, k.kept_bytes AS kept_by_slots_bytes, w.temporary_bytes,
-       d.bytes + w.wal_bytes + w.temporary_bytes AS together_bytes,
-       'not known to PostgreSQL' AS "size of the disk",
+SELECT d.bytes AS databases_bytes, w.wal_bytes AS "WAL_bytes", k.kept_bytes AS kept_by_slots_bytes, w.temporary_bytes,
+       d.bytes + w.wal_bytes + w.temporary_bytes AS total_bytes,
+       'unknown to PostgreSQL' AS "disk size",
        k.slot AS _slot, d.databases AS _databases, NULLIF(d.unmeasured, 0) AS _unmeasured,
        CASE WHEN w.wal_bytes IS NULL OR w.temporary_bytes IS NULL THEN 1 END AS _hidden,
        concat_ws(' and ', CASE WHEN w.wal_bytes IS NULL THEN 'WAL' END, CASE WHEN w.temporary_bytes IS NULL THEN 'temporary files' END) AS _what,
@@ -30,7 +30,7 @@ FROM (SELECT sum(s.bytes)::bigint AS bytes, count(*) AS databases, count(*) FILT
       FROM pg_database b
       CROSS JOIN LATERAL (SELECT CASE WHEN has_database_privilege(b.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
                                       THEN pg_database_size(b.oid) END AS bytes) s) d
--- Calling what one may not call is an error even where CASE passes it by, unless the statement is made only then.
+-- Calling a function without the privilege is an error even in a CASE branch that isn't taken, unless the statement is built only then.
 CROSS JOIN (
   SELECT CASE WHEN has_function_privilege('pg_ls_waldir()', 'EXECUTE')
               THEN substring(query_to_xml('SELECT COALESCE(sum(size), 0)::bigint AS n FROM pg_ls_waldir()', true, true, '')::text
@@ -47,7 +47,7 @@ LEFT JOIN (SELECT s.slot_name::text AS slot, greatest(pg_wal_lsn_diff(h.lsn, s.r
 
 -- ## Databases [server]
 SELECT d.datname::text AS database, s.size_bytes, (100.0 * s.size_bytes / NULLIF(sum(s.size_bytes) OVER (), 0))::float8 AS share_pct,
-       t.temp_bytes AS spilled_bytes
+       t.temp_bytes AS "temp files written_bytes"
 FROM pg_database d
 LEFT JOIN pg_stat_database t ON t.datid = d.oid
 CROSS JOIN LATERAL (SELECT CASE WHEN has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')

@@ -1,24 +1,24 @@
 /*
 summary = "Delete a service's oldest audit-log rows"
-group   = "act"
-risk    = "danger"
-scope   = "database"
-login   = "operator"
-args    = [
-  { name = "service", type = "service", positional = true, required = true, help = "whose audit log" },
-  { name = "older-than", type = "duration", default = "90d", help = "rows of the last so many days stay" },
-  { name = "most", type = "int", default = "10000", help = "so many rows at once; ask again for more" },
+group = "actions"
+risk = "danger"
+scope = "database"
+login = "operator"
+args = [
+  { name = "service", type = "service", positional = true, required = true, help = "the service" },
+  { name = "older-than", type = "duration", default = "90d", help = "minimum age of the rows to delete" },
+  { name = "most", type = "int", default = "10000", help = "maximum number of rows per run; run it again for more" },
 ]
 preview_columns = ["id", "created_at"]
 timeout = "60s"
 example = "trim-audit-log asset-service --older-than 90d --env staging"
-details = "Deletes the oldest rows first, a bounded number in one short transaction. It frees room inside the table, none on the disk, and writes WAL: on a full disk it makes matters worse. The operator needs SELECT and DELETE on audit_logs in that database."
+details = "Deletes the oldest rows first, a limited number in one short transaction. It frees space inside the table, not on the disk, and writes WAL: don't use it when the disk is full. The operator needs SELECT and DELETE on audit_logs in that database."
 
 [on_error]
 42P01 = "has no table public.audit_logs"
 */
--- ## What goes [preview]
--- `created_at` has no time zone and Prisma writes UTC. `asked_at` is the plan's own time: the line doesn't move while it waits.
+-- ## Rows to delete [preview]
+-- `created_at` has no time zone and Prisma writes UTC. `asked_at` is the time of the request: the cutoff stays the same while the request is pending.
 WITH old AS (
   SELECT id, created_at FROM public.audit_logs
   WHERE created_at < (:'asked_at'::timestamptz - :'older-than'::interval) AT TIME ZONE 'UTC'

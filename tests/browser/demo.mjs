@@ -6,7 +6,7 @@ import { asks, become, messages, noSidewaysScrolling, opens, pictures } from "./
 
 async function play(page, size) {
   await become(page, "ana");
-  const blocked = await asks(page, "/db blocked --env production", /holds them up/);
+  const blocked = await asks(page, "/db blocked --env production", /sessions are blocked by/);
   const text = await blocked.innerText();
   const head = text.match(/pid (\d+) \(asset-worker-7\)/)?.[1];
   assert.ok(head, `the head of the tree is asset-worker-7:\n${text}`);
@@ -60,7 +60,7 @@ for (const size of ["wide", "phone"]) {
     const page = await opens(size);
     await play(page, size);
     await page.getByRole("button", { name: "Start the sample incident again" }).click();
-    await page.getByText("The incident runs again.").first().waitFor();
+    await page.getByText("The incident has been started again.").first().waitFor();
     await page.close();
   });
 }

@@ -34,7 +34,7 @@ async fn every_sql_command_answers_its_example() {
 async fn what_a_person_reads_when_all_is_well() {
     let world = World::start().await;
     let health = world.told("health").await;
-    assert!(health.starts_with("OK: Every service answers; nothing needs you.\n"), "{health}");
+    assert!(health.starts_with("OK: All services answer. No problem found "), "{health}");
     assert_eq!(health.lines().filter(|line| line.contains("-service | ")).count(), 10, "{health}");
     assert!(health.contains("[Server] server | primary\nversion | "), "{health}");
     let one = world.told("health asset").await;
@@ -43,7 +43,10 @@ async fn what_a_person_reads_when_all_is_well() {
     let blocked = world.told("blocked").await;
     assert_eq!(blocked, "OK: No session is waiting for a lock.\n");
     let long = world.told("long --over 1h").await;
-    assert_eq!(long, "OK: No statement runs and no transaction sits idle for that long.\n");
+    assert_eq!(
+        long,
+        "OK: No statement has been running, and no transaction idle, for that long (--over, 30 s by default).\n"
+    );
 
     let connections = world.told("connections asset-service").await;
     assert!(
@@ -56,7 +59,7 @@ async fn what_a_person_reads_when_all_is_well() {
     assert!(sizes.contains("[Databases] database | size | share\n"), "{sizes}");
     assert!(sizes.contains("asset_service_db | ") && !sizes.contains("[Tables]"), "{sizes}");
     let tables = world.told("sizes asset-service").await;
-    assert!(tables.contains("[Tables] table | size | share | indexes | rows, about\n"), "{tables}");
+    assert!(tables.contains("[Tables] table | size | share | indexes | rows (est.)\n"), "{tables}");
     assert!(tables.contains("\"User\" | ") && !tables.contains("[Databases]"), "{tables}");
 
     world.work().await;
@@ -112,10 +115,14 @@ async fn help_tells_what_this_person_may_run() {
     assert!(ana.find("Databases").unwrap() < ana.find("\nkill").unwrap(), "looking comes first: {ana}");
     let eli = words(&world.ask("Eli Sample", "help").await.unwrap());
     assert!(!eli.contains("kill"), "{eli}");
-    assert!(eli.contains("blocked Sessions waiting for a lock, and who holds it (in staging)\n"), "{eli}");
+    assert!(
+        eli.contains("blocked Sessions waiting for a lock, and the sessions that block them (in staging)\n"),
+        "{eli}"
+    );
 
     let kill = world.told("help kill").await;
-    for part in ["End a session.", "type: kill <pid>", "for example: kill 4711", "risk: danger", "Never ends"]
+    for part in
+        ["End a session.", "type: kill <pid>", "for example: kill 4711", "risk: danger", "never ended"]
     {
         assert!(kill.contains(part), "no {part} in {kill}");
     }

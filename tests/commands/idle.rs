@@ -58,10 +58,7 @@ async fn idle_tells_what_is_held_and_offers_the_end() {
     let locks: i64 = superuser.query_one(locks, &[&held]).await.unwrap().get(0);
     let row = told.lines().find(|line| line.starts_with(&format!("{held} | "))).unwrap();
     assert!(row.contains(&format!(" | {locks} | ")), "{row} of {locks}");
-    assert!(
-        told.ends_with(&format!("kill {held} ends it, and rolls back what it has not committed.\n")),
-        "{told}"
-    );
+    assert!(told.ends_with(&format!("end it and roll back its open transaction: kill {held}\n")), "{told}");
 
     let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = idle.offers.as_slice() else {
         panic!("{told}")
@@ -82,7 +79,7 @@ async fn idle_tells_what_is_held_and_offers_the_end() {
         )),
         "{told}"
     );
-    assert!(told.lines().next().unwrap().ends_with(", and 1 session waits for it."), "{told}");
+    assert!(told.lines().next().unwrap().ends_with(" and blocks 1 session."), "{told}");
     holder.batch_execute("COMMIT").await.unwrap();
     waiting.await.unwrap().unwrap();
     world.until("idle --over 1s", |told| tone(told) == Severity::Ok).await;
@@ -99,7 +96,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
 
     let told = world.told(&format!("locks {held}")).await;
     assert!(
-        told.starts_with(&format!("NEUTRAL: {who}")) && told.contains("; nobody waits for it.\n"),
+        told.starts_with(&format!("NEUTRAL: {who}")) && told.contains("; no session waits for it.\n"),
         "{told}"
     );
     for row in [
@@ -123,7 +120,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
         "{told}"
     );
     assert!(
-        told.contains(&format!(" for pid {held} (asset-worker-7): blocked shows the whole queue.\n")),
+        told.contains(&format!(" for pid {held} (asset-worker-7). blocked shows the whole queue.\n")),
         "{told}"
     );
     assert!(locks.offers.is_empty(), "who waits is a victim: {told}");
@@ -140,7 +137,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
     waiting.await.unwrap().unwrap();
     // No server has as many processes.
     let nobody = world.told("locks 2147483647").await;
-    assert!(nobody.starts_with("OK: No session has that pid: it has ended, or never was.\n"), "{nobody}");
+    assert!(nobody.starts_with("OK: No session has this pid.\n"), "{nobody}");
     let refused = world.ask("Ana Example", "locks 0").await.unwrap_err().to_string();
     assert!(refused.starts_with("0 is no session"), "{refused}");
 }

@@ -49,7 +49,10 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
     settles(&world, "primary", "lag_s", Value::Float(0.0)).await;
     let good = world.until("replication", |answer| tone(answer) == Severity::Ok).await;
     let told = words(&good);
-    assert!(told.starts_with("OK: primary: 1 replica follows, and the one slot is in use.\n"), "{told}");
+    assert!(
+        told.starts_with("OK: primary: 1 replica is connected, and the only slot is in use.\n"),
+        "{told}"
+    );
     assert!(told.contains("[Servers] server | primary | replica\nrole | primary | replica\n"), "{told}");
     assert!(told.contains("\nreceiver | - | streaming\n"), "{told}");
     assert!(told.contains("primary | sample-replica | 127.0.0.1 | streaming, async | "), "{told}");
@@ -60,10 +63,7 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
     write(&primary, 100_000).await;
     let paused = world.until("replication", |answer| words(answer).contains("\nunreplayed | - | 9")).await;
     let told = words(&paused);
-    assert!(
-        told.starts_with("WARNING: replica is a replica on which somebody has paused the replay"),
-        "{told}"
-    );
+    assert!(told.starts_with("WARNING: replica is a replica with paused replay. Resume it: "), "{told}");
     let Value::Int(behind) = value(&world, "primary", "behind_bytes").await else { panic!("no bytes") };
     assert!(behind > 90_000, "{behind}");
     let Value::Float(late) = value(&world, "replica", "late_s").await else { panic!("no time") };
@@ -83,25 +83,31 @@ async fn a_replica_that_is_cut_off_never_shows_no_lag() {
     until(&replica, "SELECT pg_last_xact_replay_timestamp() IS NOT NULL").await;
     replica.batch_execute("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'").await.unwrap();
     replica.query("SELECT pg_reload_conf()", &[]).await.unwrap();
-    let slot = "primary | replica | physical | nobody reads it | ";
+    let slot = "primary | replica | physical | no consumer | ";
     // The primary forgets the connection a moment later.
     let seen = |told: &str| told.contains(slot) && !told.contains("sample-replica");
     let cut =
         world.until("replication", |answer| tone(answer) == Severity::Critical && seen(&words(answer))).await;
     let told = words(&cut);
-    assert!(told.starts_with("CRITICAL: replica is a replica cut off from its primary ("), "{told}");
-    assert!(told.contains("): its last change is of 20"), "{told}");
+    assert!(
+        told.starts_with("CRITICAL: replica is a replica that has lost its primary (receiver: "),
+        "{told}"
+    );
+    assert!(told.contains("): its last change is from 20"), "{told}");
     assert!(!told.contains("\nlate |") && !told.contains("\nunreplayed |"), "nobody knows: {told}");
-    assert!(told.contains("\nprimary: nobody reads the slot replica, and it keeps "), "{told}");
+    assert!(told.contains("\nprimary: slot replica has no consumer and retains "), "{told}");
     // What a naive answer takes for "no lag" is true at this very moment.
     until(&replica, "SELECT pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()").await;
     let health = world.told("health").await;
-    assert!(health.contains("replica is a replica cut off from its primary"), "{health}");
+    assert!(health.contains("replica is a replica that has lost its primary"), "{health}");
 
     world.cluster.stop().unwrap();
     let dead = world.told("replication").await;
     assert!(dead.starts_with("CRITICAL: No whole answer from primary.\n"), "{dead}");
-    assert!(dead.contains("\nreplica is a replica cut off from its primary (not connected)"), "{dead}");
+    assert!(
+        dead.contains("\nreplica is a replica that has lost its primary (receiver: not connected)"),
+        "{dead}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,12 +115,12 @@ async fn a_slot_for_nobody_is_told_with_what_it_keeps_until_it_is_lost() {
     let world = World::start().await;
     let primary = world.cluster.connect("postgres").await.unwrap();
     let none = world.told("replication").await;
-    assert!(none.starts_with("OK: primary: no replica is connected, and there is no slot.\n"), "{none}");
+    assert!(none.starts_with("OK: primary: no replica is connected, and there are no slots.\n"), "{none}");
     primary.query("SELECT pg_create_physical_replication_slot('left_over', true)", &[]).await.unwrap();
     write(&primary, 3_000_000).await;
     let told = world.told("replication").await;
-    assert!(told.starts_with("WARNING: primary: nobody reads the slot left_over, and it keeps "), "{told}");
-    assert!(told.contains("drops it: SELECT pg_drop_replication_slot('left_over').\n"), "{told}");
+    assert!(told.starts_with("WARNING: primary: slot left_over has no consumer and retains "), "{told}");
+    assert!(told.contains("can drop it: SELECT pg_drop_replication_slot('left_over')\n"), "{told}");
     let Value::Int(kept) = value(&world, "primary", "kept_bytes").await else { panic!("{told}") };
     let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots";
     let true_now: i64 = primary.query_one(sql, &[]).await.unwrap().get(0);
@@ -130,9 +136,9 @@ async fn a_slot_for_nobody_is_told_with_what_it_keeps_until_it_is_lost() {
     primary.batch_execute("CHECKPOINT").await.unwrap();
     until(&primary, "SELECT wal_status = 'lost' FROM pg_replication_slots").await;
     let told = world.told("replication").await;
-    assert!(told.starts_with("CRITICAL: primary: the slot left_over is invalidated"), "{told}");
+    assert!(told.starts_with("CRITICAL: primary: slot left_over is invalidated"), "{told}");
     assert!(told.contains("\nleft_over | physical | invalidated"), "{told}");
-    assert!(!told.contains("keeps 0 B"), "{told}");
+    assert!(!told.contains("retains 0 B"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +148,7 @@ async fn commits_that_wait_for_a_missing_replica_are_told() {
     primary.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'elsewhere'").await.unwrap();
     primary.query("SELECT pg_reload_conf()", &[]).await.unwrap();
     until(&primary, "SELECT current_setting('synchronous_standby_names') = 'elsewhere'").await;
-    let waits = "CRITICAL: primary: synchronous_standby_names asks for a replica that isn't there";
+    let waits = "CRITICAL: primary: synchronous_standby_names requires a replica that isn't connected";
     let told = world.until("replication", |answer| tone(answer) == Severity::Critical).await;
     assert!(words(&told).starts_with(waits), "{}", words(&told));
 }

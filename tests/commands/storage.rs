@@ -17,9 +17,9 @@ async fn databases_wal_and_temporary_files_are_what_postgresql_says() {
     let superuser = world.cluster.connect("postgres").await.unwrap();
     let answer = world.ask("Ana Example", "storage").await.unwrap();
     let told = words(&answer);
-    assert!(told.starts_with("NEUTRAL: primary: its databases take "), "{told}");
-    assert!(told.contains("PostgreSQL doesn't know how large its disk is.\n"), "{told}");
-    assert!(told.contains("\nsize of the disk | not known to PostgreSQL\n"), "{told}");
+    assert!(told.starts_with("NEUTRAL: primary: databases use "), "{told}");
+    assert!(told.contains("PostgreSQL doesn't know the size of the disk.\n"), "{told}");
+    assert!(told.contains("\ndisk size | unknown to PostgreSQL\n"), "{told}");
     assert!(!told.contains("kept by slots"), "there is no slot: {told}");
     let sections = world.sections("storage").await.unwrap();
     let sizes: Vec<(Value, Value)> =
@@ -41,7 +41,7 @@ async fn databases_wal_and_temporary_files_are_what_postgresql_says() {
             .await
             .unwrap();
     }
-    let Value::Int(before) = fact(&world, "wal_bytes").await else { panic!("no WAL") };
+    let Value::Int(before) = fact(&world, "WAL_bytes").await else { panic!("no WAL") };
     let after: i64 = superuser.query_one(wal, &[]).await.unwrap().get(0);
     assert!(before > 3 * (16 << 20) && before <= after, "{before} of {after}");
     let Value::Int(kept) = fact(&world, "kept_by_slots_bytes").await else { panic!("no slot") };
@@ -77,7 +77,7 @@ async fn it_answers_while_ddl_is_queued_and_says_what_it_may_not_see() {
     let told = words(&answer);
     assert_eq!(tone(&answer), Severity::Warning, "{told}");
     assert!(told.contains("reader may not see WAL and temporary files: grant it pg_monitor"), "{told}");
-    assert!(told.contains(" databases can't be measured, so the sum is too small"), "{told}");
-    assert!(!told.contains("\nWAL |") && !told.contains("\nwal |") && !told.contains("together |"), "{told}");
+    assert!(told.contains(" databases can't be measured, so the total is too low"), "{told}");
+    assert!(!told.contains("\nWAL |") && !told.contains("\nwal |") && !told.contains("\ntotal |"), "{told}");
     assert!(told.contains("payout_service_db | - | -"), "{told}");
 }

@@ -71,7 +71,11 @@ async fn in_an_incident_the_line_to_type_stands_below_the_rows() {
     let head = incident.pids().head;
     let said = world.runs("blocked --env production").await;
     said.is_fit_for_a_terminal();
-    assert!(said.out.starts_with(&format!("CRITICAL: 5 sessions wait; pid {head} ")), "{}", said.out);
+    assert!(
+        said.out.starts_with(&format!("CRITICAL: 5 sessions are blocked by pid {head} ")),
+        "{}",
+        said.out
+    );
     let line = format!("countersign run kill {head} --server main --env production");
     assert!(said.out.lines().any(|shown| shown == line), "{}", said.out);
     let words: Vec<&str> = line.split(' ').skip(1).chain(["--dry-run"]).collect();

@@ -33,7 +33,7 @@ async fn health_connections_and_kill_still_answer() {
     assert!(refused.contains("slots are reserved") && pool.len() > 20, "{} are in: {refused}", pool.len());
 
     let health = scene.asks(ANA, "health --env production").await.plain();
-    for words in ["of 37 connections are taken (", "has no connection slot left", "up"] {
+    for words in ["of 37 connections are in use (", "has no connection slot left", "up"] {
         assert!(health.contains(words), "{words}: {health}");
     }
     let connections = scene.asks(ANA, "connections --env production").await.plain();

@@ -139,7 +139,7 @@ async fn an_environment_is_judged_by_its_own_limits() {
     let scene = Scene::with(twist).await;
     // The same server stands behind both.
     let told = scene.asks(ANA, "health --env staging").await;
-    assert!(told.plain().contains("connections are taken ("), "{}", told.plain());
+    assert!(told.plain().contains("connections are in use ("), "{}", told.plain());
     let told = scene.asks(ANA, "health --env production").await;
-    assert!(!told.plain().contains("connections are taken ("), "{}", told.plain());
+    assert!(!told.plain().contains("connections are in use ("), "{}", told.plain());
 }

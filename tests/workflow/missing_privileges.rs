@@ -114,12 +114,12 @@ async fn without_a_right_that_looking_or_killing_needs_they_say_so() {
         (
             "REVOKE SELECT ON _prisma_migrations FROM countersign_read",
             "migrations asset-service",
-            "not allowed to see",
+            "may not read Prisma's migration table",
         ),
         (
             "REVOKE SELECT ON audit_logs_id_seq FROM countersign_read",
             "sequences asset-service",
-            "not allowed to see",
+            "may not read 1 of 2 sequences",
         ),
     ] {
         let told = ask(question).await;
