@@ -1,35 +1,35 @@
--- Countersign's logins. For PostgreSQL 13 and up; on Azure Database for PostgreSQL run it as the server's admin, who
--- is no superuser.
+-- Countersign's logins, for PostgreSQL 13 and later. On Azure Database for PostgreSQL run it as the server's admin, who is not a
+-- superuser.
 --
---   countersign_read  answers questions: may look at everything about the server, at no customer's row, change nothing
---   countersign_act   acts: ends sessions after a second person's approval, dumps, resets statistics, and from 17 on vacuums
+--   countersign_read  reads: sees everything about the server, no customer's row, and can't make changes
+--   countersign_act   makes changes: ends sessions after approval, dumps, resets statistics and, from 17 on, vacuums
 --
--- Or finer, so that who ends sessions can read no row, and who dumps can end nothing:
+-- Or finer, so that the login that ends sessions can't read rows, and the login that dumps can't end sessions:
 --
---   countersign_signal    ends sessions, and reads no row
---   countersign_dump      dumps: reads every row, changes none and ends nothing
---   countersign_maintain  resets statistics, and from 17 on vacuums, analyzes and reindexes; before, you make it a member of the
---                         tables' owners. To drop what a broken reindex left takes the owner in every version
---   countersign_act       has what is left: to connect, and what you grant it for commands of your own
+--   countersign_signal    ends sessions, and can't read rows
+--   countersign_dump      dumps: reads every row, and can't make changes or end sessions
+--   countersign_maintain  resets statistics and, from 17 on, vacuums, analyzes and reindexes; before 17, make it a member of the
+--                         tables' owners. Dropping the leftovers of an interrupted reindex needs the owner in every version
+--   countersign_act       keeps the rest: to connect, and what you grant it for custom commands
 --
--- For these run `SET countersign.logins = 'finer';` before it, in the same session, and name them in the configuration as
--- the logins `signal`, `dump` and `maintain`. What the new three have is taken from countersign_act. It needs to be said
--- once: afterwards they are there, and each of them keeps its rights whenever this is run.
+-- For these, run `SET countersign.logins = 'finer';` first, in the same session, and name them in the configuration as the logins
+-- `signal`, `dump` and `maintain`. The privileges of these three are revoked from countersign_act. Setting it once is enough: later
+-- runs find the three logins and keep their privileges.
 --
--- Run it in the database `postgres` and in each that Countersign serves, one after another (roles are the server's, the
--- last part is the database's). It can be run again at any time. What the admin may not grant is reported as a warning,
--- and all else is still done: read the warnings.
+-- Run it in the database `postgres` and in each database that Countersign serves, one after another (roles belong to the server; the
+-- last part belongs to the database). It can be run again at any time. A privilege that the admin may not grant is reported as a
+-- warning, and the rest is still done: read the warnings.
 --
--- The configuration knows one more login, `owner`. Nothing is granted for it here, since what it may do is yours to say:
--- `purge` needs SELECT and DELETE on the tables that it may purge and on no others, and tells what it lacks; `migrate` needs the
--- tables' owner or a member of it, and so may a command of your own; `enable-stats` makes pg_stat_statements, which takes a
--- superuser, on Azure a member of azure_pg_admin: a DBA can do that once, by hand.
+-- The configuration has one more login, `owner`. It gets no privileges here, because you decide what it may do: `purge` needs SELECT
+-- and DELETE on exactly the tables that it may purge, and reports missing privileges; `migrate` needs the tables' owner or a member of
+-- it, and so may a custom command; `enable-stats` creates pg_stat_statements, which needs a superuser (on Azure a member of
+-- azure_pg_admin): a DBA can do that once, by hand.
 --
--- Passwords are not set here, and never in a file or a statement, where the server's statistics would keep them:
--- use psql's \password countersign_read, or log in through Microsoft Entra.
+-- Passwords are not set here. Never put one into a file or a statement, which the server's statistics would keep: use psql's
+-- \password countersign_read, or log in through Microsoft Entra.
 
--- The logins. The limits count sessions of the whole server: the reader keeps one for each database and each running
--- copy of Countersign. A limit that you have changed stays.
+-- The logins. The connection limits apply to the whole server: the reader keeps one connection for each database and each running
+-- instance of Countersign. A limit that you have changed is kept.
 DO $$
 DECLARE
     asked text := coalesce(current_setting('countersign.logins', true), '');
@@ -52,14 +52,14 @@ BEGIN
             EXECUTE format('CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE CONNECTION LIMIT %s',
                            login.name, login.most);
         END IF;
-        -- A forgotten question must not become the incident: no statement for long, no waiting behind somebody's lock, no
-        -- idle transaction that holds back VACUUM. Commands that need longer say so themselves. Role settings hold through
-        -- PgBouncer too. Times are UTC, because a session's time zone changes what "older than 90 days" deletes.
+        -- A forgotten query must not become the incident: no long statement, no long wait for a lock, no idle transaction that
+        -- holds VACUUM back. Commands that need longer set it themselves. Role settings work through PgBouncer too. Times are UTC,
+        -- because a session's time zone changes which rows are "older than 90 days".
         EXECUTE format('ALTER ROLE %I SET statement_timeout = %L', login.name, '15s');
         EXECUTE format('ALTER ROLE %I SET lock_timeout = %L', login.name, '2s');
         EXECUTE format('ALTER ROLE %I SET idle_in_transaction_session_timeout = %L', login.name, '30s');
         EXECUTE format('ALTER ROLE %I SET TimeZone = %L', login.name, 'UTC');
-        -- A second net only: a session can switch it off. What such a login must not do, it has no privilege for.
+        -- Only a second line of defence, because a session can switch it off: the login has no privilege to make changes.
         IF login.only_reads THEN
             EXECUTE format('ALTER ROLE %I SET default_transaction_read_only = on', login.name);
         END IF;
@@ -67,8 +67,8 @@ BEGIN
 END
 $$;
 
--- PostgreSQL's own roles, each from the version that has it, and each for a command that there is. A purpose without a
--- login of its own is countersign_act's, as in the configuration.
+-- PostgreSQL's predefined roles, each from the version that introduced it, and each needed by a command. For a purpose without its
+-- own login, countersign_act is used, as in the configuration.
 DO $$
 DECLARE
     wanted record;
@@ -78,15 +78,15 @@ BEGIN
             SELECT granted, consequence, coalesce(own.rolname, 'countersign_act') AS member
             FROM (VALUES
                 -- other roles' sessions, statements and settings; without it PostgreSQL shows them as empty, not as hidden
-                ('pg_monitor', 'read', 130000, 'without it nothing of other roles'' sessions can be seen'),
-                ('pg_monitor', 'signal', 130000, 'without it a session cannot be checked before it is ended'),
-                -- cancel and terminate sessions of every role that is no superuser; the reader must never have it
-                ('pg_signal_backend', 'signal', 130000, 'without it cancel and kill cannot work'),
+                ('pg_monitor', 'read', 130000, 'without it other roles'' sessions can''t be seen'),
+                ('pg_monitor', 'signal', 130000, 'without it a session can''t be checked before it is ended'),
+                -- cancel and terminate sessions of every role except superusers; the reader must never have it
+                ('pg_signal_backend', 'signal', 130000, 'without it cancel and kill can''t work'),
                 -- SELECT on all tables, for pg_dump
-                ('pg_read_all_data', 'dump', 140000, 'without it backup cannot work'),
+                ('pg_read_all_data', 'dump', 140000, 'without it backup can''t work'),
                 -- VACUUM, ANALYZE and REINDEX; below 17 only a table's owner can
                 ('pg_maintain', 'maintain', 170000, 'without it vacuum, analyze and reindex need the tables'' owner'),
-                -- still let in when ordinary roles have used up all connections; the server needs reserved_connections > 0
+                -- can connect when ordinary roles have used up all connections; the server needs reserved_connections > 0
                 ('pg_use_reserved_connections', 'read', 160000,
                  'without it no new login is possible when all connections are in use')
             ) AS needs (granted, purpose, since, consequence)
@@ -97,7 +97,7 @@ BEGIN
         FROM grants
         WHERE NOT pg_has_role(member, granted, 'MEMBER')
         UNION ALL
-        -- what a finer login has, countersign_act needs no longer
+        -- countersign_act no longer needs the privileges of a finer login
         SELECT DISTINCT format('REVOKE %I FROM countersign_act', granted), 'it has more than it needs'
         FROM grants
         JOIN pg_auth_members ON roleid = granted::regrole AND pg_auth_members.member = 'countersign_act'::regrole
@@ -114,7 +114,7 @@ BEGIN
 END
 $$;
 
--- This database. Each grant needs the table's owner, or a member of the owner's role; what is not granted is reported.
+-- This database. Each grant needs the table's owner or a member of the owner's role; a grant that fails is reported.
 DO $$
 DECLARE
     wanted record;
@@ -124,7 +124,7 @@ DECLARE
     maintains text := coalesce((SELECT rolname FROM pg_roles WHERE rolname = 'countersign_maintain'), 'countersign_act');
 BEGIN
     FOR wanted IN
-        -- Sessions of every database are ended from the maintenance database. If yours isn't `postgres`, grant that there.
+        -- Sessions of all databases are ended from the maintenance database. If yours isn't `postgres`, grant this there.
         SELECT format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), rolname) AS change
         FROM pg_roles
         WHERE (rolname IN ('countersign_read', 'countersign_act', 'countersign_dump', 'countersign_maintain')
@@ -141,31 +141,31 @@ BEGIN
                                               OR relkind = 'v' AND relname = 'pg_stat_statements' END)
           AND nspname !~ '^(pg_|information_schema)' AND NOT has_schema_privilege(login, pg_namespace.oid, 'USAGE')
         UNION ALL
-        -- Prisma's ledger, which holds names of migrations and no customer's data
+        -- Prisma's migration table, which contains names of migrations and no customer data
         SELECT format('GRANT SELECT ON %s TO countersign_read', oid::regclass)
         FROM pg_class
         WHERE relname = '_prisma_migrations' AND relkind IN ('r', 'p')
           AND NOT has_table_privilege('countersign_read', oid, 'SELECT')
         UNION ALL
-        -- how far each sequence is; otherwise exhaustion reads "unknown"
+        -- how far each sequence is; without it, its use is unknown
         SELECT format('GRANT SELECT ON SEQUENCE %s TO countersign_read', oid::regclass)
         FROM pg_class
         WHERE relkind = 'S' AND relpersistence <> 't' AND relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
           AND NOT has_table_privilege('countersign_read', oid, 'SELECT')
         UNION ALL
-        -- to reset one database's statistics. Only the owner of the extension may grant it, or whom that let: on Azure that need
-        -- not be the admin
+        -- to reset one database's statistics. Only the extension's owner, or a role with grant option, may grant it: on Azure that
+        -- isn't always the admin
         SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', pg_proc.oid::regprocedure, maintains)
         FROM pg_proc
         JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND refclassid = 'pg_extension'::regclass AND deptype = 'e'
         WHERE proname = 'pg_stat_statements_reset' AND pronargs >= 3 AND NOT has_function_privilege(maintains, pg_proc.oid, 'EXECUTE')
         UNION ALL
-        -- what a finer login has, countersign_act needs no longer
+        -- countersign_act no longer needs the privileges of a finer login
         SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM countersign_act', pg_proc.oid::regprocedure)
         FROM pg_proc, LATERAL aclexplode(proacl) AS acl
         WHERE proname = 'pg_stat_statements_reset' AND maintains <> 'countersign_act' AND acl.grantee = 'countersign_act'::regrole
         UNION ALL
-        -- 13 has no pg_read_all_data: table by table, so run this again when a migration has added one
+        -- 13 has no pg_read_all_data, so each table is granted: run this again after a migration has added one
         SELECT format('GRANT SELECT ON %s TO %I', oid::regclass, dumps)
         FROM pg_class
         WHERE below_14 AND relkind IN ('r', 'p', 'v', 'm', 'S') AND relpersistence <> 't'
@@ -179,17 +179,17 @@ BEGIN
         END;
     END LOOP;
 
-    -- Tables that 13 once had to grant it one by one can't be told from those that you have: they are yours to revoke.
+    -- On 13, tables granted here can't be distinguished from tables that you have granted: revoke them yourself.
     IF below_14 AND dumps <> 'countersign_act'
        AND EXISTS (SELECT FROM pg_class, LATERAL aclexplode(relacl) AS acl
                    WHERE acl.grantee = 'countersign_act'::regrole AND acl.privilege_type = 'SELECT') THEN
-        RAISE WARNING 'in %, countersign_act may still read tables, and dumps no longer', current_database();
+        RAISE WARNING 'in %, countersign_act may still read tables, although it no longer dumps', current_database();
     END IF;
 
-    -- Before 15 everybody may create tables in public, the reader too. Revoking that can break an application that
-    -- relies on it, so it is yours to do: REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+    -- Before 15 every role may create tables in schema public, including the reader. Revoking that can break an application that
+    -- relies on it, so decide yourself: REVOKE CREATE ON SCHEMA public FROM PUBLIC;
     IF has_schema_privilege('countersign_read', 'public', 'CREATE') THEN
-        RAISE WARNING 'in %, every role may create tables in schema public, countersign_read too', current_database();
+        RAISE WARNING 'in %, every role may create tables in schema public, including countersign_read', current_database();
     END IF;
 END
 $$;
