@@ -51,7 +51,7 @@ impl Demo {
     /// As [`Demo::start`].
     pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
         let demo = Demo::start(page, 1).await?;
-        println!("Countersign's demo is at {}  (Ctrl-C ends it)", demo.page);
+        println!("Countersign demo: {}  (press Ctrl-C to stop)", demo.page);
         crate::interrupted().await;
         Ok(())
     }
@@ -95,7 +95,9 @@ impl Demo {
             let again = Arc::clone(&again);
             async move {
                 let restarted = again.lock().await.restart().await;
-                restarted.map(|()| "The incident runs again.".to_owned()).map_err(|why| format!("{why:#}"))
+                restarted
+                    .map(|()| "The incident has been started again.".to_owned())
+                    .map_err(|why| format!("{why:#}"))
             }
             .boxed()
         });
@@ -127,20 +129,24 @@ fn guide() -> Vec<GuideStep> {
         why: why.to_owned(),
     };
     vec![
-        step("U0ANA", "/db health --env production", "One verdict first: something holds production up."),
         step(
             "U0ANA",
-            "/db blocked --env production",
-            "The true head of the lock tree. Click Kill beside it.",
+            "/db health --env production",
+            "The verdict comes first: sessions are blocked in production.",
         ),
+        step("U0ANA", "/db blocked --env production", "The root blocker comes first. Click Kill beside it."),
         step("U0ANA", "", "Now try to approve your own request: click Approve on the card as ana."),
         step(
             "U0BEN",
             "",
-            "Become ben, who may approve, and click Approve. The session ends and the card says so.",
+            "Switch to ben, an approver, and click Approve. The session ends and the card says so.",
         ),
-        step("U0ANA", "/db blocked --env production", "Nobody waits any more."),
-        step("U0ANA", "/db slow --env production asset-service", "What costs most, without anyone's data."),
+        step("U0ANA", "/db blocked --env production", "No session is blocked any more."),
+        step(
+            "U0ANA",
+            "/db slow --env production asset-service",
+            "The most expensive statements, without literal values.",
+        ),
         step(
             "U0ANA",
             "/db backup asset-service --env production",
@@ -149,33 +155,33 @@ fn guide() -> Vec<GuideStep> {
         step(
             "U0ANA",
             "/db vacuum auth-service login_attempts --env production",
-            "Long work: its message moves. /db stop with its number ends it, and says what was done.",
+            "A long run: watch its progress. /db stop with its number ends it and reports what was done.",
         ),
         step(
             "U0ANA",
             "/db reindex auth-service login_attempts_device_idx --env production",
-            "An index build that was broken off, done anew beside reads and writes. /db indexes shows it before.",
+            "Rebuilds an invalid index, without blocking. /db indexes shows it before.",
         ),
         step(
             "U0ANA",
             "/db purge auth-service login_attempts --column attempted_at --older-than 90d --env production",
-            "ben approves. Stopped half-way, it says how many rows are gone, and how to go on from there.",
+            "Needs ben's approval. If you stop it, it reports how many rows are deleted and how to continue.",
         ),
         step(
             "U0ANA",
             "/db migrate auth-service --env production",
-            "ben approves. Five migrations, counted as Prisma's ledger has them.",
+            "Needs ben's approval. Five migrations, counted from Prisma's migration table.",
         ),
         step(
             "U0ANA",
             "/db run-sql drop-new-field auth-service --env production",
-            "A reviewed file, to the letter on its card: it takes back what a migration added.",
+            "A reviewed file, shown word for word on its card: it drops what a migration added.",
         ),
         step(
             "U0ANA",
             "/db kill-idle --env production --older-than 1s",
-            "It ends many sessions, so two must approve: ben, then cara.",
+            "It ends many sessions, so it needs two approvals: ben, then cara.",
         ),
-        step("U0BEN", "/db history", "What the next shift reads at handoff."),
+        step("U0BEN", "/db history", "The history that the next shift reads at handoff."),
     ]
 }

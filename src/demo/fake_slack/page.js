@@ -120,7 +120,7 @@ function drawMessages(fresh) {
   });
   const changed = nodes.length !== box.children.length || nodes.some((node, index) => box.children[index] !== node);
   if (!changed) return;
-  box.replaceChildren(...(nodes.length ? nodes : [el("p", { class: "empty" }, "Nothing has been said here yet. Type a command below.")]));
+  box.replaceChildren(...(nodes.length ? nodes : [el("p", { class: "empty" }, "No messages yet. Type a command below.")]));
   if (atEnd) box.scrollTop = box.scrollHeight;
 }
 
@@ -214,7 +214,7 @@ async function go(user, channel) {
 function enterThread(message) {
   view.thread = message.thread_ts ?? message.ts;
   $("thread-note").hidden = false;
-  $("thread-note").firstElementChild.textContent = "In the thread, slash commands don't work: the app is mentioned instead.";
+  $("thread-note").firstElementChild.textContent = "Slash commands don't work in threads: the app is mentioned instead.";
   $("input").focus();
 }
 function leaveThread() {

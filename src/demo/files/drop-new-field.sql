@@ -1,6 +1,6 @@
 /*
-summary = "Drops the field that a migration added and nobody uses"
-login   = "owner"
+summary = "Drops an unused field that a migration added"
+login = "owner"
 timeout = "30s"
 */
 ALTER TABLE public."User" DROP COLUMN IF EXISTS new_field;
