@@ -31,6 +31,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`error`] | the two kinds of error: the person's, which says what to type instead, and ours |
+//! | [`sql_lexer`] | PostgreSQL's SQL in tokens: strictly for what will run, leniently for what will be shown |
 //! | [`toml_reader`] | TOML with the place of every value, so that all mistakes are reported at once |
 //! | [`config`] | the only reader of files and environment variables |
 //! | [`message`] | neutral values: event, person, conversation, reply; the trait that a platform implements |
@@ -90,6 +91,7 @@ pub mod prisma;
 pub mod redact;
 pub mod schedule;
 pub mod sql;
+pub mod sql_lexer;
 pub mod storage;
 pub mod store;
 pub mod toml_reader;

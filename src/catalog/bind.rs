@@ -1,4 +1,6 @@
-//! `:'name'` → `$n::text`, outside strings, quoted identifiers, comments and dollar quotes. No other text is replaced.
+//! `:'name'` → `$n::text`, outside strings, quoted names, comments and dollar quotes. No other text is replaced.
+
+use crate::sql_lexer::{self, SqlError, SqlToken, TokenKind};
 
 /// A statement with positional parameters.
 #[derive(Debug, Clone, PartialEq)]
@@ -6,108 +8,76 @@ pub struct Bound {
     pub sql: String,
     /// Each use in order, with its byte offset in the source.
     pub names: Vec<(String, usize)>,
-    /// Where `sql` and the source part: an offset in each, from which on they go side by side.
-    partings: Vec<(usize, usize)>,
+    shifts: Vec<Shift>,
+}
+
+/// A pair of places from which on `sql` and the source are the same again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Shift {
+    bound: usize,
+    source: usize,
 }
 
 impl Bound {
-    /// The byte offset in the source of what stands there in `sql`.
+    /// The byte offset in the source of that offset in `sql`.
     pub fn origin(&self, at: usize) -> usize {
-        let parting = self.partings.iter().rev().find(|(bound, _)| *bound <= at);
-        parting.map_or(at, |(bound, source)| source + (at - bound))
+        let shift = self.shifts.iter().rev().find(|shift| shift.bound <= at);
+        shift.map_or(at, |shift| shift.source + (at - shift.bound))
     }
 }
 
 /// The names in order of their `$n`.
 pub fn distinct(names: &[(String, usize)]) -> Vec<String> {
-    let mut seen: Vec<String> = Vec::new();
+    let mut distinct: Vec<String> = Vec::new();
     for (name, _) in names {
-        if !seen.contains(name) {
-            seen.push(name.clone());
+        if !distinct.contains(name) {
+            distinct.push(name.clone());
         }
     }
-    seen
+    distinct
 }
 
 /// Binds the names of one statement.
 ///
 /// # Errors
-/// Offset and reason: something is not closed, or a second statement follows.
-pub fn bind_names(source: &str) -> Result<Bound, (usize, String)> {
-    let mut bound =
-        Bound { sql: String::with_capacity(source.len()), names: Vec::new(), partings: Vec::new() };
-    let mut rest = source;
-    let mut ended = None;
-    while !rest.is_empty() {
-        let at = source.len() - rest.len();
-        if let Some(length) = opaque(rest).map_err(|why| (at, why))? {
-            bound.sql.push_str(&rest[..length]);
-            rest = &rest[length..];
+/// A quote or a comment is not closed, or a second statement follows.
+pub fn bind_names(source: &str) -> Result<Bound, SqlError> {
+    let mut bound = Bound { sql: String::with_capacity(source.len()), names: Vec::new(), shifts: Vec::new() };
+    let mut end = None;
+    let mut tokens = sql_lexer::scan(source).peekable();
+    while let Some(token) = tokens.next() {
+        if let Some(error) = token.unclosed() {
+            return Err(error);
+        }
+        if token.is_symbol(";") {
+            end = Some(token.at);
+            bound.shifts.push(Shift { bound: bound.sql.len(), source: token.at + 1 });
             continue;
         }
-        if let Some((name, length)) = named(rest) {
-            bound.names.push((name.to_owned(), at));
-            bound.partings.push((bound.sql.len(), at));
-            let position = distinct(&bound.names).iter().position(|known| known == name).unwrap_or_default();
-            bound.sql.push_str(&format!("${}::text", position + 1));
-            bound.partings.push((bound.sql.len(), at + length));
-            rest = &rest[length..];
+        if let Some(end) = end.filter(|_| !token.is_trivia()) {
+            return Err(SqlError::new(end, "one statement under each title"));
+        }
+        let name = if token.is_symbol(":") { tokens.peek().and_then(parameter_name) } else { None };
+        let Some(name) = name else {
+            bound.sql.push_str(token.text);
             continue;
-        }
-        let Some(first) = rest.chars().next() else { break };
-        match (first, ended) {
-            (';', _) => {
-                ended = Some(at);
-                bound.partings.push((bound.sql.len(), at + 1));
-            }
-            (c, Some(end)) if !c.is_whitespace() => {
-                return Err((end, "one statement under each title".to_owned()));
-            }
-            _ => bound.sql.push(first),
-        }
-        rest = &rest[first.len_utf8()..];
+        };
+        tokens.next();
+        bound.names.push((name.to_owned(), token.at));
+        let position = distinct(&bound.names).iter().position(|known| known == name).unwrap_or_default();
+        bound.shifts.push(Shift { bound: bound.sql.len(), source: token.at });
+        bound.sql.push_str(&format!("${}::text", position + 1));
+        bound.shifts.push(Shift { bound: bound.sql.len(), source: token.at + ":''".len() + name.len() });
     }
     Ok(bound)
 }
 
-/// `:'name'` at the start of `rest`: its name and length.
-fn named(rest: &str) -> Option<(&str, usize)> {
-    let inner = rest.strip_prefix(":'")?;
-    let end = inner.find('\'')?;
-    let name = &inner[..end];
-    let fine = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    fine.then_some((name, end + 3))
-}
-
-/// The length of what stands at the start of `rest` and may not be looked into.
-pub(super) fn opaque(rest: &str) -> Result<Option<usize>, String> {
-    let to = |close: &str, from: usize, what: &str| {
-        rest[from..]
-            .find(close)
-            .map(|at| Some(from + at + close.len()))
-            .ok_or_else(|| format!("{what} is not closed"))
-    };
-    if rest.starts_with("--") {
-        return Ok(Some(rest.find('\n').unwrap_or(rest.len())));
-    }
-    if rest.starts_with("/*") {
-        return to("*/", 2, "a comment");
-    }
-    if rest.starts_with('\'') {
-        return to("'", 1, "a string");
-    }
-    if rest.starts_with('"') {
-        return to("\"", 1, "a quoted name");
-    }
-    if let Some(tail) = rest.strip_prefix('$')
-        && let Some(end) = tail.find('$')
-        && tail[..end].chars().all(|c| c.is_alphanumeric() || c == '_')
-        && !tail.starts_with(|c: char| c.is_ascii_digit())
-    {
-        let tag = &rest[..end + 2];
-        return to(tag, tag.len(), "a dollar quote");
-    }
-    Ok(None)
+/// The name in the string that follows a colon, if it is one.
+fn parameter_name<'a>(token: &SqlToken<'a>) -> Option<&'a str> {
+    let name = token.text.strip_prefix('\'')?.strip_suffix('\'')?;
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let is_name = token.kind == TokenKind::String && !name.is_empty() && name.chars().all(valid);
+    if is_name { Some(name) } else { None }
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use super::allowlist::{self, Columns, Purpose};
 use super::bind::Bound;
 use super::header::SourceFile;
-use super::tokens::LexError;
 use super::{Diagnostic, Header, Risk, Scope, Section};
+use crate::sql_lexer::SqlError;
 
 /// A preview's column that says how many rows the command would change.
 pub const COUNT: &str = "count";
@@ -62,10 +62,12 @@ impl StatementChecks {
     /// Checks one statement; the places are offsets in its source.
     pub fn statement(
         &mut self,
-        (header, shape): (&Header, &Section),
-        (source, bound): (&str, &Bound),
-    ) -> Vec<LexError> {
-        let purpose = match (header.risk, shape.preview) {
+        header: &Header,
+        section: &Section,
+        source: &str,
+        bound: &Bound,
+    ) -> Vec<SqlError> {
+        let purpose = match (header.risk, section.preview) {
             (_, true) => Purpose::Preview,
             (Risk::Read, false) => Purpose::Read,
             (_, false) => Purpose::Act,
@@ -75,22 +77,23 @@ impl StatementChecks {
             _ => self.acts += 1,
         }
         let start = source.len() - source.trim_start().len();
-        let odd = shape.facts || shape.when.is_some() || shape.scope != header.scope;
-        if header.risk == Risk::Danger && odd {
-            return vec![(
-                start,
-                "a title of a command that acts has nothing in brackets but [preview]".to_owned(),
-            )];
+        let has_options = section.facts || section.when.is_some() || section.scope != header.scope;
+        if header.risk == Risk::Danger && has_options {
+            let reason = "a title of a command that acts has nothing in brackets but [preview]";
+            return vec![SqlError::new(start, reason)];
         }
-        let wrong = match allowlist::check(source, bound, purpose) {
-            Ok(columns) if purpose == Purpose::Preview => shown(&columns, header),
+        let mut errors = match allowlist::check(source, bound, purpose) {
+            Ok(columns) if purpose == Purpose::Preview => preview_errors(&columns, header),
             Ok(_) => {
                 self.changes |= allowlist::changes(&bound.sql);
                 Vec::new()
             }
-            Err(wrong) => wrong,
+            Err(errors) => errors,
         };
-        wrong.into_iter().map(|(at, why)| (at.max(start), why)).collect()
+        for error in &mut errors {
+            error.at = error.at.max(start);
+        }
+        errors
     }
 
     /// What only all statements together show.
@@ -108,23 +111,21 @@ impl StatementChecks {
     }
 }
 
-/// A preview's columns: the count, and keys that the header allows.
-fn shown(columns: &Columns, header: &Header) -> Vec<LexError> {
+/// The mistakes in a preview's columns, which are the count, and keys that the header allows.
+fn preview_errors(columns: &Columns, header: &Header) -> Vec<SqlError> {
     let Some(columns) = columns else {
-        return vec![(0, "a preview is one plain SELECT that names each of its columns".to_owned())];
+        return vec![SqlError::new(0, "a preview is one plain SELECT that names each of its columns")];
     };
-    let mut wrong = Vec::new();
+    let mut reasons = Vec::new();
     if !columns.iter().any(|column| column == COUNT) {
-        wrong.push((0, "a preview has a column `count`: how many rows the command would change".to_owned()));
+        reasons.push("a preview has a column `count`: how many rows the command would change".to_owned());
     }
-    let secret = columns.iter().filter(|column| *column != COUNT && !header.preview_columns.contains(column));
-    wrong.extend(secret.map(|column| {
-        (0, format!("`{column}` is not among `preview_columns`, so the card may not show it"))
-    }));
-    let missing = header.preview_columns.iter().filter(|key| !columns.contains(key));
-    wrong.extend(
-        missing
-            .map(|key| (0, format!("the preview has no column `{key}`, which is among `preview_columns`"))),
-    );
-    wrong
+    for column in columns.iter().filter(|column| *column != COUNT && !header.preview_columns.contains(column))
+    {
+        reasons.push(format!("`{column}` is not among `preview_columns`, so the card may not show it"));
+    }
+    for key in header.preview_columns.iter().filter(|key| !columns.contains(key)) {
+        reasons.push(format!("the preview has no column `{key}`, which is among `preview_columns`"));
+    }
+    reasons.into_iter().map(|reason| SqlError::new(0, reason)).collect()
 }

@@ -196,14 +196,16 @@ fn sections(
                     );
                 }
                 if own {
-                    let wrong = checked.statement((header, &shape), (part.sql, &bound));
-                    mistakes.extend(wrong.into_iter().map(|(at, why)| here.at(part.offset + at, &why)));
+                    let errors = checked.statement(header, &shape, part.sql, &bound);
+                    mistakes.extend(
+                        errors.into_iter().map(|error| here.at(part.offset + error.at, &error.reason)),
+                    );
                 }
                 let parameters = bind::distinct(&bound.names);
                 let changes = allowlist::changes(&bound.sql);
                 found.push(Section { title: part.title, changes, sql: bound.sql, parameters, ..shape });
             }
-            Err((at, why)) => mistakes.push(here.at(part.offset + at, &why)),
+            Err(error) => mistakes.push(here.at(part.offset + error.at, &error.reason)),
         }
     }
     if found.is_empty() && mistakes.is_empty() {

@@ -16,7 +16,6 @@ mod custom;
 mod header;
 pub mod sql_files;
 mod thresholds;
-mod tokens;
 
 pub use custom::COUNT;
 pub use header::MIGRATIONS_DIRECTORY;

@@ -2,12 +2,12 @@
 //! people see all of the SQL before it runs, so it may do more than a team's own commands: change tables, and call any function.
 //! What it may not do is leave its transaction, whose limits and names it could not be held to otherwise.
 
-use super::tokens::{self, LexError, SqlToken};
 use super::{
     Body, Command, Diagnostic, Header, Risk, Scope, Section, Variant, allowlist, nearest, sha256_hex,
 };
 use crate::command_line::{duration_seconds, shown};
 use crate::error::{Error, Result};
+use crate::sql_lexer::{self, SqlError, SqlToken};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -40,21 +40,16 @@ struct FileHeader {
 /// # Errors
 /// All mistakes at once.
 pub fn check(directory: &Path, like: &Command) -> Result<(), Vec<Diagnostic>> {
-    let names = names(directory).map_err(|why| {
-        vec![Diagnostic {
-            file: directory.display().to_string(),
-            line: 1,
-            column: 1,
-            what: format!("can't be read: {why}"),
-        }]
-    })?;
-    let mistakes: Vec<Diagnostic> = names
-        .iter()
-        .filter_map(|name| match text(directory, name) {
-            Ok(text) => command(name, &text, like).err(),
-            Err(why) => Some(Diagnostic { file: format!("{name}.sql"), line: 1, column: 1, what: why }),
-        })
-        .collect();
+    let unread = |file: String, what: String| Diagnostic { file, line: 1, column: 1, what };
+    let names = names(directory)
+        .map_err(|error| vec![unread(directory.display().to_string(), format!("can't be read: {error}"))])?;
+    let mut mistakes = Vec::new();
+    for name in &names {
+        match text(directory, name) {
+            Ok(text) => mistakes.extend(command(name, &text, like).err()),
+            Err(reason) => mistakes.push(unread(format!("{name}.sql"), reason)),
+        }
+    }
     if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
 }
 
@@ -71,7 +66,7 @@ pub async fn find(directory: PathBuf, typed: &str, like: &Command) -> Result<Com
 fn find_now(directory: &Path, typed: &str, like: &Command) -> Result<Command> {
     let name = typed.strip_suffix(".sql").unwrap_or(typed);
     let names = names(directory)
-        .map_err(|why| Error::user(format!("The directory of SQL files can't be read: {why}.")))?;
+        .map_err(|error| Error::user(format!("The directory of SQL files can't be read: {error}.")))?;
     // Only what the directory lists: a path is never made of what somebody typed.
     if !names.iter().any(|known| known == name) {
         let problem = format!("There is no SQL file “{}”.", shown(typed));
@@ -81,8 +76,8 @@ fn find_now(directory: &Path, typed: &str, like: &Command) -> Result<Command> {
             None => Error::instead(problem, format!("There are: {}.", names.join(", "))),
         });
     }
-    let text = text(directory, name).map_err(|why| Error::user(format!("{name}.sql {why}.")))?;
-    command(name, &text, like).map_err(|wrong| Error::user(format!("The file has a mistake. {wrong}.")))
+    let text = text(directory, name).map_err(|reason| Error::user(format!("{name}.sql {reason}.")))?;
+    command(name, &text, like).map_err(|mistake| Error::user(format!("The file has a mistake. {mistake}.")))
 }
 
 /// What the directory has, without the ending.
@@ -100,34 +95,38 @@ fn names(directory: &Path) -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// A file that really stands in the directory, whatever links lead there: why not, in words that follow its name.
+/// The text of a file that is in the directory after all links are followed.
+///
+/// # Errors
+/// The reason, in words that follow the file's name.
 fn text(directory: &Path, name: &str) -> Result<String, String> {
-    let unreadable = |why: std::io::Error| format!("can't be read: {}", why.kind());
+    let unreadable = |error: std::io::Error| format!("can't be read: {}", error.kind());
     let root = directory.canonicalize().map_err(unreadable)?;
     let path = root.join(format!("{name}.sql")).canonicalize().map_err(unreadable)?;
     if !path.starts_with(&root) {
         return Err("is a link that leads out of the directory".to_owned());
     }
-    let facts = std::fs::metadata(&path).map_err(unreadable)?;
-    if !facts.is_file() || facts.len() > LARGEST {
+    let metadata = std::fs::metadata(&path).map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > LARGEST {
         return Err(format!("is no file of {} KiB at most", LARGEST / 1_024));
     }
     std::fs::read_to_string(&path).map_err(unreadable)
 }
 
 fn command(name: &str, text: &str, like: &Command) -> Result<Command, Diagnostic> {
-    let mistake = |(at, what): LexError| {
-        let before = text.get(..at).unwrap_or(text);
+    let diagnostic = |error: SqlError, start: usize| {
+        let before = text.get(..start + error.at).unwrap_or(text);
         let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-        Diagnostic { file: format!("{name}.sql"), line: before.matches('\n').count() + 1, column, what }
+        let line = before.matches('\n').count() + 1;
+        Diagnostic { file: format!("{name}.sql"), line, column, what: error.reason }
     };
-    let (said, start) = header(text).map_err(mistake)?;
-    let sections = statements(&text[start..]).map_err(|(at, why)| mistake((start + at, why)))?;
+    let (file_header, start) = header(text).map_err(|error| diagnostic(error, 0))?;
+    let sections = statements(&text[start..]).map_err(|error| diagnostic(error, start))?;
     let source = text[start..].trim().to_owned();
     let header = Header {
-        summary: said.summary,
-        login: said.login.unwrap_or_else(|| like.header.login.clone()),
-        timeout: said.timeout,
+        summary: file_header.summary,
+        login: file_header.login.unwrap_or_else(|| like.header.login.clone()),
+        timeout: file_header.timeout,
         risk: Risk::Danger,
         ..like.header.clone()
     };
@@ -136,37 +135,37 @@ fn command(name: &str, text: &str, like: &Command) -> Result<Command, Diagnostic
 }
 
 /// The TOML in the leading comment, and where the SQL begins.
-fn header(text: &str) -> Result<(FileHeader, usize), LexError> {
+fn header(text: &str) -> Result<(FileHeader, usize), SqlError> {
     let open = text.find("/*").filter(|at| text[..*at].trim().is_empty());
-    let open = open.ok_or((0, "it begins with its header in a /* comment */".to_owned()))?;
-    let close =
-        text[open..].find("*/").ok_or((open, "the header's comment is not closed".to_owned()))? + open;
-    let said: FileHeader = toml::from_str(&text[open + 2..close]).map_err(|wrong| {
-        (open + 2 + wrong.span().map_or(0, |span| span.start), wrong.message().trim().to_owned())
+    let open = open.ok_or_else(|| SqlError::new(0, "it begins with its header in a /* comment */"))?;
+    let error = |reason: &str| SqlError::new(open, reason);
+    let length = text[open..].find("*/").ok_or_else(|| error("the header's comment is not closed"))?;
+    let close = open + length;
+    let header: FileHeader = toml::from_str(&text[open + 2..close]).map_err(|error| {
+        SqlError::new(open + 2 + error.span().map_or(0, |span| span.start), error.message().trim())
     })?;
-    let wrong = |what: &str| Err((open, what.to_owned()));
-    if said.summary.trim().is_empty() {
-        return wrong("the summary says in one line what it does");
+    if header.summary.trim().is_empty() {
+        return Err(error("the summary says in one line what it does"));
     }
-    if said.login.as_deref().is_some_and(|login| !["maintain", "operator", "owner"].contains(&login)) {
-        return wrong("the login is owner, maintain or operator");
+    if header.login.as_deref().is_some_and(|login| !["maintain", "operator", "owner"].contains(&login)) {
+        return Err(error("the login is owner, maintain or operator"));
     }
-    let seconds = said.timeout.as_deref().map(duration_seconds);
+    let seconds = header.timeout.as_deref().map(duration_seconds);
     if seconds.is_some_and(|seconds| seconds.is_none_or(|s| s == 0 || s > LONGEST_S)) {
-        return wrong(
-            "`timeout` is a duration such as \"30s\", an hour at most, since it holds locks meanwhile",
-        );
+        let reason =
+            "`timeout` is a duration such as \"30s\", an hour at most, since it holds locks meanwhile";
+        return Err(error(reason));
     }
-    Ok((said, close + 2))
+    Ok((header, close + 2))
 }
 
 /// The statements, each checked.
-fn statements(sql: &str) -> Result<Vec<Section>, LexError> {
-    let tokens = tokens::read(sql)?;
+fn statements(sql: &str) -> Result<Vec<Section>, SqlError> {
+    let tokens = sql_lexer::strict(sql)?;
     let mut sections = Vec::new();
-    for part in tokens.split(|token| token.sign(";")).filter(|part| !part.is_empty()) {
-        allowed(part)?;
-        let (first, last) = (part[0], part[part.len() - 1]);
+    for part in tokens.split(|token| token.is_symbol(";")) {
+        let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
+        check_statement(part, first)?;
         let sql = sql[first.at..last.at + last.text.len()].to_owned();
         sections.push(Section {
             title: None,
@@ -179,46 +178,43 @@ fn statements(sql: &str) -> Result<Vec<Section>, LexError> {
             parameters: Vec::new(),
         });
     }
-    match sections.is_empty() {
-        true => Err((0, "the file has no statement".to_owned())),
-        false => Ok(sections),
-    }
+    if sections.is_empty() { Err(SqlError::new(0, "the file has no statement")) } else { Ok(sections) }
 }
 
-/// One statement, which can run in a transaction and doesn't end it.
-fn allowed(part: &[SqlToken<'_>]) -> Result<(), LexError> {
-    let first = part[0];
+/// Checks that one statement can run in a transaction and doesn't end it.
+fn check_statement(tokens: &[SqlToken<'_>], first: &SqlToken<'_>) -> Result<(), SqlError> {
     if !VERBS.iter().any(|verb| first.is(verb)) {
         let verb = first.text.to_uppercase();
-        return Err((
-            first.at,
-            format!(
-                "`{verb}` can't be run here: a statement begins with {}",
-                VERBS.join(", ").to_uppercase()
-            ),
-        ));
+        let verbs = VERBS.join(", ").to_uppercase();
+        let reason = format!("`{verb}` can't be run here: a statement begins with {verbs}");
+        return Err(SqlError::new(first.at, reason));
     }
-    for token in part {
+    for token in tokens {
         let outlives =
-            |name: &str| name == "set_config" || name.contains("advisory_lock") && !name.contains("xact");
-        let why = match () {
-            () if token.is("concurrently") => "CONCURRENTLY takes no transaction, and the file runs in one",
-            () if token.is("password") => "a password would stand on the card, and in the record",
-            () if token.is("atomic") => "a body with BEGIN ATOMIC is written as a string: AS '…'",
-            () if token.name().is_some_and(|name| outlives(&name)) => {
-                "what it sets or locks would outlive its transaction"
-            }
-            () => continue,
+            |name: String| name == "set_config" || name.contains("advisory_lock") && !name.contains("xact");
+        let reason = if token.is("concurrently") {
+            "CONCURRENTLY can't run in a transaction, and the file runs in one"
+        } else if token.is("password") {
+            "a password would be shown on the card and in the audit log"
+        } else if token.is("atomic") {
+            "a body with BEGIN ATOMIC is written as a string: AS '…'"
+        } else if token.name().is_some_and(outlives) {
+            "what it sets or locks would outlive its transaction"
+        } else {
+            continue;
         };
-        return Err((token.at, why.to_owned()));
+        return Err(SqlError::new(token.at, reason));
     }
     let defines = ["alter", "create", "drop"].iter().any(|verb| first.is(verb));
-    match part.get(1).filter(|second| defines && NOT_IN_A_DATABASE.iter().any(|word| second.is(word))) {
-        Some(second) => Err((
-            second.at,
-            format!("{} is no database's own, or takes no transaction", second.text.to_uppercase()),
-        )),
-        None => Ok(()),
+    match tokens.get(1) {
+        Some(second) if defines && NOT_IN_A_DATABASE.iter().any(|word| second.is(word)) => {
+            let kind = second.text.to_uppercase();
+            Err(SqlError::new(
+                second.at,
+                format!("{kind} belongs to no database, or can't run in a transaction"),
+            ))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -247,7 +243,7 @@ mod tests {
             ("SAVEPOINT a", 0),
             ("PREPARE TRANSACTION 'a'", 0),
         ] {
-            assert_eq!(statements(sql).expect_err(sql).0, at, "{sql}");
+            assert_eq!(statements(sql).expect_err(sql).at, at, "{sql}");
         }
     }
 

@@ -4,7 +4,6 @@
 //! a nuisance, showing too much is a leak. Here must not live: escaping for a chat platform and shortening
 //! (the renderer's).
 
-mod lexer;
 mod message;
 mod patterns;
 #[cfg(test)]

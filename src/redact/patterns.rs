@@ -1,5 +1,7 @@
 //! What a secret, a name or an invisible character looks like. No SQL and no message grammar here.
 
+use crate::sql_lexer::is_invisible;
+
 /// Parts of a name that announce a secret. A help for unquoted text only: quoted literals go whatever stands
 /// around.
 const SENSITIVE: [&str; 15] = [
@@ -55,23 +57,6 @@ const MAX_NAME: usize = 63;
 /// Whether `word` is one of the words of a list, which are separated by spaces.
 pub(super) fn listed(list: &str, word: &str) -> bool {
     list.split_ascii_whitespace().any(|listed| listed == word)
-}
-
-/// Controls, bidirectional and other format characters, fillers, variation selectors: drawn as nothing.
-pub(super) fn is_invisible(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{8e2}'
-            | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
-}
-
-/// Not to be read outside quotes: invisible or a space to people though a letter to PostgreSQL, the sign of
-/// a broken character, or our own mark of a cut.
-pub(super) fn is_odd(c: char) -> bool {
-    is_invisible(c) || c.is_whitespace() || c == '\u{fffd}' || c == '…'
 }
 
 /// The text on one line, without what cannot be seen.

@@ -4,8 +4,9 @@
 //! Literals are gone before this file sees them. The word lists below only choose how much *more* to hide,
 //! or name what is known to be harmless; they are never the reason why a literal is shown.
 
-use super::lexer::{Lexed, Lexer, Token};
 use super::patterns;
+use crate::sql_lexer::{self, SqlToken, TokenKind};
+use std::ops::ControlFlow;
 
 /// Statements in which a bare word is a name of the schema, never a secret.
 const READABLE: &str = "\
@@ -32,6 +33,9 @@ const MAX_PARAM_DIGITS: usize = 5;
 
 /// Numbers with more digits may be a card, a telephone or an account.
 const MAX_SHOWN_DIGITS: usize = 3;
+
+/// The longest local part of an e-mail address (RFC 5321, 4.5.3.1.1), which bounds the look ahead.
+const MAX_LOCAL_PART: usize = 64;
 
 /// What is known of the statement so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -66,13 +70,6 @@ enum Assignment {
     Operator,
 }
 
-/// Whether reading goes on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum StatementFlow {
-    On,
-    Stop,
-}
-
 #[derive(Default)]
 struct Statement {
     class: Class,
@@ -94,8 +91,8 @@ struct Writer {
 
 pub(super) fn redact(sql: &str) -> String {
     let mut writer = Writer::default();
-    for lexed in Lexer::new(sql) {
-        if writer.step(lexed) == StatementFlow::Stop {
+    for token in sql_lexer::lenient(sql) {
+        if writer.step(token, sql.get(token.at..).unwrap_or("")).is_break() {
             break;
         }
     }
@@ -104,59 +101,57 @@ pub(super) fn redact(sql: &str) -> String {
 }
 
 impl Writer {
-    fn step(&mut self, lexed: Lexed) -> StatementFlow {
-        if lexed.token == Token::Cut {
+    /// Writes the token that begins at `rest`. Breaks where the rest of the statement is hidden.
+    fn step(&mut self, token: SqlToken, rest: &str) -> ControlFlow<()> {
+        if token.kind == TokenKind::Unreadable || begins_address(token, rest) {
             self.settle_value(None);
-            return self.cut(lexed.space);
+            return self.cut(token.spaced);
         }
-        if self.hides(lexed) {
-            return StatementFlow::On;
+        if self.hides(token) {
+            return ControlFlow::Continue(());
         }
-        self.settle_value(Some(lexed.token));
-        if std::mem::take(&mut self.statement.after_connection) && !is_word(lexed.token, "limit") {
+        self.settle_value(Some(token));
+        if std::mem::take(&mut self.statement.after_connection) && !token.is("limit") {
             return self.cut(true);
         }
-        let opens_options =
-            std::mem::take(&mut self.statement.after_options) && lexed.token == Token::Symbol('(');
-        if opens_options {
+        if std::mem::take(&mut self.statement.after_options) && token.is_symbol("(") {
             self.hide(StatementEnd::Closed(1));
         }
-        match lexed.token {
-            Token::Word(word) => return self.word(word, lexed.space),
-            Token::Quoted(raw) => return self.quoted(raw, lexed.space),
-            Token::Symbol(symbol) => self.symbol(symbol, lexed.space),
-            other => self.value(other, lexed.space),
+        match token.kind {
+            TokenKind::Word => return self.word(token),
+            TokenKind::QuotedName => return self.quoted(token),
+            TokenKind::Symbol => self.symbol(token),
+            _ => self.value(token),
         }
-        StatementFlow::On
+        ControlFlow::Continue(())
     }
 
-    fn value(&mut self, token: Token, space: bool) {
-        let shown = match token {
-            Token::Number(text) if is_short(text) => text,
-            Token::Param(text) if text.len() <= 1 + MAX_PARAM_DIGITS => text,
-            Token::Literal => "'?'",
+    fn value(&mut self, token: SqlToken) {
+        let shown = match token.kind {
+            TokenKind::Number if is_short(token.text) => token.text,
+            TokenKind::Parameter if token.text.len() <= 1 + MAX_PARAM_DIGITS => token.text,
+            TokenKind::String => "'?'",
             _ => "?",
         };
         // Text such as `name'…'` would read as a prefixed literal the next time.
         let touches = |c: char| c.is_alphanumeric() || "_$'".contains(c) || !c.is_ascii();
-        self.push(shown, space || token == Token::Literal && self.out.ends_with(touches));
+        self.push(shown, token.spaced || token.kind == TokenKind::String && self.out.ends_with(touches));
         self.statement.assignment = Assignment::None;
     }
 
     /// Within a hidden stretch: swallows the token, or finds that the stretch has ended with it.
-    fn hides(&mut self, lexed: Lexed) -> bool {
-        let still = match (self.hiding, lexed.token) {
-            (None, _) | (Some(StatementEnd::Semicolon), Token::Symbol(';')) => None,
-            (Some(StatementEnd::Closed(1)), Token::Symbol(')')) => None,
-            (Some(StatementEnd::Closed(open)), Token::Symbol(')')) => Some(StatementEnd::Closed(open - 1)),
-            (Some(StatementEnd::Closed(open)), Token::Symbol('(')) => Some(StatementEnd::Closed(open + 1)),
-            (still, _) => still,
+    fn hides(&mut self, token: SqlToken) -> bool {
+        self.hiding = match self.hiding {
+            Some(StatementEnd::Semicolon) if token.is_symbol(";") => None,
+            Some(StatementEnd::Closed(1)) if token.is_symbol(")") => None,
+            Some(StatementEnd::Closed(open)) if token.is_symbol(")") => Some(StatementEnd::Closed(open - 1)),
+            Some(StatementEnd::Closed(open)) if token.is_symbol("(") => Some(StatementEnd::Closed(open + 1)),
+            unchanged => unchanged,
         };
-        self.hiding = still;
-        if still.is_some() && !std::mem::replace(&mut self.hidden_shown, true) {
-            self.push("?", lexed.space);
+        if self.hiding.is_some() && !std::mem::replace(&mut self.hidden_shown, true) {
+            self.push("?", token.spaced);
         }
-        still.is_some()
+        self.hiding.is_some()
     }
 
     fn hide(&mut self, until: StatementEnd) {
@@ -164,15 +159,16 @@ impl Writer {
         self.hidden_shown = false;
     }
 
-    fn word(&mut self, word: &str, space: bool) -> StatementFlow {
-        let lower = word.to_ascii_lowercase();
+    fn word(&mut self, token: SqlToken) -> ControlFlow<()> {
+        let lower = token.text.to_ascii_lowercase();
         self.classify(&lower);
         let class = self.statement.class;
-        let start = self.push(if patterns::is_issued(word) { "?" } else { word }, space);
+        let shown = if patterns::is_issued(token.text) { "?" } else { token.text };
+        let start = self.push(shown, token.spaced);
         self.statement.after_options = class != Class::Data && lower == "options";
         if matches!(class, Class::Data | Class::Schema) {
             self.assign(start, &lower);
-            return StatementFlow::On;
+            return ControlFlow::Continue(());
         }
         if patterns::is_sensitive(&lower) {
             return self.cut(true);
@@ -182,35 +178,35 @@ impl Writer {
         if lower == "to" && self.statement.saw_set {
             self.hide(StatementEnd::Semicolon);
         }
-        StatementFlow::On
+        ControlFlow::Continue(())
     }
 
-    fn quoted(&mut self, raw: &str, space: bool) -> StatementFlow {
-        let inside = patterns::visible(raw);
+    fn quoted(&mut self, token: SqlToken) -> ControlFlow<()> {
+        let inside = patterns::visible(token.text);
         let name = if patterns::is_name(inside.trim_start_matches(['u', 'U', '&']).trim_matches('"')) {
             &inside
         } else {
             "\"?\""
         };
         let touches = self.out.ends_with('"');
-        let start = self.push(name, space || touches);
+        let start = self.push(name, token.spaced || touches);
         match self.statement.class {
             Class::Data | Class::Schema => self.assign(start, &inside),
             _ if patterns::is_sensitive(&inside) => return self.cut(true),
             _ => {}
         }
-        StatementFlow::On
+        ControlFlow::Continue(())
     }
 
-    fn symbol(&mut self, symbol: char, space: bool) {
-        self.push(symbol.encode_utf8(&mut [0; 4]), space);
-        match symbol {
-            ';' => self.statement = Statement::default(),
-            '=' if self.statement.saw_set => self.hide(StatementEnd::Semicolon),
-            '=' if self.statement.assignment == Assignment::Name => {
+    fn symbol(&mut self, token: SqlToken) {
+        self.push(token.text, token.spaced);
+        match token.text {
+            ";" => self.statement = Statement::default(),
+            "=" if self.statement.saw_set => self.hide(StatementEnd::Semicolon),
+            "=" if self.statement.assignment == Assignment::Name => {
                 self.statement.assignment = Assignment::Operator
             }
-            ':' | '!' | '>' => {}
+            ":" | "!" | ">" => {}
             _ => self.statement.assignment = Assignment::None,
         }
     }
@@ -238,9 +234,9 @@ impl Writer {
     }
 
     /// The word after `password =` was a qualifier (`b.password`) or a function (`crypt(…)`), or goes.
-    fn settle_value(&mut self, next: Option<Token>) {
+    fn settle_value(&mut self, next: Option<SqlToken>) {
         if let Some(start) = self.value_at.take()
-            && !matches!(next, Some(Token::Symbol('.' | '(')))
+            && !next.is_some_and(|token| token.is_symbol(".") || token.is_symbol("("))
         {
             self.out.truncate(start);
             self.out.push('?');
@@ -257,14 +253,22 @@ impl Writer {
         start
     }
 
-    fn cut(&mut self, space: bool) -> StatementFlow {
+    fn cut(&mut self, space: bool) -> ControlFlow<()> {
         self.push("…", space);
-        StatementFlow::Stop
+        ControlFlow::Break(())
     }
 }
 
-fn is_word(token: Token, expected: &str) -> bool {
-    matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(expected))
+/// An e-mail address somebody forgot to quote.
+fn begins_address(token: SqlToken, rest: &str) -> bool {
+    let word = |c: char| c.is_ascii_digit() || sql_lexer::starts_identifier(c);
+    if !matches!(token.kind, TokenKind::Word | TokenKind::Number) || !rest.starts_with(word) {
+        return false;
+    }
+    let run = rest.bytes().take(MAX_LOCAL_PART + 1);
+    let local = run.take_while(|b| b.is_ascii_alphanumeric() || b"._%+-".contains(b) || *b >= 0x80).count();
+    let (before, after) = rest.split_at_checked(local).unwrap_or_default();
+    before.ends_with(word) && after.strip_prefix('@').is_some_and(|domain| domain.starts_with(word))
 }
 
 /// `10`, `0.5`: too short to be worth hiding.

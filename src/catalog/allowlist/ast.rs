@@ -1,6 +1,6 @@
 //! What the parser says of a statement: its tables, the names that stand before a list of columns, the columns that it gives.
 
-use super::LexError;
+use crate::sql_lexer::SqlError;
 use sqlparser::ast::{
     Expr, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableAlias, TableFactor, TableObject,
     Visit, Visitor,
@@ -24,11 +24,11 @@ pub struct Structure {
 impl Structure {
     /// # Errors
     /// Where it can't be parsed and why, or why its one statement is none that could run.
-    pub fn of(sql: &str) -> Result<Structure, LexError> {
+    pub fn of(sql: &str) -> Result<Structure, SqlError> {
         let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql)
             .map_err(|error| unparsed(sql, &error.to_string()))?;
         let [statement] = parsed.as_slice() else {
-            return Err((0, "one statement under each title".to_owned()));
+            return Err(SqlError::new(0, "one statement under each title"));
         };
         let columns = match statement {
             Statement::Query(query) => columns(query),
@@ -47,7 +47,7 @@ impl Structure {
 
     /// Tables without their schema: the search_path has PostgreSQL's own only. And PostgreSQL's own as the target of a change: an
     /// UPDATE of pg_settings sets them.
-    pub fn unqualified(&self) -> impl Iterator<Item = LexError> {
+    pub fn table_errors(&self) -> impl Iterator<Item = SqlError> {
         self.tables.iter().filter_map(|(at, name, changed)| {
             let own = |schema: &str| schema.starts_with("pg_") || schema == "information_schema";
             match (name.as_slice(), changed) {
@@ -63,20 +63,20 @@ impl Structure {
                 (_, true) => Some("what PostgreSQL itself keeps is not changed by hand".to_owned()),
                 _ => Some("a table is written as `schema.table`".to_owned()),
             }
-            .map(|why| (*at, why))
+            .map(|reason| SqlError::new(*at, reason))
         })
     }
 }
 
 /// The parser's words, without its place, which becomes an offset.
-fn unparsed(sql: &str, error: &str) -> LexError {
+fn unparsed(sql: &str, error: &str) -> SqlError {
     let words = error.strip_prefix("sql parser error: ").unwrap_or(error);
     let place = words.rsplit_once(" at Line: ").and_then(|(words, place)| {
         let (line, column) = place.split_once(", Column: ")?;
         Some((words, offset(sql, line.parse().ok()?, column.parse().ok()?)))
     });
     let (words, at) = place.unwrap_or((words, sql.trim_end().len()));
-    (at, format!("it can't be read as PostgreSQL's SQL: {words}"))
+    SqlError::new(at, format!("it can't be read as PostgreSQL's SQL: {words}"))
 }
 
 /// Lines and columns count from 1, columns in characters.
@@ -145,9 +145,9 @@ impl StructureVisitor<'_> {
 }
 
 impl Visitor for StructureVisitor<'_> {
-    type Break = LexError;
+    type Break = SqlError;
 
-    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<LexError> {
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<SqlError> {
         match statement {
             Statement::Insert(insert) => {
                 if let TableObject::TableName(name) = &insert.table {
@@ -165,12 +165,12 @@ impl Visitor for StructureVisitor<'_> {
                 from.iter().for_each(|table| self.target(&table.relation));
             }
             Statement::Query(_) => {}
-            _ => return ControlFlow::Break((0, "this kind of statement is refused".to_owned())),
+            _ => return ControlFlow::Break(SqlError::new(0, "this kind of statement is refused")),
         }
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<LexError> {
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.found.with.insert(folded(&cte.alias.name));
             self.alias(Some(&cte.alias));
@@ -178,7 +178,7 @@ impl Visitor for StructureVisitor<'_> {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<LexError> {
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<SqlError> {
         match table {
             TableFactor::Table { name, alias, args, .. } => {
                 if args.is_none() {
@@ -190,7 +190,7 @@ impl Visitor for StructureVisitor<'_> {
             | TableFactor::Function { alias, .. }
             | TableFactor::UNNEST { alias, .. }
             | TableFactor::NestedJoin { alias, .. } => self.alias(alias.as_ref()),
-            _ => return ControlFlow::Break((0, "a table of this kind is refused".to_owned())),
+            _ => return ControlFlow::Break(SqlError::new(0, "a table of this kind is refused")),
         }
         ControlFlow::Continue(())
     }

@@ -4,7 +4,7 @@
 //! PostgreSQL's own is the transaction's business: its search_path has pg_catalog alone (`targets/transaction.rs`).
 
 use super::bind::Bound;
-use super::tokens::{self, LexError, SqlToken, TokenKind};
+use crate::sql_lexer::{self, SqlError, SqlToken, TokenKind};
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
@@ -122,36 +122,35 @@ pub const KEYWORDS: [&str; 76] = [
 ///
 /// # Errors
 /// Every mistake, by byte offset in the source.
-pub fn check(source: &str, bound: &Bound, purpose: Purpose) -> Result<Columns, Vec<LexError>> {
-    let there = |(at, why): LexError| (bound.origin(at), why);
-    let tokens = tokens::read(&bound.sql).map_err(|wrong| vec![there(wrong)])?;
-    begins(&tokens, purpose).map_err(|wrong| vec![there(wrong)])?;
-    let mut wrong = verbs(&tokens, purpose);
+pub fn check(source: &str, bound: &Bound, purpose: Purpose) -> Result<Columns, Vec<SqlError>> {
+    let in_source = |error: SqlError| SqlError::new(bound.origin(error.at), error.reason);
+    let tokens = sql_lexer::strict(&bound.sql).map_err(|error| vec![in_source(error)])?;
+    check_first_word(&tokens, purpose).map_err(|error| vec![in_source(error)])?;
+    let mut errors = verb_errors(&tokens, purpose);
     let structure = match Structure::of(&bound.sql) {
         Ok(structure) => structure,
         // A verb says more than what the parser makes of it.
-        Err(unread) if wrong.is_empty() => return Err(vec![there(unread)]),
-        Err(_) => return Err(wrong.into_iter().map(there).collect()),
+        Err(unparsed) if errors.is_empty() => return Err(vec![in_source(unparsed)]),
+        Err(_) => return Err(errors.into_iter().map(in_source).collect()),
     };
-    wrong.extend(calls(&tokens, &structure));
-    wrong.extend(structure.unqualified());
-    let mut wrong: Vec<LexError> = wrong.into_iter().map(there).collect();
-    let parameters =
-        tokens.iter().filter(|token| token.kind == TokenKind::Value && token.text.starts_with('$'));
-    let typed = parameters.map(|token| bound.origin(token.at)).find(|at| !source[*at..].starts_with(":'"));
-    wrong.extend(typed.map(|at| (at, "a value is written as :'name', not by its number".to_owned())));
-    wrong.sort();
-    wrong.dedup();
-    if wrong.is_empty() { Ok(structure.columns) } else { Err(wrong) }
+    errors.extend(call_errors(&tokens, &structure));
+    errors.extend(structure.table_errors());
+    let mut errors: Vec<SqlError> = errors.into_iter().map(in_source).collect();
+    let parameters = tokens.iter().filter(|token| token.kind == TokenKind::Parameter);
+    let numbered = parameters.map(|token| bound.origin(token.at)).find(|at| !source[*at..].starts_with(":'"));
+    errors.extend(numbered.map(|at| SqlError::new(at, "a value is written as :'name', not by its number")));
+    errors.sort();
+    errors.dedup();
+    if errors.is_empty() { Ok(structure.columns) } else { Err(errors) }
 }
 
 /// PostgreSQL decides by the first word what a statement is: so does this.
-fn begins(tokens: &[SqlToken<'_>], purpose: Purpose) -> Result<(), LexError> {
+fn check_first_word(tokens: &[SqlToken<'_>], purpose: Purpose) -> Result<(), SqlError> {
     let allowed: &[&str] = match purpose {
         Purpose::Read | Purpose::Preview => &["select", "with"],
         Purpose::Act => &["select", "with", "insert", "update", "delete"],
     };
-    let Some(first) = tokens.first() else { return Err((0, "there is no statement".to_owned())) };
+    let Some(first) = tokens.first() else { return Err(SqlError::new(0, "there is no statement")) };
     if allowed.iter().any(|word| first.is(word)) {
         return Ok(());
     }
@@ -160,86 +159,85 @@ fn begins(tokens: &[SqlToken<'_>], purpose: Purpose) -> Result<(), LexError> {
         Purpose::Preview => "a preview is a SELECT",
         Purpose::Act => "what acts is INSERT, UPDATE, DELETE or SELECT",
     };
-    Err((first.at, format!("`{}` is refused: {what}", first.text.to_ascii_uppercase())))
+    Err(SqlError::new(first.at, format!("`{}` is refused: {what}", first.text.to_ascii_uppercase())))
 }
 
-/// Whatever is called and isn't on the list.
-fn calls(tokens: &[SqlToken<'_>], structure: &Structure) -> Vec<LexError> {
-    let called = (0..tokens.len()).filter(|at| tokens.get(at + 1).is_some_and(|next| next.sign("(")));
-    called.filter_map(|at| call(tokens, at, structure)).collect()
+/// Calls of functions that are not on the list.
+fn call_errors(tokens: &[SqlToken<'_>], structure: &Structure) -> Vec<SqlError> {
+    let called = (0..tokens.len()).filter(|at| tokens.get(at + 1).is_some_and(|next| next.is_symbol("(")));
+    called.filter_map(|at| call_error(tokens, at, structure)).collect()
 }
 
-fn call(tokens: &[SqlToken<'_>], at: usize, structure: &Structure) -> Option<LexError> {
+fn call_error(tokens: &[SqlToken<'_>], at: usize, structure: &Structure) -> Option<SqlError> {
     let token = tokens[at];
     let name = token.name()?;
     if structure.lists_columns(token.at) {
         return None;
     }
     let before = |back: usize| at.checked_sub(back).and_then(|at| tokens.get(at));
-    if before(1).is_some_and(|token| token.sign(".")) {
+    if before(1).is_some_and(|token| token.is_symbol(".")) {
         let schema = before(2).and_then(SqlToken::name).unwrap_or_default();
         if schema == "pg_catalog"
-            && !before(3).is_some_and(|token| token.sign("."))
+            && !before(3).is_some_and(|token| token.is_symbol("."))
             && FUNCTIONS.contains(name.as_str())
         {
             return None;
         }
         let from = before(2).map_or(token.at, |token| token.at);
-        return Some((from, refused(&format!("{schema}.{name}"))));
+        return Some(not_listed(from, &format!("{schema}.{name}")));
     }
     let keyword = token.kind == TokenKind::Word && KEYWORDS.contains(&name.as_str());
-    (!keyword && !FUNCTIONS.contains(name.as_str())).then(|| (token.at, refused(&name)))
+    if keyword || FUNCTIONS.contains(name.as_str()) { None } else { Some(not_listed(token.at, &name)) }
 }
 
-fn refused(name: &str) -> String {
-    format!("`{name}` is not among the functions that a team's own SQL may call")
+fn not_listed(at: usize, name: &str) -> SqlError {
+    SqlError::new(at, format!("`{name}` is not among the functions that custom SQL may call"))
 }
 
 /// Verbs in places where a parser may overlook them.
-fn verbs(tokens: &[SqlToken<'_>], purpose: Purpose) -> Vec<LexError> {
-    let mut wrong = Vec::new();
+fn verb_errors(tokens: &[SqlToken<'_>], purpose: Purpose) -> Vec<SqlError> {
+    let mut errors = Vec::new();
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate() {
-        if token.sign("(") {
+        if token.is_symbol("(") {
             depth += 1;
-        } else if token.sign(")") {
+        } else if token.is_symbol(")") {
             depth = depth.saturating_sub(1);
         }
         let before = |words: &[&str]| at > 0 && words.iter().any(|word| tokens[at - 1].is(word));
-        if token.kind != TokenKind::Word || (at > 0 && tokens[at - 1].sign(".")) {
+        if token.kind != TokenKind::Word || (at > 0 && tokens[at - 1].is_symbol(".")) {
             continue;
         }
         let next = |words: &[&str]| tokens.get(at + 1).is_some_and(|t| words.iter().any(|word| t.is(word)));
         if token.is("into") && !before(&["insert"]) {
-            wrong.push((token.at, "SELECT … INTO makes a table, and is refused".to_owned()));
+            errors.push(SqlError::new(token.at, "SELECT … INTO makes a table, and is refused"));
         }
         if token.is("for") && next(&["update", "no", "share", "key"]) && purpose != Purpose::Act {
-            wrong.push((token.at, "it locks rows, and what only looks may not".to_owned()));
+            errors.push(SqlError::new(token.at, "it locks rows, and what only looks may not"));
         }
         let verb = ["insert", "update", "delete", "merge"].iter().any(|verb| token.is(verb));
         if verb && !before(&["for", "key", "do"]) && (depth > 0 || purpose != Purpose::Act) {
-            let why = match purpose {
+            let reason = match purpose {
                 Purpose::Act => {
                     "inside another statement its rows are not counted: give it a title of its own"
                 }
                 _ => "what only looks may not change rows",
             };
             let verb = token.text.to_ascii_uppercase();
-            wrong.push((
-                token.at,
-                format!("`{verb}` is refused here: {why} (a name so spelled stands in quotes)"),
-            ));
+            let reason =
+                format!("`{verb}` is refused here: {reason} (a name with this spelling needs quotes)");
+            errors.push(SqlError::new(token.at, reason));
         }
     }
-    wrong
+    errors
 }
 
-/// Whether a statement inserts, updates or deletes.
+/// True for a statement that inserts, updates or deletes.
 pub fn changes(sql: &str) -> bool {
-    let tokens = tokens::read(sql).unwrap_or_default();
+    let tokens = sql_lexer::strict(sql).unwrap_or_default();
     let after = |at: usize, words: &[&str]| at > 0 && words.iter().any(|word| tokens[at - 1].is(word));
     tokens.iter().enumerate().any(|(at, token)| {
-        let named = after(at, &["for", "key", "do"]) || (at > 0 && tokens[at - 1].sign("."));
+        let named = after(at, &["for", "key", "do"]) || (at > 0 && tokens[at - 1].is_symbol("."));
         !named && ["insert", "update", "delete"].iter().any(|verb| token.is(verb))
     })
 }
