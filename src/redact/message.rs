@@ -32,9 +32,6 @@ const KEY_ENDINGS: [&str; 5] = [
     ") conflicts with ",
 ];
 
-/// A run of digits this long is no size, process id or time of ours.
-const MAX_DIGIT_RUN: usize = 12;
-
 /// Whether the next chunk is the value of a secret.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Expected {
@@ -194,7 +191,7 @@ impl<'a> MessageReader<'a> {
     }
 
     fn parenthesis(&mut self) {
-        if self.out.ends_with(")=") || self.out.ends_with(") = ") {
+        if self.last.ends_with(")=") || self.out.ends_with(")=") || self.out.ends_with(") = ") {
             let part = self.part();
             let ending = KEY_ENDINGS.iter().filter_map(|ending| part.rfind(ending)).max();
             let len = ending.map_or_else(|| self.part_if(|part| part.ends_with(").")), |at| at + 1);
@@ -239,7 +236,10 @@ impl<'a> MessageReader<'a> {
         let port = host
             .rsplit_once(':')
             .map_or("", |(_, port)| port.trim_end_matches([',', '.', ';', ')', ']', ':']));
-        if hides(scheme) || patterns::is_sensitive(scheme) || port.contains(|c: char| !c.is_ascii_digit()) {
+        if patterns::is_secret(scheme)
+            || patterns::is_sensitive(scheme)
+            || port.contains(|c: char| !c.is_ascii_digit())
+        {
             // Perhaps a user and the beginning of a password: where that ends is not known.
             self.replace(self.line().len(), "…");
             return;
@@ -270,7 +270,11 @@ impl<'a> MessageReader<'a> {
             return false;
         };
         let shown = chunk.get(..=chunk.len() - after_key.len() + operator).unwrap_or("");
-        self.out.push_str(&if hides(shown) { "?=".to_owned() } else { patterns::visible(shown) });
+        self.out.push_str(&if patterns::is_secret(shown) {
+            "?=".to_owned()
+        } else {
+            patterns::visible(shown)
+        });
         self.at += shown.len();
         let run = self.run();
         if run.is_empty() && shown.ends_with(':') {
@@ -284,7 +288,11 @@ impl<'a> MessageReader<'a> {
     }
 
     fn plain(&mut self, chunk: &'a str) {
-        self.out.push_str(&if hides(chunk) { "?".to_owned() } else { patterns::visible(chunk) });
+        self.out.push_str(&if patterns::is_secret(chunk) {
+            "?".to_owned()
+        } else {
+            patterns::visible(chunk)
+        });
         self.at += chunk.len();
         self.last = chunk;
         if STATEMENT_INTROS.iter().any(|intro| self.out.ends_with(intro)) {
@@ -340,20 +348,4 @@ fn begins_with_label(line: &str) -> bool {
     };
     let tool = label.strip_prefix("pg_").is_some_and(|name| name.bytes().all(|b| b.is_ascii_lowercase()));
     tool || patterns::listed(LABELS, label) || label.ends_with("ommand was")
-}
-
-/// A word without a place of its own in the message that still may not be shown.
-fn hides(chunk: &str) -> bool {
-    is_address(chunk) || patterns::is_secret(chunk) || has_long_number(chunk)
-}
-
-fn is_address(chunk: &str) -> bool {
-    chunk.split_once('@').is_some_and(|(local, domain)| {
-        local.ends_with(|c: char| c.is_alphanumeric() || "._%+-".contains(c))
-            && domain.starts_with(char::is_alphanumeric)
-    })
-}
-
-fn has_long_number(chunk: &str) -> bool {
-    chunk.split(|c: char| !c.is_ascii_digit()).any(|run| run.len() > MAX_DIGIT_RUN)
 }

@@ -5,7 +5,7 @@
 //! (the renderer's).
 
 mod message;
-mod patterns;
+pub mod patterns;
 #[cfg(test)]
 mod property_tests;
 mod statement;

@@ -163,7 +163,7 @@ impl Writer {
         let lower = token.text.to_ascii_lowercase();
         self.classify(&lower);
         let class = self.statement.class;
-        let shown = if patterns::is_issued(token.text) { "?" } else { token.text };
+        let shown = if patterns::is_secret_word(token.text) { "?" } else { token.text };
         let start = self.push(shown, token.spaced);
         self.statement.after_options = class != Class::Data && lower == "options";
         if matches!(class, Class::Data | Class::Schema) {
