@@ -74,7 +74,7 @@ WITH holders AS (
   SELECT 'replica', NULL, COALESCE(NULLIF(application_name, ''), host(client_addr), pid::text), age(backend_xmin), NULL, false, NULL
   FROM pg_stat_replication WHERE backend_xmin IS NOT NULL
 )
-SELECT kind AS "held by", pid, who, held_s, xids::bigint AS xid_age,
+SELECT kind AS "held by", pid, who, held_s, xids::bigint AS "age (XIDs)",
        CASE WHEN row_number() OVER (ORDER BY held_s DESC NULLS LAST) = 1 THEN held_s END AS _held_s,
        CASE WHEN row_number() OVER (ORDER BY xids DESC NULLS LAST) = 1 THEN xids::bigint END AS _held_xids,
        CASE WHEN pid IS NOT NULL THEN 'pid ' || pid || ' (' || who || ')' ELSE 'the ' || kind || ' ' || who END AS _holder,
@@ -138,7 +138,7 @@ CROSS JOIN LATERAL (SELECT CASE WHEN "table" LIKE '% %' THEN '"' || replace("tab
 ORDER BY _rank DESC, "table" LIMIT 20;
 
 -- ## Age of databases [server unless service]
-SELECT datname::text AS database, x.age::bigint AS age, (100.0 * x.age / 2000000000)::float8 AS "XID wraparound_pct",
+SELECT datname::text AS database, x.age::bigint AS "age (XIDs)", (100.0 * x.age / 2000000000)::float8 AS "XID wraparound_pct",
        CASE WHEN row_number() OVER (ORDER BY x.age DESC, datname) = 1 THEN (100.0 * x.age / 2000000000)::float8 END AS _wraparound_pct,
        datname::text AS _oldest, x.age::bigint AS _rank
 FROM pg_database CROSS JOIN LATERAL (SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) AS age) x
@@ -152,7 +152,7 @@ WITH aged AS (
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
   WHERE c.relkind IN ('r', 'm') -- the oldest can be a catalog or a forgotten temporary table
 )
-SELECT "table", age::bigint AS age, (100.0 * age / 2000000000)::float8 AS "XID wraparound_pct", bytes AS "size (est.)_bytes",
+SELECT "table", age::bigint AS "age (XIDs)", (100.0 * age / 2000000000)::float8 AS "XID wraparound_pct", bytes AS "size (est.)_bytes",
        CASE WHEN row_number() OVER (ORDER BY age DESC, bytes DESC, "table") = 1 THEN (100.0 * age / 2000000000)::float8 END AS _wraparound_pct,
        "table" AS _oldest, age::bigint AS _rank
 FROM aged ORDER BY age DESC, bytes DESC, "table" LIMIT 3

@@ -26,7 +26,7 @@ CROSS JOIN (SELECT current_setting('max_connections')::int - current_setting('su
 SELECT app, count(*) AS sessions,
        count(*) FILTER (WHERE state = 'active') AS active,
        count(*) FILTER (WHERE state = 'idle') AS idle,
-       count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS in_transaction,
+       count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS "idle in txn",
        extract(epoch FROM clock_timestamp() - min(state_change) FILTER (WHERE state LIKE 'idle in transaction%'))::float8
          AS longest_s,
        database
