@@ -79,7 +79,7 @@ pub(super) fn update_card(transaction: &Transaction<'_>, card: &Card) -> DbResul
 }
 
 pub(super) fn card(connection: &Connection, id: i64) -> DbResult<Option<Card>> {
-    Ok(cards(connection, "copies.id = ?1", &[&id])?.pop())
+    Ok(cards(connection, "cards.id = ?1", &[&id])?.pop())
 }
 
 pub(super) fn cards_of(connection: &Connection, run: RunId) -> DbResult<Vec<Card>> {
