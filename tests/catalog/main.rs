@@ -198,7 +198,9 @@ fn limits_are_checked_too() {
     }
     let told = limited("health", "connexions", (None, None)).unwrap_err().join("\n");
     assert!(
-        told.contains("`health` doesn't judge `connexions`; it judges XID wraparound_pct, _cut_off, _prepared_s, "),
+        told.contains(
+            "`health` doesn't judge `connexions`; it judges XID wraparound_pct, _cut_off, _prepared_s, "
+        ),
         "{told}"
     );
 }
