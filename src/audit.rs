@@ -3,113 +3,13 @@
 
 use crate::access::Policy;
 use crate::config::Approval;
-use crate::message::{Conversation, Person};
-use crate::plan::Plan;
-use crate::store::{
-    Append, AppendOutcome, CardKind, NewEvent, NewRun, OpenOutcome, Run, RunId, RunRequest, RunState, Store,
-    StoreResult,
-};
-use serde::{Deserialize, Serialize};
+use crate::model::transitions::next;
+use crate::model::{CardKind, Conversation, EventKind, Person, Plan, Risk, Run, RunId, RunRequest, RunState};
+use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Store, StoreResult};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What can happen to a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventKind {
-    /// Asked for; a second person must agree.
-    Requested,
-    /// One of several who must.
-    ApprovalAdded,
-    /// Whoever could approve was told once more.
-    Reminded,
-    Approved,
-    Denied,
-    Withdrawn,
-    /// An approval taken back, or overtaken, before the start.
-    Revoked,
-    Expired,
-    /// The claim: whoever writes it, and nobody else, acts. Reads and writes begin with it.
-    Started,
-    /// A part of the work is done, and would not be done again: what a resumable action goes on from.
-    Checkpoint,
-    /// Somebody asked it to stop; what was done by then stays.
-    StopRequested,
-    /// The claim of a resumable action whose process is gone.
-    Resumed,
-    Succeeded,
-    Failed,
-    /// Some targets, not all.
-    Partial,
-    Stopped,
-    /// Nothing was done, since the target is no longer what was shown.
-    Invalidated,
-    /// The process is gone, and with it the knowledge of what became of the effect.
-    Interrupted,
-    /// Written after its caller had given it up: whatever it let start is not started.
-    TimedOut,
-    /// Another person has looked at what somebody did alone.
-    Reviewed,
-}
-
-impl EventKind {
-    /// The event's name in the record.
-    pub fn word(self) -> &'static str {
-        match self {
-            EventKind::Requested => "requested",
-            EventKind::ApprovalAdded => "approval_added",
-            EventKind::Reminded => "reminded",
-            EventKind::Approved => "approved",
-            EventKind::Denied => "denied",
-            EventKind::Withdrawn => "withdrawn",
-            EventKind::Revoked => "revoked",
-            EventKind::Expired => "expired",
-            EventKind::Started => "started",
-            EventKind::Checkpoint => "checkpoint",
-            EventKind::StopRequested => "stop_requested",
-            EventKind::Resumed => "resumed",
-            EventKind::Succeeded => "succeeded",
-            EventKind::Failed => "failed",
-            EventKind::Partial => "partial",
-            EventKind::Stopped => "stopped",
-            EventKind::Invalidated => "invalidated",
-            EventKind::Interrupted => "interrupted",
-            EventKind::TimedOut => "timed_out",
-            EventKind::Reviewed => "reviewed",
-        }
-    }
-}
-
-/// The one transition table. `None` before the first event; `None` as the answer: it can't happen.
-/// An `unknown` run is closed by a reconciling observation, which may find any outcome.
-pub fn next(from: Option<RunState>, happening: EventKind) -> Option<RunState> {
-    use EventKind as H;
-    use RunState as S;
-    let to = match (from, happening) {
-        (None, H::Requested) => S::Pending,
-        (None | Some(S::Approved), H::Started) => S::Running,
-        (Some(S::Running), H::Checkpoint | H::StopRequested) => S::Running,
-        (Some(S::Interrupted), H::Resumed) => S::Running,
-        (Some(S::Pending), H::ApprovalAdded | H::Reminded) => S::Pending,
-        (Some(S::Pending), H::Approved) => S::Approved,
-        (Some(S::Pending), H::Denied) => S::Denied,
-        (Some(S::Pending), H::Withdrawn) => S::Withdrawn,
-        (Some(S::Approved), H::Revoked) => S::Revoked,
-        (Some(S::Pending | S::Approved), H::Expired) => S::Expired,
-        (Some(S::Pending | S::Approved | S::Running | S::Interrupted), H::Invalidated) => S::Invalidated,
-        (Some(S::Running | S::Interrupted), H::Succeeded) => S::Succeeded,
-        (Some(S::Running | S::Interrupted), H::Failed) => S::Failed,
-        (Some(S::Running | S::Interrupted), H::Partial) => S::Partial,
-        (Some(S::Running | S::Interrupted), H::Stopped) => S::Stopped,
-        (Some(S::Running), H::Interrupted) => S::Interrupted,
-        (Some(S::Pending | S::Approved | S::Running), H::TimedOut) => S::Stopped,
-        (Some(over), H::Reviewed) if !over.is_open() => over,
-        _ => return None,
-    };
-    Some(to)
-}
 
 /// What closes a run whose way from one state to another was recorded when nobody waited for it any more. `None` if that lets
 /// nothing start: an event *within* running doesn't, since that run has started long ago.
@@ -152,7 +52,7 @@ impl EventDetails {
 
 /// The record, with the rules of its transitions.
 #[derive(Clone)]
-pub struct Runs {
+pub struct AuditLog {
     pub store: Arc<dyn Store>,
     pub approval: Approval,
 }
@@ -179,7 +79,7 @@ pub struct Beginning {
     pub while_frozen: bool,
 }
 
-impl Runs {
+impl AuditLog {
     /// Opens a run: pending if it asks, running otherwise.
     pub async fn open(&self, beginning: Beginning) -> StoreResult<OpenOutcome> {
         let happening = if beginning.asks { EventKind::Requested } else { EventKind::Started };
@@ -199,7 +99,7 @@ impl Runs {
         let Some(first) = self.change(None, happening, told) else {
             return Err(crate::store::StoreError::Broken("no such beginning".to_owned()));
         };
-        let acts = beginning.request.risk != "read";
+        let acts = beginning.request.risk != Risk::Read;
         let resource_locks = beginning.plan.map(|plan| plan.resource_locks).unwrap_or_default();
         let new = NewRun {
             request: beginning.request,
@@ -249,7 +149,7 @@ impl Runs {
         self.append_unless(run, happening, (told, false)).await
     }
 
-    /// As [`Runs::append`], refused while acting is frozen.
+    /// As [`AuditLog::append`], refused while acting is frozen.
     pub async fn append_unless_frozen(
         &self,
         run: &Run,

@@ -31,28 +31,31 @@
 //! | module | contents |
 //! |---|---|
 //! | [`error`] | the two kinds of error: the person's, which says what to type instead, and ours |
+//! | [`telemetry`] | logging, and the TLS provider of the process |
+//! | [`model`] | values that every module shares: runs, events, plans, people, replies, the transition table; no I/O |
 //! | [`sql_lexer`] | PostgreSQL's SQL in tokens: strictly for what will run, leniently for what will be shown |
 //! | [`toml_reader`] | TOML with the place of every value, so that all mistakes are reported at once |
 //! | [`config`] | the only reader of files and environment variables |
-//! | [`message`] | neutral values: event, person, conversation, reply; the trait that a platform implements |
+//! | [`redact`] | query text fit for a chat |
+//! | [`azure`] | Entra tokens; the only user of the Azure crates |
 //! | [`store`] | the audit log's storage: a trait, and SQLite behind it |
+//! | [`storage`] | backups as objects: a directory now, a blob container later |
 //! | [`ephemeral`] | pacing, duplicate deliveries and caches: may be lost |
 //! | [`webhook`] | a team's webhook, notified of pending requests |
-//! | [`storage`] | backups as objects: a directory now, a blob container later |
-//! | [`azure`] | Entra tokens; the only user of the Azure crates |
-//! | [`redact`] | query text fit for a chat |
 //! | [`prisma`] | a directory of migrations, to compare a migration history with |
 //! | [`catalog`], [`command_line`] | command files → commands; typed words → values |
-//! | [`postgres`] | environments, servers, logins, connections |
 //! | [`access`] | who may run what where, and who may approve |
 //! | [`schedule`] | the maintenance windows of the configuration, and when each is due |
-//! | [`plan`] | identity, guards, context, digest |
+//! | [`postgres`] | environments, servers, logins, connections |
 //! | [`sql`] | runs a SQL command, and presents its result |
-//! | [`audit`] | the one transition table of runs, and the service over the store |
+//! | [`platform`] | the trait that a chat platform implements |
+//! | [`audit`] | the service over the store: opens runs and appends events |
+//! | [`app`] | the parts that commands and the workflow use; fields only |
 //! | [`actions`] | name → code of the coded commands |
 //! | [`preflight`] | the checks of `countersign check` |
 //! | [`workflow`] | one line from event to reply; the only caller of send |
 //! | [`chat`] | Slack and Teams: verify, parse, render, send; the terminal: render |
+//! | [`bootstrap`] | the composition root: configuration → app |
 //! | [`http`] | routes; acknowledges at once |
 //! | [`demo`] | the fake Slack and the sample servers, for `make demo` and the tests |
 //! | [`cli`] | the command line: serve, demo, run, check |
@@ -72,8 +75,10 @@
 
 pub mod access;
 pub mod actions;
+pub mod app;
 pub mod audit;
 pub mod azure;
+pub mod bootstrap;
 pub mod catalog;
 pub mod chat;
 pub mod cli;
@@ -83,8 +88,8 @@ pub mod demo;
 pub mod ephemeral;
 pub mod error;
 pub mod http;
-pub mod message;
-pub mod plan;
+pub mod model;
+pub mod platform;
 pub mod postgres;
 pub mod preflight;
 pub mod prisma;
@@ -94,126 +99,7 @@ pub mod sql;
 pub mod sql_lexer;
 pub mod storage;
 pub mod store;
+pub mod telemetry;
 pub mod toml_reader;
 pub mod webhook;
 pub mod workflow;
-
-use anyhow::Context;
-use parking_lot::Mutex;
-use std::collections::HashMap;
-
-/// What a command may use.
-pub struct App {
-    pub config: config::Config,
-    pub catalog: catalog::Catalog,
-    pub access: access::Access,
-    pub schedule: Vec<schedule::Window>,
-    pub targets: postgres::Environments,
-    pub runs: audit::Runs,
-    pub storage: storage::Storage,
-    pub pager: Option<webhook::Webhook>,
-    pub progress: Progress,
-    /// Cancelled a moment before the process ends: what can't outlive it ends itself, and says so.
-    pub ending: tokio_util::sync::CancellationToken,
-}
-
-impl App {
-    /// Puts the house together: commands and access rules checked whole, the store opened.
-    ///
-    /// # Errors
-    /// Every mistake in the commands or the access rules, or a store that can't be opened.
-    pub fn assemble(config: config::Config) -> anyhow::Result<App> {
-        let Rules { catalog, access, schedule } = rules(&config)?;
-        let waits = config.store_waits;
-        let limits = store::sqlite::Limits { answer: waits.answer, busy: waits.lock };
-        let store = store::sqlite::SqliteStore::open(&config.store, limits);
-        let store = std::sync::Arc::new(store.context("opening the record")?);
-        let runs = audit::Runs { store, approval: config.approval.clone() };
-        let targets = postgres::Environments::new(&config)?;
-        let storage = storage::Storage::open(&config.backups).context("opening the backups' directory")?;
-        let pager = config.pager.as_ref().map(webhook::Webhook::new).transpose()?;
-        let (progress, ending) = (Progress::default(), tokio_util::sync::CancellationToken::new());
-        Ok(App { config, catalog, access, schedule, targets, storage, runs, pager, progress, ending })
-    }
-}
-
-/// What the configuration and the command files say together.
-pub struct Rules {
-    /// Built in, and the team's.
-    pub catalog: catalog::Catalog,
-    pub access: access::Access,
-    pub schedule: Vec<schedule::Window>,
-}
-
-/// Reads the commands, and checks what the configuration says of them.
-///
-/// # Errors
-/// Every mistake in either.
-pub fn rules(config: &config::Config) -> anyhow::Result<Rules> {
-    let in_words = |wrong: Vec<String>| anyhow::anyhow!(wrong.join("\n"));
-    let mut catalog = catalog::Catalog::built_in().map_err(in_lines)?;
-    if let Some(directory) = &config.commands {
-        catalog = catalog.with_directory(directory).map_err(in_lines)?;
-    }
-    let catalog = catalog.with_limits(&config.environments).map_err(in_words)?;
-    if let (Some(directory), Some(like)) = (&config.sql, catalog.find("run-sql")) {
-        catalog::sql_files::check(directory, like).map_err(in_lines)?;
-    }
-    let missing = actions::missing(&catalog);
-    anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
-    let access = access::Access::new(config, &catalog).map_err(in_words)?;
-    let schedule = schedule::windows(config, &catalog).map_err(in_words)?;
-    Ok(Rules { catalog, access, schedule })
-}
-
-/// How far running work is: for the cards, and lost with the process.
-#[derive(Debug, Default)]
-pub struct Progress(Mutex<HashMap<store::RunId, Share>>);
-
-/// A share done, if one can be told, and what is going on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
-    /// 0 to 100.
-    pub percent: Option<u8>,
-    pub label: String,
-}
-
-impl Progress {
-    pub fn set(&self, run: store::RunId, percent: Option<u8>, label: String) {
-        self.0.lock().insert(run, Share { percent, label });
-    }
-    pub fn get(&self, run: store::RunId) -> Option<Share> {
-        self.0.lock().get(&run).cloned()
-    }
-    /// Any, for a process that runs one thing only.
-    pub fn any(&self) -> Option<Share> {
-        self.0.lock().values().next().cloned()
-    }
-    pub fn clear(&self, run: store::RunId) {
-        self.0.lock().remove(&run);
-    }
-}
-
-/// All mistakes of the commands as one error, a line each.
-pub fn in_lines(mistakes: Vec<catalog::Diagnostic>) -> anyhow::Error {
-    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-    anyhow::anyhow!("the commands have mistakes:\n{}", lines.join("\n"))
-}
-
-/// JSON lines on standard error: `usual`, unless `RUST_LOG` chooses otherwise. TLS gets its provider here too: once in a process, and first.
-pub fn start_logging(usual: &str) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
-    let filter = filter.unwrap_or_else(|_| usual.into());
-    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-}
-
-/// Done when somebody presses Ctrl-C or the process is asked to end.
-pub async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
-}

@@ -8,8 +8,9 @@ mod samples;
 mod tampering;
 
 use contract::Fresh;
+use countersign::model::{CardKind, Run, RunState};
 use countersign::store::sqlite::{Limits, SqliteStore};
-use countersign::store::{CardKind, Filter, OpenOutcome, Run, RunState, Store, StoreError};
+use countersign::store::{Filter, OpenOutcome, Store, StoreError};
 use rusqlite::Connection;
 use samples::{append, done, new_run, opened, place};
 use std::collections::BTreeMap;

@@ -1,12 +1,12 @@
 //! TLS to PostgreSQL: verified against the configured authority and the server's name, or there is no connection; by our own
 //! connections and by pg_dump alike.
 
-use countersign::App;
 use countersign::actions::backup::{ClientConnection, Dump, choose, dump, find};
+use countersign::app::App;
 use countersign::command_line::Values;
 use countersign::config::{Backups, Config, Server, Tls};
 use countersign::demo::postgres::{self, Cluster, Options};
-use countersign::message::{Block, Severity};
+use countersign::model::{Block, Severity};
 use countersign::postgres::{Address, Unreachable};
 use countersign::preflight::{CheckContext, Finding, examine};
 use countersign::sql::{self, QueryRequest};
@@ -88,7 +88,7 @@ logins.operator = {{ user = "operator", password = {{ env = "OPERATOR" }} }}
     let directory = tempfile::tempdir().unwrap();
     let name = directory.path().join("x.toml");
     let config = Config::parse(&name.to_string_lossy(), &text, &|_| Some(PASSWORD.to_owned()));
-    App::assemble(config.unwrap_or_else(|wrong| panic!("{wrong}"))).unwrap()
+    countersign::bootstrap::assemble(config.unwrap_or_else(|wrong| panic!("{wrong}"))).unwrap()
 }
 
 async fn encrypted(app: &App) -> Result<bool, Unreachable> {
@@ -98,7 +98,7 @@ async fn encrypted(app: &App) -> Result<bool, Unreachable> {
         database: Some("postgres".to_owned()),
         login: "reader".to_owned(),
     };
-    let lease = app.targets.lease(&address, "tls").await?;
+    let lease = app.environments.lease(&address, "tls").await?;
     let rows = lease.ask("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).await.unwrap();
     Ok(rows[0].get(0))
 }
@@ -142,7 +142,7 @@ async fn check_tells_of_a_certificate_that_cannot_be_verified() {
     let findings = async |authority: &Authority| -> Vec<Finding> {
         let app = app(&cluster, &format!("ca_file = {:?}", authority.file));
         let report =
-            examine(&CheckContext { config: &app.config, targets: &app.targets }, &["production"]).await;
+            examine(&CheckContext { config: &app.config, targets: &app.environments }, &["production"]).await;
         assert!(report.missing() > 0);
         report.0.into_iter().find(|(place, _)| place == "production").unwrap().1
     };
@@ -240,7 +240,7 @@ async fn one_service_down_one_hanging_and_one_without_tls_hide_none_of_the_other
     let health = app.catalog.find("health").unwrap();
     let question =
         QueryRequest { command: health, environment: "production", values: &Values::new(), asker: "tls" };
-    let sections = sql::run(&app.targets, &question).await.unwrap();
+    let sections = sql::run(&app.environments, &question).await.unwrap();
     let answer = sql::present(health, &app.catalog, "production", &sections);
     let told = |wanted: &str| {
         answer.blocks.iter().any(|block| matches!(block, Block::Text(text) if text.words() == wanted))

@@ -1,9 +1,9 @@
 //! Who may run what where, and who may approve. Nothing is allowed that no grant allows; nobody approves their own request.
 //! What the platform says of an account's standing is checked in `flow`, before any of this.
 
-use crate::catalog::{Catalog, Command, Risk};
+use crate::catalog::{Catalog, Command};
 use crate::config::{Approval, BreakGlass, Config, Grant, PersonConfig};
-use crate::message::{ChatAccount, Person, PlatformKind};
+use crate::model::{ChatAccount, Person, PlatformKind, Risk};
 
 mod policy;
 

@@ -2,10 +2,9 @@
 //! was made under; when it is decided, the stricter of that one and the one of now counts.
 
 use super::{Access, covers};
-use crate::catalog::{Catalog, Command, Risk, Scope};
+use crate::catalog::{Catalog, Command, Scope};
 use crate::config::{Approval, ApprovalRule};
-use crate::message::Person;
-use crate::store::Run;
+use crate::model::{Person, Risk, Run};
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -2,11 +2,10 @@
 
 use super::Call;
 use crate::access::{Access, could_approve_then};
-use crate::audit::EventKind;
 use crate::error::Result;
-use crate::message::{Block, Cell, Column, Row, Severity, Shape, Table, Text};
+use crate::model::{Block, Cell, Column, EventKind, Row, Run, RunState, Severity, Shape, Table, Text};
 use crate::sql::{Answer, duration, fill, minute};
-use crate::store::{Filter, Run, RunState};
+use crate::store::Filter;
 use jiff::Timestamp;
 
 /// Nobody acts alone more often than once an hour: that is more than a year of them.
@@ -76,7 +75,7 @@ pub fn approvers(call: &Call<'_>, run: &Run) -> String {
 /// What people did alone and nobody has reviewed yet, in whichever environment: it stands above everything else.
 pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
     let filter = Filter { break_glass: true, limit: MOST_ALONE, ..Filter::default() };
-    let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
+    let listed = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
     let owed = |run: &&Run| run.event(EventKind::Reviewed.word()).is_none() && may_see(call, run);
     let runs: Vec<&Run> = listed.runs.iter().filter(owed).collect();
     if runs.is_empty() {
@@ -123,7 +122,7 @@ pub fn may_see(call: &Call<'_>, run: &Run) -> bool {
 
 /// The environments that this command speaks of: the one that was typed, or all that the person may look at.
 pub fn environments<'a>(call: &'a Call<'_>) -> Vec<&'a str> {
-    let names = call.app.targets.names().iter().map(String::as_str);
+    let names = call.app.environments.names().iter().map(String::as_str);
     names
         .filter(|name| call.environment.is_none_or(|typed| typed == *name))
         .filter(|name| looks_at(&call.app.access, call, name))

@@ -5,7 +5,7 @@ use super::answers::{answer, between, count, table, verdict};
 use super::backup::{NewestBackups, StoredBackup, newest, prefix};
 use super::{Call, Query};
 use crate::error::Result;
-use crate::message::{Block, Cell, Severity, Shape, Text};
+use crate::model::{Block, Cell, Severity, Shape, Text};
 use crate::sql::{Answer, QueryRequest, bytes, fill, minute, scope_targets, tone};
 use crate::storage::StorageResult;
 use async_trait::async_trait;
@@ -31,7 +31,7 @@ impl Query for Backups {
         let environment = call.environment.unwrap_or_default();
         let question =
             QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
-        let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
+        let targets = scope_targets(&call.app.environments, &question, call.command.header.scope)?;
         let most = if targets.len() == 1 { MOST } else { 1 };
         let all = targets.into_iter().map(|target| async move {
             let place = prefix(environment, target.database.as_deref().unwrap_or_default());

@@ -3,7 +3,7 @@
 use super::answers::{answer, verdict};
 use super::{Call, Query};
 use crate::error::Result;
-use crate::message::{Block, Severity, Text};
+use crate::model::{Block, Severity, Text};
 use crate::sql::{Answer, duration, fill};
 use async_trait::async_trait;
 

@@ -3,7 +3,7 @@
 use super::answers::{answer, verdict};
 use super::{Call, Query};
 use crate::error::{Error, Result};
-use crate::message::{Block, Severity};
+use crate::model::{Block, Severity};
 use crate::sql::{Answer, fill};
 use async_trait::async_trait;
 
@@ -15,7 +15,7 @@ const PLAIN: &str = r#"psql "host={host} port={port} dbname={database} user=YOUR
 #[async_trait]
 impl Query for Connect {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let targets = &call.app.targets;
+        let targets = &call.app.environments;
         let environment = targets.environment(call.environment.unwrap_or_default())?;
         let name = call.values.get("service").map(String::as_str).unwrap_or_default();
         if name == "all" {

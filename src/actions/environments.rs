@@ -5,7 +5,7 @@ use super::answers::{answer, count, environments, table, verdict};
 use super::{Call, Query};
 use crate::config::{Environment, Server, Tls};
 use crate::error::Result;
-use crate::message::{Block, Cell, Severity, Shape, Text};
+use crate::model::{Block, Cell, Severity, Shape, Text};
 use crate::postgres::Address;
 use crate::sql::{Answer, fill};
 use async_trait::async_trait;
@@ -21,12 +21,12 @@ impl Query for Environments {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let mut servers = Vec::new();
         for name in environments(call) {
-            let environment = call.app.targets.environment(name)?;
+            let environment = call.app.environments.environment(name)?;
             servers.extend(environment.servers.iter().map(|server| (environment, server)));
         }
         let asked = servers.iter().map(|(environment, server)| version(call, environment, server));
         let (versions, bound) =
-            tokio::join!(futures::future::join_all(asked), call.app.runs.store.binding(call.place.clone()));
+            tokio::join!(futures::future::join_all(asked), call.app.audit.store.binding(call.place.clone()));
         // Without the record nobody knows the conversation's environment; who answers is still worth telling.
         let bound = bound.ok().flatten();
         let silent: Vec<(String, &String)> = servers
@@ -103,7 +103,7 @@ async fn version(call: &Call<'_>, environment: &Environment, server: &Server) ->
         database: None,
         login: "reader".to_owned(),
     };
-    let lease = call.app.targets.lease(&address, &call.asker).await.map_err(|why| why.to_string())?;
+    let lease = call.app.environments.lease(&address, &call.asker).await.map_err(|why| why.to_string())?;
     let sql = "SELECT split_part(current_setting('server_version'), ' ', 1) \
                || CASE WHEN pg_is_in_recovery() THEN ', replica' ELSE '' END";
     let rows = lease.ask_within(WITHIN, sql, &[]).await.map_err(|why| why.to_string())?;

@@ -1,11 +1,8 @@
 //! `freeze` stops all acting at once, in every replica; `unfreeze` needs a second person.
 
 use super::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::error::{Error, Result};
-use crate::message::Text;
-use crate::plan::Plan;
-use crate::store::ActiveFreeze;
+use crate::model::{ActiveFreeze, EventKind, Plan, Text};
 use async_trait::async_trait;
 
 pub struct Freeze;
@@ -14,7 +11,7 @@ pub struct Unfreeze;
 #[async_trait]
 impl Action for Freeze {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        if let Some(frozen) = call.app.runs.store.frozen().await.map_err(anyhow::Error::from)? {
+        if let Some(frozen) = call.app.audit.store.frozen().await.map_err(anyhow::Error::from)? {
             return Err(Error::user(format!("{} froze all acting already, at {}.", frozen.by.id, frozen.at)));
         }
         let mut plan = Plan::of("Stops all acting, in every environment, for everyone. Reading goes on.");
@@ -31,7 +28,7 @@ impl Action for Freeze {
             at: jiff::Timestamp::now(),
             reason: doing.run.text("reason").map(str::to_owned),
         };
-        match doing.app.runs.store.set_frozen(Some(frozen)).await {
+        match doing.app.audit.store.set_frozen(Some(frozen)).await {
             Ok(()) => Outcome::new(
                 EventKind::Succeeded,
                 Text::new()
@@ -47,7 +44,7 @@ impl Action for Freeze {
 #[async_trait]
 impl Action for Unfreeze {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let frozen = call.app.runs.store.frozen().await.map_err(anyhow::Error::from)?;
+        let frozen = call.app.audit.store.frozen().await.map_err(anyhow::Error::from)?;
         let frozen = frozen.ok_or_else(|| Error::user("Nothing is frozen: commands act as usual."))?;
         let mut plan = Plan::of("Lets commands act again, in every environment.");
         plan.identity.insert("frozen_at".to_owned(), frozen.at.to_string());
@@ -58,7 +55,7 @@ impl Action for Unfreeze {
     }
 
     async fn act(&self, doing: &Execution<'_>) -> Outcome {
-        let store = &doing.app.runs.store;
+        let store = &doing.app.audit.store;
         let shown = doing.plan.identity.get("frozen_at");
         match store.frozen().await {
             Ok(Some(now)) if Some(&now.at.to_string()) == shown => {}

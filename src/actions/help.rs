@@ -2,9 +2,9 @@
 
 use super::answers::{answer, count, verdict};
 use super::{Call, Query};
-use crate::catalog::{Command, Risk};
+use crate::catalog::Command;
 use crate::error::{Error, Result};
-use crate::message::{Block, Severity, Text};
+use crate::model::{Block, Risk, Severity, Text};
 use crate::sql::{Answer, fill};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ fn may_run(call: &Call<'_>, command: &Command) -> bool {
 
 /// Where the person may run it, unless that is everywhere.
 fn only_in(call: &Call<'_>, command: &Command) -> Option<String> {
-    let names = call.app.targets.names();
+    let names = call.app.environments.names();
     let here = |name: &&String| call.app.access.may_run(call.person, command, Some(name.as_str()));
     let some: Vec<&str> = names.iter().filter(here).map(String::as_str).collect();
     (some.len() < names.len()).then(|| some.join(" and "))

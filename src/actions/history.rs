@@ -5,9 +5,9 @@ use super::answers::{answer, asked, count, may_see, state, table, unreviewed, ve
 use super::{Call, Query};
 use crate::command_line::{duration_seconds, shown};
 use crate::error::{Error, Result};
-use crate::message::{Block, Cell, Severity, Shape};
+use crate::model::{Block, Cell, Run, RunState, Severity, Shape};
 use crate::sql::{Answer, fill, minute};
-use crate::store::{Filter, Run, RunState};
+use crate::store::Filter;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const FAILED: [RunState; 5] =
 #[async_trait]
 impl Query for History {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let listed = call.app.runs.store.list(filter(call)?).await.map_err(anyhow::Error::from)?;
+        let listed = call.app.audit.store.list(filter(call)?).await.map_err(anyhow::Error::from)?;
         let hidden = listed.runs.iter().filter(|run| !may_see(call, run)).count();
         let runs: Vec<&Run> = listed.runs.iter().filter(|run| may_see(call, run)).collect();
         let mut blocks = unreviewed(call).await?;

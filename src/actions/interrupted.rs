@@ -1,11 +1,9 @@
 //! Runs whose process is gone: what became of them, whether one goes on without it, and whether one will go on by itself. It only looks.
 
 use super::{Action, Execution, Implementation, Outcome, find, lingering};
-use crate::App;
-use crate::Share;
-use crate::audit::EventKind;
-use crate::plan::Plan;
-use crate::store::Run;
+use crate::app::App;
+use crate::app::Share;
+use crate::model::{EventKind, Plan, Run};
 use tokio_util::sync::CancellationToken;
 
 /// Why a run is `unknown` whose process ended as it was told to: no mark against the run.
@@ -68,7 +66,7 @@ fn doing<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::RunState;
+    use crate::model::RunState;
     use serde_json::json;
 
     fn run(kinds: &[(&str, &str)]) -> Run {

@@ -3,12 +3,11 @@
 
 use super::answers::{answer, asked, between, count, environments, may_see, table, verdict};
 use super::{Call, Implementation, Query, interrupted, lingering};
-use crate::Share;
-use crate::audit::EventKind;
+use crate::app::Share;
 use crate::error::Result;
-use crate::message::{Block, Cell, Severity, Shape};
+use crate::model::{Block, Cell, EventKind, Run, RunState, Severity, Shape};
 use crate::sql::{Answer, duration, fill};
-use crate::store::{Filter, Run, RunState};
+use crate::store::Filter;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -72,7 +71,7 @@ const COLUMNS: [(&str, Shape); 6] = [
 async fn listed(call: &Call<'_>, state: RunState) -> Result<Vec<Run>> {
     let environment = call.environment.map(str::to_owned);
     let filter = Filter { environment, states: vec![state], limit: usize::MAX, ..Filter::default() };
-    let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
+    let listed = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
     let others = listed.runs.into_iter().filter(|run| may_see(call, run));
     Ok(others.collect())
 }

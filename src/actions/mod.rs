@@ -1,16 +1,15 @@
 //! Coded commands: name → code, one line each. Code returns values; it neither sends nor touches the record. What looks is a
 //! [`Query`]; what acts makes a plan first and is called again with that very plan.
 
-use crate::App;
-use crate::Share;
-use crate::audit::{EventDetails, EventKind};
+use crate::app::App;
+use crate::app::Share;
+use crate::audit::EventDetails;
 use crate::catalog::{Body, Catalog, Command};
 use crate::command_line::Values;
 use crate::error::Result;
-use crate::message::{Block, Conversation, Person, Text};
-use crate::plan::Plan;
+use crate::model::{Block, Conversation, EventKind, Person, Plan, Run, RunId, Text};
 use crate::sql::Answer;
-use crate::store::{Run, RunId, StoreResult};
+use crate::store::StoreResult;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
@@ -85,7 +84,7 @@ impl Execution<'_> {
     /// The record can't be written; the work is done all the same.
     pub async fn step(&self, facts: serde_json::Value) -> StoreResult<()> {
         let told = EventDetails { facts, ..EventDetails::default() };
-        self.app.runs.note(self.run.id, EventKind::Checkpoint, told).await.map(drop)
+        self.app.audit.note(self.run.id, EventKind::Checkpoint, told).await.map(drop)
     }
 
     /// What the last step noted: there is one only in a run that goes on after its process was gone.
@@ -187,7 +186,7 @@ pub enum Implementation {
 pub fn find(command: &Command) -> Option<Implementation> {
     use Implementation::{Action, Query};
     if let Body::Sql(_) = command.body {
-        let acts = command.header.risk != crate::catalog::Risk::Read;
+        let acts = command.header.risk != crate::model::Risk::Read;
         return acts.then_some(Action(&statement::Statement));
     }
     Some(match command.name.as_str() {

@@ -3,9 +3,9 @@
 use super::answers::{answer, asked, between, count, may_see, state, table, unreviewed, verdict};
 use super::{Call, Query};
 use crate::error::Result;
-use crate::message::{Block, Cell, Severity, Shape};
+use crate::model::{Block, Cell, Run, RunState, Severity, Shape};
 use crate::sql::{Answer, fill};
-use crate::store::{Filter, Run, RunState};
+use crate::store::Filter;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -20,7 +20,7 @@ impl Query for Pending {
             reads: true,
             ..Filter::default()
         };
-        let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
+        let listed = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
         let runs: Vec<&Run> = listed.runs.iter().filter(|run| may_see(call, run)).collect();
         let break_glass = unreviewed(call).await?;
         if runs.is_empty() {

@@ -3,10 +3,9 @@
 
 use super::statement::Statement;
 use super::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::catalog::{Command, sql_files};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::{EventKind, Plan};
 use async_trait::async_trait;
 
 pub struct RunSql;
@@ -47,7 +46,7 @@ impl Action for RunSql {
     }
 }
 
-async fn file(app: &crate::App, name: &str, like: &Command) -> Result<Command> {
+async fn file(app: &crate::app::App, name: &str, like: &Command) -> Result<Command> {
     let directory = app.config.sql.clone().ok_or_else(|| {
         Error::instead("The configuration names no directory of SQL files.", "It is `directory` in `[sql]`.")
     })?;

@@ -2,10 +2,9 @@
 
 use super::wanted::wanted;
 use super::{Action, Call, Execution, Outcome};
-use crate::audit::{EventDetails, EventKind};
+use crate::audit::EventDetails;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
-use crate::store::{Run, RunId, RunState};
+use crate::model::{EventKind, Plan, Run, RunId, RunState};
 use async_trait::async_trait;
 
 pub struct Deny;
@@ -137,7 +136,7 @@ async fn say(doing: &Execution<'_>, happening: EventKind, done: &str) -> Outcome
     if let Some(reason) = doing.run.text("reason") {
         told = told.text("why", reason);
     }
-    match doing.app.runs.note(id, happening, told).await {
+    match doing.app.audit.note(id, happening, told).await {
         Ok(Some(_)) => Outcome::new(EventKind::Succeeded, done.replace("{run}", &id.to_string())),
         Ok(None) => Outcome::new(EventKind::Failed, format!("Somebody was faster: see `show {id}`.")),
         Err(why) => Outcome::new(EventKind::Failed, format!("Nothing changed: {why}.")),

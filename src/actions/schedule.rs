@@ -3,10 +3,10 @@
 use super::answers::{answer, between, count, environments, state, table, verdict};
 use super::{Call, Query};
 use crate::error::{Error, Result};
-use crate::message::{Block, Cell, Severity, Shape};
+use crate::model::{Block, Cell, Run, RunState, Severity, Shape};
 use crate::schedule::Window;
 use crate::sql::{Answer, fill, minute};
-use crate::store::{Filter, Run, RunState};
+use crate::store::Filter;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -77,7 +77,7 @@ async fn runs(call: &Call<'_>, window: &Window) -> Result<Vec<Run>> {
         limit: LOOKED_THROUGH,
         ..Filter::default()
     };
-    let listed = call.app.runs.store.list(filter).await.map_err(anyhow::Error::from)?;
+    let listed = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
     Ok(listed.runs.into_iter().filter(|run| run.request.arguments == window.values).collect())
 }
 

@@ -4,7 +4,7 @@
 use super::answers::{answer, count, environments, verdict};
 use super::{Call, Query};
 use crate::error::Result;
-use crate::message::{Block, Cell, Severity, Shape, Text};
+use crate::model::{Block, Cell, Severity, Shape, Text};
 use crate::postgres::Address;
 use crate::sql::{Answer, bytes, fill};
 use async_trait::async_trait;
@@ -29,7 +29,7 @@ impl Query for Services {
         let names = environments(call);
         let mut addresses = Vec::new();
         for name in &names {
-            let servers = call.app.targets.environment(name)?.servers.iter();
+            let servers = call.app.environments.environment(name)?.servers.iter();
             addresses.extend(servers.map(|server| Address {
                 environment: (*name).to_owned(),
                 server: server.name.clone(),
@@ -49,14 +49,14 @@ impl Query for Services {
 }
 
 async fn sizes(call: &Call<'_>, address: &Address) -> Sizes {
-    let databases: Vec<&str> = call.app.targets.services().iter().map(|s| s.database.as_str()).collect();
-    let lease = call.app.targets.lease(address, &call.asker).await.map_err(|why| why.to_string())?;
+    let databases: Vec<&str> = call.app.environments.services().iter().map(|s| s.database.as_str()).collect();
+    let lease = call.app.environments.lease(address, &call.asker).await.map_err(|why| why.to_string())?;
     let rows = lease.ask_within(WITHIN, SIZES, &[&databases]).await.map_err(|why| why.to_string())?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 fn present(call: &Call<'_>, names: &[&str], by_server: &HashMap<(&str, &str), Sizes>) -> Answer {
-    let targets = &call.app.targets;
+    let targets = &call.app.environments;
     let mut missing = Vec::new();
     let mut rows = Vec::new();
     for service in targets.services() {

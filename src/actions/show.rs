@@ -4,10 +4,8 @@
 use super::answers::{answer, asked, between, may_see, state, table, verdict};
 use super::{Call, Query};
 use crate::error::{Error, Result};
-use crate::message::{Block, Cell, Shape, Text};
-use crate::plan::Plan;
+use crate::model::{Block, Cell, Plan, Run, RunEvent, RunState, Shape, Text};
 use crate::sql::{Answer, moment};
-use crate::store::{Run, RunEvent, RunState};
 use async_trait::async_trait;
 
 pub struct Show;
@@ -16,7 +14,7 @@ pub struct Show;
 impl Query for Show {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let id = call.values.get("run").and_then(|id| id.parse().ok()).unwrap_or_default();
-        let found = call.app.runs.store.get(id).await.map_err(anyhow::Error::from)?;
+        let found = call.app.audit.store.get(id).await.map_err(anyhow::Error::from)?;
         // Whose environment it isn't learns no more than that.
         let run = found.filter(|run| may_see(call, run)).ok_or_else(|| {
             Error::instead(format!("There is no run #{id}."), "`history` and `pending` list them.")
@@ -43,7 +41,7 @@ fn facts(run: &Run) -> Vec<(String, Text)> {
     let mut facts = vec![
         ("asked by".to_owned(), Text::new().person(&request.requester)),
         ("environment".to_owned(), request.environment.clone().unwrap_or_else(|| "none".to_owned()).into()),
-        ("risk".to_owned(), request.risk.clone().into()),
+        ("risk".to_owned(), request.risk.word().into()),
         ("opened".to_owned(), moment(run.opened_at).into()),
         ("took".to_owned(), between(run.opened_at, run.changed_at).into()),
     ];
@@ -80,7 +78,7 @@ fn became(run: &Run) -> Vec<Block> {
     told.map_or(Vec::new(), |(_, blocks)| blocks)
 }
 
-fn story(run: &Run) -> crate::message::Table {
+fn story(run: &Run) -> crate::model::Table {
     let rows = run.events.iter().map(|event| {
         let who = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
         vec![Cell::from(moment(event.at)), event.kind.as_str().into(), who.into(), told(event).into()]

@@ -1,9 +1,8 @@
 //! The one service's database that a command works on: through which login, and how its failures are told.
 
 use super::{Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::{EventKind, Plan};
 use crate::postgres::{Address, DedicatedSession, PooledClient, QueryError};
 use crate::sql::{QueryRequest, scope_targets};
 
@@ -22,7 +21,7 @@ impl DatabaseTarget {
         let environment = call.environment.unwrap_or_default();
         let question =
             QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
-        let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
+        let targets = scope_targets(&call.app.environments, &question, call.command.header.scope)?;
         let [only] = targets.as_slice() else {
             return Err(Error::instead(
                 "It works on one service's database at a time.",
@@ -30,7 +29,8 @@ impl DatabaseTarget {
             ));
         };
         let login = call.command.header.login.clone();
-        let (_, account) = call.app.targets.login(call.app.targets.environment(environment)?, &login)?;
+        let (_, account) =
+            call.app.environments.login(call.app.environments.environment(environment)?, &login)?;
         Ok(DatabaseTarget {
             address: Address {
                 environment: environment.to_owned(),
@@ -77,7 +77,7 @@ impl DatabaseTarget {
     /// # Errors
     /// [`Error::User`] when there is none.
     pub async fn lease(&self, call: &Call<'_>) -> Result<PooledClient> {
-        let lease = call.app.targets.lease(&self.address, &call.asker).await;
+        let lease = call.app.environments.lease(&self.address, &call.asker).await;
         lease.map_err(|why| Error::user(format!("{} {why}.", self.database)))
     }
 
@@ -86,13 +86,13 @@ impl DatabaseTarget {
     /// # Errors
     /// As [`DatabaseTarget::lease`].
     pub async fn reader(&self, call: &Call<'_>) -> Result<PooledClient> {
-        let lease = call.app.targets.lease(&self.looking(), &call.asker).await;
+        let lease = call.app.environments.lease(&self.looking(), &call.asker).await;
         lease.map_err(|why| Error::user(format!("{} {why}.", self.database)))
     }
 
     /// A connection that looks, beside the one that works; `None` if there is none now.
     pub async fn watcher(&self, doing: &Execution<'_>) -> Option<PooledClient> {
-        doing.app.targets.lease(&self.looking(), &doing.asker).await.ok()
+        doing.app.environments.lease(&self.looking(), &doing.asker).await.ok()
     }
 
     /// A connection of its own that works.
@@ -100,7 +100,7 @@ impl DatabaseTarget {
     /// # Errors
     /// Why there is none, in words that follow the database's name.
     pub async fn worker(&self, doing: &Execution<'_>) -> std::result::Result<DedicatedSession, String> {
-        let lease = doing.app.targets.lease(&self.address, &doing.asker).await;
+        let lease = doing.app.environments.lease(&self.address, &doing.asker).await;
         lease.map_err(|why| why.to_string())?.alone().await.map_err(|why| why.to_string())
     }
 

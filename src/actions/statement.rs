@@ -2,12 +2,10 @@
 //! time limit, under the login that it names, which changes no more than what was shown or nothing. A stop takes all of it back.
 
 use super::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::catalog::{COUNT, Command, Scope, Section, Variant};
 use crate::command_line::{ArgSpec, ArgType, Values, duration_seconds};
 use crate::error::{Error, Result};
-use crate::message::{Block, Cell, Shape, Table};
-use crate::plan::Plan;
+use crate::model::{Block, Cell, EventKind, Plan, Shape, Table};
 use crate::postgres::{AccessMode, Address, PooledClient, QueryError, Transaction};
 use crate::sql::{
     QueryRequest, Target, Value, decode, explain, grouped, parameters, scope_targets, user_error, value_text,
@@ -36,7 +34,7 @@ impl Action for Statement {
         let label = target.label();
         let mut plan = describe(call, environment, &target)?;
         let address = address(environment, &plan, call.command);
-        let lease = call.app.targets.lease(&address, &call.asker).await;
+        let lease = call.app.environments.lease(&address, &call.asker).await;
         let lease = lease.map_err(|why| user_error(label, &why.to_string()))?;
         let variant = variant(call.command, &lease).map_err(|why| user_error(label, why))?;
         plan.code = Some(("The reviewed SQL".to_owned(), variant.source.clone()));
@@ -69,7 +67,7 @@ impl Action for Statement {
         let failed = |why: &str| {
             Outcome::new(EventKind::Failed, format!("{} {why}. Nothing was changed.", address.server))
         };
-        let lease = match doing.app.targets.lease(&address, &doing.asker).await {
+        let lease = match doing.app.environments.lease(&address, &doing.asker).await {
             Ok(lease) => lease,
             Err(why) => return failed(&why.to_string()),
         };
@@ -167,7 +165,7 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
     let given = |spec: &ArgSpec| (spec.name.clone(), told(spec, call.values));
     plan.context = command.header.args.iter().map(given).collect();
     plan.context.push(("login".to_owned(), command.header.login.clone()));
-    let limits = call.app.targets.environment(environment)?;
+    let limits = call.app.environments.environment(environment)?;
     let whole = asked_for(command).unwrap_or(limits.statement_timeout);
     let line = format!(
         "{} in all, {} for a lock; then nothing is changed",
@@ -200,9 +198,9 @@ fn told(spec: &ArgSpec, values: &Values) -> String {
     }
 }
 
-fn role(app: &crate::App, environment: &str, command: &Command) -> Result<String> {
-    let environment = app.targets.environment(environment)?;
-    app.targets.login(environment, &command.header.login).map(|(_, login)| login.user)
+fn role(app: &crate::app::App, environment: &str, command: &Command) -> Result<String> {
+    let environment = app.environments.environment(environment)?;
+    app.environments.login(environment, &command.header.login).map(|(_, login)| login.user)
 }
 
 fn address(environment: &str, plan: &Plan, command: &Command) -> Address {
@@ -370,7 +368,7 @@ pub(super) fn the_target(call: &Call<'_>, environment: &str) -> Result<Target> {
         Scope::Database => Scope::Database,
         _ => Scope::Server,
     };
-    let mut targets = scope_targets(&call.app.targets, &question, scope)?;
+    let mut targets = scope_targets(&call.app.environments, &question, scope)?;
     match (targets.pop(), targets.is_empty()) {
         (Some(only), true) => Ok(only),
         (None, _) => Err(Error::user("There is nothing there to run it on.")),

@@ -3,11 +3,11 @@
 
 use super::wanted::wanted;
 use super::{Action, Call, Execution, Implementation, Outcome, lingering};
-use crate::App;
-use crate::audit::{EventDetails, EventKind};
+use crate::app::App;
+use crate::audit::EventDetails;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
-use crate::store::{AppendOutcome, Run, RunId, RunState};
+use crate::model::{EventKind, Plan, Run, RunId, RunState};
+use crate::store::AppendOutcome;
 use async_trait::async_trait;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -66,7 +66,7 @@ impl Action for Stop {
     async fn act(&self, doing: &Execution<'_>) -> Outcome {
         let failed = |why: String| Outcome::new(EventKind::Failed, why);
         let id: RunId = doing.plan.identity.get("run").and_then(|id| id.parse().ok()).unwrap_or_default();
-        let run = match doing.app.runs.store.get(id).await {
+        let run = match doing.app.audit.store.get(id).await {
             Ok(Some(run)) => run,
             Ok(None) => return failed(format!("There is no run #{id}.")),
             Err(why) => return failed(format!("Nothing changed: {why}.")),
@@ -117,7 +117,7 @@ async fn ask_to_stop(doing: &Execution<'_>, run: &Run) -> Outcome {
     while run.state.is_open() && run.state != RunState::Pending {
         let happening =
             if run.state == RunState::Approved { EventKind::Revoked } else { EventKind::StopRequested };
-        match doing.app.runs.append(&run, happening, told.clone()).await {
+        match doing.app.audit.append(&run, happening, told.clone()).await {
             Ok(AppendOutcome::Done(noted)) => return ended(doing, *noted).await,
             Ok(AppendOutcome::VersionConflict(now)) => run = *now,
             Ok(AppendOutcome::Frozen(_) | AppendOutcome::ResourceBusy { .. }) => {}
@@ -139,7 +139,7 @@ async fn ended(doing: &Execution<'_>, run: Run) -> Outcome {
     };
     let until = Instant::now() + WAIT;
     while Instant::now() < until {
-        if let Ok(Some(now)) = doing.app.runs.store.get(id).await
+        if let Ok(Some(now)) = doing.app.audit.store.get(id).await
             && !now.state.is_open()
         {
             return over(&now, &started);
@@ -164,7 +164,7 @@ async fn left_behind(doing: &Execution<'_>, run: &Run) -> Outcome {
     if let Some(outcome) = &given_up {
         let told = EventDetails { by: Some(doing.run.request.requester.clone()), ..outcome.told() };
         // As it was looked at: one that goes on by now is not closed behind the back of who works on it.
-        match app.runs.append(run, outcome.happening, told).await {
+        match app.audit.append(run, outcome.happening, told).await {
             Ok(AppendOutcome::Done(_)) => {}
             Ok(_) => {
                 let text = format!("Run #{id} was over, or went on, already: see `show {id}`.");

@@ -1,10 +1,8 @@
 //! `use <environment>`: binds a conversation to an environment.
 
 use super::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::error::{Error, Result};
-use crate::message::Text;
-use crate::plan::Plan;
+use crate::model::{EventKind, Plan, Text};
 use async_trait::async_trait;
 
 pub struct Use;
@@ -13,7 +11,7 @@ pub struct Use;
 impl Action for Use {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let wanted = call.values.get("environment").map(String::as_str).unwrap_or_default();
-        let environment = call.app.targets.environment(wanted)?;
+        let environment = call.app.environments.environment(wanted)?;
         if !call.app.access.may_run(call.person, call.command, Some(&environment.name)) {
             return Err(Error::user(format!("You may not work in {}.", environment.name)));
         }
@@ -25,7 +23,7 @@ impl Action for Use {
 
     async fn act(&self, doing: &Execution<'_>) -> Outcome {
         let environment = doing.plan.identity.get("environment").cloned().unwrap_or_default();
-        match doing.app.runs.store.bind(doing.run.request.place.clone(), environment.clone()).await {
+        match doing.app.audit.store.bind(doing.run.request.place.clone(), environment.clone()).await {
             Ok(()) => Outcome::new(
                 EventKind::Succeeded,
                 Text::new()

@@ -3,7 +3,8 @@
 use super::allowlist::{self, Columns, Purpose};
 use super::bind::Bound;
 use super::header::SourceFile;
-use super::{Diagnostic, Header, Risk, Scope, Section};
+use super::{Diagnostic, Header, Scope, Section};
+use crate::model::Risk;
 use crate::sql_lexer::SqlError;
 
 /// A preview's column that says how many rows the command would change.

@@ -1,10 +1,10 @@
 //! One command file → one [`Command`], or every mistake in it with its place.
 
 use super::{
-    Body, Command, Diagnostic, Header, Risk, Scope, Section, SectionCondition, Variant, allowlist, bind,
-    custom, sha256_hex,
+    Body, Command, Diagnostic, Header, Scope, Section, SectionCondition, Variant, allowlist, bind, custom,
 };
 use crate::command_line::ArgType;
+use crate::model::{Risk, sha256_hex};
 use std::collections::BTreeMap;
 
 /// A file of the plain kind: `blocked.sql`, `backup.toml`.

@@ -3,10 +3,9 @@
 //! does not live here.
 
 use crate::command_line::ArgSpec;
-use crate::message::Severity;
+use crate::model::{Risk, Severity};
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -22,28 +21,6 @@ pub use header::MIGRATIONS_DIRECTORY;
 
 /// The runbook that was reviewed is the runbook that runs.
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");
-
-/// How much harm a command can do, and so who has to agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Risk {
-    /// Answers at once.
-    Read,
-    /// Runs at once and is recorded.
-    Write,
-    /// Waits for a second person.
-    Danger,
-}
-
-impl Risk {
-    pub fn word(self) -> &'static str {
-        match self {
-            Risk::Read => "read",
-            Risk::Write => "write",
-            Risk::Danger => "danger",
-        }
-    }
-}
 
 /// What a command speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -358,13 +335,4 @@ pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<
     let names: Vec<&str> = names.collect();
     let beginning = names.iter().find(|name| typed.len() >= 2 && name.starts_with(&typed)).copied();
     beginning.or_else(|| crate::toml_reader::nearest(&typed, names))
-}
-
-/// SHA-256 in hex, of parts in order.
-pub fn sha256_hex(parts: &[&[u8]]) -> String {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    hex::encode(hasher.finalize())
 }

@@ -2,11 +2,10 @@
 //! people see all of the SQL before it runs, so it may do more than a team's own commands: change tables, and call any function.
 //! What it may not do is leave its transaction, whose limits and names it could not be held to otherwise.
 
-use super::{
-    Body, Command, Diagnostic, Header, Risk, Scope, Section, Variant, allowlist, nearest, sha256_hex,
-};
+use super::{Body, Command, Diagnostic, Header, Scope, Section, Variant, allowlist, nearest};
 use crate::command_line::{duration_seconds, shown};
 use crate::error::{Error, Result};
+use crate::model::{Risk, sha256_hex};
 use crate::sql_lexer::{self, SqlError, SqlToken};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};

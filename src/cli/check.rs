@@ -7,7 +7,7 @@ use crate::chat::slack::send::SlackPlatform;
 use crate::chat::teams::TeamsPlatform;
 use crate::chat::terminal::Lines;
 use crate::config;
-use crate::message::{Heading, Reply};
+use crate::model::{Heading, Reply};
 use crate::postgres::Environments;
 use crate::preflight::{CheckContext, Finding, examine};
 use std::path::Path;
@@ -18,7 +18,7 @@ pub const MISSING: u8 = 1;
 
 pub async fn check((path, json): (&Path, bool), variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = configured(path, variables)?;
-    crate::rules(&config)?;
+    crate::bootstrap::rules(&config)?;
     let targets = Environments::new(&config)?;
     let names: Vec<&str> = targets.names().iter().map(String::as_str).collect();
     let mut report = examine(&CheckContext { config: &config, targets: &targets }, &names).await;

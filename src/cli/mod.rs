@@ -6,7 +6,7 @@ use crate::chat::terminal::{Lines, json, render::Screen};
 use crate::config::Config;
 use crate::demo::run::Demo;
 use crate::http::Server;
-use crate::message::Reply;
+use crate::model::Reply;
 use anyhow::Context;
 use clap::Parser;
 use std::io::{IsTerminal, Write};
@@ -77,7 +77,7 @@ pub type Variables<'v> = dyn Fn(&str) -> Option<String> + 'v;
 pub async fn run(variables: &Variables<'_>) -> ExitCode {
     let cli = Cli::parse();
     let quiet = matches!(cli, Cli::Run { .. } | Cli::Check { .. });
-    crate::start_logging(if quiet { QUIET } else { "warn,countersign=info" });
+    crate::telemetry::init(if quiet { QUIET } else { "warn,countersign=info" });
     let (done, broken) = match cli {
         Cli::Serve { config } => (serve(&config, variables).await, 1),
         Cli::Demo { page } => (Demo::show(page).await.map(|()| 0), 1),
@@ -96,7 +96,7 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
 
 async fn serve(config: &Path, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = configured(config, variables)?;
-    Server::bind(config).await?.serve(crate::interrupted()).await.map(|()| 0)
+    Server::bind(config).await?.serve(crate::http::shutdown_signal()).await.map(|()| 0)
 }
 
 fn configured(path: &Path, variables: &Variables<'_>) -> anyhow::Result<Config> {
@@ -104,7 +104,7 @@ fn configured(path: &Path, variables: &Variables<'_>) -> anyhow::Result<Config> 
 }
 
 fn commands() -> anyhow::Result<u8> {
-    print(&Catalog::built_in().map_err(crate::in_lines)?.markdown())?;
+    print(&Catalog::built_in().map_err(crate::bootstrap::command_errors)?.markdown())?;
     Ok(0)
 }
 

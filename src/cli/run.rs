@@ -2,13 +2,12 @@
 //! operating system.
 
 use super::{Variables, configured, show};
-use crate::App;
+use crate::app::App;
 use crate::chat::terminal::{Lines, Terminal, incoming};
 use crate::command_line::typed;
 use crate::config::login_name;
 use crate::http::platforms;
-use crate::message::{Block, Button, Reply};
-use crate::store::{RunState, TokenPurpose};
+use crate::model::{Block, Button, Reply, RunState, TokenPurpose};
 use crate::workflow::{Completion, Workflow};
 use anyhow::Context;
 use std::convert::Infallible;
@@ -74,7 +73,7 @@ fn quoted(word: &str) -> String {
 
 pub async fn run(typed: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = configured(&typed.config, variables)?;
-    let app = App::assemble(config.clone())?;
+    let app = crate::bootstrap::assemble(config.clone())?;
     let terminal = Arc::new(Terminal::default());
     let mut platforms = platforms(&config)?;
     platforms.push(terminal.clone());
@@ -97,7 +96,7 @@ async fn status(app: &App, ending: Completion, reply: &Reply) -> u8 {
         Completion::Answered => {}
     }
     let Some(run) = reply.heading.run else { return ANSWERED };
-    match app.runs.store.get(run).await {
+    match app.audit.store.get(run).await {
         Ok(Some(run)) => match run.state {
             RunState::Failed | RunState::Partial | RunState::Stopped | RunState::Invalidated => REFUSED,
             RunState::Interrupted => BROKEN,
@@ -111,7 +110,7 @@ async fn status(app: &App, ending: Completion, reply: &Reply) -> u8 {
 async fn to_type(app: &App, reply: &Reply) -> Lines {
     let mut lines = Lines::new();
     for button in reply.blocks.iter().flat_map(buttons) {
-        let Ok(Some(known)) = app.runs.store.token(&button.token).await else { continue };
+        let Ok(Some(known)) = app.audit.store.token(&button.token).await else { continue };
         let TokenPurpose::RunCommand { command, environment, arguments } = known.purpose else { continue };
         let Some(command) = app.catalog.find(&command) else { continue };
         let environment = environment.map_or(String::new(), |name| format!(" --env {name}"));

@@ -52,7 +52,7 @@ impl Demo {
     pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
         let demo = Demo::start(page, 1).await?;
         println!("Countersign demo: {}  (press Ctrl-C to stop)", demo.page);
-        crate::interrupted().await;
+        crate::http::shutdown_signal().await;
         Ok(())
     }
 
@@ -61,7 +61,7 @@ impl Demo {
     /// # Errors
     /// When PostgreSQL isn't installed, or an address is in use.
     pub async fn start(page: SocketAddr, scale: u32) -> anyhow::Result<Demo> {
-        let token = crate::plan::random_token().context("asking the system for randomness")?;
+        let token = crate::model::random_token().context("asking the system for randomness")?;
         let directory = Directory(std::env::temp_dir().join(format!("countersign-demo-{token}")));
         std::fs::create_dir(&directory.0).context("making the demo's directory")?;
         let (production, staging) = tokio::try_join!(sampled(Sample::full(scale)), sampled(Sample::small()))?;

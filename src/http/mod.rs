@@ -1,11 +1,13 @@
 //! Routes. A request is verified, parsed and handed over, and only then acknowledged: at once, whatever PostgreSQL, the store
 //! or the platform's API do. The only file that names the platforms together.
 
-use crate::App;
+pub use shutdown::shutdown_signal;
+
 use crate::chat::slack::{Parsed, Parser, SlackPlatform, Verifier, parse::Malformed, socket::Socket};
 use crate::chat::teams::TeamsPlatform;
 use crate::config::Config;
-use crate::message::{IncomingEvent, Platform};
+use crate::model::IncomingEvent;
+use crate::platform::Platform;
 use crate::workflow::Workflow;
 use anyhow::Context;
 use axum::Router;
@@ -26,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+mod shutdown;
 mod teams;
 
 use teams::TeamsRoutes;
@@ -186,7 +189,7 @@ impl Server {
     /// # Errors
     /// A mistake in a command or in the access rules, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<Server> {
-        let app = App::assemble(config.clone())?;
+        let app = crate::bootstrap::assemble(config.clone())?;
         let teams = teams_platform(&config)?;
         let flow = Workflow::new(app, platforms_with(&config, teams.as_ref())?);
         let listener = TcpListener::bind(config.listen)

@@ -4,7 +4,7 @@
 
 use crate::config::{Config, Environment, Login, Server, Service};
 use crate::error::{Error, Result};
-use crate::message::EnvironmentTag;
+use crate::model::EnvironmentTag;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;

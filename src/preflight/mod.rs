@@ -5,7 +5,7 @@
 use crate::actions::answers::{count, verdict};
 use crate::actions::backup::{Tool, find};
 use crate::config::{Backups, Config, Environment, Server};
-use crate::message::{Block, Cell, Column, Row, Severity, Shape, Table, Text};
+use crate::model::{Block, Cell, Column, Row, Severity, Shape, Table, Text};
 use crate::postgres::Environments;
 use crate::storage::{Key, Storage};
 use crate::store::sqlite::{Limits, SqliteStore};
@@ -121,7 +121,7 @@ async fn storage(backups: &Backups) -> Finding {
 
 async fn write_and_remove(backups: &Backups) -> anyhow::Result<()> {
     let storage = Storage::open(backups)?;
-    let name = crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
+    let name = crate::model::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
     let key = Key::from(format!("check-{name}"));
     storage.put(&key, Bytes::from_static(b"can be written")).await?;
     Ok(storage.delete(&key).await?)

@@ -1,7 +1,7 @@
 //! Values as people read them at night: sizes, durations, shares and UTC times, by a column's suffix.
 
 use super::Value;
-use crate::message::{Span, Text, bar};
+use crate::model::{Span, Text, bar};
 
 /// A column's title: the name without its unit.
 pub fn title(column: &str) -> String {

@@ -5,8 +5,9 @@ use super::format::{fill, is_share, title, value_text};
 use super::{SectionResult, TargetRow, Value};
 use crate::catalog::{Catalog, Command, Scope, Threshold};
 use crate::command_line::Values;
-use crate::message::{Block, Button, ButtonStyle, Cell, Column, Row, Severity, Shape, Table, Text};
-use crate::store::{RunId, TokenPurpose};
+use crate::model::{
+    Block, Button, ButtonStyle, Cell, Column, Row, RunId, Severity, Shape, Table, Text, TokenPurpose,
+};
 
 /// Buttons beside rows: more would not be read on a phone.
 const MOST_OFFERS: usize = 5;
@@ -309,7 +310,7 @@ fn button(
             arguments.insert(spec.name.clone(), value);
         }
     }
-    let token = crate::plan::random_token()?;
+    let token = crate::model::random_token()?;
     let label = format!("{}{}…", line[..1].to_uppercase(), &line[1..]);
     let meaning = TokenPurpose::RunCommand {
         command: command.name.clone(),
@@ -317,7 +318,7 @@ fn button(
         arguments,
     };
     let style = match command.header.risk {
-        crate::catalog::Risk::Danger => ButtonStyle::Danger,
+        crate::model::Risk::Danger => ButtonStyle::Danger,
         _ => ButtonStyle::Plain,
     };
     Some((Button::new(label, token, style), meaning))

@@ -4,8 +4,8 @@
 //! The chain shows every change inside it. That events are missing *at its end*, together with their runs' states, only a
 //! head hash kept elsewhere can show.
 
-use super::{ChainReport, NewEvent, RunId, RunRequest, RunState};
-use crate::message::Person;
+use super::{ChainReport, NewEvent};
+use crate::model::{Person, RunId, RunRequest, RunState};
 use anyhow::Context;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;

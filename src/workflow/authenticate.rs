@@ -3,7 +3,8 @@
 
 use super::Workflow;
 use crate::error::{Error, Result};
-use crate::message::{ChatAccount, Conversation, IncomingEvent, Person, Platform, SendError, Standing};
+use crate::model::{ChatAccount, Conversation, IncomingEvent, Person};
+use crate::platform::{Platform, SendError, Standing};
 use std::time::Duration;
 
 /// While the platform can't tell an account's standing, it is asked again so often before the request is refused.

@@ -3,11 +3,10 @@
 
 use super::Workflow;
 use super::intent::Intent;
-use crate::catalog::Risk;
 use crate::command_line::TypedLine;
 use crate::error::{Error, Result};
+use crate::model::{Risk, Run};
 use crate::sql::{duration, moment};
-use crate::store::Run;
 
 impl Workflow {
     /// # Errors

@@ -5,13 +5,13 @@ use super::Workflow;
 use super::executor::outcome_blocks;
 use super::intent::Intent;
 use super::recipients::voters;
-use crate::Share;
 use crate::actions::{self, Implementation, interrupted};
-use crate::audit::EventKind;
-use crate::message::{Block, Button, ButtonStyle, Heading, Person, PlatformKind, Reply, Severity, Text};
-use crate::plan::Plan;
+use crate::app::Share;
+use crate::model::{
+    Block, Button, ButtonStyle, Decision, EventKind, Heading, Person, Plan, PlatformKind, Reply, Run, RunId,
+    RunState, Severity, Text,
+};
 use crate::sql::moment;
-use crate::store::{Decision, Run, RunId, RunState};
 
 /// Approvers that are called by name on a card: more would be noise at night.
 pub(super) const MOST_CALLED: usize = 5;
@@ -27,7 +27,7 @@ pub(super) fn heading(flow: &Workflow, run: &Run) -> Heading {
     Heading {
         who: Some(run.request.requester.clone()),
         asked: run.text("asked").unwrap_or(&run.request.command).to_owned(),
-        environment: run.request.environment.as_deref().and_then(|name| flow.app.targets.tag(name)),
+        environment: run.request.environment.as_deref().and_then(|name| flow.app.environments.tag(name)),
         run: Some(run.id),
     }
 }

@@ -5,11 +5,11 @@ use super::intent::{frozen_error, unrecorded};
 use super::recipients::{said_from, voters};
 use super::{HandlerResult, Rejection, Workflow};
 use crate::access::could_approve_then;
-use crate::audit::{EventDetails, EventKind};
+use crate::audit::EventDetails;
 use crate::error::{Error, Result};
-use crate::message::{Heading, IncomingEvent, Person};
+use crate::model::{Decision, EventKind, Heading, IncomingEvent, Person, Run, RunId, RunState, TokenPurpose};
 use crate::sql::moment;
-use crate::store::{AppendOutcome, Decision, Run, RunId, RunState, TokenPurpose};
+use crate::store::AppendOutcome;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Workflow {
         (token, message): (&str, &str),
     ) -> HandlerResult {
         let mut heading = Heading { who: None, asked: "a button".to_owned(), environment: None, run: None };
-        let found = self.app.runs.store.token(token).await;
+        let found = self.app.audit.store.token(token).await;
         let stale = || Error::instead("This button is no longer known.", "Type the command instead.");
         let result = match found {
             Err(why) => Err(unrecorded(&why)),
@@ -53,12 +53,13 @@ impl Workflow {
     ) -> Result<()> {
         let person = self.identify(incoming).await?;
         heading.who = Some(person.clone());
-        let store = &self.app.runs.store;
+        let store = &self.app.audit.store;
         let run = store.get(run).await.map_err(|why| unrecorded(&why))?;
         let run = run.ok_or_else(|| Error::user("This request is no longer known."))?;
         heading.run = Some(run.id);
         heading.asked = format!("{verdict:?}").to_lowercase();
-        heading.environment = run.request.environment.as_deref().and_then(|name| self.app.targets.tag(name));
+        heading.environment =
+            run.request.environment.as_deref().and_then(|name| self.app.environments.tag(name));
         let delivered = self.delivered(card, run.id).await?;
         if delivered.as_deref().is_some_and(|delivered| delivered != message) {
             return Err(Error::user("This card is not the one that was delivered. Use the other copy."));
@@ -88,7 +89,7 @@ impl Workflow {
     pub(super) async fn delivered(&self, card: i64, run: RunId) -> Result<Option<String>> {
         let until = tokio::time::Instant::now() + NOTED_WITHIN;
         loop {
-            let posted = self.app.runs.store.card(card).await.map_err(|why| unrecorded(&why))?;
+            let posted = self.app.audit.store.card(card).await.map_err(|why| unrecorded(&why))?;
             let posted = posted.filter(|posted| posted.run == run);
             let noted = posted.as_ref().is_none_or(|posted| posted.message.is_some());
             if noted || tokio::time::Instant::now() >= until {
@@ -169,9 +170,9 @@ impl Workflow {
             told.facts = said_from(incoming);
             let appended = match verdict {
                 Decision::Approve if !exempt => {
-                    self.app.runs.append_unless_frozen(&run, happening, told).await
+                    self.app.audit.append_unless_frozen(&run, happening, told).await
                 }
-                _ => self.app.runs.append(&run, happening, told).await,
+                _ => self.app.audit.append(&run, happening, told).await,
             };
             match appended {
                 Err(why) => return Err(unrecorded(&why)),

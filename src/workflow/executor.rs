@@ -8,12 +8,12 @@ use super::recipients::{Recipients, voters};
 use super::reminders::{ALONE, WAITING};
 use crate::access::{Policy, could_approve_then};
 use crate::actions::{self, Execution, Implementation, Outcome};
-use crate::audit::{EventDetails, EventKind};
+use crate::audit::EventDetails;
 use crate::catalog::Command;
 use crate::error::{Error, Result};
-use crate::message::{Block, Conversation, Platform, Reply, Severity, Text};
-use crate::plan::Plan;
-use crate::store::{AppendOutcome, Run, RunId};
+use crate::model::{Block, Conversation, EventKind, Plan, Reply, Run, RunId, Severity, Text};
+use crate::platform::Platform;
+use crate::store::AppendOutcome;
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl Workflow {
         }
         let told =
             EventDetails { facts: json!({ "command_sha256": command.hash }), ..EventDetails::default() };
-        let runs = &self.app.runs;
+        let runs = &self.app.audit;
         let claimed = match command.header.while_frozen {
             true => runs.append(&run, EventKind::Started, told).await,
             false => runs.append_unless_frozen(&run, EventKind::Started, told).await,
@@ -248,7 +248,7 @@ impl Workflow {
     async fn heed_stop(&self, run: RunId, stop: &CancellationToken) -> Infallible {
         loop {
             tokio::time::sleep(HEED_EVERY).await;
-            let asked = self.app.runs.store.get(run).await;
+            let asked = self.app.audit.store.get(run).await;
             if let Ok(Some(run)) = asked
                 && run.event(EventKind::StopRequested.word()).is_some()
             {
@@ -281,7 +281,7 @@ impl Workflow {
         let mut pause = Duration::from_millis(200);
         let mut run = run.clone();
         loop {
-            match self.app.runs.append(&run, happening, told.clone()).await {
+            match self.app.audit.append(&run, happening, told.clone()).await {
                 Ok(AppendOutcome::Done(closed)) => return *closed,
                 Ok(AppendOutcome::VersionConflict(now))
                     if now.version == run.version || !now.state.is_open() =>
@@ -298,7 +298,7 @@ impl Workflow {
     }
 
     pub(super) async fn append_or_log(&self, run: &Run, happening: EventKind, told: EventDetails) {
-        if let Err(why) = self.app.runs.append(run, happening, told).await {
+        if let Err(why) = self.app.audit.append(run, happening, told).await {
             tracing::error!(run = run.id, %why, event = happening.word(), "an event could not be recorded");
         }
     }
@@ -333,10 +333,10 @@ pub(super) fn outcome_blocks(run: &Run) -> Vec<Block> {
         run.text("outcome").and_then(|stored| serde_json::from_str::<(Text, Vec<Block>)>(stored).ok());
     let Some((verdict, mut blocks)) = stored else { return Vec::new() };
     let tone = match run.state {
-        crate::store::RunState::Succeeded => Severity::Ok,
-        crate::store::RunState::Invalidated
-        | crate::store::RunState::Stopped
-        | crate::store::RunState::Partial => Severity::Warning,
+        crate::model::RunState::Succeeded => Severity::Ok,
+        crate::model::RunState::Invalidated
+        | crate::model::RunState::Stopped
+        | crate::model::RunState::Partial => Severity::Warning,
         _ => Severity::Critical,
     };
     blocks.insert(0, Block::Verdict { tone, text: verdict });

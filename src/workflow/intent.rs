@@ -5,12 +5,14 @@ use super::{HandlerResult, Rejection, Workflow, replies};
 use crate::access::Policy;
 use crate::actions::{self, Action, Call, Implementation};
 use crate::audit::Beginning;
-use crate::catalog::{Command, Risk, Scope};
+use crate::catalog::{Command, Scope};
 use crate::command_line::{self, KnownNames, ParsedCommand, TypedLine, Values};
 use crate::error::{Error, Result};
-use crate::message::{Block, Heading, IncomingEvent, Person, Reply, Severity, Text};
-use crate::plan::Plan;
-use crate::store::{ButtonToken, OpenOutcome, RunId, RunRequest, StoreError, TokenPurpose};
+use crate::model::{
+    Block, ButtonToken, Heading, IncomingEvent, Person, Plan, Reply, Risk, RunId, RunRequest, Severity, Text,
+    TokenPurpose,
+};
+use crate::store::{OpenOutcome, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -42,7 +44,7 @@ impl Intent<'_> {
         Heading {
             who: Some(self.person.clone()),
             asked: self.asked(),
-            environment: self.environment.as_deref().and_then(|name| flow.app.targets.tag(name)),
+            environment: self.environment.as_deref().and_then(|name| flow.app.environments.tag(name)),
             run: None,
         }
     }
@@ -91,7 +93,7 @@ impl Workflow {
     ) -> Result<Intent<'a>> {
         let ParsedCommand { command, values, line } = understood;
         let environment = self.environment_of(incoming, command, line.environment.as_deref()).await?;
-        heading.environment = environment.as_deref().and_then(|name| self.app.targets.tag(name));
+        heading.environment = environment.as_deref().and_then(|name| self.app.environments.tag(name));
         let policy = self.app.access.policy(command, environment.as_deref());
         let (reason, private, dry_run) = (line.reason.clone(), line.private, line.dry_run);
         let intent = Intent {
@@ -149,14 +151,14 @@ impl Workflow {
         named: Option<&str>,
     ) -> Result<Option<String>> {
         if let Some(named) = named {
-            return Ok(Some(self.app.targets.environment(&named.to_lowercase())?.name.clone()));
+            return Ok(Some(self.app.environments.environment(&named.to_lowercase())?.name.clone()));
         }
         if command.header.scope == Scope::None {
             return Ok(None);
         }
-        let which = || crate::postgres::choices(self.app.targets.names());
-        match self.app.runs.store.binding(incoming.place.clone()).await {
-            Ok(Some(bound)) => Ok(Some(self.app.targets.environment(&bound)?.name.clone())),
+        let which = || crate::postgres::choices(self.app.environments.names());
+        match self.app.audit.store.binding(incoming.place.clone()).await {
+            Ok(Some(bound)) => Ok(Some(self.app.environments.environment(&bound)?.name.clone())),
             Ok(None) => Err(Error::instead(
                 "Which environment? This conversation isn't bound to one.",
                 format!("Add {}, or bind it with `use`.", which()),
@@ -241,7 +243,7 @@ impl Workflow {
 
     /// A typed verdict counts as a click does: by a role that approves that run, in the role's group if it has one.
     async fn may_judge(&self, intent: &Intent<'_>, run: RunId) -> Result<()> {
-        let Ok(Some(run)) = self.app.runs.store.get(run).await else { return Ok(()) };
+        let Ok(Some(run)) = self.app.audit.store.get(run).await else { return Ok(()) };
         let Some(command) = self.app.catalog.find(&run.request.command) else { return Ok(()) };
         let environment = run.request.environment.as_deref();
         let roles = self.app.access.roles_to_approve(&intent.person, command, environment);
@@ -256,7 +258,7 @@ impl Workflow {
         &self,
         intent: &Intent<'_>,
         (plan, concerned): (Plan, Recipients),
-    ) -> Result<Option<crate::store::Run>> {
+    ) -> Result<Option<crate::model::Run>> {
         let asks = intent.policy.risk == Risk::Danger && !intent.break_glass;
         let approvers = concerned.approvers.into_iter().map(|person| person.id).collect();
         let beginning = Beginning {
@@ -266,7 +268,7 @@ impl Workflow {
             unless_break_glass_since: self.break_glass_since(intent),
             ..self.beginning(intent, Some(plan))
         };
-        match self.app.runs.open(beginning).await {
+        match self.app.audit.open(beginning).await {
             Ok(OpenOutcome::New(run)) => Ok(Some(*run)),
             Ok(OpenOutcome::Duplicate(run)) => {
                 tracing::info!(run, "dropped a delivery that was recorded before");
@@ -292,7 +294,7 @@ impl Workflow {
             request: RunRequest {
                 command: intent.command.name.clone(),
                 arguments: intent.values.clone(),
-                risk: intent.policy.risk.word().to_owned(),
+                risk: intent.policy.risk,
                 environment: intent.environment.clone(),
                 requester: intent.person.clone(),
                 sender: Some(intent.incoming.sender.clone()),
@@ -340,12 +342,12 @@ impl Workflow {
         let place = &incoming.place;
         let tokens =
             offers.into_iter().map(|(token, purpose)| ButtonToken { token, purpose, place: place.clone() });
-        self.app.runs.store.put_tokens(tokens.collect()).await.is_ok()
+        self.app.audit.store.put_tokens(tokens.collect()).await.is_ok()
     }
 }
 
 /// Acting is frozen: who did it, and how to lift it.
-pub(super) fn frozen_error(frozen: &crate::store::ActiveFreeze) -> Error {
+pub(super) fn frozen_error(frozen: &crate::model::ActiveFreeze) -> Error {
     let reason = frozen.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
     Error::instead(
         format!(

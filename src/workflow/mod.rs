@@ -2,11 +2,12 @@
 //! the record closed → a reply. The only caller of send. What a command does is in `actions` and `sql`; what a platform looks
 //! like is in `chat`.
 
-use crate::App;
-use crate::audit::{EventDetails, EventKind};
+use crate::app::App;
+use crate::audit::EventDetails;
 use crate::ephemeral::{DuplicateFilter, RateLimiter};
 use crate::error::Error;
-use crate::message::{Event, Heading, IncomingEvent, Platform, PlatformKind, Reply, SendError};
+use crate::model::{Event, EventKind, Heading, IncomingEvent, PlatformKind, Reply};
+use crate::platform::{Platform, SendError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,14 +124,14 @@ impl Workflow {
         if tokio::time::timeout(patience - last, self.after.wait()).await.is_ok() {
             return;
         }
-        self.app.ending.cancel();
+        self.app.shutdown.cancel();
         if tokio::time::timeout(last, self.after.wait()).await.is_ok() {
             return;
         }
         for run in self.acting.all() {
             tracing::warn!(run, "a run did not end in time");
             let told = EventDetails::why(crate::actions::interrupted::TOLD_TO_END);
-            if let Err(why) = self.app.runs.note(run, EventKind::Interrupted, told).await {
+            if let Err(why) = self.app.audit.note(run, EventKind::Interrupted, told).await {
                 tracing::error!(run, %why, "an event could not be recorded");
             }
         }

@@ -3,9 +3,13 @@
 
 use super::Workflow;
 use super::card::{VERDICTS, called, heading, render_card, waits_for};
-use crate::audit::{EventDetails, EventKind};
-use crate::message::{Block, Button, Conversation, PostedMessage, Reply, SendError};
-use crate::store::{ButtonToken, Card, CardKind, Decision, Run, RunId, RunState, StoreResult, TokenPurpose};
+use crate::audit::EventDetails;
+use crate::model::{
+    Block, Button, ButtonToken, Card, CardKind, Conversation, Decision, EventKind, PostedMessage, Reply, Run,
+    RunId, RunState, TokenPurpose,
+};
+use crate::platform::SendError;
+use crate::store::StoreResult;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -131,14 +135,14 @@ impl Workflow {
     /// # Errors
     /// When the copy can't be noted: then it is never sent.
     pub(super) async fn post_card(self: &Arc<Self>, run: &Run, place: &Conversation) -> StoreResult<()> {
-        let card = self.app.runs.store.add_card(run.id, place.clone(), CardKind::Primary).await?;
+        let card = self.app.audit.store.add_card(run.id, place.clone(), CardKind::Primary).await?;
         self.deliver(card).await;
         Ok(())
     }
 
     /// Sends the card of a new run, and then, in the background, everything else that its copies say.
     pub(super) async fn show(self: &Arc<Self>, run: RunId) {
-        match self.app.runs.store.cards_of(run).await {
+        match self.app.audit.store.cards_of(run).await {
             Ok(cards) => {
                 let (cards, others): (Vec<_>, Vec<_>) =
                     cards.into_iter().partition(|card| card.kind == CardKind::Primary);
@@ -154,7 +158,7 @@ impl Workflow {
 
     /// Brings all copies of a run's card up to its record.
     pub(super) async fn refresh(self: &Arc<Self>, run: RunId) {
-        match self.app.runs.store.cards_of(run).await {
+        match self.app.audit.store.cards_of(run).await {
             Ok(cards) => {
                 let behind = cards.into_iter().filter(|card| !card.abandoned);
                 futures::future::join_all(behind.map(|card| self.deliver(card.id))).await;
@@ -182,7 +186,7 @@ impl Workflow {
 
     /// `anew`: though it shows all that the record has.
     pub(super) async fn deliver_now(self: &Arc<Self>, (card, anew): (i64, bool)) -> anyhow::Result<()> {
-        let store = &self.app.runs.store;
+        let store = &self.app.audit.store;
         let now = Instant::now();
         if !store.claim_card(card, jiff::Timestamp::now() + CLAIMED).await? {
             return Ok(());
@@ -276,14 +280,14 @@ impl Workflow {
         if run.state != RunState::Pending || card.kind != CardKind::Primary {
             return;
         }
-        let others = match self.app.runs.store.cards_of(run.id).await {
+        let others = match self.app.audit.store.cards_of(run.id).await {
             Ok(others) => others,
             Err(why) => return tracing::warn!(run = run.id, %why, "whether it has another card isn't known"),
         };
         let mut others = others.iter().filter(|other| other.id != card.id && other.kind == CardKind::Primary);
         if !others.any(|other| !other.abandoned) {
             let told = EventDetails::why("its card could not be shown");
-            if let Err(why) = self.app.runs.note(run.id, EventKind::Invalidated, told).await {
+            if let Err(why) = self.app.audit.note(run.id, EventKind::Invalidated, told).await {
                 tracing::error!(run = run.id, %why, "an event could not be recorded");
             }
         }
@@ -310,18 +314,18 @@ impl Workflow {
             buttons.push(Button { who, ..Button::new(label, token.token.clone(), style) });
             tokens.push(token);
         }
-        self.app.runs.store.put_tokens(tokens).await?;
+        self.app.audit.store.put_tokens(tokens).await?;
         Ok(buttons)
     }
 
     async fn view_token(&self, run: &Run, card: &Card) -> anyhow::Result<String> {
         let token = self.token_of(card, TokenPurpose::View { run: run.id, card: card.id })?;
-        self.app.runs.store.put_tokens(vec![token.clone()]).await?;
+        self.app.audit.store.put_tokens(vec![token.clone()]).await?;
         Ok(token.token)
     }
 
     fn token_of(&self, card: &Card, purpose: TokenPurpose) -> anyhow::Result<ButtonToken> {
-        let token = crate::plan::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
+        let token = crate::model::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
         Ok(ButtonToken { token, purpose, place: card.place.clone() })
     }
 }

@@ -5,8 +5,7 @@ use super::card::render_card;
 use super::intent::unrecorded;
 use super::{HandlerResult, Rejection, Workflow, replies};
 use crate::error::{Error, Result};
-use crate::message::{Block, Heading, IncomingEvent, Reply};
-use crate::store::{Card, Decision, Run, RunState, TokenPurpose};
+use crate::model::{Block, Card, Decision, Heading, IncomingEvent, Reply, Run, RunState, TokenPurpose};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +52,7 @@ impl Workflow {
     }
 
     async fn seen_by(&self, incoming: &IncomingEvent, (token, message): (&str, &str)) -> Result<Reply> {
-        let store = &self.app.runs.store;
+        let store = &self.app.audit.store;
         let token = store.token(token).await.map_err(|why| unrecorded(&why))?;
         let gone = || Error::instead("This card is no longer known.", "`pending` shows what waits.");
         let token = token.filter(|token| token.place.same_conversation(&incoming.place)).ok_or_else(gone)?;

@@ -2,7 +2,7 @@
 
 use super::Workflow;
 use super::card::render_card;
-use crate::store::{CardKind, RunId};
+use crate::model::{CardKind, RunId};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,13 +24,13 @@ impl Workflow {
                 continue;
             }
             shown = share;
-            let cards = self.app.runs.store.cards_of(run).await.unwrap_or_default();
+            let cards = self.app.audit.store.cards_of(run).await.unwrap_or_default();
             let cards = cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned);
             for card in cards.filter(|card| card.message.is_some()) {
                 self.turns.turn(&format!("{:?}", card.place.platform)).await;
                 // As it is by now: the turn may have come late.
                 shown = self.app.progress.get(run);
-                let Ok(Some(now)) = self.app.runs.store.get(run).await else { continue };
+                let Ok(Some(now)) = self.app.audit.store.get(run).await else { continue };
                 let reply = render_card(self, &now, card.place.platform);
                 if let Err(why) = self.send_copy(card, &now, &reply).await {
                     tracing::debug!(run, %why, "progress could not be shown");
@@ -41,7 +41,7 @@ impl Workflow {
 
     /// Draws a run's cards anew, since they show something that isn't in the record.
     pub(super) async fn redraw(self: &Arc<Self>, run: RunId) {
-        let cards = self.app.runs.store.cards_of(run).await.unwrap_or_default();
+        let cards = self.app.audit.store.cards_of(run).await.unwrap_or_default();
         for card in cards.iter().filter(|card| card.kind == CardKind::Primary && card.message.is_some()) {
             // Whoever sends it at this moment may not know yet what is to be shown.
             while !self.cards.begin(card.id) {

@@ -4,11 +4,11 @@ use super::Workflow;
 use super::executor::may_hold_a_card;
 use super::intent::Intent;
 use crate::actions::{self, Implementation};
-use crate::audit::{EventDetails, EventKind};
+use crate::audit::EventDetails;
 use crate::error::{Error, Result};
-use crate::message::{Block, Conversation, Reply, Severity, Text};
+use crate::model::{Block, CardKind, Conversation, EventKind, Reply, Run, RunId, Severity, Text};
 use crate::sql::{self, Answer, QueryRequest};
-use crate::store::{CardKind, OpenOutcome, Run, RunId, StoreError};
+use crate::store::{OpenOutcome, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Workflow {
     /// One more copy of a waiting request's card, where it may stand.
     async fn post_again(self: &Arc<Self>, run: RunId, place: &Conversation) {
         let Some(platform) = self.platform(place.platform) else { return };
-        let store = &self.app.runs.store;
+        let store = &self.app.audit.store;
         let (Ok(Some(run)), Ok(cards)) = (store.get(run).await, store.cards_of(run).await) else { return };
         let cards = cards.iter().filter(|card| card.kind == CardKind::Primary).count();
         if cards >= MOST_COPIES || may_hold_a_card(&**platform, place).await.is_err() {
@@ -76,7 +76,7 @@ impl Workflow {
 
     async fn record(&self, intent: &Intent<'_>) -> RecordOutcome {
         let beginning = self.beginning(intent, None);
-        match tokio::time::timeout(RECORD_WITHIN, self.app.runs.open(beginning)).await {
+        match tokio::time::timeout(RECORD_WITHIN, self.app.audit.open(beginning)).await {
             Ok(Ok(OpenOutcome::New(run))) => RecordOutcome::As(run),
             Ok(Ok(OpenOutcome::Duplicate(run))) => {
                 tracing::info!(run, "dropped a delivery that was recorded before");
@@ -97,7 +97,7 @@ impl Workflow {
         let asker = intent.asker();
         let question =
             QueryRequest { command: intent.command, environment, values: &intent.values, asker: &asker };
-        let sections = sql::run(&self.app.targets, &question).await?;
+        let sections = sql::run(&self.app.environments, &question).await?;
         Ok(sql::present(intent.command, &self.app.catalog, environment, &sections))
     }
 

@@ -6,10 +6,8 @@ use super::authenticate::ELSEWHERE;
 use super::intent::Intent;
 use crate::access::could_approve_then;
 use crate::error::{Error, Result};
-use crate::message::{
-    ChatAccount, Conversation, IncomingEvent, Person, Platform, PlatformKind, SendError, Standing,
-};
-use crate::store::{CardKind, Run};
+use crate::model::{CardKind, ChatAccount, Conversation, IncomingEvent, Person, PlatformKind, Run};
+use crate::platform::{Platform, SendError, Standing};
 use serde_json::{Value, json};
 
 /// Who could approve a request when it was asked, and the copies of its card that are noted with it.

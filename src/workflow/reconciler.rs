@@ -2,10 +2,11 @@
 //! looked at: what still goes on there is watched, and nothing is ever repeated.
 
 use super::Workflow;
-use crate::Share;
 use crate::actions::{self, Action, Implementation, interrupted};
-use crate::audit::{EventDetails, EventKind};
-use crate::store::{AppendOutcome, Filter, Run, RunId, RunState, StoreResult};
+use crate::app::Share;
+use crate::audit::EventDetails;
+use crate::model::{EventKind, Run, RunId, RunState};
+use crate::store::{AppendOutcome, Filter, StoreResult};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ impl Workflow {
     /// Looks once at every run that is `unknown`. A process that ends takes nothing up.
     pub(super) async fn reconcile(self: &Arc<Self>) -> StoreResult<()> {
         let filter = Filter { states: vec![RunState::Interrupted], limit: usize::MAX, ..Filter::default() };
-        let runs = self.app.runs.store.list(filter).await?.runs;
+        let runs = self.app.audit.store.list(filter).await?.runs;
         let unknown: HashSet<RunId> = runs.iter().map(|run| run.id).collect();
         for closed in self.watching.all().into_iter().filter(|run| !unknown.contains(run)) {
             self.unwatch(closed);
@@ -41,7 +42,7 @@ impl Workflow {
     async fn resume(self: &Arc<Self>, run: Run) -> StoreResult<()> {
         let why = match self
             .app
-            .runs
+            .audit
             .append_unless_frozen(&run, EventKind::Resumed, EventDetails::default())
             .await?
         {

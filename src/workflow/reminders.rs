@@ -3,9 +3,9 @@
 
 use super::Workflow;
 use super::card::heading;
-use crate::audit::{EventDetails, EventKind};
-use crate::message::Conversation;
-use crate::store::{AppendOutcome, CardKind, Filter, Run, RunState, StoreResult};
+use crate::audit::EventDetails;
+use crate::model::{CardKind, Conversation, EventKind, Run, RunState};
+use crate::store::{AppendOutcome, Filter, StoreResult};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -19,12 +19,12 @@ pub(super) const ALONE: &str = "acted_alone";
 impl Workflow {
     /// Tells the team's webhook, if it has one. In the background.
     pub(super) fn page(self: &Arc<Self>, run: &Run, event: &'static str) {
-        if self.app.pager.is_none() {
+        if self.app.webhook.is_none() {
             return;
         }
         let (flow, what) = (Arc::clone(self), self.paged(run, event));
         self.after.spawn(async move {
-            if let Some(pager) = &flow.app.pager {
+            if let Some(pager) = &flow.app.webhook {
                 pager.tell(&what).await;
             }
         });
@@ -65,11 +65,11 @@ impl Workflow {
     /// Tells once more who could approve what waits. The event is written first, so that of several replicas one does.
     pub(super) async fn remind(self: &Arc<Self>) -> StoreResult<()> {
         let filter = Filter { states: vec![RunState::Pending], limit: usize::MAX, ..Filter::default() };
-        for run in self.app.runs.store.list(filter).await?.runs {
+        for run in self.app.audit.store.list(filter).await?.runs {
             if !is_due(&run, self.app.config.approval.remind_after, Timestamp::now()) {
                 continue;
             }
-            let reminded = self.app.runs.append(&run, EventKind::Reminded, EventDetails::default()).await?;
+            let reminded = self.app.audit.append(&run, EventKind::Reminded, EventDetails::default()).await?;
             if let AppendOutcome::Done(run) = reminded {
                 self.page(&run, STILL_WAITING);
                 self.call_again(&run).await?;
@@ -80,12 +80,12 @@ impl Workflow {
 
     /// Below every card, since an edit of the card would ring no bell.
     async fn call_again(self: &Arc<Self>, run: &Run) -> StoreResult<()> {
-        let cards = self.app.runs.store.cards_of(run.id).await?;
+        let cards = self.app.audit.store.cards_of(run.id).await?;
         let cards = cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned);
         for (card, message) in cards.filter_map(|card| Some((card, card.message.as_ref()?))) {
             let thread = card.place.thread.clone().or_else(|| Some(message.clone()));
             let place = Conversation { thread, ..card.place.clone() };
-            self.app.runs.store.add_card(run.id, place, CardKind::Reminder).await?;
+            self.app.audit.store.add_card(run.id, place, CardKind::Reminder).await?;
         }
         self.refresh_soon(run.id);
         Ok(())

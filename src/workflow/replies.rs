@@ -2,9 +2,8 @@
 
 use super::Rejection;
 use crate::error::{Error, User};
-use crate::message::{Block, Button, ButtonStyle, Heading, Reply, Severity, Text};
+use crate::model::{Block, Button, ButtonStyle, Heading, Reply, Severity, Text, TokenPurpose};
 use crate::sql::fill;
-use crate::store::TokenPurpose;
 use std::collections::BTreeMap;
 
 /// An error, to its asker alone. An internal one is logged here, once, under the reference that the asker gets.
@@ -19,7 +18,8 @@ pub fn refusal(refused: &Rejection) -> Reply {
             }
         }
         Error::Internal(cause) => {
-            let reference = crate::plan::random_token().map_or("-".to_owned(), |token| token[..8].to_owned());
+            let reference =
+                crate::model::random_token().map_or("-".to_owned(), |token| token[..8].to_owned());
             tracing::error!(
                 reference,
                 cause = format!("{cause:#}"),
@@ -42,7 +42,7 @@ pub fn menu(heading: Heading, commands: &[&str]) -> (Reply, Vec<(String, TokenPu
     let mut buttons = Vec::new();
     let mut offers = Vec::new();
     for command in commands {
-        let Some(token) = crate::plan::random_token() else { continue };
+        let Some(token) = crate::model::random_token() else { continue };
         let purpose = TokenPurpose::RunCommand {
             command: (*command).to_owned(),
             environment: None,

@@ -3,8 +3,9 @@
 //! on from its noted steps.
 
 use super::Workflow;
-use crate::audit::{EventDetails, EventKind};
-use crate::store::{RunState, StoreResult};
+use crate::audit::EventDetails;
+use crate::model::{EventKind, Risk, RunState};
+use crate::store::StoreResult;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,7 +27,7 @@ impl Workflow {
         loop {
             if tick.is_multiple_of(WARM_EVERY) {
                 let flow = Arc::clone(&self);
-                tokio::spawn(async move { flow.app.targets.keep_warm().await });
+                tokio::spawn(async move { flow.app.environments.keep_warm().await });
             }
             if tick.is_multiple_of(CLEAR_EVERY) {
                 let storage = self.app.storage.clone();
@@ -59,9 +60,9 @@ impl Workflow {
 
     /// One round: orphans, overdue requests, cards behind.
     pub async fn tidy(self: &Arc<Self>) -> StoreResult<()> {
-        for run in self.app.runs.store.orphans().await? {
+        for run in self.app.audit.store.orphans().await? {
             let (happening, why) = match run.state {
-                RunState::Running if run.request.risk == "read" => {
+                RunState::Running if run.request.risk == Risk::Read => {
                     (EventKind::Stopped, "Countersign was interrupted")
                 }
                 RunState::Running => (EventKind::Interrupted, "Countersign was interrupted while it ran"),
@@ -69,10 +70,10 @@ impl Workflow {
             };
             self.append_or_log(&run, happening, EventDetails::why(why)).await;
         }
-        for run in self.app.runs.store.overdue(jiff::Timestamp::now()).await? {
+        for run in self.app.audit.store.overdue(jiff::Timestamp::now()).await? {
             self.append_or_log(&run, EventKind::Expired, EventDetails::default()).await;
         }
-        let behind = self.app.runs.store.cards_behind().await?;
+        let behind = self.app.audit.store.cards_behind().await?;
         let now = tokio::time::Instant::now();
         for card in behind.into_iter().filter(|card| self.later.is_due(card.id, now)) {
             // A platform that hangs must not hold up the record: each copy is sent by one task at a time.

@@ -5,8 +5,7 @@ use super::Workflow;
 use super::executor::may_hold_a_card;
 use super::intent::Intent;
 use crate::error::{Error, Result, User};
-use crate::message::{Block, IncomingEvent, Reply};
-use crate::plan::Plan;
+use crate::model::{Block, IncomingEvent, Plan, Reply};
 use crate::sql::fill;
 use std::sync::Arc;
 
@@ -37,7 +36,7 @@ impl Workflow {
         let incoming = IncomingEvent { place, ..intent.incoming.clone() };
         let asked = Intent { incoming: &incoming, ..intent.clone() };
         let Some(run) = self.ask(&asked, plan).await? else { return Ok(None) };
-        let store = &self.app.runs.store;
+        let store = &self.app.audit.store;
         let run = store.get(run.id).await.ok().flatten().unwrap_or(run);
         let cards = store.cards_of(run.id).await.unwrap_or_default();
         let mut reply = super::card::render_card(self, &run, run.request.place.platform);

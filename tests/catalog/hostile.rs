@@ -1,9 +1,10 @@
 //! What a team's own SQL may not say, each with its place and its words; and that what it may say is let through.
 
 use super::{built_in, mistakes, team};
+use countersign::catalog::Body;
 use countersign::catalog::allowlist::{self, Purpose};
 use countersign::catalog::bind::bind_names;
-use countersign::catalog::{Body, Risk};
+use countersign::model::Risk;
 use std::path::Path;
 
 const ARGS: &str = r#"args    = [{ name = "table", type = "text", help = "one" }]"#;

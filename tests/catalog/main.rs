@@ -1,9 +1,10 @@
 //! The runbook as it is built in, and every mistake in a command file with its place: a mistake stops the start.
 
 use countersign::actions;
-use countersign::catalog::{Body, Catalog, Diagnostic, Risk, Scope};
+use countersign::catalog::{Body, Catalog, Diagnostic, Scope};
 use countersign::command_line::{self, KnownNames};
 use countersign::config::{Config, ThresholdOverride};
+use countersign::model::Risk;
 use std::path::Path;
 
 mod hostile;

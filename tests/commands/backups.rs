@@ -2,7 +2,7 @@
 
 use crate::harness::{World, tone, words};
 use countersign::actions::backup::{Manifest, prefix};
-use countersign::message::Severity;
+use countersign::model::Severity;
 use countersign::storage::Key;
 use jiff::{SignedDuration, Timestamp};
 

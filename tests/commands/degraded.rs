@@ -2,7 +2,7 @@
 
 use crate::harness::{World, tone, words};
 use countersign::demo::sample::LoginAccount;
-use countersign::message::Severity;
+use countersign::model::Severity;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_pg_monitor_nobody_says_nothing_found() {

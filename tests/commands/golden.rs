@@ -5,18 +5,17 @@
 use crate::checks::check;
 use crate::harness::{World, tone};
 use crate::record::open;
-use countersign::catalog::{Command, Risk};
+use countersign::catalog::Command;
 use countersign::chat::terminal::Lines;
 use countersign::chat::terminal::render::Screen;
 use countersign::chat::{slack, terminal};
 use countersign::command_line;
 use countersign::config::Window;
 use countersign::demo::sample::Incident;
-use countersign::message::{
-    Audience, Block, EnvironmentTag, Heading, Person, Reply, Severity, Span, Table, Text,
+use countersign::model::{
+    Audience, Block, EnvironmentTag, Heading, Person, Reply, Risk, Severity, Span, Table, Text, TokenPurpose,
 };
 use countersign::sql::Answer;
-use countersign::store::TokenPurpose;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -191,7 +190,7 @@ async fn settle(world: &World) {
     for sql in quiet {
         superuser.batch_execute(sql).await.unwrap();
     }
-    open(world, "kill 4711", (Some("production"), "danger")).await;
+    open(world, "kill 4711", (Some("production"), Risk::Danger)).await;
     superuser.batch_execute("ANALYZE; SELECT pg_stat_statements_reset()").await.unwrap();
     drop(superuser);
     world.work().await;

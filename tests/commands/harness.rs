@@ -1,15 +1,14 @@
 //! A team's servers, its configuration, and one way to ask: as `flow` does, without a chat around it.
 
-use countersign::App;
 use countersign::actions::{self, Call, Implementation};
+use countersign::app::App;
 use countersign::catalog::{Command, Scope};
 use countersign::command_line::{self, KnownNames, ParsedCommand};
 use countersign::config::Config;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{LoginAccount, Sample, Team};
 use countersign::error::Result;
-use countersign::message::{Block, Conversation, Person, PlatformKind, Severity};
-use countersign::plan::Plan;
+use countersign::model::{Block, Conversation, Person, Plan, PlatformKind, Severity};
 use countersign::sql::{self, Answer, QueryRequest, SectionResult};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -142,7 +141,7 @@ impl World {
     pub fn change(&mut self, change: impl FnOnce(&mut Config)) {
         let mut config = self.app.config.clone();
         change(&mut config);
-        self.app = App::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"));
+        self.app = countersign::bootstrap::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"));
     }
 
     /// Asks as `flow` does: the line is split, bound, allowed and answered.
@@ -208,7 +207,7 @@ impl World {
         let environment = environment.unwrap_or_default();
         let question =
             QueryRequest { command, environment: &environment, values: &values, asker: "countersign test" };
-        sql::run(&self.app.targets, &question).await
+        sql::run(&self.app.environments, &question).await
     }
 
     pub fn understand(&self, typed: &str) -> Result<(&Command, command_line::Values, Option<String>)> {
@@ -254,7 +253,7 @@ fn app(
     let name = directory.join("x.toml");
     let config =
         Config::parse(&name.to_string_lossy(), &text, &secret).unwrap_or_else(|wrong| panic!("{wrong}"));
-    App::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"))
+    countersign::bootstrap::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"))
 }
 
 /// An answer in words, a line for each block and row; a verdict begins with its tone.

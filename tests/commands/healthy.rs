@@ -1,8 +1,8 @@
 //! Nothing is wrong: every question is answered, and says so.
 
 use crate::harness::{World, place, tone, words};
-use countersign::catalog::{Body, Risk};
-use countersign::message::{Block, Severity};
+use countersign::catalog::Body;
+use countersign::model::{Block, Risk, Severity};
 
 /// A phone shows so many columns of a table beside the query text, which stands beneath.
 const PHONE: usize = 7;
@@ -82,7 +82,7 @@ async fn the_questions_about_the_team() {
     assert!(all.starts_with("CRITICAL: No answer from staging/primary.\nstaging/primary refuses"), "{all}");
     assert!(all.contains(" MiB | no answer\n"), "production's sizes stand there still: {all}");
 
-    world.app.runs.store.bind(place(), "staging".into()).await.unwrap();
+    world.app.audit.store.bind(place(), "staging".into()).await.unwrap();
     let environments = world.told("environments").await;
     let address = format!("production | primary | 127.0.0.1:{} | off | 1", world.cluster.port());
     assert!(environments.starts_with("CRITICAL: No answer from staging/primary.\n"), "{environments}");

@@ -1,9 +1,8 @@
 //! A session that is idle in its transaction: what it holds, who waits for it, and how to end it.
 
 use crate::harness::{World, tone, words};
-use countersign::message::Severity;
+use countersign::model::{Severity, TokenPurpose};
 use countersign::sql::Answer;
-use countersign::store::TokenPurpose;
 use tokio_postgres::Client;
 
 async fn connect(world: &World, application: &str) -> Client {

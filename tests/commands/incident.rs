@@ -2,8 +2,7 @@
 
 use crate::harness::{World, tone, words};
 use countersign::demo::sample::Incident;
-use countersign::message::Severity;
-use countersign::store::TokenPurpose;
+use countersign::model::{Severity, TokenPurpose};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_head_is_named_and_every_question_is_answered() {

@@ -2,8 +2,7 @@
 //! while an ALTER TABLE waits for its lock.
 
 use crate::harness::{World, tone, words};
-use countersign::message::Severity;
-use countersign::store::TokenPurpose;
+use countersign::model::{Severity, TokenPurpose};
 use tokio_postgres::Client;
 
 async fn superuser(world: &World) -> Client {

@@ -5,11 +5,11 @@ use crate::checks::{check, inert};
 use crate::harness::{World, tone, words};
 use crate::installed::servers;
 use countersign::actions::backup;
-use countersign::catalog::{Body, Command, Risk, Scope};
+use countersign::catalog::{Body, Command, Scope};
 use countersign::chat::slack::render::render;
 use countersign::command_line::{ArgSpec, ArgType, Values};
 use countersign::demo::sample::{Incident, ROLES_SQL};
-use countersign::message::{EnvironmentTag, Heading, Person, Reply, Severity};
+use countersign::model::{EnvironmentTag, Heading, Person, Reply, Risk, Severity};
 use countersign::sql::{self, Answer, QueryRequest, SectionResult};
 
 /// Something to ask.
@@ -92,7 +92,7 @@ async fn ask_all(world: &World, excuse: Excuse) -> Vec<String> {
             values: &form.values,
             asker: "countersign test",
         };
-        let sections = sql::run(&world.app.targets, &question).await.unwrap();
+        let sections = sql::run(&world.app.environments, &question).await.unwrap();
         let answer = sql::present(form.command, &world.app.catalog, "production", &sections);
         let mut wrong = unanswered(&form, &sections, excuse);
         wrong.extend(unpresentable(&form, &sections, &answer));

@@ -1,8 +1,7 @@
 //! Prisma's ledger, read by Prisma's own rule, and its advisory lock; no ledger and no right are told apart from no rows.
 
 use crate::harness::{World, tone, words};
-use countersign::message::Severity;
-use countersign::store::TokenPurpose;
+use countersign::model::{Severity, TokenPurpose};
 use tokio_postgres::Client;
 
 const LOCK: &str = "SELECT pg_advisory_lock(72707369)";

@@ -1,10 +1,9 @@
 //! `pending`, `history` and `show`: reads over the record, for those who may look there.
 
 use crate::harness::{World, place, words};
-use countersign::audit::{Beginning, EventDetails, EventKind};
-use countersign::message::Person;
-use countersign::plan::Plan;
-use countersign::store::{AppendOutcome, OpenOutcome, Run, RunRequest};
+use countersign::audit::{Beginning, EventDetails};
+use countersign::model::{EventKind, Person, Plan, Risk, Run, RunRequest};
+use countersign::store::{AppendOutcome, OpenOutcome};
 use std::collections::BTreeMap;
 
 fn person(id: &str) -> Person {
@@ -12,12 +11,12 @@ fn person(id: &str) -> Person {
 }
 
 /// Opens a run as `flow` does.
-pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>, &str)) -> Run {
+pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>, Risk)) -> Run {
     let command = asked.split(' ').next().unwrap();
     let request = RunRequest {
         command: command.into(),
         arguments: BTreeMap::new(),
-        risk: risk.into(),
+        risk,
         environment: environment.map(str::to_owned),
         requester: person("Ana Example"),
         sender: None,
@@ -37,21 +36,21 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
         request,
         delivery_id: asked.into(),
         texts: texts.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
-        plan: (risk == "danger").then_some(plan),
-        asks: risk == "danger",
+        plan: (risk == Risk::Danger).then_some(plan),
+        asks: risk == Risk::Danger,
         cards: Vec::new(),
         approvers: approvers.into_iter().map(|person| person.id).collect(),
         unless_break_glass_since: None,
         while_frozen: false,
     };
-    match world.app.runs.open(beginning).await.unwrap() {
+    match world.app.audit.open(beginning).await.unwrap() {
         OpenOutcome::New(run) => *run,
         other => panic!("{other:?}"),
     }
 }
 
 async fn append(world: &World, run: &Run, (happening, told): (EventKind, EventDetails)) -> Run {
-    match world.app.runs.append(run, happening, told).await.unwrap() {
+    match world.app.audit.append(run, happening, told).await.unwrap() {
         AppendOutcome::Done(run) => *run,
         other => panic!("{other:?}"),
     }
@@ -63,10 +62,10 @@ async fn the_record_tells_who_did_what() {
     assert_eq!(world.told("pending").await, "OK: Nothing waits for anyone.\n");
     assert!(world.told("history").await.starts_with("NEUTRAL: The record has no such run.\n"));
 
-    let kill = open(&world, "kill 4711", (Some("production"), "danger")).await;
-    let read = open(&world, "blocked", (Some("production"), "read")).await;
+    let kill = open(&world, "kill 4711", (Some("production"), Risk::Danger)).await;
+    let read = open(&world, "blocked", (Some("production"), Risk::Read)).await;
     append(&world, &read, (EventKind::Succeeded, EventDetails::default())).await;
-    let cancel = open(&world, "cancel 12", (Some("staging"), "write")).await;
+    let cancel = open(&world, "cancel 12", (Some("staging"), Risk::Write)).await;
     append(&world, &cancel, (EventKind::Failed, EventDetails::default().text("verdict", "It was stuck.")))
         .await;
 

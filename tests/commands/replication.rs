@@ -1,7 +1,7 @@
 //! Replicas and slots: a replica that follows, one that is late, one that is cut off, and WAL that is kept for nobody.
 
 use crate::harness::{SOON, World, tone, words};
-use countersign::message::Severity;
+use countersign::model::Severity;
 use countersign::sql::Value;
 use tokio_postgres::Client;
 

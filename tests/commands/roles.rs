@@ -1,7 +1,7 @@
 //! Who may log in and do what: nobody hidden by a wildcard, every membership, every date, what everybody may; no password.
 
 use crate::harness::{World, tone, words};
-use countersign::message::Severity;
+use countersign::model::Severity;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_hidden_and_every_date_and_membership_is_told() {

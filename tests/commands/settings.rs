@@ -3,7 +3,7 @@
 
 use crate::harness::{World, tone, words};
 use countersign::demo::sample::LoginAccount;
-use countersign::message::Severity;
+use countersign::model::Severity;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sequence_near_its_end_and_one_that_may_not_be_seen() {

@@ -5,7 +5,7 @@ use crate::checks;
 use crate::harness::{World, words};
 use crate::installed::servers;
 use countersign::chat::slack::render::render;
-use countersign::message::{Heading, Reply};
+use countersign::model::{Heading, Reply};
 use countersign::sql::Value;
 
 const PASSWORD: &str = "hunter2-Xk81";

@@ -2,7 +2,7 @@
 
 use crate::harness::{World, tone, words};
 use countersign::demo::sample::{Incident, LoginAccount};
-use countersign::message::Severity;
+use countersign::model::Severity;
 use countersign::sql::Value;
 
 async fn fact(world: &World, column: &str) -> Value {

@@ -3,9 +3,8 @@
 use super::rules::wrong;
 use super::{MINIMAL, all_set, problems, reports, with};
 use countersign::access::Policy;
-use countersign::catalog::Risk;
 use countersign::config::Config;
-use countersign::message::{ChatAccount, Person, PlatformKind};
+use countersign::model::{ChatAccount, Person, PlatformKind, Risk};
 use std::time::Duration;
 
 #[test]
@@ -135,7 +134,7 @@ fn a_rules_own_times_and_numbers_count_where_it_does_and_the_strictest_of_severa
          [[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"backup\"]\nsecond_person = true\n"
     );
     let config = Config::parse("x.toml", &text, &all_set).unwrap_or_else(|problems| panic!("{problems}"));
-    let rules = countersign::rules(&config).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let rules = countersign::bootstrap::rules(&config).unwrap_or_else(|wrong| panic!("{wrong}"));
     let policy = |command: &str, place| rules.access.policy(rules.catalog.find(command).unwrap(), place);
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let usual = Policy { risk: Risk::Danger, approvers: 1, wait: minutes(20), start_within: minutes(1) };
@@ -151,7 +150,7 @@ fn a_rules_own_times_and_numbers_count_where_it_does_and_the_strictest_of_severa
 fn a_grant_of_a_command_is_of_that_command_only() {
     let text = MINIMAL.replace("run = [\"read\"]", "run = [\"kill\"]\napprove = [\"purge\"]");
     let config = Config::parse("x.toml", &text, &all_set).unwrap_or_else(|problems| panic!("{problems}"));
-    let rules = countersign::rules(&config).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let rules = countersign::bootstrap::rules(&config).unwrap_or_else(|wrong| panic!("{wrong}"));
     let sender = ChatAccount {
         platform: PlatformKind::Slack,
         workspace: "T0TEAM".to_owned(),

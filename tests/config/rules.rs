@@ -6,7 +6,7 @@ use countersign::config::Config;
 pub fn wrong(more: &str) -> String {
     let config = Config::parse("x.toml", &format!("{MINIMAL}{more}"), &all_set)
         .unwrap_or_else(|problems| panic!("{problems}"));
-    match countersign::rules(&config) {
+    match countersign::bootstrap::rules(&config) {
         Ok(_) => panic!("{more} passes"),
         Err(wrong) => wrong.to_string(),
     }

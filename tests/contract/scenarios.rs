@@ -1,7 +1,8 @@
 //! The scenes. None of them knows where it is played.
 
 use crate::harness::{Platform, asks, is_refused, kill_card, sees};
-use countersign::store::{RunState, Store};
+use countersign::model::RunState;
+use countersign::store::Store;
 
 pub async fn health_is_answered_for_all_to_see(on: Platform) {
     let bot = on.bot("", &[]).await;

@@ -1,6 +1,6 @@
 //! Replies for every platform's tests: one in full, parts to make others of, and any at all.
 
-use countersign::message::*;
+use countersign::model::*;
 use proptest::prelude::*;
 
 pub fn person(id: &str) -> Person {

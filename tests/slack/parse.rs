@@ -2,7 +2,7 @@
 
 use countersign::chat::slack::parse::{Malformed, decode};
 use countersign::chat::slack::{Parsed, Parser};
-use countersign::message::{Event, IncomingEvent};
+use countersign::model::{Event, IncomingEvent};
 use serde_json::{Value, json};
 
 fn parser() -> Parser {

@@ -3,7 +3,7 @@
 use crate::checks::{check, inert, words};
 use crate::sample_replies::{self, code, reply, table, verdict};
 use countersign::chat::slack::render::{fits, render};
-use countersign::message::*;
+use countersign::model::*;
 use serde_json::json;
 
 #[test]

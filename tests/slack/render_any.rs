@@ -3,7 +3,7 @@
 use crate::checks::{check, inert, words};
 use crate::sample_replies::any_reply;
 use countersign::chat::slack::render::{fits, render};
-use countersign::message::*;
+use countersign::model::*;
 use proptest::prelude::*;
 
 proptest! {

@@ -2,7 +2,8 @@
 
 use crate::wire::Wire;
 use countersign::chat::slack::SlackPlatform;
-use countersign::message::*;
+use countersign::model::*;
+use countersign::platform::*;
 use serde_json::{Value, json};
 
 async fn started() -> (Wire, SlackPlatform) {

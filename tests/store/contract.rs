@@ -2,11 +2,11 @@
 //! tests with `contract!`; it includes `samples.rs` as `crate::samples`. What only one kind of store can show (its file, its locks) is not here.
 
 use crate::samples::{append, done, new_run, opened, person, place};
-use countersign::message::{Conversation, PlatformKind};
-use countersign::store::{
-    ActiveFreeze, Append, AppendOutcome, ButtonToken, Card, CardKind, Decision, Filter, NewRun, OpenOutcome,
-    RunState, Store, StoreError, TokenPurpose,
+use countersign::model::{
+    ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Decision, PlatformKind, Risk, RunState,
+    TokenPurpose,
 };
+use countersign::store::{Append, AppendOutcome, Filter, NewRun, OpenOutcome, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::any::Any;
@@ -236,7 +236,7 @@ pub async fn lists_are_filtered([a, b]: &[Arc<dyn Store>; 2]) {
     other.request.requester = person("ben");
     let backup = opened(b, other).await;
     let mut read = new_run("d3");
-    read.request.risk = "read".into();
+    read.request.risk = Risk::Read;
     read.first.state = RunState::Succeeded;
     let read = opened(a, read).await;
 

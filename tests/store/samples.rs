@@ -1,9 +1,7 @@
 //! Runs and events for the store's tests, and the calls that must succeed.
 
-use countersign::message::{ChatAccount, Conversation, Person, PlatformKind};
-use countersign::store::{
-    Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Run, RunRequest, RunState, Store,
-};
+use countersign::model::{ChatAccount, Conversation, Person, PlatformKind, Risk, Run, RunRequest, RunState};
+use countersign::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Store};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,7 +41,7 @@ pub fn new_run(delivery_id: &str) -> NewRun {
     let request = RunRequest {
         command: "kill".into(),
         arguments: BTreeMap::from([("pid".into(), "4711".into())]),
-        risk: "danger".into(),
+        risk: Risk::Danger,
         environment: Some("staging".into()),
         requester: person("ana"),
         sender: Some(sender),

@@ -1,7 +1,7 @@
 //! Teams' limits and what a value could do to a card, checked without the renderer's own constants.
 
 use countersign::chat::teams::render::{Rendered, View};
-use countersign::message::Person;
+use countersign::model::Person;
 use serde_json::Value;
 
 /// Everyone's view of a reply that has no others.

@@ -2,7 +2,7 @@
 
 use crate::bot_process::{Bot, CHAT, INCIDENT, Twist};
 use crate::fake_teams::{Kind, Message};
-use countersign::store::RunState;
+use countersign::model::RunState;
 use serde_json::{Value, json};
 
 /// Nobody decided, and nothing happened.

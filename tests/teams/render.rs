@@ -4,7 +4,7 @@
 use crate::checks::{EVERYONE, check, inert, known, of_type, words};
 use crate::sample_replies::{self, code, reply, table, verdict};
 use countersign::chat::teams::render::{Rendered, View, fits, render};
-use countersign::message::*;
+use countersign::model::*;
 use serde_json::{Value, json};
 
 /// What each person's account is called.

@@ -3,7 +3,7 @@
 use crate::checks::{check, inert, known, words};
 use crate::sample_replies::any_reply;
 use countersign::chat::teams::render::{View, fits, render};
-use countersign::message::*;
+use countersign::model::*;
 use proptest::prelude::*;
 
 proptest! {

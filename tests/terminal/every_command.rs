@@ -2,8 +2,9 @@
 //! covered at once. How each looks is pictured in `tests/commands/golden.rs`.
 
 use crate::harness::{Servers, World};
-use countersign::catalog::{Catalog, Risk};
+use countersign::catalog::Catalog;
 use countersign::demo::sample::Incident;
+use countersign::model::Risk;
 
 async fn asks(world: &World<'_>, example: &str) {
     // The runs of an example are somebody else's: the first one here is there.

@@ -2,8 +2,7 @@
 
 use crate::harness::World;
 use countersign::config::login_name;
-use countersign::message::PlatformKind;
-use countersign::store::RunState;
+use countersign::model::{PlatformKind, RunState};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_answered_and_recorded() {

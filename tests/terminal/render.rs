@@ -6,7 +6,7 @@ use crate::sample_replies::{
 use countersign::chat::terminal::Lines;
 use countersign::chat::terminal::json;
 use countersign::chat::terminal::render::{Screen, render};
-use countersign::message::*;
+use countersign::model::*;
 use proptest::prelude::*;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 

@@ -3,7 +3,8 @@
 use crate::harness::World;
 use countersign::demo::fake_slack::{Fault, Message, Workspace};
 use countersign::demo::harness::INCIDENT;
-use countersign::store::{RunState, Store};
+use countersign::model::RunState;
+use countersign::store::Store;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 

@@ -1,7 +1,8 @@
 //! `kill`: asked by one, approved by another, the very session ended, the record there.
 
 use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
-use countersign::store::{RunState, Store};
+use countersign::model::RunState;
+use countersign::store::Store;
 
 /// The card of a kill that ana asked for.
 async fn asked(scene: &Scene, pid: i32) -> countersign::demo::fake_slack::Message {

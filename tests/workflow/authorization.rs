@@ -5,7 +5,8 @@ use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
 use crate::helpers::{Click, OUTSIDERS, outsiders};
 use countersign::demo::fake_slack::{Kind, Message};
 use countersign::demo::harness::INCIDENT;
-use countersign::store::{RunState, Store};
+use countersign::model::RunState;
+use countersign::store::Store;
 use tokio_postgres::Client;
 
 const NORA: &str = "U0NOBODY";

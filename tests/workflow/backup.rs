@@ -3,7 +3,7 @@
 use crate::harness::{ANA, Scene};
 use countersign::demo::fake_slack::Fault;
 use countersign::demo::harness::INCIDENT;
-use countersign::store::{Run, RunState};
+use countersign::model::{Run, RunState};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_postgres::Client;

@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::kinds;
 use countersign::demo::fake_slack::Fault;
 use countersign::demo::harness::INCIDENT;
-use countersign::store::RunState;
+use countersign::model::RunState;
 
 const GLASS: &str = "[break_glass]\nrole = \"last-resort\"\n";
 

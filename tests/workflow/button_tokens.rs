@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene};
 use crate::helpers::{Click, elsewhere};
-use countersign::store::RunState;
+use countersign::model::RunState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_counts_only_on_the_message_and_in_the_conversation_it_was_posted_in() {

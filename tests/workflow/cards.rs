@@ -3,7 +3,8 @@
 use crate::harness::{ANA, BEN, Scene, found};
 use countersign::demo::fake_slack::Message;
 use countersign::demo::harness::INCIDENT;
-use countersign::store::{Card, CardKind, Store};
+use countersign::model::{Card, CardKind};
+use countersign::store::Store;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_copy_of_the_card_tells_the_decision() {

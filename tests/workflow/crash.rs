@@ -4,7 +4,8 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::maintenance_harness;
 use crate::process::{Counter, PATIENT, Process, all_runs, becomes, kinds, noted, the_run};
 use countersign::demo::fake_slack::{Fault, Message, MessageRef};
-use countersign::store::{Filter, Run, RunState, Store};
+use countersign::model::{Run, RunState};
+use countersign::store::{Filter, Store};
 use rusqlite::Connection;
 
 const UNKNOWN: &str = "what became of it is unknown. It is not repeated";

@@ -2,8 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Twist, servers};
 use countersign::demo::fake_slack::Message;
-use countersign::plan::Plan;
-use countersign::store::RunState;
+use countersign::model::{Plan, RunState};
 use tokio_postgres::Client;
 
 const TRIM: &str = include_str!("../../deploy/commands/trim-audit-log.sql");

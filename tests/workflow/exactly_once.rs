@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::{Counter, Process, all_runs, becomes, kinds, the_run};
 use countersign::demo::fake_slack::{Account, Kind, Message};
 use countersign::demo::harness::INCIDENT;
-use countersign::store::RunState;
+use countersign::model::RunState;
 use std::fmt::Write as _;
 
 const DUPLICATE: &str = "dropped a duplicate delivery";

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use countersign::demo::harness::INCIDENT;
-use countersign::message::{
-    AccountInfo, Block, ChatAccount, Conversation, ConversationInfo, IncomingEvent, Platform, PlatformKind,
-    PostedMessage, Reply, SendError, Standing, TooLarge,
+use countersign::model::{
+    Block, ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply,
 };
+use countersign::platform::{AccountInfo, ConversationInfo, Platform, SendError, Standing, TooLarge};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;

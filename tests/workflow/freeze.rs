@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
 use crate::process::{Counter, Process, all_runs, becomes, kinds, the_run};
 use countersign::demo::fake_slack::Fault;
-use countersign::store::RunState;
+use countersign::model::RunState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stops_what_waits_in_both_processes_until_two_lift_it() {

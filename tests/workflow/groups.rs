@@ -4,7 +4,8 @@ use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
 use crate::notifications::{direct, directly};
 use crate::process::kinds;
 use countersign::demo::fake_slack::{Fault, Kind};
-use countersign::store::{CardKind, RunState, Store};
+use countersign::model::{CardKind, RunState};
+use countersign::store::Store;
 
 const GROUP: &str = "S0APPROVERS";
 const NOT_IN_IT: &str = "counts only in its group of the chat, and you aren't in it";

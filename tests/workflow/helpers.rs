@@ -5,7 +5,8 @@ use crate::harness::{ANA, Scene};
 use countersign::demo::fake_slack::{Ack, Kind, Message, MessageRef};
 use countersign::demo::harness::INCIDENT;
 use countersign::demo::postgres::Login;
-use countersign::store::{Filter, Run, RunState, Store};
+use countersign::model::{Run, RunState};
+use countersign::store::{Filter, Store};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
@@ -250,5 +251,5 @@ pub fn share(scene: &Scene) {
 }
 
 fn unique() -> String {
-    countersign::plan::random_token().expect("randomness")
+    countersign::model::random_token().expect("randomness")
 }

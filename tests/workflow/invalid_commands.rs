@@ -4,10 +4,9 @@
 
 use crate::invalid_arguments::Odd;
 use crate::invalid_commands_harness::Conversation;
-use countersign::catalog::{Command, Risk};
+use countersign::catalog::Command;
 use countersign::command_line::ArgType;
-use countersign::message::{Audience, Block, Reply, Span, Text};
-use countersign::store::ActiveFreeze;
+use countersign::model::{ActiveFreeze, Audience, Block, Reply, Risk, Span, Text};
 use countersign::workflow::Completion;
 
 /// Who types it: on call and approver.
@@ -110,11 +109,11 @@ async fn every_argument_of_every_command_that_acts() {
     for command in commands.iter().filter(|command| command.header.risk != Risk::Read) {
         // There is nothing to lift otherwise.
         let frozen = (command.name == "unfreeze").then(|| ActiveFreeze {
-            by: countersign::message::Person { id: "ana".to_owned(), account: None },
+            by: countersign::model::Person { id: "ana".to_owned(), account: None },
             at: "2025-11-01T10:00:00Z".parse().unwrap(),
             reason: None,
         });
-        let store = &place.flow.app.runs.store;
+        let store = &place.flow.app.audit.store;
         store.set_frozen(frozen).await.unwrap();
         let (lines, said) = answers(&place, command, &commands).await;
         store.set_frozen(None).await.unwrap();

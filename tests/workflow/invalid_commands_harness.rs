@@ -4,14 +4,15 @@
 use crate::fake_chat::{Room, incident};
 use crate::harness::{Scene, Servers, Twist, found};
 use crate::invalid_arguments::Control;
-use countersign::App;
 use countersign::catalog::Command;
 use countersign::command_line::{ArgSpec, ArgType};
 use countersign::demo::harness::PEOPLE;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
-use countersign::message::{ChatAccount, Event, IncomingEvent, PlatformKind, Reply};
-use countersign::store::{Append, Filter, NewEvent, NewRun, OpenOutcome, Run, RunRequest, RunState};
+use countersign::model::{
+    ChatAccount, Event, IncomingEvent, PlatformKind, Reply, Risk, Run, RunRequest, RunState,
+};
+use countersign::store::{Append, Filter, NewEvent, NewRun, OpenOutcome};
 use countersign::workflow::{Completion, Workflow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,7 +58,10 @@ impl Conversation {
     pub async fn set() -> Conversation {
         let scene = scene().await;
         let room = Arc::new(Room::default());
-        let flow = Workflow::new(App::assemble(scene.stage.checked().unwrap()).unwrap(), vec![room.clone()]);
+        let flow = Workflow::new(
+            countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap(),
+            vec![room.clone()],
+        );
         let (idle, _) = scene.session("asset-worker-7").await;
         let (open, open_pid) = scene.session("asset-worker-8").await;
         open.batch_execute("BEGIN; SELECT 1 FROM assets LIMIT 1").await.unwrap();
@@ -96,7 +100,7 @@ impl Conversation {
             assert_eq!(self.says(who, line).await.0, Completion::Answered, "{line}");
         }
         let [purge, own, anas] = self.runs().await.try_into().expect("three requests");
-        let record = Arc::clone(&self.flow.app.runs.store);
+        let record = Arc::clone(&self.flow.app.audit.store);
         let change = |kind: &str, state| NewEvent {
             kind: kind.to_owned(),
             by: None,
@@ -130,8 +134,7 @@ impl Conversation {
                 other => panic!("{other:?}"),
             }
         };
-        let vacuum =
-            RunRequest { command: "vacuum".to_owned(), risk: "write".to_owned(), ..anas.request.clone() };
+        let vacuum = RunRequest { command: "vacuum".to_owned(), risk: Risk::Write, ..anas.request.clone() };
         let running = run(vacuum, change("started", RunState::Running)).await;
         let break_glass = RunRequest { break_glass: true, ..anas.request.clone() };
         let break_glass = run(break_glass, change("succeeded", RunState::Succeeded)).await;
@@ -217,12 +220,12 @@ impl Conversation {
     /// Newest first.
     pub async fn runs(&self) -> Vec<Run> {
         let filter = Filter { reads: true, limit: 1_000, ..Filter::default() };
-        self.flow.app.runs.store.list(filter).await.unwrap().runs
+        self.flow.app.audit.store.list(filter).await.unwrap().runs
     }
 
     /// The record, what was posted, the backups and all of PostgreSQL but for the bot's own sessions.
     pub async fn everything(&self) -> Vec<String> {
-        let store = &self.flow.app.runs.store;
+        let store = &self.flow.app.audit.store;
         let mut seen: Vec<String> = self.runs().await.iter().map(|run| format!("{run:?}")).collect();
         seen.push(format!(
             "{:?} {:?}",

@@ -3,9 +3,9 @@
 use crate::backup::locked;
 use crate::harness::{ANA, BEN, DAN, Scene, Servers, Twist, found};
 use crate::process::{Process, becomes, kinds};
-use countersign::audit::{EventDetails, EventKind, Runs};
-use countersign::message::Person;
-use countersign::store::{AppendOutcome, Run, RunState, Store};
+use countersign::audit::{AuditLog, EventDetails};
+use countersign::model::{EventKind, Person, Run, RunState};
+use countersign::store::{AppendOutcome, Store};
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -73,7 +73,7 @@ async fn what_has_not_started_is_not_stopped_but_taken_back() {
 /// As if the process had died between its claim and the signal: both are recorded, nothing was sent.
 async fn claimed_by_a_dead_process(scene: &Scene) -> Run {
     let approval = scene.stage.checked().unwrap().approval;
-    let runs = Runs { store: Arc::new(scene.store()), approval };
+    let runs = AuditLog { store: Arc::new(scene.store()), approval };
     let run = scene.only_run("kill").await;
     let ben = Person { id: "ben".to_owned(), account: None };
     let AppendOutcome::Done(run) =

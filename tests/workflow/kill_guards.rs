@@ -1,7 +1,7 @@
 //! Whom `kill` and `cancel` never touch, when they are asked and again in the statement that acts.
 
 use crate::harness::{ANA, BEN, Scene};
-use countersign::store::RunState;
+use countersign::model::RunState;
 use std::process::{Child, Command, Stdio};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};

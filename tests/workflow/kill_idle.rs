@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::demo::sample::LoginAccount;
-use countersign::store::RunState;
+use countersign::model::RunState;
 use tokio_postgres::Client;
 
 /// A server of its own: who is idle there is nobody else's business.

@@ -2,14 +2,13 @@
 
 use crate::harness::{ANA, BEN, CARA, Scene, Servers, Twist, found};
 use crate::maintenance_harness::make;
-use countersign::App;
 use countersign::chat::slack::SlackPlatform;
 use countersign::demo::fake_slack::{Fault, Settings};
 use countersign::demo::harness::INCIDENT;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
-use countersign::message::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
-use countersign::store::{RunState, Store};
+use countersign::model::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind, RunState};
+use countersign::store::Store;
 use countersign::workflow::Workflow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +44,7 @@ async fn three_long_jobs_at_once_show_how_far_they_are_within_what_slack_allows(
     let scene = Scene::without_bot(twist).await;
     let config = scene.stage.checked().unwrap();
     let slack = SlackPlatform::new(config.slack.as_ref().unwrap()).unwrap();
-    let flow = Workflow::new(App::assemble(config).unwrap(), vec![Arc::new(slack)]);
+    let flow = Workflow::new(countersign::bootstrap::assemble(config).unwrap(), vec![Arc::new(slack)]);
     let mut held = Vec::new();
     for service in ["asset-service", "user-service", "auth-service"] {
         let client =

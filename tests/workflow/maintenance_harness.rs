@@ -5,7 +5,7 @@ use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::demo::fake_slack::Message;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
-use countersign::store::{Run, RunState};
+use countersign::model::{Run, RunState};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 

@@ -4,9 +4,10 @@
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use crate::maintenance_harness::{self, database, gated, make, one};
 use crate::process::{Process, kinds};
-use countersign::audit::{EventDetails, EventKind, Runs};
+use countersign::audit::{AuditLog, EventDetails};
 use countersign::demo::fake_slack::Message;
-use countersign::store::{AppendOutcome, Run, RunState};
+use countersign::model::{EventKind, Run, RunState};
+use countersign::store::AppendOutcome;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::OnceCell;
@@ -217,7 +218,7 @@ async fn a_vacuum_that_is_cut_in_its_analyze_says_which_half_is_done() {
 
 /// As if the process had died right behind its claim.
 async fn claimed_by_a_dead_process(scene: &Scene, command: &str) {
-    let runs = Runs { store: Arc::new(scene.store()), approval: scene.stage.checked().unwrap().approval };
+    let runs = AuditLog { store: Arc::new(scene.store()), approval: scene.stage.checked().unwrap().approval };
     let mut run = scene.runs_of(command).await.remove(0);
     for happening in [EventKind::Approved, EventKind::Started] {
         let AppendOutcome::Done(next) = runs.append(&run, happening, EventDetails::default()).await.unwrap()

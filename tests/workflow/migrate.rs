@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Twist, found, servers};
 use crate::migrate_harness::Shop;
-use countersign::store::RunState;
+use countersign::model::RunState;
 use sha2::{Digest, Sha256};
 
 const FIRST: &str = "20250101000000_init";

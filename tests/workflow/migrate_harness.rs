@@ -2,7 +2,8 @@
 
 use crate::harness::{ANA, BEN, Scene, Twist, found, servers};
 use countersign::demo::fake_slack::{Message, MessageRef};
-use countersign::store::{Filter, Run, Store};
+use countersign::model::Run;
+use countersign::store::{Filter, Store};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_postgres::Client;
 

@@ -1,7 +1,7 @@
 //! The real `prisma migrate deploy`: what is known of its ledger, lock and output is so.
 
 use crate::migrate_harness::Shop;
-use countersign::store::RunState;
+use countersign::model::RunState;
 use std::path::{Path, PathBuf};
 
 const FIRST: &str = "20250101000000_init";

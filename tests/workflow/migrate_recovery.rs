@@ -3,7 +3,8 @@
 use crate::harness::{ANA, found};
 use crate::migrate_harness::Shop;
 use crate::process::{Process, kinds};
-use countersign::store::{RunState, Store};
+use countersign::model::RunState;
+use countersign::store::Store;
 
 const FIRST: &str = "20250101000000_init";
 const SECOND: &str = "20250202000000_slow";

@@ -3,7 +3,8 @@
 use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::{Process, kinds, noted};
 use countersign::demo::fake_slack::{Account, Fault, Kind, Message};
-use countersign::store::{CardKind, Store};
+use countersign::model::CardKind;
+use countersign::store::Store;
 
 /// What stands in the direct conversation with somebody, newest first.
 pub fn directly(scene: &Scene, who: &str) -> Vec<Message> {

@@ -3,7 +3,7 @@
 
 use crate::harness::{ANA, BEN, Scene, found};
 use countersign::demo::fake_slack::Message;
-use countersign::store::RunState;
+use countersign::model::RunState;
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 

@@ -2,9 +2,10 @@
 
 use crate::harness::{ANA, Scene, Servers, Twist, found};
 use crate::migrate_harness::Shop;
-use countersign::catalog::{Catalog, Risk};
+use countersign::catalog::Catalog;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
+use countersign::model::Risk;
 use std::collections::BTreeSet;
 
 const MIGRATION: &str = "20250101000000_init";

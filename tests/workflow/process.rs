@@ -2,7 +2,8 @@
 
 use crate::harness::{Scene, found, servers};
 use countersign::demo::fake_slack::Workspace;
-use countersign::store::{Run, RunState, Store};
+use countersign::model::{Run, RunState};
+use countersign::store::Store;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

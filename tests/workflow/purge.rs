@@ -3,7 +3,8 @@
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use crate::process::{Process, all_runs, kinds};
 use countersign::demo::fake_slack::Message;
-use countersign::store::{Run, RunState, Store};
+use countersign::model::{Run, RunState};
+use countersign::store::Store;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
@@ -171,7 +172,7 @@ const SLOW: &str = "
 
 /// Up to 0.6 s.
 async fn a_random_moment() {
-    let token = countersign::plan::random_token().expect("randomness");
+    let token = countersign::model::random_token().expect("randomness");
     let random = u64::from_str_radix(&token[..4], 16).expect("a number");
     tokio::time::sleep(std::time::Duration::from_millis(random % 600)).await;
 }

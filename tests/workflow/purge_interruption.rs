@@ -2,7 +2,7 @@
 
 use crate::harness::{BEN, Scene, Servers, Twist, found};
 use crate::purge::{card, checksum, done, newest, scene, tables};
-use countersign::store::RunState;
+use countersign::model::RunState;
 use tokio_postgres::Client;
 
 /// A table of so many old rows, each batch of which takes so long for each of its rows; what the batches were is kept.

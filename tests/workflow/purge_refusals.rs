@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use crate::purge::{DATABASE, card, checksum, done, newest, scene, servers, tables};
-use countersign::store::RunState;
+use countersign::model::RunState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_every_kind_lose_their_old_rows_and_no_others() {
@@ -195,8 +195,7 @@ async fn what_changed_since_the_card_ends_it_before_a_row_is_gone() {
 
     // One that Countersign's other copy, or the session of a killed one, is still at.
     let resource = format!("purge of {DATABASE}: public.purged_held");
-    let key =
-        u32::from_str_radix(&countersign::catalog::sha256_hex(&[resource.as_bytes()])[..8], 16).unwrap();
+    let key = u32::from_str_radix(&countersign::model::sha256_hex(&[resource.as_bytes()])[..8], 16).unwrap();
     let holder = scene.servers.cluster.connect(DATABASE).await.unwrap();
     let hold = "SELECT pg_try_advisory_lock(1129531214, $1)";
     assert!(holder.query_one(hold, &[&(key as i32)]).await.unwrap().get::<_, bool>(0));

@@ -5,9 +5,10 @@ use crate::harness::{ANA, BEN, Scene, Twist, found};
 use crate::process::{Process, kinds};
 use crate::purge::{DATABASE, card, newest, servers, tables};
 use crate::purge_interruption::{left, slow};
-use countersign::audit::{EventDetails, EventKind, Runs};
+use countersign::audit::{AuditLog, EventDetails};
 use countersign::demo::fake_slack::Message;
-use countersign::store::{AppendOutcome, NewEvent, NewRun, OpenOutcome, Run, RunId, RunState, Store};
+use countersign::model::{EventKind, Run, RunId, RunState};
+use countersign::store::{AppendOutcome, NewEvent, NewRun, OpenOutcome, Store};
 use std::sync::Arc;
 use tokio_postgres::Client;
 
@@ -26,7 +27,7 @@ async fn begun(scene: &Scene, superuser: &Client, name: &str) -> Message {
 
 async fn append(scene: &Scene, run: RunId, happening: EventKind) {
     let approval = scene.stage.checked().unwrap().approval;
-    let runs = Runs { store: Arc::new(scene.store()), approval };
+    let runs = AuditLog { store: Arc::new(scene.store()), approval };
     let run = scene.store().get(run).await.unwrap().unwrap();
     let appended = runs.append(&run, happening, EventDetails::why("a test")).await.unwrap();
     assert!(matches!(appended, AppendOutcome::Done(_)), "{appended:?}");
@@ -49,7 +50,7 @@ async fn another(
         state,
         deadline: None,
     };
-    let delivery_id = countersign::plan::random_token().expect("randomness");
+    let delivery_id = countersign::model::random_token().expect("randomness");
     let new = NewRun {
         request,
         delivery_id,

@@ -4,7 +4,8 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist};
 use crate::notifications::direct;
 use crate::process::kinds;
 use countersign::demo::fake_slack::{Account, Kind};
-use countersign::store::{CardKind, RunState, Store};
+use countersign::model::{CardKind, Risk, RunState};
+use countersign::store::Store;
 
 const TWO: &str =
     "[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"kill\"]\napprovers = 2\n";
@@ -166,7 +167,7 @@ async fn what_runs_at_once_elsewhere_waits_where_a_rule_says_so() {
     let rule = "[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"backup\"]\nsecond_person = true\n";
     let scene = Scene::with(Twist { more: rule, ..Twist::default() }).await;
     let card = scene.card(ANA, "backup asset-service --env production").await;
-    assert_eq!(scene.only_run("backup").await.request.risk, "danger");
+    assert_eq!(scene.only_run("backup").await.request.risk, Risk::Danger);
     assert!(!scene.directory.path().join("backups/production").exists());
     scene.clicks(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "is backed up").await;

@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, Scene, found};
 use crate::maintenance_harness::{self, LOCK_TIMEOUT, asks, ended, one};
-use countersign::store::RunState;
+use countersign::model::RunState;
 use tokio_postgres::Client;
 
 /// Name, oid and whether it works, of each index of a table.

@@ -1,11 +1,10 @@
 //! What becomes of a request: decided once, in time, on the plan that was shown, and on nothing else.
 
 use crate::harness::{ANA, BEN, CARA, Scene, Twist};
-use countersign::App;
 use countersign::chat::slack::SlackPlatform;
 use countersign::demo::harness::INCIDENT;
-use countersign::message::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
-use countersign::store::{RunState, Store};
+use countersign::model::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind, RunState};
+use countersign::store::Store;
 use countersign::workflow::Workflow;
 use std::sync::Arc;
 
@@ -93,7 +92,7 @@ fn without_a_keeper(scene: &mut Scene) -> Arc<Workflow> {
     drop(scene.bot.take());
     let config = scene.stage.checked().unwrap();
     let slack = SlackPlatform::new(config.slack.as_ref().unwrap()).unwrap();
-    Workflow::new(App::assemble(config).unwrap(), vec![Arc::new(slack)])
+    Workflow::new(countersign::bootstrap::assemble(config).unwrap(), vec![Arc::new(slack)])
 }
 
 #[tokio::test(flavor = "multi_thread")]

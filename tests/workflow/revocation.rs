@@ -4,12 +4,11 @@ use crate::backup::locked;
 use crate::harness::{ANA, BEN, CARA, Scene, Servers, Twist};
 use crate::notifications::direct;
 use crate::process::{becomes, kinds};
-use countersign::App;
 use countersign::actions::{Call, Execution, Implementation, find};
-use countersign::audit::{EventDetails, EventKind};
+use countersign::audit::EventDetails;
 use countersign::demo::fake_slack::{Fault, Message};
-use countersign::message::Person;
-use countersign::store::{AppendOutcome, RunState, Store};
+use countersign::model::{EventKind, Person, RunState};
+use countersign::store::{AppendOutcome, Store};
 use std::collections::BTreeMap;
 
 /// Approved by ben, and kept from its start: Slack doesn't say whether the requester still counts.
@@ -82,11 +81,11 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     scene.kill_card(pid).await;
     drop(scene.bot.take());
-    let app = App::assemble(scene.stage.checked().unwrap()).unwrap();
+    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap();
     let person = |name: &str| Person { id: name.to_owned(), account: None };
     let happens = async |happening, told| {
         let run = scene.only_run("kill").await;
-        let AppendOutcome::Done(run) = app.runs.append(&run, happening, told).await.unwrap() else {
+        let AppendOutcome::Done(run) = app.audit.append(&run, happening, told).await.unwrap() else {
             panic!("{happening:?}: {run:?}")
         };
         *run

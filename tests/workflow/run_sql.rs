@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use crate::process::{Counter, PATIENT};
 use countersign::demo::fake_slack::Message;
-use countersign::store::RunState;
+use countersign::model::RunState;
 use tokio_postgres::Client;
 
 const DROP: &str = "/* summary = \"Drops a field that a migration left\"\nwithin = \"10s\" */\n\

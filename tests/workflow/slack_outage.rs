@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::{Counter, PATIENT, becomes, kinds, the_run};
 use countersign::demo::fake_slack::{Channel, Fault, Message};
 use countersign::demo::harness::INCIDENT;
-use countersign::store::RunState;
+use countersign::model::RunState;
 
 /// A question whose answer does not depend on what the other scenes do to the server that all share.
 const LOOK: &str = "sizes --env production";

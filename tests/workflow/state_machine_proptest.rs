@@ -6,11 +6,12 @@ use crate::fake_chat::{Room, Shown, incident};
 use crate::harness::{Scene, Twist};
 use crate::process::Counter;
 use crate::state_machine_steps::{ACCOUNTS, Deed, ENDS, Meanwhile, SECOND, Step, by_hand, step};
-use countersign::App;
-use countersign::audit::{EventDetails, EventKind, Runs};
+use countersign::audit::{AuditLog, EventDetails};
 use countersign::config::Config;
-use countersign::message::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
-use countersign::store::{AppendOutcome, Filter, Run, RunId, RunState};
+use countersign::model::{
+    ChatAccount, Conversation, Event, EventKind, IncomingEvent, PlatformKind, Run, RunId, RunState,
+};
+use countersign::store::{AppendOutcome, Filter};
 use countersign::workflow::Workflow;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -49,8 +50,9 @@ impl Case<'_> {
     fn start(&mut self) {
         let runtime = Runtime::new().expect("a runtime");
         let (config, room) = (self.config.clone(), Arc::clone(&self.room));
-        let flow =
-            runtime.block_on(async { Workflow::new(App::assemble(config).expect("a bot"), vec![room]) });
+        let flow = runtime.block_on(async {
+            Workflow::new(countersign::bootstrap::assemble(config).expect("a bot"), vec![room])
+        });
         self.process = Some(Process { runtime, flow });
         self.tidy();
     }
@@ -169,7 +171,7 @@ impl Case<'_> {
         // What was told that its time is over shows that it was, until it is closed.
         if !self.runs().iter().any(|run| run.state.is_open() && self.expired.contains(&run.id)) {
             let Process { runtime, flow } = self.process.as_ref().expect("a process");
-            assert_eq!(runtime.block_on(flow.app.runs.store.verify()).expect("the record").broken, None);
+            assert_eq!(runtime.block_on(flow.app.audit.store.verify()).expect("the record").broken, None);
         }
     }
 
@@ -220,7 +222,7 @@ impl Case<'_> {
     fn runs(&self) -> Vec<Run> {
         let Process { runtime, flow } = self.process.as_ref().expect("a process");
         let filter = Filter { command: Some("count".to_owned()), limit: 1_000, ..Filter::default() };
-        runtime.block_on(flow.app.runs.store.list(filter)).expect("the runs").runs
+        runtime.block_on(flow.app.audit.store.list(filter)).expect("the runs").runs
     }
 
     /// Waits until nothing is under way: what a dead process began is closed, and PostgreSQL works for nobody.
@@ -268,7 +270,7 @@ impl Case<'_> {
         }
         assert_eq!(rows.values().sum::<i64>(), rows.len() as i64);
         let Process { runtime, flow } = self.process.as_ref().expect("a process");
-        assert_eq!(runtime.block_on(flow.app.runs.store.verify()).expect("the record").broken, None);
+        assert_eq!(runtime.block_on(flow.app.audit.store.verify()).expect("the record").broken, None);
         runs
     }
 }
@@ -391,7 +393,7 @@ async fn an_approval_whose_time_is_over_starts_nothing() {
     scene.kill_card(pid).await;
     let run = scene.only_run("kill").await;
     let approval = scene.stage.checked().unwrap().approval;
-    let runs = Runs { store: Arc::new(scene.store()), approval };
+    let runs = AuditLog { store: Arc::new(scene.store()), approval };
     let lasts = Some(Duration::ZERO);
     let told = EventDetails { lasts, ..EventDetails::by(&run.request.requester) };
     let AppendOutcome::Done(run) = runs.append(&run, EventKind::Approved, told).await.unwrap() else {

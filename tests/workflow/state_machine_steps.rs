@@ -1,7 +1,7 @@
 //! The steps of the state machine: who may do what to whom, and when it dies; drawn at random, or written by hand.
 
 use countersign::demo::harness::PEOPLE;
-use countersign::store::RunState;
+use countersign::model::RunState;
 use proptest::prelude::*;
 
 /// Everybody's account, and a second one of two who may approve: each is one person.

@@ -4,7 +4,7 @@ use crate::harness::{ANA, Scene, Servers, Twist};
 use crate::maintenance_harness::{self, asks, one};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
-use countersign::store::RunState;
+use countersign::model::RunState;
 use tokio_postgres::Client;
 
 /// Calls that the services' own roles have made in a database.

@@ -3,7 +3,7 @@
 use crate::harness::{BEN, CARA, Scene, Twist, found};
 use crate::process::{Process, kinds};
 use crate::purge::{card, checksum, newest, servers, tables};
-use countersign::store::RunState;
+use countersign::model::RunState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {

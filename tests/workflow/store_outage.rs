@@ -3,7 +3,8 @@
 use crate::harness::{ANA, BEN, Scene, Twist, found};
 use crate::process::{Counter, Process, all_runs, becomes, kinds, noted, the_run};
 use countersign::demo::fake_slack::Fault;
-use countersign::store::{RunState, Store};
+use countersign::model::RunState;
+use countersign::store::Store;
 use rusqlite::Connection;
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

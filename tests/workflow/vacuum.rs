@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, Scene, Servers, Twist, found};
 use crate::maintenance_harness::{self, asks};
-use countersign::store::RunState;
+use countersign::model::RunState;
 use tokio_postgres::Client;
 
 const DATABASE: &str = "asset_service_db";

@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, Scene, Servers, Twist, found};
 use crate::maintenance_harness::{self, LOCK_TIMEOUT, approved, approves, one};
-use countersign::store::RunState;
+use countersign::model::RunState;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 

@@ -4,9 +4,8 @@
 //! by what the plan holds.
 
 use super::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::{EventKind, Plan};
 use crate::sql::{QueryRequest, scope_targets};
 use crate::storage::StorageError;
 use async_trait::async_trait;
@@ -71,7 +70,7 @@ impl Action for Backup {
         let environment = call.environment.unwrap_or_default();
         let aims = aims(call, environment)?;
         let tools = find(&call.app.config.backups).await;
-        let found = survey(&call.app.targets, &tools, (environment, &call.asker), &aims).await;
+        let found = survey(&call.app.environments, &tools, (environment, &call.asker), &aims).await;
         if let (false, Some(Err(obstacle))) = (found.iter().any(|found| found.is_ok()), found.first()) {
             return Err(obstacle.told(&aims[0]));
         }
@@ -85,7 +84,7 @@ impl Action for Backup {
             return Outcome::new(EventKind::Invalidated, "The plan names no database. Nothing was done.");
         }
         let tools = find(&doing.app.config.backups).await;
-        let found = survey(&doing.app.targets, &tools, (environment, &doing.asker), &aims).await;
+        let found = survey(&doing.app.environments, &tools, (environment, &doing.asker), &aims).await;
         let mut estimate = Estimate::of(&doing.app.storage, environment, &aims, &found).await;
         let mut results = Vec::new();
         for (at, (aim, found)) in aims.into_iter().zip(found).enumerate() {
@@ -109,7 +108,7 @@ impl Action for Backup {
 fn aims(call: &Call<'_>, environment: &str) -> Result<Vec<BackupTarget>> {
     let asker = &call.asker;
     let question = QueryRequest { command: call.command, environment, values: call.values, asker };
-    let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
+    let targets = scope_targets(&call.app.environments, &question, call.command.header.scope)?;
     let mut aims: Vec<BackupTarget> = Vec::new();
     for target in targets {
         let aim = BackupTarget { server: target.server, database: target.database.unwrap_or_default() };
@@ -136,7 +135,7 @@ async fn one(
 ) -> std::result::Result<Manifest, FailureReason> {
     let environment = doing.environment().unwrap_or_default();
     let login = &doing.command.header.login;
-    let connection = connection(&doing.app.targets, (environment, &doing.asker), (aim, login));
+    let connection = connection(&doing.app.environments, (environment, &doing.asker), (aim, login));
     let connection = connection.map_err(|obstacle| (obstacle.word(), obstacle.to_string()))?;
     let job = Dump {
         storage: &doing.app.storage,

@@ -5,7 +5,7 @@
 use super::child::ClientConnection;
 use super::tools::{self, MissingClient, Tool};
 use crate::error::Error;
-use crate::plan::Plan;
+use crate::model::Plan;
 use crate::postgres::{Address, Environments};
 use std::fmt;
 

@@ -3,9 +3,7 @@
 use super::survey::{BackupTarget, DatabaseInfo, PreflightError};
 use super::{BackupError, FailureReason, Manifest, STOPPED, prefix};
 use crate::actions::Outcome;
-use crate::audit::EventKind;
-use crate::message::{Block, Cell, Column, Row, Shape, Table, Text};
-use crate::plan::Plan;
+use crate::model::{Block, Cell, Column, EventKind, Plan, Row, Shape, Table, Text};
 use crate::sql::{bytes, duration};
 use serde_json::json;
 

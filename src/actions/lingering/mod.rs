@@ -1,10 +1,10 @@
 //! What a run still does on PostgreSQL: its sessions, by the name that each of its connections has. A process that was killed leaves
 //! them behind until the server notices.
 
-use crate::App;
+use crate::app::App;
 use crate::error::Result;
+use crate::model::{Run, RunId};
 use crate::postgres::Address;
-use crate::store::{Run, RunId};
 
 /// How far two clocks may be apart, in seconds.
 const CLOCKS: f64 = 5.0;
@@ -32,8 +32,8 @@ impl OwnBackend {
 /// # Errors
 /// A server that can't be asked: then nobody knows.
 pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
-    let site = app.targets.environment(environment)?;
-    let own = app.targets.own_roles(site);
+    let site = app.environments.environment(environment)?;
+    let own = app.environments.own_roles(site);
     let mut found = Vec::new();
     for server in &site.servers {
         let rows = ask(app, (environment, &server.name, "reader"), &own).await?;
@@ -53,7 +53,7 @@ async fn ask(
     own: &[String],
 ) -> Result<Vec<tokio_postgres::Row>> {
     let address = address(environment, server, login);
-    let lease = app.targets.lease(&address, "countersign").await;
+    let lease = app.environments.lease(&address, "countersign").await;
     let lease = lease.map_err(|why| crate::sql::user_error(server, &why.to_string()))?;
     let rows = lease.ask(include_str!("find.sql"), &[&own]).await;
     rows.map_err(|why| crate::sql::user_error(server, &why.to_string()))
@@ -67,8 +67,8 @@ pub async fn end(app: &App, run: &Run, login: &str) -> Result<usize> {
     let environment = run.request.environment.as_deref().unwrap_or_default();
     let age = jiff::Timestamp::now().duration_since(run.opened_at).as_secs_f64() + CLOCKS;
     let mut ended = 0;
-    for server in &app.targets.environment(environment)?.servers {
-        let lease = app.targets.lease(&address(environment, &server.name, login), "countersign").await;
+    for server in &app.environments.environment(environment)?.servers {
+        let lease = app.environments.lease(&address(environment, &server.name, login), "countersign").await;
         let told = |why: String| crate::sql::user_error(&server.name, &why);
         let lease = lease.map_err(|why| told(why.to_string()))?;
         let rows = lease.ask(include_str!("end.sql"), &[&run.id, &age]).await;

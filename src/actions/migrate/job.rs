@@ -3,11 +3,11 @@
 use super::heard::CapturedOutput;
 use super::ledger::{Executor, HistoryError, MigrationHistory};
 use super::url::{DatabaseUrl, forms};
-use crate::App;
 use crate::actions::child;
+use crate::app::App;
 use crate::config::{EnvValue, Environment, Login, Migrate, Server, Service};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::Plan;
 use crate::postgres::{Address, PooledClient};
 use secrecy::{ExposeSecret, SecretString};
 use std::path::{Path, PathBuf};
@@ -39,17 +39,17 @@ impl<'a> MigrateTarget<'a> {
         (environment, service): (&str, &str),
         login_name: &'a str,
     ) -> Result<MigrateTarget<'a>> {
-        let environment = app.targets.environment(environment)?;
-        let service = app.targets.service(service)?;
+        let environment = app.environments.environment(environment)?;
+        let service = app.environments.service(service)?;
         let unknown = || Error::user(format!("{} is on no server of {}.", service.name, environment.name));
-        let server = app.targets.server_of(environment, service).ok_or_else(unknown)?;
+        let server = app.environments.server_of(environment, service).ok_or_else(unknown)?;
         let migrate = service.migrate.as_ref().ok_or_else(|| {
             Error::instead(
                 format!("Nobody has said how {}'s migrations are deployed.", service.name),
                 "The section `[migrate]` of the configuration names the command.",
             )
         })?;
-        let (_, login) = app.targets.login(environment, login_name)?;
+        let (_, login) = app.environments.login(environment, login_name)?;
         Ok(MigrateTarget { environment, server, service, migrate, login, login_name })
     }
 

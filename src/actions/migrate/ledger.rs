@@ -2,7 +2,7 @@
 //! neither finished nor rolled back, and one open migration makes every later deploy refuse (P3009). One that is to come has no
 //! row but rolled-back ones. Source: schema-engine/commands in prisma-engines.
 
-use crate::catalog::sha256_hex;
+use crate::model::sha256_hex;
 use crate::postgres::{DedicatedSession, PooledClient, QueryError, QueryResult};
 use crate::prisma::{self, Migration};
 use serde::Deserialize;

@@ -2,9 +2,8 @@
 //! is what Prisma's ledger says afterwards, whatever the command says of itself; nothing is ever tried again.
 
 use super::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::{EventKind, Plan};
 use crate::postgres::{DedicatedSession, PooledClient};
 use async_trait::async_trait;
 
@@ -67,7 +66,7 @@ impl Action for Migrate {
         observed::deploy(doing).await
     }
 
-    async fn watch(&self, doing: &Execution<'_>) -> Option<crate::Share> {
+    async fn watch(&self, doing: &Execution<'_>) -> Option<crate::app::Share> {
         observed::watch(doing).await
     }
 
@@ -116,7 +115,7 @@ struct PlanFacts {
 async fn survey(call: &Call<'_>, job: &MigrateTarget<'_>) -> Result<PlanFacts> {
     let database = job.database();
     let lease = |login: crate::postgres::Address| async move {
-        let lease = call.app.targets.lease(&login, &call.asker).await;
+        let lease = call.app.environments.lease(&login, &call.asker).await;
         lease.map_err(|why| Error::user(format!("{database} {why}.")))
     };
     let (own, reader) = tokio::join!(lease(job.own_address()), lease(job.address("reader")));
@@ -155,7 +154,7 @@ impl Prepared {
         argv: &[String],
     ) -> std::result::Result<Prepared, Outcome> {
         let failed = |why: String| nothing_done(&format!("{} {why}", job.database()));
-        let targets = &doing.app.targets;
+        let targets = &doing.app.environments;
         let lease = targets.lease(&job.own_address(), &doing.asker).await;
         let alone = lease.map_err(|why| failed(why.to_string()))?.alone().await;
         let alone = alone.map_err(|why| failed(why.to_string()))?;
@@ -184,7 +183,7 @@ impl Prepared {
             Ok(Some(holder)) => return Err(voided(&words::held(job, &holder).to_string())),
             Err(why) => return Err(failed(why.to_string())),
         }
-        if doing.stop.is_cancelled() || doing.app.ending.is_cancelled() {
+        if doing.stop.is_cancelled() || doing.app.shutdown.is_cancelled() {
             return Err(Outcome::new(EventKind::Stopped, "Stopped before it began. Nothing was done."));
         }
         Ok(Prepared { alone, watcher, before })
@@ -208,7 +207,7 @@ impl Prepared {
         let ended = work.run().await?;
         let mut after = job.status(&Executor::DedicatedSession(alone)).await;
         if let Err(ledger::HistoryError::Server(_)) = after
-            && let Ok(lease) = doing.app.targets.lease(&job.own_address(), &doing.asker).await
+            && let Ok(lease) = doing.app.environments.lease(&job.own_address(), &doing.asker).await
         {
             after = job.status(&Executor::PooledClient(&lease)).await;
         }

@@ -6,8 +6,8 @@ use super::ledger::{Executor, MigrationHistory};
 use super::resolve::ResolveRequest;
 use super::running::{BackendFilter, BackendStatus, application, far, percent};
 use super::{Execution, Outcome, planned, words};
-use crate::Share;
-use crate::audit::EventKind;
+use crate::app::Share;
+use crate::model::EventKind;
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) struct Snapshot<'a> {
 async fn look<'a>(doing: &Execution<'a>) -> Result<Snapshot<'a>, Option<String>> {
     let job = planned(doing).map_err(|_| None)?;
     let unseen = |why: String| Some(format!("{} {why}", job.database()));
-    let targets = &doing.app.targets;
+    let targets = &doing.app.environments;
     let reader = targets.lease(&job.address("reader"), &doing.asker).await;
     let reader = reader.map_err(|why| unseen(why.to_string()))?;
     let application = application(doing.run);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::command_line::shown;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::Plan;
 use async_trait::async_trait;
 
 pub struct Resolve;
@@ -75,7 +75,7 @@ impl Action for Resolve {
         observed::resolve(doing, &claimed(doing)).await
     }
 
-    async fn watch(&self, doing: &Execution<'_>) -> Option<crate::Share> {
+    async fn watch(&self, doing: &Execution<'_>) -> Option<crate::app::Share> {
         observed::watch(doing).await
     }
 

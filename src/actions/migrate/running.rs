@@ -7,9 +7,9 @@ use super::job::MigrateTarget;
 use super::ledger::{Executor, MigrationHistory};
 use crate::actions::Execution;
 use crate::actions::child::{CapturedStreams, GRACE, Subprocess};
+use crate::model::Run;
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::duration;
-use crate::store::Run;
 use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::process::ExitStatus;
@@ -125,7 +125,7 @@ impl MigrateCommand<'_> {
         let end = tokio::select! {
             status = running.ended() => status.map_or_else(ExitReason::Unknown, ExitReason::Exited),
             () = self.doing.stop.cancelled() => ExitReason::Stopped,
-            () = self.doing.app.ending.cancelled() => ExitReason::Ending,
+            () = self.doing.app.shutdown.cancelled() => ExitReason::Ending,
             () = tokio::time::sleep(self.job.migrate.within) => ExitReason::OutOfTime,
             never = self.tell(&own, (&output, &waited)) => match never {},
         };

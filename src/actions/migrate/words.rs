@@ -8,10 +8,8 @@ use super::running::{Blocker, CommandResult, CommandSessions, ExitReason};
 use crate::actions::Outcome;
 use crate::actions::answers::{count, table};
 use crate::actions::child::ending;
-use crate::audit::EventKind;
 use crate::error::Error;
-use crate::message::{Block, Cell, Shape, Table, Text};
-use crate::plan::Plan;
+use crate::model::{Block, Cell, EventKind, Plan, Shape, Table, Text};
 use crate::sql::duration;
 use serde_json::json;
 

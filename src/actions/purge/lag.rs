@@ -48,7 +48,7 @@ pub(super) async fn now(doing: &Execution<'_>) -> Result<Vec<ReplicaLag>, String
         database: None,
         login: "reader".to_owned(),
     };
-    let lease = doing.app.targets.lease(&address, &doing.asker).await.map_err(|why| why.to_string())?;
+    let lease = doing.app.environments.lease(&address, &doing.asker).await.map_err(|why| why.to_string())?;
     replicas(&lease).await
 }
 

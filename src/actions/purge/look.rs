@@ -6,10 +6,9 @@ use super::{held, lag, most_lag, wanting, words};
 use crate::actions::Call;
 use crate::actions::wanted::wanted_as;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::{Plan, Run, RunState};
 use crate::postgres::{AccessMode, Address, PooledClient, QueryError};
 use crate::sql::{QueryRequest, parameters, scope_targets};
-use crate::store::{Run, RunState};
 use tokio_postgres::Row;
 
 /// What the plan is made of.
@@ -34,9 +33,10 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     let environment = call.environment.unwrap_or_default();
     let address = address(call, environment)?;
     let database = address.database.clone().unwrap_or_default();
-    let lease = call.app.targets.lease(&address, &call.asker).await;
+    let lease = call.app.environments.lease(&address, &call.asker).await;
     let lease = lease.map_err(|why| Error::user(format!("{database} {why}.")))?;
-    let (_, login) = call.app.targets.login(call.app.targets.environment(environment)?, &address.login)?;
+    let (_, login) =
+        call.app.environments.login(call.app.environments.environment(environment)?, &address.login)?;
     let typed = call.values.get("table").cloned().unwrap_or_default();
     let table = table(call, &lease, (&typed, &database)).await?;
     let refused = |why: QueryError| Error::user(format!("{database}: {why}."));
@@ -78,7 +78,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
 fn address(call: &Call<'_>, environment: &str) -> Result<Address> {
     let question =
         QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
-    let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
+    let targets = scope_targets(&call.app.environments, &question, call.command.header.scope)?;
     match targets.as_slice() {
         [only] => Ok(Address {
             environment: environment.to_owned(),
@@ -226,7 +226,7 @@ async fn count(lease: &PooledClient, work: &PurgeSpec) -> std::result::Result<Ro
 /// How far the replicas are behind before it begins.
 async fn replicas(call: &Call<'_>, address: &Address) -> String {
     let address = Address { database: None, login: "reader".to_owned(), ..address.clone() };
-    let found = match call.app.targets.lease(&address, &call.asker).await {
+    let found = match call.app.environments.lease(&address, &call.asker).await {
         Ok(lease) => lag::replicas(&lease).await,
         Err(why) => Err(why.to_string()),
     };

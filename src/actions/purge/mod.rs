@@ -2,12 +2,10 @@
 //! is done is noted, deleting the same once more deletes nothing, and one purge of a table runs at a time.
 
 use super::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::command_line::duration_seconds;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::{EventKind, Plan, Run};
 use crate::postgres::{Address, DedicatedSession};
-use crate::store::Run;
 use async_trait::async_trait;
 use std::time::{Duration, Instant};
 
@@ -86,7 +84,7 @@ async fn worker(doing: &Execution<'_>, resumed: bool) -> std::result::Result<Ded
     let planned = |name: &str| doing.plan.identity.get(name).cloned().unwrap_or_default();
     let environment = doing.environment().unwrap_or_default();
     let login = &doing.command.header.login;
-    let targets = &doing.app.targets;
+    let targets = &doing.app.environments;
     let role = targets.environment(environment).and_then(|environment| targets.login(environment, login));
     if role.ok().map(|(_, login)| login.user) != Some(planned("role")) {
         return Err("Its login is another role now than the one that was shown.".to_owned());

@@ -4,13 +4,10 @@ use super::look::PlanFacts;
 use super::walk::{PurgeProgress, StopReason};
 use super::work::PurgeSpec;
 use crate::actions::{Execution, Outcome};
-use crate::audit::EventKind;
 use crate::error::Error;
-use crate::message::Block;
-use crate::plan::Plan;
+use crate::model::{Block, EventKind, Plan, Run, RunId};
 use crate::postgres::QueryError;
 use crate::sql::{bytes, duration, fill, grouped};
-use crate::store::{Run, RunId};
 use std::time::Duration;
 
 fn rows(number: i64) -> String {

@@ -5,11 +5,9 @@ use super::signal::{CurrentSession, LiveSession, SessionId, SignalKind, SignalRe
 use super::{lease, told};
 use crate::actions::answers::{count, table};
 use crate::actions::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::command_line::duration_seconds;
 use crate::error::{Error, Result};
-use crate::message::{Block, Cell, Severity, Shape, Table};
-use crate::plan::Plan;
+use crate::model::{Block, Cell, EventKind, Plan, Severity, Shape, Table};
 use crate::sql::{QueryRequest, duration, scope_targets};
 use async_trait::async_trait;
 use serde_json::json;
@@ -27,12 +25,12 @@ impl Action for KillIdle {
         let environment = call.environment.unwrap_or_default();
         let server = the_server(call, environment)?;
         let database = match call.values.get("service").filter(|service| *service != "all") {
-            Some(service) => Some(call.app.targets.service(service)?.database.clone()),
+            Some(service) => Some(call.app.environments.service(service)?.database.clone()),
             None => None,
         };
         let seconds = call.values.get("older-than").and_then(|value| duration_seconds(value));
         let seconds = seconds.ok_or_else(|| Error::user("For how long must they have done nothing?"))? as f64;
-        let own = call.app.targets.own_roles(call.app.targets.environment(environment)?);
+        let own = call.app.environments.own_roles(call.app.environments.environment(environment)?);
         let lease = lease(call, environment, &server).await?;
         let rows = lease.ask(include_str!("idle.sql"), &[&seconds, &database, &own]).await;
         let rows = rows.map_err(|why| told(&server, &why))?;
@@ -71,7 +69,7 @@ impl Action for KillIdle {
 fn the_server(call: &Call<'_>, environment: &str) -> Result<String> {
     let question =
         QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
-    let targets = scope_targets(&call.app.targets, &question, call.command.header.scope)?;
+    let targets = scope_targets(&call.app.environments, &question, call.command.header.scope)?;
     match targets.as_slice() {
         [only] => Ok(only.server.clone()),
         several => Err(Error::instead(

@@ -4,8 +4,7 @@
 
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
-use crate::message::{Cell, Column, Row as TableRow, Shape, Table};
-use crate::plan::Plan;
+use crate::model::{Cell, Column, Plan, Row as TableRow, Shape, Table};
 use crate::postgres::{Address, PooledClient, QueryError};
 use crate::sql::duration;
 use async_trait::async_trait;
@@ -104,12 +103,12 @@ struct SessionInfo {
 
 /// The session on whichever server of the environment has it.
 async fn find(call: &Call<'_>) -> Result<(PooledClient, SessionInfo)> {
-    let environment = call.app.targets.environment(call.environment.unwrap_or_default())?;
+    let environment = call.app.environments.environment(call.environment.unwrap_or_default())?;
     let pid: i32 = call.values.get("pid").and_then(|pid| pid.parse().ok()).unwrap_or_default();
-    let own = call.app.targets.own_roles(environment);
+    let own = call.app.environments.own_roles(environment);
     let wanted = call.values.get("server");
     let mut hits = Vec::new();
-    for server in call.app.targets.servers(environment, wanted.map(String::as_str))? {
+    for server in call.app.environments.servers(environment, wanted.map(String::as_str))? {
         let lease = lease(call, &environment.name, &server.name).await?;
         let rows = lease
             .ask(include_str!("find.sql"), &[&pid, &own])
@@ -160,7 +159,11 @@ async fn lease(call: &Call<'_>, environment: &str, server: &str) -> Result<Poole
         database: None,
         login: "reader".to_owned(),
     };
-    call.app.targets.lease(&address, &call.asker).await.map_err(|why| Error::user(format!("{server} {why}.")))
+    call.app
+        .environments
+        .lease(&address, &call.asker)
+        .await
+        .map_err(|why| Error::user(format!("{server} {why}.")))
 }
 
 fn told(server: &str, why: &QueryError) -> Error {

@@ -1,7 +1,7 @@
 //! The acting half of `kill`, `cancel` and `kill-idle`: one guarded statement a session, and then what became of each.
 
 use crate::actions::{Execution, Outcome};
-use crate::audit::EventKind;
+use crate::model::EventKind;
 use crate::postgres::{Address, PooledClient, QueryError};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -113,7 +113,7 @@ impl Signaller {
         let name = doing.environment().unwrap_or_default();
         let voided = |why: &str| Outcome::new(EventKind::Invalidated, format!("{why} Nothing was done."));
         let server = doing.plan.identity.get("server").ok_or_else(|| voided("The plan names no server."))?;
-        let environment = doing.app.targets.environment(name);
+        let environment = doing.app.environments.environment(name);
         let environment = environment.map_err(|_| voided("The environment left the configuration."))?;
         let address = Address {
             environment: name.to_owned(),
@@ -121,8 +121,8 @@ impl Signaller {
             database: None,
             login: doing.command.header.login.clone(),
         };
-        let own = doing.app.targets.own_roles(environment);
-        match doing.app.targets.lease(&address, &doing.asker).await {
+        let own = doing.app.environments.own_roles(environment);
+        match doing.app.environments.lease(&address, &doing.asker).await {
             Ok(lease) => Ok(Signaller { lease, own }),
             Err(why) => Err(Outcome::new(EventKind::Failed, format!("{server} {why}. Nothing was done."))),
         }

@@ -3,9 +3,8 @@
 
 use super::site::DatabaseTarget;
 use super::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::{EventKind, Plan};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::grouped;
 use async_trait::async_trait;
@@ -217,8 +216,8 @@ impl Action for ResetStats {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let site = DatabaseTarget::of(call)?;
         let reset = ResetFunction::find(&site.lease(call).await?, &site).await?;
-        let environment = call.app.targets.environment(&site.address.environment)?;
-        let own = call.app.targets.own_roles(environment);
+        let environment = call.app.environments.environment(&site.address.environment)?;
+        let own = call.app.environments.own_roles(environment);
         let (statements, calls) =
             reset.counted(&site.reader(call).await?, &own).await.map_err(|why| site.told(&why))?;
         let (database, name) = (&site.database, &environment.name);
@@ -254,8 +253,9 @@ impl Action for ResetStats {
             Ok(reset) => reset,
             Err(why) => return nothing(why),
         };
-        let environment = doing.app.targets.environment(&site.address.environment);
-        let own = environment.map(|environment| doing.app.targets.own_roles(environment)).unwrap_or_default();
+        let environment = doing.app.environments.environment(&site.address.environment);
+        let own =
+            environment.map(|environment| doing.app.environments.own_roles(environment)).unwrap_or_default();
         let before = match reset.counted(&watcher, &own).await {
             Ok(before) => before,
             Err(why) => return site.nothing(why),

@@ -7,10 +7,8 @@ use super::{seen, table, words};
 use crate::actions::answers;
 use crate::actions::site::DatabaseTarget;
 use crate::actions::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::error::{Error, Result};
-use crate::message::{Block, Cell, Shape, Table as Shown};
-use crate::plan::Plan;
+use crate::model::{Block, Cell, EventKind, Plan, Shape, Table as Shown};
 use crate::postgres::{PooledClient, QueryError};
 use crate::sql::{bytes, duration};
 use async_trait::async_trait;
@@ -67,7 +65,7 @@ impl Action for VacuumFull {
         let (file, size) = measured.ok_or_else(|| Error::user(format!("{} is gone.", found.relation)))?;
         let users = site.reader(call).await?.ask(include_str!("users.sql"), &[&found.oid]).await;
         let users = users.map_err(|why| site.told(&why))?;
-        let patience = call.app.targets.environment(&site.address.environment)?.lock_timeout;
+        let patience = call.app.environments.environment(&site.address.environment)?.lock_timeout;
         let mut plan = describe(&site, (&found, size), &duration(patience.as_secs_f64()));
         for target in &mut plan.targets {
             target.insert("file".to_owned(), file.to_string());

@@ -3,7 +3,7 @@
 
 use super::work::gave_up;
 use crate::actions::answers::table;
-use crate::message::{Block, Cell, Severity, Shape, Table};
+use crate::model::{Block, Cell, Severity, Shape, Table};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::bytes;
 use tokio_postgres::Row;

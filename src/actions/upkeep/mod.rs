@@ -5,7 +5,7 @@
 use super::site::DatabaseTarget;
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::Plan;
 use crate::postgres::{PooledClient, QueryError};
 use crate::sql::duration;
 use async_trait::async_trait;

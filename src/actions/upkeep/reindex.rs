@@ -9,10 +9,8 @@ use super::{TableOutcome, TableResult, full, seen, words};
 use crate::actions::answers::count;
 use crate::actions::site::DatabaseTarget;
 use crate::actions::{Action, Call, Execution, Outcome};
-use crate::audit::EventKind;
 use crate::error::{Error, Result};
-use crate::message::Block;
-use crate::plan::Plan;
+use crate::model::{Block, EventKind, Plan};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::{bytes, duration};
 use async_trait::async_trait;
@@ -55,7 +53,7 @@ impl Action for Reindex {
         let left = leftovers::find(&lease, &oids).await.map_err(|why| site.told(&why))?;
         let older = site.reader(call).await?.ask(include_str!("older.sql"), &[]).await;
         let older = older.map_err(|why| site.told(&why))?;
-        let patience = patience(call.app.targets.environment(&site.address.environment)?.lock_timeout);
+        let patience = patience(call.app.environments.environment(&site.address.environment)?.lock_timeout);
         let mut plan = describe(&site, (&found.relation, targets), patience);
         plan.effect.push_str(&oldest(&older));
         plan.context.extend(left_before(&left));
@@ -217,7 +215,7 @@ async fn prepare(
 }
 
 fn lock_timeout(work: &MaintenanceSession<'_>) -> Duration {
-    let environment = work.doing.app.targets.environment(&work.site.address.environment);
+    let environment = work.doing.app.environments.environment(&work.site.address.environment);
     environment.map_or(Duration::from_secs(1), |environment| environment.lock_timeout)
 }
 

@@ -5,7 +5,7 @@ use super::{EVIDENCE, Operation};
 use crate::actions::answers::count;
 use crate::actions::site::DatabaseTarget;
 use crate::actions::{Execution, Outcome};
-use crate::audit::EventKind;
+use crate::model::EventKind;
 use crate::postgres::PooledClient;
 
 const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether that is its work.";
@@ -39,7 +39,7 @@ pub(super) async fn reindex(doing: &Execution<'_>, rebuilt: &str) -> Option<Outc
     }
     let mut outcome = told((done, targets.len()), ("index is", "indexes are"), "built anew");
     let next = "`indexes` tells whether it left an invalid one; the next `reindex` of the table drops that.";
-    outcome.blocks.push(crate::message::Block::Note(crate::sql::fill(next, &|_| None)));
+    outcome.blocks.push(crate::model::Block::Note(crate::sql::fill(next, &|_| None)));
     Some(outcome)
 }
 

@@ -3,7 +3,8 @@
 
 use super::table_layout::Layout;
 use super::text::{TextRules, grouped};
-use crate::message::{Block, Reply, Row, Shape, Table, TooLarge};
+use crate::model::{Block, Reply, Row, Shape, Table};
+use crate::platform::TooLarge;
 use serde_json::Value;
 
 /// A part shorter than this is left out whole rather than cut.

@@ -3,7 +3,7 @@
 
 use super::budget::{PartLimit, PlatformLimits, RenderedPart};
 use super::text::{TextRules, grouped, mark};
-use crate::message::{Cell, Column, Row, Shape, Table};
+use crate::model::{Cell, Column, Row, Shape, Table};
 
 /// What a cap leaves of a table.
 pub struct Layout<'a> {

@@ -1,7 +1,7 @@
 //! Words that every chat says alike, and the cutting of text at characters. A platform counts in its own units and shows text
 //! in its own manner; what is one character, and what can't be let through, is the same for all.
 
-use crate::message::{Block, EnvironmentTag, Heading, Person, Reply, Severity, Span, Text};
+use crate::model::{Block, EnvironmentTag, Heading, Person, Reply, Severity, Span, Text};
 
 /// A heading's command longer than this is cut: the command as it was understood, with its reason.
 pub const HEADING_TEXT: usize = 1_000;

@@ -1,7 +1,8 @@
 //! What Slack says of accounts and conversations, read with care: whatever is unknown or not to be seen counts as not ours.
 
 use super::api::CallError;
-use crate::message::{AccountInfo, ChatAccount, ConversationInfo, Standing};
+use crate::model::ChatAccount;
+use crate::platform::{AccountInfo, ConversationInfo, Standing};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 //! out (`"team": null` of org-wide installs), and an unknown kind of interaction is ignored, not an error. Nothing is
 //! decided here but which workspace is listened to. It stands on the path of the acknowledgement: no waiting.
 
-use crate::message::{AnswerHandle, ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
+use crate::model::{AnswerHandle, ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;

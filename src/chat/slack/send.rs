@@ -6,10 +6,10 @@ use super::render::{self, Rendered};
 use super::{accounts, limits};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
-use crate::message::{
-    AccountInfo, AnswerHandle, Audience, ChatAccount, Conversation, ConversationInfo, IncomingEvent,
-    Platform, PlatformKind, PostedMessage, Reply, SendError, TooLarge,
+use crate::model::{
+    AnswerHandle, Audience, ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply,
 };
+use crate::platform::{AccountInfo, ConversationInfo, Platform, SendError, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};

@@ -1,7 +1,8 @@
 //! What Teams says of the members of a conversation, read with care: whatever is unknown or not to be seen counts as not ours.
 
 use super::connector::{CallError, Member};
-use crate::message::{AccountInfo, ChatAccount, ConversationInfo, Standing};
+use crate::model::ChatAccount;
+use crate::platform::{AccountInfo, ConversationInfo, Standing};
 use std::time::Duration;
 
 /// No answer is older than this.

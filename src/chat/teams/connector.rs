@@ -4,7 +4,7 @@
 
 use crate::azure::identity::{CredentialKind, Tokens};
 use crate::config;
-use crate::message::SendError;
+use crate::platform::SendError;
 use anyhow::Context;
 use reqwest::{Method, StatusCode, header};
 use secrecy::ExposeSecret;

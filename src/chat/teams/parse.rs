@@ -4,7 +4,7 @@
 
 use super::verify::VerifiedToken;
 use crate::config;
-use crate::message::{AnswerHandle, ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
+use crate::model::{AnswerHandle, ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;

@@ -7,10 +7,10 @@ use super::connector::{CallError, Connector, Located, Member, send_error};
 use super::render::{self, View};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
-use crate::message::{
-    AccountInfo, Audience, Block, ChatAccount, Conversation, ConversationInfo, IncomingEvent, Person,
-    Platform, PlatformKind, PostedMessage, Reply, SendError, Standing, TooLarge,
+use crate::model::{
+    Audience, Block, ChatAccount, Conversation, IncomingEvent, Person, PlatformKind, PostedMessage, Reply,
 };
+use crate::platform::{AccountInfo, ConversationInfo, Platform, SendError, Standing, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};

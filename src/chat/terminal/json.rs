@@ -21,7 +21,7 @@
 //! `progress` (`percent`, `label`) and `buttons` (`type`: lines to type). Texts are for people: their wording may change.
 
 use super::{Lines, escape};
-use crate::message::{Block, Button, Reply, Severity, Shape, Table, Text};
+use crate::model::{Block, Button, Reply, Severity, Shape, Table, Text};
 use serde_json::{Value, json};
 
 /// The reply as JSON text of several lines. `lines` tells what its buttons stand for; their tokens are nobody's business.

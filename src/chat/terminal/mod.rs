@@ -2,10 +2,8 @@
 //! system vouches for. Out: [`render`] for eyes, [`json`] for programs. Nothing here decides who may do what, and nothing is
 //! printed here.
 
-use crate::message::{
-    AccountInfo, ChatAccount, Conversation, ConversationInfo, Event, IncomingEvent, Platform, PlatformKind,
-    PostedMessage, Reply, SendError, Standing, TooLarge,
-};
+use crate::model::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind, PostedMessage, Reply};
+use crate::platform::{AccountInfo, ConversationInfo, Platform, SendError, Standing, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -37,7 +35,7 @@ impl Terminal {
 pub fn incoming(login_name: &str, line: String) -> Option<IncomingEvent> {
     let account = login_name.to_owned();
     Some(IncomingEvent {
-        delivery: format!("{WORKSPACE}-{}", crate::plan::random_token()?),
+        delivery: format!("{WORKSPACE}-{}", crate::model::random_token()?),
         place: Conversation {
             platform: PlatformKind::Terminal,
             workspace: WORKSPACE.to_owned(),

@@ -6,7 +6,7 @@ use super::Lines;
 use super::escape;
 use super::style::{Style, StyledText, continued, inked, padded, wrapped, written};
 use super::table;
-use crate::message::{Block, Button, Heading, Reply, Severity, Span, Text, bar};
+use crate::model::{Block, Button, Heading, Reply, Severity, Span, Text, bar};
 
 /// What kind of terminal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use super::escape;
 use super::render::TerminalPage;
 use super::style::{Style, StyledText, columns, cut, inked, padded, wrapped};
-use crate::message::{Cell, Row, Severity, Shape, Table};
+use crate::model::{Cell, Row, Severity, Shape, Table};
 
 /// Blanks between two columns.
 const GAP: usize = 2;

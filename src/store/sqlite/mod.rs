@@ -15,10 +15,10 @@ mod tests;
 mod worker;
 
 use super::{
-    ActiveFreeze, Append, AppendOutcome, ButtonToken, Card, CardKind, ChainReport, Filter, NewEvent, NewRun,
-    OpenOutcome, Run, RunId, RunPage, Store, StoreError, StoreResult,
+    Append, AppendOutcome, ChainReport, Filter, NewEvent, NewRun, OpenOutcome, RunPage, Store, StoreError,
+    StoreResult,
 };
-use crate::message::Conversation;
+use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
 use anyhow::Context;
 use async_trait::async_trait;
 use connection::{AccessMode, Connector};

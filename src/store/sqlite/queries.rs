@@ -2,8 +2,9 @@
 
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
+use crate::model::{Run, RunEvent, RunId, RunRequest};
 use crate::store::hash_chain::{ChainAudit, Entry, EventRow, RunRow, TextRow};
-use crate::store::{ChainReport, Filter, Run, RunEvent, RunId, RunPage, RunRequest};
+use crate::store::{ChainReport, Filter, RunPage};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;

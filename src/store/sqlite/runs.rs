@@ -4,8 +4,9 @@
 use super::connection::{DbError, DbResult};
 use super::worker::Compensation;
 use super::{queries, settings};
+use crate::model::{Run, RunId, RunRequest, RunState};
 use crate::store::hash_chain::{self, Hash, Position};
-use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Run, RunId, RunRequest, RunState};
+use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::collections::BTreeSet;

@@ -3,8 +3,7 @@
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
 use super::queries::{from_word, word};
-use crate::message::Conversation;
-use crate::store::{ActiveFreeze, ButtonToken, Card, CardKind, RunId};
+use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, RunId};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
@@ -73,7 +72,7 @@ pub(super) fn update_card(transaction: &Transaction<'_>, card: &Card) -> DbResul
         ],
     )?;
     match changed {
-        0 => Err(DbError::Message(format!("there is no copy {} of run {}", card.id, card.run))),
+        0 => Err(DbError::Message(format!("there is no card {} of run {}", card.id, card.run))),
         _ => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use super::connection::DbResult;
 use super::worker::ReplyTo;
 use super::*;
-use crate::store::RunState;
+use crate::model::RunState;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::future::Future;

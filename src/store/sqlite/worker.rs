@@ -4,7 +4,8 @@
 use super::connection::{Connector, DbError, DbResult, OpenedFile};
 use super::process_lock::Instance;
 use super::runs;
-use crate::store::{NewEvent, RunId, StoreError, StoreResult};
+use crate::model::RunId;
+use crate::store::{NewEvent, StoreError, StoreResult};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use super::{rich_text, table};
 use crate::chat::render::budget::{PartLimit, RenderedPart};
 use crate::chat::slack::limits::{self, length};
 use crate::chat::slack::parse::ACTION_PREFIX;
-use crate::message::{Block, Button, ButtonStyle, Span, Text, bar};
+use crate::model::{Block, Button, ButtonStyle, Span, Text, bar};
 use serde_json::{Value, json};
 
 /// All text that Slack shows of a block.

@@ -9,7 +9,8 @@ use super::limits::{self, length};
 use super::parse::ACTION_PREFIX;
 use crate::chat::render::budget::{MessageBudget, PartLimit, PlatformLimits, RenderedPart};
 use crate::chat::render::text::{self, TextRules};
-use crate::message::{Audience, Block, Heading, Reply, TooLarge};
+use crate::model::{Audience, Block, Heading, Reply};
+use crate::platform::TooLarge;
 use serde_json::{Value, json};
 
 /// A message, ready to send.

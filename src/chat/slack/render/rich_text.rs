@@ -2,7 +2,7 @@
 //! that text of a person or a database stays inert without being changed.
 
 use crate::chat::render::text::TextRules;
-use crate::message::{Person, Span, Text};
+use crate::model::{Person, Span, Text};
 use serde_json::{Value, json};
 
 pub use crate::chat::render::text::{clean, grouped, left_out, mark};

@@ -7,7 +7,7 @@ use super::rich_text;
 use crate::chat::render::budget::{self, PartLimit, RenderedPart};
 use crate::chat::render::table_layout::Layout;
 use crate::chat::slack::limits::{self, length};
-use crate::message::{Button, Shape, Table};
+use crate::model::{Button, Shape, Table};
 use serde_json::{Value, json};
 
 /// In the fixed-width fallback a column grows no wider.

@@ -5,7 +5,7 @@ use super::text_run::MANNER;
 use super::{RenderedPart, Viewer};
 use crate::chat::teams::limits;
 use crate::chat::teams::parse::{LOOKED, PRESSED};
-use crate::message::{Button, ButtonStyle};
+use crate::model::{Button, ButtonStyle};
 use serde_json::{Value, json};
 
 /// A button's label, in bytes.

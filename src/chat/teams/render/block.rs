@@ -5,7 +5,7 @@ use super::{Viewer, action, table};
 use crate::chat::render::budget::{PartLimit, RenderedPart};
 use crate::chat::render::text::{grouped, left_out, mark};
 use crate::chat::teams::limits;
-use crate::message::{Block, Text, bar};
+use crate::model::{Block, Text, bar};
 use serde_json::{Value, json};
 
 /// A line each: a `FactSet` would read its values as Markdown, and stack them on a phone; nobody reads more than three screens.

@@ -9,7 +9,8 @@ mod text_run;
 use super::limits;
 use crate::chat::render::budget::{MessageBudget, PartLimit, PlatformLimits, RenderedPart};
 use crate::chat::render::text::{self, TextRules};
-use crate::message::{Block, Button, Heading, Person, Reply, TooLarge};
+use crate::model::{Block, Button, Heading, Person, Reply};
+use crate::platform::TooLarge;
 use serde_json::{Value, json};
 use text_run::TextStyle;
 

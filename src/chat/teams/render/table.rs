@@ -6,7 +6,7 @@ use super::{Cards, Viewer, action, block};
 use crate::chat::render::budget::{self, PartLimit, RenderedPart};
 use crate::chat::render::table_layout::Layout;
 use crate::chat::teams::limits;
-use crate::message::{Column, Row, Severity, Shape, Table};
+use crate::model::{Column, Row, Severity, Shape, Table};
 use serde_json::{Value, json};
 
 /// Rows of a table at most: more makes no card that anyone scrolls through.

@@ -2,7 +2,7 @@
 //! Only a `TextBlock` can ping, and it reads Markdown: it holds names and harmless words, nothing else.
 
 use crate::chat::render::text::{TextRules, clean};
-use crate::message::{Person, Severity, Span, Text};
+use crate::model::{Person, Severity, Span, Text};
 use serde_json::{Value, json};
 
 /// Teams' own way with text.

@@ -1,6 +1,6 @@
 //! What `flow` asks of a chat platform.
 
-use super::{ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply};
+use crate::model::{ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 

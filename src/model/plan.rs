@@ -2,9 +2,9 @@
 //! three as shown. Identity and guards are tested again in the statement that acts, never in one before it. How a plan is
 //! made is the action's business (`actions/`).
 
-use crate::catalog::sha256_hex;
-use crate::message::{Block, Table, Text};
+use super::{Block, Table, Text};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// An immutable plan.
@@ -108,9 +108,11 @@ impl Plan {
     }
 }
 
-/// 128 random bits in hex, for a button. `None` if the system has no randomness: then there is no button.
-pub fn random_token() -> Option<String> {
-    let mut bits = [0_u8; 16];
-    getrandom::fill(&mut bits).ok()?;
-    Some(hex::encode(bits))
+/// SHA-256 in hex, of parts in order.
+pub fn sha256_hex(parts: &[&[u8]]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hex::encode(hasher.finalize())
 }

@@ -1,0 +1,57 @@
+//! The parts of a running bot. Fields only: they are put together in `bootstrap`.
+
+use crate::access::Access;
+use crate::audit::AuditLog;
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::model::RunId;
+use crate::postgres::Environments;
+use crate::schedule::Window;
+use crate::storage::Storage;
+use crate::webhook::Webhook;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use tokio_util::sync::CancellationToken;
+
+/// The parts that commands and the workflow use.
+pub struct App {
+    pub config: Config,
+    pub catalog: Catalog,
+    pub access: Access,
+    pub schedule: Vec<Window>,
+    pub environments: Environments,
+    pub audit: AuditLog,
+    pub storage: Storage,
+    pub webhook: Option<Webhook>,
+    pub progress: Progress,
+    /// Cancelled a moment before the process ends: what can't outlive it ends itself, and says so.
+    pub shutdown: CancellationToken,
+}
+
+/// How far running work is: for the cards, and lost with the process.
+#[derive(Debug, Default)]
+pub struct Progress(Mutex<HashMap<RunId, Share>>);
+
+/// A share done, if one can be told, and what is going on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// 0 to 100.
+    pub percent: Option<u8>,
+    pub label: String,
+}
+
+impl Progress {
+    pub fn set(&self, run: RunId, percent: Option<u8>, label: String) {
+        self.0.lock().insert(run, Share { percent, label });
+    }
+    pub fn get(&self, run: RunId) -> Option<Share> {
+        self.0.lock().get(&run).cloned()
+    }
+    /// Any, for a process that runs one thing only.
+    pub fn any(&self) -> Option<Share> {
+        self.0.lock().values().next().cloned()
+    }
+    pub fn clear(&self, run: RunId) {
+        self.0.lock().remove(&run);
+    }
+}

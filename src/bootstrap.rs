@@ -1,0 +1,77 @@
+//! The composition root: configuration, commands and access rules are checked whole and become an [`App`]. The only file that
+//! chooses the store's implementation.
+
+use crate::access::Access;
+use crate::actions;
+use crate::app::{App, Progress};
+use crate::audit::AuditLog;
+use crate::catalog::{Catalog, Diagnostic, sql_files};
+use crate::config::Config;
+use crate::postgres::Environments;
+use crate::schedule::{self, Window};
+use crate::storage::Storage;
+use crate::store::sqlite::{Limits, SqliteStore};
+use crate::webhook::Webhook;
+use anyhow::Context;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Builds the app: commands and access rules are checked, the store is opened.
+///
+/// # Errors
+/// Every mistake in the commands or the access rules, or a store that can't be opened.
+pub fn assemble(config: Config) -> anyhow::Result<App> {
+    let Rules { catalog, access, schedule } = rules(&config)?;
+    let limits = Limits { answer: config.store_waits.answer, busy: config.store_waits.lock };
+    let store = SqliteStore::open(&config.store, limits).context("opening the audit log")?;
+    Ok(App {
+        catalog,
+        access,
+        schedule,
+        environments: Environments::new(&config)?,
+        storage: Storage::open(&config.backups).context("opening the backups' directory")?,
+        audit: AuditLog { store: Arc::new(store), approval: config.approval.clone() },
+        webhook: config.pager.as_ref().map(Webhook::new).transpose()?,
+        progress: Progress::default(),
+        shutdown: CancellationToken::new(),
+        config,
+    })
+}
+
+/// The configuration and the command files, checked against each other.
+pub struct Rules {
+    /// Built-in and custom commands.
+    pub catalog: Catalog,
+    pub access: Access,
+    pub schedule: Vec<Window>,
+}
+
+/// Reads the commands, and checks the configuration's access rules and windows against them.
+///
+/// # Errors
+/// Every mistake in either.
+pub fn rules(config: &Config) -> anyhow::Result<Rules> {
+    let mut catalog = Catalog::built_in().map_err(command_errors)?;
+    if let Some(directory) = &config.commands {
+        catalog = catalog.with_directory(directory).map_err(command_errors)?;
+    }
+    let catalog = catalog.with_limits(&config.environments).map_err(config_errors)?;
+    if let (Some(directory), Some(like)) = (&config.sql, catalog.find("run-sql")) {
+        sql_files::check(directory, like).map_err(command_errors)?;
+    }
+    let missing = actions::missing(&catalog);
+    anyhow::ensure!(missing.is_empty(), "commands without code: {}", missing.join(", "));
+    let access = Access::new(config, &catalog).map_err(config_errors)?;
+    let schedule = schedule::windows(config, &catalog).map_err(config_errors)?;
+    Ok(Rules { catalog, access, schedule })
+}
+
+fn config_errors(errors: Vec<String>) -> anyhow::Error {
+    anyhow::anyhow!(errors.join("\n"))
+}
+
+/// Joins the mistakes of command files into one error, a line each.
+pub fn command_errors(diagnostics: Vec<Diagnostic>) -> anyhow::Error {
+    let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("the commands have mistakes:\n{}", lines.join("\n"))
+}

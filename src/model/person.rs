@@ -1,0 +1,80 @@
+//! People, their chat accounts, and the conversations in which they speak.
+
+use serde::{Deserialize, Serialize};
+
+/// Which door an event came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlatformKind {
+    Slack,
+    Teams,
+    Terminal,
+}
+
+impl PlatformKind {
+    /// Whether others see what is said there, and messages stand there. A terminal is one person's, and forgets.
+    pub fn is_chat(self) -> bool {
+        self != PlatformKind::Terminal
+    }
+}
+
+/// The account that the platform vouches for: not yet a person that we know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatAccount {
+    pub platform: PlatformKind,
+    /// Slack's team id, Teams' tenant id, "terminal".
+    pub workspace: String,
+    /// Slack's user id, Teams' aadObjectId, the system's login name.
+    pub account: String,
+    /// As the platform shows it: display only, never an identity.
+    pub name: String,
+}
+
+/// A person of the configuration: one human, whatever the number of their accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// The name in the configuration, unique, the identity that rules compare.
+    pub id: String,
+    /// The account they speak from now; absent when they are only spoken of.
+    pub account: Option<String>,
+}
+
+/// No platform's conversations are named so.
+const ACCOUNT: char = '@';
+
+/// Where something was said, and where its answer goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Conversation {
+    pub platform: PlatformKind,
+    pub workspace: String,
+    /// Slack's channel id, Teams' conversation id, a terminal's login name.
+    pub conversation: String,
+    /// The message that a thread hangs from.
+    pub thread: Option<String>,
+}
+
+impl Conversation {
+    /// The conversation with one account alone, before the platform has said which that is.
+    pub fn with(sender: &ChatAccount) -> Conversation {
+        Conversation {
+            platform: sender.platform,
+            workspace: sender.workspace.clone(),
+            conversation: format!("{ACCOUNT}{}", sender.account),
+            thread: None,
+        }
+    }
+
+    /// The account, of a place that [`Conversation::with`] made.
+    pub fn account(&self) -> Option<ChatAccount> {
+        let account = self.conversation.strip_prefix(ACCOUNT)?.to_owned();
+        let (platform, workspace) = (self.platform, self.workspace.clone());
+        Some(ChatAccount { platform, workspace, name: account.clone(), account })
+    }
+
+    /// A thread belongs to its conversation: tokens and bindings compare conversations.
+    pub fn same_conversation(&self, other: &Conversation) -> bool {
+        self.platform == other.platform
+            && self.workspace == other.workspace
+            && self.conversation == other.conversation
+    }
+}
