@@ -37,6 +37,8 @@
 //! | [`toml_reader`] | TOML with the place of every value, so that all mistakes are reported at once |
 //! | [`config`] | the only reader of files and environment variables |
 //! | [`redact`] | query text fit for a chat |
+//! | [`retry`] | repeats of calls over the network |
+//! | [`http_client`] | the HTTP clients of the webhook, of Entra and of Teams |
 //! | [`azure`] | Entra tokens; the only user of the Azure crates |
 //! | [`store`] | the audit log's storage: a trait, and SQLite behind it |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
@@ -88,12 +90,14 @@ pub mod demo;
 pub mod ephemeral;
 pub mod error;
 pub mod http;
+pub mod http_client;
 pub mod model;
 pub mod platform;
 pub mod postgres;
 pub mod preflight;
 pub mod prisma;
 pub mod redact;
+pub mod retry;
 pub mod schedule;
 pub mod sql;
 pub mod sql_lexer;

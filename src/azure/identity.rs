@@ -1,6 +1,7 @@
 //! Tokens of Microsoft Entra, by a managed identity or a client secret. There is no chain of credentials to fall through: the
 //! configuration says which. The crate keeps a token until shortly before it expires.
 
+use crate::http_client;
 use anyhow::Context;
 use azure_core::credentials::{Secret, TokenCredential};
 use azure_core::http::{ClientOptions, HttpClient, Transport};
@@ -13,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// From asking for a token to having it, repeats included.
-const WITHIN: Duration = Duration::from_secs(15);
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who asks.
+/// The identity that asks for tokens.
 pub enum CredentialKind<'a> {
     /// The managed identity with that client id, where Countersign runs.
     ManagedIdentity { client_id: &'a str },
@@ -24,7 +25,7 @@ pub enum CredentialKind<'a> {
     Application { tenant: &'a str, client_id: &'a str, secret: &'a SecretString },
 }
 
-/// Gives out tokens for one scope.
+/// Tokens for one scope.
 pub struct Tokens {
     credential: Arc<dyn TokenCredential>,
     scope: String,
@@ -32,49 +33,45 @@ pub struct Tokens {
 
 impl Tokens {
     /// # Errors
-    /// What the crate can't make a credential of.
-    pub fn new(who: &CredentialKind<'_>, scope: &str) -> anyhow::Result<Tokens> {
-        // A redirect would carry the secret elsewhere.
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_WITHIN)
-            .redirect(reqwest::redirect::Policy::none())
-            .build();
-        Tokens::over(Arc::new(client.context("setting up the client of Entra")?), who, scope)
+    /// When the system has no certificates to trust, or the crate can't make a credential.
+    pub fn new(kind: &CredentialKind<'_>, scope: &str) -> anyhow::Result<Tokens> {
+        let client = http_client::builder(CONNECT_TIMEOUT).build().context("setting up Entra's client")?;
+        Tokens::over(Arc::new(client), kind, scope)
     }
 
-    fn over(http: Arc<dyn HttpClient>, who: &CredentialKind<'_>, scope: &str) -> anyhow::Result<Tokens> {
+    fn over(http: Arc<dyn HttpClient>, kind: &CredentialKind<'_>, scope: &str) -> anyhow::Result<Tokens> {
         let client_options =
             ClientOptions { transport: Some(Transport::new(http)), ..ClientOptions::default() };
-        let credential: Arc<dyn TokenCredential> = match who {
+        let credential: Arc<dyn TokenCredential> = match kind {
             CredentialKind::ManagedIdentity { client_id } => {
                 let user_assigned_id = Some(UserAssignedId::ClientId((*client_id).to_owned()));
                 let options = ManagedIdentityCredentialOptions { user_assigned_id, client_options };
-                ManagedIdentityCredential::new(Some(options)).map_err(told)?
+                ManagedIdentityCredential::new(Some(options)).map_err(credential_error)?
             }
             CredentialKind::Application { tenant, client_id, secret } => {
                 let secret = Secret::new(secret.expose_secret().to_owned());
                 let options = ClientSecretCredentialOptions { client_options };
                 ClientSecretCredential::new(tenant, (*client_id).to_owned(), secret, Some(options))
-                    .map_err(told)?
+                    .map_err(credential_error)?
             }
         };
         Ok(Tokens { credential, scope: scope.to_owned() })
     }
 
-    /// A token that is good now.
+    /// A token that has not expired.
     ///
     /// # Errors
     /// When Entra gives none, in words that hold nothing of its answer.
     pub async fn token(&self) -> anyhow::Result<SecretString> {
         let scopes = [self.scope.as_str()];
-        let asked = self.credential.get_token(&scopes, None);
-        let token = tokio::time::timeout(WITHIN, asked).await.context("Entra gave no token in time")?;
-        Ok(SecretString::from(token.map_err(told)?.token.secret().to_owned()))
+        let requested = self.credential.get_token(&scopes, None);
+        let token = tokio::time::timeout(TIMEOUT, requested).await.context("Entra gave no token in time")?;
+        Ok(SecretString::from(token.map_err(credential_error)?.token.secret().to_owned()))
     }
 }
 
-/// The kind of an error alone: its text can hold a whole answer.
-fn told(error: azure_core::Error) -> anyhow::Error {
+/// Reports only an error's kind: its text can hold a whole answer.
+fn credential_error(error: azure_core::Error) -> anyhow::Error {
     anyhow::anyhow!("Entra gave no token: {}", error.kind())
 }
 
@@ -94,7 +91,7 @@ mod tests {
     const SECRET: &str = "s3cret~of/the app";
     const SCOPE: &str = "https://api.botframework.com/.default";
 
-    /// Carries what is meant for Entra, which the crate reaches over HTTPS alone, to a pretend one.
+    /// Carries requests for Entra, which the crate reaches over HTTPS only, to a fake one.
     #[derive(Debug)]
     struct ProxyTransport {
         http: reqwest::Client,
@@ -112,59 +109,59 @@ mod tests {
         }
     }
 
-    type TokenRequest = Arc<Mutex<Vec<HashMap<String, String>>>>;
+    type TokenRequests = Arc<Mutex<Vec<HashMap<String, String>>>>;
 
     async fn answers(
-        State(asked): State<TokenRequest>,
+        State(requests): State<TokenRequests>,
         Path(tenant): Path<String>,
         Form(form): Form<HashMap<String, String>>,
     ) -> (StatusCode, axum::Json<Value>) {
         let known = tenant == TENANT && form["client_id"] == APP && form["client_secret"] == SECRET;
-        let told = format!("AADSTS7000215: Invalid client secret provided: {}", form["client_secret"]);
-        asked.lock().push(form);
+        let description = format!("AADSTS7000215: Invalid client secret provided: {}", form["client_secret"]);
+        requests.lock().push(form);
         if !known {
-            let refused = json!({ "error": "invalid_client", "error_description": told });
+            let refused = json!({ "error": "invalid_client", "error_description": description });
             return (StatusCode::UNAUTHORIZED, axum::Json(refused));
         }
         let token = json!({ "token_type": "Bearer", "expires_in": 3599, "access_token": "a-token" });
         (StatusCode::OK, axum::Json(token))
     }
 
-    /// The tokens of an application with this secret, and what Entra was asked.
-    async fn tokens(secret: &str) -> (Tokens, TokenRequest) {
+    /// The tokens of an application with this secret, and the requests that reached Entra.
+    async fn tokens(secret: &str) -> (Tokens, TokenRequests) {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let asked = TokenRequest::default();
+        let requests = TokenRequests::default();
         let route = axum::routing::post(answers);
         let entra = axum::Router::new().route("/{tenant}/oauth2/v2.0/token", route);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let entra = entra.with_state(Arc::clone(&asked));
+        let entra = entra.with_state(Arc::clone(&requests));
         tokio::spawn(async move { axum::serve(listener, entra).await });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let secret = SecretString::from(secret.to_owned());
-        let who = CredentialKind::Application { tenant: TENANT, client_id: APP, secret: &secret };
-        (Tokens::over(Arc::new(ProxyTransport { http, port }), &who, SCOPE).unwrap(), asked)
+        let kind = CredentialKind::Application { tenant: TENANT, client_id: APP, secret: &secret };
+        (Tokens::over(Arc::new(ProxyTransport { http, port }), &kind, SCOPE).unwrap(), requests)
     }
 
     #[tokio::test]
     async fn an_application_asks_with_its_secret_and_keeps_the_token() {
-        let (tokens, asked) = tokens(SECRET).await;
+        let (tokens, requests) = tokens(SECRET).await;
         for _ in 0..2 {
             assert_eq!(tokens.token().await.unwrap().expose_secret(), "a-token");
         }
-        let asked = asked.lock();
-        assert_eq!(asked.len(), 1);
-        assert_eq!(asked[0]["grant_type"], "client_credentials");
-        assert_eq!(asked[0]["scope"], SCOPE);
+        let requests = requests.lock();
+        assert_eq!(requests.len(), 1);
+        assert_eq!(requests[0]["grant_type"], "client_credentials");
+        assert_eq!(requests[0]["scope"], SCOPE);
     }
 
     #[tokio::test]
     async fn what_entra_says_of_a_wrong_secret_is_told_without_it() {
-        let (tokens, asked) = tokens("a wrong secret").await;
+        let (tokens, requests) = tokens("a wrong secret").await;
         let error = tokens.token().await.unwrap_err();
-        assert!(!asked.lock().is_empty());
-        let told = format!("{error:#} {error:?}");
-        assert!(told.contains("Entra gave no token"), "{told}");
-        assert!(!told.contains("wrong secret") && !told.contains("AADSTS"), "{told}");
+        assert!(!requests.lock().is_empty());
+        let text = format!("{error:#} {error:?}");
+        assert!(text.contains("Entra gave no token"), "{text}");
+        assert!(!text.contains("wrong secret") && !text.contains("AADSTS"), "{text}");
     }
 }

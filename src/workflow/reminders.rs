@@ -25,7 +25,7 @@ impl Workflow {
         let (flow, what) = (Arc::clone(self), self.paged(run, event));
         self.after.spawn(async move {
             if let Some(pager) = &flow.app.webhook {
-                pager.tell(&what).await;
+                pager.notify(&what).await;
             }
         });
     }

@@ -1,6 +1,10 @@
-//! Calls of Slack's Web API: one place for time-outs, `Retry-After`, repeats and error codes. Errors of the HTTP client hold
+//! Calls of Slack's Web API: one place for timeouts, `Retry-After`, repeats and error codes. Errors of the HTTP client hold
 //! whole bodies, so they are turned into codes here and never shown or logged as they are.
+//!
+//! The client is slack-morphism's, which needs a connector of hyper: with it a refused connection, after which a repeat is safe,
+//! can be told from a lost answer.
 
+use crate::retry::{self, RetryPolicy, retry};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,17 +21,17 @@ use url::Url;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one attempt, from connecting to the last byte.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// What all waits for `Retry-After` of one call may come to: longer, and the person should hear of it.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// And so many waits at most, however short.
-const WAITS: usize = 8;
-/// What to wait where Slack says 429 without `Retry-After`.
+/// Wait where Slack says 429 without `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Before the repeats of a call that did not get through.
-const BACKOFF: [Duration; 3] =
-    [Duration::from_millis(200), Duration::from_millis(800), Duration::from_millis(2_000)];
 
-/// Why a call did not do what it should.
+/// After a minute of waiting the person should see an error.
+const POLICY: RetryPolicy = RetryPolicy {
+    backoff: &[Duration::from_millis(200), Duration::from_millis(800), Duration::from_millis(2_000)],
+    max_waits: 8,
+    max_wait: Duration::from_secs(60),
+};
+
+/// Failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// Slack's error code: "channel_not_found".
@@ -36,23 +40,23 @@ pub enum CallError {
     /// A `response_url` that is used up or too old.
     #[error("the response address is used up")]
     UsedUp,
-    /// Slack can't be reached, is down, or wants us to wait for too long.
+    /// Slack can't be reached, is down, or asks for too long a wait.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// How to send a call.
+/// One call, by the way in which it is sent.
 enum Call<'a> {
     Get(&'a str, &'a [(&'a str, &'a str)]),
     Post(&'a str, &'a Value),
-    /// To an address that Slack gave us. It is a secret of its own: never logged, and never sent our token.
+    /// To an address of Slack's. The address is a secret: it is never logged, and our token is never sent to it.
     PostTo(&'a Url, &'a Value),
     Upload(&'a Url, &'a [u8]),
 }
 
 impl Call<'_> {
-    /// Whether doing it twice is as good as once: then it is repeated even if the first may have arrived.
-    fn idempotent(&self) -> bool {
+    /// `true` if a second call changes nothing; then it is repeated even if the first may have arrived.
+    fn is_idempotent(&self) -> bool {
         match self {
             Call::Get(..) | Call::Upload(..) => true,
             Call::Post(method, _) => {
@@ -61,16 +65,23 @@ impl Call<'_> {
             Call::PostTo(..) => false,
         }
     }
+
+    /// A call that certainly didn't arrive.
+    fn lost(reason: &str) -> Attempt {
+        Attempt::Retry(CallError::Unavailable(reason.to_owned()))
+    }
+
+    /// A call that may have arrived, although Slack's answer didn't.
+    fn unanswered(&self, reason: &str) -> Attempt {
+        let error = CallError::Unavailable(reason.to_owned());
+        if self.is_idempotent() { Attempt::Retry(error) } else { Attempt::Failed(error) }
+    }
 }
 
-/// What one attempt came to.
-enum Attempt {
-    Done(Value),
-    Failed(CallError),
-    /// Slack asks to wait.
-    Limited(Duration),
-    /// It may have arrived (`true`) or certainly didn't.
-    Lost(&'static str, bool),
+type Attempt = retry::Attempt<Value, CallError>;
+
+fn rate_limited(wait: Duration) -> Attempt {
+    Attempt::RateLimited(wait, CallError::Unavailable("ratelimited".to_owned()))
 }
 
 /// Slack's Web API, with one token.
@@ -80,7 +91,10 @@ pub struct Api {
 }
 
 impl Api {
-    /// `url` is `https://slack.com/api` but for tests. Fails if the system has no certificates.
+    /// `url` is `https://slack.com/api`, except in tests.
+    ///
+    /// # Errors
+    /// When the system has no certificates to trust.
     pub fn new(url: &str, token: &SecretString) -> anyhow::Result<Self> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -95,22 +109,22 @@ impl Api {
         Ok(Api { connector, token })
     }
 
-    /// A method that reads: its arguments go into the address, as Slack wants it for these.
+    /// Calls a method that reads. Its arguments go into the address, as Slack wants it for these.
     pub async fn get(&self, method: &str, arguments: &[(&str, &str)]) -> Result<Value, CallError> {
         self.call(Call::Get(method, arguments)).await
     }
 
-    /// A method that takes JSON.
+    /// Calls a method that takes JSON.
     pub async fn post(&self, method: &str, body: &Value) -> Result<Value, CallError> {
         self.call(Call::Post(method, body)).await
     }
 
-    /// A message to a `response_url`, without our token.
+    /// Sends a message to a `response_url`, without our token.
     pub async fn respond(&self, url: &Url, body: &Value) -> Result<(), CallError> {
         self.call(Call::PostTo(url, body)).await.map(drop)
     }
 
-    /// A file into a conversation, below a message if `thread` names one.
+    /// Uploads a file into a conversation, below a message if `thread` names one.
     /// Source: <https://api.slack.com/messaging/files#uploading_files>.
     pub async fn upload(
         &self,
@@ -134,26 +148,7 @@ impl Api {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Value, CallError> {
-        let (mut waits, mut waited) = (0, Duration::ZERO);
-        let mut repeats = BACKOFF.iter();
-        loop {
-            let (reason, wait) = match self.attempt(&call).await {
-                Attempt::Done(answer) => return Ok(answer),
-                Attempt::Failed(error) => return Err(error),
-                Attempt::Limited(wait) => {
-                    waits += 1;
-                    waited += wait;
-                    ("ratelimited", Some(wait).filter(|_| waits <= WAITS && waited <= PATIENCE))
-                }
-                Attempt::Lost(reason, arrived) => {
-                    (reason, Some(()).filter(|_| !arrived || call.idempotent()).and(repeats.next().copied()))
-                }
-            };
-            match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(CallError::Unavailable(reason.to_owned())),
-            }
-        }
+        retry(&POLICY, || self.attempt(&call)).await
     }
 
     async fn attempt(&self, call: &Call<'_>) -> Attempt {
@@ -181,54 +176,58 @@ impl Api {
             }
         };
         match tokio::time::timeout(CALL_TIMEOUT, sent).await {
-            Err(_) => Attempt::Lost("timeout", true),
+            Err(_) => call.unanswered("timeout"),
             Ok(Ok(answer)) => Attempt::Done(answer),
-            Ok(Err(error)) => judge(call, error),
+            Ok(Err(error)) => classify(call, error),
         }
     }
 }
 
-/// What an error of the client means, without anything of its text.
-fn judge(call: &Call<'_>, error: SlackClientError) -> Attempt {
+/// Classifies an error of the client, without anything of its text.
+fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
     let to_address = matches!(call, Call::PostTo(..) | Call::Upload(..));
     match error {
-        SlackClientError::ApiError(error) => by_code(&error.code),
-        SlackClientError::RateLimitError(error) => Attempt::Limited(error.retry_after.unwrap_or(RETRY_AFTER)),
+        SlackClientError::ApiError(error) => by_code(call, &error.code),
+        SlackClientError::RateLimitError(error) => rate_limited(error.retry_after.unwrap_or(RETRY_AFTER)),
         // A message may have gone out all the same: one too many is better than none.
         SlackClientError::HttpError(error) if error.status_code.is_server_error() => {
-            Attempt::Lost("server_error", false)
+            Call::lost("server_error")
         }
         SlackClientError::HttpError(error) => {
             let body = error.http_response_body.unwrap_or_default();
-            let told: Option<Value> = serde_json::from_str(&body).ok();
-            let code = told.as_ref().and_then(|told| told["error"].as_str()).unwrap_or(&body);
+            let json: Option<Value> = serde_json::from_str(&body).ok();
+            let code = json.as_ref().and_then(|json| json["error"].as_str()).unwrap_or(&body);
             match (error.status_code.as_u16(), call) {
                 (404 | 410, Call::PostTo(..)) => Attempt::Failed(CallError::UsedUp),
                 (status, _) if code.is_empty() || !is_code(code) => {
                     Attempt::Failed(CallError::Code(format!("http_{status}")))
                 }
-                _ => by_code(code),
+                _ => by_code(call, code),
             }
         }
-        // Slack said 200 to it, in words that aren't JSON ("ok").
+        // Slack answered 200 with a text that isn't JSON ("ok").
         SlackClientError::ProtocolError(_) if to_address => Attempt::Done(Value::Null),
         SlackClientError::ProtocolError(_) => {
             Attempt::Failed(CallError::Unavailable("unreadable_answer".to_owned()))
         }
         SlackClientError::HttpProtocolError(error) => {
             let client = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<legacy::Error>());
-            Attempt::Lost("connection", !client.is_some_and(legacy::Error::is_connect))
+            if client.is_some_and(legacy::Error::is_connect) {
+                Call::lost("connection")
+            } else {
+                call.unanswered("connection")
+            }
         }
-        _ => Attempt::Lost("connection", true),
+        _ => call.unanswered("connection"),
     }
 }
 
-fn by_code(code: &str) -> Attempt {
+fn by_code(call: &Call<'_>, code: &str) -> Attempt {
     match code {
         "used_url" | "expired_url" => Attempt::Failed(CallError::UsedUp),
-        "ratelimited" | "rate_limited" => Attempt::Limited(RETRY_AFTER),
-        "internal_error" | "service_unavailable" | "request_timeout" => Attempt::Lost("server_error", false),
-        "fatal_error" => Attempt::Lost("server_error", true),
+        "ratelimited" | "rate_limited" => rate_limited(RETRY_AFTER),
+        "internal_error" | "service_unavailable" | "request_timeout" => Call::lost("server_error"),
+        "fatal_error" => call.unanswered("server_error"),
         code if is_code(code) => Attempt::Failed(CallError::Code(code.to_owned())),
         _ => Attempt::Failed(CallError::Code("unknown_error".to_owned())),
     }

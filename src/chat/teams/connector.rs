@@ -1,10 +1,12 @@
-//! Calls of the Bot Framework's Connector: one place for tokens, time-outs, `Retry-After`, repeats and error codes. Answers are
+//! Calls of the Bot Framework's Connector: one place for tokens, timeouts, `Retry-After`, repeats and error codes. Answers are
 //! turned into codes here and never shown or logged as they are.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference>.
 
 use crate::azure::identity::{CredentialKind, Tokens};
 use crate::config;
+use crate::http_client;
 use crate::platform::SendError;
+use crate::retry::{self, RetryPolicy, retry};
 use anyhow::Context;
 use reqwest::{Method, StatusCode, header};
 use secrecy::ExposeSecret;
@@ -17,26 +19,29 @@ use url::Url;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one attempt, from connecting to the last byte.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// What all waits for `Retry-After` of one call may come to.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What to wait where Teams says 429 without `Retry-After`.
+/// Wait where Teams says 429 without `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Before the repeats of a call that Teams asks to repeat: 412, 502, 504.
-/// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/rate-limit>.
-const BACKOFF: [Duration; 3] =
-    [Duration::from_millis(300), Duration::from_millis(1_000), Duration::from_millis(2_500)];
-/// Members of one page, the most that Teams gives.
-const PAGE: &str = "500";
-/// A conversation with more members than this isn't read to its end.
-const MOST_PAGES: usize = 20;
 
-/// Why a call did not do what it should.
+/// Teams asks to repeat a call after 412, 502 and 504.
+/// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/rate-limit>.
+const POLICY: RetryPolicy = RetryPolicy {
+    backoff: &[Duration::from_millis(300), Duration::from_millis(1_000), Duration::from_millis(2_500)],
+    max_waits: 60,
+    max_wait: Duration::from_secs(60),
+};
+
+/// Members of one page, the most that Teams gives.
+const PAGE_SIZE: &str = "500";
+/// A conversation with more members than this isn't read to its end.
+const MAX_PAGES: usize = 20;
+
+/// Failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// Teams' status and error code: "BotNotInConversationRoster".
     #[error("{1} ({0})")]
     Code(u16, String),
-    /// Teams can't be reached, is down, or wants us to wait for too long.
+    /// Teams can't be reached, is down, or asks for too long a wait.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -45,7 +50,7 @@ pub enum CallError {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Member {
-    /// `29:…`, of the bot's own making.
+    /// `29:…`, which counts for this bot only.
     pub id: String,
     pub aad_object_id: Option<String>,
     /// The same, by its older name.
@@ -68,10 +73,10 @@ struct CreatedActivity {
     id: String,
 }
 
-/// A conversation, and the service that it lives at.
+/// Address of a conversation, at the service that Teams named for it.
 #[derive(Debug, Clone, Copy)]
-pub struct Located<'a> {
-    pub service: &'a str,
+pub struct ConversationReference<'a> {
+    pub service_url: &'a str,
     /// With its `;messageid=`, where it is a thread.
     pub conversation: &'a str,
 }
@@ -83,15 +88,7 @@ pub struct Connector {
     app_id: String,
 }
 
-/// What one attempt came to.
-enum Attempt {
-    Done(Value),
-    Failed(CallError),
-    /// Teams asks to wait.
-    Limited(Duration),
-    /// It may have arrived (`true`) or certainly didn't.
-    Lost(&'static str, bool),
-}
+type Attempt = retry::Attempt<Value, CallError>;
 
 /// One call.
 struct Call<'a> {
@@ -100,27 +97,39 @@ struct Call<'a> {
     body: Option<&'a Value>,
 }
 
+impl Call<'_> {
+    /// A call that Teams didn't get, or asks to repeat.
+    fn lost(reason: &str) -> Attempt {
+        Attempt::Retry(unavailable(reason))
+    }
+
+    /// A call that may have arrived, although Teams' answer didn't: a message is not sent twice.
+    fn unanswered(&self, reason: &str) -> Attempt {
+        let error = unavailable(reason);
+        if self.method == Method::POST { Attempt::Failed(error) } else { Attempt::Retry(error) }
+    }
+}
+
+fn unavailable(reason: &str) -> CallError {
+    CallError::Unavailable(reason.to_owned())
+}
+
 impl Connector {
     /// # Errors
     /// When the system has no certificates to trust, or the identity can't be set up.
     pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
         let tenant = config.tenants.first().map(String::as_str).unwrap_or_default();
-        let who = match &config.client_secret {
+        let kind = match &config.client_secret {
             Some(secret) => CredentialKind::Application { tenant, client_id: &config.app_id, secret },
             None => CredentialKind::ManagedIdentity { client_id: &config.app_id },
         };
-        // A redirect would carry the token elsewhere.
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .context("setting up the client of Teams")?;
-        let tokens = Tokens::new(&who, &config.scope).context("setting up the bot's identity")?;
+        let client = http_client::builder(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).build();
+        let client = client.context("setting up the client of Teams")?;
+        let tokens = Tokens::new(&kind, &config.scope).context("setting up the bot's identity")?;
         Ok(Connector { client, tokens, app_id: config.app_id.clone() })
     }
 
-    /// Whether the bot's own identity is given tokens.
+    /// Checks that the bot's own identity is given tokens.
     ///
     /// # Errors
     /// As [`Tokens::token`].
@@ -128,36 +137,52 @@ impl Connector {
         self.tokens.token().await.map(drop)
     }
 
-    /// Sends an activity; its id. To one person alone where it names a recipient.
-    pub async fn send(&self, there: Located<'_>, activity: &Value) -> Result<String, CallError> {
-        let mut url = address(there, &["activities"])?;
+    /// Sends an activity, and returns its id. Only the recipient sees it, where it names one.
+    pub async fn send(
+        &self,
+        reference: ConversationReference<'_>,
+        activity: &Value,
+    ) -> Result<String, CallError> {
+        let mut url = url_of(reference, &["activities"])?;
         if activity.get("recipient").is_some() {
             url.query_pairs_mut().append_pair("isTargetedActivity", "true");
         }
         let answer = self.call(&Call { method: Method::POST, url, body: Some(activity) }).await?;
-        // The client that shows it has to answer for it: an id may be missing, and then it can't be edited.
+        // An id may be missing, and then the message can't be edited.
         Ok(answer["id"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Replaces an activity.
-    pub async fn update(&self, there: Located<'_>, id: &str, activity: &Value) -> Result<(), CallError> {
-        let url = address(there, &["activities", id])?;
+    pub async fn update(
+        &self,
+        reference: ConversationReference<'_>,
+        id: &str,
+        activity: &Value,
+    ) -> Result<(), CallError> {
+        let url = url_of(reference, &["activities", id])?;
         self.call(&Call { method: Method::PUT, url, body: Some(activity) }).await.map(drop)
     }
 
     /// One member, by the Entra object id.
-    pub async fn member(&self, there: Located<'_>, account: &str) -> Result<Member, CallError> {
-        let url = address(there, &["members", account])?;
+    pub async fn member(
+        &self,
+        reference: ConversationReference<'_>,
+        account: &str,
+    ) -> Result<Member, CallError> {
+        let url = url_of(reference, &["members", account])?;
         read(self.call(&Call { method: Method::GET, url, body: None }).await?)
     }
 
     /// All members; `None` if there are too many to be read.
-    pub async fn members(&self, there: Located<'_>) -> Result<Option<Vec<Member>>, CallError> {
+    pub async fn members(
+        &self,
+        reference: ConversationReference<'_>,
+    ) -> Result<Option<Vec<Member>>, CallError> {
         let mut members = Vec::new();
         let mut next: Option<String> = None;
-        for _ in 0..MOST_PAGES {
-            let mut url = address(there, &["pagedmembers"])?;
-            url.query_pairs_mut().append_pair("pageSize", PAGE);
+        for _ in 0..MAX_PAGES {
+            let mut url = url_of(reference, &["pagedmembers"])?;
+            url.query_pairs_mut().append_pair("pageSize", PAGE_SIZE);
             if let Some(token) = &next {
                 url.query_pairs_mut().append_pair("continuationToken", token);
             }
@@ -171,12 +196,10 @@ impl Connector {
         Ok(None)
     }
 
-    /// The conversation with one account alone; it is made if there is none.
-    pub async fn direct(&self, service: &str, (tenant, account): (&str, &str)) -> Result<String, CallError> {
-        let mut url = base(service)?;
-        url.path_segments_mut()
-            .map_err(|()| CallError::Unavailable("bad_address".to_owned()))?
-            .extend(["v3", "conversations"]);
+    /// Opens the conversation with one account, and returns its id.
+    pub async fn direct(&self, service_url: &str, tenant: &str, account: &str) -> Result<String, CallError> {
+        let mut url = base(service_url)?;
+        url.path_segments_mut().map_err(|()| unavailable("bad_address"))?.extend(["v3", "conversations"]);
         let body = json!({
             "bot": { "id": format!("28:{}", self.app_id) },
             "members": [{ "id": account }],
@@ -184,41 +207,21 @@ impl Connector {
             "tenantId": tenant,
             "isGroup": false,
         });
-        let made: CreatedActivity =
+        let created: CreatedActivity =
             read(self.call(&Call { method: Method::POST, url, body: Some(&body) }).await?)?;
-        Ok(made.id)
+        Ok(created.id)
     }
 
     async fn call(&self, call: &Call<'_>) -> Result<Value, CallError> {
-        let mut waited = Duration::ZERO;
-        let mut repeats = BACKOFF.iter();
-        loop {
-            let (reason, wait) = match self.attempt(call).await {
-                Attempt::Done(answer) => return Ok(answer),
-                Attempt::Failed(error) => return Err(error),
-                Attempt::Limited(wait) => {
-                    waited += wait;
-                    ("ratelimited", Some(wait).filter(|_| waited <= PATIENCE))
-                }
-                // A message is sent twice rather than not at all only where Teams itself asks for it.
-                Attempt::Lost(reason, arrived) => {
-                    let again = !arrived || call.method != Method::POST;
-                    (reason, Some(()).filter(|()| again).and(repeats.next().copied()))
-                }
-            };
-            match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(CallError::Unavailable(reason.to_owned())),
-            }
-        }
+        retry(&POLICY, || self.attempt(call)).await
     }
 
     async fn attempt(&self, call: &Call<'_>) -> Attempt {
         let token = match self.tokens.token().await {
             Ok(token) => token,
-            Err(why) => {
-                tracing::warn!(%why, "Teams can't be spoken to");
-                return Attempt::Failed(CallError::Unavailable("no_token".to_owned()));
+            Err(error) => {
+                tracing::warn!(%error, "getting a token for Teams failed");
+                return Attempt::Failed(unavailable("no_token"));
             }
         };
         let mut request = self.client.request(call.method.clone(), call.url.clone());
@@ -227,42 +230,43 @@ impl Connector {
             request = request.json(body);
         }
         match request.send().await {
-            Err(error) if error.is_connect() => Attempt::Lost("connection", false),
-            Err(error) if error.is_timeout() => Attempt::Lost("timeout", true),
-            Err(_) => Attempt::Lost("connection", true),
-            Ok(answer) => judge(answer).await,
+            Err(error) if error.is_connect() => Call::lost("connection"),
+            Err(error) if error.is_timeout() => call.unanswered("timeout"),
+            Err(_) => call.unanswered("connection"),
+            Ok(answer) => classify(call, answer).await,
         }
     }
 }
 
-/// What an answer means, without anything of its text.
-async fn judge(answer: reqwest::Response) -> Attempt {
+/// Classifies an answer, without anything of its text.
+async fn classify(call: &Call<'_>, answer: reqwest::Response) -> Attempt {
     let status = answer.status();
     match status {
         StatusCode::TOO_MANY_REQUESTS => {
             let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
             let seconds = after.and_then(|after| after.trim().parse().ok());
-            Attempt::Limited(seconds.map_or(RETRY_AFTER, Duration::from_secs))
+            let wait = seconds.map_or(RETRY_AFTER, Duration::from_secs);
+            Attempt::RateLimited(wait, unavailable("ratelimited"))
         }
         StatusCode::PRECONDITION_FAILED | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-            Attempt::Lost("server_error", false)
+            Call::lost("server_error")
         }
-        _ if status.is_server_error() => Attempt::Lost("server_error", true),
+        _ if status.is_server_error() => call.unanswered("server_error"),
         _ if status.is_success() => Attempt::Done(answer.json().await.unwrap_or_default()),
         _ => {
-            let told: Value = answer.json().await.unwrap_or_default();
-            let code = told["error"]["code"].as_str().filter(|code| is_code(code)).unwrap_or("unknown_error");
+            let body: Value = answer.json().await.unwrap_or_default();
+            let code = body["error"]["code"].as_str().filter(|code| is_code(code)).unwrap_or("unknown_error");
             Attempt::Failed(CallError::Code(status.as_u16(), code.to_owned()))
         }
     }
 }
 
-/// What a failed call means for whoever sends.
+/// Converts a failed call into the error that every platform reports.
 pub(super) fn send_error(error: CallError) -> SendError {
     match error {
-        CallError::Unavailable(why) => SendError::Unavailable(why),
+        CallError::Unavailable(reason) => SendError::Unavailable(reason),
         CallError::Code(status, code) => match (status, code.as_str()) {
-            // What the bot itself is refused, which its operators can mend.
+            // The bot itself is refused, which its operators can fix.
             (401, _) => SendError::Unavailable(code),
             (403, _) | (404, "ConversationNotFound") => SendError::NotThere,
             (404, _) => SendError::Gone,
@@ -271,26 +275,26 @@ pub(super) fn send_error(error: CallError) -> SendError {
     }
 }
 
-fn base(service: &str) -> Result<Url, CallError> {
-    let mut url = Url::parse(service).map_err(|_| CallError::Unavailable("bad_address".to_owned()))?;
+fn base(service_url: &str) -> Result<Url, CallError> {
+    let mut url = Url::parse(service_url).map_err(|_| unavailable("bad_address"))?;
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty();
     }
     Ok(url)
 }
 
-/// Below `v3/conversations/{id}`, each part escaped.
-fn address(there: Located<'_>, rest: &[&str]) -> Result<Url, CallError> {
-    let mut url = base(there.service)?;
+/// A path below `v3/conversations/{id}`, each part escaped.
+fn url_of(reference: ConversationReference<'_>, rest: &[&str]) -> Result<Url, CallError> {
+    let mut url = base(reference.service_url)?;
     url.path_segments_mut()
-        .map_err(|()| CallError::Unavailable("bad_address".to_owned()))?
-        .extend(["v3", "conversations", there.conversation])
+        .map_err(|()| unavailable("bad_address"))?
+        .extend(["v3", "conversations", reference.conversation])
         .extend(rest);
     Ok(url)
 }
 
 fn read<T: DeserializeOwned>(answer: Value) -> Result<T, CallError> {
-    serde_json::from_value(answer).map_err(|_| CallError::Unavailable("unreadable_answer".to_owned()))
+    serde_json::from_value(answer).map_err(|_| unavailable("unreadable_answer"))
 }
 
 /// Codes are short words; anything else could be a body.

@@ -4,6 +4,7 @@
 
 use super::jwt_crypto;
 use crate::config;
+use crate::http_client;
 use anyhow::Context;
 use axum::http::{HeaderMap, header};
 use jsonwebtoken::jwk::Jwk;
@@ -23,7 +24,7 @@ const LEEWAY_SECONDS: u64 = 300;
 const KEPT: Duration = Duration::from_secs(24 * 3_600);
 const ASK_EVERY: Duration = Duration::from_secs(60);
 /// For one attempt to get them.
-const WITHIN: Duration = Duration::from_secs(5);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tokens that were found good: Teams uses one for many requests, and a signature costs more than all the rest.
 const REMEMBERED: usize = 1_000;
 /// A token of the Bot Framework has about 1,200 characters.
@@ -105,7 +106,7 @@ impl Verifier {
     /// When the system has no certificates to trust.
     pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
         jwt_crypto::install();
-        let client = reqwest::Client::builder().timeout(WITHIN).redirect(reqwest::redirect::Policy::none());
+        let client = http_client::builder(FETCH_TIMEOUT).timeout(FETCH_TIMEOUT).build();
         let mut validation = Validation::new(Algorithm::RS256);
         validation.algorithms = vec![Algorithm::RS256, Algorithm::RS384, Algorithm::RS512];
         validation.leeway = LEEWAY_SECONDS;
@@ -114,7 +115,7 @@ impl Verifier {
         validation.set_audience(&[&config.app_id]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud"]);
         Ok(Verifier {
-            client: client.build().context("setting up the client of the Bot Framework")?,
+            client: client.context("setting up the client of the Bot Framework")?,
             openid_url: config.openid_url.clone(),
             validation,
             keys: Mutex::default(),

@@ -1,0 +1,89 @@
+//! Repeats of calls over the network: after a growing pause where a call didn't get through, and as told where the other side
+//! asks to wait.
+
+use std::time::Duration;
+
+/// Limits of the repeats of one call.
+#[derive(Debug)]
+pub struct RetryPolicy {
+    /// Pauses before the repeats of a call that didn't get through; afterwards it has failed.
+    pub backoff: &'static [Duration],
+    /// Times that the other side may ask to wait.
+    pub max_waits: usize,
+    /// Sum of the waits that the other side may ask for.
+    pub max_wait: Duration,
+}
+
+/// Result of one attempt.
+#[derive(Debug)]
+pub enum Attempt<T, E> {
+    Done(T),
+    /// A failure that a repeat wouldn't change, or must not follow.
+    Failed(E),
+    /// A failure that a repeat may get past.
+    Retry(E),
+    /// The other side asks to wait.
+    RateLimited(Duration, E),
+}
+
+/// Attempts a call until it is done, has failed, or the policy is exhausted.
+///
+/// # Errors
+/// The last attempt's.
+pub async fn retry<T, E, F>(policy: &RetryPolicy, mut attempt: impl FnMut() -> F) -> Result<T, E>
+where
+    F: Future<Output = Attempt<T, E>>,
+{
+    let mut backoff = policy.backoff.iter();
+    let (mut waits, mut waited) = (0, Duration::ZERO);
+    loop {
+        let (error, pause) = match attempt().await {
+            Attempt::Done(value) => return Ok(value),
+            Attempt::Failed(error) => return Err(error),
+            Attempt::Retry(error) => (error, backoff.next().copied()),
+            Attempt::RateLimited(wait, error) => {
+                waits += 1;
+                waited += wait;
+                let allowed = waits <= policy.max_waits && waited <= policy.max_wait;
+                (error, allowed.then_some(wait))
+            }
+        };
+        match pause {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        backoff: &[Duration::from_millis(1), Duration::from_millis(2)],
+        max_waits: 3,
+        max_wait: Duration::from_millis(20),
+    };
+
+    /// Number of attempts, and the outcome, where every attempt ends in the same way.
+    async fn repeated(attempt: impl Fn() -> Attempt<(), &'static str>) -> (usize, Result<(), &'static str>) {
+        let mut attempts = 0;
+        let outcome = retry(&POLICY, || {
+            attempts += 1;
+            std::future::ready(attempt())
+        })
+        .await;
+        (attempts, outcome)
+    }
+
+    #[tokio::test]
+    async fn a_call_is_repeated_as_often_as_the_policy_allows() {
+        let wait = |millis| move || Attempt::RateLimited(Duration::from_millis(millis), "limited");
+        assert_eq!(repeated(|| Attempt::Done(())).await, (1, Ok(())));
+        assert_eq!(repeated(|| Attempt::Failed("refused")).await, (1, Err("refused")));
+        assert_eq!(repeated(|| Attempt::Retry("lost")).await, (3, Err("lost")));
+        assert_eq!(repeated(wait(0)).await, (4, Err("limited")));
+        assert_eq!(repeated(wait(8)).await, (3, Err("limited")));
+        assert_eq!(repeated(wait(21)).await, (1, Err("limited")));
+    }
+}
