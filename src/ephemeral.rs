@@ -1,20 +1,21 @@
-//! What replicas share and may lose: pacing, duplicate deliveries, short-lived answers. In memory, bounded. Nothing here may
-//! be the only copy of something that matters.
+//! State in memory that may be lost: pacing, duplicate deliveries, cached answers. All of it is bounded, and none of it may be the
+//! only copy of something that matters.
 
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Lets one through per key and interval, in the order of asking.
+/// Limits each key to one call an interval, in the order of asking.
 #[derive(Debug)]
 pub struct RateLimiter {
     interval: Duration,
-    /// The turn given out last, per key; a turn that lies an interval back is as good as none.
+    /// The latest turn of each key; turns more than an interval ago are removed.
     last: Mutex<HashMap<String, Instant>>,
 }
 
 impl RateLimiter {
+    /// The interval is the least between two turns of one key.
     pub fn new(interval: Duration) -> Self {
         RateLimiter { interval, last: Mutex::default() }
     }
@@ -24,7 +25,7 @@ impl RateLimiter {
         tokio::time::sleep_until(self.reserve(key, Instant::now())).await;
     }
 
-    /// When the next turn is; it counts as taken.
+    /// Takes the key's next turn, and returns its time.
     fn reserve(&self, key: &str, now: Instant) -> Instant {
         let mut last = self.last.lock();
         last.retain(|_, turn| *turn + self.interval > now);
@@ -34,16 +35,16 @@ impl RateLimiter {
     }
 }
 
-/// The deliveries of the last while: a platform that sends one twice is heard once.
+/// The ids of recent deliveries, so that one that a platform sends twice counts once.
 #[derive(Debug)]
 pub struct DuplicateFilter {
     keep: Duration,
     capacity: usize,
-    seen: Mutex<SeenIds>,
+    ids: Mutex<RecentIds>,
 }
 
 #[derive(Debug, Default)]
-struct SeenIds {
+struct RecentIds {
     until: HashMap<String, Instant>,
     order: VecDeque<String>,
 }
@@ -51,36 +52,36 @@ struct SeenIds {
 impl DuplicateFilter {
     /// Remembers an id for `keep`, and `capacity` ids at most: the oldest goes first.
     pub fn new(keep: Duration, capacity: usize) -> Self {
-        DuplicateFilter { keep, capacity, seen: Mutex::default() }
+        DuplicateFilter { keep, capacity, ids: Mutex::default() }
     }
 
-    /// Whether this id is new; from now on it isn't.
+    /// Remembers an id; `false` if it was remembered already.
     pub fn first_time(&self, id: &str) -> bool {
         self.first_time_at(id, Instant::now())
     }
 
     fn first_time_at(&self, id: &str, now: Instant) -> bool {
-        let seen = &mut *self.seen.lock();
-        let over = |id: &String| seen.until.get(id).is_none_or(|until| *until <= now);
-        let gone = seen.order.iter().take_while(|id| over(id)).count();
-        for id in seen.order.drain(..gone) {
-            seen.until.remove(&id);
+        let ids = &mut *self.ids.lock();
+        let is_expired = |id: &String| ids.until.get(id).is_none_or(|until| *until <= now);
+        let expired = ids.order.iter().take_while(|id| is_expired(id)).count();
+        for id in ids.order.drain(..expired) {
+            ids.until.remove(&id);
         }
-        if seen.until.contains_key(id) {
+        if ids.until.contains_key(id) {
             return false;
         }
-        if seen.order.len() >= self.capacity
-            && let Some(oldest) = seen.order.pop_front()
+        if ids.order.len() >= self.capacity
+            && let Some(oldest) = ids.order.pop_front()
         {
-            seen.until.remove(&oldest);
+            ids.until.remove(&oldest);
         }
-        seen.until.insert(id.to_owned(), now + self.keep);
-        seen.order.push_back(id.to_owned());
+        ids.until.insert(id.to_owned(), now + self.keep);
+        ids.order.push_back(id.to_owned());
         true
     }
 }
 
-/// Values that are good for a while.
+/// Values that expire.
 #[derive(Debug)]
 pub struct TtlCache<V> {
     capacity: usize,
@@ -88,26 +89,56 @@ pub struct TtlCache<V> {
 }
 
 impl<V: Clone> TtlCache<V> {
-    /// Holds `capacity` values at most: when full of fresh ones it starts anew.
+    /// Holds `capacity` values at most.
     pub fn new(capacity: usize) -> Self {
         TtlCache { capacity, entries: Mutex::default() }
     }
 
+    /// A value that has not expired.
     pub fn get(&self, key: &str) -> Option<V> {
         self.get_at(key, Instant::now())
     }
 
-    /// Keeps a value until then.
+    /// Keeps a value until then. A full cache drops the value that expires first.
     pub fn put(&self, key: &str, value: V, until: Instant) {
         let mut entries = self.entries.lock();
-        if entries.len() >= self.capacity {
-            let now = Instant::now();
-            entries.retain(|_, (until, _)| *until > now);
-            if entries.len() >= self.capacity {
-                entries.clear();
+        if entries.len() >= self.capacity && !entries.contains_key(key) {
+            let first = entries.iter().min_by_key(|(_, (until, _))| *until).map(|(key, _)| key.clone());
+            if let Some(first) = first {
+                entries.remove(&first);
             }
         }
         entries.insert(key.to_owned(), (until, value));
+    }
+
+    /// The cached value, or a fetched one, which is kept for the time beside it. Its age counts from before the question.
+    ///
+    /// # Errors
+    /// Those of `fetch`.
+    pub async fn get_or_fetch<E>(
+        &self,
+        key: &str,
+        fetch: impl Future<Output = Result<(V, Duration), E>>,
+    ) -> Result<V, E> {
+        match self.get(key) {
+            Some(value) => Ok(value),
+            None => self.refresh(key, fetch).await,
+        }
+    }
+
+    /// As [`TtlCache::get_or_fetch`], whatever is cached.
+    ///
+    /// # Errors
+    /// Those of `fetch`.
+    pub async fn refresh<E>(
+        &self,
+        key: &str,
+        fetch: impl Future<Output = Result<(V, Duration), E>>,
+    ) -> Result<V, E> {
+        let asked_at = Instant::now();
+        let (value, lifetime) = fetch.await?;
+        self.put(key, value.clone(), asked_at + lifetime);
+        Ok(value)
     }
 
     fn get_at(&self, key: &str, now: Instant) -> Option<V> {
@@ -151,7 +182,7 @@ mod tests {
         assert!(recent.first_time_at("b", now));
         assert!(recent.first_time_at("c", now));
         assert!(!recent.first_time_at("b", now), "a full set still knows its oldest");
-        assert!(recent.seen.lock().until.len() <= 2);
+        assert!(recent.ids.lock().until.len() <= 2);
     }
 
     #[test]
@@ -166,5 +197,31 @@ mod tests {
         }
         assert!(cache.entries.lock().len() <= 2);
         assert_eq!(cache.get("d"), Some(2));
+    }
+
+    #[test]
+    fn a_full_cache_drops_one_value_and_that_one_expires_first() {
+        let cache = TtlCache::new(3);
+        let now = Instant::now();
+        cache.put("a", 1, now + 600 * SECOND);
+        cache.put("b", 1, now + 500 * SECOND);
+        cache.put("expired", 1, now);
+        cache.put("a", 2, now + 600 * SECOND);
+        assert_eq!(cache.entries.lock().len(), 3, "a value that is replaced needs no room");
+        cache.put("c", 1, now + 700 * SECOND);
+        assert_eq!(["a", "b", "c", "expired"].map(|key| cache.get(key)), [Some(2), Some(1), Some(1), None]);
+        cache.put("d", 1, now + 800 * SECOND);
+        assert_eq!(["a", "b", "c", "d"].map(|key| cache.get(key)), [Some(2), None, Some(1), Some(1)]);
+    }
+
+    #[tokio::test]
+    async fn a_value_is_fetched_only_if_none_is_cached() {
+        let cache = TtlCache::new(3);
+        let fetch = async |value| Ok::<_, ()>((value, SECOND));
+        assert_eq!(cache.get_or_fetch("a", fetch(1)).await, Ok(1));
+        assert_eq!(cache.get_or_fetch("a", fetch(2)).await, Ok(1));
+        assert_eq!(cache.refresh("a", fetch(3)).await, Ok(3));
+        assert_eq!(cache.get_or_fetch("b", async { Err("refused") }).await, Err("refused"));
+        assert_eq!(cache.get("b"), None);
     }
 }

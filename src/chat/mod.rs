@@ -2,7 +2,17 @@
 //! down. Each knows its own wire format and the neutral values of [`crate::message`]; it decides nothing, and never imports
 //! another. What two of them do alike stands beside them: [`render`].
 
+use crate::message::{Platform, Reply, SendError};
+
 mod render;
 pub mod slack;
 pub mod teams;
 pub mod terminal;
+
+/// Refuses a plan that would be cut. The workflow checks `fits` before it shows one; this is the second check.
+fn refuse_cut_plan(platform: &impl Platform, reply: &Reply) -> Result<(), SendError> {
+    if reply.whole && platform.fits(reply).is_err() {
+        return Err(SendError::Refused("plan_too_large".to_owned()));
+    }
+    Ok(())
+}

@@ -57,7 +57,7 @@ impl TeamsRoutes {
         let Some(body) = whole(body).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
         match self.parser.activity(&body, &vouched) {
             Ok(Parsed::Deliver(incoming)) => {
-                self.platform.heard(&incoming.place, &vouched.service_url);
+                self.platform.remember_service(&incoming.place, &vouched.service_url);
                 match incoming.handle.as_ref().map(|handle| handle.url.clone()) {
                     None => match self.entry.deliver(*incoming) {
                         Admission::On | Admission::Before => StatusCode::OK.into_response(),

@@ -1,4 +1,4 @@
-//! What Slack says of accounts and conversations, read with care: whatever is unknown or not to be seen counts as not ours.
+//! Slack's answers about accounts and conversations. What is unknown or can't be seen counts as external.
 
 use super::api::CallError;
 use crate::model::ChatAccount;
@@ -8,10 +8,10 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// No answer is older than this.
-pub(super) const FRESH: Duration = Duration::from_secs(300);
-/// "The bot isn't there" is soon asked again: the next thing that a person does is invite it.
-const ABSENT: Duration = Duration::from_secs(10);
+/// Age of a cached answer at most.
+pub(super) const LIFETIME: Duration = Duration::from_secs(300);
+/// For "the bot isn't there": the next thing that a person does is invite it.
+const ABSENT_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Source: <https://api.slack.com/types/user>.
 #[derive(Deserialize)]
@@ -66,10 +66,10 @@ pub(super) fn account(
     };
     let user: User = serde_json::from_value(answer).map_err(|_| unreadable())?;
     let workspace = user.team_id.clone().unwrap_or_else(|| sender.workspace.clone());
-    Ok(AccountInfo { standing: standing(&user, &workspace, (sender, workspaces)), workspace })
+    Ok(AccountInfo { standing: standing(&user, &workspace, sender, workspaces), workspace })
 }
 
-fn standing(user: &User, home: &str, (sender, workspaces): (&ChatAccount, &[String])) -> Standing {
+fn standing(user: &User, home: &str, sender: &ChatAccount, workspaces: &[String]) -> Standing {
     // In an organisation with several workspaces a user belongs to more than their home.
     let teams = user.enterprise_user.as_ref().map(|user| user.teams.as_slice()).unwrap_or_default();
     let shared = teams.iter().any(|team| workspaces.iter().any(|ours| ours == team));
@@ -93,7 +93,7 @@ fn standing(user: &User, home: &str, (sender, workspaces): (&ChatAccount, &[Stri
 pub(super) fn conversation(answer: Result<Value, CallError>) -> Result<ConversationInfo, CallError> {
     let answer = match answer {
         Ok(mut answer) => answer["channel"].take(),
-        // What the bot can't see may be anything: it isn't in, and its answers stay private.
+        // The bot isn't a member of what it can't see, and its answers there stay private.
         Err(CallError::Code(code)) if matches!(code.as_str(), "channel_not_found" | "not_in_channel") => {
             return Ok(ConversationInfo { bot_is_in: false, direct: false, shared: true });
         }
@@ -112,9 +112,9 @@ pub(super) fn members(answer: Result<Value, CallError>) -> Result<BTreeSet<Strin
     serde_json::from_value(answer?["users"].take()).map_err(|_| unreadable())
 }
 
-/// How long this may be believed.
-pub(super) fn kept(conversation: ConversationInfo) -> Duration {
-    if conversation.bot_is_in { FRESH } else { ABSENT }
+/// Time for which an answer may be cached.
+pub(super) fn lifetime(conversation: ConversationInfo) -> Duration {
+    if conversation.bot_is_in { LIFETIME } else { ABSENT_LIFETIME }
 }
 
 fn unreadable() -> CallError {

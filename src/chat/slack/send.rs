@@ -4,6 +4,7 @@
 use super::api::{Api, CallError};
 use super::render::{self, Rendered};
 use super::{accounts, limits};
+use crate::chat::refuse_cut_plan;
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
@@ -16,17 +17,16 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 use url::Url;
 
 /// `chat.postMessage` to one channel: about one a second (<https://api.slack.com/docs/rate-limits>).
 const CHANNEL_INTERVAL: Duration = Duration::from_secs(1);
-/// A direct conversation's id never changes; kept a while to spare a call.
-const DIRECT_KEPT: Duration = Duration::from_secs(3_600);
-/// So many values each cache holds at most.
+/// A direct conversation's id never changes; it is cached to spare a call.
+const DIRECT_LIFETIME: Duration = Duration::from_secs(3_600);
+/// Values that each cache holds at most.
 const CACHED: usize = 10_000;
 
-/// Slack, as `flow` sees it.
+/// Slack, as the workflow sees it.
 pub struct SlackPlatform {
     api: Api,
     pacer: RateLimiter,
@@ -41,16 +41,17 @@ pub struct SlackPlatform {
     members: TtlCache<Arc<BTreeSet<String>>>,
 }
 
-/// How often each living `response_url` was used.
+/// Number of uses of each `response_url` that is still valid.
 #[derive(Default)]
 struct ResponseUrlUses {
     taken: HashMap<String, u8>,
-    /// As they came, so that the dead are found without looking at the living.
+    /// In order of arrival, so that the expired come first.
     order: VecDeque<(jiff::Timestamp, String)>,
 }
 
 impl SlackPlatform {
-    /// Fails if the system has no certificates to trust.
+    /// # Errors
+    /// When the system has no certificates to trust.
     pub fn new(config: &config::Slack) -> anyhow::Result<Self> {
         Ok(SlackPlatform {
             api: Api::new(&config.api_url, &config.bot_token)?,
@@ -66,26 +67,26 @@ impl SlackPlatform {
         })
     }
 
-    /// The workspace that the bot's token is of, by Slack's word.
+    /// The workspace of the bot's token, as Slack reports it.
     ///
     /// # Errors
-    /// Slack's error code, or why it isn't reached; never the token.
+    /// Slack's error code, or the reason why it can't be reached; never the token.
     pub async fn workspace(&self) -> Result<String, CallError> {
         let answer = self.api.get("auth.test", &[]).await?;
         Ok(answer["team_id"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Takes one of the address's uses, if it has any left and still lives.
+    /// Takes one use of the address, if one is left and the address is still valid.
     fn take_use(&self, handle: &AnswerHandle) -> Option<Url> {
         let now = jiff::Timestamp::now();
-        let living =
+        let is_valid =
             |since: jiff::Timestamp| now.duration_since(since).as_secs() < limits::RESPONSE_URL_SECONDS;
-        if !living(handle.since) {
+        if !is_valid(handle.since) {
             return None;
         }
         let uses = &mut *self.uses.lock();
-        while let Some((_, dead)) = uses.order.pop_front_if(|(since, _)| !living(*since)) {
-            uses.taken.remove(&dead);
+        while let Some((_, expired)) = uses.order.pop_front_if(|(since, _)| !is_valid(*since)) {
+            uses.taken.remove(&expired);
         }
         let used = uses.taken.entry(handle.url.clone()).or_insert_with(|| {
             uses.order.push_back((handle.since, handle.url.clone()));
@@ -142,7 +143,7 @@ impl SlackPlatform {
         Ok((channel.to_owned(), ts.to_owned()))
     }
 
-    /// Tells the asker alone, where the conversation stands.
+    /// Posts a message into the conversation that only the requester sees.
     async fn post_ephemeral(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         let mut body = inert(message(&render::render(reply)));
         body["channel"] = json!(to.place.conversation);
@@ -159,22 +160,21 @@ impl SlackPlatform {
         if let Some(file) = &rendered.attachment
             && let Err(error) = self.api.upload(channel, thread, file).await
         {
-            tracing::warn!(%error, "attaching the whole of a cut answer");
+            tracing::warn!(%error, "uploading full answer failed");
         }
     }
 
     /// The direct conversation with an account.
     async fn direct_channel(&self, account: &str) -> Result<String, SendError> {
-        if let Some(channel) = self.directs.get(account) {
-            return Ok(channel);
-        }
-        let answer =
-            self.api.post("conversations.open", &json!({ "users": account })).await.map_err(post_error)?;
-        let Some(channel) = answer["channel"]["id"].as_str() else {
-            return Err(SendError::Unavailable("unreadable_answer".to_owned()));
+        let open = async {
+            let body = json!({ "users": account });
+            let answer = self.api.post("conversations.open", &body).await.map_err(post_error)?;
+            match answer["channel"]["id"].as_str() {
+                Some(channel) => Ok((channel.to_owned(), DIRECT_LIFETIME)),
+                None => Err(SendError::Unavailable("unreadable_answer".to_owned())),
+            }
         };
-        self.directs.put(account, channel.to_owned(), Instant::now() + DIRECT_KEPT);
-        Ok(channel.to_owned())
+        self.directs.get_or_fetch(account, open).await
     }
 }
 
@@ -189,7 +189,7 @@ impl Platform for SlackPlatform {
     }
 
     async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
-        never_cut_a_plan(reply)?;
+        refuse_cut_plan(self, reply)?;
         if let Some(url) = to.handle.as_ref().and_then(|handle| self.take_use(handle)) {
             match self.respond(&url, to, reply).await {
                 Err(CallError::UsedUp) => {}
@@ -209,14 +209,14 @@ impl Platform for SlackPlatform {
     }
 
     async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
-        never_cut_a_plan(reply)?;
+        refuse_cut_plan(self, reply)?;
         let (conversation, message) =
             self.post_to(&place.conversation, place.thread.as_deref(), reply).await?;
         Ok(PostedMessage { place: Conversation { conversation, ..place.clone() }, message })
     }
 
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
-        never_cut_a_plan(reply)?;
+        refuse_cut_plan(self, reply)?;
         let mut body = inert(message(&render::render(reply)));
         body["channel"] = json!(posted.place.conversation);
         body["ts"] = json!(posted.message);
@@ -224,15 +224,15 @@ impl Platform for SlackPlatform {
     }
 
     async fn tell(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
-        never_cut_a_plan(reply)?;
+        refuse_cut_plan(self, reply)?;
         let place = self.direct(sender).await?;
         let (_, message) = self.post_to(&place.conversation, None, reply).await?;
         Ok(PostedMessage { place, message })
     }
 
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
-        let (conversation, workspace) =
-            (self.direct_channel(&sender.account).await?, sender.workspace.clone());
+        let conversation = self.direct_channel(&sender.account).await?;
+        let workspace = sender.workspace.clone();
         Ok(Conversation { platform: PlatformKind::Slack, workspace, conversation, thread: None })
     }
 
@@ -243,32 +243,28 @@ impl Platform for SlackPlatform {
         }
     }
 
-    /// Slack tells the same of an account wherever it speaks.
+    /// Slack's answer doesn't depend on the conversation.
     async fn account_now(
         &self,
         sender: &ChatAccount,
         _place: &Conversation,
     ) -> Result<AccountInfo, SendError> {
-        // The age counts from before the question.
-        let asked = Instant::now();
-        let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
-        let account = accounts::account(answer, sender, &self.workspaces).map_err(post_error)?;
-        self.accounts.put(&account_key(sender), account.clone(), asked + accounts::FRESH);
-        Ok(account)
+        let fetch = async {
+            let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
+            let account = accounts::account(answer, sender, &self.workspaces).map_err(post_error)?;
+            Ok((account, accounts::LIFETIME))
+        };
+        self.accounts.refresh(&account_key(sender), fetch).await
     }
 
     async fn in_group(&self, role: &str, sender: &ChatAccount) -> Result<Option<bool>, SendError> {
         let Some(group) = self.groups.get(role) else { return Ok(None) };
-        let members = match self.members.get(group) {
-            Some(members) => members,
-            None => {
-                let asked = Instant::now();
-                let answer = self.api.get("usergroups.users.list", &[("usergroup", group)]).await;
-                let members = Arc::new(accounts::members(answer).map_err(post_error)?);
-                self.members.put(group, Arc::clone(&members), asked + accounts::FRESH);
-                members
-            }
+        let fetch = async {
+            let answer = self.api.get("usergroups.users.list", &[("usergroup", group)]).await;
+            let members = accounts::members(answer).map_err(post_error)?;
+            Ok((Arc::new(members), accounts::LIFETIME))
         };
+        let members = self.members.get_or_fetch(group, fetch).await?;
         Ok(Some(members.contains(&sender.account)))
     }
 
@@ -277,20 +273,19 @@ impl Platform for SlackPlatform {
     }
 
     fn place_for_others(&self) -> Option<Conversation> {
-        let (workspace, conversation) = (self.workspaces.first()?.clone(), self.terminal_channel.clone()?);
+        let workspace = self.workspaces.first()?.clone();
+        let conversation = self.terminal_channel.clone()?;
         Some(Conversation { platform: PlatformKind::Slack, workspace, conversation, thread: None })
     }
 
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
         let key = format!("{}/{}", place.workspace, place.conversation);
-        if let Some(conversation) = self.conversations.get(&key) {
-            return Ok(conversation);
-        }
-        let asked = Instant::now();
-        let answer = self.api.get("conversations.info", &[("channel", &place.conversation)]).await;
-        let conversation = accounts::conversation(answer).map_err(post_error)?;
-        self.conversations.put(&key, conversation, asked + accounts::kept(conversation));
-        Ok(conversation)
+        let fetch = async {
+            let answer = self.api.get("conversations.info", &[("channel", &place.conversation)]).await;
+            let conversation = accounts::conversation(answer).map_err(post_error)?;
+            Ok((conversation, accounts::lifetime(conversation)))
+        };
+        self.conversations.get_or_fetch(&key, fetch).await
     }
 }
 
@@ -298,27 +293,19 @@ fn account_key(sender: &ChatAccount) -> String {
     format!("{}/{}", sender.workspace, sender.account)
 }
 
-/// `flow` asks `fits` before it shows a plan; this is the fence behind that.
-fn never_cut_a_plan(reply: &Reply) -> Result<(), SendError> {
-    if reply.whole && render::fits(reply).is_err() {
-        return Err(SendError::Refused("plan_too_large".to_owned()));
-    }
-    Ok(())
-}
-
-/// The parts of a message that all ways of sending share. The text is only for notifications, and holds nothing to parse.
+/// The parts of a message that every method takes. The text is only for notifications, and holds nothing to parse.
 fn message(rendered: &Rendered) -> Value {
     json!({ "text": rendered.text, "blocks": rendered.blocks })
 }
 
-/// Names and links are not Slack's to find: `chat.postMessage`, `chat.postEphemeral` and `chat.update` take this.
+/// Turns off Slack's search for names and links: `chat.postMessage`, `chat.postEphemeral` and `chat.update` take this.
 fn inert(mut body: Value) -> Value {
     body["parse"] = json!("none");
     body["link_names"] = json!(false);
     body
 }
 
-/// And nothing is unfurled or formatted: `chat.postMessage` alone takes this.
+/// Turns off unfurling and formatting as well: only `chat.postMessage` takes this.
 fn never_unfurled(mut body: Value) -> Value {
     for argument in ["mrkdwn", "unfurl_links", "unfurl_media"] {
         body[argument] = json!(false);
@@ -331,18 +318,18 @@ fn post_error(error: CallError) -> SendError {
         CallError::Code(code) => match code.as_str() {
             "not_in_channel" | "channel_not_found" | "user_not_in_channel" => SendError::NotThere,
             "message_not_found" | "cant_update_message" | "edit_window_closed" => SendError::Gone,
-            _ if concerns_us(&code) => SendError::Unavailable(code),
+            _ if is_about_the_bot(&code) => SendError::Unavailable(code),
             _ => SendError::Refused(code),
         },
         CallError::UsedUp => SendError::Gone,
-        CallError::Unavailable(why) => SendError::Unavailable(why),
+        CallError::Unavailable(reason) => SendError::Unavailable(reason),
     }
 }
 
-/// What the bot itself is refused, which its operators can mend: no message is to be given up for that.
+/// Tells the codes by which the bot itself is refused, which its operators can fix: no message is dropped for those.
 /// Source: <https://docs.slack.dev/reference/methods/chat.postMessage#errors>.
-fn concerns_us(code: &str) -> bool {
-    let ours = [
+fn is_about_the_bot(code: &str) -> bool {
+    let codes = [
         "account_inactive",
         "ekm_access_denied",
         "invalid_auth",
@@ -353,5 +340,5 @@ fn concerns_us(code: &str) -> bool {
         "token_expired",
         "token_revoked",
     ];
-    ours.contains(&code) || code.starts_with("http_")
+    codes.contains(&code) || code.starts_with("http_")
 }

@@ -1,14 +1,14 @@
-//! What Teams says of the members of a conversation, read with care: whatever is unknown or not to be seen counts as not ours.
+//! Teams' answers about the members of a conversation. What is unknown or can't be seen counts as external.
 
 use super::connector::{CallError, Member};
 use crate::model::ChatAccount;
 use crate::platform::{AccountInfo, ConversationInfo, Standing};
 use std::time::Duration;
 
-/// No answer is older than this.
-pub(super) const FRESH: Duration = Duration::from_secs(300);
-/// "The bot isn't there" is soon asked again: the next thing that a person does is add it.
-pub(super) const ABSENT: Duration = Duration::from_secs(10);
+/// Age of a cached answer at most.
+pub(super) const LIFETIME: Duration = Duration::from_secs(300);
+/// For "the bot isn't there": the next thing that a person does is add it.
+pub(super) const ABSENT_LIFETIME: Duration = Duration::from_secs(10);
 
 /// An account out of a conversation's member. Whoever is deactivated, or was removed, is a member of nothing.
 pub(super) fn account(

@@ -3,8 +3,9 @@
 //! [`connector`](super::connector).
 
 use super::accounts::{self, is_direct};
-use super::connector::{CallError, Connector, Located, Member, send_error};
+use super::connector::{CallError, Connector, ConversationReference, Member, send_error};
 use super::render::{self, View};
+use crate::chat::refuse_cut_plan;
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
@@ -22,25 +23,25 @@ use tokio::time::Instant;
 
 /// Messages to one conversation: 60 in 30 s, 1,800 an hour (<https://learn.microsoft.com/microsoftteams/platform/bots/how-to/rate-limit>).
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A direct conversation's id never changes; kept a while to spare a call.
-const DIRECT_KEPT: Duration = Duration::from_secs(3_600);
+/// A direct conversation's id never changes; it is cached to spare a call.
+const DIRECT_LIFETIME: Duration = Duration::from_secs(3_600);
 /// The address of a conversation's service changes seldom, and comes with every activity.
-const SERVICE_KEPT: Duration = Duration::from_secs(24 * 3_600);
-/// So many values each cache holds at most.
+const SERVICE_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+/// Values that each cache holds at most.
 const CACHED: usize = 10_000;
-/// Whom Teams shows a view of their own (<https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/user-specific-views>).
-const MOST_VIEWS: usize = 60;
+/// People to whom Teams shows a view of their own (<https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/user-specific-views>).
+const MAX_VIEWS: usize = 60;
 
 type Roster = Option<Arc<Vec<Member>>>;
 
-/// Teams, as `flow` sees it.
+/// Teams, as the workflow sees it.
 pub struct TeamsPlatform {
     connector: Connector,
     pacer: RateLimiter,
     tenants: Vec<String>,
     service_url: String,
     terminal_channel: Option<String>,
-    /// Conversation to its service, as its last activity named it.
+    /// Service address of each conversation, as its last activity named it.
     services: TtlCache<String>,
     directs: TtlCache<String>,
     accounts: TtlCache<AccountInfo>,
@@ -48,7 +49,7 @@ pub struct TeamsPlatform {
     absent: TtlCache<()>,
     /// Role to conversation.
     groups: BTreeMap<String, String>,
-    /// Clicks whose clients wait for a card.
+    /// Clicks whose clients wait for a card, and where to send it.
     waiting: Mutex<HashMap<String, oneshot::Sender<Value>>>,
 }
 
@@ -72,39 +73,39 @@ impl TeamsPlatform {
         })
     }
 
-    /// Whether the bot's own identity is given tokens.
+    /// Checks that the bot's own identity is given tokens.
     ///
     /// # Errors
-    /// Why not; never a token.
+    /// The reason why not; never a token.
     pub async fn identity(&self) -> anyhow::Result<()> {
         self.connector.identity().await
     }
 
-    /// A conversation's service, by an activity that came from there and is Teams'.
-    pub fn heard(&self, place: &Conversation, service_url: &str) {
-        self.services.put(&place.conversation, service_url.to_owned(), Instant::now() + SERVICE_KEPT);
+    /// Remembers the service address that a verified activity named for its conversation.
+    pub fn remember_service(&self, place: &Conversation, service_url: &str) {
+        self.services.put(&place.conversation, service_url.to_owned(), Instant::now() + SERVICE_LIFETIME);
     }
 
-    /// The card that is to be the answer of a click, as soon as there is one; nobody answers it twice.
+    /// Registers a click whose client waits for a card, and receives that card. The same click is answered once.
     pub fn card_for(&self, click: &str) -> oneshot::Receiver<Value> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         waiting.retain(|_, sender| !sender.is_closed());
-        // The first delivery of a click is answered; of the same again nobody sends a card.
+        // Only the first delivery of a click is answered.
         waiting.entry(click.to_owned()).or_insert(sender);
         receiver
     }
 
-    fn waits(&self, click: &str) -> Option<oneshot::Sender<Value>> {
+    fn take_waiting(&self, click: &str) -> Option<oneshot::Sender<Value>> {
         let mut waiting = self.waiting.lock();
         waiting.remove(click).filter(|sender| !sender.is_closed())
     }
 
-    fn service(&self, conversation: &str) -> String {
+    fn service_url_of(&self, conversation: &str) -> String {
         self.services.get(conversation).unwrap_or_else(|| self.service_url.clone())
     }
 
-    /// Sends a card; its message, if Teams names one.
+    /// Sends a card, and returns its message id, which is empty if Teams names none.
     async fn send(
         &self,
         place: &Conversation,
@@ -115,10 +116,11 @@ impl TeamsPlatform {
         if let Some(sender) = to {
             activity["recipient"] = json!({ "id": self.user_id(place, &sender.account).await? });
         }
-        let (service, conversation) = (self.service(&place.conversation), address(place));
+        let service_url = self.service_url_of(&place.conversation);
+        let conversation = conversation_id(place);
         self.pacer.turn(&place.conversation).await;
-        let there = Located { service: &service, conversation: &conversation };
-        self.connector.send(there, &activity).await.map_err(send_error)
+        let reference = ConversationReference { service_url: &service_url, conversation: &conversation };
+        self.connector.send(reference, &activity).await.map_err(send_error)
     }
 
     async fn activity(&self, place: &Conversation, reply: &Reply) -> Value {
@@ -138,25 +140,28 @@ impl TeamsPlatform {
         })
     }
 
-    /// The ids of those for whom the card has buttons of their own. Without them everyone sees the same, and asks for theirs.
+    /// The ids of the people who have buttons of their own on the card. Without ids everyone sees the same card, and may ask for
+    /// their own.
     async fn user_ids(&self, place: &Conversation, reply: &Reply) -> Vec<String> {
         let Ok(Some(members)) = self.roster(&place.conversation).await else { return Vec::new() };
         let mut ids: Vec<String> = Vec::new();
-        for account in concerned(reply).filter_map(|person| person.account.as_deref()) {
-            let found = members.iter().find(|member| accounts::is(member, account));
-            if let Some(member) = found.filter(|member| !ids.contains(&member.id)) {
+        for account in button_owners(reply).filter_map(|person| person.account.as_deref()) {
+            let member = members.iter().find(|member| accounts::is(member, account));
+            if let Some(member) = member
+                && !ids.contains(&member.id)
+            {
                 ids.push(member.id.clone());
             }
         }
-        ids.truncate(MOST_VIEWS);
+        ids.truncate(MAX_VIEWS);
         ids
     }
 
     /// The id by which Teams knows an account in a conversation.
     async fn user_id(&self, place: &Conversation, account: &str) -> Result<String, SendError> {
-        let known = self.roster(&place.conversation).await;
-        let member = known.as_ref().ok().and_then(|roster| roster.as_ref());
-        match member.and_then(|members| members.iter().find(|member| accounts::is(member, account))) {
+        let roster = self.roster(&place.conversation).await;
+        let members = roster.as_ref().ok().and_then(|roster| roster.as_ref());
+        match members.and_then(|members| members.iter().find(|member| accounts::is(member, account))) {
             Some(member) => Ok(member.id.clone()),
             None => {
                 let member = self.member(&place.conversation, account).await;
@@ -169,11 +174,13 @@ impl TeamsPlatform {
     }
 
     async fn member(&self, conversation: &str, account: &str) -> Result<Member, CallError> {
-        let service = self.service(conversation);
-        self.connector.member(Located { service: &service, conversation }, account).await
+        let service_url = self.service_url_of(conversation);
+        self.connector
+            .member(ConversationReference { service_url: &service_url, conversation }, account)
+            .await
     }
 
-    /// The members of a conversation, by a word no older than five minutes; `None` if they are too many.
+    /// The members of a conversation, at most five minutes old; `None` if they are too many.
     async fn roster(&self, conversation: &str) -> Result<Roster, CallError> {
         if let Some(roster) = self.rosters.get(conversation) {
             return Ok(roster);
@@ -182,17 +189,18 @@ impl TeamsPlatform {
             return Err(CallError::Code(403, "BotNotInConversationRoster".to_owned()));
         }
         // The age counts from before the question.
-        let asked = Instant::now();
-        let service = self.service(conversation);
-        match self.connector.members(Located { service: &service, conversation }).await {
+        let asked_at = Instant::now();
+        let service_url = self.service_url_of(conversation);
+        match self.connector.members(ConversationReference { service_url: &service_url, conversation }).await
+        {
             Ok(members) => {
                 let roster = members.map(Arc::new);
-                self.rosters.put(conversation, roster.clone(), asked + accounts::FRESH);
+                self.rosters.put(conversation, roster.clone(), asked_at + accounts::LIFETIME);
                 Ok(roster)
             }
             Err(error) => {
                 if matches!(error, CallError::Code(403 | 404, _)) {
-                    self.absent.put(conversation, (), asked + accounts::ABSENT);
+                    self.absent.put(conversation, (), asked_at + accounts::ABSENT_LIFETIME);
                 }
                 Err(error)
             }
@@ -200,8 +208,8 @@ impl TeamsPlatform {
     }
 }
 
-/// Whoever has a button of their own on a card.
-fn concerned(reply: &Reply) -> impl Iterator<Item = &Person> {
+/// The people who have a button of their own on a card.
+fn button_owners(reply: &Reply) -> impl Iterator<Item = &Person> {
     let buttons = reply.blocks.iter().filter_map(|block| match block {
         Block::Buttons(buttons) => Some(buttons),
         _ => None,
@@ -220,15 +228,16 @@ impl Platform for TeamsPlatform {
     }
 
     async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
-        never_cut_a_plan(reply)?;
-        if let Some(sender) = to.handle.as_ref().and_then(|handle| self.waits(&handle.url)) {
-            let viewer = concerned(reply).find(|person| person.account.as_ref() == Some(&to.sender.account));
+        refuse_cut_plan(self, reply)?;
+        if let Some(sender) = to.handle.as_ref().and_then(|handle| self.take_waiting(&handle.url)) {
+            let viewer =
+                button_owners(reply).find(|person| person.account.as_ref() == Some(&to.sender.account));
             let view = View { viewer, user_ids: &[], token: None };
             if sender.send(render::render(reply, &view).card).is_ok() {
                 return Ok(());
             }
         }
-        // A person's own view that nobody waits for any more is nobody else's: their client asks again.
+        // A person's own view is not for others. Where their client no longer waits for it, it will ask again.
         if to.handle.as_ref().is_some_and(|handle| handle.card) && reply.audience == Audience::Everyone {
             return Ok(());
         }
@@ -241,17 +250,18 @@ impl Platform for TeamsPlatform {
     }
 
     async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
-        never_cut_a_plan(reply)?;
+        refuse_cut_plan(self, reply)?;
         let message = self.send(place, reply, None).await?;
         Ok(PostedMessage { place: place.clone(), message })
     }
 
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
-        never_cut_a_plan(reply)?;
+        refuse_cut_plan(self, reply)?;
         let activity = self.activity(&posted.place, reply).await;
-        let (service, conversation) = (self.service(&posted.place.conversation), address(&posted.place));
-        let there = Located { service: &service, conversation: &conversation };
-        self.connector.update(there, &posted.message, &activity).await.map_err(send_error)
+        let service_url = self.service_url_of(&posted.place.conversation);
+        let conversation = conversation_id(&posted.place);
+        let reference = ConversationReference { service_url: &service_url, conversation: &conversation };
+        self.connector.update(reference, &posted.message, &activity).await.map_err(send_error)
     }
 
     async fn tell(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
@@ -260,19 +270,16 @@ impl Platform for TeamsPlatform {
     }
 
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
-        let place = |conversation| Conversation {
+        let open = async {
+            let opened = self.connector.direct(&self.service_url, &sender.workspace, &sender.account).await;
+            Ok((opened.map_err(send_error)?, DIRECT_LIFETIME))
+        };
+        Ok(Conversation {
             platform: PlatformKind::Teams,
             workspace: sender.workspace.clone(),
-            conversation,
+            conversation: self.directs.get_or_fetch(&sender.account, open).await?,
             thread: None,
-        };
-        if let Some(conversation) = self.directs.get(&sender.account) {
-            return Ok(place(conversation));
-        }
-        let who = (sender.workspace.as_str(), sender.account.as_str());
-        let conversation = self.connector.direct(&self.service_url, who).await.map_err(send_error)?;
-        self.directs.put(&sender.account, conversation.clone(), Instant::now() + DIRECT_KEPT);
-        Ok(place(conversation))
+        })
     }
 
     async fn account(&self, sender: &ChatAccount, place: &Conversation) -> Result<AccountInfo, SendError> {
@@ -282,26 +289,27 @@ impl Platform for TeamsPlatform {
         }
     }
 
-    /// As a member of the place: Teams tells of nobody elsewhere.
+    /// Asks about a member of the conversation: Teams has no other way to ask about an account.
     async fn account_now(
         &self,
         sender: &ChatAccount,
         place: &Conversation,
     ) -> Result<AccountInfo, SendError> {
-        let found = match place.account() {
-            Some(_) => self.direct(sender).await?,
-            None => place.clone(),
+        let conversation = match place.account() {
+            Some(_) => self.direct(sender).await?.conversation,
+            None => place.conversation.clone(),
         };
-        let asked = Instant::now();
-        let answer = self.member(&found.conversation, &sender.account).await;
-        let account = accounts::account(answer, sender, &self.tenants).map_err(send_error)?;
-        // Whoever isn't there may be added the next moment.
-        let lasts = match account.standing {
-            Standing::Deactivated => accounts::ABSENT,
-            _ => accounts::FRESH,
+        let fetch = async {
+            let answer = self.member(&conversation, &sender.account).await;
+            let account = accounts::account(answer, sender, &self.tenants).map_err(send_error)?;
+            // Whoever isn't a member may be added the next moment.
+            let lifetime = match account.standing {
+                Standing::Deactivated => accounts::ABSENT_LIFETIME,
+                _ => accounts::LIFETIME,
+            };
+            Ok((account, lifetime))
         };
-        self.accounts.put(&account_key(sender, place), account.clone(), asked + lasts);
-        Ok(account)
+        self.accounts.refresh(&account_key(sender, place), fetch).await
     }
 
     async fn in_group(&self, role: &str, sender: &ChatAccount) -> Result<Option<bool>, SendError> {
@@ -316,7 +324,8 @@ impl Platform for TeamsPlatform {
     }
 
     fn place_for_others(&self) -> Option<Conversation> {
-        let (workspace, conversation) = (self.home().to_owned(), self.terminal_channel.clone()?);
+        let workspace = self.home().to_owned();
+        let conversation = self.terminal_channel.clone()?;
         Some(Conversation { platform: PlatformKind::Teams, workspace, conversation, thread: None })
     }
 
@@ -328,8 +337,8 @@ impl Platform for TeamsPlatform {
     }
 }
 
-/// A thread's address has the message that it hangs from. Only channels have threads.
-fn address(place: &Conversation) -> String {
+/// A thread's id names the message that it hangs from. Only channels have threads.
+fn conversation_id(place: &Conversation) -> String {
     let channel = ["@thread.tacv2", "@thread.skype"].iter().any(|kind| place.conversation.ends_with(kind));
     match &place.thread {
         Some(thread) if channel => format!("{};messageid={thread}", place.conversation),
@@ -339,12 +348,4 @@ fn address(place: &Conversation) -> String {
 
 fn account_key(sender: &ChatAccount, place: &Conversation) -> String {
     format!("{}/{}/{}", sender.workspace, sender.account, place.conversation)
-}
-
-/// `flow` asks `fits` before it shows a plan; this is the fence behind that.
-fn never_cut_a_plan(reply: &Reply) -> Result<(), SendError> {
-    if reply.whole && render::fits(reply).is_err() {
-        return Err(SendError::Refused("plan_too_large".to_owned()));
-    }
-    Ok(())
 }
