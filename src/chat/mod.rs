@@ -1,8 +1,9 @@
 //! The chat platforms, one module each: verify, parse, render, send; and the terminal, the door that works when chat is
-//! down. Each knows its own wire format and the neutral values of [`crate::message`]; it decides nothing, and never imports
+//! down. Each knows its own wire format and the neutral values of [`crate::model`]; it decides nothing, and never imports
 //! another. What two of them do alike stands beside them: [`render`].
 
-use crate::message::{Platform, Reply, SendError};
+use crate::model::Reply;
+use crate::platform::{Platform, SendError};
 
 mod render;
 pub mod slack;
