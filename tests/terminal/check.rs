@@ -49,7 +49,7 @@ async fn all_is_well() {
     );
     assert_eq!(std::fs::read_dir(world.directory().join("backups")).unwrap().count(), 0);
     let json = world.says(&["check", "--json"]).await;
-    assert_eq!((json.status, json.json()["verdict"]["tone"].as_str()), (0, Some("good")));
+    assert_eq!((json.status, json.json()["verdict"]["tone"].as_str()), (0, Some("ok")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

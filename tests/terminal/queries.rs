@@ -41,7 +41,7 @@ async fn mistakes_say_what_to_type_and_change_nothing() {
         assert!(said.status == 1 && said.flat().contains(words), "{line}: {said:?}");
         said.is_fit_for_a_terminal();
         let json = world.runs(&format!("{line} --json")).await;
-        assert_eq!((json.status, json.json()["verdict"]["tone"].as_str()), (1, Some("watch")), "{json:?}");
+        assert_eq!((json.status, json.json()["verdict"]["tone"].as_str()), (1, Some("warning")), "{json:?}");
     }
     assert_eq!(world.recorded().await, []);
 }

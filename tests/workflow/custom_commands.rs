@@ -223,7 +223,7 @@ async fn names_mean_postgresqls_own_whatever_stands_in_public() {
     let reads = |sql: &str| {
         format!(
             "/*\nsummary = \"Reads\"\ngroup = \"team\"\nrisk = \"read\"\nscope = \"server\"\nexample = \"look\"\n\
-             verdict = \"It says {{said}}.\"\nempty = \"Nothing.\"\n*/\n{sql}\n"
+             verdict = \"It says {{said}}.\"\nverdict_empty = \"Nothing.\"\n*/\n{sql}\n"
         )
     };
     let column = "SELECT h.column_like AS said FROM public.team_hijacked AS h";
