@@ -1,8 +1,8 @@
 //! `backups [service]`: the dumps that lie in the storage, newest first, and above all which service has none of late. Asks
 //! no server. How old is too old stands in the command's header.
 
-use super::answers::{answer, between, count, table, verdict};
 use super::backup::{NewestBackups, StoredBackup, newest, prefix};
+use super::support::blocks::{answer, between, count, table, verdict};
 use super::{Call, Query};
 use crate::error::Result;
 use crate::model::{Block, Cell, Severity, Shape, Text};

@@ -1,6 +1,6 @@
 //! `break-glass` by itself: who may act alone, with what, and how it is typed. Before a command it is no command of its own.
 
-use super::answers::{answer, verdict};
+use super::support::blocks::{answer, verdict};
 use super::{Call, Query};
 use crate::error::Result;
 use crate::model::{Block, Severity, Text};

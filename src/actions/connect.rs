@@ -1,6 +1,6 @@
 //! `connect <service>`: lines to copy, from the configuration. There is no secret in them, and none is known here.
 
-use super::answers::{answer, verdict};
+use super::support::blocks::{answer, verdict};
 use super::{Call, Query};
 use crate::error::{Error, Result};
 use crate::model::{Block, Severity};

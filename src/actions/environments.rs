@@ -1,7 +1,7 @@
 //! `environments`: servers, ports, TLS, whether they answer and as which version, and which one this conversation speaks of.
 //! All servers are asked at once, each under its own time limit.
 
-use super::answers::{answer, count, environments, table, verdict};
+use super::support::blocks::{answer, count, environments, table, verdict};
 use super::{Call, Query};
 use crate::config::{Environment, Server, Tls};
 use crate::error::Result;

@@ -1,6 +1,6 @@
 //! `help [command]`: what this person may run here, by group, or all about one command. The texts are the command files'.
 
-use super::answers::{answer, count, verdict};
+use super::support::blocks::{answer, count, verdict};
 use super::{Call, Query};
 use crate::catalog::Command;
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! `history`: who ran what, when, and what became of it: a read over the record. What acts, or asked to act, unless reads
 //! are wanted too.
 
-use super::answers::{answer, asked, count, may_see, state, table, unreviewed, verdict};
+use super::support::blocks::{answer, asked, count, may_see, state, table, unreviewed, verdict};
 use super::{Call, Query};
 use crate::command_line::{duration_seconds, shown};
 use crate::error::{Error, Result};

@@ -1,8 +1,11 @@
 //! `jobs`: what runs now and how far it is, and what interrupted runs still do on PostgreSQL. A read over the record, and over
 //! the sessions that bear a run's number.
 
-use super::answers::{answer, asked, between, count, environments, may_see, table, verdict};
-use super::{Call, Implementation, Query, interrupted, lingering};
+use super::support::blocks::{answer, asked, between, count, environments, may_see, table, verdict};
+use super::{
+    Call, Implementation, Query,
+    support::{backends, recovery},
+};
 use crate::app::Share;
 use crate::error::Result;
 use crate::model::{Block, Cell, EventKind, Run, RunState, Severity, Shape};
@@ -95,14 +98,14 @@ impl<'a> JobsView<'a> {
             if runs.is_empty() {
                 continue;
             }
-            let Ok(found) = lingering::sessions(call.app, name).await else {
+            let Ok(found) = backends::sessions(call.app, name).await else {
                 seen.unseen.push(name);
                 continue;
             };
             for run in runs {
                 let longest = found.iter().filter(|session| session.is_of(run)).map(|session| session.for_s);
                 seen.sessions.extend(longest.reduce(f64::max).map(|longest| (run.id, longest)));
-                seen.watched.extend(interrupted::watched(call.app, run).await.map(|share| (run.id, share)));
+                seen.watched.extend(recovery::watched(call.app, run).await.map(|share| (run.id, share)));
             }
         }
         seen
@@ -116,7 +119,7 @@ impl<'a> JobsView<'a> {
 /// Whether it is taken up again by itself.
 fn goes_on(call: &Call<'_>, run: &Run) -> bool {
     let code = call.app.catalog.find(&run.request.command).and_then(super::find);
-    matches!(code, Some(Implementation::Action(act)) if interrupted::goes_on(act, run))
+    matches!(code, Some(Implementation::Action(act)) if recovery::goes_on(act, run))
 }
 
 fn row(call: &Call<'_>, run: &Run, seen: &JobsView<'_>) -> Vec<Cell> {

@@ -13,19 +13,15 @@ use crate::store::StoreResult;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) mod answers;
 pub mod backup;
 mod backups;
 mod break_glass;
-mod child;
 mod connect;
 mod environments;
 mod freeze;
 mod help;
 mod history;
-pub mod interrupted;
 mod jobs;
-pub mod lingering;
 mod migrate;
 mod pending;
 mod purge;
@@ -35,13 +31,12 @@ mod schedule;
 mod services;
 mod session;
 mod show;
-mod site;
-mod statement;
+mod sql_command;
 mod statistics;
 mod stop;
+pub mod support;
 mod upkeep;
 mod r#use;
-mod wanted;
 
 /// What a command is asked with.
 pub struct Call<'a> {
@@ -187,7 +182,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
     use Implementation::{Action, Query};
     if let Body::Sql(_) = command.body {
         let acts = command.header.risk != crate::model::Risk::Read;
-        return acts.then_some(Action(&statement::Statement));
+        return acts.then_some(Action(&sql_command::Statement));
     }
     Some(match command.name.as_str() {
         "analyze" => Action(&upkeep::Analyze),

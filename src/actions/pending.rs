@@ -1,6 +1,6 @@
 //! `pending`: the requests that wait, and for whom. Reads the record only.
 
-use super::answers::{answer, asked, between, count, may_see, state, table, unreviewed, verdict};
+use super::support::blocks::{answer, asked, between, count, may_see, state, table, unreviewed, verdict};
 use super::{Call, Query};
 use crate::error::Result;
 use crate::model::{Block, Cell, Run, RunState, Severity, Shape};
@@ -60,7 +60,7 @@ fn row(call: &Call<'_>, run: &Run, now: Timestamp) -> Vec<Cell> {
         between(run.opened_at, now).into(),
         left.into(),
         match run.state {
-            RunState::Pending => super::answers::approvers(call, run).into(),
+            RunState::Pending => super::support::blocks::approvers(call, run).into(),
             _ => state(run),
         },
     ]

@@ -1,7 +1,7 @@
 //! `run-sql`: a reviewed file of the team's, run like one of its own commands that act, as it is in the directory at that moment. A file
 //! that was edited since its card was made has another hash, and is not run.
 
-use super::statement::Statement;
+use super::sql_command::Statement;
 use super::{Action, Call, Execution, Outcome};
 use crate::catalog::{Command, sql_files};
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! `deny`, `withdraw` and `review`: what somebody says of a run. It is the run's own event; the command's run only tells who typed it.
 
-use super::wanted::wanted;
+use super::support::blocks::run_argument;
 use super::{Action, Call, Execution, Outcome};
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ pub struct Withdraw;
 #[async_trait]
 impl Action for Withdraw {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let run = wanted(call, "`pending` lists what waits.").await?;
+        let run = run_argument(call, "`pending` lists what waits.").await?;
         if run.request.requester.id != call.person.id {
             return Err(Error::instead(
                 format!("Request #{} is {}'s.", run.id, run.request.requester.id),
@@ -33,7 +33,7 @@ impl Action for Withdraw {
 #[async_trait]
 impl Action for Deny {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let run = wanted(call, "`pending` lists what waits.").await?;
+        let run = run_argument(call, "`pending` lists what waits.").await?;
         if run.request.requester.id == call.person.id {
             return Err(Error::instead(
                 format!("Request #{} is yours.", run.id),
@@ -60,7 +60,7 @@ impl Action for Deny {
 #[async_trait]
 impl Action for Review {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let run = wanted(call, "`pending` lists what has to be reviewed.").await?;
+        let run = run_argument(call, "`pending` lists what has to be reviewed.").await?;
         if !run.request.break_glass {
             return Err(Error::instead(
                 format!("Nobody did run #{} alone: there is nothing to review.", run.id),

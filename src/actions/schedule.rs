@@ -1,6 +1,6 @@
 //! `schedule`: the windows of the configuration, and what became of each since it was last due. Reads the record only.
 
-use super::answers::{answer, between, count, environments, state, table, verdict};
+use super::support::blocks::{answer, between, count, environments, state, table, verdict};
 use super::{Call, Query};
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, Run, RunState, Severity, Shape};

@@ -1,7 +1,7 @@
 //! `services`: each service's database, size class and live size in every environment that the person may look at. One
 //! question a server; a server that doesn't answer is named and doesn't hold up the others.
 
-use super::answers::{answer, count, environments, verdict};
+use super::support::blocks::{answer, count, environments, verdict};
 use super::{Call, Query};
 use crate::error::Result;
 use crate::model::{Block, Cell, Severity, Shape, Text};
@@ -101,7 +101,7 @@ fn present(call: &Call<'_>, names: &[&str], by_server: &HashMap<(&str, &str), Si
             Text::new().strong(format!("{environment}/{server}")).plain(format!(" {why}")),
         ));
     }
-    blocks.push(Block::Table(super::answers::table(&columns, rows)));
+    blocks.push(Block::Table(super::support::blocks::table(&columns, rows)));
     blocks.push(Block::Note(fill("`sizes <service>` shows a service's tables.", &|_| None)));
     answer(blocks)
 }

@@ -1,7 +1,7 @@
 //! `show <run>`: the whole story of one run, as the record has it: what was asked, the plan, every event with who and when,
 //! and the outcome. Of one that waits, the card is posted again: the first may have scrolled away.
 
-use super::answers::{answer, asked, between, may_see, state, table, verdict};
+use super::support::blocks::{answer, asked, between, may_see, state, table, verdict};
 use super::{Call, Query};
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, Plan, Run, RunEvent, RunState, Shape, Text};

@@ -1,8 +1,8 @@
 //! `stop <run>`: a long run ends early and tells what it has done; what an interrupted one left on PostgreSQL is ended too. The wish
 //! is the run's own event, so it reaches whichever replica works on it.
 
-use super::wanted::wanted;
-use super::{Action, Call, Execution, Implementation, Outcome, lingering};
+use super::support::blocks::run_argument;
+use super::{Action, Call, Execution, Implementation, Outcome, support::backends};
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ const TAKES_BACK: &str = "Takes back the approval of";
 #[async_trait]
 impl Action for Stop {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let run = wanted(call, "`jobs` shows what runs.").await?;
+        let run = run_argument(call, "`jobs` shows what runs.").await?;
         may_stop(call, &run)?;
         let id = run.id;
         let command = &run.request.command;
@@ -175,12 +175,12 @@ async fn left_behind(doing: &Execution<'_>, run: &Run) -> Outcome {
     }
     let done = given_up.map(|outcome| outcome.verdict.words());
     let login = app.catalog.find(&run.request.command).map(|command| command.header.login.clone());
-    match (lingering::end(app, run, &login.unwrap_or_default()).await, done) {
+    match (backends::end(app, run, &login.unwrap_or_default()).await, done) {
         (Ok(0), Some(done)) => {
             let text = format!("Run #{id} doesn't go on, and has left nothing on PostgreSQL. {done}");
             Outcome::new(EventKind::Succeeded, text)
         }
-        (Ok(0), None) if let Some(share) = super::interrupted::watched(app, run).await => {
+        (Ok(0), None) if let Some(share) = super::support::recovery::watched(app, run).await => {
             let text =
                 format!("None of the sessions has run #{id}'s name, so none was ended. {}", share.label);
             Outcome::new(EventKind::Failed, text)
@@ -192,7 +192,7 @@ async fn left_behind(doing: &Execution<'_>, run: &Run) -> Outcome {
             Outcome::new(EventKind::Invalidated, text)
         }
         (Ok(some), done) => {
-            let sessions = super::answers::count(some, "session", "sessions");
+            let sessions = super::support::blocks::count(some, "session", "sessions");
             let unknown = || match code(app, run).is_some_and(Action::is_watched) {
                 true => "Its card tells in a moment what it has done.".to_owned(),
                 false => "What it did before is not known: look before asking again.".to_owned(),

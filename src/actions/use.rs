@@ -10,8 +10,8 @@ pub struct Use;
 #[async_trait]
 impl Action for Use {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let wanted = call.values.get("environment").map(String::as_str).unwrap_or_default();
-        let environment = call.app.environments.environment(wanted)?;
+        let run_argument = call.values.get("environment").map(String::as_str).unwrap_or_default();
+        let environment = call.app.environments.environment(run_argument)?;
         if !call.app.access.may_run(call.person, call.command, Some(&environment.name)) {
             return Err(Error::user(format!("You may not work in {}.", environment.name)));
         }

@@ -2,8 +2,8 @@
 //! and how to mend it. It looks and changes nothing, but for one small object that it writes into the backup storage and
 //! removes again. `countersign check` shows it; whatever else shows it takes the same blocks.
 
-use crate::actions::answers::{count, verdict};
 use crate::actions::backup::{Tool, find};
+use crate::actions::support::blocks::{count, verdict};
 use crate::config::{Backups, Config, Environment, Server};
 use crate::model::{Block, Cell, Column, Row, Severity, Shape, Table, Text};
 use crate::postgres::Environments;

@@ -5,7 +5,7 @@ use super::Workflow;
 use super::executor::outcome_blocks;
 use super::intent::Intent;
 use super::recipients::voters;
-use crate::actions::{self, Implementation, interrupted};
+use crate::actions::{self, Implementation, support::recovery};
 use crate::app::Share;
 use crate::model::{
     Block, Button, ButtonStyle, Decision, EventKind, Heading, Person, Plan, PlatformKind, Reply, Run, RunId,
@@ -191,7 +191,7 @@ fn ended(flow: &Workflow, run: &Run) -> Vec<Block> {
 /// Whether the keeper will take it up again.
 fn goes_on(flow: &Workflow, run: &Run) -> bool {
     let code = flow.app.catalog.find(&run.request.command).and_then(actions::find);
-    matches!(code, Some(Implementation::Action(act)) if interrupted::goes_on(act, run))
+    matches!(code, Some(Implementation::Action(act)) if recovery::goes_on(act, run))
 }
 
 /// What is seen of an interrupted run.

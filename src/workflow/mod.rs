@@ -130,7 +130,7 @@ impl Workflow {
         }
         for run in self.acting.all() {
             tracing::warn!(run, "a run did not end in time");
-            let told = EventDetails::why(crate::actions::interrupted::TOLD_TO_END);
+            let told = EventDetails::why(crate::actions::support::recovery::TOLD_TO_END);
             if let Err(why) = self.app.audit.note(run, EventKind::Interrupted, told).await {
                 tracing::error!(run, %why, "an event could not be recorded");
             }

@@ -2,7 +2,7 @@
 //! looked at: what still goes on there is watched, and nothing is ever repeated.
 
 use super::Workflow;
-use crate::actions::{self, Action, Implementation, interrupted};
+use crate::actions::{self, Action, Implementation, support::recovery};
 use crate::app::Share;
 use crate::audit::EventDetails;
 use crate::model::{EventKind, Run, RunId, RunState};
@@ -30,7 +30,7 @@ impl Workflow {
             let code = self.app.catalog.find(&run.request.command).and_then(actions::find);
             let Some(Implementation::Action(act)) = code else { continue };
             match act.resumable() {
-                true if interrupted::goes_on(act, &run) => self.resume(run).await?,
+                true if recovery::goes_on(act, &run) => self.resume(run).await?,
                 true => {}
                 false => self.observe(&run, act).await,
             }
@@ -68,12 +68,12 @@ impl Workflow {
     async fn observe(self: &Arc<Self>, run: &Run, act: &dyn Action) {
         let age = jiff::Timestamp::now().duration_since(run.changed_at).unsigned_abs();
         let seen = match age < LOOK_FOR || act.is_watched() {
-            true => interrupted::observed(&self.app, run).await,
+            true => recovery::observed(&self.app, run).await,
             false => None,
         };
         let Some(outcome) = seen else {
             tracing::debug!(run = run.id, "its end is not known yet");
-            let share = interrupted::watched(&self.app, run).await;
+            let share = recovery::watched(&self.app, run).await;
             return self.watch(run, share);
         };
         self.unwatch(run.id);

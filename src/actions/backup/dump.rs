@@ -6,8 +6,8 @@
 //! `--no-comments`), and nobody can add what is not.
 
 use super::BackupError;
-use super::child::{ClientConnection, PgClient};
 use super::manifest::{self, Manifest};
+use super::pg_client::{ClientConnection, PgClient};
 use super::relay::{self, TeeResult};
 use super::tools::Tool;
 use super::verify::{self, ArchiveCheck};
@@ -141,7 +141,7 @@ async fn relay(
 }
 
 fn pg_dump(job: &Dump<'_>, compression: &str) -> tokio::process::Command {
-    let mut command = crate::actions::child::command(&job.tool.pg_dump());
+    let mut command = crate::actions::support::subprocess::command(&job.tool.pg_dump());
     command.args(["--format=custom", "--no-password", "--lock-wait-timeout=10s", compression]);
     command.arg(job.connection.argument());
     job.connection.apply(&mut command, job.tool.major);

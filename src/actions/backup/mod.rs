@@ -10,19 +10,19 @@ use crate::sql::{QueryRequest, scope_targets};
 use crate::storage::StorageError;
 use async_trait::async_trait;
 
-mod child;
 mod dump;
 mod estimate;
 mod manifest;
+mod pg_client;
 mod relay;
 mod survey;
 mod tools;
 mod verify;
 mod words;
 
-pub use child::ClientConnection;
 pub use dump::{Dump, Transferred, dump};
 pub use manifest::{Manifest, NewestBackups, StoredBackup, all, newest, prefix};
+pub use pg_client::ClientConnection;
 pub use tools::{MissingClient, Tool, choose, find};
 
 use estimate::Estimate;

@@ -2,7 +2,7 @@
 //! asked as the reader, waits for no lock and changes nothing: the few connections that the acting role may have are
 //! pg_dump's.
 
-use super::child::ClientConnection;
+use super::pg_client::ClientConnection;
 use super::tools::{self, MissingClient, Tool};
 use crate::error::Error;
 use crate::model::Plan;

@@ -2,7 +2,7 @@
 //! must have the same SHA-256. (`pg_restore --list` reads the table of contents alone and accepts an archive cut short.)
 
 use super::BackupError;
-use super::child::PgClient;
+use super::pg_client::PgClient;
 use super::relay;
 use super::tools::Tool;
 use crate::storage::Staged;
@@ -21,7 +21,7 @@ impl ArchiveCheck {
     /// [`BackupError::Start`].
     pub fn start(tool: &Tool) -> Result<(ArchiveCheck, PipeWriter), BackupError> {
         let (stdin, archive) = relay::pipe().map_err(BackupError::Pipe)?;
-        let mut command = crate::actions::child::command(&tool.pg_restore());
+        let mut command = crate::actions::support::subprocess::command(&tool.pg_restore());
         command.args(["--format=custom", "--file=/dev/null"]).stdin(stdin).stdout(Stdio::null());
         Ok((ArchiveCheck(PgClient::start(command)?), archive))
     }

@@ -1,7 +1,7 @@
 //! What a command writes, as people may see it: without secrets, data and control characters, and never more than fits a
 //! card, however much is written. The beginning and the end are kept, and what lies between is counted.
 
-use crate::actions::child::OutputSink;
+use crate::actions::support::subprocess::OutputSink;
 use crate::redact;
 use crate::sql::bytes;
 use parking_lot::Mutex;

@@ -3,7 +3,7 @@
 use super::heard::CapturedOutput;
 use super::ledger::{Executor, HistoryError, MigrationHistory};
 use super::url::{DatabaseUrl, forms};
-use crate::actions::child;
+use crate::actions::support::subprocess;
 use crate::app::App;
 use crate::config::{EnvValue, Environment, Login, Migrate, Server, Service};
 use crate::error::{Error, Result};
@@ -149,7 +149,7 @@ impl<'a> MigrateTarget<'a> {
 
     /// The command, ready to be started: its secrets are in its environment and nowhere else.
     pub fn command(&self, argv: &[String], url: &SecretString) -> tokio::process::Command {
-        let mut command = child::command(Path::new(argv.first().map_or("", String::as_str)));
+        let mut command = subprocess::command(Path::new(argv.first().map_or("", String::as_str)));
         command.env_clear().args(argv.iter().skip(1)).current_dir(self.directory()).stdin(Stdio::null());
         for (name, value) in &self.migrate.env {
             match value {

@@ -156,9 +156,9 @@ impl MigrationHistory {
     }
 
     /// Each once, in the order in which they were begun.
-    fn names(&self, wanted: impl Fn(&MigrationAttempt) -> bool) -> Vec<&str> {
+    fn names(&self, run_argument: impl Fn(&MigrationAttempt) -> bool) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
-        for attempt in self.attempts.iter().filter(|attempt| wanted(attempt)) {
+        for attempt in self.attempts.iter().filter(|attempt| run_argument(attempt)) {
             if !names.contains(&attempt.migration_name.as_str()) {
                 names.push(&attempt.migration_name);
             }

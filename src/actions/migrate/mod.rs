@@ -78,7 +78,7 @@ impl Action for Migrate {
 /// Who it is for, and by what command.
 fn asked<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>> {
     let environment = call.environment.unwrap_or_default();
-    let target = super::statement::the_target(call, environment)?;
+    let target = super::sql_command::the_target(call, environment)?;
     let service = target.service.unwrap_or_default();
     let job = MigrateTarget::of(call.app, (environment, &service), &call.command.header.login)?;
     is_direct(job.server)?;

@@ -6,7 +6,7 @@ use super::heard::CapturedOutput;
 use super::job::MigrateTarget;
 use super::ledger::{Executor, MigrationHistory};
 use crate::actions::Execution;
-use crate::actions::child::{CapturedStreams, GRACE, Subprocess};
+use crate::actions::support::subprocess::{CapturedStreams, GRACE, Subprocess};
 use crate::model::Run;
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::duration;

@@ -4,7 +4,7 @@ use super::resolve::{TableName, column, table};
 use super::work::{KeyColumn, PurgeSpec, TimeType};
 use super::{held, lag, most_lag, wanting, words};
 use crate::actions::Call;
-use crate::actions::wanted::wanted_as;
+use crate::actions::support::blocks::run_argument_named;
 use crate::error::{Error, Result};
 use crate::model::{Plan, Run, RunState};
 use crate::postgres::{AccessMode, Address, PooledClient, QueryError};
@@ -137,7 +137,7 @@ async fn work(
     let name = facts.get::<_, Option<String>>("key_name");
     let key = name.zip(facts.get("key_type")).map(|(name, kind)| KeyColumn { name, kind });
     if call.values.contains_key("continue") {
-        let run = wanted_as(call, "continue", "`history --command purge` shows them.").await?;
+        let run = run_argument_named(call, "continue", "`history --command purge` shows them.").await?;
         let before = continued(call, &run, (address, table))?;
         let column = column(lease, table, &before.column).await?;
         if column.kind != before.kind {

@@ -3,7 +3,7 @@
 
 use super::signal::{CurrentSession, LiveSession, SessionId, SignalKind, SignalResult, Signaller, observe};
 use super::{lease, told};
-use crate::actions::answers::{count, table};
+use crate::actions::support::blocks::{count, table};
 use crate::actions::{Action, Call, Execution, Outcome};
 use crate::command_line::duration_seconds;
 use crate::error::{Error, Result};

@@ -106,9 +106,9 @@ async fn find(call: &Call<'_>) -> Result<(PooledClient, SessionInfo)> {
     let environment = call.app.environments.environment(call.environment.unwrap_or_default())?;
     let pid: i32 = call.values.get("pid").and_then(|pid| pid.parse().ok()).unwrap_or_default();
     let own = call.app.environments.own_roles(environment);
-    let wanted = call.values.get("server");
+    let run_argument = call.values.get("server");
     let mut hits = Vec::new();
-    for server in call.app.environments.servers(environment, wanted.map(String::as_str))? {
+    for server in call.app.environments.servers(environment, run_argument.map(String::as_str))? {
         let lease = lease(call, &environment.name, &server.name).await?;
         let rows = lease
             .ask(include_str!("find.sql"), &[&pid, &own])

@@ -1,7 +1,7 @@
 //! `enable-stats` and `reset-stats`: pg_stat_statements in one database. CREATE EXTENSION says that it is done even where the
 //! server has not loaded the library, and the plain reset forgets every database's counters; both are seen to here.
 
-use super::site::DatabaseTarget;
+use super::support::database::DatabaseTarget;
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan};

@@ -4,8 +4,8 @@
 use super::names::{Relation, RelationName};
 use super::work::{MaintenanceSession, Position, gave_up, resource};
 use super::{seen, table, words};
-use crate::actions::answers;
-use crate::actions::site::DatabaseTarget;
+use crate::actions::support::blocks;
+use crate::actions::support::database::DatabaseTarget;
 use crate::actions::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, EventKind, Plan, Shape, Table as Shown};
@@ -181,7 +181,7 @@ pub(super) fn sessions(title: &str, rows: &[tokio_postgres::Row]) -> Option<Show
         ("in its transaction for", Shape::Right),
     ];
     let total = usize::try_from(rows.first()?.get::<_, i64>("total")).unwrap_or_default();
-    let shown = answers::table(&columns, rows.iter().map(cells).collect());
+    let shown = blocks::table(&columns, rows.iter().map(cells).collect());
     Some(Shown { title: Some(title.to_owned()), total, ..shown })
 }
 

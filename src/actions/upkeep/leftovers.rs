@@ -2,7 +2,7 @@
 //! and helps no query. It is dropped if nobody is building on its table, and named in every case.
 
 use super::work::gave_up;
-use crate::actions::answers::table;
+use crate::actions::support::blocks::table;
 use crate::model::{Block, Cell, Severity, Shape, Table};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::bytes;

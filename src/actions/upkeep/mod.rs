@@ -2,7 +2,7 @@
 //! done when nothing was warned of and PostgreSQL's own times of it have moved. Tables are done one by one, so that what happened
 //! to each can be told, and a stop loses no table that was done. `vacuum-full` and `reindex` are beside them.
 
-use super::site::DatabaseTarget;
+use super::support::database::DatabaseTarget;
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::Plan;

@@ -2,8 +2,8 @@
 
 use super::names::Relation;
 use super::{EVIDENCE, Operation};
-use crate::actions::answers::count;
-use crate::actions::site::DatabaseTarget;
+use crate::actions::support::blocks::count;
+use crate::actions::support::database::DatabaseTarget;
 use crate::actions::{Execution, Outcome};
 use crate::model::EventKind;
 use crate::postgres::PooledClient;

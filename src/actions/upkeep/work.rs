@@ -1,7 +1,7 @@
 //! The connection that works, and beside it the one that watches: progress, a stop, and what became of a connection that was lost.
 
 use super::names::Relation;
-use crate::actions::site::DatabaseTarget;
+use crate::actions::support::database::DatabaseTarget;
 use crate::actions::{Execution, Outcome};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError, QueryResult};
 use std::convert::Infallible;

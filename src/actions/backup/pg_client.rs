@@ -5,7 +5,7 @@
 //! than it was told to, and `pg_restore` reads from such a pipe.
 
 use super::BackupError;
-use crate::actions::child::{CapturedStreams, OutputSink, Subprocess, ending};
+use crate::actions::support::subprocess::{CapturedStreams, OutputSink, Subprocess, ending};
 use crate::config::{Server, Tls};
 use crate::redact;
 use secrecy::{ExposeSecret, SecretString};
@@ -149,7 +149,7 @@ fn reason(complaints: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actions::child::command;
+    use crate::actions::support::subprocess::command;
 
     fn connection(tls: Tls) -> ClientConnection {
         ClientConnection {

@@ -55,7 +55,7 @@ async fn ask(
     let address = address(environment, server, login);
     let lease = app.environments.lease(&address, "countersign").await;
     let lease = lease.map_err(|why| crate::sql::user_error(server, &why.to_string()))?;
-    let rows = lease.ask(include_str!("find.sql"), &[&own]).await;
+    let rows = lease.ask(include_str!("find_backends.sql"), &[&own]).await;
     rows.map_err(|why| crate::sql::user_error(server, &why.to_string()))
 }
 
@@ -71,7 +71,7 @@ pub async fn end(app: &App, run: &Run, login: &str) -> Result<usize> {
         let lease = app.environments.lease(&address(environment, &server.name, login), "countersign").await;
         let told = |why: String| crate::sql::user_error(&server.name, &why);
         let lease = lease.map_err(|why| told(why.to_string()))?;
-        let rows = lease.ask(include_str!("end.sql"), &[&run.id, &age]).await;
+        let rows = lease.ask(include_str!("end_backends.sql"), &[&run.id, &age]).await;
         ended += rows.map_err(|why| told(why.to_string()))?.len();
     }
     Ok(ended)

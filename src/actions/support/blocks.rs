@@ -1,8 +1,8 @@
 //! What the coded answers share: blocks, a run's words, and whose runs a person may see. Nothing here asks a target.
 
-use super::Call;
 use crate::access::{Access, could_approve_then};
-use crate::error::Result;
+use crate::actions::Call;
+use crate::error::{Error, Result};
 use crate::model::{Block, Cell, Column, EventKind, Row, Run, RunState, Severity, Shape, Table, Text};
 use crate::sql::{Answer, duration, fill, minute};
 use crate::store::Filter;
@@ -131,4 +131,22 @@ pub fn environments<'a>(call: &'a Call<'_>) -> Vec<&'a str> {
 
 fn looks_at(access: &Access, call: &Call<'_>, environment: &str) -> bool {
     access.may_run(call.person, call.command, Some(environment))
+}
+
+/// Loads the run that the argument `run` names.
+///
+/// # Errors
+/// [`Error::User`] when there is none of that number; `lists` says where to find one.
+pub async fn run_argument(call: &Call<'_>, lists: &str) -> Result<Run> {
+    run_argument_named(call, "run", lists).await
+}
+
+/// As [`run_argument`], by the argument of that name.
+///
+/// # Errors
+/// As [`run_argument`].
+pub async fn run_argument_named(call: &Call<'_>, argument: &str, lists: &str) -> Result<Run> {
+    let id = call.values.get(argument).and_then(|id| id.parse().ok()).unwrap_or_default();
+    let found = call.app.audit.store.get(id).await.map_err(anyhow::Error::from)?;
+    found.ok_or_else(|| Error::instead(format!("There is no run #{id}."), lists.to_owned()))
 }

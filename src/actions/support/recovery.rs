@@ -1,6 +1,6 @@
 //! Runs whose process is gone: what became of them, whether one goes on without it, and whether one will go on by itself. It only looks.
 
-use super::{Action, Execution, Implementation, Outcome, find, lingering};
+use crate::actions::{Action, Execution, Implementation, Outcome, find, support::backends};
 use crate::app::App;
 use crate::app::Share;
 use crate::model::{EventKind, Plan, Run};
@@ -33,7 +33,7 @@ fn crashes(run: &Run) -> usize {
 /// What became of it, once nothing of it is at work; `None` where nothing can tell.
 pub async fn observed(app: &App, run: &Run) -> Option<Outcome> {
     let environment = run.request.environment.as_deref()?;
-    let sessions = lingering::sessions(app, environment).await.ok()?;
+    let sessions = backends::sessions(app, environment).await.ok()?;
     if sessions.iter().any(|session| session.is_of(run)) {
         return None; // it goes on
     }

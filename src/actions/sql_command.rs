@@ -281,7 +281,7 @@ fn foretell(plan: &mut Plan, preview: Preview, command: &Command) {
     let columns: Vec<(&str, Shape)> =
         command.header.preview_columns.iter().map(|key| (key.as_str(), Shape::Left)).collect();
     let title = format!("{} of the {}", preview.keys.len(), rows(preview.rows));
-    plan.tables.push(Table { title: Some(title), ..super::answers::table(&columns, preview.keys) });
+    plan.tables.push(Table { title: Some(title), ..super::support::blocks::table(&columns, preview.keys) });
 }
 
 /// Why an act ends without anything done.

@@ -1,6 +1,6 @@
 //! The one service's database that a command works on: through which login, and how its failures are told.
 
-use super::{Call, Execution, Outcome};
+use crate::actions::{Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan};
 use crate::postgres::{Address, DedicatedSession, PooledClient, QueryError};
