@@ -79,13 +79,13 @@ mod tests {
         let (crash, deploy) =
             (("interrupted", "Countersign was interrupted while it ran"), ("interrupted", TOLD_TO_END));
         let resumed = ("resumed", "");
-        let purge = &super::super::purge::Purge;
+        let purge = &crate::actions::purge::Purge;
         let deployed = [deploy, resumed].repeat(20);
         assert!(goes_on(purge, &run(&[deployed.clone(), vec![crash]].concat())));
         let crashed = [crash, resumed].repeat(4);
         assert!(goes_on(purge, &run(&[crashed.clone(), deployed.clone(), vec![crash]].concat())));
         let once_more = [crash, resumed];
         assert!(!goes_on(purge, &run(&[&crashed[..], &deployed, &once_more, &[deploy]].concat())));
-        assert!(!goes_on(&super::super::freeze::Freeze, &run(&[])));
+        assert!(!goes_on(&crate::actions::freeze::Freeze, &run(&[])));
     }
 }
