@@ -88,11 +88,11 @@ impl Execution<'_> {
     }
 }
 
-/// What became of an act.
+/// The end of a run's work: which one, and how people read it.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Succeeded, failed, partial, stopped, voided, or lost where nobody can know.
-    pub happening: EventKind,
+    /// The event that closes the run.
+    pub kind: EventKind,
     /// One sentence for everyone.
     pub verdict: Text,
     pub blocks: Vec<Block>,
@@ -101,16 +101,56 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn new(happening: EventKind, verdict: impl Into<Text>) -> Outcome {
-        Outcome { happening, verdict: verdict.into(), blocks: Vec::new(), facts: serde_json::Value::Null }
+    /// An end whose verdict says all of it.
+    pub fn new(kind: EventKind, verdict: impl Into<Text>) -> Outcome {
+        Outcome { kind, verdict: verdict.into(), blocks: Vec::new(), facts: serde_json::Value::Null }
     }
 
-    /// As the record keeps it.
-    pub fn told(&self) -> EventDetails {
-        let told = EventDetails { facts: self.facts.clone(), ..EventDetails::default() };
-        let whole = serde_json::to_string(&(&self.verdict, &self.blocks)).unwrap_or_default();
-        told.text("verdict", self.verdict.words()).text("outcome", whole)
+    /// All of the plan was done.
+    pub fn done(verdict: impl Into<Text>) -> Outcome {
+        Outcome::new(EventKind::Succeeded, verdict)
     }
+
+    /// A part of the plan was done.
+    pub fn partial(verdict: impl Into<Text>) -> Outcome {
+        Outcome::new(EventKind::Partial, verdict)
+    }
+
+    /// Nothing can tell how much of the plan was done.
+    pub fn unknown(verdict: impl Into<Text>) -> Outcome {
+        Outcome::new(EventKind::Interrupted, verdict)
+    }
+
+    /// An error came before anything was done; the verdict says so after the reason. For an error in the midst of the work:
+    /// `Outcome::new(EventKind::Failed, …)`.
+    pub fn failed(reason: impl Into<Text>) -> Outcome {
+        Outcome::new(EventKind::Failed, nothing_done(reason))
+    }
+
+    /// The target is no longer the one that the plan shows; the verdict says after the reason that nothing was done.
+    pub fn invalidated(reason: impl Into<Text>) -> Outcome {
+        Outcome::new(EventKind::Invalidated, nothing_done(reason))
+    }
+
+    /// A stop request came before anything was done; the verdict says so after the reason. For a stop in the midst of the work:
+    /// `Outcome::new(EventKind::Stopped, …)`.
+    pub fn stopped(reason: impl Into<Text>) -> Outcome {
+        Outcome::new(EventKind::Stopped, nothing_done(reason))
+    }
+
+    /// The details of the event that closes the run.
+    pub fn details(&self) -> EventDetails {
+        let details = EventDetails { facts: self.facts.clone(), ..EventDetails::default() };
+        let outcome = serde_json::to_string(&(&self.verdict, &self.blocks)).unwrap_or_default();
+        details.text("verdict", self.verdict.words()).text("outcome", outcome)
+    }
+}
+
+/// Closes the reason's sentence and adds that nothing was done.
+fn nothing_done(reason: impl Into<Text>) -> Text {
+    let reason = reason.into();
+    let end = if reason.words().ends_with(['.', '!', '?']) { "" } else { "." };
+    reason.plain(format!("{end} Nothing was done."))
 }
 
 /// A command that answers and changes nothing.

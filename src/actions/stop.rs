@@ -162,9 +162,9 @@ async fn left_behind(doing: &Execution<'_>, run: &Run) -> Outcome {
     // What would go on by itself is closed first.
     let given_up = code(app, run).filter(|act| act.resumable()).and_then(|act| act.given_up(run));
     if let Some(outcome) = &given_up {
-        let told = EventDetails { by: Some(doing.run.request.requester.clone()), ..outcome.told() };
+        let told = EventDetails { by: Some(doing.run.request.requester.clone()), ..outcome.details() };
         // As it was looked at: one that goes on by now is not closed behind the back of who works on it.
-        match app.audit.append(run, outcome.happening, told).await {
+        match app.audit.append(run, outcome.kind, told).await {
             Ok(AppendOutcome::Done(_)) => {}
             Ok(_) => {
                 let text = format!("Run #{id} was over, or went on, already: see `show {id}`.");

@@ -33,6 +33,23 @@ pub struct Address {
     pub login: String,
 }
 
+impl Address {
+    /// An environment's maintenance database on a server.
+    pub fn new(environment: &str, server: &str, login: &str) -> Address {
+        Address {
+            environment: environment.to_owned(),
+            server: server.to_owned(),
+            database: None,
+            login: login.to_owned(),
+        }
+    }
+
+    /// Another database of the same server; `None` for the maintenance database.
+    pub fn in_database(self, database: impl Into<Option<String>>) -> Address {
+        Address { database: database.into(), ..self }
+    }
+}
+
 /// The servers of every environment, and the connections to them.
 pub struct Environments {
     environments: HashMap<String, EnvironmentPools>,

@@ -238,7 +238,7 @@ impl Workflow {
             )
         });
         self.app.progress.clear(run.id);
-        let run = self.close(&run, outcome.happening, outcome.told()).await;
+        let run = self.close(&run, outcome.kind, outcome.details()).await;
         self.refresh(run.id).await;
         self.acting.leave(run.id);
         run

@@ -77,7 +77,7 @@ impl Workflow {
             return self.watch(run, share);
         };
         self.unwatch(run.id);
-        self.append_or_log(run, outcome.happening, outcome.told()).await;
+        self.append_or_log(run, outcome.kind, outcome.details()).await;
         self.refresh_soon(run.id);
     }
 

@@ -211,18 +211,18 @@ mod tests {
     fn an_outcome_tells_each_database() {
         let failed = || Err(("storage_full", "the backup storage is full".to_owned()));
         let one = outcome(&[(aim("a"), Ok(manifest("a")))]);
-        assert_eq!(one.happening, EventKind::Succeeded);
+        assert_eq!(one.kind, EventKind::Succeeded);
         assert_eq!(one.verdict.words(), "a is backed up: 24.0 MiB in 3.1 s, read back and whole.");
         assert_eq!(one.facts["backups"][0]["key"], "staging/a/19700101T000000Z-7.dump");
 
         let none = outcome(&[(aim("a"), failed())]);
-        assert_eq!(none.happening, EventKind::Failed);
+        assert_eq!(none.kind, EventKind::Failed);
         assert_eq!(none.verdict.words(), "There is no backup of a: the backup storage is full.");
 
         let some = outcome(&[(aim("a"), Ok(manifest("a"))), (aim("b"), failed())]);
-        assert_eq!(some.happening, EventKind::Partial);
+        assert_eq!(some.kind, EventKind::Partial);
         assert_eq!(some.verdict.words(), "1 of 2 databases are backed up: 24.0 MiB in 3.1 s.");
         assert_eq!(some.facts["failed"][0]["why"], "storage_full");
-        assert_eq!(outcome(&[(aim("a"), failed()), (aim("b"), failed())]).happening, EventKind::Failed);
+        assert_eq!(outcome(&[(aim("a"), failed()), (aim("b"), failed())]).kind, EventKind::Failed);
     }
 }

@@ -310,7 +310,7 @@ fn told(
         ),
         CommandSessions::Left(pids) => {
             let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
-            outcome.happening = EventKind::Interrupted;
+            outcome.kind = EventKind::Interrupted;
             Some(format!(
                 "Its session is still on the server, and may still change it: `kill {}`.",
                 pids.join("`, `kill ")
@@ -318,7 +318,7 @@ fn told(
         }
         CommandSessions::Unseen(why) => {
             if was_ended {
-                outcome.happening = EventKind::Interrupted;
+                outcome.kind = EventKind::Interrupted;
             }
             Some(format!("Whether its session is gone can't be seen: {} {why}.", job.server.name))
         }

@@ -308,7 +308,7 @@ mod tests {
             let targets = vec![BTreeMap::new(); fates.len()];
             let outcome = outcome(&targets, &fates);
             let verdict = outcome.verdict.words();
-            assert_eq!(outcome.happening, happening, "{verdict}");
+            assert_eq!(outcome.kind, happening, "{verdict}");
             assert!(verdict.contains(words), "{verdict}");
             let nothing = verdict.contains("Nothing was done");
             assert!(

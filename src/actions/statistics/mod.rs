@@ -53,7 +53,7 @@ impl Action for EnableStats {
 
     async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
         let seen = made(doing, &DatabaseTarget::planned(doing)).await;
-        let known = Some(seen).filter(|seen| seen.happening != EventKind::Interrupted)?;
+        let known = Some(seen).filter(|seen| seen.kind != EventKind::Interrupted)?;
         Some(Outcome { verdict: known.verdict.clone().plain(format!(" {INTERRUPTED}")), ..known })
     }
 }
