@@ -31,7 +31,7 @@ fn a_request_and_a_lock_tree_in_full() {
 #[test]
 fn colours_add_to_words_and_take_nothing_away() {
     let coloured = render(&an_answer_in_full(), &lines(), COLOURED);
-    assert!(coloured.starts_with("\u{1b}[0m\u{1b}[1;33mWatch: "), "{coloured:?}");
+    assert!(coloured.starts_with("\u{1b}[0m\u{1b}[1;33mWARNING: "), "{coloured:?}");
     let mut plain = String::new();
     let mut rest = coloured.as_str();
     while let Some((before, after)) = rest.split_once("\u{1b}[") {
