@@ -17,7 +17,7 @@ pub const PEOPLE: [(&str, &str, &str, &[&str]); 4] = [
     ("U0ANA", "ana", "on call", &["on-call"]),
     ("U0BEN", "ben", "approver", &["approver"]),
     ("U0CARA", "cara", "on call and approver", &["on-call", "approver"]),
-    ("U0DAN", "dan", "may only look", &["observer"]),
+    ("U0DAN", "dan", "read only", &["observer"]),
 ];
 
 /// The channel of the incident; the bot is in it.
