@@ -43,10 +43,10 @@ WITH RECURSIVE edges AS (
 SELECT CASE WHEN t.depth > 0 THEN repeat('│ ', LEAST(t.depth, 6) - 1) || '└ ' ELSE '' END || n.pid AS session,
        CASE WHEN n.is_head THEN 'root blocker (' || b.behind || ' waiting)'
             ELSE (SELECT string_agg(e.blocker::text, ', ' ORDER BY e.blocker) FROM edges e WHERE e.pid = n.pid) END AS "blocked by",
+       s.for_s,
        CASE WHEN n.pid = 0 THEN p.name ELSE COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text END AS app,
-       a.datname::text AS database,
        CASE WHEN l.pid IS NOT NULL THEN 'waiting for ' || l.mode ELSE a.state END AS state,
-       s.for_s, a.query,
+       a.datname::text AS database, a.query,
        CASE w.waiting WHEN 1 THEN '1 session is' ELSE w.waiting || ' sessions are' END AS _waiting,
        max(s.for_s) FILTER (WHERE l.pid IS NOT NULL) OVER () AS _longest_s,
        CASE WHEN w.heads > 1 THEN ' in ' || w.heads || ' queues' ELSE ' by ' || h.name END AS _by,

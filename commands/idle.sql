@@ -38,9 +38,9 @@ WITH RECURSIVE held AS (
     AND a.usename IS DISTINCT FROM current_user
     AND clock_timestamp() - a.state_change >= :'over'::interval
 )
-SELECT i.pid, i.datname::text AS database, COALESCE(NULLIF(i.application_name, ''), i.usename)::text AS app,
-       extract(epoch FROM clock_timestamp() - i.state_change)::float8 AS idle_s,
-       h.locks, NULLIF(i.behind, 0) AS blocks,
+SELECT i.pid, extract(epoch FROM clock_timestamp() - i.state_change)::float8 AS idle_s,
+       NULLIF(i.behind, 0) AS blocks, COALESCE(NULLIF(i.application_name, ''), i.usename)::text AS app,
+       h.locks, i.datname::text AS database,
        CASE WHEN i.state LIKE '%(aborted)' THEN 'failed: needs ROLLBACK' END AS note,
        i.query,
        CASE WHEN row_number() OVER (ORDER BY i.behind DESC, i.state_change, i.pid) = 1 THEN NULLIF(i.behind, 0) END AS _holds_up,

@@ -34,11 +34,11 @@ WITH RECURSIVE edges AS (
   SELECT count(DISTINCT r.pid) AS behind, extract(epoch FROM clock_timestamp() - min(w.since))::float8 AS behind_s
   FROM reach r LEFT JOIN wanted w ON w.pid = r.pid WHERE r.pid <> :'pid'::int
 )
-SELECT a.pid, a.datname::text AS database, COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text AS app,
+SELECT a.pid, COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text AS app,
        COALESCE(a.state, a.backend_type)::text AS state,
        b.names AS blocked_by,
        extract(epoch FROM clock_timestamp() - w.since)::float8 AS waits_s,
-       NULLIF(s.behind, 0) AS blocks, a.query,
+       NULLIF(s.behind, 0) AS blocks, a.datname::text AS database, a.query,
        'pid ' || a.pid || ' (' || COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type, '-') || ')'
          || COALESCE(' of ' || a.datname, '') AS _who,
        COALESCE(b.names, 'a lock') AS _blockers,

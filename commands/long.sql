@@ -15,11 +15,10 @@ next = "`cancel {pid}` cancels a running statement and keeps the session; `kill 
 row_action = "kill {pid}"
 row_action_if = "_killable"
 */
-SELECT a.pid, COALESCE(a.datname, '-')::text AS database,
+SELECT a.pid, extract(epoch FROM clock_timestamp() - t.since)::float8 AS for_s,
        COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text AS app,
        a.state || CASE WHEN a.wait_event_type = 'Lock' THEN ', waiting for a lock' ELSE '' END AS state,
-       extract(epoch FROM clock_timestamp() - t.since)::float8 AS for_s,
-       a.query,
+       COALESCE(a.datname, '-')::text AS database, a.query,
        CASE count(*) OVER () WHEN 1 THEN '1 session has' ELSE count(*) OVER () || ' sessions have' END AS _sessions,
        extract(epoch FROM :'over'::interval)::float8 AS _over_s,
        -- A session that waits for a lock is a victim: `blocked` shows which one to end.

@@ -4,6 +4,13 @@ use crate::harness::{World, tone, words};
 use countersign::demo::sample::Incident;
 use countersign::model::{Severity, TokenPurpose};
 
+/// A row with these first cells, its time, and these cells after it.
+fn has_row(told: &str, first: &str, after: &str) -> bool {
+    told.split_once(first).and_then(|(_, row)| row.split('\n').next()).is_some_and(|row| {
+        row.split_once(after).is_some_and(|(time, _)| !time.is_empty() && !time.contains('|'))
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_head_is_named_and_every_question_is_answered() {
     let world = World::start().await;
@@ -17,8 +24,10 @@ async fn the_head_is_named_and_every_question_is_answered() {
         pids.head
     );
     assert!(told.starts_with(&verdict), "{told}");
-    assert!(told.contains(&format!("{} | root blocker (5 waiting) | asset-worker-7", pids.head)), "{told}");
-    assert!(told.contains(&format!("{} | {} | prisma-migrate", pids.alter, pids.head)), "{told}");
+    let root = format!("\n{} | root blocker (5 waiting) | ", pids.head);
+    assert!(has_row(&told, &root, " | asset-worker-7 | idle in transaction | asset_service_db"), "{told}");
+    let alter = format!("\n└ {} | {} | ", pids.alter, pids.head);
+    assert!(has_row(&told, &alter, " | prisma-migrate | waiting for AccessExclusiveLock"), "{told}");
     assert!(!told.contains("jane.doe"), "{told}");
     let [(_, TokenPurpose::RunCommand { command, environment, arguments })] = blocked.offers.as_slice()
     else {
@@ -113,20 +122,20 @@ async fn a_queue_behind_a_prepared_transaction_and_prismas_lock_is_one_tree() {
         tokio::spawn(async move { deploy.batch_execute("ALTER TABLE assets ADD COLUMN n int").await });
     let (late, second) = session("prisma-migrate-2").await;
     let waits = tokio::spawn(async move { late.batch_execute("SELECT pg_advisory_lock(72707369)").await });
-    let line = format!(
-        "\n│ └ {second} | {first} | prisma-migrate-2 | asset_service_db | waiting for ExclusiveLock | "
-    );
+    let queued = format!("\n│ └ {second} | {first} | ");
+    let ends = " | prisma-migrate-2 | waiting for ExclusiveLock | asset_service_db";
     let blocked = world
         .until("blocked", |answer| {
-            words(answer).contains(&line) && words(answer).contains("2 sessions are blocked")
+            has_row(&words(answer), &queued, ends) && words(answer).contains("2 sessions are blocked")
         })
         .await;
     let told = words(&blocked);
     let verdict = "CRITICAL: 2 sessions are blocked by prepared transaction orphan-8, the longest for ";
     assert!(told.starts_with(verdict), "{told}");
-    assert!(told.contains("\n0 | root blocker (2 waiting) | prepared transaction orphan-8 | "), "{told}");
+    assert!(told.contains("\n0 | root blocker (2 waiting) | - | prepared transaction orphan-8 | "), "{told}");
+    let deploy = format!("\n└ {first} | 0 | ");
     assert!(
-        told.contains(&format!("\n└ {first} | 0 | prisma-migrate-1 | asset_service_db | waiting for Access")),
+        has_row(&told, &deploy, " | prisma-migrate-1 | waiting for AccessExclusiveLock | asset_service_db"),
         "{told}"
     );
     assert!(blocked.offers.is_empty(), "neither pid 0 nor a victim: {:?}", blocked.offers);
