@@ -23,6 +23,7 @@ mod help;
 mod history;
 mod jobs;
 mod migrate;
+mod migrate_resolve;
 mod pending;
 mod purge;
 mod run_sql;
@@ -241,7 +242,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "kill" => Action(&session::Kill),
         "kill-idle" => Action(&session::KillIdle),
         "migrate" => Action(&migrate::Migrate),
-        "migrate-resolve" => Action(&migrate::Resolve),
+        "migrate-resolve" => Action(&migrate_resolve::MigrateResolve),
         "pending" => Query(&pending::Pending),
         "purge" => Action(&purge::Purge),
         "reindex" => Action(&upkeep::Reindex),

@@ -11,7 +11,7 @@ use crate::storage::{Key, Storage};
 use crate::store::sqlite::{Limits, SqliteStore};
 use bytes::Bytes;
 
-mod reach;
+mod connectivity;
 mod server;
 
 /// Of whom it is asked.

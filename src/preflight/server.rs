@@ -1,6 +1,6 @@
 //! One server: its logins and their rights, the services' databases on it, and the client programs that it needs here.
 
-use super::{CheckStatus, Finding, databases, reach};
+use super::{CheckStatus, Finding, connectivity, databases};
 use crate::actions::backup::{Tool, choose};
 use crate::config::{Environment, Server};
 use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
@@ -34,8 +34,8 @@ pub async fn look(
         let Some(login) = environment.logins.get(name) else { continue };
         match site.lease(name, None).await {
             Err(why) => {
-                found.push(reach::finding(&site.at(name), &why, (environment, server, login)));
-                if reach::is_the_servers(&why) {
+                found.push(connectivity::finding(&site.at(name), &why, (environment, server, login)));
+                if connectivity::is_the_servers(&why) {
                     return found;
                 }
             }
@@ -174,7 +174,9 @@ impl ServerCheck<'_> {
                 let fix = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(name), quoted(&reader.user));
                 return vec![Finding::missing(at, "doesn't let the reader in", fix)];
             }
-            Err(why) => return vec![reach::finding(&at, &why, (self.environment, self.server, reader))],
+            Err(why) => {
+                return vec![connectivity::finding(&at, &why, (self.environment, self.server, reader))];
+            }
         };
         // Sessions are ended from the maintenance database alone.
         let others = self.environment.logins.iter().filter(|(name, _)| *name != SIGNAL);

@@ -1,9 +1,9 @@
 //! How far a backup is, and it is a guess: a dump's size is known only when it is done. The database's last backup tells how
 //! small its tables became then; without one, a usual share is taken.
 
-use super::dump::Transferred;
+use super::execute::Transferred;
 use super::manifest;
-use super::survey::{BackupTarget, DatabaseInfo, PreflightError};
+use super::plan::{BackupTarget, DatabaseInfo, PreflightError};
 use crate::sql::bytes;
 use crate::storage::Storage;
 

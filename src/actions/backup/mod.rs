@@ -1,6 +1,5 @@
 //! `backup`: a service's database, or all of them one after another, dumped into the storage. How one dump is made stands
-//! in `backup/dump.rs`; which databases, and
-//! in which order, stands here. Two backups of one database at once are kept out
+//! in `backup/execute.rs`; which databases, and in which order, stands here. Two backups of one database at once are kept out
 //! by what the plan holds.
 
 use super::{Action, Call, Execution, Outcome};
@@ -10,23 +9,23 @@ use crate::sql::{QueryRequest, scope_targets};
 use crate::storage::StorageError;
 use async_trait::async_trait;
 
-mod dump;
 mod estimate;
+mod execute;
 mod manifest;
 mod pg_client;
-mod relay;
-mod survey;
+mod plan;
+mod tee;
+mod text;
 mod tools;
 mod verify;
-mod words;
 
-pub use dump::{Dump, Transferred, dump};
+pub use execute::{Dump, Transferred, dump};
 pub use manifest::{Manifest, NewestBackups, StoredBackup, all, newest, prefix};
 pub use pg_client::ClientConnection;
 pub use tools::{MissingClient, Tool, choose, find};
 
 use estimate::Estimate;
-use survey::{BackupTarget, DatabaseInfo, connection, survey};
+use plan::{BackupTarget, DatabaseInfo, connection, survey};
 
 pub struct Backup;
 
@@ -74,7 +73,7 @@ impl Action for Backup {
         if let (false, Some(Err(obstacle))) = (found.iter().any(|found| found.is_ok()), found.first()) {
             return Err(obstacle.told(&aims[0]));
         }
-        Ok(words::describe(environment, &aims, &found))
+        Ok(text::describe(environment, &aims, &found))
     }
 
     async fn act(&self, doing: &Execution<'_>) -> Outcome {
@@ -100,7 +99,7 @@ impl Action for Backup {
             estimate.done(at);
             results.push((aim, result));
         }
-        words::outcome(&results)
+        text::outcome(&results)
     }
 }
 
@@ -154,6 +153,6 @@ async fn one(
     tell(Transferred { bytes: 0, elapsed: std::time::Duration::ZERO, checking: false });
     dump(&job, &tell).await.map_err(|failure| {
         tracing::warn!(run = doing.run.id, database = aim.database, why = ?failure, "a backup failed");
-        (failure.word(), words::failure(&failure, &job.connection.user))
+        (failure.word(), text::failure(&failure, &job.connection.user))
     })
 }

@@ -3,7 +3,7 @@
 
 use super::BackupError;
 use super::pg_client::PgClient;
-use super::relay;
+use super::tee;
 use super::tools::Tool;
 use crate::storage::Staged;
 use futures::TryStreamExt;
@@ -20,7 +20,7 @@ impl ArchiveCheck {
     /// # Errors
     /// [`BackupError::Start`].
     pub fn start(tool: &Tool) -> Result<(ArchiveCheck, PipeWriter), BackupError> {
-        let (stdin, archive) = relay::pipe().map_err(BackupError::Pipe)?;
+        let (stdin, archive) = tee::pipe().map_err(BackupError::Pipe)?;
         let mut command = crate::actions::support::subprocess::command(&tool.pg_restore());
         command.args(["--format=custom", "--file=/dev/null"]).stdin(stdin).stdout(Stdio::null());
         Ok((ArchiveCheck(PgClient::start(command)?), archive))

@@ -7,20 +7,17 @@ use crate::model::{EventKind, Plan};
 use crate::postgres::{DedicatedSession, PooledClient};
 use async_trait::async_trait;
 
-mod heard;
-mod job;
-mod ledger;
-mod observed;
-mod resolve;
-mod running;
-mod url;
-mod words;
+mod database_url;
+pub(super) mod execute;
+pub(super) mod migration_history;
+mod output;
+pub(super) mod recover;
+pub(super) mod target;
+pub(super) mod text;
 
-pub use resolve::Resolve;
-
-use job::{MigrateTarget, holder, is_direct};
-use ledger::{Executor, MigrationHistory};
-use running::{CommandResult, MigrateCommand};
+use execute::{CommandResult, MigrateCommand};
+use migration_history::{Executor, MigrationHistory};
+use target::{MigrateTarget, holder, is_direct};
 
 pub struct Migrate;
 
@@ -33,12 +30,12 @@ impl Action for Migrate {
         let seen = survey(call, &job).await?;
         let status = &seen.status;
         if let Some(open) = status.open() {
-            return Err(words::barred(&job, open));
+            return Err(text::barred(&job, open));
         }
         if status.to_come().is_some_and(|names| names.is_empty()) {
-            return Err(words::nothing_to_come(&job, status));
+            return Err(text::nothing_to_come(&job, status));
         }
-        Ok(words::describe(&job, &seen, &argv))
+        Ok(text::describe(&job, &seen, &argv))
     }
 
     async fn act(&self, doing: &Execution<'_>) -> Outcome {
@@ -47,7 +44,7 @@ impl Action for Migrate {
             let argv = job.argv(&job.migrate.deploy, &[]).map_err(|why| voided(&why.to_string()))?;
             let ready = Prepared::of(doing, &job, &argv).await?;
             match ready.before.open() {
-                Some(open) => Err(voided(&words::barred(&job, open).to_string())),
+                Some(open) => Err(voided(&text::barred(&job, open).to_string())),
                 None => Ok((job, argv, ready)),
             }
         };
@@ -56,18 +53,18 @@ impl Action for Migrate {
             Err(outcome) => return outcome,
         };
         match ready.run(doing, &job, &argv).await {
-            Ok((ended, Ok(after))) => words::outcome(&job, (&ready.before, &after), &ended),
-            Ok((ended, Err(why))) => words::unknown(&job, &why, &ended),
+            Ok((ended, Ok(after))) => text::outcome(&job, (&ready.before, &after), &ended),
+            Ok((ended, Err(why))) => text::unknown(&job, &why, &ended),
             Err(why) => nothing_done(&why),
         }
     }
 
     async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
-        observed::deploy(doing).await
+        recover::deploy(doing).await
     }
 
     async fn watch(&self, doing: &Execution<'_>) -> Option<crate::app::Share> {
-        observed::watch(doing).await
+        recover::watch(doing).await
     }
 
     fn is_watched(&self) -> bool {
@@ -76,7 +73,7 @@ impl Action for Migrate {
 }
 
 /// Who it is for, and by what command.
-fn asked<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>> {
+pub(super) fn asked<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>> {
     let environment = call.environment.unwrap_or_default();
     let target = super::sql_command::the_target(call, environment)?;
     let service = target.service.unwrap_or_default();
@@ -86,7 +83,7 @@ fn asked<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>> {
 }
 
 /// The job of a plan, if the configuration still means that database, that role and no other.
-fn planned<'a>(doing: &Execution<'a>) -> std::result::Result<MigrateTarget<'a>, Outcome> {
+pub(super) fn planned<'a>(doing: &Execution<'a>) -> std::result::Result<MigrateTarget<'a>, Outcome> {
     let environment = doing.run.request.environment.as_deref().unwrap_or_default();
     let service = doing.run.request.arguments.get("service").map_or("", String::as_str);
     let job = MigrateTarget::of(doing.app, (environment, service), &doing.command.header.login);
@@ -105,14 +102,14 @@ fn planned<'a>(doing: &Execution<'a>) -> std::result::Result<MigrateTarget<'a>, 
 }
 
 /// What a plan is made from.
-struct PlanFacts {
-    status: MigrationHistory,
+pub(super) struct PlanFacts {
+    pub status: MigrationHistory,
     /// The port that the server itself listens on; another than the configured one means that something is in between.
-    port: String,
+    pub port: String,
 }
 
 /// The ledger and the directory, and that no migration runs.
-async fn survey(call: &Call<'_>, job: &MigrateTarget<'_>) -> Result<PlanFacts> {
+pub(super) async fn survey(call: &Call<'_>, job: &MigrateTarget<'_>) -> Result<PlanFacts> {
     let database = job.database();
     let lease = |login: crate::postgres::Address| async move {
         let lease = call.app.environments.lease(&login, &call.asker).await;
@@ -120,35 +117,35 @@ async fn survey(call: &Call<'_>, job: &MigrateTarget<'_>) -> Result<PlanFacts> {
     };
     let (own, reader) = tokio::join!(lease(job.own_address()), lease(job.address("reader")));
     let (own, reader) = (own?, reader?);
-    if let Some(holder) = holder(&reader).await.map_err(|why| words::unread(job, &why))? {
-        return Err(words::held(job, &holder));
+    if let Some(holder) = holder(&reader).await.map_err(|why| text::unread(job, &why))? {
+        return Err(text::held(job, &holder));
     }
-    let told = |why: ledger::HistoryError| words::unread(job, &why);
+    let told = |why: migration_history::HistoryError| text::unread(job, &why);
     let rows = own.ask("SELECT current_setting('port')", &[]).await.map_err(|why| told(why.into()))?;
     let port = rows.first().map_or(String::new(), |row| row.get(0));
     Ok(PlanFacts { status: job.status(&Executor::PooledClient(&own)).await.map_err(told)?, port })
 }
 
-fn voided(why: &str) -> Outcome {
+pub(super) fn voided(why: &str) -> Outcome {
     Outcome::new(EventKind::Invalidated, format!("{why} Nothing was done."))
 }
 
-fn nothing_done(why: &str) -> Outcome {
+pub(super) fn nothing_done(why: &str) -> Outcome {
     Outcome::new(EventKind::Failed, format!("{why}. Nothing was done."))
 }
 
 /// All that a command needs, once everything is still as it was shown.
-struct Prepared {
+pub(super) struct Prepared {
     /// Holds the database's migrations against every other Countersign.
     alone: DedicatedSession,
     watcher: PooledClient,
-    before: MigrationHistory,
+    pub before: MigrationHistory,
 }
 
 impl Prepared {
     /// Identity and guards once more. A program of somebody else's can't be started inside a statement, so there is a moment
     /// between this look and its own: Prisma looks at its ledger again once it has its lock, which we can't take for it.
-    async fn of(
+    pub async fn of(
         doing: &Execution<'_>,
         job: &MigrateTarget<'_>,
         argv: &[String],
@@ -180,7 +177,7 @@ impl Prepared {
         }
         match holder(&watcher).await {
             Ok(None) => {}
-            Ok(Some(holder)) => return Err(voided(&words::held(job, &holder).to_string())),
+            Ok(Some(holder)) => return Err(voided(&text::held(job, &holder).to_string())),
             Err(why) => return Err(failed(why.to_string())),
         }
         if doing.stop.is_cancelled() || doing.app.shutdown.is_cancelled() {
@@ -193,20 +190,20 @@ impl Prepared {
     ///
     /// # Errors
     /// Why it was not even started.
-    async fn run(
+    pub async fn run(
         &self,
         doing: &Execution<'_>,
         job: &MigrateTarget<'_>,
         argv: &[String],
     ) -> std::result::Result<
-        (CommandResult, std::result::Result<MigrationHistory, ledger::HistoryError>),
+        (CommandResult, std::result::Result<MigrationHistory, migration_history::HistoryError>),
         String,
     > {
         let Prepared { alone, watcher, before } = self;
         let work = MigrateCommand { doing, job, alone, watcher, argv, before };
         let ended = work.run().await?;
         let mut after = job.status(&Executor::DedicatedSession(alone)).await;
-        if let Err(ledger::HistoryError::Server(_)) = after
+        if let Err(migration_history::HistoryError::Server(_)) = after
             && let Ok(lease) = doing.app.environments.lease(&job.own_address(), &doing.asker).await
         {
             after = job.status(&Executor::PooledClient(&lease)).await;

@@ -1,10 +1,9 @@
 //! What `migrate` and `migrate-resolve` say: plans, refusals, and what came of a command by the ledger.
 
 use super::PlanFacts;
-use super::job::{LockHolder, MigrateTarget};
-use super::ledger::{HistoryError, MigrationAttempt, MigrationHistory};
-use super::resolve::ResolveRequest;
-use super::running::{Blocker, CommandResult, CommandSessions, ExitReason};
+use super::execute::{Blocker, CommandResult, CommandSessions, ExitReason};
+use super::migration_history::{HistoryError, MigrationAttempt, MigrationHistory};
+use super::target::{LockHolder, MigrateTarget};
 use crate::actions::Outcome;
 use crate::actions::support::blocks::{count, table};
 use crate::actions::support::subprocess::ending;
@@ -19,7 +18,7 @@ const LOGGED: usize = 900;
 /// Names in a sentence: all of them are in the ledger.
 const NAMED: usize = 5;
 
-fn listed(names: &[&str]) -> String {
+pub fn listed(names: &[&str]) -> String {
     let first = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(NAMED) {
         0 => first,
@@ -31,7 +30,7 @@ fn migrations(number: usize) -> String {
     count(number, "migration", "migrations")
 }
 
-pub(super) fn unread(job: &MigrateTarget<'_>, why: &HistoryError) -> Error {
+pub fn unread(job: &MigrateTarget<'_>, why: &HistoryError) -> Error {
     let problem = format!("{} {why}.", job.database());
     match why {
         HistoryError::Unreadable(_) => Error::instead(
@@ -46,7 +45,7 @@ pub(super) fn unread(job: &MigrateTarget<'_>, why: &HistoryError) -> Error {
 }
 
 /// A migration runs, or what is left of one.
-pub(super) fn held(job: &MigrateTarget<'_>, holder: &LockHolder) -> Error {
+pub fn held(job: &MigrateTarget<'_>, holder: &LockHolder) -> Error {
     let LockHolder { pid, app, state, for_s } = holder;
     let problem = format!(
         "Prisma's lock on {} is held by pid {pid} ({app}), which has been {state} for {}.",
@@ -61,7 +60,7 @@ pub(super) fn held(job: &MigrateTarget<'_>, holder: &LockHolder) -> Error {
 }
 
 /// An open migration bars the way.
-pub(super) fn barred(job: &MigrateTarget<'_>, open: &MigrationAttempt) -> Error {
+pub fn barred(job: &MigrateTarget<'_>, open: &MigrationAttempt) -> Error {
     let (service, name) = (&job.service.name, &open.migration_name);
     let what = if open.logs.is_some() { "failed" } else { "was started and never finished" };
     Error::instead(
@@ -75,7 +74,7 @@ pub(super) fn barred(job: &MigrateTarget<'_>, open: &MigrationAttempt) -> Error 
     )
 }
 
-pub(super) fn nothing_to_come(job: &MigrateTarget<'_>, status: &MigrationHistory) -> Error {
+pub fn nothing_to_come(job: &MigrateTarget<'_>, status: &MigrationHistory) -> Error {
     let applied = migrations(status.applied().len());
     let mut problem = format!("Nothing is to come: {applied} applied in {}.", job.database());
     for (names, what) in [
@@ -98,14 +97,14 @@ fn capital(words: &str) -> String {
 const TO_COME: &str = "to come, in this order";
 
 /// The names on a card; `None` where none could be told.
-pub(super) fn shown_to_come(plan: &Plan) -> Option<Vec<&str>> {
+pub fn shown_to_come(plan: &Plan) -> Option<Vec<&str>> {
     let is_it = |table: &&Table| table.columns.first().is_some_and(|column| column.title == TO_COME);
     let rows = &plan.tables.iter().find(is_it)?.rows;
     Some(rows.iter().filter_map(|row| Some(row.cells.first()?.text.as_str())).collect())
 }
 
 /// What a deploy would do.
-pub(super) fn describe(job: &MigrateTarget<'_>, seen: &PlanFacts, argv: &[String]) -> Plan {
+pub fn describe(job: &MigrateTarget<'_>, seen: &PlanFacts, argv: &[String]) -> Plan {
     let status = &seen.status;
     let place = format!("{} of {}", job.database(), job.environment.name);
     let to_come = status.to_come();
@@ -146,7 +145,7 @@ pub(super) fn describe(job: &MigrateTarget<'_>, seen: &PlanFacts, argv: &[String
     plan
 }
 
-fn identify(job: &MigrateTarget<'_>, seen: &PlanFacts, (plan, argv): (&mut Plan, &[String])) {
+pub fn identify(job: &MigrateTarget<'_>, seen: &PlanFacts, (plan, argv): (&mut Plan, &[String])) {
     let status = &seen.status;
     job.describe(plan, argv);
     let port = job.server.port.to_string();
@@ -168,41 +167,8 @@ fn identify(job: &MigrateTarget<'_>, seen: &PlanFacts, (plan, argv): (&mut Plan,
     plan.guards.insert("unlocked".to_owned(), "nobody holds Prisma's lock".to_owned());
 }
 
-pub(super) fn describe_resolve(
-    job: &MigrateTarget<'_>,
-    (seen, claim): (&PlanFacts, &ResolveRequest<'_>),
-    argv: &[String],
-) -> Plan {
-    let status = &seen.status;
-    let ResolveRequest { migration, claimed } = claim;
-    let mut plan = Plan::of(format!(
-        "Tells Prisma that {migration} is {claimed} in {} of {}.",
-        job.database(),
-        job.environment.name
-    ));
-    identify(job, seen, (&mut plan, argv));
-    let now = match status.open().filter(|_| status.is_open(migration)) {
-        Some(open) if open.logs.is_some() => "failed",
-        Some(_) => "started, never finished",
-        None if status.was_rolled_back(migration) => "rolled back",
-        None => "not in the ledger",
-    };
-    plan.context.insert(0, ("it is now".to_owned(), now.to_owned()));
-    plan.impact = match *claimed {
-        "applied" => {
-            "Whoever relies on it if that isn't so: it is never run any more, and nothing is checked."
-        }
-        _ => {
-            "Whoever relies on it if that isn't so: the next deploy runs it again, over what it left behind."
-        }
-    }
-    .to_owned();
-    plan.rollback = "None by a command. It changes the ledger alone.".to_owned();
-    plan
-}
-
 /// How the command ended, for a sentence that has said what was applied.
-fn end_of(ended: &CommandResult, job: &MigrateTarget<'_>) -> String {
+pub fn end_of(ended: &CommandResult, job: &MigrateTarget<'_>) -> String {
     match &ended.end {
         ExitReason::Exited(status) => format!("the command {}", ending(*status)),
         ExitReason::Stopped => "it was stopped".to_owned(),
@@ -215,7 +181,7 @@ fn end_of(ended: &CommandResult, job: &MigrateTarget<'_>) -> String {
 }
 
 /// What came of a deploy: the ledger's word, with the command's beside it.
-pub(super) fn outcome(
+pub fn outcome(
     job: &MigrateTarget<'_>,
     (before, after): (&MigrationHistory, &MigrationHistory),
     ended: &CommandResult,
@@ -294,7 +260,7 @@ fn logged(outcome: &mut Outcome, open: &MigrationAttempt, ended: &CommandResult)
 }
 
 /// What every end has: the command's output, and what is left of it on the server.
-fn told(
+pub fn told(
     job: &MigrateTarget<'_>,
     (happening, verdict): (EventKind, String),
     ended: &CommandResult,
@@ -350,7 +316,7 @@ fn waited(wait: &Blocker) -> Block {
 }
 
 /// The ledger can't be read afterwards.
-pub(super) fn unknown(job: &MigrateTarget<'_>, why: &HistoryError, ended: &CommandResult) -> Outcome {
+pub fn unknown(job: &MigrateTarget<'_>, why: &HistoryError, ended: &CommandResult) -> Outcome {
     let verdict = format!(
         "What came of it is unknown: {}, and {} {why}. Look with `migrations {}` before asking again.",
         end_of(ended, job),
@@ -361,10 +327,10 @@ pub(super) fn unknown(job: &MigrateTarget<'_>, why: &HistoryError, ended: &Comma
 }
 
 /// Behind what the ledger says of an interrupted run.
-pub(super) const INTERRUPTED: &str = "Countersign was interrupted and can't tell how the command ended.";
+pub const INTERRUPTED: &str = "Countersign was interrupted and can't tell how the command ended.";
 
 /// What an interrupted deploy has done, by the ledger alone.
-pub(super) fn observed(job: &MigrateTarget<'_>, status: &MigrationHistory, expected: &[&str]) -> Outcome {
+pub fn observed(job: &MigrateTarget<'_>, status: &MigrationHistory, expected: &[&str]) -> Outcome {
     let done = expected.iter().filter(|name| status.is_applied(name)).count();
     let (happening, open) = match (done, status.open()) {
         (done, None) if done == expected.len() => (EventKind::Succeeded, String::new()),
@@ -377,38 +343,4 @@ pub(super) fn observed(job: &MigrateTarget<'_>, status: &MigrationHistory, expec
     };
     let all = migrations(expected.len());
     Outcome::new(happening, format!("{done} of {all} applied to {}.{open} {INTERRUPTED}", job.database()))
-}
-
-/// What came of a claim.
-pub(super) fn resolved(
-    job: &MigrateTarget<'_>,
-    (after, claim): (&MigrationHistory, &ResolveRequest<'_>),
-    ended: &CommandResult,
-) -> Outcome {
-    let ResolveRequest { migration, claimed } = claim;
-    let (holds, end) = (claim.holds(after), end_of(ended, job));
-    let well = matches!(&ended.end, ExitReason::Exited(status) if status.success());
-    let says = format!("{migration} is {claimed} in the ledger of {}", job.database());
-    let (happening, verdict) = match (holds, &ended.end) {
-        (true, _) if well => (EventKind::Succeeded, format!("{says}.")),
-        (true, _) => (EventKind::Partial, format!("{says}, but {end}: look at its output.")),
-        (false, ExitReason::Stopped | ExitReason::Ending) => {
-            (EventKind::Stopped, format!("{migration} is as it was: {end}."))
-        }
-        (false, _) if well => (
-            EventKind::Failed,
-            format!(
-                "{migration} is not {claimed}: the command says that all is well, and the ledger says otherwise."
-            ),
-        ),
-        (false, _) => (EventKind::Failed, format!("{migration} is not {claimed}: {end}.")),
-    };
-    let mut outcome = told(job, (happening, verdict), ended);
-    if holds && let Some(names) = after.to_come().filter(|names| !names.is_empty()) {
-        let text = Text::new().plain(format!("To come: {}. ", listed(&names)));
-        outcome
-            .blocks
-            .push(Block::Note(text.code(format!("migrate {}", job.service.name)).plain(" applies it.")));
-    }
-    outcome
 }

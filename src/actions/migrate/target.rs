@@ -1,8 +1,8 @@
 //! A service's migrations in one environment: which database, as whom, and by which command. It starts nothing.
 
-use super::heard::CapturedOutput;
-use super::ledger::{Executor, HistoryError, MigrationHistory};
-use super::url::{DatabaseUrl, forms};
+use super::database_url::{DatabaseUrl, forms};
+use super::migration_history::{Executor, HistoryError, MigrationHistory};
+use super::output::CapturedOutput;
 use crate::actions::support::subprocess;
 use crate::app::App;
 use crate::config::{EnvValue, Environment, Login, Migrate, Server, Service};
@@ -216,7 +216,7 @@ impl<'a> MigrateTarget<'a> {
 /// # Errors
 /// [`HistoryError`].
 pub async fn holder(reader: &PooledClient) -> std::result::Result<Option<LockHolder>, HistoryError> {
-    let rows = reader.ask(include_str!("lock.sql"), &[]).await?;
+    let rows = reader.ask(include_str!("lock_holder.sql"), &[]).await?;
     Ok(rows.first().map(|row| LockHolder {
         pid: row.get("pid"),
         app: row.get("app"),

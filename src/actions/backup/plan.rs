@@ -112,7 +112,7 @@ async fn look(
     let lease =
         targets.lease(&address, asker).await.map_err(|why| PreflightError::Server(why.to_string()))?;
     let tool = tools::choose(tools, lease.major())?.clone();
-    let rows = lease.ask(include_str!("size.sql"), &[]).await;
+    let rows = lease.ask(include_str!("database_size.sql"), &[]).await;
     let rows = rows.map_err(|why| PreflightError::Server(format!("can't be measured: {why}")))?;
     let row = rows.first().ok_or_else(|| PreflightError::Server("tells no size".to_owned()))?;
     Ok(DatabaseInfo {

@@ -2,9 +2,9 @@
 //!
 //! A Kubernetes job would be another way to run one: everything outside of this file only asks the database what came of it.
 
-use super::heard::CapturedOutput;
-use super::job::MigrateTarget;
-use super::ledger::{Executor, MigrationHistory};
+use super::migration_history::{Executor, MigrationHistory};
+use super::output::CapturedOutput;
+use super::target::MigrateTarget;
 use crate::actions::Execution;
 use crate::actions::support::subprocess::{CapturedStreams, GRACE, Subprocess};
 use crate::model::Run;
@@ -198,7 +198,7 @@ impl MigrateCommand<'_> {
             }
             if began.elapsed() > notices {
                 let values: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&own.application, &own.since];
-                match self.alone.ask(include_str!("end.sql"), &values).await {
+                match self.alone.ask(include_str!("end_sessions.sql"), &values).await {
                     Ok(rows) => ended |= rows.first().is_some_and(|row| row.get::<_, i64>("ended") > 0),
                     Err(why) => tracing::warn!(%why, "a command's session could not be ended"),
                 }

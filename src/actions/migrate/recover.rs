@@ -1,11 +1,10 @@
 //! What an interrupted run does without the process that began it, and what it has left behind once nothing of it can go on: looks at
 //! the sessions and the ledger, which change nothing.
 
-use super::job::{LockHolder, MigrateTarget, holder};
-use super::ledger::{Executor, MigrationHistory};
-use super::resolve::ResolveRequest;
-use super::running::{BackendFilter, BackendStatus, application, far, percent};
-use super::{Execution, Outcome, planned, words};
+use super::execute::{BackendFilter, BackendStatus, application, far, percent};
+use super::migration_history::{Executor, MigrationHistory};
+use super::target::{LockHolder, MigrateTarget, holder};
+use super::{Execution, Outcome, planned, text};
 use crate::app::Share;
 use crate::model::EventKind;
 use jiff::Timestamp;
@@ -16,7 +15,7 @@ use std::time::Duration;
 const AT_LAST: Duration = Duration::from_secs(60);
 
 /// What is to be seen of a run.
-pub(super) struct Snapshot<'a> {
+pub struct Snapshot<'a> {
     pub job: MigrateTarget<'a>,
     /// The ledger, or why it can't be read.
     status: Result<MigrationHistory, String>,
@@ -70,7 +69,7 @@ impl Snapshot<'_> {
 
 /// The job, and the ledger as it is. `None` while the command may go on: a session of
 /// its own is there, Prisma's lock is held, or it may not have begun yet.
-async fn settled<'a>(doing: &Execution<'a>) -> Option<(MigrateTarget<'a>, MigrationHistory)> {
+pub async fn settled<'a>(doing: &Execution<'a>) -> Option<(MigrateTarget<'a>, MigrationHistory)> {
     let seen = look(doing).await.ok()?;
     if !seen.is_settled(doing) {
         return None;
@@ -78,28 +77,15 @@ async fn settled<'a>(doing: &Execution<'a>) -> Option<(MigrateTarget<'a>, Migrat
     Some((seen.job, seen.status.ok()?))
 }
 
-pub(super) async fn deploy(doing: &Execution<'_>) -> Option<Outcome> {
+pub async fn deploy(doing: &Execution<'_>) -> Option<Outcome> {
     let (job, status) = settled(doing).await?;
     // Where nobody knew what was to come, nobody knows whether all of it did.
-    let expected = words::shown_to_come(doing.plan)?;
-    Some(words::observed(&job, &status, &expected))
-}
-
-pub(super) async fn resolve(doing: &Execution<'_>, claim: &ResolveRequest<'_>) -> Option<Outcome> {
-    let (job, status) = settled(doing).await?;
-    let (name, claimed, database) = (claim.migration, claim.claimed, job.database());
-    let (happening, what) = match claim.holds(&status) {
-        true => (EventKind::Succeeded, "is"),
-        false => (EventKind::Failed, "is not"),
-    };
-    Some(Outcome::new(
-        happening,
-        format!("{name} {what} {claimed} in the ledger of {database}. {}", words::INTERRUPTED),
-    ))
+    let expected = text::shown_to_come(doing.plan)?;
+    Some(text::observed(&job, &status, &expected))
 }
 
 /// How far a command is that goes on without us, or may; `None` once it can't.
-pub(super) async fn watch(doing: &Execution<'_>) -> Option<Share> {
+pub async fn watch(doing: &Execution<'_>) -> Option<Share> {
     let seen = match look(doing).await {
         Ok(seen) => seen,
         Err(why) => {
@@ -109,7 +95,7 @@ pub(super) async fn watch(doing: &Execution<'_>) -> Option<Share> {
     if seen.is_settled(doing) {
         return None;
     }
-    let names = words::shown_to_come(doing.plan);
+    let names = text::shown_to_come(doing.plan);
     let status = seen.status.as_ref().ok();
     let done = names.as_ref().zip(status);
     let done = done.map(|(names, status)| names.iter().filter(|name| status.is_applied(name)).count());

@@ -8,7 +8,7 @@
 use super::BackupError;
 use super::manifest::{self, Manifest};
 use super::pg_client::{ClientConnection, PgClient};
-use super::relay::{self, TeeResult};
+use super::tee::{self, TeeResult};
 use super::tools::Tool;
 use super::verify::{self, ArchiveCheck};
 use crate::storage::{Key, Storage, Upload};
@@ -111,13 +111,13 @@ async fn relay(
     compression: &str,
     (upload, clock, tell): Way<'_>,
 ) -> Result<TeeResult, BackupError> {
-    let (stdout, writer) = relay::pipe().map_err(BackupError::Pipe)?;
+    let (stdout, writer) = tee::pipe().map_err(BackupError::Pipe)?;
     let mut command = pg_dump(job, compression);
     command.stdout(writer);
     let dumping = PgClient::start(command)?;
     let (check, stdin) = ArchiveCheck::start(job.tool)?;
-    let (sender, mut chunks) = mpsc::channel(relay::WAITING);
-    let passing = tokio::task::spawn_blocking(move || relay::pass(stdout, stdin, &sender));
+    let (sender, mut chunks) = mpsc::channel(tee::WAITING);
+    let passing = tokio::task::spawn_blocking(move || tee::pass(stdout, stdin, &sender));
     let (mut bytes, mut told) = (0, Duration::ZERO);
     while let Some(chunk) = chunks.recv().await {
         bytes += chunk.len() as u64;

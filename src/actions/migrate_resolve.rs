@@ -1,20 +1,22 @@
 //! `migrate-resolve`: by Prisma's own rules. Only an open migration can be rolled back (P3011, P3012); one that was ever finished
 //! can't be marked as applied (P3008), and one that the ledger doesn't know must be in the directory (P3017).
 
-use super::job::MigrateTarget;
-use super::ledger::MigrationHistory;
-use super::{
-    Action, Call, Execution, Outcome, Prepared, asked, nothing_done, observed, planned, survey, voided, words,
-};
+use super::migrate::execute::{CommandResult, ExitReason};
+use super::migrate::migration_history::MigrationHistory;
+use super::migrate::recover::{self, settled};
+use super::migrate::target::MigrateTarget;
+use super::migrate::text::{self, end_of, identify, listed, told};
+use super::migrate::{PlanFacts, Prepared, asked, nothing_done, planned, survey, voided};
+use super::{Action, Call, Execution, Outcome};
 use crate::command_line::shown;
 use crate::error::{Error, Result};
-use crate::model::Plan;
+use crate::model::{Block, EventKind, Plan, Text};
 use async_trait::async_trait;
 
-pub struct Resolve;
+pub struct MigrateResolve;
 
 /// What Prisma is to be told.
-pub(super) struct ResolveRequest<'a> {
+struct ResolveRequest<'a> {
     pub migration: &'a str,
     /// "applied" or "rolled-back".
     pub claimed: &'a str,
@@ -39,7 +41,7 @@ impl ResolveRequest<'_> {
 }
 
 #[async_trait]
-impl Action for Resolve {
+impl Action for MigrateResolve {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let job = asked(call)?;
         let value = |name: &str| call.values.get(name).map_or("", String::as_str);
@@ -48,7 +50,7 @@ impl Action for Resolve {
         may(&job, &seen.status, &claim)?;
         let argv = argv(&job, &claim)?;
         job.check(&argv)?;
-        Ok(words::describe_resolve(&job, (&seen, &claim), &argv))
+        Ok(describe(&job, (&seen, &claim), &argv))
     }
 
     async fn act(&self, doing: &Execution<'_>) -> Outcome {
@@ -65,18 +67,18 @@ impl Action for Resolve {
             Err(outcome) => return outcome,
         };
         match ready.run(doing, &job, &argv).await {
-            Ok((ended, Ok(after))) => words::resolved(&job, (&after, &claim), &ended),
-            Ok((ended, Err(why))) => words::unknown(&job, &why, &ended),
+            Ok((ended, Ok(after))) => resolved(&job, (&after, &claim), &ended),
+            Ok((ended, Err(why))) => text::unknown(&job, &why, &ended),
             Err(why) => nothing_done(&why),
         }
     }
 
     async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
-        observed::resolve(doing, &claimed(doing)).await
+        observed(doing, &claimed(doing)).await
     }
 
     async fn watch(&self, doing: &Execution<'_>) -> Option<crate::app::Share> {
-        observed::watch(doing).await
+        recover::watch(doing).await
     }
 
     fn is_watched(&self) -> bool {
@@ -150,4 +152,85 @@ fn where_else(status: &MigrationHistory) -> &'static str {
         Some(_) => " or the migrations directory",
         None => "; no migrations directory is configured to look in",
     }
+}
+
+fn describe(
+    job: &MigrateTarget<'_>,
+    (seen, claim): (&PlanFacts, &ResolveRequest<'_>),
+    argv: &[String],
+) -> Plan {
+    let status = &seen.status;
+    let ResolveRequest { migration, claimed } = claim;
+    let mut plan = Plan::of(format!(
+        "Tells Prisma that {migration} is {claimed} in {} of {}.",
+        job.database(),
+        job.environment.name
+    ));
+    identify(job, seen, (&mut plan, argv));
+    let now = match status.open().filter(|_| status.is_open(migration)) {
+        Some(open) if open.logs.is_some() => "failed",
+        Some(_) => "started, never finished",
+        None if status.was_rolled_back(migration) => "rolled back",
+        None => "not in the ledger",
+    };
+    plan.context.insert(0, ("it is now".to_owned(), now.to_owned()));
+    plan.impact = match *claimed {
+        "applied" => {
+            "Whoever relies on it if that isn't so: it is never run any more, and nothing is checked."
+        }
+        _ => {
+            "Whoever relies on it if that isn't so: the next deploy runs it again, over what it left behind."
+        }
+    }
+    .to_owned();
+    plan.rollback = "None by a command. It changes the ledger alone.".to_owned();
+    plan
+}
+
+/// What came of a claim.
+fn resolved(
+    job: &MigrateTarget<'_>,
+    (after, claim): (&MigrationHistory, &ResolveRequest<'_>),
+    ended: &CommandResult,
+) -> Outcome {
+    let ResolveRequest { migration, claimed } = claim;
+    let (holds, end) = (claim.holds(after), end_of(ended, job));
+    let well = matches!(&ended.end, ExitReason::Exited(status) if status.success());
+    let says = format!("{migration} is {claimed} in the ledger of {}", job.database());
+    let (happening, verdict) = match (holds, &ended.end) {
+        (true, _) if well => (EventKind::Succeeded, format!("{says}.")),
+        (true, _) => (EventKind::Partial, format!("{says}, but {end}: look at its output.")),
+        (false, ExitReason::Stopped | ExitReason::Ending) => {
+            (EventKind::Stopped, format!("{migration} is as it was: {end}."))
+        }
+        (false, _) if well => (
+            EventKind::Failed,
+            format!(
+                "{migration} is not {claimed}: the command says that all is well, and the ledger says otherwise."
+            ),
+        ),
+        (false, _) => (EventKind::Failed, format!("{migration} is not {claimed}: {end}.")),
+    };
+    let mut outcome = told(job, (happening, verdict), ended);
+    if holds && let Some(names) = after.to_come().filter(|names| !names.is_empty()) {
+        let text = Text::new().plain(format!("To come: {}. ", listed(&names)));
+        outcome
+            .blocks
+            .push(Block::Note(text.code(format!("migrate {}", job.service.name)).plain(" applies it.")));
+    }
+    outcome
+}
+
+/// What is left of an interrupted claim, by the ledger alone.
+async fn observed(doing: &Execution<'_>, claim: &ResolveRequest<'_>) -> Option<Outcome> {
+    let (job, status) = settled(doing).await?;
+    let (name, claimed, database) = (claim.migration, claim.claimed, job.database());
+    let (happening, what) = match claim.holds(&status) {
+        true => (EventKind::Succeeded, "is"),
+        false => (EventKind::Failed, "is not"),
+    };
+    Some(Outcome::new(
+        happening,
+        format!("{name} {what} {claimed} in the ledger of {database}. {}", text::INTERRUPTED),
+    ))
 }

@@ -1,6 +1,6 @@
 //! What the plan and the outcome of a backup say.
 
-use super::survey::{BackupTarget, DatabaseInfo, PreflightError};
+use super::plan::{BackupTarget, DatabaseInfo, PreflightError};
 use super::{BackupError, FailureReason, Manifest, STOPPED, prefix};
 use crate::actions::Outcome;
 use crate::model::{Block, Cell, Column, EventKind, Plan, Row, Shape, Table, Text};
