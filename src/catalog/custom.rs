@@ -1,4 +1,4 @@
-//! What is asked of a team's own command beyond the format: it reads, or it is danger and counts beforehand what it changes.
+//! The rules of custom commands beyond the format: a command reads, or it is danger and counts beforehand what it changes.
 
 use super::allowlist::{self, Columns, Purpose};
 use super::bind::Bound;
@@ -13,6 +13,7 @@ pub const COUNT: &str = "count";
 /// A transaction may hold its locks this long at most, in seconds: an hour.
 const LONGEST_S: u64 = 3_600;
 
+/// Mistakes in the header of a custom command.
 pub fn header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
     let danger = header.risk == Risk::Danger;
     let posts_progress = header
@@ -21,37 +22,37 @@ pub fn header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
         .and_then(crate::command_line::duration_seconds)
         .is_some_and(|s| s > LONGEST_S);
     let rules = [
-        (header.risk == Risk::Write, "risk", "a team's own command is read or danger, nothing between"),
+        (header.risk == Risk::Write, "risk", "a custom command is read or danger, not write"),
         (
             header.risk == Risk::Read && header.login != "reader",
             "login",
-            "what only reads runs as the reader",
+            "a command that reads has the login reader",
         ),
         (
             danger && header.login == "reader",
             "login",
-            "what acts needs a login that may: `login = \"operator\"`",
+            "a command that acts needs another login: `login = \"operator\"`",
         ),
         (
             !matches!(header.scope, Scope::Server | Scope::Database),
             "scope",
-            "SQL is asked of each server or database: `scope = \"database\"`",
+            "SQL runs on each server or database: `scope = \"database\"`",
         ),
-        (header.while_frozen, "while_frozen", "a freeze stops every command of a team's own"),
-        (header.allow_any_operator, "allow_any_operator", "who may run it is the configuration's business"),
-        (header.posts_progress, "posts_progress", "only code shows how far it is"),
+        (header.while_frozen, "while_frozen", "a freeze stops every custom command"),
+        (header.allow_any_operator, "allow_any_operator", "the configuration says who may run it"),
+        (header.posts_progress, "posts_progress", "only built-in code posts its progress"),
         (
             !danger && !header.preview_columns.is_empty(),
             "preview_columns",
             "`preview_columns` go with a preview, and a preview with danger",
         ),
-        (danger && posts_progress, "timeout", "it holds locks meanwhile: an hour at most"),
+        (danger && posts_progress, "timeout", "an hour at most, since it holds locks meanwhile"),
     ];
     let broken = rules.into_iter().filter(|(broken, ..)| *broken);
-    broken.map(|(_, word, why)| here.at(here.place(word), why)).collect()
+    broken.map(|(_, word, reason)| here.at(here.place(word), reason)).collect()
 }
 
-/// What the statements of one file were found to be.
+/// Counts of the statements of one file, by their purpose.
 #[derive(Default)]
 pub struct StatementChecks {
     previews: usize,
@@ -60,7 +61,7 @@ pub struct StatementChecks {
 }
 
 impl StatementChecks {
-    /// Checks one statement; the places are offsets in its source.
+    /// Checks one statement. The errors' offsets are in its source.
     pub fn statement(
         &mut self,
         header: &Header,
@@ -97,7 +98,7 @@ impl StatementChecks {
         errors
     }
 
-    /// What only all statements together show.
+    /// Checks all statements together.
     pub fn whole(&self, header: &Header) -> Option<String> {
         let danger = header.risk == Risk::Danger;
         Some(match self.previews {
@@ -106,7 +107,7 @@ impl StatementChecks {
             }
             1.. if !danger => "a preview goes with danger: what reads shows its rows anyway",
             2.. => "there is one preview, which counts all rows that the command changes",
-            _ if self.acts == 0 => "there is nothing but a preview",
+            _ if self.acts == 0 => "the file has only a preview",
             _ => return None,
         }.to_owned())
     }

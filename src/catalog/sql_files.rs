@@ -1,6 +1,6 @@
 //! A team's reviewed SQL files, which `run-sql` runs: read whole and checked, when the program starts and again for each request. Two
-//! people see all of the SQL before it runs, so it may do more than a team's own commands: change tables, and call any function.
-//! What it may not do is leave its transaction, whose limits and names it could not be held to otherwise.
+//! people see all of the SQL before it runs, so a file may do more than custom commands: change tables, and call any function.
+//! It may not leave its transaction, which holds its limits and its search_path.
 
 use super::{Body, Command, Diagnostic, Header, Scope, Section, Variant, allowlist, nearest};
 use crate::command_line::{duration_seconds, shown};
@@ -16,13 +16,13 @@ const LARGEST: u64 = 65_536;
 /// A transaction may hold its locks this long at most, in seconds: an hour.
 const LONGEST_S: u64 = 3_600;
 
-/// What a statement may begin with.
+/// Words that a statement may begin with.
 const VERBS: [&str; 15] = [
     "alter", "analyze", "comment", "create", "delete", "drop", "grant", "insert", "merge", "refresh",
     "revoke", "select", "truncate", "update", "with",
 ];
 
-/// What is never in a transaction, or is the server's and not a database's, wherever it stands behind CREATE, ALTER or DROP.
+/// Objects that can't be changed in a transaction, or that belong to the server, not to a database. They follow CREATE, ALTER or DROP.
 const NOT_IN_A_DATABASE: [&str; 6] = ["database", "role", "subscription", "system", "tablespace", "user"];
 
 #[derive(Debug, Deserialize)]
@@ -66,7 +66,7 @@ fn find_now(directory: &Path, typed: &str, like: &Command) -> Result<Command> {
     let name = typed.strip_suffix(".sql").unwrap_or(typed);
     let names = names(directory)
         .map_err(|error| Error::user(format!("The directory of SQL files can't be read: {error}.")))?;
-    // Only what the directory lists: a path is never made of what somebody typed.
+    // A path is never made of what somebody typed: the name must be in the directory's list.
     if !names.iter().any(|known| known == name) {
         let problem = format!("There is no SQL file “{}”.", shown(typed));
         return Err(match nearest(name, names.iter().map(String::as_str)) {
@@ -79,7 +79,7 @@ fn find_now(directory: &Path, typed: &str, like: &Command) -> Result<Command> {
     command(name, &text, like).map_err(|mistake| Error::user(format!("The file has a mistake. {mistake}.")))
 }
 
-/// What the directory has, without the ending.
+/// The names of the directory's files, without the ending.
 fn names(directory: &Path) -> std::io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory)? {
@@ -133,7 +133,7 @@ fn command(name: &str, text: &str, like: &Command) -> Result<Command, Diagnostic
     Ok(Command { name: name.to_owned(), header, body, hash: sha256_hex(&[text.as_bytes()]), team: true })
 }
 
-/// The TOML in the leading comment, and where the SQL begins.
+/// The TOML in the leading comment, and the offset of the SQL.
 fn header(text: &str) -> Result<(FileHeader, usize), SqlError> {
     let open = text.find("/*").filter(|at| text[..*at].trim().is_empty());
     let open = open.ok_or_else(|| SqlError::new(0, "it begins with its header in a /* comment */"))?;

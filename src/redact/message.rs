@@ -15,15 +15,15 @@ const NAMED: &str = "\
     name encoding conversion family class wrapper dictionary savepoint portal program object reference method \
     statistics at statement";
 
-/// What begins a new part of a message, so that a hidden value has ended.
+/// Labels that begin a new part of a message, so that a hidden value has ended.
 const LABELS: &str = "\
     ERROR FATAL PANIC WARNING NOTICE INFO LOG DEBUG DETAIL HINT CONTEXT STATEMENT QUERY LOCATION psql \
     createdb dropdb vacuumdb reindexdb initdb clusterdb";
 
-/// What stands before a whole statement.
+/// Words before a whole statement.
 const STATEMENT_INTROS: [&str; 4] = ["STATEMENT:", "QUERY:", "uery was:", "ommand was:"];
 
-/// What follows the value in `Key (…)=(…)`.
+/// Endings of the value in `Key (…)=(…)`.
 const KEY_ENDINGS: [&str; 5] = [
     ") already exists",
     ") is not present in",
@@ -32,7 +32,7 @@ const KEY_ENDINGS: [&str; 5] = [
     ") conflicts with ",
 ];
 
-/// Whether the next chunk is the value of a secret.
+/// The expectation of a secret in the next chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Expected {
     #[default]
@@ -48,7 +48,7 @@ struct MessageReader<'a> {
     out: String,
     last: &'a str,
     expect: Expected,
-    /// What was hidden last goes on to the end of the text, and perhaps behind it.
+    /// The last hidden value reaches the end of the text, and may continue after it.
     open: bool,
 }
 
@@ -72,8 +72,8 @@ fn read(message: &str) -> MessageReader<'_> {
     reader
 }
 
-/// A part of a message that ends with a line. `open`: a value that the part before left open hides all up to a label; and what
-/// this part leaves open.
+/// Redacts a part of a message that ends with a line. `open`: a value that the part before left open hides everything up to a
+/// label. Afterwards: this part left a value open.
 pub(super) fn redact_part(part: &str, open: &mut bool) -> String {
     let starts = std::iter::once(0).chain(part.match_indices('\n').map(|(newline, _)| newline + 1));
     let labelled = |at: &usize| part.get(*at..).is_some_and(begins_with_label);
@@ -240,7 +240,7 @@ impl<'a> MessageReader<'a> {
             || patterns::is_sensitive(scheme)
             || port.contains(|c: char| !c.is_ascii_digit())
         {
-            // Perhaps a user and the beginning of a password: where that ends is not known.
+            // It may be a user and the beginning of a password, whose end is unknown.
             self.replace(self.line().len(), "…");
             return;
         }

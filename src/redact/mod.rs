@@ -1,8 +1,7 @@
 //! Query text and error messages fit for a chat: literals, comments, secrets and long numbers never leave.
 //!
-//! Total functions. What cannot be read with certainty is cut and replaced by `…`: showing too little is
-//! a nuisance, showing too much is a leak. Here must not live: escaping for a chat platform and shortening
-//! (the renderer's).
+//! Total functions. Text that cannot be read with certainty is cut and replaced by `…`: showing too little is
+//! a nuisance, showing too much is a leak. Escaping for a chat platform and shortening are the renderer's.
 
 mod message;
 pub mod patterns;
@@ -32,20 +31,20 @@ pub fn text(message: &str) -> String {
     message::redact(message)
 }
 
-/// A message that is too long to be held whole, read in parts that each end with a line. What one part leaves open, a value in
-/// quotes say, is hidden in the next ones too, up to a line that begins with a label such as `ERROR:`.
+/// A message that is too long for memory, read in parts that each end with a line. A value in quotes that one part leaves open is
+/// hidden in the next parts, too, up to a line that begins with a label such as `ERROR:`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stream {
     open: bool,
 }
 
 impl Stream {
-    /// The next part, as [`text`] would show it.
+    /// Redacts the next part as [`text`] would.
     pub fn text(&mut self, part: &str) -> String {
         message::redact_part(part, &mut self.open)
     }
 
-    /// A part of what follows will not be read: whatever it opens is open.
+    /// Skips a part, which may have left a value open.
     pub fn skip(&mut self) {
         self.open = true;
     }

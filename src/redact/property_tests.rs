@@ -87,7 +87,7 @@ fn leaks(shown: &str, marker: &str) -> bool {
     (0..marker.len() - 3).any(|at| shown.contains(&marker[at..at + 4]))
 }
 
-/// What lexers trip over, and everything else.
+/// Characters that lexers trip over, and everything else.
 const ODD_SQL: &str = "[-'\"$/*\\\\a-eEuU&xX0-9 .,;=()@?!:_\n\u{200b}\u{2026}é]{0,60}|\\PC*|.*";
 
 /// The turning points of the message reader, in any order.

@@ -16,7 +16,7 @@ const READABLE: &str = "\
     autovacuum autoprewarm start_replication identify_system base_backup create_replication_slot \
     drop_replication_slot read_replication_slot timeline_history wait";
 
-/// What CREATE and ALTER may make without a credential in it.
+/// Kinds of objects that CREATE and ALTER make without a credential.
 const READABLE_KINDS: &str = "\
     table index view materialized sequence schema type domain extension trigger policy statistics publication";
 
@@ -24,7 +24,7 @@ const READABLE_KINDS: &str = "\
 const MODIFIERS: &str = "\
     or replace unique temp temporary unlogged global local recursive constraint";
 
-/// What may stand after `password =` without being a password.
+/// Words after `password =` that are no password.
 const HARMLESS_VALUES: &str = "\
     null default true false any all some case not array row select and or cast excluded";
 
@@ -37,23 +37,23 @@ const MAX_SHOWN_DIGITS: usize = 3;
 /// The longest local part of an e-mail address (RFC 5321, 4.5.3.1.1), which bounds the look ahead.
 const MAX_LOCAL_PART: usize = 64;
 
-/// What is known of the statement so far.
+/// The class of a statement, as far as it is read.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Class {
     /// Nothing read yet.
     #[default]
     Start,
-    /// CREATE or ALTER, of something still to come.
+    /// CREATE or ALTER; the kind of object is not read yet.
     Definition,
     /// Data and maintenance.
     Data,
     /// A definition without credentials.
     Schema,
-    /// May carry a credential, or is not known at all.
+    /// May contain a credential, or is unknown.
     Guarded,
 }
 
-/// Where an unquoted stretch ends that is shown as one `?`.
+/// The end of an unquoted stretch that is shown as one `?`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StatementEnd {
     Semicolon,
@@ -71,7 +71,7 @@ enum Assignment {
 }
 
 #[derive(Default)]
-struct Statement {
+struct StatementState {
     class: Class,
     saw_set: bool,
     after_options: bool,
@@ -82,10 +82,10 @@ struct Statement {
 #[derive(Default)]
 struct Writer {
     out: String,
-    statement: Statement,
+    statement: StatementState,
     hiding: Option<StatementEnd>,
     hidden_shown: bool,
-    /// Where a word begins that goes unless the next token makes it a qualifier or a function.
+    /// The start of a word that is hidden unless the next token makes it a qualifier or a function.
     value_at: Option<usize>,
 }
 
@@ -201,7 +201,7 @@ impl Writer {
     fn symbol(&mut self, token: SqlToken) {
         self.push(token.text, token.spaced);
         match token.text {
-            ";" => self.statement = Statement::default(),
+            ";" => self.statement = StatementState::default(),
             "=" if self.statement.saw_set => self.hide(StatementEnd::Semicolon),
             "=" if self.statement.assignment == Assignment::Name => {
                 self.statement.assignment = Assignment::Operator
@@ -233,7 +233,7 @@ impl Writer {
         self.statement.assignment = if names { Assignment::Name } else { Assignment::None };
     }
 
-    /// The word after `password =` was a qualifier (`b.password`) or a function (`crypt(…)`), or goes.
+    /// Hides the word after `password =` unless it was a qualifier (`b.password`) or a function (`crypt(…)`).
     fn settle_value(&mut self, next: Option<SqlToken>) {
         if let Some(start) = self.value_at.take()
             && !next.is_some_and(|token| token.is_symbol(".") || token.is_symbol("("))

@@ -1,4 +1,4 @@
-//! What a team's own SQL may not say, each with its place and its words; and that what it may say is let through.
+//! The mistakes of custom SQL, each with its place and its words; and statements that are accepted.
 
 use super::{built_in, mistakes, team};
 use countersign::catalog::Body;
@@ -243,7 +243,7 @@ fn a_command_of_a_team_is_whole() {
     let keyed = |text: String| text.replace("example =", "preview_columns = [\"id\"]\nexample =");
     for (file, words) in [
         (danger(act), "what changes rows counts them first"),
-        (danger("-- ## P [preview]\nSELECT 1 AS count"), "nothing but a preview"),
+        (danger("-- ## P [preview]\nSELECT 1 AS count"), "has only a preview"),
         (danger(&format!("{PREVIEW}{act}\n-- ## Q [preview]\nSELECT 1 AS count")), "there is one preview"),
         (reads("-- ## P [preview]\nSELECT 1 AS count\n-- ## Q\nSELECT 1 AS x"), "a preview goes with danger"),
         (counted("SELECT 1 AS n"), "has a column `count`"),
@@ -253,7 +253,7 @@ fn a_command_of_a_team_is_whole() {
         (counted("SELECT count(*) FROM public.t FOR UPDATE"), "it locks rows"),
         (counted("INSERT INTO public.t VALUES (1)"), "a preview is a SELECT"),
         (keyed(reads("SELECT 1 AS x")), "`preview_columns` go with a preview"),
-        (danger(&format!("{PREVIEW}{act}")).replace("\"operator\"", "\"reader\""), "needs a login that may"),
+        (danger(&format!("{PREVIEW}{act}")).replace("\"operator\"", "\"reader\""), "needs another login"),
         (danger(&format!("{PREVIEW}{act}")).replace("## Act", "## Act [server]"), "nothing in brackets but"),
         (
             danger(&format!("{PREVIEW}{act}")).replace("## Act", "## Act [database if table]"),
@@ -263,9 +263,9 @@ fn a_command_of_a_team_is_whole() {
         (reads("SELECT 1 AS x").replace("example", "while_frozen = true\nexample"), "a freeze stops"),
         (
             reads("SELECT 1 AS x").replace("example", "allow_any_operator = true\nexample"),
-            "the configuration's business",
+            "the configuration says who",
         ),
-        (reads("SELECT 1 AS x").replace("example", "posts_progress = true\nexample"), "only code shows"),
+        (reads("SELECT 1 AS x").replace("example", "posts_progress = true\nexample"), "only built-in code"),
         (
             danger(&format!("{PREVIEW}{act}")).replace("example", "timeout = \"2h\"\nexample"),
             "an hour at most",

@@ -1,4 +1,4 @@
-//! What the parser says of a statement: its tables, the names that stand before a list of columns, the columns that it gives.
+//! The parser's view of a statement: its tables, the names before a list of columns, the columns of its result.
 
 use crate::sql_lexer::SqlError;
 use sqlparser::ast::{
@@ -15,15 +15,25 @@ use std::ops::ControlFlow;
 pub struct Structure {
     /// Names that a parenthesis with columns may follow: aliases, and the table of an INSERT.
     listing: HashSet<usize>,
-    /// Tables, and whether the statement changes them.
-    tables: Vec<(usize, Vec<String>, bool)>,
+    tables: Vec<TableUse>,
+    /// Names that WITH gives.
     with: HashSet<String>,
+    /// The names of a plain SELECT's columns.
     pub columns: Option<Vec<String>>,
 }
 
+struct TableUse {
+    at: usize,
+    /// The table's name, after the names that qualify it.
+    name: Vec<String>,
+    changed: bool,
+}
+
 impl Structure {
+    /// Parses one statement.
+    ///
     /// # Errors
-    /// Where it can't be parsed and why, or why its one statement is none that could run.
+    /// The place that can't be parsed, or a kind of statement or table that custom SQL may not have.
     pub fn of(sql: &str) -> Result<Structure, SqlError> {
         let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql)
             .map_err(|error| unparsed(sql, &error.to_string()))?;
@@ -34,33 +44,32 @@ impl Structure {
             Statement::Query(query) => columns(query),
             _ => None,
         };
-        let mut reader = StructureVisitor { sql, found: Structure { columns, ..Structure::default() } };
-        match statement.visit(&mut reader) {
-            ControlFlow::Continue(()) => Ok(reader.found),
-            ControlFlow::Break(wrong) => Err(wrong),
+        let structure = Structure { columns, ..Structure::default() };
+        let mut visitor = StructureVisitor { sql, structure };
+        match statement.visit(&mut visitor) {
+            ControlFlow::Continue(()) => Ok(visitor.structure),
+            ControlFlow::Break(error) => Err(error),
         }
     }
 
+    /// True for a name that a list of columns may follow.
     pub fn lists_columns(&self, at: usize) -> bool {
         self.listing.contains(&at)
     }
 
-    /// Tables without their schema: the search_path has PostgreSQL's own only. And PostgreSQL's own as the target of a change: an
-    /// UPDATE of pg_settings sets them.
+    /// Errors for tables without a schema, since the search_path has only PostgreSQL's own. And for changes of PostgreSQL's own tables:
+    /// an UPDATE of pg_settings sets them.
     pub fn table_errors(&self) -> impl Iterator<Item = SqlError> {
-        self.tables.iter().filter_map(|(at, name, changed)| {
+        self.tables.iter().filter_map(|TableUse { at, name, changed }| {
             let own = |schema: &str| schema.starts_with("pg_") || schema == "information_schema";
             match (name.as_slice(), changed) {
                 ([table], false) if self.with.contains(table) || own(table) => None,
-                ([table], false) => {
-                    Some(format!("`{table}` stands without its schema: write it as `public.{table}`"))
-                }
-                ([table], true) if !own(table) => {
-                    Some(format!("`{table}` stands without its schema: write it as `public.{table}`"))
+                ([table], changed) if !changed || !own(table) => {
+                    Some(format!("`{table}` has no schema: write it as `public.{table}`"))
                 }
                 ([schema, _], true) if !own(schema) => None,
                 ([_, _], false) => None,
-                (_, true) => Some("what PostgreSQL itself keeps is not changed by hand".to_owned()),
+                (_, true) => Some("what PostgreSQL itself keeps can't be changed by hand".to_owned()),
                 _ => Some("a table is written as `schema.table`".to_owned()),
             }
             .map(|reason| SqlError::new(*at, reason))
@@ -114,7 +123,7 @@ fn parts(name: &ObjectName) -> Option<Vec<String>> {
 
 struct StructureVisitor<'a> {
     sql: &'a str,
-    found: Structure,
+    structure: Structure,
 }
 
 impl StructureVisitor<'_> {
@@ -124,16 +133,16 @@ impl StructureVisitor<'_> {
 
     fn alias(&mut self, alias: Option<&TableAlias>) {
         if let Some(alias) = alias {
-            self.found.listing.insert(self.place(&alias.name));
+            self.structure.listing.insert(self.place(&alias.name));
         }
     }
 
     fn table(&mut self, name: &ObjectName, changed: bool) {
         let first = name.0.first().and_then(|part| part.as_ident());
         let at = first.map_or(0, |name| self.place(name));
-        // Seen twice, it is what it was first: targets come before the tables among which they stand.
-        if !self.found.tables.iter().any(|(known, ..)| *known == at) {
-            self.found.tables.push((at, parts(name).unwrap_or_default(), changed));
+        // The first use counts: targets come before the list of tables that contains them.
+        if !self.structure.tables.iter().any(|table| table.at == at) {
+            self.structure.tables.push(TableUse { at, name: parts(name).unwrap_or_default(), changed });
         }
     }
 
@@ -153,10 +162,10 @@ impl Visitor for StructureVisitor<'_> {
                 if let TableObject::TableName(name) = &insert.table {
                     self.table(name, true);
                     let last = name.0.last().and_then(|part| part.as_ident());
-                    self.found.listing.extend(last.map(|name| self.place(name)));
+                    self.structure.listing.extend(last.map(|name| self.place(name)));
                 }
                 let alias = insert.table_alias.as_ref().map(|alias| self.place(&alias.alias));
-                self.found.listing.extend(alias);
+                self.structure.listing.extend(alias);
             }
             Statement::Update(update) => self.target(&update.table.relation),
             Statement::Delete(delete) => {
@@ -172,7 +181,7 @@ impl Visitor for StructureVisitor<'_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            self.found.with.insert(folded(&cte.alias.name));
+            self.structure.with.insert(folded(&cte.alias.name));
             self.alias(Some(&cte.alias));
         }
         ControlFlow::Continue(())

@@ -1,7 +1,7 @@
-//! What a team's own SQL may say: one statement of a few kinds, and calls of functions on a checked list only. A READ ONLY transaction
-//! is no fence, since VACUUM, advisory locks and pg_terminate_backend run inside one. Calls and verbs are judged by their words, so
-//! that nothing rests on how a parser understands them; the parser says which names are tables, aliases and columns. That names mean
-//! PostgreSQL's own is the transaction's business: its search_path has pg_catalog alone (`targets/transaction.rs`).
+//! The limits of custom SQL: one statement of a few kinds, and calls of functions on a checked list only. A READ ONLY transaction
+//! is not enough, since VACUUM, advisory locks and pg_terminate_backend run inside one. Calls and verbs are checked by their words, so
+//! that nothing depends on how a parser understands them; the parser says which names are tables, aliases and columns. The transaction
+//! makes names mean PostgreSQL's own: its search_path has only pg_catalog (`targets/transaction.rs`).
 
 use super::bind::Bound;
 use crate::sql_lexer::{self, SqlError, SqlToken, TokenKind};
@@ -12,7 +12,7 @@ mod ast;
 
 use ast::Structure;
 
-/// What a statement is for.
+/// The purpose of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     Read,
@@ -21,7 +21,7 @@ pub enum Purpose {
     Act,
 }
 
-/// The names of a SELECT's columns; `None` where one has none, or `*` stands.
+/// The names of a SELECT's columns; `None` for `*` or a column without a name.
 pub type Columns = Option<Vec<String>>;
 
 /// pg_catalog's functions that may be called.
@@ -39,84 +39,8 @@ pub fn listed() -> impl Iterator<Item = (&'static str, u32)> {
 
 /// Keywords that a parenthesis may follow: clauses, expressions of the grammar's own, types with a length. None is a function's name, or
 /// it is one that only computes.
-pub const KEYWORDS: [&str; 76] = [
-    "all",
-    "and",
-    "any",
-    "array",
-    "as",
-    "between",
-    "bit",
-    "by",
-    "case",
-    "cast",
-    "char",
-    "character",
-    "coalesce",
-    "conflict",
-    "cube",
-    "dec",
-    "decimal",
-    "distinct",
-    "else",
-    "escape",
-    "except",
-    "exists",
-    "extract",
-    "filter",
-    "float",
-    "from",
-    "greatest",
-    "group",
-    "grouping",
-    "having",
-    "ilike",
-    "in",
-    "intersect",
-    "interval",
-    "join",
-    "lateral",
-    "least",
-    "left",
-    "like",
-    "limit",
-    "materialized",
-    "nchar",
-    "not",
-    "nullif",
-    "numeric",
-    "offset",
-    "on",
-    "or",
-    "over",
-    "overlaps",
-    "overlay",
-    "position",
-    "returning",
-    "right",
-    "rollup",
-    "row",
-    "select",
-    "set",
-    "sets",
-    "some",
-    "substring",
-    "symmetric",
-    "then",
-    "time",
-    "timestamp",
-    "to",
-    "trim",
-    "union",
-    "using",
-    "values",
-    "varchar",
-    "varying",
-    "when",
-    "where",
-    "with",
-    "zone",
-];
+pub static KEYWORDS: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| include_str!("keywords.txt").split_whitespace().collect());
 
 /// Checks one statement, with its values bound.
 ///
@@ -144,7 +68,7 @@ pub fn check(source: &str, bound: &Bound, purpose: Purpose) -> Result<Columns, V
     if errors.is_empty() { Ok(structure.columns) } else { Err(errors) }
 }
 
-/// PostgreSQL decides by the first word what a statement is: so does this.
+/// Checks the first word, by which PostgreSQL, too, decides the kind of a statement.
 fn check_first_word(tokens: &[SqlToken<'_>], purpose: Purpose) -> Result<(), SqlError> {
     let allowed: &[&str] = match purpose {
         Purpose::Read | Purpose::Preview => &["select", "with"],
@@ -213,7 +137,7 @@ fn verb_errors(tokens: &[SqlToken<'_>], purpose: Purpose) -> Vec<SqlError> {
             errors.push(SqlError::new(token.at, "SELECT … INTO makes a table, and is refused"));
         }
         if token.is("for") && next(&["update", "no", "share", "key"]) && purpose != Purpose::Act {
-            errors.push(SqlError::new(token.at, "it locks rows, and what only looks may not"));
+            errors.push(SqlError::new(token.at, "it locks rows, which a statement that reads may not"));
         }
         let verb = ["insert", "update", "delete", "merge"].iter().any(|verb| token.is(verb));
         if verb && !before(&["for", "key", "do"]) && (depth > 0 || purpose != Purpose::Act) {
@@ -221,7 +145,7 @@ fn verb_errors(tokens: &[SqlToken<'_>], purpose: Purpose) -> Vec<SqlError> {
                 Purpose::Act => {
                     "inside another statement its rows are not counted: give it a title of its own"
                 }
-                _ => "what only looks may not change rows",
+                _ => "a statement that reads may not change rows",
             };
             let verb = token.text.to_ascii_uppercase();
             let reason =
