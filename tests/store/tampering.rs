@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 const UNFENCED: &str = "PRAGMA foreign_keys = OFF;
     DROP TRIGGER events_are_not_changed; DROP TRIGGER events_are_not_removed; DROP TRIGGER events_are_appended;
-    DROP TRIGGER texts_are_not_changed; DROP TRIGGER runs_are_not_removed; DROP TRIGGER requests_are_not_changed;";
+    DROP TRIGGER event_texts_are_not_changed; DROP TRIGGER runs_are_not_removed; DROP TRIGGER requests_are_not_changed;";
 
 #[tokio::test]
 async fn tampering_is_found() {
