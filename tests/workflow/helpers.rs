@@ -197,7 +197,7 @@ impl Scene {
     pub fn tampers(&self, sql: &str) -> usize {
         let hand = rusqlite::Connection::open(self.directory.path().join("record.db")).expect("the record");
         hand.busy_timeout(PATIENCE).expect("a time-out");
-        hand.execute_batch("DROP TRIGGER IF EXISTS texts_are_not_changed").expect("no fence");
+        hand.execute_batch("DROP TRIGGER IF EXISTS event_texts_are_not_changed").expect("no fence");
         hand.execute(sql, []).expect("the tampering")
     }
 

@@ -6,7 +6,7 @@ use countersign::demo::fake_slack::Message;
 use countersign::model::RunState;
 use tokio_postgres::Client;
 
-const DROP: &str = "/* summary = \"Drops a field that a migration left\"\nwithin = \"10s\" */\n\
+const DROP: &str = "/* summary = \"Drops a field that a migration left\"\ntimeout = \"10s\" */\n\
     ALTER TABLE public.assets DROP COLUMN IF EXISTS new_field;\n\
     UPDATE public.assets SET description = 'none; nothing' WHERE id = 'x';\n\
     COMMENT ON TABLE public.assets IS 'tidied';";
@@ -129,7 +129,7 @@ async fn only_files_of_the_directory_are_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_takes_all_of_it_back_and_says_so() {
-    let slow = DROP.replace("within = \"10s\"", "within = \"30m\"");
+    let slow = DROP.replace("timeout = \"10s\"", "timeout = \"30m\"");
     let slow = slow.replace("COMMENT ON", "SELECT pg_sleep(1500);\nCOMMENT ON");
     let (scene, client) = scene(&[("drop-slowly.sql", &slow)]).await;
     let shown = card(&scene, "drop-slowly").await;
