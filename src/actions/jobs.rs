@@ -1,5 +1,5 @@
-//! `jobs`: what runs now and how far it is, and what interrupted runs still do on PostgreSQL. A read over the record, and over
-//! the sessions that bear a run's number.
+//! `jobs`: runs in progress, and what interrupted runs still do on PostgreSQL. Reads the audit log and the sessions that carry a
+//! run's number.
 
 use super::support::blocks::{answer, asked, between, count, environments, may_see, table, verdict};
 use super::{
@@ -20,109 +20,115 @@ pub struct Jobs;
 #[async_trait]
 impl Query for Jobs {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let (running, interrupted) =
-            (listed(call, RunState::Running).await?, listed(call, RunState::Interrupted).await?);
-        let seen = JobsView::of(call, &interrupted).await;
-        let left: Vec<Run> = interrupted.into_iter().filter(|run| seen.is_open(call, run)).collect();
+        let running = runs_in(call, RunState::Running).await?;
+        let interrupted = runs_in(call, RunState::Interrupted).await?;
+        let view = JobsView::load(call, &interrupted).await;
+        let left: Vec<Run> = interrupted.into_iter().filter(|run| view.is_open(call, run)).collect();
         let mut blocks = Vec::new();
         if running.is_empty() && left.is_empty() {
-            blocks.push(verdict(Severity::Ok, "Nothing runs."));
+            blocks.push(verdict(Severity::Ok, "No runs are in progress."));
         } else {
             let tone = if left.is_empty() { Severity::Neutral } else { Severity::Critical };
-            blocks.push(verdict(tone, words(running.len(), (&left, &seen))));
-            let rows = left.iter().chain(&running).map(|run| row(call, run, &seen)).collect();
+            blocks.push(verdict(tone, summary(running.len(), &left, &view)));
+            let rows = left.iter().chain(&running).map(|run| row(call, run, &view)).collect();
             blocks.push(Block::Table(table(&COLUMNS, rows)));
-            blocks
-                .push(Block::Note(fill("`stop <run>` ends one; `show <run>` tells all about it.", &|_| {
-                    None
-                })));
+            let next = "`stop <run>` stops one; `show <run>` shows its details.";
+            blocks.push(Block::Note(fill(next, &|_| None)));
         }
-        if !seen.unseen.is_empty() {
-            let text =
-                format!("What interrupted runs still do in {} can't be seen now.", seen.unseen.join(" and "));
+        if !view.unavailable.is_empty() {
+            let text = format!(
+                "Sessions of interrupted runs in {} can't be read now.",
+                view.unavailable.join(" and ")
+            );
             blocks.push(Block::Note(text.into()));
         }
         Ok(answer(blocks))
     }
 }
 
-fn words(running: usize, (left, seen): (&[Run], &JobsView<'_>)) -> String {
-    let works = left.iter().filter(|run| seen.sessions.contains_key(&run.id)).count();
-    let mut told = Vec::new();
-    if works > 0 {
-        let runs = count(works, "interrupted run still works", "interrupted runs still work");
-        told.push(format!("{runs} on PostgreSQL"));
+fn summary(running: usize, interrupted: &[Run], view: &JobsView<'_>) -> String {
+    let working = interrupted.iter().filter(|run| view.sessions.contains_key(&run.id)).count();
+    let mut parts = Vec::new();
+    if working > 0 {
+        let runs = count(working, "interrupted run is still working", "interrupted runs are still working");
+        parts.push(format!("{runs} on PostgreSQL"));
     }
-    if left.len() > works {
-        told.push(count(left.len() - works, "interrupted run isn't over", "interrupted runs aren't over"));
+    if interrupted.len() > working {
+        let open = interrupted.len() - working;
+        parts.push(count(open, "interrupted run has not ended", "interrupted runs have not ended"));
     }
-    match told.as_slice() {
-        [] => count(running, "run goes on.", "runs go on."),
-        _ => format!("{}; {}.", told.join("; "), count(running, "other runs", "others run")),
+    if parts.is_empty() {
+        return count(running, "run in progress.", "runs in progress.");
     }
+    format!("{}; {}.", parts.join("; "), count(running, "other run in progress", "other runs in progress"))
 }
 
 const COLUMNS: [(&str, Shape); 6] = [
     ("run", Shape::Right),
-    ("what", Shape::Left),
+    ("command", Shape::Left),
     ("environment", Shape::Left),
-    ("asked by", Shape::Left),
+    ("requested by", Shape::Left),
     ("for", Shape::Right),
-    ("how far", Shape::Left),
+    ("progress", Shape::Left),
 ];
 
-async fn listed(call: &Call<'_>, state: RunState) -> Result<Vec<Run>> {
+async fn runs_in(call: &Call<'_>, state: RunState) -> Result<Vec<Run>> {
     let environment = call.environment.map(str::to_owned);
     let filter = Filter { environment, states: vec![state], limit: usize::MAX, ..Filter::default() };
-    let listed = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
-    let others = listed.runs.into_iter().filter(|run| may_see(call, run));
-    Ok(others.collect())
+    let page = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
+    Ok(page.runs.into_iter().filter(|run| may_see(call, run)).collect())
 }
 
-/// What interrupted runs do.
+/// The state of interrupted runs on PostgreSQL.
 struct JobsView<'a> {
-    /// For how many seconds a run's statement has been running.
+    /// Seconds that a run's statement has been running.
     sessions: BTreeMap<i64, f64>,
-    /// How far what goes on without its process is.
-    watched: BTreeMap<i64, Share>,
-    /// Environments that can't be asked.
-    unseen: Vec<&'a str>,
+    /// Progress of runs that continue without their process.
+    progress: BTreeMap<i64, Share>,
+    /// Environments that don't answer.
+    unavailable: Vec<&'a str>,
 }
 
 impl<'a> JobsView<'a> {
-    async fn of(call: &'a Call<'_>, interrupted: &[Run]) -> JobsView<'a> {
-        let mut seen = JobsView { sessions: BTreeMap::new(), watched: BTreeMap::new(), unseen: Vec::new() };
-        let of = |run: &Run, name: &str| run.request.environment.as_deref() == Some(name);
+    async fn load(call: &'a Call<'_>, interrupted: &[Run]) -> JobsView<'a> {
+        let mut view =
+            JobsView { sessions: BTreeMap::new(), progress: BTreeMap::new(), unavailable: Vec::new() };
         for name in environments(call) {
-            let runs: Vec<&Run> = interrupted.iter().filter(|run| of(run, name)).collect();
+            let is_there = |run: &&Run| run.request.environment.as_deref() == Some(name);
+            let runs: Vec<&Run> = interrupted.iter().filter(is_there).collect();
             if runs.is_empty() {
                 continue;
             }
-            let Ok(found) = backends::sessions(call.app, name).await else {
-                seen.unseen.push(name);
+            let Ok(backends) = backends::sessions(call.app, name).await else {
+                view.unavailable.push(name);
                 continue;
             };
             for run in runs {
-                let longest = found.iter().filter(|session| session.is_of(run)).map(|session| session.for_s);
-                seen.sessions.extend(longest.reduce(f64::max).map(|longest| (run.id, longest)));
-                seen.watched.extend(recovery::watched(call.app, run).await.map(|share| (run.id, share)));
+                let seconds =
+                    backends.iter().filter(|backend| backend.is_of(run)).map(|backend| backend.for_s);
+                if let Some(longest) = seconds.reduce(f64::max) {
+                    view.sessions.insert(run.id, longest);
+                }
+                if let Some(share) = recovery::watched(call.app, run).await {
+                    view.progress.insert(run.id, share);
+                }
             }
         }
-        seen
+        view
     }
 
     fn is_open(&self, call: &Call<'_>, run: &Run) -> bool {
-        self.sessions.contains_key(&run.id) || self.watched.contains_key(&run.id) || goes_on(call, run)
+        self.sessions.contains_key(&run.id) || self.progress.contains_key(&run.id) || resumes(call, run)
     }
 }
 
-/// Whether it is taken up again by itself.
-fn goes_on(call: &Call<'_>, run: &Run) -> bool {
-    let code = call.app.catalog.find(&run.request.command).and_then(super::find);
-    matches!(code, Some(Implementation::Action(act)) if recovery::goes_on(act, run))
+/// Tells whether the run resumes without a person.
+fn resumes(call: &Call<'_>, run: &Run) -> bool {
+    let implementation = call.app.catalog.find(&run.request.command).and_then(super::find);
+    matches!(implementation, Some(Implementation::Action(action)) if recovery::goes_on(action, run))
 }
 
-fn row(call: &Call<'_>, run: &Run, seen: &JobsView<'_>) -> Vec<Cell> {
+fn row(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> Vec<Cell> {
     let request = &run.request;
     vec![
         format!("#{}", run.id).into(),
@@ -130,37 +136,37 @@ fn row(call: &Call<'_>, run: &Run, seen: &JobsView<'_>) -> Vec<Cell> {
         request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
         request.requester.id.as_str().into(),
         between(run.opened_at, Timestamp::now()).into(),
-        how_far(call, run, seen),
+        progress(call, run, view),
     ]
 }
 
-fn how_far(call: &Call<'_>, run: &Run, seen: &JobsView<'_>) -> Cell {
+fn progress(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> Cell {
     if run.state == RunState::Interrupted {
         return Cell {
-            text: format!("interrupted: {}", without_us(call, run, seen)),
+            text: format!("interrupted: {}", interrupted_progress(call, run, view)),
             tone: Severity::Critical,
         };
     }
     let share = call.app.progress.get(run.id);
     let percent = share.as_ref().and_then(|share| share.percent).map(|percent| format!("{percent} %"));
     let label = share.map(|share| share.label).filter(|label| !label.is_empty());
-    let stopping = run.event(EventKind::StopRequested.word()).map(|_| "told to stop".to_owned());
-    let told: Vec<String> = [percent, label, stopping].into_iter().flatten().collect();
-    if told.is_empty() { "-".into() } else { told.join(", ").into() }
+    let stopping = run.event(EventKind::StopRequested.word()).map(|_| "stop requested".to_owned());
+    let parts: Vec<String> = [percent, label, stopping].into_iter().flatten().collect();
+    if parts.is_empty() { "-".into() } else { parts.join(", ").into() }
 }
 
-/// What an interrupted run does.
-fn without_us(call: &Call<'_>, run: &Run, seen: &JobsView<'_>) -> String {
-    if let Some(share) = seen.watched.get(&run.id) {
+/// Describes what an interrupted run still does.
+fn interrupted_progress(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> String {
+    if let Some(share) = view.progress.get(&run.id) {
         return share.label.replace('\n', ". ");
     }
-    let mut told = Vec::new();
-    if goes_on(call, run) {
-        let why = call.app.progress.get(run.id).map(|share| share.label);
-        told.push(why.unwrap_or_else(|| "goes on by itself as soon as it can".to_owned()));
+    let mut parts = Vec::new();
+    if resumes(call, run) {
+        let label = call.app.progress.get(run.id).map(|share| share.label);
+        parts.push(label.unwrap_or_else(|| "resumes as soon as it can".to_owned()));
     }
-    told.extend(
-        seen.sessions.get(&run.id).map(|for_s| format!("its statement runs for {}", duration(*for_s))),
-    );
-    told.join(", ")
+    if let Some(seconds) = view.sessions.get(&run.id) {
+        parts.push(format!("its statement has been running for {}", duration(*seconds)));
+    }
+    parts.join(", ")
 }

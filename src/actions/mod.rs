@@ -16,28 +16,34 @@ use tokio_util::sync::CancellationToken;
 pub mod backup;
 mod backups;
 mod break_glass;
+mod cancel;
 mod connect;
+mod deny;
+mod enable_stats;
 mod environments;
 mod freeze;
 mod help;
 mod history;
 mod jobs;
+mod kill;
+mod kill_idle;
 mod migrate;
 mod migrate_resolve;
 mod pending;
 mod purge;
+mod reset_stats;
+mod review;
 mod run_sql;
-mod said;
 mod schedule;
 mod services;
-mod session;
 mod show;
 mod sql_command;
-mod statistics;
 mod stop;
 pub mod support;
+mod unfreeze;
 mod upkeep;
 mod r#use;
+mod withdraw;
 
 /// What a command is asked with.
 pub struct Call<'a> {
@@ -230,34 +236,34 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "backup" => Action(&backup::Backup),
         "backups" => Query(&backups::Backups),
         "break-glass" => Query(&break_glass::BreakGlass),
-        "cancel" => Action(&session::Cancel),
+        "cancel" => Action(&cancel::Cancel),
         "connect" => Query(&connect::Connect),
-        "deny" => Action(&said::Deny),
-        "enable-stats" => Action(&statistics::EnableStats),
+        "deny" => Action(&deny::Deny),
+        "enable-stats" => Action(&enable_stats::EnableStats),
         "environments" => Query(&environments::Environments),
         "freeze" => Action(&freeze::Freeze),
         "help" => Query(&help::Help),
         "history" => Query(&history::History),
         "jobs" => Query(&jobs::Jobs),
-        "kill" => Action(&session::Kill),
-        "kill-idle" => Action(&session::KillIdle),
+        "kill" => Action(&kill::Kill),
+        "kill-idle" => Action(&kill_idle::KillIdle),
         "migrate" => Action(&migrate::Migrate),
         "migrate-resolve" => Action(&migrate_resolve::MigrateResolve),
         "pending" => Query(&pending::Pending),
         "purge" => Action(&purge::Purge),
         "reindex" => Action(&upkeep::Reindex),
-        "reset-stats" => Action(&statistics::ResetStats),
+        "reset-stats" => Action(&reset_stats::ResetStats),
         "run-sql" => Action(&run_sql::RunSql),
-        "review" => Action(&said::Review),
+        "review" => Action(&review::Review),
         "schedule" => Query(&schedule::Schedule),
         "services" => Query(&services::Services),
         "show" => Query(&show::Show),
         "stop" => Action(&stop::Stop),
-        "unfreeze" => Action(&freeze::Unfreeze),
+        "unfreeze" => Action(&unfreeze::Unfreeze),
         "use" => Action(&r#use::Use),
         "vacuum" => Action(&upkeep::Vacuum),
         "vacuum-full" => Action(&upkeep::VacuumFull),
-        "withdraw" => Action(&said::Withdraw),
+        "withdraw" => Action(&withdraw::Withdraw),
         _ => return None,
     })
 }

@@ -2,38 +2,47 @@
 
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
-use crate::model::{EventKind, Plan, Text};
+use crate::model::{Plan, Text};
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 pub struct Use;
+
+/// The environment that the conversation gets.
+#[derive(Serialize, Deserialize)]
+struct UseTarget {
+    environment: String,
+}
 
 #[async_trait]
 impl Action for Use {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let run_argument = call.values.get("environment").map(String::as_str).unwrap_or_default();
-        let environment = call.app.environments.environment(run_argument)?;
+        let name = call.values.get("environment").map(String::as_str).unwrap_or_default();
+        let environment = call.app.environments.environment(name)?;
         if !call.app.access.may_run(call.person, call.command, Some(&environment.name)) {
             return Err(Error::user(format!("You may not work in {}.", environment.name)));
         }
-        let mut plan = Plan::of(format!("This conversation speaks of {} from now on.", environment.name));
-        plan.identity.insert("environment".to_owned(), environment.name.clone());
+        let mut plan = Plan::of(format!("This channel uses {} from now on.", environment.name));
+        plan.set_target(&UseTarget { environment: environment.name.clone() });
         plan.rollback = "Type `use` with another environment.".to_owned();
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Execution<'_>) -> Outcome {
-        let environment = doing.plan.identity.get("environment").cloned().unwrap_or_default();
-        match doing.app.audit.store.bind(doing.run.request.place.clone(), environment.clone()).await {
-            Ok(()) => Outcome::new(
-                EventKind::Succeeded,
+    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+        let Some(UseTarget { environment }) = execution.plan.target() else {
+            return Outcome::invalidated("The plan names no environment.");
+        };
+        let conversation = execution.run.request.place.clone();
+        match execution.app.audit.store.bind(conversation, environment.clone()).await {
+            Ok(()) => Outcome::done(
                 Text::new()
-                    .plain("Commands here now speak of ")
+                    .plain("This channel now uses ")
                     .strong(environment)
-                    .plain(", until someone types ")
+                    .plain(". To change it, type ")
                     .code("use")
                     .plain(" again."),
             ),
-            Err(why) => Outcome::new(EventKind::Failed, format!("Nothing changed: {why}.")),
+            Err(err) => Outcome::failed(format!("The channel's environment could not be stored: {err}")),
         }
     }
 }

@@ -14,7 +14,7 @@ pub use button::{Button, ButtonStyle, ButtonToken, Decision, TokenPurpose, rando
 pub use card::{Card, CardKind, PostedMessage};
 pub use event::{AnswerHandle, Event, IncomingEvent};
 pub use person::{ChatAccount, Conversation, Person, PlatformKind};
-pub use plan::{Plan, sha256_hex};
+pub use plan::{Plan, as_text, from_identity, sha256_hex, to_identity};
 pub use reply::{
     Audience, Block, Cell, Column, EnvironmentTag, Heading, Reply, Row, Severity, Shape, Span, Table, Text,
     bar,

@@ -3,6 +3,7 @@
 //! made is the action's business (`actions/`).
 
 use super::{Block, Table, Text};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -51,6 +52,16 @@ impl Plan {
             resource_locks: Vec::new(),
             created_at: jiff::Timestamp::now(),
         }
+    }
+
+    /// Reads a typed target from the identity; `None` when a field is missing or malformed.
+    pub fn target<T: DeserializeOwned>(&self) -> Option<T> {
+        from_identity(&self.identity)
+    }
+
+    /// Writes a typed target's fields into the identity.
+    pub fn set_target(&mut self, target: &impl Serialize) {
+        self.identity.extend(to_identity(target));
     }
 
     /// SHA-256 over the plan as it is stored and shown, in hex.
@@ -108,6 +119,37 @@ impl Plan {
     }
 }
 
+/// Writes a typed target, all of whose fields are text, as an identity.
+pub fn to_identity(target: &impl Serialize) -> BTreeMap<String, String> {
+    serde_json::to_value(target).and_then(serde_json::from_value).unwrap_or_default()
+}
+
+/// Reads a typed target from an identity; other fields are ignored.
+pub fn from_identity<T: DeserializeOwned>(identity: &BTreeMap<String, String>) -> Option<T> {
+    serde_json::to_value(identity).and_then(serde_json::from_value).ok()
+}
+
+/// Numbers and moments of a typed target, as the identity's text: `#[serde(with = "as_text")]`.
+pub mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    /// Writes the value as text.
+    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    /// Reads the value from text.
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 /// SHA-256 in hex, of parts in order.
 pub fn sha256_hex(parts: &[&[u8]]) -> String {
     let mut hasher = Sha256::new();
@@ -115,4 +157,31 @@ pub fn sha256_hex(parts: &[&[u8]]) -> String {
         hasher.update(part);
     }
     hex::encode(hasher.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Target {
+        #[serde(with = "as_text")]
+        pid: i32,
+        server: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        query_start: Option<String>,
+    }
+
+    #[test]
+    fn a_typed_target_is_the_identity_in_text() {
+        let target = Target { pid: 4711, server: "main".to_owned(), query_start: None };
+        let mut plan = Plan::of("Ends it.");
+        plan.set_target(&target);
+        let identity = [("pid", "4711"), ("server", "main")];
+        assert_eq!(plan.identity, identity.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        plan.identity.insert("role".to_owned(), "asset_svc".to_owned());
+        assert_eq!(plan.target(), Some(target));
+        plan.identity.insert("pid".to_owned(), "4711; 4712".to_owned());
+        assert_eq!(plan.target::<Target>(), None);
+    }
 }

@@ -28,6 +28,25 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// The state in a word, as people read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            RunState::Pending => "pending",
+            RunState::Approved => "approved",
+            RunState::Running => "running",
+            RunState::Succeeded => "succeeded",
+            RunState::Failed => "failed",
+            RunState::Partial => "partial",
+            RunState::Stopped => "stopped",
+            RunState::Denied => "denied",
+            RunState::Withdrawn => "withdrawn",
+            RunState::Revoked => "revoked",
+            RunState::Expired => "expired",
+            RunState::Invalidated => "invalidated",
+            RunState::Interrupted => "interrupted",
+        }
+    }
+
     /// Open runs hold their resources; `unknown` doesn't: nobody knows what it does, and most runs are over by then. One that goes on
     /// takes them again with the event that says so.
     pub fn is_open(self) -> bool {

@@ -148,18 +148,18 @@ pub async fn while_frozen_nothing_is_approved(on: Platform) {
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = kill_card(&*chat, pid).await;
     let told = asks(&*chat, "cara", "freeze --reason \"incident 42\"").await;
-    assert!(told.words.contains("All acting is frozen"), "{}", told.words);
+    assert!(told.words.contains("All changes are frozen"), "{}", told.words);
     is_refused(&*chat, ("ben", &card), ("Approve", "cara froze all acting")).await;
     let told = asks(&*chat, "ana", &format!("kill {pid} --env staging")).await;
     assert!(told.words.contains("cara froze all acting"), "{}", told.words);
     assert_eq!(bot.events_of("kill").await, ["requested"]);
 
     asks(&*chat, "ana", "unfreeze").await;
-    let lift = sees(&*chat, "ben", &["Lets commands act again", "[Approve]"]).await;
+    let lift = sees(&*chat, "ben", &["Lifts the freeze", "[Approve]"]).await;
     is_refused(&*chat, ("ana", &lift), ("Approve", "somebody else has to decide")).await;
     assert!(bot.store().frozen().await.expect("the record").is_some());
     chat.clicks("ben", &lift, "Approve").await;
-    sees(&*chat, "cara", &["Commands act again"]).await;
+    sees(&*chat, "cara", &["The freeze is lifted"]).await;
     let card = sees(&*chat, "ben", &["blocks the deploy", "[Approve]"]).await;
     chat.clicks("ben", &card, "Approve").await;
     sees(&*chat, "cara", &[&format!("Session {pid} is gone")]).await;

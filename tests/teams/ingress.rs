@@ -185,7 +185,7 @@ async fn a_key_that_is_not_endorsed_for_teams_signs_nothing() {
 async fn an_activity_that_is_played_again_counts_once() {
     let bot = Bot::start(Twist::default()).await;
     let told = bot.asks("cara", "freeze").await;
-    assert!(told.plain().contains("All acting is frozen"), "{}", told.plain());
+    assert!(told.plain().contains("All changes are frozen"), "{}", told.plain());
     for _ in 0..3 {
         assert!(bot.teams.redeliver(0).await.ok());
     }

@@ -81,7 +81,7 @@ async fn in_an_incident_the_line_to_type_stands_below_the_rows() {
     assert!(said.out.lines().any(|shown| shown == line), "{}", said.out);
     let words: Vec<&str> = line.split(' ').skip(1).chain(["--dry-run"]).collect();
     let dry = world.says(&words).await;
-    assert!(dry.status == 0 && dry.out.contains("5 sessions wait behind it"), "{dry:?}");
+    assert!(dry.status == 0 && dry.out.contains("5 waiting sessions"), "{dry:?}");
     dry.is_fit_for_a_terminal();
     for line in ["health", "long --over 0s", "connections", "slow", "sizes"] {
         world.runs(&format!("{line} --env production")).await.is_fit_for_a_terminal();

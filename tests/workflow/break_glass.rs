@@ -43,7 +43,7 @@ async fn one_acts_alone_everyone_is_told_and_another_reviews_it() {
     });
     told.await.unwrap_or_else(|why| panic!("{why}"));
 
-    scene.refused(ANA, &format!("review {}", run.id), "somebody else has to look at it").await;
+    scene.refused(ANA, &format!("review {}", run.id), "another person has to review it").await;
     scene.refused("U0DAN", &format!("review {}", run.id), "You may not run").await;
     let told = scene.asks(BEN, &format!("review {} --reason \"right so\"", run.id)).await.plain();
     assert!(told.contains(&format!("Run #{} is reviewed", run.id)), "{told}");
@@ -51,7 +51,7 @@ async fn one_acts_alone_everyone_is_told_and_another_reviews_it() {
     assert!(!shown.contains("has to look at it"), "{shown}");
     let listed = scene.asks(BEN, "pending").await.plain();
     assert!(listed.contains("Nothing waits for anyone"), "{listed}");
-    scene.refused(CARA, &format!("review {}", run.id), "has reviewed run").await;
+    scene.refused(CARA, &format!("review {}", run.id), "has already reviewed run").await;
     assert_eq!(scene.store_verified().await, None);
 }
 

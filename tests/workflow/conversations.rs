@@ -35,7 +35,7 @@ async fn there_is_no_default_environment_and_each_conversation_has_its_own() {
     let told = scene.asks(ANA, "blocked").await.plain();
     assert!(told.contains("of 🟢 staging"), "bindings outlive the process: {told}");
     let told = scene.asks(ANA, "use Production").await.plain();
-    assert!(told.contains("now speak of production"), "{told}");
+    assert!(told.contains("now uses production"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ async fn stops_what_waits_in_both_processes_until_two_lift_it() {
     assert!(told.plain().contains("may not run `freeze`"), "{}", told.plain());
     scene.workspace().connect_bot(&first.url);
     let frozen = scene.asks(CARA, "freeze --reason \"incident 42\"").await;
-    assert!(frozen.plain().contains("All acting is frozen"), "{}", frozen.plain());
+    assert!(frozen.plain().contains("All changes are frozen"), "{}", frozen.plain());
 
     for process in [&first, &second] {
         scene.workspace().connect_bot(&process.url);
@@ -40,7 +40,7 @@ async fn stops_what_waits_in_both_processes_until_two_lift_it() {
     assert!(told.plain().contains("cara froze all acting"), "still: {}", told.plain());
     scene.workspace().connect_bot(&first.url);
     scene.clicks(BEN, &lift.at(), "Approve").await;
-    scene.until(&lift.at(), "Commands act again.").await;
+    scene.until(&lift.at(), "The freeze is lifted").await;
 
     assert!(second.of(&scene).clicks(BEN, &card.at(), "Approve").await.ok());
     scene.until(&card.at(), "Done.").await;
@@ -69,7 +69,7 @@ async fn stops_what_is_approved_and_has_not_started() {
     becomes(&record, "count", RunState::Approved).await;
     scene.workspace().connect_bot(&first.url);
     let frozen = scene.asks(CARA, "freeze").await;
-    assert!(frozen.plain().contains("All acting is frozen"), "{}", frozen.plain());
+    assert!(frozen.plain().contains("All changes are frozen"), "{}", frozen.plain());
     scene.workspace().fault("users.info", Fault::Clear);
 
     let words = "The approval no longer counted: cara froze all acting before it started. Nothing was done.";

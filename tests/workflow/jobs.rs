@@ -23,16 +23,21 @@ async fn waits(scene: &Scene) {
 async fn a_long_run_is_seen_and_stopped() {
     let scene = Scene::with(Twist { servers: Some(Servers::alone(60).await), ..Twist::default() }).await;
     let nothing = scene.asks(ANA, "jobs").await.plain();
-    assert!(nothing.contains("Nothing runs."), "{nothing}");
+    assert!(nothing.contains("No runs are in progress."), "{nothing}");
     let blocker = locked(&scene).await;
     let card = scene.asks(ANA, "backup asset-service --env staging").await;
     waits(&scene).await;
     let run = becomes(&scene.store(), "backup", RunState::Running).await.id;
 
     let jobs = scene.asks(BEN, "jobs").await.plain();
-    for words in
-        ["1 run goes on", &format!("#{run}"), "backup asset-service", "staging", "ana", "asset_service_db"]
-    {
+    for words in [
+        "1 run in progress",
+        &format!("#{run}"),
+        "backup asset-service",
+        "staging",
+        "ana",
+        "asset_service_db",
+    ] {
         assert!(jobs.contains(words), "{words} is missing: {jobs}");
     }
     scene.refused(DAN, &format!("stop {run}"), "You may").await;
@@ -57,7 +62,7 @@ async fn a_long_run_is_seen_and_stopped() {
     .await;
     let backups = scene.asks(ANA, "backups asset-service --env staging").await.plain();
     assert!(backups.contains("has no backup here"), "{backups}");
-    scene.refused(ANA, &format!("stop {run}"), "is over: stopped").await;
+    scene.refused(ANA, &format!("stop {run}"), "has already ended: stopped").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +139,7 @@ async fn what_an_interrupted_run_left_on_postgresql_is_named_and_can_be_ended() 
     becomes(&scene.store(), "kill", RunState::Interrupted).await;
 
     let jobs = scene.asks(ANA, "jobs").await.plain();
-    assert!(jobs.contains("1 interrupted run still works on PostgreSQL"), "{jobs}");
+    assert!(jobs.contains("1 interrupted run is still working on PostgreSQL"), "{jobs}");
     let told = scene.asks(BEN, &format!("stop {}", run.id)).await.plain();
     assert!(
         told.contains(&format!("1 session of the interrupted run #{} got the signal to end", run.id)),

@@ -85,7 +85,7 @@ struct Aim<'a> {
 
 /// The statement itself, as the operator.
 async fn signals(client: &Client, aim: &Aim<'_>) -> Vec<Row> {
-    let sql = include_str!("../../src/actions/session/signal.sql");
+    let sql = include_str!("../../src/actions/support/signal.sql");
     let Aim { pid, backend_start, how, query_start, own, role, database, state_change } = aim;
     let values: [&(dyn ToSql + Sync); 8] =
         [pid, backend_start, how, query_start, own, role, database, state_change];
@@ -225,7 +225,7 @@ async fn a_session_that_ended_meanwhile_is_gone_and_nobody_else_is_hurt() {
         }
     };
     let told = after(&scene, pid, leave).await;
-    assert!(told.contains(&format!("is gone: pid {pid} is nobody's now")), "{told}");
+    assert!(told.contains(&format!("is gone: no session has pid {pid} now")), "{told}");
     scene.refused(ANA, &format!("kill {pid} --env production"), "There is no session").await;
 }
 

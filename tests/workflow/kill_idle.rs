@@ -115,7 +115,7 @@ async fn all_of_a_server_end_and_none_is_left_for_a_second_time() {
     }
     assert_eq!(scene.only_run("kill-idle").await.state, RunState::Succeeded);
     let nobody = scene.asks(ANA, "kill-idle --older-than 1s --env production").await.plain();
-    assert!(nobody.contains("No session on main has done nothing for 1.0 s"), "{nobody}");
+    assert!(nobody.contains("No session on main has been idle for 1.0 s"), "{nobody}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +128,7 @@ async fn when_all_of_them_were_used_nothing_is_done_and_refused_is_told() {
         client.query_one("SELECT 1", &[]).await.unwrap();
     }
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "None of them was still as it was shown. Nothing was done.").await;
+    scene.until(&card.at(), "None of the sessions is as it was shown. Nothing was done.").await;
     assert_eq!(scene.only_run("kill-idle").await.state, RunState::Invalidated);
 
     a_second_passes(&scene).await;
@@ -151,7 +151,7 @@ async fn more_than_a_card_can_name_is_refused_with_how_to_narrow_it() {
     let told = scene.asks(ANA, ASK).await;
     assert!(told.button("Approve").is_none(), "{}", told.plain());
     assert!(
-        told.plain().contains("51 sessions on asset_service_db have done nothing for 1.0 s"),
+        told.plain().contains("51 sessions on asset_service_db have been idle for 1.0 s"),
         "{}",
         told.plain()
     );

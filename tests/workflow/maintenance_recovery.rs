@@ -92,7 +92,7 @@ async fn a_killed_bots_vacuum_full_is_seen_to_go_on_and_then_to_be_done() {
         "it is at work still"
     );
     let jobs = scene.asks(ANA, "jobs").await.plain();
-    assert!(jobs.contains("1 interrupted run still works on PostgreSQL"), "{jobs}");
+    assert!(jobs.contains("1 interrupted run is still working on PostgreSQL"), "{jobs}");
     assert_eq!(file(&superuser).await, before);
     drop(gate);
     let told = scene.until(&card.at(), "public.big is written anew. ").await.plain();
@@ -184,7 +184,7 @@ async fn a_vacuum_fulls_progress_is_seen_and_a_stop_leaves_the_table_as_it_was()
     scene.until(&card.at(), "86 % · public.big: rebuilding index").await;
     let run = state(&scene, "vacuum-full", RunState::Running).await.id;
     let dry = scene.asks(BEN, &format!("stop {run} --dry-run")).await.plain();
-    assert!(dry.contains("takes back all that it has done"), "{dry}");
+    assert!(dry.contains("rolls back all that it has done"), "{dry}");
     maintenance_harness::stops(&scene, "vacuum-full").await;
     scene
         .until(&card.at(), "Stopped: public.big is as it was. What was written by then is thrown away.")
@@ -247,7 +247,7 @@ async fn an_interrupted_enable_stats_and_reset_stats_are_looked_at() {
     scene = Scene::with(twist).await;
     for (made, words, is) in [
         (false, "pg_stat_statements is not in content_service_db.", RunState::Failed),
-        (true, " is in content_service_db: `slow` answers from now on.", RunState::Succeeded),
+        (true, " is in content_service_db: `slow` works from now on.", RunState::Succeeded),
     ] {
         let card = scene.card(ANA, "enable-stats content-service --env production").await;
         if made {
@@ -264,8 +264,8 @@ async fn an_interrupted_enable_stats_and_reset_stats_are_looked_at() {
     let grant = "GRANT EXECUTE ON FUNCTION pg_stat_statements_reset TO countersign_maintain";
     superuser.batch_execute(grant).await.unwrap();
     for (reset, words, is) in [
-        (false, "its statistics were not forgotten.", RunState::Failed),
-        (true, "its statistics begin anew. Countersign was interrupted", RunState::Succeeded),
+        (false, "its statistics were not reset.", RunState::Failed),
+        (true, "its statistics were reset. Countersign was interrupted", RunState::Succeeded),
     ] {
         let card = scene.asks(ANA, "reset-stats content-service --env production").await;
         claimed_by_a_dead_process(&scene, "reset-stats").await;

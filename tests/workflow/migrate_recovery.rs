@@ -51,7 +51,7 @@ async fn what_goes_on_after_a_crash_is_watched_until_the_ledger_tells_its_end() 
     assert_eq!(kinds(&run), ["requested", "approved", "started", "interrupted", "succeeded"]);
     assert_eq!(shop.ledger().await, [FIRST, SECOND, THIRD].map(|name| format!("{name} applied")));
     let jobs = shop.scene.asks(ANA, "jobs").await.plain();
-    assert!(jobs.contains("Nothing runs."), "{jobs}");
+    assert!(jobs.contains("No runs are in progress."), "{jobs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

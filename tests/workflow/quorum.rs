@@ -79,13 +79,13 @@ async fn one_refusal_ends_it_and_its_reason_is_told() {
     scene.refused(ANA, &format!("deny {}", run.id), "is yours").await;
     scene.refused("U0DAN", &format!("deny {}", run.id), "You may not run").await;
     let told = scene.asks(CARA, &format!("deny {} --reason \"the report is due\"", run.id)).await.plain();
-    assert!(told.contains(&format!("Request #{} is refused", run.id)), "{told}");
+    assert!(told.contains(&format!("Request #{} is denied", run.id)), "{told}");
     let shown = scene.until(&card.at(), "Denied by cara: the report is due. Nothing was done.").await;
     assert!(shown.buttons().is_empty(), "{}", shown.plain());
     assert!(shown.plain().contains("blocks the deploy"), "the request's own reason stays: {}", shown.plain());
     assert!(scene.is_there(pid).await);
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "approval_added", "denied"]);
-    scene.refused(BEN, &format!("deny {}", run.id), "waits for nobody").await;
+    scene.refused(BEN, &format!("deny {}", run.id), "isn't pending").await;
 }
 
 /// One person has two accounts: they are asked for once.

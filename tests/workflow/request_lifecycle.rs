@@ -67,7 +67,7 @@ async fn only_the_requester_withdraws_and_only_what_waits() {
     assert!(told.plain().contains(&format!("Request #{run} is withdrawn")), "{}", told.plain());
     let shown = scene.until(&card.at(), "Withdrawn by ana").await;
     assert!(shown.buttons().is_empty(), "{}", shown.plain());
-    scene.refused(ANA, &format!("withdraw {run}"), "waits for nobody").await;
+    scene.refused(ANA, &format!("withdraw {run}"), "isn't pending").await;
     assert!(scene.is_there(pid).await);
 }
 
@@ -200,8 +200,8 @@ async fn while_frozen_nothing_is_asked_approved_or_done_and_looking_goes_on() {
     let card = scene.kill_card(pid).await;
     scene.refused(ANA, "unfreeze", "Nothing is frozen").await;
     let told = scene.asks(BEN, "freeze --reason \"incident 42\"").await.plain();
-    assert!(told.contains("All acting is frozen"), "who may only approve can freeze too: {told}");
-    scene.refused(CARA, "freeze", "ben froze all acting already").await;
+    assert!(told.contains("All changes are frozen"), "who may only approve can freeze too: {told}");
+    scene.refused(CARA, "freeze", "ben has already frozen all changes").await;
     for line in [format!("kill {pid} --env production"), format!("cancel {pid} --env production")] {
         let told = scene.asks(ANA, &line).await.plain();
         assert!(told.contains("ben froze all acting at") || told.contains("runs no statement"), "{told}");
@@ -214,7 +214,7 @@ async fn while_frozen_nothing_is_asked_approved_or_done_and_looking_goes_on() {
     scene.is_refused(ANA, &lift.at(), ("Approve", "somebody else has to decide")).await;
     assert!(scene.store().frozen().await.unwrap().is_some());
     scene.clicks(BEN, &lift.at(), "Approve").await;
-    scene.until(&lift.at(), "Commands act again").await;
+    scene.until(&lift.at(), "The freeze is lifted").await;
     scene.clicks(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), &format!("Session {pid} is gone")).await;
 }

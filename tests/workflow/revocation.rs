@@ -106,7 +106,7 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
         asker: "countersign cara".to_owned(),
     };
     let plan = stop.plan(&call).await.unwrap_or_else(|why| panic!("{why:?}"));
-    assert!(plan.effect.starts_with("Takes back the approval of #1"), "{}", plan.effect);
+    assert!(plan.effect.starts_with("Revokes the approval of #1"), "{}", plan.effect);
     happens(EventKind::Started, EventDetails::default()).await;
 
     let token = tokio_util::sync::CancellationToken::new();
@@ -117,7 +117,8 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
         happens(EventKind::Succeeded, EventDetails::default().text("verdict", "It is gone.")).await
     };
     let (outcome, _) = tokio::join!(stop.act(&doing), ends);
-    let words = "Run #1 had started before its approval could be taken back. Run #1 has ended: succeeded. It is gone.";
+    let words =
+        "Run #1 had started before its approval could be revoked. Run #1 has ended: succeeded. It is gone.";
     assert_eq!(outcome.verdict.words(), words);
 }
 

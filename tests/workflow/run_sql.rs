@@ -142,7 +142,7 @@ async fn a_stop_takes_all_of_it_back_and_says_so() {
     let jobs = scene.asks(ANA, "jobs").await.plain();
     assert!(jobs.contains("statement 3 of 4"), "{jobs}");
     let dry = scene.asks(BEN, &format!("stop {run} --dry-run")).await.plain();
-    assert!(dry.contains("takes back all that it has done") && !dry.contains("stays"), "{dry}");
+    assert!(dry.contains("rolls back all that it has done") && !dry.contains("stays"), "{dry}");
 
     let told = scene.asks(BEN, &format!("stop {run}")).await.plain();
     let words = "Stopped, and all of it is taken back: nothing was changed.";

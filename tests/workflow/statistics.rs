@@ -28,9 +28,9 @@ async fn one_databases_counters_are_forgotten_and_no_others() {
     let other = calls(&superuser, "analytics_service_db").await;
     assert!(calls(&superuser, "asset_service_db").await >= 40 && other >= 40);
     let told = scene.asks(ANA, "reset-stats asset-service --env production").await;
-    assert!(told.plain().contains("Nothing brings the counters back"), "{}", told.plain());
+    assert!(told.plain().contains("the counters can't be restored"), "{}", told.plain());
     let told = maintenance_harness::approves(&scene, told).await.plain();
-    assert!(told.contains("The statistics of asset_service_db begin anew: "), "{told}");
+    assert!(told.contains("The statistics of asset_service_db are reset: "), "{told}");
     assert!(calls(&superuser, "asset_service_db").await < 40);
     assert_eq!(calls(&superuser, "analytics_service_db").await, other);
     assert_eq!(scene.only_run("reset-stats").await.state, RunState::Succeeded);
@@ -118,27 +118,24 @@ async fn the_extension_is_made_once_and_by_who_may() {
     superuser.batch_execute(&ready).await.unwrap();
     let plain = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
     let told = asks(&plain, "enable-stats asset-service").await.plain();
-    assert!(told.contains("countersign_act may not make pg_stat_statements in asset_service_db"), "{told}");
+    assert!(told.contains("countersign_act may not create pg_stat_statements in asset_service_db"), "{told}");
     assert!(told.contains("CREATE EXTENSION pg_stat_statements") && !there(&superuser).await, "{told}");
     let told = asks(&plain, "reset-stats asset-service").await.plain();
-    assert!(told.contains("has no pg_stat_statements") && told.contains("enable-stats makes it"), "{told}");
+    assert!(told.contains("has no pg_stat_statements") && told.contains("enable-stats creates it"), "{told}");
 
     let scene =
         Scene::with(Twist { servers: Some(servers), instead: vec![owner()], ..Twist::default() }).await;
     let told = asks(&scene, "enable-stats asset-service").await.plain();
-    assert!(told.contains(" is in asset_service_db: `slow` answers from now on."), "{told}");
+    assert!(told.contains(" is in asset_service_db: `slow` works from now on."), "{told}");
     assert!(there(&superuser).await && !there(&other).await);
     assert_eq!(scene.only_run("enable-stats").await.state, RunState::Succeeded);
     let told = asks(&scene, "enable-stats asset-service").await.plain();
-    assert!(
-        told.contains("asset_service_db has pg_stat_statements ") && told.contains(" already."),
-        "{told}"
-    );
+    assert!(told.contains("asset_service_db already has pg_stat_statements "), "{told}");
     assert!(!told.contains("The server has version"), "{told}");
     let older = "DROP EXTENSION pg_stat_statements; CREATE EXTENSION pg_stat_statements VERSION '1.9'";
     superuser.batch_execute(older).await.unwrap();
     let told = asks(&scene, "enable-stats asset-service").await.plain();
-    assert!(told.contains("has pg_stat_statements 1.9 already. The server has version "), "{told}");
+    assert!(told.contains("already has pg_stat_statements 1.9. The server has version "), "{told}");
     assert!(told.contains("ALTER EXTENSION pg_stat_statements UPDATE"), "{told}");
     assert_eq!(scene.runs_of("enable-stats").await.len(), 1);
 }

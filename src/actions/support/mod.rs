@@ -3,5 +3,9 @@
 pub mod backends;
 pub mod blocks;
 pub mod database;
+pub mod decision;
+pub mod pg_stat_statements;
 pub mod recovery;
+pub mod session_info;
+pub mod signal;
 pub mod subprocess;

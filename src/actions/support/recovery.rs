@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 /// Why a run is `unknown` whose process ended as it was told to: no mark against the run.
 pub const TOLD_TO_END: &str = "Countersign was told to end while it ran";
 
+/// The note on what an interrupted run may have done itself.
+pub const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether that is its work.";
+
 /// What can't go on after so many crashes needs a person.
 const MOST_CRASHES: usize = 5;
 

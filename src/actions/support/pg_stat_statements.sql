@@ -1,4 +1,4 @@
--- What there is of pg_stat_statements in this database, and whether this login may make it.
+-- State of pg_stat_statements in this database, and whether this login may create it.
 SELECT e.extversion AS version, x.default_version AS available, quote_ident(n.nspname) AS schema,
        -- A setting of the extension exists only while the server has loaded its library.
        EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max') AS loaded,

@@ -1,4 +1,4 @@
--- One session as its approver must know it. $1 pid, $2 the bot's own roles.
+-- One session with the facts that its approver needs. $1 pid, $2 the bot's own roles.
 SELECT a.pid,
        to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS backend_start,
        to_char(a.query_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'   AS query_start,

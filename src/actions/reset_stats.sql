@@ -1,4 +1,4 @@
--- The function that forgets, in the version that forgets one database, and whether this login may call it.
+-- The reset function, in the version that resets one database, and whether this login may call it.
 SELECT format('%I.%I', n.nspname, p.proname) AS function,
        format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) AS signature,
        has_function_privilege(p.oid, 'EXECUTE') AS may, has_schema_privilege(n.oid, 'USAGE') AS may_use,

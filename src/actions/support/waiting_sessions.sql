@@ -1,4 +1,4 @@
--- Everyone who waits behind a session, directly or in the queue. $1 pid. UNION keeps it from enumerating paths.
+-- All sessions that wait behind a session, directly or in the queue. $1 pid. UNION keeps it from enumerating paths.
 WITH RECURSIVE edges AS (
   SELECT DISTINCT a.pid, b.blocker
   FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b(blocker)

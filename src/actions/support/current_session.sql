@@ -1,4 +1,4 @@
--- What stands behind a pid now, in a transaction of its own: pg_stat_activity is frozen within one.
+-- The session behind a pid now, in a transaction of its own: pg_stat_activity is frozen within one.
 -- $1 pid, $2 backend_start as shown, $3 query_start as shown (NULL when it doesn't matter), $4 the bot's own roles, $5 role,
 -- $6 database, $7 state_change as shown (NULL when it doesn't matter).
 SELECT a.backend_start = $2::text::timestamptz AS same_session,

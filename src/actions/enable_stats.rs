@@ -1,0 +1,141 @@
+//! `enable-stats`: creates pg_stat_statements in one database. CREATE EXTENSION succeeds even where the server has not loaded the
+//! library, so that is checked first.
+
+use super::support::database::DatabaseTarget;
+use super::support::pg_stat_statements::{STATE, begin, resource};
+use super::support::recovery::INTERRUPTED;
+use super::{Action, Call, Execution, Outcome};
+use crate::error::{Error, Result};
+use crate::model::{EventKind, Plan};
+use crate::postgres::QueryError;
+use async_trait::async_trait;
+use tokio_postgres::Row;
+
+pub struct EnableStats;
+
+const CREATE: &str = "CREATE EXTENSION pg_stat_statements WITH SCHEMA public";
+
+#[async_trait]
+impl Action for EnableStats {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let target = DatabaseTarget::of(call)?;
+        let state = only_row(target.lease(call).await?.ask(STATE, &[]).await, &target)?;
+        // The reader sees settings that the owner's login may not.
+        let readers_state = only_row(target.reader(call).await?.ask(STATE, &[]).await, &target)?;
+        let version = creatable_version(&target, &state, &readers_state)?;
+        let (database, environment) = (&target.database, &target.address.environment);
+        let mut plan =
+            Plan::of(format!("Creates pg_stat_statements {version} in {database} in {environment}."));
+        target.identify(&mut plan);
+        plan.context.push(("statement".to_owned(), CREATE.to_owned()));
+        plan.rollback =
+            "A DBA drops it: DROP EXTENSION pg_stat_statements. The server continues to collect.".to_owned();
+        plan.resource_locks = vec![resource(&target)];
+        Ok(plan)
+    }
+
+    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+        let target = DatabaseTarget::planned(execution);
+        let worker = match begin(execution, &target).await {
+            Ok(worker) => worker,
+            Err(outcome) => return *outcome,
+        };
+        match worker.run(CREATE).await {
+            Err(err) if err.is_final() => {
+                target.nothing(format!("has no pg_stat_statements: PostgreSQL refused: {err}"))
+            }
+            _ => created(execution, &target).await,
+        }
+    }
+
+    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+        let outcome = created(execution, &DatabaseTarget::planned(execution)).await;
+        if outcome.kind == EventKind::Interrupted {
+            return None;
+        }
+        Some(Outcome { verdict: outcome.verdict.clone().plain(format!(" {INTERRUPTED}")), ..outcome })
+    }
+}
+
+fn only_row(answer: std::result::Result<Vec<Row>, QueryError>, target: &DatabaseTarget) -> Result<Row> {
+    let rows = answer.map_err(|err| target.told(&err))?;
+    rows.into_iter().next().ok_or_else(|| Error::user(format!("{} gave no answer.", target.database)))
+}
+
+/// Picks the version to create, or tells the obstacle and how to remove it.
+fn creatable_version(target: &DatabaseTarget, state: &Row, readers_state: &Row) -> Result<String> {
+    let database = &target.database;
+    let available: Option<String> = state.get("available");
+    let loaded: bool = state.get("loaded");
+    let restart = if readers_state.get::<_, Option<bool>>("waits_for_restart") == Some(true) {
+        "shared_preload_libraries is already changed: a restart of the server applies it."
+    } else {
+        "A DBA adds pg_stat_statements to shared_preload_libraries and restarts the server."
+    };
+    if let Some(version) = state.get::<_, Option<String>>("version") {
+        let exists = format!("{database} already has pg_stat_statements {version}.");
+        return Err(match available.filter(|available| *available != version) {
+            _ if !loaded => Error::instead(format!("{exists} But the server doesn't load it."), restart),
+            Some(newer) => Error::instead(
+                format!("{exists} The server has version {newer}."),
+                "Its owner updates it: `ALTER EXTENSION pg_stat_statements UPDATE`.",
+            ),
+            None => Error::instead(exists, "`slow` reads it; nothing has to be done."),
+        });
+    }
+    let allowed: Option<Vec<String>> = state.get("allowed");
+    if allowed.is_some_and(|allowed| !allowed.iter().any(|name| name == "pg_stat_statements")) {
+        return Err(Error::instead(
+            format!("Azure doesn't allow pg_stat_statements in {database}."),
+            "Add it to the server parameter `azure.extensions`.",
+        ));
+    }
+    let Some(available) = available else {
+        return Err(Error::instead(
+            "pg_stat_statements is not installed on the server.",
+            "A DBA installs PostgreSQL's package of additional modules (contrib), which has it.",
+        ));
+    };
+    if !loaded {
+        return Err(Error::instead(
+            format!(
+                "The server doesn't load pg_stat_statements: created in {database}, it would give no answers."
+            ),
+            restart,
+        ));
+    }
+    if !state.get::<_, Option<bool>>("may").unwrap_or(false) {
+        return Err(Error::instead(
+            format!(
+                "{} may not create pg_stat_statements in {database}: that takes a superuser, on Azure a member of azure_pg_admin.",
+                target.role
+            ),
+            format!(
+                "Such a role runs `{CREATE}` there, once; or the configuration names it as the login `owner`."
+            ),
+        ));
+    }
+    Ok(available)
+}
+
+/// Looks at the extension as the reader, who will query it.
+async fn created(execution: &Execution<'_>, target: &DatabaseTarget) -> Outcome {
+    let database = &target.database;
+    let unknown = || {
+        Outcome::unknown(format!("pg_stat_statements in {database} can't be checked now: try `slow` later."))
+    };
+    let Some(watcher) = target.watcher(execution).await else { return unknown() };
+    let extension = "SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements'";
+    let Ok(rows) = watcher.ask(extension, &[]).await else { return unknown() };
+    let Some(version) = rows.first().map(|row| row.get::<_, String>(0)) else {
+        return Outcome::new(EventKind::Failed, format!("pg_stat_statements is not in {database}."));
+    };
+    match watcher.ask("SELECT count(*) FROM public.pg_stat_statements", &[]).await {
+        Ok(_) => {
+            Outcome::done(format!("pg_stat_statements {version} is in {database}: `slow` works from now on."))
+        }
+        Err(err) => Outcome::partial(format!(
+            "pg_stat_statements {version} is in {database}, but can't be queried: {err}."
+        )),
+    }
+}

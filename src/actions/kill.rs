@@ -1,0 +1,36 @@
+//! `kill`: ends one session. `support/signal.sql` tests its identity and the guards.
+
+use super::support::session_info::SessionInfo;
+use super::support::signal::{SignalKind, observe, signal};
+use super::{Action, Call, Execution, Outcome};
+use crate::error::Result;
+use crate::model::Plan;
+use async_trait::async_trait;
+
+pub struct Kill;
+
+#[async_trait]
+impl Action for Kill {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let (client, session) = SessionInfo::find(call).await?;
+        let mut plan = session.plan(&client, None).await?;
+        let SessionInfo { pid, role, app, .. } = &session;
+        plan.effect = format!("Ends session {pid} of {role} ({app}).");
+        plan.impact = if session.has_written {
+            format!("{app} loses its connection, and its open transaction is rolled back.")
+        } else {
+            format!("{app} loses its connection. Its open transaction has written nothing.")
+        };
+        plan.rollback =
+            "Not possible: what the session has not committed is lost. Clients usually reconnect.".to_owned();
+        Ok(plan)
+    }
+
+    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+        signal(execution, SignalKind::Terminate).await
+    }
+
+    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+        observe(execution, SignalKind::Terminate).await
+    }
+}

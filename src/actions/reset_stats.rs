@@ -1,0 +1,203 @@
+//! `reset-stats`: resets pg_stat_statements for one database. The plain reset would discard every database's counters.
+
+use super::support::database::DatabaseTarget;
+use super::support::pg_stat_statements::{STATE, begin, resource};
+use super::support::recovery::INTERRUPTED;
+use super::{Action, Call, Execution, Outcome};
+use crate::error::{Error, Result};
+use crate::model::{EventKind, Plan, as_text};
+use crate::postgres::{PooledClient, QueryError};
+use crate::sql::grouped;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+pub struct ResetStats;
+
+/// The database by its oid: a later database may have the same name.
+#[derive(Serialize, Deserialize)]
+struct ResetTarget {
+    #[serde(with = "as_text")]
+    dbid: i64,
+}
+
+/// The counters of one database, without Countersign's own statements.
+struct Counters {
+    statements: i64,
+    calls: i64,
+}
+
+impl std::fmt::Display for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} calls of {} statements", grouped(self.calls), grouped(self.statements))
+    }
+}
+
+/// The reset function, as this login may call it.
+struct ResetFunction {
+    function: String,
+    schema: String,
+    dbid: i64,
+}
+
+impl ResetFunction {
+    async fn find(client: &PooledClient, target: &DatabaseTarget) -> Result<ResetFunction> {
+        let rows = client.ask(include_str!("reset_stats.sql"), &[]).await.map_err(|err| target.told(&err))?;
+        let Some(row) = rows.first() else {
+            return Err(Error::instead(
+                format!("{} has no pg_stat_statements that can reset one database.", target.database),
+                "`enable-stats` creates it; `extensions` shows whether the version is too old.",
+            ));
+        };
+        let (role, schema): (String, String) = (row.get("role"), row.get("schema"));
+        let mut grants = Vec::new();
+        if !row.get::<_, bool>("may_use") {
+            grants.push(format!("`GRANT USAGE ON SCHEMA {schema} TO {role}`"));
+        }
+        if !row.get::<_, bool>("may") {
+            let signature: String = row.get("signature");
+            grants.push(format!("`GRANT EXECUTE ON FUNCTION {signature} TO {role}`"));
+        }
+        if !grants.is_empty() {
+            return Err(Error::instead(
+                format!("{role} may not reset the statistics of {}.", target.database),
+                format!("The owner of the extension there runs {}.", grants.join(" and ")),
+            ));
+        }
+        Ok(ResetFunction { function: row.get("function"), schema, dbid: row.get("dbid") })
+    }
+
+    async fn counters(
+        &self,
+        client: &PooledClient,
+        own_roles: &[String],
+    ) -> std::result::Result<Counters, QueryError> {
+        let sql = format!(
+            "SELECT count(*), COALESCE(sum(calls), 0)::int8 FROM {}.pg_stat_statements
+             WHERE dbid = $1::int8::oid AND userid NOT IN (SELECT oid FROM pg_roles WHERE rolname = ANY ($2::text[]))",
+            self.schema
+        );
+        let rows = client.ask(&sql, &[&self.dbid, &own_roles]).await?;
+        let (statements, calls) = rows.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
+        Ok(Counters { statements, calls })
+    }
+}
+
+#[async_trait]
+impl Action for ResetStats {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let target = DatabaseTarget::of(call)?;
+        let reset = ResetFunction::find(&target.lease(call).await?, &target).await?;
+        let environment = call.app.environments.environment(&target.address.environment)?;
+        let own_roles = call.app.environments.own_roles(environment);
+        let counters = reset.counters(&target.reader(call).await?, &own_roles).await;
+        let counters = counters.map_err(|err| target.told(&err))?;
+        let (database, name) = (&target.database, &environment.name);
+        let mut plan = Plan::of(format!("Resets pg_stat_statements for {database} in {name}."));
+        target.identify(&mut plan);
+        plan.set_target(&ResetTarget { dbid: reset.dbid });
+        plan.context.push(("counters".to_owned(), counters.to_string()));
+        plan.guards.insert("database".to_owned(), "this is still the same database".to_owned());
+        plan.impact = "`slow`, and comparisons with earlier numbers, start from zero. Other databases' counters and running work \
+                       are not affected."
+            .to_owned();
+        plan.rollback = "Not possible: the counters can't be restored.".to_owned();
+        plan.resource_locks = vec![resource(&target)];
+        Ok(plan)
+    }
+
+    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+        let target = DatabaseTarget::planned(execution);
+        let database = &target.database;
+        let worker = match begin(execution, &target).await {
+            Ok(worker) => worker,
+            Err(outcome) => return *outcome,
+        };
+        let Some(watcher) = target.watcher(execution).await else {
+            return target.nothing("can't be read, so the reset could not be verified");
+        };
+        let reset = match ResetFunction::find(worker.lease(), &target).await {
+            Ok(reset) => reset,
+            Err(err) => return Outcome::failed(err.to_string()),
+        };
+        let environment = execution.app.environments.environment(&target.address.environment);
+        let own_roles = environment
+            .map(|environment| execution.app.environments.own_roles(environment))
+            .unwrap_or_default();
+        let before = match reset.counters(&watcher, &own_roles).await {
+            Ok(before) => before,
+            Err(err) => return target.nothing(err),
+        };
+        let Some(ResetTarget { dbid }) = execution.plan.target() else {
+            return Outcome::invalidated("The plan names no database.");
+        };
+        // The database's oid must not be 0: that would reset every database.
+        let sql = format!(
+            "SELECT {}(0, d.oid, 0) FROM pg_database d WHERE d.datname = current_database() AND d.oid = $1::int8::oid",
+            reset.function
+        );
+        match worker.ask(&sql, &[&dbid]).await {
+            Ok(rows) if rows.is_empty() => {
+                return Outcome::invalidated(format!("Another database is called {database} now."));
+            }
+            Err(err) if err.is_final() => {
+                return target.nothing(format!("keeps its counters: PostgreSQL refused: {err}"));
+            }
+            _ => {}
+        }
+        verified(&target, &before, reset.counters(&watcher, &own_roles).await)
+    }
+
+    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+        let target = DatabaseTarget::planned(execution);
+        let since = execution.run.event(EventKind::Started.word())?.at.to_string();
+        observed(&target, &target.watcher(execution).await?, &since).await
+    }
+}
+
+/// Reads since when the statements are counted. PostgreSQL before 17 doesn't tell: `None`.
+async fn observed(target: &DatabaseTarget, watcher: &PooledClient, since: &str) -> Option<Outcome> {
+    let rows = watcher.ask(STATE, &[]).await.ok()?;
+    let schema: String = rows.first()?.get::<_, Option<String>>("schema")?;
+    // As JSON, since a column that doesn't exist can't be named.
+    let sql = format!(
+        "SELECT bool_and((to_jsonb(s) ->> 'stats_since')::timestamptz >= $1::text::timestamptz) FROM {schema}.pg_stat_statements(false) s
+         WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND to_jsonb(s) ? 'stats_since'"
+    );
+    let rows = watcher.ask(&sql, &[&since]).await.ok()?;
+    let database = &target.database;
+    let all_since: bool = rows.first()?.get::<_, Option<bool>>(0)?;
+    Some(if all_since {
+        Outcome::done(format!(
+            "All statements of {database} are counted from after the start of the run: its statistics were reset. {INTERRUPTED}"
+        ))
+    } else {
+        Outcome::new(
+            EventKind::Failed,
+            format!(
+                "Statements of {database} are counted from before the start of the run: its statistics were not reset."
+            ),
+        )
+    })
+}
+
+/// Verifies the reset: fewer calls are counted than before.
+fn verified(
+    target: &DatabaseTarget,
+    before: &Counters,
+    after: std::result::Result<Counters, QueryError>,
+) -> Outcome {
+    let database = &target.database;
+    let outcome = match after {
+        Ok(after) if after.calls < before.calls || before.calls == 0 => Outcome::done(format!(
+            "The statistics of {database} are reset: {before} before, {after} now. Other databases' are unchanged."
+        )),
+        Ok(after) => Outcome::unknown(format!(
+            "The reset of the statistics of {database} can't be verified: {before} before, {after} now. Look with `slow`."
+        )),
+        Err(err) => {
+            Outcome::unknown(format!("The reset of the statistics of {database} can't be verified: {err}."))
+        }
+    };
+    Outcome { facts: json!({ "statements": before.statements, "calls": before.calls }), ..outcome }
+}

@@ -1,0 +1,315 @@
+//! Signals to sessions, for `kill`, `cancel` and `kill-idle`: one guarded statement (`signal.sql`) for each session, then a look at
+//! what each session does.
+
+use super::recovery::INTERRUPTED;
+use crate::actions::{Execution, Outcome};
+use crate::model::{EventKind, as_text, from_identity};
+use crate::postgres::{Address, PooledClient, QueryError};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::time::Duration;
+use tokio_postgres::Row;
+
+/// A backend ends within milliseconds unless it is stuck in the kernel; waiting longer would show nothing new.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The signal that a session gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalKind {
+    Cancel,
+    Terminate,
+    /// Terminates a session that has done nothing since it was shown.
+    Idle,
+}
+
+impl SignalKind {
+    fn word(self) -> &'static str {
+        match self {
+            SignalKind::Cancel => "cancel",
+            SignalKind::Terminate => "terminate",
+            SignalKind::Idle => "idle",
+        }
+    }
+}
+
+/// A session of a plan, as `signal.sql` compares it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionId {
+    #[serde(with = "as_text")]
+    pub pid: i32,
+    /// To the microsecond.
+    pub backend_start: String,
+    /// Present where only that statement may be cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_start: Option<String>,
+    /// Present where the session must have done nothing since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_change: Option<String>,
+    pub role: String,
+    pub database: String,
+}
+
+/// The server that a plan's sessions are on.
+#[derive(Serialize, Deserialize)]
+pub struct ServerTarget {
+    pub server: String,
+}
+
+/// The session behind a pid now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CurrentSession {
+    Gone,
+    SameStatement(LiveSession),
+    SameSession(LiveSession),
+    OtherSession,
+}
+
+/// A session that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSession {
+    /// "idle", "active".
+    pub state: String,
+    /// It has done something since it was shown.
+    pub used: bool,
+    /// The owner that protects it from a signal now: "a superuser's".
+    pub spared: Option<String>,
+}
+
+impl LiveSession {
+    fn from_row(row: &Row) -> LiveSession {
+        LiveSession {
+            state: row.get("state"),
+            used: row.get::<_, Option<bool>>("used").unwrap_or(true),
+            spared: row.get("spared"),
+        }
+    }
+}
+
+/// The effect of a signal on one session.
+#[derive(Debug)]
+pub enum SignalResult {
+    /// A guard refused: nothing was signalled.
+    LeftAlone(Result<CurrentSession, QueryError>),
+    /// Signalled, and looked at afterwards.
+    Signalled(Result<CurrentSession, QueryError>),
+    /// PostgreSQL refused: nothing was signalled.
+    Refused(QueryError),
+    /// The connection broke: the signal may have been sent.
+    Unknown(QueryError),
+}
+
+/// The connection that signals, and the roles whose sessions are never signalled.
+pub struct Signaller {
+    client: PooledClient,
+    own_roles: Vec<String>,
+}
+
+impl Signaller {
+    /// # Errors
+    /// An outcome that says that nothing was done.
+    pub async fn connect(execution: &Execution<'_>) -> Result<Signaller, Outcome> {
+        let name = execution.environment().unwrap_or_default();
+        let Some(ServerTarget { server }) = execution.plan.target() else {
+            return Err(Outcome::invalidated("The plan names no server."));
+        };
+        let Ok(environment) = execution.app.environments.environment(name) else {
+            return Err(Outcome::invalidated("The environment left the configuration."));
+        };
+        let own_roles = execution.app.environments.own_roles(environment);
+        let address = Address::new(name, &server, &execution.command.header.login);
+        match execution.app.environments.lease(&address, &execution.asker).await {
+            Ok(client) => Ok(Signaller { client, own_roles }),
+            Err(err) => Err(Outcome::failed(format!("{server} {err}"))),
+        }
+    }
+
+    /// Signals each session in a statement of its own, so that no failure stops the others; then waits for them to end. The results
+    /// are in the sessions' order.
+    pub async fn signal(&self, sessions: &[SessionId], kind: SignalKind) -> Vec<SignalResult> {
+        let mut results = Vec::new();
+        for session in sessions {
+            results.push(self.send(session, kind).await);
+        }
+        let deadline = tokio::time::Instant::now() + END_TIMEOUT;
+        loop {
+            let mut pending = false;
+            for (session, result) in sessions.iter().zip(&mut results) {
+                if let SignalResult::Signalled(Ok(current)) = result
+                    && is_running(current, kind)
+                {
+                    let current = self.current(session).await;
+                    pending |= current.as_ref().is_ok_and(|current| is_running(current, kind));
+                    *result = SignalResult::Signalled(current);
+                }
+            }
+            if !pending || tokio::time::Instant::now() >= deadline {
+                return results;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn send(&self, session: &SessionId, kind: SignalKind) -> SignalResult {
+        let SessionId { pid, backend_start, query_start, state_change, role, database } = session;
+        let word = kind.word();
+        let own = &self.own_roles;
+        let rows = self
+            .client
+            .ask(
+                include_str!("signal.sql"),
+                &[pid, backend_start, &word, query_start, own, role, database, state_change],
+            )
+            .await;
+        match rows {
+            Ok(rows) if rows.is_empty() => SignalResult::LeftAlone(self.current(session).await),
+            // Not looked at yet.
+            Ok(_) => SignalResult::Signalled(Ok(CurrentSession::SameStatement(LiveSession {
+                state: String::new(),
+                used: false,
+                spared: None,
+            }))),
+            Err(err @ QueryError::Refused { .. }) => SignalResult::Refused(err),
+            Err(err) => SignalResult::Unknown(err),
+        }
+    }
+
+    async fn current(&self, session: &SessionId) -> Result<CurrentSession, QueryError> {
+        let SessionId { pid, backend_start, query_start, state_change, role, database } = session;
+        let own = &self.own_roles;
+        let rows = self
+            .client
+            .ask(
+                include_str!("current_session.sql"),
+                &[pid, backend_start, query_start, own, role, database, state_change],
+            )
+            .await?;
+        let Some(row) = rows.first() else { return Ok(CurrentSession::Gone) };
+        let is = |name: &str| row.get::<_, Option<bool>>(name) == Some(true);
+        Ok(if is("same_statement") {
+            CurrentSession::SameStatement(LiveSession::from_row(row))
+        } else if is("same_session") {
+            CurrentSession::SameSession(LiveSession::from_row(row))
+        } else {
+            CurrentSession::OtherSession
+        })
+    }
+}
+
+/// Tells whether the signalled statement (for `cancel`) or session is still there.
+fn is_running(current: &CurrentSession, kind: SignalKind) -> bool {
+    match current {
+        CurrentSession::SameStatement(_) => true,
+        CurrentSession::SameSession(_) => kind != SignalKind::Cancel,
+        CurrentSession::Gone | CurrentSession::OtherSession => false,
+    }
+}
+
+/// Signals the one session of a plan, for `kill` and `cancel`.
+pub async fn signal(execution: &Execution<'_>, kind: SignalKind) -> Outcome {
+    let Some(session) = execution.plan.target::<SessionId>() else {
+        return Outcome::invalidated("The plan names no session.");
+    };
+    let signaller = match Signaller::connect(execution).await {
+        Ok(signaller) => signaller,
+        Err(outcome) => return outcome,
+    };
+    let results = signaller.signal(std::slice::from_ref(&session), kind).await;
+    match results.into_iter().next() {
+        Some(result) => outcome(result, session.pid, kind),
+        None => Outcome::invalidated("The plan names no session."),
+    }
+}
+
+/// Looks at the sessions that an interrupted run may have signalled; `None` while a server can't be asked.
+pub async fn observe(execution: &Execution<'_>, kind: SignalKind) -> Option<Outcome> {
+    let signaller = Signaller::connect(execution).await.ok()?;
+    let targets = &execution.plan.targets;
+    let identities =
+        if targets.is_empty() { std::slice::from_ref(&execution.plan.identity) } else { targets };
+    let mut running = Vec::new();
+    for identity in identities {
+        let session: SessionId = from_identity(identity)?;
+        if is_running(&signaller.current(&session).await.ok()?, kind) {
+            running.push(session.pid.to_string());
+        }
+    }
+    let (what, gone) = match kind {
+        SignalKind::Cancel => ("statement", "over"),
+        SignalKind::Terminate | SignalKind::Idle => ("session", "gone"),
+    };
+    let (event, observation) = match (running.len(), identities.len()) {
+        (0, 1) => (EventKind::Succeeded, format!("The {what} is {gone}")),
+        (0, all) => (EventKind::Succeeded, format!("All {all} {what}s are {gone}")),
+        (_, 1) => (EventKind::Failed, format!("The {what} is still there")),
+        (some, all) if some < all => {
+            (EventKind::Partial, format!("Of {all} {what}s, {} are still there", running.join(", ")))
+        }
+        (_, all) => (EventKind::Failed, format!("All {all} {what}s are still there")),
+    };
+    Some(Outcome::new(event, format!("{observation}. {INTERRUPTED}")))
+}
+
+fn outcome(result: SignalResult, pid: i32, kind: SignalKind) -> Outcome {
+    match result {
+        SignalResult::LeftAlone(current) => {
+            let facts = json!({ "signalled": false });
+            Outcome { facts, ..Outcome::invalidated(left_alone(current, pid, kind)) }
+        }
+        SignalResult::Signalled(current) => {
+            Outcome { facts: json!({ "signalled": true }), ..signalled(current, pid, kind) }
+        }
+        SignalResult::Refused(err) => {
+            Outcome::failed(format!("PostgreSQL refused to signal session {pid}: {err}"))
+        }
+        SignalResult::Unknown(err) => Outcome::unknown(format!(
+            "The server {err} while session {pid} was being signalled: `long` shows whether it is still there."
+        )),
+    }
+}
+
+fn left_alone(current: Result<CurrentSession, QueryError>, pid: i32, kind: SignalKind) -> String {
+    match current {
+        Ok(CurrentSession::Gone) => {
+            format!("The session that was shown is gone: no session has pid {pid} now.")
+        }
+        Ok(CurrentSession::OtherSession) => format!(
+            "The session that was shown is gone: pid {pid} belongs to another session now, which was left alone."
+        ),
+        Ok(
+            CurrentSession::SameStatement(LiveSession { spared: Some(owner), .. })
+            | CurrentSession::SameSession(LiveSession { spared: Some(owner), .. }),
+        ) => {
+            format!("Session {pid} is {owner} now, and was left alone.")
+        }
+        Ok(CurrentSession::SameSession(session)) if kind == SignalKind::Cancel => {
+            format!("The statement that was shown is over: session {pid} is {} now.", session.state)
+        }
+        Ok(_) => format!("Session {pid} no longer matches what was shown: a guard failed."),
+        Err(err) => format!("Session {pid} was not signalled. Its state can't be read: {err}."),
+    }
+}
+
+fn signalled(current: Result<CurrentSession, QueryError>, pid: i32, kind: SignalKind) -> Outcome {
+    match current {
+        Ok(CurrentSession::SameSession(session)) if kind == SignalKind::Cancel => Outcome::done(format!(
+            "The statement of session {pid} is cancelled; the session is {}.",
+            session.state
+        )),
+        Ok(CurrentSession::Gone) if kind == SignalKind::Cancel => {
+            Outcome::done(format!("The statement of session {pid} is over, and so is the session."))
+        }
+        Ok(CurrentSession::Gone) => Outcome::done(format!("Session {pid} is gone.")),
+        Ok(CurrentSession::OtherSession) => {
+            Outcome::done(format!("Session {pid} is gone; its pid already belongs to another session."))
+        }
+        Ok(CurrentSession::SameStatement(_) | CurrentSession::SameSession(_)) => Outcome::new(
+            EventKind::Failed,
+            format!(
+                "Session {pid} was signalled and has not ended after {} s: it is stuck where it can't handle a signal yet.",
+                END_TIMEOUT.as_secs()
+            ),
+        ),
+        Err(err) => Outcome::unknown(format!("Session {pid} was signalled. Its state can't be read: {err}.")),
+    }
+}

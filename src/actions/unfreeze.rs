@@ -1,0 +1,47 @@
+//! `unfreeze`: lifts the freeze that was shown, with a second person.
+
+use super::{Action, Call, Execution, Outcome};
+use crate::error::{Error, Result};
+use crate::model::{Plan, as_text};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub struct Unfreeze;
+
+/// The freeze that the approver saw.
+#[derive(Serialize, Deserialize)]
+struct UnfreezeTarget {
+    #[serde(with = "as_text")]
+    frozen_at: Timestamp,
+}
+
+#[async_trait]
+impl Action for Unfreeze {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let freeze = call.app.audit.store.frozen().await.map_err(anyhow::Error::from)?;
+        let freeze = freeze.ok_or_else(|| Error::user("Nothing is frozen: changes are allowed."))?;
+        let mut plan = Plan::of("Lifts the freeze, in every environment.");
+        plan.set_target(&UnfreezeTarget { frozen_at: freeze.at });
+        plan.context.push(("frozen by".to_owned(), freeze.by.id));
+        plan.context.push(("reason".to_owned(), freeze.reason.unwrap_or_else(|| "none given".to_owned())));
+        plan.rollback = "`freeze`.".to_owned();
+        Ok(plan)
+    }
+
+    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+        let store = &execution.app.audit.store;
+        let shown = execution.plan.target::<UnfreezeTarget>().map(|target| target.frozen_at);
+        match store.frozen().await {
+            Ok(Some(freeze)) if Some(freeze.at) == shown => {}
+            Ok(_) => {
+                return Outcome::invalidated("The freeze that was shown is no longer in force.");
+            }
+            Err(err) => return Outcome::failed(format!("Lifting the freeze failed: {err}")),
+        }
+        match store.set_frozen(None).await {
+            Ok(()) => Outcome::done("The freeze is lifted: changes are allowed again."),
+            Err(err) => Outcome::failed(format!("Lifting the freeze failed: {err}")),
+        }
+    }
+}
