@@ -16,7 +16,7 @@ use std::time::Duration;
 fn on_timeout(from: Option<RunState>, to: RunState) -> Option<NewEvent> {
     let state = next(Some(to), EventKind::TimedOut).filter(|_| from != Some(to))?;
     Some(NewEvent {
-        kind: EventKind::TimedOut.word().to_owned(),
+        kind: EventKind::TimedOut,
         by: None,
         facts: json!({"why": "recorded too late; nothing was started"}),
         texts: BTreeMap::new(),
@@ -129,7 +129,7 @@ impl AuditLog {
         // An event within a state doesn't prolong it.
         let within = from.filter(|run| run.state == state).and_then(|run| run.deadline);
         Some(NewEvent {
-            kind: happening.word().to_owned(),
+            kind: happening,
             by: told.by,
             facts: told.facts,
             texts: told.texts,
@@ -232,7 +232,7 @@ mod tests {
             for happening in HAPPENINGS.into_iter().filter(|_| !from.is_some_and(is_over)) {
                 if let Some(to) = next(from, happening) {
                     let from = from.map_or("-".to_owned(), |state| format!("{state:?}"));
-                    allowed.push(format!("{from} {} {to:?}", happening.word()));
+                    allowed.push(format!("{from} {} {to:?}", happening.as_str()));
                 }
             }
         }
@@ -251,7 +251,7 @@ mod tests {
             for happening in HAPPENINGS {
                 let to = next(Some(state), happening);
                 let reviewed = (happening == EventKind::Reviewed).then_some(state);
-                assert_eq!(to, reviewed, "{state:?} {}", happening.word());
+                assert_eq!(to, reviewed, "{state:?} {}", happening.as_str());
             }
         }
     }
@@ -264,10 +264,10 @@ mod tests {
             for happening in HAPPENINGS {
                 if let Some(change) = next(from, happening).and_then(|to| on_timeout(from, to)) {
                     assert_eq!(
-                        (change.kind.as_str(), change.state, change.by),
-                        ("timed_out", RunState::Stopped, None)
+                        (change.kind, change.state, change.by),
+                        (EventKind::TimedOut, RunState::Stopped, None)
                     );
-                    stopped.push(happening.word());
+                    stopped.push(happening.as_str());
                 }
             }
         }

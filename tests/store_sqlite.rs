@@ -212,7 +212,7 @@ async fn an_approval_belongs_to_whoever_took_it_last() {
     let approved = done(&a, append(&run, "approved", RunState::Approved)).await;
     let running = done(&b, append(&approved, "started", RunState::Running)).await;
     // A note of another instance doesn't take it over.
-    done(&a, append(&running, "noted", RunState::Running)).await;
+    done(&a, append(&running, "checkpoint", RunState::Running)).await;
     let owner = |path| -> String {
         other_hand(path).query_row("SELECT owner FROM runs", [], |row| row.get(0)).unwrap()
     };

@@ -150,7 +150,7 @@ fn progress(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> Cell {
     let share = call.app.progress.get(run.id);
     let percent = share.as_ref().and_then(|share| share.percent).map(|percent| format!("{percent} %"));
     let label = share.map(|share| share.label).filter(|label| !label.is_empty());
-    let stopping = run.event(EventKind::StopRequested.word()).map(|_| "stop requested".to_owned());
+    let stopping = run.event(EventKind::StopRequested).map(|_| "stop requested".to_owned());
     let parts: Vec<String> = [percent, label, stopping].into_iter().flatten().collect();
     if parts.is_empty() { "-".into() } else { parts.join(", ").into() }
 }

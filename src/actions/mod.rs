@@ -91,7 +91,7 @@ impl Execution<'_> {
 
     /// What the last step noted: there is one only in a run that goes on after its process was gone.
     pub fn last_step(&self) -> Option<&serde_json::Value> {
-        self.run.event(EventKind::Checkpoint.word()).map(|event| &event.facts)
+        self.run.event(EventKind::Checkpoint).map(|event| &event.facts)
     }
 }
 

@@ -150,7 +150,7 @@ impl Action for ResetStats {
 
     async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
         let target = DatabaseTarget::planned(execution);
-        let since = execution.run.event(EventKind::Started.word())?.at.to_string();
+        let since = execution.run.event(EventKind::Started)?.at.to_string();
         observed(&target, &target.watcher(execution).await?, &since).await
     }
 }

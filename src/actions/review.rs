@@ -34,7 +34,7 @@ impl Action for Review {
                 format!("`show {id}` shows its state."),
             ));
         }
-        if let Some(by) = run.event(EventKind::Reviewed.word()).and_then(|event| event.by.as_ref()) {
+        if let Some(by) = run.event(EventKind::Reviewed).and_then(|event| event.by.as_ref()) {
             return Err(Error::instead(format!("{} has already reviewed run #{id}.", by.id), PENDING));
         }
         Ok(RunTarget::plan(&run, format!("Records that {} has reviewed run #{id}.", call.person.id)))

@@ -1,6 +1,6 @@
 //! A run, as the audit log has it.
 
-use super::{ChatAccount, Conversation, Person, Risk};
+use super::{ChatAccount, Conversation, EventKind, Person, Risk};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// A run's number: what people type in `show 128`.
 pub type RunId = i64;
 
-/// Where a run stands: the fold of its events.
+/// The state of a run: the fold of its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
@@ -47,14 +47,14 @@ impl RunState {
         }
     }
 
-    /// Open runs hold their resources; `unknown` doesn't: nobody knows what it does, and most runs are over by then. One that goes on
-    /// takes them again with the event that says so.
+    /// True while the run holds its resource locks. An interrupted run holds none: most of them have ended by then. One that
+    /// resumes takes them again with the event that says so.
     pub fn is_open(self) -> bool {
         matches!(self, RunState::Pending | RunState::Approved | RunState::Running)
     }
 }
 
-/// What is known of a run when it is opened, and never changes.
+/// The part of a run that is known when it is opened and never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRequest {
     pub command: String,
@@ -64,14 +64,14 @@ pub struct RunRequest {
     pub risk: Risk,
     pub environment: Option<String>,
     pub requester: Person,
-    /// The account it was asked from; `None` if no person asked.
+    /// The account that requested it; `None` if no person did.
     pub sender: Option<ChatAccount>,
     pub place: Conversation,
     /// SHA-256 of the command's file, in hex.
     pub command_hash: String,
     /// SHA-256 of the configuration, in hex.
     pub config_hash: String,
-    /// One person did it without a second, in need: another has to review it.
+    /// Run by one person without approval (break-glass): another person has to review it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
 }
@@ -79,11 +79,11 @@ pub struct RunRequest {
 /// An event as it was stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunEvent {
-    /// Position in the whole ledger, from 1.
+    /// Position in the whole audit log, from 1.
     pub seq: i64,
     /// UTC.
     pub at: Timestamp,
-    pub kind: String,
+    pub kind: EventKind,
     pub by: Option<Person>,
     pub facts: serde_json::Value,
     /// Free text that has not been erased.
@@ -91,7 +91,7 @@ pub struct RunEvent {
     pub state: RunState,
 }
 
-/// A run as it stands.
+/// A run with its current state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     pub id: RunId,
@@ -100,7 +100,7 @@ pub struct Run {
     pub state: RunState,
     pub request: RunRequest,
     pub opened_at: Timestamp,
-    /// When its last event was written.
+    /// Time of its last event.
     pub changed_at: Timestamp,
     pub deadline: Option<Timestamp>,
     /// Oldest first.
@@ -109,7 +109,7 @@ pub struct Run {
 
 impl Run {
     /// The newest event of that kind.
-    pub fn event(&self, kind: &str) -> Option<&RunEvent> {
+    pub fn event(&self, kind: EventKind) -> Option<&RunEvent> {
         self.events.iter().rev().find(|event| event.kind == kind)
     }
     /// The newest free text of that name.
@@ -148,16 +148,15 @@ impl Run {
         Run { id: 7, version: 1, state, request, opened_at, changed_at, deadline: None, events: Vec::new() }
     }
 
-    /// With one more event of its first second, of nobody's.
-    pub(crate) fn with_event(mut self, kind: &str, facts: serde_json::Value) -> Run {
+    /// Adds an event of its first second, without a person.
+    pub(crate) fn with_event(mut self, kind: EventKind, facts: serde_json::Value) -> Run {
         let (at, state) = (self.opened_at, self.state);
-        let (kind, texts) = (kind.to_owned(), BTreeMap::new());
-        self.events.push(RunEvent { seq: 1, at, kind, by: None, facts, texts, state });
+        self.events.push(RunEvent { seq: 1, at, kind, by: None, facts, texts: BTreeMap::new(), state });
         self
     }
 }
 
-/// Who froze all acting, and when.
+/// The freeze that is in force: its author and time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActiveFreeze {
     pub by: Person,

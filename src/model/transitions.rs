@@ -44,8 +44,8 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The event's name in the record.
-    pub fn word(self) -> &'static str {
+    /// The event's name in the audit log.
+    pub fn as_str(self) -> &'static str {
         match self {
             EventKind::Requested => "requested",
             EventKind::ApprovalAdded => "approval_added",

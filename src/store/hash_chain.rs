@@ -1,11 +1,11 @@
-//! The ledger's hash chain, the same for every store: what bytes an event is kept as, how it hangs on the one before, and the
-//! audit that finds what was changed behind the program's back. It reads and writes no database.
+//! The hash chain of the audit log, the same for every store: the bytes of an event, its link to the event before, and the
+//! check that finds changes made behind the program's back. It reads and writes no database.
 //!
 //! The chain shows every change inside it. That events are missing *at its end*, together with their runs' states, only a
 //! head hash kept elsewhere can show.
 
 use super::{ChainReport, NewEvent};
-use crate::model::{Person, RunId, RunRequest, RunState};
+use crate::model::{EventKind, Person, RunId, RunRequest, RunState};
 use anyhow::Context;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
@@ -17,20 +17,20 @@ use std::collections::BTreeMap;
 /// SHA-256.
 pub type Hash = [u8; 32];
 
-/// What the first event hangs on.
+/// The hash before the first event.
 pub const FIRST: Hash = [0; 32];
 
 /// The key of one free text. Without it the text's HMAC says nothing.
 pub type Key = [u8; 32];
 
-/// What an event is kept as: these fields in this order, as JSON without spaces.
+/// The stored form of an event: these fields in this order, as JSON without spaces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub seq: i64,
     pub run: RunId,
     /// UTC, whole microseconds.
     pub at: Timestamp,
-    pub kind: String,
+    pub kind: EventKind,
     pub by: Option<Person>,
     pub facts: Value,
     /// Name to HMAC-SHA-256 of the text, in hex.
@@ -42,7 +42,7 @@ pub struct Entry {
     pub request: Option<RunRequest>,
 }
 
-/// Where an event goes: what the store knows and the change doesn't.
+/// The position of an event: known to the store and not to the change.
 #[derive(Debug)]
 pub struct Position<'a> {
     pub previous: Hash,
@@ -79,7 +79,7 @@ pub fn link(position: Position<'_>, change: &NewEvent) -> anyhow::Result<Link> {
         seq: position.seq,
         run: position.run,
         at: position.at,
-        kind: change.kind.clone(),
+        kind: change.kind,
         by: change.by.clone(),
         facts: sorted(&change.facts),
         texts,
@@ -121,7 +121,7 @@ fn sorted(value: &Value) -> Value {
     }
 }
 
-/// A stored event, as the audit wants it.
+/// A stored event, for the check.
 #[derive(Debug)]
 pub struct EventRow {
     pub seq: i64,
@@ -139,7 +139,7 @@ pub struct TextRow {
     pub text: String,
 }
 
-/// A run's row, as the audit wants it.
+/// A run's row, for the check.
 #[derive(Debug)]
 pub struct RunRow {
     pub id: RunId,
@@ -152,7 +152,7 @@ pub struct RunRow {
     pub deadline: Option<Timestamp>,
 }
 
-/// What a run's events say that its row must say.
+/// The values that a run's events require in its row.
 #[derive(Debug)]
 struct RunFold {
     version: i64,
@@ -163,7 +163,7 @@ struct RunFold {
     deadline: Option<Timestamp>,
 }
 
-/// Checks a ledger: give it every event by `seq`, then every run in any order, then finish. It holds about 150 bytes a run.
+/// Checks an audit log: give it every event by `seq`, then every run in any order, then finish. It holds about 150 bytes a run.
 #[derive(Debug)]
 pub struct ChainAudit {
     head: Hash,
@@ -180,7 +180,7 @@ impl Default for ChainAudit {
 }
 
 impl ChainAudit {
-    /// The next event. After the first fault only the counting goes on.
+    /// Checks the next event. After the first error, events are only counted.
     pub fn event(&mut self, row: EventRow) {
         self.events += 1;
         if self.broken.is_none() {
@@ -248,12 +248,12 @@ impl ChainAudit {
         }
     }
 
-    /// Something that only the store could see.
+    /// Adds an error that only the store can find.
     pub fn fault(&mut self, what: impl Into<String>) {
         self.broken.get_or_insert_with(|| what.into());
     }
 
-    /// What it comes to.
+    /// Returns the result.
     pub fn finish(mut self) -> ChainReport {
         if let Some(run) = self.runs.keys().next() {
             let what = format!("run {run} was removed: only its events are left");
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn an_events_bytes_have_a_fixed_order_and_hide_its_text() {
         let change = NewEvent {
-            kind: "approved".into(),
+            kind: EventKind::Approved,
             by: None,
             facts: json!({"b": {"z": 1, "a": 2}, "a": [true]}),
             texts: BTreeMap::from([("reason".into(), "because of Ada".into())]),

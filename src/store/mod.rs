@@ -1,13 +1,14 @@
-//! The record's keeper, as a trait: `store/sqlite.rs` is the embedded default. It keeps runs with their append-only,
-//! hash-chained events, the tokens of buttons, the copies of cards and a few settings. It compares and swaps; what a state
-//! or an event means is `runs`' business.
+//! The store of the audit log, as a trait: `store/sqlite` is the embedded default. It keeps runs with their append-only,
+//! hash-chained events, the tokens of buttons, the cards, the freeze and the bindings of conversations. It compares and
+//! swaps; the meaning of a state or an event is the business of `audit`.
 //!
 //! **Late answers start nothing.** A call is given up after its time limit ([`StoreError::TooLate`]); whatever the store
 //! does with it afterwards must not look like permission: an implementation drops work whose caller has gone before it commits,
-//! and follows a commit that came too late with the change that was given for this case, which closes the run as `stopped`.
+//! and compensates a commit whose caller timed out with the event given for this case, which closes the run as `stopped`.
 
 use crate::model::{
-    ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Person, Run, RunId, RunRequest, RunState,
+    ActiveFreeze, ButtonToken, Card, CardKind, Conversation, EventKind, Person, Run, RunId, RunRequest,
+    RunState,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 pub mod hash_chain;
 pub mod sqlite;
 
-/// A run to be opened. Its first event and state come from `runs`.
+/// A run to be opened. Its first event and state come from `audit`.
 #[derive(Debug, Clone)]
 pub struct NewRun {
     pub request: RunRequest,
@@ -25,37 +26,36 @@ pub struct NewRun {
     /// Resources of the environment that no other open run may hold ("backup of asset_service_db").
     pub resource_locks: Vec<String>,
     pub first: NewEvent,
-    /// What follows `first` when nobody hears of it, since the answer came too late.
+    /// The event that follows `first` if the caller timed out.
     pub on_timeout: Option<NewEvent>,
-    /// Where its card and its outcome are to stand: noted with the run, so that no crash leaves a request that nobody is told of.
+    /// The conversations of its card and its outcome: stored with the run, so that no crash leaves a request without a card.
     pub cards: Vec<(Conversation, CardKind)>,
-    /// Refused if a run was opened since then that somebody did alone.
+    /// Refused if a break-glass run was opened since then.
     pub unless_break_glass_since: Option<Timestamp>,
-    /// Refused while acting is frozen.
+    /// Refused while changes are frozen.
     pub unless_frozen: bool,
 }
 
-/// One event and the state that it leads to, decided by `runs` alone.
+/// One event and the state that it leads to, decided by `audit` alone.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// The event's name: "requested", "approved", "started" …
-    pub kind: String,
-    /// Who did it; `None` is Countersign itself.
+    pub kind: EventKind,
+    /// The person who did it; `None` is Countersign itself.
     pub by: Option<Person>,
     /// Facts that stay for ever: canonical JSON enters the chain.
     pub facts: serde_json::Value,
     /// Free text by name ("reason", "plan", "line"): enters the chain as HMAC-SHA-256(per-record key, text), so that it can be erased.
     pub texts: BTreeMap<String, String>,
     pub state: RunState,
-    /// When the state ends by itself (UTC): an approval's expiry.
+    /// End of the state (UTC): an approval's expiry.
     pub deadline: Option<Timestamp>,
 }
 
-/// What became of opening a run.
+/// Outcome of opening a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OpenOutcome {
     New(Box<Run>),
-    /// This delivery was seen before.
+    /// This delivery has opened a run already.
     Duplicate(RunId),
     /// Another open run holds the resource.
     ResourceBusy {
@@ -63,19 +63,19 @@ pub enum OpenOutcome {
         by: RunId,
     },
     Frozen(ActiveFreeze),
-    /// Somebody acted alone since then.
+    /// A break-glass run was opened since then.
     RateLimited(Box<Run>),
 }
 
-/// What became of a conditional append. "Someone was faster" is an outcome, not an error.
+/// Outcome of a conditional append. A lost race is an outcome, not an error.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AppendOutcome {
     Done(Box<Run>),
     /// The run had another version: here it is.
     VersionConflict(Box<Run>),
-    /// The change was to start something while acting is frozen.
+    /// The change would have started something while changes are frozen.
     Frozen(ActiveFreeze),
-    /// The run had let go of the resource, and another open run holds it now.
+    /// The run had released the resource, and another open run holds it now.
     ResourceBusy {
         resource: String,
         by: RunId,
@@ -88,13 +88,13 @@ pub struct Append {
     pub run: RunId,
     pub version: i64,
     pub change: NewEvent,
-    /// What follows `change` when nobody hears of it, since the answer came too late.
+    /// The event that follows `change` if the caller timed out.
     pub on_timeout: Option<NewEvent>,
-    /// Refused while acting is frozen.
+    /// Refused while changes are frozen.
     pub unless_frozen: bool,
 }
 
-/// Which runs to list, newest first.
+/// Selects the runs of a list, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub environment: Option<String>,
@@ -107,38 +107,38 @@ pub struct Filter {
     pub states: Vec<RunState>,
     /// Case-insensitive, in command, arguments and free text.
     pub find: Option<String>,
-    /// Reads too; else only what acts or asks to act.
+    /// Includes reads; otherwise only changes and requests.
     pub reads: bool,
-    /// Only what one person did alone.
+    /// Only break-glass runs.
     pub break_glass: bool,
     /// 0 is 50.
     pub limit: usize,
 }
 
-/// A page of runs, and how many there are in all.
+/// A page of runs, and the number of all matches.
 #[derive(Debug, Clone)]
 pub struct RunPage {
     pub runs: Vec<Run>,
     pub total: usize,
 }
 
-/// What checking the whole chain found.
+/// Result of checking the whole chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainReport {
     pub events: i64,
     /// The last hash, in hex.
     pub head: String,
-    /// The first thing that is wrong, in words.
+    /// The first error found, in words.
     pub broken: Option<String>,
 }
 
-/// Why the store gave no answer.
+/// The store gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No answer within the time limit; nothing will start because of a later one.
+    /// No answer within the time limit; a later answer starts nothing.
     #[error("the record's store did not answer in time")]
     TooLate,
-    /// It can't be read or written: full, read-only, locked, damaged.
+    /// The store can't be read or written: full, read-only, locked, damaged.
     #[error("the record's store can't be used: {0}")]
     Broken(String),
 }
@@ -146,7 +146,7 @@ pub enum StoreError {
 /// A store's result.
 pub type StoreResult<T> = Result<T, StoreError>;
 
-/// The record's keeper. Every method gives up after the implementation's time limit (10 s unless set otherwise).
+/// The store of the audit log. Every method gives up after the implementation's time limit (10 s unless set otherwise).
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Opens a run with its first event, in one transaction.
@@ -156,10 +156,12 @@ pub trait Store: Send + Sync {
     /// transaction.
     async fn append_if(&self, append: Append) -> StoreResult<AppendOutcome>;
 
+    /// Returns a run with its events.
     async fn get(&self, run: RunId) -> StoreResult<Option<Run>>;
+    /// Lists runs, newest first.
     async fn list(&self, filter: Filter) -> StoreResult<RunPage>;
 
-    /// Walks the whole chain and compares every run's state with its last event.
+    /// Checks the whole chain and compares every run's state with its last event.
     async fn verify(&self) -> StoreResult<ChainReport>;
 
     /// Runs in `approved` or `running` whose process is gone (its lock on the store was released by the system).
@@ -168,26 +170,32 @@ pub trait Store: Send + Sync {
     /// Runs in `pending` or `approved` whose deadline has passed.
     async fn overdue(&self, now: Timestamp) -> StoreResult<Vec<Run>>;
 
+    /// Stores new tokens of buttons; an existing one is an error.
     async fn put_tokens(&self, tokens: Vec<ButtonToken>) -> StoreResult<()>;
+    /// Returns a button's token.
     async fn token(&self, token: &str) -> StoreResult<Option<ButtonToken>>;
 
-    /// A new copy of a run's card, not yet delivered; its id.
+    /// Adds a card of a run, not yet delivered, and returns its id.
     async fn add_card(&self, run: RunId, place: Conversation, kind: CardKind) -> StoreResult<i64>;
+    /// Returns a card.
     async fn card(&self, id: i64) -> StoreResult<Option<Card>>;
-    /// Takes a copy for sending until then, unless somebody else has it: two replicas never post one copy twice. A claim
-    /// ends with its process.
+    /// Claims a card for sending until then, unless another process has claimed it: two replicas never post one card twice.
+    /// A claim ends with its process.
     async fn claim_card(&self, id: i64, until: Timestamp) -> StoreResult<bool>;
-    /// Writes down what is now shown where, and gives the claim back.
+    /// Stores what the card shows and where, and releases the claim.
     async fn update_card(&self, card: Card) -> StoreResult<()>;
-    /// Copies that are not lost, that nobody has claimed, and that show less than their run's version.
+    /// Cards that are neither abandoned nor claimed, and that show less than their run's version.
     async fn cards_behind(&self) -> StoreResult<Vec<Card>>;
+    /// All cards of a run.
     async fn cards_of(&self, run: RunId) -> StoreResult<Vec<Card>>;
 
     /// Sets or lifts the freeze, for every replica.
     async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()>;
+    /// The freeze that is in force.
     async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>>;
 
-    /// The environment that a conversation is bound to.
+    /// Binds a conversation to an environment.
     async fn bind(&self, place: Conversation, environment: String) -> StoreResult<()>;
+    /// The environment that a conversation is bound to.
     async fn binding(&self, place: Conversation) -> StoreResult<Option<String>>;
 }

@@ -58,7 +58,7 @@ pub fn render_card(flow: &Workflow, run: &Run, platform: PlatformKind) -> Reply 
             if let Some(share) = watched(flow, run) {
                 reply.blocks.push(Block::Progress { percent: share.percent, label: share.label });
             }
-            if let Some(plan) = plan.filter(|_| run.event("requested").is_some()) {
+            if let Some(plan) = plan.filter(|_| run.event(EventKind::Requested).is_some()) {
                 reply.blocks.push(Block::Note(Text::new().plain("Asked: ").plain(plan.effect)));
             }
         }
@@ -138,7 +138,7 @@ fn waiting(flow: &Workflow, run: &Run, platform: PlatformKind) -> Vec<Block> {
 /// Somebody acted alone: who, and who has to look at it.
 fn owed(flow: &Workflow, run: &Run, platform: PlatformKind) -> Option<Block> {
     let by = &run.request.requester.id;
-    if !run.request.break_glass || run.event(EventKind::Reviewed.word()).is_some() {
+    if !run.request.break_glass || run.event(EventKind::Reviewed).is_some() {
         return None;
     }
     let mut text = Text::new().strong("Alone: ").plain(format!("{by} did this without a second person. "));
@@ -169,7 +169,7 @@ fn ended(flow: &Workflow, run: &Run) -> Vec<Block> {
             (Severity::Warning, format!("The approval was taken back by {by}{why}. Nothing was done."))
         }
         RunState::Revoked => (Severity::Warning, format!("The approval no longer counted{why}. Nothing was done.")),
-        RunState::Expired if run.event(EventKind::Approved.word()).is_some() => {
+        RunState::Expired if run.event(EventKind::Approved).is_some() => {
             (Severity::Warning, "Expired: it was approved and did not start in time. Nothing was done. Ask again if it still matters.".to_owned())
         }
         RunState::Expired => (Severity::Warning, "Expired: nobody decided in time. Nothing was done. Ask again if it still matters.".to_owned()),

@@ -106,7 +106,7 @@ impl Workflow {
             let last = run.events.iter().find(|event| !before.contains(&event.kind.as_str()));
             let when = last.map_or(String::new(), |event| {
                 let by = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
-                format!(": {} by {by} at {}", event.kind, moment(event.at))
+                format!(": {} by {by} at {}", event.kind.as_str(), moment(event.at))
             });
             self.refresh_soon(run.id);
             return Err(Error::instead(

@@ -219,7 +219,7 @@ impl Workflow {
         let outcome = {
             let (flow, run_id, run) = (Arc::clone(self), run.id, run.clone());
             let stop = CancellationToken::new();
-            if run.event(EventKind::StopRequested.word()).is_some() {
+            if run.event(EventKind::StopRequested).is_some() {
                 stop.cancel(); // asked of the process that is gone
             }
             let asked = stop.clone();
@@ -250,7 +250,7 @@ impl Workflow {
             tokio::time::sleep(HEED_EVERY).await;
             let asked = self.app.audit.store.get(run).await;
             if let Ok(Some(run)) = asked
-                && run.event(EventKind::StopRequested.word()).is_some()
+                && run.event(EventKind::StopRequested).is_some()
             {
                 stop.cancel();
                 return std::future::pending().await;
@@ -299,7 +299,7 @@ impl Workflow {
 
     pub(super) async fn append_or_log(&self, run: &Run, happening: EventKind, told: EventDetails) {
         if let Err(why) = self.app.audit.append(run, happening, told).await {
-            tracing::error!(run = run.id, %why, event = happening.word(), "an event could not be recorded");
+            tracing::error!(run = run.id, %why, event = happening.as_str(), "an event could not be recorded");
         }
     }
 }

@@ -106,9 +106,7 @@ fn shows_more(card: &Card, run: &Run) -> bool {
     match card.kind {
         CardKind::Primary | CardKind::Direct if card.message.is_none() => true,
         CardKind::Reminder => card.message.is_none() && run.state == RunState::Pending,
-        CardKind::Primary | CardKind::Direct => {
-            news.iter().any(|event| event.kind != EventKind::Checkpoint.word())
-        }
+        CardKind::Primary | CardKind::Direct => news.iter().any(|event| event.kind != EventKind::Checkpoint),
         CardKind::Outcome => !run.state.is_open() && run.state != RunState::Withdrawn,
     }
 }
@@ -267,7 +265,7 @@ impl Workflow {
         }
         match (platform.post(&card.place, reply).await, &run.request.sender) {
             // A plan is shown where it was asked for or not at all; a result may go to its asker.
-            (Err(SendError::NotThere), Some(sender)) if run.event("requested").is_none() => {
+            (Err(SendError::NotThere), Some(sender)) if run.event(EventKind::Requested).is_none() => {
                 platform.tell(sender, reply).await
             }
             (result, _) => result,

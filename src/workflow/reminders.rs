@@ -94,7 +94,7 @@ impl Workflow {
 
 /// After the given time, and after three times as long; never once the request's own time is over.
 fn is_due(run: &Run, after: Duration, now: Timestamp) -> bool {
-    let reminded = run.events.iter().filter(|event| event.kind == EventKind::Reminded.word()).count();
+    let reminded = run.events.iter().filter(|event| event.kind == EventKind::Reminded).count();
     let next = match reminded {
         0 => after,
         1 => after * 3,
@@ -119,9 +119,8 @@ mod tests {
     /// Asked at 0:00, called for again so many times since.
     fn run(reminded: usize, deadline: Option<i64>) -> Run {
         let asked = Run::example(("kill", Some("production")), second(0), RunState::Pending);
-        let asked = asked.with_event(EventKind::Requested.word(), Value::Null);
-        let told =
-            (0..reminded).fold(asked, |run, _| run.with_event(EventKind::Reminded.word(), Value::Null));
+        let asked = asked.with_event(EventKind::Requested, Value::Null);
+        let told = (0..reminded).fold(asked, |run, _| run.with_event(EventKind::Reminded, Value::Null));
         Run { deadline: deadline.map(second), ..told }
     }
 

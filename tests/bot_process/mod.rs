@@ -144,7 +144,7 @@ impl Bot {
     pub async fn events_of(&self, command: &str) -> Vec<String> {
         let runs = self.runs(Some(command)).await;
         assert_eq!(runs.len(), 1, "{runs:#?}");
-        runs[0].events.iter().map(|event| event.kind.clone()).collect()
+        runs[0].events.iter().map(|event| event.kind.as_str().to_owned()).collect()
     }
 }
 

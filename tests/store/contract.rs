@@ -3,8 +3,8 @@
 
 use crate::samples::{append, done, new_run, opened, person, place};
 use countersign::model::{
-    ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Decision, PlatformKind, Risk, RunState,
-    TokenPurpose,
+    ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Decision, EventKind, PlatformKind, Risk,
+    RunState, TokenPurpose,
 };
 use countersign::store::{Append, AppendOutcome, Filter, NewRun, OpenOutcome, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
@@ -72,7 +72,7 @@ pub async fn a_run_is_kept_as_it_was_opened([a, b]: &[Arc<dyn Store>; 2]) {
     let approved = done(b, approve).await;
     assert_eq!((approved.version, approved.state), (2, RunState::Approved));
     assert_eq!((approved.text("reason"), approved.text("line")), (Some("go on"), Some("kill 4711")));
-    assert_eq!(approved.event("approved").unwrap().by, None);
+    assert_eq!(approved.event(EventKind::Approved).unwrap().by, None);
     assert_eq!((approved.events[0].clone(), approved.changed_at), (event.clone(), approved.events[1].at));
     assert_eq!(a.get(run.id).await.unwrap(), Some(approved));
 }
@@ -109,7 +109,7 @@ pub async fn a_held_resource_is_refused([a, b]: &[Arc<dyn Store>; 2]) {
     let running = done(b, append(&run, "started", RunState::Running)).await;
     let held = OpenOutcome::ResourceBusy { resource: "table x".into(), by: run.id };
     assert_eq!(a.open(holding("d6", &["table x"])).await.unwrap(), held);
-    done(a, append(&running, "finished", RunState::Succeeded)).await;
+    done(a, append(&running, "succeeded", RunState::Succeeded)).await;
     opened(a, holding("d6", &["table x", "backup of y"])).await;
 }
 
@@ -119,7 +119,7 @@ pub async fn every_end_lets_go([a, b]: &[Arc<dyn Store>; 2]) {
         [Succeeded, Failed, Partial, Stopped, Interrupted, Denied, Withdrawn, Revoked, Expired, Invalidated];
     for (n, end) in ends.into_iter().enumerate() {
         let run = opened(a, NewRun { resource_locks: vec!["x".into()], ..new_run(&format!("d{n}")) }).await;
-        done(b, append(&run, "ended", end)).await;
+        done(b, append(&run, "stopped", end)).await;
     }
     let mut over = NewRun { resource_locks: vec!["x".into()], ..new_run("over") };
     over.first.state = Denied;
@@ -137,11 +137,11 @@ pub async fn who_goes_on_takes_its_resources_again([a, b]: &[Arc<dyn Store>; 2])
     let held = AppendOutcome::ResourceBusy { resource: "y".into(), by: other.id };
     assert_eq!(b.append_if(resume.clone()).await.unwrap(), held);
     assert_eq!(a.get(run.id).await.unwrap().as_ref(), Some(&lost));
-    done(b, append(&other, "ended", RunState::Succeeded)).await;
+    done(b, append(&other, "failed", RunState::Succeeded)).await;
     let resumed = done(b, resume).await;
     let held = OpenOutcome::ResourceBusy { resource: "x".into(), by: run.id };
     assert_eq!(a.open(holding("d3")).await.unwrap(), held);
-    done(b, append(&resumed, "ended", RunState::Succeeded)).await;
+    done(b, append(&resumed, "failed", RunState::Succeeded)).await;
     opened(a, holding("d3")).await;
 }
 
@@ -166,7 +166,8 @@ pub async fn one_of_fifty_appends_wins(stores: &[Arc<dyn Store>; 2]) {
     let run = opened(&stores[0], new_run("d1")).await;
     let calls = (0..50).map(|n| {
         let store = Arc::clone(&stores[n % 2]);
-        let append = append(&run, &format!("approved-{n}"), RunState::Approved);
+        let mut append = append(&run, "approved", RunState::Approved);
+        append.change.facts = json!({ "caller": n });
         tokio::spawn(async move { store.append_if(append).await.unwrap() })
     });
     let mut winners = Vec::new();
@@ -224,7 +225,7 @@ pub async fn a_deadline_passes([a, b]: &[Arc<dyn Store>; 2]) {
     start.change.deadline = Some(at);
     let running = done(a, start).await;
     assert_eq!(b.overdue(Timestamp::now()).await.unwrap(), []);
-    let ended = done(a, append(&running, "finished", RunState::Succeeded)).await;
+    let ended = done(a, append(&running, "succeeded", RunState::Succeeded)).await;
     assert_eq!(ended.deadline, None);
 }
 

@@ -21,7 +21,7 @@ pub fn place(conversation: &str) -> Conversation {
 
 pub fn change(kind: &str, state: RunState) -> NewEvent {
     NewEvent {
-        kind: kind.into(),
+        kind: serde_json::from_value(kind.into()).expect("an event's name"),
         by: Some(person("ana")),
         facts: json!({"pid": 4711}),
         texts: BTreeMap::new(),

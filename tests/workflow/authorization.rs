@@ -5,7 +5,7 @@ use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
 use crate::helpers::{Click, OUTSIDERS, outsiders};
 use countersign::demo::fake_slack::{Kind, Message};
 use countersign::demo::harness::INCIDENT;
-use countersign::model::RunState;
+use countersign::model::{EventKind, RunState};
 use countersign::store::Store;
 use tokio_postgres::Client;
 
@@ -195,7 +195,7 @@ async fn revoked(mut scene: Scene, change: impl FnOnce(&mut Scene), restarts: bo
     let shown = scene.until(&card.at(), "no longer counted").await;
     let run = scene.only_run("kill").await;
     assert_eq!(run.state, RunState::Revoked, "{}", shown.plain());
-    assert!(run.event("started").is_none());
+    assert!(run.event(EventKind::Started).is_none());
     assert!(scene.is_there(pid).await);
     assert!(shown.buttons().is_empty(), "{}", shown.plain());
     shown.plain()

@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::maintenance_harness;
 use crate::process::{Counter, PATIENT, Process, all_runs, becomes, kinds, noted, the_run};
 use countersign::demo::fake_slack::{Fault, Message, MessageRef};
-use countersign::model::{Run, RunState};
+use countersign::model::{EventKind, Run, RunState};
 use countersign::store::{Filter, Store};
 use rusqlite::Connection;
 
@@ -263,7 +263,7 @@ async fn killed_at_twenty_random_moments_of_an_approval() {
             (settled && cards.iter().all(|card| card.shown_version == run.version)).then_some(run)
         })
         .await;
-        let started = run.events.iter().filter(|event| event.kind == "started").count();
+        let started = run.events.iter().filter(|event| event.kind == EventKind::Started).count();
         let done = rows.get(&format!("countersign #{} ana", run.id)).copied().unwrap_or_default();
         assert!(started <= 1 && done <= 1, "{run:#?}");
         assert!(done == 0 || started == 1, "{run:#?}");
@@ -276,7 +276,7 @@ async fn killed_at_twenty_random_moments_of_an_approval() {
 /// The verdict of a vacuum of so many tables, after it is made sure that it fits how the run stands.
 fn verdict_of(run: &Run, tables: i64) -> String {
     let verdict = run.text("verdict").unwrap_or_else(|| panic!("no verdict: {run:#?}")).to_owned();
-    let fits = match (run.state, run.event("interrupted").is_some()) {
+    let fits = match (run.state, run.event(EventKind::Interrupted).is_some()) {
         (RunState::Succeeded, false) => format!("{tables} tables are vacuumed and analyzed, in "),
         (RunState::Partial, false) => format!(" of {tables} tables are vacuumed and analyzed, in "),
         (RunState::Failed, false) => format!("None of {tables} tables was vacuumed and analyzed."),
@@ -327,7 +327,7 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
     let oldest = "SELECT min(last_vacuum) FROM pg_stat_user_tables";
     let vacuumed: Option<std::time::SystemTime> = maintenance_harness::one(&superuser, oldest).await;
     for run in &runs {
-        let started: Vec<_> = run.events.iter().filter(|event| event.kind == "started").collect();
+        let started: Vec<_> = run.events.iter().filter(|event| event.kind == EventKind::Started).collect();
         assert_eq!(started.len(), 1, "{run:#?}");
         let since = std::time::SystemTime::from(started[0].at);
         assert!(run.state != RunState::Succeeded || vacuumed.is_some_and(|at| at >= since), "{run:#?}");
@@ -353,10 +353,10 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
     let (least, most): (i64, i64) = (row.get(0), row.get(1));
     let whole = runs
         .iter()
-        .filter(|run| run.state == RunState::Succeeded && run.event("interrupted").is_none())
+        .filter(|run| run.state == RunState::Succeeded && run.event(EventKind::Interrupted).is_none())
         .count();
     assert!(most <= runs.len() as i64 && least >= whole as i64, "{least} to {most}: {runs:#?}");
-    let interrupted = runs.iter().filter(|run| run.event("interrupted").is_some()).count();
+    let interrupted = runs.iter().filter(|run| run.event(EventKind::Interrupted).is_some()).count();
     println!(
         "{} runs, {interrupted} interrupted, {outlived} outlived, {least} to {most} vacuums",
         runs.len()

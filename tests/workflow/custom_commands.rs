@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Twist, servers};
 use countersign::demo::fake_slack::Message;
-use countersign::model::{Plan, RunState};
+use countersign::model::{EventKind, Plan, RunState};
 use tokio_postgres::Client;
 
 const TRIM: &str = include_str!("../../deploy/commands/trim-audit-log.sql");
@@ -81,7 +81,7 @@ async fn the_runbooks_clean_up_of_the_audit_log_deletes_exactly_what_its_card_co
     assert_eq!(left(&database).await, ["grown old 1", "young 3"]);
     let run = scene.only_run("trim-audit-log").await;
     assert_eq!(run.state, RunState::Succeeded);
-    assert_eq!(run.event("succeeded").unwrap().facts["rows"], 13);
+    assert_eq!(run.event(EventKind::Succeeded).unwrap().facts["rows"], 13);
     scene
         .refused(ANA, "trim-audit-log rights --older-than 100d --env production", "There is nothing to do")
         .await;

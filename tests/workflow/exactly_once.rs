@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::{Counter, Process, all_runs, becomes, kinds, the_run};
 use countersign::demo::fake_slack::{Account, Kind, Message};
 use countersign::demo::harness::INCIDENT;
-use countersign::model::RunState;
+use countersign::model::{EventKind, RunState};
 use std::fmt::Write as _;
 
 const DUPLICATE: &str = "dropped a duplicate delivery";
@@ -50,7 +50,7 @@ async fn fifty_approvers_at_the_same_moment_over_two_processes_start_it_once() {
     let record = scene.store();
     let run = becomes(&record, "count", RunState::Succeeded).await;
     assert_eq!(kinds(&run), ["requested", "approved", "started", "succeeded"]);
-    let winner = run.event("approved").and_then(|event| event.by.clone()).expect("an approver").id;
+    let winner = run.event(EventKind::Approved).and_then(|event| event.by.clone()).expect("an approver").id;
     let losers: Vec<_> = crowd.iter().filter(|(_, name)| *name != winner).collect();
     assert_eq!(losers.len(), 49);
     for (account, name) in losers {

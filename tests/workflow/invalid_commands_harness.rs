@@ -102,7 +102,7 @@ impl Conversation {
         let [purge, own, anas] = self.runs().await.try_into().expect("three requests");
         let record = Arc::clone(&self.flow.app.audit.store);
         let change = |kind: &str, state| NewEvent {
-            kind: kind.to_owned(),
+            kind: serde_json::from_value(kind.into()).expect("an event's name"),
             by: None,
             facts: serde_json::json!({}),
             texts: BTreeMap::new(),

@@ -52,7 +52,7 @@ async fn a_long_run_is_seen_and_stopped() {
         (stopped.state, kinds(&stopped)),
         (RunState::Stopped, vec!["started", "stop_requested", "stopped"])
     );
-    assert_eq!(stopped.event("stop_requested").unwrap().by.as_ref().unwrap().id, "ben");
+    assert_eq!(stopped.event(EventKind::StopRequested).unwrap().by.as_ref().unwrap().id, "ben");
     drop(blocker);
     let superuser = scene.superuser().await;
     let dumping = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'countersign #%' AND query LIKE '%asset_versions%'";

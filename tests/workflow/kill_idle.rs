@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::demo::sample::LoginAccount;
-use countersign::model::RunState;
+use countersign::model::{EventKind, RunState};
 use tokio_postgres::Client;
 
 /// A server of its own: who is idle there is nobody else's business.
@@ -82,7 +82,7 @@ async fn those_on_the_card_end_and_one_that_works_again_is_left_alone_and_named(
     assert!(superuser.query_one("SELECT 1", &[]).await.is_ok());
     let run = scene.only_run("kill-idle").await;
     assert_eq!(run.state, RunState::Partial);
-    let facts = &run.event("partial").unwrap().facts;
+    let facts = &run.event(EventKind::Partial).unwrap().facts;
     assert_eq!((&facts["shown"], &facts["ended"]), (&serde_json::json!(5), &serde_json::json!(3)));
     let ended: Vec<&str> = facts["pids"].as_array().unwrap().iter().filter_map(|pid| pid.as_str()).collect();
     assert_eq!(ended, sessions.iter().map(|(_, pid)| pid.to_string()).collect::<Vec<_>>());

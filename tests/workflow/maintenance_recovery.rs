@@ -223,7 +223,7 @@ async fn claimed_by_a_dead_process(scene: &Scene, command: &str) {
     for happening in [EventKind::Approved, EventKind::Started] {
         let AppendOutcome::Done(next) = runs.append(&run, happening, EventDetails::default()).await.unwrap()
         else {
-            panic!("not {}", happening.word())
+            panic!("not {}", happening.as_str())
         };
         run = *next;
     }

@@ -4,7 +4,7 @@ use crate::harness::{ANA, found};
 use crate::migrate_harness::{ENCODED, PASSWORD, Shop, TOKEN};
 use crate::process::Process;
 use countersign::demo::harness::INCIDENT;
-use countersign::model::RunState;
+use countersign::model::{EventKind, RunState};
 use countersign::store::Store;
 
 const FIRST: &str = "20250101000000_init";
@@ -82,7 +82,7 @@ async fn what_a_killed_countersign_left_behind_is_seen_ended_and_told_by_the_led
     assert!(told.contains(&format!("{SECOND} was started and never finished")), "{told}");
     assert!(told.contains("Countersign was interrupted and can't tell how the command ended."), "{told}");
     let run = shop.scene.store().get(asked).await.unwrap().unwrap();
-    let started = run.events.iter().filter(|event| event.kind == "started").count();
+    let started = run.events.iter().filter(|event| event.kind == EventKind::Started).count();
     assert_eq!((run.state, started), (RunState::Partial, 1), "never tried again");
     assert!(!shop.has("orders").await);
 }
@@ -100,7 +100,7 @@ async fn a_command_that_hears_nothing_is_ended_at_its_time_limit() {
     assert_eq!(shop.ledger().await, [format!("{FIRST} applied"), format!("{SECOND} open")]);
     assert_eq!((shop.sessions().await, shop.processes()), (0, Vec::new()));
     assert!(!shop.has("orders").await);
-    let begun = run.events.iter().filter(|event| event.kind == "started").count();
+    let begun = run.events.iter().filter(|event| event.kind == EventKind::Started).count();
     assert_eq!(begun, 1, "never tried again");
 }
 

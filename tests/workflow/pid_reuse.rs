@@ -3,7 +3,7 @@
 
 use crate::harness::{ANA, BEN, Scene, found};
 use countersign::demo::fake_slack::Message;
-use countersign::model::RunState;
+use countersign::model::{EventKind, RunState};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
@@ -112,5 +112,5 @@ async fn between_the_card_and_the_approval_the_other_session_lives() {
     answers(&another).await;
     let run = scene.runs_of("kill").await.remove(0);
     assert_eq!(run.state, RunState::Invalidated);
-    assert_eq!(run.event("invalidated").expect("an end").facts["signalled"], false);
+    assert_eq!(run.event(EventKind::Invalidated).expect("an end").facts["signalled"], false);
 }

@@ -43,7 +43,7 @@ async fn another(
     let mut request = run.request.clone();
     request.command = command.to_owned();
     let first = NewEvent {
-        kind: first.kind.clone(),
+        kind: first.kind,
         by: first.by.clone(),
         facts: first.facts.clone(),
         texts: first.texts.clone(),

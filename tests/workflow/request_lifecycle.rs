@@ -3,7 +3,9 @@
 use crate::harness::{ANA, BEN, CARA, Scene, Twist};
 use countersign::chat::slack::SlackPlatform;
 use countersign::demo::harness::INCIDENT;
-use countersign::model::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind, RunState};
+use countersign::model::{
+    ChatAccount, Conversation, Event, EventKind, IncomingEvent, PlatformKind, RunState,
+};
 use countersign::store::Store;
 use countersign::workflow::Workflow;
 use std::sync::Arc;
@@ -121,7 +123,7 @@ async fn a_click_after_the_deadline_is_too_late_even_if_nobody_noticed_yet() {
     let told = scene.next(BEN, before, "a refusal").await.plain();
     assert!(told.contains("This request has expired"), "{told}");
     let run = scene.only_run("kill").await;
-    assert!(run.event("approved").is_none() && run.event("started").is_none(), "{run:?}");
+    assert!(run.event(EventKind::Approved).is_none() && run.event(EventKind::Started).is_none(), "{run:?}");
     assert!(scene.is_there(pid).await);
     scene.until(&card.at(), "Expired: nobody decided in time").await;
 }
@@ -168,7 +170,7 @@ async fn a_command_whose_file_changed_since_it_was_asked_for_does_not_run() {
     let shown = scene.until(&card.at(), "no longer the one that was asked for").await;
     let run = scene.only_run("tidy").await;
     assert_eq!(run.state, RunState::Revoked, "{}", shown.plain());
-    assert!(run.event("started").is_none());
+    assert!(run.event(EventKind::Started).is_none());
     let card = scene.card(ANA, ask).await;
     std::fs::remove_file(&file).unwrap();
     scene.restart().await;

@@ -125,7 +125,7 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
 /// Waits until the run is told to stop.
 async fn becomes_told(scene: &Scene) {
     crate::harness::found("the word to stop", async || {
-        scene.store().get(1).await.unwrap().unwrap().event("stop_requested").map(|_| ())
+        scene.store().get(1).await.unwrap().unwrap().event(EventKind::StopRequested).map(|_| ())
     })
     .await;
 }

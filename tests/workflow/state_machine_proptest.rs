@@ -244,7 +244,7 @@ impl Case<'_> {
         let runs = self.settle();
         let rows = self.outside.block_on(self.counter.by());
         for run in &runs {
-            let kinds = |kind: &str| run.events.iter().filter(|event| event.kind == kind).count();
+            let kinds = |kind: &str| run.events.iter().filter(|event| event.kind.as_str() == kind).count();
             let name = format!("countersign #{} {}", run.id, run.request.requester.id);
             let done = rows.get(&name).copied().unwrap_or_default();
             assert!(kinds("started") <= 1 && done <= 1, "twice: {run:#?}");
@@ -304,10 +304,10 @@ fn ends(runs: &[Run]) -> Vec<&'static str> {
         let before = std::iter::once(None).chain(run.events.iter().map(Some));
         let pairs = before.zip(&run.events).flat_map(|(before, event)| {
             let by_a_person =
-                (event.kind == "revoked" && event.by.is_some()).then_some("revoked by a person");
-            let approved = before.is_some_and(|before| before.kind == "approved");
-            let late = (event.kind == "expired" && approved).then_some("expired after the approval");
-            ENDS.into_iter().filter(|end| *end == event.kind).chain(by_a_person).chain(late)
+                (event.kind == EventKind::Revoked && event.by.is_some()).then_some("revoked by a person");
+            let approved = before.is_some_and(|before| before.kind == EventKind::Approved);
+            let late = (event.kind == EventKind::Expired && approved).then_some("expired after the approval");
+            ENDS.into_iter().filter(|end| *end == event.kind.as_str()).chain(by_a_person).chain(late)
         });
         pairs.collect()
     };

@@ -3,7 +3,7 @@
 use crate::harness::{BEN, CARA, Scene, Twist, found};
 use crate::process::{Process, kinds};
 use crate::purge::{card, checksum, newest, servers, tables};
-use countersign::model::RunState;
+use countersign::model::{EventKind, RunState};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
@@ -35,7 +35,7 @@ async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
         Some(newest(&scene).await).filter(|run| run.state == RunState::Interrupted)
     })
     .await;
-    let noted = run.event("checkpoint").unwrap().facts["deleted"].as_i64().unwrap();
+    let noted = run.event(EventKind::Checkpoint).unwrap().facts["deleted"].as_i64().unwrap();
 
     let told = scene.asks(BEN, &format!("stop {}", run.id)).await.plain();
     let words = format!(

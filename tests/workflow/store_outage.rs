@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, Scene, Twist, found};
 use crate::process::{Counter, Process, all_runs, becomes, kinds, noted, the_run};
 use countersign::demo::fake_slack::Fault;
-use countersign::model::RunState;
+use countersign::model::{EventKind, RunState};
 use countersign::store::Store;
 use rusqlite::Connection;
 use std::fs::Permissions;
@@ -136,7 +136,7 @@ async fn on_a_disk_that_hangs() {
         runs.iter().all(|run| run.state == RunState::Stopped).then_some(runs)
     });
     let runs = runs.await;
-    assert!(runs.iter().all(|run| run.event("started").is_none()), "{runs:#?}");
+    assert!(runs.iter().all(|run| run.event(EventKind::Started).is_none()), "{runs:#?}");
     assert!(scene.is_there(pid).await && scene.is_there(other).await);
     let told = scene.is_told(BEN, &card.at(), "Approve").await.plain();
     assert!(!told.contains("is gone"), "{told}");

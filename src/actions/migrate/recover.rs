@@ -134,7 +134,7 @@ fn at_work(seen: &Snapshot<'_>, doing: &Execution<'_>) -> String {
 /// That it takes longer than it was to take, and what ends it: nothing does so by itself.
 fn late(seen: &Snapshot<'_>, doing: &Execution<'_>) -> Option<String> {
     let within = seen.job.migrate.within;
-    let began = doing.run.event(EventKind::Started.word())?.at;
+    let began = doing.run.event(EventKind::Started)?.at;
     let late = Timestamp::now().duration_since(began + within);
     if !late.is_positive() || !seen.is_at_work() {
         return None;

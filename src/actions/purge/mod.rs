@@ -37,7 +37,7 @@ impl Action for Purge {
         let Some(work) = PurgeSpec::of(&doing.plan.identity) else {
             return Outcome::new(EventKind::Invalidated, "The plan can't be read. Nothing was done.");
         };
-        let resumed = doing.run.event(EventKind::Resumed.word()).is_some();
+        let resumed = doing.run.event(EventKind::Resumed).is_some();
         let noted =
             doing.last_step().and_then(|step| serde_json::from_value::<PurgeProgress>(step.clone()).ok());
         let begin = PurgeProgress { after: work.after.clone(), ..PurgeProgress::default() };
@@ -59,7 +59,7 @@ impl Action for Purge {
     fn given_up(&self, run: &Run) -> Option<Outcome> {
         let plan = run.text("plan").and_then(Plan::read)?;
         let work = PurgeSpec::of(&plan.identity)?;
-        let noted = run.event(EventKind::Checkpoint.word()).map(|step| step.facts.clone());
+        let noted = run.event(EventKind::Checkpoint).map(|step| step.facts.clone());
         let noted = noted.and_then(|step| serde_json::from_value::<PurgeProgress>(step).ok());
         let done = PurgeProgress {
             at_least: true,

@@ -76,7 +76,7 @@ pub fn approvers(call: &Call<'_>, run: &Run) -> String {
 pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
     let filter = Filter { break_glass: true, limit: MOST_ALONE, ..Filter::default() };
     let listed = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
-    let owed = |run: &&Run| run.event(EventKind::Reviewed.word()).is_none() && may_see(call, run);
+    let owed = |run: &&Run| run.event(EventKind::Reviewed).is_none() && may_see(call, run);
     let runs: Vec<&Run> = listed.runs.iter().filter(owed).collect();
     if runs.is_empty() {
         return Ok(Vec::new());

@@ -24,9 +24,9 @@ pub fn goes_on(act: &dyn Action, run: &Run) -> bool {
 fn crashes(run: &Run) -> usize {
     let (mut crashes, mut told_to_end) = (0, false);
     for event in &run.events {
-        if event.kind == EventKind::Interrupted.word() {
+        if event.kind == EventKind::Interrupted {
             told_to_end = event.facts.get("why").and_then(|why| why.as_str()) == Some(TOLD_TO_END);
-        } else if event.kind == EventKind::Resumed.word() && !told_to_end {
+        } else if event.kind == EventKind::Resumed && !told_to_end {
             crashes += 1;
         }
     }
@@ -72,16 +72,18 @@ mod tests {
     use crate::model::RunState;
     use serde_json::json;
 
-    fn run(kinds: &[(&str, &str)]) -> Run {
+    fn run(kinds: &[(EventKind, &str)]) -> Run {
         let run = Run::example(("purge", None), jiff::Timestamp::now(), RunState::Interrupted);
-        kinds.iter().fold(run, |run, (kind, why)| run.with_event(kind, json!({ "why": why })))
+        kinds.iter().fold(run, |run, (kind, why)| run.with_event(*kind, json!({ "why": why })))
     }
 
     #[test]
     fn a_crash_counts_and_a_deploy_does_not() {
-        let (crash, deploy) =
-            (("interrupted", "Countersign was interrupted while it ran"), ("interrupted", TOLD_TO_END));
-        let resumed = ("resumed", "");
+        let (crash, deploy) = (
+            (EventKind::Interrupted, "Countersign was interrupted while it ran"),
+            (EventKind::Interrupted, TOLD_TO_END),
+        );
+        let resumed = (EventKind::Resumed, "");
         let purge = &crate::actions::purge::Purge;
         let deployed = [deploy, resumed].repeat(20);
         assert!(goes_on(purge, &run(&[deployed.clone(), vec![crash]].concat())));

@@ -13,7 +13,7 @@ const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether th
 /// `None` while it can't be seen.
 pub(super) async fn upkeep(doing: &Execution<'_>, kind: Operation) -> Option<Outcome> {
     let watcher = DatabaseTarget::planned(doing).watcher(doing).await?;
-    let since = doing.run.event(EventKind::Started.word())?.at.to_string();
+    let since = doing.run.event(EventKind::Started)?.at.to_string();
     let targets = Relation::all(doing);
     let mut done = 0;
     for target in &targets {
@@ -51,7 +51,7 @@ pub(super) async fn full(doing: &Execution<'_>) -> Option<Outcome> {
     let watcher = DatabaseTarget::planned(doing).watcher(doing).await?;
     let rows = watcher.ask("SELECT pg_relation_filenode($1::int8::oid)::int8", &[&target.oid]).await.ok()?;
     let relation = &target.relation;
-    let stopped = doing.run.event(EventKind::StopRequested.word()).is_some();
+    let stopped = doing.run.event(EventKind::StopRequested).is_some();
     Some(match rows.first()?.get::<_, Option<i64>>(0) {
         None => Outcome::new(EventKind::Failed, format!("{relation} is gone. {INTERRUPTED}")),
         Some(now) if now != planned => {

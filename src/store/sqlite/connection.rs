@@ -1,4 +1,4 @@
-//! The database file: how it is made, opened and recognised, and what its errors are called. No run, no query.
+//! The database file: creating, opening and recognising it, and the mapping of its errors. No run, no query.
 
 use crate::store::StoreError;
 use anyhow::{Context, bail};
@@ -18,7 +18,7 @@ const VERSION: i64 = 1;
 /// SQLite's `application_id`: "CSGN", so that another program's file is never taken for ours.
 const APPLICATION: i64 = 0x4353_474e;
 
-/// Why work on the database gave no result.
+/// An error of the database.
 #[derive(Debug)]
 pub(super) enum DbError {
     Sql(rusqlite::Error),
@@ -48,7 +48,7 @@ impl From<jiff::Error> for DbError {
 }
 
 impl DbError {
-    /// Whether the connection may be at fault, so that the next work had better open another.
+    /// True if the connection may be at fault, so that the next job opens another.
     pub fn spoils_connection(&self) -> bool {
         match self {
             DbError::Sql(error) => !matches!(
@@ -62,8 +62,8 @@ impl DbError {
 
 impl From<DbError> for StoreError {
     /// SQLite's own messages can hold SQL, values and paths: only the kind of error passes.
-    fn from(fault: DbError) -> Self {
-        let error = match fault {
+    fn from(error: DbError) -> Self {
+        let error = match error {
             DbError::Message(words) => return StoreError::Broken(words),
             DbError::Sql(error) => error,
         };
@@ -84,7 +84,7 @@ impl From<DbError> for StoreError {
     }
 }
 
-/// What a connection is for.
+/// The use of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AccessMode {
     Write,
@@ -125,8 +125,8 @@ impl Connector {
         Ok(self.open()?.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?)
     }
 
-    /// Whether the path still names the file that the connection has open. Without this, SQLite goes on writing to a file
-    /// that was removed.
+    /// True if the path still names the file that the connection has open. Without this check, SQLite continues to write to
+    /// a file that was removed.
     pub fn still_names(&self, opened: &OpenedFile) -> bool {
         identity(&self.path).is_ok_and(|file| file == opened.file)
     }
@@ -171,7 +171,7 @@ impl Connector {
             match mode.map_err(DbError::from) {
                 Ok(mode) if str::eq_ignore_ascii_case(&mode, "wal") => return Ok(()),
                 Ok(_) => return Err(DbError::Message("its file system can't hold a write-ahead log".into())),
-                Err(fault) if fault.spoils_connection() || Instant::now() >= until => return Err(fault),
+                Err(error) if error.spoils_connection() || Instant::now() >= until => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }

@@ -1,4 +1,4 @@
-//! Which processes are alive: each instance of the store holds an operating-system lock on a file of its own for as long as
+//! The processes that are alive: each instance of the store holds an operating-system lock on a file of its own for as long as
 //! it lives, so that the system releases it however the process ends. Nothing here knows runs.
 
 use anyhow::Context;
@@ -30,16 +30,16 @@ impl Instance {
         let mut random = [0; 16];
         getrandom::fill(&mut random).context("making an instance's id")?;
         let id = hex::encode(random);
-        // Locked under another name first: whoever sees a `.lock` file that isn't locked may take its owner for dead.
-        let unseen = directory.join(format!("{id}.new"));
-        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unseen);
+        // Locked under another name first: another process takes the owner of an unlocked `.lock` file for dead.
+        let hidden = directory.join(format!("{id}.new"));
+        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&hidden);
         let lock = lock.context("making this instance's lock")?;
         lock.lock().context("locking this instance's lock")?;
-        std::fs::rename(&unseen, path_of(&directory, &id)).context("showing this instance's lock")?;
+        std::fs::rename(&hidden, path_of(&directory, &id)).context("showing this instance's lock")?;
         Ok(Instance { id, directory, _lock: lock })
     }
 
-    /// Whether the instance of that id still lives.
+    /// True if the instance of that id is alive.
     pub fn lives(&self, id: &str) -> io::Result<bool> {
         if id == self.id {
             return Ok(true);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
-/// How many runs a list shows if nobody says.
+/// Default length of a list.
 const PAGE: usize = 50;
 
 /// A value that JSON writes as one word: a state, a platform's name.
@@ -144,15 +144,16 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage
     Ok(RunPage { runs: all(connection, ids)?, total })
 }
 
-/// Whether the run's command, arguments or texts contain `find`, which is in lower case. "kill 4711" is looked for as typed.
-fn mentions(connection: &Connection, run: RunId, request: &str, find: &str) -> DbResult<bool> {
+/// True if the run's command, arguments or texts contain `find`, which is in lower case. "kill 4711" matches as typed.
+fn mentions(connection: &Connection, run: RunId, json: &str, find: &str) -> DbResult<bool> {
     #[derive(serde::Deserialize)]
     struct SearchedRequest {
         command: String,
         arguments: BTreeMap<String, String>,
     }
-    let asked: SearchedRequest = serde_json::from_str(request)?;
-    let words: Vec<String> = std::iter::once(asked.command).chain(asked.arguments.into_values()).collect();
+    let request: SearchedRequest = serde_json::from_str(json)?;
+    let words: Vec<String> =
+        std::iter::once(request.command).chain(request.arguments.into_values()).collect();
     if words.join(" ").to_lowercase().contains(find) {
         return Ok(true);
     }
@@ -169,7 +170,7 @@ fn mentions(connection: &Connection, run: RunId, request: &str, find: &str) -> D
     Ok(false)
 }
 
-/// Oldest first.
+/// Approved and running runs whose process is gone, oldest first.
 pub(super) fn orphans(connection: &Connection, instance: &Instance) -> DbResult<Vec<Run>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, coalesce(owner, '') FROM runs WHERE state IN ('approved', 'running') ORDER BY id",
@@ -195,7 +196,7 @@ pub(super) fn orphans(connection: &Connection, instance: &Instance) -> DbResult<
     all(connection, orphans)
 }
 
-/// Oldest first.
+/// Runs whose deadline has passed, oldest first.
 pub(super) fn overdue(connection: &Connection, now: Timestamp) -> DbResult<Vec<Run>> {
     let mut statement = connection.prepare_cached(
         "SELECT id FROM runs WHERE state IN ('pending', 'approved') AND deadline <= ?1 ORDER BY id",
@@ -204,27 +205,27 @@ pub(super) fn overdue(connection: &Connection, now: Timestamp) -> DbResult<Vec<R
     all(connection, ids)
 }
 
-/// Whether an open run names that owner.
-pub(super) fn is_named(connection: &Connection, owner: &str) -> DbResult<bool> {
+/// True if an open run names that owner.
+pub(super) fn owns_open_run(connection: &Connection, owner: &str) -> DbResult<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM runs
                 WHERE state IN ('pending', 'approved', 'running') AND owner = ?1)";
     Ok(connection.query_row(sql, [owner], |row| row.get(0))?)
 }
 
-/// The whole ledger against itself.
+/// Checks all events and runs against each other.
 pub(super) fn verify(connection: &Connection) -> DbResult<ChainReport> {
     let mut audit = ChainAudit::default();
-    let mut texts_seen = 0;
+    let mut text_count = 0;
     let mut statement = connection.prepare("SELECT seq, run, bytes, hash FROM events ORDER BY seq")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let seq = row.get(0)?;
         let texts = texts_of(connection, seq)?;
-        texts_seen += texts.len() as i64;
+        text_count += texts.len() as i64;
         audit.event(EventRow { seq, run: row.get(1)?, bytes: row.get(2)?, hash: row.get(3)?, texts });
     }
     let texts: i64 = connection.query_row("SELECT count(*) FROM event_texts", [], |row| row.get(0))?;
-    if texts != texts_seen {
+    if texts != text_count {
         audit.fault("there are texts of events that don't exist");
     }
     let mut statement = connection.prepare(

@@ -3,7 +3,7 @@
 use super::connection::DbResult;
 use super::worker::ReplyTo;
 use super::*;
-use crate::model::RunState;
+use crate::model::{EventKind, RunState};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -19,7 +19,7 @@ fn record() -> (TempDir, PathBuf) {
 
 fn change(state: RunState) -> NewEvent {
     NewEvent {
-        kind: "tested".into(),
+        kind: EventKind::Checkpoint,
         by: None,
         facts: serde_json::json!({}),
         texts: BTreeMap::from([("reason".into(), "x".repeat(10_000))]),
@@ -31,7 +31,7 @@ fn change(state: RunState) -> NewEvent {
 /// What was given for a write that nobody hears of.
 fn late() -> NewEvent {
     let facts = serde_json::json!({"why": "nobody heard of it"});
-    NewEvent { kind: "timed_out".into(), facts, texts: BTreeMap::new(), ..change(RunState::Stopped) }
+    NewEvent { kind: EventKind::TimedOut, facts, texts: BTreeMap::new(), ..change(RunState::Stopped) }
 }
 
 fn new_run(delivery_id: &str, state: RunState) -> NewRun {
@@ -60,7 +60,7 @@ impl<T, F: FnOnce()> ReplyTo<T> for LeavesAtTheEnd<F> {
     fn is_gone(&self) -> bool {
         false
     }
-    fn tell(self, answer: T) -> Result<(), T> {
+    fn reply(self, answer: T) -> Result<(), T> {
         (self.0)();
         Err(answer)
     }
@@ -69,14 +69,14 @@ impl<T, F: FnOnce()> ReplyTo<T> for LeavesAtTheEnd<F> {
 /// Does a write whose caller leaves between commit and answer.
 async fn written_too_late<T: Send + 'static>(
     store: &SqliteStore,
-    following: impl CompensationFn<T>,
+    compensate: impl CompensationFn<T>,
     work: impl FnOnce(&rusqlite::Transaction<'_>) -> DbResult<T> + Send + 'static,
     meanwhile: impl FnOnce() + Send + 'static,
 ) {
     store
         .inner
         .writer
-        .at_seat(move |seat| seat.write(following, work, LeavesAtTheEnd(meanwhile)))
+        .on_thread(move |thread| thread.write(compensate, work, LeavesAtTheEnd(meanwhile)))
         .await
         .unwrap();
 }
@@ -87,7 +87,7 @@ async fn run(store: &SqliteStore, id: RunId) -> Run {
 
 fn assert_stopped(run: &Run) {
     let last = run.events.last().unwrap();
-    assert_eq!((run.state, last.kind.as_str(), &last.by), (RunState::Stopped, "timed_out", &None));
+    assert_eq!((run.state, last.kind, &last.by), (RunState::Stopped, EventKind::TimedOut, &None));
     assert_eq!(last.facts, late().facts);
 }
 
@@ -97,8 +97,13 @@ async fn what_was_opened_too_late_is_stopped() {
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
     for (n, state) in [RunState::Pending, RunState::Running].into_iter().enumerate() {
         let new = new_run(&format!("d{n}"), state);
-        written_too_late(&store, opened(new.on_timeout.clone()), move |tx| runs::open(tx, &new, "me"), || {})
-            .await;
+        written_too_late(
+            &store,
+            if_opened(new.on_timeout.clone()),
+            move |tx| runs::open(tx, &new, "me"),
+            || {},
+        )
+        .await;
         assert_stopped(&run(&store, n as i64 + 1).await);
     }
     // Its resources are free again.
@@ -116,7 +121,7 @@ async fn what_was_approved_or_started_too_late_is_stopped() {
         let late = append(id, 1, state);
         written_too_late(
             &store,
-            appended(late.on_timeout.clone()),
+            if_appended(late.on_timeout.clone()),
             move |tx| runs::append_if(tx, &late, "me"),
             || {},
         )
@@ -132,7 +137,7 @@ async fn what_nothing_is_to_follow_stays_when_it_is_late() {
     store.open(new_run("d1", RunState::Running)).await.unwrap();
     for (version, state) in [(1, RunState::Running), (2, RunState::Succeeded)] {
         let late = Append { on_timeout: None, ..append(1, version, state) };
-        written_too_late(&store, appended(None), move |tx| runs::append_if(tx, &late, "me"), || {}).await;
+        written_too_late(&store, if_appended(None), move |tx| runs::append_if(tx, &late, "me"), || {}).await;
         let run = run(&store, 1).await;
         assert_eq!((run.version, run.state), (version + 1, state));
     }
@@ -148,8 +153,8 @@ async fn a_copy_that_was_claimed_too_late_is_free() {
     let card = store.add_card(1, place, CardKind::Primary).await.unwrap();
     let until = Timestamp::now() + Duration::from_secs(600);
     let instance = Arc::clone(&store.inner.instance);
-    let claim = move |tx: &rusqlite::Transaction<'_>| settings::claim_card(tx, card, until, &instance);
-    written_too_late(&store, claimed(card, store.inner.instance.id.clone()), claim, || {}).await;
+    let claim = move |tx: &rusqlite::Transaction<'_>| cards::claim(tx, card, until, &instance);
+    written_too_late(&store, if_claimed(card, store.inner.instance.id.clone()), claim, || {}).await;
     assert_eq!(store.cards_behind().await.unwrap().len(), 1);
     assert!(store.claim_card(card, until).await.unwrap());
     assert_eq!(store.cards_behind().await.unwrap(), [], "what was heard of counts");
@@ -167,7 +172,7 @@ async fn a_stop_that_cannot_be_written_is_tried_again() {
         sender.send(other).unwrap();
     };
     let new = new_run("d1", RunState::Running);
-    written_too_late(&store, opened(new.on_timeout.clone()), move |tx| runs::open(tx, &new, "me"), lock)
+    written_too_late(&store, if_opened(new.on_timeout.clone()), move |tx| runs::open(tx, &new, "me"), lock)
         .await;
     assert_eq!(run(&store, 1).await.state, RunState::Running);
     receiver.recv().unwrap().execute_batch("COMMIT").unwrap();
@@ -188,7 +193,7 @@ async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
         let _ = wait.recv();
         Ok(opened)
     };
-    let late = store.inner.writer.write(opened(Some(late())), slow).await;
+    let late = store.inner.writer.write(if_opened(Some(late())), slow).await;
     assert!(matches!(late, Err(StoreError::TooLate)));
     go.send(()).unwrap();
     while store.bind(new_run("", RunState::Pending).request.place, "staging".into()).await.is_err() {}
@@ -203,11 +208,11 @@ async fn an_answer_that_nobody_takes_is_stopped() {
     let mut call = Box::pin(store.open(new_run("d1", RunState::Pending)));
     let mut context = TaskContext::from_waker(Waker::noop());
     assert!(matches!(call.as_mut().poll(&mut context), Poll::Pending));
-    // The answer is told once the desk does the next thing.
-    store.inner.writer.plainly(|_| Ok(())).await.unwrap();
+    // The answer is sent once the worker runs its next job.
+    store.inner.writer.execute(|_| Ok(())).await.unwrap();
     assert_eq!(run(&store, 1).await.state, RunState::Pending);
     drop(call);
-    store.inner.writer.plainly(|_| Ok(())).await.unwrap();
+    store.inner.writer.execute(|_| Ok(())).await.unwrap();
     assert_stopped(&run(&store, 1).await);
 }
 
@@ -221,7 +226,7 @@ async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
         let condition = move |connection: &Connection| {
             Ok(connection.execute_batch(&format!("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA {pragma};"))?)
         };
-        store.inner.writer.plainly(condition).await.unwrap();
+        store.inner.writer.execute(condition).await.unwrap();
         let error = store.append_if(append(1, 1, RunState::Approved)).await.unwrap_err();
         assert!(matches!(&error, StoreError::Broken(why) if why.contains(words)), "{error}");
         assert_eq!(run(&store, 1).await, before);
@@ -238,7 +243,7 @@ async fn readers_cannot_write() {
     let (_directory, path) = record();
     let store = SqliteStore::open(&path, Limits::default()).unwrap();
     let place = new_run("", RunState::Pending).request.place;
-    let refused = store.inner.reader.read(move |tx| settings::bind(tx, &place, "x")).await;
+    let refused = store.inner.reader.read(move |tx| conversations::bind(tx, &place, "x")).await;
     assert!(matches!(refused, Err(StoreError::Broken(why)) if why.contains("read-only")));
 }
 
@@ -251,5 +256,5 @@ async fn commits_wait_for_the_disk() {
         let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
         Ok((journal, of("synchronous")?, of("foreign_keys")?, of("secure_delete")?))
     };
-    assert_eq!(store.inner.writer.plainly(pragmas).await.unwrap(), ("wal".into(), 2, 1, 1));
+    assert_eq!(store.inner.writer.execute(pragmas).await.unwrap(), ("wal".into(), 2, 1, 1));
 }

@@ -1,5 +1,5 @@
-//! A desk: one thread, one connection, one queue. It makes sure that work whose caller has gone is dropped before it commits,
-//! and that a commit that came too late is followed by what was given for this case. What the work is, it doesn't know.
+//! A worker: one thread, one connection, one queue. It drops work whose caller has gone before it commits, and compensates
+//! a commit whose caller timed out. It does not know the work itself.
 
 use super::connection::{Connector, DbError, DbResult, OpenedFile};
 use super::process_lock::Instance;
@@ -13,28 +13,28 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Calls that may wait at a desk. At a millisecond a write this is the answer's time limit, and more would not be in time.
-const QUEUE: usize = 10_000;
+/// Calls that may wait for a worker. At a millisecond a write the last one takes the whole answer's time limit.
+const QUEUE_LENGTH: usize = 10_000;
 
-/// How long what is to follow waits for its next try, when it could not be written.
-const AGAIN: Duration = Duration::from_millis(250);
+/// Wait between two attempts to write a compensation.
+const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What was committed, and what is to follow if the caller never hears of it.
+/// What to write after a commit whose caller timed out.
 #[derive(Debug, Clone)]
 pub(super) enum Compensation {
-    /// A run as it was committed; what it is to have as its next event.
+    /// The run as it was committed, and its next event.
     Run { run: RunId, version: i64, change: NewEvent },
-    /// A claim on a copy, which is to be given back.
+    /// A claim on a card, to be released.
     Claim { card: i64, claimed_by: String },
 }
 
-/// Commits that nobody heard of and that nothing has followed yet.
+/// Compensations that are still to be written.
 #[derive(Debug, Default)]
 struct PendingCompensations(Mutex<Vec<Compensation>>);
 
 impl PendingCompensations {
-    fn add(&self, on_timeout: Compensation) {
-        self.0.lock().push(on_timeout);
+    fn add(&self, compensation: Compensation) {
+        self.0.lock().push(compensation);
     }
     fn is_empty(&self) -> bool {
         self.0.lock().is_empty()
@@ -44,42 +44,42 @@ impl PendingCompensations {
     }
 }
 
-/// What is to follow a result that nobody hears of.
+/// The compensation of a result whose caller timed out.
 pub(super) trait CompensationFn<T>: Fn(&T) -> Option<Compensation> + Clone + Send + 'static {}
 
 impl<T, F: Fn(&T) -> Option<Compensation> + Clone + Send + 'static> CompensationFn<T> for F {}
 
-/// Whoever waits for an answer.
+/// The caller, who waits for an answer.
 pub(super) trait ReplyTo<T> {
     fn is_gone(&self) -> bool;
-    /// Gives the answer back if nobody takes it.
-    fn tell(self, answer: T) -> Result<(), T>;
+    /// Sends the answer; returns it if the caller has gone.
+    fn reply(self, answer: T) -> Result<(), T>;
 }
 
 impl<T> ReplyTo<T> for oneshot::Sender<T> {
     fn is_gone(&self) -> bool {
         self.is_closed()
     }
-    fn tell(self, answer: T) -> Result<(), T> {
+    fn reply(self, answer: T) -> Result<(), T> {
         self.send(answer)
     }
 }
 
 type Job = Box<dyn FnOnce(&mut WorkerThread) + Send>;
 
-/// The way to the thread. When it is dropped the thread does what is queued and ends.
+/// Handle of the thread. When it is dropped the thread finishes its queue and ends.
 pub(super) struct Worker {
     jobs: SyncSender<Job>,
-    owed: Arc<PendingCompensations>,
-    /// How long a call waits for its answer.
-    answer: Duration,
+    compensations: Arc<PendingCompensations>,
+    /// Time limit of a call.
+    answer_timeout: Duration,
 }
 
-/// What the thread holds.
+/// The thread's own state.
 pub(super) struct WorkerThread {
-    opener: Connector,
+    connector: Connector,
     opened: Option<OpenedFile>,
-    owed: Arc<PendingCompensations>,
+    compensations: Arc<PendingCompensations>,
     /// Keeps this instance's lock until the last write is done.
     _instance: Arc<Instance>,
 }
@@ -87,62 +87,68 @@ pub(super) struct WorkerThread {
 impl Worker {
     /// Starts the thread; `opened` is its first connection, if there is one already.
     pub fn start(
-        opener: Connector,
+        connector: Connector,
         opened: Option<OpenedFile>,
         instance: Arc<Instance>,
-        answer: Duration,
+        answer_timeout: Duration,
     ) -> std::io::Result<Worker> {
-        let (jobs, queue) = sync_channel::<Job>(QUEUE);
-        let owed = Arc::new(PendingCompensations::default());
-        let name = format!("store-{:?}", opener.access).to_lowercase();
-        let mut seat = WorkerThread { opener, opened, owed: Arc::clone(&owed), _instance: instance };
-        std::thread::Builder::new().name(name).spawn(move || seat.serve(&queue))?;
-        Ok(Worker { jobs, owed, answer })
+        let (jobs, queue) = sync_channel::<Job>(QUEUE_LENGTH);
+        let compensations = Arc::new(PendingCompensations::default());
+        let name = format!("store-{:?}", connector.access).to_lowercase();
+        let mut thread = WorkerThread {
+            connector,
+            opened,
+            compensations: Arc::clone(&compensations),
+            _instance: instance,
+        };
+        std::thread::Builder::new().name(name).spawn(move || thread.serve(&queue))?;
+        Ok(Worker { jobs, compensations, answer_timeout })
     }
 
-    /// Does read work in one transaction, so that it sees one state of the record.
+    /// Runs read work in one transaction, so that it sees one state of the audit log.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> DbResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let job =
-            move |seat: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| seat.read(work, caller);
+        let job = move |thread: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| {
+            thread.read(work, caller)
+        };
         self.call(job, |_| None).await
     }
 
-    /// Does work in one write transaction.
+    /// Runs work in one write transaction.
     pub async fn write<T: Send + 'static>(
         &self,
-        following: impl CompensationFn<T>,
+        compensate: impl CompensationFn<T>,
         work: impl FnOnce(&Transaction<'_>) -> DbResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let follows = following.clone();
-        let job = move |seat: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| {
-            seat.write(follows, work, caller)
+        let on_thread = compensate.clone();
+        let job = move |thread: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| {
+            thread.write(on_thread, work, caller)
         };
-        self.call(job, following).await
+        self.call(job, compensate).await
     }
 
-    /// Does work outside of a transaction.
-    pub async fn plainly<T: Send + 'static>(
+    /// Runs work outside of a transaction.
+    pub async fn execute<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> DbResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let job = move |seat: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| {
+        let job = move |thread: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| {
             if !caller.is_gone() {
-                let worked = seat.attempt(|connection| work(connection));
-                let _ = caller.tell(worked.map_err(StoreError::from));
+                let result = thread.attempt(|connection| work(connection));
+                let _ = caller.reply(result.map_err(StoreError::from));
             }
         };
         self.call(job, |_| None).await
     }
 
-    /// Does anything at all, with the thread's own hands.
+    /// Runs anything at all on the thread.
     #[cfg(test)]
-    pub async fn at_seat(&self, work: impl FnOnce(&mut WorkerThread) + Send + 'static) -> StoreResult<()> {
-        let job = |seat: &mut WorkerThread, caller: oneshot::Sender<StoreResult<()>>| {
-            work(seat);
-            let _ = caller.tell(Ok(()));
+    pub async fn on_thread(&self, work: impl FnOnce(&mut WorkerThread) + Send + 'static) -> StoreResult<()> {
+        let job = |thread: &mut WorkerThread, caller: oneshot::Sender<StoreResult<()>>| {
+            work(thread);
+            let _ = caller.reply(Ok(()));
         };
         self.call(job, |()| None).await
     }
@@ -150,24 +156,24 @@ impl Worker {
     async fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut WorkerThread, oneshot::Sender<StoreResult<T>>) + Send + 'static,
-        following: impl CompensationFn<T>,
+        compensate: impl CompensationFn<T>,
     ) -> StoreResult<T> {
         let (sender, receiver) = oneshot::channel();
-        let mut waiting = PendingCall { receiver, following, desk: self };
-        match self.jobs.try_send(Box::new(move |seat| job(seat, sender))) {
+        let mut call = PendingCall { receiver, compensate, worker: self };
+        match self.jobs.try_send(Box::new(move |thread| job(thread, sender))) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 return Err(StoreError::Broken("too many calls wait for it".into()));
             }
             Err(TrySendError::Disconnected(_)) => return Err(thread_ended()),
         }
-        match tokio::time::timeout(self.answer, &mut waiting.receiver).await {
+        match tokio::time::timeout(self.answer_timeout, &mut call.receiver).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(thread_ended()),
             Err(_) => {
-                // An answer that came between the last look and now was told, so it counts.
-                waiting.receiver.close();
-                waiting.receiver.try_recv().unwrap_or(Err(StoreError::TooLate))
+                // An answer that was sent in between counts.
+                call.receiver.close();
+                call.receiver.try_recv().unwrap_or(Err(StoreError::TooLate))
             }
         }
     }
@@ -177,21 +183,21 @@ fn thread_ended() -> StoreError {
     StoreError::Broken("its thread has ended".into())
 }
 
-/// A call under way. If it is given up with the answer already told, nobody has heard of what was committed.
+/// A call in progress. If it is dropped after the answer was sent, the commit needs its compensation.
 struct PendingCall<'a, T, F: CompensationFn<T>> {
     receiver: oneshot::Receiver<StoreResult<T>>,
-    following: F,
-    desk: &'a Worker,
+    compensate: F,
+    worker: &'a Worker,
 }
 
 impl<T, F: CompensationFn<T>> Drop for PendingCall<'_, T, F> {
     fn drop(&mut self) {
         self.receiver.close();
         let Ok(Ok(answer)) = self.receiver.try_recv() else { return };
-        if let Some(on_timeout) = (self.following)(&answer) {
-            self.desk.owed.add(on_timeout);
+        if let Some(compensation) = (self.compensate)(&answer) {
+            self.worker.compensations.add(compensation);
             // Only to wake the thread: with a full queue it is awake.
-            let _ = self.desk.jobs.try_send(Box::new(|_| {}));
+            let _ = self.worker.jobs.try_send(Box::new(|_| {}));
         }
     }
 }
@@ -199,11 +205,12 @@ impl<T, F: CompensationFn<T>> Drop for PendingCall<'_, T, F> {
 impl WorkerThread {
     fn serve(&mut self, queue: &Receiver<Job>) {
         loop {
-            let job = match self.owed.is_empty() {
-                true => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                false => queue.recv_timeout(AGAIN),
+            let job = if self.compensations.is_empty() {
+                queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                queue.recv_timeout(STORE_RETRY_INTERVAL)
             };
-            self.follow();
+            self.write_compensations();
             match job {
                 Ok(job) => job(self),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -220,20 +227,20 @@ impl WorkerThread {
         if caller.is_gone() {
             return;
         }
-        let worked = self.attempt(|connection| work(&connection.transaction()?));
-        let _ = caller.tell(worked.map_err(StoreError::from));
+        let result = self.attempt(|connection| work(&connection.transaction()?));
+        let _ = caller.reply(result.map_err(StoreError::from));
     }
 
     pub(super) fn write<T>(
         &mut self,
-        following: impl CompensationFn<T>,
+        compensate: impl CompensationFn<T>,
         work: impl FnOnce(&Transaction<'_>) -> DbResult<T>,
         caller: impl ReplyTo<StoreResult<T>>,
     ) {
         if caller.is_gone() {
             return;
         }
-        let worked = self.attempt(|connection| {
+        let result = self.attempt(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = work(&transaction)?;
             if caller.is_gone() {
@@ -242,49 +249,51 @@ impl WorkerThread {
             transaction.commit()?;
             Ok(Some(value))
         });
-        let untold = match worked {
+        let reply = match result {
             Ok(None) => return,
-            Ok(Some(value)) => caller.tell(Ok(value)),
-            Err(fault) => caller.tell(Err(fault.into())),
+            Ok(Some(value)) => caller.reply(Ok(value)),
+            Err(error) => caller.reply(Err(error.into())),
         };
-        if let Err(Ok(value)) = untold
-            && let Some(on_timeout) = following(&value)
+        if let Err(Ok(value)) = reply
+            && let Some(compensation) = compensate(&value)
         {
-            self.owed.add(on_timeout);
-            self.follow();
+            self.compensations.add(compensation);
+            self.write_compensations();
         }
     }
 
-    /// Writes what is owed. What can't be written now is tried again, before the next work.
-    fn follow(&mut self) {
-        let mut owed = self.owed.take().into_iter();
-        while let Some(on_timeout) = owed.next() {
-            let followed = self.attempt(|connection| {
+    /// Writes the pending compensations. One that can't be written now is tried again, before the next job.
+    fn write_compensations(&mut self) {
+        let mut pending = self.compensations.take().into_iter();
+        while let Some(compensation) = pending.next() {
+            let result = self.attempt(|connection| {
                 let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                runs::follow(&transaction, &on_timeout)?;
+                runs::compensate(&transaction, &compensation)?;
                 Ok(transaction.commit()?)
             });
-            if followed.is_err() {
-                // What hindered this one hinders the others: each would wait for the lock again.
-                std::iter::once(on_timeout).chain(owed).for_each(|on_timeout| self.owed.add(on_timeout));
+            if result.is_err() {
+                // The same obstacle would delay the others: each would wait for the lock again.
+                for compensation in std::iter::once(compensation).chain(pending) {
+                    self.compensations.add(compensation);
+                }
                 return;
             }
         }
     }
 
-    /// Works on a connection that is known to be good, and gives up one that may not be.
+    /// Runs work on a connection to the current file, and drops a connection that may be damaged.
     fn attempt<T>(&mut self, work: impl FnOnce(&mut Connection) -> DbResult<T>) -> DbResult<T> {
-        if self.opened.as_ref().is_some_and(|opened| !self.opener.still_names(opened)) {
+        if self.opened.as_ref().is_some_and(|opened| !self.connector.still_names(opened)) {
             self.opened = None;
         }
         let opened = match &mut self.opened {
             Some(opened) => opened,
-            none => none.insert(self.opener.open()?),
+            none => none.insert(self.connector.open()?),
         };
-        let worked = work(&mut opened.connection);
-        if worked.as_ref().is_err_and(DbError::spoils_connection) {
+        let result = work(&mut opened.connection);
+        if result.as_ref().is_err_and(DbError::spoils_connection) {
             self.opened = None;
         }
-        worked
+        result
     }
 }
