@@ -32,6 +32,8 @@
 //! |---|---|
 //! | [`error`] | the two kinds of error: the person's, which says what to type instead, and ours |
 //! | [`telemetry`] | logging, and the TLS provider of the process |
+//! | [`clock`] | durations and times as people type and read them |
+//! | [`suggest`] | the nearest name to a misspelt word, and the word quoted back |
 //! | [`model`] | values that every module shares: runs, events, plans, people, replies, the transition table; no I/O |
 //! | [`sql_lexer`] | PostgreSQL's SQL in tokens: strictly for what will run, leniently for what will be shown |
 //! | [`toml_reader`] | TOML with the place of every value, so that all mistakes are reported at once |
@@ -84,6 +86,7 @@ pub mod bootstrap;
 pub mod catalog;
 pub mod chat;
 pub mod cli;
+pub mod clock;
 pub mod command_line;
 pub mod config;
 pub mod demo;
@@ -103,6 +106,7 @@ pub mod sql;
 pub mod sql_lexer;
 pub mod storage;
 pub mod store;
+pub mod suggest;
 pub mod telemetry;
 pub mod toml_reader;
 pub mod webhook;

@@ -3,11 +3,12 @@
 
 use super::support::blocks::{answer, asked, count, may_see, state, table, unreviewed, verdict};
 use super::{Call, Query};
-use crate::command_line::{duration_seconds, shown};
+use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, Run, RunState, Severity, Shape};
 use crate::sql::{Answer, fill, minute};
 use crate::store::Filter;
+use crate::suggest::shown;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -107,7 +108,7 @@ fn person(call: &Call<'_>, typed: &str) -> Result<String> {
         [only] => Ok((**only).to_owned()),
         [] => {
             let problem = format!("The configuration has no person “{}”.", shown(typed));
-            Err(match crate::catalog::nearest(typed, names.iter().copied()) {
+            Err(match crate::suggest::nearest(typed, names.iter().copied()) {
                 Some(near) => Error::instead(problem, format!("Did you mean `--who \"{near}\"`?")),
                 None => Error::instead(problem, format!("There are: {}.", names.join(", "))),
             })

@@ -8,9 +8,9 @@ use super::migrate::target::MigrateTarget;
 use super::migrate::text::{self, end_of, identify, listed, told};
 use super::migrate::{PlanFacts, Prepared, asked, nothing_done, planned, survey, voided};
 use super::{Action, Call, Execution, Outcome};
-use crate::command_line::shown;
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, Text};
+use crate::suggest::shown;
 use async_trait::async_trait;
 
 pub struct MigrateResolve;
@@ -111,7 +111,7 @@ fn may(job: &MigrateTarget<'_>, status: &MigrationHistory, claim: &ResolveReques
         let problem =
             format!("There is no migration “{said}” of {service} in the ledger{}.", where_else(status));
         let all = status.all_names();
-        return Err(match crate::catalog::nearest(name, all.into_iter()) {
+        return Err(match crate::suggest::nearest(name, all.into_iter()) {
             Some(near) => Error::instead(
                 problem,
                 format!("Did you mean `migrate-resolve {service} {near} --as {}`?", claim.claimed),

@@ -3,7 +3,8 @@
 
 use super::{Action, Call, Execution, Outcome};
 use crate::catalog::{COUNT, Command, Scope, Section, Variant};
-use crate::command_line::{ArgSpec, ArgType, Values, duration_seconds};
+use crate::clock::{duration_seconds, exact_duration};
+use crate::command_line::{ArgSpec, ArgType, Values};
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, EventKind, Plan, Shape, Table};
 use crate::postgres::{AccessMode, Address, PooledClient, QueryError, Transaction};
@@ -169,8 +170,8 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
     let whole = asked_for(command).unwrap_or(limits.statement_timeout);
     let line = format!(
         "{} in all, {} for a lock; then nothing is changed",
-        plain(whole),
-        plain(limits.lock_timeout)
+        exact_duration(whole),
+        exact_duration(limits.lock_timeout)
     );
     plan.context.push(("time limit".to_owned(), line));
     plan.impact = "Whoever uses what the SQL changes.".to_owned();
@@ -178,21 +179,12 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
     Ok(plan)
 }
 
-/// In the largest unit that leaves no rest: "90 d", "36 h", "500 ms".
-fn plain(limit: Duration) -> String {
-    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
-    let milliseconds = limit.as_millis();
-    let (size, unit) =
-        units.into_iter().find(|(size, _)| milliseconds.is_multiple_of(*size)).unwrap_or((1, "ms"));
-    format!("{} {unit}", milliseconds / size)
-}
-
 /// A value as it is bound, and a duration as people say it.
 fn told(spec: &ArgSpec, values: &Values) -> String {
     match values.get(&spec.name) {
         None => "not given".to_owned(),
         Some(value) => match duration_seconds(value).filter(|_| spec.kind == ArgType::Duration) {
-            Some(seconds) => format!("{value} ({})", plain(Duration::from_secs(seconds))),
+            Some(seconds) => format!("{value} ({})", exact_duration(Duration::from_secs(seconds))),
             None => value.clone(),
         },
     }

@@ -16,11 +16,8 @@ const LONGEST_S: u64 = 3_600;
 /// Mistakes in the header of a custom command.
 pub fn header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
     let danger = header.risk == Risk::Danger;
-    let posts_progress = header
-        .timeout
-        .as_deref()
-        .and_then(crate::command_line::duration_seconds)
-        .is_some_and(|s| s > LONGEST_S);
+    let posts_progress =
+        header.timeout.as_deref().and_then(crate::clock::duration_seconds).is_some_and(|s| s > LONGEST_S);
     let rules = [
         (header.risk == Risk::Write, "risk", "a custom command is read or danger, not write"),
         (

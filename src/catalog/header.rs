@@ -133,7 +133,7 @@ fn check_header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
     if header
         .timeout
         .as_deref()
-        .is_some_and(|timeout| crate::command_line::duration_seconds(timeout).is_none_or(|s| s == 0))
+        .is_some_and(|timeout| crate::clock::duration_seconds(timeout).is_none_or(|s| s == 0))
     {
         mistakes.push(here.at(place("timeout"), "`timeout` is a duration such as \"5s\""));
     }

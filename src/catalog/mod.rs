@@ -4,6 +4,7 @@
 
 use crate::command_line::ArgSpec;
 use crate::model::{Risk, Severity};
+use crate::suggest::nearest;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -323,16 +324,8 @@ impl Catalog {
         table
     }
 
-    /// The command that was probably meant.
+    /// The command that a misspelt name most likely means.
     pub fn suggest(&self, typed: &str) -> Option<&Command> {
         nearest(typed, self.commands.keys().map(String::as_str)).and_then(|name| self.find(name))
     }
-}
-
-/// The name that was probably meant: one that begins so, or the nearest spelling.
-pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let typed = typed.to_lowercase();
-    let names: Vec<&str> = names.collect();
-    let beginning = names.iter().find(|name| typed.len() >= 2 && name.starts_with(&typed)).copied();
-    beginning.or_else(|| crate::toml_reader::nearest(&typed, names))
 }

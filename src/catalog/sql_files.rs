@@ -2,11 +2,12 @@
 //! people see all of the SQL before it runs, so a file may do more than custom commands: change tables, and call any function.
 //! It may not leave its transaction, which holds its limits and its search_path.
 
-use super::{Body, Command, Diagnostic, Header, Scope, Section, Variant, allowlist, nearest};
-use crate::command_line::{duration_seconds, shown};
+use super::{Body, Command, Diagnostic, Header, Scope, Section, Variant, allowlist};
+use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
 use crate::model::{Risk, sha256_hex};
 use crate::sql_lexer::{self, SqlError, SqlToken};
+use crate::suggest::{nearest, shown};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 

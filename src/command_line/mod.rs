@@ -1,8 +1,9 @@
-//! Words → typed values. What was typed is split, mended (dashes and quotes as phones write them) and checked here; every
-//! mistake says what to type instead. Values stay text in one canonical form, and are bound, never pasted.
+//! Words → typed values. The typed line is split, normalised (dashes and quotes as phones write them) and checked here; every
+//! error says what to type instead. Values stay text in one canonical form, and are bound, never pasted.
 
+use crate::clock::{duration_seconds, format_duration};
 use crate::error::{Error, Result};
-use crate::toml_reader::format_duration;
+use crate::suggest::{nearest, shown};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +14,7 @@ mod value;
 
 pub use resolve::{ParsedCommand, understand};
 pub use tokenize::{BREAK_GLASS_PREFIX, TypedLine, split, strip_break_glass_prefix};
-pub use value::{KnownNames, duration_seconds};
+pub use value::KnownNames;
 
 /// 4,000 characters: twice what Slack lets a person type into a slash command comfortably; more is a paste gone wrong.
 pub const LONGEST_LINE: usize = 4_000;
@@ -24,7 +25,7 @@ pub const LONGEST_LINE: usize = 4_000;
 pub enum ArgType {
     Text,
     Int,
-    /// "30s", "5m", "2h", "7d"; canonical: whole seconds with unit, "300 s".
+    /// "30s", "5 min", "1h30m", "7d"; canonical: whole seconds with unit, "300 s".
     Duration,
     /// A service of the configuration.
     Service,
@@ -81,10 +82,10 @@ impl ArgSpec {
         }
     }
 
-    /// Whether that is what it has when nobody says anything.
+    /// True for the value that the argument has by default.
     pub fn is_default(&self, value: &str) -> bool {
-        let nobody = KnownNames::default();
-        let default = self.default.as_deref().and_then(|default| value::check(self, default, &nobody).ok());
+        let no_names = KnownNames::default();
+        let default = self.default.as_deref().and_then(|default| value::check(self, default, &no_names).ok());
         default.as_deref() == Some(value)
     }
 
@@ -100,10 +101,10 @@ impl ArgSpec {
         }
     }
 
-    /// Whether the header makes sense.
+    /// Checks the argument's own definition.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The mistake in it.
     pub fn check(&self) -> std::result::Result<(), String> {
         let name_is_fine = self.name.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '_');
         if self.name.is_empty() || !name_is_fine {
@@ -116,8 +117,8 @@ impl ArgSpec {
             return Err(format!("`{}`: choices go with the type choice, and only with it", self.name));
         }
         if let Some(default) = &self.default {
-            let nobody = KnownNames::default();
-            value::check(self, default, &nobody).map_err(|wrong| format!("the default: {wrong}"))?;
+            let no_names = KnownNames::default();
+            value::check(self, default, &no_names).map_err(|error| format!("the default: {error}"))?;
         }
         Ok(())
     }
@@ -151,18 +152,18 @@ pub fn typed(command: &str, specs: &[ArgSpec], values: &Values) -> String {
 /// Checks a command's words against its arguments.
 ///
 /// # Errors
-/// [`Error::User`]: what is missing, surplus or wrong, and the usage.
+/// [`Error::User`]: the missing, surplus or wrong word, and the usage.
 pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str) -> Result<Values> {
     let try_this = || format!("Type `{usage}`.");
     let is_empty = |word: &String| word.trim().is_empty();
-    let lacks =
-        |spec: &ArgSpec| Error::instead(format!("It lacks <{}>: {}.", spec.name, spec.help), try_this());
+    let missing =
+        |spec: &ArgSpec| Error::instead(format!("Missing <{}>: {}.", spec.name, spec.help), try_this());
     let mut values = Values::new();
     let mut words = line.words.iter();
     for spec in specs.iter().filter(|spec| spec.positional && !spec.hidden) {
         if let Some(word) = words.next() {
             if is_empty(word) {
-                return Err(lacks(spec));
+                return Err(missing(spec));
             }
             values.insert(spec.name.clone(), value::check(spec, word, known)?);
         }
@@ -195,7 +196,7 @@ pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str
     }
     for spec in specs.iter().filter(|spec| !spec.hidden && !values.contains_key(&spec.name)) {
         if spec.required {
-            return Err(lacks(spec));
+            return Err(missing(spec));
         }
     }
     defaults(specs, &mut values, known)?;
@@ -212,7 +213,7 @@ pub fn bind_offer(specs: &[ArgSpec], offered: &Values, known: &KnownNames) -> Re
         if let Some(given) = offered.get(&spec.name) {
             values.insert(spec.name.clone(), value::check(spec, given, known)?);
         } else if spec.required {
-            return Err(Error::user(format!("The button lacks <{}>.", spec.name)));
+            return Err(Error::user(format!("The button has no <{}>.", spec.name)));
         }
     }
     defaults(specs, &mut values, known)?;
@@ -232,22 +233,13 @@ fn defaults(specs: &[ArgSpec], values: &mut Values, known: &KnownNames) -> Resul
 
 fn unknown_option(specs: &[ArgSpec], option: &str, try_this: &str) -> Error {
     let names = specs.iter().filter(|s| !s.positional && !s.hidden).map(|s| s.name.as_str()).chain(RESERVED);
-    match crate::catalog::nearest(option, names) {
+    match nearest(option, names) {
         Some(near) => Error::instead(
             format!("There is no option `--{}`.", shown(option)),
             format!("Did you mean `--{near}`? {try_this}"),
         ),
         None => Error::instead(format!("There is no option `--{}` here.", shown(option)), try_this),
     }
-}
-
-/// What a person typed, cut for quoting back.
-pub fn shown(word: &str) -> String {
-    let mut short: String = word.chars().filter(|c| !c.is_control()).take(60).collect();
-    if short.chars().count() < word.chars().count() {
-        short.push('…');
-    }
-    short
 }
 
 /// Query text for a card: 1,500 characters tell what a statement is, and leave room for everything else an approver must see.

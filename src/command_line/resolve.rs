@@ -1,10 +1,11 @@
-//! A whole line → a command and its values. What it asks for is only understood here: nobody is asked whether it is allowed.
+//! A whole line → a command and its values. Authorisation is not checked here.
 
-use super::{KnownNames, TypedLine, Values, bind, shown, split};
+use super::{KnownNames, TypedLine, Values, bind, split};
 use crate::catalog::{Catalog, Command};
 use crate::error::{Error, Result};
+use crate::suggest::shown;
 
-/// What a line asks for.
+/// A line's command and values.
 #[derive(Debug, Clone)]
 pub struct ParsedCommand<'c> {
     pub command: &'c Command,
@@ -13,7 +14,7 @@ pub struct ParsedCommand<'c> {
     pub line: TypedLine,
 }
 
-/// `None` for an empty line.
+/// Parses a line; `None` for an empty one.
 ///
 /// # Errors
 /// [`Error::User`]: an unknown command, or values that don't fit it, and what to type instead.

@@ -1,14 +1,15 @@
 //! A typed line → words and options. Phones turn `--` into a dash and straight quotes into curly ones: both are accepted.
 
-use super::{LONGEST_LINE, shown};
+use super::LONGEST_LINE;
 use crate::error::{Error, Result};
+use crate::suggest::shown;
 
 /// A line, split.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypedLine {
     /// The command's name; empty if nothing was typed.
     pub command: String,
-    /// What stands without an option, in order.
+    /// The words that belong to no option, in order.
     pub words: Vec<String>,
     /// `--name value`, `--name=value` or `--name`, in order; never those that every command has.
     pub options: Vec<(String, Option<String>)>,
@@ -18,19 +19,19 @@ pub struct TypedLine {
     pub dry_run: bool,
 }
 
-/// The word before a command that is to be done without a second person.
+/// The word before a command that runs without approval.
 pub const BREAK_GLASS_PREFIX: &str = "break-glass";
 
-/// Whether a line begins with [`BREAK_GLASS_PREFIX`] and goes on, and what it goes on with.
+/// Strips [`BREAK_GLASS_PREFIX`] from a line: true and the rest, or false and the line where nothing follows it.
 pub fn strip_break_glass_prefix(typed: &str) -> (bool, &str) {
     let (first, rest) = typed.trim_start().split_once(char::is_whitespace).unwrap_or((typed, ""));
-    match first.eq_ignore_ascii_case(BREAK_GLASS_PREFIX) && !rest.trim().is_empty() {
-        true => (true, rest),
-        false => (false, typed),
+    if first.eq_ignore_ascii_case(BREAK_GLASS_PREFIX) && !rest.trim().is_empty() {
+        return (true, rest);
     }
+    (false, typed)
 }
 
-/// Splits what was typed behind the slash command. `switches` tells which options of the command take no value.
+/// Splits the line behind the slash command. `switches` is true for the options of the command that take no value.
 ///
 /// # Errors
 /// [`Error::User`] for an open quote, a repeated or empty option, a line that is too long.
@@ -72,7 +73,7 @@ pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<Typed
 impl TypedLine {
     fn set(&mut self, name: String, value: Option<String>) -> Result<()> {
         let twice =
-            || Error::instead(format!("`--{}` stands there twice.", shown(&name)), "Leave one of them out.");
+            || Error::instead(format!("`--{}` is given twice.", shown(&name)), "Leave one of them out.");
         let filled = |value: Option<String>| {
             value.filter(|v| !v.trim().is_empty()).ok_or_else(|| {
                 Error::instead(format!("`--{name}` needs a value."), format!("For example `--{name} …`."))
@@ -110,7 +111,7 @@ impl TypedWord {
     }
 }
 
-/// What closes a quote that was opened so.
+/// The characters that close a quote.
 fn closing(open: char) -> Option<&'static [char]> {
     match open {
         '"' | '“' | '”' | '„' => Some(&['"', '”', '“']),
@@ -120,12 +121,12 @@ fn closing(open: char) -> Option<&'static [char]> {
 }
 
 fn words(typed: &str) -> Result<Vec<TypedWord>> {
-    let mut found = Vec::new();
+    let mut words = Vec::new();
     let mut current: Option<TypedWord> = None;
     let mut chars = typed.chars();
     while let Some(c) = chars.next() {
         if c.is_whitespace() || c.is_control() {
-            found.extend(current.take());
+            words.extend(current.take());
             continue;
         }
         // An apostrophe inside a word is a letter: it's.
@@ -151,15 +152,15 @@ fn words(typed: &str) -> Result<Vec<TypedWord>> {
             }
         }
     }
-    found.extend(current);
-    Ok(found)
+    words.extend(current);
+    Ok(words)
 }
 
 /// PostgreSQL takes no NUL, and a terminal obeys the others.
 fn unprintable(before: &str, character: char) -> Error {
     Error::instead(
         format!(
-            "Behind “{}” stands a character that can't be seen (U+{:04X}).",
+            "“{}” is followed by an invisible character (U+{:04X}).",
             shown(before),
             u32::from(character)
         ),

@@ -5,7 +5,8 @@ use super::migrate::{self, MigrateSettings};
 use super::slack::is_slack_id;
 use super::validate::{UniqueNames, identifier, is_title, name, path, title};
 use super::{Environment, Grant, PersonConfig, Service};
-use crate::toml_reader::{Located, Reader, quoted, suggestion};
+use crate::suggest::{quoted, suggestion};
+use crate::toml_reader::{Located, Reader};
 use std::collections::BTreeMap;
 
 /// Every environment, every command.

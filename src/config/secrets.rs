@@ -2,7 +2,8 @@
 //! A secret never stands in the configuration itself, and no message here repeats a value that could be one.
 
 use super::load::LoadContext;
-use crate::toml_reader::{Reader, quoted};
+use crate::suggest::quoted;
+use crate::toml_reader::Reader;
 use secrecy::{ExposeSecret, SecretString};
 use std::io::ErrorKind;
 

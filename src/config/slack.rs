@@ -4,7 +4,8 @@ use super::Slack;
 use super::load::LoadContext;
 use super::secrets::{opt_secret, secret, secrets};
 use super::validate::{complain, groups};
-use crate::toml_reader::{Reader, quoted};
+use crate::suggest::quoted;
+use crate::toml_reader::Reader;
 use secrecy::SecretString;
 use url::{Host, Url};
 

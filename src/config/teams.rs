@@ -6,7 +6,8 @@ use super::people::is_object_id;
 use super::secrets::opt_secret;
 use super::slack::is_safe_url;
 use super::validate::{complain, groups};
-use crate::toml_reader::{Reader, quoted};
+use crate::suggest::quoted;
+use crate::toml_reader::Reader;
 use url::Url;
 
 /// The Connector of Teams' public cloud, for messages that answer nothing.

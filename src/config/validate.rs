@@ -1,7 +1,9 @@
 //! The rules that several sections share: what a name, a path and a duration may be, and that nothing is named twice.
 
 use super::load::LoadContext;
-use crate::toml_reader::{Located, Position, Reader, format_duration, quoted, suggestion};
+use crate::clock::format_duration;
+use crate::suggest::{quoted, suggestion};
+use crate::toml_reader::{Located, Position, Reader};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;

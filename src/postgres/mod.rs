@@ -114,8 +114,8 @@ impl Environments {
 
     fn site(&self, name: &str) -> Result<&EnvironmentPools> {
         self.environments.get(name).ok_or_else(|| {
-            let problem = format!("There is no environment “{}”.", crate::command_line::shown(name));
-            match crate::catalog::nearest(name, self.names.iter().map(String::as_str)) {
+            let problem = format!("There is no environment “{}”.", crate::suggest::shown(name));
+            match crate::suggest::nearest(name, self.names.iter().map(String::as_str)) {
                 Some(near) => Error::instead(problem, format!("Did you mean `--env {near}`?")),
                 None => Error::instead(problem, format!("Choose one: {}.", choices(&self.names))),
             }
@@ -146,8 +146,8 @@ impl Environments {
             return Ok(vec![server]);
         }
         let names: Vec<&str> = environment.servers.iter().map(|server| server.name.as_str()).collect();
-        let problem = format!("{} has no server “{}”.", environment.name, crate::command_line::shown(name));
-        Err(match crate::catalog::nearest(name, names.iter().copied()) {
+        let problem = format!("{} has no server “{}”.", environment.name, crate::suggest::shown(name));
+        Err(match crate::suggest::nearest(name, names.iter().copied()) {
             Some(near) => Error::instead(problem, format!("Did you mean `--server {near}`?")),
             None => Error::instead(problem, format!("There are: {}.", names.join(", "))),
         })

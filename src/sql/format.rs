@@ -1,6 +1,7 @@
-//! Values as people read them at night: sizes, durations, shares and UTC times, by a column's suffix.
+//! Values as people read them: sizes, durations, shares and UTC times, by a column's suffix.
 
 use super::Value;
+use crate::clock::{duration, moment};
 use crate::model::{Span, Text, bar};
 
 /// A column's title: the name without its unit.
@@ -11,7 +12,7 @@ pub fn title(column: &str) -> String {
     bare.unwrap_or(column).replace('_', " ")
 }
 
-/// Whether a column's values are drawn: shares of one whole.
+/// True for a column whose values are drawn as bars: shares of one whole.
 pub fn is_share(column: &str) -> bool {
     column.ends_with("share_pct")
 }
@@ -41,11 +42,6 @@ pub fn value_text(column: &str, value: &Value) -> String {
     }
 }
 
-/// "2026-11-22 18:57:03 UTC".
-pub fn moment(time: jiff::Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
 /// Binary units, as PostgreSQL counts: "1.4 GiB".
 pub fn bytes(count: f64) -> String {
     let mut size = count;
@@ -59,19 +55,6 @@ pub fn bytes(count: f64) -> String {
     format!("{count:.0} B")
 }
 
-/// Seconds in the two largest units: "3 min 12 s", "2 d 4 h".
-pub fn duration(seconds: f64) -> String {
-    let whole = seconds.max(0.0) as u64;
-    let (d, h, m, s) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60, whole % 60);
-    match (d, h, m) {
-        (0, 0, 0) if seconds < 10.0 => format!("{:.1} s", seconds.max(0.0)),
-        (0, 0, 0) => format!("{s} s"),
-        (0, 0, _) => format!("{m} min {s} s"),
-        (0, _, _) => format!("{h} h {m} min"),
-        _ => format!("{d} d {h} h"),
-    }
-}
-
 fn milliseconds(ms: f64) -> String {
     match ms {
         ms if ms >= 10_000.0 => duration(ms / 1000.0),
@@ -79,11 +62,6 @@ fn milliseconds(ms: f64) -> String {
         ms if ms >= 1.0 => format!("{ms:.1} ms"),
         ms => format!("{ms:.2} ms"),
     }
-}
-
-/// A moment of the past or the future, to the minute: "2026-11-22 18:57 UTC".
-pub fn minute(time: jiff::Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 /// 12345 → "12,345".

@@ -11,7 +11,8 @@ use tokio_postgres::types::{ToSql, Type};
 mod format;
 mod present;
 
-pub use format::{bytes, duration, fill, grouped, minute, moment, value_text};
+pub use crate::clock::{duration, minute, moment};
+pub use format::{bytes, fill, grouped, value_text};
 pub use present::{Answer, present, tone};
 
 /// More rows than this from one target are not kept; the statement's own LIMIT is the rule, this is the fence.
@@ -186,8 +187,7 @@ async fn ask(
     };
     let lease = targets.lease(&address, question.asker).await.map_err(|why| why.to_string())?;
     let section = question.command.sections(lease.major()).get(index).ok_or("has no such question")?;
-    let within =
-        header.timeout.as_deref().and_then(crate::command_line::duration_seconds).map(Duration::from_secs);
+    let within = header.timeout.as_deref().and_then(crate::clock::duration_seconds).map(Duration::from_secs);
     let limit = within.unwrap_or(Duration::MAX);
     let directory = match section.parameters.iter().any(|name| name == MIGRATIONS_DIRECTORY) {
         true => migrations_directory(targets, target).await,

@@ -1,23 +1,22 @@
-//! A reader of TOML that knows where everything stands and reports every mistake at once: unknown keys, missing keys,
-//! wrong types, bad values. It is used by the configuration and by the headers of command files, so it knows nothing of either.
+//! A reader of TOML that knows the position of every value and reports every mistake at once: unknown keys, missing keys,
+//! wrong types, bad values. The configuration and the headers of command files use it, so it knows nothing of either.
 //!
-//! While something is wrong, a method gives a stand-in (an empty string, zero, `None`) and reading goes on; [`read`]
-//! then returns the problems and drops what was built from stand-ins. A table is read inside a closure, so that no one can
+//! After a mistake a method returns a default (an empty string, zero, `None`) and reading continues; [`read`] then returns
+//! the problems and drops the value that was built from defaults. A table is read inside a closure, so that no one can
 //! forget to ask for the keys that nobody read.
 
+use crate::clock::parse_duration;
+use crate::suggest::{quoted, suggestion};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-mod duration;
 mod problems;
 mod source;
 
-pub use duration::{format_duration, parse_duration};
-pub(crate) use problems::suggestion;
-pub use problems::{Position, Problem, Problems, nearest, quoted};
+pub use problems::{Position, Problem, Problems};
 pub use source::{Located, Source};
 
 /// Reads a text as a table, all of whose keys must be read by `body`. All problems come back, in the order of the text; if
@@ -31,7 +30,7 @@ pub fn read<T>(source: Source<'_>, body: impl FnOnce(&mut Reader<'_>) -> T) -> R
     }
     let value = if errors.is_empty() {
         let place = Location { name: String::new(), at: source.position(0) };
-        Some(Reader::open(source, &mut problems, (document.get_ref(), place), body))
+        Some(Reader::open(source, &mut problems, document.get_ref(), place, body))
     } else {
         None
     };
@@ -39,7 +38,7 @@ pub fn read<T>(source: Source<'_>, body: impl FnOnce(&mut Reader<'_>) -> T) -> R
     value.filter(|_| problems.is_empty()).ok_or(problems)
 }
 
-/// Which table this is: its dotted name (empty for the whole text) and where it begins.
+/// A table's dotted name (empty for the whole text) and its start.
 struct Location {
     name: String,
     at: Position,
@@ -51,7 +50,7 @@ pub struct Reader<'r> {
     problems: &'r mut Problems,
     table: &'r DeTable<'r>,
     place: Location,
-    asked: BTreeSet<String>,
+    read_keys: BTreeSet<String>,
 }
 
 impl<'r> Reader<'r> {
@@ -59,30 +58,32 @@ impl<'r> Reader<'r> {
     fn open<T>(
         source: Source<'r>,
         problems: &'r mut Problems,
-        (table, place): (&'r DeTable<'r>, Location),
+        table: &'r DeTable<'r>,
+        place: Location,
         body: impl FnOnce(&mut Reader<'_>) -> T,
     ) -> T {
-        let mut reader = Reader { source, problems, table, place, asked: BTreeSet::new() };
+        let mut reader = Reader { source, problems, table, place, read_keys: BTreeSet::new() };
         let value = body(&mut reader);
         reader.report_unknown();
         value
     }
 
     fn report_unknown(&mut self) {
-        for (key, _) in self.table.iter().filter(|(key, _)| !self.asked.contains(&**key.get_ref())) {
-            let free = self.asked.iter().map(String::as_str).filter(|known| !self.table.contains_key(*known));
+        for (key, _) in self.table.iter().filter(|(key, _)| !self.read_keys.contains(&**key.get_ref())) {
+            let free =
+                self.read_keys.iter().map(String::as_str).filter(|known| !self.table.contains_key(*known));
             let message = format!("unknown key {}{}", quoted(key.get_ref()), suggestion(key.get_ref(), free));
             let at = self.source.position(key.span().start);
             self.problems.push(Problem { file: self.source.name().into(), at: Some(at), message });
         }
     }
 
-    /// Where the table begins: its header or its brace.
+    /// The start of the table: its header or its brace.
     pub fn position(&self) -> Position {
         self.place.at
     }
 
-    /// Where a key's value stands; where the table begins if the key is absent.
+    /// The position of a key's value; the start of the table if the key is absent.
     pub fn position_of(&self, key: &str) -> Position {
         match self.table.get_key_value(key) {
             Some((key, value)) => self.located(key.span(), value.span()),
@@ -90,12 +91,12 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Says what is wrong with a key's value.
+    /// Reports a problem with a key's value.
     pub fn problem(&mut self, key: &str, message: impl Into<String>) {
         self.problem_at(self.position_of(key), message);
     }
 
-    /// Says what is wrong at a place.
+    /// Reports a problem at a position.
     pub fn problem_at(&mut self, at: Position, message: impl Into<String>) {
         self.problems.push(Problem {
             file: self.source.name().into(),
@@ -104,7 +105,7 @@ impl<'r> Reader<'r> {
         });
     }
 
-    /// The keys that are there, in the order of the text: for tables whose keys aren't known beforehand.
+    /// The keys that are present, in the order of the text: for tables whose keys aren't known beforehand.
     pub fn keys(&self) -> Vec<Located<String>> {
         let mut keys: Vec<_> = self.table.keys().collect();
         keys.sort_by_key(|key| key.span().start);
@@ -116,20 +117,20 @@ impl<'r> Reader<'r> {
             .collect()
     }
 
-    /// Whether the key is there, whatever its value.
+    /// True if the key is present, whatever its value.
     pub fn has(&mut self, key: &str) -> bool {
-        self.asked.insert(key.into());
+        self.read_keys.insert(key.into());
         self.table.contains_key(key)
     }
 
-    /// Whether the key is there and holds a string.
+    /// True if the key is present and holds a string.
     pub fn is_string(&self, key: &str) -> bool {
         self.table.get(key).is_some_and(|value| value.get_ref().is_str())
     }
 
     /// Reports an array that is absent or empty; `message` says why it needs an entry.
     pub fn needs_entry(&mut self, key: &str, message: &str) {
-        self.asked.insert(key.into());
+        self.read_keys.insert(key.into());
         let entries =
             self.table.get(key).map(|value| value.get_ref().as_array().map_or(1, |items| items.len()));
         if entries.unwrap_or(0) == 0 {
@@ -172,12 +173,7 @@ impl<'r> Reader<'r> {
         self.value(key, "true or false", |value| value.as_bool())
     }
 
-    /// "500ms", "30s", "15m", "12h", "7d"; must be there.
-    pub fn duration(&mut self, key: &str) -> Duration {
-        self.required(key);
-        self.opt_duration(key).unwrap_or_default()
-    }
-
+    /// A duration: "30s", "15 min", "1h30m", "7d".
     pub fn opt_duration(&mut self, key: &str) -> Option<Duration> {
         let text = self.value(key, "a duration like \"30s\"", |value| value.as_str().map(String::from))?;
         parse_duration(&text)
@@ -193,23 +189,12 @@ impl<'r> Reader<'r> {
 
     pub fn opt_choice<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.opt_string(key)?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-        if found.is_none() {
+        let choice = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if choice.is_none() {
             let hint = suggestion(&text, words.iter().map(|(word, _)| *word));
             self.problem(key, format!("`{key}` can't be {}{hint}", quoted(&text)));
         }
-        found
-    }
-
-    /// A string, number or boolean, as text: for values whose type another key decides.
-    pub fn opt_scalar(&mut self, key: &str) -> Option<String> {
-        self.value(key, "a string, a number, true or false", |value| match value {
-            DeValue::String(text) => Some(text.to_string()),
-            DeValue::Integer(_) => whole_number(value).map(|number| number.to_string()),
-            DeValue::Float(number) => Some(number.as_str().into()),
-            DeValue::Boolean(truth) => Some(truth.to_string()),
-            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
-        })
+        choice
     }
 
     /// An array of strings; empty if the key is absent.
@@ -219,12 +204,16 @@ impl<'r> Reader<'r> {
 
     /// An array of strings, each with its place; empty if the key is absent.
     pub fn located_strings(&mut self, key: &str) -> Vec<Located<String>> {
-        self.array(key, "strings", |value| value.as_str().map(String::from))
-    }
-
-    /// An array of numbers, whole or not; empty if the key is absent.
-    pub fn numbers(&mut self, key: &str) -> Vec<f64> {
-        self.array(key, "numbers", any_number).into_iter().map(|number| number.value).collect()
+        let mut strings = Vec::new();
+        for (at, item) in self.items(key, "strings") {
+            match item.as_str() {
+                Some(value) => strings.push(Located { value: value.to_owned(), at }),
+                None => {
+                    self.problem_at(at, format!("`{key}` must hold strings only, not {}", with_article(item)))
+                }
+            }
+        }
+        strings
     }
 
     /// A table of strings whose keys aren't known beforehand, in the order of the text; empty if absent.
@@ -261,7 +250,7 @@ impl<'r> Reader<'r> {
     ) -> Option<T> {
         let (at, value) = self.entry(key)?;
         match value.get_ref() {
-            DeValue::Table(table) => Some(self.descend(key, (table, at), body)),
+            DeValue::Table(table) => Some(self.descend(key, table, at, body)),
             other => {
                 self.problem_at(at, mismatch(key, like, other));
                 None
@@ -284,7 +273,7 @@ impl<'r> Reader<'r> {
         let mut read = Vec::new();
         for (at, item) in self.items(key, "tables") {
             match item {
-                DeValue::Table(table) => read.push(self.descend(key, (table, at), &mut body)),
+                DeValue::Table(table) => read.push(self.descend(key, table, at, &mut body)),
                 other => self.problem_at(at, format!("each of {}", mismatch(key, like, other))),
             }
         }
@@ -294,30 +283,13 @@ impl<'r> Reader<'r> {
     fn descend<T>(
         &mut self,
         key: &str,
-        (table, at): (&'r DeTable<'r>, Position),
+        table: &'r DeTable<'r>,
+        at: Position,
         body: impl FnOnce(&mut Reader<'_>) -> T,
     ) -> T {
         let dot = if self.place.name.is_empty() { "" } else { "." };
         let place = Location { name: format!("{}{dot}{key}", self.place.name), at };
-        Reader::open(self.source, self.problems, (table, place), body)
-    }
-
-    fn array<T>(
-        &mut self,
-        key: &str,
-        what: &str,
-        read: impl Fn(&DeValue<'_>) -> Option<T>,
-    ) -> Vec<Located<T>> {
-        let mut values = Vec::new();
-        for (at, item) in self.items(key, what) {
-            match read(item) {
-                Some(value) => values.push(Located { value, at }),
-                None => {
-                    self.problem_at(at, format!("`{key}` must hold {what} only, not {}", with_article(item)))
-                }
-            }
-        }
-        values
+        Reader::open(self.source, self.problems, table, place, body)
     }
 
     fn items(&mut self, key: &str, what: &str) -> Vec<(Position, &'r DeValue<'r>)> {
@@ -345,7 +317,7 @@ impl<'r> Reader<'r> {
     }
 
     fn entry(&mut self, key: &str) -> Option<(Position, &'r Spanned<DeValue<'r>>)> {
-        self.asked.insert(key.into());
+        self.read_keys.insert(key.into());
         let (found, value) = self.table.get_key_value(key)?;
         Some((self.located(found.span(), value.span()), value))
     }

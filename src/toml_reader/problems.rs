@@ -1,5 +1,4 @@
-//! Everything that is wrong with a file, said at once: one line each, with file, line and column. Also the words that
-//! all of them share: quoting a value, and "did you mean". What a key means is no business of this file.
+//! All problems of a file, one line each, with file, line and column.
 
 use std::fmt;
 
@@ -11,18 +10,18 @@ pub struct Position {
 }
 
 impl Position {
-    /// Where a text begins.
+    /// The start of a text.
     pub const START: Position = Position { line: 1, column: 1 };
 }
 
-/// One thing that is wrong.
+/// One mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The file, as the person named it.
     pub file: String,
     /// Absent when the file as a whole is the problem.
     pub at: Option<Position>,
-    /// What is wrong and what would be right; never a secret.
+    /// The mistake and its correction; never a secret.
     pub message: String,
 }
 
@@ -35,7 +34,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong, in the order of the file; `Display` gives one line each.
+/// All mistakes, in the order of the file; `Display` gives one line each.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Problems(Vec<Problem>);
 
@@ -50,15 +49,12 @@ impl Problems {
         self.0.push(problem);
     }
 
-    /// Adds another file's problems to the end.
-    pub fn extend(&mut self, others: Problems) {
-        self.0.extend(others.0);
-    }
-
+    /// True without any problem.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// The problems in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
@@ -82,34 +78,3 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
-
-/// Characters of a value that a message repeats: enough to find it by.
-const QUOTED: usize = 60;
-
-/// A value in backticks, fit for one line: control characters escaped, cut at [`QUOTED`] characters.
-pub fn quoted(value: &str) -> String {
-    let shown: String = value.chars().take(QUOTED).flat_map(char::escape_debug).collect();
-    let more = if value.chars().nth(QUOTED).is_some() { "…" } else { "" };
-    format!("`{shown}{more}`")
-}
-
-/// The candidate that a misspelt word most likely means: a third of its letters may be wrong, and at least one.
-pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let allowed = (word.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// "; did you mean `x`?", or what there is to choose from.
-pub(crate) fn suggestion<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
-    let candidates: Vec<&str> = candidates.into_iter().collect();
-    match nearest(word, candidates.iter().copied()) {
-        Some(candidate) => format!("; did you mean `{candidate}`?"),
-        None if candidates.is_empty() => String::new(),
-        None => format!("; known here: {}", candidates.join(", ")),
-    }
-}

@@ -1,8 +1,8 @@
-//! A text, and where its bytes stand in their file. Reading it is the reader's business.
+//! A text, and the positions of its bytes in their file.
 
 use super::Position;
 
-/// A text to read: a whole file, or a header that stands somewhere in one.
+/// A text to read: a whole file, or a header inside one.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'t> {
     name: &'t str,
@@ -16,7 +16,7 @@ impl<'t> Source<'t> {
         Source { name, text, start: Position::START }
     }
 
-    /// The text's first character stands here in its file.
+    /// Sets the position of the text's first character in its file.
     pub fn starting_at(self, start: Position) -> Self {
         Source { start, ..self }
     }
@@ -39,7 +39,7 @@ impl<'t> Source<'t> {
     }
 }
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located<T> {
     pub value: T,

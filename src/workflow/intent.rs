@@ -58,7 +58,7 @@ impl Workflow {
     /// A typed line.
     pub(super) async fn command(self: &Arc<Self>, incoming: &IncomingEvent, typed: &str) -> HandlerResult {
         let mut heading =
-            Heading { who: None, asked: command_line::shown(typed.trim()), environment: None, run: None };
+            Heading { who: None, asked: crate::suggest::shown(typed.trim()), environment: None, run: None };
         let understood = self.understand(incoming, typed, &mut heading).await;
         match understood {
             Ok(Some(intent)) => self.fulfil(intent).await,

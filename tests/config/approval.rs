@@ -29,7 +29,7 @@ fn mistakes_of_the_rules_are_told_with_their_lines() {
             "deploy/x.toml:34:8: `wait` must be more than 0s and at most 1d, not 2d",
             "deploy/x.toml:35:16: `start_within` must be a duration like \"30s\", not a whole number",
             "deploy/x.toml:36:13: `approvers` must be 1 to 5, not 0",
-            "deploy/x.toml:37:16: `remind_after` is `soon`, but a duration is a whole number and a unit: 500ms, 30s, 15m, 12h or 7d",
+            "deploy/x.toml:37:16: `remind_after` is `soon`, but a duration is a whole number and a unit: 500ms, 30s, 15 min, 1h30m, 12h or 7d",
         ]
     );
     assert_eq!(
@@ -49,10 +49,10 @@ fn mistakes_of_the_rules_are_told_with_their_lines() {
             "deploy/x.toml:34:16: a rule must say for which `environments`; \"*\" is all of them",
             "deploy/x.toml:35:12: a rule must say for which `commands`: risks or names; \"*\" is all of them",
             "deploy/x.toml:36:13: `approvers` must be 1 to 5, not 6",
-            "deploy/x.toml:39:17: there is no environment `prod`; known here: production",
+            "deploy/x.toml:39:17: there is no environment `prod`; did you mean `production`?",
             "deploy/x.toml:40:13: `commands` must hold risks or command names, not ` kill`",
             "deploy/x.toml:41:8: `wait` must be more than 0s and at most 1d, not 0s",
-            "deploy/x.toml:42:1: unknown key `second`; known here: approvers, second_person, start_within",
+            "deploy/x.toml:42:1: unknown key `second`; did you mean `second_person`?",
         ]
     );
 }

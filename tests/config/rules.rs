@@ -32,7 +32,7 @@ fn a_window_runs_a_command_with_values_that_fit() {
     for (run, says) in [
         ("bakcup all", "There is no command “bakcup”. Did you mean `backup <service>`?"),
         ("backup asset-servise", "There is no service “asset-servise”. Did you mean `asset-service`?"),
-        ("backup", "It lacks <service>: a service, or `all`. Type `backup <service>`."),
+        ("backup", "Missing <service>: a service, or `all`. Type `backup <service>`."),
         (
             "backup all --env production",
             "`run` holds `backup` and its arguments only; `environments` says where",
@@ -61,7 +61,7 @@ fn a_window_is_due_when_cron_says_so_in_an_environment_that_there_is() {
         reports(
             "[slack]",
             &windows(at),
-            &["deploy/x.toml:32:17: there is no environment `prod`; known here: production", &rule],
+            &["deploy/x.toml:32:17: there is no environment `prod`; did you mean `production`?", &rule],
         );
     }
 }

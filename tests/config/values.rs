@@ -201,7 +201,7 @@ fn numbers_and_durations_stay_in_bounds() {
             "deploy/x.toml:9:15: `connections` must be from 1 to 200, not 0",
             "deploy/x.toml:10:19: `connect_timeout` must be more than 0s and at most 1m, not 2m",
             "deploy/x.toml:11:16: `lock_timeout` must be more than 0s and at most 1m, not 0s",
-            "deploy/x.toml:12:21: `statement_timeout` is `15`, but a duration is a whole number and a unit: 500ms, 30s, 15m, 12h or 7d",
+            "deploy/x.toml:12:21: `statement_timeout` is `15`, but a duration is a whole number and a unit: 500ms, 30s, 15 min, 1h30m, 12h or 7d",
         ],
     );
     reports(
@@ -245,7 +245,7 @@ fn an_environment_has_limits_of_its_own() {
         "name = \"production\"\nthresholds.health = { blocked = 3, lag_s = { warn = 1, critical = \"1m\" } }",
         &[
             "deploy/x.toml:8:33: `blocked` must be { warning = …, critical = … }, not a whole number",
-            "deploy/x.toml:8:46: unknown key `warn`; known here: warning",
+            "deploy/x.toml:8:46: unknown key `warn`; did you mean `warning`?",
             "deploy/x.toml:8:67: `critical` must be a number, not a string",
         ],
     );

@@ -68,7 +68,11 @@ impl Control<'_> {
             Odd::of(format!("{whole} surplus"), "“surplus”", &usage),
             Odd::of(format!("{whole} --no-such-option 1"), "`--no-such-option`", &usage),
             Odd::of(format!("{whole} --reason"), "`--reason` needs a value", "--reason …"),
-            Odd::of(format!("{whole} --reason \"it \0hangs\""), "“it ” stands a character", "without it"),
+            Odd::of(
+                format!("{whole} --reason \"it \0hangs\""),
+                "“it ” is followed by an invisible character",
+                "without it",
+            ),
             Odd::of(format!("{whole} --reason \"it hangs"), "“it hangs”", "Close it"),
             Odd::of(format!("{whole} --reason {}", "x".repeat(40 * 1024)), "4000 at most", "--reason"),
             Odd::of(format!("{whole} --env staging"), "`--env`", "Leave one of them out"),
@@ -121,7 +125,11 @@ fn told(line: String, value: &str, right: Vec<String>) -> Odd {
         return Odd::of(line, "4000 at most", "--reason");
     }
     if let Some(at) = value.find(|c: char| c.is_control() && !c.is_whitespace()) {
-        return Odd::of(line, &format!("“{}” stands a character", &value[..at]), "without it");
+        return Odd::of(
+            line,
+            &format!("“{}” is followed by an invisible character", &value[..at]),
+            "without it",
+        );
     }
     // Quoted as far as it is shown, or what there is none of.
     let text: String = value.chars().filter(|c| !c.is_control()).take(40).collect();

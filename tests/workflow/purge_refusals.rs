@@ -42,7 +42,7 @@ async fn tables_of_every_kind_lose_their_old_rows_and_no_others() {
 
 /// What follows `purge asset-service`, and what it is told.
 const WRONG: &[(&str, &str)] = &[
-    ("", "lacks <table>"),
+    ("", "Missing <table>"),
     ("purged_wrong", "lacks the column"),
     ("purged_wrong --column at", "lacks how old"),
     ("purged_wrong --older-than 90d", "lacks the column"),

@@ -55,7 +55,7 @@ async fn one_databases_counters_are_forgotten_and_no_others() {
     assert_eq!(calls(&superuser, "asset_service_db").await, before);
     superuser.batch_execute(grant).await.unwrap();
     for (line, words) in [
-        ("reset-stats", "lacks <service>"),
+        ("reset-stats", "Missing <service>"),
         ("reset-stats all", "one service's database at a time"),
         ("reset-stats asset-servise", "no service “asset-servise”"),
         ("reset-stats asset-service now", "don't know what to do with “now”"),

@@ -170,7 +170,7 @@ async fn what_is_no_longer_what_the_card_showed_is_left_alone() {
         ("vacuum-full payout-service parted", "takes one partition at a time.\nName one: public.parted_1."),
         ("vacuum-full payout-service old_bigg", "has no table “old_bigg”.\nDid you mean old_big?"),
         ("vacuum-full payout-service assets", "payout_service_db has no table “assets”."),
-        ("vacuum-full payout-service", "lacks <table>"),
+        ("vacuum-full payout-service", "Missing <table>"),
         ("vacuum-full payout-service big big", "don't know what to do with “big”"),
     ] {
         let told = scene.asks(ANA, &format!("{line} --env production")).await.plain();

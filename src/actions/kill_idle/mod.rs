@@ -7,7 +7,7 @@ use super::support::signal::{
     CurrentSession, LiveSession, ServerTarget, SessionId, SignalKind, SignalResult, Signaller, observe,
 };
 use super::{Action, Call, Execution, Outcome};
-use crate::command_line::duration_seconds;
+use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, EventKind, Plan, Severity, Shape, Table, from_identity, to_identity};
 use crate::sql::{QueryRequest, duration, scope_targets};

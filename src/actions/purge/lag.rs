@@ -25,7 +25,7 @@ impl ReplicaLag {
     pub fn words(&self) -> String {
         format!(
             "{} is {} and {} behind",
-            crate::command_line::shown(&self.name),
+            crate::suggest::shown(&self.name),
             duration(self.seconds),
             bytes(self.bytes as f64)
         )

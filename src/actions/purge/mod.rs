@@ -2,7 +2,7 @@
 //! is done is noted, deleting the same once more deletes nothing, and one purge of a table runs at a time.
 
 use super::{Action, Call, Execution, Outcome};
-use crate::command_line::duration_seconds;
+use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan, Run};
 use crate::postgres::{Address, DedicatedSession};

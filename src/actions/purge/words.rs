@@ -208,7 +208,7 @@ fn became(end: StopReason, done: &PurgeProgress, work: &PurgeSpec) -> (EventKind
         StopReason::ReplicaLag(behind) => stopped(format!("Stopped, since the replica {}.", behind.words())),
         StopReason::Gone(name) => stopped(format!(
             "Stopped, since the replica {} is gone: it was there before, and nobody can tell how far it is.",
-            crate::command_line::shown(&name)
+            crate::suggest::shown(&name)
         )),
         StopReason::Unseen(why) => {
             stopped(format!("Stopped, since nobody can tell how far the replicas are: the server {why}."))

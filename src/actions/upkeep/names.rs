@@ -1,8 +1,8 @@
 //! Tables and indexes by the names that people type: resolved and quoted by the server.
 
 use crate::actions::{Call, Execution};
-use crate::command_line::shown;
 use crate::error::{Error, Result};
+use crate::suggest::shown;
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
@@ -102,7 +102,7 @@ pub(super) fn one(call: &Call<'_>, typed: &str, found: Vec<RelationName>) -> Res
 pub(super) fn unknown((typed, database): (&str, &str), kind: &str, all: &[RelationName]) -> Error {
     let names: Vec<String> = all.iter().map(RelationName::bare).collect();
     let problem = format!("{database} has no {kind} “{}”.", shown(typed));
-    match crate::catalog::nearest(typed, names.iter().map(String::as_str)) {
+    match crate::suggest::nearest(typed, names.iter().map(String::as_str)) {
         Some(near) => Error::instead(problem, format!("Did you mean `{near}`?")),
         None => Error::instead(problem, "`sizes <service>` shows the tables that there are."),
     }
