@@ -10,7 +10,6 @@ use crate::model::Reply;
 use anyhow::Context;
 use clap::Parser;
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -26,10 +25,10 @@ enum Cli {
         #[arg(long, default_value = CONFIG)]
         config: PathBuf,
     },
-    /// Try it in a browser: a pretend Slack, two PostgreSQL servers, an incident. Nothing is left behind.
+    /// Try it in a browser: a fake Slack, two PostgreSQL servers, an incident. Nothing is left behind.
     Demo {
         #[arg(long, default_value = "127.0.0.1:8055")]
-        page: SocketAddr,
+        page: std::net::SocketAddr,
     },
     /// Run one command here, as in chat: for when chat is down. The same rules, the same history.
     ///
@@ -88,10 +87,21 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
         Cli::Check { config, json } => (check::check((&config, json), variables).await, check::MISSING),
         Cli::Commands => (commands(), 1),
     };
-    ExitCode::from(done.unwrap_or_else(|why| {
-        let _ = writeln!(std::io::stderr(), "Error: {why:?}");
+    ExitCode::from(done.unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "Error: {}", with_causes(&error));
         broken
     }))
+}
+
+/// An error and its causes, a paragraph each. anyhow's own `Debug` would add a backtrace where `RUST_BACKTRACE` is set.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut causes = error.chain().map(ToString::to_string);
+    let mut text = causes.next().unwrap_or_default();
+    for cause in causes {
+        text.push_str("\n\nCaused by:\n    ");
+        text.push_str(&cause.replace('\n', "\n    "));
+    }
+    text
 }
 
 async fn serve(config: &Path, variables: &Variables<'_>) -> anyhow::Result<u8> {

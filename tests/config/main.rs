@@ -174,6 +174,34 @@ fn what_is_no_toml_is_reported_alone() {
 }
 
 #[test]
+fn mistakes_are_told_without_a_backtrace() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("x.toml");
+    std::fs::write(&path, with("listen =", "lissten =")).expect("a file");
+    let (mistaken, missing) =
+        (path.display().to_string(), directory.path().join("y.toml").display().to_string());
+    for (arguments, status, expected) in [
+        (["serve", "--config", mistaken.as_str()], 1, "unknown key `lissten`"),
+        (["check", "--config", mistaken.as_str()], 1, "unknown key `lissten`"),
+        (["check", "--config", missing.as_str()], 1, "the configuration can't be read"),
+        (["run", "--config", missing.as_str()], 2, "the configuration can't be read"),
+    ] {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
+        program.env_clear().env("RUST_BACKTRACE", "full").env("RUST_LIB_BACKTRACE", "1").args(arguments);
+        let output = program.output().expect("the program");
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");
+        assert!(text.starts_with("Error: configuring\n\nCaused by:\n    "), "{text}");
+        assert!(text.contains(expected), "{text}");
+        let lower = text.to_lowercase();
+        assert!(
+            !lower.contains("backtrace") && !lower.contains("anyhow") && !text.contains(".rs:"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_says_so() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("x.toml");
