@@ -89,6 +89,7 @@ pub mod cli;
 pub mod clock;
 pub mod command_line;
 pub mod config;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod ephemeral;
 pub mod error;

@@ -4,6 +4,7 @@
 use crate::catalog::Catalog;
 use crate::chat::terminal::{Lines, json, render::Screen};
 use crate::config::Config;
+#[cfg(feature = "demo")]
 use crate::demo::run::Demo;
 use crate::http::Server;
 use crate::model::Reply;
@@ -26,6 +27,7 @@ enum Cli {
         config: PathBuf,
     },
     /// Try it in a browser: a fake Slack, two PostgreSQL servers, an incident. Nothing is left behind.
+    #[cfg(feature = "demo")]
     Demo {
         #[arg(long, default_value = "127.0.0.1:8055")]
         page: std::net::SocketAddr,
@@ -79,6 +81,7 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
     crate::telemetry::init(if quiet { QUIET } else { "warn,countersign=info" });
     let (done, broken) = match cli {
         Cli::Serve { config } => (serve(&config, variables).await, 1),
+        #[cfg(feature = "demo")]
         Cli::Demo { page } => (Demo::show(page).await.map(|()| 0), 1),
         Cli::Run { config, json, command } => {
             let typed = run::RunArgs::new(command, (config, json));
