@@ -3,7 +3,7 @@
 //!
 //! Two equal programs differ by up to half in one round on a shared machine: trust ratios of one run, never times of two.
 //!
-//!     BENCH_MB=100 cargo bench --bench countersign -- start acks hangs health backup
+//!     BENCH_MB=100 cargo bench --bench countersign -- sizes start acks hangs health backup
 //!
 //! takes a smaller database, and any of these parts alone.
 
@@ -18,13 +18,14 @@ mod process;
 mod report;
 mod requests;
 mod sink;
+mod sizes;
 mod start;
 
 use house::House;
 use process::{can_pin, processors, step_aside};
 use report::{Goals, tell};
 
-const PARTS: [&str; 5] = ["start", "acks", "hangs", "health", "backup"];
+const PARTS: [&str; 6] = ["sizes", "start", "acks", "hangs", "health", "backup"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -45,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
     for part in PARTS.into_iter().filter(|part| arguments.is_empty() || arguments.iter().any(|a| a == part)) {
         step_aside(matches!(part, "acks" | "hangs"))?;
         match part {
+            "sizes" => sizes::measure(&mut goals)?,
             "start" => start::measure(&house).await?,
             "acks" => acks::measure(&house, &mut goals).await?,
             "hangs" => hangs::measure(&house, &mut goals).await?,
