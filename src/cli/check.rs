@@ -16,7 +16,11 @@ use std::path::Path;
 const WELL: u8 = 0;
 pub const MISSING: u8 = 1;
 
-pub async fn check((path, json): (&Path, bool), variables: &Variables<'_>) -> anyhow::Result<u8> {
+/// Runs the checks, prints the report, and returns the exit status.
+///
+/// # Errors
+/// Every mistake in the configuration or in the commands.
+pub async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = configured(path, variables)?;
     crate::bootstrap::rules(&config)?;
     let targets = Environments::new(&config)?;
@@ -31,11 +35,11 @@ pub async fn check((path, json): (&Path, bool), variables: &Variables<'_>) -> an
     let asked = format!("check of {}", path.display());
     let mut reply = Reply::new(Heading { who: None, asked, environment: None, run: None });
     reply.blocks = report.blocks();
-    show((&reply, &Lines::new()), json, variables)?;
+    show(&reply, &Lines::new(), json, variables)?;
     Ok(if report.missing() == 0 { WELL } else { MISSING })
 }
 
-/// Whether Slack knows the bot's token, and as one of a workspace that is listened to.
+/// Checks that Slack knows the bot's token, in a workspace that is listened to.
 async fn slack(app: &config::Slack) -> Finding {
     let at = "Slack";
     let platform = match SlackPlatform::new(app) {
@@ -70,7 +74,7 @@ async fn slack(app: &config::Slack) -> Finding {
     }
 }
 
-/// Whether Entra gives the bot tokens.
+/// Checks that Entra gives the bot tokens.
 async fn teams(app: &config::Teams) -> Finding {
     let at = "Teams";
     let given = async { TeamsPlatform::new(app)?.identity().await };

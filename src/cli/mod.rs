@@ -45,7 +45,7 @@ enum Cli {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Check the configuration, the commands, every server and every login, and tell how to mend what is missing.
+    /// Check the configuration, the commands, every server and every login, and show how to fix what is missing.
     ///
     /// Exit status: 0 all is well, 1 something is missing or wrong.
     Check {
@@ -59,22 +59,22 @@ enum Cli {
     Commands,
 }
 
-/// Where the configuration is unless somebody says otherwise.
+/// Default path of the configuration.
 const CONFIG: &str = "countersign.toml";
 
-/// What a program that only answers logs: mistakes of ours, whose reference its answer names.
+/// Log filter of a command that only answers: internal errors, whose reference its answer names.
 const QUIET: &str = "off,countersign=error";
 
 /// The width of a terminal that doesn't say it: the width of a punched card.
 const COLUMNS: usize = 80;
 
-/// Less is no terminal but a mistake, and no table stands in it.
+/// Narrowest width to believe: no table fits into less.
 const FEWEST_COLUMNS: usize = 40;
 
 /// Environment variables, by name.
 pub type Variables<'v> = dyn Fn(&str) -> Option<String> + 'v;
 
-/// Does what the command line says.
+/// Runs the command line, and returns the exit status.
 pub async fn run(variables: &Variables<'_>) -> ExitCode {
     let cli = Cli::parse();
     let quiet = matches!(cli, Cli::Run { .. } | Cli::Check { .. });
@@ -84,10 +84,10 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
         #[cfg(feature = "demo")]
         Cli::Demo { page } => (Demo::show(page).await.map(|()| 0), 1),
         Cli::Run { config, json, command } => {
-            let typed = run::RunArgs::new(command, (config, json));
-            (run::run(typed, variables).await, run::BROKEN)
+            let typed = run::RunArgs::new(command, config, json);
+            (run::run(typed, variables).await, run::EXIT_INTERNAL)
         }
-        Cli::Check { config, json } => (check::check((&config, json), variables).await, check::MISSING),
+        Cli::Check { config, json } => (check::check(&config, json, variables).await, check::MISSING),
         Cli::Commands => (commands(), 1),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
@@ -122,14 +122,16 @@ fn commands() -> anyhow::Result<u8> {
 }
 
 /// Prints an answer, for eyes or for programs.
-fn show((reply, lines): (&Reply, &Lines), as_json: bool, variables: &Variables<'_>) -> anyhow::Result<()> {
-    print(&match as_json {
-        true => json::render(reply, lines),
-        false => crate::chat::terminal::render::render(reply, lines, screen(variables)),
-    })
+fn show(reply: &Reply, lines: &Lines, as_json: bool, variables: &Variables<'_>) -> anyhow::Result<()> {
+    let text = if as_json {
+        json::render(reply, lines)
+    } else {
+        crate::chat::terminal::render::render(reply, lines, screen(variables))
+    };
+    print(&text)
 }
 
-/// Whoever closes the pipe has read enough.
+/// Prints to standard output. A closed pipe is no error: its reader has read enough.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

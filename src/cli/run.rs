@@ -19,10 +19,10 @@ use std::time::Duration;
 /// Exit statuses.
 const ANSWERED: u8 = 0;
 const REFUSED: u8 = 1;
-pub const BROKEN: u8 = 2;
+pub const EXIT_INTERNAL: u8 = 2;
 
 /// As long as the store may take to close a run; the next process closes what is left open.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often progress is looked at.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// Our own options may stand among the command's words, too.
-    pub fn new(words: Vec<String>, (mut config, mut json): (PathBuf, bool)) -> RunArgs {
+    pub fn new(words: Vec<String>, mut config: PathBuf, mut json: bool) -> RunArgs {
         let mut line = Vec::new();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
@@ -80,11 +80,11 @@ pub async fn run(typed: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8
     let flow = Workflow::new(app, platforms);
     let incoming = incoming(&login_name(), typed.line).context("asking the system for randomness")?;
     let ending = tokio::select! {
-        ending = flow.handle_wholly(incoming, PATIENCE) => ending,
+        ending = flow.handle_wholly(incoming, CLOSE_TIMEOUT) => ending,
         never = tell_progress(&flow.app, typed.json) => match never {},
     };
     let reply = terminal.answered().context("there is no answer")?;
-    show((&reply, &to_type(&flow.app, &reply).await), typed.json, variables)?;
+    show(&reply, &to_type(&flow.app, &reply).await, typed.json, variables)?;
     Ok(status(&flow.app, ending, &reply).await)
 }
 
@@ -92,14 +92,14 @@ pub async fn run(typed: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8
 async fn status(app: &App, ending: Completion, reply: &Reply) -> u8 {
     match ending {
         Completion::Refused => return REFUSED,
-        Completion::Failed => return BROKEN,
+        Completion::Failed => return EXIT_INTERNAL,
         Completion::Answered => {}
     }
     let Some(run) = reply.heading.run else { return ANSWERED };
     match app.audit.store.get(run).await {
         Ok(Some(run)) => match run.state {
             RunState::Failed | RunState::Partial | RunState::Stopped | RunState::Invalidated => REFUSED,
-            RunState::Interrupted => BROKEN,
+            RunState::Interrupted => EXIT_INTERNAL,
             _ => ANSWERED,
         },
         _ => ANSWERED,
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     fn typed(words: &[&str]) -> RunArgs {
-        RunArgs::new(words.iter().map(|word| (*word).to_owned()).collect(), ("usual".into(), false))
+        RunArgs::new(words.iter().map(|word| (*word).to_owned()).collect(), "usual".into(), false)
     }
 
     #[test]

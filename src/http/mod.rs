@@ -34,15 +34,15 @@ mod teams;
 use teams::TeamsRoutes;
 
 /// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
-const LARGEST_BODY: usize = 256 * 1024;
+const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// Events in work at once. More than this is no incident channel; the sender is told to try again.
-const MOST_AT_ONCE: usize = 256;
+/// Events handled at the same time; beyond them the sender is asked to try again.
+const MAX_IN_FLIGHT: usize = 256;
 
-/// How often the same complaint is logged.
-const LOG_EVERY: Duration = Duration::from_secs(1);
-/// Told to end, it waits so long for requests that were begun: whoever never sends the rest must not keep it.
-const DRAIN: Duration = Duration::from_secs(5);
+/// Time between two log lines about the same kind of refusal.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Limit, at the end, for requests that were begun: a client that never sends the rest must not keep the process.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A bot that listens.
 pub struct Server {
@@ -53,7 +53,7 @@ pub struct Server {
     config: Config,
 }
 
-/// What the Slack routes share.
+/// State of the Slack routes.
 struct SlackRoutes {
     verifier: Verifier,
     parser: Parser,
@@ -63,7 +63,7 @@ struct SlackRoutes {
 }
 
 impl SlackRoutes {
-    /// Verify, parse, hand over, acknowledge: nothing here waits.
+    /// Verifies, parses, hands over and acknowledges. Nothing here waits.
     fn acknowledge(&self, headers: &HeaderMap, body: &[u8], parse: ParseBody) -> Response {
         let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST.into_response() };
         if let Err(refusal) = self.verifier.verify(headers, body) {
@@ -72,14 +72,14 @@ impl SlackRoutes {
         }
         match parse(&self.parser, body) {
             Ok(Parsed::Deliver(incoming)) => match self.entry.deliver(*incoming) {
-                Admission::On | Admission::Before => StatusCode::OK.into_response(),
-                Admission::Not => overloaded(),
+                Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
+                Admission::Overloaded => overloaded(),
             },
             Ok(Parsed::Challenge(challenge)) => challenge.into_response(),
             Ok(Parsed::Ignore) => StatusCode::OK.into_response(),
             Ok(Parsed::Foreign) => {
-                if let Some(left_out) = self.foreign.turn(Instant::now()) {
-                    tracing::warn!(left_out, "ignored a request of a workspace that is not listened to");
+                if let Some(suppressed) = self.foreign.next_line(Instant::now()) {
+                    tracing::warn!(suppressed, "ignored a request of a workspace that is not listened to");
                 }
                 StatusCode::OK.into_response()
             }
@@ -90,68 +90,68 @@ impl SlackRoutes {
         }
     }
 
-    fn log_refusal(&self, why: &dyn std::fmt::Display) {
-        if let Some(left_out) = self.refused.turn(Instant::now()) {
-            tracing::warn!(%why, left_out, "refused a request");
+    fn log_refusal(&self, error: &dyn std::fmt::Display) {
+        if let Some(suppressed) = self.refused.next_line(Instant::now()) {
+            tracing::warn!(%error, suppressed, "refused a request");
         }
     }
 }
 
-/// Where events go in: as many at once as there is room for.
+/// Entrance of events, with a limit of those in flight.
 #[derive(Clone)]
 struct Ingress {
     flow: Arc<Workflow>,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     dropped: Arc<LogLimiter>,
 }
 
-/// One line a second for the log: whoever can reach the port must not fill the disk, nor slow down what is signed.
+/// Limits the log to one line a second: a client that can reach the port must neither fill the disk nor delay signed requests.
 #[derive(Default)]
 struct LogLimiter(Mutex<LogWindow>);
 
 #[derive(Default)]
 struct LogWindow {
     until: Option<Instant>,
-    left_out: u64,
+    suppressed: u64,
 }
 
 impl LogLimiter {
-    /// How many lines were left out since the last; `None` when this one is left out, too.
-    fn turn(&self, now: Instant) -> Option<u64> {
-        let mut quiet = self.0.lock();
-        if quiet.until.is_some_and(|until| now < until) {
-            quiet.left_out += 1;
+    /// Number of lines suppressed since the last; `None` when this one is suppressed as well.
+    fn next_line(&self, now: Instant) -> Option<u64> {
+        let mut window = self.0.lock();
+        if window.until.is_some_and(|until| now < until) {
+            window.suppressed += 1;
             return None;
         }
-        quiet.until = Some(now + LOG_EVERY);
-        Some(std::mem::take(&mut quiet.left_out))
+        window.until = Some(now + LOG_INTERVAL);
+        Some(std::mem::take(&mut window.suppressed))
     }
 }
 
-/// What became of an event at the door.
+/// Result of handing an event over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admission {
-    On,
-    /// It was taken on when it came before.
-    Before,
-    /// There is no room.
-    Not,
+    Accepted,
+    /// A repeated delivery of an event that was accepted before.
+    Duplicate,
+    /// Too many events are in flight.
+    Overloaded,
 }
 
 impl Ingress {
     fn deliver(&self, incoming: IncomingEvent) -> Admission {
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            if let Some(left_out) = self.dropped.turn(Instant::now()) {
-                tracing::error!(left_out, "too much at once: an event was dropped");
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            if let Some(suppressed) = self.dropped.next_line(Instant::now()) {
+                tracing::error!(suppressed, max = MAX_IN_FLIGHT, "event dropped: too many events in flight");
             }
-            return Admission::Not;
+            return Admission::Overloaded;
         };
         // Before a task is spawned for it: what a platform sends again costs next to nothing.
         if !self.flow.first_time(&incoming) {
-            return Admission::Before;
+            return Admission::Duplicate;
         }
         self.flow.take_on(incoming, permit);
-        Admission::On
+        Admission::Accepted
     }
 }
 
@@ -207,8 +207,8 @@ impl Server {
         // Ended with this future, also when it is dropped.
         let mut beside = JoinSet::new();
         beside.spawn(Arc::clone(&self.flow).keep());
-        let room = Arc::new(Semaphore::new(MOST_AT_ONCE));
-        let entry = Ingress { flow: Arc::clone(&self.flow), room, dropped: Arc::default() };
+        let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        let entry = Ingress { flow: Arc::clone(&self.flow), permits, dropped: Arc::default() };
         let mut socket = None;
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
         if let Some(slack) = &self.config.slack {
@@ -242,7 +242,7 @@ impl Server {
             served = axum::serve(self.listener, router).with_graceful_shutdown(stop).into_future() => {
                 served.context("serving")?;
             }
-            () = async { ending.cancelled().await; tokio::time::sleep(DRAIN).await } => {
+            () = async { ending.cancelled().await; tokio::time::sleep(DRAIN_TIMEOUT).await } => {
                 tracing::warn!("a request that was never sent whole is not waited for");
             }
         }
@@ -292,7 +292,7 @@ fn read(door: Arc<SlackRoutes>, request: Request, parse: ParseBody) -> impl Futu
     let headers = head.headers;
     // What announces itself as too large is refused before any of it is read.
     let announced = HttpBody::size_hint(&body).lower();
-    let read = (announced <= LARGEST_BODY as u64).then(|| axum::body::to_bytes(body, LARGEST_BODY));
+    let read = (announced <= MAX_BODY_BYTES as u64).then(|| axum::body::to_bytes(body, MAX_BODY_BYTES));
     OptionFuture::from(read).map(move |read| match read {
         Some(Ok(body)) => door.acknowledge(&headers, &body, parse),
         _ => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
@@ -312,10 +312,10 @@ mod tests {
     #[test]
     fn a_complaint_is_logged_once_a_second_and_the_others_are_counted() {
         let (seldom, now) = (LogLimiter::default(), Instant::now());
-        assert_eq!(seldom.turn(now), Some(0));
-        assert_eq!(seldom.turn(now), None);
-        assert_eq!(seldom.turn(now + LOG_EVERY / 2), None);
-        assert_eq!(seldom.turn(now + LOG_EVERY), Some(2));
-        assert_eq!(seldom.turn(now + LOG_EVERY), None);
+        assert_eq!(seldom.next_line(now), Some(0));
+        assert_eq!(seldom.next_line(now), None);
+        assert_eq!(seldom.next_line(now + LOG_INTERVAL / 2), None);
+        assert_eq!(seldom.next_line(now + LOG_INTERVAL), Some(2));
+        assert_eq!(seldom.next_line(now + LOG_INTERVAL), None);
     }
 }

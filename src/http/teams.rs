@@ -1,7 +1,7 @@
-//! The door of Teams: the token, then the activity, then the hand-over. A message is acknowledged at once; a click's client waits
+//! The endpoint of Teams: the token, then the activity, then the hand-over. A message is acknowledged at once; a click's client waits
 //! for the card that takes the place of the one that was clicked.
 
-use super::{Admission, Ingress, LARGEST_BODY, LogLimiter};
+use super::{Admission, Ingress, LogLimiter, MAX_BODY_BYTES};
 use crate::chat::teams::parse::Malformed;
 use crate::chat::teams::{Parsed, Parser, TeamsPlatform, Verifier};
 use crate::config;
@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Teams gives up on an invoke after ten to fifteen seconds.
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What the Teams route needs.
+/// State of the Teams route.
 pub(super) struct TeamsRoutes {
     verifier: Verifier,
     parser: Parser,
@@ -37,7 +37,7 @@ impl TeamsRoutes {
         platform: Arc<TeamsPlatform>,
         entry: Ingress,
     ) -> anyhow::Result<TeamsRoutes> {
-        let verifier = Verifier::new(config).context("setting up the door of Teams")?;
+        let verifier = Verifier::new(config).context("setting up the endpoint of Teams")?;
         let parser = Parser::new(config);
         let (refused, foreign) = (LogLimiter::default(), LogLimiter::default());
         Ok(TeamsRoutes { verifier, parser, platform, entry, refused, foreign })
@@ -60,9 +60,9 @@ impl TeamsRoutes {
                 self.platform.remember_service(&incoming.place, &vouched.service_url);
                 match incoming.handle.as_ref().map(|handle| handle.url.clone()) {
                     None => match self.entry.deliver(*incoming) {
-                        Admission::On | Admission::Before => StatusCode::OK.into_response(),
+                        Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
                         // Teams sends a message again that it was told to.
-                        Admission::Not => StatusCode::TOO_MANY_REQUESTS.into_response(),
+                        Admission::Overloaded => StatusCode::TOO_MANY_REQUESTS.into_response(),
                     },
                     Some(click) => {
                         let card = self.platform.card_for(&click);
@@ -74,34 +74,36 @@ impl TeamsRoutes {
             Ok(Parsed::Ignore) => StatusCode::OK.into_response(),
             Ok(Parsed::Unknown) => StatusCode::NOT_IMPLEMENTED.into_response(),
             Ok(Parsed::Foreign) => {
-                if let Some(left_out) = self.foreign.turn(Instant::now()) {
-                    tracing::warn!(left_out, "ignored an activity of a tenant that is not listened to");
+                if let Some(suppressed) = self.foreign.next_line(Instant::now()) {
+                    tracing::warn!(suppressed, "ignored an activity of a tenant that is not listened to");
                 }
                 StatusCode::OK.into_response()
             }
-            Err(why @ Malformed::NotVouched) => self.refuse(StatusCode::FORBIDDEN, &why),
-            Err(why @ Malformed::Unreadable) => self.refuse(StatusCode::BAD_REQUEST, &why),
+            Err(error @ Malformed::NotVouched) => self.refuse(StatusCode::FORBIDDEN, &error),
+            Err(error @ Malformed::Unreadable) => self.refuse(StatusCode::BAD_REQUEST, &error),
         }
     }
 
     /// Never empty: without a card the client would show an error of its own.
     async fn answer(&self, taken: Admission, card: tokio::sync::oneshot::Receiver<Value>) -> Response {
         let words = match taken {
-            Admission::On => match tokio::time::timeout(ANSWER_WITHIN, card).await {
+            Admission::Accepted => match tokio::time::timeout(ANSWER_TIMEOUT, card).await {
                 Ok(Ok(card)) => return invoked("application/vnd.microsoft.card.adaptive", card),
                 _ => "Countersign is at it. The message tells what becomes of it.",
             },
-            Admission::Before => "Countersign has this click already. The message tells what becomes of it.",
-            Admission::Not => {
+            Admission::Duplicate => {
+                "Countersign has this click already. The message tells what becomes of it."
+            }
+            Admission::Overloaded => {
                 "Countersign has too much to do at once: nothing was done. Try again in a moment."
             }
         };
         invoked("application/vnd.microsoft.activity.message", json!(words))
     }
 
-    fn refuse(&self, status: StatusCode, why: &dyn std::fmt::Display) -> Response {
-        if let Some(left_out) = self.refused.turn(Instant::now()) {
-            tracing::warn!(%why, left_out, "refused a request");
+    fn refuse(&self, status: StatusCode, error: &dyn std::fmt::Display) -> Response {
+        if let Some(suppressed) = self.refused.next_line(Instant::now()) {
+            tracing::warn!(%error, suppressed, "refused a request");
         }
         status.into_response()
     }
@@ -111,13 +113,13 @@ fn invoked(kind: &str, value: Value) -> Response {
     Json(json!({ "statusCode": 200, "type": kind, "value": value })).into_response()
 }
 
-/// What announces itself as too large is refused before any of it is read.
+/// Reads a body. One that announces itself as too large is refused before any of it is read.
 async fn whole(body: Body) -> Option<Bytes> {
     let announced = HttpBody::size_hint(&body).lower();
-    if announced > LARGEST_BODY as u64 {
+    if announced > MAX_BODY_BYTES as u64 {
         return None;
     }
-    axum::body::to_bytes(body, LARGEST_BODY).await.ok()
+    axum::body::to_bytes(body, MAX_BODY_BYTES).await.ok()
 }
 
 async fn messages(State(door): State<Arc<TeamsRoutes>>, request: Request) -> Response {

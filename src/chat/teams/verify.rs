@@ -1,5 +1,5 @@
 //! Proves that an activity comes from Teams: the Bot Framework's token, its signature, issuer, audience and times, and that the
-//! key that signed it is endorsed for Teams. What the activity itself has to match is told by [`VerifiedToken`]. Never logs a token.
+//! key that signed it is endorsed for Teams. [`VerifiedToken`] has what the activity itself must match. Never logs a token.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-authentication>.
 
 use super::jwt_crypto;
@@ -17,22 +17,22 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Clocks may differ by so much; same source.
-const LEEWAY_SECONDS: u64 = 300;
-/// The keys are asked for anew after a day, same source; and when an unknown one signs, but not more often than
-/// [`ASK_EVERY`]: whoever can reach the port must not make us ask.
-const KEPT: Duration = Duration::from_secs(24 * 3_600);
-const ASK_EVERY: Duration = Duration::from_secs(60);
-/// For one attempt to get them.
+/// Difference of clocks; same source.
+const CLOCK_SKEW_S: u64 = 300;
+/// The keys are fetched again after a day, same source; and when an unknown one signs, but not more often than
+/// [`FETCH_INTERVAL`]: whoever can reach the port must not make us ask.
+const KEYS_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+const FETCH_INTERVAL: Duration = Duration::from_secs(60);
+/// For one attempt to fetch them.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Tokens that were found good: Teams uses one for many requests, and a signature costs more than all the rest.
-const REMEMBERED: usize = 1_000;
+/// Valid tokens to remember: Teams uses one for many requests, and a signature costs more than all the rest.
+const MAX_TOKENS: usize = 1_000;
 /// A token of the Bot Framework has about 1,200 characters.
-const LONGEST_TOKEN: usize = 8_192;
+const MAX_TOKEN_LENGTH: usize = 8_192;
 /// Keys that a bad answer can make us hold at most.
-const MOST_KEYS: usize = 64;
+const MAX_KEYS: usize = 64;
 
-/// Why an activity is not Teams'. All of them are answered with 401.
+/// Reason why an activity is not Teams'. All of them are answered with 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("there is no bearer token")]
@@ -47,7 +47,7 @@ pub enum Refusal {
     NoKeys,
 }
 
-/// What the token vouches for.
+/// Facts that the token proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedToken {
     /// The service that the activity must name as its own.
@@ -77,7 +77,7 @@ struct Keys {
     asked: Option<Instant>,
 }
 
-/// A token's digest to what it vouches for, and until when (UTC seconds).
+/// A token's digest to the facts that it proves, and its expiry (UTC seconds).
 type ValidatedClaims = HashMap<[u8; 32], (i64, VerifiedToken)>;
 
 /// Checks tokens for one bot.
@@ -109,7 +109,7 @@ impl Verifier {
         let client = http_client::builder(FETCH_TIMEOUT).timeout(FETCH_TIMEOUT).build();
         let mut validation = Validation::new(Algorithm::RS256);
         validation.algorithms = vec![Algorithm::RS256, Algorithm::RS384, Algorithm::RS512];
-        validation.leeway = LEEWAY_SECONDS;
+        validation.leeway = CLOCK_SKEW_S;
         validation.validate_nbf = true;
         validation.set_issuer(&[&config.issuer]);
         validation.set_audience(&[&config.app_id]);
@@ -156,9 +156,9 @@ impl Verifier {
 
     fn remember(&self, digest: [u8; 32], known: (i64, VerifiedToken), now: i64) {
         let mut good = self.good.lock();
-        if good.len() >= REMEMBERED {
+        if good.len() >= MAX_TOKENS {
             good.retain(|_, (until, _)| now < *until);
-            if good.len() >= REMEMBERED {
+            if good.len() >= MAX_TOKENS {
                 good.clear();
             }
         }
@@ -189,8 +189,8 @@ impl Verifier {
                 keys.known = known;
                 keys.known.get(id).cloned().ok_or(Refusal::UnknownKey)
             }
-            Err(why) => {
-                tracing::warn!(%why, "the Bot Framework's keys can't be had");
+            Err(error) => {
+                tracing::warn!(%error, "fetching the Bot Framework's keys failed");
                 Err(Refusal::NoKeys)
             }
         }
@@ -199,11 +199,11 @@ impl Verifier {
     /// A key that is known; an answer without asking, as long as nobody may ask; `None` when it is time to ask.
     fn known(&self, id: &str) -> Option<Result<Key, Refusal>> {
         let keys = self.keys.lock();
-        let fresh = keys.fetched.is_some_and(|at| at.elapsed() < KEPT);
+        let fresh = keys.fetched.is_some_and(|at| at.elapsed() < KEYS_LIFETIME);
         if let Some(key) = keys.known.get(id).filter(|_| fresh) {
             return Some(Ok(key.clone()));
         }
-        let just_asked = keys.asked.is_some_and(|at| at.elapsed() < ASK_EVERY);
+        let just_asked = keys.asked.is_some_and(|at| at.elapsed() < FETCH_INTERVAL);
         let why = if keys.fetched.is_some() { Refusal::UnknownKey } else { Refusal::NoKeys };
         just_asked.then_some(Err(why))
     }
@@ -211,7 +211,7 @@ impl Verifier {
     async fn fetch(&self) -> anyhow::Result<HashMap<String, Key>> {
         let metadata: Metadata = self.get(&self.openid_url).await.context("reading the OpenID metadata")?;
         let set: KeySet = self.get(&metadata.jwks_uri).await.context("reading the keys")?;
-        Ok(set.keys.into_iter().take(MOST_KEYS).filter_map(key).collect())
+        Ok(set.keys.into_iter().take(MAX_KEYS).filter_map(key).collect())
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
@@ -235,9 +235,11 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (scheme, token) = value.and_then(|value| value.split_once(' ')).ok_or(Refusal::Absent)?;
     let token = token.trim();
-    match scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
-        true if token.len() > LONGEST_TOKEN => Err(Refusal::Malformed),
-        true => Ok(token),
-        false => Err(Refusal::Absent),
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        Err(Refusal::Absent)
+    } else if token.len() > MAX_TOKEN_LENGTH {
+        Err(Refusal::Malformed)
+    } else {
+        Ok(token)
     }
 }
