@@ -13,6 +13,7 @@ use crate::store::StoreResult;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+mod analyze;
 pub mod backup;
 mod backups;
 mod break_glass;
@@ -31,6 +32,7 @@ mod migrate;
 mod migrate_resolve;
 mod pending;
 mod purge;
+mod reindex;
 mod reset_stats;
 mod review;
 mod run_sql;
@@ -41,8 +43,9 @@ mod sql_command;
 mod stop;
 pub mod support;
 mod unfreeze;
-mod upkeep;
 mod r#use;
+mod vacuum;
+mod vacuum_full;
 mod withdraw;
 
 /// What a command is asked with.
@@ -232,7 +235,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         return acts.then_some(Action(&sql_command::Statement));
     }
     Some(match command.name.as_str() {
-        "analyze" => Action(&upkeep::Analyze),
+        "analyze" => Action(&analyze::Analyze),
         "backup" => Action(&backup::Backup),
         "backups" => Query(&backups::Backups),
         "break-glass" => Query(&break_glass::BreakGlass),
@@ -251,7 +254,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "migrate-resolve" => Action(&migrate_resolve::MigrateResolve),
         "pending" => Query(&pending::Pending),
         "purge" => Action(&purge::Purge),
-        "reindex" => Action(&upkeep::Reindex),
+        "reindex" => Action(&reindex::Reindex),
         "reset-stats" => Action(&reset_stats::ResetStats),
         "run-sql" => Action(&run_sql::RunSql),
         "review" => Action(&review::Review),
@@ -261,8 +264,8 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "stop" => Action(&stop::Stop),
         "unfreeze" => Action(&unfreeze::Unfreeze),
         "use" => Action(&r#use::Use),
-        "vacuum" => Action(&upkeep::Vacuum),
-        "vacuum-full" => Action(&upkeep::VacuumFull),
+        "vacuum" => Action(&vacuum::Vacuum),
+        "vacuum-full" => Action(&vacuum_full::VacuumFull),
         "withdraw" => Action(&withdraw::Withdraw),
         _ => return None,
     })

@@ -222,7 +222,7 @@ async fn a_stop_and_a_killed_session_leave_nothing() {
     assert_eq!(indexes(&superuser, "big").await, before);
     assert_eq!(scene.runs_of("reindex").await[0].state, RunState::Failed);
 
-    maintenance_harness::holds(&superuser, "upkeep of rights_service_db: public.big").await;
+    maintenance_harness::holds(&superuser, "maintenance of rights_service_db: public.big").await;
     report.batch_execute("COMMIT").await.unwrap();
     let told = asks(&scene, "reindex rights-service big").await.plain();
     assert!(told.contains("Another Countersign is at work on public.big. Nothing was done."), "{told}");

@@ -247,7 +247,7 @@ async fn progress_is_told_a_second_one_is_refused_and_a_cancelled_one_is_not_don
     let card = scene.asks(ANA, "vacuum asset-service big --env production").await;
     scene.until(&card.at(), "public.big: scanning heap").await;
     let second = scene.asks(ANA, "vacuum asset-service big --env production").await.plain();
-    assert!(second.contains("is at it already (upkeep of asset_service_db: public.big)"), "{second}");
+    assert!(second.contains("is at it already (maintenance of asset_service_db: public.big)"), "{second}");
     let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_progress_vacuum";
     assert!(superuser.query_one(sql, &[]).await.unwrap().get::<_, bool>(0));
     let told = scene.until(&card.at(), "public.big was not vacuumed and analyzed.").await.plain();
@@ -290,7 +290,7 @@ async fn a_stop_keeps_the_tables_that_are_done_and_begins_no_other() {
         assert_eq!(last(&superuser, &column, "aab").await, None);
         assert_eq!(last(&superuser, &column, "audit_logs").await, rest);
     }
-    maintenance_harness::holds(&superuser, "upkeep of analytics_service_db: public.aaa").await;
+    maintenance_harness::holds(&superuser, "maintenance of analytics_service_db: public.aaa").await;
     let told = asks(&scene, "analyze analytics-service aaa").await.plain();
     assert!(
         told.contains("public.aaa was not analyzed.") && told.contains("Another Countersign is at work"),

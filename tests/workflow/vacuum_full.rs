@@ -153,7 +153,7 @@ async fn what_is_no_longer_what_the_card_showed_is_left_alone() {
     );
     assert_eq!((file(&superuser, "big").await, file(&superuser, "old_big").await), files);
 
-    maintenance_harness::holds(&superuser, "upkeep of payout_service_db: public.old_big").await;
+    maintenance_harness::holds(&superuser, "maintenance of payout_service_db: public.old_big").await;
     let told = approved(&scene, "vacuum-full payout-service old_big").await.plain();
     assert!(told.contains("Another Countersign is at work on public.old_big. Nothing was done."), "{told}");
     assert_eq!(file(&superuser, "old_big").await, files.1);

@@ -1,6 +1,6 @@
--- Tables and indexes that REINDEX takes, as the login that will run it sees them. $1 name as typed, or NULL for all. Exact matches
--- come first.
-SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.oid::int8 AS oid, c.relkind::text AS kind,
+-- Tables and indexes of the kinds $2, as the login that will work on them sees them. $1 name as typed, or NULL for all. Exact
+-- matches come first.
+SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.relname::text AS name, c.oid::int8 AS oid, c.relkind::text AS kind,
        t.typed IN (c.relname::text, n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname)) AS exact,
        pg_get_userbyid(c.relowner)::text AS owner,
        -- Before 17 the owner alone may; the database's owner may not.
@@ -13,7 +13,7 @@ SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.oid::int8 AS oid, c.
 FROM (SELECT $1::text AS typed) t, pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_index i ON i.indexrelid = c.oid
-WHERE c.relkind IN ('r', 'm', 'p', 'i', 'I') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+WHERE c.relkind::text = ANY ($2::text[]) AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
   AND (t.typed IS NULL
        OR lower(t.typed) IN (lower(c.relname), lower(n.nspname || '.' || c.relname), lower(format('%I.%I', n.nspname, c.relname)),
                              lower(quote_ident(c.relname))))

@@ -1,5 +1,5 @@
--- The indexes that stand behind a table or an index, partitions included, the smallest first; what a broken REINDEX left is none of
--- them. $1 oid.
+-- The indexes of a table, or behind an index, partitions included, the smallest first; without the leftovers of an interrupted
+-- REINDEX. $1 oid.
 WITH asked AS (
   SELECT $1::int8::oid AS oid
   UNION SELECT relid FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) WHERE c.oid = $1::int8::oid AND c.relkind IN ('p', 'I')

@@ -1,4 +1,4 @@
--- What a broken REINDEX CONCURRENTLY left on the tables: invalid, and as long as it is ready, every write keeps it up.
+-- Leftovers of an interrupted REINDEX CONCURRENTLY on the tables: invalid, and as long as one is ready, every write maintains it.
 -- $1 the tables' oids.
 SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.oid::int8 AS oid, pg_relation_size(c.oid) AS bytes,
        -- To drop it takes the owner, where MAINTAIN is enough to build it.

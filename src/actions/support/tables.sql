@@ -1,6 +1,6 @@
--- Tables that VACUUM and ANALYZE take, as the login that will run them sees them; a partitioned one stands for its partitions.
+-- Tables that VACUUM and ANALYZE take, as the login that will run them sees them; a partitioned one represents its partitions.
 -- $1 name as typed, or NULL for all. Exact matches come first.
-SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.oid::int8 AS oid, c.relkind::text AS kind,
+SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.relname::text AS name, c.oid::int8 AS oid, c.relkind::text AS kind,
        t.typed IN (c.relname::text, n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname)) AS exact,
        pg_get_userbyid(c.relowner)::text AS owner,
        -- Anybody else's VACUUM is skipped with a WARNING, and still "succeeds".

@@ -1,0 +1,133 @@
+//! The leftovers of an interrupted REINDEX CONCURRENTLY: invalid indexes named `_ccnew` or `_ccold`, which cost every write and help
+//! no query. One is dropped if no other session is building on its table, and named in every case.
+
+use crate::actions::support::blocks::table;
+use crate::actions::support::maintenance::is_lock_timeout;
+use crate::model::{Block, Cell, Severity, Shape, Table};
+use crate::postgres::{DedicatedSession, PooledClient, QueryError};
+use crate::sql::bytes;
+use tokio_postgres::Row;
+
+const FIND: &str = include_str!("invalid_indexes.sql");
+
+/// A leftover.
+#[derive(Debug, Clone)]
+pub(super) struct InvalidIndex {
+    pub relation: String,
+    oid: i64,
+    bytes: i64,
+    may_drop: bool,
+    owner: String,
+    building: bool,
+}
+
+impl InvalidIndex {
+    fn from_row(row: &Row) -> InvalidIndex {
+        InvalidIndex {
+            relation: row.get("relation"),
+            oid: row.get("oid"),
+            bytes: row.get::<_, Option<i64>>("bytes").unwrap_or_default(),
+            may_drop: row.get("may"),
+            owner: row.get("owner"),
+            building: row.get("building"),
+        }
+    }
+}
+
+/// Outcome of the DROP of a leftover.
+#[derive(Debug)]
+pub(super) enum DropResult {
+    Dropped,
+    /// Another session builds on its table, or vacuums it: it may be theirs.
+    Building,
+    MayNot,
+    Rejected(QueryError),
+}
+
+/// Leftovers and the outcome of each one's DROP.
+pub(super) type Leftovers = Vec<(InvalidIndex, DropResult)>;
+
+/// Lists the leftovers on the tables.
+pub(super) async fn find(client: &PooledClient, tables: &[i64]) -> Result<Vec<InvalidIndex>, QueryError> {
+    Ok(client.ask(FIND, &[&tables]).await?.iter().map(InvalidIndex::from_row).collect())
+}
+
+/// As [`find`]; a second time if a cancellation arrived that was meant for the statement before.
+async fn find_again(worker: &DedicatedSession, tables: &[i64]) -> Result<Vec<InvalidIndex>, QueryError> {
+    match find(worker.lease(), tables).await {
+        Err(error) if error.is_cancelled() => find(worker.lease(), tables).await,
+        answer => answer,
+    }
+}
+
+/// Drops the leftovers that may be dropped. DROP INDEX CONCURRENTLY takes the lock that a builder holds, so that it waits even for
+/// one who begins between the test and the statement.
+pub(super) async fn drop_all(worker: &DedicatedSession, tables: &[i64]) -> Result<Leftovers, QueryError> {
+    let mut results = Vec::new();
+    for leftover in find_again(worker, tables).await? {
+        // Read again before each: dropping the one before may have taken long.
+        let now = find_again(worker, tables).await?.into_iter().find(|now| now.oid == leftover.oid);
+        let Some(now) = now else { continue };
+        let result = if now.building {
+            DropResult::Building
+        } else if now.may_drop {
+            drop_index(worker, &now.relation).await
+        } else {
+            DropResult::MayNot
+        };
+        let remains = find_again(worker, tables).await?.iter().any(|index| index.oid == leftover.oid);
+        let result = match result {
+            DropResult::Rejected(_) if !remains => DropResult::Dropped,
+            DropResult::Dropped if remains => DropResult::Building,
+            result => result,
+        };
+        results.push((now, result));
+    }
+    Ok(results)
+}
+
+async fn drop_index(worker: &DedicatedSession, relation: &str) -> DropResult {
+    let statement = format!("DROP INDEX CONCURRENTLY {relation}");
+    let result = match worker.run(&statement).await {
+        // Meant for the statement before.
+        Err(error) if error.is_cancelled() => worker.run(&statement).await,
+        result => result,
+    };
+    result.map_or_else(DropResult::Rejected, |_| DropResult::Dropped)
+}
+
+/// Lists each leftover with its outcome; a single one in a line, since a table's cells are short on a phone.
+pub(super) fn block(title: &str, leftovers: &[(InvalidIndex, DropResult)]) -> Option<Block> {
+    let cells = |(index, result): &(InvalidIndex, DropResult)| {
+        let (text, tone) = match result {
+            DropResult::Dropped => ("dropped".to_owned(), Severity::Ok),
+            DropResult::Building => {
+                ("left alone: somebody builds on its table, or vacuums it, now".to_owned(), Severity::Warning)
+            }
+            DropResult::MayNot => (format!("stays: only {} may drop it", index.owner), Severity::Critical),
+            DropResult::Rejected(error) if is_lock_timeout(error) => (
+                "stays: a transaction that uses its table kept the DROP waiting too long".to_owned(),
+                Severity::Critical,
+            ),
+            DropResult::Rejected(error) => (format!("stays: {error}"), Severity::Critical),
+        };
+        vec![index.relation.as_str().into(), bytes(index.bytes as f64).into(), Cell { text, tone }]
+    };
+    if let [only] = leftovers {
+        let texts: Vec<String> = cells(only).into_iter().map(|cell| cell.text).collect();
+        return Some(Block::Note(format!("{title}: {}.", texts.join(", ")).into()));
+    }
+    let columns = [("index", Shape::Left), ("size", Shape::Right), ("what became of it", Shape::Left)];
+    let rows = table(&columns, leftovers.iter().map(cells).collect());
+    (!leftovers.is_empty()).then(|| Block::Table(Table { title: Some(title.to_owned()), ..rows }))
+}
+
+/// Builds the advice on the leftovers that remain, with the statement that drops one.
+pub(super) fn remedy(leftovers: &[(InvalidIndex, DropResult)]) -> Option<String> {
+    let (index, _) = leftovers.iter().find(|(_, result)| !matches!(result, DropResult::Dropped))?;
+    Some(format!(
+        "An invalid index costs every write. Ask again when nobody builds on its table any more; or, by its owner: \
+         `DROP INDEX CONCURRENTLY {}`.",
+        index.relation
+    ))
+}

@@ -1,0 +1,59 @@
+//! The answer of `reindex`: the verdict, the sizes, each index's outcome, and the leftovers.
+
+use super::invalid_indexes::{self, DropResult, Leftovers};
+use crate::actions::Outcome;
+use crate::actions::support::maintenance::{Nouns, TableResult, done, results_block, summarize};
+use crate::actions::support::relations::PlannedRelation;
+use crate::model::{Block, EventKind};
+use crate::sql::bytes;
+use serde_json::json;
+use std::time::Duration;
+
+/// Builds the outcome, with the leftovers found before and those found after.
+pub(super) fn outcome(
+    targets: &[PlannedRelation],
+    results: &[TableResult],
+    took: Duration,
+    mut before: Leftovers,
+    after: Result<Leftovers, String>,
+) -> Outcome {
+    let all = targets.len();
+    let nouns = Nouns { one: "index", many: "indexes", done: "built anew" };
+    let (mut happening, mut verdict) = summarize(results, all, &nouns, took);
+    let may_remain = match &after {
+        Ok(after) => after.iter().any(|(_, result)| !matches!(result, DropResult::Dropped)),
+        Err(_) => true,
+    };
+    if happening == EventKind::Succeeded && may_remain {
+        happening = EventKind::Partial;
+        verdict.push_str(" What a broken one left stays: see below.");
+    }
+    let mut outcome = Outcome::new(happening, verdict);
+    let done = done(results);
+    outcome.facts = json!({ "indexes": all, "done": done.len() });
+    if !done.is_empty() {
+        let size_before: i64 = done.iter().map(|(result, _)| result.before).sum();
+        let size_after: i64 = done.iter().map(|(_, left)| left).sum();
+        let sizes = format!("Size: {} before, {} now.", bytes(size_before as f64), bytes(size_after as f64));
+        outcome.blocks.push(Block::Note(sizes.into()));
+        outcome.facts =
+            json!({ "indexes": all, "done": done.len(), "before": size_before, "after": size_after });
+    }
+    outcome.blocks.extend(results_block(results, targets, "index"));
+    // A leftover that remained is found again afterwards.
+    before.retain(|(_, result)| matches!(result, DropResult::Dropped));
+    outcome.blocks.extend(invalid_indexes::block("Left by an earlier one", &before));
+    match after {
+        Ok(after) => {
+            outcome.blocks.extend(invalid_indexes::block("Left by a broken one", &after));
+            outcome.blocks.extend(invalid_indexes::remedy(&after).map(|text| Block::Note(text.into())));
+        }
+        Err(error) => {
+            let text = format!(
+                "Whether it left an invalid index can't be seen: {error}. `indexes` tells when it can."
+            );
+            outcome.blocks.push(Block::Note(text.into()));
+        }
+    }
+    outcome
+}

@@ -1,0 +1,170 @@
+//! Tables and indexes by the names that people type: resolved and quoted by the server.
+
+use crate::actions::{Call, Execution};
+use crate::command_line::shown;
+use crate::error::{Error, Result};
+use crate::postgres::{PooledClient, QueryError};
+use std::collections::BTreeMap;
+use tokio_postgres::Row;
+
+/// A table or an index as the login that works on it sees it.
+#[derive(Debug, Clone)]
+pub struct RelationInfo {
+    /// Quoted, with its schema: `public."User"`.
+    pub relation: String,
+    /// Neither quoted nor with its schema.
+    name: String,
+    pub oid: i64,
+    /// As `pg_class.relkind`: "r", "m", "p", "i", "I".
+    pub kind: String,
+    pub owner: String,
+    /// The login may run VACUUM, ANALYZE and REINDEX on it.
+    pub may: bool,
+    exact: bool,
+    pub bytes: i64,
+    pub dead: i64,
+}
+
+impl RelationInfo {
+    fn from_row(row: &Row) -> RelationInfo {
+        RelationInfo {
+            relation: row.get("relation"),
+            name: row.get("name"),
+            oid: row.get("oid"),
+            kind: row.get("kind"),
+            owner: row.get("owner"),
+            may: row.get::<_, Option<bool>>("may").unwrap_or(false),
+            exact: row.get::<_, Option<bool>>("exact").unwrap_or(false),
+            bytes: row.get::<_, Option<i64>>("est_bytes").unwrap_or(0),
+            dead: row.get("dead"),
+        }
+    }
+
+    /// The relation as a plan's target.
+    pub fn identity(&self) -> BTreeMap<String, String> {
+        [
+            ("relation", self.relation.clone()),
+            ("oid", self.oid.to_string()),
+            ("dead", self.dead.to_string()),
+            ("bytes", self.bytes.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+}
+
+/// One of a plan's targets.
+#[derive(Debug, Clone, Default)]
+pub struct PlannedRelation {
+    pub relation: String,
+    pub oid: i64,
+    pub bytes: i64,
+    pub dead: i64,
+    /// Of an index: its table, by name and oid.
+    pub table: String,
+    pub table_oid: i64,
+    /// Of a table to be rewritten: its file, as `pg_relation_filenode` has it.
+    pub file: Option<i64>,
+}
+
+impl PlannedRelation {
+    /// Reads a target of a plan.
+    pub fn from_target(target: &BTreeMap<String, String>) -> PlannedRelation {
+        let text = |name: &str| target.get(name).cloned().unwrap_or_default();
+        let number = |name: &str| text(name).parse().unwrap_or_default();
+        PlannedRelation {
+            relation: text("relation"),
+            oid: number("oid"),
+            bytes: number("bytes"),
+            dead: number("dead"),
+            table: text("table"),
+            table_oid: number("table_oid"),
+            file: text("file").parse().ok(),
+        }
+    }
+
+    /// Reads all targets of a run's plan.
+    pub fn all(execution: &Execution<'_>) -> Vec<PlannedRelation> {
+        execution.plan.targets.iter().map(PlannedRelation::from_target).collect()
+    }
+}
+
+/// The relations that a command takes.
+#[derive(Debug, Clone, Copy)]
+pub enum RelationKind {
+    /// Tables for VACUUM and ANALYZE: a partitioned one represents its partitions.
+    Vacuumed,
+    /// Tables and indexes for REINDEX.
+    Reindexed,
+    /// Tables to delete rows from.
+    Purged,
+}
+
+impl RelationKind {
+    /// Lists those of a name as typed, exact matches first; all of them without a name.
+    ///
+    /// # Errors
+    /// As [`PooledClient::ask`].
+    pub async fn list(
+        self,
+        client: &PooledClient,
+        typed: Option<&str>,
+    ) -> std::result::Result<Vec<RelationInfo>, QueryError> {
+        let sql = include_str!("relations.sql");
+        let rows = match self {
+            RelationKind::Vacuumed => client.ask(include_str!("tables.sql"), &[&typed]).await?,
+            RelationKind::Reindexed => {
+                client.ask(sql, &[&typed, &["r", "m", "p", "i", "I"].as_slice()]).await?
+            }
+            RelationKind::Purged => client.ask(sql, &[&typed, &["r", "p"].as_slice()]).await?,
+        };
+        Ok(rows.iter().map(RelationInfo::from_row).collect())
+    }
+
+    /// Resolves a name as typed: the exact match, else the only one.
+    ///
+    /// # Errors
+    /// [`Error::User`] when there is none of that name, or several.
+    pub async fn resolve(
+        self,
+        call: &Call<'_>,
+        client: &PooledClient,
+        database: &str,
+        typed: &str,
+    ) -> Result<RelationInfo> {
+        let rejected = |error: QueryError| Error::user(format!("{database}: {error}."));
+        let alike = self.list(client, Some(typed)).await.map_err(rejected)?;
+        let has_exact = alike.iter().any(|relation| relation.exact);
+        let matches: Vec<RelationInfo> =
+            alike.into_iter().filter(|relation| relation.exact || !has_exact).collect();
+        match matches.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => {
+                let all = self.list(client, None).await.unwrap_or_default();
+                Err(self.unknown(typed, database, &all))
+            }
+            [first, ..] => {
+                let names: Vec<&str> = matches.iter().map(|relation| relation.relation.as_str()).collect();
+                let service = call.values.get("service").cloned().unwrap_or_default();
+                // Quotes inside a word would end it.
+                let example = first.relation.replace('"', "");
+                Err(Error::instead(
+                    format!("“{}” can be {}.", shown(typed), names.join(" or ")),
+                    format!("Say which, as in `{} {service} {example}`.", call.command.name),
+                ))
+            }
+        }
+    }
+
+    fn unknown(self, typed: &str, database: &str, all: &[RelationInfo]) -> Error {
+        let noun = match self {
+            RelationKind::Vacuumed | RelationKind::Purged => "table",
+            RelationKind::Reindexed => "table or index",
+        };
+        let problem = format!("{database} has no {noun} “{}”.", shown(typed));
+        match crate::catalog::nearest(typed, all.iter().map(|relation| relation.name.as_str())) {
+            Some(near) => Error::instead(problem, format!("Did you mean `{near}`?")),
+            None => Error::instead(problem, "`sizes <service>` shows the tables that there are."),
+        }
+    }
+}

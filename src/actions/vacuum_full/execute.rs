@@ -1,0 +1,142 @@
+//! The execution of `vacuum-full`: the check, the statement, and the proof that the table has another file.
+
+use super::{MEASURE, TableSize};
+use crate::actions::support::maintenance::{MaintenanceSession, Position, is_lock_timeout};
+use crate::actions::support::relations::PlannedRelation;
+use crate::actions::support::tolerance::at_most;
+use crate::actions::{Execution, Outcome};
+use crate::model::{Block, EventKind};
+use crate::postgres::QueryError;
+use crate::sql::{bytes, duration};
+use serde_json::json;
+use std::time::Instant;
+
+/// Rewrites the plan's table.
+pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
+    let session = match MaintenanceSession::begin(execution).await {
+        Ok(session) => session,
+        Err(outcome) => return outcome,
+    };
+    let targets = PlannedRelation::all(execution);
+    let Some(target) = targets.first() else { return session.database.nothing("has no such table") };
+    let began = Instant::now();
+    let before = match check(&session, target).await {
+        Ok(before) => before,
+        Err(outcome) => return *outcome,
+    };
+    let position = Position { targets: &targets, index: 0, noun: "table" };
+    let statement = format!("VACUUM (FULL) {}", target.relation);
+    let result = session.with_progress(position, session.execute(&statement)).await;
+    let took = duration(began.elapsed().as_secs_f64());
+    conclude(&session, target, &before, result, &took).await
+}
+
+/// Tests identity and guard, in the statement before the one that acts and on its connection. VACUUM takes no condition and runs in
+/// no transaction, and it would wait for a lock that another connection held meanwhile: PostgreSQL allows no closer test. A table
+/// that takes the name in between is found by the file of this one, which has not changed then.
+async fn check(
+    session: &MaintenanceSession<'_>,
+    target: &PlannedRelation,
+) -> Result<TableSize, Box<Outcome>> {
+    let relation = &target.relation;
+    let invalidated =
+        |text: String| Box::new(Outcome::new(EventKind::Invalidated, format!("{text} Nothing was done.")));
+    let failed = |error: QueryError| Box::new(not_done(session, relation, &error));
+    if !session.try_lock(relation).await.map_err(failed)? {
+        let text = format!("Another Countersign is at work on {relation}. Nothing was done.");
+        return Err(Box::new(Outcome::new(EventKind::Failed, text)));
+    }
+    let rows = session.query(MEASURE, &[&target.oid, relation]).await.map_err(failed)?;
+    let gone = || invalidated(format!("{relation} is gone, or another table has its name now."));
+    let size = TableSize::from_rows(&rows).filter(|size| size.is_same).ok_or_else(gone)?;
+    // An older plan says nothing of its file.
+    if target.file.is_some() && target.file != size.filenode {
+        return Err(invalidated(format!("{relation} was written anew since the card was made.")));
+    }
+    let now = size.bytes.ok_or_else(gone)?;
+    if now > at_most(target.bytes) {
+        return Err(invalidated(format!(
+            "{relation} has {} now; the card showed {}, and {} at most may be written anew.",
+            bytes(now as f64),
+            bytes(target.bytes as f64),
+            bytes(at_most(target.bytes) as f64)
+        )));
+    }
+    Ok(size)
+}
+
+fn not_done(session: &MaintenanceSession<'_>, relation: &str, error: &QueryError) -> Outcome {
+    let after = "Nothing was done, and nobody waits for it any more.";
+    if is_lock_timeout(error) {
+        let text =
+            format!("{relation} was not written anew: somebody uses it, and it gave up waiting. {after}");
+        let mut outcome = Outcome::new(EventKind::Failed, text);
+        let next = "`blocked` and `long` show who uses it. Ask at a quieter time.";
+        outcome.blocks.push(Block::Note(next.into()));
+        return outcome;
+    }
+    if session.is_stopped(error) {
+        let text = format!("Stopped: {relation} is as it was. What was written by then is thrown away.");
+        return Outcome::new(EventKind::Stopped, text);
+    }
+    let text = format!("{relation} was not written anew: PostgreSQL refused: {error}. {after}");
+    Outcome::new(EventKind::Failed, text)
+}
+
+/// Measures the table afterwards, over a new connection if the worker's is lost.
+async fn measure(
+    session: &MaintenanceSession<'_>,
+    target: &PlannedRelation,
+) -> Result<Option<TableSize>, QueryError> {
+    let rows = match session.query(MEASURE, &[&target.oid, &target.relation]).await {
+        Err(QueryError::Lost | QueryError::TimedOut(_)) => {
+            let worker = session.database.worker(session.execution).await.map_err(|_| QueryError::Lost)?;
+            worker.ask(MEASURE, &[&target.oid, &target.relation]).await?
+        }
+        answer => answer?,
+    };
+    Ok(TableSize::from_rows(&rows))
+}
+
+async fn conclude(
+    session: &MaintenanceSession<'_>,
+    target: &PlannedRelation,
+    before: &TableSize,
+    result: Result<Vec<String>, QueryError>,
+    took: &str,
+) -> Outcome {
+    let relation = &target.relation;
+    let unknown = |error: &QueryError| {
+        let database = &session.database.database;
+        let text = format!("Whether {relation} is written anew can't be seen: {database} {error}.");
+        Outcome::new(EventKind::Interrupted, text)
+    };
+    let warning = match result {
+        Ok(warnings) => warnings.into_iter().next(),
+        Err(error) if error.is_final() => return not_done(session, relation, &error),
+        Err(error) if !session.has_ended().await => return unknown(&error),
+        Err(error) => Some(format!("the server {error}")),
+    };
+    let after = match measure(session, target).await {
+        Ok(after) => after,
+        Err(error) => return unknown(&error),
+    };
+    let is_rewritten = |after: &TableSize| after.filenode != before.filenode && after.filenode.is_some();
+    let Some(after) = after.filter(is_rewritten) else {
+        let reason =
+            warning.unwrap_or_else(|| "PostgreSQL said nothing, and its file is the same".to_owned());
+        return Outcome::new(EventKind::Failed, format!("{relation} was not written anew: {reason}."));
+    };
+    let (before, after) = (before.bytes.unwrap_or_default(), after.bytes.unwrap_or_default());
+    let sizes = format!("{} before, {} now", bytes(before as f64), bytes(after as f64));
+    let mut outcome = match warning {
+        None => {
+            Outcome::new(EventKind::Succeeded, format!("{relation} is written anew, in {took}: {sizes}."))
+        }
+        Some(warning) => {
+            Outcome::new(EventKind::Partial, format!("{relation} is written anew ({sizes}), but: {warning}."))
+        }
+    };
+    outcome.facts = json!({ "before": before, "after": after });
+    outcome
+}
