@@ -1,29 +1,31 @@
 //! One batch: a transaction that locks the table's name, tests that it is still the table that was shown, deletes, and commits
-//! only if that is no more than may go.
+//! only if that is no more than may be deleted.
 
-use super::work::PurgeSpec;
+use super::spec::PurgeSpec;
 use crate::postgres::{AccessMode, DedicatedSession, QueryError, Transaction};
 use crate::sql::parameters;
 use std::time::{Duration, Instant};
 
-/// What one batch did.
+/// The result of one batch.
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
-    /// The last key that was looked at.
+    /// The last key that was read.
     pub last: Option<String>,
-    pub looked: i64,
-    pub gone: i64,
+    /// Rows.
+    pub read: i64,
+    /// Rows.
+    pub deleted: i64,
 }
 
-/// Why a batch did nothing, or may have.
+/// The reason why a batch did nothing, or may have done nothing.
 #[derive(Debug)]
 pub(super) enum BatchError {
     /// The name, the column or the key is another now.
     Changed(&'static str),
     ReadOnly,
-    /// More rows than may go.
-    Grown,
-    Refused(QueryError),
+    /// More rows than may be deleted.
+    TooManyRows,
+    Rejected(QueryError),
     /// It took as long as a batch may.
     TooSlow,
     /// A lock or a deadlock: the same may work in a moment.
@@ -35,91 +37,95 @@ pub(super) enum BatchError {
 /// A batch to be tried.
 pub(super) struct BatchAttempt<'a> {
     pub worker: &'a DedicatedSession,
-    pub work: &'a PurgeSpec,
+    pub spec: &'a PurgeSpec,
     pub after: Option<&'a str>,
     /// Rows.
     pub size: u32,
-    /// How many rows may go.
-    pub left: i64,
+    /// Number of rows that may still be deleted.
+    pub remaining: i64,
 }
 
 impl BatchAttempt<'_> {
+    /// Deletes the batch in a transaction of its own.
     pub async fn run(&self) -> Result<Batch, BatchError> {
         let limit = self.worker.statement_timeout();
         let began = Instant::now();
-        let hindered = |why: QueryError| hindrance(why, (began.elapsed(), limit));
-        let transaction = self.worker.begin(AccessMode::Write, limit).await.map_err(hindered)?;
+        let classified = |error: QueryError| classify(error, began.elapsed(), limit);
+        let transaction = self.worker.begin(AccessMode::Write, limit).await.map_err(classified)?;
         let batch = match self.delete(&transaction).await {
-            Ok(batch) if batch.gone > self.left => Err(BatchError::Grown),
+            Ok(batch) if batch.deleted > self.remaining => Err(BatchError::TooManyRows),
             Ok(batch) => Ok(batch),
-            Err(BatchAbort::QueryResult(why)) => Err(hindered(why)),
-            Err(BatchAbort::PlanFacts(hindrance)) => Err(hindrance),
+            Err(BatchAbort::Query(error)) => Err(classified(error)),
+            Err(BatchAbort::Guard(error)) => Err(error),
         };
         match batch {
             Ok(batch) => match transaction.commit().await {
                 Ok(()) => Ok(batch),
-                Err(why) if why.is_final() => Err(hindered(why)),
-                Err(why) => Err(BatchError::Lost(why, true)),
+                Err(error) if error.is_final() => Err(classified(error)),
+                Err(error) => Err(BatchError::Lost(error, true)),
             },
-            Err(hindrance) => {
+            Err(error) => {
                 transaction.roll_back().await;
-                Err(hindrance)
+                Err(error)
             }
         }
     }
 
     async fn delete(&self, transaction: &Transaction<'_>) -> Result<Batch, BatchAbort> {
-        let work = self.work;
-        // From here on nobody can rename, replace or alter it.
-        transaction.run(&format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", work.relation), &[]).await?;
-        let key = work.key.as_ref();
-        let (key, key_kind) = (key.map(|key| key.name.as_str()), key.map(|key| key.kind.as_str()));
-        let (kind, guard) = (work.kind.word(), include_str!("guard.sql"));
+        let spec = self.spec;
+        // From here on no session can rename, replace or alter it.
+        transaction.run(&format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", spec.relation), &[]).await?;
+        let key = spec.key.as_ref().map(|key| key.name.as_str());
+        let key_type = spec.key.as_ref().map(|key| key.kind.as_str());
+        let column_type = spec.kind.name();
         let rows = transaction
-            .ask(guard, &[&work.relation, &work.oid, &work.column, &kind, &key, &key_kind])
+            .ask(
+                include_str!("guard.sql"),
+                &[&spec.relation, &spec.oid, &spec.column, &column_type, &key, &key_type],
+            )
             .await?;
-        let Some(row) = rows.first() else { return Err(BatchAbort::PlanFacts(BatchError::Changed("table"))) };
+        let Some(row) = rows.first() else { return Err(BatchAbort::Guard(BatchError::Changed("table"))) };
         for (name, what) in [("same", "table"), ("same_column", "column"), ("same_key", "primary key")] {
             if !row.get::<_, bool>(name) {
-                return Err(BatchAbort::PlanFacts(BatchError::Changed(what)));
+                return Err(BatchAbort::Guard(BatchError::Changed(what)));
             }
         }
         if row.get("read_only") {
-            return Err(BatchAbort::PlanFacts(BatchError::ReadOnly));
+            return Err(BatchAbort::Guard(BatchError::ReadOnly));
         }
-        let values = work.values(self.after);
-        let rows = transaction.ask(&work.batch(self.after, self.size), &parameters(&values)).await?;
+        let values = spec.values(self.after);
+        let rows = transaction.ask(&spec.batch_sql(self.after, self.size), &parameters(&values)).await?;
         let number = |name: &str| rows.first().map_or(0, |row| row.get::<_, i64>(name));
         let last = rows.first().and_then(|row| row.get("last"));
-        Ok(Batch { last, looked: number("looked"), gone: number("gone") })
+        Ok(Batch { last, read: number("read"), deleted: number("deleted") })
     }
 }
 
 enum BatchAbort {
-    PlanFacts(BatchError),
-    QueryResult(QueryError),
+    Guard(BatchError),
+    Query(QueryError),
 }
 
 impl From<QueryError> for BatchAbort {
-    fn from(why: QueryError) -> BatchAbort {
-        BatchAbort::QueryResult(why)
+    fn from(error: QueryError) -> BatchAbort {
+        BatchAbort::Query(error)
     }
 }
 
-fn hindrance(why: QueryError, (took, limit): (Duration, Duration)) -> BatchError {
-    match &why {
+fn classify(error: QueryError, took: Duration, limit: Duration) -> BatchError {
+    match &error {
         QueryError::Refused { code, .. } => match code.as_str() {
             // 55P03 lock not available, 40P01 deadlock, 40001 serialization failure
-            "55P03" | "40P01" | "40001" => BatchError::Busy(why),
+            "55P03" | "40P01" | "40001" => BatchError::Busy(error),
             // 42P01 undefined table, 3F000 schema
             "42P01" | "3F000" if took < limit => BatchError::Changed("table"),
             // Sooner it was somebody who cancelled it.
             "57014" if took >= limit.mul_f64(0.9) => BatchError::TooSlow,
             // 25006 read-only transaction
             "25006" => BatchError::ReadOnly,
-            code if code.starts_with("57P") => BatchError::Lost(why, false),
-            _ => BatchError::Refused(why),
+            code if code.starts_with("57P") => BatchError::Lost(error, false),
+            _ => BatchError::Rejected(error),
         },
-        QueryError::TimedOut(_) | QueryError::Lost => BatchError::Lost(why, false),
+        QueryError::TimedOut(_) | QueryError::Lost => BatchError::Lost(error, false),
     }
 }

@@ -1,9 +1,10 @@
-//! What a purge deletes, as its plan fixed it, and the SQL for that: names come quoted from the server, values are bound as
-//! text and cast, so that no setting of a session changes what they mean.
+//! The rows that a purge deletes, as its plan fixed them, and the SQL for that: names come quoted from the server, values are bound as
+//! text and cast, so that no setting of a session changes their meaning.
 
+use crate::actions::support::tolerance;
 use std::collections::BTreeMap;
 
-/// A column's own kind of time.
+/// Type of a column that holds a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeType {
     Date,
@@ -13,14 +14,14 @@ pub(super) enum TimeType {
 }
 
 impl TimeType {
-    pub fn of(word: &str) -> Option<TimeType> {
+    pub fn from_name(name: &str) -> Option<TimeType> {
         [TimeType::Date, TimeType::Timestamp, TimeType::Timestamptz]
             .into_iter()
-            .find(|kind| kind.word() == word)
+            .find(|kind| kind.name() == name)
     }
 
     /// The type's name, for a cast.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             TimeType::Date => "date",
             TimeType::Timestamp => "timestamp",
@@ -28,7 +29,7 @@ impl TimeType {
         }
     }
 
-    /// What a time of it means, behind that time.
+    /// Explanation of a time of this type, to follow that time.
     pub fn zone(self) -> &'static str {
         match self {
             TimeType::Date => " (a day in UTC)",
@@ -37,8 +38,8 @@ impl TimeType {
         }
     }
 
-    /// The moment $1 ago in the column's own kind of time. The interval is in seconds: a day of 25 hours would make it mean
-    /// something else in some time zones.
+    /// SQL for the moment $1 ago as this type. The interval is in seconds: a day of 25 hours would make it mean something else in
+    /// some time zones.
     pub fn cutoff(self) -> &'static str {
         match self {
             TimeType::Date => {
@@ -54,7 +55,7 @@ impl TimeType {
     }
 }
 
-/// A primary key of one column, which the table is walked along.
+/// A primary key of one column, in whose order the table is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyColumn {
     /// Quoted.
@@ -63,7 +64,7 @@ pub(super) struct KeyColumn {
     pub kind: String,
 }
 
-/// What is to be deleted.
+/// The rows to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PurgeSpec {
     /// Quoted, with its schema.
@@ -74,19 +75,20 @@ pub(super) struct PurgeSpec {
     pub kind: TimeType,
     pub cutoff: String,
     pub key: Option<KeyColumn>,
-    /// The walk begins behind this key.
+    /// The first batch begins behind this key.
     pub after: Option<String>,
-    /// How many rows the card shows.
+    /// Number of rows that the card shows.
     pub rows: i64,
 }
 
 impl PurgeSpec {
+    /// The rows as a plan's identity.
     pub fn identity(&self) -> BTreeMap<String, String> {
         let mut identity: BTreeMap<String, String> = [
             ("relation", self.relation.clone()),
             ("oid", self.oid.to_string()),
             ("column", self.column.clone()),
-            ("type", self.kind.word().to_owned()),
+            ("type", self.kind.name().to_owned()),
             ("cutoff", self.cutoff.clone()),
             ("rows", self.rows.to_string()),
         ]
@@ -102,15 +104,15 @@ impl PurgeSpec {
         identity
     }
 
-    /// `None` if it isn't the identity of a purge.
-    pub fn of(identity: &BTreeMap<String, String>) -> Option<PurgeSpec> {
+    /// Reads [`PurgeSpec::identity`]; `None` if it isn't the identity of a purge.
+    pub fn from_identity(identity: &BTreeMap<String, String>) -> Option<PurgeSpec> {
         let get = |name: &str| identity.get(name).cloned();
         let key = get("key").zip(get("key_type")).map(|(name, kind)| KeyColumn { name, kind });
         Some(PurgeSpec {
             relation: get("relation")?,
             oid: get("oid")?.parse().ok()?,
             column: get("column")?,
-            kind: TimeType::of(&get("type")?)?,
+            kind: TimeType::from_name(&get("type")?)?,
             cutoff: get("cutoff")?,
             after: get("after_key").filter(|_| key.is_some()),
             key,
@@ -118,57 +120,58 @@ impl PurgeSpec {
         })
     }
 
-    /// A fifth more than was shown may have come since.
+    /// The most rows that may be deleted: a few may have grown old since the card was shown.
     pub fn at_most(&self) -> i64 {
-        self.rows.saturating_add(self.rows / 5)
+        tolerance::at_most(self.rows)
     }
 
-    /// "created_at < $1", and the key's beginning as $2 where there is one.
-    fn doomed(&self, alias: &str, after: Option<&str>) -> String {
-        let mut words = format!("{alias}.{} < $1::text::{}", self.column, self.kind.word());
+    /// "created_at < $1", and the key to begin behind as $2 where there is one.
+    fn condition(&self, after: Option<&str>) -> String {
+        let mut condition = format!("t.{} < $1::text::{}", self.column, self.kind.name());
         if let (Some(key), Some(_)) = (&self.key, after) {
-            words = format!("{words} AND {alias}.{} > $2::text::{}", key.name, key.kind);
+            condition.push_str(&format!(" AND t.{} > $2::text::{}", key.name, key.kind));
         }
-        words
+        condition
     }
 
-    /// The values for what [`PurgeSpec::count`] and [`PurgeSpec::batch`] say.
+    /// The parameters of [`PurgeSpec::count_sql`] and [`PurgeSpec::batch_sql`].
     pub fn values(&self, after: Option<&str>) -> Vec<Option<String>> {
         let after = after.filter(|_| self.key.is_some()).map(str::to_owned);
         std::iter::once(self.cutoff.clone()).chain(after).map(Some).collect()
     }
 
-    /// How many, the oldest and the newest.
-    pub fn count(&self) -> String {
+    /// Counts the rows, with the oldest and the newest.
+    pub fn count_sql(&self) -> String {
         format!(
             "SELECT count(*) AS rows, min(t.{0})::text AS oldest, max(t.{0})::text AS newest,
                     pg_total_relation_size({3}) AS bytes
              FROM ONLY {1} AS t WHERE {2}",
             self.column,
             self.relation,
-            self.doomed("t", self.after.as_deref()),
+            self.condition(self.after.as_deref()),
             self.oid
         )
     }
 
-    /// One batch: the last key looked at, how many rows were looked at, and how many are gone. With a key each batch looks at
-    /// the next `size` rows, so that none takes longer than another, however few are old; else it looks for `size` old ones.
-    /// The size is part of the text, since PostgreSQL plans badly for an unknown LIMIT.
-    pub fn batch(&self, after: Option<&str>, size: u32) -> String {
-        let (relation, doomed) = (&self.relation, self.doomed("t", after));
+    /// Deletes one batch, and returns the last key read, and the numbers of rows read and deleted. With a key each batch reads the
+    /// next `size` rows, so that none takes longer than another, however few are old; else it searches for `size` old ones. The size
+    /// is part of the text, since PostgreSQL plans badly for an unknown LIMIT.
+    pub fn batch_sql(&self, after: Option<&str>, size: u32) -> String {
+        let relation = &self.relation;
+        let condition = self.condition(after);
         let Some(KeyColumn { name, kind }) = &self.key else {
             return format!(
-                "WITH slice AS (SELECT t.ctid AS at FROM ONLY {relation} AS t WHERE {doomed} LIMIT {size}),
-                      gone AS (DELETE FROM ONLY {relation} AS t WHERE t.ctid = ANY (ARRAY(SELECT at FROM slice)) AND {doomed} RETURNING 1)
-                 SELECT NULL::text AS last, (SELECT count(*) FROM slice) AS looked, (SELECT count(*) FROM gone) AS gone"
+                "WITH slice AS (SELECT t.ctid AS at FROM ONLY {relation} AS t WHERE {condition} LIMIT {size}),
+                      deleted AS (DELETE FROM ONLY {relation} AS t WHERE t.ctid = ANY (ARRAY(SELECT at FROM slice)) AND {condition} RETURNING 1)
+                 SELECT NULL::text AS last, (SELECT count(*) FROM slice) AS read, (SELECT count(*) FROM deleted) AS deleted"
             );
         };
         let begin = after.map_or(String::new(), |_| format!("WHERE t.{name} > $2::text::{kind}"));
         format!(
             "WITH slice AS (SELECT t.{name} AS key FROM ONLY {relation} AS t {begin} ORDER BY t.{name} LIMIT {size}),
                   edge AS (SELECT key FROM slice ORDER BY key DESC LIMIT 1),
-                  gone AS (DELETE FROM ONLY {relation} AS t WHERE {doomed} AND t.{name} <= (SELECT key FROM edge) RETURNING 1)
-             SELECT (SELECT key::text FROM edge) AS last, (SELECT count(*) FROM slice) AS looked, (SELECT count(*) FROM gone) AS gone"
+                  deleted AS (DELETE FROM ONLY {relation} AS t WHERE {condition} AND t.{name} <= (SELECT key FROM edge) RETURNING 1)
+             SELECT (SELECT key::text FROM edge) AS last, (SELECT count(*) FROM slice) AS read, (SELECT count(*) FROM deleted) AS deleted"
         )
     }
 }

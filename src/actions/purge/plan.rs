@@ -1,0 +1,236 @@
+//! The plan of a purge: the table and its column as they are, one cutoff, and the number of rows that are older.
+
+use super::columns;
+use super::spec::{KeyColumn, PurgeSpec, TimeType};
+use super::{lag, max_lag, resource, text};
+use crate::actions::Call;
+use crate::actions::support::blocks::run_argument_named;
+use crate::actions::support::database::DatabaseTarget;
+use crate::actions::support::relations::{RelationInfo, RelationKind};
+use crate::error::{Error, Result};
+use crate::model::{Plan, Run, RunId, RunState};
+use crate::postgres::{AccessMode, PooledClient, QueryError};
+use crate::sql::parameters;
+use tokio_postgres::Row;
+
+/// The facts that the card shows.
+pub(super) struct PlanFacts {
+    pub spec: PurgeSpec,
+    /// Of the table with its indexes, in bytes.
+    pub bytes: i64,
+    pub oldest: String,
+    pub newest: String,
+    /// Foreign keys that refer to it, and their actions.
+    pub referred: Vec<String>,
+    /// Triggers on DELETE.
+    pub triggers: Vec<String>,
+    /// The run that it resumes.
+    pub continues: Option<RunId>,
+}
+
+/// Plans a new purge, or one that continues another run.
+pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
+    check_arguments(call)?;
+    let database = DatabaseTarget::of(call)?;
+    let client = database.lease(call).await?;
+    let typed = call.values.get("table").cloned().unwrap_or_default();
+    let table = RelationKind::Purged.resolve(call, &client, &database.database, &typed).await?;
+    let relation = &table.relation;
+    if table.kind == "p" {
+        return Err(Error::instead(
+            format!("{relation} is partitioned, and rows are deleted from one table at a time."),
+            "Name one of its partitions. Better, where all of a partition is old: drop it, which frees the disk at once.",
+        ));
+    }
+    let rows = client.ask(include_str!("facts.sql"), &[&table.oid]).await;
+    let rows = rows.map_err(|error| database.told(&error))?;
+    let facts = rows.first().ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
+    check_privileges(facts, relation, &database.role)?;
+    let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
+    let counts = count(&client, &spec).await.map_err(|error| text::uncounted(&error, &spec, indexed))?;
+    spec.rows = counts.get("rows");
+    let continues = call.values.get("continue").and_then(|run| run.parse().ok());
+    if spec.rows == 0 {
+        return Err(text::nothing_to_do(&spec, continues));
+    }
+    let text = |name: &str| counts.get::<_, Option<String>>(name).unwrap_or_default();
+    let facts = PlanFacts {
+        spec,
+        bytes: counts.get("bytes"),
+        oldest: text("oldest"),
+        newest: text("newest"),
+        referred: facts.get("referred"),
+        triggers: facts.get("triggers"),
+        continues,
+    };
+    let mut plan = text::describe(&database, &facts);
+    plan.resource_locks = vec![resource(&database.database, relation)];
+    let limit = lag::limit(max_lag(call.values));
+    plan.guards.insert("replicas".to_owned(), format!("no replica is more than {limit}"));
+    plan.context.push(("replicas".to_owned(), replicas(call, &database).await));
+    Ok(plan)
+}
+
+/// Refuses a call that leaves out the column or the age, or gives them where they may not be.
+fn check_arguments(call: &Call<'_>) -> Result<()> {
+    let given = |name: &str| call.values.contains_key(name);
+    match (given("continue"), given("column"), given("older-than")) {
+        (true, false, false) | (false, true, true) => Ok(()),
+        (true, ..) => Err(Error::instead(
+            "`--continue` keeps that purge's column and cutoff: `--column` and `--older-than` would change them.",
+            "Leave them out, or ask for a new purge without `--continue`.",
+        )),
+        (false, false, _) => Err(Error::instead(
+            "It lacks the column that tells how old a row is.",
+            format!("Type `{}`.", call.command.usage()),
+        )),
+        (false, true, false) => {
+            Err(Error::instead("It lacks how old a row must be to go.", "Add `--older-than 90d`."))
+        }
+    }
+}
+
+/// Refuses a table whose rows can't be deleted by the login, or on that server.
+fn check_privileges(facts: &Row, relation: &str, role: &str) -> Result<()> {
+    let is = |name: &str| facts.get::<_, Option<bool>>(name).unwrap_or(false);
+    if is("replica") {
+        return Err(Error::user("That server is a replica: nothing can be deleted there."));
+    }
+    if is("read_only") {
+        return Err(Error::instead(
+            "The server is read-only (default_transaction_read_only), as Azure makes it before its storage is full.",
+            "Grow the storage first: a purge would take more disk, and give none back.",
+        ));
+    }
+    let mut grants = Vec::new();
+    if !is("may_enter") {
+        grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", facts.get::<_, String>("schema")));
+    }
+    let needed = [("SELECT", "may_read"), ("DELETE", "may_delete")];
+    let missing: Vec<&str> = needed.iter().filter(|(_, may)| !is(may)).map(|(right, _)| *right).collect();
+    if !missing.is_empty() {
+        grants.push(format!("GRANT {} ON {relation} TO {role}", missing.join(", ")));
+    }
+    if grants.is_empty() {
+        return Ok(());
+    }
+    Err(Error::instead(
+        format!("{role} may not delete rows of {relation}."),
+        format!(
+            "The table's owner allows it: `{}`. Or name a login `owner` in the configuration that may.",
+            grants.join("; ")
+        ),
+    ))
+}
+
+/// Determines the rows to delete, before they are counted. `true`: an index begins with the column.
+async fn spec(
+    call: &Call<'_>,
+    client: &PooledClient,
+    database: &DatabaseTarget,
+    table: &RelationInfo,
+    facts: &Row,
+) -> Result<(PurgeSpec, bool)> {
+    let name = facts.get::<_, Option<String>>("key_name");
+    let key = name.zip(facts.get("key_type")).map(|(name, kind)| KeyColumn { name, kind });
+    if call.values.contains_key("continue") {
+        let run = run_argument_named(call, "continue", "`history --command purge` shows them.").await?;
+        let before = continued(call, &run, database, table)?;
+        let column = columns::resolve(client, table, &before.column).await?;
+        if column.kind != before.kind {
+            return Err(Error::user(format!(
+                "{} is of another type now than in run #{}.",
+                before.column, run.id
+            )));
+        }
+        let same_key = key.is_some() && key == before.key;
+        let after = if same_key { last_key(&run).or(before.after.clone()) } else { None };
+        return Ok((PurgeSpec { key, after, ..before }, column.indexed));
+    }
+    let typed = |name: &str| call.values.get(name).cloned().unwrap_or_default();
+    let column = columns::resolve(client, table, &typed("column")).await?;
+    let cutoff = cutoff(client, column.kind, &typed("older-than")).await?;
+    let spec = PurgeSpec {
+        relation: table.relation.clone(),
+        oid: table.oid,
+        column: column.quoted,
+        kind: column.kind,
+        cutoff,
+        key,
+        after: None,
+        rows: 0,
+    };
+    Ok((spec, column.indexed))
+}
+
+async fn cutoff(client: &PooledClient, kind: TimeType, older_than: &str) -> Result<String> {
+    let rejected = |error| Error::user(format!("The cutoff can't be computed: {error}."));
+    let rows = client.ask(kind.cutoff(), &[&older_than]).await.map_err(rejected)?;
+    let cutoff = rows.first().and_then(|row| row.get::<_, Option<String>>(0));
+    cutoff.ok_or_else(|| Error::user("The cutoff can't be computed."))
+}
+
+/// Reads the rows that a run was to delete, if it is one to continue.
+fn continued(
+    call: &Call<'_>,
+    run: &Run,
+    database: &DatabaseTarget,
+    table: &RelationInfo,
+) -> Result<PurgeSpec> {
+    let id = run.id;
+    if run.request.command != call.command.name {
+        return Err(Error::user(format!("Run #{id} is a `{}`, and no purge.", run.request.command)));
+    }
+    if run.request.environment.as_deref() != call.environment {
+        let other = run.request.environment.as_deref().unwrap_or_default();
+        return Err(Error::instead(
+            format!("Run #{id} is a purge of {other}."),
+            format!("Say so: `--env {other}`."),
+        ));
+    }
+    let plan = run.text("plan").and_then(Plan::read);
+    let plan =
+        plan.ok_or_else(|| Error::user(format!("What run #{id} was to delete is no longer known.")))?;
+    let before = PurgeSpec::from_identity(&plan.identity)
+        .ok_or_else(|| Error::user(format!("What run #{id} was to delete can't be read.")))?;
+    let planned = |name: &str| plan.identity.get(name).cloned().unwrap_or_default();
+    if before.relation != table.relation || planned("database") != database.database {
+        let of = planned("database");
+        return Err(Error::user(format!("Run #{id} is a purge of {} of {of}.", before.relation)));
+    }
+    if before.oid != table.oid || planned("server") != database.address.server {
+        return Err(Error::user(format!("{} is another table now than in run #{id}.", table.relation)));
+    }
+    match run.state {
+        RunState::Stopped | RunState::Partial | RunState::Failed | RunState::Interrupted => Ok(before),
+        state => Err(Error::instead(
+            format!("Run #{id} is {}: there is nothing to go on with.", format!("{state:?}").to_lowercase()),
+            "Ask for a new purge, with `--column` and `--older-than`.",
+        )),
+    }
+}
+
+/// The key that a run got to, as its outcome or its last checkpoint noted it.
+fn last_key(run: &Run) -> Option<String> {
+    let noted = run.events.iter().rev().find(|event| event.facts.get("deleted").is_some())?;
+    noted.facts.get("after")?.as_str().map(str::to_owned)
+}
+
+/// Counts in a transaction that can only read and is timed.
+async fn count(client: &PooledClient, spec: &PurgeSpec) -> std::result::Result<Row, QueryError> {
+    let transaction = client.begin(AccessMode::Read, client.statement_timeout()).await?;
+    let values = spec.values(spec.after.as_deref());
+    let rows = transaction.ask(&spec.count_sql(), &parameters(&values)).await;
+    transaction.roll_back().await;
+    rows?.into_iter().next().ok_or(QueryError::Lost)
+}
+
+/// Describes the replicas' lag before it begins.
+async fn replicas(call: &Call<'_>, database: &DatabaseTarget) -> String {
+    let address = &database.address;
+    match lag::replicas(call.app, &address.environment, &address.server, &call.asker).await {
+        Ok(replicas) if replicas.is_empty() => "none".to_owned(),
+        Ok(replicas) => replicas.iter().map(lag::ReplicaLag::text).collect::<Vec<_>>().join("; "),
+        Err(error) => format!("the server {error}"),
+    }
+}

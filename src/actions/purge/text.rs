@@ -1,0 +1,242 @@
+//! The texts of `purge`: the plan, a refusal, and the outcome. Never that disk was freed, since none is.
+
+use super::batch::BatchError;
+use super::execute::{PurgeProgress, StopReason};
+use super::plan::PlanFacts;
+use super::spec::PurgeSpec;
+use crate::actions::Outcome;
+use crate::actions::support::database::DatabaseTarget;
+use crate::error::Error;
+use crate::model::{Block, EventKind, Plan, Run, RunId};
+use crate::postgres::QueryError;
+use crate::sql::{bytes, duration, fill, grouped};
+use std::time::Duration;
+
+fn rows(number: i64) -> String {
+    if number == 1 { "1 row".to_owned() } else { format!("{} rows", grouped(number)) }
+}
+
+fn batches(number: i64) -> String {
+    if number == 1 { "1 batch".to_owned() } else { format!("{} batches", grouped(number)) }
+}
+
+/// Builds the plan as the card shows it.
+pub(super) fn describe(database: &DatabaseTarget, facts: &PlanFacts) -> Plan {
+    let spec = &facts.spec;
+    let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
+    let begin = facts.continues.map_or("Deletes".to_owned(), |run| format!("Goes on with #{run}: deletes"));
+    let mut plan = Plan::of(format!(
+        "{begin} {} of {relation} of {} in {}: those with {column} before {cutoff}{}.",
+        rows(spec.rows),
+        database.database,
+        database.address.environment,
+        kind.zone()
+    ));
+    plan.identity = spec.identity();
+    database.identify(&mut plan);
+    if let Some(run) = facts.continues {
+        plan.identity.insert("continues".to_owned(), run.to_string());
+    }
+    let most = format!("at most {} go in all", rows(spec.at_most()));
+    plan.guards.insert("rows".to_owned(), most);
+    plan.guards.insert("table".to_owned(), "the name is still this very table, with this column".to_owned());
+    let way = match &spec.key {
+        Some(key) => format!("along {}, in batches of up to 10,000, a transaction each", key.name),
+        None => "in batches of up to 10,000 wherever they are (no numeric or uuid primary key), a transaction each".to_owned(),
+    };
+    plan.context = vec![
+        ("oldest".to_owned(), facts.oldest.clone()),
+        ("newest".to_owned(), facts.newest.clone()),
+        ("size".to_owned(), format!("{} with its indexes", bytes(facts.bytes as f64))),
+        (
+            "disk".to_owned(),
+            "none is freed: space inside the table is, for new rows; its WAL takes disk first, and PostgreSQL can't tell how full that is: \
+             only a server that turns read-only ends the purge"
+                .to_owned(),
+        ),
+        ("way".to_owned(), way),
+    ];
+    plan.impact = "Whoever still needs these rows.".to_owned();
+    if !facts.referred.is_empty() {
+        plan.impact.push_str(&format!(" Referred to by {}.", facts.referred.join("; ")));
+    }
+    if !facts.triggers.is_empty() {
+        plan.impact.push_str(&format!(" Triggers that run on DELETE: {}.", facts.triggers.join(", ")));
+    }
+    plan.rollback =
+        "Nothing brings the rows back but a backup. Stopped half-way, what is gone by then stays gone."
+            .to_owned();
+    plan
+}
+
+/// Builds the refusal when the rows can't be counted.
+pub(super) fn uncounted(error: &QueryError, spec: &PurgeSpec, indexed: bool) -> Error {
+    let PurgeSpec { relation, column, .. } = spec;
+    if !error.is_cancelled() && !matches!(error, QueryError::TimedOut(_)) {
+        return Error::user(format!("The rows of {relation} can't be counted: {error}."));
+    }
+    let problem =
+        format!("Counting the old rows of {relation} takes longer than a statement may, so nobody is asked.");
+    if indexed {
+        Error::instead(problem, "Ask for fewer: a longer `--older-than`, and then again a shorter one.")
+    } else {
+        Error::instead(
+            problem,
+            format!(
+                "No index begins with {column}: `CREATE INDEX CONCURRENTLY ON {relation} ({column})`, then ask again."
+            ),
+        )
+    }
+}
+
+/// Builds the refusal when no row is old enough.
+pub(super) fn nothing_to_do(spec: &PurgeSpec, continues: Option<RunId>) -> Error {
+    let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
+    match continues {
+        Some(run) => Error::user(format!("Nothing is left of #{run}: {relation} has no such row any more.")),
+        None => Error::user(format!(
+            "There is nothing to delete: no row of {relation} has {column} before {cutoff}{}.",
+            kind.zone()
+        )),
+    }
+}
+
+const RESUME: &str = "To go on from there: the same `purge {service} {table}` with `--continue {run}`; somebody else has to approve it.";
+const NEXT: &str = "No disk is freed: the table keeps its size, and new rows take the place. Next: `vacuum {service} {table}`.";
+
+/// Fills in a note with the run's number and arguments.
+fn note(text: &str, run: &Run) -> Block {
+    Block::Note(fill(text, &|name| match name {
+        "run" => Some(run.id.to_string()),
+        argument => run.request.arguments.get(argument).cloned(),
+    }))
+}
+
+/// "At least 140,000 rows of 300,048 are gone"
+fn deleted(progress: &PurgeProgress, spec: &PurgeSpec) -> String {
+    let least = if progress.at_least { "At least " } else { "" };
+    format!("{least}{} of {} are gone", rows(progress.deleted), grouped(spec.rows))
+}
+
+/// Builds the facts that `--continue` needs, for the audit log.
+fn facts(progress: &PurgeProgress, spec: &PurgeSpec) -> serde_json::Value {
+    let mut facts = serde_json::to_value(progress).unwrap_or_default();
+    if let Some(facts) = facts.as_object_mut() {
+        facts.insert("shown".to_owned(), spec.rows.into());
+    }
+    facts
+}
+
+/// Builds the outcome of a purge that could not lock the table.
+pub(super) fn not_begun(error: &str, run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) -> Outcome {
+    let mut outcome = if progress.is_untouched() {
+        Outcome::new(EventKind::Failed, format!("{error} Nothing was done."))
+    } else {
+        Outcome::new(EventKind::Partial, format!("{error} {} so far.", deleted(progress, spec)))
+    };
+    if !progress.is_untouched() {
+        outcome.blocks.push(note(RESUME, run));
+    }
+    outcome.facts = facts(progress, spec);
+    outcome
+}
+
+/// Builds the outcome of a purge that has ended.
+pub(super) fn outcome(
+    run: &Run,
+    spec: &PurgeSpec,
+    reason: StopReason,
+    progress: &PurgeProgress,
+    took: Duration,
+) -> Outcome {
+    let finished = matches!(reason, StopReason::Finished);
+    let (happening, reason) = explain(reason, progress, spec);
+    let took = duration(took.as_secs_f64());
+    let summary = format!("{}, in {} and {took}.", deleted(progress, spec), batches(progress.batches));
+    let verdict = match happening {
+        EventKind::Invalidated => format!("{reason} Nothing was done."),
+        EventKind::Failed => format!("{reason} No row is gone."),
+        _ if finished => summary,
+        _ => format!("{reason} {summary}"),
+    };
+    let mut outcome = Outcome::new(happening, verdict);
+    outcome.facts = facts(progress, spec);
+    if !finished && happening != EventKind::Invalidated {
+        outcome.blocks.push(note(RESUME, run));
+    }
+    if finished && progress.deleted < spec.rows && !progress.at_least {
+        let fewer = "The others were gone already, or a trigger or another session's change kept them.";
+        outcome.blocks.push(Block::Note(fewer.into()));
+    }
+    if progress.at_least {
+        let more = "Countersign was interrupted: a batch may be done that was not noted, so more can be gone than is told.";
+        outcome.blocks.push(Block::Note(more.into()));
+    }
+    if !progress.is_untouched() {
+        outcome.blocks.push(note(NEXT, run));
+    }
+    outcome
+}
+
+/// Builds the outcome of a purge that is stopped while no process works on it: it is noted now and then, so a batch may be done that
+/// no checkpoint covers.
+pub(super) fn given_up(run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) -> Outcome {
+    let verdict = format!("Stopped while it was interrupted. {}; more can be.", deleted(progress, spec));
+    let mut outcome = Outcome::new(EventKind::Stopped, verdict);
+    outcome.facts = facts(progress, spec);
+    outcome.blocks = vec![note(RESUME, run), note(NEXT, run)];
+    outcome
+}
+
+/// Maps the reason of the end to its event and its sentence.
+fn explain(reason: StopReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (EventKind, String) {
+    let relation = &spec.relation;
+    let invalidated = if progress.is_untouched() { EventKind::Invalidated } else { EventKind::Stopped };
+    let failed = if progress.is_untouched() { EventKind::Failed } else { EventKind::Partial };
+    let error = match reason {
+        StopReason::Finished => return (EventKind::Succeeded, String::new()),
+        StopReason::Requested => return (EventKind::Stopped, "Stopped, as asked.".to_owned()),
+        StopReason::ReplicaLag(replica) => {
+            return (EventKind::Stopped, format!("Stopped, since the replica {}.", replica.text()));
+        }
+        StopReason::ReplicaLost(name) => {
+            let name = crate::command_line::shown(&name);
+            let text = format!(
+                "Stopped, since the replica {name} is gone: it was there before, and nobody can tell how far it is."
+            );
+            return (EventKind::Stopped, text);
+        }
+        StopReason::LagUnknown(error) => {
+            let text =
+                format!("Stopped, since nobody can tell how far the replicas are: the server {error}.");
+            return (EventKind::Stopped, text);
+        }
+        StopReason::RowsKept => {
+            let text =
+                format!("Rows of {relation} stay though they are deleted: a trigger or a rule keeps them.");
+            return (failed, text);
+        }
+        StopReason::Failed(error) => error,
+    };
+    match error {
+        BatchError::TooManyRows => (
+            invalidated,
+            format!(
+                "More rows are that old than the card showed: {}, and a fifth more at most.",
+                rows(spec.rows)
+            ),
+        ),
+        BatchError::Changed(what) => {
+            (invalidated, format!("{relation} is no longer what was shown: its {what} is another."))
+        }
+        BatchError::ReadOnly => (failed, "The server is read-only now.".to_owned()),
+        BatchError::TooSlow => {
+            (failed, "Even a batch of 100 rows takes longer than a statement may.".to_owned())
+        }
+        BatchError::Busy(error) => {
+            (failed, format!("Another session was in the way, again and again: {error}."))
+        }
+        BatchError::Rejected(error) => (failed, format!("PostgreSQL refused: {error}.")),
+        BatchError::Lost(error, _) => (failed, format!("The server {error}.")),
+    }
+}
