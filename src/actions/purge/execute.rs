@@ -94,7 +94,7 @@ pub(super) enum StopReason {
 /// Deletes the plan's rows, from where an interrupted process got to.
 pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
     let Some(spec) = PurgeSpec::from_identity(&execution.plan.identity) else {
-        return Outcome::new(EventKind::Invalidated, "The plan can't be read. Nothing was done.");
+        return Outcome::invalidated("The plan can't be read.");
     };
     let resumed = execution.run.event(EventKind::Resumed.word()).is_some();
     let noted = PurgeProgress::read(execution.last_step(), &spec);

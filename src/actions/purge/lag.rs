@@ -59,12 +59,7 @@ pub(super) async fn replicas(
     server: &str,
     asker: &str,
 ) -> Result<Vec<ReplicaLag>, String> {
-    let address = Address {
-        environment: environment.to_owned(),
-        server: server.to_owned(),
-        database: None,
-        login: "reader".to_owned(),
-    };
+    let address = Address::new(environment, server, "reader");
     let client = app.environments.lease(&address, asker).await.map_err(|error| error.to_string())?;
     let rows = client.ask(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;
     if rows.iter().any(|row| !row.get::<_, bool>("seen")) {

@@ -130,9 +130,9 @@ fn facts(progress: &PurgeProgress, spec: &PurgeSpec) -> serde_json::Value {
 /// Builds the outcome of a purge that could not lock the table.
 pub(super) fn not_begun(error: &str, run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) -> Outcome {
     let mut outcome = if progress.is_untouched() {
-        Outcome::new(EventKind::Failed, format!("{error} Nothing was done."))
+        Outcome::failed(error)
     } else {
-        Outcome::new(EventKind::Partial, format!("{error} {} so far.", deleted(progress, spec)))
+        Outcome::partial(format!("{error} {} so far.", deleted(progress, spec)))
     };
     if !progress.is_untouched() {
         outcome.blocks.push(note(RESUME, run));
@@ -150,18 +150,18 @@ pub(super) fn outcome(
     took: Duration,
 ) -> Outcome {
     let finished = matches!(reason, StopReason::Finished);
-    let (happening, reason) = explain(reason, progress, spec);
+    let (kind, reason) = explain(reason, progress, spec);
     let took = duration(took.as_secs_f64());
     let summary = format!("{}, in {} and {took}.", deleted(progress, spec), batches(progress.batches));
-    let verdict = match happening {
+    let verdict = match kind {
         EventKind::Invalidated => format!("{reason} Nothing was done."),
         EventKind::Failed => format!("{reason} No row is gone."),
         _ if finished => summary,
         _ => format!("{reason} {summary}"),
     };
-    let mut outcome = Outcome::new(happening, verdict);
+    let mut outcome = Outcome::new(kind, verdict);
     outcome.facts = facts(progress, spec);
-    if !finished && happening != EventKind::Invalidated {
+    if !finished && kind != EventKind::Invalidated {
         outcome.blocks.push(note(RESUME, run));
     }
     if finished && progress.deleted < spec.rows && !progress.at_least {

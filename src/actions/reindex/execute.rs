@@ -5,7 +5,6 @@ use super::{REBUILT, rebuild_timeout, table_oids, text};
 use crate::actions::support::maintenance::{MaintenanceSession, Position, TableOutcome, TableResult};
 use crate::actions::support::relations::PlannedRelation;
 use crate::actions::{Execution, Outcome};
-use crate::model::EventKind;
 use crate::postgres::QueryError;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -45,8 +44,8 @@ async fn prepare(
     let tables: BTreeSet<&str> = targets.iter().map(|target| target.table.as_str()).collect();
     for table in tables {
         if !session.try_lock(table).await.map_err(failed)? {
-            let text = format!("Another Countersign is at work on {table}. Nothing was done.");
-            return Err(Box::new(Outcome::new(EventKind::Failed, text)));
+            let text = format!("Another Countersign is at work on {table}.");
+            return Err(Box::new(Outcome::failed(text)));
         }
     }
     let before = invalid_indexes::drop_all(&session.worker, &table_oids(targets)).await.map_err(failed)?;

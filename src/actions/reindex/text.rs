@@ -19,16 +19,16 @@ pub(super) fn outcome(
 ) -> Outcome {
     let all = targets.len();
     let nouns = Nouns { one: "index", many: "indexes", done: "built anew" };
-    let (mut happening, mut verdict) = summarize(results, all, &nouns, took);
+    let (mut kind, mut verdict) = summarize(results, all, &nouns, took);
     let may_remain = match &after {
         Ok(after) => after.iter().any(|(_, result)| !matches!(result, DropResult::Dropped)),
         Err(_) => true,
     };
-    if happening == EventKind::Succeeded && may_remain {
-        happening = EventKind::Partial;
+    if kind == EventKind::Succeeded && may_remain {
+        kind = EventKind::Partial;
         verdict.push_str(" What a broken one left stays: see below.");
     }
-    let mut outcome = Outcome::new(happening, verdict);
+    let mut outcome = Outcome::new(kind, verdict);
     let done = done(results);
     outcome.facts = json!({ "indexes": all, "done": done.len() });
     if !done.is_empty() {

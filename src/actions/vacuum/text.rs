@@ -22,13 +22,13 @@ pub(super) fn outcome(
     holder: Option<String>,
 ) -> Outcome {
     let nouns = Nouns { one: "table", many: "tables", done: operation.participle() };
-    let (happening, mut verdict) = summarize(results, targets.len(), &nouns, took);
+    let (kind, mut verdict) = summarize(results, targets.len(), &nouns, took);
     let left_out = plan.context.iter().find(|(name, _)| name == LEFT_OUT);
     if let Some((_, names)) = left_out {
         verdict.push_str(&format!(" Left out, since others own them: {names}."));
     }
     let done = done(results);
-    let mut outcome = Outcome::new(happening, verdict);
+    let mut outcome = Outcome::new(kind, verdict);
     outcome.facts = json!({ "tables": targets.len(), "done": done.len() });
     if operation == Operation::Vacuum {
         if !done.is_empty() {

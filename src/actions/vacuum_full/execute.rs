@@ -39,12 +39,11 @@ async fn check(
     target: &PlannedRelation,
 ) -> Result<TableSize, Box<Outcome>> {
     let relation = &target.relation;
-    let invalidated =
-        |text: String| Box::new(Outcome::new(EventKind::Invalidated, format!("{text} Nothing was done.")));
+    let invalidated = |text: String| Box::new(Outcome::invalidated(text));
     let failed = |error: QueryError| Box::new(not_done(session, relation, &error));
     if !session.try_lock(relation).await.map_err(failed)? {
-        let text = format!("Another Countersign is at work on {relation}. Nothing was done.");
-        return Err(Box::new(Outcome::new(EventKind::Failed, text)));
+        let text = format!("Another Countersign is at work on {relation}.");
+        return Err(Box::new(Outcome::failed(text)));
     }
     let rows = session.query(MEASURE, &[&target.oid, relation]).await.map_err(failed)?;
     let gone = || invalidated(format!("{relation} is gone, or another table has its name now."));
@@ -109,7 +108,7 @@ async fn conclude(
     let unknown = |error: &QueryError| {
         let database = &session.database.database;
         let text = format!("Whether {relation} is written anew can't be seen: {database} {error}.");
-        Outcome::new(EventKind::Interrupted, text)
+        Outcome::unknown(text)
     };
     let warning = match result {
         Ok(warnings) => warnings.into_iter().next(),
@@ -130,12 +129,8 @@ async fn conclude(
     let (before, after) = (before.bytes.unwrap_or_default(), after.bytes.unwrap_or_default());
     let sizes = format!("{} before, {} now", bytes(before as f64), bytes(after as f64));
     let mut outcome = match warning {
-        None => {
-            Outcome::new(EventKind::Succeeded, format!("{relation} is written anew, in {took}: {sizes}."))
-        }
-        Some(warning) => {
-            Outcome::new(EventKind::Partial, format!("{relation} is written anew ({sizes}), but: {warning}."))
-        }
+        None => Outcome::done(format!("{relation} is written anew, in {took}: {sizes}.")),
+        Some(warning) => Outcome::partial(format!("{relation} is written anew ({sizes}), but: {warning}.")),
     };
     outcome.facts = json!({ "before": before, "after": after });
     outcome

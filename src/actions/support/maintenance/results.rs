@@ -180,7 +180,7 @@ fn outcome_cell(outcome: &TableOutcome) -> Cell {
 
 /// Builds the outcome of an interrupted run from the number of targets that PostgreSQL shows as done.
 pub fn recovered(done: usize, total: usize, nouns: &Nouns<'_>) -> Outcome {
-    let happening = match done {
+    let kind = match done {
         all if all == total => EventKind::Succeeded,
         0 => EventKind::Failed,
         _ => EventKind::Partial,
@@ -192,5 +192,5 @@ pub fn recovered(done: usize, total: usize, nouns: &Nouns<'_>) -> Outcome {
         some => format!("{some} {many} are"),
     };
     let of = if done == total { String::new() } else { format!(", of {total}") };
-    Outcome::new(happening, format!("{subject} {past}{of}. {INTERRUPTED}"))
+    Outcome::new(kind, format!("{subject} {past}{of}. {INTERRUPTED}"))
 }
