@@ -92,8 +92,8 @@ scene("a reindex moves and is stopped", async () => {
   const work = await begins("/db reindex auth-service login_attempts_device_idx --env production");
   await moves(work, "(\\d+) %", "reindex");
   const told = await stops(work, "reindex");
-  assert.match(told, /Stopped: public\.login_attempts_device_idx is not built anew\./);
-  assert.match(told, /Left by a broken one: public\.login_attempts_device_idx_ccnew, .+, dropped\./);
+  assert.match(told, /Stopped: public\.login_attempts_device_idx is not rebuilt\./);
+  assert.match(told, /Dropped leftover public\.login_attempts_device_idx_ccnew \(.+\) of an interrupted rebuild\./);
   const left = await (await asks(page, "/db indexes auth-service --env production", /login_attempts_device_idx/)).innerText();
   assert.doesNotMatch(left, /_ccnew/);
 });
@@ -104,7 +104,7 @@ scene("a purge moves and is stopped", async () => {
   await work.card.getByText("login_attempts --column attempted_at --older-than 90d").waitFor();
   await moves(work, "(\\d+) %", "purge");
   const told = await stops(work, "purge");
-  const [gone, all] = (told.match(/Stopped, as asked\. ([\d,]+) rows of ([\d,]+) are gone/) ?? []).slice(1)
+  const [gone, all] = (told.match(/Stopped, as asked\. ([\d,]+) rows of ([\d,]+) were deleted/) ?? []).slice(1)
     .map((number) => Number(number.replaceAll(",", "")));
   assert.ok(gone > 0 && gone < all, told);
   const rest = await (await asks(page, `${line} --dry-run`, /Deletes/)).innerText();

@@ -206,11 +206,11 @@ pub async fn long_work_shows_how_far_it_is_and_is_stopped(on: Platform) {
     let card = sees(&*chat, "ben", &["Deletes 30,000 rows of", &table, "[Approve]"]).await;
     let messages = chat.sees("cara").len();
     chat.clicks("ben", &card, "Approve").await;
-    sees(&*chat, "cara", &["20,000 of 30,000 rows gone"]).await;
+    sees(&*chat, "cara", &["20,000 of 30,000 rows deleted"]).await;
     assert_eq!(chat.sees("cara").len(), messages, "it is one message that moves:\n{}", chat.transcript());
     let run = bot.runs(Some("purge")).await[0].id;
     asks(&*chat, "cara", &format!("stop {run}")).await;
-    sees(&*chat, "dan", &["Stopped, as asked.", "20,000 rows of 30,000 are gone"]).await;
+    sees(&*chat, "dan", &["Stopped, as asked.", "20,000 rows of 30,000 were deleted"]).await;
     let left = format!("SELECT count(*) FROM {table}");
     assert_eq!(superuser.query_one(&left, &[]).await.expect("a count").get::<_, i64>(0), 10_000);
     assert_eq!(bot.runs(Some("purge")).await[0].state, RunState::Stopped);

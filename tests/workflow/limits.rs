@@ -79,7 +79,7 @@ async fn three_long_jobs_at_once_show_how_far_they_are_within_what_slack_allows(
     drop(held);
     found("their end", async || running(&scene).await.is_empty().then_some(())).await;
     for card in scene.workspace().visible(BEN, INCIDENT) {
-        scene.until(&card.at(), "indexes are built anew").await;
+        scene.until(&card.at(), "indexes are rebuilt").await;
     }
 }
 

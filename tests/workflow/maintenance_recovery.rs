@@ -1,4 +1,4 @@
-//! Upkeep in the middle: what is seen of it, what a stop cuts, and what became of it when its process is killed. A gate holds each up where
+//! Maintenance in the middle: its progress, the effect of a stop, and its outcome when its process is killed. A gate holds each up where
 //! it is looked at, on servers of their own, since whoever waits at it keeps others' dead rows.
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
@@ -95,7 +95,7 @@ async fn a_killed_bots_vacuum_full_is_seen_to_go_on_and_then_to_be_done() {
     assert!(jobs.contains("1 interrupted run is still working on PostgreSQL"), "{jobs}");
     assert_eq!(file(&superuser).await, before);
     drop(gate);
-    let told = scene.until(&card.at(), "public.big is written anew. ").await.plain();
+    let told = scene.until(&card.at(), "public.big was rewritten. ").await.plain();
     assert!(told.contains("can't tell whether that is its work"), "{told}");
     assert_ne!(file(&superuser).await, before);
     let run = state(&scene, "vacuum-full", RunState::Succeeded).await;
@@ -116,7 +116,7 @@ async fn a_killed_bots_vacuum_full_that_is_ended_has_changed_nothing_and_says_so
         told.contains(&format!("1 session of the interrupted run #{} got the signal to end", run.id)),
         "{told}"
     );
-    let words = "public.big is not written anew: Countersign was interrupted, and nothing was changed.";
+    let words = "public.big was not rewritten: Countersign was interrupted, and nothing was changed.";
     scene.until(&card.at(), words).await;
     assert_eq!(file(&superuser).await, before);
     state(&scene, "vacuum-full", RunState::Failed).await;
@@ -152,7 +152,7 @@ async fn a_killed_bots_analyze_and_reindex_are_seen_to_be_done() {
         "it is at work still"
     );
     drop(gate);
-    scene.until(&card.at(), "1 index is built anew. Countersign was interrupted").await;
+    scene.until(&card.at(), "1 index is rebuilt. Countersign was interrupted").await;
     assert_ne!(one::<String>(&superuser, indexes).await, before);
     state(&scene, "reindex", RunState::Succeeded).await;
 }
@@ -167,7 +167,7 @@ async fn a_killed_bots_reindex_that_is_ended_is_not_called_done() {
     let (_again, _) = killed(&scene, (process, "reindex")).await;
     superuser.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
     let told =
-        scene.until(&card.at(), "No index is built anew, of 1. Countersign was interrupted").await.plain();
+        scene.until(&card.at(), "No index is rebuilt, of 1. Countersign was interrupted").await.plain();
     assert!(told.contains("the next reindex of the table drops that"), "{told}");
     state(&scene, "reindex", RunState::Failed).await;
     let left: i64 = one(&superuser, "SELECT count(*) FROM pg_class WHERE relname ~ '_ccnew[0-9]*$'").await;
@@ -186,9 +186,7 @@ async fn a_vacuum_fulls_progress_is_seen_and_a_stop_leaves_the_table_as_it_was()
     let dry = scene.asks(BEN, &format!("stop {run} --dry-run")).await.plain();
     assert!(dry.contains("rolls back all that it has done"), "{dry}");
     maintenance_harness::stops(&scene, "vacuum-full").await;
-    scene
-        .until(&card.at(), "Stopped: public.big is as it was. What was written by then is thrown away.")
-        .await;
+    scene.until(&card.at(), "Stopped: public.big is unchanged. The copy written so far was discarded.").await;
     assert_eq!(file(&superuser).await, before);
 }
 
@@ -200,17 +198,17 @@ async fn a_vacuum_that_is_cut_in_its_analyze_says_which_half_is_done() {
     let card = scene.asks(ANA, "vacuum creator-service big --env production").await;
     at_the_gate(&superuser).await;
     maintenance_harness::stops(&scene, "vacuum").await;
-    let told = scene.until(&card.at(), "Stopped: public.big is vacuumed, and not analyzed.").await.plain();
-    assert!(told.contains("Vacuumed; the stop cut its ANALYZE off."), "{told}");
+    let told = scene.until(&card.at(), "Stopped: public.big is vacuumed, but not analyzed.").await.plain();
+    assert!(told.contains("Vacuumed; the stop interrupted its ANALYZE."), "{told}");
     assert_eq!(one::<String>(&superuser, last).await, "true false");
     assert_eq!(scene.only_run("vacuum").await.state, RunState::Stopped);
 
     let card = scene.asks(ANA, "vacuum creator-service big --env production").await;
     let pid = at_the_gate(&superuser).await;
     superuser.execute("SELECT pg_cancel_backend($1)", &[&pid]).await.unwrap();
-    let told = scene.until(&card.at(), "public.big is vacuumed, and not analyzed.").await.plain();
+    let told = scene.until(&card.at(), "public.big is vacuumed, but not analyzed.").await.plain();
     assert!(
-        told.contains("Vacuumed, and not analyzed: PostgreSQL refused: ") && told.contains("57014"),
+        told.contains("Vacuumed, but not analyzed: PostgreSQL refused: ") && told.contains("57014"),
         "{told}"
     );
     assert_eq!(scene.runs_of("vacuum").await[0].state, RunState::Partial);

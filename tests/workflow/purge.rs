@@ -116,13 +116,13 @@ async fn the_same_rows_go_in_every_time_zone_and_it_is_stopped_and_gone_on_with(
     let holder = scene.servers.cluster.connect(DATABASE).await.unwrap();
     holder.batch_execute("BEGIN; SELECT 1 FROM angeles WHERE id = 145000 FOR UPDATE").await.unwrap();
     scene.clicks(BEN, &asked.at(), "Approve").await;
-    scene.until(&asked.at(), "140,000 of 300,048 rows gone").await;
+    scene.until(&asked.at(), "140,000 of 300,048 rows deleted").await;
     let run = newest(&scene).await;
     assert_eq!(run.state, RunState::Running);
     let stopped = scene.asks(BEN, &format!("stop {}", run.id)).await.plain();
     assert!(stopped.contains("has ended: stopped. Stopped, as asked."), "{stopped}");
     let told = scene
-        .until(&asked.at(), "Stopped, as asked. 140,000 rows of 300,048 are gone, in 14 batches")
+        .until(&asked.at(), "Stopped, as asked. 140,000 rows of 300,048 were deleted, in 14 batches")
         .await
         .plain();
     assert!(told.contains(&format!("--continue {}", run.id)) && !told.contains("At least"), "{told}");
@@ -133,24 +133,27 @@ async fn the_same_rows_go_in_every_time_zone_and_it_is_stopped_and_gone_on_with(
     time_zone(&scene, &superuser, "Asia/Tokyo").await;
     let again = card(&scene, &format!("angeles --continue {}", run.id)).await;
     let shown = again.plain();
-    assert!(shown.contains(&format!("Goes on with #{}: deletes 160,048 rows", run.id)), "{shown}");
-    let told = done(&scene, &again, "160,048 rows of 160,048 are gone, in 17 batches").await;
-    assert!(told.contains("No disk is freed") && told.contains("vacuum asset-service angeles"), "{told}");
+    assert!(shown.contains(&format!("Continues #{}: deletes 160,048 rows", run.id)), "{shown}");
+    let told = done(&scene, &again, "160,048 rows of 160,048 were deleted, in 17 batches").await;
+    assert!(
+        told.contains("No disk space is freed") && told.contains("vacuum asset-service angeles"),
+        "{told}"
+    );
     let asked = card(&scene, "tokyo --column at --older-than 90d").await;
-    done(&scene, &asked, "300,048 rows of 300,048 are gone, in 31 batches").await;
+    done(&scene, &asked, "300,048 rows of 300,048 were deleted, in 31 batches").await;
     are_left(&superuser, "angeles", 300_000).await;
     are_left(&superuser, "tokyo", 300_000).await;
 
     // No row of another day is a question of the time zone.
     time_zone(&scene, &superuser, "Asia/Kathmandu").await;
     let asked = card(&scene, "kathmandu --column at --older-than 90d").await;
-    done(&scene, &asked, "548 rows of 548 are gone, in 1 batch").await;
+    done(&scene, &asked, "548 rows of 548 were deleted, in 1 batch").await;
     are_left(&superuser, "kathmandu", 500).await;
     scene
         .refused(
             ANA,
             &format!("purge asset-service angeles --continue {} --env production", run.id),
-            "Nothing is left of",
+            "has no rows left to delete",
         )
         .await;
 }
@@ -220,7 +223,7 @@ async fn killed_at_twenty_random_moments_it_deletes_what_it_was_to_and_nothing_t
         process = Process::start(&scene).await;
         card = goes_on(&scene, card, kill).await;
     }
-    let told = scene.until(&card.at(), " are gone, in ").await.plain();
+    let told = scene.until(&card.at(), " were deleted, in ").await.plain();
     let (left, least): (i64, i64) = {
         let row = superuser.query_one("SELECT count(*), min(id) FROM hunted", &[]).await.unwrap();
         (row.get(0), row.get(1))

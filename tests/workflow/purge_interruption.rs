@@ -46,7 +46,7 @@ async fn a_batch_that_is_too_slow_is_made_smaller() {
     // 2.5 s for 10,000 rows.
     let superuser = tables(&scene, &slow("purged_dear", 20_000, "0.00025")).await;
     let asked = card(&scene, "purged_dear --column at --older-than 90d").await;
-    done(&scene, &asked, "20,000 rows of 20,000 are gone").await;
+    done(&scene, &asked, "20,000 rows of 20,000 were deleted").await;
     let sizes = batches(&superuser, "purged_dear").await;
     assert!(sizes[0] == 10_000 && sizes[1..].iter().all(|rows| *rows <= 5_000), "{sizes:?}");
 }
@@ -59,7 +59,7 @@ async fn a_batch_that_a_time_limit_cuts_is_undone_and_a_smaller_one_tried() {
     // 4 s for 10,000 rows, 1 s for a quarter of them.
     let superuser = tables(&scene, &slow("purged_cut", 12_000, "0.0004")).await;
     let asked = card(&scene, "purged_cut --column at --older-than 90d").await;
-    done(&scene, &asked, "12,000 rows of 12,000 are gone").await;
+    done(&scene, &asked, "12,000 rows of 12,000 were deleted").await;
     let sizes = batches(&superuser, "purged_cut").await;
     assert!(sizes.iter().all(|rows| *rows <= 2_500), "{sizes:?}");
     assert_eq!((sizes.iter().sum::<i64>(), left(&superuser, "purged_cut").await), (12_000, 0));
@@ -84,7 +84,7 @@ async fn a_server_that_turns_read_only_ends_it_and_it_goes_on_afterwards() {
     let on = "SELECT 1 WHERE current_setting('default_transaction_read_only') = 'off'";
     found("a server that writes", async || superuser.query_opt(on, &[]).await.expect("an answer")).await;
     let again = card(&scene, &format!("purged_full --continue {}", run.id)).await;
-    done(&scene, &again, " are gone, in ").await;
+    done(&scene, &again, " were deleted, in ").await;
     assert_eq!(checksum(&superuser, "purged_full").await, "0 -");
 }
 

@@ -24,35 +24,35 @@ async fn tables_of_every_kind_lose_their_old_rows_and_no_others() {
     let asked = card(&scene, "event --column happenedat --older-than 50h").await;
     let shown = asked.plain();
     assert!(shown.contains("Deletes 51 rows of \"Purged\".\"Event\"") && shown.contains("+00"), "{shown}");
-    done(&scene, &asked, "51 rows of 51 are gone, in 1 batch").await;
+    done(&scene, &asked, "51 rows of 51 were deleted, in 1 batch").await;
     let sql = "SELECT max(\"No\") FROM \"Purged\".\"Event\"";
     assert_eq!(superuser.query_one(sql, &[]).await.unwrap().get::<_, i32>(0), 49);
 
     let asked = card(&scene, "purged_days --column day --older-than 10d").await;
     assert!(asked.plain().contains("(a day in UTC)"), "{}", asked.plain());
-    done(&scene, &asked, "9 rows of 9 are gone").await;
+    done(&scene, &asked, "9 rows of 9 were deleted").await;
     let sql = "SELECT count(*) FILTER (WHERE day IS NULL), count(*) FROM purged_days";
     let row = superuser.query_one(sql, &[]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 13));
 
     let asked = card(&scene, "purged_uuids --column at --older-than 1h").await;
-    done(&scene, &asked, "24,941 rows of 24,941 are gone, in 3 batches").await;
+    done(&scene, &asked, "24,941 rows of 24,941 were deleted, in 3 batches").await;
     assert_eq!(checksum(&superuser, "purged_uuids").await.split(' ').next(), Some("59"));
 }
 
 /// What follows `purge asset-service`, and what it is told.
 const WRONG: &[(&str, &str)] = &[
-    ("", "Missing <table>"),
-    ("purged_wrong", "lacks the column"),
-    ("purged_wrong --column at", "lacks how old"),
-    ("purged_wrong --older-than 90d", "lacks the column"),
+    ("", "lacks <table>"),
+    ("purged_wrong", "the column that tells how old a row is"),
+    ("purged_wrong --column at", "the minimum age of the rows to delete"),
+    ("purged_wrong --older-than 90d", "the column that tells how old a row is"),
     ("purged_wrong --column at --older-than 0", "not a duration"),
     ("purged_wrong --column at --older-than 0d", "A duration of nothing would mean everything"),
     ("purged_wrong --column at --older-than -90d", "not a duration"),
     ("purged_wrong --column at --older-than soon", "not a duration"),
     (
         "purged_wrong --column note --older-than 90d",
-        "note of public.purged_wrong is of type text, and no time",
+        "note of public.purged_wrong is of type text, not a time",
     ),
     ("purged_wrong --column ta --older-than 90d", "has no column “ta”"),
     (
@@ -107,9 +107,7 @@ async fn bad_input_says_what_to_type_and_changes_nothing() {
     let asked = card(&scene, "purged_wrong --column at --older-than 150d").await;
     let run = newest(&scene).await.id;
     let line = |table: &str, env: &str| format!("purge asset-service {table} --continue {run} --env {env}");
-    scene
-        .refused(ANA, &line("purged_wrong", "production"), "is pending: there is nothing to go on with")
-        .await;
+    scene.refused(ANA, &line("purged_wrong", "production"), "is pending: there is nothing to continue").await;
     scene.refused(ANA, &line("purged_wrong", "staging"), "is a purge of production").await;
     scene.refused(ANA, &line("audit_logs", "production"), "may not delete").await;
     superuser.batch_execute("GRANT SELECT, DELETE ON purged_read TO countersign_act").await.unwrap();
@@ -139,7 +137,7 @@ async fn a_row_that_is_referred_to_ends_it_honestly_and_it_goes_on_afterwards() 
     let asked = card(&scene, "purged_orders --column at --older-than 90d").await;
     let shown = asked.plain();
     assert!(shown.contains("Referred to by public.purged_bills.its_order (ON DELETE RESTRICT"), "{shown}");
-    let told = done(&scene, &asked, "10,000 rows of 12,000 are gone, in 1 batch").await;
+    let told = done(&scene, &asked, "10,000 rows of 12,000 were deleted, in 1 batch").await;
     assert!(told.contains("PostgreSQL refused: ") && told.contains("23503"), "{told}");
     let run = newest(&scene).await;
     assert_eq!(run.state, RunState::Partial);
@@ -147,7 +145,7 @@ async fn a_row_that_is_referred_to_ends_it_honestly_and_it_goes_on_afterwards() 
 
     superuser.batch_execute("DELETE FROM purged_bills").await.unwrap();
     let again = card(&scene, &format!("purged_orders --continue {}", run.id)).await;
-    done(&scene, &again, "2,000 rows of 2,000 are gone, in 1 batch").await;
+    done(&scene, &again, "2,000 rows of 2,000 were deleted, in 1 batch").await;
     assert_eq!(checksum(&superuser, "purged_orders").await, "0 -");
 }
 
@@ -200,7 +198,7 @@ async fn what_changed_since_the_card_ends_it_before_a_row_is_gone() {
     let hold = "SELECT pg_try_advisory_lock(1129531214, $1)";
     assert!(holder.query_one(hold, &[&(key as i32)]).await.unwrap().get::<_, bool>(0));
     let asked = card(&scene, "purged_held --column at --older-than 90d").await;
-    let told = done(&scene, &asked, "Another purge of public.purged_held is at work").await;
+    let told = done(&scene, &asked, "Another purge of public.purged_held is running").await;
     assert!(told.contains("Nothing was done."), "{told}");
     assert_eq!(newest(&scene).await.state, RunState::Failed);
     assert_eq!(checksum(&superuser, "purged_held").await.split(' ').next(), Some("100"));
@@ -225,8 +223,8 @@ async fn rows_that_take_too_long_to_count_ask_nobody_and_rows_that_stay_are_not_
     superuser.batch_execute("CREATE INDEX ON purged_slowly (at)").await.unwrap();
     scene.refused(ANA, line, "Ask for fewer").await;
     let asked = card(&scene, "purged_kept --column at --older-than 90d").await;
-    let told = done(&scene, &asked, "a trigger or a rule keeps them. No row is gone.").await;
-    assert!(!told.contains("No disk is freed"), "{told}");
+    let told = done(&scene, &asked, "a trigger or a rule keeps them. No row was deleted.").await;
+    assert!(!told.contains("No disk space is freed"), "{told}");
     assert_eq!(newest(&scene).await.state, RunState::Failed);
     assert_eq!(checksum(&superuser, "purged_kept").await.split(' ').next(), Some("100"));
 }
@@ -254,7 +252,10 @@ async fn a_replica_that_falls_behind_stops_it_and_it_goes_on_when_that_has_caugh
     let shown = asked.plain();
     assert!(shown.contains("replicas sample-replica is ") && shown.contains(" behind"), "{shown}");
     let told = done(&scene, &asked, "Stopped, since the replica sample-replica is ").await;
-    assert!(told.contains("0 rows of 100 are gone") && !told.contains("No disk is freed"), "{told}");
+    assert!(
+        told.contains("0 rows of 100 were deleted") && !told.contains("No disk space is freed"),
+        "{told}"
+    );
     let run = newest(&scene).await;
     assert_eq!(run.state, RunState::Stopped);
     assert_eq!(checksum(&superuser, "purged_ahead").await.split(' ').next(), Some("100"));
@@ -262,7 +263,7 @@ async fn a_replica_that_falls_behind_stops_it_and_it_goes_on_when_that_has_caugh
     drop(frozen);
     behind("replay_lsn = pg_current_wal_lsn()").await;
     let again = card(&scene, &format!("purged_ahead --continue {}", run.id)).await;
-    done(&scene, &again, "100 rows of 100 are gone, in 1 batch").await;
+    done(&scene, &again, "100 rows of 100 were deleted, in 1 batch").await;
     assert_eq!(checksum(&superuser, "purged_ahead").await, "0 -");
     let on_replica = replica.connect(DATABASE).await.unwrap();
     found("the replica to have it too", async || {

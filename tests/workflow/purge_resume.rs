@@ -91,7 +91,7 @@ async fn it_does_not_go_on_beside_another_purge_of_the_table() {
     let now = scene.store().get(run.id).await.unwrap().unwrap();
     assert_eq!((now.state, kinds(&now).contains(&"resumed")), (RunState::Interrupted, false));
     append(&scene, other, EventKind::Withdrawn).await;
-    scene.until(&asked.at(), " are gone, in ").await;
+    scene.until(&asked.at(), " were deleted, in ").await;
     assert_eq!(left(&superuser, "purged_twice").await, 0);
     // It holds the table again while it is at it, and not any longer.
     let last = scene.store().get(run.id).await.unwrap().unwrap();
@@ -120,6 +120,6 @@ async fn a_process_that_ends_takes_up_nobodys_purge() {
     assert_eq!((run.state, kinds(&run).contains(&"resumed")), (RunState::Interrupted, false), "{run:?}");
 
     let _next = Process::start(&scene).await;
-    scene.until(&asked.at(), " are gone, in ").await;
+    scene.until(&asked.at(), " were deleted, in ").await;
     assert_eq!(left(&superuser, "purged_over").await, 0);
 }

@@ -19,7 +19,7 @@ fn names(indexes: &[(String, u32, bool)]) -> Vec<&str> {
 
 /// All of them are others now, of the same names, and work.
 #[track_caller]
-fn anew(before: &[(String, u32, bool)], after: &[(String, u32, bool)]) {
+fn rebuilt(before: &[(String, u32, bool)], after: &[(String, u32, bool)]) {
     assert_eq!(names(before), names(after));
     for (before, after) in before.iter().zip(after) {
         assert!(before.1 != after.1 && after.2, "{before:?} {after:?}");
@@ -53,17 +53,17 @@ async fn leftover(client: &Client, table: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn indexes_of_every_name_are_built_anew_and_seen_to_be() {
+async fn indexes_of_every_name_are_rebuilt_and_seen_to_be() {
     let (scene, superuser) = maintenance_harness::scene("user-service", Vec::new()).await;
     maintenance_harness::make(&superuser, "user-service", "big").await;
     superuser.batch_execute("ALTER INDEX big_pad_id_idx RENAME TO \"Big.Pad idx\"").await.unwrap();
     let before = indexes(&superuser, "big").await;
     let size: i64 = one(&superuser, "SELECT pg_indexes_size('big')").await;
     let told = asks(&scene, "reindex user-service big").await.plain();
-    assert!(told.contains("2 indexes are built anew, in ") && told.contains("Size: "), "{told}");
-    assert!(!told.contains("Left by"), "{told}");
+    assert!(told.contains("2 indexes are rebuilt, in ") && told.contains("Size: "), "{told}");
+    assert!(!told.contains("eftover"), "{told}");
     let after = indexes(&superuser, "big").await;
-    anew(&before, &after);
+    rebuilt(&before, &after);
     assert!(
         one::<i64>(&superuser, "SELECT pg_indexes_size('big')").await < size,
         "half of the rows are gone"
@@ -71,10 +71,10 @@ async fn indexes_of_every_name_are_built_anew_and_seen_to_be() {
     assert_eq!(scene.runs_of("reindex").await[0].state, RunState::Succeeded);
 
     let told = asks(&scene, "reindex user-service \"Big.Pad idx\"").await.plain();
-    assert!(told.contains("public.\"Big.Pad idx\" is built anew, in "), "{told}");
+    assert!(told.contains("public.\"Big.Pad idx\" is rebuilt, in "), "{told}");
     let single = indexes(&superuser, "big").await;
     assert_eq!(single[1], after[1], "the key was not asked for");
-    anew(&after[..1], &single[..1]);
+    rebuilt(&after[..1], &single[..1]);
 
     superuser
         .batch_execute(
@@ -89,11 +89,11 @@ async fn indexes_of_every_name_are_built_anew_and_seen_to_be() {
         .unwrap();
     let before = (indexes(&superuser, "parted_1").await, indexes(&superuser, "parted_2").await);
     let told = asks(&scene, "reindex user-service parted_pad").await.plain();
-    assert!(told.contains("2 indexes are built anew"), "{told}");
+    assert!(told.contains("2 indexes are rebuilt"), "{told}");
     let told = asks(&scene, "reindex user-service parted").await.plain();
-    assert!(told.contains("3 indexes are built anew"), "{told}");
-    anew(&before.0, &indexes(&superuser, "parted_1").await);
-    anew(&before.1, &indexes(&superuser, "parted_2").await);
+    assert!(told.contains("3 indexes are rebuilt"), "{told}");
+    rebuilt(&before.0, &indexes(&superuser, "parted_1").await);
+    rebuilt(&before.1, &indexes(&superuser, "parted_2").await);
 
     let before = indexes(&superuser, "big").await;
     let runs = scene.runs_of("reindex").await.len();
@@ -113,7 +113,7 @@ async fn indexes_of_every_name_are_built_anew_and_seen_to_be() {
     assert_eq!(indexes(&superuser, "big").await, before);
     assert_eq!(scene.runs_of("reindex").await.len(), runs);
     let told = asks(&scene, "reindex user-service Old.big").await.plain();
-    assert!(told.contains("\"Old\".big_pkey is built anew") || told.contains("1 index"), "{told}");
+    assert!(told.contains("\"Old\".big_pkey is rebuilt") || told.contains("1 index"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,10 +134,14 @@ async fn one_that_gives_up_drops_what_it_left_or_names_it() {
     let holds_up = format!("the oldest is session {pid} (old-report), open for ");
     assert!(card.plain().contains(&holds_up), "{}", card.plain());
     let told = ended(&scene, card).await.plain();
-    assert!(told.contains("public.big_pkey was not built anew."), "{told}");
-    assert!(told.contains("Gave up: a lock or an older transaction kept it waiting."), "{told}");
-    assert!(told.contains("Left by a broken one") && told.contains("public.big_pkey_ccnew"), "{told}");
-    assert!(told.contains("dropped"), "{told}");
+    assert!(told.contains("public.big_pkey was not rebuilt."), "{told}");
+    assert!(told.contains("Gave up waiting for a lock or an older transaction."), "{told}");
+    assert!(
+        told.contains("Dropped leftover public.big_pkey_ccnew (")
+            && told.contains(") of an interrupted rebuild."),
+        "{told}"
+    );
+    assert!(told.to_lowercase().contains("dropped"), "{told}");
     assert_eq!(indexes(&superuser, "big").await, before, "as it was, and nothing is left");
     assert_eq!(scene.only_run("reindex").await.state, RunState::Failed);
 
@@ -147,7 +151,7 @@ async fn one_that_gives_up_drops_what_it_left_or_names_it() {
     let told = asks(&scene, "reindex creator-service big_pkey").await.plain();
     assert!(told.contains("public.big_x_ccnew"), "{told}");
     assert!(
-        told.contains("stays: a transaction that uses its table kept the DROP waiting too long"),
+        told.contains("remains: a transaction that uses its table kept the DROP waiting too long"),
         "{told}"
     );
     assert!(told.contains("`DROP INDEX CONCURRENTLY public."), "{told}");
@@ -155,11 +159,11 @@ async fn one_that_gives_up_drops_what_it_left_or_names_it() {
 
     report.batch_execute("COMMIT").await.unwrap();
     let told = asks(&scene, "reindex creator-service big_pkey").await.plain();
-    assert!(told.contains("public.big_pkey is built anew"), "{told}");
-    assert!(told.contains("Left by an earlier one") && told.contains("dropped"), "{told}");
+    assert!(told.contains("public.big_pkey is rebuilt"), "{told}");
+    assert!(told.to_lowercase().contains("dropped") && told.contains("of an earlier rebuild"), "{told}");
     let after = indexes(&superuser, "big").await;
     assert_eq!(after[0], before[0], "the other index was not asked for");
-    anew(&before[1..], &after[1..]);
+    rebuilt(&before[1..], &after[1..]);
     assert_eq!(scene.runs_of("reindex").await[0].state, RunState::Succeeded);
 }
 
@@ -178,17 +182,18 @@ async fn what_another_may_be_building_is_left_alone() {
     let before = indexes(&superuser, "big").await;
     let told = asks(&scene, "reindex content-service big_pkey").await.plain();
     assert!(
-        told.contains("public.big_x_ccnew") && told.contains("left alone: somebody builds on its table"),
+        told.contains("public.big_x_ccnew")
+            && told.contains("remains: another session is building on its table"),
         "{told}"
     );
-    assert!(told.contains("public.big_pkey was not built anew.") && told.contains("Gave up"), "{told}");
+    assert!(told.contains("public.big_pkey was not rebuilt.") && told.contains("Gave up"), "{told}");
     assert_eq!(indexes(&superuser, "big").await, before);
     assert!(!building.is_finished(), "it builds still");
 
     report.batch_execute("COMMIT").await.unwrap();
     building.await.unwrap().unwrap();
     let told = asks(&scene, "reindex content-service big_pkey").await.plain();
-    assert!(told.contains("public.big_pkey is built anew") && told.contains("dropped"), "{told}");
+    assert!(told.contains("public.big_pkey is rebuilt") && told.to_lowercase().contains("dropped"), "{told}");
     let after = indexes(&superuser, "big").await;
     assert_eq!(names(&after), ["big_pad_id_idx", "big_pkey", "mine"]);
     assert!(after.iter().all(|(_, _, works)| *works), "{after:?}");
@@ -207,9 +212,9 @@ async fn a_stop_and_a_killed_session_leave_nothing() {
         indexes(&superuser, "big").await.iter().any(|(name, _, works)| name.ends_with("_ccnew") && !works)
     );
     maintenance_harness::stops(&scene, "reindex").await;
-    let told = scene.until(&card.at(), "Stopped: 0 of 2 indexes built anew").await.plain();
-    assert!(told.contains("was cut off, 1 not begun."), "{told}");
-    assert!(told.contains("_ccnew") && told.contains("dropped"), "{told}");
+    let told = scene.until(&card.at(), "Stopped: 0 of 2 indexes rebuilt").await.plain();
+    assert!(told.contains("was interrupted, 1 not started."), "{told}");
+    assert!(told.contains("_ccnew") && told.to_lowercase().contains("dropped"), "{told}");
     assert_eq!(indexes(&superuser, "big").await, before);
     assert_eq!(scene.runs_of("reindex").await[0].state, RunState::Stopped);
 
@@ -217,14 +222,20 @@ async fn a_stop_and_a_killed_session_leave_nothing() {
     let pid = waits(&superuser, "big").await;
     superuser.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
     let told = ended(&scene, card).await.plain();
-    assert!(told.contains("public.big_pkey was not built anew.") && told.contains("Broken off"), "{told}");
-    assert!(told.contains("public.big_pkey_ccnew") && told.contains("dropped"), "{told}");
+    assert!(
+        told.contains("public.big_pkey was not rebuilt.") && told.contains("Interrupted: the server"),
+        "{told}"
+    );
+    assert!(told.contains("public.big_pkey_ccnew") && told.to_lowercase().contains("dropped"), "{told}");
     assert_eq!(indexes(&superuser, "big").await, before);
     assert_eq!(scene.runs_of("reindex").await[0].state, RunState::Failed);
 
     maintenance_harness::holds(&superuser, "maintenance of rights_service_db: public.big").await;
     report.batch_execute("COMMIT").await.unwrap();
     let told = asks(&scene, "reindex rights-service big").await.plain();
-    assert!(told.contains("Another Countersign is at work on public.big. Nothing was done."), "{told}");
+    assert!(
+        told.contains("Another Countersign instance holds the lock on public.big. Nothing was done."),
+        "{told}"
+    );
     assert_eq!(indexes(&superuser, "big").await, before);
 }

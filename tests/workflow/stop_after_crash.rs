@@ -39,7 +39,7 @@ async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
 
     let told = scene.asks(BEN, &format!("stop {}", run.id)).await.plain();
     let words = format!(
-        "Stopped while it was interrupted. At least {},000 rows of 30,000 are gone; more can be.",
+        "Stopped while it was interrupted. At least {},000 rows of 30,000 were deleted; more rows may be.",
         noted / 1000
     );
     assert!(told.contains(&words), "{told}");

@@ -112,7 +112,7 @@ async fn what_holds_vacuum_back_is_said_first() {
     let (scene, superuser) = scene().await;
     let dry = "vacuum asset-service audit_logs --env production --dry-run";
     let told = scene.asks(ANA, dry).await.plain();
-    assert!(!told.contains("It can't remove"), "{told}");
+    assert!(!told.contains("VACUUM can't remove"), "{told}");
     let (reader, pid) = scene.session("asset-report").await;
     reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM assets").await.unwrap();
     let old = format!(
@@ -120,12 +120,12 @@ async fn what_holds_vacuum_back_is_said_first() {
     );
     found("an old transaction", async || superuser.query_opt(&old, &[]).await.unwrap()).await;
     let words = format!(
-        "It can't remove dead rows that are newer than session {pid} (asset-report, idle in transaction), open for "
+        "VACUUM can't remove dead rows that are newer than session {pid} (asset-report, idle in transaction), open for "
     );
     let told = scene.asks(ANA, dry).await.plain();
     assert!(told.contains(&words), "{told}");
     let told = scene.asks(ANA, "analyze asset-service audit_logs --env production --dry-run").await.plain();
-    assert!(!told.contains("It can't remove"), "{told}");
+    assert!(!told.contains("VACUUM can't remove"), "{told}");
 
     // Before it begins, where it is asked for.
     let (owner, _) = scene.session("asset-worker-7").await;
@@ -160,7 +160,7 @@ async fn a_table_is_vacuumed_when_postgresql_says_so_and_what_is_held_back_is_to
     assert!(told.contains("is vacuumed and analyzed"), "{told}");
     assert!(
         told.contains(&format!(
-            "What is left is newer than session {pid} (asset-report, idle in transaction)"
+            "The remaining dead rows are newer than session {pid} (asset-report, idle in transaction)"
         )),
         "{told}"
     );
@@ -281,9 +281,9 @@ async fn a_stop_keeps_the_tables_that_are_done_and_begins_no_other() {
         let card = scene.asks(ANA, &format!("{command} analytics-service --env production")).await;
         scene.until(&card.at(), &format!("public.aab, table 5 of 6: {phase}")).await;
         maintenance_harness::stops(&scene, command).await;
-        let words = format!("Stopped: 4 of 6 tables {past}, public.aab was cut off, 1 not begun.");
+        let words = format!("Stopped: 4 of 6 tables {past}, public.aab was interrupted, 1 not started.");
         let told = scene.until(&card.at(), &words).await.plain();
-        let kept = told.contains("The dead rows that it had removed by then stay removed");
+        let kept = told.contains("Dead rows removed before the stop stay removed");
         assert_eq!(kept, command == "vacuum", "{told}");
         assert_eq!(scene.runs_of(command).await[0].state, RunState::Stopped);
         assert!(last(&superuser, &column, "aaa").await.is_some());
@@ -293,7 +293,8 @@ async fn a_stop_keeps_the_tables_that_are_done_and_begins_no_other() {
     maintenance_harness::holds(&superuser, "maintenance of analytics_service_db: public.aaa").await;
     let told = asks(&scene, "analyze analytics-service aaa").await.plain();
     assert!(
-        told.contains("public.aaa was not analyzed.") && told.contains("Another Countersign is at work"),
+        told.contains("public.aaa was not analyzed.")
+            && told.contains("Another Countersign instance holds the lock"),
         "{told}"
     );
 }

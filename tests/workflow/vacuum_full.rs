@@ -46,7 +46,7 @@ async fn waits(scene: &Scene, application: &str) -> (Duration, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_is_written_anew_after_a_second_persons_approval() {
+async fn a_table_is_rewritten_after_a_second_persons_approval() {
     let (scene, superuser) = maintenance_harness::scene("auth-service", Vec::new()).await;
     maintenance_harness::make(&superuser, "auth-service", "big").await;
     let (before, size) = (file(&superuser, "big").await, "SELECT pg_total_relation_size('big')");
@@ -56,7 +56,7 @@ async fn a_table_is_written_anew_after_a_second_persons_approval() {
     let card = scene.asks(ANA, "vacuum-full auth-service big --env production").await;
     let told = card.plain();
     for words in [
-        "Writes public.big of auth_service_db in production anew (VACUUM FULL).",
+        "Rewrites public.big of auth_service_db in production (VACUUM FULL).",
         "AccessExclusive lock stops reads too",
         "2.0 s at most: then it gives up",
         "95 %",
@@ -65,14 +65,14 @@ async fn a_table_is_written_anew_after_a_second_persons_approval() {
         &format!("session {pid}"),
         "auth-report",
         "Acts only if, at that moment, it is no larger than ",
-        "nobody has written it anew meanwhile, and it is still this very table.",
+        "it has not been rewritten since then, and it is still the same table.",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }
     reader.batch_execute("COMMIT").await.unwrap();
     assert_eq!(file(&superuser, "big").await, before, "nobody has approved it");
     let told = approves(&scene, card).await.plain();
-    assert!(told.contains("public.big is written anew, in ") && told.contains(" before, "), "{told}");
+    assert!(told.contains("public.big was rewritten in ") && told.contains(" before, "), "{told}");
     assert_ne!(file(&superuser, "big").await, before);
     assert!(one::<i64>(&superuser, size).await < had);
     assert_eq!(scene.only_run("vacuum-full").await.state, RunState::Succeeded);
@@ -109,10 +109,10 @@ async fn it_gives_up_and_whoever_waited_behind_it_goes_on() {
     );
     let told = told.plain();
     assert!(
-        told.contains("public.big was not written anew: somebody uses it, and it gave up waiting."),
+        told.contains("public.big was not rewritten: other sessions use it, and it gave up waiting."),
         "{told}"
     );
-    assert!(told.contains("Nothing was done, and nobody waits for it any more."), "{told}");
+    assert!(told.contains("Nothing was done, and no session waits for it any longer."), "{told}");
     assert_eq!(file(&superuser, "big").await, before);
     assert_eq!(scene.only_run("vacuum-full").await.state, RunState::Failed);
     holder.batch_execute("COMMIT").await.unwrap();
@@ -127,7 +127,7 @@ async fn what_is_no_longer_what_the_card_showed_is_left_alone() {
     superuser.batch_execute(more).await.unwrap();
     let before = file(&superuser, "big").await;
     let told = approves(&scene, card).await.plain();
-    assert!(told.contains("at most may be written anew. Nothing was done."), "{told}");
+    assert!(told.contains("may be rewritten. Nothing was done."), "{told}");
     assert_eq!(file(&superuser, "big").await, before);
     assert_eq!(scene.runs_of("vacuum-full").await[0].state, RunState::Invalidated);
 
@@ -135,10 +135,7 @@ async fn what_is_no_longer_what_the_card_showed_is_left_alone() {
     superuser.batch_execute("VACUUM FULL big").await.unwrap();
     let before = file(&superuser, "big").await;
     let told = approves(&scene, card).await.plain();
-    assert!(
-        told.contains("public.big was written anew since the card was made. Nothing was done."),
-        "{told}"
-    );
+    assert!(told.contains("public.big was rewritten since the card was made. Nothing was done."), "{told}");
     assert_eq!(file(&superuser, "big").await, before);
 
     let card = scene.asks(ANA, "vacuum-full payout-service big --env production").await;
@@ -155,7 +152,10 @@ async fn what_is_no_longer_what_the_card_showed_is_left_alone() {
 
     maintenance_harness::holds(&superuser, "maintenance of payout_service_db: public.old_big").await;
     let told = approved(&scene, "vacuum-full payout-service old_big").await.plain();
-    assert!(told.contains("Another Countersign is at work on public.old_big. Nothing was done."), "{told}");
+    assert!(
+        told.contains("Another Countersign instance holds the lock on public.old_big. Nothing was done."),
+        "{told}"
+    );
     assert_eq!(file(&superuser, "old_big").await, files.1);
 
     let runs = scene.runs_of("vacuum-full").await.len();
@@ -193,7 +193,7 @@ async fn a_stop_ends_its_wait_and_its_work() {
         maintenance_harness::stops(&scene, "vacuum-full").await;
     });
     let told = told.plain();
-    assert!(told.contains("Stopped: public.big is as it was."), "{told}");
+    assert!(told.contains("Stopped: public.big is unchanged."), "{told}");
     assert_eq!(file(&superuser, "big").await, before);
     assert_eq!(scene.only_run("vacuum-full").await.state, RunState::Stopped);
     let waits: i64 =
@@ -228,7 +228,7 @@ async fn a_role_that_may_not_is_told_so_before_anybody_is_asked() {
     let card = scene.asks(ANA, "vacuum-full asset-service audit_logs --env production").await;
     superuser.batch_execute("REVOKE asset_svc FROM countersign_act").await.unwrap();
     let told = approves(&scene, card).await.plain();
-    assert!(told.contains("public.audit_logs was not written anew: "), "{told}");
+    assert!(told.contains("public.audit_logs was not rewritten: "), "{told}");
     assert_eq!(file(&superuser, "audit_logs").await, before);
     assert_eq!(scene.only_run("vacuum-full").await.state, RunState::Failed);
 }

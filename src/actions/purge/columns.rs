@@ -50,14 +50,14 @@ pub(super) async fn resolve(client: &PooledClient, table: &RelationInfo, typed: 
     let kind = row.get::<_, Option<String>>("kind").and_then(|kind| TimeType::from_name(&kind));
     let kind = kind.ok_or_else(|| {
         let (name, kind): (String, String) = (name(row), row.get("type"));
-        Error::instead(format!("{name} of {relation} is of type {kind}, and no time."), choices(&times))
+        Error::instead(format!("{name} of {relation} is of type {kind}, not a time."), choices(&times))
     })?;
     Ok(TimeColumn { quoted: row.get("quoted"), kind, indexed: row.get("indexed") })
 }
 
 fn choices(times: &[String]) -> String {
     if times.is_empty() {
-        return "The table has no column of type date, timestamp or timestamptz: nothing tells how old its rows are.".to_owned();
+        return "The table has no column of type date, timestamp or timestamptz, so it doesn't show how old its rows are.".to_owned();
     }
     format!("These hold a time: {}.", times.join(", "))
 }

@@ -122,7 +122,7 @@ async fn locked_worker(
     let environment = environments.environment(&target.address.environment);
     let login = environment.and_then(|environment| environments.login(environment, &target.address.login));
     if login.ok().map(|(_, login)| login.user).as_ref() != Some(&target.role) {
-        return Err("Its login is another role now than the one that was shown.".to_owned());
+        return Err("Its login has another role now than the card showed.".to_owned());
     }
     let worker = target.worker(execution).await.map_err(|error| format!("{database} {error}."))?;
     let resource = resource(database, &spec.relation);
@@ -134,7 +134,7 @@ async fn locked_worker(
         }
         if Instant::now() >= deadline {
             return Err(format!(
-                "Another purge of {} is at work (it holds Countersign's advisory lock on {database}).",
+                "Another purge of {} is running (it holds Countersign's advisory lock on {database}).",
                 spec.relation
             ));
         }
@@ -252,7 +252,7 @@ impl BatchLoop<'_> {
     fn report_progress(&self, progress: &PurgeProgress) {
         let rows = self.spec.rows.max(1);
         let percent = (progress.deleted.saturating_mul(100) / rows).clamp(0, 99);
-        let label = format!("{} of {} rows gone", grouped(progress.deleted), grouped(self.spec.rows));
+        let label = format!("{} of {} rows deleted", grouped(progress.deleted), grouped(self.spec.rows));
         self.execution.progress(u8::try_from(percent).ok(), label);
     }
 

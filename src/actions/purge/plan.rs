@@ -81,12 +81,13 @@ fn check_arguments(call: &Call<'_>) -> Result<()> {
             "Leave them out, or ask for a new purge without `--continue`.",
         )),
         (false, false, _) => Err(Error::instead(
-            "It lacks the column that tells how old a row is.",
+            "`--column` is missing: the column that tells how old a row is.",
             format!("Type `{}`.", call.command.usage()),
         )),
-        (false, true, false) => {
-            Err(Error::instead("It lacks how old a row must be to go.", "Add `--older-than 90d`."))
-        }
+        (false, true, false) => Err(Error::instead(
+            "`--older-than` is missing: the minimum age of the rows to delete.",
+            "Add `--older-than 90d`.",
+        )),
     }
 }
 
@@ -94,7 +95,7 @@ fn check_arguments(call: &Call<'_>) -> Result<()> {
 fn check_privileges(facts: &Row, relation: &str, role: &str) -> Result<()> {
     let is = |name: &str| facts.get::<_, Option<bool>>(name).unwrap_or(false);
     if is("replica") {
-        return Err(Error::user("That server is a replica: nothing can be deleted there."));
+        return Err(Error::user("That server is a replica: rows can't be deleted there."));
     }
     if is("read_only") {
         return Err(Error::instead(
@@ -179,20 +180,19 @@ fn continued(
 ) -> Result<PurgeSpec> {
     let id = run.id;
     if run.request.command != call.command.name {
-        return Err(Error::user(format!("Run #{id} is a `{}`, and no purge.", run.request.command)));
+        return Err(Error::user(format!("Run #{id} is a `{}`, not a purge.", run.request.command)));
     }
     if run.request.environment.as_deref() != call.environment {
         let other = run.request.environment.as_deref().unwrap_or_default();
         return Err(Error::instead(
             format!("Run #{id} is a purge of {other}."),
-            format!("Say so: `--env {other}`."),
+            format!("Add `--env {other}`."),
         ));
     }
     let plan = run.text("plan").and_then(Plan::read);
-    let plan =
-        plan.ok_or_else(|| Error::user(format!("What run #{id} was to delete is no longer known.")))?;
+    let plan = plan.ok_or_else(|| Error::user(format!("The plan of run #{id} is no longer known.")))?;
     let before = PurgeSpec::from_identity(&plan.identity)
-        .ok_or_else(|| Error::user(format!("What run #{id} was to delete can't be read.")))?;
+        .ok_or_else(|| Error::user(format!("The plan of run #{id} can't be read.")))?;
     let planned = |name: &str| plan.identity.get(name).cloned().unwrap_or_default();
     if before.relation != table.relation || planned("database") != database.database {
         let of = planned("database");
@@ -204,7 +204,7 @@ fn continued(
     match run.state {
         RunState::Stopped | RunState::Partial | RunState::Failed | RunState::Interrupted => Ok(before),
         state => Err(Error::instead(
-            format!("Run #{id} is {}: there is nothing to go on with.", format!("{state:?}").to_lowercase()),
+            format!("Run #{id} is {}: there is nothing to continue.", format!("{state:?}").to_lowercase()),
             "Ask for a new purge, with `--column` and `--older-than`.",
         )),
     }

@@ -24,7 +24,7 @@ fn batches(number: i64) -> String {
 pub(super) fn describe(database: &DatabaseTarget, facts: &PlanFacts) -> Plan {
     let spec = &facts.spec;
     let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
-    let begin = facts.continues.map_or("Deletes".to_owned(), |run| format!("Goes on with #{run}: deletes"));
+    let begin = facts.continues.map_or("Deletes".to_owned(), |run| format!("Continues #{run}: deletes"));
     let mut plan = Plan::of(format!(
         "{begin} {} of {relation} of {} in {}: those with {column} before {cutoff}{}.",
         rows(spec.rows),
@@ -37,12 +37,12 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PlanFacts) -> Plan {
     if let Some(run) = facts.continues {
         plan.identity.insert("continues".to_owned(), run.to_string());
     }
-    let most = format!("at most {} go in all", rows(spec.at_most()));
+    let most = format!("at most {} are deleted in total", rows(spec.at_most()));
     plan.guards.insert("rows".to_owned(), most);
-    plan.guards.insert("table".to_owned(), "the name is still this very table, with this column".to_owned());
-    let way = match &spec.key {
-        Some(key) => format!("along {}, in batches of up to 10,000, a transaction each", key.name),
-        None => "in batches of up to 10,000 wherever they are (no numeric or uuid primary key), a transaction each".to_owned(),
+    plan.guards.insert("table".to_owned(), "the table and its column are still the same".to_owned());
+    let method = match &spec.key {
+        Some(key) => format!("in the order of {}, in batches of up to 10,000 rows, each in a transaction of its own", key.name),
+        None => "in batches of up to 10,000 rows in no order (no numeric or uuid primary key), each in a transaction of its own".to_owned(),
     };
     plan.context = vec![
         ("oldest".to_owned(), facts.oldest.clone()),
@@ -50,13 +50,13 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PlanFacts) -> Plan {
         ("size".to_owned(), format!("{} with its indexes", bytes(facts.bytes as f64))),
         (
             "disk".to_owned(),
-            "none is freed: space inside the table is, for new rows; its WAL takes disk first, and PostgreSQL can't tell how full that is: \
+            "none is freed, only space inside the table for new rows; the WAL takes disk space first, and PostgreSQL can't show how full the disk is: \
              only a server that turns read-only ends the purge"
                 .to_owned(),
         ),
-        ("way".to_owned(), way),
+        ("method".to_owned(), method),
     ];
-    plan.impact = "Whoever still needs these rows.".to_owned();
+    plan.impact = "Everyone who still needs these rows.".to_owned();
     if !facts.referred.is_empty() {
         plan.impact.push_str(&format!(" Referred to by {}.", facts.referred.join("; ")));
     }
@@ -64,8 +64,7 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PlanFacts) -> Plan {
         plan.impact.push_str(&format!(" Triggers that run on DELETE: {}.", facts.triggers.join(", ")));
     }
     plan.rollback =
-        "Nothing brings the rows back but a backup. Stopped half-way, what is gone by then stays gone."
-            .to_owned();
+        "Only a backup brings the rows back. After a stop, the rows deleted so far stay deleted.".to_owned();
     plan
 }
 
@@ -75,10 +74,11 @@ pub(super) fn uncounted(error: &QueryError, spec: &PurgeSpec, indexed: bool) -> 
     if !error.is_cancelled() && !matches!(error, QueryError::TimedOut(_)) {
         return Error::user(format!("The rows of {relation} can't be counted: {error}."));
     }
-    let problem =
-        format!("Counting the old rows of {relation} takes longer than a statement may, so nobody is asked.");
+    let problem = format!(
+        "Counting the old rows of {relation} takes longer than statement_timeout, so no request was made."
+    );
     if indexed {
-        Error::instead(problem, "Ask for fewer: a longer `--older-than`, and then again a shorter one.")
+        Error::instead(problem, "Ask for fewer rows first: a longer `--older-than`, then a shorter one.")
     } else {
         Error::instead(
             problem,
@@ -93,7 +93,7 @@ pub(super) fn uncounted(error: &QueryError, spec: &PurgeSpec, indexed: bool) -> 
 pub(super) fn nothing_to_do(spec: &PurgeSpec, continues: Option<RunId>) -> Error {
     let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
     match continues {
-        Some(run) => Error::user(format!("Nothing is left of #{run}: {relation} has no such row any more.")),
+        Some(run) => Error::user(format!("Run #{run} has no rows left to delete in {relation}.")),
         None => Error::user(format!(
             "There is nothing to delete: no row of {relation} has {column} before {cutoff}{}.",
             kind.zone()
@@ -101,8 +101,9 @@ pub(super) fn nothing_to_do(spec: &PurgeSpec, continues: Option<RunId>) -> Error
     }
 }
 
-const RESUME: &str = "To go on from there: the same `purge {service} {table}` with `--continue {run}`; somebody else has to approve it.";
-const NEXT: &str = "No disk is freed: the table keeps its size, and new rows take the place. Next: `vacuum {service} {table}`.";
+const RESUME: &str =
+    "To resume: `purge {service} {table} --continue {run}`; another person has to approve it.";
+const NEXT: &str = "No disk space is freed: the table keeps its size, and new rows reuse the space. Next: `vacuum {service} {table}`.";
 
 /// Fills in a note with the run's number and arguments.
 fn note(text: &str, run: &Run) -> Block {
@@ -112,10 +113,10 @@ fn note(text: &str, run: &Run) -> Block {
     }))
 }
 
-/// "At least 140,000 rows of 300,048 are gone"
+/// "At least 140,000 rows of 300,048 were deleted"
 fn deleted(progress: &PurgeProgress, spec: &PurgeSpec) -> String {
     let least = if progress.at_least { "At least " } else { "" };
-    format!("{least}{} of {} are gone", rows(progress.deleted), grouped(spec.rows))
+    format!("{least}{} of {} were deleted", rows(progress.deleted), grouped(spec.rows))
 }
 
 /// Builds the facts that `--continue` needs, for the audit log.
@@ -155,7 +156,7 @@ pub(super) fn outcome(
     let summary = format!("{}, in {} and {took}.", deleted(progress, spec), batches(progress.batches));
     let verdict = match kind {
         EventKind::Invalidated => format!("{reason} Nothing was done."),
-        EventKind::Failed => format!("{reason} No row is gone."),
+        EventKind::Failed => format!("{reason} No row was deleted."),
         _ if finished => summary,
         _ => format!("{reason} {summary}"),
     };
@@ -165,11 +166,11 @@ pub(super) fn outcome(
         outcome.blocks.push(note(RESUME, run));
     }
     if finished && progress.deleted < spec.rows && !progress.at_least {
-        let fewer = "The others were gone already, or a trigger or another session's change kept them.";
+        let fewer = "The other rows were deleted before, or a trigger or another session's change kept them.";
         outcome.blocks.push(Block::Note(fewer.into()));
     }
     if progress.at_least {
-        let more = "Countersign was interrupted: a batch may be done that was not noted, so more can be gone than is told.";
+        let more = "Countersign was interrupted: a batch may be done that was not recorded, so more rows may be deleted than this number.";
         outcome.blocks.push(Block::Note(more.into()));
     }
     if !progress.is_untouched() {
@@ -181,7 +182,7 @@ pub(super) fn outcome(
 /// Builds the outcome of a purge that is stopped while no process works on it: it is noted now and then, so a batch may be done that
 /// no checkpoint covers.
 pub(super) fn given_up(run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) -> Outcome {
-    let verdict = format!("Stopped while it was interrupted. {}; more can be.", deleted(progress, spec));
+    let verdict = format!("Stopped while it was interrupted. {}; more rows may be.", deleted(progress, spec));
     let mut outcome = Outcome::new(EventKind::Stopped, verdict);
     outcome.facts = facts(progress, spec);
     outcome.blocks = vec![note(RESUME, run), note(NEXT, run)];
@@ -202,18 +203,16 @@ fn explain(reason: StopReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (E
         StopReason::ReplicaLost(name) => {
             let name = crate::command_line::shown(&name);
             let text = format!(
-                "Stopped, since the replica {name} is gone: it was there before, and nobody can tell how far it is."
+                "Stopped, since the replica {name} is gone: it was connected before, and its lag is unknown."
             );
             return (EventKind::Stopped, text);
         }
         StopReason::LagUnknown(error) => {
-            let text =
-                format!("Stopped, since nobody can tell how far the replicas are: the server {error}.");
+            let text = format!("Stopped, since the replicas' lag can't be read: the server {error}.");
             return (EventKind::Stopped, text);
         }
         StopReason::RowsKept => {
-            let text =
-                format!("Rows of {relation} stay though they are deleted: a trigger or a rule keeps them.");
+            let text = format!("Deleted rows of {relation} are still there: a trigger or a rule keeps them.");
             return (failed, text);
         }
         StopReason::Failed(error) => error,
@@ -227,15 +226,13 @@ fn explain(reason: StopReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (E
             ),
         ),
         BatchError::Changed(what) => {
-            (invalidated, format!("{relation} is no longer what was shown: its {what} is another."))
+            (invalidated, format!("{relation} is no longer what the card showed: its {what} is another."))
         }
         BatchError::ReadOnly => (failed, "The server is read-only now.".to_owned()),
         BatchError::TooSlow => {
-            (failed, "Even a batch of 100 rows takes longer than a statement may.".to_owned())
+            (failed, "Even a batch of 100 rows takes longer than statement_timeout.".to_owned())
         }
-        BatchError::Busy(error) => {
-            (failed, format!("Another session was in the way, again and again: {error}."))
-        }
+        BatchError::Busy(error) => (failed, format!("Another session blocked it repeatedly: {error}.")),
         BatchError::Rejected(error) => (failed, format!("PostgreSQL refused: {error}.")),
         BatchError::Lost(error, _) => (failed, format!("The server {error}.")),
     }

@@ -44,7 +44,7 @@ async fn prepare(
     let tables: BTreeSet<&str> = targets.iter().map(|target| target.table.as_str()).collect();
     for table in tables {
         if !session.try_lock(table).await.map_err(failed)? {
-            let text = format!("Another Countersign is at work on {table}.");
+            let text = format!("Another Countersign instance holds the lock on {table}.");
             return Err(Box::new(Outcome::failed(text)));
         }
     }

@@ -96,37 +96,46 @@ async fn drop_index(worker: &DedicatedSession, relation: &str) -> DropResult {
     result.map_or_else(DropResult::Rejected, |_| DropResult::Dropped)
 }
 
-/// Lists each leftover with its outcome; a single one in a line, since a table's cells are short on a phone.
-pub(super) fn block(title: &str, leftovers: &[(InvalidIndex, DropResult)]) -> Option<Block> {
+/// Lists each leftover of `origin` with its result; a single one in a line, since a table's cells are short on a phone.
+pub(super) fn block(origin: &str, leftovers: &[(InvalidIndex, DropResult)]) -> Option<Block> {
     let cells = |(index, result): &(InvalidIndex, DropResult)| {
         let (text, tone) = match result {
             DropResult::Dropped => ("dropped".to_owned(), Severity::Ok),
-            DropResult::Building => {
-                ("left alone: somebody builds on its table, or vacuums it, now".to_owned(), Severity::Warning)
-            }
-            DropResult::MayNot => (format!("stays: only {} may drop it", index.owner), Severity::Critical),
+            DropResult::Building => (
+                "remains: another session is building on its table, or vacuuming it".to_owned(),
+                Severity::Warning,
+            ),
+            DropResult::MayNot => (format!("remains: only {} may drop it", index.owner), Severity::Critical),
             DropResult::Rejected(error) if is_lock_timeout(error) => (
-                "stays: a transaction that uses its table kept the DROP waiting too long".to_owned(),
+                "remains: a transaction that uses its table kept the DROP waiting too long".to_owned(),
                 Severity::Critical,
             ),
-            DropResult::Rejected(error) => (format!("stays: {error}"), Severity::Critical),
+            DropResult::Rejected(error) => (format!("remains: {error}"), Severity::Critical),
         };
         vec![index.relation.as_str().into(), bytes(index.bytes as f64).into(), Cell { text, tone }]
     };
     if let [only] = leftovers {
-        let texts: Vec<String> = cells(only).into_iter().map(|cell| cell.text).collect();
-        return Some(Block::Note(format!("{title}: {}.", texts.join(", ")).into()));
+        let (index, result) = only;
+        let size = bytes(index.bytes as f64);
+        let text = if matches!(result, DropResult::Dropped) {
+            format!("Dropped leftover {} ({size}) of {origin}.", index.relation)
+        } else {
+            let texts: Vec<String> = cells(only).into_iter().map(|cell| cell.text).collect();
+            format!("Leftover of {origin}: {}.", texts.join(", "))
+        };
+        return Some(Block::Note(text.into()));
     }
-    let columns = [("index", Shape::Left), ("size", Shape::Right), ("what became of it", Shape::Left)];
+    let columns = [("index", Shape::Left), ("size", Shape::Right), ("result", Shape::Left)];
     let rows = table(&columns, leftovers.iter().map(cells).collect());
-    (!leftovers.is_empty()).then(|| Block::Table(Table { title: Some(title.to_owned()), ..rows }))
+    (!leftovers.is_empty())
+        .then(|| Block::Table(Table { title: Some(format!("Leftovers of {origin}")), ..rows }))
 }
 
 /// Builds the advice on the leftovers that remain, with the statement that drops one.
 pub(super) fn remedy(leftovers: &[(InvalidIndex, DropResult)]) -> Option<String> {
     let (index, _) = leftovers.iter().find(|(_, result)| !matches!(result, DropResult::Dropped))?;
     Some(format!(
-        "An invalid index costs every write. Ask again when nobody builds on its table any more; or, by its owner: \
+        "An invalid index slows every write. Run `reindex` again when no session is building on its table, or have its owner run \
          `DROP INDEX CONCURRENTLY {}`.",
         index.relation
     ))

@@ -31,7 +31,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     let user_error = |error: QueryError| {
         if is_lock_timeout(&error) {
             return Error::instead(
-                format!("{relation} is locked, so that its indexes can't be measured."),
+                format!("{relation} is locked, so its indexes can't be measured."),
                 "`blocked` shows who holds it.",
             );
         }
@@ -39,7 +39,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     };
     let indexes = client.ask(include_str!("indexes.sql"), &[&object.oid]).await.map_err(user_error)?;
     if indexes.is_empty() {
-        return Err(Error::user(format!("{relation} has no index to build anew.")));
+        return Err(Error::user(format!("{relation} has no index to rebuild.")));
     }
     let targets: Vec<BTreeMap<String, String>> = indexes.iter().map(target).collect();
     let planned: Vec<PlannedRelation> = targets.iter().map(PlannedRelation::from_target).collect();
@@ -65,7 +65,7 @@ fn may_not(object: &RelationInfo, role: &str) -> Error {
     Error::instead(
         format!("{role} may not reindex {relation}, which belongs to {owner}."),
         format!(
-            "Name a login `maintain` in the configuration whose role is a member of {owner}; from PostgreSQL 17 on, `GRANT pg_maintain` to it is enough to build, though not to drop what a broken one leaves."
+            "Name a login `maintain` in the configuration whose role is a member of {owner}; from PostgreSQL 17 on, `GRANT pg_maintain` to it is enough to rebuild, but not to drop the leftovers of an interrupted rebuild."
         ),
     )
 }
@@ -94,7 +94,7 @@ fn describe(
         all => format!("the {} of {relation}", count(all.len(), "index", "indexes")),
     };
     let environment = &database.address.environment;
-    let mut plan = Plan::of(format!("Builds {what} anew, in {} in {environment}.", database.database));
+    let mut plan = Plan::of(format!("Rebuilds {what} of {} in {environment}.", database.database));
     database.identify(&mut plan);
     let size: i64 = indexes.iter().map(|index| index.bytes).sum();
     let largest = indexes.iter().map(|index| index.bytes).max().unwrap_or_default();
@@ -103,13 +103,13 @@ fn describe(
     plan.context.push((
         "waits".to_owned(),
         format!(
-            "for each transaction that is older, {} at a time; then it gives up, and drops what it had begun",
+            "for each older transaction, {} at a time; then it gives up and drops the unfinished index",
             duration(timeout.as_secs_f64())
         ),
     ));
     plan.impact =
-        "Nobody: it runs beside reads and writes (CONCURRENTLY). It reads and writes the disk.".to_owned();
-    plan.rollback = "None is needed.".to_owned();
+        "None: it runs alongside reads and writes (CONCURRENTLY). It reads and writes the disk.".to_owned();
+    plan.rollback = "Not needed.".to_owned();
     let tables: BTreeSet<&str> = indexes.iter().map(|index| index.table.as_str()).collect();
     plan.resource_locks = tables.into_iter().map(|table| resource(&database.database, table)).collect();
     plan
@@ -120,13 +120,16 @@ fn oldest_transaction(row: &Row) -> Option<String> {
     let seconds = row.get::<_, Option<f64>>("held_s").filter(|seconds| *seconds >= OLD_TRANSACTION_S)?;
     let (who, app): (String, String) = (row.get("who"), row.get("app"));
     Some(format!(
-        " It waits for open transactions; the oldest is {who} ({app}), open for {}.",
+        " The rebuild waits for open transactions; the oldest is {who} ({app}), open for {}.",
         duration(seconds)
     ))
 }
 
 fn left_by_earlier(leftovers: &[InvalidIndex]) -> (String, String) {
     let names: Vec<&str> = leftovers.iter().map(|index| index.relation.as_str()).collect();
-    let text = format!("{}: invalid; dropped first, if nobody builds there", names.join(", "));
-    ("left by an earlier one".to_owned(), text)
+    let text = format!(
+        "{}: invalid; dropped first, unless another session is building on the table",
+        names.join(", ")
+    );
+    ("leftovers of an earlier rebuild".to_owned(), text)
 }

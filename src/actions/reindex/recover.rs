@@ -17,9 +17,10 @@ pub(super) async fn recover(execution: &Execution<'_>) -> Option<Outcome> {
         let rows = watcher.ask(REBUILT, &[&target.relation, &target.oid]).await.ok()?;
         done += usize::from(rows.first().is_some_and(|row| row.get("rebuilt")));
     }
-    let nouns = Nouns { one: "index", many: "indexes", done: "built anew" };
+    let nouns = Nouns { one: "index", many: "indexes", done: "rebuilt" };
     let mut outcome = recovered(done, targets.len(), &nouns);
-    let next = "`indexes` tells whether it left an invalid one; the next `reindex` of the table drops that.";
+    let next =
+        "`indexes` shows whether it left an invalid index; the next `reindex` of the table drops that.";
     outcome.blocks.push(Block::Note(fill(next, &|_| None)));
     Some(outcome)
 }

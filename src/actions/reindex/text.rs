@@ -18,7 +18,7 @@ pub(super) fn outcome(
     after: Result<Leftovers, String>,
 ) -> Outcome {
     let all = targets.len();
-    let nouns = Nouns { one: "index", many: "indexes", done: "built anew" };
+    let nouns = Nouns { one: "index", many: "indexes", done: "rebuilt" };
     let (mut kind, mut verdict) = summarize(results, all, &nouns, took);
     let may_remain = match &after {
         Ok(after) => after.iter().any(|(_, result)| !matches!(result, DropResult::Dropped)),
@@ -26,7 +26,7 @@ pub(super) fn outcome(
     };
     if kind == EventKind::Succeeded && may_remain {
         kind = EventKind::Partial;
-        verdict.push_str(" What a broken one left stays: see below.");
+        verdict.push_str(" A leftover of an interrupted rebuild remains: see below.");
     }
     let mut outcome = Outcome::new(kind, verdict);
     let done = done(results);
@@ -42,15 +42,15 @@ pub(super) fn outcome(
     outcome.blocks.extend(results_block(results, targets, "index"));
     // A leftover that remained is found again afterwards.
     before.retain(|(_, result)| matches!(result, DropResult::Dropped));
-    outcome.blocks.extend(invalid_indexes::block("Left by an earlier one", &before));
+    outcome.blocks.extend(invalid_indexes::block("an earlier rebuild", &before));
     match after {
         Ok(after) => {
-            outcome.blocks.extend(invalid_indexes::block("Left by a broken one", &after));
+            outcome.blocks.extend(invalid_indexes::block("an interrupted rebuild", &after));
             outcome.blocks.extend(invalid_indexes::remedy(&after).map(|text| Block::Note(text.into())));
         }
         Err(error) => {
             let text = format!(
-                "Whether it left an invalid index can't be seen: {error}. `indexes` tells when it can."
+                "Can't tell whether it left an invalid index: {error}. `indexes` shows invalid indexes."
             );
             outcome.blocks.push(Block::Note(text.into()));
         }

@@ -50,7 +50,7 @@ pub async fn plan(call: &Call<'_>, operation: Operation) -> Result<Plan> {
         && let Ok(reader) = database.reader(call).await
         && let Some(holder) = horizon_holder(&reader, is_old).await
     {
-        plan.effect.push_str(&format!(" It can't remove dead rows that are newer than {holder}."));
+        plan.effect.push_str(&format!(" VACUUM can't remove dead rows that are newer than {holder}."));
     }
     if !left_out.is_empty() {
         leave_out(&mut plan, &left_out);
@@ -82,15 +82,14 @@ fn describe(operation: Operation, database: &DatabaseTarget, tables: &[RelationI
     let dead: i64 = tables.iter().map(|table| table.dead).sum();
     let size = format!("about {}, {} dead rows", bytes(size as f64), grouped(dead));
     plan.context.push(("size".to_owned(), size));
-    plan.impact =
-        "Nobody: it runs beside reads and writes, and skips a table that is locked. It reads from the disk."
-            .to_owned();
-    plan.rollback = "None is needed.".to_owned();
+    plan.impact = "None: it runs alongside reads and writes and skips locked tables. It reads from the disk."
+        .to_owned();
+    plan.rollback = "Not needed.".to_owned();
     plan.resource_locks = tables.iter().map(|table| resource(&database.database, &table.relation)).collect();
     plan
 }
 
-/// Adds the tables of other owners, where everybody sees them and where the outcome finds them.
+/// Adds the tables of other owners to the effect, which everybody sees, and to the context, where the outcome finds them.
 fn leave_out(plan: &mut Plan, tables: &[RelationInfo]) {
     let number = count(tables.len(), "table of another owner is", "tables of other owners are");
     plan.effect.push_str(&format!(" {number} left out."));

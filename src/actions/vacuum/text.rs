@@ -35,24 +35,23 @@ pub(super) fn outcome(
             let before: i64 = done.iter().map(|(result, _)| result.before).sum();
             let after: i64 = done.iter().map(|(_, dead)| dead).sum();
             let dead = format!(
-                "Dead rows, as PostgreSQL estimates them: {} before, {} now.",
+                "Dead rows, estimated by PostgreSQL: {} before, {} now.",
                 grouped(before),
                 grouped(after)
             );
             outcome.blocks.push(Block::Note(dead.into()));
             if let Some(holder) = holder {
-                let text = "What is left is newer than {who}: `autovacuum` shows who holds VACUUM back.";
+                let text = "The remaining dead rows are newer than {who}: `autovacuum` shows what holds VACUUM back.";
                 outcome.blocks.push(Block::Note(fill(text, &|_| Some(holder.clone()))));
             }
         }
         if results.iter().any(|result| matches!(result.outcome, TableOutcome::Stopped)) {
-            let text =
-                "The dead rows that it had removed by then stay removed, and nothing has to be cleaned up.";
+            let text = "Dead rows removed before the stop stay removed; no cleanup is needed.";
             outcome.blocks.push(Block::Note(text.into()));
         }
     }
     if left_out.is_some() {
-        let text = "To take them along: a login `maintain` whose role is a member of their owners, or from PostgreSQL 17 on of pg_maintain.";
+        let text = "To include them, configure a login `maintain` whose role is a member of their owners, or from PostgreSQL 17 on of pg_maintain.";
         outcome.blocks.push(Block::Note(fill(text, &|_| None)));
     }
     outcome.blocks.extend(results_block(results, targets, "table"));

@@ -42,7 +42,7 @@ async fn check(
     let invalidated = |text: String| Box::new(Outcome::invalidated(text));
     let failed = |error: QueryError| Box::new(not_done(session, relation, &error));
     if !session.try_lock(relation).await.map_err(failed)? {
-        let text = format!("Another Countersign is at work on {relation}.");
+        let text = format!("Another Countersign instance holds the lock on {relation}.");
         return Err(Box::new(Outcome::failed(text)));
     }
     let rows = session.query(MEASURE, &[&target.oid, relation]).await.map_err(failed)?;
@@ -50,12 +50,12 @@ async fn check(
     let size = TableSize::from_rows(&rows).filter(|size| size.is_same).ok_or_else(gone)?;
     // An older plan says nothing of its file.
     if target.file.is_some() && target.file != size.filenode {
-        return Err(invalidated(format!("{relation} was written anew since the card was made.")));
+        return Err(invalidated(format!("{relation} was rewritten since the card was made.")));
     }
     let now = size.bytes.ok_or_else(gone)?;
     if now > at_most(target.bytes) {
         return Err(invalidated(format!(
-            "{relation} has {} now; the card showed {}, and {} at most may be written anew.",
+            "{relation} is {} now; the card showed {}, and at most {} may be rewritten.",
             bytes(now as f64),
             bytes(target.bytes as f64),
             bytes(at_most(target.bytes) as f64)
@@ -65,20 +65,20 @@ async fn check(
 }
 
 fn not_done(session: &MaintenanceSession<'_>, relation: &str, error: &QueryError) -> Outcome {
-    let after = "Nothing was done, and nobody waits for it any more.";
+    let after = "Nothing was done, and no session waits for it any longer.";
     if is_lock_timeout(error) {
         let text =
-            format!("{relation} was not written anew: somebody uses it, and it gave up waiting. {after}");
+            format!("{relation} was not rewritten: other sessions use it, and it gave up waiting. {after}");
         let mut outcome = Outcome::new(EventKind::Failed, text);
-        let next = "`blocked` and `long` show who uses it. Ask at a quieter time.";
+        let next = "`blocked` and `long` show the sessions that use it. Try again at a quieter time.";
         outcome.blocks.push(Block::Note(next.into()));
         return outcome;
     }
     if session.is_stopped(error) {
-        let text = format!("Stopped: {relation} is as it was. What was written by then is thrown away.");
+        let text = format!("Stopped: {relation} is unchanged. The copy written so far was discarded.");
         return Outcome::new(EventKind::Stopped, text);
     }
-    let text = format!("{relation} was not written anew: PostgreSQL refused: {error}. {after}");
+    let text = format!("{relation} was not rewritten: PostgreSQL refused: {error}. {after}");
     Outcome::new(EventKind::Failed, text)
 }
 
@@ -107,7 +107,7 @@ async fn conclude(
     let relation = &target.relation;
     let unknown = |error: &QueryError| {
         let database = &session.database.database;
-        let text = format!("Whether {relation} is written anew can't be seen: {database} {error}.");
+        let text = format!("Can't tell whether {relation} was rewritten: {database} {error}.");
         Outcome::unknown(text)
     };
     let warning = match result {
@@ -123,14 +123,14 @@ async fn conclude(
     let is_rewritten = |after: &TableSize| after.filenode != before.filenode && after.filenode.is_some();
     let Some(after) = after.filter(is_rewritten) else {
         let reason =
-            warning.unwrap_or_else(|| "PostgreSQL said nothing, and its file is the same".to_owned());
-        return Outcome::new(EventKind::Failed, format!("{relation} was not written anew: {reason}."));
+            warning.unwrap_or_else(|| "PostgreSQL reported no warning, but its file is the same".to_owned());
+        return Outcome::new(EventKind::Failed, format!("{relation} was not rewritten: {reason}."));
     };
     let (before, after) = (before.bytes.unwrap_or_default(), after.bytes.unwrap_or_default());
     let sizes = format!("{} before, {} now", bytes(before as f64), bytes(after as f64));
     let mut outcome = match warning {
-        None => Outcome::done(format!("{relation} is written anew, in {took}: {sizes}.")),
-        Some(warning) => Outcome::partial(format!("{relation} is written anew ({sizes}), but: {warning}.")),
+        None => Outcome::done(format!("{relation} was rewritten in {took}: {sizes}.")),
+        Some(warning) => Outcome::partial(format!("{relation} was rewritten ({sizes}), but: {warning}.")),
     };
     outcome.facts = json!({ "before": before, "after": after });
     outcome

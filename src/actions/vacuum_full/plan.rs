@@ -29,8 +29,8 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
         Ok(rows) => TableSize::from_rows(&rows).and_then(|size| size.filenode.zip(size.bytes)),
         Err(error) if is_lock_timeout(&error) => {
             return Err(Error::instead(
-                format!("{relation} is locked, so that its size can't be measured."),
-                "`blocked` shows who holds it. Ask again when it is free.",
+                format!("{relation} is locked, so its size can't be measured."),
+                "`blocked` shows who holds it. Try again when the lock is released.",
             ));
         }
         Err(error) => return Err(database.told(&error)),
@@ -45,12 +45,12 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
         target.insert("file".to_owned(), filenode.to_string());
     }
     let used_by = match users.len() {
-        0 => "nobody, at this moment".to_owned(),
+        0 => "no session at the moment".to_owned(),
         1 => "1 session holds a lock on it".to_owned(),
         more => format!("{more} sessions hold locks on it"),
     };
     plan.context.push(("used now".to_owned(), used_by));
-    plan.tables.extend(sessions_table("Uses it now", &users));
+    plan.tables.extend(sessions_table("Sessions that use it now", &users));
     Ok(plan)
 }
 
@@ -79,36 +79,36 @@ fn describe(database: &DatabaseTarget, table: &RelationInfo, lock_timeout: &str)
     let relation = &table.relation;
     let size = bytes(table.bytes as f64);
     let mut plan =
-        Plan::of(format!("Writes {relation} of {} in {environment} anew (VACUUM FULL).", database.database));
+        Plan::of(format!("Rewrites {relation} of {} in {environment} (VACUUM FULL).", database.database));
     database.identify(&mut plan);
     plan.identity.insert("relation".to_owned(), relation.clone());
     plan.identity.insert("oid".to_owned(), table.oid.to_string());
     plan.targets = vec![table.identity()];
     let most = bytes(at_most(table.bytes) as f64);
     for (name, guard) in [
-        ("table", "it is still this very table".to_owned()),
+        ("table", "it is still the same table".to_owned()),
         ("bytes", format!("it is no larger than {most}")),
-        ("file", "nobody has written it anew meanwhile".to_owned()),
+        ("file", "it has not been rewritten since then".to_owned()),
     ] {
         plan.guards.insert(name.to_owned(), guard);
     }
     plan.impact = format!(
-        "Everyone who uses {relation}: an AccessExclusive lock stops reads too. While it waits for the lock, they wait behind it, \
-         {lock_timeout} at most: then it gives up. Once it has the lock, they wait until all of it is written, and nothing but a stop ends that."
+        "Everyone who uses {relation}: an AccessExclusive lock stops reads too. While it waits for the lock, other sessions wait behind it, \
+         {lock_timeout} at most: then it gives up. Once it has the lock, they wait until the whole table is rewritten; only a stop ends that earlier."
     );
-    plan.rollback = "None is needed: the rows stay as they are.".to_owned();
+    plan.rollback = "Not needed: the rows stay as they are.".to_owned();
     plan.context = vec![
         ("size".to_owned(), format!("{size} with indexes and TOAST")),
         (
             "disk".to_owned(),
             format!(
-                "it may need {size} more until it is done, and writes as much WAL. How much is free can't be seen from here; \
+                "it may need {size} more until it is done, and writes as much WAL. The free space can't be seen from here; \
                  Azure makes a server read-only at 95 %."
             ),
         ),
         (
             "no disk emergency".to_owned(),
-            "it takes space before it gives any back: then enlarge the storage or drop what is abandoned instead".to_owned(),
+            "it takes space before it gives any back: on a full disk, enlarge the storage or drop abandoned tables instead".to_owned(),
         ),
     ];
     plan.resource_locks = vec![resource(&database.database, relation)];

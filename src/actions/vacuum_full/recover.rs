@@ -16,12 +16,12 @@ pub(super) async fn recover(execution: &Execution<'_>) -> Option<Outcome> {
     let relation = &target.relation;
     Some(match rows.first()?.get::<_, Option<i64>>(0) {
         None => Outcome::new(EventKind::Failed, format!("{relation} is gone. {INTERRUPTED}")),
-        Some(now) if now != planned => Outcome::done(format!("{relation} is written anew. {INTERRUPTED}")),
+        Some(now) if now != planned => Outcome::done(format!("{relation} was rewritten. {INTERRUPTED}")),
         Some(_) => {
             let stopped = execution.run.event(EventKind::StopRequested.word()).is_some();
             let kind = if stopped { EventKind::Stopped } else { EventKind::Failed };
             let text = "Countersign was interrupted, and nothing was changed";
-            Outcome::new(kind, format!("{relation} is not written anew: {text}."))
+            Outcome::new(kind, format!("{relation} was not rewritten: {text}."))
         }
     })
 }

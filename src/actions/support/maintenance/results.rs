@@ -9,7 +9,7 @@ use crate::postgres::QueryError;
 use crate::sql::duration;
 use std::time::Duration;
 
-/// Says that nobody saw the work end.
+/// Says that the work's end was not observed.
 pub const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether that is its work.";
 
 /// Outcome of the work on one table or index.
@@ -87,34 +87,34 @@ pub fn summarize(
     let done = done(results).len();
     let took = duration(took.as_secs_f64());
     if any(|outcome| matches!(outcome, TableOutcome::Unknown(_))).is_some() {
-        let text = format!("{done} of {total} {many} are {past}; what became of one can't be seen.");
+        let text = format!("{done} of {total} {many} are {past}; the result of one is unknown.");
         return (EventKind::Interrupted, text);
     }
     let only = if total == 1 { results.first() } else { None };
     if let Some(only) = only.filter(|_| stopped.is_some()) {
-        let state = if half(only) { "vacuumed, and not analyzed".to_owned() } else { format!("not {past}") };
+        let state = if half(only) { "vacuumed, but not analyzed".to_owned() } else { format!("not {past}") };
         return (EventKind::Stopped, format!("Stopped: {} is {state}.", only.relation));
     }
     if stopped.is_some() || results.len() < total && !session_lost {
         let mut text = format!("Stopped: {done} of {} {past}", count(total, one, many));
         if let Some(stopped) = stopped {
-            let behind = if half(stopped) { " behind its VACUUM" } else { "" };
-            text.push_str(&format!(", {} was cut off{behind}", stopped.relation));
+            let behind = if half(stopped) { " after its VACUUM" } else { "" };
+            text.push_str(&format!(", {} was interrupted{behind}", stopped.relation));
         }
         match total - results.len() {
             0 => text.push('.'),
-            rest => text.push_str(&format!(", {rest} not begun.")),
+            rest => text.push_str(&format!(", {rest} not started.")),
         }
         return (EventKind::Stopped, text);
     }
     match (done, only) {
         (1, Some(only)) => (EventKind::Succeeded, format!("{} is {past}, in {took}.", only.relation)),
         (_, Some(only)) if half(only) => {
-            (EventKind::Partial, format!("{} is vacuumed, and not analyzed.", only.relation))
+            (EventKind::Partial, format!("{} is vacuumed, but not analyzed.", only.relation))
         }
         (_, Some(only)) => (EventKind::Failed, format!("{} was not {past}.", only.relation)),
         (0, None) if results.iter().any(half) => {
-            (EventKind::Partial, format!("None of {total} {many} was {past} whole; what was done is below."))
+            (EventKind::Partial, format!("None of {total} {many} was fully {past}; see below."))
         }
         (0, None) => (EventKind::Failed, format!("None of {total} {many} was {past}.")),
         (all, None) if all == total => {
@@ -127,7 +127,7 @@ pub fn summarize(
     }
 }
 
-/// Lists each target's outcome, those first that are not done. The outcome of a single one is a line, since a table's cells are short
+/// Lists each target's outcome, unfinished ones first. The outcome of a single one is a line, since a table's cells are short
 /// on a phone.
 pub fn results_block(results: &[TableResult], targets: &[PlannedRelation], noun: &str) -> Option<Block> {
     let is_done = |result: &&TableResult| matches!(result.outcome, TableOutcome::Done { .. });
@@ -139,12 +139,15 @@ pub fn results_block(results: &[TableResult], targets: &[PlannedRelation], noun:
     let row = |result: &TableResult| vec![result.relation.as_str().into(), outcome_cell(&result.outcome)];
     let others = results.iter().filter(|result| !is_done(result)).map(row);
     let not_begun = |target: &PlannedRelation| {
-        vec![target.relation.as_str().into(), Cell { text: "not begun".to_owned(), tone: Severity::Warning }]
+        vec![
+            target.relation.as_str().into(),
+            Cell { text: "not started".to_owned(), tone: Severity::Warning },
+        ]
     };
     let not_begun = targets.iter().skip(results.len()).map(not_begun);
     let done = results.iter().filter(is_done).map(row);
     let rows: Vec<Vec<Cell>> = others.chain(not_begun).chain(done).collect();
-    let columns = [(noun, Shape::Left), ("what became of it", Shape::Left)];
+    let columns = [(noun, Shape::Left), ("result", Shape::Left)];
     (!rows.is_empty()).then(|| Block::Table(table(&columns, rows)))
 }
 
@@ -153,26 +156,27 @@ fn outcome_cell(outcome: &TableOutcome) -> Cell {
         TableOutcome::Done { .. } => ("done".to_owned(), Severity::Ok),
         TableOutcome::Skipped(warning) => (format!("PostgreSQL skipped it: {warning}"), Severity::Critical),
         TableOutcome::NoTrace => {
-            ("PostgreSQL said nothing, and no trace of it is seen".to_owned(), Severity::Critical)
+            ("PostgreSQL reported no warning, but shows no sign of the work".to_owned(), Severity::Critical)
         }
-        TableOutcome::Replaced => {
-            ("is gone, or another has its name now: left alone".to_owned(), Severity::Warning)
-        }
+        TableOutcome::Replaced => (
+            "it is gone, or its name belongs to another relation now: not touched".to_owned(),
+            Severity::Warning,
+        ),
         TableOutcome::Locked => {
-            ("another Countersign is at work on it: left alone".to_owned(), Severity::Warning)
+            ("another Countersign instance holds the lock on it: not touched".to_owned(), Severity::Warning)
         }
-        TableOutcome::Stopped => ("cut off by the stop".to_owned(), Severity::Warning),
+        TableOutcome::Stopped => ("interrupted by the stop".to_owned(), Severity::Warning),
         TableOutcome::OnlyVacuumed(None) => {
-            ("vacuumed; the stop cut its ANALYZE off".to_owned(), Severity::Warning)
+            ("vacuumed; the stop interrupted its ANALYZE".to_owned(), Severity::Warning)
         }
         TableOutcome::OnlyVacuumed(Some(reason)) => {
-            (format!("vacuumed, and not analyzed: {reason}"), Severity::Critical)
+            (format!("vacuumed, but not analyzed: {reason}"), Severity::Critical)
         }
         TableOutcome::Rejected(error) if is_lock_timeout(error) => {
-            ("gave up: a lock or an older transaction kept it waiting".to_owned(), Severity::Critical)
+            ("gave up waiting for a lock or an older transaction".to_owned(), Severity::Critical)
         }
         TableOutcome::Rejected(error) => (format!("PostgreSQL refused: {error}"), Severity::Critical),
-        TableOutcome::SessionLost(error) => (format!("broken off: the server {error}"), Severity::Critical),
+        TableOutcome::SessionLost(error) => (format!("interrupted: the server {error}"), Severity::Critical),
         TableOutcome::Unknown(error) => (format!("unknown: the server {error}"), Severity::Critical),
     };
     Cell { text, tone }
