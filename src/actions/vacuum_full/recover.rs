@@ -1,7 +1,7 @@
 //! The outcome of an interrupted `vacuum-full`, as the table's file shows it afterwards. It only looks.
 
 use crate::actions::support::database::DatabaseTarget;
-use crate::actions::support::maintenance::INTERRUPTED;
+use crate::actions::support::recovery::INTERRUPTED;
 use crate::actions::support::relations::PlannedRelation;
 use crate::actions::{Execution, Outcome};
 use crate::model::EventKind;

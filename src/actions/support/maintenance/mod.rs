@@ -9,7 +9,7 @@ use crate::sql::duration;
 mod results;
 mod session;
 
-pub use results::{INTERRUPTED, Nouns, TableOutcome, TableResult, done, recovered, results_block, summarize};
+pub use results::{Nouns, TableOutcome, TableResult, done, recovered, results_block, summarize};
 pub use session::{MaintenanceSession, POLL_INTERVAL, Position, VISIBLE_WITHIN};
 
 /// Name of the lock that keeps two commands from working on the same table.

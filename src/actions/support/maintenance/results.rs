@@ -3,14 +3,12 @@
 use super::is_lock_timeout;
 use crate::actions::Outcome;
 use crate::actions::support::blocks::{count, table};
+use crate::actions::support::recovery::INTERRUPTED;
 use crate::actions::support::relations::PlannedRelation;
 use crate::model::{Block, Cell, EventKind, Severity, Shape};
 use crate::postgres::QueryError;
 use crate::sql::duration;
 use std::time::Duration;
-
-/// Says that the work's end was not observed.
-pub const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether that is its work.";
 
 /// Outcome of the work on one table or index.
 #[derive(Debug)]
