@@ -1,16 +1,16 @@
-//! A directory of Prisma's migrations: what a ledger of applied ones can be compared with. Reads files, and no server.
+//! A directory of Prisma migrations, to compare a database's migration history with. Reads files and queries no server.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
-/// A migration as its directory has it.
+/// A migration in the directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Migration {
     /// The directory's name: "20250115093000_init".
     pub name: String,
-    /// What Prisma takes for the script's checksum: SHA-256 in hex, as it is and with either ending of lines, and as its old
-    /// versions wrote it, without the zeros in front of each byte.
+    /// Checksums that Prisma accepts for the script: SHA-256 in hex of the script as it is and with either line ending; also
+    /// without each byte's leading zero, as Prisma's old versions wrote it.
     /// Source: `script_matches_checksum` in prisma-engines, schema-engine/connectors/schema-connector/src/checksum.rs.
     pub checksums: Vec<String>,
     /// SHA-256 of the script's bytes, in hex.
@@ -18,7 +18,7 @@ pub struct Migration {
     pub sha256: String,
 }
 
-/// SHA-256 over names and scripts, in hex: another one, and the directory is not what it was.
+/// SHA-256 over names and scripts, in hex. It changes with the directory's content.
 pub fn digest(migrations: &[Migration]) -> String {
     let mut hasher = Sha256::new();
     for migration in migrations {
@@ -29,18 +29,18 @@ pub fn digest(migrations: &[Migration]) -> String {
     hex::encode(hasher.finalize())
 }
 
-/// The migrations of a directory, in the order in which Prisma applies them. What is no directory is passed over, as
-/// `migration_lock.toml` is.
+/// Reads the migrations of a directory, in the order in which Prisma applies them. Entries that are no directories are skipped,
+/// like `migration_lock.toml`.
 ///
 /// # Errors
-/// A directory, or a migration's script, that can't be read: in words that follow "the migrations directory".
+/// A directory or a script that can't be read, in words that follow "the migrations directory".
 pub async fn read(directory: PathBuf) -> Result<Vec<Migration>, String> {
     let reading = tokio::task::spawn_blocking(move || migrations(&directory));
     reading.await.unwrap_or_else(|_| Err("can't be read".to_owned()))
 }
 
 fn migrations(directory: &Path) -> Result<Vec<Migration>, String> {
-    let unreadable = |why: std::io::Error| format!("can't be read ({})", why.kind());
+    let unreadable = |error: std::io::Error| format!("can't be read ({})", error.kind());
     let mut migrations = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -49,7 +49,7 @@ fn migrations(directory: &Path) -> Result<Vec<Migration>, String> {
         }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let script = std::fs::read(path.join("migration.sql"))
-            .map_err(|why| format!("has {name} without a migration.sql to read ({})", why.kind()))?;
+            .map_err(|error| format!("has {name} without a migration.sql to read ({})", error.kind()))?;
         let sha256 = hex::encode(Sha256::digest(&script));
         migrations.push(Migration { name, checksums: checksums(&script), sha256 });
     }

@@ -1,8 +1,8 @@
-//! Backups as objects, over the `object_store` crate: a directory now, a blob container later, and no caller knows which.
+//! Backups as objects, over the `object_store` crate: callers don't know whether it is a directory or a blob container.
 //!
-//! An object passes three stages: bytes under way (the store's own staging, never listed), whole but not yet checked (its
-//! name ends in `.part`), and published under its key. What a process left behind when it died stays in the first two and
-//! is removed by [`Storage::clear_unfinished`]. What the objects mean does not live here.
+//! An object passes three stages: uploading (the store's own staging, never listed), whole but not yet verified (its name ends in
+//! `.part`), and published under its key. A process that died leaves objects in the first two only;
+//! [`Storage::clear_unfinished`] removes them. The objects' meaning does not live here.
 
 use crate::config::Backups;
 use anyhow::Context;
@@ -20,27 +20,27 @@ mod upload;
 pub use object_store::path::Path as Key;
 pub use upload::{Staged, Upload};
 
-/// The end of the name of an object that is whole but not yet checked.
-const UNCHECKED: &str = ".part";
+/// Suffix of an object that is whole but not yet verified.
+const UNCHECKED_SUFFIX: &str = ".part";
 
-/// At start, what nobody has touched for a day is taken for a dead process' work: another process may share the storage,
-/// and nothing writes a part of a dump, or reads one back, for so long.
-const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+/// Age at which an unfinished object counts as a dead process' at start: another process may share the storage, and neither
+/// writing a part nor reading a dump back takes a day.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is read at once.
+/// Bytes read at once.
 const RANGE_BYTES: usize = 1 << 20;
 
-/// Ranges being read while another is looked at. They are what memory holds of an object, however large it is.
+/// Ranges read ahead. They bound the memory, however large the object is.
 const RANGES_IN_FLIGHT: usize = 2;
 
-/// Why the storage did not do it.
+/// Errors of the storage.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     #[error("the backup storage is full")]
     Full,
-    #[error("it is not in the backup storage")]
+    #[error("the object is not in the backup storage")]
     Missing,
-    #[error("the backup storage has one of that name already")]
+    #[error("the backup storage already has an object of that name")]
     Exists,
     /// The cause names paths: for the log, not for a chat.
     #[error("the backup storage failed")]
@@ -72,11 +72,11 @@ pub type StorageResult<T> = Result<T, StorageError>;
 pub struct Stored {
     pub key: Key,
     pub bytes: u64,
-    /// When it was published (UTC).
+    /// Time of publication (UTC).
     pub at: jiff::Timestamp,
 }
 
-/// Where the backups are.
+/// The storage of backups.
 #[derive(Debug, Clone)]
 pub struct Storage {
     objects: Arc<dyn ObjectStore>,
@@ -85,10 +85,10 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens the configured directory, making it if need be. What is published there survives a power cut.
+    /// Opens the configured directory and creates it if necessary. Published objects survive a power failure.
     ///
     /// # Errors
-    /// A directory that can't be made.
+    /// The directory can't be created.
     pub fn open(backups: &Backups) -> anyhow::Result<Storage> {
         let directory = &backups.directory;
         let opened = std::fs::create_dir_all(directory).map_err(anyhow::Error::from).and_then(|()| {
@@ -103,7 +103,7 @@ impl Storage {
         Storage { objects, directory: None }
     }
 
-    /// Begins an object. Until [`Staged::publish`] nothing is seen under its key; dropped half-way, nothing stays.
+    /// Begins an object. It is not visible under its key until [`Staged::publish`]; dropped half-way, it is removed.
     ///
     /// # Errors
     /// [`StorageError::Exists`] and the others.
@@ -111,11 +111,11 @@ impl Storage {
         match self.head(key).await {
             Err(StorageError::Missing) => Upload::begin(self, key).await,
             Ok(_) => Err(StorageError::Exists),
-            Err(why) => Err(why),
+            Err(error) => Err(error),
         }
     }
 
-    /// Writes a small object at once: it is there whole or not at all.
+    /// Writes a small object atomically.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -124,8 +124,7 @@ impl Storage {
         Ok(())
     }
 
-    /// An object's bytes, as they come. In ranges of our own: the crate gives a local file in pieces of 8 KiB, each by way of
-    /// another thread.
+    /// Streams an object's bytes, in ranges of its own: the crate reads a local file in pieces of 8 KiB, each in another thread.
     ///
     /// # Errors
     /// [`StorageError::Missing`] and the others.
@@ -159,14 +158,15 @@ impl Storage {
     /// # Errors
     /// [`StorageError`].
     pub async fn list(&self, prefix: &Key) -> StorageResult<Vec<Stored>> {
-        // The object store lists a directory that is gone as an empty one: an unmounted disk would look like no backups.
+        // The object store lists a missing directory as empty: an unmounted disk would look like no backups.
         if let Some(directory) = &self.directory
             && let Err(error) = tokio::fs::read_dir(directory).await
         {
             return Err(object_store::Error::Generic { store: "local", source: Box::new(error) }.into());
         }
         let all: Vec<_> = self.objects.list(Some(prefix)).try_collect().await?;
-        let published = all.into_iter().filter(|object| !object.location.as_ref().ends_with(UNCHECKED));
+        let published =
+            all.into_iter().filter(|object| !object.location.as_ref().ends_with(UNCHECKED_SUFFIX));
         let mut published = published.map(stored).collect::<StorageResult<Vec<_>>>()?;
         published.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(published)
@@ -178,15 +178,15 @@ impl Storage {
         Ok(self.objects.delete(key).await?)
     }
 
-    /// Removes what dead processes left unfinished, anywhere. Called at start. Returns how many there were.
+    /// Removes the unfinished objects of dead processes. Called at start. Returns their number.
     ///
     /// # Errors
     /// [`StorageError`].
     pub async fn clear_abandoned(&self) -> StorageResult<usize> {
-        self.clear(&Key::default(), ABANDONED).await
+        self.clear(&Key::default(), ABANDONED_AFTER).await
     }
 
-    /// Removes whatever is unfinished below a prefix. Only for who holds the prefix alone, as a backup holds its database's.
+    /// Removes all unfinished objects below a prefix. The caller holds the lock on it, as a backup does on its database's.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -198,7 +198,7 @@ impl Storage {
         let before = SystemTime::now() - untouched;
         let mut cleared = 0;
         let all: Vec<_> = self.objects.list(Some(prefix)).try_collect().await?;
-        for object in all.into_iter().filter(|object| object.location.as_ref().ends_with(UNCHECKED)) {
+        for object in all.into_iter().filter(|object| object.location.as_ref().ends_with(UNCHECKED_SUFFIX)) {
             if SystemTime::from(object.last_modified) <= before {
                 self.objects.delete(&object.location).await?;
                 cleared += 1;
@@ -216,8 +216,8 @@ fn stored(meta: object_store::ObjectMeta) -> StorageResult<Stored> {
     Ok(Stored { key: meta.location, bytes: meta.size, at })
 }
 
-/// Removes the files of uploads under way: `object_store` names them after their object with `#` and a number, and hides
-/// them. One that can't be removed stays for the next time.
+/// Removes the files of unfinished uploads: `object_store` names them after their object with `#` and a number, and hides them.
+/// A file that can't be removed is left for the next time.
 fn remove_uploads(directory: &Path, before: SystemTime) -> usize {
     let mut removed = 0;
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -325,7 +325,7 @@ mod tests {
     async fn only_what_was_left_long_ago_is_abandoned() {
         let (_directory, storage) = opened();
         let directory = storage.directory.clone().unwrap();
-        let long_ago = SystemTime::now() - ABANDONED - Duration::from_secs(60);
+        let long_ago = SystemTime::now() - ABANDONED_AFTER - Duration::from_secs(60);
         for (name, old) in [
             ("old.dump.part", true),
             ("old.dump.part#1", true),

@@ -1,36 +1,35 @@
-//! One object on its way into the storage: written in parts, checked, published.
+//! An upload into the storage: written in parts, verified, published.
 
-use super::{Key, Storage, StorageError, StorageResult, UNCHECKED};
+use super::{Key, Storage, StorageError, StorageResult, UNCHECKED_SUFFIX};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use tokio::task::JoinSet;
 
-/// Azure takes 50,000 blocks an object, so an object may have 390 GiB; S3 wants at least 5 MiB a part.
+/// Size of a part. Azure allows 50,000 blocks an object, so an object may have 390 GiB; S3 requires at least 5 MiB a part.
 const PART_BYTES: usize = 8 << 20;
 
-/// Parts being stored while the next is gathered. With it memory is at most three parts, however large the object.
+/// Parts uploaded in parallel while the next one fills. Memory is at most three parts, however large the object is.
 const PARTS_IN_FLIGHT: usize = 2;
 
 /// An object being written. Dropping it aborts it.
 pub struct Upload {
-    /// What it becomes.
     staged: Staged,
     parts: Box<dyn MultipartUpload>,
-    gathered: Vec<Bytes>,
-    gathered_bytes: usize,
+    buffered: Vec<Bytes>,
+    buffered_bytes: usize,
     in_flight: JoinSet<object_store::Result<()>>,
 }
 
 impl Upload {
     pub(super) async fn begin(storage: &Storage, key: &Key) -> StorageResult<Upload> {
         // The key is encoded already, and the ending needs no encoding.
-        let unchecked = Key::parse(format!("{key}{UNCHECKED}")).map_err(object_store::Error::from)?;
+        let unchecked = Key::parse(format!("{key}{UNCHECKED_SUFFIX}")).map_err(object_store::Error::from)?;
         Ok(Upload {
             parts: storage.objects.put_multipart(&unchecked).await?,
-            staged: Staged { storage: storage.clone(), key: key.clone(), unchecked, settled: true },
-            gathered: Vec::new(),
-            gathered_bytes: 0,
+            staged: Staged { storage: storage.clone(), key: key.clone(), unchecked, handled: true },
+            buffered: Vec::new(),
+            buffered_bytes: 0,
             in_flight: JoinSet::new(),
         })
     }
@@ -40,22 +39,22 @@ impl Upload {
     /// # Errors
     /// [`StorageError`], also of earlier bytes: then abort.
     pub async fn write(&mut self, bytes: Bytes) -> StorageResult<()> {
-        self.gathered_bytes += bytes.len();
-        self.gathered.push(bytes);
-        if self.gathered_bytes >= PART_BYTES { self.send().await } else { Ok(()) }
+        self.buffered_bytes += bytes.len();
+        self.buffered.push(bytes);
+        if self.buffered_bytes >= PART_BYTES { self.send().await } else { Ok(()) }
     }
 
     async fn send(&mut self) -> StorageResult<()> {
         while self.in_flight.len() >= PARTS_IN_FLIGHT {
-            self.landed().await?;
+            self.join_part().await?;
         }
-        self.gathered_bytes = 0;
-        let part: PutPayload = std::mem::take(&mut self.gathered).into_iter().collect();
+        self.buffered_bytes = 0;
+        let part: PutPayload = std::mem::take(&mut self.buffered).into_iter().collect();
         self.in_flight.spawn(self.parts.put_part(part));
         Ok(())
     }
 
-    async fn landed(&mut self) -> StorageResult<()> {
+    async fn join_part(&mut self) -> StorageResult<()> {
         match self.in_flight.join_next().await {
             None | Some(Ok(Ok(()))) => Ok(()),
             Some(Ok(Err(error))) => Err(error.into()),
@@ -63,54 +62,54 @@ impl Upload {
         }
     }
 
-    /// All is written: the object is whole, and not yet a backup.
+    /// Completes the object, not yet under its key.
     ///
     /// # Errors
-    /// [`StorageError`]; nothing of it stays.
+    /// [`StorageError`]; the object is removed.
     pub async fn finish(mut self) -> StorageResult<Staged> {
         match self.complete().await {
             Ok(()) => {
-                self.staged.settled = false;
+                self.staged.handled = false;
                 Ok(self.staged)
             }
-            Err(why) => {
+            Err(error) => {
                 self.abort().await;
-                Err(why)
+                Err(error)
             }
         }
     }
 
     async fn complete(&mut self) -> StorageResult<()> {
-        if !self.gathered.is_empty() {
+        if !self.buffered.is_empty() {
             self.send().await?;
         }
         while !self.in_flight.is_empty() {
-            self.landed().await?;
+            self.join_part().await?;
         }
         self.parts.complete().await?;
         Ok(())
     }
 
-    /// Gives up: nothing stays. What can't be removed now is never listed, and cleared by the next to come.
+    /// Aborts and removes the object. A remainder that can't be removed is never listed, and the next backup clears it.
     pub async fn abort(mut self) {
         self.in_flight.shutdown().await;
         if let Err(error) = self.parts.abort().await {
-            tracing::warn!(%error, "an unfinished upload could not be removed");
+            tracing::warn!(%error, "removing an unfinished upload failed");
         }
     }
 }
 
-/// A whole object that nobody sees yet. Dropping it removes it.
+/// A whole object that is not visible yet. Dropping it removes it.
 pub struct Staged {
     storage: Storage,
     key: Key,
     unchecked: Key,
-    /// Published, removed or not yet there: nothing is left to do.
-    settled: bool,
+    /// Published, removed or not yet complete: dropping it does nothing.
+    handled: bool,
 }
 
 impl Staged {
-    /// Its bytes as the storage gives them back.
+    /// Streams the bytes back from the storage.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -118,26 +117,26 @@ impl Staged {
         self.storage.read(&self.unchecked).await
     }
 
-    /// Puts it under its key. The caller makes keys that are never used twice.
+    /// Moves it to its key. The caller never uses a key twice.
     ///
     /// # Errors
     /// [`StorageError`]; then it is removed.
     pub async fn publish(mut self) -> StorageResult<()> {
         self.storage.objects.rename(&self.unchecked, &self.key).await?;
-        self.settled = true;
+        self.handled = true;
         Ok(())
     }
 
     /// Removes it.
     pub async fn discard(mut self) {
-        self.settled = true;
+        self.handled = true;
         remove(&self.storage, &self.unchecked).await;
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if self.settled {
+        if self.handled {
             return;
         }
         let (storage, key) = (self.storage.clone(), self.unchecked.clone());
@@ -149,6 +148,6 @@ impl Drop for Staged {
 
 async fn remove(storage: &Storage, key: &Key) {
     if let Err(error) = storage.delete(key).await {
-        tracing::warn!(%error, "an object that was not published could not be removed");
+        tracing::warn!(%error, "removing an unpublished object failed");
     }
 }
