@@ -1,6 +1,5 @@
-//! What an operator has to know before an incident: for every environment, server and login, what works, what is missing
-//! and how to mend it. It looks and changes nothing, but for one small object that it writes into the backup storage and
-//! removes again. `countersign check` shows it; whatever else shows it takes the same blocks.
+//! Checks before an incident, for `countersign check`: for every environment, server and login, what works, what is missing and
+//! how to fix it. They change nothing, except for one small object that is written into the backup storage and removed again.
 
 use crate::actions::backup::{Tool, find};
 use crate::actions::support::blocks::{count, verdict};
@@ -14,106 +13,110 @@ use bytes::Bytes;
 mod connectivity;
 mod server;
 
-/// Of whom it is asked.
+/// Configuration and connections that the checks use.
 pub struct CheckContext<'a> {
     pub config: &'a Config,
     pub targets: &'a Environments,
 }
 
-/// How something stands.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckStatus {
     Works,
-    /// It can be done without.
+    /// Countersign works without it.
     Optional,
     Missing,
 }
 
-/// One thing that was looked at.
+/// One checked thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// "main as reader", "main/asset_service_db".
-    pub at: String,
-    pub standing: CheckStatus,
-    /// "doesn't see other sessions": follows what it is about.
-    pub found: String,
+    pub subject: String,
+    pub status: CheckStatus,
+    /// "doesn't see other sessions": follows the subject.
+    pub details: String,
     /// A statement to copy, or a sentence.
     pub fix: Option<String>,
 }
 
 impl Finding {
-    pub fn works(at: impl Into<String>, found: impl Into<String>) -> Finding {
-        Finding { at: at.into(), standing: CheckStatus::Works, found: found.into(), fix: None }
+    pub fn works(subject: impl Into<String>, details: impl Into<String>) -> Finding {
+        Finding { subject: subject.into(), status: CheckStatus::Works, details: details.into(), fix: None }
     }
 
-    pub fn missing(at: impl Into<String>, found: impl Into<String>, fix: impl Into<String>) -> Finding {
+    pub fn missing(
+        subject: impl Into<String>,
+        details: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Finding {
         let fix = Some(fix.into());
-        Finding { at: at.into(), standing: CheckStatus::Missing, found: found.into(), fix }
+        Finding { subject: subject.into(), status: CheckStatus::Missing, details: details.into(), fix }
     }
 }
 
-/// Everything that was found, by where: an environment's name, or "here" for the place where Countersign runs.
+/// All findings by section: an environment's name, or [`HERE`].
 #[derive(Debug, Clone, Default)]
 pub struct Report(pub Vec<(String, Vec<Finding>)>);
 
-/// The name of the section about Countersign's own place.
+/// Section about the host that Countersign runs on.
 const HERE: &str = "Where Countersign runs";
 
-/// Looks at the environments that are named, all at once.
-pub async fn examine(patient: &CheckContext<'_>, environments: &[&str]) -> Report {
-    let tools = find(&patient.config.backups).await;
-    let named = patient.config.environments.iter().filter(|e| environments.contains(&e.name.as_str()));
-    let all = named.map(|environment| look(patient, &tools, environment));
-    let mut sections = futures::future::join_all(all).await;
-    sections.push((HERE.to_owned(), vec![record(patient.config), storage(&patient.config.backups).await]));
+/// Checks the named environments in parallel.
+pub async fn examine(context: &CheckContext<'_>, environments: &[&str]) -> Report {
+    let tools = find(&context.config.backups).await;
+    let named = context.config.environments.iter().filter(|e| environments.contains(&e.name.as_str()));
+    let checks = named.map(|environment| check_environment(context, &tools, environment));
+    let mut sections = futures::future::join_all(checks).await;
+    sections.push((HERE.to_owned(), vec![record(context.config), storage(&context.config.backups).await]));
     Report(sections)
 }
 
-async fn look(
-    patient: &CheckContext<'_>,
+async fn check_environment(
+    context: &CheckContext<'_>,
     tools: &[Tool],
     environment: &Environment,
 ) -> (String, Vec<Finding>) {
-    let all =
-        environment.servers.iter().map(|server| server::look(patient.targets, tools, (environment, server)));
-    let found = futures::future::join_all(all).await.into_iter().flatten().collect();
-    (environment.name.clone(), found)
+    let servers = environment.servers.iter();
+    let checks = servers.map(|server| server::check(context.targets, tools, environment, server));
+    let findings = futures::future::join_all(checks).await.into_iter().flatten().collect();
+    (environment.name.clone(), findings)
 }
 
 /// The services' databases that are on this server.
-fn databases<'a>(targets: &'a Environments, (environment, server): (&Environment, &Server)) -> Vec<&'a str> {
+fn databases<'a>(targets: &'a Environments, environment: &Environment, server: &Server) -> Vec<&'a str> {
     let services = targets.services().iter();
-    let here = services.filter(|service| {
-        targets.server_of(environment, service).is_some_and(|found| found.name == server.name)
+    let on_server = services.filter(|service| {
+        targets.server_of(environment, service).is_some_and(|other| other.name == server.name)
     });
-    let mut databases: Vec<&str> = here.map(|service| service.database.as_str()).collect();
+    let mut databases: Vec<&str> = on_server.map(|service| service.database.as_str()).collect();
     databases.sort_unstable();
     databases.dedup();
     databases
 }
 
-/// Without the record nothing but reads is done.
+/// Checks the audit log's store: without it only read commands work.
 fn record(config: &Config) -> Finding {
-    let at = "record";
+    let subject = "audit log";
     let waits = config.store_waits;
     match SqliteStore::examine(&config.store, Limits { answer: waits.answer, busy: waits.lock }) {
-        Ok(true) => Finding::works(at, "can be written"),
-        Ok(false) => Finding::works(at, "can be made, as `serve` does at its first start"),
-        Err(why) => Finding::missing(
-            at,
-            format!("can't be written: {why:#}"),
-            "Let the account that Countersign runs as write to `path` of `[store]` and its directory, or name another file there.",
+        Ok(true) => Finding::works(subject, "can be written"),
+        Ok(false) => Finding::works(subject, "can be created, as `serve` does at its first start"),
+        Err(error) => Finding::missing(
+            subject,
+            format!("can't be written: {error:#}"),
+            "Let the account that Countersign runs as write to `path` of `[store]` and its directory, or set another path.",
         ),
     }
 }
 
 async fn storage(backups: &Backups) -> Finding {
-    let at = "backup storage";
+    let subject = "backup storage";
     match write_and_remove(backups).await {
-        Ok(()) => Finding::works(at, "can be written"),
-        Err(why) => Finding::missing(
-            at,
-            format!("can't be written: {why:#}"),
+        Ok(()) => Finding::works(subject, "can be written"),
+        Err(error) => Finding::missing(
+            subject,
+            format!("can't be written: {error:#}"),
             "Let the account that Countersign runs as write to `directory` of `[backups]`.",
         ),
     }
@@ -121,16 +124,17 @@ async fn storage(backups: &Backups) -> Finding {
 
 async fn write_and_remove(backups: &Backups) -> anyhow::Result<()> {
     let storage = Storage::open(backups)?;
-    let name = crate::model::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
+    let name =
+        crate::model::random_token().ok_or_else(|| anyhow::anyhow!("the system has no random numbers"))?;
     let key = Key::from(format!("check-{name}"));
     storage.put(&key, Bytes::from_static(b"can be written")).await?;
     Ok(storage.delete(&key).await?)
 }
 
 impl Report {
-    /// Something about Countersign's own place.
+    /// Adds a finding about the host that Countersign runs on.
     pub fn add_here(&mut self, finding: Finding) {
-        let here = self.0.iter_mut().find(|(place, _)| place == HERE);
+        let here = self.0.iter_mut().find(|(section, _)| section == HERE);
         match here {
             Some((_, findings)) => findings.push(finding),
             None => self.0.push((HERE.to_owned(), vec![finding])),
@@ -141,19 +145,19 @@ impl Report {
         self.0.iter().map(|(_, findings)| missing(findings)).sum()
     }
 
-    /// A verdict, then for each place what was found, and what mends it.
+    /// A verdict, then each section's findings and fixes.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks = vec![match self.missing() {
-            0 => verdict(Severity::Ok, "Nothing is missing."),
+            0 => verdict(Severity::Ok, "All checks passed."),
             missing => {
-                let places = self.0.iter().filter(|(_, findings)| self::missing(findings) > 0);
-                let places: Vec<&str> = places.map(|(place, _)| place.as_str()).collect();
-                let words = count(missing, "thing is missing", "things are missing");
-                verdict(Severity::Critical, format!("{words}: {}.", places.join(", ")))
+                let sections = self.0.iter().filter(|(_, findings)| self::missing(findings) > 0);
+                let sections: Vec<&str> = sections.map(|(section, _)| section.as_str()).collect();
+                let failed = count(missing, "check failed", "checks failed");
+                verdict(Severity::Critical, format!("{failed}: {}.", sections.join(", ")))
             }
         }];
-        for (place, findings) in &self.0 {
-            blocks.push(Block::Table(table(place, findings)));
+        for (section, findings) in &self.0 {
+            blocks.push(Block::Table(table(section, findings)));
             blocks.extend(findings.iter().filter_map(fix).map(Block::Text));
         }
         blocks
@@ -161,27 +165,27 @@ impl Report {
 }
 
 fn missing(findings: &[Finding]) -> usize {
-    findings.iter().filter(|finding| finding.standing == CheckStatus::Missing).count()
+    findings.iter().filter(|finding| finding.status == CheckStatus::Missing).count()
 }
 
-fn table(place: &str, findings: &[Finding]) -> Table {
+fn table(section: &str, findings: &[Finding]) -> Table {
     let columns =
-        ["what", "result", "found"].map(|title| Column { title: title.to_owned(), shape: Shape::Left });
+        ["checked", "result", "details"].map(|title| Column { title: title.to_owned(), shape: Shape::Left });
     let rows = findings.iter().map(|finding| {
-        let (word, tone) = match finding.standing {
+        let (word, tone) = match finding.status {
             CheckStatus::Works => ("works", Severity::Ok),
             CheckStatus::Optional => ("optional", Severity::Neutral),
             CheckStatus::Missing => ("missing", Severity::Critical),
         };
         let cells = vec![
-            Cell::from(finding.at.as_str()),
+            Cell::from(finding.subject.as_str()),
             Cell { text: word.to_owned(), tone },
-            Cell::from(finding.found.as_str()),
+            Cell::from(finding.details.as_str()),
         ];
         Row { cells, buttons: Vec::new() }
     });
     Table {
-        title: Some(place.to_owned()),
+        title: Some(section.to_owned()),
         columns: columns.to_vec(),
         rows: rows.collect(),
         total: findings.len(),
@@ -192,10 +196,7 @@ fn table(place: &str, findings: &[Finding]) -> Table {
 /// "main as reader: GRANT pg_monitor TO countersign_read;"
 fn fix(finding: &Finding) -> Option<Text> {
     let fix = finding.fix.as_ref()?;
-    let text = Text::new().strong(format!("{}: ", finding.at));
-    // A statement is copied, a sentence is read.
-    Some(match fix.ends_with(';') {
-        true => text.code(fix.clone()),
-        false => text.plain(fix.clone()),
-    })
+    let text = Text::new().strong(format!("{}: ", finding.subject));
+    let is_statement = fix.ends_with(';');
+    Some(if is_statement { text.code(fix.clone()) } else { text.plain(fix.clone()) })
 }

@@ -1,4 +1,4 @@
-//! One server: its logins and their rights, the services' databases on it, and the client programs that it needs here.
+//! One server: its logins and their privileges, the services' databases on it, and the client programs for it.
 
 use super::{CheckStatus, Finding, connectivity, databases};
 use crate::actions::backup::{Tool, choose};
@@ -10,227 +10,232 @@ use tokio_postgres::types::ToSql;
 const ASKER: &str = "countersign check";
 const READER: &str = "reader";
 
-/// What acting logins are for, as commands' headers name it. A purpose without a login of its own is the operator's.
+/// Purposes of logins, as in the commands' headers. The operator serves a purpose without a login of its own.
 const SIGNAL: &str = "signal";
 const DUMP: &str = "dump";
 
-/// Where the questions go.
+/// The server under check.
 struct ServerCheck<'a> {
     targets: &'a Environments,
     environment: &'a Environment,
     server: &'a Server,
 }
 
-/// Everything about one server. What keeps every login out is told once.
-pub async fn look(
+/// Checks one server. An error that keeps every login out is reported once.
+pub async fn check(
     targets: &Environments,
     tools: &[Tool],
-    (environment, server): (&Environment, &Server),
+    environment: &Environment,
+    server: &Server,
 ) -> Vec<Finding> {
-    let site = ServerCheck { targets, environment, server };
-    let mut found = Vec::new();
+    let check = ServerCheck { targets, environment, server };
+    let mut findings = Vec::new();
     let others = environment.logins.keys().map(String::as_str).filter(|name| *name != READER);
     for name in [READER].into_iter().chain(others) {
         let Some(login) = environment.logins.get(name) else { continue };
-        match site.lease(name, None).await {
-            Err(why) => {
-                found.push(connectivity::finding(&site.at(name), &why, (environment, server, login)));
-                if connectivity::is_the_servers(&why) {
-                    return found;
+        match check.connect(name, None).await {
+            Err(error) => {
+                let subject = check.subject(name);
+                findings.push(connectivity::finding(&subject, &error, environment, server, login));
+                if connectivity::concerns_every_login(&error) {
+                    return findings;
                 }
             }
-            Ok(lease) if name == READER => {
-                found.extend(site.reader(&lease).await);
-                found.push(site.client(&lease, tools));
+            Ok(client) if name == READER => {
+                findings.extend(check.reader(&client).await);
+                findings.push(check.client_program(&client, tools));
             }
-            Ok(lease) => found.extend(site.acting(&lease, name).await),
+            Ok(client) => findings.extend(check.acting_login(&client, name).await),
         }
     }
-    found.extend(site.databases().await);
-    found
+    findings.extend(check.databases().await);
+    findings
 }
 
 impl ServerCheck<'_> {
     /// "main as reader".
-    fn at(&self, login: &str) -> String {
+    fn subject(&self, login: &str) -> String {
         format!("{} as {login}", self.server.name)
     }
 
-    async fn lease(&self, login: &str, database: Option<&str>) -> Result<PooledClient, Unreachable> {
-        let address = Address {
-            environment: self.environment.name.clone(),
-            server: self.server.name.clone(),
-            database: database.map(str::to_owned),
-            login: login.to_owned(),
-        };
+    async fn connect(&self, login: &str, database: Option<&str>) -> Result<PooledClient, Unreachable> {
+        let address = Address::new(&self.environment.name, &self.server.name, login);
+        let address = address.in_database(database.map(str::to_owned));
         self.targets.lease(&address, ASKER).await
     }
 
-    async fn reader(&self, lease: &PooledClient) -> Vec<Finding> {
-        let at = self.at(READER);
-        let asked = async {
-            let login = one(lease, include_str!("login.sql"), &[]).await?;
-            Ok::<_, QueryError>((login, lease.ask(include_str!("acts.sql"), &[]).await?))
+    async fn reader(&self, client: &PooledClient) -> Vec<Finding> {
+        let subject = self.subject(READER);
+        let facts = async {
+            let login = query_row(client, include_str!("login.sql"), &[]).await?;
+            Ok::<_, QueryError>((login, client.ask(include_str!("acts.sql"), &[]).await?))
         };
-        let (login, acts) = match asked.await {
-            Ok(answers) => answers,
-            Err(why) => return vec![unanswered(at, &why)],
+        let (login, acts) = match facts.await {
+            Ok(facts) => facts,
+            Err(error) => return vec![query_failed(subject, &error)],
         };
         let role: String = login.get("role");
-        let mut found = Vec::new();
+        let mut findings = Vec::new();
         if !login.get::<_, bool>("sees_sessions") {
-            found.push(Finding::missing(
-                &at,
+            findings.push(Finding::missing(
+                &subject,
                 "can't see other roles' sessions",
                 format!("GRANT pg_monitor TO {role};"),
             ));
         }
         for act in &acts {
-            let words = format!("must not be able to act, and {}", act.get::<_, String>("found"));
-            found.push(Finding::missing(&at, words, act.get::<_, String>("fix")));
+            let details = format!("must be read-only, but {}", act.get::<_, String>("found"));
+            findings.push(Finding::missing(&subject, details, act.get::<_, String>("fix")));
         }
-        if found.is_empty() {
+        if findings.is_empty() {
             let version: String = login.get("version");
-            found.push(Finding::works(&at, format!("PostgreSQL {version}; sees everything, can't act")));
+            findings.push(Finding::works(
+                &subject,
+                format!("PostgreSQL {version}; sees all sessions, is read-only"),
+            ));
         }
         if !login.get::<_, bool>("statements_loaded") {
-            found.push(Finding::missing(
+            findings.push(Finding::missing(
                 &self.server.name,
-                "pg_stat_statements isn't loaded, so `slow` has no answer",
+                "pg_stat_statements isn't loaded, so `slow` doesn't work",
                 "Add pg_stat_statements to shared_preload_libraries and restart the server.",
             ));
         }
-        found
+        findings
     }
 
-    /// A login that acts, for each purpose that it serves.
-    async fn acting(&self, lease: &PooledClient, name: &str) -> Vec<Finding> {
-        let at = self.at(name);
-        let login = match one(lease, include_str!("login.sql"), &[]).await {
+    /// Checks an acting login, for each purpose that it serves.
+    async fn acting_login(&self, client: &PooledClient, name: &str) -> Vec<Finding> {
+        let subject = self.subject(name);
+        let login = match query_row(client, include_str!("login.sql"), &[]).await {
             Ok(login) => login,
-            Err(why) => return vec![unanswered(at, &why)],
+            Err(error) => return vec![query_failed(subject, &error)],
         };
         let role: String = login.get("role");
         let grant = |granted: &str| format!("GRANT {granted} TO {role};");
         let serves = |purpose: &str| {
             self.targets.login(self.environment, purpose).is_ok_and(|(serving, _)| serving == name)
         };
-        let mut found = Vec::new();
+        let mut findings = Vec::new();
         if serves(SIGNAL) && !login.get::<_, bool>("signals") {
-            let words = "can't end other roles' sessions: `cancel` and `kill` fail";
-            found.push(Finding::missing(&at, words, grant("pg_signal_backend")));
+            let details = "can't end other roles' sessions: `cancel` and `kill` fail";
+            findings.push(Finding::missing(&subject, details, grant("pg_signal_backend")));
         }
         if serves(SIGNAL) && !login.get::<_, bool>("sees_sessions") {
-            let words = "can't see the session that it is to end";
-            found.push(Finding::missing(&at, words, grant("pg_monitor")));
+            let details = "can't see the sessions that it has to end";
+            findings.push(Finding::missing(&subject, details, grant("pg_monitor")));
         }
         // Below 14 there is no such role, and each table has its own grant.
         if serves(DUMP) && login.get::<_, Option<bool>>("reads_all") == Some(false) {
-            let words = "can't read every table: `backup` fails";
-            found.push(Finding::missing(&at, words, grant("pg_read_all_data")));
+            let details = "can't read every table: `backup` fails";
+            findings.push(Finding::missing(&subject, details, grant("pg_read_all_data")));
         }
-        if found.is_empty() {
-            found.push(Finding::works(&at, "may do what its commands need"));
+        if findings.is_empty() {
+            findings.push(Finding::works(&subject, "has the privileges that its commands need"));
         }
         if login.get("superuser") {
-            found.push(Finding {
-                at,
-                standing: CheckStatus::Optional,
-                found: "is a superuser, which is more than it needs".to_owned(),
+            findings.push(Finding {
+                subject,
+                status: CheckStatus::Optional,
+                details: "is a superuser, which it doesn't need to be".to_owned(),
                 fix: Some(format!("ALTER ROLE {role} NOSUPERUSER;")),
             });
         }
-        found
+        findings
     }
 
-    fn client(&self, lease: &PooledClient, tools: &[Tool]) -> Finding {
-        let at = &self.server.name;
-        match choose(tools, lease.major()) {
-            Ok(tool) => Finding::works(at, format!("pg_dump {} fits", tool.version)),
-            Err(missing) => Finding::missing(at, missing.to_string(), missing.instead()),
+    fn client_program(&self, client: &PooledClient, tools: &[Tool]) -> Finding {
+        let subject = &self.server.name;
+        match choose(tools, client.major()) {
+            Ok(tool) => Finding::works(subject, format!("pg_dump {} fits", tool.version)),
+            Err(missing) => Finding::missing(subject, missing.to_string(), missing.instead()),
         }
     }
 
-    /// The services' databases, as the reader. Those in which all is well share a line.
+    /// Checks the services' databases as the reader. The complete ones share a line.
     async fn databases(&self) -> Vec<Finding> {
-        let names = databases(self.targets, (self.environment, self.server));
+        let names = databases(self.targets, self.environment, self.server);
         let all = futures::future::join_all(names.iter().map(|name| self.database(name))).await;
-        let whole = all.iter().filter(|found| found.is_empty()).count();
-        let mut found: Vec<Finding> = all.into_iter().flatten().collect();
-        if whole > 0 {
-            let words = format!("{whole} of {} databases: reached, nothing is missing", names.len());
-            found.insert(0, Finding::works(&self.server.name, words));
+        let complete = all.iter().filter(|findings| findings.is_empty()).count();
+        let mut findings: Vec<Finding> = all.into_iter().flatten().collect();
+        if complete > 0 {
+            let details = format!("{complete} of {} databases: reachable and complete", names.len());
+            findings.insert(0, Finding::works(&self.server.name, details));
         }
-        found
+        findings
     }
 
-    /// What is wrong with a database; nothing, if nothing is.
+    /// Findings about one database; empty if it is complete.
     async fn database(&self, name: &str) -> Vec<Finding> {
-        let at = format!("{}/{name}", self.server.name);
+        let subject = format!("{}/{name}", self.server.name);
         let Some(reader) = self.environment.logins.get(READER) else { return Vec::new() };
-        let lease = match self.lease(READER, Some(name)).await {
-            Ok(lease) => lease,
+        let client = match self.connect(READER, Some(name)).await {
+            Ok(client) => client,
             Err(Unreachable::Login(_)) => {
                 let fix = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(name), quoted(&reader.user));
-                return vec![Finding::missing(at, "doesn't let the reader in", fix)];
+                return vec![Finding::missing(subject, "doesn't let the reader in", fix)];
             }
-            Err(why) => {
-                return vec![connectivity::finding(&at, &why, (self.environment, self.server, reader))];
+            Err(error) => {
+                return vec![connectivity::finding(&subject, &error, self.environment, self.server, reader)];
             }
         };
-        // Sessions are ended from the maintenance database alone.
+        // The login for signals connects to the maintenance database only.
         let others = self.environment.logins.iter().filter(|(name, _)| *name != SIGNAL);
         let others: Vec<&str> =
             others.map(|(_, login)| login.user.as_str()).filter(|user| *user != reader.user).collect();
-        match one(&lease, include_str!("database.sql"), &[&others]).await {
-            Ok(row) => wrong_with(&at, &row),
-            Err(why) => vec![unanswered(at, &why)],
+        match query_row(&client, include_str!("database.sql"), &[&others]).await {
+            Ok(row) => database_findings(&subject, &row),
+            Err(error) => vec![query_failed(subject, &error)],
         }
     }
 }
 
-fn wrong_with(at: &str, row: &Row) -> Vec<Finding> {
+fn database_findings(subject: &str, row: &Row) -> Vec<Finding> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let (database, reader) = (row.get::<_, String>("database"), row.get::<_, String>("role"));
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     if !row.get::<_, bool>("statements") {
-        let words = "pg_stat_statements isn't there, so `slow` has no answer";
-        found.push(Finding::missing(at, words, "CREATE EXTENSION pg_stat_statements;"));
+        let details = "pg_stat_statements isn't installed, so `slow` doesn't work";
+        findings.push(Finding::missing(subject, details, "CREATE EXTENSION pg_stat_statements;"));
     }
     for role in row.get::<_, Option<Vec<String>>>("shut_out").unwrap_or_default() {
         let fix = format!("GRANT CONNECT ON DATABASE {database} TO {role};");
-        found.push(Finding::missing(at, format!("doesn't let {role} in"), fix));
+        findings.push(Finding::missing(subject, format!("doesn't let {role} in"), fix));
     }
     if let Some(table) = text("writable_table") {
-        let words = format!("the reader must not be able to act, and can change {table}");
+        let details = format!("the reader must be read-only, but can change {table}");
         let fix = format!("REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table} FROM {reader}, PUBLIC;");
-        found.push(Finding::missing(at, words, fix));
+        findings.push(Finding::missing(subject, details, fix));
     }
     if let Some(schema) = text("open_schema") {
-        let words = format!("the reader must not be able to act, and can create tables in {schema}");
+        let details = format!("the reader must be read-only, but can create tables in {schema}");
         let fix = format!("REVOKE CREATE ON SCHEMA {schema} FROM {reader}, PUBLIC;");
-        found.push(Finding::missing(at, words, fix));
+        findings.push(Finding::missing(subject, details, fix));
     }
     if let Some(ledger) = text("hidden_ledger") {
-        found.push(Finding {
-            at: at.to_owned(),
-            standing: CheckStatus::Optional,
-            found: format!("the reader can't read {ledger}, so nothing is told of migrations"),
+        findings.push(Finding {
+            subject: subject.to_owned(),
+            status: CheckStatus::Optional,
+            details: format!("the reader can't read {ledger}, so `migrations` doesn't work"),
             fix: Some(format!("GRANT SELECT ON {ledger} TO {reader};")),
         });
     }
-    found
+    findings
 }
 
-fn unanswered(at: String, why: &QueryError) -> Finding {
-    Finding::missing(at, why.to_string(), "Look into the server's log for the reason.")
+fn query_failed(subject: String, error: &QueryError) -> Finding {
+    Finding::missing(subject, error.to_string(), "Check the server's log for the reason.")
 }
 
-async fn one(lease: &PooledClient, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Row, QueryError> {
-    lease.ask(sql, values).await?.into_iter().next().ok_or(QueryError::Lost)
+async fn query_row(
+    client: &PooledClient,
+    sql: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Row, QueryError> {
+    client.ask(sql, values).await?.into_iter().next().ok_or(QueryError::Lost)
 }
 
-/// A name as SQL has it, where no server is there to quote it.
+/// Quotes a name for SQL where no server can quote it.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

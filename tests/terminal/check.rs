@@ -29,7 +29,7 @@ async fn all_is_well() {
     let world = World::on(&servers, "U0ANA", &[]).await;
     let said = checks(&world).await;
     assert_eq!(said.status, 0, "{said:?}");
-    assert!(said.out.starts_with("OK: Nothing is missing.\n"), "{}", said.out);
+    assert!(said.out.starts_with("OK: All checks passed.\n"), "{}", said.out);
     for line in ["main as reader", "main as operator", "backup storage"] {
         assert_eq!(
             said.out.matches(line).count(),
@@ -38,8 +38,8 @@ async fn all_is_well() {
             said.out
         );
     }
-    assert!(said.flat().contains("10 of 10 databases: reached, nothing is missing"), "{}", said.out);
-    assert!(flat_has(&said, "record works can be made"), "{}", said.out);
+    assert!(said.flat().contains("10 of 10 databases: reachable and complete"), "{}", said.out);
+    assert!(flat_has(&said, "audit log works can be created"), "{}", said.out);
     assert!(flat_has(&said, "Slack works knows the bot, in workspace T0"), "{}", said.out);
     let left: Vec<_> =
         std::fs::read_dir(world.directory()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -69,7 +69,7 @@ async fn rights_that_are_missing_or_too_many() {
         ),
         (
             (READER, "user = \"azuresu\""),
-            vec!["must not be able to act, and is a superuser", "`ALTER ROLE azuresu NOSUPERUSER;`"],
+            vec!["must be read-only, but is a superuser", "`ALTER ROLE azuresu NOSUPERUSER;`"],
         ),
         (
             (OPERATOR, "user = \"weak_operator\""),
@@ -93,7 +93,7 @@ async fn rights_that_are_missing_or_too_many() {
         let said = checks(&world).await;
         assert_eq!(said.status, 1, "{said:?}");
         assert!(
-            said.out.starts_with("CRITICAL: ") && said.flat().contains("missing: production"),
+            said.out.starts_with("CRITICAL: ") && said.flat().contains("failed: production"),
             "{}",
             said.out
         );
@@ -111,11 +111,11 @@ async fn servers_that_are_not_reached() {
     let said = checks(&down).await;
     assert_eq!(said.status, 1);
     assert!(
-        said.out.starts_with("CRITICAL: 2 things are missing: production, staging.\n"),
+        said.out.starts_with("CRITICAL: 2 checks failed: production, staging.\n"),
         "once a server: {}",
         said.out
     );
-    assert!(said.flat().contains(&format!("nothing listens at 127.0.0.1:{nobody}.")), "{}", said.out);
+    assert!(said.flat().contains(&format!("no server listens at 127.0.0.1:{nobody}.")), "{}", said.out);
 
     let tls = World::with("U0ANA", &[("tls = \"off\"", "tls = \"verified\"")]).await;
     let said = checks(&tls).await;
@@ -125,13 +125,13 @@ async fn servers_that_are_not_reached() {
         "{}",
         said.out
     );
-    assert!(said.flat().contains("main as reader: Switch TLS on at the server"), "{}", said.out);
+    assert!(said.flat().contains("main as reader: Enable TLS on the server"), "{}", said.out);
 
     let mut wrong = World::usual().await;
     wrong.stage.secrets.insert("STAGING_OPERATOR_PASSWORD".to_owned(), "not-the-password".to_owned());
     let said = checks(&wrong).await;
     assert_eq!(said.status, 1);
-    assert!(said.flat().contains("1 thing is missing: staging."), "{}", said.out);
+    assert!(said.flat().contains("1 check failed: staging."), "{}", said.out);
     assert!(
         said.flat().contains("main as operator: Compare the password of countersign_act"),
         "{}",
@@ -166,7 +166,7 @@ async fn databases_that_lack_something() {
     ] {
         assert_eq!(flat.matches(complaint).count(), 2, "{complaint}: {}", said.out);
     }
-    assert!(flat.contains("10 of 13 databases: reached, nothing is missing"), "{}", said.out);
+    assert!(flat.contains("10 of 13 databases: reachable and complete"), "{}", said.out);
     assert!(flat.contains("optional"), "{}", said.out);
 }
 
@@ -176,7 +176,7 @@ async fn what_is_wrong_here() {
     std::fs::write(world.directory().join("backups"), "a file").unwrap();
     let said = checks(&world).await;
     assert_eq!(said.status, 1);
-    assert!(said.flat().contains("1 thing is missing: Where Countersign runs."), "{}", said.out);
+    assert!(said.flat().contains("1 check failed: Where Countersign runs."), "{}", said.out);
 
     let wrong = world
         .stage
@@ -202,11 +202,11 @@ async fn a_record_that_cannot_be_written() {
         let said = checks(&world).await;
         assert_eq!(said.status, 1, "{why}: {}", said.out);
         assert!(
-            flat_has(&said, &format!("record !! missing can't be written: {why}")),
+            flat_has(&said, &format!("audit log !! missing can't be written: {why}")),
             "{why}: {}",
             said.out
         );
-        assert!(flat_has(&said, "record: Let the account that Countersign runs as write"), "{}", said.out);
+        assert!(flat_has(&said, "audit log: Let the account that Countersign runs as write"), "{}", said.out);
     };
     std::fs::write(&record, "a note, and no database at all").unwrap();
     complains("the record's store can't be used: its file is damaged").await;
@@ -218,7 +218,7 @@ async fn a_record_that_cannot_be_written() {
 
     drop(world.record());
     let said = checks(&world).await;
-    assert!(flat_has(&said, "record works can be written"), "{}", said.out);
+    assert!(flat_has(&said, "audit log works can be written"), "{}", said.out);
     let config = world.stage.config.replace("path = \"record.db\"", "path = \"nowhere/record.db\"");
     std::fs::write(world.directory().join("countersign.toml"), config).unwrap();
     complains("its file can't be made").await;
