@@ -1,7 +1,7 @@
-//! `backups [service]`: the dumps that lie in the storage, newest first, and above all which service has none of late. Asks
-//! no server. How old is too old stands in the command's header.
+//! `backups [service]`: the dumps in the storage, newest first, and the services without a recent one. Queries no server. The
+//! age limits are in the command's header.
 
-use super::backup::{NewestBackups, StoredBackup, newest, prefix};
+use super::backup::{NewestBackups, StoredBackup, newest as newest_backups, prefix};
 use super::support::blocks::{answer, between, count, table, verdict};
 use super::{Call, Query};
 use crate::error::Result;
@@ -13,13 +13,13 @@ use jiff::Timestamp;
 
 pub struct Backups;
 
-/// Of one service; of all of them, the newest alone.
-const MOST: usize = 10;
+/// Backups listed for one service. For all services, the newest of each is listed.
+const MAX_BACKUPS: usize = 10;
 
-/// So much of a SHA-256 tells two dumps apart; all of it stands in the manifest.
-const SHORT_HASH: usize = 12;
+/// Characters of a SHA-256 in the list; the manifest has all of it.
+const SHORT_HASH_CHARS: usize = 12;
 
-/// A service and what the storage has of its database.
+/// A service and its database's backups in the storage.
 struct ServiceBackups {
     service: String,
     newest: NewestBackups,
@@ -29,36 +29,36 @@ struct ServiceBackups {
 impl Query for Backups {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let environment = call.environment.unwrap_or_default();
-        let question =
+        let query =
             QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
-        let targets = scope_targets(&call.app.environments, &question, call.command.header.scope)?;
-        let most = if targets.len() == 1 { MOST } else { 1 };
+        let targets = scope_targets(&call.app.environments, &query, call.command.header.scope)?;
+        let most = if targets.len() == 1 { MAX_BACKUPS } else { 1 };
         let all = targets.into_iter().map(|target| async move {
-            let place = prefix(environment, target.database.as_deref().unwrap_or_default());
-            let mut found = newest(&call.app.storage, &place, most).await?;
-            if found.total > most && !found.backups.iter().any(|kept| kept.whole) {
-                found = newest(&call.app.storage, &place, found.total).await?;
+            let prefix = prefix(environment, target.database.as_deref().unwrap_or_default());
+            let mut newest = newest_backups(&call.app.storage, &prefix, most).await?;
+            if newest.total > most && !newest.backups.iter().any(|backup| backup.whole) {
+                newest = newest_backups(&call.app.storage, &prefix, newest.total).await?;
             }
-            StorageResult::Ok(ServiceBackups { service: target.label().to_owned(), newest: found })
+            StorageResult::Ok(ServiceBackups { service: target.label().to_owned(), newest })
         });
         Ok(match futures::future::try_join_all(all).await {
-            Ok(shelves) => present(call, &shelves),
+            Ok(services) => present(call, &services),
             Err(error) => {
-                tracing::warn!(?error, "the backups can't be listed");
-                let words = "The backup storage can't be read: which backups there are, nobody knows now.";
+                tracing::warn!(?error, "listing backups failed");
+                let words = "The backup storage can't be read, so the backups are unknown.";
                 answer(vec![verdict(Severity::Critical, words)])
             }
         })
     }
 }
 
-fn present(call: &Call<'_>, shelves: &[ServiceBackups]) -> Answer {
+fn present(call: &Call<'_>, services: &[ServiceBackups]) -> Answer {
     let now = Timestamp::now();
-    let mut blocks = vec![judgement(call, shelves, now)];
-    for shelf in shelves {
-        blocks.extend(flaws(shelf).into_iter().map(Block::Text));
+    let mut blocks = vec![overall_verdict(call, services, now)];
+    for entry in services {
+        blocks.extend(problems(entry).into_iter().map(Block::Text));
     }
-    let one = shelves.len() == 1;
+    let one = services.len() == 1;
     let titles = [
         (if one { "made" } else { "service" }, Shape::Left),
         ("age", Shape::Right),
@@ -68,17 +68,17 @@ fn present(call: &Call<'_>, shelves: &[ServiceBackups]) -> Answer {
         ("verified", Shape::Left),
         ("by", Shape::Left),
     ];
-    let rows = shelves.iter().flat_map(|shelf| {
-        let all = &shelf.newest.backups;
-        match usable(shelf).or(all.first()) {
-            Some(kept) if !one => vec![row(call, (shelf, kept, one), now)],
-            None if !one => vec![none(&shelf.service)],
-            _ => all.iter().take(MOST).map(|kept| row(call, (shelf, kept, one), now)).collect(),
+    let rows = services.iter().flat_map(|entry| {
+        let all = &entry.newest.backups;
+        match newest_usable(entry).or(all.first()) {
+            Some(backup) if !one => vec![row(call, entry, backup, one, now)],
+            None if !one => vec![none(&entry.service)],
+            _ => all.iter().take(MAX_BACKUPS).map(|backup| row(call, entry, backup, one, now)).collect(),
         }
     });
     let mut shown = table(&titles, rows.collect());
-    if let (true, [shelf]) = (one, shelves) {
-        shown.total = shelf.newest.total - shelf.newest.unreadable;
+    if let [entry] = services {
+        shown.total = entry.newest.total - entry.newest.unreadable;
     }
     blocks.push(Block::Table(shown));
     blocks.push(Block::Note(fill(
@@ -88,52 +88,54 @@ fn present(call: &Call<'_>, shelves: &[ServiceBackups]) -> Answer {
     answer(blocks)
 }
 
-/// The newest that can be restored.
-fn usable(shelf: &ServiceBackups) -> Option<&StoredBackup> {
-    shelf.newest.backups.iter().find(|kept| kept.whole)
+/// The newest backup that can be restored.
+fn newest_usable(entry: &ServiceBackups) -> Option<&StoredBackup> {
+    entry.newest.backups.iter().find(|backup| backup.whole)
 }
 
-fn age(kept: &StoredBackup, now: Timestamp) -> f64 {
-    now.duration_since(kept.manifest.started_at).as_secs_f64()
+fn age(backup: &StoredBackup, now: Timestamp) -> f64 {
+    now.duration_since(backup.manifest.started_at).as_secs_f64()
 }
 
-fn age_tone(call: &Call<'_>, kept: &StoredBackup, now: Timestamp) -> Severity {
+fn age_tone(call: &Call<'_>, backup: &StoredBackup, now: Timestamp) -> Severity {
     let threshold = call.command.header.thresholds.get("age_s");
-    threshold.map_or(Severity::Neutral, |threshold| tone(threshold, age(kept, now)))
+    threshold.map_or(Severity::Neutral, |threshold| tone(threshold, age(backup, now)))
 }
 
-/// Who has none comes first, then whose newest is too old.
-fn judgement(call: &Call<'_>, shelves: &[ServiceBackups], now: Timestamp) -> Block {
-    if shelves.is_empty() {
+/// Services without a backup first, then those whose newest backup is too old.
+fn overall_verdict(call: &Call<'_>, services: &[ServiceBackups], now: Timestamp) -> Block {
+    if services.is_empty() {
         return verdict(Severity::Neutral, "No service of the configuration is on this environment.");
     }
-    let without = shelves.iter().filter(|shelf| usable(shelf).is_none());
-    let without: Vec<&str> = without.map(|shelf| shelf.service.as_str()).collect();
-    let late = shelves.iter().filter_map(|shelf| Some((shelf, usable(shelf)?)));
-    let late: Vec<(&ServiceBackups, &StoredBackup)> =
-        late.filter(|(_, kept)| age_tone(call, kept, now) > Severity::Ok).collect();
+    let without = services.iter().filter(|entry| newest_usable(entry).is_none());
+    let without: Vec<&str> = without.map(|entry| entry.service.as_str()).collect();
+    let outdated = services.iter().filter_map(|entry| Some((entry, newest_usable(entry)?)));
+    let outdated: Vec<(&ServiceBackups, &StoredBackup)> =
+        outdated.filter(|(_, backup)| age_tone(call, backup, now) > Severity::Ok).collect();
     let mut parts = Vec::new();
     match without.as_slice() {
         [] => {}
         [only] => parts.push(format!("{only} has no backup here")),
         many => parts.push(format!("{} services have no backup here: {}", many.len(), many.join(", "))),
     }
-    for (shelf, kept) in &late {
-        let old = between(kept.manifest.started_at, now);
-        parts.push(format!("the newest backup of {} is {old} old", shelf.service));
+    for (entry, backup) in &outdated {
+        let old = between(backup.manifest.started_at, now);
+        parts.push(format!("the newest backup of {} is {old} old", entry.service));
     }
     if parts.is_empty() {
-        let oldest = shelves.iter().filter_map(usable).min_by_key(|kept| kept.manifest.started_at);
-        let old = oldest.map(|kept| between(kept.manifest.started_at, now)).unwrap_or_default();
-        let words = match shelves {
+        let oldest =
+            services.iter().filter_map(newest_usable).min_by_key(|backup| backup.manifest.started_at);
+        let old = oldest.map(|backup| between(backup.manifest.started_at, now)).unwrap_or_default();
+        let words = match services {
             [only] => format!("The newest backup of {} is {old} old.", only.service),
             all => {
-                format!("All {} services have a backup; the oldest of their newest is {old} old.", all.len())
+                format!("All {} services have a backup; the least recent one is {old} old.", all.len())
             }
         };
         return verdict(Severity::Ok, words);
     }
-    let worst = late.iter().map(|(_, kept)| age_tone(call, kept, now)).max().unwrap_or(Severity::Neutral);
+    let worst =
+        outdated.iter().map(|(_, backup)| age_tone(call, backup, now)).max().unwrap_or(Severity::Neutral);
     let tone = if without.is_empty() { worst } else { Severity::Critical };
     let mut words = parts.join("; ");
     if let Some(first) = words.get(..1).map(str::to_uppercase).filter(|_| without.is_empty()) {
@@ -142,37 +144,40 @@ fn judgement(call: &Call<'_>, shelves: &[ServiceBackups], now: Timestamp) -> Blo
     verdict(tone, format!("{words}."))
 }
 
-/// What lies there and is no backup, though it looks like one.
-fn flaws(shelf: &ServiceBackups) -> Vec<Text> {
-    let gone = shelf.newest.backups.iter().filter(|kept| !kept.whole).count();
-    let mut found = Vec::new();
+/// Dumps and manifests that can't be used.
+fn problems(entry: &ServiceBackups) -> Vec<Text> {
+    let gone = entry.newest.backups.iter().filter(|backup| !backup.whole).count();
+    let mut problems = Vec::new();
     if gone > 0 {
         let files = count(gone, "dump is", "dumps are");
-        found.push(format!(" {files} gone from the storage, or of another size than when verified."));
+        problems.push(format!(" {files} gone from the storage, or of another size than verified."));
     }
-    if shelf.newest.unreadable > 0 {
-        let manifests = count(shelf.newest.unreadable, "manifest", "manifests");
-        found.push(format!(" {manifests} can't be read: what lies there is not counted."));
+    if entry.newest.unreadable > 0 {
+        let manifests = count(entry.newest.unreadable, "manifest", "manifests");
+        problems.push(format!(" {manifests} can't be read; not counted as a backup."));
     }
-    found.into_iter().map(|words| Text::new().strong(shelf.service.clone()).plain(words)).collect()
+    problems.into_iter().map(|words| Text::new().strong(entry.service.clone()).plain(words)).collect()
 }
 
 fn row(
     call: &Call<'_>,
-    (shelf, kept, one): (&ServiceBackups, &StoredBackup, bool),
+    entry: &ServiceBackups,
+    backup: &StoredBackup,
+    one: bool,
     now: Timestamp,
 ) -> Vec<Cell> {
-    let manifest = &kept.manifest;
-    let first = if one { minute(manifest.started_at) } else { shelf.service.clone() };
-    let size = match kept.whole {
-        true => Cell::from(bytes(manifest.bytes as f64)),
-        false => Cell { text: "gone".to_owned(), tone: Severity::Critical },
+    let manifest = &backup.manifest;
+    let first = if one { minute(manifest.started_at) } else { entry.service.clone() };
+    let size = if backup.whole {
+        Cell::from(bytes(manifest.bytes as f64))
+    } else {
+        Cell { text: "gone".to_owned(), tone: Severity::Critical }
     };
     vec![
         first.into(),
-        Cell { text: between(manifest.started_at, now), tone: age_tone(call, kept, now) },
+        Cell { text: between(manifest.started_at, now), tone: age_tone(call, backup, now) },
         size,
-        manifest.sha256.chars().take(SHORT_HASH).collect::<String>().into(),
+        manifest.sha256.chars().take(SHORT_HASH_CHARS).collect::<String>().into(),
         manifest.server_version.as_str().into(),
         minute(manifest.verified_at).into(),
         format!("{}, #{}", manifest.asked_by, manifest.run).into(),

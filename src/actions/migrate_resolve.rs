@@ -1,13 +1,14 @@
-//! `migrate-resolve`: by Prisma's own rules. Only an open migration can be rolled back (P3011, P3012); one that was ever finished
-//! can't be marked as applied (P3008), and one that the ledger doesn't know must be in the directory (P3017).
+//! `migrate-resolve`: by Prisma's own rules. Only an unresolved migration can be rolled back (P3011, P3012); one that was ever
+//! finished can't be marked as applied (P3008), and one without a row in the history must be in the directory (P3017).
 
 use super::migrate::execute::{CommandResult, ExitReason};
 use super::migrate::migration_history::MigrationHistory;
 use super::migrate::recover::{self, settled};
 use super::migrate::target::MigrateTarget;
-use super::migrate::text::{self, end_of, identify, listed, told};
-use super::migrate::{PlanFacts, Prepared, asked, nothing_done, planned, survey, voided};
+use super::migrate::text::{self, exit_text, identify, listed, outcome_with_output};
+use super::migrate::{PlanFacts, Prepared, inspect, invalidated, planned_target, requested_target};
 use super::{Action, Call, Execution, Outcome};
+use crate::command_line::{Values, shown};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, Text};
 use crate::suggest::shown;
@@ -15,26 +16,30 @@ use async_trait::async_trait;
 
 pub struct MigrateResolve;
 
-/// What Prisma is to be told.
+/// The state that Prisma should record for a migration.
 struct ResolveRequest<'a> {
-    pub migration: &'a str,
+    migration: &'a str,
     /// "applied" or "rolled-back".
-    pub claimed: &'a str,
+    resolution: &'a str,
 }
 
-impl ResolveRequest<'_> {
-    /// Whether the ledger says so.
-    pub fn holds(&self, status: &MigrationHistory) -> bool {
-        let closed = !status.is_open(self.migration);
-        match self.claimed {
-            "applied" => status.is_applied(self.migration),
-            _ => closed && status.was_rolled_back(self.migration),
+impl<'a> ResolveRequest<'a> {
+    fn from_values(values: &'a Values) -> ResolveRequest<'a> {
+        let value = |name: &str| values.get(name).map_or("", String::as_str);
+        ResolveRequest { migration: value("migration"), resolution: value("as") }
+    }
+
+    /// The history has that state.
+    fn is_recorded(&self, history: &MigrationHistory) -> bool {
+        match self.resolution {
+            "applied" => history.is_applied(self.migration),
+            _ => !history.is_unresolved(self.migration) && history.was_rolled_back(self.migration),
         }
     }
 
-    /// What a program may be given as the name of a migration: what Prisma makes of a name itself, and nothing that npx, which
-    /// goes through a shell, or an option could make something else of.
-    fn can_be_passed(&self) -> bool {
+    /// The name has only characters that Prisma itself uses, so that neither an option nor the shell that npx goes through can
+    /// read anything else into it.
+    fn is_safe_argument(&self) -> bool {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
         !self.migration.starts_with(['-', '.']) && self.migration.chars().all(plain)
     }
@@ -43,42 +48,39 @@ impl ResolveRequest<'_> {
 #[async_trait]
 impl Action for MigrateResolve {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let job = asked(call)?;
-        let value = |name: &str| call.values.get(name).map_or("", String::as_str);
-        let claim = ResolveRequest { migration: value("migration"), claimed: value("as") };
-        let seen = survey(call, &job).await?;
-        may(&job, &seen.status, &claim)?;
-        let argv = argv(&job, &claim)?;
-        job.check(&argv)?;
-        Ok(describe(&job, (&seen, &claim), &argv))
+        let target = requested_target(call)?;
+        let request = ResolveRequest::from_values(call.values);
+        let facts = inspect(call, &target).await?;
+        check(&target, &facts.history, &request)?;
+        let argv = argv(&target, &request)?;
+        target.check(&argv)?;
+        Ok(describe(&target, &facts, &request, &argv))
     }
 
-    async fn act(&self, doing: &Execution<'_>) -> Outcome {
-        let claim = claimed(doing);
-        let prepared = async {
-            let job = planned(doing)?;
-            let argv = argv(&job, &claim).map_err(|why| voided(&why.to_string()))?;
-            let ready = Prepared::of(doing, &job, &argv).await?;
-            may(&job, &ready.before, &claim).map_err(|why| voided(&why.to_string()))?;
-            Ok((job, argv, ready))
+    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+        resolve(execution).await.unwrap_or_else(|outcome| outcome)
+    }
+
+    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+        let request = ResolveRequest::from_values(&execution.run.request.arguments);
+        let (target, history) = settled(execution).await?;
+        let (kind, verb) = if request.is_recorded(&history) {
+            (EventKind::Succeeded, "is")
+        } else {
+            (EventKind::Failed, "is not")
         };
-        let (job, argv, ready) = match prepared.await {
-            Ok(prepared) => prepared,
-            Err(outcome) => return outcome,
-        };
-        match ready.run(doing, &job, &argv).await {
-            Ok((ended, Ok(after))) => resolved(&job, (&after, &claim), &ended),
-            Ok((ended, Err(why))) => text::unknown(&job, &why, &ended),
-            Err(why) => nothing_done(&why),
-        }
+        let verdict = format!(
+            "{} {verb} {} in the migration history of {}. {}",
+            request.migration,
+            request.resolution,
+            target.database(),
+            text::INTERRUPTED
+        );
+        Some(Outcome::new(kind, verdict))
     }
 
-    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
-        observed(doing, &claimed(doing)).await
-    }
-
-    async fn watch(&self, doing: &Execution<'_>) -> Option<crate::app::Share> {
-        recover::watch(doing).await
+    async fn watch(&self, execution: &Execution<'_>) -> Option<crate::app::Share> {
+        recover::watch(execution).await
     }
 
     fn is_watched(&self) -> bool {
@@ -86,151 +88,143 @@ impl Action for MigrateResolve {
     }
 }
 
-/// What was asked for.
-fn claimed<'a>(doing: &Execution<'a>) -> ResolveRequest<'a> {
-    let value = |name: &str| doing.run.request.arguments.get(name).map_or("", String::as_str);
-    ResolveRequest { migration: value("migration"), claimed: value("as") }
+async fn resolve(execution: &Execution<'_>) -> std::result::Result<Outcome, Outcome> {
+    let request = ResolveRequest::from_values(&execution.run.request.arguments);
+    let target = planned_target(execution)?;
+    let argv = argv(&target, &request).map_err(invalidated)?;
+    let prepared = Prepared::new(execution, &target, &argv).await?;
+    check(&target, &prepared.before, &request).map_err(invalidated)?;
+    let (result, after) = prepared.run(execution, &target, &argv).await.map_err(Outcome::failed)?;
+    Ok(match after {
+        Ok(after) => outcome(&target, &after, &request, &result),
+        Err(error) => text::unknown(&target, &error, &result),
+    })
 }
 
-fn argv(job: &MigrateTarget<'_>, claim: &ResolveRequest<'_>) -> Result<Vec<String>> {
-    let words = job.migrate.resolve.as_ref().ok_or_else(|| {
+fn argv(target: &MigrateTarget<'_>, request: &ResolveRequest<'_>) -> Result<Vec<String>> {
+    let words = target.migrate.resolve.as_ref().ok_or_else(|| {
         Error::instead(
-            format!("Nobody has said how a migration of {} is resolved.", job.service.name),
-            "Name the command under `resolve` in `[migrate]` of the configuration.",
+            format!("No resolve command is configured for {}.", target.service.name),
+            "Set `resolve` in `[migrate]` of the configuration.",
         )
     })?;
-    job.argv(words, &[("migration", claim.migration), ("as", claim.claimed)])
+    target.argv(words, &[("migration", request.migration), ("as", request.resolution)])
 }
 
-/// Whether Prisma would take it, or what to type instead.
-fn may(job: &MigrateTarget<'_>, status: &MigrationHistory, claim: &ResolveRequest<'_>) -> Result<()> {
-    let (name, service) = (claim.migration, &job.service.name);
-    let said = shown(name);
-    let known = status.all_names().contains(&name);
-    if !known {
-        let problem =
-            format!("There is no migration “{said}” of {service} in the ledger{}.", where_else(status));
-        let all = status.all_names();
-        return Err(match crate::suggest::nearest(name, all.into_iter()) {
-            Some(near) => Error::instead(
-                problem,
-                format!("Did you mean `migrate-resolve {service} {near} --as {}`?", claim.claimed),
-            ),
-            None => Error::instead(problem, format!("`migrations {service}` shows those that there are.")),
-        });
+/// Checks Prisma's rules before Prisma does.
+///
+/// # Errors
+/// [`Error::User`] with the line to type instead.
+fn check(target: &MigrateTarget<'_>, history: &MigrationHistory, request: &ResolveRequest<'_>) -> Result<()> {
+    let name = request.migration;
+    let service = &target.service.name;
+    let quoted = shown(name);
+    if !history.all_names().contains(&name) {
+        let places = match history.directory {
+            Some(_) => "the migration history or the migrations directory",
+            None => "the migration history; no migrations directory is configured",
+        };
+        let problem = format!("There is no migration “{quoted}” of {service} in {places}.");
+        let instead = match crate::catalog::nearest(name, history.all_names().into_iter()) {
+            Some(near) => {
+                format!("Did you mean `migrate-resolve {service} {near} --as {}`?", request.resolution)
+            }
+            None => format!("`migrations {service}` lists them."),
+        };
+        return Err(Error::instead(problem, instead));
     }
-    if !claim.can_be_passed() {
+    if !request.is_safe_argument() {
         return Err(Error::user(format!(
-            "“{said}” has characters that Countersign passes to no program. Resolve it by hand."
+            "“{quoted}” has characters that Countersign doesn't pass to a program. Resolve it by hand."
         )));
     }
-    if claim.claimed == "applied" {
-        // Finished and rolled back can't be together: Prisma rolls back only what is not finished.
-        return match status.was_finished(name) {
-            true => Err(Error::user(format!("{said} is applied already: there is nothing to resolve."))),
-            false => Ok(()),
-        };
-    }
-    match status.is_open(name) {
-        true => Ok(()),
-        false if status.is_applied(name) => Err(Error::instead(
-            format!("{said} is applied, and Prisma rolls back nothing that succeeded."),
-            "Undo it by a new migration.",
-        )),
-        false if status.was_rolled_back(name) => {
-            Err(Error::user(format!("{said} is rolled back already: there is nothing to resolve.")))
+    if request.resolution == "applied" {
+        // A migration is never both finished and rolled back: Prisma rolls back only what is not finished.
+        if history.was_finished(name) {
+            return Err(Error::user(format!("{quoted} is applied already, so it can't be resolved.")));
         }
-        false => Err(Error::instead(
-            format!("{said} was never begun: there is nothing to roll back."),
+        return Ok(());
+    }
+    if history.is_unresolved(name) {
+        return Ok(());
+    }
+    Err(if history.is_applied(name) {
+        Error::instead(
+            format!("{quoted} is applied, and Prisma doesn't roll back a migration that succeeded."),
+            "Reverse it with a new migration.",
+        )
+    } else if history.was_rolled_back(name) {
+        Error::user(format!("{quoted} is rolled back already, so it can't be resolved."))
+    } else {
+        Error::instead(
+            format!("{quoted} was never started, so it can't be rolled back."),
             format!("`migrate {service}` applies it."),
-        )),
-    }
-}
-
-fn where_else(status: &MigrationHistory) -> &'static str {
-    match status.directory {
-        Some(_) => " or the migrations directory",
-        None => "; no migrations directory is configured to look in",
-    }
+        )
+    })
 }
 
 fn describe(
-    job: &MigrateTarget<'_>,
-    (seen, claim): (&PlanFacts, &ResolveRequest<'_>),
+    target: &MigrateTarget<'_>,
+    facts: &PlanFacts,
+    request: &ResolveRequest<'_>,
     argv: &[String],
 ) -> Plan {
-    let status = &seen.status;
-    let ResolveRequest { migration, claimed } = claim;
+    let history = &facts.history;
+    let ResolveRequest { migration, resolution } = request;
     let mut plan = Plan::of(format!(
-        "Tells Prisma that {migration} is {claimed} in {} of {}.",
-        job.database(),
-        job.environment.name
+        "Marks {migration} as {resolution} in {} of {}.",
+        target.database(),
+        target.environment.name
     ));
-    identify(job, seen, (&mut plan, argv));
-    let now = match status.open().filter(|_| status.is_open(migration)) {
-        Some(open) if open.logs.is_some() => "failed",
+    identify(&mut plan, target, facts, argv);
+    let state = match history.unresolved().filter(|_| history.is_unresolved(migration)) {
+        Some(attempt) if attempt.logs.is_some() => "failed",
         Some(_) => "started, never finished",
-        None if status.was_rolled_back(migration) => "rolled back",
-        None => "not in the ledger",
+        None if history.was_rolled_back(migration) => "rolled back",
+        None => "not in the migration history",
     };
-    plan.context.insert(0, ("it is now".to_owned(), now.to_owned()));
-    plan.impact = match *claimed {
-        "applied" => {
-            "Whoever relies on it if that isn't so: it is never run any more, and nothing is checked."
-        }
-        _ => {
-            "Whoever relies on it if that isn't so: the next deploy runs it again, over what it left behind."
-        }
+    plan.context.insert(0, ("current state".to_owned(), state.to_owned()));
+    plan.impact = match *resolution {
+        "applied" => "If it was not applied: Prisma never runs it again, and checks nothing.",
+        _ => "If it was not rolled back: the next deploy runs it again on top of what it changed.",
     }
     .to_owned();
-    plan.rollback = "None by a command. It changes the ledger alone.".to_owned();
+    plan.rollback = "No command reverts it. Only Prisma's migration history is changed.".to_owned();
     plan
 }
 
-/// What came of a claim.
-fn resolved(
-    job: &MigrateTarget<'_>,
-    (after, claim): (&MigrationHistory, &ResolveRequest<'_>),
-    ended: &CommandResult,
+/// Outcome by the migration history, with the command's own result beside it.
+fn outcome(
+    target: &MigrateTarget<'_>,
+    after: &MigrationHistory,
+    request: &ResolveRequest<'_>,
+    result: &CommandResult,
 ) -> Outcome {
-    let ResolveRequest { migration, claimed } = claim;
-    let (holds, end) = (claim.holds(after), end_of(ended, job));
-    let well = matches!(&ended.end, ExitReason::Exited(status) if status.success());
-    let says = format!("{migration} is {claimed} in the ledger of {}", job.database());
-    let (happening, verdict) = match (holds, &ended.end) {
-        (true, _) if well => (EventKind::Succeeded, format!("{says}.")),
-        (true, _) => (EventKind::Partial, format!("{says}, but {end}: look at its output.")),
-        (false, ExitReason::Stopped | ExitReason::Ending) => {
-            (EventKind::Stopped, format!("{migration} is as it was: {end}."))
+    let ResolveRequest { migration, resolution } = request;
+    let recorded = request.is_recorded(after);
+    let end = exit_text(result, target);
+    let (kind, verdict) = if recorded {
+        let state = format!("{migration} is {resolution} in the migration history of {}", target.database());
+        if result.succeeded() {
+            (EventKind::Succeeded, format!("{state}."))
+        } else {
+            (EventKind::Partial, format!("{state}, but {end}: check its output."))
         }
-        (false, _) if well => (
-            EventKind::Failed,
-            format!(
-                "{migration} is not {claimed}: the command says that all is well, and the ledger says otherwise."
-            ),
-        ),
-        (false, _) => (EventKind::Failed, format!("{migration} is not {claimed}: {end}.")),
+    } else if matches!(result.exit, ExitReason::Stopped | ExitReason::ShutDown) {
+        (EventKind::Stopped, format!("{migration} is unchanged: {end}."))
+    } else if result.succeeded() {
+        let verdict = format!(
+            "{migration} is not {resolution}: the command reported success, but Prisma's migration history says otherwise."
+        );
+        (EventKind::Failed, verdict)
+    } else {
+        (EventKind::Failed, format!("{migration} is not {resolution}: {end}."))
     };
-    let mut outcome = told(job, (happening, verdict), ended);
-    if holds && let Some(names) = after.to_come().filter(|names| !names.is_empty()) {
-        let text = Text::new().plain(format!("To come: {}. ", listed(&names)));
-        outcome
-            .blocks
-            .push(Block::Note(text.code(format!("migrate {}", job.service.name)).plain(" applies it.")));
+    let mut outcome = outcome_with_output(target, kind, verdict, result);
+    if recorded && let Some(names) = after.pending().filter(|names| !names.is_empty()) {
+        let text = Text::new().plain(format!("Pending: {}. ", listed(&names)));
+        let text = text.code(format!("migrate {}", target.service.name)).plain(" applies it.");
+        outcome.blocks.push(Block::Note(text));
     }
     outcome
-}
-
-/// What is left of an interrupted claim, by the ledger alone.
-async fn observed(doing: &Execution<'_>, claim: &ResolveRequest<'_>) -> Option<Outcome> {
-    let (job, status) = settled(doing).await?;
-    let (name, claimed, database) = (claim.migration, claim.claimed, job.database());
-    let (happening, what) = match claim.holds(&status) {
-        true => (EventKind::Succeeded, "is"),
-        false => (EventKind::Failed, "is not"),
-    };
-    Some(Outcome::new(
-        happening,
-        format!("{name} {what} {claimed} in the ledger of {database}. {}", text::INTERRUPTED),
-    ))
 }

@@ -232,7 +232,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
     use Implementation::{Action, Query};
     if let Body::Sql(_) = command.body {
         let acts = command.header.risk != crate::model::Risk::Read;
-        return acts.then_some(Action(&sql_command::Statement));
+        return acts.then_some(Action(&sql_command::SqlCommand));
     }
     Some(match command.name.as_str() {
         "analyze" => Action(&analyze::Analyze),

@@ -1,11 +1,11 @@
-//! `run-sql`: a reviewed file of the team's, run like one of its own commands that act, as it is in the directory at that moment. A file
-//! that was edited since its card was made has another hash, and is not run.
+//! `run-sql`: a reviewed file of the team's SQL directory, run like a custom command that changes data. A file that was edited
+//! after its card was made has another hash and is not run.
 
-use super::sql_command::Statement;
+use super::sql_command::SqlCommand;
 use super::{Action, Call, Execution, Outcome};
 use crate::catalog::{Command, sql_files};
 use crate::error::{Error, Result};
-use crate::model::{EventKind, Plan};
+use crate::model::Plan;
 use async_trait::async_trait;
 
 pub struct RunSql;
@@ -15,7 +15,7 @@ impl Action for RunSql {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         if call.values.get("service").is_some_and(|service| service == "all") {
             return Err(Error::instead(
-                "It works on one service's database at a time.",
+                "`run-sql` works on one service's database at a time.",
                 format!("Type `{}`.", call.command.usage()),
             ));
         }
@@ -23,22 +23,22 @@ impl Action for RunSql {
         let command = file(call.app, typed, call.command).await?;
         let asker = call.asker.clone();
         let Call { app, person, place, environment, values, .. } = *call;
-        let own = Call { app, command: &command, person, place, environment, values, asker };
-        let mut plan = Statement.plan(&own).await?;
-        plan.context.insert(0, ("it".to_owned(), command.header.summary.clone()));
+        let file_call = Call { app, command: &command, person, place, environment, values, asker };
+        let mut plan = SqlCommand.plan(&file_call).await?;
+        plan.context.insert(0, ("summary".to_owned(), command.header.summary.clone()));
         plan.identity.insert("file".to_owned(), command.name.clone());
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Execution<'_>) -> Outcome {
-        let planned = doing.plan.identity.get("file").map_or("", String::as_str);
-        let command = match file(doing.app, planned, doing.command).await {
+    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+        let planned = execution.plan.identity.get("file").map_or("", String::as_str);
+        let command = match file(execution.app, planned, execution.command).await {
             Ok(command) => command,
-            Err(why) => return Outcome::new(EventKind::Invalidated, format!("{why} Nothing was done.")),
+            Err(error) => return Outcome::invalidated(error.to_string()),
         };
-        let asker = doing.asker.clone();
-        let Execution { app, run, plan, stop, .. } = *doing;
-        Statement.act(&Execution { app, command: &command, run, plan, asker, stop }).await
+        let asker = execution.asker.clone();
+        let Execution { app, run, plan, stop, .. } = *execution;
+        SqlCommand.act(&Execution { app, command: &command, run, plan, asker, stop }).await
     }
 
     fn all_or_nothing(&self) -> bool {
@@ -46,9 +46,10 @@ impl Action for RunSql {
     }
 }
 
+/// Reads a file as a command with the header of `run-sql`.
 async fn file(app: &crate::app::App, name: &str, like: &Command) -> Result<Command> {
     let directory = app.config.sql.clone().ok_or_else(|| {
-        Error::instead("The configuration names no directory of SQL files.", "It is `directory` in `[sql]`.")
+        Error::instead("No directory of SQL files is configured.", "Set `directory` in `[sql]`.")
     })?;
     sql_files::find(directory, name, like).await
 }

@@ -1,5 +1,6 @@
-//! A `.sql` command that acts: its exact text, its values and how many rows it changes on the card; then one transaction with a
-//! time limit, under the login that it names, which changes no more than what was shown or nothing. A stop takes all of it back.
+//! A `.sql` command that changes data. The card shows its exact text, its values and the number of rows that it changes. The
+//! execution is one transaction with a time limit, through the login that the file names; it changes at most what was shown, or is
+//! rolled back. A stop rolls it back, too.
 
 use super::{Action, Call, Execution, Outcome};
 use crate::catalog::{COUNT, Command, Scope, Section, Variant};
@@ -15,12 +16,12 @@ use async_trait::async_trait;
 use serde_json::json;
 use std::time::Duration;
 
-pub struct Statement;
+pub struct SqlCommand;
 
-/// So many rows are told apart on the card, if the file allows any of their columns.
-const MOST_KEYS: usize = 10;
+/// Rows listed on the card, if the file allows any of their columns.
+const MAX_PREVIEW_ROWS: usize = 10;
 
-/// What a preview counted.
+/// Result of a preview.
 struct Preview {
     rows: u64,
     /// The values of the header's `preview_columns`.
@@ -28,78 +29,76 @@ struct Preview {
 }
 
 #[async_trait]
-impl Action for Statement {
+impl Action for SqlCommand {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let environment = call.environment.unwrap_or_default();
-        let target = the_target(call, environment)?;
+        let target = only_target(call, environment)?;
         let label = target.label();
         let mut plan = describe(call, environment, &target)?;
         let address = address(environment, &plan, call.command);
-        let lease = call.app.environments.lease(&address, &call.asker).await;
-        let lease = lease.map_err(|why| user_error(label, &why.to_string()))?;
-        let variant = variant(call.command, &lease).map_err(|why| user_error(label, why))?;
+        let client = call.app.environments.lease(&address, &call.asker).await;
+        let client = client.map_err(|error| user_error(label, &error.to_string()))?;
+        let variant = variant(call.command, &client).map_err(|error| user_error(label, error))?;
         plan.code = Some(("The reviewed SQL".to_owned(), variant.source.clone()));
-        let asked = BoundRequest { plan: &plan, values: call.values };
-        let preview = look_ahead(&lease, call.command, (variant, &asked)).await;
-        let preview = preview.map_err(|why| user_error(label, &explain(&why, call.command)))?;
+        let request = BoundRequest { plan: &plan, values: call.values };
+        let preview = preview_in_transaction(&client, call.command, variant, &request).await;
+        let preview = preview.map_err(|error| user_error(label, &explain(&error, call.command)))?;
         if variant.sections.iter().any(|section| section.parameters.iter().any(|name| name == ASKED_AT)) {
             plan.context.push((ASKED_AT.to_owned(), asked_at(&plan)));
         }
         let Some(preview) = preview else { return Ok(plan) };
         if preview.rows == 0 {
-            return Err(Error::user(format!("There is nothing to do on {label}: no row fits.")));
+            return Err(Error::user(format!("No row matches on {label}, so there is nothing to change.")));
         }
-        foretell(&mut plan, preview, call.command);
+        show_preview(&mut plan, preview, call.command);
         Ok(plan)
     }
 
-    async fn act(&self, doing: &Execution<'_>) -> Outcome {
-        let command = doing.command;
-        let planned = |name: &str| doing.plan.identity.get(name).cloned().unwrap_or_default();
-        let voided = |why: &str| Outcome::new(EventKind::Invalidated, format!("{why} Nothing was done."));
+    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+        let command = execution.command;
+        let planned = |name: &str| execution.plan.identity.get(name).cloned().unwrap_or_default();
         if planned("command_sha256") != command.hash {
-            return voided("The command's file is no longer the one that was shown.");
+            return Outcome::invalidated("The command's file has changed since the plan was made.");
         }
-        let environment = doing.environment().unwrap_or_default();
-        if role(doing.app, environment, command).ok() != Some(planned("role")) {
-            return voided("Its login is another role now than the one that was shown.");
+        let environment = execution.environment().unwrap_or_default();
+        if role(execution.app, environment, command).ok() != Some(planned("role")) {
+            return Outcome::invalidated("The login's role has changed since the plan was made.");
         }
-        let address = address(environment, doing.plan, command);
-        let failed = |why: &str| {
-            Outcome::new(EventKind::Failed, format!("{} {why}. Nothing was changed.", address.server))
+        let address = address(environment, execution.plan, command);
+        let failed = |error: &str| {
+            Outcome::new(EventKind::Failed, format!("{} {error}. Nothing was changed.", address.server))
         };
-        let lease = match doing.app.environments.lease(&address, &doing.asker).await {
-            Ok(lease) => lease,
-            Err(why) => return failed(&why.to_string()),
+        let client = match execution.app.environments.lease(&address, &execution.asker).await {
+            Ok(client) => client,
+            Err(error) => return failed(&error.to_string()),
         };
-        let shown = match variant(command, &lease) {
-            Ok(variant) if doing.plan.code.as_ref().is_some_and(|(_, sql)| *sql == variant.source) => variant,
+        let variant = match variant(command, &client) {
+            Ok(variant) if execution.plan.code.as_ref().is_some_and(|(_, sql)| *sql == variant.source) => {
+                variant
+            }
             _ => {
-                return voided(
-                    "The server's version is another now, and its SQL not the one that was shown.",
+                return Outcome::invalidated(
+                    "The server's version has changed, and its SQL is not the one that was shown.",
                 );
             }
         };
-        let transaction = match lease.begin(AccessMode::Write, within(command, &lease)).await {
+        let transaction = match client.begin(AccessMode::Write, time_limit(command, &client)).await {
             Ok(transaction) => transaction,
-            Err(why) => return failed(&explain(&why, command)),
+            Err(error) => return failed(&explain(&error, command)),
         };
-        let asked = BoundRequest { plan: doing.plan, values: &doing.run.request.arguments };
-        let changed = lease.until(doing.stop, change(&transaction, doing, (shown, &asked))).await;
-        if doing.stop.is_cancelled() {
+        let request = BoundRequest { plan: execution.plan, values: &execution.run.request.arguments };
+        let changed = client.until(execution.stop, change(&transaction, execution, variant, &request)).await;
+        if execution.stop.is_cancelled() {
             transaction.give_up().await;
-            return Outcome::new(
-                EventKind::Stopped,
-                "Stopped, and all of it is taken back: nothing was changed.",
-            );
+            return Outcome::new(EventKind::Stopped, "Stopped and rolled back: nothing was changed.");
         }
         match changed {
-            Ok(changed) => committed(transaction, (changed, asked.shown()), &address.server).await,
+            Ok(changed) => commit(transaction, execution, changed, &request).await,
             Err(stop) => {
                 transaction.roll_back().await;
                 match stop {
-                    StatementAbort::Grown(why) => voided(&why),
-                    StatementAbort::Refused(why) => failed(&explain(&why, command)),
+                    StatementAbort::TooManyRows(reason) => Outcome::invalidated(reason),
+                    StatementAbort::Query(error) => failed(&explain(&error, command)),
                 }
             }
         }
@@ -110,22 +109,22 @@ impl Action for Statement {
     }
 }
 
-/// The parameter that is the plan's own time: preview and act draw the same line.
+/// The parameter that holds the plan's time, so that preview and execution use the same moment.
 const ASKED_AT: &str = "asked_at";
 
-/// To the second, in UTC.
+/// The plan's time to the second, in UTC.
 fn asked_at(plan: &Plan) -> String {
     plan.created_at.strftime("%Y-%m-%d %H:%M:%S+00").to_string()
 }
 
-/// What the statements are asked with.
+/// The values that a command's statements are bound with.
 struct BoundRequest<'a> {
     plan: &'a Plan,
     values: &'a Values,
 }
 
 impl BoundRequest<'_> {
-    fn bound(&self, section: &Section) -> Vec<Option<String>> {
+    fn bind(&self, section: &Section) -> Vec<Option<String>> {
         let value = |name: &String| match self.values.get(name) {
             None if name == "database" => self.plan.identity.get(name).cloned(),
             None if name == ASKED_AT => Some(asked_at(self.plan)),
@@ -134,14 +133,14 @@ impl BoundRequest<'_> {
         section.parameters.iter().map(value).collect()
     }
 
-    /// How many rows the card says; `None` where nothing is changed.
+    /// Number of rows on the card; `None` for a command without a preview.
     fn shown(&self) -> Option<u64> {
         self.plan.identity.get("rows").and_then(|rows| rows.parse().ok())
     }
 }
 
-/// A fifth more than was shown may have come since.
-fn at_most(shown: u64) -> u64 {
+/// Number of rows that may change: a fifth more than was shown.
+fn max_rows(shown: u64) -> u64 {
     shown.saturating_add(shown / 5)
 }
 
@@ -153,7 +152,7 @@ fn rows(number: u64) -> String {
     }
 }
 
-/// The target, the login, the values and the limits.
+/// Plan with the target, the login, the values and the limits.
 fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan> {
     let command = call.command;
     let mut plan = Plan::of(format!("Runs {} on {} of {environment}.", command.name, target.label()));
@@ -163,28 +162,37 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
     if let Some(database) = &target.database {
         plan.identity.insert("database".to_owned(), database.clone());
     }
-    let given = |spec: &ArgSpec| (spec.name.clone(), told(spec, call.values));
+    let given = |spec: &ArgSpec| (spec.name.clone(), displayed_value(spec, call.values));
     plan.context = command.header.args.iter().map(given).collect();
     plan.context.push(("login".to_owned(), command.header.login.clone()));
     let limits = call.app.environments.environment(environment)?;
-    let whole = asked_for(command).unwrap_or(limits.statement_timeout);
+    let whole = header_timeout(command).unwrap_or(limits.statement_timeout);
     let line = format!(
         "{} in all, {} for a lock; then nothing is changed",
-        exact_duration(whole),
-        exact_duration(limits.lock_timeout)
+        in_largest_unit(whole),
+        in_largest_unit(limits.lock_timeout)
     );
     plan.context.push(("time limit".to_owned(), line));
-    plan.impact = "Whoever uses what the SQL changes.".to_owned();
-    plan.rollback = "None by itself: what it deletes or overwrites is in a backup, or nowhere.".to_owned();
+    plan.impact = "Everyone who uses the data that the SQL changes.".to_owned();
+    plan.rollback = "None: deleted or overwritten rows exist only in a backup.".to_owned();
     Ok(plan)
 }
 
-/// A value as it is bound, and a duration as people say it.
-fn told(spec: &ArgSpec, values: &Values) -> String {
+/// Formats a duration in the largest unit without a remainder: "90 d", "36 h", "500 ms".
+fn in_largest_unit(limit: Duration) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    let milliseconds = limit.as_millis();
+    let (size, unit) =
+        units.into_iter().find(|(size, _)| milliseconds.is_multiple_of(*size)).unwrap_or((1, "ms"));
+    format!("{} {unit}", milliseconds / size)
+}
+
+/// A value as it is bound; a duration also in words.
+fn displayed_value(spec: &ArgSpec, values: &Values) -> String {
     match values.get(&spec.name) {
         None => "not given".to_owned(),
         Some(value) => match duration_seconds(value).filter(|_| spec.kind == ArgType::Duration) {
-            Some(seconds) => format!("{value} ({})", exact_duration(Duration::from_secs(seconds))),
+            Some(seconds) => format!("{value} ({})", in_largest_unit(Duration::from_secs(seconds))),
             None => value.clone(),
         },
     }
@@ -196,36 +204,37 @@ fn role(app: &crate::app::App, environment: &str, command: &Command) -> Result<S
 }
 
 fn address(environment: &str, plan: &Plan, command: &Command) -> Address {
-    Address {
-        environment: environment.to_owned(),
-        server: plan.identity.get("server").cloned().unwrap_or_default(),
-        database: plan.identity.get("database").cloned(),
-        login: command.header.login.clone(),
-    }
+    let server = plan.identity.get("server").map_or("", String::as_str);
+    Address::new(environment, server, &command.header.login)
+        .in_database(plan.identity.get("database").cloned())
 }
 
-fn variant<'a>(command: &'a Command, lease: &PooledClient) -> std::result::Result<&'a Variant, &'static str> {
-    command.variant(lease.major()).ok_or("has a version that the command has no SQL for")
+fn variant<'a>(
+    command: &'a Command,
+    client: &PooledClient,
+) -> std::result::Result<&'a Variant, &'static str> {
+    command.variant(client.major()).ok_or("has a version that the command has no SQL for")
 }
 
-/// How long the whole transaction may take.
-fn within(command: &Command, lease: &PooledClient) -> Duration {
-    asked_for(command).unwrap_or_else(|| lease.statement_timeout())
+/// Time limit of the whole transaction.
+fn time_limit(command: &Command, client: &PooledClient) -> Duration {
+    header_timeout(command).unwrap_or_else(|| client.statement_timeout())
 }
 
-fn asked_for(command: &Command) -> Option<Duration> {
+fn header_timeout(command: &Command) -> Option<Duration> {
     command.header.timeout.as_deref().and_then(duration_seconds).map(Duration::from_secs)
 }
 
-/// The preview before anybody is asked: in a transaction that can only read.
-async fn look_ahead(
-    lease: &PooledClient,
+/// Runs the preview for the plan, in a read-only transaction.
+async fn preview_in_transaction(
+    client: &PooledClient,
     command: &Command,
-    (variant, asked): (&Variant, &BoundRequest<'_>),
+    variant: &Variant,
+    request: &BoundRequest<'_>,
 ) -> std::result::Result<Option<Preview>, QueryError> {
     let Some(section) = variant.sections.iter().find(|section| section.preview) else { return Ok(None) };
-    let transaction = lease.begin(AccessMode::Read, within(command, lease)).await?;
-    let preview = preview(&transaction, command, (section, asked)).await;
+    let transaction = client.begin(AccessMode::Read, time_limit(command, client)).await?;
+    let preview = preview(&transaction, command, section, request).await;
     transaction.roll_back().await;
     preview.map(Some)
 }
@@ -233,40 +242,49 @@ async fn look_ahead(
 async fn preview(
     transaction: &Transaction<'_>,
     command: &Command,
-    (section, asked): (&Section, &BoundRequest<'_>),
+    section: &Section,
+    request: &BoundRequest<'_>,
 ) -> std::result::Result<Preview, QueryError> {
-    let found = transaction.ask(&section.sql, &parameters(&asked.bound(section))).await?;
-    let Some(first) = found.first() else { return Ok(Preview { rows: 0, keys: Vec::new() }) };
-    let at = |name: &str| first.columns().iter().position(|column| column.name() == name);
-    let counted = at(COUNT).and_then(|at| decode(first).ok()?.into_iter().nth(at));
-    let rows = match counted {
-        Some(Value::Int(rows)) => u64::try_from(rows).unwrap_or(0),
-        // A preview that counts NULL, or text, counts nothing that could be guarded.
+    let rows = transaction.ask(&section.sql, &parameters(&request.bind(section))).await?;
+    let Some(first) = rows.first() else { return Ok(Preview { rows: 0, keys: Vec::new() }) };
+    let index_of = |name: &str| first.columns().iter().position(|column| column.name() == name);
+    let counted = index_of(COUNT).and_then(|index| decode(first).ok()?.into_iter().nth(index));
+    let count = match counted {
+        Some(Value::Int(count)) => u64::try_from(count).unwrap_or(0),
+        // NULL or text is no count that a guard could compare.
         _ => {
             let message = "the preview's column count is no whole number".to_owned();
             return Err(QueryError::Refused { code: "0A000".to_owned(), message });
         }
     };
-    let keys: Vec<(&str, usize)> =
-        command.header.preview_columns.iter().filter_map(|key| Some((key.as_str(), at(key)?))).collect();
+    let keys: Vec<(&str, usize)> = command
+        .header
+        .preview_columns
+        .iter()
+        .filter_map(|key| Some((key.as_str(), index_of(key)?)))
+        .collect();
+    if keys.is_empty() {
+        return Ok(Preview { rows: count, keys: Vec::new() });
+    }
     let mut shown = Vec::new();
-    for row in found.iter().take(MOST_KEYS).filter(|_| !keys.is_empty()) {
+    for row in rows.iter().take(MAX_PREVIEW_ROWS) {
         let values = decode(row)?;
-        let cell =
-            |(key, at): &(&str, usize)| Cell::from(value_text(key, values.get(*at).unwrap_or(&Value::Null)));
+        let cell = |(key, index): &(&str, usize)| {
+            Cell::from(value_text(key, values.get(*index).unwrap_or(&Value::Null)))
+        };
         shown.push(keys.iter().map(cell).collect());
     }
-    Ok(Preview { rows, keys: shown })
+    Ok(Preview { rows: count, keys: shown })
 }
 
-/// Puts the count on the card, with the guard that follows from it.
-fn foretell(plan: &mut Plan, preview: Preview, command: &Command) {
+/// Adds the count to the plan, with the guard that follows from it.
+fn show_preview(plan: &mut Plan, preview: Preview, command: &Command) {
     let change = if preview.rows == 1 { "changes" } else { "change" };
     plan.effect = format!("{} {} {change}.", plan.effect, rows(preview.rows));
     plan.identity.insert("rows".to_owned(), preview.rows.to_string());
-    let most = rows(at_most(preview.rows));
+    let most = rows(max_rows(preview.rows));
     plan.guards.insert("rows".to_owned(), format!("it changes {most} at most"));
-    plan.impact.push_str(" What triggers and cascading keys change besides is not counted.");
+    plan.impact.push_str(" Changes by triggers and cascading foreign keys are not counted.");
     if preview.keys.is_empty() {
         return;
     }
@@ -276,96 +294,101 @@ fn foretell(plan: &mut Plan, preview: Preview, command: &Command) {
     plan.tables.push(Table { title: Some(title), ..super::support::blocks::table(&columns, preview.keys) });
 }
 
-/// Why an act ends without anything done.
+/// An error that rolls the transaction back.
 enum StatementAbort {
-    /// More rows than was shown, and may be.
-    Grown(String),
-    Refused(QueryError),
+    /// More rows than may change.
+    TooManyRows(String),
+    Query(QueryError),
 }
 
-/// Counts once more, then runs every statement, and stops at one row too many: how many rows were changed.
+/// Runs the preview again, then every statement, up to the row limit. Returns the number of changed rows.
 async fn change(
     transaction: &Transaction<'_>,
-    doing: &Execution<'_>,
-    (variant, asked): (&Variant, &BoundRequest<'_>),
+    execution: &Execution<'_>,
+    variant: &Variant,
+    request: &BoundRequest<'_>,
 ) -> std::result::Result<u64, StatementAbort> {
-    let (command, mut changed) = (doing.command, 0);
-    let shown = asked.shown();
-    let fits = |now: u64| match shown {
-        Some(shown) if now > at_most(shown) => Err(StatementAbort::Grown(format!(
+    let command = execution.command;
+    let mut changed = 0;
+    let shown = request.shown();
+    let check_limit = |now: u64| match shown {
+        Some(shown) if now > max_rows(shown) => Err(StatementAbort::TooManyRows(format!(
             "It would change {} now; the card showed {}, and {} may change at most.",
             rows(now),
             rows(shown),
-            rows(at_most(shown))
+            rows(max_rows(shown))
         ))),
         _ => Ok(()),
     };
     if let Some(section) = variant.sections.iter().find(|section| section.preview) {
-        // Cheaper than to change too many rows and take them back.
-        let now = preview(transaction, command, (section, asked)).await.map_err(StatementAbort::Refused)?;
-        fits(now.rows)?;
+        // Cheaper than changing too many rows and rolling back.
+        let now = preview(transaction, command, section, request).await.map_err(StatementAbort::Query)?;
+        check_limit(now.rows)?;
     }
     let statements: Vec<&Section> = variant.sections.iter().filter(|section| !section.preview).collect();
-    for (at, section) in statements.iter().enumerate() {
-        doing.progress(None, format!("statement {} of {}", at + 1, statements.len()));
-        let run = transaction.run(&section.sql, &parameters(&asked.bound(section))).await;
-        let rows = run.map_err(StatementAbort::Refused)?;
-        changed += if section.changes { rows } else { 0 };
-        fits(changed)?;
+    for (index, section) in statements.iter().enumerate() {
+        execution.progress(None, format!("statement {} of {}", index + 1, statements.len()));
+        let rows = transaction.run(&section.sql, &parameters(&request.bind(section))).await;
+        let rows = rows.map_err(StatementAbort::Query)?;
+        if section.changes {
+            changed += rows;
+        }
+        check_limit(changed)?;
     }
     Ok(changed)
 }
 
-/// Nothing is done until PostgreSQL has confirmed the COMMIT.
-async fn committed(
+/// Commits. The changes are done once PostgreSQL has confirmed the COMMIT.
+async fn commit(
     transaction: Transaction<'_>,
-    (changed, shown): (u64, Option<u64>),
-    server: &str,
+    execution: &Execution<'_>,
+    changed: u64,
+    request: &BoundRequest<'_>,
 ) -> Outcome {
+    let server = request.plan.identity.get("server").map_or("", String::as_str);
     match transaction.commit().await {
         Ok(()) => {
-            let facts = json!({ "rows": changed, "shown": shown });
-            let mut done = Outcome { facts, ..Outcome::new(EventKind::Succeeded, "Done.") };
+            let shown = request.shown();
+            let place = request.values.get("service").map_or(server, String::as_str);
+            let mut outcome = Outcome::done(format!("{} ran on {place}.", execution.command.name));
+            outcome.facts = json!({ "rows": changed, "shown": shown });
             if let Some(shown) = shown {
                 let line = format!(
                     "{} changed, in one transaction; the card showed {}.",
                     rows(changed),
                     rows(shown)
                 );
-                done.blocks.push(Block::Note(line.into()));
+                outcome.blocks.push(Block::Note(line.into()));
             }
-            done
+            outcome
         }
-        Err(why) if why.is_final() => {
-            let text = format!("PostgreSQL refused it at the end: {why}. Nothing was changed.");
-            Outcome::new(EventKind::Failed, text)
+        Err(error) if error.is_final() => {
+            let verdict = format!("PostgreSQL rejected the commit: {error}. Nothing was changed.");
+            Outcome::new(EventKind::Failed, verdict)
         }
-        Err(why) => {
-            let text = format!(
-                "{server} {why} while it committed: whether it was done is unknown. Look before asking again."
-            );
-            Outcome::new(EventKind::Interrupted, text)
-        }
+        Err(error) => Outcome::unknown(format!(
+            "{server} {error} during the commit, so the result is unknown. Check the data before you request it again."
+        )),
     }
 }
 
-/// The one that the values name.
+/// The single server or database that the values name.
 ///
 /// # Errors
 /// [`Error::User`]: there is none, or several.
-pub(super) fn the_target(call: &Call<'_>, environment: &str) -> Result<Target> {
+pub(super) fn only_target(call: &Call<'_>, environment: &str) -> Result<Target> {
     let asker = &call.asker;
-    let question = QueryRequest { command: call.command, environment, values: call.values, asker };
+    let query = QueryRequest { command: call.command, environment, values: call.values, asker };
     let scope = match call.command.header.scope {
         Scope::Database => Scope::Database,
         _ => Scope::Server,
     };
-    let mut targets = scope_targets(&call.app.environments, &question, scope)?;
+    let mut targets = scope_targets(&call.app.environments, &query, scope)?;
     match (targets.pop(), targets.is_empty()) {
         (Some(only), true) => Ok(only),
-        (None, _) => Err(Error::user("There is nothing there to run it on.")),
+        (None, _) => Err(Error::user("There is no database to run it on.")),
         _ => Err(Error::instead(
-            "It acts on one database at a time.",
+            format!("`{}` works on one database at a time.", call.command.name),
             format!("Name it: `{}`.", call.command.usage()),
         )),
     }

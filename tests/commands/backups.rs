@@ -45,7 +45,7 @@ async fn who_has_no_backup_or_an_old_one_comes_first() {
         backup(&world, (&service.database, 7), 3).await;
     }
     let all = world.told("backups").await;
-    let good = "OK: All 10 services have a backup; the oldest of their newest is 3 h 0 min old.\n";
+    let good = "OK: All 10 services have a backup; the least recent one is 3 h 0 min old.\n";
     assert!(all.starts_with(good), "{all}");
     assert!(all.contains("\nasset-service | 3 h 0 min | 2.0 KiB | 700000000000 | 15.18 | "), "{all}");
 

@@ -17,7 +17,7 @@ async fn a_backup_is_told_recorded_and_in_the_storage() {
     let scene = Scene::usual().await;
     let card = scene.asks(ANA, "backup asset --env staging").await;
     let done = scene.until(&card.at(), "is backed up").await.plain();
-    assert!(done.contains("asset_service_db") && done.contains("read back and whole"), "{done}");
+    assert!(done.contains("asset_service_db") && done.contains("read back and verified"), "{done}");
 
     let run = closed(&scene).await;
     assert_eq!(run.state, RunState::Succeeded);

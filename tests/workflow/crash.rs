@@ -183,7 +183,7 @@ async fn killed_between_the_decision_and_the_edit_of_the_card() {
     scene.workspace().fault("chat.update", Fault::Clear);
 
     let _again = Process::start(&scene).await;
-    let shown = scene.until(&done.at(), "Done.").await;
+    let shown = scene.until(&done.at(), " ran on ").await;
     assert!(shown.plain().contains("approved by ben") && shown.buttons().is_empty(), "{}", shown.plain());
     let shown = scene.until(&denied.at(), "Denied by cara. Nothing was done.").await;
     assert!(shown.buttons().is_empty(), "{}", shown.plain());
@@ -213,7 +213,7 @@ async fn killed_before_the_card_was_posted() {
     let _again = Process::start(&scene).await;
     let card = scene.next(ANA, before, "the card").await;
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "Done.").await;
+    scene.until(&card.at(), " ran on ").await;
     assert_eq!(scene.count(ANA), before + 1, "one card");
     assert_eq!(the_run(&record, "count").await.expect("the run").id, pending.id);
     assert_eq!(counter.rows().await, 1);
@@ -223,7 +223,7 @@ async fn killed_before_the_card_was_posted() {
 fn words_of(state: RunState) -> &'static str {
     match state {
         RunState::Pending => "Waits for a second person",
-        RunState::Succeeded => "Done.",
+        RunState::Succeeded => " ran on ",
         RunState::Revoked => "The approval no longer counted",
         RunState::Interrupted => UNKNOWN,
         other => panic!("{other:?}"),

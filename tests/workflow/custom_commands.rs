@@ -58,7 +58,7 @@ async fn the_runbooks_clean_up_of_the_audit_log_deletes_exactly_what_its_card_co
         "asked_at 20",
         "time limit 1 min in all, 2 s for a lock; then nothing is changed",
         "Acts only if, at that moment, it changes 15 rows at most.",
-        "What triggers and cascading keys change besides is not counted.",
+        "Changes by triggers and cascading foreign keys are not counted.",
         "5 of the 13 rows",
         "created_at",
         "the disk",
@@ -76,14 +76,18 @@ async fn the_runbooks_clean_up_of_the_audit_log_deletes_exactly_what_its_card_co
     let grown = "INSERT INTO audit_logs (action, details, created_at)
                  VALUES ('grown old', '{}', $1::text::timestamp - interval '90 days')";
     database.execute(grown, &[&line]).await.unwrap();
-    let done = approved(&scene, &card, "Done.").await;
+    let done = approved(&scene, &card, " ran on ").await;
     assert!(done.contains("13 rows changed, in one transaction; the card showed 13 rows."), "{done}");
     assert_eq!(left(&database).await, ["grown old 1", "young 3"]);
     let run = scene.only_run("trim-audit-log").await;
     assert_eq!(run.state, RunState::Succeeded);
     assert_eq!(run.event(EventKind::Succeeded).unwrap().facts["rows"], 13);
     scene
-        .refused(ANA, "trim-audit-log rights --older-than 100d --env production", "There is nothing to do")
+        .refused(
+            ANA,
+            "trim-audit-log rights --older-than 100d --env production",
+            "No row matches on rights-service",
+        )
         .await;
 }
 
@@ -102,13 +106,13 @@ async fn what_grew_beyond_a_fifth_is_voided_and_what_grew_less_is_done() {
 
     let card = scene.card(ANA, &format!("{ask} --most 10")).await;
     log(&database, "later", &["400 days"; 3]).await;
-    let done = approved(&scene, &card, "Done.").await;
+    let done = approved(&scene, &card, " ran on ").await;
     assert!(done.contains("10 rows changed"), "never more than asked for: {done}");
     assert_eq!(left(&database).await, ["old 6"], "the oldest first");
 
     let card = scene.card(ANA, ask).await;
     log(&database, "one more", &["200 days"]).await;
-    let done = approved(&scene, &card, "Done.").await;
+    let done = approved(&scene, &card, " ran on ").await;
     assert!(done.contains("7 rows changed, in one transaction; the card showed 6 rows."), "{done}");
     assert_eq!(left(&database).await, [""; 0]);
 }
@@ -171,13 +175,14 @@ async fn all_of_its_statements_are_done_or_none() {
     let defer =
         "ALTER TABLE team_all_child ALTER CONSTRAINT team_all_child_id_fkey DEFERRABLE INITIALLY DEFERRED";
     client.batch_execute(defer).await.unwrap();
-    let (said, state) = acts(&act("SELECT 3 AS count", &[delete, broken]), "refused it at the end").await;
+    let (said, state) =
+        acts(&act("SELECT 3 AS count", &[delete, broken]), "PostgreSQL rejected the commit").await;
     assert!(said.contains("23503") && said.contains("Nothing was changed"), "{said}");
     assert_eq!((state, ids(&client, "team_all").await), (RunState::Failed, vec![1, 2, 3, 4, 5]));
     // And it is done.
     let insert =
         "INSERT INTO public.team_all SELECT 6 WHERE NOT EXISTS (SELECT FROM public.team_all WHERE id < 3)";
-    let (said, state) = acts(&act(counted, &["SELECT 1 AS one", delete, insert]), "Done.").await;
+    let (said, state) = acts(&act(counted, &["SELECT 1 AS one", delete, insert]), " ran on ").await;
     assert!(said.contains("3 rows changed, in one transaction; the card showed 3 rows."), "{said}");
     assert_eq!((state, ids(&client, "team_all").await), (RunState::Succeeded, vec![3, 4, 5, 6]));
 }
@@ -255,7 +260,7 @@ async fn the_card_shows_the_sql_of_the_servers_version_and_that_runs() {
         "{}",
         card.plain()
     );
-    approved(&scene, &card, "Done.").await;
+    approved(&scene, &card, " ran on ").await;
     assert_eq!(ids(&client, "team_version").await, [1, 3, 4, 5]);
 }
 

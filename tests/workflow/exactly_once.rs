@@ -59,7 +59,7 @@ async fn fifty_approvers_at_the_same_moment_over_two_processes_start_it_once() {
         assert!(heard.plain().contains(&words), "{name}: {}", heard.plain());
         assert_eq!(told(&scene, account).len(), 1);
     }
-    let done = scene.until(&card.at(), "Done.").await;
+    let done = scene.until(&card.at(), " ran on ").await;
     assert!(done.plain().contains(&format!("approved by {winner}")), "{}", done.plain());
     let winner = crowd.iter().find(|(_, name)| *name == winner).expect("one of them");
     assert_eq!(told(&scene, &winner.0), []);
@@ -99,7 +99,7 @@ async fn a_delivery_that_comes_again_is_carried_out_once_and_answered_once() {
     assert_eq!(kinds(&the_run(&record, "counted").await.expect("a run")), ["started", "succeeded"]);
 
     assert!(third.of(&scene).clicks(BEN, &card.at(), "Approve").await.ok());
-    scene.until(&card.at(), "Done.").await;
+    scene.until(&card.at(), " ran on ").await;
     let click = scene.workspace().deliveries().len() - 1;
     assert!(third.of(&scene).redeliver(click).await.ok());
     third.logs(DUPLICATE, 1).await;

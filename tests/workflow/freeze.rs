@@ -43,7 +43,7 @@ async fn stops_what_waits_in_both_processes_until_two_lift_it() {
     scene.until(&lift.at(), "The freeze is lifted").await;
 
     assert!(second.of(&scene).clicks(BEN, &card.at(), "Approve").await.ok());
-    scene.until(&card.at(), "Done.").await;
+    scene.until(&card.at(), " ran on ").await;
     assert_eq!(counter.rows().await, 1);
     assert_eq!(
         all_runs(&record, "count").await.len(),

@@ -46,7 +46,7 @@ async fn a_long_run_is_seen_and_stopped() {
 
     let told = scene.asks(BEN, &format!("stop {run}")).await.plain();
     assert!(told.contains(&format!("Run #{run} has ended: stopped. Stopped: there is no backup")), "{told}");
-    scene.until(&card.at(), "Stopped: there is no backup, and nothing of it is left").await;
+    scene.until(&card.at(), "Stopped: no backup was made, and no files are left behind").await;
     let stopped = scene.store().get(run).await.unwrap().unwrap();
     assert_eq!(
         (stopped.state, kinds(&stopped)),

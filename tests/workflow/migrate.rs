@@ -26,13 +26,13 @@ async fn what_is_to_come_is_shown_approved_applied_and_told_by_the_ledger() {
     let shown = card.plain();
     for words in [
         "Applies 2 migrations to shop_",
-        "nothing was ever applied by Prisma",
+        "Prisma has never applied a migration here",
         FIRST,
         SECOND,
         "prisma.py migrate deploy",
         "ACCESS EXCLUSIVE",
-        "Prisma has no way down",
-        "nobody holds Prisma's lock",
+        "Prisma has no down migrations",
+        "no session holds Prisma's lock",
         "DATABASE_URL",
         &shop.owner,
         "30 min 0 s; then it is ended",
@@ -56,13 +56,20 @@ async fn what_is_to_come_is_shown_approved_applied_and_told_by_the_ledger() {
     assert_eq!((shop.sessions().await, shop.processes()), (0, Vec::new()));
     shop.keeps_secrets();
 
-    shop.refuses("migrate shop", &["Nothing is to come: 2 migrations applied", "Nobody is asked"]).await;
+    shop.refuses(
+        "migrate shop",
+        &["No migrations are pending: 2 migrations applied", "No approval is requested"],
+    )
+    .await;
     shop.writes(FIRST, "CREATE TABLE items (name text, price int);");
-    shop.refuses("migrate shop", &["Nothing is to come", &format!("Edited after it was applied: {FIRST}")])
-        .await;
+    shop.refuses(
+        "migrate shop",
+        &["No migrations are pending", &format!("Edited after it was applied: {FIRST}")],
+    )
+    .await;
     shop.writes(THIRD, "SELECT 1;");
     let card = shop.scene.card(ANA, "migrate shop --env staging").await.plain();
-    assert!(card.contains("2 applied, none open") && card.contains("edited since applied "), "{card}");
+    assert!(card.contains("2 applied, none failed") && card.contains("edited since applied "), "{card}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +84,7 @@ async fn a_failed_migration_is_told_bars_the_way_and_is_resolved() {
         &format!("failed {THIRD}"),
         "P3018",
         "could not create unique index",
-        "What Prisma logged of",
+        "Prisma's log of",
         &format!("migrate-resolve shop {THIRD} --as rolled-back"),
     ] {
         assert!(told.contains(words), "{words} is missing:\n{told}");
@@ -98,10 +105,10 @@ async fn a_failed_migration_is_told_bars_the_way_and_is_resolved() {
             format!("migrate-resolve shop {} --as rolled-back", &THIRD[..18]),
             format!("Did you mean migrate-resolve shop {THIRD} --as rolled-back"),
         ),
-        ("migrate-resolve shop xyzzy --as rolled-back".to_owned(), "migrations shop shows".to_owned()),
+        ("migrate-resolve shop xyzzy --as rolled-back".to_owned(), "migrations shop lists them".to_owned()),
         (
             format!("migrate-resolve shop {FIRST} --as rolled-back"),
-            "rolls back nothing that succeeded".to_owned(),
+            "doesn't roll back a migration that succeeded".to_owned(),
         ),
         (format!("migrate-resolve shop {FIRST} --as applied"), "is applied already".to_owned()),
         (format!("migrate-resolve shop {THIRD}"), "Missing <as>".to_owned()),
@@ -118,8 +125,8 @@ async fn a_failed_migration_is_told_bars_the_way_and_is_resolved() {
     let card = shop.runs(&way_out).await;
     let (run, told) = shop.ended(&card, "migrate-resolve").await;
     assert_eq!(run.state, RunState::Succeeded, "{told}");
-    assert!(told.contains(&format!("{THIRD} is rolled-back in the ledger of shop_")), "{told}");
-    assert!(told.contains(&format!("To come: {THIRD}")), "{told}");
+    assert!(told.contains(&format!("{THIRD} is rolled-back in the migration history of shop_")), "{told}");
+    assert!(told.contains(&format!("Pending: {THIRD}")), "{told}");
     assert_eq!(shop.ledger().await[2], format!("{THIRD} rolled back"));
     shop.refuses(&way_out, &["is rolled back already"]).await;
     shop.writes(THIRD, "CREATE UNIQUE INDEX items_name ON items (name);");
@@ -140,7 +147,7 @@ async fn an_existing_database_is_taken_over_by_prismas_baseline() {
     let (run, told) = shop.ended(&card, "migrate-resolve").await;
     assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert_eq!(shop.ledger().await, [format!("{FIRST} applied")]);
-    shop.refuses(&format!("migrate-resolve shop {SECOND} --as rolled-back"), &["was never begun"]).await;
+    shop.refuses(&format!("migrate-resolve shop {SECOND} --as rolled-back"), &["was never started"]).await;
     let (run, told) = shop.migrates().await;
     assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert!(told.contains("1 migration applied to"), "{told}");
@@ -196,7 +203,7 @@ async fn what_changed_since_it_was_shown_voids_it() {
         async |how: &str| holder.query(&format!("SELECT pg_advisory_{how}(72707369)"), &[]).await.unwrap();
     lock("lock").await;
     let who = format!("is held by pid {pid} (prisma-stuck), which has been idle for ");
-    shop.refuses("migrate shop", &[&who, &format!("kill {pid} frees it")]).await;
+    shop.refuses("migrate shop", &[&who, &format!("kill {pid} releases the lock")]).await;
     lock("unlock").await;
 
     let voided = async |words: &str, change: NewEvent| {
@@ -210,9 +217,10 @@ async fn what_changed_since_it_was_shown_voids_it() {
     };
     voided(&who, NewEvent::Lock).await;
     lock("unlock").await;
-    voided("The migrations directory has changed since it was shown.", NewEvent::File).await;
-    voided("Prisma's ledger has changed since it was shown.", NewEvent::Ledger).await;
-    voided("Another Countersign migrates this database.", NewEvent::Elsewhere).await;
+    voided("The migrations directory has changed since the plan was made.", NewEvent::File).await;
+    voided("Prisma's migration history has changed since the plan was made.", NewEvent::Ledger).await;
+    let lock = format!("Another Countersign instance holds the lock on migration of {}.", shop.database);
+    voided(&lock, NewEvent::Elsewhere).await;
 }
 
 enum NewEvent {
@@ -252,10 +260,10 @@ async fn what_is_missing_where_countersign_runs_is_told_before_anybody_is_asked(
         format!("[migrate]\ndeploy = [\"{deploy}\", \"{{service}}\"]\ndirectory = \"{directory}\"\n")
     };
     for (more, instead, words) in [
-        (String::new(), vec![], "Nobody has said how asset-service's migrations are deployed"),
-        (section("no-such-prisma", "/tmp"), vec![], "The program no-such-prisma isn't there"),
-        (section("true", "/no/{service}"), vec![], "/no/asset-service isn't there"),
-        (section("true", "/tmp"), vec![(port.as_str(), "port = 6432")], "which is a pooler's"),
+        (String::new(), vec![], "No deploy command is configured for asset-service"),
+        (section("no-such-prisma", "/tmp"), vec![], "The program no-such-prisma is not installed"),
+        (section("true", "/no/{service}"), vec![], "/no/asset-service doesn't exist"),
+        (section("true", "/tmp"), vec![(port.as_str(), "port = 6432")], "is a connection pooler's"),
     ] {
         let scene = Scene::with(Twist { more: &more, instead, ..Twist::default() }).await;
         let told = scene.asks(ANA, "migrate asset-service --env staging").await.plain();

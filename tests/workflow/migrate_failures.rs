@@ -48,7 +48,7 @@ async fn a_command_that_is_stopped_is_gone_and_what_was_done_is_told() {
         "when it was stopped",
         &format!("applied now {FIRST}"),
         &format!("started, not finished {SECOND}"),
-        "what it had not committed is rolled back",
+        "uncommitted changes were rolled back",
         &format!("migrate-resolve shop {SECOND} --as rolled-back"),
     ] {
         assert!(told.contains(words), "{words} is missing:\n{told}");
@@ -144,15 +144,16 @@ async fn a_good_ending_that_did_nothing_is_no_success_and_a_bad_one_that_did_all
     let (run, told) = idle.migrates().await;
     assert_eq!(run.state, RunState::Failed, "{told}");
     assert!(
-        told.contains("No migration was applied to ") && told.contains("the ledger says otherwise"),
+        told.contains("No migration was applied to ")
+            && told.contains("Prisma's migration history says otherwise"),
         "{told}"
     );
-    assert!(told.contains(&format!("not begun {FIRST}")), "{told}");
+    assert!(told.contains(&format!("not started {FIRST}")), "{told}");
     assert!(!idle.has("items").await);
 
     let grumpy = quick("grumpy").await;
     let (run, told) = grumpy.migrates().await;
     assert_eq!(run.state, RunState::Partial, "{told}");
-    assert!(told.contains("all that were to come, but the command ended with code 3"), "{told}");
+    assert!(told.contains("all that were pending, but the command ended with code 3"), "{told}");
     assert_eq!(grumpy.ledger().await, [format!("{FIRST} applied")]);
 }

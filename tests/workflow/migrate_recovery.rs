@@ -41,7 +41,7 @@ async fn what_goes_on_after_a_crash_is_watched_until_the_ledger_tells_its_end() 
     assert!(told.contains("66 %"), "{told}");
     shop.scene.until(&card, "Its time limit of 4.0 s passed ").await;
     let told =
-        shop.scene.until(&card, &format!("nobody ends it by itself any more: type stop {asked}.")).await;
+        shop.scene.until(&card, &format!("it is no longer ended automatically: type stop {asked}.")).await;
     assert!(told.plain().contains("2 of 3 applied"), "{}", told.plain());
     api.batch_execute("SELECT pg_advisory_unlock(2)").await.unwrap();
     let told = shop.scene.until(&card, "3 of 3 migrations applied to ").await.plain();
@@ -73,7 +73,7 @@ async fn a_bot_that_is_told_to_end_ends_a_migration_that_takes_longer_and_says_s
         assert_eq!(run.state, RunState::Stopped, "{stand_in}: {verdict}");
         assert!(
             verdict.starts_with("1 of 2 migrations applied to shop_")
-                && verdict.ends_with(" when Countersign was told to end, and ended the command."),
+                && verdict.ends_with(" when Countersign shut down and ended the command."),
             "{verdict}"
         );
         assert_eq!((shop.sessions().await, shop.processes()), (0, Vec::new()));
@@ -96,7 +96,7 @@ async fn whom_it_waited_for_is_told_when_it_is_ended_at_its_time_limit() {
     assert_eq!(run.state, RunState::Failed, "{told}");
     for words in [
         "it was ended at its time limit of 3.0 s",
-        "At last it had waited ",
+        "Before it ended, it had waited ",
         &format!(" for pid {pid} (shop-api, idle in transaction for "),
         &format!("locks {pid}"),
         &format!("kill {pid}"),

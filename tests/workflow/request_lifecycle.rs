@@ -178,7 +178,7 @@ async fn a_command_whose_file_changed_since_it_was_asked_for_does_not_run() {
     std::fs::write(&file, TIDY.replace("pg_class", "pg_attribute")).unwrap();
     scene.restart().await;
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "Done.").await;
+    scene.until(&card.at(), " ran on ").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,7 +72,7 @@ async fn a_file_is_shown_whole_and_run_in_one_transaction() {
     }
     assert!(has_field(&client).await, "nothing before the approval");
     scene.clicks(BEN, &shown.at(), "Approve").await;
-    scene.until(&shown.at(), "Done.").await;
+    scene.until(&shown.at(), " ran on ").await;
     assert_eq!((has_field(&client).await, comment(&client).await.as_deref()), (false, Some("tidied")));
 }
 
@@ -145,7 +145,7 @@ async fn a_stop_takes_all_of_it_back_and_says_so() {
     assert!(dry.contains("rolls back all that it has done") && !dry.contains("stays"), "{dry}");
 
     let told = scene.asks(BEN, &format!("stop {run}")).await.plain();
-    let words = "Stopped, and all of it is taken back: nothing was changed.";
+    let words = "Stopped and rolled back: nothing was changed.";
     assert!(told.contains(&format!("Run #{run} has ended: stopped. {words}")), "{told}");
     scene.until(&shown.at(), words).await;
     assert_eq!(scene.only_run("run-sql").await.state, RunState::Stopped);

@@ -53,7 +53,7 @@ async fn while_it_answers_with_errors_answers_and_cards_wait() {
     assert_eq!(came.iter().filter(|message| message.plain().contains(ANSWERED)).count(), 1);
     let card = came.iter().find(|message| message.button("Approve").is_some()).expect("the card");
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "Done.").await;
+    scene.until(&card.at(), " ran on ").await;
     assert_eq!(scene.count(ANA), before + 2);
     assert_eq!(the_run(&record, "count").await.expect("a run").id, run.id);
     assert_eq!(counter.rows().await, 1);
@@ -86,7 +86,7 @@ async fn while_it_hangs_it_is_acknowledged_and_recorded_and_carried_out_afterwar
     scene.workspace().fault("", Fault::Clear);
     let answer = scene.next(ANA, before, "the answer").await;
     assert!(answer.plain().contains(ANSWERED), "{}", answer.plain());
-    let done = scene.until(&card.at(), "Done.").await;
+    let done = scene.until(&card.at(), " ran on ").await;
     assert!(done.buttons().is_empty(), "{}", done.plain());
     assert_eq!(counter.rows().await, 1);
     assert_eq!(kinds(&the_run(&record, "count").await.expect("a run")).len(), 4);
@@ -138,7 +138,7 @@ async fn a_limit_on_calls_is_waited_out() {
     assert!(told.plain().contains("somebody else has to decide"), "{}", told.plain());
     assert_eq!(refused(&scene, "response"), 2);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "Done.").await;
+    scene.until(&card.at(), " ran on ").await;
     assert_eq!(refused(&scene, "chat.update"), 2);
     assert_eq!(kinds(&the_run(&record, "count").await.expect("a run")).len(), 4);
     assert_eq!(counter.rows().await, 1);
@@ -163,7 +163,7 @@ async fn a_card_that_cannot_be_edited_is_mended_afterwards() {
     assert_eq!(counter.rows().await, 1);
 
     scene.workspace().fault("chat.update", Fault::Clear);
-    let done = scene.until(&card.at(), "Done.").await;
+    let done = scene.until(&card.at(), " ran on ").await;
     assert!(done.buttons().is_empty() && done.plain().contains("approved by ben"), "{}", done.plain());
     assert_eq!(kinds(&the_run(&record, "count").await.expect("a run")).len(), 4);
     assert_eq!(counter.rows().await, 1);
@@ -220,7 +220,7 @@ async fn a_card_whose_delivery_was_not_confirmed_decides_through_one_copy_only()
     assert!(told.plain().contains("Use the other copy"), "{}", told.plain());
     assert_eq!(counter.rows().await, 0);
     scene.clicks(BEN, &known.at(), "Approve").await;
-    scene.until(&known.at(), "Done.").await;
+    scene.until(&known.at(), " ran on ").await;
     assert_eq!(counter.rows().await, 1);
 }
 

@@ -1,9 +1,9 @@
-//! One database into the storage: `pg_dump`'s output passes through a checksum to the store and to a checking `pg_restore`
-//! at once, and is held nowhere whole. Only after both programs ended well and the store gave back the same bytes is it
-//! published, and only with its manifest is it a backup.
+//! One database into the storage: `pg_dump`'s output passes through a checksum to the storage and to a checking `pg_restore`
+//! at once, and is never in memory as a whole. It is published after both programs succeeded and the storage returned the same
+//! bytes. It is a backup once it has its manifest.
 //!
-//! Owners, grants and comments are in the dump. `pg_restore` can leave out what is there (`--no-owner`, `--no-acl`,
-//! `--no-comments`), and nobody can add what is not.
+//! Owners, grants and comments are in the dump: `pg_restore` can leave them out (`--no-owner`, `--no-acl`, `--no-comments`), but
+//! can't add them.
 
 use super::BackupError;
 use super::manifest::{self, Manifest};
@@ -16,8 +16,8 @@ use jiff::Timestamp;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// How often progress is told: the messages that show it can't be edited faster.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Time between two progress reports: a message can't be edited more often.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One database to back up.
 #[derive(Debug, Clone)]
@@ -34,43 +34,45 @@ pub struct Dump<'a> {
     pub run: i64,
 }
 
-/// How far a dump is.
+/// Progress of a dump.
 #[derive(Debug, Clone, Copy)]
 pub struct Transferred {
-    /// Of the dump, so far.
+    /// Bytes of the dump so far.
     pub bytes: u64,
     pub elapsed: Duration,
-    /// All is written, and is being read back.
+    /// Everything is written and is being read back.
     pub checking: bool,
 }
 
-/// Makes a backup, and tells about once a second how far it is. Only for who holds the database's backups alone. On every
-/// error, and when dropped half-way, it leaves nothing that looks like a backup.
+/// Makes a backup and reports progress about once a second. The caller holds the lock on the database's backups. On every error,
+/// and when it is dropped half-way, it leaves nothing that looks like a backup.
 ///
 /// # Errors
 /// [`BackupError`].
 pub async fn dump(
     job: &Dump<'_>,
-    tell: &(dyn Fn(Transferred) + Send + Sync),
+    report_progress: &(dyn Fn(Transferred) + Send + Sync),
 ) -> Result<Manifest, BackupError> {
-    let (started_at, clock) = (Timestamp::now(), Instant::now());
+    let started_at = Timestamp::now();
+    let clock = Instant::now();
     let prefix = manifest::prefix(job.environment, &job.connection.database);
     let key = manifest::key(&prefix, started_at, job.run);
     job.storage.clear_unfinished(&prefix).await?;
     let compression = job.tool.compression().await;
     let mut upload = job.storage.begin(&key).await?;
-    let TeeResult { bytes, sha256, .. } = match relay(job, compression, (&mut upload, &clock, tell)).await {
-        Ok(relayed) => relayed,
-        Err(why) => {
+    let reporter = ProgressReporter { clock: &clock, report_progress };
+    let TeeResult { bytes, sha256, .. } = match stream_dump(job, compression, &mut upload, reporter).await {
+        Ok(streamed) => streamed,
+        Err(error) => {
             upload.abort().await;
-            return Err(why);
+            return Err(error);
         }
     };
     let staged = upload.finish().await?;
-    tell(Transferred { bytes, elapsed: clock.elapsed(), checking: true });
-    if let Err(why) = verify::read_back(&staged, &sha256).await {
+    report_progress(Transferred { bytes, elapsed: clock.elapsed(), checking: true });
+    if let Err(error) = verify::read_back(&staged, &sha256).await {
         staged.discard().await;
-        return Err(why);
+        return Err(error);
     }
     let manifest = Manifest {
         key: key.to_string(),
@@ -90,53 +92,59 @@ pub async fn dump(
         run: job.run,
     };
     staged.publish().await?;
-    if let Err(why) = manifest.write(job.storage).await {
+    if let Err(error) = manifest.write(job.storage).await {
         unpublish(job.storage, &key).await;
-        return Err(why);
+        return Err(error);
     }
     Ok(manifest)
 }
 
 async fn unpublish(storage: &Storage, key: &Key) {
     if let Err(error) = storage.delete(key).await {
-        tracing::warn!(%error, "a dump without a manifest could not be removed");
+        tracing::warn!(%key, %error, "removing a dump without a manifest failed");
     }
 }
 
-type Way<'w> = (&'w mut Upload, &'w Instant, &'w (dyn Fn(Transferred) + Send + Sync));
+struct ProgressReporter<'a> {
+    clock: &'a Instant,
+    report_progress: &'a (dyn Fn(Transferred) + Send + Sync),
+}
 
-/// From pg_dump to the store and to the check; what passed, once both programs ended well.
-async fn relay(
+/// Streams from pg_dump to the storage and to the check, until both programs have succeeded.
+async fn stream_dump(
     job: &Dump<'_>,
     compression: &str,
-    (upload, clock, tell): Way<'_>,
+    upload: &mut Upload,
+    reporter: ProgressReporter<'_>,
 ) -> Result<TeeResult, BackupError> {
     let (stdout, writer) = tee::pipe().map_err(BackupError::Pipe)?;
     let mut command = pg_dump(job, compression);
     command.stdout(writer);
-    let dumping = PgClient::start(command)?;
+    let client = PgClient::start(command)?;
     let (check, stdin) = ArchiveCheck::start(job.tool)?;
-    let (sender, mut chunks) = mpsc::channel(tee::WAITING);
-    let passing = tokio::task::spawn_blocking(move || tee::pass(stdout, stdin, &sender));
-    let (mut bytes, mut told) = (0, Duration::ZERO);
+    let (sender, mut chunks) = mpsc::channel(tee::QUEUED_CHUNKS);
+    let tee = tokio::task::spawn_blocking(move || tee::copy(stdout, stdin, &sender));
+    let mut bytes = 0;
+    let mut reported = Duration::ZERO;
     while let Some(chunk) = chunks.recv().await {
         bytes += chunk.len() as u64;
         upload.write(chunk).await?;
-        let elapsed = clock.elapsed();
-        if elapsed >= told + TELL_EVERY {
-            told = elapsed;
-            tell(Transferred { bytes, elapsed, checking: false });
+        let elapsed = reporter.clock.elapsed();
+        if elapsed >= reported + PROGRESS_INTERVAL {
+            reported = elapsed;
+            (reporter.report_progress)(Transferred { bytes, elapsed, checking: false });
         }
     }
-    let passed =
-        passing.await.map_err(|error| BackupError::Internal(error.into()))?.map_err(BackupError::Pipe)?;
-    let (dumped, checked) = tokio::join!(dumping.end(), check.end());
+    let copied = tee.await.map_err(|error| BackupError::Internal(error.into()))?;
+    let copied = copied.map_err(BackupError::Pipe)?;
+    let (dumped, checked) = tokio::join!(client.wait(), check.wait());
     match (dumped, checked) {
-        (Ok(()), Ok(())) => Ok(passed),
-        // A pg_dump that lost its reader is not to blame, nor a pg_restore for an archive that was never finished.
-        (_, Err(why)) if !passed.taken => Err(why),
-        (Err(why), _) => Err(BackupError::Dump(why)),
-        (Ok(()), Err(why)) => Err(why),
+        (Ok(()), Ok(())) => Ok(copied),
+        // pg_restore stopped reading first: pg_dump failed only because of that. Otherwise pg_dump's error comes first: its
+        // archive was never finished.
+        (_, Err(error)) if !copied.check_completed => Err(error),
+        (Err(error), _) => Err(BackupError::Dump(error)),
+        (Ok(()), Err(error)) => Err(error),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What stands beside every backup. It is written last: a dump without a manifest is no backup.
+//! The manifest beside every backup. It is written last: a dump without a manifest is no backup.
 
 use super::BackupError;
 use crate::storage::{Key, Storage, StorageResult};
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 const DUMP: &str = ".dump";
 const MANIFEST: &str = ".manifest.json";
 
-/// Manifests read at once: they are small, and a store answers each in a round trip.
-const AT_ONCE: usize = 8;
+/// Manifests read in parallel: they are small, and the storage needs a round trip for each.
+const PARALLEL_READS: usize = 8;
 
 /// A finished, checked backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,21 +21,21 @@ pub struct Manifest {
     pub environment: String,
     pub server: String,
     pub database: String,
-    /// As the server and the client name their versions: "15.18".
+    /// "15.18".
     pub server_version: String,
     pub client_version: String,
     /// pg_dump's option: "--compress=zstd:1".
     pub compression: String,
     /// The dump's size.
     pub bytes: u64,
-    /// Of the dump's bytes, in hex.
+    /// SHA-256 of the dump, in hex.
     pub sha256: String,
-    /// What the tables took on the server, roughly: the next backup's progress is judged by it.
+    /// Approximate size of the tables on the server, for the estimate of the next backup's progress.
     pub table_bytes: u64,
-    /// UTC. The dump shows the database as it was then.
+    /// UTC. The dump has the database's state of that time.
     pub started_at: Timestamp,
     pub duration_ms: u64,
-    /// When pg_restore had read all of it and the storage had given back the same bytes (UTC).
+    /// UTC. Time at which pg_restore had read all of it and the storage had returned the same bytes.
     pub verified_at: Timestamp,
     /// The person's name in the configuration.
     pub asked_by: String,
@@ -47,11 +47,11 @@ impl Manifest {
     /// The storage's.
     pub async fn write(&self, storage: &Storage) -> Result<(), BackupError> {
         let json = serde_json::to_vec_pretty(self).map_err(|error| BackupError::Internal(error.into()))?;
-        Ok(storage.put(&beside(&self.key)?, Bytes::from(json)).await?)
+        Ok(storage.put(&manifest_key(&self.key)?, Bytes::from(json)).await?)
     }
 }
 
-/// Where a database's backups are.
+/// The key prefix of a database's backups.
 pub fn prefix(environment: &str, database: &str) -> Key {
     Key::from_iter([environment, database])
 }
@@ -61,7 +61,7 @@ pub fn key(prefix: &Key, started_at: Timestamp, run: i64) -> Key {
     prefix.clone().join(format!("{}-{run}{DUMP}", started_at.strftime("%Y%m%dT%H%M%SZ")))
 }
 
-fn beside(key: &str) -> Result<Key, BackupError> {
+fn manifest_key(key: &str) -> Result<Key, BackupError> {
     let name = format!("{}{MANIFEST}", key.strip_suffix(DUMP).unwrap_or(key));
     Key::parse(name).map_err(|error| BackupError::Internal(error.into()))
 }
@@ -83,17 +83,17 @@ pub async fn all(storage: &Storage, prefix: &Key) -> StorageResult<Vec<Manifest>
 pub struct NewestBackups {
     /// Newest first.
     pub backups: Vec<StoredBackup>,
-    /// How many manifests there are.
+    /// Number of manifests.
     pub total: usize,
-    /// Manifests among the newest that can't be read: nobody knows what they stand for.
+    /// Manifests among the newest that can't be read.
     pub unreadable: usize,
 }
 
-/// A backup, and whether its dump still lies there.
+/// A backup as the storage has it now.
 #[derive(Debug, Clone)]
 pub struct StoredBackup {
     pub manifest: Manifest,
-    /// The dump is there, in the size that was read back when it was made.
+    /// The dump exists and has the verified size.
     pub whole: bool,
 }
 
@@ -107,12 +107,12 @@ pub async fn newest(storage: &Storage, prefix: &Key, most: usize) -> StorageResu
     let total = keys.len();
     let read = read(storage, keys.into_iter().rev().take(most).collect()).await?;
     let unreadable = read.iter().filter(|manifest| manifest.is_none()).count();
-    let kept = |manifest: Manifest| {
-        let lies =
+    let as_stored = |manifest: Manifest| {
+        let whole =
             stored.iter().any(|object| object.key.as_ref() == manifest.key && object.bytes == manifest.bytes);
-        StoredBackup { manifest, whole: lies }
+        StoredBackup { manifest, whole }
     };
-    Ok(NewestBackups { backups: read.into_iter().flatten().map(kept).collect(), total, unreadable })
+    Ok(NewestBackups { backups: read.into_iter().flatten().map(as_stored).collect(), total, unreadable })
 }
 
 fn is_manifest(key: &Key) -> bool {
@@ -125,10 +125,10 @@ async fn read(storage: &Storage, keys: Vec<Key>) -> StorageResult<Vec<Option<Man
         let json = storage.get(&key).await?;
         StorageResult::Ok((json, key))
     });
-    let read: Vec<(Bytes, Key)> = futures::stream::iter(read).buffered(AT_ONCE).try_collect().await?;
+    let read: Vec<(Bytes, Key)> = futures::stream::iter(read).buffered(PARALLEL_READS).try_collect().await?;
     let parsed = read.into_iter().map(|(json, key)| {
         let warn =
-            |error: &serde_json::Error| tracing::warn!(%key, %error, "a backup's manifest can't be read");
+            |error: &serde_json::Error| tracing::warn!(%key, %error, "reading a backup's manifest failed");
         serde_json::from_slice(&json).inspect_err(warn).ok()
     });
     Ok(parsed.collect())
@@ -148,7 +148,7 @@ mod tests {
         let odd = key(&prefix("production", "../a/b#1"), at, 1);
         assert_eq!(odd.parts().count(), 3);
         assert_eq!(
-            beside(odd.as_ref()).unwrap().as_ref(),
+            manifest_key(odd.as_ref()).unwrap().as_ref(),
             odd.as_ref().replace(".dump", ".manifest.json"),
             "and keeps its name"
         );

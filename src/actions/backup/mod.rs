@@ -1,10 +1,9 @@
-//! `backup`: a service's database, or all of them one after another, dumped into the storage. How one dump is made stands
-//! in `backup/execute.rs`; which databases, and in which order, stands here. Two backups of one database at once are kept out
-//! by what the plan holds.
+//! `backup`: a service's database, or all of them one after another, dumped into the storage. This file holds which databases
+//! and in which order; `execute.rs` makes one dump. The plan's resource locks keep out a second backup of the same database.
 
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
-use crate::model::{EventKind, Plan};
+use crate::model::Plan;
 use crate::sql::{QueryRequest, scope_targets};
 use crate::storage::StorageError;
 use async_trait::async_trait;
@@ -25,11 +24,11 @@ pub use pg_client::ClientConnection;
 pub use tools::{MissingClient, Tool, choose, find};
 
 use estimate::Estimate;
-use plan::{BackupTarget, DatabaseInfo, connection, survey};
+use plan::{Asker, BackupTarget, DatabaseInfo, connection, inspect};
 
 pub struct Backup;
 
-/// Why there is no backup. `Display` is for people; nothing of the attempt is left.
+/// A failed backup. `Display` is for people; the attempt leaves no files behind.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     #[error("the client program can't be started ({0})")]
@@ -40,16 +39,16 @@ pub enum BackupError {
     Dump(String),
     #[error("pg_restore can't read the archive: {0}")]
     Unreadable(String),
-    #[error("the storage gave back other bytes than it was given")]
+    #[error("the storage returned other bytes than were written")]
     Differs,
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error("the backup's manifest can't be made")]
+    #[error("the backup's manifest can't be written")]
     Internal(#[source] anyhow::Error),
 }
 
 impl BackupError {
-    /// For the record: no free text.
+    /// A word for the audit log, without free text.
     pub fn word(&self) -> &'static str {
         match self {
             BackupError::Start(_) | BackupError::Pipe(_) => "client",
@@ -67,58 +66,61 @@ impl BackupError {
 impl Action for Backup {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let environment = call.environment.unwrap_or_default();
-        let aims = aims(call, environment)?;
+        let targets = requested_targets(call, environment)?;
         let tools = find(&call.app.config.backups).await;
-        let found = survey(&call.app.environments, &tools, (environment, &call.asker), &aims).await;
-        if let (false, Some(Err(obstacle))) = (found.iter().any(|found| found.is_ok()), found.first()) {
-            return Err(obstacle.told(&aims[0]));
+        let asker = Asker { environment, application: &call.asker };
+        let checks = inspect(&call.app.environments, &tools, asker, &targets).await;
+        if let Some(Err(error)) = checks.first()
+            && checks.iter().all(std::result::Result::is_err)
+        {
+            return Err(error.user_error(&targets[0]));
         }
-        Ok(text::describe(environment, &aims, &found))
+        Ok(text::describe(environment, &targets, &checks))
     }
 
-    async fn act(&self, doing: &Execution<'_>) -> Outcome {
-        let environment = doing.environment().unwrap_or_default();
-        let aims = BackupTarget::of(doing.plan);
-        if aims.is_empty() {
-            return Outcome::new(EventKind::Invalidated, "The plan names no database. Nothing was done.");
+    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+        let environment = execution.environment().unwrap_or_default();
+        let targets = BackupTarget::from_plan(execution.plan);
+        if targets.is_empty() {
+            return Outcome::invalidated("The plan names no database.");
         }
-        let tools = find(&doing.app.config.backups).await;
-        let found = survey(&doing.app.environments, &tools, (environment, &doing.asker), &aims).await;
-        let mut estimate = Estimate::of(&doing.app.storage, environment, &aims, &found).await;
+        let tools = find(&execution.app.config.backups).await;
+        let asker = Asker { environment, application: &execution.asker };
+        let checks = inspect(&execution.app.environments, &tools, asker, &targets).await;
+        let mut estimate = Estimate::new(&execution.app.storage, environment, &targets, &checks).await;
         let mut results = Vec::new();
-        for (at, (aim, found)) in aims.into_iter().zip(found).enumerate() {
-            let result = match found {
-                Ok(_) if doing.stop.is_cancelled() => Err(stopped()),
-                Ok(facts) => tokio::select! {
-                    result = one(doing, (&aim, &facts), (&estimate, at)) => result,
-                    // Dropped half-way it leaves nothing.
-                    () = doing.stop.cancelled() => Err(stopped()),
+        for (index, (target, check)) in targets.into_iter().zip(checks).enumerate() {
+            let result = match check {
+                Ok(_) if execution.stop.is_cancelled() => Err(stopped()),
+                Ok(info) => tokio::select! {
+                    result = back_up(execution, &target, &info, &estimate, index) => result,
+                    // A dump that is dropped half-way leaves nothing behind.
+                    () = execution.stop.cancelled() => Err(stopped()),
                 },
-                Err(obstacle) => Err((obstacle.word(), obstacle.to_string())),
+                Err(error) => Err(error.reason()),
             };
-            estimate.done(at);
-            results.push((aim, result));
+            estimate.finish(index);
+            results.push((target, result));
         }
         text::outcome(&results)
     }
 }
 
-/// The databases that were asked for; services that share one count once.
-fn aims(call: &Call<'_>, environment: &str) -> Result<Vec<BackupTarget>> {
+/// The requested databases; a database that several services share counts once.
+fn requested_targets(call: &Call<'_>, environment: &str) -> Result<Vec<BackupTarget>> {
     let asker = &call.asker;
-    let question = QueryRequest { command: call.command, environment, values: call.values, asker };
-    let targets = scope_targets(&call.app.environments, &question, call.command.header.scope)?;
-    let mut aims: Vec<BackupTarget> = Vec::new();
-    for target in targets {
-        let aim = BackupTarget { server: target.server, database: target.database.unwrap_or_default() };
-        if !aim.database.is_empty() && !aims.contains(&aim) {
-            aims.push(aim);
+    let request = QueryRequest { command: call.command, environment, values: call.values, asker };
+    let mut targets: Vec<BackupTarget> = Vec::new();
+    for found in scope_targets(&call.app.environments, &request, call.command.header.scope)? {
+        let target = BackupTarget { server: found.server, database: found.database.unwrap_or_default() };
+        if !target.database.is_empty() && !targets.contains(&target) {
+            targets.push(target);
         }
     }
-    if aims.is_empty() { Err(Error::user("There is no database there to back up.")) } else { Ok(aims) }
+    if targets.is_empty() { Err(Error::user("There is no database to back up.")) } else { Ok(targets) }
 }
 
-/// A word for the record and one for people.
+/// A word for the audit log and a text for people.
 type FailureReason = (&'static str, String);
 
 const STOPPED: &str = "stopped";
@@ -127,32 +129,34 @@ fn stopped() -> FailureReason {
     (STOPPED, "it was stopped".to_owned())
 }
 
-async fn one(
-    doing: &Execution<'_>,
-    (aim, facts): (&BackupTarget, &DatabaseInfo),
-    (estimate, at): (&Estimate, usize),
+async fn back_up(
+    execution: &Execution<'_>,
+    target: &BackupTarget,
+    info: &DatabaseInfo,
+    estimate: &Estimate,
+    index: usize,
 ) -> std::result::Result<Manifest, FailureReason> {
-    let environment = doing.environment().unwrap_or_default();
-    let login = &doing.command.header.login;
-    let connection = connection(&doing.app.environments, (environment, &doing.asker), (aim, login));
-    let connection = connection.map_err(|obstacle| (obstacle.word(), obstacle.to_string()))?;
+    let environment = execution.environment().unwrap_or_default();
+    let login = &execution.command.header.login;
+    let asker = Asker { environment, application: &execution.asker };
+    let connection = connection(&execution.app.environments, asker, target, login);
     let job = Dump {
-        storage: &doing.app.storage,
-        tool: &facts.tool,
-        connection,
+        storage: &execution.app.storage,
+        tool: &info.tool,
+        connection: connection.map_err(|error| error.reason())?,
         environment,
-        server_version: facts.version.clone(),
-        table_bytes: u64::try_from(facts.table_bytes).unwrap_or_default(),
-        asked_by: &doing.run.request.requester.id,
-        run: doing.run.id,
+        server_version: info.version.clone(),
+        table_bytes: u64::try_from(info.table_bytes).unwrap_or_default(),
+        asked_by: &execution.run.request.requester.id,
+        run: execution.run.id,
     };
-    let tell = |moved: Transferred| {
-        let (percent, label) = estimate.told(&aim.database, at, &moved);
-        doing.progress(percent, label);
+    let report_progress = |transferred: Transferred| {
+        let (percent, label) = estimate.progress(&target.database, index, &transferred);
+        execution.progress(percent, label);
     };
-    tell(Transferred { bytes: 0, elapsed: std::time::Duration::ZERO, checking: false });
-    dump(&job, &tell).await.map_err(|failure| {
-        tracing::warn!(run = doing.run.id, database = aim.database, why = ?failure, "a backup failed");
-        (failure.word(), text::failure(&failure, &job.connection.user))
+    report_progress(Transferred { bytes: 0, elapsed: std::time::Duration::ZERO, checking: false });
+    dump(&job, &report_progress).await.map_err(|error| {
+        tracing::warn!(run = execution.run.id, database = target.database, ?error, "backup failed");
+        (error.word(), text::failure(&error, &job.connection.user))
     })
 }

@@ -1,8 +1,8 @@
-//! PostgreSQL's client programs: what they are told goes through their environment, which holds nothing else, and what they
-//! complain of is kept, bounded and fit for a chat.
+//! PostgreSQL's client programs. Connection settings go through their environment, which holds nothing else; their error messages
+//! are kept, bounded and redacted.
 //!
-//! They end with us, however we end: `pg_dump` writes into a pipe that closes with this process, waits for a lock no longer
-//! than it was told to, and `pg_restore` reads from such a pipe.
+//! They end with Countersign, however it ends: `pg_dump` writes into a pipe that closes with this process and has a lock timeout;
+//! `pg_restore` reads from such a pipe.
 
 use super::BackupError;
 use crate::actions::support::subprocess::{CapturedStreams, OutputSink, Subprocess, ending};
@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 
-/// Bytes of complaints that are kept: the first says what went wrong.
-const COMPLAINTS: usize = 32 * 1024;
+/// Bytes of standard error that are kept: the first error is the cause.
+const MAX_STDERR_BYTES: usize = 32 * 1024;
 
 /// Characters of a reason that a person reads.
-const REASON: usize = 400;
+const MAX_REASON_CHARS: usize = 400;
 
-/// Where systems keep the certificates that they trust, for clients before 16, which can't ask the system themselves.
-const BUNDLES: [&str; 3] =
+/// Certificate bundles of operating systems, for clients before 16, which can't use the system's store themselves.
+const CA_BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// How a client reaches a server.
+/// A client program's connection to a server.
 #[derive(Debug, Clone)]
 pub struct ClientConnection {
     pub server: Server,
@@ -32,13 +32,13 @@ pub struct ClientConnection {
     pub password: Option<SecretString>,
     pub tls: Tls,
     pub timeout: Duration,
-    /// What a DBA sees: "countersign #128 ana".
+    /// The `application_name`: "countersign #128 ana".
     pub application: String,
 }
 
 impl ClientConnection {
-    /// The connection's part of the command line, without a secret: what has no environment variable. A server that is gone
-    /// without a word is found out within about a minute.
+    /// The connection's part of the command line, without a secret: settings that have no environment variable. A server that
+    /// disappears silently is noticed within about a minute.
     pub fn argument(&self) -> String {
         let quoted = self.database.replace('\\', "\\\\").replace('\'', "\\'");
         format!(
@@ -77,33 +77,36 @@ fn roots(ca_file: Option<&Path>, client_major: u32) -> PathBuf {
     match ca_file {
         Some(file) => file.to_owned(),
         None if client_major >= 16 => PathBuf::from("system"),
-        None => {
-            PathBuf::from(BUNDLES.into_iter().find(|file| Path::new(file).is_file()).unwrap_or(BUNDLES[0]))
-        }
+        None => PathBuf::from(
+            CA_BUNDLES.into_iter().find(|file| Path::new(file).is_file()).unwrap_or(CA_BUNDLES[0]),
+        ),
     }
 }
 
-/// A client under way. Dropping it kills it.
-pub struct PgClient(Subprocess<StderrTail>);
+/// A running client. Dropping it kills it.
+pub struct PgClient(Subprocess<StderrHead>);
 
 impl PgClient {
-    /// Takes the command, and with it our copies of the pipe ends that are the child's.
+    /// Takes the command, and with it the parent's copies of the child's pipe ends.
     ///
     /// # Errors
     /// [`BackupError::Start`].
     pub fn start(command: Command) -> Result<PgClient, BackupError> {
-        let started = Subprocess::start(command, CapturedStreams::Errors, StderrTail::default());
+        let started = Subprocess::start(command, CapturedStreams::Errors, StderrHead::default());
         started.map(PgClient).map_err(BackupError::Start)
     }
 
-    /// Waits for its end: `Ok` if it did its work, else why not, for people.
-    pub async fn end(mut self) -> Result<(), String> {
-        let status = self.0.ended().await;
-        let complaints = self.0.heard().await.unwrap_or_default().0;
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// The reason of its failure, for people.
+    pub async fn wait(mut self) -> Result<(), String> {
+        let status = self.0.wait().await;
+        let stderr = self.0.output().await.unwrap_or_default().0;
         match status {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(reason(&String::from_utf8_lossy(&complaints)).unwrap_or_else(|| {
-                let silent = if status.code().is_some() { " and without a word" } else { "" };
+            Ok(status) => Err(reason(&String::from_utf8_lossy(&stderr)).unwrap_or_else(|| {
+                let silent = if status.code().is_some() { " without an error message" } else { "" };
                 format!("it {}{silent}", ending(status))
             })),
             Err(error) => Err(error.to_string()),
@@ -111,25 +114,25 @@ impl PgClient {
     }
 }
 
-/// The beginning of what a client complains of.
+/// The beginning of a client's standard error.
 #[derive(Default)]
-pub struct StderrTail(Vec<u8>);
+pub struct StderrHead(Vec<u8>);
 
-impl OutputSink for StderrTail {
-    fn hear(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(&bytes[..bytes.len().min(COMPLAINTS.saturating_sub(self.0.len()))]);
+impl OutputSink for StderrHead {
+    fn receive(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(&bytes[..bytes.len().min(MAX_STDERR_BYTES.saturating_sub(self.0.len()))]);
     }
 }
 
-/// What went wrong, of all that a client writes: its first error and the server's words, without address, query or value.
-fn reason(complaints: &str) -> Option<String> {
-    let mut told: Vec<&str> = Vec::new();
-    for line in complaints.lines() {
+/// The cause among a client's error messages: its first error and the server's message, without address, query or value.
+fn reason(stderr: &str) -> Option<String> {
+    let mut messages: Vec<&str> = Vec::new();
+    for line in stderr.lines() {
         let line = line.trim_start_matches("pg_dump: ").trim_start_matches("pg_restore: ");
-        let said = match line.strip_prefix("error: ") {
+        let message = match line.strip_prefix("error: ") {
             // "connection to server at "db.example.com" (10.0.0.7), port 5432 failed: FATAL:  …"
             Some(error) if error.starts_with("connection to server") => {
-                error.split_once(" failed: ").map_or(error, |(_, why)| why)
+                error.split_once(" failed: ").map_or(error, |(_, message)| message)
             }
             Some(error) => error,
             None => match line.split_once("Error message from server: ") {
@@ -137,13 +140,13 @@ fn reason(complaints: &str) -> Option<String> {
                 None => continue,
             },
         };
-        told.push(said.trim());
+        messages.push(message.trim());
     }
-    told.truncate(2);
-    if told.is_empty() {
+    messages.truncate(2);
+    if messages.is_empty() {
         return None;
     }
-    Some(redact::text(&told.join(": ")).chars().take(REASON).collect())
+    Some(redact::text(&messages.join(": ")).chars().take(MAX_REASON_CHARS).collect())
 }
 
 #[cfg(test)]
@@ -198,8 +201,8 @@ mod tests {
             pg_dump: detail: Error message from server: server closed the connection unexpectedly\n\
             \tThis probably means the server terminated abnormally\n\
             pg_dump: detail: Command was: COPY public.a (secret) TO stdout;\n";
-        let why = reason(cut).unwrap();
-        assert!(why.ends_with("failed.: server closed the connection unexpectedly"), "{why}");
+        let error = reason(cut).unwrap();
+        assert!(error.ends_with("failed.: server closed the connection unexpectedly"), "{error}");
         assert_eq!(reason("pg_dump: warning: something\n"), None);
     }
 }

@@ -1,7 +1,7 @@
-//! What there is to know of a database before it is dumped: its size, its server's version, and which client fits. It is
-//! asked as the reader, waits for no lock and changes nothing: the few connections that the acting role may have are
-//! pg_dump's.
+//! Facts about a database before it is dumped: its size, its server's version, and the client that fits. The queries go through
+//! the reader's login, wait for no lock and change nothing: the acting role's few connections stay free for pg_dump.
 
+use super::FailureReason;
 use super::pg_client::ClientConnection;
 use super::tools::{self, MissingClient, Tool};
 use crate::error::Error;
@@ -17,17 +17,17 @@ pub struct BackupTarget {
 }
 
 impl BackupTarget {
-    /// Its name among the plan's identities: in their order, which is alphabetical.
-    pub fn name(&self, at: usize, of: usize) -> String {
-        if of == 1 { "database".to_owned() } else { format!("database {:03}", at + 1) }
+    /// The key of a target in the plan's identity. Keys sort alphabetically, in the targets' order.
+    pub fn identity_key(index: usize, count: usize) -> String {
+        if count == 1 { "database".to_owned() } else { format!("database {:03}", index + 1) }
     }
 
     /// The databases that a plan names, in its order.
-    pub fn of(plan: &Plan) -> Vec<BackupTarget> {
+    pub fn from_plan(plan: &Plan) -> Vec<BackupTarget> {
         let named = plan.identity.iter().filter(|(name, _)| name.starts_with("database"));
         named
-            .filter_map(|(_, aim)| aim.split_once('/'))
-            // No server's name has a slash; a database's may.
+            .filter_map(|(_, target)| target.split_once('/'))
+            // A server's name has no slash; a database's may have one.
             .map(|(server, database)| BackupTarget {
                 server: server.to_owned(),
                 database: database.to_owned(),
@@ -42,11 +42,11 @@ impl fmt::Display for BackupTarget {
     }
 }
 
-/// What was found out.
+/// Facts about one database.
 #[derive(Debug, Clone)]
 pub struct DatabaseInfo {
     pub database_bytes: i64,
-    /// The database without its indexes, as of the last analyze: what a dump has to read, roughly.
+    /// Size without indexes, as of the last analyze: roughly what a dump reads.
     pub table_bytes: i64,
     /// The server's: "15.18".
     pub version: String,
@@ -54,12 +54,12 @@ pub struct DatabaseInfo {
 }
 
 impl DatabaseInfo {
-    pub fn dumped_by(&self) -> String {
+    pub fn client_text(&self) -> String {
         format!("pg_dump {} (the server is {})", self.tool.version, self.version)
     }
 }
 
-/// Why a database can't be dumped. `Display` follows its name: "it doesn't answer".
+/// An obstacle to dumping a database. `Display` follows its name: "it doesn't answer".
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PreflightError {
     #[error("{0}")]
@@ -69,16 +69,17 @@ pub enum PreflightError {
 }
 
 impl PreflightError {
-    /// For the record: no free text.
-    pub fn word(&self) -> &'static str {
-        match self {
+    /// A word for the audit log, and a text for people.
+    pub fn reason(&self) -> FailureReason {
+        let word = match self {
             PreflightError::Server(_) => "server",
             PreflightError::PgClient(_) => "no_client",
-        }
+        };
+        (word, self.to_string())
     }
 
-    pub fn told(&self, aim: &BackupTarget) -> Error {
-        let problem = format!("{} can't be dumped: it {self}.", aim.database);
+    pub fn user_error(&self, target: &BackupTarget) -> Error {
+        let problem = format!("{} can't be dumped: it {self}.", target.database);
         match self {
             PreflightError::Server(_) => Error::user(problem),
             PreflightError::PgClient(missing) => Error::instead(problem, missing.instead()),
@@ -86,35 +87,38 @@ impl PreflightError {
     }
 }
 
-/// Looks at the databases of an environment, all at once.
-pub async fn survey(
-    targets: &Environments,
-    tools: &[Tool],
-    (environment, asker): (&str, &str),
-    aims: &[BackupTarget],
-) -> Vec<Result<DatabaseInfo, PreflightError>> {
-    let looks = aims.iter().map(|aim| look(targets, tools, (environment, asker), aim));
-    futures::future::join_all(looks).await
+/// The environment that a backup works on, and the `application_name` of its connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    pub environment: &'a str,
+    pub application: &'a str,
 }
 
-async fn look(
-    targets: &Environments,
+/// Inspects databases of an environment in parallel.
+pub async fn inspect(
+    environments: &Environments,
     tools: &[Tool],
-    (environment, asker): (&str, &str),
-    aim: &BackupTarget,
+    asker: Asker<'_>,
+    targets: &[BackupTarget],
+) -> Vec<Result<DatabaseInfo, PreflightError>> {
+    let checks = targets.iter().map(|target| inspect_database(environments, tools, asker, target));
+    futures::future::join_all(checks).await
+}
+
+async fn inspect_database(
+    environments: &Environments,
+    tools: &[Tool],
+    asker: Asker<'_>,
+    target: &BackupTarget,
 ) -> Result<DatabaseInfo, PreflightError> {
-    let address = Address {
-        environment: environment.to_owned(),
-        server: aim.server.clone(),
-        database: Some(aim.database.clone()),
-        login: "reader".to_owned(),
-    };
-    let lease =
-        targets.lease(&address, asker).await.map_err(|why| PreflightError::Server(why.to_string()))?;
-    let tool = tools::choose(tools, lease.major())?.clone();
-    let rows = lease.ask(include_str!("database_size.sql"), &[]).await;
-    let rows = rows.map_err(|why| PreflightError::Server(format!("can't be measured: {why}")))?;
-    let row = rows.first().ok_or_else(|| PreflightError::Server("tells no size".to_owned()))?;
+    let address = Address::new(asker.environment, &target.server, "reader");
+    let address = address.in_database(target.database.clone());
+    let client = environments.lease(&address, asker.application).await;
+    let client = client.map_err(|error| PreflightError::Server(error.to_string()))?;
+    let tool = tools::choose(tools, client.major())?.clone();
+    let rows = client.ask(include_str!("database_size.sql"), &[]).await;
+    let rows = rows.map_err(|error| PreflightError::Server(format!("can't be measured: {error}")))?;
+    let row = rows.first().ok_or_else(|| PreflightError::Server("returned no size".to_owned()))?;
     Ok(DatabaseInfo {
         database_bytes: row.get("database_bytes"),
         table_bytes: row.get("table_bytes"),
@@ -123,26 +127,28 @@ async fn look(
     })
 }
 
-/// How the client reaches it, with the login that the command's header names.
+/// The client program's connection, through the login that the command's header names.
 ///
 /// # Errors
 /// [`PreflightError::Server`] when the configuration has no such server or login.
 pub fn connection(
-    targets: &Environments,
-    (environment, asker): (&str, &str),
-    (aim, login): (&BackupTarget, &str),
+    environments: &Environments,
+    asker: Asker<'_>,
+    target: &BackupTarget,
+    login: &str,
 ) -> Result<ClientConnection, PreflightError> {
     let unknown = || PreflightError::Server("is not in the configuration".to_owned());
-    let environment = targets.environment(environment).map_err(|_| unknown())?;
-    let server = environment.servers.iter().find(|server| server.name == aim.server).ok_or_else(unknown)?;
-    let (_, login) = targets.login(environment, login).map_err(|_| unknown())?;
+    let environment = environments.environment(asker.environment).map_err(|_| unknown())?;
+    let server =
+        environment.servers.iter().find(|server| server.name == target.server).ok_or_else(unknown)?;
+    let (_, login) = environments.login(environment, login).map_err(|_| unknown())?;
     Ok(ClientConnection {
         server: server.clone(),
-        database: aim.database.clone(),
+        database: target.database.clone(),
         user: login.user,
         password: login.password,
         tls: environment.tls.clone(),
         timeout: environment.connect_timeout,
-        application: asker.to_owned(),
+        application: asker.application.to_owned(),
     })
 }

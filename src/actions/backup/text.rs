@@ -1,4 +1,4 @@
-//! What the plan and the outcome of a backup say.
+//! Texts of a backup's plan and outcome.
 
 use super::plan::{BackupTarget, DatabaseInfo, PreflightError};
 use super::{BackupError, FailureReason, Manifest, STOPPED, prefix};
@@ -7,47 +7,46 @@ use crate::model::{Block, Cell, Column, EventKind, Plan, Row, Shape, Table, Text
 use crate::sql::{bytes, duration};
 use serde_json::json;
 
-/// The plan for these databases, from what was found of each.
+/// The plan for these databases, from the facts about each.
 pub fn describe(
     environment: &str,
-    aims: &[BackupTarget],
-    found: &[Result<DatabaseInfo, PreflightError>],
+    targets: &[BackupTarget],
+    checks: &[Result<DatabaseInfo, PreflightError>],
 ) -> Plan {
-    let what = match aims {
+    let databases = match targets {
         [only] => only.database.clone(),
         more => format!("{} databases, one after another,", more.len()),
     };
-    let mut plan = Plan::of(format!("Dumps {what} of {environment} into the backup storage."));
-    for (at, aim) in aims.iter().enumerate() {
-        plan.identity.insert(aim.name(at, aims.len()), aim.to_string());
-        plan.resource_locks.push(format!("backup of {}", aim.database));
+    let mut plan = Plan::of(format!("Dumps {databases} of {environment} into the backup storage."));
+    for (index, target) in targets.iter().enumerate() {
+        plan.identity.insert(BackupTarget::identity_key(index, targets.len()), target.to_string());
+        plan.resource_locks.push(format!("backup of {}", target.database));
     }
-    // Two servers may have a database of the same name: one hold for both.
+    // Two servers may have a database of the same name: one lock for both.
     plan.resource_locks.sort();
     plan.resource_locks.dedup();
-    let total: i64 = found.iter().flatten().map(|facts| facts.database_bytes).sum();
+    let total: i64 = checks.iter().flatten().map(|info| info.database_bytes).sum();
     plan.context.push(("size on the server".to_owned(), bytes(total as f64)));
-    if let ([aim], [Ok(facts)]) = (aims, found) {
-        plan.context.push(("dumped by".to_owned(), facts.dumped_by()));
-        let key = format!("{}/<time>-<run>.dump", prefix(environment, &aim.database));
+    if let ([target], [Ok(info)]) = (targets, checks) {
+        plan.context.push(("dumped by".to_owned(), info.client_text()));
+        let key = format!("{}/<time>-<run>.dump", prefix(environment, &target.database));
         plan.context.push(("stored as".to_owned(), key));
     } else {
-        plan.tables.push(planned(aims, found));
+        plan.tables.push(database_table(targets, checks));
     }
-    plan.impact =
-        "Nobody: it reads, and gives up on a table that stays locked for 10 s. A migration waits until it is over."
-            .to_owned();
-    plan.rollback = "It changes nothing on the server.".to_owned();
+    plan.impact = "Reads every table. Fails if a table stays locked for 10 s; migrations wait until it ends."
+        .to_owned();
+    plan.rollback = "Not needed: the server isn't changed.".to_owned();
     plan
 }
 
-fn planned(aims: &[BackupTarget], found: &[Result<DatabaseInfo, PreflightError>]) -> Table {
-    let rows = aims.iter().zip(found).map(|(aim, found)| {
-        let (size, by) = match found {
-            Ok(facts) => (bytes(facts.database_bytes as f64), facts.dumped_by()),
-            Err(obstacle) => ("-".to_owned(), format!("can't be dumped: it {obstacle}")),
+fn database_table(targets: &[BackupTarget], checks: &[Result<DatabaseInfo, PreflightError>]) -> Table {
+    let rows = targets.iter().zip(checks).map(|(target, check)| {
+        let (size, by) = match check {
+            Ok(info) => (bytes(info.database_bytes as f64), info.client_text()),
+            Err(error) => ("-".to_owned(), format!("can't be dumped: it {error}")),
         };
-        vec![aim.database.clone(), size, by]
+        vec![target.database.clone(), size, by]
     });
     table(&[("database", Shape::Left), ("size", Shape::Right), ("dumped by", Shape::Left)], rows.collect())
 }
@@ -61,31 +60,31 @@ fn table(columns: &[(&str, Shape)], rows: Vec<Vec<String>>) -> Table {
     Table { title: None, columns: columns.collect(), rows: rows.collect(), total, empty: None }
 }
 
-/// What `pg_dump` passes on when its login may not read a table.
-const NOT_ALLOWED: &str = "permission denied";
+/// The server's words, passed on by `pg_dump`, when its login may not read a table.
+const PERMISSION_DENIED: &str = "permission denied";
 
-/// Why there is no backup, and what mends it where that is a right.
-pub fn failure(why: &BackupError, login: &str) -> String {
-    match why {
-        BackupError::Dump(said) if said.contains(NOT_ALLOWED) => format!(
+/// The reason of a failure, with the fix where a privilege is missing.
+pub fn failure(error: &BackupError, login: &str) -> String {
+    match error {
+        BackupError::Dump(message) if message.contains(PERMISSION_DENIED) => format!(
             "{}. Let {login} read every table: grant it pg_read_all_data, or on PostgreSQL 13 run deploy/roles.sql again",
-            why.to_string().trim_end_matches('.')
+            error.to_string().trim_end_matches('.')
         ),
-        _ => why.to_string(),
+        _ => error.to_string(),
     }
 }
 
-/// What became of each database, told together.
+/// The outcome for all databases together.
 pub fn outcome(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> Outcome {
     let made: Vec<&Manifest> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
     let failed: Vec<(&BackupTarget, &FailureReason)> =
-        results.iter().filter_map(|(aim, result)| Some((aim, result.as_ref().err()?))).collect();
+        results.iter().filter_map(|(target, result)| Some((target, result.as_ref().err()?))).collect();
     let size = bytes(made.iter().map(|manifest| manifest.bytes).sum::<u64>() as f64);
     let time = duration(made.iter().map(|manifest| manifest.duration_ms).sum::<u64>() as f64 / 1000.0);
     let stopped = failed.iter().any(|(_, (word, _))| *word == STOPPED);
-    let (happening, verdict) = match (made.as_slice(), failed.as_slice()) {
+    let (kind, verdict) = match (made.as_slice(), failed.as_slice()) {
         ([], _) if stopped => {
-            (EventKind::Stopped, "Stopped: there is no backup, and nothing of it is left.".to_owned())
+            (EventKind::Stopped, "Stopped: no backup was made, and no files are left behind.".to_owned())
         }
         (some, _) if stopped => (
             EventKind::Stopped,
@@ -97,30 +96,30 @@ pub fn outcome(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> O
         ),
         ([only], []) => (
             EventKind::Succeeded,
-            format!("{} is backed up: {size} in {time}, read back and whole.", only.database),
+            format!("{} is backed up: {size} in {time}, read back and verified.", only.database),
         ),
         (all, []) => (
             EventKind::Succeeded,
-            format!("All {} databases are backed up: {size} in {time}, read back and whole.", all.len()),
+            format!("All {} databases are backed up: {size} in {time}, read back and verified.", all.len()),
         ),
-        ([], [(aim, (_, why))]) => {
-            (EventKind::Failed, format!("There is no backup of {}: {why}.", aim.database))
+        ([], [(target, (_, error))]) => {
+            (EventKind::Failed, format!("There is no backup of {}: {error}.", target.database))
         }
-        ([], [(_, (_, why)), ..]) => (EventKind::Failed, format!("There is no backup of any: {why}.")),
+        ([], [(_, (_, error)), ..]) => (EventKind::Failed, format!("No database was backed up: {error}.")),
         (some, _) => (
             EventKind::Partial,
             format!("{} of {} databases are backed up: {size} in {time}.", some.len(), results.len()),
         ),
     };
-    let mut outcome = Outcome::new(happening, verdict);
+    let mut outcome = Outcome::new(kind, verdict);
     outcome.blocks = blocks(results);
     outcome.facts = json!({
         "backups": made.iter().map(|manifest| json!({
             "database": manifest.database, "key": manifest.key, "bytes": manifest.bytes,
             "sha256": manifest.sha256, "duration_ms": manifest.duration_ms,
         })).collect::<Vec<_>>(),
-        "failed": failed.iter().map(|(aim, (word, _))| json!({
-            "database": aim.database, "server": aim.server, "why": word,
+        "failed": failed.iter().map(|(target, (word, _))| json!({
+            "database": target.database, "server": target.server, "why": word,
         })).collect::<Vec<_>>(),
     });
     outcome
@@ -138,11 +137,11 @@ fn blocks(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> Vec<Bl
     if results.len() < 2 {
         return Vec::new();
     }
-    let rows = results.iter().map(|(aim, result)| match result {
+    let rows = results.iter().map(|(target, result)| match result {
         Ok(manifest) => {
-            vec![aim.database.clone(), bytes(manifest.bytes as f64), manifest.key.clone()]
+            vec![target.database.clone(), bytes(manifest.bytes as f64), manifest.key.clone()]
         }
-        Err((_, why)) => vec![aim.database.clone(), "-".to_owned(), format!("no backup: {why}")],
+        Err((_, error)) => vec![target.database.clone(), "-".to_owned(), format!("no backup: {error}")],
     });
     let columns = [("database", Shape::Left), ("size", Shape::Right), ("stored as", Shape::Left)];
     vec![Block::Table(table(&columns, rows.collect()))]
@@ -153,7 +152,7 @@ mod tests {
     use super::super::{MissingClient, Tool};
     use super::*;
 
-    fn aim(database: &str) -> BackupTarget {
+    fn target(database: &str) -> BackupTarget {
         BackupTarget { server: "main".to_owned(), database: database.to_owned() }
     }
 
@@ -163,7 +162,7 @@ mod tests {
     }
 
     fn missing() -> PreflightError {
-        PreflightError::PgClient(MissingClient { server: 18, found: vec!["17.2".to_owned()] })
+        PreflightError::PgClient(MissingClient { server: 18, installed: vec!["17.2".to_owned()] })
     }
 
     fn manifest(database: &str) -> Manifest {
@@ -189,19 +188,19 @@ mod tests {
 
     #[test]
     fn a_plan_holds_each_database_and_names_what_it_dumps() {
-        let one = describe("staging", &[aim("a/b")], &[Ok(facts())]);
+        let one = describe("staging", &[target("a/b")], &[Ok(facts())]);
         assert_eq!(one.effect, "Dumps a/b of staging into the backup storage.");
         assert_eq!(one.resource_locks, ["backup of a/b"]);
-        assert_eq!(BackupTarget::of(&one), [aim("a/b")]);
+        assert_eq!(BackupTarget::from_plan(&one), [target("a/b")]);
         assert!(one.context.contains(&("dumped by".into(), "pg_dump 17.2 (the server is 15.18)".into())));
 
-        let aims: Vec<BackupTarget> = (0..12).map(|n| aim(&format!("db{n}"))).collect();
-        let found: Vec<_> = (0..12).map(|n| if n == 3 { Err(missing()) } else { Ok(facts()) }).collect();
-        let all = describe("staging", &aims, &found);
-        assert_eq!(BackupTarget::of(&all), aims, "in their order");
+        let targets: Vec<BackupTarget> = (0..12).map(|n| target(&format!("db{n}"))).collect();
+        let checks: Vec<_> = (0..12).map(|n| if n == 3 { Err(missing()) } else { Ok(facts()) }).collect();
+        let all = describe("staging", &targets, &checks);
+        assert_eq!(BackupTarget::from_plan(&all), targets, "in their order");
         assert_eq!(all.resource_locks.len(), 12);
-        let twin = BackupTarget { server: "other".to_owned(), ..aim("db0") };
-        let twins = describe("staging", &[aim("db0"), twin], &[Ok(facts()), Ok(facts())]);
+        let twin = BackupTarget { server: "other".to_owned(), ..target("db0") };
+        let twins = describe("staging", &[target("db0"), twin], &[Ok(facts()), Ok(facts())]);
         assert_eq!(twins.resource_locks, ["backup of db0"]);
         let Cell { text, .. } = &all.tables[0].rows[3].cells[2];
         assert_eq!(text, "can't be dumped: it needs pg_dump 18 or newer, and Countersign has only 17.2");
@@ -210,19 +209,19 @@ mod tests {
     #[test]
     fn an_outcome_tells_each_database() {
         let failed = || Err(("storage_full", "the backup storage is full".to_owned()));
-        let one = outcome(&[(aim("a"), Ok(manifest("a")))]);
+        let one = outcome(&[(target("a"), Ok(manifest("a")))]);
         assert_eq!(one.kind, EventKind::Succeeded);
-        assert_eq!(one.verdict.words(), "a is backed up: 24.0 MiB in 3.1 s, read back and whole.");
+        assert_eq!(one.verdict.words(), "a is backed up: 24.0 MiB in 3.1 s, read back and verified.");
         assert_eq!(one.facts["backups"][0]["key"], "staging/a/19700101T000000Z-7.dump");
 
-        let none = outcome(&[(aim("a"), failed())]);
+        let none = outcome(&[(target("a"), failed())]);
         assert_eq!(none.kind, EventKind::Failed);
         assert_eq!(none.verdict.words(), "There is no backup of a: the backup storage is full.");
 
-        let some = outcome(&[(aim("a"), Ok(manifest("a"))), (aim("b"), failed())]);
+        let some = outcome(&[(target("a"), Ok(manifest("a"))), (target("b"), failed())]);
         assert_eq!(some.kind, EventKind::Partial);
         assert_eq!(some.verdict.words(), "1 of 2 databases are backed up: 24.0 MiB in 3.1 s.");
         assert_eq!(some.facts["failed"][0]["why"], "storage_full");
-        assert_eq!(outcome(&[(aim("a"), failed()), (aim("b"), failed())]).kind, EventKind::Failed);
+        assert_eq!(outcome(&[(target("a"), failed()), (target("b"), failed())]).kind, EventKind::Failed);
     }
 }

@@ -1,4 +1,4 @@
-//! Finding the `pg_dump` that fits a server. pg_dump refuses a server newer than itself
+//! Discovery of the `pg_dump` that fits a server. pg_dump refuses a server newer than itself
 //! (<https://www.postgresql.org/docs/current/app-pgdump.html#PG-DUMP-NOTES>), and an archive of a newer one is harder to
 //! restore into an old server: so the smallest major version that is at least the server's.
 
@@ -8,8 +8,8 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
-/// A program that only tells its version or refuses an option answers in milliseconds; one that does not is broken.
-const PROBE: Duration = Duration::from_secs(5);
+/// A program that prints its version or rejects an option answers in milliseconds; one that takes longer is broken.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `pg_dump` and `pg_restore` of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,26 +22,26 @@ pub struct Tool {
 
 /// No client is new enough for a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("needs pg_dump {server} or newer, and Countersign has {}", list(.found))]
+#[error("needs pg_dump {server} or newer, and Countersign has {}", list(.installed))]
 pub struct MissingClient {
     /// The server's major version.
     pub server: u32,
     /// The clients' versions.
-    pub found: Vec<String>,
+    pub installed: Vec<String>,
 }
 
 impl MissingClient {
-    /// What the one who runs the bot can do about it.
+    /// The fix, for whoever runs the bot.
     pub fn instead(&self) -> String {
         format!(
-            "Install postgresql-client-{} where Countersign runs, or name its directory under `tools` in `[backups]`.",
+            "Install postgresql-client-{} where Countersign runs, or add its directory to `tools` in `[backups]`.",
             self.server
         )
     }
 }
 
-fn list(found: &[String]) -> String {
-    if found.is_empty() { "none".to_owned() } else { format!("only {}", found.join(", ")) }
+fn list(installed: &[String]) -> String {
+    if installed.is_empty() { "none".to_owned() } else { format!("only {}", installed.join(", ")) }
 }
 
 impl Tool {
@@ -60,9 +60,9 @@ impl Tool {
         if self.major < 16 {
             return "--compress=1";
         }
-        // An option that the build lacks is refused before connecting; nobody listens at that place.
-        let refused = said(Command::new(self.pg_dump()).args(["-Fc", ZSTD, "--host=/dev/null"])).await;
-        match refused {
+        // An option that is missing in the build is rejected before connecting; no server listens at that path.
+        let probe = run_probe(Command::new(self.pg_dump()).args(["-Fc", ZSTD, "--host=/dev/null"])).await;
+        match probe {
             Some((_, stderr)) if !stderr.contains("compression") => ZSTD,
             _ => "--compress=gzip:1",
         }
@@ -79,7 +79,7 @@ pub async fn find(backups: &Backups) -> Vec<Tool> {
         {
             continue;
         }
-        let version = said(Command::new(directory.join("pg_dump")).arg("--version")).await;
+        let version = run_probe(Command::new(directory.join("pg_dump")).arg("--version")).await;
         if let Some((major, version)) = version.and_then(|(stdout, _)| parse_version(&stdout)) {
             tools.push(Tool { directory, major, version });
         }
@@ -95,7 +95,7 @@ pub fn choose(tools: &[Tool], server: u32) -> Result<&Tool, MissingClient> {
     let fitting = tools.iter().filter(|tool| tool.major >= server);
     fitting.min_by_key(|tool| tool.major).ok_or_else(|| MissingClient {
         server,
-        found: tools.iter().map(|tool| tool.version.clone()).collect(),
+        installed: tools.iter().map(|tool| tool.version.clone()).collect(),
     })
 }
 
@@ -114,16 +114,16 @@ fn is_program(directory: &Path, name: &str) -> bool {
 }
 
 /// "pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)" → 15 and "15.18".
-fn parse_version(said: &str) -> Option<(u32, String)> {
-    let version = said.split_once("(PostgreSQL) ")?.1.split_whitespace().next()?;
+fn parse_version(run_probe: &str) -> Option<(u32, String)> {
+    let version = run_probe.split_once("(PostgreSQL) ")?.1.split_whitespace().next()?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     Some((digits.parse().ok()?, version.to_owned()))
 }
 
-/// What a program writes before it ends.
-async fn said(command: &mut Command) -> Option<(String, String)> {
+/// Runs a program and returns its standard output and error.
+async fn run_probe(command: &mut Command) -> Option<(String, String)> {
     let command = command.env_clear().env("LC_ALL", "C").env("HOME", "/nonexistent").stdin(Stdio::null());
-    let output = tokio::time::timeout(PROBE, command.kill_on_drop(true).output()).await.ok()?.ok()?;
+    let output = tokio::time::timeout(PROBE_TIMEOUT, command.kill_on_drop(true).output()).await.ok()?.ok()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Some((text(&output.stdout), text(&output.stderr)))
 }

@@ -1,5 +1,5 @@
-//! Checking an archive: all of it is read by `pg_restore` while it goes into the storage, and what the storage gives back
-//! must have the same SHA-256. (`pg_restore --list` reads the table of contents alone and accepts an archive cut short.)
+//! Verification of an archive: `pg_restore` reads all of it while it goes into the storage, and the bytes that the storage returns
+//! must have the same SHA-256. (`pg_restore --list` reads the table of contents alone and accepts a truncated archive.)
 
 use super::BackupError;
 use super::pg_client::PgClient;
@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 use std::io::PipeWriter;
 use std::process::Stdio;
 
-/// A `pg_restore` that reads an archive as it comes, and writes what it makes of it nowhere.
+/// A `pg_restore` that reads an archive from a pipe and discards its own output.
 pub struct ArchiveCheck(PgClient);
 
 impl ArchiveCheck {
-    /// Starts it; the archive goes into the pipe, which is closed when it is whole.
+    /// Starts it. The archive goes into the returned pipe, which is closed at the archive's end.
     ///
     /// # Errors
     /// [`BackupError::Start`].
@@ -26,12 +26,12 @@ impl ArchiveCheck {
         Ok((ArchiveCheck(PgClient::start(command)?), archive))
     }
 
-    /// Waits for the verdict.
+    /// Waits for its result.
     ///
     /// # Errors
     /// [`BackupError::Unreadable`].
-    pub async fn end(self) -> Result<(), BackupError> {
-        self.0.end().await.map_err(BackupError::Unreadable)
+    pub async fn wait(self) -> Result<(), BackupError> {
+        self.0.wait().await.map_err(BackupError::Unreadable)
     }
 }
 

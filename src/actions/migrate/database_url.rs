@@ -1,21 +1,21 @@
-//! The database's URL as Prisma takes it, and the forms in which its password could be written somewhere.
+//! The database's URL in Prisma's form, and the forms in which its password can appear in output.
 //! <https://www.prisma.io/docs/orm/overview/databases/postgresql#connection-details>
 
 use crate::config::{Environment, Login, Server, Tls};
 use secrecy::{ExposeSecret, SecretString};
 
-/// What of a byte stays as it is: what no part of a URL gives a meaning (RFC 3986, 2.3).
+/// A byte that stays as it is in every part of a URL (RFC 3986, 2.3).
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// `encodeURIComponent` leaves these alone besides.
+/// Further bytes that `encodeURIComponent` doesn't encode.
 const JAVASCRIPT: &[u8] = b"!'()*";
 
-fn encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
+fn encoded(text: &str, is_plain: impl Fn(u8) -> bool) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if stays(byte) {
+        if is_plain(byte) {
             encoded.push(char::from(byte));
         } else {
             encoded.push_str(&format!("%{byte:02X}"));
@@ -24,27 +24,28 @@ fn encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
     encoded
 }
 
-/// Where the command connects, and as whom.
+/// The database and the login that the command connects with.
 pub struct DatabaseUrl<'a> {
     pub environment: &'a Environment,
     pub server: &'a Server,
     pub database: &'a str,
     pub login: &'a Login,
     pub schema: &'a str,
-    /// By which its sessions are known on the server.
+    /// The `application_name` of its sessions.
     pub application: &'a str,
 }
 
 impl DatabaseUrl<'_> {
-    /// Straight to the server: a pooler would give Prisma's advisory lock to somebody else.
+    /// A URL directly to the server: a pooler would give Prisma's advisory lock to another client.
     pub fn url(&self) -> SecretString {
         let part = |text: &str| encoded(text, is_unreserved);
         let password = self.login.password.as_ref();
         let password =
             password.map_or(String::new(), |password| format!(":{}", part(password.expose_secret())));
-        let host = match self.server.host.contains(':') {
-            true => format!("[{}]", self.server.host),
-            false => self.server.host.clone(),
+        let host = if self.server.host.contains(':') {
+            format!("[{}]", self.server.host)
+        } else {
+            self.server.host.clone()
         };
         let mut url = format!(
             "postgresql://{}{password}@{host}:{}/{}?",
@@ -74,7 +75,7 @@ impl DatabaseUrl<'_> {
     }
 }
 
-/// A secret, and what it becomes in a URL.
+/// A secret and its encoded forms in a URL.
 pub fn forms(secret: &SecretString) -> Vec<String> {
     let plain = secret.expose_secret();
     let strict = encoded(plain, is_unreserved);

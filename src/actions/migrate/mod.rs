@@ -1,10 +1,10 @@
-//! `migrate` and `migrate-resolve`: a service's Prisma migrations, by the command that the configuration names. What was done
-//! is what Prisma's ledger says afterwards, whatever the command says of itself; nothing is ever tried again.
+//! `migrate`: a service's Prisma migrations, by the command that the configuration names. The result is what Prisma's
+//! migration history says afterwards, whatever the command's own output says; nothing is retried.
 
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
-use crate::model::{EventKind, Plan};
-use crate::postgres::{DedicatedSession, PooledClient};
+use crate::model::Plan;
+use crate::postgres::{Address, DedicatedSession, PooledClient};
 use async_trait::async_trait;
 
 mod database_url;
@@ -16,55 +16,38 @@ pub(super) mod target;
 pub(super) mod text;
 
 use execute::{CommandResult, MigrateCommand};
-use migration_history::{Executor, MigrationHistory};
-use target::{MigrateTarget, holder, is_direct};
+use migration_history::{Executor, HistoryError, MigrationHistory};
+use target::{MigrateTarget, lock_holder, require_direct};
 
 pub struct Migrate;
 
 #[async_trait]
 impl Action for Migrate {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let job = asked(call)?;
-        let argv = job.argv(&job.migrate.deploy, &[])?;
-        job.check(&argv)?;
-        let seen = survey(call, &job).await?;
-        let status = &seen.status;
-        if let Some(open) = status.open() {
-            return Err(text::barred(&job, open));
+        let target = requested_target(call)?;
+        let argv = target.argv(&target.migrate.deploy, &[])?;
+        target.check(&argv)?;
+        let facts = inspect(call, &target).await?;
+        let history = &facts.history;
+        if let Some(attempt) = history.unresolved() {
+            return Err(text::unresolved_error(&target, attempt));
         }
-        if status.to_come().is_some_and(|names| names.is_empty()) {
-            return Err(text::nothing_to_come(&job, status));
+        if history.pending().is_some_and(|names| names.is_empty()) {
+            return Err(text::nothing_pending_error(&target, history));
         }
-        Ok(text::describe(&job, &seen, &argv))
+        Ok(text::describe(&target, &facts, &argv))
     }
 
-    async fn act(&self, doing: &Execution<'_>) -> Outcome {
-        let prepared = async {
-            let job = planned(doing)?;
-            let argv = job.argv(&job.migrate.deploy, &[]).map_err(|why| voided(&why.to_string()))?;
-            let ready = Prepared::of(doing, &job, &argv).await?;
-            match ready.before.open() {
-                Some(open) => Err(voided(&text::barred(&job, open).to_string())),
-                None => Ok((job, argv, ready)),
-            }
-        };
-        let (job, argv, ready) = match prepared.await {
-            Ok(prepared) => prepared,
-            Err(outcome) => return outcome,
-        };
-        match ready.run(doing, &job, &argv).await {
-            Ok((ended, Ok(after))) => text::outcome(&job, (&ready.before, &after), &ended),
-            Ok((ended, Err(why))) => text::unknown(&job, &why, &ended),
-            Err(why) => nothing_done(&why),
-        }
+    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+        deploy(execution).await.unwrap_or_else(|outcome| outcome)
     }
 
-    async fn observe(&self, doing: &Execution<'_>) -> Option<Outcome> {
-        recover::deploy(doing).await
+    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+        recover::deploy(execution).await
     }
 
-    async fn watch(&self, doing: &Execution<'_>) -> Option<crate::app::Share> {
-        recover::watch(doing).await
+    async fn watch(&self, execution: &Execution<'_>) -> Option<crate::app::Share> {
+        recover::watch(execution).await
     }
 
     fn is_watched(&self) -> bool {
@@ -72,142 +55,160 @@ impl Action for Migrate {
     }
 }
 
-/// Who it is for, and by what command.
-pub(super) fn asked<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>> {
-    let environment = call.environment.unwrap_or_default();
-    let target = super::sql_command::the_target(call, environment)?;
-    let service = target.service.unwrap_or_default();
-    let job = MigrateTarget::of(call.app, (environment, &service), &call.command.header.login)?;
-    is_direct(job.server)?;
-    Ok(job)
-}
-
-/// The job of a plan, if the configuration still means that database, that role and no other.
-pub(super) fn planned<'a>(doing: &Execution<'a>) -> std::result::Result<MigrateTarget<'a>, Outcome> {
-    let environment = doing.run.request.environment.as_deref().unwrap_or_default();
-    let service = doing.run.request.arguments.get("service").map_or("", String::as_str);
-    let job = MigrateTarget::of(doing.app, (environment, service), &doing.command.header.login);
-    let job = job.map_err(|why| voided(&why.to_string()))?;
-    let now = [
-        ("server", job.server.name.as_str()),
-        ("database", job.database()),
-        ("role", job.login.user.as_str()),
-    ];
-    match now.iter().find(|(name, now)| doing.plan.identity.get(*name).is_none_or(|shown| shown != now)) {
-        Some((name, _)) => {
-            Err(voided(&format!("The {name} is another one now than the one that was shown.")))
-        }
-        None => Ok(job),
+async fn deploy(execution: &Execution<'_>) -> std::result::Result<Outcome, Outcome> {
+    let target = planned_target(execution)?;
+    let argv = target.argv(&target.migrate.deploy, &[]).map_err(invalidated)?;
+    let prepared = Prepared::new(execution, &target, &argv).await?;
+    if let Some(attempt) = prepared.before.unresolved() {
+        return Err(invalidated(text::unresolved_error(&target, attempt)));
     }
+    let (result, after) = prepared.run(execution, &target, &argv).await.map_err(Outcome::failed)?;
+    Ok(match after {
+        Ok(after) => text::outcome(&target, &prepared.before, &after, &result),
+        Err(error) => text::unknown(&target, &error, &result),
+    })
 }
 
-/// What a plan is made from.
+/// The service and the command that a call names.
+pub(super) fn requested_target<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>> {
+    let environment = call.environment.unwrap_or_default();
+    let database = super::sql_command::only_target(call, environment)?;
+    let service = database.service.unwrap_or_default();
+    let target = MigrateTarget::new(call.app, environment, &service, &call.command.header.login)?;
+    require_direct(target.server)?;
+    Ok(target)
+}
+
+/// The target of a plan, if the configuration still means the same server, database and role.
+pub(super) fn planned_target<'a>(
+    execution: &Execution<'a>,
+) -> std::result::Result<MigrateTarget<'a>, Outcome> {
+    let environment = execution.environment().unwrap_or_default();
+    let service = execution.run.request.arguments.get("service").map_or("", String::as_str);
+    let login = &execution.command.header.login;
+    let target = MigrateTarget::new(execution.app, environment, service, login).map_err(invalidated)?;
+    let current = [
+        ("server", target.server.name.as_str()),
+        ("database", target.database()),
+        ("role", target.login.user.as_str()),
+    ];
+    for (name, value) in current {
+        if execution.plan.identity.get(name).is_none_or(|planned| planned != value) {
+            return Err(Outcome::invalidated(format!("The {name} has changed since the plan was made.")));
+        }
+    }
+    Ok(target)
+}
+
+pub(super) fn invalidated(error: Error) -> Outcome {
+    Outcome::invalidated(error.to_string())
+}
+
+/// The state of a database that a plan is made from.
 pub(super) struct PlanFacts {
-    pub status: MigrationHistory,
+    pub history: MigrationHistory,
     /// The port that the server itself listens on; another than the configured one means that something is in between.
     pub port: String,
 }
 
-/// The ledger and the directory, and that no migration runs.
-pub(super) async fn survey(call: &Call<'_>, job: &MigrateTarget<'_>) -> Result<PlanFacts> {
-    let database = job.database();
-    let lease = |login: crate::postgres::Address| async move {
-        let lease = call.app.environments.lease(&login, &call.asker).await;
-        lease.map_err(|why| Error::user(format!("{database} {why}.")))
+/// Reads the migration history and the directory.
+///
+/// # Errors
+/// Also when a migration is running.
+pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Result<PlanFacts> {
+    let connect = |address: Address| async move {
+        let client = call.app.environments.lease(&address, &call.asker).await;
+        client.map_err(|error| Error::user(format!("{} {error}.", target.database())))
     };
-    let (own, reader) = tokio::join!(lease(job.own_address()), lease(job.address("reader")));
-    let (own, reader) = (own?, reader?);
-    if let Some(holder) = holder(&reader).await.map_err(|why| text::unread(job, &why))? {
-        return Err(text::held(job, &holder));
+    let (client, reader) = tokio::join!(connect(target.command_address()), connect(target.address("reader")));
+    let (client, reader) = (client?, reader?);
+    let user_error = |error: HistoryError| text::history_error(target, &error);
+    if let Some(holder) = lock_holder(&reader).await.map_err(user_error)? {
+        return Err(text::lock_held_error(target, &holder));
     }
-    let told = |why: migration_history::HistoryError| text::unread(job, &why);
-    let rows = own.ask("SELECT current_setting('port')", &[]).await.map_err(|why| told(why.into()))?;
+    let rows = client.ask("SELECT current_setting('port')", &[]).await;
+    let rows = rows.map_err(|error| user_error(error.into()))?;
     let port = rows.first().map_or(String::new(), |row| row.get(0));
-    Ok(PlanFacts { status: job.status(&Executor::PooledClient(&own)).await.map_err(told)?, port })
+    let history = target.history(&Executor::PooledClient(&client)).await.map_err(user_error)?;
+    Ok(PlanFacts { history, port })
 }
 
-pub(super) fn voided(why: &str) -> Outcome {
-    Outcome::new(EventKind::Invalidated, format!("{why} Nothing was done."))
-}
-
-pub(super) fn nothing_done(why: &str) -> Outcome {
-    Outcome::new(EventKind::Failed, format!("{why}. Nothing was done."))
-}
-
-/// All that a command needs, once everything is still as it was shown.
+/// Everything that the command needs, once identity and guards have been checked again.
 pub(super) struct Prepared {
-    /// Holds the database's migrations against every other Countersign.
-    alone: DedicatedSession,
+    /// Holds the advisory lock that keeps other Countersign instances from migrating this database.
+    session: DedicatedSession,
     watcher: PooledClient,
     pub before: MigrationHistory,
 }
 
 impl Prepared {
-    /// Identity and guards once more. A program of somebody else's can't be started inside a statement, so there is a moment
-    /// between this look and its own: Prisma looks at its ledger again once it has its lock, which we can't take for it.
-    pub async fn of(
-        doing: &Execution<'_>,
-        job: &MigrateTarget<'_>,
+    /// Checks identity and guards again. An external program can't be started inside a transaction, so there is a gap between
+    /// this check and the program's own: Prisma reads its history again once it holds its lock, which nothing else can take for it.
+    pub async fn new(
+        execution: &Execution<'_>,
+        target: &MigrateTarget<'_>,
         argv: &[String],
     ) -> std::result::Result<Prepared, Outcome> {
-        let failed = |why: String| nothing_done(&format!("{} {why}", job.database()));
-        let targets = &doing.app.environments;
-        let lease = targets.lease(&job.own_address(), &doing.asker).await;
-        let alone = lease.map_err(|why| failed(why.to_string()))?.alone().await;
-        let alone = alone.map_err(|why| failed(why.to_string()))?;
-        let watcher = targets.lease(&job.address("reader"), &doing.asker).await;
-        let watcher = watcher.map_err(|why| failed(why.to_string()))?;
-        match alone.hold(&job.resource()).await {
-            Ok(true) => {}
-            Ok(false) => return Err(voided("Another Countersign migrates this database.")),
-            Err(why) => return Err(failed(why.to_string())),
+        let failed =
+            |error: &dyn std::fmt::Display| Outcome::failed(format!("{} {error}", target.database()));
+        let environments = &execution.app.environments;
+        let client = environments.lease(&target.command_address(), &execution.asker).await;
+        let session = client.map_err(|error| failed(&error))?.alone().await;
+        let session = session.map_err(|error| failed(&error))?;
+        let watcher = environments.lease(&target.address("reader"), &execution.asker).await;
+        let watcher = watcher.map_err(|error| failed(&error))?;
+        let resource = target.resource();
+        if !session.hold(&resource).await.map_err(|error| failed(&error))? {
+            let reason = format!("Another Countersign instance holds the lock on {resource}.");
+            return Err(Outcome::invalidated(reason));
         }
-        if doing.plan.code != Some(job.shown(argv)) {
-            return Err(voided("The configured command is another one now than the one that was shown."));
+        if execution.plan.code != Some(target.code(argv)) {
+            return Err(Outcome::invalidated("The configured command has changed since the plan was made."));
         }
-        job.check(argv).map_err(|why| voided(&why.to_string()))?;
-        let before =
-            job.status(&Executor::DedicatedSession(&alone)).await.map_err(|why| failed(why.to_string()))?;
-        let shown = |name: &str| doing.plan.identity.get(name).cloned();
-        if shown("ledger") != Some(before.ledger_digest()) {
-            return Err(voided("Prisma's ledger has changed since it was shown."));
+        target.check(argv).map_err(invalidated)?;
+        let before = target.history(&Executor::DedicatedSession(&session)).await;
+        let before = before.map_err(|error| failed(&error))?;
+        let planned = |name: &str| execution.plan.identity.get(name).cloned();
+        if planned("ledger") != Some(before.ledger_digest()) {
+            return Err(Outcome::invalidated(
+                "Prisma's migration history has changed since the plan was made.",
+            ));
         }
-        if shown("migrations") != before.directory_digest() {
-            return Err(voided("The migrations directory has changed since it was shown."));
+        if planned("migrations") != before.directory_digest() {
+            return Err(Outcome::invalidated(
+                "The migrations directory has changed since the plan was made.",
+            ));
         }
-        match holder(&watcher).await {
-            Ok(None) => {}
-            Ok(Some(holder)) => return Err(voided(&text::held(job, &holder).to_string())),
-            Err(why) => return Err(failed(why.to_string())),
+        if let Some(holder) = lock_holder(&watcher).await.map_err(|error| failed(&error))? {
+            return Err(invalidated(text::lock_held_error(target, &holder)));
         }
-        if doing.stop.is_cancelled() || doing.app.shutdown.is_cancelled() {
-            return Err(Outcome::new(EventKind::Stopped, "Stopped before it began. Nothing was done."));
+        if execution.stop.is_cancelled() || execution.app.shutdown.is_cancelled() {
+            return Err(Outcome::stopped("Stopped before it started."));
         }
-        Ok(Prepared { alone, watcher, before })
+        Ok(Prepared { session, watcher, before })
     }
 
-    /// Runs the command, and looks at the ledger afterwards: by another connection, if ours is gone.
+    /// Runs the command and reads the migration history afterwards, by another connection if this one is lost.
     ///
     /// # Errors
-    /// Why it was not even started.
+    /// The reason why the command was not started.
     pub async fn run(
         &self,
-        doing: &Execution<'_>,
-        job: &MigrateTarget<'_>,
+        execution: &Execution<'_>,
+        target: &MigrateTarget<'_>,
         argv: &[String],
-    ) -> std::result::Result<
-        (CommandResult, std::result::Result<MigrationHistory, migration_history::HistoryError>),
-        String,
-    > {
-        let Prepared { alone, watcher, before } = self;
-        let work = MigrateCommand { doing, job, alone, watcher, argv, before };
-        let ended = work.run().await?;
-        let mut after = job.status(&Executor::DedicatedSession(alone)).await;
-        if let Err(migration_history::HistoryError::Server(_)) = after
-            && let Ok(lease) = doing.app.environments.lease(&job.own_address(), &doing.asker).await
+    ) -> std::result::Result<(CommandResult, std::result::Result<MigrationHistory, HistoryError>), String>
+    {
+        let Prepared { session, watcher, before } = self;
+        let command = MigrateCommand { execution, target, session, watcher, argv, before };
+        let result = command.run().await?;
+        let mut after = target.history(&Executor::DedicatedSession(session)).await;
+        if let Err(HistoryError::Server(_)) = after
+            && let Ok(client) =
+                execution.app.environments.lease(&target.command_address(), &execution.asker).await
         {
-            after = job.status(&Executor::PooledClient(&lease)).await;
+            after = target.history(&Executor::PooledClient(&client)).await;
         }
-        Ok((ended, after))
+        Ok((result, after))
     }
 }

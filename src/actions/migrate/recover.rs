@@ -1,151 +1,153 @@
-//! What an interrupted run does without the process that began it, and what it has left behind once nothing of it can go on: looks at
-//! the sessions and the ledger, which change nothing.
+//! A migration whose Countersign process died: its progress while it still runs, and its result once it can't run any more. Reads
+//! the sessions and the migration history, and changes nothing.
 
-use super::execute::{BackendFilter, BackendStatus, application, far, percent};
+use super::execute::{BackendFilter, BackendStatus, application_name, progress_label, progress_percent};
 use super::migration_history::{Executor, MigrationHistory};
-use super::target::{LockHolder, MigrateTarget, holder};
-use super::{Execution, Outcome, planned, text};
+use super::target::{LockHolder, MigrateTarget, lock_holder};
+use super::{Execution, Outcome, planned_target, text};
 use crate::app::Share;
 use crate::model::EventKind;
+use crate::sql::duration;
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// A command that was left alone ends itself, or is looked at by a person; after so long beyond its time limit nothing new
-/// comes of it.
-const AT_LAST: Duration = Duration::from_secs(60);
+/// Time beyond its limit after which a command that left no trace counts as over.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 
-/// What is to be seen of a run.
+/// The state of an interrupted run on the server.
 pub struct Snapshot<'a> {
-    pub job: MigrateTarget<'a>,
-    /// The ledger, or why it can't be read.
-    status: Result<MigrationHistory, String>,
-    sight: BackendStatus,
-    /// Of Prisma's lock.
-    holder: Option<LockHolder>,
+    pub target: MigrateTarget<'a>,
+    /// The migration history, or the reason why it can't be read.
+    history: Result<MigrationHistory, String>,
+    backends: BackendStatus,
+    lock_holder: Option<LockHolder>,
+    /// The history has changed since the plan was made.
     changed: bool,
 }
 
 /// # Errors
-/// Why nothing can be seen, in words; `None` where it isn't known where to look.
-async fn look<'a>(doing: &Execution<'a>) -> Result<Snapshot<'a>, Option<String>> {
-    let job = planned(doing).map_err(|_| None)?;
-    let unseen = |why: String| Some(format!("{} {why}", job.database()));
-    let targets = &doing.app.environments;
-    let reader = targets.lease(&job.address("reader"), &doing.asker).await;
-    let reader = reader.map_err(|why| unseen(why.to_string()))?;
-    let application = application(doing.run);
-    // Whenever it began: the name is this run's, and two clocks may differ.
-    let own = BackendFilter { application: &application, role: &job.login.user, since: "-infinity" };
-    let holder = holder(&reader).await.map_err(|why| unseen(why.to_string()))?;
-    let sight = own.sight(&reader).await.map_err(|why| unseen(why.to_string()))?;
-    let status = match targets.lease(&job.own_address(), &doing.asker).await {
-        Ok(own) => {
-            job.status(&Executor::PooledClient(&own)).await.map_err(|why| format!("{} {why}", job.database()))
-        }
-        Err(why) => Err(format!("{} {why}", job.database())),
+/// The reason why the state can't be read; `None` where the plan's target is unknown.
+async fn inspect<'a>(execution: &Execution<'a>) -> Result<Snapshot<'a>, Option<String>> {
+    let target = planned_target(execution).map_err(|_| None)?;
+    let reason = |error: &dyn std::fmt::Display| format!("{} {error}", target.database());
+    let environments = &execution.app.environments;
+    let reader = environments.lease(&target.address("reader"), &execution.asker).await;
+    let reader = reader.map_err(|error| Some(reason(&error)))?;
+    let application = application_name(execution.run);
+    // From any time: the name is this run's alone, and two clocks may differ.
+    let filter = BackendFilter { application: &application, role: &target.login.user, since: "-infinity" };
+    let lock_holder = lock_holder(&reader).await.map_err(|error| Some(reason(&error)))?;
+    let backends = filter.backends(&reader).await.map_err(|error| Some(reason(&error)))?;
+    let history = match environments.lease(&target.command_address(), &execution.asker).await {
+        Ok(client) => target.history(&Executor::PooledClient(&client)).await.map_err(|error| reason(&error)),
+        Err(error) => Err(reason(&error)),
     };
-    let shown = doing.plan.identity.get("ledger");
-    let changed = status.as_ref().is_ok_and(|status| shown != Some(&status.ledger_digest()));
-    Ok(Snapshot { status, sight, holder, changed, job })
+    let planned = execution.plan.identity.get("ledger");
+    let changed = history.as_ref().is_ok_and(|history| planned != Some(&history.ledger_digest()));
+    Ok(Snapshot { history, backends, lock_holder, changed, target })
 }
 
 impl Snapshot<'_> {
-    /// Whether something of it is at work, or may be.
-    fn is_at_work(&self) -> bool {
-        self.holder.is_some() || !self.sight.pids.is_empty()
+    /// A session of the command, or of whoever holds Prisma's lock, still runs.
+    fn is_active(&self) -> bool {
+        self.lock_holder.is_some() || !self.backends.pids.is_empty()
     }
 
-    /// When it counts as over without a word of the ledger's. The run was opened when it was asked for, and approved later: that is
-    /// on the safe side only if it is added.
-    fn over_at(&self, doing: &Execution<'_>) -> Timestamp {
-        let approval = &doing.app.config.approval;
-        doing.run.opened_at + self.job.migrate.within + AT_LAST + approval.wait + approval.start_within
+    /// Time at which it counts as over although the migration history never changed. The run was opened by the request and
+    /// approved later, so both waits are added.
+    fn abandoned_at(&self, execution: &Execution<'_>) -> Timestamp {
+        let approval = &execution.app.config.approval;
+        let limit = self.target.migrate.within + ABANDONED_AFTER;
+        execution.run.opened_at + limit + approval.wait + approval.start_within
     }
 
-    fn is_settled(&self, doing: &Execution<'_>) -> bool {
-        !self.is_at_work() && (self.changed || Timestamp::now() > self.over_at(doing))
+    fn is_settled(&self, execution: &Execution<'_>) -> bool {
+        !self.is_active() && (self.changed || Timestamp::now() > self.abandoned_at(execution))
     }
 }
 
-/// The job, and the ledger as it is. `None` while the command may go on: a session of
-/// its own is there, Prisma's lock is held, or it may not have begun yet.
-pub async fn settled<'a>(doing: &Execution<'a>) -> Option<(MigrateTarget<'a>, MigrationHistory)> {
-    let seen = look(doing).await.ok()?;
-    if !seen.is_settled(doing) {
+/// The target and its migration history. `None` while the command may still run: it has a session, Prisma's lock is held, or it
+/// may not have started yet.
+pub async fn settled<'a>(execution: &Execution<'a>) -> Option<(MigrateTarget<'a>, MigrationHistory)> {
+    let snapshot = inspect(execution).await.ok()?;
+    if !snapshot.is_settled(execution) {
         return None;
     }
-    Some((seen.job, seen.status.ok()?))
+    Some((snapshot.target, snapshot.history.ok()?))
 }
 
-pub async fn deploy(doing: &Execution<'_>) -> Option<Outcome> {
-    let (job, status) = settled(doing).await?;
-    // Where nobody knew what was to come, nobody knows whether all of it did.
-    let expected = text::shown_to_come(doing.plan)?;
-    Some(text::observed(&job, &status, &expected))
+pub async fn deploy(execution: &Execution<'_>) -> Option<Outcome> {
+    let (target, history) = settled(execution).await?;
+    // A plan without the pending names can't tell whether all of them were applied.
+    let expected = text::shown_pending(execution.plan)?;
+    Some(text::recovered_outcome(&target, &history, &expected))
 }
 
-/// How far a command is that goes on without us, or may; `None` once it can't.
-pub async fn watch(doing: &Execution<'_>) -> Option<Share> {
-    let seen = match look(doing).await {
-        Ok(seen) => seen,
-        Err(why) => {
-            return why.map(|why| Share { percent: None, label: format!("can't be seen now: {why}") });
+/// Progress of a command that runs, or may run, without Countersign; `None` once it can't run any more.
+pub async fn watch(execution: &Execution<'_>) -> Option<Share> {
+    let snapshot = match inspect(execution).await {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            return error.map(|error| Share { percent: None, label: format!("state unknown: {error}") });
         }
     };
-    if seen.is_settled(doing) {
+    if snapshot.is_settled(execution) {
         return None;
     }
-    let names = text::shown_to_come(doing.plan);
-    let status = seen.status.as_ref().ok();
-    let done = names.as_ref().zip(status);
-    let done = done.map(|(names, status)| names.iter().filter(|name| status.is_applied(name)).count());
+    let names = text::shown_pending(execution.plan);
+    let mut done = None;
+    if let (Some(names), Ok(history)) = (&names, &snapshot.history) {
+        done = Some(names.iter().filter(|name| history.is_applied(name)).count());
+    }
     let of = names.map(|names| names.len());
-    let mut label = format!("{} · {}", far(done, of), at_work(&seen, doing));
-    if let Err(why) = &seen.status {
-        label = format!("{label} · its ledger can't be read now: {why}");
+    let mut label = format!("{} · {}", progress_label(done, of), activity(&snapshot, execution));
+    if let Err(error) = &snapshot.history {
+        label = format!("{label} · migration history unavailable: {error}");
     }
-    if let Some(late) = late(&seen, doing) {
-        label = format!("{label}\n{late}");
+    if let Some(overdue) = overdue(&snapshot, execution) {
+        label = format!("{label}\n{overdue}");
     }
-    Some(Share { percent: percent(done, of), label })
+    Some(Share { percent: progress_percent(done, of), label })
 }
 
-/// Which session works for it, and whom that waits for.
-fn at_work(seen: &Snapshot<'_>, doing: &Execution<'_>) -> String {
-    let Snapshot { sight, holder, .. } = seen;
-    if sight.named && !sight.pids.is_empty() {
-        let pids: Vec<String> = sight.pids.iter().map(ToString::to_string).collect();
-        let wait = sight.wait.as_ref().map_or(String::new(), |wait| format!(", which has {}", wait.words()));
+/// The session that works for it, and the session that blocks it.
+fn activity(snapshot: &Snapshot<'_>, execution: &Execution<'_>) -> String {
+    let Snapshot { backends, lock_holder, .. } = snapshot;
+    if backends.named && !backends.pids.is_empty() {
+        let pids: Vec<String> = backends.pids.iter().map(ToString::to_string).collect();
+        let wait =
+            backends.blocker.as_ref().map_or(String::new(), |blocker| format!(", which has {blocker}"));
         return format!("its session is pid {}{wait}", pids.join(" and "));
     }
-    match holder {
+    match lock_holder {
         Some(LockHolder { pid, app, .. }) => {
-            let wait = sight.wait.as_ref().map_or(String::new(), |wait| format!(" and has {}", wait.words()));
-            format!("pid {pid} ({app}) has Prisma's lock{wait}: its session, or another deploy's")
+            let wait =
+                backends.blocker.as_ref().map_or(String::new(), |blocker| format!(" and has {blocker}"));
+            format!("pid {pid} ({app}) holds Prisma's lock{wait}: its session, or another deploy's")
         }
-        None if sight.pids.is_empty() => {
-            let until = crate::sql::moment(seen.over_at(doing));
-            format!("no session of it is there, so it may not have begun: it is waited for until {until}")
+        None if backends.pids.is_empty() => {
+            let until = crate::sql::moment(snapshot.abandoned_at(execution));
+            format!("no session found, so it may not have started; watched until {until}")
         }
-        None => "a session of its role has waited for Prisma's lock".to_owned(),
+        None => "a session of its role waits for Prisma's lock".to_owned(),
     }
 }
 
-/// That it takes longer than it was to take, and what ends it: nothing does so by itself.
-fn late(seen: &Snapshot<'_>, doing: &Execution<'_>) -> Option<String> {
-    let within = seen.job.migrate.within;
-    let began = doing.run.event(EventKind::Started)?.at;
-    let late = Timestamp::now().duration_since(began + within);
-    if !late.is_positive() || !seen.is_at_work() {
+/// A line about a passed time limit and the command that ends the migration: no process ends it automatically any more.
+fn overdue(snapshot: &Snapshot<'_>, execution: &Execution<'_>) -> Option<String> {
+    let within = snapshot.target.migrate.within;
+    let began = execution.run.event(EventKind::Started.word())?.at;
+    let overdue = Timestamp::now().duration_since(began + within);
+    if !overdue.is_positive() || !snapshot.is_active() {
         return None;
     }
-    let ends = match (&seen.holder, seen.sight.named) {
-        (Some(holder), false) => format!("kill {}", holder.pid),
-        _ => format!("stop {}", doing.run.id),
+    let ends = match (&snapshot.lock_holder, snapshot.backends.named) {
+        (Some(lock_holder), false) => format!("kill {}", lock_holder.pid),
+        _ => format!("stop {}", execution.run.id),
     };
-    let (limit, late) =
-        (crate::sql::duration(within.as_secs_f64()), crate::sql::duration(late.as_secs_f64()));
+    let limit = duration(within.as_secs_f64());
+    let overdue = duration(overdue.as_secs_f64());
     Some(format!(
-        "Its time limit of {limit} passed {late} ago, and nobody ends it by itself any more: type {ends}."
+        "Its time limit of {limit} passed {overdue} ago, and it is no longer ended automatically: type {ends}."
     ))
 }

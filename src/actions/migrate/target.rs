@@ -1,4 +1,4 @@
-//! A service's migrations in one environment: which database, as whom, and by which command. It starts nothing.
+//! A service's migrations in one environment: the database, the role and the command. Nothing is started here.
 
 use super::database_url::{DatabaseUrl, forms};
 use super::migration_history::{Executor, HistoryError, MigrationHistory};
@@ -23,20 +23,22 @@ pub struct MigrateTarget<'a> {
     login_name: &'a str,
 }
 
-/// Who holds Prisma's advisory lock.
+/// The session that holds Prisma's advisory lock.
 pub struct LockHolder {
     pub pid: i32,
     pub app: String,
     pub state: String,
+    /// Seconds that it has been in its state.
     pub for_s: f64,
 }
 
 impl<'a> MigrateTarget<'a> {
     /// # Errors
-    /// [`Error::User`]: nobody says how the service's migrations are deployed.
-    pub fn of(
+    /// [`Error::User`] when no deploy command is configured for the service.
+    pub fn new(
         app: &'a App,
-        (environment, service): (&str, &str),
+        environment: &str,
+        service: &str,
         login_name: &'a str,
     ) -> Result<MigrateTarget<'a>> {
         let environment = app.environments.environment(environment)?;
@@ -45,8 +47,8 @@ impl<'a> MigrateTarget<'a> {
         let server = app.environments.server_of(environment, service).ok_or_else(unknown)?;
         let migrate = service.migrate.as_ref().ok_or_else(|| {
             Error::instead(
-                format!("Nobody has said how {}'s migrations are deployed.", service.name),
-                "The section `[migrate]` of the configuration names the command.",
+                format!("No deploy command is configured for {}.", service.name),
+                "Set `deploy` in `[migrate]` of the configuration.",
             )
         })?;
         let (_, login) = app.environments.login(environment, login_name)?;
@@ -57,34 +59,34 @@ impl<'a> MigrateTarget<'a> {
         &self.service.database
     }
 
-    /// For questions with that login; the command's own is the owner's.
+    /// The database through that login.
     pub fn address(&self, login: &str) -> Address {
-        Address {
-            environment: self.environment.name.clone(),
-            server: self.server.name.clone(),
-            database: Some(self.service.database.clone()),
-            login: login.to_owned(),
-        }
+        Address::new(&self.environment.name, &self.server.name, login)
+            .in_database(self.service.database.clone())
     }
 
-    pub fn own_address(&self) -> Address {
+    /// The database through the command's own login.
+    pub fn command_address(&self) -> Address {
         self.address(self.login_name)
     }
 
-    /// What no other run may do meanwhile, here or through another Countersign.
+    /// The resource that a run locks against every other run, here and in other Countersign instances.
     pub fn resource(&self) -> String {
         format!("migration of {}", self.database())
     }
 
-    /// What is applied and what is to come, as the login sees it that would do it.
+    /// Reads the migration history.
     ///
     /// # Errors
     /// [`HistoryError`].
-    pub async fn status(&self, asker: &Executor<'_>) -> std::result::Result<MigrationHistory, HistoryError> {
-        MigrationHistory::read(asker, &self.migrate.schema, self.service.migrations.as_ref()).await
+    pub async fn history(
+        &self,
+        executor: &Executor<'_>,
+    ) -> std::result::Result<MigrationHistory, HistoryError> {
+        MigrationHistory::read(executor, &self.migrate.schema, self.service.migrations.as_ref()).await
     }
 
-    /// The argv. Each word's names are filled in; no word becomes two, and none becomes an option that it wasn't.
+    /// The argv, with each word's placeholders filled in. No word becomes two, and no word becomes an option.
     ///
     /// # Errors
     /// [`Error::User`].
@@ -92,10 +94,10 @@ impl<'a> MigrateTarget<'a> {
         words
             .iter()
             .map(|word| {
-                let filled = self.filled(word, more);
+                let filled = self.fill_in(word, more);
                 if filled.starts_with('-') && !word.starts_with('-') {
                     return Err(Error::user(format!(
-                        "“{filled}” begins with a dash and would be taken for an option."
+                        "“{filled}” begins with a dash and would be read as an option."
                     )));
                 }
                 Ok(filled)
@@ -103,8 +105,8 @@ impl<'a> MigrateTarget<'a> {
             .collect()
     }
 
-    /// The database last: its name may hold anything, and nothing is filled into it.
-    fn filled(&self, text: &str, more: &[(&str, &str)]) -> String {
+    /// Fills in the database last: its name may contain anything, also a placeholder.
+    fn fill_in(&self, text: &str, more: &[(&str, &str)]) -> String {
         let known =
             [("service", self.service.name.as_str()), ("environment", self.environment.name.as_str())];
         let last = [("database", self.service.database.as_str())];
@@ -113,19 +115,19 @@ impl<'a> MigrateTarget<'a> {
     }
 
     pub fn directory(&self) -> PathBuf {
-        PathBuf::from(self.filled(&self.migrate.directory.to_string_lossy(), &[]))
+        PathBuf::from(self.fill_in(&self.migrate.directory.to_string_lossy(), &[]))
     }
 
-    /// Whether the command could be started at all.
+    /// Checks that the command can be started.
     ///
     /// # Errors
-    /// [`Error::User`], with what is missing where Countersign runs.
+    /// [`Error::User`] with what is missing where Countersign runs.
     pub fn check(&self, argv: &[String]) -> Result<()> {
         let directory = self.directory();
         if !directory.is_dir() {
             return Err(Error::instead(
-                format!("{} isn't there, where the command would run.", directory.display()),
-                "It is `directory` in `[migrate]` of the configuration.",
+                format!("The command's working directory {} doesn't exist.", directory.display()),
+                "Create it, or correct `directory` in `[migrate]` of the configuration.",
             ));
         }
         let program = argv.first().map_or("", String::as_str);
@@ -133,21 +135,22 @@ impl<'a> MigrateTarget<'a> {
             Some(EnvValue::Plain(path)) => path.as_str(),
             _ => "",
         };
-        let places = path.split(':').filter(|place| !place.is_empty());
-        let found = match program.contains('/') {
-            true => Path::new(program).is_file(),
-            false => places.into_iter().any(|place| Path::new(place).join(program).is_file()),
+        let mut directories = path.split(':').filter(|directory| !directory.is_empty());
+        let exists = if program.contains('/') {
+            Path::new(program).is_file()
+        } else {
+            directories.any(|directory| Path::new(directory).join(program).is_file())
         };
-        match found {
-            true => Ok(()),
-            false => Err(Error::instead(
-                format!("The program {program} isn't there, where Countersign runs."),
-                "Install it, or name its path in `[migrate]` of the configuration.",
-            )),
+        if exists {
+            return Ok(());
         }
+        Err(Error::instead(
+            format!("The program {program} is not installed where Countersign runs."),
+            "Install it, or set its path in `[migrate]` of the configuration.",
+        ))
     }
 
-    /// The command, ready to be started: its secrets are in its environment and nowhere else.
+    /// The command, ready to be started. Secrets are only in its environment.
     pub fn command(&self, argv: &[String], url: &SecretString) -> tokio::process::Command {
         let mut command = subprocess::command(Path::new(argv.first().map_or("", String::as_str)));
         command.env_clear().args(argv.iter().skip(1)).current_dir(self.directory()).stdin(Stdio::null());
@@ -173,8 +176,8 @@ impl<'a> MigrateTarget<'a> {
         connection.url()
     }
 
-    /// Hides whatever the command is given, by its value.
-    pub fn ear(&self, url: &SecretString, names: &[&str]) -> CapturedOutput {
+    /// A buffer for the output, which hides every secret that the command is given.
+    pub fn captured_output(&self, url: &SecretString, names: &[&str]) -> CapturedOutput {
         let settings = self.migrate.env.values().filter_map(|setting| match setting {
             EnvValue::Secret(secret) => Some(secret),
             EnvValue::Plain(_) => None,
@@ -186,22 +189,22 @@ impl<'a> MigrateTarget<'a> {
         )
     }
 
-    /// The database, and the command to the letter, for a plan.
+    /// Adds the database and the exact command to a plan.
     pub fn describe(&self, plan: &mut Plan, argv: &[String]) {
         plan.identity.insert("server".to_owned(), self.server.name.clone());
         plan.identity.insert("database".to_owned(), self.database().to_owned());
         plan.identity.insert("role".to_owned(), self.login.user.clone());
-        plan.code = Some(self.shown(argv));
+        plan.code = Some(self.code(argv));
         plan.resource_locks = vec![self.resource()];
         let mut names: Vec<&str> = self.migrate.env.keys().map(String::as_str).collect();
         names.push(&self.migrate.url);
-        plan.context.push(("its variables".to_owned(), names.join(", ")));
+        plan.context.push(("environment variables".to_owned(), names.join(", ")));
         let limit = crate::sql::duration(self.migrate.within.as_secs_f64());
         plan.context.push(("time limit".to_owned(), format!("{limit}; then it is ended")));
     }
 
-    /// Title and text of the command on a card. Words that a shell would read otherwise stand in quotes.
-    pub fn shown(&self, argv: &[String]) -> (String, String) {
+    /// Title and text of the command on a card. A word with a character that a shell would interpret is quoted.
+    pub fn code(&self, argv: &[String]) -> (String, String) {
         let plain = |word: &String| {
             !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c))
         };
@@ -211,11 +214,11 @@ impl<'a> MigrateTarget<'a> {
     }
 }
 
-/// Who holds Prisma's lock on the database.
+/// Finds the session that holds Prisma's lock on the database.
 ///
 /// # Errors
 /// [`HistoryError`].
-pub async fn holder(reader: &PooledClient) -> std::result::Result<Option<LockHolder>, HistoryError> {
+pub async fn lock_holder(reader: &PooledClient) -> std::result::Result<Option<LockHolder>, HistoryError> {
     let rows = reader.ask(include_str!("lock_holder.sql"), &[]).await?;
     Ok(rows.first().map(|row| LockHolder {
         pid: row.get("pid"),
@@ -225,20 +228,20 @@ pub async fn holder(reader: &PooledClient) -> std::result::Result<Option<LockHol
     }))
 }
 
-/// Azure's PgBouncer. A session behind it is anybody's, and Prisma's lock is a session's.
-const POOLER: u16 = 6432;
+/// Port of Azure's PgBouncer. It shares sessions between clients, and Prisma's lock belongs to a session.
+const POOLER_PORT: u16 = 6432;
 
 /// # Errors
 /// [`Error::User`] when the server is a pooler.
-pub fn is_direct(server: &Server) -> Result<()> {
-    match server.port {
-        POOLER => Err(Error::instead(
-            format!(
-                "{} is reached by port {POOLER}, which is a pooler's: Prisma's lock would be lost in it.",
-                server.name
-            ),
-            "Give the server's own port, 5432, in the configuration.",
-        )),
-        _ => Ok(()),
+pub fn require_direct(server: &Server) -> Result<()> {
+    if server.port != POOLER_PORT {
+        return Ok(());
     }
+    Err(Error::instead(
+        format!(
+            "Port {POOLER_PORT} of {} is a connection pooler's, which would lose Prisma's lock.",
+            server.name
+        ),
+        "Set the server's own port, 5432, in the configuration.",
+    ))
 }
