@@ -1,4 +1,5 @@
-//! `break-glass` by itself: who may act alone, with what, and how it is typed. Before a command it is no command of its own.
+//! `break-glass` without a command: who may act without approval, with which commands, and how to type it. Before a command it is a
+//! prefix.
 
 use super::support::blocks::{answer, verdict};
 use super::{Call, Query};
@@ -15,22 +16,22 @@ impl Query for BreakGlass {
         let Some(break_glass) = call.app.access.break_glass() else {
             return Ok(answer(vec![verdict(
                 Severity::Neutral,
-                "Nobody may act alone: the configuration has no [break_glass].",
+                "Break-glass is not configured: every change needs its approval.",
             )]));
         };
         let holds = |person: &&crate::config::PersonConfig| person.roles.contains(&break_glass.role);
         let people: Vec<&str> =
             call.app.config.people.iter().filter(holds).map(|person| person.name.as_str()).collect();
-        let who = if people.is_empty() { "nobody".to_owned() } else { people.join(", ") };
+        let who = if people.is_empty() { "none".to_owned() } else { people.join(", ") };
         let first = break_glass.commands.first().map_or("kill", String::as_str);
         let example = format!(
-            "Typed before the command: `break-glass {first} … --env <name> --reason \"…\"`. Everyone who could have approved is told at once, and one of them has to `review` it."
+            "Type it before the command: `break-glass {first} … --env <name> --reason \"…\"`. All approvers are notified at once, and one of them must `review` it."
         );
         Ok(answer(vec![
             verdict(
                 Severity::Neutral,
                 format!(
-                    "Once in {} somebody may act without a second person.",
+                    "One emergency action in {} is allowed without approval.",
                     duration(break_glass.every.as_secs_f64())
                 ),
             ),

@@ -1,4 +1,4 @@
-//! `connect <service>`: lines to copy, from the configuration. There is no secret in them, and none is known here.
+//! `connect <service>`: lines to copy, from the configuration. They contain no secret.
 
 use super::support::blocks::{answer, verdict};
 use super::{Call, Query};
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 pub struct Connect;
 
 /// For an environment whose configuration has no line of its own.
-const PLAIN: &str = r#"psql "host={host} port={port} dbname={database} user=YOUR_ROLE sslmode=verify-full""#;
+const PSQL: &str = r#"psql "host={host} port={port} dbname={database} user=YOUR_ROLE sslmode=verify-full""#;
 
 #[async_trait]
 impl Query for Connect {
@@ -19,7 +19,10 @@ impl Query for Connect {
         let environment = targets.environment(call.environment.unwrap_or_default())?;
         let name = call.values.get("service").map(String::as_str).unwrap_or_default();
         if name == "all" {
-            return Err(Error::instead("One service at a time.", "`services` lists them."));
+            return Err(Error::instead(
+                "`connect` works on one service at a time.",
+                "`services` lists them.",
+            ));
         }
         let service = targets.service(name)?;
         let server = targets.server_of(environment, service).ok_or_else(|| {
@@ -33,18 +36,16 @@ impl Query for Connect {
                 .replace("{service}", &service.name)
         };
         let hints = &environment.connect_hints;
-        let lines: Vec<String> = match hints.is_empty() {
-            true => vec![line(PLAIN)],
-            false => hints.iter().map(|hint| line(hint)).collect(),
-        };
+        let lines: Vec<String> =
+            if hints.is_empty() { vec![line(PSQL)] } else { hints.iter().map(|hint| line(hint)).collect() };
         let asks = lines.iter().any(|line| line.contains("YOUR_ROLE"));
         let words = format!("{} is {} on {}:{}.", service.name, service.database, server.host, server.port);
         let code = |text: String| Block::Code { title: None, text };
         let mut blocks = vec![verdict(Severity::Neutral, words)];
         blocks.extend(lines.into_iter().map(code));
-        let own =
-            if asks { "Put your own role in place of `YOUR_ROLE`; psql asks for the password. " } else { "" };
-        let note = format!("{own}What you do there is not in Countersign's history.");
+        let replace =
+            if asks { "Replace `YOUR_ROLE` with your own role; psql asks for the password. " } else { "" };
+        let note = format!("{replace}Countersign does not record what you do there.");
         blocks.push(Block::Note(fill(&note, &|_| None)));
         Ok(answer(blocks))
     }

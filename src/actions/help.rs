@@ -25,19 +25,19 @@ fn may_run(call: &Call<'_>, command: &Command) -> bool {
     call.app.access.may_run(call.person, command, call.environment)
 }
 
-/// Where the person may run it, unless that is everywhere.
+/// Environments where the person may run it, unless that is everywhere.
 fn only_in(call: &Call<'_>, command: &Command) -> Option<String> {
     let names = call.app.environments.names();
     let here = |name: &&String| call.app.access.may_run(call.person, command, Some(name.as_str()));
     let some: Vec<&str> = names.iter().filter(here).map(String::as_str).collect();
-    (some.len() < names.len()).then(|| some.join(" and "))
+    if some.len() == names.len() { None } else { Some(some.join(" and ")) }
 }
 
-fn agreement(risk: Risk) -> &'static str {
+fn approval_note(risk: Risk) -> &'static str {
     match risk {
         Risk::Read => "",
         Risk::Write => "recorded",
-        Risk::Danger => "needs a second person",
+        Risk::Danger => "needs approval",
     }
 }
 
@@ -46,18 +46,18 @@ fn all(call: &Call<'_>) -> Answer {
     let mine: Vec<&Command> = call.app.catalog.iter().filter(|command| may_run(call, command)).collect();
     for command in &mine {
         let group = command.header.group.as_str();
-        // What looks comes first: a group stands where its most harmless command does.
+        // Reads come first: a group is sorted by its least risky command.
         let peers = mine.iter().filter(|peer| peer.header.group == group);
         let risk = peers.map(|peer| peer.header.risk).min().unwrap_or(Risk::Danger);
         groups.entry((risk, group)).or_default().push(command);
     }
-    let words = format!("{} for you here.", count(mine.len(), "command is", "commands are"));
+    let words = format!("You can run {} here.", count(mine.len(), "command", "commands"));
     let mut blocks = vec![verdict(Severity::Neutral, words)];
     for ((_, group), commands) in groups {
         let mut text = Text::new().strong(capital(group));
         for command in commands {
             let notes = [
-                agreement(command.header.risk).to_owned(),
+                approval_note(command.header.risk).to_owned(),
                 only_in(call, command).map(|names| format!("in {names}")).unwrap_or_default(),
             ];
             let notes: Vec<&str> = notes.iter().map(String::as_str).filter(|note| !note.is_empty()).collect();
@@ -68,7 +68,7 @@ fn all(call: &Call<'_>) -> Answer {
         blocks.push(Block::Text(text));
     }
     blocks.push(Block::Note(fill(
-        "`help <command>` tells more of one. Every command also takes `--env`, `--reason`, `--private` and `--dry-run`.",
+        "`help <command>` shows details. Every command also takes `--env`, `--reason`, `--private` and `--dry-run`.",
         &|_| None,
     )));
     answer(blocks)
@@ -84,13 +84,13 @@ fn one(call: &Call<'_>, command: &Command) -> Result<Answer> {
         let place = call.environment.map_or(String::new(), |name| format!(" in {name}"));
         return Err(Error::instead(
             format!("You may not run `{}`{place}.", command.name),
-            "`help` lists what you may.",
+            "`help` lists the commands that you can run.",
         ));
     }
     let header = &command.header;
     let mut facts = vec![("type".to_owned(), Text::new().code(command.usage()))];
     for arg in header.args.iter().filter(|arg| !arg.hidden) {
-        let default = arg.default.as_ref().map(|value| format!("; {value} unless you say otherwise"));
+        let default = arg.default.as_ref().map(|value| format!("; default: {value}"));
         facts.push((
             arg.name.clone(),
             fill(&format!("{}{}", arg.help, default.unwrap_or_default()), &|_| None),
@@ -98,13 +98,13 @@ fn one(call: &Call<'_>, command: &Command) -> Result<Answer> {
     }
     facts.push(("for example".to_owned(), Text::new().code(header.example.clone())));
     let risk = match header.risk {
-        Risk::Read => "read: answers at once and changes nothing".to_owned(),
-        Risk::Write => "write: runs at once and is recorded".to_owned(),
-        Risk::Danger => "danger: runs once a second person has approved exactly what it will do".to_owned(),
+        Risk::Read => "read: answers immediately and changes nothing".to_owned(),
+        Risk::Write => "write: runs immediately and is recorded".to_owned(),
+        Risk::Danger => "danger: runs after a second person has approved exactly what it will do".to_owned(),
     };
     facts.push(("risk".to_owned(), risk.into()));
     if let Some(names) = only_in(call, command) {
-        facts.push(("you may run it in".to_owned(), names.into()));
+        facts.push(("you can run it in".to_owned(), names.into()));
     }
     let mut blocks = vec![verdict(Severity::Neutral, format!("{}.", header.summary)), Block::Facts(facts)];
     blocks.extend(header.details.as_deref().map(|details| Block::Text(fill(details, &|_| None))));

@@ -1,7 +1,6 @@
-//! `history`: who ran what, when, and what became of it: a read over the record. What acts, or asked to act, unless reads
-//! are wanted too.
+//! `history`: runs in the audit log, newest first. Reads only with `--reads`.
 
-use super::support::blocks::{answer, asked, count, may_see, state, table, unreviewed, verdict};
+use super::support::blocks::{answer, count, may_see, request_text, state, table, unreviewed, verdict};
 use super::{Call, Query};
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
@@ -15,48 +14,47 @@ use std::time::Duration;
 
 pub struct History;
 
-/// What fits on two screens of a phone; narrower questions show the rest.
-const MOST: usize = 20;
+/// Two screens of a phone; a narrower question shows the rest.
+const MAX_RUNS: usize = 20;
 
-/// What did not end as it was meant to.
+/// The states that `--failed` selects.
 const FAILED: [RunState; 5] =
     [RunState::Failed, RunState::Partial, RunState::Stopped, RunState::Interrupted, RunState::Invalidated];
 
 #[async_trait]
 impl Query for History {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let listed = call.app.audit.store.list(filter(call)?).await.map_err(anyhow::Error::from)?;
-        let hidden = listed.runs.iter().filter(|run| !may_see(call, run)).count();
-        let runs: Vec<&Run> = listed.runs.iter().filter(|run| may_see(call, run)).collect();
+        let page = call.app.audit.store.list(filter(call)?).await.map_err(anyhow::Error::from)?;
+        let hidden = page.runs.iter().filter(|run| !may_see(call, run)).count();
+        let runs: Vec<&Run> = page.runs.iter().filter(|run| may_see(call, run)).collect();
         let mut blocks = unreviewed(call).await?;
         if runs.is_empty() {
-            let next = "`history --reads` has what only looked, too.";
-            blocks.extend([
-                verdict(Severity::Neutral, "The record has no such run."),
-                Block::Note(fill(next, &|_| None)),
-            ]);
+            let next = "`history --reads` includes read commands.";
+            blocks
+                .extend([verdict(Severity::Neutral, "No run matches."), Block::Note(fill(next, &|_| None))]);
             return Ok(answer(blocks));
         }
-        let total = listed.total - hidden;
+        let total = page.total - hidden;
         let failed = runs.iter().filter(|run| FAILED.contains(&run.state)).count();
-        let words = match (total > runs.len(), failed) {
-            (true, _) => format!("The newest {} of {total} runs.", runs.len()),
-            (false, 0) => format!("{}.", count(total, "run", "runs")),
-            (false, failed) => {
-                format!("{}, {failed} of them without success.", count(total, "run", "runs"))
-            }
+        let all = count(total, "run", "runs");
+        let words = if total > runs.len() {
+            format!("The newest {} of {total} runs.", runs.len())
+        } else if failed > 0 {
+            format!("{all}, {failed} failed, stopped or interrupted.")
+        } else {
+            format!("{all}.")
         };
         let columns = [
             ("run", Shape::Right),
             ("when", Shape::Left),
-            ("who", Shape::Left),
-            ("what", Shape::Left),
+            ("requested by", Shape::Left),
+            ("command", Shape::Left),
             ("environment", Shape::Left),
             ("outcome", Shape::Left),
         ];
         let mut table = table(&columns, runs.iter().map(|run| row(run)).collect());
         table.total = total;
-        let next = "`show <run>` tells all about one. Narrow it with `--who`, `--command`, `--since`, `--failed`, `--find`.";
+        let next = "`show <run>` shows one. Narrow the list with `--who`, `--command`, `--since`, `--failed`, `--find`.";
         blocks.extend([
             verdict(Severity::Neutral, words),
             Block::Table(table),
@@ -72,7 +70,7 @@ fn row(run: &Run) -> Vec<Cell> {
         format!("#{}", run.id).into(),
         minute(run.opened_at).into(),
         request.requester.id.as_str().into(),
-        asked(run).into(),
+        request_text(run).into(),
         request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
         state(run),
     ]
@@ -90,19 +88,19 @@ fn filter(call: &Call<'_>) -> Result<Filter> {
         find: get("find"),
         reads: get("reads").is_some(),
         break_glass: false,
-        limit: MOST,
+        limit: MAX_RUNS,
     })
 }
 
-/// The person that a name means: whole, or one word of it, where only one has it.
+/// Resolves a name: the whole of it, or one word of it that only one person has.
 fn person(call: &Call<'_>, typed: &str) -> Result<String> {
-    let said = typed.trim_start_matches('@').to_lowercase();
-    if said == "me" {
+    let name = typed.trim_start_matches('@').to_lowercase();
+    if name == "me" {
         return Ok(call.person.id.clone());
     }
     let names: Vec<&str> = call.app.config.people.iter().map(|person| person.name.as_str()).collect();
-    let whole = names.iter().find(|name| name.to_lowercase() == said);
-    let by_word = |name: &&&str| name.to_lowercase().split_whitespace().any(|word| word == said);
+    let whole = names.iter().find(|person| person.to_lowercase() == name);
+    let by_word = |person: &&&str| person.to_lowercase().split_whitespace().any(|word| word == name);
     let some: Vec<&&str> = whole.map_or_else(|| names.iter().filter(by_word).collect(), |name| vec![name]);
     match some.as_slice() {
         [only] => Ok((**only).to_owned()),

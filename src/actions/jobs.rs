@@ -1,7 +1,7 @@
 //! `jobs`: runs in progress, and what interrupted runs still do on PostgreSQL. Reads the audit log and the sessions that carry a
 //! run's number.
 
-use super::support::blocks::{answer, asked, between, count, environments, may_see, table, verdict};
+use super::support::blocks::{answer, between, count, environments, may_see, request_text, table, verdict};
 use super::{
     Call, Implementation, Query,
     support::{backends, recovery},
@@ -132,7 +132,7 @@ fn row(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> Vec<Cell> {
     let request = &run.request;
     vec![
         format!("#{}", run.id).into(),
-        asked(run).into(),
+        request_text(run).into(),
         request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
         request.requester.id.as_str().into(),
         between(run.opened_at, Timestamp::now()).into(),

@@ -1,8 +1,7 @@
-//! Coded commands: name → code, one line each. Code returns values; it neither sends nor touches the record. What looks is a
-//! [`Query`]; what acts makes a plan first and is called again with that very plan.
+//! Coded commands: name → code, one line each. Code returns values; it neither sends messages nor writes the audit log. A command that
+//! reads is a [`Query`]; an [`Action`] first makes a plan and is called again with that plan.
 
-use crate::app::App;
-use crate::app::Share;
+use crate::app::{App, Share};
 use crate::audit::EventDetails;
 use crate::catalog::{Body, Catalog, Command};
 use crate::command_line::Values;
@@ -48,7 +47,7 @@ mod vacuum;
 mod vacuum_full;
 mod withdraw;
 
-/// What a command is asked with.
+/// One request for a command: the person, the place and the arguments.
 pub struct Call<'a> {
     pub app: &'a App,
     pub command: &'a Command,
@@ -61,7 +60,7 @@ pub struct Call<'a> {
     pub asker: String,
 }
 
-/// What an approved (or at once allowed) run acts with: nothing but what was shown.
+/// One execution of an approved run, or of one that needs no approval: its plan is exactly the one that was shown.
 pub struct Execution<'a> {
     pub app: &'a App,
     pub command: &'a Command,
@@ -78,21 +77,21 @@ impl Execution<'_> {
         self.run.request.environment.as_deref()
     }
 
-    /// Shows how far it is, on every copy of the run's card, as often as the platform allows.
+    /// Reports progress, which every card of the run shows as often as the platform allows.
     pub fn progress(&self, percent: Option<u8>, label: impl Into<String>) {
         self.app.progress.set(self.run.id, percent, label.into());
     }
 
-    /// Notes in the record that a part of the work is done. `facts` is all that going on from there needs.
+    /// Records a checkpoint: a part of the work is done. `facts` is all that a resumed run needs to continue from there.
     ///
     /// # Errors
-    /// The record can't be written; the work is done all the same.
+    /// The audit log can't be written; the part is done nevertheless.
     pub async fn step(&self, facts: serde_json::Value) -> StoreResult<()> {
-        let told = EventDetails { facts, ..EventDetails::default() };
-        self.app.audit.note(self.run.id, EventKind::Checkpoint, told).await.map(drop)
+        let details = EventDetails { facts, ..EventDetails::default() };
+        self.app.audit.note(self.run.id, EventKind::Checkpoint, details).await.map(drop)
     }
 
-    /// What the last step noted: there is one only in a run that goes on after its process was gone.
+    /// The facts of the last checkpoint, which only a resumed run has.
     pub fn last_step(&self) -> Option<&serde_json::Value> {
         self.run.event(EventKind::Checkpoint).map(|event| &event.facts)
     }
@@ -167,54 +166,53 @@ fn nothing_done(reason: impl Into<Text>) -> Text {
 #[async_trait]
 pub trait Query: Send + Sync {
     /// # Errors
-    /// [`crate::error::Error::User`] for what the asker can mend.
+    /// [`crate::error::Error::User`] for what the requester can correct.
     async fn answer(&self, call: &Call<'_>) -> Result<Answer>;
 }
 
-/// A command that acts.
+/// A command that changes something.
 #[async_trait]
 pub trait Action: Send + Sync {
-    /// What it would do, from live facts. Changes nothing.
+    /// Plans the change from live facts. Changes nothing.
     ///
     /// # Errors
     /// [`crate::error::Error::User`] when there is nothing to act on, or too much.
     async fn plan(&self, call: &Call<'_>) -> Result<Plan>;
 
-    /// Does what the plan says, or finds that the target is no longer what was shown.
+    /// Executes the plan, unless its target is no longer what was shown.
     async fn act(&self, doing: &Execution<'_>) -> Outcome;
 
-    /// What became of an interrupted run, as PostgreSQL shows it now. Only looks; `None` where nothing can tell.
+    /// Looks for the outcome of an interrupted run on PostgreSQL, changing nothing; `None` where nothing can tell.
     async fn observe(&self, _doing: &Execution<'_>) -> Option<Outcome> {
         None
     }
 
-    /// The run on which it says what an approver would: who does it needs a role that approves that one.
+    /// The run that this action decides about: it takes a role that approves that run.
     fn judges(&self, _plan: &Plan) -> Option<RunId> {
         None
     }
 
-    /// How far an interrupted run is that goes on, or may, without the process that began it. Only looks; `None` where nothing of it
-    /// is seen, or can be.
+    /// Looks for the progress of an interrupted run that continues without its process, changing nothing; `None` where nothing shows it.
     async fn watch(&self, _doing: &Execution<'_>) -> Option<Share> {
         None
     }
 
-    /// Whether [`Action::watch`] can see anything.
+    /// Tells whether [`Action::watch`] can see anything.
     fn is_watched(&self) -> bool {
         false
     }
 
-    /// Whether [`Action::act`], called again with the steps that a killed process noted, goes on without doing anything twice.
+    /// Tells whether [`Action::act`], called again with the checkpoints of a killed process, continues without doing anything twice.
     fn resumable(&self) -> bool {
         false
     }
 
-    /// What is done of a resumable run that is stopped for good while its process is gone: what its steps tell, and no more.
+    /// Outcome of a resumable run that is closed while it is interrupted, from its checkpoints alone.
     fn given_up(&self, _run: &Run) -> Option<Outcome> {
         None
     }
 
-    /// Whether all that it does is one transaction, so that a stop takes all of it back.
+    /// Tells whether all of it is one transaction, which a stop rolls back.
     fn all_or_nothing(&self) -> bool {
         false
     }
@@ -271,7 +269,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
     })
 }
 
-/// Coded commands without code.
+/// Names of coded commands without code.
 pub fn missing(catalog: &Catalog) -> Vec<String> {
     let coded = catalog.iter().filter(|command| matches!(command.body, Body::Coded));
     coded.filter(|command| find(command).is_none()).map(|command| command.name.clone()).collect()

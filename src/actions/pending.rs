@@ -1,6 +1,8 @@
-//! `pending`: the requests that wait, and for whom. Reads the record only.
+//! `pending`: requests that wait for approval, and their approvers. Reads the audit log only.
 
-use super::support::blocks::{answer, asked, between, count, may_see, state, table, unreviewed, verdict};
+use super::support::blocks::{
+    answer, between, count, may_see, request_text, state, table, unreviewed, verdict,
+};
 use super::{Call, Query};
 use crate::error::Result;
 use crate::model::{Block, Cell, Run, RunState, Severity, Shape};
@@ -20,30 +22,31 @@ impl Query for Pending {
             reads: true,
             ..Filter::default()
         };
-        let listed = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
-        let runs: Vec<&Run> = listed.runs.iter().filter(|run| may_see(call, run)).collect();
+        let page = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
+        let runs: Vec<&Run> = page.runs.iter().filter(|run| may_see(call, run)).collect();
         let break_glass = unreviewed(call).await?;
         if runs.is_empty() {
-            let nothing = verdict(Severity::Ok, "Nothing waits for anyone.");
-            return Ok(answer(if break_glass.is_empty() { vec![nothing] } else { break_glass }));
+            let none = verdict(Severity::Ok, "No requests are waiting.");
+            return Ok(answer(if break_glass.is_empty() { vec![none] } else { break_glass }));
         }
         let now = Timestamp::now();
         let rows = runs.iter().map(|run| row(call, run, now)).collect();
         let columns = [
             ("run", Shape::Right),
-            ("what", Shape::Left),
+            ("command", Shape::Left),
             ("environment", Shape::Left),
-            ("asked by", Shape::Left),
+            ("requested by", Shape::Left),
             ("age", Shape::Right),
             ("time left", Shape::Right),
-            ("who may approve", Shape::Left),
+            ("approvers", Shape::Left),
         ];
-        let words = count(runs.len(), "request waits.", "requests wait.");
+        let words =
+            count(runs.len(), "request is waiting for approval.", "requests are waiting for approval.");
         let mut blocks = break_glass;
         blocks.extend([
             verdict(Severity::Warning, words),
             Block::Table(table(&columns, rows)),
-            Block::Note(fill("`show <run>` tells all about one; its card has the buttons.", &|_| None)),
+            Block::Note(fill("`show <run>` shows one, with its card and buttons.", &|_| None)),
         ]);
         Ok(answer(blocks))
     }
@@ -54,7 +57,7 @@ fn row(call: &Call<'_>, run: &Run, now: Timestamp) -> Vec<Cell> {
     let left = run.deadline.map_or("-".to_owned(), |until| between(now, until));
     vec![
         format!("#{}", run.id).into(),
-        asked(run).into(),
+        request_text(run).into(),
         request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
         request.requester.id.as_str().into(),
         between(run.opened_at, now).into(),

@@ -1,4 +1,4 @@
-//! `schedule`: the windows of the configuration, and what became of each since it was last due. Reads the record only.
+//! `schedule`: maintenance windows of the configuration, and the state of each since it was last due. Reads the audit log only.
 
 use super::support::blocks::{answer, between, count, environments, state, table, verdict};
 use super::{Call, Query};
@@ -12,20 +12,20 @@ use jiff::Timestamp;
 
 pub struct Schedule;
 
-/// Runs of one command that are looked through for those of a window.
-const LOOKED_THROUGH: usize = 200;
+/// Runs of one command that are searched for those of a window.
+const MAX_RUNS: usize = 200;
 
-/// What became of a window since it was last due.
+/// The state of a window since it was last due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WindowState {
     Done,
-    /// It runs, or waits for its second person.
+    /// It runs, or waits for approval.
     InProgress,
-    /// It was due a moment ago, and isn't late yet.
+    /// It was due a moment ago and isn't late yet.
     Due,
     Failed,
     Late,
-    /// Late, and the record has never seen it run.
+    /// Late, and the audit log has no run of it.
     Never,
 }
 
@@ -39,32 +39,32 @@ impl WindowState {
     }
 }
 
-/// A window, its newest run, and its fate.
+/// A window, its newest run, and its state.
 struct WindowStatus<'w> {
     window: &'w Window,
     newest: Option<Run>,
-    fate: WindowState,
+    state: WindowState,
 }
 
 #[async_trait]
 impl Query for Schedule {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let seen = environments(call);
+        let names = environments(call);
         let now = Timestamp::now();
-        let windows = call.app.schedule.iter().filter(|window| seen.contains(&window.environment.as_str()));
-        let told = windows.map(|window| async move {
+        let windows = call.app.schedule.iter().filter(|window| names.contains(&window.environment.as_str()));
+        let windows = windows.map(|window| async move {
             let runs = runs(call, window).await?;
-            let fate = fate(window, &runs, now);
-            Ok::<_, Error>(WindowStatus { window, newest: runs.into_iter().next(), fate })
+            let state = window_state(window, &runs, now);
+            Ok::<_, Error>(WindowStatus { window, newest: runs.into_iter().next(), state })
         });
-        let mut told = futures::future::try_join_all(told).await?;
-        if told.is_empty() {
+        let mut windows = futures::future::try_join_all(windows).await?;
+        if windows.is_empty() {
             let next = "A window is four lines in the configuration: [[schedule]], with `name`, `run`, `environments` and `at`.";
-            let words = "No maintenance window is configured for what you may look at.";
+            let words = "No maintenance window is configured in the environments that you can read.";
             return Ok(answer(vec![verdict(Severity::Neutral, words), Block::Note(fill(next, &|_| None))]));
         }
-        told.sort_by_key(|told| (std::cmp::Reverse(told.fate.tone()), told.window.next(now)));
-        Ok(present(&told, now))
+        windows.sort_by_key(|status| (std::cmp::Reverse(status.state.tone()), status.window.next(now)));
+        Ok(present(&windows, now))
     }
 }
 
@@ -74,14 +74,14 @@ async fn runs(call: &Call<'_>, window: &Window) -> Result<Vec<Run>> {
         environment: Some(window.environment.clone()),
         command: Some(window.command.clone()),
         reads: true,
-        limit: LOOKED_THROUGH,
+        limit: MAX_RUNS,
         ..Filter::default()
     };
-    let listed = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
-    Ok(listed.runs.into_iter().filter(|run| run.request.arguments == window.values).collect())
+    let page = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
+    Ok(page.runs.into_iter().filter(|run| run.request.arguments == window.values).collect())
 }
 
-fn fate(window: &Window, runs: &[Run], now: Timestamp) -> WindowState {
+fn window_state(window: &Window, runs: &[Run], now: Timestamp) -> WindowState {
     let Some(due) = window.last(now) else { return WindowState::Due };
     let since: Vec<RunState> = runs.iter().filter(|run| run.opened_at >= due).map(|run| run.state).collect();
     match since.first() {
@@ -94,7 +94,7 @@ fn fate(window: &Window, runs: &[Run], now: Timestamp) -> WindowState {
     }
 }
 
-fn present(told: &[WindowStatus<'_>], now: Timestamp) -> Answer {
+fn present(windows: &[WindowStatus<'_>], now: Timestamp) -> Answer {
     let columns = [
         ("window", Shape::Left),
         ("environment", Shape::Left),
@@ -103,56 +103,58 @@ fn present(told: &[WindowStatus<'_>], now: Timestamp) -> Answer {
         ("last run", Shape::Left),
         ("next", Shape::Right),
     ];
-    let rows = told.iter().map(|told| row(told, now)).collect();
-    let worst = &told[0];
+    let rows = windows.iter().map(|status| row(status, now)).collect();
+    let worst = &windows[0];
     let run_now = format!("`{} --env {}` runs it now.", worst.window.run, worst.window.environment);
-    let next = match worst.fate {
+    let next = match worst.state {
         WindowState::Failed => {
-            format!("`show {}` tells why; {run_now}", worst.newest.as_ref().map_or(0, |run| run.id))
+            format!("`show {}` shows why; {run_now}", worst.newest.as_ref().map_or(0, |run| run.id))
         }
         WindowState::Late | WindowState::Never => run_now,
-        _ => "Countersign starts none of these; it tells whether they ran.".to_owned(),
+        _ => "Countersign does not start these; it shows whether they ran.".to_owned(),
     };
     answer(vec![
-        judgement(told, now),
+        judgement(windows, now),
         Block::Table(table(&columns, rows)),
         Block::Note(fill(&next, &|_| None)),
     ])
 }
 
-fn judgement(told: &[WindowStatus<'_>], now: Timestamp) -> Block {
-    let bad: Vec<String> = told.iter().filter_map(|told| complaint(told, now)).collect();
+fn judgement(windows: &[WindowStatus<'_>], now: Timestamp) -> Block {
+    let bad: Vec<String> = windows.iter().filter_map(|status| complaint(status, now)).collect();
     if !bad.is_empty() {
-        return verdict(told[0].fate.tone(), format!("{}.", bad.join("; ")));
+        return verdict(windows[0].state.tone(), format!("{}.", bad.join("; ")));
     }
-    let next =
-        told.iter().filter_map(|told| Some((told.window.next(now)?, told.window))).min_by_key(|next| next.0);
+    let next = windows
+        .iter()
+        .filter_map(|status| Some((status.window.next(now)?, status.window)))
+        .min_by_key(|next| next.0);
     let next = next.map(|(at, window)| format!("; next is {}, in {}", title(window), between(now, at)));
-    let all = count(told.len(), "window is", "windows are");
-    verdict(told[0].fate.tone(), format!("{all} on time{}.", next.unwrap_or_default()))
+    let all = count(windows.len(), "window is", "windows are");
+    verdict(windows[0].state.tone(), format!("{all} on time{}.", next.unwrap_or_default()))
 }
 
 fn title(window: &Window) -> String {
     format!("{} ({})", window.name, window.environment)
 }
 
-fn complaint(told: &WindowStatus<'_>, now: Timestamp) -> Option<String> {
-    let due = told.window.last(now).map_or(String::new(), minute);
-    let title = title(told.window);
-    match told.fate {
-        WindowState::Failed => Some(format!("{title}, due at {due}, ended without success")),
+fn complaint(status: &WindowStatus<'_>, now: Timestamp) -> Option<String> {
+    let due = status.window.last(now).map_or(String::new(), minute);
+    let title = title(status.window);
+    match status.state {
+        WindowState::Failed => Some(format!("{title}, due at {due}, failed")),
         WindowState::Late => Some(format!("{title} was due at {due} and has not run since")),
         WindowState::Never => Some(format!("{title} was due at {due}, and the history has no run of it")),
         WindowState::Done | WindowState::InProgress | WindowState::Due => None,
     }
 }
 
-fn row(told: &WindowStatus<'_>, now: Timestamp) -> Vec<Cell> {
-    let window = told.window;
-    let last = told.newest.as_ref().map_or("never".to_owned(), |run| {
+fn row(status: &WindowStatus<'_>, now: Timestamp) -> Vec<Cell> {
+    let window = status.window;
+    let last = status.newest.as_ref().map_or("never".to_owned(), |run| {
         format!("{} {}, #{}", state(run).text, minute(run.opened_at), run.id)
     });
-    let tone = told.fate.tone();
+    let tone = status.state.tone();
     vec![
         window.name.as_str().into(),
         window.environment.as_str().into(),
@@ -219,7 +221,7 @@ mod tests {
                 WindowState::Done,
             ),
         ] {
-            assert_eq!(fate(&window(), &runs, at(now)), expected, "at {now}: {runs:?}");
+            assert_eq!(window_state(&window(), &runs, at(now)), expected, "at {now}: {runs:?}");
         }
     }
 
@@ -227,8 +229,8 @@ mod tests {
     fn what_failed_comes_before_what_is_late_and_tells_the_way_on() {
         let now = at("2026-11-22T09:00:00Z");
         let window = window();
-        let told = |fate, newest| WindowStatus { window: &window, newest, fate };
-        let words = |told: &[WindowStatus<'_>]| match &present(told, now).blocks[..] {
+        let status = |state, newest| WindowStatus { window: &window, newest, state };
+        let words = |windows: &[WindowStatus<'_>]| match &present(windows, now).blocks[..] {
             [Block::Verdict { tone, text }, Block::Table(_), Block::Note(next)] => {
                 format!("{}: {} | {}", format!("{tone:?}").to_uppercase(), text.words(), next.words())
             }
@@ -236,17 +238,17 @@ mod tests {
         };
         let failed = run("2026-11-22T02:00:03Z", RunState::Failed);
         assert_eq!(
-            words(&[told(WindowState::Failed, Some(failed.clone()))]),
-            "CRITICAL: Full backup (production), due at 2026-11-22 02:00 UTC, ended without success. | \
-             show 7 tells why; backup all --env production runs it now."
+            words(&[status(WindowState::Failed, Some(failed.clone()))]),
+            "CRITICAL: Full backup (production), due at 2026-11-22 02:00 UTC, failed. | \
+             show 7 shows why; backup all --env production runs it now."
         );
         assert_eq!(
-            words(&[told(WindowState::Late, Some(failed))]),
+            words(&[status(WindowState::Late, Some(failed))]),
             "CRITICAL: Full backup (production) was due at 2026-11-22 02:00 UTC and has not run since. | \
              backup all --env production runs it now."
         );
         assert_eq!(
-            words(&[told(WindowState::Done, None)]),
+            words(&[status(WindowState::Done, None)]),
             "OK: 1 window is on time; next is Full backup (production), in 17 h 0 min. | \
              Countersign starts none of these; it tells whether they ran."
         );

@@ -1,5 +1,5 @@
-//! `services`: each service's database, size class and live size in every environment that the person may look at. One
-//! question a server; a server that doesn't answer is named and doesn't hold up the others.
+//! `services`: each service's database, size class and live size in every environment that the person may read. One query a
+//! server; a server that doesn't answer is named and doesn't delay the others.
 
 use super::support::blocks::{answer, count, environments, verdict};
 use super::{Call, Query};
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 pub struct Services;
 
-/// Sizes of databases are read file by file; longer than this and the answer goes without them.
-const WITHIN: Duration = Duration::from_secs(5);
+/// PostgreSQL reads sizes of databases file by file; after this the answer has none.
+const SIZES_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SIZES: &str = "SELECT d.datname::text, CASE WHEN has_database_privilege(d.oid, 'CONNECT') \
      OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END \
@@ -30,19 +30,14 @@ impl Query for Services {
         let mut addresses = Vec::new();
         for name in &names {
             let servers = call.app.environments.environment(name)?.servers.iter();
-            addresses.extend(servers.map(|server| Address {
-                environment: (*name).to_owned(),
-                server: server.name.clone(),
-                database: None,
-                login: "reader".to_owned(),
-            }));
+            addresses.extend(servers.map(|server| Address::new(name, &server.name, "reader")));
         }
         let all = addresses.iter().map(|address| sizes(call, address));
-        let found = futures::future::join_all(all).await;
+        let sizes = futures::future::join_all(all).await;
         let by_server: HashMap<(&str, &str), Sizes> = addresses
             .iter()
             .map(|address| (address.environment.as_str(), address.server.as_str()))
-            .zip(found)
+            .zip(sizes)
             .collect();
         Ok(present(call, &names, &by_server))
     }
@@ -51,7 +46,7 @@ impl Query for Services {
 async fn sizes(call: &Call<'_>, address: &Address) -> Sizes {
     let databases: Vec<&str> = call.app.environments.services().iter().map(|s| s.database.as_str()).collect();
     let lease = call.app.environments.lease(address, &call.asker).await.map_err(|why| why.to_string())?;
-    let rows = lease.ask_within(WITHIN, SIZES, &[&databases]).await.map_err(|why| why.to_string())?;
+    let rows = lease.ask_within(SIZES_TIMEOUT, SIZES, &[&databases]).await.map_err(|why| why.to_string())?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
@@ -69,7 +64,7 @@ fn present(call: &Call<'_>, names: &[&str], by_server: &HashMap<(&str, &str), Si
             cells.push(match sizes {
                 Some(Ok(sizes)) => match sizes.get(&service.database) {
                     Some(Some(size)) => bytes(*size as f64).into(),
-                    Some(None) => "not allowed".into(),
+                    Some(None) => "no privilege".into(),
                     None => {
                         missing.push(format!("{} has no {}", name, service.database));
                         Cell { text: "missing".to_owned(), tone: Severity::Warning }

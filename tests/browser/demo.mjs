@@ -46,7 +46,7 @@ async function play(page, size) {
   await asks(page, "/db blocked --env production", /No session is waiting for a lock/);
   const history = await asks(page, "/db history", new RegExp(`kill ${head}`));
   const run = (await history.innerText()).match(/#(\d+)[^#]*kill/)?.[1];
-  const story = await asks(page, `/db show ${run}`, /What happened/);
+  const story = await asks(page, `/db show ${run}`, /Events/);
   const told = await story.innerText();
   for (const words of ["requested", "approved", "started", "succeeded", "ben", "ana"]) {
     assert.ok(told.includes(words), `${words} is missing in the story:\n${told}`);

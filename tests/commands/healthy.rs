@@ -88,7 +88,7 @@ async fn the_questions_about_the_team() {
     assert!(environments.starts_with("CRITICAL: No answer from staging/primary.\n"), "{environments}");
     assert!(environments.contains(&address), "{environments}");
     assert!(environments.contains("staging · here"), "{environments}");
-    assert!(environments.contains("This conversation speaks of staging;"), "{environments}");
+    assert!(environments.contains("This channel uses staging;"), "{environments}");
     let eli = words(&world.ask("Eli Sample", "environments --env staging").await.unwrap());
     assert!(!eli.contains("production"), "Eli may look at staging alone: {eli}");
 
@@ -108,10 +108,7 @@ async fn the_questions_about_the_team() {
 async fn help_tells_what_this_person_may_run() {
     let world = World::start().await;
     let ana = world.told("help").await;
-    assert!(
-        ana.contains("\nkill <pid> [--server <server>] End a session (needs a second person)\n"),
-        "{ana}"
-    );
+    assert!(ana.contains("\nkill <pid> [--server <server>] End a session (needs approval)\n"), "{ana}");
     assert!(ana.find("Databases").unwrap() < ana.find("\nkill").unwrap(), "looking comes first: {ana}");
     let eli = words(&world.ask("Eli Sample", "help").await.unwrap());
     assert!(!eli.contains("kill"), "{eli}");
@@ -128,7 +125,7 @@ async fn help_tells_what_this_person_may_run() {
     }
     assert!(!kill.contains("backend_start"), "{kill}");
     let refused = world.ask("Eli Sample", "help kill").await.unwrap_err().to_string();
-    assert_eq!(refused, "You may not run `kill`. `help` lists what you may.");
+    assert_eq!(refused, "You may not run `kill`. `help` lists the commands that you can run.");
     let unknown = world.ask("Ana Example", "help kil").await.unwrap_err().to_string();
     assert!(unknown.ends_with("Did you mean `kill`?"), "{unknown}");
 }

@@ -59,8 +59,8 @@ async fn append(world: &World, run: &Run, (happening, told): (EventKind, EventDe
 #[tokio::test(flavor = "multi_thread")]
 async fn the_record_tells_who_did_what() {
     let world = World::start().await;
-    assert_eq!(world.told("pending").await, "OK: Nothing waits for anyone.\n");
-    assert!(world.told("history").await.starts_with("NEUTRAL: The record has no such run.\n"));
+    assert_eq!(world.told("pending").await, "OK: No requests are waiting.\n");
+    assert!(world.told("history").await.starts_with("NEUTRAL: No run matches.\n"));
 
     let kill = open(&world, "kill 4711", (Some("production"), Risk::Danger)).await;
     let read = open(&world, "blocked", (Some("production"), Risk::Read)).await;
@@ -70,11 +70,11 @@ async fn the_record_tells_who_did_what() {
         .await;
 
     let pending = world.told("pending").await;
-    assert!(pending.starts_with("WARNING: 1 request waits.\n"), "{pending}");
+    assert!(pending.starts_with("WARNING: 1 request is waiting for approval.\n"), "{pending}");
     assert!(pending.contains("#1 | kill 4711 | production | Ana Example | 0."), "{pending}");
     assert!(pending.contains("| 29 min ") && pending.contains("| Ben Example\n"), "{pending}");
     let eli = words(&world.ask("Eli Sample", "pending").await.unwrap());
-    assert_eq!(eli, "OK: Nothing waits for anyone.\n", "production is not Eli's to see");
+    assert_eq!(eli, "OK: No requests are waiting.\n", "production is not Eli's to see");
 
     let told = EventDetails::by(&person("Ben Example"));
     let kill = append(&world, &kill, (EventKind::Approved, told)).await;
@@ -83,7 +83,7 @@ async fn the_record_tells_who_did_what() {
     append(&world, &kill, (EventKind::Succeeded, outcome)).await;
 
     let history = world.told("history").await;
-    assert!(history.starts_with("NEUTRAL: 2 runs, 1 of them without success.\n"), "{history}");
+    assert!(history.starts_with("NEUTRAL: 2 runs, 1 failed, stopped or interrupted.\n"), "{history}");
     let lines: Vec<&str> = history.lines().filter(|line| line.starts_with('#')).collect();
     assert!(
         lines[0].starts_with("#3 | ")
@@ -112,7 +112,7 @@ async fn the_record_tells_who_did_what() {
     let show = world.told("show #1").await;
     let story = [
         "OK: #1 kill 4711: succeeded. Session 4711 is gone.\n",
-        "asked by: Ana Example\n",
+        "requested by: Ana Example\n",
         "reason: the deploy is stuck\n",
         "Plan: Does kill 4711.\n",
         "pid: 4711\n",

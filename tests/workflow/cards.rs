@@ -76,7 +76,7 @@ fn shown(scene: &Scene, run: i64) -> usize {
     let workspace = scene.workspace();
     let seen = [INCIDENT.to_owned(), workspace.dm(ANA)].map(|channel| workspace.visible(ANA, &channel));
     let story = |message: &&Message| {
-        message.plain().contains(&format!("#{run} kill")) && message.plain().contains("What happened")
+        message.plain().contains(&format!("#{run} kill")) && message.plain().contains("Events")
     };
     seen.iter().flatten().filter(story).count()
 }

@@ -47,7 +47,7 @@ async fn what_was_due_and_did_not_run_is_said_first() {
         "UPDATE runs SET state = 'failed' WHERE id = (SELECT max(id) FROM runs WHERE command = 'backup')";
     assert_eq!(scene.tampers(newest), 1);
     let failed = told(&scene).await;
-    assert!(failed.contains("ended without success") && failed.contains("show "), "{failed}");
+    assert!(failed.contains(", failed.") && failed.contains("show "), "{failed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,5 +62,8 @@ async fn without_windows_it_says_how_to_have_one_and_of_elsewhere_nothing() {
     let twist = Twist { more: &more, instead: looks_at_staging.into(), ..Twist::default() };
     let scene = Scene::with(twist).await;
     let dan = scene.asks(DAN, "schedule").await.plain();
-    assert!(dan.contains("No maintenance window is configured for what you may look at."), "{dan}");
+    assert!(
+        dan.contains("No maintenance window is configured in the environments that you can read."),
+        "{dan}"
+    );
 }

@@ -1,87 +1,74 @@
-//! What a run still does on PostgreSQL: its sessions, by the name that each of its connections has. A process that was killed leaves
-//! them behind until the server notices.
+//! Countersign's own backends, found by the `application_name` that each connection of a run has. A killed process leaves them behind
+//! until the server notices.
 
 use crate::app::App;
 use crate::error::Result;
 use crate::model::{Run, RunId};
 use crate::postgres::Address;
+use crate::sql::user_error;
 
-/// How far two clocks may be apart, in seconds.
-const CLOCKS: f64 = 5.0;
+/// Seconds that the clocks of Countersign and a server may differ.
+const CLOCK_SKEW_S: f64 = 5.0;
 
-/// A session that works for a run.
+/// A backend that works for a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OwnBackend {
     pub run: RunId,
     pub server: String,
     pub pid: i32,
-    /// How long its statement runs, in seconds.
+    /// Seconds that its statement has been running.
     pub for_s: f64,
 }
 
 impl OwnBackend {
-    /// Run numbers are a record's own: what began before the run was opened is another record's.
+    /// Tells whether the backend works for this run. Another audit log has the same numbers: a backend that began before the run
+    /// was opened is not this run's.
     pub fn is_of(&self, run: &Run) -> bool {
         let age = jiff::Timestamp::now().duration_since(run.opened_at);
-        self.run == run.id && self.for_s <= age.as_secs_f64() + CLOCKS
+        self.run == run.id && self.for_s <= age.as_secs_f64() + CLOCK_SKEW_S
     }
 }
 
-/// The sessions that work for runs in an environment, of every replica.
+/// Finds the backends that work for runs in an environment, of every replica.
 ///
 /// # Errors
-/// A server that can't be asked: then nobody knows.
+/// A server that doesn't answer.
 pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
-    let site = app.environments.environment(environment)?;
-    let own = app.environments.own_roles(site);
-    let mut found = Vec::new();
-    for server in &site.servers {
-        let rows = ask(app, (environment, &server.name, "reader"), &own).await?;
-        found.extend(rows.iter().map(|row| OwnBackend {
+    let settings = app.environments.environment(environment)?;
+    let own_roles = app.environments.own_roles(settings);
+    let mut backends = Vec::new();
+    for server in &settings.servers {
+        let failed = |err: String| user_error(&server.name, &err);
+        let address = Address::new(environment, &server.name, "reader");
+        let client = app.environments.lease(&address, "countersign").await;
+        let client = client.map_err(|err| failed(err.to_string()))?;
+        let rows = client.ask(include_str!("find_backends.sql"), &[&own_roles]).await;
+        let rows = rows.map_err(|err| failed(err.to_string()))?;
+        backends.extend(rows.iter().map(|row| OwnBackend {
             run: row.get("run"),
             server: server.name.clone(),
             pid: row.get("pid"),
             for_s: row.get("for_s"),
         }));
     }
-    Ok(found)
+    Ok(backends)
 }
 
-async fn ask(
-    app: &App,
-    (environment, server, login): (&str, &str, &str),
-    own: &[String],
-) -> Result<Vec<tokio_postgres::Row>> {
-    let address = address(environment, server, login);
-    let lease = app.environments.lease(&address, "countersign").await;
-    let lease = lease.map_err(|why| crate::sql::user_error(server, &why.to_string()))?;
-    let rows = lease.ask(include_str!("find_backends.sql"), &[&own]).await;
-    rows.map_err(|why| crate::sql::user_error(server, &why.to_string()))
-}
-
-/// Ends what a run left behind: how many sessions were signalled. As the very login that works: nobody else's session is its own.
+/// Terminates the backends that a run left behind, as the login that the run works with, and counts them.
 ///
 /// # Errors
 /// As [`sessions`].
 pub async fn end(app: &App, run: &Run, login: &str) -> Result<usize> {
     let environment = run.request.environment.as_deref().unwrap_or_default();
-    let age = jiff::Timestamp::now().duration_since(run.opened_at).as_secs_f64() + CLOCKS;
+    let age = jiff::Timestamp::now().duration_since(run.opened_at).as_secs_f64() + CLOCK_SKEW_S;
     let mut ended = 0;
     for server in &app.environments.environment(environment)?.servers {
-        let lease = app.environments.lease(&address(environment, &server.name, login), "countersign").await;
-        let told = |why: String| crate::sql::user_error(&server.name, &why);
-        let lease = lease.map_err(|why| told(why.to_string()))?;
-        let rows = lease.ask(include_str!("end_backends.sql"), &[&run.id, &age]).await;
-        ended += rows.map_err(|why| told(why.to_string()))?.len();
+        let failed = |err: String| user_error(&server.name, &err);
+        let address = Address::new(environment, &server.name, login);
+        let client = app.environments.lease(&address, "countersign").await;
+        let client = client.map_err(|err| failed(err.to_string()))?;
+        let rows = client.ask(include_str!("end_backends.sql"), &[&run.id, &age]).await;
+        ended += rows.map_err(|err| failed(err.to_string()))?.len();
     }
     Ok(ended)
-}
-
-fn address(environment: &str, server: &str, login: &str) -> Address {
-    Address {
-        environment: environment.to_owned(),
-        server: server.to_owned(),
-        database: None,
-        login: login.to_owned(),
-    }
 }

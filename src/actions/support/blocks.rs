@@ -1,4 +1,4 @@
-//! What the coded answers share: blocks, a run's words, and whose runs a person may see. Nothing here asks a target.
+//! Blocks, tables and texts that coded answers share, and the runs that a person may see. Nothing here queries a server.
 
 use crate::access::{Access, could_approve_then};
 use crate::actions::Call;
@@ -8,8 +8,8 @@ use crate::sql::{Answer, duration, fill, minute};
 use crate::store::Filter;
 use jiff::Timestamp;
 
-/// Nobody acts alone more often than once an hour: that is more than a year of them.
-const MOST_ALONE: usize = 10_000;
+/// Break-glass runs are limited to one in an hour at most: this is more than a year of them.
+const MAX_BREAK_GLASS_RUNS: usize = 10_000;
 
 pub fn answer(blocks: Vec<Block>) -> Answer {
     Answer { blocks, ..Answer::default() }
@@ -19,39 +19,41 @@ pub fn verdict(tone: Severity, text: impl Into<Text>) -> Block {
     Block::Verdict { tone, text: text.into() }
 }
 
-/// "1 request waits", "3 requests wait".
+/// Formats a number with its noun: "1 request is", "3 requests are".
 pub fn count(number: usize, one: &str, more: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {more}") }
 }
 
-/// A table of cells that are formatted already. A column without a single value is left out, since a phone has no room for it.
+/// Builds a table of formatted cells. A column without a single value is left out, since a phone has no room for it.
 pub fn table(columns: &[(&str, Shape)], rows: Vec<Vec<Cell>>) -> Table {
-    let filled = |at: &usize| {
-        *at == 0 || rows.is_empty() || rows.iter().any(|row| row.get(*at).is_some_and(|c| c.text != "-"))
+    let has_values = |index: &usize| {
+        *index == 0
+            || rows.is_empty()
+            || rows.iter().any(|row| row.get(*index).is_some_and(|c| c.text != "-"))
     };
-    let shown: Vec<usize> = (0..columns.len()).filter(filled).collect();
-    let titles = shown.iter().map(|at| columns[*at]);
+    let displayed: Vec<usize> = (0..columns.len()).filter(has_values).collect();
+    let titles = displayed.iter().map(|index| columns[*index]);
     let columns = titles.map(|(title, shape)| Column { title: title.to_owned(), shape }).collect();
-    let kept = |cells: Vec<Cell>| {
-        let cells = cells.into_iter().enumerate().filter(|(at, _)| shown.contains(at));
+    let row = |cells: Vec<Cell>| {
+        let cells = cells.into_iter().enumerate().filter(|(index, _)| displayed.contains(index));
         Row { cells: cells.map(|(_, cell)| cell).collect(), buttons: Vec::new() }
     };
     let total = rows.len();
-    let rows = rows.into_iter().map(kept).collect();
+    let rows = rows.into_iter().map(row).collect();
     Table { title: None, columns, rows, total, empty: Some("None.".to_owned()) }
 }
 
-/// How long ago, or in how long, in the two largest units.
+/// Formats the time between two moments, in the two largest units.
 pub fn between(from: Timestamp, to: Timestamp) -> String {
     duration(to.duration_since(from).as_secs_f64())
 }
 
-/// What was asked, as it was understood: "kill 4711".
-pub fn asked(run: &Run) -> String {
+/// The request as it was understood: "kill 4711".
+pub fn request_text(run: &Run) -> String {
     run.text("asked").unwrap_or(&run.request.command).to_owned()
 }
 
-/// A state in a word, with how good or bad it is.
+/// A run's state in a word, with its severity.
 pub fn state(run: &Run) -> Cell {
     let tone = match run.state {
         RunState::Succeeded => Severity::Ok,
@@ -59,37 +61,33 @@ pub fn state(run: &Run) -> Cell {
         RunState::Pending | RunState::Approved | RunState::Running => Severity::Warning,
         _ => Severity::Neutral,
     };
-    Cell { text: format!("{:?}", run.state).to_lowercase(), tone }
+    Cell { text: run.state.word().to_owned(), tone }
 }
 
-/// Who may approve a run, by name.
+/// Names of those who may approve a run.
 pub fn approvers(call: &Call<'_>, run: &Run) -> String {
-    let Some(command) = call.app.catalog.find(&run.request.command) else { return "nobody".to_owned() };
+    let Some(command) = call.app.catalog.find(&run.request.command) else { return "none".to_owned() };
     let people =
         call.app.access.approvers(command, run.request.environment.as_deref(), &run.request.requester);
     let could = people.iter().filter(|person| could_approve_then(run, person));
     let names: Vec<&str> = could.map(|person| person.id.as_str()).collect();
-    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// What people did alone and nobody has reviewed yet, in whichever environment: it stands above everything else.
+/// Lists the break-glass runs of all environments that still need a review.
 pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
-    let filter = Filter { break_glass: true, limit: MOST_ALONE, ..Filter::default() };
-    let listed = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
-    let owed = |run: &&Run| run.event(EventKind::Reviewed).is_none() && may_see(call, run);
-    let runs: Vec<&Run> = listed.runs.iter().filter(owed).collect();
+    let filter = Filter { break_glass: true, limit: MAX_BREAK_GLASS_RUNS, ..Filter::default() };
+    let page = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
+    let needs_review = |run: &&Run| run.event(EventKind::Reviewed.word()).is_none() && may_see(call, run);
+    let runs: Vec<&Run> = page.runs.iter().filter(needs_review).collect();
     if runs.is_empty() {
         return Ok(Vec::new());
     }
-    let words = count(
-        runs.len(),
-        "run was done alone, and nobody has reviewed it.",
-        "runs were done alone, and nobody has reviewed them.",
-    );
+    let words = count(runs.len(), "break-glass run needs a review.", "break-glass runs need a review.");
     let rows = runs.iter().map(|run| {
         vec![
             format!("#{}", run.id).into(),
-            asked(run).into(),
+            request_text(run).into(),
             run.request.requester.id.as_str().into(),
             minute(run.opened_at).into(),
             run.request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
@@ -99,14 +97,14 @@ pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
     });
     let columns = [
         ("run", Shape::Right),
-        ("what", Shape::Left),
-        ("who", Shape::Left),
+        ("command", Shape::Left),
+        ("requested by", Shape::Left),
         ("when", Shape::Left),
         ("environment", Shape::Left),
         ("outcome", Shape::Left),
-        ("who may review", Shape::Left),
+        ("reviewers", Shape::Left),
     ];
-    let next = "`show <run>` tells all about one; `review <run>` says that you have looked at it.";
+    let next = "`show <run>` shows one; `review <run>` confirms that you have reviewed it.";
     Ok(vec![
         verdict(Severity::Critical, words),
         Block::Table(table(&columns, rows.collect())),
@@ -114,39 +112,39 @@ pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
     ])
 }
 
-/// What concerns no environment is everybody's; the rest is for those who may look there.
+/// Tells whether the person may see the run: one without an environment, or in an environment that they may read.
 pub fn may_see(call: &Call<'_>, run: &Run) -> bool {
     let environment = run.request.environment.as_deref();
-    environment.is_none_or(|name| looks_at(&call.app.access, call, name))
+    environment.is_none_or(|name| may_read(&call.app.access, call, name))
 }
 
-/// The environments that this command speaks of: the one that was typed, or all that the person may look at.
+/// The environments that an answer covers: the one that was typed, or all that the person may read.
 pub fn environments<'a>(call: &'a Call<'_>) -> Vec<&'a str> {
     let names = call.app.environments.names().iter().map(String::as_str);
     names
         .filter(|name| call.environment.is_none_or(|typed| typed == *name))
-        .filter(|name| looks_at(&call.app.access, call, name))
+        .filter(|name| may_read(&call.app.access, call, name))
         .collect()
 }
 
-fn looks_at(access: &Access, call: &Call<'_>, environment: &str) -> bool {
+fn may_read(access: &Access, call: &Call<'_>, environment: &str) -> bool {
     access.may_run(call.person, call.command, Some(environment))
 }
 
 /// Loads the run that the argument `run` names.
 ///
 /// # Errors
-/// [`Error::User`] when there is none of that number; `lists` says where to find one.
-pub async fn run_argument(call: &Call<'_>, lists: &str) -> Result<Run> {
-    run_argument_named(call, "run", lists).await
+/// [`Error::User`] when there is none of that number; `hint` says where to find one.
+pub async fn run_argument(call: &Call<'_>, hint: &str) -> Result<Run> {
+    run_argument_named(call, "run", hint).await
 }
 
 /// As [`run_argument`], by the argument of that name.
 ///
 /// # Errors
 /// As [`run_argument`].
-pub async fn run_argument_named(call: &Call<'_>, argument: &str, lists: &str) -> Result<Run> {
+pub async fn run_argument_named(call: &Call<'_>, argument: &str, hint: &str) -> Result<Run> {
     let id = call.values.get(argument).and_then(|id| id.parse().ok()).unwrap_or_default();
-    let found = call.app.audit.store.get(id).await.map_err(anyhow::Error::from)?;
-    found.ok_or_else(|| Error::instead(format!("There is no run #{id}."), lists.to_owned()))
+    let run = call.app.audit.store.get(id).await.map_err(anyhow::Error::from)?;
+    run.ok_or_else(|| Error::instead(format!("There is no run #{id}."), hint.to_owned()))
 }

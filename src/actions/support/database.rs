@@ -1,11 +1,13 @@
-//! The one service's database that a command works on: through which login, and how its failures are told.
+//! The one service's database that a command works on, its logins and its errors.
 
 use crate::actions::{Call, Execution, Outcome};
 use crate::error::{Error, Result};
-use crate::model::{EventKind, Plan};
+use crate::model::Plan;
 use crate::postgres::{Address, DedicatedSession, PooledClient, QueryError};
 use crate::sql::{QueryRequest, scope_targets};
+use serde::{Deserialize, Serialize};
 
+/// One database, with the login that works there.
 pub struct DatabaseTarget {
     /// Through the login that the command's header names.
     pub address: Address,
@@ -14,7 +16,17 @@ pub struct DatabaseTarget {
     pub role: String,
 }
 
+/// The database in a plan's identity.
+#[derive(Default, Serialize, Deserialize)]
+struct DatabaseIdentity {
+    server: String,
+    database: String,
+    role: String,
+}
+
 impl DatabaseTarget {
+    /// Resolves the database that the call's arguments name.
+    ///
     /// # Errors
     /// [`Error::User`] when the call names no service, or several.
     pub fn of(call: &Call<'_>) -> Result<DatabaseTarget> {
@@ -24,7 +36,7 @@ impl DatabaseTarget {
         let targets = scope_targets(&call.app.environments, &question, call.command.header.scope)?;
         let [only] = targets.as_slice() else {
             return Err(Error::instead(
-                "It works on one service's database at a time.",
+                format!("`{}` works on one service's database at a time.", call.command.name),
                 format!("Type `{}`.", call.command.usage()),
             ));
         };
@@ -32,84 +44,74 @@ impl DatabaseTarget {
         let (_, account) =
             call.app.environments.login(call.app.environments.environment(environment)?, &login)?;
         Ok(DatabaseTarget {
-            address: Address {
-                environment: environment.to_owned(),
-                server: only.server.clone(),
-                database: only.database.clone(),
-                login,
-            },
+            address: Address::new(environment, &only.server, &login).in_database(only.database.clone()),
             database: only.database.clone().unwrap_or_default(),
             role: account.user,
         })
     }
 
-    /// The site that [`DatabaseTarget::identify`] wrote into the plan.
-    pub fn planned(doing: &Execution<'_>) -> DatabaseTarget {
-        let planned = |name: &str| doing.plan.identity.get(name).cloned().unwrap_or_default();
-        DatabaseTarget {
-            address: Address {
-                environment: doing.environment().unwrap_or_default().to_owned(),
-                server: planned("server"),
-                database: Some(planned("database")),
-                login: doing.command.header.login.clone(),
-            },
-            database: planned("database"),
-            role: planned("role"),
-        }
+    /// Reads the database that [`DatabaseTarget::identify`] wrote into the plan.
+    pub fn planned(execution: &Execution<'_>) -> DatabaseTarget {
+        let identity = execution.plan.target().unwrap_or_default();
+        let DatabaseIdentity { server, database, role } = identity;
+        let environment = execution.environment().unwrap_or_default();
+        let address = Address::new(environment, &server, &execution.command.header.login);
+        DatabaseTarget { address: address.in_database(database.clone()), database, role }
     }
 
-    /// Makes the site part of what the plan is about.
+    /// Writes the database into the plan's identity.
     pub fn identify(&self, plan: &mut Plan) {
-        for (name, value) in
-            [("server", &self.address.server), ("database", &self.database), ("role", &self.role)]
-        {
-            plan.identity.insert(name.to_owned(), value.clone());
-        }
+        plan.set_target(&DatabaseIdentity {
+            server: self.address.server.clone(),
+            database: self.database.clone(),
+            role: self.role.clone(),
+        });
     }
 
-    /// The same database, through the login that looks: it sees other sessions, which one that works need not.
-    fn looking(&self) -> Address {
+    /// The same database through the reader, who sees other sessions; the login that works need not.
+    fn reader_address(&self) -> Address {
         Address { login: "reader".to_owned(), ..self.address.clone() }
     }
 
-    /// A connection to plan with, through the login that will work.
+    /// Connects for planning, through the login that will work.
     ///
     /// # Errors
     /// [`Error::User`] when there is none.
     pub async fn lease(&self, call: &Call<'_>) -> Result<PooledClient> {
-        let lease = call.app.environments.lease(&self.address, &call.asker).await;
-        lease.map_err(|why| Error::user(format!("{} {why}.", self.database)))
+        let client = call.app.environments.lease(&self.address, &call.asker).await;
+        client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
 
-    /// A connection to plan with, through the login that looks.
+    /// Connects for planning, through the reader.
     ///
     /// # Errors
     /// As [`DatabaseTarget::lease`].
     pub async fn reader(&self, call: &Call<'_>) -> Result<PooledClient> {
-        let lease = call.app.environments.lease(&self.looking(), &call.asker).await;
-        lease.map_err(|why| Error::user(format!("{} {why}.", self.database)))
+        let client = call.app.environments.lease(&self.reader_address(), &call.asker).await;
+        client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
 
-    /// A connection that looks, beside the one that works; `None` if there is none now.
-    pub async fn watcher(&self, doing: &Execution<'_>) -> Option<PooledClient> {
-        doing.app.environments.lease(&self.looking(), &doing.asker).await.ok()
+    /// Connects as the reader beside the session that works; `None` if that fails.
+    pub async fn watcher(&self, execution: &Execution<'_>) -> Option<PooledClient> {
+        execution.app.environments.lease(&self.reader_address(), &execution.asker).await.ok()
     }
 
-    /// A connection of its own that works.
+    /// Opens a dedicated session that works.
     ///
     /// # Errors
-    /// Why there is none, in words that follow the database's name.
-    pub async fn worker(&self, doing: &Execution<'_>) -> std::result::Result<DedicatedSession, String> {
-        let lease = doing.app.environments.lease(&self.address, &doing.asker).await;
-        lease.map_err(|why| why.to_string())?.alone().await.map_err(|why| why.to_string())
+    /// The reason, as words that follow the database's name.
+    pub async fn worker(&self, execution: &Execution<'_>) -> std::result::Result<DedicatedSession, String> {
+        let client = execution.app.environments.lease(&self.address, &execution.asker).await;
+        client.map_err(|err| err.to_string())?.alone().await.map_err(|err| err.to_string())
     }
 
-    pub fn told(&self, why: &QueryError) -> Error {
-        Error::user(format!("{}: {why}.", self.database))
+    /// Builds the error for a failed query.
+    pub fn told(&self, err: &QueryError) -> Error {
+        Error::user(format!("{}: {err}.", self.database))
     }
 
-    /// An end before anything was done.
-    pub fn nothing(&self, why: impl std::fmt::Display) -> Outcome {
-        Outcome::new(EventKind::Failed, format!("{} {why}. Nothing was done.", self.database))
+    /// Builds the outcome for an error before anything was done.
+    pub fn nothing(&self, err: impl std::fmt::Display) -> Outcome {
+        Outcome::failed(format!("{} {err}", self.database))
     }
 }

@@ -1,69 +1,76 @@
-//! Runs whose process is gone: what became of them, whether one goes on without it, and whether one will go on by itself. It only looks.
+//! Interrupted runs, whose process is gone: their outcome, their progress, and whether they may resume. Nothing here changes anything.
 
 use crate::actions::{Action, Execution, Implementation, Outcome, find, support::backends};
-use crate::app::App;
-use crate::app::Share;
+use crate::app::{App, Share};
+use crate::catalog::Command;
 use crate::model::{EventKind, Plan, Run};
 use tokio_util::sync::CancellationToken;
 
-/// Why a run is `unknown` whose process ended as it was told to: no mark against the run.
+/// The reason of a run that a regular shutdown interrupted: it does not count as a crash.
 pub const TOLD_TO_END: &str = "Countersign was told to end while it ran";
 
 /// The note on what an interrupted run may have done itself.
 pub const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether that is its work.";
 
-/// What can't go on after so many crashes needs a person.
-const MOST_CRASHES: usize = 5;
+/// A run that has crashed so often needs a person.
+const MAX_CRASHES: usize = 5;
 
-/// Whether an interrupted run is taken up again: it can be, and it isn't what Countersign breaks on.
-pub fn goes_on(act: &dyn Action, run: &Run) -> bool {
-    act.resumable() && crashes(run) < MOST_CRASHES
+/// Tells whether an interrupted run is resumed: its action can be, and it isn't what crashes Countersign.
+pub fn goes_on(action: &dyn Action, run: &Run) -> bool {
+    action.resumable() && crashes(run) < MAX_CRASHES
 }
 
-/// How often it was taken up again after a crash.
+/// Counts how often the run was resumed after a crash.
 fn crashes(run: &Run) -> usize {
-    let (mut crashes, mut told_to_end) = (0, false);
+    let mut crashes = 0;
+    let mut shut_down = false;
     for event in &run.events {
-        if event.kind == EventKind::Interrupted {
-            told_to_end = event.facts.get("why").and_then(|why| why.as_str()) == Some(TOLD_TO_END);
-        } else if event.kind == EventKind::Resumed && !told_to_end {
+        if event.kind == EventKind::Interrupted.word() {
+            shut_down = event.facts.get("why").and_then(|why| why.as_str()) == Some(TOLD_TO_END);
+        } else if event.kind == EventKind::Resumed.word() && !shut_down {
             crashes += 1;
         }
     }
     crashes
 }
 
-/// What became of it, once nothing of it is at work; `None` where nothing can tell.
+/// Looks for the outcome once none of the run's sessions is left; `None` where nothing can tell.
 pub async fn observed(app: &App, run: &Run) -> Option<Outcome> {
     let environment = run.request.environment.as_deref()?;
     let sessions = backends::sessions(app, environment).await.ok()?;
     if sessions.iter().any(|session| session.is_of(run)) {
-        return None; // it goes on
+        return None;
     }
-    let (act, plan, stop) = parts(app, run)?;
-    act.observe(&doing(app, run, (&plan, &stop))?).await
+    let interrupted = InterruptedRun::load(app, run)?;
+    interrupted.action.observe(&interrupted.execution(app, run)).await
 }
 
-/// How far it is without us; `None` where nothing of it is seen to go on.
+/// Looks for the progress of a run that continues without its process; `None` where nothing shows it.
 pub async fn watched(app: &App, run: &Run) -> Option<Share> {
-    let (act, plan, stop) = parts(app, run)?;
-    act.watch(&doing(app, run, (&plan, &stop))?).await
+    let interrupted = InterruptedRun::load(app, run)?;
+    interrupted.action.watch(&interrupted.execution(app, run)).await
 }
 
-fn parts(app: &App, run: &Run) -> Option<(&'static dyn Action, Plan, CancellationToken)> {
-    match app.catalog.find(&run.request.command).and_then(find)? {
-        Implementation::Action(act) => Some((act, Plan::read(run.text("plan")?)?, CancellationToken::new())),
-        Implementation::Query(_) => None,
+/// The parts of an interrupted run that its action looks with.
+struct InterruptedRun<'a> {
+    command: &'a Command,
+    action: &'static dyn Action,
+    plan: Plan,
+    stop: CancellationToken,
+}
+
+impl<'a> InterruptedRun<'a> {
+    fn load(app: &'a App, run: &Run) -> Option<InterruptedRun<'a>> {
+        let command = app.catalog.find(&run.request.command)?;
+        let Implementation::Action(action) = find(command)? else { return None };
+        let plan = Plan::read(run.text("plan")?)?;
+        Some(InterruptedRun { command, action, plan, stop: CancellationToken::new() })
     }
-}
 
-fn doing<'a>(
-    app: &'a App,
-    run: &'a Run,
-    (plan, stop): (&'a Plan, &'a CancellationToken),
-) -> Option<Execution<'a>> {
-    let command = app.catalog.find(&run.request.command)?;
-    Some(Execution { app, command, run, plan, asker: "countersign".to_owned(), stop })
+    fn execution(&'a self, app: &'a App, run: &'a Run) -> Execution<'a> {
+        let asker = "countersign".to_owned();
+        Execution { app, command: self.command, run, plan: &self.plan, asker, stop: &self.stop }
+    }
 }
 
 #[cfg(test)]
