@@ -26,9 +26,9 @@ pub struct Plan {
     pub tables: Vec<Table>,
     /// Query text (redacted) or the exact reviewed SQL.
     pub code: Option<(String, String)>,
-    /// Whom it hurts.
+    /// The impact on others.
     pub impact: String,
-    /// How to undo it, or that nothing can.
+    /// The way back, or that there is none.
     pub rollback: String,
     /// Resources of the environment that no other open run may hold.
     pub resource_locks: Vec<String>,
@@ -47,7 +47,7 @@ impl Plan {
             context: Vec::new(),
             tables: Vec::new(),
             code: None,
-            impact: "Nobody.".to_owned(),
+            impact: "none".to_owned(),
             rollback: String::new(),
             resource_locks: Vec::new(),
             created_at: jiff::Timestamp::now(),
@@ -79,12 +79,12 @@ impl Plan {
         serde_json::from_str(stored).ok()
     }
 
-    /// The plan as its approver sees it, whole: what, whom it hurts and how to undo it first, then the target and its facts.
+    /// The plan as its approver sees it, whole: effect, impact and rollback first, then the target and its facts.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks = vec![Block::Text(Text::new().strong(self.effect.clone()))];
-        let mut harm = Text::new().strong("Hurts ").plain(self.impact.clone());
+        let mut harm = Text::new().strong("Impact: ").plain(self.impact.clone());
         if !self.rollback.is_empty() {
-            harm = harm.plain("\n").strong("Undo ").plain(self.rollback.clone());
+            harm = harm.plain("\n").strong("Rollback: ").plain(self.rollback.clone());
         }
         blocks.push(Block::Text(harm));
         let facts = self.facts();
@@ -97,9 +97,7 @@ impl Plan {
         blocks.extend(self.tables.iter().cloned().map(Block::Table));
         if !self.guards.is_empty() {
             let guards: Vec<&str> = self.guards.values().map(String::as_str).collect();
-            blocks.push(Block::Note(
-                format!("Acts only if, at that moment, {}.", guards.join(", and ")).into(),
-            ));
+            blocks.push(Block::Note(format!("Runs only if {}.", guards.join(", and ")).into()));
         }
         blocks
     }

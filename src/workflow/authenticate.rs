@@ -13,7 +13,7 @@ const PAUSES: [Duration; 4] =
 
 /// What to type while the chat can't say who somebody is.
 pub(super) const ELSEWHERE: &str =
-    "Try again in a moment; `countersign run` in a terminal, where Countersign is, works without the chat.";
+    "Try again in a moment. `countersign run` in a terminal on Countersign's host works without the chat.";
 
 /// How old the platform's word on an account may be.
 #[derive(Clone, Copy)]
@@ -47,13 +47,13 @@ impl Workflow {
             Some(true) => Ok(()),
             Some(false) => Err(Error::instead(
                 format!(
-                    "Your role {} counts only in its group of the chat, and you aren't in it.",
+                    "Your role {} requires membership in its chat group, and you aren't a member.",
                     roles.join(" and ")
                 ),
-                "Whoever keeps the group can add you.",
+                "Ask the group's owner to add you.",
             )),
             None => Err(Error::instead(
-                "The chat can't tell now who is in the group of your role, so nothing was done.",
+                "The members of your role's chat group can't be read, so nothing was executed.",
                 ELSEWHERE,
             )),
         }
@@ -68,7 +68,7 @@ impl Workflow {
                 Ok(true) => return Some(true),
                 Ok(false) => {}
                 Err(why) => {
-                    tracing::warn!(role, %why, "a group's members are not known");
+                    tracing::warn!(role, %why, "reading group members failed");
                     seen = None;
                 }
             }
@@ -109,13 +109,13 @@ impl Workflow {
     ) -> Result<Person> {
         let person = self.app.access.person(sender).ok_or_else(|| {
             Error::instead(
-                "You are not in Countersign's list of people, so it does nothing for you.",
+                "You are not in Countersign's list of people, so you can't use it.",
                 format!("Ask its operators to add the account `{}`.", sender.account),
             )
         })?;
         match self.standing((sender, place), word).await? {
             Standing::Member => Ok(person),
-            other => Err(Error::user(format!("Countersign does nothing for {}.", describe(other)))),
+            other => Err(Error::user(format!("Countersign isn't available to {}.", describe(other)))),
         }
     }
 
@@ -148,7 +148,7 @@ impl Workflow {
                     Some(pause) => tokio::time::sleep(*pause).await,
                     None => {
                         return Err(Error::instead(
-                            "The chat platform can't confirm your account right now, so nothing was done.",
+                            "The chat platform can't confirm your account right now, so nothing was executed.",
                             ELSEWHERE,
                         ));
                     }

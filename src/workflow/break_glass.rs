@@ -16,33 +16,33 @@ impl Workflow {
         let access = &self.app.access;
         let break_glass = access.break_glass().ok_or_else(|| {
             Error::instead(
-                "Nobody may act alone here: the configuration has no [break_glass].",
-                format!("Ask as usual: `{name}` waits for a second person."),
+                "Break-glass is not set up: the configuration has no [break_glass].",
+                format!("Request it as usual: `{name}` needs an approval."),
             )
         })?;
         if !break_glass.commands.contains(name) {
             let can = break_glass.commands.join("`, `");
             return Err(Error::instead(
-                format!("`{name}` is never done alone."),
-                format!("Only these are: `{can}`. Ask as usual, without break-glass."),
+                format!("`{name}` can't be run with break-glass."),
+                format!("Break-glass works for `{can}` only. Request this as usual, without break-glass."),
             ));
         }
         if !access.may_break_glass(&intent.person, intent.command) {
             return Err(Error::instead(
-                format!("You lack the role {} that may act alone.", break_glass.role),
-                "Ask as usual, without break-glass: it waits for a second person.",
+                format!("Break-glass needs the role {}, which you don't have.", break_glass.role),
+                "Request it as usual, without break-glass: it needs an approval.",
             ));
         }
         self.narrowed(&intent.incoming.sender, &[&break_glass.role]).await?;
         if intent.policy.risk != Risk::Danger {
             return Err(Error::instead(
-                format!("`{name}` needs no second person here."),
+                format!("`{name}` needs no approval here."),
                 "Type it without break-glass.",
             ));
         }
         if line.environment.is_none() || line.reason.is_none() {
             return Err(Error::instead(
-                "Whoever acts alone types the environment's name and a reason.",
+                "Break-glass needs the environment's name and a reason.",
                 format!(
                     "Add `--env {}` and `--reason \"…\"`.",
                     intent.environment.as_deref().unwrap_or("<name>")
@@ -62,13 +62,13 @@ impl Workflow {
         let every = self.app.access.break_glass().map_or(0.0, |break_glass| break_glass.every.as_secs_f64());
         Error::instead(
             format!(
-                "{} acted alone at {} (#{}); that is for once in {}.",
+                "{} used break-glass at {} (#{}). One emergency action per {} is allowed without approval.",
                 last.request.requester.id,
                 moment(last.opened_at),
                 last.id,
                 duration(every)
             ),
-            "Ask as usual, without break-glass: it waits for a second person.",
+            "Request it as usual, without break-glass: it needs an approval.",
         )
     }
 }

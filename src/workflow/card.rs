@@ -11,7 +11,7 @@ use crate::model::{
     Block, Button, ButtonStyle, Decision, EventKind, Heading, Person, Plan, PlatformKind, Reply, Run, RunId,
     RunState, Severity, Text,
 };
-use crate::sql::moment;
+use crate::sql::{duration, minute, moment};
 
 /// Approvers that are called by name on a card: more would be noise at night.
 pub(super) const MOST_CALLED: usize = 5;
@@ -58,13 +58,13 @@ pub fn render_card(flow: &Workflow, run: &Run, platform: PlatformKind) -> Reply 
             if let Some(share) = watched(flow, run) {
                 reply.blocks.push(Block::Progress { percent: share.percent, label: share.label });
             }
-            if let Some(plan) = plan.filter(|_| run.event(EventKind::Requested).is_some()) {
-                reply.blocks.push(Block::Note(Text::new().plain("Asked: ").plain(plan.effect)));
+            if let Some(plan) = plan.filter(|_| run.event("requested").is_some()) {
+                reply.blocks.push(Block::Note(Text::new().plain("Requested: ").plain(plan.effect)));
             }
         }
     }
     reply.blocks.extend(owed(flow, run, platform));
-    reply.blocks.extend(story(run));
+    reply.blocks.extend(event_lines(run));
     reply
 }
 
@@ -74,7 +74,9 @@ pub fn preview(flow: &Workflow, intent: &Intent<'_>, (plan, could): (&Plan, &[Pe
     reply.whole = true;
     let platform = intent.incoming.place.platform;
     let called: Vec<Person> = could.iter().map(|person| flow.app.access.known_on(person, platform)).collect();
-    reply.blocks.push(call(&called, (intent.policy.approvers, 0), None));
+    reply
+        .blocks
+        .push(waiting_line(&called, &Quorum { needed: intent.policy.approvers, given: 0, period: None }));
     reply.blocks.extend(plan.blocks());
     reply.blocks.extend(intent.reason.as_deref().map(reason));
     reply.blocks.push(sign_here(&reply.heading, plan));
@@ -100,22 +102,56 @@ fn reason(reason: &str) -> Block {
     Block::Text(Text::new().strong("Reason: ").plain(reason))
 }
 
-/// `needed` of them must agree, and `agreed` have.
-fn call(called: &[Person], (needed, agreed): (usize, usize), deadline: Option<jiff::Timestamp>) -> Block {
-    let mut text = Text::new().plain(match (needed, agreed) {
-        (0 | 1, _) => "Waits for a second person: ".to_owned(),
-        (needed, 0) => format!("Waits for {needed} different people: "),
-        (needed, agreed) => format!("{agreed} of {needed} have approved. Waits for "),
+/// Approvals of a request: how many it needs, how many it has, and until when it waits for more.
+struct Quorum {
+    needed: usize,
+    given: usize,
+    /// When it was requested, and when it expires.
+    period: Option<(jiff::Timestamp, jiff::Timestamp)>,
+}
+
+/// "Needs approval from ben or cara within 30 min (18:52 UTC)."
+fn waiting_line(approvers: &[Person], quorum: &Quorum) -> Block {
+    let mut text = Text::new().plain(match (quorum.needed, quorum.given) {
+        (0 | 1, _) => "Needs approval from ".to_owned(),
+        (needed, 0) => format!("Needs {needed} approvals from "),
+        (needed, given) => format!("{given} of {needed} approvals given. Needs approval from "),
     });
-    for (at, person) in called.iter().take(MOST_CALLED).enumerate() {
-        text = if at > 0 { text.plain(", ") } else { text };
-        text = text.ping(person);
+    text = any_of(text, approvers);
+    if let Some((from, until)) = quorum.period {
+        text = text.plain(format!(" within {}", period(from, until)));
     }
-    if called.len() > MOST_CALLED {
-        text = text.plain(format!(" or {} more", called.len() - MOST_CALLED));
+    Block::Verdict { tone: Severity::Warning, text: text.plain(".") }
+}
+
+/// "30 min (18:52 UTC)"; with the date, where it isn't the same day's.
+fn period(from: jiff::Timestamp, until: jiff::Timestamp) -> String {
+    let seconds = until.duration_since(from).as_secs();
+    let length = match seconds {
+        60..3_600 if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        _ => duration(seconds as f64),
+    };
+    let same_day = from.strftime("%F").to_string() == until.strftime("%F").to_string();
+    let end = if same_day { until.strftime("%H:%M UTC").to_string() } else { minute(until) };
+    format!("{length} ({end})")
+}
+
+/// "ben, cara or dan", each notified.
+fn any_of(mut text: Text, people: &[Person]) -> Text {
+    let named = people.len().min(MOST_CALLED);
+    for (index, person) in people.iter().take(MOST_CALLED).enumerate() {
+        let is_last = index + 1 == named && people.len() <= MOST_CALLED;
+        let separator = match index {
+            0 => "",
+            _ if is_last => " or ",
+            _ => ", ",
+        };
+        text = text.plain(separator).ping(person);
     }
-    let until = deadline.map_or(String::new(), |until| format!(", until {}", moment(until)));
-    Block::Verdict { tone: Severity::Warning, text: text.plain(until).plain(".") }
+    if people.len() > MOST_CALLED {
+        text = text.plain(format!(" or {} more", people.len() - MOST_CALLED));
+    }
+    text
 }
 
 /// Who can still approve it, as a platform knows them.
@@ -126,7 +162,9 @@ pub(super) fn called(flow: &Workflow, run: &Run, platform: PlatformKind) -> Vec<
 pub(super) fn waits_for(flow: &Workflow, run: &Run, platform: PlatformKind) -> Block {
     let command = flow.app.catalog.find(&run.request.command);
     let needed = command.map_or(1, |command| flow.policy_of(run, command).approvers);
-    call(&called(flow, run, platform), (needed, voters(run).len()), run.deadline)
+    let period = run.deadline.map(|deadline| (run.opened_at, deadline));
+    let quorum = Quorum { needed, given: voters(run).len(), period };
+    waiting_line(&called(flow, run, platform), &quorum)
 }
 
 fn waiting(flow: &Workflow, run: &Run, platform: PlatformKind) -> Vec<Block> {
@@ -141,12 +179,9 @@ fn owed(flow: &Workflow, run: &Run, platform: PlatformKind) -> Option<Block> {
     if !run.request.break_glass || run.event(EventKind::Reviewed).is_some() {
         return None;
     }
-    let mut text = Text::new().strong("Alone: ").plain(format!("{by} did this without a second person. "));
-    for (at, person) in called(flow, run, platform).iter().take(MOST_CALLED).enumerate() {
-        text = text.plain(if at > 0 { ", " } else { "" }).ping(person);
-    }
-    text = text
-        .plain(": one of you has to look at it, then type ")
+    let mut text = Text::new().strong("Break-glass: ").plain(format!("{by} ran this without approval. "));
+    text = any_of(text, &called(flow, run, platform))
+        .plain(": one of you must review it. Type ")
         .code(format!("review {}", run.id))
         .plain(".");
     Some(Block::Verdict { tone: Severity::Critical, text })
@@ -168,20 +203,20 @@ fn ended(flow: &Workflow, run: &Run) -> Vec<Block> {
         RunState::Revoked if last.is_some_and(|event| event.by.is_some()) => {
             (Severity::Warning, format!("The approval was taken back by {by}{why}. Nothing was done."))
         }
-        RunState::Revoked => (Severity::Warning, format!("The approval no longer counted{why}. Nothing was done.")),
-        RunState::Expired if run.event(EventKind::Approved).is_some() => {
-            (Severity::Warning, "Expired: it was approved and did not start in time. Nothing was done. Ask again if it still matters.".to_owned())
+        RunState::Revoked => (Severity::Warning, format!("The approval was revoked{why}. Nothing was done.")),
+        RunState::Expired if run.event(EventKind::Approved.word()).is_some() => {
+            (Severity::Warning, "Expired: the run was approved but did not start in time. Nothing was done. Request it again if it is still needed.".to_owned())
         }
-        RunState::Expired => (Severity::Warning, "Expired: nobody decided in time. Nothing was done. Ask again if it still matters.".to_owned()),
-        RunState::Invalidated => (Severity::Warning, format!("Void{why}. Nothing was done.")),
+        RunState::Expired => (Severity::Warning, "Expired: the request was not decided in time. Nothing was done. Request it again if it is still needed.".to_owned()),
+        RunState::Invalidated => (Severity::Warning, format!("Invalidated{why}. Nothing was done.")),
         RunState::Interrupted if goes_on(flow, run) => {
-            (Severity::Warning, "Countersign was interrupted while it ran. It goes on from its last step as soon as it can; `stop` ends it for good.".to_owned())
+            (Severity::Warning, "Countersign was interrupted during this run. The run resumes from its last checkpoint as soon as possible; `stop` ends it for good.".to_owned())
         }
         RunState::Interrupted if watched(flow, run).is_some() => {
-            (Severity::Warning, format!("Countersign was interrupted while it ran. What it began may go on: that is watched, and nothing is repeated. `stop {}` ends it.", run.id))
+            (Severity::Warning, format!("Countersign was interrupted during this run. What it started may still be running: it is being watched and will not be repeated. `stop {}` ends it.", run.id))
         }
         RunState::Interrupted => {
-            (Severity::Critical, "Countersign was interrupted while it ran: what became of it is unknown. It is not repeated; look before asking again.".to_owned())
+            (Severity::Critical, "Countersign was interrupted during this run: its outcome is unknown. It will not be repeated. Check the database before you request it again.".to_owned())
         }
         other => (Severity::Neutral, format!("{other:?}{why}")),
     };
@@ -199,32 +234,46 @@ fn watched(flow: &Workflow, run: &Run) -> Option<Share> {
     flow.app.progress.get(run.id).filter(|_| run.state == RunState::Interrupted)
 }
 
-/// Who did what, in one small line each.
-fn story(run: &Run) -> Vec<Block> {
-    let kinds =
-        ["approval_added", "approved", "denied", "withdrawn", "revoked", "stop_requested", "reviewed"];
-    let told = run.events.iter().filter(|event| kinds.contains(&event.kind.as_str()));
-    let mut lines: Vec<Block> = told
-        .filter_map(|event| {
-            let by = event.by.as_ref()?;
-            // What ends a request says why above.
-            let why = event
-                .texts
-                .get("why")
-                .filter(|_| ["stop_requested", "reviewed"].contains(&event.kind.as_str()));
-            let why = why.map_or(String::new(), |why| format!(": {why}"));
-            let text = Text::new()
-                .plain(match event.kind.as_str() {
-                    "stop_requested" => "told to stop by ".to_owned(),
-                    kind => format!("{kind} by "),
-                })
-                .person(by)
-                .plain(format!(", {}{why}", moment(event.at)));
-            Some(Block::Note(text))
-        })
-        .collect();
+/// A small line for each decision, with its person and time.
+fn event_lines(run: &Run) -> Vec<Block> {
+    let kinds = ["denied", "withdrawn", "revoked", "stop_requested", "reviewed"];
+    let mut lines: Vec<Block> = approval_line(run).into_iter().collect();
+    for event in run.events.iter().filter(|event| kinds.contains(&event.kind.as_str())) {
+        let Some(by) = &event.by else { continue };
+        let done = match event.kind.as_str() {
+            "stop_requested" => "stop requested",
+            kind => kind,
+        };
+        // The reason of a decision that ended the request is in its verdict.
+        let has_reason = ["stop_requested", "reviewed"].contains(&event.kind.as_str());
+        let why = event.texts.get("why").filter(|_| has_reason);
+        let why = why.map_or(String::new(), |why| format!(": {why}"));
+        let text = Text::new().plain(format!("{done} by ")).person(by);
+        lines.push(Block::Note(text.plain(format!(", {}{why}", moment(event.at)))));
+    }
     if !run.state.is_open() && run.state != RunState::Pending {
         lines.extend(run.text("reason").map(reason));
     }
     lines
+}
+
+/// "approved by ben and cara, 2026-11-29 18:52:27 UTC": everyone who approved, and when the last did.
+fn approval_line(run: &Run) -> Option<Block> {
+    let approvals: Vec<_> = run
+        .events
+        .iter()
+        .filter(|event| ["approval_added", "approved"].contains(&event.kind.as_str()))
+        .filter_map(|event| Some((event.by.as_ref()?, event.at)))
+        .collect();
+    let (_, last) = approvals.last()?;
+    let mut text = Text::new().plain("approved by ");
+    for (index, (person, _)) in approvals.iter().enumerate() {
+        let separator = match index {
+            0 => "",
+            _ if index + 1 == approvals.len() => " and ",
+            _ => ", ",
+        };
+        text = text.plain(separator).person(person);
+    }
+    Some(Block::Note(text.plain(format!(", {}", moment(*last)))))
 }

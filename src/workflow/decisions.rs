@@ -30,7 +30,10 @@ impl Workflow {
             Err(why) => Err(unrecorded(&why)),
             Ok(None) => Err(stale()),
             Ok(Some(token)) if !token.place.same_conversation(&incoming.place) => {
-                tracing::warn!(account = incoming.sender.account, "a token came from another place");
+                tracing::warn!(
+                    account = incoming.sender.account,
+                    "button token used in another conversation"
+                );
                 Err(Error::user("This button belongs to another conversation. Nothing was done."))
             }
             Ok(Some(token)) => match token.purpose {
@@ -62,10 +65,10 @@ impl Workflow {
             run.request.environment.as_deref().and_then(|name| self.app.environments.tag(name));
         let delivered = self.delivered(card, run.id).await?;
         if delivered.as_deref().is_some_and(|delivered| delivered != message) {
-            return Err(Error::user("This card is not the one that was delivered. Use the other copy."));
+            return Err(Error::user("This message isn't the card that was delivered. Use the other one."));
         }
         if delivered.is_none() && verdict == Decision::Approve {
-            return Err(Error::instead("This card isn't wholly delivered yet.", "Click again in a moment."));
+            return Err(Error::instead("This card isn't delivered yet.", "Click again in a moment."));
         }
         self.open_still(&run).await?;
         self.may_decide(&person, &run, verdict)?;
@@ -78,8 +81,8 @@ impl Workflow {
         }
         if verdict == Decision::Approve && !could_approve_then(&run, &person) {
             return Err(Error::instead(
-                "You couldn't approve it when it was asked for, and what waits isn't opened to more people.",
-                format!("`deny {}` ends it; it can be asked for again.", run.id),
+                "You weren't an approver when this was requested, and a pending request gets no new approvers.",
+                format!("`deny {}` ends it; then it can be requested again.", run.id),
             ));
         }
         self.decide((incoming, person), run, verdict).await
@@ -110,8 +113,8 @@ impl Workflow {
             });
             self.refresh_soon(run.id);
             return Err(Error::instead(
-                format!("This request is decided already{when}."),
-                format!("`show {}` tells it all.", run.id),
+                format!("This request is already decided{when}."),
+                format!("`show {}` shows the details.", run.id),
             ));
         }
         let policy = self.app.catalog.find(&run.request.command).map(|command| self.policy_of(run, command));
@@ -121,7 +124,7 @@ impl Workflow {
             self.append_or_log(run, EventKind::Expired, EventDetails::default()).await;
             self.refresh_soon(run.id);
             return Err(Error::user(
-                "This request has expired. Nothing was done: ask again if it still matters.",
+                "This request has expired. Nothing was done. Request it again if it is still needed.",
             ));
         }
         Ok(())
@@ -139,13 +142,13 @@ impl Workflow {
                 Err(Error::user(format!("Only {} can withdraw this request.", run.request.requester.id)))
             }
             Decision::Approve | Decision::Deny if requester => Err(Error::instead(
-                "You asked for it, so somebody else has to decide.",
+                "You requested this, so somebody else has to decide.",
                 "You can withdraw it.",
             )),
             Decision::Approve if voters(run).iter().any(|voter| voter.person.id == person.id) => {
                 Err(Error::instead(
-                    "You have approved it already: others have to, as well.",
-                    format!("`deny {}` takes it back.", run.id),
+                    "You have already approved this; it needs others' approval, too.",
+                    format!("`deny {}` takes your approval back and ends the request.", run.id),
                 ))
             }
             Decision::Approve | Decision::Deny if may_approve => Ok(()),
@@ -178,7 +181,7 @@ impl Workflow {
                 Err(why) => return Err(unrecorded(&why)),
                 Ok(AppendOutcome::Frozen(frozen)) => return Err(frozen_error(&frozen)),
                 Ok(AppendOutcome::ResourceBusy { resource, by }) => {
-                    return Err(Error::user(format!("Run #{by} is at it: {resource}.")));
+                    return Err(Error::user(format!("Run #{by} already holds the lock on {resource}.")));
                 }
                 // Somebody was faster: it may wait still, and what was said may count still.
                 Ok(AppendOutcome::VersionConflict(now)) => {

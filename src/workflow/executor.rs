@@ -73,11 +73,11 @@ impl Workflow {
         match platform.conversation(&intent.incoming.place).await {
             Ok(place) if !(intent.private || place.shared && place.bot_is_in) => Ok(()),
             Ok(_) => Err(Error::instead(
-                "It stands in a message that everyone here can read.",
+                "The card of this command is a message that everyone here can read.",
                 "Ask in a channel of your own organisation, or in the conversation with Countersign, without `--private`.",
             )),
             Err(_) => Err(Error::instead(
-                "The chat platform can't be reached, so its message could not stand here. Nothing was done.",
+                "The chat platform can't be reached, so the card can't be posted. Nothing was done.",
                 ELSEWHERE,
             )),
         }
@@ -95,8 +95,8 @@ impl Workflow {
         let fit = self.platforms.values().try_for_each(|platform| platform.fits(&preview));
         if let Err(too_large) = fit {
             return Err(Error::instead(
-                format!("The plan can't be shown whole: {}.", too_large.why),
-                "An approver must see all of it: ask for less at once, or make several files of a long command of your own.",
+                format!("The plan doesn't fit into one message: {}.", too_large.why),
+                "An approver must see the whole plan. Request less at once, or split a long custom command into several files.",
             ));
         }
         let concerned = self.concerned(intent, could);
@@ -137,12 +137,12 @@ impl Workflow {
             }
             Ok(AppendOutcome::VersionConflict(_) | AppendOutcome::ResourceBusy { .. }) => {}
             Ok(AppendOutcome::Frozen(frozen)) => {
-                let why = format!("{} froze all acting before it started", frozen.by.id);
+                let why = format!("{} froze all changes before it started", frozen.by.id);
                 self.append_or_log(&run, EventKind::Revoked, EventDetails::why(&why)).await;
                 self.refresh(run.id).await;
             }
             Err(why) => {
-                tracing::error!(run = run.id, %why, "an approved run could not be claimed and did not start");
+                tracing::error!(run = run.id, %why, "claiming approved run failed; it did not start");
                 self.take_back(run, EventKind::Revoked, "its start could not be recorded in time");
                 return Err(super::intent::unrecorded(&why));
             }
@@ -168,19 +168,19 @@ impl Workflow {
     /// Requester and approvers, as they are now.
     async fn still_allowed(&self, run: &Run) -> Result<(), String> {
         let environment = run.request.environment.as_deref();
-        let command = self.app.catalog.find(&run.request.command).ok_or("the command is gone")?;
+        let command = self.app.catalog.find(&run.request.command).ok_or("the command no longer exists")?;
         if command.hash != run.request.command_hash {
-            return Err("the command's file is no longer the one that was asked for".to_owned());
+            return Err("the command's file has changed since the request".to_owned());
         }
         let requester = match &run.request.sender {
             Some(sender) => {
                 let person = self.identify_now(sender, &run.request.place).await;
-                person.map_err(|_| "the requester's account no longer counts, or can't be confirmed")?
+                person.map_err(|_| "the requester's account is no longer accepted or can't be confirmed")?
             }
             None => run.request.requester.clone(),
         };
         if requester.id != run.request.requester.id {
-            return Err("the requester's account is somebody else's now".to_owned());
+            return Err("the requester's account belongs to somebody else now".to_owned());
         }
         let roles = self.app.access.roles_to_run(&requester, command, environment);
         let there = match &run.request.sender {
@@ -188,11 +188,11 @@ impl Workflow {
             None => !roles.is_empty(),
         };
         if !there {
-            return Err("the requester may no longer ask for it".to_owned());
+            return Err("the requester may no longer run it".to_owned());
         }
         let voters = voters(run);
         if voters.len() < self.policy_of(run, command).approvers {
-            return Err("more people have to approve it now".to_owned());
+            return Err("it needs more approvals now".to_owned());
         }
         for voter in voters {
             let roles = self.app.access.roles_to_approve(voter.person, command, environment);
@@ -207,7 +207,7 @@ impl Workflow {
             };
             let other = voter.person.id != requester.id && could_approve_then(run, voter.person);
             if !other || !counts {
-                return Err(format!("{} may no longer approve it, or can't be confirmed", voter.person.id));
+                return Err(format!("{} may no longer approve it or can't be confirmed", voter.person.id));
             }
         }
         Ok(())
@@ -234,7 +234,7 @@ impl Workflow {
         let outcome = outcome.unwrap_or_else(|_| {
             Outcome::new(
                 EventKind::Interrupted,
-                "It broke on the way: what became of it has to be looked at.",
+                "The run failed inside Countersign: its outcome is unknown. Check the database before you request it again.",
             )
         });
         self.app.progress.clear(run.id);
@@ -261,10 +261,10 @@ impl Workflow {
     async fn act(&self, run: &Run, stop: &CancellationToken) -> Outcome {
         let nothing = |why: &str| Outcome::new(EventKind::Invalidated, format!("{why} Nothing was done."));
         let Some(command) = self.app.catalog.find(&run.request.command) else {
-            return nothing("The command is gone.");
+            return nothing("The command no longer exists.");
         };
         let Some(Implementation::Action(act)) = actions::find(command) else {
-            return nothing("The command no longer acts.");
+            return nothing("The command no longer changes anything.");
         };
         let stored = run.text("plan").unwrap_or_default();
         let Some(plan) = Plan::read(stored) else { return nothing("The plan can't be read.") };
@@ -290,7 +290,7 @@ impl Workflow {
                 }
                 Ok(AppendOutcome::VersionConflict(now)) => run = *now,
                 Ok(AppendOutcome::Frozen(_) | AppendOutcome::ResourceBusy { .. }) => {}
-                Err(why) => tracing::error!(run = run.id, %why, "the end of a run waits for the record"),
+                Err(why) => tracing::error!(run = run.id, %why, "recording run outcome failed; will retry"),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(30));
@@ -299,7 +299,7 @@ impl Workflow {
 
     pub(super) async fn append_or_log(&self, run: &Run, happening: EventKind, told: EventDetails) {
         if let Err(why) = self.app.audit.append(run, happening, told).await {
-            tracing::error!(run = run.id, %why, event = happening.as_str(), "an event could not be recorded");
+            tracing::error!(run = run.id, %why, event = happening.word(), "recording event failed");
         }
     }
 }
@@ -308,20 +308,20 @@ impl Workflow {
 pub(super) async fn may_hold_a_card(platform: &dyn Platform, place: &Conversation) -> Result<()> {
     match platform.conversation(place).await {
         Ok(place) if place.direct => Err(Error::instead(
-            "Here only you would see the request, and somebody else has to approve it.",
-            "Ask in a channel where an approver is.",
+            "Only you would see the request here, but somebody else has to approve it.",
+            "Request it in a channel where an approver is.",
         )),
         // Before what is shared: what the bot can't see counts as shared.
         Ok(place) if !place.bot_is_in => Err(Error::instead(
-            "Countersign isn't in this conversation, so its card could not stand here.",
-            "Invite it, then ask again.",
+            "Countersign isn't in this conversation, so the card can't be posted here.",
+            "Invite it, then request again.",
         )),
         Ok(place) if place.shared => {
-            Err(Error::user("A request can't stand in a conversation shared with another organisation."))
+            Err(Error::user("Requests can't be posted in a conversation shared with another organisation."))
         }
         Ok(_) => Ok(()),
         Err(_) => Err(Error::instead(
-            "The chat platform can't be reached, so nobody could be asked. Nothing was done.",
+            "The chat platform can't be reached, so no approver can be asked. Nothing was done.",
             "Try again in a moment.",
         )),
     }

@@ -127,7 +127,7 @@ impl Workflow {
             let person = self.identify(incoming).await?;
             heading.who = Some(person.clone());
             let command = self.app.catalog.find(&command);
-            let command = command.ok_or_else(|| Error::user("That command is no longer there."))?;
+            let command = command.ok_or_else(|| Error::user("This command no longer exists."))?;
             let values = command_line::bind_offer(&command.header.args, &arguments, &self.known())?;
             let line = TypedLine { environment, ..TypedLine::default() };
             let understood = ParsedCommand { command, values, line };
@@ -160,11 +160,11 @@ impl Workflow {
         match self.app.audit.store.binding(incoming.place.clone()).await {
             Ok(Some(bound)) => Ok(Some(self.app.environments.environment(&bound)?.name.clone())),
             Ok(None) => Err(Error::instead(
-                "Which environment? This conversation isn't bound to one.",
-                format!("Add {}, or bind it with `use`.", which()),
+                "Which environment? None is set for this conversation.",
+                format!("Add {}, or set one with `use`.", which()),
             )),
             Err(_) => Err(Error::instead(
-                "Which environment? The record can't be read now, so this conversation's isn't known.",
+                "Which environment? The audit log can't be read, so the one set for this conversation isn't known.",
                 format!("Add {}.", which()),
             )),
         }
@@ -179,7 +179,7 @@ impl Workflow {
         let place = environment.map_or(String::new(), |name| format!(" in {name}"));
         Err(Error::instead(
             format!("You may not run `{}`{place}.", intent.command.name),
-            "`help` shows what you may run; a role that may run more is given in the configuration.",
+            "`help` shows what you may run. Roles are assigned in the configuration.",
         ))
     }
 
@@ -189,10 +189,9 @@ impl Workflow {
         let fulfilled = match actions::find(intent.command) {
             Some(Implementation::Action(act)) if intent.dry_run => self.dry_run(&intent, act).await.map(Some),
             Some(Implementation::Action(act)) => self.act_or_ask(&intent, act).await,
-            _ if intent.dry_run => Err(Error::user(format!(
-                "`{}` changes nothing: there is nothing to try dry.",
-                intent.command.name
-            ))),
+            _ if intent.dry_run => {
+                Err(Error::user(format!("`{}` only reads: it has no dry run.", intent.command.name)))
+            }
             _ => self.read(&intent).await,
         };
         fulfilled.map_err(|error| Rejection { heading, error })
@@ -214,7 +213,7 @@ impl Workflow {
     async fn dry_run(&self, intent: &Intent<'_>, act: &dyn Action) -> Result<Reply> {
         let plan = act.plan(&self.call(intent)).await?;
         let mut reply = Reply::new(intent.heading(self));
-        let text = Text::new().plain("Dry run: nothing was done and nobody was asked.");
+        let text = Text::new().plain("Dry run: nothing was executed and no approval was requested.");
         reply = reply.with(Block::Verdict { tone: Severity::Neutral, text });
         reply.blocks.extend(plan.blocks());
         Ok(if intent.private { reply.privately() } else { reply })
@@ -271,12 +270,12 @@ impl Workflow {
         match self.app.audit.open(beginning).await {
             Ok(OpenOutcome::New(run)) => Ok(Some(*run)),
             Ok(OpenOutcome::Duplicate(run)) => {
-                tracing::info!(run, "dropped a delivery that was recorded before");
+                tracing::info!(run, "dropped duplicate delivery: already recorded");
                 Ok(None)
             }
             Ok(OpenOutcome::ResourceBusy { resource, by }) => Err(Error::instead(
-                format!("Run #{by} is at it already ({resource})."),
-                format!("Wait for it: `show {by}`."),
+                format!("Run #{by} already holds the lock on {resource}."),
+                format!("Wait until it has ended: `show {by}`."),
             )),
             Ok(OpenOutcome::Frozen(frozen)) => Err(frozen_error(&frozen)),
             Ok(OpenOutcome::RateLimited(last)) => Err(self.too_soon(&last)),
@@ -351,18 +350,18 @@ pub(super) fn frozen_error(frozen: &crate::model::ActiveFreeze) -> Error {
     let reason = frozen.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
     Error::instead(
         format!(
-            "{} froze all acting at {}{reason}. Nothing was done.",
+            "{} froze all changes at {}{reason}. Nothing was done.",
             frozen.by.id,
             crate::sql::moment(frozen.at)
         ),
-        "Reading goes on. `unfreeze` lifts it, with a second person.",
+        "Read commands still work. `unfreeze` lifts the freeze, with a second person's approval.",
     )
 }
 
 /// The record can't be written, so nothing that acts may start.
 pub(super) fn unrecorded(why: &StoreError) -> Error {
     Error::instead(
-        format!("It can't be recorded now ({why}), so nothing was done."),
-        "Reading still works. Tell Countersign's operators; try again when the record can be written.",
+        format!("The audit log can't be written ({why}), so nothing was executed."),
+        "Read commands still work. Tell Countersign's operators, and try again when the audit log can be written.",
     )
 }

@@ -85,7 +85,7 @@ impl Workflow {
     pub fn first_time(&self, incoming: &IncomingEvent) -> bool {
         let first = self.recent.first_time(&incoming.delivery);
         if !first {
-            tracing::debug!(delivery = incoming.delivery, "dropped a duplicate delivery");
+            tracing::debug!(delivery = incoming.delivery, "dropped duplicate delivery");
         }
         first
     }
@@ -101,7 +101,7 @@ impl Workflow {
         let ending = Box::pin(self.carry_out(incoming)).await;
         self.after.close();
         if tokio::time::timeout(patience, self.after.wait()).await.is_err() {
-            tracing::error!("the record could not be closed in time");
+            tracing::error!("closing runs timed out");
         }
         ending
     }
@@ -129,10 +129,10 @@ impl Workflow {
             return;
         }
         for run in self.acting.all() {
-            tracing::warn!(run, "a run did not end in time");
+            tracing::warn!(run, "run did not end before shutdown");
             let told = EventDetails::why(crate::actions::support::recovery::TOLD_TO_END);
             if let Err(why) = self.app.audit.note(run, EventKind::Interrupted, told).await {
-                tracing::error!(run, %why, "an event could not be recorded");
+                tracing::error!(run, %why, "recording event failed");
             }
         }
     }
@@ -176,11 +176,11 @@ impl Workflow {
         match platform.answer(incoming, &reply).await {
             Ok(()) => {}
             Err(SendError::Unavailable(why)) => {
-                tracing::warn!(why, "an answer waits for the chat platform");
+                tracing::warn!(why, "chat platform unavailable; retrying answer");
                 let incoming = incoming.clone();
                 tokio::spawn(async move { keep_answering(&*platform, &incoming, &reply).await });
             }
-            Err(why) => tracing::error!(%why, "an answer could not be delivered"),
+            Err(why) => tracing::error!(%why, "delivering answer failed"),
         }
     }
 
@@ -204,12 +204,12 @@ async fn keep_answering(platform: &dyn Platform, incoming: &IncomingEvent, reply
             Err(SendError::Unavailable(_)) => {}
             Ok(()) => return,
             Err(why) => {
-                tracing::error!(%why, "an answer could not be delivered");
+                tracing::error!(%why, "delivering answer failed");
                 return;
             }
         }
     }
-    tracing::error!("gave up on an answer: the chat platform stayed away");
+    tracing::error!("dropped answer: chat platform unavailable for 30 min");
 }
 
 /// An error and the heading that its answer begins with.

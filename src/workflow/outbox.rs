@@ -119,7 +119,7 @@ async fn insist<T, F: Future<Output = StoreResult<T>>>(
     loop {
         match ask().await {
             Err(why) if Instant::now() < until => {
-                tracing::warn!(%why, "a card waits for the record");
+                tracing::warn!(%why, "audit store unavailable; retrying card update");
                 tokio::time::sleep(NOTE_EVERY).await;
             }
             answer => return answer,
@@ -150,7 +150,7 @@ impl Workflow {
                     futures::future::join_all(others.iter().map(|card| flow.deliver(card.id))).await;
                 });
             }
-            Err(why) => tracing::warn!(run, %why, "cards wait for the record"),
+            Err(why) => tracing::warn!(run, %why, "reading cards failed; will retry"),
         }
     }
 
@@ -161,7 +161,7 @@ impl Workflow {
                 let behind = cards.into_iter().filter(|card| !card.abandoned);
                 futures::future::join_all(behind.map(|card| self.deliver(card.id))).await;
             }
-            Err(why) => tracing::warn!(run, %why, "cards wait for the record"),
+            Err(why) => tracing::warn!(run, %why, "reading cards failed; will retry"),
         }
     }
 
@@ -176,7 +176,7 @@ impl Workflow {
         let mut due = self.cards.begin(card);
         while due {
             if let Err(why) = self.deliver_now((card, false)).await {
-                tracing::warn!(card, %why, "a card waits");
+                tracing::warn!(card, %why, "sending card failed; will retry");
             }
             due = self.cards.end(card);
         }
@@ -211,7 +211,7 @@ impl Workflow {
             }
             Err(SendError::Unavailable(why)) => {
                 self.later.put_off(card.id, Instant::now());
-                tracing::warn!(run = run.id, why, "a card waits for the chat platform");
+                tracing::warn!(run = run.id, why, "chat platform unavailable; will retry card");
             }
             Err(why) => {
                 card.abandoned = true;
@@ -274,19 +274,21 @@ impl Workflow {
 
     /// A plan that nobody can be shown can't be approved.
     async fn undeliverable(&self, run: &Run, (card, why): (&Card, &SendError)) {
-        tracing::error!(run = run.id, %why, "a card could not be delivered");
+        tracing::error!(run = run.id, %why, "delivering card failed; card abandoned");
         if run.state != RunState::Pending || card.kind != CardKind::Primary {
             return;
         }
         let others = match self.app.audit.store.cards_of(run.id).await {
             Ok(others) => others,
-            Err(why) => return tracing::warn!(run = run.id, %why, "whether it has another card isn't known"),
+            Err(why) => {
+                return tracing::warn!(run = run.id, %why, "reading cards failed; run not invalidated");
+            }
         };
         let mut others = others.iter().filter(|other| other.id != card.id && other.kind == CardKind::Primary);
         if !others.any(|other| !other.abandoned) {
             let told = EventDetails::why("its card could not be shown");
             if let Err(why) = self.app.audit.note(run.id, EventKind::Invalidated, told).await {
-                tracing::error!(run = run.id, %why, "an event could not be recorded");
+                tracing::error!(run = run.id, %why, "recording event failed");
             }
         }
     }

@@ -54,7 +54,7 @@ impl Workflow {
     async fn seen_by(&self, incoming: &IncomingEvent, (token, message): (&str, &str)) -> Result<Reply> {
         let store = &self.app.audit.store;
         let token = store.token(token).await.map_err(|why| unrecorded(&why))?;
-        let gone = || Error::instead("This card is no longer known.", "`pending` shows what waits.");
+        let gone = || Error::instead("This card is no longer known.", "`pending` shows the open requests.");
         let token = token.filter(|token| token.place.same_conversation(&incoming.place)).ok_or_else(gone)?;
         let (TokenPurpose::Decision { run, card, .. } | TokenPurpose::View { run, card }) = token.purpose
         else {

@@ -33,7 +33,7 @@ impl Workflow {
                 let Ok(Some(now)) = self.app.audit.store.get(run).await else { continue };
                 let reply = render_card(self, &now, card.place.platform);
                 if let Err(why) = self.send_copy(card, &now, &reply).await {
-                    tracing::debug!(run, %why, "progress could not be shown");
+                    tracing::debug!(run, %why, "editing progress failed");
                 }
             }
         }
@@ -50,7 +50,7 @@ impl Workflow {
             let mut anew = true;
             loop {
                 if let Err(why) = self.deliver_now((card.id, anew)).await {
-                    tracing::debug!(run, %why, "what is watched could not be shown");
+                    tracing::debug!(run, %why, "editing watched state failed");
                 }
                 anew = false;
                 if !self.cards.end(card.id) {

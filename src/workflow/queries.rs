@@ -45,8 +45,9 @@ impl Workflow {
         let mut reply = Reply::new(heading);
         reply.blocks = answer.blocks;
         if let RecordOutcome::NotAtAll(why) = recorded {
-            let warning =
-                format!("Not in the history: {why}. Until that is mended, nothing that acts is accepted.");
+            let warning = format!(
+                "Not in the audit log: {why}. Until the audit log works again, commands that change something are refused."
+            );
             reply = reply.with(Block::Note(Text::new().strong("Warning: ").plain(warning)));
         }
         let reply = if intent.private { reply.privately() } else { reply };
@@ -70,7 +71,7 @@ impl Workflow {
             return;
         }
         if let Err(why) = self.post_card(&run, place).await {
-            tracing::warn!(run = run.id, %why, "a card was not posted again");
+            tracing::warn!(run = run.id, %why, "posting card again failed");
         }
     }
 
@@ -79,10 +80,10 @@ impl Workflow {
         match tokio::time::timeout(RECORD_WITHIN, self.app.audit.open(beginning)).await {
             Ok(Ok(OpenOutcome::New(run))) => RecordOutcome::As(run),
             Ok(Ok(OpenOutcome::Duplicate(run))) => {
-                tracing::info!(run, "dropped a delivery that was recorded before");
+                tracing::info!(run, "dropped duplicate delivery: already recorded");
                 RecordOutcome::Duplicate
             }
-            Ok(Ok(_)) => RecordOutcome::NotAtAll("the record refused it".to_owned()),
+            Ok(Ok(_)) => RecordOutcome::NotAtAll("the audit log refused it".to_owned()),
             Ok(Err(why)) => RecordOutcome::NotAtAll(why.to_string()),
             Err(_) => RecordOutcome::NotAtAll(StoreError::TooLate.to_string()),
         }
@@ -125,8 +126,8 @@ fn verdict(answer: &Answer) -> String {
 
 fn mark(tone: Severity) -> &'static str {
     match tone {
-        Severity::Critical => "act: ",
-        Severity::Warning => "watch: ",
+        Severity::Critical => "critical: ",
+        Severity::Warning => "warning: ",
         Severity::Neutral | Severity::Ok => "",
     }
 }

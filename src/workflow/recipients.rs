@@ -98,7 +98,7 @@ impl Workflow {
         let counted = futures::future::join_all(counted).await;
         if counted.contains(&None) {
             return Err(Error::instead(
-                "The chat can't tell now who is in the approvers' group, so nobody is asked.",
+                "The members of the approvers' group can't be read from the chat platform, so no approval was requested.",
                 ELSEWHERE,
             ));
         }
@@ -189,16 +189,16 @@ fn too_few((listed, could): (&[Person], &[Person]), needed: usize) -> Error {
     let names: Vec<&str> = could.iter().map(|person| person.id.as_str()).collect();
     let instead = match (listed.len() >= needed, names.len() + 1 < needed) {
         (true, _) => {
-            "Others have a role for it, but aren't in the role's group of the chat, have no account there, or one that no longer counts."
+            "Other people have a role for it, but they aren't in the role's chat group, or have no accepted account there."
         }
-        (false, false) => "The configuration has to give another person a role that approves it.",
-        (false, true) => "The configuration has to give more people a role that approves it.",
+        (false, false) => "Assign a role that approves it to another person in the configuration.",
+        (false, true) => "Assign a role that approves it to more people in the configuration.",
     };
     let problem = match names.as_slice() {
-        [] => "Nobody but you could approve this, so nobody is asked.".to_owned(),
+        [] => "This needs an approval, and you are the only approver, so it was not requested.".to_owned(),
         some => {
             format!(
-                "{needed} others must approve this, and only {} could, so nobody is asked.",
+                "This needs {needed} approvals from others, and only {} can approve it, so it was not requested.",
                 some.join(" and ")
             )
         }

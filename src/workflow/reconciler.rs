@@ -55,10 +55,10 @@ impl Workflow {
             }
             AppendOutcome::VersionConflict(_) => return Ok(()),
             AppendOutcome::ResourceBusy { by, .. } => {
-                format!("It goes on when #{by}, which is at the same, is over.")
+                format!("It resumes when #{by}, which holds the lock, has ended.")
             }
             AppendOutcome::Frozen(frozen) => {
-                format!("It goes on when the freeze by {} is lifted.", frozen.by.id)
+                format!("It resumes when the freeze by {} is lifted.", frozen.by.id)
             }
         };
         self.watch(&run, Some(Share { percent: None, label: why }));
@@ -72,7 +72,7 @@ impl Workflow {
             false => None,
         };
         let Some(outcome) = seen else {
-            tracing::debug!(run = run.id, "its end is not known yet");
+            tracing::debug!(run = run.id, "run outcome not known yet");
             let share = recovery::watched(&self.app, run).await;
             return self.watch(run, share);
         };

@@ -36,13 +36,13 @@ impl Workflow {
         let environment = heading.environment.as_ref();
         let people: Vec<String> = self.still_called(run).into_iter().map(|person| person.id).collect();
         let requester = &run.request.requester.id;
-        let place = environment.map_or(String::new(), |environment| format!(" of {}", environment.name));
+        let place = environment.map_or(String::new(), |environment| format!(" on {}", environment.name));
         let text = match event {
             ALONE => {
-                format!("{requester} did {}{place} without a second person (#{}).", heading.asked, run.id)
+                format!("{requester} ran {}{place} without approval (#{}).", heading.asked, run.id)
             }
             _ => format!(
-                "{requester} asks for {}{place} (#{}): {} can approve it.",
+                "{requester} requested {}{place} (#{}): {} can approve it.",
                 heading.asked,
                 run.id,
                 people.join(", ")

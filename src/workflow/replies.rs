@@ -24,10 +24,10 @@ pub fn refusal(refused: &Rejection) -> Reply {
                 reference,
                 cause = format!("{cause:#}"),
                 asked = refused.heading.asked,
-                "a command failed"
+                "command failed"
             );
             let text = Text::new()
-                .plain("Something is wrong on Countersign's side; nothing more was done. Tell its operators ")
+                .plain("An internal error occurred, and the command was not completed. Give Countersign's operators this reference: ")
                 .code(reference);
             reply.with(Block::Verdict { tone: Severity::Critical, text })
         }

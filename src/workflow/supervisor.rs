@@ -33,23 +33,23 @@ impl Workflow {
                 let storage = self.app.storage.clone();
                 tokio::spawn(async move {
                     if let Err(why) = storage.clear_abandoned().await {
-                        tracing::warn!(%why, "abandoned uploads stay in the backup storage");
+                        tracing::warn!(%why, "removing abandoned uploads failed");
                     }
                 });
             }
             if let Err(why) = self.tidy().await {
-                tracing::warn!(%why, "the keeper waits for the record");
+                tracing::warn!(%why, "background tick skipped: audit store unavailable");
             }
             if tick.is_multiple_of(REMIND_EVERY)
                 && let Err(why) = self.remind().await
             {
-                tracing::warn!(%why, "nobody is reminded before the record answers");
+                tracing::warn!(%why, "reminders skipped: audit store unavailable");
             }
             if tick.is_multiple_of(LOOK_EVERY) && looking.as_ref().is_none_or(|task| task.is_finished()) {
                 let flow = Arc::clone(&self);
                 looking = Some(AbortOnDropHandle::new(tokio::spawn(async move {
                     if let Err(why) = flow.reconcile().await {
-                        tracing::warn!(%why, "interrupted runs wait for the record");
+                        tracing::warn!(%why, "reconciliation skipped: audit store unavailable");
                     }
                 })));
             }
@@ -65,7 +65,7 @@ impl Workflow {
                 RunState::Running if run.request.risk == Risk::Read => {
                     (EventKind::Stopped, "Countersign was interrupted")
                 }
-                RunState::Running => (EventKind::Interrupted, "Countersign was interrupted while it ran"),
+                RunState::Running => (EventKind::Interrupted, "Countersign was interrupted during the run"),
                 _ => (EventKind::Revoked, "Countersign was interrupted before it started"),
             };
             self.append_or_log(&run, happening, EventDetails::why(why)).await;

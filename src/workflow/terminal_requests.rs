@@ -9,10 +9,10 @@ use crate::model::{Block, IncomingEvent, Plan, Reply};
 use crate::sql::fill;
 use std::sync::Arc;
 
-const STANDS: &str = "Its card stands in chat, where somebody else approves it. `show {run}` tells what becomes of it, \
-                      `withdraw {run}` takes it back.";
-const WAITS: &str = "Chat can't be reached now: the bot that serves it sends the card as soon as it can. `show {run}` tells \
-                     what becomes of it.";
+const STANDS: &str = "Its card is in chat, where somebody else approves it. `show {run}` shows its state, \
+                      `withdraw {run}` withdraws it.";
+const WAITS: &str = "The chat platform can't be reached; the bot will send the card as soon as possible. `show {run}` shows \
+                     its state.";
 
 impl Workflow {
     /// Asks in chat, and says so where it was typed.
@@ -26,8 +26,8 @@ impl Workflow {
     ) -> Result<Option<Reply>> {
         let place = self.place_for_others().ok_or_else(|| {
             Error::instead(
-                "A second person has to approve this in chat, and there is no place there for its card.",
-                "Ask in chat; or name a channel as `terminal_channel` in the configuration's `[slack]`.",
+                "A second person has to approve this in chat, and no channel is set for its card.",
+                "Request it in chat, or name a channel as `terminal_channel` in the configuration's `[slack]`.",
             )
         })?;
         if let Some(platform) = self.platform(place.platform) {

@@ -19,7 +19,7 @@ async function play(page, size) {
   const card = page.locator(`#messages article[data-ts="${await messages(page).nth(had).getAttribute("data-ts")}"]`);
   await card.getByRole("button", { name: "Approve" }).waitFor();
   const shown = await card.innerText();
-  for (const words of ["PRODUCTION", "ana", head, "asset-worker-7", "Hurts", "Undo", "backend start"]) {
+  for (const words of ["PRODUCTION", "ana", head, "asset-worker-7", "Impact", "Rollback", "backend start"]) {
     assert.ok(shown.includes(words), `${words} is missing on the card:\n${shown}`);
   }
   await card.getByRole("button", { name: "Approve" }).scrollIntoViewIfNeeded();

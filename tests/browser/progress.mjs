@@ -33,7 +33,7 @@ async function begins(line) {
 
 /** Asks as ana, and ben approves. */
 async function approved(line) {
-  const work = await message(await asks(page, line, /Waits for a second person/));
+  const work = await message(await asks(page, line, /Needs approval from/));
   await become(page, "ben");
   await work.card.getByRole("button", { name: "Approve" }).click();
   await work.card.getByText(/approved by ben/).waitFor();

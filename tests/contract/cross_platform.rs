@@ -95,7 +95,7 @@ async fn asked_in_a_terminal_and_decided_in_teams_by_another_alone() {
     let teams = Teams(&bot);
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let printed = prints(&bot, &kill(pid)).await;
-    assert!(printed.contains("Waits for a second person"), "{printed}");
+    assert!(printed.contains("Needs approval from"), "{printed}");
     let card = sees(&teams, "ben", &["blocks the deploy", "[Approve]"]).await;
     is_refused(&teams, ("ana", &card), ("Approve", "somebody else has to decide")).await;
     is_refused(&teams, ("nora", &card), ("Approve", "not in Countersign's list")).await;
@@ -114,7 +114,7 @@ async fn a_group_of_one_chat_narrows_its_role_in_the_other_too() {
     let (_victim, pid) = bot.session("asset-worker-7").await;
     asks(&teams, "ana", &kill(pid)).await;
     let card = sees(&teams, "cara", &["blocks the deploy", "[Approve]"]).await;
-    is_refused(&teams, ("ben", &card), ("Approve", "counts only in its group of the chat")).await;
+    is_refused(&teams, ("ben", &card), ("Approve", "requires membership in its chat group")).await;
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.is_there(pid).await);
     teams.clicks("cara", &card, "Approve").await;

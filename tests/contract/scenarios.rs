@@ -10,9 +10,9 @@ pub async fn health_is_answered_for_all_to_see(on: Platform) {
     let told = asks(&*chat, "cara", "health --env production").await;
     assert!(told.words.contains("cara") && told.words.contains("PRODUCTION"), "{}", told.words);
     assert!(!told.alone);
-    sees(&*chat, "dan", &["cara asked health"]).await;
+    sees(&*chat, "dan", &["cara requested health"]).await;
     let told = asks(&*chat, "ana", "health --env production").await;
-    assert!(told.words.contains("ana asked health"), "{}", told.words);
+    assert!(told.words.contains("ana requested health"), "{}", told.words);
     assert_eq!(bot.runs(Some("health")).await.len(), 2);
 }
 
@@ -35,7 +35,7 @@ pub async fn nobody_decides_their_own_request_and_another_does(on: Platform) {
     let (victim, pid) = bot.session("asset-worker-7").await;
     let (_bystander, other) = bot.session("asset-worker-8").await;
     let card = kill_card(&*chat, pid).await;
-    for words in ["PRODUCTION", "ana", "asset-worker-7", "Hurts"] {
+    for words in ["PRODUCTION", "ana", "asset-worker-7", "Impact"] {
         assert!(card.words.contains(words), "{words} is missing:\n{}", card.words);
     }
     for button in ["Approve", "Deny"] {
@@ -89,9 +89,9 @@ pub async fn a_request_expires(on: Platform) {
     let chat = on.chat(&bot);
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = kill_card(&*chat, pid).await;
-    let done = sees(&*chat, "ben", &["Expired: nobody decided in time"]).await;
+    let done = sees(&*chat, "ben", &["Expired: the request was not decided in time"]).await;
     assert!(!done.words.contains("[Approve]"), "{}", done.words);
-    is_refused(&*chat, ("ben", &card), ("Approve", "decided already: expired")).await;
+    is_refused(&*chat, ("ben", &card), ("Approve", "already decided: expired")).await;
     assert_eq!(bot.events_of("kill").await, ["requested", "expired"]);
     assert!(bot.is_there(pid).await);
 }
@@ -104,7 +104,7 @@ pub async fn a_button_of_a_decided_request_says_who_decided(on: Platform) {
     let caras = sees(&*chat, "cara", &["[Approve]"]).await;
     chat.clicks("ben", &card, "Deny").await;
     sees(&*chat, "cara", &["Denied by ben"]).await;
-    is_refused(&*chat, ("cara", &caras), ("Approve", "decided already: denied by ben")).await;
+    is_refused(&*chat, ("cara", &caras), ("Approve", "already decided: denied by ben")).await;
     assert_eq!(bot.events_of("kill").await, ["requested", "denied"]);
     assert!(bot.is_there(pid).await);
 }
@@ -137,7 +137,7 @@ pub async fn private_answers_are_the_askers_alone(on: Platform) {
     let chat = on.chat(&bot);
     for who in ["ana", "cara"] {
         let told = asks(&*chat, who, "health --env production --private").await;
-        assert!(told.alone && told.words.contains(&format!("{who} asked health")), "{}", told.words);
+        assert!(told.alone && told.words.contains(&format!("{who} requested health")), "{}", told.words);
     }
     assert!(chat.sees("dan").is_empty(), "{}", chat.transcript());
 }
@@ -149,9 +149,9 @@ pub async fn while_frozen_nothing_is_approved(on: Platform) {
     let card = kill_card(&*chat, pid).await;
     let told = asks(&*chat, "cara", "freeze --reason \"incident 42\"").await;
     assert!(told.words.contains("All changes are frozen"), "{}", told.words);
-    is_refused(&*chat, ("ben", &card), ("Approve", "cara froze all acting")).await;
+    is_refused(&*chat, ("ben", &card), ("Approve", "cara froze all changes")).await;
     let told = asks(&*chat, "ana", &format!("kill {pid} --env staging")).await;
-    assert!(told.words.contains("cara froze all acting"), "{}", told.words);
+    assert!(told.words.contains("cara froze all changes"), "{}", told.words);
     assert_eq!(bot.events_of("kill").await, ["requested"]);
 
     asks(&*chat, "ana", "unfreeze").await;

@@ -69,9 +69,9 @@ pub fn an_answer_in_full() -> Reply {
 pub fn a_request(account: &str) -> Reply {
     let known = |id: &str| Person { id: id.to_owned(), account: Some(account.to_owned()) };
     let dan = Person { id: "dan".to_owned(), account: None };
-    let waits = Text::new().plain("Waits for a second person: ").ping(&known("ben")).plain(", ");
-    let waits = waits.ping(&known("cleo")).plain(", ").ping(&dan).plain(", until 2026-11-28 02:30 UTC.");
-    let harm = Text::new().strong("Hurts ").plain("its transaction of 14 min is rolled back.\n");
+    let waits = Text::new().plain("Needs approval from ").ping(&known("ben")).plain(", ");
+    let waits = waits.ping(&known("cleo")).plain(" or ").ping(&dan).plain(" within 30 min (02:30 UTC).");
+    let harm = Text::new().strong("Impact: ").plain("its transaction of 14 min is rolled back.\n");
     let facts = Text::new().plain("server ").code("pg-core-1").plain(" · pid ").code("4711");
     let facts = facts.plain("\n").strong("frees ").plain("6 sessions wait behind it");
     let query = "UPDATE assets\n   SET \"updatedAt\" = now()\n WHERE id IN ('?')";
@@ -83,10 +83,10 @@ pub fn a_request(account: &str) -> Reply {
     let mut reply = reply(Block::Verdict { tone: Severity::Warning, text: waits })
         .with(Block::Text(Text::new().strong("Reason: ").plain("blocks the deploy")))
         .with(Block::Text(Text::new().strong("Ends the session of asset-worker-1 on asset_service_db.")))
-        .with(Block::Text(harm.strong("Undo ").plain("nothing can.")))
+        .with(Block::Text(harm.strong("Rollback: ").plain("nothing can.")))
         .with(Block::Text(facts))
         .with(Block::Code { title: Some("Its last statement".to_owned()), text: query.to_owned() })
-        .with(Block::Note("Acts only if, at that moment, it is still this very session.".into()))
+        .with(Block::Note("Runs only if it is still this very session.".into()))
         .with(Block::Text(
             Text::new().strong("PRODUCTION").plain(" · ").code("kill 4711").plain(" · plan 1f3a"),
         ))

@@ -11,7 +11,7 @@ fn an_answer_in_full() {
     let answer = sample_replies::an_answer_in_full();
     let rendered = render(&answer);
     check(&rendered).unwrap();
-    assert_eq!(rendered.text, "ana asked kill 4711 of PRODUCTION: ⚠️ 1 session waits.");
+    assert_eq!(rendered.text, "ana requested kill 4711 on PRODUCTION: ⚠️ 1 session waits.");
     assert_eq!(rendered.attachment, None);
     insta::assert_snapshot!(serde_json::to_string_pretty(&rendered.blocks).unwrap());
 }
@@ -30,7 +30,7 @@ fn a_request_and_a_lock_tree_in_full() {
 #[test]
 fn the_heading_names_who_what_and_where() {
     let mut answer = reply(verdict(Severity::Ok, "Killed."));
-    assert!(words(&render(&answer)).starts_with("ana| asked |kill 4711| of |🔴 |PRODUCTION| · #128"));
+    assert!(words(&render(&answer)).starts_with("ana| requested |kill 4711| on |🔴 |PRODUCTION| · #128"));
     answer.heading.environment = Some(EnvironmentTag { name: "staging".to_owned(), production: false });
     answer.heading.who = None;
     answer.heading.run = None;

@@ -97,7 +97,7 @@ async fn whoever_left_meanwhile_decides_and_asks_nothing() {
     // The requester's account is asked about anew when the run starts.
     bot.teams.add_person(Person { deactivated: true, ..Person::new("ana") });
     assert!(bot.teams.clicks("ben", &card, "Approve").await.ok());
-    bot.sees("ben", &card, "no longer counted").await;
+    bot.sees("ben", &card, "was revoked").await;
     assert_eq!(bot.events_of("kill").await, ["requested", "approved", "revoked"]);
     assert!(bot.is_there(pid).await);
 }

@@ -52,7 +52,7 @@ fn buttons(rendered: &Rendered) -> Vec<String> {
 fn an_answer_in_full() {
     let answer = sample_replies::an_answer_in_full();
     let rendered = picture("answer", &answer, &EVERYONE);
-    assert_eq!(rendered.summary, "ana asked kill 4711 of PRODUCTION: ⚠️ 1 session waits.");
+    assert_eq!(rendered.summary, "ana requested kill 4711 on PRODUCTION: ⚠️ 1 session waits.");
     assert_eq!(rendered.card["msteams"]["width"], "Full");
 }
 
@@ -133,7 +133,7 @@ fn no_more_buttons_stand_side_by_side_than_a_phone_shows() {
 fn the_heading_names_who_what_and_where() {
     let mut answer = reply(verdict(Severity::Ok, "Killed."));
     let rendered = render(&answer, &EVERYONE);
-    assert!(words(&rendered).starts_with("ana| asked |kill 4711| of |🔴 |PRODUCTION| · #128"));
+    assert!(words(&rendered).starts_with("ana| requested |kill 4711| on |🔴 |PRODUCTION| · #128"));
     assert_eq!(rendered.card["body"][0]["style"], "attention");
     answer.heading.environment = Some(EnvironmentTag { name: "staging".to_owned(), production: false });
     answer.heading.who = None;

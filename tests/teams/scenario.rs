@@ -14,11 +14,11 @@ async fn an_incident_from_the_first_look_to_the_history() {
     let root = bot.teams.visible("ana", INCIDENT)[0].clone();
     assert_eq!(health.thread, root.thread, "the answer hangs from the question");
     let blocked = bot.asks("ana", "blocked --env production").await;
-    assert!(blocked.plain().contains("ana asked blocked"), "{}", blocked.plain());
+    assert!(blocked.plain().contains("ana requested blocked"), "{}", blocked.plain());
 
     let card = bot.kill_card(pid).await;
     let shown = bot.sees("dan", &card, "blocks the deploy").await;
-    for words in ["PRODUCTION", "ana", "asset-worker-7", "Hurts", &pid.to_string()] {
+    for words in ["PRODUCTION", "ana", "asset-worker-7", "Impact", &pid.to_string()] {
         assert!(shown.plain().contains(words), "{words} is missing:\n{}", shown.plain());
     }
     assert!(shown.button("Approve").is_none(), "a bystander has no buttons to decide:\n{}", shown.plain());
@@ -110,7 +110,7 @@ async fn a_person_alone_with_the_bot_types_plainly() {
     let bot = Bot::start(Twist::default()).await;
     let alone = bot.teams.personal("ana");
     let told = bot.asks_in("ana", &alone, "health --env production").await;
-    assert!(told.plain().contains("ana asked health"), "{}", told.plain());
+    assert!(told.plain().contains("ana requested health"), "{}", told.plain());
     assert_eq!(told.only_to, None);
     let told = bot.asks_in("ana", &alone, "bloked").await;
     assert!(told.plain().contains("Did you mean"), "{}", told.plain());
@@ -124,7 +124,7 @@ async fn slash_commands_and_threads_are_answered_where_they_were_typed() {
         let ack = bot.teams.slash("ana", place, line).await;
         assert!(ack.ok(), "{ack:?}");
         let told = bot.next(("ana", place), before, line).await;
-        assert!(told.plain().contains("ana asked health"), "{}", told.plain());
+        assert!(told.plain().contains("ana requested health"), "{}", told.plain());
     }
     let root = bot.teams.visible("ana", INCIDENT).pop().expect("an answer");
     let thread = root.place();

@@ -15,7 +15,7 @@ async fn asks(world: &World<'_>, example: &str) {
     let said = world.runs(line).await;
     assert_ne!(said.status, 2, "{line}: {said:?}");
     said.is_fit_for_a_terminal();
-    let heading = said.out.find("ana asked ").unwrap_or_else(|| panic!("{line}: no heading: {said:?}"));
+    let heading = said.out.find("ana requested ").unwrap_or_else(|| panic!("{line}: no heading: {said:?}"));
     assert!(heading > 0 && said.out[..heading].ends_with('\n'), "{line}: the verdict comes first: {said:?}");
     let json = world.runs(&format!("{line} --json")).await;
     assert_eq!(

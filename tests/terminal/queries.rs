@@ -10,7 +10,7 @@ async fn health_is_answered_and_recorded() {
     let said = world.runs("health --env staging").await;
     assert_eq!(said.status, 0, "{said:?}");
     said.is_fit_for_a_terminal();
-    assert!(said.out.contains("\nana asked health of staging · #1\n"), "{}", said.out);
+    assert!(said.out.contains("\nana requested health on staging · #1\n"), "{}", said.out);
     assert_eq!(said.out.lines().filter(|line| line.starts_with("asset-service ")).count(), 1, "{}", said.out);
     assert_eq!(said.err, "");
 
@@ -31,7 +31,7 @@ async fn mistakes_say_what_to_type_and_change_nothing() {
     for (line, words) in [
         ("helth --env staging", "WARNING: There is no command “helth”."),
         ("helth --env staging", "Did you mean `health [service]`?"),
-        ("health", "Add `--env production` or `--env staging`, or bind it with `use`."),
+        ("health", "Add `--env production` or `--env staging`, or set one with `use`."),
         ("health --env stagin", "Did you mean `--env staging`?"),
         ("health --dry-run --env staging", "there is nothing to try dry"),
         ("kill 0 --env staging", "pid"),

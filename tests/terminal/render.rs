@@ -97,7 +97,7 @@ fn code_that_is_too_long_goes_on_as_in_a_shell() {
 fn people_are_named_and_production_shouts() {
     let text = Text::new().person(&person("ben")).plain(" or ").ping(&person("cara\u{1b}[2J"));
     let shown = render(&reply(verdict(Severity::Ok, "Done.")).with(Block::Text(text)), &Lines::new(), PLAIN);
-    let expected = "OK: Done.\nana asked kill 4711 of PRODUCTION · #128\n\nben or cara\\x1b[2J\n";
+    let expected = "OK: Done.\nana requested kill 4711 on PRODUCTION · #128\n\nben or cara\\x1b[2J\n";
     assert_eq!(shown, expected);
 }
 

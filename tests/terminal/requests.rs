@@ -37,7 +37,7 @@ async fn a_terminal_is_bound_to_an_environment_like_a_conversation() {
     let said = world.runs("use staging").await;
     assert_eq!(said.status, 0, "{said:?}");
     let said = world.runs("sizes").await;
-    assert!(said.status == 0 && said.out.contains("ana asked sizes of staging"), "{said:?}");
+    assert!(said.status == 0 && said.out.contains("ana requested sizes on staging"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +60,11 @@ async fn a_dry_run_shows_the_plan_and_asks_nobody() {
     let said = world.says(&["run", "kill", &pid.to_string(), "--env", "staging", "--dry-run"]).await;
     assert_eq!(said.status, 0, "{said:?}");
     said.is_fit_for_a_terminal();
-    assert!(said.out.starts_with("Dry run: nothing was done and nobody was asked.\n"), "{}", said.out);
+    assert!(
+        said.out.starts_with("Dry run: nothing was executed and no approval was requested.\n"),
+        "{}",
+        said.out
+    );
     assert!(said.out.contains("dry-worker") && said.out.contains("backend start"), "{}", said.out);
     assert_eq!(world.recorded().await, []);
     assert!(world.stage.workspace.payloads().is_empty(), "Slack was not spoken to");
@@ -74,7 +78,7 @@ async fn a_danger_without_a_place_for_its_card_is_refused() {
     let line = format!("kill {pid} --env staging");
     let said = world.runs(&line).await;
     assert_eq!(said.status, 1, "{said:?}");
-    assert!(said.flat().contains("there is no place there for its card"), "{}", said.out);
+    assert!(said.flat().contains("no channel is set for its card"), "{}", said.out);
     assert!(said.out.contains("terminal_channel"), "{}", said.out);
 
     let world = World::with("U0ANA", &[CHANNEL]).await;
@@ -95,8 +99,8 @@ async fn a_danger_is_asked_in_chat_and_done_by_the_bot_there() {
     let said = world.says(&["run", "kill", &pid_text, "--env", "staging", "--reason", "it's stuck"]).await;
     assert_eq!(said.status, 0, "{said:?}");
     said.is_fit_for_a_terminal();
-    assert!(said.out.starts_with("WARNING: Waits for a second person: ben, cara, until "), "{}", said.out);
-    assert!(said.flat().contains("`withdraw 1` takes it back"), "{}", said.out);
+    assert!(said.out.starts_with("WARNING: Needs approval from ben or cara within 30 min ("), "{}", said.out);
+    assert!(said.flat().contains("`withdraw 1` withdraws it"), "{}", said.out);
     assert!(is_there(&world, pid).await);
     let pending = world.runs("pending").await;
     assert!(pending.out.contains(&format!("kill {pid}")), "{}", pending.out);
@@ -114,7 +118,7 @@ async fn a_danger_is_asked_in_chat_and_done_by_the_bot_there() {
     let told = workspace.wait_for("a refusal", |workspace| {
         workspace.visible("U0ANA", INCIDENT).into_iter().find(|m| m.ephemeral_to.is_some())
     });
-    assert!(told.await.unwrap().plain().contains("You asked for it, so somebody else has to decide."));
+    assert!(told.await.unwrap().plain().contains("You requested this, so somebody else has to decide."));
     assert!(is_there(&world, pid).await);
 
     workspace.clicks("U0BEN", &card.at(), "Approve").await;
@@ -160,7 +164,7 @@ async fn who_may_no_longer_ask_is_revoked_at_the_start() {
     let card = card.await.unwrap();
     world.stage.workspace.clicks("U0BEN", &card.at(), "Approve").await;
     let told = world.stage.workspace.wait_for("the end", |workspace| {
-        workspace.message(&card.at()).filter(|message| message.plain().contains("no longer counts"))
+        workspace.message(&card.at()).filter(|message| message.plain().contains("no longer accepted"))
     });
     told.await.unwrap();
     assert!(is_there(&world, pid).await);
@@ -181,14 +185,12 @@ async fn direct(workspace: &Workspace, who: &str, words: &str) -> Message {
 /// Everyone whom it concerns hears in chat of what was done alone.
 async fn all_hear_of_it(workspace: &Workspace, pid: i32) {
     let card = seen(workspace, "U0DAN", (INCIDENT, "is gone")).await.plain();
-    for words in
-        [&format!("break-glass kill {pid}"), "nobody is awake", "without a second person", "review 1"]
-    {
+    for words in [&format!("break-glass kill {pid}"), "nobody is awake", "without approval", "review 1"] {
         assert!(card.contains(words), "{words} is missing: {card}");
     }
     for who in ["U0BEN", "U0CARA"] {
         let told = direct(workspace, who, "is gone").await.plain();
-        assert!(told.contains("without a second person"), "{told}");
+        assert!(told.contains("without approval"), "{told}");
     }
     direct(workspace, "U0ANA", "is gone").await;
 }
@@ -200,7 +202,7 @@ async fn what_is_done_alone_at_a_terminal_is_told_in_chat_at_once() {
     let line = format!("break-glass kill {pid} --env production");
     let refused = world.runs(&line).await;
     assert_eq!(refused.status, 1, "{refused:?}");
-    assert!(refused.flat().contains("types the environment's name and a reason"), "{}", refused.out);
+    assert!(refused.flat().contains("needs the environment's name and a reason"), "{}", refused.out);
     assert!(is_there(&world, pid).await);
 
     let pid_text = pid.to_string();

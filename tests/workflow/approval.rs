@@ -18,7 +18,7 @@ async fn a_second_person_ends_exactly_that_session() {
     let (_bystander, other) = scene.session("asset-worker-8").await;
     let card = asked(&scene, pid).await;
     let shown = card.plain();
-    for words in ["PRODUCTION", "ana", "asset-worker-7", "blocks the deploy", "Hurts", &pid.to_string()] {
+    for words in ["PRODUCTION", "ana", "asset-worker-7", "blocks the deploy", "Impact", &pid.to_string()] {
         assert!(shown.contains(words), "{words} is missing:\n{shown}");
     }
     assert!(scene.is_there(pid).await, "nothing may happen before the approval");

@@ -192,7 +192,7 @@ async fn revoked(mut scene: Scene, change: impl FnOnce(&mut Scene), restarts: bo
         scene.restart().await;
     }
     scene.clicks(BEN, &card.at(), "Approve").await;
-    let shown = scene.until(&card.at(), "no longer counted").await;
+    let shown = scene.until(&card.at(), "was revoked").await;
     let run = scene.only_run("kill").await;
     assert_eq!(run.state, RunState::Revoked, "{}", shown.plain());
     assert!(run.event(EventKind::Started).is_none());

@@ -27,7 +27,7 @@ async fn one_acts_alone_everyone_is_told_and_another_reviews_it() {
         "PRODUCTION",
         "break-glass kill",
         "nobody else is awake",
-        "without a second person",
+        "without approval",
         "U0BEN",
         &format!("review {}", run.id),
     ] {
@@ -39,7 +39,7 @@ async fn one_acts_alone_everyone_is_told_and_another_reviews_it() {
         workspace
             .visible(BEN, &workspace.dm(BEN))
             .into_iter()
-            .find(|message| message.plain().contains("without a second person"))
+            .find(|message| message.plain().contains("without approval"))
     });
     told.await.unwrap_or_else(|why| panic!("{why}"));
 
@@ -48,7 +48,7 @@ async fn one_acts_alone_everyone_is_told_and_another_reviews_it() {
     let told = scene.asks(BEN, &format!("review {} --reason \"right so\"", run.id)).await.plain();
     assert!(told.contains(&format!("Run #{} is reviewed", run.id)), "{told}");
     let shown = scene.until(&card.at(), "reviewed by ben").await.plain();
-    assert!(!shown.contains("has to look at it"), "{shown}");
+    assert!(!shown.contains("must review it"), "{shown}");
     let listed = scene.asks(BEN, "pending").await.plain();
     assert!(listed.contains("No requests are waiting"), "{listed}");
     scene.refused(CARA, &format!("review {}", run.id), "has already reviewed run").await;
@@ -66,7 +66,7 @@ async fn what_is_done_alone_does_not_wait_for_the_chat() {
     scene.workspace().fault("chat.postMessage", Fault::Clear);
     let card = scene.next(BEN, 0, "its card").await;
     let told = scene.until(&card.at(), "is gone").await.plain();
-    assert!(told.contains("without a second person"), "{told}");
+    assert!(told.contains("without approval"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,20 +75,16 @@ async fn once_in_an_hour_and_only_so() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let kill = format!("kill {pid} --env production --reason \"nobody is awake\"");
     for (who, line, words) in [
-        (CARA, format!("break-glass {kill}"), "You lack the role last-resort"),
+        (CARA, format!("break-glass {kill}"), "Break-glass needs the role last-resort"),
         (BEN, format!("break-glass {kill}"), "You may not run `kill`"),
         (ANA, format!("break-glass kill {pid} --reason why"), "Which environment?"),
         (
             ANA,
             format!("break-glass kill {pid} --env production"),
-            "types the environment's name and a reason",
+            "needs the environment's name and a reason",
         ),
         (ANA, "break-glass unfreeze --env production --reason why".to_owned(), "is never done alone"),
-        (
-            ANA,
-            format!("break-glass cancel {pid} --env production --reason why"),
-            "needs no second person here",
-        ),
+        (ANA, format!("break-glass cancel {pid} --env production --reason why"), "needs no approval here"),
         (ANA, format!("break-glass {kill} --private"), "everyone here can read"),
         (ANA, format!("break-glass shoot {pid} --env production --reason why"), "There is no command"),
     ] {
@@ -97,18 +93,18 @@ async fn once_in_an_hour_and_only_so() {
     }
     // A conversation that is bound to an environment doesn't name it.
     scene.asks(ANA, "use production").await;
-    scene.refused(ANA, &format!("break-glass kill {pid} --reason why"), "types the environment's name").await;
+    scene.refused(ANA, &format!("break-glass kill {pid} --reason why"), "needs the environment's name").await;
     assert!(scene.runs_of("kill").await.is_empty());
 
     let dry = scene.asks(ANA, &format!("break-glass {kill} --dry-run")).await.plain();
-    assert!(dry.contains("nothing was done"), "{dry}");
+    assert!(dry.contains("nothing was executed"), "{dry}");
     assert!(scene.is_there(pid).await && scene.runs_of("kill").await.is_empty());
 
     let card = scene.asks(ANA, &format!("break-glass {kill}")).await;
     scene.until(&card.at(), "is gone").await;
     let (_second, pid) = scene.session("asset-worker-8").await;
     let again = format!("break-glass kill {pid} --env production --reason again");
-    scene.refused(ANA, &again, "ana acted alone at").await;
+    scene.refused(ANA, &again, "ana used break-glass at").await;
     assert!(scene.is_there(pid).await);
 }
 
@@ -117,7 +113,7 @@ async fn without_a_section_nobody_acts_alone() {
     let scene = Scene::usual().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let line = format!("break-glass kill {pid} --env production --reason \"nobody is awake\"");
-    scene.refused(ANA, &line, "Nobody may act alone here").await;
+    scene.refused(ANA, &line, "Break-glass is not set up").await;
     let how = scene.asks(ANA, "break-glass").await.plain();
     assert!(how.contains("Break-glass is not configured"), "{how}");
     assert!(scene.is_there(pid).await);
@@ -179,7 +175,7 @@ async fn at_the_same_moment_in_two_environments_one_of_two_acts() {
     let told = found("what becomes of both", async || {
         let told = scene.workspace().visible(ANA, INCIDENT);
         let one = |words: &str| told.iter().any(|message| message.plain().contains(words));
-        (one("is gone") && one("ana acted alone at")).then_some(told)
+        (one("is gone") && one("ana used break-glass at")).then_some(told)
     })
     .await;
     assert_eq!(told.len(), 2, "{told:?}");
@@ -189,7 +185,7 @@ async fn at_the_same_moment_in_two_environments_one_of_two_acts() {
     assert_eq!((run.state, kinds(&run)), (RunState::Succeeded, vec!["started", "succeeded"]));
     // The hour is everybody's and everywhere's.
     let other = if left.0 { here } else { there };
-    scene.refused(ANA, &other, &format!("(#{}); that is for once in 1 h", run.id)).await;
+    scene.refused(ANA, &other, &format!("(#{}). One emergency action per 1 h", run.id)).await;
     assert_eq!(scene.runs_of("kill").await.len(), 1);
 }
 

@@ -14,7 +14,7 @@ async fn a_token_counts_only_on_the_message_and_in_the_conversation_it_was_poste
     let token = Scene::token(&card, "Approve");
     for (on, words) in [
         (elsewhere(&card, "C0DATABASE"), "belongs to another conversation"),
-        (another.at(), "not the one that was delivered"),
+        (another.at(), "isn't the card that was delivered"),
     ] {
         let told = scene.forged_click(Click { who: BEN, home: None, token: &token, on: &on }).await;
         assert!(told.contains(words), "{told}");
@@ -65,7 +65,7 @@ async fn a_card_that_was_not_wholly_delivered_approves_nothing() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
     assert_eq!(scene.tampers("UPDATE cards SET message = NULL WHERE kind = 'primary'"), 1);
-    scene.is_refused(BEN, &card.at(), ("Approve", "isn't wholly delivered")).await;
+    scene.is_refused(BEN, &card.at(), ("Approve", "isn't delivered yet")).await;
     assert_eq!(scene.only_run("kill").await.state, RunState::Pending);
     scene.clicks(ANA, &card.at(), "Withdraw").await;
     scene.until_state("kill", RunState::Withdrawn).await;

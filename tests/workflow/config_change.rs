@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
 use crate::process::kinds;
 
-const NOT_THEN: &str = "You couldn't approve it when it was asked for";
+const NOT_THEN: &str = "You weren't an approver when this was requested";
 
 /// Asked before the change and after it: who is new decides only the second.
 async fn counts_from_the_next_request_on(mut scene: Scene, who: &str, (old, new): (&str, &str)) {

@@ -8,7 +8,7 @@ use countersign::model::{EventKind, Run, RunState};
 use countersign::store::{Filter, Store};
 use rusqlite::Connection;
 
-const UNKNOWN: &str = "what became of it is unknown. It is not repeated";
+const UNKNOWN: &str = "its outcome is unknown. It will not be repeated";
 
 async fn counting(counter: &Counter) -> Scene {
     let acts = counter.acts();
@@ -64,7 +64,7 @@ async fn killed_between_the_claim_and_the_effect() {
     let before = scene.count(CARA);
     assert!(scene.workspace().clicks_on(CARA, &card, "Approve").await.ok());
     let told = scene.next(CARA, before, "an answer").await;
-    assert!(told.plain().contains("decided already: approved by ben"), "{}", told.plain());
+    assert!(told.plain().contains("already decided: approved by ben"), "{}", told.plain());
     assert_eq!(the_run(&record, "count").await.expect("the run").version, 4);
     assert_eq!(counter.rows().await, 0);
 }
@@ -128,8 +128,7 @@ async fn killed_before_the_claim(scene: &Scene, other_lives: bool) -> Message {
         Some(first) => first,
         None => Process::start(scene).await,
     };
-    let words =
-        "The approval no longer counted: Countersign was interrupted before it started. Nothing was done.";
+    let words = "The approval was revoked: Countersign was interrupted before it started. Nothing was done.";
     let told = scene.until(&card.at(), words).await;
     assert!(told.buttons().is_empty(), "{}", told.plain());
     let run = the_run(&record, "count").await.expect("the run");
@@ -178,7 +177,7 @@ async fn killed_between_the_decision_and_the_edit_of_the_card() {
     process.kill().await;
     for card in [&done, &denied] {
         let shown = scene.workspace().message(&card.at()).expect("a card");
-        assert!(shown.plain().contains("Waits for a second person"), "{}", shown.plain());
+        assert!(shown.plain().contains("Needs approval from"), "{}", shown.plain());
     }
     scene.workspace().fault("chat.update", Fault::Clear);
 
@@ -222,9 +221,9 @@ async fn killed_before_the_card_was_posted() {
 /// What the card says of a run that stands so.
 fn words_of(state: RunState) -> &'static str {
     match state {
-        RunState::Pending => "Waits for a second person",
-        RunState::Succeeded => " ran on ",
-        RunState::Revoked => "The approval no longer counted",
+        RunState::Pending => "Needs approval from",
+        RunState::Succeeded => "Done.",
+        RunState::Revoked => "The approval was revoked",
         RunState::Interrupted => UNKNOWN,
         other => panic!("{other:?}"),
     }

@@ -55,7 +55,7 @@ async fn fifty_approvers_at_the_same_moment_over_two_processes_start_it_once() {
     assert_eq!(losers.len(), 49);
     for (account, name) in losers {
         let heard = found(&format!("{name} to be told"), async || told(&scene, account).pop()).await;
-        let words = format!("This request is decided already: approved by {winner}");
+        let words = format!("This request is already decided: approved by {winner}");
         assert!(heard.plain().contains(&words), "{name}: {}", heard.plain());
         assert_eq!(told(&scene, account).len(), 1);
     }
@@ -106,7 +106,7 @@ async fn a_delivery_that_comes_again_is_carried_out_once_and_answered_once() {
     assert_eq!(told(&scene, BEN), []);
     assert!(second.of(&scene).redeliver(click).await.ok());
     let heard = found("an answer", async || told(&scene, BEN).pop()).await;
-    assert!(heard.plain().contains("decided already: approved by ben"), "{}", heard.plain());
+    assert!(heard.plain().contains("already decided: approved by ben"), "{}", heard.plain());
     assert_eq!(kinds(&the_run(&record, "count").await.expect("a run")).len(), 4);
     assert_eq!(counter.rows().await, 1);
 }

@@ -23,10 +23,10 @@ async fn stops_what_waits_in_both_processes_until_two_lift_it() {
     for process in [&first, &second] {
         scene.workspace().connect_bot(&process.url);
         let told = scene.is_told(BEN, &card.at(), "Approve").await;
-        assert!(told.plain().contains("cara froze all acting"), "{}", told.plain());
+        assert!(told.plain().contains("cara froze all changes"), "{}", told.plain());
         assert!(told.plain().contains("(incident 42). Nothing was done."), "{}", told.plain());
         let told = scene.asks(ANA, "count --env staging").await;
-        assert!(told.plain().contains("cara froze all acting"), "{}", told.plain());
+        assert!(told.plain().contains("cara froze all changes"), "{}", told.plain());
     }
     let run = the_run(&record, "count").await.expect("the run");
     assert_eq!((run.state, run.version), (RunState::Pending, 1));
@@ -37,7 +37,7 @@ async fn stops_what_waits_in_both_processes_until_two_lift_it() {
     let told = scene.is_told(ANA, &lift.at(), "Approve").await;
     assert!(told.plain().contains("somebody else has to decide"), "{}", told.plain());
     let told = scene.is_told(BEN, &card.at(), "Approve").await;
-    assert!(told.plain().contains("cara froze all acting"), "still: {}", told.plain());
+    assert!(told.plain().contains("cara froze all changes"), "still: {}", told.plain());
     scene.workspace().connect_bot(&first.url);
     scene.clicks(BEN, &lift.at(), "Approve").await;
     scene.until(&lift.at(), "The freeze is lifted").await;
@@ -72,7 +72,7 @@ async fn stops_what_is_approved_and_has_not_started() {
     assert!(frozen.plain().contains("All changes are frozen"), "{}", frozen.plain());
     scene.workspace().fault("users.info", Fault::Clear);
 
-    let words = "The approval no longer counted: cara froze all acting before it started. Nothing was done.";
+    let words = "The approval was revoked: cara froze all changes before it started. Nothing was done.";
     scene.until(&card.at(), words).await;
     let run = becomes(&record, "count", RunState::Revoked).await;
     assert_eq!(kinds(&run), ["requested", "approved", "revoked"]);

@@ -8,7 +8,7 @@ use countersign::model::{CardKind, RunState};
 use countersign::store::Store;
 
 const GROUP: &str = "S0APPROVERS";
-const NOT_IN_IT: &str = "counts only in its group of the chat, and you aren't in it";
+const NOT_IN_IT: &str = "requires membership in its chat group, and you aren't a member";
 
 async fn narrowed(members: &[&str]) -> Scene {
     let scene = narrows("approver", Twist::default()).await;
@@ -33,7 +33,7 @@ async fn who_has_the_role_and_is_not_in_the_group_approves_nothing_and_is_not_ca
     assert!(!card.plain().contains("U0CARA"), "{}", card.plain());
     let cards = scene.store().cards_of(1).await.unwrap();
     assert_eq!(cards.iter().filter(|card| card.kind == CardKind::Direct).count(), 1);
-    direct(&scene, BEN, "Waits for a second person").await;
+    direct(&scene, BEN, "Needs approval from").await;
     assert!(directly(&scene, CARA).is_empty() && directly(&scene, DAN).is_empty());
 
     scene.is_refused(CARA, &card.at(), ("Approve", NOT_IN_IT)).await;
@@ -92,7 +92,7 @@ async fn the_role_that_acts_alone_is_narrowed_too() {
     scene.workspace().set_group(GROUP, &[BEN]);
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let line = format!("break-glass kill {pid} --env production --reason \"nobody is awake\"");
-    scene.refused(ANA, &line, "Your role last-resort counts only in its group of the chat").await;
+    scene.refused(ANA, &line, "Your role last-resort requires membership in its chat group").await;
     assert!(scene.is_there(pid).await && scene.runs_of("kill").await.is_empty());
     scene.workspace().set_group(GROUP, &[ANA]);
     scene.restart().await;
@@ -120,7 +120,7 @@ async fn accounts_that_no_longer_count_leave_nobody_to_ask() {
     }
     let told = scene.asks(ANA, &format!("kill {pid} --env production")).await.plain();
     assert!(told.contains("Nobody but you could approve this, so nobody is asked."), "{told}");
-    assert!(told.contains("or one that no longer counts"), "{told}");
+    assert!(told.contains("or have no accepted account there"), "{told}");
     assert!(scene.runs_of("kill").await.is_empty() && scene.is_there(pid).await);
 }
 

@@ -109,7 +109,7 @@ async fn whoever_sends_a_copy_has_it_for_as_long_as_that_may_take() {
     assert!(u128::try_from(lasts).unwrap() > LONGEST.as_micros(), "{lasts} µs");
     scene.workspace().fault("chat.postMessage", Fault::Clear);
     for who in [BEN, CARA] {
-        crate::notifications::direct(&scene, who, "Waits for a second person").await;
+        crate::notifications::direct(&scene, who, "Needs approval from").await;
     }
     assert_eq!(scene.store().cards_of(1).await.unwrap().len(), 4);
 }

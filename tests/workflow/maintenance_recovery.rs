@@ -271,7 +271,7 @@ async fn an_interrupted_enable_stats_and_reset_stats_are_looked_at() {
             let all = "SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)";
             superuser.batch_execute(all).await.unwrap();
         }
-        let words = if tells { words } else { "what became of it is unknown" };
+        let words = if tells { words } else { "its outcome is unknown" };
         scene.until(&card.at(), words).await;
         assert_eq!(
             scene.runs_of("reset-stats").await[0].state,

@@ -41,7 +41,8 @@ async fn what_is_to_come_is_shown_approved_applied_and_told_by_the_ledger() {
         assert!(shown.contains(words), "{words} is missing:\n{shown}");
     }
     assert!(!shop.has("items").await && !shop.has("_prisma_migrations").await, "nothing before the approval");
-    shop.refuses("migrate shop", &["is at it already", &format!("migration of {}", shop.database)]).await;
+    shop.refuses("migrate shop", &["already holds the lock on", &format!("migration of {}", shop.database)])
+        .await;
     shop.scene.clicks(BEN, &card.at(), "Approve").await;
     let (run, told) = shop.ended(&card.at(), "migrate").await;
     assert_eq!(run.state, RunState::Succeeded, "{told}");

@@ -28,7 +28,7 @@ async fn what_goes_on_after_a_crash_is_watched_until_the_ledger_tells_its_end() 
     let _again = Process::start(&shop.scene).await;
     let told = shop.scene.until(&card, "1 of 3 applied · its session is pid ").await.plain();
     for words in [
-        "What it began may go on: that is watched, and nothing is repeated.",
+        "What it started may still be running: it is being watched and will not be repeated.",
         &format!("`stop {asked}` ends it"),
         &format!(" for pid {pid} (shop-api, idle for "),
     ] {
@@ -45,7 +45,7 @@ async fn what_goes_on_after_a_crash_is_watched_until_the_ledger_tells_its_end() 
     assert!(told.plain().contains("2 of 3 applied"), "{}", told.plain());
     api.batch_execute("SELECT pg_advisory_unlock(2)").await.unwrap();
     let told = shop.scene.until(&card, "3 of 3 migrations applied to ").await.plain();
-    assert!(!told.contains("may go on") && !told.contains("its session is"), "{told}");
+    assert!(!told.contains("may still be running") && !told.contains("its session is"), "{told}");
     let run = shop.scene.store().get(asked).await.unwrap().unwrap();
     assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert_eq!(kinds(&run), ["requested", "approved", "started", "interrupted", "succeeded"]);

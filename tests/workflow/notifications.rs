@@ -30,7 +30,7 @@ async fn tried_in_vain(scene: &Scene, method: &str, times: usize) {
     .await;
 }
 
-const WAITS: &str = "Waits for a second person";
+const WAITS: &str = "Needs approval from";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn approvers_and_the_requester_hear_of_it_once_slack_can_be_reached_again() {
@@ -160,10 +160,10 @@ async fn the_requester_hears_of_a_refusal_and_of_an_expiry_and_not_of_their_own_
     direct(&scene, ANA, "Denied by ben").await;
     let waits = scene.kill_card(pid).await;
     let card = scene.asks(ANA, &format!("kill {pid} --env staging")).await;
-    scene.until(&card.at(), "Expired: nobody decided in time").await;
+    scene.until(&card.at(), "Expired: the request was not decided in time").await;
     let still = scene.workspace().message(&waits.at()).expect("the card");
     assert!(still.button("Approve").is_some(), "{}", still.plain());
-    direct(&scene, ANA, "Expired: nobody decided in time").await;
+    direct(&scene, ANA, "Expired: the request was not decided in time").await;
     assert_eq!(directly(&scene, ANA).len(), 2);
     assert!(scene.is_there(pid).await);
 }

@@ -200,7 +200,7 @@ async fn goes_on(scene: &Scene, card: Message, kills: usize) -> Message {
     if run.state == RunState::Running {
         return card;
     }
-    let told = scene.until(&card.at(), "what became of it is unknown").await;
+    let told = scene.until(&card.at(), "its outcome is unknown").await;
     assert!(told.buttons().is_empty(), "{}", told.plain());
     let next = self::card(scene, &format!("hunted --continue {}", run.id)).await;
     scene.clicks(BEN, &next.at(), "Approve").await;

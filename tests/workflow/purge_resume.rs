@@ -84,7 +84,7 @@ async fn it_does_not_go_on_beside_another_purge_of_the_table() {
     }
 
     let _again = Process::start(&scene).await;
-    let waits = format!("It goes on when #{other}, which is at the same, is over.");
+    let waits = format!("It resumes when #{other}, which holds the lock, has ended.");
     scene.until(&asked.at(), &waits).await;
     let jobs = scene.asks(ANA, "jobs").await.plain();
     assert!(jobs.contains(&format!("interrupted: {waits}")), "{jobs}");

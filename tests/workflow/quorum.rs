@@ -19,20 +19,20 @@ async fn two_different_people_must_approve() {
     let scene = two_must().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
-    assert!(card.plain().contains("Waits for 2 different people"), "{}", card.plain());
+    assert!(card.plain().contains("Needs 2 approvals from"), "{}", card.plain());
 
     scene.clicks(BEN, &card.at(), "Approve").await;
-    let shown = scene.until(&card.at(), "1 of 2 have approved").await;
-    assert!(shown.plain().contains("agreed by ben"), "{}", shown.plain());
+    let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
+    assert!(shown.plain().contains("approved by ben"), "{}", shown.plain());
     assert!(scene.is_there(pid).await, "one of two is not enough");
-    for (who, words) in [(BEN, "You have approved it already"), (ANA, "somebody else has to decide")] {
+    for (who, words) in [(BEN, "You have already approved this"), (ANA, "somebody else has to decide")] {
         scene.is_refused(who, &shown.at(), ("Approve", words)).await;
     }
     assert!(scene.is_there(pid).await);
 
     scene.clicks(CARA, &shown.at(), "Approve").await;
     let done = scene.until(&card.at(), "is gone").await.plain();
-    assert!(done.contains("agreed by ben") && done.contains("approved by cara"), "{done}");
+    assert!(done.contains("approved by ben and cara"), "{done}");
     assert_eq!(
         kinds(&scene.only_run("kill").await),
         ["requested", "approval_added", "approved", "started", "succeeded"]
@@ -74,7 +74,7 @@ async fn one_refusal_ends_it_and_its_reason_is_told() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "1 of 2 have approved").await;
+    scene.until(&card.at(), "1 of 2 approvals given").await;
     let run = scene.only_run("kill").await;
     scene.refused(ANA, &format!("deny {}", run.id), "is yours").await;
     scene.refused("U0DAN", &format!("deny {}", run.id), "You may not run").await;
@@ -109,11 +109,11 @@ async fn a_second_account_of_the_same_person_counts_for_nothing() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
     for account in [ANA, "U0ANA2"] {
-        scene.is_refused(account, &card.at(), ("Approve", "You asked for it")).await;
+        scene.is_refused(account, &card.at(), ("Approve", "You requested this")).await;
     }
     scene.clicks(BEN, &card.at(), "Approve").await;
-    let shown = scene.until(&card.at(), "1 of 2 have approved").await;
-    scene.is_refused("U0BEN2", &shown.at(), ("Approve", "You have approved it already")).await;
+    let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
+    scene.is_refused("U0BEN2", &shown.at(), ("Approve", "You have already approved this")).await;
     assert!(scene.is_there(pid).await);
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "approval_added"]);
 }
@@ -124,7 +124,7 @@ async fn who_agreed_first_must_still_count_at_the_start() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
     scene.clicks(BEN, &card.at(), "Approve").await;
-    let shown = scene.until(&card.at(), "1 of 2 have approved").await;
+    let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
     scene.workspace().set_kind(BEN, Kind::Deactivated);
     scene.clicks(CARA, &shown.at(), "Approve").await;
     scene.until(&card.at(), "ben may no longer approve it").await;
@@ -143,7 +143,7 @@ async fn of_two_policies_the_stricter_counts() {
         scene.edit_config(before, after);
         scene.restart().await;
         scene.clicks(BEN, &card.at(), "Approve").await;
-        let shown = scene.until(&card.at(), "1 of 2 have approved").await;
+        let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
         assert!(scene.is_there(pid).await, "{before} → {after}");
         scene.clicks(CARA, &shown.at(), "Approve").await;
         scene.until(&card.at(), "is gone").await;
@@ -182,9 +182,9 @@ async fn approvers_are_told_directly_and_the_requester_hears_the_outcome() {
     let scene = Scene::usual().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
-    let told = direct(&scene, BEN, "Waits for a second person").await;
+    let told = direct(&scene, BEN, "Needs approval from").await;
     assert!(told.plain().contains("PRODUCTION") && told.button("Approve").is_some(), "{}", told.plain());
-    direct(&scene, CARA, "Waits for a second person").await;
+    direct(&scene, CARA, "Needs approval from").await;
     for nobody in [ANA, "U0DAN"] {
         let theirs = scene.workspace().visible(nobody, &scene.workspace().dm(nobody));
         assert!(theirs.is_empty(), "{theirs:?}");
@@ -222,7 +222,7 @@ async fn what_waits_is_called_for_twice_more() {
     };
     crate::harness::found("two reminders", async || (reminders(&scene).len() == 2).then_some(())).await;
     let last = reminders(&scene).pop().unwrap();
-    assert!(last.contains("Waits for a second person") && last.contains("U0BEN"), "{last}");
+    assert!(last.contains("Needs approval from") && last.contains("U0BEN"), "{last}");
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "reminded", "reminded"]);
     scene.clicks(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "is gone").await;

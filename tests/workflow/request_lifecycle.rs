@@ -26,7 +26,7 @@ async fn what_is_decided_stays_decided_and_says_by_whom_and_when() {
             let before = scene.count(CARA);
             assert!(scene.workspace().clicks_on(CARA, &card, late).await.ok());
             let told = scene.next(CARA, before, "who was faster").await.plain();
-            assert!(told.contains(&format!("decided already: {kind} by {name} at 20")), "{told}");
+            assert!(told.contains(&format!("already decided: {kind} by {name} at 20")), "{told}");
         }
         assert_eq!(scene.is_there(pid).await, kind != "approved");
         let run = scene.runs_of("kill").await.remove(0);
@@ -79,13 +79,13 @@ async fn a_request_that_nobody_decides_expires_by_itself() {
         Scene::with(Twist { instead: vec![("wait = \"30m\"", "wait = \"5s\"")], ..Twist::default() }).await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
-    let shown = scene.until(&card.at(), "Expired: nobody decided in time").await;
+    let shown = scene.until(&card.at(), "Expired: the request was not decided in time").await;
     assert!(shown.buttons().is_empty(), "{}", shown.plain());
     assert_eq!(scene.only_run("kill").await.state, RunState::Expired);
     let before = scene.count(BEN);
     assert!(scene.workspace().clicks_on(BEN, &card, "Approve").await.ok());
     let told = scene.next(BEN, before, "a refusal").await.plain();
-    assert!(told.contains("decided already: expired by Countersign"), "{told}");
+    assert!(told.contains("already decided: expired by Countersign"), "{told}");
     assert!(scene.is_there(pid).await);
 }
 
@@ -125,7 +125,7 @@ async fn a_click_after_the_deadline_is_too_late_even_if_nobody_noticed_yet() {
     let run = scene.only_run("kill").await;
     assert!(run.event(EventKind::Approved).is_none() && run.event(EventKind::Started).is_none(), "{run:?}");
     assert!(scene.is_there(pid).await);
-    scene.until(&card.at(), "Expired: nobody decided in time").await;
+    scene.until(&card.at(), "Expired: the request was not decided in time").await;
 }
 
 /// Asks, changes something behind the bot's back, lets ben approve, and expects that nothing was done.
@@ -167,7 +167,7 @@ async fn a_command_whose_file_changed_since_it_was_asked_for_does_not_run() {
     std::fs::write(&file, TIDY.replace("pg_class", "pg_attribute")).unwrap();
     scene.restart().await;
     scene.clicks(BEN, &card.at(), "Approve").await;
-    let shown = scene.until(&card.at(), "no longer the one that was asked for").await;
+    let shown = scene.until(&card.at(), "has changed since the request").await;
     let run = scene.only_run("tidy").await;
     assert_eq!(run.state, RunState::Revoked, "{}", shown.plain());
     assert!(run.event(EventKind::Started).is_none());
@@ -186,10 +186,10 @@ async fn a_plan_too_large_to_be_shown_whole_is_refused_at_once() {
     let long = format!("{TIDY} WHERE relname <> '{}'", "x".repeat(20_000));
     let scene = Scene::with(Twist { commands: vec![("tidy.sql", &long)], ..Twist::default() }).await;
     let told = scene.asks(ANA, "tidy asset --env staging").await.plain();
-    assert!(told.contains("The plan can't be shown whole"), "{told}");
+    assert!(told.contains("The plan doesn't fit into one message"), "{told}");
     assert!(told.contains("12,000"), "it says how much may be shown: {told}");
     assert!(
-        told.contains("ask for less at once") && told.contains("file"),
+        told.contains("Request less at once") && told.contains("file"),
         "it says how to narrow it: {told}"
     );
     assert!(scene.runs_of("tidy").await.is_empty());
@@ -206,9 +206,9 @@ async fn while_frozen_nothing_is_asked_approved_or_done_and_looking_goes_on() {
     scene.refused(CARA, "freeze", "ben has already frozen all changes").await;
     for line in [format!("kill {pid} --env production"), format!("cancel {pid} --env production")] {
         let told = scene.asks(ANA, &line).await.plain();
-        assert!(told.contains("ben froze all acting at") || told.contains("runs no statement"), "{told}");
+        assert!(told.contains("ben froze all changes at") || told.contains("runs no statement"), "{told}");
     }
-    scene.is_refused(BEN, &card.at(), ("Approve", "ben froze all acting at")).await;
+    scene.is_refused(BEN, &card.at(), ("Approve", "ben froze all changes at")).await;
     assert_eq!(scene.only_run("kill").await.state, RunState::Pending);
     let looked = scene.asks(ANA, "blocked --env production").await.plain();
     assert!(looked.contains("wait"), "{looked}");
@@ -227,8 +227,12 @@ async fn a_dry_run_shows_the_plan_and_asks_nobody() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let told = scene.asks(ANA, &format!("kill {pid} --env production --dry-run")).await;
     let shown = told.plain();
-    for words in ["Dry run: nothing was done and nobody was asked", "asset-worker-7", "Hurts", "Acts only if"]
-    {
+    for words in [
+        "Dry run: nothing was executed and no approval was requested",
+        "asset-worker-7",
+        "Impact",
+        "Runs only if",
+    ] {
         assert!(shown.contains(words), "{words} is missing:\n{shown}");
     }
     assert!(told.buttons().is_empty() && !shown.contains("<@"), "{shown}");

@@ -28,7 +28,7 @@ async fn an_approval_that_is_not_used_in_time_is_none_any_more() {
     let card = approved(&scene, pid).await;
     scene.until_state("kill", RunState::Expired).await;
     scene.workspace().fault("users.info", Fault::Clear);
-    let shown = scene.until(&card.at(), "Expired: it was approved and did not start in time").await;
+    let shown = scene.until(&card.at(), "Expired: the run was approved but did not start in time").await;
     assert!(shown.buttons().is_empty() && shown.plain().contains("Nothing was done"), "{}", shown.plain());
     direct(&scene, ANA, "did not start in time").await;
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "approved", "expired"]);
@@ -67,7 +67,7 @@ async fn what_runs_is_stopped_with_a_reason_and_keeps_its_own() {
     becomes(&scene.store(), "backup", RunState::Running).await;
     scene.asks(BEN, "stop 1 --reason \"it holds up the deploy\"").await;
     let shown = scene.until(&card.at(), "Stopped: there is no backup").await.plain();
-    for words in ["Reason: before the release", "told to stop by ben", "it holds up the deploy"] {
+    for words in ["Reason: before the release", "stop requested by ben", "it holds up the deploy"] {
         assert!(shown.contains(words), "{words} is missing: {shown}");
     }
     let story = scene.asks(BEN, "show 1").await.plain();

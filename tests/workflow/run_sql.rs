@@ -110,7 +110,7 @@ async fn only_files_of_the_directory_are_run() {
         ("..", "There is no SQL file"),
         ("linked", "is a link that leads out of the directory"),
         ("drop-new-feild", "Did you mean drop-new-field"),
-        ("long", "The plan can't be shown whole"),
+        ("long", "The plan doesn't fit into one message"),
         ("commits", "`COMMIT` can't be run here"),
     ] {
         let told = scene.asks(ANA, &format!("run-sql {typed} asset-service --env production")).await.plain();

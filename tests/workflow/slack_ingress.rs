@@ -160,7 +160,7 @@ async fn a_click_of_an_org_wide_install_without_a_team_counts() {
         200
     );
     let told = scene.next(ANA, before, "the answer").await;
-    assert!(told.plain().contains("ana asked blocked"), "{}", told.plain());
+    assert!(told.plain().contains("ana requested blocked"), "{}", told.plain());
 }
 
 #[tokio::test(flavor = "multi_thread")]

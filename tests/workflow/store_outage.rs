@@ -68,16 +68,16 @@ async fn refused_and_nothing_later<Hindrance>(
     noted(&record, &becomes(&record, "kill", RunState::Pending).await).await;
 
     let hindrance = hinder(scene);
-    let nothing = format!("It can't be recorded now ({why}");
+    let nothing = format!("The audit log can't be written ({why}");
     let told = scene.is_told(BEN, &card.at(), "Approve").await;
     assert!(told.plain().contains(&nothing), "{}", told.plain());
-    assert!(told.plain().contains("so nothing was done"), "{}", told.plain());
+    assert!(told.plain().contains("so nothing was executed"), "{}", told.plain());
     let told = scene.asks(ANA, &format!("kill {other} --env production")).await;
     assert!(told.plain().contains(&nothing), "{}", told.plain());
     let answer = scene.asks(ANA, "sizes --env production").await;
     assert!(answer.plain().contains("databases take"), "{}", answer.plain());
     assert!(answer.plain().contains("Warning: "), "{}", answer.plain());
-    assert!(answer.plain().contains("Not in the history"), "{}", answer.plain());
+    assert!(answer.plain().contains("Not in the audit log"), "{}", answer.plain());
     drop(hindrance);
 
     // Whatever is asked now stands behind all that was refused: writes are taken in order.
@@ -119,13 +119,13 @@ async fn on_a_disk_that_hangs() {
 
     let gate = scene.directory.path().join("hang");
     std::fs::write(&gate, "").expect("the gate");
-    let nothing = "It can't be recorded now (the record's store did not answer in time";
+    let nothing = "The audit log can't be written (the record's store did not answer in time";
     let told = scene.is_told(BEN, &card.at(), "Approve").await.plain();
-    assert!(told.contains(nothing) && told.contains("so nothing was done"), "{told}");
+    assert!(told.contains(nothing) && told.contains("so nothing was executed"), "{told}");
     let told = scene.asks(ANA, &format!("kill {other} --env production")).await.plain();
     assert!(told.contains(nothing), "{told}");
     let answer = scene.asks(ANA, "health --env production").await.plain();
-    assert!(answer.contains("Warning: ") && answer.contains("Not in the history"), "{answer}");
+    assert!(answer.contains("Warning: ") && answer.contains("Not in the audit log"), "{answer}");
     std::fs::remove_file(&gate).expect("the gate");
 
     // Whatever is asked now stands behind all that hung.
@@ -174,7 +174,7 @@ async fn moved_away() {
         assert!(told.plain().contains("its file is gone"), "{}", told.plain());
     }
     let answer = scene.asks(ANA, "blocked --env production").await;
-    assert!(answer.plain().contains("Not in the history"), "{}", answer.plain());
+    assert!(answer.plain().contains("Not in the audit log"), "{}", answer.plain());
     assert!(!path.exists(), "a record that is gone must not be followed by an empty one");
     assert!(scene.is_there(pid).await);
     std::fs::rename(&aside, &path).unwrap();
@@ -205,12 +205,12 @@ async fn an_approval_whose_start_cannot_be_recorded_is_taken_back() {
     let lock = locks(&scene);
     scene.workspace().fault("users.info", Fault::Clear);
     let told = scene.next(BEN, before, "a refusal").await;
-    assert!(told.plain().contains("so nothing was done"), "{}", told.plain());
+    assert!(told.plain().contains("so nothing was executed"), "{}", told.plain());
     assert_eq!(told.ephemeral_to.as_deref(), Some(BEN));
     drop(lock);
 
     let run = becomes(&record, "count", RunState::Revoked).await;
     assert_eq!(kinds(&run), ["requested", "approved", "revoked"]);
-    scene.until(&card.at(), "The approval no longer counted: its start could not be recorded").await;
+    scene.until(&card.at(), "The approval was revoked: its start could not be recorded").await;
     assert_eq!(counter.rows().await, 0);
 }

@@ -64,8 +64,8 @@ async fn a_table_is_rewritten_after_a_second_persons_approval() {
         "1 session holds a lock on it",
         &format!("session {pid}"),
         "auth-report",
-        "Acts only if, at that moment, it is no larger than ",
-        "it has not been rewritten since then, and it is still the same table.",
+        "Runs only if it is no larger than ",
+        "nobody has written it anew meanwhile, and it is still this very table.",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }

@@ -46,7 +46,7 @@ async fn it_is_told_of_what_waits_and_again_if_it_was_down() {
     assert_eq!((&paged["environment"], &paged["production"]), (&"production".into(), &true.into()));
     assert_eq!(paged["people"], json!(["ben", "cara"]));
     assert_eq!(paged["reason"], "blocks the deploy");
-    assert!(paged["text"].as_str().unwrap().contains("ana asks for kill"), "{paged}");
+    assert!(paged["text"].as_str().unwrap().contains("ana requested kill"), "{paged}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,6 +75,6 @@ async fn it_is_told_of_what_somebody_did_alone() {
     let page = pages(&heard, 1).await.remove(0);
     assert_eq!((&page["event"], &page["production"]), (&json!("acted_alone"), &json!(true)));
     assert_eq!(page["reason"], "nobody else is awake");
-    let text = format!("ana did break-glass kill {pid} of production without a second person (#1).");
+    let text = format!("ana did break-glass kill {pid} on production without approval (#1).");
     assert_eq!(page["text"], text);
 }

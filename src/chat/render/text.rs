@@ -92,7 +92,7 @@ impl TextRules {
         (kept, missing)
     }
 
-    /// "ana asked `kill 4711` of 🔴 PRODUCTION · #128", and whether something of it had to be cut.
+    /// "ana requested `kill 4711` on 🔴 PRODUCTION · #128", and whether something of it had to be cut.
     pub fn heading(&self, heading: &Heading) -> (Vec<Span>, bool) {
         let mut spans = Vec::new();
         let mut cut = false;
@@ -103,12 +103,12 @@ impl TextRules {
         };
         if let Some(who) = &heading.who {
             say(&who.id, Span::Strong, HEADING_NAME);
-            say(" asked ", Span::Plain, HEADING_NAME);
+            say(" requested ", Span::Plain, HEADING_NAME);
         }
         say(&heading.asked, Span::Code, HEADING_TEXT);
         if let Some(environment) = &heading.environment {
             let (mark, name) = tag(environment);
-            say(" of ", Span::Plain, HEADING_NAME);
+            say(" on ", Span::Plain, HEADING_NAME);
             say(mark, Span::Plain, HEADING_NAME);
             say(&name, Span::Strong, HEADING_NAME);
         }
@@ -196,7 +196,7 @@ pub fn summary(reply: &Reply) -> String {
     let heading = &reply.heading;
     let mut words = String::new();
     if let Some(who) = &heading.who {
-        words.push_str(&format!("{} asked ", who.id));
+        words.push_str(&format!("{} requested ", who.id));
     }
     words.push_str(&heading.asked);
     if let Some(environment) = &heading.environment {

@@ -52,7 +52,7 @@ fn heading(heading: &Heading) -> StyledText {
         None => add(&escape::line(&heading.asked), Style::Faint),
     }
     if let Some(environment) = &heading.environment {
-        add(" of ", Style::Faint);
+        add(" on ", Style::Faint);
         let name = escape::line(&environment.name);
         match environment.production {
             true => add(&name.to_uppercase(), Style::Critical),

@@ -53,11 +53,11 @@ const ana = await opens("ana");
 const ben = await opens("ben");
 const shared = await opens("ben");
 try {
-  await asks(ana, "health --env production", "ana asked health");
+  await asks(ana, "health --env production", "ana requested health");
   await keeps(ana, "1-health");
-  await asks(ana, "blocked --env production", "ana asked blocked");
+  await asks(ana, "blocked --env production", "ana requested blocked");
   await keeps(ana, "2-blocked");
-  await asks(ana, `kill ${pid} --env production --reason "blocks the deploy"`, "Waits for a second person");
+  await asks(ana, `kill ${pid} --env production --reason "blocks the deploy"`, "Needs approval from");
   // The Playground never refreshes a card by itself, as Teams does: the button asks for one's own view.
   await clicks(ana, "What can I do?");
   await button(ana, "Withdraw").waitFor();
@@ -86,7 +86,7 @@ try {
     }
     await keeps(seat, `6-updated-${seat.person}`);
   }
-  await asks(ana, "history", "ana asked history");
+  await asks(ana, "history", "ana requested history");
   await keeps(ana, "7-history");
 } catch (why) {
   for (const [name, seat] of Object.entries({ ana, ben, shared })) await keeps(seat, `failed-${name}`);

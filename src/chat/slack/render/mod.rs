@@ -144,7 +144,7 @@ fn number_actions(blocks: &mut [Value]) {
     }
 }
 
-/// "ana asked `kill 4711` of 🔴 PRODUCTION · #128".
+/// "ana requested `kill 4711` on 🔴 PRODUCTION · #128".
 fn heading(heading: &Heading) -> RenderedPart {
     let mut piece = RenderedPart::default();
     let (spans, cut) = rich_text::MANNER.heading(heading);

@@ -152,7 +152,7 @@ impl PlatformLimits for Cards<'_> {
     }
 }
 
-/// "ana asked `kill 4711` of 🔴 PRODUCTION · #128", on red where it is production.
+/// "ana requested `kill 4711` on 🔴 PRODUCTION · #128", on red where it is production.
 fn heading(heading: &Heading) -> RenderedPart {
     let mut piece = RenderedPart::default();
     let (spans, cut) = text_run::MANNER.heading(heading);
