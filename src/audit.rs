@@ -1,5 +1,5 @@
-//! The record of a run and its transitions. One table says which event leads where; every transition is written before the
-//! side effect that it allows. Who may cause an event is `access`' business, what it does is `actions`'.
+//! The audit log of runs and their transitions. One table says which event leads to which state; every transition is written before
+//! the side effect that it allows. `access` decides who may cause an event, `actions` do what it allows.
 
 use crate::access::Policy;
 use crate::config::Approval;
@@ -11,8 +11,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What closes a run whose way from one state to another was recorded when nobody waited for it any more. `None` if that lets
-/// nothing start: an event *within* running doesn't, since that run has started long ago.
+const FIRST_CLOSE_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_CLOSE_RETRY: Duration = Duration::from_secs(30);
+
+/// The event that closes a run whose transition was recorded after its caller had timed out. `None` if the transition starts nothing,
+/// as an event within `Running` does.
 fn on_timeout(from: Option<RunState>, to: RunState) -> Option<NewEvent> {
     let state = next(Some(to), EventKind::TimedOut).filter(|_| from != Some(to))?;
     Some(NewEvent {
@@ -25,15 +28,15 @@ fn on_timeout(from: Option<RunState>, to: RunState) -> Option<NewEvent> {
     })
 }
 
-/// What an event says besides its name.
+/// The contents of an event besides its kind.
 #[derive(Debug, Clone, Default)]
 pub struct EventDetails {
     pub by: Option<Person>,
-    /// Stays for ever.
+    /// Kept for ever.
     pub facts: serde_json::Value,
     /// Can be erased.
     pub texts: BTreeMap<String, String>,
-    /// How long the state lasts that it leads to; otherwise as long as is usual.
+    /// Duration of the state that it leads to, if not the configured one.
     pub lasts: Option<Duration>,
 }
 
@@ -50,53 +53,53 @@ impl EventDetails {
     }
 }
 
-/// The record, with the rules of its transitions.
+/// The store of runs, with the rules of their transitions.
 #[derive(Clone)]
 pub struct AuditLog {
     pub store: Arc<dyn Store>,
     pub approval: Approval,
 }
 
-/// How a run begins.
+/// A run that is to be opened.
 #[derive(Debug, Clone)]
 pub struct Beginning {
     pub request: RunRequest,
     pub delivery_id: String,
-    /// What was typed behind the command's name, and the reason.
+    /// The command in canonical form, and the reason.
     pub texts: BTreeMap<String, String>,
     pub plan: Option<Plan>,
-    /// What it is asked under.
+    /// The requirements at the time of the request.
     pub policy: Policy,
-    /// Waits for others.
+    /// Waits for approval.
     pub asks: bool,
-    /// Where its card and its outcome are to stand.
+    /// The conversations of its cards.
     pub cards: Vec<(Conversation, CardKind)>,
-    /// Who could approve it when it was asked: nobody who comes later may.
+    /// People who could approve it when it was requested; nobody else may later.
     pub approvers: Vec<String>,
-    /// Refused if somebody acted alone since then.
+    /// Refused if break-glass was used since then.
     pub unless_break_glass_since: Option<jiff::Timestamp>,
-    /// Not even acting while frozen is refused.
+    /// Allowed while changes are frozen.
     pub while_frozen: bool,
 }
 
 impl AuditLog {
     /// Opens a run: pending if it asks, running otherwise.
     pub async fn open(&self, beginning: Beginning) -> StoreResult<OpenOutcome> {
-        let happening = if beginning.asks { EventKind::Requested } else { EventKind::Started };
-        let mut told =
+        let kind = if beginning.asks { EventKind::Requested } else { EventKind::Started };
+        let mut details =
             EventDetails { by: Some(beginning.request.requester.clone()), ..EventDetails::default() };
-        told.texts = beginning.texts;
+        details.texts = beginning.texts;
         if let Some(plan) = &beginning.plan {
-            told.facts = json!({ "plan_sha256": plan.digest() });
-            told.texts.insert("plan".to_owned(), plan.stored());
+            details.facts = json!({ "plan_sha256": plan.digest() });
+            details.texts.insert("plan".to_owned(), plan.stored());
         }
         if beginning.asks {
-            told.lasts = Some(beginning.policy.wait);
+            details.lasts = Some(beginning.policy.wait);
         }
         if beginning.asks || beginning.request.break_glass {
-            told.facts["policy"] = beginning.policy.facts(&beginning.approvers);
+            details.facts["policy"] = beginning.policy.facts(&beginning.approvers);
         }
-        let Some(first) = self.change(None, happening, told) else {
+        let Some(first) = self.change(None, kind, details) else {
             return Err(crate::store::StoreError::Broken("no such beginning".to_owned()));
         };
         let acts = beginning.request.risk != Risk::Read;
@@ -114,79 +117,105 @@ impl AuditLog {
         self.store.open(new).await
     }
 
-    fn change(&self, from: Option<&Run>, happening: EventKind, told: EventDetails) -> Option<NewEvent> {
-        let state = next(from.map(|run| run.state), happening)?;
-        // Whether or not the keeper has noted it yet.
+    fn change(&self, from: Option<&Run>, kind: EventKind, details: EventDetails) -> Option<NewEvent> {
+        let state = next(from.map(|run| run.state), kind)?;
+        // Also before the supervisor has recorded the expiry.
         let late = from.and_then(|run| run.deadline).is_some_and(|until| until <= jiff::Timestamp::now());
-        if late && happening == EventKind::Started {
+        if late && kind == EventKind::Started {
             return None;
         }
         let lasts = match state {
-            RunState::Pending => told.lasts.or(Some(self.approval.wait)),
-            RunState::Approved => told.lasts.or(Some(self.approval.start_within)),
+            RunState::Pending => details.lasts.or(Some(self.approval.wait)),
+            RunState::Approved => details.lasts.or(Some(self.approval.start_within)),
             _ => None,
         };
         // An event within a state doesn't prolong it.
         let within = from.filter(|run| run.state == state).and_then(|run| run.deadline);
         Some(NewEvent {
-            kind: happening,
-            by: told.by,
-            facts: told.facts,
-            texts: told.texts,
+            kind: kind.word().to_owned(),
+            by: details.by,
+            facts: details.facts,
+            texts: details.texts,
             state,
             deadline: within.or(lasts.map(|lasts| jiff::Timestamp::now() + lasts)),
         })
     }
 
-    /// Appends what happened, if it can happen to the run as we know it and nobody was faster.
-    /// An impossible event is answered like a lost race: with the run as it stands.
+    /// Appends an event, if it is allowed in the run's state and the run has not changed meanwhile.
+    /// An event that isn't allowed is answered like a lost race: with the run as it is.
     pub async fn append(
         &self,
         run: &Run,
-        happening: EventKind,
-        told: EventDetails,
+        kind: EventKind,
+        details: EventDetails,
     ) -> StoreResult<AppendOutcome> {
-        self.append_unless(run, happening, (told, false)).await
+        self.append_unless(run, kind, details, false).await
     }
 
-    /// As [`AuditLog::append`], refused while acting is frozen.
+    /// As [`AuditLog::append`], refused while changes are frozen.
     pub async fn append_unless_frozen(
         &self,
         run: &Run,
-        happening: EventKind,
-        told: EventDetails,
+        kind: EventKind,
+        details: EventDetails,
     ) -> StoreResult<AppendOutcome> {
-        self.append_unless(run, happening, (told, true)).await
+        self.append_unless(run, kind, details, true).await
     }
 
-    /// Appends what happened to a run whatever else happened meanwhile: `None` if it can't happen to it any more.
+    /// Appends an event whatever else was recorded meanwhile; `None` if it is no longer allowed in the run's state.
     ///
     /// # Errors
     /// As [`Store::append_if`].
-    pub async fn note(
-        &self,
-        run: RunId,
-        happening: EventKind,
-        told: EventDetails,
-    ) -> StoreResult<Option<Run>> {
+    pub async fn note(&self, run: RunId, kind: EventKind, details: EventDetails) -> StoreResult<Option<Run>> {
         while let Some(now) = self.store.get(run).await? {
-            if next(Some(now.state), happening).is_none() {
+            if next(Some(now.state), kind).is_none() {
                 break;
             }
-            if let AppendOutcome::Done(run) = self.append(&now, happening, told.clone()).await? {
+            if let AppendOutcome::Done(run) = self.append(&now, kind, details.clone()).await? {
                 return Ok(Some(*run));
             }
         }
         Ok(None)
     }
 
+    /// As [`AuditLog::append`], where a failure is only logged.
+    pub async fn append_or_log(&self, run: &Run, kind: EventKind, details: EventDetails) {
+        if let Err(error) = self.append(run, kind, details).await {
+            tracing::error!(run = run.id, %error, event = kind.word(), "recording event failed");
+        }
+    }
+
+    /// Records the end of a run, whose effect is done: this is retried until the store accepts it.
+    pub async fn close(&self, run: &Run, kind: EventKind, details: EventDetails) -> Run {
+        let mut pause = FIRST_CLOSE_RETRY;
+        let mut run = run.clone();
+        loop {
+            match self.append(&run, kind, details.clone()).await {
+                Ok(AppendOutcome::Done(closed)) => return *closed,
+                Ok(AppendOutcome::VersionConflict(now))
+                    if now.version == run.version || !now.state.is_open() =>
+                {
+                    return *now;
+                }
+                Ok(AppendOutcome::VersionConflict(now)) => run = *now,
+                Ok(AppendOutcome::Frozen(_) | AppendOutcome::ResourceBusy { .. }) => {}
+                Err(error) => {
+                    tracing::error!(run = run.id, %error, "recording run outcome failed; will retry")
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_CLOSE_RETRY);
+        }
+    }
+
     async fn append_unless(
         &self,
         run: &Run,
-        happening: EventKind,
-        (told, unless_frozen): (EventDetails, bool),
+        kind: EventKind,
+        details: EventDetails,
+        unless_frozen: bool,
     ) -> StoreResult<AppendOutcome> {
-        match self.change(Some(run), happening, told) {
+        match self.change(Some(run), kind, details) {
             Some(change) => {
                 let on_timeout = on_timeout(Some(run.state), change.state);
                 let append = Append { run: run.id, version: run.version, change, on_timeout, unless_frozen };
@@ -216,10 +245,10 @@ mod tests {
     const STATES: [RunState; 13] = every!(RunState: Pending Approved Running Succeeded Failed Partial Stopped Interrupted Denied
         Withdrawn Revoked Expired Invalidated);
 
-    const HAPPENINGS: [EventKind; 20] = every!(EventKind: Requested ApprovalAdded Reminded Approved Denied Withdrawn Revoked Expired
+    const KINDS: [EventKind; 20] = every!(EventKind: Requested ApprovalAdded Reminded Approved Denied Withdrawn Revoked Expired
         Started Checkpoint StopRequested Resumed Succeeded Failed Partial Stopped Invalidated Interrupted TimedOut Reviewed);
 
-    /// Nothing follows it any more.
+    /// No event but a review follows it.
     fn is_over(state: RunState) -> bool {
         !state.is_open() && state != RunState::Interrupted
     }
@@ -229,10 +258,10 @@ mod tests {
     fn the_table_allows_exactly_these() {
         let mut allowed = Vec::new();
         for from in std::iter::once(None).chain(STATES.map(Some)) {
-            for happening in HAPPENINGS.into_iter().filter(|_| !from.is_some_and(is_over)) {
-                if let Some(to) = next(from, happening) {
+            for kind in KINDS.into_iter().filter(|_| !from.is_some_and(is_over)) {
+                if let Some(to) = next(from, kind) {
                     let from = from.map_or("-".to_owned(), |state| format!("{state:?}"));
-                    allowed.push(format!("{from} {} {to:?}", happening.as_str()));
+                    allowed.push(format!("{from} {} {to:?}", kind.word()));
                 }
             }
         }
@@ -248,26 +277,26 @@ mod tests {
     #[test]
     fn what_is_over_stays_so() {
         for state in STATES.into_iter().filter(|state| is_over(*state)) {
-            for happening in HAPPENINGS {
-                let to = next(Some(state), happening);
-                let reviewed = (happening == EventKind::Reviewed).then_some(state);
-                assert_eq!(to, reviewed, "{state:?} {}", happening.as_str());
+            for kind in KINDS {
+                let to = next(Some(state), kind);
+                let reviewed = (kind == EventKind::Reviewed).then_some(state);
+                assert_eq!(to, reviewed, "{state:?} {}", kind.word());
             }
         }
     }
 
-    /// Whatever the table allows, and nobody hears of.
+    /// Every transition that starts something.
     #[test]
     fn what_lets_something_start_is_stopped_when_it_is_late() {
         let mut stopped = Vec::new();
         for from in std::iter::once(None).chain(STATES.map(Some)) {
-            for happening in HAPPENINGS {
-                if let Some(change) = next(from, happening).and_then(|to| on_timeout(from, to)) {
+            for kind in KINDS {
+                if let Some(change) = next(from, kind).and_then(|to| on_timeout(from, to)) {
                     assert_eq!(
                         (change.kind, change.state, change.by),
                         (EventKind::TimedOut, RunState::Stopped, None)
                     );
-                    stopped.push(happening.as_str());
+                    stopped.push(kind.word());
                 }
             }
         }

@@ -150,8 +150,8 @@ impl Ingress {
         if !self.flow.first_time(&incoming) {
             return Admission::Duplicate;
         }
-        self.flow.take_on(incoming, permit);
-        Admission::Accepted
+        self.flow.spawn_event(incoming, permit);
+        Admission::On
     }
 }
 
@@ -206,9 +206,9 @@ impl Server {
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         // Ended with this future, also when it is dropped.
         let mut beside = JoinSet::new();
-        beside.spawn(Arc::clone(&self.flow).keep());
-        let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-        let entry = Ingress { flow: Arc::clone(&self.flow), permits, dropped: Arc::default() };
+        beside.spawn(Arc::clone(&self.flow).supervise());
+        let room = Arc::new(Semaphore::new(MOST_AT_ONCE));
+        let entry = Ingress { flow: Arc::clone(&self.flow), room, dropped: Arc::default() };
         let mut socket = None;
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
         if let Some(slack) = &self.config.slack {
@@ -247,7 +247,7 @@ impl Server {
             }
         }
         tracing::info!("letting what runs come to its end");
-        self.flow.finish(self.config.finish_within).await;
+        self.flow.shut_down(self.config.finish_within).await;
         Ok(())
     }
 }

@@ -1,49 +1,58 @@
-//! Who speaks: a listed person behind a platform's account in good standing. The same check for typed commands, row buttons,
-//! verdicts, and again for everyone concerned when a run starts.
+//! Authentication: from a platform's account in good standing to a listed person, and the groups that narrow their roles.
+//! The same check serves typed commands, row buttons and decisions, and everyone involved once more when a run starts.
 
-use super::Workflow;
+use super::platforms::Platforms;
+use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::{ChatAccount, Conversation, IncomingEvent, Person};
 use crate::platform::{Platform, SendError, Standing};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// While the platform can't tell an account's standing, it is asked again so often before the request is refused.
-const PAUSES: [Duration; 4] =
+/// Pauses between the retries while the platform can't report an account's standing; then the command is refused.
+const RETRY_PAUSES: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
-/// What to type while the chat can't say who somebody is.
-pub(super) const ELSEWHERE: &str =
+/// The next step while the chat platform can't confirm who somebody is.
+pub(super) const USE_TERMINAL: &str =
     "Try again in a moment. `countersign run` in a terminal on Countersign's host works without the chat.";
 
-/// How old the platform's word on an account may be.
+/// The age that the platform's report on an account may have.
 #[derive(Clone, Copy)]
 enum Freshness {
     /// Five minutes at most.
     Recent,
-    New,
+    Current,
 }
 
-impl Workflow {
+/// Maps accounts to people.
+#[derive(Clone)]
+pub(super) struct Authenticator {
+    pub app: Arc<App>,
+    pub platforms: Arc<Platforms>,
+}
+
+impl Authenticator {
     /// The person behind an account.
     ///
     /// # Errors
-    /// [`Error::User`] for everyone who gets nothing: unlisted, guest, external, bot, deactivated, and while the platform
-    /// can't say.
-    pub(super) async fn identify(&self, incoming: &IncomingEvent) -> Result<Person> {
-        self.person_by((&incoming.sender, &incoming.place), Freshness::Recent).await
+    /// [`Error::User`] for every account that isn't accepted: unlisted, guest, external, bot, deactivated; and while the
+    /// platform can't tell.
+    pub async fn identify(&self, incoming: &IncomingEvent) -> Result<Person> {
+        self.person_of(&incoming.sender, &incoming.place, Freshness::Recent).await
     }
 
-    /// As [`Workflow::identify`], with the account's standing asked anew where it spoke before.
-    pub(super) async fn identify_now(&self, sender: &ChatAccount, place: &Conversation) -> Result<Person> {
-        self.person_by((sender, place), Freshness::New).await
+    /// As [`Authenticator::identify`], with the account's standing read again from the platform.
+    pub async fn identify_now(&self, sender: &ChatAccount, place: &Conversation) -> Result<Person> {
+        self.person_of(sender, place, Freshness::Current).await
     }
 
-    /// Passes if somebody has a role for what they do that no group of the chat keeps from them.
+    /// Passes if one of the roles is theirs without a chat group, or they are in its group.
     ///
     /// # Errors
-    /// [`Error::User`], also while the platform can't say who is in the group.
-    pub(super) async fn narrowed(&self, sender: &ChatAccount, roles: &[&str]) -> Result<()> {
-        match self.group_of(sender, roles).await {
+    /// [`Error::User`], also while the platform can't tell who is in the group.
+    pub async fn require_role_group(&self, sender: &ChatAccount, roles: &[&str]) -> Result<()> {
+        match self.any_role_group(sender, roles).await {
             Some(true) => Ok(()),
             Some(false) => Err(Error::instead(
                 format!(
@@ -54,58 +63,61 @@ impl Workflow {
             )),
             None => Err(Error::instead(
                 "The members of your role's chat group can't be read, so nothing was executed.",
-                ELSEWHERE,
+                USE_TERMINAL,
             )),
         }
     }
 
-    /// Whether one of the roles isn't narrowed by a group of a chat, or they are in it; `None` while nobody can tell.
-    pub(super) async fn group_of(&self, sender: &ChatAccount, roles: &[&str]) -> Option<bool> {
-        let Some(platform) = self.platform(sender.platform) else { return Some(!roles.is_empty()) };
-        let mut seen = Some(false);
+    /// Tells if one of the roles has no chat group, or they are in its group; `None` while the platform can't tell.
+    pub async fn any_role_group(&self, sender: &ChatAccount, roles: &[&str]) -> Option<bool> {
+        let Some(platform) = self.platforms.get(sender.platform) else { return Some(!roles.is_empty()) };
+        let mut result = Some(false);
         for role in roles {
-            match self.in_its_group(role, (&**platform, sender)).await {
+            match self.is_in_role_group(role, &**platform, sender).await {
                 Ok(true) => return Some(true),
                 Ok(false) => {}
-                Err(why) => {
-                    tracing::warn!(role, %why, "reading group members failed");
-                    seen = None;
+                Err(error) => {
+                    tracing::warn!(role, %error, "reading group members failed");
+                    result = None;
                 }
             }
         }
-        seen
+        result
     }
 
-    /// A group narrows its role wherever its people speak: without one where they do, the other chats' count.
-    async fn in_its_group(
+    /// Tells if they are in the role's group. A group narrows its role on every platform: where the sender's platform has
+    /// no group for it, the groups of the other platforms count.
+    async fn is_in_role_group(
         &self,
         role: &str,
-        (platform, sender): (&dyn Platform, &ChatAccount),
+        platform: &dyn Platform,
+        sender: &ChatAccount,
     ) -> Result<bool, SendError> {
-        if let Some(is) = platform.in_group(role, sender).await? {
-            return Ok(is);
+        if let Some(is_member) = platform.in_group(role, sender).await? {
+            return Ok(is_member);
         }
         let person = self.app.access.person(sender);
-        for other in self.platforms.values().filter(|other| other.name() != platform.name()) {
+        for other in self.platforms.iter().filter(|other| other.name() != platform.name()) {
             let known = person.as_ref().map(|person| self.app.access.known_on(person, other.name()));
-            // Without an account there they are in none of its groups.
-            let there = ChatAccount {
+            // Without an account on that platform they are in none of its groups.
+            let account = ChatAccount {
                 platform: other.name(),
                 workspace: other.home().to_owned(),
                 account: known.and_then(|person| person.account).unwrap_or_default(),
                 name: sender.name.clone(),
             };
-            if other.in_group(role, &there).await? == Some(false) {
+            if other.in_group(role, &account).await? == Some(false) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    async fn person_by(
+    async fn person_of(
         &self,
-        (sender, place): (&ChatAccount, &Conversation),
-        word: Freshness,
+        sender: &ChatAccount,
+        place: &Conversation,
+        freshness: Freshness,
     ) -> Result<Person> {
         let person = self.app.access.person(sender).ok_or_else(|| {
             Error::instead(
@@ -113,7 +125,7 @@ impl Workflow {
                 format!("Ask its operators to add the account `{}`.", sender.account),
             )
         })?;
-        match self.standing((sender, place), word).await? {
+        match self.standing(sender, place, freshness).await? {
             Standing::Member => Ok(person),
             other => Err(Error::user(format!("Countersign isn't available to {}.", describe(other)))),
         }
@@ -121,21 +133,22 @@ impl Workflow {
 
     async fn standing(
         &self,
-        (sender, place): (&ChatAccount, &Conversation),
-        word: Freshness,
+        sender: &ChatAccount,
+        place: &Conversation,
+        freshness: Freshness,
     ) -> Result<Standing> {
         if !sender.platform.is_chat() {
-            // The operating system has vouched for its user, and the list of people says whose login that is.
+            // The operating system has authenticated its user, and the list of people maps that login to a person.
             return Ok(Standing::Member);
         }
-        let platform = self
-            .platform(sender.platform)
-            .ok_or_else(|| Error::Internal(anyhow::anyhow!("an event of a platform that isn't there")))?;
-        let mut pauses = PAUSES.iter();
+        let platform = self.platforms.get(sender.platform).ok_or_else(|| {
+            Error::Internal(anyhow::anyhow!("an event of a platform that isn't configured"))
+        })?;
+        let mut pauses = RETRY_PAUSES.iter();
         loop {
-            let account = match word {
+            let account = match freshness {
                 Freshness::Recent => platform.account(sender, place).await,
-                Freshness::New => platform.account_now(sender, place).await,
+                Freshness::Current => platform.account_now(sender, place).await,
             };
             match account {
                 Ok(account)
@@ -149,7 +162,7 @@ impl Workflow {
                     None => {
                         return Err(Error::instead(
                             "The chat platform can't confirm your account right now, so nothing was executed.",
-                            ELSEWHERE,
+                            USE_TERMINAL,
                         ));
                     }
                 },

@@ -1,50 +1,46 @@
-//! The card of a run: a pure function of its record, in the words of a platform's people. How its copies are sent is the
-//! `outbox`'s business.
+//! The card of a run: a pure function of its record, with people named by their accounts on a platform. The `outbox` sends it.
 
-use super::Workflow;
-use super::executor::outcome_blocks;
-use super::intent::Intent;
-use super::recipients::voters;
+use super::eligibility::{approvals, pending_approvers, quorum};
 use crate::actions::{self, Implementation, support::recovery};
-use crate::app::Share;
+use crate::app::{App, Share};
 use crate::model::{
     Block, Button, ButtonStyle, Decision, EventKind, Heading, Person, Plan, PlatformKind, Reply, Run, RunId,
     RunState, Severity, Text,
 };
 use crate::sql::{duration, minute, moment};
 
-/// Approvers that are called by name on a card: more would be noise at night.
-pub(super) const MOST_CALLED: usize = 5;
+/// Approvers that a card notifies by name: more would be noise at night.
+const MAX_NAMED: usize = 5;
 
-/// What a card's buttons say.
-pub(super) const VERDICTS: [(&str, Decision, ButtonStyle); 3] = [
+/// The buttons of a request's card.
+pub(super) const DECISION_BUTTONS: [(&str, Decision, ButtonStyle); 3] = [
     ("Approve", Decision::Approve, ButtonStyle::Primary),
     ("Deny", Decision::Deny, ButtonStyle::Danger),
     ("Withdraw", Decision::Withdraw, ButtonStyle::Plain),
 ];
 
-pub(super) fn heading(flow: &Workflow, run: &Run) -> Heading {
+pub(super) fn heading(app: &App, run: &Run) -> Heading {
     Heading {
         who: Some(run.request.requester.clone()),
         asked: run.text("asked").unwrap_or(&run.request.command).to_owned(),
-        environment: run.request.environment.as_deref().and_then(|name| flow.app.environments.tag(name)),
+        environment: run.request.environment.as_deref().and_then(|name| app.environments.tag(name)),
         run: Some(run.id),
     }
 }
 
 /// The card as the record has it, without buttons, for people as that platform knows them.
-pub fn render_card(flow: &Workflow, run: &Run, platform: PlatformKind) -> Reply {
-    let mut reply = Reply::new(heading(flow, run));
+pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
+    let mut reply = Reply::new(heading(app, run));
     let plan = run.text("plan").and_then(Plan::read);
     match run.state {
         RunState::Pending => {
             reply.whole = true;
-            reply.blocks.extend(waiting(flow, run, platform));
+            reply.blocks.extend(waiting(app, run, platform));
             reply.blocks.extend(plan.iter().flat_map(Plan::blocks));
-            reply.blocks.extend(plan.iter().map(|plan| sign_here(&reply.heading, plan)));
+            reply.blocks.extend(plan.iter().map(|plan| confirmation_line(&reply.heading, plan)));
         }
         RunState::Approved | RunState::Running => {
-            let share = flow.app.progress.get(run.id);
+            let share = app.progress.get(run.id);
             let text = plan.as_ref().map_or(String::new(), |plan| plan.effect.clone());
             reply
                 .blocks
@@ -54,8 +50,8 @@ pub fn render_card(flow: &Workflow, run: &Run, platform: PlatformKind) -> Reply 
             }
         }
         _ => {
-            reply.blocks.extend(ended(flow, run));
-            if let Some(share) = watched(flow, run) {
+            reply.blocks.extend(end_blocks(app, run));
+            if let Some(share) = observed_progress(app, run) {
                 reply.blocks.push(Block::Progress { percent: share.percent, label: share.label });
             }
             if let Some(plan) = plan.filter(|_| run.event("requested").is_some()) {
@@ -63,32 +59,42 @@ pub fn render_card(flow: &Workflow, run: &Run, platform: PlatformKind) -> Reply 
             }
         }
     }
-    reply.blocks.extend(owed(flow, run, platform));
+    reply.blocks.extend(review_reminder(app, run, platform));
     reply.blocks.extend(event_lines(run));
     reply
 }
 
-/// What the card would look like, before there is a run: to see that it fits.
-pub fn preview(flow: &Workflow, intent: &Intent<'_>, (plan, could): (&Plan, &[Person])) -> Reply {
-    let mut reply = Reply::new(Heading { run: Some(RunId::MAX), ..intent.heading(flow) });
+/// A request's card before there is a run.
+pub(super) struct Preview<'a> {
+    pub heading: Heading,
+    pub reason: Option<&'a str>,
+    pub platform: PlatformKind,
+    pub approvers: &'a [Person],
+    /// The number of approvals that it needs.
+    pub quorum: usize,
+    pub plan: &'a Plan,
+}
+
+/// Renders a card before there is a run, to check that it fits.
+pub fn preview(app: &App, request: &Preview<'_>) -> Reply {
+    let mut reply = Reply::new(Heading { run: Some(RunId::MAX), ..request.heading.clone() });
     reply.whole = true;
-    let platform = intent.incoming.place.platform;
-    let called: Vec<Person> = could.iter().map(|person| flow.app.access.known_on(person, platform)).collect();
-    reply
-        .blocks
-        .push(waiting_line(&called, &Quorum { needed: intent.policy.approvers, given: 0, period: None }));
-    reply.blocks.extend(plan.blocks());
-    reply.blocks.extend(intent.reason.as_deref().map(reason));
-    reply.blocks.push(sign_here(&reply.heading, plan));
-    let button = |(label, _, style): (&str, Decision, ButtonStyle)| Button {
-        who: called.clone(),
-        ..Button::new(label, "0".repeat(32), style)
-    };
-    reply.with(Block::Buttons(VERDICTS.map(button).to_vec()))
+    let approvers: Vec<Person> =
+        request.approvers.iter().map(|person| app.access.known_on(person, request.platform)).collect();
+    let approvals = Approvals { needed: request.quorum, given: 0, period: None };
+    reply.blocks.push(waiting_line(&approvers, &approvals));
+    reply.blocks.extend(request.plan.blocks());
+    reply.blocks.extend(request.reason.map(reason));
+    reply.blocks.push(confirmation_line(&reply.heading, request.plan));
+    let mut buttons = Vec::new();
+    for (label, _, style) in DECISION_BUTTONS {
+        buttons.push(Button { who: approvers.clone(), ..Button::new(label, "0".repeat(32), style) });
+    }
+    reply.with(Block::Buttons(buttons))
 }
 
 /// Environment and plan once more, right above the buttons: on a phone the heading is out of sight by then.
-fn sign_here(heading: &Heading, plan: &Plan) -> Block {
+fn confirmation_line(heading: &Heading, plan: &Plan) -> Block {
     let mut text = Text::new();
     if let Some(environment) = &heading.environment {
         let name =
@@ -103,7 +109,7 @@ fn reason(reason: &str) -> Block {
 }
 
 /// Approvals of a request: how many it needs, how many it has, and until when it waits for more.
-struct Quorum {
+struct Approvals {
     needed: usize,
     given: usize,
     /// When it was requested, and when it expires.
@@ -111,14 +117,14 @@ struct Quorum {
 }
 
 /// "Needs approval from ben or cara within 30 min (18:52 UTC)."
-fn waiting_line(approvers: &[Person], quorum: &Quorum) -> Block {
-    let mut text = Text::new().plain(match (quorum.needed, quorum.given) {
+fn waiting_line(approvers: &[Person], approvals: &Approvals) -> Block {
+    let mut text = Text::new().plain(match (approvals.needed, approvals.given) {
         (0 | 1, _) => "Needs approval from ".to_owned(),
         (needed, 0) => format!("Needs {needed} approvals from "),
         (needed, given) => format!("{given} of {needed} approvals given. Needs approval from "),
     });
     text = any_of(text, approvers);
-    if let Some((from, until)) = quorum.period {
+    if let Some((from, until)) = approvals.period {
         text = text.plain(format!(" within {}", period(from, until)));
     }
     Block::Verdict { tone: Severity::Warning, text: text.plain(".") }
@@ -138,9 +144,9 @@ fn period(from: jiff::Timestamp, until: jiff::Timestamp) -> String {
 
 /// "ben, cara or dan", each notified.
 fn any_of(mut text: Text, people: &[Person]) -> Text {
-    let named = people.len().min(MOST_CALLED);
-    for (index, person) in people.iter().take(MOST_CALLED).enumerate() {
-        let is_last = index + 1 == named && people.len() <= MOST_CALLED;
+    let named = people.len().min(MAX_NAMED);
+    for (index, person) in people.iter().take(MAX_NAMED).enumerate() {
+        let is_last = index + 1 == named && people.len() <= MAX_NAMED;
         let separator = match index {
             0 => "",
             _ if is_last => " or ",
@@ -148,46 +154,45 @@ fn any_of(mut text: Text, people: &[Person]) -> Text {
         };
         text = text.plain(separator).ping(person);
     }
-    if people.len() > MOST_CALLED {
-        text = text.plain(format!(" or {} more", people.len() - MOST_CALLED));
+    if people.len() > MAX_NAMED {
+        text = text.plain(format!(" or {} more", people.len() - MAX_NAMED));
     }
     text
 }
 
-/// Who can still approve it, as a platform knows them.
-pub(super) fn called(flow: &Workflow, run: &Run, platform: PlatformKind) -> Vec<Person> {
-    flow.still_called(run).iter().map(|person| flow.app.access.known_on(person, platform)).collect()
+/// People who can still approve a run, with their accounts on the platform.
+pub(super) fn pending_approvers_on(app: &App, run: &Run, platform: PlatformKind) -> Vec<Person> {
+    pending_approvers(app, run).iter().map(|person| app.access.known_on(person, platform)).collect()
 }
 
-pub(super) fn waits_for(flow: &Workflow, run: &Run, platform: PlatformKind) -> Block {
-    let command = flow.app.catalog.find(&run.request.command);
-    let needed = command.map_or(1, |command| flow.policy_of(run, command).approvers);
+/// The line of a pending request: from whom it needs approval, and until when.
+pub(super) fn waiting_block(app: &App, run: &Run, platform: PlatformKind) -> Block {
     let period = run.deadline.map(|deadline| (run.opened_at, deadline));
-    let quorum = Quorum { needed, given: voters(run).len(), period };
-    waiting_line(&called(flow, run, platform), &quorum)
+    let approvals = Approvals { needed: quorum(app, run), given: approvals(run).len(), period };
+    waiting_line(&pending_approvers_on(app, run, platform), &approvals)
 }
 
-fn waiting(flow: &Workflow, run: &Run, platform: PlatformKind) -> Vec<Block> {
-    let mut blocks = vec![waits_for(flow, run, platform)];
+fn waiting(app: &App, run: &Run, platform: PlatformKind) -> Vec<Block> {
+    let mut blocks = vec![waiting_block(app, run, platform)];
     blocks.extend(run.text("reason").map(reason));
     blocks
 }
 
-/// Somebody acted alone: who, and who has to look at it.
-fn owed(flow: &Workflow, run: &Run, platform: PlatformKind) -> Option<Block> {
+/// A break-glass run that isn't reviewed yet: who used it, and who must review it.
+fn review_reminder(app: &App, run: &Run, platform: PlatformKind) -> Option<Block> {
     let by = &run.request.requester.id;
     if !run.request.break_glass || run.event(EventKind::Reviewed).is_some() {
         return None;
     }
     let mut text = Text::new().strong("Break-glass: ").plain(format!("{by} ran this without approval. "));
-    text = any_of(text, &called(flow, run, platform))
+    text = any_of(text, &pending_approvers_on(app, run, platform))
         .plain(": one of you must review it. Type ")
         .code(format!("review {}", run.id))
         .plain(".");
     Some(Block::Verdict { tone: Severity::Critical, text })
 }
 
-fn ended(flow: &Workflow, run: &Run) -> Vec<Block> {
+fn end_blocks(app: &App, run: &Run) -> Vec<Block> {
     let outcome = outcome_blocks(run);
     if !outcome.is_empty() {
         return outcome;
@@ -209,10 +214,10 @@ fn ended(flow: &Workflow, run: &Run) -> Vec<Block> {
         }
         RunState::Expired => (Severity::Warning, "Expired: the request was not decided in time. Nothing was done. Request it again if it is still needed.".to_owned()),
         RunState::Invalidated => (Severity::Warning, format!("Invalidated{why}. Nothing was done.")),
-        RunState::Interrupted if goes_on(flow, run) => {
+        RunState::Interrupted if resumes(app, run) => {
             (Severity::Warning, "Countersign was interrupted during this run. The run resumes from its last checkpoint as soon as possible; `stop` ends it for good.".to_owned())
         }
-        RunState::Interrupted if watched(flow, run).is_some() => {
+        RunState::Interrupted if observed_progress(app, run).is_some() => {
             (Severity::Warning, format!("Countersign was interrupted during this run. What it started may still be running: it is being watched and will not be repeated. `stop {}` ends it.", run.id))
         }
         RunState::Interrupted => {
@@ -223,15 +228,29 @@ fn ended(flow: &Workflow, run: &Run) -> Vec<Block> {
     vec![Block::Verdict { tone, text: text.into() }]
 }
 
-/// Whether the keeper will take it up again.
-fn goes_on(flow: &Workflow, run: &Run) -> bool {
-    let code = flow.app.catalog.find(&run.request.command).and_then(actions::find);
+/// Tells if the reconciler will resume it.
+fn resumes(app: &App, run: &Run) -> bool {
+    let code = app.catalog.find(&run.request.command).and_then(actions::find);
     matches!(code, Some(Implementation::Action(act)) if recovery::goes_on(act, run))
 }
 
-/// What is seen of an interrupted run.
-fn watched(flow: &Workflow, run: &Run) -> Option<Share> {
-    flow.app.progress.get(run.id).filter(|_| run.state == RunState::Interrupted)
+/// Progress that is observed of an interrupted run.
+fn observed_progress(app: &App, run: &Run) -> Option<Share> {
+    app.progress.get(run.id).filter(|_| run.state == RunState::Interrupted)
+}
+
+/// The blocks of a run that has ended.
+fn outcome_blocks(run: &Run) -> Vec<Block> {
+    let stored =
+        run.text("outcome").and_then(|stored| serde_json::from_str::<(Text, Vec<Block>)>(stored).ok());
+    let Some((verdict, mut blocks)) = stored else { return Vec::new() };
+    let tone = match run.state {
+        RunState::Succeeded => Severity::Ok,
+        RunState::Invalidated | RunState::Stopped | RunState::Partial => Severity::Warning,
+        _ => Severity::Critical,
+    };
+    blocks.insert(0, Block::Verdict { tone, text: verdict });
+    blocks
 }
 
 /// A small line for each decision, with its person and time.

@@ -1,221 +1,210 @@
-//! The straight line: a verified event → a person → a command → its values → access → the record → the act or the answer →
-//! the record closed → a reply. The only caller of send. What a command does is in `actions` and `sql`; what a platform looks
-//! like is in `chat`.
+//! The workflow, made of components that call one way: ingress → authenticate, intent → queries | requests, decisions → executor →
+//! outbox; the supervisor drives the reconciler, the reminders and the outbox. What a command does is in `actions` and `sql`; what a
+//! platform looks like is in `chat`. Nothing else sends.
 
 use crate::app::App;
 use crate::audit::EventDetails;
-use crate::ephemeral::{DuplicateFilter, RateLimiter};
-use crate::error::Error;
-use crate::model::{Event, EventKind, Heading, IncomingEvent, PlatformKind, Reply};
-use crate::platform::{Platform, SendError};
-use std::collections::HashMap;
+use crate::ephemeral::DuplicateFilter;
+use crate::model::{EventKind, IncomingEvent};
+use crate::platform::Platform;
+use crate::store::StoreResult;
+use answers::Answers;
+use authenticate::Authenticator;
+use decisions::Decisions;
+use executor::Executor;
+use outbox::{InFlight, Outbox};
+use personal_view::PersonalViews;
+use platforms::Platforms;
+use queries::Queries;
+use reconciler::Reconciler;
+use reminders::Reminders;
+use requests::Requests;
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::Supervisor;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
+mod answers;
 mod authenticate;
 mod break_glass;
 mod card;
 mod decisions;
+mod eligibility;
 mod executor;
+mod ingress;
 mod intent;
 mod outbox;
 mod personal_view;
+mod platforms;
 mod progress;
 mod queries;
 mod recipients;
 mod reconciler;
 mod reminders;
 mod replies;
+mod requests;
 mod supervisor;
 mod terminal_requests;
 
+pub use ingress::Completion;
 pub use replies::FIRST;
 
 /// Platforms redeliver within minutes (Slack's last retry comes after five); the store remembers for ever.
-const REMEMBER: Duration = Duration::from_secs(900);
+const DUPLICATE_PERIOD: Duration = Duration::from_secs(900);
 
-/// How long an undelivered answer is tried again: as long as a `response_url` would have lived.
-const KEEP_TRYING: Duration = Duration::from_secs(1_800);
+/// The last part of the time for a shutdown: a command is ended, its sessions are closed, and the migration history is read.
+const STOP_PERIOD: Duration = Duration::from_secs(5);
 
-/// Of the patience with what runs: a command is ended, its sessions are seen off, and the ledger is read.
-const LAST_MOMENT: Duration = Duration::from_secs(5);
-
-/// The line that every event runs along.
+/// The components of the workflow.
 pub struct Workflow {
-    pub app: App,
-    platforms: HashMap<PlatformKind, Arc<dyn Platform>>,
-    recent: DuplicateFilter,
-    cards: outbox::InFlight,
-    /// Copies that could not be sent.
-    later: outbox::RetrySchedule,
-    /// For edits that show progress, by platform.
-    turns: RateLimiter,
-    /// Runs that this process carries out.
-    acting: outbox::InFlight,
-    /// Interrupted runs whose cards show what this process sees of them.
-    watching: outbox::InFlight,
-    /// What goes on after an event was answered and is to be done before the process ends.
-    after: TaskTracker,
-}
-
-/// How an event ended, for a door that waits for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Completion {
-    Answered,
-    /// The person can mend it.
-    Refused,
-    /// They can't.
-    Failed,
+    pub app: Arc<App>,
+    deliveries: DuplicateFilter,
+    authenticator: Authenticator,
+    answers: Answers,
+    views: PersonalViews,
+    queries: Queries,
+    requests: Requests,
+    decisions: Decisions,
+    executor: Arc<Executor>,
+    supervisor: Arc<Supervisor>,
+    /// Tasks that the process waits for before it ends.
+    background: TaskTracker,
 }
 
 impl Workflow {
+    /// Puts the components together.
     pub fn new(app: App, platforms: Vec<Arc<dyn Platform>>) -> Arc<Workflow> {
-        let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
-        let recent = DuplicateFilter::new(REMEMBER, 10_000);
-        let [cards, acting, watching] = std::array::from_fn(|_| outbox::InFlight::default());
-        let turns = RateLimiter::new(outbox::PROGRESS_EVERY);
-        let after = TaskTracker::new();
-        let later = outbox::RetrySchedule::default();
-        Arc::new(Workflow { app, platforms, recent, cards, later, turns, acting, watching, after })
+        let app = Arc::new(app);
+        let platforms = Arc::new(Platforms::new(platforms));
+        let background = TaskTracker::new();
+        let authenticator = Authenticator { app: Arc::clone(&app), platforms: Arc::clone(&platforms) };
+        let answers = Answers { app: Arc::clone(&app), platforms: Arc::clone(&platforms) };
+        let outbox = Outbox::new(Arc::clone(&app), Arc::clone(&platforms), background.clone());
+        let reminders = Arc::new(Reminders {
+            app: Arc::clone(&app),
+            outbox: Arc::clone(&outbox),
+            background: background.clone(),
+        });
+        let executor = Arc::new(Executor {
+            app: Arc::clone(&app),
+            authenticator: authenticator.clone(),
+            outbox: Arc::clone(&outbox),
+            background: background.clone(),
+            running: InFlight::default(),
+        });
+        let reconciler = Arc::new(Reconciler {
+            app: Arc::clone(&app),
+            outbox: Arc::clone(&outbox),
+            executor: Arc::clone(&executor),
+            background: background.clone(),
+            watching: InFlight::default(),
+        });
+        Arc::new(Workflow {
+            deliveries: DuplicateFilter::new(DUPLICATE_PERIOD, 10_000),
+            views: PersonalViews {
+                app: Arc::clone(&app),
+                authenticator: authenticator.clone(),
+                outbox: Arc::clone(&outbox),
+            },
+            queries: Queries {
+                app: Arc::clone(&app),
+                platforms: Arc::clone(&platforms),
+                answers: answers.clone(),
+                outbox: Arc::clone(&outbox),
+                background: background.clone(),
+            },
+            requests: Requests {
+                app: Arc::clone(&app),
+                platforms,
+                authenticator: authenticator.clone(),
+                outbox: Arc::clone(&outbox),
+                reminders: Arc::clone(&reminders),
+                executor: Arc::clone(&executor),
+                background: background.clone(),
+            },
+            decisions: Decisions {
+                app: Arc::clone(&app),
+                authenticator: authenticator.clone(),
+                outbox: Arc::clone(&outbox),
+                executor: Arc::clone(&executor),
+            },
+            supervisor: Arc::new(Supervisor { app: Arc::clone(&app), outbox, reminders, reconciler }),
+            app,
+            authenticator,
+            answers,
+            executor,
+            background,
+        })
     }
 
-    /// Whether this delivery is heard for the first time; from now on it isn't.
+    /// Tells if this delivery is the first of its event; the next one isn't.
     pub fn first_time(&self, incoming: &IncomingEvent) -> bool {
-        let first = self.recent.first_time(&incoming.delivery);
-        if !first {
+        let is_first = self.deliveries.first_time(&incoming.delivery);
+        if !is_first {
             tracing::debug!(delivery = incoming.delivery, "dropped duplicate delivery");
         }
-        first
+        is_first
     }
 
-    /// Handles one event to its end. Nothing is returned and nothing is lost: the sender is answered, and the record kept.
+    /// Handles one event to its end: the sender is answered, and the record is kept.
     pub async fn handle(self: &Arc<Self>, incoming: IncomingEvent) {
-        // Boxed: a command's future is large, and taking an event on is to cost little.
-        Box::pin(self.carry_out(incoming)).await;
+        // Boxed: a command's future is large, and accepting an event must cost little.
+        Box::pin(self.dispatch(incoming)).await;
     }
 
-    /// As [`Workflow::handle`], for a process that ends then: waits until the record is closed too, or `patience` is over.
-    pub async fn handle_wholly(self: &Arc<Self>, incoming: IncomingEvent, patience: Duration) -> Completion {
-        let ending = Box::pin(self.carry_out(incoming)).await;
-        self.after.close();
-        if tokio::time::timeout(patience, self.after.wait()).await.is_err() {
+    /// As [`Workflow::handle`], for a process that ends afterwards: waits until its runs are closed, too, or the timeout is over.
+    pub async fn handle_and_wait(self: &Arc<Self>, incoming: IncomingEvent, timeout: Duration) -> Completion {
+        let completion = Box::pin(self.dispatch(incoming)).await;
+        self.background.close();
+        if tokio::time::timeout(timeout, self.background.wait()).await.is_err() {
             tracing::error!("closing runs timed out");
         }
-        ending
+        completion
     }
 
-    /// Handles an event in the background; the process doesn't end before it is done, or [`Workflow::finish`] has waited for long enough.
-    pub fn take_on(self: &Arc<Self>, incoming: IncomingEvent, room: OwnedSemaphorePermit) {
-        let flow = Arc::clone(self);
-        self.after.spawn(async move {
-            flow.handle(incoming).await;
-            drop(room);
+    /// Handles an event in the background; the process doesn't end before it is done, or [`Workflow::shut_down`] has timed out.
+    pub fn spawn_event(self: &Arc<Self>, incoming: IncomingEvent, permit: OwnedSemaphorePermit) {
+        let workflow = Arc::clone(self);
+        self.background.spawn(async move {
+            workflow.handle(incoming).await;
+            drop(permit);
         });
     }
 
-    /// Lets what runs come to its end, when nothing new comes in any more. What can't outlive the process is told to end a moment
-    /// before `patience` is over, and says so; what takes longer is marked in the record: nobody will know what became of it, until
-    /// PostgreSQL is looked at again.
-    pub async fn finish(&self, patience: Duration) {
-        self.after.close();
-        let last = LAST_MOMENT.min(patience / 2);
-        if tokio::time::timeout(patience - last, self.after.wait()).await.is_ok() {
+    /// Runs the background tasks until it is dropped.
+    pub async fn supervise(self: Arc<Self>) {
+        Arc::clone(&self.supervisor).run().await;
+    }
+
+    /// Closes the runs whose process died and the requests that expired, and sends the cards that are behind, once.
+    ///
+    /// # Errors
+    /// When the store can't be used.
+    pub async fn supervise_once(&self) -> StoreResult<()> {
+        self.supervisor.close_runs().await?;
+        self.supervisor.outbox.send_cards_behind().await
+    }
+
+    /// Waits for everything in progress, when no event comes in any more. A moment before the timeout, runs that can't outlive the
+    /// process are told to stop, and record it; a run that takes longer is recorded as interrupted: its outcome is unknown until
+    /// PostgreSQL is inspected.
+    pub async fn shut_down(&self, timeout: Duration) {
+        self.background.close();
+        let stop_period = STOP_PERIOD.min(timeout / 2);
+        if tokio::time::timeout(timeout - stop_period, self.background.wait()).await.is_ok() {
             return;
         }
         self.app.shutdown.cancel();
-        if tokio::time::timeout(last, self.after.wait()).await.is_ok() {
+        if tokio::time::timeout(stop_period, self.background.wait()).await.is_ok() {
             return;
         }
-        for run in self.acting.all() {
+        for run in self.executor.running.all() {
             tracing::warn!(run, "run did not end before shutdown");
-            let told = EventDetails::why(crate::actions::support::recovery::TOLD_TO_END);
-            if let Err(why) = self.app.audit.note(run, EventKind::Interrupted, told).await {
-                tracing::error!(run, %why, "recording event failed");
+            let details = EventDetails::why(crate::actions::support::recovery::TOLD_TO_END);
+            if let Err(error) = self.app.audit.note(run, EventKind::Interrupted, details).await {
+                tracing::error!(run, %error, "recording event failed");
             }
-        }
-    }
-
-    async fn carry_out(self: &Arc<Self>, incoming: IncomingEvent) -> Completion {
-        let handled = match &incoming.event {
-            Event::Command { line } => self.command(&incoming, line).await,
-            Event::Button { token, message }
-                if incoming.handle.as_ref().is_some_and(|handle| handle.card) =>
-            {
-                self.clicked(&incoming, (token, message)).await
-            }
-            Event::Button { token, message } => self.button(&incoming, (token, message)).await,
-            Event::View { token, message } => self.view(&incoming, (token, message)).await,
-        };
-        match handled {
-            Ok(reply) => {
-                if let Some(reply) = reply {
-                    self.answer(&incoming, reply).await;
-                }
-                Completion::Answered
-            }
-            Err(refused) => {
-                self.answer(&incoming, replies::refusal(&refused)).await;
-                match refused.error {
-                    Error::User(_) => Completion::Refused,
-                    Error::Internal(_) => Completion::Failed,
-                }
-            }
-        }
-    }
-
-    fn platform(&self, name: PlatformKind) -> Option<&Arc<dyn Platform>> {
-        self.platforms.get(&name)
-    }
-
-    /// Sends an answer; while the platform can't be reached, tries again in the background.
-    async fn answer(self: &Arc<Self>, incoming: &IncomingEvent, reply: Reply) {
-        let Some(platform) = self.platform(incoming.sender.platform).cloned() else { return };
-        let reply = self.discreet(incoming, reply).await;
-        match platform.answer(incoming, &reply).await {
-            Ok(()) => {}
-            Err(SendError::Unavailable(why)) => {
-                tracing::warn!(why, "chat platform unavailable; retrying answer");
-                let incoming = incoming.clone();
-                tokio::spawn(async move { keep_answering(&*platform, &incoming, &reply).await });
-            }
-            Err(why) => tracing::error!(%why, "delivering answer failed"),
-        }
-    }
-
-    /// In a conversation shared with another organisation, and where that can't be known, only the asker is answered.
-    async fn discreet(&self, incoming: &IncomingEvent, reply: Reply) -> Reply {
-        let Some(platform) = self.platform(incoming.place.platform) else { return reply };
-        match platform.conversation(&incoming.place).await {
-            Ok(conversation) if !conversation.shared => reply,
-            _ => reply.privately(),
         }
     }
 }
-
-async fn keep_answering(platform: &dyn Platform, incoming: &IncomingEvent, reply: &Reply) {
-    let until = tokio::time::Instant::now() + KEEP_TRYING;
-    let mut pause = Duration::from_secs(1);
-    while tokio::time::Instant::now() < until {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(30));
-        match platform.answer(incoming, reply).await {
-            Err(SendError::Unavailable(_)) => {}
-            Ok(()) => return,
-            Err(why) => {
-                tracing::error!(%why, "delivering answer failed");
-                return;
-            }
-        }
-    }
-    tracing::error!("dropped answer: chat platform unavailable for 30 min");
-}
-
-/// An error and the heading that its answer begins with.
-struct Rejection {
-    heading: Heading,
-    error: Error,
-}
-
-type HandlerResult = Result<Option<Reply>, Rejection>;

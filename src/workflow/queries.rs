@@ -1,9 +1,11 @@
-//! Reads: recorded, run, closed, answered. A record that can't be written is a warning here, and only here.
+//! Read commands: recorded, run, closed, answered. An audit log that can't be written is a warning here, and only here.
 
-use super::Workflow;
-use super::executor::may_hold_a_card;
+use super::answers::Answers;
 use super::intent::Intent;
+use super::outbox::Outbox;
+use super::platforms::Platforms;
 use crate::actions::{self, Implementation};
+use crate::app::App;
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
 use crate::model::{Block, CardKind, Conversation, EventKind, Reply, Run, RunId, Severity, Text};
@@ -11,49 +13,61 @@ use crate::sql::{self, Answer, QueryRequest};
 use crate::store::{OpenOutcome, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
-/// A read waits this long for the record and then goes on with a warning: at three in the morning the answer matters more.
-const RECORD_WITHIN: Duration = Duration::from_secs(2);
+/// A read waits this long for the audit log and then continues with a warning: in an incident the answer matters more.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Every copy of a card is edited after the decision, and a platform takes only so many edits a minute.
-const MOST_COPIES: usize = 10;
+/// Every primary card is edited after the decision, and a platform accepts only so many edits a minute.
+const MAX_PRIMARY_CARDS: usize = 10;
 
 enum RecordOutcome {
     As(Box<Run>),
-    NotAtAll(String),
+    Unrecorded(String),
     Duplicate,
 }
 
-impl Workflow {
-    pub(super) async fn read(self: &Arc<Self>, intent: &Intent<'_>) -> Result<Option<Reply>> {
+/// Answers read commands.
+pub(super) struct Queries {
+    pub app: Arc<App>,
+    pub platforms: Arc<Platforms>,
+    pub answers: Answers,
+    pub outbox: Arc<Outbox>,
+    /// Tasks that the process waits for before it ends.
+    pub background: TaskTracker,
+}
+
+impl Queries {
+    /// Answers a read command. `None` if it is answered already, or this delivery was recorded before.
+    pub async fn read(&self, intent: &Intent<'_>) -> Result<Option<Reply>> {
         let recorded = self.record(intent).await;
         if let RecordOutcome::Duplicate = recorded {
             return Ok(None);
         }
-        let answered = self.look(intent).await;
+        let answer = self.query(intent).await;
         if let RecordOutcome::As(run) = &recorded {
-            self.close_read(run, &answered);
+            self.close_in_background(run, &answer);
         }
-        let mut answer = answered?;
-        let mut heading = intent.heading(self);
+        let mut answer = answer?;
+        let mut heading = intent.heading(&self.app);
         if let RecordOutcome::As(run) = &recorded {
             heading.run = Some(run.id);
         }
-        if !self.keep_offers(intent.incoming, std::mem::take(&mut answer.offers)).await {
+        if !self.answers.store_offers(intent.incoming, std::mem::take(&mut answer.offers)).await {
             drop_buttons(&mut answer.blocks);
         }
         let mut reply = Reply::new(heading);
         reply.blocks = answer.blocks;
-        if let RecordOutcome::NotAtAll(why) = recorded {
+        if let RecordOutcome::Unrecorded(reason) = recorded {
             let warning = format!(
-                "Not in the audit log: {why}. Until the audit log works again, commands that change something are refused."
+                "Not in the audit log: {reason}. Until the audit log works again, commands that change something are refused."
             );
             reply = reply.with(Block::Note(Text::new().strong("Warning: ").plain(warning)));
         }
         let reply = if intent.private { reply.privately() } else { reply };
         match answer.card.filter(|_| !intent.private) {
             Some(run) => {
-                self.answer(intent.incoming, reply).await;
+                self.answers.send(intent.incoming, reply).await;
                 self.post_again(run, &intent.incoming.place).await;
                 Ok(None)
             }
@@ -61,71 +75,69 @@ impl Workflow {
         }
     }
 
-    /// One more copy of a waiting request's card, where it may stand.
-    async fn post_again(self: &Arc<Self>, run: RunId, place: &Conversation) {
-        let Some(platform) = self.platform(place.platform) else { return };
-        let store = &self.app.audit.store;
-        let (Ok(Some(run)), Ok(cards)) = (store.get(run).await, store.cards_of(run).await) else { return };
+    /// Posts the card of a pending request once more, where it may be posted.
+    async fn post_again(&self, run: RunId, place: &Conversation) {
+        let Ok(cards) = self.app.audit.store.cards_of(run).await else { return };
         let cards = cards.iter().filter(|card| card.kind == CardKind::Primary).count();
-        if cards >= MOST_COPIES || may_hold_a_card(&**platform, place).await.is_err() {
+        if cards >= MAX_PRIMARY_CARDS || self.platforms.require_card_conversation(place).await.is_err() {
             return;
         }
-        if let Err(why) = self.post_card(&run, place).await {
-            tracing::warn!(run = run.id, %why, "posting card again failed");
+        if let Err(error) = self.outbox.post_card(run, place).await {
+            tracing::warn!(run, %error, "posting card again failed");
         }
     }
 
     async fn record(&self, intent: &Intent<'_>) -> RecordOutcome {
-        let beginning = self.beginning(intent, None);
-        match tokio::time::timeout(RECORD_WITHIN, self.app.audit.open(beginning)).await {
+        let beginning = intent.beginning(&self.app, None);
+        match tokio::time::timeout(RECORD_TIMEOUT, self.app.audit.open(beginning)).await {
             Ok(Ok(OpenOutcome::New(run))) => RecordOutcome::As(run),
             Ok(Ok(OpenOutcome::Duplicate(run))) => {
                 tracing::info!(run, "dropped duplicate delivery: already recorded");
                 RecordOutcome::Duplicate
             }
-            Ok(Ok(_)) => RecordOutcome::NotAtAll("the audit log refused it".to_owned()),
-            Ok(Err(why)) => RecordOutcome::NotAtAll(why.to_string()),
-            Err(_) => RecordOutcome::NotAtAll(StoreError::TooLate.to_string()),
+            Ok(Ok(_)) => RecordOutcome::Unrecorded("the audit log refused it".to_owned()),
+            Ok(Err(error)) => RecordOutcome::Unrecorded(error.to_string()),
+            Err(_) => RecordOutcome::Unrecorded(StoreError::TooLate.to_string()),
         }
     }
 
-    async fn look(&self, intent: &Intent<'_>) -> Result<Answer> {
-        if let Some(Implementation::Query(look)) = actions::find(intent.command) {
-            return look.answer(&self.call(intent)).await;
+    async fn query(&self, intent: &Intent<'_>) -> Result<Answer> {
+        if let Some(Implementation::Query(query)) = actions::find(intent.command) {
+            return query.answer(&intent.call(&self.app)).await;
         }
         let environment = intent.environment.as_deref();
         let environment = environment.ok_or_else(|| Error::user("Which environment?"))?;
         let asker = intent.asker();
-        let question =
+        let request =
             QueryRequest { command: intent.command, environment, values: &intent.values, asker: &asker };
-        let sections = sql::run(&self.app.environments, &question).await?;
+        let sections = sql::run(&self.app.environments, &request).await?;
         Ok(sql::present(intent.command, &self.app.catalog, environment, &sections))
     }
 
-    /// In the background: the answer doesn't wait for the record's end.
-    fn close_read(self: &Arc<Self>, run: &Run, answered: &Result<Answer>) {
-        let (happening, told) = match answered {
+    /// Closes the run in the background: the answer doesn't wait for it.
+    fn close_in_background(&self, run: &Run, answer: &Result<Answer>) {
+        let (kind, details) = match answer {
             Ok(answer) => (EventKind::Succeeded, EventDetails::default().text("verdict", verdict(answer))),
             Err(error) => (
                 EventKind::Failed,
                 EventDetails::default().text("verdict", crate::redact::text(&error.to_string())),
             ),
         };
-        let (flow, run) = (Arc::clone(self), run.clone());
-        self.after.spawn(async move { flow.close(&run, happening, told).await });
+        let (audit, run) = (self.app.audit.clone(), run.clone());
+        self.background.spawn(async move { audit.close(&run, kind, details).await });
     }
 }
 
 fn verdict(answer: &Answer) -> String {
-    let told = answer.blocks.iter().find_map(|block| match block {
-        Block::Verdict { tone, text } => Some(format!("{}{}", mark(*tone), text.words())),
+    let verdict = answer.blocks.iter().find_map(|block| match block {
+        Block::Verdict { tone, text } => Some(format!("{}{}", severity_prefix(*tone), text.words())),
         _ => None,
     });
-    told.unwrap_or_default()
+    verdict.unwrap_or_default()
 }
 
-fn mark(tone: Severity) -> &'static str {
-    match tone {
+fn severity_prefix(severity: Severity) -> &'static str {
+    match severity {
         Severity::Critical => "critical: ",
         Severity::Warning => "warning: ",
         Severity::Neutral | Severity::Ok => "",

@@ -1,56 +1,69 @@
-//! What becomes of runs whose process is gone. What is resumable goes on from its noted steps; of everything else PostgreSQL is
-//! looked at: what still goes on there is watched, and nothing is ever repeated.
+//! Reconciliation of runs whose process died. A resumable run continues from its checkpoints; for any other, PostgreSQL is inspected:
+//! work that is still running there is observed, and nothing is ever repeated.
 
-use super::Workflow;
+use super::executor::Executor;
+use super::outbox::{InFlight, Outbox};
 use crate::actions::{self, Action, Implementation, support::recovery};
-use crate::app::Share;
+use crate::app::{App, Share};
 use crate::audit::EventDetails;
 use crate::model::{EventKind, Run, RunId, RunState};
 use crate::store::{AppendOutcome, Filter, StoreResult};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
-/// After that nothing new is to be seen, and a person has looked. What goes on, or is to go on, is never forgotten.
-const LOOK_FOR: Duration = Duration::from_secs(86_400);
+/// After this time an inspection shows nothing new, and a person has looked. Work that is running, or will resume, is never forgotten.
+const OBSERVATION_PERIOD: Duration = Duration::from_secs(86_400);
 
-impl Workflow {
-    /// Looks once at every run that is `unknown`. A process that ends takes nothing up.
-    pub(super) async fn reconcile(self: &Arc<Self>) -> StoreResult<()> {
+/// Resumes interrupted runs, and finds out the outcome of those that can't be resumed.
+pub(super) struct Reconciler {
+    pub app: Arc<App>,
+    pub outbox: Arc<Outbox>,
+    pub executor: Arc<Executor>,
+    /// Tasks that the process waits for before it ends.
+    pub background: TaskTracker,
+    /// Interrupted runs whose cards show what is observed of them.
+    pub watching: InFlight,
+}
+
+impl Reconciler {
+    /// Inspects every interrupted run once. A process that is shutting down resumes none.
+    ///
+    /// # Errors
+    /// When the store can't be used.
+    pub async fn reconcile(self: &Arc<Self>) -> StoreResult<()> {
         let filter = Filter { states: vec![RunState::Interrupted], limit: usize::MAX, ..Filter::default() };
         let runs = self.app.audit.store.list(filter).await?.runs;
-        let unknown: HashSet<RunId> = runs.iter().map(|run| run.id).collect();
-        for closed in self.watching.all().into_iter().filter(|run| !unknown.contains(run)) {
-            self.unwatch(closed);
+        let interrupted: HashSet<RunId> = runs.iter().map(|run| run.id).collect();
+        for closed in self.watching.all().into_iter().filter(|run| !interrupted.contains(run)) {
+            self.stop_watching(closed);
         }
         for run in runs {
-            if self.after.is_closed() {
+            if self.background.is_closed() {
                 break;
             }
             let code = self.app.catalog.find(&run.request.command).and_then(actions::find);
-            let Some(Implementation::Action(act)) = code else { continue };
-            match act.resumable() {
-                true if recovery::goes_on(act, &run) => self.resume(run).await?,
-                true => {}
-                false => self.observe(&run, act).await,
+            let Some(Implementation::Action(action)) = code else { continue };
+            if !action.resumable() {
+                self.observe(&run, action).await;
+            } else if recovery::goes_on(action, &run) {
+                self.resume(run).await?;
             }
         }
         Ok(())
     }
 
-    /// The claim is the event: of two replicas one goes on.
+    /// Resumes a run. The event is the claim: of two replicas one resumes it.
     async fn resume(self: &Arc<Self>, run: Run) -> StoreResult<()> {
-        let why = match self
-            .app
-            .audit
-            .append_unless_frozen(&run, EventKind::Resumed, EventDetails::default())
-            .await?
-        {
+        let audit = &self.app.audit;
+        let claim = audit.append_unless_frozen(&run, EventKind::Resumed, EventDetails::default()).await?;
+        let waits_until = match claim {
             AppendOutcome::Done(run) => {
-                self.unwatch(run.id);
-                self.refresh_soon(run.id);
-                let flow = Arc::clone(self);
-                self.after.spawn(async move { flow.perform(*run).await });
+                self.stop_watching(run.id);
+                self.outbox.spawn_update(run.id);
+                let executor = Arc::clone(&self.executor);
+                self.background.spawn(async move { executor.perform(*run).await });
                 return Ok(());
             }
             AppendOutcome::VersionConflict(_) => return Ok(()),
@@ -61,43 +74,44 @@ impl Workflow {
                 format!("It resumes when the freeze by {} is lifted.", frozen.by.id)
             }
         };
-        self.watch(&run, Some(Share { percent: None, label: why }));
+        self.start_watching(&run, Some(Share { percent: None, label: waits_until }));
         Ok(())
     }
 
-    async fn observe(self: &Arc<Self>, run: &Run, act: &dyn Action) {
+    async fn observe(self: &Arc<Self>, run: &Run, action: &dyn Action) {
         let age = jiff::Timestamp::now().duration_since(run.changed_at).unsigned_abs();
-        let seen = match age < LOOK_FOR || act.is_watched() {
-            true => recovery::observed(&self.app, run).await,
-            false => None,
+        let outcome = if age < OBSERVATION_PERIOD || action.is_watched() {
+            recovery::observed(&self.app, run).await
+        } else {
+            None
         };
-        let Some(outcome) = seen else {
+        let Some(outcome) = outcome else {
             tracing::debug!(run = run.id, "run outcome not known yet");
-            let share = recovery::watched(&self.app, run).await;
-            return self.watch(run, share);
+            let progress = recovery::watched(&self.app, run).await;
+            return self.start_watching(run, progress);
         };
-        self.unwatch(run.id);
-        self.append_or_log(run, outcome.kind, outcome.details()).await;
-        self.refresh_soon(run.id);
+        self.stop_watching(run.id);
+        self.app.audit.append_or_log(run, outcome.kind, outcome.details()).await;
+        self.outbox.spawn_update(run.id);
     }
 
-    /// Shows on a run's cards what of it goes on, if that is another than they show.
-    fn watch(self: &Arc<Self>, run: &Run, share: Option<Share>) {
-        if share == self.app.progress.get(run.id) {
+    /// Shows on a run's cards what is observed of it, if they don't show that yet.
+    fn start_watching(&self, run: &Run, progress: Option<Share>) {
+        if progress == self.app.progress.get(run.id) {
             return;
         }
-        match share {
+        match progress {
             Some(Share { percent, label }) => {
                 self.watching.begin(run.id);
                 self.app.progress.set(run.id, percent, label);
             }
-            None => self.unwatch(run.id),
+            None => self.stop_watching(run.id),
         }
-        let (flow, run) = (Arc::clone(self), run.id);
-        self.after.spawn(async move { flow.redraw(run).await });
+        let (outbox, run) = (Arc::clone(&self.outbox), run.id);
+        self.background.spawn(async move { outbox.force_update(run).await });
     }
 
-    fn unwatch(&self, run: RunId) {
+    fn stop_watching(&self, run: RunId) {
         if self.watching.leave(run) {
             self.app.progress.clear(run);
         }

@@ -1,8 +1,10 @@
-//! Who is told besides the conversation: those who may approve, directly; the requester, when it is over; and whoever waits too long,
-//! once more. What is told directly is a copy of the card, kept up and sent again like any other.
+//! Reminders of pending requests, and the notifications of the team's webhook. A direct notification is a card, kept up to date and
+//! retried like any other.
 
-use super::Workflow;
 use super::card::heading;
+use super::eligibility::pending_approvers;
+use super::outbox::Outbox;
+use crate::app::App;
 use crate::audit::EventDetails;
 use crate::model::{CardKind, Conversation, EventKind, Run, RunState};
 use crate::store::{AppendOutcome, Filter, StoreResult};
@@ -10,39 +12,49 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
-/// What a webhook is told of.
+/// The webhook's names of events.
 pub(super) const WAITING: &str = "waiting";
 const STILL_WAITING: &str = "still_waiting";
-pub(super) const ALONE: &str = "acted_alone";
+pub(super) const BREAK_GLASS_USED: &str = "acted_alone";
 
-impl Workflow {
-    /// Tells the team's webhook, if it has one. In the background.
-    pub(super) fn page(self: &Arc<Self>, run: &Run, event: &'static str) {
+/// Reminds approvers and notifies the webhook.
+pub(super) struct Reminders {
+    pub app: Arc<App>,
+    pub outbox: Arc<Outbox>,
+    /// Tasks that the process waits for before it ends.
+    pub background: TaskTracker,
+}
+
+impl Reminders {
+    /// Notifies the team's webhook, if it has one, in the background.
+    pub fn notify_webhook(&self, run: &Run, event: &'static str) {
         if self.app.webhook.is_none() {
             return;
         }
-        let (flow, what) = (Arc::clone(self), self.paged(run, event));
-        self.after.spawn(async move {
-            if let Some(pager) = &flow.app.webhook {
-                pager.notify(&what).await;
+        let (app, payload) = (Arc::clone(&self.app), self.webhook_payload(run, event));
+        self.background.spawn(async move {
+            if let Some(webhook) = &app.webhook {
+                webhook.notify(&payload).await;
             }
         });
     }
 
-    /// What a webhook is told: who asked what of which environment, and who can decide. No query, no row.
-    fn paged(&self, run: &Run, event: &str) -> Value {
-        let heading = heading(self, run);
+    /// The webhook's message: who requested what in which environment, and who can decide. No query and no row.
+    fn webhook_payload(&self, run: &Run, event: &str) -> Value {
+        let heading = heading(&self.app, run);
         let environment = heading.environment.as_ref();
-        let people: Vec<String> = self.still_called(run).into_iter().map(|person| person.id).collect();
+        let people: Vec<String> =
+            pending_approvers(&self.app, run).into_iter().map(|person| person.id).collect();
         let requester = &run.request.requester.id;
-        let place = environment.map_or(String::new(), |environment| format!(" on {}", environment.name));
+        let scope = environment.map_or(String::new(), |environment| format!(" on {}", environment.name));
         let text = match event {
-            ALONE => {
-                format!("{requester} ran {}{place} without approval (#{}).", heading.asked, run.id)
+            BREAK_GLASS_USED => {
+                format!("{requester} ran {}{scope} without approval (#{}).", heading.asked, run.id)
             }
             _ => format!(
-                "{requester} requested {}{place} (#{}): {} can approve it.",
+                "{requester} requested {}{scope} (#{}): {} can approve it.",
                 heading.asked,
                 run.id,
                 people.join(", ")
@@ -62,8 +74,11 @@ impl Workflow {
         })
     }
 
-    /// Tells once more who could approve what waits. The event is written first, so that of several replicas one does.
-    pub(super) async fn remind(self: &Arc<Self>) -> StoreResult<()> {
+    /// Reminds the approvers of each request that is due. The event is written first, so that one of several replicas reminds.
+    ///
+    /// # Errors
+    /// When the store can't be used.
+    pub async fn remind(&self) -> StoreResult<()> {
         let filter = Filter { states: vec![RunState::Pending], limit: usize::MAX, ..Filter::default() };
         for run in self.app.audit.store.list(filter).await?.runs {
             if !is_due(&run, self.app.config.approval.remind_after, Timestamp::now()) {
@@ -71,15 +86,15 @@ impl Workflow {
             }
             let reminded = self.app.audit.append(&run, EventKind::Reminded, EventDetails::default()).await?;
             if let AppendOutcome::Done(run) = reminded {
-                self.page(&run, STILL_WAITING);
-                self.call_again(&run).await?;
+                self.notify_webhook(&run, STILL_WAITING);
+                self.add_reminders(&run).await?;
             }
         }
         Ok(())
     }
 
-    /// Below every card, since an edit of the card would ring no bell.
-    async fn call_again(self: &Arc<Self>, run: &Run) -> StoreResult<()> {
+    /// Adds a reminder in the thread of each primary card: an edit of the card would notify nobody.
+    async fn add_reminders(&self, run: &Run) -> StoreResult<()> {
         let cards = self.app.audit.store.cards_of(run.id).await?;
         let cards = cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned);
         for (card, message) in cards.filter_map(|card| Some((card, card.message.as_ref()?))) {
@@ -87,12 +102,12 @@ impl Workflow {
             let place = Conversation { thread, ..card.place.clone() };
             self.app.audit.store.add_card(run.id, place, CardKind::Reminder).await?;
         }
-        self.refresh_soon(run.id);
+        self.outbox.spawn_update(run.id);
         Ok(())
     }
 }
 
-/// After the given time, and after three times as long; never once the request's own time is over.
+/// A reminder is due after the given time, and after three times as long; never after the request's deadline.
 fn is_due(run: &Run, after: Duration, now: Timestamp) -> bool {
     let reminded = run.events.iter().filter(|event| event.kind == EventKind::Reminded).count();
     let next = match reminded {
@@ -108,7 +123,7 @@ fn is_due(run: &Run, after: Duration, now: Timestamp) -> bool {
 mod tests {
     use super::*;
 
-    /// As the configuration has it, unless it says otherwise.
+    /// The configuration's default.
     const AFTER: Duration = Duration::from_secs(300);
     const MINUTE: i64 = 60;
 
@@ -116,7 +131,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// Asked at 0:00, called for again so many times since.
+    /// Requested at 0:00, with so many reminders since.
     fn run(reminded: usize, deadline: Option<i64>) -> Run {
         let asked = Run::example(("kill", Some("production")), second(0), RunState::Pending);
         let asked = asked.with_event(EventKind::Requested, Value::Null);

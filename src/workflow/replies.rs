@@ -1,15 +1,24 @@
-//! Answers that say no, and the small ones that belong to no command.
+//! Refusals, and the small answers that belong to no command.
 
-use super::Rejection;
 use crate::error::{Error, User};
-use crate::model::{Block, Button, ButtonStyle, Heading, Reply, Severity, Text, TokenPurpose};
-use crate::sql::fill;
+use crate::model::{ActiveFreeze, Block, Button, ButtonStyle, Heading, Reply, Severity, Text, TokenPurpose};
+use crate::sql::{fill, moment};
+use crate::store::StoreError;
 use std::collections::BTreeMap;
 
-/// An error, to its asker alone. An internal one is logged here, once, under the reference that the asker gets.
-pub fn refusal(refused: &Rejection) -> Reply {
-    let reply = Reply::new(refused.heading.clone()).privately();
-    match &refused.error {
+/// An error, and the heading of its answer.
+pub(super) struct Rejection {
+    pub heading: Heading,
+    pub error: Error,
+}
+
+/// The answer to an event; `None` if a card answers it.
+pub(super) type HandlerResult = Result<Option<Reply>, Rejection>;
+
+/// Renders an error for its requester alone. An internal one is logged here, once, under the reference that they get.
+pub fn refusal(rejection: &Rejection) -> Reply {
+    let reply = Reply::new(rejection.heading.clone()).privately();
+    match &rejection.error {
         Error::User(User { problem, instead }) => {
             let reply = reply.with(Block::Verdict { tone: Severity::Warning, text: problem.as_str().into() });
             match instead {
@@ -23,21 +32,40 @@ pub fn refusal(refused: &Rejection) -> Reply {
             tracing::error!(
                 reference,
                 cause = format!("{cause:#}"),
-                asked = refused.heading.asked,
+                asked = rejection.heading.asked,
                 "command failed"
             );
             let text = Text::new()
-                .plain("An internal error occurred, and the command was not completed. Give Countersign's operators this reference: ")
+                .plain(
+                    "An internal error occurred, and the command was not completed. Give Countersign's operators this reference: ",
+                )
                 .code(reference);
             reply.with(Block::Verdict { tone: Severity::Critical, text })
         }
     }
 }
 
+/// Changes are frozen: by whom, and how to lift the freeze.
+pub(super) fn frozen_error(frozen: &ActiveFreeze) -> Error {
+    let reason = frozen.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+    Error::instead(
+        format!("{} froze all changes at {}{reason}. Nothing was done.", frozen.by.id, moment(frozen.at)),
+        "Read commands still work. `unfreeze` lifts the freeze, with a second person's approval.",
+    )
+}
+
+/// The audit log can't be read or written, so no change may start.
+pub(super) fn store_error(error: &StoreError) -> Error {
+    Error::instead(
+        format!("The audit log can't be written ({error}), so nothing was executed."),
+        "Read commands still work. Tell Countersign's operators, and try again when the audit log can be written.",
+    )
+}
+
 /// The first questions of an incident.
 pub const FIRST: [&str; 6] = ["health", "blocked", "long", "slow", "pending", "help"];
 
-/// What `/db` alone offers: those of the first questions that the asker may ask.
+/// The answer to `/db` alone: a button for each of the first questions that the requester may ask.
 pub fn menu(heading: Heading, commands: &[&str]) -> (Reply, Vec<(String, TokenPurpose)>) {
     let mut buttons = Vec::new();
     let mut offers = Vec::new();

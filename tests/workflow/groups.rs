@@ -105,7 +105,7 @@ async fn an_empty_group_leaves_nobody_to_ask_and_is_named() {
     let scene = narrowed(&[]).await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let told = scene.asks(ANA, &format!("kill {pid} --env production")).await.plain();
-    assert!(told.contains("Nobody but you could approve this, so nobody is asked."), "{told}");
+    assert!(told.contains("no other person can approve it, so it was not requested."), "{told}");
     assert!(told.contains("aren't in the role's group of the chat"), "{told}");
     assert!(!told.contains("The configuration has to"), "nothing is wrong with it: {told}");
     assert!(scene.runs_of("kill").await.is_empty());
@@ -119,7 +119,7 @@ async fn accounts_that_no_longer_count_leave_nobody_to_ask() {
         scene.workspace().set_kind(who, Kind::Deactivated);
     }
     let told = scene.asks(ANA, &format!("kill {pid} --env production")).await.plain();
-    assert!(told.contains("Nobody but you could approve this, so nobody is asked."), "{told}");
+    assert!(told.contains("no other person can approve it, so it was not requested."), "{told}");
     assert!(told.contains("or have no accepted account there"), "{told}");
     assert!(scene.runs_of("kill").await.is_empty() && scene.is_there(pid).await);
 }
@@ -130,7 +130,7 @@ async fn while_nobody_can_tell_who_is_in_it_nothing_is_asked_or_decided() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     scene.workspace().fault("usergroups.", Fault::Status(503));
     let line = format!("kill {pid} --env production");
-    scene.refused(ANA, &line, "can't tell now who is in the approvers' group").await;
+    scene.refused(ANA, &line, "members of the approvers' group can't be read").await;
     scene.workspace().fault("usergroups.", Fault::Clear);
     let card = scene.kill_card(pid).await;
     assert_eq!(scene.runs_of("kill").await.len(), 1);

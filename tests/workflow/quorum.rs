@@ -64,7 +64,13 @@ async fn too_few_who_could_are_not_asked() {
     let scene = two_must().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let line = format!("kill {pid} --env production");
-    scene.refused(CARA, &line, "2 others must approve this, and only ben could, so nobody is asked").await;
+    scene
+        .refused(
+            CARA,
+            &line,
+            "This needs 2 approvals from others, and only ben can approve it, so it was not requested",
+        )
+        .await;
     assert!(scene.runs_of("kill").await.is_empty());
 }
 

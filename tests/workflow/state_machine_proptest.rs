@@ -59,7 +59,7 @@ impl Case<'_> {
 
     fn tidy(&self) {
         let Process { runtime, flow } = self.process.as_ref().expect("a process");
-        runtime.block_on(flow.tidy()).expect("the record");
+        runtime.block_on(flow.supervise_once()).expect("the record");
     }
 
     fn crash(&mut self) {

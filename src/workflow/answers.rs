@@ -1,0 +1,77 @@
+//! Answers to events. An answer that the platform can't take now is retried in the background; it is lost with the process.
+
+use super::platforms::Platforms;
+use crate::app::App;
+use crate::model::{ButtonToken, IncomingEvent, Reply, TokenPurpose};
+use crate::platform::{Platform, SendError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// An undelivered answer is retried for as long as a `response_url` would have lived.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(1_800);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// Sends answers.
+#[derive(Clone)]
+pub(super) struct Answers {
+    pub app: Arc<App>,
+    pub platforms: Arc<Platforms>,
+}
+
+impl Answers {
+    /// Sends an answer; while the platform can't be reached, retries in the background.
+    pub async fn send(&self, incoming: &IncomingEvent, reply: Reply) {
+        let Some(platform) = self.platforms.get(incoming.sender.platform).cloned() else { return };
+        let reply = self.make_ephemeral_if_shared(incoming, reply).await;
+        match platform.answer(incoming, &reply).await {
+            Ok(()) => {}
+            Err(SendError::Unavailable(error)) => {
+                tracing::warn!(error, "chat platform unavailable; retrying answer");
+                let incoming = incoming.clone();
+                tokio::spawn(async move { retry(&*platform, &incoming, &reply).await });
+            }
+            Err(error) => tracing::error!(%error, "delivering answer failed"),
+        }
+    }
+
+    /// Shows the reply to the requester alone in a conversation that is shared with another organisation, and in one of
+    /// which that isn't known.
+    async fn make_ephemeral_if_shared(&self, incoming: &IncomingEvent, reply: Reply) -> Reply {
+        let Some(platform) = self.platforms.get(incoming.place.platform) else { return reply };
+        match platform.conversation(&incoming.place).await {
+            Ok(conversation) if !conversation.shared => reply,
+            _ => reply.privately(),
+        }
+    }
+
+    /// Stores the commands behind an answer's buttons. On `false` the buttons have no meaning and must not be shown.
+    pub async fn store_offers(&self, incoming: &IncomingEvent, offers: Vec<(String, TokenPurpose)>) -> bool {
+        if offers.is_empty() {
+            return true;
+        }
+        let place = &incoming.place;
+        let tokens =
+            offers.into_iter().map(|(token, purpose)| ButtonToken { token, purpose, place: place.clone() });
+        self.app.audit.store.put_tokens(tokens.collect()).await.is_ok()
+    }
+}
+
+async fn retry(platform: &dyn Platform, incoming: &IncomingEvent, reply: &Reply) {
+    let until = Instant::now() + RETRY_TIMEOUT;
+    let mut pause = FIRST_RETRY;
+    while Instant::now() < until {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_RETRY);
+        match platform.answer(incoming, reply).await {
+            Err(SendError::Unavailable(_)) => {}
+            Ok(()) => return,
+            Err(error) => {
+                tracing::error!(%error, "delivering answer failed");
+                return;
+            }
+        }
+    }
+    tracing::error!("dropped answer: chat platform unavailable for 30 min");
+}

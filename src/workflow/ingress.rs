@@ -1,0 +1,180 @@
+//! Ingress: an event comes in, its handler is called, and the answer goes out. A typed line or an offer becomes an intent, and that
+//! goes to the queries or the requests; a click on a decision goes to the decisions.
+
+use super::Workflow;
+use super::decisions::Click;
+use super::intent::Intent;
+use super::personal_view::with_refusal;
+use super::replies::{self, HandlerResult, Rejection, store_error};
+use crate::actions::{self, Action, Implementation};
+use crate::command_line;
+use crate::error::{Error, Result};
+use crate::model::{Block, Event, Heading, IncomingEvent, Plan, Reply, Risk, TokenPurpose};
+use std::pin::pin;
+use std::time::Duration;
+
+/// A client waits for the answer of a click for ten seconds or so, and a person for less.
+const CLICK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The result of handling an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    Answered,
+    /// The person can correct it.
+    Refused,
+    /// An internal error.
+    Failed,
+}
+
+impl Workflow {
+    /// Handles one event and answers it.
+    pub(super) async fn dispatch(&self, incoming: IncomingEvent) -> Completion {
+        let handled = match &incoming.event {
+            Event::Command { line } => self.command(&incoming, line).await,
+            Event::Button { token, message }
+                if incoming.handle.as_ref().is_some_and(|handle| handle.card) =>
+            {
+                self.click_on_card(&incoming, token, message).await
+            }
+            Event::Button { token, message } => self.button(&incoming, token, message).await,
+            Event::View { token, message } => self.views.view(&incoming, token, message).await,
+        };
+        match handled {
+            Ok(reply) => {
+                if let Some(reply) = reply {
+                    self.answers.send(&incoming, reply).await;
+                }
+                Completion::Answered
+            }
+            Err(rejection) => {
+                self.answers.send(&incoming, replies::refusal(&rejection)).await;
+                match rejection.error {
+                    Error::User(_) => Completion::Refused,
+                    Error::Internal(_) => Completion::Failed,
+                }
+            }
+        }
+    }
+
+    async fn command(&self, incoming: &IncomingEvent, typed: &str) -> HandlerResult {
+        let mut heading =
+            Heading { who: None, asked: command_line::shown(typed.trim()), environment: None, run: None };
+        match self.authenticator.parse_line(incoming, typed, &mut heading).await {
+            Ok(Some(intent)) => self.dispatch_intent(&intent).await,
+            Ok(None) => self.menu(incoming, heading).await,
+            Err(error) => Err(Rejection { heading, error }),
+        }
+    }
+
+    async fn menu(&self, incoming: &IncomingEvent, heading: Heading) -> HandlerResult {
+        let heading = Heading { asked: "help".to_owned(), ..heading };
+        let may_run = |name: &&str| {
+            let command = self.app.catalog.find(name);
+            let person = heading.who.as_ref();
+            command.zip(person).is_some_and(|(command, who)| self.app.access.may_run(who, command, None))
+        };
+        let commands: Vec<&str> = replies::FIRST.into_iter().filter(may_run).collect();
+        let (mut reply, offers) = replies::menu(heading, &commands);
+        if !self.answers.store_offers(incoming, offers).await {
+            reply.blocks.retain(|block| !matches!(block, Block::Buttons(_)));
+        }
+        Ok(Some(reply))
+    }
+
+    /// A click whose client waits for the card: answered as soon as the click is decided, whatever follows from that.
+    async fn click_on_card(&self, incoming: &IncomingEvent, token: &str, message: &str) -> HandlerResult {
+        let mut deciding = pin!(self.button(incoming, token, message));
+        match tokio::time::timeout(CLICK_TIMEOUT, &mut deciding).await {
+            Ok(Ok(None)) => self.views.view(incoming, token, message).await,
+            Ok(Ok(Some(reply))) => Ok(Some(reply)),
+            Ok(Err(rejection)) => match self.views.view(incoming, token, message).await {
+                Ok(Some(view)) => Ok(Some(with_refusal(view, &rejection))),
+                _ => Err(rejection),
+            },
+            Err(_) => {
+                // The decision continues meanwhile.
+                let answer = async {
+                    if let Ok(Some(view)) = self.views.view(incoming, token, message).await {
+                        self.answers.send(incoming, view).await;
+                    }
+                };
+                futures::join!(answer, deciding).1
+            }
+        }
+    }
+
+    /// A click on a button: the token says what it means, and is valid in its conversation only.
+    async fn button(&self, incoming: &IncomingEvent, token: &str, message: &str) -> HandlerResult {
+        let mut heading = Heading { who: None, asked: "a button".to_owned(), environment: None, run: None };
+        let unknown = || Error::instead("This button is no longer known.", "Type the command instead.");
+        let result = match self.app.audit.store.token(token).await {
+            Err(error) => Err(store_error(&error)),
+            Ok(None) => Err(unknown()),
+            Ok(Some(token)) if !token.place.same_conversation(&incoming.place) => {
+                tracing::warn!(
+                    account = incoming.sender.account,
+                    "button token used in another conversation"
+                );
+                Err(Error::user("This button belongs to another conversation. Nothing was done."))
+            }
+            Ok(Some(token)) => match token.purpose {
+                offer @ TokenPurpose::RunCommand { .. } => return self.offer(incoming, offer, heading).await,
+                TokenPurpose::View { .. } => Err(unknown()),
+                TokenPurpose::Decision { run, verdict, card } => {
+                    let click = Click { run, decision: verdict, card, message };
+                    self.decisions.decide(incoming, &click, &mut heading).await
+                }
+            },
+        };
+        result.map(|()| None).map_err(|error| Rejection { heading, error })
+    }
+
+    async fn offer(
+        &self,
+        incoming: &IncomingEvent,
+        purpose: TokenPurpose,
+        mut heading: Heading,
+    ) -> HandlerResult {
+        match self.authenticator.parse_offer(incoming, purpose, &mut heading).await {
+            Ok(Some(intent)) => self.dispatch_intent(&intent).await,
+            Ok(None) => Ok(None),
+            Err(error) => Err(Rejection { heading, error }),
+        }
+    }
+
+    /// Sends an intent to the queries or the requests.
+    async fn dispatch_intent(&self, intent: &Intent<'_>) -> HandlerResult {
+        let reply = match actions::find(intent.command) {
+            Some(Implementation::Action(action)) if intent.dry_run => {
+                self.requests.dry_run(intent, action).await.map(Some)
+            }
+            Some(Implementation::Action(action)) => self.execute_or_request(intent, action).await,
+            _ if intent.dry_run => {
+                Err(Error::user(format!("`{}` only reads: it has no dry run.", intent.command.name)))
+            }
+            _ => self.queries.read(intent).await,
+        };
+        reply.map_err(|error| Rejection { heading: intent.heading(&self.app), error })
+    }
+
+    /// A write runs now; danger needs an approval.
+    async fn execute_or_request(
+        &self,
+        intent: &Intent<'_>,
+        action: &'static dyn Action,
+    ) -> Result<Option<Reply>> {
+        let plan: Plan = action.plan(&intent.call(&self.app)).await?;
+        if let Some(run) = action.judges(&plan) {
+            self.requests.require_approver_role(intent, run).await?;
+        }
+        match intent.policy.risk {
+            _ if intent.break_glass => self.requests.execute_now(intent, plan).await,
+            Risk::Danger if !intent.incoming.place.platform.is_chat() => {
+                self.requests.request_from_terminal(intent, plan).await
+            }
+            // The card is the answer.
+            Risk::Danger => self.requests.request_approval(intent, plan).await.map(|_| None),
+            Risk::Read | Risk::Write => self.requests.execute_now(intent, plan).await,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The chat platforms of this process, and the rules for posting a card in a conversation.
+
+use crate::error::{Error, Result};
+use crate::model::{Conversation, PlatformKind, Reply};
+use crate::platform::{Platform, TooLarge};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The platforms by name.
+pub(super) struct Platforms(HashMap<PlatformKind, Arc<dyn Platform>>);
+
+impl Platforms {
+    pub fn new(platforms: Vec<Arc<dyn Platform>>) -> Platforms {
+        Platforms(platforms.into_iter().map(|platform| (platform.name(), platform)).collect())
+    }
+
+    pub fn get(&self, name: PlatformKind) -> Option<&Arc<dyn Platform>> {
+        self.0.get(&name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Platform>> {
+        self.0.values()
+    }
+
+    /// The conversation that the configuration names for requests from terminals.
+    pub fn terminal_channel(&self) -> Option<Conversation> {
+        let channels = self.iter().filter_map(|platform| platform.place_for_others());
+        channels.min_by_key(|place| place.platform)
+    }
+
+    /// Checks that every platform can show the reply in one message: a card may be posted in any of them.
+    pub fn fits(&self, reply: &Reply) -> Result<(), TooLarge> {
+        self.iter().try_for_each(|platform| platform.fits(reply))
+    }
+
+    /// Passes if a card with buttons may be posted in a conversation: others can see it, and they all belong to this
+    /// organisation.
+    ///
+    /// # Errors
+    /// [`Error::User`] with what to do instead.
+    pub async fn require_card_conversation(&self, place: &Conversation) -> Result<()> {
+        let platform = self.get(place.platform).ok_or_else(|| Error::user("There is no chat to post in."))?;
+        match platform.conversation(place).await {
+            Ok(place) if place.direct => Err(Error::instead(
+                "Only you would see the request here, but somebody else has to approve it.",
+                "Request it in a channel where an approver is.",
+            )),
+            // Before `shared`: a conversation that the bot can't see counts as shared.
+            Ok(place) if !place.bot_is_in => Err(Error::instead(
+                "Countersign isn't in this conversation, so the card can't be posted here.",
+                "Invite it, then request again.",
+            )),
+            Ok(place) if place.shared => Err(Error::user(
+                "Requests can't be posted in a conversation shared with another organisation.",
+            )),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::instead(
+                "The chat platform can't be reached, so no approver can be asked. Nothing was done.",
+                "Try again in a moment.",
+            )),
+        }
+    }
+}

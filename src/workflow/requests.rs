@@ -1,0 +1,180 @@
+//! Everything that opens a run which changes something: a write, a break-glass run, and a request for approval; and the dry run,
+//! which opens none.
+
+use super::authenticate::{Authenticator, USE_TERMINAL};
+use super::break_glass;
+use super::card::{Preview, preview, render_card};
+use super::executor::Executor;
+use super::intent::Intent;
+use super::outbox::Outbox;
+use super::platforms::Platforms;
+use super::recipients::Recipients;
+use super::reminders::{BREAK_GLASS_USED, Reminders, WAITING};
+use super::replies::{frozen_error, store_error};
+use crate::actions::Action;
+use crate::app::App;
+use crate::audit::Beginning;
+use crate::error::{Error, Result};
+use crate::model::{Block, Plan, Reply, Risk, Run, RunId, Severity, Text};
+use crate::store::OpenOutcome;
+use std::sync::Arc;
+use tokio_util::task::TaskTracker;
+
+/// Opens runs.
+pub(super) struct Requests {
+    pub app: Arc<App>,
+    pub platforms: Arc<Platforms>,
+    pub authenticator: Authenticator,
+    pub outbox: Arc<Outbox>,
+    pub reminders: Arc<Reminders>,
+    pub executor: Arc<Executor>,
+    /// Tasks that the process waits for before it ends.
+    pub background: TaskTracker,
+}
+
+impl Requests {
+    /// Answers with the plan, and asks nobody.
+    pub async fn dry_run(&self, intent: &Intent<'_>, action: &dyn Action) -> Result<Reply> {
+        let plan = action.plan(&intent.call(&self.app)).await?;
+        let mut reply = Reply::new(intent.heading(&self.app));
+        let text = Text::new().plain("Dry run: nothing was executed and no approval was requested.");
+        reply = reply.with(Block::Verdict { tone: Severity::Neutral, text });
+        reply.blocks.extend(plan.blocks());
+        Ok(if intent.private { reply.privately() } else { reply })
+    }
+
+    /// Passes if the person of a typed decision may approve that run: by a role, in the role's chat group if it has one, as for a
+    /// click.
+    ///
+    /// # Errors
+    /// [`Error::User`]
+    pub async fn require_approver_role(&self, intent: &Intent<'_>, run: RunId) -> Result<()> {
+        let Ok(Some(run)) = self.app.audit.store.get(run).await else { return Ok(()) };
+        let Some(command) = self.app.catalog.find(&run.request.command) else { return Ok(()) };
+        let environment = run.request.environment.as_deref();
+        let roles = self.app.access.roles_to_approve(&intent.person, command, environment);
+        self.authenticator.require_role_group(&intent.incoming.sender, &roles).await
+    }
+
+    /// Executes a write: recorded as started, run, closed. A long one posts a card of its own and edits it; then `None` is returned.
+    ///
+    /// # Errors
+    /// [`Error::User`] when the run can't be opened: then nothing was done.
+    pub async fn execute_now(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
+        // A terminal waits, and has no message that could be edited.
+        let posts_card = (intent.command.header.posts_progress || intent.break_glass)
+            && intent.incoming.place.platform.is_chat();
+        if posts_card {
+            self.require_open_conversation(intent).await?;
+        }
+        let recipients = if intent.break_glass {
+            let environment = intent.environment.as_deref();
+            let approvers = self.app.access.approvers(intent.command, environment, &intent.person);
+            self.authenticator.recipients_of_request(intent, approvers)
+        } else if posts_card {
+            self.authenticator.recipients_of_write(intent)
+        } else {
+            Recipients::default()
+        };
+        let Some(run) = self.open(intent, plan, recipients).await? else { return Ok(None) };
+        if intent.break_glass {
+            self.reminders.notify_webhook(&run, BREAK_GLASS_USED);
+        }
+        if posts_card {
+            let (outbox, id) = (Arc::clone(&self.outbox), run.id);
+            let sending = async move { outbox.send_cards(id).await };
+            // An emergency action doesn't wait for the chat.
+            if intent.break_glass {
+                self.background.spawn(sending);
+            } else {
+                sending.await;
+            }
+            self.executor.perform(run).await;
+            return Ok(None);
+        }
+        if intent.break_glass {
+            // From a terminal: the cards are in chat.
+            self.outbox.spawn_update(run.id);
+        }
+        let run = self.executor.perform(run).await;
+        let reply = render_card(&self.app, &run, intent.incoming.place.platform);
+        Ok(Some(if intent.private { reply.privately() } else { reply }))
+    }
+
+    /// Passes if a card that everyone in the conversation can read may be posted there.
+    async fn require_open_conversation(&self, intent: &Intent<'_>) -> Result<()> {
+        let platform = self.platforms.get(intent.incoming.place.platform);
+        let platform = platform.ok_or_else(|| Error::user("There is no chat to post in."))?;
+        // In a conversation without the bot nothing is posted: its requester is answered directly.
+        match platform.conversation(&intent.incoming.place).await {
+            Ok(place) if !(intent.private || place.shared && place.bot_is_in) => Ok(()),
+            Ok(_) => Err(Error::instead(
+                "The card of this command is a message that everyone here can read.",
+                "Request it in a channel of your own organisation, or in the conversation with Countersign, without `--private`.",
+            )),
+            Err(_) => Err(Error::instead(
+                "The chat platform can't be reached, so the card can't be posted. Nothing was done.",
+                USE_TERMINAL,
+            )),
+        }
+    }
+
+    /// Requests approval with a card that shows the whole plan, in the intent's conversation. `None` if this delivery was recorded
+    /// before.
+    ///
+    /// # Errors
+    /// [`Error::User`] when nobody can be asked, or the run can't be opened: then nothing was done.
+    pub async fn request_approval(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<Run>> {
+        let approvers = self.authenticator.eligible_approvers(intent).await?;
+        self.platforms.require_card_conversation(&intent.incoming.place).await?;
+        let card = preview(
+            &self.app,
+            &Preview {
+                heading: intent.heading(&self.app),
+                reason: intent.reason.as_deref(),
+                platform: intent.incoming.place.platform,
+                approvers: &approvers,
+                quorum: intent.policy.approvers,
+                plan: &plan,
+            },
+        );
+        if let Err(too_large) = self.platforms.fits(&card) {
+            return Err(Error::instead(
+                format!("The plan doesn't fit into one message: {}.", too_large.why),
+                "An approver must see the whole plan. Request less at once, or split a long custom command into several files.",
+            ));
+        }
+        let recipients = self.authenticator.recipients_of_request(intent, approvers);
+        let Some(run) = self.open(intent, plan, recipients).await? else { return Ok(None) };
+        self.outbox.send_cards(run.id).await;
+        self.reminders.notify_webhook(&run, WAITING);
+        Ok(Some(run))
+    }
+
+    /// Opens the run of an intent, with its cards. `None` if this delivery was recorded before.
+    async fn open(&self, intent: &Intent<'_>, plan: Plan, recipients: Recipients) -> Result<Option<Run>> {
+        let unless_break_glass_since =
+            if intent.break_glass { break_glass::rate_limit_start(&self.app) } else { None };
+        let beginning = Beginning {
+            asks: intent.policy.risk == Risk::Danger && !intent.break_glass,
+            approvers: recipients.approvers.into_iter().map(|person| person.id).collect(),
+            cards: recipients.cards,
+            unless_break_glass_since,
+            ..intent.beginning(&self.app, Some(plan))
+        };
+        match self.app.audit.open(beginning).await {
+            Ok(OpenOutcome::New(run)) => Ok(Some(*run)),
+            Ok(OpenOutcome::Duplicate(run)) => {
+                tracing::info!(run, "dropped duplicate delivery: already recorded");
+                Ok(None)
+            }
+            Ok(OpenOutcome::ResourceBusy { resource, by }) => Err(Error::instead(
+                format!("Run #{by} already holds the lock on {resource}."),
+                format!("Wait until it has ended: `show {by}`."),
+            )),
+            Ok(OpenOutcome::Frozen(frozen)) => Err(frozen_error(&frozen)),
+            Ok(OpenOutcome::RateLimited(last)) => Err(break_glass::rate_limit_error(&self.app, &last)),
+            Err(error) => Err(store_error(&error)),
+        }
+    }
+}
