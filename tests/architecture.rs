@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// A source file, its tests and comments apart.
 struct Source {
-    /// Below the package, with slashes: "src/workflow/act.rs".
+    /// Below the package, with slashes: "src/workflow/executor.rs".
     path: String,
     /// Everything.
     text: String,
@@ -14,7 +14,7 @@ struct Source {
 }
 
 impl Source {
-    /// "flow" for src/flow.rs and everything below src/workflow/.
+    /// "workflow" for everything below src/workflow/.
     fn module(&self) -> &str {
         let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
         inside.split(['/', '.']).next().unwrap_or_default()
@@ -100,6 +100,61 @@ fn modules_import_only_what_stands_above_them() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The files of `src/workflow/`, callers first: each imports only from files below it.
+const WORKFLOW: [&str; 21] = [
+    "mod",
+    "ingress",
+    "supervisor",
+    "reconciler",
+    "terminal_requests",
+    "requests",
+    "queries",
+    "decisions",
+    "personal_view",
+    "executor",
+    "reminders",
+    "progress",
+    "outbox",
+    "card",
+    "eligibility",
+    "recipients",
+    "intent",
+    "break_glass",
+    "authenticate",
+    "answers",
+    "platforms",
+];
+
+/// Files of `src/workflow/` that import no other: anyone may call them.
+const WORKFLOW_LEAVES: [&str; 1] = ["replies"];
+
+#[test]
+fn workflow_calls_one_way() {
+    let mut upward = Vec::new();
+    for source in sources("src/workflow") {
+        let name = source.path.trim_start_matches("src/workflow/").trim_end_matches(".rs").to_owned();
+        let position = WORKFLOW.iter().position(|file| *file == name);
+        if position.is_none() && !WORKFLOW_LEAVES.contains(&name.as_str()) {
+            upward.push(format!("{name} has no place in the order"));
+        }
+        for (index, _) in source.code.match_indices("super::") {
+            let rest = &source.code[index + "super::".len()..];
+            let import: String = rest.chars().take_while(|c| c.is_lowercase() || *c == '_').collect();
+            let is_below = WORKFLOW
+                .iter()
+                .position(|file| *file == import)
+                .is_some_and(|below| position.is_some_and(|here| here < below));
+            // The ingress is the part of `Workflow` that takes events in.
+            let is_workflow = name == "ingress" && rest.starts_with("Workflow");
+            if !is_below && !is_workflow && !WORKFLOW_LEAVES.contains(&import.as_str()) {
+                let line = rest.lines().next().unwrap_or_default();
+                upward.push(format!("{name} imports {line}"));
+            }
+        }
+    }
+    assert!(upward.is_empty(), "{}", upward.join("\n"));
 }
 
 /// Lines with one of the words, in files that `allowed` doesn't name.
