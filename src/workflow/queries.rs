@@ -92,7 +92,7 @@ impl Queries {
         match tokio::time::timeout(RECORD_TIMEOUT, self.app.audit.open(beginning)).await {
             Ok(Ok(OpenOutcome::New(run))) => RecordOutcome::As(run),
             Ok(Ok(OpenOutcome::Duplicate(run))) => {
-                tracing::info!(run, "dropped duplicate delivery: already recorded");
+                tracing::info!(run, "dropped recorded delivery");
                 RecordOutcome::Duplicate
             }
             Ok(Ok(_)) => RecordOutcome::Unrecorded("the audit log refused it".to_owned()),

@@ -165,7 +165,7 @@ impl Requests {
         match self.app.audit.open(beginning).await {
             Ok(OpenOutcome::New(run)) => Ok(Some(*run)),
             Ok(OpenOutcome::Duplicate(run)) => {
-                tracing::info!(run, "dropped duplicate delivery: already recorded");
+                tracing::info!(run, "dropped recorded delivery");
                 Ok(None)
             }
             Ok(OpenOutcome::ResourceBusy { resource, by }) => Err(Error::instead(

@@ -112,7 +112,7 @@ async fn a_role_counts_for_the_members_of_its_group_alone() {
     let card = bot.kill_card(pid).await;
     let seen = bot.sees("ben", &card, "[Approve]").await;
     let ack = bot.teams.clicks_on("cara", &seen, "Approve").await;
-    assert!(ack.ok() && ack.body.to_string().contains("you aren't in it"), "{ack:?}");
+    assert!(ack.ok() && ack.body.to_string().contains("you aren't a member"), "{ack:?}");
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.teams.clicks("ben", &card, "Approve").await.ok());
     bot.sees("ana", &card, &format!("Session {pid} is gone")).await;

@@ -33,7 +33,7 @@ async fn mistakes_say_what_to_type_and_change_nothing() {
         ("helth --env staging", "Did you mean `health [service]`?"),
         ("health", "Add `--env production` or `--env staging`, or set one with `use`."),
         ("health --env stagin", "Did you mean `--env staging`?"),
-        ("health --dry-run --env staging", "there is nothing to try dry"),
+        ("health --dry-run --env staging", "it has no dry run"),
         ("kill 0 --env staging", "pid"),
         ("sizes asset-service surplus --env staging", "“surplus”"),
     ] {

@@ -218,7 +218,7 @@ async fn a_requester_who_lost_the_role_meanwhile_counts_no_longer() {
         );
     };
     let told = revoked(scene, lose, true).await;
-    assert!(told.contains("may no longer ask"), "{told}");
+    assert!(told.contains("may no longer run"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,7 +83,11 @@ async fn once_in_an_hour_and_only_so() {
             format!("break-glass kill {pid} --env production"),
             "needs the environment's name and a reason",
         ),
-        (ANA, "break-glass unfreeze --env production --reason why".to_owned(), "is never done alone"),
+        (
+            ANA,
+            "break-glass unfreeze --env production --reason why".to_owned(),
+            "can't be run with break-glass",
+        ),
         (ANA, format!("break-glass cancel {pid} --env production --reason why"), "needs no approval here"),
         (ANA, format!("break-glass {kill} --private"), "everyone here can read"),
         (ANA, format!("break-glass shoot {pid} --env production --reason why"), "There is no command"),

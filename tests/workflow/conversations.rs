@@ -16,9 +16,9 @@ async fn there_is_no_default_environment_and_each_conversation_has_its_own() {
     );
     scene.asks(ANA, "use staging").await;
     let told = scene.asks(ANA, "blocked").await.plain();
-    assert!(told.contains("of 🟢 staging"), "{told}");
+    assert!(told.contains("on 🟢 staging"), "{told}");
     let told = scene.asks(ANA, "blocked --env production").await.plain();
-    assert!(told.contains("of 🔴 PRODUCTION"), "a named environment counts more: {told}");
+    assert!(told.contains("on 🔴 PRODUCTION"), "a named environment counts more: {told}");
     let other = async |scene: &Scene, line: &str| {
         let seen = scene.workspace().visible(ANA, "C0DATABASE").len();
         scene.says_in(ANA, "C0DATABASE", line).await;
@@ -33,7 +33,7 @@ async fn there_is_no_default_environment_and_each_conversation_has_its_own() {
     assert!(other(&scene, "blocked").await.contains("PRODUCTION"));
     scene.restart().await;
     let told = scene.asks(ANA, "blocked").await.plain();
-    assert!(told.contains("of 🟢 staging"), "bindings outlive the process: {told}");
+    assert!(told.contains("on 🟢 staging"), "bindings outlive the process: {told}");
     let told = scene.asks(ANA, "use Production").await.plain();
     assert!(told.contains("now uses production"), "{told}");
 }
@@ -49,7 +49,7 @@ async fn the_menu_offers_what_works() {
     assert!(menu.button("blocked").is_some(), "{}", menu.plain());
     for button in menu.buttons() {
         let told = scene.is_told(ANA, &menu.at(), &button.label).await.plain();
-        assert!(told.contains(&format!("asked {}", button.label)), "{told}");
+        assert!(told.contains(&format!("requested {}", button.label)), "{told}");
         assert!(!told.contains("no longer") && !told.contains("⚠️"), "{}: {told}", button.label);
     }
 }
@@ -66,7 +66,7 @@ async fn a_mention_in_a_thread_is_answered_in_that_thread() {
     let answer = scene.next(ANA, before + 1, "an answer").await;
     assert_eq!(answer.thread_ts.as_deref(), Some(start.ts.as_str()), "{}", answer.plain());
     assert!(
-        answer.plain().contains("of 🟢 staging"),
+        answer.plain().contains("on 🟢 staging"),
         "a thread belongs to its conversation: {}",
         answer.plain()
     );
@@ -117,7 +117,7 @@ async fn a_request_needs_a_place_where_its_card_can_stand() {
     let line = format!("kill {pid} --env production");
     let away = Channel { id: "C0AWAY".to_owned(), name: "away".to_owned(), ..Channel::default() };
     scene.workspace().add_channel(away);
-    for (channel, words) in [("C0AWAY".to_owned(), "Invite it"), (scene.workspace().dm(ANA), "only you")] {
+    for (channel, words) in [("C0AWAY".to_owned(), "Invite it"), (scene.workspace().dm(ANA), "Only you")] {
         let seen = scene.workspace().visible(ANA, &channel).len();
         scene.says_in(ANA, &channel, &line).await;
         let find = |workspace: &countersign::demo::fake_slack::Workspace| {

@@ -7,8 +7,8 @@ use countersign::demo::harness::INCIDENT;
 use countersign::model::{EventKind, RunState};
 use std::fmt::Write as _;
 
-const DUPLICATE: &str = "dropped a duplicate delivery";
-const RECORDED: &str = "dropped a delivery that was recorded before";
+const DUPLICATE: &str = "dropped duplicate delivery";
+const RECORDED: &str = "dropped recorded delivery";
 
 /// What only this person sees in the channel.
 fn told(scene: &Scene, who: &str) -> Vec<Message> {

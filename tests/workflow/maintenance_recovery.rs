@@ -67,7 +67,7 @@ async fn killed(scene: &Scene, (process, command): (Process, &str)) -> (Process,
     process.kill().await;
     let again = Process::start(scene).await;
     let run = state(scene, command, RunState::Interrupted).await;
-    again.logs("its end is not known yet", 2).await;
+    again.logs("run outcome not known yet", 2).await;
     (again, run)
 }
 

@@ -70,7 +70,7 @@ async fn what_a_killed_countersign_left_behind_is_seen_ended_and_told_by_the_led
     let asked = shop.running().await;
     process.kill().await;
     let _again = Process::start(&shop.scene).await;
-    shop.scene.until(&card, "that is watched, and nothing is repeated").await;
+    shop.scene.until(&card, "it is being watched and will not be repeated").await;
     assert_eq!(shop.ledger().await, [format!("{FIRST} applied"), format!("{SECOND} open")]);
     shop.refuses("migrate shop", &["Prisma's lock on shop_", &format!("(countersign #{asked} migration)")])
         .await;

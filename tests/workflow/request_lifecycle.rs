@@ -238,7 +238,7 @@ async fn a_dry_run_shows_the_plan_and_asks_nobody() {
     assert!(told.buttons().is_empty() && !shown.contains("<@"), "{shown}");
     let told = scene.asks(ANA, &format!("kill {pid} --env production --dry-run --private")).await;
     assert_eq!(told.ephemeral_to.as_deref(), Some(ANA));
-    scene.refused(ANA, "blocked --env production --dry-run", "there is nothing to try dry").await;
+    scene.refused(ANA, "blocked --env production --dry-run", "it has no dry run").await;
     scene.asks(ANA, "freeze --dry-run").await;
     assert!(scene.store().frozen().await.unwrap().is_none());
     assert_eq!(scene.runs_in_all().await, 0);

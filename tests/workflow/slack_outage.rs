@@ -113,7 +113,7 @@ async fn whoever_cannot_be_confirmed_starts_nothing() {
     scene.workspace().fault("users.info", Fault::RateLimited { retry_after: 600, times: 1_000 });
     for line in [format!("kill {pid} --env production"), LOOK.to_owned()] {
         let told = scene.asks(ANA, &line).await;
-        let words = "can't confirm your account right now, so nothing was done";
+        let words = "can't confirm your account right now, so nothing was executed";
         assert!(told.plain().contains(words), "{}", told.plain());
         assert!(told.plain().contains("countersign run"), "it names the way: {}", told.plain());
     }
@@ -217,7 +217,7 @@ async fn a_card_whose_delivery_was_not_confirmed_decides_through_one_copy_only()
     })
     .await;
     let told = scene.is_told(BEN, &stray.at(), "Approve").await;
-    assert!(told.plain().contains("Use the other copy"), "{}", told.plain());
+    assert!(told.plain().contains("Use the other one"), "{}", told.plain());
     assert_eq!(counter.rows().await, 0);
     scene.clicks(BEN, &known.at(), "Approve").await;
     scene.until(&known.at(), " ran on ").await;
@@ -286,7 +286,7 @@ async fn where_the_bot_is_no_member_reads_are_answered_and_requests_refused() {
         scene.workspace().clear_messages();
         scene.says_in(ANA, id, &format!("kill {pid} --env production")).await;
         let told = scene.workspace().wait_for("a refusal", seen).await.unwrap();
-        assert!(told.plain().contains("Invite it, then ask again"), "{id}: {}", told.plain());
+        assert!(told.plain().contains("Invite it, then request again"), "{id}: {}", told.plain());
         assert_eq!(told.ephemeral_to.as_deref(), Some(ANA));
         scene.workspace().clear_messages();
 

@@ -75,6 +75,6 @@ async fn it_is_told_of_what_somebody_did_alone() {
     let page = pages(&heard, 1).await.remove(0);
     assert_eq!((&page["event"], &page["production"]), (&json!("acted_alone"), &json!(true)));
     assert_eq!(page["reason"], "nobody else is awake");
-    let text = format!("ana did break-glass kill {pid} on production without approval (#1).");
+    let text = format!("ana ran break-glass kill {pid} on production without approval (#1).");
     assert_eq!(page["text"], text);
 }
