@@ -24,15 +24,15 @@ pub struct App {
     pub storage: Storage,
     pub webhook: Option<Webhook>,
     pub progress: Progress,
-    /// Cancelled a moment before the process ends: what can't outlive it ends itself, and says so.
+    /// Cancelled a moment before the process ends: runs that can't outlive it stop, and record it.
     pub shutdown: CancellationToken,
 }
 
-/// How far running work is: for the cards, and lost with the process.
+/// The progress of runs, for the cards. It is lost with the process.
 #[derive(Debug, Default)]
 pub struct Progress(Mutex<HashMap<RunId, Share>>);
 
-/// A share done, if one can be told, and what is going on.
+/// The share that is done, if it is known, and the current step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// 0 to 100.
@@ -47,7 +47,7 @@ impl Progress {
     pub fn get(&self, run: RunId) -> Option<Share> {
         self.0.lock().get(&run).cloned()
     }
-    /// Any, for a process that runs one thing only.
+    /// Any run's, for a process with one run.
     pub fn any(&self) -> Option<Share> {
         self.0.lock().values().next().cloned()
     }

@@ -1,10 +1,10 @@
-//! What `flow` asks of a chat platform.
+//! The interface of a chat platform, as the workflow uses it.
 
 use crate::model::{ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-/// What the platform says of an account, right now (or within the last five minutes).
+/// The platform's report on an account, at most five minutes old.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountInfo {
     pub standing: Standing,
@@ -12,7 +12,7 @@ pub struct AccountInfo {
     pub workspace: String,
 }
 
-/// Whether an account may be listened to at all.
+/// The kind of an account: only members are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     Member,
@@ -23,18 +23,18 @@ pub enum Standing {
     Deactivated,
 }
 
-/// What the platform says of a conversation.
+/// The platform's report on a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConversationInfo {
-    /// Whether the bot can post and edit there.
+    /// The bot can post and edit there.
     pub bot_is_in: bool,
-    /// Between one person and the bot: nobody else sees what stands there.
+    /// Between one person and the bot: nobody else sees its messages.
     pub direct: bool,
-    /// Shared with another organisation: answers stay private.
+    /// Shared with another organisation: answers are ephemeral.
     pub shared: bool,
 }
 
-/// Why a message did not go out.
+/// The reason that a message was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The bot isn't in that conversation.
@@ -46,62 +46,62 @@ pub enum SendError {
     /// The platform will never accept it: its error code.
     #[error("the platform refused it: {0}")]
     Refused(String),
-    /// Down, slow, or too many requests: worth another try.
+    /// Down, slow, or rate-limited: worth a retry.
     #[error("the platform can't be reached: {0}")]
     Unavailable(String),
 }
 
-/// Why a reply can't be shown whole.
+/// A reply that doesn't fit into one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TooLarge {
     /// "the plan has 14,210 characters; a message holds 12,000".
     pub why: String,
 }
 
-/// A chat platform, as `flow` sees it.
+/// A chat platform.
 #[async_trait]
 pub trait Platform: Send + Sync {
     fn name(&self) -> PlatformKind;
 
-    /// Whether this reply can be shown whole, in one message.
+    /// Checks that a reply fits into one message.
     fn fits(&self, reply: &Reply) -> Result<(), TooLarge>;
 
-    /// Answers an event in the quickest way: by its handle while that lives, else by a message of its own; where the bot
-    /// isn't in the conversation, to the asker directly.
+    /// Answers an event: by its handle while that is valid, else by a message of its own; where the bot isn't in the
+    /// conversation, directly to the requester.
     async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError>;
 
     /// Posts a message that can be edited later.
     async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError>;
 
-    /// Replaces a message that stands.
+    /// Replaces a posted message.
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError>;
 
-    /// Tells one account directly.
-    async fn tell(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError>;
+    /// Sends a direct message to an account.
+    async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError>;
 
-    /// The conversation with one account alone.
+    /// The direct conversation with an account.
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError>;
 
-    /// The account's standing in a place where it spoke, no older than five minutes.
+    /// The account's standing in a conversation where it wrote, at most five minutes old.
     async fn account(&self, sender: &ChatAccount, place: &Conversation) -> Result<AccountInfo, SendError>;
 
-    /// The account's standing as it is now: for the moment in which something starts.
+    /// The account's standing as it is now, for the start of a run.
     async fn account_now(&self, sender: &ChatAccount, place: &Conversation)
     -> Result<AccountInfo, SendError>;
 
-    /// Whether the account is in the group that narrows a role, by a word no older than five minutes; `None` if no group does.
+    /// Tells if the account is in the role's chat group, by a report at most five minutes old; `None` if the role has no group.
     async fn in_group(&self, _role: &str, _sender: &ChatAccount) -> Result<Option<bool>, SendError> {
         Ok(None)
     }
 
-    /// The workspace of the people that the configuration lists, for those who haven't spoken yet.
-    fn home(&self) -> &str;
+    /// The workspace of the people in the configuration, for those who haven't written yet.
+    fn default_workspace(&self) -> &str;
 
-    /// Where a request stands that was made where no others are, in a terminal; `None` if the configuration names no place.
-    fn place_for_others(&self) -> Option<Conversation> {
+    /// The conversation for requests from terminals; `None` if the configuration names none.
+    fn terminal_channel(&self) -> Option<Conversation> {
         None
     }
 
-    /// The conversation's facts, no older than five minutes.
+    /// The report on a conversation, at most five minutes old.
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError>;
 }

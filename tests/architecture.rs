@@ -181,7 +181,7 @@ fn only_config_reads_the_environment() {
 #[test]
 fn only_workflow_sends() {
     // The trait's own methods, by the ways in which a platform is held. `chat` implements them.
-    let held = ["platform.answer(", "platform.post(", "platform.edit(", "platform.tell("];
+    let held = ["platform.answer(", "platform.post(", "platform.edit(", "platform.send_direct("];
     only(&held, &["src/workflow"]);
     only(&["dyn Platform"], &["src/workflow", "src/http/"]);
 }

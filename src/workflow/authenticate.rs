@@ -102,7 +102,7 @@ impl Authenticator {
             // Without an account on that platform they are in none of its groups.
             let account = ChatAccount {
                 platform: other.name(),
-                workspace: other.home().to_owned(),
+                workspace: other.default_workspace().to_owned(),
                 account: known.and_then(|person| person.account).unwrap_or_default(),
                 name: sender.name.clone(),
             };

@@ -11,7 +11,7 @@ use crate::model::{ChatAccount, Person, Risk, Run};
 use crate::sql::{duration, moment};
 
 /// A command that somebody wants to run without approval.
-pub(super) struct Attempt<'a> {
+pub(super) struct BreakGlassAttempt<'a> {
     pub command: &'a Command,
     pub person: &'a Person,
     pub sender: &'a ChatAccount,
@@ -25,7 +25,7 @@ pub(super) struct Attempt<'a> {
 ///
 /// # Errors
 /// [`Error::User`]: the condition that doesn't hold, and what to do instead.
-pub(super) async fn authorize(authenticator: &Authenticator, attempt: Attempt<'_>) -> Result<()> {
+pub(super) async fn authorize(authenticator: &Authenticator, attempt: BreakGlassAttempt<'_>) -> Result<()> {
     let name = &attempt.command.name;
     let access = &authenticator.app.access;
     let break_glass = access.break_glass().ok_or_else(|| {

@@ -3,7 +3,7 @@
 
 use super::authenticate::Authenticator;
 use super::eligibility::{approvals, policy_of, quorum};
-use super::executor::Executor;
+use super::executor::RunExecutor;
 use super::outbox::Outbox;
 use super::replies::{frozen_error, store_error};
 use crate::access::could_approve_then;
@@ -30,7 +30,7 @@ pub(super) struct Decisions {
     pub app: Arc<App>,
     pub authenticator: Authenticator,
     pub outbox: Arc<Outbox>,
-    pub executor: Arc<Executor>,
+    pub executor: Arc<RunExecutor>,
 }
 
 impl Decisions {

@@ -7,15 +7,15 @@ use crate::catalog::Command;
 use crate::model::{ChatAccount, Conversation, Person, Run};
 
 /// A person's approval, and the account and conversation that it came from.
-pub(super) struct Approval<'a> {
+pub(super) struct RecordedApproval<'a> {
     pub person: &'a Person,
     pub sender: Option<ChatAccount>,
     pub place: Conversation,
 }
 
 /// Everyone who has approved a run, each once, whatever their roles and accounts.
-pub(super) fn approvals(run: &Run) -> Vec<Approval<'_>> {
-    let mut approvals: Vec<Approval<'_>> = Vec::new();
+pub(super) fn approvals(run: &Run) -> Vec<RecordedApproval<'_>> {
+    let mut approvals: Vec<RecordedApproval<'_>> = Vec::new();
     for event in
         run.events.iter().filter(|event| matches!(event.kind.as_str(), "approval_added" | "approved"))
     {
@@ -31,7 +31,7 @@ pub(super) fn approvals(run: &Run) -> Vec<Approval<'_>> {
             let (platform, workspace) = (place.platform, place.workspace.clone());
             Some(ChatAccount { platform, workspace, account, name: person.id.clone() })
         });
-        approvals.push(Approval { person, sender, place });
+        approvals.push(RecordedApproval { person, sender, place });
     }
     approvals
 }

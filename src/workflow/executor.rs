@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 const STOP_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Executes runs.
-pub(super) struct Executor {
+pub(super) struct RunExecutor {
     pub app: Arc<App>,
     pub authenticator: Authenticator,
     pub outbox: Arc<Outbox>,
@@ -33,7 +33,7 @@ pub(super) struct Executor {
     pub running: InFlight,
 }
 
-impl Executor {
+impl RunExecutor {
     /// Starts an approved run: everyone involved is checked once more, the run is claimed, and only then it is executed.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! From a typed line, or a button that offers a command, to an intent: parsed, and authorized for its person.
 
 use super::authenticate::Authenticator;
-use super::break_glass::{self, Attempt};
+use super::break_glass::{self, BreakGlassAttempt};
 use crate::access::Policy;
 use crate::actions::Call;
 use crate::app::App;
@@ -166,7 +166,7 @@ impl Authenticator {
         };
         self.require_role(&intent).await?;
         if break_glass {
-            let attempt = Attempt {
+            let attempt = BreakGlassAttempt {
                 command,
                 person: &intent.person,
                 sender: &incoming.sender,

@@ -11,7 +11,7 @@ use crate::store::StoreResult;
 use answers::Answers;
 use authenticate::Authenticator;
 use decisions::Decisions;
-use executor::Executor;
+use executor::RunExecutor;
 use outbox::{InFlight, Outbox};
 use personal_view::PersonalViews;
 use platforms::Platforms;
@@ -66,7 +66,7 @@ pub struct Workflow {
     queries: Queries,
     requests: Requests,
     decisions: Decisions,
-    executor: Arc<Executor>,
+    executor: Arc<RunExecutor>,
     supervisor: Arc<Supervisor>,
     /// Tasks that the process waits for before it ends.
     background: TaskTracker,
@@ -78,62 +78,62 @@ impl Workflow {
         let app = Arc::new(app);
         let platforms = Arc::new(Platforms::new(platforms));
         let background = TaskTracker::new();
-        let authenticator = Authenticator { app: Arc::clone(&app), platforms: Arc::clone(&platforms) };
-        let answers = Answers { app: Arc::clone(&app), platforms: Arc::clone(&platforms) };
-        let outbox = Outbox::new(Arc::clone(&app), Arc::clone(&platforms), background.clone());
-        let reminders = Arc::new(Reminders {
-            app: Arc::clone(&app),
-            outbox: Arc::clone(&outbox),
-            background: background.clone(),
-        });
-        let executor = Arc::new(Executor {
-            app: Arc::clone(&app),
+        let authenticator = Authenticator { app: app.clone(), platforms: platforms.clone() };
+        let answers = Answers { app: app.clone(), platforms: platforms.clone() };
+        let outbox = Outbox::new(app.clone(), platforms.clone(), background.clone());
+        let reminders =
+            Arc::new(Reminders { app: app.clone(), outbox: outbox.clone(), background: background.clone() });
+        let executor = Arc::new(RunExecutor {
+            app: app.clone(),
             authenticator: authenticator.clone(),
-            outbox: Arc::clone(&outbox),
+            outbox: outbox.clone(),
             background: background.clone(),
             running: InFlight::default(),
         });
         let reconciler = Arc::new(Reconciler {
-            app: Arc::clone(&app),
-            outbox: Arc::clone(&outbox),
-            executor: Arc::clone(&executor),
+            app: app.clone(),
+            outbox: outbox.clone(),
+            executor: executor.clone(),
             background: background.clone(),
             watching: InFlight::default(),
         });
+        let views =
+            PersonalViews { app: app.clone(), authenticator: authenticator.clone(), outbox: outbox.clone() };
+        let queries = Queries {
+            app: app.clone(),
+            platforms: platforms.clone(),
+            answers: answers.clone(),
+            outbox: outbox.clone(),
+            background: background.clone(),
+        };
+        let decisions = Decisions {
+            app: app.clone(),
+            authenticator: authenticator.clone(),
+            outbox: outbox.clone(),
+            executor: executor.clone(),
+        };
+        let requests = Requests {
+            app: app.clone(),
+            platforms,
+            authenticator: authenticator.clone(),
+            outbox: outbox.clone(),
+            reminders: reminders.clone(),
+            executor: executor.clone(),
+            background: background.clone(),
+        };
+        let supervisor = Arc::new(Supervisor { app: app.clone(), outbox, reminders, reconciler });
+        let deliveries = DuplicateFilter::new(DUPLICATE_PERIOD, 10_000);
         Arc::new(Workflow {
-            deliveries: DuplicateFilter::new(DUPLICATE_PERIOD, 10_000),
-            views: PersonalViews {
-                app: Arc::clone(&app),
-                authenticator: authenticator.clone(),
-                outbox: Arc::clone(&outbox),
-            },
-            queries: Queries {
-                app: Arc::clone(&app),
-                platforms: Arc::clone(&platforms),
-                answers: answers.clone(),
-                outbox: Arc::clone(&outbox),
-                background: background.clone(),
-            },
-            requests: Requests {
-                app: Arc::clone(&app),
-                platforms,
-                authenticator: authenticator.clone(),
-                outbox: Arc::clone(&outbox),
-                reminders: Arc::clone(&reminders),
-                executor: Arc::clone(&executor),
-                background: background.clone(),
-            },
-            decisions: Decisions {
-                app: Arc::clone(&app),
-                authenticator: authenticator.clone(),
-                outbox: Arc::clone(&outbox),
-                executor: Arc::clone(&executor),
-            },
-            supervisor: Arc::new(Supervisor { app: Arc::clone(&app), outbox, reminders, reconciler }),
             app,
+            deliveries,
             authenticator,
             answers,
+            views,
+            queries,
+            requests,
+            decisions,
             executor,
+            supervisor,
             background,
         })
     }

@@ -360,7 +360,7 @@ impl Outbox {
         match (platform.post(&card.place, reply).await, &run.request.sender) {
             // A plan is shown where it was requested or not at all; an outcome may go to its requester.
             (Err(SendError::NotThere), Some(sender)) if run.event("requested").is_none() => {
-                platform.tell(sender, reply).await
+                platform.send_direct(sender, reply).await
             }
             (result, _) => result,
         }

@@ -24,7 +24,7 @@ impl Platforms {
 
     /// The conversation that the configuration names for requests from terminals.
     pub fn terminal_channel(&self) -> Option<Conversation> {
-        let channels = self.iter().filter_map(|platform| platform.place_for_others());
+        let channels = self.iter().filter_map(|platform| platform.terminal_channel());
         channels.min_by_key(|place| place.platform)
     }
 

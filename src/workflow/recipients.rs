@@ -30,7 +30,7 @@ impl Authenticator {
         platforms.sort_by_key(|platform| (platform.name() != preferred, platform.name()));
         let known = platforms.iter().filter_map(|platform| {
             let account = self.app.access.known_on(person, platform.name()).account?;
-            let (name, workspace) = (person.id.clone(), platform.home().to_owned());
+            let (name, workspace) = (person.id.clone(), platform.default_workspace().to_owned());
             Some(ChatAccount { platform: platform.name(), workspace, account, name })
         });
         known.collect()

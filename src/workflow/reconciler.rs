@@ -1,7 +1,7 @@
 //! Reconciliation of runs whose process died. A resumable run continues from its checkpoints; for any other, PostgreSQL is inspected:
 //! work that is still running there is observed, and nothing is ever repeated.
 
-use super::executor::Executor;
+use super::executor::RunExecutor;
 use super::outbox::{InFlight, Outbox};
 use crate::actions::{self, Action, Implementation, support::recovery};
 use crate::app::{App, Share};
@@ -20,7 +20,7 @@ const OBSERVATION_PERIOD: Duration = Duration::from_secs(86_400);
 pub(super) struct Reconciler {
     pub app: Arc<App>,
     pub outbox: Arc<Outbox>,
-    pub executor: Arc<Executor>,
+    pub executor: Arc<RunExecutor>,
     /// Tasks that the process waits for before it ends.
     pub background: TaskTracker,
     /// Interrupted runs whose cards show what is observed of them.

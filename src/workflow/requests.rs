@@ -4,7 +4,7 @@
 use super::authenticate::{Authenticator, USE_TERMINAL};
 use super::break_glass;
 use super::card::{Preview, preview, render_card};
-use super::executor::Executor;
+use super::executor::RunExecutor;
 use super::intent::Intent;
 use super::outbox::Outbox;
 use super::platforms::Platforms;
@@ -27,7 +27,7 @@ pub(super) struct Requests {
     pub authenticator: Authenticator,
     pub outbox: Arc<Outbox>,
     pub reminders: Arc<Reminders>,
-    pub executor: Arc<Executor>,
+    pub executor: Arc<RunExecutor>,
     /// Tasks that the process waits for before it ends.
     pub background: TaskTracker,
 }

@@ -18,15 +18,15 @@ use tokio_util::task::AbortOnDropHandle;
 /// The due tasks are looked for this often.
 const TICK: Duration = Duration::from_secs(1);
 
+type TaskFn = fn(Arc<Supervisor>) -> BoxFuture<'static, anyhow::Result<()>>;
+
 /// A periodic background task.
 struct Task {
     name: &'static str,
     interval: Duration,
-    /// The log line of a failure.
-    failure: &'static str,
+    run: TaskFn,
     /// Runs beside the others, since it may wait for a network. The others run one after another, in the order of the list.
     is_concurrent: bool,
-    run: fn(Arc<Supervisor>) -> BoxFuture<'static, anyhow::Result<()>>,
     last: Mutex<Option<TaskRun>>,
 }
 
@@ -37,11 +37,15 @@ struct TaskRun {
 }
 
 impl Task {
+    fn new(name: &'static str, interval: Duration, is_concurrent: bool, run: TaskFn) -> Arc<Task> {
+        Arc::new(Task { name, interval, run, is_concurrent, last: Mutex::default() })
+    }
+
     async fn run(&self, supervisor: Arc<Supervisor>) {
         let started = Instant::now();
         let error = (self.run)(supervisor).await.err().map(|error| format!("{error:#}"));
         match &error {
-            Some(error) => tracing::warn!(task = self.name, error, "{}", self.failure),
+            Some(error) => tracing::warn!(task = self.name, error, "background task failed; will retry"),
             None => tracing::debug!(task = self.name, took = ?started.elapsed(), "background task ended"),
         }
         let is_ok = error.is_none();
@@ -54,71 +58,36 @@ impl Task {
     }
 }
 
+/// The tasks in their order. An upload counts as abandoned after a day, so an hour more doesn't matter; a reminder may be some
+/// seconds late.
 fn tasks() -> Vec<Arc<Task>> {
     let minute = Duration::from_secs(60);
-    let tasks = [
-        Task {
-            name: "warm-pools",
-            interval: minute / 2,
-            failure: "warming pools failed",
-            is_concurrent: true,
-            run: |supervisor| {
-                Box::pin(async move {
-                    supervisor.app.environments.keep_warm().await;
-                    Ok(())
-                })
-            },
-            last: Mutex::default(),
-        },
-        Task {
-            name: "remove-abandoned-uploads",
-            // An upload counts as abandoned after a day: an hour more or less doesn't matter.
-            interval: minute * 60,
-            failure: "removing abandoned uploads failed",
-            is_concurrent: true,
-            run: |supervisor| {
-                Box::pin(async move {
-                    supervisor.app.storage.clear_abandoned().await?;
-                    Ok(())
-                })
-            },
-            last: Mutex::default(),
-        },
-        Task {
-            name: "close-runs",
-            interval: TICK,
-            failure: "background tick skipped: audit store unavailable",
-            is_concurrent: false,
-            run: |supervisor| Box::pin(async move { Ok(supervisor.close_runs().await?) }),
-            last: Mutex::default(),
-        },
-        Task {
-            name: "send-cards",
-            interval: TICK,
-            failure: "sending cards skipped: audit store unavailable",
-            is_concurrent: false,
-            run: |supervisor| Box::pin(async move { Ok(supervisor.outbox.send_cards_behind().await?) }),
-            last: Mutex::default(),
-        },
-        Task {
-            name: "remind-approvers",
-            // A reminder may be some seconds late.
-            interval: 5 * TICK,
-            failure: "reminders skipped: audit store unavailable",
-            is_concurrent: false,
-            run: |supervisor| Box::pin(async move { Ok(supervisor.reminders.remind().await?) }),
-            last: Mutex::default(),
-        },
-        Task {
-            name: "reconcile-runs",
-            interval: 10 * TICK,
-            failure: "reconciliation skipped: audit store unavailable",
-            is_concurrent: true,
-            run: |supervisor| Box::pin(async move { Ok(supervisor.reconciler.reconcile().await?) }),
-            last: Mutex::default(),
-        },
-    ];
-    tasks.into_iter().map(Arc::new).collect()
+    vec![
+        Task::new("warm-pools", minute / 2, true, |supervisor| {
+            Box::pin(async move {
+                supervisor.app.environments.keep_warm().await;
+                Ok(())
+            })
+        }),
+        Task::new("remove-abandoned-uploads", 60 * minute, true, |supervisor| {
+            Box::pin(async move {
+                supervisor.app.storage.clear_abandoned().await?;
+                Ok(())
+            })
+        }),
+        Task::new("close-runs", TICK, false, |supervisor| {
+            Box::pin(async move { Ok(supervisor.close_runs().await?) })
+        }),
+        Task::new("send-cards", TICK, false, |supervisor| {
+            Box::pin(async move { Ok(supervisor.outbox.send_cards_behind().await?) })
+        }),
+        Task::new("remind-approvers", 5 * TICK, false, |supervisor| {
+            Box::pin(async move { Ok(supervisor.reminders.remind().await?) })
+        }),
+        Task::new("reconcile-runs", 10 * TICK, true, |supervisor| {
+            Box::pin(async move { Ok(supervisor.reconciler.reconcile().await?) })
+        }),
+    ]
 }
 
 /// Runs the background tasks.

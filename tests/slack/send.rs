@@ -238,7 +238,7 @@ async fn a_plan_is_never_cut() {
     let refused = SendError::Refused("plan_too_large".to_owned());
     assert_eq!(slack.post(&place("C1"), &plan).await.unwrap_err(), refused);
     assert_eq!(slack.answer(&asked_from(&wire, 0), &plan).await.unwrap_err(), refused);
-    assert_eq!(slack.tell(&sender(), &plan).await.unwrap_err(), refused);
+    assert_eq!(slack.send_direct(&sender(), &plan).await.unwrap_err(), refused);
     assert!(wire.asked().is_empty());
 }
 

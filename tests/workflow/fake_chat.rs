@@ -91,7 +91,7 @@ impl Platform for Room {
         self.keep(posted, reply);
         Ok(())
     }
-    async fn tell(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
+    async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
         self.post(&self.direct(sender).await?, reply).await
     }
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
@@ -110,7 +110,7 @@ impl Platform for Room {
         drop(held_up.wait_for(|held| !held).await);
         self.account(sender, place).await
     }
-    fn home(&self) -> &str {
+    fn default_workspace(&self) -> &str {
         "T0SAMPLE"
     }
     async fn conversation(&self, _: &Conversation) -> Result<ConversationInfo, SendError> {

@@ -203,7 +203,7 @@ impl Platform for SlackPlatform {
             _ => self.post_to(&to.place.conversation, to.place.thread.as_deref(), reply).await.map(drop),
         };
         match sent {
-            Err(SendError::NotThere) => self.tell(&to.sender, reply).await.map(drop),
+            Err(SendError::NotThere) => self.send_direct(&to.sender, reply).await.map(drop),
             sent => sent,
         }
     }
@@ -223,7 +223,7 @@ impl Platform for SlackPlatform {
         self.api.post("chat.update", &body).await.map(drop).map_err(post_error)
     }
 
-    async fn tell(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
+    async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
         refuse_cut_plan(self, reply)?;
         let place = self.direct(sender).await?;
         let (_, message) = self.post_to(&place.conversation, None, reply).await?;
@@ -268,11 +268,11 @@ impl Platform for SlackPlatform {
         Ok(Some(members.contains(&sender.account)))
     }
 
-    fn home(&self) -> &str {
+    fn default_workspace(&self) -> &str {
         self.workspaces.first().map_or("", String::as_str)
     }
 
-    fn place_for_others(&self) -> Option<Conversation> {
+    fn terminal_channel(&self) -> Option<Conversation> {
         let workspace = self.workspaces.first()?.clone();
         let conversation = self.terminal_channel.clone()?;
         Some(Conversation { platform: PlatformKind::Slack, workspace, conversation, thread: None })

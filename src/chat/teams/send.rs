@@ -244,7 +244,7 @@ impl Platform for TeamsPlatform {
         // A direct conversation has no one to hide from.
         let private = reply.audience == Audience::Asker && !is_direct(&to.place.conversation);
         match self.send(&to.place, reply, private.then_some(&to.sender)).await {
-            Err(SendError::NotThere) => self.tell(&to.sender, reply).await.map(drop),
+            Err(SendError::NotThere) => self.send_direct(&to.sender, reply).await.map(drop),
             sent => sent.map(drop),
         }
     }
@@ -264,7 +264,7 @@ impl Platform for TeamsPlatform {
         self.connector.update(reference, &posted.message, &activity).await.map_err(send_error)
     }
 
-    async fn tell(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
+    async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
         let place = self.direct(sender).await?;
         self.post(&place, reply).await
     }
@@ -319,12 +319,12 @@ impl Platform for TeamsPlatform {
         Ok(Some(members.iter().any(|member| accounts::is(member, &sender.account))))
     }
 
-    fn home(&self) -> &str {
+    fn default_workspace(&self) -> &str {
         self.tenants.first().map_or("", String::as_str)
     }
 
-    fn place_for_others(&self) -> Option<Conversation> {
-        let workspace = self.home().to_owned();
+    fn terminal_channel(&self) -> Option<Conversation> {
+        let workspace = self.default_workspace().to_owned();
         let conversation = self.terminal_channel.clone()?;
         Some(Conversation { platform: PlatformKind::Teams, workspace, conversation, thread: None })
     }

@@ -77,7 +77,7 @@ impl Platform for Terminal {
         Err(SendError::Gone)
     }
 
-    async fn tell(&self, _: &ChatAccount, _: &Reply) -> Result<PostedMessage, SendError> {
+    async fn send_direct(&self, _: &ChatAccount, _: &Reply) -> Result<PostedMessage, SendError> {
         Err(SendError::NotThere)
     }
 
@@ -97,7 +97,7 @@ impl Platform for Terminal {
         self.account(sender, place).await
     }
 
-    fn home(&self) -> &str {
+    fn default_workspace(&self) -> &str {
         WORKSPACE
     }
 
