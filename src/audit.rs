@@ -132,7 +132,7 @@ impl AuditLog {
         // An event within a state doesn't prolong it.
         let within = from.filter(|run| run.state == state).and_then(|run| run.deadline);
         Some(NewEvent {
-            kind: kind.word().to_owned(),
+            kind,
             by: details.by,
             facts: details.facts,
             texts: details.texts,
@@ -181,7 +181,7 @@ impl AuditLog {
     /// As [`AuditLog::append`], where a failure is only logged.
     pub async fn append_or_log(&self, run: &Run, kind: EventKind, details: EventDetails) {
         if let Err(error) = self.append(run, kind, details).await {
-            tracing::error!(run = run.id, %error, event = kind.word(), "recording event failed");
+            tracing::error!(run = run.id, %error, event = kind.as_str(), "recording event failed");
         }
     }
 
@@ -261,7 +261,7 @@ mod tests {
             for kind in KINDS.into_iter().filter(|_| !from.is_some_and(is_over)) {
                 if let Some(to) = next(from, kind) {
                     let from = from.map_or("-".to_owned(), |state| format!("{state:?}"));
-                    allowed.push(format!("{from} {} {to:?}", kind.word()));
+                    allowed.push(format!("{from} {} {to:?}", kind.as_str()));
                 }
             }
         }
@@ -280,7 +280,7 @@ mod tests {
             for kind in KINDS {
                 let to = next(Some(state), kind);
                 let reviewed = (kind == EventKind::Reviewed).then_some(state);
-                assert_eq!(to, reviewed, "{state:?} {}", kind.word());
+                assert_eq!(to, reviewed, "{state:?} {}", kind.as_str());
             }
         }
     }
@@ -296,7 +296,7 @@ mod tests {
                         (change.kind, change.state, change.by),
                         (EventKind::TimedOut, RunState::Stopped, None)
                     );
-                    stopped.push(kind.word());
+                    stopped.push(kind.as_str());
                 }
             }
         }

@@ -147,13 +147,16 @@ async fn check_tells_of_a_certificate_that_cannot_be_verified() {
         report.0.into_iter().find(|(place, _)| place == "production").unwrap().1
     };
     let [only] = &findings(&theirs).await[..] else { panic!("it is told once") };
-    assert!(only.found.contains("TLS") && only.found.contains("certificate"), "{only:?}");
-    assert_eq!(only.at, "primary as reader");
+    assert!(only.details.contains("TLS") && only.details.contains("certificate"), "{only:?}");
+    assert_eq!(only.subject, "primary as reader");
     let mend = only.fix.as_deref().unwrap();
     assert!(mend.contains("name the authority's certificate as `ca_file` of production"), "{mend}");
     assert!(!let_in(&cluster), "a password went to a server that was not verified");
     let verified = findings(&ours).await;
-    assert!(verified.len() > 1 && verified.iter().all(|found| !found.found.contains("TLS")), "{verified:?}");
+    assert!(
+        verified.len() > 1 && verified.iter().all(|found| !found.details.contains("TLS")),
+        "{verified:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +197,7 @@ async fn a_backup_verifies_as_strictly() {
             database: "postgres".into(),
             user: "secured".into(),
             password: Some(PASSWORD.to_owned().into()),
-            tls: Tls::ChainReport { ca_file: Some(authority.file.clone()) },
+            tls: Tls::Verified { ca_file: Some(authority.file.clone()) },
             timeout: std::time::Duration::from_secs(10),
             application: "countersign #7 ana".into(),
         },

@@ -81,7 +81,7 @@ fn row(
         name.push_str(" · here");
     }
     let tls = match environment.tls {
-        Tls::ChainReport { .. } => "verified",
+        Tls::Verified { .. } => "verified",
         Tls::Off => "off",
     };
     let version = match version {

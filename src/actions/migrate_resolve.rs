@@ -8,7 +8,7 @@ use super::migrate::target::MigrateTarget;
 use super::migrate::text::{self, exit_text, identify, listed, outcome_with_output};
 use super::migrate::{PlanFacts, Prepared, inspect, invalidated, planned_target, requested_target};
 use super::{Action, Call, Execution, Outcome};
-use crate::command_line::{Values, shown};
+use crate::command_line::Values;
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, Text};
 use crate::suggest::shown;
@@ -125,7 +125,7 @@ fn check(target: &MigrateTarget<'_>, history: &MigrationHistory, request: &Resol
             None => "the migration history; no migrations directory is configured",
         };
         let problem = format!("There is no migration “{quoted}” of {service} in {places}.");
-        let instead = match crate::catalog::nearest(name, history.all_names().into_iter()) {
+        let instead = match crate::suggest::nearest(name, history.all_names()) {
             Some(near) => {
                 format!("Did you mean `migrate-resolve {service} {near} --as {}`?", request.resolution)
             }

@@ -4,7 +4,7 @@
 
 use super::{Action, Call, Execution, Outcome};
 use crate::catalog::{COUNT, Command, Scope, Section, Variant};
-use crate::clock::{duration_seconds, exact_duration};
+use crate::clock::duration_seconds;
 use crate::command_line::{ArgSpec, ArgType, Values};
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, EventKind, Plan, Shape, Table};

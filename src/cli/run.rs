@@ -80,7 +80,7 @@ pub async fn run(typed: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8
     let flow = Workflow::new(app, platforms);
     let incoming = incoming(&login_name(), typed.line).context("asking the system for randomness")?;
     let ending = tokio::select! {
-        ending = flow.handle_and_wait(incoming, PATIENCE) => ending,
+        ending = flow.handle_and_wait(incoming, CLOSE_TIMEOUT) => ending,
         never = tell_progress(&flow.app, typed.json) => match never {},
     };
     let reply = terminal.answered().context("there is no answer")?;

@@ -142,19 +142,19 @@ fn maintenance_database(table: &mut Reader<'_>) -> String {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TlsMode {
-    ChainReport,
+    Verified,
     Off,
 }
 
 /// TLS is verified or, if every server is this very machine, off: an unverified connection hands the password to whoever answers.
 fn tls(table: &mut Reader<'_>, servers: &[Located<Server>], outside: &LoadContext<'_>) -> Tls {
-    let word = table.opt_choice("tls", &[("verified", TlsMode::ChainReport), ("off", TlsMode::Off)]);
+    let word = table.opt_choice("tls", &[("verified", TlsMode::Verified), ("off", TlsMode::Off)]);
     let ca_file = table.opt_string("ca_file").map(|file| outside.directory.join(file));
     if ca_file.as_ref().is_some_and(|file| !file.is_file()) {
         table.problem("ca_file", "`ca_file` names no file that is there");
     }
     if word != Some(TlsMode::Off) {
-        return Tls::ChainReport { ca_file };
+        return Tls::Verified { ca_file };
     }
     if ca_file.is_some() {
         table.problem("ca_file", "`ca_file` means nothing while `tls` is off");

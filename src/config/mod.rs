@@ -211,7 +211,7 @@ pub struct Login {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
     /// Certificate and host name verified, with the system's roots and, if named, one more file.
-    ChainReport { ca_file: Option<PathBuf> },
+    Verified { ca_file: Option<PathBuf> },
     /// No TLS: loopback only, and the file must say so.
     Off,
 }

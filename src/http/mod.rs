@@ -151,7 +151,7 @@ impl Ingress {
             return Admission::Duplicate;
         }
         self.flow.spawn_event(incoming, permit);
-        Admission::On
+        Admission::Accepted
     }
 }
 
@@ -207,8 +207,8 @@ impl Server {
         // Ended with this future, also when it is dropped.
         let mut beside = JoinSet::new();
         beside.spawn(Arc::clone(&self.flow).supervise());
-        let room = Arc::new(Semaphore::new(MOST_AT_ONCE));
-        let entry = Ingress { flow: Arc::clone(&self.flow), room, dropped: Arc::default() };
+        let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        let entry = Ingress { flow: Arc::clone(&self.flow), permits, dropped: Arc::default() };
         let mut socket = None;
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
         if let Some(slack) = &self.config.slack {

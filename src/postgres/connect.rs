@@ -74,7 +74,7 @@ impl Connector {
     pub fn new(environment: &Environment) -> anyhow::Result<Connector> {
         let tls = match &environment.tls {
             Tls::Off => None,
-            Tls::ChainReport { ca_file } => Some(verified(ca_file.as_deref())?),
+            Tls::Verified { ca_file } => Some(verified(ca_file.as_deref())?),
         };
         Ok(Connector {
             tls,

@@ -54,7 +54,7 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
             if let Some(share) = observed_progress(app, run) {
                 reply.blocks.push(Block::Progress { percent: share.percent, label: share.label });
             }
-            if let Some(plan) = plan.filter(|_| run.event("requested").is_some()) {
+            if let Some(plan) = plan.filter(|_| run.event(EventKind::Requested).is_some()) {
                 reply.blocks.push(Block::Note(Text::new().plain("Requested: ").plain(plan.effect)));
             }
         }
@@ -209,7 +209,7 @@ fn end_blocks(app: &App, run: &Run) -> Vec<Block> {
             (Severity::Warning, format!("The approval was taken back by {by}{why}. Nothing was done."))
         }
         RunState::Revoked => (Severity::Warning, format!("The approval was revoked{why}. Nothing was done.")),
-        RunState::Expired if run.event(EventKind::Approved.word()).is_some() => {
+        RunState::Expired if run.event(EventKind::Approved).is_some() => {
             (Severity::Warning, "Expired: the run was approved but did not start in time. Nothing was done. Request it again if it is still needed.".to_owned())
         }
         RunState::Expired => (Severity::Warning, "Expired: the request was not decided in time. Nothing was done. Request it again if it is still needed.".to_owned()),

@@ -148,7 +148,7 @@ impl RunExecutor {
         let outcome = {
             let (executor, run_id, run) = (Arc::clone(self), run.id, run.clone());
             let stop = CancellationToken::new();
-            if run.event(EventKind::StopRequested.word()).is_some() {
+            if run.event(EventKind::StopRequested).is_some() {
                 stop.cancel(); // requested from a process that has ended
             }
             let action_stop = stop.clone();
@@ -178,7 +178,7 @@ impl RunExecutor {
             tokio::time::sleep(STOP_POLL_INTERVAL).await;
             let run = self.app.audit.store.get(run).await;
             if let Ok(Some(run)) = run
-                && run.event(EventKind::StopRequested.word()).is_some()
+                && run.event(EventKind::StopRequested).is_some()
             {
                 stop.cancel();
                 return std::future::pending().await;

@@ -7,7 +7,6 @@ use super::intent::Intent;
 use super::personal_view::with_refusal;
 use super::replies::{self, HandlerResult, Rejection, store_error};
 use crate::actions::{self, Action, Implementation};
-use crate::command_line;
 use crate::error::{Error, Result};
 use crate::model::{Block, Event, Heading, IncomingEvent, Plan, Reply, Risk, TokenPurpose};
 use std::pin::pin;
@@ -58,7 +57,7 @@ impl Workflow {
 
     async fn command(&self, incoming: &IncomingEvent, typed: &str) -> HandlerResult {
         let mut heading =
-            Heading { who: None, asked: command_line::shown(typed.trim()), environment: None, run: None };
+            Heading { who: None, asked: crate::suggest::shown(typed.trim()), environment: None, run: None };
         match self.authenticator.parse_line(incoming, typed, &mut heading).await {
             Ok(Some(intent)) => self.dispatch_intent(&intent).await,
             Ok(None) => self.menu(incoming, heading).await,

@@ -125,7 +125,7 @@ fn shows_more(card: &Card, run: &Run) -> bool {
         CardKind::Primary | CardKind::Direct if card.message.is_none() => true,
         CardKind::Reminder => card.message.is_none() && run.state == RunState::Pending,
         CardKind::Primary | CardKind::Direct => {
-            new_events.iter().any(|event| event.kind != EventKind::Checkpoint.word())
+            new_events.iter().any(|event| event.kind != EventKind::Checkpoint)
         }
         CardKind::Outcome => !run.state.is_open() && run.state != RunState::Withdrawn,
     }
@@ -359,7 +359,7 @@ impl Outbox {
         }
         match (platform.post(&card.place, reply).await, &run.request.sender) {
             // A plan is shown where it was requested or not at all; an outcome may go to its requester.
-            (Err(SendError::NotThere), Some(sender)) if run.event("requested").is_none() => {
+            (Err(SendError::NotThere), Some(sender)) if run.event(EventKind::Requested).is_none() => {
                 platform.send_direct(sender, reply).await
             }
             (result, _) => result,

@@ -16,7 +16,7 @@ fn the_example_loads() {
     let production = &config.environments[0];
     assert_eq!(production.servers[0].host, "creatorbridge-db.postgres.database.azure.com");
     assert_eq!(production.servers[0].port, 5432);
-    assert_eq!(production.tls, Tls::ChainReport { ca_file: None });
+    assert_eq!(production.tls, Tls::Verified { ca_file: None });
     assert_eq!(production.statement_timeout, Duration::from_secs(15));
     assert_eq!(config.environments[1].connections, 12);
     let password =

@@ -63,7 +63,7 @@ impl ClientConnection {
             Tls::Off => {
                 command.env("PGSSLMODE", "disable");
             }
-            Tls::ChainReport { ca_file } => {
+            Tls::Verified { ca_file } => {
                 command
                     .env("PGSSLMODE", "verify-full")
                     .env("PGSSLROOTCERT", roots(ca_file.as_deref(), client_major));
@@ -175,11 +175,11 @@ mod tests {
 
     #[test]
     fn tls_is_verified_unless_it_is_off() {
-        let verified = connection(Tls::ChainReport { ca_file: None });
+        let verified = connection(Tls::Verified { ca_file: None });
         assert_eq!(variable(&verified, 17, "PGSSLMODE").as_deref(), Some("verify-full"));
         assert_eq!(variable(&verified, 17, "PGSSLROOTCERT").as_deref(), Some("system"));
         assert!(variable(&verified, 15, "PGSSLROOTCERT").unwrap().starts_with("/etc/"));
-        let own = connection(Tls::ChainReport { ca_file: Some("/etc/ours.pem".into()) });
+        let own = connection(Tls::Verified { ca_file: Some("/etc/ours.pem".into()) });
         assert_eq!(variable(&own, 17, "PGSSLROOTCERT").as_deref(), Some("/etc/ours.pem"));
         assert_eq!(variable(&connection(Tls::Off), 17, "PGSSLMODE").as_deref(), Some("disable"));
     }

@@ -65,7 +65,7 @@ impl DatabaseUrl<'_> {
     fn tls(&self) -> String {
         match &self.environment.tls {
             Tls::Off => "sslmode=disable".to_owned(),
-            Tls::ChainReport { ca_file } => {
+            Tls::Verified { ca_file } => {
                 let file = ca_file.as_ref().and_then(|file| std::path::absolute(file).ok());
                 let file = file.map(|file| encoded(&file.to_string_lossy(), is_unreserved));
                 let file = file.map_or(String::new(), |file| format!("&sslcert={file}"));

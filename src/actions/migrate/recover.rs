@@ -136,7 +136,7 @@ fn activity(snapshot: &Snapshot<'_>, execution: &Execution<'_>) -> String {
 /// A line about a passed time limit and the command that ends the migration: no process ends it automatically any more.
 fn overdue(snapshot: &Snapshot<'_>, execution: &Execution<'_>) -> Option<String> {
     let within = snapshot.target.migrate.within;
-    let began = execution.run.event(EventKind::Started.word())?.at;
+    let began = execution.run.event(EventKind::Started)?.at;
     let overdue = Timestamp::now().duration_since(began + within);
     if !overdue.is_positive() || !snapshot.is_active() {
         return None;

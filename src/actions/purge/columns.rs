@@ -2,10 +2,9 @@
 
 use super::spec::TimeType;
 use crate::actions::support::relations::RelationInfo;
-use crate::catalog::nearest;
-use crate::command_line::shown;
 use crate::error::{Error, Result};
 use crate::postgres::PooledClient;
+use crate::suggest::{nearest, shown};
 use tokio_postgres::Row;
 
 /// A column that holds a time.

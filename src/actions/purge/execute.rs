@@ -96,7 +96,7 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
     let Some(spec) = PurgeSpec::from_identity(&execution.plan.identity) else {
         return Outcome::invalidated("The plan can't be read.");
     };
-    let resumed = execution.run.event(EventKind::Resumed.word()).is_some();
+    let resumed = execution.run.event(EventKind::Resumed).is_some();
     let noted = PurgeProgress::read(execution.last_step(), &spec);
     let mut progress = PurgeProgress { at_least: resumed, ..noted };
     let began = Instant::now();

@@ -2,7 +2,8 @@
 //! checkpoints are noted, deleting the same rows again deletes nothing, and one purge of a table runs at a time.
 
 use super::{Action, Call, Execution, Outcome};
-use crate::command_line::{Values, duration_seconds};
+use crate::clock::duration_seconds;
+use crate::command_line::Values;
 use crate::error::Result;
 use crate::model::{EventKind, Plan, Run};
 use async_trait::async_trait;
@@ -39,7 +40,7 @@ impl Action for Purge {
     fn given_up(&self, run: &Run) -> Option<Outcome> {
         let plan = run.text("plan").and_then(Plan::read)?;
         let spec = PurgeSpec::from_identity(&plan.identity)?;
-        let checkpoint = run.event(EventKind::Checkpoint.word()).map(|event| &event.facts);
+        let checkpoint = run.event(EventKind::Checkpoint).map(|event| &event.facts);
         let progress = PurgeProgress { at_least: true, ..PurgeProgress::read(checkpoint, &spec) };
         Some(text::given_up(run, &spec, &progress))
     }

@@ -201,7 +201,7 @@ fn explain(reason: StopReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (E
             return (EventKind::Stopped, format!("Stopped, since the replica {}.", replica.text()));
         }
         StopReason::ReplicaLost(name) => {
-            let name = crate::command_line::shown(&name);
+            let name = crate::suggest::shown(&name);
             let text = format!(
                 "Stopped, since the replica {name} is gone: it was connected before, and its lag is unknown."
             );

@@ -78,7 +78,7 @@ pub fn approvers(call: &Call<'_>, run: &Run) -> String {
 pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
     let filter = Filter { break_glass: true, limit: MAX_BREAK_GLASS_RUNS, ..Filter::default() };
     let page = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
-    let needs_review = |run: &&Run| run.event(EventKind::Reviewed.word()).is_none() && may_see(call, run);
+    let needs_review = |run: &&Run| run.event(EventKind::Reviewed).is_none() && may_see(call, run);
     let runs: Vec<&Run> = page.runs.iter().filter(needs_review).collect();
     if runs.is_empty() {
         return Ok(Vec::new());

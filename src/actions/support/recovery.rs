@@ -25,9 +25,9 @@ fn crashes(run: &Run) -> usize {
     let mut crashes = 0;
     let mut shut_down = false;
     for event in &run.events {
-        if event.kind == EventKind::Interrupted.word() {
+        if event.kind == EventKind::Interrupted {
             shut_down = event.facts.get("why").and_then(|why| why.as_str()) == Some(TOLD_TO_END);
-        } else if event.kind == EventKind::Resumed.word() && !shut_down {
+        } else if event.kind == EventKind::Resumed && !shut_down {
             crashes += 1;
         }
     }

@@ -1,9 +1,9 @@
 //! Tables and indexes by the names that people type: resolved and quoted by the server.
 
 use crate::actions::{Call, Execution};
-use crate::command_line::shown;
 use crate::error::{Error, Result};
 use crate::postgres::{PooledClient, QueryError};
+use crate::suggest::shown;
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
@@ -162,7 +162,7 @@ impl RelationKind {
             RelationKind::Reindexed => "table or index",
         };
         let problem = format!("{database} has no {noun} “{}”.", shown(typed));
-        match crate::catalog::nearest(typed, all.iter().map(|relation| relation.name.as_str())) {
+        match crate::suggest::nearest(typed, all.iter().map(|relation| relation.name.as_str())) {
             Some(near) => Error::instead(problem, format!("Did you mean `{near}`?")),
             None => Error::instead(problem, "`sizes <service>` shows the tables that there are."),
         }

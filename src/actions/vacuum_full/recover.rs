@@ -18,7 +18,7 @@ pub(super) async fn recover(execution: &Execution<'_>) -> Option<Outcome> {
         None => Outcome::new(EventKind::Failed, format!("{relation} is gone. {INTERRUPTED}")),
         Some(now) if now != planned => Outcome::done(format!("{relation} was rewritten. {INTERRUPTED}")),
         Some(_) => {
-            let stopped = execution.run.event(EventKind::StopRequested.word()).is_some();
+            let stopped = execution.run.event(EventKind::StopRequested).is_some();
             let kind = if stopped { EventKind::Stopped } else { EventKind::Failed };
             let text = "Countersign was interrupted, and nothing was changed";
             Outcome::new(kind, format!("{relation} was not rewritten: {text}."))
