@@ -150,7 +150,7 @@ async fn check_tells_of_a_certificate_that_cannot_be_verified() {
     assert!(only.details.contains("TLS") && only.details.contains("certificate"), "{only:?}");
     assert_eq!(only.subject, "primary as reader");
     let mend = only.fix.as_deref().unwrap();
-    assert!(mend.contains("name the authority's certificate as `ca_file` of production"), "{mend}");
+    assert!(mend.contains("set the authority's certificate as `ca_file` of production"), "{mend}");
     assert!(!let_in(&cluster), "a password went to a server that was not verified");
     let verified = findings(&ours).await;
     assert!(

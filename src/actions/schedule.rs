@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(
             words(&[status(WindowState::Done, None)]),
             "OK: 1 window is on time; next is Full backup (production), in 17 h 0 min. | \
-             Countersign starts none of these; it tells whether they ran."
+             Countersign does not start these; it shows whether they ran."
         );
     }
 }

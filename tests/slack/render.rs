@@ -34,7 +34,7 @@ fn the_heading_names_who_what_and_where() {
     answer.heading.environment = Some(EnvironmentTag { name: "staging".to_owned(), production: false });
     answer.heading.who = None;
     answer.heading.run = None;
-    assert!(words(&render(&answer)).starts_with("kill 4711| of |🟢 |staging|✅ |Killed."));
+    assert!(words(&render(&answer)).starts_with("kill 4711| on |🟢 |staging|✅ |Killed."));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn what_does_not_fit_whole_says_why() {
     assert_eq!(why(reply(code(&"x".repeat(14_210)))), "a text has 14,210 characters; a message holds 12,000");
     assert_eq!(why(reply(Block::Table(table(340)))), "a table has 340 rows; a message holds 99");
     let halves = reply(code(&"x".repeat(7_000))).with(code(&"y".repeat(7_000)));
-    assert_eq!(why(halves), "it has 14,043 characters; a message holds 12,000");
+    assert_eq!(why(halves), "it has 14,047 characters; a message holds 12,000");
     let many = (0..60).fold(reply(code("x")), |reply, _| reply.with(code("y")));
     assert_eq!(why(many), "it has 62 blocks; a message holds 50");
     let mut long = reply(code("x"));

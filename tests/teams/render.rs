@@ -139,7 +139,7 @@ fn the_heading_names_who_what_and_where() {
     answer.heading.who = None;
     answer.heading.run = None;
     let rendered = render(&answer, &EVERYONE);
-    assert!(words(&rendered).starts_with("kill 4711| of |🟢 |staging|✅ |Killed."));
+    assert!(words(&rendered).starts_with("kill 4711| on |🟢 |staging|✅ |Killed."));
     assert_eq!(rendered.card["body"][0]["style"], "emphasis");
 }
 
@@ -299,7 +299,7 @@ fn what_does_not_fit_whole_says_why() {
     assert_eq!(why(reply(code(&"x".repeat(34_210)))), "a text has 34,210 bytes; a message holds 25,000");
     assert_eq!(why(reply(Block::Table(table(340)))), "a table has 340 rows; a message holds 100");
     let halves = why(reply(code(&"x".repeat(12_000))).with(code(&"y".repeat(12_000))));
-    assert_eq!(halves, "it has 24,583 bytes; a message holds 16,869");
+    assert_eq!(halves, "it has 24,587 bytes; a message holds 16,869");
     let mut long = reply(code("x"));
     long.heading.asked = "kill ".repeat(500);
     assert_eq!(why(long), "the command has more than 1,000 bytes");

@@ -222,7 +222,7 @@ async fn killed_before_the_card_was_posted() {
 fn words_of(state: RunState) -> &'static str {
     match state {
         RunState::Pending => "Needs approval from",
-        RunState::Succeeded => "Done.",
+        RunState::Succeeded => " ran on ",
         RunState::Revoked => "The approval was revoked",
         RunState::Interrupted => UNKNOWN,
         other => panic!("{other:?}"),

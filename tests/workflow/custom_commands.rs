@@ -58,7 +58,7 @@ async fn the_runbooks_clean_up_of_the_audit_log_deletes_exactly_what_its_card_co
         "asked_at 20",
         "time limit 1 min in all, 2 s for a lock; then nothing is changed",
         "Runs only if it changes 15 rows at most.",
-        "What triggers and cascading keys change besides is not counted.",
+        "Changes by triggers and cascading foreign keys are not counted.",
         "5 of the 13 rows",
         "created_at",
         "the disk",

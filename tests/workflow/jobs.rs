@@ -45,7 +45,7 @@ async fn a_long_run_is_seen_and_stopped() {
     assert_eq!(scene.store().get(run).await.unwrap().unwrap().state, RunState::Running);
 
     let told = scene.asks(BEN, &format!("stop {run}")).await.plain();
-    assert!(told.contains(&format!("Run #{run} has ended: stopped. Stopped: there is no backup")), "{told}");
+    assert!(told.contains(&format!("Run #{run} has ended: stopped. Stopped: no backup was made")), "{told}");
     scene.until(&card.at(), "Stopped: no backup was made, and no files are left behind").await;
     let stopped = scene.store().get(run).await.unwrap().unwrap();
     assert_eq!(

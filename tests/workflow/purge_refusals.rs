@@ -42,7 +42,7 @@ async fn tables_of_every_kind_lose_their_old_rows_and_no_others() {
 
 /// What follows `purge asset-service`, and what it is told.
 const WRONG: &[(&str, &str)] = &[
-    ("", "lacks <table>"),
+    ("", "Missing <table>"),
     ("purged_wrong", "the column that tells how old a row is"),
     ("purged_wrong --column at", "the minimum age of the rows to delete"),
     ("purged_wrong --older-than 90d", "the column that tells how old a row is"),

@@ -66,7 +66,7 @@ async fn what_runs_is_stopped_with_a_reason_and_keeps_its_own() {
     let card = scene.asks(ANA, line).await;
     becomes(&scene.store(), "backup", RunState::Running).await;
     scene.asks(BEN, "stop 1 --reason \"it holds up the deploy\"").await;
-    let shown = scene.until(&card.at(), "Stopped: there is no backup").await.plain();
+    let shown = scene.until(&card.at(), "Stopped: no backup was made").await.plain();
     for words in ["Reason: before the release", "stop requested by ben", "it holds up the deploy"] {
         assert!(shown.contains(words), "{words} is missing: {shown}");
     }

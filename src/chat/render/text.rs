@@ -200,7 +200,7 @@ pub fn summary(reply: &Reply) -> String {
     }
     words.push_str(&heading.asked);
     if let Some(environment) = &heading.environment {
-        words.push_str(&format!(" of {}", tag(environment).1));
+        words.push_str(&format!(" on {}", tag(environment).1));
     }
     let verdicts = reply.blocks.iter().filter_map(|block| match block {
         Block::Verdict { tone, text } => Some(format!("{}{}", mark(*tone), text.words())),

@@ -41,14 +41,15 @@ fn is_prose(block: &Block) -> bool {
     matches!(block, Block::Verdict { .. } | Block::Text(_) | Block::Note(_) | Block::Progress { .. })
 }
 
-/// "ana asked health of PRODUCTION · #128".
+/// "ana requested health on PRODUCTION · #128".
 fn heading(heading: &Heading) -> StyledText {
     let mut line = StyledText::new();
     let mut add = |text: &str, ink| line.extend(inked(text, ink));
     match &heading.who {
-        Some(who) => {
-            add(&format!("{} asked {}", escape::line(&who.id), escape::line(&heading.asked)), Style::Faint)
-        }
+        Some(who) => add(
+            &format!("{} requested {}", escape::line(&who.id), escape::line(&heading.asked)),
+            Style::Faint,
+        ),
         None => add(&escape::line(&heading.asked), Style::Faint),
     }
     if let Some(environment) = &heading.environment {
