@@ -75,7 +75,7 @@ async function stops(work, name) {
   await asks(page, `/db stop ${work.run}`, new RegExp(`Run #${work.run} has ended: stopped\\.`));
   await work.card.getByText("Running: ").waitFor({ state: "detached" });
   await page.screenshot({ path: `${pictures}/${name}-stopped.png` });
-  await asks(page, "/db jobs", /Nothing runs\./);
+  await asks(page, "/db jobs", /No runs are in progress\./);
   return work.card.innerText();
 }
 

@@ -47,7 +47,7 @@ const WRONG: &[(&str, &str)] = &[
     ("purged_wrong --column at", "the minimum age of the rows to delete"),
     ("purged_wrong --older-than 90d", "the column that tells how old a row is"),
     ("purged_wrong --column at --older-than 0", "not a duration"),
-    ("purged_wrong --column at --older-than 0d", "A duration of nothing would mean everything"),
+    ("purged_wrong --column at --older-than 0d", "is zero, which would match everything"),
     ("purged_wrong --column at --older-than -90d", "not a duration"),
     ("purged_wrong --column at --older-than soon", "not a duration"),
     (

@@ -247,7 +247,10 @@ async fn progress_is_told_a_second_one_is_refused_and_a_cancelled_one_is_not_don
     let card = scene.asks(ANA, "vacuum asset-service big --env production").await;
     scene.until(&card.at(), "public.big: scanning heap").await;
     let second = scene.asks(ANA, "vacuum asset-service big --env production").await.plain();
-    assert!(second.contains("already holds the lock on upkeep of asset_service_db: public.big"), "{second}");
+    assert!(
+        second.contains("already holds the lock on maintenance of asset_service_db: public.big"),
+        "{second}"
+    );
     let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_progress_vacuum";
     assert!(superuser.query_one(sql, &[]).await.unwrap().get::<_, bool>(0));
     let told = scene.until(&card.at(), "public.big was not vacuumed and analyzed.").await.plain();

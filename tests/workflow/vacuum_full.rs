@@ -65,7 +65,7 @@ async fn a_table_is_rewritten_after_a_second_persons_approval() {
         &format!("session {pid}"),
         "auth-report",
         "Runs only if it is no larger than ",
-        "nobody has written it anew meanwhile, and it is still this very table.",
+        "it has not been rewritten since then, and it is still the same table.",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }
