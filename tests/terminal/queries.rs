@@ -22,7 +22,7 @@ async fn health_is_answered_and_recorded() {
     let history = world.runs("history --reads --who ana").await;
     assert!(history.out.contains("health"), "{}", history.out);
     let said = world.says(&["run", "health", "asset", "--env", "production"]).await;
-    assert!(said.out.contains("health asset-service of PRODUCTION"), "{}", said.out);
+    assert!(said.out.contains("health asset-service on PRODUCTION"), "{}", said.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

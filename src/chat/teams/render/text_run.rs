@@ -71,7 +71,7 @@ fn harmless(words: &str) -> bool {
         let next = after.next().unwrap_or(' ');
         match c {
             '.' | ':' => next == ' ' || next.is_ascii_digit(),
-            ' ' | ',' | ';' | '?' | '!' | '\'' | '%' | '-' | '·' | '(' | ')' => true,
+            ' ' | ',' | ';' | '?' | '!' | '\'' | '%' | '-' | '·' => true,
             c => c.is_alphanumeric(),
         }
     })
