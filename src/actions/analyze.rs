@@ -15,11 +15,11 @@ impl Action for Analyze {
         vacuum::plan(call, Operation::Analyze).await
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         vacuum::execute(execution, Operation::Analyze).await
     }
 
-    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+    async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         vacuum::recover(execution, Operation::Analyze).await
     }
 }

@@ -25,11 +25,11 @@ impl Action for Deny {
         Ok(RunTarget::plan(&run, format!("Denies request #{id} of {requester}: {}.", run.request.command)))
     }
 
-    fn judges(&self, plan: &Plan) -> Option<RunId> {
+    fn decided_run(&self, plan: &Plan) -> Option<RunId> {
         RunTarget::of(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         record_decision(execution, EventKind::Denied, "Request #{run} is denied. Nothing was done.").await
     }
 }

@@ -18,15 +18,15 @@ const CREATE: &str = "CREATE EXTENSION pg_stat_statements WITH SCHEMA public";
 #[async_trait]
 impl Action for EnableStats {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let target = DatabaseTarget::of(call)?;
-        let state = only_row(target.lease(call).await?.ask(STATE, &[]).await, &target)?;
+        let target = DatabaseTarget::from_call(call)?;
+        let state = only_row(target.client(call).await?.ask(STATE, &[]).await, &target)?;
         // The reader sees settings that the owner's login may not.
         let readers_state = only_row(target.reader(call).await?.ask(STATE, &[]).await, &target)?;
         let version = creatable_version(&target, &state, &readers_state)?;
         let (database, environment) = (&target.database, &target.address.environment);
         let mut plan =
             Plan::of(format!("Creates pg_stat_statements {version} in {database} in {environment}."));
-        target.identify(&mut plan);
+        target.write_to(&mut plan);
         plan.context.push(("statement".to_owned(), CREATE.to_owned()));
         plan.rollback =
             "A DBA drops it: DROP EXTENSION pg_stat_statements. The server continues to collect.".to_owned();
@@ -34,22 +34,22 @@ impl Action for EnableStats {
         Ok(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
-        let target = DatabaseTarget::planned(execution);
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
+        let target = DatabaseTarget::from_plan(execution);
         let worker = match begin(execution, &target).await {
             Ok(worker) => worker,
             Err(outcome) => return *outcome,
         };
         match worker.run(CREATE).await {
             Err(err) if err.is_final() => {
-                target.nothing(format!("has no pg_stat_statements: PostgreSQL refused: {err}"))
+                target.failed(format!("has no pg_stat_statements: PostgreSQL refused: {err}"))
             }
             _ => created(execution, &target).await,
         }
     }
 
-    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
-        let outcome = created(execution, &DatabaseTarget::planned(execution)).await;
+    async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
+        let outcome = created(execution, &DatabaseTarget::from_plan(execution)).await;
         if outcome.kind == EventKind::Interrupted {
             return None;
         }
@@ -58,7 +58,7 @@ impl Action for EnableStats {
 }
 
 fn only_row(answer: std::result::Result<Vec<Row>, QueryError>, target: &DatabaseTarget) -> Result<Row> {
-    let rows = answer.map_err(|err| target.told(&err))?;
+    let rows = answer.map_err(|err| target.query_error(&err))?;
     rows.into_iter().next().ok_or_else(|| Error::user(format!("{} gave no answer.", target.database)))
 }
 
@@ -124,7 +124,7 @@ async fn created(execution: &Execution<'_>, target: &DatabaseTarget) -> Outcome 
     let unknown = || {
         Outcome::unknown(format!("pg_stat_statements in {database} can't be checked now: try `slow` later."))
     };
-    let Some(watcher) = target.watcher(execution).await else { return unknown() };
+    let Some(watcher) = target.observer(execution).await else { return unknown() };
     let extension = "SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements'";
     let Ok(rows) = watcher.ask(extension, &[]).await else { return unknown() };
     let Some(version) = rows.first().map(|row| row.get::<_, String>(0)) else {

@@ -11,13 +11,13 @@ use crate::sql::{Answer, fill};
 use async_trait::async_trait;
 use std::time::Duration;
 
-pub struct Environments;
+pub struct ListEnvironments;
 
 /// A server that takes longer for its version counts as not answering.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[async_trait]
-impl Query for Environments {
+impl Query for ListEnvironments {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
         let mut servers = Vec::new();
         for name in environments(call) {

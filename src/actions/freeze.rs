@@ -27,7 +27,7 @@ impl Action for Freeze {
         Ok(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let freeze = ActiveFreeze {
             by: execution.run.request.requester.clone(),
             at: jiff::Timestamp::now(),

@@ -109,7 +109,7 @@ impl<'a> JobsView<'a> {
                 if let Some(longest) = seconds.reduce(f64::max) {
                     view.sessions.insert(run.id, longest);
                 }
-                if let Some(share) = recovery::watched(call.app, run).await {
+                if let Some(share) = recovery::observe_progress(call.app, run).await {
                     view.progress.insert(run.id, share);
                 }
             }
@@ -125,7 +125,7 @@ impl<'a> JobsView<'a> {
 /// Tells whether the run resumes without a person.
 fn resumes(call: &Call<'_>, run: &Run) -> bool {
     let implementation = call.app.catalog.find(&run.request.command).and_then(super::find);
-    matches!(implementation, Some(Implementation::Action(action)) if recovery::goes_on(action, run))
+    matches!(implementation, Some(Implementation::Action(action)) if recovery::resumes(action, run))
 }
 
 fn row(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> Vec<Cell> {

@@ -26,11 +26,11 @@ impl Action for Kill {
         Ok(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         signal(execution, SignalKind::Terminate).await
     }
 
-    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+    async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         observe(execution, SignalKind::Terminate).await
     }
 }

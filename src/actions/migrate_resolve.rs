@@ -57,11 +57,11 @@ impl Action for MigrateResolve {
         Ok(describe(&target, &facts, &request, &argv))
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         resolve(execution).await.unwrap_or_else(|outcome| outcome)
     }
 
-    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+    async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         let request = ResolveRequest::from_values(&execution.run.request.arguments);
         let (target, history) = settled(execution).await?;
         let (kind, verb) = if request.is_recorded(&history) {
@@ -79,11 +79,11 @@ impl Action for MigrateResolve {
         Some(Outcome::new(kind, verdict))
     }
 
-    async fn watch(&self, execution: &Execution<'_>) -> Option<crate::app::Share> {
+    async fn observe_progress(&self, execution: &Execution<'_>) -> Option<crate::app::Share> {
         recover::watch(execution).await
     }
 
-    fn is_watched(&self) -> bool {
+    fn reports_progress(&self) -> bool {
         true
     }
 }

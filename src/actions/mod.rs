@@ -86,13 +86,13 @@ impl Execution<'_> {
     ///
     /// # Errors
     /// The audit log can't be written; the part is done nevertheless.
-    pub async fn step(&self, facts: serde_json::Value) -> StoreResult<()> {
+    pub async fn checkpoint(&self, facts: serde_json::Value) -> StoreResult<()> {
         let details = EventDetails { facts, ..EventDetails::default() };
         self.app.audit.note(self.run.id, EventKind::Checkpoint, details).await.map(drop)
     }
 
     /// The facts of the last checkpoint, which only a resumed run has.
-    pub fn last_step(&self) -> Option<&serde_json::Value> {
+    pub fn last_checkpoint(&self) -> Option<&serde_json::Value> {
         self.run.event(EventKind::Checkpoint).map(|event| &event.facts)
     }
 }
@@ -180,40 +180,40 @@ pub trait Action: Send + Sync {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan>;
 
     /// Executes the plan, unless its target is no longer what was shown.
-    async fn act(&self, doing: &Execution<'_>) -> Outcome;
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome;
 
     /// Looks for the outcome of an interrupted run on PostgreSQL, changing nothing; `None` where nothing can tell.
-    async fn observe(&self, _doing: &Execution<'_>) -> Option<Outcome> {
+    async fn observe_outcome(&self, _execution: &Execution<'_>) -> Option<Outcome> {
         None
     }
 
     /// The run that this action decides about: it takes a role that approves that run.
-    fn judges(&self, _plan: &Plan) -> Option<RunId> {
+    fn decided_run(&self, _plan: &Plan) -> Option<RunId> {
         None
     }
 
     /// Looks for the progress of an interrupted run that continues without its process, changing nothing; `None` where nothing shows it.
-    async fn watch(&self, _doing: &Execution<'_>) -> Option<Share> {
+    async fn observe_progress(&self, _execution: &Execution<'_>) -> Option<Share> {
         None
     }
 
-    /// Tells whether [`Action::watch`] can see anything.
-    fn is_watched(&self) -> bool {
+    /// Tells whether [`Action::observe_progress`] can see anything.
+    fn reports_progress(&self) -> bool {
         false
     }
 
-    /// Tells whether [`Action::act`], called again with the checkpoints of a killed process, continues without doing anything twice.
-    fn resumable(&self) -> bool {
+    /// Tells whether [`Action::execute`], called again with the checkpoints of a killed process, continues without doing anything twice.
+    fn is_resumable(&self) -> bool {
         false
     }
 
     /// Outcome of a resumable run that is closed while it is interrupted, from its checkpoints alone.
-    fn given_up(&self, _run: &Run) -> Option<Outcome> {
+    fn outcome_if_abandoned(&self, _run: &Run) -> Option<Outcome> {
         None
     }
 
     /// Tells whether all of it is one transaction, which a stop rolls back.
-    fn all_or_nothing(&self) -> bool {
+    fn is_transactional(&self) -> bool {
         false
     }
 }
@@ -241,7 +241,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "connect" => Query(&connect::Connect),
         "deny" => Action(&deny::Deny),
         "enable-stats" => Action(&enable_stats::EnableStats),
-        "environments" => Query(&environments::Environments),
+        "environments" => Query(&environments::ListEnvironments),
         "freeze" => Action(&freeze::Freeze),
         "help" => Query(&help::Help),
         "history" => Query(&history::History),

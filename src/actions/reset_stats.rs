@@ -42,7 +42,8 @@ struct ResetFunction {
 
 impl ResetFunction {
     async fn find(client: &PooledClient, target: &DatabaseTarget) -> Result<ResetFunction> {
-        let rows = client.ask(include_str!("reset_stats.sql"), &[]).await.map_err(|err| target.told(&err))?;
+        let rows =
+            client.ask(include_str!("reset_stats.sql"), &[]).await.map_err(|err| target.query_error(&err))?;
         let Some(row) = rows.first() else {
             return Err(Error::instead(
                 format!("{} has no pg_stat_statements that can reset one database.", target.database),
@@ -86,15 +87,15 @@ impl ResetFunction {
 #[async_trait]
 impl Action for ResetStats {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let target = DatabaseTarget::of(call)?;
-        let reset = ResetFunction::find(&target.lease(call).await?, &target).await?;
+        let target = DatabaseTarget::from_call(call)?;
+        let reset = ResetFunction::find(&target.client(call).await?, &target).await?;
         let environment = call.app.environments.environment(&target.address.environment)?;
         let own_roles = call.app.environments.own_roles(environment);
         let counters = reset.counters(&target.reader(call).await?, &own_roles).await;
-        let counters = counters.map_err(|err| target.told(&err))?;
+        let counters = counters.map_err(|err| target.query_error(&err))?;
         let (database, name) = (&target.database, &environment.name);
         let mut plan = Plan::of(format!("Resets pg_stat_statements for {database} in {name}."));
-        target.identify(&mut plan);
+        target.write_to(&mut plan);
         plan.set_target(&ResetTarget { dbid: reset.dbid });
         plan.context.push(("counters".to_owned(), counters.to_string()));
         plan.guards.insert("database".to_owned(), "this is still the same database".to_owned());
@@ -106,15 +107,15 @@ impl Action for ResetStats {
         Ok(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
-        let target = DatabaseTarget::planned(execution);
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
+        let target = DatabaseTarget::from_plan(execution);
         let database = &target.database;
         let worker = match begin(execution, &target).await {
             Ok(worker) => worker,
             Err(outcome) => return *outcome,
         };
-        let Some(watcher) = target.watcher(execution).await else {
-            return target.nothing("can't be read, so the reset could not be verified");
+        let Some(watcher) = target.observer(execution).await else {
+            return target.failed("can't be read, so the reset could not be verified");
         };
         let reset = match ResetFunction::find(worker.lease(), &target).await {
             Ok(reset) => reset,
@@ -126,7 +127,7 @@ impl Action for ResetStats {
             .unwrap_or_default();
         let before = match reset.counters(&watcher, &own_roles).await {
             Ok(before) => before,
-            Err(err) => return target.nothing(err),
+            Err(err) => return target.failed(err),
         };
         let Some(ResetTarget { dbid }) = execution.plan.target() else {
             return Outcome::invalidated("The plan names no database.");
@@ -141,17 +142,17 @@ impl Action for ResetStats {
                 return Outcome::invalidated(format!("Another database is called {database} now."));
             }
             Err(err) if err.is_final() => {
-                return target.nothing(format!("keeps its counters: PostgreSQL refused: {err}"));
+                return target.failed(format!("keeps its counters: PostgreSQL refused: {err}"));
             }
             _ => {}
         }
         verified(&target, &before, reset.counters(&watcher, &own_roles).await)
     }
 
-    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
-        let target = DatabaseTarget::planned(execution);
+    async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
+        let target = DatabaseTarget::from_plan(execution);
         let since = execution.run.event(EventKind::Started)?.at.to_string();
-        observed(&target, &target.watcher(execution).await?, &since).await
+        observed(&target, &target.observer(execution).await?, &since).await
     }
 }
 

@@ -40,11 +40,11 @@ impl Action for Review {
         Ok(RunTarget::plan(&run, format!("Records that {} has reviewed run #{id}.", call.person.id)))
     }
 
-    fn judges(&self, plan: &Plan) -> Option<RunId> {
+    fn decided_run(&self, plan: &Plan) -> Option<RunId> {
         RunTarget::of(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         record_decision(execution, EventKind::Reviewed, "Run #{run} is reviewed.").await
     }
 }

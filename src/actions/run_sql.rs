@@ -30,7 +30,7 @@ impl Action for RunSql {
         Ok(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let planned = execution.plan.identity.get("file").map_or("", String::as_str);
         let command = match file(execution.app, planned, execution.command).await {
             Ok(command) => command,
@@ -38,10 +38,10 @@ impl Action for RunSql {
         };
         let asker = execution.asker.clone();
         let Execution { app, run, plan, stop, .. } = *execution;
-        SqlCommand.act(&Execution { app, command: &command, run, plan, asker, stop }).await
+        SqlCommand.execute(&Execution { app, command: &command, run, plan, asker, stop }).await
     }
 
-    fn all_or_nothing(&self) -> bool {
+    fn is_transactional(&self) -> bool {
         true
     }
 }

@@ -54,7 +54,7 @@ impl Action for SqlCommand {
         Ok(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let command = execution.command;
         let planned = |name: &str| execution.plan.identity.get(name).cloned().unwrap_or_default();
         if planned("command_sha256") != command.hash {
@@ -104,7 +104,7 @@ impl Action for SqlCommand {
         }
     }
 
-    fn all_or_nothing(&self) -> bool {
+    fn is_transactional(&self) -> bool {
         true
     }
 }

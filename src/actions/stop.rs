@@ -64,7 +64,7 @@ impl Action for Stop {
         Ok(RunTarget::plan(&run, effect))
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let id = RunTarget::of(execution.plan).unwrap_or_default();
         match execution.app.audit.store.get(id).await {
             Ok(Some(run)) if run.state == RunState::Interrupted => close_interrupted(execution, &run).await,
@@ -105,7 +105,7 @@ fn action(app: &App, run: &Run) -> Option<&'static dyn Action> {
 
 /// One transaction, which may wait for a lock as long as any.
 fn is_transactional(app: &App, run: &Run) -> bool {
-    action(app, run).is_some_and(Action::all_or_nothing)
+    action(app, run).is_some_and(Action::is_transactional)
 }
 
 /// Revokes the approval of an approved run; asks one that runs to stop, also if it started after the plan was made.
@@ -157,7 +157,8 @@ async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> Outcome {
     let (app, id) = (execution.app, run.id);
     let action = action(app, run);
     // First of all it must not resume.
-    let abandoned = action.filter(|action| action.resumable()).and_then(|action| action.given_up(run));
+    let abandoned =
+        action.filter(|action| action.is_resumable()).and_then(|action| action.outcome_if_abandoned(run));
     if let Some(outcome) = &abandoned {
         let by = Some(execution.run.request.requester.clone());
         let details = EventDetails { by, ..outcome.details() };
@@ -185,7 +186,7 @@ async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> Outcome {
     if ended > 0 {
         let sessions = count(ended, "session", "sessions");
         let result = result.unwrap_or_else(|| {
-            if action.is_some_and(Action::is_watched) {
+            if action.is_some_and(Action::reports_progress) {
                 "Its card shows its result in a moment.".to_owned()
             } else {
                 "What it did before is not known: check before you run it again.".to_owned()
@@ -200,7 +201,7 @@ async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> Outcome {
             "Run #{id} is closed and has no sessions left on PostgreSQL. {result}"
         ));
     }
-    if let Some(share) = recovery::watched(app, run).await {
+    if let Some(share) = recovery::observe_progress(app, run).await {
         let verdict = format!("No session carries the name of run #{id}, so none was ended. {}", share.label);
         return Outcome::new(EventKind::Failed, verdict);
     }

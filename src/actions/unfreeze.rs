@@ -29,7 +29,7 @@ impl Action for Unfreeze {
         Ok(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let store = &execution.app.audit.store;
         let shown = execution.plan.target::<UnfreezeTarget>().map(|target| target.frozen_at);
         match store.frozen().await {

@@ -28,7 +28,7 @@ impl Action for Use {
         Ok(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let Some(UseTarget { environment }) = execution.plan.target() else {
             return Outcome::invalidated("The plan names no environment.");
         };

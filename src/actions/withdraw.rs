@@ -24,7 +24,7 @@ impl Action for Withdraw {
         Ok(RunTarget::plan(&run, format!("Withdraws request #{id}: {}.", run.request.command)))
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         record_decision(execution, EventKind::Withdrawn, "Request #{run} is withdrawn.").await
     }
 }

@@ -231,7 +231,7 @@ fn end_blocks(app: &App, run: &Run) -> Vec<Block> {
 /// Tells if the reconciler will resume it.
 fn resumes(app: &App, run: &Run) -> bool {
     let code = app.catalog.find(&run.request.command).and_then(actions::find);
-    matches!(code, Some(Implementation::Action(act)) if recovery::goes_on(act, run))
+    matches!(code, Some(Implementation::Action(act)) if recovery::resumes(act, run))
 }
 
 /// Progress that is observed of an interrupted run.

@@ -201,6 +201,6 @@ impl RunExecutor {
             return Outcome::invalidated("The plan is no longer the one that was shown.");
         }
         let asker = format!("countersign #{} {}", run.id, run.request.requester.id);
-        action.act(&Execution { app: &self.app, command, run, plan: &plan, asker, stop }).await
+        action.execute(&Execution { app: &self.app, command, run, plan: &plan, asker, stop }).await
     }
 }

@@ -163,7 +163,7 @@ impl Workflow {
         action: &'static dyn Action,
     ) -> Result<Option<Reply>> {
         let plan: Plan = action.plan(&intent.call(&self.app)).await?;
-        if let Some(run) = action.judges(&plan) {
+        if let Some(run) = action.decided_run(&plan) {
             self.requests.require_approver_role(intent, run).await?;
         }
         match intent.policy.risk {

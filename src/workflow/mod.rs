@@ -201,7 +201,7 @@ impl Workflow {
         }
         for run in self.executor.running.all() {
             tracing::warn!(run, "run did not end before shutdown");
-            let details = EventDetails::why(crate::actions::support::recovery::TOLD_TO_END);
+            let details = EventDetails::why(crate::actions::support::recovery::SHUTDOWN_REASON);
             if let Err(error) = self.app.audit.note(run, EventKind::Interrupted, details).await {
                 tracing::error!(run, %error, "recording event failed");
             }

@@ -45,9 +45,9 @@ impl Reconciler {
             }
             let code = self.app.catalog.find(&run.request.command).and_then(actions::find);
             let Some(Implementation::Action(action)) = code else { continue };
-            if !action.resumable() {
+            if !action.is_resumable() {
                 self.observe(&run, action).await;
-            } else if recovery::goes_on(action, &run) {
+            } else if recovery::resumes(action, &run) {
                 self.resume(run).await?;
             }
         }
@@ -80,14 +80,14 @@ impl Reconciler {
 
     async fn observe(self: &Arc<Self>, run: &Run, action: &dyn Action) {
         let age = jiff::Timestamp::now().duration_since(run.changed_at).unsigned_abs();
-        let outcome = if age < OBSERVATION_PERIOD || action.is_watched() {
-            recovery::observed(&self.app, run).await
+        let outcome = if age < OBSERVATION_PERIOD || action.reports_progress() {
+            recovery::observe_outcome(&self.app, run).await
         } else {
             None
         };
         let Some(outcome) = outcome else {
             tracing::debug!(run = run.id, "run outcome not known yet");
-            let progress = recovery::watched(&self.app, run).await;
+            let progress = recovery::observe_progress(&self.app, run).await;
             return self.start_watching(run, progress);
         };
         self.stop_watching(run.id);

@@ -116,7 +116,7 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
         becomes_told(&scene).await;
         happens(EventKind::Succeeded, EventDetails::default().text("verdict", "It is gone.")).await
     };
-    let (outcome, _) = tokio::join!(stop.act(&doing), ends);
+    let (outcome, _) = tokio::join!(stop.execute(&doing), ends);
     let words =
         "Run #1 had started before its approval could be revoked. Run #1 has ended: succeeded. It is gone.";
     assert_eq!(outcome.verdict.words(), words);

@@ -78,7 +78,7 @@ impl Action for Backup {
         Ok(text::describe(environment, &targets, &checks))
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let environment = execution.environment().unwrap_or_default();
         let targets = BackupTarget::from_plan(execution.plan);
         if targets.is_empty() {

@@ -49,7 +49,7 @@ impl Action for KillIdle {
         Ok(plan)
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let targets = &execution.plan.targets;
         let sessions: Vec<SessionId> = targets.iter().filter_map(from_identity).collect();
         if sessions.is_empty() || sessions.len() != targets.len() {
@@ -63,7 +63,7 @@ impl Action for KillIdle {
         outcome(targets, &results)
     }
 
-    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+    async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         observe(execution, SignalKind::Idle).await
     }
 }

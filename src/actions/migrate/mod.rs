@@ -38,19 +38,19 @@ impl Action for Migrate {
         Ok(text::describe(&target, &facts, &argv))
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         deploy(execution).await.unwrap_or_else(|outcome| outcome)
     }
 
-    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+    async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         recover::deploy(execution).await
     }
 
-    async fn watch(&self, execution: &Execution<'_>) -> Option<crate::app::Share> {
+    async fn observe_progress(&self, execution: &Execution<'_>) -> Option<crate::app::Share> {
         recover::watch(execution).await
     }
 
-    fn is_watched(&self) -> bool {
+    fn reports_progress(&self) -> bool {
         true
     }
 }

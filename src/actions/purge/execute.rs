@@ -97,7 +97,7 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
         return Outcome::invalidated("The plan can't be read.");
     };
     let resumed = execution.run.event(EventKind::Resumed).is_some();
-    let noted = PurgeProgress::read(execution.last_step(), &spec);
+    let noted = PurgeProgress::read(execution.last_checkpoint(), &spec);
     let mut progress = PurgeProgress { at_least: resumed, ..noted };
     let began = Instant::now();
     let worker = match locked_worker(execution, &spec, resumed).await {
@@ -116,7 +116,7 @@ async fn locked_worker(
     spec: &PurgeSpec,
     resumed: bool,
 ) -> Result<DedicatedSession, String> {
-    let target = DatabaseTarget::planned(execution);
+    let target = DatabaseTarget::from_plan(execution);
     let database = &target.database;
     let environments = &execution.app.environments;
     let environment = environments.environment(&target.address.environment);
@@ -124,7 +124,7 @@ async fn locked_worker(
     if login.ok().map(|(_, login)| login.user).as_ref() != Some(&target.role) {
         return Err("Its login has another role now than the card showed.".to_owned());
     }
-    let worker = target.worker(execution).await.map_err(|error| format!("{database} {error}."))?;
+    let worker = target.dedicated_session(execution).await.map_err(|error| format!("{database} {error}."))?;
     let resource = resource(database, &spec.relation);
     let patience = if resumed { worker.statement_timeout() + LOCK_SLACK } else { Duration::ZERO };
     let deadline = Instant::now() + patience;
@@ -175,7 +175,7 @@ impl BatchLoop<'_> {
                 spec: self.spec,
                 after: after.as_deref(),
                 size,
-                remaining: self.spec.at_most() - progress.deleted,
+                remaining: self.spec.max_rows() - progress.deleted,
             };
             match attempt.run().await {
                 Ok(batch) => {
@@ -259,7 +259,7 @@ impl BatchLoop<'_> {
     /// Notes the progress. Rows that no checkpoint covers are read once more after a crash, and that is all.
     async fn note_checkpoint(&self, progress: &PurgeProgress) {
         let facts = serde_json::to_value(progress).unwrap_or_default();
-        if let Err(error) = self.execution.step(facts).await {
+        if let Err(error) = self.execution.checkpoint(facts).await {
             tracing::warn!(run = self.execution.run.id, %error, "recording purge checkpoint failed; continuing");
         }
     }

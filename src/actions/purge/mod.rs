@@ -29,15 +29,15 @@ impl Action for Purge {
         plan::plan(call).await
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         execute::execute(execution).await
     }
 
-    fn resumable(&self) -> bool {
+    fn is_resumable(&self) -> bool {
         true
     }
 
-    fn given_up(&self, run: &Run) -> Option<Outcome> {
+    fn outcome_if_abandoned(&self, run: &Run) -> Option<Outcome> {
         let plan = run.text("plan").and_then(Plan::read)?;
         let spec = PurgeSpec::from_identity(&plan.identity)?;
         let checkpoint = run.event(EventKind::Checkpoint).map(|event| &event.facts);

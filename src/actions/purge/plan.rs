@@ -31,8 +31,8 @@ pub(super) struct PlanFacts {
 /// Plans a new purge, or one that continues another run.
 pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     check_arguments(call)?;
-    let database = DatabaseTarget::of(call)?;
-    let client = database.lease(call).await?;
+    let database = DatabaseTarget::from_call(call)?;
+    let client = database.client(call).await?;
     let typed = call.values.get("table").cloned().unwrap_or_default();
     let table = RelationKind::Purged.resolve(call, &client, &database.database, &typed).await?;
     let relation = &table.relation;
@@ -43,7 +43,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
         ));
     }
     let rows = client.ask(include_str!("facts.sql"), &[&table.oid]).await;
-    let rows = rows.map_err(|error| database.told(&error))?;
+    let rows = rows.map_err(|error| database.query_error(&error))?;
     let facts = rows.first().ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
     check_privileges(facts, relation, &database.role)?;
     let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;

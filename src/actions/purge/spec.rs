@@ -121,8 +121,8 @@ impl PurgeSpec {
     }
 
     /// The most rows that may be deleted: a few may have grown old since the card was shown.
-    pub fn at_most(&self) -> i64 {
-        tolerance::at_most(self.rows)
+    pub fn max_rows(&self) -> i64 {
+        tolerance::max_change(self.rows)
     }
 
     /// "created_at < $1", and the key to begin behind as $2 where there is one.

@@ -33,11 +33,11 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PlanFacts) -> Plan {
         kind.zone()
     ));
     plan.identity = spec.identity();
-    database.identify(&mut plan);
+    database.write_to(&mut plan);
     if let Some(run) = facts.continues {
         plan.identity.insert("continues".to_owned(), run.to_string());
     }
-    let most = format!("at most {} are deleted in total", rows(spec.at_most()));
+    let most = format!("at most {} are deleted in total", rows(spec.max_rows()));
     plan.guards.insert("rows".to_owned(), most);
     plan.guards.insert("table".to_owned(), "the table and its column are still the same".to_owned());
     let method = match &spec.key {

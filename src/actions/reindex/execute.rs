@@ -2,7 +2,7 @@
 
 use super::invalid_indexes::{self, Leftovers};
 use super::{REBUILT, rebuild_timeout, table_oids, text};
-use crate::actions::support::maintenance::{MaintenanceSession, Position, TableOutcome, TableResult};
+use crate::actions::support::maintenance::{CurrentTarget, MaintenanceSession, TableOutcome, TableResult};
 use crate::actions::support::relations::PlannedRelation;
 use crate::actions::{Execution, Outcome};
 use crate::postgres::QueryError;
@@ -26,7 +26,7 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
         if execution.stop.is_cancelled() || results.last().is_some_and(|last| last.outcome.ends_run()) {
             break;
         }
-        let position = Position { targets: &targets, index, noun: "index" };
+        let position = CurrentTarget { targets: &targets, index, noun: "index" };
         let outcome = session.with_progress(position, rebuild(&session, target)).await;
         results.push(TableResult { relation: target.relation.clone(), before: target.bytes, outcome });
     }
@@ -40,7 +40,7 @@ async fn prepare(
     session: &MaintenanceSession<'_>,
     targets: &[PlannedRelation],
 ) -> Result<Leftovers, Box<Outcome>> {
-    let failed = |error: QueryError| Box::new(session.database.nothing(error));
+    let failed = |error: QueryError| Box::new(session.database.failed(error));
     let tables: BTreeSet<&str> = targets.iter().map(|target| target.table.as_str()).collect();
     for table in tables {
         if !session.try_lock(table).await.map_err(failed)? {
@@ -81,7 +81,7 @@ async fn rebuild(session: &MaintenanceSession<'_>, target: &PlannedRelation) -> 
     };
     // Whatever ended it: the new index may have replaced the old one by then.
     let rows = match &outcome {
-        TableOutcome::SessionLost(_) => match session.database.worker(session.execution).await {
+        TableOutcome::SessionLost(_) => match session.database.dedicated_session(session.execution).await {
             Ok(worker) => worker.ask(REBUILT, &[relation, oid]).await,
             Err(_) => Err(QueryError::Lost),
         },
@@ -105,7 +105,7 @@ async fn drop_own_leftovers(session: &MaintenanceSession<'_>, tables: &[i64]) ->
     };
     let dropped = match dropped {
         Err(QueryError::Lost | QueryError::TimedOut(_)) => {
-            let worker = session.database.worker(session.execution).await?;
+            let worker = session.database.dedicated_session(session.execution).await?;
             invalid_indexes::drop_all(&worker, tables).await
         }
         dropped => dropped,

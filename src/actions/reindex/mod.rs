@@ -31,11 +31,11 @@ impl Action for Reindex {
         plan::plan(call).await
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         execute::execute(execution).await
     }
 
-    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+    async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         recover::recover(execution).await
     }
 }

@@ -20,8 +20,8 @@ const OLD_TRANSACTION_S: f64 = 1.0;
 
 /// Plans the rebuild of one index, or of all indexes of a table.
 pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
-    let database = DatabaseTarget::of(call)?;
-    let client = database.lease(call).await?;
+    let database = DatabaseTarget::from_call(call)?;
+    let client = database.client(call).await?;
     let typed = call.values.get("name").cloned().unwrap_or_default();
     let object = RelationKind::Reindexed.resolve(call, &client, &database.database, &typed).await?;
     let relation = &object.relation;
@@ -35,7 +35,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
                 "`blocked` shows who holds it.",
             );
         }
-        database.told(&error)
+        database.query_error(&error)
     };
     let indexes = client.ask(include_str!("indexes.sql"), &[&object.oid]).await.map_err(user_error)?;
     if indexes.is_empty() {
@@ -44,9 +44,9 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     let targets: Vec<BTreeMap<String, String>> = indexes.iter().map(target).collect();
     let planned: Vec<PlannedRelation> = targets.iter().map(PlannedRelation::from_target).collect();
     let leftovers = invalid_indexes::find(&client, &table_oids(&planned)).await;
-    let leftovers = leftovers.map_err(|error| database.told(&error))?;
+    let leftovers = leftovers.map_err(|error| database.query_error(&error))?;
     let transactions = database.reader(call).await?.ask(include_str!("open_transactions.sql"), &[]).await;
-    let transactions = transactions.map_err(|error| database.told(&error))?;
+    let transactions = transactions.map_err(|error| database.query_error(&error))?;
     let lock_timeout = call.app.environments.environment(&database.address.environment)?.lock_timeout;
     let mut plan = describe(&database, relation, &planned, rebuild_timeout(lock_timeout));
     plan.targets = targets;
@@ -95,7 +95,7 @@ fn describe(
     };
     let environment = &database.address.environment;
     let mut plan = Plan::of(format!("Rebuilds {what} of {} in {environment}.", database.database));
-    database.identify(&mut plan);
+    database.write_to(&mut plan);
     let size: i64 = indexes.iter().map(|index| index.bytes).sum();
     let largest = indexes.iter().map(|index| index.bytes).max().unwrap_or_default();
     let needs = format!("{}; needs {} of disk meanwhile", bytes(size as f64), bytes(largest as f64));

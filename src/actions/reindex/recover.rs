@@ -10,7 +10,7 @@ use crate::sql::fill;
 
 /// Counts the indexes that are new ones now; `None` while they can't be read.
 pub(super) async fn recover(execution: &Execution<'_>) -> Option<Outcome> {
-    let watcher = DatabaseTarget::planned(execution).watcher(execution).await?;
+    let watcher = DatabaseTarget::from_plan(execution).observer(execution).await?;
     let targets = PlannedRelation::all(execution);
     let mut done = 0;
     for target in &targets {

@@ -29,7 +29,7 @@ impl DatabaseTarget {
     ///
     /// # Errors
     /// [`Error::User`] when the call names no service, or several.
-    pub fn of(call: &Call<'_>) -> Result<DatabaseTarget> {
+    pub fn from_call(call: &Call<'_>) -> Result<DatabaseTarget> {
         let environment = call.environment.unwrap_or_default();
         let question =
             QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
@@ -50,8 +50,8 @@ impl DatabaseTarget {
         })
     }
 
-    /// Reads the database that [`DatabaseTarget::identify`] wrote into the plan.
-    pub fn planned(execution: &Execution<'_>) -> DatabaseTarget {
+    /// Reads the database that [`DatabaseTarget::write_to`] wrote into the plan.
+    pub fn from_plan(execution: &Execution<'_>) -> DatabaseTarget {
         let identity = execution.plan.target().unwrap_or_default();
         let DatabaseIdentity { server, database, role } = identity;
         let environment = execution.environment().unwrap_or_default();
@@ -60,7 +60,7 @@ impl DatabaseTarget {
     }
 
     /// Writes the database into the plan's identity.
-    pub fn identify(&self, plan: &mut Plan) {
+    pub fn write_to(&self, plan: &mut Plan) {
         plan.set_target(&DatabaseIdentity {
             server: self.address.server.clone(),
             database: self.database.clone(),
@@ -77,7 +77,7 @@ impl DatabaseTarget {
     ///
     /// # Errors
     /// [`Error::User`] when there is none.
-    pub async fn lease(&self, call: &Call<'_>) -> Result<PooledClient> {
+    pub async fn client(&self, call: &Call<'_>) -> Result<PooledClient> {
         let client = call.app.environments.lease(&self.address, &call.asker).await;
         client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
@@ -85,14 +85,14 @@ impl DatabaseTarget {
     /// Connects for planning, through the reader.
     ///
     /// # Errors
-    /// As [`DatabaseTarget::lease`].
+    /// As [`DatabaseTarget::client`].
     pub async fn reader(&self, call: &Call<'_>) -> Result<PooledClient> {
         let client = call.app.environments.lease(&self.reader_address(), &call.asker).await;
         client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
 
     /// Connects as the reader beside the session that works; `None` if that fails.
-    pub async fn watcher(&self, execution: &Execution<'_>) -> Option<PooledClient> {
+    pub async fn observer(&self, execution: &Execution<'_>) -> Option<PooledClient> {
         execution.app.environments.lease(&self.reader_address(), &execution.asker).await.ok()
     }
 
@@ -100,18 +100,21 @@ impl DatabaseTarget {
     ///
     /// # Errors
     /// The reason, as words that follow the database's name.
-    pub async fn worker(&self, execution: &Execution<'_>) -> std::result::Result<DedicatedSession, String> {
+    pub async fn dedicated_session(
+        &self,
+        execution: &Execution<'_>,
+    ) -> std::result::Result<DedicatedSession, String> {
         let client = execution.app.environments.lease(&self.address, &execution.asker).await;
         client.map_err(|err| err.to_string())?.alone().await.map_err(|err| err.to_string())
     }
 
     /// Builds the error for a failed query.
-    pub fn told(&self, err: &QueryError) -> Error {
+    pub fn query_error(&self, err: &QueryError) -> Error {
         Error::user(format!("{}: {err}.", self.database))
     }
 
     /// Builds the outcome for an error before anything was done.
-    pub fn nothing(&self, err: impl std::fmt::Display) -> Outcome {
+    pub fn failed(&self, err: impl std::fmt::Display) -> Outcome {
         Outcome::failed(format!("{} {err}", self.database))
     }
 }

@@ -20,7 +20,7 @@ pub async fn begin(
     execution: &Execution<'_>,
     target: &DatabaseTarget,
 ) -> Result<DedicatedSession, Box<Outcome>> {
-    let worker = target.worker(execution).await.map_err(|err| Box::new(target.nothing(err)))?;
+    let worker = target.dedicated_session(execution).await.map_err(|err| Box::new(target.failed(err)))?;
     match worker.hold(&resource(target)).await {
         Ok(true) => Ok(worker),
         Ok(false) => {
@@ -30,6 +30,6 @@ pub async fn begin(
             );
             Err(Box::new(Outcome::failed(reason)))
         }
-        Err(err) => Err(Box::new(target.nothing(err))),
+        Err(err) => Err(Box::new(target.failed(err))),
     }
 }

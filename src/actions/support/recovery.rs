@@ -7,7 +7,7 @@ use crate::model::{EventKind, Plan, Run};
 use tokio_util::sync::CancellationToken;
 
 /// The reason of a run that a regular shutdown interrupted: it does not count as a crash.
-pub const TOLD_TO_END: &str = "Countersign was told to end while it ran";
+pub const SHUTDOWN_REASON: &str = "Countersign was told to end while it ran";
 
 /// The note on what an interrupted run may have done itself.
 pub const INTERRUPTED: &str = "Countersign was interrupted and can't tell whether that is its work.";
@@ -16,8 +16,8 @@ pub const INTERRUPTED: &str = "Countersign was interrupted and can't tell whethe
 const MAX_CRASHES: usize = 5;
 
 /// Tells whether an interrupted run is resumed: its action can be, and it isn't what crashes Countersign.
-pub fn goes_on(action: &dyn Action, run: &Run) -> bool {
-    action.resumable() && crashes(run) < MAX_CRASHES
+pub fn resumes(action: &dyn Action, run: &Run) -> bool {
+    action.is_resumable() && crashes(run) < MAX_CRASHES
 }
 
 /// Counts how often the run was resumed after a crash.
@@ -26,7 +26,7 @@ fn crashes(run: &Run) -> usize {
     let mut shut_down = false;
     for event in &run.events {
         if event.kind == EventKind::Interrupted {
-            shut_down = event.facts.get("why").and_then(|why| why.as_str()) == Some(TOLD_TO_END);
+            shut_down = event.facts.get("why").and_then(|why| why.as_str()) == Some(SHUTDOWN_REASON);
         } else if event.kind == EventKind::Resumed && !shut_down {
             crashes += 1;
         }
@@ -35,20 +35,20 @@ fn crashes(run: &Run) -> usize {
 }
 
 /// Looks for the outcome once none of the run's sessions is left; `None` where nothing can tell.
-pub async fn observed(app: &App, run: &Run) -> Option<Outcome> {
+pub async fn observe_outcome(app: &App, run: &Run) -> Option<Outcome> {
     let environment = run.request.environment.as_deref()?;
     let sessions = backends::sessions(app, environment).await.ok()?;
     if sessions.iter().any(|session| session.is_of(run)) {
         return None;
     }
     let interrupted = InterruptedRun::load(app, run)?;
-    interrupted.action.observe(&interrupted.execution(app, run)).await
+    interrupted.action.observe_outcome(&interrupted.execution(app, run)).await
 }
 
 /// Looks for the progress of a run that continues without its process; `None` where nothing shows it.
-pub async fn watched(app: &App, run: &Run) -> Option<Share> {
+pub async fn observe_progress(app: &App, run: &Run) -> Option<Share> {
     let interrupted = InterruptedRun::load(app, run)?;
-    interrupted.action.watch(&interrupted.execution(app, run)).await
+    interrupted.action.observe_progress(&interrupted.execution(app, run)).await
 }
 
 /// The parts of an interrupted run that its action looks with.
@@ -88,16 +88,16 @@ mod tests {
     fn a_crash_counts_and_a_deploy_does_not() {
         let (crash, deploy) = (
             (EventKind::Interrupted, "Countersign was interrupted while it ran"),
-            (EventKind::Interrupted, TOLD_TO_END),
+            (EventKind::Interrupted, SHUTDOWN_REASON),
         );
         let resumed = (EventKind::Resumed, "");
         let purge = &crate::actions::purge::Purge;
         let deployed = [deploy, resumed].repeat(20);
-        assert!(goes_on(purge, &run(&[deployed.clone(), vec![crash]].concat())));
+        assert!(resumes(purge, &run(&[deployed.clone(), vec![crash]].concat())));
         let crashed = [crash, resumed].repeat(4);
-        assert!(goes_on(purge, &run(&[crashed.clone(), deployed.clone(), vec![crash]].concat())));
+        assert!(resumes(purge, &run(&[crashed.clone(), deployed.clone(), vec![crash]].concat())));
         let once_more = [crash, resumed];
-        assert!(!goes_on(purge, &run(&[&crashed[..], &deployed, &once_more, &[deploy]].concat())));
-        assert!(!goes_on(&crate::actions::freeze::Freeze, &run(&[])));
+        assert!(!resumes(purge, &run(&[&crashed[..], &deployed, &once_more, &[deploy]].concat())));
+        assert!(!resumes(&crate::actions::freeze::Freeze, &run(&[])));
     }
 }

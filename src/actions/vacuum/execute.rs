@@ -2,7 +2,7 @@
 
 use super::{EVIDENCE, Operation, horizon_holder, text};
 use crate::actions::support::maintenance::{
-    MaintenanceSession, POLL_INTERVAL, Position, TableOutcome, TableResult, VISIBLE_WITHIN,
+    CurrentTarget, MaintenanceSession, POLL_INTERVAL, TableOutcome, TableResult, VISIBLE_WITHIN,
 };
 use crate::actions::support::relations::PlannedRelation;
 use crate::actions::{Execution, Outcome};
@@ -26,7 +26,7 @@ pub async fn execute(execution: &Execution<'_>, operation: Operation) -> Outcome
             break;
         }
         let step = TableStep { session: &session, operation, target };
-        let position = Position { targets: &targets, index, noun: "table" };
+        let position = CurrentTarget { targets: &targets, index, noun: "table" };
         let outcome = session.with_progress(position, step.execute()).await;
         results.push(TableResult { relation: target.relation.clone(), before: target.dead, outcome });
     }

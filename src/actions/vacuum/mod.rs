@@ -67,11 +67,11 @@ impl Action for Vacuum {
         plan(call, Operation::Vacuum).await
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         execute(execution, Operation::Vacuum).await
     }
 
-    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+    async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         recover(execution, Operation::Vacuum).await
     }
 }

@@ -28,13 +28,13 @@ pub(super) const LEFT_OUT: &str = "left out";
 /// # Errors
 /// [`Error::User`] when there is no such table, or none that the login may work on.
 pub async fn plan(call: &Call<'_>, operation: Operation) -> Result<Plan> {
-    let database = DatabaseTarget::of(call)?;
-    let client = database.lease(call).await?;
+    let database = DatabaseTarget::from_call(call)?;
+    let client = database.client(call).await?;
     let kind = RelationKind::Vacuumed;
     let (tables, left_out): (Vec<RelationInfo>, Vec<RelationInfo>) = match call.values.get("table") {
         Some(typed) => (vec![kind.resolve(call, &client, &database.database, typed).await?], Vec::new()),
         None => {
-            let all = kind.list(&client, None).await.map_err(|error| database.told(&error))?;
+            let all = kind.list(&client, None).await.map_err(|error| database.query_error(&error))?;
             all.into_iter().partition(|table| table.may)
         }
     };
@@ -76,7 +76,7 @@ fn describe(operation: Operation, database: &DatabaseTarget, tables: &[RelationI
     };
     let mut plan =
         Plan::of(format!("{verb} {what} of {} in {}.", database.database, database.address.environment));
-    database.identify(&mut plan);
+    database.write_to(&mut plan);
     plan.targets = tables.iter().map(RelationInfo::identity).collect();
     let size: i64 = tables.iter().map(|table| table.bytes).sum();
     let dead: i64 = tables.iter().map(|table| table.dead).sum();

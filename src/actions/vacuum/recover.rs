@@ -9,7 +9,7 @@ use crate::model::EventKind;
 
 /// Counts the tables whose times have moved since the run started; `None` while they can't be read.
 pub async fn recover(execution: &Execution<'_>, operation: Operation) -> Option<Outcome> {
-    let watcher = DatabaseTarget::planned(execution).watcher(execution).await?;
+    let watcher = DatabaseTarget::from_plan(execution).observer(execution).await?;
     let since = execution.run.event(EventKind::Started)?.at.to_string();
     let targets = PlannedRelation::all(execution);
     let mut done = 0;

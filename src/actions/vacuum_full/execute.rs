@@ -1,9 +1,9 @@
 //! The execution of `vacuum-full`: the check, the statement, and the proof that the table has another file.
 
 use super::{MEASURE, TableSize};
-use crate::actions::support::maintenance::{MaintenanceSession, Position, is_lock_timeout};
+use crate::actions::support::maintenance::{CurrentTarget, MaintenanceSession, is_lock_timeout};
 use crate::actions::support::relations::PlannedRelation;
-use crate::actions::support::tolerance::at_most;
+use crate::actions::support::tolerance::max_change;
 use crate::actions::{Execution, Outcome};
 use crate::model::{Block, EventKind};
 use crate::postgres::QueryError;
@@ -18,13 +18,13 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
         Err(outcome) => return outcome,
     };
     let targets = PlannedRelation::all(execution);
-    let Some(target) = targets.first() else { return session.database.nothing("has no such table") };
+    let Some(target) = targets.first() else { return session.database.failed("has no such table") };
     let began = Instant::now();
     let before = match check(&session, target).await {
         Ok(before) => before,
         Err(outcome) => return *outcome,
     };
-    let position = Position { targets: &targets, index: 0, noun: "table" };
+    let position = CurrentTarget { targets: &targets, index: 0, noun: "table" };
     let statement = format!("VACUUM (FULL) {}", target.relation);
     let result = session.with_progress(position, session.execute(&statement)).await;
     let took = duration(began.elapsed().as_secs_f64());
@@ -53,12 +53,12 @@ async fn check(
         return Err(invalidated(format!("{relation} was rewritten since the card was made.")));
     }
     let now = size.bytes.ok_or_else(gone)?;
-    if now > at_most(target.bytes) {
+    if now > max_change(target.bytes) {
         return Err(invalidated(format!(
             "{relation} is {} now; the card showed {}, and at most {} may be rewritten.",
             bytes(now as f64),
             bytes(target.bytes as f64),
-            bytes(at_most(target.bytes) as f64)
+            bytes(max_change(target.bytes) as f64)
         )));
     }
     Ok(size)
@@ -89,7 +89,8 @@ async fn measure(
 ) -> Result<Option<TableSize>, QueryError> {
     let rows = match session.query(MEASURE, &[&target.oid, &target.relation]).await {
         Err(QueryError::Lost | QueryError::TimedOut(_)) => {
-            let worker = session.database.worker(session.execution).await.map_err(|_| QueryError::Lost)?;
+            let worker =
+                session.database.dedicated_session(session.execution).await.map_err(|_| QueryError::Lost)?;
             worker.ask(MEASURE, &[&target.oid, &target.relation]).await?
         }
         answer => answer?,

@@ -38,15 +38,15 @@ impl Action for VacuumFull {
         plan::plan(call).await
     }
 
-    async fn act(&self, execution: &Execution<'_>) -> Outcome {
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         execute::execute(execution).await
     }
 
-    async fn observe(&self, execution: &Execution<'_>) -> Option<Outcome> {
+    async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         recover::recover(execution).await
     }
 
-    fn all_or_nothing(&self) -> bool {
+    fn is_transactional(&self) -> bool {
         true
     }
 }

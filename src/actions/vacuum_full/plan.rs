@@ -5,7 +5,7 @@ use crate::actions::Call;
 use crate::actions::support::database::DatabaseTarget;
 use crate::actions::support::maintenance::{is_lock_timeout, resource, sessions_table};
 use crate::actions::support::relations::{RelationInfo, RelationKind};
-use crate::actions::support::tolerance::at_most;
+use crate::actions::support::tolerance::max_change;
 use crate::actions::vacuum::may_not;
 use crate::error::{Error, Result};
 use crate::model::Plan;
@@ -14,8 +14,8 @@ use crate::sql::{bytes, duration};
 
 /// Plans the rewrite of one table.
 pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
-    let database = DatabaseTarget::of(call)?;
-    let client = database.lease(call).await?;
+    let database = DatabaseTarget::from_call(call)?;
+    let client = database.client(call).await?;
     let typed = call.values.get("table").cloned().unwrap_or_default();
     let mut table = RelationKind::Vacuumed.resolve(call, &client, &database.database, &typed).await?;
     let relation = &table.relation;
@@ -33,11 +33,11 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
                 "`blocked` shows who holds it. Try again when the lock is released.",
             ));
         }
-        Err(error) => return Err(database.told(&error)),
+        Err(error) => return Err(database.query_error(&error)),
     };
     let (filenode, size) = size.ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
     let users = database.reader(call).await?.ask(include_str!("users.sql"), &[&table.oid]).await;
-    let users = users.map_err(|error| database.told(&error))?;
+    let users = users.map_err(|error| database.query_error(&error))?;
     let lock_timeout = call.app.environments.environment(&database.address.environment)?.lock_timeout;
     table.bytes = size;
     let mut plan = describe(&database, &table, &duration(lock_timeout.as_secs_f64()));
@@ -66,7 +66,7 @@ async fn is_partitioned(
                JOIN pg_class c ON c.oid = l.relid JOIN pg_namespace n ON n.oid = c.relnamespace";
     let names = match client.ask(sql, &[&table.oid]).await {
         Ok(rows) => rows.first().and_then(|row| row.get::<_, Option<String>>(0)),
-        Err(error) => return database.told(&error),
+        Err(error) => return database.query_error(&error),
     };
     Error::instead(
         format!("{} is partitioned: `{}` takes one partition at a time.", table.relation, call.command.name),
@@ -80,11 +80,11 @@ fn describe(database: &DatabaseTarget, table: &RelationInfo, lock_timeout: &str)
     let size = bytes(table.bytes as f64);
     let mut plan =
         Plan::of(format!("Rewrites {relation} of {} in {environment} (VACUUM FULL).", database.database));
-    database.identify(&mut plan);
+    database.write_to(&mut plan);
     plan.identity.insert("relation".to_owned(), relation.clone());
     plan.identity.insert("oid".to_owned(), table.oid.to_string());
     plan.targets = vec![table.identity()];
-    let most = bytes(at_most(table.bytes) as f64);
+    let most = bytes(max_change(table.bytes) as f64);
     for (name, guard) in [
         ("table", "it is still the same table".to_owned()),
         ("bytes", format!("it is no larger than {most}")),

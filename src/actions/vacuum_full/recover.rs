@@ -11,7 +11,7 @@ use crate::model::EventKind;
 pub(super) async fn recover(execution: &Execution<'_>) -> Option<Outcome> {
     let target = PlannedRelation::all(execution).into_iter().next()?;
     let planned = target.file?;
-    let watcher = DatabaseTarget::planned(execution).watcher(execution).await?;
+    let watcher = DatabaseTarget::from_plan(execution).observer(execution).await?;
     let rows = watcher.ask("SELECT pg_relation_filenode($1::int8::oid)::int8", &[&target.oid]).await.ok()?;
     let relation = &target.relation;
     Some(match rows.first()?.get::<_, Option<i64>>(0) {

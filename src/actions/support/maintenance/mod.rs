@@ -10,7 +10,7 @@ mod results;
 mod session;
 
 pub use results::{Nouns, TableOutcome, TableResult, done, recovered, results_block, summarize};
-pub use session::{MaintenanceSession, POLL_INTERVAL, Position, VISIBLE_WITHIN};
+pub use session::{CurrentTarget, MaintenanceSession, POLL_INTERVAL, VISIBLE_WITHIN};
 
 /// Name of the lock that keeps two commands from working on the same table.
 pub fn resource(database: &str, table: &str) -> String {

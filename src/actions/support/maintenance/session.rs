@@ -26,7 +26,7 @@ pub struct MaintenanceSession<'a> {
 }
 
 /// The target that is being worked on.
-pub struct Position<'a> {
+pub struct CurrentTarget<'a> {
     pub targets: &'a [PlannedRelation],
     pub index: usize,
     /// "table" or "index".
@@ -39,9 +39,9 @@ impl<'a> MaintenanceSession<'a> {
     /// # Errors
     /// The outcome of a run that could not start.
     pub async fn begin(execution: &'a Execution<'a>) -> Result<MaintenanceSession<'a>, Outcome> {
-        let database = DatabaseTarget::planned(execution);
-        let worker = database.worker(execution).await.map_err(|error| database.nothing(error))?;
-        let watcher = database.watcher(execution).await;
+        let database = DatabaseTarget::from_plan(execution);
+        let worker = database.dedicated_session(execution).await.map_err(|error| database.failed(error))?;
+        let watcher = database.observer(execution).await;
         Ok(MaintenanceSession { execution, database, worker, watcher })
     }
 
@@ -78,7 +78,7 @@ impl<'a> MaintenanceSession<'a> {
     }
 
     /// Awaits a part of the work, and reports progress meanwhile.
-    pub async fn with_progress<T>(&self, position: Position<'_>, work: impl Future<Output = T>) -> T {
+    pub async fn with_progress<T>(&self, position: CurrentTarget<'_>, work: impl Future<Output = T>) -> T {
         tokio::select! {
             done = work => done,
             never = self.report_progress(&position) => match never {},
@@ -86,8 +86,8 @@ impl<'a> MaintenanceSession<'a> {
     }
 
     /// Reports the targets done and the share of the current one, until it is dropped.
-    async fn report_progress(&self, position: &Position<'_>) -> Infallible {
-        let Position { targets, index, noun } = position;
+    async fn report_progress(&self, position: &CurrentTarget<'_>) -> Infallible {
+        let CurrentTarget { targets, index, noun } = position;
         let weight = |target: &PlannedRelation| (target.bytes as f64).max(1.0);
         let total: f64 = targets.iter().map(weight).sum();
         let before: f64 = targets.iter().take(*index).map(weight).sum();
@@ -114,7 +114,7 @@ impl<'a> MaintenanceSession<'a> {
 
     /// Waits until the worker's session has ended, once its connection is lost: its server may still run the statement.
     pub async fn has_ended(&self) -> bool {
-        let Some(watcher) = self.database.watcher(self.execution).await else { return false };
+        let Some(watcher) = self.database.observer(self.execution).await else { return false };
         let sql =
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND backend_type = 'client backend')";
         let deadline = Instant::now() + VISIBLE_WITHIN;
