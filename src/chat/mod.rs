@@ -12,7 +12,7 @@ pub mod terminal;
 
 /// Refuses a plan that would be cut. The workflow checks `fits` before it shows one; this is the second check.
 fn refuse_cut_plan(platform: &impl Platform, reply: &Reply) -> Result<(), SendError> {
-    if reply.whole && platform.fits(reply).is_err() {
+    if reply.indivisible && platform.fits(reply).is_err() {
         return Err(SendError::Refused("plan_too_large".to_owned()));
     }
     Ok(())

@@ -2,7 +2,7 @@
 //! are told as `serve` tells them; what is asked of the servers is `preflight`'s.
 
 use super::{Variables, configured, show};
-use crate::chat::slack::api::CallError;
+use crate::chat::slack::api::SlackApiError;
 use crate::chat::slack::send::SlackPlatform;
 use crate::chat::teams::TeamsPlatform;
 use crate::chat::terminal::Lines;
@@ -61,7 +61,7 @@ async fn slack(app: &config::Slack) -> Finding {
             format!("knows the bot in workspace {team}, which isn't listened to"),
             "Add it to `workspaces` of `[slack]`, or take the token of the app in one of those.",
         ),
-        Err(CallError::Code(code)) => Finding::missing(
+        Err(SlackApiError::Code(code)) => Finding::missing(
             at,
             format!("refuses the bot's token ({code})"),
             "Put the app's Bot User OAuth Token (OAuth & Permissions, xoxb-…) where `bot_token` of `[slack]` points.",

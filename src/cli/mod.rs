@@ -6,7 +6,7 @@ use crate::chat::terminal::{Lines, json, render::Screen};
 use crate::config::Config;
 #[cfg(feature = "demo")]
 use crate::demo::run::Demo;
-use crate::http::Server;
+use crate::http::HttpServer;
 use crate::model::Reply;
 use anyhow::Context;
 use clap::Parser;
@@ -109,7 +109,7 @@ fn with_causes(error: &anyhow::Error) -> String {
 
 async fn serve(config: &Path, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = configured(config, variables)?;
-    Server::bind(config).await?.serve(crate::http::shutdown_signal()).await.map(|()| 0)
+    HttpServer::bind(config).await?.serve(crate::http::shutdown_signal()).await.map(|()| 0)
 }
 
 fn configured(path: &Path, variables: &Variables<'_>) -> anyhow::Result<Config> {

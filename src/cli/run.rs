@@ -1,4 +1,4 @@
-//! `countersign run`: a typed line through `flow`, as from any chat. The same rules, the same record; who it is says the
+//! `countersign run`: a typed line through the workflow, as from any chat. The same rules, the same record; who it is says the
 //! operating system.
 
 use super::{Variables, configured, show};
@@ -77,15 +77,15 @@ pub async fn run(typed: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8
     let terminal = Arc::new(Terminal::default());
     let mut platforms = platforms(&config)?;
     platforms.push(terminal.clone());
-    let flow = Workflow::new(app, platforms);
+    let workflow = Workflow::new(app, platforms);
     let incoming = incoming(&login_name(), typed.line).context("asking the system for randomness")?;
     let ending = tokio::select! {
-        ending = flow.handle_and_wait(incoming, CLOSE_TIMEOUT) => ending,
-        never = tell_progress(&flow.app, typed.json) => match never {},
+        ending = workflow.handle_and_wait(incoming, CLOSE_TIMEOUT) => ending,
+        never = tell_progress(&workflow.app, typed.json) => match never {},
     };
     let reply = terminal.answered().context("there is no answer")?;
-    show(&reply, &to_type(&flow.app, &reply).await, typed.json, variables)?;
-    Ok(status(&flow.app, ending, &reply).await)
+    show(&reply, &to_type(&workflow.app, &reply).await, typed.json, variables)?;
+    Ok(status(&workflow.app, ending, &reply).await)
 }
 
 /// A run that was to do something and didn't is no success, however well it was answered.

@@ -5,7 +5,7 @@ use super::fake_slack::{Account, Channel, Kind, Settings, Workspace};
 use super::postgres::Cluster;
 use super::sample::Team;
 use crate::config::Config;
-use crate::http::Server;
+use crate::http::HttpServer;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -147,9 +147,9 @@ impl Stage {
     /// Starts a bot in this process and points the workspace at it.
     ///
     /// # Errors
-    /// As [`Server::bind`].
+    /// As [`HttpServer::bind`].
     pub async fn bot(&self) -> anyhow::Result<Bot> {
-        let server = Server::bind(self.checked()?).await?;
+        let server = HttpServer::bind(self.checked()?).await?;
         let url = format!("http://{}", server.address);
         self.workspace.connect_bot(&url);
         let (stop, stopped) = oneshot::channel::<()>();

@@ -3,7 +3,9 @@
 
 pub use shutdown::shutdown_signal;
 
-use crate::chat::slack::{Parsed, Parser, SlackPlatform, Verifier, parse::Malformed, socket::Socket};
+use crate::chat::slack::{
+    ParsedRequest, SignatureVerifier, SlackParser, SlackPlatform, parse::MalformedRequest, socket::Socket,
+};
 use crate::chat::teams::TeamsPlatform;
 use crate::config::Config;
 use crate::model::IncomingEvent;
@@ -45,19 +47,19 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A bot that listens.
-pub struct Server {
+pub struct HttpServer {
     pub address: SocketAddr,
     listener: TcpListener,
-    flow: Arc<Workflow>,
+    workflow: Arc<Workflow>,
     teams: Option<Arc<TeamsPlatform>>,
     config: Config,
 }
 
 /// State of the Slack routes.
 struct SlackRoutes {
-    verifier: Verifier,
-    parser: Parser,
-    entry: Ingress,
+    verifier: SignatureVerifier,
+    parser: SlackParser,
+    ingress: Ingress,
     refused: LogLimiter,
     foreign: LogLimiter,
 }
@@ -71,13 +73,13 @@ impl SlackRoutes {
             return StatusCode::UNAUTHORIZED.into_response();
         }
         match parse(&self.parser, body) {
-            Ok(Parsed::Deliver(incoming)) => match self.entry.deliver(*incoming) {
+            Ok(ParsedRequest::Deliver(incoming)) => match self.ingress.deliver(*incoming) {
                 Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
                 Admission::Overloaded => overloaded(),
             },
-            Ok(Parsed::Challenge(challenge)) => challenge.into_response(),
-            Ok(Parsed::Ignore) => StatusCode::OK.into_response(),
-            Ok(Parsed::Foreign) => {
+            Ok(ParsedRequest::Challenge(challenge)) => challenge.into_response(),
+            Ok(ParsedRequest::Ignore) => StatusCode::OK.into_response(),
+            Ok(ParsedRequest::Foreign) => {
                 if let Some(suppressed) = self.foreign.next_line(Instant::now()) {
                     tracing::warn!(suppressed, "ignored a request of a workspace that is not listened to");
                 }
@@ -100,7 +102,7 @@ impl SlackRoutes {
 /// Entrance of events, with a limit of those in flight.
 #[derive(Clone)]
 struct Ingress {
-    flow: Arc<Workflow>,
+    workflow: Arc<Workflow>,
     permits: Arc<Semaphore>,
     dropped: Arc<LogLimiter>,
 }
@@ -147,10 +149,10 @@ impl Ingress {
             return Admission::Overloaded;
         };
         // Before a task is spawned for it: what a platform sends again costs next to nothing.
-        if !self.flow.first_time(&incoming) {
+        if !self.workflow.first_time(&incoming) {
             return Admission::Duplicate;
         }
-        self.flow.spawn_event(incoming, permit);
+        self.workflow.spawn_event(incoming, permit);
         Admission::Accepted
     }
 }
@@ -183,20 +185,20 @@ fn platforms_with(
     Ok(platforms)
 }
 
-impl Server {
+impl HttpServer {
     /// Assembles the bot and binds its address.
     ///
     /// # Errors
     /// A mistake in a command or in the access rules, a store that can't be opened, an address in use.
-    pub async fn bind(config: Config) -> anyhow::Result<Server> {
+    pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
         let app = crate::bootstrap::assemble(config.clone())?;
         let teams = teams_platform(&config)?;
-        let flow = Workflow::new(app, platforms_with(&config, teams.as_ref())?);
+        let workflow = Workflow::new(app, platforms_with(&config, teams.as_ref())?);
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listening on {}", config.listen))?;
         let address = listener.local_addr().context("listening")?;
-        Ok(Server { address, listener, flow, teams, config })
+        Ok(HttpServer { address, listener, workflow, teams, config })
     }
 
     /// Serves until `stop` is done.
@@ -206,28 +208,28 @@ impl Server {
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         // Ended with this future, also when it is dropped.
         let mut beside = JoinSet::new();
-        beside.spawn(Arc::clone(&self.flow).supervise());
+        beside.spawn(Arc::clone(&self.workflow).supervise());
         let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-        let entry = Ingress { flow: Arc::clone(&self.flow), permits, dropped: Arc::default() };
+        let ingress = Ingress { workflow: Arc::clone(&self.workflow), permits, dropped: Arc::default() };
         let mut socket = None;
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
         if let Some(slack) = &self.config.slack {
-            let door = SlackRoutes {
-                verifier: Verifier::new(&slack.signing_secrets),
-                parser: Parser::new(&slack.workspaces),
-                entry: entry.clone(),
+            let routes = SlackRoutes {
+                verifier: SignatureVerifier::new(&slack.signing_secrets),
+                parser: SlackParser::new(&slack.workspaces),
+                ingress: ingress.clone(),
                 refused: LogLimiter::default(),
                 foreign: LogLimiter::default(),
             };
-            router = router.merge(slack_routes(door));
+            router = router.merge(slack_routes(routes));
             if let Some(app_token) = &slack.app_token {
                 let connection = Socket::new(slack, app_token).context("setting up Socket Mode")?;
-                socket = Some(beside.spawn(listen(connection, entry.clone())));
+                socket = Some(beside.spawn(listen(connection, ingress.clone())));
             }
         }
         if let (Some(config), Some(platform)) = (&self.config.teams, &self.teams) {
-            let door = TeamsRoutes::new(config, Arc::clone(platform), entry.clone())?;
-            router = router.merge(door.routes());
+            let routes = TeamsRoutes::new(config, Arc::clone(platform), ingress.clone())?;
+            router = router.merge(routes.routes());
         }
         tracing::info!(address = %self.address, "listening");
         let ending = CancellationToken::new();
@@ -247,54 +249,54 @@ impl Server {
             }
         }
         tracing::info!("letting what runs come to its end");
-        self.flow.shut_down(self.config.finish_within).await;
+        self.workflow.shut_down(self.config.finish_within).await;
         Ok(())
     }
 }
 
 /// Socket Mode: the same events through a connection that the bot opens.
-async fn listen(socket: Socket, entry: Ingress) {
-    let deliver = |parsed: Parsed| {
-        if let Parsed::Deliver(incoming) = parsed {
-            entry.deliver(*incoming);
+async fn listen(socket: Socket, ingress: Ingress) {
+    let deliver = |parsed: ParsedRequest| {
+        if let ParsedRequest::Deliver(incoming) = parsed {
+            ingress.deliver(*incoming);
         }
     };
     socket.run(deliver).await;
 }
 
-fn slack_routes(door: SlackRoutes) -> Router {
+fn slack_routes(routes: SlackRoutes) -> Router {
     Router::new()
         .route("/slack/commands", post(commands))
         .route("/slack/interactions", post(interactions))
         .route("/slack/events", post(events))
-        .with_state(Arc::new(door))
+        .with_state(Arc::new(routes))
 }
 
 type SlackState = State<Arc<SlackRoutes>>;
 
-fn commands(State(door): SlackState, request: Request) -> impl Future<Output = Response> {
-    read(door, request, Parser::command)
+fn commands(State(routes): SlackState, request: Request) -> impl Future<Output = Response> {
+    read(routes, request, SlackParser::command)
 }
 
-fn interactions(State(door): SlackState, request: Request) -> impl Future<Output = Response> {
-    read(door, request, Parser::interaction)
+fn interactions(State(routes): SlackState, request: Request) -> impl Future<Output = Response> {
+    read(routes, request, SlackParser::interaction)
 }
 
-fn events(State(door): SlackState, request: Request) -> impl Future<Output = Response> {
-    read(door, request, Parser::event)
+fn events(State(routes): SlackState, request: Request) -> impl Future<Output = Response> {
+    read(routes, request, SlackParser::event)
 }
 
-type ParseBody = fn(&Parser, &str) -> Result<Parsed, Malformed>;
+type ParseBody = fn(&SlackParser, &str) -> Result<ParsedRequest, MalformedRequest>;
 
 /// Only what is needed later lives on while the body is read: one small allocation a request, where the allocator is quick.
-fn read(door: Arc<SlackRoutes>, request: Request, parse: ParseBody) -> impl Future<Output = Response> {
+fn read(routes: Arc<SlackRoutes>, request: Request, parse: ParseBody) -> impl Future<Output = Response> {
     let (head, body) = request.into_parts();
     let headers = head.headers;
     // What announces itself as too large is refused before any of it is read.
     let announced = HttpBody::size_hint(&body).lower();
     let read = (announced <= MAX_BODY_BYTES as u64).then(|| axum::body::to_bytes(body, MAX_BODY_BYTES));
     OptionFuture::from(read).map(move |read| match read {
-        Some(Ok(body)) => door.acknowledge(&headers, &body, parse),
+        Some(Ok(body)) => routes.acknowledge(&headers, &body, parse),
         _ => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
     })
 }

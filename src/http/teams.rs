@@ -2,8 +2,8 @@
 //! for the card that takes the place of the one that was clicked.
 
 use super::{Admission, Ingress, LogLimiter, MAX_BODY_BYTES};
-use crate::chat::teams::parse::Malformed;
-use crate::chat::teams::{Parsed, Parser, TeamsPlatform, Verifier};
+use crate::chat::teams::parse::ActivityError;
+use crate::chat::teams::{ParsedActivity, TeamsParser, TeamsPlatform, TokenVerifier};
 use crate::config;
 use anyhow::Context;
 use axum::body::{Body, Bytes, HttpBody};
@@ -21,10 +21,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// State of the Teams route.
 pub(super) struct TeamsRoutes {
-    verifier: Verifier,
-    parser: Parser,
+    verifier: TokenVerifier,
+    parser: TeamsParser,
     platform: Arc<TeamsPlatform>,
-    entry: Ingress,
+    ingress: Ingress,
     refused: LogLimiter,
     foreign: LogLimiter,
 }
@@ -35,12 +35,12 @@ impl TeamsRoutes {
     pub(super) fn new(
         config: &config::Teams,
         platform: Arc<TeamsPlatform>,
-        entry: Ingress,
+        ingress: Ingress,
     ) -> anyhow::Result<TeamsRoutes> {
-        let verifier = Verifier::new(config).context("setting up the endpoint of Teams")?;
-        let parser = Parser::new(config);
+        let verifier = TokenVerifier::new(config).context("setting up the endpoint of Teams")?;
+        let parser = TeamsParser::new(config);
         let (refused, foreign) = (LogLimiter::default(), LogLimiter::default());
-        Ok(TeamsRoutes { verifier, parser, platform, entry, refused, foreign })
+        Ok(TeamsRoutes { verifier, parser, platform, ingress, refused, foreign })
     }
 
     pub(super) fn routes(self) -> Router {
@@ -56,31 +56,31 @@ impl TeamsRoutes {
         };
         let Some(body) = whole(body).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
         match self.parser.activity(&body, &vouched) {
-            Ok(Parsed::Deliver(incoming)) => {
+            Ok(ParsedActivity::Deliver(incoming)) => {
                 self.platform.remember_service(&incoming.place, &vouched.service_url);
                 match incoming.handle.as_ref().map(|handle| handle.url.clone()) {
-                    None => match self.entry.deliver(*incoming) {
+                    None => match self.ingress.deliver(*incoming) {
                         Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
                         // Teams sends a message again that it was told to.
                         Admission::Overloaded => StatusCode::TOO_MANY_REQUESTS.into_response(),
                     },
                     Some(click) => {
                         let card = self.platform.card_for(&click);
-                        let taken = self.entry.deliver(*incoming);
+                        let taken = self.ingress.deliver(*incoming);
                         self.answer(taken, card).await
                     }
                 }
             }
-            Ok(Parsed::Ignore) => StatusCode::OK.into_response(),
-            Ok(Parsed::Unknown) => StatusCode::NOT_IMPLEMENTED.into_response(),
-            Ok(Parsed::Foreign) => {
+            Ok(ParsedActivity::Ignore) => StatusCode::OK.into_response(),
+            Ok(ParsedActivity::Unknown) => StatusCode::NOT_IMPLEMENTED.into_response(),
+            Ok(ParsedActivity::Foreign) => {
                 if let Some(suppressed) = self.foreign.next_line(Instant::now()) {
                     tracing::warn!(suppressed, "ignored an activity of a tenant that is not listened to");
                 }
                 StatusCode::OK.into_response()
             }
-            Err(error @ Malformed::NotVouched) => self.refuse(StatusCode::FORBIDDEN, &error),
-            Err(error @ Malformed::Unreadable) => self.refuse(StatusCode::BAD_REQUEST, &error),
+            Err(error @ ActivityError::NotVouched) => self.refuse(StatusCode::FORBIDDEN, &error),
+            Err(error @ ActivityError::Unreadable) => self.refuse(StatusCode::BAD_REQUEST, &error),
         }
     }
 
@@ -122,6 +122,6 @@ async fn whole(body: Body) -> Option<Bytes> {
     axum::body::to_bytes(body, MAX_BODY_BYTES).await.ok()
 }
 
-async fn messages(State(door): State<Arc<TeamsRoutes>>, request: Request) -> Response {
-    door.acknowledge(request).await
+async fn messages(State(routes): State<Arc<TeamsRoutes>>, request: Request) -> Response {
+    routes.acknowledge(request).await
 }

@@ -12,13 +12,13 @@ pub struct Button {
     pub style: ButtonStyle,
     /// Who has a use for it; empty: everyone. A platform that can show each their own view shows it to them alone. It is no
     /// permission: whoever clicks is checked.
-    pub who: Vec<Person>,
+    pub visible_to: Vec<Person>,
 }
 
 impl Button {
     /// For everyone.
     pub fn new(label: impl Into<String>, token: String, style: ButtonStyle) -> Button {
-        Button { label: label.into(), token, style, who: Vec::new() }
+        Button { label: label.into(), token, style, visible_to: Vec::new() }
     }
 }
 

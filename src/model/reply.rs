@@ -117,20 +117,20 @@ pub struct Reply {
     pub audience: Audience,
     pub blocks: Vec<Block>,
     /// A plan is shown whole or not at all; anything else may be cut by the platform, which says so.
-    pub whole: bool,
+    pub indivisible: bool,
     /// The token by which a client asks for its user's own view, of a card on which not everyone has the same buttons.
     pub view: Option<String>,
 }
 
 impl Reply {
     pub fn new(heading: Heading) -> Self {
-        Reply { heading, audience: Audience::Everyone, blocks: Vec::new(), whole: false, view: None }
+        Reply { heading, audience: Audience::Everyone, blocks: Vec::new(), indivisible: false, view: None }
     }
     pub fn with(mut self, block: Block) -> Self {
         self.blocks.push(block);
         self
     }
-    pub fn privately(mut self) -> Self {
+    pub fn ephemeral(mut self) -> Self {
         self.audience = Audience::Asker;
         self
     }

@@ -42,7 +42,7 @@ impl Answers {
         let Some(platform) = self.platforms.get(incoming.place.platform) else { return reply };
         match platform.conversation(&incoming.place).await {
             Ok(conversation) if !conversation.shared => reply,
-            _ => reply.privately(),
+            _ => reply.ephemeral(),
         }
     }
 

@@ -34,7 +34,7 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
     let plan = run.text("plan").and_then(Plan::read);
     match run.state {
         RunState::Pending => {
-            reply.whole = true;
+            reply.indivisible = true;
             reply.blocks.extend(waiting(app, run, platform));
             reply.blocks.extend(plan.iter().flat_map(Plan::blocks));
             reply.blocks.extend(plan.iter().map(|plan| confirmation_line(&reply.heading, plan)));
@@ -78,7 +78,7 @@ pub(super) struct Preview<'a> {
 /// Renders a card before there is a run, to check that it fits.
 pub fn preview(app: &App, request: &Preview<'_>) -> Reply {
     let mut reply = Reply::new(Heading { run: Some(RunId::MAX), ..request.heading.clone() });
-    reply.whole = true;
+    reply.indivisible = true;
     let approvers: Vec<Person> =
         request.approvers.iter().map(|person| app.access.known_on(person, request.platform)).collect();
     let approvals = Approvals { needed: request.quorum, given: 0, period: None };
@@ -88,7 +88,7 @@ pub fn preview(app: &App, request: &Preview<'_>) -> Reply {
     reply.blocks.push(confirmation_line(&reply.heading, request.plan));
     let mut buttons = Vec::new();
     for (label, _, style) in DECISION_BUTTONS {
-        buttons.push(Button { who: approvers.clone(), ..Button::new(label, "0".repeat(32), style) });
+        buttons.push(Button { visible_to: approvers.clone(), ..Button::new(label, "0".repeat(32), style) });
     }
     reply.with(Block::Buttons(buttons))
 }

@@ -405,11 +405,11 @@ impl Outbox {
             }
             let purpose = TokenPurpose::Decision { run: run.id, verdict: decision, card: card.id };
             let token = new_token(card, purpose)?;
-            let who = match decision {
+            let visible_to = match decision {
                 Decision::Withdraw => vec![requester.clone()],
                 Decision::Approve | Decision::Deny => approvers.clone(),
             };
-            buttons.push(Button { who, ..Button::new(label, token.token.clone(), style) });
+            buttons.push(Button { visible_to, ..Button::new(label, token.token.clone(), style) });
             tokens.push(token);
         }
         self.app.audit.store.put_tokens(tokens).await?;

@@ -64,7 +64,7 @@ impl PersonalViews {
             Decision::Approve | Decision::Deny => may_approve,
         };
         let mut buttons = self.outbox.decision_buttons(run, card, &is_theirs).await?;
-        buttons.iter_mut().for_each(|button| button.who = vec![person.clone()]);
+        buttons.iter_mut().for_each(|button| button.visible_to = vec![person.clone()]);
         if !buttons.is_empty() {
             reply = reply.with(Block::Buttons(buttons));
         }
@@ -78,6 +78,6 @@ pub(super) fn with_refusal(mut view: Reply, rejection: &Rejection) -> Reply {
     let index = view.blocks.iter().rposition(|block| matches!(block, Block::Buttons(_))).unwrap_or(0);
     view.blocks.splice(index..index, refusal);
     // The refusal is the clicker's, and the conversation has the whole plan.
-    view.whole = false;
-    view.privately()
+    view.indivisible = false;
+    view.ephemeral()
 }

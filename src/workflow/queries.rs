@@ -64,7 +64,7 @@ impl Queries {
             );
             reply = reply.with(Block::Note(Text::new().strong("Warning: ").plain(warning)));
         }
-        let reply = if intent.private { reply.privately() } else { reply };
+        let reply = if intent.private { reply.ephemeral() } else { reply };
         match answer.card.filter(|_| !intent.private) {
             Some(run) => {
                 self.answers.send(intent.incoming, reply).await;

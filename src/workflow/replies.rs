@@ -17,7 +17,7 @@ pub(super) type HandlerResult = Result<Option<Reply>, Rejection>;
 
 /// Renders an error for its requester alone. An internal one is logged here, once, under the reference that they get.
 pub fn refusal(rejection: &Rejection) -> Reply {
-    let reply = Reply::new(rejection.heading.clone()).privately();
+    let reply = Reply::new(rejection.heading.clone()).ephemeral();
     match &rejection.error {
         Error::User(User { problem, instead }) => {
             let reply = reply.with(Block::Verdict { tone: Severity::Warning, text: problem.as_str().into() });
@@ -83,7 +83,7 @@ pub fn menu(heading: Heading, commands: &[&str]) -> (Reply, Vec<(String, TokenPu
         .plain("What do you want to see? Type ")
         .code("help")
         .plain(" for everything you may run here.");
-    let mut reply = Reply::new(heading).privately().with(Block::Text(text));
+    let mut reply = Reply::new(heading).ephemeral().with(Block::Text(text));
     if !buttons.is_empty() {
         reply = reply.with(Block::Buttons(buttons));
     }

@@ -40,7 +40,7 @@ impl Requests {
         let text = Text::new().plain("Dry run: nothing was executed and no approval was requested.");
         reply = reply.with(Block::Verdict { tone: Severity::Neutral, text });
         reply.blocks.extend(plan.blocks());
-        Ok(if intent.private { reply.privately() } else { reply })
+        Ok(if intent.private { reply.ephemeral() } else { reply })
     }
 
     /// Passes if the person of a typed decision may approve that run: by a role, in the role's chat group if it has one, as for a
@@ -98,7 +98,7 @@ impl Requests {
         }
         let run = self.executor.perform(run).await;
         let reply = render_card(&self.app, &run, intent.incoming.place.platform);
-        Ok(Some(if intent.private { reply.privately() } else { reply }))
+        Ok(Some(if intent.private { reply.ephemeral() } else { reply }))
     }
 
     /// Passes if a card that everyone in the conversation can read may be posted there.

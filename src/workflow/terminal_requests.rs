@@ -38,7 +38,7 @@ impl Requests {
         let cards = store.cards_of(run.id).await.unwrap_or_default();
         let mut reply = render_card(&self.app, &run, run.request.place.platform);
         // The terminal has no approval buttons.
-        reply.whole = false;
+        reply.indivisible = false;
         if run.state.is_open() {
             let is_posted = cards.iter().any(|card| card.message.is_some());
             let note = if is_posted { CARD_POSTED } else { CARD_PENDING };

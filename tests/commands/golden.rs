@@ -169,8 +169,13 @@ async fn looks(world: &World, command: &Command, line: &str) {
         run: Some(9),
     };
     let lines = lines(world, &answer);
-    let reply =
-        Reply { heading, audience: Audience::Everyone, blocks: answer.blocks, whole: false, view: None };
+    let reply = Reply {
+        heading,
+        audience: Audience::Everyone,
+        blocks: answer.blocks,
+        indivisible: false,
+        view: None,
+    };
     let screen = Screen { width: 80, colours: false };
     insta::assert_snapshot!(
         format!("{}-terminal", command.name),

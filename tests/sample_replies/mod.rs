@@ -75,8 +75,8 @@ pub fn a_request(account: &str) -> Reply {
     let facts = Text::new().plain("server ").code("pg-core-1").plain(" · pid ").code("4711");
     let facts = facts.plain("\n").strong("frees ").plain("6 sessions wait behind it");
     let query = "UPDATE assets\n   SET \"updatedAt\" = now()\n WHERE id IN ('?')";
-    let button = |(label, number, style): (&str, u8, ButtonStyle), who: Vec<Person>| Button {
-        who,
+    let button = |(label, number, style): (&str, u8, ButtonStyle), visible_to: Vec<Person>| Button {
+        visible_to,
         ..Button::new(label, format!("{number:032x}"), style)
     };
     let deciding = vec![known("ben"), known("cleo"), dan.clone()];
@@ -95,7 +95,7 @@ pub fn a_request(account: &str) -> Reply {
             button(("Deny", 2, ButtonStyle::Danger), deciding),
             button(("Withdraw", 3, ButtonStyle::Plain), vec![known("ana")]),
         ]));
-    reply.whole = true;
+    reply.indivisible = true;
     reply
 }
 
@@ -180,8 +180,10 @@ fn any_text() -> impl Strategy<Value = Text> {
 
 fn any_buttons(most: usize) -> impl Strategy<Value = Vec<Button>> {
     let who = proptest::sample::select(vec![Vec::new(), vec![person("ben")]]);
-    let button = (any_string(), "[a-f0-9]{0,32}", who)
-        .prop_map(|(label, token, who)| Button { who, ..Button::new(label, token, ButtonStyle::Danger) });
+    let button = (any_string(), "[a-f0-9]{0,32}", who).prop_map(|(label, token, who)| Button {
+        visible_to: who,
+        ..Button::new(label, token, ButtonStyle::Danger)
+    });
     proptest::collection::vec(button, 0..most)
 }
 
@@ -237,6 +239,6 @@ pub fn any_reply() -> impl Strategy<Value = Reply> {
         let environment = EnvironmentTag { name: who.clone(), production: true };
         let heading =
             Heading { who: Some(person(&who)), asked, environment: Some(environment), run: Some(1) };
-        Reply { heading, audience: Audience::Everyone, blocks, whole: false, view: None }
+        Reply { heading, audience: Audience::Everyone, blocks, indivisible: false, view: None }
     })
 }

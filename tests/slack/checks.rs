@@ -1,6 +1,6 @@
 //! Slack's limits and what a value could do to a message, checked without the renderer's own constants.
 
-use countersign::chat::slack::render::Rendered;
+use countersign::chat::slack::render::SlackMessage;
 use serde_json::{Value, json};
 
 /// Every string that Slack shows of a message, in order.
@@ -18,7 +18,7 @@ fn shown(value: &Value) -> Vec<&str> {
     }
 }
 
-pub fn words(rendered: &Rendered) -> String {
+pub fn words(rendered: &SlackMessage) -> String {
     rendered.blocks.iter().flat_map(shown).collect::<Vec<_>>().join("|")
 }
 
@@ -27,7 +27,7 @@ fn units(text: &str) -> usize {
 }
 
 /// Slack's limits, written down a second time (platform rules, section 2.3).
-pub fn check(rendered: &Rendered) -> Result<(), String> {
+pub fn check(rendered: &SlackMessage) -> Result<(), String> {
     let blocks = &rendered.blocks;
     let ensure = |good: bool, what: &str| if good { Ok(()) } else { Err(what.to_owned()) };
     ensure((1..=50).contains(&blocks.len()), "blocks")?;

@@ -1,17 +1,17 @@
 //! Slack's requests as they come over the wire, and what they become.
 
-use countersign::chat::slack::parse::{Malformed, decode};
-use countersign::chat::slack::{Parsed, Parser};
+use countersign::chat::slack::parse::{MalformedRequest, decode};
+use countersign::chat::slack::{ParsedRequest, SlackParser};
 use countersign::model::{Event, IncomingEvent};
 use serde_json::{Value, json};
 
-fn parser() -> Parser {
-    Parser::new(&["T1".to_owned()])
+fn parser() -> SlackParser {
+    SlackParser::new(&["T1".to_owned()])
 }
 
-fn delivered(parsed: Result<Parsed, Malformed>) -> IncomingEvent {
+fn delivered(parsed: Result<ParsedRequest, MalformedRequest>) -> IncomingEvent {
     match parsed {
-        Ok(Parsed::Deliver(incoming)) => *incoming,
+        Ok(ParsedRequest::Deliver(incoming)) => *incoming,
         other => panic!("not delivered: {other:?}"),
     }
 }
@@ -68,21 +68,21 @@ fn a_slash_command_is_delivered_with_what_was_typed() {
 
 #[test]
 fn another_workspace_is_foreign_at_every_door() {
-    let elsewhere = Parser::new(&["T9".to_owned()]);
-    assert!(matches!(elsewhere.command(SLASH), Ok(Parsed::Foreign)));
-    assert!(matches!(elsewhere.interaction(&form(&click())), Ok(Parsed::Foreign)));
-    assert!(matches!(elsewhere.event(&mention(json!({}))), Ok(Parsed::Foreign)));
-    assert!(matches!(Parser::new(&[]).command(SLASH), Ok(Parsed::Foreign)));
+    let elsewhere = SlackParser::new(&["T9".to_owned()]);
+    assert!(matches!(elsewhere.command(SLASH), Ok(ParsedRequest::Foreign)));
+    assert!(matches!(elsewhere.interaction(&form(&click())), Ok(ParsedRequest::Foreign)));
+    assert!(matches!(elsewhere.event(&mention(json!({}))), Ok(ParsedRequest::Foreign)));
+    assert!(matches!(SlackParser::new(&[]).command(SLASH), Ok(ParsedRequest::Foreign)));
 }
 
 #[test]
 fn the_certificate_check_and_rubbish() {
-    assert!(matches!(parser().command("ssl_check=1&token=x"), Ok(Parsed::Ignore)));
-    assert!(matches!(parser().command("text=locks"), Err(Malformed)));
-    assert!(matches!(parser().interaction("payload=%7B"), Err(Malformed)));
-    assert!(matches!(parser().interaction("load=1"), Err(Malformed)));
-    assert!(matches!(parser().event("{\"type\":"), Err(Malformed)));
-    assert!(!Malformed.to_string().contains("text"));
+    assert!(matches!(parser().command("ssl_check=1&token=x"), Ok(ParsedRequest::Ignore)));
+    assert!(matches!(parser().command("text=locks"), Err(MalformedRequest)));
+    assert!(matches!(parser().interaction("payload=%7B"), Err(MalformedRequest)));
+    assert!(matches!(parser().interaction("load=1"), Err(MalformedRequest)));
+    assert!(matches!(parser().event("{\"type\":"), Err(MalformedRequest)));
+    assert!(!MalformedRequest.to_string().contains("text"));
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_click_of_an_org_wide_install_has_no_team() {
     org["team"] = Value::Null;
     assert_eq!(delivered(parser().interaction_json(&org.to_string())).place.workspace, "T1");
     org["user"]["team_id"] = json!("T9");
-    assert!(matches!(parser().interaction_json(&org.to_string()), Ok(Parsed::Foreign)));
+    assert!(matches!(parser().interaction_json(&org.to_string()), Ok(ParsedRequest::Foreign)));
 }
 
 #[test]
@@ -133,17 +133,20 @@ fn a_click_from_another_organisation_keeps_its_own_workspace() {
 fn what_is_not_our_button_is_ignored() {
     for kind in ["view_submission", "shortcut", "something_of_next_year"] {
         let payload = json!({ "type": kind, "team": null, "anything": [1] });
-        assert!(matches!(parser().interaction_json(&payload.to_string()), Ok(Parsed::Ignore)), "{kind}");
+        assert!(
+            matches!(parser().interaction_json(&payload.to_string()), Ok(ParsedRequest::Ignore)),
+            "{kind}"
+        );
     }
     let mut foreign_button = click();
     foreign_button["actions"][0]["action_id"] = json!("other");
-    assert!(matches!(parser().interaction_json(&foreign_button.to_string()), Ok(Parsed::Ignore)));
+    assert!(matches!(parser().interaction_json(&foreign_button.to_string()), Ok(ParsedRequest::Ignore)));
     let mut select = click();
     select["actions"][0] = json!({ "type": "static_select", "action_id": "cs:0", "action_ts": "1.1" });
-    assert!(matches!(parser().interaction_json(&select.to_string()), Ok(Parsed::Ignore)));
+    assert!(matches!(parser().interaction_json(&select.to_string()), Ok(ParsedRequest::Ignore)));
     let mut home = click();
     home["container"] = json!({ "type": "view", "view_id": "V1" });
-    assert!(matches!(parser().interaction_json(&home.to_string()), Ok(Parsed::Ignore)));
+    assert!(matches!(parser().interaction_json(&home.to_string()), Ok(ParsedRequest::Ignore)));
 }
 
 #[test]
@@ -170,12 +173,12 @@ fn the_line_stands_behind_the_bots_own_mention() {
 #[test]
 fn bots_edits_and_other_events_are_ignored_and_the_address_check_is_answered() {
     for event in [json!({ "bot_id": "B1" }), json!({ "user": null }), json!({ "edited": { "ts": "1.1" } })] {
-        assert!(matches!(parser().event(&mention(event.clone())), Ok(Parsed::Ignore)), "{event}");
+        assert!(matches!(parser().event(&mention(event.clone())), Ok(ParsedRequest::Ignore)), "{event}");
     }
-    assert!(matches!(parser().event(&mention(json!({ "type": "message" }))), Ok(Parsed::Ignore)));
-    assert!(matches!(parser().event("{\"type\":\"app_rate_limited\"}"), Ok(Parsed::Ignore)));
+    assert!(matches!(parser().event(&mention(json!({ "type": "message" }))), Ok(ParsedRequest::Ignore)));
+    assert!(matches!(parser().event("{\"type\":\"app_rate_limited\"}"), Ok(ParsedRequest::Ignore)));
     let challenge = json!({ "type": "url_verification", "token": "x", "challenge": "3eZb" }).to_string();
-    assert!(matches!(parser().event(&challenge), Ok(Parsed::Challenge(text)) if text == "3eZb"));
+    assert!(matches!(parser().event(&challenge), Ok(ParsedRequest::Challenge(text)) if text == "3eZb"));
 }
 
 #[test]

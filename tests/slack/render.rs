@@ -70,7 +70,7 @@ fn a_table_is_cut_to_rows_and_says_so() {
     let file = rendered.attachment.unwrap();
     assert_eq!(file.name, "countersign-128.txt");
     assert!(String::from_utf8(file.bytes).unwrap().ends_with("340\t12 min\t\tselect 340 from asset\n"));
-    let private = render(&reply(Block::Table(table(340))).privately());
+    let private = render(&reply(Block::Table(table(340))).ephemeral());
     assert_eq!(private.attachment, None, "a file in a channel is for everyone");
 }
 

@@ -54,7 +54,7 @@ fn long_reply() -> Reply {
 async fn an_answer_goes_by_its_response_url_without_our_token() {
     let (wire, slack) = started().await;
     slack.answer(&asked_from(&wire, 0), &reply()).await.unwrap();
-    slack.answer(&asked_from(&wire, 0), &reply().privately()).await.unwrap();
+    slack.answer(&asked_from(&wire, 0), &reply().ephemeral()).await.unwrap();
     let asked = wire.asked();
     assert_eq!(wire.methods(), ["response", "response"]);
     assert!(asked.iter().all(|asked| asked.authorization.is_none()));
@@ -68,9 +68,9 @@ async fn after_five_uses_or_29_minutes_or_a_404_it_goes_by_a_message() {
     let (wire, slack) = started().await;
     let incoming = asked_from(&wire, 0);
     for _ in 0..5 {
-        slack.answer(&incoming, &reply().privately()).await.unwrap();
+        slack.answer(&incoming, &reply().ephemeral()).await.unwrap();
     }
-    slack.answer(&incoming, &reply().privately()).await.unwrap();
+    slack.answer(&incoming, &reply().ephemeral()).await.unwrap();
     assert_eq!(wire.methods()[4..], ["response", "chat.postEphemeral"]);
 
     let (wire, slack) = started().await;
@@ -89,7 +89,7 @@ async fn where_the_bot_is_not_the_asker_is_told_directly() {
     for (code, reply) in [
         ("not_in_channel", reply()),
         ("channel_not_found", reply()),
-        ("user_not_in_channel", reply().privately()),
+        ("user_not_in_channel", reply().ephemeral()),
     ] {
         let (wire, slack) = started().await;
         let method =
@@ -111,9 +111,9 @@ async fn a_mention_is_answered_in_its_thread_and_a_direct_message_by_one() {
     mention.handle = None;
     mention.place.thread = Some("90.1".to_owned());
     slack.answer(&mention, &reply()).await.unwrap();
-    slack.answer(&mention, &reply().privately()).await.unwrap();
+    slack.answer(&mention, &reply().ephemeral()).await.unwrap();
     mention.place = place("D7");
-    slack.answer(&mention, &reply().privately()).await.unwrap();
+    slack.answer(&mention, &reply().ephemeral()).await.unwrap();
     assert_eq!(wire.methods(), ["chat.postMessage", "chat.postEphemeral", "chat.postMessage"]);
     let asked = wire.asked();
     assert_eq!(
@@ -234,7 +234,7 @@ async fn a_file_goes_beside_a_response_only_where_the_bot_is() {
 async fn a_plan_is_never_cut() {
     let (wire, slack) = started().await;
     let mut plan = long_reply();
-    plan.whole = true;
+    plan.indivisible = true;
     let refused = SendError::Refused("plan_too_large".to_owned());
     assert_eq!(slack.post(&place("C1"), &plan).await.unwrap_err(), refused);
     assert_eq!(slack.answer(&asked_from(&wire, 0), &plan).await.unwrap_err(), refused);

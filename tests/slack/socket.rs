@@ -1,7 +1,7 @@
 //! Socket Mode: the same requests in envelopes, acknowledged, over connections that come and go.
 
 use crate::wire::Wire;
-use countersign::chat::slack::Parsed;
+use countersign::chat::slack::ParsedRequest;
 use countersign::chat::slack::socket::Socket;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ async fn requests_are_handed_on_and_acknowledged_across_reconnections() {
     let (deliver, mut delivered) = mpsc::unbounded_channel();
     let running = tokio::spawn(async move {
         let deliver = move |parsed| {
-            if let Parsed::Deliver(incoming) = parsed {
+            if let ParsedRequest::Deliver(incoming) = parsed {
                 let _ = deliver.send(incoming.delivery);
             }
         };

@@ -1,6 +1,6 @@
 //! Teams' limits and what a value could do to a card, checked without the renderer's own constants.
 
-use countersign::chat::teams::render::{Rendered, View};
+use countersign::chat::teams::render::{TeamsCard, View};
 use countersign::model::Person;
 use serde_json::Value;
 
@@ -51,12 +51,12 @@ fn said(run: &Value) -> &str {
     run.as_str().or(run["text"].as_str()).unwrap_or_default()
 }
 
-pub fn words(rendered: &Rendered) -> String {
+pub fn words(rendered: &TeamsCard) -> String {
     texts(&rendered.card["body"]).join("|")
 }
 
 /// Teams' limits, written down a second time (platform rules, section 3).
-pub fn check(rendered: &Rendered) -> Result<(), String> {
+pub fn check(rendered: &TeamsCard) -> Result<(), String> {
     let ensure = |good: bool, what: &str| if good { Ok(()) } else { Err(what.to_owned()) };
     let card = &rendered.card;
     ensure(card.to_string().len() <= 25_000, "size")?;

@@ -3,7 +3,7 @@
 
 use crate::checks::{EVERYONE, check, inert, known, of_type, words};
 use crate::sample_replies::{self, code, reply, table, verdict};
-use countersign::chat::teams::render::{Rendered, View, fits, render};
+use countersign::chat::teams::render::{TeamsCard, View, fits, render};
 use countersign::model::*;
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const ACCOUNT: &str = "3c0a7c52-1b55-4b0b-9f4c-0d6f3a5e7b11";
 
 /// The card, checked, and kept for the judges.
-fn judged(name: &str, reply: &Reply, view: &View<'_>) -> Rendered {
+fn judged(name: &str, reply: &Reply, view: &View<'_>) -> TeamsCard {
     let rendered = render(reply, view);
     assert_eq!(check(&rendered), Ok(()), "{name}");
     assert_eq!(inert(&rendered.card), Ok(()), "{name}");
@@ -20,14 +20,14 @@ fn judged(name: &str, reply: &Reply, view: &View<'_>) -> Rendered {
 }
 
 /// The card, pictured too.
-fn picture(name: &str, reply: &Reply, view: &View<'_>) -> Rendered {
+fn picture(name: &str, reply: &Reply, view: &View<'_>) -> TeamsCard {
     let rendered = judged(name, reply, view);
     insta::assert_snapshot!(name, serde_json::to_string_pretty(&rendered.card).unwrap());
     rendered
 }
 
 /// For the judges: a message with the card, as a line of JSON.
-fn keep(name: &str, rendered: &Rendered) {
+fn keep(name: &str, rendered: &TeamsCard) {
     let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("../payloads");
     std::fs::create_dir_all(&target).unwrap();
     let content_type = "application/vnd.microsoft.card.adaptive";
@@ -42,7 +42,7 @@ fn view<'a>(viewer: Option<&'a Person>, token: &'a str) -> View<'a> {
 }
 
 /// The titles of the buttons.
-fn buttons(rendered: &Rendered) -> Vec<String> {
+fn buttons(rendered: &TeamsCard) -> Vec<String> {
     let sets = of_type(&rendered.card, "ActionSet");
     let actions = sets.iter().filter_map(|set| set["actions"].as_array()).flatten();
     actions.filter_map(|action| action["title"].as_str()).map(str::to_owned).collect()
@@ -97,8 +97,10 @@ fn a_request_shows_each_their_own_buttons() {
 #[test]
 fn a_button_for_some_is_executed_and_one_for_everyone_is_submitted() {
     let ben = known("ben");
-    let own =
-        Button { who: vec![ben.clone()], ..Button::new("Approve", "a1".to_owned(), ButtonStyle::Primary) };
+    let own = Button {
+        visible_to: vec![ben.clone()],
+        ..Button::new("Approve", "a1".to_owned(), ButtonStyle::Primary)
+    };
     let both = vec![own, Button::new("kill", "b2".to_owned(), ButtonStyle::Danger)];
     let rendered = render(&reply(Block::Buttons(both)), &view(Some(&ben), "f"));
     let set = of_type(&rendered.card, "ActionSet")[0]["actions"].clone();
@@ -120,7 +122,7 @@ fn no_more_buttons_stand_side_by_side_than_a_phone_shows() {
         let one = |at| Button::new(label, format!("{at:032x}"), ButtonStyle::Plain);
         render(&reply(Block::Buttons((0..count).map(one).collect())), &EVERYONE)
     };
-    let rows = |rendered: &Rendered| -> Vec<usize> {
+    let rows = |rendered: &TeamsCard| -> Vec<usize> {
         let sets = of_type(&rendered.card, "ActionSet");
         sets.iter().map(|set| set["actions"].as_array().unwrap().len()).collect()
     };
@@ -182,7 +184,7 @@ fn a_table_that_a_phone_can_show_stands_side_by_side() {
 }
 
 /// How wide the columns of its table are.
-fn widths(rendered: &Rendered) -> Vec<u64> {
+fn widths(rendered: &TeamsCard) -> Vec<u64> {
     let columns = of_type(&rendered.card, "Table")[0]["columns"].as_array().unwrap();
     columns.iter().filter_map(|column| column["width"].as_u64()).collect()
 }
@@ -233,7 +235,7 @@ fn what_is_asked_at_night_reads_on_a_phone() {
     let slow = judged("slow", &slow, &EVERYONE);
     // Every text has the room that it takes, and two characters' more: nothing is broken.
     assert_eq!(widths(&slow), [8, 17, 7, 9]);
-    let mut error = reply(verdict(Severity::Warning, "There is no command \"kil\".")).privately();
+    let mut error = reply(verdict(Severity::Warning, "There is no command \"kil\".")).ephemeral();
     error.blocks.push(Block::Text(Text::new().plain("Did you mean ").code("kill").plain("?")));
     error.heading.run = None;
     judged("error", &error, &EVERYONE);
@@ -330,7 +332,7 @@ fn hostile_text_is_inert_and_unchanged() {
     assert!(words(&hidden).contains("a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}"));
 }
 
-fn hostile(evil: &str) -> Rendered {
+fn hostile(evil: &str) -> TeamsCard {
     let mut own = table(1);
     own.rows[0].cells = vec![Cell::from(evil), Cell::from(evil), Cell::from(evil), Cell::from(evil)];
     own.title = Some(evil.to_owned());

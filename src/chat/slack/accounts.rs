@@ -1,6 +1,6 @@
 //! Slack's answers about accounts and conversations. What is unknown or can't be seen counts as external.
 
-use super::api::CallError;
+use super::api::SlackApiError;
 use crate::model::ChatAccount;
 use crate::platform::{AccountInfo, ConversationInfo, Standing};
 use serde::Deserialize;
@@ -53,13 +53,13 @@ struct Channel {
 
 /// An account out of the answer of `users.info`.
 pub(super) fn account(
-    answer: Result<Value, CallError>,
+    answer: Result<Value, SlackApiError>,
     sender: &ChatAccount,
     workspaces: &[String],
-) -> Result<AccountInfo, CallError> {
+) -> Result<AccountInfo, SlackApiError> {
     let answer = match answer {
         Ok(mut answer) => answer["user"].take(),
-        Err(CallError::Code(code)) if matches!(code.as_str(), "user_not_found" | "user_not_visible") => {
+        Err(SlackApiError::Code(code)) if matches!(code.as_str(), "user_not_found" | "user_not_visible") => {
             return Ok(AccountInfo { standing: Standing::External, workspace: sender.workspace.clone() });
         }
         Err(error) => return Err(error),
@@ -90,11 +90,11 @@ fn standing(user: &User, home: &str, sender: &ChatAccount, workspaces: &[String]
 }
 
 /// A conversation out of the answer of `conversations.info`.
-pub(super) fn conversation(answer: Result<Value, CallError>) -> Result<ConversationInfo, CallError> {
+pub(super) fn conversation(answer: Result<Value, SlackApiError>) -> Result<ConversationInfo, SlackApiError> {
     let answer = match answer {
         Ok(mut answer) => answer["channel"].take(),
         // The bot isn't a member of what it can't see, and its answers there stay private.
-        Err(CallError::Code(code)) if matches!(code.as_str(), "channel_not_found" | "not_in_channel") => {
+        Err(SlackApiError::Code(code)) if matches!(code.as_str(), "channel_not_found" | "not_in_channel") => {
             return Ok(ConversationInfo { bot_is_in: false, direct: false, shared: true });
         }
         Err(error) => return Err(error),
@@ -108,7 +108,7 @@ pub(super) fn conversation(answer: Result<Value, CallError>) -> Result<Conversat
 }
 
 /// The accounts of a user group out of the answer of `usergroups.users.list`.
-pub(super) fn members(answer: Result<Value, CallError>) -> Result<BTreeSet<String>, CallError> {
+pub(super) fn members(answer: Result<Value, SlackApiError>) -> Result<BTreeSet<String>, SlackApiError> {
     serde_json::from_value(answer?["users"].take()).map_err(|_| unreadable())
 }
 
@@ -117,6 +117,6 @@ pub(super) fn lifetime(conversation: ConversationInfo) -> Duration {
     if conversation.bot_is_in { LIFETIME } else { ABSENT_LIFETIME }
 }
 
-fn unreadable() -> CallError {
-    CallError::Unavailable("unreadable_answer".to_owned())
+fn unreadable() -> SlackApiError {
+    SlackApiError::Unavailable("unreadable_answer".to_owned())
 }

@@ -33,7 +33,7 @@ const POLICY: RetryPolicy = RetryPolicy {
 
 /// Failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
+pub enum SlackApiError {
     /// Slack's error code: "channel_not_found".
     #[error("{0}")]
     Code(String),
@@ -68,29 +68,29 @@ impl Call<'_> {
 
     /// A call that certainly didn't arrive.
     fn lost(reason: &str) -> Attempt {
-        Attempt::Retry(CallError::Unavailable(reason.to_owned()))
+        Attempt::Retry(SlackApiError::Unavailable(reason.to_owned()))
     }
 
     /// A call that may have arrived, although Slack's answer didn't.
     fn unanswered(&self, reason: &str) -> Attempt {
-        let error = CallError::Unavailable(reason.to_owned());
+        let error = SlackApiError::Unavailable(reason.to_owned());
         if self.is_idempotent() { Attempt::Retry(error) } else { Attempt::Failed(error) }
     }
 }
 
-type Attempt = retry::Attempt<Value, CallError>;
+type Attempt = retry::Attempt<Value, SlackApiError>;
 
 fn rate_limited(wait: Duration) -> Attempt {
-    Attempt::RateLimited(wait, CallError::Unavailable("ratelimited".to_owned()))
+    Attempt::RateLimited(wait, SlackApiError::Unavailable("ratelimited".to_owned()))
 }
 
 /// Slack's Web API, with one token.
-pub struct Api {
+pub struct SlackApi {
     connector: SlackClientHyperConnector<HttpsConnector<HttpConnector>>,
     token: SlackApiToken,
 }
 
-impl Api {
+impl SlackApi {
     /// `url` is `https://slack.com/api`, except in tests.
     ///
     /// # Errors
@@ -106,21 +106,21 @@ impl Api {
             .wrap_connector(http);
         let connector = SlackClientHyperConnector::from(https).with_slack_api_url(url);
         let token = SlackApiToken::new(SlackApiTokenValue(token.expose_secret().to_owned()));
-        Ok(Api { connector, token })
+        Ok(SlackApi { connector, token })
     }
 
     /// Calls a method that reads. Its arguments go into the address, as Slack wants it for these.
-    pub async fn get(&self, method: &str, arguments: &[(&str, &str)]) -> Result<Value, CallError> {
+    pub async fn get(&self, method: &str, arguments: &[(&str, &str)]) -> Result<Value, SlackApiError> {
         self.call(Call::Get(method, arguments)).await
     }
 
     /// Calls a method that takes JSON.
-    pub async fn post(&self, method: &str, body: &Value) -> Result<Value, CallError> {
+    pub async fn post(&self, method: &str, body: &Value) -> Result<Value, SlackApiError> {
         self.call(Call::Post(method, body)).await
     }
 
     /// Sends a message to a `response_url`, without our token.
-    pub async fn respond(&self, url: &Url, body: &Value) -> Result<(), CallError> {
+    pub async fn respond(&self, url: &Url, body: &Value) -> Result<(), SlackApiError> {
         self.call(Call::PostTo(url, body)).await.map(drop)
     }
 
@@ -130,14 +130,14 @@ impl Api {
         &self,
         channel: &str,
         thread: Option<&str>,
-        file: &super::render::File,
-    ) -> Result<(), CallError> {
+        file: &super::render::Attachment,
+    ) -> Result<(), SlackApiError> {
         let length = file.bytes.len().to_string();
         let arguments = [("filename", file.name.as_str()), ("length", length.as_str())];
         let place = self.get("files.getUploadURLExternal", &arguments).await?;
         let address = place["upload_url"].as_str().and_then(|url| Url::parse(url).ok());
         let (Some(url), Some(id)) = (address, place["file_id"].as_str()) else {
-            return Err(CallError::Unavailable("no upload address".to_owned()));
+            return Err(SlackApiError::Unavailable("no upload address".to_owned()));
         };
         self.call(Call::Upload(&url, &file.bytes)).await?;
         let mut body = json!({ "files": [{ "id": id, "title": file.name }], "channel_id": channel });
@@ -147,7 +147,7 @@ impl Api {
         self.post("files.completeUploadExternal", &body).await.map(drop)
     }
 
-    async fn call(&self, call: Call<'_>) -> Result<Value, CallError> {
+    async fn call(&self, call: Call<'_>) -> Result<Value, SlackApiError> {
         retry(&POLICY, || self.attempt(&call)).await
     }
 
@@ -198,9 +198,9 @@ fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
             let json: Option<Value> = serde_json::from_str(&body).ok();
             let code = json.as_ref().and_then(|json| json["error"].as_str()).unwrap_or(&body);
             match (error.status_code.as_u16(), call) {
-                (404 | 410, Call::PostTo(..)) => Attempt::Failed(CallError::UsedUp),
+                (404 | 410, Call::PostTo(..)) => Attempt::Failed(SlackApiError::UsedUp),
                 (status, _) if code.is_empty() || !is_code(code) => {
-                    Attempt::Failed(CallError::Code(format!("http_{status}")))
+                    Attempt::Failed(SlackApiError::Code(format!("http_{status}")))
                 }
                 _ => by_code(call, code),
             }
@@ -208,7 +208,7 @@ fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
         // Slack answered 200 with a text that isn't JSON ("ok").
         SlackClientError::ProtocolError(_) if to_address => Attempt::Done(Value::Null),
         SlackClientError::ProtocolError(_) => {
-            Attempt::Failed(CallError::Unavailable("unreadable_answer".to_owned()))
+            Attempt::Failed(SlackApiError::Unavailable("unreadable_answer".to_owned()))
         }
         SlackClientError::HttpProtocolError(error) => {
             let client = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<legacy::Error>());
@@ -224,12 +224,12 @@ fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
 
 fn by_code(call: &Call<'_>, code: &str) -> Attempt {
     match code {
-        "used_url" | "expired_url" => Attempt::Failed(CallError::UsedUp),
+        "used_url" | "expired_url" => Attempt::Failed(SlackApiError::UsedUp),
         "ratelimited" | "rate_limited" => rate_limited(RETRY_AFTER),
         "internal_error" | "service_unavailable" | "request_timeout" => Call::lost("server_error"),
         "fatal_error" => call.unanswered("server_error"),
-        code if is_code(code) => Attempt::Failed(CallError::Code(code.to_owned())),
-        _ => Attempt::Failed(CallError::Code("unknown_error".to_owned())),
+        code if is_code(code) => Attempt::Failed(SlackApiError::Code(code.to_owned())),
+        _ => Attempt::Failed(SlackApiError::Code("unknown_error".to_owned())),
     }
 }
 

@@ -12,6 +12,6 @@ pub mod send;
 pub mod socket;
 pub mod verify;
 
-pub use parse::{Parsed, Parser};
+pub use parse::{ParsedRequest, SlackParser};
 pub use send::SlackPlatform;
-pub use verify::Verifier;
+pub use verify::SignatureVerifier;

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 /// What a request turned out to be.
 #[derive(Debug)]
-pub enum Parsed {
+pub enum ParsedRequest {
     /// For `flow`.
     Deliver(Box<IncomingEvent>),
     /// Slack checks the events address: answer with this text.
@@ -23,11 +23,11 @@ pub enum Parsed {
 /// The request can't be read. It carries no part of the request: bodies hold secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the request can't be read as one of Slack's")]
-pub struct Malformed;
+pub struct MalformedRequest;
 
 /// Reads requests of the workspaces that are listened to.
 #[derive(Debug, Clone)]
-pub struct Parser {
+pub struct SlackParser {
     workspaces: Vec<String>,
 }
 
@@ -151,56 +151,56 @@ struct AppMention {
 /// Every button that [`super::render`] makes carries an `action_id` that begins so.
 pub(super) const ACTION_PREFIX: &str = "cs:";
 
-impl Parser {
+impl SlackParser {
     /// `workspaces` are team ids.
     pub fn new(workspaces: &[String]) -> Self {
-        Parser { workspaces: workspaces.to_vec() }
+        SlackParser { workspaces: workspaces.to_vec() }
     }
 
     /// The body of a slash command's request, or of Slack's `ssl_check`.
-    pub fn command(&self, body: &str) -> Result<Parsed, Malformed> {
+    pub fn command(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
         match serde_urlencoded::from_str::<SlashCommand>(body) {
             Ok(command) => Ok(self.slash_command(command)),
             Err(_) => match serde_urlencoded::from_str::<SslCheck>(body) {
-                Ok(SslCheck { ssl_check: Some(_) }) => Ok(Parsed::Ignore),
-                _ => Err(Malformed),
+                Ok(SslCheck { ssl_check: Some(_) }) => Ok(ParsedRequest::Ignore),
+                _ => Err(MalformedRequest),
             },
         }
     }
 
     /// The body of an interaction's request: a form with one JSON field.
-    pub fn interaction(&self, body: &str) -> Result<Parsed, Malformed> {
-        let form: InteractionForm = serde_urlencoded::from_str(body).map_err(|_| Malformed)?;
+    pub fn interaction(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
+        let form: InteractionForm = serde_urlencoded::from_str(body).map_err(|_| MalformedRequest)?;
         self.interaction_json(&form.payload)
     }
 
     /// The body of the Events API's request.
-    pub fn event(&self, body: &str) -> Result<Parsed, Malformed> {
+    pub fn event(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
         match json::<Kind>(body)?.kind.as_str() {
-            "url_verification" => Ok(Parsed::Challenge(json::<Challenge>(body)?.challenge)),
+            "url_verification" => Ok(ParsedRequest::Challenge(json::<Challenge>(body)?.challenge)),
             "event_callback" => self.event_callback(json(body)?),
-            _ => Ok(Parsed::Ignore),
+            _ => Ok(ParsedRequest::Ignore),
         }
     }
 
     /// A slash command as Socket Mode carries it.
-    pub fn command_json(&self, payload: &str) -> Result<Parsed, Malformed> {
+    pub fn command_json(&self, payload: &str) -> Result<ParsedRequest, MalformedRequest> {
         Ok(self.slash_command(json(payload)?))
     }
 
     /// An interaction as Socket Mode carries it.
-    pub fn interaction_json(&self, payload: &str) -> Result<Parsed, Malformed> {
+    pub fn interaction_json(&self, payload: &str) -> Result<ParsedRequest, MalformedRequest> {
         match json::<Kind>(payload)?.kind.as_str() {
             "block_actions" => Ok(self.block_actions(json(payload)?)),
-            _ => Ok(Parsed::Ignore),
+            _ => Ok(ParsedRequest::Ignore),
         }
     }
 
-    fn slash_command(&self, command: SlashCommand) -> Parsed {
+    fn slash_command(&self, command: SlashCommand) -> ParsedRequest {
         if !self.workspaces.contains(&command.team_id) {
-            return Parsed::Foreign;
+            return ParsedRequest::Foreign;
         }
-        Parsed::Deliver(Box::new(IncomingEvent {
+        ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:cmd:{}", command.trigger_id),
             sender: sender(&command.team_id, command.user_id, Some(command.user_name)),
             place: place(command.team_id, command.channel_id, None),
@@ -209,16 +209,16 @@ impl Parser {
         }))
     }
 
-    fn block_actions(&self, click: BlockActions) -> Parsed {
+    fn block_actions(&self, click: BlockActions) -> ParsedRequest {
         let own_team = click.user.team_id.as_ref();
         let Some(team) = click.team.map(|team| team.id).or_else(|| own_team.cloned()) else {
-            return Parsed::Foreign;
+            return ParsedRequest::Foreign;
         };
         if !self.workspaces.contains(&team) {
-            return Parsed::Foreign;
+            return ParsedRequest::Foreign;
         }
         let ours = |action: &Action| action.kind == "button" && action.action_id.starts_with(ACTION_PREFIX);
-        let Some(action) = click.actions.into_iter().find(ours) else { return Parsed::Ignore };
+        let Some(action) = click.actions.into_iter().find(ours) else { return ParsedRequest::Ignore };
         let (container_thread, container_channel, message) = match click.container {
             Some(container) => (container.thread_ts, container.channel_id, container.message_ts),
             None => (None, None, None),
@@ -228,14 +228,14 @@ impl Parser {
         let (Some(token), Some(message), Some(channel), Some(unique)) =
             (action.value, message, channel, unique)
         else {
-            return Parsed::Ignore;
+            return ParsedRequest::Ignore;
         };
         // A message that starts a thread names itself: its answers belong in the channel, as it does.
         let thread = container_thread.or_else(|| click.message.and_then(|message| message.thread_ts));
         let thread = thread.filter(|thread| *thread != message);
         // In a channel shared with another organisation the user's team is not the channel's; `account` judges it.
         let home = click.user.team_id.unwrap_or_else(|| team.clone());
-        Parsed::Deliver(Box::new(IncomingEvent {
+        ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:act:{unique}"),
             sender: sender(&home, click.user.id, click.user.name.or(click.user.username)),
             place: place(team, channel, thread),
@@ -244,22 +244,22 @@ impl Parser {
         }))
     }
 
-    fn event_callback(&self, callback: EventCallback) -> Result<Parsed, Malformed> {
+    fn event_callback(&self, callback: EventCallback) -> Result<ParsedRequest, MalformedRequest> {
         if callback.event.get("type").and_then(|kind| kind.as_str()) != Some("app_mention") {
-            return Ok(Parsed::Ignore);
+            return Ok(ParsedRequest::Ignore);
         }
         let Some(team) = callback.team_id.filter(|team| self.workspaces.contains(team)) else {
-            return Ok(Parsed::Foreign);
+            return Ok(ParsedRequest::Foreign);
         };
-        let mention: AppMention = serde_json::from_value(callback.event).map_err(|_| Malformed)?;
+        let mention: AppMention = serde_json::from_value(callback.event).map_err(|_| MalformedRequest)?;
         // Bots don't command bots; and Slack tells of a mention again when its message is edited.
         let (Some(user), None, None) = (mention.user, mention.bot_id, mention.edited) else {
-            return Ok(Parsed::Ignore);
+            return Ok(ParsedRequest::Ignore);
         };
         let bot = callback.authorizations.into_iter().find_map(|authorization| authorization.user_id);
         let line = behind_mention(&mention.text, bot.as_deref());
         let home = mention.user_team.or(mention.team).unwrap_or_else(|| team.clone());
-        Ok(Parsed::Deliver(Box::new(IncomingEvent {
+        Ok(ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:evt:{}", callback.event_id),
             sender: sender(&home, user, None),
             place: place(team, mention.channel, Some(mention.thread_ts.unwrap_or(mention.ts))),
@@ -269,8 +269,8 @@ impl Parser {
     }
 }
 
-fn json<T: DeserializeOwned>(body: &str) -> Result<T, Malformed> {
-    serde_json::from_str(body).map_err(|_| Malformed)
+fn json<T: DeserializeOwned>(body: &str) -> Result<T, MalformedRequest> {
+    serde_json::from_str(body).map_err(|_| MalformedRequest)
 }
 
 fn sender(workspace: &str, account: String, name: Option<String>) -> ChatAccount {

@@ -1,8 +1,8 @@
 //! Delivers replies to Slack: by `response_url` while that lives, else by messages of our own, at most one a second per
 //! channel. Says what Slack knows of accounts and conversations. The tokens and the `response_url`s never leave here.
 
-use super::api::{Api, CallError};
-use super::render::{self, Rendered};
+use super::api::{SlackApi, SlackApiError};
+use super::render::{self, SlackMessage};
 use super::{accounts, limits};
 use crate::chat::refuse_cut_plan;
 use crate::config;
@@ -28,7 +28,7 @@ const CACHED: usize = 10_000;
 
 /// Slack, as the workflow sees it.
 pub struct SlackPlatform {
-    api: Api,
+    api: SlackApi,
     pacer: RateLimiter,
     workspaces: Vec<String>,
     terminal_channel: Option<String>,
@@ -54,7 +54,7 @@ impl SlackPlatform {
     /// When the system has no certificates to trust.
     pub fn new(config: &config::Slack) -> anyhow::Result<Self> {
         Ok(SlackPlatform {
-            api: Api::new(&config.api_url, &config.bot_token)?,
+            api: SlackApi::new(&config.api_url, &config.bot_token)?,
             pacer: RateLimiter::new(CHANNEL_INTERVAL),
             workspaces: config.workspaces.clone(),
             terminal_channel: config.terminal_channel.clone(),
@@ -71,7 +71,7 @@ impl SlackPlatform {
     ///
     /// # Errors
     /// Slack's error code, or the reason why it can't be reached; never the token.
-    pub async fn workspace(&self) -> Result<String, CallError> {
+    pub async fn workspace(&self) -> Result<String, SlackApiError> {
         let answer = self.api.get("auth.test", &[]).await?;
         Ok(answer["team_id"].as_str().unwrap_or_default().to_owned())
     }
@@ -99,7 +99,7 @@ impl SlackPlatform {
         Url::parse(&handle.url).ok()
     }
 
-    async fn respond(&self, url: &Url, to: &IncomingEvent, reply: &Reply) -> Result<(), CallError> {
+    async fn respond(&self, url: &Url, to: &IncomingEvent, reply: &Reply) -> Result<(), SlackApiError> {
         let rendered = render::render(reply);
         let mut body = message(&rendered);
         body["replace_original"] = json!(false);
@@ -156,7 +156,7 @@ impl SlackPlatform {
 
     /// The file beside a message that was cut. The message itself says that it was cut, so a failure here loses nothing
     /// that was promised.
-    async fn attach(&self, channel: &str, thread: Option<&str>, rendered: &Rendered) {
+    async fn attach(&self, channel: &str, thread: Option<&str>, rendered: &SlackMessage) {
         if let Some(file) = &rendered.attachment
             && let Err(error) = self.api.upload(channel, thread, file).await
         {
@@ -192,7 +192,7 @@ impl Platform for SlackPlatform {
         refuse_cut_plan(self, reply)?;
         if let Some(url) = to.handle.as_ref().and_then(|handle| self.take_use(handle)) {
             match self.respond(&url, to, reply).await {
-                Err(CallError::UsedUp) => {}
+                Err(SlackApiError::UsedUp) => {}
                 done => return done.map_err(post_error),
             }
         }
@@ -294,7 +294,7 @@ fn account_key(sender: &ChatAccount) -> String {
 }
 
 /// The parts of a message that every method takes. The text is only for notifications, and holds nothing to parse.
-fn message(rendered: &Rendered) -> Value {
+fn message(rendered: &SlackMessage) -> Value {
     json!({ "text": rendered.text, "blocks": rendered.blocks })
 }
 
@@ -313,16 +313,16 @@ fn never_unfurled(mut body: Value) -> Value {
     inert(body)
 }
 
-fn post_error(error: CallError) -> SendError {
+fn post_error(error: SlackApiError) -> SendError {
     match error {
-        CallError::Code(code) => match code.as_str() {
+        SlackApiError::Code(code) => match code.as_str() {
             "not_in_channel" | "channel_not_found" | "user_not_in_channel" => SendError::NotThere,
             "message_not_found" | "cant_update_message" | "edit_window_closed" => SendError::Gone,
             _ if is_about_the_bot(&code) => SendError::Unavailable(code),
             _ => SendError::Refused(code),
         },
-        CallError::UsedUp => SendError::Gone,
-        CallError::Unavailable(reason) => SendError::Unavailable(reason),
+        SlackApiError::UsedUp => SendError::Gone,
+        SlackApiError::Unavailable(reason) => SendError::Unavailable(reason),
     }
 }
 

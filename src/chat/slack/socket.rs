@@ -1,8 +1,8 @@
 //! Socket Mode: the bot connects out, so it needs no public address. The same requests as over HTTP, in envelopes; each is
 //! handed on and acknowledged at once. Reconnects by itself. The websocket's address holds a ticket: it is never logged.
 
-use super::api::{Api, CallError};
-use super::parse::{Parsed, Parser};
+use super::api::{SlackApi, SlackApiError};
+use super::parse::{ParsedRequest, SlackParser};
 use crate::config;
 use futures::{SinkExt, StreamExt};
 use secrecy::SecretString;
@@ -22,8 +22,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 
 /// A connection to Slack that is kept up.
 pub struct Socket {
-    api: Api,
-    parser: Parser,
+    api: SlackApi,
+    parser: SlackParser,
     tls: Connector,
 }
 
@@ -49,14 +49,14 @@ impl Socket {
     /// `app_token` is the app-level token with `connections:write`. Fails if the system has no certificates to trust.
     pub fn new(config: &config::Slack, app_token: &SecretString) -> anyhow::Result<Self> {
         Ok(Socket {
-            api: Api::new(&config.api_url, app_token)?,
-            parser: Parser::new(&config.workspaces),
+            api: SlackApi::new(&config.api_url, app_token)?,
+            parser: SlackParser::new(&config.workspaces),
             tls: tls()?,
         })
     }
 
     /// Hands every request to `deliver`, which must not wait: the acknowledgement follows it. Runs until it is dropped.
-    pub async fn run(&self, deliver: impl Fn(Parsed) + Send + Sync) {
+    pub async fn run(&self, deliver: impl Fn(ParsedRequest) + Send + Sync) {
         let mut backoff = BACKOFF.0;
         loop {
             match self.session(&deliver).await {
@@ -74,7 +74,7 @@ impl Socket {
     }
 
     /// One websocket, from opening to its end.
-    async fn session(&self, deliver: &(impl Fn(Parsed) + Send + Sync)) -> End {
+    async fn session(&self, deliver: &(impl Fn(ParsedRequest) + Send + Sync)) -> End {
         let mut greeted = false;
         let mut socket = match self.connect().await {
             Ok(socket) => socket,
@@ -109,13 +109,13 @@ impl Socket {
         }
     }
 
-    fn hand_on(&self, kind: &str, payload: &Value, deliver: &impl Fn(Parsed)) {
+    fn hand_on(&self, kind: &str, payload: &Value, deliver: &impl Fn(ParsedRequest)) {
         let payload = payload.to_string();
         let parsed = match kind {
             "slash_commands" => self.parser.command_json(&payload),
             "interactive" => self.parser.interaction_json(&payload),
             "events_api" => self.parser.event(&payload),
-            _ => Ok(Parsed::Ignore),
+            _ => Ok(ParsedRequest::Ignore),
         };
         match parsed {
             Ok(parsed) => deliver(parsed),
@@ -125,7 +125,7 @@ impl Socket {
 
     async fn connect(&self) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, String> {
         let opened = self.api.post("apps.connections.open", &json!({})).await;
-        let answer = opened.map_err(|error: CallError| error.to_string())?;
+        let answer = opened.map_err(|error: SlackApiError| error.to_string())?;
         let url = answer["url"].as_str().ok_or("no address")?;
         let connecting =
             tokio_tungstenite::connect_async_tls_with_config(url, None, false, Some(self.tls.clone()));

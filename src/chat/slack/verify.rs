@@ -6,13 +6,13 @@ use secrecy::{ExposeSecret, SecretString};
 use slack_morphism::signature_verifier::{SlackEventSignatureVerifier, SlackEventSignatureVerifierError};
 
 /// The signing secrets that count: one, or two while one is being rotated.
-pub struct Verifier {
+pub struct SignatureVerifier {
     verifiers: Vec<SlackEventSignatureVerifier>,
 }
 
 /// Why a request is not Slack's. All of them are answered with 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum SignatureError {
     #[error("the signature or its timestamp is absent")]
     Absent,
     #[error("the signature is wrong")]
@@ -22,28 +22,29 @@ pub enum Refusal {
     Stale,
 }
 
-impl Verifier {
+impl SignatureVerifier {
     /// Without a secret every request is refused.
     pub fn new(secrets: &[SecretString]) -> Self {
         let verifiers = secrets
             .iter()
             .map(|secret| SlackEventSignatureVerifier::new(&secret.expose_secret().to_owned().into()))
             .collect();
-        Verifier { verifiers }
+        SignatureVerifier { verifiers }
     }
 
     /// Checks the raw body as it came over the wire, before anything else reads it.
     /// Source: <https://api.slack.com/authentication/verifying-requests-from-slack>.
-    pub fn verify(&self, headers: &HeaderMap, body: &str) -> Result<(), Refusal> {
-        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(Refusal::Absent);
+    pub fn verify(&self, headers: &HeaderMap, body: &str) -> Result<(), SignatureError> {
+        let header =
+            |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(SignatureError::Absent);
         let signature = header(SlackEventSignatureVerifier::SLACK_SIGNED_HASH_HEADER)?;
         let timestamp = header(SlackEventSignatureVerifier::SLACK_SIGNED_TIMESTAMP)?;
-        let mut refusal = Refusal::Wrong;
+        let mut refusal = SignatureError::Wrong;
         for verifier in &self.verifiers {
             match verifier.verify(signature, body, timestamp) {
                 Ok(()) => return Ok(()),
                 Err(SlackEventSignatureVerifierError::IncorrectOrExpiredTimestampError(_)) => {
-                    refusal = Refusal::Stale;
+                    refusal = SignatureError::Stale;
                 }
                 Err(_) => {}
             }
@@ -71,8 +72,8 @@ mod tests {
         headers
     }
 
-    fn verifier(secrets: &[&str]) -> Verifier {
-        Verifier::new(&secrets.iter().map(|s| SecretString::from(*s)).collect::<Vec<_>>())
+    fn verifier(secrets: &[&str]) -> SignatureVerifier {
+        SignatureVerifier::new(&secrets.iter().map(|s| SecretString::from(*s)).collect::<Vec<_>>())
     }
 
     #[test]
@@ -80,21 +81,21 @@ mod tests {
         let both = verifier(&["old", "new"]);
         assert_eq!(both.verify(&signed("old", 0), BODY), Ok(()));
         assert_eq!(both.verify(&signed("new", 200), BODY), Ok(()));
-        assert_eq!(both.verify(&signed("other", 0), BODY), Err(Refusal::Wrong));
-        assert_eq!(both.verify(&signed("new", 0), "command=%2Fdb&text=kill"), Err(Refusal::Wrong));
+        assert_eq!(both.verify(&signed("other", 0), BODY), Err(SignatureError::Wrong));
+        assert_eq!(both.verify(&signed("new", 0), "command=%2Fdb&text=kill"), Err(SignatureError::Wrong));
     }
 
     #[test]
     fn old_future_and_absent_signatures_are_refused() {
         let one = verifier(&["secret"]);
-        assert_eq!(one.verify(&signed("secret", 400), BODY), Err(Refusal::Stale));
-        assert_eq!(one.verify(&signed("secret", -400), BODY), Err(Refusal::Stale));
-        assert_eq!(one.verify(&HeaderMap::new(), BODY), Err(Refusal::Absent));
+        assert_eq!(one.verify(&signed("secret", 400), BODY), Err(SignatureError::Stale));
+        assert_eq!(one.verify(&signed("secret", -400), BODY), Err(SignatureError::Stale));
+        assert_eq!(one.verify(&HeaderMap::new(), BODY), Err(SignatureError::Absent));
     }
 
     #[test]
     fn no_secret_and_an_empty_secret_let_nobody_in() {
-        assert_eq!(verifier(&[]).verify(&signed("", 0), BODY), Err(Refusal::Wrong));
-        assert_eq!(verifier(&[""]).verify(&signed("", 0), BODY), Err(Refusal::Wrong));
+        assert_eq!(verifier(&[]).verify(&signed("", 0), BODY), Err(SignatureError::Wrong));
+        assert_eq!(verifier(&[""]).verify(&signed("", 0), BODY), Err(SignatureError::Wrong));
     }
 }

@@ -1,6 +1,6 @@
 //! Teams' answers about the members of a conversation. What is unknown or can't be seen counts as external.
 
-use super::connector::{CallError, Member};
+use super::connector::{ConnectorError, Member};
 use crate::model::ChatAccount;
 use crate::platform::{AccountInfo, ConversationInfo, Standing};
 use std::time::Duration;
@@ -12,13 +12,13 @@ pub(super) const ABSENT_LIFETIME: Duration = Duration::from_secs(10);
 
 /// An account out of a conversation's member. Whoever is deactivated, or was removed, is a member of nothing.
 pub(super) fn account(
-    answer: Result<Member, CallError>,
+    answer: Result<Member, ConnectorError>,
     sender: &ChatAccount,
     tenants: &[String],
-) -> Result<AccountInfo, CallError> {
+) -> Result<AccountInfo, ConnectorError> {
     let member = match answer {
         Ok(member) => member,
-        Err(CallError::Code(404, _)) => {
+        Err(ConnectorError::Code(404, _)) => {
             return Ok(AccountInfo { standing: Standing::Deactivated, workspace: sender.workspace.clone() });
         }
         Err(error) => return Err(error),
@@ -53,9 +53,9 @@ pub(super) fn is(member: &Member, account: &str) -> bool {
 /// A conversation by its members: `None` where there are more than can be looked at.
 pub(super) fn conversation(
     id: &str,
-    members: Result<Option<&[Member]>, CallError>,
+    members: Result<Option<&[Member]>, ConnectorError>,
     tenants: &[String],
-) -> Result<ConversationInfo, CallError> {
+) -> Result<ConversationInfo, ConnectorError> {
     match members {
         Ok(members) => Ok(ConversationInfo {
             bot_is_in: true,
@@ -65,7 +65,7 @@ pub(super) fn conversation(
             }),
         }),
         // What the bot can't see may be anything: it isn't in, and its answers stay private.
-        Err(CallError::Code(403 | 404, _)) => {
+        Err(ConnectorError::Code(403 | 404, _)) => {
             Ok(ConversationInfo { bot_is_in: false, direct: false, shared: true })
         }
         Err(error) => Err(error),

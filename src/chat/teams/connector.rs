@@ -37,7 +37,7 @@ const MAX_PAGES: usize = 20;
 
 /// Failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
+pub enum ConnectorError {
     /// Teams' status and error code: "BotNotInConversationRoster".
     #[error("{1} ({0})")]
     Code(u16, String),
@@ -82,13 +82,13 @@ pub struct ConversationReference<'a> {
 }
 
 /// The Connector, with the bot's own tokens.
-pub struct Connector {
+pub struct ConnectorClient {
     client: reqwest::Client,
     tokens: Tokens,
     app_id: String,
 }
 
-type Attempt = retry::Attempt<Value, CallError>;
+type Attempt = retry::Attempt<Value, ConnectorError>;
 
 /// One call.
 struct Call<'a> {
@@ -110,11 +110,11 @@ impl Call<'_> {
     }
 }
 
-fn unavailable(reason: &str) -> CallError {
-    CallError::Unavailable(reason.to_owned())
+fn unavailable(reason: &str) -> ConnectorError {
+    ConnectorError::Unavailable(reason.to_owned())
 }
 
-impl Connector {
+impl ConnectorClient {
     /// # Errors
     /// When the system has no certificates to trust, or the identity can't be set up.
     pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
@@ -126,7 +126,7 @@ impl Connector {
         let client = http_client::builder(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).build();
         let client = client.context("setting up the client of Teams")?;
         let tokens = Tokens::new(&kind, &config.scope).context("setting up the bot's identity")?;
-        Ok(Connector { client, tokens, app_id: config.app_id.clone() })
+        Ok(ConnectorClient { client, tokens, app_id: config.app_id.clone() })
     }
 
     /// Checks that the bot's own identity is given tokens.
@@ -142,7 +142,7 @@ impl Connector {
         &self,
         reference: ConversationReference<'_>,
         activity: &Value,
-    ) -> Result<String, CallError> {
+    ) -> Result<String, ConnectorError> {
         let mut url = url_of(reference, &["activities"])?;
         if activity.get("recipient").is_some() {
             url.query_pairs_mut().append_pair("isTargetedActivity", "true");
@@ -158,7 +158,7 @@ impl Connector {
         reference: ConversationReference<'_>,
         id: &str,
         activity: &Value,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), ConnectorError> {
         let url = url_of(reference, &["activities", id])?;
         self.call(&Call { method: Method::PUT, url, body: Some(activity) }).await.map(drop)
     }
@@ -168,7 +168,7 @@ impl Connector {
         &self,
         reference: ConversationReference<'_>,
         account: &str,
-    ) -> Result<Member, CallError> {
+    ) -> Result<Member, ConnectorError> {
         let url = url_of(reference, &["members", account])?;
         read(self.call(&Call { method: Method::GET, url, body: None }).await?)
     }
@@ -177,7 +177,7 @@ impl Connector {
     pub async fn members(
         &self,
         reference: ConversationReference<'_>,
-    ) -> Result<Option<Vec<Member>>, CallError> {
+    ) -> Result<Option<Vec<Member>>, ConnectorError> {
         let mut members = Vec::new();
         let mut next: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -197,7 +197,12 @@ impl Connector {
     }
 
     /// Opens the conversation with one account, and returns its id.
-    pub async fn direct(&self, service_url: &str, tenant: &str, account: &str) -> Result<String, CallError> {
+    pub async fn direct(
+        &self,
+        service_url: &str,
+        tenant: &str,
+        account: &str,
+    ) -> Result<String, ConnectorError> {
         let mut url = base(service_url)?;
         url.path_segments_mut().map_err(|()| unavailable("bad_address"))?.extend(["v3", "conversations"]);
         let body = json!({
@@ -212,7 +217,7 @@ impl Connector {
         Ok(created.id)
     }
 
-    async fn call(&self, call: &Call<'_>) -> Result<Value, CallError> {
+    async fn call(&self, call: &Call<'_>) -> Result<Value, ConnectorError> {
         retry(&POLICY, || self.attempt(call)).await
     }
 
@@ -256,16 +261,16 @@ async fn classify(call: &Call<'_>, answer: reqwest::Response) -> Attempt {
         _ => {
             let body: Value = answer.json().await.unwrap_or_default();
             let code = body["error"]["code"].as_str().filter(|code| is_code(code)).unwrap_or("unknown_error");
-            Attempt::Failed(CallError::Code(status.as_u16(), code.to_owned()))
+            Attempt::Failed(ConnectorError::Code(status.as_u16(), code.to_owned()))
         }
     }
 }
 
 /// Converts a failed call into the error that every platform reports.
-pub(super) fn send_error(error: CallError) -> SendError {
+pub(super) fn send_error(error: ConnectorError) -> SendError {
     match error {
-        CallError::Unavailable(reason) => SendError::Unavailable(reason),
-        CallError::Code(status, code) => match (status, code.as_str()) {
+        ConnectorError::Unavailable(reason) => SendError::Unavailable(reason),
+        ConnectorError::Code(status, code) => match (status, code.as_str()) {
             // The bot itself is refused, which its operators can fix.
             (401, _) => SendError::Unavailable(code),
             (403, _) | (404, "ConversationNotFound") => SendError::NotThere,
@@ -275,7 +280,7 @@ pub(super) fn send_error(error: CallError) -> SendError {
     }
 }
 
-fn base(service_url: &str) -> Result<Url, CallError> {
+fn base(service_url: &str) -> Result<Url, ConnectorError> {
     let mut url = Url::parse(service_url).map_err(|_| unavailable("bad_address"))?;
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty();
@@ -284,7 +289,7 @@ fn base(service_url: &str) -> Result<Url, CallError> {
 }
 
 /// A path below `v3/conversations/{id}`, each part escaped.
-fn url_of(reference: ConversationReference<'_>, rest: &[&str]) -> Result<Url, CallError> {
+fn url_of(reference: ConversationReference<'_>, rest: &[&str]) -> Result<Url, ConnectorError> {
     let mut url = base(reference.service_url)?;
     url.path_segments_mut()
         .map_err(|()| unavailable("bad_address"))?
@@ -293,7 +298,7 @@ fn url_of(reference: ConversationReference<'_>, rest: &[&str]) -> Result<Url, Ca
     Ok(url)
 }
 
-fn read<T: DeserializeOwned>(answer: Value) -> Result<T, CallError> {
+fn read<T: DeserializeOwned>(answer: Value) -> Result<T, ConnectorError> {
     serde_json::from_value(answer).map_err(|_| unavailable("unreadable_answer"))
 }
 

@@ -12,6 +12,6 @@ pub mod render;
 pub mod send;
 pub mod verify;
 
-pub use parse::{Parsed, Parser};
+pub use parse::{ParsedActivity, TeamsParser};
 pub use send::TeamsPlatform;
-pub use verify::Verifier;
+pub use verify::TokenVerifier;

@@ -14,7 +14,7 @@ const CHANNEL: &str = "msteams";
 
 /// What an activity turned out to be.
 #[derive(Debug)]
-pub enum Parsed {
+pub enum ParsedActivity {
     /// For `flow`.
     Deliver(Box<IncomingEvent>),
     /// Nothing for us: acknowledge it.
@@ -27,7 +27,7 @@ pub enum Parsed {
 
 /// Why an activity is not taken. It carries no part of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum ActivityError {
     #[error("the request can't be read as an activity")]
     Unreadable,
     #[error("the activity isn't what its token vouches for")]
@@ -36,7 +36,7 @@ pub enum Malformed {
 
 /// Reads activities of the tenants that are listened to.
 #[derive(Debug, Clone)]
-pub struct Parser {
+pub struct TeamsParser {
     tenants: Vec<String>,
     service_hosts: Vec<String>,
 }
@@ -95,19 +95,19 @@ pub(super) const PRESSED: &str = "cs";
 /// The key of a card's token, for whoever looks at it, and the verb of that question.
 pub(super) const LOOKED: &str = "view";
 
-impl Parser {
+impl TeamsParser {
     pub fn new(config: &config::Teams) -> Self {
-        Parser { tenants: config.tenants.clone(), service_hosts: config.service_hosts.clone() }
+        TeamsParser { tenants: config.tenants.clone(), service_hosts: config.service_hosts.clone() }
     }
 
     /// The body of a request whose token is good.
     ///
     /// # Errors
-    /// See [`Malformed`].
-    pub fn activity(&self, body: &[u8], vouched: &VerifiedToken) -> Result<Parsed, Malformed> {
-        let activity: Activity = serde_json::from_slice(body).map_err(|_| Malformed::Unreadable)?;
+    /// See [`ActivityError`].
+    pub fn activity(&self, body: &[u8], vouched: &VerifiedToken) -> Result<ParsedActivity, ActivityError> {
+        let activity: Activity = serde_json::from_slice(body).map_err(|_| ActivityError::Unreadable)?;
         self.vouched(&activity, vouched)?;
-        let Some(tenant) = self.tenant(&activity) else { return Ok(Parsed::Foreign) };
+        let Some(tenant) = self.tenant(&activity) else { return Ok(ParsedActivity::Foreign) };
         let invoke = activity.kind == "invoke";
         let event = match activity.kind.as_str() {
             "message" => message(&activity),
@@ -116,9 +116,9 @@ impl Parser {
         };
         let incoming = event.and_then(|event| incoming(activity, tenant, event));
         Ok(match incoming {
-            Some(incoming) => Parsed::Deliver(Box::new(incoming)),
-            None if invoke => Parsed::Unknown,
-            None => Parsed::Ignore,
+            Some(incoming) => ParsedActivity::Deliver(Box::new(incoming)),
+            None if invoke => ParsedActivity::Unknown,
+            None => ParsedActivity::Ignore,
         })
     }
 
@@ -133,16 +133,16 @@ impl Parser {
     }
 
     /// The service is the token's, and one of those that our own token may go to; the key may sign for Teams.
-    fn vouched(&self, activity: &Activity, vouched: &VerifiedToken) -> Result<(), Malformed> {
+    fn vouched(&self, activity: &Activity, vouched: &VerifiedToken) -> Result<(), ActivityError> {
         let same = |a: &str, b: &str| a.trim_end_matches('/').eq_ignore_ascii_case(b.trim_end_matches('/'));
-        let url = Url::parse(&activity.service_url).map_err(|_| Malformed::Unreadable)?;
+        let url = Url::parse(&activity.service_url).map_err(|_| ActivityError::Unreadable)?;
         let ours = url.host_str().is_some_and(|host| self.service_hosts.iter().any(|known| known == host));
         let endorsed = activity.channel_id == CHANNEL && vouched.endorsed.iter().any(|name| name == CHANNEL);
         let good = same(&activity.service_url, &vouched.service_url)
             && ours
             && config::is_safe_url(&activity.service_url)
             && endorsed;
-        if good { Ok(()) } else { Err(Malformed::NotVouched) }
+        if good { Ok(()) } else { Err(ActivityError::NotVouched) }
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`connector`](super::connector).
 
 use super::accounts::{self, is_direct};
-use super::connector::{CallError, Connector, ConversationReference, Member, send_error};
+use super::connector::{ConnectorClient, ConnectorError, ConversationReference, Member, send_error};
 use super::render::{self, View};
 use crate::chat::refuse_cut_plan;
 use crate::config;
@@ -36,7 +36,7 @@ type Roster = Option<Arc<Vec<Member>>>;
 
 /// Teams, as the workflow sees it.
 pub struct TeamsPlatform {
-    connector: Connector,
+    connector: ConnectorClient,
     pacer: RateLimiter,
     tenants: Vec<String>,
     service_url: String,
@@ -55,10 +55,10 @@ pub struct TeamsPlatform {
 
 impl TeamsPlatform {
     /// # Errors
-    /// As [`Connector::new`].
+    /// As [`ConnectorClient::new`].
     pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
         Ok(TeamsPlatform {
-            connector: Connector::new(config)?,
+            connector: ConnectorClient::new(config)?,
             pacer: RateLimiter::new(INTERVAL),
             tenants: config.tenants.clone(),
             service_url: config.service_url.clone(),
@@ -166,14 +166,14 @@ impl TeamsPlatform {
             None => {
                 let member = self.member(&place.conversation, account).await;
                 member.map(|member| member.id).map_err(|error| match error {
-                    CallError::Code(404, _) => SendError::NotThere,
+                    ConnectorError::Code(404, _) => SendError::NotThere,
                     other => send_error(other),
                 })
             }
         }
     }
 
-    async fn member(&self, conversation: &str, account: &str) -> Result<Member, CallError> {
+    async fn member(&self, conversation: &str, account: &str) -> Result<Member, ConnectorError> {
         let service_url = self.service_url_of(conversation);
         self.connector
             .member(ConversationReference { service_url: &service_url, conversation }, account)
@@ -181,12 +181,12 @@ impl TeamsPlatform {
     }
 
     /// The members of a conversation, at most five minutes old; `None` if they are too many.
-    async fn roster(&self, conversation: &str) -> Result<Roster, CallError> {
+    async fn roster(&self, conversation: &str) -> Result<Roster, ConnectorError> {
         if let Some(roster) = self.rosters.get(conversation) {
             return Ok(roster);
         }
         if self.absent.get(conversation).is_some() {
-            return Err(CallError::Code(403, "BotNotInConversationRoster".to_owned()));
+            return Err(ConnectorError::Code(403, "BotNotInConversationRoster".to_owned()));
         }
         // The age counts from before the question.
         let asked_at = Instant::now();
@@ -199,7 +199,7 @@ impl TeamsPlatform {
                 Ok(roster)
             }
             Err(error) => {
-                if matches!(error, CallError::Code(403 | 404, _)) {
+                if matches!(error, ConnectorError::Code(403 | 404, _)) {
                     self.absent.put(conversation, (), asked_at + accounts::ABSENT_LIFETIME);
                 }
                 Err(error)
@@ -214,7 +214,7 @@ fn button_owners(reply: &Reply) -> impl Iterator<Item = &Person> {
         Block::Buttons(buttons) => Some(buttons),
         _ => None,
     });
-    buttons.flatten().flat_map(|button| &button.who)
+    buttons.flatten().flat_map(|button| &button.visible_to)
 }
 
 #[async_trait]

@@ -34,7 +34,7 @@ const MAX_KEYS: usize = 64;
 
 /// Reason why an activity is not Teams'. All of them are answered with 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum TokenError {
     #[error("there is no bearer token")]
     Absent,
     #[error("the token can't be read, or is signed otherwise than Teams does")]
@@ -81,7 +81,7 @@ struct Keys {
 type ValidatedClaims = HashMap<[u8; 32], (i64, VerifiedToken)>;
 
 /// Checks tokens for one bot.
-pub struct Verifier {
+pub struct TokenVerifier {
     client: reqwest::Client,
     openid_url: String,
     validation: Validation,
@@ -101,7 +101,7 @@ struct KeySet {
     keys: Vec<serde_json::Value>,
 }
 
-impl Verifier {
+impl TokenVerifier {
     /// # Errors
     /// When the system has no certificates to trust.
     pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
@@ -114,7 +114,7 @@ impl Verifier {
         validation.set_issuer(&[&config.issuer]);
         validation.set_audience(&[&config.app_id]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud"]);
-        Ok(Verifier {
+        Ok(TokenVerifier {
             client: client.context("setting up the client of the Bot Framework")?,
             openid_url: config.openid_url.clone(),
             validation,
@@ -127,23 +127,23 @@ impl Verifier {
     /// Checks the token of a request, before its body is read as anything.
     ///
     /// # Errors
-    /// See [`Refusal`].
-    pub async fn verify(&self, headers: &HeaderMap) -> Result<VerifiedToken, Refusal> {
+    /// See [`TokenError`].
+    pub async fn verify(&self, headers: &HeaderMap) -> Result<VerifiedToken, TokenError> {
         let token = bearer(headers)?;
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let now = jiff::Timestamp::now().as_second();
         if let Some(vouched) = self.remembered(&digest, now) {
             return Ok(vouched);
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| Refusal::Malformed)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
         if !self.validation.algorithms.contains(&header.alg) {
-            return Err(Refusal::Malformed);
+            return Err(TokenError::Malformed);
         }
-        let key = self.key(&header.kid.ok_or(Refusal::Malformed)?).await?;
+        let key = self.key(&header.kid.ok_or(TokenError::Malformed)?).await?;
         let decoded = jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation);
-        let claims = decoded.map_err(|_| Refusal::Wrong)?.claims;
+        let claims = decoded.map_err(|_| TokenError::Wrong)?.claims;
         // Tokens of Entra and of the emulator name no service: they come from elsewhere.
-        let service_url = claims.service_url.ok_or(Refusal::Wrong)?;
+        let service_url = claims.service_url.ok_or(TokenError::Wrong)?;
         let vouched = VerifiedToken { service_url, endorsed: key.endorsed };
         self.remember(digest, (claims.exp, vouched.clone()), now);
         Ok(vouched)
@@ -166,7 +166,7 @@ impl Verifier {
     }
 
     /// The key with that id, as it is published now or was within the last day.
-    async fn key(&self, id: &str) -> Result<Key, Refusal> {
+    async fn key(&self, id: &str) -> Result<Key, TokenError> {
         if let Some(found) = self.known(id) {
             return found;
         }
@@ -187,24 +187,24 @@ impl Verifier {
                     self.good.lock().clear();
                 }
                 keys.known = known;
-                keys.known.get(id).cloned().ok_or(Refusal::UnknownKey)
+                keys.known.get(id).cloned().ok_or(TokenError::UnknownKey)
             }
             Err(error) => {
                 tracing::warn!(%error, "fetching the Bot Framework's keys failed");
-                Err(Refusal::NoKeys)
+                Err(TokenError::NoKeys)
             }
         }
     }
 
     /// A key that is known; an answer without asking, as long as nobody may ask; `None` when it is time to ask.
-    fn known(&self, id: &str) -> Option<Result<Key, Refusal>> {
+    fn known(&self, id: &str) -> Option<Result<Key, TokenError>> {
         let keys = self.keys.lock();
         let fresh = keys.fetched.is_some_and(|at| at.elapsed() < KEYS_LIFETIME);
         if let Some(key) = keys.known.get(id).filter(|_| fresh) {
             return Some(Ok(key.clone()));
         }
         let just_asked = keys.asked.is_some_and(|at| at.elapsed() < FETCH_INTERVAL);
-        let why = if keys.fetched.is_some() { Refusal::UnknownKey } else { Refusal::NoKeys };
+        let why = if keys.fetched.is_some() { TokenError::UnknownKey } else { TokenError::NoKeys };
         just_asked.then_some(Err(why))
     }
 
@@ -231,14 +231,14 @@ fn key(mut entry: serde_json::Value) -> Option<(String, Key)> {
     Some((id, Key { key, endorsed: endorsed.into() }))
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (scheme, token) = value.and_then(|value| value.split_once(' ')).ok_or(Refusal::Absent)?;
+    let (scheme, token) = value.and_then(|value| value.split_once(' ')).ok_or(TokenError::Absent)?;
     let token = token.trim();
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
-        Err(Refusal::Absent)
+        Err(TokenError::Absent)
     } else if token.len() > MAX_TOKEN_LENGTH {
-        Err(Refusal::Malformed)
+        Err(TokenError::Malformed)
     } else {
         Ok(token)
     }

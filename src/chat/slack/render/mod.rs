@@ -15,17 +15,17 @@ use serde_json::{Value, json};
 
 /// A message, ready to send.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rendered {
+pub struct SlackMessage {
     /// What a notification and a screen reader say: who asked what, and the verdict. Escaped.
     pub text: String,
     pub blocks: Vec<Value>,
     /// What was cut, whole; only where everyone may see the answer.
-    pub attachment: Option<File>,
+    pub attachment: Option<Attachment>,
 }
 
 /// A file beside a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
+pub struct Attachment {
     pub name: String,
     pub bytes: Vec<u8>,
 }
@@ -34,7 +34,7 @@ pub struct File {
 const FILE_BYTES: usize = 1_000_000;
 
 /// The reply as a message, cut where it must be.
-pub fn render(reply: &Reply) -> Rendered {
+pub fn render(reply: &Reply) -> SlackMessage {
     let mut draft = draft(reply);
     draft.squeeze();
     finish(draft, reply)
@@ -92,7 +92,7 @@ fn native(blocks: &[Block]) -> Option<&Block> {
     tables.max_by_key(|(_, at, cells)| (*cells, std::cmp::Reverse(*at))).map(|(block, ..)| block)
 }
 
-fn finish(draft: MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Rendered {
+fn finish(draft: MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> SlackMessage {
     let attachment = attachment(&draft, reply);
     let note = draft.dropped_note();
     let mut blocks = draft.heading.blocks;
@@ -102,11 +102,11 @@ fn finish(draft: MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Rendered {
         blocks.push(rich_text::context("-"));
     }
     number_actions(&mut blocks);
-    Rendered { text: fallback(reply), blocks, attachment }
+    SlackMessage { text: fallback(reply), blocks, attachment }
 }
 
 /// The tables and the code that were cut, whole.
-fn attachment(draft: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option<File> {
+fn attachment(draft: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option<Attachment> {
     let shown_whole = |block: &Block| {
         draft.parts.iter().any(|part| std::ptr::eq(part.block, block) && part.piece.cut.is_none())
     };
@@ -129,7 +129,7 @@ fn attachment(draft: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option<
         Some(run) => format!("countersign-{run}.txt"),
         None => "countersign.txt".to_owned(),
     };
-    Some(File { name, bytes: content.into_bytes() })
+    Some(Attachment { name, bytes: content.into_bytes() })
 }
 
 /// Slack wants every `action_id` to be unique within its message.

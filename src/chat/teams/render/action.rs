@@ -53,7 +53,7 @@ fn set(actions: Vec<Value>) -> Value {
 
 fn action(button: &Button, label: &str) -> Value {
     let data = json!({ PRESSED: button.token });
-    let mut action = match button.who.is_empty() {
+    let mut action = match button.visible_to.is_empty() {
         true => submit(label, &data),
         false => execute(label, PRESSED, &data),
     };
@@ -62,7 +62,7 @@ fn action(button: &Button, label: &str) -> Value {
         ButtonStyle::Primary => json!("positive"),
         ButtonStyle::Danger => json!("destructive"),
     };
-    if !button.who.is_empty() {
+    if !button.visible_to.is_empty() {
         action["fallback"]["style"] = style.clone();
     }
     action["style"] = style;

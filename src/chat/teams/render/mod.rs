@@ -29,7 +29,7 @@ pub struct View<'a> {
 
 /// A card, ready to send.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rendered {
+pub struct TeamsCard {
     /// The AdaptiveCard object.
     pub card: Value,
     /// What a notification says: who asked what of which environment, and the verdict. Plain.
@@ -37,7 +37,7 @@ pub struct Rendered {
 }
 
 /// The reply as a card, cut where it must be.
-pub fn render(reply: &Reply, view: &View<'_>) -> Rendered {
+pub fn render(reply: &Reply, view: &View<'_>) -> TeamsCard {
     let eyes = view.viewer.map_or(Viewer::Everyone, Viewer::One);
     let token = view.token.filter(|token| action::sendable(token));
     let mut frame = frame();
@@ -63,7 +63,7 @@ pub fn render(reply: &Reply, view: &View<'_>) -> Rendered {
     frame["body"] = Value::Array(body);
     let (summary, _) = text_run::MANNER.shorten(&text::summary(reply), limits::SUMMARY_BYTES);
     let summary = if summary.trim().is_empty() { "-".to_owned() } else { summary };
-    Rendered { card: frame, summary }
+    TeamsCard { card: frame, summary }
 }
 
 /// Whether the reply can be shown whole, in one message, whoever looks: with every button that it has for anybody, and room
@@ -92,7 +92,7 @@ fn weight(value: &Value) -> usize {
 
 /// Whether there are buttons that not everyone is shown.
 fn for_some(reply: &Reply) -> bool {
-    let some = |buttons: &[Button]| buttons.iter().any(|button| !button.who.is_empty());
+    let some = |buttons: &[Button]| buttons.iter().any(|button| !button.visible_to.is_empty());
     reply.blocks.iter().any(|block| match block {
         Block::Buttons(buttons) => some(buttons),
         Block::Table(table) => table.rows.iter().any(|row| some(&row.buttons)),
@@ -113,8 +113,10 @@ impl Viewer<'_> {
     fn see(&self, button: &Button) -> bool {
         match self {
             Viewer::All => true,
-            Viewer::Everyone => button.who.is_empty(),
-            Viewer::One(viewer) => button.who.is_empty() || button.who.iter().any(|who| who.id == viewer.id),
+            Viewer::Everyone => button.visible_to.is_empty(),
+            Viewer::One(viewer) => {
+                button.visible_to.is_empty() || button.visible_to.iter().any(|person| person.id == viewer.id)
+            }
         }
     }
 }
