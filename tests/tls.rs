@@ -6,7 +6,7 @@ use countersign::app::App;
 use countersign::command_line::Values;
 use countersign::config::{Backups, Config, Server, Tls};
 use countersign::demo::postgres::{self, Cluster, Options};
-use countersign::model::{Block, Severity};
+use countersign::model::{Block, Login, Severity};
 use countersign::postgres::{Address, Unreachable};
 use countersign::preflight::{CheckContext, Finding, examine};
 use countersign::sql::{self, QueryRequest};
@@ -96,7 +96,7 @@ async fn encrypted(app: &App) -> Result<bool, Unreachable> {
         environment: "production".to_owned(),
         server: "primary".to_owned(),
         database: Some("postgres".to_owned()),
-        login: "reader".to_owned(),
+        login: Login::Reader,
     };
     let lease = app.environments.lease(&address, "tls").await?;
     let rows = lease.ask("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).await.unwrap();

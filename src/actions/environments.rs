@@ -5,7 +5,7 @@ use super::support::blocks::{answer, environments, table, verdict};
 use super::{Call, Query};
 use crate::config::{Environment, Server, Tls};
 use crate::error::Result;
-use crate::model::{Block, Cell, Severity, Shape, Text};
+use crate::model::{Block, Cell, Login, Severity, Shape, Text};
 use crate::postgres::Address;
 use crate::sql::{Answer, fill};
 use async_trait::async_trait;
@@ -99,7 +99,7 @@ fn row(
 
 /// Queries the server's version; the error is for people.
 async fn version(call: &Call<'_>, environment: &Environment, server: &Server) -> Result<String, String> {
-    let address = Address::new(&environment.name, &server.name, "reader");
+    let address = Address::new(&environment.name, &server.name, Login::Reader);
     let lease = call.app.environments.lease(&address, &call.asker).await.map_err(|why| why.to_string())?;
     let sql = "SELECT split_part(current_setting('server_version'), ' ', 1) \
                || CASE WHEN pg_is_in_recovery() THEN ', replica' ELSE '' END";

@@ -4,7 +4,7 @@
 use super::support::blocks::{answer, count, environments, verdict};
 use super::{Call, Query};
 use crate::error::Result;
-use crate::model::{Block, Cell, Severity, Shape, Text};
+use crate::model::{Block, Cell, Login, Severity, Shape, Text};
 use crate::postgres::Address;
 use crate::sql::{Answer, bytes, fill};
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ impl Query for Services {
         let mut addresses = Vec::new();
         for name in &names {
             let servers = call.app.environments.environment(name)?.servers.iter();
-            addresses.extend(servers.map(|server| Address::new(name, &server.name, "reader")));
+            addresses.extend(servers.map(|server| Address::new(name, &server.name, Login::Reader)));
         }
         let all = addresses.iter().map(|address| sizes(call, address));
         let sizes = futures::future::join_all(all).await;

@@ -164,7 +164,7 @@ fn describe(call: &Call<'_>, environment: &str, target: &Target) -> Result<Plan>
     }
     let given = |spec: &ArgSpec| (spec.name.clone(), displayed_value(spec, call.values));
     plan.context = command.header.args.iter().map(given).collect();
-    plan.context.push(("login".to_owned(), command.header.login.clone()));
+    plan.context.push(("login".to_owned(), command.header.login.to_string()));
     let limits = call.app.environments.environment(environment)?;
     let whole = header_timeout(command).unwrap_or(limits.statement_timeout);
     let line = format!(
@@ -200,12 +200,12 @@ fn displayed_value(spec: &ArgSpec, values: &Values) -> String {
 
 fn role(app: &crate::app::App, environment: &str, command: &Command) -> Result<String> {
     let environment = app.environments.environment(environment)?;
-    app.environments.login(environment, &command.header.login).map(|(_, login)| login.user)
+    app.environments.login(environment, command.header.login).map(|(_, login)| login.user)
 }
 
 fn address(environment: &str, plan: &Plan, command: &Command) -> Address {
     let server = plan.identity.get("server").map_or("", String::as_str);
-    Address::new(environment, server, &command.header.login)
+    Address::new(environment, server, command.header.login)
         .in_database(plan.identity.get("database").cloned())
 }
 

@@ -9,7 +9,7 @@ use super::{Action, Call, Execution, Implementation, Outcome};
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
-use crate::model::{EventKind, Plan, Run, RunState};
+use crate::model::{EventKind, Login, Plan, Run, RunState};
 use crate::store::{AppendOutcome, StoreError};
 use async_trait::async_trait;
 use std::time::Duration;
@@ -173,8 +173,9 @@ async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> Outcome {
         }
     }
     let result = abandoned.map(|outcome| outcome.verdict.words());
-    let login = app.catalog.find(&run.request.command).map(|command| command.header.login.clone());
-    let ended = match (backends::end(app, run, &login.unwrap_or_default()).await, &result) {
+    let login =
+        app.catalog.find(&run.request.command).map_or(Login::Operator, |command| command.header.login);
+    let ended = match (backends::end(app, run, login).await, &result) {
         (Ok(ended), _) => ended,
         (Err(err), Some(result)) => {
             return Outcome::partial(format!(

@@ -4,7 +4,7 @@ use super::allowlist::{self, Columns, Purpose};
 use super::bind::Bound;
 use super::header::SourceFile;
 use super::{Diagnostic, Header, Scope, Section};
-use crate::model::Risk;
+use crate::model::{Login, Risk};
 use crate::sql_lexer::SqlError;
 
 /// A preview's column that says how many rows the command would change.
@@ -21,12 +21,12 @@ pub fn header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
     let rules = [
         (header.risk == Risk::Write, "risk", "a custom command is read or danger, not write"),
         (
-            header.risk == Risk::Read && header.login != "reader",
+            header.risk == Risk::Read && header.login != Login::Reader,
             "login",
             "a command that reads has the login reader",
         ),
         (
-            danger && header.login == "reader",
+            danger && header.login == Login::Reader,
             "login",
             "a command that acts needs another login: `login = \"operator\"`",
         ),

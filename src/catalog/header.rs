@@ -116,12 +116,6 @@ impl<'a> SourceFile<'a> {
 fn check_header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     let place = |word: &str| here.place(word);
-    if !["reader", "signal", "dump", "maintain", "owner", "operator"].contains(&header.login.as_str()) {
-        mistakes.push(here.at(
-            place("login"),
-            "the logins are reader, signal, dump, maintain and owner (or operator for all that acts)",
-        ));
-    }
     for arg in &header.args {
         if let Err(why) = arg.check() {
             mistakes.push(here.at(place(&format!("\"{}\"", arg.name)), &why));

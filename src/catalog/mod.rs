@@ -3,7 +3,7 @@
 //! does not live here.
 
 use crate::command_line::ArgSpec;
-use crate::model::{Risk, Severity};
+use crate::model::{Login, Risk, Severity};
 use crate::suggest::nearest;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
@@ -64,8 +64,8 @@ pub struct Header {
     #[serde(default)]
     pub scope: Scope,
     /// The login that it needs: reader unless said otherwise.
-    #[serde(default = "reader")]
-    pub login: String,
+    #[serde(default)]
+    pub login: Login,
     #[serde(default)]
     pub args: Vec<ArgSpec>,
     /// A line that works: shown in help, run by the tests.
@@ -111,10 +111,6 @@ pub struct Header {
     /// Columns of a preview whose values the card may show: what tells rows apart, and is nobody's secret.
     #[serde(default)]
     pub preview_columns: Vec<String>,
-}
-
-fn reader() -> String {
-    "reader".to_owned()
 }
 
 /// When a section is asked at all.

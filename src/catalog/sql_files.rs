@@ -125,7 +125,7 @@ fn command(name: &str, text: &str, like: &Command) -> Result<Command, Diagnostic
     let source = text[start..].trim().to_owned();
     let header = Header {
         summary: file_header.summary,
-        login: file_header.login.unwrap_or_else(|| like.header.login.clone()),
+        login: file_header.login.and_then(|login| login.parse().ok()).unwrap_or(like.header.login),
         timeout: file_header.timeout,
         risk: Risk::Danger,
         ..like.header.clone()

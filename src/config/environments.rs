@@ -4,6 +4,7 @@ use super::load::LoadContext;
 use super::secrets::opt_secret;
 use super::validate::{UniqueNames, braces, complain, identifier, name, within};
 use super::{Environment, Login, Server, ThresholdOverride, Tls};
+use crate::model;
 use crate::suggest::{quoted, suggestion};
 use crate::toml_reader::{Located, Reader};
 use std::collections::BTreeMap;
@@ -31,9 +32,9 @@ const LONGEST_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 const PORT: u16 = 5432;
 
 /// The logins that a command may ask for. The first two must be there: whatever has no login of its own is the operator's.
-const READER: &str = "reader";
-const REQUIRED_LOGINS: [&str; 2] = [READER, "operator"];
-const OTHER_LOGINS: [&str; 4] = ["signal", "dump", "maintain", "owner"];
+const REQUIRED_LOGINS: [model::Login; 2] = [model::Login::Reader, model::Login::Operator];
+const OTHER_LOGINS: [model::Login; 4] =
+    [model::Login::Signal, model::Login::Dump, model::Login::Maintain, model::Login::Owner];
 
 /// What a hint's braces may name.
 const HINT_NAMES: [&str; 4] = ["host", "port", "database", "service"];
@@ -175,19 +176,21 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn logins(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<String, Login> {
+fn logins(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<model::Login, Login> {
     let read = table.table("logins", |table| {
         let mut logins = BTreeMap::new();
         for name in REQUIRED_LOGINS {
-            logins.extend(table.table(name, |table| login(table, outside)).map(|login| (name, login)));
+            logins.extend(table.table(name.name(), |table| login(table, outside)).map(|login| (name, login)));
         }
         for name in OTHER_LOGINS {
-            logins.extend(table.opt_table(name, |table| login(table, outside)).map(|login| (name, login)));
+            logins.extend(
+                table.opt_table(name.name(), |table| login(table, outside)).map(|login| (name, login)),
+            );
         }
         reader_is_nobody_else(table, &logins);
         logins
     });
-    read.unwrap_or_default().into_iter().map(|(name, login)| (name.to_owned(), login.value)).collect()
+    read.unwrap_or_default().into_iter().map(|(name, login)| (name, login.value)).collect()
 }
 
 /// A login, with the place of its user.
@@ -198,12 +201,15 @@ fn login(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Located<Login> {
 }
 
 /// Whoever may run a command that reads would otherwise have the other login's rights.
-fn reader_is_nobody_else(table: &mut Reader<'_>, logins: &BTreeMap<&str, Located<Login>>) {
-    let Some(reader) = logins.get(READER).filter(|reader| !reader.value.user.is_empty()) else { return };
-    for (name, login) in logins.iter().filter(|(name, _)| **name != READER) {
+fn reader_is_nobody_else(table: &mut Reader<'_>, logins: &BTreeMap<model::Login, Located<Login>>) {
+    let Some(reader) = logins.get(&model::Login::Reader).filter(|reader| !reader.value.user.is_empty())
+    else {
+        return;
+    };
+    for (name, login) in logins.iter().filter(|(name, _)| **name != model::Login::Reader) {
         if login.value.user == reader.value.user {
             // A dump only looks, but at every customer's row.
-            let must_not = if *name == "dump" { "read every table" } else { "act" };
+            let must_not = if *name == model::Login::Dump { "read every table" } else { "act" };
             let user = quoted(&reader.value.user);
             let message = format!(
                 "`{name}` is the same user as `reader`, {user}: the reader must not be able to {must_not}"

@@ -167,8 +167,8 @@ pub struct Environment {
     pub production: bool,
     /// The first is the one whose databases the services use unless they name another. A pid belongs to one server.
     pub servers: Vec<Server>,
-    /// Login name ("reader", "operator") to its role.
-    pub logins: BTreeMap<String, Login>,
+    /// Each login's role.
+    pub logins: BTreeMap<crate::model::Login, Login>,
     /// The database for questions about the whole server.
     pub maintenance_database: String,
     pub tls: Tls,

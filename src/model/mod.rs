@@ -19,6 +19,6 @@ pub use reply::{
     Audience, Block, Cell, Column, EnvironmentTag, Heading, Reply, Row, Severity, Shape, Span, Table, Text,
     bar,
 };
-pub use risk::Risk;
+pub use risk::{Login, Risk};
 pub use run::{ActiveFreeze, Run, RunEvent, RunId, RunRequest, RunState};
 pub use transitions::EventKind;

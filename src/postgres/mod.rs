@@ -2,9 +2,9 @@
 //! an environment. Connections are bounded per environment, and one per server and login stays open, so that the bot still
 //! answers when every slot is taken. What is asked over a connection does not live here.
 
-use crate::config::{Config, Environment, Login, Server, Service};
+use crate::config::{self, Config, Environment, Server, Service};
 use crate::error::{Error, Result};
-use crate::model::EnvironmentTag;
+use crate::model::{EnvironmentTag, Login};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -29,19 +29,13 @@ pub struct Address {
     pub server: String,
     /// `None` is the environment's maintenance database.
     pub database: Option<String>,
-    /// As a command's header names it: "reader", "signal", "dump" …
-    pub login: String,
+    pub login: Login,
 }
 
 impl Address {
     /// An environment's maintenance database on a server.
-    pub fn new(environment: &str, server: &str, login: &str) -> Address {
-        Address {
-            environment: environment.to_owned(),
-            server: server.to_owned(),
-            database: None,
-            login: login.to_owned(),
-        }
+    pub fn new(environment: &str, server: &str, login: Login) -> Address {
+        Address { environment: environment.to_owned(), server: server.to_owned(), database: None, login }
     }
 
     /// Another database of the same server; `None` for the maintenance database.
@@ -61,8 +55,8 @@ struct EnvironmentPools {
     environment: Environment,
     connector: Connector,
     budget: Arc<PoolLimit>,
-    /// By server and login name; outside the budget.
-    warm: HashMap<(String, String), Arc<Mutex<Option<Connection>>>>,
+    /// By server and login; outside the budget.
+    warm: HashMap<(String, Login), Arc<Mutex<Option<Connection>>>>,
 }
 
 impl Environments {
@@ -75,7 +69,7 @@ impl Environments {
             let warm = environment
                 .servers
                 .iter()
-                .flat_map(|server| logins.clone().map(|login| (server.name.clone(), login.clone())))
+                .flat_map(|server| logins.clone().map(|login| (server.name.clone(), *login)))
                 .map(|key| (key, Arc::new(Mutex::new(None))))
                 .collect();
             let site = EnvironmentPools {
@@ -157,12 +151,12 @@ impl Environments {
     ///
     /// # Errors
     /// [`Error::Internal`] when the configuration has neither.
-    pub fn login(&self, environment: &Environment, name: &str) -> Result<(String, Login)> {
-        let fallback = if name == "reader" { "reader" } else { "operator" };
-        [name, fallback]
+    pub fn login(&self, environment: &Environment, login: Login) -> Result<(Login, config::Login)> {
+        let fallback = if login == Login::Reader { Login::Reader } else { Login::Operator };
+        [login, fallback]
             .iter()
-            .find_map(|name| environment.logins.get(*name).map(|login| ((*name).to_owned(), login.clone())))
-            .ok_or_else(|| Error::Internal(anyhow::anyhow!("the environment has no login for {name}")))
+            .find_map(|login| environment.logins.get(login).map(|role| (*login, role.clone())))
+            .ok_or_else(|| Error::Internal(anyhow::anyhow!("the environment has no login for {login}")))
     }
 
     /// Every role that the bot uses there: never a target.
@@ -181,17 +175,17 @@ impl Environments {
     ) -> std::result::Result<PooledClient, Unreachable> {
         let unknown = |_| Unreachable::Misconfigured;
         let site = self.site(&address.environment).map_err(unknown)?;
-        let (login_name, login) = self.login(&site.environment, &address.login).map_err(unknown)?;
+        let (login, role) = self.login(&site.environment, address.login).map_err(unknown)?;
         let server = site.environment.servers.iter().find(|server| server.name == address.server);
         let server = server.ok_or(Unreachable::Misconfigured)?;
         let maintenance = &site.environment.maintenance_database;
         let key = Address {
             database: Some(address.database.clone().unwrap_or_else(|| maintenance.clone())),
-            login: login_name.clone(),
+            login,
             ..address.clone()
         };
-        let warm = site.warm.get(&(server.name.clone(), login_name)).filter(|_| address.database.is_none());
-        let connect = || site.connector.open(server, &login, key.database.as_deref().unwrap_or(maintenance));
+        let warm = site.warm.get(&(server.name.clone(), login)).filter(|_| address.database.is_none());
+        let connect = || site.connector.open(server, &role, key.database.as_deref().unwrap_or(maintenance));
         let limits = pool::Limits::of(&site.environment);
         if let Some(warm) = warm
             && let Ok(mut held) = Arc::clone(warm).try_lock_owned()
@@ -228,14 +222,14 @@ impl Environments {
                 environment: site.environment.name.clone(),
                 server: server.clone(),
                 database: None,
-                login: login.clone(),
+                login: *login,
             })
         });
         let all = warming.map(|address| async move {
             match self.lease(&address, "countersign warm").await {
                 Ok(lease) => drop(lease.ask("SELECT 1", &[]).await),
                 Err(why) => {
-                    tracing::warn!(environment = address.environment, server = address.server, login = address.login, %why, "no warm connection");
+                    tracing::warn!(environment = address.environment, server = address.server, login = address.login.name(), %why, "no warm connection");
                 }
             }
         });

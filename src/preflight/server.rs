@@ -3,16 +3,12 @@
 use super::{CheckStatus, Finding, connectivity, databases};
 use crate::actions::backup::{Tool, choose};
 use crate::config::{Environment, Server};
+use crate::model::Login;
 use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 const ASKER: &str = "countersign check";
-const READER: &str = "reader";
-
-/// Purposes of logins, as in the commands' headers. The operator serves a purpose without a login of its own.
-const SIGNAL: &str = "signal";
-const DUMP: &str = "dump";
 
 /// The server under check.
 struct ServerCheck<'a> {
@@ -30,22 +26,22 @@ pub async fn check(
 ) -> Vec<Finding> {
     let check = ServerCheck { targets, environment, server };
     let mut findings = Vec::new();
-    let others = environment.logins.keys().map(String::as_str).filter(|name| *name != READER);
-    for name in [READER].into_iter().chain(others) {
-        let Some(login) = environment.logins.get(name) else { continue };
-        match check.connect(name, None).await {
+    let others = environment.logins.keys().copied().filter(|login| *login != Login::Reader);
+    for login in [Login::Reader].into_iter().chain(others) {
+        let Some(role) = environment.logins.get(&login) else { continue };
+        match check.connect(login, None).await {
             Err(error) => {
-                let subject = check.subject(name);
-                findings.push(connectivity::finding(&subject, &error, environment, server, login));
+                let subject = check.subject(login);
+                findings.push(connectivity::finding(&subject, &error, environment, server, role));
                 if connectivity::concerns_every_login(&error) {
                     return findings;
                 }
             }
-            Ok(client) if name == READER => {
+            Ok(client) if login == Login::Reader => {
                 findings.extend(check.reader(&client).await);
                 findings.push(check.client_program(&client, tools));
             }
-            Ok(client) => findings.extend(check.acting_login(&client, name).await),
+            Ok(client) => findings.extend(check.acting_login(&client, login).await),
         }
     }
     findings.extend(check.databases().await);
@@ -54,18 +50,18 @@ pub async fn check(
 
 impl ServerCheck<'_> {
     /// "main as reader".
-    fn subject(&self, login: &str) -> String {
+    fn subject(&self, login: Login) -> String {
         format!("{} as {login}", self.server.name)
     }
 
-    async fn connect(&self, login: &str, database: Option<&str>) -> Result<PooledClient, Unreachable> {
+    async fn connect(&self, login: Login, database: Option<&str>) -> Result<PooledClient, Unreachable> {
         let address = Address::new(&self.environment.name, &self.server.name, login);
         let address = address.in_database(database.map(str::to_owned));
         self.targets.lease(&address, ASKER).await
     }
 
     async fn reader(&self, client: &PooledClient) -> Vec<Finding> {
-        let subject = self.subject(READER);
+        let subject = self.subject(Login::Reader);
         let facts = async {
             let login = query_row(client, include_str!("login.sql"), &[]).await?;
             Ok::<_, QueryError>((login, client.ask(include_str!("acts.sql"), &[]).await?))
@@ -105,35 +101,35 @@ impl ServerCheck<'_> {
     }
 
     /// Checks an acting login, for each purpose that it serves.
-    async fn acting_login(&self, client: &PooledClient, name: &str) -> Vec<Finding> {
-        let subject = self.subject(name);
-        let login = match query_row(client, include_str!("login.sql"), &[]).await {
-            Ok(login) => login,
+    async fn acting_login(&self, client: &PooledClient, login: Login) -> Vec<Finding> {
+        let subject = self.subject(login);
+        let facts = match query_row(client, include_str!("login.sql"), &[]).await {
+            Ok(facts) => facts,
             Err(error) => return vec![query_failed(subject, &error)],
         };
-        let role: String = login.get("role");
+        let role: String = facts.get("role");
         let grant = |granted: &str| format!("GRANT {granted} TO {role};");
-        let serves = |purpose: &str| {
-            self.targets.login(self.environment, purpose).is_ok_and(|(serving, _)| serving == name)
+        let serves = |purpose: Login| {
+            self.targets.login(self.environment, purpose).is_ok_and(|(serving, _)| serving == login)
         };
         let mut findings = Vec::new();
-        if serves(SIGNAL) && !login.get::<_, bool>("signals") {
+        if serves(Login::Signal) && !facts.get::<_, bool>("signals") {
             let details = "can't end other roles' sessions: `cancel` and `kill` fail";
             findings.push(Finding::missing(&subject, details, grant("pg_signal_backend")));
         }
-        if serves(SIGNAL) && !login.get::<_, bool>("sees_sessions") {
+        if serves(Login::Signal) && !facts.get::<_, bool>("sees_sessions") {
             let details = "can't see the sessions that it has to end";
             findings.push(Finding::missing(&subject, details, grant("pg_monitor")));
         }
         // Below 14 there is no such role, and each table has its own grant.
-        if serves(DUMP) && login.get::<_, Option<bool>>("reads_all") == Some(false) {
+        if serves(Login::Dump) && facts.get::<_, Option<bool>>("reads_all") == Some(false) {
             let details = "can't read every table: `backup` fails";
             findings.push(Finding::missing(&subject, details, grant("pg_read_all_data")));
         }
         if findings.is_empty() {
             findings.push(Finding::works(&subject, "has the privileges that its commands need"));
         }
-        if login.get("superuser") {
+        if facts.get("superuser") {
             findings.push(Finding {
                 subject,
                 status: CheckStatus::Optional,
@@ -168,8 +164,8 @@ impl ServerCheck<'_> {
     /// Findings about one database; empty if it is complete.
     async fn database(&self, name: &str) -> Vec<Finding> {
         let subject = format!("{}/{name}", self.server.name);
-        let Some(reader) = self.environment.logins.get(READER) else { return Vec::new() };
-        let client = match self.connect(READER, Some(name)).await {
+        let Some(reader) = self.environment.logins.get(&Login::Reader) else { return Vec::new() };
+        let client = match self.connect(Login::Reader, Some(name)).await {
             Ok(client) => client,
             Err(Unreachable::Login(_)) => {
                 let fix = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(name), quoted(&reader.user));
@@ -180,7 +176,7 @@ impl ServerCheck<'_> {
             }
         };
         // The login for signals connects to the maintenance database only.
-        let others = self.environment.logins.iter().filter(|(name, _)| *name != SIGNAL);
+        let others = self.environment.logins.iter().filter(|(login, _)| **login != Login::Signal);
         let others: Vec<&str> =
             others.map(|(_, login)| login.user.as_str()).filter(|user| *user != reader.user).collect();
         match query_row(&client, include_str!("database.sql"), &[&others]).await {

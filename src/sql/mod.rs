@@ -183,7 +183,7 @@ async fn ask(
         environment: question.environment.to_owned(),
         server: target.server.clone(),
         database: target.database.clone(),
-        login: header.login.clone(),
+        login: header.login,
     };
     let lease = targets.lease(&address, question.asker).await.map_err(|why| why.to_string())?;
     let section = question.command.sections(lease.major()).get(index).ok_or("has no such question")?;

@@ -4,7 +4,7 @@ use countersign::actions;
 use countersign::catalog::{Body, Catalog, Diagnostic, Scope};
 use countersign::command_line::{self, KnownNames};
 use countersign::config::{Config, ThresholdOverride};
-use countersign::model::Risk;
+use countersign::model::{Login, Risk};
 use std::path::Path;
 
 mod hostile;
@@ -49,7 +49,7 @@ fn every_file_is_a_command_with_code_and_an_example_that_binds() {
 #[test]
 fn what_reads_asks_as_the_reader_and_always_has_a_verdict() {
     for command in built_in().iter().filter(|command| command.header.risk == Risk::Read) {
-        assert_eq!(command.header.login, "reader", "{}", command.name);
+        assert_eq!(command.header.login, Login::Reader, "{}", command.name);
         if let Body::Sql(_) = command.body {
             let header = &command.header;
             assert!(

@@ -2,6 +2,7 @@
 
 use super::all_set;
 use countersign::config::{Config, Tls};
+use countersign::model::Login;
 use secrecy::ExposeSecret;
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +21,7 @@ fn the_example_loads() {
     assert_eq!(production.statement_timeout, Duration::from_secs(15));
     assert_eq!(config.environments[1].connections, 12);
     let password =
-        production.logins["operator"].password.as_ref().map(|secret| secret.expose_secret().to_owned());
+        production.logins[&Login::Operator].password.as_ref().map(|secret| secret.expose_secret().to_owned());
     assert_eq!(password.as_deref(), Some("hush-production_operator_password"));
 
     let databases: Vec<_> =

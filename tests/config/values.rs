@@ -2,6 +2,7 @@
 
 use super::{MINIMAL, all_set, problems, reports, with};
 use countersign::config::{Config, Tls};
+use countersign::model::Login;
 use countersign::postgres::Environments;
 
 #[test]
@@ -158,7 +159,9 @@ fn each_purpose_has_its_login() {
         let config = Config::parse("deploy/x.toml", text, &all_set).expect("a configuration");
         let targets = Environments::new(&config).expect("targets");
         let serves = |purpose| targets.login(&config.environments[0], purpose).expect("a login").1.user;
-        assert_eq!(["reader", "operator", "signal", "dump", "maintain", "owner"].map(serves), expected);
+        let logins =
+            [Login::Reader, Login::Operator, Login::Signal, Login::Dump, Login::Maintain, Login::Owner];
+        assert_eq!(logins.map(serves), expected);
     }
     reports(
         "[environments.logins.operator]",

@@ -137,7 +137,7 @@ async fn back_up(
     index: usize,
 ) -> std::result::Result<Manifest, FailureReason> {
     let environment = execution.environment().unwrap_or_default();
-    let login = &execution.command.header.login;
+    let login = execution.command.header.login;
     let asker = Asker { environment, application: &execution.asker };
     let connection = connection(&execution.app.environments, asker, target, login);
     let job = Dump {

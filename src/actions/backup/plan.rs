@@ -5,7 +5,7 @@ use super::FailureReason;
 use super::pg_client::ClientConnection;
 use super::tools::{self, MissingClient, Tool};
 use crate::error::Error;
-use crate::model::Plan;
+use crate::model::{Login, Plan};
 use crate::postgres::{Address, Environments};
 use std::fmt;
 
@@ -111,7 +111,7 @@ async fn inspect_database(
     asker: Asker<'_>,
     target: &BackupTarget,
 ) -> Result<DatabaseInfo, PreflightError> {
-    let address = Address::new(asker.environment, &target.server, "reader");
+    let address = Address::new(asker.environment, &target.server, Login::Reader);
     let address = address.in_database(target.database.clone());
     let client = environments.lease(&address, asker.application).await;
     let client = client.map_err(|error| PreflightError::Server(error.to_string()))?;
@@ -135,7 +135,7 @@ pub fn connection(
     environments: &Environments,
     asker: Asker<'_>,
     target: &BackupTarget,
-    login: &str,
+    login: Login,
 ) -> Result<ClientConnection, PreflightError> {
     let unknown = || PreflightError::Server("is not in the configuration".to_owned());
     let environment = environments.environment(asker.environment).map_err(|_| unknown())?;

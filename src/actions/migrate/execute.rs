@@ -129,8 +129,7 @@ impl MigrateCommand<'_> {
         let process = Subprocess::start(command, CapturedStreams::Both, output.clone());
         let mut process =
             process.map_err(|error| format!("the command can't be started ({})", error.kind()))?;
-        let filter =
-            BackendFilter { application: &application, role: &self.target.login.user, since: &since };
+        let filter = BackendFilter { application: &application, role: &self.target.role.user, since: &since };
         let began = Instant::now();
         let blocker = Mutex::default();
         let exit = tokio::select! {

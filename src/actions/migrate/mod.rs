@@ -3,7 +3,7 @@
 
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
-use crate::model::Plan;
+use crate::model::{Login, Plan};
 use crate::postgres::{Address, DedicatedSession, PooledClient};
 use async_trait::async_trait;
 
@@ -74,7 +74,7 @@ pub(super) fn requested_target<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>>
     let environment = call.environment.unwrap_or_default();
     let database = super::sql_command::only_target(call, environment)?;
     let service = database.service.unwrap_or_default();
-    let target = MigrateTarget::new(call.app, environment, &service, &call.command.header.login)?;
+    let target = MigrateTarget::new(call.app, environment, &service, call.command.header.login)?;
     require_direct(target.server)?;
     Ok(target)
 }
@@ -85,12 +85,12 @@ pub(super) fn planned_target<'a>(
 ) -> std::result::Result<MigrateTarget<'a>, Outcome> {
     let environment = execution.environment().unwrap_or_default();
     let service = execution.run.request.arguments.get("service").map_or("", String::as_str);
-    let login = &execution.command.header.login;
+    let login = execution.command.header.login;
     let target = MigrateTarget::new(execution.app, environment, service, login).map_err(invalidated)?;
     let current = [
         ("server", target.server.name.as_str()),
         ("database", target.database()),
-        ("role", target.login.user.as_str()),
+        ("role", target.role.user.as_str()),
     ];
     for (name, value) in current {
         if execution.plan.identity.get(name).is_none_or(|planned| planned != value) {
@@ -120,7 +120,8 @@ pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Resu
         let client = call.app.environments.lease(&address, &call.asker).await;
         client.map_err(|error| Error::user(format!("{} {error}.", target.database())))
     };
-    let (client, reader) = tokio::join!(connect(target.command_address()), connect(target.address("reader")));
+    let (client, reader) =
+        tokio::join!(connect(target.command_address()), connect(target.address(Login::Reader)));
     let (client, reader) = (client?, reader?);
     let user_error = |error: HistoryError| text::history_error(target, &error);
     if let Some(holder) = lock_holder(&reader).await.map_err(user_error)? {
@@ -155,7 +156,7 @@ impl Prepared {
         let client = environments.lease(&target.command_address(), &execution.asker).await;
         let session = client.map_err(|error| failed(&error))?.alone().await;
         let session = session.map_err(|error| failed(&error))?;
-        let watcher = environments.lease(&target.address("reader"), &execution.asker).await;
+        let watcher = environments.lease(&target.address(Login::Reader), &execution.asker).await;
         let watcher = watcher.map_err(|error| failed(&error))?;
         let resource = target.resource();
         if !session.hold(&resource).await.map_err(|error| failed(&error))? {

@@ -6,7 +6,7 @@ use super::migration_history::{Executor, MigrationHistory};
 use super::target::{LockHolder, MigrateTarget, lock_holder};
 use super::{Execution, Outcome, planned_target, text};
 use crate::app::Share;
-use crate::model::EventKind;
+use crate::model::{EventKind, Login};
 use crate::sql::duration;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -31,11 +31,11 @@ async fn inspect<'a>(execution: &Execution<'a>) -> Result<Snapshot<'a>, Option<S
     let target = planned_target(execution).map_err(|_| None)?;
     let reason = |error: &dyn std::fmt::Display| format!("{} {error}", target.database());
     let environments = &execution.app.environments;
-    let reader = environments.lease(&target.address("reader"), &execution.asker).await;
+    let reader = environments.lease(&target.address(Login::Reader), &execution.asker).await;
     let reader = reader.map_err(|error| Some(reason(&error)))?;
     let application = application_name(execution.run);
     // From any time: the name is this run's alone, and two clocks may differ.
-    let filter = BackendFilter { application: &application, role: &target.login.user, since: "-infinity" };
+    let filter = BackendFilter { application: &application, role: &target.role.user, since: "-infinity" };
     let lock_holder = lock_holder(&reader).await.map_err(|error| Some(reason(&error)))?;
     let backends = filter.backends(&reader).await.map_err(|error| Some(reason(&error)))?;
     let history = match environments.lease(&target.command_address(), &execution.asker).await {

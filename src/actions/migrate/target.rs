@@ -5,9 +5,9 @@ use super::migration_history::{Executor, HistoryError, MigrationHistory};
 use super::output::CapturedOutput;
 use crate::actions::support::subprocess;
 use crate::app::App;
-use crate::config::{EnvValue, Environment, Login, Migrate, Server, Service};
+use crate::config::{self, EnvValue, Environment, Migrate, Server, Service};
 use crate::error::{Error, Result};
-use crate::model::Plan;
+use crate::model::{Login, Plan};
 use crate::postgres::{Address, PooledClient};
 use secrecy::{ExposeSecret, SecretString};
 use std::path::{Path, PathBuf};
@@ -18,9 +18,9 @@ pub struct MigrateTarget<'a> {
     pub server: &'a Server,
     pub service: &'a Service,
     pub migrate: &'a Migrate,
-    pub login: Login,
-    /// As the command's header names it.
-    login_name: &'a str,
+    pub role: config::Login,
+    /// The command's own.
+    login: Login,
 }
 
 /// The session that holds Prisma's advisory lock.
@@ -35,12 +35,7 @@ pub struct LockHolder {
 impl<'a> MigrateTarget<'a> {
     /// # Errors
     /// [`Error::User`] when no deploy command is configured for the service.
-    pub fn new(
-        app: &'a App,
-        environment: &str,
-        service: &str,
-        login_name: &'a str,
-    ) -> Result<MigrateTarget<'a>> {
+    pub fn new(app: &'a App, environment: &str, service: &str, login: Login) -> Result<MigrateTarget<'a>> {
         let environment = app.environments.environment(environment)?;
         let service = app.environments.service(service)?;
         let unknown = || Error::user(format!("{} is on no server of {}.", service.name, environment.name));
@@ -51,8 +46,8 @@ impl<'a> MigrateTarget<'a> {
                 "Set `deploy` in `[migrate]` of the configuration.",
             )
         })?;
-        let (_, login) = app.environments.login(environment, login_name)?;
-        Ok(MigrateTarget { environment, server, service, migrate, login, login_name })
+        let (_, role) = app.environments.login(environment, login)?;
+        Ok(MigrateTarget { environment, server, service, migrate, role, login })
     }
 
     pub fn database(&self) -> &str {
@@ -60,14 +55,14 @@ impl<'a> MigrateTarget<'a> {
     }
 
     /// The database through that login.
-    pub fn address(&self, login: &str) -> Address {
+    pub fn address(&self, login: Login) -> Address {
         Address::new(&self.environment.name, &self.server.name, login)
             .in_database(self.service.database.clone())
     }
 
     /// The database through the command's own login.
     pub fn command_address(&self) -> Address {
-        self.address(self.login_name)
+        self.address(self.login)
     }
 
     /// The resource that a run locks against every other run, here and in other Countersign instances.
@@ -169,7 +164,7 @@ impl<'a> MigrateTarget<'a> {
             environment: self.environment,
             server: self.server,
             database: self.database(),
-            login: &self.login,
+            login: &self.role,
             schema: &self.migrate.schema,
             application,
         };
@@ -182,7 +177,7 @@ impl<'a> MigrateTarget<'a> {
             EnvValue::Secret(secret) => Some(secret),
             EnvValue::Plain(_) => None,
         });
-        let secrets = settings.chain([url]).chain(self.login.password.as_ref());
+        let secrets = settings.chain([url]).chain(self.role.password.as_ref());
         CapturedOutput::new(
             secrets.flat_map(forms).collect(),
             names.iter().map(|name| (*name).to_owned()).collect(),
@@ -193,7 +188,7 @@ impl<'a> MigrateTarget<'a> {
     pub fn describe(&self, plan: &mut Plan, argv: &[String]) {
         plan.identity.insert("server".to_owned(), self.server.name.clone());
         plan.identity.insert("database".to_owned(), self.database().to_owned());
-        plan.identity.insert("role".to_owned(), self.login.user.clone());
+        plan.identity.insert("role".to_owned(), self.role.user.clone());
         plan.code = Some(self.code(argv));
         plan.resource_locks = vec![self.resource()];
         let mut names: Vec<&str> = self.migrate.env.keys().map(String::as_str).collect();

@@ -37,7 +37,7 @@ pub fn history_error(target: &MigrateTarget<'_>, error: &HistoryError) -> Error 
             problem,
             format!(
                 "{} can't migrate it: configure a login `owner` whose role owns the tables.",
-                target.login.user
+                target.role.user
             ),
         ),
         _ => Error::user(problem),

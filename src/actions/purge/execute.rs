@@ -120,7 +120,7 @@ async fn locked_worker(
     let database = &target.database;
     let environments = &execution.app.environments;
     let environment = environments.environment(&target.address.environment);
-    let login = environment.and_then(|environment| environments.login(environment, &target.address.login));
+    let login = environment.and_then(|environment| environments.login(environment, target.address.login));
     if login.ok().map(|(_, login)| login.user).as_ref() != Some(&target.role) {
         return Err("Its login has another role now than the card showed.".to_owned());
     }

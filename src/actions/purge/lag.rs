@@ -1,6 +1,7 @@
 //! The replicas' lag, as the reader sees it.
 
 use crate::app::App;
+use crate::model::Login;
 use crate::postgres::Address;
 use crate::sql::{bytes, duration};
 use std::time::Duration;
@@ -59,7 +60,7 @@ pub(super) async fn replicas(
     server: &str,
     asker: &str,
 ) -> Result<Vec<ReplicaLag>, String> {
-    let address = Address::new(environment, server, "reader");
+    let address = Address::new(environment, server, Login::Reader);
     let client = app.environments.lease(&address, asker).await.map_err(|error| error.to_string())?;
     let rows = client.ask(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;
     if rows.iter().any(|row| !row.get::<_, bool>("seen")) {

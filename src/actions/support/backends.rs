@@ -3,7 +3,7 @@
 
 use crate::app::App;
 use crate::error::Result;
-use crate::model::{Run, RunId};
+use crate::model::{Login, Run, RunId};
 use crate::postgres::Address;
 use crate::sql::user_error;
 
@@ -39,7 +39,7 @@ pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
     let mut backends = Vec::new();
     for server in &settings.servers {
         let failed = |err: String| user_error(&server.name, &err);
-        let address = Address::new(environment, &server.name, "reader");
+        let address = Address::new(environment, &server.name, Login::Reader);
         let client = app.environments.lease(&address, "countersign").await;
         let client = client.map_err(|err| failed(err.to_string()))?;
         let rows = client.ask(include_str!("find_backends.sql"), &[&own_roles]).await;
@@ -58,7 +58,7 @@ pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
 ///
 /// # Errors
 /// As [`sessions`].
-pub async fn end(app: &App, run: &Run, login: &str) -> Result<usize> {
+pub async fn end(app: &App, run: &Run, login: Login) -> Result<usize> {
     let environment = run.request.environment.as_deref().unwrap_or_default();
     let age = jiff::Timestamp::now().duration_since(run.opened_at).as_secs_f64() + CLOCK_SKEW_S;
     let mut ended = 0;

@@ -2,7 +2,7 @@
 
 use crate::actions::{Call, Execution, Outcome};
 use crate::error::{Error, Result};
-use crate::model::Plan;
+use crate::model::{Login, Plan};
 use crate::postgres::{Address, DedicatedSession, PooledClient, QueryError};
 use crate::sql::{QueryRequest, scope_targets};
 use serde::{Deserialize, Serialize};
@@ -40,11 +40,11 @@ impl DatabaseTarget {
                 format!("Type `{}`.", call.command.usage()),
             ));
         };
-        let login = call.command.header.login.clone();
+        let login = call.command.header.login;
         let (_, account) =
-            call.app.environments.login(call.app.environments.environment(environment)?, &login)?;
+            call.app.environments.login(call.app.environments.environment(environment)?, login)?;
         Ok(DatabaseTarget {
-            address: Address::new(environment, &only.server, &login).in_database(only.database.clone()),
+            address: Address::new(environment, &only.server, login).in_database(only.database.clone()),
             database: only.database.clone().unwrap_or_default(),
             role: account.user,
         })
@@ -55,7 +55,7 @@ impl DatabaseTarget {
         let identity = execution.plan.target().unwrap_or_default();
         let DatabaseIdentity { server, database, role } = identity;
         let environment = execution.environment().unwrap_or_default();
-        let address = Address::new(environment, &server, &execution.command.header.login);
+        let address = Address::new(environment, &server, execution.command.header.login);
         DatabaseTarget { address: address.in_database(database.clone()), database, role }
     }
 
@@ -70,7 +70,7 @@ impl DatabaseTarget {
 
     /// The same database through the reader, who sees other sessions; the login that works need not.
     fn reader_address(&self) -> Address {
-        Address { login: "reader".to_owned(), ..self.address.clone() }
+        Address { login: Login::Reader, ..self.address.clone() }
     }
 
     /// Connects for planning, through the login that will work.

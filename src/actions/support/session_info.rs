@@ -5,7 +5,7 @@ use super::blocks::table;
 use super::signal::{ServerTarget, SessionId};
 use crate::actions::Call;
 use crate::error::{Error, Result};
-use crate::model::{Cell, Plan, Shape, Table};
+use crate::model::{Cell, Login, Plan, Shape, Table};
 use crate::postgres::{Address, PooledClient, QueryError};
 use crate::sql::{duration, user_error};
 use tokio_postgres::Row;
@@ -201,7 +201,7 @@ fn waiting_table(waiting: &[Row], total: i64) -> Table {
 /// # Errors
 /// [`Error::User`] when the server can't be reached.
 pub async fn reader(call: &Call<'_>, environment: &str, server: &str) -> Result<PooledClient> {
-    let address = Address::new(environment, server, "reader");
+    let address = Address::new(environment, server, Login::Reader);
     let client = call.app.environments.lease(&address, &call.asker).await;
     client.map_err(|err| user_error(server, &err.to_string()))
 }

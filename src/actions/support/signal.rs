@@ -117,7 +117,7 @@ impl Signaller {
             return Err(Outcome::invalidated("The environment left the configuration."));
         };
         let own_roles = execution.app.environments.own_roles(environment);
-        let address = Address::new(name, &server, &execution.command.header.login);
+        let address = Address::new(name, &server, execution.command.header.login);
         match execution.app.environments.lease(&address, &execution.asker).await {
             Ok(client) => Ok(Signaller { client, own_roles }),
             Err(err) => Err(Outcome::failed(format!("{server} {err}"))),
