@@ -2,7 +2,7 @@
 //! the side effect that it allows. `access` decides who may cause an event, `actions` do what it allows.
 
 use crate::access::Policy;
-use crate::config::Approval;
+use crate::config::ApprovalSettings;
 use crate::model::transitions::next;
 use crate::model::{CardKind, Conversation, EventKind, Person, Plan, Risk, Run, RunId, RunRequest, RunState};
 use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Store, StoreResult};
@@ -57,7 +57,7 @@ impl EventDetails {
 #[derive(Clone)]
 pub struct AuditLog {
     pub store: Arc<dyn Store>,
-    pub approval: Approval,
+    pub approval: ApprovalSettings,
 }
 
 /// A run that is to be opened.

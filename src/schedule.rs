@@ -58,7 +58,11 @@ pub fn windows(config: &Config, catalog: &Catalog) -> Result<Vec<Window>, Vec<St
     if wrong.is_empty() { Ok(windows) } else { Err(wrong) }
 }
 
-fn one(window: &config::Window, catalog: &Catalog, known: &KnownNames) -> Result<Vec<Window>, String> {
+fn one(
+    window: &config::MaintenanceWindow,
+    catalog: &Catalog,
+    known: &KnownNames,
+) -> Result<Vec<Window>, String> {
     let understood = understand(catalog, &window.run, known).map_err(|why| why.to_string())?;
     let Some(ParsedCommand { command, values, line }) = understood else {
         return Err("`run` is empty: name a command, as in \"backup all\"".to_owned());

@@ -4,7 +4,7 @@
 use countersign::actions::backup::{ClientConnection, Dump, choose, dump, find};
 use countersign::app::App;
 use countersign::command_line::Values;
-use countersign::config::{Backups, Config, Server, Tls};
+use countersign::config::{BackupSettings, Config, Server, Tls};
 use countersign::demo::postgres::{self, Cluster, Options};
 use countersign::model::{Block, Login, Severity};
 use countersign::postgres::{Address, Unreachable};
@@ -34,18 +34,18 @@ impl Authority {
     }
 
     /// A server's certificate for that name, valid until that year.
-    fn certify(&self, directory: &Path, (host, until): (&str, i32)) -> postgres::Tls {
+    fn certify(&self, directory: &Path, (host, until): (&str, i32)) -> postgres::ServerCertificate {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(until, 1, 1);
         let file = |what: &str| directory.join(format!("{host}-{until}.{what}"));
         std::fs::write(file("pem"), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
         std::fs::write(file("key"), key.serialize_pem()).unwrap();
-        postgres::Tls { cert: file("pem"), key: file("key") }
+        postgres::ServerCertificate { cert: file("pem"), key: file("key") }
     }
 }
 
-async fn server(tls: Option<postgres::Tls>) -> Cluster {
+async fn server(tls: Option<postgres::ServerCertificate>) -> Cluster {
     let settings = vec![("log_connections".to_owned(), "on".to_owned())];
     let cluster = Cluster::start(Options { tls, settings, ..Options::default() }).await.unwrap();
     let role =
@@ -186,7 +186,7 @@ async fn a_backup_verifies_as_strictly() {
     let cluster = server(Some(ours.certify(directory.path(), ("localhost", 2100)))).await;
     let target = directory.path().join("backups");
     let tools = vec![cluster.bin_dir().to_owned()];
-    let backups = Backups { directory: target, tools, search_path: Vec::new() };
+    let backups = BackupSettings { directory: target, tools, search_path: Vec::new() };
     let tools = find(&backups).await;
     let storage = Storage::open(&backups).unwrap();
     let job = |host: &str, authority: &Authority| Dump {

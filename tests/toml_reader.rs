@@ -2,7 +2,7 @@
 
 use countersign::clock::{duration_seconds, format_duration, parse_duration};
 use countersign::suggest::{nearest, quoted};
-use countersign::toml_reader::{Position, Source, read};
+use countersign::toml_reader::{Source, SourcePosition, read};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ enum Risk {
 fn a_headers_mistakes_stand_where_they_stand_in_the_file() {
     // A header that begins after `/* ` on the file's first line: columns move there, and nowhere else.
     let header = "sumary = \"x\"\nrisk = \"dangr\"\nargs = [{ name = \"pid\", type = 7 }]\n";
-    let source = Source::new("commands/kill.sql", header).starting_at(Position { line: 1, column: 4 });
+    let source = Source::new("commands/kill.sql", header).starting_at(SourcePosition { line: 1, column: 4 });
     let report = read(source, |header| {
         header.string("summary");
         header.choice("risk", &[("read", Risk::Read), ("danger", Risk::Danger)]);

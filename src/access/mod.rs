@@ -2,7 +2,7 @@
 //! What the platform says of an account's standing is checked in `flow`, before any of this.
 
 use crate::catalog::{Catalog, Command};
-use crate::config::{Approval, BreakGlass, Config, Grant, PersonConfig};
+use crate::config::{ApprovalSettings, BreakGlassSettings, Config, Grant, PersonConfig};
 use crate::model::{ChatAccount, Person, PlatformKind, Risk};
 
 mod policy;
@@ -14,8 +14,8 @@ pub use policy::{Policy, could_approve_then};
 pub struct Access {
     people: Vec<PersonConfig>,
     grants: Vec<Grant>,
-    approval: Approval,
-    break_glass: Option<BreakGlass>,
+    approval: ApprovalSettings,
+    break_glass: Option<BreakGlassSettings>,
     /// The words of grants that let nobody act: `read`, and the commands that only read.
     reads: Vec<String>,
 }
@@ -79,7 +79,7 @@ impl Access {
     }
 
     /// Who may act alone, what, and how often.
-    pub fn break_glass(&self) -> Option<&BreakGlass> {
+    pub fn break_glass(&self) -> Option<&BreakGlassSettings> {
         self.break_glass.as_ref()
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Access, covers};
 use crate::catalog::{Catalog, Command, Scope};
-use crate::config::{Approval, ApprovalRule};
+use crate::config::{ApprovalRule, ApprovalSettings};
 use crate::model::{Person, Risk, Run};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -68,7 +68,7 @@ pub fn could_approve_then(run: &Run, person: &Person) -> bool {
 impl Access {
     /// The configuration's word of now.
     pub fn policy(&self, command: &Command, environment: Option<&str>) -> Policy {
-        let Approval { wait, start_within, approvers, rules, .. } = &self.approval;
+        let ApprovalSettings { wait, start_within, approvers, rules, .. } = &self.approval;
         let own = command.header.risk;
         let usual = Policy { risk: own, approvers: *approvers, wait: *wait, start_within: *start_within };
         rules.iter().filter(|rule| applies(rule, command, environment)).fold(usual, |policy, rule| {
@@ -93,7 +93,7 @@ fn may_wait(command: &Command) -> bool {
 }
 
 /// Rules that name what can't wait for anybody.
-pub(super) fn mistakes(approval: &Approval, catalog: &Catalog) -> Vec<String> {
+pub(super) fn mistakes(approval: &ApprovalSettings, catalog: &Catalog) -> Vec<String> {
     let mut wrong = Vec::new();
     for rule in approval.rules.iter().filter(|rule| rule.second_person) {
         for name in &rule.commands {

@@ -40,7 +40,7 @@ pub async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow
 }
 
 /// Checks that Slack knows the bot's token, in a workspace that is listened to.
-async fn slack(app: &config::Slack) -> Finding {
+async fn slack(app: &config::SlackSettings) -> Finding {
     let at = "Slack";
     let platform = match SlackPlatform::new(app) {
         Ok(platform) => platform,
@@ -75,7 +75,7 @@ async fn slack(app: &config::Slack) -> Finding {
 }
 
 /// Checks that Entra gives the bot tokens.
-async fn teams(app: &config::Teams) -> Finding {
+async fn teams(app: &config::TeamsSettings) -> Finding {
     let at = "Teams";
     let given = async { TeamsPlatform::new(app)?.identity().await };
     match given.await {

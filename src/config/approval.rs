@@ -3,7 +3,7 @@
 
 use super::people::{commands_of, places_of};
 use super::validate::{title, within};
-use super::{Approval, ApprovalRule, BreakGlass, Environment};
+use super::{ApprovalRule, ApprovalSettings, BreakGlassSettings, Environment};
 use crate::toml_reader::Reader;
 use std::time::Duration;
 
@@ -24,15 +24,15 @@ const ALONE: [&str; 4] = ["cancel", "kill", "kill-idle", "grow-storage"];
 const ALONE_EVERY: Duration = Duration::from_secs(60 * 60);
 const LONGEST_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-pub(super) fn approval(root: &mut Reader<'_>, environments: &[Environment]) -> Approval {
-    let read = root.opt_table("approval", |table| Approval {
+pub(super) fn approval(root: &mut Reader<'_>, environments: &[Environment]) -> ApprovalSettings {
+    let read = root.opt_table("approval", |table| ApprovalSettings {
         wait: within(table, "wait", LONGEST_WAIT).unwrap_or(WAIT),
         start_within: within(table, "start_within", LONGEST_WAIT).unwrap_or(START_WITHIN),
         approvers: approvers(table).unwrap_or(1),
         remind_after: within(table, "remind_after", LONGEST_WAIT).unwrap_or(REMIND_AFTER),
         rules: table.tables("rules", |table| rule(table, environments)),
     });
-    read.unwrap_or(Approval {
+    read.unwrap_or(ApprovalSettings {
         wait: WAIT,
         start_within: START_WITHIN,
         approvers: 1,
@@ -74,13 +74,13 @@ fn approvers(table: &mut Reader<'_>) -> Option<usize> {
     fitting
 }
 
-pub(super) fn break_glass(root: &mut Reader<'_>) -> Option<BreakGlass> {
+pub(super) fn break_glass(root: &mut Reader<'_>) -> Option<BreakGlassSettings> {
     root.opt_table("break_glass", |table| {
         let role = title(table, "role").value;
         let named = table.has("commands").then(|| commands_of(table, "commands"));
         let every = within(table, "every", LONGEST_EVERY).unwrap_or(ALONE_EVERY);
         let named_by_file = named.is_some();
         let commands = named.unwrap_or_else(|| ALONE.map(str::to_owned).to_vec());
-        BreakGlass { role, commands, named_by_file, every }
+        BreakGlassSettings { role, commands, named_by_file, every }
     })
 }

@@ -3,8 +3,8 @@
 use super::load::LoadContext;
 use super::secrets::opt_secret;
 use super::validate::{UniqueNames, braces, complain, identifier, name, within};
-use super::{Environment, Login, Server, ThresholdOverride, Tls};
-use crate::model;
+use super::{Environment, LoginCredentials, Server, ThresholdOverride, Tls};
+use crate::model::Login;
 use crate::suggest::{quoted, suggestion};
 use crate::toml_reader::{Located, Reader};
 use std::collections::BTreeMap;
@@ -32,9 +32,8 @@ const LONGEST_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 const PORT: u16 = 5432;
 
 /// The logins that a command may ask for. The first two must be there: whatever has no login of its own is the operator's.
-const REQUIRED_LOGINS: [model::Login; 2] = [model::Login::Reader, model::Login::Operator];
-const OTHER_LOGINS: [model::Login; 4] =
-    [model::Login::Signal, model::Login::Dump, model::Login::Maintain, model::Login::Owner];
+const REQUIRED_LOGINS: [Login; 2] = [Login::Reader, Login::Operator];
+const OTHER_LOGINS: [Login; 4] = [Login::Signal, Login::Dump, Login::Maintain, Login::Owner];
 
 /// What a hint's braces may name.
 const HINT_NAMES: [&str; 4] = ["host", "port", "database", "service"];
@@ -176,7 +175,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn logins(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<model::Login, Login> {
+fn logins(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<Login, LoginCredentials> {
     let read = table.table("logins", |table| {
         let mut logins = BTreeMap::new();
         for name in REQUIRED_LOGINS {
@@ -194,22 +193,21 @@ fn logins(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<model::
 }
 
 /// A login, with the place of its user.
-fn login(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Located<Login> {
+fn login(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Located<LoginCredentials> {
     let user = identifier(table, "user");
     let password = opt_secret(table, "password", outside);
-    Located { value: Login { user, password }, at: table.position_of("user") }
+    Located { value: LoginCredentials { user, password }, at: table.position_of("user") }
 }
 
 /// Whoever may run a command that reads would otherwise have the other login's rights.
-fn reader_is_nobody_else(table: &mut Reader<'_>, logins: &BTreeMap<model::Login, Located<Login>>) {
-    let Some(reader) = logins.get(&model::Login::Reader).filter(|reader| !reader.value.user.is_empty())
-    else {
+fn reader_is_nobody_else(table: &mut Reader<'_>, logins: &BTreeMap<Login, Located<LoginCredentials>>) {
+    let Some(reader) = logins.get(&Login::Reader).filter(|reader| !reader.value.user.is_empty()) else {
         return;
     };
-    for (name, login) in logins.iter().filter(|(name, _)| **name != model::Login::Reader) {
+    for (name, login) in logins.iter().filter(|(name, _)| **name != Login::Reader) {
         if login.value.user == reader.value.user {
             // A dump only looks, but at every customer's row.
-            let must_not = if *name == model::Login::Dump { "read every table" } else { "act" };
+            let must_not = if *name == Login::Dump { "read every table" } else { "act" };
             let user = quoted(&reader.value.user);
             let message = format!(
                 "`{name}` is the same user as `reader`, {user}: the reader must not be able to {must_not}"

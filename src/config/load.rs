@@ -10,8 +10,8 @@ use super::secrets::secret;
 use super::slack::{is_safe_url, slack};
 use super::teams::teams;
 use super::validate::{complain, path, within};
-use super::{Backups, Config, StoreTimeouts};
-use crate::toml_reader::{self, Position, Problem, Problems, Reader, Source};
+use super::{BackupSettings, Config, StoreTimeouts};
+use crate::toml_reader::{self, Problem, Problems, Reader, Source, SourcePosition};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -62,11 +62,11 @@ impl Config {
 fn not_utf8(name: &str, cause: &std::string::FromUtf8Error) -> Problem {
     let good = &cause.as_bytes()[..cause.utf8_error().valid_up_to()];
     let good = String::from_utf8_lossy(good);
-    let line = good.matches('\n').count() + Position::START.line;
-    let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + Position::START.column;
+    let line = good.matches('\n').count() + SourcePosition::START.line;
+    let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + SourcePosition::START.column;
     Problem {
         file: name.into(),
-        at: Some(Position { line, column }),
+        at: Some(SourcePosition { line, column }),
         message: "this is not UTF-8 text".into(),
     }
 }
@@ -89,7 +89,7 @@ fn config(root: &mut Reader<'_>, outside: &LoadContext<'_>, hash: String) -> Con
         slack: root.opt_table("slack", |table| slack(table, outside, &roles)),
         teams: root.opt_table("teams", |table| teams(table, outside, &roles)),
         approval: approval(root, &environments),
-        backups: root.table("backups", |table| backups(table, outside)).unwrap_or_else(|| Backups {
+        backups: root.table("backups", |table| backups(table, outside)).unwrap_or_else(|| BackupSettings {
             directory: PathBuf::new(),
             tools: Vec::new(),
             search_path: Vec::new(),
@@ -131,10 +131,10 @@ fn pager(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> SecretString {
     url
 }
 
-fn backups(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Backups {
+fn backups(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BackupSettings {
     let tools = table.strings("tools").into_iter().map(|tools| outside.directory.join(tools)).collect();
     let search_path = (outside.variable)("PATH").unwrap_or_default();
     // A relative entry would mean whatever directory the program happens to stand in.
     let search_path = std::env::split_paths(&search_path).filter(|entry| entry.is_absolute()).collect();
-    Backups { directory: path(table, "directory", outside), tools, search_path }
+    BackupSettings { directory: path(table, "directory", outside), tools, search_path }
 }

@@ -4,7 +4,7 @@
 use super::load::LoadContext;
 use super::secrets::opt_secret;
 use super::validate::{braces, complain, identifier, within};
-use super::{EnvValue, Migrate};
+use super::{EnvValue, MigrateSettings};
 use crate::suggest::{quoted, suggestion};
 use crate::toml_reader::Reader;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ const RESOLVE_NAMES: [&str; 5] = ["service", "database", "environment", "migrati
 
 /// One section, as far as it says something.
 #[derive(Default, Clone)]
-pub(super) struct MigrateSettings {
+pub(super) struct MigrateSection {
     deploy: Option<Vec<String>>,
     resolve: Option<Vec<String>>,
     directory: Option<PathBuf>,
@@ -36,16 +36,16 @@ pub(super) struct MigrateSettings {
 }
 
 /// `[migrate]`: what holds for every service.
-pub(super) fn for_all(root: &mut Reader<'_>, outside: &LoadContext<'_>) -> Option<MigrateSettings> {
+pub(super) fn for_all(root: &mut Reader<'_>, outside: &LoadContext<'_>) -> Option<MigrateSection> {
     root.opt_table("migrate", |table| said(table, outside))
 }
 
 /// A service's own, over what holds for all. `None`: nobody says how its migrations are deployed.
 pub(super) fn of_service(
     service: &mut Reader<'_>,
-    for_all: Option<&MigrateSettings>,
+    for_all: Option<&MigrateSection>,
     outside: &LoadContext<'_>,
-) -> Option<Migrate> {
+) -> Option<MigrateSettings> {
     let own = service.opt_table("migrate", |table| said(table, outside));
     if own.is_none() && for_all.is_none() {
         return None;
@@ -67,7 +67,7 @@ pub(super) fn of_service(
         let message = format!("{} is set by Countersign and can't be in `env`", quoted(&url));
         service.problem_at(service.position(), message);
     }
-    Some(Migrate {
+    Some(MigrateSettings {
         deploy: deploy.unwrap_or_default(),
         resolve: own.resolve.or(all.resolve),
         directory: directory.unwrap_or_default(),
@@ -84,7 +84,7 @@ fn inherited(outside: &LoadContext<'_>) -> BTreeMap<String, EnvValue> {
     ["PATH", "HOME"].into_iter().filter_map(found).collect()
 }
 
-fn said(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> MigrateSettings {
+fn said(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> MigrateSection {
     let deploy = argv(table, "deploy", &DEPLOY_NAMES);
     let resolve = argv(table, "resolve", &RESOLVE_NAMES);
     if let Some(resolve) = &resolve {
@@ -101,7 +101,7 @@ fn said(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> MigrateSettings {
             complain(table, "directory", directory, "a path");
         }
     }
-    MigrateSettings {
+    MigrateSection {
         deploy,
         resolve,
         directory: directory.map(|directory| outside.directory.join(directory)),

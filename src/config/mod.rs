@@ -2,6 +2,7 @@
 //! of an environment variable or of a file, never written in the file itself. Everything that is missing or wrong is
 //! reported at once, with file and line. What the values mean for a request is decided elsewhere (`access`, `targets`).
 
+use crate::model::Login;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,13 +33,13 @@ pub struct Config {
     /// Where the embedded store's file stands.
     pub store: PathBuf,
     pub store_waits: StoreTimeouts,
-    pub slack: Option<Slack>,
-    pub teams: Option<Teams>,
-    pub approval: Approval,
-    pub break_glass: Option<BreakGlass>,
+    pub slack: Option<SlackSettings>,
+    pub teams: Option<TeamsSettings>,
+    pub approval: ApprovalSettings,
+    pub break_glass: Option<BreakGlassSettings>,
     /// The address of a webhook that is told of what waits.
     pub pager: Option<SecretString>,
-    pub backups: Backups,
+    pub backups: BackupSettings,
     /// A team's own commands.
     pub commands: Option<PathBuf>,
     /// A team's reviewed SQL files, for `run-sql`.
@@ -47,7 +48,7 @@ pub struct Config {
     pub services: Vec<Service>,
     pub people: Vec<PersonConfig>,
     pub access: Vec<Grant>,
-    pub schedule: Vec<Window>,
+    pub schedule: Vec<MaintenanceWindow>,
     /// SHA-256 of the file's bytes, in hex: kept in every run's record.
     pub hash: String,
 }
@@ -63,7 +64,7 @@ pub struct StoreTimeouts {
 
 /// The Slack app.
 #[derive(Debug, Clone)]
-pub struct Slack {
+pub struct SlackSettings {
     /// `https://slack.com/api` unless a test says otherwise; no trailing slash.
     pub api_url: String,
     pub bot_token: SecretString,
@@ -83,7 +84,7 @@ pub struct Slack {
 
 /// The Teams bot.
 #[derive(Debug, Clone)]
-pub struct Teams {
+pub struct TeamsSettings {
     /// The application (client) id of the bot's Entra app or managed identity.
     pub app_id: String,
     /// The tenants that are listened to; nobody else gets an answer. The first is the bot's own.
@@ -108,7 +109,7 @@ pub struct Teams {
 
 /// How many others must agree, and how long approvals wait and last.
 #[derive(Debug, Clone)]
-pub struct Approval {
+pub struct ApprovalSettings {
     /// A request waits this long for its approvers.
     pub wait: Duration,
     /// Once approved, the run must start within this time.
@@ -139,7 +140,7 @@ pub struct ApprovalRule {
 
 /// Who may do what without a second person, in need. Another person has to review it afterwards.
 #[derive(Debug, Clone)]
-pub struct BreakGlass {
+pub struct BreakGlassSettings {
     pub role: String,
     pub commands: Vec<String>,
     /// Otherwise they are ours, and one that doesn't exist is no mistake of the file's.
@@ -150,7 +151,7 @@ pub struct BreakGlass {
 
 /// Where dumps go and what makes them.
 #[derive(Debug, Clone)]
-pub struct Backups {
+pub struct BackupSettings {
     /// A directory; each backup is an object below it.
     pub directory: PathBuf,
     /// Directories with `pg_dump` and `pg_restore`, searched in this order, then `PATH` and Debian's places.
@@ -168,7 +169,7 @@ pub struct Environment {
     /// The first is the one whose databases the services use unless they name another. A pid belongs to one server.
     pub servers: Vec<Server>,
     /// Each login's role.
-    pub logins: BTreeMap<crate::model::Login, Login>,
+    pub logins: BTreeMap<Login, LoginCredentials>,
     /// The database for questions about the whole server.
     pub maintenance_database: String,
     pub tls: Tls,
@@ -202,7 +203,7 @@ pub struct Server {
 
 /// A role of the database, for one kind of work.
 #[derive(Debug, Clone)]
-pub struct Login {
+pub struct LoginCredentials {
     pub user: String,
     pub password: Option<SecretString>,
 }
@@ -226,7 +227,7 @@ pub struct Service {
     /// Where its Prisma migrations stand: directories with a `migration.sql` each.
     pub migrations: Option<PathBuf>,
     /// How they are deployed, if by a command.
-    pub migrate: Option<Migrate>,
+    pub migrate: Option<MigrateSettings>,
     /// Environment to server, where it isn't the environment's first.
     pub servers: BTreeMap<String, String>,
 }
@@ -234,7 +235,7 @@ pub struct Service {
 /// How a service's migrations are deployed: a program that Countersign starts, with `{service}`, `{database}` and
 /// `{environment}` filled in.
 #[derive(Debug, Clone)]
-pub struct Migrate {
+pub struct MigrateSettings {
     /// Program and words; no shell reads them.
     pub deploy: Vec<String>,
     /// As `deploy`, with `{migration}` and `{as}` ("applied" or "rolled-back") besides.
@@ -285,7 +286,7 @@ pub struct Grant {
 
 /// A maintenance window: something that is to run again and again.
 #[derive(Debug, Clone)]
-pub struct Window {
+pub struct MaintenanceWindow {
     pub name: String,
     /// A command's line, without its environment: "backup all".
     pub run: String,

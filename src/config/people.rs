@@ -1,7 +1,7 @@
 //! The sections `[[services]]`, `[[people]]` and `[[access]]`. Who may do what with them is decided in `access`.
 
 use super::load::LoadContext;
-use super::migrate::{self, MigrateSettings};
+use super::migrate::{self, MigrateSection};
 use super::slack::is_slack_id;
 use super::validate::{UniqueNames, identifier, is_title, name, path, title};
 use super::{Environment, Grant, PersonConfig, Service};
@@ -18,7 +18,7 @@ const OBJECT_ID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 pub(super) fn services(
     root: &mut Reader<'_>,
     environments: &[Environment],
-    (for_all, outside): (Option<&MigrateSettings>, &LoadContext<'_>),
+    (for_all, outside): (Option<&MigrateSection>, &LoadContext<'_>),
 ) -> Vec<Service> {
     root.needs_entry("services", "at least one service is needed: [[services]]");
     let mut names = UniqueNames::new("the service");

@@ -2,7 +2,7 @@
 
 use super::people::unknown_environment;
 use super::validate::{UniqueNames, complain, title, within};
-use super::{Environment, Window};
+use super::{Environment, MaintenanceWindow};
 use crate::toml_reader::Reader;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -13,7 +13,7 @@ use std::time::Duration;
 const WITHIN: Duration = Duration::from_secs(60 * 60);
 const LONGEST_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-pub(super) fn schedule(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<Window> {
+pub(super) fn schedule(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<MaintenanceWindow> {
     let mut names = UniqueNames::new("the window");
     let windows = root.tables("schedule", |table| {
         let name = title(table, "name");
@@ -21,7 +21,7 @@ pub(super) fn schedule(root: &mut Reader<'_>, environments: &[Environment]) -> V
         let (run, at) = (table.string("run"), at(table));
         let within = within(table, "within", LONGEST_WITHIN).unwrap_or(WITHIN);
         let environments = named(table, environments);
-        at.map(|at| Window { name: name.value, run, environments, at, within })
+        at.map(|at| MaintenanceWindow { name: name.value, run, environments, at, within })
     });
     windows.into_iter().flatten().collect()
 }

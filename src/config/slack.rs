@@ -1,6 +1,6 @@
 //! The section `[slack]`. What the values mean to Slack is `chat/slack`'s business.
 
-use super::Slack;
+use super::SlackSettings;
 use super::load::LoadContext;
 use super::secrets::{opt_secret, secret, secrets};
 use super::validate::{complain, groups};
@@ -21,8 +21,8 @@ const LONGEST_COMMAND: usize = 32;
 /// The signing secret, and the one that takes its place.
 const MOST_SIGNING_SECRETS: usize = 2;
 
-pub(super) fn slack(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> Slack {
-    Slack {
+pub(super) fn slack(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> SlackSettings {
+    SlackSettings {
         groups: groups(table, roles, &|id| match is_slack_id(id, &['S']) {
             true => Ok(()),
             false => Err("no user group's id, which looks like S012AB3CD"),

@@ -1,6 +1,6 @@
 //! The section `[teams]`. What the values mean to Teams is `chat/teams`' business.
 
-use super::Teams;
+use super::TeamsSettings;
 use super::load::LoadContext;
 use super::people::is_object_id;
 use super::secrets::opt_secret;
@@ -24,10 +24,10 @@ const ISSUER: &str = "https://api.botframework.com";
 /// What our own token is for, same source.
 const SCOPE: &str = "https://api.botframework.com/.default";
 
-pub(super) fn teams(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> Teams {
+pub(super) fn teams(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> TeamsSettings {
     let service_url = url(table, "service_url", SERVICE_URL);
     let service_hosts = service_hosts(table, &service_url);
-    Teams {
+    TeamsSettings {
         app_id: app_id(table),
         tenants: tenants(table),
         client_secret: opt_secret(table, "client_secret", outside),

@@ -3,7 +3,7 @@
 use super::load::LoadContext;
 use crate::clock::format_duration;
 use crate::suggest::{quoted, suggestion};
-use crate::toml_reader::{Located, Position, Reader};
+use crate::toml_reader::{Located, Reader, SourcePosition};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -102,7 +102,7 @@ pub(super) fn braces(hint: &str) -> impl Iterator<Item = &str> {
 /// Names that may be given once only.
 pub(super) struct UniqueNames {
     what: &'static str,
-    first: BTreeMap<String, Position>,
+    first: BTreeMap<String, SourcePosition>,
 }
 
 impl UniqueNames {

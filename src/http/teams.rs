@@ -33,7 +33,7 @@ impl TeamsRoutes {
     /// # Errors
     /// When the system has no certificates to trust.
     pub(super) fn new(
-        config: &config::Teams,
+        config: &config::TeamsSettings,
         platform: Arc<TeamsPlatform>,
         ingress: Ingress,
     ) -> anyhow::Result<TeamsRoutes> {

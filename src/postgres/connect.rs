@@ -2,7 +2,7 @@
 //! words that name neither host nor secret.
 
 use super::dedicated::Warnings;
-use crate::config::{Environment, Login, Server, Tls};
+use crate::config::{Environment, LoginCredentials, Server, Tls};
 use anyhow::Context;
 use secrecy::ExposeSecret;
 use std::error::Error as _;
@@ -87,7 +87,7 @@ impl Connector {
     pub async fn open(
         &self,
         server: &Server,
-        login: &Login,
+        login: &LoginCredentials,
         database: &str,
     ) -> Result<OpenedConnection, Unreachable> {
         let mut config = Config::new();

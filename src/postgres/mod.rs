@@ -2,7 +2,7 @@
 //! an environment. Connections are bounded per environment, and one per server and login stays open, so that the bot still
 //! answers when every slot is taken. What is asked over a connection does not live here.
 
-use crate::config::{self, Config, Environment, Server, Service};
+use crate::config::{Config, Environment, LoginCredentials, Server, Service};
 use crate::error::{Error, Result};
 use crate::model::{EnvironmentTag, Login};
 use std::collections::HashMap;
@@ -151,7 +151,7 @@ impl Environments {
     ///
     /// # Errors
     /// [`Error::Internal`] when the configuration has neither.
-    pub fn login(&self, environment: &Environment, login: Login) -> Result<(Login, config::Login)> {
+    pub fn login(&self, environment: &Environment, login: Login) -> Result<(Login, LoginCredentials)> {
         let fallback = if login == Login::Reader { Login::Reader } else { Login::Operator };
         [login, fallback]
             .iter()

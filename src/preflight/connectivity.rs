@@ -1,7 +1,7 @@
 //! Findings about a server or a database that can't be reached, with the fix.
 
 use super::Finding;
-use crate::config::{Environment, Login, Server};
+use crate::config::{Environment, LoginCredentials, Server};
 use crate::postgres::Unreachable;
 
 /// The error would be the same for every login, so that one finding is enough.
@@ -18,7 +18,7 @@ pub fn finding(
     error: &Unreachable,
     environment: &Environment,
     server: &Server,
-    login: &Login,
+    login: &LoginCredentials,
 ) -> Finding {
     let address = format!("{}:{}", server.host, server.port);
     let fix = match error {

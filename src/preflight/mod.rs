@@ -3,7 +3,7 @@
 
 use crate::actions::backup::{Tool, find};
 use crate::actions::support::blocks::{count, verdict};
-use crate::config::{Backups, Config, Environment, Server};
+use crate::config::{BackupSettings, Config, Environment, Server};
 use crate::model::{Block, Cell, Column, Row, Severity, Shape, Table, Text};
 use crate::postgres::Environments;
 use crate::storage::{Key, Storage};
@@ -110,7 +110,7 @@ fn record(config: &Config) -> Finding {
     }
 }
 
-async fn storage(backups: &Backups) -> Finding {
+async fn storage(backups: &BackupSettings) -> Finding {
     let subject = "backup storage";
     match write_and_remove(backups).await {
         Ok(()) => Finding::works(subject, "can be written"),
@@ -122,7 +122,7 @@ async fn storage(backups: &Backups) -> Finding {
     }
 }
 
-async fn write_and_remove(backups: &Backups) -> anyhow::Result<()> {
+async fn write_and_remove(backups: &BackupSettings) -> anyhow::Result<()> {
     let storage = Storage::open(backups)?;
     let name =
         crate::model::random_token().ok_or_else(|| anyhow::anyhow!("the system has no random numbers"))?;

@@ -4,7 +4,7 @@
 //! `.part`), and published under its key. A process that died leaves objects in the first two only;
 //! [`Storage::clear_unfinished`] removes them. The objects' meaning does not live here.
 
-use crate::config::Backups;
+use crate::config::BackupSettings;
 use anyhow::Context;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -89,7 +89,7 @@ impl Storage {
     ///
     /// # Errors
     /// The directory can't be created.
-    pub fn open(backups: &Backups) -> anyhow::Result<Storage> {
+    pub fn open(backups: &BackupSettings) -> anyhow::Result<Storage> {
         let directory = &backups.directory;
         let opened = std::fs::create_dir_all(directory).map_err(anyhow::Error::from).and_then(|()| {
             Ok(LocalFileSystem::new_with_prefix(directory)?.with_fsync(true).with_automatic_cleanup(true))
@@ -249,7 +249,7 @@ mod tests {
     fn opened() -> (tempfile::TempDir, Storage) {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("made/at need");
-        let backups = Backups { directory: target, tools: Vec::new(), search_path: Vec::new() };
+        let backups = BackupSettings { directory: target, tools: Vec::new(), search_path: Vec::new() };
         let storage = Storage::open(&backups).unwrap();
         (directory, storage)
     }

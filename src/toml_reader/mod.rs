@@ -16,7 +16,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 mod problems;
 mod source;
 
-pub use problems::{Position, Problem, Problems};
+pub use problems::{Problem, Problems, SourcePosition};
 pub use source::{Located, Source};
 
 /// Reads a text as a table, all of whose keys must be read by `body`. All problems come back, in the order of the text; if
@@ -41,7 +41,7 @@ pub fn read<T>(source: Source<'_>, body: impl FnOnce(&mut Reader<'_>) -> T) -> R
 /// A table's dotted name (empty for the whole text) and its start.
 struct Location {
     name: String,
-    at: Position,
+    at: SourcePosition,
 }
 
 /// One table, being read.
@@ -79,12 +79,12 @@ impl<'r> Reader<'r> {
     }
 
     /// The start of the table: its header or its brace.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> SourcePosition {
         self.place.at
     }
 
     /// The position of a key's value; the start of the table if the key is absent.
-    pub fn position_of(&self, key: &str) -> Position {
+    pub fn position_of(&self, key: &str) -> SourcePosition {
         match self.table.get_key_value(key) {
             Some((key, value)) => self.located(key.span(), value.span()),
             None => self.place.at,
@@ -97,7 +97,7 @@ impl<'r> Reader<'r> {
     }
 
     /// Reports a problem at a position.
-    pub fn problem_at(&mut self, at: Position, message: impl Into<String>) {
+    pub fn problem_at(&mut self, at: SourcePosition, message: impl Into<String>) {
         self.problems.push(Problem {
             file: self.source.name().into(),
             at: Some(at),
@@ -284,7 +284,7 @@ impl<'r> Reader<'r> {
         &mut self,
         key: &str,
         table: &'r DeTable<'r>,
-        at: Position,
+        at: SourcePosition,
         body: impl FnOnce(&mut Reader<'_>) -> T,
     ) -> T {
         let dot = if self.place.name.is_empty() { "" } else { "." };
@@ -292,7 +292,7 @@ impl<'r> Reader<'r> {
         Reader::open(self.source, self.problems, table, place, body)
     }
 
-    fn items(&mut self, key: &str, what: &str) -> Vec<(Position, &'r DeValue<'r>)> {
+    fn items(&mut self, key: &str, what: &str) -> Vec<(SourcePosition, &'r DeValue<'r>)> {
         let Some((at, value)) = self.entry(key) else { return Vec::new() };
         match value.get_ref() {
             DeValue::Array(items) => self.located_items(items),
@@ -303,7 +303,7 @@ impl<'r> Reader<'r> {
         }
     }
 
-    fn located_items(&self, items: &'r DeArray<'r>) -> Vec<(Position, &'r DeValue<'r>)> {
+    fn located_items(&self, items: &'r DeArray<'r>) -> Vec<(SourcePosition, &'r DeValue<'r>)> {
         items.iter().map(|item| (self.source.position(item.span().start), item.get_ref())).collect()
     }
 
@@ -316,7 +316,7 @@ impl<'r> Reader<'r> {
         read
     }
 
-    fn entry(&mut self, key: &str) -> Option<(Position, &'r Spanned<DeValue<'r>>)> {
+    fn entry(&mut self, key: &str) -> Option<(SourcePosition, &'r Spanned<DeValue<'r>>)> {
         self.read_keys.insert(key.into());
         let (found, value) = self.table.get_key_value(key)?;
         Some((self.located(found.span(), value.span()), value))
@@ -333,7 +333,7 @@ impl<'r> Reader<'r> {
     }
 
     /// A table that only its sub-tables name has no place of its own: its key's is as good.
-    fn located(&self, key: Range<usize>, value: Range<usize>) -> Position {
+    fn located(&self, key: Range<usize>, value: Range<usize>) -> SourcePosition {
         self.source.position(if value.is_empty() { key.start } else { value.start })
     }
 }

@@ -4,14 +4,14 @@ use std::fmt;
 
 /// A place in a text: lines and columns begin at 1, columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
+pub struct SourcePosition {
     pub line: usize,
     pub column: usize,
 }
 
-impl Position {
+impl SourcePosition {
     /// The start of a text.
-    pub const START: Position = Position { line: 1, column: 1 };
+    pub const START: SourcePosition = SourcePosition { line: 1, column: 1 };
 }
 
 /// One mistake in a file.
@@ -20,7 +20,7 @@ pub struct Problem {
     /// The file, as the person named it.
     pub file: String,
     /// Absent when the file as a whole is the problem.
-    pub at: Option<Position>,
+    pub at: Option<SourcePosition>,
     /// The mistake and its correction; never a secret.
     pub message: String,
 }
@@ -28,7 +28,9 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.at {
-            Some(Position { line, column }) => write!(f, "{}:{line}:{column}: {}", self.file, self.message),
+            Some(SourcePosition { line, column }) => {
+                write!(f, "{}:{line}:{column}: {}", self.file, self.message)
+            }
             None => write!(f, "{}: {}", self.file, self.message),
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::harness::{DATABASE, Scene, connection};
 use countersign::actions::backup::{BackupError, Dump, all, choose, dump, find};
-use countersign::config::Backups;
+use countersign::config::BackupSettings;
 use countersign::storage::{Key, Storage, StorageError};
 use std::process::Command;
 
@@ -13,7 +13,7 @@ const PORT: &str = "COUNTERSIGN_TEST_SERVER_PORT";
 #[tokio::test]
 async fn a_full_disk_leaves_no_backup() {
     if let Ok(directory) = std::env::var(DIRECTORY) {
-        return on_the_small_disk(Backups {
+        return on_the_small_disk(BackupSettings {
             directory: directory.into(),
             tools: Vec::new(),
             search_path: Vec::new(),
@@ -50,7 +50,7 @@ fn we_are_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-async fn on_the_small_disk(backups: Backups) {
+async fn on_the_small_disk(backups: BackupSettings) {
     let tools = find(&backups).await;
     let storage = Storage::open(&backups).unwrap();
     let port = std::env::var(PORT).unwrap().parse().unwrap();

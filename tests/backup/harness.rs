@@ -1,7 +1,7 @@
 //! A server with one database and a role that may dump it, a directory for backups, and ways to meddle.
 
 use countersign::actions::backup::{ClientConnection, Dump, Tool, choose, find};
-use countersign::config::{Backups, Server, Tls};
+use countersign::config::{BackupSettings, Server, Tls};
 use countersign::demo::postgres::{Cluster, Options, find_bin_dir};
 use countersign::storage::Storage;
 use std::collections::BTreeMap;
@@ -32,7 +32,8 @@ impl Scene {
         let bin_dir = find_bin_dir(None).unwrap();
         let directory = Vec::from([bin_dir.clone()]);
         let tools =
-            find(&Backups { directory: PathBuf::new(), tools: directory, search_path: Vec::new() }).await;
+            find(&BackupSettings { directory: PathBuf::new(), tools: directory, search_path: Vec::new() })
+                .await;
         Scene::on(bin_dir, &tools).await
     }
 
@@ -48,8 +49,11 @@ impl Scene {
             .await
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let backups =
-            Backups { directory: directory.path().to_owned(), tools: Vec::new(), search_path: Vec::new() };
+        let backups = BackupSettings {
+            directory: directory.path().to_owned(),
+            tools: Vec::new(),
+            search_path: Vec::new(),
+        };
         Scene {
             tool: choose(tools, cluster.version_num() / 10_000).unwrap().clone(),
             storage: Storage::open(&backups).unwrap(),

@@ -157,7 +157,7 @@ async fn what_a_dead_process_left_is_cleared_by_the_next_backup() {
 async fn clients_are_found_by_what_they_say() {
     let scene = Scene::start().await;
     let newer = scene.client("#!/bin/sh\necho 'pg_dump (PostgreSQL) 99.1 (test)'\n");
-    let config = countersign::config::Backups {
+    let config = countersign::config::BackupSettings {
         directory: scene.directory.path().to_owned(),
         tools: vec![newer.directory.clone()],
         search_path: vec!["/usr/bin".into(), scene.tool.directory.clone()],

@@ -3,7 +3,7 @@
 use crate::harness::{DATABASE, Scene};
 use crate::installed::servers;
 use countersign::actions::backup::{BackupError, Tool, choose, dump, find};
-use countersign::config::Backups;
+use countersign::config::BackupSettings;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,7 +14,8 @@ const CLIENTS: [(&str, &str); 2] = [("17", "zstd"), ("18", "gzip")];
 async fn clients() -> Vec<Tool> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/clients");
     let directories: Vec<PathBuf> = CLIENTS.iter().map(|(major, _)| tools.join(major).join("bin")).collect();
-    let known = Backups { directory: PathBuf::new(), tools: directories.clone(), search_path: Vec::new() };
+    let known =
+        BackupSettings { directory: PathBuf::new(), tools: directories.clone(), search_path: Vec::new() };
     let mut found = find(&known).await;
     if tools.exists() {
         found.retain(|tool| directories.contains(&tool.directory));

@@ -10,7 +10,7 @@ use countersign::chat::terminal::Lines;
 use countersign::chat::terminal::render::Screen;
 use countersign::chat::{slack, terminal};
 use countersign::command_line;
-use countersign::config::Window;
+use countersign::config::MaintenanceWindow;
 use countersign::demo::sample::Incident;
 use countersign::model::{
     Audience, Block, EnvironmentTag, Heading, Person, Reply, Risk, Severity, Span, Table, Text, TokenPurpose,
@@ -205,7 +205,7 @@ async fn settle(world: &World) {
 async fn every_question_has_its_picture() {
     let mut world = World::start().await;
     world.change(|config| {
-        config.schedule.push(Window {
+        config.schedule.push(MaintenanceWindow {
             name: "Full backup".to_owned(),
             run: "backup all".to_owned(),
             environments: vec!["production".to_owned()],

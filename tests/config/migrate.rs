@@ -1,7 +1,7 @@
 //! The section `[migrate]`, and what a service says instead.
 
 use super::{MINIMAL, all_set, problems};
-use countersign::config::{Config, EnvValue, Migrate};
+use countersign::config::{Config, EnvValue, MigrateSettings};
 use secrecy::ExposeSecret;
 use std::path::Path;
 use std::time::Duration;
@@ -12,11 +12,11 @@ fn loaded(text: &str) -> Config {
     Config::parse("deploy/x.toml", text, &all_set).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-fn migrate(config: &Config) -> &Migrate {
+fn migrate(config: &Config) -> &MigrateSettings {
     config.services[0].migrate.as_ref().expect("a command")
 }
 
-fn plain<'a>(migrate: &'a Migrate, name: &str) -> Option<&'a str> {
+fn plain<'a>(migrate: &'a MigrateSettings, name: &str) -> Option<&'a str> {
     match migrate.env.get(name)? {
         EnvValue::Plain(text) => Some(text),
         EnvValue::Secret(_) => None,

@@ -76,8 +76,8 @@ impl Wire {
         self.asked().into_iter().map(|asked| asked.method).collect()
     }
 
-    pub fn config(&self) -> config::Slack {
-        config::Slack {
+    pub fn config(&self) -> config::SlackSettings {
+        config::SlackSettings {
             groups: BTreeMap::new(),
             api_url: format!("{}/api", self.base),
             bot_token: "xoxb-1".to_owned().into(),

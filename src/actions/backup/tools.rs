@@ -2,7 +2,7 @@
 //! (<https://www.postgresql.org/docs/current/app-pgdump.html#PG-DUMP-NOTES>), and an archive of a newer one is harder to
 //! restore into an old server: so the smallest major version that is at least the server's.
 
-use crate::config::Backups;
+use crate::config::BackupSettings;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl Tool {
 }
 
 /// Every installation that has both programs: the configured directories, then `PATH`, then Debian's.
-pub async fn find(backups: &Backups) -> Vec<Tool> {
+pub async fn find(backups: &BackupSettings) -> Vec<Tool> {
     let mut tools: Vec<Tool> = Vec::new();
     for directory in backups.tools.iter().chain(&backups.search_path).cloned().chain(debian()) {
         if tools.iter().any(|tool| tool.directory == directory)

@@ -1,7 +1,7 @@
 //! The database's URL in Prisma's form, and the forms in which its password can appear in output.
 //! <https://www.prisma.io/docs/orm/overview/databases/postgresql#connection-details>
 
-use crate::config::{Environment, Login, Server, Tls};
+use crate::config::{Environment, LoginCredentials, Server, Tls};
 use secrecy::{ExposeSecret, SecretString};
 
 /// A byte that stays as it is in every part of a URL (RFC 3986, 2.3).
@@ -29,7 +29,7 @@ pub struct DatabaseUrl<'a> {
     pub environment: &'a Environment,
     pub server: &'a Server,
     pub database: &'a str,
-    pub login: &'a Login,
+    pub login: &'a LoginCredentials,
     pub schema: &'a str,
     /// The `application_name` of its sessions.
     pub application: &'a str,
@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn url(environment: &Environment, schema: &str) -> String {
-        let login = Login { user: "o'hara@x".into(), password: Some("p:a/s#s %w".into()) };
+        let login = LoginCredentials { user: "o'hara@x".into(), password: Some("p:a/s#s %w".into()) };
         let connection = DatabaseUrl {
             environment,
             server: &environment.servers[0],

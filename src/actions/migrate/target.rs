@@ -5,7 +5,7 @@ use super::migration_history::{Executor, HistoryError, MigrationHistory};
 use super::output::CapturedOutput;
 use crate::actions::support::subprocess;
 use crate::app::App;
-use crate::config::{self, EnvValue, Environment, Migrate, Server, Service};
+use crate::config::{EnvValue, Environment, LoginCredentials, MigrateSettings, Server, Service};
 use crate::error::{Error, Result};
 use crate::model::{Login, Plan};
 use crate::postgres::{Address, PooledClient};
@@ -17,8 +17,8 @@ pub struct MigrateTarget<'a> {
     pub environment: &'a Environment,
     pub server: &'a Server,
     pub service: &'a Service,
-    pub migrate: &'a Migrate,
-    pub role: config::Login,
+    pub migrate: &'a MigrateSettings,
+    pub role: LoginCredentials,
     /// The command's own.
     login: Login,
 }

@@ -52,7 +52,7 @@ struct ResponseUrlUses {
 impl SlackPlatform {
     /// # Errors
     /// When the system has no certificates to trust.
-    pub fn new(config: &config::Slack) -> anyhow::Result<Self> {
+    pub fn new(config: &config::SlackSettings) -> anyhow::Result<Self> {
         Ok(SlackPlatform {
             api: SlackApi::new(&config.api_url, &config.bot_token)?,
             pacer: RateLimiter::new(CHANNEL_INTERVAL),

@@ -47,7 +47,7 @@ enum End {
 
 impl Socket {
     /// `app_token` is the app-level token with `connections:write`. Fails if the system has no certificates to trust.
-    pub fn new(config: &config::Slack, app_token: &SecretString) -> anyhow::Result<Self> {
+    pub fn new(config: &config::SlackSettings, app_token: &SecretString) -> anyhow::Result<Self> {
         Ok(Socket {
             api: SlackApi::new(&config.api_url, app_token)?,
             parser: SlackParser::new(&config.workspaces),

@@ -117,7 +117,7 @@ fn unavailable(reason: &str) -> ConnectorError {
 impl ConnectorClient {
     /// # Errors
     /// When the system has no certificates to trust, or the identity can't be set up.
-    pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
+    pub fn new(config: &config::TeamsSettings) -> anyhow::Result<Self> {
         let tenant = config.tenants.first().map(String::as_str).unwrap_or_default();
         let kind = match &config.client_secret {
             Some(secret) => CredentialKind::Application { tenant, client_id: &config.app_id, secret },

@@ -96,7 +96,7 @@ pub(super) const PRESSED: &str = "cs";
 pub(super) const LOOKED: &str = "view";
 
 impl TeamsParser {
-    pub fn new(config: &config::Teams) -> Self {
+    pub fn new(config: &config::TeamsSettings) -> Self {
         TeamsParser { tenants: config.tenants.clone(), service_hosts: config.service_hosts.clone() }
     }
 

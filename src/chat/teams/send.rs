@@ -56,7 +56,7 @@ pub struct TeamsPlatform {
 impl TeamsPlatform {
     /// # Errors
     /// As [`ConnectorClient::new`].
-    pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
+    pub fn new(config: &config::TeamsSettings) -> anyhow::Result<Self> {
         Ok(TeamsPlatform {
             connector: ConnectorClient::new(config)?,
             pacer: RateLimiter::new(INTERVAL),

@@ -104,7 +104,7 @@ struct KeySet {
 impl TokenVerifier {
     /// # Errors
     /// When the system has no certificates to trust.
-    pub fn new(config: &config::Teams) -> anyhow::Result<Self> {
+    pub fn new(config: &config::TeamsSettings) -> anyhow::Result<Self> {
         jwt_crypto::install();
         let client = http_client::builder(FETCH_TIMEOUT).timeout(FETCH_TIMEOUT).build();
         let mut validation = Validation::new(Algorithm::RS256);

@@ -17,7 +17,7 @@ mod process;
 mod replica;
 
 pub use installed::{find_bin_dir, find_bin_dir_in};
-use process::{Directory, OsAccount, Server};
+use process::{Directory, OsAccount, Postmaster};
 
 /// The superuser of every throwaway server; Azure's platform account has the same name.
 const SUPERUSER: &str = "azuresu";
@@ -39,12 +39,12 @@ pub struct Options {
     /// Lines of `postgresql.conf`, written after, and so overriding, the defaults.
     pub settings: Vec<(String, String)>,
     /// Offer TLS; plain connections stay possible.
-    pub tls: Option<Tls>,
+    pub tls: Option<ServerCertificate>,
 }
 
 /// A server certificate in PEM files, which are copied.
 #[derive(Debug, Clone)]
-pub struct Tls {
+pub struct ServerCertificate {
     pub cert: PathBuf,
     pub key: PathBuf,
 }
@@ -61,7 +61,7 @@ pub struct Login<'a> {
 
 /// A running PostgreSQL server. Dropping it stops the server (immediate shutdown) and removes its directory.
 pub struct Cluster {
-    server: Server,
+    server: Postmaster,
     /// After `server`: fields are dropped in order.
     dir: Directory,
     bin_dir: PathBuf,
@@ -86,7 +86,7 @@ impl Cluster {
         initdb(&bin_dir, dir.path(), account, &password).await?;
         write_settings(&bin_dir, dir.path(), account, &options)?;
         let port = free_port()?;
-        let server = Server::spawn(&bin_dir, dir.path(), account, port)?;
+        let server = Postmaster::spawn(&bin_dir, dir.path(), account, port)?;
         Cluster { server, dir, bin_dir, account, password, port, version_num: 0 }.settled().await
     }
 
@@ -203,7 +203,7 @@ impl Cluster {
 
     fn spawn_on(&mut self, port: u16) -> anyhow::Result<()> {
         self.port = port;
-        self.server = Server::spawn(&self.bin_dir, self.dir.path(), self.account, port)?;
+        self.server = Postmaster::spawn(&self.bin_dir, self.dir.path(), self.account, port)?;
         Ok(())
     }
 

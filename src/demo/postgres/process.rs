@@ -102,15 +102,15 @@ impl Drop for Directory {
 }
 
 /// A postmaster and its watcher.
-pub struct Server {
+pub struct Postmaster {
     watcher: Child,
     /// Closing it tells the watcher to stop the server and to remove its directory.
     pipe: Option<ChildStdin>,
     postmaster_pid: i32,
 }
 
-impl Server {
-    pub fn spawn(bin_dir: &Path, dir: &Path, account: OsAccount, port: u16) -> anyhow::Result<Server> {
+impl Postmaster {
+    pub fn spawn(bin_dir: &Path, dir: &Path, account: OsAccount, port: u16) -> anyhow::Result<Postmaster> {
         let mut watcher = account
             .command(Path::new("/bin/sh"))
             .args(["-c", WATCHER, "countersign-watcher"])
@@ -131,7 +131,7 @@ impl Server {
             BufReader::new(stdout).read_line(&mut line)?;
         }
         let postmaster_pid = line.trim().parse().context("reading the server's pid")?;
-        Ok(Server { watcher, pipe, postmaster_pid })
+        Ok(Postmaster { watcher, pipe, postmaster_pid })
     }
 
     pub fn postmaster_pid(&self) -> i32 {
@@ -153,7 +153,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Postmaster {
     fn drop(&mut self) {
         drop(self.pipe.take());
         let _ = self.watcher.wait();

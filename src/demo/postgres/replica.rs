@@ -1,6 +1,6 @@
 //! A streaming replica of a throwaway server, made without any client program: a copy of the stopped server's directory.
 
-use super::{Cluster, Server, free_port, process};
+use super::{Cluster, Postmaster, free_port, process};
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
@@ -35,7 +35,7 @@ impl Cluster {
         super::write_private(&data.join("standby.signal"), b"", account)?;
         self.write_replica_settings(&data, (dir.path(), slot))?;
         let port = free_port()?;
-        let server = Server::spawn(&self.bin_dir, dir.path(), account, port)?;
+        let server = Postmaster::spawn(&self.bin_dir, dir.path(), account, port)?;
         let (bin_dir, password) = (self.bin_dir.clone(), self.password.clone());
         Cluster { server, dir, bin_dir, account, password, port, version_num: 0 }.settled().await
     }

@@ -35,7 +35,7 @@ const ATTEMPTS_OF: &str = "auth-service";
 /// What to put on a server.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    pub services: Vec<Service>,
+    pub services: Vec<SampleService>,
     /// Rows in each table of a small service; larger ones have a multiple.
     pub rows: u32,
     /// Rows of `login_attempts`, a table of the auth service that takes long; at 0 there is none.
@@ -48,7 +48,7 @@ pub struct Sample {
 
 /// A service, its database and the role it logs in as, which owns its tables.
 #[derive(Debug, Clone)]
-pub struct Service {
+pub struct SampleService {
     pub name: String,
     pub database: String,
     pub role: String,
@@ -79,7 +79,7 @@ impl LoginAccount {
 
 /// A sample that stands on a server, and the logins to it.
 pub struct Team {
-    pub services: Vec<(Service, LoginAccount)>,
+    pub services: Vec<(SampleService, LoginAccount)>,
     /// Azure's customer admin: no superuser, but a member of every service's role.
     pub admin: LoginAccount,
     /// `countersign_read`
@@ -93,7 +93,7 @@ pub struct Team {
 }
 
 impl Team {
-    pub fn service(&self, name: &str) -> anyhow::Result<&(Service, LoginAccount)> {
+    pub fn service(&self, name: &str) -> anyhow::Result<&(SampleService, LoginAccount)> {
         let found = self.services.iter().find(|(service, _)| service.name == name);
         found.with_context(|| format!("no service {name} in the sample"))
     }
@@ -195,7 +195,7 @@ impl Sample {
         Ok(account)
     }
 
-    fn attempts_of(&self, service: &Service) -> u32 {
+    fn attempts_of(&self, service: &SampleService) -> u32 {
         if service.name == ATTEMPTS_OF { self.attempts } else { 0 }
     }
 
@@ -215,7 +215,7 @@ impl Sample {
         Ok(())
     }
 
-    async fn make_database(&self, cluster: &Cluster, service: &Service) -> anyhow::Result<()> {
+    async fn make_database(&self, cluster: &Cluster, service: &SampleService) -> anyhow::Result<()> {
         let postgres = cluster.connect("postgres").await?;
         let make = "SELECT format('CREATE DATABASE %I OWNER dbadmin TEMPLATE %I', $1::text, $2::text)";
         execute_formatted(&postgres, make, &[&service.database, TEMPLATE]).await?;
@@ -260,10 +260,10 @@ async fn execute_formatted(client: &Client, query: &str, names: &[&str]) -> anyh
 }
 
 /// The ten services of the team's runbook, with its sizes: small 1, medium 2, large 6, very large 16.
-fn creatorbridge() -> Vec<Service> {
+fn creatorbridge() -> Vec<SampleService> {
     macro_rules! service {
         ($name:literal, $size:literal, $question:literal) => {
-            Service {
+            SampleService {
                 name: concat!($name, "-service").into(),
                 database: concat!($name, "_service_db").into(),
                 role: concat!($name, "_svc").into(),

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Config;
 
 use super::session::Session;
-use super::{Service, Team};
+use super::{SampleService, Team};
 use crate::demo::postgres::Cluster;
 
 /// Between two statements of a service: enough for statistics to move, too little for the machine to notice.
@@ -42,7 +42,7 @@ impl Traffic {
     }
 }
 
-async fn keep_working(config: Config, service: Service) {
+async fn keep_working(config: Config, service: SampleService) {
     loop {
         // It ends with its session, which anybody may end: that is no failure of the sample.
         let _ = work(&config, &service).await;
@@ -50,7 +50,7 @@ async fn keep_working(config: Config, service: Service) {
     }
 }
 
-async fn work(config: &Config, service: &Service) -> anyhow::Result<()> {
+async fn work(config: &Config, service: &SampleService) -> anyhow::Result<()> {
     let session = Session::open(config).await?;
     let client = session.client()?;
     let statements = EVERYDAY.iter().copied().chain([service.question]);
