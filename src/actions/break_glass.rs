@@ -1,11 +1,11 @@
 //! `break-glass` without a command: who may act without approval, with which commands, and how to type it. Before a command it is a
 //! prefix.
 
-use super::support::blocks::{answer, verdict};
+use super::support::blocks::{answer, note, verdict};
 use super::{Call, Query};
 use crate::error::Result;
 use crate::model::{Block, Severity, Text};
-use crate::sql::{Answer, duration, fill};
+use crate::sql::{Answer, duration};
 use async_trait::async_trait;
 
 pub struct BreakGlass;
@@ -19,28 +19,24 @@ impl Query for BreakGlass {
                 "Break-glass is not configured: every change needs its approval.",
             )]));
         };
-        let holds = |person: &&crate::config::PersonConfig| person.roles.contains(&break_glass.role);
-        let people: Vec<&str> =
-            call.app.config.people.iter().filter(holds).map(|person| person.name.as_str()).collect();
-        let who = if people.is_empty() { "none".to_owned() } else { people.join(", ") };
+        let people = call.app.config.people.iter().filter(|person| person.roles.contains(&break_glass.role));
+        let names: Vec<&str> = people.map(|person| person.name.as_str()).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         let first = break_glass.commands.first().map_or("kill", String::as_str);
-        let example = format!(
-            "Type it before the command: `break-glass {first} … --env <name> --reason \"…\"`. All approvers are notified at once, and one of them must `review` it."
-        );
+        let interval = duration(break_glass.every.as_secs_f64());
         Ok(answer(vec![
             verdict(
                 Severity::Neutral,
-                format!(
-                    "One emergency action in {} is allowed without approval.",
-                    duration(break_glass.every.as_secs_f64())
-                ),
+                format!("One emergency action in {interval} is allowed without approval."),
             ),
             Block::Facts(vec![
                 ("role".to_owned(), Text::new().code(break_glass.role.clone())),
-                ("people".to_owned(), who.into()),
+                ("people".to_owned(), names.into()),
                 ("commands".to_owned(), Text::new().code(break_glass.commands.join(", "))),
             ]),
-            Block::Note(fill(&example, &|_| None)),
+            note(&format!(
+                "Type it before the command: `break-glass {first} … --env <name> --reason \"…\"`. All approvers are notified at once, and one of them must `review` it."
+            )),
         ]))
     }
 }

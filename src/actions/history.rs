@@ -1,13 +1,16 @@
 //! `history`: runs in the audit log, newest first. Reads only with `--reads`.
 
-use super::support::blocks::{answer, count, may_see, request_text, state, table, unreviewed, verdict};
+use super::support::blocks::{
+    COMMAND, ENVIRONMENT, OUTCOME, REQUESTED_BY, RUN, WHEN, answer, count, may_see, note, run_table,
+    unreviewed, verdict,
+};
 use super::{Call, Query};
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
-use crate::model::{Block, Cell, Run, RunState, Severity, Shape};
-use crate::sql::{Answer, fill, minute};
+use crate::model::{Block, Run, RunState, Severity};
+use crate::sql::Answer;
 use crate::store::Filter;
-use crate::suggest::shown;
+use crate::suggest::{nearest, shown};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -24,14 +27,13 @@ const FAILED: [RunState; 5] =
 #[async_trait]
 impl Query for History {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let page = call.app.audit.store.list(filter(call)?).await.map_err(anyhow::Error::from)?;
+        let page = call.runs(filter(call)?).await?;
         let hidden = page.runs.iter().filter(|run| !may_see(call, run)).count();
         let runs: Vec<&Run> = page.runs.iter().filter(|run| may_see(call, run)).collect();
         let mut blocks = unreviewed(call).await?;
         if runs.is_empty() {
-            let next = "`history --reads` includes read commands.";
-            blocks
-                .extend([verdict(Severity::Neutral, "No run matches."), Block::Note(fill(next, &|_| None))]);
+            blocks.push(verdict(Severity::Neutral, "No run matches."));
+            blocks.push(note("`history --reads` includes read commands."));
             return Ok(answer(blocks));
         }
         let total = page.total - hidden;
@@ -44,49 +46,27 @@ impl Query for History {
         } else {
             format!("{all}.")
         };
-        let columns = [
-            ("run", Shape::Right),
-            ("when", Shape::Left),
-            ("requested by", Shape::Left),
-            ("command", Shape::Left),
-            ("environment", Shape::Left),
-            ("outcome", Shape::Left),
-        ];
-        let mut table = table(&columns, runs.iter().map(|run| row(run)).collect());
+        let mut table = run_table(&[RUN, WHEN, REQUESTED_BY, COMMAND, ENVIRONMENT, OUTCOME], runs);
         table.total = total;
-        let next = "`show <run>` shows one. Narrow the list with `--who`, `--command`, `--since`, `--failed`, `--find`.";
         blocks.extend([
             verdict(Severity::Neutral, words),
             Block::Table(table),
-            Block::Note(fill(next, &|_| None)),
+            note("`show <run>` shows one. Narrow the list with `--who`, `--command`, `--since`, `--failed`, `--find`."),
         ]);
         Ok(answer(blocks))
     }
 }
 
-fn row(run: &Run) -> Vec<Cell> {
-    let request = &run.request;
-    vec![
-        format!("#{}", run.id).into(),
-        minute(run.opened_at).into(),
-        request.requester.id.as_str().into(),
-        request_text(run).into(),
-        request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
-        state(run),
-    ]
-}
-
 fn filter(call: &Call<'_>) -> Result<Filter> {
-    let get = |name: &str| call.values.get(name).cloned();
-    let since = get("since").and_then(|since| duration_seconds(&since)).map(Duration::from_secs);
+    let since = call.value("since").and_then(duration_seconds).map(Duration::from_secs);
     Ok(Filter {
         environment: call.environment.map(str::to_owned),
-        who: get("who").map(|typed| person(call, &typed)).transpose()?,
-        command: get("command"),
+        who: call.value("who").map(|typed| person(call, typed)).transpose()?,
+        command: call.value("command").map(str::to_owned),
         since: since.map(|back| Timestamp::now() - back),
-        states: if get("failed").is_some() { FAILED.to_vec() } else { Vec::new() },
-        find: get("find"),
-        reads: get("reads").is_some(),
+        states: if call.value("failed").is_some() { FAILED.to_vec() } else { Vec::new() },
+        find: call.value("find").map(str::to_owned),
+        reads: call.value("reads").is_some(),
         break_glass: false,
         limit: MAX_RUNS,
     })
@@ -94,27 +74,28 @@ fn filter(call: &Call<'_>) -> Result<Filter> {
 
 /// Resolves a name: the whole of it, or one word of it that only one person has.
 fn person(call: &Call<'_>, typed: &str) -> Result<String> {
-    let name = typed.trim_start_matches('@').to_lowercase();
-    if name == "me" {
+    let typed_name = typed.trim_start_matches('@').to_lowercase();
+    if typed_name == "me" {
         return Ok(call.person.id.clone());
     }
     let names: Vec<&str> = call.app.config.people.iter().map(|person| person.name.as_str()).collect();
-    let whole = names.iter().find(|person| person.to_lowercase() == name);
-    let by_word = |person: &&&str| person.to_lowercase().split_whitespace().any(|word| word == name);
-    let some: Vec<&&str> = whole.map_or_else(|| names.iter().filter(by_word).collect(), |name| vec![name]);
-    match some.as_slice() {
-        [only] => Ok((**only).to_owned()),
+    let has_word = |name: &&str| name.to_lowercase().split_whitespace().any(|word| word == typed_name);
+    let matches: Vec<&str> = match names.iter().find(|name| name.to_lowercase() == typed_name) {
+        Some(exact) => vec![*exact],
+        None => names.iter().copied().filter(has_word).collect(),
+    };
+    match matches.as_slice() {
+        [only] => Ok((*only).to_owned()),
         [] => {
             let problem = format!("The configuration has no person “{}”.", shown(typed));
-            Err(match crate::suggest::nearest(typed, names.iter().copied()) {
+            Err(match nearest(typed, names.iter().copied()) {
                 Some(near) => Error::instead(problem, format!("Did you mean `--who \"{near}\"`?")),
                 None => Error::instead(problem, format!("There are: {}.", names.join(", "))),
             })
         }
-        more => {
-            let more: Vec<&str> = more.iter().map(|name| **name).collect();
-            let problem = format!("“{}” can be {}.", shown(typed), more.join(" or "));
-            Err(Error::instead(problem, format!("Type `--who \"{}\"`.", more[0])))
+        [first, ..] => {
+            let problem = format!("“{}” can be {}.", shown(typed), matches.join(" or "));
+            Err(Error::instead(problem, format!("Type `--who \"{first}\"`.")))
         }
     }
 }

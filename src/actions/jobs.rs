@@ -1,15 +1,17 @@
 //! `jobs`: runs in progress, and what interrupted runs still do on PostgreSQL. Reads the audit log and the sessions that carry a
 //! run's number.
 
-use super::support::blocks::{answer, between, count, environments, may_see, request_text, table, verdict};
-use super::{
-    Call, Implementation, Query,
-    support::{backends, recovery},
+use super::support::blocks::{
+    COMMAND, ENVIRONMENT, REQUESTED_BY, RUN, RunColumn, answer, between, count, environments, may_see, note,
+    run_table, verdict,
 };
+use super::support::{backends, recovery};
+use super::{Call, Query};
 use crate::app::Share;
 use crate::error::Result;
-use crate::model::{Block, Cell, EventKind, Run, RunState, Severity, Shape};
-use crate::sql::{Answer, duration, fill};
+use crate::model::Shape::{Left, Right};
+use crate::model::{Block, Cell, EventKind, Run, RunState, Severity};
+use crate::sql::{Answer, duration};
 use crate::store::Filter;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -30,10 +32,19 @@ impl Query for Jobs {
         } else {
             let tone = if left.is_empty() { Severity::Neutral } else { Severity::Critical };
             blocks.push(verdict(tone, summary(running.len(), &left, &view)));
-            let rows = left.iter().chain(&running).map(|run| row(call, run, &view)).collect();
-            blocks.push(Block::Table(table(&COLUMNS, rows)));
-            let next = "`stop <run>` stops one; `show <run>` shows its details.";
-            blocks.push(Block::Note(fill(next, &|_| None)));
+            let table = run_table(
+                &[
+                    RUN,
+                    COMMAND,
+                    ENVIRONMENT,
+                    REQUESTED_BY,
+                    RunColumn::new("for", Right, &|run| between(run.opened_at, Timestamp::now()).into()),
+                    RunColumn::new("progress", Left, &|run| progress(call, run, &view)),
+                ],
+                left.iter().chain(&running),
+            );
+            blocks.push(Block::Table(table));
+            blocks.push(note("`stop <run>` stops one; `show <run>` shows its details."));
         }
         if !view.unavailable.is_empty() {
             let text = format!(
@@ -63,19 +74,10 @@ fn summary(running: usize, interrupted: &[Run], view: &JobsView<'_>) -> String {
     format!("{}; {}.", parts.join("; "), count(running, "other run in progress", "other runs in progress"))
 }
 
-const COLUMNS: [(&str, Shape); 6] = [
-    ("run", Shape::Right),
-    ("command", Shape::Left),
-    ("environment", Shape::Left),
-    ("requested by", Shape::Left),
-    ("for", Shape::Right),
-    ("progress", Shape::Left),
-];
-
 async fn runs_in(call: &Call<'_>, state: RunState) -> Result<Vec<Run>> {
     let environment = call.environment.map(str::to_owned);
     let filter = Filter { environment, states: vec![state], limit: usize::MAX, ..Filter::default() };
-    let page = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
+    let page = call.runs(filter).await?;
     Ok(page.runs.into_iter().filter(|run| may_see(call, run)).collect())
 }
 
@@ -94,8 +96,8 @@ impl<'a> JobsView<'a> {
         let mut view =
             JobsView { sessions: BTreeMap::new(), progress: BTreeMap::new(), unavailable: Vec::new() };
         for name in environments(call) {
-            let is_there = |run: &&Run| run.request.environment.as_deref() == Some(name);
-            let runs: Vec<&Run> = interrupted.iter().filter(is_there).collect();
+            let is_in_environment = |run: &&Run| run.request.environment.as_deref() == Some(name);
+            let runs: Vec<&Run> = interrupted.iter().filter(is_in_environment).collect();
             if runs.is_empty() {
                 continue;
             }
@@ -122,22 +124,8 @@ impl<'a> JobsView<'a> {
     }
 }
 
-/// Tells whether the run resumes without a person.
 fn resumes(call: &Call<'_>, run: &Run) -> bool {
-    let implementation = call.app.catalog.find(&run.request.command).and_then(super::find);
-    matches!(implementation, Some(Implementation::Action(action)) if recovery::resumes(action, run))
-}
-
-fn row(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> Vec<Cell> {
-    let request = &run.request;
-    vec![
-        format!("#{}", run.id).into(),
-        request_text(run).into(),
-        request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
-        request.requester.id.as_str().into(),
-        between(run.opened_at, Timestamp::now()).into(),
-        progress(call, run, view),
-    ]
+    super::action_of(call.app, run).is_some_and(|action| recovery::resumes(action, run))
 }
 
 fn progress(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> Cell {

@@ -3,12 +3,12 @@
 
 use crate::app::{App, Share};
 use crate::audit::EventDetails;
-use crate::catalog::{Body, Catalog, Command};
+use crate::catalog::{Body, Catalog, Command, Scope};
 use crate::command_line::Values;
 use crate::error::Result;
 use crate::model::{Block, Conversation, EventKind, Person, Plan, Run, RunId, Text};
-use crate::sql::Answer;
-use crate::store::StoreResult;
+use crate::sql::{Answer, QueryRequest, Target, scope_targets};
+use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,37 @@ pub struct Call<'a> {
     pub values: &'a Values,
     /// For `application_name`: "countersign ana".
     pub asker: String,
+}
+
+impl Call<'_> {
+    /// The value of an argument; `None` for one that was not given.
+    pub fn value(&self, argument: &str) -> Option<&str> {
+        self.values.get(argument).map(String::as_str)
+    }
+
+    /// The environment's name; empty for a command whose scope needs none.
+    pub fn environment_name(&self) -> &str {
+        self.environment.unwrap_or_default()
+    }
+
+    /// The servers or databases that the arguments name.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::User`] for an unknown environment, server or service.
+    pub fn targets(&self, scope: Scope) -> Result<Vec<Target>> {
+        let environment = self.environment_name();
+        let query =
+            QueryRequest { command: self.command, environment, values: self.values, asker: &self.asker };
+        scope_targets(&self.app.environments, &query, scope)
+    }
+
+    /// Lists runs of the audit log.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Internal`] when the audit log can't be read.
+    pub async fn runs(&self, filter: Filter) -> Result<RunPage> {
+        Ok(self.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?)
+    }
 }
 
 /// One execution of an approved run, or of one that needs no approval: its plan is exactly the one that was shown.
@@ -267,6 +298,14 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "withdraw" => Action(&withdraw::Withdraw),
         _ => return None,
     })
+}
+
+/// The code of a run's command, if that changes something.
+pub fn action_of(app: &App, run: &Run) -> Option<&'static dyn Action> {
+    match app.catalog.find(&run.request.command).and_then(find) {
+        Some(Implementation::Action(action)) => Some(action),
+        _ => None,
+    }
 }
 
 /// Names of coded commands without code.

@@ -1,12 +1,14 @@
 //! `pending`: requests that wait for approval, and their approvers. Reads the audit log only.
 
 use super::support::blocks::{
-    answer, between, count, may_see, request_text, state, table, unreviewed, verdict,
+    COMMAND, ENVIRONMENT, REQUESTED_BY, RUN, RunColumn, answer, approvers, between, count, may_see, note,
+    run_table, state, unreviewed, verdict,
 };
 use super::{Call, Query};
 use crate::error::Result;
-use crate::model::{Block, Cell, Run, RunState, Severity, Shape};
-use crate::sql::{Answer, fill};
+use crate::model::Shape::{Left, Right};
+use crate::model::{Block, Run, RunState, Severity};
+use crate::sql::Answer;
 use crate::store::Filter;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -22,49 +24,40 @@ impl Query for Pending {
             reads: true,
             ..Filter::default()
         };
-        let page = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
+        let page = call.runs(filter).await?;
         let runs: Vec<&Run> = page.runs.iter().filter(|run| may_see(call, run)).collect();
-        let break_glass = unreviewed(call).await?;
+        let mut blocks = unreviewed(call).await?;
         if runs.is_empty() {
-            let none = verdict(Severity::Ok, "No requests are waiting.");
-            return Ok(answer(if break_glass.is_empty() { vec![none] } else { break_glass }));
+            if blocks.is_empty() {
+                blocks.push(verdict(Severity::Ok, "No requests are waiting."));
+            }
+            return Ok(answer(blocks));
         }
         let now = Timestamp::now();
-        let rows = runs.iter().map(|run| row(call, run, now)).collect();
-        let columns = [
-            ("run", Shape::Right),
-            ("command", Shape::Left),
-            ("environment", Shape::Left),
-            ("requested by", Shape::Left),
-            ("age", Shape::Right),
-            ("time left", Shape::Right),
-            ("approvers", Shape::Left),
-        ];
         let words =
             count(runs.len(), "request is waiting for approval.", "requests are waiting for approval.");
-        let mut blocks = break_glass;
+        let time_left = |run: &Run| run.deadline.map_or("-".into(), |until| between(now, until).into());
+        let approvers = |run: &Run| match run.state {
+            RunState::Pending => approvers(call, run).into(),
+            _ => state(run),
+        };
+        let table = run_table(
+            &[
+                RUN,
+                COMMAND,
+                ENVIRONMENT,
+                REQUESTED_BY,
+                RunColumn::new("age", Right, &|run| between(run.opened_at, now).into()),
+                RunColumn::new("time left", Right, &time_left),
+                RunColumn::new("approvers", Left, &approvers),
+            ],
+            runs,
+        );
         blocks.extend([
             verdict(Severity::Warning, words),
-            Block::Table(table(&columns, rows)),
-            Block::Note(fill("`show <run>` shows one, with its card and buttons.", &|_| None)),
+            Block::Table(table),
+            note("`show <run>` shows one, with its card and buttons."),
         ]);
         Ok(answer(blocks))
     }
-}
-
-fn row(call: &Call<'_>, run: &Run, now: Timestamp) -> Vec<Cell> {
-    let request = &run.request;
-    let left = run.deadline.map_or("-".to_owned(), |until| between(now, until));
-    vec![
-        format!("#{}", run.id).into(),
-        request_text(run).into(),
-        request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
-        request.requester.id.as_str().into(),
-        between(run.opened_at, now).into(),
-        left.into(),
-        match run.state {
-            RunState::Pending => super::support::blocks::approvers(call, run).into(),
-            _ => state(run),
-        },
-    ]
 }

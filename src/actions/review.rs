@@ -15,7 +15,7 @@ const PENDING: &str = "`pending` lists what needs a review.";
 #[async_trait]
 impl Action for Review {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let run = run_argument(call, PENDING).await?;
+        let run = run_argument(call, "run", PENDING).await?;
         let id = run.id;
         if !run.request.break_glass {
             let problem = format!("Run #{id} was no break-glass run: it needs no review.");

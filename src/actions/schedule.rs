@@ -1,11 +1,12 @@
 //! `schedule`: maintenance windows of the configuration, and the state of each since it was last due. Reads the audit log only.
 
-use super::support::blocks::{answer, between, count, environments, state, table, verdict};
+use super::support::blocks::{answer, between, count, environments, note, state, table, verdict};
 use super::{Call, Query};
 use crate::error::{Error, Result};
-use crate::model::{Block, Cell, Run, RunState, Severity, Shape};
+use crate::model::Shape::{Left, Right};
+use crate::model::{Block, Cell, Run, RunState, Severity};
 use crate::schedule::Window;
-use crate::sql::{Answer, fill, minute};
+use crate::sql::{Answer, minute};
 use crate::store::Filter;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -61,7 +62,7 @@ impl Query for Schedule {
         if windows.is_empty() {
             let next = "A window is four lines in the configuration: [[schedule]], with `name`, `run`, `environments` and `at`.";
             let words = "No maintenance window is configured in the environments that you can read.";
-            return Ok(answer(vec![verdict(Severity::Neutral, words), Block::Note(fill(next, &|_| None))]));
+            return Ok(answer(vec![verdict(Severity::Neutral, words), note(next)]));
         }
         windows.sort_by_key(|status| (std::cmp::Reverse(status.state.tone()), status.window.next(now)));
         Ok(present(&windows, now))
@@ -77,7 +78,7 @@ async fn runs(call: &Call<'_>, window: &Window) -> Result<Vec<Run>> {
         limit: MAX_RUNS,
         ..Filter::default()
     };
-    let page = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
+    let page = call.runs(filter).await?;
     Ok(page.runs.into_iter().filter(|run| run.request.arguments == window.values).collect())
 }
 
@@ -96,12 +97,12 @@ fn window_state(window: &Window, runs: &[Run], now: Timestamp) -> WindowState {
 
 fn present(windows: &[WindowStatus<'_>], now: Timestamp) -> Answer {
     let columns = [
-        ("window", Shape::Left),
-        ("environment", Shape::Left),
-        ("runs", Shape::Left),
-        ("when (UTC)", Shape::Left),
-        ("last run", Shape::Left),
-        ("next", Shape::Right),
+        ("window", Left),
+        ("environment", Left),
+        ("runs", Left),
+        ("when (UTC)", Left),
+        ("last run", Left),
+        ("next", Right),
     ];
     let rows = windows.iter().map(|status| row(status, now)).collect();
     let worst = &windows[0];
@@ -113,11 +114,7 @@ fn present(windows: &[WindowStatus<'_>], now: Timestamp) -> Answer {
         WindowState::Late | WindowState::Never => run_now,
         _ => "Countersign does not start these; it shows whether they ran.".to_owned(),
     };
-    answer(vec![
-        judgement(windows, now),
-        Block::Table(table(&columns, rows)),
-        Block::Note(fill(&next, &|_| None)),
-    ])
+    answer(vec![judgement(windows, now), Block::Table(table(&columns, rows)), note(&next)])
 }
 
 fn judgement(windows: &[WindowStatus<'_>], now: Timestamp) -> Block {

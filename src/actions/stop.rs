@@ -1,12 +1,10 @@
 //! `stop <run>`: ends a long run early, and the sessions that an interrupted run left on PostgreSQL. The request to stop is an event
 //! of that run, so it reaches the replica that executes it.
 
-use super::support::backends;
 use super::support::blocks::{count, run_argument};
-use super::support::decision::RunTarget;
-use super::support::recovery;
-use super::{Action, Call, Execution, Implementation, Outcome};
-use crate::app::App;
+use super::support::decision::{RunTarget, decision_details};
+use super::support::{backends, recovery};
+use super::{Action, Call, Execution, Outcome, action_of};
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Login, Plan, Run, RunState};
@@ -27,10 +25,12 @@ const REVOKES: &str = "Revokes the approval of";
 #[async_trait]
 impl Action for Stop {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let run = run_argument(call, "`jobs` shows what is running.").await?;
+        let run = run_argument(call, "run", "`jobs` shows what is running.").await?;
         ensure_may_stop(call, &run)?;
         let id = run.id;
         let command = &run.request.command;
+        let is_transactional = action_of(call.app, &run).is_some_and(Action::is_transactional);
+        let is_long = call.app.catalog.find(command).is_some_and(|command| command.header.posts_progress);
         let effect = match run.state {
             RunState::Pending => {
                 return Err(Error::instead(
@@ -41,10 +41,11 @@ impl Action for Stop {
                 ));
             }
             RunState::Approved => format!("{REVOKES} #{id} ({command}) before it starts."),
-            RunState::Running if is_transactional(call.app, &run) => {
+            // One transaction may wait for a lock as long as any.
+            RunState::Running if is_transactional => {
                 format!("Stops run #{id} ({command}) and rolls back all that it has done.")
             }
-            RunState::Running if !is_long(call, &run) => {
+            RunState::Running if !is_long => {
                 return Err(Error::instead(
                     format!("Run #{id} ({command}) ends in a moment and can't be stopped."),
                     format!("`show {id}` shows its result."),
@@ -66,17 +67,14 @@ impl Action for Stop {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let id = RunTarget::of(execution.plan).unwrap_or_default();
-        match execution.app.audit.store.get(id).await {
+        let stopped = match execution.app.audit.store.get(id).await {
             Ok(Some(run)) if run.state == RunState::Interrupted => close_interrupted(execution, &run).await,
-            Ok(Some(run)) => request_stop(execution, &run).await,
-            Ok(None) => Outcome::failed(format!("There is no run #{id}.")),
-            Err(err) => store_failed(&err),
-        }
+            Ok(Some(run)) => request_stop(execution, run).await,
+            Ok(None) => Ok(Outcome::failed(format!("There is no run #{id}."))),
+            Err(err) => Err(err),
+        };
+        stopped.unwrap_or_else(|err| Outcome::failed(format!("The audit log can't be used: {err}")))
     }
-}
-
-fn store_failed(err: &StoreError) -> Outcome {
-    Outcome::failed(format!("The audit log can't be used: {err}"))
 }
 
 /// Allows the requester, and everyone who may act or approve there: at night the requester may be absent.
@@ -92,40 +90,20 @@ fn ensure_may_stop(call: &Call<'_>, run: &Run) -> Result<()> {
     ))
 }
 
-fn is_long(call: &Call<'_>, run: &Run) -> bool {
-    call.app.catalog.find(&run.request.command).is_some_and(|command| command.header.posts_progress)
-}
-
-fn action(app: &App, run: &Run) -> Option<&'static dyn Action> {
-    match app.catalog.find(&run.request.command).and_then(super::find) {
-        Some(Implementation::Action(action)) => Some(action),
-        _ => None,
-    }
-}
-
-/// One transaction, which may wait for a lock as long as any.
-fn is_transactional(app: &App, run: &Run) -> bool {
-    action(app, run).is_some_and(Action::is_transactional)
-}
-
 /// Revokes the approval of an approved run; asks one that runs to stop, also if it started after the plan was made.
-async fn request_stop(execution: &Execution<'_>, run: &Run) -> Outcome {
-    let (id, mut run) = (run.id, run.clone());
-    let mut details = EventDetails::by(&execution.run.request.requester);
-    if let Some(reason) = execution.run.text("reason") {
-        details = details.text("why", reason);
-    }
+async fn request_stop(execution: &Execution<'_>, mut run: Run) -> std::result::Result<Outcome, StoreError> {
+    let id = run.id;
+    let details = decision_details(execution);
     while run.state.is_open() && run.state != RunState::Pending {
         let kind =
             if run.state == RunState::Approved { EventKind::Revoked } else { EventKind::StopRequested };
-        match execution.app.audit.append(&run, kind, details.clone()).await {
-            Ok(AppendOutcome::Done(run)) => return wait_for_end(execution, *run).await,
-            Ok(AppendOutcome::VersionConflict(current)) => run = *current,
-            Ok(AppendOutcome::Frozen(_) | AppendOutcome::ResourceBusy { .. }) => {}
-            Err(err) => return store_failed(&err),
+        match execution.app.audit.append(&run, kind, details.clone()).await? {
+            AppendOutcome::Done(run) => return Ok(wait_for_end(execution, *run).await),
+            AppendOutcome::VersionConflict(current) => run = *current,
+            AppendOutcome::Frozen(_) | AppendOutcome::ResourceBusy { .. } => {}
         }
     }
-    Outcome::new(EventKind::Invalidated, format!("Run #{id} had already ended: see `show {id}`."))
+    Ok(Outcome::new(EventKind::Invalidated, format!("Run #{id} had already ended: see `show {id}`.")))
 }
 
 /// Waits a while for the end of a run that was asked to stop.
@@ -153,9 +131,9 @@ async fn wait_for_end(execution: &Execution<'_>, run: Run) -> Outcome {
 }
 
 /// Closes an interrupted run that could resume, and ends the sessions that it left.
-async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> Outcome {
+async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> std::result::Result<Outcome, StoreError> {
     let (app, id) = (execution.app, run.id);
-    let action = action(app, run);
+    let action = action_of(app, run);
     // First of all it must not resume.
     let abandoned =
         action.filter(|action| action.is_resumable()).and_then(|action| action.outcome_if_abandoned(run));
@@ -163,51 +141,40 @@ async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> Outcome {
         let by = Some(execution.run.request.requester.clone());
         let details = EventDetails { by, ..outcome.details() };
         // Only in the version that was looked at: a run that has resumed since is not closed.
-        match app.audit.append(run, outcome.kind, details).await {
-            Ok(AppendOutcome::Done(_)) => {}
-            Ok(_) => {
-                let verdict = format!("Run #{id} has already ended or resumed: see `show {id}`.");
-                return Outcome::new(EventKind::Invalidated, verdict);
-            }
-            Err(err) => return store_failed(&err),
+        if !matches!(app.audit.append(run, outcome.kind, details).await?, AppendOutcome::Done(_)) {
+            let verdict = format!("Run #{id} has already ended or resumed: see `show {id}`.");
+            return Ok(Outcome::new(EventKind::Invalidated, verdict));
         }
     }
     let result = abandoned.map(|outcome| outcome.verdict.words());
-    let login =
-        app.catalog.find(&run.request.command).map_or(Login::Operator, |command| command.header.login);
-    let ended = match (backends::end(app, run, login).await, &result) {
-        (Ok(ended), _) => ended,
-        (Err(err), Some(result)) => {
-            return Outcome::partial(format!(
-                "Run #{id} is closed. Its sessions on PostgreSQL can't be ended: {err} {result}"
-            ));
+    let login = app.catalog.find(&run.request.command).map_or("", |command| &command.header.login);
+    Ok(match (backends::end(app, run, login).await, result) {
+        (Err(err), Some(result)) => Outcome::partial(format!(
+            "Run #{id} is closed. Its sessions on PostgreSQL can't be ended: {err} {result}"
+        )),
+        (Err(err), None) => Outcome::failed(err.to_string()),
+        (Ok(0), Some(result)) => {
+            Outcome::done(format!("Run #{id} is closed and has no sessions left on PostgreSQL. {result}"))
         }
-        (Err(err), None) => return Outcome::failed(err.to_string()),
-    };
-    if ended > 0 {
-        let sessions = count(ended, "session", "sessions");
-        let result = result.unwrap_or_else(|| {
-            if action.is_some_and(Action::reports_progress) {
-                "Its card shows its result in a moment.".to_owned()
+        (Ok(0), None) => match recovery::observe_progress(app, run).await {
+            Some(share) => Outcome::new(
+                EventKind::Failed,
+                format!("No session carries the name of run #{id}, so none was ended. {}", share.label),
+            ),
+            None => Outcome::new(
+                EventKind::Invalidated,
+                format!("Run #{id} has no sessions left on PostgreSQL. What it did before is not known."),
+            ),
+        },
+        (Ok(ended), result) => {
+            let unknown = if action.is_some_and(Action::reports_progress) {
+                "Its card shows its result in a moment."
             } else {
-                "What it did before is not known: check before you run it again.".to_owned()
-            }
-        });
-        return Outcome::done(format!(
-            "{sessions} of the interrupted run #{id} got the signal to end. {result}"
-        ));
-    }
-    if let Some(result) = result {
-        return Outcome::done(format!(
-            "Run #{id} is closed and has no sessions left on PostgreSQL. {result}"
-        ));
-    }
-    if let Some(share) = recovery::observe_progress(app, run).await {
-        let verdict = format!("No session carries the name of run #{id}, so none was ended. {}", share.label);
-        return Outcome::new(EventKind::Failed, verdict);
-    }
-    Outcome::new(
-        EventKind::Invalidated,
-        format!("Run #{id} has no sessions left on PostgreSQL. What it did before is not known."),
-    )
+                "What it did before is not known: check before you run it again."
+            };
+            let result = result.unwrap_or_else(|| unknown.to_owned());
+            let sessions = count(ended, "session", "sessions");
+            Outcome::done(format!("{sessions} of the interrupted run #{id} got the signal to end. {result}"))
+        }
+    })
 }

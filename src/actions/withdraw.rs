@@ -12,7 +12,7 @@ pub struct Withdraw;
 #[async_trait]
 impl Action for Withdraw {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let run = run_argument(call, "`pending` lists pending requests.").await?;
+        let run = run_argument(call, "run", "`pending` lists pending requests.").await?;
         let (id, requester) = (run.id, &run.request.requester.id);
         if *requester != call.person.id {
             return Err(Error::instead(

@@ -64,6 +64,16 @@ impl Plan {
         self.identity.extend(to_identity(target));
     }
 
+    /// Adds a fact that is shown and may drift.
+    pub fn add_context(&mut self, name: &str, value: impl Into<String>) {
+        self.context.push((name.to_owned(), value.into()));
+    }
+
+    /// Adds a condition that the acting statement tests, as words that follow "Runs only if".
+    pub fn add_guard(&mut self, name: &str, condition: impl Into<String>) {
+        self.guards.insert(name.to_owned(), condition.into());
+    }
+
     /// SHA-256 over the plan as it is stored and shown, in hex.
     pub fn digest(&self) -> String {
         sha256_hex(&[self.stored().as_bytes()])

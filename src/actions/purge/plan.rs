@@ -4,7 +4,7 @@ use super::columns;
 use super::spec::{KeyColumn, PurgeSpec, TimeType};
 use super::{lag, max_lag, resource, text};
 use crate::actions::Call;
-use crate::actions::support::blocks::run_argument_named;
+use crate::actions::support::blocks::run_argument;
 use crate::actions::support::database::DatabaseTarget;
 use crate::actions::support::relations::{RelationInfo, RelationKind};
 use crate::error::{Error, Result};
@@ -135,7 +135,7 @@ async fn spec(
     let name = facts.get::<_, Option<String>>("key_name");
     let key = name.zip(facts.get("key_type")).map(|(name, kind)| KeyColumn { name, kind });
     if call.values.contains_key("continue") {
-        let run = run_argument_named(call, "continue", "`history --command purge` shows them.").await?;
+        let run = run_argument(call, "continue", "`history --command purge` shows them.").await?;
         let before = continued(call, &run, database, table)?;
         let column = columns::resolve(client, table, &before.column).await?;
         if column.kind != before.kind {

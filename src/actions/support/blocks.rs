@@ -1,8 +1,9 @@
 //! Blocks, tables and texts that coded answers share, and the runs that a person may see. Nothing here queries a server.
 
-use crate::access::{Access, could_approve_then};
+use crate::access::could_approve_then;
 use crate::actions::Call;
 use crate::error::{Error, Result};
+use crate::model::Shape::{Left, Right};
 use crate::model::{Block, Cell, Column, EventKind, Row, Run, RunState, Severity, Shape, Table, Text};
 use crate::sql::{Answer, duration, fill, minute};
 use crate::store::Filter;
@@ -17,6 +18,11 @@ pub fn answer(blocks: Vec<Block>) -> Answer {
 
 pub fn verdict(tone: Severity, text: impl Into<Text>) -> Block {
     Block::Verdict { tone, text: text.into() }
+}
+
+/// Small print of our own, with code in backticks.
+pub fn note(text: &str) -> Block {
+    Block::Note(fill(text, &|_| None))
 }
 
 /// Formats a number with its noun: "1 request is", "3 requests are".
@@ -41,6 +47,48 @@ pub fn table(columns: &[(&str, Shape)], rows: Vec<Vec<Cell>>) -> Table {
     let total = rows.len();
     let rows = rows.into_iter().map(row).collect();
     Table { title: None, columns, rows, total, empty: Some("None.".to_owned()) }
+}
+
+/// A column of a table of runs.
+pub struct RunColumn<'a> {
+    title: &'a str,
+    shape: Shape,
+    cell: &'a dyn Fn(&Run) -> Cell,
+}
+
+impl<'a> RunColumn<'a> {
+    /// A column that only one command shows.
+    pub fn new(title: &'a str, shape: Shape, cell: &'a dyn Fn(&Run) -> Cell) -> RunColumn<'a> {
+        RunColumn { title, shape, cell }
+    }
+}
+
+/// The run's number: "#128".
+pub const RUN: RunColumn<'static> =
+    RunColumn { title: "run", shape: Right, cell: &|run| format!("#{}", run.id).into() };
+/// The time of the request, to the minute (UTC).
+pub const WHEN: RunColumn<'static> =
+    RunColumn { title: "when", shape: Left, cell: &|run| minute(run.opened_at).into() };
+/// The request as it was understood.
+pub const COMMAND: RunColumn<'static> =
+    RunColumn { title: "command", shape: Left, cell: &|run| request_text(run).into() };
+/// The environment's name.
+pub const ENVIRONMENT: RunColumn<'static> = RunColumn {
+    title: "environment",
+    shape: Left,
+    cell: &|run| run.request.environment.as_deref().unwrap_or("-").into(),
+};
+/// The requester's name.
+pub const REQUESTED_BY: RunColumn<'static> =
+    RunColumn { title: "requested by", shape: Left, cell: &|run| run.request.requester.id.as_str().into() };
+/// The state of a run that has ended.
+pub const OUTCOME: RunColumn<'static> = RunColumn { title: "outcome", shape: Left, cell: &state };
+
+/// Builds a table of runs.
+pub fn run_table<'r>(columns: &[RunColumn<'_>], runs: impl IntoIterator<Item = &'r Run>) -> Table {
+    let titles: Vec<(&str, Shape)> = columns.iter().map(|column| (column.title, column.shape)).collect();
+    let cells = |run| columns.iter().map(|column| (column.cell)(run)).collect();
+    table(&titles, runs.into_iter().map(cells).collect())
 }
 
 /// Formats the time between two moments, in the two largest units.
@@ -69,53 +117,34 @@ pub fn approvers(call: &Call<'_>, run: &Run) -> String {
     let Some(command) = call.app.catalog.find(&run.request.command) else { return "none".to_owned() };
     let people =
         call.app.access.approvers(command, run.request.environment.as_deref(), &run.request.requester);
-    let could = people.iter().filter(|person| could_approve_then(run, person));
-    let names: Vec<&str> = could.map(|person| person.id.as_str()).collect();
+    let eligible = people.iter().filter(|person| could_approve_then(run, person));
+    let names: Vec<&str> = eligible.map(|person| person.id.as_str()).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Lists the break-glass runs of all environments that still need a review.
 pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
     let filter = Filter { break_glass: true, limit: MAX_BREAK_GLASS_RUNS, ..Filter::default() };
-    let page = call.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?;
+    let page = call.runs(filter).await?;
     let needs_review = |run: &&Run| run.event(EventKind::Reviewed).is_none() && may_see(call, run);
     let runs: Vec<&Run> = page.runs.iter().filter(needs_review).collect();
     if runs.is_empty() {
         return Ok(Vec::new());
     }
     let words = count(runs.len(), "break-glass run needs a review.", "break-glass runs need a review.");
-    let rows = runs.iter().map(|run| {
-        vec![
-            format!("#{}", run.id).into(),
-            request_text(run).into(),
-            run.request.requester.id.as_str().into(),
-            minute(run.opened_at).into(),
-            run.request.environment.clone().unwrap_or_else(|| "-".to_owned()).into(),
-            state(run),
-            approvers(call, run).into(),
-        ]
-    });
-    let columns = [
-        ("run", Shape::Right),
-        ("command", Shape::Left),
-        ("requested by", Shape::Left),
-        ("when", Shape::Left),
-        ("environment", Shape::Left),
-        ("outcome", Shape::Left),
-        ("reviewers", Shape::Left),
-    ];
-    let next = "`show <run>` shows one; `review <run>` confirms that you have reviewed it.";
+    let reviewers = |run: &Run| approvers(call, run).into();
+    let reviewers = RunColumn::new("reviewers", Left, &reviewers);
+    let table = run_table(&[RUN, COMMAND, REQUESTED_BY, WHEN, ENVIRONMENT, OUTCOME, reviewers], runs);
     Ok(vec![
         verdict(Severity::Critical, words),
-        Block::Table(table(&columns, rows.collect())),
-        Block::Note(fill(next, &|_| None)),
+        Block::Table(table),
+        note("`show <run>` shows one; `review <run>` confirms that you have reviewed it."),
     ])
 }
 
 /// Tells whether the person may see the run: one without an environment, or in an environment that they may read.
 pub fn may_see(call: &Call<'_>, run: &Run) -> bool {
-    let environment = run.request.environment.as_deref();
-    environment.is_none_or(|name| may_read(&call.app.access, call, name))
+    run.request.environment.as_deref().is_none_or(|name| may_read(call, name))
 }
 
 /// The environments that an answer covers: the one that was typed, or all that the person may read.
@@ -123,28 +152,20 @@ pub fn environments<'a>(call: &'a Call<'_>) -> Vec<&'a str> {
     let names = call.app.environments.names().iter().map(String::as_str);
     names
         .filter(|name| call.environment.is_none_or(|typed| typed == *name))
-        .filter(|name| may_read(&call.app.access, call, name))
+        .filter(|name| may_read(call, name))
         .collect()
 }
 
-fn may_read(access: &Access, call: &Call<'_>, environment: &str) -> bool {
-    access.may_run(call.person, call.command, Some(environment))
+fn may_read(call: &Call<'_>, environment: &str) -> bool {
+    call.app.access.may_run(call.person, call.command, Some(environment))
 }
 
-/// Loads the run that the argument `run` names.
+/// Loads the run that an argument names.
 ///
 /// # Errors
 /// [`Error::User`] when there is none of that number; `hint` says where to find one.
-pub async fn run_argument(call: &Call<'_>, hint: &str) -> Result<Run> {
-    run_argument_named(call, "run", hint).await
-}
-
-/// As [`run_argument`], by the argument of that name.
-///
-/// # Errors
-/// As [`run_argument`].
-pub async fn run_argument_named(call: &Call<'_>, argument: &str, hint: &str) -> Result<Run> {
-    let id = call.values.get(argument).and_then(|id| id.parse().ok()).unwrap_or_default();
+pub async fn run_argument(call: &Call<'_>, argument: &str, hint: &str) -> Result<Run> {
+    let id = call.value(argument).and_then(|id| id.parse().ok()).unwrap_or_default();
     let run = call.app.audit.store.get(id).await.map_err(anyhow::Error::from)?;
     run.ok_or_else(|| Error::instead(format!("There is no run #{id}."), hint.to_owned()))
 }

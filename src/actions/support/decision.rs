@@ -56,14 +56,19 @@ pub fn ensure_may_approve(call: &Call<'_>, run: &Run) -> Result<()> {
     Err(Error::user(format!("You have no role that approves `{}`{place}.", run.request.command)))
 }
 
+/// Details of the event that a decision is: the person, and the reason if one was given.
+pub fn decision_details(execution: &Execution<'_>) -> EventDetails {
+    let details = EventDetails::by(&execution.run.request.requester);
+    match execution.run.text("reason") {
+        Some(reason) => details.text("why", reason),
+        None => details,
+    }
+}
+
 /// Appends the decision to the other run, if that run still allows it.
 pub async fn record_decision(execution: &Execution<'_>, kind: EventKind, verdict: &str) -> Outcome {
     let id = RunTarget::of(execution.plan).unwrap_or_default();
-    let mut details = EventDetails::by(&execution.run.request.requester);
-    if let Some(reason) = execution.run.text("reason") {
-        details = details.text("why", reason);
-    }
-    match execution.app.audit.note(id, kind, details).await {
+    match execution.app.audit.note(id, kind, decision_details(execution)).await {
         Ok(Some(_)) => Outcome::done(verdict.replace("{run}", &id.to_string())),
         Ok(None) => Outcome::failed(format!("Run #{id} was decided in the meantime: see `show {id}`.")),
         Err(err) => Outcome::failed(format!("The decision could not be recorded: {err}")),

@@ -1,6 +1,6 @@
 //! Interrupted runs, whose process is gone: their outcome, their progress, and whether they may resume. Nothing here changes anything.
 
-use crate::actions::{Action, Execution, Implementation, Outcome, find, support::backends};
+use crate::actions::{Action, Execution, Outcome, action_of, support::backends};
 use crate::app::{App, Share};
 use crate::catalog::Command;
 use crate::model::{EventKind, Plan, Run};
@@ -62,7 +62,7 @@ struct InterruptedRun<'a> {
 impl<'a> InterruptedRun<'a> {
     fn load(app: &'a App, run: &Run) -> Option<InterruptedRun<'a>> {
         let command = app.catalog.find(&run.request.command)?;
-        let Implementation::Action(action) = find(command)? else { return None };
+        let action = action_of(app, run)?;
         let plan = Plan::read(run.text("plan")?)?;
         Some(InterruptedRun { command, action, plan, stop: CancellationToken::new() })
     }
