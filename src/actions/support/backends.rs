@@ -1,11 +1,13 @@
 //! Countersign's own backends, found by the `application_name` that each connection of a run has. A killed process leaves them behind
 //! until the server notices.
 
+use super::servers::ask_server;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::{Login, Run, RunId};
 use crate::postgres::Address;
 use crate::sql::user_error;
+use std::time::Duration;
 
 /// Seconds that the clocks of Countersign and a server may differ.
 const CLOCK_SKEW_S: f64 = 5.0;
@@ -38,12 +40,10 @@ pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
     let own_roles = app.environments.own_roles(settings);
     let mut backends = Vec::new();
     for server in &settings.servers {
-        let failed = |err: String| user_error(&server.name, &err);
-        let address = Address::new(environment, &server.name, Login::Reader);
-        let client = app.environments.lease(&address, "countersign").await;
-        let client = client.map_err(|err| failed(err.to_string()))?;
-        let rows = client.ask(include_str!("find_backends.sql"), &[&own_roles]).await;
-        let rows = rows.map_err(|err| failed(err.to_string()))?;
+        let address = Address::new(environment, &server.name, "reader");
+        let sql = include_str!("find_backends.sql");
+        let rows = ask_server(app, &address, "countersign", Duration::MAX, sql, &[&own_roles]).await;
+        let rows = rows.map_err(|err| user_error(&server.name, &err))?;
         backends.extend(rows.iter().map(|row| OwnBackend {
             run: row.get("run"),
             server: server.name.clone(),
@@ -63,12 +63,10 @@ pub async fn end(app: &App, run: &Run, login: Login) -> Result<usize> {
     let age = jiff::Timestamp::now().duration_since(run.opened_at).as_secs_f64() + CLOCK_SKEW_S;
     let mut ended = 0;
     for server in &app.environments.environment(environment)?.servers {
-        let failed = |err: String| user_error(&server.name, &err);
         let address = Address::new(environment, &server.name, login);
-        let client = app.environments.lease(&address, "countersign").await;
-        let client = client.map_err(|err| failed(err.to_string()))?;
-        let rows = client.ask(include_str!("end_backends.sql"), &[&run.id, &age]).await;
-        ended += rows.map_err(|err| failed(err.to_string()))?.len();
+        let sql = include_str!("end_backends.sql");
+        let rows = ask_server(app, &address, "countersign", Duration::MAX, sql, &[&run.id, &age]).await;
+        ended += rows.map_err(|err| user_error(&server.name, &err))?.len();
     }
     Ok(ended)
 }

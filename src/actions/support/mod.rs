@@ -8,6 +8,7 @@ pub mod maintenance;
 pub mod pg_stat_statements;
 pub mod recovery;
 pub mod relations;
+pub mod servers;
 pub mod session_info;
 pub mod signal;
 pub mod subprocess;

@@ -1,0 +1,76 @@
+//! Queries to the servers of environments, each over its maintenance database.
+
+use super::blocks::verdict;
+use crate::actions::Call;
+use crate::app::App;
+use crate::config::{Environment, Server};
+use crate::error::Result;
+use crate::model::{Block, Severity, Text};
+use crate::postgres::Address;
+use std::time::Duration;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+/// The rows of one server; the error is words that follow the server's name.
+pub type ServerRows = std::result::Result<Vec<Row>, String>;
+
+/// A server's answer to a query.
+pub struct ServerAnswer<'a> {
+    pub environment: &'a Environment,
+    pub server: &'a Server,
+    pub rows: ServerRows,
+}
+
+/// Asks one server, no longer than `limit` and the environment's statement_timeout.
+pub async fn ask_server(
+    app: &App,
+    address: &Address,
+    asker: &str,
+    limit: Duration,
+    sql: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> ServerRows {
+    let client = app.environments.lease(address, asker).await.map_err(|err| err.to_string())?;
+    client.ask_within(limit, sql, values).await.map_err(|err| err.to_string())
+}
+
+/// Asks all servers of the environments at once, as the reader and each under its own time limit.
+///
+/// # Errors
+/// [`crate::error::Error::User`] for an unknown environment. A server's failure is part of its answer.
+pub async fn ask_all<'a>(
+    call: &'a Call<'_>,
+    environments: &[&str],
+    limit: Duration,
+    sql: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<ServerAnswer<'a>>> {
+    let mut servers = Vec::new();
+    for name in environments {
+        let environment = call.app.environments.environment(name)?;
+        servers.extend(environment.servers.iter().map(|server| (environment, server)));
+    }
+    let answers = servers.into_iter().map(|(environment, server)| async move {
+        let address = Address::new(&environment.name, &server.name, "reader");
+        let rows = ask_server(call.app, &address, &call.asker, limit, sql, values).await;
+        ServerAnswer { environment, server, rows }
+    });
+    Ok(futures::future::join_all(answers).await)
+}
+
+/// The verdict over the servers that gave no answer, and each one's reason; empty if all answered.
+pub fn failure_blocks(answers: &[ServerAnswer<'_>]) -> Vec<Block> {
+    let failure = |answer: &ServerAnswer<'_>| {
+        let name = format!("{}/{}", answer.environment.name, answer.server.name);
+        Some((name, answer.rows.as_ref().err()?.clone()))
+    };
+    let failures: Vec<(String, String)> = answers.iter().filter_map(failure).collect();
+    if failures.is_empty() {
+        return Vec::new();
+    }
+    let names: Vec<&str> = failures.iter().map(|(name, _)| name.as_str()).collect();
+    let mut blocks = vec![verdict(Severity::Critical, format!("No answer from {}.", names.join(", ")))];
+    let reasons = failures.iter().map(|(name, reason)| Text::new().strong(name).plain(format!(" {reason}")));
+    blocks.extend(reasons.map(Block::Text));
+    blocks
+}
