@@ -12,7 +12,7 @@ pub struct Cancel;
 #[async_trait]
 impl Action for Cancel {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let (client, session) = SessionInfo::find(call).await?;
+        let session = SessionInfo::find(call).await?;
         let SessionInfo { pid, role, app, state, .. } = &session;
         if state != "active" {
             return Err(Error::instead(
@@ -20,7 +20,7 @@ impl Action for Cancel {
                 format!("To end it and free its locks: `kill {pid}`."),
             ));
         }
-        let mut plan = session.plan(&client, Some(session.query_start.clone())).await?;
+        let mut plan = session.plan(SignalKind::Cancel).await?;
         plan.effect = format!("Cancels the statement of session {pid} of {role} ({app}).");
         plan.impact = format!("The statement of {app} fails with an error; its connection stays.");
         plan.rollback = "Run the statement again.".to_owned();

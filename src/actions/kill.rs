@@ -12,8 +12,8 @@ pub struct Kill;
 #[async_trait]
 impl Action for Kill {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let (client, session) = SessionInfo::find(call).await?;
-        let mut plan = session.plan(&client, None).await?;
+        let session = SessionInfo::find(call).await?;
+        let mut plan = session.plan(SignalKind::Terminate).await?;
         let SessionInfo { pid, role, app, .. } = &session;
         plan.effect = format!("Ends session {pid} of {role} ({app}).");
         plan.impact = if session.has_written {

@@ -4,16 +4,17 @@
 use super::support::blocks::{count, table};
 use super::support::session_info::{ensure_sees_sessions, query_error, reader};
 use super::support::signal::{
-    CurrentSession, LiveSession, ServerTarget, SessionId, SignalKind, SignalResult, Signaller, observe,
+    CurrentSession, LiveSession, ServerTarget, SessionId, SignalKind, SignalResult, observe, signal_all,
 };
 use super::{Action, Call, Execution, Outcome};
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
-use crate::model::{Block, Cell, EventKind, Plan, Severity, Shape, Table, from_identity, to_identity};
-use crate::sql::{QueryRequest, duration, scope_targets};
+use crate::model::Shape::{Left, Right};
+use crate::model::{Block, Cell, EventKind, Plan, Severity, Table, from_identity, to_identity};
+use crate::sql::duration;
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
 pub struct KillIdle;
@@ -21,19 +22,27 @@ pub struct KillIdle;
 /// An approver can't read a longer list on a card.
 const MAX_SESSIONS: usize = 50;
 
+/// A session of the plan, and its application for the outcome.
+#[derive(Serialize, Deserialize)]
+struct IdleTarget {
+    #[serde(flatten)]
+    session: SessionId,
+    app: String,
+}
+
 #[async_trait]
 impl Action for KillIdle {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let environment = call.environment.unwrap_or_default();
-        let server = only_server(call, environment)?;
-        let database = match call.values.get("service").filter(|service| *service != "all") {
+        let server = only_server(call)?;
+        let database = match call.value("service").filter(|service| *service != "all") {
             Some(service) => Some(call.app.environments.service(service)?.database.clone()),
             None => None,
         };
-        let seconds = call.values.get("older-than").and_then(|value| duration_seconds(value));
+        let seconds = call.value("older-than").and_then(duration_seconds);
         let seconds = seconds.ok_or_else(|| Error::user("`--older-than` is missing."))? as f64;
-        let own_roles = call.app.environments.own_roles(call.app.environments.environment(environment)?);
-        let client = reader(call, environment, &server).await?;
+        let environment = call.app.environments.environment(call.environment_name())?;
+        let own_roles = call.app.environments.own_roles(environment);
+        let client = reader(call, &server).await?;
         let rows = client.ask(include_str!("idle.sql"), &[&seconds, &database, &own_roles]).await;
         let rows = rows.map_err(|err| query_error(&server, &err))?;
         ensure_sees_sessions(rows.first().ok_or_else(|| Error::user(format!("{server} gave no answer.")))?)?;
@@ -43,24 +52,18 @@ impl Action for KillIdle {
             .partition(|row| row.get::<_, bool>("privileged") || row.get::<_, bool>("own"));
         let place = database.unwrap_or_else(|| server.clone());
         let idle = IdleSessions { listed, spared, seconds, place };
-        idle.check(call)?;
-        let mut plan = idle.plan(environment);
+        idle.ensure_fit_for_card(&call.command.name)?;
+        let mut plan = idle.plan(&environment.name);
         plan.set_target(&ServerTarget { server });
         Ok(plan)
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
-        let targets = &execution.plan.targets;
-        let sessions: Vec<SessionId> = targets.iter().filter_map(from_identity).collect();
-        if sessions.is_empty() || sessions.len() != targets.len() {
-            return Outcome::invalidated("The plan names no sessions.");
+        let targets: Vec<IdleTarget> = execution.plan.targets.iter().filter_map(from_identity).collect();
+        match signal_all(execution, SignalKind::Idle).await {
+            Ok(results) => outcome(&targets, &results),
+            Err(outcome) => outcome,
         }
-        let signaller = match Signaller::connect(execution).await {
-            Ok(signaller) => signaller,
-            Err(outcome) => return outcome,
-        };
-        let results = signaller.signal(&sessions, SignalKind::Idle).await;
-        outcome(targets, &results)
     }
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
@@ -69,14 +72,11 @@ impl Action for KillIdle {
 }
 
 /// Picks the server that the call names, or the environment's only one.
-fn only_server(call: &Call<'_>, environment: &str) -> Result<String> {
-    let question =
-        QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
-    let targets = scope_targets(&call.app.environments, &question, call.command.header.scope)?;
-    match targets.as_slice() {
+fn only_server(call: &Call<'_>) -> Result<String> {
+    match call.targets(call.command.header.scope)?.as_slice() {
         [only] => Ok(only.server.clone()),
         several => Err(Error::instead(
-            format!("{environment} has {} servers.", several.len()),
+            format!("{} has {} servers.", call.environment_name(), several.len()),
             format!(
                 "Say which: `kill-idle --server {}`.",
                 several.first().map_or("<name>", |first| first.server.as_str())
@@ -97,7 +97,7 @@ struct IdleSessions<'a> {
 }
 
 impl IdleSessions<'_> {
-    fn check(&self, call: &Call<'_>) -> Result<()> {
+    fn ensure_fit_for_card(&self, command: &str) -> Result<()> {
         let (place, idle_time) = (&self.place, duration(self.seconds));
         match self.listed.len() {
             0 => Err(Error::instead(
@@ -110,7 +110,7 @@ impl IdleSessions<'_> {
                 format!(
                     "{many} sessions on {place} have been idle for {idle_time} or longer: too many to list on one card."
                 ),
-                format!("Ask for fewer: `{} <service> --older-than 2h`.", call.command.name),
+                format!("Ask for fewer: `{command} <service> --older-than 2h`."),
             )),
             _ => Ok(()),
         }
@@ -125,21 +125,18 @@ impl IdleSessions<'_> {
             self.place,
             duration(self.seconds)
         ));
-        plan.targets = listed.iter().map(|row| identity(row)).collect();
-        plan.guards.insert(
-            "idle".to_owned(),
-            "the session is still the same one, and has done nothing since it was shown".to_owned(),
-        );
+        plan.targets = listed.iter().map(|row| to_identity(&target(row))).collect();
+        plan.add_guard("idle", "the session is still the same one, and has done nothing since it was shown");
         if let Some(first) = listed.first() {
             let (connections, most): (i64, i64) = (first.get("connections"), first.get("most"));
-            plan.context.push(("connections".to_owned(), format!("{connections} of {most} are in use")));
+            plan.add_context("connections", format!("{connections} of {most} are in use"));
         }
         if !self.spared.is_empty() {
             let spared = count(self.spared.len(), "idle session", "idle sessions");
-            plan.context.push((
-                "left alone".to_owned(),
+            plan.add_context(
+                "left alone",
                 format!("{spared} of superusers, replication or Countersign itself"),
-            ));
+            );
         }
         plan.tables.push(sessions(listed));
         plan.impact = format!(
@@ -152,17 +149,16 @@ impl IdleSessions<'_> {
     }
 }
 
-fn identity(row: &Row) -> BTreeMap<String, String> {
-    let mut identity = to_identity(&SessionId {
+fn target(row: &Row) -> IdleTarget {
+    let session = SessionId {
         pid: row.get("pid"),
         backend_start: row.get("backend_start"),
         query_start: None,
         state_change: Some(row.get("state_change")),
         role: row.get("role"),
         database: row.get("database"),
-    });
-    identity.insert("app".to_owned(), row.get("app"));
-    identity
+    };
+    IdleTarget { session, app: row.get("app") }
 }
 
 /// Lists the applications, each once.
@@ -177,19 +173,13 @@ fn applications(listed: &[&Row]) -> String {
 }
 
 fn sessions(listed: &[&Row]) -> Table {
-    let columns = [
-        ("pid", Shape::Right),
-        ("app", Shape::Left),
-        ("role", Shape::Left),
-        ("from", Shape::Left),
-        ("idle for", Shape::Right),
-    ];
+    let columns = [("pid", Right), ("app", Left), ("role", Left), ("from", Left), ("idle for", Right)];
     let rows = listed.iter().map(|row| {
         vec![
             Cell::from(row.get::<_, i32>("pid").to_string()),
-            Cell::from(row.get::<_, String>("app")),
-            Cell::from(row.get::<_, String>("role")),
-            Cell::from(row.get::<_, String>("client")),
+            Cell::from(row.get::<_, &str>("app")),
+            Cell::from(row.get::<_, &str>("role")),
+            Cell::from(row.get::<_, &str>("client")),
             Cell::from(duration(row.get::<_, Option<f64>>("idle_s").unwrap_or_default())),
         ]
     });
@@ -197,41 +187,36 @@ fn sessions(listed: &[&Row]) -> Table {
 }
 
 /// Builds the outcome: how many sessions ended, and the result for each, those first that have not ended.
-fn outcome(targets: &[BTreeMap<String, String>], results: &[SignalResult]) -> Outcome {
-    let ended = results.iter().filter(|result| is_ended(result)).count();
+fn outcome(targets: &[IdleTarget], results: &[SignalResult]) -> Outcome {
+    let (ended, others): (Vec<_>, Vec<_>) =
+        targets.iter().zip(results).partition(|(_, result)| is_ended(result));
+    let (number, all) = (ended.len(), results.len());
     let any = |matches: fn(&SignalResult) -> bool| results.iter().any(matches);
-    let unknown = any(|result| matches!(result, SignalResult::Unknown(_) | SignalResult::Signalled(Err(_))));
-    let signalled = any(|result| matches!(result, SignalResult::Signalled(_)));
-    let refused = any(|result| matches!(result, SignalResult::Refused(_)));
-    let all = results.len();
-    let mut outcome = if unknown {
+    let mut outcome = if any(|r| matches!(r, SignalResult::Unknown(_) | SignalResult::Signalled(Err(_)))) {
         Outcome::unknown(format!(
-            "{ended} of {all} sessions are gone; the state of others can't be read: look with `connections`."
+            "{number} of {all} sessions are gone; the state of others can't be read: look with `connections`."
         ))
-    } else if ended == all && all > 0 {
+    } else if number == all && all > 0 {
         Outcome::done(format!("{}.", count(all, "session is gone", "sessions are gone")))
-    } else if ended > 0 {
-        Outcome::partial(format!("{ended} of {all} sessions are gone; the others are below."))
-    } else if signalled {
+    } else if number > 0 {
+        Outcome::partial(format!("{number} of {all} sessions are gone; the others are below."))
+    } else if any(|result| matches!(result, SignalResult::Signalled(_))) {
         Outcome::new(
             EventKind::Failed,
             "All sessions were signalled; none has ended yet: look with `connections`.",
         )
-    } else if refused {
+    } else if any(|result| matches!(result, SignalResult::Refused(_))) {
         Outcome::failed("PostgreSQL refused it.")
     } else {
         Outcome::invalidated("None of the sessions is as it was shown.")
     };
-    let columns = [("pid", Shape::Right), ("app", Shape::Left), ("result", Shape::Left)];
-    let (gone, rest): (Vec<_>, Vec<_>) =
-        targets.iter().zip(results).partition(|(_, result)| is_ended(result));
-    let rows = rest.iter().chain(&gone).map(|(target, result)| {
-        let get = |name: &str| target.get(name).cloned().unwrap_or_default();
-        vec![get("pid").into(), get("app").into(), cell(result)]
+    let rows = others.iter().chain(&ended).map(|(target, result)| {
+        vec![target.session.pid.to_string().into(), target.app.as_str().into(), cell(result)]
     });
-    let pids: Vec<&String> = gone.iter().filter_map(|(target, _)| target.get("pid")).collect();
-    outcome.facts = json!({ "shown": all, "ended": ended, "pids": pids });
-    outcome.blocks.push(Block::Table(table(&columns, rows.collect())));
+    let table = table(&[("pid", Right), ("app", Left), ("result", Left)], rows.collect());
+    outcome.blocks.push(Block::Table(table));
+    let pids: Vec<String> = ended.iter().map(|(target, _)| target.session.pid.to_string()).collect();
+    outcome.facts = json!({ "shown": all, "ended": number, "pids": pids });
     outcome
 }
 
@@ -250,28 +235,20 @@ fn guard(session: &LiveSession) -> String {
 }
 
 fn cell(result: &SignalResult) -> Cell {
+    use CurrentSession::{Gone, OtherSession, Same};
+    use SignalResult::{LeftAlone, Refused, Signalled, Unknown};
     let (text, tone) = match result {
-        SignalResult::LeftAlone(Ok(CurrentSession::Gone)) => {
-            ("was gone already".to_owned(), Severity::Neutral)
-        }
-        SignalResult::LeftAlone(Ok(CurrentSession::OtherSession)) => {
+        LeftAlone(Ok(Gone)) => ("was gone already".to_owned(), Severity::Neutral),
+        LeftAlone(Ok(OtherSession)) => {
             ("was gone already; its pid belongs to another session, left alone".to_owned(), Severity::Neutral)
         }
-        SignalResult::LeftAlone(Ok(
-            CurrentSession::SameStatement(session) | CurrentSession::SameSession(session),
-        )) => (format!("{}, left alone", guard(session)), Severity::Neutral),
-        SignalResult::LeftAlone(Err(err)) => {
-            (format!("left alone; its state can't be read: {err}"), Severity::Warning)
-        }
-        SignalResult::Signalled(Ok(CurrentSession::Gone | CurrentSession::OtherSession)) => {
-            ("ended".to_owned(), Severity::Ok)
-        }
-        SignalResult::Signalled(Ok(_)) => ("signalled, has not ended yet".to_owned(), Severity::Critical),
-        SignalResult::Signalled(Err(err)) => {
-            (format!("signalled; its state can't be read: {err}"), Severity::Critical)
-        }
-        SignalResult::Refused(err) => (format!("PostgreSQL refused: {err}"), Severity::Critical),
-        SignalResult::Unknown(err) => (format!("unknown: the server {err}"), Severity::Critical),
+        LeftAlone(Ok(Same(session))) => (format!("{}, left alone", guard(session)), Severity::Neutral),
+        LeftAlone(Err(err)) => (format!("left alone; its state can't be read: {err}"), Severity::Warning),
+        Signalled(Ok(Gone | OtherSession)) => ("ended".to_owned(), Severity::Ok),
+        Signalled(Ok(Same(_))) => ("signalled, has not ended yet".to_owned(), Severity::Critical),
+        Signalled(Err(err)) => (format!("signalled; its state can't be read: {err}"), Severity::Critical),
+        Refused(err) => (format!("PostgreSQL refused: {err}"), Severity::Critical),
+        Unknown(err) => (format!("unknown: the server {err}"), Severity::Critical),
     };
     Cell { text, tone }
 }
@@ -281,12 +258,25 @@ mod tests {
     use super::*;
     use crate::postgres::QueryError;
 
+    fn target() -> IdleTarget {
+        let text = String::new;
+        let session = SessionId {
+            pid: 4711,
+            backend_start: text(),
+            query_start: None,
+            state_change: None,
+            role: text(),
+            database: text(),
+        };
+        IdleTarget { session, app: text() }
+    }
+
     fn gone() -> SignalResult {
         SignalResult::Signalled(Ok(CurrentSession::Gone))
     }
 
     fn still() -> CurrentSession {
-        CurrentSession::SameSession(LiveSession { state: "idle".to_owned(), used: true, spared: None })
+        CurrentSession::Same(LiveSession { state: "idle".to_owned(), used: true, ..LiveSession::default() })
     }
 
     fn stuck() -> SignalResult {
@@ -309,7 +299,7 @@ mod tests {
             (vec![gone(), lost()], EventKind::Interrupted, "the state of others can't be read"),
             (vec![SignalResult::Signalled(Err(QueryError::Lost))], EventKind::Interrupted, "can't be read"),
         ] {
-            let targets = vec![BTreeMap::new(); results.len()];
+            let targets: Vec<IdleTarget> = results.iter().map(|_| target()).collect();
             let outcome = outcome(&targets, &results);
             let verdict = outcome.verdict.words();
             assert_eq!(outcome.kind, kind, "{verdict}");

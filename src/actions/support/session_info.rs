@@ -2,66 +2,57 @@
 //! session with the same pid.
 
 use super::blocks::table;
-use super::signal::{ServerTarget, SessionId};
+use super::signal::{ServerTarget, SessionId, SignalKind};
 use crate::actions::Call;
 use crate::error::{Error, Result};
-use crate::model::{Cell, Login, Plan, Shape, Table};
+use crate::model::Shape::{Left, Right};
+use crate::model::{Cell, Plan, Table};
 use crate::postgres::{Address, PooledClient, QueryError};
 use crate::sql::{duration, user_error};
 use tokio_postgres::Row;
 
-/// A session in `pg_stat_activity`.
+/// A session in `pg_stat_activity`, and a connection to its server.
 pub struct SessionInfo {
-    pub server: String,
+    client: PooledClient,
+    server: String,
+    /// The row of `find_session.sql`.
+    row: Row,
     pub pid: i32,
-    pub backend_start: String,
-    pub query_start: String,
-    pub database: String,
     pub role: String,
     pub app: String,
-    pub client: String,
     pub state: String,
-    pub backend_type: String,
-    pub superuser: bool,
-    /// It is Countersign's own.
-    pub own: bool,
-    pub age_s: Option<f64>,
-    pub xact_s: Option<f64>,
-    pub state_s: Option<f64>,
+    /// Its transaction has a transaction id.
     pub has_written: bool,
-    pub waits_for: Option<String>,
-    pub locks: i64,
-    pub query: String,
+    backend_start: String,
 }
 
 impl SessionInfo {
-    /// Finds the session of the argument `pid` on the environment's servers, and a connection to its server.
+    /// Finds the session of the argument `pid` on the environment's servers.
     ///
     /// # Errors
     /// [`Error::User`] when there is none, it is another one than was shown, or it may not be signalled.
-    pub async fn find(call: &Call<'_>) -> Result<(PooledClient, SessionInfo)> {
-        let environment = call.app.environments.environment(call.environment.unwrap_or_default())?;
-        let pid: i32 = call.values.get("pid").and_then(|pid| pid.parse().ok()).unwrap_or_default();
+    pub async fn find(call: &Call<'_>) -> Result<SessionInfo> {
+        let environment = call.app.environments.environment(call.environment_name())?;
+        let pid: i32 = call.value("pid").and_then(|pid| pid.parse().ok()).unwrap_or_default();
         let own_roles = call.app.environments.own_roles(environment);
-        let server = call.values.get("server").map(String::as_str);
         let mut sessions = Vec::new();
-        for server in call.app.environments.servers(environment, server)? {
-            let client = reader(call, &environment.name, &server.name).await?;
+        for server in call.app.environments.servers(environment, call.value("server"))? {
+            let client = reader(call, &server.name).await?;
             let rows = client.ask(include_str!("find_session.sql"), &[&pid, &own_roles]).await;
-            if let Some(row) = rows.map_err(|err| query_error(&server.name, &err))?.first() {
-                ensure_sees_sessions(row)?;
-                sessions.push((client, SessionInfo::from_row(&server.name, row)));
+            if let Some(row) = rows.map_err(|err| query_error(&server.name, &err))?.into_iter().next() {
+                ensure_sees_sessions(&row)?;
+                sessions.push(SessionInfo::new(client, &server.name, row));
             }
         }
         if sessions.len() > 1 {
-            let servers: Vec<&str> = sessions.iter().map(|(_, session)| session.server.as_str()).collect();
+            let servers: Vec<&str> = sessions.iter().map(|session| session.server.as_str()).collect();
             return Err(Error::instead(
                 format!("Pid {pid} is a session on {}.", servers.join(" and on ")),
                 format!("Say which: `{} {pid} --server {}`.", call.command.name, servers[0]),
             ));
         }
-        let shown = call.values.get("backend_start");
-        let Some((client, session)) = sessions.pop() else {
+        let shown = call.value("backend_start");
+        let Some(session) = sessions.pop() else {
             return Err(if shown.is_some() {
                 Error::instead("That session is gone. Nothing was done.", "Ask `blocked` or `long` again.")
             } else {
@@ -71,48 +62,39 @@ impl SessionInfo {
                 )
             });
         };
-        if shown.is_some_and(|shown| *shown != session.backend_start) {
+        if shown.is_some_and(|shown| shown != session.backend_start) {
             return Err(Error::instead(
                 format!("That session is gone: pid {pid} belongs to another session now. Nothing was done."),
                 "Ask `blocked` or `long` again.",
             ));
         }
         session.ensure_may_be_signalled()?;
-        Ok((client, session))
+        Ok(session)
     }
 
-    fn from_row(server: &str, row: &Row) -> SessionInfo {
+    fn new(client: PooledClient, server: &str, row: Row) -> SessionInfo {
         SessionInfo {
+            client,
             server: server.to_owned(),
             pid: row.get("pid"),
-            backend_start: row.get("backend_start"),
-            query_start: row.get::<_, Option<String>>("query_start").unwrap_or_default(),
-            database: row.get("database"),
             role: row.get("role"),
             app: row.get("app"),
-            client: row.get("client"),
             state: row.get("state"),
-            backend_type: row.get::<_, Option<String>>("backend_type").unwrap_or_default(),
-            superuser: row.get("superuser"),
-            own: row.get::<_, Option<bool>>("own").unwrap_or(false),
-            age_s: row.get("age_s"),
-            xact_s: row.get("xact_s"),
-            state_s: row.get("state_s"),
             has_written: row.get("has_written"),
-            waits_for: row.get("waits_for"),
-            locks: row.get("locks"),
-            query: row.get::<_, Option<String>>("query").unwrap_or_default(),
+            backend_start: row.get("backend_start"),
+            row,
         }
     }
 
     /// Tests the same guards as `signal.sql`, so that nobody is asked to approve what can't be done.
     fn ensure_may_be_signalled(&self) -> Result<()> {
-        let SessionInfo { pid, role, backend_type, .. } = self;
-        let problem = if self.own {
+        let SessionInfo { pid, role, row, .. } = self;
+        let backend_type: &str = row.get::<_, Option<&str>>("backend_type").unwrap_or_default();
+        let problem = if row.get::<_, Option<bool>>("own") == Some(true) {
             format!("Session {pid} is Countersign's own.")
         } else if backend_type != "client backend" {
             format!("{pid} is no client's session: it is PostgreSQL's {backend_type}.")
-        } else if self.superuser {
+        } else if row.get("superuser") {
             format!("Session {pid} is a superuser's ({role}): it can't be ended from here.")
         } else {
             return Ok(());
@@ -120,52 +102,51 @@ impl SessionInfo {
         Err(Error::instead(problem, "`blocked` and `long` show the sessions that can be ended."))
     }
 
-    /// Builds the plan for this session, or only for its statement that began at `query_start`, without effect and impact.
+    /// Builds the plan of a signal to this session, without effect and impact. A cancellation is for its current statement only.
     ///
     /// # Errors
     /// [`Error::User`] when its server can't be asked which sessions wait behind it.
-    pub async fn plan(&self, client: &PooledClient, query_start: Option<String>) -> Result<Plan> {
-        let waiting = client.ask(include_str!("waiting_sessions.sql"), &[&self.pid]).await;
+    pub async fn plan(&self, kind: SignalKind) -> Result<Plan> {
+        let waiting = self.client.ask(include_str!("waiting_sessions.sql"), &[&self.pid]).await;
         let waiting = waiting.map_err(|err| query_error(&self.server, &err))?;
         let total = waiting.first().map_or(0, |row| row.get::<_, i64>("total"));
+        let query_start = || self.row.get::<_, Option<String>>("query_start").unwrap_or_default();
         let mut plan = Plan::of(String::new());
         plan.set_target(&ServerTarget { server: self.server.clone() });
         plan.set_target(&SessionId {
             pid: self.pid,
             backend_start: self.backend_start.clone(),
-            query_start,
+            query_start: (kind == SignalKind::Cancel).then(query_start),
             state_change: None,
             role: self.role.clone(),
-            database: self.database.clone(),
+            database: self.row.get("database"),
         });
-        plan.guards.insert(
-            "session".to_owned(),
-            "this is still the same client session (not a superuser's, not Countersign's own)".to_owned(),
+        plan.add_guard(
+            "session",
+            "this is still the same client session (not a superuser's, not Countersign's own)",
         );
-        let since = |seconds: Option<f64>| seconds.map_or("-".to_owned(), duration);
-        plan.context = vec![
-            (
-                "application".to_owned(),
-                format!("{} from {}, connected for {}", self.app, self.client, since(self.age_s)),
-            ),
-            ("state".to_owned(), format!("{}, for {}", self.state, since(self.state_s))),
-            (
-                "transaction".to_owned(),
-                format!("open for {}, holds {} table and index locks", since(self.xact_s), self.locks),
-            ),
-        ];
-        if let Some(waits_for) = &self.waits_for {
-            plan.context.push(("waits for".to_owned(), format!("pid {waits_for}")));
+        let since = |column: &str| self.row.get::<_, Option<f64>>(column).map_or("-".to_owned(), duration);
+        let client: &str = self.row.get("client");
+        plan.add_context(
+            "application",
+            format!("{} from {client}, connected for {}", self.app, since("age_s")),
+        );
+        plan.add_context("state", format!("{}, for {}", self.state, since("state_s")));
+        let locks: i64 = self.row.get("locks");
+        plan.add_context(
+            "transaction",
+            format!("open for {}, holds {locks} table and index locks", since("xact_s")),
+        );
+        if let Some(pids) = self.row.get::<_, Option<&str>>("waits_for") {
+            plan.add_context("waits for", format!("pid {pids}"));
         }
-        plan.context.push((
-            "unblocks".to_owned(),
-            match total {
-                0 => "no sessions: none waits for this one".to_owned(),
-                1 => "1 waiting session".to_owned(),
-                _ => format!("{total} waiting sessions"),
-            },
-        ));
-        let query = crate::redact::query(&self.query);
+        let unblocks = match total {
+            0 => "no sessions: none waits for this one".to_owned(),
+            1 => "1 waiting session".to_owned(),
+            _ => format!("{total} waiting sessions"),
+        };
+        plan.add_context("unblocks", unblocks);
+        let query = crate::redact::query(self.row.get::<_, Option<&str>>("query").unwrap_or_default());
         if !query.trim().is_empty() {
             let title = if self.state == "active" { "Current statement" } else { "Last statement" };
             plan.code = Some((title.to_owned(), crate::command_line::shown_long(&query)));
@@ -178,13 +159,11 @@ impl SessionInfo {
 }
 
 fn waiting_table(waiting: &[Row], total: i64) -> Table {
-    let columns =
-        [("pid", Shape::Right), ("role", Shape::Left), ("app", Shape::Left), ("waiting", Shape::Right)];
     let rows = waiting.iter().map(|row| {
         vec![
             Cell::from(row.get::<_, i32>("pid").to_string()),
-            Cell::from(row.get::<_, String>("role")),
-            Cell::from(row.get::<_, String>("app")),
+            Cell::from(row.get::<_, &str>("role")),
+            Cell::from(row.get::<_, &str>("app")),
             Cell::from(row.get::<_, Option<f64>>("waiting_s").map_or("-".to_owned(), duration)),
         ]
     });
@@ -193,6 +172,7 @@ fn waiting_table(waiting: &[Row], total: i64) -> Table {
     } else {
         "Waiting sessions".to_owned()
     };
+    let columns = [("pid", Right), ("role", Left), ("app", Left), ("waiting", Right)];
     Table { title: Some(title), ..table(&columns, rows.collect()) }
 }
 
@@ -200,8 +180,8 @@ fn waiting_table(waiting: &[Row], total: i64) -> Table {
 ///
 /// # Errors
 /// [`Error::User`] when the server can't be reached.
-pub async fn reader(call: &Call<'_>, environment: &str, server: &str) -> Result<PooledClient> {
-    let address = Address::new(environment, server, Login::Reader);
+pub async fn reader(call: &Call<'_>, server: &str) -> Result<PooledClient> {
+    let address = Address::new(call.environment_name(), server, "reader");
     let client = call.app.environments.lease(&address, &call.asker).await;
     client.map_err(|err| user_error(server, &err.to_string()))
 }

@@ -3,12 +3,13 @@
 
 use super::recovery::INTERRUPTED;
 use crate::actions::{Execution, Outcome};
-use crate::model::{EventKind, as_text, from_identity};
+use crate::model::{EventKind, Plan, as_text, from_identity};
 use crate::postgres::{Address, PooledClient, QueryError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Duration;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 /// A backend ends within milliseconds unless it is stuck in the kernel; waiting longer would show nothing new.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,14 +61,15 @@ pub struct ServerTarget {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CurrentSession {
     Gone,
-    SameStatement(LiveSession),
-    SameSession(LiveSession),
     OtherSession,
+    Same(LiveSession),
 }
 
 /// A session that has not ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LiveSession {
+    /// It runs the statement that was shown, where that matters; else any.
+    pub runs_statement: bool,
     /// "idle", "active".
     pub state: String,
     /// It has done something since it was shown.
@@ -76,13 +78,24 @@ pub struct LiveSession {
     pub spared: Option<String>,
 }
 
-impl LiveSession {
-    fn from_row(row: &Row) -> LiveSession {
-        LiveSession {
-            state: row.get("state"),
-            used: row.get::<_, Option<bool>>("used").unwrap_or(true),
-            spared: row.get("spared"),
+impl CurrentSession {
+    fn from_row(row: &Row) -> CurrentSession {
+        let flag = |name: &str| row.get::<_, Option<bool>>(name);
+        let runs_statement = flag("same_statement") == Some(true);
+        if !runs_statement && flag("same_session") != Some(true) {
+            return CurrentSession::OtherSession;
         }
+        CurrentSession::Same(LiveSession {
+            runs_statement,
+            state: row.get("state"),
+            used: flag("used").unwrap_or(true),
+            spared: row.get("spared"),
+        })
+    }
+
+    /// Tells whether the signalled statement (for `cancel`) or session is still there.
+    fn is_running(&self, kind: SignalKind) -> bool {
+        matches!(self, CurrentSession::Same(session) if session.runs_statement || kind != SignalKind::Cancel)
     }
 }
 
@@ -100,15 +113,14 @@ pub enum SignalResult {
 }
 
 /// The connection that signals, and the roles whose sessions are never signalled.
-pub struct Signaller {
+struct Signaller {
     client: PooledClient,
     own_roles: Vec<String>,
+    kind: SignalKind,
 }
 
 impl Signaller {
-    /// # Errors
-    /// An outcome that says that nothing was done.
-    pub async fn connect(execution: &Execution<'_>) -> Result<Signaller, Outcome> {
+    async fn connect(execution: &Execution<'_>, kind: SignalKind) -> Result<Signaller, Outcome> {
         let name = execution.environment().unwrap_or_default();
         let Some(ServerTarget { server }) = execution.plan.target() else {
             return Err(Outcome::invalidated("The plan names no server."));
@@ -119,55 +131,22 @@ impl Signaller {
         let own_roles = execution.app.environments.own_roles(environment);
         let address = Address::new(name, &server, execution.command.header.login);
         match execution.app.environments.lease(&address, &execution.asker).await {
-            Ok(client) => Ok(Signaller { client, own_roles }),
+            Ok(client) => Ok(Signaller { client, own_roles, kind }),
             Err(err) => Err(Outcome::failed(format!("{server} {err}"))),
         }
     }
 
-    /// Signals each session in a statement of its own, so that no failure stops the others; then waits for them to end. The results
-    /// are in the sessions' order.
-    pub async fn signal(&self, sessions: &[SessionId], kind: SignalKind) -> Vec<SignalResult> {
-        let mut results = Vec::new();
-        for session in sessions {
-            results.push(self.send(session, kind).await);
-        }
-        let deadline = tokio::time::Instant::now() + END_TIMEOUT;
-        loop {
-            let mut pending = false;
-            for (session, result) in sessions.iter().zip(&mut results) {
-                if let SignalResult::Signalled(Ok(current)) = result
-                    && is_running(current, kind)
-                {
-                    let current = self.current(session).await;
-                    pending |= current.as_ref().is_ok_and(|current| is_running(current, kind));
-                    *result = SignalResult::Signalled(current);
-                }
-            }
-            if !pending || tokio::time::Instant::now() >= deadline {
-                return results;
-            }
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
-    }
-
-    async fn send(&self, session: &SessionId, kind: SignalKind) -> SignalResult {
+    async fn send(&self, session: &SessionId) -> SignalResult {
         let SessionId { pid, backend_start, query_start, state_change, role, database } = session;
-        let word = kind.word();
-        let own = &self.own_roles;
-        let rows = self
-            .client
-            .ask(
-                include_str!("signal.sql"),
-                &[pid, backend_start, &word, query_start, own, role, database, state_change],
-            )
-            .await;
-        match rows {
+        let (sql, word, own) = (include_str!("signal.sql"), self.kind.word(), &self.own_roles);
+        let values: [&(dyn ToSql + Sync); 8] =
+            [pid, backend_start, &word, query_start, own, role, database, state_change];
+        match self.client.ask(sql, &values).await {
             Ok(rows) if rows.is_empty() => SignalResult::LeftAlone(self.current(session).await),
             // Not looked at yet.
-            Ok(_) => SignalResult::Signalled(Ok(CurrentSession::SameStatement(LiveSession {
-                state: String::new(),
-                used: false,
-                spared: None,
+            Ok(_) => SignalResult::Signalled(Ok(CurrentSession::Same(LiveSession {
+                runs_statement: true,
+                ..LiveSession::default()
             }))),
             Err(err @ QueryError::Refused { .. }) => SignalResult::Refused(err),
             Err(err) => SignalResult::Unknown(err),
@@ -176,86 +155,94 @@ impl Signaller {
 
     async fn current(&self, session: &SessionId) -> Result<CurrentSession, QueryError> {
         let SessionId { pid, backend_start, query_start, state_change, role, database } = session;
-        let own = &self.own_roles;
-        let rows = self
-            .client
-            .ask(
-                include_str!("current_session.sql"),
-                &[pid, backend_start, query_start, own, role, database, state_change],
-            )
-            .await?;
-        let Some(row) = rows.first() else { return Ok(CurrentSession::Gone) };
-        let is = |name: &str| row.get::<_, Option<bool>>(name) == Some(true);
-        Ok(if is("same_statement") {
-            CurrentSession::SameStatement(LiveSession::from_row(row))
-        } else if is("same_session") {
-            CurrentSession::SameSession(LiveSession::from_row(row))
-        } else {
-            CurrentSession::OtherSession
-        })
+        let (sql, own) = (include_str!("current_session.sql"), &self.own_roles);
+        let values: [&(dyn ToSql + Sync); 7] =
+            [pid, backend_start, query_start, own, role, database, state_change];
+        let rows = self.client.ask(sql, &values).await?;
+        Ok(rows.first().map_or(CurrentSession::Gone, CurrentSession::from_row))
     }
 }
 
-/// Tells whether the signalled statement (for `cancel`) or session is still there.
-fn is_running(current: &CurrentSession, kind: SignalKind) -> bool {
-    match current {
-        CurrentSession::SameStatement(_) => true,
-        CurrentSession::SameSession(_) => kind != SignalKind::Cancel,
-        CurrentSession::Gone | CurrentSession::OtherSession => false,
+/// The sessions of a plan, of which `kill` and `cancel` have one; `None` if one of them can't be read.
+fn planned_sessions(plan: &Plan) -> Option<Vec<SessionId>> {
+    if plan.targets.is_empty() {
+        return Some(vec![plan.target()?]);
+    }
+    plan.targets.iter().map(from_identity).collect()
+}
+
+/// Signals each session of the plan in a statement of its own, so that no failure stops the others; then waits for them to end. The
+/// results are in the sessions' order.
+///
+/// # Errors
+/// An outcome that says that nothing was done.
+pub async fn signal_all(execution: &Execution<'_>, kind: SignalKind) -> Result<Vec<SignalResult>, Outcome> {
+    let Some(sessions) = planned_sessions(execution.plan) else {
+        return Err(Outcome::invalidated("The plan names no session."));
+    };
+    let signaller = Signaller::connect(execution, kind).await?;
+    let mut results = Vec::new();
+    for session in &sessions {
+        results.push(signaller.send(session).await);
+    }
+    let deadline = tokio::time::Instant::now() + END_TIMEOUT;
+    loop {
+        let mut pending = false;
+        for (session, result) in sessions.iter().zip(&mut results) {
+            if let SignalResult::Signalled(Ok(current)) = result
+                && current.is_running(kind)
+            {
+                let current = signaller.current(session).await;
+                pending |= current.as_ref().is_ok_and(|current| current.is_running(kind));
+                *result = SignalResult::Signalled(current);
+            }
+        }
+        if !pending || tokio::time::Instant::now() >= deadline {
+            return Ok(results);
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// Signals the one session of a plan, for `kill` and `cancel`.
 pub async fn signal(execution: &Execution<'_>, kind: SignalKind) -> Outcome {
-    let Some(session) = execution.plan.target::<SessionId>() else {
-        return Outcome::invalidated("The plan names no session.");
-    };
-    let signaller = match Signaller::connect(execution).await {
-        Ok(signaller) => signaller,
-        Err(outcome) => return outcome,
-    };
-    let results = signaller.signal(std::slice::from_ref(&session), kind).await;
-    match results.into_iter().next() {
-        Some(result) => outcome(result, session.pid, kind),
-        None => Outcome::invalidated("The plan names no session."),
+    let pid = execution.plan.target().map_or(0, |session: SessionId| session.pid);
+    match signal_all(execution, kind).await.map(|results| results.into_iter().next()) {
+        Ok(Some(result)) => outcome(result, pid, kind),
+        Ok(None) => Outcome::invalidated("The plan names no session."),
+        Err(outcome) => outcome,
     }
 }
 
 /// Looks at the sessions that an interrupted run may have signalled; `None` while a server can't be asked.
 pub async fn observe(execution: &Execution<'_>, kind: SignalKind) -> Option<Outcome> {
-    let signaller = Signaller::connect(execution).await.ok()?;
-    let targets = &execution.plan.targets;
-    let identities =
-        if targets.is_empty() { std::slice::from_ref(&execution.plan.identity) } else { targets };
+    let signaller = Signaller::connect(execution, kind).await.ok()?;
+    let sessions = planned_sessions(execution.plan)?;
     let mut running = Vec::new();
-    for identity in identities {
-        let session: SessionId = from_identity(identity)?;
-        if is_running(&signaller.current(&session).await.ok()?, kind) {
+    for session in &sessions {
+        if signaller.current(session).await.ok()?.is_running(kind) {
             running.push(session.pid.to_string());
         }
     }
-    let (what, gone) = match kind {
-        SignalKind::Cancel => ("statement", "over"),
-        SignalKind::Terminate | SignalKind::Idle => ("session", "gone"),
-    };
-    let (event, observation) = match (running.len(), identities.len()) {
-        (0, 1) => (EventKind::Succeeded, format!("The {what} is {gone}")),
-        (0, all) => (EventKind::Succeeded, format!("All {all} {what}s are {gone}")),
-        (_, 1) => (EventKind::Failed, format!("The {what} is still there")),
+    let (noun, gone) = if kind == SignalKind::Cancel { ("statement", "over") } else { ("session", "gone") };
+    let (event, observation) = match (running.len(), sessions.len()) {
+        (0, 1) => (EventKind::Succeeded, format!("The {noun} is {gone}")),
+        (0, all) => (EventKind::Succeeded, format!("All {all} {noun}s are {gone}")),
+        (_, 1) => (EventKind::Failed, format!("The {noun} is still there")),
         (some, all) if some < all => {
-            (EventKind::Partial, format!("Of {all} {what}s, {} are still there", running.join(", ")))
+            (EventKind::Partial, format!("Of {all} {noun}s, {} are still there", running.join(", ")))
         }
-        (_, all) => (EventKind::Failed, format!("All {all} {what}s are still there")),
+        (_, all) => (EventKind::Failed, format!("All {all} {noun}s are still there")),
     };
     Some(Outcome::new(event, format!("{observation}. {INTERRUPTED}")))
 }
 
 fn outcome(result: SignalResult, pid: i32, kind: SignalKind) -> Outcome {
     match result {
-        SignalResult::LeftAlone(current) => {
-            let facts = json!({ "signalled": false });
-            Outcome { facts, ..Outcome::invalidated(left_alone(current, pid, kind)) }
-        }
+        SignalResult::LeftAlone(current) => Outcome {
+            facts: json!({ "signalled": false }),
+            ..Outcome::invalidated(left_alone(current, pid, kind))
+        },
         SignalResult::Signalled(current) => {
             Outcome { facts: json!({ "signalled": true }), ..signalled(current, pid, kind) }
         }
@@ -276,14 +263,13 @@ fn left_alone(current: Result<CurrentSession, QueryError>, pid: i32, kind: Signa
         Ok(CurrentSession::OtherSession) => format!(
             "The session that was shown is gone: pid {pid} belongs to another session now, which was left alone."
         ),
-        Ok(
-            CurrentSession::SameStatement(LiveSession { spared: Some(owner), .. })
-            | CurrentSession::SameSession(LiveSession { spared: Some(owner), .. }),
-        ) => {
+        Ok(CurrentSession::Same(LiveSession { spared: Some(owner), .. })) => {
             format!("Session {pid} is {owner} now, and was left alone.")
         }
-        Ok(CurrentSession::SameSession(session)) if kind == SignalKind::Cancel => {
-            format!("The statement that was shown is over: session {pid} is {} now.", session.state)
+        Ok(CurrentSession::Same(LiveSession { runs_statement: false, state, .. }))
+            if kind == SignalKind::Cancel =>
+        {
+            format!("The statement that was shown is over: session {pid} is {state} now.")
         }
         Ok(_) => format!("Session {pid} no longer matches what was shown: a guard failed."),
         Err(err) => format!("Session {pid} was not signalled. Its state can't be read: {err}."),
@@ -292,18 +278,18 @@ fn left_alone(current: Result<CurrentSession, QueryError>, pid: i32, kind: Signa
 
 fn signalled(current: Result<CurrentSession, QueryError>, pid: i32, kind: SignalKind) -> Outcome {
     match current {
-        Ok(CurrentSession::SameSession(session)) if kind == SignalKind::Cancel => Outcome::done(format!(
-            "The statement of session {pid} is cancelled; the session is {}.",
-            session.state
-        )),
+        Ok(CurrentSession::Same(session)) if !session.runs_statement && kind == SignalKind::Cancel => {
+            let state = session.state;
+            Outcome::done(format!("The statement of session {pid} is cancelled; the session is {state}."))
+        }
         Ok(CurrentSession::Gone) if kind == SignalKind::Cancel => {
             Outcome::done(format!("The statement of session {pid} is over, and so is the session."))
         }
-        Ok(CurrentSession::Gone) => Outcome::done(format!("Session {pid} is gone.")),
+        Ok(CurrentSession::Gone) => Outcome::done(format!("Session {pid} ended.")),
         Ok(CurrentSession::OtherSession) => {
-            Outcome::done(format!("Session {pid} is gone; its pid already belongs to another session."))
+            Outcome::done(format!("Session {pid} ended; its pid already belongs to another session."))
         }
-        Ok(CurrentSession::SameStatement(_) | CurrentSession::SameSession(_)) => Outcome::new(
+        Ok(CurrentSession::Same(_)) => Outcome::new(
             EventKind::Failed,
             format!(
                 "Session {pid} was signalled and has not ended after {} s: it is stuck where it can't handle a signal yet.",
