@@ -79,7 +79,7 @@ async fn the_record_tells_who_did_what() {
     let told = EventDetails::by(&person("Ben Example"));
     let kill = append(&world, &kill, (EventKind::Approved, told)).await;
     let kill = append(&world, &kill, (EventKind::Started, EventDetails::default())).await;
-    let outcome = EventDetails::default().text("verdict", "Session 4711 is gone.");
+    let outcome = EventDetails::default().text("verdict", "Session 4711 ended.");
     append(&world, &kill, (EventKind::Succeeded, outcome)).await;
 
     let history = world.told("history").await;
@@ -111,7 +111,7 @@ async fn the_record_tells_who_did_what() {
 
     let show = world.told("show #1").await;
     let story = [
-        "OK: #1 kill 4711: succeeded. Session 4711 is gone.\n",
+        "OK: #1 kill 4711: succeeded. Session 4711 ended.\n",
         "requested by: Ana Example\n",
         "reason: the deploy is stuck\n",
         "Plan: Does kill 4711.\n",
@@ -119,7 +119,7 @@ async fn the_record_tells_who_did_what() {
         " UTC | requested | Ana Example | the deploy is stuck\n",
         " UTC | approved | Ben Example | \n",
         " UTC | started | Countersign | \n",
-        " UTC | succeeded | Countersign | Session 4711 is gone.\n",
+        " UTC | succeeded | Countersign | Session 4711 ended.\n",
     ];
     let mut rest = show.as_str();
     for part in story {

@@ -51,7 +51,7 @@ async fn asked_in_slack_and_approved_in_teams_by_another_and_by_nobody_else() {
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.is_there(pid).await);
     teams.clicks("ben", &card, "Approve").await;
-    let gone = format!("Session {pid} is gone");
+    let gone = format!("Session {pid} ended");
     sees(&slack, "ana", &[&gone, "approved by ben"]).await;
     sees(&teams, "dan", &[&gone, "approved by ben"]).await;
     crate::bot_process::found("both copies", async || {
@@ -82,7 +82,7 @@ async fn asked_in_teams_and_approved_in_slack_by_another_and_by_nobody_else() {
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.is_there(pid).await);
     slack.clicks("ben", &card, "Approve").await;
-    sees(&teams, "ana", &[&format!("Session {pid} is gone"), "approved by ben"]).await;
+    sees(&teams, "ana", &[&format!("Session {pid} ended"), "approved by ben"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +101,7 @@ async fn asked_in_a_terminal_and_decided_in_teams_by_another_alone() {
     is_refused(&teams, ("nora", &card), ("Approve", "not in Countersign's list")).await;
     assert!(bot.is_there(pid).await);
     teams.clicks("ben", &card, "Approve").await;
-    sees(&teams, "ana", &[&format!("Session {pid} is gone"), "approved by ben"]).await;
+    sees(&teams, "ana", &[&format!("Session {pid} ended"), "approved by ben"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +118,7 @@ async fn a_group_of_one_chat_narrows_its_role_in_the_other_too() {
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.is_there(pid).await);
     teams.clicks("cara", &card, "Approve").await;
-    sees(&teams, "ana", &[&format!("Session {pid} is gone"), "approved by cara"]).await;
+    sees(&teams, "ana", &[&format!("Session {pid} ended"), "approved by cara"]).await;
 }
 
 /// A click on a card in a conversation that the clicker isn't in.

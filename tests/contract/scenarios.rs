@@ -46,7 +46,7 @@ pub async fn nobody_decides_their_own_request_and_another_does(on: Platform) {
     assert!(bot.is_there(pid).await, "nothing may happen before the approval");
 
     chat.clicks("ben", &card, "Approve").await;
-    let gone = format!("Session {pid} is gone");
+    let gone = format!("Session {pid} ended");
     for who in ["ben", "cara", "dan"] {
         let done = sees(&*chat, who, &[&gone, "approved by ben"]).await;
         assert!(!done.words.contains("[Approve]"), "{}", done.words);
@@ -162,7 +162,7 @@ pub async fn while_frozen_nothing_is_approved(on: Platform) {
     sees(&*chat, "cara", &["The freeze is lifted"]).await;
     let card = sees(&*chat, "ben", &["blocks the deploy", "[Approve]"]).await;
     chat.clicks("ben", &card, "Approve").await;
-    sees(&*chat, "cara", &[&format!("Session {pid} is gone")]).await;
+    sees(&*chat, "cara", &[&format!("Session {pid} ended")]).await;
 }
 
 pub async fn the_history_tells_what_was_done(on: Platform) {
@@ -171,7 +171,7 @@ pub async fn the_history_tells_what_was_done(on: Platform) {
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = kill_card(&*chat, pid).await;
     chat.clicks("ben", &card, "Approve").await;
-    sees(&*chat, "cara", &[&format!("Session {pid} is gone")]).await;
+    sees(&*chat, "cara", &[&format!("Session {pid} ended")]).await;
     assert_eq!(bot.runs(Some("kill")).await[0].state, RunState::Succeeded);
     for who in ["ana", "cara"] {
         let told = asks(&*chat, who, "history").await;

@@ -34,7 +34,7 @@ async fn an_invoke_that_comes_again_decides_once_and_is_always_answered() {
         let ack = bot.teams.redeliver(click).await;
         assert!(ack.ok() && !ack.body["value"].is_null(), "{ack:?}");
     }
-    bot.sees("ana", &card, &format!("Session {pid} is gone")).await;
+    bot.sees("ana", &card, &format!("Session {pid} ended")).await;
     assert_eq!(bot.events_of("kill").await, ["requested", "approved", "started", "succeeded"]);
 }
 
@@ -52,7 +52,7 @@ async fn clicks_at_once_by_execute_and_by_submit_decide_once() {
         bot.teams.clicks_with_an_old_client("cara", &caras, "Approve"),
     );
     assert!(a.ok() && b.ok() && c.ok() && d.ok(), "{a:?} {b:?} {c:?} {d:?}");
-    bot.sees("ana", &card, &format!("Session {pid} is gone")).await;
+    bot.sees("ana", &card, &format!("Session {pid} ended")).await;
     assert_eq!(bot.events_of("kill").await, ["requested", "approved", "started", "succeeded"]);
 }
 

@@ -115,5 +115,5 @@ async fn a_role_counts_for_the_members_of_its_group_alone() {
     assert!(ack.ok() && ack.body.to_string().contains("you aren't a member"), "{ack:?}");
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.teams.clicks("ben", &card, "Approve").await.ok());
-    bot.sees("ana", &card, &format!("Session {pid} is gone")).await;
+    bot.sees("ana", &card, &format!("Session {pid} ended")).await;
 }

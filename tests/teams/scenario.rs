@@ -33,7 +33,7 @@ async fn an_incident_from_the_first_look_to_the_history() {
     let ack = bot.teams.clicks("ben", &card, "Approve").await;
     assert!(ack.ok(), "{ack:?}");
     for who in ["ana", "ben", "cara", "dan"] {
-        let done = bot.sees(who, &card, &format!("Session {pid} is gone")).await;
+        let done = bot.sees(who, &card, &format!("Session {pid} ended")).await;
         assert!(done.plain().contains("approved by ben"), "{}", done.plain());
         assert!(done.buttons().is_empty(), "a decided card has no buttons: {}", done.plain());
     }

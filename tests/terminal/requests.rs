@@ -123,7 +123,7 @@ async fn a_danger_is_asked_in_chat_and_done_by_the_bot_there() {
 
     workspace.clicks("U0BEN", &card.at(), "Approve").await;
     let done = workspace.wait_for("the end", |workspace| {
-        workspace.message(&card.at()).filter(|message| message.plain().contains("is gone"))
+        workspace.message(&card.at()).filter(|message| message.plain().contains(" ended."))
     });
     done.await.unwrap();
     assert!(!is_there(&world, pid).await);
@@ -138,7 +138,7 @@ async fn a_danger_is_asked_in_chat_and_done_by_the_bot_there() {
     };
     let kinds: Vec<&str> = run.events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["requested", "approved", "started", "succeeded"]);
-    direct(workspace, "U0ANA", "is gone").await;
+    direct(workspace, "U0ANA", " ended.").await;
     let history = world.runs("history").await;
     assert!(history.out.contains("ana") && history.out.contains(&format!("kill {pid}")), "{}", history.out);
 }
@@ -184,15 +184,15 @@ async fn direct(workspace: &Workspace, who: &str, words: &str) -> Message {
 
 /// Everyone whom it concerns hears in chat of what was done alone.
 async fn all_hear_of_it(workspace: &Workspace, pid: i32) {
-    let card = seen(workspace, "U0DAN", (INCIDENT, "is gone")).await.plain();
+    let card = seen(workspace, "U0DAN", (INCIDENT, " ended.")).await.plain();
     for words in [&format!("break-glass kill {pid}"), "nobody is awake", "without approval", "review 1"] {
         assert!(card.contains(words), "{words} is missing: {card}");
     }
     for who in ["U0BEN", "U0CARA"] {
-        let told = direct(workspace, who, "is gone").await.plain();
+        let told = direct(workspace, who, " ended.").await.plain();
         assert!(told.contains("without approval"), "{told}");
     }
-    direct(workspace, "U0ANA", "is gone").await;
+    direct(workspace, "U0ANA", " ended.").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +211,7 @@ async fn what_is_done_alone_at_a_terminal_is_told_in_chat_at_once() {
     let said = world.says(&words).await;
     assert_eq!(said.status, 0, "{said:?}");
     said.is_fit_for_a_terminal();
-    assert!(said.flat().contains("is gone") && said.flat().contains("review 1"), "{}", said.out);
+    assert!(said.flat().contains(" ended.") && said.flat().contains("review 1"), "{}", said.out);
     assert!(!is_there(&world, pid).await);
     all_hear_of_it(&world.stage.workspace, pid).await;
 }
@@ -227,7 +227,7 @@ async fn while_slack_cannot_be_reached_it_is_done_all_the_same_and_told_later() 
         ["run", "break-glass", "kill", &pid_text, "--env", "production", "--reason", "nobody is awake"];
     let said = world.says(&words).await;
     assert_eq!(said.status, 0, "{said:?}");
-    assert!(said.flat().contains("is gone"), "{}", said.out);
+    assert!(said.flat().contains(" ended."), "{}", said.out);
     assert!(!is_there(&world, pid).await);
     let [run] = world.recorded().await.try_into().expect("one run");
     assert_eq!((run.state, run.request.break_glass), (RunState::Succeeded, true));

@@ -150,7 +150,7 @@ async fn a_role_counts_in_its_environments_only() {
     scene.until(&card.at(), "Withdrawn by ana").await;
     let card = scene.card("U0TESS", &format!("kill {pid} --env staging")).await;
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), &format!("Session {pid} is gone")).await;
+    scene.until(&card.at(), &format!("Session {pid} ended")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +165,7 @@ async fn nobody_decides_their_own_request_whatever_their_roles() {
     }
     assert_eq!(scene.only_run("kill").await.version, 1);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), &format!("Session {pid} is gone")).await;
+    scene.until(&card.at(), &format!("Session {pid} ended")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ async fn one_acts_alone_everyone_is_told_and_another_reviews_it() {
     let (_other, spared) = scene.session("asset-worker-8").await;
     let line = format!("break-glass kill {pid} --env production --reason \"nobody else is awake\"");
     let card = scene.asks(ANA, &line).await;
-    let done = scene.until(&card.at(), "is gone").await;
+    let done = scene.until(&card.at(), " ended.").await;
     assert!(!scene.is_there(pid).await && scene.is_there(spared).await);
     let run = scene.only_run("kill").await;
     for words in [
@@ -65,7 +65,7 @@ async fn what_is_done_alone_does_not_wait_for_the_chat() {
     scene.until_state("kill", RunState::Succeeded).await;
     scene.workspace().fault("chat.postMessage", Fault::Clear);
     let card = scene.next(BEN, 0, "its card").await;
-    let told = scene.until(&card.at(), "is gone").await.plain();
+    let told = scene.until(&card.at(), " ended.").await.plain();
     assert!(told.contains("without approval"), "{told}");
 }
 
@@ -105,7 +105,7 @@ async fn once_in_an_hour_and_only_so() {
     assert!(scene.is_there(pid).await && scene.runs_of("kill").await.is_empty());
 
     let card = scene.asks(ANA, &format!("break-glass {kill}")).await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
     let (_second, pid) = scene.session("asset-worker-8").await;
     let again = format!("break-glass kill {pid} --env production --reason again");
     scene.refused(ANA, &again, "ana used break-glass at").await;
@@ -139,7 +139,7 @@ async fn what_was_done_alone_stands_on_top_until_it_is_reviewed() {
     let (_other, waiting) = scene.session("asset-worker-8").await;
     let line = format!("break-glass kill {pid} --env production --reason \"nobody else is awake\"");
     let card = scene.asks(ANA, &line).await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
     scene.until_state("kill", RunState::Succeeded).await;
     // Newer than it, and of another person.
     scene.card(CARA, &format!("kill {waiting} --env staging")).await;
@@ -179,7 +179,7 @@ async fn at_the_same_moment_in_two_environments_one_of_two_acts() {
     let told = found("what becomes of both", async || {
         let told = scene.workspace().visible(ANA, INCIDENT);
         let one = |words: &str| told.iter().any(|message| message.plain().contains(words));
-        (one("is gone") && one("ana used break-glass at")).then_some(told)
+        (one(" ended.") && one("ana used break-glass at")).then_some(told)
     })
     .await;
     assert_eq!(told.len(), 2, "{told:?}");
@@ -209,5 +209,5 @@ async fn while_slack_cannot_be_reached_nobody_acts_alone_in_chat_and_the_termina
         scene.workspace().fault(method, Fault::Clear);
     }
     let card = scene.asks(ANA, &line).await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
 }

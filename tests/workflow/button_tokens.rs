@@ -22,7 +22,7 @@ async fn a_token_counts_only_on_the_message_and_in_the_conversation_it_was_poste
     assert!(scene.runs_of("kill").await.iter().all(|run| run.state == RunState::Pending));
     assert!(scene.is_there(pid).await && scene.is_there(other).await);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
     assert!(scene.is_there(other).await);
 }
 

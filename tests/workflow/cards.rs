@@ -22,7 +22,7 @@ async fn every_copy_of_the_card_tells_the_decision() {
     let ack = scene.workspace().clicks(BEN, &second.at(), "Approve").await;
     assert!(ack.ok(), "{ack:?}");
     for card in [card.at(), second.at()] {
-        let done = scene.until(&card, "is gone").await;
+        let done = scene.until(&card, " ended.").await;
         assert!(done.buttons().is_empty(), "{}", done.plain());
         assert!(done.plain().contains("approved by ben"), "{}", done.plain());
     }

@@ -18,10 +18,10 @@ async fn counts_from_the_next_request_on(mut scene: Scene, who: &str, (old, new)
 
     let anew = scene.kill_card(spared).await;
     scene.clicks(who, &anew.at(), "Approve").await;
-    scene.until(&anew.at(), &format!("Session {spared} is gone")).await;
+    scene.until(&anew.at(), &format!("Session {spared} ended")).await;
     assert!(scene.is_there(pid).await);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), &format!("Session {pid} is gone")).await;
+    scene.until(&card.at(), &format!("Session {pid} ended")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,5 +56,5 @@ async fn a_role_that_is_taken_away_counts_no_longer() {
     assert!(waiting.contains("cara") && !waiting.contains("ben"), "{waiting}");
     assert!(scene.is_there(pid).await);
     scene.clicks(CARA, &card.at(), "Approve").await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
 }

@@ -80,7 +80,7 @@ async fn a_mention_in_a_thread_is_answered_in_that_thread() {
     assert_eq!(card.thread_ts.as_deref(), Some(start.ts.as_str()));
     scene.until_noted(&card).await;
     scene.clicks(BEN, &card.at(), "Approve").await;
-    let done = scene.until(&card.at(), &format!("Session {pid} is gone")).await;
+    let done = scene.until(&card.at(), &format!("Session {pid} ended")).await;
     assert_eq!(done.thread_ts.as_deref(), Some(start.ts.as_str()));
 }
 

@@ -133,7 +133,7 @@ async fn each_click_on_a_row_is_a_request_of_its_own_and_the_session_ends_once()
     assert_eq!(cards.len(), 2);
 
     scene.clicks(BEN, &cards[0].at(), "Approve").await;
-    scene.until(&cards[0].at(), &format!("Session {pid} is gone.")).await;
+    scene.until(&cards[0].at(), &format!("Session {pid} ended.")).await;
     scene.clicks(CARA, &cards[1].at(), "Approve").await;
     scene.until(&cards[1].at(), "The session that was shown is gone").await;
     let mut states: Vec<_> = all_runs(&record, "kill").await.iter().map(|run| run.state).collect();

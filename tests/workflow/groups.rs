@@ -44,7 +44,7 @@ async fn who_has_the_role_and_is_not_in_the_group_approves_nothing_and_is_not_ca
     assert!(scene.is_there(pid).await);
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested"]);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +56,7 @@ async fn who_is_not_in_the_group_reviews_nothing() {
     scene.workspace().set_group(GROUP, &[BEN]);
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.asks(ANA, &format!("break-glass kill {pid} --env production --reason \"alone\"")).await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
     scene.until_state("kill", RunState::Succeeded).await;
     scene.refused(CARA, "review 1", NOT_IN_IT).await;
     assert_eq!(kinds(&scene.only_run("kill").await), ["started", "succeeded"]);
@@ -97,7 +97,7 @@ async fn the_role_that_acts_alone_is_narrowed_too() {
     scene.workspace().set_group(GROUP, &[ANA]);
     scene.restart().await;
     let card = scene.asks(ANA, &line).await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,5 +143,5 @@ async fn while_nobody_can_tell_who_is_in_it_nothing_is_asked_or_decided() {
     assert!(scene.is_there(pid).await);
     scene.workspace().fault("usergroups.", Fault::Clear);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
 }

@@ -104,7 +104,7 @@ async fn without_a_right_that_looking_or_killing_needs_they_say_so() {
     let told = ask("health asset-service").await;
     assert!(told.contains("refuses the login of Countersign (no CONNECT privilege)"), "{told}");
     rights.restore().await;
-    assert!(rights.kill().await.contains("is gone"), "with every right it works");
+    assert!(rights.kill().await.contains(" ended."), "with every right it works");
     for (right, question, words) in [
         (
             "REVOKE pg_monitor FROM countersign_read",
@@ -156,7 +156,7 @@ async fn without_the_right_to_read_every_table_nothing_is_stored() {
 async fn finer_logins_do_what_they_are_named_for() {
     let rights = Rights::finer().await;
     let told = rights.kill().await;
-    assert!(told.contains("is gone"), "{told}");
+    assert!(told.contains(" ended."), "{told}");
     let told = rights.backup().await;
     assert!(told.contains("is backed up"), "{told}");
     rights.without("REVOKE pg_signal_backend FROM countersign_signal").await;

@@ -50,13 +50,13 @@ async fn approvers_and_the_requester_hear_of_it_once_slack_can_be_reached_again(
 
     scene.workspace().fault("conversations.open", Fault::Status(503));
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
     tried_in_vain(&scene, "conversations.open", 13).await;
     assert!(directly(&scene, ANA).is_empty());
     scene.workspace().fault("conversations.open", Fault::Clear);
-    direct(&scene, ANA, "is gone").await;
+    direct(&scene, ANA, " ended.").await;
     for who in [ANA, BEN, CARA] {
-        direct(&scene, who, "is gone").await;
+        direct(&scene, who, " ended.").await;
         assert_eq!(directly(&scene, who).len(), 1, "{who} is told once");
     }
 }
@@ -84,13 +84,13 @@ async fn a_bot_that_is_killed_behind_the_card_tells_the_rest_when_it_is_back() {
     // Killed once more, between the end and the word on it.
     scene.workspace().fault("conversations.open", Fault::Held);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
     process.kill().await;
     scene.workspace().fault("conversations.open", Fault::Clear);
     assert!(directly(&scene, ANA).is_empty());
     let _process = Process::start(&scene).await;
     for who in [ANA, BEN, CARA] {
-        direct(&scene, who, "is gone").await;
+        direct(&scene, who, " ended.").await;
         assert_eq!(directly(&scene, who).len(), 1, "{who} is told once");
     }
 }
@@ -120,8 +120,8 @@ async fn a_reminder_that_could_not_be_posted_comes_later_and_once() {
     found("both", async || reminders().await.iter().all(|card| card.message.is_some()).then_some(())).await;
     assert!(below(&scene).iter().all(|message| message.plain().contains(WAITS)));
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "is gone").await;
-    direct(&scene, ANA, "is gone").await;
+    scene.until(&card.at(), " ended.").await;
+    direct(&scene, ANA, " ended.").await;
     assert_eq!(below(&scene).len(), 2);
     assert_eq!(kinds(&scene.only_run("kill").await)[..3], ["requested", "reminded", "reminded"]);
 }

@@ -31,7 +31,7 @@ async fn two_different_people_must_approve() {
     assert!(scene.is_there(pid).await);
 
     scene.clicks(CARA, &shown.at(), "Approve").await;
-    let done = scene.until(&card.at(), "is gone").await.plain();
+    let done = scene.until(&card.at(), " ended.").await.plain();
     assert!(done.contains("approved by ben and cara"), "{done}");
     assert_eq!(
         kinds(&scene.only_run("kill").await),
@@ -52,7 +52,7 @@ async fn two_at_the_same_moment_are_both_counted() {
         workspace.clicks_on(BEN, &card, "Approve"),
     );
     assert!(a.ok() && b.ok() && c.ok());
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
     assert_eq!(
         kinds(&scene.only_run("kill").await),
         ["requested", "approval_added", "approved", "started", "succeeded"]
@@ -152,7 +152,7 @@ async fn of_two_policies_the_stricter_counts() {
         let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
         assert!(scene.is_there(pid).await, "{before} → {after}");
         scene.clicks(CARA, &shown.at(), "Approve").await;
-        scene.until(&card.at(), "is gone").await;
+        scene.until(&card.at(), " ended.").await;
     }
 }
 
@@ -202,10 +202,10 @@ async fn approvers_are_told_directly_and_the_requester_hears_the_outcome() {
     })
     .await;
     scene.clicks(BEN, &told.at(), "Approve").await;
-    scene.until(&card.at(), "is gone").await;
-    let told = scene.until(&told.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
+    let told = scene.until(&told.at(), " ended.").await;
     assert!(told.buttons().is_empty(), "{}", told.plain());
-    let heard = direct(&scene, ANA, "is gone").await;
+    let heard = direct(&scene, ANA, " ended.").await;
     assert!(heard.plain().contains("approved by ben") && heard.buttons().is_empty(), "{}", heard.plain());
     let kinds: Vec<CardKind> = store.cards_of(1).await.unwrap().iter().map(|card| card.kind).collect();
     let number = |kind| kinds.iter().filter(|known| **known == kind).count();
@@ -231,6 +231,6 @@ async fn what_waits_is_called_for_twice_more() {
     assert!(last.contains("Needs approval from") && last.contains("U0BEN"), "{last}");
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "reminded", "reminded"]);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
     assert_eq!(reminders(&scene).len(), 2);
 }

@@ -50,7 +50,7 @@ async fn two_clicks_at_once_decide_once() {
         workspace.clicks_on(BEN, &card, "Approve"),
     );
     assert!(a.ok() && b.ok() && c.ok());
-    scene.until(&card.at(), "is gone").await;
+    scene.until(&card.at(), " ended.").await;
     let run = scene.only_run("kill").await;
     let kinds: Vec<&str> = run.events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["requested", "approved", "started", "succeeded"]);
@@ -218,7 +218,7 @@ async fn while_frozen_nothing_is_asked_approved_or_done_and_looking_goes_on() {
     scene.clicks(BEN, &lift.at(), "Approve").await;
     scene.until(&lift.at(), "The freeze is lifted").await;
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), &format!("Session {pid} is gone")).await;
+    scene.until(&card.at(), &format!("Session {pid} ended")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

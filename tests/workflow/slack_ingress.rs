@@ -235,7 +235,7 @@ async fn the_same_scene_plays_through_socket_mode() {
     scene.is_refused(ANA, &card.at(), ("Approve", "somebody else has to decide")).await;
     assert!(scene.is_there(pid).await);
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), &format!("Session {pid} is gone")).await;
+    scene.until(&card.at(), &format!("Session {pid} ended")).await;
     scene.workspace().drop_sockets();
     scene
         .workspace()

@@ -91,7 +91,7 @@ async fn refused_and_nothing_later<Hindrance>(
     assert!(shown.button("Approve").is_some(), "{}", shown.plain());
 
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), &format!("Session {pid} is gone.")).await;
+    scene.until(&card.at(), &format!("Session {pid} ended.")).await;
     assert!(scene.is_there(other).await);
     assert_eq!(record.verify().await.unwrap().broken, None);
 }
@@ -139,11 +139,11 @@ async fn on_a_disk_that_hangs() {
     assert!(runs.iter().all(|run| run.event(EventKind::Started).is_none()), "{runs:#?}");
     assert!(scene.is_there(pid).await && scene.is_there(other).await);
     let told = scene.is_told(BEN, &card.at(), "Approve").await.plain();
-    assert!(!told.contains("is gone"), "{told}");
+    assert!(!told.contains(" ended."), "{told}");
 
     let again = scene.asks(ANA, &format!("kill {pid} --env production")).await;
     scene.clicks(BEN, &again.at(), "Approve").await;
-    scene.until(&again.at(), &format!("Session {pid} is gone.")).await;
+    scene.until(&again.at(), &format!("Session {pid} ended.")).await;
     assert!(scene.is_there(other).await);
     assert_eq!(record.verify().await.unwrap().broken, None);
 }
@@ -179,7 +179,7 @@ async fn moved_away() {
     assert!(scene.is_there(pid).await);
     std::fs::rename(&aside, &path).unwrap();
     scene.clicks(BEN, &card.at(), "Approve").await;
-    scene.until(&card.at(), &format!("Session {pid} is gone.")).await;
+    scene.until(&card.at(), &format!("Session {pid} ended.")).await;
     let run = scene.runs_of("kill").await.remove(0);
     assert_eq!(kinds(&run), ["requested", "approved", "started", "succeeded"]);
 }
