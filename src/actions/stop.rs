@@ -147,7 +147,8 @@ async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> std::result:
         }
     }
     let result = abandoned.map(|outcome| outcome.verdict.words());
-    let login = app.catalog.find(&run.request.command).map_or("", |command| &command.header.login);
+    let login =
+        app.catalog.find(&run.request.command).map_or(Login::Operator, |command| command.header.login);
     Ok(match (backends::end(app, run, login).await, result) {
         (Err(err), Some(result)) => Outcome::partial(format!(
             "Run #{id} is closed. Its sessions on PostgreSQL can't be ended: {err} {result}"

@@ -40,7 +40,7 @@ pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
     let own_roles = app.environments.own_roles(settings);
     let mut backends = Vec::new();
     for server in &settings.servers {
-        let address = Address::new(environment, &server.name, "reader");
+        let address = Address::new(environment, &server.name, Login::Reader);
         let sql = include_str!("find_backends.sql");
         let rows = ask_server(app, &address, "countersign", Duration::MAX, sql, &[&own_roles]).await;
         let rows = rows.map_err(|err| user_error(&server.name, &err))?;

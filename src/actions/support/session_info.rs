@@ -6,7 +6,7 @@ use super::signal::{ServerTarget, SessionId, SignalKind};
 use crate::actions::Call;
 use crate::error::{Error, Result};
 use crate::model::Shape::{Left, Right};
-use crate::model::{Cell, Plan, Table};
+use crate::model::{Cell, Login, Plan, Table};
 use crate::postgres::{Address, PooledClient, QueryError};
 use crate::sql::{duration, user_error};
 use tokio_postgres::Row;
@@ -181,7 +181,7 @@ fn waiting_table(waiting: &[Row], total: i64) -> Table {
 /// # Errors
 /// [`Error::User`] when the server can't be reached.
 pub async fn reader(call: &Call<'_>, server: &str) -> Result<PooledClient> {
-    let address = Address::new(call.environment_name(), server, "reader");
+    let address = Address::new(call.environment_name(), server, Login::Reader);
     let client = call.app.environments.lease(&address, &call.asker).await;
     client.map_err(|err| user_error(server, &err.to_string()))
 }
