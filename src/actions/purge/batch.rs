@@ -5,6 +5,7 @@ use super::spec::PurgeSpec;
 use crate::postgres::{AccessMode, DedicatedSession, QueryError, Transaction};
 use crate::sql::parameters;
 use std::time::{Duration, Instant};
+use tokio_postgres::types::ToSql;
 
 /// The result of one batch.
 #[derive(Debug, Clone)]
@@ -52,13 +53,7 @@ impl BatchAttempt<'_> {
         let began = Instant::now();
         let classified = |error: QueryError| classify(error, began.elapsed(), limit);
         let transaction = self.worker.begin(AccessMode::Write, limit).await.map_err(classified)?;
-        let batch = match self.delete(&transaction).await {
-            Ok(batch) if batch.deleted > self.remaining => Err(BatchError::TooManyRows),
-            Ok(batch) => Ok(batch),
-            Err(BatchAbort::Query(error)) => Err(classified(error)),
-            Err(BatchAbort::Guard(error)) => Err(error),
-        };
-        match batch {
+        match self.delete(&transaction, &classified).await {
             Ok(batch) => match transaction.commit().await {
                 Ok(()) => Ok(batch),
                 Err(error) if error.is_final() => Err(classified(error)),
@@ -71,44 +66,37 @@ impl BatchAttempt<'_> {
         }
     }
 
-    async fn delete(&self, transaction: &Transaction<'_>) -> Result<Batch, BatchAbort> {
+    async fn delete(
+        &self,
+        transaction: &Transaction<'_>,
+        classified: &(impl Fn(QueryError) -> BatchError + Sync),
+    ) -> Result<Batch, BatchError> {
         let spec = self.spec;
         // From here on no session can rename, replace or alter it.
-        transaction.run(&format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", spec.relation), &[]).await?;
+        let lock = format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", spec.relation);
+        transaction.run(&lock, &[]).await.map_err(classified)?;
         let key = spec.key.as_ref().map(|key| key.name.as_str());
         let key_type = spec.key.as_ref().map(|key| key.kind.as_str());
         let column_type = spec.kind.name();
-        let rows = transaction
-            .ask(
-                include_str!("guard.sql"),
-                &[&spec.relation, &spec.oid, &spec.column, &column_type, &key, &key_type],
-            )
-            .await?;
-        let Some(row) = rows.first() else { return Err(BatchAbort::Guard(BatchError::Changed("table"))) };
+        let values: [&(dyn ToSql + Sync); 6] =
+            [&spec.relation, &spec.oid, &spec.column, &column_type, &key, &key_type];
+        let rows = transaction.ask(include_str!("guard.sql"), &values).await.map_err(classified)?;
+        let row = rows.first().ok_or(BatchError::Changed("table"))?;
         for (name, what) in [("same", "table"), ("same_column", "column"), ("same_key", "primary key")] {
             if !row.get::<_, bool>(name) {
-                return Err(BatchAbort::Guard(BatchError::Changed(what)));
+                return Err(BatchError::Changed(what));
             }
         }
         if row.get("read_only") {
-            return Err(BatchAbort::Guard(BatchError::ReadOnly));
+            return Err(BatchError::ReadOnly);
         }
         let values = spec.values(self.after);
-        let rows = transaction.ask(&spec.batch_sql(self.after, self.size), &parameters(&values)).await?;
+        let sql = spec.batch_sql(self.after, self.size);
+        let rows = transaction.ask(&sql, &parameters(&values)).await.map_err(classified)?;
         let number = |name: &str| rows.first().map_or(0, |row| row.get::<_, i64>(name));
         let last = rows.first().and_then(|row| row.get("last"));
-        Ok(Batch { last, read: number("read"), deleted: number("deleted") })
-    }
-}
-
-enum BatchAbort {
-    Guard(BatchError),
-    Query(QueryError),
-}
-
-impl From<QueryError> for BatchAbort {
-    fn from(error: QueryError) -> BatchAbort {
-        BatchAbort::Query(error)
+        let batch = Batch { last, read: number("read"), deleted: number("deleted") };
+        if batch.deleted > self.remaining { Err(BatchError::TooManyRows) } else { Ok(batch) }
     }
 }
 

@@ -1,20 +1,21 @@
 //! The execution of a purge: its batches, one after another. Progress is noted, and between two batches everybody else comes first.
 
 use super::batch::{Batch, BatchAttempt, BatchError};
-use super::lag::{self, ReplicaLag};
+use super::lag;
 use super::spec::PurgeSpec;
 use super::{max_lag, resource, text};
 use crate::actions::support::database::DatabaseTarget;
 use crate::actions::{Execution, Outcome};
-use crate::model::EventKind;
+use crate::model::{EventKind, Run, RunEvent};
 use crate::postgres::DedicatedSession;
 use crate::sql::grouped;
+use crate::suggest::shown;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// Rows of a batch: 10,000 took 14 to 70 ms where it was measured, and hold their locks for no longer.
 const MAX_ROWS: u32 = 10_000;
-/// Where a trigger or a cascade makes each row slow, a batch is made smaller, down to this.
+/// Smallest batch, where a trigger or a cascade makes each row slow.
 const MIN_ROWS: u32 = 100;
 /// A batch that takes longer is halved: its locks block others for as long.
 const SLOW_BATCH: Duration = Duration::from_secs(2);
@@ -50,10 +51,15 @@ pub(super) struct PurgeProgress {
 }
 
 impl PurgeProgress {
-    /// Reads a checkpoint; without one, the progress of a purge that has not begun.
-    pub fn read(checkpoint: Option<&serde_json::Value>, spec: &PurgeSpec) -> PurgeProgress {
-        let noted = checkpoint.and_then(|facts| serde_json::from_value(facts.clone()).ok());
-        noted.unwrap_or(PurgeProgress { after: spec.after.clone(), ..PurgeProgress::default() })
+    /// Reads an event's facts: a checkpoint's, or an outcome's.
+    pub fn read(event: &RunEvent) -> Option<PurgeProgress> {
+        PurgeProgress::deserialize(&event.facts).ok()
+    }
+
+    /// The last checkpoint of a run; without one, the progress of a purge that has not begun.
+    pub fn last_checkpoint(run: &Run, spec: &PurgeSpec) -> PurgeProgress {
+        let checkpoint = run.event(EventKind::Checkpoint).and_then(PurgeProgress::read);
+        checkpoint.unwrap_or(PurgeProgress { after: spec.after.clone(), ..PurgeProgress::default() })
     }
 
     /// Tells that no row is deleted, and that none may be.
@@ -64,9 +70,7 @@ impl PurgeProgress {
     /// Adds a batch; returns `true` if it was the last.
     fn add(&mut self, batch: &Batch, size: u32, spec: &PurgeSpec) -> bool {
         self.deleted += batch.deleted;
-        if batch.deleted > 0 {
-            self.batches += 1;
-        }
+        self.batches += i64::from(batch.deleted > 0);
         if batch.last.is_some() {
             self.after.clone_from(&batch.last);
         }
@@ -81,11 +85,8 @@ pub(super) enum StopReason {
     Finished,
     /// Somebody asked it to stop.
     Requested,
-    ReplicaLag(ReplicaLag),
-    /// A replica is cut off.
-    ReplicaLost(String),
-    /// The replicas' lag can't be read.
-    LagUnknown(String),
+    /// A replica is too far behind or cut off, or the lag is unknown: as a clause.
+    Replicas(String),
     /// Old rows remain although they were deleted.
     RowsKept,
     Failed(BatchError),
@@ -93,19 +94,20 @@ pub(super) enum StopReason {
 
 /// Deletes the plan's rows, from where an interrupted process got to.
 pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
-    let Some(spec) = PurgeSpec::from_identity(&execution.plan.identity) else {
+    let Some(spec) = execution.plan.target::<PurgeSpec>() else {
         return Outcome::invalidated("The plan can't be read.");
     };
     let resumed = execution.run.event(EventKind::Resumed).is_some();
-    let noted = PurgeProgress::read(execution.last_checkpoint(), &spec);
-    let mut progress = PurgeProgress { at_least: resumed, ..noted };
+    let checkpoint = PurgeProgress::last_checkpoint(execution.run, &spec);
+    let mut progress = PurgeProgress { at_least: resumed, ..checkpoint };
     let began = Instant::now();
-    let worker = match locked_worker(execution, &spec, resumed).await {
+    let target = DatabaseTarget::from_plan(execution);
+    let worker = match locked_worker(execution, &target, &spec.relation, resumed).await {
         Ok(worker) => worker,
         Err(error) => return text::not_begun(&error, execution.run, &spec, &progress),
     };
     let max_lag = max_lag(&execution.run.request.arguments);
-    let batches = BatchLoop { execution, worker: &worker, spec: &spec, max_lag };
+    let batches = BatchLoop { execution, target: &target, worker: &worker, spec: &spec, max_lag };
     let reason = batches.run(&mut progress).await;
     text::outcome(execution.run, &spec, reason, &progress, began.elapsed())
 }
@@ -113,10 +115,10 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
 /// Opens the session that does the work, and locks the table against every other purge.
 async fn locked_worker(
     execution: &Execution<'_>,
-    spec: &PurgeSpec,
+    target: &DatabaseTarget,
+    relation: &str,
     resumed: bool,
 ) -> Result<DedicatedSession, String> {
-    let target = DatabaseTarget::from_plan(execution);
     let database = &target.database;
     let environments = &execution.app.environments;
     let environment = environments.environment(&target.address.environment);
@@ -125,7 +127,7 @@ async fn locked_worker(
         return Err("Its login has another role now than the card showed.".to_owned());
     }
     let worker = target.dedicated_session(execution).await.map_err(|error| format!("{database} {error}."))?;
-    let resource = resource(database, &spec.relation);
+    let resource = resource(database, relation);
     let patience = if resumed { worker.statement_timeout() + LOCK_SLACK } else { Duration::ZERO };
     let deadline = Instant::now() + patience;
     loop {
@@ -134,17 +136,16 @@ async fn locked_worker(
         }
         if Instant::now() >= deadline {
             return Err(format!(
-                "Another purge of {} is running (it holds Countersign's advisory lock on {database}).",
-                spec.relation
+                "Another purge of {relation} is running (it holds Countersign's advisory lock on {database})."
             ));
         }
         tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
     }
 }
 
-/// The batches of a purge.
 struct BatchLoop<'a> {
     execution: &'a Execution<'a>,
+    target: &'a DatabaseTarget,
     worker: &'a DedicatedSession,
     spec: &'a PurgeSpec,
     max_lag: Duration,
@@ -216,17 +217,18 @@ impl BatchLoop<'_> {
     /// Ends the purge when a replica is too far behind, or cut off for longer than it takes to connect again; no row is deleted
     /// meanwhile.
     async fn check_replicas(&self, progress: &mut PurgeProgress) -> Option<StopReason> {
-        let Execution { app, plan, asker, stop, .. } = self.execution;
-        let environment = self.execution.environment().unwrap_or_default();
-        let server = plan.identity.get("server").map(String::as_str).unwrap_or_default();
+        let Execution { app, asker, stop, .. } = self.execution;
         let deadline = Instant::now() + RECONNECT_TIMEOUT;
         loop {
-            let replicas = match lag::replicas(app, environment, server, asker).await {
+            let replicas = match lag::replicas(app, &self.target.address, asker).await {
                 Ok(replicas) => replicas,
-                Err(error) => return Some(StopReason::LagUnknown(error)),
+                Err(error) => {
+                    let clause = format!("the replicas' lag can't be read: the server {error}");
+                    return Some(StopReason::Replicas(clause));
+                }
             };
             if let Some(replica) = replicas.first().filter(|replica| replica.exceeds(self.max_lag)) {
-                return Some(StopReason::ReplicaLag(replica.clone()));
+                return Some(StopReason::Replicas(format!("the replica {}", replica.text())));
             }
             let Some(missing) = lag::missing(&progress.replicas, &replicas) else {
                 progress.replicas = replicas.into_iter().map(|replica| replica.name).collect();
@@ -236,7 +238,10 @@ impl BatchLoop<'_> {
                 return Some(StopReason::Requested);
             }
             if Instant::now() >= deadline {
-                return Some(StopReason::ReplicaLost(missing.clone()));
+                let name = shown(missing);
+                let clause =
+                    format!("the replica {name} is gone: it was connected before, and its lag is unknown");
+                return Some(StopReason::Replicas(clause));
             }
             self.pause(RETRY_AFTER).await;
         }

@@ -4,12 +4,12 @@ use crate::app::App;
 use crate::model::Login;
 use crate::postgres::Address;
 use crate::sql::{bytes, duration};
+use crate::suggest::shown;
 use std::time::Duration;
 
 /// 16 segments of WAL. A replica whose replay is paused still answers, and its time doesn't advance: only bytes show its lag.
 const MAX_BYTES: i64 = 256 << 20;
 
-/// A replica.
 #[derive(Debug, Clone)]
 pub(super) struct ReplicaLag {
     pub name: String,
@@ -24,12 +24,8 @@ impl ReplicaLag {
 
     /// "replica-1 is 42 s and 180 MiB behind"
     pub fn text(&self) -> String {
-        format!(
-            "{} is {} and {} behind",
-            crate::suggest::shown(&self.name),
-            duration(self.seconds),
-            bytes(self.bytes as f64)
-        )
+        let (seconds, bytes) = (duration(self.seconds), bytes(self.bytes as f64));
+        format!("{} is {seconds} and {bytes} behind", shown(&self.name))
     }
 }
 
@@ -54,13 +50,8 @@ pub(super) fn missing<'a>(names: &'a [String], replicas: &[ReplicaLag]) -> Optio
 ///
 /// # Errors
 /// The reason why they can't be read, to follow "the server".
-pub(super) async fn replicas(
-    app: &App,
-    environment: &str,
-    server: &str,
-    asker: &str,
-) -> Result<Vec<ReplicaLag>, String> {
-    let address = Address::new(environment, server, Login::Reader);
+pub(super) async fn replicas(app: &App, server: &Address, asker: &str) -> Result<Vec<ReplicaLag>, String> {
+    let address = Address::new(&server.environment, &server.server, Login::Reader);
     let client = app.environments.lease(&address, asker).await.map_err(|error| error.to_string())?;
     let rows = client.ask(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;
     if rows.iter().any(|row| !row.get::<_, bool>("seen")) {

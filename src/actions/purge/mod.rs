@@ -5,12 +5,11 @@ use super::{Action, Call, Execution, Outcome};
 use crate::clock::duration_seconds;
 use crate::command_line::Values;
 use crate::error::Result;
-use crate::model::{EventKind, Plan, Run};
+use crate::model::{Plan, Run};
 use async_trait::async_trait;
 use std::time::Duration;
 
 mod batch;
-mod columns;
 mod execute;
 mod lag;
 mod plan;
@@ -20,7 +19,6 @@ mod text;
 use execute::PurgeProgress;
 use spec::PurgeSpec;
 
-/// The command `purge`.
 pub struct Purge;
 
 #[async_trait]
@@ -38,10 +36,8 @@ impl Action for Purge {
     }
 
     fn outcome_if_abandoned(&self, run: &Run) -> Option<Outcome> {
-        let plan = run.text("plan").and_then(Plan::read)?;
-        let spec = PurgeSpec::from_identity(&plan.identity)?;
-        let checkpoint = run.event(EventKind::Checkpoint).map(|event| &event.facts);
-        let progress = PurgeProgress { at_least: true, ..PurgeProgress::read(checkpoint, &spec) };
+        let spec: PurgeSpec = run.text("plan").and_then(Plan::read)?.target()?;
+        let progress = PurgeProgress { at_least: true, ..PurgeProgress::last_checkpoint(run, &spec) };
         Some(text::given_up(run, &spec, &progress))
     }
 }

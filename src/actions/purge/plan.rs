@@ -1,20 +1,21 @@
 //! The plan of a purge: the table and its column as they are, one cutoff, and the number of rows that are older.
 
-use super::columns;
+use super::execute::PurgeProgress;
 use super::spec::{KeyColumn, PurgeSpec, TimeType};
 use super::{lag, max_lag, resource, text};
 use crate::actions::Call;
 use crate::actions::support::blocks::run_argument;
-use crate::actions::support::database::DatabaseTarget;
+use crate::actions::support::database::{DatabaseIdentity, DatabaseTarget};
 use crate::actions::support::relations::{RelationInfo, RelationKind};
 use crate::error::{Error, Result};
 use crate::model::{Plan, Run, RunId, RunState};
 use crate::postgres::{AccessMode, PooledClient, QueryError};
 use crate::sql::parameters;
+use crate::suggest::{nearest, shown};
 use tokio_postgres::Row;
 
 /// The facts that the card shows.
-pub(super) struct PlanFacts {
+pub(super) struct PurgeFacts {
     pub spec: PurgeSpec,
     /// Of the table with its indexes, in bytes.
     pub bytes: i64,
@@ -54,7 +55,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
         return Err(text::nothing_to_do(&spec, continues));
     }
     let text = |name: &str| counts.get::<_, Option<String>>(name).unwrap_or_default();
-    let facts = PlanFacts {
+    let facts = PurgeFacts {
         spec,
         bytes: counts.get("bytes"),
         oldest: text("oldest"),
@@ -137,7 +138,7 @@ async fn spec(
     if call.values.contains_key("continue") {
         let run = run_argument(call, "continue", "`history --command purge` shows them.").await?;
         let before = continued(call, &run, database, table)?;
-        let column = columns::resolve(client, table, &before.column).await?;
+        let column = resolve_column(client, table, &before.column).await?;
         if column.kind != before.kind {
             return Err(Error::user(format!(
                 "{} is of another type now than in run #{}.",
@@ -149,7 +150,7 @@ async fn spec(
         return Ok((PurgeSpec { key, after, ..before }, column.indexed));
     }
     let typed = |name: &str| call.values.get(name).cloned().unwrap_or_default();
-    let column = columns::resolve(client, table, &typed("column")).await?;
+    let column = resolve_column(client, table, &typed("column")).await?;
     let cutoff = cutoff(client, column.kind, &typed("older-than")).await?;
     let spec = PurgeSpec {
         relation: table.relation.clone(),
@@ -166,7 +167,7 @@ async fn spec(
 
 async fn cutoff(client: &PooledClient, kind: TimeType, older_than: &str) -> Result<String> {
     let rejected = |error| Error::user(format!("The cutoff can't be computed: {error}."));
-    let rows = client.ask(kind.cutoff(), &[&older_than]).await.map_err(rejected)?;
+    let rows = client.ask(&kind.cutoff_sql(), &[&older_than]).await.map_err(rejected)?;
     let cutoff = rows.first().and_then(|row| row.get::<_, Option<String>>(0));
     cutoff.ok_or_else(|| Error::user("The cutoff can't be computed."))
 }
@@ -191,14 +192,14 @@ fn continued(
     }
     let plan = run.text("plan").and_then(Plan::read);
     let plan = plan.ok_or_else(|| Error::user(format!("The plan of run #{id} is no longer known.")))?;
-    let before = PurgeSpec::from_identity(&plan.identity)
-        .ok_or_else(|| Error::user(format!("The plan of run #{id} can't be read.")))?;
-    let planned = |name: &str| plan.identity.get(name).cloned().unwrap_or_default();
-    if before.relation != table.relation || planned("database") != database.database {
-        let of = planned("database");
+    let before: PurgeSpec =
+        plan.target().ok_or_else(|| Error::user(format!("The plan of run #{id} can't be read.")))?;
+    let planned: DatabaseIdentity = plan.target().unwrap_or_default();
+    if before.relation != table.relation || planned.database != database.database {
+        let of = planned.database;
         return Err(Error::user(format!("Run #{id} is a purge of {} of {of}.", before.relation)));
     }
-    if before.oid != table.oid || planned("server") != database.address.server {
+    if before.oid != table.oid || planned.server != database.address.server {
         return Err(Error::user(format!("{} is another table now than in run #{id}.", table.relation)));
     }
     match run.state {
@@ -212,8 +213,7 @@ fn continued(
 
 /// The key that a run got to, as its outcome or its last checkpoint noted it.
 fn last_key(run: &Run) -> Option<String> {
-    let noted = run.events.iter().rev().find(|event| event.facts.get("deleted").is_some())?;
-    noted.facts.get("after")?.as_str().map(str::to_owned)
+    run.events.iter().rev().find_map(PurgeProgress::read)?.after
 }
 
 /// Counts in a transaction that can only read and is timed.
@@ -227,10 +227,63 @@ async fn count(client: &PooledClient, spec: &PurgeSpec) -> std::result::Result<R
 
 /// Describes the replicas' lag before it begins.
 async fn replicas(call: &Call<'_>, database: &DatabaseTarget) -> String {
-    let address = &database.address;
-    match lag::replicas(call.app, &address.environment, &address.server, &call.asker).await {
+    match lag::replicas(call.app, &database.address, &call.asker).await {
         Ok(replicas) if replicas.is_empty() => "none".to_owned(),
         Ok(replicas) => replicas.iter().map(lag::ReplicaLag::text).collect::<Vec<_>>().join("; "),
         Err(error) => format!("the server {error}"),
     }
+}
+
+/// A column that holds a time.
+struct TimeColumn {
+    /// Quoted.
+    quoted: String,
+    kind: TimeType,
+    /// An index begins with it.
+    indexed: bool,
+}
+
+/// Resolves a name as typed: the exact match, else the only one.
+async fn resolve_column(client: &PooledClient, table: &RelationInfo, typed: &str) -> Result<TimeColumn> {
+    let relation = &table.relation;
+    let rejected = |error| Error::user(format!("{relation}: {error}."));
+    let columns = client.ask(include_str!("columns.sql"), &[&table.oid]).await.map_err(rejected)?;
+    let name = |row: &Row| row.get::<_, String>("name");
+    let is_exact = |row: &Row| name(row) == typed || row.get::<_, String>("quoted") == typed;
+    let is_alike = |row: &&Row| is_exact(row) || name(row).to_lowercase() == typed.to_lowercase();
+    let alike: Vec<&Row> = columns.iter().filter(is_alike).collect();
+    let exact = alike.iter().find(|row| is_exact(row));
+    let times: Vec<String> =
+        columns.iter().filter(|row| row.get::<_, Option<String>>("kind").is_some()).map(&name).collect();
+    let row = match (exact, alike.as_slice()) {
+        (Some(exact), _) => *exact,
+        (None, [only]) => *only,
+        (None, [_, _, ..]) => {
+            return Err(Error::user(format!(
+                "{relation} has several columns “{}”: type it with its capitals.",
+                shown(typed)
+            )));
+        }
+        (None, []) => {
+            let problem = format!("{relation} has no column “{}”.", shown(typed));
+            let names: Vec<String> = columns.iter().map(&name).collect();
+            return Err(match nearest(typed, names.iter().map(String::as_str)) {
+                Some(near) => Error::instead(problem, format!("Did you mean `--column {near}`?")),
+                None => Error::instead(problem, choices(&times)),
+            });
+        }
+    };
+    let kind: Option<String> = row.get("kind");
+    let kind = serde_json::from_value(kind.into()).map_err(|_| {
+        let (name, kind): (String, String) = (name(row), row.get("type"));
+        Error::instead(format!("{name} of {relation} is of type {kind}, not a time."), choices(&times))
+    })?;
+    Ok(TimeColumn { quoted: row.get("quoted"), kind, indexed: row.get("indexed") })
+}
+
+fn choices(times: &[String]) -> String {
+    if times.is_empty() {
+        return "The table has no column of type date, timestamp or timestamptz, so it doesn't show how old its rows are.".to_owned();
+    }
+    format!("These hold a time: {}.", times.join(", "))
 }

@@ -2,10 +2,12 @@
 //! text and cast, so that no setting of a session changes their meaning.
 
 use crate::actions::support::tolerance;
-use std::collections::BTreeMap;
+use crate::model::as_text;
+use serde::{Deserialize, Serialize};
 
 /// Type of a column that holds a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum TimeType {
     Date,
     /// Without time zone: taken as UTC, which is what Prisma writes.
@@ -14,12 +16,6 @@ pub(super) enum TimeType {
 }
 
 impl TimeType {
-    pub fn from_name(name: &str) -> Option<TimeType> {
-        [TimeType::Date, TimeType::Timestamp, TimeType::Timestamptz]
-            .into_iter()
-            .find(|kind| kind.name() == name)
-    }
-
     /// The type's name, for a cast.
     pub fn name(self) -> &'static str {
         match self {
@@ -40,98 +36,64 @@ impl TimeType {
 
     /// SQL for the moment $1 ago as this type. The interval is in seconds: a day of 25 hours would make it mean something else in
     /// some time zones.
-    pub fn cutoff(self) -> &'static str {
-        match self {
-            TimeType::Date => {
-                "SELECT to_char((clock_timestamp() - $1::text::interval) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
-            }
-            TimeType::Timestamp => {
-                "SELECT to_char((clock_timestamp() - $1::text::interval) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
-            }
-            TimeType::Timestamptz => {
-                "SELECT to_char((clock_timestamp() - $1::text::interval) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'"
-            }
-        }
+    pub fn cutoff_sql(self) -> String {
+        let (format, offset) = match self {
+            TimeType::Date => ("YYYY-MM-DD", ""),
+            TimeType::Timestamp => ("YYYY-MM-DD HH24:MI:SS.US", ""),
+            TimeType::Timestamptz => ("YYYY-MM-DD HH24:MI:SS.US", "+00"),
+        };
+        format!(
+            "SELECT to_char((clock_timestamp() - $1::text::interval) AT TIME ZONE 'UTC', '{format}') || '{offset}'"
+        )
     }
 }
 
 /// A primary key of one column, in whose order the table is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeyColumn {
     /// Quoted.
+    #[serde(rename = "key")]
     pub name: String,
     /// As `format_type` has it.
+    #[serde(rename = "key_type")]
     pub kind: String,
 }
 
-/// The rows to be deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The rows to be deleted: the target of a purge's plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PurgeSpec {
     /// Quoted, with its schema.
     pub relation: String,
+    #[serde(with = "as_text")]
     pub oid: i64,
     /// Quoted.
     pub column: String,
+    #[serde(rename = "type")]
     pub kind: TimeType,
     pub cutoff: String,
+    #[serde(flatten)]
     pub key: Option<KeyColumn>,
     /// The first batch begins behind this key.
+    #[serde(rename = "after_key", default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// Number of rows that the card shows.
+    #[serde(with = "as_text")]
     pub rows: i64,
 }
 
 impl PurgeSpec {
-    /// The rows as a plan's identity.
-    pub fn identity(&self) -> BTreeMap<String, String> {
-        let mut identity: BTreeMap<String, String> = [
-            ("relation", self.relation.clone()),
-            ("oid", self.oid.to_string()),
-            ("column", self.column.clone()),
-            ("type", self.kind.name().to_owned()),
-            ("cutoff", self.cutoff.clone()),
-            ("rows", self.rows.to_string()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
-        if let Some(key) = &self.key {
-            identity.insert("key".to_owned(), key.name.clone());
-            identity.insert("key_type".to_owned(), key.kind.clone());
-        }
-        if let Some(after) = &self.after {
-            identity.insert("after_key".to_owned(), after.clone());
-        }
-        identity
-    }
-
-    /// Reads [`PurgeSpec::identity`]; `None` if it isn't the identity of a purge.
-    pub fn from_identity(identity: &BTreeMap<String, String>) -> Option<PurgeSpec> {
-        let get = |name: &str| identity.get(name).cloned();
-        let key = get("key").zip(get("key_type")).map(|(name, kind)| KeyColumn { name, kind });
-        Some(PurgeSpec {
-            relation: get("relation")?,
-            oid: get("oid")?.parse().ok()?,
-            column: get("column")?,
-            kind: TimeType::from_name(&get("type")?)?,
-            cutoff: get("cutoff")?,
-            after: get("after_key").filter(|_| key.is_some()),
-            key,
-            rows: get("rows")?.parse().ok()?,
-        })
-    }
-
     /// The most rows that may be deleted: a few may have grown old since the card was shown.
     pub fn max_rows(&self) -> i64 {
         tolerance::max_change(self.rows)
     }
 
-    /// "created_at < $1", and the key to begin behind as $2 where there is one.
+    /// "created_at < $1", and the key to begin behind as $2.
     fn condition(&self, after: Option<&str>) -> String {
-        let mut condition = format!("t.{} < $1::text::{}", self.column, self.kind.name());
-        if let (Some(key), Some(_)) = (&self.key, after) {
-            condition.push_str(&format!(" AND t.{} > $2::text::{}", key.name, key.kind));
+        let old = format!("t.{} < $1::text::{}", self.column, self.kind.name());
+        match self.key.as_ref().filter(|_| after.is_some()) {
+            Some(key) => format!("{old} AND t.{} > $2::text::{}", key.name, key.kind),
+            None => old,
         }
-        condition
     }
 
     /// The parameters of [`PurgeSpec::count_sql`] and [`PurgeSpec::batch_sql`].

@@ -2,7 +2,7 @@
 
 use super::batch::BatchError;
 use super::execute::{PurgeProgress, StopReason};
-use super::plan::PlanFacts;
+use super::plan::PurgeFacts;
 use super::spec::PurgeSpec;
 use crate::actions::Outcome;
 use crate::actions::support::database::DatabaseTarget;
@@ -10,18 +10,15 @@ use crate::error::Error;
 use crate::model::{Block, EventKind, Plan, Run, RunId};
 use crate::postgres::QueryError;
 use crate::sql::{bytes, duration, fill, grouped};
+use serde_json::json;
 use std::time::Duration;
 
 fn rows(number: i64) -> String {
     if number == 1 { "1 row".to_owned() } else { format!("{} rows", grouped(number)) }
 }
 
-fn batches(number: i64) -> String {
-    if number == 1 { "1 batch".to_owned() } else { format!("{} batches", grouped(number)) }
-}
-
-/// Builds the plan as the card shows it.
-pub(super) fn describe(database: &DatabaseTarget, facts: &PlanFacts) -> Plan {
+/// The plan as the card shows it.
+pub(super) fn describe(database: &DatabaseTarget, facts: &PurgeFacts) -> Plan {
     let spec = &facts.spec;
     let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
     let begin = facts.continues.map_or("Deletes".to_owned(), |run| format!("Continues #{run}: deletes"));
@@ -32,7 +29,7 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PlanFacts) -> Plan {
         database.address.environment,
         kind.zone()
     ));
-    plan.identity = spec.identity();
+    plan.set_target(spec);
     database.write_to(&mut plan);
     if let Some(run) = facts.continues {
         plan.identity.insert("continues".to_owned(), run.to_string());
@@ -68,37 +65,37 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PlanFacts) -> Plan {
     plan
 }
 
-/// Builds the refusal when the rows can't be counted.
+/// The refusal when the rows can't be counted.
 pub(super) fn uncounted(error: &QueryError, spec: &PurgeSpec, indexed: bool) -> Error {
     let PurgeSpec { relation, column, .. } = spec;
     if !error.is_cancelled() && !matches!(error, QueryError::TimedOut(_)) {
         return Error::user(format!("The rows of {relation} can't be counted: {error}."));
     }
-    let problem = format!(
-        "Counting the old rows of {relation} takes longer than statement_timeout, so no request was made."
-    );
-    if indexed {
-        Error::instead(problem, "Ask for fewer rows first: a longer `--older-than`, then a shorter one.")
+    let instead = if indexed {
+        "Ask for fewer rows first: a longer `--older-than`, then a shorter one.".to_owned()
     } else {
-        Error::instead(
-            problem,
-            format!(
-                "No index begins with {column}: `CREATE INDEX CONCURRENTLY ON {relation} ({column})`, then ask again."
-            ),
+        format!(
+            "No index begins with {column}: `CREATE INDEX CONCURRENTLY ON {relation} ({column})`, then ask again."
         )
-    }
+    };
+    Error::instead(
+        format!(
+            "Counting the old rows of {relation} takes longer than statement_timeout, so no request was made."
+        ),
+        instead,
+    )
 }
 
-/// Builds the refusal when no row is old enough.
+/// The refusal when no row is old enough.
 pub(super) fn nothing_to_do(spec: &PurgeSpec, continues: Option<RunId>) -> Error {
     let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
-    match continues {
-        Some(run) => Error::user(format!("Run #{run} has no rows left to delete in {relation}.")),
-        None => Error::user(format!(
-            "There is nothing to delete: no row of {relation} has {column} before {cutoff}{}.",
-            kind.zone()
-        )),
+    if let Some(run) = continues {
+        return Error::user(format!("Run #{run} has no rows left to delete in {relation}."));
     }
+    let zone = kind.zone();
+    Error::user(format!(
+        "There is nothing to delete: no row of {relation} has {column} before {cutoff}{zone}."
+    ))
 }
 
 const RESUME: &str =
@@ -119,30 +116,25 @@ fn deleted(progress: &PurgeProgress, spec: &PurgeSpec) -> String {
     format!("{least}{} of {} were deleted", rows(progress.deleted), grouped(spec.rows))
 }
 
-/// Builds the facts that `--continue` needs, for the audit log.
+/// The facts that `--continue` needs, for the audit log.
 fn facts(progress: &PurgeProgress, spec: &PurgeSpec) -> serde_json::Value {
-    let mut facts = serde_json::to_value(progress).unwrap_or_default();
-    if let Some(facts) = facts.as_object_mut() {
-        facts.insert("shown".to_owned(), spec.rows.into());
-    }
+    let mut facts = json!(progress);
+    facts["shown"] = spec.rows.into();
     facts
 }
 
-/// Builds the outcome of a purge that could not lock the table.
+/// The outcome of a purge that could not lock the table.
 pub(super) fn not_begun(error: &str, run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) -> Outcome {
-    let mut outcome = if progress.is_untouched() {
-        Outcome::failed(error)
-    } else {
-        Outcome::partial(format!("{error} {} so far.", deleted(progress, spec)))
-    };
+    let mut outcome = Outcome::failed(error);
     if !progress.is_untouched() {
+        outcome = Outcome::partial(format!("{error} {} so far.", deleted(progress, spec)));
         outcome.blocks.push(note(RESUME, run));
     }
     outcome.facts = facts(progress, spec);
     outcome
 }
 
-/// Builds the outcome of a purge that has ended.
+/// The outcome of a purge that has ended.
 pub(super) fn outcome(
     run: &Run,
     spec: &PurgeSpec,
@@ -153,7 +145,11 @@ pub(super) fn outcome(
     let finished = matches!(reason, StopReason::Finished);
     let (kind, reason) = explain(reason, progress, spec);
     let took = duration(took.as_secs_f64());
-    let summary = format!("{}, in {} and {took}.", deleted(progress, spec), batches(progress.batches));
+    let batches = match progress.batches {
+        1 => "1 batch".to_owned(),
+        more => format!("{} batches", grouped(more)),
+    };
+    let summary = format!("{}, in {batches} and {took}.", deleted(progress, spec));
     let verdict = match kind {
         EventKind::Invalidated => format!("{reason} Nothing was done."),
         EventKind::Failed => format!("{reason} No row was deleted."),
@@ -179,7 +175,7 @@ pub(super) fn outcome(
     outcome
 }
 
-/// Builds the outcome of a purge that is stopped while no process works on it: it is noted now and then, so a batch may be done that
+/// The outcome of a purge that is stopped while no process works on it: it is noted now and then, so a batch may be done that
 /// no checkpoint covers.
 pub(super) fn given_up(run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) -> Outcome {
     let verdict = format!("Stopped while it was interrupted. {}; more rows may be.", deleted(progress, spec));
@@ -194,46 +190,31 @@ fn explain(reason: StopReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (E
     let relation = &spec.relation;
     let invalidated = if progress.is_untouched() { EventKind::Invalidated } else { EventKind::Stopped };
     let failed = if progress.is_untouched() { EventKind::Failed } else { EventKind::Partial };
-    let error = match reason {
-        StopReason::Finished => return (EventKind::Succeeded, String::new()),
-        StopReason::Requested => return (EventKind::Stopped, "Stopped, as asked.".to_owned()),
-        StopReason::ReplicaLag(replica) => {
-            return (EventKind::Stopped, format!("Stopped, since the replica {}.", replica.text()));
-        }
-        StopReason::ReplicaLost(name) => {
-            let name = crate::suggest::shown(&name);
-            let text = format!(
-                "Stopped, since the replica {name} is gone: it was connected before, and its lag is unknown."
-            );
-            return (EventKind::Stopped, text);
-        }
-        StopReason::LagUnknown(error) => {
-            let text = format!("Stopped, since the replicas' lag can't be read: the server {error}.");
-            return (EventKind::Stopped, text);
-        }
+    match reason {
+        StopReason::Finished => (EventKind::Succeeded, String::new()),
+        StopReason::Requested => (EventKind::Stopped, "Stopped, as asked.".to_owned()),
+        StopReason::Replicas(clause) => (EventKind::Stopped, format!("Stopped, since {clause}.")),
         StopReason::RowsKept => {
-            let text = format!("Deleted rows of {relation} are still there: a trigger or a rule keeps them.");
-            return (failed, text);
+            (failed, format!("Deleted rows of {relation} are still there: a trigger or a rule keeps them."))
         }
-        StopReason::Failed(error) => error,
-    };
-    match error {
-        BatchError::TooManyRows => (
-            invalidated,
-            format!(
-                "More rows are that old than the card showed: {}, and a fifth more at most.",
-                rows(spec.rows)
-            ),
-        ),
-        BatchError::Changed(what) => {
+        StopReason::Failed(BatchError::TooManyRows) => {
+            let shown = rows(spec.rows);
+            (
+                invalidated,
+                format!("More rows are that old than the card showed: {shown}, and a fifth more at most."),
+            )
+        }
+        StopReason::Failed(BatchError::Changed(what)) => {
             (invalidated, format!("{relation} is no longer what the card showed: its {what} is another."))
         }
-        BatchError::ReadOnly => (failed, "The server is read-only now.".to_owned()),
-        BatchError::TooSlow => {
+        StopReason::Failed(BatchError::ReadOnly) => (failed, "The server is read-only now.".to_owned()),
+        StopReason::Failed(BatchError::TooSlow) => {
             (failed, "Even a batch of 100 rows takes longer than statement_timeout.".to_owned())
         }
-        BatchError::Busy(error) => (failed, format!("Another session blocked it repeatedly: {error}.")),
-        BatchError::Rejected(error) => (failed, format!("PostgreSQL refused: {error}.")),
-        BatchError::Lost(error, _) => (failed, format!("The server {error}.")),
+        StopReason::Failed(BatchError::Busy(error)) => {
+            (failed, format!("Another session blocked it repeatedly: {error}."))
+        }
+        StopReason::Failed(BatchError::Rejected(error)) => (failed, format!("PostgreSQL refused: {error}.")),
+        StopReason::Failed(BatchError::Lost(error, _)) => (failed, format!("The server {error}.")),
     }
 }

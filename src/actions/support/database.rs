@@ -18,10 +18,10 @@ pub struct DatabaseTarget {
 
 /// The database in a plan's identity.
 #[derive(Default, Serialize, Deserialize)]
-struct DatabaseIdentity {
-    server: String,
-    database: String,
-    role: String,
+pub struct DatabaseIdentity {
+    pub server: String,
+    pub database: String,
+    pub role: String,
 }
 
 impl DatabaseTarget {
