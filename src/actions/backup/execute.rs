@@ -11,7 +11,7 @@ use super::pg_client::{ClientConnection, PgClient};
 use super::tee::{self, TeeResult};
 use super::tools::Tool;
 use super::verify::{self, ArchiveCheck};
-use crate::storage::{Key, Storage, Upload};
+use crate::storage::{Key, ObjectUpload, Storage};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -114,7 +114,7 @@ struct ProgressReporter<'a> {
 async fn stream_dump(
     job: &Dump<'_>,
     compression: &str,
-    upload: &mut Upload,
+    upload: &mut ObjectUpload,
     reporter: ProgressReporter<'_>,
 ) -> Result<TeeResult, BackupError> {
     let (stdout, writer) = tee::pipe().map_err(BackupError::Pipe)?;

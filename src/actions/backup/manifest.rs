@@ -72,7 +72,7 @@ fn manifest_key(key: &str) -> Result<Key, BackupError> {
 /// The storage's.
 pub async fn all(storage: &Storage, prefix: &Key) -> StorageResult<Vec<Manifest>> {
     let stored = storage.list(prefix).await?;
-    let keys = stored.into_iter().map(|object| object.key).filter(is_manifest).collect();
+    let keys = stored.into_iter().map(|object| object.location).filter(is_manifest).collect();
     let mut manifests: Vec<Manifest> = read(storage, keys).await?.into_iter().flatten().collect();
     manifests.sort_by_key(|manifest| manifest.started_at);
     Ok(manifests)
@@ -103,13 +103,14 @@ pub struct StoredBackup {
 /// The storage's.
 pub async fn newest(storage: &Storage, prefix: &Key, most: usize) -> StorageResult<NewestBackups> {
     let stored = storage.list(prefix).await?;
-    let keys: Vec<Key> = stored.iter().map(|object| object.key.clone()).filter(is_manifest).collect();
+    let keys: Vec<Key> = stored.iter().map(|object| object.location.clone()).filter(is_manifest).collect();
     let total = keys.len();
     let read = read(storage, keys.into_iter().rev().take(most).collect()).await?;
     let unreadable = read.iter().filter(|manifest| manifest.is_none()).count();
     let as_stored = |manifest: Manifest| {
-        let whole =
-            stored.iter().any(|object| object.key.as_ref() == manifest.key && object.bytes == manifest.bytes);
+        let whole = stored
+            .iter()
+            .any(|object| object.location.as_ref() == manifest.key && object.size == manifest.bytes);
         StoredBackup { manifest, whole }
     };
     Ok(NewestBackups { backups: read.into_iter().flatten().map(as_stored).collect(), total, unreadable })

@@ -10,15 +10,18 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-mod upload;
-
 pub use object_store::path::Path as Key;
-pub use upload::{Staged, Upload};
+
+/// Size of a part. Azure allows 50,000 blocks an object, so an object may have 390 GiB; S3 requires at least 5 MiB a part.
+const PART_BYTES: usize = 8 << 20;
+
+/// Parts in memory, each being uploaded or filled, however large the object is.
+const MAX_PARTS: usize = 3;
 
 /// Suffix of an object that is whole but not yet verified.
 const UNCHECKED_SUFFIX: &str = ".part";
@@ -67,15 +70,6 @@ impl From<object_store::Error> for StorageError {
 /// `Result` of the storage.
 pub type StorageResult<T> = Result<T, StorageError>;
 
-/// A published object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    pub key: Key,
-    pub bytes: u64,
-    /// Time of publication (UTC).
-    pub at: jiff::Timestamp,
-}
-
 /// The storage of backups.
 #[derive(Debug, Clone)]
 pub struct Storage {
@@ -107,12 +101,19 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::Exists`] and the others.
-    pub async fn begin(&self, key: &Key) -> StorageResult<Upload> {
-        match self.head(key).await {
-            Err(StorageError::Missing) => Upload::begin(self, key).await,
-            Ok(_) => Err(StorageError::Exists),
-            Err(error) => Err(error),
+    pub async fn begin(&self, key: &Key) -> StorageResult<ObjectUpload> {
+        match self.objects.head(key).await {
+            Err(object_store::Error::NotFound { .. }) => {}
+            Ok(_) => return Err(StorageError::Exists),
+            Err(error) => return Err(error.into()),
         }
+        // The key is encoded already, and the ending needs no encoding.
+        let unchecked = Key::parse(format!("{key}{UNCHECKED_SUFFIX}")).map_err(object_store::Error::from)?;
+        let parts = self.objects.put_multipart(&unchecked).await?;
+        Ok(ObjectUpload {
+            parts: WriteMultipart::new_with_chunk_size(parts, PART_BYTES),
+            staged: Staged { storage: self.clone(), key: key.clone(), unchecked, handled: true },
+        })
     }
 
     /// Writes a small object atomically.
@@ -147,29 +148,21 @@ impl Storage {
         Ok(self.objects.get(key).await?.bytes().await?)
     }
 
-    /// # Errors
-    /// [`StorageError::Missing`] and the others.
-    pub async fn head(&self, key: &Key) -> StorageResult<Stored> {
-        stored(self.objects.head(key).await?)
-    }
-
     /// The published objects below a prefix, by key.
     ///
     /// # Errors
     /// [`StorageError`].
-    pub async fn list(&self, prefix: &Key) -> StorageResult<Vec<Stored>> {
+    pub async fn list(&self, prefix: &Key) -> StorageResult<Vec<ObjectMeta>> {
         // The object store lists a missing directory as empty: an unmounted disk would look like no backups.
         if let Some(directory) = &self.directory
             && let Err(error) = tokio::fs::read_dir(directory).await
         {
             return Err(object_store::Error::Generic { store: "local", source: Box::new(error) }.into());
         }
-        let all: Vec<_> = self.objects.list(Some(prefix)).try_collect().await?;
-        let published =
-            all.into_iter().filter(|object| !object.location.as_ref().ends_with(UNCHECKED_SUFFIX));
-        let mut published = published.map(stored).collect::<StorageResult<Vec<_>>>()?;
-        published.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(published)
+        let mut objects: Vec<ObjectMeta> = self.objects.list(Some(prefix)).try_collect().await?;
+        objects.retain(|object| !is_unchecked(object));
+        objects.sort_by(|a, b| a.location.cmp(&b.location));
+        Ok(objects)
     }
 
     /// # Errors
@@ -197,9 +190,9 @@ impl Storage {
     async fn clear(&self, prefix: &Key, untouched: Duration) -> StorageResult<usize> {
         let before = SystemTime::now() - untouched;
         let mut cleared = 0;
-        let all: Vec<_> = self.objects.list(Some(prefix)).try_collect().await?;
-        for object in all.into_iter().filter(|object| object.location.as_ref().ends_with(UNCHECKED_SUFFIX)) {
-            if SystemTime::from(object.last_modified) <= before {
+        let objects: Vec<ObjectMeta> = self.objects.list(Some(prefix)).try_collect().await?;
+        for object in objects {
+            if is_unchecked(&object) && SystemTime::from(object.last_modified) <= before {
                 self.objects.delete(&object.location).await?;
                 cleared += 1;
             }
@@ -211,9 +204,8 @@ impl Storage {
     }
 }
 
-fn stored(meta: object_store::ObjectMeta) -> StorageResult<Stored> {
-    let at = jiff::Timestamp::try_from(SystemTime::from(meta.last_modified)).unwrap_or_default();
-    Ok(Stored { key: meta.location, bytes: meta.size, at })
+fn is_unchecked(object: &ObjectMeta) -> bool {
+    object.location.as_ref().ends_with(UNCHECKED_SUFFIX)
 }
 
 /// Removes the files of unfinished uploads: `object_store` names them after their object with `#` and a number, and hides them.
@@ -239,6 +231,94 @@ fn is_upload(path: &Path) -> bool {
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// An object being written. Dropping it aborts it.
+pub struct ObjectUpload {
+    staged: Staged,
+    parts: WriteMultipart,
+}
+
+impl ObjectUpload {
+    /// Appends. Waits when the storage is slower than the writer.
+    ///
+    /// # Errors
+    /// [`StorageError`], also of earlier bytes: then abort.
+    pub async fn write(&mut self, bytes: Bytes) -> StorageResult<()> {
+        self.parts.wait_for_capacity(MAX_PARTS).await?;
+        self.parts.put(bytes);
+        Ok(())
+    }
+
+    /// Completes the object, not yet under its key.
+    ///
+    /// # Errors
+    /// [`StorageError`]; the object is removed.
+    pub async fn finish(mut self) -> StorageResult<Staged> {
+        self.parts.finish().await?;
+        self.staged.handled = false;
+        Ok(self.staged)
+    }
+
+    /// Aborts and removes the object. A remainder that can't be removed is never listed, and the next backup clears it.
+    pub async fn abort(self) {
+        if let Err(error) = self.parts.abort().await {
+            tracing::warn!(%error, "removing an unfinished upload failed");
+        }
+    }
+}
+
+/// A whole object that is not visible yet. Dropping it removes it.
+pub struct Staged {
+    storage: Storage,
+    key: Key,
+    unchecked: Key,
+    /// Published, removed or not yet complete: dropping it does nothing.
+    handled: bool,
+}
+
+impl Staged {
+    /// Streams the bytes back from the storage.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn read(&self) -> StorageResult<BoxStream<'static, StorageResult<Bytes>>> {
+        self.storage.read(&self.unchecked).await
+    }
+
+    /// Moves it to its key. The caller never uses a key twice.
+    ///
+    /// # Errors
+    /// [`StorageError`]; then it is removed.
+    pub async fn publish(mut self) -> StorageResult<()> {
+        self.storage.objects.rename(&self.unchecked, &self.key).await?;
+        self.handled = true;
+        Ok(())
+    }
+
+    /// Removes it.
+    pub async fn discard(mut self) {
+        self.handled = true;
+        remove(&self.storage, &self.unchecked).await;
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if self.handled {
+            return;
+        }
+        let (storage, key) = (self.storage.clone(), self.unchecked.clone());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { remove(&storage, &key).await });
+        }
+    }
+}
+
+async fn remove(storage: &Storage, key: &Key) {
+    if let Err(error) = storage.delete(key).await {
+        tracing::warn!(%error, "removing an unpublished object failed");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,7 +336,7 @@ mod tests {
 
     async fn keys(storage: &Storage) -> Vec<String> {
         let listed = storage.list(&Key::default()).await.unwrap();
-        listed.into_iter().map(|stored| stored.key.to_string()).collect()
+        listed.into_iter().map(|object| object.location.to_string()).collect()
     }
 
     /// The same life in a directory and in any other store.
@@ -271,7 +351,7 @@ mod tests {
         assert_eq!(read.concat(), BYTES);
         staged.publish().await.unwrap();
         assert_eq!(keys(storage).await, [key.to_string()]);
-        assert_eq!(storage.head(&key).await.unwrap().bytes, BYTES.len() as u64);
+        assert_eq!(storage.objects.head(&key).await.unwrap().size, BYTES.len() as u64);
 
         assert!(matches!(storage.begin(&key).await.err(), Some(StorageError::Exists)));
 
@@ -281,7 +361,7 @@ mod tests {
         assert_eq!(keys(storage).await, [key.to_string()]);
         assert_eq!(storage.clear_unfinished(&Key::default()).await.unwrap(), 0, "nothing was left");
         storage.delete(&key).await.unwrap();
-        assert!(matches!(storage.head(&key).await, Err(StorageError::Missing)));
+        assert!(matches!(storage.get(&key).await, Err(StorageError::Missing)));
     }
 
     #[tokio::test]
