@@ -1,6 +1,6 @@
 //! Backups against a real PostgreSQL: a finished one restores, and one cut short in any way leaves none.
 
-use countersign::actions::backup::{BackupError, Dump, Manifest, all, dump, prefix};
+use countersign::actions::backup::{BackupError, Dump, Manifest, dump, newest, prefix};
 use countersign::storage::Key;
 use futures::TryStreamExt;
 use harness::{ASKER, DATABASE, SOON, Scene, until};
@@ -22,7 +22,8 @@ async fn a_finished_backup_restores_with_equal_row_counts() {
     let manifest = dump(&scene.job(), &|moved| told.lock().unwrap().push(moved)).await.unwrap();
 
     assert_eq!(scene.files(), [manifest.key.clone(), manifest.key.replace(".dump", ".manifest.json")]);
-    let listed = all(&scene.storage, &prefix("staging", DATABASE)).await.unwrap();
+    let listed = newest(&scene.storage, &prefix("staging", DATABASE), usize::MAX).await.unwrap().backups;
+    let listed: Vec<_> = listed.into_iter().map(|backup| backup.manifest).collect();
     assert_eq!(listed, std::slice::from_ref(&manifest));
     let bytes = scene.bytes(&manifest).await;
     assert_eq!((bytes.len() as u64, hex::encode(Sha256::digest(&bytes))), (manifest.bytes, manifest.sha256));
@@ -179,7 +180,7 @@ impl Scene {
 
     async fn assert_nothing_left(&self) {
         assert_eq!(self.files(), Vec::<String>::new());
-        assert!(all(&self.storage, &Key::default()).await.unwrap().is_empty());
+        assert!(newest(&self.storage, &Key::default(), usize::MAX).await.unwrap().total == 0);
         tokio::time::timeout(SOON, async {
             while self.pg_dump().is_some() {
                 tokio::time::sleep(harness::POLL).await;

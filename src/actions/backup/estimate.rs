@@ -1,11 +1,11 @@
 //! Estimated progress of a backup: a dump's size is known only when it is done. The database's last backup shows how well its
 //! tables compress; without one, a usual ratio is taken.
 
+use super::BackupError;
 use super::execute::Transferred;
-use super::manifest;
-use super::plan::{BackupTarget, DatabaseInfo, PreflightError};
+use super::manifest::{Manifest, newest, prefix};
+use super::plan::{BackupContext, BackupTarget, DatabaseInfo};
 use crate::sql::bytes;
-use crate::storage::Storage;
 
 /// Size of a quickly compressed dump of typical business data, as a share of its tables.
 const USUAL_RATIO: f64 = 0.3;
@@ -17,35 +17,32 @@ const MAX_PERCENT: u64 = 99;
 #[derive(Debug, Clone)]
 pub struct Estimate {
     expected: Vec<u64>,
-    done: usize,
+    /// Number of finished databases; the next one is being dumped.
+    pub done: usize,
 }
 
 impl Estimate {
     pub async fn new(
-        storage: &Storage,
-        environment: &str,
+        context: &BackupContext<'_>,
         targets: &[BackupTarget],
-        checks: &[Result<DatabaseInfo, PreflightError>],
+        checks: &[Result<DatabaseInfo, BackupError>],
     ) -> Estimate {
         let mut expected = Vec::new();
         for (target, check) in targets.iter().zip(checks) {
             let table_bytes = check.as_ref().map_or(0, |info| info.table_bytes) as f64;
-            let past = manifest::all(storage, &manifest::prefix(environment, &target.database)).await;
-            let ratio = past.unwrap_or_default().last().and_then(compression_ratio).unwrap_or(USUAL_RATIO);
+            let past = newest(&context.app.storage, &prefix(context.environment, &target.database), 1).await;
+            let past = past.unwrap_or_default().backups;
+            let ratio = past.first().and_then(|backup| compression_ratio(&backup.manifest));
             // A dump has at least its table of contents.
-            expected.push((table_bytes * ratio) as u64 + 1);
+            expected.push((table_bytes * ratio.unwrap_or(USUAL_RATIO)) as u64 + 1);
         }
         Estimate { expected, done: 0 }
     }
 
-    pub fn finish(&mut self, index: usize) {
-        self.done = index + 1;
-    }
-
     /// The share of the whole run, at most 99 %, and its label: "asset_service_db: 120 MiB, 14.2 MiB/s, 3 of 10 databases".
-    pub fn progress(&self, database: &str, index: usize, transferred: &Transferred) -> (Option<u8>, String) {
+    pub fn progress(&self, database: &str, transferred: &Transferred) -> (Option<u8>, String) {
         let before: u64 = self.expected.iter().take(self.done).sum();
-        let this = self.expected.get(index).copied().unwrap_or_default();
+        let this = self.expected.get(self.done).copied().unwrap_or_default();
         let total = self.expected.iter().sum::<u64>().max(1);
         let share = ((before + transferred.bytes.min(this)) * 100 / total).min(MAX_PERCENT);
         let mut label = format!("{database}: {}", bytes(transferred.bytes as f64));
@@ -56,18 +53,15 @@ impl Estimate {
             label.push_str(&format!(", {}/s", bytes(transferred.bytes as f64 / seconds)));
         }
         if self.expected.len() > 1 {
-            label.push_str(&format!(", {} of {} databases", index + 1, self.expected.len()));
+            label.push_str(&format!(", {} of {} databases", self.done + 1, self.expected.len()));
         }
         label.push_str(" (estimated)");
         (u8::try_from(share).ok(), label)
     }
 }
 
-fn compression_ratio(manifest: &manifest::Manifest) -> Option<f64> {
-    if manifest.table_bytes == 0 {
-        return None;
-    }
-    Some(manifest.bytes as f64 / manifest.table_bytes as f64)
+fn compression_ratio(manifest: &Manifest) -> Option<f64> {
+    (manifest.table_bytes > 0).then(|| manifest.bytes as f64 / manifest.table_bytes as f64)
 }
 
 #[cfg(test)]
@@ -80,12 +74,12 @@ mod tests {
         let mut estimate = Estimate { expected: vec![100 << 20, 300 << 20], done: 0 };
         let transferred =
             |mib: u64| Transferred { bytes: mib << 20, elapsed: Duration::from_secs(10), checking: false };
-        let (percent, label) = estimate.progress("asset_service_db", 0, &transferred(50));
+        let (percent, label) = estimate.progress("asset_service_db", &transferred(50));
         assert_eq!(percent, Some(12));
         assert_eq!(label, "asset_service_db: 50.0 MiB, 5.0 MiB/s, 1 of 2 databases (estimated)");
-        assert_eq!(estimate.progress("a", 0, &transferred(500)).0, Some(25), "no more than its own share");
-        estimate.finish(0);
-        assert_eq!(estimate.progress("b", 1, &transferred(150)).0, Some(62));
-        assert_eq!(estimate.progress("b", 1, &transferred(900)).0, Some(99));
+        assert_eq!(estimate.progress("a", &transferred(500)).0, Some(25), "no more than its own share");
+        estimate.done = 1;
+        assert_eq!(estimate.progress("b", &transferred(150)).0, Some(62));
+        assert_eq!(estimate.progress("b", &transferred(900)).0, Some(99));
     }
 }

@@ -1,6 +1,7 @@
 //! One database into the storage: `pg_dump`'s output passes through a checksum to the storage and to a checking `pg_restore`
 //! at once, and is never in memory as a whole. It is published after both programs succeeded and the storage returned the same
-//! bytes. It is a backup once it has its manifest.
+//! bytes. It is a backup once it has its manifest. (`pg_restore --list` would read the table of contents alone and accept a truncated
+//! archive.)
 //!
 //! Owners, grants and comments are in the dump: `pg_restore` can leave them out (`--no-owner`, `--no-acl`, `--no-comments`), but
 //! can't add them.
@@ -10,9 +11,12 @@ use super::manifest::{self, Manifest};
 use super::pg_client::{ClientConnection, PgClient};
 use super::tee::{self, TeeResult};
 use super::tools::Tool;
-use super::verify::{self, ArchiveCheck};
-use crate::storage::{Key, ObjectUpload, Storage};
+use crate::actions::support::subprocess::command;
+use crate::storage::{ObjectUpload, Staged, Storage};
+use futures::TryStreamExt;
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -60,8 +64,9 @@ pub async fn dump(
     job.storage.clear_unfinished(&prefix).await?;
     let compression = job.tool.compression().await;
     let mut upload = job.storage.begin(&key).await?;
-    let reporter = ProgressReporter { clock: &clock, report_progress };
-    let TeeResult { bytes, sha256, .. } = match stream_dump(job, compression, &mut upload, reporter).await {
+    let report = |bytes, checking| report_progress(Transferred { bytes, elapsed: clock.elapsed(), checking });
+    let streamed = stream_dump(job, compression, &mut upload, &|bytes| report(bytes, false)).await;
+    let TeeResult { bytes, sha256, .. } = match streamed {
         Ok(streamed) => streamed,
         Err(error) => {
             upload.abort().await;
@@ -69,8 +74,8 @@ pub async fn dump(
         }
     };
     let staged = upload.finish().await?;
-    report_progress(Transferred { bytes, elapsed: clock.elapsed(), checking: true });
-    if let Err(error) = verify::read_back(&staged, &sha256).await {
+    report(bytes, true);
+    if let Err(error) = read_back(&staged, &sha256).await {
         staged.discard().await;
         return Err(error);
     }
@@ -93,21 +98,12 @@ pub async fn dump(
     };
     staged.publish().await?;
     if let Err(error) = manifest.write(job.storage).await {
-        unpublish(job.storage, &key).await;
+        if let Err(error) = job.storage.delete(&key).await {
+            tracing::warn!(%key, %error, "removing a dump without a manifest failed");
+        }
         return Err(error);
     }
     Ok(manifest)
-}
-
-async fn unpublish(storage: &Storage, key: &Key) {
-    if let Err(error) = storage.delete(key).await {
-        tracing::warn!(%key, %error, "removing a dump without a manifest failed");
-    }
-}
-
-struct ProgressReporter<'a> {
-    clock: &'a Instant,
-    report_progress: &'a (dyn Fn(Transferred) + Send + Sync),
 }
 
 /// Streams from pg_dump to the storage and to the check, until both programs have succeeded.
@@ -115,43 +111,81 @@ async fn stream_dump(
     job: &Dump<'_>,
     compression: &str,
     upload: &mut ObjectUpload,
-    reporter: ProgressReporter<'_>,
+    report_bytes: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<TeeResult, BackupError> {
-    let (stdout, writer) = tee::pipe().map_err(BackupError::Pipe)?;
-    let mut command = pg_dump(job, compression);
-    command.stdout(writer);
-    let client = PgClient::start(command)?;
-    let (check, stdin) = ArchiveCheck::start(job.tool)?;
+    let (dump, stdout) = tee::pipe().map_err(BackupError::Pipe)?;
+    let mut pg_dump = command(&job.tool.pg_dump());
+    pg_dump.args(["--format=custom", "--no-password", "--lock-wait-timeout=10s", compression]);
+    pg_dump.arg(job.connection.argument()).stdout(stdout);
+    job.connection.apply(&mut pg_dump, job.tool.major);
+    let pg_dump = PgClient::start(pg_dump)?;
+    let (stdin, archive) = tee::pipe().map_err(BackupError::Pipe)?;
+    let mut pg_restore = command(&job.tool.pg_restore());
+    pg_restore.args(["--format=custom", "--file=/dev/null"]).stdin(stdin).stdout(Stdio::null());
+    let pg_restore = PgClient::start(pg_restore)?;
     let (sender, mut chunks) = mpsc::channel(tee::QUEUED_CHUNKS);
-    let tee = tokio::task::spawn_blocking(move || tee::copy(stdout, stdin, &sender));
+    let tee = tokio::task::spawn_blocking(move || tee::copy(dump, archive, &sender));
     let mut bytes = 0;
-    let mut reported = Duration::ZERO;
+    let mut reported_at = Instant::now();
     while let Some(chunk) = chunks.recv().await {
         bytes += chunk.len() as u64;
         upload.write(chunk).await?;
-        let elapsed = reporter.clock.elapsed();
-        if elapsed >= reported + PROGRESS_INTERVAL {
-            reported = elapsed;
-            (reporter.report_progress)(Transferred { bytes, elapsed, checking: false });
+        if reported_at.elapsed() >= PROGRESS_INTERVAL {
+            reported_at = Instant::now();
+            report_bytes(bytes);
         }
     }
     let copied = tee.await.map_err(|error| BackupError::Internal(error.into()))?;
     let copied = copied.map_err(BackupError::Pipe)?;
-    let (dumped, checked) = tokio::join!(client.wait(), check.wait());
-    match (dumped, checked) {
+    match tokio::join!(pg_dump.wait(), pg_restore.wait()) {
         (Ok(()), Ok(())) => Ok(copied),
         // pg_restore stopped reading first: pg_dump failed only because of that. Otherwise pg_dump's error comes first: its
         // archive was never finished.
-        (_, Err(error)) if !copied.check_completed => Err(error),
-        (Err(error), _) => Err(BackupError::Dump(error)),
-        (Ok(()), Err(error)) => Err(error),
+        (_, Err(error)) if !copied.check_completed => Err(BackupError::Unreadable(error)),
+        (Err(error), _) => Err(BackupError::Dump(with_fix(error, &job.connection.user))),
+        (Ok(()), Err(error)) => Err(BackupError::Unreadable(error)),
     }
 }
 
-fn pg_dump(job: &Dump<'_>, compression: &str) -> tokio::process::Command {
-    let mut command = crate::actions::support::subprocess::command(&job.tool.pg_dump());
-    command.args(["--format=custom", "--no-password", "--lock-wait-timeout=10s", compression]);
-    command.arg(job.connection.argument());
-    job.connection.apply(&mut command, job.tool.major);
-    command
+/// Adds the fix to pg_dump's error where a privilege is missing, in the server's words.
+fn with_fix(error: String, login: &str) -> String {
+    if !error.contains("permission denied") {
+        return error;
+    }
+    let error = error.trim_end_matches('.');
+    format!(
+        "{error}. Let {login} read every table: grant it pg_read_all_data, or on PostgreSQL 13 run deploy/roles.sql again"
+    )
+}
+
+/// Reads back what was stored and compares it with what was sent.
+///
+/// # Errors
+/// [`BackupError::Differs`], or the storage's.
+pub async fn read_back(staged: &Staged, sha256: &str) -> Result<(), BackupError> {
+    let mut stream = staged.read().await?;
+    let mut hasher = Sha256::new();
+    while let Some(chunk) = stream.try_next().await? {
+        hasher.update(&chunk);
+    }
+    if hex::encode(hasher.finalize()) == sha256 { Ok(()) } else { Err(BackupError::Differs) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Key;
+    use object_store::memory::InMemory;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn other_bytes_are_noticed() {
+        let storage = Storage::over(Arc::new(InMemory::new()));
+        let mut upload = storage.begin(&Key::from("a.dump")).await.unwrap();
+        upload.write("stored".into()).await.unwrap();
+        let staged = upload.finish().await.unwrap();
+        let sha256 = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
+        assert!(matches!(read_back(&staged, &sha256("sent")).await, Err(BackupError::Differs)));
+        read_back(&staged, &sha256("stored")).await.unwrap();
+    }
 }

@@ -5,6 +5,7 @@ use crate::storage::{Key, Storage, StorageResult};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 const DUMP: &str = ".dump";
@@ -66,18 +67,6 @@ fn manifest_key(key: &str) -> Result<Key, BackupError> {
     Key::parse(name).map_err(|error| BackupError::Internal(error.into()))
 }
 
-/// The backups below a prefix, oldest first. A manifest that can't be read is left out and logged.
-///
-/// # Errors
-/// The storage's.
-pub async fn all(storage: &Storage, prefix: &Key) -> StorageResult<Vec<Manifest>> {
-    let stored = storage.list(prefix).await?;
-    let keys = stored.into_iter().map(|object| object.location).filter(is_manifest).collect();
-    let mut manifests: Vec<Manifest> = read(storage, keys).await?.into_iter().flatten().collect();
-    manifests.sort_by_key(|manifest| manifest.started_at);
-    Ok(manifests)
-}
-
 /// A database's newest backups, as the storage has them now.
 #[derive(Debug, Clone, Default)]
 pub struct NewestBackups {
@@ -97,42 +86,35 @@ pub struct StoredBackup {
     pub whole: bool,
 }
 
-/// The newest backups below a database's prefix. Their keys are sorted by time, so that the older manifests aren't read.
+/// The newest backups below a database's prefix. Their keys are sorted by time, so that the older manifests aren't read. A manifest
+/// that can't be read is logged.
 ///
 /// # Errors
 /// The storage's.
 pub async fn newest(storage: &Storage, prefix: &Key, most: usize) -> StorageResult<NewestBackups> {
-    let stored = storage.list(prefix).await?;
-    let keys: Vec<Key> = stored.iter().map(|object| object.location.clone()).filter(is_manifest).collect();
-    let total = keys.len();
-    let read = read(storage, keys.into_iter().rev().take(most).collect()).await?;
-    let unreadable = read.iter().filter(|manifest| manifest.is_none()).count();
-    let as_stored = |manifest: Manifest| {
-        let whole = stored
-            .iter()
-            .any(|object| object.location.as_ref() == manifest.key && object.size == manifest.bytes);
-        StoredBackup { manifest, whole }
-    };
-    Ok(NewestBackups { backups: read.into_iter().flatten().map(as_stored).collect(), total, unreadable })
-}
-
-fn is_manifest(key: &Key) -> bool {
-    key.as_ref().ends_with(MANIFEST)
-}
-
-/// Manifests in the order of their keys; `None` for one that can't be read, which is logged.
-async fn read(storage: &Storage, keys: Vec<Key>) -> StorageResult<Vec<Option<Manifest>>> {
-    let read = keys.into_iter().map(|key| async move {
-        let json = storage.get(&key).await?;
-        StorageResult::Ok((json, key))
-    });
-    let read: Vec<(Bytes, Key)> = futures::stream::iter(read).buffered(PARALLEL_READS).try_collect().await?;
-    let parsed = read.into_iter().map(|(json, key)| {
-        let warn =
-            |error: &serde_json::Error| tracing::warn!(%key, %error, "reading a backup's manifest failed");
-        serde_json::from_slice(&json).inspect_err(warn).ok()
-    });
-    Ok(parsed.collect())
+    let objects = storage.list(prefix).await?;
+    let keys = objects.iter().map(|object| object.location.clone());
+    let keys: Vec<Key> = keys.filter(|key| key.as_ref().ends_with(MANIFEST)).collect();
+    let newest_keys = keys.clone().into_iter().rev().take(most);
+    let contents = newest_keys.map(|key| async move { storage.get(&key).await });
+    let contents: Vec<Bytes> = futures::stream::iter(contents).buffered(PARALLEL_READS).try_collect().await?;
+    let mut newest = NewestBackups { total: keys.len(), ..NewestBackups::default() };
+    for (json, key) in contents.iter().zip(keys.iter().rev()) {
+        match serde_json::from_slice::<Manifest>(json) {
+            Ok(manifest) => {
+                let is_dump = |object: &ObjectMeta| {
+                    object.location.as_ref() == manifest.key && object.size == manifest.bytes
+                };
+                let whole = objects.iter().any(is_dump);
+                newest.backups.push(StoredBackup { manifest, whole });
+            }
+            Err(error) => {
+                tracing::warn!(%key, %error, "reading a backup's manifest failed");
+                newest.unreadable += 1;
+            }
+        }
+    }
+    Ok(newest)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::model::Plan;
 use crate::sql::{QueryRequest, scope_targets};
 use crate::storage::StorageError;
 use async_trait::async_trait;
+use std::time::Duration;
 
 mod estimate;
 mod execute;
@@ -16,21 +17,27 @@ mod plan;
 mod tee;
 mod text;
 mod tools;
-mod verify;
 
 pub use execute::{Dump, Transferred, dump};
-pub use manifest::{Manifest, NewestBackups, StoredBackup, all, newest, prefix};
+pub use manifest::{Manifest, NewestBackups, StoredBackup, newest, prefix};
 pub use pg_client::ClientConnection;
 pub use tools::{MissingClient, Tool, choose, find};
 
 use estimate::Estimate;
-use plan::{Asker, BackupTarget, DatabaseInfo, connection, inspect};
+use plan::{BackupContext, BackupTarget, DatabaseInfo};
 
 pub struct Backup;
 
 /// A failed backup. `Display` is for people; the attempt leaves no files behind.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
+    /// As it follows the database's name: "doesn't answer".
+    #[error("{0}")]
+    Server(String),
+    #[error(transparent)]
+    NoClient(#[from] MissingClient),
+    #[error("it was stopped")]
+    Stopped,
     #[error("the client program can't be started ({0})")]
     Start(#[source] std::io::Error),
     #[error("the client program's output can't be read ({0})")]
@@ -51,6 +58,9 @@ impl BackupError {
     /// A word for the audit log, without free text.
     pub fn word(&self) -> &'static str {
         match self {
+            BackupError::Server(_) => "server",
+            BackupError::NoClient(_) => "no_client",
+            BackupError::Stopped => "stopped",
             BackupError::Start(_) | BackupError::Pipe(_) => "client",
             BackupError::Dump(_) => "pg_dump",
             BackupError::Unreadable(_) => "pg_restore",
@@ -67,13 +77,16 @@ impl Action for Backup {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let environment = call.environment.unwrap_or_default();
         let targets = requested_targets(call, environment)?;
-        let tools = find(&call.app.config.backups).await;
-        let asker = Asker { environment, application: &call.asker };
-        let checks = inspect(&call.app.environments, &tools, asker, &targets).await;
+        let context = BackupContext { app: call.app, environment, asker: &call.asker };
+        let checks = context.inspect(&targets).await;
         if let Some(Err(error)) = checks.first()
             && checks.iter().all(std::result::Result::is_err)
         {
-            return Err(error.user_error(&targets[0]));
+            let problem = format!("{} can't be dumped: it {error}.", targets[0].database);
+            return Err(match error {
+                BackupError::NoClient(missing) => Error::instead(problem, missing.instead()),
+                _ => Error::user(problem),
+            });
         }
         Ok(text::describe(environment, &targets, &checks))
     }
@@ -84,22 +97,21 @@ impl Action for Backup {
         if targets.is_empty() {
             return Outcome::invalidated("The plan names no database.");
         }
-        let tools = find(&execution.app.config.backups).await;
-        let asker = Asker { environment, application: &execution.asker };
-        let checks = inspect(&execution.app.environments, &tools, asker, &targets).await;
-        let mut estimate = Estimate::new(&execution.app.storage, environment, &targets, &checks).await;
+        let context = BackupContext { app: execution.app, environment, asker: &execution.asker };
+        let checks = context.inspect(&targets).await;
+        let mut estimate = Estimate::new(&context, &targets, &checks).await;
         let mut results = Vec::new();
-        for (index, (target, check)) in targets.into_iter().zip(checks).enumerate() {
+        for (target, check) in targets.into_iter().zip(checks) {
             let result = match check {
-                Ok(_) if execution.stop.is_cancelled() => Err(stopped()),
+                Ok(_) if execution.stop.is_cancelled() => Err(BackupError::Stopped),
                 Ok(info) => tokio::select! {
-                    result = back_up(execution, &target, &info, &estimate, index) => result,
+                    result = back_up(execution, &context, &target, &info, &estimate) => result,
                     // A dump that is dropped half-way leaves nothing behind.
-                    () = execution.stop.cancelled() => Err(stopped()),
+                    () = execution.stop.cancelled() => Err(BackupError::Stopped),
                 },
-                Err(error) => Err(error.reason()),
+                Err(error) => Err(error),
             };
-            estimate.finish(index);
+            estimate.done += 1;
             results.push((target, result));
         }
         text::outcome(&results)
@@ -111,8 +123,8 @@ fn requested_targets(call: &Call<'_>, environment: &str) -> Result<Vec<BackupTar
     let asker = &call.asker;
     let request = QueryRequest { command: call.command, environment, values: call.values, asker };
     let mut targets: Vec<BackupTarget> = Vec::new();
-    for found in scope_targets(&call.app.environments, &request, call.command.header.scope)? {
-        let target = BackupTarget { server: found.server, database: found.database.unwrap_or_default() };
+    for target in scope_targets(&call.app.environments, &request, call.command.header.scope)? {
+        let target = BackupTarget { server: target.server, database: target.database.unwrap_or_default() };
         if !target.database.is_empty() && !targets.contains(&target) {
             targets.push(target);
         }
@@ -120,43 +132,29 @@ fn requested_targets(call: &Call<'_>, environment: &str) -> Result<Vec<BackupTar
     if targets.is_empty() { Err(Error::user("There is no database to back up.")) } else { Ok(targets) }
 }
 
-/// A word for the audit log and a text for people.
-type FailureReason = (&'static str, String);
-
-const STOPPED: &str = "stopped";
-
-fn stopped() -> FailureReason {
-    (STOPPED, "it was stopped".to_owned())
-}
-
 async fn back_up(
     execution: &Execution<'_>,
+    context: &BackupContext<'_>,
     target: &BackupTarget,
     info: &DatabaseInfo,
     estimate: &Estimate,
-    index: usize,
-) -> std::result::Result<Manifest, FailureReason> {
-    let environment = execution.environment().unwrap_or_default();
-    let login = execution.command.header.login;
-    let asker = Asker { environment, application: &execution.asker };
-    let connection = connection(&execution.app.environments, asker, target, login);
+) -> std::result::Result<Manifest, BackupError> {
     let job = Dump {
-        storage: &execution.app.storage,
+        storage: &context.app.storage,
         tool: &info.tool,
-        connection: connection.map_err(|error| error.reason())?,
-        environment,
+        connection: context.connection(target, execution.command.header.login)?,
+        environment: context.environment,
         server_version: info.version.clone(),
         table_bytes: u64::try_from(info.table_bytes).unwrap_or_default(),
         asked_by: &execution.run.request.requester.id,
         run: execution.run.id,
     };
     let report_progress = |transferred: Transferred| {
-        let (percent, label) = estimate.progress(&target.database, index, &transferred);
+        let (percent, label) = estimate.progress(&target.database, &transferred);
         execution.progress(percent, label);
     };
-    report_progress(Transferred { bytes: 0, elapsed: std::time::Duration::ZERO, checking: false });
-    dump(&job, &report_progress).await.map_err(|error| {
+    report_progress(Transferred { bytes: 0, elapsed: Duration::ZERO, checking: false });
+    dump(&job, &report_progress).await.inspect_err(|error| {
         tracing::warn!(run = execution.run.id, database = target.database, ?error, "backup failed");
-        (error.word(), text::failure(&error, &job.connection.user))
     })
 }

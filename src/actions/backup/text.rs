@@ -1,7 +1,7 @@
 //! Texts of a backup's plan and outcome.
 
-use super::plan::{BackupTarget, DatabaseInfo, PreflightError};
-use super::{BackupError, FailureReason, Manifest, STOPPED, prefix};
+use super::plan::{BackupTarget, DatabaseInfo};
+use super::{BackupError, Manifest, prefix};
 use crate::actions::Outcome;
 use crate::model::{Block, Cell, Column, EventKind, Plan, Row, Shape, Table, Text};
 use crate::sql::{bytes, duration};
@@ -11,7 +11,7 @@ use serde_json::json;
 pub fn describe(
     environment: &str,
     targets: &[BackupTarget],
-    checks: &[Result<DatabaseInfo, PreflightError>],
+    checks: &[Result<DatabaseInfo, BackupError>],
 ) -> Plan {
     let databases = match targets {
         [only] => only.database.clone(),
@@ -40,7 +40,7 @@ pub fn describe(
     plan
 }
 
-fn database_table(targets: &[BackupTarget], checks: &[Result<DatabaseInfo, PreflightError>]) -> Table {
+fn database_table(targets: &[BackupTarget], checks: &[Result<DatabaseInfo, BackupError>]) -> Table {
     let rows = targets.iter().zip(checks).map(|(target, check)| {
         let (size, by) = match check {
             Ok(info) => (bytes(info.database_bytes as f64), info.client_text()),
@@ -60,40 +60,20 @@ fn table(columns: &[(&str, Shape)], rows: Vec<Vec<String>>) -> Table {
     Table { title: None, columns: columns.collect(), rows: rows.collect(), total, empty: None }
 }
 
-/// The server's words, passed on by `pg_dump`, when its login may not read a table.
-const PERMISSION_DENIED: &str = "permission denied";
-
-/// The reason of a failure, with the fix where a privilege is missing.
-pub fn failure(error: &BackupError, login: &str) -> String {
-    match error {
-        BackupError::Dump(message) if message.contains(PERMISSION_DENIED) => format!(
-            "{}. Let {login} read every table: grant it pg_read_all_data, or on PostgreSQL 13 run deploy/roles.sql again",
-            error.to_string().trim_end_matches('.')
-        ),
-        _ => error.to_string(),
-    }
-}
-
 /// The outcome for all databases together.
-pub fn outcome(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> Outcome {
+pub fn outcome(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Outcome {
     let made: Vec<&Manifest> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
-    let failed: Vec<(&BackupTarget, &FailureReason)> =
+    let failed: Vec<(&BackupTarget, &BackupError)> =
         results.iter().filter_map(|(target, result)| Some((target, result.as_ref().err()?))).collect();
     let size = bytes(made.iter().map(|manifest| manifest.bytes).sum::<u64>() as f64);
     let time = duration(made.iter().map(|manifest| manifest.duration_ms).sum::<u64>() as f64 / 1000.0);
-    let stopped = failed.iter().any(|(_, (word, _))| *word == STOPPED);
+    let stopped = failed.iter().any(|(_, error)| matches!(error, BackupError::Stopped));
+    let some = format!("{} of {} databases are backed up: {size} in {time}.", made.len(), results.len());
     let (kind, verdict) = match (made.as_slice(), failed.as_slice()) {
         ([], _) if stopped => {
             (EventKind::Stopped, "Stopped: no backup was made, and no files are left behind.".to_owned())
         }
-        (some, _) if stopped => (
-            EventKind::Stopped,
-            format!(
-                "Stopped: {} of {} databases are backed up: {size} in {time}.",
-                some.len(),
-                results.len()
-            ),
-        ),
+        _ if stopped => (EventKind::Stopped, format!("Stopped: {some}")),
         ([only], []) => (
             EventKind::Succeeded,
             format!("{} is backed up: {size} in {time}, read back and verified.", only.database),
@@ -102,14 +82,11 @@ pub fn outcome(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> O
             EventKind::Succeeded,
             format!("All {} databases are backed up: {size} in {time}, read back and verified.", all.len()),
         ),
-        ([], [(target, (_, error))]) => {
+        ([], [(target, error)]) => {
             (EventKind::Failed, format!("There is no backup of {}: {error}.", target.database))
         }
-        ([], [(_, (_, error)), ..]) => (EventKind::Failed, format!("No database was backed up: {error}.")),
-        (some, _) => (
-            EventKind::Partial,
-            format!("{} of {} databases are backed up: {size} in {time}.", some.len(), results.len()),
-        ),
+        ([], [(_, error), ..]) => (EventKind::Failed, format!("No database was backed up: {error}.")),
+        _ => (EventKind::Partial, some),
     };
     let mut outcome = Outcome::new(kind, verdict);
     outcome.blocks = blocks(results);
@@ -118,14 +95,14 @@ pub fn outcome(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> O
             "database": manifest.database, "key": manifest.key, "bytes": manifest.bytes,
             "sha256": manifest.sha256, "duration_ms": manifest.duration_ms,
         })).collect::<Vec<_>>(),
-        "failed": failed.iter().map(|(target, (word, _))| json!({
-            "database": target.database, "server": target.server, "why": word,
+        "failed": failed.iter().map(|(target, error)| json!({
+            "database": target.database, "server": target.server, "why": error.word(),
         })).collect::<Vec<_>>(),
     });
     outcome
 }
 
-fn blocks(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> Vec<Block> {
+fn blocks(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Vec<Block> {
     if let [(_, Ok(manifest))] = results {
         let client = format!("pg_dump {}", manifest.client_version);
         return vec![Block::Facts(vec![
@@ -141,7 +118,7 @@ fn blocks(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> Vec<Bl
         Ok(manifest) => {
             vec![target.database.clone(), bytes(manifest.bytes as f64), manifest.key.clone()]
         }
-        Err((_, error)) => vec![target.database.clone(), "-".to_owned(), format!("no backup: {error}")],
+        Err(error) => vec![target.database.clone(), "-".to_owned(), format!("no backup: {error}")],
     });
     let columns = [("database", Shape::Left), ("size", Shape::Right), ("stored as", Shape::Left)];
     vec![Block::Table(table(&columns, rows.collect()))]
@@ -151,6 +128,7 @@ fn blocks(results: &[(BackupTarget, Result<Manifest, FailureReason>)]) -> Vec<Bl
 mod tests {
     use super::super::{MissingClient, Tool};
     use super::*;
+    use crate::storage::StorageError;
 
     fn target(database: &str) -> BackupTarget {
         BackupTarget { server: "main".to_owned(), database: database.to_owned() }
@@ -161,8 +139,8 @@ mod tests {
         DatabaseInfo { database_bytes: 3 << 20, table_bytes: 2 << 20, version: "15.18".to_owned(), tool }
     }
 
-    fn missing() -> PreflightError {
-        PreflightError::PgClient(MissingClient { server: 18, installed: vec!["17.2".to_owned()] })
+    fn missing() -> BackupError {
+        BackupError::NoClient(MissingClient { server: 18, installed: vec!["17.2".to_owned()] })
     }
 
     fn manifest(database: &str) -> Manifest {
@@ -208,7 +186,7 @@ mod tests {
 
     #[test]
     fn an_outcome_tells_each_database() {
-        let failed = || Err(("storage_full", "the backup storage is full".to_owned()));
+        let failed = || Err(BackupError::Storage(StorageError::Full));
         let one = outcome(&[(target("a"), Ok(manifest("a")))]);
         assert_eq!(one.kind, EventKind::Succeeded);
         assert_eq!(one.verdict.words(), "a is backed up: 24.0 MiB in 3.1 s, read back and verified.");
