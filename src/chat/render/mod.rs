@@ -1,5 +1,6 @@
-//! Rendering that the chat platforms share: size budgets, table layout and text.
+//! Rendering that the chat platforms share: size budgets, the parts of a message, table layout and text.
 
 pub mod budget;
-pub mod table_layout;
+pub mod part;
+pub mod table;
 pub mod text;

@@ -91,9 +91,9 @@ struct Id {
 }
 
 /// The key of a button's token in a card's `data`, and its Execute's verb.
-pub(super) const PRESSED: &str = "cs";
+pub(super) const BUTTON_KEY: &str = "cs";
 /// The key of a card's token, for whoever looks at it, and the verb of that question.
-pub(super) const LOOKED: &str = "view";
+pub(super) const VIEW_KEY: &str = "view";
 
 impl TeamsParser {
     pub fn new(config: &config::TeamsSettings) -> Self {
@@ -148,7 +148,7 @@ impl TeamsParser {
 
 /// A typed line, or a button whose client sends what it carries as a message.
 fn message(activity: &Activity) -> Option<Event> {
-    if let Some(token) = activity.value.as_ref().and_then(|value| text_of(value, PRESSED)) {
+    if let Some(token) = activity.value.as_ref().and_then(|value| text_of(value, BUTTON_KEY)) {
         return Some(Event::Button { token, message: activity.reply_to_id.clone()? });
     }
     let text = activity.text.as_deref()?;
@@ -173,9 +173,9 @@ fn invoked(activity: &Activity) -> Option<Event> {
     let message = activity.reply_to_id.clone()?;
     // What a client does by itself, when a card comes into sight, decides nothing.
     let by_hand = value.get("trigger").and_then(Value::as_str) != Some("automatic");
-    match text_of(data, PRESSED) {
+    match text_of(data, BUTTON_KEY) {
         Some(token) if by_hand => Some(Event::Button { token, message }),
-        pressed => Some(Event::View { token: pressed.or_else(|| text_of(data, LOOKED))?, message }),
+        pressed => Some(Event::View { token: pressed.or_else(|| text_of(data, VIEW_KEY))?, message }),
     }
 }
 

@@ -2,152 +2,113 @@
 //! cell: Slack's cells are narrow, so it is listed beneath, each with its row's first cell.
 
 use super::BlockKit;
-use super::block::button_rows;
-use super::rich_text;
-use crate::chat::render::budget::{self, PartLimit, RenderedPart};
-use crate::chat::render::table_layout::Layout;
+use super::rich_text::{RULES, preformatted};
+use crate::chat::render::part::RenderedPart;
+use crate::chat::render::table::TableLayout;
 use crate::chat::slack::limits::{self, length};
-use crate::model::{Button, Shape, Table};
+use crate::model::{Shape, Table};
 use serde_json::{Value, json};
 
-/// In the fixed-width fallback a column grows no wider.
-const TEXT_COLUMN: usize = 40;
+/// Characters of a column of fixed-width text.
+const MAX_TEXT_COLUMN: usize = 40;
 /// A column of shorter cells isn't wrapped: a pid would stand below its branch of the lock tree, a service's name on two lines.
-const UNWRAPPED: usize = 24;
+const MAX_UNWRAPPED: usize = 24;
 
-/// Whether the table can be a native one: it has rows, and a column that isn't query text.
-pub(super) fn nativable(table: &Table) -> bool {
+type SlackLayout<'a, 'b> = TableLayout<'a, BlockKit<'b>>;
+
+/// Checks that the table has rows, and a column that isn't query text.
+pub(super) fn can_be_native(table: &Table) -> bool {
     !table.rows.is_empty() && table.columns.iter().any(|column| column.shape != Shape::Query)
 }
 
-/// How much of the table a message may show at all.
-pub(super) fn cap(table: &Table) -> PartLimit {
-    PartLimit { rows: table.rows.len().min(limits::TABLE_ROWS - 1), text: limits::MESSAGE_TEXT }
+/// Renders the rows and the queries, and returns the number of rows.
+pub(super) fn render(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> usize {
+    let is_native = layout.format.native.is_some_and(|native| std::ptr::eq(native, layout.table));
+    let shown = if is_native { native(layout, part) } else { text(layout, part) };
+    queries(layout, shown, part);
+    shown
 }
 
-/// Renders what the cap allows.
-pub(super) fn render(table: &Table, cap: PartLimit, native: bool) -> RenderedPart {
-    let mut piece = RenderedPart::default();
-    if let Some(title) = table.title.as_deref().filter(|title| !title.is_empty()) {
-        let (title, cut) = rich_text::shorten(title, cap.text.min(limits::BUTTON_TEXT * 2));
-        piece.cut_if(cut, || "a table's title is too long".to_owned());
-        piece.blocks.push(rich_text::rich(vec![rich_text::section(vec![rich_text::bold(&title)])]));
-    }
-    if table.rows.is_empty() {
-        let words = rich_text::shorten(table.empty.as_deref().unwrap_or("No rows."), cap.text);
-        piece.cut_if(words.1, || "a table's text is too long".to_owned());
-        if !words.0.is_empty() {
-            piece.blocks.push(rich_text::rich(vec![rich_text::section(vec![rich_text::plain(&words.0)])]));
+/// Slack's own table; as many rows as its limit on text allows.
+fn native(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> usize {
+    let mut rows = vec![layout.header(part)];
+    let mut units: usize = rows[0].iter().map(|cell| length(cell)).sum();
+    for row in layout.rows {
+        let cells = layout.row(row, part);
+        units += cells.iter().map(|cell| length(cell)).sum::<usize>();
+        if units > limits::TABLE_TEXT {
+            break;
         }
-        return piece;
+        rows.push(cells);
     }
-    let drawn = TableRows(Layout::of::<BlockKit<'_>>(table, cap));
-    let shown = if native { drawn.native(&mut piece) } else { drawn.text(&mut piece) };
-    drawn.queries(shown, &mut piece);
-    let said = budget::counted(table, &drawn.0, shown, &mut piece);
-    if !said.is_empty() {
-        piece.blocks.push(rich_text::context(&said));
-    }
-    let buttons: Vec<&Button> =
-        budget::rows_with_buttons(table, shown).iter().flat_map(|row| &row.buttons).collect();
-    button_rows(&buttons, &mut piece);
-    piece
+    let columns = layout.columns.iter().enumerate();
+    let settings = columns.map(|(at, (_, column))| match column.shape {
+        Shape::Right => json!({ "align": "right" }),
+        _ if rows.iter().all(|row| length(&row[at]) <= MAX_UNWRAPPED) => json!({ "align": "left" }),
+        _ => json!({ "align": "left", "is_wrapped": true }),
+    });
+    let settings: Vec<Value> = settings.collect();
+    let shown = rows.len() - 1;
+    let cell = |text: String| json!({ "type": "raw_text", "text": text });
+    let rows: Vec<Vec<Value>> = rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
+    part.blocks.push(json!({ "type": "table", "column_settings": settings, "rows": rows }));
+    shown
 }
 
-/// The table as Slack draws it.
-struct TableRows<'a>(Layout<'a>);
-
-impl TableRows<'_> {
-    /// Slack's own table; as many rows as its limit on text allows. Returns how many.
-    fn native(&self, piece: &mut RenderedPart) -> usize {
-        let mut rows = vec![self.0.header(piece)];
-        let mut units: usize = rows[0].iter().map(|cell| length(cell)).sum();
-        for row in self.0.rows {
-            let cells = self.0.row(row, piece);
-            units += cells.iter().map(|cell| length(cell)).sum::<usize>();
-            if units > limits::TABLE_TEXT {
-                break;
-            }
-            rows.push(cells);
-        }
-        let settings: Vec<Value> = self
-            .0
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(at, (_, column))| match column.shape {
-                Shape::Right => json!({ "align": "right" }),
-                _ if rows.iter().all(|row| length(&row[at]) <= UNWRAPPED) => json!({ "align": "left" }),
-                _ => json!({ "align": "left", "is_wrapped": true }),
-            })
-            .collect();
-        let shown = rows.len() - 1;
-        let raw = |cell: String| json!({ "type": "raw_text", "text": cell });
-        let rows: Vec<Vec<Value>> = rows.into_iter().map(|row| row.into_iter().map(raw).collect()).collect();
-        piece.blocks.push(json!({ "type": "table", "column_settings": settings, "rows": rows }));
-        shown
+/// The same in fixed-width text.
+fn text(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> usize {
+    if layout.columns.is_empty() {
+        return layout.rows.len();
     }
-
-    /// The same in fixed-width text: a message holds one native table only.
-    fn text(&self, piece: &mut RenderedPart) -> usize {
-        if self.0.columns.is_empty() {
-            return self.0.rows.len();
-        }
-        let mut rows = vec![self.0.header(piece)];
-        rows.extend(self.0.rows.iter().map(|row| self.0.row(row, piece)));
-        for cell in rows.iter_mut().flatten() {
-            let (short, cut) = rich_text::shorten(&cell.replace(['\n', '\t'], " "), TEXT_COLUMN);
-            piece.cut_if(cut, || format!("a second table's cell has more than {TEXT_COLUMN} characters"));
-            *cell = short;
-        }
-        let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..self.0.columns.len()).map(width).collect();
-        let line = |row: &Vec<String>| {
-            let padded =
-                row.iter().zip(&widths).zip(&self.0.columns).map(|((cell, width), (_, column))| match column
-                    .shape
-                {
-                    Shape::Right => format!("{cell:>width$}"),
-                    _ => format!("{cell:<width$}"),
-                });
-            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
-        let lines: Vec<String> = rows.iter().map(line).collect();
-        piece.blocks.push(rich_text::rich(vec![rich_text::preformatted(&lines.join("\n"))]));
-        self.0.rows.len()
+    let mut rows = vec![layout.header(part)];
+    rows.extend(layout.rows.iter().map(|row| layout.row(row, part)));
+    for cell in rows.iter_mut().flatten() {
+        let (short, cut) = RULES.shorten(&cell.replace(['\n', '\t'], " "), MAX_TEXT_COLUMN);
+        part.cut_if(cut, || format!("a second table's cell has more than {MAX_TEXT_COLUMN} characters"));
+        *cell = short;
     }
+    for (at, (_, column)) in layout.columns.iter().enumerate() {
+        let width = rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+        for row in &mut rows {
+            row[at] = match column.shape {
+                Shape::Right => format!("{:>width$}", row[at]),
+                _ => format!("{:<width$}", row[at]),
+            };
+        }
+    }
+    let lines: Vec<String> = rows.iter().map(|row| row.join("  ").trim_end().to_owned()).collect();
+    part.blocks.push(preformatted(None, &lines.join("\n")));
+    layout.rows.len()
+}
 
-    /// "4711  select …", a line for each row that has query text.
-    fn queries(&self, shown: usize, piece: &mut RenderedPart) {
-        let mut lines: Vec<String> = Vec::new();
-        let mut units = 0;
-        for row in &self.0.rows[..shown] {
-            // More than a message holds already: it will be made shorter.
-            if units > limits::MESSAGE_TEXT {
-                break;
-            }
-            for query in self.0.queries(row, piece) {
-                units += length(&query);
-                match self.0.first(row) {
-                    Some(first) => {
-                        lines.push(format!("{}  {query}", rich_text::shorten(first, TEXT_COLUMN).0))
-                    }
-                    None => lines.push(query),
-                }
-            }
+/// "4711  select …", a line for each row that has query text.
+fn queries(layout: &SlackLayout<'_, '_>, shown: usize, part: &mut RenderedPart) {
+    let mut lines: Vec<String> = Vec::new();
+    let mut units = 0;
+    for row in &layout.rows[..shown] {
+        // More than a message holds already: it will be made shorter.
+        if units > limits::MESSAGE_TEXT {
+            break;
         }
-        if !lines.is_empty() {
-            piece.blocks.push(rich_text::rich(vec![rich_text::preformatted(&lines.join("\n"))]));
+        for query in layout.queries(row, part) {
+            units += length(&query);
+            lines.push(match layout.first_cell(row) {
+                Some(first) => format!("{}  {query}", RULES.shorten(first, MAX_TEXT_COLUMN).0),
+                None => query,
+            });
         }
+    }
+    if !lines.is_empty() {
+        part.blocks.push(preformatted(None, &lines.join("\n")));
     }
 }
 
-/// The whole table as lines of tab-separated text, for a file; it stops once it is longer than `most` bytes.
-pub(super) fn as_lines(table: &Table, most: usize) -> String {
+/// The whole table as lines of tab-separated text, for a file; it stops once it is longer than `max` bytes.
+pub(super) fn as_lines(table: &Table, max: usize) -> String {
     let mut lines = String::new();
     let mut line = |cells: &mut dyn Iterator<Item = &String>| {
         for (at, cell) in cells.enumerate() {
-            if lines.len() > most {
+            if lines.len() > max {
                 return;
             }
             if at > 0 {

@@ -1,71 +1,58 @@
-//! Buttons. One that is for everyone is an `Action.Submit`, which arrives as a message without text; one that is for some is an
+//! Buttons. One for everyone is an `Action.Submit`, which arrives as a message without text; one for some is an
 //! `Action.Execute`, whose answer may be the clicker's own view, with a `Submit` for clients that don't know it.
 
-use super::text_run::MANNER;
-use super::{RenderedPart, Viewer};
+use super::text_run::RULES;
 use crate::chat::teams::limits;
-use crate::chat::teams::parse::{LOOKED, PRESSED};
+use crate::chat::teams::parse::{BUTTON_KEY, VIEW_KEY};
 use crate::model::{Button, ButtonStyle};
 use serde_json::{Value, json};
 
-/// A button's label, in bytes.
-const LABEL: usize = 60;
-/// What a phone's width holds of labels side by side, in characters.
-const PHONE: usize = 40;
-/// What a button takes beside its label, in characters.
-const EDGES: usize = 4;
+/// Bytes of a button's label.
+const MAX_LABEL: usize = 60;
+/// Characters of the labels that a phone shows side by side.
+const PHONE_WIDTH: usize = 40;
+/// Characters that a button takes beside its label.
+const BUTTON_EDGES: usize = 4;
 
-pub(super) fn sendable(token: &str) -> bool {
-    let plain = token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    plain && !token.is_empty() && token.len() <= limits::TOKEN_BYTES
-}
-
-/// The buttons that these eyes see, in rows that a phone shows whole: Teams hides in a menu what it has no room for.
-pub(super) fn rows<'a>(
-    buttons: impl Iterator<Item = &'a Button>,
-    eyes: &Viewer<'_>,
-    piece: &mut RenderedPart,
-) {
-    let seen = buttons.filter(|button| eyes.see(button));
-    let (good, bad): (Vec<&Button>, Vec<_>) = seen.partition(|button| sendable(&button.token));
-    piece.cut_if(!bad.is_empty(), || "a button's token is not one".to_owned());
-    let mut row = Vec::new();
+/// Buttons in rows that a phone shows in full: Teams hides in a menu the ones that it has no room for.
+pub(super) fn rows(buttons: &[&Button]) -> Vec<Value> {
+    let mut rows: Vec<Vec<Value>> = Vec::new();
     let mut width = 0;
-    for button in good {
-        let (label, _) = MANNER.shorten(&button.label, LABEL);
+    for button in buttons {
+        let (label, _) = RULES.shorten(&button.label, MAX_LABEL);
         let label = if label.trim().is_empty() { "-".to_owned() } else { label };
-        let own = label.chars().count() + EDGES;
-        if !row.is_empty() && (width + own > PHONE || row.len() == limits::ACTIONS) {
-            piece.blocks.push(set(std::mem::take(&mut row)));
-            width = 0;
+        let button_width = label.chars().count() + BUTTON_EDGES;
+        width += button_width;
+        match rows.last_mut() {
+            Some(row) if width <= PHONE_WIDTH && row.len() < limits::ACTIONS => {
+                row.push(action(button, &label))
+            }
+            _ => {
+                rows.push(vec![action(button, &label)]);
+                width = button_width;
+            }
         }
-        width += own;
-        row.push(action(button, &label));
     }
-    if !row.is_empty() {
-        piece.blocks.push(set(row));
-    }
+    rows.into_iter().map(action_set).collect()
 }
 
-fn set(actions: Vec<Value>) -> Value {
+fn action_set(actions: Vec<Value>) -> Value {
     json!({ "type": "ActionSet", "actions": actions })
 }
 
 fn action(button: &Button, label: &str) -> Value {
-    let data = json!({ PRESSED: button.token });
-    let mut action = match button.visible_to.is_empty() {
-        true => submit(label, &data),
-        false => execute(label, PRESSED, &data),
-    };
+    let data = json!({ BUTTON_KEY: button.token });
+    let for_everyone = button.visible_to.is_empty();
+    let mut action = if for_everyone { submit(label, &data) } else { execute(label, BUTTON_KEY, &data) };
     let style = match button.style {
         ButtonStyle::Plain => return action,
-        ButtonStyle::Primary => json!("positive"),
-        ButtonStyle::Danger => json!("destructive"),
+        ButtonStyle::Primary => "positive",
+        ButtonStyle::Danger => "destructive",
     };
-    if !button.visible_to.is_empty() {
-        action["fallback"]["style"] = style.clone();
+    if !for_everyone {
+        action["fallback"]["style"] = json!(style);
     }
-    action["style"] = style;
+    action["style"] = json!(style);
     action
 }
 
@@ -85,15 +72,15 @@ fn execute(title: &str, verb: &str, data: &Value) -> Value {
     })
 }
 
-/// For those who see everyone's view and may have buttons of their own.
-pub(super) fn what_can_i_do(token: &str) -> Value {
-    set(vec![execute("What can I do?", LOOKED, &json!({ LOOKED: token }))])
+/// For those who are shown the view for everyone and may have buttons of their own.
+pub(super) fn view_button(token: &str) -> Value {
+    action_set(vec![execute("What can I do?", VIEW_KEY, &json!({ VIEW_KEY: token }))])
 }
 
-/// What asks for each one's own view, unasked. `None` if it is for nobody.
+/// Makes the clients of those accounts request their own view by themselves; `None` if there are none.
 pub(super) fn refresh(token: &str, user_ids: &[String]) -> Option<Value> {
-    let plausible = |id: &&String| !id.is_empty() && super::weight(&json!(id)) <= limits::USER_ID_BYTES + 3;
-    let ids: Vec<&String> = user_ids.iter().filter(plausible).take(limits::USER_IDS).collect();
-    let action = json!({ "type": "Action.Execute", "verb": LOOKED, "data": { LOOKED: token } });
+    let is_plausible = |id: &&String| !id.is_empty() && super::size(&json!(id)) <= limits::USER_ID_BYTES + 3;
+    let ids: Vec<&String> = user_ids.iter().filter(is_plausible).take(limits::USER_IDS).collect();
+    let action = json!({ "type": "Action.Execute", "verb": VIEW_KEY, "data": { VIEW_KEY: token } });
     (!ids.is_empty()).then(|| json!({ "action": action, "userIds": ids }))
 }
