@@ -1,11 +1,11 @@
 //! `countersign check`: everything that can be wrong before an incident. Mistakes in the configuration and in the commands
-//! are told as `serve` tells them; what is asked of the servers is `preflight`'s.
+//! are reported as `serve` reports them; the servers are examined by `preflight`.
 
 use super::{Variables, configured, show};
 use crate::chat::slack::api::SlackApiError;
 use crate::chat::slack::send::SlackPlatform;
 use crate::chat::teams::TeamsPlatform;
-use crate::chat::terminal::Lines;
+use crate::chat::terminal::ButtonLines;
 use crate::config;
 use crate::model::{Heading, Reply};
 use crate::postgres::Environments;
@@ -35,24 +35,21 @@ pub async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow
     let asked = format!("check of {}", path.display());
     let mut reply = Reply::new(Heading { who: None, asked, environment: None, run: None });
     reply.blocks = report.blocks();
-    show(&reply, &Lines::new(), json, variables)?;
+    show(&reply, &ButtonLines::new(), json, variables)?;
     Ok(if report.missing() == 0 { WELL } else { MISSING })
 }
 
 /// Checks that Slack knows the bot's token, in a workspace that is listened to.
 async fn slack(app: &config::SlackSettings) -> Finding {
     let at = "Slack";
-    let platform = match SlackPlatform::new(app) {
-        Ok(platform) => platform,
-        Err(why) => {
-            return Finding::missing(
-                at,
-                format!("can't be asked: {why:#}"),
-                "Install the system's certificates.",
-            );
+    let workspace = match SlackPlatform::new(app) {
+        Ok(platform) => platform.workspace().await,
+        Err(error) => {
+            let problem = format!("can't be asked: {error:#}");
+            return Finding::missing(at, problem, "Install the system's certificates.");
         }
     };
-    match platform.workspace().await {
+    match workspace {
         Ok(team) if app.workspaces.contains(&team) => {
             Finding::works(at, format!("knows the bot, in workspace {team}"))
         }
@@ -66,9 +63,9 @@ async fn slack(app: &config::SlackSettings) -> Finding {
             format!("refuses the bot's token ({code})"),
             "Put the app's Bot User OAuth Token (OAuth & Permissions, xoxb-…) where `bot_token` of `[slack]` points.",
         ),
-        Err(why) => Finding::missing(
+        Err(error) => Finding::missing(
             at,
-            format!("isn't reached: {why}"),
+            format!("isn't reached: {error}"),
             format!("Let Countersign connect to {}.", app.api_url),
         ),
     }
@@ -77,20 +74,12 @@ async fn slack(app: &config::SlackSettings) -> Finding {
 /// Checks that Entra gives the bot tokens.
 async fn teams(app: &config::TeamsSettings) -> Finding {
     let at = "Teams";
-    let given = async { TeamsPlatform::new(app)?.identity().await };
-    match given.await {
-        Ok(()) => Finding::works(at, "gives the bot tokens".to_owned()),
-        Err(why) => Finding::missing(
-            at,
-            format!("gives the bot no token: {why:#}"),
-            match app.client_secret {
-                Some(_) => {
-                    "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com."
-                }
-                None => {
-                    "Give Countersign's machine the managed identity whose client id is `app_id` of `[teams]`, or set `client_secret`."
-                }
-            },
-        ),
-    }
+    let identity = async { TeamsPlatform::new(app)?.identity().await };
+    let Err(error) = identity.await else { return Finding::works(at, "gives the bot tokens".to_owned()) };
+    let fix = if app.client_secret.is_some() {
+        "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com."
+    } else {
+        "Give Countersign's machine the managed identity whose client id is `app_id` of `[teams]`, or set `client_secret`."
+    };
+    Finding::missing(at, format!("gives the bot no token: {error:#}"), fix)
 }

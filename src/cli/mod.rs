@@ -2,7 +2,7 @@
 //! standard error what went wrong and the log; the exit status tells the two apart.
 
 use crate::catalog::Catalog;
-use crate::chat::terminal::{Lines, json, render::Screen};
+use crate::chat::terminal::{ButtonLines, json, render::Screen, render::render};
 use crate::config::Config;
 #[cfg(feature = "demo")]
 use crate::demo::run::Demo;
@@ -65,11 +65,11 @@ const CONFIG: &str = "countersign.toml";
 /// Log filter of a command that only answers: internal errors, whose reference its answer names.
 const QUIET: &str = "off,countersign=error";
 
-/// The width of a terminal that doesn't say it: the width of a punched card.
-const COLUMNS: usize = 80;
+/// Width of a terminal that doesn't report it: that of a punched card.
+const DEFAULT_COLUMNS: usize = 80;
 
 /// Narrowest width to believe: no table fits into less.
-const FEWEST_COLUMNS: usize = 40;
+const MIN_COLUMNS: usize = 40;
 
 /// Environment variables, by name.
 pub type Variables<'v> = dyn Fn(&str) -> Option<String> + 'v;
@@ -84,8 +84,8 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
         #[cfg(feature = "demo")]
         Cli::Demo { page } => (Demo::show(page).await.map(|()| 0), 1),
         Cli::Run { config, json, command } => {
-            let typed = run::RunArgs::new(command, config, json);
-            (run::run(typed, variables).await, run::EXIT_INTERNAL)
+            let args = run::RunArgs::new(command, config, json);
+            (run::run(args, variables).await, run::EXIT_INTERNAL)
         }
         Cli::Check { config, json } => (check::check(&config, json, variables).await, check::MISSING),
         Cli::Commands => (commands(), 1),
@@ -122,20 +122,17 @@ fn commands() -> anyhow::Result<u8> {
 }
 
 /// Prints an answer, for eyes or for programs.
-fn show(reply: &Reply, lines: &Lines, as_json: bool, variables: &Variables<'_>) -> anyhow::Result<()> {
-    let text = if as_json {
-        json::render(reply, lines)
-    } else {
-        crate::chat::terminal::render::render(reply, lines, screen(variables))
-    };
-    print(&text)
+fn show(reply: &Reply, lines: &ButtonLines, as_json: bool, variables: &Variables<'_>) -> anyhow::Result<()> {
+    print(&if as_json { json::render(reply, lines) } else { render(reply, lines, screen(variables)) })
 }
 
 /// Prints to standard output. A closed pipe is no error: its reader has read enough.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => Err(why).context("printing the answer"),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("printing the answer")
+        }
         _ => Ok(()),
     }
 }
@@ -144,10 +141,11 @@ fn print(text: &str) -> anyhow::Result<()> {
 fn screen(variables: &Variables<'_>) -> Screen {
     let out = std::io::stdout();
     if !out.is_terminal() {
-        return Screen { width: COLUMNS, colours: false };
+        return Screen { width: DEFAULT_COLUMNS, colours: false };
     }
     let size = rustix::termios::tcgetwinsize(&out).map_or(0, |size| usize::from(size.ws_col));
-    let objected = variables("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let dumb = variables("TERM").is_some_and(|value| value == "dumb");
-    Screen { width: if size == 0 { COLUMNS } else { size.max(FEWEST_COLUMNS) }, colours: !objected && !dumb }
+    let no_color = variables("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = variables("TERM").is_some_and(|value| value == "dumb");
+    let width = if size == 0 { DEFAULT_COLUMNS } else { size.max(MIN_COLUMNS) };
+    Screen { width, colours: !no_color && !is_dumb }
 }

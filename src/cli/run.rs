@@ -1,12 +1,12 @@
-//! `countersign run`: a typed line through the workflow, as from any chat. The same rules, the same record; who it is says the
-//! operating system.
+//! `countersign run`: a typed line through the workflow, as from any chat. The same rules, the same audit log; the operating
+//! system vouches for the user.
 
 use super::{Variables, configured, show};
 use crate::app::App;
-use crate::chat::terminal::{Lines, Terminal, incoming};
+use crate::chat::terminal::{ButtonLines, Terminal, incoming};
 use crate::command_line::typed;
 use crate::config::login_name;
-use crate::http::platforms;
+use crate::http::ChatPlatforms;
 use crate::model::{Block, Button, Reply, RunState, TokenPurpose};
 use crate::workflow::{Completion, Workflow};
 use anyhow::Context;
@@ -24,10 +24,9 @@ pub const EXIT_INTERNAL: u8 = 2;
 /// As long as the store may take to close a run; the next process closes what is left open.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often progress is looked at.
-const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What was typed behind `countersign run`.
+/// The arguments of `countersign run`.
 pub struct RunArgs {
     config: PathBuf,
     json: bool,
@@ -67,82 +66,76 @@ fn quoted(word: &str) -> String {
         }
         _ => (String::new(), word),
     };
-    // What stands between double quotes ends at any of them.
+    // Any double quote ends the quoted text.
     format!("{option}\"{}\"", value.replace(['"', '“', '”', '„'], "'"))
 }
 
-pub async fn run(typed: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8> {
-    let config = configured(&typed.config, variables)?;
+pub async fn run(args: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8> {
+    let config = configured(&args.config, variables)?;
     let app = crate::bootstrap::assemble(config.clone())?;
     let terminal = Arc::new(Terminal::default());
-    let mut platforms = platforms(&config)?;
+    let mut platforms = ChatPlatforms::new(&config)?.all;
     platforms.push(terminal.clone());
     let workflow = Workflow::new(app, platforms);
-    let incoming = incoming(&login_name(), typed.line).context("asking the system for randomness")?;
-    let ending = tokio::select! {
-        ending = workflow.handle_and_wait(incoming, CLOSE_TIMEOUT) => ending,
-        never = tell_progress(&workflow.app, typed.json) => match never {},
+    let incoming = incoming(&login_name(), args.line).context("asking the system for randomness")?;
+    let completion = tokio::select! {
+        completion = workflow.handle_and_wait(incoming, CLOSE_TIMEOUT) => completion,
+        never = print_progress(&workflow.app, args.json) => match never {},
     };
     let reply = terminal.answered().context("there is no answer")?;
-    show(&reply, &to_type(&workflow.app, &reply).await, typed.json, variables)?;
-    Ok(status(&workflow.app, ending, &reply).await)
+    show(&reply, &button_lines(&workflow.app, &reply).await, args.json, variables)?;
+    Ok(status(&workflow.app, completion, &reply).await)
 }
 
-/// A run that was to do something and didn't is no success, however well it was answered.
-async fn status(app: &App, ending: Completion, reply: &Reply) -> u8 {
-    match ending {
+/// The exit status. A run that didn't succeed is no success, even though it was answered.
+async fn status(app: &App, completion: Completion, reply: &Reply) -> u8 {
+    match completion {
         Completion::Refused => return REFUSED,
         Completion::Failed => return EXIT_INTERNAL,
         Completion::Answered => {}
     }
     let Some(run) = reply.heading.run else { return ANSWERED };
-    match app.audit.store.get(run).await {
-        Ok(Some(run)) => match run.state {
-            RunState::Failed | RunState::Partial | RunState::Stopped | RunState::Invalidated => REFUSED,
-            RunState::Interrupted => EXIT_INTERNAL,
-            _ => ANSWERED,
-        },
+    let Ok(Some(run)) = app.audit.store.get(run).await else { return ANSWERED };
+    match run.state {
+        RunState::Failed | RunState::Partial | RunState::Stopped | RunState::Invalidated => REFUSED,
+        RunState::Interrupted => EXIT_INTERNAL,
         _ => ANSWERED,
     }
 }
 
-/// The lines that do what the answer's buttons would.
-async fn to_type(app: &App, reply: &Reply) -> Lines {
-    let mut lines = Lines::new();
-    for button in reply.blocks.iter().flat_map(buttons) {
+/// The lines that the answer's buttons stand for.
+async fn button_lines(app: &App, reply: &Reply) -> ButtonLines {
+    let mut lines = ButtonLines::new();
+    let buttons = reply.blocks.iter().flat_map(|block| match block {
+        Block::Buttons(buttons) => buttons.iter().collect::<Vec<&Button>>(),
+        Block::Table(table) => table.rows.iter().flat_map(|row| &row.buttons).collect(),
+        _ => Vec::new(),
+    });
+    for button in buttons {
         let Ok(Some(known)) = app.audit.store.token(&button.token).await else { continue };
         let TokenPurpose::RunCommand { command, environment, arguments } = known.purpose else { continue };
         let Some(command) = app.catalog.find(&command) else { continue };
         let environment = environment.map_or(String::new(), |name| format!(" --env {name}"));
         let line = typed(&command.name, &command.header.args, &arguments);
-        let line = format!("countersign run {line}{environment}");
-        lines.insert(button.token.clone(), line);
+        lines.insert(button.token.clone(), format!("countersign run {line}{environment}"));
     }
     lines
 }
 
-fn buttons(block: &Block) -> Vec<&Button> {
-    match block {
-        Block::Buttons(buttons) => buttons.iter().collect(),
-        Block::Table(table) => table.rows.iter().flat_map(|row| &row.buttons).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// How far the work is, beside the answer that is still to come.
-async fn tell_progress(app: &App, quiet: bool) -> Infallible {
-    let mut told = None;
+/// Prints the progress to standard error, until the answer is there.
+async fn print_progress(app: &App, quiet: bool) -> Infallible {
+    let mut printed = None;
     loop {
-        tokio::time::sleep(PROGRESS_EVERY).await;
-        let share = app.progress.any().filter(|_| !quiet);
-        if share == told {
+        tokio::time::sleep(PROGRESS_INTERVAL).await;
+        let progress = app.progress.any().filter(|_| !quiet);
+        if progress == printed {
             continue;
         }
-        if let Some(share) = &share {
-            let percent = share.percent.map_or(String::new(), |percent| format!("{percent} % · "));
-            let _ = writeln!(std::io::stderr(), "{percent}{}", share.label);
+        if let Some(progress) = &progress {
+            let percent = progress.percent.map_or(String::new(), |percent| format!("{percent} % · "));
+            let _ = writeln!(std::io::stderr(), "{percent}{}", progress.label);
         }
-        told = share;
+        printed = progress;
     }
 }
 
@@ -156,9 +149,9 @@ mod tests {
 
     #[test]
     fn our_own_options_may_stand_anywhere() {
-        let found = typed(&["health", "--config", "x.toml", "--env", "staging", "--json"]);
-        assert_eq!(found.line, "health --env staging");
-        assert!(found.json && found.config.ends_with("x.toml"));
+        let args = typed(&["health", "--config", "x.toml", "--env", "staging", "--json"]);
+        assert_eq!(args.line, "health --env staging");
+        assert!(args.json && args.config.ends_with("x.toml"));
         assert!(typed(&["health", "--config=y"]).config.ends_with("y"));
         assert_eq!(typed(&[]).line, "");
     }

@@ -1,8 +1,6 @@
 //! Routes. A request is verified, parsed and handed over, and only then acknowledged: at once, whatever PostgreSQL, the store
 //! or the platform's API do. The only file that names the platforms together.
 
-pub use shutdown::shutdown_signal;
-
 use crate::chat::slack::{
     ParsedRequest, SignatureVerifier, SlackParser, SlackPlatform, parse::MalformedRequest, socket::Socket,
 };
@@ -12,25 +10,25 @@ use crate::model::IncomingEvent;
 use crate::platform::Platform;
 use crate::workflow::Workflow;
 use anyhow::Context;
-use axum::Router;
-use axum::body::HttpBody;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use futures::FutureExt;
-use futures::future::OptionFuture;
+use axum::{Json, Router};
 use parking_lot::Mutex;
+use serde_json::json;
+use std::fmt::Display;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-mod shutdown;
 mod teams;
 
 use teams::TeamsRoutes;
@@ -40,6 +38,9 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// Events handled at the same time; beyond them the sender is asked to try again.
 const MAX_IN_FLIGHT: usize = 256;
+
+/// Text for the sender of an event that is not accepted.
+const OVERLOADED: &str = "Countersign is overloaded: nothing was executed. Try again in a moment.";
 
 /// Time between two log lines about the same kind of refusal.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,9 +69,8 @@ impl SlackRoutes {
     /// Verifies, parses, hands over and acknowledges. Nothing here waits.
     fn acknowledge(&self, headers: &HeaderMap, body: &[u8], parse: ParseBody) -> Response {
         let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST.into_response() };
-        if let Err(refusal) = self.verifier.verify(headers, body) {
-            self.log_refusal(&refusal);
-            return StatusCode::UNAUTHORIZED.into_response();
+        if let Err(error) = self.verifier.verify(headers, body) {
+            return self.refused.refuse(StatusCode::UNAUTHORIZED, &error);
         }
         match parse(&self.parser, body) {
             Ok(ParsedRequest::Deliver(incoming)) => match self.ingress.deliver(*incoming) {
@@ -85,16 +85,7 @@ impl SlackRoutes {
                 }
                 StatusCode::OK.into_response()
             }
-            Err(malformed) => {
-                self.log_refusal(&malformed);
-                StatusCode::BAD_REQUEST.into_response()
-            }
-        }
-    }
-
-    fn log_refusal(&self, error: &dyn std::fmt::Display) {
-        if let Some(suppressed) = self.refused.next_line(Instant::now()) {
-            tracing::warn!(%error, suppressed, "refused a request");
+            Err(error) => self.refused.refuse(StatusCode::BAD_REQUEST, &error),
         }
     }
 }
@@ -128,6 +119,14 @@ impl LogLimiter {
         window.until = Some(now + LOG_INTERVAL);
         Some(std::mem::take(&mut window.suppressed))
     }
+
+    /// The answer to a request that is refused, which is logged.
+    fn refuse(&self, status: StatusCode, error: &dyn Display) -> Response {
+        if let Some(suppressed) = self.next_line(Instant::now()) {
+            tracing::warn!(%error, suppressed, "refused a request");
+        }
+        status.into_response()
+    }
 }
 
 /// Result of handing an event over.
@@ -158,31 +157,24 @@ impl Ingress {
 }
 
 /// The chat platforms of the configuration, to send to.
-///
-/// # Errors
-/// When the system has no certificates to trust.
-pub fn platforms(config: &Config) -> anyhow::Result<Vec<Arc<dyn Platform>>> {
-    let teams = teams_platform(config)?;
-    platforms_with(config, teams.as_ref())
+pub struct ChatPlatforms {
+    pub all: Vec<Arc<dyn Platform>>,
+    teams: Option<Arc<TeamsPlatform>>,
 }
 
-fn teams_platform(config: &Config) -> anyhow::Result<Option<Arc<TeamsPlatform>>> {
-    let teams = config.teams.as_ref().map(TeamsPlatform::new).transpose();
-    Ok(teams.context("setting up Teams")?.map(Arc::new))
-}
-
-fn platforms_with(
-    config: &Config,
-    teams: Option<&Arc<TeamsPlatform>>,
-) -> anyhow::Result<Vec<Arc<dyn Platform>>> {
-    let mut platforms: Vec<Arc<dyn Platform>> = Vec::new();
-    if let Some(slack) = &config.slack {
-        platforms.push(Arc::new(SlackPlatform::new(slack).context("setting up Slack")?));
+impl ChatPlatforms {
+    /// # Errors
+    /// When the system has no certificates to trust.
+    pub fn new(config: &Config) -> anyhow::Result<ChatPlatforms> {
+        let mut all: Vec<Arc<dyn Platform>> = Vec::new();
+        if let Some(slack) = &config.slack {
+            all.push(Arc::new(SlackPlatform::new(slack).context("setting up Slack")?));
+        }
+        let teams = config.teams.as_ref().map(TeamsPlatform::new).transpose();
+        let teams = teams.context("setting up Teams")?.map(Arc::new);
+        all.extend(teams.clone().map(|teams| teams as Arc<dyn Platform>));
+        Ok(ChatPlatforms { all, teams })
     }
-    if let Some(teams) = teams {
-        platforms.push(Arc::clone(teams) as Arc<dyn Platform>);
-    }
-    Ok(platforms)
 }
 
 impl HttpServer {
@@ -192,13 +184,13 @@ impl HttpServer {
     /// A mistake in a command or in the access rules, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
         let app = crate::bootstrap::assemble(config.clone())?;
-        let teams = teams_platform(&config)?;
-        let workflow = Workflow::new(app, platforms_with(&config, teams.as_ref())?);
+        let platforms = ChatPlatforms::new(&config)?;
+        let workflow = Workflow::new(app, platforms.all);
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listening on {}", config.listen))?;
         let address = listener.local_addr().context("listening")?;
-        Ok(HttpServer { address, listener, workflow, teams, config })
+        Ok(HttpServer { address, listener, workflow, teams: platforms.teams, config })
     }
 
     /// Serves until `stop` is done.
@@ -207,44 +199,51 @@ impl HttpServer {
     /// When the listener breaks.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         // Ended with this future, also when it is dropped.
-        let mut beside = JoinSet::new();
-        beside.spawn(Arc::clone(&self.workflow).supervise());
+        let mut background = JoinSet::new();
+        background.spawn(Arc::clone(&self.workflow).supervise());
         let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         let ingress = Ingress { workflow: Arc::clone(&self.workflow), permits, dropped: Arc::default() };
         let mut socket = None;
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
         if let Some(slack) = &self.config.slack {
-            let routes = SlackRoutes {
+            router = router.merge(slack_router(SlackRoutes {
                 verifier: SignatureVerifier::new(&slack.signing_secrets),
                 parser: SlackParser::new(&slack.workspaces),
                 ingress: ingress.clone(),
                 refused: LogLimiter::default(),
                 foreign: LogLimiter::default(),
-            };
-            router = router.merge(slack_routes(routes));
+            }));
             if let Some(app_token) = &slack.app_token {
                 let connection = Socket::new(slack, app_token).context("setting up Socket Mode")?;
-                socket = Some(beside.spawn(listen(connection, ingress.clone())));
+                let ingress = ingress.clone();
+                socket = Some(background.spawn(async move {
+                    let deliver = |request| {
+                        if let ParsedRequest::Deliver(incoming) = request {
+                            ingress.deliver(*incoming);
+                        }
+                    };
+                    connection.run(deliver).await;
+                }));
             }
         }
         if let (Some(config), Some(platform)) = (&self.config.teams, &self.teams) {
             let routes = TeamsRoutes::new(config, Arc::clone(platform), ingress.clone())?;
-            router = router.merge(routes.routes());
+            router = router.merge(routes.router());
         }
         tracing::info!(address = %self.address, "listening");
-        let ending = CancellationToken::new();
-        let told = ending.clone();
+        let draining = CancellationToken::new();
+        let drain = draining.clone();
         let stop = async move {
             stop.await;
             // Slack gives what comes now to another process, or keeps it for the next.
             socket.inspect(AbortHandle::abort);
-            told.cancel();
+            drain.cancel();
         };
         tokio::select! {
             served = axum::serve(self.listener, router).with_graceful_shutdown(stop).into_future() => {
                 served.context("serving")?;
             }
-            () = async { ending.cancelled().await; tokio::time::sleep(DRAIN_TIMEOUT).await } => {
+            () = async { draining.cancelled().await; tokio::time::sleep(DRAIN_TIMEOUT).await } => {
                 tracing::warn!("a request that was never sent whole is not waited for");
             }
         }
@@ -254,57 +253,56 @@ impl HttpServer {
     }
 }
 
-/// Socket Mode: the same events through a connection that the bot opens.
-async fn listen(socket: Socket, ingress: Ingress) {
-    let deliver = |parsed: ParsedRequest| {
-        if let ParsedRequest::Deliver(incoming) = parsed {
-            ingress.deliver(*incoming);
-        }
-    };
-    socket.run(deliver).await;
-}
-
-fn slack_routes(routes: SlackRoutes) -> Router {
-    Router::new()
-        .route("/slack/commands", post(commands))
-        .route("/slack/interactions", post(interactions))
-        .route("/slack/events", post(events))
-        .with_state(Arc::new(routes))
-}
-
-type SlackState = State<Arc<SlackRoutes>>;
-
-fn commands(State(routes): SlackState, request: Request) -> impl Future<Output = Response> {
-    read(routes, request, SlackParser::command)
-}
-
-fn interactions(State(routes): SlackState, request: Request) -> impl Future<Output = Response> {
-    read(routes, request, SlackParser::interaction)
-}
-
-fn events(State(routes): SlackState, request: Request) -> impl Future<Output = Response> {
-    read(routes, request, SlackParser::event)
-}
-
 type ParseBody = fn(&SlackParser, &str) -> Result<ParsedRequest, MalformedRequest>;
 
-/// Only what is needed later lives on while the body is read: one small allocation a request, where the allocator is quick.
-fn read(routes: Arc<SlackRoutes>, request: Request, parse: ParseBody) -> impl Future<Output = Response> {
-    let (head, body) = request.into_parts();
-    let headers = head.headers;
-    // What announces itself as too large is refused before any of it is read.
-    let announced = HttpBody::size_hint(&body).lower();
-    let read = (announced <= MAX_BODY_BYTES as u64).then(|| axum::body::to_bytes(body, MAX_BODY_BYTES));
-    OptionFuture::from(read).map(move |read| match read {
-        Some(Ok(body)) => routes.acknowledge(&headers, &body, parse),
-        _ => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
-    })
+fn slack_router(routes: SlackRoutes) -> Router {
+    let routes = Arc::new(routes);
+    let route = |parse: ParseBody| {
+        let routes = Arc::clone(&routes);
+        post(move |request| acknowledge(Arc::clone(&routes), request, parse))
+    };
+    Router::new()
+        .route("/slack/commands", route(SlackParser::command))
+        .route("/slack/interactions", route(SlackParser::interaction))
+        .route("/slack/events", route(SlackParser::event))
 }
 
-/// Received, and not taken on: Slack shows this to the sender alone.
+/// Only what is needed later lives on while the body is read: one small allocation a request, where the allocator is quick.
+fn acknowledge(
+    routes: Arc<SlackRoutes>,
+    request: Request,
+    parse: ParseBody,
+) -> impl Future<Output = Response> {
+    let (head, body) = request.into_parts();
+    let headers = head.headers;
+    async move {
+        match read_body(body).await {
+            Some(body) => routes.acknowledge(&headers, &body, parse),
+            None => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        }
+    }
+}
+
+/// Reads a body; `None` if it is too large. One that announces itself as too large is refused before any of it is read.
+async fn read_body(body: Body) -> Option<Bytes> {
+    if HttpBody::size_hint(&body).lower() > MAX_BODY_BYTES as u64 {
+        return None;
+    }
+    axum::body::to_bytes(body, MAX_BODY_BYTES).await.ok()
+}
+
+/// The answer to an event that was received and not accepted: Slack shows it to the sender alone.
 fn overloaded() -> Response {
-    let words = r#"{"response_type":"ephemeral","text":"Countersign has too much to do at once: nothing was done. Try again in a moment."}"#;
-    ([(header::CONTENT_TYPE, "application/json")], words).into_response()
+    Json(json!({ "response_type": "ephemeral", "text": OVERLOADED })).into_response()
+}
+
+/// Completes on Ctrl-C or SIGTERM.
+pub async fn shutdown_signal() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 #[cfg(test)]
@@ -313,11 +311,11 @@ mod tests {
 
     #[test]
     fn a_complaint_is_logged_once_a_second_and_the_others_are_counted() {
-        let (seldom, now) = (LogLimiter::default(), Instant::now());
-        assert_eq!(seldom.next_line(now), Some(0));
-        assert_eq!(seldom.next_line(now), None);
-        assert_eq!(seldom.next_line(now + LOG_INTERVAL / 2), None);
-        assert_eq!(seldom.next_line(now + LOG_INTERVAL), Some(2));
-        assert_eq!(seldom.next_line(now + LOG_INTERVAL), None);
+        let (limiter, now) = (LogLimiter::default(), Instant::now());
+        assert_eq!(limiter.next_line(now), Some(0));
+        assert_eq!(limiter.next_line(now), None);
+        assert_eq!(limiter.next_line(now + LOG_INTERVAL / 2), None);
+        assert_eq!(limiter.next_line(now + LOG_INTERVAL), Some(2));
+        assert_eq!(limiter.next_line(now + LOG_INTERVAL), None);
     }
 }

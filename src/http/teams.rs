@@ -1,13 +1,12 @@
 //! The endpoint of Teams: the token, then the activity, then the hand-over. A message is acknowledged at once; a click's client waits
 //! for the card that takes the place of the one that was clicked.
 
-use super::{Admission, Ingress, LogLimiter, MAX_BODY_BYTES};
+use super::{Admission, Ingress, LogLimiter, OVERLOADED, read_body};
 use crate::chat::teams::parse::ActivityError;
 use crate::chat::teams::{ParsedActivity, TeamsParser, TeamsPlatform, TokenVerifier};
 use crate::config;
 use anyhow::Context;
-use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -15,6 +14,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Teams gives up on an invoke after ten to fifteen seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
@@ -43,21 +43,26 @@ impl TeamsRoutes {
         Ok(TeamsRoutes { verifier, parser, platform, ingress, refused, foreign })
     }
 
-    pub(super) fn routes(self) -> Router {
-        Router::new().route("/teams/messages", post(messages)).with_state(Arc::new(self))
+    pub(super) fn router(self) -> Router {
+        let routes = Arc::new(self);
+        let messages = move |request| {
+            let routes = Arc::clone(&routes);
+            async move { routes.acknowledge(request).await }
+        };
+        Router::new().route("/teams/messages", post(messages))
     }
 
     async fn acknowledge(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
         // Nothing of the body is read for somebody who isn't Teams.
-        let vouched = match self.verifier.verify(&head.headers).await {
-            Ok(vouched) => vouched,
-            Err(refusal) => return self.refuse(StatusCode::UNAUTHORIZED, &refusal),
+        let token = match self.verifier.verify(&head.headers).await {
+            Ok(token) => token,
+            Err(error) => return self.refused.refuse(StatusCode::UNAUTHORIZED, &error),
         };
-        let Some(body) = whole(body).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
-        match self.parser.activity(&body, &vouched) {
+        let Some(body) = read_body(body).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
+        match self.parser.activity(&body, &token) {
             Ok(ParsedActivity::Deliver(incoming)) => {
-                self.platform.remember_service(&incoming.place, &vouched.service_url);
+                self.platform.remember_service(&incoming.place, &token.service_url);
                 match incoming.handle.as_ref().map(|handle| handle.url.clone()) {
                     None => match self.ingress.deliver(*incoming) {
                         Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
@@ -66,8 +71,8 @@ impl TeamsRoutes {
                     },
                     Some(click) => {
                         let card = self.platform.card_for(&click);
-                        let taken = self.ingress.deliver(*incoming);
-                        self.answer(taken, card).await
+                        let admission = self.ingress.deliver(*incoming);
+                        self.answer(admission, card).await
                     }
                 }
             }
@@ -79,49 +84,25 @@ impl TeamsRoutes {
                 }
                 StatusCode::OK.into_response()
             }
-            Err(error @ ActivityError::NotVouched) => self.refuse(StatusCode::FORBIDDEN, &error),
-            Err(error @ ActivityError::Unreadable) => self.refuse(StatusCode::BAD_REQUEST, &error),
+            Err(error @ ActivityError::TokenMismatch) => self.refused.refuse(StatusCode::FORBIDDEN, &error),
+            Err(error @ ActivityError::Unreadable) => self.refused.refuse(StatusCode::BAD_REQUEST, &error),
         }
     }
 
     /// Never empty: without a card the client would show an error of its own.
-    async fn answer(&self, taken: Admission, card: tokio::sync::oneshot::Receiver<Value>) -> Response {
-        let words = match taken {
+    async fn answer(&self, admission: Admission, card: oneshot::Receiver<Value>) -> Response {
+        let text = match admission {
             Admission::Accepted => match tokio::time::timeout(ANSWER_TIMEOUT, card).await {
-                Ok(Ok(card)) => return invoked("application/vnd.microsoft.card.adaptive", card),
-                _ => "Countersign is at it. The message tells what becomes of it.",
+                Ok(Ok(card)) => return invoke_response("application/vnd.microsoft.card.adaptive", card),
+                _ => "In progress. The message will show the outcome.",
             },
-            Admission::Duplicate => {
-                "Countersign has this click already. The message tells what becomes of it."
-            }
-            Admission::Overloaded => {
-                "Countersign has too much to do at once: nothing was done. Try again in a moment."
-            }
+            Admission::Duplicate => "This click was already received. The message will show the outcome.",
+            Admission::Overloaded => OVERLOADED,
         };
-        invoked("application/vnd.microsoft.activity.message", json!(words))
-    }
-
-    fn refuse(&self, status: StatusCode, error: &dyn std::fmt::Display) -> Response {
-        if let Some(suppressed) = self.refused.next_line(Instant::now()) {
-            tracing::warn!(%error, suppressed, "refused a request");
-        }
-        status.into_response()
+        invoke_response("application/vnd.microsoft.activity.message", json!(text))
     }
 }
 
-fn invoked(kind: &str, value: Value) -> Response {
+fn invoke_response(kind: &str, value: Value) -> Response {
     Json(json!({ "statusCode": 200, "type": kind, "value": value })).into_response()
-}
-
-/// Reads a body. One that announces itself as too large is refused before any of it is read.
-async fn whole(body: Body) -> Option<Bytes> {
-    let announced = HttpBody::size_hint(&body).lower();
-    if announced > MAX_BODY_BYTES as u64 {
-        return None;
-    }
-    axum::body::to_bytes(body, MAX_BODY_BYTES).await.ok()
-}
-
-async fn messages(State(routes): State<Arc<TeamsRoutes>>, request: Request) -> Response {
-    routes.acknowledge(request).await
 }

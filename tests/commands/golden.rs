@@ -6,7 +6,7 @@ use crate::checks::check;
 use crate::harness::{World, tone};
 use crate::record::open;
 use countersign::catalog::Command;
-use countersign::chat::terminal::Lines;
+use countersign::chat::terminal::ButtonLines;
 use countersign::chat::terminal::render::Screen;
 use countersign::chat::{slack, terminal};
 use countersign::command_line;
@@ -89,7 +89,7 @@ fn steady_block(block: &mut Block, sorted: bool) {
 }
 
 /// What stands for an answer's buttons in a terminal.
-fn lines(world: &World, answer: &Answer) -> Lines {
+fn lines(world: &World, answer: &Answer) -> ButtonLines {
     let line = |meaning: &TokenPurpose| {
         let TokenPurpose::RunCommand { command, arguments, .. } = meaning else { panic!("{meaning:?}") };
         let command = world.app.catalog.find(command).unwrap();

@@ -3,7 +3,7 @@
 use crate::sample_replies::{
     a_lock_tree, a_request, an_answer_in_full, any_reply, code, person, reply, table, verdict,
 };
-use countersign::chat::terminal::Lines;
+use countersign::chat::terminal::ButtonLines;
 use countersign::chat::terminal::json;
 use countersign::chat::terminal::render::{Screen, render};
 use countersign::model::*;
@@ -13,8 +13,8 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 const PLAIN: Screen = Screen { width: 80, colours: false };
 const COLOURED: Screen = Screen { width: 80, colours: true };
 
-fn lines() -> Lines {
-    Lines::from([(format!("{:032x}", 1), "countersign run kill 1 --env production".to_owned())])
+fn lines() -> ButtonLines {
+    ButtonLines::from([(format!("{:032x}", 1), "countersign run kill 1 --env production".to_owned())])
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn an_answer_in_full_as_json() {
 #[test]
 fn a_table_says_what_it_leaves_out_and_what_it_lacks() {
     let cut = reply(Block::Table(Table { total: 340, ..table(2) }));
-    assert!(render(&cut, &Lines::new(), PLAIN).contains("\n2 of 340 rows\n"));
-    let empty = render(&reply(Block::Table(table(0))), &Lines::new(), PLAIN);
+    assert!(render(&cut, &ButtonLines::new(), PLAIN).contains("\n2 of 340 rows\n"));
+    let empty = render(&reply(Block::Table(table(0))), &ButtonLines::new(), PLAIN);
     assert!(empty.contains("\nWaiting\nNo session waits.\n"), "{empty}");
 }
 
@@ -65,9 +65,9 @@ fn wide(columns: usize) -> Block {
 
 #[test]
 fn numbers_are_never_cut_and_too_many_columns_stand_below_each_other() {
-    let beside = render(&reply(wide(8)), &Lines::new(), PLAIN);
+    let beside = render(&reply(wide(8)), &ButtonLines::new(), PLAIN);
     assert!(beside.contains(" 666 MiB   777 MiB\n"), "{beside}");
-    let below = render(&reply(wide(9)), &Lines::new(), PLAIN);
+    let below = render(&reply(wide(9)), &ButtonLines::new(), PLAIN);
     assert!(below.contains("\ncolumn 0  000 MiB\ncolumn 1  111 MiB\n"), "{below}");
 }
 
@@ -81,7 +81,7 @@ fn words_wrap_and_are_cut_at_the_columns_that_they_take() {
         total: 1,
         ..Table::default()
     };
-    let shown = render(&reply(Block::Table(table)), &Lines::new(), PLAIN);
+    let shown = render(&reply(Block::Table(table)), &ButtonLines::new(), PLAIN);
     assert!(shown.lines().all(|line| line.width() <= 80), "{shown}");
     assert!(shown.contains('…') && shown.contains("ok  1,234\n"), "{shown}");
 }
@@ -89,14 +89,15 @@ fn words_wrap_and_are_cut_at_the_columns_that_they_take() {
 #[test]
 fn code_that_is_too_long_goes_on_as_in_a_shell() {
     let line = format!("psql \"host=db.example.com {}\"", "x=1234567 ".repeat(20));
-    let shown = render(&reply(code(&line)), &Lines::new(), PLAIN);
+    let shown = render(&reply(code(&line)), &ButtonLines::new(), PLAIN);
     assert!(shown.replace("\\\n", "").contains(&line), "{shown}");
 }
 
 #[test]
 fn people_are_named_and_production_shouts() {
     let text = Text::new().person(&person("ben")).plain(" or ").ping(&person("cara\u{1b}[2J"));
-    let shown = render(&reply(verdict(Severity::Ok, "Done.")).with(Block::Text(text)), &Lines::new(), PLAIN);
+    let shown =
+        render(&reply(verdict(Severity::Ok, "Done.")).with(Block::Text(text)), &ButtonLines::new(), PLAIN);
     let expected = "OK: Done.\nana requested kill 4711 on PRODUCTION · #128\n\nben or cara\\x1b[2J\n";
     assert_eq!(shown, expected);
 }
@@ -106,13 +107,13 @@ proptest! {
 
     #[test]
     fn any_reply_fits_and_is_inert(reply in any_reply(), width in 40usize..120) {
-        let shown = render(&reply, &Lines::new(), Screen { width, colours: false });
+        let shown = render(&reply, &ButtonLines::new(), Screen { width, colours: false });
         for line in shown.lines() {
             let columns: usize = line.chars().map(|c| c.width().unwrap_or(0)).sum();
             prop_assert!(columns <= width, "{} of {}: {:?}", columns, width, line);
         }
         prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\n'));
-        let json = json::render(&reply, &Lines::new());
+        let json = json::render(&reply, &ButtonLines::new());
         prop_assert!(!json.contains(|c: char| c.is_control() && c != '\n'));
         prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
     }

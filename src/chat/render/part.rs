@@ -2,7 +2,7 @@
 //! the part.
 
 use super::table::{self, TableLayout};
-use super::text::{HEADING_TEXT, TextRules, grouped, left_out};
+use super::text::{MAX_HEADING, TextRules, grouped, left_out};
 use crate::model::{Block, Button, Heading, Severity, Span, Text, bar};
 use serde_json::Value;
 
@@ -102,7 +102,7 @@ pub trait MessageFormat: Sized {
 pub fn heading<F: MessageFormat>(heading: &Heading) -> RenderedPart {
     let mut part = RenderedPart::default();
     let (spans, cut) = F::RULES.heading(heading);
-    part.cut_if(cut, || format!("the command has more than {} {}", grouped(HEADING_TEXT), F::UNIT));
+    part.cut_if(cut, || format!("the command has more than {} {}", grouped(MAX_HEADING), F::UNIT));
     if !spans.is_empty() {
         let is_production = heading.environment.as_ref().is_some_and(|environment| environment.production);
         part.blocks.push(F::heading(&spans, is_production));

@@ -1,19 +1,18 @@
-//! Words that every chat says alike, and the cutting of text at characters. A platform counts in its own units and shows text
-//! in its own manner; what is one character, and what can't be let through, is the same for all.
+//! Words that every platform shares, and the cutting of text at characters. A platform counts text in its own units.
 
 use crate::model::{Block, EnvironmentTag, Heading, Person, Reply, Severity, Span, Text};
 
-/// A heading's command longer than this is cut: the command as it was understood, with its reason.
-pub const HEADING_TEXT: usize = 1_000;
-/// A name in a heading.
-const HEADING_NAME: usize = 100;
+/// Units of a heading's command: the command as it was understood, with its reason.
+pub const MAX_HEADING: usize = 1_000;
+/// Units of a name in a heading.
+const MAX_HEADING_NAME: usize = 100;
 
-/// How a platform counts text, and what it makes of it before it shows it.
+/// A platform's units of text, and its preparation of text.
 #[derive(Debug, Clone, Copy)]
 pub struct TextRules {
-    /// What a character costs: never nothing.
+    /// Units of a character, at least one.
     pub units: fn(char) -> usize,
-    /// [`clean`], and what else the platform needs.
+    /// [`clean`], and the platform's own needs.
     pub clean: fn(&str) -> String,
     /// The account to ping, if the person speaks from one of this platform.
     pub pingable: fn(&Person) -> Option<&str>,
@@ -24,9 +23,9 @@ impl TextRules {
         text.chars().map(self.units).sum()
     }
 
-    /// The longest beginning within `max` units, and how many characters were left out. Never cuts within a character, nor
-    /// between a character and the marks that join it.
-    pub fn cut<'a>(&self, text: &'a str, max: usize) -> (&'a str, usize) {
+    /// The longest beginning within `max` units, and the number of characters left out. A character and the marks that join it
+    /// are never cut apart.
+    fn cut<'a>(&self, text: &'a str, max: usize) -> (&'a str, usize) {
         let mut end = 0;
         let mut units = 0;
         for (at, c) in text.char_indices() {
@@ -41,7 +40,7 @@ impl TextRules {
         (text, 0)
     }
 
-    /// Cleans and cuts: the longest beginning within `max` units, and how many characters were left out.
+    /// The longest beginning of the clean text within `max` units, and the number of characters left out.
     pub fn beginning(&self, text: &str, max: usize) -> (String, usize) {
         let (head, rest) = head(text, max);
         let head = (self.clean)(head);
@@ -60,7 +59,7 @@ impl TextRules {
         (format!("{kept}…"), true)
     }
 
-    /// A text's spans, clean, `max` units of them; how many characters were left out. People are plain words, and those who
+    /// A text's spans, clean, `max` units of them, and the number of characters left out. People are plain words, and those who
     /// can't be pinged strong ones.
     pub fn spans(&self, text: &Text, max: usize) -> (Vec<Span>, usize) {
         let mut kept = Vec::new();
@@ -96,24 +95,24 @@ impl TextRules {
     pub fn heading(&self, heading: &Heading) -> (Vec<Span>, bool) {
         let mut spans = Vec::new();
         let mut cut = false;
-        let mut say = |text: &str, style: fn(String) -> Span, most: usize| {
-            let (text, shortened) = self.shorten(text, most);
+        let mut add = |text: &str, style: fn(String) -> Span, max: usize| {
+            let (text, shortened) = self.shorten(text, max);
             cut |= shortened;
             spans.extend((!text.is_empty()).then(|| style(text)));
         };
         if let Some(who) = &heading.who {
-            say(&who.id, Span::Strong, HEADING_NAME);
-            say(" requested ", Span::Plain, HEADING_NAME);
+            add(&who.id, Span::Strong, MAX_HEADING_NAME);
+            add(" requested ", Span::Plain, MAX_HEADING_NAME);
         }
-        say(&heading.asked, Span::Code, HEADING_TEXT);
+        add(&heading.asked, Span::Code, MAX_HEADING);
         if let Some(environment) = &heading.environment {
-            let (mark, name) = tag(environment);
-            say(" on ", Span::Plain, HEADING_NAME);
-            say(mark, Span::Plain, HEADING_NAME);
-            say(&name, Span::Strong, HEADING_NAME);
+            let (mark, name) = environment_mark(environment);
+            add(" on ", Span::Plain, MAX_HEADING_NAME);
+            add(mark, Span::Plain, MAX_HEADING_NAME);
+            add(&name, Span::Strong, MAX_HEADING_NAME);
         }
         if let Some(run) = heading.run {
-            say(&format!(" · #{run}"), Span::Plain, HEADING_NAME);
+            add(&format!(" · #{run}"), Span::Plain, MAX_HEADING_NAME);
         }
         (spans, cut)
     }
@@ -130,27 +129,31 @@ pub fn mark(tone: Severity) -> &'static str {
 }
 
 /// An environment's sign and name: production can't be mistaken.
-fn tag(environment: &EnvironmentTag) -> (&'static str, String) {
-    match environment.production {
-        true => ("🔴 ", environment.name.to_uppercase()),
-        false => ("🟢 ", environment.name.clone()),
+fn environment_mark(environment: &EnvironmentTag) -> (&'static str, String) {
+    if environment.production {
+        ("🔴 ", environment.name.to_uppercase())
+    } else {
+        ("🟢 ", environment.name.clone())
     }
 }
 
-/// Takes out what could hide or reorder text: control characters, direction overrides, and characters that nobody sees become
-/// visible. What joins the parts of one character stays.
+/// Makes visible what could hide or reorder text. What joins the parts of one character stays.
 pub fn clean(text: &str) -> String {
     let visible = |c: char| match c {
         '\n' | '\t' => c,
-        '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' => '\u{fffd}',
-        '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
+        c if c.is_control() || is_deceptive(c) => '\u{fffd}',
         c => c,
     };
     text.replace("\r\n", "\n").chars().map(visible).collect()
 }
 
-/// Whether this character belongs to the one before it: combining marks, variation selectors, joiners, skin tones.
+/// Direction overrides, line separators, and characters that nobody sees, tags among them.
+pub fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `true` if the character belongs to the one before it: combining marks, variation selectors, joiners, skin tones.
 fn joins(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}')
 }
@@ -167,26 +170,17 @@ fn whole_characters(text: &str) -> &str {
     text
 }
 
-/// A beginning that is sure to hold `max` units, and the rest: values may be megabytes long, and only what can be shown is
-/// worth a look.
+/// A beginning that is sure to hold `max` units, and the rest, which needn't be looked at: values may be megabytes long.
 fn head(text: &str, max: usize) -> (&str, &str) {
     text.split_at(text.char_indices().nth(max + 1).map_or(text.len(), |(at, _)| at))
 }
 
 /// Digits in groups: "14,210".
 pub fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    crate::sql::grouped(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-/// What stands where text was left out.
+/// A note in place of text that was left out.
 pub fn left_out(characters: usize) -> String {
     format!("… cut, {} more characters", grouped(characters))
 }
@@ -200,15 +194,15 @@ pub fn summary(reply: &Reply) -> String {
     }
     words.push_str(&heading.asked);
     if let Some(environment) = &heading.environment {
-        words.push_str(&format!(" on {}", tag(environment).1));
+        words.push_str(&format!(" on {}", environment_mark(environment).1));
     }
     let verdicts = reply.blocks.iter().filter_map(|block| match block {
         Block::Verdict { tone, text } => Some(format!("{}{}", mark(*tone), text.words())),
         _ => None,
     });
-    let told: Vec<String> = verdicts.take(5).collect();
-    if !told.is_empty() {
-        words.push_str(&format!(": {}", told.join(" · ")));
+    let verdicts: Vec<String> = verdicts.take(5).collect();
+    if !verdicts.is_empty() {
+        words.push_str(&format!(": {}", verdicts.join(" · ")));
     }
     clean(&words)
 }

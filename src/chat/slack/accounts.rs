@@ -14,22 +14,17 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(300);
 const ABSENT_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Source: <https://api.slack.com/types/user>.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct User {
     id: String,
     team_id: Option<String>,
-    #[serde(default)]
     deleted: bool,
-    #[serde(default)]
     is_bot: bool,
-    #[serde(default)]
     is_workflow_bot: bool,
-    #[serde(default)]
     is_restricted: bool,
-    #[serde(default)]
     is_ultra_restricted: bool,
     /// Of another organisation, seen through a shared channel.
-    #[serde(default)]
     is_stranger: bool,
     enterprise_user: Option<EnterpriseUser>,
 }
@@ -72,15 +67,14 @@ pub(super) fn account(
 fn standing(user: &User, home: &str, sender: &ChatAccount, workspaces: &[String]) -> Standing {
     // In an organisation with several workspaces a user belongs to more than their home.
     let teams = user.enterprise_user.as_ref().map(|user| user.teams.as_slice()).unwrap_or_default();
-    let shared = teams.iter().any(|team| workspaces.iter().any(|ours| ours == team));
-    let ours = |team: &str| {
-        workspaces.iter().any(|ours| ours == team) || (shared && teams.iter().any(|other| other == team))
-    };
+    let is_listened_to = |team: &str| workspaces.iter().any(|ours| ours == team);
+    let is_shared = teams.iter().any(|team| is_listened_to(team));
+    let is_ours = |team: &str| is_listened_to(team) || (is_shared && teams.iter().any(|other| other == team));
     if user.deleted {
         Standing::Deactivated
     } else if user.is_bot || user.is_workflow_bot || user.id == "USLACKBOT" {
         Standing::Bot
-    } else if user.is_stranger || user.id != sender.account || !ours(home) || !ours(&sender.workspace) {
+    } else if user.is_stranger || user.id != sender.account || !is_ours(home) || !is_ours(&sender.workspace) {
         Standing::External
     } else if user.is_restricted || user.is_ultra_restricted {
         Standing::Guest

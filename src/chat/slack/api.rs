@@ -134,9 +134,9 @@ impl SlackApi {
     ) -> Result<(), SlackApiError> {
         let length = file.bytes.len().to_string();
         let arguments = [("filename", file.name.as_str()), ("length", length.as_str())];
-        let place = self.get("files.getUploadURLExternal", &arguments).await?;
-        let address = place["upload_url"].as_str().and_then(|url| Url::parse(url).ok());
-        let (Some(url), Some(id)) = (address, place["file_id"].as_str()) else {
+        let answer = self.get("files.getUploadURLExternal", &arguments).await?;
+        let url = answer["upload_url"].as_str().and_then(|url| Url::parse(url).ok());
+        let (Some(url), Some(id)) = (url, answer["file_id"].as_str()) else {
             return Err(SlackApiError::Unavailable("no upload address".to_owned()));
         };
         self.call(Call::Upload(&url, &file.bytes)).await?;

@@ -12,8 +12,6 @@ pub const MESSAGE_TEXT: usize = 12_000;
 pub const FALLBACK_TEXT: usize = 3_000;
 /// The text of a section and of a context's element [blocks].
 pub const SECTION_TEXT: usize = 3_000;
-/// Fields of a section [blocks].
-pub const FIELDS: usize = 10;
 /// The text of a field [blocks].
 pub const FIELD_TEXT: usize = 2_000;
 /// Elements of an actions block [blocks].
@@ -29,13 +27,13 @@ pub const TABLE_COLUMNS: usize = 20;
 /// All cells of a message's tables together (<https://docs.slack.dev/reference/block-kit/blocks/table-block>).
 pub const TABLE_TEXT: usize = 10_000;
 
-/// What a `response_url` is good for (<https://api.slack.com/interactivity/handling#message_responses>): 30 minutes, less one
+/// Lifetime of a `response_url` (<https://api.slack.com/interactivity/handling#message_responses>): 30 minutes, less one
 /// for clocks and queues.
 pub const RESPONSE_URL_SECONDS: i64 = 29 * 60;
-/// How often a `response_url` may be used, same source.
+/// Uses of a `response_url`, same source.
 pub const RESPONSE_URL_USES: u8 = 5;
 
-/// How Slack counts: as JavaScript does.
+/// Length in Slack's units: UTF-16, as JavaScript counts.
 pub fn length(text: &str) -> usize {
     text.encode_utf16().count()
 }

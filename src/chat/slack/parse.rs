@@ -1,16 +1,15 @@
-//! Slack's requests into neutral values. Own types for the few fields that count: Slack adds fields at will, leaves others
-//! out (`"team": null` of org-wide installs), and an unknown kind of interaction is ignored, not an error. Nothing is
-//! decided here but which workspace is listened to. It stands on the path of the acknowledgement: no waiting.
+//! Slack's requests into neutral values, on the path of the acknowledgement: no waiting. Own types for the few fields that count:
+//! Slack adds fields at will, leaves others out (`"team": null` of org-wide installs), and adds kinds of interactions.
 
 use crate::model::{AnswerHandle, ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 
-/// What a request turned out to be.
+/// A request, read.
 #[derive(Debug)]
 pub enum ParsedRequest {
-    /// For `flow`.
+    /// An event for the workflow.
     Deliver(Box<IncomingEvent>),
     /// Slack checks the events address: answer with this text.
     Challenge(String),
@@ -46,7 +45,7 @@ struct SlashCommand {
     trigger_id: String,
 }
 
-/// Slack's own look at whether our certificate is good.
+/// Slack's own check of our certificate.
 #[derive(Deserialize)]
 struct SslCheck {
     ssl_check: Option<String>,
@@ -59,9 +58,22 @@ struct InteractionForm<'a> {
 }
 
 #[derive(Deserialize)]
-struct Kind {
-    #[serde(rename = "type")]
-    kind: String,
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Interaction {
+    BlockActions(Box<BlockActions>),
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum EventsRequest {
+    UrlVerification {
+        challenge: String,
+    },
+    EventCallback(EventCallback),
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Deserialize)]
@@ -92,7 +104,7 @@ struct InteractionUser {
     team_id: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Container {
     message_ts: Option<String>,
     channel_id: Option<String>,
@@ -127,11 +139,6 @@ struct EventCallback {
 #[derive(Deserialize)]
 struct Authorization {
     user_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Challenge {
-    challenge: String,
 }
 
 #[derive(Deserialize)]
@@ -176,10 +183,10 @@ impl SlackParser {
 
     /// The body of the Events API's request.
     pub fn event(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
-        match json::<Kind>(body)?.kind.as_str() {
-            "url_verification" => Ok(ParsedRequest::Challenge(json::<Challenge>(body)?.challenge)),
-            "event_callback" => self.event_callback(json(body)?),
-            _ => Ok(ParsedRequest::Ignore),
+        match json(body)? {
+            EventsRequest::UrlVerification { challenge } => Ok(ParsedRequest::Challenge(challenge)),
+            EventsRequest::EventCallback(callback) => self.event_callback(callback),
+            EventsRequest::Other => Ok(ParsedRequest::Ignore),
         }
     }
 
@@ -190,9 +197,9 @@ impl SlackParser {
 
     /// An interaction as Socket Mode carries it.
     pub fn interaction_json(&self, payload: &str) -> Result<ParsedRequest, MalformedRequest> {
-        match json::<Kind>(payload)?.kind.as_str() {
-            "block_actions" => Ok(self.block_actions(json(payload)?)),
-            _ => Ok(ParsedRequest::Ignore),
+        match json(payload)? {
+            Interaction::BlockActions(click) => Ok(self.block_actions(*click)),
+            Interaction::Other => Ok(ParsedRequest::Ignore),
         }
     }
 
@@ -210,28 +217,23 @@ impl SlackParser {
     }
 
     fn block_actions(&self, click: BlockActions) -> ParsedRequest {
-        let own_team = click.user.team_id.as_ref();
-        let Some(team) = click.team.map(|team| team.id).or_else(|| own_team.cloned()) else {
+        let team = click.team.map(|team| team.id).or_else(|| click.user.team_id.clone());
+        let Some(team) = team.filter(|team| self.workspaces.contains(team)) else {
             return ParsedRequest::Foreign;
         };
-        if !self.workspaces.contains(&team) {
-            return ParsedRequest::Foreign;
-        }
-        let ours = |action: &Action| action.kind == "button" && action.action_id.starts_with(ACTION_PREFIX);
-        let Some(action) = click.actions.into_iter().find(ours) else { return ParsedRequest::Ignore };
-        let (container_thread, container_channel, message) = match click.container {
-            Some(container) => (container.thread_ts, container.channel_id, container.message_ts),
-            None => (None, None, None),
-        };
-        let channel = click.channel.map(|channel| channel.id).or(container_channel);
+        let is_ours =
+            |action: &Action| action.kind == "button" && action.action_id.starts_with(ACTION_PREFIX);
+        let Some(action) = click.actions.into_iter().find(is_ours) else { return ParsedRequest::Ignore };
+        let container = click.container.unwrap_or_default();
+        let channel = click.channel.map(|channel| channel.id).or(container.channel_id);
         let unique = click.trigger_id.or(action.action_ts);
         let (Some(token), Some(message), Some(channel), Some(unique)) =
-            (action.value, message, channel, unique)
+            (action.value, container.message_ts, channel, unique)
         else {
             return ParsedRequest::Ignore;
         };
         // A message that starts a thread names itself: its answers belong in the channel, as it does.
-        let thread = container_thread.or_else(|| click.message.and_then(|message| message.thread_ts));
+        let thread = container.thread_ts.or_else(|| click.message.and_then(|message| message.thread_ts));
         let thread = thread.filter(|thread| *thread != message);
         // In a channel shared with another organisation the user's team is not the channel's; `account` judges it.
         let home = click.user.team_id.unwrap_or_else(|| team.clone());
@@ -252,7 +254,7 @@ impl SlackParser {
             return Ok(ParsedRequest::Foreign);
         };
         let mention: AppMention = serde_json::from_value(callback.event).map_err(|_| MalformedRequest)?;
-        // Bots don't command bots; and Slack tells of a mention again when its message is edited.
+        // Bots don't command bots; and Slack reports a mention again when its message is edited.
         let (Some(user), None, None) = (mention.user, mention.bot_id, mention.edited) else {
             return Ok(ParsedRequest::Ignore);
         };
@@ -296,57 +298,36 @@ fn behind_mention<'a>(text: &'a str, bot: Option<&str>) -> &'a str {
     behind.unwrap_or(text).trim()
 }
 
-/// What a person typed, out of what Slack made of it: `&lt;` is `<`, `<http://db.example|db.example>` is `db.example`,
+/// The text that a person typed, out of Slack's markup: `&lt;` is `<`, `<http://db.example|db.example>` is `db.example`,
 /// `<@U1|ana>` is `@U1` (the id, since a name is not an identity).
 /// Source: <https://api.slack.com/reference/surfaces/formatting#retrieving-messages>.
 pub fn decode(text: &str) -> String {
     let mut decoded = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = rest.find('<') {
-        unescape(&rest[..start], &mut decoded);
-        let Some(end) = rest[start..].find('>') else {
-            rest = &rest[start..];
-            break;
-        };
-        unescape(&entity(&rest[start + 1..start + end]), &mut decoded);
-        rest = &rest[start + end + 1..];
+    while let Some((before, tail)) = rest.split_once('<') {
+        let Some((inner, after)) = tail.split_once('>') else { break };
+        decoded.push_str(before);
+        decoded.push_str(&entity(inner));
+        rest = after;
     }
-    unescape(rest, &mut decoded);
-    decoded
+    decoded.push_str(rest);
+    // The ampersand last, so that an escaped escape stays one.
+    decoded.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
-/// What stands between `<` and `>`, still escaped.
+/// The text for an entity, given without its angle brackets; still escaped.
 fn entity(inner: &str) -> Cow<'_, str> {
     let (target, label) = match inner.split_once('|') {
         Some((target, label)) => (target, Some(label).filter(|label| !label.is_empty())),
         None => (inner, None),
     };
-    let sigiled = |sigil: char, name: &str| Cow::Owned(format!("{sigil}{}", name.trim_start_matches(sigil)));
+    let with_sigil =
+        |sigil: char, name: &str| Cow::Owned(format!("{sigil}{}", name.trim_start_matches(sigil)));
     match target.chars().next() {
         Some('@') => Cow::Borrowed(target),
-        Some('#') => sigiled('#', label.unwrap_or(target)),
+        Some('#') => with_sigil('#', label.unwrap_or(target)),
         Some('!') if target.starts_with("!date") => Cow::Borrowed(label.unwrap_or_default()),
-        Some('!') => sigiled('@', label.unwrap_or(&target[1..])),
+        Some('!') => with_sigil('@', label.unwrap_or(&target[1..])),
         _ => Cow::Borrowed(label.unwrap_or_else(|| target.strip_prefix("mailto:").unwrap_or(target))),
     }
-}
-
-fn unescape(text: &str, into: &mut String) {
-    let mut rest = text;
-    while let Some(start) = rest.find('&') {
-        into.push_str(&rest[..start]);
-        let tail = &rest[start..];
-        let known = [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>')];
-        match known.iter().find(|(escaped, _)| tail.starts_with(escaped)) {
-            Some((escaped, plain)) => {
-                into.push(*plain);
-                rest = &tail[escaped.len()..];
-            }
-            None => {
-                into.push('&');
-                rest = &tail[1..];
-            }
-        }
-    }
-    into.push_str(rest);
 }

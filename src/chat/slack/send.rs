@@ -81,21 +81,21 @@ impl SlackPlatform {
         let now = jiff::Timestamp::now();
         let is_valid =
             |since: jiff::Timestamp| now.duration_since(since).as_secs() < limits::RESPONSE_URL_SECONDS;
-        if !is_valid(handle.since) {
-            return None;
-        }
         let uses = &mut *self.uses.lock();
         while let Some((_, expired)) = uses.order.pop_front_if(|(since, _)| !is_valid(*since)) {
             uses.taken.remove(&expired);
         }
-        let used = uses.taken.entry(handle.url.clone()).or_insert_with(|| {
+        if !is_valid(handle.since) {
+            return None;
+        }
+        let taken = uses.taken.entry(handle.url.clone()).or_insert_with(|| {
             uses.order.push_back((handle.since, handle.url.clone()));
             0
         });
-        if *used >= limits::RESPONSE_URL_USES {
+        if *taken >= limits::RESPONSE_URL_USES {
             return None;
         }
-        *used += 1;
+        *taken += 1;
         Url::parse(&handle.url).ok()
     }
 

@@ -3,6 +3,7 @@
 use super::connector::{ConnectorError, Member};
 use crate::model::ChatAccount;
 use crate::platform::{AccountInfo, ConversationInfo, Standing};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Age of a cached answer at most.
@@ -44,26 +45,24 @@ pub(super) fn standing(member: &Member, tenants: &[String]) -> Standing {
     }
 }
 
-/// Whether the member is that account, by its Entra object id.
+/// Compares a member with an account, by its Entra object id.
 pub(super) fn is(member: &Member, account: &str) -> bool {
     let mut ids = member.aad_object_id.iter().chain(&member.object_id).peekable();
     ids.peek().is_some() && ids.all(|id| id.eq_ignore_ascii_case(account))
 }
 
-/// A conversation by its members: `None` where there are more than can be looked at.
+/// A conversation by its members: `None` where they are too many to be read.
 pub(super) fn conversation(
     id: &str,
-    members: Result<Option<&[Member]>, ConnectorError>,
+    members: Result<Option<Arc<Vec<Member>>>, ConnectorError>,
     tenants: &[String],
 ) -> Result<ConversationInfo, ConnectorError> {
     match members {
-        Ok(members) => Ok(ConversationInfo {
-            bot_is_in: true,
-            direct: is_direct(id),
-            shared: members.is_none_or(|members| {
-                members.iter().any(|member| standing(member, tenants) == Standing::External)
-            }),
-        }),
+        Ok(members) => {
+            let is_external = |member: &Member| standing(member, tenants) == Standing::External;
+            let shared = members.is_none_or(|members| members.iter().any(is_external));
+            Ok(ConversationInfo { bot_is_in: true, direct: is_direct(id), shared })
+        }
         // What the bot can't see may be anything: it isn't in, and its answers stay private.
         Err(ConnectorError::Code(403 | 404, _)) => {
             Ok(ConversationInfo { bot_is_in: false, direct: false, shared: true })
@@ -111,10 +110,12 @@ mod tests {
     #[test]
     fn a_conversation_with_one_of_elsewhere_is_shared() {
         let ours = ["T".to_owned()];
-        let inside = [member("T", None, "ana@x"), member("T", Some("guest"), "gil@x")];
-        let outside = [member("T", None, "ana@x"), member("U", None, "eve@y")];
-        let of = |members: Option<&[Member]>| conversation("19:c@thread.tacv2", Ok(members), &ours).unwrap();
-        assert!(!of(Some(&inside)).shared);
-        assert!(of(Some(&outside)).shared && of(None).shared);
+        let inside = vec![member("T", None, "ana@x"), member("T", Some("guest"), "gil@x")];
+        let outside = vec![member("T", None, "ana@x"), member("U", None, "eve@y")];
+        let is_shared = |members: Option<Vec<Member>>| {
+            conversation("19:c@thread.tacv2", Ok(members.map(Arc::new)), &ours).unwrap().shared
+        };
+        assert!(!is_shared(Some(inside)));
+        assert!(is_shared(Some(outside)) && is_shared(None));
     }
 }

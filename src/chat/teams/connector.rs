@@ -69,16 +69,28 @@ struct Page {
 }
 
 #[derive(Deserialize)]
-struct CreatedActivity {
+struct CreatedConversation {
     id: String,
 }
 
 /// Address of a conversation, at the service that Teams named for it.
-#[derive(Debug, Clone, Copy)]
-pub struct ConversationReference<'a> {
-    pub service_url: &'a str,
+#[derive(Debug, Clone)]
+pub struct ConversationReference {
+    pub service_url: String,
     /// With its `;messageid=`, where it is a thread.
-    pub conversation: &'a str,
+    pub conversation: String,
+}
+
+impl ConversationReference {
+    /// A path below `v3/conversations/{id}`, each part escaped.
+    fn url(&self, rest: &[&str]) -> Result<Url, ConnectorError> {
+        let mut url = conversations_url(&self.service_url)?;
+        url.path_segments_mut()
+            .map_err(|()| unavailable("bad_address"))?
+            .push(&self.conversation)
+            .extend(rest);
+        Ok(url)
+    }
 }
 
 /// The Connector, with the bot's own tokens.
@@ -90,24 +102,15 @@ pub struct ConnectorClient {
 
 type Attempt = retry::Attempt<Value, ConnectorError>;
 
-/// One call.
-struct Call<'a> {
-    method: Method,
-    url: Url,
-    body: Option<&'a Value>,
+/// A call that Teams didn't get, or asks to repeat.
+fn lost(reason: &str) -> Attempt {
+    Attempt::Retry(unavailable(reason))
 }
 
-impl Call<'_> {
-    /// A call that Teams didn't get, or asks to repeat.
-    fn lost(reason: &str) -> Attempt {
-        Attempt::Retry(unavailable(reason))
-    }
-
-    /// A call that may have arrived, although Teams' answer didn't: a message is not sent twice.
-    fn unanswered(&self, reason: &str) -> Attempt {
-        let error = unavailable(reason);
-        if self.method == Method::POST { Attempt::Failed(error) } else { Attempt::Retry(error) }
-    }
+/// A call that may have arrived, although Teams' answer didn't: a message is not sent twice.
+fn unanswered(method: &Method, reason: &str) -> Attempt {
+    let error = unavailable(reason);
+    if *method == Method::POST { Attempt::Failed(error) } else { Attempt::Retry(error) }
 }
 
 fn unavailable(reason: &str) -> ConnectorError {
@@ -140,14 +143,14 @@ impl ConnectorClient {
     /// Sends an activity, and returns its id. Only the recipient sees it, where it names one.
     pub async fn send(
         &self,
-        reference: ConversationReference<'_>,
+        reference: &ConversationReference,
         activity: &Value,
     ) -> Result<String, ConnectorError> {
-        let mut url = url_of(reference, &["activities"])?;
+        let mut url = reference.url(&["activities"])?;
         if activity.get("recipient").is_some() {
             url.query_pairs_mut().append_pair("isTargetedActivity", "true");
         }
-        let answer = self.call(&Call { method: Method::POST, url, body: Some(activity) }).await?;
+        let answer = self.call(Method::POST, &url, Some(activity)).await?;
         // An id may be missing, and then the message can't be edited.
         Ok(answer["id"].as_str().unwrap_or_default().to_owned())
     }
@@ -155,38 +158,38 @@ impl ConnectorClient {
     /// Replaces an activity.
     pub async fn update(
         &self,
-        reference: ConversationReference<'_>,
+        reference: &ConversationReference,
         id: &str,
         activity: &Value,
     ) -> Result<(), ConnectorError> {
-        let url = url_of(reference, &["activities", id])?;
-        self.call(&Call { method: Method::PUT, url, body: Some(activity) }).await.map(drop)
+        let url = reference.url(&["activities", id])?;
+        self.call(Method::PUT, &url, Some(activity)).await.map(drop)
     }
 
     /// One member, by the Entra object id.
     pub async fn member(
         &self,
-        reference: ConversationReference<'_>,
+        reference: &ConversationReference,
         account: &str,
     ) -> Result<Member, ConnectorError> {
-        let url = url_of(reference, &["members", account])?;
-        read(self.call(&Call { method: Method::GET, url, body: None }).await?)
+        let url = reference.url(&["members", account])?;
+        read(self.call(Method::GET, &url, None).await?)
     }
 
     /// All members; `None` if there are too many to be read.
     pub async fn members(
         &self,
-        reference: ConversationReference<'_>,
+        reference: &ConversationReference,
     ) -> Result<Option<Vec<Member>>, ConnectorError> {
         let mut members = Vec::new();
         let mut next: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let mut url = url_of(reference, &["pagedmembers"])?;
+            let mut url = reference.url(&["pagedmembers"])?;
             url.query_pairs_mut().append_pair("pageSize", PAGE_SIZE);
             if let Some(token) = &next {
                 url.query_pairs_mut().append_pair("continuationToken", token);
             }
-            let page: Page = read(self.call(&Call { method: Method::GET, url, body: None }).await?)?;
+            let page: Page = read(self.call(Method::GET, &url, None).await?)?;
             members.extend(page.members);
             next = page.continuation_token.filter(|token| !token.is_empty());
             if next.is_none() {
@@ -203,8 +206,7 @@ impl ConnectorClient {
         tenant: &str,
         account: &str,
     ) -> Result<String, ConnectorError> {
-        let mut url = base(service_url)?;
-        url.path_segments_mut().map_err(|()| unavailable("bad_address"))?.extend(["v3", "conversations"]);
+        let url = conversations_url(service_url)?;
         let body = json!({
             "bot": { "id": format!("28:{}", self.app_id) },
             "members": [{ "id": account }],
@@ -212,16 +214,15 @@ impl ConnectorClient {
             "tenantId": tenant,
             "isGroup": false,
         });
-        let created: CreatedActivity =
-            read(self.call(&Call { method: Method::POST, url, body: Some(&body) }).await?)?;
+        let created: CreatedConversation = read(self.call(Method::POST, &url, Some(&body)).await?)?;
         Ok(created.id)
     }
 
-    async fn call(&self, call: &Call<'_>) -> Result<Value, ConnectorError> {
-        retry(&POLICY, || self.attempt(call)).await
+    async fn call(&self, method: Method, url: &Url, body: Option<&Value>) -> Result<Value, ConnectorError> {
+        retry(&POLICY, || self.attempt(&method, url, body)).await
     }
 
-    async fn attempt(&self, call: &Call<'_>) -> Attempt {
+    async fn attempt(&self, method: &Method, url: &Url, body: Option<&Value>) -> Attempt {
         let token = match self.tokens.token().await {
             Ok(token) => token,
             Err(error) => {
@@ -229,22 +230,21 @@ impl ConnectorClient {
                 return Attempt::Failed(unavailable("no_token"));
             }
         };
-        let mut request = self.client.request(call.method.clone(), call.url.clone());
-        request = request.bearer_auth(token.expose_secret());
-        if let Some(body) = call.body {
+        let mut request = self.client.request(method.clone(), url.clone()).bearer_auth(token.expose_secret());
+        if let Some(body) = body {
             request = request.json(body);
         }
         match request.send().await {
-            Err(error) if error.is_connect() => Call::lost("connection"),
-            Err(error) if error.is_timeout() => call.unanswered("timeout"),
-            Err(_) => call.unanswered("connection"),
-            Ok(answer) => classify(call, answer).await,
+            Err(error) if error.is_connect() => lost("connection"),
+            Err(error) if error.is_timeout() => unanswered(method, "timeout"),
+            Err(_) => unanswered(method, "connection"),
+            Ok(answer) => classify(method, answer).await,
         }
     }
 }
 
 /// Classifies an answer, without anything of its text.
-async fn classify(call: &Call<'_>, answer: reqwest::Response) -> Attempt {
+async fn classify(method: &Method, answer: reqwest::Response) -> Attempt {
     let status = answer.status();
     match status {
         StatusCode::TOO_MANY_REQUESTS => {
@@ -254,9 +254,9 @@ async fn classify(call: &Call<'_>, answer: reqwest::Response) -> Attempt {
             Attempt::RateLimited(wait, unavailable("ratelimited"))
         }
         StatusCode::PRECONDITION_FAILED | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-            Call::lost("server_error")
+            lost("server_error")
         }
-        _ if status.is_server_error() => call.unanswered("server_error"),
+        _ if status.is_server_error() => unanswered(method, "server_error"),
         _ if status.is_success() => Attempt::Done(answer.json().await.unwrap_or_default()),
         _ => {
             let body: Value = answer.json().await.unwrap_or_default();
@@ -280,21 +280,12 @@ pub(super) fn send_error(error: ConnectorError) -> SendError {
     }
 }
 
-fn base(service_url: &str) -> Result<Url, ConnectorError> {
+fn conversations_url(service_url: &str) -> Result<Url, ConnectorError> {
     let mut url = Url::parse(service_url).map_err(|_| unavailable("bad_address"))?;
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty();
-    }
-    Ok(url)
-}
-
-/// A path below `v3/conversations/{id}`, each part escaped.
-fn url_of(reference: ConversationReference<'_>, rest: &[&str]) -> Result<Url, ConnectorError> {
-    let mut url = base(reference.service_url)?;
     url.path_segments_mut()
         .map_err(|()| unavailable("bad_address"))?
-        .extend(["v3", "conversations", reference.conversation])
-        .extend(rest);
+        .pop_if_empty()
+        .extend(["v3", "conversations"]);
     Ok(url)
 }
 

@@ -1,5 +1,4 @@
-//! Teams' activities into neutral values. Own types for the few fields that count: Teams adds fields at will. Nothing is
-//! decided here but which tenant and which service are listened to.
+//! Teams' activities into neutral values. Own types for the few fields that count: Teams adds fields at will.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference#activity-object>.
 
 use super::verify::VerifiedToken;
@@ -12,10 +11,10 @@ use url::Url;
 /// Teams' name among the Bot Framework's channels: a key must be endorsed for it.
 const CHANNEL: &str = "msteams";
 
-/// What an activity turned out to be.
+/// An activity, read.
 #[derive(Debug)]
 pub enum ParsedActivity {
-    /// For `flow`.
+    /// An event for the workflow.
     Deliver(Box<IncomingEvent>),
     /// Nothing for us: acknowledge it.
     Ignore,
@@ -25,13 +24,13 @@ pub enum ParsedActivity {
     Foreign,
 }
 
-/// Why an activity is not taken. It carries no part of the request.
+/// Reason that an activity is refused. It carries no part of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ActivityError {
     #[error("the request can't be read as an activity")]
     Unreadable,
     #[error("the activity isn't what its token vouches for")]
-    NotVouched,
+    TokenMismatch,
 }
 
 /// Reads activities of the tenants that are listened to.
@@ -104,9 +103,9 @@ impl TeamsParser {
     ///
     /// # Errors
     /// See [`ActivityError`].
-    pub fn activity(&self, body: &[u8], vouched: &VerifiedToken) -> Result<ParsedActivity, ActivityError> {
+    pub fn activity(&self, body: &[u8], token: &VerifiedToken) -> Result<ParsedActivity, ActivityError> {
         let activity: Activity = serde_json::from_slice(body).map_err(|_| ActivityError::Unreadable)?;
-        self.vouched(&activity, vouched)?;
+        self.check_token(&activity, token)?;
         let Some(tenant) = self.tenant(&activity) else { return Ok(ParsedActivity::Foreign) };
         let invoke = activity.kind == "invoke";
         let event = match activity.kind.as_str() {
@@ -124,25 +123,24 @@ impl TeamsParser {
 
     /// The tenant that every part of the activity agrees on, if it is listened to.
     fn tenant(&self, activity: &Activity) -> Option<String> {
-        let told = activity.channel_data.as_ref().and_then(|data| Some(&data.tenant.as_ref()?.id));
-        let tenants: Vec<&String> =
-            told.into_iter().chain(activity.conversation.tenant_id.as_ref()).collect();
-        let first = *tenants.first()?;
-        let agreed = tenants.iter().all(|tenant| *tenant == first) && self.tenants.contains(first);
-        agreed.then(|| first.clone())
+        let of_channel = activity.channel_data.as_ref().and_then(|data| Some(&data.tenant.as_ref()?.id));
+        let mut tenants = of_channel.into_iter().chain(&activity.conversation.tenant_id);
+        let first = tenants.next()?;
+        (tenants.all(|tenant| tenant == first) && self.tenants.contains(first)).then(|| first.clone())
     }
 
-    /// The service is the token's, and one of those that our own token may go to; the key may sign for Teams.
-    fn vouched(&self, activity: &Activity, vouched: &VerifiedToken) -> Result<(), ActivityError> {
-        let same = |a: &str, b: &str| a.trim_end_matches('/').eq_ignore_ascii_case(b.trim_end_matches('/'));
+    /// Checks that the service is the token's, and one of those that our own token may go to, and that the key may sign for Teams.
+    fn check_token(&self, activity: &Activity, token: &VerifiedToken) -> Result<(), ActivityError> {
+        let is_same =
+            |a: &str, b: &str| a.trim_end_matches('/').eq_ignore_ascii_case(b.trim_end_matches('/'));
         let url = Url::parse(&activity.service_url).map_err(|_| ActivityError::Unreadable)?;
-        let ours = url.host_str().is_some_and(|host| self.service_hosts.iter().any(|known| known == host));
-        let endorsed = activity.channel_id == CHANNEL && vouched.endorsed.iter().any(|name| name == CHANNEL);
-        let good = same(&activity.service_url, &vouched.service_url)
-            && ours
+        let is_ours = url.host_str().is_some_and(|host| self.service_hosts.iter().any(|known| known == host));
+        let is_endorsed = activity.channel_id == CHANNEL && token.endorsed.iter().any(|name| name == CHANNEL);
+        let is_good = is_same(&activity.service_url, &token.service_url)
+            && is_ours
             && config::is_safe_url(&activity.service_url)
-            && endorsed;
-        if good { Ok(()) } else { Err(ActivityError::NotVouched) }
+            && is_endorsed;
+        if is_good { Ok(()) } else { Err(ActivityError::TokenMismatch) }
     }
 }
 
@@ -188,7 +186,7 @@ fn incoming(activity: Activity, tenant: String, event: Event) -> Option<Incoming
     if from.role.as_deref().is_some_and(|role| role != "user") {
         return None; // bots don't command bots
     }
-    // Without one, nobody is who they say: an id of the bot's own making is no identity.
+    // Required: Teams makes an id of its own for each bot, which is no identity.
     let account = from.aad_object_id?.to_lowercase();
     let (conversation, thread) = match activity.conversation.id.split_once(";messageid=") {
         Some((conversation, thread)) => (conversation.to_owned(), Some(thread.to_owned())),
@@ -223,7 +221,7 @@ fn behind_mention<'a>(text: &'a str, entities: &[Value], bot: &str) -> Option<&'
     text.find(mention).map(|at| &text[at + mention.len()..])
 }
 
-/// What a person typed, out of what Teams made of it: a few entities of HTML, and the slash of a command of Teams' own.
+/// The text that a person typed, out of Teams' few entities of HTML, without the slash of a command of Teams' own.
 pub fn typed(text: &str) -> String {
     let mut plain = text.replace("&nbsp;", " ").replace('\u{a0}', " ");
     for (escaped, meant) in [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")] {
@@ -231,7 +229,7 @@ pub fn typed(text: &str) -> String {
     }
     let line = plain.trim();
     let line = line.strip_prefix('/').unwrap_or(line);
-    // Who knows the bot from elsewhere types `/db health` here, too.
+    // People who know the bot from Slack type `/db health` here, too.
     match line.strip_prefix("db") {
         Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => rest.trim().to_owned(),
         _ => line.to_owned(),

@@ -4,6 +4,7 @@
 
 use super::accounts::{self, is_direct};
 use super::connector::{ConnectorClient, ConnectorError, ConversationReference, Member, send_error};
+use super::limits;
 use super::render::{self, View};
 use crate::chat::refuse_cut_plan;
 use crate::config;
@@ -29,9 +30,7 @@ const DIRECT_LIFETIME: Duration = Duration::from_secs(3_600);
 const SERVICE_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 /// Values that each cache holds at most.
 const CACHED: usize = 10_000;
-/// People to whom Teams shows a view of their own (<https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/user-specific-views>).
-const MAX_VIEWS: usize = 60;
-
+/// The members of a conversation; `None` if they are too many to be read.
 type Roster = Option<Arc<Vec<Member>>>;
 
 /// Teams, as the workflow sees it.
@@ -101,8 +100,20 @@ impl TeamsPlatform {
         waiting.remove(click).filter(|sender| !sender.is_closed())
     }
 
-    fn service_url_of(&self, conversation: &str) -> String {
-        self.services.get(conversation).unwrap_or_else(|| self.service_url.clone())
+    fn reference(&self, conversation: &str) -> ConversationReference {
+        let service_url = self.services.get(conversation).unwrap_or_else(|| self.service_url.clone());
+        ConversationReference { service_url, conversation: conversation.to_owned() }
+    }
+
+    /// A thread's id names the message that it hangs from. Only channels have threads.
+    fn thread_reference(&self, place: &Conversation) -> ConversationReference {
+        let mut reference = self.reference(&place.conversation);
+        let channel =
+            ["@thread.tacv2", "@thread.skype"].iter().any(|kind| place.conversation.ends_with(kind));
+        if let Some(thread) = place.thread.as_ref().filter(|_| channel) {
+            reference.conversation.push_str(&format!(";messageid={thread}"));
+        }
+        reference
     }
 
     /// Sends a card, and returns its message id, which is empty if Teams names none.
@@ -116,26 +127,20 @@ impl TeamsPlatform {
         if let Some(sender) = to {
             activity["recipient"] = json!({ "id": self.user_id(place, &sender.account).await? });
         }
-        let service_url = self.service_url_of(&place.conversation);
-        let conversation = conversation_id(place);
         self.pacer.turn(&place.conversation).await;
-        let reference = ConversationReference { service_url: &service_url, conversation: &conversation };
-        self.connector.send(reference, &activity).await.map_err(send_error)
+        self.connector.send(&self.thread_reference(place), &activity).await.map_err(send_error)
     }
 
     async fn activity(&self, place: &Conversation, reply: &Reply) -> Value {
-        let user_ids = match &reply.view {
-            Some(_) => self.user_ids(place, reply).await,
-            None => Vec::new(),
-        };
+        let user_ids = if reply.view.is_some() { self.user_ids(place, reply).await } else { Vec::new() };
         let view = View { viewer: None, user_ids: &user_ids, token: reply.view.as_deref() };
-        let rendered = render::render(reply, &view);
+        let message = render::render(reply, &view);
         json!({
             "type": "message",
-            "summary": rendered.summary,
+            "summary": message.summary,
             "attachments": [{
                 "contentType": "application/vnd.microsoft.card.adaptive",
-                "content": rendered.card,
+                "content": message.card,
             }],
         })
     }
@@ -147,37 +152,28 @@ impl TeamsPlatform {
         let mut ids: Vec<String> = Vec::new();
         for account in button_owners(reply).filter_map(|person| person.account.as_deref()) {
             let member = members.iter().find(|member| accounts::is(member, account));
-            if let Some(member) = member
-                && !ids.contains(&member.id)
-            {
-                ids.push(member.id.clone());
-            }
+            ids.extend(member.map(|member| member.id.clone()).filter(|id| !ids.contains(id)));
         }
-        ids.truncate(MAX_VIEWS);
+        ids.truncate(limits::USER_IDS);
         ids
     }
 
     /// The id by which Teams knows an account in a conversation.
     async fn user_id(&self, place: &Conversation, account: &str) -> Result<String, SendError> {
-        let roster = self.roster(&place.conversation).await;
-        let members = roster.as_ref().ok().and_then(|roster| roster.as_ref());
-        match members.and_then(|members| members.iter().find(|member| accounts::is(member, account))) {
-            Some(member) => Ok(member.id.clone()),
-            None => {
-                let member = self.member(&place.conversation, account).await;
-                member.map(|member| member.id).map_err(|error| match error {
-                    ConnectorError::Code(404, _) => SendError::NotThere,
-                    other => send_error(other),
-                })
-            }
+        if let Ok(Some(members)) = self.roster(&place.conversation).await
+            && let Some(member) = members.iter().find(|member| accounts::is(member, account))
+        {
+            return Ok(member.id.clone());
+        }
+        match self.member(&place.conversation, account).await {
+            Ok(member) => Ok(member.id),
+            Err(ConnectorError::Code(404, _)) => Err(SendError::NotThere),
+            Err(error) => Err(send_error(error)),
         }
     }
 
     async fn member(&self, conversation: &str, account: &str) -> Result<Member, ConnectorError> {
-        let service_url = self.service_url_of(conversation);
-        self.connector
-            .member(ConversationReference { service_url: &service_url, conversation }, account)
-            .await
+        self.connector.member(&self.reference(conversation), account).await
     }
 
     /// The members of a conversation, at most five minutes old; `None` if they are too many.
@@ -190,9 +186,7 @@ impl TeamsPlatform {
         }
         // The age counts from before the question.
         let asked_at = Instant::now();
-        let service_url = self.service_url_of(conversation);
-        match self.connector.members(ConversationReference { service_url: &service_url, conversation }).await
-        {
+        match self.connector.members(&self.reference(conversation)).await {
             Ok(members) => {
                 let roster = members.map(Arc::new);
                 self.rosters.put(conversation, roster.clone(), asked_at + accounts::LIFETIME);
@@ -258,10 +252,8 @@ impl Platform for TeamsPlatform {
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
         refuse_cut_plan(self, reply)?;
         let activity = self.activity(&posted.place, reply).await;
-        let service_url = self.service_url_of(&posted.place.conversation);
-        let conversation = conversation_id(&posted.place);
-        let reference = ConversationReference { service_url: &service_url, conversation: &conversation };
-        self.connector.update(reference, &posted.message, &activity).await.map_err(send_error)
+        let reference = self.thread_reference(&posted.place);
+        self.connector.update(&reference, &posted.message, &activity).await.map_err(send_error)
     }
 
     async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
@@ -331,18 +323,7 @@ impl Platform for TeamsPlatform {
 
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
         let roster = self.roster(&place.conversation).await;
-        let members = roster.as_ref().map(|roster| roster.as_ref().map(|members| members.as_slice()));
-        accounts::conversation(&place.conversation, members.map_err(Clone::clone), &self.tenants)
-            .map_err(send_error)
-    }
-}
-
-/// A thread's id names the message that it hangs from. Only channels have threads.
-fn conversation_id(place: &Conversation) -> String {
-    let channel = ["@thread.tacv2", "@thread.skype"].iter().any(|kind| place.conversation.ends_with(kind));
-    match &place.thread {
-        Some(thread) if channel => format!("{};messageid={thread}", place.conversation),
-        _ => place.conversation.clone(),
+        accounts::conversation(&place.conversation, roster, &self.tenants).map_err(send_error)
     }
 }
 

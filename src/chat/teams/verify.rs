@@ -73,12 +73,13 @@ struct Key {
 #[derive(Default)]
 struct Keys {
     known: HashMap<String, Key>,
-    fetched: Option<Instant>,
-    asked: Option<Instant>,
+    fetched_at: Option<Instant>,
+    /// The latest attempt to fetch them.
+    tried_at: Option<Instant>,
 }
 
 /// A token's digest to the facts that it proves, and its expiry (UTC seconds).
-type ValidatedClaims = HashMap<[u8; 32], (i64, VerifiedToken)>;
+type VerifiedTokens = HashMap<[u8; 32], (i64, VerifiedToken)>;
 
 /// Checks tokens for one bot.
 pub struct TokenVerifier {
@@ -86,9 +87,9 @@ pub struct TokenVerifier {
     openid_url: String,
     validation: Validation,
     keys: Mutex<Keys>,
-    /// One asks for the keys, and the others wait.
-    asking: tokio::sync::Mutex<()>,
-    good: Mutex<ValidatedClaims>,
+    /// Held by the one who fetches the keys, while the others wait.
+    fetching: tokio::sync::Mutex<()>,
+    verified: Mutex<VerifiedTokens>,
 }
 
 #[derive(Deserialize)]
@@ -119,8 +120,8 @@ impl TokenVerifier {
             openid_url: config.openid_url.clone(),
             validation,
             keys: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
-            good: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+            verified: Mutex::default(),
         })
     }
 
@@ -132,8 +133,10 @@ impl TokenVerifier {
         let token = bearer(headers)?;
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let now = jiff::Timestamp::now().as_second();
-        if let Some(vouched) = self.remembered(&digest, now) {
-            return Ok(vouched);
+        if let Some((expiry, verified)) = self.verified.lock().get(&digest)
+            && now < *expiry
+        {
+            return Ok(verified.clone());
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
         if !self.validation.algorithms.contains(&header.alg) {
@@ -142,49 +145,44 @@ impl TokenVerifier {
         let key = self.key(&header.kid.ok_or(TokenError::Malformed)?).await?;
         let decoded = jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation);
         let claims = decoded.map_err(|_| TokenError::Wrong)?.claims;
-        // Tokens of Entra and of the emulator name no service: they come from elsewhere.
+        // Tokens of Entra and of the emulator name no service: they are not the Bot Framework's.
         let service_url = claims.service_url.ok_or(TokenError::Wrong)?;
-        let vouched = VerifiedToken { service_url, endorsed: key.endorsed };
-        self.remember(digest, (claims.exp, vouched.clone()), now);
-        Ok(vouched)
+        let verified = VerifiedToken { service_url, endorsed: key.endorsed };
+        self.remember(digest, (claims.exp, verified.clone()), now);
+        Ok(verified)
     }
 
-    fn remembered(&self, digest: &[u8; 32], now: i64) -> Option<VerifiedToken> {
-        let good = self.good.lock();
-        good.get(digest).filter(|(until, _)| now < *until).map(|(_, vouched)| vouched.clone())
-    }
-
-    fn remember(&self, digest: [u8; 32], known: (i64, VerifiedToken), now: i64) {
-        let mut good = self.good.lock();
-        if good.len() >= MAX_TOKENS {
-            good.retain(|_, (until, _)| now < *until);
-            if good.len() >= MAX_TOKENS {
-                good.clear();
+    fn remember(&self, digest: [u8; 32], entry: (i64, VerifiedToken), now: i64) {
+        let mut verified = self.verified.lock();
+        if verified.len() >= MAX_TOKENS {
+            verified.retain(|_, (expiry, _)| now < *expiry);
+            if verified.len() >= MAX_TOKENS {
+                verified.clear();
             }
         }
-        good.insert(digest, known);
+        verified.insert(digest, entry);
     }
 
     /// The key with that id, as it is published now or was within the last day.
     async fn key(&self, id: &str) -> Result<Key, TokenError> {
-        if let Some(found) = self.known(id) {
-            return found;
+        if let Some(key) = self.known(id) {
+            return key;
         }
-        let _turn = self.asking.lock().await;
-        // Another may have asked while this one waited.
-        if let Some(found) = self.known(id) {
-            return found;
+        let _turn = self.fetching.lock().await;
+        // Another may have fetched them while this one waited.
+        if let Some(key) = self.known(id) {
+            return key;
         }
         let fetched = self.fetch().await;
         // Not before: whoever comes meanwhile waits for its turn, and isn't refused.
-        self.keys.lock().asked = Some(Instant::now());
+        self.keys.lock().tried_at = Some(Instant::now());
         match fetched {
             Ok(known) => {
                 let mut keys = self.keys.lock();
-                keys.fetched = Some(Instant::now());
-                // Those that were endorsed for tokens we hold are gone with their keys.
+                keys.fetched_at = Some(Instant::now());
+                // Tokens are not valid any longer than their keys are published.
                 if keys.known.keys().any(|id| !known.contains_key(id)) {
-                    self.good.lock().clear();
+                    self.verified.lock().clear();
                 }
                 keys.known = known;
                 keys.known.get(id).cloned().ok_or(TokenError::UnknownKey)
@@ -196,16 +194,16 @@ impl TokenVerifier {
         }
     }
 
-    /// A key that is known; an answer without asking, as long as nobody may ask; `None` when it is time to ask.
+    /// A key that is known; an error as long as the keys may not be fetched again; `None` when they may.
     fn known(&self, id: &str) -> Option<Result<Key, TokenError>> {
         let keys = self.keys.lock();
-        let fresh = keys.fetched.is_some_and(|at| at.elapsed() < KEYS_LIFETIME);
+        let fresh = keys.fetched_at.is_some_and(|at| at.elapsed() < KEYS_LIFETIME);
         if let Some(key) = keys.known.get(id).filter(|_| fresh) {
             return Some(Ok(key.clone()));
         }
-        let just_asked = keys.asked.is_some_and(|at| at.elapsed() < FETCH_INTERVAL);
-        let why = if keys.fetched.is_some() { TokenError::UnknownKey } else { TokenError::NoKeys };
-        just_asked.then_some(Err(why))
+        let just_tried = keys.tried_at.is_some_and(|at| at.elapsed() < FETCH_INTERVAL);
+        let error = if keys.fetched_at.is_some() { TokenError::UnknownKey } else { TokenError::NoKeys };
+        just_tried.then_some(Err(error))
     }
 
     async fn fetch(&self) -> anyhow::Result<HashMap<String, Key>> {

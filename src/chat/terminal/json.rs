@@ -10,74 +10,61 @@
 //!   "verdict": { "tone": "warning", "text": "5 sessions wait for a lock." },
 //!   "blocks": [
 //!     { "kind": "table", "title": "Server", "columns": [{ "title": "pid", "align": "right" }],
-//!       "rows": [{ "cells": [{ "text": "4711", "tone": "plain" }], "type": ["countersign run kill 4711"] }], "total": 1 }
+//!       "rows": [{ "cells": [{ "text": "4711", "tone": "neutral" }], "type": ["countersign run kill 4711"] }], "total": 1 }
 //!   ]
 //! }
 //! ```
 //!
-//! `who`, `environment`, `run` and `verdict` may be null. A tone is `plain`, `good`, `watch` or `act`. `align` is `left`,
+//! `who`, `environment`, `run` and `verdict` may be null. A tone is `neutral`, `ok`, `warning` or `critical`. `align` is `left`,
 //! `right` or `query`. `blocks` has everything in the order in which a person reads it, the verdict too; the other kinds are
 //! `verdict` (`tone`, `text`), `text` and `note` (`text`), `facts` (`facts`: `name`, `value`), `code` (`title`, `text`),
 //! `progress` (`percent`, `label`) and `buttons` (`type`: lines to type). Texts are for people: their wording may change.
 
-use super::{Lines, escape};
-use crate::model::{Block, Button, Reply, Severity, Shape, Table, Text};
+use super::{ButtonLines, escape};
+use crate::model::{Block, Button, Reply, Shape, Table};
 use serde_json::{Value, json};
 
-/// The reply as JSON text of several lines. `lines` tells what its buttons stand for; their tokens are nobody's business.
-pub fn render(reply: &Reply, lines: &Lines) -> String {
+/// Renders the reply as JSON text of several lines. `lines` has the lines that its buttons stand for; their tokens are left out.
+pub fn render(reply: &Reply, lines: &ButtonLines) -> String {
     let verdict = reply.blocks.iter().find_map(|block| match block {
-        Block::Verdict { tone, text } => Some(json!({ "tone": tone_word(*tone), "text": text.words() })),
+        Block::Verdict { tone, text } => Some(json!({ "tone": tone, "text": text.words() })),
         _ => None,
     });
-    let environment = reply.heading.environment.as_ref();
-    let whole = json!({
+    let reply = json!({
         "version": 1,
         "who": reply.heading.who.as_ref().map(|who| &who.id),
         "asked": reply.heading.asked,
-        "environment": environment.map(|e| json!({ "name": e.name, "production": e.production })),
+        "environment": reply.heading.environment,
         "run": reply.heading.run,
         "verdict": verdict,
         "blocks": reply.blocks.iter().map(|block| self::block(block, lines)).collect::<Vec<_>>(),
     });
-    escape::json(&serde_json::to_string_pretty(&whole).unwrap_or_default()) + "\n"
+    escape::json(&serde_json::to_string_pretty(&reply).unwrap_or_default()) + "\n"
 }
 
-fn tone_word(tone: Severity) -> &'static str {
-    match tone {
-        Severity::Neutral => "neutral",
-        Severity::Ok => "ok",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
-}
-
-fn block(block: &Block, lines: &Lines) -> Value {
-    let prose = |kind: &str, text: &Text| json!({ "kind": kind, "text": text.words() });
+fn block(block: &Block, lines: &ButtonLines) -> Value {
     match block {
-        Block::Verdict { tone, text } => {
-            json!({ "kind": "verdict", "tone": tone_word(*tone), "text": text.words() })
-        }
-        Block::Text(text) => prose("text", text),
-        Block::Note(text) => prose("note", text),
+        Block::Verdict { tone, text } => json!({ "kind": "verdict", "tone": tone, "text": text.words() }),
+        Block::Text(text) => json!({ "kind": "text", "text": text.words() }),
+        Block::Note(text) => json!({ "kind": "note", "text": text.words() }),
         Block::Facts(facts) => {
             let facts = facts.iter().map(|(name, value)| json!({ "name": name, "value": value.words() }));
             json!({ "kind": "facts", "facts": facts.collect::<Vec<_>>() })
         }
-        Block::Table(found) => table(found, lines),
+        Block::Table(table) => self::table(table, lines),
         Block::Code { title, text } => json!({ "kind": "code", "title": title, "text": text }),
         Block::Progress { percent, label } => {
             json!({ "kind": "progress", "percent": percent, "label": label })
         }
-        Block::Buttons(buttons) => json!({ "kind": "buttons", "type": typed(buttons, lines) }),
+        Block::Buttons(buttons) => json!({ "kind": "buttons", "type": lines_of(buttons, lines) }),
     }
 }
 
-fn typed<'a>(buttons: &[Button], lines: &'a Lines) -> Vec<&'a String> {
+fn lines_of<'a>(buttons: &[Button], lines: &'a ButtonLines) -> Vec<&'a String> {
     buttons.iter().filter_map(|button| lines.get(&button.token)).collect()
 }
 
-fn table(table: &Table, lines: &Lines) -> Value {
+fn table(table: &Table, lines: &ButtonLines) -> Value {
     let columns = table.columns.iter().map(|column| {
         let align = match column.shape {
             Shape::Left => "left",
@@ -86,10 +73,8 @@ fn table(table: &Table, lines: &Lines) -> Value {
         };
         json!({ "title": column.title, "align": align })
     });
-    let rows = table.rows.iter().map(|row| {
-        let cells = row.cells.iter().map(|cell| json!({ "text": cell.text, "tone": tone_word(cell.tone) }));
-        json!({ "cells": cells.collect::<Vec<_>>(), "type": typed(&row.buttons, lines) })
-    });
+    let rows =
+        table.rows.iter().map(|row| json!({ "cells": row.cells, "type": lines_of(&row.buttons, lines) }));
     json!({
         "kind": "table",
         "title": table.title,

@@ -17,8 +17,8 @@ mod table;
 /// The one "workspace" of all terminals.
 const WORKSPACE: &str = "terminal";
 
-/// What buttons stand for: token → the line that does the same.
-pub type Lines = HashMap<String, String>;
+/// The lines that buttons stand for, by the button's token.
+pub type ButtonLines = HashMap<String, String>;
 
 /// Keeps the answer for whoever waits for it.
 #[derive(Debug, Default)]

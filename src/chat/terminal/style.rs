@@ -1,9 +1,9 @@
-//! Letters with their ink: wrapped and padded by the columns that they take, coloured at the very end. A colour only adds to
-//! words.
+//! Characters with their style: wrapped and padded by the columns that they take, coloured at the very end. A colour only adds
+//! to words.
 
 use unicode_width::UnicodeWidthChar;
 
-/// How a letter is shown.
+/// The look of a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     Plain,
@@ -31,28 +31,24 @@ impl Style {
     }
 }
 
-/// A line of letters.
 pub type StyledText = Vec<(char, Style)>;
 
-/// Text that has been made inert, in one ink.
-pub fn inked(text: &str, ink: Style) -> StyledText {
-    text.chars().map(|c| (c, ink)).collect()
+/// Escaped text in one style.
+pub fn styled(text: &str, style: Style) -> StyledText {
+    text.chars().map(|c| (c, style)).collect()
 }
 
-/// The columns that a line takes.
+/// Columns that a line takes.
 pub fn columns(line: &[(char, Style)]) -> usize {
     line.iter().map(|(c, _)| c.width().unwrap_or(0)).sum()
 }
 
-/// Fills a line with blanks, before it or behind it.
-pub fn padded(mut line: StyledText, width: usize, right: bool) -> StyledText {
-    let blanks = inked(&" ".repeat(width.saturating_sub(columns(&line))), Style::Plain);
-    if right {
-        [blanks, line].concat()
-    } else {
-        line.extend(blanks);
-        line
-    }
+/// Fills a line with spaces, before it or behind it.
+pub fn padded(mut line: StyledText, width: usize, align_right: bool) -> StyledText {
+    let spaces = styled(&" ".repeat(width.saturating_sub(columns(&line))), Style::Plain);
+    let at = if align_right { 0 } else { line.len() };
+    line.splice(at..at, spaces);
+    line
 }
 
 /// Breaks text into lines of so many columns, between words where it can be.
@@ -64,8 +60,8 @@ fn paragraph_lines(text: &[(char, Style)], width: usize) -> Vec<StyledText> {
     let mut lines = Vec::new();
     let mut line = StyledText::new();
     for word in text.split_inclusive(|(c, _)| *c == ' ') {
-        let blank = usize::from(word.last().is_some_and(|(c, _)| *c == ' '));
-        if columns(&line) + columns(word) - blank > width && !line.is_empty() {
+        let space = usize::from(word.last().is_some_and(|(c, _)| *c == ' '));
+        if columns(&line) + columns(word) - space > width && !line.is_empty() {
             lines.push(trimmed(std::mem::take(&mut line)));
         }
         for letter in word {
@@ -79,19 +75,19 @@ fn paragraph_lines(text: &[(char, Style)], width: usize) -> Vec<StyledText> {
     lines
 }
 
-fn trimmed(mut line: StyledText) -> StyledText {
-    while line.last().is_some_and(|(c, _)| *c == ' ') {
-        line.pop();
-    }
+/// Removes the spaces at the end.
+pub fn trimmed(mut line: StyledText) -> StyledText {
+    let end = line.iter().rposition(|(c, _)| *c != ' ').map_or(0, |at| at + 1);
+    line.truncate(end);
     line
 }
 
-/// At most so many lines; what is left out shows as "…".
-pub fn cut(mut lines: Vec<StyledText>, most: usize, width: usize) -> Vec<StyledText> {
-    if lines.len() <= most {
+/// At most so many lines; "…" stands for the rest.
+pub fn cut(mut lines: Vec<StyledText>, max: usize, width: usize) -> Vec<StyledText> {
+    if lines.len() <= max {
         return lines;
     }
-    lines.truncate(most);
+    lines.truncate(max);
     if let Some(last) = lines.last_mut() {
         while columns(last) + 1 > width && !last.is_empty() {
             last.pop();
@@ -101,22 +97,16 @@ pub fn cut(mut lines: Vec<StyledText>, most: usize, width: usize) -> Vec<StyledT
     lines
 }
 
-/// Code that doesn't fit is continued as a shell continues it, so that copying it keeps it whole.
+/// Code that doesn't fit is continued as a shell continues it, so that a copy of it is the same code.
 pub fn continued(text: &str, width: usize) -> Vec<StyledText> {
     let mut lines = Vec::new();
-    let mut rest = inked(text, Style::Code);
+    let mut rest = styled(text, Style::Code);
     while columns(&rest) > width {
-        let mut end = 0;
-        let mut taken = 0;
-        while end < rest.len() {
-            taken += rest[end].0.width().unwrap_or(0);
-            if taken > width.saturating_sub(1) && end > 0 {
-                break;
-            }
-            end += 1;
-        }
-        let blank = rest[..end].iter().rposition(|(c, _)| *c == ' ');
-        let tail = rest.split_off(blank.map_or(end, |at| at + 1));
+        // One character at least, and a column for the backslash.
+        let fits = |end: &usize| columns(&rest[..*end]) < width;
+        let end = (2..=rest.len()).take_while(fits).last().unwrap_or(1);
+        let space = rest[..end].iter().rposition(|(c, _)| *c == ' ');
+        let tail = rest.split_off(space.map_or(end, |at| at + 1));
         rest.push(('\\', Style::Faint));
         lines.push(std::mem::replace(&mut rest, tail));
     }
@@ -124,21 +114,21 @@ pub fn continued(text: &str, width: usize) -> Vec<StyledText> {
     lines
 }
 
-/// The line as text; with colours, its inks as escape sequences.
-pub fn written(line: &[(char, Style)], colours: bool) -> String {
+/// The line as text; with colours, its styles as escape sequences.
+pub fn to_ansi(line: &[(char, Style)], colours: bool) -> String {
     let mut out = String::new();
-    let mut now = Style::Plain;
-    for (c, ink) in line {
-        if colours && *ink != now {
+    let mut current = Style::Plain;
+    for (c, style) in line {
+        if colours && *style != current {
             out.push_str("\x1b[0m");
-            if *ink != Style::Plain {
-                out.push_str(&format!("\x1b[{}m", ink.code()));
+            if *style != Style::Plain {
+                out.push_str(&format!("\x1b[{}m", style.code()));
             }
-            now = *ink;
+            current = *style;
         }
         out.push(*c);
     }
-    if now != Style::Plain {
+    if current != Style::Plain {
         out.push_str("\x1b[0m");
     }
     out
@@ -149,17 +139,17 @@ mod tests {
     use super::*;
 
     fn words(lines: &[StyledText]) -> Vec<String> {
-        lines.iter().map(|line| written(line, false)).collect()
+        lines.iter().map(|line| to_ansi(line, false)).collect()
     }
 
     #[test]
     fn lines_break_between_words_and_by_columns() {
-        assert_eq!(words(&wrapped(&inked("one two three", Style::Plain), 7)), ["one two", "three"]);
-        assert_eq!(words(&wrapped(&inked("a\n\nb", Style::Plain), 7)), ["a", "", "b"]);
-        assert_eq!(words(&wrapped(&inked("abcdefghij", Style::Plain), 4)), ["abcd", "efgh", "ij"]);
+        assert_eq!(words(&wrapped(&styled("one two three", Style::Plain), 7)), ["one two", "three"]);
+        assert_eq!(words(&wrapped(&styled("a\n\nb", Style::Plain), 7)), ["a", "", "b"]);
+        assert_eq!(words(&wrapped(&styled("abcdefghij", Style::Plain), 4)), ["abcd", "efgh", "ij"]);
         // Each of these takes two columns.
-        assert_eq!(words(&wrapped(&inked("日本日本", Style::Plain), 5)), ["日本", "日本"]);
-        assert_eq!(words(&cut(wrapped(&inked("abcdefghij", Style::Plain), 4), 2, 4)), ["abcd", "efg…"]);
+        assert_eq!(words(&wrapped(&styled("日本日本", Style::Plain), 5)), ["日本", "日本"]);
+        assert_eq!(words(&cut(wrapped(&styled("abcdefghij", Style::Plain), 4), 2, 4)), ["abcd", "efg…"]);
     }
 
     #[test]
@@ -172,8 +162,8 @@ mod tests {
 
     #[test]
     fn colours_end_with_their_line() {
-        let line = [inked("CRITICAL:", Style::Critical), inked(" now", Style::Plain)].concat();
-        assert_eq!(written(&line, true), "\x1b[0m\x1b[1;31mCRITICAL:\x1b[0m now");
-        assert_eq!(written(&line, false), "CRITICAL: now");
+        let line = [styled("CRITICAL:", Style::Critical), styled(" now", Style::Plain)].concat();
+        assert_eq!(to_ansi(&line, true), "\x1b[0m\x1b[1;31mCRITICAL:\x1b[0m now");
+        assert_eq!(to_ansi(&line, false), "CRITICAL: now");
     }
 }
