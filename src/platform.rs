@@ -4,12 +4,21 @@ use crate::model::{ChatAccount, Conversation, IncomingEvent, PlatformKind, Poste
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-/// The platform's report on an account, at most five minutes old.
+/// The platform's report on an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountInfo {
     pub standing: Standing,
     /// The workspace that the account belongs to.
     pub workspace: String,
+}
+
+/// Age that a report on an account may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Five minutes at most.
+    Recent,
+    /// As it is now, for the start of a run.
+    Current,
 }
 
 /// The kind of an account: only members are accepted.
@@ -39,7 +48,7 @@ pub struct ConversationInfo {
 pub enum SendError {
     /// The bot isn't in that conversation.
     #[error("the bot is not in the conversation")]
-    NotThere,
+    NotInConversation,
     /// The message to edit is gone, or can't be edited.
     #[error("the message is gone")]
     Gone,
@@ -82,12 +91,13 @@ pub trait Platform: Send + Sync {
     /// The direct conversation with an account.
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError>;
 
-    /// The account's standing in a conversation where it wrote, at most five minutes old.
-    async fn account(&self, sender: &ChatAccount, place: &Conversation) -> Result<AccountInfo, SendError>;
-
-    /// The account's standing as it is now, for the start of a run.
-    async fn account_now(&self, sender: &ChatAccount, place: &Conversation)
-    -> Result<AccountInfo, SendError>;
+    /// The account's standing in a conversation where it wrote.
+    async fn account(
+        &self,
+        sender: &ChatAccount,
+        place: &Conversation,
+        freshness: Freshness,
+    ) -> Result<AccountInfo, SendError>;
 
     /// Tells if the account is in the role's chat group, by a report at most five minutes old; `None` if the role has no group.
     async fn in_group(&self, _role: &str, _sender: &ChatAccount) -> Result<Option<bool>, SendError> {

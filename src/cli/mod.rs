@@ -59,7 +59,6 @@ enum Cli {
     Commands,
 }
 
-/// Default path of the configuration.
 const CONFIG: &str = "countersign.toml";
 
 /// Log filter of a command that only answers: internal errors, whose reference its answer names.
@@ -121,7 +120,6 @@ fn commands() -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Prints an answer, for eyes or for programs.
 fn show(reply: &Reply, lines: &ButtonLines, as_json: bool, variables: &Variables<'_>) -> anyhow::Result<()> {
     print(&if as_json { json::render(reply, lines) } else { render(reply, lines, screen(variables)) })
 }

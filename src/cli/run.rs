@@ -103,7 +103,6 @@ async fn status(app: &App, completion: Completion, reply: &Reply) -> u8 {
     }
 }
 
-/// The lines that the answer's buttons stand for.
 async fn button_lines(app: &App, reply: &Reply) -> ButtonLines {
     let mut lines = ButtonLines::new();
     let buttons = reply.blocks.iter().flat_map(|block| match block {
@@ -112,8 +111,8 @@ async fn button_lines(app: &App, reply: &Reply) -> ButtonLines {
         _ => Vec::new(),
     });
     for button in buttons {
-        let Ok(Some(known)) = app.audit.store.token(&button.token).await else { continue };
-        let TokenPurpose::RunCommand { command, environment, arguments } = known.purpose else { continue };
+        let Ok(Some(token)) = app.audit.store.token(&button.token).await else { continue };
+        let TokenPurpose::RunCommand { command, environment, arguments } = token.purpose else { continue };
         let Some(command) = app.catalog.find(&command) else { continue };
         let environment = environment.map_or(String::new(), |name| format!(" --env {name}"));
         let line = typed(&command.name, &command.header.args, &arguments);

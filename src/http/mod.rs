@@ -35,13 +35,9 @@ use teams::TeamsRoutes;
 
 /// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
 const MAX_BODY_BYTES: usize = 256 * 1024;
-
 /// Events handled at the same time; beyond them the sender is asked to try again.
 const MAX_IN_FLIGHT: usize = 256;
-
-/// Text for the sender of an event that is not accepted.
 const OVERLOADED: &str = "Countersign is overloaded: nothing was executed. Try again in a moment.";
-
 /// Time between two log lines about the same kind of refusal.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Limit, at the end, for requests that were begun: a client that never sends the rest must not keep the process.
@@ -56,7 +52,6 @@ pub struct HttpServer {
     config: Config,
 }
 
-/// State of the Slack routes.
 struct SlackRoutes {
     verifier: SignatureVerifier,
     parser: SlackParser,
@@ -75,7 +70,10 @@ impl SlackRoutes {
         match parse(&self.parser, body) {
             Ok(ParsedRequest::Deliver(incoming)) => match self.ingress.deliver(*incoming) {
                 Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
-                Admission::Overloaded => overloaded(),
+                // Slack shows it to the sender alone.
+                Admission::Overloaded => {
+                    Json(json!({ "response_type": "ephemeral", "text": OVERLOADED })).into_response()
+                }
             },
             Ok(ParsedRequest::Challenge(challenge)) => challenge.into_response(),
             Ok(ParsedRequest::Ignore) => StatusCode::OK.into_response(),
@@ -289,11 +287,6 @@ async fn read_body(body: Body) -> Option<Bytes> {
         return None;
     }
     axum::body::to_bytes(body, MAX_BODY_BYTES).await.ok()
-}
-
-/// The answer to an event that was received and not accepted: Slack shows it to the sender alone.
-fn overloaded() -> Response {
-    Json(json!({ "response_type": "ephemeral", "text": OVERLOADED })).into_response()
 }
 
 /// Completes on Ctrl-C or SIGTERM.

@@ -30,6 +30,19 @@ pub struct ChatAccount {
     pub name: String,
 }
 
+impl ChatAccount {
+    /// An account shown by its name, or by its id where the platform reports no name.
+    pub fn new(
+        platform: PlatformKind,
+        workspace: &str,
+        account: String,
+        name: Option<String>,
+    ) -> ChatAccount {
+        let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| account.clone());
+        ChatAccount { platform, workspace: workspace.to_owned(), account, name }
+    }
+}
+
 /// A person of the configuration: one human, whatever the number of their accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
@@ -54,21 +67,20 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// A conversation, outside of its threads.
+    pub fn new(platform: PlatformKind, workspace: &str, conversation: String) -> Conversation {
+        Conversation { platform, workspace: workspace.to_owned(), conversation, thread: None }
+    }
+
     /// The conversation with one account alone, before the platform has said which that is.
     pub fn with(sender: &ChatAccount) -> Conversation {
-        Conversation {
-            platform: sender.platform,
-            workspace: sender.workspace.clone(),
-            conversation: format!("{ACCOUNT}{}", sender.account),
-            thread: None,
-        }
+        Conversation::new(sender.platform, &sender.workspace, format!("{ACCOUNT}{}", sender.account))
     }
 
     /// The account, of a place that [`Conversation::with`] made.
     pub fn account(&self) -> Option<ChatAccount> {
         let account = self.conversation.strip_prefix(ACCOUNT)?.to_owned();
-        let (platform, workspace) = (self.platform, self.workspace.clone());
-        Some(ChatAccount { platform, workspace, name: account.clone(), account })
+        Some(ChatAccount::new(self.platform, &self.workspace, account, None))
     }
 
     /// A thread belongs to its conversation: tokens and bindings compare conversations.

@@ -126,12 +126,7 @@ impl Run {
         at: Timestamp,
         state: RunState,
     ) -> Run {
-        let place = Conversation {
-            platform: crate::model::PlatformKind::Terminal,
-            workspace: String::new(),
-            conversation: String::new(),
-            thread: None,
-        };
+        let place = Conversation::new(crate::model::PlatformKind::Terminal, "", String::new());
         let request = RunRequest {
             command: command.to_owned(),
             arguments: BTreeMap::new(),

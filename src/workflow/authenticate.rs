@@ -5,7 +5,7 @@ use super::platforms::Platforms;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::{ChatAccount, Conversation, IncomingEvent, Person};
-use crate::platform::{Platform, SendError, Standing};
+use crate::platform::{Freshness, Platform, SendError, Standing};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +16,6 @@ const RETRY_PAUSES: [Duration; 4] =
 /// The next step while the chat platform can't confirm who somebody is.
 pub(super) const USE_TERMINAL: &str =
     "Try again in a moment. `countersign run` in a terminal on Countersign's host works without the chat.";
-
-/// The age that the platform's report on an account may have.
-#[derive(Clone, Copy)]
-enum Freshness {
-    /// Five minutes at most.
-    Recent,
-    Current,
-}
 
 /// Maps accounts to people.
 #[derive(Clone)]
@@ -146,11 +138,7 @@ impl Authenticator {
         })?;
         let mut pauses = RETRY_PAUSES.iter();
         loop {
-            let account = match freshness {
-                Freshness::Recent => platform.account(sender, place).await,
-                Freshness::Current => platform.account_now(sender, place).await,
-            };
-            match account {
+            match platform.account(sender, place, freshness).await {
                 Ok(account)
                     if account.standing == Standing::Member && account.workspace != sender.workspace =>
                 {

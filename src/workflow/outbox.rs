@@ -359,7 +359,9 @@ impl Outbox {
         }
         match (platform.post(&card.place, reply).await, &run.request.sender) {
             // A plan is shown where it was requested or not at all; an outcome may go to its requester.
-            (Err(SendError::NotThere), Some(sender)) if run.event(EventKind::Requested).is_none() => {
+            (Err(SendError::NotInConversation), Some(sender))
+                if run.event(EventKind::Requested).is_none() =>
+            {
                 platform.send_direct(sender, reply).await
             }
             (result, _) => result,

@@ -5,7 +5,7 @@ use super::authenticate::{Authenticator, USE_TERMINAL};
 use super::intent::Intent;
 use crate::error::{Error, Result};
 use crate::model::{CardKind, ChatAccount, Conversation, Person, PlatformKind};
-use crate::platform::{Platform, SendError, Standing};
+use crate::platform::{Freshness, Platform, SendError, Standing};
 
 /// The people who could approve a request when it was made, and the cards that are recorded with it.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +16,7 @@ pub(super) struct Recipients {
 
 /// Tells if an account is a member there. While the platform can't tell, it counts as one: a click is checked again.
 async fn may_be_member(platform: &dyn Platform, sender: &ChatAccount, place: &Conversation) -> bool {
-    match platform.account(sender, place).await {
+    match platform.account(sender, place, Freshness::Recent).await {
         Ok(account) => account.standing == Standing::Member,
         Err(error) => matches!(error, SendError::Unavailable(_)),
     }

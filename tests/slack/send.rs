@@ -147,8 +147,8 @@ async fn refusals_are_told_apart_by_their_code_alone() {
     let (wire, slack) = started().await;
     let posted = slack.post(&place("C1"), &reply()).await.unwrap();
     for (code, error) in [
-        ("not_in_channel", SendError::NotThere),
-        ("channel_not_found", SendError::NotThere),
+        ("not_in_channel", SendError::NotInConversation),
+        ("channel_not_found", SendError::NotInConversation),
         ("message_not_found", SendError::Gone),
         ("cant_update_message", SendError::Gone),
         ("is_archived", SendError::Refused("is_archived".to_owned())),
@@ -265,23 +265,29 @@ async fn an_account_is_a_member_only_if_nothing_speaks_against_it() {
         let (wire, slack) = started().await;
         wire.answers("users.info", 200, user(more.clone()));
         assert_eq!(
-            slack.account(&sender(), &place("C0INCIDENT")).await.unwrap().standing,
+            slack.account(&sender(), &place("C0INCIDENT"), Freshness::Recent).await.unwrap().standing,
             standing,
             "{more}"
         );
-        slack.account(&sender(), &place("C0INCIDENT")).await.unwrap();
+        slack.account(&sender(), &place("C0INCIDENT"), Freshness::Recent).await.unwrap();
         assert_eq!(wire.methods(), ["users.info"], "the second answer came from the cache");
         assert_eq!(wire.asked()[0].arguments["user"], "U1");
     }
     let (wire, slack) = started().await;
     wire.answers("users.info", 200, user(json!({}))).refuses("users.info", "user_not_visible");
     let foreign = ChatAccount { workspace: "T9".to_owned(), ..sender() };
-    assert_eq!(slack.account(&foreign, &place("C0INCIDENT")).await.unwrap().standing, Standing::External);
-    assert_eq!(slack.account(&sender(), &place("C0INCIDENT")).await.unwrap().standing, Standing::External);
+    assert_eq!(
+        slack.account(&foreign, &place("C0INCIDENT"), Freshness::Recent).await.unwrap().standing,
+        Standing::External
+    );
+    assert_eq!(
+        slack.account(&sender(), &place("C0INCIDENT"), Freshness::Recent).await.unwrap().standing,
+        Standing::External
+    );
     wire.refuses("users.info", "missing_scope");
     let other = ChatAccount { account: "U3".to_owned(), ..sender() };
     assert_eq!(
-        slack.account(&other, &place("C0INCIDENT")).await,
+        slack.account(&other, &place("C0INCIDENT"), Freshness::Recent).await,
         Err(SendError::Refused("missing_scope".to_owned()))
     );
 }

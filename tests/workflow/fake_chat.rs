@@ -5,7 +5,9 @@ use countersign::demo::harness::INCIDENT;
 use countersign::model::{
     Block, ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply,
 };
-use countersign::platform::{AccountInfo, ConversationInfo, Platform, SendError, Standing, TooLarge};
+use countersign::platform::{
+    AccountInfo, ConversationInfo, Freshness, Platform, SendError, Standing, TooLarge,
+};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
@@ -97,18 +99,18 @@ impl Platform for Room {
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
         Ok(Conversation { conversation: format!("D{}", sender.account), ..incident() })
     }
-    async fn account(&self, sender: &ChatAccount, _: &Conversation) -> Result<AccountInfo, SendError> {
-        Ok(AccountInfo { standing: Standing::Member, workspace: sender.workspace.clone() })
-    }
-    async fn account_now(
+    async fn account(
         &self,
         sender: &ChatAccount,
-        place: &Conversation,
+        _: &Conversation,
+        freshness: Freshness,
     ) -> Result<AccountInfo, SendError> {
-        let mut held_up = self.held_up.subscribe();
-        self.waited_for.store(true, Ordering::SeqCst);
-        drop(held_up.wait_for(|held| !held).await);
-        self.account(sender, place).await
+        if freshness == Freshness::Current {
+            let mut held_up = self.held_up.subscribe();
+            self.waited_for.store(true, Ordering::SeqCst);
+            drop(held_up.wait_for(|held| !held).await);
+        }
+        Ok(AccountInfo { standing: Standing::Member, workspace: sender.workspace.clone() })
     }
     fn default_workspace(&self) -> &str {
         "T0SAMPLE"

@@ -11,7 +11,7 @@ const MAX_FACTS: usize = 60;
 /// Units of a title.
 pub const MAX_TITLE: usize = 150;
 
-/// How much of a part may be shown.
+/// Rows and text that a part may show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartLimit {
     /// Rows, facts or buttons.

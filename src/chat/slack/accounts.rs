@@ -6,12 +6,6 @@ use crate::platform::{AccountInfo, ConversationInfo, Standing};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::Duration;
-
-/// Age of a cached answer at most.
-pub(super) const LIFETIME: Duration = Duration::from_secs(300);
-/// For "the bot isn't there": the next thing that a person does is invite it.
-const ABSENT_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Source: <https://api.slack.com/types/user>.
 #[derive(Deserialize, Default)]
@@ -67,7 +61,7 @@ pub(super) fn account(
 fn standing(user: &User, home: &str, sender: &ChatAccount, workspaces: &[String]) -> Standing {
     // In an organisation with several workspaces a user belongs to more than their home.
     let teams = user.enterprise_user.as_ref().map(|user| user.teams.as_slice()).unwrap_or_default();
-    let is_listened_to = |team: &str| workspaces.iter().any(|ours| ours == team);
+    let is_listened_to = |team: &str| workspaces.iter().any(|workspace| workspace == team);
     let is_shared = teams.iter().any(|team| is_listened_to(team));
     let is_ours = |team: &str| is_listened_to(team) || (is_shared && teams.iter().any(|other| other == team));
     if user.deleted {
@@ -104,11 +98,6 @@ pub(super) fn conversation(answer: Result<Value, SlackApiError>) -> Result<Conve
 /// The accounts of a user group out of the answer of `usergroups.users.list`.
 pub(super) fn members(answer: Result<Value, SlackApiError>) -> Result<BTreeSet<String>, SlackApiError> {
     serde_json::from_value(answer?["users"].take()).map_err(|_| unreadable())
-}
-
-/// Time for which an answer may be cached.
-pub(super) fn lifetime(conversation: ConversationInfo) -> Duration {
-    if conversation.bot_is_in { LIFETIME } else { ABSENT_LIFETIME }
 }
 
 fn unreadable() -> SlackApiError {

@@ -4,6 +4,7 @@
 //! The client is slack-morphism's, which needs a connector of hyper: with it a refused connection, after which a repeat is safe,
 //! can be told from a lost answer.
 
+use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, RETRY_AFTER};
 use crate::retry::{self, RetryPolicy, retry};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -17,12 +18,6 @@ use slack_morphism::{
 };
 use std::time::Duration;
 use url::Url;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For one attempt, from connecting to the last byte.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Wait where Slack says 429 without `Retry-After`.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// After a minute of waiting the person should see an error.
 const POLICY: RetryPolicy = RetryPolicy {
@@ -45,7 +40,6 @@ pub enum SlackApiError {
     Unavailable(String),
 }
 
-/// One call, by the way in which it is sent.
 enum Call<'a> {
     Get(&'a str, &'a [(&'a str, &'a str)]),
     Post(&'a str, &'a Value),
@@ -153,7 +147,7 @@ impl SlackApi {
 
     async fn attempt(&self, call: &Call<'_>) -> Attempt {
         let span = tracing::Span::none();
-        let ours = |token| SlackClientApiCallContext {
+        let context = |token| SlackClientApiCallContext {
             rate_control_params: None,
             token,
             tracing_span: &span,
@@ -165,13 +159,15 @@ impl SlackApi {
                 Call::Get(method, arguments) => {
                     let arguments: Vec<_> =
                         arguments.iter().map(|(name, value)| (*name, Some(*value))).collect();
-                    connector.http_get(method, &arguments, ours(Some(&self.token))).await
+                    connector.http_get(method, &arguments, context(Some(&self.token))).await
                 }
-                Call::Post(method, body) => connector.http_post(method, body, ours(Some(&self.token))).await,
-                Call::PostTo(url, body) => connector.http_post_uri((*url).clone(), body, ours(None)).await,
+                Call::Post(method, body) => {
+                    connector.http_post(method, body, context(Some(&self.token))).await
+                }
+                Call::PostTo(url, body) => connector.http_post_uri((*url).clone(), body, context(None)).await,
                 Call::Upload(url, bytes) => {
                     let kind = "application/octet-stream".to_owned();
-                    connector.http_post_uri_binary((*url).clone(), kind, bytes, ours(None)).await
+                    connector.http_post_uri_binary((*url).clone(), kind, bytes, context(None)).await
                 }
             }
         };

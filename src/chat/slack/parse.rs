@@ -209,7 +209,12 @@ impl SlackParser {
         }
         ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:cmd:{}", command.trigger_id),
-            sender: sender(&command.team_id, command.user_id, Some(command.user_name)),
+            sender: ChatAccount::new(
+                PlatformKind::Slack,
+                &command.team_id,
+                command.user_id,
+                Some(command.user_name),
+            ),
             place: place(command.team_id, command.channel_id, None),
             handle: command.response_url.map(handle),
             event: Event::Command { line: decode(&command.text) },
@@ -239,7 +244,12 @@ impl SlackParser {
         let home = click.user.team_id.unwrap_or_else(|| team.clone());
         ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:act:{unique}"),
-            sender: sender(&home, click.user.id, click.user.name.or(click.user.username)),
+            sender: ChatAccount::new(
+                PlatformKind::Slack,
+                &home,
+                click.user.id,
+                click.user.name.or(click.user.username),
+            ),
             place: place(team, channel, thread),
             handle: click.response_url.map(handle),
             event: Event::Button { token, message },
@@ -263,7 +273,7 @@ impl SlackParser {
         let home = mention.user_team.or(mention.team).unwrap_or_else(|| team.clone());
         Ok(ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:evt:{}", callback.event_id),
-            sender: sender(&home, user, None),
+            sender: ChatAccount::new(PlatformKind::Slack, &home, user, None),
             place: place(team, mention.channel, Some(mention.thread_ts.unwrap_or(mention.ts))),
             handle: None,
             event: Event::Command { line: decode(line) },
@@ -273,11 +283,6 @@ impl SlackParser {
 
 fn json<T: DeserializeOwned>(body: &str) -> Result<T, MalformedRequest> {
     serde_json::from_str(body).map_err(|_| MalformedRequest)
-}
-
-fn sender(workspace: &str, account: String, name: Option<String>) -> ChatAccount {
-    let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| account.clone());
-    ChatAccount { platform: PlatformKind::Slack, workspace: workspace.to_owned(), account, name }
 }
 
 fn place(workspace: String, conversation: String, thread: Option<String>) -> Conversation {

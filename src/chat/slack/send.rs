@@ -4,27 +4,23 @@
 use super::api::{SlackApi, SlackApiError};
 use super::render::{self, SlackMessage};
 use super::{accounts, limits};
-use crate::chat::refuse_cut_plan;
+use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, refuse_cut_plan};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
     AnswerHandle, Audience, ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply,
 };
-use crate::platform::{AccountInfo, ConversationInfo, Platform, SendError, TooLarge};
+use crate::platform::{AccountInfo, ConversationInfo, Freshness, Platform, SendError, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
 /// `chat.postMessage` to one channel: about one a second (<https://api.slack.com/docs/rate-limits>).
 const CHANNEL_INTERVAL: Duration = Duration::from_secs(1);
-/// A direct conversation's id never changes; it is cached to spare a call.
-const DIRECT_LIFETIME: Duration = Duration::from_secs(3_600);
-/// Values that each cache holds at most.
-const CACHED: usize = 10_000;
 
 /// Slack, as the workflow sees it.
 pub struct SlackPlatform {
@@ -32,7 +28,8 @@ pub struct SlackPlatform {
     pacer: RateLimiter,
     workspaces: Vec<String>,
     terminal_channel: Option<String>,
-    uses: Mutex<ResponseUrlUses>,
+    /// Uses of each `response_url` that is still valid.
+    uses: Mutex<HashMap<String, ResponseUrlUses>>,
     directs: TtlCache<String>,
     accounts: TtlCache<AccountInfo>,
     conversations: TtlCache<ConversationInfo>,
@@ -41,12 +38,9 @@ pub struct SlackPlatform {
     members: TtlCache<Arc<BTreeSet<String>>>,
 }
 
-/// Number of uses of each `response_url` that is still valid.
-#[derive(Default)]
 struct ResponseUrlUses {
-    taken: HashMap<String, u8>,
-    /// In order of arrival, so that the expired come first.
-    order: VecDeque<(jiff::Timestamp, String)>,
+    since: jiff::Timestamp,
+    count: u8,
 }
 
 impl SlackPlatform {
@@ -59,11 +53,11 @@ impl SlackPlatform {
             workspaces: config.workspaces.clone(),
             terminal_channel: config.terminal_channel.clone(),
             uses: Mutex::default(),
-            directs: TtlCache::new(CACHED),
-            accounts: TtlCache::new(CACHED),
-            conversations: TtlCache::new(CACHED),
+            directs: TtlCache::new(CACHE_CAPACITY),
+            accounts: TtlCache::new(CACHE_CAPACITY),
+            conversations: TtlCache::new(CACHE_CAPACITY),
             groups: config.groups.clone(),
-            members: TtlCache::new(CACHED),
+            members: TtlCache::new(CACHE_CAPACITY),
         })
     }
 
@@ -81,100 +75,72 @@ impl SlackPlatform {
         let now = jiff::Timestamp::now();
         let is_valid =
             |since: jiff::Timestamp| now.duration_since(since).as_secs() < limits::RESPONSE_URL_SECONDS;
-        let uses = &mut *self.uses.lock();
-        while let Some((_, expired)) = uses.order.pop_front_if(|(since, _)| !is_valid(*since)) {
-            uses.taken.remove(&expired);
-        }
         if !is_valid(handle.since) {
             return None;
         }
-        let taken = uses.taken.entry(handle.url.clone()).or_insert_with(|| {
-            uses.order.push_back((handle.since, handle.url.clone()));
-            0
-        });
-        if *taken >= limits::RESPONSE_URL_USES {
+        let mut uses = self.uses.lock();
+        uses.retain(|_, uses| is_valid(uses.since));
+        let new = ResponseUrlUses { since: handle.since, count: 0 };
+        let uses = uses.entry(handle.url.clone()).or_insert(new);
+        if uses.count >= limits::RESPONSE_URL_USES {
             return None;
         }
-        *taken += 1;
+        uses.count += 1;
         Url::parse(&handle.url).ok()
     }
 
     async fn respond(&self, url: &Url, to: &IncomingEvent, reply: &Reply) -> Result<(), SlackApiError> {
-        let rendered = render::render(reply);
-        let mut body = message(&rendered);
+        let message = render::render(reply);
+        let mut body = message_body(&message, to.place.thread.as_deref());
         body["replace_original"] = json!(false);
         body["response_type"] = match reply.audience {
             Audience::Everyone => json!("in_channel"),
             Audience::Asker => json!("ephemeral"),
         };
-        if let Some(thread) = &to.place.thread {
-            body["thread_ts"] = json!(thread);
-        }
         self.api.respond(url, &body).await?;
         // The address lets us speak where the bot isn't; a file needs it there.
-        if rendered.attachment.is_some()
+        if message.attachment.is_some()
             && self.conversation(&to.place).await.is_ok_and(|place| place.bot_is_in)
         {
-            self.attach(&to.place.conversation, to.place.thread.as_deref(), &rendered).await;
+            self.attach(&to.place.conversation, to.place.thread.as_deref(), &message).await;
         }
         Ok(())
     }
 
-    /// Posts, and returns the conversation and the message.
-    async fn post_to(
-        &self,
-        channel: &str,
-        thread: Option<&str>,
-        reply: &Reply,
-    ) -> Result<(String, String), SendError> {
-        let rendered = render::render(reply);
-        let mut body = never_unfurled(message(&rendered));
-        body["channel"] = json!(channel);
-        if let Some(thread) = thread {
-            body["thread_ts"] = json!(thread);
+    /// Posts a message; Slack may name another conversation than it was asked for.
+    async fn post_to(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
+        let message = render::render(reply);
+        let thread = place.thread.as_deref();
+        let mut body = inert(message_body(&message, thread));
+        body["channel"] = json!(place.conversation);
+        for argument in ["mrkdwn", "unfurl_links", "unfurl_media"] {
+            body[argument] = json!(false);
         }
-        self.pacer.turn(channel).await;
-        let answer = self.api.post("chat.postMessage", &body).await.map_err(post_error)?;
+        self.pacer.turn(&place.conversation).await;
+        let answer = self.api.post("chat.postMessage", &body).await.map_err(send_error)?;
         let Some(ts) = answer["ts"].as_str() else {
             return Err(SendError::Unavailable("unreadable_answer".to_owned()));
         };
-        let channel = answer["channel"].as_str().unwrap_or(channel);
-        self.attach(channel, thread.or(Some(ts)), &rendered).await;
-        Ok((channel.to_owned(), ts.to_owned()))
+        let conversation = answer["channel"].as_str().unwrap_or(&place.conversation).to_owned();
+        self.attach(&conversation, thread.or(Some(ts)), &message).await;
+        Ok(PostedMessage { place: Conversation { conversation, ..place.clone() }, message: ts.to_owned() })
     }
 
     /// Posts a message into the conversation that only the requester sees.
     async fn post_ephemeral(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
-        let mut body = inert(message(&render::render(reply)));
+        let mut body = inert(message_body(&render::render(reply), to.place.thread.as_deref()));
         body["channel"] = json!(to.place.conversation);
         body["user"] = json!(to.sender.account);
-        if let Some(thread) = &to.place.thread {
-            body["thread_ts"] = json!(thread);
-        }
-        self.api.post("chat.postEphemeral", &body).await.map(drop).map_err(post_error)
+        self.api.post("chat.postEphemeral", &body).await.map(drop).map_err(send_error)
     }
 
-    /// The file beside a message that was cut. The message itself says that it was cut, so a failure here loses nothing
-    /// that was promised.
-    async fn attach(&self, channel: &str, thread: Option<&str>, rendered: &SlackMessage) {
-        if let Some(file) = &rendered.attachment
+    /// Uploads the file beside a message that was cut. The message itself says that it was cut, so a failure is only logged.
+    async fn attach(&self, channel: &str, thread: Option<&str>, message: &SlackMessage) {
+        if let Some(file) = &message.attachment
             && let Err(error) = self.api.upload(channel, thread, file).await
         {
             tracing::warn!(%error, "uploading full answer failed");
         }
-    }
-
-    /// The direct conversation with an account.
-    async fn direct_channel(&self, account: &str) -> Result<String, SendError> {
-        let open = async {
-            let body = json!({ "users": account });
-            let answer = self.api.post("conversations.open", &body).await.map_err(post_error)?;
-            match answer["channel"]["id"].as_str() {
-                Some(channel) => Ok((channel.to_owned(), DIRECT_LIFETIME)),
-                None => Err(SendError::Unavailable("unreadable_answer".to_owned())),
-            }
-        };
-        self.directs.get_or_fetch(account, open).await
     }
 }
 
@@ -193,76 +159,77 @@ impl Platform for SlackPlatform {
         if let Some(url) = to.handle.as_ref().and_then(|handle| self.take_use(handle)) {
             match self.respond(&url, to, reply).await {
                 Err(SlackApiError::UsedUp) => {}
-                done => return done.map_err(post_error),
+                sent => return sent.map_err(send_error),
             }
         }
         // A direct conversation has no one to hide from.
         let direct = to.place.conversation.starts_with('D');
         let sent = match reply.audience {
             Audience::Asker if !direct => self.post_ephemeral(to, reply).await,
-            _ => self.post_to(&to.place.conversation, to.place.thread.as_deref(), reply).await.map(drop),
+            _ => self.post_to(&to.place, reply).await.map(drop),
         };
         match sent {
-            Err(SendError::NotThere) => self.send_direct(&to.sender, reply).await.map(drop),
+            Err(SendError::NotInConversation) => self.send_direct(&to.sender, reply).await.map(drop),
             sent => sent,
         }
     }
 
     async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         refuse_cut_plan(self, reply)?;
-        let (conversation, message) =
-            self.post_to(&place.conversation, place.thread.as_deref(), reply).await?;
-        Ok(PostedMessage { place: Conversation { conversation, ..place.clone() }, message })
+        self.post_to(place, reply).await
     }
 
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
         refuse_cut_plan(self, reply)?;
-        let mut body = inert(message(&render::render(reply)));
+        let mut body = inert(message_body(&render::render(reply), None));
         body["channel"] = json!(posted.place.conversation);
         body["ts"] = json!(posted.message);
-        self.api.post("chat.update", &body).await.map(drop).map_err(post_error)
+        self.api.post("chat.update", &body).await.map(drop).map_err(send_error)
     }
 
     async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
         refuse_cut_plan(self, reply)?;
-        let place = self.direct(sender).await?;
-        let (_, message) = self.post_to(&place.conversation, None, reply).await?;
-        Ok(PostedMessage { place, message })
+        self.post_to(&self.direct(sender).await?, reply).await
     }
 
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
-        let conversation = self.direct_channel(&sender.account).await?;
-        let workspace = sender.workspace.clone();
-        Ok(Conversation { platform: PlatformKind::Slack, workspace, conversation, thread: None })
-    }
-
-    async fn account(&self, sender: &ChatAccount, place: &Conversation) -> Result<AccountInfo, SendError> {
-        match self.accounts.get(&account_key(sender)) {
-            Some(account) => Ok(account),
-            None => self.account_now(sender, place).await,
-        }
+        let open = async {
+            let body = json!({ "users": sender.account });
+            let answer = self.api.post("conversations.open", &body).await.map_err(send_error)?;
+            match answer["channel"]["id"].as_str() {
+                Some(channel) => Ok((channel.to_owned(), DIRECT_LIFETIME)),
+                None => Err(SendError::Unavailable("unreadable_answer".to_owned())),
+            }
+        };
+        let conversation = self.directs.get_or_fetch(&sender.account, open).await?;
+        Ok(Conversation::new(PlatformKind::Slack, &sender.workspace, conversation))
     }
 
     /// Slack's answer doesn't depend on the conversation.
-    async fn account_now(
+    async fn account(
         &self,
         sender: &ChatAccount,
         _place: &Conversation,
+        freshness: Freshness,
     ) -> Result<AccountInfo, SendError> {
+        let key = format!("{}/{}", sender.workspace, sender.account);
         let fetch = async {
             let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
-            let account = accounts::account(answer, sender, &self.workspaces).map_err(post_error)?;
-            Ok((account, accounts::LIFETIME))
+            let account = accounts::account(answer, sender, &self.workspaces).map_err(send_error)?;
+            Ok((account, REPORT_LIFETIME))
         };
-        self.accounts.refresh(&account_key(sender), fetch).await
+        match freshness {
+            Freshness::Recent => self.accounts.get_or_fetch(&key, fetch).await,
+            Freshness::Current => self.accounts.refresh(&key, fetch).await,
+        }
     }
 
     async fn in_group(&self, role: &str, sender: &ChatAccount) -> Result<Option<bool>, SendError> {
         let Some(group) = self.groups.get(role) else { return Ok(None) };
         let fetch = async {
             let answer = self.api.get("usergroups.users.list", &[("usergroup", group)]).await;
-            let members = accounts::members(answer).map_err(post_error)?;
-            Ok((Arc::new(members), accounts::LIFETIME))
+            let members = accounts::members(answer).map_err(send_error)?;
+            Ok((Arc::new(members), REPORT_LIFETIME))
         };
         let members = self.members.get_or_fetch(group, fetch).await?;
         Ok(Some(members.contains(&sender.account)))
@@ -273,72 +240,58 @@ impl Platform for SlackPlatform {
     }
 
     fn terminal_channel(&self) -> Option<Conversation> {
-        let workspace = self.workspaces.first()?.clone();
         let conversation = self.terminal_channel.clone()?;
-        Some(Conversation { platform: PlatformKind::Slack, workspace, conversation, thread: None })
+        Some(Conversation::new(PlatformKind::Slack, self.workspaces.first()?, conversation))
     }
 
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
         let key = format!("{}/{}", place.workspace, place.conversation);
         let fetch = async {
             let answer = self.api.get("conversations.info", &[("channel", &place.conversation)]).await;
-            let conversation = accounts::conversation(answer).map_err(post_error)?;
-            Ok((conversation, accounts::lifetime(conversation)))
+            let conversation = accounts::conversation(answer).map_err(send_error)?;
+            let lifetime = if conversation.bot_is_in { REPORT_LIFETIME } else { ABSENT_LIFETIME };
+            Ok((conversation, lifetime))
         };
         self.conversations.get_or_fetch(&key, fetch).await
     }
 }
 
-fn account_key(sender: &ChatAccount) -> String {
-    format!("{}/{}", sender.workspace, sender.account)
+/// The arguments that every method takes. The text is only for notifications, and holds nothing to parse.
+fn message_body(message: &SlackMessage, thread: Option<&str>) -> Value {
+    let mut body = json!({ "text": message.text, "blocks": message.blocks });
+    if let Some(thread) = thread {
+        body["thread_ts"] = json!(thread);
+    }
+    body
 }
 
-/// The parts of a message that every method takes. The text is only for notifications, and holds nothing to parse.
-fn message(rendered: &SlackMessage) -> Value {
-    json!({ "text": rendered.text, "blocks": rendered.blocks })
-}
-
-/// Turns off Slack's search for names and links: `chat.postMessage`, `chat.postEphemeral` and `chat.update` take this.
+/// Turns off Slack's search for names and links: a `response_url` doesn't take this.
 fn inert(mut body: Value) -> Value {
     body["parse"] = json!("none");
     body["link_names"] = json!(false);
     body
 }
 
-/// Turns off unfurling and formatting as well: only `chat.postMessage` takes this.
-fn never_unfurled(mut body: Value) -> Value {
-    for argument in ["mrkdwn", "unfurl_links", "unfurl_media"] {
-        body[argument] = json!(false);
-    }
-    inert(body)
-}
-
-fn post_error(error: SlackApiError) -> SendError {
+/// Source: <https://docs.slack.dev/reference/methods/chat.postMessage#errors>.
+fn send_error(error: SlackApiError) -> SendError {
     match error {
-        SlackApiError::Code(code) => match code.as_str() {
-            "not_in_channel" | "channel_not_found" | "user_not_in_channel" => SendError::NotThere,
-            "message_not_found" | "cant_update_message" | "edit_window_closed" => SendError::Gone,
-            _ if is_about_the_bot(&code) => SendError::Unavailable(code),
-            _ => SendError::Refused(code),
-        },
         SlackApiError::UsedUp => SendError::Gone,
         SlackApiError::Unavailable(reason) => SendError::Unavailable(reason),
+        SlackApiError::Code(code) => match code.as_str() {
+            "not_in_channel" | "channel_not_found" | "user_not_in_channel" => SendError::NotInConversation,
+            "message_not_found" | "cant_update_message" | "edit_window_closed" => SendError::Gone,
+            // The bot itself is refused, which its operators can fix: no message is dropped for those.
+            "account_inactive"
+            | "ekm_access_denied"
+            | "invalid_auth"
+            | "not_authed"
+            | "org_login_required"
+            | "team_access_not_granted"
+            | "team_added_to_org"
+            | "token_expired"
+            | "token_revoked" => SendError::Unavailable(code),
+            _ if code.starts_with("http_") => SendError::Unavailable(code),
+            _ => SendError::Refused(code),
+        },
     }
-}
-
-/// Tells the codes by which the bot itself is refused, which its operators can fix: no message is dropped for those.
-/// Source: <https://docs.slack.dev/reference/methods/chat.postMessage#errors>.
-fn is_about_the_bot(code: &str) -> bool {
-    let codes = [
-        "account_inactive",
-        "ekm_access_denied",
-        "invalid_auth",
-        "not_authed",
-        "org_login_required",
-        "team_access_not_granted",
-        "team_added_to_org",
-        "token_expired",
-        "token_revoked",
-    ];
-    codes.contains(&code) || code.starts_with("http_")
 }

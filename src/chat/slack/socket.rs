@@ -1,7 +1,7 @@
 //! Socket Mode: the bot connects out, so it needs no public address. The same requests as over HTTP, in envelopes; each is
 //! handed on and acknowledged at once. Reconnects by itself. The websocket's address holds a ticket: it is never logged.
 
-use super::api::{SlackApi, SlackApiError};
+use super::api::SlackApi;
 use super::parse::{ParsedRequest, SlackParser};
 use crate::config;
 use futures::{SinkExt, StreamExt};
@@ -17,8 +17,9 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 /// Slack pings every few seconds; a socket that is silent for so long is dead.
 const SILENCE: Duration = Duration::from_secs(90);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between attempts to connect: doubled each time, up to the second figure.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Pause between attempts to connect, doubled each time.
+const MIN_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// A connection to Slack that is kept up.
 pub struct Socket {
@@ -27,7 +28,7 @@ pub struct Socket {
     tls: Connector,
 }
 
-/// What Slack wraps a request in. Source: <https://api.slack.com/apis/socket-mode#events>.
+/// Slack's wrapping of a request. Source: <https://api.slack.com/apis/socket-mode#events>.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(rename = "type")]
@@ -35,14 +36,6 @@ struct Envelope {
     envelope_id: Option<String>,
     #[serde(default)]
     payload: Value,
-}
-
-/// Why a session ended.
-enum End {
-    /// Slack moves us to another server: at once, please.
-    Refresh,
-    /// It broke, or could not be had.
-    Broken { greeted: bool, why: String },
 }
 
 impl Socket {
@@ -55,61 +48,56 @@ impl Socket {
         })
     }
 
-    /// Hands every request to `deliver`, which must not wait: the acknowledgement follows it. Runs until it is dropped.
+    /// Passes every request to `deliver`, which must not wait: the acknowledgement follows it. Runs until it is dropped.
     pub async fn run(&self, deliver: impl Fn(ParsedRequest) + Send + Sync) {
-        let mut backoff = BACKOFF.0;
+        let mut backoff = MIN_BACKOFF;
         loop {
-            match self.session(&deliver).await {
-                End::Refresh => backoff = BACKOFF.0,
-                End::Broken { greeted, why } => {
-                    if greeted {
-                        backoff = BACKOFF.0;
-                    }
-                    tracing::warn!(why, "connecting to Slack again");
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF.1);
-                }
+            let mut greeted = false;
+            let outcome = self.session(&mut greeted, &deliver).await;
+            if greeted || outcome.is_ok() {
+                backoff = MIN_BACKOFF;
+            }
+            if let Err(why) = outcome {
+                tracing::warn!(why, "connecting to Slack again");
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(MAX_BACKOFF);
             }
         }
     }
 
-    /// One websocket, from opening to its end.
-    async fn session(&self, deliver: &(impl Fn(ParsedRequest) + Send + Sync)) -> End {
-        let mut greeted = false;
-        let mut socket = match self.connect().await {
-            Ok(socket) => socket,
-            Err(why) => return End::Broken { greeted, why },
-        };
+    /// One websocket, from opening to its end. It ends without an error when Slack moves us to another server.
+    async fn session(
+        &self,
+        greeted: &mut bool,
+        deliver: &(impl Fn(ParsedRequest) + Send + Sync),
+    ) -> Result<(), String> {
+        let mut socket = self.connect().await?;
         loop {
             let text = match tokio::time::timeout(SILENCE, socket.next()).await {
                 Ok(Some(Ok(Message::Text(text)))) => text,
-                Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => {
-                    return End::Broken { greeted, why: "closed".to_owned() };
-                }
+                Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => return Err("closed".to_owned()),
                 // Pings are answered by the library.
                 Ok(Some(Ok(_))) => continue,
-                Err(_) => return End::Broken { greeted, why: "silent".to_owned() },
+                Err(_) => return Err("silent".to_owned()),
             };
             let Ok(envelope) = serde_json::from_str::<Envelope>(&text) else {
                 tracing::warn!("a message of Socket Mode can't be read");
                 continue;
             };
             match envelope.kind.as_str() {
-                "hello" => greeted = true,
-                "disconnect" => return End::Refresh,
-                kind => self.hand_on(kind, &envelope.payload, deliver),
+                "hello" => *greeted = true,
+                "disconnect" => return Ok(()),
+                kind => self.deliver(kind, &envelope.payload, deliver),
             }
             // What can't be read is acknowledged as well: sent again, it would be no better.
             if let Some(id) = envelope.envelope_id {
                 let acknowledgement = json!({ "envelope_id": id }).to_string();
-                if socket.send(Message::text(acknowledgement)).await.is_err() {
-                    return End::Broken { greeted, why: "closed".to_owned() };
-                }
+                socket.send(Message::text(acknowledgement)).await.map_err(|_| "closed")?;
             }
         }
     }
 
-    fn hand_on(&self, kind: &str, payload: &Value, deliver: &impl Fn(ParsedRequest)) {
+    fn deliver(&self, kind: &str, payload: &Value, deliver: &impl Fn(ParsedRequest)) {
         let payload = payload.to_string();
         let parsed = match kind {
             "slash_commands" => self.parser.command_json(&payload),
@@ -125,7 +113,7 @@ impl Socket {
 
     async fn connect(&self) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, String> {
         let opened = self.api.post("apps.connections.open", &json!({})).await;
-        let answer = opened.map_err(|error: SlackApiError| error.to_string())?;
+        let answer = opened.map_err(|error| error.to_string())?;
         let url = answer["url"].as_str().ok_or("no address")?;
         let connecting =
             tokio_tungstenite::connect_async_tls_with_config(url, None, false, Some(self.tls.clone()));

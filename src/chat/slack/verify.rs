@@ -10,7 +10,7 @@ pub struct SignatureVerifier {
     verifiers: Vec<SlackEventSignatureVerifier>,
 }
 
-/// Why a request is not Slack's. All of them are answered with 401.
+/// Reason that a request is not Slack's. All of them are answered with 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     #[error("the signature or its timestamp is absent")]
@@ -39,17 +39,17 @@ impl SignatureVerifier {
             |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(SignatureError::Absent);
         let signature = header(SlackEventSignatureVerifier::SLACK_SIGNED_HASH_HEADER)?;
         let timestamp = header(SlackEventSignatureVerifier::SLACK_SIGNED_TIMESTAMP)?;
-        let mut refusal = SignatureError::Wrong;
+        let mut error = SignatureError::Wrong;
         for verifier in &self.verifiers {
             match verifier.verify(signature, body, timestamp) {
                 Ok(()) => return Ok(()),
                 Err(SlackEventSignatureVerifierError::IncorrectOrExpiredTimestampError(_)) => {
-                    refusal = SignatureError::Stale;
+                    error = SignatureError::Stale;
                 }
                 Err(_) => {}
             }
         }
-        Err(refusal)
+        Err(error)
     }
 }
 
@@ -87,10 +87,10 @@ mod tests {
 
     #[test]
     fn old_future_and_absent_signatures_are_refused() {
-        let one = verifier(&["secret"]);
-        assert_eq!(one.verify(&signed("secret", 400), BODY), Err(SignatureError::Stale));
-        assert_eq!(one.verify(&signed("secret", -400), BODY), Err(SignatureError::Stale));
-        assert_eq!(one.verify(&HeaderMap::new(), BODY), Err(SignatureError::Absent));
+        let verifier = verifier(&["secret"]);
+        assert_eq!(verifier.verify(&signed("secret", 400), BODY), Err(SignatureError::Stale));
+        assert_eq!(verifier.verify(&signed("secret", -400), BODY), Err(SignatureError::Stale));
+        assert_eq!(verifier.verify(&HeaderMap::new(), BODY), Err(SignatureError::Absent));
     }
 
     #[test]

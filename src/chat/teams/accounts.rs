@@ -4,12 +4,6 @@ use super::connector::{ConnectorError, Member};
 use crate::model::ChatAccount;
 use crate::platform::{AccountInfo, ConversationInfo, Standing};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Age of a cached answer at most.
-pub(super) const LIFETIME: Duration = Duration::from_secs(300);
-/// For "the bot isn't there": the next thing that a person does is add it.
-pub(super) const ABSENT_LIFETIME: Duration = Duration::from_secs(10);
 
 /// An account out of a conversation's member. Whoever is deactivated, or was removed, is a member of nothing.
 pub(super) fn account(
@@ -35,11 +29,11 @@ pub(super) fn account(
 /// By the member's tenant and role.
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/get-teams-context>.
 pub(super) fn standing(member: &Member, tenants: &[String]) -> Standing {
-    let guest = member.user_principal_name.as_deref().is_some_and(|name| name.contains("#EXT#"));
-    let ours = member.tenant_id.as_ref().is_some_and(|tenant| tenants.contains(tenant));
+    let is_guest = member.user_principal_name.as_deref().is_some_and(|name| name.contains("#EXT#"));
+    let is_listened_to = member.tenant_id.as_ref().is_some_and(|tenant| tenants.contains(tenant));
     match member.user_role.as_deref() {
-        _ if !ours => Standing::External,
-        None | Some("user") if !guest => Standing::Member,
+        _ if !is_listened_to => Standing::External,
+        None | Some("user") if !is_guest => Standing::Member,
         None | Some("user" | "guest") => Standing::Guest,
         Some(_) => Standing::External,
     }

@@ -3,6 +3,7 @@
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference>.
 
 use crate::azure::identity::{CredentialKind, Tokens};
+use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, RETRY_AFTER};
 use crate::config;
 use crate::http_client;
 use crate::platform::SendError;
@@ -15,12 +16,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::time::Duration;
 use url::Url;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For one attempt, from connecting to the last byte.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Wait where Teams says 429 without `Retry-After`.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Teams asks to repeat a call after 412, 502 and 504.
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/rate-limit>.
@@ -273,7 +268,7 @@ pub(super) fn send_error(error: ConnectorError) -> SendError {
         ConnectorError::Code(status, code) => match (status, code.as_str()) {
             // The bot itself is refused, which its operators can fix.
             (401, _) => SendError::Unavailable(code),
-            (403, _) | (404, "ConversationNotFound") => SendError::NotThere,
+            (403, _) | (404, "ConversationNotFound") => SendError::NotInConversation,
             (404, _) => SendError::Gone,
             _ => SendError::Refused(code),
         },

@@ -11,7 +11,7 @@ pub const CARD_BYTES: usize = 25_000;
 pub const USER_IDS: usize = 60;
 /// An account's id in such a list. Teams' own are around 95 characters; a longer one isn't one.
 pub const USER_ID_BYTES: usize = 110;
-/// What those ids take of a card: each with its quotes and comma, and the action that they are for.
+/// Bytes of those ids in a card: each with its quotes and comma, and the action that they are for.
 pub const VIEWS_BYTES: usize = USER_IDS * (USER_ID_BYTES + 3) + 600;
 /// Actions of a set that are seen; the rest goes into a menu [cards].
 pub const ACTIONS: usize = 6;

@@ -201,12 +201,7 @@ fn incoming(activity: Activity, tenant: String, event: Event) -> Option<Incoming
             card: true,
         }),
         delivery,
-        sender: ChatAccount {
-            platform: PlatformKind::Teams,
-            workspace: tenant.clone(),
-            name: from.name.filter(|name| !name.is_empty()).unwrap_or_else(|| account.clone()),
-            account,
-        },
+        sender: ChatAccount::new(PlatformKind::Teams, &tenant, account, from.name),
         place: Conversation { platform: PlatformKind::Teams, workspace: tenant, conversation, thread },
         event,
     })
@@ -214,10 +209,10 @@ fn incoming(activity: Activity, tenant: String, event: Event) -> Option<Incoming
 
 /// The text behind the bot's mention, which Teams writes as `<at>Countersign</at>` and names in an entity.
 fn behind_mention<'a>(text: &'a str, entities: &[Value], bot: &str) -> Option<&'a str> {
-    let ours = entities
+    let own_entity = entities
         .iter()
         .find(|entity| entity["type"] == "mention" && entity["mentioned"]["id"].as_str() == Some(bot));
-    let mention = ours?["text"].as_str().filter(|mention| !mention.is_empty())?;
+    let mention = own_entity?["text"].as_str().filter(|mention| !mention.is_empty())?;
     text.find(mention).map(|at| &text[at + mention.len()..])
 }
 

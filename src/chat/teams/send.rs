@@ -6,13 +6,13 @@ use super::accounts::{self, is_direct};
 use super::connector::{ConnectorClient, ConnectorError, ConversationReference, Member, send_error};
 use super::limits;
 use super::render::{self, View};
-use crate::chat::refuse_cut_plan;
+use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, refuse_cut_plan};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
     Audience, Block, ChatAccount, Conversation, IncomingEvent, Person, PlatformKind, PostedMessage, Reply,
 };
-use crate::platform::{AccountInfo, ConversationInfo, Platform, SendError, Standing, TooLarge};
+use crate::platform::{AccountInfo, ConversationInfo, Freshness, Platform, SendError, Standing, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -24,12 +24,8 @@ use tokio::time::Instant;
 
 /// Messages to one conversation: 60 in 30 s, 1,800 an hour (<https://learn.microsoft.com/microsoftteams/platform/bots/how-to/rate-limit>).
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A direct conversation's id never changes; it is cached to spare a call.
-const DIRECT_LIFETIME: Duration = Duration::from_secs(3_600);
 /// The address of a conversation's service changes seldom, and comes with every activity.
 const SERVICE_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
-/// Values that each cache holds at most.
-const CACHED: usize = 10_000;
 /// The members of a conversation; `None` if they are too many to be read.
 type Roster = Option<Arc<Vec<Member>>>;
 
@@ -62,11 +58,11 @@ impl TeamsPlatform {
             tenants: config.tenants.clone(),
             service_url: config.service_url.clone(),
             terminal_channel: config.terminal_channel.clone(),
-            services: TtlCache::new(CACHED),
-            directs: TtlCache::new(CACHED),
-            accounts: TtlCache::new(CACHED),
-            rosters: TtlCache::new(CACHED),
-            absent: TtlCache::new(CACHED),
+            services: TtlCache::new(CACHE_CAPACITY),
+            directs: TtlCache::new(CACHE_CAPACITY),
+            accounts: TtlCache::new(CACHE_CAPACITY),
+            rosters: TtlCache::new(CACHE_CAPACITY),
+            absent: TtlCache::new(CACHE_CAPACITY),
             groups: config.groups.clone(),
             waiting: Mutex::default(),
         })
@@ -167,7 +163,7 @@ impl TeamsPlatform {
         }
         match self.member(&place.conversation, account).await {
             Ok(member) => Ok(member.id),
-            Err(ConnectorError::Code(404, _)) => Err(SendError::NotThere),
+            Err(ConnectorError::Code(404, _)) => Err(SendError::NotInConversation),
             Err(error) => Err(send_error(error)),
         }
     }
@@ -189,12 +185,12 @@ impl TeamsPlatform {
         match self.connector.members(&self.reference(conversation)).await {
             Ok(members) => {
                 let roster = members.map(Arc::new);
-                self.rosters.put(conversation, roster.clone(), asked_at + accounts::LIFETIME);
+                self.rosters.put(conversation, roster.clone(), asked_at + REPORT_LIFETIME);
                 Ok(roster)
             }
             Err(error) => {
                 if matches!(error, ConnectorError::Code(403 | 404, _)) {
-                    self.absent.put(conversation, (), asked_at + accounts::ABSENT_LIFETIME);
+                    self.absent.put(conversation, (), asked_at + ABSENT_LIFETIME);
                 }
                 Err(error)
             }
@@ -238,7 +234,7 @@ impl Platform for TeamsPlatform {
         // A direct conversation has no one to hide from.
         let private = reply.audience == Audience::Asker && !is_direct(&to.place.conversation);
         match self.send(&to.place, reply, private.then_some(&to.sender)).await {
-            Err(SendError::NotThere) => self.send_direct(&to.sender, reply).await.map(drop),
+            Err(SendError::NotInConversation) => self.send_direct(&to.sender, reply).await.map(drop),
             sent => sent.map(drop),
         }
     }
@@ -266,42 +262,35 @@ impl Platform for TeamsPlatform {
             let opened = self.connector.direct(&self.service_url, &sender.workspace, &sender.account).await;
             Ok((opened.map_err(send_error)?, DIRECT_LIFETIME))
         };
-        Ok(Conversation {
-            platform: PlatformKind::Teams,
-            workspace: sender.workspace.clone(),
-            conversation: self.directs.get_or_fetch(&sender.account, open).await?,
-            thread: None,
-        })
-    }
-
-    async fn account(&self, sender: &ChatAccount, place: &Conversation) -> Result<AccountInfo, SendError> {
-        match self.accounts.get(&account_key(sender, place)) {
-            Some(account) => Ok(account),
-            None => self.account_now(sender, place).await,
-        }
+        let conversation = self.directs.get_or_fetch(&sender.account, open).await?;
+        Ok(Conversation::new(PlatformKind::Teams, &sender.workspace, conversation))
     }
 
     /// Asks about a member of the conversation: Teams has no other way to ask about an account.
-    async fn account_now(
+    async fn account(
         &self,
         sender: &ChatAccount,
         place: &Conversation,
+        freshness: Freshness,
     ) -> Result<AccountInfo, SendError> {
-        let conversation = match place.account() {
-            Some(_) => self.direct(sender).await?.conversation,
-            None => place.conversation.clone(),
-        };
+        let key = format!("{}/{}/{}", sender.workspace, sender.account, place.conversation);
         let fetch = async {
-            let answer = self.member(&conversation, &sender.account).await;
+            let answer = match place.account() {
+                Some(_) => self.member(&self.direct(sender).await?.conversation, &sender.account).await,
+                None => self.member(&place.conversation, &sender.account).await,
+            };
             let account = accounts::account(answer, sender, &self.tenants).map_err(send_error)?;
-            // Whoever isn't a member may be added the next moment.
+            // A person who isn't a member may be added the next moment.
             let lifetime = match account.standing {
-                Standing::Deactivated => accounts::ABSENT_LIFETIME,
-                _ => accounts::LIFETIME,
+                Standing::Deactivated => ABSENT_LIFETIME,
+                _ => REPORT_LIFETIME,
             };
             Ok((account, lifetime))
         };
-        self.accounts.refresh(&account_key(sender, place), fetch).await
+        match freshness {
+            Freshness::Recent => self.accounts.get_or_fetch(&key, fetch).await,
+            Freshness::Current => self.accounts.refresh(&key, fetch).await,
+        }
     }
 
     async fn in_group(&self, role: &str, sender: &ChatAccount) -> Result<Option<bool>, SendError> {
@@ -316,17 +305,12 @@ impl Platform for TeamsPlatform {
     }
 
     fn terminal_channel(&self) -> Option<Conversation> {
-        let workspace = self.default_workspace().to_owned();
         let conversation = self.terminal_channel.clone()?;
-        Some(Conversation { platform: PlatformKind::Teams, workspace, conversation, thread: None })
+        Some(Conversation::new(PlatformKind::Teams, self.default_workspace(), conversation))
     }
 
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
         let roster = self.roster(&place.conversation).await;
         accounts::conversation(&place.conversation, roster, &self.tenants).map_err(send_error)
     }
-}
-
-fn account_key(sender: &ChatAccount, place: &Conversation) -> String {
-    format!("{}/{}/{}", sender.workspace, sender.account, place.conversation)
 }

@@ -72,7 +72,7 @@ struct Key {
 
 #[derive(Default)]
 struct Keys {
-    known: HashMap<String, Key>,
+    by_id: HashMap<String, Key>,
     fetched_at: Option<Instant>,
     /// The latest attempt to fetch them.
     tried_at: Option<Instant>,
@@ -165,27 +165,27 @@ impl TokenVerifier {
 
     /// The key with that id, as it is published now or was within the last day.
     async fn key(&self, id: &str) -> Result<Key, TokenError> {
-        if let Some(key) = self.known(id) {
+        if let Some(key) = self.cached_key(id) {
             return key;
         }
         let _turn = self.fetching.lock().await;
         // Another may have fetched them while this one waited.
-        if let Some(key) = self.known(id) {
+        if let Some(key) = self.cached_key(id) {
             return key;
         }
         let fetched = self.fetch().await;
         // Not before: whoever comes meanwhile waits for its turn, and isn't refused.
         self.keys.lock().tried_at = Some(Instant::now());
         match fetched {
-            Ok(known) => {
+            Ok(fetched) => {
                 let mut keys = self.keys.lock();
                 keys.fetched_at = Some(Instant::now());
                 // Tokens are not valid any longer than their keys are published.
-                if keys.known.keys().any(|id| !known.contains_key(id)) {
+                if keys.by_id.keys().any(|id| !fetched.contains_key(id)) {
                     self.verified.lock().clear();
                 }
-                keys.known = known;
-                keys.known.get(id).cloned().ok_or(TokenError::UnknownKey)
+                keys.by_id = fetched;
+                keys.by_id.get(id).cloned().ok_or(TokenError::UnknownKey)
             }
             Err(error) => {
                 tracing::warn!(%error, "fetching the Bot Framework's keys failed");
@@ -195,10 +195,10 @@ impl TokenVerifier {
     }
 
     /// A key that is known; an error as long as the keys may not be fetched again; `None` when they may.
-    fn known(&self, id: &str) -> Option<Result<Key, TokenError>> {
+    fn cached_key(&self, id: &str) -> Option<Result<Key, TokenError>> {
         let keys = self.keys.lock();
         let fresh = keys.fetched_at.is_some_and(|at| at.elapsed() < KEYS_LIFETIME);
-        if let Some(key) = keys.known.get(id).filter(|_| fresh) {
+        if let Some(key) = keys.by_id.get(id).filter(|_| fresh) {
             return Some(Ok(key.clone()));
         }
         let just_tried = keys.tried_at.is_some_and(|at| at.elapsed() < FETCH_INTERVAL);

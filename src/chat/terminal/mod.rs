@@ -1,9 +1,8 @@
-//! The terminal: the same commands and the same answers where no chat is. In: a line and the login name that the operating
-//! system vouches for. Out: [`render`] for eyes, [`json`] for programs. Nothing here decides who may do what, and nothing is
-//! printed here.
+//! The terminal: the same commands and the same answers without a chat. In: a line and the login name that the operating
+//! system vouches for. Out: [`render`] for people, [`json`] for programs. Nothing is printed here.
 
 use crate::model::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind, PostedMessage, Reply};
-use crate::platform::{AccountInfo, ConversationInfo, Platform, SendError, Standing, TooLarge};
+use crate::platform::{AccountInfo, ConversationInfo, Freshness, Platform, SendError, Standing, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -36,18 +35,8 @@ pub fn incoming(login_name: &str, line: String) -> Option<IncomingEvent> {
     let account = login_name.to_owned();
     Some(IncomingEvent {
         delivery: format!("{WORKSPACE}-{}", crate::model::random_token()?),
-        place: Conversation {
-            platform: PlatformKind::Terminal,
-            workspace: WORKSPACE.to_owned(),
-            conversation: account.clone(),
-            thread: None,
-        },
-        sender: ChatAccount {
-            platform: PlatformKind::Terminal,
-            workspace: WORKSPACE.to_owned(),
-            name: account.clone(),
-            account,
-        },
+        place: Conversation::new(PlatformKind::Terminal, WORKSPACE, account.clone()),
+        sender: ChatAccount::new(PlatformKind::Terminal, WORKSPACE, account, None),
         handle: None,
         event: Event::Command { line },
     })
@@ -68,9 +57,9 @@ impl Platform for Terminal {
         Ok(())
     }
 
-    /// Nothing stands in a terminal, so nothing is posted there.
+    /// A terminal keeps no messages.
     async fn post(&self, _: &Conversation, _: &Reply) -> Result<PostedMessage, SendError> {
-        Err(SendError::NotThere)
+        Err(SendError::NotInConversation)
     }
 
     async fn edit(&self, _: &PostedMessage, _: &Reply) -> Result<(), SendError> {
@@ -78,23 +67,20 @@ impl Platform for Terminal {
     }
 
     async fn send_direct(&self, _: &ChatAccount, _: &Reply) -> Result<PostedMessage, SendError> {
-        Err(SendError::NotThere)
+        Err(SendError::NotInConversation)
     }
 
     async fn direct(&self, _: &ChatAccount) -> Result<Conversation, SendError> {
-        Err(SendError::NotThere)
+        Err(SendError::NotInConversation)
     }
 
-    async fn account(&self, sender: &ChatAccount, _: &Conversation) -> Result<AccountInfo, SendError> {
-        Ok(AccountInfo { standing: Standing::Member, workspace: sender.workspace.clone() })
-    }
-
-    async fn account_now(
+    async fn account(
         &self,
         sender: &ChatAccount,
-        place: &Conversation,
+        _: &Conversation,
+        _: Freshness,
     ) -> Result<AccountInfo, SendError> {
-        self.account(sender, place).await
+        Ok(AccountInfo { standing: Standing::Member, workspace: sender.workspace.clone() })
     }
 
     fn default_workspace(&self) -> &str {

@@ -38,7 +38,6 @@ pub(super) fn render(table: &Table, page: &mut TerminalPage) {
     }
 }
 
-/// A column's texts.
 struct TableColumn {
     /// Numbers: aligned right, and never wrapped.
     is_right: bool,
@@ -121,7 +120,6 @@ fn grid(shown: &[TableColumn], widths: &[usize], page: &mut TerminalPage) {
     }
 }
 
-/// Row by row, a line for each column.
 fn records(shown: &[TableColumn], page: &mut TerminalPage) {
     for row in 0..shown.first().map_or(0, |column| column.cells.len()) {
         if row > 0 {

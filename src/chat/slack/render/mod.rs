@@ -55,7 +55,6 @@ fn budget(reply: &Reply) -> MessageBudget<'_, BlockKit<'_>> {
     MessageBudget::new(reply, BlockKit { native: native_table(&reply.blocks) })
 }
 
-/// Slack's blocks.
 struct BlockKit<'a> {
     /// The table that becomes the message's one native table.
     native: Option<&'a Table>,
@@ -193,7 +192,6 @@ fn button_element(button: &Button) -> Value {
     element
 }
 
-/// The tables and the code that were cut, in full.
 fn attachment(budget: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option<Attachment> {
     if reply.audience != Audience::Everyone {
         return None;

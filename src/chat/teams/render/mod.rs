@@ -71,7 +71,6 @@ pub fn fits(reply: &Reply) -> Result<(), TooLarge> {
     MessageBudget::new(reply, AdaptiveCard { viewer: Viewer::All, room }).fits()
 }
 
-/// An empty card.
 fn frame() -> Value {
     json!({
         "type": "AdaptiveCard",
@@ -105,7 +104,6 @@ enum Viewer<'a> {
     One(&'a Person),
 }
 
-/// Teams' blocks.
 struct AdaptiveCard<'a> {
     viewer: Viewer<'a>,
     /// Bytes that the body may take.

@@ -31,7 +31,6 @@ pub(super) fn render(layout: &TeamsLayout<'_, '_>, part: &mut RenderedPart) {
     }
 }
 
-/// A column's texts, its title first.
 fn column_texts<'a>(layout: &TeamsLayout<'a, '_>, at: usize) -> Vec<&'a str> {
     let cells = layout.rows.iter().filter_map(|row| row.cells.get(at));
     std::iter::once(layout.table.columns[at].title.as_str())
@@ -56,14 +55,14 @@ fn widths(texts: &[Vec<&str>], unbroken: &[usize]) -> Vec<usize> {
         lengths.max().unwrap_or(0) + CELL_EDGES
     };
     let missing: Vec<usize> =
-        texts.iter().zip(unbroken).map(|(texts, own)| unwrapped(texts).saturating_sub(*own)).collect();
+        texts.iter().zip(unbroken).map(|(texts, width)| unwrapped(texts).saturating_sub(*width)).collect();
     let spare = PHONE_WIDTH.saturating_sub(unbroken.iter().sum());
     let all_missing = missing.iter().sum::<usize>().max(1);
-    let width = |(own, missing): (&usize, &usize)| own + (spare * missing / all_missing).min(*missing);
+    let width =
+        |(unbroken, missing): (&usize, &usize)| unbroken + (spare * missing / all_missing).min(*missing);
     unbroken.iter().zip(&missing).map(width).collect()
 }
 
-/// A row's texts with their marks, and their styles.
 fn row_cells(layout: &TeamsLayout<'_, '_>, row: &Row, part: &mut RenderedPart) -> Vec<(String, TextStyle)> {
     let texts = layout.row(row, part);
     let cells = texts.iter().zip(&layout.columns).map(|(text, (at, _))| {
