@@ -25,7 +25,7 @@ _without = { warning = 1, message = "{target}: {table} is due, but autovacuum is
 _overdue_pct = { warning = 300, critical = 1000, message = "{target}: {table} is overdue, with {dead rows} dead rows ({value} of its threshold). Next: `vacuum {service} {_typed}`" }
 _stale = { warning = 1, message = "{target}: the planner statistics of {table} are stale: {_changed} rows have changed since the last ANALYZE. Next: `analyze {service} {_typed}`" }
 _wraparound_pct = { warning = 50, critical = 75, message = "{target}: {_oldest} is {value} of the way to XID wraparound and needs VACUUM." }
-"XID wraparound_pct" = { warning = 50, critical = 75, message = "" }
+wraparound_pct = { column = "XID wraparound_pct", warning = 50, critical = 75, message = "" }
 */
 -- Shown only in the verdict.
 SELECT CASE WHEN s.off IS NOT NULL THEN 1 END AS _off, s.off AS _why,

@@ -18,7 +18,7 @@ waiting_s = { warning = 0, critical = 60, message = "{target}: {_blocked} waitin
 blocked = { warning = 1, message = "" }
 idle_in_transaction_s = { warning = 300, critical = 900, message = "{target}: pid {_idle_pid} ({_idle_app}) has been idle in a transaction for {value}. To end it: `kill {_idle_pid}`" }
 oldest_transaction_s = { warning = 43200, critical = 86400, message = "{target}: a transaction has been open for {value}; VACUUM can't remove rows that died since then. `long` shows the session." }
-"XID wraparound_pct" = { warning = 50, critical = 75, message = "{target}: {_oldest_database} is {value} of the way to XID wraparound and needs VACUUM." }
+wraparound_pct = { column = "XID wraparound_pct", warning = 50, critical = 75, message = "{target}: {_oldest_database} is {value} of the way to XID wraparound and needs VACUUM." }
 _prepared_s = { warning = 300, critical = 3600, message = "{target}: the prepared transaction {_gid} has held its locks for {value}. Its owner must commit it or roll it back." }
 behind_bytes = { warning = 52428800, critical = 104857600, message = "{target}: a replica is {value} behind." }
 lag_s = { warning = 60, critical = 600, message = "{target}: replication is {value} behind." }

@@ -5,12 +5,13 @@ use crate::access::Access;
 use crate::actions;
 use crate::app::{App, Progress};
 use crate::audit::AuditLog;
-use crate::catalog::{Catalog, Diagnostic, sql_files};
+use crate::catalog::{Catalog, sql_files};
 use crate::config::Config;
 use crate::postgres::Environments;
 use crate::schedule::{self, Window};
 use crate::storage::Storage;
 use crate::store::sqlite::{Limits, SqliteStore};
+use crate::toml_reader::Problems;
 use crate::webhook::Webhook;
 use anyhow::Context;
 use std::sync::Arc;
@@ -71,7 +72,6 @@ fn config_errors(errors: Vec<String>) -> anyhow::Error {
 }
 
 /// Joins the mistakes of command files into one error, a line each.
-pub fn command_errors(diagnostics: Vec<Diagnostic>) -> anyhow::Error {
-    let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-    anyhow::anyhow!("the commands have mistakes:\n{}", lines.join("\n"))
+pub fn command_errors(problems: Problems) -> anyhow::Error {
+    anyhow::anyhow!("the commands have mistakes:\n{problems}")
 }

@@ -2,10 +2,10 @@
 
 use super::allowlist::{self, Columns, Purpose};
 use super::bind::Bound;
-use super::header::SourceFile;
-use super::{Diagnostic, Header, Scope, Section};
+use super::{Header, Scope, Section};
 use crate::model::{Login, Risk};
 use crate::sql_lexer::SqlError;
+use crate::toml_reader::Reader;
 
 /// A preview's column that says how many rows the command would change.
 pub const COUNT: &str = "count";
@@ -13,8 +13,8 @@ pub const COUNT: &str = "count";
 /// A transaction may hold its locks this long at most, in seconds: an hour.
 const LONGEST_S: u64 = 3_600;
 
-/// Mistakes in the header of a custom command.
-pub fn header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
+/// Checks the header of a custom command.
+pub fn check_header(table: &mut Reader<'_>, header: &Header) {
     let danger = header.risk == Risk::Danger;
     let posts_progress =
         header.timeout.as_deref().and_then(crate::clock::duration_seconds).is_some_and(|s| s > LONGEST_S);
@@ -45,8 +45,9 @@ pub fn header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
         ),
         (danger && posts_progress, "timeout", "an hour at most, since it holds locks meanwhile"),
     ];
-    let broken = rules.into_iter().filter(|(broken, ..)| *broken);
-    broken.map(|(_, word, reason)| here.at(here.place(word), reason)).collect()
+    for (_, key, reason) in rules.into_iter().filter(|(broken, ..)| *broken) {
+        table.problem(key, reason);
+    }
 }
 
 /// Counts of the statements of one file, by their purpose.

@@ -1,217 +1,329 @@
 //! One command file → one [`Command`], or every mistake in it with its place.
 
 use super::{
-    Body, Command, Diagnostic, Header, Scope, Section, SectionCondition, Variant, allowlist, bind, custom,
+    Body, Command, Header, Scope, Section, SectionCondition, Threshold, Variant, allowlist, bind, custom,
 };
-use crate::command_line::ArgType;
-use crate::model::{Risk, sha256_hex};
+use crate::command_line::{ArgSpec, ArgType};
+use crate::model::{Login, Risk, Severity, sha256_hex};
+use crate::sql_lexer::SqlError;
+use crate::toml_reader::{self, Problem, Problems, Reader, Source};
 use std::collections::BTreeMap;
 
-/// A file of the plain kind: `blocked.sql`, `backup.toml`.
-pub fn command(file: &str, text: &str, own: bool) -> Result<Command, Vec<Diagnostic>> {
-    let here = SourceFile { file, text };
-    let (name, coded) = match file.rsplit_once('.') {
-        Some((name, "toml")) => (name, true),
-        Some((name, "sql")) => (name, false),
-        _ => return Err(vec![here.at(0, "a command file ends in .sql or .toml")]),
-    };
-    if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
-        return Err(vec![here.at(0, "a command's name has lower-case letters, digits and dashes only")]);
-    }
-    if own && coded {
-        return Err(vec![here.at(0, "a team's own command is SQL: code is built in")]);
-    }
-    let (start, toml, sql_start) = if coded { (0, text, text.len()) } else { here.split()? };
-    let header: Header = toml::from_str(toml).map_err(|wrong| {
-        let offset = wrong.span().map_or(0, |span| span.start);
-        vec![here.at(start + offset, wrong.message())]
-    })?;
-    let mut mistakes = check_header(&here, &header);
-    if own {
-        mistakes.extend(custom::header(&here, &header));
-    }
-    let body = match coded {
-        true => Body::Coded,
-        false => match sections(&here, sql_start, (&header, own)) {
-            Ok(sections) => Body::Sql(vec![Variant { least: 0, sections, source: source(text, sql_start) }]),
-            Err(mut wrong) => {
-                mistakes.append(&mut wrong);
-                Body::Coded
-            }
-        },
-    };
-    if !mistakes.is_empty() {
-        return Err(mistakes);
-    }
-    Ok(Command { name: name.to_owned(), header, body, hash: sha256_hex(&[text.as_bytes()]), team: own })
-}
+/// Words for the risks in a header.
+const RISKS: [(&str, Risk); 3] = [("read", Risk::Read), ("write", Risk::Write), ("danger", Risk::Danger)];
 
-fn source(text: &str, start: usize) -> String {
-    text[start..].trim().to_owned()
-}
+const SCOPES: [(&str, Scope); 4] = [
+    ("none", Scope::None),
+    ("environment", Scope::Environment),
+    ("server", Scope::Server),
+    ("database", Scope::Database),
+];
 
-/// A version variant: `checkpoints@17.sql`, plain SQL for servers of that major and up.
-pub fn variant(
-    commands: &mut BTreeMap<String, Command>,
-    (file, text): (&str, &str),
-    own: bool,
-) -> Result<(), Vec<Diagnostic>> {
-    let here = SourceFile { file, text };
-    let parsed = file
-        .strip_suffix(".sql")
-        .and_then(|stem| stem.split_once('@'))
-        .and_then(|(name, major)| Some((name, major.parse::<u32>().ok()?)));
-    let Some((name, major)) = parsed else {
-        return Err(vec![here.at(0, "a variant is named like `checkpoints@17.sql`")]);
-    };
-    let Some(command) = commands.get_mut(name) else {
-        return Err(vec![here.at(0, &format!("there is no `{name}.sql` that this could be a variant of"))]);
-    };
-    if own && !command.team {
-        return Err(vec![here.at(0, &format!("`{name}` is built in and can't be replaced, for no version"))]);
-    }
-    let found = sections(&here, 0, (&command.header, own))?;
-    let Body::Sql(variants) = &mut command.body else {
-        return Err(vec![here.at(0, &format!("`{name}` is coded and has no variants"))]);
-    };
-    variants.push(Variant { least: major, sections: found, source: source(text, 0) });
-    variants.sort_by_key(|variant| std::cmp::Reverse(variant.least));
-    command.hash = sha256_hex(&[command.hash.as_bytes(), text.as_bytes()]);
-    Ok(())
-}
+const SEVERITIES: [(&str, Severity); 4] = [
+    ("neutral", Severity::Neutral),
+    ("ok", Severity::Ok),
+    ("warning", Severity::Warning),
+    ("critical", Severity::Critical),
+];
 
-pub(super) struct SourceFile<'a> {
-    file: &'a str,
-    pub text: &'a str,
-}
-
-impl<'a> SourceFile<'a> {
-    /// Where the header says that word first, at a line's beginning if it does.
-    pub fn place(&self, word: &str) -> usize {
-        let line = self.text.find(&format!("\n{word}")).map(|at| at + 1);
-        line.or_else(|| self.text.find(word)).unwrap_or(0)
-    }
-
-    pub fn at(&self, offset: usize, what: &str) -> Diagnostic {
-        let before = self.text.get(..offset.min(self.text.len())).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-        Diagnostic { file: self.file.to_owned(), line, column, what: what.trim().to_owned() }
-    }
-
-    /// Where the header starts, the header, and where the SQL starts.
-    fn split(&self) -> Result<(usize, &'a str, usize), Vec<Diagnostic>> {
-        let open = self.text.find("/*").filter(|at| self.text[..*at].trim().is_empty());
-        let Some(open) = open else {
-            return Err(vec![self.at(0, "a SQL command begins with its header in a /* comment */")]);
-        };
-        let Some(close) = self.text[open..].find("*/").map(|at| at + open) else {
-            return Err(vec![self.at(open, "the header's comment is not closed")]);
-        };
-        Ok((open + 2, &self.text[open + 2..close], close + 2))
-    }
-}
-
-/// What can be checked without a database.
-fn check_header(here: &SourceFile<'_>, header: &Header) -> Vec<Diagnostic> {
-    let mut mistakes = Vec::new();
-    let place = |word: &str| here.place(word);
-    for arg in &header.args {
-        if let Err(why) = arg.check() {
-            mistakes.push(here.at(place(&format!("\"{}\"", arg.name)), &why));
-        }
-    }
-    if header.summary.trim().is_empty() || header.summary.ends_with('.') {
-        mistakes.push(here.at(place("summary"), "the summary is one line without a full stop"));
-    }
-    if header
-        .timeout
-        .as_deref()
-        .is_some_and(|timeout| crate::clock::duration_seconds(timeout).is_none_or(|s| s == 0))
-    {
-        mistakes.push(here.at(place("timeout"), "`timeout` is a duration such as \"5s\""));
-    }
-    for (column, threshold) in &header.thresholds {
-        if threshold.warning.is_none() && threshold.critical.is_none() {
-            mistakes.push(
-                here.at(place(column), &format!("the threshold of `{column}` needs `warning` or `critical`")),
-            );
-        }
-    }
-    for code in header.on_error.keys() {
-        if code.len() != 5 || !code.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase()) {
-            mistakes.push(
-                here.at(place(code), &format!("`{code}` is no SQLSTATE: it has five digits and capitals")),
-            );
-        }
-    }
-    mistakes
-}
+const ARGUMENT_TYPES: [(&str, ArgType); 9] = [
+    ("text", ArgType::Text),
+    ("int", ArgType::Int),
+    ("duration", ArgType::Duration),
+    ("service", ArgType::Service),
+    ("environment", ArgType::Environment),
+    ("pid", ArgType::Pid),
+    ("run", ArgType::Run),
+    ("choice", ArgType::Choice),
+    ("command", ArgType::Command),
+];
 
 /// A value that no person types: what the service's migrations directory holds, as JSON: an array, or a text that says why it
 /// can't be read; null where none is configured.
 pub const MIGRATIONS_DIRECTORY: &str = "migrations_directory";
 
-fn sections(
-    here: &SourceFile<'_>,
-    start: usize,
-    (header, own): (&Header, bool),
-) -> Result<Vec<Section>, Vec<Diagnostic>> {
-    let mut known: Vec<&str> = header.args.iter().map(|arg| arg.name.as_str()).collect();
-    if header.args.iter().any(|arg| arg.kind == ArgType::Service && arg.name == "service") {
-        known.push("database"); // the service's
-        known.push(MIGRATIONS_DIRECTORY);
+/// A file of the plain kind: `blocked.sql`, `backup.toml`.
+pub fn command(file: &str, text: &str, custom: bool) -> Result<Command, Problems> {
+    let source = Source::new(file, text);
+    let wrong_file = |message: &str| Err(Problems::from(source.problem(0, message)));
+    let (name, coded) = match file.rsplit_once('.') {
+        Some((name, "toml")) => (name, true),
+        Some((name, "sql")) => (name, false),
+        _ => return wrong_file("a command file ends in .sql or .toml"),
+    };
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+        return wrong_file("a command's name has lower-case letters, digits and dashes only");
     }
-    if header.risk == Risk::Danger {
-        known.push("asked_at"); // when the plan was made
+    if custom && coded {
+        return wrong_file("a team's own command is SQL: code is built in");
     }
-    let (mut found, mut checked) = (Vec::new(), custom::StatementChecks::default());
-    let mut mistakes = Vec::new();
-    for part in titled_parts(here, start) {
-        if part.sql.trim().is_empty() {
-            if part.title.is_some() {
-                mistakes.push(here.at(part.offset, "no statement stands under this title"));
+    let (toml, sql_start) = if coded {
+        (source, text.len())
+    } else {
+        split(source, "a SQL command begins with its header in a /* comment */")?
+    };
+    let mut header = None;
+    let read = toml_reader::read(toml, |table| header = read_header(table, custom));
+    let mut problems = read.err().unwrap_or_default();
+    let mut body = Body::Coded;
+    if let Some(header) = header.as_ref().filter(|_| !coded) {
+        let file = SqlFile { source, header, custom };
+        match file.sections(sql_start) {
+            Ok(sections) => {
+                let sql = text[sql_start..].trim().to_owned();
+                body = Body::Sql(vec![Variant { least: 0, sections, source: sql }]);
             }
-            continue;
-        }
-        let shape = match shape(&part.words, header.scope, &known) {
-            Ok(shape) => shape,
-            Err(why) => {
-                mistakes.push(here.at(part.title_offset, &why));
-                continue;
-            }
-        };
-        match bind::bind_names(part.sql) {
-            Ok(bound) => {
-                if let Some((name, at)) = bound.names.iter().find(|(name, _)| !known.contains(&name.as_str()))
-                {
-                    mistakes.push(
-                        here.at(part.offset + at, &format!("`:'{name}'` is no argument of this command")),
-                    );
-                }
-                if own {
-                    let errors = checked.statement(header, &shape, part.sql, &bound);
-                    mistakes.extend(
-                        errors.into_iter().map(|error| here.at(part.offset + error.at, &error.reason)),
-                    );
-                }
-                let parameters = bind::distinct(&bound.names);
-                let changes = allowlist::changes(&bound.sql);
-                found.push(Section { title: part.title, changes, sql: bound.sql, parameters, ..shape });
-            }
-            Err(error) => mistakes.push(here.at(part.offset + error.at, &error.reason)),
+            Err(wrong) => problems.0.extend(wrong.0),
         }
     }
-    if found.is_empty() && mistakes.is_empty() {
-        mistakes.push(here.at(start, "the file has no statement"));
+    match header {
+        Some(header) if problems.0.is_empty() => {
+            let hash = sha256_hex(&[text.as_bytes()]);
+            Ok(Command { name: name.to_owned(), header, body, hash, team: custom })
+        }
+        _ => Err(problems),
     }
-    if own && mistakes.is_empty() {
-        mistakes.extend(checked.whole(header).into_iter().map(|why| here.at(start, &why)));
-    }
-    if mistakes.is_empty() { Ok(found) } else { Err(mistakes) }
 }
 
-/// What stands in a title's brackets: `server`, `database`, then `facts`, then `if argument` or `unless argument`.
+/// The header in a file's leading comment, and the offset of the SQL behind it.
+pub(super) fn split<'t>(source: Source<'t>, missing: &str) -> Result<(Source<'t>, usize), Problem> {
+    let text = source.text;
+    let open = text.find("/*").filter(|at| text[..*at].trim().is_empty());
+    let open = open.ok_or_else(|| source.problem(0, missing))?;
+    let length =
+        text[open..].find("*/").ok_or_else(|| source.problem(open, "the header's comment is not closed"))?;
+    Ok((source.part(open + 2..open + length), open + length + 2))
+}
+
+/// A version variant: `checkpoints@17.sql`, plain SQL for servers of that major and up.
+pub fn variant(
+    commands: &mut BTreeMap<String, Command>,
+    file: &str,
+    text: &str,
+    custom: bool,
+) -> Result<(), Problems> {
+    let source = Source::new(file, text);
+    let wrong_file = |message: String| Err(Problems::from(source.problem(0, message)));
+    let parsed = file
+        .strip_suffix(".sql")
+        .and_then(|stem| stem.split_once('@'))
+        .and_then(|(name, major)| Some((name, major.parse::<u32>().ok()?)));
+    let Some((name, major)) = parsed else {
+        return wrong_file("a variant is named like `checkpoints@17.sql`".to_owned());
+    };
+    let Some(command) = commands.get_mut(name) else {
+        return wrong_file(format!("there is no `{name}.sql` that this could be a variant of"));
+    };
+    if custom && !command.team {
+        return wrong_file(format!("`{name}` is built in and can't be replaced, for no version"));
+    }
+    let sections = SqlFile { source, header: &command.header, custom }.sections(0)?;
+    let Body::Sql(variants) = &mut command.body else {
+        return wrong_file(format!("`{name}` is coded and has no variants"));
+    };
+    variants.push(Variant { least: major, sections, source: text.trim().to_owned() });
+    variants.sort_by_key(|variant| std::cmp::Reverse(variant.least));
+    command.hash = sha256_hex(&[command.hash.as_bytes(), text.as_bytes()]);
+    Ok(())
+}
+
+/// Reads and checks a header. `None` if it lacks what statements are checked by: the risk, or the types of the arguments.
+fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
+    let risk = table.choice("risk", &RISKS);
+    let args = table.tables("args", argument);
+    let header = Header {
+        summary: summary(table),
+        group: table.string("group"),
+        risk: risk.unwrap_or(Risk::Danger),
+        scope: table.opt_choice("scope", &SCOPES).unwrap_or_default(),
+        login: table.opt_choice("login", &Login::ALL.map(|login| (login.name(), login))).unwrap_or_default(),
+        args: args.iter().flatten().cloned().collect(),
+        example: table.string("example"),
+        details: table.opt_string("details"),
+        verdict_empty: table.opt_string("verdict_empty"),
+        verdict: table.opt_string("verdict"),
+        rows_severity: table.opt_choice("rows_severity", &SEVERITIES).unwrap_or_default(),
+        next: table.opt_string("next"),
+        row_action: table.opt_string("row_action"),
+        row_action_if: table.opt_string("row_action_if"),
+        sort: table.opt_string("sort"),
+        top: top(table),
+        thresholds: table.opt_table("thresholds", thresholds).unwrap_or_default(),
+        on_error: on_error(table),
+        needs_pg_read_all_stats: table.flag("needs_pg_read_all_stats"),
+        timeout: table.opt_string("timeout"),
+        posts_progress: table.flag("posts_progress"),
+        allow_any_operator: table.flag("allow_any_operator"),
+        while_frozen: table.flag("while_frozen"),
+        preview_columns: table.strings("preview_columns"),
+    };
+    let seconds = header.timeout.as_deref().map(crate::clock::duration_seconds);
+    if seconds.is_some_and(|seconds| seconds.is_none_or(|s| s == 0)) {
+        table.problem("timeout", "`timeout` is a duration such as \"5s\"");
+    }
+    if custom && risk.is_some() {
+        custom::check_header(table, &header);
+    }
+    (risk.is_some() && args.iter().all(Option::is_some)).then_some(header)
+}
+
+fn top(table: &mut Reader<'_>) -> Option<usize> {
+    let top = table.opt_integer("top")?;
+    let rows = usize::try_from(top).ok();
+    if rows.is_none() {
+        table.problem("top", format!("`top` is a number of rows, not {top}"));
+    }
+    rows
+}
+
+fn summary(table: &mut Reader<'_>) -> String {
+    let summary = table.string("summary");
+    if table.is_string("summary") && (summary.trim().is_empty() || summary.ends_with('.')) {
+        table.problem("summary", "the summary is one line without a full stop");
+    }
+    summary
+}
+
+fn argument(table: &mut Reader<'_>) -> Option<ArgSpec> {
+    let kind = table.choice("type", &ARGUMENT_TYPES);
+    let argument = ArgSpec {
+        name: table.string("name"),
+        kind: kind.unwrap_or(ArgType::Text),
+        default: table.opt_string("default"),
+        help: table.string("help"),
+        choices: table.strings("choices"),
+        positional: table.flag("positional"),
+        switch: table.flag("switch"),
+        required: table.flag("required"),
+        hidden: table.flag("hidden"),
+    };
+    kind?;
+    if let Err(reason) = argument.check() {
+        table.problem("name", reason);
+    }
+    Some(argument)
+}
+
+/// Reads the thresholds. Their keys are identifiers, which a team's configuration names.
+fn thresholds(table: &mut Reader<'_>) -> BTreeMap<String, Threshold> {
+    let mut thresholds = BTreeMap::new();
+    for key in table.keys() {
+        if !key.value.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+            let message = format!(
+                "`{}` is no key for a threshold, which has lower-case letters and `_`: name its column as `column`",
+                key.value
+            );
+            table.problem_at(key.at, message);
+        }
+        let threshold = table.opt_table(&key.value, |threshold| Threshold {
+            column: threshold.opt_string("column").unwrap_or_else(|| key.value.clone()),
+            warning: threshold.opt_number("warning"),
+            critical: threshold.opt_number("critical"),
+            below: threshold.flag("below"),
+            message: threshold.opt_string("message"),
+        });
+        let Some(threshold) = threshold else { continue };
+        if threshold.warning.is_none() && threshold.critical.is_none() {
+            let message = format!("the threshold of `{}` needs `warning` or `critical`", key.value);
+            table.problem_at(key.at, message);
+        }
+        thresholds.insert(key.value, threshold);
+    }
+    thresholds
+}
+
+fn on_error(table: &mut Reader<'_>) -> BTreeMap<String, String> {
+    let texts = table.map("on_error");
+    for (code, _) in &texts {
+        if code.value.len() != 5 || !code.value.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
+        {
+            let message = format!("`{}` is no SQLSTATE: it has five digits and capitals", code.value);
+            table.problem_at(code.at, message);
+        }
+    }
+    texts.into_iter().map(|(code, text)| (code.value, text.value)).collect()
+}
+
+/// The SQL of a file, and the header that it is checked by.
+struct SqlFile<'a> {
+    source: Source<'a>,
+    header: &'a Header,
+    custom: bool,
+}
+
+impl<'a> SqlFile<'a> {
+    /// The sections of the SQL that begins at an offset.
+    fn sections(&self, start: usize) -> Result<Vec<Section>, Problems> {
+        let known = self.known_names();
+        let (mut sections, mut checks) = (Vec::new(), custom::StatementChecks::default());
+        let mut problems = Problems::default();
+        for part in titled_parts(self.source.text, start) {
+            if part.sql.trim().is_empty() {
+                if part.title.is_some() {
+                    problems.0.push(self.source.problem(part.offset, "no statement stands under this title"));
+                }
+                continue;
+            }
+            match shape(&part.words, self.header.scope, &known) {
+                Ok(shape) => match self.section(&part, shape, &known, &mut checks) {
+                    Ok(section) => sections.push(section),
+                    Err(errors) => problems.0.extend(
+                        errors.into_iter().map(|e| self.source.problem(part.offset + e.at, e.reason.trim())),
+                    ),
+                },
+                Err(reason) => problems.0.push(self.source.problem(part.title_offset, reason)),
+            }
+        }
+        if problems.0.is_empty() {
+            let empty = sections.is_empty().then(|| "the file has no statement".to_owned());
+            let incomplete = || if self.custom { checks.whole(self.header) } else { None };
+            let reason = empty.or_else(incomplete);
+            problems.0.extend(reason.map(|reason| self.source.problem(start, reason)));
+        }
+        problems.or(sections)
+    }
+
+    /// The names that statements may bind.
+    fn known_names(&self) -> Vec<&'a str> {
+        let args = &self.header.args;
+        let mut known: Vec<&str> = args.iter().map(|arg| arg.name.as_str()).collect();
+        if args.iter().any(|arg| arg.kind == ArgType::Service && arg.name == "service") {
+            known.push("database"); // the service's
+            known.push(MIGRATIONS_DIRECTORY);
+        }
+        if self.header.risk == Risk::Danger {
+            known.push("asked_at"); // when the plan was made
+        }
+        known
+    }
+
+    /// One statement, bound; the errors' offsets are in the part.
+    fn section(
+        &self,
+        part: &SqlPart<'_>,
+        shape: Section,
+        known: &[&str],
+        checks: &mut custom::StatementChecks,
+    ) -> Result<Section, Vec<SqlError>> {
+        let bound = bind::bind_names(part.sql).map_err(|error| vec![error])?;
+        let unknown = bound.names.iter().find(|(name, _)| !known.contains(&name.as_str()));
+        let mut errors: Vec<SqlError> = unknown
+            .map(|(name, at)| SqlError::new(*at, format!("`:'{name}'` is no argument of this command")))
+            .into_iter()
+            .collect();
+        if self.custom {
+            errors.extend(checks.statement(self.header, &shape, part.sql, &bound));
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let parameters = bind::distinct(&bound.names);
+        let changes = allowlist::changes(&bound.sql);
+        Ok(Section { title: part.title.clone(), changes, sql: bound.sql, parameters, ..shape })
+    }
+}
+
+/// A section as the words in its title's brackets have it: `server`, `database`, then `facts`, then `if argument` or `unless argument`.
 fn shape(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
     let mut shape = Section {
         title: None,
@@ -244,7 +356,7 @@ fn shape(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
 
 struct SqlPart<'a> {
     title: Option<String>,
-    /// What stands in brackets behind the title.
+    /// The words in brackets behind the title.
     words: String,
     sql: &'a str,
     title_offset: usize,
@@ -252,11 +364,11 @@ struct SqlPart<'a> {
 }
 
 /// Splits at `-- ## Title [scope]` lines.
-fn titled_parts<'a>(here: &SourceFile<'a>, start: usize) -> Vec<SqlPart<'a>> {
+fn titled_parts(text: &str, start: usize) -> Vec<SqlPart<'_>> {
     let mut parts =
         vec![SqlPart { title: None, words: String::new(), sql: "", title_offset: start, offset: start }];
     let mut offset = start;
-    for line in here.text[start..].split_inclusive('\n') {
+    for line in text[start..].split_inclusive('\n') {
         let next = offset + line.len();
         if let Some(title) = line.trim().strip_prefix("-- ## ") {
             let (title, words) = match title.trim().strip_suffix(']').and_then(|t| t.rsplit_once('[')) {
@@ -266,7 +378,7 @@ fn titled_parts<'a>(here: &SourceFile<'a>, start: usize) -> Vec<SqlPart<'a>> {
             let title = Some(title.to_owned());
             parts.push(SqlPart { title, words, sql: "", title_offset: offset, offset: next });
         } else if let Some(part) = parts.last_mut() {
-            part.sql = &here.text[part.offset..next];
+            part.sql = &text[part.offset..next];
         }
         offset = next;
     }

@@ -5,8 +5,8 @@
 use crate::command_line::ArgSpec;
 use crate::model::{Login, Risk, Severity};
 use crate::suggest::nearest;
+use crate::toml_reader::{Problem, Problems, SourcePosition};
 use include_dir::{Dir, include_dir};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -24,8 +24,7 @@ pub use header::MIGRATIONS_DIRECTORY;
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");
 
 /// What a command speaks to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {
     /// The record, the configuration: no environment needed.
     #[default]
@@ -39,13 +38,13 @@ pub enum Scope {
 }
 
 /// When a column's value is worth a look, or an act, and what to say then.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Threshold {
+    /// The column whose value is compared.
+    pub column: String,
     pub warning: Option<f64>,
     pub critical: Option<f64>,
     /// Judged when the value falls below, not when it rises above.
-    #[serde(default)]
     pub below: bool,
     /// `{value}` and the row's columns in braces: "{used_pct} of the connections are taken". Empty: the value is coloured, and
     /// another column speaks for it.
@@ -53,20 +52,16 @@ pub struct Threshold {
 }
 
 /// The header of a command file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Header {
     /// One line, without a full stop.
     pub summary: String,
     /// Where help lists it.
     pub group: String,
     pub risk: Risk,
-    #[serde(default)]
     pub scope: Scope,
     /// The login that it needs: reader unless said otherwise.
-    #[serde(default)]
     pub login: Login,
-    #[serde(default)]
     pub args: Vec<ArgSpec>,
     /// A line that works: shown in help, run by the tests.
     pub example: String,
@@ -77,7 +72,6 @@ pub struct Header {
     /// The verdict when rows came and no threshold was crossed. `{rows}` and the first row's columns in braces.
     pub verdict: Option<String>,
     /// How good or bad it is that rows came.
-    #[serde(default)]
     pub rows_severity: Severity,
     /// One next step, shown when rows came.
     pub next: Option<String>,
@@ -89,27 +83,20 @@ pub struct Header {
     pub sort: Option<String>,
     /// So many merged rows are shown of each section: where ten targets have ten rows each.
     pub top: Option<usize>,
-    #[serde(default)]
     pub thresholds: BTreeMap<String, Threshold>,
     /// SQLSTATE to what a person should read instead of an error.
-    #[serde(default)]
     pub on_error: BTreeMap<String, String>,
     /// Its rows are other sessions: without pg_read_all_stats it says so, never "nothing found".
-    #[serde(default)]
     pub needs_pg_read_all_stats: bool,
     /// Each target has this long to answer, "5s"; else the environment's statement_timeout.
     pub timeout: Option<String>,
     /// Posts a message of its own that is edited as it goes on.
-    #[serde(default)]
     pub posts_progress: bool,
     /// Whoever may act or approve anywhere may run it, whatever else their roles say: `freeze`, `withdraw`.
-    #[serde(default)]
     pub allow_any_operator: bool,
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
-    #[serde(default)]
     pub while_frozen: bool,
     /// Columns of a preview whose values the card may show: what tells rows apart, and is nobody's secret.
-    #[serde(default)]
     pub preview_columns: Vec<String>,
 }
 
@@ -196,16 +183,6 @@ impl Command {
     }
 }
 
-/// A mistake in a command file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {what}")]
-pub struct Diagnostic {
-    pub file: String,
-    pub line: usize,
-    pub column: usize,
-    pub what: String,
-}
-
 /// Every command, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
@@ -215,86 +192,73 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The built-in runbook alone.
+    /// The built-in runbook, without a team's directory.
     ///
     /// # Errors
     /// All mistakes at once.
-    pub fn built_in() -> Result<Catalog, Vec<Diagnostic>> {
+    pub fn built_in() -> Result<Catalog, Problems> {
         let files = BUILT_IN.files().filter_map(|file| {
             let name = file.path().to_str()?.to_owned();
             Some((name, file.contents_utf8().unwrap_or_default().to_owned()))
         });
-        let (catalog, mistakes) = Catalog::default().add(files.collect(), false);
-        if mistakes.is_empty() { Ok(catalog) } else { Err(mistakes) }
+        let mut catalog = Catalog::default();
+        catalog.add(files.collect(), false).or(catalog)
     }
 
     /// Adds a team's own directory: `.sql` files, read or danger, never a built-in's name.
     ///
     /// # Errors
     /// All mistakes at once; a directory that can't be read is one.
-    pub fn with_directory(self, directory: &Path) -> Result<Catalog, Vec<Diagnostic>> {
-        let unreadable = |path: &Path, cause: &std::io::Error| Diagnostic {
-            file: path.display().to_string(),
-            line: 1,
-            column: 1,
-            what: format!("can't be read: {cause}"),
+    pub fn with_directory(mut self, directory: &Path) -> Result<Catalog, Problems> {
+        let unreadable = |path: &Path, cause: &std::io::Error| {
+            at_start(path.display().to_string(), format!("can't be read: {cause}"))
         };
-        let (mut files, mut mistakes) = (Vec::new(), Vec::new());
-        for entry in std::fs::read_dir(directory).map_err(|cause| vec![unreadable(directory, &cause)])? {
-            let path = entry.map_err(|cause| vec![unreadable(directory, &cause)])?.path();
+        let (mut files, mut problems) = (Vec::new(), Problems::default());
+        for entry in std::fs::read_dir(directory).map_err(|cause| unreadable(directory, &cause))? {
+            let path = entry.map_err(|cause| unreadable(directory, &cause))?.path();
             if path.extension().is_some_and(|extension| extension == "sql" || extension == "toml") {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 match std::fs::read_to_string(&path) {
                     Ok(text) => files.push((name, text)),
-                    Err(cause) => mistakes.push(unreadable(&path, &cause)),
+                    Err(cause) => problems.0.push(unreadable(&path, &cause)),
                 }
             }
         }
         files.sort();
-        let (catalog, found) = self.add(files, true);
-        mistakes.extend(found);
-        if mistakes.is_empty() { Ok(catalog) } else { Err(mistakes) }
+        problems.0.extend(self.add(files, true).0);
+        problems.or(self)
     }
 
-    /// The catalog with what is right in these files, and every mistake in them.
-    fn add(mut self, files: Vec<(String, String)>, team: bool) -> (Catalog, Vec<Diagnostic>) {
-        let mut mistakes = Vec::new();
+    /// Adds the commands that are right, and returns every mistake in the others.
+    fn add(&mut self, files: Vec<(String, String)>, team: bool) -> Problems {
+        let mut problems = Problems::default();
         let (variants, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.contains('@'));
         for (file, text) in plain {
             match header::command(&file, &text, team) {
-                Ok(command) if self.commands.contains_key(&command.name) => mistakes.push(Diagnostic {
-                    what: format!("`{}` is a command already and can't be replaced", command.name),
-                    line: 1,
-                    column: 1,
-                    file,
-                }),
+                Ok(command) if self.commands.contains_key(&command.name) => {
+                    let message = format!("`{}` is a command already and can't be replaced", command.name);
+                    problems.0.push(at_start(file, message));
+                }
                 Ok(command) => {
                     self.commands.insert(command.name.clone(), command);
                 }
-                Err(mut wrong) => mistakes.append(&mut wrong),
+                Err(wrong) => problems.0.extend(wrong.0),
             }
         }
         for (file, text) in variants {
-            if let Err(mut wrong) = header::variant(&mut self.commands, (&file, &text), team) {
-                mistakes.append(&mut wrong);
+            if let Err(wrong) = header::variant(&mut self.commands, &file, &text, team) {
+                problems.0.extend(wrong.0);
             }
         }
-        mistakes.extend(self.dangling_offers());
-        (self, mistakes)
-    }
-
-    /// Offers of commands that there are not.
-    fn dangling_offers(&self) -> impl Iterator<Item = Diagnostic> {
-        self.commands.values().filter_map(|command| {
-            let offered = command.header.row_action.as_deref()?.split_whitespace().next().unwrap_or_default();
-            let dangling = !self.commands.contains_key(offered);
-            dangling.then(|| Diagnostic {
-                file: format!("{}.sql", command.name),
-                line: 1,
-                column: 1,
-                what: format!("it offers `{offered}`, which is no command"),
-            })
-        })
+        for command in self.commands.values() {
+            let Some(line) = &command.header.row_action else { continue };
+            let offered = line.split_whitespace().next().unwrap_or_default();
+            if !self.commands.contains_key(offered) {
+                let message = format!("it offers `{offered}`, which is no command");
+                problems.0.push(at_start(format!("{}.sql", command.name), message));
+            }
+        }
+        problems
     }
 
     pub fn find(&self, name: &str) -> Option<&Command> {
@@ -324,4 +288,9 @@ impl Catalog {
     pub fn suggest(&self, typed: &str) -> Option<&Command> {
         nearest(typed, self.commands.keys().map(String::as_str)).and_then(|name| self.find(name))
     }
+}
+
+/// A problem with a whole file.
+fn at_start(file: String, message: String) -> Problem {
+    Problem { file, at: Some(SourcePosition { line: 1, column: 1 }), message }
 }

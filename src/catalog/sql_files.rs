@@ -2,13 +2,13 @@
 //! people see all of the SQL before it runs, so a file may do more than custom commands: change tables, and call any function.
 //! It may not leave its transaction, which holds its limits and its search_path.
 
-use super::{Body, Command, Diagnostic, Header, Scope, Section, Variant, allowlist};
+use super::{Body, Command, Header, Scope, Section, Variant, allowlist, at_start, header};
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
-use crate::model::{Risk, sha256_hex};
+use crate::model::{Login, Risk, sha256_hex};
 use crate::sql_lexer::{self, SqlError, SqlToken};
 use crate::suggest::{nearest, shown};
-use serde::Deserialize;
+use crate::toml_reader::{self, Problems, Reader, Source};
 use std::path::{Path, PathBuf};
 
 /// Larger files fit no card: 64 KiB.
@@ -26,12 +26,13 @@ const VERBS: [&str; 15] = [
 /// Objects that can't be changed in a transaction, or that belong to the server, not to a database. They follow CREATE, ALTER or DROP.
 const NOT_IN_A_DATABASE: [&str; 6] = ["database", "role", "subscription", "system", "tablespace", "user"];
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Logins that a file may run with.
+const LOGINS: [Login; 3] = [Login::Maintain, Login::Operator, Login::Owner];
+
 struct FileHeader {
     /// One line, without a full stop.
     summary: String,
-    login: Option<String>,
+    login: Option<Login>,
     timeout: Option<String>,
 }
 
@@ -39,18 +40,17 @@ struct FileHeader {
 ///
 /// # Errors
 /// All mistakes at once.
-pub fn check(directory: &Path, like: &Command) -> Result<(), Vec<Diagnostic>> {
-    let unread = |file: String, what: String| Diagnostic { file, line: 1, column: 1, what };
+pub fn check(directory: &Path, like: &Command) -> Result<(), Problems> {
     let names = names(directory)
-        .map_err(|error| vec![unread(directory.display().to_string(), format!("can't be read: {error}"))])?;
-    let mut mistakes = Vec::new();
+        .map_err(|error| at_start(directory.display().to_string(), format!("can't be read: {error}")))?;
+    let mut problems = Problems::default();
     for name in &names {
         match text(directory, name) {
-            Ok(text) => mistakes.extend(command(name, &text, like).err()),
-            Err(reason) => mistakes.push(unread(format!("{name}.sql"), reason)),
+            Ok(text) => problems.0.extend(command(name, &text, like).err().unwrap_or_default().0),
+            Err(reason) => problems.0.push(at_start(format!("{name}.sql"), reason)),
         }
     }
-    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+    problems.or(())
 }
 
 /// The file of that name as it is now, as a command like `run-sql`.
@@ -77,7 +77,10 @@ fn find_now(directory: &Path, typed: &str, like: &Command) -> Result<Command> {
         });
     }
     let text = text(directory, name).map_err(|reason| Error::user(format!("{name}.sql {reason}.")))?;
-    command(name, &text, like).map_err(|mistake| Error::user(format!("The file has a mistake. {mistake}.")))
+    command(name, &text, like).map_err(|problems| {
+        let number = if problems.0.len() == 1 { "a mistake" } else { "mistakes" };
+        Error::user(format!("The file has {number}. {}.", problems.to_string().replace('\n', ". ")))
+    })
 }
 
 /// The names of the directory's files, without the ending.
@@ -113,50 +116,46 @@ fn text(directory: &Path, name: &str) -> Result<String, String> {
     std::fs::read_to_string(&path).map_err(unreadable)
 }
 
-fn command(name: &str, text: &str, like: &Command) -> Result<Command, Diagnostic> {
-    let diagnostic = |error: SqlError, start: usize| {
-        let before = text.get(..start + error.at).unwrap_or(text);
-        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-        let line = before.matches('\n').count() + 1;
-        Diagnostic { file: format!("{name}.sql"), line, column, what: error.reason }
+fn command(name: &str, text: &str, like: &Command) -> Result<Command, Problems> {
+    let file = format!("{name}.sql");
+    let source = Source::new(&file, text);
+    let (toml, start) = header::split(source, "it begins with its header in a /* comment */")?;
+    let sections = statements(&text[start..]);
+    let sections = sections.map_err(|error| source.problem(start + error.at, error.reason));
+    let (file_header, sections) = match (toml_reader::read(toml, file_header), sections) {
+        (Ok(header), Ok(sections)) => (header, sections),
+        (Ok(_), Err(problem)) => return Err(problem.into()),
+        (Err(mut problems), sections) => {
+            problems.0.extend(sections.err());
+            return Err(problems);
+        }
     };
-    let (file_header, start) = header(text).map_err(|error| diagnostic(error, 0))?;
-    let sections = statements(&text[start..]).map_err(|error| diagnostic(error, start))?;
-    let source = text[start..].trim().to_owned();
     let header = Header {
         summary: file_header.summary,
-        login: file_header.login.and_then(|login| login.parse().ok()).unwrap_or(like.header.login),
+        login: file_header.login.unwrap_or(like.header.login),
         timeout: file_header.timeout,
         risk: Risk::Danger,
         ..like.header.clone()
     };
+    let source = text[start..].trim().to_owned();
     let body = Body::Sql(vec![Variant { least: 0, sections, source }]);
     Ok(Command { name: name.to_owned(), header, body, hash: sha256_hex(&[text.as_bytes()]), team: true })
 }
 
-/// The TOML in the leading comment, and the offset of the SQL.
-fn header(text: &str) -> Result<(FileHeader, usize), SqlError> {
-    let open = text.find("/*").filter(|at| text[..*at].trim().is_empty());
-    let open = open.ok_or_else(|| SqlError::new(0, "it begins with its header in a /* comment */"))?;
-    let error = |reason: &str| SqlError::new(open, reason);
-    let length = text[open..].find("*/").ok_or_else(|| error("the header's comment is not closed"))?;
-    let close = open + length;
-    let header: FileHeader = toml::from_str(&text[open + 2..close]).map_err(|error| {
-        SqlError::new(open + 2 + error.span().map_or(0, |span| span.start), error.message().trim())
-    })?;
-    if header.summary.trim().is_empty() {
-        return Err(error("the summary says in one line what it does"));
+fn file_header(table: &mut Reader<'_>) -> FileHeader {
+    let summary = table.string("summary");
+    if table.is_string("summary") && summary.trim().is_empty() {
+        table.problem("summary", "the summary says in one line what it does");
     }
-    if header.login.as_deref().is_some_and(|login| !["maintain", "operator", "owner"].contains(&login)) {
-        return Err(error("the login is owner, maintain or operator"));
-    }
-    let seconds = header.timeout.as_deref().map(duration_seconds);
+    let login = table.opt_choice("login", &LOGINS.map(|login| (login.name(), login)));
+    let timeout = table.opt_string("timeout");
+    let seconds = timeout.as_deref().map(duration_seconds);
     if seconds.is_some_and(|seconds| seconds.is_none_or(|s| s == 0 || s > LONGEST_S)) {
-        let reason =
+        let message =
             "`timeout` is a duration such as \"30s\", an hour at most, since it holds locks meanwhile";
-        return Err(error(reason));
+        table.problem("timeout", message);
     }
-    Ok((header, close + 2))
+    FileHeader { summary, login, timeout }
 }
 
 /// The statements, each checked.

@@ -4,7 +4,6 @@
 use crate::clock::{duration_seconds, format_duration};
 use crate::error::{Error, Result};
 use crate::suggest::{nearest, shown};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,8 +19,7 @@ pub use value::KnownNames;
 pub const LONGEST_LINE: usize = 4_000;
 
 /// The types of arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArgType {
     Text,
     Int,
@@ -42,26 +40,19 @@ pub enum ArgType {
 }
 
 /// One argument of a command.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct ArgSpec {
     pub name: String,
-    #[serde(rename = "type")]
     pub kind: ArgType,
     pub default: Option<String>,
     pub help: String,
-    #[serde(default)]
     pub choices: Vec<String>,
     /// Stands without a `--name`; in the order of the header.
-    #[serde(default)]
     pub positional: bool,
     /// Takes no value.
-    #[serde(default)]
     pub switch: bool,
-    #[serde(default)]
     pub required: bool,
     /// Never typed: filled in by a row's button (`backend_start`).
-    #[serde(default)]
     pub hidden: bool,
 }
 

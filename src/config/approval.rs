@@ -51,7 +51,7 @@ fn rule(table: &mut Reader<'_>, environments: &[Environment]) -> ApprovalRule {
         at: table.position().line,
         environments: places,
         commands: commands_of(table, "commands"),
-        second_person: table.opt_boolean("second_person").unwrap_or(false),
+        second_person: table.flag("second_person"),
         approvers: approvers(table),
         wait: within(table, "wait", LONGEST_WAIT),
         start_within: within(table, "start_within", LONGEST_WAIT),

@@ -11,7 +11,7 @@ use super::slack::{is_safe_url, slack};
 use super::teams::teams;
 use super::validate::{complain, path, within};
 use super::{BackupSettings, Config, StoreTimeouts};
-use crate::toml_reader::{self, Problem, Problems, Reader, Source, SourcePosition};
+use crate::toml_reader::{self, Problem, Problems, Reader, Source};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -41,10 +41,12 @@ impl Config {
     /// Relative paths start from the file's directory. The error holds everything that is wrong at once, never a secret.
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
         let name = path.display().to_string();
-        let whole = |message: String| Problem { file: name.clone(), at: None, message };
-        let bytes = std::fs::read(path)
-            .map_err(|cause| Problems::one(whole(format!("the configuration can't be read: {cause}"))))?;
-        let text = String::from_utf8(bytes).map_err(|cause| Problems::one(not_utf8(&name, &cause)))?;
+        let bytes = std::fs::read(path).map_err(|cause| Problem {
+            file: name.clone(),
+            at: None,
+            message: format!("the configuration can't be read: {cause}"),
+        })?;
+        let text = String::from_utf8(bytes).map_err(|cause| not_utf8(&name, &cause))?;
         Config::parse(&name, &text, env)
     }
 
@@ -58,17 +60,10 @@ impl Config {
     }
 }
 
-/// Where a file stops being text.
+/// The problem of a file that stops being text.
 fn not_utf8(name: &str, cause: &std::string::FromUtf8Error) -> Problem {
-    let good = &cause.as_bytes()[..cause.utf8_error().valid_up_to()];
-    let good = String::from_utf8_lossy(good);
-    let line = good.matches('\n').count() + SourcePosition::START.line;
-    let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + SourcePosition::START.column;
-    Problem {
-        file: name.into(),
-        at: Some(SourcePosition { line, column }),
-        message: "this is not UTF-8 text".into(),
-    }
+    let valid = String::from_utf8_lossy(&cause.as_bytes()[..cause.utf8_error().valid_up_to()]);
+    Source::new(name, &valid).problem(valid.len(), "this is not UTF-8 text")
 }
 
 fn config(root: &mut Reader<'_>, outside: &LoadContext<'_>, hash: String) -> Config {

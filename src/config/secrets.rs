@@ -48,9 +48,8 @@ pub(super) fn opt_secret(
 
 /// An array of secrets, of which one must exist; an entry with `optional = true` may name something that doesn't.
 pub(super) fn secrets(table: &mut Reader<'_>, key: &str, outside: &LoadContext<'_>) -> Vec<SecretString> {
-    let found = table.tables_like(key, LIKE, |entry| match entry.opt_boolean("optional") {
-        Some(true) => look_up(entry, outside),
-        _ => existing(entry, outside),
+    let found = table.tables_like(key, LIKE, |entry| {
+        if entry.flag("optional") { look_up(entry, outside) } else { existing(entry, outside) }
     });
     if !found.is_empty() && found.iter().all(|found| matches!(found, SecretSource::Nothing(_))) {
         table.problem(key, format!("`{key}` needs at least one that exists"));

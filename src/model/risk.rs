@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt::{Display, Formatter};
-use std::str::FromStr;
 
 /// How much harm a command can do, and so who has to agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,8 +26,7 @@ impl Risk {
 }
 
 /// Purpose of a login to PostgreSQL, in the order of the names. The configuration maps it to a role.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Login {
     Dump,
     Maintain,
@@ -61,24 +59,5 @@ impl Login {
 impl Display for Login {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl FromStr for Login {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Login, &'static str> {
-        Login::ALL
-            .into_iter()
-            .find(|login| login.name() == name)
-            .ok_or("the logins are reader, signal, dump, maintain and owner (or operator for all that acts)")
-    }
-}
-
-impl TryFrom<String> for Login {
-    type Error = &'static str;
-
-    fn try_from(name: String) -> Result<Login, &'static str> {
-        name.parse()
     }
 }

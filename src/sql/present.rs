@@ -114,7 +114,8 @@ fn crossings(command: &Command, sections: &[SectionResult]) -> Vec<ThresholdHit>
     let speaking = |threshold: &Threshold| threshold.message.as_deref() != Some("");
     for section in sections {
         for row in &section.rows {
-            for (column, threshold) in command.header.thresholds.iter().filter(|(_, t)| speaking(t)) {
+            for threshold in command.header.thresholds.values().filter(|threshold| speaking(threshold)) {
+                let column = &threshold.column;
                 let Some(value) = cell(section, row, column) else { continue };
                 let tone = judge(threshold, value);
                 if tone > Severity::Ok {
@@ -216,7 +217,8 @@ fn shown(section: &SectionResult) -> Vec<usize> {
 }
 
 fn judged(command: &Command, name: &str, value: &Value) -> Cell {
-    let tone = command.header.thresholds.get(name).map_or(Severity::Neutral, |limit| judge(limit, value));
+    let threshold = command.header.thresholds.values().find(|threshold| threshold.column == name);
+    let tone = threshold.map_or(Severity::Neutral, |threshold| judge(threshold, value));
     Cell { text: value_text(name, value), tone }
 }
 

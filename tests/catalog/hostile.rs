@@ -281,18 +281,18 @@ fn a_command_of_a_team_is_whole() {
 fn a_variant_is_checked_like_its_file() {
     let mine = reads("SELECT 1 AS x");
     let wrong = team(&[("mine.sql", &mine), ("mine@17.sql", "SELECT pg_sleep(1)")]).expect_err("a mistake");
-    assert_eq!(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().len(), 1);
-    assert!(wrong[0].to_string().starts_with("mine@17.sql:1:8: `pg_sleep`"), "{wrong:?}");
+    assert_eq!(wrong.0.iter().map(ToString::to_string).collect::<Vec<_>>().len(), 1);
+    assert!(wrong.0[0].to_string().starts_with("mine@17.sql:1:8: `pg_sleep`"), "{wrong:?}");
     let act = danger(&format!("{PREVIEW}DELETE FROM public.t"));
     let wrong = team(&[("mine.sql", &act), ("mine@17.sql", "DELETE FROM public.t")]).expect_err("no preview");
-    assert!(wrong[0].to_string().contains("counts them first"), "{wrong:?}");
+    assert!(wrong.0[0].to_string().contains("counts them first"), "{wrong:?}");
 }
 
 #[test]
 fn all_mistakes_of_a_directory_are_told_at_once() {
     let two = reads("SELECT pg_sleep(1), lo_create(0) FROM t");
     let wrong = team(&[("one.sql", "SELECT 1"), ("two.sql", &two)]).expect_err("mistakes");
-    let told: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    let told: Vec<String> = wrong.0.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 4, "{told:#?}");
     assert!(told[1].starts_with("two.sql:9:8: ") && told[2].starts_with("two.sql:9:21: "), "{told:#?}");
 }

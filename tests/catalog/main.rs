@@ -1,10 +1,11 @@
 //! The runbook as it is built in, and every mistake in a command file with its place: a mistake stops the start.
 
 use countersign::actions;
-use countersign::catalog::{Body, Catalog, Diagnostic, Scope};
+use countersign::catalog::{Body, Catalog, Scope, sql_files};
 use countersign::command_line::{self, KnownNames};
 use countersign::config::{Config, ThresholdOverride};
 use countersign::model::{Login, Risk};
+use countersign::toml_reader::{Problem, Problems};
 use std::path::Path;
 
 mod hostile;
@@ -73,7 +74,7 @@ SELECT relname::text FROM pg_class WHERE relname = :'database'
 "#;
 
 /// The catalog with a team's directory that holds these files.
-fn team(files: &[(&str, &str)]) -> Result<Catalog, Vec<Diagnostic>> {
+fn team(files: &[(&str, &str)]) -> Result<Catalog, Problems> {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::write(directory.path().join(name), text).unwrap();
@@ -84,7 +85,7 @@ fn team(files: &[(&str, &str)]) -> Result<Catalog, Vec<Diagnostic>> {
 /// The places and words of the mistakes in one file of a team.
 fn mistakes(name: &str, text: &str) -> Vec<String> {
     let wrong = team(&[(name, text)]).expect_err("a mistake");
-    wrong.iter().map(Diagnostic::to_string).collect()
+    wrong.0.iter().map(Problem::to_string).collect()
 }
 
 fn mistake_with(line: &str, instead: &str) -> String {
@@ -112,9 +113,8 @@ fn a_mistake_has_its_place() {
             unlike.push(format!("{mistake} is not {place} {what}"));
         }
     };
-    starts(mistake_with("group   =", "gruop   ="), "mine.sql:3:1", "unknown field `gruop`");
-    starts(mistake_with("\"read\"", "\"raed\""), "mine.sql:4:11", "unknown variant `raed`");
-    starts(mistake_with("\"read\"", "\"write\""), "mine.sql:4:1", "read or danger");
+    starts(mistake_with("\"read\"", "\"raed\""), "mine.sql:4:11", "`raed`; did you mean `read`?");
+    starts(mistake_with("\"read\"", "\"write\""), "mine.sql:4:11", "read or danger");
     starts(mistake_with("type = \"service\"", "type = \"servant\""), "mine.sql:6:39", "servant");
     starts(mistake_with(":'database'", ":'databse'"), "mine.sql:9:52", "`:'databse'` is no argument");
     starts(mistake_with(":'database'", "'open"), "mine.sql:9:52", "a string is not closed");
@@ -122,13 +122,70 @@ fn a_mistake_has_its_place() {
     starts(mistake_with("SELECT", "-- ## A [servre]\nSELECT"), "mine.sql:9:1", "`servre` is no scope");
     starts(mistake_with("SELECT", "-- ## A [server if servce]\nSELECT"), "mine.sql:9:1", "argument");
     starts(mistake_with("SELECT", "-- ## A\n-- ## B\nSELECT"), "mine.sql:10:1", "no statement");
-    starts(mistake_with("group ", "timeout = \"soon\"\ngroup "), "mine.sql:3:1", "duration");
+    starts(mistake_with("group ", "timeout = \"soon\"\ngroup "), "mine.sql:3:11", "duration");
     starts(mistake_with("group ", "row_action = \"kil {pid}\"\ngroup "), "mine.sql:1:1", "`kil`");
     starts(mistake_with("*/", "[thresholds]\nx = {}\n*/"), "mine.sql:9:1", "`warning` or `critical`");
+    starts(mistake_with("*/", "[thresholds]\n\"used pct\" = { warning = 1 }\n*/"), "mine.sql:9:1", "no key");
     starts(mistake_with("*/", "[on_error]\n42p01 = \"x\"\n*/"), "mine.sql:9:1", "SQLSTATE");
     starts(mistake_with("/*", ""), "mine.sql:1:1", "header");
     starts(mistake_with("*/", ""), "mine.sql:1:1", "not closed");
     assert_eq!(unlike, [""; 0]);
+}
+
+#[test]
+fn a_header_reports_all_its_mistakes_with_suggestions() {
+    let header = "group   = \"team\"\nrisk    = \"read\"";
+    let wrong = "gruop   = \"team\"\nrisk    = \"raed\"\ntimeout = \"soon\"\ntop = -1";
+    assert_eq!(
+        mistakes("mine.sql", &GOOD.replacen(header, wrong, 1)),
+        [
+            "mine.sql:1:3: missing key `group`",
+            "mine.sql:3:1: unknown key `gruop`; did you mean `group`?",
+            "mine.sql:4:11: `risk` can't be `raed`; did you mean `read`?",
+            "mine.sql:5:11: `timeout` is a duration such as \"5s\"",
+            "mine.sql:6:7: `top` is a number of rows, not -1",
+        ]
+    );
+    // The statements are checked at the same time.
+    let both = GOOD.replacen("summary", "sumary", 1).replacen(":'database'", ":'databse'", 1);
+    assert_eq!(
+        mistakes("mine.sql", &both),
+        [
+            "mine.sql:1:3: missing key `summary`",
+            "mine.sql:2:1: unknown key `sumary`; did you mean `summary`?",
+            "mine.sql:9:52: `:'databse'` is no argument of this command",
+        ]
+    );
+}
+
+#[test]
+fn a_reviewed_sql_file_reports_all_its_mistakes() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = "/*\nsumary = \"Drops\"\nlogin = \"raeder\"\n*/\nVACUUM public.t";
+    std::fs::write(directory.path().join("drop.sql"), file).unwrap();
+    let catalog = built_in();
+    let problems = sql_files::check(directory.path(), catalog.find("run-sql").unwrap()).unwrap_err();
+    let lines: Vec<String> = problems.0.iter().map(Problem::to_string).collect();
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert_eq!(
+        lines[..2],
+        [
+            "drop.sql:1:3: missing key `summary`",
+            "drop.sql:2:1: unknown key `sumary`; did you mean `summary`?",
+        ]
+    );
+    assert!(lines[2].starts_with("drop.sql:3:9: `login` can't be `raeder`"), "{lines:#?}");
+    assert!(lines[3].starts_with("drop.sql:5:1: `VACUUM` can't be run here"), "{lines:#?}");
+}
+
+#[test]
+fn thresholds_are_named_by_identifiers() {
+    for command in built_in().iter() {
+        for key in command.header.thresholds.keys() {
+            assert!(key.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}: {key}", command.name);
+        }
+    }
+    limited("health", "wraparound_pct", (Some(40.0), None)).unwrap();
 }
 
 #[test]
@@ -141,14 +198,14 @@ fn names_and_kinds_are_checked_too() {
         assert!(mistakes(built_in, "SELECT 1")[0].contains("is built in and can't be replaced"));
     }
     let both = team(&[("a.sql", "SELECT 1"), ("b.sql", "SELECT 1")]).expect_err("two mistakes");
-    assert_eq!(both.len(), 2, "all mistakes at once");
+    assert_eq!(both.0.len(), 2, "all mistakes at once");
     assert!(built_in().with_directory(Path::new("/nowhere/at/all")).is_err());
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("latin.sql"), b"-- caf\xe9").unwrap();
     std::fs::write(directory.path().join("mine.sql"), "SELECT 1").unwrap();
     let wrong = built_in().with_directory(directory.path()).expect_err("two mistakes");
-    assert_eq!(wrong.len(), 2, "a file that can't be read hides no other: {wrong:?}");
-    assert!(wrong[0].file.ends_with("latin.sql"), "{wrong:?}");
+    assert_eq!(wrong.0.len(), 2, "a file that can't be read hides no other: {wrong:?}");
+    assert!(wrong.0[0].file.ends_with("latin.sql"), "{wrong:?}");
 }
 
 fn limited(
@@ -199,9 +256,7 @@ fn limits_are_checked_too() {
     }
     let told = limited("health", "connexions", (None, None)).unwrap_err().join("\n");
     assert!(
-        told.contains(
-            "`health` doesn't judge `connexions`; it judges XID wraparound_pct, _cut_off, _prepared_s, "
-        ),
+        told.contains("`health` doesn't judge `connexions`; it judges _cut_off, _prepared_s, "),
         "{told}"
     );
 }

@@ -8,34 +8,132 @@
 use crate::clock::parse_duration;
 use crate::suggest::{quoted, suggestion};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
-mod problems;
-mod source;
+/// A place in a text: lines and columns begin at 1, columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SourcePosition {
+    pub line: usize,
+    pub column: usize,
+}
 
-pub use problems::{Problem, Problems, SourcePosition};
-pub use source::{Located, Source};
+/// One mistake in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, as the person named it.
+    pub file: String,
+    /// Absent when the file as a whole is the problem.
+    pub at: Option<SourcePosition>,
+    /// The mistake and its correction; never a secret.
+    pub message: String,
+}
 
-/// Reads a text as a table, all of whose keys must be read by `body`. All problems come back, in the order of the text; if
-/// the text isn't TOML at all, only what the parser says, since the rest would be guesses.
-pub fn read<T>(source: Source<'_>, body: impl FnOnce(&mut Reader<'_>) -> T) -> Result<T, Problems> {
-    let (document, errors) = DeTable::parse_recoverable(source.text());
-    let mut problems = Problems::default();
-    for error in &errors {
-        let at = source.position(error.span().map_or(source.text().len(), |span| span.start));
-        problems.push(Problem { file: source.name().into(), at: Some(at), message: error.message().into() });
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.at {
+            Some(SourcePosition { line, column }) => {
+                write!(f, "{}:{line}:{column}: {}", self.file, self.message)
+            }
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
     }
-    let value = if errors.is_empty() {
-        let place = Location { name: String::new(), at: source.position(0) };
-        Some(Reader::open(source, &mut problems, document.get_ref(), place, body))
-    } else {
-        None
-    };
-    problems.sort();
-    value.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+/// All mistakes, in the order of the file; `Display` gives one line each.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// The value, if there are no problems.
+    ///
+    /// # Errors
+    /// The problems.
+    pub fn or<T>(self, value: T) -> Result<T, Problems> {
+        if self.0.is_empty() { Ok(value) } else { Err(self) }
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Problems(vec![problem])
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A file's text, and the part of it that is TOML.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'t> {
+    file: &'t str,
+    pub text: &'t str,
+    toml: &'t str,
+    /// Byte offset of the TOML in the text.
+    start: usize,
+}
+
+impl<'t> Source<'t> {
+    /// A file that is TOML from its beginning to its end.
+    pub fn new(file: &'t str, text: &'t str) -> Self {
+        Source { file, text, toml: text, start: 0 }
+    }
+
+    /// The same file, where only a part is TOML, given by its byte offsets.
+    pub fn part(self, part: Range<usize>) -> Self {
+        Source { start: part.start, toml: &self.text[part], ..self }
+    }
+
+    /// A problem at a byte of the text.
+    pub fn problem(&self, offset: usize, message: impl Into<String>) -> Problem {
+        Problem { file: self.file.into(), at: Some(self.position(offset)), message: message.into() }
+    }
+
+    /// The position of a byte of the text.
+    pub fn position(&self, offset: usize) -> SourcePosition {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        SourcePosition { line, column }
+    }
+
+    /// The position of a byte of the TOML.
+    fn toml_position(&self, offset: usize) -> SourcePosition {
+        self.position(self.start + offset)
+    }
+}
+
+/// A value and its position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<T> {
+    pub value: T,
+    pub at: SourcePosition,
+}
+
+/// Reads a source as a table, all of whose keys must be read by `body`. All problems come back, in the order of the text; if
+/// the text isn't TOML at all, only what the parser says, since the rest would be guesses.
+///
+/// # Errors
+/// The problems.
+pub fn read<T>(source: Source<'_>, body: impl FnOnce(&mut Reader<'_>) -> T) -> Result<T, Problems> {
+    let (document, errors) = DeTable::parse_recoverable(source.toml);
+    let place = |error: &toml::de::Error| error.span().map_or(source.toml.len(), |span| span.start);
+    let syntax = errors.iter().map(|error| source.problem(source.start + place(error), error.message()));
+    let mut problems = Problems(syntax.collect());
+    let place = Location { name: String::new(), at: source.toml_position(0) };
+    let value =
+        errors.is_empty().then(|| Reader::open(source, &mut problems, document.get_ref(), place, body));
+    problems.0.sort_by_key(|problem| problem.at);
+    value.filter(|_| problems.0.is_empty()).ok_or(problems)
 }
 
 /// A table's dotted name (empty for the whole text) and its start.
@@ -73,8 +171,7 @@ impl<'r> Reader<'r> {
             let free =
                 self.read_keys.iter().map(String::as_str).filter(|known| !self.table.contains_key(*known));
             let message = format!("unknown key {}{}", quoted(key.get_ref()), suggestion(key.get_ref(), free));
-            let at = self.source.position(key.span().start);
-            self.problems.push(Problem { file: self.source.name().into(), at: Some(at), message });
+            self.problems.0.push(self.source.problem(self.source.start + key.span().start, message));
         }
     }
 
@@ -98,8 +195,8 @@ impl<'r> Reader<'r> {
 
     /// Reports a problem at a position.
     pub fn problem_at(&mut self, at: SourcePosition, message: impl Into<String>) {
-        self.problems.push(Problem {
-            file: self.source.name().into(),
+        self.problems.0.push(Problem {
+            file: self.source.file.into(),
             at: Some(at),
             message: message.into(),
         });
@@ -112,7 +209,7 @@ impl<'r> Reader<'r> {
         keys.into_iter()
             .map(|key| Located {
                 value: key.get_ref().to_string(),
-                at: self.source.position(key.span().start),
+                at: self.source.toml_position(key.span().start),
             })
             .collect()
     }
@@ -148,12 +245,6 @@ impl<'r> Reader<'r> {
         self.value(key, "a string", |value| value.as_str().map(String::from))
     }
 
-    /// A whole number that must be there.
-    pub fn integer(&mut self, key: &str) -> i64 {
-        self.required(key);
-        self.opt_integer(key).unwrap_or_default()
-    }
-
     pub fn opt_integer(&mut self, key: &str) -> Option<i64> {
         self.value(key, "a whole number", whole_number)
     }
@@ -163,14 +254,15 @@ impl<'r> Reader<'r> {
         self.value(key, "a number", any_number)
     }
 
-    /// `true` or `false`, which must be said.
+    /// `true` or `false`, which must be there.
     pub fn boolean(&mut self, key: &str) -> bool {
         self.required(key);
-        self.opt_boolean(key).unwrap_or_default()
+        self.flag(key)
     }
 
-    pub fn opt_boolean(&mut self, key: &str) -> Option<bool> {
-        self.value(key, "true or false", |value| value.as_bool())
+    /// `true` or `false`; false if the key is absent.
+    pub fn flag(&mut self, key: &str) -> bool {
+        self.value(key, "true or false", |value| value.as_bool()).unwrap_or_default()
     }
 
     /// A duration: "30s", "15 min", "1h30m", "7d".
@@ -295,16 +387,15 @@ impl<'r> Reader<'r> {
     fn items(&mut self, key: &str, what: &str) -> Vec<(SourcePosition, &'r DeValue<'r>)> {
         let Some((at, value)) = self.entry(key) else { return Vec::new() };
         match value.get_ref() {
-            DeValue::Array(items) => self.located_items(items),
+            DeValue::Array(items) => {
+                let place = |item: &Spanned<_>| self.source.toml_position(item.span().start);
+                items.iter().map(|item| (place(item), item.get_ref())).collect()
+            }
             other => {
                 self.problem_at(at, mismatch(key, &format!("an array of {what}"), other));
                 Vec::new()
             }
         }
-    }
-
-    fn located_items(&self, items: &'r DeArray<'r>) -> Vec<(SourcePosition, &'r DeValue<'r>)> {
-        items.iter().map(|item| (self.source.position(item.span().start), item.get_ref())).collect()
     }
 
     fn value<T>(&mut self, key: &str, what: &str, read: impl FnOnce(&DeValue<'_>) -> Option<T>) -> Option<T> {
@@ -334,7 +425,7 @@ impl<'r> Reader<'r> {
 
     /// A table that only its sub-tables name has no place of its own: its key's is as good.
     fn located(&self, key: Range<usize>, value: Range<usize>) -> SourcePosition {
-        self.source.position(if value.is_empty() { key.start } else { value.start })
+        self.source.toml_position(if value.is_empty() { key.start } else { value.start })
     }
 }
 
