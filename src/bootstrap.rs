@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 /// Every mistake in the commands or the access rules, or a store that can't be opened.
 pub fn assemble(config: Config) -> anyhow::Result<App> {
     let Rules { catalog, access, schedule } = rules(&config)?;
-    let limits = Limits { answer: config.store_waits.answer, busy: config.store_waits.lock };
+    let limits = Limits { answer: config.store_timeouts.answer, busy: config.store_timeouts.lock };
     let store = SqliteStore::open(&config.store, limits).context("opening the audit log")?;
     Ok(App {
         catalog,
@@ -32,7 +32,7 @@ pub fn assemble(config: Config) -> anyhow::Result<App> {
         environments: Environments::new(&config)?,
         storage: Storage::open(&config.backups).context("opening the backups' directory")?,
         audit: AuditLog { store: Arc::new(store), approval: config.approval.clone() },
-        webhook: config.pager.as_ref().map(Webhook::new).transpose()?,
+        webhook: config.webhook.as_ref().map(Webhook::new).transpose()?,
         progress: Progress::default(),
         shutdown: CancellationToken::new(),
         config,

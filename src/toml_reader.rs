@@ -294,6 +294,21 @@ impl<'r> Reader<'r> {
         self.located_strings(key).into_iter().map(|string| string.value).collect()
     }
 
+    /// An array of strings, each checked: `check` returns the mistakes in one.
+    pub fn checked_strings<I: IntoIterator<Item = String>>(
+        &mut self,
+        key: &str,
+        check: impl Fn(&str) -> I,
+    ) -> Vec<String> {
+        let strings = self.located_strings(key);
+        for Located { value, at } in &strings {
+            for message in check(value) {
+                self.problem_at(*at, message);
+            }
+        }
+        strings.into_iter().map(|string| string.value).collect()
+    }
+
     /// An array of strings, each with its place; empty if the key is absent.
     pub fn located_strings(&mut self, key: &str) -> Vec<Located<String>> {
         let mut strings = Vec::new();

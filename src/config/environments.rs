@@ -1,11 +1,11 @@
-//! The sections `[[environments]]`: servers, logins, TLS and limits. How connections are made from them is `targets`' business.
+//! The sections `[[environments]]`: servers, logins, TLS and limits. `postgres` connects to them.
 
 use super::load::LoadContext;
 use super::secrets::opt_secret;
-use super::validate::{UniqueNames, braces, complain, identifier, name, within};
+use super::validate::{UniqueNames, complain, count, identifier, name, unknown_braces, within};
 use super::{Environment, LoginCredentials, Server, ThresholdOverride, Tls};
 use crate::model::Login;
-use crate::suggest::{quoted, suggestion};
+use crate::suggest::quoted;
 use crate::toml_reader::{Located, Reader};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ const MAINTENANCE_DATABASE: &str = "postgres";
 /// Connections that the bot may hold unless the file says otherwise, and the most that it may ever be given: a chat bot that
 /// needs more takes them from the services.
 const CONNECTIONS: usize = 12;
-const MOST_CONNECTIONS: i64 = 200;
+const MAX_CONNECTIONS: u16 = 200;
 
 /// Defaults and upper bounds of the three time limits. An answer in chat is late after a minute; a lock that isn't free at
 /// once makes everybody else queue behind the bot.
@@ -35,7 +35,7 @@ const PORT: u16 = 5432;
 const REQUIRED_LOGINS: [Login; 2] = [Login::Reader, Login::Operator];
 const OTHER_LOGINS: [Login; 4] = [Login::Signal, Login::Dump, Login::Maintain, Login::Owner];
 
-/// What a hint's braces may name.
+/// Names for a hint's braces.
 const HINT_NAMES: [&str; 4] = ["host", "port", "database", "service"];
 
 pub(super) fn environments(root: &mut Reader<'_>, outside: &LoadContext<'_>) -> Vec<Environment> {
@@ -56,33 +56,39 @@ fn environment(table: &mut Reader<'_>, name: String, outside: &LoadContext<'_>) 
         tls: tls(table, &servers, outside),
         servers: servers.into_iter().map(|server| server.value).collect(),
         logins: logins(table, outside),
-        maintenance_database: maintenance_database(table),
+        maintenance_database: if table.has("maintenance_database") {
+            identifier(table, "maintenance_database")
+        } else {
+            MAINTENANCE_DATABASE.into()
+        },
         connect_timeout: within(table, "connect_timeout", LONGEST_CONNECT_TIMEOUT).unwrap_or(CONNECT_TIMEOUT),
         statement_timeout: within(table, "statement_timeout", LONGEST_STATEMENT_TIMEOUT)
             .unwrap_or(STATEMENT_TIMEOUT),
         lock_timeout: within(table, "lock_timeout", LONGEST_LOCK_TIMEOUT).unwrap_or(LOCK_TIMEOUT),
-        connections: connections(table),
+        connections: count(table, "connections", MAX_CONNECTIONS).map_or(CONNECTIONS, usize::from),
         connect_hints: connect_hints(table),
         limits: limits(table),
     }
 }
 
-/// `thresholds.health.connections_pct = { warning = 60, critical = 80 }`. The commands know what they judge: see `catalog`.
+/// `thresholds.health.connections_pct = { warning = 60, critical = 80 }`. The catalog checks the names.
 fn limits(table: &mut Reader<'_>) -> Vec<ThresholdOverride> {
     let mut limits = Vec::new();
     table.opt_table("thresholds", |commands| {
-        for command in commands.keys() {
-            commands.opt_table(&command.value, |columns| {
-                for column in columns.keys() {
-                    let read =
-                        columns.opt_table_like(&column.value, "{ warning = …, critical = … }", |limit| {
-                            ThresholdOverride {
-                                command: command.value.clone(),
-                                column: column.value.clone(),
-                                warning: limit.opt_number("warning"),
-                                critical: limit.opt_number("critical"),
-                            }
-                        });
+        for Located { value: command, .. } in commands.keys() {
+            commands.opt_table(&command, |columns| {
+                for Located { value: column, .. } in columns.keys() {
+                    let like = "{ warning = …, critical = … }";
+                    let read = columns.opt_table_like(&column, like, |limit| {
+                        let warning = limit.opt_number("warning");
+                        let critical = limit.opt_number("critical");
+                        ThresholdOverride {
+                            command: command.clone(),
+                            column: column.clone(),
+                            warning,
+                            critical,
+                        }
+                    });
                     limits.extend(read);
                 }
             });
@@ -98,7 +104,11 @@ fn servers(table: &mut Reader<'_>) -> Vec<Located<Server>> {
     table.tables("servers", |table| {
         let name = name(table);
         names.note(table, &name);
-        let server = Server { name: name.value, host: host(table), port: port(table) };
+        let server = Server {
+            name: name.value,
+            host: host(table),
+            port: count(table, "port", u16::MAX).unwrap_or(PORT),
+        };
         Located { value: server, at: table.position_of("host") }
     })
 }
@@ -113,47 +123,14 @@ fn host(table: &mut Reader<'_>) -> String {
     host
 }
 
-fn port(table: &mut Reader<'_>) -> u16 {
-    let Some(port) = table.opt_integer("port") else { return PORT };
-    match u16::try_from(port) {
-        Ok(port) if port > 0 => port,
-        _ => {
-            table.problem("port", format!("`port` must be from 1 to 65535, not {port}"));
-            PORT
-        }
-    }
-}
-
-fn connections(table: &mut Reader<'_>) -> usize {
-    let Some(connections) = table.opt_integer("connections") else { return CONNECTIONS };
-    if !(1..=MOST_CONNECTIONS).contains(&connections) {
-        let message = format!("`connections` must be from 1 to {MOST_CONNECTIONS}, not {connections}");
-        table.problem("connections", message);
-    }
-    usize::try_from(connections).unwrap_or(CONNECTIONS)
-}
-
-fn maintenance_database(table: &mut Reader<'_>) -> String {
-    match table.has("maintenance_database") {
-        true => identifier(table, "maintenance_database"),
-        false => MAINTENANCE_DATABASE.into(),
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum TlsMode {
-    Verified,
-    Off,
-}
-
 /// TLS is verified or, if every server is this very machine, off: an unverified connection hands the password to whoever answers.
 fn tls(table: &mut Reader<'_>, servers: &[Located<Server>], outside: &LoadContext<'_>) -> Tls {
-    let word = table.opt_choice("tls", &[("verified", TlsMode::Verified), ("off", TlsMode::Off)]);
+    let off = table.opt_choice("tls", &[("verified", false), ("off", true)]).unwrap_or(false);
     let ca_file = table.opt_string("ca_file").map(|file| outside.directory.join(file));
     if ca_file.as_ref().is_some_and(|file| !file.is_file()) {
         table.problem("ca_file", "`ca_file` names no file that is there");
     }
-    if word != Some(TlsMode::Off) {
+    if !off {
         return Tls::Verified { ca_file };
     }
     if ca_file.is_some() {
@@ -163,10 +140,8 @@ fn tls(table: &mut Reader<'_>, servers: &[Located<Server>], outside: &LoadContex
         servers.iter().find(|server| !server.value.host.is_empty() && !is_loopback(&server.value.host));
     if let Some(remote) = remote {
         let host = quoted(&remote.value.host);
-        table.problem(
-            "tls",
-            format!("`tls` may be off for this machine's own servers only, and {host} isn't one"),
-        );
+        let message = format!("`tls` may be off for this machine's own servers only, and {host} isn't one");
+        table.problem("tls", message);
     }
     Tls::Off
 }
@@ -219,12 +194,5 @@ fn reader_is_nobody_else(table: &mut Reader<'_>, logins: &BTreeMap<Login, Locate
 
 /// Lines for `connect`; a misspelt name in braces would reach people as it stands.
 fn connect_hints(table: &mut Reader<'_>) -> Vec<String> {
-    let hints = table.located_strings("connect_hints");
-    for hint in &hints {
-        for name in braces(&hint.value).filter(|name| !HINT_NAMES.contains(name)) {
-            let message = format!("a hint can't fill in {}{}", quoted(name), suggestion(name, HINT_NAMES));
-            table.problem_at(hint.at, message);
-        }
-    }
-    hints.into_iter().map(|hint| hint.value).collect()
+    table.checked_strings("connect_hints", |hint| unknown_braces("a hint", hint, &HINT_NAMES))
 }

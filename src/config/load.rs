@@ -28,7 +28,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Half of the above, so that there is time left to say that the file is locked.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// What a configuration refers to outside itself.
+/// The surroundings that a configuration refers to.
 pub(super) struct LoadContext<'o> {
     /// Environment variables, by name.
     pub variable: &'o dyn Fn(&str) -> Option<String>,
@@ -70,31 +70,27 @@ fn config(root: &mut Reader<'_>, outside: &LoadContext<'_>, hash: String) -> Con
     let environments = environments(root, outside);
     let access = access(root, &environments);
     let break_glass = break_glass(root);
-    let alone = break_glass.as_ref().map(|alone| alone.role.as_str());
-    let roles: Vec<&str> = access.iter().map(|grant| grant.role.as_str()).chain(alone).collect();
+    let break_glass_role = break_glass.as_ref().map(|settings| settings.role.as_str());
+    let roles: Vec<&str> = access.iter().map(|grant| grant.role.as_str()).chain(break_glass_role).collect();
     let migrate = migrate::for_all(root, outside);
-    let (store, store_waits) = root
-        .table("store", |table| (path(table, "path", outside), store_waits(table)))
+    let (store, store_timeouts) = root
+        .table("store", |table| (path(table, "path", outside), store_timeouts(table)))
         .unwrap_or_else(|| (PathBuf::new(), StoreTimeouts { answer: ANSWER_WITHIN, lock: LOCK_WAIT }));
     Config {
         listen: listen(root),
         finish_within: within(root, "finish_within", LONGEST_FINISH).unwrap_or(FINISH_WITHIN),
         store,
-        store_waits,
+        store_timeouts,
         slack: root.opt_table("slack", |table| slack(table, outside, &roles)),
         teams: root.opt_table("teams", |table| teams(table, outside, &roles)),
         approval: approval(root, &environments),
-        backups: root.table("backups", |table| backups(table, outside)).unwrap_or_else(|| BackupSettings {
-            directory: PathBuf::new(),
-            tools: Vec::new(),
-            search_path: Vec::new(),
-        }),
+        backups: root.table("backups", |table| backups(table, outside)).unwrap_or_default(),
         commands: root.opt_table("commands", |table| path(table, "directory", outside)),
         sql: root.opt_table("sql", |table| path(table, "directory", outside)),
-        services: services(root, &environments, (migrate.as_ref(), outside)),
+        services: services(root, &environments, migrate.as_ref(), outside),
         people: people(root, &roles),
         break_glass,
-        pager: root.opt_table("pager", |table| pager(table, outside)),
+        webhook: root.opt_table("webhook", |table| webhook(table, outside)),
         schedule: schedule(root, &environments),
         environments,
         access,
@@ -110,14 +106,14 @@ fn listen(root: &mut Reader<'_>) -> SocketAddr {
     })
 }
 
-fn store_waits(table: &mut Reader<'_>) -> StoreTimeouts {
+fn store_timeouts(table: &mut Reader<'_>) -> StoreTimeouts {
     StoreTimeouts {
         answer: within(table, "answer_within", ANSWER_WITHIN).unwrap_or(ANSWER_WITHIN),
         lock: within(table, "lock_wait", ANSWER_WITHIN).unwrap_or(LOCK_WAIT),
     }
 }
 
-fn pager(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> SecretString {
+fn webhook(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> SecretString {
     let url = secret(table, "url", outside);
     // Whoever reads the message must not read the address.
     if !url.expose_secret().is_empty() && !is_safe_url(url.expose_secret()) {

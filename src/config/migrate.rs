@@ -1,11 +1,11 @@
-//! The section `[migrate]`, and what a service's own `migrate` says instead: how a service's migrations are deployed. The
-//! command is an argv and never a shell's line; what it means for a database is decided in `actions/migrate`.
+//! The section `[migrate]`, and a service's own `migrate` instead: the deployment of a service's migrations, by an argv and never
+//! by a shell's line.
 
 use super::load::LoadContext;
 use super::secrets::opt_secret;
-use super::validate::{braces, complain, identifier, within};
+use super::validate::{braces, complain, identifier, is_variable_name, unknown_braces, within};
 use super::{EnvValue, MigrateSettings};
-use crate::suggest::{quoted, suggestion};
+use crate::suggest::quoted;
 use crate::toml_reader::Reader;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ const LONGEST_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 const URL_VARIABLE: &str = "DATABASE_URL";
 const SCHEMA: &str = "public";
 
-/// What the words of a command may have filled in.
+/// Names for the braces of a command's words.
 const DEPLOY_NAMES: [&str; 3] = ["service", "database", "environment"];
 const RESOLVE_NAMES: [&str; 5] = ["service", "database", "environment", "migration", "as"];
 
-/// One section, as far as it says something.
+/// One section; `None` for the keys that it leaves out.
 #[derive(Default, Clone)]
 pub(super) struct MigrateSection {
     deploy: Option<Vec<String>>,
@@ -37,16 +37,16 @@ pub(super) struct MigrateSection {
 
 /// `[migrate]`: what holds for every service.
 pub(super) fn for_all(root: &mut Reader<'_>, outside: &LoadContext<'_>) -> Option<MigrateSection> {
-    root.opt_table("migrate", |table| said(table, outside))
+    root.opt_table("migrate", |table| section(table, outside))
 }
 
-/// A service's own, over what holds for all. `None`: nobody says how its migrations are deployed.
+/// A service's own, over what holds for all. `None` if neither is there.
 pub(super) fn of_service(
     service: &mut Reader<'_>,
     for_all: Option<&MigrateSection>,
     outside: &LoadContext<'_>,
 ) -> Option<MigrateSettings> {
-    let own = service.opt_table("migrate", |table| said(table, outside));
+    let own = service.opt_table("migrate", |table| section(table, outside));
     if own.is_none() && for_all.is_none() {
         return None;
     }
@@ -78,25 +78,27 @@ pub(super) fn of_service(
     })
 }
 
-/// What a program can't do without: where programs are, and a home.
+/// The variables that any program needs.
 fn inherited(outside: &LoadContext<'_>) -> BTreeMap<String, EnvValue> {
-    let found = |name: &str| Some((name.to_owned(), EnvValue::Plain((outside.variable)(name)?)));
-    ["PATH", "HOME"].into_iter().filter_map(found).collect()
+    let variable = |name: &str| Some((name.to_owned(), EnvValue::Plain((outside.variable)(name)?)));
+    ["PATH", "HOME"].into_iter().filter_map(variable).collect()
 }
 
-fn said(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> MigrateSection {
+fn section(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> MigrateSection {
     let deploy = argv(table, "deploy", &DEPLOY_NAMES);
     let resolve = argv(table, "resolve", &RESOLVE_NAMES);
     if let Some(resolve) = &resolve {
         for name in ["migration", "as"] {
-            if !resolve.iter().any(|word| braces(word).any(|found| found == name)) {
+            if !resolve.iter().any(|word| braces(word).any(|placeholder| placeholder == name)) {
                 table.problem("resolve", format!("`resolve` must say where {{{name}}} goes"));
             }
         }
     }
     let directory = table.opt_string("directory");
     if let Some(directory) = &directory {
-        known_names(table, "directory", (directory, &DEPLOY_NAMES));
+        for message in unknown_braces("`directory`", directory, &DEPLOY_NAMES) {
+            table.problem("directory", message);
+        }
         if directory.is_empty() {
             complain(table, "directory", directory, "a path");
         }
@@ -108,7 +110,7 @@ fn said(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> MigrateSection {
         url: table.opt_string("url").inspect(|name| variable(table, "url", name)),
         schema: table.has("schema").then(|| identifier(table, "schema")),
         within: within(table, "within", LONGEST_WITHIN),
-        env: table.opt_table("env", |env| settings(env, outside)).unwrap_or_default(),
+        env: table.opt_table("env", |env| variables(env, outside)).unwrap_or_default(),
     }
 }
 
@@ -120,9 +122,8 @@ fn argv(table: &mut Reader<'_>, key: &str, names: &[&str]) -> Option<Vec<String>
     let words = table.located_strings(key);
     table.needs_entry(key, &format!("`{key}` must name a program"));
     for word in &words {
-        for name in braces(&word.value).filter(|name| !names.contains(name)) {
-            let hint = suggestion(name, names.iter().copied());
-            table.problem_at(word.at, format!("`{key}` can't fill in {}{hint}", quoted(name)));
+        for message in unknown_braces(&format!("`{key}`"), &word.value, names) {
+            table.problem_at(word.at, message);
         }
         if word.value.chars().any(char::is_control) {
             table.problem_at(word.at, format!("a word of `{key}` has control characters"));
@@ -145,30 +146,23 @@ fn argv(table: &mut Reader<'_>, key: &str, names: &[&str]) -> Option<Vec<String>
     Some(words.into_iter().map(|word| word.value).collect())
 }
 
-fn known_names(table: &mut Reader<'_>, key: &str, (text, names): (&str, &[&str])) {
-    for name in braces(text).filter(|name| !names.contains(name)) {
-        let hint = suggestion(name, names.iter().copied());
-        table.problem(key, format!("`{key}` can't fill in {}{hint}", quoted(name)));
-    }
-}
-
 /// Variables of the child: a text, or a secret kept elsewhere.
-fn settings(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<String, EnvValue> {
-    let mut settings = BTreeMap::new();
+fn variables(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<String, EnvValue> {
+    let mut variables = BTreeMap::new();
     for key in table.keys() {
         variable(table, &key.value, &key.value);
-        let value = match table.is_string(&key.value) {
-            true => table.opt_string(&key.value).map(EnvValue::Plain),
-            false => opt_secret(table, &key.value, outside).map(EnvValue::Secret),
+        let value = if table.is_string(&key.value) {
+            table.opt_string(&key.value).map(EnvValue::Plain)
+        } else {
+            opt_secret(table, &key.value, outside).map(EnvValue::Secret)
         };
-        settings.extend(value.map(|value| (key.value, value)));
+        variables.extend(value.map(|value| (key.value, value)));
     }
-    settings
+    variables
 }
 
 fn variable(table: &mut Reader<'_>, key: &str, name: &str) {
-    let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !letters || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+    if !is_variable_name(name) {
         let message = format!("{} is no variable's name: letters, digits and `_`", quoted(name));
         table.problem(key, message);
     }

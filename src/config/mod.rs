@@ -28,17 +28,17 @@ pub use slack::is_safe_url;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
-    /// When the bot is told to end, what runs may take so long to come to its own end.
+    /// Time for open runs to end after the bot is told to stop.
     pub finish_within: Duration,
-    /// Where the embedded store's file stands.
+    /// File of the embedded store.
     pub store: PathBuf,
-    pub store_waits: StoreTimeouts,
+    pub store_timeouts: StoreTimeouts,
     pub slack: Option<SlackSettings>,
     pub teams: Option<TeamsSettings>,
     pub approval: ApprovalSettings,
     pub break_glass: Option<BreakGlassSettings>,
-    /// The address of a webhook that is told of what waits.
-    pub pager: Option<SecretString>,
+    /// Address of the webhook that is notified of pending requests.
+    pub webhook: Option<SecretString>,
     pub backups: BackupSettings,
     /// A team's own commands.
     pub commands: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub struct Config {
     pub hash: String,
 }
 
-/// How long the record is waited for.
+/// Limits on waiting for the audit log.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreTimeouts {
     /// An action that isn't recorded within this time is dropped, and its sender told.
@@ -95,11 +95,11 @@ pub struct TeamsSettings {
     pub service_url: String,
     /// Hosts that an activity may name as its Connector.
     pub service_hosts: Vec<String>,
-    /// Where the keys of the Bot Framework's tokens are told.
+    /// The document that names the keys of the Bot Framework's tokens.
     pub openid_url: String,
-    /// Who issues them.
+    /// The tokens' issuer.
     pub issuer: String,
-    /// What our own token is for.
+    /// The scope of our own token.
     pub scope: String,
     /// Role to conversation (`19:…`): whoever has the role counts only while they are a member there. It narrows and never widens.
     pub groups: BTreeMap<String, String>,
@@ -107,7 +107,7 @@ pub struct TeamsSettings {
     pub terminal_channel: Option<String>,
 }
 
-/// How many others must agree, and how long approvals wait and last.
+/// Number of approvers, and how long requests wait and approvals last.
 #[derive(Debug, Clone)]
 pub struct ApprovalSettings {
     /// A request waits this long for its approvers.
@@ -116,13 +116,13 @@ pub struct ApprovalSettings {
     pub start_within: Duration,
     /// So many different people, none of them the requester.
     pub approvers: usize,
-    /// Who could approve is told once more after this time, and again after three times as long.
+    /// Approvers are reminded after this time, and again after three times as long.
     pub remind_after: Duration,
-    /// Where more is asked for; of several that fit, the strictest counts.
+    /// Stricter rules; of several that fit, the strictest counts.
     pub rules: Vec<ApprovalRule>,
 }
 
-/// What some commands need besides, in some environments. It only ever adds.
+/// Further requirements of some commands in some environments. It only ever adds.
 #[derive(Debug, Clone)]
 pub struct ApprovalRule {
     /// Its line in the file.
@@ -131,26 +131,26 @@ pub struct ApprovalRule {
     pub environments: Vec<String>,
     /// Risks or command names; `*` is all.
     pub commands: Vec<String>,
-    /// What runs at once elsewhere waits for a second person here.
+    /// Commands that run at once elsewhere wait for a second person here.
     pub second_person: bool,
     pub approvers: Option<usize>,
     pub wait: Option<Duration>,
     pub start_within: Option<Duration>,
 }
 
-/// Who may do what without a second person, in need. Another person has to review it afterwards.
+/// Permission to act without a second person. Another person has to review it afterwards.
 #[derive(Debug, Clone)]
 pub struct BreakGlassSettings {
     pub role: String,
     pub commands: Vec<String>,
     /// Otherwise they are ours, and one that doesn't exist is no mistake of the file's.
     pub named_by_file: bool,
-    /// Once in this time, whoever does it.
+    /// Once in this time, by anyone.
     pub every: Duration,
 }
 
-/// Where dumps go and what makes them.
-#[derive(Debug, Clone)]
+/// The storage of dumps and the programs that make them.
+#[derive(Debug, Clone, Default)]
 pub struct BackupSettings {
     /// A directory; each backup is an object below it.
     pub directory: PathBuf,
@@ -176,7 +176,7 @@ pub struct Environment {
     pub connect_timeout: Duration,
     pub statement_timeout: Duration,
     pub lock_timeout: Duration,
-    /// How many connections the bot may hold to the environment's servers at once, all logins together.
+    /// Connections that the bot may hold to the environment's servers at once, all logins together.
     pub connections: usize,
     /// Lines shown by `connect`, with {host} {port} {database} {service}.
     pub connect_hints: Vec<String>,
@@ -208,7 +208,7 @@ pub struct LoginCredentials {
     pub password: Option<SecretString>,
 }
 
-/// How connections are protected.
+/// Protection of connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
     /// Certificate and host name verified, with the system's roots and, if named, one more file.
@@ -224,15 +224,15 @@ pub struct Service {
     pub database: String,
     /// The size class that the team gives it: "large".
     pub size: Option<String>,
-    /// Where its Prisma migrations stand: directories with a `migration.sql` each.
+    /// Its Prisma migrations: directories with a `migration.sql` each.
     pub migrations: Option<PathBuf>,
-    /// How they are deployed, if by a command.
+    /// Their deployment, if by a command.
     pub migrate: Option<MigrateSettings>,
     /// Environment to server, where it isn't the environment's first.
     pub servers: BTreeMap<String, String>,
 }
 
-/// How a service's migrations are deployed: a program that Countersign starts, with `{service}`, `{database}` and
+/// Deployment of a service's migrations: a program that Countersign starts, with `{service}`, `{database}` and
 /// `{environment}` filled in.
 #[derive(Debug, Clone)]
 pub struct MigrateSettings {
@@ -240,11 +240,11 @@ pub struct MigrateSettings {
     pub deploy: Vec<String>,
     /// As `deploy`, with `{migration}` and `{as}` ("applied" or "rolled-back") besides.
     pub resolve: Option<Vec<String>>,
-    /// Where it runs.
+    /// Its working directory.
     pub directory: PathBuf,
     /// The variable that gets the database's URL.
     pub url: String,
-    /// Where Prisma's ledger stands.
+    /// The schema of Prisma's migration table.
     pub schema: String,
     /// Then it is ended.
     pub within: Duration,
@@ -272,7 +272,7 @@ pub struct PersonConfig {
     pub roles: Vec<String>,
 }
 
-/// What a role may do in which environments. Nothing is allowed that no grant allows.
+/// Commands that a role may run or approve, by environment. Nothing is allowed that no grant allows.
 #[derive(Debug, Clone)]
 pub struct Grant {
     pub role: String,
@@ -291,8 +291,8 @@ pub struct MaintenanceWindow {
     /// A command's line, without its environment: "backup all".
     pub run: String,
     pub environments: Vec<String>,
-    /// When it is due, in UTC.
+    /// Times at which it is due, in UTC.
     pub at: croner::Cron,
-    /// How long after it was due it may succeed before it counts as late.
+    /// Success later than this after it was due counts as late.
     pub within: Duration,
 }

@@ -1,12 +1,14 @@
-//! The sections `[[services]]`, `[[people]]` and `[[access]]`. Who may do what with them is decided in `access`.
+//! The sections `[[services]]`, `[[people]]` and `[[access]]`. `access` decides what they allow.
 
 use super::load::LoadContext;
 use super::migrate::{self, MigrateSection};
 use super::slack::is_slack_id;
-use super::validate::{UniqueNames, identifier, is_title, name, path, title};
+use super::validate::{
+    UniqueNames, environment_names, identifier, is_title, name, path, title, unknown_environment,
+};
 use super::{Environment, Grant, PersonConfig, Service};
 use crate::suggest::{quoted, suggestion};
-use crate::toml_reader::{Located, Reader};
+use crate::toml_reader::Reader;
 use std::collections::BTreeMap;
 
 /// Every environment, every command.
@@ -18,7 +20,8 @@ const OBJECT_ID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 pub(super) fn services(
     root: &mut Reader<'_>,
     environments: &[Environment],
-    (for_all, outside): (Option<&MigrateSection>, &LoadContext<'_>),
+    migrate_all: Option<&MigrateSection>,
+    outside: &LoadContext<'_>,
 ) -> Vec<Service> {
     root.needs_entry("services", "at least one service is needed: [[services]]");
     let mut names = UniqueNames::new("the service");
@@ -30,45 +33,36 @@ pub(super) fn services(
             database: identifier(table, "database"),
             size: table.opt_string("size"),
             migrations: table.has("migrations").then(|| path(table, "migrations", outside)),
-            migrate: migrate::of_service(table, for_all, outside),
+            migrate: migrate::of_service(table, migrate_all, outside),
             servers: servers(table, environments),
         }
     })
 }
 
-/// Where a service isn't on its environment's first server.
+/// Environment to server, for a service that isn't on the environment's first server.
 fn servers(table: &mut Reader<'_>, environments: &[Environment]) -> BTreeMap<String, String> {
     let servers = table.map("servers");
-    for (place, server) in &servers {
-        let Some(environment) = environments.iter().find(|environment| environment.name == place.value)
-        else {
-            unknown_environment(table, place, environments);
-            continue;
-        };
-        let known = environment.servers.iter().map(|server| server.name.as_str());
-        if !known.clone().any(|name| name == server.value) {
-            let hint = suggestion(&server.value, known);
-            let message = format!("{} has no server {}{hint}", quoted(&place.value), quoted(&server.value));
-            table.problem_at(server.at, message);
+    for (name, server) in &servers {
+        if let Some(message) = unknown_environment(&name.value, environments) {
+            table.problem_at(name.at, message);
+        }
+        for environment in environments.iter().filter(|environment| environment.name == name.value) {
+            let known: Vec<&str> = environment.servers.iter().map(|server| server.name.as_str()).collect();
+            if !known.contains(&server.value.as_str()) {
+                let hint = suggestion(&server.value, known);
+                let (name, server_name) = (quoted(&name.value), quoted(&server.value));
+                table.problem_at(server.at, format!("{name} has no server {server_name}{hint}"));
+            }
         }
     }
     servers.into_iter().map(|(environment, server)| (environment.value, server.value)).collect()
 }
 
-pub(super) fn unknown_environment(
-    table: &mut Reader<'_>,
-    name: &Located<String>,
-    environments: &[Environment],
-) {
-    let hint = suggestion(&name.value, environments.iter().map(|environment| environment.name.as_str()));
-    table.problem_at(name.at, format!("there is no environment {}{hint}", quoted(&name.value)));
-}
-
 pub(super) fn access(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<Grant> {
     root.tables("access", |table| {
         let role = title(table, "role").value;
-        let environments = places_of(table, environments, "a grant");
-        let (run, approve) = (commands_of(table, "run"), commands_of(table, "approve"));
+        let environments = environments_or_all(table, environments, "a grant");
+        let (run, approve) = (risks_or_commands(table, "run"), risks_or_commands(table, "approve"));
         let grant = Grant { role, environments, run, approve };
         if !table.has("run") && !table.has("approve") {
             table.problem_at(table.position(), "a grant must say what may be `run` or `approve`d");
@@ -77,34 +71,25 @@ pub(super) fn access(root: &mut Reader<'_>, environments: &[Environment]) -> Vec
     })
 }
 
-/// The environments that an entry is for.
-pub(super) fn places_of(table: &mut Reader<'_>, environments: &[Environment], what: &str) -> Vec<String> {
-    table.needs_entry(
-        "environments",
-        &format!("{what} must say for which `environments`; \"*\" is all of them"),
-    );
-    let named = table.located_strings("environments");
-    for name in &named {
-        if name.value != ALL && !environments.iter().any(|environment| environment.name == name.value) {
-            unknown_environment(table, name, environments);
-        }
-    }
-    named.into_iter().map(|name| name.value).collect()
+/// The environments that an entry is for; `*` is all of them.
+pub(super) fn environments_or_all(
+    table: &mut Reader<'_>,
+    environments: &[Environment],
+    entry: &str,
+) -> Vec<String> {
+    let message = format!("{entry} must say for which `environments`; \"*\" is all of them");
+    environment_names(table, environments, Some(ALL), &message)
 }
 
-/// Risks or command names; which of them exist is the catalog's to say.
-pub(super) fn commands_of(table: &mut Reader<'_>, key: &str) -> Vec<String> {
-    let words = table.located_strings(key);
-    for word in words.iter().filter(|word| word.value.trim() != word.value || word.value.is_empty()) {
-        table.problem_at(
-            word.at,
-            format!("`{key}` must hold risks or command names, not {}", quoted(&word.value)),
-        );
-    }
-    words.into_iter().map(|word| word.value).collect()
+/// Risks or command names, which the catalog checks.
+pub(super) fn risks_or_commands(table: &mut Reader<'_>, key: &str) -> Vec<String> {
+    table.checked_strings(key, |word| {
+        (word.trim() != word || word.is_empty())
+            .then(|| format!("`{key}` must hold risks or command names, not {}", quoted(word)))
+    })
 }
 
-/// `granting` are the roles that mean something.
+/// The people; `granting` are the roles that a section grants something to.
 pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonConfig> {
     let mut names = UniqueNames::new("the person");
     let mut slack = UniqueNames::new("the Slack account");
@@ -124,7 +109,7 @@ pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonConf
 }
 
 /// A person's accounts on one platform; an account is one person's.
-fn accounts(table: &mut Reader<'_>, key: &str, seen: &mut UniqueNames) -> Vec<String> {
+fn accounts(table: &mut Reader<'_>, key: &str, unique: &mut UniqueNames) -> Vec<String> {
     let accounts = table.located_strings(key);
     for account in &accounts {
         let (fits, like) = match key {
@@ -135,7 +120,7 @@ fn accounts(table: &mut Reader<'_>, key: &str, seen: &mut UniqueNames) -> Vec<St
             _ => (is_login_name(&account.value), "a login name, as `whoami` shows it"),
         };
         if fits {
-            seen.note(table, account);
+            unique.note(table, account);
         } else {
             table.problem_at(account.at, format!("{} isn't {like}", quoted(&account.value)));
         }
@@ -155,20 +140,14 @@ fn is_login_name(name: &str) -> bool {
 }
 
 fn roles(table: &mut Reader<'_>, granting: &[&str]) -> Vec<String> {
-    let roles = table.located_strings("roles");
-    for role in &roles {
-        let quoted = quoted(&role.value);
-        if !is_title(&role.value) {
-            table.problem_at(role.at, format!("{quoted} can't be a role's name"));
-        } else if !granting.contains(&role.value.as_str()) {
-            let mut known = granting.to_vec();
-            known.dedup();
-            let hint = suggestion(&role.value, known);
-            table.problem_at(
-                role.at,
-                format!("the role {quoted} grants nothing, as no [[access]] names it{hint}"),
-            );
+    table.checked_strings("roles", |role| {
+        if !is_title(role) {
+            return Some(format!("{} can't be a role's name", quoted(role)));
         }
-    }
-    roles.into_iter().map(|role| role.value).collect()
+        let mut known = granting.to_vec();
+        known.dedup();
+        let hint = || suggestion(role, known.iter().copied());
+        (!known.contains(&role))
+            .then(|| format!("the role {} grants nothing, as no [[access]] names it{}", quoted(role), hint()))
+    })
 }

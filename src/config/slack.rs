@@ -1,9 +1,9 @@
-//! The section `[slack]`. What the values mean to Slack is `chat/slack`'s business.
+//! The section `[slack]`.
 
 use super::SlackSettings;
 use super::load::LoadContext;
 use super::secrets::{opt_secret, secret, secrets};
-use super::validate::{complain, groups};
+use super::validate::{complain, groups, terminal_channel};
 use crate::suggest::quoted;
 use crate::toml_reader::Reader;
 use secrecy::SecretString;
@@ -19,47 +19,48 @@ const COMMAND: &str = "/db";
 const LONGEST_COMMAND: usize = 32;
 
 /// The signing secret, and the one that takes its place.
-const MOST_SIGNING_SECRETS: usize = 2;
+const MAX_SIGNING_SECRETS: usize = 2;
 
 pub(super) fn slack(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> SlackSettings {
     SlackSettings {
-        groups: groups(table, roles, &|id| match is_slack_id(id, &['S']) {
-            true => Ok(()),
-            false => Err("no user group's id, which looks like S012AB3CD"),
-        }),
-        api_url: api_url(table),
+        groups: groups(
+            table,
+            roles,
+            |id| is_slack_id(id, &['S']),
+            "user group's id, which looks like S012AB3CD",
+        ),
+        api_url: url(table, "api_url", API_URL).trim_end_matches('/').into(),
         bot_token: secret(table, "bot_token", outside),
         signing_secrets: signing_secrets(table, outside),
         app_token: opt_secret(table, "app_token", outside),
         workspaces: workspaces(table),
         command: command(table),
-        terminal_channel: terminal_channel(table),
+        terminal_channel: terminal_channel(table, |id| is_slack_id(id, &['C', 'G']), "C012AB3CD"),
     }
 }
 
 fn signing_secrets(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Vec<SecretString> {
     let key = "signing_secrets";
     table.needs_entry(key, "`signing_secrets` must name at least one: without it no request can be trusted");
-    let found = secrets(table, key, outside);
-    if found.len() > MOST_SIGNING_SECRETS {
-        table.problem(
-            key,
-            "`signing_secrets` are two at most: the one in use and, while it is rotated, its successor",
-        );
+    let secrets = secrets(table, key, outside);
+    if secrets.len() > MAX_SIGNING_SECRETS {
+        let message =
+            "`signing_secrets` are two at most: the one in use and, while it is rotated, its successor";
+        table.problem(key, message);
     }
-    found
+    secrets
 }
 
-fn api_url(table: &mut Reader<'_>) -> String {
-    let Some(text) = table.opt_string("api_url") else { return API_URL.into() };
+/// An optional URL that a token is sent to.
+pub(super) fn url(table: &mut Reader<'_>, key: &str, default: &str) -> String {
+    let Some(text) = table.opt_string(key) else { return default.into() };
     if !is_safe_url(&text) {
-        let rule = "an https URL (http to this machine only: the token goes there)";
-        complain(table, "api_url", &text, rule);
+        complain(table, key, &text, "an https URL (http to this machine only: the token goes there)");
     }
-    text.trim_end_matches('/').into()
+    text
 }
 
-/// Encrypted, or to this very machine: a secret may be sent there.
+/// True for a URL that a secret may be sent to: encrypted, or of this machine.
 pub fn is_safe_url(text: &str) -> bool {
     let safe = |url: Url| url.scheme() == "https" || (url.scheme() == "http" && is_loopback_url(&url));
     Url::parse(text).is_ok_and(safe)
@@ -75,24 +76,11 @@ fn is_loopback_url(url: &Url) -> bool {
 }
 
 fn workspaces(table: &mut Reader<'_>) -> Vec<String> {
-    let workspaces = table.located_strings("workspaces");
     table.needs_entry("workspaces", "`workspaces` must name at least one: nobody else gets an answer");
-    for workspace in &workspaces {
-        if !is_slack_id(&workspace.value, &['T', 'E']) {
-            let message =
-                format!("{} is no workspace id, which looks like T012AB3CD", quoted(&workspace.value));
-            table.problem_at(workspace.at, message);
-        }
-    }
-    workspaces.into_iter().map(|workspace| workspace.value).collect()
-}
-
-fn terminal_channel(table: &mut Reader<'_>) -> Option<String> {
-    let channel = table.opt_string("terminal_channel")?;
-    if !is_slack_id(&channel, &['C', 'G']) {
-        complain(table, "terminal_channel", &channel, "a channel's id, which looks like C012AB3CD");
-    }
-    Some(channel)
+    table.checked_strings("workspaces", |id| {
+        (!is_slack_id(id, &['T', 'E']))
+            .then(|| format!("{} is no workspace id, which looks like T012AB3CD", quoted(id)))
+    })
 }
 
 /// Slack's ids: a letter that says what it is, then capitals and digits.

@@ -1,5 +1,6 @@
-//! The rules that several sections share: what a name, a path and a duration may be, and that nothing is named twice.
+//! The rules that several sections share: for names, paths, durations and environments, and that nothing is named twice.
 
+use super::Environment;
 use super::load::LoadContext;
 use crate::clock::format_duration;
 use crate::suggest::{quoted, suggestion};
@@ -25,12 +26,8 @@ pub(super) fn name(table: &mut Reader<'_>) -> Located<String> {
         && name.chars().all(|c| plain(c) || c == '-')
         && name.chars().count() <= LONGEST_NAME;
     if !fits {
-        complain(
-            table,
-            "name",
-            &name,
-            "1 to 63 lower-case letters, digits and dashes, beginning with no dash",
-        );
+        let rule = "1 to 63 lower-case letters, digits and dashes, beginning with no dash";
+        complain(table, "name", &name, rule);
     }
     Located { at: table.position_of("name"), value: name }
 }
@@ -44,7 +41,7 @@ pub(super) fn title(table: &mut Reader<'_>, key: &str) -> Located<String> {
     Located { at: table.position_of(key), value: title }
 }
 
-/// Whether a text can be a person's or role's name.
+/// True for a text that can be a person's or role's name.
 pub(super) fn is_title(text: &str) -> bool {
     !text.is_empty()
         && text == text.trim()
@@ -81,7 +78,7 @@ pub(super) fn within(table: &mut Reader<'_>, key: &str, longest: Duration) -> Op
     Some(duration)
 }
 
-/// Says what a value must be. A key that isn't there or has the wrong type was reported already, and its stand-in is empty.
+/// Reports what a value must be. A key that isn't there or has the wrong type was reported already, and its stand-in is empty.
 pub(super) fn complain(table: &mut Reader<'_>, key: &str, value: &str, rule: &str) {
     if !value.is_empty() {
         table.problem(key, format!("`{key}` must be {rule}, not {}", quoted(value)));
@@ -97,6 +94,54 @@ pub(super) fn braces(hint: &str) -> impl Iterator<Item = &str> {
         let is_word = !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
         (is_word && !hint[..start].ends_with('$')).then_some(word)
     })
+}
+
+/// An optional whole number, at least 1.
+pub(super) fn count(table: &mut Reader<'_>, key: &str, largest: u16) -> Option<u16> {
+    let number = table.opt_integer(key)?;
+    let count = u16::try_from(number).ok().filter(|count| (1..=largest).contains(count));
+    if count.is_none() {
+        table.problem(key, format!("`{key}` must be from 1 to {largest}, not {number}"));
+    }
+    count
+}
+
+/// True for the name of an environment variable.
+pub(super) fn is_variable_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// The mistakes in a text: words in braces that are none of the names.
+pub(super) fn unknown_braces(what: &str, text: &str, names: &[&str]) -> Vec<String> {
+    let unknown = braces(text).filter(|word| !names.contains(word));
+    let message = |word| {
+        let hint = suggestion(word, names.iter().copied());
+        format!("{what} can't fill in {}{hint}", quoted(word))
+    };
+    unknown.map(message).collect()
+}
+
+/// The environments that an entry is for; `message` says that it needs one.
+pub(super) fn environment_names(
+    table: &mut Reader<'_>,
+    environments: &[Environment],
+    all: Option<&str>,
+    message: &str,
+) -> Vec<String> {
+    table.needs_entry("environments", message);
+    table.checked_strings("environments", |name| {
+        if all == Some(name) { None } else { unknown_environment(name, environments) }
+    })
+}
+
+/// The mistake in a name that no environment has.
+pub(super) fn unknown_environment(name: &str, environments: &[Environment]) -> Option<String> {
+    if environments.iter().any(|environment| environment.name == name) {
+        return None;
+    }
+    let hint = suggestion(name, environments.iter().map(|environment| environment.name.as_str()));
+    Some(format!("there is no environment {}{hint}", quoted(name)))
 }
 
 /// Names that may be given once only.
@@ -129,11 +174,12 @@ impl UniqueNames {
     }
 }
 
-/// A role's group in a chat: whoever has the role counts only while they are in it. `named` says why an id can't be one.
+/// Each role's group in a chat; `is_group` tells a group's id from others, which are "no …".
 pub(super) fn groups(
     table: &mut Reader<'_>,
     roles: &[&str],
-    named: &dyn Fn(&str) -> Result<(), &'static str>,
+    is_group: fn(&str) -> bool,
+    kind: &str,
 ) -> BTreeMap<String, String> {
     let groups = table.map("groups");
     for (role, group) in &groups {
@@ -141,9 +187,23 @@ pub(super) fn groups(
             let hint = suggestion(&role.value, roles.iter().copied());
             table.problem_at(role.at, format!("no [[access]] names a role {}{hint}", quoted(&role.value)));
         }
-        if let Err(why) = named(&group.value) {
-            table.problem_at(group.at, format!("{} is {why}", quoted(&group.value)));
+        if !is_group(&group.value) {
+            table.problem_at(group.at, format!("{} is no {kind}", quoted(&group.value)));
         }
     }
     groups.into_iter().map(|(role, group)| (role.value, group.value)).collect()
+}
+
+/// The optional channel for requests made in a terminal.
+pub(super) fn terminal_channel(
+    table: &mut Reader<'_>,
+    is_channel: fn(&str) -> bool,
+    example: &str,
+) -> Option<String> {
+    let channel = table.opt_string("terminal_channel")?;
+    if !is_channel(&channel) {
+        let rule = format!("a channel's id, which looks like {example}");
+        complain(table, "terminal_channel", &channel, &rule);
+    }
+    Some(channel)
 }

@@ -98,8 +98,8 @@ fn databases<'a>(targets: &'a Environments, environment: &Environment, server: &
 /// Checks the audit log's store: without it only read commands work.
 fn record(config: &Config) -> Finding {
     let subject = "audit log";
-    let waits = config.store_waits;
-    match SqliteStore::examine(&config.store, Limits { answer: waits.answer, busy: waits.lock }) {
+    let timeouts = config.store_timeouts;
+    match SqliteStore::examine(&config.store, Limits { answer: timeouts.answer, busy: timeouts.lock }) {
         Ok(true) => Finding::works(subject, "can be written"),
         Ok(false) => Finding::works(subject, "can be created, as `serve` does at its first start"),
         Err(error) => Finding::missing(

@@ -1,4 +1,4 @@
-//! `[approval]`, `[break_glass]`, `[pager]` and Slack's `groups`: who must agree, and in what time.
+//! `[approval]`, `[break_glass]`, `[webhook]` and Slack's `groups`: who must agree, and in what time.
 
 use super::rules::wrong;
 use super::{MINIMAL, all_set, problems, reports, with};
@@ -17,7 +17,7 @@ fn what_nobody_sets_is_half_an_hour_ten_minutes_and_a_reminder_after_five() {
         (minutes(30), minutes(10), minutes(5))
     );
     assert_eq!((approval.approvers, approval.rules.len()), (1, 0));
-    assert!(config.break_glass.is_none() && config.pager.is_none());
+    assert!(config.break_glass.is_none() && config.webhook.is_none());
 }
 
 #[test]
@@ -99,8 +99,8 @@ fn mistakes_of_acting_alone_are_told_with_their_lines() {
 fn a_webhook_is_an_address_that_is_encrypted_and_not_told() {
     let url = |value: &str| {
         let variable =
-            |name: &str| Some(if name == "PAGER" { value.to_owned() } else { format!("hush-{name}") });
-        let text = with("[slack]", "[pager]\nurl = { env = \"PAGER\" }\n[slack]");
+            |name: &str| Some(if name == "WEBHOOK" { value.to_owned() } else { format!("hush-{name}") });
+        let text = with("[slack]", "[webhook]\nurl = { env = \"WEBHOOK\" }\n[slack]");
         Config::parse("deploy/x.toml", &text, &variable).map(drop).map_err(|problems| problems.to_string())
     };
     assert_eq!(url("https://events.example.com/hush"), Ok(()));
@@ -110,7 +110,7 @@ fn a_webhook_is_an_address_that_is_encrypted_and_not_told() {
         assert_eq!(url(wrong), Err(told.to_owned()), "the address itself is secret");
     }
     let lacks = "deploy/x.toml:29:1: missing key `url`: a secret kept outside this file, { env = \"VARIABLE\" } or { file = \"path\" }";
-    reports("[slack]", "[pager]\n[slack]", &[lacks]);
+    reports("[slack]", "[webhook]\n[slack]", &[lacks]);
 }
 
 #[test]

@@ -20,9 +20,9 @@ async fn paged(more: &str, instead: Vec<(&str, &str)>, refusals: usize) -> (Scen
     tokio::spawn(
         axum::serve(listener, axum::Router::new().route("/page", axum::routing::post(page))).into_future(),
     );
-    let more = format!("[pager]\nurl = {{ env = \"PAGER_URL\" }}\n\n{more}");
+    let more = format!("[webhook]\nurl = {{ env = \"WEBHOOK_URL\" }}\n\n{more}");
     let mut scene = Scene::without_bot(Twist { more: &more, instead, ..Twist::default() }).await;
-    scene.stage.secrets.insert("PAGER_URL".to_owned(), url);
+    scene.stage.secrets.insert("WEBHOOK_URL".to_owned(), url);
     scene.bot = Some(scene.stage.bot().await.expect("a bot"));
     (scene, heard)
 }
