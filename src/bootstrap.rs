@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::postgres::Environments;
 use crate::schedule::{self, Window};
 use crate::storage::Storage;
-use crate::store::sqlite::{Limits, SqliteStore};
+use crate::store::sqlite::{SqliteStore, StoreLimits};
 use crate::toml_reader::Problems;
 use crate::webhook::Webhook;
 use anyhow::Context;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 /// Every mistake in the commands or the access rules, or a store that can't be opened.
 pub fn assemble(config: Config) -> anyhow::Result<App> {
     let Rules { catalog, access, schedule } = rules(&config)?;
-    let limits = Limits { answer: config.store_timeouts.answer, busy: config.store_timeouts.lock };
+    let limits = StoreLimits { answer: config.store_timeouts.answer, busy: config.store_timeouts.lock };
     let store = SqliteStore::open(&config.store, limits).context("opening the audit log")?;
     Ok(App {
         catalog,

@@ -9,7 +9,7 @@ mod tampering;
 
 use contract::Fresh;
 use countersign::model::{CardKind, Run, RunState};
-use countersign::store::sqlite::{Limits, SqliteStore};
+use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{Filter, OpenOutcome, Store, StoreError};
 use rusqlite::Connection;
 use samples::{append, done, new_run, opened, place};
@@ -36,11 +36,11 @@ fn file_in(directory: &TempDir) -> PathBuf {
 }
 
 fn store(path: &Path) -> Arc<dyn Store> {
-    Arc::new(SqliteStore::open(path, Limits::default()).unwrap())
+    Arc::new(SqliteStore::open(path, StoreLimits::default()).unwrap())
 }
 
-fn limits(answer: u64, busy: u64) -> Limits {
-    Limits { answer: Duration::from_millis(answer), busy: Duration::from_millis(busy) }
+fn limits(answer: u64, busy: u64) -> StoreLimits {
+    StoreLimits { answer: Duration::from_millis(answer), busy: Duration::from_millis(busy) }
 }
 
 /// Another process's hand on the file.
@@ -261,7 +261,7 @@ async fn a_ledger(path: &Path) -> Vec<Run> {
 async fn erased_text_is_gone_and_the_chain_holds() {
     let directory = TempDir::new().unwrap();
     let path = file_in(&directory);
-    let a = Arc::new(SqliteStore::open(&path, Limits::default()).unwrap());
+    let a = Arc::new(SqliteStore::open(&path, StoreLimits::default()).unwrap());
     let everyones: Arc<dyn Store> = a.clone();
     let mut new = new_run("d1");
     let personal = "jane.doe@example.com";
@@ -315,7 +315,7 @@ async fn damage_is_said() {
     bytes[4096..].fill(0x5a);
     let damaged = directory.path().join("damaged.db");
     fs::write(&damaged, bytes).unwrap();
-    let outcome = match SqliteStore::open(&damaged, Limits::default()) {
+    let outcome = match SqliteStore::open(&damaged, StoreLimits::default()) {
         Ok(a) => a.get(runs[0].id).await.unwrap_err().to_string(),
         Err(error) => format!("{error:#}"),
     };

@@ -42,9 +42,9 @@ pub struct Entry {
     pub request: Option<RunRequest>,
 }
 
-/// The position of an event: known to the store and not to the change.
+/// The place of an event in the chain: known to the store and not to the change.
 #[derive(Debug)]
-pub struct Position<'a> {
+pub struct ChainPosition<'a> {
     pub previous: Hash,
     pub seq: i64,
     pub run: RunId,
@@ -66,7 +66,7 @@ pub struct Link {
 ///
 /// # Errors
 /// When the system gives no random numbers.
-pub fn link(position: Position<'_>, change: &NewEvent) -> anyhow::Result<Link> {
+pub fn link(position: ChainPosition<'_>, change: &NewEvent) -> anyhow::Result<Link> {
     let mut keys = BTreeMap::new();
     let mut texts = BTreeMap::new();
     for (name, text) in &change.texts {
@@ -304,7 +304,7 @@ mod tests {
             deadline: None,
         };
         let at = "2026-01-02T03:04:05.000001Z".parse().unwrap();
-        let position = Position { previous: FIRST, seq: 7, run: 3, at, request: None };
+        let position = ChainPosition { previous: FIRST, seq: 7, run: 3, at, request: None };
         let link = link(position, &change).unwrap();
         let sealed = seal(&link.keys["reason"], "because of Ada");
         let expected = format!(

@@ -7,7 +7,7 @@ use countersign::demo::harness::{self, Chats, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::model::Run;
-use countersign::store::sqlite::{Limits, SqliteStore};
+use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{Filter, Store};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -131,7 +131,8 @@ impl Bot {
 
     /// The record, as another process reads it.
     pub fn store(&self) -> SqliteStore {
-        SqliteStore::open(&self.directory.path().join("record.db"), Limits::default()).expect("the record")
+        SqliteStore::open(&self.directory.path().join("record.db"), StoreLimits::default())
+            .expect("the record")
     }
 
     /// Every run, or those of one command.

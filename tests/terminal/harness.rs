@@ -6,7 +6,7 @@ use countersign::demo::harness::{Chats, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::model::Run;
-use countersign::store::sqlite::{Limits, SqliteStore};
+use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{Filter, Store};
 use serde_json::Value;
 use std::path::Path;
@@ -162,7 +162,7 @@ impl<'s> World<'s> {
 
     /// The record, as another process reads it.
     pub fn record(&self) -> SqliteStore {
-        SqliteStore::open(&self.directory().join("record.db"), Limits::default()).expect("the record")
+        SqliteStore::open(&self.directory().join("record.db"), StoreLimits::default()).expect("the record")
     }
 
     pub async fn recorded(&self) -> Vec<Run> {

@@ -5,7 +5,7 @@ use countersign::demo::harness::{Bot, Chats, INCIDENT, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::model::Run;
-use countersign::store::sqlite::{Limits, SqliteStore};
+use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{Filter, Store};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -203,7 +203,8 @@ impl Scene {
 
     /// The record, as another process would read it.
     pub fn store(&self) -> SqliteStore {
-        SqliteStore::open(&self.directory.path().join("record.db"), Limits::default()).expect("the record")
+        SqliteStore::open(&self.directory.path().join("record.db"), StoreLimits::default())
+            .expect("the record")
     }
 
     pub async fn runs_of(&self, command: &str) -> Vec<Run> {

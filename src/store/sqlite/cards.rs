@@ -1,11 +1,12 @@
-//! Cards: adding, claiming and updating them, and the cards that are behind their runs.
+//! Cards: adding, claiming and updating them, the cards that are behind their runs, and the tokens of buttons.
 
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
-use super::queries::{from_word, word};
-use crate::model::{Card, CardKind, Conversation, RunId};
+use super::rows::{self, word};
+use super::worker::{Answer, Compensation};
+use crate::model::{ButtonToken, Card, CardKind, Conversation, RunId};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 pub(super) fn add(
     transaction: &Transaction<'_>,
@@ -13,113 +14,120 @@ pub(super) fn add(
     place: &Conversation,
     kind: CardKind,
 ) -> DbResult<i64> {
-    let (place, kind) = (serde_json::to_string(place)?, word(&kind)?);
     let sql = "INSERT INTO cards (run, place, kind) VALUES (?1, ?2, ?3)";
-    transaction.execute(sql, params![run, place, kind])?;
+    rows::execute(transaction, sql, params![run, serde_json::to_string(place)?, word(&kind)?])?;
     Ok(transaction.last_insert_rowid())
 }
 
 pub(super) fn update(transaction: &Transaction<'_>, card: &Card) -> DbResult<()> {
-    let changed = transaction.execute(
+    let sql =
         "UPDATE cards SET place = ?3, message = ?4, shown_version = ?5, abandoned = ?6, claimed_until = 0
-          WHERE id = ?1 AND run = ?2",
-        params![
-            card.id,
-            card.run,
-            serde_json::to_string(&card.place)?,
-            card.message,
-            card.shown_version,
-            card.abandoned
-        ],
-    )?;
-    if changed == 0 {
+                WHERE id = ?1 AND run = ?2";
+    let place = serde_json::to_string(&card.place)?;
+    let values = params![card.id, card.run, place, card.message, card.shown_version, card.abandoned];
+    if rows::execute(transaction, sql, values)? == 0 {
         return Err(DbError::Message(format!("there is no card {} of run {}", card.id, card.run)));
     }
     Ok(())
 }
 
 pub(super) fn get(connection: &Connection, id: i64) -> DbResult<Option<Card>> {
-    Ok(select(connection, "cards.id = ?1", &[&id])?.pop())
+    Ok(select(connection, "cards.id = ?1", Some(id))?.pop().map(|row| row.card))
 }
 
 pub(super) fn of_run(connection: &Connection, run: RunId) -> DbResult<Vec<Card>> {
-    select(connection, "run = ?1", &[&run])
+    Ok(select(connection, "run = ?1", Some(run))?.into_iter().map(|row| row.card).collect())
 }
 
 /// Claims a card for this instance until then. False if another instance has claimed it.
+///
+/// A claim whose caller timed out is released: this process is alive and does not know of it, so that otherwise none would send the
+/// card until it expires.
 pub(super) fn claim(
-    connection: &Connection,
+    transaction: &Transaction<'_>,
     id: i64,
     until: Timestamp,
     instance: &Instance,
-) -> DbResult<bool> {
-    let claim: Option<(i64, String)> = connection
-        .prepare_cached("SELECT claimed_until, claimed_by FROM cards WHERE id = ?1")?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((claimed_until, claimed_by)) = claim else { return Ok(false) };
-    if is_claimed(claimed_until, &claimed_by, instance)? {
-        return Ok(false);
+) -> DbResult<Answer<bool>> {
+    match select(transaction, "cards.id = ?1", Some(id))?.pop() {
+        Some(row) if !row.is_claimed(instance)? => {}
+        _ => return Ok(false.into()),
     }
-    let update = "UPDATE cards SET claimed_until = ?2, claimed_by = ?3 WHERE id = ?1";
-    connection.execute(update, params![id, until.as_microsecond(), instance.id])?;
-    Ok(true)
+    let sql = "UPDATE cards SET claimed_until = ?2, claimed_by = ?3 WHERE id = ?1";
+    rows::execute(transaction, sql, params![id, until.as_microsecond(), instance.id])?;
+    let compensation = Compensation::Claim { card: id, claimed_by: instance.id.clone() };
+    Ok(Answer { value: true, compensation: Some(compensation) })
 }
 
 /// Releases a claim of that instance.
-pub(super) fn release_claim(connection: &Connection, id: i64, claimed_by: &str) -> DbResult<()> {
-    let update = "UPDATE cards SET claimed_until = 0 WHERE id = ?1 AND claimed_by = ?2";
-    connection.execute(update, params![id, claimed_by])?;
+pub(super) fn release_claim(transaction: &Transaction<'_>, id: i64, claimed_by: &str) -> DbResult<()> {
+    let sql = "UPDATE cards SET claimed_until = 0 WHERE id = ?1 AND claimed_by = ?2";
+    rows::execute(transaction, sql, params![id, claimed_by])?;
     Ok(())
-}
-
-/// True while a claim is in force: it has not expired, and its process is alive.
-fn is_claimed(claimed_until: i64, claimed_by: &str, instance: &Instance) -> DbResult<bool> {
-    let unreadable = |_| DbError::Message("its instances' locks can't be read".into());
-    Ok(claimed_until > Timestamp::now().as_microsecond() && instance.lives(claimed_by).map_err(unreadable)?)
 }
 
 /// Cards that show less than their run's version and that no living process has claimed.
 pub(super) fn behind(connection: &Connection, instance: &Instance) -> DbResult<Vec<Card>> {
     let mut free = Vec::new();
-    for card in select(connection, "abandoned = 0 AND shown_version < version", &[])? {
-        let sql = "SELECT claimed_until, claimed_by FROM cards WHERE id = ?1";
-        let (claimed_until, claimed_by): (i64, String) =
-            connection.prepare_cached(sql)?.query_row([card.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if !is_claimed(claimed_until, &claimed_by, instance)? {
-            free.push(card);
+    for row in select(connection, "abandoned = 0 AND shown_version < version", None)? {
+        if !row.is_claimed(instance)? {
+            free.push(row.card);
         }
     }
     Ok(free)
 }
 
-/// Cards by id. `condition` is one of the three above, never a value.
-fn select(
-    connection: &Connection,
-    condition: &'static str,
-    values: &[&dyn rusqlite::ToSql],
-) -> DbResult<Vec<Card>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT cards.id, run, place, message, shown_version, abandoned, kind
-           FROM cards JOIN runs ON runs.id = run WHERE {condition} ORDER BY cards.id"
-    ))?;
-    let mut rows = statement.query(values)?;
-    let mut cards = Vec::new();
-    while let Some(row) = rows.next()? {
-        cards.push(from_row(row)?);
-    }
-    Ok(cards)
+/// A card and the claim on it.
+struct CardRow {
+    card: Card,
+    claimed_until: i64,
+    claimed_by: String,
 }
 
-fn from_row(row: &Row<'_>) -> DbResult<Card> {
-    let place: String = row.get(2)?;
-    Ok(Card {
+impl CardRow {
+    /// True while the claim is in force: it has not expired, and its process is alive.
+    fn is_claimed(&self, instance: &Instance) -> DbResult<bool> {
+        Ok(self.claimed_until > Timestamp::now().as_microsecond() && instance.lives(&self.claimed_by)?)
+    }
+}
+
+/// Cards by id. `condition` is one of those above, with the id in it, if any.
+fn select(connection: &Connection, condition: &'static str, id: Option<i64>) -> DbResult<Vec<CardRow>> {
+    let sql = format!(
+        "SELECT cards.id, run, place, message, shown_version, abandoned, kind, claimed_until, claimed_by
+           FROM cards JOIN runs ON runs.id = run WHERE {condition} ORDER BY cards.id"
+    );
+    rows::all(connection, &sql, rusqlite::params_from_iter(id), from_row)
+}
+
+fn from_row(row: &Row<'_>) -> DbResult<CardRow> {
+    let card = Card {
         id: row.get(0)?,
         run: row.get(1)?,
-        place: serde_json::from_str(&place)?,
+        place: rows::json(row, 2)?,
         message: row.get(3)?,
         shown_version: row.get(4)?,
         abandoned: row.get(5)?,
-        kind: from_word(row.get(6)?)?,
+        kind: rows::from_word(row, 6)?,
+    };
+    Ok(CardRow { card, claimed_until: row.get(7)?, claimed_by: row.get(8)? })
+}
+
+/// Stores new tokens. An existing token is refused: the purpose of a button never changes.
+pub(super) fn put_tokens(transaction: &Transaction<'_>, tokens: &[ButtonToken]) -> DbResult<()> {
+    let sql = "INSERT INTO tokens (token, purpose, place, created_at) VALUES (?1, ?2, ?3, ?4)";
+    let now = Timestamp::now().as_microsecond();
+    for token in tokens {
+        let purpose = serde_json::to_string(&token.purpose)?;
+        let place = serde_json::to_string(&token.place)?;
+        rows::execute(transaction, sql, params![token.token, purpose, place, now])?;
+    }
+    Ok(())
+}
+
+pub(super) fn token(connection: &Connection, token: String) -> DbResult<Option<ButtonToken>> {
+    let sql = "SELECT token, purpose, place FROM tokens WHERE token = ?1";
+    rows::first(connection, sql, [token], |row| {
+        Ok(ButtonToken { token: row.get(0)?, purpose: rows::json(row, 1)?, place: rows::json(row, 2)? })
     })
 }

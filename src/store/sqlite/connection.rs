@@ -47,6 +47,13 @@ impl From<jiff::Error> for DbError {
     }
 }
 
+/// Only the instances' locks are files that work on the database reads.
+impl From<io::Error> for DbError {
+    fn from(_: io::Error) -> Self {
+        DbError::Message("its instances' locks can't be read".into())
+    }
+}
+
 impl DbError {
     /// True if the connection may be at fault, so that the next job opens another.
     pub fn spoils_connection(&self) -> bool {
@@ -111,9 +118,8 @@ impl Connector {
     /// followed by an empty one.
     pub fn open(&self) -> DbResult<OpenedFile> {
         let opened = self.connect()?;
-        let version: i64 = opened.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let application: i64 =
-            opened.connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let version = integer_pragma(&opened.connection, "user_version")?;
+        let application = integer_pragma(&opened.connection, "application_id")?;
         if (version, application) != (VERSION, APPLICATION) {
             return Err(DbError::Message("its file is not this version's record".into()));
         }
@@ -184,10 +190,8 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(|error| StoreError::from(DbError::from(error)))
         .context(words)?;
-    let version: i64 =
-        transaction.pragma_query_value(None, "user_version", |row| row.get(0)).context(words)?;
-    let application: i64 =
-        transaction.pragma_query_value(None, "application_id", |row| row.get(0)).context(words)?;
+    let version = integer_pragma(&transaction, "user_version").context(words)?;
+    let application = integer_pragma(&transaction, "application_id").context(words)?;
     let tables: i64 =
         transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).context(words)?;
     match (application, version, tables) {
@@ -205,6 +209,10 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
     transaction.pragma_update(None, "user_version", VERSION).context(making)?;
     transaction.pragma_update(None, "application_id", APPLICATION).context(making)?;
     transaction.commit().context(making)
+}
+
+fn integer_pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
 /// Device and inode.

@@ -2,81 +2,52 @@
 
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
-use crate::model::{Run, RunEvent, RunId, RunRequest};
+use super::rows::{self, word};
+use crate::model::{Run, RunEvent, RunId};
 use crate::store::hash_chain::{ChainAudit, Entry, EventRow, RunRow, TextRow};
 use crate::store::{ChainReport, Filter, RunPage};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use rusqlite::{Connection, Row, named_params};
 use std::collections::BTreeMap;
 
 /// Default length of a list.
 const PAGE: usize = 50;
 
-/// A value that JSON writes as one word: a state, a platform's name.
-pub(super) fn word(value: &impl Serialize) -> DbResult<String> {
-    let value = serde_json::to_value(value)?;
-    value
-        .as_str()
-        .map(str::to_owned)
-        .ok_or_else(|| DbError::Message("a value in it has an unexpected form".into()))
-}
-
-pub(super) fn from_word<T: DeserializeOwned>(word: String) -> DbResult<T> {
-    Ok(serde_json::from_value(serde_json::Value::String(word))?)
-}
+const RUNS: &str = "SELECT id, version, state, request, opened_at, changed_at, deadline FROM runs";
 
 pub(super) fn get(connection: &Connection, id: RunId) -> DbResult<Option<Run>> {
-    let row = connection
-        .prepare_cached(
-            "SELECT id, version, state, request, opened_at, changed_at, deadline FROM runs WHERE id = ?1",
-        )?
-        .query_row([id], raw_run)
-        .optional()?;
-    let Some(row) = row.map(run_row).transpose()? else { return Ok(None) };
-    let request: RunRequest = serde_json::from_str(&row.request)?;
-    let events = events_of(connection, id)?;
+    let row = rows::first(connection, &format!("{RUNS} WHERE id = ?1"), [id], run_row)?;
+    let Some(row) = row else { return Ok(None) };
     Ok(Some(Run {
-        id: row.id,
+        id,
         version: row.version,
         state: row.state,
-        request,
+        request: serde_json::from_str(&row.request)?,
         opened_at: row.opened_at,
         changed_at: row.changed_at,
         deadline: row.deadline,
-        events,
+        events: events_of(connection, id)?,
     }))
 }
 
-type RawRun = (i64, i64, String, String, i64, i64, Option<i64>);
-
-fn raw_run(row: &Row<'_>) -> rusqlite::Result<RawRun> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
-}
-
-fn run_row((id, version, state, request, opened_at, changed_at, deadline): RawRun) -> DbResult<RunRow> {
+fn run_row(row: &Row<'_>) -> DbResult<RunRow> {
     Ok(RunRow {
-        id,
-        version,
-        state: from_word(state)?,
-        request,
-        opened_at: Timestamp::from_microsecond(opened_at)?,
-        changed_at: Timestamp::from_microsecond(changed_at)?,
-        deadline: deadline.map(Timestamp::from_microsecond).transpose()?,
+        id: row.get(0)?,
+        version: row.get(1)?,
+        state: rows::from_word(row, 2)?,
+        request: row.get(3)?,
+        opened_at: Timestamp::from_microsecond(row.get(4)?)?,
+        changed_at: Timestamp::from_microsecond(row.get(5)?)?,
+        deadline: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_microsecond).transpose()?,
     })
 }
 
 fn events_of(connection: &Connection, run: RunId) -> DbResult<Vec<RunEvent>> {
-    let mut statement =
-        connection.prepare_cached("SELECT seq, bytes FROM events WHERE run = ?1 ORDER BY seq")?;
-    let rows = statement.query_map([run], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
-    let mut events = Vec::new();
-    for row in rows {
-        let (seq, bytes) = row?;
-        let entry: Entry = serde_json::from_str(&bytes)?;
+    rows::all(connection, "SELECT seq, bytes FROM events WHERE run = ?1 ORDER BY seq", [run], |row| {
+        let seq = row.get(0)?;
+        let entry: Entry = rows::json(row, 1)?;
         let texts = texts_of(connection, seq)?.into_iter().map(|text| (text.name, text.text)).collect();
-        events.push(RunEvent {
+        Ok(RunEvent {
             seq,
             at: entry.at,
             kind: entry.kind,
@@ -84,22 +55,19 @@ fn events_of(connection: &Connection, run: RunId) -> DbResult<Vec<RunEvent>> {
             facts: entry.facts,
             texts,
             state: entry.state,
-        });
-    }
-    Ok(events)
+        })
+    })
 }
 
 fn texts_of(connection: &Connection, seq: i64) -> DbResult<Vec<TextRow>> {
-    let mut statement =
-        connection.prepare_cached("SELECT name, key, text FROM event_texts WHERE seq = ?1")?;
-    let texts = statement
-        .query_map([seq], |row| Ok(TextRow { name: row.get(0)?, key: row.get(1)?, text: row.get(2)? }))?;
-    Ok(texts.collect::<Result<_, _>>()?)
+    rows::all(connection, "SELECT name, key, text FROM event_texts WHERE seq = ?1", [seq], |row| {
+        Ok(TextRow { name: row.get(0)?, key: row.get(1)?, text: row.get(2)? })
+    })
 }
 
-fn all(connection: &Connection, ids: Vec<RunId>) -> DbResult<Vec<Run>> {
-    let runs = ids.into_iter().filter_map(|id| get(connection, id).transpose());
-    runs.collect()
+/// The runs of those ids.
+fn runs_of(connection: &Connection, ids: Vec<RunId>) -> DbResult<Vec<Run>> {
+    ids.into_iter().filter_map(|id| get(connection, id).transpose()).collect()
 }
 
 /// Newest first. What SQL can filter it filters; `find` is compared here, since SQLite knows only ASCII's capitals.
@@ -107,18 +75,16 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage
     let states = filter.states.iter().map(word).collect::<DbResult<Vec<_>>>()?;
     let find = filter.find.as_ref().map(|find| find.to_lowercase());
     let limit = if filter.limit == 0 { PAGE } else { filter.limit };
-    let mut statement = connection.prepare_cached(
-        "SELECT id, CASE WHEN :find THEN request END FROM runs
-          WHERE (:environment IS NULL OR environment = :environment)
-            AND (:who IS NULL OR requester = :who)
-            AND (:command IS NULL OR command = :command)
-            AND (:since IS NULL OR opened_at >= :since)
-            AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
-            AND (:reads OR risk <> 'read')
-            AND (NOT :break_glass OR break_glass)
-          ORDER BY id DESC",
-    )?;
-    let mut rows = statement.query(named_params! {
+    let sql = "SELECT id, CASE WHEN :find THEN request END FROM runs
+                WHERE (:environment IS NULL OR environment = :environment)
+                  AND (:who IS NULL OR requester = :who)
+                  AND (:command IS NULL OR command = :command)
+                  AND (:since IS NULL OR opened_at >= :since)
+                  AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
+                  AND (:reads OR risk <> 'read')
+                  AND (NOT :break_glass OR break_glass)
+                ORDER BY id DESC";
+    let values = named_params! {
         ":environment": filter.environment,
         ":who": filter.who,
         ":command": filter.command,
@@ -127,118 +93,93 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage
         ":reads": filter.reads,
         ":break_glass": filter.break_glass,
         ":find": find.is_some(),
-    })?;
+    };
     let (mut ids, mut total) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
+    rows::for_each(connection, sql, values, |row| {
         let id: RunId = row.get(0)?;
         if let Some(find) = &find
-            && !mentions(connection, id, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?, find)?
+            && !mentions(connection, id, &rows::json(row, 1)?, find)?
         {
-            continue;
+            return Ok(());
         }
         total += 1;
         if ids.len() < limit {
             ids.push(id);
         }
-    }
-    Ok(RunPage { runs: all(connection, ids)?, total })
+        Ok(())
+    })?;
+    Ok(RunPage { runs: runs_of(connection, ids)?, total })
+}
+
+/// The part of a request that a list searches.
+#[derive(serde::Deserialize)]
+struct SearchedRequest {
+    command: String,
+    arguments: BTreeMap<String, String>,
 }
 
 /// True if the run's command, arguments or texts contain `find`, which is in lower case. "kill 4711" matches as typed.
-fn mentions(connection: &Connection, run: RunId, json: &str, find: &str) -> DbResult<bool> {
-    #[derive(serde::Deserialize)]
-    struct SearchedRequest {
-        command: String,
-        arguments: BTreeMap<String, String>,
-    }
-    let request: SearchedRequest = serde_json::from_str(json)?;
-    let words: Vec<String> =
-        std::iter::once(request.command).chain(request.arguments.into_values()).collect();
+fn mentions(connection: &Connection, run: RunId, request: &SearchedRequest, find: &str) -> DbResult<bool> {
+    let words: Vec<&str> =
+        std::iter::once(&request.command).chain(request.arguments.values()).map(String::as_str).collect();
     if words.join(" ").to_lowercase().contains(find) {
         return Ok(true);
     }
-    let mut statement = connection.prepare_cached(
-        "SELECT text FROM events JOIN event_texts ON event_texts.seq = events.seq WHERE events.run = ?1",
-    )?;
-    let mut rows = statement.query([run])?;
-    while let Some(row) = rows.next()? {
-        let text: String = row.get(0)?;
-        if text.to_lowercase().contains(find) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let sql =
+        "SELECT text FROM events JOIN event_texts ON event_texts.seq = events.seq WHERE events.run = ?1";
+    let texts: Vec<String> = rows::all(connection, sql, [run], rows::value)?;
+    Ok(texts.iter().any(|text| text.to_lowercase().contains(find)))
 }
 
 /// Approved and running runs whose process is gone, oldest first.
 pub(super) fn orphans(connection: &Connection, instance: &Instance) -> DbResult<Vec<Run>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, coalesce(owner, '') FROM runs WHERE state IN ('approved', 'running') ORDER BY id",
-    )?;
-    let owned = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let owned = owned.collect::<Result<Vec<(RunId, String)>, _>>()?;
-    let mut living = BTreeMap::new();
+    let sql = "SELECT id, coalesce(owner, '') FROM runs WHERE state IN ('approved', 'running') ORDER BY id";
     let mut orphans = Vec::new();
-    for (id, owner) in owned {
-        let lives = match living.get(&owner) {
-            Some(lives) => *lives,
-            None => {
-                let unreadable = |_| DbError::Message("its instances' locks can't be read".into());
-                let lives = instance.lives(&owner).map_err(unreadable)?;
-                living.insert(owner, lives);
-                lives
-            }
-        };
-        if !lives {
-            orphans.push(id);
+    rows::for_each(connection, sql, [], |row| {
+        if !instance.lives(&row.get::<_, String>(1)?)? {
+            orphans.push(row.get(0)?);
         }
-    }
-    all(connection, orphans)
+        Ok(())
+    })?;
+    runs_of(connection, orphans)
 }
 
 /// Runs whose deadline has passed, oldest first.
 pub(super) fn overdue(connection: &Connection, now: Timestamp) -> DbResult<Vec<Run>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id FROM runs WHERE state IN ('pending', 'approved') AND deadline <= ?1 ORDER BY id",
-    )?;
-    let ids = statement.query_map([now.as_microsecond()], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    all(connection, ids)
+    let sql = "SELECT id FROM runs WHERE state IN ('pending', 'approved') AND deadline <= ?1 ORDER BY id";
+    let ids = rows::all(connection, sql, [now.as_microsecond()], rows::value)?;
+    runs_of(connection, ids)
 }
 
 /// True if an open run names that owner.
 pub(super) fn owns_open_run(connection: &Connection, owner: &str) -> DbResult<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM runs
-                WHERE state IN ('pending', 'approved', 'running') AND owner = ?1)";
-    Ok(connection.query_row(sql, [owner], |row| row.get(0))?)
+    let sql = "SELECT 1 FROM runs WHERE state IN ('pending', 'approved', 'running') AND owner = ?1";
+    Ok(rows::first(connection, sql, [owner], |_| Ok(()))?.is_some())
 }
 
 /// Checks all events and runs against each other.
 pub(super) fn verify(connection: &Connection) -> DbResult<ChainReport> {
     let mut audit = ChainAudit::default();
     let mut text_count = 0;
-    let mut statement = connection.prepare("SELECT seq, run, bytes, hash FROM events ORDER BY seq")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
+    rows::for_each(connection, "SELECT seq, run, bytes, hash FROM events ORDER BY seq", [], |row| {
         let seq = row.get(0)?;
         let texts = texts_of(connection, seq)?;
         text_count += texts.len() as i64;
         audit.event(EventRow { seq, run: row.get(1)?, bytes: row.get(2)?, hash: row.get(3)?, texts });
-    }
-    let texts: i64 = connection.query_row("SELECT count(*) FROM event_texts", [], |row| row.get(0))?;
-    if texts != text_count {
+        Ok(())
+    })?;
+    if rows::first(connection, "SELECT count(*) FROM event_texts", [], rows::value)? != Some(text_count) {
         audit.fault("there are texts of events that don't exist");
     }
-    let mut statement = connection.prepare(
-        "SELECT id, version, state, request, opened_at, changed_at, deadline FROM runs ORDER BY id",
-    )?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let raw = raw_run(row)?;
-        let id = raw.0;
-        match run_row(raw) {
+    rows::for_each(connection, &format!("{RUNS} ORDER BY id"), [], |row| {
+        match run_row(row) {
             Ok(row) => audit.run(row),
-            Err(_) => audit.fault(format!("run {id}: its row can't be read")),
+            Err(DbError::Message(_)) => {
+                audit.fault(format!("run {}: its row can't be read", row.get::<_, RunId>(0)?));
+            }
+            Err(error) => return Err(error),
         }
-    }
+        Ok(())
+    })?;
     Ok(audit.finish())
 }

@@ -1,20 +1,25 @@
 //! What can only be shown from inside: the moments between a commit and its answer, and a writer whose file is full.
 
 use super::connection::DbResult;
-use super::worker::ReplyTo;
+use super::worker::{Answer, WorkerThread, commit};
 use super::*;
 use crate::model::{EventKind, RunState};
-use rusqlite::Connection;
+use crate::store::NewEvent;
+use rusqlite::{Connection, Transaction};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::task::{Context as TaskContext, Poll, Waker};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
-fn record() -> (TempDir, PathBuf) {
+fn store_with(limits: StoreLimits) -> (TempDir, SqliteStore) {
     let directory = TempDir::new().unwrap();
-    let path = directory.path().join("record.db");
-    (directory, path)
+    let store = SqliteStore::open(&directory.path().join("record.db"), limits).unwrap();
+    (directory, store)
+}
+
+fn store() -> (TempDir, SqliteStore) {
+    store_with(StoreLimits::default())
 }
 
 fn change(state: RunState) -> NewEvent {
@@ -53,32 +58,19 @@ fn append(run: RunId, version: i64, state: RunState) -> Append {
     Append { run, version, change: change(state), on_timeout: Some(late()), unless_frozen: false }
 }
 
-/// Leaves after the commit and before the answer, having done something first.
-struct LeavesAtTheEnd<F>(F);
-
-impl<T, F: FnOnce()> ReplyTo<T> for LeavesAtTheEnd<F> {
-    fn is_gone(&self) -> bool {
-        false
-    }
-    fn reply(self, answer: T) -> Result<(), T> {
-        (self.0)();
-        Err(answer)
-    }
-}
-
-/// Does a write whose caller leaves between commit and answer.
+/// Does a write whose caller leaves between commit and answer, after `meanwhile`.
 async fn written_too_late<T: Send + 'static>(
     store: &SqliteStore,
-    compensate: impl CompensationFn<T>,
-    work: impl FnOnce(&rusqlite::Transaction<'_>) -> DbResult<T> + Send + 'static,
+    work: impl FnOnce(&Transaction<'_>) -> DbResult<Answer<T>> + Send + 'static,
     meanwhile: impl FnOnce() + Send + 'static,
 ) {
-    store
-        .inner
-        .writer
-        .on_thread(move |thread| thread.write(compensate, work, LeavesAtTheEnd(meanwhile)))
-        .await
-        .unwrap();
+    let job = Box::new(|thread: &mut WorkerThread| {
+        let result = thread.attempt(|connection| commit(connection, work, || false));
+        meanwhile();
+        thread.reply(oneshot::channel().0, result);
+    });
+    store.writer.jobs.try_send(job).unwrap();
+    store.writer.execute(|_| Ok(())).await.unwrap();
 }
 
 async fn run(store: &SqliteStore, id: RunId) -> Run {
@@ -93,17 +85,10 @@ fn assert_stopped(run: &Run) {
 
 #[tokio::test]
 async fn what_was_opened_too_late_is_stopped() {
-    let (_directory, path) = record();
-    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let (_directory, store) = store();
     for (n, state) in [RunState::Pending, RunState::Running].into_iter().enumerate() {
         let new = new_run(&format!("d{n}"), state);
-        written_too_late(
-            &store,
-            if_opened(new.on_timeout.clone()),
-            move |tx| runs::open(tx, &new, "me"),
-            || {},
-        )
-        .await;
+        written_too_late(&store, move |tx| runs::open(tx, &new, "me"), || {}).await;
         assert_stopped(&run(&store, n as i64 + 1).await);
     }
     // Its resources are free again.
@@ -114,30 +99,22 @@ async fn what_was_opened_too_late_is_stopped() {
 
 #[tokio::test]
 async fn what_was_approved_or_started_too_late_is_stopped() {
-    let (_directory, path) = record();
-    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let (_directory, store) = store();
     for (id, state) in [(1, RunState::Approved), (2, RunState::Running)] {
         store.open(new_run(&format!("d{id}"), RunState::Pending)).await.unwrap();
         let late = append(id, 1, state);
-        written_too_late(
-            &store,
-            if_appended(late.on_timeout.clone()),
-            move |tx| runs::append_if(tx, &late, "me"),
-            || {},
-        )
-        .await;
+        written_too_late(&store, move |tx| runs::append_if(tx, &late, "me"), || {}).await;
         assert_stopped(&run(&store, id).await);
     }
 }
 
 #[tokio::test]
 async fn what_nothing_is_to_follow_stays_when_it_is_late() {
-    let (_directory, path) = record();
-    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let (_directory, store) = store();
     store.open(new_run("d1", RunState::Running)).await.unwrap();
     for (version, state) in [(1, RunState::Running), (2, RunState::Succeeded)] {
         let late = Append { on_timeout: None, ..append(1, version, state) };
-        written_too_late(&store, if_appended(None), move |tx| runs::append_if(tx, &late, "me"), || {}).await;
+        written_too_late(&store, move |tx| runs::append_if(tx, &late, "me"), || {}).await;
         let run = run(&store, 1).await;
         assert_eq!((run.version, run.state), (version + 1, state));
     }
@@ -145,16 +122,14 @@ async fn what_nothing_is_to_follow_stays_when_it_is_late() {
 
 #[tokio::test]
 async fn a_copy_that_was_claimed_too_late_is_free() {
-    let (_directory, path) = record();
-    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let (_directory, store) = store();
     let new = new_run("d1", RunState::Pending);
     let place = new.request.place.clone();
     store.open(new).await.unwrap();
     let card = store.add_card(1, place, CardKind::Primary).await.unwrap();
     let until = Timestamp::now() + Duration::from_secs(600);
-    let instance = Arc::clone(&store.inner.instance);
-    let claim = move |tx: &rusqlite::Transaction<'_>| cards::claim(tx, card, until, &instance);
-    written_too_late(&store, if_claimed(card, store.inner.instance.id.clone()), claim, || {}).await;
+    let instance = Arc::clone(&store.instance);
+    written_too_late(&store, move |tx| cards::claim(tx, card, until, &instance), || {}).await;
     assert_eq!(store.cards_behind().await.unwrap().len(), 1);
     assert!(store.claim_card(card, until).await.unwrap());
     assert_eq!(store.cards_behind().await.unwrap(), [], "what was heard of counts");
@@ -162,18 +137,16 @@ async fn a_copy_that_was_claimed_too_late_is_free() {
 
 #[tokio::test]
 async fn a_stop_that_cannot_be_written_is_tried_again() {
-    let (_directory, path) = record();
-    let limits = Limits { busy: Duration::from_millis(20), ..Limits::default() };
-    let store = SqliteStore::open(&path, limits).unwrap();
-    let other = Connection::open(&path).unwrap();
+    let limits = StoreLimits { busy: Duration::from_millis(20), ..StoreLimits::default() };
+    let (directory, store) = store_with(limits);
+    let other = Connection::open(directory.path().join("record.db")).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
     let lock = move || {
         other.execute_batch("BEGIN EXCLUSIVE").unwrap();
         sender.send(other).unwrap();
     };
     let new = new_run("d1", RunState::Running);
-    written_too_late(&store, if_opened(new.on_timeout.clone()), move |tx| runs::open(tx, &new, "me"), lock)
-        .await;
+    written_too_late(&store, move |tx| runs::open(tx, &new, "me"), lock).await;
     assert_eq!(run(&store, 1).await.state, RunState::Running);
     receiver.recv().unwrap().execute_batch("COMMIT").unwrap();
     // Nobody writes: the writer comes back to it by itself.
@@ -183,17 +156,16 @@ async fn a_stop_that_cannot_be_written_is_tried_again() {
 
 #[tokio::test]
 async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
-    let (_directory, path) = record();
-    let limits = Limits { answer: Duration::from_millis(50), ..Limits::default() };
-    let store = SqliteStore::open(&path, limits).unwrap();
+    let limits = StoreLimits { answer: Duration::from_millis(50), ..StoreLimits::default() };
+    let (_directory, store) = store_with(limits);
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let new = new_run("d1", RunState::Running);
-    let slow = move |transaction: &rusqlite::Transaction<'_>| {
+    let slow = move |transaction: &Transaction<'_>| {
         let opened = runs::open(transaction, &new, "me")?;
         let _ = wait.recv();
         Ok(opened)
     };
-    let late = store.inner.writer.write(if_opened(Some(late())), slow).await;
+    let late: StoreResult<OpenOutcome> = store.writer.write(slow).await;
     assert!(matches!(late, Err(StoreError::TooLate)));
     go.send(()).unwrap();
     while store.bind(new_run("", RunState::Pending).request.place, "staging".into()).await.is_err() {}
@@ -203,30 +175,28 @@ async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
 
 #[tokio::test]
 async fn an_answer_that_nobody_takes_is_stopped() {
-    let (_directory, path) = record();
-    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let (_directory, store) = store();
     let mut call = Box::pin(store.open(new_run("d1", RunState::Pending)));
     let mut context = TaskContext::from_waker(Waker::noop());
     assert!(matches!(call.as_mut().poll(&mut context), Poll::Pending));
     // The answer is sent once the worker runs its next job.
-    store.inner.writer.execute(|_| Ok(())).await.unwrap();
+    store.writer.execute(|_| Ok(())).await.unwrap();
     assert_eq!(run(&store, 1).await.state, RunState::Pending);
     drop(call);
-    store.inner.writer.execute(|_| Ok(())).await.unwrap();
+    store.writer.execute(|_| Ok(())).await.unwrap();
     assert_stopped(&run(&store, 1).await);
 }
 
 #[tokio::test]
 async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
-    let (_directory, path) = record();
-    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let (_directory, store) = store();
     store.open(new_run("d1", RunState::Pending)).await.unwrap();
     let before = run(&store, 1).await;
     for (pragma, words) in [("max_page_count = 1", "disk is full"), ("query_only = 1", "read-only")] {
         let condition = move |connection: &Connection| {
             Ok(connection.execute_batch(&format!("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA {pragma};"))?)
         };
-        store.inner.writer.execute(condition).await.unwrap();
+        store.writer.execute(condition).await.unwrap();
         let error = store.append_if(append(1, 1, RunState::Approved)).await.unwrap_err();
         assert!(matches!(&error, StoreError::Broken(why) if why.contains(words)), "{error}");
         assert_eq!(run(&store, 1).await, before);
@@ -240,21 +210,19 @@ async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
 
 #[tokio::test]
 async fn readers_cannot_write() {
-    let (_directory, path) = record();
-    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let (_directory, store) = store();
     let place = new_run("", RunState::Pending).request.place;
-    let refused = store.inner.reader.read(move |tx| conversations::bind(tx, &place, "x")).await;
+    let refused = store.reader.read(move |tx| settings::bind(tx, &place, "x")).await;
     assert!(matches!(refused, Err(StoreError::Broken(why)) if why.contains("read-only")));
 }
 
 #[tokio::test]
 async fn commits_wait_for_the_disk() {
-    let (_directory, path) = record();
-    let store = SqliteStore::open(&path, Limits::default()).unwrap();
+    let (_directory, store) = store();
     let pragmas = |connection: &Connection| {
         let of = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
         Ok((journal, of("synchronous")?, of("foreign_keys")?, of("secure_delete")?))
     };
-    assert_eq!(store.inner.writer.execute(pragmas).await.unwrap(), ("wal".into(), 2, 1, 1));
+    assert_eq!(store.writer.execute(pragmas).await.unwrap(), ("wal".into(), 2, 1, 1));
 }

@@ -28,49 +28,30 @@ pub(super) enum Compensation {
     Claim { card: i64, claimed_by: String },
 }
 
-/// Compensations that are still to be written.
-#[derive(Debug, Default)]
-struct PendingCompensations(Mutex<Vec<Compensation>>);
-
-impl PendingCompensations {
-    fn add(&self, compensation: Compensation) {
-        self.0.lock().push(compensation);
-    }
-    fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
-    }
-    fn take(&self) -> Vec<Compensation> {
-        std::mem::take(&mut self.0.lock())
-    }
+/// The result of work, with its compensation in case that the caller timed out.
+pub(super) struct Answer<T> {
+    pub value: T,
+    pub compensation: Option<Compensation>,
 }
 
-/// The compensation of a result whose caller timed out.
-pub(super) trait CompensationFn<T>: Fn(&T) -> Option<Compensation> + Clone + Send + 'static {}
-
-impl<T, F: Fn(&T) -> Option<Compensation> + Clone + Send + 'static> CompensationFn<T> for F {}
+impl<T> From<T> for Answer<T> {
+    fn from(value: T) -> Self {
+        Answer { value, compensation: None }
+    }
+}
 
 /// The caller, who waits for an answer.
-pub(super) trait ReplyTo<T> {
-    fn is_gone(&self) -> bool;
-    /// Sends the answer; returns it if the caller has gone.
-    fn reply(self, answer: T) -> Result<(), T>;
-}
-
-impl<T> ReplyTo<T> for oneshot::Sender<T> {
-    fn is_gone(&self) -> bool {
-        self.is_closed()
-    }
-    fn reply(self, answer: T) -> Result<(), T> {
-        self.send(answer)
-    }
-}
+type Caller<T> = oneshot::Sender<StoreResult<Answer<T>>>;
 
 type Job = Box<dyn FnOnce(&mut WorkerThread) + Send>;
 
+/// Compensations that are still to be written.
+type Compensations = Arc<Mutex<Vec<Compensation>>>;
+
 /// Handle of the thread. When it is dropped the thread finishes its queue and ends.
 pub(super) struct Worker {
-    jobs: SyncSender<Job>,
-    compensations: Arc<PendingCompensations>,
+    pub(super) jobs: SyncSender<Job>,
+    compensations: Compensations,
     /// Time limit of a call.
     answer_timeout: Duration,
 }
@@ -79,7 +60,7 @@ pub(super) struct Worker {
 pub(super) struct WorkerThread {
     connector: Connector,
     opened: Option<OpenedFile>,
-    compensations: Arc<PendingCompensations>,
+    compensations: Compensations,
     /// Keeps this instance's lock until the last write is done.
     _instance: Arc<Instance>,
 }
@@ -93,7 +74,7 @@ impl Worker {
         answer_timeout: Duration,
     ) -> std::io::Result<Worker> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE_LENGTH);
-        let compensations = Arc::new(PendingCompensations::default());
+        let compensations = Compensations::default();
         let name = format!("store-{:?}", connector.access).to_lowercase();
         let mut thread = WorkerThread {
             connector,
@@ -110,23 +91,19 @@ impl Worker {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> DbResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let job = move |thread: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| {
-            thread.read(work, caller)
-        };
-        self.call(job, |_| None).await
+        self.call(|connection, _| Ok(Some(work(&connection.transaction()?)?.into()))).await
     }
 
     /// Runs work in one write transaction.
-    pub async fn write<T: Send + 'static>(
+    pub async fn write<T: Send + 'static, A: Into<Answer<T>>>(
         &self,
-        compensate: impl CompensationFn<T>,
-        work: impl FnOnce(&Transaction<'_>) -> DbResult<T> + Send + 'static,
+        work: impl FnOnce(&Transaction<'_>) -> DbResult<A> + Send + 'static,
     ) -> StoreResult<T> {
-        let on_thread = compensate.clone();
-        let job = move |thread: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| {
-            thread.write(on_thread, work, caller)
-        };
-        self.call(job, compensate).await
+        self.call(|connection, caller| {
+            let answer = commit(connection, work, || caller.is_closed())?;
+            Ok(answer.map(A::into))
+        })
+        .await
     }
 
     /// Runs work outside of a transaction.
@@ -134,40 +111,29 @@ impl Worker {
         &self,
         work: impl FnOnce(&Connection) -> DbResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let job = move |thread: &mut WorkerThread, caller: oneshot::Sender<StoreResult<T>>| {
-            if !caller.is_gone() {
-                let result = thread.attempt(|connection| work(connection));
-                let _ = caller.reply(result.map_err(StoreError::from));
-            }
-        };
-        self.call(job, |_| None).await
-    }
-
-    /// Runs anything at all on the thread.
-    #[cfg(test)]
-    pub async fn on_thread(&self, work: impl FnOnce(&mut WorkerThread) + Send + 'static) -> StoreResult<()> {
-        let job = |thread: &mut WorkerThread, caller: oneshot::Sender<StoreResult<()>>| {
-            work(thread);
-            let _ = caller.reply(Ok(()));
-        };
-        self.call(job, |()| None).await
+        self.call(|connection, _| Ok(Some(work(connection)?.into()))).await
     }
 
     async fn call<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut WorkerThread, oneshot::Sender<StoreResult<T>>) + Send + 'static,
-        compensate: impl CompensationFn<T>,
+        work: impl FnOnce(&mut Connection, &Caller<T>) -> DbResult<Option<Answer<T>>> + Send + 'static,
     ) -> StoreResult<T> {
-        let (sender, receiver) = oneshot::channel();
-        let mut call = PendingCall { receiver, compensate, worker: self };
-        match self.jobs.try_send(Box::new(move |thread| job(thread, sender))) {
+        let (caller, receiver) = oneshot::channel();
+        let mut call = PendingCall { receiver, worker: self };
+        let job = move |thread: &mut WorkerThread| {
+            if !caller.is_closed() {
+                let result = thread.attempt(|connection| work(connection, &caller));
+                thread.reply(caller, result);
+            }
+        };
+        match self.jobs.try_send(Box::new(job)) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 return Err(StoreError::Broken("too many calls wait for it".into()));
             }
             Err(TrySendError::Disconnected(_)) => return Err(thread_ended()),
         }
-        match tokio::time::timeout(self.answer_timeout, &mut call.receiver).await {
+        let answer = match tokio::time::timeout(self.answer_timeout, &mut call.receiver).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(thread_ended()),
             Err(_) => {
@@ -175,7 +141,8 @@ impl Worker {
                 call.receiver.close();
                 call.receiver.try_recv().unwrap_or(Err(StoreError::TooLate))
             }
-        }
+        };
+        Ok(answer?.value)
     }
 }
 
@@ -184,18 +151,16 @@ fn thread_ended() -> StoreError {
 }
 
 /// A call in progress. If it is dropped after the answer was sent, the commit needs its compensation.
-struct PendingCall<'a, T, F: CompensationFn<T>> {
-    receiver: oneshot::Receiver<StoreResult<T>>,
-    compensate: F,
+struct PendingCall<'a, T> {
+    receiver: oneshot::Receiver<StoreResult<Answer<T>>>,
     worker: &'a Worker,
 }
 
-impl<T, F: CompensationFn<T>> Drop for PendingCall<'_, T, F> {
+impl<T> Drop for PendingCall<'_, T> {
     fn drop(&mut self) {
         self.receiver.close();
-        let Ok(Ok(answer)) = self.receiver.try_recv() else { return };
-        if let Some(compensation) = (self.compensate)(&answer) {
-            self.worker.compensations.add(compensation);
+        if let Ok(Ok(Answer { compensation: Some(compensation), .. })) = self.receiver.try_recv() {
+            self.worker.compensations.lock().push(compensation);
             // Only to wake the thread: with a full queue it is awake.
             let _ = self.worker.jobs.try_send(Box::new(|_| {}));
         }
@@ -205,7 +170,7 @@ impl<T, F: CompensationFn<T>> Drop for PendingCall<'_, T, F> {
 impl WorkerThread {
     fn serve(&mut self, queue: &Receiver<Job>) {
         loop {
-            let job = if self.compensations.is_empty() {
+            let job = if self.compensations.lock().is_empty() {
                 queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 queue.recv_timeout(STORE_RETRY_INTERVAL)
@@ -219,70 +184,30 @@ impl WorkerThread {
         }
     }
 
-    fn read<T>(
-        &mut self,
-        work: impl FnOnce(&Transaction<'_>) -> DbResult<T>,
-        caller: impl ReplyTo<StoreResult<T>>,
-    ) {
-        if caller.is_gone() {
-            return;
-        }
-        let result = self.attempt(|connection| work(&connection.transaction()?));
-        let _ = caller.reply(result.map_err(StoreError::from));
-    }
-
-    pub(super) fn write<T>(
-        &mut self,
-        compensate: impl CompensationFn<T>,
-        work: impl FnOnce(&Transaction<'_>) -> DbResult<T>,
-        caller: impl ReplyTo<StoreResult<T>>,
-    ) {
-        if caller.is_gone() {
-            return;
-        }
-        let result = self.attempt(|connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = work(&transaction)?;
-            if caller.is_gone() {
-                return Ok(None);
-            }
-            transaction.commit()?;
-            Ok(Some(value))
-        });
-        let reply = match result {
-            Ok(None) => return,
-            Ok(Some(value)) => caller.reply(Ok(value)),
-            Err(error) => caller.reply(Err(error.into())),
-        };
-        if let Err(Ok(value)) = reply
-            && let Some(compensation) = compensate(&value)
-        {
-            self.compensations.add(compensation);
+    /// Sends the answer, if there is one, and compensates it if the caller has gone meanwhile.
+    pub(super) fn reply<T>(&mut self, caller: Caller<T>, result: DbResult<Option<Answer<T>>>) {
+        let Some(answer) = result.map_err(StoreError::from).transpose() else { return };
+        if let Err(Ok(Answer { compensation: Some(compensation), .. })) = caller.send(answer) {
+            self.compensations.lock().push(compensation);
             self.write_compensations();
         }
     }
 
     /// Writes the pending compensations. One that can't be written now is tried again, before the next job.
     fn write_compensations(&mut self) {
-        let mut pending = self.compensations.take().into_iter();
+        let mut pending = std::mem::take(&mut *self.compensations.lock()).into_iter();
         while let Some(compensation) = pending.next() {
-            let result = self.attempt(|connection| {
-                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                runs::compensate(&transaction, &compensation)?;
-                Ok(transaction.commit()?)
-            });
-            if result.is_err() {
+            let compensate = |transaction: &Transaction<'_>| runs::compensate(transaction, &compensation);
+            if self.attempt(|connection| commit(connection, compensate, || false)).is_err() {
                 // The same obstacle would delay the others: each would wait for the lock again.
-                for compensation in std::iter::once(compensation).chain(pending) {
-                    self.compensations.add(compensation);
-                }
+                self.compensations.lock().extend(std::iter::once(compensation).chain(pending));
                 return;
             }
         }
     }
 
     /// Runs work on a connection to the current file, and drops a connection that may be damaged.
-    fn attempt<T>(&mut self, work: impl FnOnce(&mut Connection) -> DbResult<T>) -> DbResult<T> {
+    pub(super) fn attempt<T>(&mut self, work: impl FnOnce(&mut Connection) -> DbResult<T>) -> DbResult<T> {
         if self.opened.as_ref().is_some_and(|opened| !self.connector.still_names(opened)) {
             self.opened = None;
         }
@@ -296,4 +221,19 @@ impl WorkerThread {
         }
         result
     }
+}
+
+/// Runs work in a write transaction, which is rolled back if the caller has gone.
+pub(super) fn commit<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> DbResult<T>,
+    is_gone: impl Fn() -> bool,
+) -> DbResult<Option<T>> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = work(&transaction)?;
+    if is_gone() {
+        return Ok(None);
+    }
+    transaction.commit()?;
+    Ok(Some(value))
 }

@@ -1,0 +1,73 @@
+//! Statements with their rows, and the columns that hold JSON, a word or a time.
+
+use super::connection::{DbError, DbResult};
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, Params, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Runs a statement that returns no rows, and returns the number of rows it changed.
+pub(super) fn execute(connection: &Connection, sql: &str, values: impl Params) -> DbResult<usize> {
+    Ok(connection.prepare_cached(sql)?.execute(values)?)
+}
+
+pub(super) fn for_each(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    mut read: impl FnMut(&Row<'_>) -> DbResult<()>,
+) -> DbResult<()> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(values)?;
+    while let Some(row) = rows.next()? {
+        read(row)?;
+    }
+    Ok(())
+}
+
+pub(super) fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    mut read: impl FnMut(&Row<'_>) -> DbResult<T>,
+) -> DbResult<Vec<T>> {
+    let mut all = Vec::new();
+    for_each(connection, sql, values, |row| {
+        all.push(read(row)?);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+pub(super) fn first<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnOnce(&Row<'_>) -> DbResult<T>,
+) -> DbResult<Option<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(values)?;
+    rows.next()?.map(read).transpose()
+}
+
+/// The value of a row's only column.
+pub(super) fn value<T: FromSql>(row: &Row<'_>) -> DbResult<T> {
+    Ok(row.get(0)?)
+}
+
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> DbResult<T> {
+    Ok(serde_json::from_str(&row.get::<_, String>(column)?)?)
+}
+
+/// Reads what [`word`] wrote.
+pub(super) fn from_word<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> DbResult<T> {
+    Ok(serde_json::from_value(serde_json::Value::String(row.get(column)?))?)
+}
+
+/// A value that JSON writes as one word: a state, a platform's name.
+pub(super) fn word(value: &impl Serialize) -> DbResult<String> {
+    match serde_json::to_value(value)? {
+        serde_json::Value::String(word) => Ok(word),
+        _ => Err(DbError::Message("a value in it has an unexpected form".into())),
+    }
+}
