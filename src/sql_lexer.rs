@@ -4,8 +4,6 @@
 //! [`strict`] refuses every mark, for SQL that will run. [`lenient`] ends at the first mark and keeps no literal's content, for SQL
 //! that will be shown. The meaning of a token is its caller's business.
 
-use std::iter::Peekable;
-
 /// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
@@ -132,7 +130,31 @@ pub fn strict(sql: &str) -> Result<Vec<SqlToken<'_>>, SqlError> {
 
 /// The tokens of a text that will be shown, without blanks, comments and the content of literals.
 pub fn lenient(sql: &str) -> impl Iterator<Item = SqlToken<'_>> {
-    Lenient { tokens: scan(sql).peekable(), ended: false }
+    let mut tokens = scan(sql).peekable();
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let mut token = tokens.find(|token| !token.is_trivia() || token.doubt.is_some())?;
+        if token.kind == TokenKind::DollarString {
+            (token.kind, token.text) = (TokenKind::String, "");
+        } else if token.kind == TokenKind::String {
+            token.text = "";
+            let continues = |next: &SqlToken| {
+                next.doubt.is_none() && next.is_trivia() || next.kind == TokenKind::Continuation
+            };
+            while let Some(part) = tokens.next_if(continues) {
+                token.doubt = token.doubt.or(part.doubt);
+            }
+        }
+        token.spaced |= token.kind == TokenKind::Comment;
+        if token.doubt.is_some() || token.kind == TokenKind::Unreadable {
+            ended = true;
+            (token.kind, token.text) = (TokenKind::Unreadable, "");
+        }
+        Some(token)
+    })
 }
 
 /// The reading of a backslash inside single quotes.
@@ -229,12 +251,9 @@ impl Scanner<'_> {
         let bytes = rest.as_bytes();
         let mut at = prefix + 1;
         while let Some(byte) = bytes.get(at) {
-            let next = bytes.get(at + 1).copied().unwrap_or(0);
-            at += match (byte, next) {
-                (b'\'', b'\'') => 2,
-                (b'\'', _) => {
-                    return (kind, at + 1, string_doubt(rest.get(..=at).unwrap_or(rest), backslash));
-                }
+            at += match (byte, bytes.get(at + 1)) {
+                (b'\'', Some(b'\'')) => 2,
+                (b'\'', _) => return (kind, at + 1, string_doubt(&rest[..=at], backslash)),
                 (b'\\', _) if backslash == Backslash::Escapes => 2,
                 _ => 1,
             };
@@ -244,34 +263,29 @@ impl Scanner<'_> {
 }
 
 fn string_doubt(text: &str, backslash: Backslash) -> Option<Doubt> {
-    let depends = match backslash {
-        Backslash::Setting => text.contains('\\'),
-        Backslash::Escapes => false,
-        Backslash::CodePoint => text.contains("\\'"),
-    };
-    if depends { Some(Doubt::Backslash) } else { ambiguous_if(text.contains('\0')) }
+    match backslash {
+        Backslash::Setting if text.contains('\\') => Some(Doubt::Backslash),
+        Backslash::CodePoint if text.contains("\\'") => Some(Doubt::Backslash),
+        _ => ambiguous_if(text.contains('\0')),
+    }
 }
 
 fn ambiguous_if(ambiguous: bool) -> Option<Doubt> {
-    if ambiguous { Some(Doubt::Ambiguous) } else { None }
+    ambiguous.then_some(Doubt::Ambiguous)
 }
 
 /// Block comments nest.
 fn block_comment(rest: &str) -> Scanned {
-    let bytes = rest.as_bytes();
     let mut depth = 0_usize;
     let mut at = 0;
-    while at < bytes.len() {
-        match bytes.get(at..at + 2) {
-            Some(b"/*") => depth += 1,
-            Some(b"*/") if depth == 1 => return (TokenKind::Comment, at + 2, None),
-            Some(b"*/") => depth -= 1,
-            _ => {
-                at += 1;
-                continue;
-            }
-        }
+    while let Some(pair) = rest.as_bytes().get(at..at + 2) {
         at += 2;
+        match pair {
+            b"/*" => depth += 1,
+            b"*/" if depth == 1 => return (TokenKind::Comment, at, None),
+            b"*/" => depth -= 1,
+            _ => at -= 1,
+        }
     }
     (TokenKind::Comment, rest.len(), Some(Doubt::Unclosed))
 }
@@ -309,14 +323,12 @@ fn dollar(rest: &str) -> Scanned {
 
 /// Digits, a point, digits, and every letter that touches them: hexadecimal, exponents, underscores, junk.
 fn number(rest: &str) -> Scanned {
-    let digits = |from: usize| rest.bytes().skip(from).take_while(u8::is_ascii_digit).count();
-    let mut len = digits(0);
-    if rest.as_bytes().get(len) == Some(&b'.') && rest.as_bytes().get(len + 1) != Some(&b'.') {
-        len += 1;
-        len += digits(len);
+    let mut after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    if let Some(fraction) = after.strip_prefix('.').filter(|fraction| !fraction.starts_with('.')) {
+        after = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
     }
-    let letters = identifier_length(rest.get(len..).unwrap_or(""), |_| true);
-    let text = rest.get(..len + letters).unwrap_or(rest);
+    let letters = identifier_length(after, |_| true);
+    let text = &rest[..rest.len() - after.len() + letters];
     // Before 15, `1e5$a$` was a number and the start of a literal; since then it is an error.
     (TokenKind::Number, text.len(), ambiguous_if(text.contains('$')))
 }
@@ -352,39 +364,6 @@ pub fn is_invisible(c: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-struct Lenient<'a> {
-    tokens: Peekable<Scanner<'a>>,
-    ended: bool,
-}
-
-impl<'a> Iterator for Lenient<'a> {
-    type Item = SqlToken<'a>;
-
-    fn next(&mut self) -> Option<SqlToken<'a>> {
-        if self.ended {
-            return None;
-        }
-        let mut token = self.tokens.find(|token| !token.is_trivia() || token.doubt.is_some())?;
-        if token.kind == TokenKind::DollarString {
-            (token.kind, token.text) = (TokenKind::String, "");
-        } else if token.kind == TokenKind::String {
-            token.text = "";
-            let continues = |next: &SqlToken| {
-                next.doubt.is_none() && next.is_trivia() || next.kind == TokenKind::Continuation
-            };
-            while let Some(part) = self.tokens.next_if(continues) {
-                token.doubt = token.doubt.or(part.doubt);
-            }
-        }
-        token.spaced |= token.kind == TokenKind::Comment;
-        if token.doubt.is_some() || token.kind == TokenKind::Unreadable {
-            self.ended = true;
-            (token.kind, token.text) = (TokenKind::Unreadable, "");
-        }
-        Some(token)
-    }
-}
-
 const DOUBLED: &str = "U&\"\" and names with a quote in them are refused";
 const FOREIGN: &str = "this character is not PostgreSQL's";
 const MISSING_BLANK: &str = "a blank is missing after the number";
@@ -393,50 +372,38 @@ const UNUSUAL: &str = "letters beyond a to z and unusual blanks are allowed in q
 /// The reason against a token in a statement that will run, and its place.
 fn strict_error(sql: &str, token: &SqlToken) -> Option<SqlError> {
     let text = token.text;
-    let error = |offset: usize, reason: &str| Some(SqlError::new(token.at + offset, reason));
-    let after = sql.get(token.at + text.len()..).unwrap_or("");
+    let after = &sql[token.at + text.len()..];
     let quote = text.find(['\'', '"']).unwrap_or(0);
-    let before_quote = sql.get(..token.at + quote).unwrap_or("");
-    let touches = before_quote.ends_with(|c: char| c.is_alphanumeric() || "_$&".contains(c));
+    let touches = sql[..token.at + quote].ends_with(|c: char| c.is_alphanumeric() || "_$&".contains(c));
     let ambiguous = token.doubt == Some(Doubt::Ambiguous);
-    match token.kind {
-        TokenKind::Blank => error(text.find(|c: char| !" \t\n\r".contains(c))?, UNUSUAL),
-        TokenKind::Comment if text.starts_with('-') => {
-            let ended_alone = after.len() > 1 && after.starts_with('\r') && !after.starts_with("\r\n");
-            let reason = "a carriage return ends a comment for PostgreSQL, and for others it doesn't";
-            if ended_alone { error(0, reason) } else { None }
+    let ends_at_return = after.len() > 1 && after.starts_with('\r') && !after.starts_with("\r\n");
+    let (offset, reason) = match token.kind {
+        TokenKind::Blank => (text.find(|c: char| !" \t\n\r".contains(c))?, UNUSUAL),
+        TokenKind::Comment if text.starts_with("--") && ends_at_return => {
+            (0, "a carriage return ends a comment for PostgreSQL, and for others it doesn't")
         }
-        TokenKind::Comment if text.get(2..).is_some_and(|inside| inside.contains("/*")) => {
-            error(0, "a comment inside a comment is refused")
+        TokenKind::Comment if text.starts_with("/*") && text[2..].contains("/*") => {
+            (0, "a comment inside a comment is refused")
         }
         TokenKind::String | TokenKind::Continuation if touches => {
-            error(quote, "E'', B'', X'', N'' and U&'' are refused: write a plain string")
+            (quote, "E'', B'', X'', N'' and U&'' are refused: write a plain string")
         }
-        TokenKind::QuotedName if touches => error(quote, DOUBLED),
-        TokenKind::Comment | TokenKind::String | TokenKind::Continuation | TokenKind::QuotedName
-            if token.doubt == Some(Doubt::Unclosed) =>
-        {
-            token.unclosed()
-        }
-        TokenKind::QuotedName => error(text.get(1..)?.find("\"\"")? + 2, DOUBLED),
-        TokenKind::DollarString => {
-            token.unclosed().or_else(|| error(0, "a dollar quote is refused: write a plain string"))
-        }
-        TokenKind::String | TokenKind::Continuation if ambiguous => error(0, "a string can't contain a NUL"),
-        TokenKind::Word if ambiguous => {
-            error(0, "this name looks like a dollar quote: write it in double quotes")
-        }
-        TokenKind::Word => error(text.find(|c: char| !c.is_ascii())?, UNUSUAL),
-        TokenKind::Number if ambiguous || !is_plain_number(text, after) => error(0, MISSING_BLANK),
-        TokenKind::Parameter if ambiguous => error(0, MISSING_BLANK),
-        TokenKind::Symbol if ["`", "{", "}"].contains(&text) => error(0, FOREIGN),
-        TokenKind::Unreadable => match text {
-            "\\" => error(0, FOREIGN),
-            "$" => error(0, "a `$` without a number"),
-            _ => error(0, UNUSUAL),
-        },
-        _ => None,
-    }
+        TokenKind::QuotedName if touches => (quote, DOUBLED),
+        _ if token.doubt == Some(Doubt::Unclosed) => return token.unclosed(),
+        TokenKind::QuotedName => (text[1..].find("\"\"")? + 2, DOUBLED),
+        TokenKind::DollarString => (0, "a dollar quote is refused: write a plain string"),
+        TokenKind::String | TokenKind::Continuation if ambiguous => (0, "a string can't contain a NUL"),
+        TokenKind::Word if ambiguous => (0, "this name looks like a dollar quote: write it in double quotes"),
+        TokenKind::Word => (text.find(|c: char| !c.is_ascii())?, UNUSUAL),
+        TokenKind::Number if ambiguous || !is_plain_number(text, after) => (0, MISSING_BLANK),
+        TokenKind::Parameter if ambiguous => (0, MISSING_BLANK),
+        TokenKind::Symbol if ["`", "{", "}"].contains(&text) => (0, FOREIGN),
+        TokenKind::Unreadable if text == "\\" => (0, FOREIGN),
+        TokenKind::Unreadable if text == "$" => (0, "a `$` without a number"),
+        TokenKind::Unreadable => (0, UNUSUAL),
+        _ => return None,
+    };
+    Some(SqlError::new(token.at + offset, reason))
 }
 
 /// Digits with a point or an exponent, which no letter touches. Servers before 15 read `1x` as two tokens, later ones refuse it.
