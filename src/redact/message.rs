@@ -42,93 +42,96 @@ enum Expected {
     Value,
 }
 
+#[derive(Default)]
 struct MessageReader<'a> {
     src: &'a str,
-    at: usize,
+    /// What is still to be read.
+    rest: &'a str,
     out: String,
+    /// The last word.
     last: &'a str,
     expect: Expected,
     /// The last hidden value reaches the end of the text, and may continue after it.
     open: bool,
 }
 
-pub(super) fn redact(message: &str) -> String {
+/// An error message of PostgreSQL or of a tool such as `pg_dump`, without data, connection strings and
+/// secrets.
+///
+/// Names in double quotes stay where the message says what they name (`relation "users"`); values in quotes,
+/// in `Key (email)=(…)` and in `Failing row contains (…)` go. A statement within a message is treated by
+/// [`query`]. Lines stay lines.
+pub fn text(message: &str) -> String {
     read(message).out
 }
 
+/// A message that is too long for memory, read in parts that each end with a line. A value in quotes that one part leaves open is
+/// hidden in the next parts, too, up to a line that begins with a label such as `ERROR:`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stream {
+    open: bool,
+}
+
+impl Stream {
+    /// Redacts the next part as [`text`] would.
+    pub fn text(&mut self, part: &str) -> String {
+        let start = if !self.open || begins_with_label(part) { Some(0) } else { labelled_line(part) };
+        let Some(start) = start else { return "…".to_owned() };
+        let reader = read(&part[start..]);
+        self.open = reader.open || reader.expect != Expected::Nothing;
+        format!("{}{}", if start > 0 { "…\n" } else { "" }, reader.out)
+    }
+
+    /// Skips a part, which may have left a value open.
+    pub fn skip(&mut self) {
+        self.open = true;
+    }
+}
+
 fn read(message: &str) -> MessageReader<'_> {
-    let mut reader = MessageReader {
-        src: message,
-        at: 0,
-        out: String::new(),
-        last: "",
-        expect: Expected::Nothing,
-        open: false,
-    };
-    while let Some(next) = reader.rest().chars().next() {
+    let mut reader = MessageReader { src: message, rest: message, ..MessageReader::default() };
+    while let Some(next) = reader.rest.chars().next() {
         reader.step(next);
     }
     reader.out.truncate(reader.out.trim_end().len());
     reader
 }
 
-/// Redacts a part of a message that ends with a line. `open`: a value that the part before left open hides everything up to a
-/// label. Afterwards: this part left a value open.
-pub(super) fn redact_part(part: &str, open: &mut bool) -> String {
-    let starts = std::iter::once(0).chain(part.match_indices('\n').map(|(newline, _)| newline + 1));
-    let labelled = |at: &usize| part.get(*at..).is_some_and(begins_with_label);
-    let start = if *open { starts.into_iter().find(labelled) } else { Some(0) };
-    let Some(rest) = start.and_then(|start| part.get(start..)) else { return "…".to_owned() };
-    let reader = read(rest);
-    let hidden = if *open && rest.len() < part.len() { "…\n" } else { "" };
-    *open = reader.open || reader.expect != Expected::Nothing;
-    format!("{hidden}{}", reader.out)
-}
-
 impl<'a> MessageReader<'a> {
-    fn rest(&self) -> &'a str {
-        self.src.get(self.at..).unwrap_or("")
-    }
-
     /// The rest of this line.
     fn line(&self) -> &'a str {
-        let rest = self.rest();
-        rest.get(..rest.find('\n').unwrap_or(rest.len())).unwrap_or("")
+        before(self.rest, |c| c == '\n')
+    }
+
+    /// The rest of this word, quotes and parentheses included.
+    fn run(&self) -> &'a str {
+        before(self.rest, is_blank)
+    }
+
+    /// Everything before the next line that begins with a label.
+    fn part(&self) -> &'a str {
+        labelled_line(self.rest).map_or(self.rest, |start| &self.rest[..start - 1])
     }
 
     /// Length of the part, if a hidden value is seen to end in it. Otherwise the label may belong to the
     /// value, and all goes.
     fn part_if(&self, ended: impl Fn(&str) -> bool) -> usize {
         let part = self.part();
-        if ended(part.trim_end()) { part.len() } else { self.rest().len() }
-    }
-
-    /// The rest of this word, quotes and parentheses included.
-    fn run(&self) -> &'a str {
-        let rest = self.rest();
-        let blank = |c: char| c.is_whitespace() || c.is_control();
-        rest.get(..rest.find(blank).unwrap_or(rest.len())).unwrap_or("")
-    }
-
-    /// Everything before the next line that begins with a label.
-    fn part(&self) -> &'a str {
-        let rest = self.rest();
-        let starts = rest.match_indices('\n').map(|(newline, _)| newline);
-        let end = starts.into_iter().find(|newline| rest.get(newline + 1..).is_some_and(begins_with_label));
-        rest.get(..end.unwrap_or(rest.len())).unwrap_or("")
+        if ended(part.trim_end()) { part.len() } else { self.rest.len() }
     }
 
     fn step(&mut self, next: char) {
         match next {
             '\n' => {
                 self.out.truncate(self.out.trim_end_matches(' ').len());
-                self.out.push('\n');
-                self.at += 1;
+                self.copy("\n");
                 self.last = "";
             }
-            _ if next.is_whitespace() || next.is_control() => {
-                self.space();
-                self.at += next.len_utf8();
+            _ if is_blank(next) => {
+                if !self.out.is_empty() && !self.out.ends_with([' ', '\n']) {
+                    self.out.push(' ');
+                }
+                self.skip(next.len_utf8());
             }
             '"' => self.double_quoted(),
             '\'' => self.single_quoted(),
@@ -137,36 +140,41 @@ impl<'a> MessageReader<'a> {
         }
     }
 
-    fn space(&mut self) {
-        if !self.out.is_empty() && !self.out.ends_with([' ', '\n']) {
-            self.out.push(' ');
-        }
+    fn skip(&mut self, len: usize) {
+        self.rest = self.rest.get(len..).unwrap_or("");
+    }
+
+    /// Writes the next bytes, which are `shown`, as they are.
+    fn copy(&mut self, shown: &str) {
+        self.out.push_str(shown);
+        self.skip(shown.len());
+    }
+
+    /// Writes the next bytes, which are `word`, or the mask if they have the shape of a secret.
+    fn copy_or_mask(&mut self, word: &str, mask: &str) {
+        let shown = if patterns::is_secret(word) { mask } else { &patterns::visible(word) };
+        self.out.push_str(shown);
+        self.skip(word.len());
     }
 
     /// Writes `shown` for the next `len` bytes.
     fn replace(&mut self, len: usize, shown: &str) {
         self.out.push_str(shown);
-        self.at += len;
+        self.skip(len);
         self.last = "";
         self.expect = Expected::Nothing;
-        self.open = self.at >= self.src.len();
+        self.open = self.rest.is_empty();
     }
 
     fn double_quoted(&mut self) {
-        let inside = self.rest().get(1..).unwrap_or("");
-        let close = inside.find(['"', '\n']).filter(|end| inside.as_bytes().get(*end) == Some(&b'"'));
-        let name = close.and_then(|end| inside.get(..end)).unwrap_or("");
-        let named =
-            self.last.ends_with('.') || patterns::listed(NAMED, self.last.to_ascii_lowercase().as_str());
         let statement = self.out.ends_with("SQL statement ");
-        if named
-            && !statement
-            && self.expect == Expected::Nothing
-            && !name.is_empty()
-            && patterns::is_name(name)
-        {
-            self.replace(name.len() + 2, &format!("\"{}\"", patterns::visible(name)));
-            return;
+        let name = match self.line()[1..].split_once('"') {
+            Some((name, _)) if self.expect == Expected::Nothing && !statement => name,
+            _ => "",
+        };
+        let named = self.last.ends_with('.') || patterns::listed(NAMED, &self.last.to_ascii_lowercase());
+        if named && !name.is_empty() && patterns::is_name(name) {
+            return self.replace(name.len() + 2, &format!("\"{}\"", patterns::visible(name)));
         }
         // A value is not escaped: it may hold quotes and lines of its own.
         let to_the_end = statement || self.last.ends_with(':');
@@ -179,37 +187,33 @@ impl<'a> MessageReader<'a> {
 
     /// An apostrophe stands after a letter; a quote does not.
     fn single_quoted(&mut self) {
-        if self.src.get(..self.at).is_some_and(|before| before.ends_with(char::is_alphanumeric)) {
-            self.replace(1, "'");
-            return;
+        if self.src[..self.src.len() - self.rest.len()].ends_with(char::is_alphanumeric) {
+            return self.replace(1, "'");
         }
-        let rest = self.rest();
-        match closing_single_quote(rest) {
+        match closing_single_quote(self.rest) {
             Some(len) => self.replace(len, "'?'"),
-            None => self.replace(rest.len(), "…"),
+            None => self.replace(self.rest.len(), "…"),
         }
     }
 
     fn parenthesis(&mut self) {
+        let ends_row = |part: &str| part.ends_with(").");
         if self.last.ends_with(")=") || self.out.ends_with(")=") || self.out.ends_with(") = ") {
             let part = self.part();
             let ending = KEY_ENDINGS.iter().filter_map(|ending| part.rfind(ending)).max();
-            let len = ending.map_or_else(|| self.part_if(|part| part.ends_with(").")), |at| at + 1);
+            let len = ending.map_or_else(|| self.part_if(ends_row), |at| at + 1);
             self.replace(len, "(?)");
         } else if self.last == "contains" {
-            self.replace(self.part_if(|part| part.ends_with(").")), "(?)");
+            self.replace(self.part_if(ends_row), "(?)");
         } else {
-            self.out.push('(');
-            self.at += 1;
+            self.copy("(");
             self.last = "";
         }
     }
 
     /// A run without whitespace, quotes and opening parentheses.
     fn chunk(&mut self) {
-        let rest = self.rest();
-        let outside = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '(');
-        let chunk = rest.get(..rest.find(outside).unwrap_or(rest.len())).unwrap_or("");
+        let chunk = before(self.rest, |c| is_blank(c) || matches!(c, '"' | '\'' | '('));
         if self.expect == Expected::Value {
             self.value();
         } else if chunk.contains("://") {
@@ -231,24 +235,19 @@ impl<'a> MessageReader<'a> {
         let run = self.run();
         let (scheme, rest) = run.split_once("://").unwrap_or(("", run));
         let (user, address) = rest.rsplit_once('@').map_or(("", rest), |(_, address)| ("?@", address));
-        let host =
-            address.get(..address.find(['/', '?', '#', '"', '\'']).unwrap_or(address.len())).unwrap_or("");
-        let port = host
-            .rsplit_once(':')
-            .map_or("", |(_, port)| port.trim_end_matches([',', '.', ';', ')', ']', ':']));
+        let host = before(address, |c| matches!(c, '/' | '?' | '#' | '"' | '\''));
+        let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+        let port = port.trim_end_matches([',', '.', ';', ')', ']', ':']);
         if patterns::is_secret(scheme)
             || patterns::is_sensitive(scheme)
             || port.contains(|c: char| !c.is_ascii_digit())
         {
             // It may be a user and the beginning of a password, whose end is unknown.
-            self.replace(self.line().len(), "…");
-            return;
+            return self.replace(self.line().len(), "…");
         }
         let path = if host.len() < address.len() { "/…" } else { "" };
-        self.replace(
-            run.len(),
-            &format!("{}://{user}{}{path}", patterns::visible(scheme), patterns::visible(host)),
-        );
+        let (scheme, host) = (patterns::visible(scheme), patterns::visible(host));
+        self.replace(run.len(), &format!("{scheme}://{user}{host}{path}"));
     }
 
     /// `password=…`, `token: …`, `Bearer …`: true if the beginning of the chunk was written here.
@@ -259,8 +258,8 @@ impl<'a> MessageReader<'a> {
             None if armed && chunk.starts_with(['=', ':']) => Some(0),
             end => end,
         };
-        let after_key = chunk.get(key_end.unwrap_or(chunk.len())..).unwrap_or("");
-        let Some(operator) = after_key.find(['=', ':']) else {
+        let operator = key_end.and_then(|end| Some(end + chunk.get(end..)?.find(['=', ':'])?));
+        let Some(operator) = operator else {
             self.expect = match key_end {
                 Some(_) if chunk.starts_with("--") => Expected::Value,
                 Some(_) => Expected::Operator,
@@ -269,13 +268,8 @@ impl<'a> MessageReader<'a> {
             };
             return false;
         };
-        let shown = chunk.get(..=chunk.len() - after_key.len() + operator).unwrap_or("");
-        self.out.push_str(&if patterns::is_secret(shown) {
-            "?=".to_owned()
-        } else {
-            patterns::visible(shown)
-        });
-        self.at += shown.len();
+        let shown = &chunk[..=operator];
+        self.copy_or_mask(shown, "?=");
         let run = self.run();
         if run.is_empty() && shown.ends_with(':') {
             self.replace(self.line().len(), " ?");
@@ -288,12 +282,7 @@ impl<'a> MessageReader<'a> {
     }
 
     fn plain(&mut self, chunk: &'a str) {
-        self.out.push_str(&if patterns::is_secret(chunk) {
-            "?".to_owned()
-        } else {
-            patterns::visible(chunk)
-        });
-        self.at += chunk.len();
+        self.copy_or_mask(chunk, "?");
         self.last = chunk;
         if STATEMENT_INTROS.iter().any(|intro| self.out.ends_with(intro)) {
             self.statement();
@@ -306,20 +295,27 @@ impl<'a> MessageReader<'a> {
     fn statement(&mut self) {
         let part = self.part();
         let shown = query(part);
-        let len = if shown.ends_with('…') { self.rest().len() } else { part.len() };
+        let len = if shown.ends_with('…') { self.rest.len() } else { part.len() };
         self.replace(len, &format!(" {shown}"));
     }
 
     /// `LINE 1: …`, `JSON data, line 1: …`: a piece from the middle, which cannot be read.
     fn excerpt(&mut self) {
-        let rest = self.rest();
-        let number = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b' ').count();
-        if rest.as_bytes().get(number) == Some(&b':') {
-            self.out.push_str(rest.get(..=number).unwrap_or(""));
-            self.at += number + 1;
+        let number = before(self.rest, |c| !(c.is_ascii_digit() || c == ' '));
+        if self.rest[number.len()..].starts_with(':') {
+            self.copy(&self.rest[..=number.len()]);
             self.replace(self.part().len(), " …");
         }
     }
+}
+
+/// The text before the first such character.
+fn before(text: &str, end: impl Fn(char) -> bool) -> &str {
+    text.split(end).next().unwrap_or("")
+}
+
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || c.is_control()
 }
 
 /// Bytes from an opening quote to behind its closing one, which is neither doubled, nor escaped, nor within
@@ -327,8 +323,8 @@ impl<'a> MessageReader<'a> {
 fn closing_single_quote(text: &str) -> Option<usize> {
     let mut doubled = false;
     for (at, _) in text.match_indices('\'').skip(1) {
-        let after = text.get(at + 1..).and_then(|rest| rest.chars().next());
-        let escaped = text.get(..at).is_some_and(|before| before.ends_with('\\'));
+        let after = text[at + 1..].chars().next();
+        let escaped = text[..at].ends_with('\\');
         if std::mem::take(&mut doubled) || escaped || after.is_some_and(char::is_alphanumeric) {
             continue;
         }
@@ -340,12 +336,14 @@ fn closing_single_quote(text: &str) -> Option<usize> {
     None
 }
 
-fn begins_with_label(line: &str) -> bool {
-    let Some((label, _)) =
-        line.get(..line.find('\n').unwrap_or(line.len())).and_then(|line| line.split_once(':'))
-    else {
-        return false;
-    };
+/// The start of the first line that begins with a label, after the first line.
+fn labelled_line(text: &str) -> Option<usize> {
+    let mut starts = text.match_indices('\n').map(|(newline, _)| newline + 1);
+    starts.find(|start| begins_with_label(&text[*start..]))
+}
+
+fn begins_with_label(text: &str) -> bool {
+    let Some((label, _)) = before(text, |c| c == '\n').split_once(':') else { return false };
     let tool = label.strip_prefix("pg_").is_some_and(|name| name.bytes().all(|b| b.is_ascii_lowercase()));
     tool || patterns::listed(LABELS, label) || label.ends_with("ommand was")
 }

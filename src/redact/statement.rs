@@ -6,7 +6,6 @@
 
 use super::patterns;
 use crate::sql_lexer::{self, SqlToken, TokenKind};
-use std::ops::ControlFlow;
 
 /// Statements in which a bare word is a name of the schema, never a secret.
 const READABLE: &str = "\
@@ -55,7 +54,7 @@ enum Class {
 
 /// The end of an unquoted stretch that is shown as one `?`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum StatementEnd {
+enum HiddenUntil {
     Semicolon,
     /// The parenthesis that closes; the number of open ones.
     Closed(usize),
@@ -83,16 +82,25 @@ struct StatementState {
 struct Writer {
     out: String,
     statement: StatementState,
-    hiding: Option<StatementEnd>,
+    hiding: Option<HiddenUntil>,
     hidden_shown: bool,
     /// The start of a word that is hidden unless the next token makes it a qualifier or a function.
     value_at: Option<usize>,
+    /// The rest of the text is hidden.
+    cut: bool,
 }
 
-pub(super) fn redact(sql: &str) -> String {
+/// The SQL of `sql` on one line, without its data.
+///
+/// Every string becomes `'?'`, every number of four or more digits `?`, every comment a space. The text may
+/// be cut anywhere, as `pg_stat_activity` cuts it at `track_activity_query_size`: a literal or comment
+/// without an end, or one whose end depends on `standard_conforming_strings`, takes all that follows with
+/// it. Applying it twice changes nothing. <https://www.postgresql.org/docs/current/sql-syntax-lexical.html>
+pub fn query(sql: &str) -> String {
     let mut writer = Writer::default();
     for token in sql_lexer::lenient(sql) {
-        if writer.step(token, sql.get(token.at..).unwrap_or("")).is_break() {
+        writer.step(token, &sql[token.at..]);
+        if writer.cut {
             break;
         }
     }
@@ -101,29 +109,28 @@ pub(super) fn redact(sql: &str) -> String {
 }
 
 impl Writer {
-    /// Writes the token that begins at `rest`. Breaks where the rest of the statement is hidden.
-    fn step(&mut self, token: SqlToken, rest: &str) -> ControlFlow<()> {
+    /// Writes the token that begins at `rest`.
+    fn step(&mut self, token: SqlToken, rest: &str) {
         if token.kind == TokenKind::Unreadable || begins_address(token, rest) {
             self.settle_value(None);
             return self.cut(token.spaced);
         }
         if self.hides(token) {
-            return ControlFlow::Continue(());
+            return;
         }
         self.settle_value(Some(token));
         if std::mem::take(&mut self.statement.after_connection) && !token.is("limit") {
             return self.cut(true);
         }
         if std::mem::take(&mut self.statement.after_options) && token.is_symbol("(") {
-            self.hide(StatementEnd::Closed(1));
+            self.hide(HiddenUntil::Closed(1));
         }
         match token.kind {
-            TokenKind::Word => return self.word(token),
-            TokenKind::QuotedName => return self.quoted(token),
+            TokenKind::Word => self.word(token),
+            TokenKind::QuotedName => self.quoted(token),
             TokenKind::Symbol => self.symbol(token),
             _ => self.value(token),
         }
-        ControlFlow::Continue(())
     }
 
     fn value(&mut self, token: SqlToken) {
@@ -142,10 +149,10 @@ impl Writer {
     /// Within a hidden stretch: swallows the token, or finds that the stretch has ended with it.
     fn hides(&mut self, token: SqlToken) -> bool {
         self.hiding = match self.hiding {
-            Some(StatementEnd::Semicolon) if token.is_symbol(";") => None,
-            Some(StatementEnd::Closed(1)) if token.is_symbol(")") => None,
-            Some(StatementEnd::Closed(open)) if token.is_symbol(")") => Some(StatementEnd::Closed(open - 1)),
-            Some(StatementEnd::Closed(open)) if token.is_symbol("(") => Some(StatementEnd::Closed(open + 1)),
+            Some(HiddenUntil::Semicolon) if token.is_symbol(";") => None,
+            Some(HiddenUntil::Closed(1)) if token.is_symbol(")") => None,
+            Some(HiddenUntil::Closed(open)) if token.is_symbol(")") => Some(HiddenUntil::Closed(open - 1)),
+            Some(HiddenUntil::Closed(open)) if token.is_symbol("(") => Some(HiddenUntil::Closed(open + 1)),
             unchanged => unchanged,
         };
         if self.hiding.is_some() && !std::mem::replace(&mut self.hidden_shown, true) {
@@ -154,12 +161,12 @@ impl Writer {
         self.hiding.is_some()
     }
 
-    fn hide(&mut self, until: StatementEnd) {
+    fn hide(&mut self, until: HiddenUntil) {
         self.hiding = Some(until);
         self.hidden_shown = false;
     }
 
-    fn word(&mut self, token: SqlToken) -> ControlFlow<()> {
+    fn word(&mut self, token: SqlToken) {
         let lower = token.text.to_ascii_lowercase();
         self.classify(&lower);
         let class = self.statement.class;
@@ -167,8 +174,7 @@ impl Writer {
         let start = self.push(shown, token.spaced);
         self.statement.after_options = class != Class::Data && lower == "options";
         if matches!(class, Class::Data | Class::Schema) {
-            self.assign(start, &lower);
-            return ControlFlow::Continue(());
+            return self.assign(start, &lower);
         }
         if patterns::is_sensitive(&lower) {
             return self.cut(true);
@@ -176,33 +182,27 @@ impl Writer {
         self.statement.after_connection = lower == "connection";
         self.statement.saw_set |= lower == "set";
         if lower == "to" && self.statement.saw_set {
-            self.hide(StatementEnd::Semicolon);
+            self.hide(HiddenUntil::Semicolon);
         }
-        ControlFlow::Continue(())
     }
 
-    fn quoted(&mut self, token: SqlToken) -> ControlFlow<()> {
-        let inside = patterns::visible(token.text);
-        let name = if patterns::is_name(inside.trim_start_matches(['u', 'U', '&']).trim_matches('"')) {
-            &inside
-        } else {
-            "\"?\""
-        };
+    fn quoted(&mut self, token: SqlToken) {
+        let name = patterns::visible(token.text);
+        let is_name = patterns::is_name(name.trim_start_matches(['u', 'U', '&']).trim_matches('"'));
         let touches = self.out.ends_with('"');
-        let start = self.push(name, token.spaced || touches);
-        match self.statement.class {
-            Class::Data | Class::Schema => self.assign(start, &inside),
-            _ if patterns::is_sensitive(&inside) => return self.cut(true),
-            _ => {}
+        let start = self.push(if is_name { &name } else { "\"?\"" }, token.spaced || touches);
+        if matches!(self.statement.class, Class::Data | Class::Schema) {
+            self.assign(start, &name);
+        } else if patterns::is_sensitive(&name) {
+            self.cut(true);
         }
-        ControlFlow::Continue(())
     }
 
     fn symbol(&mut self, token: SqlToken) {
         self.push(token.text, token.spaced);
         match token.text {
             ";" => self.statement = StatementState::default(),
-            "=" if self.statement.saw_set => self.hide(StatementEnd::Semicolon),
+            "=" if self.statement.saw_set => self.hide(HiddenUntil::Semicolon),
             "=" if self.statement.assignment == Assignment::Name => {
                 self.statement.assignment = Assignment::Operator
             }
@@ -253,9 +253,9 @@ impl Writer {
         start
     }
 
-    fn cut(&mut self, space: bool) -> ControlFlow<()> {
+    fn cut(&mut self, space: bool) {
         self.push("…", space);
-        ControlFlow::Break(())
+        self.cut = true;
     }
 }
 
