@@ -1,17 +1,16 @@
 //! Words → typed values. The typed line is split, normalised (dashes and quotes as phones write them) and checked here; every
 //! error says what to type instead. Values stay text in one canonical form, and are bound, never pasted.
 
+use crate::catalog::{Catalog, Command};
 use crate::clock::{duration_seconds, format_duration};
 use crate::error::{Error, Result};
 use crate::suggest::{nearest, shown};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-mod resolve;
 mod tokenize;
 mod value;
 
-pub use resolve::{ParsedCommand, understand};
 pub use tokenize::{BREAK_GLASS_PREFIX, TypedLine, split, strip_break_glass_prefix};
 pub use value::KnownNames;
 
@@ -160,35 +159,28 @@ pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str
         }
     }
     if let Some(surplus) = words.next() {
-        return Err(Error::instead(
-            format!("I don't know what to do with “{}”.", shown(surplus)),
-            try_this(),
-        ));
+        let problem = format!("I don't know what to do with “{}”.", shown(surplus));
+        return Err(Error::instead(problem, try_this()));
     }
     for (option, given) in &line.options {
         let Some(spec) = specs.iter().find(|spec| &spec.name == option && !spec.positional && !spec.hidden)
         else {
             return Err(unknown_option(specs, option, &try_this()));
         };
-        let bound = match (spec.switch, given) {
-            (true, None) => "true".to_owned(),
-            (true, Some(extra)) => {
-                return Err(Error::instead(
-                    format!("`--{option}` takes no value, and “{}” follows it.", shown(extra)),
-                    try_this(),
-                ));
+        let bound = match given {
+            None if spec.switch => "true".to_owned(),
+            Some(extra) if spec.switch => {
+                let problem = format!("`--{option}` takes no value, and “{}” follows it.", shown(extra));
+                return Err(Error::instead(problem, try_this()));
             }
-            (false, given) if given.as_ref().is_none_or(is_empty) => {
-                return Err(Error::instead(format!("`--{option}` needs a value."), try_this()));
-            }
-            (false, given) => value::check(spec, given.as_deref().unwrap_or_default(), known)?,
+            Some(given) if !is_empty(given) => value::check(spec, given, known)?,
+            _ => return Err(Error::instead(format!("`--{option}` needs a value."), try_this())),
         };
         values.insert(option.clone(), bound);
     }
-    for spec in specs.iter().filter(|spec| !spec.hidden && !values.contains_key(&spec.name)) {
-        if spec.required {
-            return Err(missing(spec));
-        }
+    let is_missing = |spec: &&ArgSpec| spec.required && !spec.hidden && !values.contains_key(&spec.name);
+    if let Some(spec) = specs.iter().find(is_missing) {
+        return Err(missing(spec));
     }
     defaults(specs, &mut values, known)?;
     Ok(values)
@@ -212,9 +204,9 @@ pub fn bind_offer(specs: &[ArgSpec], offered: &Values, known: &KnownNames) -> Re
 }
 
 fn defaults(specs: &[ArgSpec], values: &mut Values, known: &KnownNames) -> Result<()> {
-    for spec in specs.iter().filter(|spec| spec.default.is_some()) {
-        if !values.contains_key(&spec.name)
-            && let Some(default) = &spec.default
+    for spec in specs {
+        if let Some(default) = &spec.default
+            && !values.contains_key(&spec.name)
         {
             values.insert(spec.name.clone(), value::check(spec, default, known)?);
         }
@@ -231,6 +223,43 @@ fn unknown_option(specs: &[ArgSpec], option: &str, try_this: &str) -> Error {
         ),
         None => Error::instead(format!("There is no option `--{}` here.", shown(option)), try_this),
     }
+}
+
+/// A line's command and values.
+#[derive(Debug, Clone)]
+pub struct ParsedCommand<'c> {
+    pub command: &'c Command,
+    pub values: Values,
+    /// With the options that every command has.
+    pub line: TypedLine,
+}
+
+/// Parses a line; `None` for an empty one.
+///
+/// # Errors
+/// [`Error::User`]: an unknown command, or values that don't fit it, and what to type instead.
+pub fn understand<'c>(
+    catalog: &'c Catalog,
+    typed: &str,
+    known: &KnownNames,
+) -> Result<Option<ParsedCommand<'c>>> {
+    let is_switch = |command: &str, option: &str| {
+        let spec = catalog.find(command).and_then(|c| c.header.args.iter().find(|arg| arg.name == option));
+        spec.is_some_and(|spec| spec.switch)
+    };
+    let line = split(typed, &is_switch)?;
+    if line.command.is_empty() {
+        return Ok(None);
+    }
+    let Some(command) = catalog.find(&line.command) else {
+        let problem = format!("There is no command “{}”.", shown(&line.command));
+        return Err(match catalog.suggest(&line.command) {
+            Some(near) => Error::instead(problem, format!("Did you mean `{}`?", near.usage())),
+            None => Error::instead(problem, "Type `help` for what there is."),
+        });
+    };
+    let values = bind(&command.header.args, &line, known, &command.usage())?;
+    Ok(Some(ParsedCommand { command, values, line }))
 }
 
 /// Query text for a card: 1,500 characters tell what a statement is, and leave room for everything else an approver must see.

@@ -36,20 +36,16 @@ pub fn strip_break_glass_prefix(typed: &str) -> (bool, &str) {
 /// # Errors
 /// [`Error::User`] for an open quote, a repeated or empty option, a line that is too long.
 pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<TypedLine> {
-    if typed.chars().count() > LONGEST_LINE {
+    let length = typed.chars().count();
+    if length > LONGEST_LINE {
         return Err(Error::instead(
-            format!(
-                "That line has {} characters; a command has {LONGEST_LINE} at most.",
-                typed.chars().count()
-            ),
+            format!("That line has {length} characters; a command has {LONGEST_LINE} at most."),
             "Leave out what was pasted, and give the long part as `--reason` in a sentence.",
         ));
     }
     let mut words = words(typed)?.into_iter().peekable();
-    let mut line = TypedLine {
-        command: words.next().map_or(String::new(), |w| w.text.to_lowercase()),
-        ..TypedLine::default()
-    };
+    let command = words.next().map_or(String::new(), |word| word.text.to_lowercase());
+    let mut line = TypedLine { command, ..TypedLine::default() };
     while let Some(word) = words.next() {
         let Some(option) = word.option() else {
             line.words.push(word.text);
@@ -60,12 +56,9 @@ pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<Typed
             None => (option.to_lowercase(), None),
         };
         let takes_value = !matches!(name.as_str(), "private" | "dry-run") && !switches(&line.command, &name);
-        let value = match inline {
-            Some(value) => Some(value),
-            None if takes_value => words.next_if(|next| next.option().is_none()).map(|next| next.text),
-            None => None,
-        };
-        line.set(name, value)?;
+        let is_value = |next: &TypedWord| takes_value && inline.is_none() && next.option().is_none();
+        let following = words.next_if(is_value).map(|next| next.text);
+        line.set(name, inline.or(following))?;
     }
     Ok(line)
 }
@@ -158,12 +151,9 @@ fn words(typed: &str) -> Result<Vec<TypedWord>> {
 
 /// PostgreSQL takes no NUL, and a terminal obeys the others.
 fn unprintable(before: &str, character: char) -> Error {
+    let (before, code) = (shown(before), u32::from(character));
     Error::instead(
-        format!(
-            "“{}” is followed by an invisible character (U+{:04X}).",
-            shown(before),
-            u32::from(character)
-        ),
+        format!("“{before}” is followed by an invisible character (U+{code:04X})."),
         "Type it again without it: it came with what was pasted.",
     )
 }
