@@ -2,7 +2,7 @@
 //! only copy of something that matters.
 
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -40,19 +40,20 @@ impl RateLimiter {
 pub struct DuplicateFilter {
     keep: Duration,
     capacity: usize,
-    ids: Mutex<RecentIds>,
+    recent: Mutex<RecentIds>,
 }
 
 #[derive(Debug, Default)]
 struct RecentIds {
-    until: HashMap<String, Instant>,
-    order: VecDeque<String>,
+    ids: HashSet<String>,
+    /// Each with its expiry, oldest first.
+    order: VecDeque<(String, Instant)>,
 }
 
 impl DuplicateFilter {
     /// Remembers an id for `keep`, and `capacity` ids at most: the oldest goes first.
     pub fn new(keep: Duration, capacity: usize) -> Self {
-        DuplicateFilter { keep, capacity, ids: Mutex::default() }
+        DuplicateFilter { keep, capacity, recent: Mutex::default() }
     }
 
     /// Remembers an id; `false` if it was remembered already.
@@ -61,22 +62,20 @@ impl DuplicateFilter {
     }
 
     fn first_time_at(&self, id: &str, now: Instant) -> bool {
-        let ids = &mut *self.ids.lock();
-        let is_expired = |id: &String| ids.until.get(id).is_none_or(|until| *until <= now);
-        let expired = ids.order.iter().take_while(|id| is_expired(id)).count();
-        for id in ids.order.drain(..expired) {
-            ids.until.remove(&id);
+        let RecentIds { ids, order } = &mut *self.recent.lock();
+        while let Some((expired, _)) = order.pop_front_if(|(_, until)| *until <= now) {
+            ids.remove(&expired);
         }
-        if ids.until.contains_key(id) {
+        if ids.contains(id) {
             return false;
         }
-        if ids.order.len() >= self.capacity
-            && let Some(oldest) = ids.order.pop_front()
+        if order.len() >= self.capacity
+            && let Some((oldest, _)) = order.pop_front()
         {
-            ids.until.remove(&oldest);
+            ids.remove(&oldest);
         }
-        ids.until.insert(id.to_owned(), now + self.keep);
-        ids.order.push_back(id.to_owned());
+        ids.insert(id.to_owned());
+        order.push_back((id.to_owned(), now + self.keep));
         true
     }
 }
@@ -167,22 +166,22 @@ mod tests {
 
     #[test]
     fn an_id_is_new_once_within_its_time() {
-        let recent = DuplicateFilter::new(10 * SECOND, 100);
+        let filter = DuplicateFilter::new(10 * SECOND, 100);
         let now = Instant::now();
-        assert!(recent.first_time_at("a", now));
-        assert!(!recent.first_time_at("a", now + 9 * SECOND));
-        assert!(recent.first_time_at("a", now + 10 * SECOND));
+        assert!(filter.first_time_at("a", now));
+        assert!(!filter.first_time_at("a", now + 9 * SECOND));
+        assert!(filter.first_time_at("a", now + 10 * SECOND));
     }
 
     #[test]
     fn the_set_is_bounded_and_forgets_the_oldest() {
-        let recent = DuplicateFilter::new(10 * SECOND, 2);
+        let filter = DuplicateFilter::new(10 * SECOND, 2);
         let now = Instant::now();
-        assert!(recent.first_time_at("a", now));
-        assert!(recent.first_time_at("b", now));
-        assert!(recent.first_time_at("c", now));
-        assert!(!recent.first_time_at("b", now), "a full set still knows its oldest");
-        assert!(recent.ids.lock().until.len() <= 2);
+        assert!(filter.first_time_at("a", now));
+        assert!(filter.first_time_at("b", now));
+        assert!(filter.first_time_at("c", now));
+        assert!(!filter.first_time_at("b", now), "a full set still knows its oldest");
+        assert!(filter.recent.lock().ids.len() <= 2);
     }
 
     #[test]
