@@ -1,9 +1,7 @@
-//! Reads error messages of PostgreSQL and its tools, forward and once, and writes them without data and
-//! secrets.
+//! Reads error messages of PostgreSQL and its tools, forward and once, and writes them without data and secrets.
 //!
-//! A message is prose: where a value ends is often a guess. Every guess here hides too much rather than too
-//! little, up to the next line that begins with a label such as `HINT:` or `pg_dump:`, or to the end. No SQL
-//! is read here.
+//! A message is prose: where a value ends is often a guess. Every guess here hides too much rather than too little, up to the
+//! next line that begins with a label such as `HINT:` or `pg_dump:`, or to the end. No SQL is read here.
 
 use super::{patterns, query};
 
@@ -45,7 +43,7 @@ enum Expected {
 #[derive(Default)]
 struct MessageReader<'a> {
     src: &'a str,
-    /// What is still to be read.
+    /// The text that is not read yet.
     rest: &'a str,
     out: String,
     /// The last word.
@@ -55,12 +53,10 @@ struct MessageReader<'a> {
     open: bool,
 }
 
-/// An error message of PostgreSQL or of a tool such as `pg_dump`, without data, connection strings and
-/// secrets.
+/// An error message of PostgreSQL or of a tool such as `pg_dump`, without data, connection strings and secrets.
 ///
-/// Names in double quotes stay where the message says what they name (`relation "users"`); values in quotes,
-/// in `Key (email)=(…)` and in `Failing row contains (…)` go. A statement within a message is treated by
-/// [`query`]. Lines stay lines.
+/// Names in double quotes stay where the message says what they name (`relation "users"`); values in quotes, in `Key
+/// (email)=(…)` and in `Failing row contains (…)` go. A statement within a message is treated by [`query`]. Lines stay lines.
 pub fn text(message: &str) -> String {
     read(message).out
 }
@@ -113,8 +109,7 @@ impl<'a> MessageReader<'a> {
         labelled_line(self.rest).map_or(self.rest, |start| &self.rest[..start - 1])
     }
 
-    /// Length of the part, if a hidden value is seen to end in it. Otherwise the label may belong to the
-    /// value, and all goes.
+    /// Length of the part, if a hidden value is seen to end in it. Otherwise the label may belong to the value, and all goes.
     fn part_if(&self, ended: impl Fn(&str) -> bool) -> usize {
         let part = self.part();
         if ended(part.trim_end()) { part.len() } else { self.rest.len() }
@@ -318,8 +313,7 @@ fn is_blank(c: char) -> bool {
     c.is_whitespace() || c.is_control()
 }
 
-/// Bytes from an opening quote to behind its closing one, which is neither doubled, nor escaped, nor within
-/// a word.
+/// Bytes from an opening quote to behind its closing one, which is neither doubled, nor escaped, nor within a word.
 fn closing_single_quote(text: &str) -> Option<usize> {
     let mut doubled = false;
     for (at, _) in text.match_indices('\'').skip(1) {

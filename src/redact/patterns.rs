@@ -4,8 +4,7 @@ use crate::sql_lexer::is_invisible;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use std::sync::LazyLock;
 
-/// Parts of a name that announce a secret. A help for unquoted text only: quoted literals go whatever stands
-/// around.
+/// Parts of a name that announce a secret. A help for unquoted text only: quoted literals go whatever stands around.
 const SENSITIVE: &str = "\
     password passwd passphrase pwd secret token identified credential api_key apikey access_key accesskey \
     accountkey private_key sharedaccess";

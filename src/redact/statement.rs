@@ -1,5 +1,4 @@
-//! Writes a statement again from its tokens, without its data, and decides which unquoted words may hold a
-//! secret.
+//! Writes a statement again from its tokens, without its data, and decides which unquoted words may hold a secret.
 //!
 //! Literals are gone before this file sees them. The word lists below only choose how much *more* to hide,
 //! or name what is known to be harmless; they are never the reason why a literal is shown.
@@ -211,8 +210,7 @@ impl Writer {
         }
     }
 
-    /// The first word tells the statement, and the first after CREATE or ALTER that is no modifier tells its
-    /// object.
+    /// The first word tells the statement, and the first after CREATE or ALTER that is no modifier tells its object.
     fn classify(&mut self, word: &str) {
         self.statement.class = match self.statement.class {
             Class::Start if matches!(word, "create" | "alter") => Class::Definition,

@@ -33,39 +33,34 @@ fn check_sql(cases: &[(&str, &str)]) {
 
 #[test]
 fn ordinary_statements_stay_readable() {
-    check_sql(&[
-        ("", ""),
-        (";", ";"),
-        ("SELECT 1", "SELECT 1"),
-        ("SELECT * FROM users2024 WHERE id = $1 LIMIT 10", "SELECT * FROM users2024 WHERE id = $1 LIMIT 10"),
-        ("SELECT ident$1, a$ FROM t", "SELECT ident$1, a$ FROM t"),
-        ("  SELECT\t\n  a ,\r\n\tb\u{c}FROM  t  ;  ", "SELECT a , b FROM t ;"),
-        (
-            "SELECT \"User\".\"createdAt\" FROM public.\"weird.name\"",
-            "SELECT \"User\".\"createdAt\" FROM public.\"weird.name\"",
-        ),
-        ("SELECT \"say \"\"hi\"\"\"", "SELECT \"say \"\"hi\"\"\""),
-        ("SELECT U&\"d\\0061t\\+000061\"", "SELECT U&\"d\\0061t\\+000061\""),
-        ("SELECT größe FROM straße", "SELECT größe FROM straße"),
-        ("SELECT a::int, b->>c, d @> e, f ?| g FROM t", "SELECT a::int, b->>c, d @> e, f ?| g FROM t"),
-        ("SELECT password, token FROM password_resets", "SELECT password, token FROM password_resets"),
-        ("SELECT t.x FROM a JOIN b ON a.token = b.token", "SELECT t.x FROM a JOIN b ON a.token = b.token"),
-        ("UPDATE u SET password = crypt($1, $2)", "UPDATE u SET password = crypt($1, $2)"),
-        (
-            "UPDATE u SET token = NULL WHERE token = ANY($1)",
-            "UPDATE u SET token = NULL WHERE token = ANY($1)",
-        ),
-        ("CREATE INDEX CONCURRENTLY i ON users (token)", "CREATE INDEX CONCURRENTLY i ON users (token)"),
-        ("CREATE UNLOGGED TABLE t (password text)", "CREATE UNLOGGED TABLE t (password text)"),
-        ("ALTER TABLE assets DROP COLUMN token", "ALTER TABLE assets DROP COLUMN token"),
-        ("ALTER TABLE t RENAME TO u", "ALTER TABLE t RENAME TO u"),
-        ("ALTER ROLE a RENAME TO b", "ALTER ROLE a RENAME TO b"),
-        ("ALTER ROLE a CONNECTION LIMIT 5", "ALTER ROLE a CONNECTION LIMIT 5"),
-        ("autovacuum: VACUUM public.tokens", "autovacuum: VACUUM public.tokens"),
-        ("<insufficient privilege>", "<insufficient privilege>"),
-        ("COPY public.users (id, email) FROM stdin", "COPY public.users (id, email) FROM stdin"),
-        ("SELECT 1; DELETE FROM token", "SELECT 1; DELETE FROM token"),
-    ]);
+    let kept = [
+        "",
+        ";",
+        "SELECT 1",
+        "SELECT * FROM users2024 WHERE id = $1 LIMIT 10",
+        "SELECT ident$1, a$ FROM t",
+        "SELECT \"User\".\"createdAt\" FROM public.\"weird.name\"",
+        "SELECT \"say \"\"hi\"\"\"",
+        "SELECT U&\"d\\0061t\\+000061\"",
+        "SELECT größe FROM straße",
+        "SELECT a::int, b->>c, d @> e, f ?| g FROM t",
+        "SELECT password, token FROM password_resets",
+        "SELECT t.x FROM a JOIN b ON a.token = b.token",
+        "UPDATE u SET password = crypt($1, $2)",
+        "UPDATE u SET token = NULL WHERE token = ANY($1)",
+        "CREATE INDEX CONCURRENTLY i ON users (token)",
+        "CREATE UNLOGGED TABLE t (password text)",
+        "ALTER TABLE assets DROP COLUMN token",
+        "ALTER TABLE t RENAME TO u",
+        "ALTER ROLE a RENAME TO b",
+        "ALTER ROLE a CONNECTION LIMIT 5",
+        "autovacuum: VACUUM public.tokens",
+        "<insufficient privilege>",
+        "COPY public.users (id, email) FROM stdin",
+        "SELECT 1; DELETE FROM token",
+    ];
+    check_sql(&kept.map(|sql| (sql, sql)));
+    check_sql(&[("  SELECT\t\n  a ,\r\n\tb\u{c}FROM  t  ;  ", "SELECT a , b FROM t ;")]);
 }
 
 #[test]
@@ -351,21 +346,8 @@ fn one_pass_over_a_hostile_megabyte() {
 
 #[test]
 fn hostile_messages_end() {
-    let parts = [
-        "(",
-        "a(",
-        ")=(",
-        "table \"a\" ",
-        "\"",
-        "'",
-        "LINE ",
-        "password=(",
-        "a@b:",
-        "://",
-        "x\nERROR: \"a\"",
-        "contains (",
-    ];
-    for part in parts {
+    let parts = "(|a(|)=(|table \"a\" |\"|'|LINE |password=(|a@b:|://|x\nERROR: \"a\"|contains (";
+    for part in parts.split('|') {
         let message = part.repeat(1_000_000 / part.len());
         assert!(text(&message).len() <= message.len() * 3, "{part}");
     }
