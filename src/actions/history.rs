@@ -61,7 +61,7 @@ fn filter(call: &Call<'_>) -> Result<Filter> {
     let since = call.value("since").and_then(duration_seconds).map(Duration::from_secs);
     Ok(Filter {
         environment: call.environment.map(str::to_owned),
-        who: call.value("who").map(|typed| person(call, typed)).transpose()?,
+        requester: call.value("who").map(|typed| person(call, typed)).transpose()?,
         command: call.value("command").map(str::to_owned),
         since: since.map(|back| Timestamp::now() - back),
         states: if call.value("failed").is_some() { FAILED.to_vec() } else { Vec::new() },

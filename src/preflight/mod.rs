@@ -7,7 +7,7 @@ use crate::config::{BackupSettings, Config, Environment, Server};
 use crate::model::{Block, Cell, Column, Row, Severity, Shape, Table, Text};
 use crate::postgres::Environments;
 use crate::storage::{Key, Storage};
-use crate::store::sqlite::{SqliteStore, StoreLimits};
+use crate::store::sqlite::SqliteStore;
 use bytes::Bytes;
 
 mod connectivity;
@@ -98,8 +98,7 @@ fn databases<'a>(targets: &'a Environments, environment: &Environment, server: &
 /// Checks the audit log's store: without it only read commands work.
 fn record(config: &Config) -> Finding {
     let subject = "audit log";
-    let timeouts = config.store_timeouts;
-    match SqliteStore::examine(&config.store, StoreLimits { answer: timeouts.answer, busy: timeouts.lock }) {
+    match SqliteStore::examine(&config.store, config.store_timeouts.lock) {
         Ok(true) => Finding::works(subject, "can be written"),
         Ok(false) => Finding::works(subject, "can be created, as `serve` does at its first start"),
         Err(error) => Finding::missing(

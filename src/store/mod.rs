@@ -99,7 +99,7 @@ pub struct Append {
 pub struct Filter {
     pub environment: Option<String>,
     /// The requester's id.
-    pub who: Option<String>,
+    pub requester: Option<String>,
     pub command: Option<String>,
     /// Opened at or after (UTC).
     pub since: Option<Timestamp>,

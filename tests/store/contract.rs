@@ -253,7 +253,7 @@ pub async fn lists_are_filtered([a, b]: &[Arc<dyn Store>; 2]) {
         list(Filter { environment: Some("production".into()), ..all.clone() }).await,
         (vec![backup.id], 1)
     );
-    assert_eq!(list(Filter { who: Some("ben".into()), ..all.clone() }).await, (vec![backup.id], 1));
+    assert_eq!(list(Filter { requester: Some("ben".into()), ..all.clone() }).await, (vec![backup.id], 1));
     assert_eq!(
         list(Filter { command: Some("kill".into()), ..all.clone() }).await,
         (vec![read.id, kill.id], 2)
@@ -261,7 +261,7 @@ pub async fn lists_are_filtered([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(list(Filter { since: Some(backup.opened_at), ..all.clone() }).await.1, 2);
     let states = vec![RunState::Succeeded, RunState::Interrupted];
     assert_eq!(list(Filter { states, ..all.clone() }).await, (vec![read.id], 1));
-    assert_eq!(list(Filter { who: Some("' OR 1=1 --".into()), ..all.clone() }).await, (vec![], 0));
+    assert_eq!(list(Filter { requester: Some("' OR 1=1 --".into()), ..all.clone() }).await, (vec![], 0));
     assert_eq!(b.list(all).await.unwrap().runs[2], kill);
 
     for n in 0..51 {

@@ -3,7 +3,7 @@
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
 use super::rows::{self, word};
-use super::worker::{Answer, Compensation};
+use super::worker::{Compensation, WorkerAnswer};
 use crate::model::{ButtonToken, Card, CardKind, Conversation, RunId};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, Transaction, params};
@@ -48,7 +48,7 @@ pub(super) fn claim(
     id: i64,
     until: Timestamp,
     instance: &Instance,
-) -> DbResult<Answer<bool>> {
+) -> DbResult<WorkerAnswer<bool>> {
     match select(transaction, "cards.id = ?1", Some(id))?.pop() {
         Some(row) if !row.is_claimed(instance)? => {}
         _ => return Ok(false.into()),
@@ -56,7 +56,7 @@ pub(super) fn claim(
     let sql = "UPDATE cards SET claimed_until = ?2, claimed_by = ?3 WHERE id = ?1";
     rows::execute(transaction, sql, params![id, until.as_microsecond(), instance.id])?;
     let compensation = Compensation::Claim { card: id, claimed_by: instance.id.clone() };
-    Ok(Answer { value: true, compensation: Some(compensation) })
+    Ok(WorkerAnswer { value: true, compensation: Some(compensation) })
 }
 
 /// Releases a claim of that instance.

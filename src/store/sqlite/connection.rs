@@ -57,13 +57,11 @@ impl From<io::Error> for DbError {
 impl DbError {
     /// True if the connection may be at fault, so that the next job opens another.
     pub fn spoils_connection(&self) -> bool {
-        match self {
-            DbError::Sql(error) => !matches!(
-                error.sqlite_error_code(),
-                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::ConstraintViolation)
-            ),
-            DbError::Message(_) => false,
-        }
+        let DbError::Sql(error) = self else { return false };
+        !matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::ConstraintViolation)
+        )
     }
 }
 
@@ -91,19 +89,12 @@ impl From<DbError> for StoreError {
     }
 }
 
-/// The use of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AccessMode {
-    Write,
-    Read,
-}
-
 /// Opens connections to one file.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
+pub(super) struct FileConnector {
     pub path: PathBuf,
-    pub access: AccessMode,
-    /// How long a statement waits for another process's lock.
+    pub read_only: bool,
+    /// Time limit of a statement's wait for another process's lock.
     pub busy: Duration,
 }
 
@@ -113,7 +104,7 @@ pub(super) struct OpenedFile {
     file: (u64, u64),
 }
 
-impl Connector {
+impl FileConnector {
     /// Opens the file that is there; it must be ours. It is never created here: a record that was moved away must not be
     /// followed by an empty one.
     pub fn open(&self) -> DbResult<OpenedFile> {
@@ -124,11 +115,6 @@ impl Connector {
             return Err(DbError::Message("its file is not this version's record".into()));
         }
         Ok(opened)
-    }
-
-    /// Takes the right to write, and gives it back unused.
-    pub fn try_to_write(&self) -> DbResult<()> {
-        Ok(self.open()?.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?)
     }
 
     /// True if the path still names the file that the connection has open. Without this check, SQLite continues to write to
@@ -148,7 +134,7 @@ impl Connector {
         connection.pragma_update(None, "trusted_schema", false)?;
         // Erased text is overwritten, not only unlinked.
         connection.pragma_update(None, "secure_delete", true)?;
-        connection.pragma_update(None, "query_only", self.access == AccessMode::Read)?;
+        connection.pragma_update(None, "query_only", self.read_only)?;
         Ok(OpenedFile { connection, file })
     }
 
@@ -161,9 +147,8 @@ impl Connector {
             Err(error) => return Err(error).context("making the record's file"),
         }
         let mut opened = self.connect().map_err(StoreError::from).context("opening the record's file")?;
-        self.write_ahead(&opened.connection)
-            .map_err(StoreError::from)
-            .context("turning on the write-ahead log")?;
+        let on = self.write_ahead(&opened.connection).map_err(StoreError::from);
+        on.context("turning on the write-ahead log")?;
         migrate(&mut opened.connection)?;
         Ok(opened)
     }
@@ -194,21 +179,20 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
     let application = integer_pragma(&transaction, "application_id").context(words)?;
     let tables: i64 =
         transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).context(words)?;
-    match (application, version, tables) {
-        (APPLICATION, VERSION, _) => {
-            transaction.execute_batch(SUSPENDED_LOCKS).context("adding a table to the record")?;
-            return transaction.commit().context("adding a table to the record");
-        }
+    let words = match (application, version, tables) {
+        (APPLICATION, VERSION, _) => "adding a table to the record",
         (APPLICATION, _, _) => bail!("the record's file has version {version}, this program knows {VERSION}"),
-        (0, 0, 0) => {}
+        (0, 0, 0) => {
+            let words = "making the record's tables";
+            transaction.execute_batch(SCHEMA).context(words)?;
+            transaction.pragma_update(None, "user_version", VERSION).context(words)?;
+            transaction.pragma_update(None, "application_id", APPLICATION).context(words)?;
+            words
+        }
         _ => bail!("the record's file is another program's database"),
-    }
-    let making = "making the record's tables";
-    transaction.execute_batch(SCHEMA).context(making)?;
-    transaction.execute_batch(SUSPENDED_LOCKS).context(making)?;
-    transaction.pragma_update(None, "user_version", VERSION).context(making)?;
-    transaction.pragma_update(None, "application_id", APPLICATION).context(making)?;
-    transaction.commit().context(making)
+    };
+    transaction.execute_batch(SUSPENDED_LOCKS).context(words)?;
+    transaction.commit().context(words)
 }
 
 fn integer_pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {

@@ -21,7 +21,7 @@ use super::{
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
 use anyhow::Context;
 use async_trait::async_trait;
-use connection::{AccessMode, Connector};
+use connection::{DbError, FileConnector};
 use jiff::Timestamp;
 use process_lock::Instance;
 use std::path::Path;
@@ -58,8 +58,8 @@ impl SqliteStore {
     /// # Errors
     /// When the file can't be made or opened, is locked, or isn't a record of this version.
     pub fn open(path: &Path, limits: StoreLimits) -> anyhow::Result<SqliteStore> {
-        let writing = Connector { path: path.to_owned(), access: AccessMode::Write, busy: limits.busy };
-        let reading = Connector { access: AccessMode::Read, ..writing.clone() };
+        let writing = FileConnector { path: path.to_owned(), read_only: false, busy: limits.busy };
+        let reading = FileConnector { read_only: true, ..writing.clone() };
         let opened = writing.prepare()?;
         let instance = Arc::new(Instance::start(path)?);
         for dead in instance.dead().context("looking for dead instances")? {
@@ -67,7 +67,7 @@ impl SqliteStore {
                 instance.forget(&dead).context("removing a dead instance's lock")?;
             }
         }
-        let start = |opener: &Connector, opened| {
+        let start = |opener: &FileConnector, opened| {
             let worker = Worker::start(opener.clone(), opened, Arc::clone(&instance), limits.answer);
             worker.context("starting the store's thread")
         };
@@ -78,14 +78,16 @@ impl SqliteStore {
     }
 
     /// Checks that the audit log can be written, without changing it: true if it exists, false if it could be made. Blocks
-    /// for `limits.busy` at most.
+    /// for `busy` at most.
     ///
     /// # Errors
     /// When it can't be written or made.
-    pub fn examine(path: &Path, limits: StoreLimits) -> anyhow::Result<bool> {
+    pub fn examine(path: &Path, busy: Duration) -> anyhow::Result<bool> {
         if path.exists() {
-            let opener = Connector { path: path.to_owned(), access: AccessMode::Write, busy: limits.busy };
-            opener.try_to_write().map_err(StoreError::from)?;
+            let writing = FileConnector { path: path.to_owned(), read_only: false, busy };
+            let opened = writing.open().map_err(StoreError::from)?;
+            let written = opened.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(DbError::from);
+            written.map_err(StoreError::from)?;
             return Ok(true);
         }
         let trial = path.with_extension(format!("check-{}", std::process::id()));

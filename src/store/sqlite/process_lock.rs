@@ -19,14 +19,9 @@ pub(super) struct Instance {
 impl Instance {
     /// Takes a fresh id and its lock, in `<database>.instances/`.
     pub fn start(database: &Path) -> anyhow::Result<Instance> {
-        let mut directory = database.as_os_str().to_owned();
-        directory.push(".instances");
-        let directory = PathBuf::from(directory);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)
-            .context("making the instances' directory")?;
+        let directory = database.with_added_extension("instances");
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.context("making the instances' directory")?;
         let mut random = [0; 16];
         getrandom::fill(&mut random).context("making an instance's id")?;
         let id = hex::encode(random);
@@ -44,16 +39,15 @@ impl Instance {
         if id == self.id {
             return Ok(true);
         }
-        let file = match File::open(path_of(&self.directory, id)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        // Shared: two that look at once don't take each other for the owner.
-        match file.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(error)) => Err(error),
+        match File::open(path_of(&self.directory, id)) {
+            // Shared: two that look at once don't take each other for the owner.
+            Ok(file) => match file.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(TryLockError::WouldBlock) => Ok(true),
+                Err(TryLockError::Error(error)) => Err(error),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

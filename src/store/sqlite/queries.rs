@@ -77,7 +77,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage
     let limit = if filter.limit == 0 { PAGE } else { filter.limit };
     let sql = "SELECT id, CASE WHEN :find THEN request END FROM runs
                 WHERE (:environment IS NULL OR environment = :environment)
-                  AND (:who IS NULL OR requester = :who)
+                  AND (:requester IS NULL OR requester = :requester)
                   AND (:command IS NULL OR command = :command)
                   AND (:since IS NULL OR opened_at >= :since)
                   AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
@@ -86,7 +86,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage
                 ORDER BY id DESC";
     let values = named_params! {
         ":environment": filter.environment,
-        ":who": filter.who,
+        ":requester": filter.requester,
         ":command": filter.command,
         ":since": filter.since.map(Timestamp::as_microsecond),
         ":states": serde_json::to_string(&states)?,

@@ -3,7 +3,7 @@
 
 use super::connection::{DbError, DbResult};
 use super::rows::{self, word};
-use super::worker::{Answer, Compensation};
+use super::worker::{Compensation, WorkerAnswer};
 use super::{cards, queries, settings};
 use crate::model::{Run, RunId, RunRequest, RunState};
 use crate::store::hash_chain::{self, ChainPosition};
@@ -17,7 +17,7 @@ pub(super) fn open(
     transaction: &Transaction<'_>,
     new: &NewRun,
     owner: &str,
-) -> DbResult<Answer<OpenOutcome>> {
+) -> DbResult<WorkerAnswer<OpenOutcome>> {
     let sql = "SELECT id FROM runs WHERE delivery_id = ?1";
     if let Some(run) = rows::first(transaction, sql, [&new.delivery_id], rows::value)? {
         return Ok(OpenOutcome::Duplicate(run).into());
@@ -54,7 +54,7 @@ pub(super) fn open(
     }
     let run = existing(transaction, run)?;
     let compensation = compensation(&run, new.on_timeout.as_ref());
-    Ok(Answer { value: OpenOutcome::New(Box::new(run)), compensation })
+    Ok(WorkerAnswer { value: OpenOutcome::New(Box::new(run)), compensation })
 }
 
 /// The newest break-glass run since then, in any environment.
@@ -85,7 +85,7 @@ pub(super) fn append_if(
     transaction: &Transaction<'_>,
     new: &Append,
     owner: &str,
-) -> DbResult<Answer<AppendOutcome>> {
+) -> DbResult<WorkerAnswer<AppendOutcome>> {
     let run = existing(transaction, new.run)?;
     if run.version != new.version {
         return Ok(AppendOutcome::VersionConflict(Box::new(run)).into());
@@ -108,7 +108,7 @@ pub(super) fn append_if(
     }
     let run = existing(transaction, run.id)?;
     let compensation = compensation(&run, new.on_timeout.as_ref());
-    Ok(Answer { value: AppendOutcome::Done(Box::new(run)), compensation })
+    Ok(WorkerAnswer { value: AppendOutcome::Done(Box::new(run)), compensation })
 }
 
 /// Takes the suspended locks of a run again. If another run holds one of them, takes none and returns its holder.

@@ -1,7 +1,7 @@
-//! What can only be shown from inside: the moments between a commit and its answer, and a writer whose file is full.
+//! Tests that need the inside: the moments between a commit and its answer, and a writer whose file is full.
 
 use super::connection::DbResult;
-use super::worker::{Answer, WorkerThread, commit};
+use super::worker::{WorkerAnswer, WorkerThread, commit};
 use super::*;
 use crate::model::{EventKind, RunState};
 use crate::store::NewEvent;
@@ -33,7 +33,7 @@ fn change(state: RunState) -> NewEvent {
     }
 }
 
-/// What was given for a write that nobody hears of.
+/// The compensation of a write whose caller timed out.
 fn late() -> NewEvent {
     let facts = serde_json::json!({"why": "nobody heard of it"});
     NewEvent { kind: EventKind::TimedOut, facts, texts: BTreeMap::new(), ..change(RunState::Stopped) }
@@ -61,13 +61,14 @@ fn append(run: RunId, version: i64, state: RunState) -> Append {
 /// Does a write whose caller leaves between commit and answer, after `meanwhile`.
 async fn written_too_late<T: Send + 'static>(
     store: &SqliteStore,
-    work: impl FnOnce(&Transaction<'_>) -> DbResult<Answer<T>> + Send + 'static,
+    work: impl FnOnce(&Transaction<'_>) -> DbResult<WorkerAnswer<T>> + Send + 'static,
     meanwhile: impl FnOnce() + Send + 'static,
 ) {
     let job = Box::new(|thread: &mut WorkerThread| {
         let result = thread.attempt(|connection| commit(connection, work, || false));
         meanwhile();
-        thread.reply(oneshot::channel().0, result);
+        let (caller, _) = oneshot::channel();
+        thread.reply(caller, result);
     });
     store.writer.jobs.try_send(job).unwrap();
     store.writer.execute(|_| Ok(())).await.unwrap();

@@ -1,7 +1,7 @@
 //! A worker: one thread, one connection, one queue. It drops work whose caller has gone before it commits, and compensates
 //! a commit whose caller timed out. It does not know the work itself.
 
-use super::connection::{Connector, DbError, DbResult, OpenedFile};
+use super::connection::{DbError, DbResult, FileConnector, OpenedFile};
 use super::process_lock::Instance;
 use super::runs;
 use crate::model::RunId;
@@ -19,7 +19,7 @@ const QUEUE_LENGTH: usize = 10_000;
 /// Wait between two attempts to write a compensation.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What to write after a commit whose caller timed out.
+/// The write that follows a commit whose caller timed out.
 #[derive(Debug, Clone)]
 pub(super) enum Compensation {
     /// The run as it was committed, and its next event.
@@ -29,19 +29,19 @@ pub(super) enum Compensation {
 }
 
 /// The result of work, with its compensation in case that the caller timed out.
-pub(super) struct Answer<T> {
+pub(super) struct WorkerAnswer<T> {
     pub value: T,
     pub compensation: Option<Compensation>,
 }
 
-impl<T> From<T> for Answer<T> {
+impl<T> From<T> for WorkerAnswer<T> {
     fn from(value: T) -> Self {
-        Answer { value, compensation: None }
+        WorkerAnswer { value, compensation: None }
     }
 }
 
 /// The caller, who waits for an answer.
-type Caller<T> = oneshot::Sender<StoreResult<Answer<T>>>;
+type Caller<T> = oneshot::Sender<StoreResult<WorkerAnswer<T>>>;
 
 type Job = Box<dyn FnOnce(&mut WorkerThread) + Send>;
 
@@ -58,7 +58,7 @@ pub(super) struct Worker {
 
 /// The thread's own state.
 pub(super) struct WorkerThread {
-    connector: Connector,
+    connector: FileConnector,
     opened: Option<OpenedFile>,
     compensations: Compensations,
     /// Keeps this instance's lock until the last write is done.
@@ -68,14 +68,14 @@ pub(super) struct WorkerThread {
 impl Worker {
     /// Starts the thread; `opened` is its first connection, if there is one already.
     pub fn start(
-        connector: Connector,
+        connector: FileConnector,
         opened: Option<OpenedFile>,
         instance: Arc<Instance>,
         answer_timeout: Duration,
     ) -> std::io::Result<Worker> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE_LENGTH);
         let compensations = Compensations::default();
-        let name = format!("store-{:?}", connector.access).to_lowercase();
+        let name = if connector.read_only { "store-read" } else { "store-write" }.to_owned();
         let mut thread = WorkerThread {
             connector,
             opened,
@@ -95,7 +95,7 @@ impl Worker {
     }
 
     /// Runs work in one write transaction.
-    pub async fn write<T: Send + 'static, A: Into<Answer<T>>>(
+    pub async fn write<T: Send + 'static, A: Into<WorkerAnswer<T>>>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> DbResult<A> + Send + 'static,
     ) -> StoreResult<T> {
@@ -116,7 +116,7 @@ impl Worker {
 
     async fn call<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Connection, &Caller<T>) -> DbResult<Option<Answer<T>>> + Send + 'static,
+        work: impl FnOnce(&mut Connection, &Caller<T>) -> DbResult<Option<WorkerAnswer<T>>> + Send + 'static,
     ) -> StoreResult<T> {
         let (caller, receiver) = oneshot::channel();
         let mut call = PendingCall { receiver, worker: self };
@@ -152,14 +152,14 @@ fn thread_ended() -> StoreError {
 
 /// A call in progress. If it is dropped after the answer was sent, the commit needs its compensation.
 struct PendingCall<'a, T> {
-    receiver: oneshot::Receiver<StoreResult<Answer<T>>>,
+    receiver: oneshot::Receiver<StoreResult<WorkerAnswer<T>>>,
     worker: &'a Worker,
 }
 
 impl<T> Drop for PendingCall<'_, T> {
     fn drop(&mut self) {
         self.receiver.close();
-        if let Ok(Ok(Answer { compensation: Some(compensation), .. })) = self.receiver.try_recv() {
+        if let Ok(Ok(WorkerAnswer { compensation: Some(compensation), .. })) = self.receiver.try_recv() {
             self.worker.compensations.lock().push(compensation);
             // Only to wake the thread: with a full queue it is awake.
             let _ = self.worker.jobs.try_send(Box::new(|_| {}));
@@ -185,9 +185,9 @@ impl WorkerThread {
     }
 
     /// Sends the answer, if there is one, and compensates it if the caller has gone meanwhile.
-    pub(super) fn reply<T>(&mut self, caller: Caller<T>, result: DbResult<Option<Answer<T>>>) {
+    pub(super) fn reply<T>(&mut self, caller: Caller<T>, result: DbResult<Option<WorkerAnswer<T>>>) {
         let Some(answer) = result.map_err(StoreError::from).transpose() else { return };
-        if let Err(Ok(Answer { compensation: Some(compensation), .. })) = caller.send(answer) {
+        if let Err(Ok(WorkerAnswer { compensation: Some(compensation), .. })) = caller.send(answer) {
             self.compensations.lock().push(compensation);
             self.write_compensations();
         }
