@@ -163,12 +163,11 @@ impl<'a> MessageReader<'a> {
 
     fn double_quoted(&mut self) {
         let statement = self.out.ends_with("SQL statement ");
-        let name = match self.line()[1..].split_once('"') {
-            Some((name, _)) if self.expect == Expected::Nothing && !statement => name,
-            _ => "",
-        };
+        let inside = &self.rest[1..];
+        let name = before(inside, |c| matches!(c, '"' | '\n'));
+        let closed = !name.is_empty() && inside[name.len()..].starts_with('"');
         let named = self.last.ends_with('.') || patterns::listed(NAMED, &self.last.to_ascii_lowercase());
-        if named && !name.is_empty() && patterns::is_name(name) {
+        if named && closed && !statement && self.expect == Expected::Nothing && patterns::is_name(name) {
             return self.replace(name.len() + 2, &format!("\"{}\"", patterns::visible(name)));
         }
         // A value is not escaped: it may hold quotes and lines of its own.
