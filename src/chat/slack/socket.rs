@@ -8,11 +8,10 @@ use futures::{SinkExt, StreamExt};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// Slack pings every few seconds; a socket that is silent for so long is dead.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -25,7 +24,6 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 pub struct Socket {
     api: SlackApi,
     parser: SlackParser,
-    tls: Connector,
 }
 
 /// Slack's wrapping of a request. Source: <https://api.slack.com/apis/socket-mode#events>.
@@ -44,7 +42,6 @@ impl Socket {
         Ok(Socket {
             api: SlackApi::new(&config.api_url, app_token)?,
             parser: SlackParser::new(&config.workspaces),
-            tls: tls()?,
         })
     }
 
@@ -115,24 +112,11 @@ impl Socket {
         let opened = self.api.post("apps.connections.open", &json!({})).await;
         let answer = opened.map_err(|error| error.to_string())?;
         let url = answer["url"].as_str().ok_or("no address")?;
-        let connecting =
-            tokio_tungstenite::connect_async_tls_with_config(url, None, false, Some(self.tls.clone()));
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        match tokio::time::timeout(CONNECT_TIMEOUT, tokio_tungstenite::connect_async(url)).await {
             Ok(Ok((socket, _))) => Ok(socket),
             // The error's text could hold the address.
             Ok(Err(_)) => Err("connection".to_owned()),
             Err(_) => Err("timeout".to_owned()),
         }
     }
-}
-
-fn tls() -> anyhow::Result<Connector> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Connector::Rustls(Arc::new(config)))
 }

@@ -40,8 +40,8 @@ pub struct TeamsPlatform {
     services: TtlCache<String>,
     directs: TtlCache<String>,
     accounts: TtlCache<AccountInfo>,
-    rosters: TtlCache<Roster>,
-    absent: TtlCache<()>,
+    /// Members of each conversation, or the error by which the bot isn't in it.
+    rosters: TtlCache<Result<Roster, ConnectorError>>,
     /// Role to conversation.
     groups: BTreeMap<String, String>,
     /// Clicks whose clients wait for a card, and where to send it.
@@ -62,7 +62,6 @@ impl TeamsPlatform {
             directs: TtlCache::new(CACHE_CAPACITY),
             accounts: TtlCache::new(CACHE_CAPACITY),
             rosters: TtlCache::new(CACHE_CAPACITY),
-            absent: TtlCache::new(CACHE_CAPACITY),
             groups: config.groups.clone(),
             waiting: Mutex::default(),
         })
@@ -89,11 +88,6 @@ impl TeamsPlatform {
         // Only the first delivery of a click is answered.
         waiting.entry(click.to_owned()).or_insert(sender);
         receiver
-    }
-
-    fn take_waiting(&self, click: &str) -> Option<oneshot::Sender<Value>> {
-        let mut waiting = self.waiting.lock();
-        waiting.remove(click).filter(|sender| !sender.is_closed())
     }
 
     fn reference(&self, conversation: &str) -> ConversationReference {
@@ -174,27 +168,14 @@ impl TeamsPlatform {
 
     /// The members of a conversation, at most five minutes old; `None` if they are too many.
     async fn roster(&self, conversation: &str) -> Result<Roster, ConnectorError> {
-        if let Some(roster) = self.rosters.get(conversation) {
-            return Ok(roster);
-        }
-        if self.absent.get(conversation).is_some() {
-            return Err(ConnectorError::Code(403, "BotNotInConversationRoster".to_owned()));
-        }
-        // The age counts from before the question.
-        let asked_at = Instant::now();
-        match self.connector.members(&self.reference(conversation)).await {
-            Ok(members) => {
-                let roster = members.map(Arc::new);
-                self.rosters.put(conversation, roster.clone(), asked_at + REPORT_LIFETIME);
-                Ok(roster)
+        let fetch = async {
+            match self.connector.members(&self.reference(conversation)).await {
+                Ok(members) => Ok((Ok(members.map(Arc::new)), REPORT_LIFETIME)),
+                Err(error @ ConnectorError::Code(403 | 404, _)) => Ok((Err(error), ABSENT_LIFETIME)),
+                Err(error) => Err(error),
             }
-            Err(error) => {
-                if matches!(error, ConnectorError::Code(403 | 404, _)) {
-                    self.absent.put(conversation, (), asked_at + ABSENT_LIFETIME);
-                }
-                Err(error)
-            }
-        }
+        };
+        self.rosters.get_or_fetch(conversation, fetch).await?
     }
 }
 
@@ -219,7 +200,8 @@ impl Platform for TeamsPlatform {
 
     async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         refuse_cut_plan(self, reply)?;
-        if let Some(sender) = to.handle.as_ref().and_then(|handle| self.take_waiting(&handle.url)) {
+        let waiting = to.handle.as_ref().and_then(|handle| self.waiting.lock().remove(&handle.url));
+        if let Some(sender) = waiting.filter(|sender| !sender.is_closed()) {
             let viewer =
                 button_owners(reply).find(|person| person.account.as_ref() == Some(&to.sender.account));
             let view = View { viewer, user_ids: &[], token: None };
@@ -253,8 +235,7 @@ impl Platform for TeamsPlatform {
     }
 
     async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
-        let place = self.direct(sender).await?;
-        self.post(&place, reply).await
+        self.post(&self.direct(sender).await?, reply).await
     }
 
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
