@@ -75,6 +75,14 @@ pub trait Platform: Send + Sync {
     /// Checks that a reply fits into one message.
     fn fits(&self, reply: &Reply) -> Result<(), TooLarge>;
 
+    /// Refuses a plan that would be cut. The workflow checks `fits` before it shows one; this is the second check.
+    fn refuse_cut_plan(&self, reply: &Reply) -> Result<(), SendError> {
+        if reply.indivisible && self.fits(reply).is_err() {
+            return Err(SendError::Refused("plan_too_large".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Answers an event: by its handle while that is valid, else by a message of its own; where the bot isn't in the
     /// conversation, directly to the requester.
     async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError>;
@@ -86,7 +94,10 @@ pub trait Platform: Send + Sync {
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError>;
 
     /// Sends a direct message to an account.
-    async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError>;
+    async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
+        self.refuse_cut_plan(reply)?;
+        self.post(&self.direct(sender).await?, reply).await
+    }
 
     /// The direct conversation with an account.
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError>;

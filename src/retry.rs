@@ -26,10 +26,7 @@ pub enum Attempt<T, E> {
     RateLimited(Duration, E),
 }
 
-/// Attempts a call until it is done, has failed, or the policy is exhausted.
-///
-/// # Errors
-/// The last attempt's.
+/// Attempts a call until it is done, has failed, or the policy is exhausted. The error is the last attempt's.
 pub async fn retry<T, E, F>(policy: &RetryPolicy, mut attempt: impl FnMut() -> F) -> Result<T, E>
 where
     F: Future<Output = Attempt<T, E>>,

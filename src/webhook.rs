@@ -23,8 +23,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// # Errors
-    /// When the system has no certificates to trust.
+    /// Fails when the system has no certificates to trust.
     pub fn new(url: &SecretString) -> anyhow::Result<Webhook> {
         let client = http_client::builder(TIMEOUT).timeout(TIMEOUT).no_proxy().build();
         Ok(Webhook { client: client.context("setting up the webhook's client")?, url: url.clone() })
@@ -40,14 +39,13 @@ impl Webhook {
 
     async fn attempt(&self, notification: &Value) -> Attempt<(), String> {
         // An error's own text names the address.
-        match self.client.post(self.url.expose_secret()).json(notification).send().await {
-            Ok(response) if response.status().is_success() => Attempt::Done(()),
-            Ok(response) => Attempt::Retry(format!("the webhook answered {}", response.status())),
-            Err(error) if error.is_builder() => Attempt::Retry("the webhook's address is invalid".to_owned()),
-            Err(error) if error.is_timeout() => {
-                Attempt::Retry("the webhook didn't answer in time".to_owned())
-            }
-            Err(_) => Attempt::Retry("the webhook can't be reached".to_owned()),
-        }
+        let problem = match self.client.post(self.url.expose_secret()).json(notification).send().await {
+            Ok(response) if response.status().is_success() => return Attempt::Done(()),
+            Ok(response) => format!("the webhook answered {}", response.status()),
+            Err(error) if error.is_builder() => "the webhook's address is invalid".to_owned(),
+            Err(error) if error.is_timeout() => "the webhook didn't answer in time".to_owned(),
+            Err(_) => "the webhook can't be reached".to_owned(),
+        };
+        Attempt::Retry(problem)
     }
 }

@@ -1,8 +1,6 @@
 //! The chat platforms, one module each: verify, parse, render, send; and the terminal, for when chat is down. Each knows its own
 //! wire format and the neutral values of [`crate::model`], decides nothing, and never imports another.
 
-use crate::model::Reply;
-use crate::platform::{Platform, SendError};
 use std::time::Duration;
 
 mod render;
@@ -24,11 +22,3 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait after a 429 without `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Refuses a plan that would be cut. The workflow checks `fits` before it shows one; this is the second check.
-fn refuse_cut_plan(platform: &impl Platform, reply: &Reply) -> Result<(), SendError> {
-    if reply.indivisible && platform.fits(reply).is_err() {
-        return Err(SendError::Refused("plan_too_large".to_owned()));
-    }
-    Ok(())
-}

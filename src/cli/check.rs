@@ -17,9 +17,7 @@ const WELL: u8 = 0;
 pub const MISSING: u8 = 1;
 
 /// Runs the checks, prints the report, and returns the exit status.
-///
-/// # Errors
-/// Every mistake in the configuration or in the commands.
+/// The error lists every mistake in the configuration or in the commands.
 pub async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = configured(path, variables)?;
     crate::bootstrap::rules(&config)?;

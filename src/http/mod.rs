@@ -161,8 +161,7 @@ pub struct ChatPlatforms {
 }
 
 impl ChatPlatforms {
-    /// # Errors
-    /// When the system has no certificates to trust.
+    /// Fails when the system has no certificates to trust.
     pub fn new(config: &Config) -> anyhow::Result<ChatPlatforms> {
         let mut all: Vec<Arc<dyn Platform>> = Vec::new();
         if let Some(slack) = &config.slack {
@@ -177,9 +176,7 @@ impl ChatPlatforms {
 
 impl HttpServer {
     /// Assembles the bot and binds its address.
-    ///
-    /// # Errors
-    /// A mistake in a command or in the access rules, a store that can't be opened, an address in use.
+    /// Fails on a mistake in a command or an access rule, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
         let app = crate::bootstrap::assemble(config.clone())?;
         let platforms = ChatPlatforms::new(&config)?;
@@ -191,10 +188,7 @@ impl HttpServer {
         Ok(HttpServer { address, listener, workflow, teams: platforms.teams, config })
     }
 
-    /// Serves until `stop` is done.
-    ///
-    /// # Errors
-    /// When the listener breaks.
+    /// Serves until `stop` is done. Fails when the listener breaks.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         // Ended with this future, also when it is dropped.
         let mut background = JoinSet::new();

@@ -30,8 +30,7 @@ pub(super) struct TeamsRoutes {
 }
 
 impl TeamsRoutes {
-    /// # Errors
-    /// When the system has no certificates to trust.
+    /// Fails when the system has no certificates to trust.
     pub(super) fn new(
         config: &config::TeamsSettings,
         platform: Arc<TeamsPlatform>,

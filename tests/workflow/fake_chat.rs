@@ -93,9 +93,6 @@ impl Platform for Room {
         self.keep(posted, reply);
         Ok(())
     }
-    async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
-        self.post(&self.direct(sender).await?, reply).await
-    }
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
         Ok(Conversation { conversation: format!("D{}", sender.account), ..incident() })
     }

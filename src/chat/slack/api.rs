@@ -1,8 +1,5 @@
-//! Calls of Slack's Web API: one place for timeouts, `Retry-After`, repeats and error codes. Errors of the HTTP client hold
-//! whole bodies, so they are turned into codes here and never shown or logged as they are.
-//!
-//! The client is slack-morphism's, which needs a connector of hyper: with it a refused connection, after which a repeat is safe,
-//! can be told from a lost answer.
+//! Calls of Slack's Web API: timeouts, `Retry-After`, repeats and error codes. Errors of the client (slack-morphism's, on hyper,
+//! which tells a refused connection from a lost answer) hold whole bodies: they become codes here, and are never shown or logged.
 
 use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, RETRY_AFTER};
 use crate::retry::{self, RetryPolicy, retry};
@@ -85,10 +82,7 @@ pub struct SlackApi {
 }
 
 impl SlackApi {
-    /// `url` is `https://slack.com/api`, except in tests.
-    ///
-    /// # Errors
-    /// When the system has no certificates to trust.
+    /// `url` is `https://slack.com/api`, except in tests. Fails when the system has no certificates to trust.
     pub fn new(url: &str, token: &SecretString) -> anyhow::Result<Self> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);

@@ -1,7 +1,5 @@
-//! Slack: the only module that knows its Web API and Block Kit. In: [`verify`] proves that a request is Slack's, [`parse`]
-//! turns it into an [`IncomingEvent`](crate::model::IncomingEvent), [`socket`] takes the same things from a websocket. Out:
-//! [`render`] turns a [`Reply`](crate::model::Reply) into blocks within Slack's [`limits`], [`send`] delivers them through
-//! [`api`]. Nothing here decides who may do what.
+//! Slack: the only module that knows its Web API and Block Kit. In: [`verify`], [`parse`], [`socket`]. Out: [`render`] within
+//! Slack's [`limits`], [`send`] through [`api`].
 
 mod accounts;
 pub mod api;

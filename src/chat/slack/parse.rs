@@ -89,8 +89,8 @@ struct BlockActions {
     team: Option<Id>,
     user: InteractionUser,
     channel: Option<Id>,
-    container: Option<Container>,
-    message: Option<MessageRef>,
+    container: Option<MessageAddress>,
+    message: Option<MessageAddress>,
     response_url: Option<String>,
     #[serde(default)]
     actions: Vec<Action>,
@@ -105,14 +105,9 @@ struct InteractionUser {
 }
 
 #[derive(Deserialize, Default)]
-struct Container {
+struct MessageAddress {
     message_ts: Option<String>,
     channel_id: Option<String>,
-    thread_ts: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct MessageRef {
     thread_ts: Option<String>,
 }
 

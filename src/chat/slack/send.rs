@@ -4,7 +4,7 @@
 use super::api::{SlackApi, SlackApiError};
 use super::render::{self, SlackMessage};
 use super::{accounts, limits};
-use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, refuse_cut_plan};
+use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
@@ -44,8 +44,7 @@ struct ResponseUrlUses {
 }
 
 impl SlackPlatform {
-    /// # Errors
-    /// When the system has no certificates to trust.
+    /// Fails when the system has no certificates to trust.
     pub fn new(config: &config::SlackSettings) -> anyhow::Result<Self> {
         Ok(SlackPlatform {
             api: SlackApi::new(&config.api_url, &config.bot_token)?,
@@ -62,9 +61,7 @@ impl SlackPlatform {
     }
 
     /// The workspace of the bot's token, as Slack reports it.
-    ///
-    /// # Errors
-    /// Slack's error code, or the reason why it can't be reached; never the token.
+    /// The error is Slack's code or the reason why it can't be reached; never the token.
     pub async fn workspace(&self) -> Result<String, SlackApiError> {
         let answer = self.api.get("auth.test", &[]).await?;
         Ok(answer["team_id"].as_str().unwrap_or_default().to_owned())
@@ -155,7 +152,7 @@ impl Platform for SlackPlatform {
     }
 
     async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
-        refuse_cut_plan(self, reply)?;
+        self.refuse_cut_plan(reply)?;
         if let Some(url) = to.handle.as_ref().and_then(|handle| self.take_use(handle)) {
             match self.respond(&url, to, reply).await {
                 Err(SlackApiError::UsedUp) => {}
@@ -175,21 +172,16 @@ impl Platform for SlackPlatform {
     }
 
     async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
-        refuse_cut_plan(self, reply)?;
+        self.refuse_cut_plan(reply)?;
         self.post_to(place, reply).await
     }
 
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
-        refuse_cut_plan(self, reply)?;
+        self.refuse_cut_plan(reply)?;
         let mut body = inert(message_body(&render::render(reply), None));
         body["channel"] = json!(posted.place.conversation);
         body["ts"] = json!(posted.message);
         self.api.post("chat.update", &body).await.map(drop).map_err(send_error)
-    }
-
-    async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
-        refuse_cut_plan(self, reply)?;
-        self.post_to(&self.direct(sender).await?, reply).await
     }
 
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {

@@ -113,8 +113,7 @@ fn unavailable(reason: &str) -> ConnectorError {
 }
 
 impl ConnectorClient {
-    /// # Errors
-    /// When the system has no certificates to trust, or the identity can't be set up.
+    /// Fails when the system has no certificates to trust, or the identity can't be set up.
     pub fn new(config: &config::TeamsSettings) -> anyhow::Result<Self> {
         let tenant = config.tenants.first().map(String::as_str).unwrap_or_default();
         let kind = match &config.client_secret {
@@ -127,10 +126,7 @@ impl ConnectorClient {
         Ok(ConnectorClient { client, tokens, app_id: config.app_id.clone() })
     }
 
-    /// Checks that the bot's own identity is given tokens.
-    ///
-    /// # Errors
-    /// As [`Tokens::token`].
+    /// Checks that the bot's own identity is given tokens. Fails as [`Tokens::token`].
     pub async fn identity(&self) -> anyhow::Result<()> {
         self.tokens.token().await.map(drop)
     }

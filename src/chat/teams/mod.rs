@@ -1,7 +1,5 @@
-//! Microsoft Teams: the only module that knows Adaptive Cards and the Bot Framework. In: [`verify`] proves that an activity is
-//! Teams', [`parse`] turns it into an [`IncomingEvent`](crate::model::IncomingEvent). Out: [`render`] turns a
-//! [`Reply`](crate::model::Reply) into a card within Teams' [`limits`], [`send`] delivers it through [`connector`]. Nothing
-//! here decides who may do what.
+//! Microsoft Teams: the only module that knows Adaptive Cards and the Bot Framework. In: [`verify`], [`parse`]. Out: [`render`]
+//! within Teams' [`limits`], [`send`] through [`connector`].
 
 mod accounts;
 pub mod connector;

@@ -100,9 +100,6 @@ impl TeamsParser {
     }
 
     /// The body of a request whose token is good.
-    ///
-    /// # Errors
-    /// See [`ActivityError`].
     pub fn activity(&self, body: &[u8], token: &VerifiedToken) -> Result<ParsedActivity, ActivityError> {
         let activity: Activity = serde_json::from_slice(body).map_err(|_| ActivityError::Unreadable)?;
         self.check_token(&activity, token)?;

@@ -1,12 +1,11 @@
-//! Delivers replies to Teams: into the answer of the click that waits for one, privately where Teams can (a targeted message), else
-//! as messages that can be edited. Says what Teams knows of accounts and conversations. The bot's tokens never leave
-//! [`connector`](super::connector).
+//! Delivers replies to Teams: into the answer of the click that waits for one, privately where Teams can (a targeted message),
+//! else as messages that can be edited. Reports Teams' accounts and conversations.
 
 use super::accounts::{self, is_direct};
 use super::connector::{ConnectorClient, ConnectorError, ConversationReference, Member, send_error};
 use super::limits;
 use super::render::{self, View};
-use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, refuse_cut_plan};
+use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
@@ -49,8 +48,7 @@ pub struct TeamsPlatform {
 }
 
 impl TeamsPlatform {
-    /// # Errors
-    /// As [`ConnectorClient::new`].
+    /// Fails as [`ConnectorClient::new`].
     pub fn new(config: &config::TeamsSettings) -> anyhow::Result<Self> {
         Ok(TeamsPlatform {
             connector: ConnectorClient::new(config)?,
@@ -67,10 +65,7 @@ impl TeamsPlatform {
         })
     }
 
-    /// Checks that the bot's own identity is given tokens.
-    ///
-    /// # Errors
-    /// The reason why not; never a token.
+    /// Checks that the bot's own identity is given tokens. The error has the reason, and never a token.
     pub async fn identity(&self) -> anyhow::Result<()> {
         self.connector.identity().await
     }
@@ -199,7 +194,7 @@ impl Platform for TeamsPlatform {
     }
 
     async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
-        refuse_cut_plan(self, reply)?;
+        self.refuse_cut_plan(reply)?;
         let waiting = to.handle.as_ref().and_then(|handle| self.waiting.lock().remove(&handle.url));
         if let Some(sender) = waiting.filter(|sender| !sender.is_closed()) {
             let viewer =
@@ -222,20 +217,16 @@ impl Platform for TeamsPlatform {
     }
 
     async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
-        refuse_cut_plan(self, reply)?;
+        self.refuse_cut_plan(reply)?;
         let message = self.send(place, reply, None).await?;
         Ok(PostedMessage { place: place.clone(), message })
     }
 
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
-        refuse_cut_plan(self, reply)?;
+        self.refuse_cut_plan(reply)?;
         let activity = self.activity(&posted.place, reply).await;
         let reference = self.thread_reference(&posted.place);
         self.connector.update(&reference, &posted.message, &activity).await.map_err(send_error)
-    }
-
-    async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
-        self.post(&self.direct(sender).await?, reply).await
     }
 
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {

@@ -103,8 +103,7 @@ struct KeySet {
 }
 
 impl TokenVerifier {
-    /// # Errors
-    /// When the system has no certificates to trust.
+    /// Fails when the system has no certificates to trust.
     pub fn new(config: &config::TeamsSettings) -> anyhow::Result<Self> {
         jwt_crypto::install();
         let client = http_client::builder(FETCH_TIMEOUT).timeout(FETCH_TIMEOUT).build();
@@ -126,9 +125,6 @@ impl TokenVerifier {
     }
 
     /// Checks the token of a request, before its body is read as anything.
-    ///
-    /// # Errors
-    /// See [`TokenError`].
     pub async fn verify(&self, headers: &HeaderMap) -> Result<VerifiedToken, TokenError> {
         let token = bearer(headers)?;
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();

@@ -66,10 +66,6 @@ impl Platform for Terminal {
         Err(SendError::Gone)
     }
 
-    async fn send_direct(&self, _: &ChatAccount, _: &Reply) -> Result<PostedMessage, SendError> {
-        Err(SendError::NotInConversation)
-    }
-
     async fn direct(&self, _: &ChatAccount) -> Result<Conversation, SendError> {
         Err(SendError::NotInConversation)
     }

@@ -1,6 +1,5 @@
-//! A neutral reply as lines for a terminal: a pure function. The verdict first, then who asked what of which environment,
-//! then the rest in its order. No line is wider than the terminal. Nothing that a person or a database wrote can send an
-//! escape sequence.
+//! A neutral reply as lines for a terminal, none wider than it: a pure function. The verdict first, then who asked what of which
+//! environment, then the rest in its order. No text can send an escape sequence.
 
 use super::style::{Style, StyledText, columns, continued, padded, styled, to_ansi, wrapped};
 use super::{ButtonLines, escape, table};
