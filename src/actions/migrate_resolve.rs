@@ -1,13 +1,14 @@
 //! `migrate-resolve`: by Prisma's own rules. Only an unresolved migration can be rolled back (P3011, P3012); one that was ever
 //! finished can't be marked as applied (P3008), and one without a row in the history must be in the directory (P3017).
 
-use super::migrate::execute::{CommandResult, ExitReason};
+use super::migrate::execute::{CommandResult, ExitReason, MigrateCommand};
 use super::migrate::migration_history::MigrationHistory;
 use super::migrate::recover::{self, settled};
 use super::migrate::target::MigrateTarget;
 use super::migrate::text::{self, exit_text, identify, listed, outcome_with_output};
-use super::migrate::{PlanFacts, Prepared, inspect, invalidated, planned_target, requested_target};
+use super::migrate::{MigrateFacts, inspect, invalidated, planned_target, requested_target};
 use super::{Action, Call, Execution, Outcome};
+use crate::app::Share;
 use crate::command_line::Values;
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, Text};
@@ -79,7 +80,7 @@ impl Action for MigrateResolve {
         Some(Outcome::new(kind, verdict))
     }
 
-    async fn observe_progress(&self, execution: &Execution<'_>) -> Option<crate::app::Share> {
+    async fn observe_progress(&self, execution: &Execution<'_>) -> Option<Share> {
         recover::watch(execution).await
     }
 
@@ -92,12 +93,12 @@ async fn resolve(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
     let request = ResolveRequest::from_values(&execution.run.request.arguments);
     let target = planned_target(execution)?;
     let argv = argv(&target, &request).map_err(invalidated)?;
-    let prepared = Prepared::new(execution, &target, &argv).await?;
-    check(&target, &prepared.before, &request).map_err(invalidated)?;
-    let (result, after) = prepared.run(execution, &target, &argv).await.map_err(Outcome::failed)?;
-    Ok(match after {
-        Ok(after) => outcome(&target, &after, &request, &result),
-        Err(error) => text::unknown(&target, &error, &result),
+    let command = MigrateCommand::prepare(execution, &target, argv).await?;
+    check(&target, &command.before, &request).map_err(invalidated)?;
+    let result = command.run().await.map_err(Outcome::failed)?;
+    Ok(match &result.history {
+        Ok(after) => outcome(&target, after, &request, &result),
+        Err(error) => text::unknown(&target, error, &result),
     })
 }
 
@@ -165,7 +166,7 @@ fn check(target: &MigrateTarget<'_>, history: &MigrationHistory, request: &Resol
 
 fn describe(
     target: &MigrateTarget<'_>,
-    facts: &PlanFacts,
+    facts: &MigrateFacts,
     request: &ResolveRequest<'_>,
     argv: &[String],
 ) -> Plan {

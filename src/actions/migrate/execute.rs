@@ -2,12 +2,14 @@
 //!
 //! A Kubernetes job would be another way to run it: everything outside of this file reads the result from the database alone.
 
-use super::migration_history::{Executor, MigrationHistory};
+use super::migration_history::{HistoryError, MigrationHistory};
 use super::output::CapturedOutput;
-use super::target::MigrateTarget;
-use crate::actions::Execution;
+use super::target::{MigrateIdentity, MigrateTarget, lock_holder};
+use super::{invalidated, text};
 use crate::actions::support::subprocess::{CapturedStreams, GRACE, Subprocess};
-use crate::model::Run;
+use crate::actions::{Execution, Outcome};
+use crate::app::Share;
+use crate::model::{Login, Run};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::duration;
 use parking_lot::Mutex;
@@ -33,15 +35,16 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Lines of output beside the progress.
 const OUTPUT_LINES: usize = 3;
 
-/// A command and everything that it runs with.
+/// A command and everything that it runs with, once identity and guards have been checked again.
 pub struct MigrateCommand<'a> {
-    pub execution: &'a Execution<'a>,
-    pub target: &'a MigrateTarget<'a>,
-    /// Holds the advisory lock on the database's migrations, through the command's own login.
-    pub session: &'a DedicatedSession,
-    pub watcher: &'a PooledClient,
-    pub argv: &'a [String],
-    pub before: &'a MigrationHistory,
+    execution: &'a Execution<'a>,
+    target: &'a MigrateTarget<'a>,
+    argv: Vec<String>,
+    /// Holds the advisory lock that keeps other Countersign instances from migrating this database, through the command's own
+    /// login.
+    session: DedicatedSession,
+    watcher: PooledClient,
+    pub before: MigrationHistory,
 }
 
 /// The reason for a command's end.
@@ -75,6 +78,8 @@ pub struct CommandResult {
     pub output: CapturedOutput,
     pub elapsed: Duration,
     pub sessions: CommandSessions,
+    /// The migration history after the command.
+    pub history: Result<MigrationHistory, HistoryError>,
 }
 
 impl CommandResult {
@@ -112,7 +117,51 @@ pub struct BackendStatus {
     pub blocker: Option<Blocker>,
 }
 
-impl MigrateCommand<'_> {
+impl<'a> MigrateCommand<'a> {
+    /// Checks identity and guards again. An external program can't be started inside a transaction, so there is a gap between
+    /// this check and the program's own: Prisma reads its history again once it holds its lock, which nothing else can take for it.
+    pub async fn prepare(
+        execution: &'a Execution<'a>,
+        target: &'a MigrateTarget<'a>,
+        argv: Vec<String>,
+    ) -> Result<MigrateCommand<'a>, Outcome> {
+        let failed = |error: &dyn fmt::Display| Outcome::failed(format!("{} {error}", target.database()));
+        let environments = &execution.app.environments;
+        let client = environments.lease(&target.command_address(), &execution.asker).await;
+        let session = client.map_err(|error| failed(&error))?.alone().await;
+        let session = session.map_err(|error| failed(&error))?;
+        let watcher = environments.lease(&target.address(Login::Reader), &execution.asker).await;
+        let watcher = watcher.map_err(|error| failed(&error))?;
+        let resource = target.resource();
+        if !session.hold(&resource).await.map_err(|error| failed(&error))? {
+            let reason = format!("Another Countersign instance holds the lock on {resource}.");
+            return Err(Outcome::invalidated(reason));
+        }
+        if execution.plan.code != Some(target.code(&argv)) {
+            return Err(Outcome::invalidated("The configured command has changed since the plan was made."));
+        }
+        target.check(&argv).map_err(invalidated)?;
+        let before = target.history(session.lease()).await.map_err(|error| failed(&error))?;
+        let planned: MigrateIdentity = execution.plan.target().unwrap_or_default();
+        if planned.ledger != before.ledger_digest() {
+            return Err(Outcome::invalidated(
+                "Prisma's migration history has changed since the plan was made.",
+            ));
+        }
+        if planned.migrations != before.directory_digest() {
+            return Err(Outcome::invalidated(
+                "The migrations directory has changed since the plan was made.",
+            ));
+        }
+        if let Some(holder) = lock_holder(&watcher).await.map_err(|error| failed(&error))? {
+            return Err(invalidated(text::lock_held_error(target, &holder)));
+        }
+        if execution.stop.is_cancelled() || execution.app.shutdown.is_cancelled() {
+            return Err(Outcome::stopped("Stopped before it started."));
+        }
+        Ok(MigrateCommand { execution, target, argv, session, watcher, before })
+    }
+
     /// Starts the command and waits for its end.
     ///
     /// # Errors
@@ -125,7 +174,7 @@ impl MigrateCommand<'_> {
         let application = application_name(self.execution.run);
         let url = self.target.url(&application);
         let output = self.target.captured_output(&url, &self.before.all_names());
-        let command = self.target.command(self.argv, &url);
+        let command = self.target.command(&self.argv, &url);
         let process = Subprocess::start(command, CapturedStreams::Both, output.clone());
         let mut process =
             process.map_err(|error| format!("the command can't be started ({})", error.kind()))?;
@@ -146,7 +195,7 @@ impl MigrateCommand<'_> {
         };
         if !matches!(exit, ExitReason::Exited(_)) {
             self.execution.progress(None, "ending the command");
-            if let Ok(backends) = filter.backends(self.watcher).await {
+            if let Ok(backends) = filter.backends(&self.watcher).await {
                 blocker = backends.blocker;
             }
             process.terminate(grace).await;
@@ -154,7 +203,20 @@ impl MigrateCommand<'_> {
         drop(process.output().await);
         let elapsed = began.elapsed();
         let sessions = self.end_sessions(&filter, self_end).await;
-        Ok(CommandResult { exit, blocker, output, elapsed, sessions })
+        let history = self.history_after().await;
+        Ok(CommandResult { exit, blocker, output, elapsed, sessions, history })
+    }
+
+    /// Reads the migration history after the command, by another connection if this one is lost.
+    async fn history_after(&self) -> Result<MigrationHistory, HistoryError> {
+        let history = self.target.history(self.session.lease()).await;
+        if let Err(HistoryError::Server(_)) = history {
+            let Execution { app, asker, .. } = self.execution;
+            if let Ok(client) = app.environments.lease(&self.target.command_address(), asker).await {
+                return self.target.history(&client).await;
+            }
+        }
+        history
     }
 
     /// Reports progress until it is dropped, and keeps the current blocker.
@@ -166,25 +228,25 @@ impl MigrateCommand<'_> {
     ) -> Infallible {
         let expected = self.before.pending().map(|names| names.len());
         loop {
-            let (done, backends) = tokio::join!(self.applied(), filter.backends(self.watcher));
+            let (applied, backends) = tokio::join!(self.applied(), filter.backends(&self.watcher));
             let current = backends.ok().and_then(|backends| backends.blocker);
-            let mut label = progress_label(done, expected);
+            let mut progress = progress(applied, expected);
             if let Some(current) = &current {
-                label = format!("{label} · has {current}");
+                progress.label.push_str(&format!(" · has {current}"));
             }
             *blocker.lock() = current;
             for line in output.last(OUTPUT_LINES) {
-                label = format!("{label}\n{line}");
+                progress.label.push_str(&format!("\n{line}"));
             }
-            self.execution.progress(progress_percent(done, expected), label);
+            self.execution.progress(progress.percent, progress.label);
             tokio::time::sleep(PROGRESS_INTERVAL).await;
         }
     }
 
     /// Number of migrations applied since the start.
     async fn applied(&self) -> Option<usize> {
-        let executor = Executor::DedicatedSession(self.session);
-        let history = MigrationHistory::read(&executor, &self.target.migrate.schema, None).await.ok()?;
+        let history =
+            MigrationHistory::read(self.session.lease(), &self.target.migrate.schema, None).await.ok()?;
         Some(history.applied().iter().filter(|name| !self.before.is_applied(name)).count())
     }
 
@@ -194,7 +256,7 @@ impl MigrateCommand<'_> {
         let began = Instant::now();
         let mut ended = false;
         loop {
-            let pids = match filter.backends(self.watcher).await {
+            let pids = match filter.backends(&self.watcher).await {
                 Ok(backends) => backends.pids,
                 Err(error) => return CommandSessions::Unknown(error),
             };
@@ -205,9 +267,8 @@ impl MigrateCommand<'_> {
                 return CommandSessions::Remaining(pids);
             }
             if began.elapsed() > self_end {
-                let values: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-                    [&filter.application, &filter.since];
-                match self.session.ask(include_str!("end_sessions.sql"), &values).await {
+                let sql = include_str!("end_sessions.sql");
+                match self.session.ask(sql, &[&filter.application, &filter.since]).await {
                     Ok(rows) => ended |= rows.first().is_some_and(|row| row.get::<_, i64>("ended") > 0),
                     Err(error) => {
                         tracing::warn!(run = self.execution.run.id, %error, "ending a migration's session failed")
@@ -224,21 +285,15 @@ pub fn application_name(run: &Run) -> String {
     format!("countersign #{} migration", run.id)
 }
 
-/// Number of applied migrations, for people.
-pub fn progress_label(done: Option<usize>, of: Option<usize>) -> String {
-    match (done, of) {
-        (Some(done), Some(all)) => format!("{done} of {all} applied"),
-        (Some(done), None) => format!("{done} applied so far"),
-        (None, _) => "running".to_owned(),
-    }
-}
-
-/// The same in percent: at most 99 before the end.
-pub fn progress_percent(done: Option<usize>, of: Option<usize>) -> Option<u8> {
-    match (done, of) {
-        (Some(done), Some(all @ 1..)) => u8::try_from((100 * done / all).min(99)).ok(),
-        _ => None,
-    }
+/// Progress by the number of applied migrations: at most 99 % before the end.
+pub fn progress(applied: Option<usize>, expected: Option<usize>) -> Share {
+    let (percent, label) = match (applied, expected) {
+        (Some(applied), Some(0)) => (None, format!("{applied} of 0 applied")),
+        (Some(applied), Some(all)) => (Some(100 * applied / all), format!("{applied} of {all} applied")),
+        (Some(applied), None) => (None, format!("{applied} applied so far")),
+        (None, _) => (None, "running".to_owned()),
+    };
+    Share { percent: percent.and_then(|percent| u8::try_from(percent.min(99)).ok()), label }
 }
 
 /// The properties that a command's sessions are found by.
@@ -253,9 +308,8 @@ impl BackendFilter<'_> {
     /// # Errors
     /// [`QueryError`].
     pub async fn backends(&self, reader: &PooledClient) -> Result<BackendStatus, QueryError> {
-        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-            [&self.application, &self.role, &self.since];
-        let rows = reader.ask(include_str!("sessions.sql"), &values).await?;
+        let sql = include_str!("sessions.sql");
+        let rows = reader.ask(sql, &[&self.application, &self.role, &self.since]).await?;
         let row = rows.first().ok_or(QueryError::Lost)?;
         let text = |name: &str| row.get::<_, Option<String>>(name).unwrap_or_else(|| "-".to_owned());
         let seconds = |name: &str| row.get::<_, Option<f64>>(name).unwrap_or_default();

@@ -3,29 +3,13 @@
 //! no row, or only rolled-back ones. Source: schema-engine/commands in prisma-engines.
 
 use crate::model::sha256_hex;
-use crate::postgres::{DedicatedSession, PooledClient, QueryError, QueryResult};
+use crate::postgres::{PooledClient, QueryError};
 use crate::prisma::{self, Migration};
 use serde::Deserialize;
 use std::path::PathBuf;
-use tokio_postgres::types::ToSql;
 
 /// Hex digits of a digest on a card: 128 bits.
 const DIGEST_DIGITS: usize = 32;
-
-/// The connection that a query goes through.
-pub enum Executor<'a> {
-    PooledClient(&'a PooledClient),
-    DedicatedSession(&'a DedicatedSession),
-}
-
-impl Executor<'_> {
-    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
-        match self {
-            Executor::PooledClient(client) => client.ask(sql, values).await,
-            Executor::DedicatedSession(session) => session.ask(sql, values).await,
-        }
-    }
-}
 
 /// One attempt at a migration. Times are UTC, as in JSON.
 #[derive(Debug, Clone, Deserialize)]
@@ -78,7 +62,7 @@ impl MigrationHistory {
     /// # Errors
     /// [`HistoryError`].
     pub async fn read(
-        executor: &Executor<'_>,
+        client: &PooledClient,
         schema: &str,
         directory: Option<&PathBuf>,
     ) -> Result<MigrationHistory, HistoryError> {
@@ -86,7 +70,7 @@ impl MigrationHistory {
             Some(directory) => Some(prisma::read(directory.clone()).await.map_err(HistoryError::Directory)?),
             None => None,
         };
-        let rows = match executor.ask(include_str!("migration_history.sql"), &[&schema]).await {
+        let rows = match client.ask(include_str!("migration_history.sql"), &[&schema]).await {
             // A column or a function for it is missing.
             Err(QueryError::Refused { code, .. }) if code == "42703" || code == "42883" => {
                 return Err(HistoryError::NotPrismas);
@@ -101,34 +85,33 @@ impl MigrationHistory {
         }
         let json = row.get::<_, Option<String>>("hex").and_then(|text| hex::decode(text).ok());
         let attempts = json.and_then(|json| serde_json::from_slice(&json).ok());
-        Ok(MigrationHistory {
-            has_ledger: true,
-            attempts: attempts.ok_or(HistoryError::NotPrismas)?,
-            directory,
-        })
+        let attempts = attempts.ok_or(HistoryError::NotPrismas)?;
+        Ok(MigrationHistory { has_ledger: true, attempts, directory })
     }
 
     /// Digest of the history's rows.
     pub fn ledger_digest(&self) -> String {
-        let rows = self.attempts.iter().map(|attempt| {
-            format!(
-                "{}\0{}\0{}\0{}\0{:?}\0{:?}\n",
-                attempt.id,
-                attempt.migration_name,
-                attempt.checksum,
-                attempt.started_at,
-                attempt.finished_at,
-                attempt.rolled_back_at
-            )
-        });
-        sha256_hex(&[rows.collect::<String>().as_bytes()]).chars().take(DIGEST_DIGITS).collect()
+        let mut rows = String::new();
+        for attempt in &self.attempts {
+            let MigrationAttempt {
+                id,
+                migration_name,
+                checksum,
+                started_at,
+                finished_at,
+                rolled_back_at,
+                ..
+            } = attempt;
+            rows += &format!(
+                "{id}\0{migration_name}\0{checksum}\0{started_at}\0{finished_at:?}\0{rolled_back_at:?}\n"
+            );
+        }
+        sha256_hex(&[rows.as_bytes()])[..DIGEST_DIGITS].to_owned()
     }
 
     /// Digest of the directory's names and contents.
     pub fn directory_digest(&self) -> Option<String> {
-        self.directory
-            .as_deref()
-            .map(|directory| prisma::digest(directory).chars().take(DIGEST_DIGITS).collect())
+        self.directory.as_deref().map(|directory| prisma::digest(directory)[..DIGEST_DIGITS].to_owned())
     }
 
     fn attempts_for<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a MigrationAttempt> {
@@ -150,10 +133,6 @@ impl MigrationHistory {
     /// It was finished once, so Prisma refuses to mark it as applied.
     pub fn was_finished(&self, name: &str) -> bool {
         self.attempts_for(name).any(|attempt| attempt.finished_at.is_some())
-    }
-
-    pub fn is_listed(&self, name: &str) -> bool {
-        self.directory.iter().flatten().any(|migration| migration.name == name)
     }
 
     /// Names of the matching attempts, each once, in the order of their start.
@@ -186,20 +165,20 @@ impl MigrationHistory {
 
     /// Applied migrations whose file has changed since.
     pub fn edited(&self) -> Vec<&str> {
-        let known = self.directory.iter().flatten();
-        let edited = known.filter(|migration| {
+        let is_edited = |migration: &&Migration| {
             let mut applied = self.attempts_for(&migration.name).filter(|attempt| attempt.is_applied());
             applied.any(|attempt| !migration.checksums.contains(&attempt.checksum))
-        });
+        };
+        let edited = self.directory.iter().flatten().filter(is_edited);
         edited.map(|migration| migration.name.as_str()).collect()
     }
 
-    /// Applied migrations that are not in the directory.
+    /// Applied migrations that are not in the directory, where one is configured.
     pub fn missing_files(&self) -> Vec<&str> {
-        if self.directory.is_none() {
-            return Vec::new();
-        }
-        self.applied().into_iter().filter(|name| !self.is_listed(name)).collect()
+        let Some(directory) = &self.directory else { return Vec::new() };
+        let mut names = self.applied();
+        names.retain(|name| !directory.iter().any(|migration| migration.name == *name));
+        names
     }
 
     /// Every known name, for "did you mean".

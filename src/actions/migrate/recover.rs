@@ -1,9 +1,9 @@
 //! A migration whose Countersign process died: its progress while it still runs, and its result once it can't run any more. Reads
 //! the sessions and the migration history, and changes nothing.
 
-use super::execute::{BackendFilter, BackendStatus, application_name, progress_label, progress_percent};
-use super::migration_history::{Executor, MigrationHistory};
-use super::target::{LockHolder, MigrateTarget, lock_holder};
+use super::execute::{BackendFilter, BackendStatus, application_name, progress};
+use super::migration_history::MigrationHistory;
+use super::target::{LockHolder, MigrateIdentity, MigrateTarget, lock_holder};
 use super::{Execution, Outcome, planned_target, text};
 use crate::app::Share;
 use crate::model::{EventKind, Login};
@@ -39,11 +39,11 @@ async fn inspect<'a>(execution: &Execution<'a>) -> Result<Snapshot<'a>, Option<S
     let lock_holder = lock_holder(&reader).await.map_err(|error| Some(reason(&error)))?;
     let backends = filter.backends(&reader).await.map_err(|error| Some(reason(&error)))?;
     let history = match environments.lease(&target.command_address(), &execution.asker).await {
-        Ok(client) => target.history(&Executor::PooledClient(&client)).await.map_err(|error| reason(&error)),
+        Ok(client) => target.history(&client).await.map_err(|error| reason(&error)),
         Err(error) => Err(reason(&error)),
     };
-    let planned = execution.plan.identity.get("ledger");
-    let changed = history.as_ref().is_ok_and(|history| planned != Some(&history.ledger_digest()));
+    let planned: MigrateIdentity = execution.plan.target().unwrap_or_default();
+    let changed = history.as_ref().is_ok_and(|history| planned.ledger != history.ledger_digest());
     Ok(Snapshot { history, backends, lock_holder, changed, target })
 }
 
@@ -95,34 +95,35 @@ pub async fn watch(execution: &Execution<'_>) -> Option<Share> {
         return None;
     }
     let names = text::shown_pending(execution.plan);
-    let mut done = None;
+    let mut applied = None;
     if let (Some(names), Ok(history)) = (&names, &snapshot.history) {
-        done = Some(names.iter().filter(|name| history.is_applied(name)).count());
+        applied = Some(names.iter().filter(|name| history.is_applied(name)).count());
     }
-    let of = names.map(|names| names.len());
-    let mut label = format!("{} · {}", progress_label(done, of), activity(&snapshot, execution));
+    let mut progress = progress(applied, names.map(|names| names.len()));
+    progress.label.push_str(&format!(" · {}", activity(&snapshot, execution)));
     if let Err(error) = &snapshot.history {
-        label = format!("{label} · migration history unavailable: {error}");
+        progress.label.push_str(&format!(" · migration history unavailable: {error}"));
     }
     if let Some(overdue) = overdue(&snapshot, execution) {
-        label = format!("{label}\n{overdue}");
+        progress.label.push_str(&format!("\n{overdue}"));
     }
-    Some(Share { percent: progress_percent(done, of), label })
+    Some(progress)
 }
 
 /// The session that works for it, and the session that blocks it.
 fn activity(snapshot: &Snapshot<'_>, execution: &Execution<'_>) -> String {
     let Snapshot { backends, lock_holder, .. } = snapshot;
+    let wait = |conjunction: &str| match &backends.blocker {
+        Some(blocker) => format!("{conjunction} has {blocker}"),
+        None => String::new(),
+    };
     if backends.named && !backends.pids.is_empty() {
         let pids: Vec<String> = backends.pids.iter().map(ToString::to_string).collect();
-        let wait =
-            backends.blocker.as_ref().map_or(String::new(), |blocker| format!(", which has {blocker}"));
-        return format!("its session is pid {}{wait}", pids.join(" and "));
+        return format!("its session is pid {}{}", pids.join(" and "), wait(", which"));
     }
     match lock_holder {
         Some(LockHolder { pid, app, .. }) => {
-            let wait =
-                backends.blocker.as_ref().map_or(String::new(), |blocker| format!(" and has {blocker}"));
+            let wait = wait(" and");
             format!("pid {pid} ({app}) holds Prisma's lock{wait}: its session, or another deploy's")
         }
         None if backends.pids.is_empty() => {

@@ -1,7 +1,7 @@
 //! A service's migrations in one environment: the database, the role and the command. Nothing is started here.
 
 use super::database_url::{DatabaseUrl, forms};
-use super::migration_history::{Executor, HistoryError, MigrationHistory};
+use super::migration_history::{HistoryError, MigrationHistory};
 use super::output::CapturedOutput;
 use crate::actions::support::subprocess;
 use crate::app::App;
@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::{Login, Plan};
 use crate::postgres::{Address, PooledClient};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -21,6 +22,18 @@ pub struct MigrateTarget<'a> {
     pub role: LoginCredentials,
     /// The command's own.
     login: Login,
+}
+
+/// The identity of a plan: the database, and the digests of its migration history and of the migrations directory.
+#[derive(Default, Serialize, Deserialize)]
+pub struct MigrateIdentity {
+    pub server: String,
+    pub database: String,
+    pub role: String,
+    pub ledger: String,
+    /// `None` where no directory is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrations: Option<String>,
 }
 
 /// The session that holds Prisma's advisory lock.
@@ -70,15 +83,11 @@ impl<'a> MigrateTarget<'a> {
         format!("migration of {}", self.database())
     }
 
-    /// Reads the migration history.
-    ///
-    /// # Errors
-    /// [`HistoryError`].
     pub async fn history(
         &self,
-        executor: &Executor<'_>,
+        client: &PooledClient,
     ) -> std::result::Result<MigrationHistory, HistoryError> {
-        MigrationHistory::read(executor, &self.migrate.schema, self.service.migrations.as_ref()).await
+        MigrationHistory::read(client, &self.migrate.schema, self.service.migrations.as_ref()).await
     }
 
     /// The argv, with each word's placeholders filled in. No word becomes two, and no word becomes an option.
@@ -86,18 +95,17 @@ impl<'a> MigrateTarget<'a> {
     /// # Errors
     /// [`Error::User`].
     pub fn argv(&self, words: &[String], more: &[(&str, &str)]) -> Result<Vec<String>> {
-        words
-            .iter()
-            .map(|word| {
-                let filled = self.fill_in(word, more);
-                if filled.starts_with('-') && !word.starts_with('-') {
-                    return Err(Error::user(format!(
-                        "“{filled}” begins with a dash and would be read as an option."
-                    )));
-                }
-                Ok(filled)
-            })
-            .collect()
+        let mut argv = Vec::new();
+        for word in words {
+            let filled = self.fill_in(word, more);
+            if filled.starts_with('-') && !word.starts_with('-') {
+                return Err(Error::user(format!(
+                    "“{filled}” begins with a dash and would be read as an option."
+                )));
+            }
+            argv.push(filled);
+        }
+        Ok(argv)
     }
 
     /// Fills in the database last: its name may contain anything, also a placeholder.
@@ -126,15 +134,13 @@ impl<'a> MigrateTarget<'a> {
             ));
         }
         let program = argv.first().map_or("", String::as_str);
-        let path = match self.migrate.env.get("PATH") {
-            Some(EnvValue::Plain(path)) => path.as_str(),
-            _ => "",
-        };
-        let mut directories = path.split(':').filter(|directory| !directory.is_empty());
-        let exists = if program.contains('/') {
-            Path::new(program).is_file()
-        } else {
-            directories.any(|directory| Path::new(directory).join(program).is_file())
+        let exists = match self.migrate.env.get("PATH") {
+            _ if program.contains('/') => Path::new(program).is_file(),
+            Some(EnvValue::Plain(path)) => {
+                let mut directories = path.split(':').filter(|directory| !directory.is_empty());
+                directories.any(|directory| Path::new(directory).join(program).is_file())
+            }
+            _ => false,
         };
         if exists {
             return Ok(());
@@ -160,15 +166,15 @@ impl<'a> MigrateTarget<'a> {
     }
 
     pub fn url(&self, application: &str) -> SecretString {
-        let connection = DatabaseUrl {
+        DatabaseUrl {
             environment: self.environment,
             server: self.server,
             database: self.database(),
             login: &self.role,
             schema: &self.migrate.schema,
             application,
-        };
-        connection.url()
+        }
+        .url()
     }
 
     /// A buffer for the output, which hides every secret that the command is given.
@@ -185,10 +191,14 @@ impl<'a> MigrateTarget<'a> {
     }
 
     /// Adds the database and the exact command to a plan.
-    pub fn describe(&self, plan: &mut Plan, argv: &[String]) {
-        plan.identity.insert("server".to_owned(), self.server.name.clone());
-        plan.identity.insert("database".to_owned(), self.database().to_owned());
-        plan.identity.insert("role".to_owned(), self.role.user.clone());
+    pub fn describe(&self, plan: &mut Plan, argv: &[String], history: &MigrationHistory) {
+        plan.set_target(&MigrateIdentity {
+            server: self.server.name.clone(),
+            database: self.database().to_owned(),
+            role: self.role.user.clone(),
+            ledger: history.ledger_digest(),
+            migrations: history.directory_digest(),
+        });
         plan.code = Some(self.code(argv));
         plan.resource_locks = vec![self.resource()];
         let mut names: Vec<&str> = self.migrate.env.keys().map(String::as_str).collect();

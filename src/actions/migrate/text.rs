@@ -1,6 +1,6 @@
 //! Texts of `migrate` and `migrate-resolve`: plans, errors, and outcomes by the migration history.
 
-use super::PlanFacts;
+use super::MigrateFacts;
 use super::execute::{Blocker, CommandResult, CommandSessions, ExitReason};
 use super::migration_history::{HistoryError, MigrationAttempt, MigrationHistory};
 use super::target::{LockHolder, MigrateTarget};
@@ -101,7 +101,7 @@ pub fn shown_pending(plan: &Plan) -> Option<Vec<&str>> {
 }
 
 /// Plan of a deploy.
-pub fn describe(target: &MigrateTarget<'_>, facts: &PlanFacts, argv: &[String]) -> Plan {
+pub fn describe(target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String]) -> Plan {
     let history = &facts.history;
     let place = format!("{} of {}", target.database(), target.environment.name);
     let pending = history.pending();
@@ -145,8 +145,8 @@ pub fn describe(target: &MigrateTarget<'_>, facts: &PlanFacts, argv: &[String]) 
 }
 
 /// Adds what both commands' plans say: the database, the command, the way to the server and the guards.
-pub fn identify(plan: &mut Plan, target: &MigrateTarget<'_>, facts: &PlanFacts, argv: &[String]) {
-    target.describe(plan, argv);
+pub fn identify(plan: &mut Plan, target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String]) {
+    target.describe(plan, argv, &facts.history);
     let port = target.server.port.to_string();
     let way = if facts.port == port {
         format!("port {port}, the server itself")
@@ -157,12 +157,10 @@ pub fn identify(plan: &mut Plan, target: &MigrateTarget<'_>, facts: &PlanFacts, 
         )
     };
     plan.context.push(("connects to".to_owned(), way));
-    plan.identity.insert("ledger".to_owned(), facts.history.ledger_digest());
-    let mut same = "Prisma's migration history is unchanged";
-    if let Some(digest) = facts.history.directory_digest() {
-        plan.identity.insert("migrations".to_owned(), digest);
-        same = "Prisma's migration history and the migrations directory are unchanged";
-    }
+    let same = match facts.history.directory {
+        Some(_) => "Prisma's migration history and the migrations directory are unchanged",
+        None => "Prisma's migration history is unchanged",
+    };
     plan.guards.insert("same".to_owned(), same.to_owned());
     plan.guards.insert("unlocked".to_owned(), "no session holds Prisma's lock".to_owned());
 }
