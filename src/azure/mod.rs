@@ -1,3 +1,0 @@
-//! Azure: the only user of its crates.
-
-pub mod identity;
