@@ -17,7 +17,6 @@ use async_trait::async_trait;
 
 pub struct MigrateResolve;
 
-/// The state that Prisma should record for a migration.
 struct ResolveRequest<'a> {
     migration: &'a str,
     /// "applied" or "rolled-back".
@@ -30,7 +29,6 @@ impl<'a> ResolveRequest<'a> {
         ResolveRequest { migration: value("migration"), resolution: value("as") }
     }
 
-    /// The history has that state.
     fn is_recorded(&self, history: &MigrationHistory) -> bool {
         match self.resolution {
             "applied" => history.is_applied(self.migration),
@@ -65,18 +63,14 @@ impl Action for MigrateResolve {
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         let request = ResolveRequest::from_values(&execution.run.request.arguments);
         let (target, history) = settled(execution).await?;
+        let ResolveRequest { migration, resolution } = &request;
         let (kind, verb) = if request.is_recorded(&history) {
             (EventKind::Succeeded, "is")
         } else {
             (EventKind::Failed, "is not")
         };
-        let verdict = format!(
-            "{} {verb} {} in the migration history of {}. {}",
-            request.migration,
-            request.resolution,
-            target.database(),
-            text::INTERRUPTED
-        );
+        let history = format!("the migration history of {}", target.database());
+        let verdict = format!("{migration} {verb} {resolution} in {history}. {}", text::INTERRUPTED);
         Some(Outcome::new(kind, verdict))
     }
 
@@ -113,9 +107,6 @@ fn argv(target: &MigrateTarget<'_>, request: &ResolveRequest<'_>) -> Result<Vec<
 }
 
 /// Checks Prisma's rules before Prisma does.
-///
-/// # Errors
-/// [`Error::User`] with the line to type instead.
 fn check(target: &MigrateTarget<'_>, history: &MigrationHistory, request: &ResolveRequest<'_>) -> Result<()> {
     let name = request.migration;
     let service = &target.service.name;
@@ -125,13 +116,12 @@ fn check(target: &MigrateTarget<'_>, history: &MigrationHistory, request: &Resol
             Some(_) => "the migration history or the migrations directory",
             None => "the migration history; no migrations directory is configured",
         };
-        let problem = format!("There is no migration “{quoted}” of {service} in {places}.");
+        let resolution = request.resolution;
         let instead = match crate::suggest::nearest(name, history.all_names()) {
-            Some(near) => {
-                format!("Did you mean `migrate-resolve {service} {near} --as {}`?", request.resolution)
-            }
+            Some(near) => format!("Did you mean `migrate-resolve {service} {near} --as {resolution}`?"),
             None => format!("`migrations {service}` lists them."),
         };
+        let problem = format!("There is no migration “{quoted}” of {service} in {places}.");
         return Err(Error::instead(problem, instead));
     }
     if !request.is_safe_argument() {
@@ -194,7 +184,6 @@ fn describe(
     plan
 }
 
-/// Outcome by the migration history, with the command's own result beside it.
 fn outcome(
     target: &MigrateTarget<'_>,
     after: &MigrationHistory,
@@ -204,20 +193,16 @@ fn outcome(
     let ResolveRequest { migration, resolution } = request;
     let recorded = request.is_recorded(after);
     let end = exit_text(result, target);
-    let (kind, verdict) = if recorded {
-        let state = format!("{migration} is {resolution} in the migration history of {}", target.database());
-        if result.succeeded() {
-            (EventKind::Succeeded, format!("{state}."))
-        } else {
-            (EventKind::Partial, format!("{state}, but {end}: check its output."))
-        }
+    let state = format!("is {resolution} in the migration history of {}", target.database());
+    let (kind, verdict) = if recorded && result.succeeded() {
+        (EventKind::Succeeded, format!("{migration} {state}."))
+    } else if recorded {
+        (EventKind::Partial, format!("{migration} {state}, but {end}: check its output."))
     } else if matches!(result.exit, ExitReason::Stopped | ExitReason::ShutDown) {
         (EventKind::Stopped, format!("{migration} is unchanged: {end}."))
     } else if result.succeeded() {
-        let verdict = format!(
-            "{migration} is not {resolution}: the command reported success, but Prisma's migration history says otherwise."
-        );
-        (EventKind::Failed, verdict)
+        let otherwise = "the command reported success, but Prisma's migration history says otherwise";
+        (EventKind::Failed, format!("{migration} is not {resolution}: {otherwise}."))
     } else {
         (EventKind::Failed, format!("{migration} is not {resolution}: {end}."))
     };

@@ -2,26 +2,17 @@
 //! <https://www.prisma.io/docs/orm/overview/databases/postgresql#connection-details>
 
 use crate::config::{Environment, LoginCredentials, Server, Tls};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 
-/// A byte that stays as it is in every part of a URL (RFC 3986, 2.3).
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
-}
+/// Bytes that don't stay as they are in every part of a URL (RFC 3986, 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Further bytes that `encodeURIComponent` doesn't encode.
-const JAVASCRIPT: &[u8] = b"!'()*";
+/// Bytes that `encodeURIComponent` encodes.
+const JAVASCRIPT: &AsciiSet = &RESERVED.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
 
-fn encoded(text: &str, is_plain: impl Fn(u8) -> bool) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if is_plain(byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 /// The database and the login that the command connects with.
@@ -38,25 +29,16 @@ pub struct DatabaseUrl<'a> {
 impl DatabaseUrl<'_> {
     /// A URL directly to the server: a pooler would give Prisma's advisory lock to another client.
     pub fn url(&self) -> SecretString {
-        let part = |text: &str| encoded(text, is_unreserved);
-        let password = self.login.password.as_ref();
-        let password =
-            password.map_or(String::new(), |password| format!(":{}", part(password.expose_secret())));
-        let host = if self.server.host.contains(':') {
-            format!("[{}]", self.server.host)
-        } else {
-            self.server.host.clone()
-        };
-        let mut url = format!(
-            "postgresql://{}{password}@{host}:{}/{}?",
-            part(&self.login.user),
-            self.server.port,
-            part(self.database)
-        );
-        url.push_str(&self.tls());
-        url.push_str(&format!("&application_name={}", part(self.application)));
+        let Server { host, port, .. } = self.server;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let mut url = format!("postgresql://{}", encoded(&self.login.user));
+        if let Some(password) = &self.login.password {
+            url.push_str(&format!(":{}", encoded(password.expose_secret())));
+        }
+        let (database, application) = (encoded(self.database), encoded(self.application));
+        url.push_str(&format!("@{host}:{port}/{database}?{}&application_name={application}", self.tls()));
         if self.schema != "public" {
-            url.push_str(&format!("&schema={}", part(self.schema)));
+            url.push_str(&format!("&schema={}", encoded(self.schema)));
         }
         url.into()
     }
@@ -66,10 +48,11 @@ impl DatabaseUrl<'_> {
         match &self.environment.tls {
             Tls::Off => "sslmode=disable".to_owned(),
             Tls::Verified { ca_file } => {
-                let file = ca_file.as_ref().and_then(|file| std::path::absolute(file).ok());
-                let file = file.map(|file| encoded(&file.to_string_lossy(), is_unreserved));
-                let file = file.map_or(String::new(), |file| format!("&sslcert={file}"));
-                format!("sslmode=require&sslaccept=strict{file}")
+                let mut verified = "sslmode=require&sslaccept=strict".to_owned();
+                if let Some(file) = ca_file.as_ref().and_then(|file| std::path::absolute(file).ok()) {
+                    verified.push_str(&format!("&sslcert={}", encoded(&file.to_string_lossy())));
+                }
+                verified
             }
         }
     }
@@ -78,8 +61,8 @@ impl DatabaseUrl<'_> {
 /// A secret and its encoded forms in a URL.
 pub fn forms(secret: &SecretString) -> Vec<String> {
     let plain = secret.expose_secret();
-    let strict = encoded(plain, is_unreserved);
-    let javascript = encoded(plain, |byte| is_unreserved(byte) || JAVASCRIPT.contains(&byte));
+    let strict = encoded(plain);
+    let javascript = utf8_percent_encode(plain, JAVASCRIPT).to_string();
     vec![plain.to_owned(), lower_hex(&strict), lower_hex(&javascript), strict, javascript]
 }
 

@@ -28,11 +28,9 @@ const SELF_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time that the command may take to end while Countersign itself is shutting down.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
-/// Time that a session may take to end.
 const SESSION_END_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Lines of output beside the progress.
 const OUTPUT_LINES: usize = 3;
 
 /// A command and everything that it runs with, once identity and guards have been checked again.
@@ -51,10 +49,8 @@ pub struct MigrateCommand<'a> {
 #[derive(Debug)]
 pub enum ExitReason {
     Exited(ExitStatus),
-    /// A person requested the stop.
     Stopped,
     TimedOut,
-    /// Countersign itself was shutting down.
     ShutDown,
     /// The operating system returned no exit status.
     Unknown(std::io::Error),
@@ -64,9 +60,7 @@ pub enum ExitReason {
 #[derive(Debug)]
 pub enum CommandSessions {
     Gone,
-    /// They were still running and were ended.
     Ended,
-    /// Pids of those that still run.
     Remaining(Vec<i32>),
     Unknown(QueryError),
 }
@@ -162,10 +156,7 @@ impl<'a> MigrateCommand<'a> {
         Ok(MigrateCommand { execution, target, argv, session, watcher, before })
     }
 
-    /// Starts the command and waits for its end.
-    ///
-    /// # Errors
-    /// The reason why it was not started.
+    /// Starts the command and waits for its end; an error is the reason why it was not started.
     pub async fn run(&self) -> Result<CommandResult, String> {
         let rows = self.session.ask("SELECT clock_timestamp()::text", &[]).await;
         let rows = rows.map_err(|error| format!("{} {error}", self.target.database()))?;
@@ -243,7 +234,6 @@ impl<'a> MigrateCommand<'a> {
         }
     }
 
-    /// Number of migrations applied since the start.
     async fn applied(&self) -> Option<usize> {
         let history =
             MigrationHistory::read(self.session.lease(), &self.target.migrate.schema, None).await.ok()?;
@@ -305,8 +295,6 @@ pub struct BackendFilter<'a> {
 }
 
 impl BackendFilter<'_> {
-    /// # Errors
-    /// [`QueryError`].
     pub async fn backends(&self, reader: &PooledClient) -> Result<BackendStatus, QueryError> {
         let sql = include_str!("sessions.sql");
         let rows = reader.ask(sql, &[&self.application, &self.role, &self.since]).await?;

@@ -58,9 +58,6 @@ pub struct MigrationHistory {
 
 impl MigrationHistory {
     /// Reads the database and the directory.
-    ///
-    /// # Errors
-    /// [`HistoryError`].
     pub async fn read(
         client: &PooledClient,
         schema: &str,

@@ -70,9 +70,8 @@ async fn deploy(execution: &Execution<'_>) -> std::result::Result<Outcome, Outco
     })
 }
 
-/// The service and the command that a call names.
 pub(super) fn requested_target<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>> {
-    let environment = call.environment.unwrap_or_default();
+    let environment = call.environment_name();
     let service = super::sql_command::only_target(call, environment)?.service.unwrap_or_default();
     let target = MigrateTarget::new(call.app, environment, &service, call.command.header.login)?;
     require_direct(target.server)?;
@@ -104,17 +103,13 @@ pub(super) fn invalidated(error: Error) -> Outcome {
     Outcome::invalidated(error.to_string())
 }
 
-/// The state of a database that a plan is made from.
 pub(super) struct MigrateFacts {
     pub history: MigrationHistory,
     /// The port that the server itself listens on; another than the configured one means that something is in between.
     pub port: String,
 }
 
-/// Reads the migration history and the directory.
-///
-/// # Errors
-/// Also when a migration is running.
+/// Reads the migration history and the directory; a running migration is an error.
 pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Result<MigrateFacts> {
     let connect = |address: Address| async move {
         let client = call.app.environments.lease(&address, &call.asker).await;

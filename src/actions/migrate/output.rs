@@ -15,7 +15,6 @@ const BLOCK_BYTES: usize = 32 * 1024;
 const HEAD_BYTES: usize = 1_000;
 const TAIL_BYTES: usize = 1_600;
 
-/// Bytes kept of one line.
 const LINE_BYTES: usize = 500;
 
 /// Bytes that can begin a value of several lines.
@@ -41,7 +40,6 @@ struct OutputBuffer {
     lines: HeadTail,
 }
 
-/// The first and the last redacted lines.
 #[derive(Default, Clone)]
 struct HeadTail {
     head: Vec<String>,
@@ -55,7 +53,7 @@ struct HeadTail {
 
 impl OutputSink for CapturedOutput {
     fn receive(&mut self, bytes: &[u8]) {
-        self.with_buffer(|buffer| buffer.receive(bytes));
+        self.0.lock().receive(bytes);
     }
 }
 
@@ -72,38 +70,30 @@ impl CapturedOutput {
         CapturedOutput(Arc::new(Mutex::new(OutputBuffer { secrets, names, ..OutputBuffer::default() })))
     }
 
-    fn with_buffer<T>(&self, work: impl FnOnce(&mut OutputBuffer) -> T) -> T {
-        work(&mut self.0.lock())
-    }
-
     /// The last lines so far that are not empty.
     pub fn last(&self, count: usize) -> Vec<String> {
-        let lines = self.with_buffer(|buffer| buffer.current_lines());
-        let all = lines.head.iter().chain(&lines.tail).filter(|line| !line.trim().is_empty());
-        let all: Vec<&String> = all.collect();
-        all[all.len().saturating_sub(count)..].iter().map(|line| (*line).clone()).collect()
+        let HeadTail { mut head, tail, .. } = self.0.lock().current_lines();
+        head.extend(tail);
+        head.retain(|line| !line.trim().is_empty());
+        head.split_off(head.len().saturating_sub(count))
     }
 
     /// The whole output after the command's end; empty if there was none.
     pub fn whole(&self) -> String {
-        let lines = self.with_buffer(|buffer| {
-            buffer.flush();
-            buffer.lines.clone()
-        });
-        let mut text = lines.head.join("\n");
-        if lines.left_out > 0 {
-            text.push_str(&format!("\n[{} left out]", bytes(lines.left_out as f64)));
+        let mut buffer = self.0.lock();
+        buffer.flush();
+        let mut lines = buffer.lines.head.clone();
+        if buffer.lines.left_out > 0 {
+            lines.push(format!("[{} left out]", bytes(buffer.lines.left_out as f64)));
         }
-        for line in &lines.tail {
-            text.push('\n');
-            text.push_str(line);
-        }
-        text.trim_matches('\n').to_owned()
+        lines.extend(buffer.lines.tail.iter().cloned());
+        lines.join("\n").trim_matches('\n').to_owned()
     }
 
     /// Redacts another text like the command's output.
     pub fn hide(&self, text: &str) -> String {
-        self.with_buffer(|buffer| buffer.restore_names(redact::text(&buffer.plain(text.as_bytes()))))
+        let buffer = self.0.lock();
+        buffer.restore_names(redact::text(&buffer.plain(text.as_bytes())))
     }
 }
 
@@ -134,7 +124,6 @@ impl OutputBuffer {
         }
     }
 
-    /// Keeps the beginning of a line that is too long, and skips the rest.
     fn skip_line(&mut self) {
         let line = std::mem::take(&mut self.pending);
         let mut text = self.plain(&line);
@@ -150,7 +139,6 @@ impl OutputBuffer {
         self.skipping = true;
     }
 
-    /// Redacts complete lines.
     fn read(&mut self, block: &[u8]) {
         let text = self.stream.text(&self.plain(block));
         let text = self.restore_names(text);
@@ -164,7 +152,6 @@ impl OutputBuffer {
         }
     }
 
-    /// The complete lines so far.
     fn current_lines(&mut self) -> HeadTail {
         let mut lines = self.lines.clone();
         if let Some(end) = self.pending.iter().rposition(|byte| *byte == b'\n') {
@@ -197,16 +184,17 @@ impl OutputBuffer {
         }
         let hidden = self.secrets.iter().fold(plain, |text, secret| text.replace(secret.as_str(), "…"));
         let names = self.names.iter().enumerate();
-        names.fold(hidden, |text, (at, name)| {
-            text.replace(name.as_str(), &format!("{NAME_MARK}{at}{NAME_MARK}"))
-        })
+        names.fold(hidden, |text, (at, name)| text.replace(name.as_str(), &mark(at)))
     }
 
-    /// Restores the names that redaction didn't hide.
     fn restore_names(&self, text: String) -> String {
         let names = self.names.iter().enumerate();
-        names.fold(text, |text, (at, name)| text.replace(&format!("{NAME_MARK}{at}{NAME_MARK}"), name))
+        names.fold(text, |text, (at, name)| text.replace(&mark(at), name))
     }
+}
+
+fn mark(index: usize) -> String {
+    format!("{NAME_MARK}{index}{NAME_MARK}")
 }
 
 /// Length in bytes of the longest beginning of a secret that the text ends with.
@@ -218,10 +206,7 @@ fn beginning_of(secret: &str, text: &str) -> Option<usize> {
 impl HeadTail {
     fn push(&mut self, text: &str) {
         for line in text.lines() {
-            let mut end = line.len().min(LINE_BYTES);
-            while !line.is_char_boundary(end) {
-                end -= 1;
-            }
+            let end = line.floor_char_boundary(LINE_BYTES);
             self.left_out += (line.len() - end) as u64;
             let cut = if end < line.len() { "…" } else { "" };
             self.push_line(format!("{}{cut}", &line[..end]));
@@ -308,7 +293,7 @@ mod tests {
         assert!(shown.starts_with("xyz xyz ") && shown.len() < 3_500, "{shown}");
         assert!(shown.contains("KiB left out]") && shown.ends_with("ERROR: it ends"), "{shown}");
         assert!(!shown.contains("Jane") && !shown.contains("hu"), "{shown}");
-        let capacity = output.with_buffer(|buffer| buffer.pending.capacity());
+        let capacity = output.0.lock().pending.capacity();
         assert!(capacity <= 4 * BLOCK_BYTES, "{capacity} bytes are held");
     }
 

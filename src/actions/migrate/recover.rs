@@ -15,8 +15,8 @@ use std::time::Duration;
 const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 
 /// The state of an interrupted run on the server.
-pub struct Snapshot<'a> {
-    pub target: MigrateTarget<'a>,
+struct Snapshot<'a> {
+    target: MigrateTarget<'a>,
     /// The migration history, or the reason why it can't be read.
     history: Result<MigrationHistory, String>,
     backends: BackendStatus,
@@ -25,8 +25,7 @@ pub struct Snapshot<'a> {
     changed: bool,
 }
 
-/// # Errors
-/// The reason why the state can't be read; `None` where the plan's target is unknown.
+/// Reads the state. An error is the reason why it can't be read; `None` where the plan's target is unknown.
 async fn inspect<'a>(execution: &Execution<'a>) -> Result<Snapshot<'a>, Option<String>> {
     let target = planned_target(execution).map_err(|_| None)?;
     let reason = |error: &dyn std::fmt::Display| format!("{} {error}", target.database());

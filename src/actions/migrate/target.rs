@@ -20,7 +20,6 @@ pub struct MigrateTarget<'a> {
     pub service: &'a Service,
     pub migrate: &'a MigrateSettings,
     pub role: LoginCredentials,
-    /// The command's own.
     login: Login,
 }
 
@@ -46,8 +45,7 @@ pub struct LockHolder {
 }
 
 impl<'a> MigrateTarget<'a> {
-    /// # Errors
-    /// [`Error::User`] when no deploy command is configured for the service.
+    /// The target of a service, if a deploy command is configured for it.
     pub fn new(app: &'a App, environment: &str, service: &str, login: Login) -> Result<MigrateTarget<'a>> {
         let environment = app.environments.environment(environment)?;
         let service = app.environments.service(service)?;
@@ -91,9 +89,6 @@ impl<'a> MigrateTarget<'a> {
     }
 
     /// The argv, with each word's placeholders filled in. No word becomes two, and no word becomes an option.
-    ///
-    /// # Errors
-    /// [`Error::User`].
     pub fn argv(&self, words: &[String], more: &[(&str, &str)]) -> Result<Vec<String>> {
         let mut argv = Vec::new();
         for word in words {
@@ -121,10 +116,7 @@ impl<'a> MigrateTarget<'a> {
         PathBuf::from(self.fill_in(&self.migrate.directory.to_string_lossy(), &[]))
     }
 
-    /// Checks that the command can be started.
-    ///
-    /// # Errors
-    /// [`Error::User`] with what is missing where Countersign runs.
+    /// Checks that the command can be started where Countersign runs.
     pub fn check(&self, argv: &[String]) -> Result<()> {
         let directory = self.directory();
         if !directory.is_dir() {
@@ -220,9 +212,6 @@ impl<'a> MigrateTarget<'a> {
 }
 
 /// Finds the session that holds Prisma's lock on the database.
-///
-/// # Errors
-/// [`HistoryError`].
 pub async fn lock_holder(reader: &PooledClient) -> std::result::Result<Option<LockHolder>, HistoryError> {
     let rows = reader.ask(include_str!("lock_holder.sql"), &[]).await?;
     Ok(rows.first().map(|row| LockHolder {
@@ -236,8 +225,7 @@ pub async fn lock_holder(reader: &PooledClient) -> std::result::Result<Option<Lo
 /// Port of Azure's PgBouncer. It shares sessions between clients, and Prisma's lock belongs to a session.
 const POOLER_PORT: u16 = 6432;
 
-/// # Errors
-/// [`Error::User`] when the server is a pooler.
+/// Refuses a server that is a pooler.
 pub fn require_direct(server: &Server) -> Result<()> {
     if server.port != POOLER_PORT {
         return Ok(());

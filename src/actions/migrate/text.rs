@@ -1,11 +1,11 @@
 //! Texts of `migrate` and `migrate-resolve`: plans, errors, and outcomes by the migration history.
 
 use super::MigrateFacts;
-use super::execute::{Blocker, CommandResult, CommandSessions, ExitReason};
+use super::execute::{CommandResult, CommandSessions, ExitReason};
 use super::migration_history::{HistoryError, MigrationAttempt, MigrationHistory};
 use super::target::{LockHolder, MigrateTarget};
 use crate::actions::Outcome;
-use crate::actions::support::blocks::{count, table};
+use crate::actions::support::blocks::{self, count, table};
 use crate::actions::support::subprocess::ending;
 use crate::error::Error;
 use crate::model::{Block, Cell, EventKind, Plan, Shape, Table, Text};
@@ -15,7 +15,6 @@ use serde_json::json;
 /// Characters of Prisma's log of a failure: its beginning names the error.
 const MAX_LOG_CHARS: usize = 900;
 
-/// Names in one sentence.
 const MAX_NAMES: usize = 5;
 
 pub fn listed(names: &[&str]) -> String {
@@ -32,42 +31,38 @@ fn migrations(number: usize) -> String {
 
 pub fn history_error(target: &MigrateTarget<'_>, error: &HistoryError) -> Error {
     let problem = format!("{} {error}.", target.database());
-    match error {
-        HistoryError::Unreadable(_) => Error::instead(
-            problem,
-            format!(
-                "{} can't migrate it: configure a login `owner` whose role owns the tables.",
-                target.role.user
-            ),
-        ),
-        _ => Error::user(problem),
-    }
+    let HistoryError::Unreadable(_) = error else { return Error::user(problem) };
+    let role = &target.role.user;
+    Error::instead(
+        problem,
+        format!("{role} can't migrate it: configure a login `owner` whose role owns the tables."),
+    )
 }
 
 pub fn lock_held_error(target: &MigrateTarget<'_>, holder: &LockHolder) -> Error {
     let LockHolder { pid, app, state, for_s } = holder;
-    let problem = format!(
-        "Prisma's lock on {} is held by pid {pid} ({app}), which has been {state} for {}.",
-        target.database(),
-        duration(*for_s)
-    );
+    let (database, time) = (target.database(), duration(*for_s));
     let instead = if state.starts_with("idle") {
         format!("If no deploy is running, `kill {pid}` releases the lock.")
     } else {
         format!("Wait until it ends, or inspect it with `locks {pid}`.")
     };
-    Error::instead(problem, instead)
+    Error::instead(
+        format!(
+            "Prisma's lock on {database} is held by pid {pid} ({app}), which has been {state} for {time}."
+        ),
+        instead,
+    )
 }
 
 /// Error about an unresolved migration, which blocks every deploy.
 pub fn unresolved_error(target: &MigrateTarget<'_>, attempt: &MigrationAttempt) -> Error {
-    let service = &target.service.name;
+    let (service, database) = (&target.service.name, target.database());
     let name = &attempt.migration_name;
     let state = if attempt.logs.is_some() { "failed" } else { "was started and never finished" };
     Error::instead(
         format!(
-            "{name} {state} in {}. Deploys are blocked (P3009) until you mark it applied or rolled back.",
-            target.database()
+            "{name} {state} in {database}. Deploys are blocked (P3009) until you mark it applied or rolled back."
         ),
         format!(
             "Check what it changed, then type `migrate-resolve {service} {name} --as rolled-back`, or `--as applied`."
@@ -89,7 +84,6 @@ pub fn nothing_pending_error(target: &MigrateTarget<'_>, history: &MigrationHist
     Error::instead(problem, "No approval is requested.")
 }
 
-/// Title of the column of pending migrations on a card.
 const PENDING_TITLE: &str = "pending, in this order";
 
 /// Names of the pending migrations on a card; `None` where they were unknown.
@@ -199,26 +193,21 @@ pub fn outcome(
     let database = target.database();
     let end = exit_text(result, target);
     let partial = if applied.is_empty() { EventKind::Failed } else { EventKind::Partial };
-    let (kind, verdict) = match &result.exit {
+    let (kind, end) = match &result.exit {
         ExitReason::Exited(_) if result.succeeded() && complete => {
-            let elapsed = duration(result.elapsed.as_secs_f64());
-            (EventKind::Succeeded, format!("{done} to {database}, in {elapsed}."))
+            (EventKind::Succeeded, format!(", in {}", duration(result.elapsed.as_secs_f64())))
         }
         ExitReason::Exited(_) if result.succeeded() => (
             partial,
-            format!(
-                "{done} to {database}: the command reported success, but Prisma's migration history says otherwise."
-            ),
+            ": the command reported success, but Prisma's migration history says otherwise".to_owned(),
         ),
-        ExitReason::Exited(_) if complete && expected.is_some() => (
-            EventKind::Partial,
-            format!("{done} to {database}, all that were pending, but {end}: check its output."),
-        ),
-        ExitReason::Stopped | ExitReason::ShutDown => {
-            (EventKind::Stopped, format!("{done} to {database} when {end}."))
+        ExitReason::Exited(_) if complete && expected.is_some() => {
+            (EventKind::Partial, format!(", all that were pending, but {end}: check its output"))
         }
-        _ => (partial, format!("{done} to {database}: {end}.")),
+        ExitReason::Stopped | ExitReason::ShutDown => (EventKind::Stopped, format!(" when {end}")),
+        _ => (partial, format!(": {end}")),
     };
+    let verdict = format!("{done} to {database}{end}.");
     let mut outcome = outcome_with_output(target, kind, verdict, result);
     let lines = migration_lines(&applied, &missing, after);
     if !lines.is_empty() {
@@ -236,17 +225,17 @@ pub fn outcome(
     outcome
 }
 
-/// The state of each migration that was pending.
 fn migration_lines(applied: &[&str], missing: &[&str], after: &MigrationHistory) -> Vec<(String, Text)> {
-    let mut lines = vec![("applied now", applied.to_vec())];
+    let mut lines = vec![("applied now", listed(applied))];
     if let Some(attempt) = after.unresolved() {
         let state = if attempt.logs.is_some() { "failed" } else { "started, not finished" };
-        lines.push((state, vec![attempt.migration_name.as_str()]));
+        lines.push((state, attempt.migration_name.clone()));
     }
-    let not_started = missing.iter().copied().filter(|name| !after.is_unresolved(name)).collect();
-    lines.push(("not started", not_started));
+    let mut not_started = missing.to_vec();
+    not_started.retain(|name| !after.is_unresolved(name));
+    lines.push(("not started", listed(&not_started)));
     lines.retain(|(_, names)| !names.is_empty());
-    lines.into_iter().map(|(state, names)| (state.to_owned(), Text::from(listed(&names)))).collect()
+    lines.into_iter().map(|(state, names)| (state.to_owned(), names.into())).collect()
 }
 
 /// Adds Prisma's own log of a failure, redacted: it can contain customers' data.
@@ -265,40 +254,39 @@ pub fn outcome_with_output(
     result: &CommandResult,
 ) -> Outcome {
     let mut outcome = Outcome::new(kind, verdict);
+    if let Some(blocker) = &result.blocker
+        && kind != EventKind::Succeeded
+    {
+        let text = Text::new().plain(format!("Before it ended, it had {blocker}: "));
+        let text = text.code(format!("locks {}", blocker.pid)).plain(" shows its locks, ");
+        outcome.blocks.push(Block::Note(text.code(format!("kill {}", blocker.pid)).plain(" ends it.")));
+    }
+    let text = result.output.whole();
+    if !text.is_empty() {
+        let title = Some("Output, without secrets and data".to_owned());
+        outcome.blocks.push(Block::Code { title, text });
+    }
     let was_ended = !matches!(result.exit, ExitReason::Exited(_));
     let note = match &result.sessions {
-        CommandSessions::Gone if was_ended => Some("Its session ended.".to_owned()),
-        CommandSessions::Gone => None,
-        CommandSessions::Ended => Some(
-            "Its session was still running and was ended: uncommitted changes were rolled back.".to_owned(),
-        ),
+        CommandSessions::Gone if was_ended => "Its session ended.".to_owned(),
+        CommandSessions::Gone => String::new(),
+        CommandSessions::Ended => {
+            "Its session was still running and was ended: uncommitted changes were rolled back.".to_owned()
+        }
         CommandSessions::Remaining(pids) => {
-            let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
             outcome.kind = EventKind::Interrupted;
-            Some(format!(
-                "Its session is still running and may still make changes: `kill {}`.",
-                pids.join("`, `kill ")
-            ))
+            let kills: Vec<String> = pids.iter().map(|pid| format!("`kill {pid}`")).collect();
+            format!("Its session is still running and may still make changes: {}.", kills.join(", "))
         }
         CommandSessions::Unknown(error) => {
             if was_ended {
                 outcome.kind = EventKind::Interrupted;
             }
-            Some(format!("The state of its session is unknown: {} {error}.", target.server.name))
+            format!("The state of its session is unknown: {} {error}.", target.server.name)
         }
     };
-    if let Some(blocker) = &result.blocker
-        && kind != EventKind::Succeeded
-    {
-        outcome.blocks.push(blocker_note(blocker));
-    }
-    let output = result.output.whole();
-    if !output.is_empty() {
-        let title = Some("Output, without secrets and data".to_owned());
-        outcome.blocks.push(Block::Code { title, text: output });
-    }
-    if let Some(note) = note {
-        outcome.blocks.push(Block::Note(crate::sql::fill(&note, &|_| None)));
+    if !note.is_empty() {
+        outcome.blocks.push(blocks::note(&note));
     }
     let code = match &result.exit {
         ExitReason::Exited(status) => status.code(),
@@ -308,20 +296,11 @@ pub fn outcome_with_output(
     outcome
 }
 
-/// The session that blocked the command when it ended.
-fn blocker_note(blocker: &Blocker) -> Block {
-    let text = Text::new().plain(format!("Before it ended, it had {blocker}: "));
-    let text = text.code(format!("locks {}", blocker.pid)).plain(" shows its locks, ");
-    Block::Note(text.code(format!("kill {}", blocker.pid)).plain(" ends it."))
-}
-
 /// Outcome where the migration history can't be read afterwards.
 pub fn unknown(target: &MigrateTarget<'_>, error: &HistoryError, result: &CommandResult) -> Outcome {
+    let (end, database, service) = (exit_text(result, target), target.database(), &target.service.name);
     let verdict = format!(
-        "The result is unknown: {}, and {} {error}. Check `migrations {}` before you request it again.",
-        exit_text(result, target),
-        target.database(),
-        target.service.name
+        "The result is unknown: {end}, and {database} {error}. Check `migrations {service}` before you request it again."
     );
     outcome_with_output(target, EventKind::Interrupted, verdict, result)
 }
