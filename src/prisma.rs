@@ -1,5 +1,6 @@
 //! A directory of Prisma migrations, to compare a database's migration history with. Reads files and queries no server.
 
+use crate::model::sha256_hex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -20,13 +21,11 @@ pub struct Migration {
 
 /// SHA-256 over names and scripts, in hex. It changes with the directory's content.
 pub fn digest(migrations: &[Migration]) -> String {
-    let mut hasher = Sha256::new();
+    let mut parts: Vec<&[u8]> = Vec::new();
     for migration in migrations {
-        hasher.update(migration.name.as_bytes());
-        hasher.update([0]);
-        hasher.update(migration.sha256.as_bytes());
+        parts.extend([migration.name.as_bytes(), b"\0", migration.sha256.as_bytes()]);
     }
-    hex::encode(hasher.finalize())
+    sha256_hex(&parts)
 }
 
 /// Reads the migrations of a directory, in the order in which Prisma applies them. Entries that are no directories are skipped,
@@ -50,7 +49,7 @@ fn migrations(directory: &Path) -> Result<Vec<Migration>, String> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let script = std::fs::read(path.join("migration.sql"))
             .map_err(|error| format!("has {name} without a migration.sql to read ({})", error.kind()))?;
-        let sha256 = hex::encode(Sha256::digest(&script));
+        let sha256 = sha256_hex(&[&script]);
         migrations.push(Migration { name, checksums: checksums(&script), sha256 });
     }
     migrations.sort_by(|a, b| a.name.cmp(&b.name));

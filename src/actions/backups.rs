@@ -2,11 +2,11 @@
 //! age limits are in the command's header.
 
 use super::backup::{NewestBackups, StoredBackup, newest as newest_backups, prefix};
-use super::support::blocks::{answer, between, count, table, verdict};
+use super::support::blocks::{answer, between, count, note, table, verdict};
 use super::{Call, Query};
 use crate::error::Result;
-use crate::model::{Block, Cell, Severity, Shape, Text};
-use crate::sql::{Answer, QueryRequest, bytes, fill, minute, scope_targets, tone};
+use crate::model::{Block, Cell, Severity, Shape, Table, Text};
+use crate::sql::{Answer, bytes, minute, tone};
 use crate::storage::StorageResult;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -19,22 +19,25 @@ const MAX_BACKUPS: usize = 10;
 /// Characters of a SHA-256 in the list; the manifest has all of it.
 const SHORT_HASH_CHARS: usize = 12;
 
-/// A service and its database's backups in the storage.
 struct ServiceBackups {
     service: String,
     newest: NewestBackups,
 }
 
+impl ServiceBackups {
+    /// The newest backup that can be restored.
+    fn newest_usable(&self) -> Option<&StoredBackup> {
+        self.newest.backups.iter().find(|backup| backup.whole)
+    }
+}
+
 #[async_trait]
 impl Query for Backups {
     async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let environment = call.environment.unwrap_or_default();
-        let query =
-            QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
-        let targets = scope_targets(&call.app.environments, &query, call.command.header.scope)?;
+        let targets = call.targets(call.command.header.scope)?;
         let most = if targets.len() == 1 { MAX_BACKUPS } else { 1 };
         let all = targets.into_iter().map(|target| async move {
-            let prefix = prefix(environment, target.database.as_deref().unwrap_or_default());
+            let prefix = prefix(call.environment_name(), target.database.as_deref().unwrap_or_default());
             let mut newest = newest_backups(&call.app.storage, &prefix, most).await?;
             if newest.total > most && !newest.backups.iter().any(|backup| backup.whole) {
                 newest = newest_backups(&call.app.storage, &prefix, newest.total).await?;
@@ -58,9 +61,22 @@ fn present(call: &Call<'_>, services: &[ServiceBackups]) -> Answer {
     for entry in services {
         blocks.extend(problems(entry).into_iter().map(Block::Text));
     }
-    let one = services.len() == 1;
+    let mut rows = Vec::new();
+    let mut total = services.len();
+    if let [entry] = services {
+        let listed = entry.newest.backups.iter().take(MAX_BACKUPS);
+        rows.extend(listed.map(|backup| row(call, minute(backup.manifest.started_at), backup, now)));
+        total = entry.newest.total - entry.newest.unreadable;
+    } else {
+        for entry in services {
+            rows.push(match entry.newest_usable().or(entry.newest.backups.first()) {
+                Some(backup) => row(call, entry.service.clone(), backup, now),
+                None => row_without_backup(&entry.service),
+            });
+        }
+    }
     let titles = [
-        (if one { "made" } else { "service" }, Shape::Left),
+        (if services.len() == 1 { "made" } else { "service" }, Shape::Left),
         ("age", Shape::Right),
         ("size", Shape::Right),
         ("SHA-256", Shape::Left),
@@ -68,38 +84,15 @@ fn present(call: &Call<'_>, services: &[ServiceBackups]) -> Answer {
         ("verified", Shape::Left),
         ("by", Shape::Left),
     ];
-    let rows = services.iter().flat_map(|entry| {
-        let all = &entry.newest.backups;
-        match newest_usable(entry).or(all.first()) {
-            Some(backup) if !one => vec![row(call, entry, backup, one, now)],
-            None if !one => vec![none(&entry.service)],
-            _ => all.iter().take(MAX_BACKUPS).map(|backup| row(call, entry, backup, one, now)).collect(),
-        }
-    });
-    let mut shown = table(&titles, rows.collect());
-    if let [entry] = services {
-        shown.total = entry.newest.total - entry.newest.unreadable;
-    }
-    blocks.push(Block::Table(shown));
-    blocks.push(Block::Note(fill(
-        "`backup <service>` makes one now. Only Countersign's own dumps are listed here.",
-        &|_| None,
-    )));
+    blocks.push(Block::Table(Table { total, ..table(&titles, rows) }));
+    blocks.push(note("`backup <service>` makes one now. Only Countersign's own dumps are listed here."));
     answer(blocks)
 }
 
-/// The newest backup that can be restored.
-fn newest_usable(entry: &ServiceBackups) -> Option<&StoredBackup> {
-    entry.newest.backups.iter().find(|backup| backup.whole)
-}
-
-fn age(backup: &StoredBackup, now: Timestamp) -> f64 {
-    now.duration_since(backup.manifest.started_at).as_secs_f64()
-}
-
 fn age_tone(call: &Call<'_>, backup: &StoredBackup, now: Timestamp) -> Severity {
+    let age = now.duration_since(backup.manifest.started_at).as_secs_f64();
     let threshold = call.command.header.thresholds.get("age_s");
-    threshold.map_or(Severity::Neutral, |threshold| tone(threshold, age(backup, now)))
+    threshold.map_or(Severity::Neutral, |threshold| tone(threshold, age))
 }
 
 /// Services without a backup first, then those whose newest backup is too old.
@@ -107,9 +100,9 @@ fn overall_verdict(call: &Call<'_>, services: &[ServiceBackups], now: Timestamp)
     if services.is_empty() {
         return verdict(Severity::Neutral, "No service of the configuration is on this environment.");
     }
-    let without = services.iter().filter(|entry| newest_usable(entry).is_none());
+    let without = services.iter().filter(|entry| entry.newest_usable().is_none());
     let without: Vec<&str> = without.map(|entry| entry.service.as_str()).collect();
-    let outdated = services.iter().filter_map(|entry| Some((entry, newest_usable(entry)?)));
+    let outdated = services.iter().filter_map(|entry| Some((entry, entry.newest_usable()?)));
     let outdated: Vec<(&ServiceBackups, &StoredBackup)> =
         outdated.filter(|(_, backup)| age_tone(call, backup, now) > Severity::Ok).collect();
     let mut parts = Vec::new();
@@ -123,8 +116,10 @@ fn overall_verdict(call: &Call<'_>, services: &[ServiceBackups], now: Timestamp)
         parts.push(format!("the newest backup of {} is {old} old", entry.service));
     }
     if parts.is_empty() {
-        let oldest =
-            services.iter().filter_map(newest_usable).min_by_key(|backup| backup.manifest.started_at);
+        let oldest = services
+            .iter()
+            .filter_map(ServiceBackups::newest_usable)
+            .min_by_key(|backup| backup.manifest.started_at);
         let old = oldest.map(|backup| between(backup.manifest.started_at, now)).unwrap_or_default();
         let words = match services {
             [only] => format!("The newest backup of {} is {old} old.", only.service),
@@ -144,7 +139,6 @@ fn overall_verdict(call: &Call<'_>, services: &[ServiceBackups], now: Timestamp)
     verdict(tone, format!("{words}."))
 }
 
-/// Dumps and manifests that can't be used.
 fn problems(entry: &ServiceBackups) -> Vec<Text> {
     let gone = entry.newest.backups.iter().filter(|backup| !backup.whole).count();
     let mut problems = Vec::new();
@@ -159,15 +153,8 @@ fn problems(entry: &ServiceBackups) -> Vec<Text> {
     problems.into_iter().map(|words| Text::new().strong(entry.service.clone()).plain(words)).collect()
 }
 
-fn row(
-    call: &Call<'_>,
-    entry: &ServiceBackups,
-    backup: &StoredBackup,
-    one: bool,
-    now: Timestamp,
-) -> Vec<Cell> {
+fn row(call: &Call<'_>, first: String, backup: &StoredBackup, now: Timestamp) -> Vec<Cell> {
     let manifest = &backup.manifest;
-    let first = if one { minute(manifest.started_at) } else { entry.service.clone() };
     let size = if backup.whole {
         Cell::from(bytes(manifest.bytes as f64))
     } else {
@@ -184,9 +171,8 @@ fn row(
     ]
 }
 
-fn none(service: &str) -> Vec<Cell> {
-    let mut cells =
-        vec![Cell::from(service), Cell { text: "no backup".to_owned(), tone: Severity::Critical }];
-    cells.resize_with(7, || Cell::from("-"));
+fn row_without_backup(service: &str) -> Vec<Cell> {
+    let mut cells = vec![service.into(), Cell { text: "no backup".to_owned(), tone: Severity::Critical }];
+    cells.resize(7, "-".into());
     cells
 }
