@@ -1,4 +1,4 @@
-//! Tokens of Microsoft Entra, by a managed identity or a client secret. There is no chain of credentials to fall through: the
+//! Azure, the only user of its crates: tokens of Microsoft Entra, by a managed identity or a client secret. There is no chain of credentials to fall through: the
 //! configuration says which. The crate keeps a token until shortly before it expires.
 
 use crate::http_client;
@@ -102,10 +102,10 @@ mod tests {
     impl HttpClient for ProxyTransport {
         async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
             assert_eq!(request.url().origin().ascii_serialization(), "https://login.microsoftonline.com");
-            let mut there = request.clone();
+            let mut redirected = request.clone();
             let path = request.url().path();
-            *there.url_mut() = Url::parse(&format!("http://127.0.0.1:{}{path}", self.port)).unwrap();
-            self.http.execute_request(&there).await
+            *redirected.url_mut() = Url::parse(&format!("http://127.0.0.1:{}{path}", self.port)).unwrap();
+            self.http.execute_request(&redirected).await
         }
     }
 

@@ -30,7 +30,6 @@ const UNCHECKED_SUFFIX: &str = ".part";
 /// writing a part nor reading a dump back takes a day.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Bytes read at once.
 const RANGE_BYTES: usize = 1 << 20;
 
 /// Ranges read ahead. They bound the memory, however large the object is.
@@ -80,9 +79,6 @@ pub struct Storage {
 
 impl Storage {
     /// Opens the configured directory and creates it if necessary. Published objects survive a power failure.
-    ///
-    /// # Errors
-    /// The directory can't be created.
     pub fn open(backups: &BackupSettings) -> anyhow::Result<Storage> {
         let directory = &backups.directory;
         let opened = std::fs::create_dir_all(directory).map_err(anyhow::Error::from).and_then(|()| {
@@ -97,10 +93,8 @@ impl Storage {
         Storage { objects, directory: None }
     }
 
-    /// Begins an object. It is not visible under its key until [`Staged::publish`]; dropped half-way, it is removed.
-    ///
-    /// # Errors
-    /// [`StorageError::Exists`] and the others.
+    /// Begins an object, unless the key is taken. It is not visible under its key until [`Staged::publish`]; dropped half-way, it is
+    /// removed.
     pub async fn begin(&self, key: &Key) -> StorageResult<ObjectUpload> {
         match self.objects.head(key).await {
             Err(object_store::Error::NotFound { .. }) => {}
@@ -117,18 +111,12 @@ impl Storage {
     }
 
     /// Writes a small object atomically.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn put(&self, key: &Key, content: Bytes) -> StorageResult<()> {
         self.objects.put(key, content.into()).await?;
         Ok(())
     }
 
     /// Streams an object's bytes, in ranges of its own: the crate reads a local file in pieces of 8 KiB, each in another thread.
-    ///
-    /// # Errors
-    /// [`StorageError::Missing`] and the others.
     pub async fn read(&self, key: &Key) -> StorageResult<BoxStream<'static, StorageResult<Bytes>>> {
         let end = self.objects.head(key).await?.size;
         let (objects, key) = (Arc::clone(&self.objects), key.clone());
@@ -141,17 +129,11 @@ impl Storage {
     }
 
     /// A small object, whole.
-    ///
-    /// # Errors
-    /// [`StorageError::Missing`] and the others.
     pub async fn get(&self, key: &Key) -> StorageResult<Bytes> {
         Ok(self.objects.get(key).await?.bytes().await?)
     }
 
     /// The published objects below a prefix, by key.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn list(&self, prefix: &Key) -> StorageResult<Vec<ObjectMeta>> {
         // The object store lists a missing directory as empty: an unmounted disk would look like no backups.
         if let Some(directory) = &self.directory
@@ -165,24 +147,17 @@ impl Storage {
         Ok(objects)
     }
 
-    /// # Errors
-    /// [`StorageError::Missing`] and the others.
+    /// Deletes an object, published or not.
     pub async fn delete(&self, key: &Key) -> StorageResult<()> {
         Ok(self.objects.delete(key).await?)
     }
 
     /// Removes the unfinished objects of dead processes. Called at start. Returns their number.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn clear_abandoned(&self) -> StorageResult<usize> {
         self.clear(&Key::default(), ABANDONED_AFTER).await
     }
 
     /// Removes all unfinished objects below a prefix. The caller holds the lock on it, as a backup does on its database's.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn clear_unfinished(&self, prefix: &Key) -> StorageResult<usize> {
         self.clear(prefix, Duration::ZERO).await
     }
@@ -238,20 +213,14 @@ pub struct ObjectUpload {
 }
 
 impl ObjectUpload {
-    /// Appends. Waits when the storage is slower than the writer.
-    ///
-    /// # Errors
-    /// [`StorageError`], also of earlier bytes: then abort.
+    /// Appends. Waits when the storage is slower than the writer. An error can be of earlier bytes, too: then abort.
     pub async fn write(&mut self, bytes: Bytes) -> StorageResult<()> {
         self.parts.wait_for_capacity(MAX_PARTS).await?;
         self.parts.put(bytes);
         Ok(())
     }
 
-    /// Completes the object, not yet under its key.
-    ///
-    /// # Errors
-    /// [`StorageError`]; the object is removed.
+    /// Completes the object, not yet under its key. After an error it is removed.
     pub async fn finish(mut self) -> StorageResult<Staged> {
         self.parts.finish().await?;
         self.staged.handled = false;
@@ -277,17 +246,11 @@ pub struct Staged {
 
 impl Staged {
     /// Streams the bytes back from the storage.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn read(&self) -> StorageResult<BoxStream<'static, StorageResult<Bytes>>> {
         self.storage.read(&self.unchecked).await
     }
 
-    /// Moves it to its key. The caller never uses a key twice.
-    ///
-    /// # Errors
-    /// [`StorageError`]; then it is removed.
+    /// Moves it to its key, or removes it after an error. The caller never uses a key twice.
     pub async fn publish(mut self) -> StorageResult<()> {
         self.storage.objects.rename(&self.unchecked, &self.key).await?;
         self.handled = true;

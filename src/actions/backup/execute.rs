@@ -106,7 +106,6 @@ pub async fn dump(
     Ok(manifest)
 }
 
-/// Streams from pg_dump to the storage and to the check, until both programs have succeeded.
 async fn stream_dump(
     job: &Dump<'_>,
     compression: &str,

@@ -44,8 +44,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// # Errors
-    /// The storage's.
+    /// Writes it beside its dump.
     pub async fn write(&self, storage: &Storage) -> Result<(), BackupError> {
         let json = serde_json::to_vec_pretty(self).map_err(|error| BackupError::Internal(error.into()))?;
         Ok(storage.put(&manifest_key(&self.key)?, Bytes::from(json)).await?)
@@ -88,9 +87,6 @@ pub struct StoredBackup {
 
 /// The newest backups below a database's prefix. Their keys are sorted by time, so that the older manifests aren't read. A manifest
 /// that can't be read is logged.
-///
-/// # Errors
-/// The storage's.
 pub async fn newest(storage: &Storage, prefix: &Key, most: usize) -> StorageResult<NewestBackups> {
     let objects = storage.list(prefix).await?;
     let keys = objects.iter().map(|object| object.location.clone());

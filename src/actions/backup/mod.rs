@@ -4,7 +4,6 @@
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::Plan;
-use crate::sql::{QueryRequest, scope_targets};
 use crate::storage::StorageError;
 use async_trait::async_trait;
 use std::time::Duration;
@@ -75,8 +74,8 @@ impl BackupError {
 #[async_trait]
 impl Action for Backup {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let environment = call.environment.unwrap_or_default();
-        let targets = requested_targets(call, environment)?;
+        let environment = call.environment_name();
+        let targets = requested_targets(call)?;
         let context = BackupContext { app: call.app, environment, asker: &call.asker };
         let checks = context.inspect(&targets).await;
         if let Some(Err(error)) = checks.first()
@@ -119,11 +118,9 @@ impl Action for Backup {
 }
 
 /// The requested databases; a database that several services share counts once.
-fn requested_targets(call: &Call<'_>, environment: &str) -> Result<Vec<BackupTarget>> {
-    let asker = &call.asker;
-    let request = QueryRequest { command: call.command, environment, values: call.values, asker };
+fn requested_targets(call: &Call<'_>) -> Result<Vec<BackupTarget>> {
     let mut targets: Vec<BackupTarget> = Vec::new();
-    for target in scope_targets(&call.app.environments, &request, call.command.header.scope)? {
+    for target in call.targets(call.command.header.scope)? {
         let target = BackupTarget { server: target.server, database: target.database.unwrap_or_default() };
         if !target.database.is_empty() && !targets.contains(&target) {
             targets.push(target);

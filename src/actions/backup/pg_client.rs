@@ -16,7 +16,6 @@ use tokio::process::Command;
 /// Bytes of standard error that are kept: the first error is the cause.
 const MAX_STDERR_BYTES: usize = 32 * 1024;
 
-/// Characters of a reason that a person reads.
 const MAX_REASON_CHARS: usize = 400;
 
 /// Certificate bundles of operating systems, for clients before 16, which can't use the system's store themselves.
@@ -60,15 +59,12 @@ impl ClientConnection {
             command.env("PGPASSWORD", password.expose_secret());
         }
         match &self.tls {
-            Tls::Off => {
-                command.env("PGSSLMODE", "disable");
-            }
+            Tls::Off => command.env("PGSSLMODE", "disable"),
             Tls::Verified { ca_file } => {
-                command
-                    .env("PGSSLMODE", "verify-full")
-                    .env("PGSSLROOTCERT", roots(ca_file.as_deref(), client_major));
+                let roots = roots(ca_file.as_deref(), client_major);
+                command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", roots)
             }
-        }
+        };
     }
 }
 
@@ -88,18 +84,12 @@ pub struct PgClient(Subprocess<StderrHead>);
 
 impl PgClient {
     /// Takes the command, and with it the parent's copies of the child's pipe ends.
-    ///
-    /// # Errors
-    /// [`BackupError::Start`].
     pub fn start(command: Command) -> Result<PgClient, BackupError> {
         let started = Subprocess::start(command, CapturedStreams::Errors, StderrHead::default());
         started.map(PgClient).map_err(BackupError::Start)
     }
 
-    /// Waits for its end.
-    ///
-    /// # Errors
-    /// The reason of its failure, for people.
+    /// Waits for its end; an error is the reason of its failure, for people.
     pub async fn wait(mut self) -> Result<(), String> {
         let status = self.0.wait().await;
         let stderr = self.0.output().await.unwrap_or_default().0;

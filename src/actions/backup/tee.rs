@@ -29,9 +29,6 @@ pub struct TeeResult {
 }
 
 /// A blocking pipe to or from a child.
-///
-/// # Errors
-/// The system has no pipe left.
 pub fn pipe() -> std::io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = std::io::pipe()?;
     // A smaller pipe works, too, with more wakeups.
@@ -41,9 +38,6 @@ pub fn pipe() -> std::io::Result<(PipeReader, PipeWriter)> {
 }
 
 /// Copies until pg_dump closes its end, pg_restore stops reading, or the receiver is dropped. Blocks.
-///
-/// # Errors
-/// The pipe can't be read.
 pub fn copy(
     mut dump: PipeReader,
     mut check: PipeWriter,
@@ -77,7 +71,6 @@ fn pause(_pipe: &PipeReader) -> Duration {
     Duration::from_millis(1)
 }
 
-/// Reads the next chunk: full, unless it is the last.
 fn fill(dump: &mut PipeReader, pause: Duration) -> std::io::Result<Vec<u8>> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut filled = 0;

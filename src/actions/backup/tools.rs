@@ -120,7 +120,6 @@ fn parse_version(run_probe: &str) -> Option<(u32, String)> {
     Some((digits.parse().ok()?, version.to_owned()))
 }
 
-/// Runs a program and returns its standard output and error.
 async fn run_probe(command: &mut Command) -> Option<(String, String)> {
     let command = command.env_clear().env("LC_ALL", "C").env("HOME", "/nonexistent").stdin(Stdio::null());
     let output = tokio::time::timeout(PROBE_TIMEOUT, command.kill_on_drop(true).output()).await.ok()?.ok()?;

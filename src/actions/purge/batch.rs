@@ -7,7 +7,6 @@ use crate::sql::parameters;
 use std::time::{Duration, Instant};
 use tokio_postgres::types::ToSql;
 
-/// The result of one batch.
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
     /// The last key that was read.
@@ -24,10 +23,8 @@ pub(super) enum BatchError {
     /// The name, the column or the key is another now.
     Changed(&'static str),
     ReadOnly,
-    /// More rows than may be deleted.
     TooManyRows,
     Rejected(QueryError),
-    /// It took as long as a batch may.
     TooSlow,
     /// A lock or a deadlock: the same may work in a moment.
     Busy(QueryError),
@@ -35,7 +32,6 @@ pub(super) enum BatchError {
     Lost(QueryError, bool),
 }
 
-/// A batch to be tried.
 pub(super) struct BatchAttempt<'a> {
     pub worker: &'a DedicatedSession,
     pub spec: &'a PurgeSpec,

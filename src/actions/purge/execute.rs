@@ -34,7 +34,6 @@ const RETRY_AFTER: Duration = Duration::from_millis(300);
 const LOCK_SLACK: Duration = Duration::from_secs(10);
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The progress of a purge: enough to resume it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct PurgeProgress {
     /// Every row up to this key has been read.
@@ -79,11 +78,9 @@ impl PurgeProgress {
     }
 }
 
-/// The reason why a purge ends.
 #[derive(Debug)]
 pub(super) enum StopReason {
     Finished,
-    /// Somebody asked it to stop.
     Requested,
     /// A replica is too far behind or cut off, or the lag is unknown: as a clause.
     Replicas(String),
@@ -92,7 +89,6 @@ pub(super) enum StopReason {
     Failed(BatchError),
 }
 
-/// Deletes the plan's rows, from where an interrupted process got to.
 pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
     let Some(spec) = execution.plan.target::<PurgeSpec>() else {
         return Outcome::invalidated("The plan can't be read.");
@@ -152,7 +148,6 @@ struct BatchLoop<'a> {
 }
 
 impl BatchLoop<'_> {
-    /// Deletes batches until no row is left or something ends it.
     async fn run(&self, progress: &mut PurgeProgress) -> StopReason {
         let mut size = MAX_ROWS;
         let mut attempts = 0;

@@ -46,10 +46,7 @@ pub(super) fn missing<'a>(names: &'a [String], replicas: &[ReplicaLag]) -> Optio
     })
 }
 
-/// Lists a server's replicas, the one furthest behind first.
-///
-/// # Errors
-/// The reason why they can't be read, to follow "the server".
+/// Lists a server's replicas, the one furthest behind first; an error follows "the server".
 pub(super) async fn replicas(app: &App, server: &Address, asker: &str) -> Result<Vec<ReplicaLag>, String> {
     let address = Address::new(&server.environment, &server.server, Login::Reader);
     let client = app.environments.lease(&address, asker).await.map_err(|error| error.to_string())?;

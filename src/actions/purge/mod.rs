@@ -47,7 +47,6 @@ fn max_lag(arguments: &Values) -> Duration {
     Duration::from_secs(seconds.unwrap_or(30))
 }
 
-/// Name of the lock that one purge of a table holds: in the audit store, and in PostgreSQL.
 fn resource(database: &str, relation: &str) -> String {
     format!("purge of {database}: {relation}")
 }

@@ -14,7 +14,6 @@ use crate::sql::parameters;
 use crate::suggest::{nearest, shown};
 use tokio_postgres::Row;
 
-/// The facts that the card shows.
 pub(super) struct PurgeFacts {
     pub spec: PurgeSpec,
     /// Of the table with its indexes, in bytes.
@@ -29,13 +28,12 @@ pub(super) struct PurgeFacts {
     pub continues: Option<RunId>,
 }
 
-/// Plans a new purge, or one that continues another run.
 pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     check_arguments(call)?;
     let database = DatabaseTarget::from_call(call)?;
     let client = database.client(call).await?;
-    let typed = call.values.get("table").cloned().unwrap_or_default();
-    let table = RelationKind::Purged.resolve(call, &client, &database.database, &typed).await?;
+    let typed = call.value("table").unwrap_or_default();
+    let table = RelationKind::Purged.resolve(call, &client, &database.database, typed).await?;
     let relation = &table.relation;
     if table.kind == "p" {
         return Err(Error::instead(
@@ -50,7 +48,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
     let counts = count(&client, &spec).await.map_err(|error| text::uncounted(&error, &spec, indexed))?;
     spec.rows = counts.get("rows");
-    let continues = call.values.get("continue").and_then(|run| run.parse().ok());
+    let continues = call.value("continue").and_then(|run| run.parse().ok());
     if spec.rows == 0 {
         return Err(text::nothing_to_do(&spec, continues));
     }
@@ -72,7 +70,6 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Refuses a call that leaves out the column or the age, or gives them where they may not be.
 fn check_arguments(call: &Call<'_>) -> Result<()> {
     let given = |name: &str| call.values.contains_key(name);
     match (given("continue"), given("column"), given("older-than")) {
@@ -92,7 +89,6 @@ fn check_arguments(call: &Call<'_>) -> Result<()> {
     }
 }
 
-/// Refuses a table whose rows can't be deleted by the login, or on that server.
 fn check_privileges(facts: &Row, relation: &str, role: &str) -> Result<()> {
     let is = |name: &str| facts.get::<_, Option<bool>>(name).unwrap_or(false);
     if is("replica") {
@@ -149,9 +145,9 @@ async fn spec(
         let after = if same_key { last_key(&run).or(before.after.clone()) } else { None };
         return Ok((PurgeSpec { key, after, ..before }, column.indexed));
     }
-    let typed = |name: &str| call.values.get(name).cloned().unwrap_or_default();
-    let column = resolve_column(client, table, &typed("column")).await?;
-    let cutoff = cutoff(client, column.kind, &typed("older-than")).await?;
+    let typed = |name: &str| call.value(name).unwrap_or_default();
+    let column = resolve_column(client, table, typed("column")).await?;
+    let cutoff = cutoff(client, column.kind, typed("older-than")).await?;
     let spec = PurgeSpec {
         relation: table.relation.clone(),
         oid: table.oid,
@@ -216,7 +212,6 @@ fn last_key(run: &Run) -> Option<String> {
     run.events.iter().rev().find_map(PurgeProgress::read)?.after
 }
 
-/// Counts in a transaction that can only read and is timed.
 async fn count(client: &PooledClient, spec: &PurgeSpec) -> std::result::Result<Row, QueryError> {
     let transaction = client.begin(AccessMode::Read, client.statement_timeout()).await?;
     let values = spec.values(spec.after.as_deref());
@@ -225,7 +220,6 @@ async fn count(client: &PooledClient, spec: &PurgeSpec) -> std::result::Result<R
     rows?.into_iter().next().ok_or(QueryError::Lost)
 }
 
-/// Describes the replicas' lag before it begins.
 async fn replicas(call: &Call<'_>, database: &DatabaseTarget) -> String {
     match lag::replicas(call.app, &database.address, &call.asker).await {
         Ok(replicas) if replicas.is_empty() => "none".to_owned(),
@@ -234,12 +228,10 @@ async fn replicas(call: &Call<'_>, database: &DatabaseTarget) -> String {
     }
 }
 
-/// A column that holds a time.
 struct TimeColumn {
     /// Quoted.
     quoted: String,
     kind: TimeType,
-    /// An index begins with it.
     indexed: bool,
 }
 
@@ -267,21 +259,21 @@ async fn resolve_column(client: &PooledClient, table: &RelationInfo, typed: &str
         (None, []) => {
             let problem = format!("{relation} has no column “{}”.", shown(typed));
             let names: Vec<String> = columns.iter().map(&name).collect();
-            return Err(match nearest(typed, names.iter().map(String::as_str)) {
-                Some(near) => Error::instead(problem, format!("Did you mean `--column {near}`?")),
-                None => Error::instead(problem, choices(&times)),
-            });
+            let near = nearest(typed, names.iter().map(String::as_str));
+            let choices = || time_columns(&times);
+            let instead = near.map_or_else(choices, |near| format!("Did you mean `--column {near}`?"));
+            return Err(Error::instead(problem, instead));
         }
     };
     let kind: Option<String> = row.get("kind");
     let kind = serde_json::from_value(kind.into()).map_err(|_| {
         let (name, kind): (String, String) = (name(row), row.get("type"));
-        Error::instead(format!("{name} of {relation} is of type {kind}, not a time."), choices(&times))
+        Error::instead(format!("{name} of {relation} is of type {kind}, not a time."), time_columns(&times))
     })?;
     Ok(TimeColumn { quoted: row.get("quoted"), kind, indexed: row.get("indexed") })
 }
 
-fn choices(times: &[String]) -> String {
+fn time_columns(times: &[String]) -> String {
     if times.is_empty() {
         return "The table has no column of type date, timestamp or timestamptz, so it doesn't show how old its rows are.".to_owned();
     }

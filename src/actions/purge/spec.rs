@@ -5,7 +5,6 @@ use crate::actions::support::tolerance;
 use crate::model::as_text;
 use serde::{Deserialize, Serialize};
 
-/// Type of a column that holds a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum TimeType {

@@ -17,7 +17,6 @@ fn rows(number: i64) -> String {
     if number == 1 { "1 row".to_owned() } else { format!("{} rows", grouped(number)) }
 }
 
-/// The plan as the card shows it.
 pub(super) fn describe(database: &DatabaseTarget, facts: &PurgeFacts) -> Plan {
     let spec = &facts.spec;
     let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
@@ -65,7 +64,6 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PurgeFacts) -> Plan {
     plan
 }
 
-/// The refusal when the rows can't be counted.
 pub(super) fn uncounted(error: &QueryError, spec: &PurgeSpec, indexed: bool) -> Error {
     let PurgeSpec { relation, column, .. } = spec;
     if !error.is_cancelled() && !matches!(error, QueryError::TimedOut(_)) {
@@ -86,7 +84,6 @@ pub(super) fn uncounted(error: &QueryError, spec: &PurgeSpec, indexed: bool) -> 
     )
 }
 
-/// The refusal when no row is old enough.
 pub(super) fn nothing_to_do(spec: &PurgeSpec, continues: Option<RunId>) -> Error {
     let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
     if let Some(run) = continues {
@@ -116,7 +113,6 @@ fn deleted(progress: &PurgeProgress, spec: &PurgeSpec) -> String {
     format!("{least}{} of {} were deleted", rows(progress.deleted), grouped(spec.rows))
 }
 
-/// The facts that `--continue` needs, for the audit log.
 fn facts(progress: &PurgeProgress, spec: &PurgeSpec) -> serde_json::Value {
     let mut facts = json!(progress);
     facts["shown"] = spec.rows.into();
@@ -134,7 +130,6 @@ pub(super) fn not_begun(error: &str, run: &Run, spec: &PurgeSpec, progress: &Pur
     outcome
 }
 
-/// The outcome of a purge that has ended.
 pub(super) fn outcome(
     run: &Run,
     spec: &PurgeSpec,
@@ -185,7 +180,6 @@ pub(super) fn given_up(run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) ->
     outcome
 }
 
-/// Maps the reason of the end to its event and its sentence.
 fn explain(reason: StopReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (EventKind, String) {
     let relation = &spec.relation;
     let invalidated = if progress.is_untouched() { EventKind::Invalidated } else { EventKind::Stopped };

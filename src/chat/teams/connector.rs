@@ -2,7 +2,7 @@
 //! turned into codes here and never shown or logged as they are.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference>.
 
-use crate::azure::identity::{CredentialKind, Tokens};
+use crate::azure::{CredentialKind, Tokens};
 use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, RETRY_AFTER};
 use crate::config;
 use crate::http_client;
