@@ -7,32 +7,40 @@ use crate::catalog::{Command, sql_files};
 use crate::error::{Error, Result};
 use crate::model::Plan;
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 pub struct RunSql;
+
+/// The file that the approver saw, beside the target of its SQL.
+#[derive(Serialize, Deserialize)]
+struct FileTarget {
+    file: String,
+}
 
 #[async_trait]
 impl Action for RunSql {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        if call.values.get("service").is_some_and(|service| service == "all") {
+        if call.value("service") == Some("all") {
             return Err(Error::instead(
                 "`run-sql` works on one service's database at a time.",
                 format!("Type `{}`.", call.command.usage()),
             ));
         }
-        let typed = call.values.get("file").map_or("", String::as_str);
-        let command = file(call.app, typed, call.command).await?;
+        let command = file(call.app, call.value("file").unwrap_or_default(), call.command).await?;
         let asker = call.asker.clone();
         let Call { app, person, place, environment, values, .. } = *call;
         let file_call = Call { app, command: &command, person, place, environment, values, asker };
         let mut plan = SqlCommand.plan(&file_call).await?;
-        plan.context.insert(0, ("summary".to_owned(), command.header.summary.clone()));
-        plan.identity.insert("file".to_owned(), command.name.clone());
+        plan.context.insert(0, ("summary".to_owned(), command.header.summary));
+        plan.set_target(&FileTarget { file: command.name });
         Ok(plan)
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
-        let planned = execution.plan.identity.get("file").map_or("", String::as_str);
-        let command = match file(execution.app, planned, execution.command).await {
+        let Some(FileTarget { file: name }) = execution.plan.target() else {
+            return Outcome::invalidated("The plan names no file.");
+        };
+        let command = match file(execution.app, &name, execution.command).await {
             Ok(command) => command,
             Err(error) => return Outcome::invalidated(error.to_string()),
         };

@@ -72,7 +72,7 @@ async fn deploy(execution: &Execution<'_>) -> std::result::Result<Outcome, Outco
 
 pub(super) fn requested_target<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>> {
     let environment = call.environment_name();
-    let service = super::sql_command::only_target(call, environment)?.service.unwrap_or_default();
+    let service = super::sql_command::only_target(call)?.service.unwrap_or_default();
     let target = MigrateTarget::new(call.app, environment, &service, call.command.header.login)?;
     require_direct(target.server)?;
     Ok(target)
