@@ -27,20 +27,20 @@ impl Action for EnableStats {
         let mut plan =
             Plan::of(format!("Creates pg_stat_statements {version} in {database} in {environment}."));
         target.write_to(&mut plan);
-        plan.context.push(("statement".to_owned(), CREATE.to_owned()));
+        plan.add_context("statement", CREATE);
         plan.rollback =
             "A DBA drops it: DROP EXTENSION pg_stat_statements. The server continues to collect.".to_owned();
-        plan.resource_locks = vec![resource(&target)];
+        plan.resource_locks = vec![resource(database)];
         Ok(plan)
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let target = DatabaseTarget::from_plan(execution);
-        let worker = match begin(execution, &target).await {
-            Ok(worker) => worker,
-            Err(outcome) => return *outcome,
+        let session = match begin(execution, &target).await {
+            Ok(session) => session,
+            Err(outcome) => return outcome,
         };
-        match worker.run(CREATE).await {
+        match session.run(CREATE).await {
             Err(err) if err.is_final() => {
                 target.failed(format!("has no pg_stat_statements: PostgreSQL refused: {err}"))
             }
@@ -97,12 +97,10 @@ fn creatable_version(target: &DatabaseTarget, state: &Row, readers_state: &Row) 
         ));
     };
     if !loaded {
-        return Err(Error::instead(
-            format!(
-                "The server doesn't load pg_stat_statements: created in {database}, it would give no answers."
-            ),
-            restart,
-        ));
+        let problem = format!(
+            "The server doesn't load pg_stat_statements: created in {database}, it would give no answers."
+        );
+        return Err(Error::instead(problem, restart));
     }
     if !state.get::<_, Option<bool>>("may").unwrap_or(false) {
         return Err(Error::instead(
@@ -124,13 +122,13 @@ async fn created(execution: &Execution<'_>, target: &DatabaseTarget) -> Outcome 
     let unknown = || {
         Outcome::unknown(format!("pg_stat_statements in {database} can't be checked now: try `slow` later."))
     };
-    let Some(watcher) = target.observer(execution).await else { return unknown() };
+    let Some(observer) = target.observer(execution).await else { return unknown() };
     let extension = "SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements'";
-    let Ok(rows) = watcher.ask(extension, &[]).await else { return unknown() };
+    let Ok(rows) = observer.ask(extension, &[]).await else { return unknown() };
     let Some(version) = rows.first().map(|row| row.get::<_, String>(0)) else {
         return Outcome::new(EventKind::Failed, format!("pg_stat_statements is not in {database}."));
     };
-    match watcher.ask("SELECT count(*) FROM public.pg_stat_statements", &[]).await {
+    match observer.ask("SELECT count(*) FROM public.pg_stat_statements", &[]).await {
         Ok(_) => {
             Outcome::done(format!("pg_stat_statements {version} is in {database}: `slow` works from now on."))
         }

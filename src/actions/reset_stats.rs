@@ -97,89 +97,79 @@ impl Action for ResetStats {
         let mut plan = Plan::of(format!("Resets pg_stat_statements for {database} in {name}."));
         target.write_to(&mut plan);
         plan.set_target(&ResetTarget { dbid: reset.dbid });
-        plan.context.push(("counters".to_owned(), counters.to_string()));
-        plan.guards.insert("database".to_owned(), "this is still the same database".to_owned());
+        plan.add_context("counters", counters.to_string());
+        plan.add_guard("database", "this is still the same database");
         plan.impact = "`slow`, and comparisons with earlier numbers, start from zero. Other databases' counters and running work \
                        are not affected."
             .to_owned();
         plan.rollback = "Not possible: the counters can't be restored.".to_owned();
-        plan.resource_locks = vec![resource(&target)];
+        plan.resource_locks = vec![resource(database)];
         Ok(plan)
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
-        let target = DatabaseTarget::from_plan(execution);
-        let database = &target.database;
-        let worker = match begin(execution, &target).await {
-            Ok(worker) => worker,
-            Err(outcome) => return *outcome,
-        };
-        let Some(watcher) = target.observer(execution).await else {
-            return target.failed("can't be read, so the reset could not be verified");
-        };
-        let reset = match ResetFunction::find(worker.lease(), &target).await {
-            Ok(reset) => reset,
-            Err(err) => return Outcome::failed(err.to_string()),
-        };
-        let environment = execution.app.environments.environment(&target.address.environment);
-        let own_roles = environment
-            .map(|environment| execution.app.environments.own_roles(environment))
-            .unwrap_or_default();
-        let before = match reset.counters(&watcher, &own_roles).await {
-            Ok(before) => before,
-            Err(err) => return target.failed(err),
-        };
-        let Some(ResetTarget { dbid }) = execution.plan.target() else {
-            return Outcome::invalidated("The plan names no database.");
-        };
-        // The database's oid must not be 0: that would reset every database.
-        let sql = format!(
-            "SELECT {}(0, d.oid, 0) FROM pg_database d WHERE d.datname = current_database() AND d.oid = $1::int8::oid",
-            reset.function
-        );
-        match worker.ask(&sql, &[&dbid]).await {
-            Ok(rows) if rows.is_empty() => {
-                return Outcome::invalidated(format!("Another database is called {database} now."));
-            }
-            Err(err) if err.is_final() => {
-                return target.failed(format!("keeps its counters: PostgreSQL refused: {err}"));
-            }
-            _ => {}
-        }
-        verified(&target, &before, reset.counters(&watcher, &own_roles).await)
+        execute(execution).await.unwrap_or_else(|outcome| outcome)
     }
 
+    /// Reads since when the statements are counted. PostgreSQL before 17 doesn't tell: `None`.
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         let target = DatabaseTarget::from_plan(execution);
         let since = execution.run.event(EventKind::Started)?.at.to_string();
-        observed(&target, &target.observer(execution).await?, &since).await
+        let observer = target.observer(execution).await?;
+        let rows = observer.ask(STATE, &[]).await.ok()?;
+        let schema: String = rows.first()?.get::<_, Option<String>>("schema")?;
+        // As JSON, since a column that doesn't exist can't be named.
+        let sql = format!(
+            "SELECT bool_and((to_jsonb(s) ->> 'stats_since')::timestamptz >= $1::text::timestamptz) FROM {schema}.pg_stat_statements(false) s
+             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND to_jsonb(s) ? 'stats_since'"
+        );
+        let rows = observer.ask(&sql, &[&since]).await.ok()?;
+        let database = &target.database;
+        let all_since: bool = rows.first()?.get::<_, Option<bool>>(0)?;
+        Some(if all_since {
+            Outcome::done(format!(
+                "All statements of {database} are counted from after the start of the run: its statistics were reset. {INTERRUPTED}"
+            ))
+        } else {
+            Outcome::new(
+                EventKind::Failed,
+                format!(
+                    "Statements of {database} are counted from before the start of the run: its statistics were not reset."
+                ),
+            )
+        })
     }
 }
 
-/// Reads since when the statements are counted. PostgreSQL before 17 doesn't tell: `None`.
-async fn observed(target: &DatabaseTarget, watcher: &PooledClient, since: &str) -> Option<Outcome> {
-    let rows = watcher.ask(STATE, &[]).await.ok()?;
-    let schema: String = rows.first()?.get::<_, Option<String>>("schema")?;
-    // As JSON, since a column that doesn't exist can't be named.
+async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outcome> {
+    let target = DatabaseTarget::from_plan(execution);
+    let session = begin(execution, &target).await?;
+    let unread = || target.failed("can't be read, so the reset could not be verified");
+    let observer = target.observer(execution).await.ok_or_else(unread)?;
+    let reset = ResetFunction::find(session.lease(), &target).await;
+    let reset = reset.map_err(|err| Outcome::failed(err.to_string()))?;
+    let environment = execution.app.environments.environment(&target.address.environment);
+    let own_roles = environment.map(|environment| execution.app.environments.own_roles(environment));
+    let own_roles = own_roles.unwrap_or_default();
+    let before = reset.counters(&observer, &own_roles).await.map_err(|err| target.failed(err))?;
+    let Some(ResetTarget { dbid }) = execution.plan.target() else {
+        return Err(Outcome::invalidated("The plan names no database."));
+    };
+    // The database's oid must not be 0: that would reset every database.
     let sql = format!(
-        "SELECT bool_and((to_jsonb(s) ->> 'stats_since')::timestamptz >= $1::text::timestamptz) FROM {schema}.pg_stat_statements(false) s
-         WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND to_jsonb(s) ? 'stats_since'"
+        "SELECT {}(0, d.oid, 0) FROM pg_database d WHERE d.datname = current_database() AND d.oid = $1::int8::oid",
+        reset.function
     );
-    let rows = watcher.ask(&sql, &[&since]).await.ok()?;
-    let database = &target.database;
-    let all_since: bool = rows.first()?.get::<_, Option<bool>>(0)?;
-    Some(if all_since {
-        Outcome::done(format!(
-            "All statements of {database} are counted from after the start of the run: its statistics were reset. {INTERRUPTED}"
-        ))
-    } else {
-        Outcome::new(
-            EventKind::Failed,
-            format!(
-                "Statements of {database} are counted from before the start of the run: its statistics were not reset."
-            ),
-        )
-    })
+    match session.ask(&sql, &[&dbid]).await {
+        Ok(rows) if rows.is_empty() => {
+            let reason = format!("Another database is called {} now.", target.database);
+            Err(Outcome::invalidated(reason))
+        }
+        Err(err) if err.is_final() => {
+            Err(target.failed(format!("keeps its counters: PostgreSQL refused: {err}")))
+        }
+        _ => Ok(verified(&target, &before, reset.counters(&observer, &own_roles).await)),
+    }
 }
 
 /// Verifies the reset: fewer calls are counted than before.
