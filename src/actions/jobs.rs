@@ -143,7 +143,6 @@ fn progress(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> Cell {
     if parts.is_empty() { "-".into() } else { parts.join(", ").into() }
 }
 
-/// Describes what an interrupted run still does.
 fn interrupted_progress(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> String {
     if let Some(share) = view.progress.get(&run.id) {
         return share.label.replace('\n', ". ");

@@ -12,11 +12,9 @@ use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-mod analyze;
 pub mod backup;
 mod backups;
 mod break_glass;
-mod cancel;
 mod connect;
 mod deny;
 mod enable_stats;
@@ -41,7 +39,6 @@ mod show;
 mod sql_command;
 mod stop;
 pub mod support;
-mod unfreeze;
 mod r#use;
 mod vacuum;
 mod vacuum_full;
@@ -264,11 +261,11 @@ pub fn find(command: &Command) -> Option<Implementation> {
         return acts.then_some(Action(&sql_command::SqlCommand));
     }
     Some(match command.name.as_str() {
-        "analyze" => Action(&analyze::Analyze),
+        "analyze" => Action(&vacuum::Operation::Analyze),
         "backup" => Action(&backup::Backup),
         "backups" => Query(&backups::Backups),
         "break-glass" => Query(&break_glass::BreakGlass),
-        "cancel" => Action(&cancel::Cancel),
+        "cancel" => Action(&kill::Cancel),
         "connect" => Query(&connect::Connect),
         "deny" => Action(&deny::Deny),
         "enable-stats" => Action(&enable_stats::EnableStats),
@@ -291,9 +288,9 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "services" => Query(&services::Services),
         "show" => Query(&show::Show),
         "stop" => Action(&stop::Stop),
-        "unfreeze" => Action(&unfreeze::Unfreeze),
+        "unfreeze" => Action(&freeze::Unfreeze),
         "use" => Action(&r#use::Use),
-        "vacuum" => Action(&vacuum::Vacuum),
+        "vacuum" => Action(&vacuum::Operation::Vacuum),
         "vacuum-full" => Action(&vacuum_full::VacuumFull),
         "withdraw" => Action(&withdraw::Withdraw),
         _ => return None,

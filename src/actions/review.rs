@@ -9,7 +9,6 @@ use async_trait::async_trait;
 
 pub struct Review;
 
-/// The hint where a run can't be reviewed.
 const PENDING: &str = "`pending` lists what needs a review.";
 
 #[async_trait]

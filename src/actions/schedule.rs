@@ -40,7 +40,6 @@ impl WindowState {
     }
 }
 
-/// A window, its newest run, and its state.
 struct WindowStatus<'w> {
     window: &'w Window,
     newest: Option<Run>,

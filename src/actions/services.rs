@@ -17,7 +17,6 @@ pub struct Services;
 /// PostgreSQL reads sizes of databases file by file; after this the answer has none.
 const SIZES_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The databases of a server, and their sizes as far as the reader may measure them.
 const SIZES: &str = "SELECT d.datname::text AS database, CASE WHEN has_database_privilege(d.oid, 'CONNECT') \
      OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END AS size \
      FROM pg_database d WHERE d.datname = ANY ($1::text[])";

@@ -106,7 +106,6 @@ async fn request_stop(execution: &Execution<'_>, mut run: Run) -> std::result::R
     Ok(Outcome::new(EventKind::Invalidated, format!("Run #{id} had already ended: see `show {id}`.")))
 }
 
-/// Waits a while for the end of a run that was asked to stop.
 async fn wait_for_end(execution: &Execution<'_>, run: Run) -> Outcome {
     let id = run.id;
     // The plan was made before the run started.
@@ -130,7 +129,6 @@ async fn wait_for_end(execution: &Execution<'_>, run: Run) -> Outcome {
     ))
 }
 
-/// Closes an interrupted run that could resume, and ends the sessions that it left.
 async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> std::result::Result<Outcome, StoreError> {
     let (app, id) = (execution.app, run.id);
     let action = action_of(app, run);

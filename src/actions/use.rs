@@ -17,8 +17,7 @@ struct UseTarget {
 #[async_trait]
 impl Action for Use {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        let name = call.values.get("environment").map(String::as_str).unwrap_or_default();
-        let environment = call.app.environments.environment(name)?;
+        let environment = call.app.environments.environment(call.value("environment").unwrap_or_default())?;
         if !call.app.access.may_run(call.person, call.command, Some(&environment.name)) {
             return Err(Error::user(format!("You may not work in {}.", environment.name)));
         }

@@ -71,7 +71,6 @@ impl Action for KillIdle {
     }
 }
 
-/// Picks the server that the call names, or the environment's only one.
 fn only_server(call: &Call<'_>) -> Result<String> {
     match call.targets(call.command.header.scope)?.as_slice() {
         [only] => Ok(only.server.clone()),
@@ -92,7 +91,6 @@ struct IdleSessions<'a> {
     /// Those of superusers, replication and Countersign itself.
     spared: Vec<&'a Row>,
     seconds: f64,
-    /// The database or server, by name.
     place: String,
 }
 
@@ -161,7 +159,6 @@ fn target(row: &Row) -> IdleTarget {
     IdleTarget { session, app: row.get("app") }
 }
 
-/// Lists the applications, each once.
 fn applications(listed: &[&Row]) -> String {
     let mut apps: Vec<String> = listed.iter().map(|row| row.get("app")).collect();
     apps.sort();
@@ -224,7 +221,6 @@ fn is_ended(result: &SignalResult) -> bool {
     matches!(result, SignalResult::Signalled(Ok(CurrentSession::Gone | CurrentSession::OtherSession)))
 }
 
-/// Names the guard that refused.
 fn guard(session: &LiveSession) -> String {
     match (&session.spared, session.state.as_str()) {
         (Some(owner), _) => format!("is {owner} now"),

@@ -3,7 +3,8 @@
 
 use crate::actions::support::blocks::table;
 use crate::actions::support::maintenance::is_lock_timeout;
-use crate::model::{Block, Cell, Severity, Shape, Table};
+use crate::model::Shape::{Left, Right};
+use crate::model::{Block, Cell, Severity, Table};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::bytes;
 use tokio_postgres::Row;
@@ -98,37 +99,48 @@ async fn drop_index(worker: &DedicatedSession, relation: &str) -> DropResult {
 
 /// Lists each leftover of `origin` with its result; a single one in a line, since a table's cells are short on a phone.
 pub(super) fn block(origin: &str, leftovers: &[(InvalidIndex, DropResult)]) -> Option<Block> {
-    let cells = |(index, result): &(InvalidIndex, DropResult)| {
-        let (text, tone) = match result {
-            DropResult::Dropped => ("dropped".to_owned(), Severity::Ok),
-            DropResult::Building => (
-                "remains: another session is building on its table, or vacuuming it".to_owned(),
-                Severity::Warning,
-            ),
-            DropResult::MayNot => (format!("remains: only {} may drop it", index.owner), Severity::Critical),
-            DropResult::Rejected(error) if is_lock_timeout(error) => (
-                "remains: a transaction that uses its table kept the DROP waiting too long".to_owned(),
-                Severity::Critical,
-            ),
-            DropResult::Rejected(error) => (format!("remains: {error}"), Severity::Critical),
-        };
-        vec![index.relation.as_str().into(), bytes(index.bytes as f64).into(), Cell { text, tone }]
-    };
-    if let [only] = leftovers {
-        let (index, result) = only;
-        let size = bytes(index.bytes as f64);
-        let text = if matches!(result, DropResult::Dropped) {
-            format!("Dropped leftover {} ({size}) of {origin}.", index.relation)
-        } else {
-            let texts: Vec<String> = cells(only).into_iter().map(|cell| cell.text).collect();
-            format!("Leftover of {origin}: {}.", texts.join(", "))
-        };
-        return Some(Block::Note(text.into()));
+    match leftovers {
+        [] => None,
+        [(index, result)] => {
+            let size = bytes(index.bytes as f64);
+            let text = if matches!(result, DropResult::Dropped) {
+                format!("Dropped leftover {} ({size}) of {origin}.", index.relation)
+            } else {
+                format!(
+                    "Leftover of {origin}: {}, {size}, {}.",
+                    index.relation,
+                    result_cell(index, result).text
+                )
+            };
+            Some(Block::Note(text.into()))
+        }
+        _ => {
+            let rows = leftovers.iter().map(|(index, result)| {
+                let size = bytes(index.bytes as f64);
+                vec![index.relation.as_str().into(), size.into(), result_cell(index, result)]
+            });
+            let columns = [("index", Left), ("size", Right), ("result", Left)];
+            let title = Some(format!("Leftovers of {origin}"));
+            Some(Block::Table(Table { title, ..table(&columns, rows.collect()) }))
+        }
     }
-    let columns = [("index", Shape::Left), ("size", Shape::Right), ("result", Shape::Left)];
-    let rows = table(&columns, leftovers.iter().map(cells).collect());
-    (!leftovers.is_empty())
-        .then(|| Block::Table(Table { title: Some(format!("Leftovers of {origin}")), ..rows }))
+}
+
+fn result_cell(index: &InvalidIndex, result: &DropResult) -> Cell {
+    let (text, tone) = match result {
+        DropResult::Dropped => ("dropped".to_owned(), Severity::Ok),
+        DropResult::Building => (
+            "remains: another session is building on its table, or vacuuming it".to_owned(),
+            Severity::Warning,
+        ),
+        DropResult::MayNot => (format!("remains: only {} may drop it", index.owner), Severity::Critical),
+        DropResult::Rejected(error) if is_lock_timeout(error) => (
+            "remains: a transaction that uses its table kept the DROP waiting too long".to_owned(),
+            Severity::Critical,
+        ),
+        DropResult::Rejected(error) => (format!("remains: {error}"), Severity::Critical),
+    };
+    Cell { text, tone }
 }
 
 /// Builds the advice on the leftovers that remain, with the statement that drops one.

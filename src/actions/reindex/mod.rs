@@ -2,19 +2,22 @@
 //! that a stop loses no index that was done and the disk needs room for one at a time. An index is done when PostgreSQL shows another,
 //! valid index of the same name. The leftovers of an interrupted rebuild are looked for before and after (`invalid_indexes`).
 
-use super::support::relations::PlannedRelation;
+use super::support::blocks::{count, note};
+use super::support::database::DatabaseTarget;
+use super::support::maintenance::{Nouns, is_lock_timeout, recovered, resource, sessions_table};
+use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
 use super::{Action, Call, Execution, Outcome};
-use crate::error::Result;
-use crate::model::Plan;
+use crate::error::{Error, Result};
+use crate::model::{Plan, to_identity};
+use crate::postgres::QueryError;
+use crate::sql::{bytes, duration};
 use async_trait::async_trait;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio_postgres::Row;
 
 mod execute;
 mod invalid_indexes;
-mod plan;
-mod recover;
-mod text;
 
 /// The command `reindex`.
 pub struct Reindex;
@@ -25,18 +28,77 @@ const REBUILT: &str = include_str!("rebuilt.sql");
 /// Multiple of the environment's lock_timeout that a rebuild waits: no reader or writer waits behind it meanwhile.
 const LOCK_TIMEOUTS: u32 = 15;
 
+/// In seconds. A younger transaction is over before it is waited for.
+const OLD_TRANSACTION_S: f64 = 1.0;
+
+const NOUNS: Nouns<'_> = Nouns { one: "index", many: "indexes", done: "rebuilt" };
+
 #[async_trait]
 impl Action for Reindex {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        plan::plan(call).await
+        let database = DatabaseTarget::from_call(call)?;
+        let client = database.client(call).await?;
+        let typed = call.value("name").unwrap_or_default();
+        let object = RelationKind::Reindexed.resolve(call, &client, &database.database, typed).await?;
+        let relation = &object.relation;
+        if !object.may {
+            return Err(may_not(&object, &database.role));
+        }
+        let user_error = |error: QueryError| {
+            if is_lock_timeout(&error) {
+                return Error::instead(
+                    format!("{relation} is locked, so its indexes can't be measured."),
+                    "`blocked` shows who holds it.",
+                );
+            }
+            database.query_error(&error)
+        };
+        let rows = client.ask(include_str!("indexes.sql"), &[&object.oid]).await.map_err(user_error)?;
+        if rows.is_empty() {
+            return Err(Error::user(format!("{relation} has no index to rebuild.")));
+        }
+        let indexes: Vec<PlannedRelation> = rows.iter().map(planned_index).collect();
+        let leftovers = invalid_indexes::find(&client, &table_oids(&indexes)).await;
+        let leftovers = leftovers.map_err(|error| database.query_error(&error))?;
+        let transactions = database.reader(call).await?.ask(include_str!("open_transactions.sql"), &[]).await;
+        let transactions = transactions.map_err(|error| database.query_error(&error))?;
+        let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
+        let mut plan = describe(&database, relation, &indexes, rebuild_timeout(lock_timeout));
+        if let Some(text) = transactions.first().and_then(oldest_transaction) {
+            plan.effect.push_str(&text);
+        }
+        if !leftovers.is_empty() {
+            let names: Vec<&str> = leftovers.iter().map(|index| index.relation.as_str()).collect();
+            plan.add_context(
+                "leftovers of an earlier rebuild",
+                format!(
+                    "{}: invalid; dropped first, unless another session is building on the table",
+                    names.join(", ")
+                ),
+            );
+        }
+        plan.tables.extend(sessions_table("Open transactions that could hold it up", &transactions));
+        Ok(plan)
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
-        execute::execute(execution).await
+        execute::execute(execution).await.unwrap_or_else(|outcome| outcome)
     }
 
+    /// Counts the indexes that are new ones now.
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
-        recover::recover(execution).await
+        let observer = DatabaseTarget::from_plan(execution).observer(execution).await?;
+        let targets = PlannedRelation::all(execution.plan);
+        let mut done = 0;
+        for target in &targets {
+            let rows = observer.ask(REBUILT, &[&target.relation, &target.oid]).await.ok()?;
+            done += usize::from(rows.first().is_some_and(|row| row.get("rebuilt")));
+        }
+        let mut outcome = recovered(done, targets.len(), &NOUNS);
+        outcome.blocks.push(note(
+            "`indexes` shows whether it left an invalid index; the next `reindex` of the table drops that.",
+        ));
+        Some(outcome)
     }
 }
 
@@ -44,7 +106,74 @@ fn rebuild_timeout(lock_timeout: Duration) -> Duration {
     lock_timeout.saturating_mul(LOCK_TIMEOUTS)
 }
 
-/// Lists the tables of the indexes, by oid.
 fn table_oids(targets: &[PlannedRelation]) -> Vec<i64> {
     targets.iter().map(|target| target.table_oid).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn table_names(targets: &[PlannedRelation]) -> BTreeSet<&str> {
+    targets.iter().map(|target| target.table.as_str()).collect()
+}
+
+fn may_not(object: &RelationInfo, role: &str) -> Error {
+    let RelationInfo { relation, owner, .. } = object;
+    Error::instead(
+        format!("{role} may not reindex {relation}, which belongs to {owner}."),
+        format!(
+            "Name a login `maintain` in the configuration whose role is a member of {owner}; from PostgreSQL 17 on, `GRANT pg_maintain` to it is enough to rebuild, but not to drop the leftovers of an interrupted rebuild."
+        ),
+    )
+}
+
+fn planned_index(row: &Row) -> PlannedRelation {
+    PlannedRelation {
+        relation: row.get("relation"),
+        oid: row.get("oid"),
+        bytes: row.get::<_, Option<i64>>("bytes").unwrap_or_default(),
+        table: row.get("table"),
+        table_oid: row.get("table_oid"),
+        ..PlannedRelation::default()
+    }
+}
+
+fn describe(
+    database: &DatabaseTarget,
+    relation: &str,
+    indexes: &[PlannedRelation],
+    timeout: Duration,
+) -> Plan {
+    let objects = match indexes {
+        [only] if only.relation == relation => relation.to_owned(),
+        all => format!("the {} of {relation}", count(all.len(), "index", "indexes")),
+    };
+    let environment = &database.address.environment;
+    let mut plan = Plan::of(format!("Rebuilds {objects} of {} in {environment}.", database.database));
+    database.write_to(&mut plan);
+    plan.targets = indexes.iter().map(to_identity).collect();
+    let size: i64 = indexes.iter().map(|index| index.bytes).sum();
+    let largest = indexes.iter().map(|index| index.bytes).max().unwrap_or_default();
+    let needs = format!("{}; needs {} of disk meanwhile", bytes(size as f64), bytes(largest as f64));
+    plan.add_context("size", needs);
+    let timeout = duration(timeout.as_secs_f64());
+    plan.add_context(
+        "waits",
+        format!(
+            "for each older transaction, {timeout} at a time; then it gives up and drops the unfinished index"
+        ),
+    );
+    plan.impact =
+        "None: it runs alongside reads and writes (CONCURRENTLY). It reads and writes the disk.".to_owned();
+    plan.rollback = "Not needed.".to_owned();
+    plan.resource_locks =
+        table_names(indexes).into_iter().map(|table| resource(&database.database, table)).collect();
+    plan
+}
+
+/// Builds the sentence on the oldest transaction, part of the message that stays while the rebuild runs.
+fn oldest_transaction(row: &Row) -> Option<String> {
+    let seconds = row.get::<_, Option<f64>>("held_s").filter(|seconds| *seconds >= OLD_TRANSACTION_S)?;
+    let (who, app): (&str, &str) = (row.get("who"), row.get("app"));
+    Some(format!(
+        " The rebuild waits for open transactions; the oldest is {who} ({app}), open for {}.",
+        duration(seconds)
+    ))
 }

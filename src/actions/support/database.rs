@@ -4,7 +4,6 @@ use crate::actions::{Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Login, Plan};
 use crate::postgres::{Address, DedicatedSession, PooledClient, QueryError};
-use crate::sql::{QueryRequest, scope_targets};
 use serde::{Deserialize, Serialize};
 
 /// One database, with the login that works there.
@@ -30,10 +29,7 @@ impl DatabaseTarget {
     /// # Errors
     /// [`Error::User`] when the call names no service, or several.
     pub fn from_call(call: &Call<'_>) -> Result<DatabaseTarget> {
-        let environment = call.environment.unwrap_or_default();
-        let question =
-            QueryRequest { command: call.command, environment, values: call.values, asker: &call.asker };
-        let targets = scope_targets(&call.app.environments, &question, call.command.header.scope)?;
+        let targets = call.targets(call.command.header.scope)?;
         let [only] = targets.as_slice() else {
             return Err(Error::instead(
                 format!("`{}` works on one service's database at a time.", call.command.name),
@@ -41,10 +37,10 @@ impl DatabaseTarget {
             ));
         };
         let login = call.command.header.login;
-        let (_, account) =
-            call.app.environments.login(call.app.environments.environment(environment)?, login)?;
+        let environment = call.app.environments.environment(call.environment_name())?;
+        let (_, account) = call.app.environments.login(environment, login)?;
         Ok(DatabaseTarget {
-            address: Address::new(environment, &only.server, login).in_database(only.database.clone()),
+            address: Address::new(&environment.name, &only.server, login).in_database(only.database.clone()),
             database: only.database.clone().unwrap_or_default(),
             role: account.user,
         })

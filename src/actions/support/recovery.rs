@@ -51,7 +51,6 @@ pub async fn observe_progress(app: &App, run: &Run) -> Option<Share> {
     interrupted.action.observe_progress(&interrupted.execution(app, run)).await
 }
 
-/// The parts of an interrupted run that its action looks with.
 struct InterruptedRun<'a> {
     command: &'a Command,
     action: &'static dyn Action,

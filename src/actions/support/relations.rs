@@ -1,10 +1,11 @@
 //! Tables and indexes by the names that people type: resolved and quoted by the server.
 
-use crate::actions::{Call, Execution};
+use crate::actions::Call;
 use crate::error::{Error, Result};
+use crate::model::{Plan, as_text, from_identity};
 use crate::postgres::{PooledClient, QueryError};
-use crate::suggest::shown;
-use std::collections::BTreeMap;
+use crate::suggest::{nearest, shown};
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
 /// A table or an index as the login that works on it sees it.
@@ -41,51 +42,42 @@ impl RelationInfo {
     }
 
     /// The relation as a plan's target.
-    pub fn identity(&self) -> BTreeMap<String, String> {
-        [
-            ("relation", self.relation.clone()),
-            ("oid", self.oid.to_string()),
-            ("dead", self.dead.to_string()),
-            ("bytes", self.bytes.to_string()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+    pub fn planned(&self) -> PlannedRelation {
+        let RelationInfo { relation, oid, bytes, dead, .. } = self.clone();
+        PlannedRelation { relation, oid, bytes, dead, ..PlannedRelation::default() }
     }
 }
 
 /// One of a plan's targets.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PlannedRelation {
     pub relation: String,
+    #[serde(with = "as_text")]
     pub oid: i64,
+    #[serde(with = "as_text")]
     pub bytes: i64,
+    #[serde(with = "as_text")]
     pub dead: i64,
-    /// Of an index: its table, by name and oid.
+    /// Of an index: its table's name.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub table: String,
+    /// Of an index: its table.
+    #[serde(with = "as_text", skip_serializing_if = "is_zero")]
     pub table_oid: i64,
     /// Of a table to be rewritten: its file, as `pg_relation_filenode` has it.
-    pub file: Option<i64>,
+    #[serde(with = "as_text", skip_serializing_if = "is_zero")]
+    pub file: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 impl PlannedRelation {
-    /// Reads a target of a plan.
-    pub fn from_target(target: &BTreeMap<String, String>) -> PlannedRelation {
-        let text = |name: &str| target.get(name).cloned().unwrap_or_default();
-        let number = |name: &str| text(name).parse().unwrap_or_default();
-        PlannedRelation {
-            relation: text("relation"),
-            oid: number("oid"),
-            bytes: number("bytes"),
-            dead: number("dead"),
-            table: text("table"),
-            table_oid: number("table_oid"),
-            file: text("file").parse().ok(),
-        }
-    }
-
-    /// Reads all targets of a run's plan.
-    pub fn all(execution: &Execution<'_>) -> Vec<PlannedRelation> {
-        execution.plan.targets.iter().map(PlannedRelation::from_target).collect()
+    /// Reads all targets of a plan; none if one of them is malformed.
+    pub fn all(plan: &Plan) -> Vec<PlannedRelation> {
+        plan.targets.iter().map(from_identity).collect::<Option<_>>().unwrap_or_default()
     }
 }
 
@@ -133,19 +125,24 @@ impl RelationKind {
         typed: &str,
     ) -> Result<RelationInfo> {
         let rejected = |error: QueryError| Error::user(format!("{database}: {error}."));
-        let alike = self.list(client, Some(typed)).await.map_err(rejected)?;
-        let has_exact = alike.iter().any(|relation| relation.exact);
-        let matches: Vec<RelationInfo> =
-            alike.into_iter().filter(|relation| relation.exact || !has_exact).collect();
+        let mut matches = self.list(client, Some(typed)).await.map_err(rejected)?;
+        if matches.iter().any(|relation| relation.exact) {
+            matches.retain(|relation| relation.exact);
+        }
         match matches.as_slice() {
             [only] => Ok(only.clone()),
             [] => {
+                let noun = if let RelationKind::Reindexed = self { "table or index" } else { "table" };
+                let problem = format!("{database} has no {noun} “{}”.", shown(typed));
                 let all = self.list(client, None).await.unwrap_or_default();
-                Err(self.unknown(typed, database, &all))
+                Err(match nearest(typed, all.iter().map(|relation| relation.name.as_str())) {
+                    Some(near) => Error::instead(problem, format!("Did you mean `{near}`?")),
+                    None => Error::instead(problem, "`sizes <service>` shows the tables that there are."),
+                })
             }
             [first, ..] => {
                 let names: Vec<&str> = matches.iter().map(|relation| relation.relation.as_str()).collect();
-                let service = call.values.get("service").cloned().unwrap_or_default();
+                let service = call.value("service").unwrap_or_default();
                 // Quotes inside a word would end it.
                 let example = first.relation.replace('"', "");
                 Err(Error::instead(
@@ -153,18 +150,6 @@ impl RelationKind {
                     format!("Say which, as in `{} {service} {example}`.", call.command.name),
                 ))
             }
-        }
-    }
-
-    fn unknown(self, typed: &str, database: &str, all: &[RelationInfo]) -> Error {
-        let noun = match self {
-            RelationKind::Vacuumed | RelationKind::Purged => "table",
-            RelationKind::Reindexed => "table or index",
-        };
-        let problem = format!("{database} has no {noun} “{}”.", shown(typed));
-        match crate::suggest::nearest(typed, all.iter().map(|relation| relation.name.as_str())) {
-            Some(near) => Error::instead(problem, format!("Did you mean `{near}`?")),
-            None => Error::instead(problem, "`sizes <service>` shows the tables that there are."),
         }
     }
 }

@@ -16,7 +16,6 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// the pipe open.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// A command with an empty environment, except for error messages in English. Without a home directory there is no ~/.pgpass and

@@ -1,10 +1,13 @@
-//! `vacuum`, and the parts that `analyze` shares with it: a table or all of a database. PostgreSQL calls a VACUUM done that skipped
-//! the table, so here it is done when nothing was warned of and PostgreSQL's own times of it have moved. Tables are done one by one,
-//! so that each has an outcome of its own and a stop loses no table that was done.
+//! `vacuum` and `analyze`: a table or all of a database. PostgreSQL calls a VACUUM done that skipped the table, so here it is done when
+//! nothing was warned of and PostgreSQL's own times of it have moved. Tables are done one by one, so that each has an outcome of its
+//! own and a stop loses no table that was done.
 
+use super::support::database::DatabaseTarget;
+use super::support::maintenance::{Nouns, recovered};
+use super::support::relations::PlannedRelation;
 use super::{Action, Call, Execution, Outcome};
 use crate::error::Result;
-use crate::model::Plan;
+use crate::model::{EventKind, Plan};
 use crate::postgres::PooledClient;
 use crate::sql::duration;
 use async_trait::async_trait;
@@ -12,39 +15,26 @@ use tokio_postgres::Row;
 
 mod execute;
 mod plan;
-mod recover;
-mod text;
 
-pub(super) use execute::execute;
-pub(super) use plan::{may_not, plan};
-pub(super) use recover::recover;
-
-/// The command `vacuum`.
-pub struct Vacuum;
+pub(super) use plan::may_not;
 
 /// Returns whether a table was vacuumed and analyzed since a moment, and its dead rows.
 const EVIDENCE: &str = include_str!("evidence.sql");
 
-/// The work on a table.
+/// The work on a table, one command each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operation {
+pub enum Operation {
     Vacuum,
     Analyze,
 }
 
 impl Operation {
     fn verb(self) -> &'static str {
-        match self {
-            Operation::Vacuum => "vacuum",
-            Operation::Analyze => "analyze",
-        }
+        if self == Operation::Vacuum { "vacuum" } else { "analyze" }
     }
 
     fn participle(self) -> &'static str {
-        match self {
-            Operation::Vacuum => "vacuumed and analyzed",
-            Operation::Analyze => "analyzed",
-        }
+        if self == Operation::Vacuum { "vacuumed and analyzed" } else { "analyzed" }
     }
 
     fn statement(self, relation: &str) -> String {
@@ -56,23 +46,33 @@ impl Operation {
 
     /// Reads a row of [`EVIDENCE`]. VACUUM analyzes the table, too.
     fn is_done(self, evidence: &Row) -> bool {
-        let moved = |name: &str| evidence.get::<_, Option<bool>>(name).unwrap_or(false);
-        moved("analyzed") && (self == Operation::Analyze || moved("vacuumed"))
+        let has_moved = |name: &str| evidence.get::<_, Option<bool>>(name).unwrap_or(false);
+        has_moved("analyzed") && (self == Operation::Analyze || has_moved("vacuumed"))
     }
 }
 
 #[async_trait]
-impl Action for Vacuum {
+impl Action for Operation {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        plan(call, Operation::Vacuum).await
+        plan::plan(call, *self).await
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
-        execute(execution, Operation::Vacuum).await
+        execute::execute(execution, *self).await.unwrap_or_else(|outcome| outcome)
     }
 
+    /// Counts the tables whose times have moved since the run started.
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
-        recover(execution, Operation::Vacuum).await
+        let observer = DatabaseTarget::from_plan(execution).observer(execution).await?;
+        let since = execution.run.event(EventKind::Started)?.at.to_string();
+        let targets = PlannedRelation::all(execution.plan);
+        let mut done = 0;
+        for target in &targets {
+            let rows = observer.ask(EVIDENCE, &[&target.oid, &since]).await.ok()?;
+            done += usize::from(rows.first().is_some_and(|row| self.is_done(row)));
+        }
+        let past = format!("{} since it began", self.participle());
+        Some(recovered(done, targets.len(), &Nouns { one: "table", many: "tables", done: &past }))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::actions::support::database::DatabaseTarget;
 use crate::actions::support::maintenance::resource;
 use crate::actions::support::relations::{RelationInfo, RelationKind};
 use crate::error::{Error, Result};
-use crate::model::Plan;
+use crate::model::{Plan, to_identity};
 use crate::sql::{bytes, grouped};
 use tokio_postgres::Row;
 
@@ -17,7 +17,6 @@ const OLD_TRANSACTION_S: f64 = 1.0;
 /// In transactions. A replication slot has no time: one that is behind by fewer keeps up.
 const OLD_XID_AGE: i32 = 1_000;
 
-/// Number of tables of other owners that are named.
 const MAX_NAMED: usize = 5;
 
 /// Name of the plan's context that lists the tables of other owners.
@@ -27,11 +26,11 @@ pub(super) const LEFT_OUT: &str = "left out";
 ///
 /// # Errors
 /// [`Error::User`] when there is no such table, or none that the login may work on.
-pub async fn plan(call: &Call<'_>, operation: Operation) -> Result<Plan> {
+pub(super) async fn plan(call: &Call<'_>, operation: Operation) -> Result<Plan> {
     let database = DatabaseTarget::from_call(call)?;
     let client = database.client(call).await?;
     let kind = RelationKind::Vacuumed;
-    let (tables, left_out): (Vec<RelationInfo>, Vec<RelationInfo>) = match call.values.get("table") {
+    let (tables, left_out): (Vec<RelationInfo>, Vec<RelationInfo>) = match call.value("table") {
         Some(typed) => (vec![kind.resolve(call, &client, &database.database, typed).await?], Vec::new()),
         None => {
             let all = kind.list(&client, None).await.map_err(|error| database.query_error(&error))?;
@@ -66,22 +65,18 @@ fn is_old(row: &Row) -> bool {
 }
 
 fn describe(operation: Operation, database: &DatabaseTarget, tables: &[RelationInfo]) -> Plan {
-    let what = match tables {
+    let objects = match tables {
         [only] => only.relation.clone(),
         all => count(all.len(), "table", "tables"),
     };
-    let verb = match operation {
-        Operation::Vacuum => "Vacuums and analyzes",
-        Operation::Analyze => "Analyzes",
-    };
+    let verb = if operation == Operation::Vacuum { "Vacuums and analyzes" } else { "Analyzes" };
     let mut plan =
-        Plan::of(format!("{verb} {what} of {} in {}.", database.database, database.address.environment));
+        Plan::of(format!("{verb} {objects} of {} in {}.", database.database, database.address.environment));
     database.write_to(&mut plan);
-    plan.targets = tables.iter().map(RelationInfo::identity).collect();
+    plan.targets = tables.iter().map(|table| to_identity(&table.planned())).collect();
     let size: i64 = tables.iter().map(|table| table.bytes).sum();
     let dead: i64 = tables.iter().map(|table| table.dead).sum();
-    let size = format!("about {}, {} dead rows", bytes(size as f64), grouped(dead));
-    plan.context.push(("size".to_owned(), size));
+    plan.add_context("size", format!("about {}, {} dead rows", bytes(size as f64), grouped(dead)));
     plan.impact = "None: it runs alongside reads and writes and skips locked tables. It reads from the disk."
         .to_owned();
     plan.rollback = "Not needed.".to_owned();
@@ -98,7 +93,7 @@ fn leave_out(plan: &mut Plan, tables: &[RelationInfo]) {
     if tables.len() > MAX_NAMED {
         names.push_str(&format!(" and {} more", tables.len() - MAX_NAMED));
     }
-    plan.context.push((LEFT_OUT.to_owned(), names));
+    plan.add_context(LEFT_OUT, names);
 }
 
 /// Builds the refusal for a table of another owner. `verb`: "vacuum".

@@ -1,23 +1,26 @@
 //! `vacuum-full`: a table rewritten, while it can't be read. It gives up when it doesn't get its lock at once, since from the moment
 //! that it waits, every reader waits behind it. It is done when the table has another file.
 
-use super::{Action, Call, Execution, Outcome};
-use crate::error::Result;
-use crate::model::Plan;
+use super::support::database::DatabaseTarget;
+use super::support::maintenance::{is_lock_timeout, resource, sessions_table};
+use super::support::recovery::INTERRUPTED;
+use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
+use super::support::tolerance::max_change;
+use super::{Action, Call, Execution, Outcome, vacuum};
+use crate::error::{Error, Result};
+use crate::model::{EventKind, Plan, as_text, to_identity};
+use crate::postgres::PooledClient;
+use crate::sql::{bytes, duration};
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
 mod execute;
-mod plan;
-mod recover;
 
-/// The command `vacuum-full`.
 pub struct VacuumFull;
 
-/// Measures a table's file and size.
 const MEASURE: &str = include_str!("measure.sql");
 
-/// A table as it is measured.
 struct TableSize {
     /// The name still belongs to the table of that oid.
     is_same: bool,
@@ -32,21 +35,131 @@ impl TableSize {
     }
 }
 
+/// The table in the plan's identity, beside its database.
+#[derive(Serialize, Deserialize)]
+struct TableIdentity {
+    relation: String,
+    #[serde(with = "as_text")]
+    oid: i64,
+}
+
 #[async_trait]
 impl Action for VacuumFull {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        plan::plan(call).await
+        let database = DatabaseTarget::from_call(call)?;
+        let client = database.client(call).await?;
+        let typed = call.value("table").unwrap_or_default();
+        let mut table = RelationKind::Vacuumed.resolve(call, &client, &database.database, typed).await?;
+        let relation = &table.relation;
+        if table.kind == "p" {
+            return Err(is_partitioned(call, &table, &database, &client).await);
+        }
+        if !table.may {
+            return Err(vacuum::may_not(&table, &database.role, "vacuum"));
+        }
+        let size = match client.ask(MEASURE, &[&table.oid, relation]).await {
+            Ok(rows) => TableSize::from_rows(&rows).and_then(|size| size.filenode.zip(size.bytes)),
+            Err(error) if is_lock_timeout(&error) => {
+                return Err(Error::instead(
+                    format!("{relation} is locked, so its size can't be measured."),
+                    "`blocked` shows who holds it. Try again when the lock is released.",
+                ));
+            }
+            Err(error) => return Err(database.query_error(&error)),
+        };
+        let (file, size) = size.ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
+        table.bytes = size;
+        let users = database.reader(call).await?.ask(include_str!("users.sql"), &[&table.oid]).await;
+        let users = users.map_err(|error| database.query_error(&error))?;
+        let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
+        let mut plan = describe(&database, &table, &duration(lock_timeout.as_secs_f64()));
+        plan.targets = vec![to_identity(&PlannedRelation { file, ..table.planned() })];
+        let used_by = match users.len() {
+            0 => "no session at the moment".to_owned(),
+            1 => "1 session holds a lock on it".to_owned(),
+            more => format!("{more} sessions hold locks on it"),
+        };
+        plan.add_context("used now", used_by);
+        plan.tables.extend(sessions_table("Sessions that use it now", &users));
+        Ok(plan)
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
-        execute::execute(execution).await
+        execute::execute(execution).await.unwrap_or_else(|outcome| outcome)
     }
 
+    /// Compares the table's file with the plan's. Only the file is read, which waits for no lock: until the rewrite is committed, it
+    /// is the old one.
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
-        recover::recover(execution).await
+        let PlannedRelation { relation, oid, file, .. } =
+            PlannedRelation::all(execution.plan).into_iter().next()?;
+        let observer = DatabaseTarget::from_plan(execution).observer(execution).await?;
+        let rows = observer.ask("SELECT pg_relation_filenode($1::int8::oid)::int8", &[&oid]).await.ok()?;
+        Some(match rows.first()?.get::<_, Option<i64>>(0) {
+            None => Outcome::new(EventKind::Failed, format!("{relation} is gone. {INTERRUPTED}")),
+            Some(now) if now != file => Outcome::done(format!("{relation} was rewritten. {INTERRUPTED}")),
+            Some(_) => {
+                let stopped = execution.run.event(EventKind::StopRequested).is_some();
+                let kind = if stopped { EventKind::Stopped } else { EventKind::Failed };
+                let text = "Countersign was interrupted, and nothing was changed";
+                Outcome::new(kind, format!("{relation} was not rewritten: {text}."))
+            }
+        })
     }
 
     fn is_transactional(&self) -> bool {
         true
     }
+}
+
+/// Builds the refusal for a partitioned table: each partition has a card of its own.
+async fn is_partitioned(
+    call: &Call<'_>,
+    table: &RelationInfo,
+    database: &DatabaseTarget,
+    client: &PooledClient,
+) -> Error {
+    let sql = "SELECT string_agg(format('%s.%s', n.nspname, c.relname), ', ' ORDER BY c.relname) FROM
+                 (SELECT relid FROM pg_partition_tree($1::int8::oid) WHERE isleaf ORDER BY relid LIMIT 12) l
+               JOIN pg_class c ON c.oid = l.relid JOIN pg_namespace n ON n.oid = c.relnamespace";
+    let names = match client.ask(sql, &[&table.oid]).await {
+        Ok(rows) => rows.first().and_then(|row| row.get::<_, Option<String>>(0)),
+        Err(error) => return database.query_error(&error),
+    };
+    Error::instead(
+        format!("{} is partitioned: `{}` takes one partition at a time.", table.relation, call.command.name),
+        names.map_or("It has none.".to_owned(), |names| format!("Name one: {names}.")),
+    )
+}
+
+fn describe(database: &DatabaseTarget, table: &RelationInfo, lock_timeout: &str) -> Plan {
+    let RelationInfo { relation, oid, .. } = table;
+    let environment = &database.address.environment;
+    let size = bytes(table.bytes as f64);
+    let mut plan =
+        Plan::of(format!("Rewrites {relation} of {} in {environment} (VACUUM FULL).", database.database));
+    database.write_to(&mut plan);
+    plan.set_target(&TableIdentity { relation: relation.clone(), oid: *oid });
+    plan.add_guard("table", "it is still the same table");
+    plan.add_guard("bytes", format!("it is no larger than {}", bytes(max_change(table.bytes) as f64)));
+    plan.add_guard("file", "it has not been rewritten since then");
+    plan.impact = format!(
+        "Everyone who uses {relation}: an AccessExclusive lock stops reads too. While it waits for the lock, other sessions wait behind it, \
+         {lock_timeout} at most: then it gives up. Once it has the lock, they wait until the whole table is rewritten; only a stop ends that earlier."
+    );
+    plan.rollback = "Not needed: the rows stay as they are.".to_owned();
+    plan.add_context("size", format!("{size} with indexes and TOAST"));
+    plan.add_context(
+        "disk",
+        format!(
+            "it may need {size} more until it is done, and writes as much WAL. The free space can't be seen from here; \
+             Azure makes a server read-only at 95 %."
+        ),
+    );
+    plan.add_context(
+        "no disk emergency",
+        "it takes space before it gives any back: on a full disk, enlarge the storage or drop abandoned tables instead",
+    );
+    plan.resource_locks = vec![resource(&database.database, relation)];
+    plan
 }

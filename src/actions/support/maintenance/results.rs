@@ -17,15 +17,12 @@ pub enum TableOutcome {
     Done {
         left: i64,
     },
-    /// PostgreSQL's warning.
     Skipped(String),
     /// No warning, and no trace of the work either.
     NoTrace,
     /// The name belongs to another relation now, or to none.
     Replaced,
-    /// Another Countersign instance holds the lock.
     Locked,
-    /// The run was asked to stop.
     Stopped,
     /// Its VACUUM is done, and its ANALYZE is not: the reason, or `None` for the stop.
     OnlyVacuumed(Option<String>),
