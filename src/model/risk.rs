@@ -1,11 +1,13 @@
 //! The harm that a command can do, and the login that it needs.
 
 use serde::{Deserialize, Serialize};
-use std::fmt::{Display, Formatter};
 
 /// How much harm a command can do, and so who has to agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Risk {
     /// Answers at once.
     Read,
@@ -17,16 +19,14 @@ pub enum Risk {
 
 impl Risk {
     pub fn word(self) -> &'static str {
-        match self {
-            Risk::Read => "read",
-            Risk::Write => "write",
-            Risk::Danger => "danger",
-        }
+        self.into()
     }
 }
 
 /// Purpose of a login to PostgreSQL, in the order of the names. The configuration maps it to a role.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Login {
     Dump,
     Maintain,
@@ -45,19 +45,6 @@ impl Login {
 
     /// Name in command headers and in the configuration.
     pub fn name(self) -> &'static str {
-        match self {
-            Login::Dump => "dump",
-            Login::Maintain => "maintain",
-            Login::Operator => "operator",
-            Login::Owner => "owner",
-            Login::Reader => "reader",
-            Login::Signal => "signal",
-        }
-    }
-}
-
-impl Display for Login {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
+        self.into()
     }
 }

@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 pub type RunId = i64;
 
 /// The state of a run: the fold of its events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum RunState {
     Pending,
     Approved,
@@ -30,21 +33,7 @@ pub enum RunState {
 impl RunState {
     /// The state in a word, as people read it.
     pub fn word(self) -> &'static str {
-        match self {
-            RunState::Pending => "pending",
-            RunState::Approved => "approved",
-            RunState::Running => "running",
-            RunState::Succeeded => "succeeded",
-            RunState::Failed => "failed",
-            RunState::Partial => "partial",
-            RunState::Stopped => "stopped",
-            RunState::Denied => "denied",
-            RunState::Withdrawn => "withdrawn",
-            RunState::Revoked => "revoked",
-            RunState::Expired => "expired",
-            RunState::Invalidated => "invalidated",
-            RunState::Interrupted => "interrupted",
-        }
+        self.into()
     }
 
     /// True while the run holds its resource locks. An interrupted run holds none: most of them have ended by then. One that

@@ -5,8 +5,11 @@ use super::RunState;
 use serde::{Deserialize, Serialize};
 
 /// What can happen to a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum EventKind {
     /// Asked for; a second person must agree.
     Requested,
@@ -46,28 +49,7 @@ pub enum EventKind {
 impl EventKind {
     /// The event's name in the audit log.
     pub fn as_str(self) -> &'static str {
-        match self {
-            EventKind::Requested => "requested",
-            EventKind::ApprovalAdded => "approval_added",
-            EventKind::Reminded => "reminded",
-            EventKind::Approved => "approved",
-            EventKind::Denied => "denied",
-            EventKind::Withdrawn => "withdrawn",
-            EventKind::Revoked => "revoked",
-            EventKind::Expired => "expired",
-            EventKind::Started => "started",
-            EventKind::Checkpoint => "checkpoint",
-            EventKind::StopRequested => "stop_requested",
-            EventKind::Resumed => "resumed",
-            EventKind::Succeeded => "succeeded",
-            EventKind::Failed => "failed",
-            EventKind::Partial => "partial",
-            EventKind::Stopped => "stopped",
-            EventKind::Invalidated => "invalidated",
-            EventKind::Interrupted => "interrupted",
-            EventKind::TimedOut => "timed_out",
-            EventKind::Reviewed => "reviewed",
-        }
+        self.into()
     }
 }
 
