@@ -4,7 +4,7 @@
 use crate::access::Policy;
 use crate::config::ApprovalSettings;
 use crate::model::transitions::next;
-use crate::model::{CardKind, Conversation, EventKind, Person, Plan, Risk, Run, RunId, RunRequest, RunState};
+use crate::model::{EventKind, Person, Plan, Run, RunId, RunState};
 use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Store, StoreResult};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -51,6 +51,16 @@ impl EventDetails {
         self.texts.insert(name.to_owned(), text.into());
         self
     }
+    pub fn plan(mut self, plan: &Plan) -> EventDetails {
+        self.facts["plan_sha256"] = plan.digest().into();
+        self.text("plan", plan.stored())
+    }
+    /// Adds the requirements at the time of the request, with the people who could approve it: nobody else may later.
+    pub fn policy(mut self, policy: &Policy, approvers: &[Person]) -> EventDetails {
+        self.facts["policy"] = policy.facts(approvers);
+        self.lasts = Some(policy.wait);
+        self
+    }
 }
 
 /// The store of runs, with the rules of their transitions.
@@ -60,85 +70,47 @@ pub struct AuditLog {
     pub approval: ApprovalSettings,
 }
 
-/// A run that is to be opened.
-#[derive(Debug, Clone)]
-pub struct Beginning {
-    pub request: RunRequest,
-    pub delivery_id: String,
-    /// The command in canonical form, and the reason.
-    pub texts: BTreeMap<String, String>,
-    pub plan: Option<Plan>,
-    /// The requirements at the time of the request.
-    pub policy: Policy,
-    /// Waits for approval.
-    pub asks: bool,
-    /// The conversations of its cards.
-    pub cards: Vec<(Conversation, CardKind)>,
-    /// People who could approve it when it was requested; nobody else may later.
-    pub approvers: Vec<String>,
-    /// Refused if break-glass was used since then.
-    pub unless_break_glass_since: Option<jiff::Timestamp>,
-    /// Allowed while changes are frozen.
-    pub while_frozen: bool,
-}
-
 impl AuditLog {
-    /// Opens a run: pending if it asks, running otherwise.
-    pub async fn open(&self, beginning: Beginning) -> StoreResult<OpenOutcome> {
-        let kind = if beginning.asks { EventKind::Requested } else { EventKind::Started };
-        let mut details =
-            EventDetails { by: Some(beginning.request.requester.clone()), ..EventDetails::default() };
-        details.texts = beginning.texts;
-        if let Some(plan) = &beginning.plan {
-            details.facts = json!({ "plan_sha256": plan.digest() });
-            details.texts.insert("plan".to_owned(), plan.stored());
-        }
-        if beginning.asks {
-            details.lasts = Some(beginning.policy.wait);
-        }
-        if beginning.asks || beginning.request.break_glass {
-            details.facts["policy"] = beginning.policy.facts(&beginning.approvers);
-        }
-        let Some(first) = self.change(None, kind, details) else {
-            return Err(crate::store::StoreError::Broken("no such beginning".to_owned()));
+    /// The first event of a run, which waits for approval or starts.
+    pub fn first_event(&self, needs_approval: bool, details: EventDetails) -> NewEvent {
+        let (kind, state) = if needs_approval {
+            (EventKind::Requested, RunState::Pending)
+        } else {
+            (EventKind::Started, RunState::Running)
         };
-        let acts = beginning.request.risk != Risk::Read;
-        let resource_locks = beginning.plan.map(|plan| plan.resource_locks).unwrap_or_default();
-        let new = NewRun {
-            request: beginning.request,
-            delivery_id: beginning.delivery_id,
-            resource_locks,
-            on_timeout: on_timeout(None, first.state),
-            first,
-            cards: beginning.cards,
-            unless_break_glass_since: beginning.unless_break_glass_since,
-            unless_frozen: acts && !beginning.while_frozen,
-        };
-        self.store.open(new).await
+        self.event(kind, state, details)
     }
 
-    fn change(&self, from: Option<&Run>, kind: EventKind, details: EventDetails) -> Option<NewEvent> {
-        let state = next(from.map(|run| run.state), kind)?;
-        // Also before the supervisor has recorded the expiry.
-        let late = from.and_then(|run| run.deadline).is_some_and(|until| until <= jiff::Timestamp::now());
-        if late && kind == EventKind::Started {
-            return None;
-        }
+    /// Opens a run with its first event.
+    ///
+    /// # Errors
+    /// When the store can't be used.
+    pub async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome> {
+        self.store.open(NewRun { on_timeout: on_timeout(None, new.first.state), ..new }).await
+    }
+
+    fn event(&self, kind: EventKind, state: RunState, details: EventDetails) -> NewEvent {
+        let EventDetails { by, facts, texts, lasts } = details;
         let lasts = match state {
-            RunState::Pending => details.lasts.or(Some(self.approval.wait)),
-            RunState::Approved => details.lasts.or(Some(self.approval.start_within)),
+            RunState::Pending => lasts.or(Some(self.approval.wait)),
+            RunState::Approved => lasts.or(Some(self.approval.start_within)),
             _ => None,
         };
+        let deadline = lasts.map(|lasts| jiff::Timestamp::now() + lasts);
+        NewEvent { kind, by, facts, texts, state, deadline }
+    }
+
+    fn next_event(&self, run: &Run, kind: EventKind, details: EventDetails) -> Option<NewEvent> {
+        let state = next(Some(run.state), kind)?;
+        // Also before the supervisor has recorded the expiry.
+        let is_late = run.deadline.is_some_and(|deadline| deadline <= jiff::Timestamp::now());
+        if is_late && kind == EventKind::Started {
+            return None;
+        }
+        let event = self.event(kind, state, details);
         // An event within a state doesn't prolong it.
-        let within = from.filter(|run| run.state == state).and_then(|run| run.deadline);
-        Some(NewEvent {
-            kind,
-            by: details.by,
-            facts: details.facts,
-            texts: details.texts,
-            state,
-            deadline: within.or(lasts.map(|lasts| jiff::Timestamp::now() + lasts)),
-        })
+        let deadline = run.deadline.filter(|_| run.state == state).or(event.deadline);
+        Some(NewEvent { deadline, ..event })
     }
 
     /// Appends an event, if it is allowed in the run's state and the run has not changed meanwhile.
@@ -215,7 +187,7 @@ impl AuditLog {
         details: EventDetails,
         unless_frozen: bool,
     ) -> StoreResult<AppendOutcome> {
-        match self.change(Some(run), kind, details) {
+        match self.next_event(run, kind, details) {
             Some(change) => {
                 let on_timeout = on_timeout(Some(run.state), change.state);
                 let append = Append { run: run.id, version: run.version, change, on_timeout, unless_frozen };
@@ -229,24 +201,7 @@ impl AuditLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// All variants of an enum: with one missing it doesn't compile.
-    macro_rules! every {
-        ($of:ident: $($one:ident)+) => {{
-            fn _has(one: $of) {
-                match one {
-                    $($of::$one => {})+
-                }
-            }
-            [$($of::$one),+]
-        }};
-    }
-
-    const STATES: [RunState; 13] = every!(RunState: Pending Approved Running Succeeded Failed Partial Stopped Interrupted Denied
-        Withdrawn Revoked Expired Invalidated);
-
-    const KINDS: [EventKind; 20] = every!(EventKind: Requested ApprovalAdded Reminded Approved Denied Withdrawn Revoked Expired
-        Started Checkpoint StopRequested Resumed Succeeded Failed Partial Stopped Invalidated Interrupted TimedOut Reviewed);
+    use strum::VariantArray;
 
     /// No event but a review follows it.
     fn is_over(state: RunState) -> bool {
@@ -257,8 +212,8 @@ mod tests {
     #[test]
     fn the_table_allows_exactly_these() {
         let mut allowed = Vec::new();
-        for from in std::iter::once(None).chain(STATES.map(Some)) {
-            for kind in KINDS.into_iter().filter(|_| !from.is_some_and(is_over)) {
+        for from in std::iter::once(None).chain(RunState::VARIANTS.iter().copied().map(Some)) {
+            for kind in EventKind::VARIANTS.iter().copied().filter(|_| !from.is_some_and(is_over)) {
                 if let Some(to) = next(from, kind) {
                     let from = from.map_or("-".to_owned(), |state| format!("{state:?}"));
                     allowed.push(format!("{from} {} {to:?}", kind.as_str()));
@@ -276,8 +231,8 @@ mod tests {
 
     #[test]
     fn what_is_over_stays_so() {
-        for state in STATES.into_iter().filter(|state| is_over(*state)) {
-            for kind in KINDS {
+        for state in RunState::VARIANTS.iter().copied().filter(|state| is_over(*state)) {
+            for kind in EventKind::VARIANTS.iter().copied() {
                 let to = next(Some(state), kind);
                 let reviewed = (kind == EventKind::Reviewed).then_some(state);
                 assert_eq!(to, reviewed, "{state:?} {}", kind.as_str());
@@ -289,8 +244,8 @@ mod tests {
     #[test]
     fn what_lets_something_start_is_stopped_when_it_is_late() {
         let mut stopped = Vec::new();
-        for from in std::iter::once(None).chain(STATES.map(Some)) {
-            for kind in KINDS {
+        for from in std::iter::once(None).chain(RunState::VARIANTS.iter().copied().map(Some)) {
+            for kind in EventKind::VARIANTS.iter().copied() {
                 if let Some(change) = next(from, kind).and_then(|to| on_timeout(from, to)) {
                     assert_eq!(
                         (change.kind, change.state, change.by),

@@ -33,7 +33,8 @@ impl Policy {
     }
 
     /// For the record, with the names of those who could approve.
-    pub fn facts(&self, who: &[String]) -> Value {
+    pub fn facts(&self, approvers: &[Person]) -> Value {
+        let who: Vec<&str> = approvers.iter().map(|person| person.id.as_str()).collect();
         json!({
             "who": who,
             "approvers": self.approvers,

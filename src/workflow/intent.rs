@@ -5,12 +5,14 @@ use super::break_glass::{self, BreakGlassAttempt};
 use crate::access::Policy;
 use crate::actions::Call;
 use crate::app::App;
-use crate::audit::Beginning;
+use crate::audit::EventDetails;
 use crate::catalog::{Command, Scope};
 use crate::command_line::{self, KnownNames, ParsedCommand, TypedLine, Values};
 use crate::error::{Error, Result};
-use crate::model::{Heading, IncomingEvent, Person, Plan, RunRequest, TokenPurpose};
-use std::collections::BTreeMap;
+use crate::model::{
+    CardKind, Conversation, Heading, IncomingEvent, Person, Plan, Risk, RunRequest, TokenPurpose,
+};
+use crate::store::NewRun;
 
 /// A command that is parsed, and that its person may run.
 #[derive(Clone)]
@@ -27,6 +29,13 @@ pub(super) struct Intent<'a> {
     pub dry_run: bool,
     /// In an emergency, without approval.
     pub break_glass: bool,
+}
+
+/// The people who could approve a request when it was made, and the cards that are recorded with it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recipients {
+    pub approvers: Vec<Person>,
+    pub cards: Vec<(Conversation, CardKind)>,
 }
 
 impl Intent<'_> {
@@ -62,14 +71,24 @@ impl Intent<'_> {
         }
     }
 
-    /// The run of this intent, which asks nobody and has no cards.
-    pub fn beginning(&self, app: &App, plan: Option<Plan>) -> Beginning {
-        let mut texts = BTreeMap::new();
+    /// Tells if it waits for approval.
+    pub fn needs_approval(&self) -> bool {
+        self.policy.risk == Risk::Danger && !self.break_glass
+    }
+
+    /// The run of this intent.
+    pub fn new_run(&self, app: &App, plan: Option<Plan>, recipients: Recipients) -> NewRun {
+        let mut details = EventDetails::by(&self.person).text("asked", self.request_text());
         if let Some(reason) = &self.reason {
-            texts.insert("reason".to_owned(), crate::redact::text(reason));
+            details = details.text("reason", crate::redact::text(reason));
         }
-        texts.insert("asked".to_owned(), self.request_text());
-        Beginning {
+        if let Some(plan) = &plan {
+            details = details.plan(plan);
+        }
+        if self.needs_approval() || self.break_glass {
+            details = details.policy(&self.policy, &recipients.approvers);
+        }
+        NewRun {
             request: RunRequest {
                 command: self.command.name.clone(),
                 arguments: self.values.clone(),
@@ -83,14 +102,16 @@ impl Intent<'_> {
                 break_glass: self.break_glass,
             },
             delivery_id: self.incoming.delivery.clone(),
-            texts,
-            plan,
-            policy: self.policy,
-            asks: false,
-            cards: Vec::new(),
-            approvers: Vec::new(),
-            unless_break_glass_since: None,
-            while_frozen: self.command.header.while_frozen,
+            resource_locks: plan.map(|plan| plan.resource_locks).unwrap_or_default(),
+            first: app.audit.first_event(self.needs_approval(), details),
+            on_timeout: None,
+            cards: recipients.cards,
+            unless_break_glass_since: if self.break_glass {
+                break_glass::rate_limit_start(app)
+            } else {
+                None
+            },
+            unless_frozen: self.policy.risk != Risk::Read && !self.command.header.while_frozen,
         }
     }
 }

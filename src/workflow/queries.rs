@@ -1,7 +1,7 @@
 //! Read commands: recorded, run, closed, answered. An audit log that can't be written is a warning here, and only here.
 
 use super::answers::Answers;
-use super::intent::Intent;
+use super::intent::{Intent, Recipients};
 use super::outbox::Outbox;
 use super::platforms::Platforms;
 use crate::actions::{self, Implementation};
@@ -88,8 +88,8 @@ impl Queries {
     }
 
     async fn record(&self, intent: &Intent<'_>) -> RecordOutcome {
-        let beginning = intent.beginning(&self.app, None);
-        match tokio::time::timeout(RECORD_TIMEOUT, self.app.audit.open(beginning)).await {
+        let new_run = intent.new_run(&self.app, None, Recipients::default());
+        match tokio::time::timeout(RECORD_TIMEOUT, self.app.audit.open(new_run)).await {
             Ok(Ok(OpenOutcome::New(run))) => RecordOutcome::As(run),
             Ok(Ok(OpenOutcome::Duplicate(run))) => {
                 tracing::info!(run, "dropped recorded delivery");

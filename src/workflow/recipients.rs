@@ -2,17 +2,10 @@
 //! posted.
 
 use super::authenticate::{Authenticator, USE_TERMINAL};
-use super::intent::Intent;
+use super::intent::{Intent, Recipients};
 use crate::error::{Error, Result};
 use crate::model::{CardKind, ChatAccount, Conversation, Person, PlatformKind};
 use crate::platform::{Freshness, Platform, SendError, Standing};
-
-/// The people who could approve a request when it was made, and the cards that are recorded with it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Recipients {
-    pub approvers: Vec<Person>,
-    pub cards: Vec<(Conversation, CardKind)>,
-}
 
 /// Tells if an account is a member there. While the platform can't tell, it counts as one: a click is checked again.
 async fn may_be_member(platform: &dyn Platform, sender: &ChatAccount, place: &Conversation) -> bool {

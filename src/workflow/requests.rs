@@ -5,17 +5,15 @@ use super::authenticate::{Authenticator, USE_TERMINAL};
 use super::break_glass;
 use super::card::{Preview, preview, render_card};
 use super::executor::RunExecutor;
-use super::intent::Intent;
+use super::intent::{Intent, Recipients};
 use super::outbox::Outbox;
 use super::platforms::Platforms;
-use super::recipients::Recipients;
 use super::reminders::{BREAK_GLASS_USED, Reminders, WAITING};
 use super::replies::{frozen_error, store_error};
 use crate::actions::Action;
 use crate::app::App;
-use crate::audit::Beginning;
 use crate::error::{Error, Result};
-use crate::model::{Block, Plan, Reply, Risk, Run, RunId, Severity, Text};
+use crate::model::{Block, Plan, Reply, Run, RunId, Severity, Text};
 use crate::store::OpenOutcome;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -153,16 +151,7 @@ impl Requests {
 
     /// Opens the run of an intent, with its cards. `None` if this delivery was recorded before.
     async fn open(&self, intent: &Intent<'_>, plan: Plan, recipients: Recipients) -> Result<Option<Run>> {
-        let unless_break_glass_since =
-            if intent.break_glass { break_glass::rate_limit_start(&self.app) } else { None };
-        let beginning = Beginning {
-            asks: intent.policy.risk == Risk::Danger && !intent.break_glass,
-            approvers: recipients.approvers.into_iter().map(|person| person.id).collect(),
-            cards: recipients.cards,
-            unless_break_glass_since,
-            ..intent.beginning(&self.app, Some(plan))
-        };
-        match self.app.audit.open(beginning).await {
+        match self.app.audit.open(intent.new_run(&self.app, Some(plan), recipients)).await {
             Ok(OpenOutcome::New(run)) => Ok(Some(*run)),
             Ok(OpenOutcome::Duplicate(run)) => {
                 tracing::info!(run, "dropped recorded delivery");

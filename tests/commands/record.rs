@@ -1,9 +1,9 @@
 //! `pending`, `history` and `show`: reads over the record, for those who may look there.
 
 use crate::harness::{World, place, words};
-use countersign::audit::{Beginning, EventDetails};
+use countersign::audit::EventDetails;
 use countersign::model::{EventKind, Person, Plan, Risk, Run, RunRequest};
-use countersign::store::{AppendOutcome, OpenOutcome};
+use countersign::store::{AppendOutcome, NewRun, OpenOutcome};
 use std::collections::BTreeMap;
 
 fn person(id: &str) -> Person {
@@ -27,23 +27,26 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
     };
     let mut plan = Plan::of(format!("Does {asked}."));
     plan.identity.insert("pid".into(), "4711".into());
-    let texts = [("asked", asked), ("reason", "the deploy is stuck")];
     let (access, command) = (&world.app.access, world.app.catalog.find(command).unwrap());
     let policy = access.policy(command, environment);
     let approvers = access.approvers(command, environment, &request.requester);
-    let beginning = Beginning {
-        policy,
+    let needs_approval = risk == Risk::Danger;
+    let mut details = EventDetails::by(&request.requester);
+    details = details.text("asked", asked).text("reason", "the deploy is stuck");
+    if needs_approval {
+        details = details.plan(&plan).policy(&policy, &approvers);
+    }
+    let new_run = NewRun {
         request,
         delivery_id: asked.into(),
-        texts: texts.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
-        plan: (risk == Risk::Danger).then_some(plan),
-        asks: risk == Risk::Danger,
+        resource_locks: Vec::new(),
+        first: world.app.audit.first_event(needs_approval, details),
+        on_timeout: None,
         cards: Vec::new(),
-        approvers: approvers.into_iter().map(|person| person.id).collect(),
         unless_break_glass_since: None,
-        while_frozen: false,
+        unless_frozen: risk != Risk::Read,
     };
-    match world.app.audit.open(beginning).await.unwrap() {
+    match world.app.audit.open(new_run).await.unwrap() {
         OpenOutcome::New(run) => *run,
         other => panic!("{other:?}"),
     }
