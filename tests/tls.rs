@@ -98,8 +98,8 @@ async fn encrypted(app: &App) -> Result<bool, Unreachable> {
         database: Some("postgres".to_owned()),
         login: Login::Reader,
     };
-    let lease = app.environments.lease(&address, "tls").await?;
-    let rows = lease.ask("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).await.unwrap();
+    let lease = app.environments.acquire(&address, "tls").await?;
+    let rows = lease.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).await.unwrap();
     Ok(rows[0].get(0))
 }
 

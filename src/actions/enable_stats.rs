@@ -19,9 +19,9 @@ const CREATE: &str = "CREATE EXTENSION pg_stat_statements WITH SCHEMA public";
 impl Action for EnableStats {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let target = DatabaseTarget::from_call(call)?;
-        let state = only_row(target.client(call).await?.ask(STATE, &[]).await, &target)?;
+        let state = only_row(target.client(call).await?.query(STATE, &[]).await, &target)?;
         // The reader sees settings that the owner's login may not.
-        let readers_state = only_row(target.reader(call).await?.ask(STATE, &[]).await, &target)?;
+        let readers_state = only_row(target.reader(call).await?.query(STATE, &[]).await, &target)?;
         let version = creatable_version(&target, &state, &readers_state)?;
         let (database, environment) = (&target.database, &target.address.environment);
         let mut plan =
@@ -40,7 +40,7 @@ impl Action for EnableStats {
             Ok(session) => session,
             Err(outcome) => return outcome,
         };
-        match session.run(CREATE).await {
+        match session.execute(CREATE).await {
             Err(err) if err.is_final() => {
                 target.failed(format!("has no pg_stat_statements: PostgreSQL refused: {err}"))
             }
@@ -124,11 +124,11 @@ async fn created(execution: &Execution<'_>, target: &DatabaseTarget) -> Outcome 
     };
     let Some(observer) = target.observer(execution).await else { return unknown() };
     let extension = "SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements'";
-    let Ok(rows) = observer.ask(extension, &[]).await else { return unknown() };
+    let Ok(rows) = observer.query(extension, &[]).await else { return unknown() };
     let Some(version) = rows.first().map(|row| row.get::<_, String>(0)) else {
         return Outcome::new(EventKind::Failed, format!("pg_stat_statements is not in {database}."));
     };
-    match observer.ask("SELECT count(*) FROM public.pg_stat_statements", &[]).await {
+    match observer.query("SELECT count(*) FROM public.pg_stat_statements", &[]).await {
         Ok(_) => {
             Outcome::done(format!("pg_stat_statements {version} is in {database}: `slow` works from now on."))
         }

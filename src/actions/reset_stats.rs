@@ -42,8 +42,10 @@ struct ResetFunction {
 
 impl ResetFunction {
     async fn find(client: &PooledClient, target: &DatabaseTarget) -> Result<ResetFunction> {
-        let rows =
-            client.ask(include_str!("reset_stats.sql"), &[]).await.map_err(|err| target.query_error(&err))?;
+        let rows = client
+            .query(include_str!("reset_stats.sql"), &[])
+            .await
+            .map_err(|err| target.query_error(&err))?;
         let Some(row) = rows.first() else {
             return Err(Error::instead(
                 format!("{} has no pg_stat_statements that can reset one database.", target.database),
@@ -78,7 +80,7 @@ impl ResetFunction {
              WHERE dbid = $1::int8::oid AND userid NOT IN (SELECT oid FROM pg_roles WHERE rolname = ANY ($2::text[]))",
             self.schema
         );
-        let rows = client.ask(&sql, &[&self.dbid, &own_roles]).await?;
+        let rows = client.query(&sql, &[&self.dbid, &own_roles]).await?;
         let (statements, calls) = rows.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
         Ok(Counters { statements, calls })
     }
@@ -116,14 +118,14 @@ impl Action for ResetStats {
         let target = DatabaseTarget::from_plan(execution);
         let since = execution.run.event(EventKind::Started)?.at.to_string();
         let observer = target.observer(execution).await?;
-        let rows = observer.ask(STATE, &[]).await.ok()?;
+        let rows = observer.query(STATE, &[]).await.ok()?;
         let schema: String = rows.first()?.get::<_, Option<String>>("schema")?;
         // As JSON, since a column that doesn't exist can't be named.
         let sql = format!(
             "SELECT bool_and((to_jsonb(s) ->> 'stats_since')::timestamptz >= $1::text::timestamptz) FROM {schema}.pg_stat_statements(false) s
              WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND to_jsonb(s) ? 'stats_since'"
         );
-        let rows = observer.ask(&sql, &[&since]).await.ok()?;
+        let rows = observer.query(&sql, &[&since]).await.ok()?;
         let database = &target.database;
         let all_since: bool = rows.first()?.get::<_, Option<bool>>(0)?;
         Some(if all_since {
@@ -146,7 +148,7 @@ async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
     let session = begin(execution, &target).await?;
     let unread = || target.failed("can't be read, so the reset could not be verified");
     let observer = target.observer(execution).await.ok_or_else(unread)?;
-    let reset = ResetFunction::find(session.lease(), &target).await;
+    let reset = ResetFunction::find(&session, &target).await;
     let reset = reset.map_err(|err| Outcome::failed(err.to_string()))?;
     let environment = execution.app.environments.environment(&target.address.environment);
     let own_roles = environment.map(|environment| execution.app.environments.own_roles(environment));
@@ -160,7 +162,7 @@ async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
         "SELECT {}(0, d.oid, 0) FROM pg_database d WHERE d.datname = current_database() AND d.oid = $1::int8::oid",
         reset.function
     );
-    match session.ask(&sql, &[&dbid]).await {
+    match session.query(&sql, &[&dbid]).await {
         Ok(rows) if rows.is_empty() => {
             let reason = format!("Another database is called {} now.", target.database);
             Err(Outcome::invalidated(reason))

@@ -70,7 +70,7 @@ impl Action for SqlCommand {
         let mut plan = describe(call, label)?;
         plan.set_target(&target);
         let address = target.address(call.environment_name(), command);
-        let client = call.app.environments.lease(&address, &call.asker).await;
+        let client = call.app.environments.acquire(&address, &call.asker).await;
         let client = client.map_err(|error| user_error(label, &error.to_string()))?;
         let variant = variant(command, &client).map_err(|error| user_error(label, error))?;
         plan.code = Some(("The reviewed SQL".to_owned(), variant.source.clone()));
@@ -111,7 +111,7 @@ async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
         Outcome::new(EventKind::Failed, format!("{} {error}. Nothing was changed.", target.server))
     };
     let address = target.address(environment, command);
-    let client = execution.app.environments.lease(&address, &execution.asker).await;
+    let client = execution.app.environments.acquire(&address, &execution.asker).await;
     let client = client.map_err(|error| failed(&error.to_string()))?;
     let variant = variant(command, &client).ok();
     let is_shown =
@@ -129,7 +129,7 @@ async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
     let change = Change { execution, variant, bindings, shown };
     let changed = client.until(execution.stop, change.run(&transaction)).await;
     if execution.stop.is_cancelled() {
-        transaction.give_up().await;
+        transaction.discard().await;
         return Err(Outcome::new(EventKind::Stopped, "Stopped and rolled back: nothing was changed."));
     }
     match changed {
@@ -247,7 +247,7 @@ async fn preview(
     bindings: &Bindings<'_>,
 ) -> std::result::Result<Option<Preview>, QueryError> {
     let Some(section) = variant.sections.iter().find(|section| section.preview) else { return Ok(None) };
-    let rows = transaction.ask(&section.sql, &parameters(&bindings.bind(section))).await?;
+    let rows = transaction.query(&section.sql, &parameters(&bindings.bind(section))).await?;
     let Some(first) = rows.first() else { return Ok(Some(Preview { rows: 0, keys: Vec::new() })) };
     let index_of = |name: &str| first.columns().iter().position(|column| column.name() == name);
     let counted = index_of(COUNT).and_then(|index| decode(first).ok()?.into_iter().nth(index));
@@ -324,7 +324,7 @@ impl Change<'_> {
         let mut changed = 0_i64;
         for (index, section) in statements.iter().enumerate() {
             self.execution.progress(None, format!("statement {} of {}", index + 1, statements.len()));
-            let rows = transaction.run(&section.sql, &parameters(&self.bindings.bind(section))).await;
+            let rows = transaction.execute(&section.sql, &parameters(&self.bindings.bind(section))).await;
             let rows = rows.map_err(StatementAbort::Query)?;
             if section.changes {
                 changed = changed.saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));

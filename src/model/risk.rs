@@ -24,8 +24,9 @@ impl Risk {
 }
 
 /// Purpose of a login to PostgreSQL, in the order of the names. The configuration maps it to a role.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(strum::Display, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr,
+)]
 #[strum(serialize_all = "lowercase")]
 pub enum Login {
     Dump,

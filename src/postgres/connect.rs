@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Why there is no connection. `Display` is what a person reads.
+/// The reason that there is no connection. `Display` is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
     #[error("doesn't answer (waited {} s)", .0.as_secs_f32())]
@@ -37,7 +37,7 @@ pub enum Unreachable {
 }
 
 /// Opens connections to an environment's servers.
-pub struct Connector {
+pub struct PgConnector {
     tls: Option<MakeRustlsConnect>,
     timeout: Duration,
     statement: Duration,
@@ -48,7 +48,6 @@ pub struct Connector {
 pub struct OpenedConnection {
     pub client: Client,
     pub major: u32,
-    /// What the server warns of on it.
     pub warnings: Warnings,
     pub canceller: Canceller,
 }
@@ -70,13 +69,13 @@ impl Canceller {
     }
 }
 
-impl Connector {
-    pub fn new(environment: &Environment) -> anyhow::Result<Connector> {
+impl PgConnector {
+    pub fn new(environment: &Environment) -> anyhow::Result<PgConnector> {
         let tls = match &environment.tls {
             Tls::Off => None,
             Tls::Verified { ca_file } => Some(verified(ca_file.as_deref())?),
         };
-        Ok(Connector {
+        Ok(PgConnector {
             tls,
             timeout: environment.connect_timeout,
             statement: environment.statement_timeout,
@@ -107,7 +106,7 @@ impl Connector {
             self.lock.as_millis()
         ));
         match tokio::time::timeout(self.timeout, self.handshake(&config)).await {
-            Ok(result) => result.map_err(|error| why(&error, self.timeout)),
+            Ok(result) => result.map_err(|error| unreachable(&error, self.timeout)),
             Err(_) => Err(Unreachable::TimedOut(self.timeout)),
         }
     }
@@ -118,11 +117,11 @@ impl Connector {
                 let (client, mut connection) = config.connect($tls).await?;
                 let major = connection.parameter("server_version").map_or(0, major_of);
                 let warnings = Warnings::default();
-                let heard = warnings.clone();
+                let recorded = warnings.clone();
                 tokio::spawn(async move {
                     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
                         match message {
-                            Ok(AsyncMessage::Notice(notice)) => heard.hear(&notice),
+                            Ok(AsyncMessage::Notice(notice)) => recorded.record(&notice),
                             Ok(_) => {}
                             Err(error) => {
                                 tracing::debug!(code = ?error.code(), "a connection ended");
@@ -159,8 +158,7 @@ fn verified(ca_file: Option<&std::path::Path>) -> anyhow::Result<MakeRustlsConne
             }
         }
         None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -173,7 +171,7 @@ fn verified(ca_file: Option<&std::path::Path>) -> anyhow::Result<MakeRustlsConne
 }
 
 /// Tells the cases apart: down, hanging, TLS, slots, login, database.
-fn why(error: &tokio_postgres::Error, waited: Duration) -> Unreachable {
+fn unreachable(error: &tokio_postgres::Error, waited: Duration) -> Unreachable {
     if let Some(code) = error.code() {
         return match *code {
             SqlState::TOO_MANY_CONNECTIONS => Unreachable::NoSlot,
@@ -205,8 +203,8 @@ fn why(error: &tokio_postgres::Error, waited: Duration) -> Unreachable {
         }
         cause = inner.source();
     }
-    let words = error.to_string();
-    if words.contains("does not support TLS") || words.contains("TLS handshake") {
+    let message = error.to_string();
+    if message.contains("does not support TLS") || message.contains("TLS handshake") {
         return Unreachable::Tls("the server offers none".to_owned());
     }
     Unreachable::Other("the connection was closed".to_owned())

@@ -1,46 +1,44 @@
-//! Statements that PostgreSQL takes in no transaction and that may last for hours: VACUUM, ANALYZE, REINDEX CONCURRENTLY. They have
-//! a connection of their own, without a time limit, and what PostgreSQL warns of is part of the answer: it calls a VACUUM done
-//! that skipped the table.
+//! Sessions for statements that PostgreSQL takes in no transaction and that may last for hours: VACUUM, ANALYZE, REINDEX
+//! CONCURRENTLY. PostgreSQL's warnings are part of the result: it calls a VACUUM done that skipped the table.
 
-use super::pool::{PooledClient, QueryError, QueryResult};
-use super::transaction::{AccessMode, Transaction};
+use super::pool::{PooledClient, QueryError};
 use crate::redact;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::convert::Infallible;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio_postgres::error::{DbError, Severity};
-use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
-/// Nothing here is meant to last longer.
+/// Time limit of a statement.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
-const CANCEL_EVERY: Duration = Duration::from_secs(2);
+const CANCEL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A run that is over has closed its connection, and PostgreSQL notices a moment later.
-const CLOSED_WITHIN: Duration = Duration::from_secs(1);
-const TRY_EVERY: Duration = Duration::from_millis(50);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The class of Countersign's advisory locks: "CSGN" in ASCII.
-const LOCKS: i32 = 0x4353_474E;
+const LOCK_CLASS: i32 = 0x4353_474E;
 
 /// More than this is not kept: a statement that warns of every row would fill the memory.
-const MOST: usize = 200;
+const MAX_WARNINGS: usize = 200;
 
-/// What PostgreSQL said besides its answers, on one connection, oldest first.
+/// PostgreSQL's warnings on one connection, oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
     /// Keeps a notice if it warns.
-    pub(super) fn hear(&self, notice: &DbError) {
-        let mut heard = self.0.lock();
+    pub(super) fn record(&self, notice: &DbError) {
+        let mut warnings = self.0.lock();
         // The other severity is in the server's own language (lc_messages).
-        if notice.parsed_severity() == Some(Severity::Warning) && heard.len() < MOST {
-            heard.push(redact::text(notice.message()));
+        if notice.parsed_severity() == Some(Severity::Warning) && warnings.len() < MAX_WARNINGS {
+            warnings.push(redact::text(notice.message()));
         }
     }
 
@@ -49,29 +47,37 @@ impl Warnings {
     }
 }
 
-/// A connection that nobody else gets afterwards: its settings are its own.
+/// A client with a connection of its own, which is closed afterwards: its settings are nobody else's.
 pub struct DedicatedSession {
-    lease: PooledClient,
+    client: PooledClient,
     /// The backend's process id.
     pub pid: i32,
+}
+
+impl Deref for DedicatedSession {
+    type Target = PooledClient;
+
+    fn deref(&self) -> &PooledClient {
+        &self.client
+    }
 }
 
 impl PooledClient {
     /// Takes the connection out of the pool.
     ///
     /// # Errors
-    /// As [`PooledClient::ask`].
-    pub async fn alone(self) -> Result<DedicatedSession, QueryError> {
-        let mut alone = DedicatedSession { lease: self, pid: 0 };
+    /// As [`PooledClient::query`].
+    pub async fn dedicated(self) -> Result<DedicatedSession, QueryError> {
+        let mut session = DedicatedSession { client: self, pid: 0 };
         let sql = "SELECT pg_backend_pid(), set_config('statement_timeout', '0', false), set_config('lock_timeout', $1, false),
                           set_config('search_path', 'pg_catalog, pg_temp', false)";
-        let lock = alone.lease.limits.lock.as_millis().to_string();
-        let rows = alone.lease.ask(sql, &[&lock]).await?;
-        alone.pid = rows.first().map_or(0, |row| row.get(0));
-        Ok(alone)
+        let lock_timeout = session.timeouts.lock.as_millis().to_string();
+        let rows = session.query(sql, &[&lock_timeout]).await?;
+        session.pid = rows.first().map_or(0, |row| row.get(0));
+        Ok(session)
     }
 
-    /// Does work over this connection, whose statements are cancelled when `stop` says so: they end with
+    /// Does work over this connection, whose statements are cancelled when `stop` is: they end with
     /// [`QueryError::is_cancelled`] then, unless they were done before. A cancellation may still be on its way afterwards.
     pub async fn until<T>(&self, stop: &CancellationToken, work: impl Future<Output = T>) -> T {
         tokio::select! {
@@ -80,85 +86,65 @@ impl PooledClient {
         }
     }
 
-    /// Asked again as long as the work goes on: PostgreSQL forgets a cancellation that comes between two of its statements.
+    /// Repeated as long as the work lasts: PostgreSQL forgets a cancellation that comes between two of its statements.
     async fn cancel_at(&self, stop: &CancellationToken) -> Infallible {
         stop.cancelled().await;
         loop {
-            if let Some(connection) = self.connection()
+            if let Ok(connection) = self.connection()
                 && let Err(why) = connection.canceller.cancel().await
             {
                 tracing::warn!(%why, "a statement could not be cancelled");
             }
-            tokio::time::sleep(CANCEL_EVERY).await;
+            tokio::time::sleep(CANCEL_INTERVAL).await;
         }
     }
 }
 
 impl DedicatedSession {
-    /// For what asks a [`PooledClient`].
-    pub fn lease(&self) -> &PooledClient {
-        &self.lease
-    }
-
-    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
-        self.lease.ask(sql, values).await
-    }
-
-    /// As [`PooledClient::begin`], on the connection that holds the resource.
+    /// Runs one statement to its end, and returns PostgreSQL's warnings, redacted.
     ///
     /// # Errors
-    /// As [`PooledClient::begin`].
-    pub async fn begin(&self, access: AccessMode, limit: Duration) -> Result<Transaction<'_>, QueryError> {
-        self.lease.begin(access, limit).await
-    }
-
-    /// The environment's, for work in transactions.
-    pub fn statement_timeout(&self) -> Duration {
-        self.lease.statement_timeout()
-    }
-
-    /// Runs one statement to its end: what PostgreSQL warned of, redacted.
-    ///
-    /// # Errors
-    /// [`QueryError`]; after anything but [`QueryError::Refused`] nobody knows what became of it.
-    pub async fn run(&self, sql: &str) -> Result<Vec<String>, QueryError> {
-        let connection = self.lease.connection().ok_or(QueryError::Lost)?;
+    /// [`QueryError`]; after anything but [`QueryError::Refused`] its outcome is unknown.
+    pub async fn execute(&self, sql: &str) -> Result<Vec<String>, QueryError> {
+        let connection = self.connection()?;
         drop(connection.warnings.take());
-        self.lease.within(LONGEST, connection.plainly(sql)).await?;
+        self.within(LONGEST, connection.batch_execute(sql)).await?;
         Ok(connection.warnings.take())
     }
 
-    /// As [`DedicatedSession::run`], cancelled when `stop` says so; it ends with [`QueryError::is_cancelled`] then, unless it was done before.
-    ///
-    /// # Errors
-    /// As [`DedicatedSession::run`].
-    pub async fn run_until(&self, sql: &str, stop: &CancellationToken) -> Result<Vec<String>, QueryError> {
-        self.lease.until(stop, self.run(sql)).await
+    /// As [`DedicatedSession::execute`], cancelled when `stop` is; it ends with [`QueryError::is_cancelled`] then, unless it was
+    /// done before.
+    pub async fn execute_until(
+        &self,
+        sql: &str,
+        stop: &CancellationToken,
+    ) -> Result<Vec<String>, QueryError> {
+        self.until(stop, self.execute(sql)).await
     }
 
-    /// Holds a resource of the database until the connection ends, against every other Countersign that works there. `false`:
-    /// another holds it.
+    /// Locks a resource of the database until the connection ends, against every other Countersign instance. `false`: another
+    /// has the lock.
     ///
     /// # Errors
-    /// As [`PooledClient::ask`].
-    pub async fn hold(&self, resource: &str) -> Result<bool, QueryError> {
+    /// As [`PooledClient::query`].
+    pub async fn try_advisory_lock(&self, resource: &str) -> Result<bool, QueryError> {
         let digest = Sha256::digest(resource.as_bytes());
         let key = i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-        let until = Instant::now() + CLOSED_WITHIN;
+        let until = Instant::now() + LOCK_TIMEOUT;
         loop {
-            let rows = self.ask("SELECT pg_try_advisory_lock($1, $2)", &[&LOCKS, &key]).await?;
-            let held = rows.first().is_some_and(|row| row.get(0));
-            if held || Instant::now() >= until {
-                return Ok(held);
+            let rows = self.query("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_CLASS, &key]).await?;
+            let is_locked = rows.first().is_some_and(|row| row.get(0));
+            if is_locked || Instant::now() >= until {
+                return Ok(is_locked);
             }
-            tokio::time::sleep(TRY_EVERY).await;
+            tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
         }
     }
 }
 
 impl Drop for DedicatedSession {
     fn drop(&mut self) {
-        self.lease.broken.store(true, Ordering::SeqCst);
+        self.client.broken.store(true, Ordering::SeqCst);
     }
 }
 
@@ -188,20 +174,20 @@ mod tests {
             notice("WARNUNG", "WARNING", "keine Berechtigung, um »assets« zu vacuumen"),
             notice("HINWEIS", "NOTICE", "Tabelle existiert nicht, wird übersprungen"),
         ];
-        let said = [welcome, ready, notices.concat()].concat();
+        let startup_reply = [welcome, ready, notices.concat()].concat();
         let serving = tokio::spawn(async move {
             let mut startup = [0; 512];
             assert!(server.read(&mut startup).await.unwrap() > 0);
-            server.write_all(&said).await.unwrap();
+            server.write_all(&startup_reply).await.unwrap();
         });
         let (_client, mut connection) = Config::new().user("x").connect_raw(ours, NoTls).await.unwrap();
-        let heard = Warnings::default();
-        while let Some(Ok(said)) = poll_fn(|context| connection.poll_message(context)).await {
-            if let AsyncMessage::Notice(notice) = said {
-                heard.hear(&notice);
+        let warnings = Warnings::default();
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notice(notice) = message {
+                warnings.record(&notice);
             }
         }
         serving.await.unwrap();
-        assert_eq!(heard.take(), ["keine Berechtigung, um »assets« zu vacuumen"]);
+        assert_eq!(warnings.take(), ["keine Berechtigung, um »assets« zu vacuumen"]);
     }
 }

@@ -1,6 +1,5 @@
-//! Environments → servers → logins → connections. A pid belongs to one server; a service's database stands on one server of
-//! an environment. Connections are bounded per environment, and one per server and login stays open, so that the bot still
-//! answers when every slot is taken. What is asked over a connection does not live here.
+//! Environments → servers → logins → connections. Connections are bounded per environment, and one per server and login stays
+//! open, so that the bot still answers when every slot is taken. No query lives here.
 
 use crate::config::{Config, Environment, LoginCredentials, Server, Service};
 use crate::error::{Error, Result};
@@ -19,8 +18,8 @@ pub use dedicated::DedicatedSession;
 pub use pool::{PooledClient, QueryError, QueryResult};
 pub use transaction::{AccessMode, Transaction};
 
-use connect::Connector;
-use pool::{Connection, PoolLimit};
+use connect::PgConnector;
+use pool::{ClientKind, Connection, ConnectionPool, Timeouts};
 
 /// One database of one server, through one login.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,9 +52,9 @@ pub struct Environments {
 
 struct EnvironmentPools {
     environment: Environment,
-    connector: Connector,
-    budget: Arc<PoolLimit>,
-    /// By server and login; outside the budget.
+    connector: PgConnector,
+    pool: Arc<ConnectionPool>,
+    /// By server and login; outside the pool.
     warm: HashMap<(String, Login), Arc<Mutex<Option<Connection>>>>,
 }
 
@@ -72,13 +71,13 @@ impl Environments {
                 .flat_map(|server| logins.clone().map(|login| (server.name.clone(), *login)))
                 .map(|key| (key, Arc::new(Mutex::new(None))))
                 .collect();
-            let site = EnvironmentPools {
-                connector: Connector::new(environment)?,
-                budget: PoolLimit::new(environment.connections),
+            let pools = EnvironmentPools {
+                connector: PgConnector::new(environment)?,
+                pool: ConnectionPool::new(environment.connections),
                 warm,
                 environment: environment.clone(),
             };
-            environments.insert(environment.name.clone(), site);
+            environments.insert(environment.name.clone(), pools);
         }
         let names = config.environments.iter().map(|environment| environment.name.clone()).collect();
         Ok(Environments { environments, names, services: config.services.clone() })
@@ -103,10 +102,10 @@ impl Environments {
     /// # Errors
     /// [`Error::User`] with the names that there are.
     pub fn environment(&self, name: &str) -> Result<&Environment> {
-        self.site(name).map(|site| &site.environment)
+        self.pools(name).map(|pools| &pools.environment)
     }
 
-    fn site(&self, name: &str) -> Result<&EnvironmentPools> {
+    fn pools(&self, name: &str) -> Result<&EnvironmentPools> {
         self.environments.get(name).ok_or_else(|| {
             let problem = format!("There is no environment “{}”.", crate::suggest::shown(name));
             match crate::suggest::nearest(name, self.names.iter().map(String::as_str)) {
@@ -164,70 +163,61 @@ impl Environments {
         environment.logins.values().map(|login| login.user.clone()).collect()
     }
 
-    /// A connection for one asker. The maintenance database's is the warm one if it is free.
+    /// Acquires a connection for one asker. The maintenance database's is the warm one if it is free.
     ///
     /// # Errors
     /// [`Unreachable`], in words that tell the cases apart.
-    pub async fn lease(
+    pub async fn acquire(
         &self,
         address: &Address,
         asker: &str,
     ) -> std::result::Result<PooledClient, Unreachable> {
         let unknown = |_| Unreachable::Misconfigured;
-        let site = self.site(&address.environment).map_err(unknown)?;
-        let (login, role) = self.login(&site.environment, address.login).map_err(unknown)?;
-        let server = site.environment.servers.iter().find(|server| server.name == address.server);
+        let pools = self.pools(&address.environment).map_err(unknown)?;
+        let environment = &pools.environment;
+        let (login, role) = self.login(environment, address.login).map_err(unknown)?;
+        let server = environment.servers.iter().find(|server| server.name == address.server);
         let server = server.ok_or(Unreachable::Misconfigured)?;
-        let maintenance = &site.environment.maintenance_database;
-        let key = Address {
-            database: Some(address.database.clone().unwrap_or_else(|| maintenance.clone())),
-            login,
-            ..address.clone()
-        };
-        let warm = site.warm.get(&(server.name.clone(), login)).filter(|_| address.database.is_none());
-        let connect = || site.connector.open(server, &role, key.database.as_deref().unwrap_or(maintenance));
-        let limits = pool::Limits::of(&site.environment);
+        let database = address.database.as_ref().unwrap_or(&environment.maintenance_database);
+        let connect = || pools.connector.open(server, &role, database);
+        let timeouts = Timeouts::of(environment);
+        let warm = pools.warm.get(&(server.name.clone(), login)).filter(|_| address.database.is_none());
         if let Some(warm) = warm
-            && let Ok(mut held) = Arc::clone(warm).try_lock_owned()
+            && let Ok(mut connection) = Arc::clone(warm).try_lock_owned()
         {
-            if held.as_ref().is_none_or(Connection::is_closed) {
-                *held = Some(Connection::new(connect().await?));
+            if connection.as_ref().is_none_or(Connection::is_closed) {
+                *connection = Some(Connection::new(connect().await?));
             }
-            return Ok(PooledClient::warm(held, limits, asker));
+            return Ok(PooledClient::new(ClientKind::Warm(connection), timeouts, asker));
         }
-        match site.budget.take(&key, connect, limits.connect).await {
-            Ok(connection) => {
-                Ok(PooledClient::pooled(connection, key, Arc::clone(&site.budget), (limits, asker)))
+        let key = Address { database: Some(database.clone()), login, ..address.clone() };
+        let kind = match (pools.pool.take(&key, connect, timeouts.connect).await, warm) {
+            (Ok(connection), _) => {
+                let connection = Some(Box::new(connection));
+                ClientKind::Pooled { connection, key, pool: Arc::clone(&pools.pool) }
             }
-            Err(Unreachable::NoSlot) if warm.is_some() => {
+            (Err(Unreachable::NoSlot), Some(warm)) => {
                 // All slots are taken: wait for the warm one, which is ours already.
-                let Some(warm) = warm else { return Err(Unreachable::NoSlot) };
-                let wait = tokio::time::timeout(limits.statement, Arc::clone(warm).lock_owned()).await;
-                let held = wait.map_err(|_| Unreachable::NoSlot)?;
-                match held.as_ref() {
-                    Some(connection) if !connection.is_closed() => {
-                        Ok(PooledClient::warm(held, limits, asker))
-                    }
-                    _ => Err(Unreachable::NoSlot),
+                let wait = tokio::time::timeout(timeouts.statement, Arc::clone(warm).lock_owned()).await;
+                let connection = wait.map_err(|_| Unreachable::NoSlot)?;
+                if connection.as_ref().is_none_or(Connection::is_closed) {
+                    return Err(Unreachable::NoSlot);
                 }
+                ClientKind::Warm(connection)
             }
-            Err(other) => Err(other),
-        }
+            (Err(error), _) => return Err(error),
+        };
+        Ok(PooledClient::new(kind, timeouts, asker))
     }
 
-    /// Opens what is to stay warm and is not open. Called at start and every half minute.
+    /// Opens the warm connections that are not open. Called at start and every half minute.
     pub async fn keep_warm(&self) {
-        let warming = self.environments.values().flat_map(|site| {
-            site.warm.iter().map(move |((server, login), _)| Address {
-                environment: site.environment.name.clone(),
-                server: server.clone(),
-                database: None,
-                login: *login,
-            })
+        let addresses = self.environments.iter().flat_map(|(environment, pools)| {
+            pools.warm.keys().map(move |(server, login)| Address::new(environment, server, *login))
         });
-        let all = warming.map(|address| async move {
-            match self.lease(&address, "countersign warm").await {
-                Ok(lease) => drop(lease.ask("SELECT 1", &[]).await),
+        let all = addresses.map(|address| async move {
+            match self.acquire(&address, "countersign warm").await {
+                Ok(client) => drop(client.query("SELECT 1", &[]).await),
                 Err(why) => {
                     tracing::warn!(environment = address.environment, server = address.server, login = address.login.name(), %why, "no warm connection");
                 }

@@ -1,12 +1,12 @@
-//! Borrowed connections: a bounded number per environment, idle ones kept for the next question, and every question under a
-//! time limit of our own, since a server that hangs keeps no time.
+//! Pooled connections: a bounded number per environment, idle ones kept for the next query, and every query under a time limit
+//! of our own, since a server that hangs keeps none.
 
 use super::Address;
 use super::connect::{Canceller, OpenedConnection, Unreachable};
 use super::dedicated::Warnings;
 use crate::config::Environment;
 use crate::redact;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -27,8 +27,7 @@ pub struct Connection {
     client: Client,
     major: u32,
     prepared: Mutex<HashMap<String, Statement>>,
-    /// The `application_name` that it has.
-    introduced: Mutex<String>,
+    application_name: Mutex<String>,
     permit: Option<OwnedSemaphorePermit>,
     pub(super) warnings: Warnings,
     pub(super) canceller: Canceller,
@@ -36,27 +35,27 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(opened: OpenedConnection) -> Connection {
-        let (prepared, introduced) = (Mutex::default(), Mutex::default());
+        let (prepared, application_name) = (Mutex::default(), Mutex::default());
         let OpenedConnection { client, major, warnings, canceller } = opened;
-        Connection { client, major, prepared, introduced, permit: None, warnings, canceller }
+        Connection { client, major, prepared, application_name, permit: None, warnings, canceller }
     }
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 }
 
-/// How long to wait for what.
+/// Time limits of a connection's use.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct Timeouts {
     pub connect: Duration,
     pub statement: Duration,
     /// For a lock, in a transaction of its own.
     pub lock: Duration,
 }
 
-impl Limits {
-    pub fn of(environment: &Environment) -> Limits {
-        Limits {
+impl Timeouts {
+    pub fn of(environment: &Environment) -> Timeouts {
+        Timeouts {
             connect: environment.connect_timeout,
             statement: environment.statement_timeout + GRACE,
             lock: environment.lock_timeout,
@@ -65,15 +64,15 @@ impl Limits {
 }
 
 /// An environment's connections: so many may be open, idle ones included.
-pub struct PoolLimit {
+pub struct ConnectionPool {
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<(Address, Connection, Instant)>>,
     waiting: AtomicUsize,
 }
 
-impl PoolLimit {
-    pub fn new(connections: usize) -> Arc<PoolLimit> {
-        Arc::new(PoolLimit {
+impl ConnectionPool {
+    pub fn new(connections: usize) -> Arc<ConnectionPool> {
+        Arc::new(ConnectionPool {
             permits: Arc::new(Semaphore::new(connections.max(1))),
             idle: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -85,29 +84,25 @@ impl PoolLimit {
         &self,
         key: &Address,
         connect: impl FnOnce() -> F,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Connection, Unreachable>
     where
         F: Future<Output = Result<OpenedConnection, Unreachable>>,
     {
-        if let Some(found) = self.idle_for(key) {
-            return Ok(found);
+        if let Some(idle) = self.idle_for(key) {
+            return Ok(idle);
         }
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
                 self.close_oldest();
-                let permit = tokio::time::timeout(patience, Arc::clone(&self.permits).acquire_owned()).await;
+                let permit = tokio::time::timeout(timeout, Arc::clone(&self.permits).acquire_owned()).await;
                 self.waiting.fetch_sub(1, Ordering::SeqCst);
-                match permit {
-                    Ok(Ok(permit)) => permit,
-                    _ => {
-                        return Err(Unreachable::Other(
-                            "all of the bot's own connections are busy".to_owned(),
-                        ));
-                    }
-                }
+                let Ok(Ok(permit)) = permit else {
+                    return Err(Unreachable::Other("all of the bot's own connections are busy".to_owned()));
+                };
+                permit
             }
         };
         let mut connection = Connection::new(connect().await?);
@@ -138,21 +133,22 @@ impl PoolLimit {
     }
 }
 
-enum ClientKind {
+/// The origin of a client's connection, which gets it back.
+pub(super) enum ClientKind {
     Warm(OwnedMutexGuard<Option<Connection>>),
-    Pooled { connection: Option<Box<Connection>>, key: Address, budget: Arc<PoolLimit> },
+    Pooled { connection: Option<Box<Connection>>, key: Address, pool: Arc<ConnectionPool> },
 }
 
-/// A connection for as long as a question takes.
+/// A connection that returns to its pool when it is dropped.
 pub struct PooledClient {
-    held: ClientKind,
-    pub(super) limits: Limits,
-    /// As `application_name` it tells a DBA who asked. Sent with the first question, if somebody else asked before.
+    kind: ClientKind,
+    pub(super) timeouts: Timeouts,
+    /// The `application_name`, for a DBA. Sent with the first query, if another client had the connection before.
     name: String,
     pub(super) broken: AtomicBool,
 }
 
-/// Why a question has no answer.
+/// The failure of a query.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     #[error("gave no answer within {} s", .0.as_secs())]
@@ -165,49 +161,32 @@ pub enum QueryError {
 }
 
 impl QueryError {
-    /// Whether what was asked is surely not done. A session that is ended while it commits (class 57P) may have committed.
+    /// True if the statement surely changed nothing. A session that is ended while it commits (class 57P) may have committed.
     pub fn is_final(&self) -> bool {
         matches!(self, QueryError::Refused { code, .. } if !code.starts_with("57P"))
     }
 
-    /// Cancelled by somebody or by a time limit (SQLSTATE 57014): what it did is undone, but for what it left outside of a transaction.
+    /// Cancelled by somebody or by a time limit (SQLSTATE 57014): only what it left outside of a transaction remains.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, QueryError::Refused { code, .. } if code == "57014")
     }
 }
 
-/// The rows, and the time they took.
+/// The rows of a query.
 pub type QueryResult = Result<Vec<Row>, QueryError>;
 
 impl PooledClient {
-    pub fn warm(held: OwnedMutexGuard<Option<Connection>>, limits: Limits, asker: &str) -> PooledClient {
-        PooledClient::new(ClientKind::Warm(held), limits, asker)
+    pub(super) fn new(kind: ClientKind, timeouts: Timeouts, asker: &str) -> PooledClient {
+        let name = asker.chars().filter(|c| c.is_ascii_alphanumeric() || " #._-".contains(*c)).take(63);
+        PooledClient { kind, timeouts, name: name.collect(), broken: AtomicBool::new(false) }
     }
 
-    pub fn pooled(
-        connection: Connection,
-        key: Address,
-        budget: Arc<PoolLimit>,
-        (limits, asker): (Limits, &str),
-    ) -> PooledClient {
-        PooledClient::new(
-            ClientKind::Pooled { connection: Some(Box::new(connection)), key, budget },
-            limits,
-            asker,
-        )
-    }
-
-    fn new(held: ClientKind, limits: Limits, asker: &str) -> PooledClient {
-        let name: String =
-            asker.chars().filter(|c| c.is_ascii_alphanumeric() || " #._-".contains(*c)).collect();
-        PooledClient { held, limits, name: name.chars().take(63).collect(), broken: AtomicBool::new(false) }
-    }
-
-    pub(super) fn connection(&self) -> Option<&Connection> {
-        match &self.held {
+    pub(super) fn connection(&self) -> Result<&Connection, QueryError> {
+        let connection = match &self.kind {
             ClientKind::Warm(guard) => guard.as_ref(),
             ClientKind::Pooled { connection, .. } => connection.as_deref(),
-        }
+        };
+        connection.ok_or(QueryError::Lost)
     }
 
     /// The server's major version.
@@ -215,35 +194,46 @@ impl PooledClient {
         self.connection().map_or(0, |connection| connection.major)
     }
 
-    /// Asks one statement and waits no longer than the environment's statement_timeout.
+    /// Runs one statement, for no longer than the environment's statement_timeout.
     ///
     /// # Errors
     /// [`QueryError`]; after a time-out the connection is not used again.
-    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
-        self.within(self.limits.statement, self.run(sql, values)).await
+    pub async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
+        self.query_within(Duration::MAX, sql, values).await
     }
 
-    /// As [`PooledClient::ask`], with a shorter limit: a server that hangs may not hold up the others' answers.
-    pub async fn ask_within(
+    /// As [`PooledClient::query`], with a shorter limit: a server that hangs must not delay the others' answers.
+    pub async fn query_within(
         &self,
         limit: Duration,
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
     ) -> QueryResult {
-        self.within(limit.min(self.limits.statement), self.run(sql, values)).await
+        let work = async {
+            let connection = self.connection()?;
+            let set_name = async {
+                let is_named = *connection.application_name.lock() == self.name;
+                if is_named { Ok(()) } else { self.set_application_name(connection).await.map(drop) }
+            };
+            // Sent in one go with the query: tokio-postgres pipelines in the order of the first polls.
+            let (named, rows) = tokio::join!(set_name, connection.query(sql, values));
+            named?;
+            rows
+        };
+        self.within(limit.min(self.timeouts.statement), work).await
     }
 
     /// Runs plain statements in one transaction of their own: all or nothing.
     ///
     /// # Errors
-    /// As [`PooledClient::ask`]; nothing was changed then, unless the connection was lost while it committed.
-    pub async fn batch(&self, sql: &str) -> Result<(), QueryError> {
-        let run = async {
-            let connection = self.connection().ok_or(QueryError::Lost)?;
-            self.introduce(connection).await?;
-            connection.plainly(sql).await
+    /// As [`PooledClient::query`]; nothing was changed then, unless the connection was lost while it committed.
+    pub async fn batch_execute(&self, sql: &str) -> Result<(), QueryError> {
+        let work = async {
+            let connection = self.connection()?;
+            self.set_application_name(connection).await?;
+            connection.batch_execute(sql).await
         };
-        self.within(self.limits.statement, run).await
+        self.within(self.timeouts.statement, work).await
     }
 
     pub(super) async fn within<T>(
@@ -251,56 +241,34 @@ impl PooledClient {
         limit: Duration,
         work: impl Future<Output = Result<T, QueryError>>,
     ) -> Result<T, QueryError> {
-        // Broken until proved otherwise: a question that is dropped half-way must not leave its answer to the next asker.
+        // Broken until proved otherwise: a query that is dropped half-way must not leave its answer to the next client.
         self.broken.store(true, Ordering::SeqCst);
         let result = tokio::time::timeout(limit, work).await;
-        let whole = matches!(result, Ok(Ok(_) | Err(QueryError::Refused { .. })));
-        self.broken.store(!whole, Ordering::SeqCst);
+        let is_whole = matches!(result, Ok(Ok(_) | Err(QueryError::Refused { .. })));
+        self.broken.store(!is_whole, Ordering::SeqCst);
         result.unwrap_or(Err(QueryError::TimedOut(limit)))
     }
 
-    /// Whether this login may see other roles' sessions. Without this right their states are NULL, and "nothing found" would
+    /// True if this login may see other roles' sessions. Without this right their states are NULL, and "nothing found" would
     /// be a false all-clear.
-    ///
-    /// # Errors
-    /// As [`PooledClient::ask_within`].
     pub async fn sees_sessions(&self, limit: Duration) -> Result<bool, QueryError> {
-        let ask = async { self.introduce(self.connection().ok_or(QueryError::Lost)?).await };
-        self.within(limit.min(self.limits.statement), ask).await
+        let work = async { self.set_application_name(self.connection()?).await };
+        self.within(limit.min(self.timeouts.statement), work).await
     }
 
-    async fn run(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
-        let connection = self.connection().ok_or(QueryError::Lost)?;
-        let introduce = async {
-            let known = *connection.introduced() == self.name;
-            match known {
-                true => Ok(()),
-                false => self.introduce(connection).await.map(drop),
-            }
-        };
-        // Sent in one go with the question: tokio-postgres pipelines in the order of the first polls.
-        let (introduced, rows) = tokio::join!(introduce, connection.query(sql, values));
-        introduced?;
-        rows
-    }
-
-    /// Tells the server who asks, and hears whether the login may see other roles' sessions: one statement for both, since a
-    /// warm answer consists of little else.
-    pub(super) async fn introduce(&self, connection: &Connection) -> Result<bool, QueryError> {
+    /// Sets `application_name`, and returns if the login may see other roles' sessions: one statement for both, since a short
+    /// answer consists of little else.
+    pub(super) async fn set_application_name(&self, connection: &Connection) -> Result<bool, QueryError> {
         let sql =
             "SELECT set_config('application_name', $1, false), pg_has_role('pg_read_all_stats', 'USAGE')";
-        connection.introduced().clone_from(&self.name);
-        let rows =
-            connection.query(sql, &[&self.name]).await.inspect_err(|_| connection.introduced().clear())?;
+        connection.application_name.lock().clone_from(&self.name);
+        let rows = connection.query(sql, &[&self.name]).await;
+        let rows = rows.inspect_err(|_| connection.application_name.lock().clear())?;
         Ok(rows.first().is_some_and(|row| row.get(1)))
     }
 }
 
 impl Connection {
-    fn introduced(&self) -> MutexGuard<'_, String> {
-        self.introduced.lock()
-    }
-
     pub(super) async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         let statement = self.prepare(sql).await?;
         self.client.query(&statement, values).await.map_err(|error| refused(&error))
@@ -313,18 +281,17 @@ impl Connection {
     }
 
     /// Without parameters, and outside of a transaction if it is one statement.
-    pub(super) async fn plainly(&self, sql: &str) -> Result<(), QueryError> {
+    pub(super) async fn batch_execute(&self, sql: &str) -> Result<(), QueryError> {
         self.client.batch_execute(sql).await.map_err(|error| refused(&error))
     }
 
     async fn prepare(&self, sql: &str) -> Result<Statement, QueryError> {
-        let known = self.prepared.lock().get(sql).cloned();
-        if let Some(statement) = known {
+        let prepared = self.prepared.lock().get(sql).cloned();
+        if let Some(statement) = prepared {
             return Ok(statement);
         }
         let statement = self.client.prepare(sql).await.map_err(|error| refused(&error))?;
-        let mut prepared = self.prepared.lock();
-        prepared.insert(sql.to_owned(), statement.clone());
+        self.prepared.lock().insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
 }
@@ -341,12 +308,12 @@ fn refused(error: &tokio_postgres::Error) -> QueryError {
 impl Drop for PooledClient {
     fn drop(&mut self) {
         let broken = self.broken.load(Ordering::SeqCst);
-        match &mut self.held {
+        match &mut self.kind {
             ClientKind::Warm(guard) if broken => **guard = None,
             ClientKind::Warm(_) => {}
-            ClientKind::Pooled { connection, key, budget } => {
+            ClientKind::Pooled { connection, key, pool } => {
                 if let Some(connection) = connection.take().filter(|_| !broken) {
-                    budget.give_back(key.clone(), *connection);
+                    pool.give_back(key.clone(), *connection);
                 }
             }
         }

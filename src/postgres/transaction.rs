@@ -2,12 +2,12 @@
 //! before them, so that nothing that somebody put into `public` is called in their place (CVE-2018-1058); strings and times mean
 //! one thing; and the whole has a time limit.
 
-use super::pool::{GRACE, PooledClient, QueryError, QueryResult};
+use super::pool::{Connection, GRACE, PooledClient, QueryError, QueryResult};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio_postgres::types::ToSql;
 
-/// What a transaction may do.
+/// The rights of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessMode {
     Read,
@@ -16,7 +16,7 @@ pub enum AccessMode {
 
 /// An open transaction. Dropped without [`Transaction::commit`], it takes its connection along, and the server rolls back.
 pub struct Transaction<'a> {
-    lease: &'a PooledClient,
+    client: &'a PooledClient,
     until: Instant,
     limit: Duration,
     open: bool,
@@ -29,9 +29,9 @@ const SETTINGS: &str = "SELECT set_config('search_path', 'pg_catalog, pg_temp', 
        set_config('lock_timeout', $1, true)";
 
 impl PooledClient {
-    /// The environment's.
+    /// The environment's time limit of a statement.
     pub fn statement_timeout(&self) -> Duration {
-        self.limits.statement.saturating_sub(GRACE)
+        self.timeouts.statement.saturating_sub(GRACE)
     }
 
     /// Begins a transaction that lasts no longer than the limit.
@@ -39,17 +39,17 @@ impl PooledClient {
     /// # Errors
     /// [`QueryError`]; nothing was begun then.
     pub async fn begin(&self, access: AccessMode, limit: Duration) -> Result<Transaction<'_>, QueryError> {
-        let mut transaction = Transaction { lease: self, until: Instant::now() + limit, limit, open: false };
+        let mut transaction = Transaction { client: self, until: Instant::now() + limit, limit, open: false };
         let begin = match access {
             AccessMode::Read => "BEGIN READ ONLY",
             AccessMode::Write => "BEGIN READ WRITE",
         };
         let work = async {
-            let connection = self.connection().ok_or(QueryError::Lost)?;
+            let connection = self.connection()?;
             // Not in the transaction: a rollback would take the name back.
-            self.introduce(connection).await?;
+            self.set_application_name(connection).await?;
             connection.execute(begin, &[]).await?;
-            connection.query(SETTINGS, &[&self.limits.lock.as_millis().to_string()]).await
+            connection.query(SETTINGS, &[&self.timeouts.lock.as_millis().to_string()]).await
         };
         transaction.open = true;
         self.within(limit + GRACE, work).await?;
@@ -58,64 +58,64 @@ impl PooledClient {
 }
 
 impl Transaction<'_> {
-    /// Asks a statement.
+    /// Runs a query.
     ///
     /// # Errors
     /// [`QueryError`]; the transaction can only end then.
-    pub async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
-        let connection = self.lease.connection().ok_or(QueryError::Lost)?;
-        self.timed(async { connection.query(sql, values).await }).await
+    pub async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
+        let connection = self.client.connection()?;
+        self.timed(connection, connection.query(sql, values)).await
     }
 
-    /// Runs a statement: how many rows it changed, or gave.
-    ///
-    /// # Errors
-    /// As [`Transaction::ask`].
-    pub async fn run(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, QueryError> {
-        let connection = self.lease.connection().ok_or(QueryError::Lost)?;
-        self.timed(async { connection.execute(sql, values).await }).await
+    /// Runs a statement, and returns the number of rows that it changed or gave. Errors as [`Transaction::query`].
+    pub async fn execute(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, QueryError> {
+        let connection = self.client.connection()?;
+        self.timed(connection, connection.execute(sql, values)).await
     }
 
-    /// What is left of the time is the statement's own limit.
-    async fn timed<T>(&self, work: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+    /// The remaining time is the statement's own limit.
+    async fn timed<T>(
+        &self,
+        connection: &Connection,
+        work: impl Future<Output = Result<T, QueryError>>,
+    ) -> Result<T, QueryError> {
+        let remaining = self.until.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
             return Err(QueryError::TimedOut(self.limit));
         }
-        let connection = self.lease.connection().ok_or(QueryError::Lost)?;
         let timed = async {
             // 0 would mean no limit.
-            let milliseconds = left.as_millis().max(1).to_string();
+            let milliseconds = remaining.as_millis().max(1).to_string();
             let set = "SELECT set_config('statement_timeout', $1, true)";
             connection.query(set, &[&milliseconds]).await?;
             work.await
         };
-        self.lease.within(left + GRACE, timed).await
+        self.client.within(remaining + GRACE, timed).await
     }
 
-    /// Commits. Only when PostgreSQL has said so is anything done.
+    /// Commits. Nothing is done before PostgreSQL has confirmed it.
     ///
     /// # Errors
-    /// [`QueryError::Refused`]: a check that waited for the end failed, and nothing was changed. Any other: it is unknown.
+    /// [`QueryError::Refused`]: a deferred check failed, and nothing was changed. Any other: the outcome is unknown.
     pub async fn commit(mut self) -> Result<(), QueryError> {
-        let connection = self.lease.connection().ok_or(QueryError::Lost)?;
-        let committed = self.lease.within(GRACE + self.limit, connection.execute("COMMIT", &[])).await;
+        let connection = self.client.connection()?;
+        let committed = self.client.within(GRACE + self.limit, connection.execute("COMMIT", &[])).await;
         self.open = false;
         committed.map(drop)
     }
 
-    /// Takes everything back, and leaves the connection for the next.
+    /// Rolls back, and leaves the connection to the next client.
     pub async fn roll_back(mut self) {
-        let Some(connection) = self.lease.connection() else { return };
-        let rolled_back = self.lease.within(GRACE, connection.execute("ROLLBACK", &[])).await;
+        let Ok(connection) = self.client.connection() else { return };
+        let rolled_back = self.client.within(GRACE, connection.execute("ROLLBACK", &[])).await;
         self.open = rolled_back.is_err();
     }
 
-    /// As [`Transaction::roll_back`], and nobody else gets the connection: a cancellation may still be on its way to it.
-    pub async fn give_up(mut self) {
-        if let Some(connection) = self.lease.connection() {
+    /// As [`Transaction::roll_back`], and closes the connection: a cancellation may still be on its way to it.
+    pub async fn discard(mut self) {
+        if let Ok(connection) = self.client.connection() {
             // Refused or not, the connection's end rolls it back.
-            drop(self.lease.within(GRACE, connection.execute("ROLLBACK", &[])).await);
+            drop(self.client.within(GRACE, connection.execute("ROLLBACK", &[])).await);
         }
         self.open = true;
     }
@@ -124,7 +124,7 @@ impl Transaction<'_> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if self.open {
-            self.lease.broken.store(true, Ordering::SeqCst);
+            self.client.broken.store(true, Ordering::SeqCst);
         }
     }
 }

@@ -57,14 +57,14 @@ impl ServerCheck<'_> {
     async fn connect(&self, login: Login, database: Option<&str>) -> Result<PooledClient, Unreachable> {
         let address = Address::new(&self.environment.name, &self.server.name, login);
         let address = address.in_database(database.map(str::to_owned));
-        self.targets.lease(&address, ASKER).await
+        self.targets.acquire(&address, ASKER).await
     }
 
     async fn reader(&self, client: &PooledClient) -> Vec<Finding> {
         let subject = self.subject(Login::Reader);
         let facts = async {
             let login = query_row(client, include_str!("login.sql"), &[]).await?;
-            Ok::<_, QueryError>((login, client.ask(include_str!("acts.sql"), &[]).await?))
+            Ok::<_, QueryError>((login, client.query(include_str!("acts.sql"), &[]).await?))
         };
         let (login, acts) = match facts.await {
             Ok(facts) => facts,
@@ -228,7 +228,7 @@ async fn query_row(
     sql: &str,
     values: &[&(dyn ToSql + Sync)],
 ) -> Result<Row, QueryError> {
-    client.ask(sql, values).await?.into_iter().next().ok_or(QueryError::Lost)
+    client.query(sql, values).await?.into_iter().next().ok_or(QueryError::Lost)
 }
 
 /// Quotes a name for SQL where no server can quote it.

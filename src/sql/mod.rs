@@ -185,7 +185,7 @@ async fn ask(
         database: target.database.clone(),
         login: header.login,
     };
-    let lease = targets.lease(&address, question.asker).await.map_err(|why| why.to_string())?;
+    let lease = targets.acquire(&address, question.asker).await.map_err(|why| why.to_string())?;
     let section = question.command.sections(lease.major()).get(index).ok_or("has no such question")?;
     let within = header.timeout.as_deref().and_then(crate::clock::duration_seconds).map(Duration::from_secs);
     let limit = within.unwrap_or(Duration::MAX);
@@ -252,11 +252,11 @@ async fn values(
         true => {
             let limit = limit.min(lease.statement_timeout());
             let transaction = lease.begin(AccessMode::Read, limit).await?;
-            let rows = transaction.ask(&section.sql, &parameters).await;
+            let rows = transaction.query(&section.sql, &parameters).await;
             transaction.roll_back().await;
             rows?
         }
-        false => lease.ask_within(limit, &section.sql, &parameters).await?,
+        false => lease.query_within(limit, &section.sql, &parameters).await?,
     };
     let columns = rows.first().map(|row| row.columns().iter().map(|c| c.name().to_owned()).collect());
     let decoded = rows.iter().take(MOST_ROWS).map(decode).collect::<Result<Vec<_>, _>>()?;

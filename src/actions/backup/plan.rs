@@ -78,10 +78,10 @@ impl BackupContext<'_> {
     ) -> Result<DatabaseInfo, BackupError> {
         let address = Address::new(self.environment, &target.server, Login::Reader);
         let address = address.in_database(target.database.clone());
-        let client = self.app.environments.lease(&address, self.asker).await;
+        let client = self.app.environments.acquire(&address, self.asker).await;
         let client = client.map_err(|error| BackupError::Server(error.to_string()))?;
         let tool = tools::choose(tools, client.major())?.clone();
-        let rows = client.ask(include_str!("database_size.sql"), &[]).await;
+        let rows = client.query(include_str!("database_size.sql"), &[]).await;
         let rows = rows.map_err(|error| BackupError::Server(format!("can't be measured: {error}")))?;
         let row = rows.first().ok_or_else(|| BackupError::Server("returned no size".to_owned()))?;
         Ok(DatabaseInfo {

@@ -43,7 +43,7 @@ impl Action for KillIdle {
         let environment = call.app.environments.environment(call.environment_name())?;
         let own_roles = call.app.environments.own_roles(environment);
         let client = reader(call, &server).await?;
-        let rows = client.ask(include_str!("idle.sql"), &[&seconds, &database, &own_roles]).await;
+        let rows = client.query(include_str!("idle.sql"), &[&seconds, &database, &own_roles]).await;
         let rows = rows.map_err(|err| query_error(&server, &err))?;
         ensure_sees_sessions(rows.first().ok_or_else(|| Error::user(format!("{server} gave no answer.")))?)?;
         let (spared, listed) = rows

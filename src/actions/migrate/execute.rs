@@ -121,13 +121,13 @@ impl<'a> MigrateCommand<'a> {
     ) -> Result<MigrateCommand<'a>, Outcome> {
         let failed = |error: &dyn fmt::Display| Outcome::failed(format!("{} {error}", target.database()));
         let environments = &execution.app.environments;
-        let client = environments.lease(&target.command_address(), &execution.asker).await;
-        let session = client.map_err(|error| failed(&error))?.alone().await;
+        let client = environments.acquire(&target.command_address(), &execution.asker).await;
+        let session = client.map_err(|error| failed(&error))?.dedicated().await;
         let session = session.map_err(|error| failed(&error))?;
-        let watcher = environments.lease(&target.address(Login::Reader), &execution.asker).await;
+        let watcher = environments.acquire(&target.address(Login::Reader), &execution.asker).await;
         let watcher = watcher.map_err(|error| failed(&error))?;
         let resource = target.resource();
-        if !session.hold(&resource).await.map_err(|error| failed(&error))? {
+        if !session.try_advisory_lock(&resource).await.map_err(|error| failed(&error))? {
             let reason = format!("Another Countersign instance holds the lock on {resource}.");
             return Err(Outcome::invalidated(reason));
         }
@@ -135,7 +135,7 @@ impl<'a> MigrateCommand<'a> {
             return Err(Outcome::invalidated("The configured command has changed since the plan was made."));
         }
         target.check(&argv).map_err(invalidated)?;
-        let before = target.history(session.lease()).await.map_err(|error| failed(&error))?;
+        let before = target.history(&session).await.map_err(|error| failed(&error))?;
         let planned: MigrateIdentity = execution.plan.target().unwrap_or_default();
         if planned.ledger != before.ledger_digest() {
             return Err(Outcome::invalidated(
@@ -158,7 +158,7 @@ impl<'a> MigrateCommand<'a> {
 
     /// Starts the command and waits for its end; an error is the reason why it was not started.
     pub async fn run(&self) -> Result<CommandResult, String> {
-        let rows = self.session.ask("SELECT clock_timestamp()::text", &[]).await;
+        let rows = self.session.query("SELECT clock_timestamp()::text", &[]).await;
         let rows = rows.map_err(|error| format!("{} {error}", self.target.database()))?;
         let since: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
         // One name for all of its sessions, and for no others.
@@ -200,10 +200,10 @@ impl<'a> MigrateCommand<'a> {
 
     /// Reads the migration history after the command, by another connection if this one is lost.
     async fn history_after(&self) -> Result<MigrationHistory, HistoryError> {
-        let history = self.target.history(self.session.lease()).await;
+        let history = self.target.history(&self.session).await;
         if let Err(HistoryError::Server(_)) = history {
             let Execution { app, asker, .. } = self.execution;
-            if let Ok(client) = app.environments.lease(&self.target.command_address(), asker).await {
+            if let Ok(client) = app.environments.acquire(&self.target.command_address(), asker).await {
                 return self.target.history(&client).await;
             }
         }
@@ -235,8 +235,7 @@ impl<'a> MigrateCommand<'a> {
     }
 
     async fn applied(&self) -> Option<usize> {
-        let history =
-            MigrationHistory::read(self.session.lease(), &self.target.migrate.schema, None).await.ok()?;
+        let history = MigrationHistory::read(&self.session, &self.target.migrate.schema, None).await.ok()?;
         Some(history.applied().iter().filter(|name| !self.before.is_applied(name)).count())
     }
 
@@ -258,7 +257,7 @@ impl<'a> MigrateCommand<'a> {
             }
             if began.elapsed() > self_end {
                 let sql = include_str!("end_sessions.sql");
-                match self.session.ask(sql, &[&filter.application, &filter.since]).await {
+                match self.session.query(sql, &[&filter.application, &filter.since]).await {
                     Ok(rows) => ended |= rows.first().is_some_and(|row| row.get::<_, i64>("ended") > 0),
                     Err(error) => {
                         tracing::warn!(run = self.execution.run.id, %error, "ending a migration's session failed")
@@ -297,7 +296,7 @@ pub struct BackendFilter<'a> {
 impl BackendFilter<'_> {
     pub async fn backends(&self, reader: &PooledClient) -> Result<BackendStatus, QueryError> {
         let sql = include_str!("sessions.sql");
-        let rows = reader.ask(sql, &[&self.application, &self.role, &self.since]).await?;
+        let rows = reader.query(sql, &[&self.application, &self.role, &self.since]).await?;
         let row = rows.first().ok_or(QueryError::Lost)?;
         let text = |name: &str| row.get::<_, Option<String>>(name).unwrap_or_else(|| "-".to_owned());
         let seconds = |name: &str| row.get::<_, Option<f64>>(name).unwrap_or_default();

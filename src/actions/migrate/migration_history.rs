@@ -67,7 +67,7 @@ impl MigrationHistory {
             Some(directory) => Some(prisma::read(directory.clone()).await.map_err(HistoryError::Directory)?),
             None => None,
         };
-        let rows = match client.ask(include_str!("migration_history.sql"), &[&schema]).await {
+        let rows = match client.query(include_str!("migration_history.sql"), &[&schema]).await {
             // A column or a function for it is missing.
             Err(QueryError::Refused { code, .. }) if code == "42703" || code == "42883" => {
                 return Err(HistoryError::NotPrismas);

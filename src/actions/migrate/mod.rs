@@ -112,7 +112,7 @@ pub(super) struct MigrateFacts {
 /// Reads the migration history and the directory; a running migration is an error.
 pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Result<MigrateFacts> {
     let connect = |address: Address| async move {
-        let client = call.app.environments.lease(&address, &call.asker).await;
+        let client = call.app.environments.acquire(&address, &call.asker).await;
         client.map_err(|error| Error::user(format!("{} {error}.", target.database())))
     };
     let (client, reader) =
@@ -122,7 +122,7 @@ pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Resu
     if let Some(holder) = lock_holder(&reader).await.map_err(user_error)? {
         return Err(text::lock_held_error(target, &holder));
     }
-    let rows = client.ask("SELECT current_setting('port')", &[]).await;
+    let rows = client.query("SELECT current_setting('port')", &[]).await;
     let rows = rows.map_err(|error| user_error(error.into()))?;
     let port = rows.first().map_or(String::new(), |row| row.get(0));
     let history = target.history(&client).await.map_err(user_error)?;

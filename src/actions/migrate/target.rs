@@ -213,7 +213,7 @@ impl<'a> MigrateTarget<'a> {
 
 /// Finds the session that holds Prisma's lock on the database.
 pub async fn lock_holder(reader: &PooledClient) -> std::result::Result<Option<LockHolder>, HistoryError> {
-    let rows = reader.ask(include_str!("lock_holder.sql"), &[]).await?;
+    let rows = reader.query(include_str!("lock_holder.sql"), &[]).await?;
     Ok(rows.first().map(|row| LockHolder {
         pid: row.get("pid"),
         app: row.get("app"),

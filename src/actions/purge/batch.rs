@@ -70,13 +70,13 @@ impl BatchAttempt<'_> {
         let spec = self.spec;
         // From here on no session can rename, replace or alter it.
         let lock = format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", spec.relation);
-        transaction.run(&lock, &[]).await.map_err(classified)?;
+        transaction.execute(&lock, &[]).await.map_err(classified)?;
         let key = spec.key.as_ref().map(|key| key.name.as_str());
         let key_type = spec.key.as_ref().map(|key| key.kind.as_str());
         let column_type = spec.kind.name();
         let values: [&(dyn ToSql + Sync); 6] =
             [&spec.relation, &spec.oid, &spec.column, &column_type, &key, &key_type];
-        let rows = transaction.ask(include_str!("guard.sql"), &values).await.map_err(classified)?;
+        let rows = transaction.query(include_str!("guard.sql"), &values).await.map_err(classified)?;
         let row = rows.first().ok_or(BatchError::Changed("table"))?;
         for (name, what) in [("same", "table"), ("same_column", "column"), ("same_key", "primary key")] {
             if !row.get::<_, bool>(name) {
@@ -88,7 +88,7 @@ impl BatchAttempt<'_> {
         }
         let values = spec.values(self.after);
         let sql = spec.batch_sql(self.after, self.size);
-        let rows = transaction.ask(&sql, &parameters(&values)).await.map_err(classified)?;
+        let rows = transaction.query(&sql, &parameters(&values)).await.map_err(classified)?;
         let number = |name: &str| rows.first().map_or(0, |row| row.get::<_, i64>(name));
         let last = rows.first().and_then(|row| row.get("last"));
         let batch = Batch { last, read: number("read"), deleted: number("deleted") };

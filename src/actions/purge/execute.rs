@@ -127,7 +127,7 @@ async fn locked_worker(
     let patience = if resumed { worker.statement_timeout() + LOCK_SLACK } else { Duration::ZERO };
     let deadline = Instant::now() + patience;
     loop {
-        if worker.hold(&resource).await.map_err(|error| format!("{database} {error}."))? {
+        if worker.try_advisory_lock(&resource).await.map_err(|error| format!("{database} {error}."))? {
             return Ok(worker);
         }
         if Instant::now() >= deadline {

@@ -49,8 +49,8 @@ pub(super) fn missing<'a>(names: &'a [String], replicas: &[ReplicaLag]) -> Optio
 /// Lists a server's replicas, the one furthest behind first; an error follows "the server".
 pub(super) async fn replicas(app: &App, server: &Address, asker: &str) -> Result<Vec<ReplicaLag>, String> {
     let address = Address::new(&server.environment, &server.server, Login::Reader);
-    let client = app.environments.lease(&address, asker).await.map_err(|error| error.to_string())?;
-    let rows = client.ask(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;
+    let client = app.environments.acquire(&address, asker).await.map_err(|error| error.to_string())?;
+    let rows = client.query(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;
     if rows.iter().any(|row| !row.get::<_, bool>("seen")) {
         return Err("may not show its replicas: grant pg_monitor to Countersign's reader".to_owned());
     }

@@ -41,7 +41,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
             "Name one of its partitions. Better, where all of a partition is old: drop it, which frees the disk at once.",
         ));
     }
-    let rows = client.ask(include_str!("facts.sql"), &[&table.oid]).await;
+    let rows = client.query(include_str!("facts.sql"), &[&table.oid]).await;
     let rows = rows.map_err(|error| database.query_error(&error))?;
     let facts = rows.first().ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
     check_privileges(facts, relation, &database.role)?;
@@ -163,7 +163,7 @@ async fn spec(
 
 async fn cutoff(client: &PooledClient, kind: TimeType, older_than: &str) -> Result<String> {
     let rejected = |error| Error::user(format!("The cutoff can't be computed: {error}."));
-    let rows = client.ask(&kind.cutoff_sql(), &[&older_than]).await.map_err(rejected)?;
+    let rows = client.query(&kind.cutoff_sql(), &[&older_than]).await.map_err(rejected)?;
     let cutoff = rows.first().and_then(|row| row.get::<_, Option<String>>(0));
     cutoff.ok_or_else(|| Error::user("The cutoff can't be computed."))
 }
@@ -215,7 +215,7 @@ fn last_key(run: &Run) -> Option<String> {
 async fn count(client: &PooledClient, spec: &PurgeSpec) -> std::result::Result<Row, QueryError> {
     let transaction = client.begin(AccessMode::Read, client.statement_timeout()).await?;
     let values = spec.values(spec.after.as_deref());
-    let rows = transaction.ask(&spec.count_sql(), &parameters(&values)).await;
+    let rows = transaction.query(&spec.count_sql(), &parameters(&values)).await;
     transaction.roll_back().await;
     rows?.into_iter().next().ok_or(QueryError::Lost)
 }
@@ -239,7 +239,7 @@ struct TimeColumn {
 async fn resolve_column(client: &PooledClient, table: &RelationInfo, typed: &str) -> Result<TimeColumn> {
     let relation = &table.relation;
     let rejected = |error| Error::user(format!("{relation}: {error}."));
-    let columns = client.ask(include_str!("columns.sql"), &[&table.oid]).await.map_err(rejected)?;
+    let columns = client.query(include_str!("columns.sql"), &[&table.oid]).await.map_err(rejected)?;
     let name = |row: &Row| row.get::<_, String>("name");
     let is_exact = |row: &Row| name(row) == typed || row.get::<_, String>("quoted") == typed;
     let is_alike = |row: &&Row| is_exact(row) || name(row).to_lowercase() == typed.to_lowercase();

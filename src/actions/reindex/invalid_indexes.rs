@@ -50,13 +50,13 @@ pub(super) type Leftovers = Vec<(InvalidIndex, DropResult)>;
 
 /// Lists the leftovers on the tables.
 pub(super) async fn find(client: &PooledClient, tables: &[i64]) -> Result<Vec<InvalidIndex>, QueryError> {
-    Ok(client.ask(FIND, &[&tables]).await?.iter().map(InvalidIndex::from_row).collect())
+    Ok(client.query(FIND, &[&tables]).await?.iter().map(InvalidIndex::from_row).collect())
 }
 
 /// As [`find`]; a second time if a cancellation arrived that was meant for the statement before.
 async fn find_again(worker: &DedicatedSession, tables: &[i64]) -> Result<Vec<InvalidIndex>, QueryError> {
-    match find(worker.lease(), tables).await {
-        Err(error) if error.is_cancelled() => find(worker.lease(), tables).await,
+    match find(worker, tables).await {
+        Err(error) if error.is_cancelled() => find(worker, tables).await,
         answer => answer,
     }
 }
@@ -89,9 +89,9 @@ pub(super) async fn drop_all(worker: &DedicatedSession, tables: &[i64]) -> Resul
 
 async fn drop_index(worker: &DedicatedSession, relation: &str) -> DropResult {
     let statement = format!("DROP INDEX CONCURRENTLY {relation}");
-    let result = match worker.run(&statement).await {
+    let result = match worker.execute(&statement).await {
         // Meant for the statement before.
-        Err(error) if error.is_cancelled() => worker.run(&statement).await,
+        Err(error) if error.is_cancelled() => worker.execute(&statement).await,
         result => result,
     };
     result.map_or_else(DropResult::Rejected, |_| DropResult::Dropped)

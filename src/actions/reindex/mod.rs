@@ -53,14 +53,15 @@ impl Action for Reindex {
             }
             database.query_error(&error)
         };
-        let rows = client.ask(include_str!("indexes.sql"), &[&object.oid]).await.map_err(user_error)?;
+        let rows = client.query(include_str!("indexes.sql"), &[&object.oid]).await.map_err(user_error)?;
         if rows.is_empty() {
             return Err(Error::user(format!("{relation} has no index to rebuild.")));
         }
         let indexes: Vec<PlannedRelation> = rows.iter().map(planned_index).collect();
         let leftovers = invalid_indexes::find(&client, &table_oids(&indexes)).await;
         let leftovers = leftovers.map_err(|error| database.query_error(&error))?;
-        let transactions = database.reader(call).await?.ask(include_str!("open_transactions.sql"), &[]).await;
+        let transactions =
+            database.reader(call).await?.query(include_str!("open_transactions.sql"), &[]).await;
         let transactions = transactions.map_err(|error| database.query_error(&error))?;
         let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
         let mut plan = describe(&database, relation, &indexes, rebuild_timeout(lock_timeout));
@@ -91,7 +92,7 @@ impl Action for Reindex {
         let targets = PlannedRelation::all(execution.plan);
         let mut done = 0;
         for target in &targets {
-            let rows = observer.ask(REBUILT, &[&target.relation, &target.oid]).await.ok()?;
+            let rows = observer.query(REBUILT, &[&target.relation, &target.oid]).await.ok()?;
             done += usize::from(rows.first().is_some_and(|row| row.get("rebuilt")));
         }
         let mut outcome = recovered(done, targets.len(), &NOUNS);

@@ -74,7 +74,7 @@ impl DatabaseTarget {
     /// # Errors
     /// [`Error::User`] when there is none.
     pub async fn client(&self, call: &Call<'_>) -> Result<PooledClient> {
-        let client = call.app.environments.lease(&self.address, &call.asker).await;
+        let client = call.app.environments.acquire(&self.address, &call.asker).await;
         client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
 
@@ -83,13 +83,13 @@ impl DatabaseTarget {
     /// # Errors
     /// As [`DatabaseTarget::client`].
     pub async fn reader(&self, call: &Call<'_>) -> Result<PooledClient> {
-        let client = call.app.environments.lease(&self.reader_address(), &call.asker).await;
+        let client = call.app.environments.acquire(&self.reader_address(), &call.asker).await;
         client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
 
     /// Connects as the reader beside the session that works; `None` if that fails.
     pub async fn observer(&self, execution: &Execution<'_>) -> Option<PooledClient> {
-        execution.app.environments.lease(&self.reader_address(), &execution.asker).await.ok()
+        execution.app.environments.acquire(&self.reader_address(), &execution.asker).await.ok()
     }
 
     /// Opens a dedicated session that works.
@@ -100,8 +100,8 @@ impl DatabaseTarget {
         &self,
         execution: &Execution<'_>,
     ) -> std::result::Result<DedicatedSession, String> {
-        let client = execution.app.environments.lease(&self.address, &execution.asker).await;
-        client.map_err(|err| err.to_string())?.alone().await.map_err(|err| err.to_string())
+        let client = execution.app.environments.acquire(&self.address, &execution.asker).await;
+        client.map_err(|err| err.to_string())?.dedicated().await.map_err(|err| err.to_string())
     }
 
     /// Builds the error for a failed query.

@@ -19,7 +19,7 @@ pub fn resource(database: &str) -> String {
 pub async fn begin(execution: &Execution<'_>, target: &DatabaseTarget) -> Result<DedicatedSession, Outcome> {
     let session = target.dedicated_session(execution).await.map_err(|err| target.failed(err))?;
     let resource = resource(&target.database);
-    if session.hold(&resource).await.map_err(|err| target.failed(err))? {
+    if session.try_advisory_lock(&resource).await.map_err(|err| target.failed(err))? {
         return Ok(session);
     }
     Err(Outcome::failed(format!("Another Countersign instance holds the lock on the {resource}.")))

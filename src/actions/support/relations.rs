@@ -104,11 +104,11 @@ impl RelationKind {
     ) -> std::result::Result<Vec<RelationInfo>, QueryError> {
         let sql = include_str!("relations.sql");
         let rows = match self {
-            RelationKind::Vacuumed => client.ask(include_str!("tables.sql"), &[&typed]).await?,
+            RelationKind::Vacuumed => client.query(include_str!("tables.sql"), &[&typed]).await?,
             RelationKind::Reindexed => {
-                client.ask(sql, &[&typed, &["r", "m", "p", "i", "I"].as_slice()]).await?
+                client.query(sql, &[&typed, &["r", "m", "p", "i", "I"].as_slice()]).await?
             }
-            RelationKind::Purged => client.ask(sql, &[&typed, &["r", "p"].as_slice()]).await?,
+            RelationKind::Purged => client.query(sql, &[&typed, &["r", "p"].as_slice()]).await?,
         };
         Ok(rows.iter().map(RelationInfo::from_row).collect())
     }

@@ -30,8 +30,8 @@ pub async fn ask_server(
     sql: &str,
     values: &[&(dyn ToSql + Sync)],
 ) -> ServerRows {
-    let client = app.environments.lease(address, asker).await.map_err(|err| err.to_string())?;
-    client.ask_within(limit, sql, values).await.map_err(|err| err.to_string())
+    let client = app.environments.acquire(address, asker).await.map_err(|err| err.to_string())?;
+    client.query_within(limit, sql, values).await.map_err(|err| err.to_string())
 }
 
 /// Asks all servers of the environments at once, as the reader and each under its own time limit.

@@ -38,7 +38,7 @@ impl SessionInfo {
         let mut sessions = Vec::new();
         for server in call.app.environments.servers(environment, call.value("server"))? {
             let client = reader(call, &server.name).await?;
-            let rows = client.ask(include_str!("find_session.sql"), &[&pid, &own_roles]).await;
+            let rows = client.query(include_str!("find_session.sql"), &[&pid, &own_roles]).await;
             if let Some(row) = rows.map_err(|err| query_error(&server.name, &err))?.into_iter().next() {
                 ensure_sees_sessions(&row)?;
                 sessions.push(SessionInfo::new(client, &server.name, row));
@@ -107,7 +107,7 @@ impl SessionInfo {
     /// # Errors
     /// [`Error::User`] when its server can't be asked which sessions wait behind it.
     pub async fn plan(&self, kind: SignalKind) -> Result<Plan> {
-        let waiting = self.client.ask(include_str!("waiting_sessions.sql"), &[&self.pid]).await;
+        let waiting = self.client.query(include_str!("waiting_sessions.sql"), &[&self.pid]).await;
         let waiting = waiting.map_err(|err| query_error(&self.server, &err))?;
         let total = waiting.first().map_or(0, |row| row.get::<_, i64>("total"));
         let query_start = || self.row.get::<_, Option<String>>("query_start").unwrap_or_default();
@@ -182,7 +182,7 @@ fn waiting_table(waiting: &[Row], total: i64) -> Table {
 /// [`Error::User`] when the server can't be reached.
 pub async fn reader(call: &Call<'_>, server: &str) -> Result<PooledClient> {
     let address = Address::new(call.environment_name(), server, Login::Reader);
-    let client = call.app.environments.lease(&address, &call.asker).await;
+    let client = call.app.environments.acquire(&address, &call.asker).await;
     client.map_err(|err| user_error(server, &err.to_string()))
 }
 

@@ -130,7 +130,7 @@ impl Signaller {
         };
         let own_roles = execution.app.environments.own_roles(environment);
         let address = Address::new(name, &server, execution.command.header.login);
-        match execution.app.environments.lease(&address, &execution.asker).await {
+        match execution.app.environments.acquire(&address, &execution.asker).await {
             Ok(client) => Ok(Signaller { client, own_roles, kind }),
             Err(err) => Err(Outcome::failed(format!("{server} {err}"))),
         }
@@ -141,7 +141,7 @@ impl Signaller {
         let (sql, word, own) = (include_str!("signal.sql"), self.kind.word(), &self.own_roles);
         let values: [&(dyn ToSql + Sync); 8] =
             [pid, backend_start, &word, query_start, own, role, database, state_change];
-        match self.client.ask(sql, &values).await {
+        match self.client.query(sql, &values).await {
             Ok(rows) if rows.is_empty() => SignalResult::LeftAlone(self.current(session).await),
             // Not looked at yet.
             Ok(_) => SignalResult::Signalled(Ok(CurrentSession::Same(LiveSession {
@@ -158,7 +158,7 @@ impl Signaller {
         let (sql, own) = (include_str!("current_session.sql"), &self.own_roles);
         let values: [&(dyn ToSql + Sync); 7] =
             [pid, backend_start, query_start, own, role, database, state_change];
-        let rows = self.client.ask(sql, &values).await?;
+        let rows = self.client.query(sql, &values).await?;
         Ok(rows.first().map_or(CurrentSession::Gone, CurrentSession::from_row))
     }
 }

@@ -88,7 +88,7 @@ impl TableStep<'_> {
     }
 
     async fn is_vacuumed(&self, since: &str) -> bool {
-        let at_once = self.session.worker.lease().major() >= PUBLISHES_AT_ONCE;
+        let at_once = self.session.worker.major() >= PUBLISHES_AT_ONCE;
         let deadline = Instant::now() + if at_once { Duration::ZERO } else { PUBLISHED_WITHIN };
         loop {
             let rows = self.session.query(EVIDENCE, &[&self.target.oid, &since]).await.unwrap_or_default();

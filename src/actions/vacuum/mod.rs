@@ -68,7 +68,7 @@ impl Action for Operation {
         let targets = PlannedRelation::all(execution.plan);
         let mut done = 0;
         for target in &targets {
-            let rows = observer.ask(EVIDENCE, &[&target.oid, &since]).await.ok()?;
+            let rows = observer.query(EVIDENCE, &[&target.oid, &since]).await.ok()?;
             done += usize::from(rows.first().is_some_and(|row| self.is_done(row)));
         }
         let past = format!("{} since it began", self.participle());
@@ -78,7 +78,7 @@ impl Action for Operation {
 
 /// Finds the oldest holder of the xmin horizon that `counts`, which keeps dead rows from being removed.
 async fn horizon_holder(client: &PooledClient, counts: impl Fn(&Row) -> bool) -> Option<String> {
-    let rows = client.ask(include_str!("horizon.sql"), &[]).await.ok()?;
+    let rows = client.query(include_str!("horizon.sql"), &[]).await.ok()?;
     let row = rows.iter().find(|row| counts(row))?;
     let holder: String = row.get("what");
     match row.get::<_, Option<f64>>("held_s") {

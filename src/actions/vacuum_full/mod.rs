@@ -57,7 +57,7 @@ impl Action for VacuumFull {
         if !table.may {
             return Err(vacuum::may_not(&table, &database.role, "vacuum"));
         }
-        let size = match client.ask(MEASURE, &[&table.oid, relation]).await {
+        let size = match client.query(MEASURE, &[&table.oid, relation]).await {
             Ok(rows) => TableSize::from_rows(&rows).and_then(|size| size.filenode.zip(size.bytes)),
             Err(error) if is_lock_timeout(&error) => {
                 return Err(Error::instead(
@@ -69,7 +69,7 @@ impl Action for VacuumFull {
         };
         let (file, size) = size.ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
         table.bytes = size;
-        let users = database.reader(call).await?.ask(include_str!("users.sql"), &[&table.oid]).await;
+        let users = database.reader(call).await?.query(include_str!("users.sql"), &[&table.oid]).await;
         let users = users.map_err(|error| database.query_error(&error))?;
         let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
         let mut plan = describe(&database, &table, &duration(lock_timeout.as_secs_f64()));
@@ -94,7 +94,7 @@ impl Action for VacuumFull {
         let PlannedRelation { relation, oid, file, .. } =
             PlannedRelation::all(execution.plan).into_iter().next()?;
         let observer = DatabaseTarget::from_plan(execution).observer(execution).await?;
-        let rows = observer.ask("SELECT pg_relation_filenode($1::int8::oid)::int8", &[&oid]).await.ok()?;
+        let rows = observer.query("SELECT pg_relation_filenode($1::int8::oid)::int8", &[&oid]).await.ok()?;
         Some(match rows.first()?.get::<_, Option<i64>>(0) {
             None => Outcome::new(EventKind::Failed, format!("{relation} is gone. {INTERRUPTED}")),
             Some(now) if now != file => Outcome::done(format!("{relation} was rewritten. {INTERRUPTED}")),
@@ -122,7 +122,7 @@ async fn is_partitioned(
     let sql = "SELECT string_agg(format('%s.%s', n.nspname, c.relname), ', ' ORDER BY c.relname) FROM
                  (SELECT relid FROM pg_partition_tree($1::int8::oid) WHERE isleaf ORDER BY relid LIMIT 12) l
                JOIN pg_class c ON c.oid = l.relid JOIN pg_namespace n ON n.oid = c.relnamespace";
-    let names = match client.ask(sql, &[&table.oid]).await {
+    let names = match client.query(sql, &[&table.oid]).await {
         Ok(rows) => rows.first().and_then(|row| row.get::<_, Option<String>>(0)),
         Err(error) => return database.query_error(&error),
     };

@@ -79,8 +79,8 @@ impl<'a> MaintenanceSession<'a> {
     /// # Errors
     /// As [`PooledClient::ask`].
     pub async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
-        match self.worker.ask(sql, values).await {
-            Err(error) if self.is_stopped(&error) => self.worker.ask(sql, values).await,
+        match self.worker.query(sql, values).await {
+            Err(error) if self.is_stopped(&error) => self.worker.query(sql, values).await,
             answer => answer,
         }
     }
@@ -91,15 +91,15 @@ impl<'a> MaintenanceSession<'a> {
     /// As [`PooledClient::ask`].
     pub async fn query_again(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         let session = self.database.dedicated_session(self.execution).await;
-        session.map_err(|_| QueryError::Lost)?.ask(sql, values).await
+        session.map_err(|_| QueryError::Lost)?.query(sql, values).await
     }
 
     /// Runs one statement until it is done or the run is asked to stop. Returns PostgreSQL's warnings.
     ///
     /// # Errors
-    /// As [`DedicatedSession::run_until`].
+    /// As [`DedicatedSession::execute_until`].
     pub async fn execute(&self, sql: &str) -> Result<Vec<String>, QueryError> {
-        self.worker.run_until(sql, self.execution.stop).await
+        self.worker.execute_until(sql, self.execution.stop).await
     }
 
     /// Tells a statement that the run's stop cancelled from one that somebody else cancelled.
@@ -110,9 +110,9 @@ impl<'a> MaintenanceSession<'a> {
     /// Locks a table against every other Countersign instance. `false`: another instance holds the lock.
     ///
     /// # Errors
-    /// As [`DedicatedSession::hold`].
+    /// As [`DedicatedSession::try_advisory_lock`].
     pub async fn try_lock(&self, table: &str) -> Result<bool, QueryError> {
-        self.worker.hold(&resource(&self.database.database, table)).await
+        self.worker.try_advisory_lock(&resource(&self.database.database, table)).await
     }
 
     /// Awaits the work on the target of that index, and reports progress meanwhile.
@@ -131,7 +131,9 @@ impl<'a> MaintenanceSession<'a> {
         let current = self.targets.get(index);
         loop {
             let rows = match &self.observer {
-                Some(observer) => observer.ask(include_str!("progress.sql"), &[&self.worker.pid]).await.ok(),
+                Some(observer) => {
+                    observer.query(include_str!("progress.sql"), &[&self.worker.pid]).await.ok()
+                }
                 None => None,
             };
             let row = rows.as_ref().and_then(|rows| rows.first());
@@ -156,7 +158,7 @@ impl<'a> MaintenanceSession<'a> {
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND backend_type = 'client backend')";
         let deadline = Instant::now() + VISIBLE_WITHIN;
         loop {
-            match observer.ask(sql, &[&self.worker.pid]).await {
+            match observer.query(sql, &[&self.worker.pid]).await {
                 Ok(rows) if rows.first().is_some_and(|row| !row.get::<_, bool>(0)) => return true,
                 Ok(_) if Instant::now() < deadline => tokio::time::sleep(POLL_INTERVAL).await,
                 _ => return false,
