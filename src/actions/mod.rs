@@ -16,7 +16,7 @@ pub mod backup;
 mod backups;
 mod break_glass;
 mod connect;
-mod deny;
+mod decisions;
 mod enable_stats;
 mod environments;
 mod freeze;
@@ -31,7 +31,6 @@ mod pending;
 mod purge;
 mod reindex;
 mod reset_stats;
-mod review;
 mod run_sql;
 mod schedule;
 mod services;
@@ -42,7 +41,6 @@ pub mod support;
 mod r#use;
 mod vacuum;
 mod vacuum_full;
-mod withdraw;
 
 /// One request for a command: the person, the place and the arguments.
 pub struct Call<'a> {
@@ -267,7 +265,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "break-glass" => Query(&break_glass::BreakGlass),
         "cancel" => Action(&kill::Cancel),
         "connect" => Query(&connect::Connect),
-        "deny" => Action(&deny::Deny),
+        "deny" => Action(&decisions::Deny),
         "enable-stats" => Action(&enable_stats::EnableStats),
         "environments" => Query(&environments::ListEnvironments),
         "freeze" => Action(&freeze::Freeze),
@@ -283,7 +281,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "reindex" => Action(&reindex::Reindex),
         "reset-stats" => Action(&reset_stats::ResetStats),
         "run-sql" => Action(&run_sql::RunSql),
-        "review" => Action(&review::Review),
+        "review" => Action(&decisions::Review),
         "schedule" => Query(&schedule::Schedule),
         "services" => Query(&services::Services),
         "show" => Query(&show::Show),
@@ -292,7 +290,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "use" => Action(&r#use::Use),
         "vacuum" => Action(&vacuum::Operation::Vacuum),
         "vacuum-full" => Action(&vacuum_full::VacuumFull),
-        "withdraw" => Action(&withdraw::Withdraw),
+        "withdraw" => Action(&decisions::Withdraw),
         _ => return None,
     })
 }

@@ -68,7 +68,7 @@ impl Query for Schedule {
     }
 }
 
-/// What ran with the window's very command and values, newest first.
+/// Lists the runs with the window's command and values, newest first.
 async fn runs(call: &Call<'_>, window: &Window) -> Result<Vec<Run>> {
     let filter = Filter {
         environment: Some(window.environment.clone()),

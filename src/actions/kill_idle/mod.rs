@@ -23,7 +23,7 @@ pub struct KillIdle;
 const MAX_SESSIONS: usize = 50;
 
 /// A session of the plan, and its application for the outcome.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct IdleTarget {
     #[serde(flatten)]
     session: SessionId,
@@ -254,19 +254,6 @@ mod tests {
     use super::*;
     use crate::postgres::QueryError;
 
-    fn target() -> IdleTarget {
-        let text = String::new;
-        let session = SessionId {
-            pid: 4711,
-            backend_start: text(),
-            query_start: None,
-            state_change: None,
-            role: text(),
-            database: text(),
-        };
-        IdleTarget { session, app: text() }
-    }
-
     fn gone() -> SignalResult {
         SignalResult::Signalled(Ok(CurrentSession::Gone))
     }
@@ -295,7 +282,7 @@ mod tests {
             (vec![gone(), lost()], EventKind::Interrupted, "the state of others can't be read"),
             (vec![SignalResult::Signalled(Err(QueryError::Lost))], EventKind::Interrupted, "can't be read"),
         ] {
-            let targets: Vec<IdleTarget> = results.iter().map(|_| target()).collect();
+            let targets: Vec<IdleTarget> = results.iter().map(|_| IdleTarget::default()).collect();
             let outcome = outcome(&targets, &results);
             let verdict = outcome.verdict.words();
             assert_eq!(outcome.kind, kind, "{verdict}");

@@ -16,8 +16,6 @@ const CLOCK_SKEW_S: f64 = 5.0;
 #[derive(Debug, Clone, PartialEq)]
 pub struct OwnBackend {
     pub run: RunId,
-    pub server: String,
-    pub pid: i32,
     /// Seconds that its statement has been running.
     pub for_s: f64,
 }
@@ -44,12 +42,7 @@ pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
         let sql = include_str!("find_backends.sql");
         let rows = ask_server(app, &address, "countersign", Duration::MAX, sql, &[&own_roles]).await;
         let rows = rows.map_err(|err| user_error(&server.name, &err))?;
-        backends.extend(rows.iter().map(|row| OwnBackend {
-            run: row.get("run"),
-            server: server.name.clone(),
-            pid: row.get("pid"),
-            for_s: row.get("for_s"),
-        }));
+        backends.extend(rows.iter().map(|row| OwnBackend { run: row.get("run"), for_s: row.get("for_s") }));
     }
     Ok(backends)
 }

@@ -74,8 +74,7 @@ impl DatabaseTarget {
     /// # Errors
     /// [`Error::User`] when there is none.
     pub async fn client(&self, call: &Call<'_>) -> Result<PooledClient> {
-        let client = call.app.environments.acquire(&self.address, &call.asker).await;
-        client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
+        self.connect(call, &self.address).await
     }
 
     /// Connects for planning, through the reader.
@@ -83,7 +82,11 @@ impl DatabaseTarget {
     /// # Errors
     /// As [`DatabaseTarget::client`].
     pub async fn reader(&self, call: &Call<'_>) -> Result<PooledClient> {
-        let client = call.app.environments.acquire(&self.reader_address(), &call.asker).await;
+        self.connect(call, &self.reader_address()).await
+    }
+
+    async fn connect(&self, call: &Call<'_>, address: &Address) -> Result<PooledClient> {
+        let client = call.app.environments.acquire(address, &call.asker).await;
         client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
 

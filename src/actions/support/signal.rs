@@ -35,7 +35,7 @@ impl SignalKind {
 }
 
 /// A session of a plan, as `signal.sql` compares it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionId {
     #[serde(with = "as_text")]
     pub pid: i32,
