@@ -7,7 +7,7 @@ use crate::chat::terminal::{ButtonLines, Terminal, incoming};
 use crate::command_line::typed;
 use crate::config::login_name;
 use crate::http::ChatPlatforms;
-use crate::model::{Block, Button, Reply, RunState, TokenPurpose};
+use crate::model::{Reply, RunState, TokenPurpose};
 use crate::workflow::{Completion, Workflow};
 use anyhow::Context;
 use std::convert::Infallible;
@@ -105,12 +105,7 @@ async fn status(app: &App, completion: Completion, reply: &Reply) -> u8 {
 
 async fn button_lines(app: &App, reply: &Reply) -> ButtonLines {
     let mut lines = ButtonLines::new();
-    let buttons = reply.blocks.iter().flat_map(|block| match block {
-        Block::Buttons(buttons) => buttons.iter().collect::<Vec<&Button>>(),
-        Block::Table(table) => table.rows.iter().flat_map(|row| &row.buttons).collect(),
-        _ => Vec::new(),
-    });
-    for button in buttons {
+    for button in reply.buttons() {
         let Ok(Some(token)) = app.audit.store.token(&button.token).await else { continue };
         let TokenPurpose::RunCommand { command, environment, arguments } = token.purpose else { continue };
         let Some(command) = app.catalog.find(&command) else { continue };

@@ -134,6 +134,14 @@ impl Reply {
         self.audience = Audience::Asker;
         self
     }
+    /// The buttons of all blocks and rows.
+    pub fn buttons(&self) -> impl Iterator<Item = &Button> {
+        self.blocks.iter().flat_map(|block| match block {
+            Block::Buttons(buttons) => buttons.iter().collect(),
+            Block::Table(table) => table.rows.iter().flat_map(|row| &row.buttons).collect(),
+            _ => Vec::new(),
+        })
+    }
     /// The worst tone of the answer.
     pub fn tone(&self) -> Severity {
         let tones = self.blocks.iter().map(|block| match block {

@@ -9,7 +9,7 @@ use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFET
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
-    Audience, Block, ChatAccount, Conversation, IncomingEvent, Person, PlatformKind, PostedMessage, Reply,
+    Audience, ChatAccount, Conversation, IncomingEvent, Person, PlatformKind, PostedMessage, Reply,
 };
 use crate::platform::{AccountInfo, ConversationInfo, Freshness, Platform, SendError, Standing, TooLarge};
 use async_trait::async_trait;
@@ -176,11 +176,7 @@ impl TeamsPlatform {
 
 /// The people who have a button of their own on a card.
 fn button_owners(reply: &Reply) -> impl Iterator<Item = &Person> {
-    let buttons = reply.blocks.iter().filter_map(|block| match block {
-        Block::Buttons(buttons) => Some(buttons),
-        _ => None,
-    });
-    buttons.flatten().flat_map(|button| &button.visible_to)
+    reply.buttons().flat_map(|button| &button.visible_to)
 }
 
 #[async_trait]

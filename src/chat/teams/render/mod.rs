@@ -10,7 +10,7 @@ use crate::chat::render::budget::MessageBudget;
 use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart};
 use crate::chat::render::table::TableLayout;
 use crate::chat::render::text::{self, TextRules, mark};
-use crate::model::{Block, Button, Person, Reply, Severity, Span, Text};
+use crate::model::{Button, Person, Reply, Severity, Span, Text};
 use crate::platform::TooLarge;
 use serde_json::{Value, json};
 use text_run::TextStyle;
@@ -44,8 +44,9 @@ pub fn render(reply: &Reply, view: &View<'_>) -> TeamsCard {
     if let Some(refresh) = token.and_then(|token| action::refresh(token, view.user_ids)) {
         frame["refresh"] = refresh;
     }
+    let has_buttons_for_some = reply.buttons().any(|button| !button.visible_to.is_empty());
     let view_button =
-        token.filter(|_| view.viewer.is_none() && has_buttons_for_some(reply)).map(action::view_button);
+        token.filter(|_| view.viewer.is_none() && has_buttons_for_some).map(action::view_button);
     let room = limits::CARD_BYTES - size(&frame) - view_button.as_ref().map_or(0, size);
     let mut budget = MessageBudget::new(reply, AdaptiveCard { viewer, room });
     budget.squeeze();
@@ -84,15 +85,6 @@ fn frame() -> Value {
 /// Bytes that a value takes of a card, with the comma behind it.
 fn size(value: &Value) -> usize {
     value.to_string().len() + 1
-}
-
-fn has_buttons_for_some(reply: &Reply) -> bool {
-    let for_some = |buttons: &[Button]| buttons.iter().any(|button| !button.visible_to.is_empty());
-    reply.blocks.iter().any(|block| match block {
-        Block::Buttons(buttons) => for_some(buttons),
-        Block::Table(table) => table.rows.iter().any(|row| for_some(&row.buttons)),
-        _ => false,
-    })
 }
 
 /// The person or the people whose buttons a card shows.
