@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where the tests write every payload that the bot sent, as lines of JSON.
 PAYLOADS := $(TARGET)/payloads
-JUDGED := $(PAYLOADS) manifest/slack.yaml manifest/teams/manifest.json
+CHECKED := $(PAYLOADS) manifest/slack.yaml manifest/teams/manifest.json
 # What the plays share is none.
 PLAYS := $(filter-out tests/browser/harness.mjs,$(wildcard tests/browser/*.mjs))
 # Tests wait more than they compute: for what a server, a browser or a clock does.
@@ -23,17 +23,17 @@ ALL_MAJORS := 13 14 15 16 17 18
 SERVERS := tests/servers/package.json tests/servers/package-lock.json .ci/install-servers
 CLIENTS := tests/servers/requirements.txt .ci/install-clients
 
-.PHONY: help demo test rust-test compat judge browser bench lint teams-package tools system
+.PHONY: help demo test rust-test compat schema-checks browser bench lint teams-package tools system
 
 help: ## list what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: system ## try the bot in a browser: a pretend Slack and real PostgreSQL servers, nothing to set up
+demo: system ## try the bot in a browser: a fake Slack and real PostgreSQL servers, nothing to set up
 	@cargo run --locked --quiet -- demo
 
-test: tools rust-test judge browser ## run every test
+test: tools rust-test schema-checks browser ## run every test
 
-rust-test: tools ## run the Rust tests; they leave the payloads for the judges
+rust-test: tools ## run the Rust tests; they leave the payloads for the schema checks
 	rm -rf $(PAYLOADS)
 	COUNTERSIGN_TEST_MAJORS="$(MAJORS)" COUNTERSIGN_TEST_PRISMA=yes cargo test --locked --no-fail-fast
 
@@ -43,9 +43,9 @@ compat: system .tools/postgres/.stamp-all tools ## ask every PostgreSQL major th
 	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test sample_servers; \
 	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test workflow -- reindex vacuum_full; done
 
-judge: tools ## let Slack's and Microsoft's own types, models and schemas judge the payloads of the last test run
-	node tests/schema_checks/judge.mjs --self-test $(JUDGED)
-	.tools/venv/bin/python tests/schema_checks/judge.py --self-test $(JUDGED)
+schema-checks: tools ## check the payloads of the last test run by Slack's and Microsoft's own types, models and schemas
+	node tests/schema_checks/structure.mjs --self-test $(CHECKED)
+	.tools/venv/bin/python tests/schema_checks/lengths.py --self-test $(CHECKED)
 
 browser: tools ## play through the demo in Chromium
 ifeq ($(PLAYS),)

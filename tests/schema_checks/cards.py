@@ -1,4 +1,4 @@
-"""Judges Teams' messages: the card by the official schema of Adaptive Cards 1.5, and what that schema doesn't know of Teams."""
+"""Checks Teams' messages: the card by the official schema of Adaptive Cards 1.5, and what that schema doesn't know of Teams."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def schema():
     return Draft6Validator(json.loads(files("adaptive_cards").joinpath("schemas/schema-1.5.json").read_text()))
 
 
-def judge_activity(activity):
+def check_activity(activity):
     """The refusals of a message as (path, reason)."""
     refusals = [(f"/activity/{key}", "is no key of a message") for key in activity.keys() - ACTIVITY_KEYS]
     if activity.get("type") != "message":
@@ -44,11 +44,11 @@ def judge_activity(activity):
         if attachment.keys() != {"contentType", "content"} or attachment["contentType"] != CARD:
             refusals.append((at, "is no card"))
         else:
-            refusals += judge_card(attachment["content"], f"{at}/content")
+            refusals += check_card(attachment["content"], f"{at}/content")
     return refusals
 
 
-def judge_card(card, at):
+def check_card(card, at):
     if not isinstance(card, dict) or card.get("type") != "AdaptiveCard":
         return [(at, "is no card")]
     teams = card.get("msteams", {})

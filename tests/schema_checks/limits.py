@@ -26,7 +26,7 @@ MANIFEST_COUNTS = {"slash_commands": 50, "shortcuts": 10}
 MANIFEST_EVENTS = 100
 
 
-def judge_blocks(blocks, surface, at):
+def check_blocks(blocks, surface, at):
     """The refusals of a list of blocks, each as (path, reason). `surface` is message, modal or home."""
     if not isinstance(blocks, list):
         return [(at, "is no list")]
@@ -36,15 +36,15 @@ def judge_blocks(blocks, surface, at):
     seen = set()
     for index, block in enumerate(blocks):
         here = f"{at}/{index}"
-        refusals += [(here, why) for why in judge_block(block, surface)]
+        refusals += [(here, why) for why in check_block(block, surface)]
         block_id = block.get("block_id") if isinstance(block, dict) else None
         if block_id is not None and block_id in seen:
             refusals.append((here, f"block_id {block_id!r} is given twice"))
         seen.add(block_id)
-    return refusals + [(at, why) for why in judge_totals(blocks)]
+    return refusals + [(at, why) for why in check_totals(blocks)]
 
 
-def judge_block(block, surface):
+def check_block(block, surface):
     if not isinstance(block, dict) or not isinstance(block.get("type"), str):
         return ["is no block"]
     refusals = [f"{path} is empty" for path in empty_texts(block, "")]
@@ -62,7 +62,7 @@ def by_surface(block, surface):
 
 
 def by_slack_sdk(block, _surface):
-    # slack_sdk 3.47.0 has no model of this block; slackblocks judges it below.
+    # slack_sdk 3.47.0 has no model of this block; slackblocks checks it below.
     if block["type"] == "data_table":
         return
     parsed = Block.parse(block)
@@ -80,15 +80,15 @@ def by_slackblocks(block, _surface):
         settings = [slackblocks.ColumnSettings(**one) for one in block.get("column_settings") or []]
         slackblocks.TableBlock(rows, settings, block.get("block_id"))
     elif block["type"] == "data_table":
-        judge_data_table(block)
+        check_data_table(block)
     elif block["type"] in ("header", "markdown", "divider", "context"):
         slackblocks.Block.from_dict(block)
     elif block["type"] == "section":
-        # It cannot read the element beside a section; slack_sdk has judged that one.
+        # It cannot read the element beside a section; slack_sdk has checked that one.
         slackblocks.Block.from_dict({key: value for key, value in block.items() if key != "accessory"})
 
 
-def judge_data_table(block):
+def check_data_table(block):
     if len(block["rows"]) > DATA_TABLE_ROWS:
         raise ValueError(f"has {len(block['rows'])} rows, more than {DATA_TABLE_ROWS}")
     rows = [[data_cell(cell) for cell in row] for row in block["rows"]]
@@ -104,7 +104,7 @@ def data_cell(cell):
     return slackblocks.RawText(flat(cell))
 
 
-def judge_totals(blocks):
+def check_totals(blocks):
     """What counts over a whole message."""
     blocks = [block for block in blocks if isinstance(block, dict)]
     tables = [block for block in blocks if block.get("type") in ("table", "data_table")]
@@ -118,9 +118,9 @@ def judge_totals(blocks):
         yield f"the markdown blocks have {markdown} characters, more than {MARKDOWN_CHARACTERS}"
 
 
-def judge_view(view, at):
+def check_view(view, at):
     surface = view.get("type") if view.get("type") in ("modal", "home") else "modal"
-    refusals = judge_blocks(view.get("blocks"), surface, f"{at}/blocks")
+    refusals = check_blocks(view.get("blocks"), surface, f"{at}/blocks")
     try:
         View(**view).to_dict()
     except Exception as error:  # As above: what slack_sdk cannot read is refused.
@@ -128,7 +128,7 @@ def judge_view(view, at):
     return refusals
 
 
-def judge_manifest(manifest):
+def check_manifest(manifest):
     features = manifest.get("features") or {}
     events = ((manifest.get("settings") or {}).get("event_subscriptions") or {}).get("bot_events") or []
     display = manifest.get("display_information") or {}

@@ -1,4 +1,4 @@
-// What the judge checks payloads against: Slack's own published types, and nothing of ours.
+// What payloads are checked against: Slack's own published types, and nothing of ours.
 // Only the wrapping is written here, because the package has no one type for "anything an app may send".
 
 import type { HomeView, KnownBlock, ModalView } from '@slack/types';
@@ -30,7 +30,7 @@ export type Message = {
 };
 
 // The argument names of each method that carries blocks. Their types for `blocks` admit any object with a `type`,
-// so the content is judged as `Message` and `View` instead.
+// so the content is checked as `Message` and `View` instead.
 export type ArgumentNames = {
   'chat.postMessage'?: Names<ChatPostMessageArguments>;
   'chat.postEphemeral'?: Names<ChatPostEphemeralArguments>;

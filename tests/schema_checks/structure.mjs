@@ -1,11 +1,11 @@
-// Judges the structure of what the bot sends by Slack's own published types: kinds, required and unknown keys.
-// Lengths and counts are judge.py's part. A manifest in YAML is Slack's; one in JSON is Teams', and judged by Microsoft's schema.
+// Checks the structure of what the bot sends by Slack's own published types: kinds, required and unknown keys.
+// Lengths and counts are lengths.py's part. A manifest in YAML is Slack's; one in JSON is Teams', and checked by Microsoft's schema.
 //
-//   node judge.mjs [--self-test] [directory | file.jsonl | manifest.yaml | manifest.json]...
+//   node structure.mjs [--self-test] [directory | file.jsonl | manifest.yaml | manifest.json]...
 //
 // A line of a .jsonl file is {"method": "chat.postMessage", "body": {…}}; the method is "response" for what goes to a
 // `response_url` and "ack" for what is answered to a command or a click. Each refusal is printed with its path.
-// Exits with 1 on any refusal, and when there was no payload to judge.
+// Exits with 1 on any refusal, and when there was no payload to check.
 
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
@@ -101,21 +101,21 @@ function pick(body, names) {
   return Object.fromEntries(names.filter((name) => name in body).map((name) => [name, body[name]]));
 }
 
-// Judges one payload; `judged` is false for a method that carries no blocks; Teams' cards are judge.py's part.
-function judge({ method, body }) {
-  if ([...METHODS.without_blocks, ...METHODS.activity].includes(method)) return { judged: false, refusals: [] };
+// Checks one payload; `checked` is false for a method that carries no blocks; Teams' cards are lengths.py's part.
+function check({ method, body }) {
+  if ([...METHODS.without_blocks, ...METHODS.activity].includes(method)) return { checked: false, refusals: [] };
   if (body === null || typeof body !== 'object' || Array.isArray(body)) {
-    return { judged: true, refusals: [['', 'the body is no object']] };
+    return { checked: true, refusals: [['', 'the body is no object']] };
   }
   if (METHODS.message.includes(method)) {
     const message = pick(body, ['text', 'blocks', 'response_type']);
-    return { judged: true, refusals: [...refusedNames(method, body), ...complaints({ message })] };
+    return { checked: true, refusals: [...refusedNames(method, body), ...complaints({ message })] };
   }
   if (METHODS.view.includes(method)) {
     const missing = body.view === undefined ? [['/view', 'is missing']] : complaints({ view: body.view });
-    return { judged: true, refusals: [...refusedNames(method, body), ...missing] };
+    return { checked: true, refusals: [...refusedNames(method, body), ...missing] };
   }
-  return { judged: true, refusals: [['/method', `${JSON.stringify(method)} is not known; see methods.json`]] };
+  return { checked: true, refusals: [['/method', `${JSON.stringify(method)} is not known; see methods.json`]] };
 }
 
 // Stands for long values in known.json: {"$repeat": "x", "times": 3} is "xxx", and a list repeats its one item.
@@ -135,7 +135,7 @@ function selfTest() {
   let failures = 0;
   for (const { name, refused_by, at, payload, manifest, teams_manifest } of known) {
     const of_manifest = teams_manifest ? teamsComplaints(teams_manifest) : manifest && complaints({ manifest });
-    const refusals = of_manifest ?? judge(payload).refusals;
+    const refusals = of_manifest ?? check(payload).refusals;
     const right = refused_by.includes('types')
       ? refusals.some(([path]) => path.startsWith(at))
       : refusals.length === 0;
@@ -154,8 +154,8 @@ function filesOf(path) {
   return readdirSync(path).filter((name) => name.endsWith('.jsonl')).sort().map((name) => join(path, name));
 }
 
-function judgeFiles(paths) {
-  const counts = { judged: 0, refused: 0 };
+function checkFiles(paths) {
+  const counts = { checked: 0, refused: 0 };
   const print = (place, refusals) => {
     counts.refused += refusals.length > 0 ? 1 : 0;
     refusals.forEach(([path, why]) => console.log(`${place}: ${path || '/'} ${why}`));
@@ -172,18 +172,18 @@ function judgeFiles(paths) {
     }
     text.split('\n').forEach((line, index) => {
       if (line.trim() === '') return;
-      const { judged, refusals } = judge(JSON.parse(line));
-      counts.judged += judged ? 1 : 0;
+      const { checked, refusals } = check(JSON.parse(line));
+      counts.checked += checked ? 1 : 0;
       print(`${file}:${index + 1}`, refusals);
     });
   }
   if (counts.refused > 0) console.log(`${counts.refused} refused`);
-  console.log(`${counts.judged} payloads judged`);
-  return counts.refused === 0 && counts.judged > 0;
+  console.log(`${counts.checked} payloads checked`);
+  return counts.refused === 0 && counts.checked > 0;
 }
 
 const args = process.argv.slice(2);
 const paths = args.filter((arg) => arg !== '--self-test');
 const sound = !args.includes('--self-test') || selfTest();
-const clean = paths.length === 0 ? args.length > 0 : judgeFiles(paths);
+const clean = paths.length === 0 ? args.length > 0 : checkFiles(paths);
 process.exitCode = sound && clean ? 0 : 1;
