@@ -3,35 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-/// The directory with `initdb` and `postgres` of the newest installation, or of the given major version.
-///
-/// Looks where Debian, the PostgreSQL project's own packages, Homebrew and a build from source put them.
-pub fn find_bin_dir(major: Option<u32>) -> anyhow::Result<PathBuf> {
-    find_bin_dir_in(major, &[])
-}
-
-/// As [`find_bin_dir`], after the given directories.
-pub fn find_bin_dir_in(major: Option<u32>, candidates: &[PathBuf]) -> anyhow::Result<PathBuf> {
-    let fitting = |dir: &&PathBuf| match (major, major_of(dir)) {
-        (Some(wanted), Ok(found)) => found == wanted,
-        (None, Ok(_)) => true,
-        (_, Err(_)) => false,
-    };
+/// The directory with `initdb` and `postgres`, of any or of the given major version: the first of the candidates, or else the
+/// newest where Debian, the PostgreSQL project's own packages, Homebrew and a build from source put them.
+pub fn find_bin_dir(major: Option<u32>, candidates: &[PathBuf]) -> anyhow::Result<PathBuf> {
+    let fitting =
+        |dir: &&PathBuf| major_of(dir).is_some_and(|installed| major.is_none_or(|major| major == installed));
     if let Some(dir) = candidates.iter().find(fitting) {
         return Ok(dir.clone());
     }
-    let newest = usual_places().into_iter().filter(|dir| fitting(&dir)).max_by_key(|dir| major_of(dir).ok());
-    match (newest, major) {
-        (Some(dir), _) => Ok(dir),
-        (None, Some(major)) => bail!(
-            "no PostgreSQL {major} server is installed (initdb and postgres); on Debian: apt-get install postgresql-{major}"
-        ),
-        (None, None) => bail!(
-            "no PostgreSQL server is installed (initdb and postgres); on Debian: apt-get install postgresql"
-        ),
-    }
+    let newest = usual_places().into_iter().filter(|dir| fitting(&dir)).max_by_key(|dir| major_of(dir));
+    let (version, package) =
+        major.map_or_else(Default::default, |major| (format!(" {major}"), format!("-{major}")));
+    newest.with_context(|| {
+        format!("no PostgreSQL{version} server is installed (initdb and postgres); on Debian: apt-get install postgresql{package}")
+    })
 }
 
 fn usual_places() -> Vec<PathBuf> {
@@ -50,18 +37,13 @@ fn usual_places() -> Vec<PathBuf> {
     places
 }
 
-/// The major version of the server in a directory, by its own word.
-fn major_of(bin_dir: &Path) -> anyhow::Result<u32> {
-    let program = bin_dir.join("postgres");
+/// The major version of the server in a directory, as it reports it itself.
+fn major_of(bin_dir: &Path) -> Option<u32> {
     if !bin_dir.join("initdb").is_file() {
-        bail!("no initdb in {}", bin_dir.display());
+        return None;
     }
-    let output = Command::new(&program)
-        .arg("--version")
-        .output()
-        .with_context(|| format!("running {}", program.display()))?;
+    let output = Command::new(bin_dir.join("postgres")).arg("--version").output().ok()?;
     parse_major(&String::from_utf8_lossy(&output.stdout))
-        .with_context(|| format!("reading the version of {}", program.display()))
 }
 
 /// From `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, or `18beta1`.
@@ -71,7 +53,7 @@ fn parse_major(version: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// Whether the installation has a loadable library; Debian and the embedded builds differ in the directory.
+/// Looks for a loadable library of the installation; Debian and the embedded builds differ in the directory.
 pub fn has_library(bin_dir: &Path, name: &str) -> bool {
     ["../lib", "../lib/postgresql"].iter().any(|lib| {
         ["so", "dylib"].iter().any(|suffix| bin_dir.join(lib).join(format!("{name}.{suffix}")).is_file())
@@ -91,14 +73,14 @@ mod tests {
 
     #[test]
     fn says_what_to_install() {
-        let error = find_bin_dir(Some(7)).unwrap_err().to_string();
+        let error = find_bin_dir(Some(7), &[]).unwrap_err().to_string();
         assert!(error.contains("apt-get install postgresql-7"), "{error}");
     }
 
     #[test]
     fn prefers_a_given_directory_that_fits() {
-        let newest = find_bin_dir(None).unwrap();
+        let newest = find_bin_dir(None, &[]).unwrap();
         let empty = PathBuf::from("/nonexistent");
-        assert_eq!(find_bin_dir_in(None, &[empty, newest.clone()]).unwrap(), newest);
+        assert_eq!(find_bin_dir(None, &[empty, newest.clone()]).unwrap(), newest);
     }
 }

@@ -3,10 +3,12 @@
 //!
 //! Nothing about the sample team belongs here. Durability is switched off: never point this at data that matters.
 
-use std::fmt::Write as _;
+use std::fs::Permissions;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -14,15 +16,15 @@ use tokio_postgres::{Client, NoTls};
 
 mod installed;
 mod process;
-mod replica;
 
-pub use installed::{find_bin_dir, find_bin_dir_in};
-use process::{Directory, OsAccount, Postmaster};
+pub use installed::find_bin_dir;
+pub use process::TemporaryDirectory;
+use process::{OsAccount, Postmaster};
 
 /// The superuser of every throwaway server; Azure's platform account has the same name.
 const SUPERUSER: &str = "azuresu";
 
-/// How long a server may take to answer its first query: a cold start on a busy CI machine takes about 3 s.
+/// Time until a server must answer its first query: a cold start on a busy CI machine takes about 3 s.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Between two attempts to connect to a starting server.
@@ -31,10 +33,13 @@ const POLL: Duration = Duration::from_millis(20);
 /// Another program can take the port between our finding it free and the server's binding it.
 const PORT_ATTEMPTS: usize = 5;
 
-/// How to make a [`Cluster`]; the default suits the tests.
+/// The `application_name` of a replica, under which its primary shows it.
+const REPLICA: &str = "sample-replica";
+
+/// The options of a [`Cluster`]; the default suits the tests.
 #[derive(Debug, Default, Clone)]
 pub struct Options {
-    /// Where `initdb` and `postgres` are; by default the newest that [`find_bin_dir`] finds.
+    /// The directory of `initdb` and `postgres`; by default the newest that [`find_bin_dir`] finds.
     pub bin_dir: Option<PathBuf>,
     /// Lines of `postgresql.conf`, written after, and so overriding, the defaults.
     pub settings: Vec<(String, String)>,
@@ -49,9 +54,9 @@ pub struct ServerCertificate {
     pub key: PathBuf,
 }
 
-/// Who connects, and as what it shows in `pg_stat_activity`.
+/// The parameters of a connection.
 #[derive(Clone, Copy)]
-pub struct Login<'a> {
+pub struct ConnectionParameters<'a> {
     pub user: &'a str,
     pub password: &'a str,
     pub database: &'a str,
@@ -61,9 +66,9 @@ pub struct Login<'a> {
 
 /// A running PostgreSQL server. Dropping it stops the server (immediate shutdown) and removes its directory.
 pub struct Cluster {
-    server: Postmaster,
-    /// After `server`: fields are dropped in order.
-    dir: Directory,
+    postmaster: Postmaster,
+    /// After `postmaster`: fields are dropped in order.
+    dir: TemporaryDirectory,
     bin_dir: PathBuf,
     account: OsAccount,
     password: String,
@@ -77,17 +82,63 @@ impl Cluster {
     /// Connections over TCP need a password (SCRAM). When this process is root, which PostgreSQL refuses to run as,
     /// the server runs as `postgres` or `nobody`.
     pub async fn start(options: Options) -> anyhow::Result<Cluster> {
-        let bin_dir = match options.bin_dir.clone() {
-            Some(dir) => dir,
-            None => find_bin_dir(None)?,
+        let bin_dir = match &options.bin_dir {
+            Some(dir) => dir.clone(),
+            None => find_bin_dir(None, &[])?,
         };
-        let (dir, account) = process::make_directory()?;
-        let password = random_hex(16)?;
+        let (dir, account) = make_directory()?;
+        let password = crate::model::random_token().context("asking the system for randomness")?;
         initdb(&bin_dir, dir.path(), account, &password).await?;
-        write_settings(&bin_dir, dir.path(), account, &options)?;
+        write_settings(&bin_dir, dir.path(), account, options)?;
+        Cluster::run(bin_dir, dir, account, password).await
+    }
+
+    /// Makes a replica that streams from this server over the given slot, which must be there. This server is stopped for a
+    /// moment, as by a crash, and its sessions are lost.
+    pub async fn replica(&mut self, slot: &str) -> anyhow::Result<Cluster> {
+        let (dir, account) = make_directory()?;
+        self.stop()?;
+        let data = dir.path().join("data");
+        let copied = account
+            .command(Path::new("/bin/cp"))
+            .arg("-R")
+            .arg(self.dir.path().join("data"))
+            .arg(&data)
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .status()
+            .context("copying the server's directory")?;
+        if !copied.success() {
+            bail!("copying the server's directory: {copied}");
+        }
+        self.restart().await?;
+        std::fs::set_permissions(&data, Permissions::from_mode(0o700))?;
+        remove_what_a_base_backup_leaves_out(&data)?;
+        write_private(&data.join("standby.signal"), b"", account)?;
+        let primary = format!(
+            "host={} port={} user={SUPERUSER} password={} application_name={REPLICA}",
+            self.host(),
+            self.port,
+            self.password
+        );
+        let settings = [
+            ("primary_conninfo", primary),
+            ("primary_slot_name", slot.to_owned()),
+            ("unix_socket_directories", dir.path().display().to_string()),
+        ];
+        append_settings(dir.path(), settings.map(|(name, value)| (name.to_owned(), value)))?;
+        Cluster::run(self.bin_dir.clone(), dir, account, self.password.clone()).await
+    }
+
+    async fn run(
+        bin_dir: PathBuf,
+        dir: TemporaryDirectory,
+        account: OsAccount,
+        password: String,
+    ) -> anyhow::Result<Cluster> {
         let port = free_port()?;
-        let server = Postmaster::spawn(&bin_dir, dir.path(), account, port)?;
-        Cluster { server, dir, bin_dir, account, password, port, version_num: 0 }.settled().await
+        let postmaster = Postmaster::spawn(&bin_dir, dir.path(), account, port)?;
+        Cluster { postmaster, dir, bin_dir, account, password, port, version_num: 0 }.settled().await
     }
 
     /// Waits until it has answered a query, on another port if its own was taken.
@@ -123,7 +174,7 @@ impl Cluster {
         self.version_num
     }
 
-    /// Where this server's programs are: `pg_dump` and `psql` too, if the installation has them.
+    /// The directory of this server's programs: `pg_dump` and `psql` too, if the installation has them.
     pub fn bin_dir(&self) -> &Path {
         &self.bin_dir
     }
@@ -133,17 +184,18 @@ impl Cluster {
         self.dir.path().join("server.log")
     }
 
-    pub fn postmaster_pid(&self) -> i32 {
-        self.server.postmaster_pid()
-    }
-
     /// Connects as the superuser.
     pub async fn connect(&self, database: &str) -> anyhow::Result<Client> {
         self.connect_as(self.superuser_login(database)).await
     }
 
-    fn superuser_login<'a>(&'a self, database: &'a str) -> Login<'a> {
-        Login { user: SUPERUSER, password: &self.password, database, application_name: "sample-admin" }
+    fn superuser_login<'a>(&'a self, database: &'a str) -> ConnectionParameters<'a> {
+        ConnectionParameters {
+            user: SUPERUSER,
+            password: &self.password,
+            database,
+            application_name: "sample-admin",
+        }
     }
 
     /// As [`Cluster::config`], for the superuser.
@@ -152,7 +204,7 @@ impl Cluster {
     }
 
     /// Connects over TCP, without TLS. The connection ends when the client is dropped and has its answers.
-    pub async fn connect_as(&self, login: Login<'_>) -> anyhow::Result<Client> {
+    pub async fn connect_as(&self, login: ConnectionParameters<'_>) -> anyhow::Result<Client> {
         let (client, connection) = self
             .config(login)
             .connect(NoTls)
@@ -162,8 +214,8 @@ impl Cluster {
         Ok(client)
     }
 
-    /// What [`Cluster::connect_as`] connects with, for a program that makes its own connections.
-    pub fn config(&self, login: Login<'_>) -> tokio_postgres::Config {
+    /// The configuration that [`Cluster::connect_as`] connects with, for a program that makes its own connections.
+    pub fn config(&self, login: ConnectionParameters<'_>) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         config
             .host(self.host())
@@ -175,35 +227,28 @@ impl Cluster {
         config
     }
 
-    /// Sends a signal to the postmaster alone, by name without "SIG": `STOP` makes new connections hang while open
-    /// ones go on, `HUP` reloads the settings.
-    pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        process::signal(&[self.postmaster_pid()], signal)
-    }
-
     /// Stops every process of the server where it stands: nothing answers any more while the guard lives.
     pub fn freeze(&self) -> anyhow::Result<PausedProcess<'_>> {
-        self.signal("STOP")?;
-        let frozen = PausedProcess(self);
-        process::signal(&process::children(self.postmaster_pid())?, "STOP")?;
-        Ok(frozen)
+        let paused = PausedProcess(self);
+        self.postmaster.pause()?;
+        Ok(paused)
     }
 
     /// Stops the server at once, as a crash would; its data stays for [`Cluster::restart`].
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        self.server.stop()
+        self.postmaster.stop()
     }
 
     /// Starts a stopped server again, on the same port, and waits until it answers.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        self.server.stop()?;
+        self.postmaster.stop()?;
         self.spawn_on(self.port)?;
         self.wait_until_ready().await
     }
 
     fn spawn_on(&mut self, port: u16) -> anyhow::Result<()> {
         self.port = port;
-        self.server = Postmaster::spawn(&self.bin_dir, self.dir.path(), self.account, port)?;
+        self.postmaster = Postmaster::spawn(&self.bin_dir, self.dir.path(), self.account, port)?;
         Ok(())
     }
 
@@ -216,7 +261,7 @@ impl Cluster {
                     return Ok(());
                 }
                 Err(error) if Instant::now() > deadline => return Err(error.context(self.last_log_lines())),
-                Err(_) if self.server.has_exited()? => {
+                Err(_) if self.postmaster.has_exited()? => {
                     bail!("the server stopped while starting: {}", self.last_log_lines())
                 }
                 Err(_) => tokio::time::sleep(POLL).await,
@@ -246,12 +291,27 @@ pub struct PausedProcess<'a>(&'a Cluster);
 
 impl Drop for PausedProcess<'_> {
     fn drop(&mut self) {
-        let postmaster = self.0.postmaster_pid();
-        let mut pids = process::children(postmaster).unwrap_or_default();
-        pids.push(postmaster);
-        // A process that is gone needs no waking; there is nobody to tell of anything else.
-        let _ = process::signal(&pids, "CONT");
+        self.0.postmaster.resume();
     }
+}
+
+/// Makes a server's directory, and finds the account that it runs as.
+fn make_directory() -> anyhow::Result<(TemporaryDirectory, OsAccount)> {
+    let (dir, account) = (TemporaryDirectory::new("countersign-pg")?, OsAccount::unprivileged()?);
+    account.own(dir.path())?;
+    Ok((dir, account))
+}
+
+/// The primary's process file, and its slots.
+fn remove_what_a_base_backup_leaves_out(data: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(data.join("postmaster.pid")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    for slot in std::fs::read_dir(data.join("pg_replslot"))? {
+        std::fs::remove_dir_all(slot?.path())?;
+    }
+    Ok(())
 }
 
 async fn initdb(bin_dir: &Path, dir: &Path, account: OsAccount, password: &str) -> anyhow::Result<()> {
@@ -265,7 +325,7 @@ async fn initdb(bin_dir: &Path, dir: &Path, account: OsAccount, password: &str) 
         .arg(format!("--username={SUPERUSER}"))
         .arg(format!("--pwfile={}", pwfile.display()))
         .current_dir(dir)
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
         .output()
         .await
         .with_context(|| format!("running initdb of {}", bin_dir.display()))?;
@@ -276,56 +336,38 @@ async fn initdb(bin_dir: &Path, dir: &Path, account: OsAccount, password: &str) 
     Ok(())
 }
 
-fn write_settings(bin_dir: &Path, dir: &Path, account: OsAccount, options: &Options) -> anyhow::Result<()> {
-    let mut settings = default_settings(bin_dir, dir);
-    if let Some(tls) = &options.tls {
-        for (file, setting) in [(&tls.cert, "ssl_cert_file"), (&tls.key, "ssl_key_file")] {
+fn write_settings(bin_dir: &Path, dir: &Path, account: OsAccount, options: Options) -> anyhow::Result<()> {
+    let mut settings = vec![("unix_socket_directories".into(), dir.display().to_string())];
+    if installed::has_library(bin_dir, "pg_stat_statements") {
+        settings.push(("shared_preload_libraries".into(), "pg_stat_statements".into()));
+    }
+    if let Some(tls) = options.tls {
+        for (file, setting) in [(tls.cert, "ssl_cert_file"), (tls.key, "ssl_key_file")] {
             let copy = dir.join(setting);
-            let pem = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+            let pem = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
             write_private(&copy, &pem, account)?;
             settings.push((setting.into(), copy.display().to_string()));
         }
         settings.push(("ssl".into(), "on".into()));
     }
-    settings.extend(options.settings.iter().cloned());
-    let path = dir.join("data/postgresql.conf");
-    let mut conf = std::fs::read_to_string(&path).context("reading postgresql.conf")?;
-    for (name, value) in settings {
-        writeln!(conf, "{name} = '{}'", value.replace('\'', "''"))?;
-    }
-    std::fs::write(&path, conf).context("writing postgresql.conf")
+    append_to_configuration(dir, include_str!("postgresql.conf"))?;
+    append_settings(dir, settings.into_iter().chain(options.settings))
 }
 
-fn default_settings(bin_dir: &Path, dir: &Path) -> Vec<(String, String)> {
-    let socket_dir = dir.display().to_string();
-    let mut settings = vec![
-        ("listen_addresses", "127.0.0.1"),
-        ("unix_socket_directories", socket_dir.as_str()),
-        ("max_connections", "60"),
-        ("max_prepared_transactions", "5"),
-        ("shared_buffers", "64MB"),
-        ("track_activity_query_size", "4096"),
-        ("wal_level", "logical"),
-        ("password_encryption", "scram-sha-256"),
-        ("timezone", "UTC"),
-        ("log_timezone", "UTC"),
-        ("log_line_prefix", "%m [%p] %q%u@%d %a "),
-        ("logging_collector", "off"),
-        ("jit", "off"),
-        ("fsync", "off"),
-        ("synchronous_commit", "off"),
-        ("full_page_writes", "off"),
-    ];
-    if installed::has_library(bin_dir, "pg_stat_statements") {
-        settings.push(("shared_preload_libraries", "pg_stat_statements"));
-    }
-    settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+fn append_settings(dir: &Path, settings: impl IntoIterator<Item = (String, String)>) -> anyhow::Result<()> {
+    let line = |(name, value): (String, String)| format!("{name} = '{}'\n", value.replace('\'', "''"));
+    append_to_configuration(dir, &settings.into_iter().map(line).collect::<String>())
+}
+
+fn append_to_configuration(dir: &Path, lines: &str) -> anyhow::Result<()> {
+    let mut file = std::fs::OpenOptions::new().append(true).open(dir.join("data/postgresql.conf"))?;
+    file.write_all(lines.as_bytes()).context("writing postgresql.conf")
 }
 
 /// Writes a file that only the server's account can read; PostgreSQL refuses a key that others can.
 fn write_private(path: &Path, content: &[u8], account: OsAccount) -> anyhow::Result<()> {
     std::fs::write(path, b"").with_context(|| format!("writing {}", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     std::fs::write(path, content)?;
     account.own(path)
 }
@@ -333,11 +375,4 @@ fn write_private(path: &Path, content: &[u8], account: OsAccount) -> anyhow::Res
 fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("finding a free port")?;
     Ok(listener.local_addr()?.port())
-}
-
-/// Random bytes from the operating system as hexadecimal digits.
-pub(crate) fn random_hex(bytes: usize) -> anyhow::Result<String> {
-    let mut buffer = vec![0; bytes];
-    getrandom::fill(&mut buffer).map_err(|error| anyhow::anyhow!("reading random bytes: {error}"))?;
-    Ok(hex::encode(buffer))
 }

@@ -5,12 +5,14 @@
 //! would not do: it fires when the *thread* that started the child ends, as a test's thread does.)
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use nix::unistd::User;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// $1 the `postgres` program, $2 the server's directory, $3 the port. Background jobs of a shell without job control
 /// read from /dev/null, hence descriptor 3. The file `stop` tells an ending that the pipe asked for from one of the
@@ -28,17 +30,30 @@ wait $server
 if [ -e "$2/stop" ]; then rm -rf "$2"; else kill $reader; fi
 "#;
 
-/// The operating system's account that a server runs as, if not ours.
+/// The operating system's account that a server runs as: its user and group id, if not ours.
 #[derive(Debug, Clone, Copy)]
-pub struct OsAccount {
-    other: Option<(u32, u32)>,
-}
+pub struct OsAccount(Option<(u32, u32)>);
 
 impl OsAccount {
+    /// Ours, or `postgres` or else `nobody` where we are root: PostgreSQL refuses to run as root.
+    pub fn unprivileged() -> anyhow::Result<OsAccount> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(OsAccount(None));
+        }
+        for name in ["postgres", "nobody"] {
+            if let Some(user) = User::from_name(name).context("looking for an account to run as")? {
+                return Ok(OsAccount(Some((user.uid.as_raw(), user.gid.as_raw()))));
+            }
+        }
+        anyhow::bail!(
+            "PostgreSQL refuses to run as root, and there is no account postgres or nobody to run it as"
+        )
+    }
+
     /// A command that runs as this account.
     pub fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        if let Some((uid, gid)) = self.other {
+        if let Some((uid, gid)) = self.0 {
             command.uid(uid).gid(gid);
         }
         command
@@ -46,57 +61,34 @@ impl OsAccount {
 
     /// Gives a file to this account.
     pub fn own(self, path: &Path) -> anyhow::Result<()> {
-        match self.other {
-            Some((uid, gid)) => std::os::unix::fs::chown(path, Some(uid), Some(gid))
-                .with_context(|| format!("giving {} to the server's account", path.display())),
-            None => Ok(()),
-        }
+        let Some((uid, gid)) = self.0 else { return Ok(()) };
+        chown(path, Some(uid), Some(gid))
+            .with_context(|| format!("giving {} to the server's account", path.display()))
     }
 }
 
-/// Makes a server's directory, and says as whom the server must run: PostgreSQL refuses to run as root.
-pub fn make_directory() -> anyhow::Result<(Directory, OsAccount)> {
-    let path = std::env::temp_dir().join(format!("countersign-pg-{}", super::random_hex(4)?));
-    std::fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-    let dir = Directory(path);
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700))?;
-    let we_are_root = std::fs::metadata(dir.path())?.uid() == 0;
-    let account = OsAccount { other: if we_are_root { Some(unprivileged_ids()?) } else { None } };
-    account.own(dir.path())?;
-    Ok((dir, account))
-}
+/// A directory of ours alone among the temporary files, removed on drop.
+pub struct TemporaryDirectory(PathBuf);
 
-/// User and group id of `postgres`, or else of `nobody`.
-fn unprivileged_ids() -> anyhow::Result<(u32, u32)> {
-    let passwd = std::fs::read_to_string("/etc/passwd").context("looking for an account to run as")?;
-    ["postgres", "nobody"]
-        .iter()
-        .find_map(|name| ids_of(&passwd, name))
-        .context("PostgreSQL refuses to run as root, and there is no account postgres or nobody to run it as")
-}
+impl TemporaryDirectory {
+    /// Makes one whose name begins with the prefix.
+    pub fn new(prefix: &str) -> anyhow::Result<TemporaryDirectory> {
+        let token = crate::model::random_token().context("asking the system for randomness")?;
+        // Short: the path of a socket in it has a limit of about 100 bytes.
+        let path = std::env::temp_dir().join(format!("{prefix}-{}", &token[..8]));
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o700).create(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(TemporaryDirectory(path))
+    }
 
-fn ids_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
-    passwd.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        match fields[..] {
-            [user, _, uid, gid, ..] if user == name => Some((uid.parse().ok()?, gid.parse().ok()?)),
-            _ => None,
-        }
-    })
-}
-
-/// A directory that is removed on drop.
-pub struct Directory(PathBuf);
-
-impl Directory {
     pub fn path(&self) -> &Path {
         &self.0
     }
 }
 
-impl Drop for Directory {
+impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
-        // The watcher has usually removed it already.
+        // A server's watcher has usually removed it already.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -106,7 +98,7 @@ pub struct Postmaster {
     watcher: Child,
     /// Closing it tells the watcher to stop the server and to remove its directory.
     pipe: Option<ChildStdin>,
-    postmaster_pid: i32,
+    pid: i32,
 }
 
 impl Postmaster {
@@ -130,12 +122,8 @@ impl Postmaster {
         if let Some(stdout) = watcher.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let postmaster_pid = line.trim().parse().context("reading the server's pid")?;
-        Ok(Postmaster { watcher, pipe, postmaster_pid })
-    }
-
-    pub fn postmaster_pid(&self) -> i32 {
-        self.postmaster_pid
+        let pid = line.trim().parse().context("reading the server's pid")?;
+        Ok(Postmaster { watcher, pipe, pid })
     }
 
     pub fn has_exited(&mut self) -> anyhow::Result<bool> {
@@ -145,11 +133,34 @@ impl Postmaster {
     /// Stops the server at once and keeps its data.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         if !self.has_exited()? {
-            signal(&[self.postmaster_pid], "CONT")?;
-            signal(&[self.postmaster_pid], "QUIT")?;
+            signal(&[self.pid], Signal::CONT);
+            signal(&[self.pid], Signal::QUIT);
             self.watcher.wait().context("waiting for the server to stop")?;
         }
         Ok(())
+    }
+
+    /// Stops every process of the server where it stands.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        // The postmaster first: then it makes no more children.
+        signal(&[self.pid], Signal::STOP);
+        signal(&self.backends()?, Signal::STOP);
+        Ok(())
+    }
+
+    pub fn resume(&self) {
+        signal(&self.backends().unwrap_or_default(), Signal::CONT);
+        signal(&[self.pid], Signal::CONT);
+    }
+
+    /// The direct children of the postmaster.
+    fn backends(&self) -> anyhow::Result<Vec<i32>> {
+        let output =
+            Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().context("listing processes")?;
+        let listing = String::from_utf8_lossy(&output.stdout).into_owned();
+        let pairs = listing.lines().filter_map(|line| line.trim().split_once(' '));
+        let children = pairs.filter(|(_, parent)| parent.trim().parse() == Ok(self.pid));
+        Ok(children.filter_map(|(child, _)| child.parse().ok()).collect())
     }
 }
 
@@ -160,28 +171,9 @@ impl Drop for Postmaster {
     }
 }
 
-/// Sends a signal, by name without "SIG". A process that is gone is no error.
-pub fn signal(pids: &[i32], name: &str) -> anyhow::Result<()> {
-    let status = Command::new("/bin/sh")
-        .args(["-c", r#"signal=$1; shift; for pid; do kill -s "$signal" "$pid"; done; true"#, "signal", name])
-        .args(pids.iter().map(i32::to_string))
-        .stderr(Stdio::null())
-        .status()
-        .context("sending a signal")?;
-    if !status.success() {
-        bail!("sending SIG{name}: {status}");
+fn signal(pids: &[i32], signal: Signal) {
+    for pid in pids.iter().copied().filter_map(Pid::from_raw) {
+        // A process that is gone is no error.
+        let _ = kill_process(pid, signal);
     }
-    Ok(())
-}
-
-/// The direct children of a process; PostgreSQL's backends are children of the postmaster.
-pub fn children(pid: i32) -> anyhow::Result<Vec<i32>> {
-    let output = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().context("listing processes")?;
-    let listing = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(listing
-        .lines()
-        .filter_map(|line| line.trim().split_once(' '))
-        .filter(|(_, parent)| parent.trim().parse() == Ok(pid))
-        .filter_map(|(child, _)| child.parse().ok())
-        .collect())
 }

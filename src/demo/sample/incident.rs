@@ -1,13 +1,14 @@
 //! An incident to practise on: a forgotten transaction blocks a migration, which blocks everybody who reads the table.
-//! Elsewhere a report runs for long, and an idle pool holds connections.
+//! In other databases a report runs for long, and an idle pool holds connections.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::Context;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::Config;
 
 use super::Team;
-use super::session::Session;
+use super::applications::Session;
 use crate::demo::postgres::Cluster;
 
 const READERS: usize = 4;
@@ -24,11 +25,12 @@ const READER_SQL: &str = r#"SELECT a.id, a."fileName" FROM assets a JOIN "User" 
 const REPORT_SQL: &str = r#"SELECT kind, count(*), max("occurredAt") FROM "Analytics".events WHERE pg_sleep(30)::text = '' GROUP BY kind"#;
 const POOL_SQL: &str = r#"SELECT id, title FROM "Campaign" ORDER BY "startsAt" DESC LIMIT 20"#;
 
-/// How long the incident may take to come about: a moment, on a machine that does nothing else.
+/// Time for the incident to come about: it takes a moment on a machine that does nothing else.
 const LIMIT: Duration = Duration::from_secs(60);
+const BLOCKED: &str = "cardinality(pg_blocking_pids(pid)) > 0";
 const POLL: Duration = Duration::from_millis(20);
 
-/// How many polls until what has been ended meanwhile is looked for again.
+/// Polls until sessions that ended meanwhile are opened again.
 const POLLS_PER_ROUND: usize = 50;
 
 /// The incident's sessions; dropping it closes them.
@@ -58,11 +60,11 @@ struct Tree {
 /// The server processes of an [`Incident`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pids {
-    /// Idle in transaction, and what everybody in the lock tree waits for in the end.
+    /// Idle in transaction: the root blocker of the lock tree.
     pub head: i32,
     /// Waits for the head.
     pub alter: i32,
-    /// Each waits for the ALTER TABLE alone.
+    /// Each waits for the ALTER TABLE only.
     pub readers: Vec<i32>,
     /// In another database, blocked by nobody.
     pub report: i32,
@@ -71,7 +73,7 @@ pub struct Pids {
 }
 
 impl Incident {
-    /// Returns when the lock tree really stands.
+    /// Returns when the lock tree is complete.
     pub async fn start(cluster: &Cluster, team: &Team) -> anyhow::Result<Incident> {
         let (asset, asset_account) = team.service("asset-service")?;
         let (analytics, analytics_account) = team.service("analytics-service")?;
@@ -101,20 +103,22 @@ impl Incident {
         }
     }
 
-    /// Brings back what has been ended since, and returns when the lock tree stands again. Sessions that still live
-    /// are kept; a lock tree without its head or its ALTER TABLE has come apart and is made anew.
+    /// Opens again what has been ended since, and returns when the lock tree is complete. Live sessions are kept; a lock tree
+    /// without its head or its ALTER TABLE is made again.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        while Instant::now() < deadline {
-            self.mend().await?;
-            for _ in 0..POLLS_PER_ROUND {
-                if self.stands().await? {
-                    return Ok(());
+        let repaired = async {
+            loop {
+                self.repair().await?;
+                for _ in 0..POLLS_PER_ROUND {
+                    if self.is_complete().await? {
+                        return anyhow::Ok(());
+                    }
+                    sleep(POLL).await;
                 }
-                tokio::time::sleep(POLL).await;
             }
-        }
-        bail!("the incident has not come about within {} s", LIMIT.as_secs())
+        };
+        let too_late = || format!("the incident has not come about within {} s", LIMIT.as_secs());
+        timeout(LIMIT, repaired).await.with_context(too_late)?
     }
 
     /// Ends every session of the incident and returns when they are gone.
@@ -126,24 +130,24 @@ impl Incident {
         self.terminate(&all).await
     }
 
-    async fn mend(&mut self) -> anyhow::Result<()> {
+    async fn repair(&mut self) -> anyhow::Result<()> {
         let pids = self.pids();
-        let waiting = self.which("cardinality(pg_blocking_pids(pid)) > 0", &pids.readers).await?;
-        let tree_holds = !self.which("state = 'idle in transaction'", &[pids.head]).await?.is_empty()
-            && !self.which("cardinality(pg_blocking_pids(pid)) > 0", &[pids.alter]).await?.is_empty();
-        match &mut self.tree {
-            Some(tree) if tree_holds => {
-                tree.readers.retain(|reader| waiting.contains(&reader.pid));
-                while tree.readers.len() < READERS {
-                    tree.readers.push(Session::run(&self.logins.reader, READER_SQL).await?);
-                }
-            }
-            _ => self.make_tree().await?,
+        let is_tree = self.matching("state = 'idle in transaction'", &[pids.head]).await?.len() == 1
+            && self.matching(BLOCKED, &[pids.alter]).await?.len() == 1;
+        if !is_tree {
+            self.make_tree().await?;
         }
-        if self.which("state = 'active'", &[pids.report]).await?.is_empty() {
+        let waiting = self.matching(BLOCKED, &pids.readers).await?;
+        if let Some(tree) = &mut self.tree {
+            tree.readers.retain(|reader| waiting.contains(&reader.pid));
+            while tree.readers.len() < READERS {
+                tree.readers.push(Session::run(&self.logins.reader, READER_SQL).await?);
+            }
+        }
+        if self.matching("state = 'active'", &[pids.report]).await?.is_empty() {
             self.report = Some(Session::run(&self.logins.report, REPORT_SQL).await?);
         }
-        let idle = self.which("state = 'idle'", &pids.pool).await?;
+        let idle = self.matching("state = 'idle'", &pids.pool).await?;
         self.pool.retain(|session| idle.contains(&session.pid));
         while self.pool.len() < POOL {
             let session = Session::open(&self.logins.pool).await?;
@@ -153,6 +157,7 @@ impl Incident {
         Ok(())
     }
 
+    /// Makes the lock tree, without readers yet.
     async fn make_tree(&mut self) -> anyhow::Result<()> {
         let pids = self.pids();
         self.tree = None;
@@ -164,64 +169,50 @@ impl Incident {
         head.client()?.batch_execute(HEAD_SQL).await?;
         let alter = Session::run(&self.logins.alter, ALTER_SQL).await?;
         // Whoever reads before the ALTER TABLE waits is not blocked by it.
-        self.wait_for("cardinality(pg_blocking_pids(pid)) > 0", alter.pid).await?;
-        self.tree = Some(Tree { head, alter, readers: Vec::new() });
-        if let Some(tree) = &mut self.tree {
-            for _ in 0..READERS {
-                tree.readers.push(Session::run(&self.logins.reader, READER_SQL).await?);
+        let blocked = async {
+            while self.matching(BLOCKED, &[alter.pid]).await?.is_empty() {
+                sleep(POLL).await;
             }
-        }
+            anyhow::Ok(())
+        };
+        timeout(LIMIT, blocked).await.context("waiting in vain for the ALTER TABLE to be blocked")??;
+        self.tree = Some(Tree { head, alter, readers: Vec::new() });
         Ok(())
     }
 
-    async fn stands(&self) -> anyhow::Result<bool> {
+    async fn is_complete(&self) -> anyhow::Result<bool> {
         let pids = self.pids();
         let sql = "
             SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND state = 'idle in transaction')
                AND pg_blocking_pids($2) = ARRAY[$1]
                AND (SELECT bool_and(pg_blocking_pids(reader) = ARRAY[$2]) FROM unnest($3::int[]) AS reader)
                AND EXISTS (SELECT FROM pg_stat_activity WHERE pid = $4 AND state = 'active')";
-        let row = self
-            .admin
-            .client()?
-            .query_one(sql, &[&pids.head, &pids.alter, &pids.readers, &pids.report])
-            .await?;
-        Ok(row.get(0) && self.which("state = 'idle'", &pids.pool).await?.len() == POOL)
+        let admin = self.admin.client()?;
+        let row = admin.query_one(sql, &[&pids.head, &pids.alter, &pids.readers, &pids.report]).await?;
+        Ok(row.get(0) && self.matching("state = 'idle'", &pids.pool).await?.len() == POOL)
     }
 
     /// Those of the server processes for which a condition on `pg_stat_activity` holds.
-    async fn which(&self, condition: &'static str, pids: &[i32]) -> anyhow::Result<Vec<i32>> {
+    async fn matching(&self, condition: &'static str, pids: &[i32]) -> anyhow::Result<Vec<i32>> {
         let sql = format!("SELECT pid FROM pg_stat_activity WHERE pid = ANY($1) AND {condition}");
         let rows = self.admin.client()?.query(&sql, &[&pids]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    async fn wait_for(&self, condition: &'static str, pid: i32) -> anyhow::Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        while self.which(condition, &[pid]).await?.is_empty() {
-            if Instant::now() > deadline {
-                bail!("waiting in vain for {condition} of process {pid}");
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
-    }
-
     /// Ends these sessions, if they are still the incident's, and waits until they are gone.
     async fn terminate(&self, pids: &[i32]) -> anyhow::Result<()> {
         let ours = "application_name IN ('asset-worker-7', 'prisma-migrate', 'asset-api', 'analytics-report', 'campaign-api')";
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let left = self.which(ours, pids).await?;
-            if left.is_empty() {
-                return Ok(());
+        let ended = async {
+            loop {
+                let remaining = self.matching(ours, pids).await?;
+                if remaining.is_empty() {
+                    return anyhow::Ok(());
+                }
+                let sql = "SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid";
+                self.admin.client()?.execute(sql, &[&remaining]).await?;
+                sleep(POLL).await;
             }
-            if Instant::now() > deadline {
-                bail!("processes {left:?} do not end");
-            }
-            let sql = "SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid";
-            self.admin.client()?.execute(sql, &[&left]).await?;
-            tokio::time::sleep(POLL).await;
-        }
+        };
+        timeout(LIMIT, ended).await.with_context(|| format!("processes {pids:?} do not end"))?
     }
 }

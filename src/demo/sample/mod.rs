@@ -10,14 +10,13 @@ use anyhow::Context;
 use futures::future::try_join_all;
 use tokio_postgres::Client;
 
-use super::postgres::{Cluster, Login, random_hex};
+use super::postgres::{Cluster, ConnectionParameters};
 
+mod applications;
 mod incident;
-mod session;
-mod traffic;
 
+pub use applications::Traffic;
 pub use incident::{Incident, Pids};
-pub use traffic::Traffic;
 
 /// Countersign's own roles, as a team sets them up; also what the deployment's documentation points to.
 pub const ROLES_SQL: &str = include_str!("../../../deploy/roles.sql");
@@ -32,7 +31,7 @@ const ATTEMPTS_SQL: &str = include_str!("login_attempts.sql");
 /// The service with the table that long work can be watched on.
 const ATTEMPTS_OF: &str = "auth-service";
 
-/// What to put on a server.
+/// The content of a sample server.
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub services: Vec<SampleService>,
@@ -41,9 +40,9 @@ pub struct Sample {
     /// Rows of `login_attempts`, a table of the auth service that takes long; at 0 there is none.
     pub attempts: u32,
     /// With a login of its own for what maintains tables, a member of their owners.
-    pub maintained: bool,
+    pub maintainer: bool,
     /// With a login of its own for what only a table's owner may do, a member of all of them.
-    pub owned: bool,
+    pub owner: bool,
 }
 
 /// A service, its database and the role it logs in as, which owns its tables.
@@ -52,12 +51,12 @@ pub struct SampleService {
     pub name: String,
     pub database: String,
     pub role: String,
-    /// How many times a small service's rows.
+    /// The factor to a small service's rows.
     pub size: u32,
     /// Makes and fills the service's own tables.
     tables_sql: &'static str,
-    /// What the service asks its own tables all day; $1 is a text of digits.
-    question: &'static str,
+    /// The service's own query, which it repeats all day; $1 is a text of digits.
+    everyday_sql: &'static str,
 }
 
 /// A login of the sample.
@@ -69,11 +68,12 @@ pub struct LoginAccount {
 
 impl LoginAccount {
     fn new(user: &str) -> anyhow::Result<LoginAccount> {
-        Ok(LoginAccount { user: user.into(), password: random_hex(16)? })
+        let password = crate::model::random_token().context("asking the system for randomness")?;
+        Ok(LoginAccount { user: user.into(), password })
     }
 
-    pub fn login<'a>(&'a self, database: &'a str, application_name: &'a str) -> Login<'a> {
-        Login { user: &self.user, password: &self.password, database, application_name }
+    pub fn login<'a>(&'a self, database: &'a str, application_name: &'a str) -> ConnectionParameters<'a> {
+        ConnectionParameters { user: &self.user, password: &self.password, database, application_name }
     }
 }
 
@@ -94,8 +94,10 @@ pub struct Team {
 
 impl Team {
     pub fn service(&self, name: &str) -> anyhow::Result<&(SampleService, LoginAccount)> {
-        let found = self.services.iter().find(|(service, _)| service.name == name);
-        found.with_context(|| format!("no service {name} in the sample"))
+        let mut services = self.services.iter();
+        services
+            .find(|(service, _)| service.name == name)
+            .with_context(|| format!("no service {name} in the sample"))
     }
 }
 
@@ -104,17 +106,17 @@ impl Sample {
     /// it, and the table that takes long 100 MB more.
     pub fn full(scale: u32) -> Sample {
         let (rows, attempts) = (500 * scale, 800_000 * scale);
-        Sample { services: creatorbridge(), rows, attempts, maintained: true, owned: true }
+        Sample { services: creatorbridge(), rows, attempts, maintainer: true, owner: true }
     }
 
     /// For the demo's staging: as [`Sample::full`], with few rows.
     pub fn small() -> Sample {
-        Sample { attempts: 2_000, maintained: true, owned: true, ..Sample::light() }
+        Sample { attempts: 2_000, maintainer: true, owner: true, ..Sample::light() }
     }
 
     /// The services' tables with few rows, for tests.
     pub fn light() -> Sample {
-        Sample { services: creatorbridge(), rows: 10, attempts: 0, maintained: false, owned: false }
+        Sample { services: creatorbridge(), rows: 10, attempts: 0, maintainer: false, owner: false }
     }
 
     /// Makes the roles and the databases. The server must not have them yet.
@@ -136,27 +138,24 @@ impl Sample {
         self.make_template(cluster, &superuser).await?;
         try_join_all(self.services.iter().map(|service| self.make_database(cluster, service))).await?;
         superuser.batch_execute(&format!("DROP DATABASE {TEMPLATE}")).await?;
-        let maintainer = match self.maintained {
-            true => Some(self.make_maintainer(cluster, &admin).await?),
-            false => None,
-        };
-        let owner = match self.owned {
-            true => Some(self.make_member(cluster, (&admin, "countersign_owner")).await?),
-            false => None,
-        };
+        let (mut maintainer, mut owner) = (None, None);
+        if self.maintainer {
+            maintainer = Some(self.make_maintainer(cluster, &admin).await?);
+        }
+        if self.owner {
+            owner = Some(self.make_member(cluster, &admin, "countersign_owner").await?);
+        }
         // One after another: two sessions that alter the same role at once disturb each other.
         for service in &self.services {
             let client = cluster.connect_as(admin.login(&service.database, "roles.sql")).await?;
             client.batch_execute(ROLES_SQL).await.context("running deploy/roles.sql")?;
         }
-        let (reader, operator) =
-            (LoginAccount::new("countersign_read")?, LoginAccount::new("countersign_act")?);
-        set_password(&superuser, &reader).await?;
-        set_password(&superuser, &operator).await?;
-        for account in maintainer.iter().chain(&owner) {
+        let reader = LoginAccount::new("countersign_read")?;
+        let operator = LoginAccount::new("countersign_act")?;
+        for account in [&reader, &operator].into_iter().chain(&maintainer).chain(&owner) {
             set_password(&superuser, account).await?;
         }
-        // What made the sample is nobody's question.
+        // The statements that made the sample are no workload.
         if let Some((service, _)) = services.first() {
             let client = cluster.connect(&service.database).await?;
             client.batch_execute("SELECT pg_stat_statements_reset()").await.context("forgetting how")?;
@@ -166,7 +165,7 @@ impl Sample {
 
     /// The login that roles.sql knows, and gives its rights if it is there. Below 17 only a table's owner may maintain it.
     async fn make_maintainer(&self, cluster: &Cluster, admin: &LoginAccount) -> anyhow::Result<LoginAccount> {
-        let account = self.make_member(cluster, (admin, "countersign_maintain")).await?;
+        let account = self.make_member(cluster, admin, "countersign_maintain").await?;
         // A VACUUM that spares the disk, as a team has it where a table is large: so it lasts.
         let spare = "SELECT format('ALTER ROLE %1$I IN DATABASE %2$I SET vacuum_cost_delay = ''20ms''; \
                      ALTER ROLE %1$I IN DATABASE %2$I SET vacuum_cost_limit = 200', $1::text, $2::text)";
@@ -181,7 +180,8 @@ impl Sample {
     async fn make_member(
         &self,
         cluster: &Cluster,
-        (admin, name): (&LoginAccount, &str),
+        admin: &LoginAccount,
+        name: &str,
     ) -> anyhow::Result<LoginAccount> {
         let account = LoginAccount::new(name)?;
         let client = cluster.connect_as(admin.login("postgres", "roles.sql")).await?;
@@ -204,7 +204,7 @@ impl Sample {
         superuser.batch_execute(&format!("CREATE DATABASE {TEMPLATE}")).await?;
         let template = cluster.connect(TEMPLATE).await?;
         let largest = self.services.iter().map(|service| service.size).max().unwrap_or(1);
-        self.set_rows(&template, largest).await?;
+        set(&template, "sample.rows", self.rows * largest).await?;
         template.batch_execute(TEMPLATE_SQL).await.context("filling the template")?;
         drop(template);
         // A database that somebody is connected to cannot be copied.
@@ -222,7 +222,7 @@ impl Sample {
         drop(postgres);
 
         let client = cluster.connect(&service.database).await?;
-        self.set_rows(&client, service.size).await?;
+        set(&client, "sample.rows", self.rows * service.size).await?;
         let open = "SELECT format('GRANT CREATE ON SCHEMA public TO %1$I; GRANT CREATE ON DATABASE %2$I TO %1$I; \
                     SET ROLE %1$I', $1::text, $2::text)";
         execute_formatted(&client, open, &[&service.role, &service.database]).await?;
@@ -234,11 +234,6 @@ impl Sample {
             client.batch_execute(sql).await.with_context(|| format!("filling {}", service.database))?;
         }
         Ok(())
-    }
-
-    /// Tells the SQL files how many rows to make.
-    async fn set_rows(&self, client: &Client, size: u32) -> anyhow::Result<()> {
-        set(client, "sample.rows", self.rows * size).await
     }
 }
 
@@ -262,14 +257,14 @@ async fn execute_formatted(client: &Client, query: &str, names: &[&str]) -> anyh
 /// The ten services of the team's runbook, with its sizes: small 1, medium 2, large 6, very large 16.
 fn creatorbridge() -> Vec<SampleService> {
     macro_rules! service {
-        ($name:literal, $size:literal, $question:literal) => {
+        ($name:literal, $size:literal, $everyday_sql:literal) => {
             SampleService {
                 name: concat!($name, "-service").into(),
                 database: concat!($name, "_service_db").into(),
                 role: concat!($name, "_svc").into(),
                 size: $size,
                 tables_sql: include_str!(concat!($name, "_service.sql")),
-                question: $question,
+                everyday_sql: $everyday_sql,
             }
         };
     }
