@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use countersign::demo::postgres::{Cluster, Login, Options};
+use countersign::demo::postgres::{Cluster, ConnectionParameters, Options};
 use countersign::demo::sample::{Incident, ROLES_SQL, Sample, Team, Traffic};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -26,7 +26,12 @@ async fn a_cluster_answers_and_leaves_nothing_behind() {
     let row = row.await.unwrap();
     assert_eq!((row.get(0), row.get(1)), ("pg_stat_statements", "azuresu"));
     assert!(cluster.version_num() >= 130_000);
-    let wrong = Login { user: "azuresu", password: "wrong", database: "postgres", application_name: "test" };
+    let wrong = ConnectionParameters {
+        user: "azuresu",
+        password: "wrong",
+        database: "postgres",
+        application_name: "test",
+    };
     assert!(cluster.connect_as(wrong).await.is_err(), "a wrong password must not do");
 
     drop(cluster);

@@ -5,7 +5,7 @@ use crate::process::{Conversation, Process, free_address};
 use crate::requests::Signer;
 use crate::sink::Sink;
 use anyhow::Context;
-use countersign::demo::fake_slack::Settings;
+use countersign::demo::fake_slack::{SIGNING_SECRET, Settings};
 use countersign::demo::harness::{Chats, INCIDENT, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
@@ -85,13 +85,13 @@ impl House {
             chats: Chats::Slack,
             listen: free_address()?,
             directory: &directory,
-            more,
-            instead: tools.map(|tools| (backups.to_owned(), tools)).collect(),
+            extra_config: more,
+            replacements: tools.map(|tools| (backups.to_owned(), tools)).collect(),
             socket_mode: false,
         })
         .await?;
         std::fs::write(directory.join("countersign.toml"), &stage.config)?;
-        let signer = Signer::new(&stage.workspace, INCIDENT, self.sink.address);
+        let signer = Signer::new(INCIDENT, self.sink.address);
         Ok((stage, signer))
     }
 
@@ -107,7 +107,7 @@ impl House {
     pub fn floor(&self, signer: &Signer, place: Conversation) -> anyhow::Result<Process> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe().context("finding this program")?);
-        command.arg(floor::ARGUMENT).arg(address.to_string()).env(floor::SECRET, &signer.secret);
+        command.arg(floor::ARGUMENT).arg(address.to_string()).env(floor::SECRET, SIGNING_SECRET);
         Process::start(&command, (address, place, &self.directory.path().join("floor.log")))
     }
 }

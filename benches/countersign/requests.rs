@@ -1,5 +1,6 @@
 //! Signed slash commands as bytes on the wire, made before anything is measured.
 
+use countersign::demo::fake_slack::{SIGNING_SECRET, TEAM};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::net::SocketAddr;
@@ -13,8 +14,6 @@ pub const NOBODY: (&str, &str) = ("U0NOBODY", "nora");
 
 /// Writes requests as Slack does.
 pub struct Signer {
-    pub secret: String,
-    pub team: String,
     pub channel: String,
     /// Where answers go.
     pub answers: SocketAddr,
@@ -28,19 +27,8 @@ pub struct Signed {
 }
 
 impl Signer {
-    pub fn new(
-        workspace: &countersign::demo::fake_slack::Workspace,
-        channel: &str,
-        answers: SocketAddr,
-    ) -> Signer {
-        let settings = workspace.settings();
-        Signer {
-            secret: settings.signing_secret,
-            team: settings.team,
-            channel: channel.to_owned(),
-            answers,
-            serial: AtomicU64::new(1),
-        }
+    pub fn new(channel: &str, answers: SocketAddr) -> Signer {
+        Signer { channel: channel.to_owned(), answers, serial: AtomicU64::new(1) }
     }
 
     /// A command that was never sent before. Its signature is good for five minutes.
@@ -49,7 +37,7 @@ impl Signer {
         let answer = format!("{serial:032x}");
         let fields = [
             ("token", "demo-verification-token".to_owned()),
-            ("team_id", self.team.clone()),
+            ("team_id", TEAM.to_owned()),
             ("team_domain", "creatorbridge".to_owned()),
             ("channel_id", self.channel.clone()),
             ("channel_name", "incident-42".to_owned()),
@@ -77,7 +65,7 @@ impl Signer {
 
     fn wire(&self, body: &str) -> anyhow::Result<Vec<u8>> {
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes())?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(SIGNING_SECRET.as_bytes())?;
         mac.update(format!("v0:{timestamp}:{body}").as_bytes());
         let signature = hex::encode(mac.finalize().into_bytes());
         let length = body.len();

@@ -1,18 +1,18 @@
-//! A bot with everything around it: the pretend workspace, the sample servers, a configuration that joins them. The demo
+//! A bot with everything around it: the fake workspace, the sample servers, a configuration that joins them. The demo
 //! shows it, the tests drive it; both go through the bot's real endpoints.
 
-use super::fake_slack::{Account, Channel, Kind, Settings, Workspace};
+use super::fake_slack::{self, Account, Channel, Kind, Settings, Workspace};
 use super::postgres::Cluster;
-use super::sample::Team;
+use super::sample::{LoginAccount, SampleService, Team};
 use crate::config::Config;
 use crate::http::HttpServer;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
-/// The people of the sample: id in the workspace, name, what the page says of them, roles.
+/// The people of the sample: id in the workspace, name, label on the page, roles.
 pub const PEOPLE: [(&str, &str, &str, &[&str]); 4] = [
     ("U0ANA", "ana", "on call", &["on-call"]),
     ("U0BEN", "ben", "approver", &["approver"]),
@@ -32,33 +32,33 @@ pub struct Site<'a> {
     pub team: &'a Team,
 }
 
-/// What a stage is set with.
+/// The parts of a stage.
 pub struct Setup<'a> {
     pub sites: Vec<Site<'a>>,
     pub workspace: Settings,
     pub chats: Chats,
-    /// Where the bot listens; port 0 takes a free one.
+    /// The bot's address; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The record and the backups go here.
+    /// For the audit log and the backups.
     pub directory: &'a Path,
     /// Appended to the configuration: more people, other access.
-    pub more: &'a str,
-    /// Replaced in the configuration, in order: `wait = "30m"` by a second, say.
-    pub instead: Vec<(String, String)>,
+    pub extra_config: &'a str,
+    /// Old and new text in the configuration, in order: `wait = "30m"` by a second, say.
+    pub replacements: Vec<(String, String)>,
     pub socket_mode: bool,
 }
 
-/// Which chat platforms the configuration has.
+/// The chat platforms of the configuration.
 #[derive(Debug, Clone)]
 pub enum Chats {
     Slack,
-    Teams(Teams),
-    Both(Teams),
+    Teams(FakeTeams),
+    Both(FakeTeams),
 }
 
-/// A pretend Teams, which the tests bring with them.
+/// A fake Teams, which the tests bring with them.
 #[derive(Debug, Clone)]
-pub struct Teams {
+pub struct FakeTeams {
     /// The bot's application id in Entra.
     pub app: String,
     pub tenant: String,
@@ -66,12 +66,12 @@ pub struct Teams {
     pub openid_url: String,
     /// The environment variables of the managed identity.
     pub identity: BTreeMap<String, String>,
-    /// The object id of whoever has that name.
+    /// The object id of the person with that name.
     pub account: fn(&str) -> String,
 }
 
 impl Chats {
-    fn teams(&self) -> Option<&Teams> {
+    fn teams(&self) -> Option<&FakeTeams> {
         match self {
             Chats::Slack => None,
             Chats::Teams(teams) | Chats::Both(teams) => Some(teams),
@@ -100,23 +100,22 @@ impl Stage {
     /// When an address can't be bound.
     pub async fn set(setup: Setup<'_>) -> anyhow::Result<Stage> {
         let workspace = Workspace::start(setup.workspace.clone()).await.context("opening the workspace")?;
+        let account = |id, name, label: &str| Account {
+            role_label: label.to_owned(),
+            ..Account::new(id, name, Kind::Member)
+        };
         for (id, name, label, _) in PEOPLE {
-            workspace
-                .add_person(Account { role_label: label.to_owned(), ..Account::new(id, name, Kind::Member) });
+            workspace.add_person(account(id, name, label));
         }
-        workspace.add_person(Account {
-            role_label: "not in the configuration".to_owned(),
-            ..Account::new("U0NOBODY", "nora", Kind::Member)
-        });
+        workspace.add_person(account("U0NOBODY", "nora", "not in the configuration"));
         for (id, name) in [(INCIDENT, "incident-42"), ("C0DATABASE", "database")] {
-            let channel =
-                Channel { id: id.to_owned(), name: name.to_owned(), bot_in: true, ..Channel::default() };
-            workspace.add_channel(channel);
+            let (id, name) = (id.to_owned(), name.to_owned());
+            workspace.add_channel(Channel { id, name, bot_in: true, ..Channel::default() });
         }
         let mut secrets = BTreeMap::new();
-        let mut config = general(&setup);
+        let mut config = format!("listen = \"{}\"\n\n{}", setup.listen, include_str!("files/storage.toml"));
         if setup.chats.has_slack() {
-            config.push_str(&slack(&setup, &workspace, &mut secrets));
+            config.push_str(&slack(setup.socket_mode, &workspace, &mut secrets));
         }
         if let Some(teams) = setup.chats.teams() {
             secrets.extend(teams.identity.clone());
@@ -126,8 +125,9 @@ impl Stage {
             config.push_str(&environment(site, &mut secrets));
         }
         config.push_str(&services_and_people(&setup));
-        config.push_str(setup.more);
-        for (old, new) in &setup.instead {
+        config.push_str(include_str!("files/access.toml"));
+        config.push_str(setup.extra_config);
+        for (old, new) in &setup.replacements {
             anyhow::ensure!(config.contains(old.as_str()), "the configuration doesn't have {old}");
             config = config.replace(old.as_str(), new);
         }
@@ -140,7 +140,9 @@ impl Stage {
     /// Its mistakes.
     pub fn checked(&self) -> anyhow::Result<Config> {
         let name = self.directory.join("countersign.toml");
-        let env = |name: &str| self.secrets.get(name).cloned().or_else(|| path_of(name));
+        // The tools of the backup are found where the system has them.
+        let path = |name: &str| (name == "PATH").then(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
+        let env = |name: &str| self.secrets.get(name).cloned().or_else(|| path(name));
         Config::parse(&name.to_string_lossy(), &self.config, &env).context("the stage's configuration")
     }
 
@@ -152,58 +154,33 @@ impl Stage {
         let server = HttpServer::bind(self.checked()?).await?;
         let url = format!("http://{}", server.address);
         self.workspace.connect_bot(&url);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(server.serve(async { drop(stopped.await) }));
-        Ok(Bot { url, stop: Some(stop), task })
+        let task = tokio::spawn(server.serve(std::future::pending()));
+        Ok(Bot { url, _task: AbortOnDropHandle::new(task) })
     }
-}
-
-fn path_of(name: &str) -> Option<String> {
-    // The tools of the backup are found where the system has them.
-    (name == "PATH").then(|| "/usr/local/bin:/usr/bin:/bin".to_owned())
 }
 
 /// A bot that serves until it is dropped.
 pub struct Bot {
     pub url: String,
-    stop: Option<oneshot::Sender<()>>,
-    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+    _task: AbortOnDropHandle<anyhow::Result<()>>,
 }
 
-impl Drop for Bot {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        self.task.abort();
-    }
-}
-
-fn general(setup: &Setup<'_>) -> String {
-    format!(
-        "listen = \"{listen}\"\n\n[store]\npath = \"record.db\"\n\n[backups]\ndirectory = \"backups\"\n\n\
-         [approval]\nwait = \"30m\"\nstart_within = \"10m\"\n\n",
-        listen = setup.listen,
-    )
-}
-
-fn slack(setup: &Setup<'_>, workspace: &Workspace, secrets: &mut BTreeMap<String, String>) -> String {
-    let slack = workspace.settings();
-    secrets.insert("SLACK_BOT_TOKEN".to_owned(), slack.bot_token);
-    secrets.insert("SLACK_SIGNING_SECRET".to_owned(), slack.signing_secret);
-    secrets.insert("SLACK_APP_TOKEN".to_owned(), slack.app_token);
-    let socket = match setup.socket_mode {
-        true => "app_token = { env = \"SLACK_APP_TOKEN\" }\n",
-        false => "",
-    };
+fn slack(socket_mode: bool, workspace: &Workspace, secrets: &mut BTreeMap<String, String>) -> String {
+    let mut secret = |name: &str, value: &str| secrets.insert(name.to_owned(), value.to_owned());
+    secret("SLACK_BOT_TOKEN", fake_slack::BOT_TOKEN);
+    secret("SLACK_SIGNING_SECRET", fake_slack::SIGNING_SECRET);
+    secret("SLACK_APP_TOKEN", fake_slack::APP_TOKEN);
+    let socket = if socket_mode { "app_token = { env = \"SLACK_APP_TOKEN\" }\n" } else { "" };
     format!(
         "[slack]\nworkspaces = [\"{team}\"]\napi_url = \"{api}\"\nbot_token = {{ env = \"SLACK_BOT_TOKEN\" }}\n\
          signing_secrets = [{{ env = \"SLACK_SIGNING_SECRET\" }}]\n{socket}\n",
-        team = slack.team,
+        team = fake_slack::TEAM,
         api = workspace.api_url(),
     )
 }
 
-fn teams_section(teams: &Teams) -> String {
-    let Teams { app, tenant, service_url, openid_url, .. } = teams;
+fn teams_section(teams: &FakeTeams) -> String {
+    let FakeTeams { app, tenant, service_url, openid_url, .. } = teams;
     format!(
         "[teams]\napp_id = \"{app}\"\ntenants = [\"{tenant}\"]\nservice_url = \"{service_url}\"\n\
          openid_url = \"{openid_url}\"\n\n",
@@ -211,26 +188,25 @@ fn teams_section(teams: &Teams) -> String {
 }
 
 fn environment(site: &Site<'_>, secrets: &mut BTreeMap<String, String>) -> String {
-    let (name, upper) = (site.name, site.name.to_uppercase());
+    let Site { name, production, cluster, team } = site;
     let mut logins = String::new();
-    let always = [("reader", &site.team.reader), ("operator", &site.team.operator)];
-    let maintainer = site.team.maintainer.iter().map(|account| ("maintain", account));
-    let owner = site.team.owner.iter().map(|account| ("owner", account));
-    for (login, account) in always.into_iter().chain(maintainer).chain(owner) {
-        let variable = format!("{upper}_{}_PASSWORD", login.to_uppercase());
-        secrets.insert(variable.clone(), account.password.clone());
-        logins.push_str(&format!(
-            "[environments.logins.{login}]\nuser = \"{}\"\npassword = {{ env = \"{variable}\" }}\n",
-            account.user
-        ));
-    }
+    let mut add = |login: &str, LoginAccount { user, password }: &LoginAccount| {
+        let variable = format!("{name}_{login}_PASSWORD").to_uppercase();
+        logins += &format!(
+            "[environments.logins.{login}]\nuser = \"{user}\"\npassword = {{ env = \"{variable}\" }}\n"
+        );
+        secrets.insert(variable, password.clone());
+    };
+    add("reader", &team.reader);
+    add("operator", &team.operator);
+    team.maintainer.iter().for_each(|account| add("maintain", account));
+    team.owner.iter().for_each(|account| add("owner", account));
     format!(
         "[[environments]]\nname = \"{name}\"\nproduction = {production}\ntls = \"off\"\nconnections = 12\n\
          connect_hints = [\"psql \\\"host={{host}} port={{port}} dbname={{database}} user=YOUR_ROLE sslmode=verify-full\\\"\"]\n\
          [[environments.servers]]\nname = \"main\"\nhost = \"{host}\"\nport = {port}\n{logins}\n",
-        production = site.production,
-        host = site.cluster.host(),
-        port = site.cluster.port(),
+        host = cluster.host(),
+        port = cluster.port(),
     )
 }
 
@@ -238,26 +214,19 @@ fn services_and_people(setup: &Setup<'_>) -> String {
     let mut text = String::new();
     if let Some(site) = setup.sites.first() {
         for (service, _) in &site.team.services {
-            text.push_str(&format!(
-                "[[services]]\nname = \"{}\"\ndatabase = \"{}\"\n\n",
-                service.name, service.database
-            ));
+            let SampleService { name, database, .. } = service;
+            text += &format!("[[services]]\nname = \"{name}\"\ndatabase = \"{database}\"\n\n");
         }
     }
     for (id, name, _, roles) in PEOPLE {
-        text.push_str(&format!("[[people]]\nname = \"{name}\"\n"));
+        text += &format!("[[people]]\nname = \"{name}\"\n");
         if setup.chats.has_slack() {
-            text.push_str(&format!("slack = [\"{id}\"]\n"));
+            text += &format!("slack = [\"{id}\"]\n");
         }
         if let Some(teams) = setup.chats.teams() {
-            text.push_str(&format!("teams = [\"{}\"]\n", (teams.account)(name)));
+            text += &format!("teams = [\"{}\"]\n", (teams.account)(name));
         }
-        text.push_str(&format!("roles = {roles:?}\n\n"));
+        text += &format!("roles = {roles:?}\n\n");
     }
-    text.push_str(
-        "[[access]]\nrole = \"on-call\"\nenvironments = [\"*\"]\nrun = [\"read\", \"write\", \"danger\"]\n\n\
-         [[access]]\nrole = \"approver\"\nenvironments = [\"*\"]\nrun = [\"read\"]\napprove = [\"danger\"]\n\n\
-         [[access]]\nrole = \"observer\"\nenvironments = [\"*\"]\nrun = [\"read\"]\n\n",
-    );
     text
 }

@@ -1,23 +1,45 @@
 //! `countersign demo`: two throwaway PostgreSQL servers with the sample team, traffic and a running incident, the bot with
-//! its embedded store, and the pretend workspace on one local page. In production one table is large, so that work on it lasts.
+//! its embedded store, and the fake Slack on one local page. In production one table is large, so that work on it lasts.
 
-use super::fake_slack::{GuideStep, Settings};
-use super::files;
-use super::harness::{Bot, Chats, INCIDENT, Setup, Site, Stage};
-use super::postgres::{Cluster, Options};
+use super::fake_slack::Settings;
+use super::harness::{Bot, Chats, Setup, Site, Stage};
+use super::postgres::{Cluster, Options, TemporaryDirectory};
 use super::sample::{Incident, Sample, Team, Traffic};
 use anyhow::Context;
 use futures::FutureExt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
+const MIGRATIONS: &str = "app/prisma/migrations";
+
+/// Migrations that every service's ledger has already: their scripts are their names.
+const APPLIED: [&str; 3] =
+    ["20250110090000_init", "20250402110000_audit_logs", "20250915140000_email_unique"];
+
+/// Pending migrations: each waits first, since the sample is small, and then changes tables that every service has.
+const PENDING: [(&str, &str); 5] = [
+    ("20260105090000_audit_source", "ALTER TABLE audit_logs ADD COLUMN source text;"),
+    ("20260107100000_audit_source_index", "CREATE INDEX audit_logs_source_idx ON audit_logs (source);"),
+    ("20260112090000_new_field", "ALTER TABLE \"User\" ADD COLUMN new_field text;"),
+    ("20260114150000_user_locale", "ALTER TABLE \"User\" ADD COLUMN locale text NOT NULL DEFAULT 'en';"),
+    ("20260119080000_audit_action_index", "CREATE INDEX audit_logs_action_idx ON audit_logs (action);"),
+];
+
+const WAIT: &str = "-- As long as this would take on a table of a business's size.\nSELECT pg_sleep(3);\n";
+
 /// A server with its sample and the traffic on it.
-struct Sampled {
+struct SampleServer {
     cluster: Cluster,
     team: Team,
     _traffic: Traffic,
+}
+
+impl SampleServer {
+    fn site<'a>(&'a self, name: &'a str) -> Site<'a> {
+        Site { name, production: name == "production", cluster: &self.cluster, team: &self.team }
+    }
 }
 
 /// A running demo; it ends, and removes its servers and files, when it is dropped.
@@ -26,23 +48,9 @@ pub struct Demo {
     _bot: Bot,
     _stage: Stage,
     _incident: Arc<Mutex<Incident>>,
-    _production: Arc<Sampled>,
-    _staging: Arc<Sampled>,
-    _directory: Directory,
+    _servers: (SampleServer, SampleServer),
+    _directory: TemporaryDirectory,
 }
-
-/// Removed with everything in it.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// In production two must approve what ends many sessions; and ana may act alone, in need.
-const STRICT: &str = "[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"kill-idle\"]\napprovers = 2\n\n\
-                      [break_glass]\nrole = \"last-resort\"\n\n";
 
 impl Demo {
     /// Starts everything, prints the one address to open, and waits to be interrupted.
@@ -61,32 +69,23 @@ impl Demo {
     /// # Errors
     /// When PostgreSQL isn't installed, or an address is in use.
     pub async fn start(page: SocketAddr, scale: u32) -> anyhow::Result<Demo> {
-        let token = crate::model::random_token().context("asking the system for randomness")?;
-        let directory = Directory(std::env::temp_dir().join(format!("countersign-demo-{token}")));
-        std::fs::create_dir(&directory.0).context("making the demo's directory")?;
-        let (production, staging) = tokio::try_join!(sampled(Sample::full(scale)), sampled(Sample::small()))?;
-        let (production, staging) = (Arc::new(production), Arc::new(staging));
+        let directory = TemporaryDirectory::new("countersign-demo")?;
+        let (production, staging) =
+            tokio::try_join!(sample_server(Sample::full(scale)), sample_server(Sample::small()))?;
         let incident = Incident::start(&production.cluster, &production.team).await?;
         let incident = Arc::new(Mutex::new(incident));
-        let files = files::write(&directory.0, &production.cluster, &production.team)?;
-        let last_resort =
-            ("roles = [\"on-call\"]".to_owned(), "roles = [\"on-call\", \"last-resort\"]".to_owned());
+        write_files(directory.path())?;
+        let guide = serde_json::from_str(include_str!("files/guide.json")).context("reading the guide")?;
+        // The server's own psql first.
+        let bin_dir = production.cluster.bin_dir().display().to_string();
         let stage = Stage::set(Setup {
-            sites: vec![
-                Site {
-                    name: "production",
-                    production: true,
-                    cluster: &production.cluster,
-                    team: &production.team,
-                },
-                Site { name: "staging", production: false, cluster: &staging.cluster, team: &staging.team },
-            ],
-            workspace: Settings { listen: page, guide: guide(), ..Settings::default() },
+            sites: vec![production.site("production"), staging.site("staging")],
+            workspace: Settings { listen: page, guide, ..Settings::default() },
             chats: Chats::Slack,
             listen: ([127, 0, 0, 1], 0).into(),
-            directory: &directory.0,
-            more: &format!("{STRICT}{}", files.more),
-            instead: files.instead.into_iter().chain([last_resort]).collect(),
+            directory: directory.path(),
+            extra_config: &include_str!("files/extra.toml").replace("@bin_dir@", &bin_dir),
+            replacements: replacements(&production.team),
             socket_mode: false,
         })
         .await?;
@@ -97,91 +96,53 @@ impl Demo {
                 let restarted = again.lock().await.restart().await;
                 restarted
                     .map(|()| "The incident has been started again.".to_owned())
-                    .map_err(|why| format!("{why:#}"))
+                    .map_err(|error| format!("{error:#}"))
             }
             .boxed()
         });
-        let bot = stage.bot().await?;
         Ok(Demo {
             page: stage.workspace.page_url(),
-            _bot: bot,
+            _bot: stage.bot().await?,
             _stage: stage,
             _incident: incident,
-            _production: production,
-            _staging: staging,
+            _servers: (production, staging),
             _directory: directory,
         })
     }
 }
 
-async fn sampled(sample: Sample) -> anyhow::Result<Sampled> {
+async fn sample_server(sample: Sample) -> anyhow::Result<SampleServer> {
     let cluster = Cluster::start(Options::default()).await?;
     let team = sample.install(&cluster).await.context("installing the sample")?;
     let traffic = Traffic::start(&cluster, &team);
-    Ok(Sampled { cluster, team, _traffic: traffic })
+    Ok(SampleServer { cluster, team, _traffic: traffic })
 }
 
-fn guide() -> Vec<GuideStep> {
-    let step = |who: &str, type_this: &str, why: &str| GuideStep {
-        who: who.to_owned(),
-        channel: INCIDENT.to_owned(),
-        type_this: type_this.to_owned(),
-        why: why.to_owned(),
+/// Writes the team's files beside its configuration: migrations, the stand-in for Prisma, and a reviewed SQL file.
+fn write_files(directory: &Path) -> anyhow::Result<()> {
+    let write = |name: &str, text: &str| -> anyhow::Result<()> {
+        let path = directory.join(name);
+        let parent = path.parent().unwrap_or(directory);
+        std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("writing {name}"))
     };
-    vec![
-        step(
-            "U0ANA",
-            "/db health --env production",
-            "The verdict comes first: sessions are blocked in production.",
-        ),
-        step("U0ANA", "/db blocked --env production", "The root blocker comes first. Click Kill beside it."),
-        step("U0ANA", "", "Now try to approve your own request: click Approve on the card as ana."),
-        step(
-            "U0BEN",
-            "",
-            "Switch to ben, an approver, and click Approve. The session ends and the card says so.",
-        ),
-        step("U0ANA", "/db blocked --env production", "No session is blocked any more."),
-        step(
-            "U0ANA",
-            "/db slow --env production asset-service",
-            "The most expensive statements, without literal values.",
-        ),
-        step(
-            "U0ANA",
-            "/db backup asset-service --env production",
-            "A verified dump, with progress in one message.",
-        ),
-        step(
-            "U0ANA",
-            "/db vacuum auth-service login_attempts --env production",
-            "A long run: watch its progress. /db stop with its number ends it and reports what was done.",
-        ),
-        step(
-            "U0ANA",
-            "/db reindex auth-service login_attempts_device_idx --env production",
-            "Rebuilds an invalid index, without blocking. /db indexes shows it before.",
-        ),
-        step(
-            "U0ANA",
-            "/db purge auth-service login_attempts --column attempted_at --older-than 90d --env production",
-            "Needs ben's approval. If you stop it, it reports how many rows are deleted and how to continue.",
-        ),
-        step(
-            "U0ANA",
-            "/db migrate auth-service --env production",
-            "Needs ben's approval. Five migrations, counted from Prisma's migration table.",
-        ),
-        step(
-            "U0ANA",
-            "/db run-sql drop-new-field auth-service --env production",
-            "A reviewed file, shown word for word on its card: it drops what a migration added.",
-        ),
-        step(
-            "U0ANA",
-            "/db kill-idle --env production --older-than 1s",
-            "It ends many sessions, so it needs two approvals: ben, then cara.",
-        ),
-        step("U0BEN", "/db history", "The history that the next shift reads at handoff."),
-    ]
+    for name in APPLIED {
+        write(&format!("{MIGRATIONS}/{name}/migration.sql"), &format!("-- {name}\n"))?;
+    }
+    for (name, sql) in PENDING {
+        write(&format!("{MIGRATIONS}/{name}/migration.sql"), &format!("{WAIT}{sql}\n"))?;
+    }
+    write("app/prisma.sh", include_str!("files/prisma.sh"))?;
+    write("sql/drop-new-field.sql", include_str!("files/drop-new-field.sql"))
+}
+
+/// Gives every service its migrations, and ana the role for break-glass.
+fn replacements(team: &Team) -> Vec<(String, String)> {
+    let mut replacements =
+        vec![("roles = [\"on-call\"]".to_owned(), "roles = [\"on-call\", \"last-resort\"]".to_owned())];
+    for (service, _) in &team.services {
+        let database = format!("database = \"{}\"\n", service.database);
+        replacements.push((database.clone(), format!("{database}migrations = \"{MIGRATIONS}\"\n")));
+    }
+    replacements
 }

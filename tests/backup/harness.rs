@@ -29,7 +29,7 @@ pub struct Scene {
 
 impl Scene {
     pub async fn start() -> Scene {
-        let bin_dir = find_bin_dir(None).unwrap();
+        let bin_dir = find_bin_dir(None, &[]).unwrap();
         let directory = Vec::from([bin_dir.clone()]);
         let tools =
             find(&BackupSettings { directory: PathBuf::new(), tools: directory, search_path: Vec::new() })

@@ -52,7 +52,7 @@ async fn servers() -> &'static Servers {
 /// How a configuration differs from the usual.
 pub struct Twist<'a> {
     /// Which chats there are, of the pretend Teams.
-    pub chats: fn(harness::Teams) -> Chats,
+    pub chats: fn(harness::FakeTeams) -> Chats,
     pub more: &'a str,
     pub instead: &'a [(&'a str, &'a str)],
 }
@@ -80,7 +80,7 @@ impl Bot {
         let teams = teams().await;
         let settings = teams.settings();
         let identity = teams.identity().map(|(name, value)| (name.to_owned(), value));
-        let pretend = harness::Teams {
+        let pretend = harness::FakeTeams {
             app: settings.app,
             tenant: settings.tenant,
             service_url: teams.service_url(),
@@ -97,8 +97,8 @@ impl Bot {
             chats: (twist.chats)(pretend),
             listen: ([127, 0, 0, 1], 0).into(),
             directory: directory.path(),
-            more: twist.more,
-            instead: twist.instead.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
+            extra_config: twist.more,
+            replacements: twist.instead.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
             socket_mode: false,
         });
         let stage = stage.await.expect("a stage");

@@ -2,7 +2,7 @@
 //! holds, that it needs each of it, and what it can't do.
 
 use crate::installed::servers;
-use countersign::demo::postgres::{Cluster, Login, Options};
+use countersign::demo::postgres::{Cluster, ConnectionParameters, Options};
 use countersign::demo::sample::{ROLES_SQL, Sample, Team};
 use tokio_postgres::Client;
 
@@ -115,7 +115,7 @@ impl Rights {
     }
 
     async fn connect(&self, user: &str, database: &str) -> anyhow::Result<Client> {
-        let login = Login { user, password: PASSWORD, database, application_name: "rights" };
+        let login = ConnectionParameters { user, password: PASSWORD, database, application_name: "rights" };
         self.cluster.connect_as(login).await
     }
 

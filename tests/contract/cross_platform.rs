@@ -7,6 +7,7 @@ use crate::slack::{Slack, account};
 use crate::teams::Teams;
 use crate::terminal::{SITS, prints};
 use countersign::config::login_name;
+use countersign::demo::fake_slack;
 use countersign::demo::harness::Chats;
 
 /// Ben is known in one of them alone, and told there.
@@ -126,7 +127,7 @@ async fn forged_click(bot: &Bot, who: &str, card: &Seen) {
     let crate::chat_driver::Message::Slack(card) = &card.message else { panic!("no message of Slack's") };
     let workspace = &bot.stage.workspace;
     let token = card.button("Approve").and_then(|button| button.value).expect("a token");
-    let (team, secret) = (workspace.settings().team, workspace.settings().signing_secret);
+    let (team, secret) = (fake_slack::TEAM, fake_slack::SIGNING_SECRET);
     let payload = serde_json::json!({
         "type": "block_actions", "trigger_id": format!("forged-{who}"), "team": { "id": team, "domain": "d" },
         "user": { "id": who, "name": who, "team_id": team },
@@ -140,7 +141,7 @@ async fn forged_click(bot: &Bot, who: &str, card: &Seen) {
     let headers = vec![
         ("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()),
         ("x-slack-request-timestamp".to_owned(), now.to_string()),
-        ("x-slack-signature".to_owned(), workspace.sign(&secret, now, body.as_bytes())),
+        ("x-slack-signature".to_owned(), workspace.sign(secret, now, body.as_bytes())),
     ];
     let ack = workspace.post_raw("/slack/interactions", headers, body.into_bytes()).await;
     assert!(ack.ok(), "{ack:?}");

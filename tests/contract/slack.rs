@@ -3,7 +3,7 @@
 use crate::bot_process::Bot;
 use crate::chat_driver::{Chat, Message, Seen};
 use async_trait::async_trait;
-use countersign::demo::fake_slack::{Account, Kind, Workspace};
+use countersign::demo::fake_slack::{self, Account, Kind, Workspace};
 use countersign::demo::harness::INCIDENT;
 
 pub struct Slack<'a>(pub &'a Bot);
@@ -23,7 +23,7 @@ impl Slack<'_> {
 
     /// What somebody sees in any of its conversations.
     pub fn sees_in(&self, who: &str, channel: &str) -> Vec<Seen> {
-        let bot = self.workspace().settings().bot_user;
+        let bot = fake_slack::BOT_USER;
         let mut seen = self.workspace().visible(&account(who), channel);
         seen.retain(|message| message.author == bot);
         let as_seen = |message: countersign::demo::fake_slack::Message| Seen {

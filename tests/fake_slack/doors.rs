@@ -1,5 +1,6 @@
 //! The other two doors: Socket Mode for the bot, the page for people.
 
+use countersign::demo::fake_slack::{APP_TOKEN, BOT_TOKEN};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -21,10 +22,9 @@ async fn frame(stream: &mut tokio::net::TcpStream) -> Value {
 #[tokio::test]
 async fn socket_mode_delivers_envelopes_and_takes_acknowledgements() {
     let (slack, heard) = workspace(200, "").await;
-    let settings = slack.settings();
     let url = format!("{}/apps.connections.open", slack.api_url());
-    assert_eq!(send(&url, &settings.bot_token, &json!({})).await.2["error"], "not_allowed_token_type");
-    let opened = send(&url, &settings.app_token, &json!({})).await.2;
+    assert_eq!(send(&url, BOT_TOKEN, &json!({})).await.2["error"], "not_allowed_token_type");
+    let opened = send(&url, APP_TOKEN, &json!({})).await.2;
     let address =
         opened["url"].as_str().expect("a URL").strip_prefix("ws://").expect("a WebSocket").to_owned();
     let (host, path) = address.split_once('/').expect("a path");

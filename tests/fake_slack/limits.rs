@@ -1,13 +1,13 @@
 //! Block Kit's limits, shapes and totals, checked without a server.
 
-use countersign::demo::fake_slack::{Refusal, check_blocks};
+use countersign::demo::fake_slack::{ApiError, check_blocks};
 use serde_json::{Value, json};
 
 fn error_of(blocks: Value) -> String {
     match check_blocks(&blocks) {
         Ok(()) => "ok".into(),
-        Err(Refusal { error, messages }) if messages.is_empty() => error,
-        Err(Refusal { error, messages }) => format!("{error}: {}", messages.join("; ")),
+        Err(ApiError { error, messages, .. }) if messages.is_empty() => error,
+        Err(ApiError { error, messages, .. }) => format!("{error}: {}", messages.join("; ")),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use countersign::demo::fake_slack::{Account, Channel, Fault, Kind, Message, Settings, Workspace};
+use countersign::demo::fake_slack::{self, Account, Channel, Fault, Kind, Message, Settings, Workspace};
 use limits::{button, long, plain, section};
 use serde_json::{Value, json};
 
@@ -69,12 +69,12 @@ async fn send(url: &str, token: &str, body: &Value) -> (u16, Option<String>, Val
 
 async fn call(slack: &Workspace, method: &str, body: Value) -> Value {
     let url = format!("{}/{method}", slack.api_url());
-    send(&url, &slack.settings().bot_token, &body).await.2
+    send(&url, fake_slack::BOT_TOKEN, &body).await.2
 }
 
 async fn get(slack: &Workspace, call: &str) -> Value {
     let request = reqwest::Client::new().get(format!("{}/{call}", slack.api_url()));
-    let answer = request.bearer_auth(slack.settings().bot_token).send().await.expect("an answer");
+    let answer = request.bearer_auth(fake_slack::BOT_TOKEN).send().await.expect("an answer");
     answer.json().await.expect("JSON")
 }
 
@@ -104,7 +104,7 @@ async fn posting_obeys_membership_and_tokens() {
     assert_eq!(error(archived), "is_archived");
     let url = format!("{}/auth.test", slack.api_url());
     assert_eq!(error(send(&url, "wrong", &json!({})).await.2), "invalid_auth");
-    assert_eq!(error(send(&url, &slack.settings().app_token, &json!({})).await.2), "not_allowed_token_type");
+    assert_eq!(error(send(&url, fake_slack::APP_TOKEN, &json!({})).await.2), "not_allowed_token_type");
     let anonymous = reqwest::Client::new().post(&url).send().await.expect("an answer");
     assert_eq!(error(anonymous.json().await.expect("JSON")), "not_authed");
     assert_eq!(slack.payloads().iter().filter(|payload| payload.ok).count(), 1);
@@ -143,13 +143,13 @@ async fn invalid_blocks_are_explained_and_kept_in_the_log() {
 async fn a_channel_takes_a_burst_and_then_one_message_a_second() {
     let (slack, _) = workspace(200, "").await;
     let url = format!("{}/chat.postMessage", slack.api_url());
-    let token = slack.settings().bot_token;
+    let token = fake_slack::BOT_TOKEN;
     for _ in 0..3 {
-        assert_eq!(send(&url, &token, &json!({"channel": "C1", "text": "x"})).await.0, 200);
+        assert_eq!(send(&url, token, &json!({"channel": "C1", "text": "x"})).await.0, 200);
     }
-    let (status, retry, body) = send(&url, &token, &json!({"channel": "C1", "text": "x"})).await;
+    let (status, retry, body) = send(&url, token, &json!({"channel": "C1", "text": "x"})).await;
     assert_eq!((status, retry.as_deref(), &body["error"]), (429, Some("1"), &json!("ratelimited")));
-    let other = send(&url, &token, &json!({"channel": "CSHARED", "text": "x"})).await;
+    let other = send(&url, token, &json!({"channel": "CSHARED", "text": "x"})).await;
     assert_eq!(other.0, 200, "another channel has its own limit");
     assert_eq!(slack.calls("chat.postMessage"), 5);
 }
@@ -176,7 +176,7 @@ async fn a_slash_command_is_signed_and_complete() {
     let (path, headers, body) = heard.lock().expect("the log").remove(0);
     assert_eq!(path, "/slack/commands");
     let time = headers["x-slack-request-timestamp"].to_str().expect("a number").parse().expect("a number");
-    let expected = slack.sign(&slack.settings().signing_secret, time, body.as_bytes());
+    let expected = slack.sign(fake_slack::SIGNING_SECRET, time, body.as_bytes());
     assert_eq!(headers["x-slack-signature"], expected.as_str());
     for (name, value) in [
         ("command", "/db"),
@@ -295,8 +295,8 @@ async fn redelivery_repeats_the_request_byte_for_byte() {
 async fn faults_come_and_go() {
     let (slack, _) = workspace(200, "").await;
     let url = format!("{}/chat.postMessage", slack.api_url());
-    let token = slack.settings().bot_token;
-    let post = async || send(&url, &token, &json!({"channel": "C1", "text": "x"})).await;
+    let token = fake_slack::BOT_TOKEN;
+    let post = async || send(&url, token, &json!({"channel": "C1", "text": "x"})).await;
     slack.fault("chat.", Fault::Status(503));
     assert_eq!(post().await.0, 503);
     slack.fault("chat.", Fault::RateLimited { retry_after: 7, times: 1 });

@@ -1,6 +1,6 @@
 //! The PostgreSQL servers that tests ask: of the majors that `make` names and has installed, or of whatever is here.
 
-use countersign::demo::postgres::{find_bin_dir, find_bin_dir_in};
+use countersign::demo::postgres::find_bin_dir;
 use std::path::{Path, PathBuf};
 
 /// "13 15 18". Whoever sets it has them installed: one that is missing fails the test.
@@ -17,11 +17,11 @@ pub fn servers() -> Vec<PathBuf> {
         // The account that a server runs as may not look into this directory, only where the link leads.
         let ours = tools.join(major.to_string()).join("bin").canonicalize();
         let candidates: Vec<PathBuf> = ours.into_iter().collect();
-        find_bin_dir_in(Some(major), &candidates)
+        find_bin_dir(Some(major), &candidates)
             .unwrap_or_else(|why| panic!("{ASKED} names {major}; `make compat` installs it: {why}"))
     };
     let servers: Vec<PathBuf> = majors.into_iter().map(one).collect();
-    if servers.is_empty() { vec![find_bin_dir(None).expect("a PostgreSQL server")] } else { servers }
+    if servers.is_empty() { vec![find_bin_dir(None, &[]).expect("a PostgreSQL server")] } else { servers }
 }
 
 fn installed(tools: &Path) -> Vec<u32> {

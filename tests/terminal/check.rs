@@ -1,6 +1,7 @@
 //! `countersign check`: what is missing is named, with how to mend it, and the exit status is CI's.
 
 use crate::harness::{Said, Servers, World};
+use countersign::demo::fake_slack;
 
 /// The reader's and the operator's lines of the configuration.
 const READER: &str = "user = \"countersign_read\"";
@@ -236,7 +237,7 @@ async fn a_slack_that_does_not_know_the_bot() {
     assert!(!said.out.contains("hush") && !said.err.contains("hush"), "{said:?}");
 
     world.stage.secrets.insert("SLACK_BOT_TOKEN".to_owned(), right.clone());
-    let (team, config) = (world.stage.workspace.settings().team, world.stage.config.clone());
+    let (team, config) = (fake_slack::TEAM, world.stage.config.clone());
     let elsewhere = config.replace(&format!("workspaces = [\"{team}\"]"), "workspaces = [\"T0ELSEWHERE\"]");
     std::fs::write(world.directory().join("countersign.toml"), elsewhere).unwrap();
     let said = checks(&world).await;

@@ -121,8 +121,8 @@ impl<'s> World<'s> {
             chats: Chats::Slack,
             listen: ([127, 0, 0, 1], 0).into(),
             directory: directory.path(),
-            more: "",
-            instead: replaced,
+            extra_config: "",
+            replacements: replaced,
             socket_mode: false,
         });
         let stage = stage.await.expect("a stage");

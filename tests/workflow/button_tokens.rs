@@ -38,7 +38,7 @@ async fn a_forged_token_is_nothing_and_a_relabelled_button_stays_what_it_was() {
     assert_eq!(scene.only_run("kill").await.version, 1);
     // The label, the style and the order are the sender's to forge; the meaning is not.
     let mut relabelled = card.clone();
-    let blocks = relabelled.blocks.to_string();
+    let blocks = serde_json::to_string(&relabelled.blocks).unwrap();
     let (approve, deny) = (Scene::token(&card, "Approve"), Scene::token(&card, "Deny"));
     relabelled.blocks = serde_json::from_str(&blocks.replace(&approve, &deny)).unwrap();
     assert!(scene.workspace().clicks_on(BEN, &relabelled, "Approve").await.ok());

@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist};
 use crate::helpers::share;
-use countersign::demo::fake_slack::Channel;
+use countersign::demo::fake_slack::{self, Channel};
 use countersign::demo::harness::INCIDENT;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +61,7 @@ async fn a_mention_in_a_thread_is_answered_in_that_thread() {
     assert!(scene.workspace().says(BEN, INCIDENT, "the deploy hangs").await.ok());
     let start = scene.workspace().visible(ANA, INCIDENT).pop().unwrap();
     let before = scene.count(ANA);
-    let bot = format!("<@{}> blocked", scene.workspace().settings().bot_user);
+    let bot = format!("<@{}> blocked", fake_slack::BOT_USER);
     assert!(scene.workspace().mentions(ANA, INCIDENT, Some(&start.ts), &bot).await.ok());
     let answer = scene.next(ANA, before + 1, "an answer").await;
     assert_eq!(answer.thread_ts.as_deref(), Some(start.ts.as_str()), "{}", answer.plain());

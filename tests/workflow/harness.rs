@@ -122,8 +122,8 @@ impl Scene {
             chats: Chats::Slack,
             listen: ([127, 0, 0, 1], 0).into(),
             directory: directory.path(),
-            more: &more,
-            instead: twist.instead.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
+            extra_config: &more,
+            replacements: twist.instead.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
             socket_mode: twist.socket_mode,
         })
         .await

@@ -2,9 +2,9 @@
 //! bot again, and looking at what a person was told.
 
 use crate::harness::{ANA, Scene};
-use countersign::demo::fake_slack::{Ack, Kind, Message, MessageRef};
+use countersign::demo::fake_slack::{self, Ack, Kind, Message, MessageRef};
 use countersign::demo::harness::INCIDENT;
-use countersign::demo::postgres::Login;
+use countersign::demo::postgres::ConnectionParameters;
 use countersign::model::{Run, RunState};
 use countersign::store::{Filter, Store};
 use serde_json::{Value, json};
@@ -31,12 +31,12 @@ pub fn outsiders() -> String {
 /// A request as Slack would sign it now.
 pub fn headers(scene: &Scene, body: &str, form: bool) -> Vec<(String, String)> {
     let now = jiff::Timestamp::now().as_second();
-    let secret = scene.workspace().settings().signing_secret;
+    let secret = fake_slack::SIGNING_SECRET;
     let kind = if form { "application/x-www-form-urlencoded" } else { "application/json" };
     vec![
         ("content-type".to_owned(), kind.to_owned()),
         ("x-slack-request-timestamp".to_owned(), now.to_string()),
-        ("x-slack-signature".to_owned(), scene.workspace().sign(&secret, now, body.as_bytes())),
+        ("x-slack-signature".to_owned(), scene.workspace().sign(secret, now, body.as_bytes())),
     ]
 }
 
@@ -104,10 +104,10 @@ impl Scene {
 
     /// Clicks by hand; returns what the clicker is told, which comes by the Web API, as there is no response URL.
     pub async fn forged_click(&self, click: Click<'_>) -> String {
-        let team = self.workspace().settings().team;
+        let team = fake_slack::TEAM;
         let payload = json!({
             "type": "block_actions", "trigger_id": unique(), "team": {"id": team, "domain": "d"},
-            "user": {"id": click.who, "name": click.who, "team_id": click.home.unwrap_or(&team)},
+            "user": {"id": click.who, "name": click.who, "team_id": click.home.unwrap_or(team)},
             "channel": {"id": click.on.channel, "name": "c"},
             "container": {"type": "message", "message_ts": click.on.ts, "channel_id": click.on.channel},
             "message": {"ts": click.on.ts}, "response_url": null,
@@ -119,10 +119,10 @@ impl Scene {
 
     /// Types a command without Slack's page, as an account that Slack would not let type it.
     pub async fn forged_command(&self, who: &str, line: &str) -> String {
-        let team = self.workspace().settings().team;
+        let team = fake_slack::TEAM;
         let unique = unique();
         let fields = [
-            ("team_id", team.as_str()),
+            ("team_id", team),
             ("channel_id", INCIDENT),
             ("user_id", who),
             ("text", line),
@@ -213,7 +213,13 @@ impl Scene {
 
     /// A session of that role, and its pid.
     pub async fn session_of(&self, user: &str, application_name: &str) -> (Client, i32) {
-        self.session_by(Login { user, password: "sample", database: "postgres", application_name }).await
+        self.session_by(ConnectionParameters {
+            user,
+            password: "sample",
+            database: "postgres",
+            application_name,
+        })
+        .await
     }
 
     /// A session of the bot's reading role.
@@ -221,7 +227,7 @@ impl Scene {
         self.session_by(self.servers.team.reader.login("postgres", "countersign")).await
     }
 
-    pub async fn session_by(&self, login: Login<'_>) -> (Client, i32) {
+    pub async fn session_by(&self, login: ConnectionParameters<'_>) -> (Client, i32) {
         let client = self.servers.cluster.connect_as(login).await.expect("a session");
         let pid = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("a pid").get(0);
         (client, pid)

@@ -270,7 +270,7 @@ async fn all(client: &Client, sql: &str) -> Vec<String> {
 
 async fn scene() -> Scene {
     let cluster = Cluster::start(Options::default()).await.expect("a PostgreSQL server");
-    let team = Sample { maintained: true, ..Sample::light() }.install(&cluster).await.expect("the sample");
+    let team = Sample { maintainer: true, ..Sample::light() }.install(&cluster).await.expect("the sample");
     let servers: &Servers = Box::leak(Box::new(Servers { cluster, team }));
     let connect = async |database: &str| servers.cluster.connect(database).await.expect("the superuser");
     let make = "CREATE ROLE countersign_owner LOGIN SUPERUSER PASSWORD 'owner'";

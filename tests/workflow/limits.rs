@@ -3,7 +3,7 @@
 use crate::harness::{ANA, BEN, CARA, Scene, Servers, Twist, found};
 use crate::maintenance_harness::make;
 use countersign::chat::slack::SlackPlatform;
-use countersign::demo::fake_slack::{Fault, Settings};
+use countersign::demo::fake_slack::{self, Fault, Settings};
 use countersign::demo::harness::INCIDENT;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
@@ -16,14 +16,14 @@ use std::time::Duration;
 /// A server of its own, where tables are maintained: REINDEX waits for whatever is older in its database.
 async fn server() -> &'static Servers {
     let cluster = Cluster::start(Options::default()).await.expect("a PostgreSQL server");
-    let sample = Sample { maintained: true, ..Sample::light() };
+    let sample = Sample { maintainer: true, ..Sample::light() };
     let team = sample.install(&cluster).await.expect("the sample");
     Box::leak(Box::new(Servers { cluster, team }))
 }
 
 /// Typed by ana.
 fn typed(scene: &Scene, line: String) -> IncomingEvent {
-    let workspace = scene.workspace().settings().team;
+    let workspace = fake_slack::TEAM.to_owned();
     let (platform, account) = (PlatformKind::Slack, ANA.to_owned());
     let place = Conversation {
         platform,

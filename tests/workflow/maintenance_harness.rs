@@ -23,7 +23,7 @@ pub async fn start() -> Servers {
     let settings = vec![("max_connections".to_owned(), "200".to_owned())];
     let bin_dir = std::env::var_os("COUNTERSIGN_TEST_PG_BIN").map(Into::into);
     let cluster = Cluster::start(Options { settings, bin_dir, ..Options::default() }).await.unwrap();
-    let sample = Sample { maintained: true, ..Sample::light() };
+    let sample = Sample { maintainer: true, ..Sample::light() };
     let team = sample.install(&cluster).await.unwrap();
     let superuser = cluster.connect("postgres").await.unwrap();
     for role in ["countersign_read", "countersign_act", "countersign_maintain"] {

@@ -13,7 +13,7 @@ const MIGRATION: &str = "20250101000000_init";
 /// A server with something for each of them to do.
 async fn scene() -> Scene {
     let cluster = Cluster::start(Options::default()).await.expect("a PostgreSQL server");
-    let sample = Sample { maintained: true, ..Sample::light() };
+    let sample = Sample { maintainer: true, ..Sample::light() };
     let team = sample.install(&cluster).await.expect("the sample");
     let servers: &'static Servers = Box::leak(Box::new(Servers { cluster, team }));
     let twist = Twist { servers: Some(servers), more: "\n[sql]\ndirectory = \"sql\"\n", ..Twist::default() };

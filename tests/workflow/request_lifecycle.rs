@@ -2,6 +2,7 @@
 
 use crate::harness::{ANA, BEN, CARA, Scene, Twist};
 use countersign::chat::slack::SlackPlatform;
+use countersign::demo::fake_slack;
 use countersign::demo::harness::INCIDENT;
 use countersign::model::{
     ChatAccount, Conversation, Event, EventKind, IncomingEvent, PlatformKind, RunState,
@@ -104,7 +105,7 @@ async fn a_click_after_the_deadline_is_too_late_even_if_nobody_noticed_yet() {
     let card = scene.kill_card(pid).await;
     let flow = without_a_keeper(&mut scene);
     assert_eq!(scene.tampers("UPDATE runs SET deadline = 5 WHERE command = 'kill'"), 1);
-    let workspace = scene.workspace().settings().team;
+    let workspace = fake_slack::TEAM.to_owned();
     let place = Conversation {
         platform: PlatformKind::Slack,
         workspace: workspace.clone(),

@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Twist};
 use crate::helpers::headers;
-use countersign::demo::fake_slack::Workspace;
+use countersign::demo::fake_slack::{self, Workspace};
 use countersign::demo::harness::INCIDENT;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -39,8 +39,8 @@ async fn untouched(scene: &Scene) {
 async fn only_what_slack_signed_just_now_comes_in() {
     let scene = Scene::usual().await;
     let workspace = scene.workspace();
-    let secret = workspace.settings().signing_secret;
-    let now = |age| signed(workspace, (&secret, age), COMMAND);
+    let secret = fake_slack::SIGNING_SECRET;
+    let now = |age| signed(workspace, (secret, age), COMMAND);
     let without = |name: &str| now(0).into_iter().filter(|(header, _)| header != name).collect::<Vec<_>>();
     let with = |name: &str, value: &str| {
         let mut headers = without(name);
@@ -51,7 +51,7 @@ async fn only_what_slack_signed_just_now_comes_in() {
     for (what, headers) in [
         ("another secret", signed(workspace, ("not-the-secret", 0), COMMAND)),
         ("no secret", signed(workspace, ("", 0), COMMAND)),
-        ("another body", signed(workspace, (&secret, 0), "text=blocked")),
+        ("another body", signed(workspace, (secret, 0), "text=blocked")),
         ("301 s late", now(301)),
         ("301 s in the future", now(-302)),
         ("a signature of then with the time of now", {
@@ -123,13 +123,13 @@ async fn bodies_that_are_too_large_or_no_text_are_refused() {
     let mut answer = [0; 12];
     raw.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
-    let secret = scene.workspace().settings().signing_secret;
+    let secret = fake_slack::SIGNING_SECRET;
     let mut bytes = COMMAND.as_bytes().to_vec();
     bytes.extend([0xff, 0xfe]);
     let timestamp = jiff::Timestamp::now().as_second();
     let signed = vec![
         ("x-slack-request-timestamp".to_owned(), timestamp.to_string()),
-        ("x-slack-signature".to_owned(), scene.workspace().sign(&secret, timestamp, &bytes)),
+        ("x-slack-signature".to_owned(), scene.workspace().sign(secret, timestamp, &bytes)),
     ];
     assert_eq!(status(&scene, "/slack/commands", signed, &bytes).await, 400);
     untouched(&scene).await;
@@ -171,8 +171,8 @@ async fn two_secrets_count_while_one_is_rotated() {
     let both = format!("[{{ env = \"SLACK_SIGNING_SECRET\" }}, {{ file = {file:?} }}]");
     let instead = vec![("[{ env = \"SLACK_SIGNING_SECRET\" }]", both.as_str())];
     let scene = Scene::with(Twist { instead, ..Twist::default() }).await;
-    let old = scene.workspace().settings().signing_secret;
-    for (number, secret) in [(1, old.as_str()), (2, "new-signing-secret-0123456789abcdef")] {
+    let old = fake_slack::SIGNING_SECRET;
+    for (number, secret) in [(1, old), (2, "new-signing-secret-0123456789abcdef")] {
         let body = COMMAND.replace("freeze", "bloked").replace("1.2.3", &number.to_string());
         let before = scene.count(ANA);
         let headers = signed(scene.workspace(), (secret, 200), &body);
@@ -206,8 +206,8 @@ async fn a_request_that_slacks_own_library_signed_comes_in() {
     let scene = Scene::usual().await;
     let body = "team_id=T0DEMO001&channel_id=C0INCIDENT&user_id=U0ANA&text=bloked+%E2%80%9Cgr%C3%BC%C3%9Fe%E2%80%9D&trigger_id=1";
     let timestamp = jiff::Timestamp::now().as_second().to_string();
-    let secret = scene.workspace().settings().signing_secret;
-    let signature = slacks_signature(&secret, &timestamp, body);
+    let secret = fake_slack::SIGNING_SECRET;
+    let signature = slacks_signature(secret, &timestamp, body);
     let headers = |signature: String| {
         vec![
             ("x-slack-request-timestamp".to_owned(), timestamp.clone()),

@@ -1,30 +1,75 @@
-//! The door of the Web API: arguments, token, rate limits, faults and the log. What methods do is elsewhere.
+//! The entrance of the Web API: arguments, token, rate limits, faults and the log. The methods themselves have files of their own.
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State as AxumState};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, post};
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
-use super::blocks::Refusal;
 use super::state::State;
 use super::{Fault, Payload, Workspace, accounts, chat, files, respond};
 
 /// Largest body taken, in bytes: files are uploaded whole.
 const BODY_LIMIT: usize = 64 << 20;
 
+/// Methods that only read: they take their arguments as a form or a query, never as JSON.
+const READ_METHODS: [&str; 5] =
+    ["users.info", "users.list", "conversations.info", "conversations.members", "usergroups.users.list"];
+
 pub(super) fn routes() -> Router<Workspace> {
     Router::new()
         .route("/api/{method}", any(call))
         .route("/upload/{id}", post(files::upload))
-        .route("/files/{id}/{name}", axum::routing::get(files::download))
+        .route("/files/{id}/{name}", get(files::download))
         .route("/response/{id}", post(respond::respond))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-/// The arguments of a call, whatever way they came in.
+/// The error that Slack answers a call with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    /// Slack's code.
+    pub error: String,
+    /// One line for each fault in blocks.
+    pub messages: Vec<String>,
+    /// The HTTP status: 200 for most errors of the Web API.
+    pub status: StatusCode,
+    /// Seconds; with 429.
+    pub retry_after: Option<u64>,
+}
+
+impl From<&str> for ApiError {
+    fn from(error: &str) -> ApiError {
+        ApiError { error: error.to_owned(), messages: Vec::new(), status: StatusCode::OK, retry_after: None }
+    }
+}
+
+impl ApiError {
+    pub(super) fn rate_limited(seconds: u64) -> ApiError {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        ApiError { status, retry_after: Some(seconds), ..ApiError::from("ratelimited") }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = json!({"ok": false, "error": self.error});
+        if !self.messages.is_empty() {
+            let marked: Vec<_> = self.messages.iter().map(|message| format!("[ERROR] {message}")).collect();
+            body["errors"] = json!(self.messages);
+            body["response_metadata"] = json!({"messages": marked});
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// The arguments of a call, by query, form or JSON.
 pub(super) struct Args(pub Value);
 
 impl Args {
@@ -33,8 +78,8 @@ impl Args {
         self.0.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    pub(super) fn need(&self, key: &str, error: &str) -> Result<&str, Refusal> {
-        self.text(key).ok_or_else(|| Refusal::new(error))
+    pub(super) fn need(&self, key: &str, error: &str) -> Result<&str, ApiError> {
+        self.text(key).ok_or_else(|| error.into())
     }
 
     /// A JSON argument, which forms and some clients send as a string.
@@ -58,7 +103,7 @@ impl Args {
         Some(Args(Value::Object(fields)))
     }
 
-    /// The same with JSON in form fields parsed, for the log.
+    /// The same for the log: JSON in form fields parsed, and no token.
     fn logged(&self) -> Value {
         let mut logged = self.0.clone();
         for key in ["blocks", "attachments", "files", "view", "metadata"] {
@@ -78,120 +123,56 @@ fn form(bytes: &[u8]) -> Option<Map<String, Value>> {
     Some(pairs.into_iter().map(|(key, value)| (key, Value::String(value))).collect())
 }
 
-/// The JSON answer to a call.
-pub(super) fn answer(result: Result<Value, Refusal>) -> Response {
-    let body = match result {
-        Ok(Value::Object(mut fields)) => {
-            fields.insert("ok".into(), json!(true));
-            Value::Object(fields)
-        }
-        Ok(other) => other,
-        Err(refusal) => {
-            let marked: Vec<_> =
-                refusal.messages.iter().map(|message| format!("[ERROR] {message}")).collect();
-            let mut body = json!({"ok": false, "error": refusal.error});
-            if !marked.is_empty() {
-                body["errors"] = json!(refusal.messages);
-                body["response_metadata"] = json!({"messages": marked});
-            }
-            body
-        }
-    };
-    axum::Json(body).into_response()
-}
-
-pub(super) fn rate_limited(seconds: u64) -> Response {
-    let body = axum::Json(json!({"ok": false, "error": "ratelimited"}));
-    (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], body).into_response()
-}
-
 async fn call(
     AxumState(workspace): AxumState<Workspace>,
     Path(method): Path<String>,
-    (verb, uri, headers): (Method, Uri, HeaderMap),
+    verb: Method,
+    uri: Uri,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let parsed = Args::parse(uri.query().unwrap_or(""), content_type, &body);
-    let Some(args) = parsed else {
-        let error =
-            if content_type.starts_with("application/json") { "invalid_json" } else { "invalid_form_data" };
-        return workspace.record(&method, json!(String::from_utf8_lossy(&body)), Err(Refusal::new(error)));
+    let is_json = content_type.starts_with("application/json");
+    let Some(args) = Args::parse(uri.query().unwrap_or(""), content_type, &body) else {
+        let error = if is_json { "invalid_json" } else { "invalid_form_data" };
+        let refused = workspace
+            .perform(&method, json!(String::from_utf8_lossy(&body)), |_| Err::<Json<Value>, _>(error.into()));
+        return refused.into_response();
     };
-    let ignores_json = verb == Method::POST && content_type.starts_with("application/json") && reads(&method);
-    let fault = workspace.state().fault_for(&method);
-    if let Some(response) = workspace.early_fault(&method, args.logged(), fault.as_ref()).await {
-        return response;
-    }
-    let allowed = authorised(&workspace.state(), &method, &headers, &args);
-    if let Err(error) = allowed {
-        return workspace.record(&method, args.logged(), Err(Refusal::new(error)));
-    }
-    if ignores_json {
-        return workspace.record(&method, args.logged(), Err(Refusal::new("invalid_arguments")));
-    }
-    let limited = limit(&mut workspace.state(), &method, &args);
-    if let Err(seconds) = limited {
-        workspace.record(&method, args.logged(), Err(Refusal::new("ratelimited")));
-        return rate_limited(seconds);
-    }
-    let base = workspace.base_url();
-    let response = match method.as_str() {
-        "apps.connections.open" => {
-            let url = workspace.socket_url();
-            workspace.record(&method, args.logged(), Ok(json!({"url": url})))
+    let work = |state: &mut State| {
+        authorise(&method, &headers, &args)?;
+        if is_json && verb == Method::POST && READ_METHODS.contains(&method.as_str()) {
+            return Err("invalid_arguments".into());
         }
-        _ => answer(workspace.perform(&method, args.logged(), |state| {
-            dispatch(state, &method, &args).map(|value| complete_urls(value, &base))
-        })),
+        limit(state, &method, &args)?;
+        let mut answer = dispatch(state, &method, &args)?;
+        answer["ok"] = json!(true);
+        Ok(Json(answer))
     };
-    if fault == Some(Fault::AnswerLost) { StatusCode::BAD_GATEWAY.into_response() } else { response }
+    workspace.serve(&method, args.logged(), work).await
 }
 
-/// Methods that only read take their arguments as a form or a query, never as JSON.
-fn reads(method: &str) -> bool {
-    matches!(
-        method,
-        "users.info"
-            | "users.list"
-            | "conversations.info"
-            | "conversations.members"
-            | "usergroups.users.list"
-    )
-}
-
-/// Method functions do not know the address they are served at.
-fn complete_urls(mut value: Value, base: &str) -> Value {
-    if let Some(path) = value.get("upload_url").and_then(Value::as_str) {
-        value["upload_url"] = json!(format!("{base}{path}"));
-    }
-    value
-}
-
-fn authorised(state: &State, method: &str, headers: &HeaderMap, args: &Args) -> Result<(), &'static str> {
+fn authorise(method: &str, headers: &HeaderMap, args: &Args) -> Result<(), ApiError> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).or_else(|| args.text("token"));
-    let settings = &state.settings;
-    let (expected, other) = match method {
-        "apps.connections.open" => (&settings.app_token, &settings.bot_token),
-        _ => (&settings.bot_token, &settings.app_token),
+    let (expected, other) = if method == "apps.connections.open" {
+        (super::APP_TOKEN, super::BOT_TOKEN)
+    } else {
+        (super::BOT_TOKEN, super::APP_TOKEN)
     };
     match token {
-        None => Err("not_authed"),
+        None => Err("not_authed".into()),
         Some(token) if token == expected => Ok(()),
-        Some(token) if token == other => Err("not_allowed_token_type"),
-        Some(_) => Err("invalid_auth"),
+        Some(token) if token == other => Err("not_allowed_token_type".into()),
+        Some(_) => Err("invalid_auth".into()),
     }
 }
 
 /// Slack's tiers, as calls per minute for each method; messages count for each channel instead.
-fn limit(state: &mut State, method: &str, args: &Args) -> Result<(), u64> {
-    if !state.settings.rate_limits {
-        return Ok(());
-    }
+fn limit(state: &mut State, method: &str, args: &Args) -> Result<(), ApiError> {
     if method == "chat.postMessage" {
-        let burst = f64::from(state.settings.burst);
-        return state.take(format!("{method} {}", args.text("channel").unwrap_or("")), burst, 1.0);
+        let channel = args.text("channel").unwrap_or("");
+        return state.limit_messages(&format!("{method} {channel}"));
     }
     let per_minute = match method {
         "auth.test" => 600.0,
@@ -201,12 +182,13 @@ fn limit(state: &mut State, method: &str, args: &Args) -> Result<(), u64> {
         _ => 100.0,
     };
     let burst = state.settings.tier_burst.map_or(per_minute, f64::from);
-    state.take(method.to_owned(), burst, per_minute / 60.0)
+    state.limit(method, burst, per_minute / 60.0)
 }
 
-fn dispatch(state: &mut State, method: &str, args: &Args) -> Result<Value, Refusal> {
+fn dispatch(state: &mut State, method: &str, args: &Args) -> Result<Value, ApiError> {
     match method {
-        "auth.test" => Ok(accounts::auth_test(state)),
+        "apps.connections.open" => Ok(json!({"url": state.socket_url()})),
+        "auth.test" => Ok(accounts::auth_test()),
         "chat.postMessage" => chat::post_message(state, args),
         "chat.postEphemeral" => chat::post_ephemeral(state, args),
         "chat.update" => chat::update(state, args),
@@ -220,7 +202,7 @@ fn dispatch(state: &mut State, method: &str, args: &Args) -> Result<Value, Refus
         "views.open" => accounts::open_view(state, args),
         "files.getUploadURLExternal" => files::upload_url(state, args),
         "files.completeUploadExternal" => files::complete(state, args),
-        _ => Err(Refusal::new("unknown_method")),
+        _ => Err("unknown_method".into()),
     }
 }
 
@@ -230,26 +212,60 @@ impl Workspace {
         &self,
         method: &str,
         body: Value,
-        work: impl FnOnce(&mut State) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+        work: impl FnOnce(&mut State) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         self.change(|state| {
             let result = work(state);
-            let refusal = result.as_ref().err();
+            let error = result.as_ref().err();
             *state.calls.entry(method.to_owned()).or_default() += 1;
             state.payloads.push(Payload {
                 method: method.to_owned(),
                 body,
-                ok: refusal.is_none(),
-                error: refusal.map(|refusal| refusal.error.clone()),
-                messages: refusal.map(|refusal| refusal.messages.clone()).unwrap_or_default(),
+                ok: error.is_none(),
+                error: error.map(|error| error.error.clone()),
+                messages: error.map(|error| error.messages.clone()).unwrap_or_default(),
             });
             result
         })
     }
 
-    /// Writes a call into the log and turns its result into the answer.
-    pub(super) fn record(&self, method: &str, body: Value, result: Result<Value, Refusal>) -> Response {
-        answer(self.perform(method, body, |_| result))
+    /// Answers a call with its work, or with the fault that is set for its method.
+    pub(super) async fn serve<T: IntoResponse>(
+        &self,
+        method: &str,
+        body: Value,
+        work: impl FnOnce(&mut State) -> Result<T, ApiError>,
+    ) -> Response {
+        let fault = self.state().fault_for(method);
+        let error = match fault {
+            None | Some(Fault::AnswerLost | Fault::Clear) => None,
+            Some(Fault::Held) => {
+                self.released(method).await;
+                None
+            }
+            Some(Fault::Slow(delay)) => {
+                tokio::time::sleep(delay).await;
+                None
+            }
+            Some(Fault::Status(status)) => Some(ApiError {
+                status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                ..ApiError::from(format!("http {status}").as_str())
+            }),
+            Some(Fault::RateLimited { retry_after, .. }) => Some(ApiError::rate_limited(retry_after)),
+            Some(Fault::Hang) => Some("hang".into()),
+            Some(Fault::Error(error)) => Some(error.into()),
+        };
+        let result = match error {
+            Some(error) => self.perform(method, body, |_| Err(error)),
+            None => self.perform(method, body, work),
+        };
+        match (fault, result) {
+            (Some(Fault::Hang), _) => std::future::pending().await,
+            (Some(Fault::Status(_)), Err(error)) => error.status.into_response(),
+            (_, Err(error)) if error.retry_after.is_some() => error.into_response(),
+            (Some(Fault::AnswerLost), _) => StatusCode::BAD_GATEWAY.into_response(),
+            (_, result) => result.into_response(),
+        }
     }
 
     /// Waits for as long as calls of the method are held.
@@ -257,46 +273,12 @@ impl Workspace {
         let mut changes = self.inner.changed.subscribe();
         loop {
             changes.borrow_and_update();
-            let held =
+            let holds =
                 |(prefix, fault): &(String, Fault)| *fault == Fault::Held && method.starts_with(prefix);
-            if !self.state().faults.iter().any(held) || changes.changed().await.is_err() {
+            let holds = self.state().faults.iter().any(holds);
+            if !holds || changes.changed().await.is_err() {
                 return;
             }
-        }
-    }
-
-    /// Plays a fault that comes before any work; `None` when the work is to be done.
-    pub(super) async fn early_fault(
-        &self,
-        method: &str,
-        body: Value,
-        fault: Option<&Fault>,
-    ) -> Option<Response> {
-        let failed = |why: String| self.record(method, body.clone(), Err(Refusal::new(&why)));
-        match fault? {
-            Fault::Status(status) => {
-                failed(format!("http {status}"));
-                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                Some(status.into_response())
-            }
-            Fault::RateLimited { retry_after, .. } => {
-                failed("ratelimited".into());
-                Some(rate_limited(*retry_after))
-            }
-            Fault::Hang => {
-                failed("hang".into());
-                std::future::pending().await
-            }
-            Fault::Error(error) => Some(failed((*error).to_owned())),
-            Fault::Held => {
-                self.released(method).await;
-                None
-            }
-            Fault::Slow(delay) => {
-                tokio::time::sleep(*delay).await;
-                None
-            }
-            Fault::AnswerLost | Fault::Clear => None,
         }
     }
 }

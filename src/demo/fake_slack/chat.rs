@@ -2,55 +2,88 @@
 
 use serde_json::{Value, json};
 
-use super::api::Args;
-use super::blocks::Refusal;
-use super::state::{State, draft};
+use super::api::{ApiError, Args};
+use super::state::State;
 use super::view::Message;
+use super::{APP_ID, BOT_USER, TEAM, blocks};
 
 /// Longest `text` of a new message; Slack advises 4 000.
-const POST_CHARS: usize = 40_000;
+pub(super) const POST_CHARS: usize = 40_000;
 /// Longest `text` of a changed message.
 const UPDATE_CHARS: usize = 4_000;
 
 /// The id of the channel that the bot may post to: its own, or a conversation when given a user's id.
-pub(super) fn target(state: &mut State, channel: &str) -> Result<String, Refusal> {
+pub(super) fn target(state: &mut State, channel: &str) -> Result<String, ApiError> {
     if state.person(channel).is_some() {
         return Ok(state.im(channel));
     }
-    let Some(room) = state.room(channel) else { return Err(Refusal::new("channel_not_found")) };
+    let room = state.room(channel).ok_or("channel_not_found")?;
     match (room.channel.bot_in, room.channel.private) {
-        (false, true) => Err(Refusal::new("channel_not_found")),
-        _ if room.archived => Err(Refusal::new("is_archived")),
-        (false, false) => Err(Refusal::new("not_in_channel")),
+        (false, true) => Err("channel_not_found".into()),
+        _ if room.archived => Err("is_archived".into()),
+        (false, false) => Err("not_in_channel".into()),
         (true, _) => Ok(room.channel.id.clone()),
     }
 }
 
-fn content(state: &mut State, args: &Args, text_max: usize) -> Result<(String, Value), Refusal> {
+/// Text and blocks, checked as every way of posting does, and the ids of the blocks filled in.
+pub(super) fn content(
+    state: &mut State,
+    args: &Args,
+    text_max: usize,
+) -> Result<(String, Vec<Value>), ApiError> {
     if args.json("attachments").is_some_and(|list| list.as_array().is_none_or(|list| !list.is_empty())) {
-        return Err(Refusal::new("invalid_attachments"));
+        return Err("invalid_attachments".into());
     }
-    let text = args.text("text").unwrap_or("").to_owned();
-    let blocks = state.checked_content(&text, args.json("blocks"), text_max)?;
-    Ok((text, blocks))
+    let text = args.text("text").unwrap_or("");
+    let blocks = args.json("blocks").unwrap_or_else(|| json!([]));
+    blocks::check(&blocks)?;
+    let mut blocks: Vec<Value> = serde_json::from_value(blocks).unwrap_or_default();
+    if text.is_empty() && blocks.is_empty() {
+        return Err("no_text".into());
+    }
+    if text.chars().count() > text_max {
+        return Err("msg_too_long".into());
+    }
+    for block in &mut blocks {
+        fill_ids(state, block, true);
+    }
+    Ok((text.to_owned(), blocks))
 }
 
-/// A thread is named by the message that began it, or by any reply to it.
-pub(super) fn thread(state: &mut State, channel: &str, ts: Option<&str>) -> Result<Option<String>, Refusal> {
-    let Some(ts) = ts else { return Ok(None) };
-    match state.find(channel, ts) {
-        None => Err(Refusal::new("thread_not_found")),
-        Some(message) if message.ephemeral_to.is_some() => Err(Refusal::new("cannot_reply_to_message")),
-        Some(message) => Ok(Some(message.thread_ts.clone().unwrap_or_else(|| message.ts.clone()))),
+fn fill_ids(state: &mut State, value: &mut Value, is_block: bool) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| fill_ids(state, item, false)),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(|field| fill_ids(state, field, false));
+            let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default();
+            let interactive = matches!(kind, "button" | "static_select" | "overflow");
+            if is_block && !fields.contains_key("block_id") {
+                fields.insert("block_id".into(), json!(format!("b{}", state.next())));
+            }
+            if interactive && !fields.contains_key("action_id") {
+                fields.insert("action_id".into(), json!(format!("a{}", state.next())));
+            }
+        }
+        _ => {}
     }
+}
+
+/// The thread's first message, given that one or any reply to it.
+pub(super) fn thread(state: &mut State, channel: &str, ts: Option<&str>) -> Result<Option<String>, ApiError> {
+    let Some(ts) = ts else { return Ok(None) };
+    let message = state.find(channel, ts).ok_or("thread_not_found")?;
+    if message.ephemeral_to.is_some() {
+        return Err("cannot_reply_to_message".into());
+    }
+    Ok(Some(message.thread_ts.clone().unwrap_or_else(|| message.ts.clone())))
 }
 
 /// The message object in answers and in interactions.
-pub(super) fn message_json(state: &State, message: &Message) -> Value {
-    let settings = &state.settings;
+pub(super) fn message_json(message: &Message) -> Value {
     let mut value = json!({
-        "type": "message", "user": message.author, "bot_id": "B0DEMO001", "app_id": settings.app_id,
-        "text": message.text, "ts": message.ts, "team": settings.team, "blocks": message.blocks,
+        "type": "message", "user": message.author, "bot_id": "B0DEMO001", "app_id": APP_ID, "text": message.text,
+        "ts": message.ts, "team": TEAM, "blocks": message.blocks,
     });
     if let Some(thread) = &message.thread_ts {
         value["thread_ts"] = json!(thread);
@@ -61,63 +94,64 @@ pub(super) fn message_json(state: &State, message: &Message) -> Value {
     value
 }
 
-pub(super) fn post_message(state: &mut State, args: &Args) -> Result<Value, Refusal> {
-    let channel = target(state, args.need("channel", "channel_not_found")?)?;
-    let thread_ts = thread(state, &channel, args.text("thread_ts"))?;
+pub(super) fn post(
+    state: &mut State,
+    args: &Args,
+    channel: &str,
+    ephemeral_to: Option<String>,
+) -> Result<Message, ApiError> {
+    let thread_ts = thread(state, channel, args.text("thread_ts"))?;
     let (text, blocks) = content(state, args, POST_CHARS)?;
-    let bot = state.settings.bot_user.clone();
-    let message = state.post(Message { thread_ts, blocks, ..draft(&channel, &bot, text) });
-    Ok(json!({"channel": channel, "ts": message.ts, "message": message_json(state, &message)}))
+    let draft = Message::new(channel, BOT_USER, text);
+    Ok(state.post(Message { thread_ts, blocks, ephemeral_to, ..draft }))
 }
 
-pub(super) fn post_ephemeral(state: &mut State, args: &Args) -> Result<Value, Refusal> {
+pub(super) fn post_message(state: &mut State, args: &Args) -> Result<Value, ApiError> {
     let channel = target(state, args.need("channel", "channel_not_found")?)?;
-    let user = args.need("user", "user_not_in_channel")?.to_owned();
-    if !state.is_in(&user, &channel) {
-        return Err(Refusal::new("user_not_in_channel"));
+    let message = post(state, args, &channel, None)?;
+    Ok(json!({"channel": channel, "ts": message.ts, "message": message_json(&message)}))
+}
+
+pub(super) fn post_ephemeral(state: &mut State, args: &Args) -> Result<Value, ApiError> {
+    let channel = target(state, args.need("channel", "channel_not_found")?)?;
+    let user = args.need("user", "user_not_in_channel")?;
+    if !state.is_in(user, &channel) {
+        return Err("user_not_in_channel".into());
     }
-    let thread_ts = thread(state, &channel, args.text("thread_ts"))?;
-    let (text, blocks) = content(state, args, POST_CHARS)?;
-    let bot = state.settings.bot_user.clone();
-    let message = Message { thread_ts, blocks, ephemeral_to: Some(user), ..draft(&channel, &bot, text) };
-    let message = state.post(message);
+    let message = post(state, args, &channel, Some(user.to_owned()))?;
     Ok(json!({"message_ts": message.ts}))
 }
 
 /// The bot's own public message. Ephemeral ones cannot be found by the Web API.
-fn own<'a>(state: &'a mut State, args: &Args, foreign: &str) -> Result<&'a mut Message, Refusal> {
-    let channel = args.need("channel", "channel_not_found")?.to_owned();
-    let Some(room) = state.room(&channel) else { return Err(Refusal::new("channel_not_found")) };
+fn own<'a>(state: &'a mut State, args: &Args, foreign: &str) -> Result<&'a mut Message, ApiError> {
+    let channel = args.need("channel", "channel_not_found")?;
+    let room = state.room(channel).ok_or("channel_not_found")?;
     if room.channel.private && !room.channel.bot_in {
-        return Err(Refusal::new("channel_not_found"));
+        return Err("channel_not_found".into());
     }
     if room.archived {
-        return Err(Refusal::new("is_archived"));
+        return Err("is_archived".into());
     }
-    let bot = state.settings.bot_user.clone();
     let ts = args.need("ts", "message_not_found")?;
-    match state.find(&channel, ts).filter(|message| message.ephemeral_to.is_none()) {
-        None => Err(Refusal::new("message_not_found")),
-        Some(message) if message.author != bot => Err(Refusal::new(foreign)),
+    match state.find(channel, ts).filter(|message| message.ephemeral_to.is_none()) {
+        None => Err("message_not_found".into()),
+        Some(message) if message.author != BOT_USER => Err(foreign.into()),
         Some(message) => Ok(message),
     }
 }
 
 /// Replaces text and blocks together: what is left out is gone.
-pub(super) fn update(state: &mut State, args: &Args) -> Result<Value, Refusal> {
+pub(super) fn update(state: &mut State, args: &Args) -> Result<Value, ApiError> {
     own(state, args, "cant_update_message")?;
-    let (text, blocks) = content(state, args, UPDATE_CHARS)?;
+    let content = content(state, args, UPDATE_CHARS)?;
     let message = own(state, args, "cant_update_message")?;
-    message.text = text;
-    message.blocks = blocks;
-    message.edited += 1;
-    let message = message.clone();
-    let shown = message_json(state, &message);
-    Ok(json!({"channel": message.channel, "ts": message.ts, "text": message.text, "message": shown}))
+    message.replace(content);
+    let json = message_json(message);
+    Ok(json!({"channel": message.channel, "ts": message.ts, "text": message.text, "message": json}))
 }
 
-pub(super) fn delete(state: &mut State, args: &Args) -> Result<Value, Refusal> {
-    let gone = own(state, args, "cant_delete_message")?.at();
-    state.messages.retain(|message| message.at() != gone);
-    Ok(json!({"channel": gone.channel, "ts": gone.ts}))
+pub(super) fn delete(state: &mut State, args: &Args) -> Result<Value, ApiError> {
+    let deleted = own(state, args, "cant_delete_message")?.at();
+    state.messages.retain(|message| message.at() != deleted);
+    Ok(json!({"channel": deleted.channel, "ts": deleted.ts}))
 }

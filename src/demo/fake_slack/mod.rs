@@ -1,6 +1,5 @@
-//! A pretend Slack workspace, as strict as the real one. It talks to the bot only over HTTP: signed requests to
-//! the bot's own endpoints, and the Web API that the bot calls. The demo shows it as a page in a browser; the
-//! tests drive it from Rust. It knows nothing of the rest of the program, and must not.
+//! A fake Slack workspace, as strict as the real one. It talks to the bot only over HTTP: signed requests to the bot's own
+//! endpoints, and the Web API that the bot calls. It is a page in a browser for the demo, and knows nothing of the bot's code.
 
 mod accounts;
 mod api;
@@ -17,7 +16,6 @@ mod state;
 mod view;
 
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,14 +23,28 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-pub use blocks::{MESSAGE_CHARS, Refusal, check as check_blocks};
+pub use api::ApiError;
+pub use blocks::check as check_blocks;
 pub use deliver::{Ack, Delivery};
-pub use settings::{Account, Channel, Fault, GuideStep, Kind, Payload, Settings, Suggestion};
+pub use settings::{Account, Channel, Fault, GuideStep, Kind, Payload, Settings};
 use state::{Room, State};
 pub use view::{ButtonView, FileShown, Message, MessageRef};
 
-/// How long [`Workspace::wait_for`] waits: generous, since a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The id of the workspace.
+pub const TEAM: &str = "T0DEMO001";
+/// The secret that signs requests to the bot: a fixed sample value, as the tokens are.
+pub const SIGNING_SECRET: &str = "demo-signing-secret-0123456789abcdef";
+/// The token of the Web API.
+pub const BOT_TOKEN: &str = "xoxb-demo-bot-token";
+/// The token of Socket Mode.
+pub const APP_TOKEN: &str = "xapp-demo-app-token";
+/// The bot's user id.
+pub const BOT_USER: &str = "U0BOT0001";
+const APP_ID: &str = "A0DEMO001";
+const TEAM_NAME: &str = "CreatorBridge";
+
+/// Limit of [`Workspace::wait_for`]: generous, since a test that waits this long has failed.
+const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
 type Restart = Box<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
 
@@ -40,7 +52,7 @@ type Restart = Box<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send
 #[derive(Clone)]
 pub struct Workspace {
     inner: Arc<Inner>,
-    /// Where this handle's requests go, if not to the connected bot.
+    /// The bot that this handle's requests go to, if not to the connected one.
     replica: Option<String>,
 }
 
@@ -49,8 +61,6 @@ struct Inner {
     http: reqwest::Client,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
-    restart: Mutex<Option<Arc<Restart>>>,
-    sockets: Mutex<socket::Sockets>,
 }
 
 impl Workspace {
@@ -64,19 +74,10 @@ impl Workspace {
         // Once in a process; whoever was first has chosen.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().map_err(std::io::Error::other)?;
-        let mut state = State::default();
-        state.settings = settings;
-        let inner = Inner {
-            addr,
-            http,
-            state: Mutex::new(state),
-            changed: watch::Sender::new(0),
-            restart: Mutex::new(None),
-            sockets: Mutex::new(socket::Sockets::default()),
-        };
+        let state = Mutex::new(State::new(settings, addr.to_string()));
+        let inner = Inner { addr, http, state, changed: watch::Sender::new(0) };
         let workspace = Workspace { inner: Arc::new(inner), replica: None };
-        let bot = workspace.settings().bot_user;
-        workspace.add_person(Account::new(&bot, "Countersign", Kind::Bot));
+        workspace.add_person(Account::new(BOT_USER, "Countersign", Kind::Bot));
         let router =
             api::routes().merge(page::routes()).merge(socket::routes()).with_state(workspace.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -93,16 +94,7 @@ impl Workspace {
         format!("http://{}/api", self.inner.addr)
     }
 
-    fn base_url(&self) -> String {
-        format!("http://{}", self.inner.addr)
-    }
-
-    /// What the workspace was started with.
-    pub fn settings(&self) -> Settings {
-        self.state().settings.clone()
-    }
-
-    /// Where the bot listens from now on, such as `http://127.0.0.1:8080`.
+    /// Sets the address of the bot from now on, such as `http://127.0.0.1:8080`.
     pub fn connect_bot(&self, base_url: &str) {
         self.state().bot_url = Some(base_url.trim_end_matches('/').to_owned());
     }
@@ -121,7 +113,7 @@ impl Workspace {
         });
     }
 
-    /// Changes what kind of account a person has.
+    /// Changes the kind of a person's account.
     pub fn set_kind(&self, id: &str, kind: Kind) {
         self.change(|state| state.people.iter_mut().filter(|p| p.id == id).for_each(|p| p.kind = kind));
     }
@@ -152,7 +144,7 @@ impl Workspace {
         self.state().im(user)
     }
 
-    /// What a person sees in a channel, oldest first.
+    /// The messages that a person sees in a channel, oldest first.
     pub fn visible(&self, user: &str, channel: &str) -> Vec<Message> {
         self.state().visible(user, channel)
     }
@@ -172,7 +164,7 @@ impl Workspace {
         self.state().payloads.clone()
     }
 
-    /// How often each Web API method was called; `response` counts posts to response URLs.
+    /// Number of calls of a Web API method; `response` counts posts to response URLs.
     pub fn calls(&self, method: &str) -> usize {
         self.state().calls.get(method).copied().unwrap_or(0)
     }
@@ -180,16 +172,6 @@ impl Workspace {
     /// Every request sent to the bot, with how it was acknowledged.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.state().deliveries.clone()
-    }
-
-    /// The trigger id of the newest request, where there was one.
-    pub fn last_trigger(&self) -> Option<String> {
-        self.state().deliveries.last().map(|delivery| delivery.trigger_id.clone())
-    }
-
-    /// The views that were opened, oldest first.
-    pub fn views(&self) -> Vec<serde_json::Value> {
-        self.state().views.clone()
     }
 
     /// The content of a file that was shared.
@@ -202,8 +184,7 @@ impl Workspace {
     pub fn fault(&self, method_prefix: &str, fault: Fault) {
         self.change(|state| {
             state.faults.retain(|(prefix, _)| prefix != method_prefix);
-            let nothing = matches!(fault, Fault::Clear | Fault::RateLimited { times: 0, .. });
-            if !nothing {
+            if !matches!(fault, Fault::Clear | Fault::RateLimited { times: 0, .. }) {
                 state.faults.push((method_prefix.to_owned(), fault));
             }
         });
@@ -214,12 +195,12 @@ impl Workspace {
         self.change(|state| state.responses.values_mut().for_each(|response| response.expired = true));
     }
 
-    /// What the page's button "Start the sample incident again" calls; without it there is no button.
+    /// Sets the work of the page's button "Start the sample incident again"; without it there is no button.
     pub fn on_restart(
         &self,
         hook: impl Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync + 'static,
     ) {
-        *self.inner.restart.lock() = Some(Arc::new(Box::new(hook)));
+        self.state().restart = Some(Arc::new(Box::new(hook)));
     }
 
     /// Waits until the condition yields a value; it is asked again after every change in the workspace.
@@ -232,30 +213,26 @@ impl Workspace {
         condition: impl Fn(&Workspace) -> Option<T>,
     ) -> Result<T, String> {
         let mut changes = self.inner.changed.subscribe();
-        let found = tokio::time::timeout(PATIENCE, async {
+        let value = tokio::time::timeout(WAIT_LIMIT, async {
             loop {
                 changes.borrow_and_update();
                 if let Some(value) = condition(self) {
-                    return Some(value);
+                    return value;
                 }
-                if changes.changed().await.is_err() {
-                    return None;
-                }
+                // The sender lives as long as this handle.
+                let _ = changes.changed().await;
             }
         });
-        match found.await {
-            Ok(Some(value)) => Ok(value),
-            _ => Err(format!("waited in vain for {what}; the workspace:\n{}", self.transcript())),
-        }
+        let transcript = |_| format!("waited in vain for {what}; the workspace:\n{}", self.transcript());
+        value.await.map_err(transcript)
     }
 
-    /// Everything that was said and sent, for messages of failed tests.
+    /// Every message, delivery and refused call, for messages of failed tests.
     pub fn transcript(&self) -> String {
         let state = self.state();
-        let names: HashMap<_, _> = state.people.iter().map(|p| (p.id.as_str(), p.name.as_str())).collect();
         let mut out = String::new();
         for message in &state.messages {
-            let author = names.get(message.author.as_str()).copied().unwrap_or(&message.author);
+            let author = state.person(&message.author).map_or(&message.author, |person| &person.name);
             let only = message.ephemeral_to.as_ref().map(|to| format!(" only to {to}")).unwrap_or_default();
             let plain = message.plain().replace('\n', "\n    ");
             out += &format!("{} {author}{only} (edited {}):\n    {plain}\n", message.channel, message.edited);
@@ -273,7 +250,7 @@ impl Workspace {
         self.inner.state.lock()
     }
 
-    /// Changes the state and tells everyone who waits.
+    /// Changes the state and wakes everyone who waits.
     fn change<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         let result = work(&mut self.state());
         self.inner.changed.send_modify(|version| *version += 1);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use axum::extract::{Query, State as AxumState};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -15,31 +15,30 @@ use serde_json::{Value, json};
 
 use super::deliver::Ack;
 use super::view::MessageRef;
-use super::{Kind, Workspace};
+use super::{BOT_USER, Kind, TEAM_NAME, Workspace};
 
 pub(super) fn routes() -> Router<Workspace> {
+    let script = "text/javascript; charset=utf-8";
     Router::new()
-        .route("/", get(|| async { file("text/html; charset=utf-8", include_str!("page.html")) }))
-        .route("/page.css", get(|| async { file("text/css; charset=utf-8", include_str!("page.css")) }))
-        .route("/page.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("page.js")) }))
-        .route(
-            "/blocks.js",
-            get(|| async { file("text/javascript; charset=utf-8", include_str!("blocks.js")) }),
-        )
+        .route("/", get(file("text/html; charset=utf-8", include_str!("page.html"))))
+        .route("/page.css", get(file("text/css; charset=utf-8", include_str!("page.css"))))
+        .route("/page.js", get(file(script, include_str!("page.js"))))
+        .route("/blocks.js", get(file(script, include_str!("blocks.js"))))
         .route("/page/changes", get(changes))
-        .route("/page/state", get(shown))
+        .route("/page/state", get(state))
         .route("/page/say", post(say))
         .route("/page/click", post(click))
         .route("/page/restart", post(restart))
 }
 
-fn file(kind: &'static str, content: &'static str) -> Response {
+fn file(kind: &'static str, content: &'static str) -> impl IntoResponse + Clone {
     let policy = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'";
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    (headers, content).into_response()
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, policy),
+    ];
+    (headers, content)
 }
 
 /// Tells the page that something changed; it then asks for what its person sees.
@@ -58,35 +57,30 @@ async fn changes(
 }
 
 /// Everything that the page shows to one person, with the messages of one channel.
-async fn shown(
+async fn state(
     AxumState(workspace): AxumState<Workspace>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Json<Value> {
     let user = query.get("user").map(String::as_str).unwrap_or_default();
-    let can_restart = workspace.restart_hook().is_some();
     let mut state = workspace.state();
     let ordinary = state.person(user).is_some_and(|person| matches!(person.kind, Kind::Member | Kind::Guest));
     if ordinary {
         state.im(user);
     }
-    let rooms: Vec<_> = state.channels.iter().filter(|room| state.is_in(user, &room.channel.id)).collect();
-    let channels: Vec<_> = rooms
-        .iter()
-        .map(|room| {
-            let messages = state.visible(user, &room.channel.id);
-            json!({
-                "id": room.channel.id, "name": room.channel.name, "private": room.channel.private,
-                "shared": room.channel.shared_externally, "im": room.im_user.is_some(), "archived": room.archived,
-                "count": messages.len(), "latest": messages.last().map(|message| message.ts.clone()),
-            })
-        })
-        .collect();
+    let mut channels = Vec::new();
+    for room in state.channels.iter().filter(|room| state.is_in(user, &room.channel.id)) {
+        let messages = state.visible(user, &room.channel.id);
+        channels.push(json!({
+            "id": room.channel.id, "name": room.channel.name, "private": room.channel.private,
+            "shared": room.channel.shared_externally, "im": room.im_user.is_some(), "archived": room.archived,
+            "count": messages.len(), "latest": messages.last().map(|message| message.ts.clone()),
+        }));
+    }
     let messages = query.get("channel").map(|channel| state.visible(user, channel)).unwrap_or_default();
-    let settings = &state.settings;
     Json(json!({
-        "team": settings.team_name, "bot": settings.bot_user, "command": settings.command,
-        "people": state.people, "channels": channels, "messages": messages, "guide": settings.guide,
-        "can_restart": can_restart, "suggestions": settings.suggestions,
+        "team": TEAM_NAME, "bot": BOT_USER, "command": "/db", "people": state.people, "channels": channels,
+        "messages": messages, "guide": state.settings.guide, "can_restart": state.restart.is_some(),
+        "suggestions": [{"text": "/db help", "what": "What there is"}],
     }))
 }
 
@@ -98,13 +92,14 @@ struct TypedForm {
     thread: Option<String>,
 }
 
-async fn say(AxumState(workspace): AxumState<Workspace>, Json(said): Json<TypedForm>) -> Json<Value> {
-    let mention = format!("<@{}>", workspace.settings().bot_user);
-    let text = said.text.replace("@Countersign", &mention).replace("@countersign", &mention);
-    let Some(thread) = said.thread.filter(|_| !said.text.starts_with('/')) else {
-        return outcome(&workspace.says(&said.user, &said.channel, &text).await);
+async fn say(AxumState(workspace): AxumState<Workspace>, Json(typed): Json<TypedForm>) -> Json<Value> {
+    let mention = format!("<@{BOT_USER}>");
+    let text = typed.text.replace("@Countersign", &mention).replace("@countersign", &mention);
+    let ack = match typed.thread.filter(|_| !typed.text.starts_with('/')) {
+        Some(thread) => workspace.mentions(&typed.user, &typed.channel, Some(&thread), &text).await,
+        None => workspace.says(&typed.user, &typed.channel, &text).await,
     };
-    outcome(&workspace.mentions(&said.user, &said.channel, Some(&thread), &text).await)
+    outcome(&ack)
 }
 
 #[derive(Deserialize)]
@@ -115,9 +110,9 @@ struct ClickForm {
     action: String,
 }
 
-async fn click(AxumState(workspace): AxumState<Workspace>, Json(clicked): Json<ClickForm>) -> Json<Value> {
-    let at = MessageRef { channel: clicked.channel, ts: clicked.ts };
-    outcome(&workspace.clicks(&clicked.user, &at, &clicked.action).await)
+async fn click(AxumState(workspace): AxumState<Workspace>, Json(click): Json<ClickForm>) -> Json<Value> {
+    let at = MessageRef { channel: click.channel, ts: click.ts };
+    outcome(&workspace.clicks(&click.user, &at, &click.action).await)
 }
 
 fn outcome(ack: &Ack) -> Json<Value> {
@@ -130,16 +125,11 @@ fn outcome(ack: &Ack) -> Json<Value> {
 }
 
 async fn restart(AxumState(workspace): AxumState<Workspace>, Json(_): Json<Value>) -> Response {
-    let Some(hook) = workspace.restart_hook() else { return StatusCode::NOT_FOUND.into_response() };
+    let hook = workspace.state().restart.clone();
+    let Some(hook) = hook else { return StatusCode::NOT_FOUND.into_response() };
     let outcome = match hook().await {
         Ok(text) => json!({"ok": true, "text": text}),
         Err(error) => json!({"ok": false, "error": error}),
     };
     Json(outcome).into_response()
-}
-
-impl Workspace {
-    fn restart_hook(&self) -> Option<std::sync::Arc<super::Restart>> {
-        self.inner.restart.lock().clone()
-    }
 }

@@ -3,61 +3,41 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What a workspace is started with. The defaults are fixed sample values, and no secrets.
+/// The settings that a workspace is started with.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Port 0 takes a free one.
     pub listen: SocketAddr,
-    pub team: String,
-    pub team_name: String,
-    pub signing_secret: String,
-    pub bot_token: String,
-    pub app_token: String,
-    pub bot_user: String,
-    pub app_id: String,
-    /// The slash command that the page suggests.
-    pub command: String,
     /// After how long a request counts as not acknowledged: 3 s in Slack.
     pub ack_limit: Duration,
-    /// Whether calls are refused that come faster than Slack allows.
+    /// Calls are refused that come faster than Slack allows.
     pub rate_limits: bool,
     /// Messages that a channel (or a response URL) takes at once before one per second counts.
     pub burst: u32,
     /// Calls of another method that are taken at once before its tier's rate counts; `None` is a minute's worth.
     pub tier_burst: Option<u32>,
-    /// What the page suggests to try first.
+    /// The page's panel "Try this first".
     pub guide: Vec<GuideStep>,
-    /// What the input line suggests once a slash is typed.
-    pub suggestions: Vec<Suggestion>,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            team: "T0DEMO001".into(),
-            team_name: "CreatorBridge".into(),
-            signing_secret: "demo-signing-secret-0123456789abcdef".into(),
-            bot_token: "xoxb-demo-bot-token".into(),
-            app_token: "xapp-demo-app-token".into(),
-            bot_user: "U0BOT0001".into(),
-            app_id: "A0DEMO001".into(),
-            command: "/db".into(),
             ack_limit: Duration::from_secs(3),
             rate_limits: true,
             burst: 3,
             tier_burst: None,
             guide: Vec::new(),
-            suggestions: vec![Suggestion { text: "/db help".into(), what: "What there is".into() }],
         }
     }
 }
 
 /// One step of the page's panel "Try this first".
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GuideStep {
     /// User id.
     pub who: String,
@@ -65,13 +45,6 @@ pub struct GuideStep {
     pub channel: String,
     pub type_this: String,
     pub why: String,
-}
-
-/// A line that the page offers to complete.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Suggestion {
-    pub text: String,
-    pub what: String,
 }
 
 /// A person or a bot in the workspace.
@@ -91,7 +64,7 @@ impl Account {
     }
 }
 
-/// What kind of account somebody has.
+/// The kind of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -110,14 +83,14 @@ pub struct Channel {
     pub id: String,
     /// Without the `#`.
     pub name: String,
-    /// Whether the bot is a member.
+    /// The bot is a member.
     pub bot_in: bool,
-    /// Whether another company is in it.
+    /// Another company is in it.
     pub shared_externally: bool,
     pub private: bool,
 }
 
-/// How calls of the bot are made to fail.
+/// A way in which calls of the bot fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// Answers with this HTTP status and does nothing.
@@ -147,6 +120,6 @@ pub struct Payload {
     pub body: Value,
     pub ok: bool,
     pub error: Option<String>,
-    /// What Slack says about each fault in blocks.
+    /// Slack's line for each fault in blocks.
     pub messages: Vec<String>,
 }

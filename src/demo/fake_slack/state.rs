@@ -1,28 +1,30 @@
-//! What the workspace remembers: people, channels, messages, and everything that the bot was heard to say.
+//! The content of the workspace: people, channels, messages, and everything that the bot sent.
 //! One lock guards it; nothing here waits or speaks HTTP.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
-
-use super::blocks::{self, Refusal};
+use super::api::ApiError;
+use super::socket::Sockets;
 use super::view::{FileShown, Message, MessageRef};
-use super::{Account, Channel, Delivery, Fault, Kind, Payload, Settings};
+use super::{APP_ID, Account, Channel, Delivery, Fault, Kind, Payload, Restart, Settings};
 
-/// A `response_url` lives 30 minutes and takes 5 messages.
+/// A `response_url` lives 30 minutes.
 const RESPONSE_LIFE: Duration = Duration::from_secs(30 * 60);
-pub(super) const RESPONSE_USES: usize = 5;
 /// A `trigger_id` opens one view within 3 seconds.
 const TRIGGER_LIFE: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
 pub(super) struct State {
     pub settings: Settings,
+    /// Host and port that the workspace is served at.
+    pub address: String,
     pub bot_url: Option<String>,
+    pub restart: Option<Arc<Restart>>,
     pub people: Vec<Account>,
     pub channels: Vec<Room>,
-    /// Handle (`S…`) → the people in it.
+    /// Id of a user group (`S…`) → its people.
     pub groups: BTreeMap<String, Vec<String>>,
     pub messages: Vec<Message>,
     pub payloads: Vec<Payload>,
@@ -31,9 +33,11 @@ pub(super) struct State {
     pub faults: Vec<(String, Fault)>,
     pub responses: HashMap<String, ResponseUrl>,
     pub uploads: HashMap<String, Upload>,
-    pub views: Vec<Value>,
-    triggers: HashMap<String, (Instant, bool)>,
-    buckets: HashMap<String, (f64, Instant)>,
+    pub sockets: Sockets,
+    /// Each opens one socket.
+    pub tickets: HashSet<String>,
+    triggers: HashMap<String, Trigger>,
+    buckets: HashMap<String, Bucket>,
     last_ts: u64,
     counter: u64,
 }
@@ -53,17 +57,26 @@ pub(super) struct ResponseUrl {
     /// The message whose button was clicked.
     pub message: Option<MessageRef>,
     pub uses: usize,
-    pub born: Instant,
+    pub created: Instant,
     pub expired: bool,
 }
 
 impl ResponseUrl {
     pub(super) fn is_expired(&self) -> bool {
-        self.expired || self.born.elapsed() > RESPONSE_LIFE
+        self.expired || self.created.elapsed() > RESPONSE_LIFE
     }
 }
 
-#[derive(Clone)]
+struct Trigger {
+    created: Instant,
+    used: bool,
+}
+
+struct Bucket {
+    tokens: f64,
+    updated: Instant,
+}
+
 pub(super) struct Upload {
     pub file: FileShown,
     pub bytes: Option<Vec<u8>>,
@@ -71,10 +84,19 @@ pub(super) struct Upload {
 }
 
 impl State {
-    /// A number that was not given out before.
+    pub(super) fn new(settings: Settings, address: String) -> State {
+        State { settings, address, ..State::default() }
+    }
+
     pub(super) fn next(&mut self) -> u64 {
         self.counter += 1;
         self.counter
+    }
+
+    /// An id of 32 hexadecimal digits: the counter spread over 128 bits, as Slack's look; it is no secret.
+    pub(super) fn next_id(&mut self) -> String {
+        let spread = u128::from(self.next()).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        format!("{:032x}", spread.rotate_left(41))
     }
 
     pub(super) fn next_ts(&mut self) -> String {
@@ -84,39 +106,45 @@ impl State {
         format!("{}.{:06}", self.last_ts / 1_000_000, self.last_ts % 1_000_000)
     }
 
+    /// The address of a socket, with a ticket that opens it once.
+    pub(super) fn socket_url(&mut self) -> String {
+        let ticket = self.next_id();
+        self.tickets.insert(ticket.clone());
+        format!("ws://{}/link/?ticket={ticket}&app_id={APP_ID}", self.address)
+    }
+
     pub(super) fn new_trigger(&mut self) -> String {
-        let number = self.next();
-        let id = format!("{}.{}.{:032x}", 13_345_224_609u64 + number, 738_474_920u64, scramble(number));
-        self.triggers.insert(id.clone(), (Instant::now(), false));
+        let hash = self.next_id();
+        let id = format!("{}.738474920.{hash}", 13_345_224_609 + self.counter);
+        self.triggers.insert(id.clone(), Trigger { created: Instant::now(), used: false });
         id
     }
 
-    pub(super) fn use_trigger(&mut self, id: &str) -> Result<(), Refusal> {
-        let Some((born, used)) = self.triggers.get_mut(id) else {
-            return Err(Refusal::new("invalid_trigger_id"));
-        };
-        if *used {
-            return Err(Refusal::new("exchanged_trigger_id"));
+    pub(super) fn use_trigger(&mut self, id: &str) -> Result<(), ApiError> {
+        let trigger = self.triggers.get_mut(id).ok_or("invalid_trigger_id")?;
+        if trigger.used {
+            return Err("exchanged_trigger_id".into());
         }
-        if born.elapsed() > TRIGGER_LIFE {
-            return Err(Refusal::new("expired_trigger_id"));
+        if trigger.created.elapsed() > TRIGGER_LIFE {
+            return Err("expired_trigger_id".into());
         }
-        *used = true;
+        trigger.used = true;
         Ok(())
     }
 
     pub(super) fn new_response(&mut self, user: &str, channel: &str, message: Option<MessageRef>) -> String {
-        let id = format!("{:032x}", scramble(self.next()));
+        let id = self.next_id();
         let response = ResponseUrl {
             channel: channel.to_owned(),
             user: user.to_owned(),
             message,
             uses: 0,
-            born: Instant::now(),
+            created: Instant::now(),
             expired: false,
         };
-        self.responses.insert(id.clone(), response);
-        id
+        let url = format!("http://{}/response/{id}", self.address);
+        self.responses.insert(id, response);
+        url
     }
 
     pub(super) fn person(&self, id: &str) -> Option<&Account> {
@@ -134,19 +162,13 @@ impl State {
             return room.channel.id.clone();
         }
         let id = format!("D{}", user.trim_start_matches(['U', 'W']));
-        let channel = Channel {
-            id: id.clone(),
-            name: "directmessage".into(),
-            bot_in: true,
-            shared_externally: false,
-            private: true,
-        };
+        let name = "directmessage".to_owned();
+        let channel = Channel { id: id.clone(), name, bot_in: true, private: true, shared_externally: false };
         self.channels.push(Room { channel, archived: false, im_user: Some(user.to_owned()) });
         id
     }
 
-    /// Whether a person is in a channel: everyone is in every channel, but outsiders are only in the ones
-    /// shared with them, and nobody else is in a conversation of two.
+    /// Everyone is in every channel, but outsiders are only in those shared with them; a conversation of two is its person's.
     pub(super) fn is_in(&self, user: &str, channel: &str) -> bool {
         let (Some(person), Some(room)) = (self.person(user), self.room(channel)) else { return false };
         match (&room.im_user, person.kind) {
@@ -169,45 +191,6 @@ impl State {
         self.messages.iter_mut().find(|message| message.channel == channel && message.ts == ts)
     }
 
-    /// Checks text and blocks as every way of posting does, and returns the blocks with their ids filled in.
-    pub(super) fn checked_content(
-        &mut self,
-        text: &str,
-        blocks: Option<Value>,
-        text_max: usize,
-    ) -> Result<Value, Refusal> {
-        let mut blocks = blocks.unwrap_or_else(|| json!([]));
-        blocks::check(&blocks)?;
-        if text.is_empty() && blocks.as_array().is_none_or(Vec::is_empty) {
-            return Err(Refusal::new("no_text"));
-        }
-        if text.chars().count() > text_max {
-            return Err(Refusal::new("msg_too_long"));
-        }
-        for block in blocks.as_array_mut().into_iter().flatten() {
-            self.fill_ids(block, true);
-        }
-        Ok(blocks)
-    }
-
-    fn fill_ids(&mut self, value: &mut Value, is_block: bool) {
-        match value {
-            Value::Array(items) => items.iter_mut().for_each(|item| self.fill_ids(item, false)),
-            Value::Object(fields) => {
-                fields.values_mut().for_each(|field| self.fill_ids(field, false));
-                let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default();
-                let interactive = matches!(kind, "button" | "static_select" | "overflow");
-                if is_block && !fields.contains_key("block_id") {
-                    fields.insert("block_id".into(), json!(format!("b{}", self.next())));
-                }
-                if interactive && !fields.contains_key("action_id") {
-                    fields.insert("action_id".into(), json!(format!("a{}", self.next())));
-                }
-            }
-            _ => {}
-        }
-    }
-
     pub(super) fn post(&mut self, mut message: Message) -> Message {
         message.ts = self.next_ts();
         self.messages.push(message.clone());
@@ -216,21 +199,30 @@ impl State {
 
     /// A note that Slack itself writes to one person.
     pub(super) fn note(&mut self, user: &str, channel: &str, text: String) {
-        let message = Message { ephemeral_to: Some(user.to_owned()), ..draft(channel, "USLACKBOT", text) };
-        self.post(message);
+        let note = Message::new(channel, "USLACKBOT", text);
+        self.post(Message { ephemeral_to: Some(user.to_owned()), ..note });
     }
 
-    /// Takes one token of a bucket. The error is how many seconds to wait.
-    pub(super) fn take(&mut self, key: String, burst: f64, per_second: f64) -> Result<(), u64> {
-        let now = Instant::now();
-        let (tokens, at) = self.buckets.entry(key).or_insert((burst, now));
-        *tokens = (*tokens + at.elapsed().as_secs_f64() * per_second).min(burst);
-        *at = now;
-        if *tokens < 1.0 {
-            let wait = ((1.0 - *tokens) / per_second).ceil();
-            return Err(std::time::Duration::from_secs_f64(wait).as_secs().max(1));
+    /// The rate of messages: a burst, and then one a second.
+    pub(super) fn limit_messages(&mut self, key: &str) -> Result<(), ApiError> {
+        self.limit(key, f64::from(self.settings.burst), 1.0)
+    }
+
+    /// Takes one token of a bucket.
+    pub(super) fn limit(&mut self, key: &str, burst: f64, per_second: f64) -> Result<(), ApiError> {
+        if !self.settings.rate_limits {
+            return Ok(());
         }
-        *tokens -= 1.0;
+        let now = Instant::now();
+        let full = Bucket { tokens: burst, updated: now };
+        let bucket = self.buckets.entry(key.to_owned()).or_insert(full);
+        bucket.tokens = (bucket.tokens + bucket.updated.elapsed().as_secs_f64() * per_second).min(burst);
+        bucket.updated = now;
+        if bucket.tokens < 1.0 {
+            let wait = ((1.0 - bucket.tokens) / per_second).ceil();
+            return Err(ApiError::rate_limited(Duration::from_secs_f64(wait).as_secs().max(1)));
+        }
+        bucket.tokens -= 1.0;
         Ok(())
     }
 
@@ -246,24 +238,4 @@ impl State {
         }
         Some(fault)
     }
-}
-
-/// A message without a time stamp yet.
-pub(super) fn draft(channel: &str, author: &str, text: String) -> Message {
-    Message {
-        channel: channel.to_owned(),
-        ts: String::new(),
-        thread_ts: None,
-        author: author.to_owned(),
-        text,
-        blocks: json!([]),
-        ephemeral_to: None,
-        edited: 0,
-        files: Vec::new(),
-    }
-}
-
-/// Spreads a counter over 128 bits, so that ids look like Slack's; they are no secrets.
-pub(super) fn scramble(number: u64) -> u128 {
-    u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).rotate_left(41)
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-/// Where a message stands: a channel and Slack's time stamp, which is its id.
+/// The place of a message: a channel and Slack's time stamp, which is its id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct MessageRef {
     pub channel: String,
@@ -11,7 +11,7 @@ pub struct MessageRef {
 }
 
 /// A message in the workspace, as it is at the moment of asking.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Message {
     pub channel: String,
     /// Seconds since 1970 (UTC) with six decimals, as Slack writes it; unique.
@@ -20,13 +20,13 @@ pub struct Message {
     pub thread_ts: Option<String>,
     /// The user id of who wrote it.
     pub author: String,
-    /// What notifications show; shown in the conversation only where there are no blocks.
+    /// The text of notifications; shown in the conversation only where there are no blocks.
     pub text: String,
-    /// Always an array; ids that the sender left out are filled in, as Slack does.
-    pub blocks: Value,
+    /// Ids that the sender left out are filled in, as Slack does.
+    pub blocks: Vec<Value>,
     /// The only person who sees it.
     pub ephemeral_to: Option<String>,
-    /// How many times it was changed.
+    /// Number of changes.
     pub edited: usize,
     pub files: Vec<FileShown>,
 }
@@ -49,12 +49,19 @@ pub struct ButtonView {
     pub block_id: String,
     pub value: Option<String>,
     pub style: Option<String>,
-    /// Whether the person is asked to confirm before anything is sent.
-    pub confirms: bool,
 }
 
 impl Message {
-    /// Where it stands.
+    pub(super) fn new(channel: &str, author: &str, text: String) -> Message {
+        Message { channel: channel.to_owned(), author: author.to_owned(), text, ..Message::default() }
+    }
+
+    pub(super) fn replace(&mut self, content: (String, Vec<Value>)) {
+        (self.text, self.blocks) = content;
+        self.edited += 1;
+    }
+
+    /// The message's place.
     pub fn at(&self) -> MessageRef {
         MessageRef { channel: self.channel.clone(), ts: self.ts.clone() }
     }
@@ -63,23 +70,21 @@ impl Message {
     /// square brackets. Marks such as `*bold*` stay; entities are resolved.
     pub fn plain(&self) -> String {
         let mut lines = Vec::new();
-        match self.blocks.as_array() {
-            Some(blocks) if !blocks.is_empty() => {
-                blocks.iter().for_each(|block| block_lines(block, &mut lines))
-            }
-            _ => lines.push(resolve(&self.text)),
+        if self.blocks.is_empty() {
+            lines.push(resolve(&self.text));
         }
+        self.blocks.iter().for_each(|block| block_lines(block, &mut lines));
         lines.extend(self.files.iter().map(|file| format!("[file {}, {} bytes]", file.name, file.size)));
         lines.join("\n")
     }
 
     /// All buttons, in the order in which they stand.
     pub fn buttons(&self) -> Vec<ButtonView> {
-        let mut found = Vec::new();
-        for block in self.blocks.as_array().into_iter().flatten() {
-            collect_buttons(block, text_of(block, "block_id"), &mut found);
+        let mut buttons = Vec::new();
+        for block in &self.blocks {
+            collect_buttons(block, text_of(block, "block_id"), &mut buttons);
         }
-        found
+        buttons
     }
 
     /// The button with this label or action id.
@@ -89,7 +94,7 @@ impl Message {
 }
 
 fn text_of<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or("")
+    value[key].as_str().unwrap_or("")
 }
 
 fn resolve(text: &str) -> String {
@@ -104,6 +109,11 @@ fn text_object(value: &Value) -> String {
     }
 }
 
+/// The items of an array as text, joined.
+fn joined(value: &Value, text: impl Fn(&Value) -> String, separator: &str) -> String {
+    items(value).map(text).collect::<Vec<_>>().join(separator)
+}
+
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
@@ -116,15 +126,13 @@ fn block_lines(block: &Value, lines: &mut Vec<String>) {
             lines.extend(items(&block["fields"]).map(text_object));
             lines.extend(block.get("accessory").map(element));
         }
-        "context" => lines.push(items(&block["elements"]).map(text_object).collect::<Vec<_>>().join("  ")),
-        "actions" => lines.push(items(&block["elements"]).map(element).collect::<Vec<_>>().join(" ")),
+        "context" => lines.push(joined(&block["elements"], text_object, "  ")),
+        "actions" => lines.push(joined(&block["elements"], element, " ")),
         "markdown" => lines.push(text_of(block, "text").to_owned()),
         "image" => lines.push(text_object(block)),
         "rich_text" => lines.push(rich(block)),
         "table" | "data_table" => {
-            for row in items(&block["rows"]) {
-                lines.push(items(row).map(cell).collect::<Vec<_>>().join(" | "));
-            }
+            lines.extend(items(&block["rows"]).map(|row| joined(row, cell, " | ")));
         }
         _ => {}
     }
@@ -134,10 +142,7 @@ fn element(value: &Value) -> String {
     match value["type"].as_str() {
         Some("button") => format!("[{}]", text_of(&value["text"], "text")),
         Some("image") => text_object(value),
-        _ => items(&value["options"])
-            .map(|option| format!("[{}]", text_of(&option["text"], "text")))
-            .collect::<Vec<_>>()
-            .join(" "),
+        _ => joined(&value["options"], |option| format!("[{}]", text_of(&option["text"], "text")), " "),
     }
 }
 
@@ -151,13 +156,11 @@ fn cell(value: &Value) -> String {
 }
 
 fn rich(value: &Value) -> String {
-    let parts = items(&value["elements"]).map(|part| match text_of(part, "type") {
-        "rich_text_list" => {
-            items(&part["elements"]).map(|item| format!("• {}", inline(item))).collect::<Vec<_>>().join("\n")
-        }
+    let part = |part: &Value| match text_of(part, "type") {
+        "rich_text_list" => joined(&part["elements"], |item| format!("• {}", inline(item)), "\n"),
         _ => inline(part),
-    });
-    parts.collect::<Vec<_>>().join("\n").trim_end().to_owned()
+    };
+    joined(&value["elements"], part, "\n").trim_end().to_owned()
 }
 
 fn inline(part: &Value) -> String {
@@ -175,18 +178,17 @@ fn inline(part: &Value) -> String {
         .collect()
 }
 
-fn collect_buttons(value: &Value, block_id: &str, found: &mut Vec<ButtonView>) {
+fn collect_buttons(value: &Value, block_id: &str, buttons: &mut Vec<ButtonView>) {
     match value {
-        Value::Array(list) => list.iter().for_each(|item| collect_buttons(item, block_id, found)),
-        Value::Object(fields) if text_of(value, "type") == "button" => found.push(ButtonView {
+        Value::Array(list) => list.iter().for_each(|item| collect_buttons(item, block_id, buttons)),
+        Value::Object(_) if text_of(value, "type") == "button" => buttons.push(ButtonView {
             label: text_of(&value["text"], "text").to_owned(),
             action_id: text_of(value, "action_id").to_owned(),
             block_id: block_id.to_owned(),
-            value: fields.get("value").and_then(Value::as_str).map(str::to_owned),
-            style: fields.get("style").and_then(Value::as_str).map(str::to_owned),
-            confirms: fields.contains_key("confirm"),
+            value: value["value"].as_str().map(str::to_owned),
+            style: value["style"].as_str().map(str::to_owned),
         }),
-        Value::Object(fields) => fields.values().for_each(|field| collect_buttons(field, block_id, found)),
+        Value::Object(fields) => fields.values().for_each(|field| collect_buttons(field, block_id, buttons)),
         _ => {}
     }
 }
