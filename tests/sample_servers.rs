@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 /// For what is awaited and must come: ample for a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
-/// The newest installed server, or the one that `COUNTERSIGN_TEST_PG_BIN` names, so that the same tests judge each major.
+/// The newest installed server, or the one that `COUNTERSIGN_TEST_PG_BIN` names, so that the same tests check each major.
 fn options() -> Options {
     Options { bin_dir: std::env::var_os("COUNTERSIGN_TEST_PG_BIN").map(Into::into), ..Options::default() }
 }

@@ -1,4 +1,4 @@
-//! What is measured, and what it stands on: the released program, the sample on a real PostgreSQL server, the pretend Slack.
+//! What is measured, and what it stands on: the released program, the sample on a real PostgreSQL server, the fake Slack.
 
 use crate::floor;
 use crate::process::{Conversation, Process, free_address};
@@ -6,7 +6,7 @@ use crate::requests::Signer;
 use crate::sink::Sink;
 use anyhow::Context;
 use countersign::demo::fake_slack::{SIGNING_SECRET, Settings};
-use countersign::demo::harness::{Chats, INCIDENT, Setup, Site, Stage};
+use countersign::demo::harness::{INCIDENT, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use std::path::{Path, PathBuf};
@@ -82,7 +82,8 @@ impl House {
         let stage = Stage::set(Setup {
             sites: vec![site],
             workspace: Settings { rate_limits: false, ..Settings::default() },
-            chats: Chats::Slack,
+            slack: true,
+            teams: None,
             listen: free_address()?,
             directory: &directory,
             extra_config: more,

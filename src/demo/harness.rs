@@ -36,7 +36,10 @@ pub struct Site<'a> {
 pub struct Setup<'a> {
     pub sites: Vec<Site<'a>>,
     pub workspace: Settings,
-    pub chats: Chats,
+    /// The configuration has Slack.
+    pub slack: bool,
+    /// The configuration has Teams.
+    pub teams: Option<FakeTeams>,
     /// The bot's address; port 0 takes a free one.
     pub listen: SocketAddr,
     /// For the audit log and the backups.
@@ -46,14 +49,6 @@ pub struct Setup<'a> {
     /// Old and new text in the configuration, in order: `wait = "30m"` by a second, say.
     pub replacements: Vec<(String, String)>,
     pub socket_mode: bool,
-}
-
-/// The chat platforms of the configuration.
-#[derive(Debug, Clone)]
-pub enum Chats {
-    Slack,
-    Teams(FakeTeams),
-    Both(FakeTeams),
 }
 
 /// A fake Teams, which the tests bring with them.
@@ -68,19 +63,6 @@ pub struct FakeTeams {
     pub identity: BTreeMap<String, String>,
     /// The object id of the person with that name.
     pub account: fn(&str) -> String,
-}
-
-impl Chats {
-    fn teams(&self) -> Option<&FakeTeams> {
-        match self {
-            Chats::Slack => None,
-            Chats::Teams(teams) | Chats::Both(teams) => Some(teams),
-        }
-    }
-
-    fn has_slack(&self) -> bool {
-        !matches!(self, Chats::Teams(_))
-    }
 }
 
 /// The workspace, and the configuration of a bot for it.
@@ -114,10 +96,10 @@ impl Stage {
         }
         let mut secrets = BTreeMap::new();
         let mut config = format!("listen = \"{}\"\n\n{}", setup.listen, include_str!("files/storage.toml"));
-        if setup.chats.has_slack() {
+        if setup.slack {
             config.push_str(&slack(setup.socket_mode, &workspace, &mut secrets));
         }
-        if let Some(teams) = setup.chats.teams() {
+        if let Some(teams) = &setup.teams {
             secrets.extend(teams.identity.clone());
             config.push_str(&teams_section(teams));
         }
@@ -220,10 +202,10 @@ fn services_and_people(setup: &Setup<'_>) -> String {
     }
     for (id, name, _, roles) in PEOPLE {
         text += &format!("[[people]]\nname = \"{name}\"\n");
-        if setup.chats.has_slack() {
+        if setup.slack {
             text += &format!("slack = [\"{id}\"]\n");
         }
-        if let Some(teams) = setup.chats.teams() {
+        if let Some(teams) = &setup.teams {
             text += &format!("teams = [\"{}\"]\n", (teams.account)(name));
         }
         text += &format!("roles = {roles:?}\n\n");

@@ -2,7 +2,7 @@
 //! its embedded store, and the fake Slack on one local page. In production one table is large, so that work on it lasts.
 
 use super::fake_slack::Settings;
-use super::harness::{Bot, Chats, Setup, Site, Stage};
+use super::harness::{Bot, Setup, Site, Stage};
 use super::postgres::{Cluster, Options, TemporaryDirectory};
 use super::sample::{Incident, Sample, Team, Traffic};
 use anyhow::Context;
@@ -81,7 +81,8 @@ impl Demo {
         let stage = Stage::set(Setup {
             sites: vec![production.site("production"), staging.site("staging")],
             workspace: Settings { listen: page, guide, ..Settings::default() },
-            chats: Chats::Slack,
+            slack: true,
+            teams: None,
             listen: ([127, 0, 0, 1], 0).into(),
             directory: directory.path(),
             extra_config: &include_str!("files/extra.toml").replace("@bin_dir@", &bin_dir),

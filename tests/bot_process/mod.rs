@@ -1,9 +1,9 @@
-//! The real program between the sample servers, the pretend Teams and, where asked for, the pretend Slack.
+//! The real program between the sample servers, the fake Teams and, where asked for, the fake Slack.
 
 use crate::fake_teams::people::object_of;
 use crate::fake_teams::{Kind, Person, Settings, Teams};
 use countersign::demo::fake_slack;
-use countersign::demo::harness::{self, Chats, Setup, Site, Stage};
+use countersign::demo::harness::{self, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::model::Run;
@@ -51,15 +51,16 @@ async fn servers() -> &'static Servers {
 
 /// How a configuration differs from the usual.
 pub struct Twist<'a> {
-    /// Which chats there are, of the pretend Teams.
-    pub chats: fn(harness::FakeTeams) -> Chats,
+    /// The chats that are configured.
+    pub slack: bool,
+    pub teams: bool,
     pub more: &'a str,
     pub instead: &'a [(&'a str, &'a str)],
 }
 
 impl Default for Twist<'_> {
     fn default() -> Self {
-        Twist { chats: Chats::Teams, more: "", instead: &[] }
+        Twist { slack: false, teams: true, more: "", instead: &[] }
     }
 }
 
@@ -80,7 +81,7 @@ impl Bot {
         let teams = teams().await;
         let settings = teams.settings();
         let identity = teams.identity().map(|(name, value)| (name.to_owned(), value));
-        let pretend = harness::FakeTeams {
+        let fake_teams = harness::FakeTeams {
             app: settings.app,
             tenant: settings.tenant,
             service_url: teams.service_url(),
@@ -94,7 +95,8 @@ impl Bot {
         let stage = Stage::set(Setup {
             sites: vec![site("production", true), site("staging", false)],
             workspace: fake_slack::Settings::default(),
-            chats: (twist.chats)(pretend),
+            slack: twist.slack,
+            teams: twist.teams.then_some(fake_teams),
             listen: ([127, 0, 0, 1], 0).into(),
             directory: directory.path(),
             extra_config: twist.more,

@@ -8,7 +8,6 @@ use crate::teams::Teams;
 use crate::terminal::{SITS, prints};
 use countersign::config::login_name;
 use countersign::demo::fake_slack;
-use countersign::demo::harness::Chats;
 
 /// Ben is known in one of them alone, and told there.
 async fn with_ben_only_in(platform: &str) -> Bot {
@@ -19,7 +18,7 @@ async fn with_ben_only_in(platform: &str) -> Bot {
     };
     // Cara could be asked as well; here it is ben alone.
     let roles = ("roles = [\"on-call\", \"approver\"]", "roles = [\"on-call\"]");
-    Bot::start(Twist { chats: Chats::Both, more: "", instead: &[(elsewhere, ""), roles] }).await
+    Bot::start(Twist { slack: true, teams: true, more: "", instead: &[(elsewhere, ""), roles] }).await
 }
 
 /// Waits for the card in a conversation of two.
@@ -92,7 +91,7 @@ async fn asked_in_a_terminal_and_decided_in_teams_by_another_alone() {
     let sits = format!("{name}terminal = [\"{}\"]\n", login_name());
     let channel = format!("[teams]\nterminal_channel = \"{INCIDENT}\"\n");
     let instead = [(name.as_str(), sits.as_str()), ("[teams]\n", channel.as_str())];
-    let bot = Bot::start(Twist { chats: Chats::Teams, more: "", instead: &instead }).await;
+    let bot = Bot::start(Twist { slack: false, teams: true, more: "", instead: &instead }).await;
     let teams = Teams(&bot);
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let printed = prints(&bot, &kill(pid)).await;
@@ -109,7 +108,8 @@ async fn asked_in_a_terminal_and_decided_in_teams_by_another_alone() {
 async fn a_group_of_one_chat_narrows_its_role_in_the_other_too() {
     let secrets = "signing_secrets = [{ env";
     let narrowed = format!("groups = {{ approver = \"S0APPROVERS\" }}\n{secrets}");
-    let bot = Bot::start(Twist { chats: Chats::Both, more: "", instead: &[(secrets, &narrowed)] }).await;
+    let bot =
+        Bot::start(Twist { slack: true, teams: true, more: "", instead: &[(secrets, &narrowed)] }).await;
     bot.stage.workspace.set_group("S0APPROVERS", &["U0CARA"]);
     let teams = Teams(&bot);
     let (_victim, pid) = bot.session("asset-worker-7").await;

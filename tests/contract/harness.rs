@@ -6,7 +6,6 @@ use crate::slack::Slack;
 use crate::teams::Teams;
 use crate::terminal::{SITS, Terminal};
 use countersign::config::login_name;
-use countersign::demo::harness::Chats;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Platform {
@@ -27,11 +26,8 @@ impl Platform {
         if self == Platform::Terminal {
             changes.extend([(account.as_str(), at_the_terminal.as_str()), ("[slack]\n", channel)]);
         }
-        let chats = match self {
-            Platform::Teams => Chats::Teams,
-            Platform::Slack | Platform::Terminal => |_| Chats::Slack,
-        };
-        Bot::start(Twist { chats, more, instead: &changes }).await
+        let teams = self == Platform::Teams;
+        Bot::start(Twist { slack: !teams, teams, more, instead: &changes }).await
     }
 
     pub fn chat(self, bot: &Bot) -> Box<dyn Chat + '_> {

@@ -1,4 +1,4 @@
-//! The contract's chat in the pretend Slack.
+//! The contract's chat in the fake Slack.
 
 use crate::bot_process::Bot;
 use crate::chat_driver::{Chat, Message, Seen};

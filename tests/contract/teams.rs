@@ -1,4 +1,4 @@
-//! The contract's chat in the pretend Teams.
+//! The contract's chat in the fake Teams.
 
 use crate::bot_process::{Bot, INCIDENT, PEOPLE};
 use crate::chat_driver::{Chat, Message, Seen};

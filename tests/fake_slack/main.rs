@@ -1,4 +1,4 @@
-//! The pretend Slack workspace is as strict as the real one: at the edge of every limit, one more is refused.
+//! The fake Slack workspace is as strict as the real one: at the edge of every limit, one more is refused.
 //! Nothing here knows the bot; a small stand-in listens where the bot would.
 
 mod doors;
@@ -107,7 +107,7 @@ async fn posting_obeys_membership_and_tokens() {
     assert_eq!(error(send(&url, fake_slack::APP_TOKEN, &json!({})).await.2), "not_allowed_token_type");
     let anonymous = reqwest::Client::new().post(&url).send().await.expect("an answer");
     assert_eq!(error(anonymous.json().await.expect("JSON")), "not_authed");
-    assert_eq!(slack.payloads().iter().filter(|payload| payload.ok).count(), 1);
+    assert_eq!(slack.payloads().iter().filter(|payload| payload.error.is_none()).count(), 1);
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn invalid_blocks_are_explained_and_kept_in_the_log() {
     );
     let log = slack.payloads();
     assert_eq!(log[0].body["blocks"], json!([section("")]));
-    assert_eq!(log[0].error.as_deref(), Some("invalid_blocks"));
+    assert_eq!(log[0].error.as_ref().expect("an error").error, "invalid_blocks");
     assert!(slack.visible("U1", "C1").is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! That the pretend Teams refuses what the real one does. Nothing here knows the bot; a small stand-in listens where it would.
+//! That the fake Teams refuses what the real one does. Nothing here knows the bot; a small stand-in listens where it would.
 
 mod client;
 mod connector;

@@ -23,7 +23,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub const ISSUER: &str = "https://api.botframework.com";
 
 /// What the header of a managed identity's endpoint must say.
-const IDENTITY_HEADER: &str = "pretend-identity-header";
+const IDENTITY_HEADER: &str = "fake-identity-header";
 
 /// Read when first needed, and shared by every fake Teams of the process. The last is never published.
 static KEYS: LazyLock<Vec<KeyPair>> = LazyLock::new(|| {
@@ -46,7 +46,7 @@ impl Published {
 }
 
 fn kid(number: usize) -> String {
-    format!("pretend-key-{number}")
+    format!("fake-key-{number}")
 }
 
 /// Who signs.
@@ -206,7 +206,7 @@ pub(super) async fn managed_identity(
             return plain_error(StatusCode::BAD_REQUEST, &why);
         }
         let number = world.calls("token");
-        let token = format!("pretend-bearer-{number}");
+        let token = format!("fake-bearer-{number}");
         world.change(|state| state.tokens.insert(token.clone(), Instant::now()));
         let until = SystemTime::now() + settings.token_life;
         let until = until.duration_since(UNIX_EPOCH).expect("a clock").as_secs().to_string();

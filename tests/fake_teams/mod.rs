@@ -1,4 +1,4 @@
-//! A pretend Microsoft Teams, as strict as the real one. It talks to the bot only over HTTP: signed activities to the bot's
+//! A fake Microsoft Teams, as strict as the real one. It talks to the bot only over HTTP: signed activities to the bot's
 //! own endpoint, and the Connector that the bot calls. It knows nothing of the rest of the program, and must not.
 //! Its own tests stand beside it, and run in every binary that uses it.
 
@@ -32,7 +32,7 @@ use tokio::sync::watch;
 /// How long [`World::wait_for`] waits: generous, since a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The pretend Teams of one test. It fails the test when it goes and something that the bot sent was refused for what it was.
+/// The fake Teams of one test. It fails the test when it goes and something that the bot sent was refused for what it was.
 pub struct Teams(Arc<World>);
 
 /// What it is made of.
@@ -286,7 +286,7 @@ fn split(id: &str) -> (&str, Option<&str>) {
 }
 
 impl Drop for Teams {
-    /// Every activity and card that the bot sent is kept for the judges, who didn't write the renderer.
+    /// Every activity and card that the bot sent is kept for the schema checks, which others wrote.
     fn drop(&mut self) {
         static SCENES: AtomicUsize = AtomicUsize::new(0);
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../payloads");

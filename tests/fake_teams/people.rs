@@ -1,10 +1,10 @@
-//! The plain values that the pretend Teams is made of: people, conversations, messages, faults.
+//! The plain values that the fake Teams is made of: people, conversations, messages, faults.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a pretend Teams is started with. The defaults are fixed sample values, and no secrets.
+/// What a fake Teams is started with. The defaults are fixed sample values, and no secrets.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The bot's application id in Entra.
@@ -21,7 +21,7 @@ pub struct Settings {
     pub refreshes: bool,
     /// For how long a token of the managed identity counts.
     pub token_life: Duration,
-    /// Whether what is sent is a bot's own, and kept for the judges.
+    /// Whether what is sent is a bot's own, and kept for the schema checks.
     pub kept: bool,
     /// Fewest members on a page; Teams gives 50 also to whoever asks for fewer.
     pub smallest_page: usize,

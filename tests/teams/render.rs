@@ -1,5 +1,4 @@
-//! Replies as Teams gets them: golden pictures of what matters. Their cards are kept for the judges, who didn't write the
-//! renderer.
+//! Replies as Teams gets them: golden pictures of what matters. Their cards are kept for the schema checks.
 
 use crate::checks::{EVERYONE, check, inert, known, of_type, words};
 use crate::sample_replies::{self, code, reply, table, verdict};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 /// What each person's account is called.
 const ACCOUNT: &str = "3c0a7c52-1b55-4b0b-9f4c-0d6f3a5e7b11";
 
-/// The card, checked, and kept for the judges.
+/// The card, checked, and kept for the schema checks.
 fn judged(name: &str, reply: &Reply, view: &View<'_>) -> TeamsCard {
     let rendered = render(reply, view);
     assert_eq!(check(&rendered), Ok(()), "{name}");
@@ -26,7 +25,7 @@ fn picture(name: &str, reply: &Reply, view: &View<'_>) -> TeamsCard {
     rendered
 }
 
-/// For the judges: a message with the card, as a line of JSON.
+/// For the schema checks: a message with the card, as a line of JSON.
 fn keep(name: &str, rendered: &TeamsCard) {
     let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("../payloads");
     std::fs::create_dir_all(&target).unwrap();

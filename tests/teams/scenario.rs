@@ -47,7 +47,7 @@ async fn an_incident_from_the_first_look_to_the_history() {
     assert!(history.plain().contains(&format!("kill {pid}")), "{}", history.plain());
     let log = bot.log();
     let secrets = bot.stage.secrets.values().filter(|secret| !secret.starts_with("http"));
-    for secret in secrets.map(String::as_str).chain(["pretend-bearer", "eyJ"]) {
+    for secret in secrets.map(String::as_str).chain(["fake-bearer", "eyJ"]) {
         assert!(!log.contains(secret), "{secret} in the log:\n{log}");
     }
 }

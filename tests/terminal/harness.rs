@@ -2,7 +2,7 @@
 
 use countersign::config::login_name;
 use countersign::demo::fake_slack::Settings;
-use countersign::demo::harness::{Chats, Setup, Site, Stage};
+use countersign::demo::harness::{Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::model::Run;
@@ -118,7 +118,8 @@ impl<'s> World<'s> {
         let stage = Stage::set(Setup {
             sites: vec![site("production", true), site("staging", false)],
             workspace: Settings::default(),
-            chats: Chats::Slack,
+            slack: true,
+            teams: None,
             listen: ([127, 0, 0, 1], 0).into(),
             directory: directory.path(),
             extra_config: "",

@@ -1,7 +1,7 @@
 //! What every scene needs: a bot on a stage of its own, and the sample servers, which all scenes of this binary share.
 
-use countersign::demo::fake_slack::{Message, MessageRef, Settings, Workspace};
-use countersign::demo::harness::{Bot, Chats, INCIDENT, Setup, Site, Stage};
+use countersign::demo::fake_slack::{ApiError, Message, MessageRef, Settings, Workspace};
+use countersign::demo::harness::{Bot, INCIDENT, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::model::Run;
@@ -119,7 +119,8 @@ impl Scene {
         let stage = Stage::set(Setup {
             sites: vec![site("production", true), site("staging", false)],
             workspace: twist.workspace.unwrap_or_default(),
-            chats: Chats::Slack,
+            slack: true,
+            teams: None,
             listen: ([127, 0, 0, 1], 0).into(),
             directory: directory.path(),
             extra_config: &more,
@@ -214,7 +215,7 @@ impl Scene {
 }
 
 impl Drop for Scene {
-    /// Every payload that the bot sent is kept for the judges, who didn't write the renderer.
+    /// Every payload that the bot sent is kept for the schema checks, which others wrote.
     fn drop(&mut self) {
         static SCENES: AtomicUsize = AtomicUsize::new(0);
         let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("../payloads");
@@ -230,8 +231,10 @@ impl Drop for Scene {
         if std::fs::create_dir_all(&target).is_ok() {
             let _ = std::fs::write(target.join(name), lines.concat());
         }
+        let has_faults = |error: &ApiError| !error.messages.is_empty();
+        let payloads = self.workspace().payloads().into_iter();
         let refused: Vec<_> =
-            self.workspace().payloads().into_iter().filter(|p| !p.messages.is_empty()).collect();
+            payloads.filter(|payload| payload.error.as_ref().is_some_and(has_faults)).collect();
         assert!(refused.is_empty() || std::thread::panicking(), "Slack refused blocks: {refused:?}");
     }
 }

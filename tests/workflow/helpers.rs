@@ -236,7 +236,11 @@ impl Scene {
     /// What was posted to somebody, or to all, through that method.
     pub fn sent(&self, method: &str) -> Vec<Value> {
         let payloads = self.workspace().payloads();
-        payloads.into_iter().filter(|sent| sent.ok && sent.method == method).map(|sent| sent.body).collect()
+        payloads
+            .into_iter()
+            .filter(|sent| sent.error.is_none() && sent.method == method)
+            .map(|sent| sent.body)
+            .collect()
     }
 }
 

@@ -63,7 +63,7 @@ async fn three_long_jobs_at_once_show_how_far_they_are_within_what_slack_allows(
     let runs = running(&scene).await;
     let edits = |ok: bool| {
         let sent = scene.workspace().payloads();
-        sent.iter().filter(|sent| sent.method == "chat.update" && sent.ok == ok).count()
+        sent.iter().filter(|sent| sent.method == "chat.update" && sent.error.is_none() == ok).count()
     };
     let step = std::cell::Cell::new(0);
     // At every look there is something new to show.

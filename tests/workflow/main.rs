@@ -1,4 +1,4 @@
-//! The tests that speak chat: a real router, a real PostgreSQL, a pretend workspace as strict as Slack.
+//! The tests that speak chat: a real router, a real PostgreSQL, a fake workspace as strict as Slack.
 
 mod approval;
 mod authorization;

@@ -25,7 +25,8 @@ pub async fn direct(scene: &Scene, who: &str, words: &str) -> Message {
 async fn tried_in_vain(scene: &Scene, method: &str, times: usize) {
     found(method, async || {
         let sent = scene.workspace().payloads();
-        (sent.iter().filter(|sent| sent.method == method && !sent.ok).count() >= times).then_some(())
+        (sent.iter().filter(|sent| sent.method == method && sent.error.is_some()).count() >= times)
+            .then_some(())
     })
     .await;
 }

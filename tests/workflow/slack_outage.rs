@@ -18,7 +18,7 @@ async fn counting(counter: &Counter) -> Scene {
 
 /// Refused calls of that kind.
 fn refused(scene: &Scene, method: &str) -> usize {
-    scene.workspace().payloads().iter().filter(|sent| sent.method == method && !sent.ok).count()
+    scene.workspace().payloads().iter().filter(|sent| sent.method == method && sent.error.is_some()).count()
 }
 
 async fn tries_in_vain(scene: &Scene, method: &str, times: usize) {
@@ -213,7 +213,8 @@ async fn a_card_whose_delivery_was_not_confirmed_decides_through_one_copy_only()
     scene.workspace().fault("chat.postMessage", Fault::Clear);
     let known = found("a copy that is confirmed", async || {
         let card = since(&scene, ANA, before).pop()?;
-        (card.ts != stray.ts && scene.workspace().payloads().iter().any(|sent| sent.ok)).then_some(card)
+        (card.ts != stray.ts && scene.workspace().payloads().iter().any(|sent| sent.error.is_none()))
+            .then_some(card)
     })
     .await;
     let told = scene.is_told(BEN, &stray.at(), "Approve").await;

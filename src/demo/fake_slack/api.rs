@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
 use super::state::State;
-use super::{Fault, Payload, Workspace, accounts, chat, files, respond};
+use super::{Fault, Payload, Workspace, accounts, chat, files};
 
 /// Largest body taken, in bytes: files are uploaded whole.
 const BODY_LIMIT: usize = 64 << 20;
@@ -23,7 +23,7 @@ pub(super) fn routes() -> Router<Workspace> {
         .route("/api/{method}", any(call))
         .route("/upload/{id}", post(files::upload))
         .route("/files/{id}/{name}", get(files::download))
-        .route("/response/{id}", post(respond::respond))
+        .route("/response/{id}", post(chat::respond))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
@@ -216,15 +216,9 @@ impl Workspace {
     ) -> Result<T, ApiError> {
         self.change(|state| {
             let result = work(state);
-            let error = result.as_ref().err();
+            let error = result.as_ref().err().cloned();
             *state.calls.entry(method.to_owned()).or_default() += 1;
-            state.payloads.push(Payload {
-                method: method.to_owned(),
-                body,
-                ok: error.is_none(),
-                error: error.map(|error| error.error.clone()),
-                messages: error.map(|error| error.messages.clone()).unwrap_or_default(),
-            });
+            state.payloads.push(Payload { method: method.to_owned(), body, error });
             result
         })
     }

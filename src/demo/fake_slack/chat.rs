@@ -1,16 +1,25 @@
-//! The `chat.*` methods: posting, changing and deleting messages.
+//! Posting, changing and deleting messages: the `chat.*` methods, and response URLs, which live 30 minutes and take 5 messages,
+//! without a token, also where the bot is no member.
 
+use axum::body::Bytes;
+use axum::extract::{Path, State as AxumState};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::api::{ApiError, Args};
 use super::state::State;
 use super::view::Message;
-use super::{APP_ID, BOT_USER, TEAM, blocks};
+use super::{APP_ID, BOT_USER, TEAM, Workspace, blocks};
 
 /// Longest `text` of a new message; Slack advises 4 000.
-pub(super) const POST_CHARS: usize = 40_000;
+const POST_CHARS: usize = 40_000;
 /// Longest `text` of a changed message.
 const UPDATE_CHARS: usize = 4_000;
+/// Messages that a response URL takes.
+const RESPONSE_USES: usize = 5;
+/// The method name of response URLs, in the log and for faults.
+const RESPONSE: &str = "response";
 
 /// The id of the channel that the bot may post to: its own, or a conversation when given a user's id.
 pub(super) fn target(state: &mut State, channel: &str) -> Result<String, ApiError> {
@@ -27,11 +36,7 @@ pub(super) fn target(state: &mut State, channel: &str) -> Result<String, ApiErro
 }
 
 /// Text and blocks, checked as every way of posting does, and the ids of the blocks filled in.
-pub(super) fn content(
-    state: &mut State,
-    args: &Args,
-    text_max: usize,
-) -> Result<(String, Vec<Value>), ApiError> {
+fn content(state: &mut State, args: &Args, text_max: usize) -> Result<(String, Vec<Value>), ApiError> {
     if args.json("attachments").is_some_and(|list| list.as_array().is_none_or(|list| !list.is_empty())) {
         return Err("invalid_attachments".into());
     }
@@ -94,7 +99,7 @@ pub(super) fn message_json(message: &Message) -> Value {
     value
 }
 
-pub(super) fn post(
+fn post(
     state: &mut State,
     args: &Args,
     channel: &str,
@@ -154,4 +159,89 @@ pub(super) fn delete(state: &mut State, args: &Args) -> Result<Value, ApiError> 
     let deleted = own(state, args, "cant_delete_message")?.at();
     state.messages.retain(|message| message.at() != deleted);
     Ok(json!({"channel": deleted.channel, "ts": deleted.ts}))
+}
+
+pub(super) async fn respond(
+    AxumState(workspace): AxumState<Workspace>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Response {
+    let Some(args) = response_args(&body) else {
+        let logged = json!(String::from_utf8_lossy(&body));
+        let _: Result<(), _> = workspace.perform(RESPONSE, logged, |_| Err("invalid_payload".into()));
+        return (StatusCode::BAD_REQUEST, "invalid_payload").into_response();
+    };
+    let work = |state: &mut State| {
+        state.limit_messages(&format!("{RESPONSE} {id}"))?;
+        use_response_url(state, &id, &args).map(|()| "ok").map_err(|error| {
+            let is_of_url = error.error.ends_with("_url");
+            let status = if is_of_url { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST };
+            ApiError { status, ..error }
+        })
+    };
+    workspace.serve(RESPONSE, args.0.clone(), work).await
+}
+
+/// JSON, or a form with a `payload` field.
+fn response_args(body: &[u8]) -> Option<Args> {
+    let from_form = || {
+        let fields: Vec<(String, String)> = serde_urlencoded::from_bytes(body).ok()?;
+        let payload = fields.into_iter().find(|(key, _)| key == "payload")?.1;
+        serde_json::from_str(&payload).ok()
+    };
+    serde_json::from_slice(body).ok().or_else(from_form).filter(Value::is_object).map(Args)
+}
+
+fn use_response_url(state: &mut State, id: &str, args: &Args) -> Result<(), ApiError> {
+    let response = state.responses.get(id).ok_or("invalid_url")?;
+    if response.is_expired() {
+        return Err("expired_url".into());
+    }
+    if response.uses >= RESPONSE_USES {
+        return Err("used_url".into());
+    }
+    let (channel, user) = (response.channel.clone(), response.user.clone());
+    let flag = |key: &str| args.0[key] == true;
+    let original = response.message.clone().filter(|_| flag("replace_original") || flag("delete_original"));
+    match original {
+        Some(at) if flag("delete_original") => state.messages.retain(|message| message.at() != at),
+        Some(at) if state.find(&at.channel, &at.ts).is_some() => {
+            let content = content(state, args, POST_CHARS)?;
+            if let Some(message) = state.find(&at.channel, &at.ts) {
+                message.replace(content);
+            }
+        }
+        _ => post_response(state, args, &channel, user)?,
+    }
+    if let Some(response) = state.responses.get_mut(id) {
+        response.uses += 1;
+    }
+    Ok(())
+}
+
+fn post_response(state: &mut State, args: &Args, channel: &str, user: String) -> Result<(), ApiError> {
+    let ephemeral_to = match args.text("response_type") {
+        Some("in_channel") => None,
+        None | Some("ephemeral") => Some(user),
+        Some(_) => return Err("invalid_response_type".into()),
+    };
+    post(state, args, channel, ephemeral_to)?;
+    Ok(())
+}
+
+/// Posts the body of a slash command's acknowledgement, which is a message when there is one.
+pub(super) fn post_acknowledgement(
+    state: &mut State,
+    body: &str,
+    user: &str,
+    channel: &str,
+) -> Result<(), ApiError> {
+    let args = match serde_json::from_str::<Value>(body) {
+        Ok(value) if value.is_object() => Args(value),
+        _ => Args(json!({"text": body})),
+    };
+    if args.text("text").is_none() && args.json("blocks").is_none() {
+        return Ok(());
+    }
+    post_response(state, &args, channel, user.to_owned())
 }

@@ -9,7 +9,7 @@ use sha2::Sha256;
 
 use super::requests::{self, Outgoing};
 use super::view::{Message, MessageRef};
-use super::{ApiError, BOT_USER, SIGNING_SECRET, Workspace, chat, respond};
+use super::{ApiError, BOT_USER, SIGNING_SECRET, Workspace, chat};
 
 /// The bot's acknowledgement of a request.
 #[derive(Debug, Clone, Default)]
@@ -177,7 +177,7 @@ impl Workspace {
             None => {
                 let logged = serde_json::from_str(&ack.body).unwrap_or_else(|_| json!({"text": ack.body}));
                 let posted = self.perform("ack", logged, |state| {
-                    respond::post_acknowledgement(state, &ack.body, user, channel)
+                    chat::post_acknowledgement(state, &ack.body, user, channel)
                 });
                 posted.err().map(|_| "invalid_command_response")
             }

@@ -9,7 +9,6 @@ mod deliver;
 mod files;
 mod page;
 mod requests;
-mod respond;
 mod settings;
 mod socket;
 mod state;
@@ -240,8 +239,10 @@ impl Workspace {
         for delivery in &state.deliveries {
             out += &format!("sent {}: {:?}\n", delivery.path, delivery.ack);
         }
-        for refused in state.payloads.iter().filter(|payload| !payload.ok) {
-            out += &format!("refused {}: {:?} {:?}\n", refused.method, refused.error, refused.messages);
+        for payload in &state.payloads {
+            if let Some(ApiError { error, messages, .. }) = &payload.error {
+                out += &format!("refused {}: {error:?} {messages:?}\n", payload.method);
+            }
         }
         out
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ApiError;
+
 /// The settings that a workspace is started with.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -118,8 +120,6 @@ pub struct Payload {
     pub method: String,
     /// The arguments; form fields that hold JSON are parsed.
     pub body: Value,
-    pub ok: bool,
-    pub error: Option<String>,
-    /// Slack's line for each fault in blocks.
-    pub messages: Vec<String>,
+    /// Slack's answer, where it is one.
+    pub error: Option<ApiError>,
 }

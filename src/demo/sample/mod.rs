@@ -257,43 +257,27 @@ async fn execute_formatted(client: &Client, query: &str, names: &[&str]) -> anyh
 /// The ten services of the team's runbook, with its sizes: small 1, medium 2, large 6, very large 16.
 fn creatorbridge() -> Vec<SampleService> {
     macro_rules! service {
-        ($name:literal, $size:literal, $everyday_sql:literal) => {
+        ($name:literal, $size:literal) => {
             SampleService {
                 name: concat!($name, "-service").into(),
                 database: concat!($name, "_service_db").into(),
                 role: concat!($name, "_svc").into(),
                 size: $size,
                 tables_sql: include_str!(concat!($name, "_service.sql")),
-                everyday_sql: $everyday_sql,
+                everyday_sql: include_str!(concat!($name, "_everyday.sql")).trim_end(),
             }
         };
     }
     vec![
-        service!("auth", 1, r#"SELECT id FROM "Session" WHERE "userId" = md5($1)::uuid::text"#),
-        service!("user", 2, r#"SELECT biography FROM "Profile" WHERE "userId" = md5($1)::uuid::text"#),
-        service!(
-            "billing",
-            2,
-            r#"SELECT sum("amountCents") FROM "Invoice" WHERE "userId" = md5($1)::uuid::text"#
-        ),
-        service!("campaign", 6, r#"SELECT title FROM "Campaign" WHERE "ownerId" = md5($1)::uuid::text"#),
-        service!("creator", 2, r#"SELECT handle FROM "Creator" WHERE "userId" = md5($1)::uuid::text"#),
-        service!("content", 6, r#"SELECT title FROM "Post" WHERE "authorId" = md5($1)::uuid::text"#),
-        service!(
-            "asset",
-            6,
-            r#"SELECT max(version) FROM asset_versions WHERE "assetId" = md5('asset' || $1)::uuid::text"#
-        ),
-        service!("rights", 2, r#"SELECT terms FROM "License" WHERE "holderId" = md5($1)::uuid::text"#),
-        service!(
-            "payout",
-            2,
-            r#"SELECT sum("amountCents")::int8 FROM "Payout" WHERE "creatorId" = md5($1)::uuid::text"#
-        ),
-        service!(
-            "analytics",
-            16,
-            r#"SELECT kind, count(*) FROM "Analytics".events WHERE payload ->> 'userId' = md5($1)::uuid::text GROUP BY kind"#
-        ),
+        service!("auth", 1),
+        service!("user", 2),
+        service!("billing", 2),
+        service!("campaign", 6),
+        service!("creator", 2),
+        service!("content", 6),
+        service!("asset", 6),
+        service!("rights", 2),
+        service!("payout", 2),
+        service!("analytics", 16),
     ]
 }

@@ -1,0 +1,1 @@
+SELECT id FROM "Session" WHERE "userId" = md5($1)::uuid::text

@@ -1,0 +1,1 @@
+SELECT title FROM "Post" WHERE "authorId" = md5($1)::uuid::text

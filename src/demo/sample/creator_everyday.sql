@@ -1,0 +1,1 @@
+SELECT handle FROM "Creator" WHERE "userId" = md5($1)::uuid::text

@@ -1,0 +1,1 @@
+SELECT sum("amountCents")::int8 FROM "Payout" WHERE "creatorId" = md5($1)::uuid::text

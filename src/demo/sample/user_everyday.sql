@@ -1,0 +1,1 @@
+SELECT biography FROM "Profile" WHERE "userId" = md5($1)::uuid::text
