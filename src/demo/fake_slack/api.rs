@@ -217,7 +217,6 @@ impl Workspace {
         self.change(|state| {
             let result = work(state);
             let error = result.as_ref().err().cloned();
-            *state.calls.entry(method.to_owned()).or_default() += 1;
             state.payloads.push(Payload { method: method.to_owned(), body, error });
             result
         })

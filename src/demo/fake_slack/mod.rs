@@ -15,7 +15,6 @@ mod state;
 mod view;
 
 use parking_lot::{Mutex, MutexGuard};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +55,6 @@ pub struct Workspace {
 }
 
 struct Inner {
-    addr: SocketAddr,
     http: reqwest::Client,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
@@ -69,12 +67,12 @@ impl Workspace {
     /// When the address cannot be bound.
     pub async fn start(settings: Settings) -> std::io::Result<Workspace> {
         let listener = tokio::net::TcpListener::bind(settings.listen).await?;
-        let addr = listener.local_addr()?;
+        let address = listener.local_addr()?.to_string();
         // Once in a process; whoever was first has chosen.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().map_err(std::io::Error::other)?;
-        let state = Mutex::new(State::new(settings, addr.to_string()));
-        let inner = Inner { addr, http, state, changed: watch::Sender::new(0) };
+        let state = Mutex::new(State::new(settings, address));
+        let inner = Inner { http, state, changed: watch::Sender::new(0) };
         let workspace = Workspace { inner: Arc::new(inner), replica: None };
         workspace.add_person(Account::new(BOT_USER, "Countersign", Kind::Bot));
         let router =
@@ -85,12 +83,12 @@ impl Workspace {
 
     /// The page for people.
     pub fn page_url(&self) -> String {
-        format!("http://{}/", self.inner.addr)
+        format!("http://{}/", self.state().address)
     }
 
     /// The base of the Web API, without a slash at the end.
     pub fn api_url(&self) -> String {
-        format!("http://{}/api", self.inner.addr)
+        format!("http://{}/api", self.state().address)
     }
 
     /// Sets the address of the bot from now on, such as `http://127.0.0.1:8080`.
@@ -165,7 +163,7 @@ impl Workspace {
 
     /// Number of calls of a Web API method; `response` counts posts to response URLs.
     pub fn calls(&self, method: &str) -> usize {
-        self.state().calls.get(method).copied().unwrap_or(0)
+        self.state().payloads.iter().filter(|payload| payload.method == method).count()
     }
 
     /// Every request sent to the bot, with how it was acknowledged.

@@ -28,7 +28,6 @@ pub(super) struct State {
     pub groups: BTreeMap<String, Vec<String>>,
     pub messages: Vec<Message>,
     pub payloads: Vec<Payload>,
-    pub calls: BTreeMap<String, usize>,
     pub deliveries: Vec<Delivery>,
     pub faults: Vec<(String, Fault)>,
     pub responses: HashMap<String, ResponseUrl>,
