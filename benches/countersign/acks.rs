@@ -41,7 +41,7 @@ struct Load<'a> {
 
 pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
     let bot = house.bot("acks", (Conversation::Server, "")).await?;
-    let mut floor = house.floor(&bot.signer, Conversation::Server)?;
+    let mut floor = house.floor(Conversation::Server)?;
     floor.first_answer(&bot.signer.command(NOBODY, "help")?.bytes)?;
     let idle = start::idle(&floor, &bot, goals).await?;
     let known = bot.signer.commands(NOBODY, "blocked --env production", KNOWN)?;

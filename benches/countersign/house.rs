@@ -104,8 +104,8 @@ impl House {
         Process::start(&command, (stage.checked()?.listen, place, &log(stage)))
     }
 
-    /// Starts this program as the floor, for requests signed by that signer.
-    pub fn floor(&self, signer: &Signer, place: Conversation) -> anyhow::Result<Process> {
+    /// Starts this program as the floor.
+    pub fn floor(&self, place: Conversation) -> anyhow::Result<Process> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe().context("finding this program")?);
         command.arg(floor::ARGUMENT).arg(address.to_string()).env(floor::SECRET, SIGNING_SECRET);

@@ -19,7 +19,7 @@ pub async fn measure(house: &House) -> anyhow::Result<()> {
         for measured in in_turn(round, ["floor", "bot"]) {
             let begun = Instant::now();
             let (mut process, times) = match measured {
-                "floor" => (house.floor(&signer, Conversation::Anywhere)?, &mut floor),
+                "floor" => (house.floor(Conversation::Anywhere)?, &mut floor),
                 _ => (house.start(&stage, Conversation::Anywhere)?, &mut bot),
             };
             process.first_answer(&request)?;

@@ -22,7 +22,7 @@ async fn server() -> &'static Servers {
 }
 
 /// Typed by ana.
-fn typed(scene: &Scene, line: String) -> IncomingEvent {
+fn typed(line: String) -> IncomingEvent {
     let workspace = fake_slack::TEAM.to_owned();
     let (platform, account) = (PlatformKind::Slack, ANA.to_owned());
     let place = Conversation {
@@ -55,8 +55,7 @@ async fn three_long_jobs_at_once_show_how_far_they_are_within_what_slack_allows(
             .await
             .unwrap();
         held.push(client);
-        let (flow, incoming) =
-            (Arc::clone(&flow), typed(&scene, format!("reindex {service} big --env production")));
+        let (flow, incoming) = (Arc::clone(&flow), typed(format!("reindex {service} big --env production")));
         tokio::spawn(async move { flow.handle(incoming).await });
     }
     found("three that run", async || (running(&scene).await.len() == 3).then_some(())).await;
