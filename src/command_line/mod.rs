@@ -3,16 +3,15 @@
 
 use crate::catalog::{Catalog, Command};
 use crate::clock::{duration_seconds, format_duration};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::suggest::{nearest, shown};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod tokenize;
-mod value;
 
 pub use tokenize::{BREAK_GLASS_PREFIX, TypedLine, split, strip_break_glass_prefix};
-pub use value::KnownNames;
 
 /// 4,000 characters: twice what Slack lets a person type into a slash command comfortably; more is a paste gone wrong.
 pub const LONGEST_LINE: usize = 4_000;
@@ -75,7 +74,7 @@ impl ArgSpec {
     /// True for the value that the argument has by default.
     pub fn is_default(&self, value: &str) -> bool {
         let no_names = KnownNames::default();
-        let default = self.default.as_deref().and_then(|default| value::check(self, default, &no_names).ok());
+        let default = self.default.as_deref().and_then(|default| canonical(self, default, &no_names).ok());
         default.as_deref() == Some(value)
     }
 
@@ -108,7 +107,7 @@ impl ArgSpec {
         }
         if let Some(default) = &self.default {
             let no_names = KnownNames::default();
-            value::check(self, default, &no_names).map_err(|error| format!("the default: {error}"))?;
+            canonical(self, default, &no_names).map_err(|error| format!("the default: {error}"))?;
         }
         Ok(())
     }
@@ -122,6 +121,90 @@ const OF_TERMINALS: [&str; 2] = ["config", "json"];
 
 /// The values by name; absent ones are absent.
 pub type Values = BTreeMap<String, String>;
+
+/// The names that the configuration knows.
+#[derive(Debug, Clone, Default)]
+pub struct KnownNames {
+    pub services: Vec<String>,
+    pub environments: Vec<String>,
+    pub commands: Vec<String>,
+}
+
+impl KnownNames {
+    /// The names of a configuration and a catalog.
+    pub fn of(config: &Config, catalog: &Catalog) -> KnownNames {
+        KnownNames {
+            services: config.services.iter().map(|service| service.name.clone()).collect(),
+            environments: config.environments.iter().map(|environment| environment.name.clone()).collect(),
+            commands: catalog.iter().map(|command| command.name.clone()).collect(),
+        }
+    }
+}
+
+/// Checks a word against the argument's type, and returns the value in its canonical form.
+fn canonical(spec: &ArgSpec, word: &str, known: &KnownNames) -> Result<String> {
+    let wrong = |problem: String| Error::instead(problem, format!("`{}`: {}.", spec.name, spec.help));
+    let typed = shown(word);
+    match spec.kind {
+        ArgType::Text if word.trim().is_empty() => Err(wrong(format!("`{}` is empty.", spec.name))),
+        ArgType::Text => Ok(word.to_owned()),
+        ArgType::Int => match word.parse::<i64>() {
+            Ok(number) => Ok(number.to_string()),
+            Err(_) => Err(wrong(format!("“{typed}” is not a whole number: type one such as 10."))),
+        },
+        ArgType::Pid => match word.parse::<i32>() {
+            Ok(pid) if pid > 0 => Ok(pid.to_string()),
+            Ok(0) => Err(Error::instead(
+                "0 is no session: a lock held by “pid 0” belongs to a prepared transaction.",
+                "`blocked` shows its name.",
+            )),
+            _ => Err(Error::instead(
+                format!("“{typed}” is not a process id."),
+                "Type the number from the pid column of `blocked` or `long`, such as `4711`.",
+            )),
+        },
+        ArgType::Run => match word.trim_start_matches('#').parse::<i64>() {
+            Ok(run) if run > 0 => Ok(run.to_string()),
+            _ => Err(Error::instead(
+                format!("“{typed}” is not the number of a run."),
+                "`history` and `pending` show them: type `show 128`.",
+            )),
+        },
+        ArgType::Duration => match duration_seconds(word) {
+            Some(seconds) if seconds > 0 => Ok(format!("{seconds} s")),
+            Some(_) => Err(wrong(format!(
+                "“{typed}” is zero, which would match everything: type 30s, 5m, 2h or 7d."
+            ))),
+            None => Err(wrong(format!("“{typed}” is not a duration: type 30s, 5m, 2h or 7d."))),
+        },
+        ArgType::Choice => match spec.choices.iter().find(|choice| choice.eq_ignore_ascii_case(word)) {
+            Some(choice) => Ok(choice.clone()),
+            None => Err(wrong(format!("“{typed}” is not one of {}.", spec.choices.join(", ")))),
+        },
+        ArgType::Service if word.to_lowercase() == "all" => Ok("all".to_owned()),
+        ArgType::Service => name(word, "service", &known.services),
+        ArgType::Environment => name(word, "environment", &known.environments),
+        ArgType::Command => name(word, "command", &known.commands),
+    }
+}
+
+/// A name of the configuration. A service's ending may be left out where the rest is unambiguous: "asset" for "asset-service".
+fn name(word: &str, what: &str, known: &[String]) -> Result<String> {
+    let typed = word.to_lowercase();
+    if known.contains(&typed) {
+        return Ok(typed);
+    }
+    let beginning = format!("{typed}-");
+    let longer: Vec<&String> = known.iter().filter(|name| name.starts_with(&beginning)).collect();
+    if let [only] = longer[..] {
+        return Ok(only.clone());
+    }
+    let problem = format!("There is no {what} “{}”.", shown(word));
+    match nearest(&typed, known.iter().map(String::as_str)) {
+        Some(near) => Err(Error::instead(problem, format!("Did you mean `{near}`?"))),
+        None => Err(Error::instead(problem, format!("There are: {}.", known.join(", ")))),
+    }
+}
 
 /// "kill 4711 --server main": the line that has these values.
 pub fn typed(command: &str, specs: &[ArgSpec], values: &Values) -> String {
@@ -155,7 +238,7 @@ pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str
             if is_empty(word) {
                 return Err(missing(spec));
             }
-            values.insert(spec.name.clone(), value::check(spec, word, known)?);
+            values.insert(spec.name.clone(), canonical(spec, word, known)?);
         }
     }
     if let Some(surplus) = words.next() {
@@ -173,7 +256,7 @@ pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str
                 let problem = format!("`--{option}` takes no value, and “{}” follows it.", shown(extra));
                 return Err(Error::instead(problem, try_this()));
             }
-            Some(given) if !is_empty(given) => value::check(spec, given, known)?,
+            Some(given) if !is_empty(given) => canonical(spec, given, known)?,
             _ => return Err(Error::instead(format!("`--{option}` needs a value."), try_this())),
         };
         values.insert(option.clone(), bound);
@@ -194,7 +277,7 @@ pub fn bind_offer(specs: &[ArgSpec], offered: &Values, known: &KnownNames) -> Re
     let mut values = Values::new();
     for spec in specs {
         if let Some(given) = offered.get(&spec.name) {
-            values.insert(spec.name.clone(), value::check(spec, given, known)?);
+            values.insert(spec.name.clone(), canonical(spec, given, known)?);
         } else if spec.required {
             return Err(Error::user(format!("The button has no <{}>.", spec.name)));
         }
@@ -208,7 +291,7 @@ fn defaults(specs: &[ArgSpec], values: &mut Values, known: &KnownNames) -> Resul
         if let Some(default) = &spec.default
             && !values.contains_key(&spec.name)
         {
-            values.insert(spec.name.clone(), value::check(spec, default, known)?);
+            values.insert(spec.name.clone(), canonical(spec, default, known)?);
         }
     }
     Ok(())

@@ -65,22 +65,22 @@ pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<Typed
 
 impl TypedLine {
     fn set(&mut self, name: String, value: Option<String>) -> Result<()> {
-        let twice =
+        let repeated =
             || Error::instead(format!("`--{}` is given twice.", shown(&name)), "Leave one of them out.");
-        let filled = |value: Option<String>| {
+        let non_empty = |value: Option<String>| {
             value.filter(|v| !v.trim().is_empty()).ok_or_else(|| {
                 Error::instead(format!("`--{name}` needs a value."), format!("For example `--{name} …`."))
             })
         };
         match name.as_str() {
-            "env" if self.environment.is_some() => return Err(twice()),
-            "reason" if self.reason.is_some() => return Err(twice()),
-            "env" => self.environment = Some(filled(value)?),
-            "reason" => self.reason = Some(filled(value)?),
+            "env" if self.environment.is_some() => return Err(repeated()),
+            "reason" if self.reason.is_some() => return Err(repeated()),
+            "env" => self.environment = Some(non_empty(value)?),
+            "reason" => self.reason = Some(non_empty(value)?),
             "private" => self.private = true,
             "dry-run" => self.dry_run = true,
             "" => return Err(Error::instead("A lone `--` means nothing here.", "Leave it out.")),
-            _ if self.options.iter().any(|(known, _)| *known == name) => return Err(twice()),
+            _ if self.options.iter().any(|(known, _)| *known == name) => return Err(repeated()),
             _ => self.options.push((name, value)),
         }
         Ok(())
@@ -124,14 +124,14 @@ fn words(typed: &str) -> Result<Vec<TypedWord>> {
         }
         // An apostrophe inside a word is a letter: it's.
         let opens = closing(c).filter(|_| current.as_ref().is_none_or(|word| word.text.ends_with('=')));
-        let Some(ends) = opens else {
+        let Some(closing_quotes) = opens else {
             current.get_or_insert(TypedWord { text: String::new(), quoted: false }).text.push(c);
             continue;
         };
         let word = current.get_or_insert(TypedWord { text: String::new(), quoted: true });
         loop {
             match chars.next() {
-                Some(next) if ends.contains(&next) => break,
+                Some(next) if closing_quotes.contains(&next) => break,
                 Some(next) if next.is_control() && !next.is_whitespace() => {
                     return Err(unprintable(&word.text, next));
                 }
@@ -162,18 +162,18 @@ fn unprintable(before: &str, character: char) -> Error {
 mod tests {
     use super::*;
 
-    fn of(typed: &str) -> TypedLine {
+    fn line_of(typed: &str) -> TypedLine {
         split(typed, &|_, name| name == "failed").unwrap()
     }
 
     #[test]
     fn phones_dashes_and_quotes_mean_the_same() {
-        let plain = of("kill 4711 --env production --reason \"stuck report, it's ana's\" --dry-run");
-        assert_eq!(plain, of("kill 4711 —env production –reason “stuck report, it's ana's” —dry-run"));
+        let plain = line_of("kill 4711 --env production --reason \"stuck report, it's ana's\" --dry-run");
+        assert_eq!(plain, line_of("kill 4711 —env production –reason “stuck report, it's ana's” —dry-run"));
         assert_eq!(plain.reason.as_deref(), Some("stuck report, it's ana's"));
         assert!(plain.dry_run);
-        assert_eq!(of("history --failed kill").words, ["kill"]);
-        assert_eq!(of("long --over=5m").options, [("over".to_owned(), Some("5m".to_owned()))]);
+        assert_eq!(line_of("history --failed kill").words, ["kill"]);
+        assert_eq!(line_of("long --over=5m").options, [("over".to_owned(), Some("5m".to_owned()))]);
     }
 
     #[test]
@@ -190,6 +190,6 @@ mod tests {
             assert!(split(wrong, &|_, _| false).is_err(), "{wrong}");
         }
         assert!(split(&"x".repeat(40_000), &|_, _| false).is_err());
-        assert_eq!(of(""), TypedLine::default());
+        assert_eq!(line_of(""), TypedLine::default());
     }
 }
