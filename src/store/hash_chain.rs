@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 pub type Hash = [u8; 32];
 
 /// The hash before the first event.
-pub const FIRST: Hash = [0; 32];
+pub const INITIAL_HASH: Hash = [0; 32];
 
 /// The key of one free text. Without it the text's HMAC says nothing.
 pub type Key = [u8; 32];
@@ -72,33 +72,27 @@ pub fn link(position: ChainPosition<'_>, change: &NewEvent) -> anyhow::Result<Li
     for (name, text) in &change.texts {
         let mut key: Key = [0; 32];
         getrandom::fill(&mut key).context("making a text's key")?;
-        texts.insert(name.clone(), seal(&key, text));
+        texts.insert(name.clone(), hmac_hex(&key, text));
         keys.insert(name.clone(), key);
     }
-    let entry = Entry {
-        seq: position.seq,
-        run: position.run,
-        at: position.at,
-        kind: change.kind,
-        by: change.by.clone(),
-        facts: sorted(&change.facts),
-        texts,
-        state: change.state,
-        deadline: change.deadline.map(microseconds),
-        request: position.request.cloned(),
-    };
+    let ChainPosition { previous, seq, run, at, request } = position;
+    let NewEvent { kind, by, mut facts, state, deadline, .. } = change.clone();
+    // The order of keys must not depend on the JSON library's features.
+    facts.sort_all_objects();
+    let deadline = deadline.map(microseconds);
+    let entry = Entry { seq, run, at, kind, by, facts, texts, state, deadline, request: request.cloned() };
     let bytes = serde_json::to_string(&entry).context("writing an event as JSON")?;
-    let hash = follow(&position.previous, bytes.as_bytes());
+    let hash = next_hash(&previous, bytes.as_bytes());
     Ok(Link { bytes, hash, keys })
 }
 
 /// SHA-256(previous ‖ bytes).
-pub fn follow(previous: &Hash, bytes: &[u8]) -> Hash {
+fn next_hash(previous: &Hash, bytes: &[u8]) -> Hash {
     Sha256::new().chain_update(previous).chain_update(bytes).finalize().into()
 }
 
 /// HMAC-SHA-256(key, text), in hex.
-pub fn seal(key: &[u8], text: &str) -> String {
+fn hmac_hex(key: &[u8], text: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length (RFC 2104)");
     mac.update(text.as_bytes());
     hex::encode(mac.finalize().into_bytes())
@@ -107,18 +101,6 @@ pub fn seal(key: &[u8], text: &str) -> String {
 /// Cut to whole microseconds: what both SQLite's and PostgreSQL's columns hold.
 pub fn microseconds(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
-}
-
-/// The same value with every object's keys in order, whatever the JSON library was built with.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let in_order: BTreeMap<&String, &Value> = map.iter().collect();
-            Value::Object(in_order.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
-        other => other.clone(),
-    }
 }
 
 /// A stored event, for the check.
@@ -175,7 +157,7 @@ pub struct ChainAudit {
 
 impl Default for ChainAudit {
     fn default() -> Self {
-        ChainAudit { head: FIRST, seq: 0, events: 0, runs: BTreeMap::new(), broken: None }
+        ChainAudit { head: INITIAL_HASH, seq: 0, events: 0, runs: BTreeMap::new(), broken: None }
     }
 }
 
@@ -193,7 +175,7 @@ impl ChainAudit {
         if seq != self.seq + 1 {
             return Err(format!("event {} is missing", self.seq + 1));
         }
-        let hash = follow(&self.head, row.bytes.as_bytes());
+        let hash = next_hash(&self.head, row.bytes.as_bytes());
         if row.hash != hash {
             return Err(format!("event {seq} was changed: its hash doesn't follow from the event before it"));
         }
@@ -206,7 +188,7 @@ impl ChainAudit {
         }
         for text in &row.texts {
             match entry.texts.get(&text.name) {
-                Some(sealed) if *sealed == seal(&text.key, &text.text) => {}
+                Some(hmac) if *hmac == hmac_hex(&text.key, &text.text) => {}
                 Some(_) => return Err(format!("event {seq}: its text was changed")),
                 None => return Err(format!("event {seq}: a text was added to it")),
             }
@@ -215,28 +197,19 @@ impl ChainAudit {
     }
 
     fn fold(&mut self, entry: Entry) -> Result<(), String> {
-        let (seq, run) = (entry.seq, entry.run);
-        match (self.runs.get_mut(&run), entry.request) {
+        let Entry { seq, run, at, state, deadline, request, .. } = entry;
+        let fold = match (self.runs.get(&run), request) {
             (None, Some(request)) => {
-                let fold = RunFold {
-                    version: 1,
-                    state: entry.state,
-                    request: digest(&request),
-                    opened_at: entry.at,
-                    changed_at: entry.at,
-                    deadline: entry.deadline,
-                };
-                self.runs.insert(run, fold);
+                let request = digest(&request);
+                RunFold { version: 1, state, request, opened_at: at, changed_at: at, deadline }
             }
             (Some(fold), None) => {
-                fold.version += 1;
-                fold.state = entry.state;
-                fold.changed_at = entry.at;
-                fold.deadline = entry.deadline;
+                RunFold { version: fold.version + 1, state, changed_at: at, deadline, ..*fold }
             }
             (None, None) => return Err(format!("event {seq}: run {run} has no first event")),
             (Some(_), Some(_)) => return Err(format!("event {seq}: run {run} begins twice")),
-        }
+        };
+        self.runs.insert(run, fold);
         Ok(())
     }
 
@@ -249,15 +222,15 @@ impl ChainAudit {
     }
 
     /// Adds an error that only the store can find.
-    pub fn fault(&mut self, what: impl Into<String>) {
-        self.broken.get_or_insert_with(|| what.into());
+    pub fn fault(&mut self, problem: impl Into<String>) {
+        self.broken.get_or_insert_with(|| problem.into());
     }
 
     /// Returns the result.
     pub fn finish(mut self) -> ChainReport {
         if let Some(run) = self.runs.keys().next() {
-            let what = format!("run {run} was removed: only its events are left");
-            self.fault(what);
+            let problem = format!("run {run} was removed: only its events are left");
+            self.fault(problem);
         }
         ChainReport { events: self.events, head: hex::encode(self.head), broken: self.broken }
     }
@@ -304,19 +277,19 @@ mod tests {
             deadline: None,
         };
         let at = "2026-01-02T03:04:05.000001Z".parse().unwrap();
-        let position = ChainPosition { previous: FIRST, seq: 7, run: 3, at, request: None };
+        let position = ChainPosition { previous: INITIAL_HASH, seq: 7, run: 3, at, request: None };
         let link = link(position, &change).unwrap();
-        let sealed = seal(&link.keys["reason"], "because of Ada");
+        let hmac = hmac_hex(&link.keys["reason"], "because of Ada");
         let expected = format!(
-            r#"{{"seq":7,"run":3,"at":"2026-01-02T03:04:05.000001Z","kind":"approved","by":null,"facts":{{"a":[true],"b":{{"a":2,"z":1}}}},"texts":{{"reason":"{sealed}"}},"state":"approved","deadline":null}}"#
+            r#"{{"seq":7,"run":3,"at":"2026-01-02T03:04:05.000001Z","kind":"approved","by":null,"facts":{{"a":[true],"b":{{"a":2,"z":1}}}},"texts":{{"reason":"{hmac}"}},"state":"approved","deadline":null}}"#
         );
         assert_eq!(link.bytes, expected);
-        assert_eq!(link.hash, follow(&FIRST, expected.as_bytes()));
+        assert_eq!(link.hash, next_hash(&INITIAL_HASH, expected.as_bytes()));
     }
 
     #[test]
     fn a_text_is_sealed_as_rfc_4231_says() {
-        let sealed = seal(b"Jefe", "what do ya want for nothing?");
-        assert_eq!(sealed, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        let hmac = hmac_hex(b"Jefe", "what do ya want for nothing?");
+        assert_eq!(hmac, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     }
 }

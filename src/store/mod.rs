@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
-pub mod hash_chain;
+mod hash_chain;
 pub mod sqlite;
 
 /// A run to be opened. Its first event and state come from `audit`.

@@ -87,7 +87,7 @@ struct CardRow {
 impl CardRow {
     /// True while the claim is in force: it has not expired, and its process is alive.
     fn is_claimed(&self, instance: &Instance) -> DbResult<bool> {
-        Ok(self.claimed_until > Timestamp::now().as_microsecond() && instance.lives(&self.claimed_by)?)
+        Ok(self.claimed_until > Timestamp::now().as_microsecond() && instance.is_alive(&self.claimed_by)?)
     }
 }
 

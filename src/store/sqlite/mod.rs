@@ -62,9 +62,9 @@ impl SqliteStore {
         let reading = FileConnector { read_only: true, ..writing.clone() };
         let opened = writing.prepare()?;
         let instance = Arc::new(Instance::start(path)?);
-        for dead in instance.dead().context("looking for dead instances")? {
+        for dead in instance.dead_ids().context("looking for dead instances")? {
             if !queries::owns_open_run(&opened.connection, &dead).map_err(StoreError::from)? {
-                instance.forget(&dead).context("removing a dead instance's lock")?;
+                instance.remove_lock(&dead).context("removing a dead instance's lock")?;
             }
         }
         let start = |opener: &FileConnector, opened| {

@@ -35,7 +35,7 @@ impl Instance {
     }
 
     /// True if the instance of that id is alive.
-    pub fn lives(&self, id: &str) -> io::Result<bool> {
+    pub fn is_alive(&self, id: &str) -> io::Result<bool> {
         if id == self.id {
             return Ok(true);
         }
@@ -52,12 +52,12 @@ impl Instance {
     }
 
     /// Ids that have a lock file and no process.
-    pub fn dead(&self) -> io::Result<Vec<String>> {
+    pub fn dead_ids(&self) -> io::Result<Vec<String>> {
         let mut dead = Vec::new();
         for entry in std::fs::read_dir(&self.directory)? {
             let name = entry?.file_name();
             let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".lock")) else { continue };
-            if !self.lives(id)? {
+            if !self.is_alive(id)? {
                 dead.push(id.to_owned());
             }
         }
@@ -65,7 +65,7 @@ impl Instance {
     }
 
     /// Removes a dead instance's lock file.
-    pub fn forget(&self, id: &str) -> io::Result<()> {
+    pub fn remove_lock(&self, id: &str) -> io::Result<()> {
         match std::fs::remove_file(path_of(&self.directory, id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

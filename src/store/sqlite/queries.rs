@@ -18,16 +18,10 @@ const RUNS: &str = "SELECT id, version, state, request, opened_at, changed_at, d
 pub(super) fn get(connection: &Connection, id: RunId) -> DbResult<Option<Run>> {
     let row = rows::first(connection, &format!("{RUNS} WHERE id = ?1"), [id], run_row)?;
     let Some(row) = row else { return Ok(None) };
-    Ok(Some(Run {
-        id,
-        version: row.version,
-        state: row.state,
-        request: serde_json::from_str(&row.request)?,
-        opened_at: row.opened_at,
-        changed_at: row.changed_at,
-        deadline: row.deadline,
-        events: events_of(connection, id)?,
-    }))
+    let RunRow { version, state, request, opened_at, changed_at, deadline, .. } = row;
+    let request = serde_json::from_str(&request)?;
+    let events = events_of(connection, id)?;
+    Ok(Some(Run { id, version, state, request, opened_at, changed_at, deadline, events }))
 }
 
 fn run_row(row: &Row<'_>) -> DbResult<RunRow> {
@@ -45,17 +39,9 @@ fn run_row(row: &Row<'_>) -> DbResult<RunRow> {
 fn events_of(connection: &Connection, run: RunId) -> DbResult<Vec<RunEvent>> {
     rows::all(connection, "SELECT seq, bytes FROM events WHERE run = ?1 ORDER BY seq", [run], |row| {
         let seq = row.get(0)?;
-        let entry: Entry = rows::json(row, 1)?;
+        let Entry { at, kind, by, facts, state, .. } = rows::json(row, 1)?;
         let texts = texts_of(connection, seq)?.into_iter().map(|text| (text.name, text.text)).collect();
-        Ok(RunEvent {
-            seq,
-            at: entry.at,
-            kind: entry.kind,
-            by: entry.by,
-            facts: entry.facts,
-            texts,
-            state: entry.state,
-        })
+        Ok(RunEvent { seq, at, kind, by, facts, texts, state })
     })
 }
 
@@ -136,7 +122,7 @@ pub(super) fn orphans(connection: &Connection, instance: &Instance) -> DbResult<
     let sql = "SELECT id, coalesce(owner, '') FROM runs WHERE state IN ('approved', 'running') ORDER BY id";
     let mut orphans = Vec::new();
     rows::for_each(connection, sql, [], |row| {
-        if !instance.lives(&row.get::<_, String>(1)?)? {
+        if !instance.is_alive(&row.get::<_, String>(1)?)? {
             orphans.push(row.get(0)?);
         }
         Ok(())

@@ -184,7 +184,7 @@ fn append(
     request: Option<&RunRequest>,
     change: &NewEvent,
 ) -> DbResult<()> {
-    let mut position = ChainPosition { previous: hash_chain::FIRST, seq: 1, run, at, request };
+    let mut position = ChainPosition { previous: hash_chain::INITIAL_HASH, seq: 1, run, at, request };
     rows::for_each(transaction, "SELECT seq + 1, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
         (position.seq, position.previous) = (row.get(0)?, row.get(1)?);
         Ok(())
