@@ -38,7 +38,7 @@ impl RateLimiter {
 /// The ids of recent deliveries, so that one that a platform sends twice counts once.
 #[derive(Debug)]
 pub struct DuplicateFilter {
-    keep: Duration,
+    retention: Duration,
     capacity: usize,
     recent: Mutex<RecentIds>,
 }
@@ -51,9 +51,9 @@ struct RecentIds {
 }
 
 impl DuplicateFilter {
-    /// Remembers an id for `keep`, and `capacity` ids at most: the oldest goes first.
-    pub fn new(keep: Duration, capacity: usize) -> Self {
-        DuplicateFilter { keep, capacity, recent: Mutex::default() }
+    /// Remembers an id for `retention`, and `capacity` ids at most: the oldest goes first.
+    pub fn new(retention: Duration, capacity: usize) -> Self {
+        DuplicateFilter { retention, capacity, recent: Mutex::default() }
     }
 
     /// Remembers an id; `false` if it was remembered already.
@@ -75,7 +75,7 @@ impl DuplicateFilter {
             ids.remove(&oldest);
         }
         ids.insert(id.to_owned());
-        order.push_back((id.to_owned(), now + self.keep));
+        order.push_back((id.to_owned(), now + self.retention));
         true
     }
 }

@@ -46,8 +46,7 @@ struct MessageReader<'a> {
     /// The text that is not read yet.
     rest: &'a str,
     out: String,
-    /// The last word.
-    last: &'a str,
+    last_word: &'a str,
     expect: Expected,
     /// The last hidden value reaches the end of the text, and may continue after it.
     open: bool,
@@ -100,7 +99,7 @@ impl<'a> MessageReader<'a> {
     }
 
     /// The rest of this word, quotes and parentheses included.
-    fn run(&self) -> &'a str {
+    fn word(&self) -> &'a str {
         before(self.rest, is_blank)
     }
 
@@ -120,7 +119,7 @@ impl<'a> MessageReader<'a> {
             '\n' => {
                 self.out.truncate(self.out.trim_end_matches(' ').len());
                 self.copy("\n");
-                self.last = "";
+                self.last_word = "";
             }
             _ if is_blank(next) => {
                 if !self.out.is_empty() && !self.out.ends_with([' ', '\n']) {
@@ -156,7 +155,7 @@ impl<'a> MessageReader<'a> {
     fn replace(&mut self, len: usize, shown: &str) {
         self.out.push_str(shown);
         self.skip(len);
-        self.last = "";
+        self.last_word = "";
         self.expect = Expected::Nothing;
         self.open = self.rest.is_empty();
     }
@@ -166,12 +165,13 @@ impl<'a> MessageReader<'a> {
         let inside = &self.rest[1..];
         let name = before(inside, |c| matches!(c, '"' | '\n'));
         let closed = !name.is_empty() && inside[name.len()..].starts_with('"');
-        let named = self.last.ends_with('.') || patterns::listed(NAMED, &self.last.to_ascii_lowercase());
-        if named && closed && !statement && self.expect == Expected::Nothing && patterns::is_name(name) {
+        let is_named =
+            self.last_word.ends_with('.') || patterns::listed(NAMED, &self.last_word.to_ascii_lowercase());
+        if is_named && closed && !statement && self.expect == Expected::Nothing && patterns::is_name(name) {
             return self.replace(name.len() + 2, &format!("\"{}\"", patterns::visible(name)));
         }
         // A value is not escaped: it may hold quotes and lines of its own.
-        let to_the_end = statement || self.last.ends_with(':');
+        let to_the_end = statement || self.last_word.ends_with(':');
         let len = match self.line().rfind('"') {
             Some(end) if end > 0 && !to_the_end => end + 1,
             _ => self.part_if(|part| part.len() > 1 && part.ends_with('"') || part.contains("\"\n")),
@@ -192,20 +192,20 @@ impl<'a> MessageReader<'a> {
 
     fn parenthesis(&mut self) {
         let ends_row = |part: &str| part.ends_with(").");
-        if self.last.ends_with(")=") || self.out.ends_with(")=") || self.out.ends_with(") = ") {
+        if self.last_word.ends_with(")=") || self.out.ends_with(")=") || self.out.ends_with(") = ") {
             let part = self.part();
             let ending = KEY_ENDINGS.iter().filter_map(|ending| part.rfind(ending)).max();
             let len = ending.map_or_else(|| self.part_if(ends_row), |at| at + 1);
             self.replace(len, "(?)");
-        } else if self.last == "contains" {
+        } else if self.last_word == "contains" {
             self.replace(self.part_if(ends_row), "(?)");
         } else {
             self.copy("(");
-            self.last = "";
+            self.last_word = "";
         }
     }
 
-    /// A run without whitespace, quotes and opening parentheses.
+    /// A piece without whitespace, quotes and opening parentheses.
     fn chunk(&mut self) {
         let chunk = before(self.rest, |c| is_blank(c) || matches!(c, '"' | '\'' | '('));
         if self.expect == Expected::Value {
@@ -219,15 +219,15 @@ impl<'a> MessageReader<'a> {
 
     /// A password that is quoted or escaped may go on in the next word.
     fn value(&mut self) {
-        let run = self.run();
-        let len = if run.contains(['\\', '"', '\'']) { self.part().len() } else { run.len() };
+        let word = self.word();
+        let len = if word.contains(['\\', '"', '\'']) { self.part().len() } else { word.len() };
         self.replace(len, "?");
     }
 
     /// Keeps the scheme and the host. The path may be the secret, as in an incoming webhook.
     fn url(&mut self) {
-        let run = self.run();
-        let (scheme, rest) = run.split_once("://").unwrap_or(("", run));
+        let word = self.word();
+        let (scheme, rest) = word.split_once("://").unwrap_or(("", word));
         let (user, address) = rest.rsplit_once('@').map_or(("", rest), |(_, address)| ("?@", address));
         let host = before(address, |c| matches!(c, '/' | '?' | '#' | '"' | '\''));
         let port = host.rsplit_once(':').map_or("", |(_, port)| port);
@@ -241,15 +241,15 @@ impl<'a> MessageReader<'a> {
         }
         let path = if host.len() < address.len() { "/…" } else { "" };
         let (scheme, host) = (patterns::visible(scheme), patterns::visible(host));
-        self.replace(run.len(), &format!("{scheme}://{user}{host}{path}"));
+        self.replace(word.len(), &format!("{scheme}://{user}{host}{path}"));
     }
 
     /// `password=…`, `token: …`, `Bearer …`: true if the beginning of the chunk was written here.
     fn secret(&mut self, chunk: &'a str) -> bool {
-        let armed = std::mem::take(&mut self.expect) == Expected::Operator;
+        let after_key_word = std::mem::take(&mut self.expect) == Expected::Operator;
         let key_end = match patterns::sensitive_end(chunk) {
             None if chunk.to_ascii_lowercase().starts_with("authorization") => Some("authorization".len()),
-            None if armed && chunk.starts_with(['=', ':']) => Some(0),
+            None if after_key_word && chunk.starts_with(['=', ':']) => Some(0),
             end => end,
         };
         let operator = key_end.and_then(|end| Some(end + chunk.get(end..)?.find(['=', ':'])?));
@@ -264,10 +264,10 @@ impl<'a> MessageReader<'a> {
         };
         let shown = &chunk[..=operator];
         self.copy_or_mask(shown, "?=");
-        let run = self.run();
-        if run.is_empty() && shown.ends_with(':') {
+        let word = self.word();
+        if word.is_empty() && shown.ends_with(':') {
             self.replace(self.line().len(), " ?");
-        } else if run.is_empty() || run.starts_with('(') {
+        } else if word.is_empty() || word.starts_with('(') {
             self.expect = Expected::Value;
         } else {
             self.value();
@@ -277,7 +277,7 @@ impl<'a> MessageReader<'a> {
 
     fn plain(&mut self, chunk: &'a str) {
         self.copy_or_mask(chunk, "?");
-        self.last = chunk;
+        self.last_word = chunk;
         if STATEMENT_INTROS.iter().any(|intro| self.out.ends_with(intro)) {
             self.statement();
         } else if self.out.ends_with("LINE") || self.out.ends_with("JSON data, line") {

@@ -71,7 +71,7 @@ enum Assignment {
 #[derive(Default)]
 struct StatementState {
     class: Class,
-    saw_set: bool,
+    after_set: bool,
     after_options: bool,
     after_connection: bool,
     assignment: Assignment,
@@ -82,7 +82,7 @@ struct Writer {
     out: String,
     statement: StatementState,
     hiding: Option<HiddenUntil>,
-    hidden_shown: bool,
+    mask_written: bool,
     /// The start of a word that is hidden unless the next token makes it a qualifier or a function.
     value_at: Option<usize>,
     /// The rest of the text is hidden.
@@ -154,7 +154,7 @@ impl Writer {
             Some(HiddenUntil::Closed(open)) if token.is_symbol("(") => Some(HiddenUntil::Closed(open + 1)),
             unchanged => unchanged,
         };
-        if self.hiding.is_some() && !std::mem::replace(&mut self.hidden_shown, true) {
+        if self.hiding.is_some() && !std::mem::replace(&mut self.mask_written, true) {
             self.push("?", token.spaced);
         }
         self.hiding.is_some()
@@ -162,7 +162,7 @@ impl Writer {
 
     fn hide(&mut self, until: HiddenUntil) {
         self.hiding = Some(until);
-        self.hidden_shown = false;
+        self.mask_written = false;
     }
 
     fn word(&mut self, token: SqlToken) {
@@ -179,8 +179,8 @@ impl Writer {
             return self.cut(true);
         }
         self.statement.after_connection = lower == "connection";
-        self.statement.saw_set |= lower == "set";
-        if lower == "to" && self.statement.saw_set {
+        self.statement.after_set |= lower == "set";
+        if lower == "to" && self.statement.after_set {
             self.hide(HiddenUntil::Semicolon);
         }
     }
@@ -201,7 +201,7 @@ impl Writer {
         self.push(token.text, token.spaced);
         match token.text {
             ";" => self.statement = StatementState::default(),
-            "=" if self.statement.saw_set => self.hide(HiddenUntil::Semicolon),
+            "=" if self.statement.after_set => self.hide(HiddenUntil::Semicolon),
             "=" if self.statement.assignment == Assignment::Name => {
                 self.statement.assignment = Assignment::Operator
             }
