@@ -17,7 +17,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// The record is polled this often for a request to stop.
 const STOP_POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,8 +26,6 @@ pub(super) struct RunExecutor {
     pub app: Arc<App>,
     pub authenticator: Authenticator,
     pub outbox: Arc<Outbox>,
-    /// Tasks that the process waits for before it ends.
-    pub background: TaskTracker,
     /// Runs that this process is executing.
     pub running: InFlight,
 }
@@ -82,7 +79,7 @@ impl RunExecutor {
     /// Revokes a run that didn't start, as soon as the store accepts it.
     fn revoke_in_background(self: &Arc<Self>, run: Run, reason: &'static str) {
         let executor = Arc::clone(self);
-        self.background.spawn(async move {
+        self.outbox.background.spawn(async move {
             executor.app.audit.close(&run, EventKind::Revoked, EventDetails::why(reason)).await;
             executor.outbox.update_cards(run.id).await;
         });

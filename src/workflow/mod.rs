@@ -80,32 +80,23 @@ impl Workflow {
         let background = TaskTracker::new();
         let authenticator = Authenticator { app: app.clone(), platforms: platforms.clone() };
         let answers = Answers { app: app.clone(), platforms: platforms.clone() };
-        let outbox = Outbox::new(app.clone(), platforms.clone(), background.clone());
-        let reminders =
-            Arc::new(Reminders { app: app.clone(), outbox: outbox.clone(), background: background.clone() });
+        let outbox = Outbox::new(app.clone(), platforms, background.clone());
+        let reminders = Arc::new(Reminders { app: app.clone(), outbox: outbox.clone() });
         let executor = Arc::new(RunExecutor {
             app: app.clone(),
             authenticator: authenticator.clone(),
             outbox: outbox.clone(),
-            background: background.clone(),
             running: InFlight::default(),
         });
         let reconciler = Arc::new(Reconciler {
             app: app.clone(),
             outbox: outbox.clone(),
             executor: executor.clone(),
-            background: background.clone(),
             watching: InFlight::default(),
         });
         let views =
             PersonalViews { app: app.clone(), authenticator: authenticator.clone(), outbox: outbox.clone() };
-        let queries = Queries {
-            app: app.clone(),
-            platforms: platforms.clone(),
-            answers: answers.clone(),
-            outbox: outbox.clone(),
-            background: background.clone(),
-        };
+        let queries = Queries { app: app.clone(), answers: answers.clone(), outbox: outbox.clone() };
         let decisions = Decisions {
             app: app.clone(),
             authenticator: authenticator.clone(),
@@ -114,12 +105,10 @@ impl Workflow {
         };
         let requests = Requests {
             app: app.clone(),
-            platforms,
             authenticator: authenticator.clone(),
             outbox: outbox.clone(),
             reminders: reminders.clone(),
             executor: executor.clone(),
-            background: background.clone(),
         };
         let supervisor = Arc::new(Supervisor { app: app.clone(), outbox, reminders, reconciler });
         let deliveries = DuplicateFilter::new(DUPLICATE_PERIOD, 10_000);

@@ -150,9 +150,9 @@ async fn retry_until<T, F: Future<Output = StoreResult<T>>>(
 /// Sends cards, edits them, retries, and gives up.
 pub(super) struct Outbox {
     app: Arc<App>,
-    platforms: Arc<Platforms>,
+    pub platforms: Arc<Platforms>,
     /// Tasks that the process waits for before it ends.
-    background: TaskTracker,
+    pub background: TaskTracker,
     pub sending: InFlight,
     retries: RetrySchedule,
     /// By platform.

@@ -3,7 +3,6 @@
 use super::answers::Answers;
 use super::intent::{Intent, Recipients};
 use super::outbox::Outbox;
-use super::platforms::Platforms;
 use crate::actions::{self, Implementation};
 use crate::app::App;
 use crate::audit::EventDetails;
@@ -13,7 +12,6 @@ use crate::sql::{self, Answer, QueryRequest};
 use crate::store::{OpenOutcome, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::task::TaskTracker;
 
 /// A read waits this long for the audit log and then continues with a warning: in an incident the answer matters more.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,11 +28,8 @@ enum RecordOutcome {
 /// Answers read commands.
 pub(super) struct Queries {
     pub app: Arc<App>,
-    pub platforms: Arc<Platforms>,
     pub answers: Answers,
     pub outbox: Arc<Outbox>,
-    /// Tasks that the process waits for before it ends.
-    pub background: TaskTracker,
 }
 
 impl Queries {
@@ -79,7 +74,8 @@ impl Queries {
     async fn post_again(&self, run: RunId, place: &Conversation) {
         let Ok(cards) = self.app.audit.store.cards_of(run).await else { return };
         let cards = cards.iter().filter(|card| card.kind == CardKind::Primary).count();
-        if cards >= MAX_PRIMARY_CARDS || self.platforms.require_card_conversation(place).await.is_err() {
+        if cards >= MAX_PRIMARY_CARDS || self.outbox.platforms.require_card_conversation(place).await.is_err()
+        {
             return;
         }
         if let Err(error) = self.outbox.post_card(run, place).await {
@@ -124,7 +120,7 @@ impl Queries {
             ),
         };
         let (audit, run) = (self.app.audit.clone(), run.clone());
-        self.background.spawn(async move { audit.close(&run, kind, details).await });
+        self.outbox.background.spawn(async move { audit.close(&run, kind, details).await });
     }
 }
 

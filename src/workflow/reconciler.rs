@@ -11,7 +11,6 @@ use crate::store::{AppendOutcome, Filter, StoreResult};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::task::TaskTracker;
 
 /// After this time an inspection shows nothing new, and a person has looked. Work that is running, or will resume, is never forgotten.
 const OBSERVATION_PERIOD: Duration = Duration::from_secs(86_400);
@@ -21,8 +20,6 @@ pub(super) struct Reconciler {
     pub app: Arc<App>,
     pub outbox: Arc<Outbox>,
     pub executor: Arc<RunExecutor>,
-    /// Tasks that the process waits for before it ends.
-    pub background: TaskTracker,
     /// Interrupted runs whose cards show what is observed of them.
     pub watching: InFlight,
 }
@@ -40,7 +37,7 @@ impl Reconciler {
             self.stop_watching(closed);
         }
         for run in runs {
-            if self.background.is_closed() {
+            if self.outbox.background.is_closed() {
                 break;
             }
             let code = self.app.catalog.find(&run.request.command).and_then(actions::find);
@@ -63,7 +60,7 @@ impl Reconciler {
                 self.stop_watching(run.id);
                 self.outbox.spawn_update(run.id);
                 let executor = Arc::clone(&self.executor);
-                self.background.spawn(async move { executor.perform(*run).await });
+                self.outbox.background.spawn(async move { executor.perform(*run).await });
                 return Ok(());
             }
             AppendOutcome::VersionConflict(_) => return Ok(()),
@@ -108,7 +105,7 @@ impl Reconciler {
             None => self.stop_watching(run.id),
         }
         let (outbox, run) = (Arc::clone(&self.outbox), run.id);
-        self.background.spawn(async move { outbox.force_update(run).await });
+        self.outbox.background.spawn(async move { outbox.force_update(run).await });
     }
 
     fn stop_watching(&self, run: RunId) {

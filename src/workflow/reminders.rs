@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::task::TaskTracker;
 
 /// The webhook's names of events.
 pub(super) const WAITING: &str = "waiting";
@@ -23,8 +22,6 @@ pub(super) const BREAK_GLASS_USED: &str = "acted_alone";
 pub(super) struct Reminders {
     pub app: Arc<App>,
     pub outbox: Arc<Outbox>,
-    /// Tasks that the process waits for before it ends.
-    pub background: TaskTracker,
 }
 
 impl Reminders {
@@ -34,7 +31,7 @@ impl Reminders {
             return;
         }
         let (app, payload) = (Arc::clone(&self.app), self.webhook_payload(run, event));
-        self.background.spawn(async move {
+        self.outbox.background.spawn(async move {
             if let Some(webhook) = &app.webhook {
                 webhook.notify(&payload).await;
             }

@@ -7,7 +7,6 @@ use super::card::{Preview, preview, render_card};
 use super::executor::RunExecutor;
 use super::intent::{Intent, Recipients};
 use super::outbox::Outbox;
-use super::platforms::Platforms;
 use super::reminders::{BREAK_GLASS_USED, Reminders, WAITING};
 use super::replies::{frozen_error, store_error};
 use crate::actions::Action;
@@ -16,18 +15,14 @@ use crate::error::{Error, Result};
 use crate::model::{Block, Plan, Reply, Run, RunId, Severity, Text};
 use crate::store::OpenOutcome;
 use std::sync::Arc;
-use tokio_util::task::TaskTracker;
 
 /// Opens runs.
 pub(super) struct Requests {
     pub app: Arc<App>,
-    pub platforms: Arc<Platforms>,
     pub authenticator: Authenticator,
     pub outbox: Arc<Outbox>,
     pub reminders: Arc<Reminders>,
     pub executor: Arc<RunExecutor>,
-    /// Tasks that the process waits for before it ends.
-    pub background: TaskTracker,
 }
 
 impl Requests {
@@ -83,7 +78,7 @@ impl Requests {
             let sending = async move { outbox.send_cards(id).await };
             // An emergency action doesn't wait for the chat.
             if intent.break_glass {
-                self.background.spawn(sending);
+                self.outbox.background.spawn(sending);
             } else {
                 sending.await;
             }
@@ -101,7 +96,7 @@ impl Requests {
 
     /// Passes if a card that everyone in the conversation can read may be posted there.
     async fn require_open_conversation(&self, intent: &Intent<'_>) -> Result<()> {
-        let platform = self.platforms.get(intent.incoming.place.platform);
+        let platform = self.outbox.platforms.get(intent.incoming.place.platform);
         let platform = platform.ok_or_else(|| Error::user("There is no chat to post in."))?;
         // In a conversation without the bot nothing is posted: its requester is answered directly.
         match platform.conversation(&intent.incoming.place).await {
@@ -124,7 +119,7 @@ impl Requests {
     /// [`Error::User`] when nobody can be asked, or the run can't be opened: then nothing was done.
     pub async fn request_approval(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<Run>> {
         let approvers = self.authenticator.eligible_approvers(intent).await?;
-        self.platforms.require_card_conversation(&intent.incoming.place).await?;
+        self.outbox.platforms.require_card_conversation(&intent.incoming.place).await?;
         let card = preview(
             &self.app,
             &Preview {
@@ -136,7 +131,7 @@ impl Requests {
                 plan: &plan,
             },
         );
-        if let Err(too_large) = self.platforms.fits(&card) {
+        if let Err(too_large) = self.outbox.platforms.fits(&card) {
             return Err(Error::instead(
                 format!("The plan doesn't fit into one message: {}.", too_large.why),
                 "An approver must see the whole plan. Request less at once, or split a long custom command into several files.",

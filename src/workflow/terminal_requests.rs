@@ -23,13 +23,13 @@ impl Requests {
         intent: &Intent<'_>,
         plan: Plan,
     ) -> Result<Option<Reply>> {
-        let place = self.platforms.terminal_channel().ok_or_else(|| {
+        let place = self.outbox.platforms.terminal_channel().ok_or_else(|| {
             Error::instead(
                 "A second person has to approve this in chat, and no channel is set for its card.",
                 "Request it in chat, or name a channel as `terminal_channel` in the configuration's `[slack]`.",
             )
         })?;
-        self.platforms.require_card_conversation(&place).await.map_err(with_channel)?;
+        self.outbox.platforms.require_card_conversation(&place).await.map_err(with_channel)?;
         let incoming = IncomingEvent { place, ..intent.incoming.clone() };
         let in_chat = Intent { incoming: &incoming, ..intent.clone() };
         let Some(run) = self.request_approval(&in_chat, plan).await? else { return Ok(None) };
