@@ -41,7 +41,7 @@ impl Value {
     }
 }
 
-/// Whom a row came from.
+/// The origin of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub server: String,
@@ -56,29 +56,29 @@ impl Target {
     }
 }
 
-/// One row and whom it came from.
+/// One row and its origin.
 #[derive(Debug, Clone)]
 pub struct TargetRow {
     pub target: Target,
     pub values: Vec<Value>,
 }
 
-/// What one section answered, over all its targets.
+/// The result of one section, over all its targets.
 #[derive(Debug, Clone, Default)]
 pub struct SectionResult {
     pub title: Option<String>,
     pub scope: Scope,
-    /// One row of each target, shown standing.
+    /// One row of each target, shown as a column.
     pub facts: bool,
     pub columns: Vec<String>,
     pub rows: Vec<TargetRow>,
     /// Targets without an answer, and why, in words for people.
     pub failures: Vec<(Target, String)>,
-    /// How many targets were asked.
+    /// Number of targets.
     pub asked: usize,
 }
 
-/// What is asked, of whom, for whom.
+/// A SQL command with its values, its environment and its requester.
 #[derive(Debug, Clone)]
 pub struct QueryRequest<'a> {
     pub command: &'a Command,
@@ -93,13 +93,13 @@ pub struct QueryRequest<'a> {
 /// # Errors
 /// [`Error::User`] for an unknown environment or service. A target's failure is part of the answer.
 pub async fn run(targets: &Environments, question: &QueryRequest<'_>) -> Result<Vec<SectionResult>> {
-    let shapes = question.command.sections(0);
-    let asked = shapes.iter().enumerate().filter(|(_, shape)| is_asked(shape, question.values));
-    let all = asked.map(|section| run_section(targets, question, section));
+    let sections = question.command.sections(0).iter().enumerate();
+    let sections = sections.filter(|(_, section)| is_asked(section, question.values));
+    let all = sections.map(|(index, section)| run_section(targets, question, index, section));
     futures::future::join_all(all).await.into_iter().collect()
 }
 
-/// The argument's value; "all" services is nobody in particular.
+/// The argument's value; `None` for "all".
 fn given<'a>(values: &'a Values, argument: &str) -> Option<&'a str> {
     values.get(argument).map(String::as_str).filter(|value| *value != "all")
 }
@@ -111,32 +111,33 @@ fn is_asked(section: &Section, values: &Values) -> bool {
 async fn run_section(
     targets: &Environments,
     question: &QueryRequest<'_>,
-    (index, shape): (usize, &Section),
+    index: usize,
+    section: &Section,
 ) -> Result<SectionResult> {
-    let asked = scope_targets(targets, question, shape.scope)?;
-    let mut answer = SectionResult {
-        title: shape.title.clone(),
-        scope: shape.scope,
-        facts: shape.facts,
+    let asked = scope_targets(targets, question, section.scope)?;
+    let mut result = SectionResult {
+        title: section.title.clone(),
+        scope: section.scope,
+        facts: section.facts,
         asked: asked.len(),
         ..SectionResult::default()
     };
-    let all = asked.iter().map(|target| ask(targets, question, (index, target)));
-    for (target, result) in asked.iter().zip(futures::future::join_all(all).await) {
-        match result {
+    let all = asked.iter().map(|target| query(targets, question, index, target));
+    let answers = futures::future::join_all(all).await;
+    for (target, answer) in asked.into_iter().zip(answers) {
+        match answer {
             Ok((columns, rows)) => {
                 if !rows.is_empty() {
-                    answer.columns = columns;
+                    result.columns = columns;
                 }
-                answer
-                    .rows
-                    .extend(rows.into_iter().map(|values| TargetRow { target: target.clone(), values }));
+                let rows = rows.into_iter().map(|values| TargetRow { target: target.clone(), values });
+                result.rows.extend(rows);
             }
-            Err(why) => answer.failures.push((target.clone(), why)),
+            Err(why) => result.failures.push((target, why)),
         }
     }
-    sort(&mut answer, question.command.header.sort.as_deref());
-    Ok(answer)
+    sort(&mut result, question.command.header.sort.as_deref());
+    Ok(result)
 }
 
 /// The servers of the environment, or the databases of all services; of one service, its server or its database.
@@ -152,8 +153,8 @@ pub fn scope_targets(
             Some(name) => targets.server_of(environment, targets.service(name)?).map(|s| s.name.as_str()),
             None => None,
         };
-        let wanted = question.values.get("server").map(String::as_str).or(of_service);
-        let servers = targets.servers(environment, wanted)?.into_iter();
+        let server = question.values.get("server").map(String::as_str).or(of_service);
+        let servers = targets.servers(environment, server)?.into_iter();
         return Ok(servers
             .map(|server| Target { server: server.name.clone(), service: None, database: None })
             .collect());
@@ -173,47 +174,50 @@ pub fn scope_targets(
 type Rows = (Vec<String>, Vec<Vec<Value>>);
 
 /// One section of one target; the error is for people.
-async fn ask(
+async fn query(
     targets: &Environments,
     question: &QueryRequest<'_>,
-    (index, target): (usize, &Target),
+    index: usize,
+    target: &Target,
 ) -> Result<Rows, String> {
     let header = &question.command.header;
-    let address = Address {
-        environment: question.environment.to_owned(),
-        server: target.server.clone(),
-        database: target.database.clone(),
-        login: header.login,
+    let address =
+        Address::new(question.environment, &target.server, header.login).in_database(target.database.clone());
+    let client = targets.acquire(&address, question.asker).await.map_err(|why| why.to_string())?;
+    let section = question.command.sections(client.major()).get(index).ok_or("has no such question")?;
+    let directory = if section.parameters.iter().any(|name| name == MIGRATIONS_DIRECTORY) {
+        migrations_directory(targets, target).await
+    } else {
+        None
     };
-    let lease = targets.acquire(&address, question.asker).await.map_err(|why| why.to_string())?;
-    let section = question.command.sections(lease.major()).get(index).ok_or("has no such question")?;
-    let within = header.timeout.as_deref().and_then(crate::clock::duration_seconds).map(Duration::from_secs);
-    let limit = within.unwrap_or(Duration::MAX);
-    let directory = match section.parameters.iter().any(|name| name == MIGRATIONS_DIRECTORY) {
-        true => migrations_directory(targets, target).await,
-        false => None,
-    };
-    let bound = bound(targets, question, (section, &directory));
-    // Sent in one go, but for a team's own: the right costs no round trip of its own.
+    let bound = bound(targets, question, section, directory.as_deref());
+    // Sent in one go, except for a custom command: the check of the right costs no round trip of its own.
     let allowed = async {
-        match header.needs_pg_read_all_stats {
-            true => lease.sees_sessions(limit).await.map_err(|why| why.to_string()),
-            false => Ok(true),
+        if header.needs_pg_read_all_stats {
+            client.sees_sessions(time_limit(question.command)).await.map_err(|why| why.to_string())
+        } else {
+            Ok(true)
         }
     };
-    let (allowed, rows) =
-        tokio::join!(allowed, values(&lease, section, (&bound, limit, question.command.team)));
+    let (allowed, rows) = tokio::join!(allowed, rows(&client, question.command, section, &bound));
     if !allowed? {
         return Err("may not show other sessions: grant pg_monitor to Countersign's reader".to_owned());
     }
     rows.map_err(|why| explain(&why, question.command))
 }
 
+/// The command's own time limit for each target.
+fn time_limit(command: &Command) -> Duration {
+    let seconds = command.header.timeout.as_deref().and_then(crate::clock::duration_seconds);
+    seconds.map_or(Duration::MAX, Duration::from_secs)
+}
+
 /// The values behind `$1`, `$2` …: `database` is the chosen service's, unless the command has an argument of that name.
 fn bound(
     targets: &Environments,
     question: &QueryRequest<'_>,
-    (section, directory): (&Section, &Option<String>),
+    section: &Section,
+    directory: Option<&str>,
 ) -> Vec<Option<String>> {
     let database = || {
         let service = targets.service(given(question.values, "service")?).ok()?;
@@ -221,7 +225,7 @@ fn bound(
     };
     let value = |name: &String| match question.values.get(name) {
         None if name == "database" => database(),
-        None if name == MIGRATIONS_DIRECTORY => directory.clone(),
+        None if name == MIGRATIONS_DIRECTORY => directory.map(str::to_owned),
         known => known.cloned(),
     };
     section.parameters.iter().map(value).collect()
@@ -242,28 +246,28 @@ pub fn parameters(values: &[Option<String>]) -> Vec<&(dyn ToSql + Sync)> {
     values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
 }
 
-async fn values(
-    lease: &PooledClient,
+async fn rows(
+    client: &PooledClient,
+    command: &Command,
     section: &Section,
-    (bound, limit, fenced): (&[Option<String>], Duration, bool),
+    bound: &[Option<String>],
 ) -> Result<Rows, QueryError> {
-    let parameters = parameters(bound);
-    let rows = match fenced {
-        true => {
-            let limit = limit.min(lease.statement_timeout());
-            let transaction = lease.begin(AccessMode::Read, limit).await?;
-            let rows = transaction.query(&section.sql, &parameters).await;
-            transaction.roll_back().await;
-            rows?
-        }
-        false => lease.query_within(limit, &section.sql, &parameters).await?,
+    let (parameters, limit) = (parameters(bound), time_limit(command));
+    let rows = if command.team {
+        let limit = limit.min(client.statement_timeout());
+        let transaction = client.begin(AccessMode::Read, limit).await?;
+        let rows = transaction.query(&section.sql, &parameters).await;
+        transaction.roll_back().await;
+        rows?
+    } else {
+        client.query_within(limit, &section.sql, &parameters).await?
     };
     let columns = rows.first().map(|row| row.columns().iter().map(|c| c.name().to_owned()).collect());
     let decoded = rows.iter().take(MOST_ROWS).map(decode).collect::<Result<Vec<_>, _>>()?;
     Ok((columns.unwrap_or_default(), decoded))
 }
 
-/// Why a target has no answer, in words that follow its name.
+/// The reason that a target has no answer, in words that follow its name.
 pub fn explain(why: &QueryError, command: &Command) -> String {
     match why {
         QueryError::Refused { code, .. } if command.header.on_error.contains_key(code) => {

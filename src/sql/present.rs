@@ -1,5 +1,5 @@
-//! Answered sections → blocks: a verdict first, then the rows that matter, then one next step. Buttons get their tokens
-//! here; what the tokens stand for is handed to `flow`, which stores it before anything is sent.
+//! Answered sections → blocks: a verdict first, then the rows that matter, then one next step. Buttons get their tokens here;
+//! the workflow stores their purposes before anything is sent.
 
 use super::format::{fill, is_share, title, value_text};
 use super::{SectionResult, TargetRow, Value};
@@ -12,15 +12,15 @@ use crate::model::{
 /// Buttons beside rows: more would not be read on a phone.
 const MOST_OFFERS: usize = 5;
 
-/// Lines under the verdict: who has more than this to mend begins at the top.
+/// Lines under the verdict: with more to fix than this, one begins at the top.
 const MOST_CROSSINGS: usize = 4;
 
-/// An answer and what its buttons stand for.
+/// An answer and the purposes of its buttons.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     pub blocks: Vec<Block>,
     pub offers: Vec<(String, TokenPurpose)>,
-    /// The run whose card is to stand beneath the answer, for whoever has to decide it here.
+    /// The run whose card follows the answer, for its approvers here.
     pub card: Option<RunId>,
 }
 
@@ -43,13 +43,13 @@ pub fn present(
     let failures = failures(sections);
     answer.blocks.push(verdict(command, sections, &crossings));
     // The worst crossing is the verdict itself, unless somebody gave no answer.
-    let said = usize::from(failures.is_empty());
-    for also in crossings.iter().skip(said).take(MOST_CROSSINGS) {
-        answer.blocks.push(Block::Text(also.message.clone()));
+    let in_verdict = usize::from(failures.is_empty());
+    for crossing in crossings.iter().skip(in_verdict).take(MOST_CROSSINGS) {
+        answer.blocks.push(Block::Text(crossing.message.clone()));
     }
-    let unsaid = crossings.len().saturating_sub(said + MOST_CROSSINGS);
-    if unsaid > 0 {
-        answer.blocks.push(Block::Note(format!("… and {unsaid} more to look at.").into()));
+    let omitted = crossings.len().saturating_sub(in_verdict + MOST_CROSSINGS);
+    if omitted > 0 {
+        answer.blocks.push(Block::Note(format!("… and {omitted} more to look at.").into()));
     }
     answer.blocks.extend(failures.into_iter().map(Block::Text));
     for section in sections.iter().filter(|section| is_shown(section)) {
@@ -101,11 +101,12 @@ fn look_up<'a>(section: &'a SectionResult, found: &'a TargetRow) -> impl Fn(&str
     }
 }
 
-/// Whether a section has anything to show: rows, or that there are none; columns, or only what the verdict needs.
+/// True if a section has something to show: visible columns, or a title above no rows.
 fn is_shown(section: &SectionResult) -> bool {
-    match section.rows.is_empty() {
-        true => section.title.is_some() && section.asked > section.failures.len(),
-        false => section.columns.iter().any(|column| !column.starts_with('_')),
+    if section.rows.is_empty() {
+        section.title.is_some() && section.asked > section.failures.len()
+    } else {
+        section.columns.iter().any(|column| !column.starts_with('_'))
     }
 }
 
@@ -137,7 +138,7 @@ fn judge(threshold: &Threshold, value: &Value) -> Severity {
     value.number().map_or(Severity::Neutral, |number| tone(threshold, number))
 }
 
-/// How good or bad a number is, by the threshold of its column.
+/// Judges a number by the threshold of its column.
 pub fn tone(threshold: &Threshold, number: f64) -> Severity {
     let crossed = |limit: Option<f64>| {
         limit.is_some_and(|limit| if threshold.below { number < limit } else { number >= limit })
@@ -154,10 +155,7 @@ fn verdict(command: &Command, sections: &[SectionResult], crossings: &[Threshold
     let answered = sections.iter().any(|section| section.asked > section.failures.len());
     let main = sections.iter().find(|section| !section.rows.is_empty());
     if !answered {
-        return Block::Verdict {
-            tone: Severity::Critical,
-            text: "Nobody answered: nothing can be said.".into(),
-        };
+        return Block::Verdict { tone: Severity::Critical, text: "No server answered.".into() };
     }
     if failed > 0 {
         let names: Vec<&str> = labels(sections);
@@ -172,9 +170,9 @@ fn verdict(command: &Command, sections: &[SectionResult], crossings: &[Threshold
             let text = command.header.verdict_empty.as_deref().unwrap_or("Nothing found.");
             Block::Verdict { tone: Severity::Ok, text: fill(text, &|_| None) }
         }
-        (Some(section), told) => {
+        (Some(section), verdict) => {
             let tone = command.header.rows_severity;
-            let text = told.as_deref().unwrap_or("{rows} rows.");
+            let text = verdict.as_deref().unwrap_or("{rows} rows.");
             Block::Verdict { tone, text: fill(text, &look_up(section, &section.rows[0])) }
         }
     }
@@ -190,7 +188,7 @@ fn labels(sections: &[SectionResult]) -> Vec<&str> {
     names
 }
 
-/// "billing-service doesn't answer (waited 3 s)": each reason once, with all whom it kept from answering.
+/// "billing-service doesn't answer (waited 3 s)": each reason once, with all its targets.
 fn failures(sections: &[SectionResult]) -> Vec<Text> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for (target, why) in sections.iter().flat_map(|section| &section.failures) {

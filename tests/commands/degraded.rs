@@ -30,7 +30,7 @@ async fn a_server_that_hangs_or_is_down_is_named() {
     let frozen = world.cluster.freeze().unwrap();
     let health = world.ask("Ana Example", "health").await.unwrap();
     let told = words(&health);
-    assert!(told.starts_with("CRITICAL: Nobody answered: nothing can be said.\n"), "{told}");
+    assert!(told.starts_with("CRITICAL: No server answered.\n"), "{told}");
     assert!(told.contains("asset-service") && told.contains("doesn't answer (waited 2 s)"), "{told}");
     let services = world.told("services").await;
     assert!(
