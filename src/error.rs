@@ -1,12 +1,12 @@
 //! The two kinds of error. A [`Error::User`] is shown as written and says what to do next; an [`Error::Internal`] is shown
-//! as a reference id and logged once, at the boundary (`flow`). Nothing else lives here.
+//! as a reference id and logged once, in the workflow.
 
 use std::fmt;
 
-/// What went wrong, told apart by who can mend it.
+/// An error, by who can fix it.
 #[derive(Debug)]
 pub enum Error {
-    /// The person can mend it: shown to them word for word.
+    /// The person can fix it: shown to them word for word.
     User(User),
     /// Ours or the network's: the person gets a reference id, the log gets the cause.
     Internal(anyhow::Error),
@@ -15,12 +15,12 @@ pub enum Error {
 /// `Result` with this crate's two kinds of error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A mistake that its maker can mend: what is wrong, and what to type instead.
+/// A mistake that the person can fix, and the next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// What is wrong, one sentence, plain text.
+    /// The problem: one sentence, plain text.
     pub problem: String,
-    /// What to type or do instead: a line that can be copied, or a sentence.
+    /// The next step: a line that can be copied, or a sentence.
     pub instead: Option<String>,
 }
 

@@ -14,22 +14,22 @@ pub struct Window {
     pub environment: String,
     pub command: String,
     pub values: Values,
-    /// "backup all": as it was understood.
+    /// "backup all": in canonical form.
     pub run: String,
-    /// How long after it was due it may succeed before it counts as late.
+    /// Time after it was due in which it has to succeed; then it is late.
     pub within: Duration,
     /// In UTC.
     pub at: croner::Cron,
 }
 
 impl Window {
-    /// When it was due last, not after `now`.
+    /// Its last due time, not after `now`.
     pub fn last(&self, now: Timestamp) -> Option<Timestamp> {
         let last = self.at.find_previous_occurrence(&now.to_zoned(TimeZone::UTC), true);
         last.ok().map(|time| time.timestamp())
     }
 
-    /// When it is due next, after `now`.
+    /// Its next due time, after `now`.
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let next = self.at.find_next_occurrence(&now.to_zoned(TimeZone::UTC), false);
         next.ok().map(|time| time.timestamp())

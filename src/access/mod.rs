@@ -1,5 +1,5 @@
-//! Who may run what where, and who may approve. Nothing is allowed that no grant allows; nobody approves their own request.
-//! What the platform says of an account's standing is checked in `flow`, before any of this.
+//! Authorization: the commands that a person may run and approve in an environment. Nothing is allowed that no grant allows;
+//! nobody approves their own request. The workflow checks an account's standing before any of this.
 
 use crate::catalog::{Catalog, Command};
 use crate::config::{ApprovalSettings, BreakGlassSettings, Config, Grant, PersonConfig};
@@ -16,7 +16,7 @@ pub struct Access {
     grants: Vec<Grant>,
     approval: ApprovalSettings,
     break_glass: Option<BreakGlassSettings>,
-    /// The words of grants that let nobody act: `read`, and the commands that only read.
+    /// The words of grants that allow no change: `read`, and the commands that only read.
     reads: Vec<String>,
 }
 
@@ -46,8 +46,8 @@ impl Access {
         wrong.extend(policy::mistakes(&config.approval, catalog));
         wrong.extend(break_glass_errors(config, catalog));
         if wrong.is_empty() {
-            let reading = catalog.iter().filter(|command| command.header.risk == Risk::Read);
-            let mut reads: Vec<String> = reading.map(|command| command.name.clone()).collect();
+            let read_commands = catalog.iter().filter(|command| command.header.risk == Risk::Read);
+            let mut reads: Vec<String> = read_commands.map(|command| command.name.clone()).collect();
             reads.push(Risk::Read.word().to_owned());
             Ok(Access {
                 people: config.people.clone(),
@@ -68,22 +68,22 @@ impl Access {
         Some(Person { id: entry.name.clone(), account: Some(sender.account.clone()) })
     }
 
-    /// Whether the person may run, or ask for, the command there. Without an environment: anywhere at all.
+    /// True if the person may run, or request, the command there. Without an environment: anywhere at all.
     pub fn may_run(&self, person: &Person, command: &Command, environment: Option<&str>) -> bool {
         !self.roles_to_run(person, command, environment).is_empty()
     }
 
-    /// Whether the person may approve the command there. Being the requester is another matter.
+    /// True if the person may approve the command there, unless they are the requester.
     pub fn may_approve(&self, person: &Person, command: &Command, environment: Option<&str>) -> bool {
         !self.roles_to_approve(person, command, environment).is_empty()
     }
 
-    /// Who may act alone, what, and how often.
+    /// The role, the commands and the interval of break-glass.
     pub fn break_glass(&self) -> Option<&BreakGlassSettings> {
         self.break_glass.as_ref()
     }
 
-    /// Whether the person may act alone with this command, where they may ask for it anyway.
+    /// True if the person may use break-glass for this command, where they may request it anyway.
     pub fn may_break_glass(&self, person: &Person, command: &Command) -> bool {
         let entry = self.people.iter().find(|entry| entry.name == person.id);
         self.break_glass.as_ref().zip(entry).is_some_and(|(break_glass, entry)| {
@@ -91,7 +91,7 @@ impl Access {
         })
     }
 
-    /// Whether the person may act or approve there at all: enough to stop what runs, and anywhere, to freeze.
+    /// True if the person may act or approve there at all: enough to stop a run, and anywhere, to freeze.
     pub fn may_act(&self, person: &Person, environment: Option<&str>) -> bool {
         !self.roles(person, environment, |grant| self.acts(grant)).is_empty()
     }
@@ -162,7 +162,7 @@ fn accounts(person: &PersonConfig, platform: PlatformKind) -> &[String] {
     }
 }
 
-/// What nobody could ever do alone.
+/// Commands of the configuration that break-glass can't run.
 fn break_glass_errors(config: &Config, catalog: &Catalog) -> Vec<String> {
     let Some(break_glass) = config.break_glass.as_ref().filter(|break_glass| break_glass.named_by_file)
     else {

@@ -1,5 +1,5 @@
-//! What a command needs in an environment: a second person or not, how many, and within what time. A request keeps the policy that it
-//! was made under; when it is decided, the stricter of that one and the one of now counts.
+//! Requirements of a command in an environment: approvals, and time limits. A request keeps the policy that it was made under;
+//! when it is decided, the stricter of that one and the current one counts.
 
 use super::{Access, covers};
 use crate::catalog::{Catalog, Command, Scope};
@@ -8,12 +8,12 @@ use crate::model::{Person, Risk, Run};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What must be fulfilled before a command acts.
+/// The requirements of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// The command's own risk, or danger where a rule asks for a second person.
     pub risk: Risk,
-    /// So many different people, none of them the requester.
+    /// Number of different people, none of them the requester.
     pub approvers: usize,
     /// For the approvers.
     pub wait: Duration,
@@ -22,7 +22,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What neither of the two would forbid.
+    /// The stricter of two policies, value by value.
     pub fn stricter(self, other: Policy) -> Policy {
         Policy {
             risk: self.risk.max(other.risk),
@@ -58,8 +58,8 @@ impl Policy {
     }
 }
 
-/// Whether somebody could approve the run when it was asked for: whoever was given a role since then can't. A record of before
-/// the names were kept doesn't say, and then the roles of now count.
+/// True if the person could approve the run when it was requested: a later role doesn't count. Records of before the names were
+/// kept don't tell, and then the current roles count.
 pub fn could_approve_then(run: &Run, person: &Person) -> bool {
     let policy = run.events.first().and_then(|event| event.facts.get("policy"));
     let names = policy.and_then(|policy| policy.get("who")).and_then(Value::as_array);
@@ -67,7 +67,7 @@ pub fn could_approve_then(run: &Run, person: &Person) -> bool {
 }
 
 impl Access {
-    /// The configuration's word of now.
+    /// The current policy of the configuration.
     pub fn policy(&self, command: &Command, environment: Option<&str>) -> Policy {
         let ApprovalSettings { wait, start_within, approvers, rules, .. } = &self.approval;
         let own = command.header.risk;

@@ -1,17 +1,17 @@
-//! Buttons, and what their opaque tokens stand for.
+//! Buttons, and the purposes of their opaque tokens.
 
 use super::{Conversation, Person, RunId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A button: a label and an opaque token. What the token stands for is in the store alone.
+/// A button: a label and an opaque token, whose purpose only the store knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Button {
     pub label: String,
     pub token: String,
     pub style: ButtonStyle,
-    /// Who has a use for it; empty: everyone. A platform that can show each their own view shows it to them alone. It is no
-    /// permission: whoever clicks is checked.
+    /// People who see it, where the platform can show each their own view; empty: everyone. It is no permission: every click is
+    /// checked.
     pub visible_to: Vec<Person>,
 }
 
@@ -22,7 +22,7 @@ impl Button {
     }
 }
 
-/// How loudly a button speaks.
+/// Emphasis of a button.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ButtonStyle {
     Plain,
@@ -30,7 +30,7 @@ pub enum ButtonStyle {
     Danger,
 }
 
-/// A button's token: 128 random bits in hex, and the place it was posted in.
+/// A button's token: 128 random bits in hex, and the conversation it was posted in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ButtonToken {
     pub token: String,
@@ -38,19 +38,19 @@ pub struct ButtonToken {
     pub place: Conversation,
 }
 
-/// What a button's token stands for.
+/// Purpose of a button's token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TokenPurpose {
-    /// A verdict on a run, on one posted copy of its card.
+    /// A decision on a run, on one of its cards.
     Decision { run: RunId, verdict: Decision, card: i64 },
-    /// A look at one posted copy of a run's card.
+    /// A view of one of a run's cards.
     View { run: RunId, card: i64 },
     /// A command to run as the clicker: bound to what the row showed.
     RunCommand { command: String, environment: Option<String>, arguments: BTreeMap<String, String> },
 }
 
-/// What a card's button says.
+/// A decision by a card's button.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {

@@ -3,8 +3,8 @@
 use super::{Conversation, RunId};
 use serde::{Deserialize, Serialize};
 
-/// One posted (or still to be posted) copy of a run's card. The card is a function of the run: whenever `shown_version` is behind the
-/// run's version, it is rendered and sent again, also after a restart.
+/// A card of a run, posted or still to be posted. Whenever `shown_version` is behind the run's version, it is rendered and sent
+/// again, also after a restart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Card {
     pub id: i64,
@@ -16,25 +16,25 @@ pub struct Card {
     pub kind: CardKind,
     /// The run's version that it shows.
     pub shown_version: i64,
-    /// Given up: the place or the message is gone.
+    /// Given up: the conversation or the message is gone.
     pub abandoned: bool,
 }
 
-/// What a copy is for.
+/// Purpose of a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CardKind {
     /// The card, in a conversation.
     Primary,
-    /// The card once more, told directly to somebody who may approve.
+    /// The card, sent directly to an approver.
     Direct,
-    /// What became of it, told when it is over: an edit of a card rings no bell.
+    /// The outcome, posted at the end: an edit of a card notifies nobody.
     Outcome,
-    /// A word below a card that still waits, said once.
+    /// A message in the thread of a card that is still pending.
     Reminder,
 }
 
-/// A message that stands in a conversation.
+/// A message in a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostedMessage {
     pub place: Conversation,

@@ -2,19 +2,19 @@
 
 use super::{ChatAccount, Conversation};
 
-/// What a platform's door hands to `flow`: verified and parsed, nothing decided.
+/// An event of a chat platform for the workflow.
 #[derive(Debug, Clone)]
 pub struct IncomingEvent {
     /// The platform's id of this delivery: the same for a redelivery of the same thing.
     pub delivery: String,
     pub sender: ChatAccount,
     pub place: Conversation,
-    /// How the platform lets us answer this very event (Slack's `response_url`); opaque to everyone but the platform.
+    /// The platform's way to answer this very event (Slack's `response_url`); opaque to everyone else.
     pub handle: Option<AnswerHandle>,
     pub event: Event,
 }
 
-/// What happened.
+/// The kinds of event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A line was typed: everything behind `/db` or behind the mention.
@@ -31,7 +31,7 @@ pub struct AnswerHandle {
     pub url: String,
     /// When the event arrived: Slack's `response_url` lives 30 minutes.
     pub since: jiff::Timestamp,
-    /// What is answered takes the place of the card, for its sender alone: the answer has to be the card.
+    /// The answer replaces the card, for its sender only: it has to be the card.
     pub card: bool,
 }
 

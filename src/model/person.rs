@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which door an event came through.
+/// The platform of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PlatformKind {
@@ -12,7 +12,7 @@ pub enum PlatformKind {
 }
 
 impl PlatformKind {
-    /// Whether others see what is said there, and messages stand there. A terminal is one person's, and forgets.
+    /// True if others see the messages there. A terminal is one person's, and forgets.
     pub fn is_chat(self) -> bool {
         self != PlatformKind::Terminal
     }
@@ -48,14 +48,14 @@ impl ChatAccount {
 pub struct Person {
     /// The name in the configuration, unique, the identity that rules compare.
     pub id: String,
-    /// The account they speak from now; absent when they are only spoken of.
+    /// The account that they use now; absent where they are only mentioned.
     pub account: Option<String>,
 }
 
 /// No platform's conversations are named so.
 const ACCOUNT: char = '@';
 
-/// Where something was said, and where its answer goes.
+/// A conversation or a thread of it: the source of an event, and the target of its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conversation {
     pub platform: PlatformKind,
@@ -72,12 +72,12 @@ impl Conversation {
         Conversation { platform, workspace: workspace.to_owned(), conversation, thread: None }
     }
 
-    /// The conversation with one account alone, before the platform has said which that is.
+    /// The direct conversation with an account, before the platform has told its id.
     pub fn with(sender: &ChatAccount) -> Conversation {
         Conversation::new(sender.platform, &sender.workspace, format!("{ACCOUNT}{}", sender.account))
     }
 
-    /// The account, of a place that [`Conversation::with`] made.
+    /// The account of a conversation that [`Conversation::with`] made.
     pub fn account(&self) -> Option<ChatAccount> {
         let account = self.conversation.strip_prefix(ACCOUNT)?.to_owned();
         Some(ChatAccount::new(self.platform, &self.workspace, account, None))

@@ -1,6 +1,5 @@
-//! What a destructive command will do, fixed before anyone is asked: identity, guards and context, and a digest over all
-//! three as shown. Identity and guards are tested again in the statement that acts, never in one before it. How a plan is
-//! made is the action's business (`actions/`).
+//! The plan of a destructive command, fixed before approval: identity, guards and context, and a digest over all three as shown.
+//! Identity and guards are tested again in the statement that acts, never in one before it.
 
 use super::{Block, Table, Text};
 use serde::de::DeserializeOwned;
@@ -13,26 +12,26 @@ use std::collections::BTreeMap;
 pub struct Plan {
     /// One sentence: what will happen. "Ends session 4711 of asset_svc on production/main."
     pub effect: String,
-    /// What makes the target this one and no other: pid, backend_start to the microsecond, server, database, role.
+    /// Identity of the target: pid, backend_start to the microsecond, server, database, role.
     pub identity: BTreeMap<String, String>,
-    /// Where there are several: what makes each of them this one, in the order of the table that shows them.
+    /// Identities of several targets, in the order of the table that shows them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<BTreeMap<String, String>>,
-    /// What must still hold when it acts, by name: the acting statement tests it.
+    /// Conditions of the execution, by name: the acting statement tests them.
     pub guards: BTreeMap<String, String>,
-    /// Shown, and may drift: age, query, who waits, how big.
+    /// Shown, and may drift: age, query, blocked sessions, size.
     pub context: Vec<(String, String)>,
-    /// Rows of context: who waits behind the session, which databases are dumped.
+    /// Rows of context: blocked sessions, databases to dump.
     pub tables: Vec<Table>,
     /// Query text (redacted) or the exact reviewed SQL.
     pub code: Option<(String, String)>,
     /// The impact on others.
     pub impact: String,
-    /// The way back, or that there is none.
+    /// The rollback, or that there is none.
     pub rollback: String,
     /// Resources of the environment that no other open run may hold.
     pub resource_locks: Vec<String>,
-    /// Where the identity was read (UTC).
+    /// Time when the identity was read (UTC).
     pub created_at: jiff::Timestamp,
 }
 

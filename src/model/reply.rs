@@ -3,7 +3,7 @@
 use super::{Button, Person};
 use serde::{Deserialize, Serialize};
 
-/// How good or bad something is: a colour and a word, never a colour alone.
+/// A judgement: a colour and a word, never a colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -27,7 +27,7 @@ pub enum Span {
     Code(String),
     /// A person, shown by name and without a ping.
     Person(Person),
-    /// A person who is to be told: the one place where a ping is meant.
+    /// A person to be notified: the one intended ping.
     Ping(Person),
 }
 
@@ -83,7 +83,7 @@ impl From<String> for Text {
     }
 }
 
-/// Who asked what of which environment: every answer begins with it, since others can't see a slash command.
+/// Requester, command and environment: every answer begins with them, since others can't see a slash command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heading {
     pub who: Option<Person>,
@@ -102,7 +102,7 @@ pub struct EnvironmentTag {
     pub production: bool,
 }
 
-/// Who may see an answer.
+/// Readers of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Audience {
     Everyone,
@@ -181,7 +181,7 @@ pub enum Block {
 /// A share of the whole as a bar and in words, "▓▓▓░░░░░░░ 34 %": the same on a phone, in a terminal and read aloud.
 pub fn bar(percent: f64) -> String {
     let percent = percent.clamp(0.0, 100.0);
-    // What is there at all is seen.
+    // Any share at all is visible.
     let full = if percent > 0.0 { ((percent.round() / 10.0) as usize).max(1) } else { 0 };
     format!("{}{} {percent:.0} %", "▓".repeat(full), "░".repeat(10 - full))
 }
@@ -192,20 +192,20 @@ pub struct Table {
     pub title: Option<String>,
     pub columns: Vec<Column>,
     pub rows: Vec<Row>,
-    /// How many rows there were before anyone cut: "12 of 340 rows".
+    /// Number of rows before any were cut: "12 of 340 rows".
     pub total: usize,
     /// Shown in place of an empty table.
     pub empty: Option<String>,
 }
 
-/// A column's title and how its cells stand.
+/// A column's title and layout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     pub title: String,
     pub shape: Shape,
 }
 
-/// How a column's cells are set.
+/// Layout of a column's cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     Left,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How much harm a command can do, and so who has to agree.
+/// The harm that a command can do, which decides if it needs an approval.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr,
 )]

@@ -109,7 +109,7 @@ impl Run {
 
 #[cfg(test)]
 impl Run {
-    /// What ana asked for in a terminal, without an event.
+    /// A request of ana's in a terminal, without an event.
     pub(crate) fn example(
         (command, environment): (&str, Option<&str>),
         at: Timestamp,

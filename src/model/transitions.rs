@@ -4,18 +4,18 @@
 use super::RunState;
 use serde::{Deserialize, Serialize};
 
-/// What can happen to a run.
+/// An event in a run's life.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum EventKind {
-    /// Asked for; a second person must agree.
+    /// Waits for a second person.
     Requested,
-    /// One of several who must.
+    /// One of several approvals.
     ApprovalAdded,
-    /// Whoever could approve was told once more.
+    /// The approvers were notified again.
     Reminded,
     Approved,
     Denied,
@@ -25,9 +25,9 @@ pub enum EventKind {
     Expired,
     /// The claim: whoever writes it, and nobody else, acts. Reads and writes begin with it.
     Started,
-    /// A part of the work is done, and would not be done again: what a resumable action goes on from.
+    /// A part of the work is done: a resumable action continues from here.
     Checkpoint,
-    /// Somebody asked it to stop; what was done by then stays.
+    /// Asked to stop; what was done by then stays.
     StopRequested,
     /// The claim of a resumable action whose process is gone.
     Resumed,
@@ -36,13 +36,13 @@ pub enum EventKind {
     /// Some targets, not all.
     Partial,
     Stopped,
-    /// Nothing was done, since the target is no longer what was shown.
+    /// Nothing was done: the target is no longer the one that was shown.
     Invalidated,
-    /// The process is gone, and with it the knowledge of what became of the effect.
+    /// The process died: the outcome is unknown.
     Interrupted,
-    /// Written after its caller had given it up: whatever it let start is not started.
+    /// Recorded after its caller had timed out: it starts nothing.
     TimedOut,
-    /// Another person has looked at what somebody did alone.
+    /// Another person has reviewed a break-glass run.
     Reviewed,
 }
 
@@ -53,30 +53,30 @@ impl EventKind {
     }
 }
 
-/// The one transition table. `None` before the first event; `None` as the answer: it can't happen.
-/// An `unknown` run is closed by a reconciling observation, which may find any outcome.
-pub fn next(from: Option<RunState>, happening: EventKind) -> Option<RunState> {
-    use EventKind as H;
+/// The one transition table. `from` is `None` before the first event; the result is `None` for an event that can't happen.
+/// An interrupted run is closed by the reconciler, which may find any outcome.
+pub fn next(from: Option<RunState>, event: EventKind) -> Option<RunState> {
+    use EventKind as E;
     use RunState as S;
-    let to = match (from, happening) {
-        (None, H::Requested) => S::Pending,
-        (None | Some(S::Approved), H::Started) => S::Running,
-        (Some(S::Running), H::Checkpoint | H::StopRequested) => S::Running,
-        (Some(S::Interrupted), H::Resumed) => S::Running,
-        (Some(S::Pending), H::ApprovalAdded | H::Reminded) => S::Pending,
-        (Some(S::Pending), H::Approved) => S::Approved,
-        (Some(S::Pending), H::Denied) => S::Denied,
-        (Some(S::Pending), H::Withdrawn) => S::Withdrawn,
-        (Some(S::Approved), H::Revoked) => S::Revoked,
-        (Some(S::Pending | S::Approved), H::Expired) => S::Expired,
-        (Some(S::Pending | S::Approved | S::Running | S::Interrupted), H::Invalidated) => S::Invalidated,
-        (Some(S::Running | S::Interrupted), H::Succeeded) => S::Succeeded,
-        (Some(S::Running | S::Interrupted), H::Failed) => S::Failed,
-        (Some(S::Running | S::Interrupted), H::Partial) => S::Partial,
-        (Some(S::Running | S::Interrupted), H::Stopped) => S::Stopped,
-        (Some(S::Running), H::Interrupted) => S::Interrupted,
-        (Some(S::Pending | S::Approved | S::Running), H::TimedOut) => S::Stopped,
-        (Some(over), H::Reviewed) if !over.is_open() => over,
+    let to = match (from, event) {
+        (None, E::Requested) => S::Pending,
+        (None | Some(S::Approved), E::Started) => S::Running,
+        (Some(S::Running), E::Checkpoint | E::StopRequested) => S::Running,
+        (Some(S::Interrupted), E::Resumed) => S::Running,
+        (Some(S::Pending), E::ApprovalAdded | E::Reminded) => S::Pending,
+        (Some(S::Pending), E::Approved) => S::Approved,
+        (Some(S::Pending), E::Denied) => S::Denied,
+        (Some(S::Pending), E::Withdrawn) => S::Withdrawn,
+        (Some(S::Approved), E::Revoked) => S::Revoked,
+        (Some(S::Pending | S::Approved), E::Expired) => S::Expired,
+        (Some(S::Pending | S::Approved | S::Running | S::Interrupted), E::Invalidated) => S::Invalidated,
+        (Some(S::Running | S::Interrupted), E::Succeeded) => S::Succeeded,
+        (Some(S::Running | S::Interrupted), E::Failed) => S::Failed,
+        (Some(S::Running | S::Interrupted), E::Partial) => S::Partial,
+        (Some(S::Running | S::Interrupted), E::Stopped) => S::Stopped,
+        (Some(S::Running), E::Interrupted) => S::Interrupted,
+        (Some(S::Pending | S::Approved | S::Running), E::TimedOut) => S::Stopped,
+        (Some(over), E::Reviewed) if !over.is_open() => over,
         _ => return None,
     };
     Some(to)
