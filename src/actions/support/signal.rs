@@ -15,23 +15,14 @@ use tokio_postgres::types::ToSql;
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The signal that a session gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The signal that a session gets, as `signal.sql` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum SignalKind {
     Cancel,
     Terminate,
     /// Terminates a session that has done nothing since it was shown.
     Idle,
-}
-
-impl SignalKind {
-    fn word(self) -> &'static str {
-        match self {
-            SignalKind::Cancel => "cancel",
-            SignalKind::Terminate => "terminate",
-            SignalKind::Idle => "idle",
-        }
-    }
 }
 
 /// A session of a plan, as `signal.sql` compares it.
@@ -138,7 +129,7 @@ impl Signaller {
 
     async fn send(&self, session: &SessionId) -> SignalResult {
         let SessionId { pid, backend_start, query_start, state_change, role, database } = session;
-        let (sql, word, own) = (include_str!("signal.sql"), self.kind.word(), &self.own_roles);
+        let (sql, word, own) = (include_str!("signal.sql"), <&str>::from(self.kind), &self.own_roles);
         let values: [&(dyn ToSql + Sync); 8] =
             [pid, backend_start, &word, query_start, own, role, database, state_change];
         match self.client.query(sql, &values).await {
