@@ -3,9 +3,9 @@
 
 use super::migrate::execute::{CommandResult, ExitReason, MigrateCommand};
 use super::migrate::migration_history::MigrationHistory;
-use super::migrate::recover::{self, settled};
+use super::migrate::recover::{self, final_history};
 use super::migrate::target::MigrateTarget;
-use super::migrate::text::{self, exit_text, identify, listed, outcome_with_output};
+use super::migrate::text::{self, exit_text, identify, join_names, outcome_with_output};
 use super::migrate::{MigrateFacts, inspect, invalidated, planned_target, requested_target};
 use super::{Action, Call, Execution, Outcome};
 use crate::app::Share;
@@ -62,7 +62,7 @@ impl Action for MigrateResolve {
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         let request = ResolveRequest::from_values(&execution.run.request.arguments);
-        let (target, history) = settled(execution).await?;
+        let (target, history) = final_history(execution).await?;
         let ResolveRequest { migration, resolution } = &request;
         let (kind, verb) = if request.is_recorded(&history) {
             (EventKind::Succeeded, "is")
@@ -167,14 +167,14 @@ fn describe(
         target.database(),
         target.environment.name
     ));
-    identify(&mut plan, target, facts, argv);
     let state = match history.unresolved().filter(|_| history.is_unresolved(migration)) {
         Some(attempt) if attempt.logs.is_some() => "failed",
         Some(_) => "started, never finished",
         None if history.was_rolled_back(migration) => "rolled back",
         None => "not in the migration history",
     };
-    plan.context.insert(0, ("current state".to_owned(), state.to_owned()));
+    plan.add_context("current state", state);
+    identify(&mut plan, target, facts, argv);
     plan.impact = match *resolution {
         "applied" => "If it was not applied: Prisma never runs it again, and checks nothing.",
         _ => "If it was not rolled back: the next deploy runs it again on top of what it changed.",
@@ -208,7 +208,7 @@ fn outcome(
     };
     let mut outcome = outcome_with_output(target, kind, verdict, result);
     if recorded && let Some(names) = after.pending().filter(|names| !names.is_empty()) {
-        let text = Text::new().plain(format!("Pending: {}. ", listed(&names)));
+        let text = Text::new().plain(format!("Pending: {}. ", join_names(&names)));
         let text = text.code(format!("migrate {}", target.service.name)).plain(" applies it.");
         outcome.blocks.push(Block::Note(text));
     }

@@ -67,7 +67,7 @@ impl Snapshot<'_> {
 
 /// The target and its migration history. `None` while the command may still run: it has a session, Prisma's lock is held, or it
 /// may not have started yet.
-pub async fn settled<'a>(execution: &Execution<'a>) -> Option<(MigrateTarget<'a>, MigrationHistory)> {
+pub async fn final_history<'a>(execution: &Execution<'a>) -> Option<(MigrateTarget<'a>, MigrationHistory)> {
     let snapshot = inspect(execution).await.ok()?;
     if !snapshot.is_settled(execution) {
         return None;
@@ -76,7 +76,7 @@ pub async fn settled<'a>(execution: &Execution<'a>) -> Option<(MigrateTarget<'a>
 }
 
 pub async fn deploy(execution: &Execution<'_>) -> Option<Outcome> {
-    let (target, history) = settled(execution).await?;
+    let (target, history) = final_history(execution).await?;
     // A plan without the pending names can't tell whether all of them were applied.
     let expected = text::shown_pending(execution.plan)?;
     Some(text::recovered_outcome(&target, &history, &expected))

@@ -7,7 +7,7 @@ use crate::actions::support::subprocess;
 use crate::app::App;
 use crate::config::{EnvValue, Environment, LoginCredentials, MigrateSettings, Server, Service};
 use crate::error::{Error, Result};
-use crate::model::{Login, Plan};
+use crate::model::Login;
 use crate::postgres::{Address, PooledClient};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -180,24 +180,6 @@ impl<'a> MigrateTarget<'a> {
             secrets.flat_map(forms).collect(),
             names.iter().map(|name| (*name).to_owned()).collect(),
         )
-    }
-
-    /// Adds the database and the exact command to a plan.
-    pub fn describe(&self, plan: &mut Plan, argv: &[String], history: &MigrationHistory) {
-        plan.set_target(&MigrateIdentity {
-            server: self.server.name.clone(),
-            database: self.database().to_owned(),
-            role: self.role.user.clone(),
-            ledger: history.ledger_digest(),
-            migrations: history.directory_digest(),
-        });
-        plan.code = Some(self.code(argv));
-        plan.resource_locks = vec![self.resource()];
-        let mut names: Vec<&str> = self.migrate.env.keys().map(String::as_str).collect();
-        names.push(&self.migrate.url);
-        plan.context.push(("environment variables".to_owned(), names.join(", ")));
-        let limit = crate::sql::duration(self.migrate.within.as_secs_f64());
-        plan.context.push(("time limit".to_owned(), format!("{limit}; then it is ended")));
     }
 
     /// Title and text of the command on a card. A word with a character that a shell would interpret is quoted.

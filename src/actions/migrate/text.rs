@@ -3,7 +3,7 @@
 use super::MigrateFacts;
 use super::execute::{CommandResult, CommandSessions, ExitReason};
 use super::migration_history::{HistoryError, MigrationAttempt, MigrationHistory};
-use super::target::{LockHolder, MigrateTarget};
+use super::target::{LockHolder, MigrateIdentity, MigrateTarget};
 use crate::actions::Outcome;
 use crate::actions::support::blocks::{self, count, table};
 use crate::actions::support::subprocess::ending;
@@ -17,7 +17,7 @@ const MAX_LOG_CHARS: usize = 900;
 
 const MAX_NAMES: usize = 5;
 
-pub fn listed(names: &[&str]) -> String {
+pub fn join_names(names: &[&str]) -> String {
     let first = names.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(MAX_NAMES) {
         0 => first,
@@ -78,7 +78,7 @@ pub fn nothing_pending_error(target: &MigrateTarget<'_>, history: &MigrationHist
         (history.missing_files(), "Applied and not in the directory"),
     ] {
         if !names.is_empty() {
-            problem.push_str(&format!(" {state}: {}.", listed(&names)));
+            problem.push_str(&format!(" {state}: {}.", join_names(&names)));
         }
     }
     Error::instead(problem, "No approval is requested.")
@@ -104,7 +104,6 @@ pub fn describe(target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String
         None => format!("Applies all pending migrations to {place}."),
     };
     let mut plan = Plan::of(effect);
-    identify(&mut plan, target, facts, argv);
     let applied = history.applied();
     let before = if history.has_ledger {
         let latest = applied.last().map_or(String::new(), |name| format!("; the latest is {name}"));
@@ -112,22 +111,19 @@ pub fn describe(target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String
     } else {
         "no migration history: Prisma has never applied a migration here".to_owned()
     };
-    plan.context.insert(0, ("before".to_owned(), before));
-    match pending {
-        Some(names) => {
-            let rows = names.iter().map(|name| vec![Cell::from(*name)]).collect();
-            plan.tables.push(table(&[(PENDING_TITLE, Shape::Left)], rows));
-        }
-        None => {
-            let line = "unknown: no migrations directory is configured".to_owned();
-            plan.context.push(("pending".to_owned(), line));
-        }
+    plan.add_context("before", before);
+    identify(&mut plan, target, facts, argv);
+    if let Some(names) = pending {
+        let rows = names.iter().map(|name| vec![Cell::from(*name)]).collect();
+        plan.tables.push(table(&[(PENDING_TITLE, Shape::Left)], rows));
+    } else {
+        plan.add_context("pending", "unknown: no migrations directory is configured");
     }
     for (name, names) in
         [("edited since applied", history.edited()), ("not in the directory", history.missing_files())]
     {
         if !names.is_empty() {
-            plan.context.push((name.to_owned(), listed(&names)));
+            plan.add_context(name, join_names(&names));
         }
     }
     plan.impact =
@@ -140,23 +136,34 @@ pub fn describe(target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String
 
 /// Adds what both commands' plans say: the database, the command, the way to the server and the guards.
 pub fn identify(plan: &mut Plan, target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String]) {
-    target.describe(plan, argv, &facts.history);
+    plan.set_target(&MigrateIdentity {
+        server: target.server.name.clone(),
+        database: target.database().to_owned(),
+        role: target.role.user.clone(),
+        ledger: facts.history.ledger_digest(),
+        migrations: facts.history.directory_digest(),
+    });
+    plan.code = Some(target.code(argv));
+    plan.resource_locks = vec![target.resource()];
+    let mut variables: Vec<&str> = target.migrate.env.keys().map(String::as_str).collect();
+    variables.push(&target.migrate.url);
+    plan.add_context("environment variables", variables.join(", "));
+    let limit = duration(target.migrate.within.as_secs_f64());
+    plan.add_context("time limit", format!("{limit}; then it is ended"));
     let port = target.server.port.to_string();
-    let way = if facts.port == port {
-        format!("port {port}, the server itself")
-    } else {
-        format!(
-            "port {port}; the server listens on {}: a tunnel works, a pooler doesn't, because it would lose Prisma's lock",
-            facts.port
-        )
+    let way = match &facts.port {
+        same if *same == port => format!("port {port}, the server itself"),
+        own => format!(
+            "port {port}; the server listens on {own}: a tunnel works, a pooler doesn't, because it would lose Prisma's lock"
+        ),
     };
-    plan.context.push(("connects to".to_owned(), way));
+    plan.add_context("connects to", way);
     let same = match facts.history.directory {
         Some(_) => "Prisma's migration history and the migrations directory are unchanged",
         None => "Prisma's migration history is unchanged",
     };
-    plan.guards.insert("same".to_owned(), same.to_owned());
-    plan.guards.insert("unlocked".to_owned(), "no session holds Prisma's lock".to_owned());
+    plan.add_guard("same", same);
+    plan.add_guard("unlocked", "no session holds Prisma's lock");
 }
 
 /// The command's end, as the second half of a sentence.
@@ -226,14 +233,14 @@ pub fn outcome(
 }
 
 fn migration_lines(applied: &[&str], missing: &[&str], after: &MigrationHistory) -> Vec<(String, Text)> {
-    let mut lines = vec![("applied now", listed(applied))];
+    let mut lines = vec![("applied now", join_names(applied))];
     if let Some(attempt) = after.unresolved() {
         let state = if attempt.logs.is_some() { "failed" } else { "started, not finished" };
         lines.push((state, attempt.migration_name.clone()));
     }
     let mut not_started = missing.to_vec();
     not_started.retain(|name| !after.is_unresolved(name));
-    lines.push(("not started", listed(&not_started)));
+    lines.push(("not started", join_names(&not_started)));
     lines.retain(|(_, names)| !names.is_empty());
     lines.into_iter().map(|(state, names)| (state.to_owned(), names.into())).collect()
 }
