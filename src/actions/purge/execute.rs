@@ -1,4 +1,4 @@
-//! The execution of a purge: its batches, one after another. Progress is noted, and between two batches everybody else comes first.
+//! The execution of a purge: its batches, one after another. Progress is recorded, and between two batches everybody else comes first.
 
 use super::batch::{Batch, BatchAttempt, BatchError};
 use super::lag;
@@ -41,7 +41,7 @@ pub(super) struct PurgeProgress {
     /// Rows.
     pub deleted: i64,
     pub batches: i64,
-    /// The numbers are lower bounds: a batch may be done and not noted.
+    /// The numbers are lower bounds: a batch may be done and not recorded.
     #[serde(default)]
     pub at_least: bool,
     /// The replicas that were connected when it began, and those that came since: one that is cut off is in no list, and falls behind.
@@ -100,7 +100,7 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
     let target = DatabaseTarget::from_plan(execution);
     let worker = match locked_worker(execution, &target, &spec.relation, resumed).await {
         Ok(worker) => worker,
-        Err(error) => return text::not_begun(&error, execution.run, &spec, &progress),
+        Err(error) => return text::outcome_without_lock(&error, execution.run, &spec, &progress),
     };
     let max_lag = max_lag(&execution.run.request.arguments);
     let batches = BatchLoop { execution, target: &target, worker: &worker, spec: &spec, max_lag };
@@ -151,18 +151,18 @@ impl BatchLoop<'_> {
     async fn run(&self, progress: &mut PurgeProgress) -> StopReason {
         let mut size = MAX_ROWS;
         let mut attempts = 0;
-        let mut lag_checked: Option<Instant> = None;
-        let mut noted: Option<Instant> = None;
+        let mut lag_checked_at: Option<Instant> = None;
+        let mut checkpoint_at: Option<Instant> = None;
         self.report_progress(progress);
         loop {
             if self.execution.stop.is_cancelled() {
                 return StopReason::Requested;
             }
-            if lag_checked.is_none_or(|since| since.elapsed() >= LAG_INTERVAL) {
+            if lag_checked_at.is_none_or(|since| since.elapsed() >= LAG_INTERVAL) {
                 if let Some(reason) = self.check_replicas(progress).await {
                     return reason;
                 }
-                lag_checked = Some(Instant::now());
+                lag_checked_at = Some(Instant::now());
             }
             let began = Instant::now();
             let after = progress.after.clone();
@@ -184,9 +184,11 @@ impl BatchLoop<'_> {
                     if attempts >= MAX_ATTEMPTS {
                         return StopReason::RowsKept;
                     }
-                    if batch.deleted > 0 && noted.is_none_or(|since| since.elapsed() >= CHECKPOINT_INTERVAL) {
+                    if batch.deleted > 0
+                        && checkpoint_at.is_none_or(|since| since.elapsed() >= CHECKPOINT_INTERVAL)
+                    {
                         self.note_checkpoint(progress).await;
-                        noted = Some(Instant::now());
+                        checkpoint_at = Some(Instant::now());
                     }
                     self.report_progress(progress);
                     if began.elapsed() > SLOW_BATCH {

@@ -51,7 +51,7 @@ pub(super) async fn replicas(app: &App, server: &Address, asker: &str) -> Result
     let address = Address::new(&server.environment, &server.server, Login::Reader);
     let client = app.environments.acquire(&address, asker).await.map_err(|error| error.to_string())?;
     let rows = client.query(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;
-    if rows.iter().any(|row| !row.get::<_, bool>("seen")) {
+    if rows.iter().any(|row| !row.get::<_, bool>("visible")) {
         return Err("may not show its replicas: grant pg_monitor to Countersign's reader".to_owned());
     }
     let replicas = rows.iter().map(|row| ReplicaLag {

@@ -38,7 +38,7 @@ impl Action for Purge {
     fn outcome_if_abandoned(&self, run: &Run) -> Option<Outcome> {
         let spec: PurgeSpec = run.text("plan").and_then(Plan::read)?.target()?;
         let progress = PurgeProgress { at_least: true, ..PurgeProgress::last_checkpoint(run, &spec) };
-        Some(text::given_up(run, &spec, &progress))
+        Some(text::abandoned_outcome(run, &spec, &progress))
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     let facts = rows.first().ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
     check_privileges(facts, relation, &database.role)?;
     let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
-    let counts = count(&client, &spec).await.map_err(|error| text::uncounted(&error, &spec, indexed))?;
+    let counts = count(&client, &spec).await.map_err(|error| text::count_error(&error, &spec, indexed))?;
     spec.rows = counts.get("rows");
     let continues = call.value("continue").and_then(|run| run.parse().ok());
     if spec.rows == 0 {
@@ -65,8 +65,8 @@ pub(super) async fn plan(call: &Call<'_>) -> Result<Plan> {
     let mut plan = text::describe(&database, &facts);
     plan.resource_locks = vec![resource(&database.database, relation)];
     let limit = lag::limit(max_lag(call.values));
-    plan.guards.insert("replicas".to_owned(), format!("no replica is more than {limit}"));
-    plan.context.push(("replicas".to_owned(), replicas(call, &database).await));
+    plan.add_guard("replicas", format!("no replica is more than {limit}"));
+    plan.add_context("replicas", replicas(call, &database).await);
     Ok(plan)
 }
 
@@ -112,11 +112,11 @@ fn check_privileges(facts: &Row, relation: &str, role: &str) -> Result<()> {
     if grants.is_empty() {
         return Ok(());
     }
+    let grants = grants.join("; ");
     Err(Error::instead(
         format!("{role} may not delete rows of {relation}."),
         format!(
-            "The table's owner allows it: `{}`. Or name a login `owner` in the configuration that may.",
-            grants.join("; ")
+            "The table's owner allows it: `{grants}`. Or name a login `owner` in the configuration that may."
         ),
     ))
 }
@@ -133,13 +133,11 @@ async fn spec(
     let key = name.zip(facts.get("key_type")).map(|(name, kind)| KeyColumn { name, kind });
     if call.values.contains_key("continue") {
         let run = run_argument(call, "continue", "`history --command purge` shows them.").await?;
-        let before = continued(call, &run, database, table)?;
+        let before = continued_spec(call, &run, database, table)?;
         let column = resolve_column(client, table, &before.column).await?;
         if column.kind != before.kind {
-            return Err(Error::user(format!(
-                "{} is of another type now than in run #{}.",
-                before.column, run.id
-            )));
+            let (column, id) = (before.column, run.id);
+            return Err(Error::user(format!("{column} is of another type now than in run #{id}.")));
         }
         let same_key = key.is_some() && key == before.key;
         let after = if same_key { last_key(&run).or(before.after.clone()) } else { None };
@@ -169,7 +167,7 @@ async fn cutoff(client: &PooledClient, kind: TimeType, older_than: &str) -> Resu
 }
 
 /// Reads the rows that a run was to delete, if it is one to continue.
-fn continued(
+fn continued_spec(
     call: &Call<'_>,
     run: &Run,
     database: &DatabaseTarget,
@@ -181,10 +179,8 @@ fn continued(
     }
     if run.request.environment.as_deref() != call.environment {
         let other = run.request.environment.as_deref().unwrap_or_default();
-        return Err(Error::instead(
-            format!("Run #{id} is a purge of {other}."),
-            format!("Add `--env {other}`."),
-        ));
+        let problem = format!("Run #{id} is a purge of {other}.");
+        return Err(Error::instead(problem, format!("Add `--env {other}`.")));
     }
     let plan = run.text("plan").and_then(Plan::read);
     let plan = plan.ok_or_else(|| Error::user(format!("The plan of run #{id} is no longer known.")))?;

@@ -34,24 +34,21 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PurgeFacts) -> Plan {
         plan.identity.insert("continues".to_owned(), run.to_string());
     }
     let most = format!("at most {} are deleted in total", rows(spec.max_rows()));
-    plan.guards.insert("rows".to_owned(), most);
-    plan.guards.insert("table".to_owned(), "the table and its column are still the same".to_owned());
+    plan.add_guard("rows", most);
+    plan.add_guard("table", "the table and its column are still the same");
     let method = match &spec.key {
         Some(key) => format!("in the order of {}, in batches of up to 10,000 rows, each in a transaction of its own", key.name),
         None => "in batches of up to 10,000 rows in no order (no numeric or uuid primary key), each in a transaction of its own".to_owned(),
     };
-    plan.context = vec![
-        ("oldest".to_owned(), facts.oldest.clone()),
-        ("newest".to_owned(), facts.newest.clone()),
-        ("size".to_owned(), format!("{} with its indexes", bytes(facts.bytes as f64))),
-        (
-            "disk".to_owned(),
-            "none is freed, only space inside the table for new rows; the WAL takes disk space first, and PostgreSQL can't show how full the disk is: \
-             only a server that turns read-only ends the purge"
-                .to_owned(),
-        ),
-        ("method".to_owned(), method),
-    ];
+    plan.add_context("oldest", &facts.oldest);
+    plan.add_context("newest", &facts.newest);
+    plan.add_context("size", format!("{} with its indexes", bytes(facts.bytes as f64)));
+    plan.add_context(
+        "disk",
+        "none is freed, only space inside the table for new rows; the WAL takes disk space first, and PostgreSQL can't show how full the disk is: \
+         only a server that turns read-only ends the purge",
+    );
+    plan.add_context("method", method);
     plan.impact = "Everyone who still needs these rows.".to_owned();
     if !facts.referred.is_empty() {
         plan.impact.push_str(&format!(" Referred to by {}.", facts.referred.join("; ")));
@@ -64,7 +61,7 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PurgeFacts) -> Plan {
     plan
 }
 
-pub(super) fn uncounted(error: &QueryError, spec: &PurgeSpec, indexed: bool) -> Error {
+pub(super) fn count_error(error: &QueryError, spec: &PurgeSpec, indexed: bool) -> Error {
     let PurgeSpec { relation, column, .. } = spec;
     if !error.is_cancelled() && !matches!(error, QueryError::TimedOut(_)) {
         return Error::user(format!("The rows of {relation} can't be counted: {error}."));
@@ -120,7 +117,12 @@ fn facts(progress: &PurgeProgress, spec: &PurgeSpec) -> serde_json::Value {
 }
 
 /// The outcome of a purge that could not lock the table.
-pub(super) fn not_begun(error: &str, run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) -> Outcome {
+pub(super) fn outcome_without_lock(
+    error: &str,
+    run: &Run,
+    spec: &PurgeSpec,
+    progress: &PurgeProgress,
+) -> Outcome {
     let mut outcome = Outcome::failed(error);
     if !progress.is_untouched() {
         outcome = Outcome::partial(format!("{error} {} so far.", deleted(progress, spec)));
@@ -172,7 +174,7 @@ pub(super) fn outcome(
 
 /// The outcome of a purge that is stopped while no process works on it: it is noted now and then, so a batch may be done that
 /// no checkpoint covers.
-pub(super) fn given_up(run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) -> Outcome {
+pub(super) fn abandoned_outcome(run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) -> Outcome {
     let verdict = format!("Stopped while it was interrupted. {}; more rows may be.", deleted(progress, spec));
     let mut outcome = Outcome::new(EventKind::Stopped, verdict);
     outcome.facts = facts(progress, spec);
