@@ -2,7 +2,7 @@
 //! tables compress; without one, a usual ratio is taken.
 
 use super::BackupError;
-use super::execute::Transferred;
+use super::execute::DumpProgress;
 use super::manifest::{Manifest, newest, prefix};
 use super::plan::{BackupContext, BackupTarget, DatabaseInfo};
 use crate::sql::bytes;
@@ -40,7 +40,7 @@ impl Estimate {
     }
 
     /// The share of the whole run, at most 99 %, and its label: "asset_service_db: 120 MiB, 14.2 MiB/s, 3 of 10 databases".
-    pub fn progress(&self, database: &str, transferred: &Transferred) -> (Option<u8>, String) {
+    pub fn progress(&self, database: &str, transferred: &DumpProgress) -> (Option<u8>, String) {
         let before: u64 = self.expected.iter().take(self.done).sum();
         let this = self.expected.get(self.done).copied().unwrap_or_default();
         let total = self.expected.iter().sum::<u64>().max(1);
@@ -73,7 +73,7 @@ mod tests {
     fn tells_the_share_of_all_databases_and_never_the_whole() {
         let mut estimate = Estimate { expected: vec![100 << 20, 300 << 20], done: 0 };
         let transferred =
-            |mib: u64| Transferred { bytes: mib << 20, elapsed: Duration::from_secs(10), checking: false };
+            |mib: u64| DumpProgress { bytes: mib << 20, elapsed: Duration::from_secs(10), checking: false };
         let (percent, label) = estimate.progress("asset_service_db", &transferred(50));
         assert_eq!(percent, Some(12));
         assert_eq!(label, "asset_service_db: 50.0 MiB, 5.0 MiB/s, 1 of 2 databases (estimated)");

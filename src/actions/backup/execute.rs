@@ -40,7 +40,7 @@ pub struct Dump<'a> {
 
 /// Progress of a dump.
 #[derive(Debug, Clone, Copy)]
-pub struct Transferred {
+pub struct DumpProgress {
     /// Bytes of the dump so far.
     pub bytes: u64,
     pub elapsed: Duration,
@@ -55,7 +55,7 @@ pub struct Transferred {
 /// [`BackupError`].
 pub async fn dump(
     job: &Dump<'_>,
-    report_progress: &(dyn Fn(Transferred) + Send + Sync),
+    report_progress: &(dyn Fn(DumpProgress) + Send + Sync),
 ) -> Result<Manifest, BackupError> {
     let started_at = Timestamp::now();
     let clock = Instant::now();
@@ -64,7 +64,8 @@ pub async fn dump(
     job.storage.clear_unfinished(&prefix).await?;
     let compression = job.tool.compression().await;
     let mut upload = job.storage.begin(&key).await?;
-    let report = |bytes, checking| report_progress(Transferred { bytes, elapsed: clock.elapsed(), checking });
+    let report =
+        |bytes, checking| report_progress(DumpProgress { bytes, elapsed: clock.elapsed(), checking });
     let streamed = stream_dump(job, compression, &mut upload, &|bytes| report(bytes, false)).await;
     let TeeResult { bytes, sha256, .. } = match streamed {
         Ok(streamed) => streamed,

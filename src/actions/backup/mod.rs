@@ -17,7 +17,7 @@ mod tee;
 mod text;
 mod tools;
 
-pub use execute::{Dump, Transferred, dump};
+pub use execute::{Dump, DumpProgress, dump};
 pub use manifest::{Manifest, NewestBackups, StoredBackup, newest, prefix};
 pub use pg_client::ClientConnection;
 pub use tools::{MissingClient, Tool, choose, find};
@@ -146,11 +146,11 @@ async fn back_up(
         asked_by: &execution.run.request.requester.id,
         run: execution.run.id,
     };
-    let report_progress = |transferred: Transferred| {
+    let report_progress = |transferred: DumpProgress| {
         let (percent, label) = estimate.progress(&target.database, &transferred);
         execution.progress(percent, label);
     };
-    report_progress(Transferred { bytes: 0, elapsed: Duration::ZERO, checking: false });
+    report_progress(DumpProgress { bytes: 0, elapsed: Duration::ZERO, checking: false });
     dump(&job, &report_progress).await.inspect_err(|error| {
         tracing::warn!(run = execution.run.id, database = target.database, ?error, "backup failed");
     })

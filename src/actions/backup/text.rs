@@ -26,11 +26,10 @@ pub fn describe(
     plan.resource_locks.sort();
     plan.resource_locks.dedup();
     let total: i64 = checks.iter().flatten().map(|info| info.database_bytes).sum();
-    plan.context.push(("size on the server".to_owned(), bytes(total as f64)));
+    plan.add_context("size on the server", bytes(total as f64));
     if let ([target], [Ok(info)]) = (targets, checks) {
-        plan.context.push(("dumped by".to_owned(), info.client_text()));
-        let key = format!("{}/<time>-<run>.dump", prefix(environment, &target.database));
-        plan.context.push(("stored as".to_owned(), key));
+        plan.add_context("dumped by", info.client_text());
+        plan.add_context("stored as", format!("{}/<time>-<run>.dump", prefix(environment, &target.database)));
     } else {
         plan.tables.push(database_table(targets, checks));
     }

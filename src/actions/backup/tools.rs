@@ -2,11 +2,10 @@
 //! (<https://www.postgresql.org/docs/current/app-pgdump.html#PG-DUMP-NOTES>), and an archive of a newer one is harder to
 //! restore into an old server: so the smallest major version that is at least the server's.
 
+use crate::actions::support::subprocess::command;
 use crate::config::BackupSettings;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::Command;
 
 /// A program that prints its version or rejects an option answers in milliseconds; one that takes longer is broken.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,7 +60,7 @@ impl Tool {
             return "--compress=1";
         }
         // An option that is missing in the build is rejected before connecting; no server listens at that path.
-        let probe = run_probe(Command::new(self.pg_dump()).args(["-Fc", ZSTD, "--host=/dev/null"])).await;
+        let probe = run_probe(&self.pg_dump(), &["-Fc", ZSTD, "--host=/dev/null"]).await;
         match probe {
             Some((_, stderr)) if !stderr.contains("compression") => ZSTD,
             _ => "--compress=gzip:1",
@@ -79,7 +78,7 @@ pub async fn find(backups: &BackupSettings) -> Vec<Tool> {
         {
             continue;
         }
-        let version = run_probe(Command::new(directory.join("pg_dump")).arg("--version")).await;
+        let version = run_probe(&directory.join("pg_dump"), &["--version"]).await;
         if let Some((major, version)) = version.and_then(|(stdout, _)| parse_version(&stdout)) {
             tools.push(Tool { directory, major, version });
         }
@@ -114,15 +113,16 @@ fn is_program(directory: &Path, name: &str) -> bool {
 }
 
 /// "pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)" → 15 and "15.18".
-fn parse_version(run_probe: &str) -> Option<(u32, String)> {
-    let version = run_probe.split_once("(PostgreSQL) ")?.1.split_whitespace().next()?;
+fn parse_version(output: &str) -> Option<(u32, String)> {
+    let version = output.split_once("(PostgreSQL) ")?.1.split_whitespace().next()?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     Some((digits.parse().ok()?, version.to_owned()))
 }
 
-async fn run_probe(command: &mut Command) -> Option<(String, String)> {
-    let command = command.env_clear().env("LC_ALL", "C").env("HOME", "/nonexistent").stdin(Stdio::null());
-    let output = tokio::time::timeout(PROBE_TIMEOUT, command.kill_on_drop(true).output()).await.ok()?.ok()?;
+async fn run_probe(program: &Path, arguments: &[&str]) -> Option<(String, String)> {
+    let mut command = command(program);
+    let output = command.args(arguments).kill_on_drop(true).output();
+    let output = tokio::time::timeout(PROBE_TIMEOUT, output).await.ok()?.ok()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Some((text(&output.stdout), text(&output.stderr)))
 }
