@@ -12,11 +12,13 @@ use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+mod analyze;
 pub mod backup;
 mod backups;
 mod break_glass;
+mod cancel;
 mod connect;
-mod decisions;
+mod deny;
 mod enable_stats;
 mod environments;
 mod freeze;
@@ -31,6 +33,7 @@ mod pending;
 mod purge;
 mod reindex;
 mod reset_stats;
+mod review;
 mod run_sql;
 mod schedule;
 mod services;
@@ -38,9 +41,11 @@ mod show;
 mod sql_command;
 mod stop;
 pub mod support;
+mod unfreeze;
 mod r#use;
 mod vacuum;
 mod vacuum_full;
+mod withdraw;
 
 /// One request for a command: the person, the place and the arguments.
 pub struct Call<'a> {
@@ -259,13 +264,13 @@ pub fn find(command: &Command) -> Option<Implementation> {
         return acts.then_some(Action(&sql_command::SqlCommand));
     }
     Some(match command.name.as_str() {
-        "analyze" => Action(&vacuum::Operation::Analyze),
+        "analyze" => Action(&analyze::ANALYZE),
         "backup" => Action(&backup::Backup),
         "backups" => Query(&backups::Backups),
         "break-glass" => Query(&break_glass::BreakGlass),
-        "cancel" => Action(&kill::Cancel),
+        "cancel" => Action(&cancel::Cancel),
         "connect" => Query(&connect::Connect),
-        "deny" => Action(&decisions::Deny),
+        "deny" => Action(&deny::Deny),
         "enable-stats" => Action(&enable_stats::EnableStats),
         "environments" => Query(&environments::ListEnvironments),
         "freeze" => Action(&freeze::Freeze),
@@ -281,16 +286,16 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "reindex" => Action(&reindex::Reindex),
         "reset-stats" => Action(&reset_stats::ResetStats),
         "run-sql" => Action(&run_sql::RunSql),
-        "review" => Action(&decisions::Review),
+        "review" => Action(&review::Review),
         "schedule" => Query(&schedule::Schedule),
         "services" => Query(&services::Services),
         "show" => Query(&show::Show),
         "stop" => Action(&stop::Stop),
-        "unfreeze" => Action(&freeze::Unfreeze),
+        "unfreeze" => Action(&unfreeze::Unfreeze),
         "use" => Action(&r#use::Use),
         "vacuum" => Action(&vacuum::Operation::Vacuum),
         "vacuum-full" => Action(&vacuum_full::VacuumFull),
-        "withdraw" => Action(&decisions::Withdraw),
+        "withdraw" => Action(&withdraw::Withdraw),
         _ => return None,
     })
 }

@@ -1,8 +1,8 @@
 //! `stop <run>`: ends a long run early, and the sessions that an interrupted run left on PostgreSQL. The request to stop is an event
 //! of that run, so it reaches the replica that executes it.
 
-use super::decisions::{RunTarget, decision_details};
 use super::support::blocks::{count, run_argument};
+use super::support::decision::{RunTarget, decision_details};
 use super::support::{backends, recovery};
 use super::{Action, Call, Execution, Outcome, action_of};
 use crate::audit::EventDetails;

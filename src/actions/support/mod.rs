@@ -3,6 +3,7 @@
 pub mod backends;
 pub mod blocks;
 pub mod database;
+pub mod decision;
 pub mod maintenance;
 pub mod pg_stat_statements;
 pub mod recovery;

@@ -1,0 +1,30 @@
+//! `withdraw`: the requester takes back a pending request.
+
+use super::support::blocks::run_argument;
+use super::support::decision::{RunTarget, ensure_pending, record_decision};
+use super::{Action, Call, Execution, Outcome};
+use crate::error::{Error, Result};
+use crate::model::{EventKind, Plan};
+use async_trait::async_trait;
+
+pub struct Withdraw;
+
+#[async_trait]
+impl Action for Withdraw {
+    async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
+        let run = run_argument(call, "run", "`pending` lists pending requests.").await?;
+        let (id, requester) = (run.id, &run.request.requester.id);
+        if *requester != call.person.id {
+            return Err(Error::instead(
+                format!("Request #{id} is {requester}'s."),
+                format!("Only its requester can withdraw it; an approver can `deny {id}`."),
+            ));
+        }
+        ensure_pending(&run)?;
+        Ok(RunTarget::plan(&run, format!("Withdraws request #{id}: {}.", run.request.command)))
+    }
+
+    async fn execute(&self, execution: &Execution<'_>) -> Outcome {
+        record_decision(execution, EventKind::Withdrawn, "Request #{run} is withdrawn.").await
+    }
+}
