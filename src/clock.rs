@@ -1,7 +1,6 @@
 //! Durations and times as people type and read them: one grammar for commands, command files and the configuration.
 
-use jiff::Span;
-use jiff::{SpanRelativeTo, Timestamp, fmt::friendly::SpanParser};
+use jiff::{Span, SpanRelativeTo, Timestamp, fmt::friendly::SpanParser};
 use std::time::Duration;
 
 /// The longest duration in a command: ten years, in seconds.
@@ -11,7 +10,7 @@ const MAX_COMMAND_S: u64 = 315_360_000;
 /// and signs.
 ///
 /// # Errors
-/// What to type instead, also for weeks, months and years.
+/// A text to type instead, also for weeks, months and years.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim().to_ascii_lowercase();
     let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || c == ' ');
@@ -36,28 +35,14 @@ pub fn duration_seconds(text: &str) -> Option<u64> {
 
 /// The shortest way to type a duration: "90s" stays "90s", 120 s are "2m".
 pub fn format_duration(duration: Duration) -> String {
-    let (count, unit) = in_largest_unit(duration);
-    format!("{count}{unit}")
-}
-
-/// A duration in words, exactly: "90 d", "36 h", "15 min", "500 ms".
-pub fn exact_duration(duration: Duration) -> String {
-    match in_largest_unit(duration) {
-        (count, "m") => format!("{count} min"),
-        (count, unit) => format!("{count} {unit}"),
-    }
-}
-
-/// A duration in the largest unit that leaves no remainder.
-fn in_largest_unit(duration: Duration) -> (u128, &'static str) {
     let milliseconds = duration.as_millis();
     if milliseconds == 0 {
-        return (0, "s");
+        return "0s".to_owned();
     }
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let unit = units.into_iter().find(|(length, _)| milliseconds.is_multiple_of(*length));
     let (length, unit) = unit.unwrap_or((1, "ms"));
-    (milliseconds / length, unit)
+    format!("{}{unit}", milliseconds / length)
 }
 
 /// Seconds in the two largest units: "3 min 12 s", "2 d 4 h".

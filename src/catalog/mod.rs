@@ -23,7 +23,7 @@ pub use header::MIGRATIONS_DIRECTORY;
 /// The runbook that was reviewed is the runbook that runs.
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");
 
-/// What a command speaks to.
+/// The targets of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {
     /// The record, the configuration: no environment needed.
@@ -37,7 +37,7 @@ pub enum Scope {
     Database,
 }
 
-/// When a column's value is worth a look, or an act, and what to say then.
+/// Limits of a column's value, and the message beyond them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Threshold {
     /// The column whose value is compared.
@@ -56,7 +56,7 @@ pub struct Threshold {
 pub struct Header {
     /// One line, without a full stop.
     pub summary: String,
-    /// Where help lists it.
+    /// Its group in help.
     pub group: String,
     pub risk: Risk,
     pub scope: Scope,
@@ -71,7 +71,7 @@ pub struct Header {
     pub verdict_empty: Option<String>,
     /// The verdict when rows came and no threshold was crossed. `{rows}` and the first row's columns in braces.
     pub verdict: Option<String>,
-    /// How good or bad it is that rows came.
+    /// Severity of an answer with rows.
     pub rows_severity: Severity,
     /// One next step, shown when rows came.
     pub next: Option<String>,
@@ -104,7 +104,7 @@ pub struct Header {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SectionCondition {
     pub argument: String,
-    /// Whether the argument must be given, or must not. "all" for a service is none given.
+    /// True if the argument must be given, false if it must not. "all" for a service is none given.
     pub given: bool,
 }
 
@@ -137,7 +137,7 @@ pub struct Variant {
     pub source: String,
 }
 
-/// What runs a command.
+/// SQL or code.
 #[derive(Debug, Clone)]
 pub enum Body {
     /// Newest first.
@@ -169,7 +169,7 @@ impl Command {
         usage
     }
 
-    /// What a server of that major version is asked.
+    /// The SQL for a server of that major version.
     pub fn variant(&self, major: u32) -> Option<&Variant> {
         match &self.body {
             Body::Sql(variants) => variants.iter().find(|variant| major >= variant.least),

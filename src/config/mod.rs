@@ -3,6 +3,7 @@
 //! reported at once, with file and line. What the values mean for a request is decided elsewhere (`access`, `targets`).
 
 use crate::model::Login;
+use nix::unistd::{Uid, User, getuid};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +14,6 @@ mod approval;
 mod environments;
 mod load;
 mod migrate;
-mod os_user;
 mod people;
 mod schedule;
 mod secrets;
@@ -21,7 +21,6 @@ mod slack;
 mod teams;
 mod validate;
 
-pub use os_user::login_name;
 pub use slack::is_safe_url;
 
 /// The whole configuration, checked.
@@ -295,4 +294,15 @@ pub struct MaintenanceWindow {
     pub at: croner::Cron,
     /// Success later than this after it was due counts as late.
     pub within: Duration,
+}
+
+/// The login name of the person at the terminal: of whoever logged in (the audit id, which stays the same through `sudo` and
+/// `su`, pam_loginuid(8)), else of the process' user; a user without a name is their number. Never from the environment.
+pub fn login_name() -> String {
+    let audit_id = std::fs::read_to_string("/proc/self/loginuid").ok();
+    // Nobody logged in to a container or a service: u32::MAX.
+    let audit_id = audit_id.and_then(|text| text.trim().parse().ok()).filter(|uid| *uid != u32::MAX);
+    let uid = audit_id.map_or_else(getuid, Uid::from_raw);
+    let user = User::from_uid(uid).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
 }

@@ -10,7 +10,6 @@ use crate::storage::{Key, Storage};
 use crate::store::sqlite::SqliteStore;
 use bytes::Bytes;
 
-mod connectivity;
 mod server;
 
 /// Configuration and connections that the checks use.

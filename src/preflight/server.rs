@@ -1,8 +1,8 @@
 //! One server: its logins and their privileges, the services' databases on it, and the client programs for it.
 
-use super::{CheckStatus, Finding, connectivity, databases};
+use super::{CheckStatus, Finding, databases};
 use crate::actions::backup::{Tool, choose};
-use crate::config::{Environment, Server};
+use crate::config::{Environment, LoginCredentials, Server};
 use crate::model::Login;
 use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
 use tokio_postgres::Row;
@@ -32,8 +32,8 @@ pub async fn check(
         match check.connect(login, None).await {
             Err(error) => {
                 let subject = check.subject(login);
-                findings.push(connectivity::finding(&subject, &error, environment, server, role));
-                if connectivity::concerns_every_login(&error) {
+                findings.push(unreachable(&subject, &error, environment, server, role));
+                if concerns_every_login(&error) {
                     return findings;
                 }
             }
@@ -172,7 +172,7 @@ impl ServerCheck<'_> {
                 return vec![Finding::missing(subject, "doesn't let the reader in", fix)];
             }
             Err(error) => {
-                return vec![connectivity::finding(&subject, &error, self.environment, self.server, reader)];
+                return vec![unreachable(&subject, &error, self.environment, self.server, reader)];
             }
         };
         // The login for signals connects to the maintenance database only.
@@ -184,6 +184,53 @@ impl ServerCheck<'_> {
             Err(error) => vec![query_failed(subject, &error)],
         }
     }
+}
+
+/// True for an error that is the same for every login, so that one finding is enough.
+fn concerns_every_login(error: &Unreachable) -> bool {
+    matches!(
+        error,
+        Unreachable::TimedOut(_) | Unreachable::Refused | Unreachable::Tls(_) | Unreachable::Restarting
+    )
+}
+
+/// The finding for an error, with the fix.
+fn unreachable(
+    subject: &str,
+    error: &Unreachable,
+    environment: &Environment,
+    server: &Server,
+    login: &LoginCredentials,
+) -> Finding {
+    let address = format!("{}:{}", server.host, server.port);
+    let fix = match error {
+        Unreachable::TimedOut(_) => format!(
+            "Allow connections from Countersign to {address}: a firewall drops them, or the server hangs."
+        ),
+        Unreachable::Refused => {
+            format!("Start the server, or correct its `host` and `port`: no server listens at {address}.")
+        }
+        Unreachable::Tls(_) => format!(
+            "Enable TLS on the server, with a certificate for {} from an authority that this system trusts, or set the authority's certificate as `ca_file` of {}.",
+            server.host, environment.name
+        ),
+        Unreachable::NoSlot => {
+            "Free connections, or give the role CONNECTION LIMIT and the server reserved_connections."
+                .to_owned()
+        }
+        Unreachable::Login(_) => format!(
+            "Compare the password of {} with the secret that the configuration names, and check that pg_hba.conf allows it from here; psql's \\password sets a new one.",
+            login.user
+        ),
+        Unreachable::NoDatabase => {
+            "Correct the name in the configuration, or create the database.".to_owned()
+        }
+        Unreachable::Restarting => "Wait until the server has started, then check again.".to_owned(),
+        Unreachable::Misconfigured | Unreachable::Other(_) => {
+            "Check the server's log for the reason.".to_owned()
+        }
+    };
+    Finding::missing(subject, error.to_string(), fix)
 }
 
 fn database_findings(subject: &str, row: &Row) -> Vec<Finding> {
