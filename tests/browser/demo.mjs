@@ -37,7 +37,7 @@ async function play(page, size) {
 
   await become(page, "ben");
   await card.getByRole("button", { name: "Approve" }).click();
-  await card.getByText(`Session ${head} is gone.`).waitFor();
+  await card.getByText(`Session ${head} ended.`).waitFor();
   await card.getByText(/approved by ben/).waitFor();
   assert.equal(await card.getByRole("button").filter({ hasText: /Approve|Deny|Withdraw/ }).count(), 0);
   await page.screenshot({ path: `${pictures}/done-${size}.png` });

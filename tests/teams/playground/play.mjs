@@ -79,7 +79,7 @@ try {
 
   await clicks(ben, "Approve");
   for (const seat of [ana, ben]) {
-    await sees(seat, `Session ${pid} is gone`);
+    await sees(seat, `Session ${pid} ended`);
     await sees(seat, /approved by ben/);
     if ((await button(seat, "Approve").count()) + (await button(seat, "Withdraw").count()) > 0) {
       throw new Error("a decided card has no buttons");
