@@ -1,6 +1,6 @@
 //! The invariants of `lib.rs` that a search through the sources can check. Each exception is named here with its reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A source file, its tests and comments apart.
@@ -170,6 +170,23 @@ fn only(words: &[&str], allowed: &[&str]) {
     let inside =
         all.iter().any(|source| !elsewhere(&source) && words.iter().any(|word| source.code.contains(word)));
     assert!(inside, "{words:?} is nowhere: this test looks for something that has another name now");
+}
+
+/// Names of the entries of a directory, without their endings.
+fn stems(directory: &str, extension: Option<&str>) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .filter(|path| extension.is_none_or(|extension| path.extension().is_some_and(|own| own == extension)))
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn actions_are_named_after_their_commands() {
+    let commands = stems("commands", Some("toml")).into_iter().map(|name| name.replace('-', "_"));
+    let shared = ["mod", "sql_command", "support"].map(str::to_owned);
+    let expected: BTreeSet<String> = commands.chain(shared).collect();
+    assert_eq!(stems("src/actions", None), expected);
 }
 
 #[test]
