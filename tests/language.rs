@@ -35,15 +35,15 @@ const MAX_BANNED_IN_DOCUMENTS: usize = 0;
 /// Banned words in the golden snapshots.
 const MAX_BANNED_IN_SNAPSHOTS: usize = 0;
 /// Doc comments whose first word is a question word, in percent of all doc comments.
-const MAX_QUESTION_DOCS_PERCENT: f64 = 7.6;
+const MAX_QUESTION_DOCS_PERCENT: f64 = 3.0;
 /// Parameters of functions that are tuple patterns.
-const MAX_TUPLE_PARAMETERS: usize = 26;
+const MAX_TUPLE_PARAMETERS: usize = 4;
 /// Match arms on a bare `true` or `false`.
-const MAX_BOOLEAN_ARMS: usize = 40;
+const MAX_BOOLEAN_ARMS: usize = 0;
 /// Files called `words.rs`.
 const MAX_WORDS_FILES: usize = 0;
 /// Names of public types that two modules define.
-const MAX_SHARED_TYPE_NAMES: usize = 23;
+const MAX_SHARED_TYPE_NAMES: usize = 0;
 
 /// First words of a doc comment that asks instead of naming a thing.
 const QUESTION_WORDS: [&str; 6] = ["What", "Whether", "Who", "How", "Where", "Why"];
