@@ -90,7 +90,9 @@ pub trait MessageFormat: Sized {
     fn code(title: Option<&str>, text: &str) -> Vec<Value>;
     /// Labels and values, a line each; at least one.
     fn facts(facts: Vec<(String, Vec<Span>)>) -> Vec<Value>;
-    fn shows(&self, button: &Button) -> bool;
+    fn shows(&self, _: &Button) -> bool {
+        true
+    }
     /// Checks that a button can carry the token.
     fn is_token(token: &str) -> bool;
     fn buttons(buttons: &[&Button]) -> Vec<Value>;

@@ -1,9 +1,7 @@
-//! Slack: the only module that knows its Web API and Block Kit. In: [`verify`], [`parse`], [`socket`]. Out: [`render`] within
-//! Slack's [`limits`], [`send`] through [`api`].
+//! Slack: the only module that knows its Web API and Block Kit. In: [`verify`], [`parse`], [`socket`]. Out: [`render`],
+//! [`send`] through [`api`].
 
-mod accounts;
 pub mod api;
-pub mod limits;
 pub mod parse;
 pub mod render;
 pub mod send;

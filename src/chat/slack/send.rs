@@ -1,18 +1,20 @@
 //! Delivers replies to Slack: by `response_url` while that lives, else by messages of our own, at most one a second per
-//! channel. Says what Slack knows of accounts and conversations. The tokens and the `response_url`s never leave here.
+//! channel. Says what Slack knows of accounts and conversations; what is unknown or can't be seen counts as external. The tokens
+//! and the `response_url`s never leave here.
 
 use super::api::{SlackApi, SlackApiError};
 use super::render::{self, SlackMessage};
-use super::{accounts, limits};
 use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
     AnswerHandle, Audience, ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply,
 };
-use crate::platform::{AccountInfo, ConversationInfo, Freshness, Platform, SendError, TooLarge};
+use crate::platform::{AccountInfo, ConversationInfo, Freshness, Platform, SendError, Standing, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,6 +23,11 @@ use url::Url;
 
 /// `chat.postMessage` to one channel: about one a second (<https://api.slack.com/docs/rate-limits>).
 const CHANNEL_INTERVAL: Duration = Duration::from_secs(1);
+/// Lifetime of a `response_url` (<https://api.slack.com/interactivity/handling#message_responses>): 30 minutes, less one
+/// for clocks and queues.
+const RESPONSE_URL_SECONDS: i64 = 29 * 60;
+/// Uses of a `response_url`, same source.
+const RESPONSE_URL_USES: u8 = 5;
 
 /// Slack, as the workflow sees it.
 pub struct SlackPlatform {
@@ -70,8 +77,7 @@ impl SlackPlatform {
     /// Takes one use of the address, if one is left and the address is still valid.
     fn take_use(&self, handle: &AnswerHandle) -> Option<Url> {
         let now = jiff::Timestamp::now();
-        let is_valid =
-            |since: jiff::Timestamp| now.duration_since(since).as_secs() < limits::RESPONSE_URL_SECONDS;
+        let is_valid = |since: jiff::Timestamp| now.duration_since(since).as_secs() < RESPONSE_URL_SECONDS;
         if !is_valid(handle.since) {
             return None;
         }
@@ -79,7 +85,7 @@ impl SlackPlatform {
         uses.retain(|_, uses| is_valid(uses.since));
         let new = ResponseUrlUses { since: handle.since, count: 0 };
         let uses = uses.entry(handle.url.clone()).or_insert(new);
-        if uses.count >= limits::RESPONSE_URL_USES {
+        if uses.count >= RESPONSE_URL_USES {
             return None;
         }
         uses.count += 1;
@@ -115,12 +121,10 @@ impl SlackPlatform {
         }
         self.pacer.turn(&place.conversation).await;
         let answer = self.api.post("chat.postMessage", &body).await.map_err(send_error)?;
-        let Some(ts) = answer["ts"].as_str() else {
-            return Err(SendError::Unavailable("unreadable_answer".to_owned()));
-        };
         let conversation = answer["channel"].as_str().unwrap_or(&place.conversation).to_owned();
-        self.attach(&conversation, thread.or(Some(ts)), &message).await;
-        Ok(PostedMessage { place: Conversation { conversation, ..place.clone() }, message: ts.to_owned() })
+        let ts: String = read(&answer, "ts")?;
+        self.attach(&conversation, thread.or(Some(&ts)), &message).await;
+        Ok(PostedMessage { place: Conversation { conversation, ..place.clone() }, message: ts })
     }
 
     /// Posts a message into the conversation that only the requester sees.
@@ -188,10 +192,7 @@ impl Platform for SlackPlatform {
         let open = async {
             let body = json!({ "users": sender.account });
             let answer = self.api.post("conversations.open", &body).await.map_err(send_error)?;
-            match answer["channel"]["id"].as_str() {
-                Some(channel) => Ok((channel.to_owned(), DIRECT_LIFETIME)),
-                None => Err(SendError::Unavailable("unreadable_answer".to_owned())),
-            }
+            Ok((read(&answer["channel"], "id")?, DIRECT_LIFETIME))
         };
         let conversation = self.directs.get_or_fetch(&sender.account, open).await?;
         Ok(Conversation::new(PlatformKind::Slack, &sender.workspace, conversation))
@@ -207,8 +208,7 @@ impl Platform for SlackPlatform {
         let key = format!("{}/{}", sender.workspace, sender.account);
         let fetch = async {
             let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
-            let account = accounts::account(answer, sender, &self.workspaces).map_err(send_error)?;
-            Ok((account, REPORT_LIFETIME))
+            Ok((account_info(answer, sender, &self.workspaces)?, REPORT_LIFETIME))
         };
         match freshness {
             Freshness::Recent => self.accounts.get_or_fetch(&key, fetch).await,
@@ -220,8 +220,7 @@ impl Platform for SlackPlatform {
         let Some(group) = self.groups.get(role) else { return Ok(None) };
         let fetch = async {
             let answer = self.api.get("usergroups.users.list", &[("usergroup", group)]).await;
-            let members = accounts::members(answer).map_err(send_error)?;
-            Ok((Arc::new(members), REPORT_LIFETIME))
+            Ok((Arc::new(read(&answer.map_err(send_error)?, "users")?), REPORT_LIFETIME))
         };
         let members = self.members.get_or_fetch(group, fetch).await?;
         Ok(Some(members.contains(&sender.account)))
@@ -240,7 +239,7 @@ impl Platform for SlackPlatform {
         let key = format!("{}/{}", place.workspace, place.conversation);
         let fetch = async {
             let answer = self.api.get("conversations.info", &[("channel", &place.conversation)]).await;
-            let conversation = accounts::conversation(answer).map_err(send_error)?;
+            let conversation = conversation_info(answer)?;
             let lifetime = if conversation.bot_is_in { REPORT_LIFETIME } else { ABSENT_LIFETIME };
             Ok((conversation, lifetime))
         };
@@ -286,4 +285,94 @@ fn send_error(error: SlackApiError) -> SendError {
             _ => SendError::Refused(code),
         },
     }
+}
+
+/// Source: <https://api.slack.com/types/user>.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct User {
+    id: String,
+    team_id: Option<String>,
+    deleted: bool,
+    is_bot: bool,
+    is_workflow_bot: bool,
+    is_restricted: bool,
+    is_ultra_restricted: bool,
+    /// Of another organisation, seen through a shared channel.
+    is_stranger: bool,
+    enterprise_user: Option<EnterpriseUser>,
+}
+
+#[derive(Deserialize)]
+struct EnterpriseUser {
+    #[serde(default)]
+    teams: Vec<String>,
+}
+
+/// Source: <https://api.slack.com/types/conversation>.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Channel {
+    is_member: bool,
+    is_im: bool,
+    is_mpim: bool,
+    is_ext_shared: bool,
+    is_pending_ext_shared: bool,
+}
+
+/// An account out of the answer of `users.info`.
+fn account_info(
+    answer: Result<Value, SlackApiError>,
+    sender: &ChatAccount,
+    workspaces: &[String],
+) -> Result<AccountInfo, SendError> {
+    let user: User = match answer {
+        Ok(answer) => read(&answer, "user")?,
+        Err(SlackApiError::Code(code)) if matches!(code.as_str(), "user_not_found" | "user_not_visible") => {
+            return Ok(AccountInfo { standing: Standing::External, workspace: sender.workspace.clone() });
+        }
+        Err(error) => return Err(send_error(error)),
+    };
+    let workspace = user.team_id.clone().unwrap_or_else(|| sender.workspace.clone());
+    Ok(AccountInfo { standing: standing(&user, &workspace, sender, workspaces), workspace })
+}
+
+fn standing(user: &User, home: &str, sender: &ChatAccount, workspaces: &[String]) -> Standing {
+    // In an organisation with several workspaces a user belongs to more than their home.
+    let teams = user.enterprise_user.as_ref().map(|user| user.teams.as_slice()).unwrap_or_default();
+    let is_listened_to = |team: &str| workspaces.iter().any(|workspace| workspace == team);
+    let is_shared = teams.iter().any(|team| is_listened_to(team));
+    let is_ours = |team: &str| is_listened_to(team) || (is_shared && teams.iter().any(|other| other == team));
+    if user.deleted {
+        Standing::Deactivated
+    } else if user.is_bot || user.is_workflow_bot || user.id == "USLACKBOT" {
+        Standing::Bot
+    } else if user.is_stranger || user.id != sender.account || !is_ours(home) || !is_ours(&sender.workspace) {
+        Standing::External
+    } else if user.is_restricted || user.is_ultra_restricted {
+        Standing::Guest
+    } else {
+        Standing::Member
+    }
+}
+
+/// A conversation out of the answer of `conversations.info`.
+fn conversation_info(answer: Result<Value, SlackApiError>) -> Result<ConversationInfo, SendError> {
+    let channel: Channel = match answer {
+        Ok(answer) => read(&answer, "channel")?,
+        // The bot isn't a member of what it can't see, and its answers there stay private.
+        Err(SlackApiError::Code(code)) if matches!(code.as_str(), "channel_not_found" | "not_in_channel") => {
+            return Ok(ConversationInfo { bot_is_in: false, direct: false, shared: true });
+        }
+        Err(error) => return Err(send_error(error)),
+    };
+    Ok(ConversationInfo {
+        bot_is_in: channel.is_member || channel.is_im || channel.is_mpim,
+        direct: channel.is_im,
+        shared: channel.is_ext_shared || channel.is_pending_ext_shared,
+    })
+}
+
+fn read<T: DeserializeOwned>(answer: &Value, part: &str) -> Result<T, SendError> {
+    T::deserialize(&answer[part]).map_err(|_| SendError::Unavailable("unreadable_answer".to_owned()))
 }

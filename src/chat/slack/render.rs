@@ -1,0 +1,429 @@
+//! A neutral reply into Block Kit, within Slack's limits: a pure function. What doesn't fit is cut at characters, and the
+//! message says so. Text of a person or a database can neither ping, link nor format. Nothing is sent here.
+
+use super::parse::ACTION_PREFIX;
+use crate::chat::render::budget::MessageBudget;
+use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart};
+use crate::chat::render::table::TableLayout;
+use crate::chat::render::text::{self, TextRules, clean, mark};
+use crate::model::{Audience, Block, Button, ButtonStyle, Person, Reply, Shape, Span, Table, Text};
+use crate::platform::TooLarge;
+use serde_json::{Value, json};
+
+/// A message, ready to send.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlackMessage {
+    /// Text of notifications and screen readers: who asked what, and the verdict. Escaped.
+    pub text: String,
+    pub blocks: Vec<Value>,
+    /// The parts that were cut, in full; only where everyone may see the answer.
+    pub attachment: Option<Attachment>,
+}
+
+/// A file beside a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    pub name: String,
+    pub bytes: Vec<u8>,
+}
+
+/// The notification text. Slack takes 40,000 and advises 4,000; a phone shows two lines
+/// (<https://api.slack.com/methods/chat.postMessage#truncating>).
+const FALLBACK_TEXT: usize = 3_000;
+/// The text of a context's element.
+const CONTEXT_TEXT: usize = 3_000;
+/// Elements of an actions block.
+const ACTIONS: usize = 25;
+const BUTTON_TEXT: usize = 75;
+const BUTTON_VALUE: usize = 2_000;
+const MAX_ATTACHMENT_BYTES: usize = 1_000_000;
+/// Characters of a column of fixed-width text.
+const MAX_TEXT_COLUMN: usize = 40;
+/// A column of shorter cells isn't wrapped: a pid would stand below its branch of the lock tree, a service's name on two lines.
+const MAX_UNWRAPPED: usize = 24;
+
+const RULES: TextRules = TextRules { units: char::len_utf16, clean, pingable };
+
+/// Renders the reply as a message, cut where it must be.
+pub fn render(reply: &Reply) -> SlackMessage {
+    let mut budget = budget(reply);
+    budget.squeeze();
+    let attachment = attachment(&budget, reply);
+    let mut blocks = budget.into_blocks();
+    if blocks.is_empty() {
+        blocks.push(context("-"));
+    }
+    number_actions(&mut blocks);
+    SlackMessage { text: notification(reply), blocks, attachment }
+}
+
+/// Checks that the reply fits into one message.
+pub fn fits(reply: &Reply) -> Result<(), TooLarge> {
+    budget(reply).fits()
+}
+
+fn budget(reply: &Reply) -> MessageBudget<'_, BlockKit<'_>> {
+    MessageBudget::new(reply, BlockKit { native: native_table(&reply.blocks) })
+}
+
+struct BlockKit<'a> {
+    /// The table that becomes the message's one native table.
+    native: Option<&'a Table>,
+}
+
+/// A message may hold one native table: the one with the most cells, and of equal ones the first.
+fn native_table(blocks: &[Block]) -> Option<&Table> {
+    let tables = blocks.iter().rev().filter_map(|block| match block {
+        Block::Table(table) => Some(table),
+        _ => None,
+    });
+    let has_cells = |table: &&Table| {
+        !table.rows.is_empty() && table.columns.iter().any(|column| column.shape != Shape::Query)
+    };
+    tables.filter(has_cells).max_by_key(|table| table.rows.len() * table.columns.len())
+}
+
+impl MessageFormat for BlockKit<'_> {
+    const RULES: TextRules = RULES;
+    const UNIT: &'static str = "characters";
+    /// Source: <https://api.slack.com/reference/block-kit/blocks>, as of the other limits of blocks.
+    const MAX_BLOCKS: usize = 50;
+    /// Slack refuses somewhere above 13,000 (`msg_blocks_too_long`, undocumented; slackapi/bolt-js issue 2509), so this stays below.
+    const MAX_TEXT: usize = 12_000;
+    const MAX_LABEL: usize = 2_000;
+    const MAX_BUTTONS: usize = Self::MAX_BLOCKS * ACTIONS;
+    /// Of 100, one is the header (the doc comments of npm's `@slack/types` 3.2.0, as for columns and buttons).
+    const MAX_ROWS: usize = 99;
+    const MAX_COLUMNS: usize = 20;
+    /// All cells of a message's tables (<https://docs.slack.dev/reference/block-kit/blocks/table-block>).
+    const MAX_TABLE_TEXT: usize = 10_000;
+    const PART_OVERHEAD: usize = 40;
+    const NOTE_SIZE: usize = 100;
+
+    fn room(&self) -> usize {
+        BlockKit::MAX_TEXT
+    }
+
+    /// All text that Slack shows of a block.
+    fn size(&self, block: &Value) -> usize {
+        match block {
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(key, value)| match value {
+                    Value::String(text) if key == "text" => length(text),
+                    nested => self.size(nested),
+                })
+                .sum(),
+            Value::Array(values) => values.iter().map(|value| self.size(value)).sum(),
+            _ => 0,
+        }
+    }
+
+    fn heading(spans: &[Span], _is_production: bool) -> Value {
+        section(spans.iter().map(element).collect())
+    }
+
+    fn paragraph(text: &Text, max: usize, style: ParagraphStyle) -> (Vec<Value>, usize) {
+        if style == ParagraphStyle::Note {
+            // A context takes no rich text, so only plain words go there.
+            let words = clean(&text.words());
+            let is_styled = text.0.iter().any(|span| matches!(span, Span::Code(_) | Span::Ping(_)));
+            if !is_styled && !words.trim().is_empty() && length(&words) <= max.min(CONTEXT_TEXT) {
+                return (vec![context(&words)], 0);
+            }
+        }
+        let (spans, missing) = RULES.spans(text, max);
+        let mut elements = Vec::new();
+        if let ParagraphStyle::Verdict(tone) = style
+            && !mark(tone).is_empty()
+        {
+            elements.push(plain(mark(tone)));
+        }
+        elements.extend(spans.iter().map(|span| match (span, style) {
+            (Span::Plain(words), ParagraphStyle::Verdict(_)) => bold(words),
+            _ => element(span),
+        }));
+        let blocks = if elements.is_empty() { Vec::new() } else { vec![section(elements)] };
+        (blocks, missing)
+    }
+
+    fn line(text: &str, style: LineStyle) -> Value {
+        match style {
+            LineStyle::Plain => section(vec![plain(text)]),
+            LineStyle::Bold => section(vec![bold(text)]),
+            LineStyle::Small => context(text),
+        }
+    }
+
+    fn code(title: Option<&str>, text: &str) -> Vec<Value> {
+        vec![preformatted(title, text)]
+    }
+
+    fn facts(facts: Vec<(String, Vec<Span>)>) -> Vec<Value> {
+        let mut elements = Vec::new();
+        for (label, value) in facts {
+            if !elements.is_empty() {
+                elements.push(plain("\n"));
+            }
+            elements.push(bold(&format!("{label} ")));
+            elements.extend(value.iter().map(element));
+        }
+        vec![section(elements)]
+    }
+
+    fn is_token(token: &str) -> bool {
+        !token.is_empty() && length(token) <= BUTTON_VALUE
+    }
+
+    fn buttons(buttons: &[&Button]) -> Vec<Value> {
+        let row = |buttons: &[&Button]| {
+            let elements: Vec<Value> = buttons.iter().map(|button| button_element(button)).collect();
+            json!({ "type": "actions", "elements": elements })
+        };
+        buttons.chunks(ACTIONS).map(row).collect()
+    }
+
+    /// Query text never stands in a cell, since Slack's are narrow: it is listed beneath, each with its row's first cell.
+    fn table(layout: &TableLayout<'_, Self>, part: &mut RenderedPart) -> usize {
+        let is_native = layout.format.native.is_some_and(|native| std::ptr::eq(native, layout.table));
+        let shown = if is_native { native_rows(layout, part) } else { fixed_width_rows(layout, part) };
+        queries(layout, shown, part);
+        shown
+    }
+}
+
+/// A button, whose `action_id` is numbered once the whole message is rendered.
+fn button_element(button: &Button) -> Value {
+    let label = if button.label.trim().is_empty() { "-" } else { button.label.as_str() };
+    let (label, _) = RULES.shorten(label, BUTTON_TEXT);
+    let mut element = json!({
+        "type": "button",
+        "action_id": ACTION_PREFIX,
+        "text": plain_text(&label),
+        "value": button.token,
+    });
+    match button.style {
+        ButtonStyle::Plain => {}
+        ButtonStyle::Primary => element["style"] = json!("primary"),
+        ButtonStyle::Danger => element["style"] = json!("danger"),
+    }
+    element
+}
+
+fn attachment(budget: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option<Attachment> {
+    if reply.audience != Audience::Everyone {
+        return None;
+    }
+    let mut texts = Vec::new();
+    for block in &reply.blocks {
+        let mut parts = budget.parts.iter();
+        if parts.any(|part| std::ptr::eq(part.block, block) && part.rendered.cut.is_none()) {
+            continue;
+        }
+        match block {
+            Block::Table(table) => texts.push(tab_separated(table, MAX_ATTACHMENT_BYTES)),
+            Block::Code { text, .. } if !text.is_empty() => texts.push(text.clone()),
+            _ => {}
+        }
+    }
+    if texts.is_empty() {
+        return None;
+    }
+    let mut content = texts.join("\n\n");
+    if content.len() > MAX_ATTACHMENT_BYTES {
+        content.truncate(content.floor_char_boundary(MAX_ATTACHMENT_BYTES));
+        content.push_str("\n… cut\n");
+    }
+    let run = reply.heading.run.map_or(String::new(), |run| format!("-{run}"));
+    Some(Attachment { name: format!("countersign{run}.txt"), bytes: content.into_bytes() })
+}
+
+/// Makes every `action_id` unique within its message, as Slack requires.
+fn number_actions(blocks: &mut [Value]) {
+    let elements = blocks
+        .iter_mut()
+        .filter(|block| block["type"] == "actions")
+        .filter_map(|block| block["elements"].as_array_mut())
+        .flatten();
+    for (number, element) in elements.enumerate() {
+        element["action_id"] = json!(format!("{ACTION_PREFIX}{number}"));
+    }
+}
+
+/// The words of a notification, cut and escaped by the character, so that no escape is cut in two.
+/// Source: <https://api.slack.com/reference/surfaces/formatting#escaping>.
+fn notification(reply: &Reply) -> String {
+    let mut text = String::new();
+    let mut room = FALLBACK_TEXT - 1;
+    let mut utf8 = [0; 4];
+    for c in text::summary(reply).chars() {
+        let escaped = match c {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            c => c.encode_utf8(&mut utf8),
+        };
+        let Some(left) = room.checked_sub(length(escaped)) else {
+            text.push('…');
+            break;
+        };
+        room = left;
+        text.push_str(escaped);
+    }
+    if text.trim().is_empty() { "-".to_owned() } else { text }
+}
+
+fn plain(text: &str) -> Value {
+    json!({ "type": "text", "text": text })
+}
+
+fn bold(text: &str) -> Value {
+    json!({ "type": "text", "text": text, "style": { "bold": true } })
+}
+
+/// Elements whose `text` is shown as it is: Slack parses no mentions, links, emoji names or formatting in it.
+fn section(elements: Vec<Value>) -> Value {
+    json!({ "type": "rich_text", "elements": [{ "type": "rich_text_section", "elements": elements }] })
+}
+
+fn preformatted(title: Option<&str>, text: &str) -> Value {
+    let title = title.map(|title| json!({ "type": "rich_text_section", "elements": [bold(title)] }));
+    let lines = json!({ "type": "rich_text_preformatted", "elements": [plain(text)] });
+    let elements: Vec<Value> = title.into_iter().chain([lines]).collect();
+    json!({ "type": "rich_text", "elements": elements })
+}
+
+/// Text that Slack shows as it is, in the places that take no rich text. `emoji: false` leaves `:names:` as they are.
+fn plain_text(text: &str) -> Value {
+    json!({ "type": "plain_text", "text": text, "emoji": false })
+}
+
+fn context(text: &str) -> Value {
+    json!({ "type": "context", "elements": [plain_text(text)] })
+}
+
+/// The Slack account to ping, if the person speaks from one.
+fn pingable(person: &Person) -> Option<&str> {
+    let account = person.account.as_deref()?;
+    let is_slack_id = account.starts_with(['U', 'W'])
+        && account.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+        && account.len() <= 32;
+    is_slack_id.then_some(account)
+}
+
+fn element(span: &Span) -> Value {
+    match span {
+        Span::Plain(words) => plain(words),
+        Span::Strong(words) => bold(words),
+        Span::Code(words) => json!({ "type": "text", "text": words, "style": { "code": true } }),
+        Span::Person(person) | Span::Ping(person) => match pingable(person) {
+            Some(account) => json!({ "type": "user", "user_id": account }),
+            None => bold(&person.id),
+        },
+    }
+}
+
+type SlackLayout<'a, 'b> = TableLayout<'a, BlockKit<'b>>;
+
+/// Slack's own table; as many rows as its limit on text allows.
+fn native_rows(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> usize {
+    let mut rows = vec![layout.header(part)];
+    let mut units: usize = rows[0].iter().map(|cell| length(cell)).sum();
+    for row in layout.rows {
+        let cells = layout.row(row, part);
+        units += cells.iter().map(|cell| length(cell)).sum::<usize>();
+        if units > BlockKit::MAX_TABLE_TEXT {
+            break;
+        }
+        rows.push(cells);
+    }
+    let columns = layout.columns.iter().enumerate();
+    let settings = columns.map(|(at, (_, column))| match column.shape {
+        Shape::Right => json!({ "align": "right" }),
+        _ if rows.iter().all(|row| length(&row[at]) <= MAX_UNWRAPPED) => json!({ "align": "left" }),
+        _ => json!({ "align": "left", "is_wrapped": true }),
+    });
+    let settings: Vec<Value> = settings.collect();
+    let shown = rows.len() - 1;
+    let cell = |text: String| json!({ "type": "raw_text", "text": text });
+    let rows: Vec<Vec<Value>> = rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
+    part.blocks.push(json!({ "type": "table", "column_settings": settings, "rows": rows }));
+    shown
+}
+
+fn fixed_width_rows(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> usize {
+    if layout.columns.is_empty() {
+        return layout.rows.len();
+    }
+    let mut rows = vec![layout.header(part)];
+    rows.extend(layout.rows.iter().map(|row| layout.row(row, part)));
+    for cell in rows.iter_mut().flatten() {
+        let (short, cut) = RULES.shorten(&cell.replace(['\n', '\t'], " "), MAX_TEXT_COLUMN);
+        part.cut_if(cut, || format!("a second table's cell has more than {MAX_TEXT_COLUMN} characters"));
+        *cell = short;
+    }
+    for (at, (_, column)) in layout.columns.iter().enumerate() {
+        let width = rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+        for row in &mut rows {
+            row[at] = match column.shape {
+                Shape::Right => format!("{:>width$}", row[at]),
+                _ => format!("{:<width$}", row[at]),
+            };
+        }
+    }
+    let lines: Vec<String> = rows.iter().map(|row| row.join("  ").trim_end().to_owned()).collect();
+    part.blocks.push(preformatted(None, &lines.join("\n")));
+    layout.rows.len()
+}
+
+/// "4711  select …", a line for each row that has query text.
+fn queries(layout: &SlackLayout<'_, '_>, shown: usize, part: &mut RenderedPart) {
+    let mut lines: Vec<String> = Vec::new();
+    let mut units = 0;
+    for row in &layout.rows[..shown] {
+        // More than a message holds already: it will be made shorter.
+        if units > BlockKit::MAX_TEXT {
+            break;
+        }
+        for query in layout.queries(row, part) {
+            units += length(&query);
+            lines.push(match layout.first_cell(row) {
+                Some(first) => format!("{}  {query}", RULES.shorten(first, MAX_TEXT_COLUMN).0),
+                None => query,
+            });
+        }
+    }
+    if !lines.is_empty() {
+        part.blocks.push(preformatted(None, &lines.join("\n")));
+    }
+}
+
+/// The whole table as lines of tab-separated text, for a file; it stops once it is longer than `max` bytes.
+fn tab_separated(table: &Table, max: usize) -> String {
+    let mut lines = String::new();
+    let mut line = |cells: &mut dyn Iterator<Item = &String>| {
+        for (at, cell) in cells.enumerate() {
+            if lines.len() > max {
+                return;
+            }
+            if at > 0 {
+                lines.push('\t');
+            }
+            lines.push_str(&cell.replace(['\t', '\n', '\r'], " "));
+        }
+        lines.push('\n');
+    };
+    if let Some(title) = &table.title {
+        line(&mut std::iter::once(title));
+    }
+    line(&mut table.columns.iter().map(|column| &column.title));
+    for row in &table.rows {
+        line(&mut row.cells.iter().map(|cell| &cell.text));
+    }
+    lines
+}
+
+/// Length in Slack's units, the strictest way to count a "character": UTF-16, as JavaScript counts.
+fn length(text: &str) -> usize {
+    text.encode_utf16().count()
+}
