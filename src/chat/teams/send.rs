@@ -1,9 +1,8 @@
 //! Delivers replies to Teams: into the answer of the click that waits for one, privately where Teams can (a targeted message),
-//! else as messages that can be edited. Reports Teams' accounts and conversations.
+//! else as messages that can be edited. Reports Teams' accounts and conversations;
+//! what is unknown or can't be seen counts as external.
 
-use super::accounts::{self, is_direct};
 use super::connector::{ConnectorClient, ConnectorError, ConversationReference, Member, send_error};
-use super::limits;
 use super::render::{self, View};
 use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME};
 use crate::config;
@@ -102,15 +101,10 @@ impl TeamsPlatform {
     }
 
     /// Sends a card, and returns its message id, which is empty if Teams names none.
-    async fn send(
-        &self,
-        place: &Conversation,
-        reply: &Reply,
-        to: Option<&ChatAccount>,
-    ) -> Result<String, SendError> {
+    async fn send(&self, place: &Conversation, reply: &Reply, to: Option<&str>) -> Result<String, SendError> {
         let mut activity = self.activity(place, reply).await;
-        if let Some(sender) = to {
-            activity["recipient"] = json!({ "id": self.user_id(place, &sender.account).await? });
+        if let Some(account) = to {
+            activity["recipient"] = json!({ "id": self.user_id(place, account).await? });
         }
         self.pacer.turn(&place.conversation).await;
         self.connector.send(&self.thread_reference(place), &activity).await.map_err(send_error)
@@ -136,17 +130,17 @@ impl TeamsPlatform {
         let Ok(Some(members)) = self.roster(&place.conversation).await else { return Vec::new() };
         let mut ids: Vec<String> = Vec::new();
         for account in button_owners(reply).filter_map(|person| person.account.as_deref()) {
-            let member = members.iter().find(|member| accounts::is(member, account));
+            let member = members.iter().find(|member| is(member, account));
             ids.extend(member.map(|member| member.id.clone()).filter(|id| !ids.contains(id)));
         }
-        ids.truncate(limits::USER_IDS);
+        ids.truncate(render::USER_IDS);
         ids
     }
 
     /// The id by which Teams knows an account in a conversation.
     async fn user_id(&self, place: &Conversation, account: &str) -> Result<String, SendError> {
         if let Ok(Some(members)) = self.roster(&place.conversation).await
-            && let Some(member) = members.iter().find(|member| accounts::is(member, account))
+            && let Some(member) = members.iter().find(|member| is(member, account))
         {
             return Ok(member.id.clone());
         }
@@ -161,7 +155,6 @@ impl TeamsPlatform {
         self.connector.member(&self.reference(conversation), account).await
     }
 
-    /// The members of a conversation, at most five minutes old; `None` if they are too many.
     async fn roster(&self, conversation: &str) -> Result<Roster, ConnectorError> {
         let fetch = async {
             match self.connector.members(&self.reference(conversation)).await {
@@ -206,7 +199,7 @@ impl Platform for TeamsPlatform {
         }
         // A direct conversation has no one to hide from.
         let private = reply.audience == Audience::Asker && !is_direct(&to.place.conversation);
-        match self.send(&to.place, reply, private.then_some(&to.sender)).await {
+        match self.send(&to.place, reply, private.then_some(&to.sender.account)).await {
             Err(SendError::NotInConversation) => self.send_direct(&to.sender, reply).await.map(drop),
             sent => sent.map(drop),
         }
@@ -247,7 +240,7 @@ impl Platform for TeamsPlatform {
                 Some(_) => self.member(&self.direct(sender).await?.conversation, &sender.account).await,
                 None => self.member(&place.conversation, &sender.account).await,
             };
-            let account = accounts::account(answer, sender, &self.tenants).map_err(send_error)?;
+            let account = account_info(answer, sender, &self.tenants)?;
             // A person who isn't a member may be added the next moment.
             let lifetime = match account.standing {
                 Standing::Deactivated => ABSENT_LIFETIME,
@@ -265,7 +258,7 @@ impl Platform for TeamsPlatform {
         let Some(group) = self.groups.get(role) else { return Ok(None) };
         let roster = self.roster(group).await.map_err(send_error)?;
         let members = roster.ok_or(SendError::Refused("too_many_members".to_owned()))?;
-        Ok(Some(members.iter().any(|member| accounts::is(member, &sender.account))))
+        Ok(Some(members.iter().any(|member| is(member, &sender.account))))
     }
 
     fn default_workspace(&self) -> &str {
@@ -279,6 +272,115 @@ impl Platform for TeamsPlatform {
 
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
         let roster = self.roster(&place.conversation).await;
-        accounts::conversation(&place.conversation, roster, &self.tenants).map_err(send_error)
+        conversation_info(&place.conversation, roster, &self.tenants)
+    }
+}
+
+/// An account out of a conversation's member. Whoever is deactivated, or was removed, is a member of nothing.
+fn account_info(
+    answer: Result<Member, ConnectorError>,
+    sender: &ChatAccount,
+    tenants: &[String],
+) -> Result<AccountInfo, SendError> {
+    let member = match answer {
+        Ok(member) => member,
+        Err(ConnectorError::Code(404, _)) => {
+            return Ok(AccountInfo { standing: Standing::Deactivated, workspace: sender.workspace.clone() });
+        }
+        Err(error) => return Err(send_error(error)),
+    };
+    let workspace = member.tenant_id.clone().unwrap_or_default();
+    let standing = match standing(&member, tenants) {
+        Standing::Member if !is(&member, &sender.account) => Standing::External,
+        standing => standing,
+    };
+    Ok(AccountInfo { standing, workspace })
+}
+
+/// By the member's tenant and role.
+/// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/get-teams-context>.
+fn standing(member: &Member, tenants: &[String]) -> Standing {
+    let is_guest = member.user_principal_name.as_deref().is_some_and(|name| name.contains("#EXT#"));
+    let is_listened_to = member.tenant_id.as_ref().is_some_and(|tenant| tenants.contains(tenant));
+    match member.user_role.as_deref() {
+        _ if !is_listened_to => Standing::External,
+        None | Some("user") if !is_guest => Standing::Member,
+        None | Some("user" | "guest") => Standing::Guest,
+        Some(_) => Standing::External,
+    }
+}
+
+/// Compares a member with an account, by its Entra object id.
+fn is(member: &Member, account: &str) -> bool {
+    let mut ids = member.aad_object_id.iter().chain(&member.object_id).peekable();
+    ids.peek().is_some() && ids.all(|id| id.eq_ignore_ascii_case(account))
+}
+
+/// A conversation by its members: `None` where they are too many to be read.
+fn conversation_info(
+    id: &str,
+    members: Result<Roster, ConnectorError>,
+    tenants: &[String],
+) -> Result<ConversationInfo, SendError> {
+    match members {
+        Ok(members) => {
+            let is_external = |member: &Member| standing(member, tenants) == Standing::External;
+            let shared = members.is_none_or(|members| members.iter().any(is_external));
+            Ok(ConversationInfo { bot_is_in: true, direct: is_direct(id), shared })
+        }
+        // What the bot can't see may be anything: it isn't in, and its answers stay private.
+        Err(ConnectorError::Code(403 | 404, _)) => {
+            Ok(ConversationInfo { bot_is_in: false, direct: false, shared: true })
+        }
+        Err(error) => Err(send_error(error)),
+    }
+}
+
+/// Channels and chats of several begin with `19:`; a person's own with the bot doesn't.
+fn is_direct(id: &str) -> bool {
+    !id.starts_with("19:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(tenant: &str, role: Option<&str>, name: &str) -> Member {
+        Member {
+            id: "29:x".to_owned(),
+            aad_object_id: Some("A".to_owned()),
+            object_id: None,
+            tenant_id: Some(tenant.to_owned()).filter(|tenant| !tenant.is_empty()),
+            user_role: role.map(str::to_owned),
+            user_principal_name: Some(name.to_owned()),
+        }
+    }
+
+    #[test]
+    fn only_a_user_of_our_tenant_is_a_member() {
+        let ours = ["T".to_owned()];
+        for (tenant, role, name, expected) in [
+            ("T", Some("user"), "ana@x", Standing::Member),
+            ("T", None, "ana@x", Standing::Member),
+            ("T", Some("guest"), "gil@x", Standing::Guest),
+            ("T", Some("user"), "gil_y#EXT#@x", Standing::Guest),
+            ("T", Some("anonymous"), "", Standing::External),
+            ("U", Some("user"), "eve@y", Standing::External),
+            ("", Some("user"), "eve@y", Standing::External),
+        ] {
+            assert_eq!(standing(&member(tenant, role, name), &ours), expected, "{tenant} {role:?} {name}");
+        }
+    }
+
+    #[test]
+    fn a_conversation_with_one_of_elsewhere_is_shared() {
+        let ours = ["T".to_owned()];
+        let inside = vec![member("T", None, "ana@x"), member("T", Some("guest"), "gil@x")];
+        let outside = vec![member("T", None, "ana@x"), member("U", None, "eve@y")];
+        let is_shared = |members: Option<Vec<Member>>| {
+            conversation_info("19:c@thread.tacv2", Ok(members.map(Arc::new)), &ours).unwrap().shared
+        };
+        assert!(!is_shared(Some(inside)));
+        assert!(is_shared(Some(outside)) && is_shared(None));
     }
 }

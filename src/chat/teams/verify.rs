@@ -2,16 +2,19 @@
 //! key that signed it is endorsed for Teams. [`VerifiedToken`] has what the activity itself must match. Never logs a token.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-authentication>.
 
-use super::jwt_crypto;
 use crate::config;
 use crate::http_client;
 use anyhow::Context;
 use axum::http::{HeaderMap, header};
+use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
+use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, Validation};
 use parking_lot::Mutex;
+use ring::signature::{self as rsa, RsaParameters, RsaPublicKeyComponents};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use signature::Verifier;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +108,8 @@ struct KeySet {
 impl TokenVerifier {
     /// Fails when the system has no certificates to trust.
     pub fn new(config: &config::TeamsSettings) -> anyhow::Result<Self> {
-        jwt_crypto::install();
+        // Harmless when repeated.
+        let _ = PROVIDER.install_default();
         let client = http_client::builder(FETCH_TIMEOUT).timeout(FETCH_TIMEOUT).build();
         let mut validation = Validation::new(Algorithm::RS256);
         validation.algorithms = vec![Algorithm::RS256, Algorithm::RS384, Algorithm::RS512];
@@ -235,5 +239,50 @@ fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
         Err(TokenError::Malformed)
     } else {
         Ok(token)
+    }
+}
+
+/// RSA signatures, checked with ring, which TLS has linked already. Nothing is signed here.
+static PROVIDER: CryptoProvider = CryptoProvider {
+    signer_factory: |_, _| Err(ErrorKind::InvalidAlgorithm.into()),
+    verifier_factory: rsa_verifier,
+    key_utils: KeyUtils::new_unimplemented(),
+};
+
+struct RsaVerifier {
+    algorithm: Algorithm,
+    parameters: &'static RsaParameters,
+    modulus: Vec<u8>,
+    exponent: Vec<u8>,
+}
+
+impl Verifier<Vec<u8>> for RsaVerifier {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
+        let key = RsaPublicKeyComponents { n: &self.modulus, e: &self.exponent };
+        key.verify(self.parameters, message, signature).map_err(|_| signature::Error::new())
+    }
+}
+
+impl JwtVerifier for RsaVerifier {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+fn rsa_verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
+    let parameters = match algorithm {
+        Algorithm::RS256 => &rsa::RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::RS384 => &rsa::RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::RS512 => &rsa::RSA_PKCS1_2048_8192_SHA512,
+        _ => return Err(ErrorKind::InvalidAlgorithm.into()),
+    };
+    match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } if key.family() == AlgorithmFamily::Rsa => {
+            // Some publish leading zeros, which ring refuses.
+            let digits = |number: &[u8]| number.iter().copied().skip_while(|byte| *byte == 0).collect();
+            let (modulus, exponent) = (digits(n), digits(e));
+            Ok(Box::new(RsaVerifier { algorithm: *algorithm, parameters, modulus, exponent }))
+        }
+        _ => Err(ErrorKind::InvalidKeyFormat.into()),
     }
 }

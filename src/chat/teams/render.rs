@@ -1,0 +1,406 @@
+//! A neutral reply into an Adaptive Card 1.5, within Teams' limits: a pure function. What doesn't fit is cut at characters, and
+//! the card says so. Text of a person or a database can neither ping, link nor format. Nothing is sent here.
+
+use super::parse::{BUTTON_KEY, VIEW_KEY};
+use super::text_run::{self, RULES, TextStyle, block, indented, line, run, runs};
+use crate::chat::render::budget::MessageBudget;
+use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart};
+use crate::chat::render::table::TableLayout;
+use crate::chat::render::text::{self, TextRules, mark};
+use crate::model::{Button, ButtonStyle, Person, Reply, Row, Severity, Shape, Span, Text};
+use crate::platform::TooLarge;
+use serde_json::{Value, json};
+
+/// A card's bytes of JSON. Teams says 100 KB for a whole message of a bot today, said 40 KB before, and 28 KB for cards in its older
+/// pages (<https://learn.microsoft.com/microsoftteams/platform/bots/how-to/format-your-bot-messages>); clouds and clients differ.
+/// This is below the oldest, and leaves 3 KB for the message around the card.
+const CARD_BYTES: usize = 25_000;
+/// People who get a view of their own without asking for it
+/// (<https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/user-specific-views>).
+pub(super) const USER_IDS: usize = 60;
+/// An account's id in such a list. Teams' own are around 95 characters; a longer one isn't one.
+const USER_ID_BYTES: usize = 110;
+/// Bytes of those ids in a card: each with its quotes and comma, and the action that they are for.
+const VIEWS_BYTES: usize = USER_IDS * (USER_ID_BYTES + 3) + 600;
+/// Actions of a set that are seen; the rest goes into a menu
+/// (<https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-reference>).
+const ACTIONS: usize = 6;
+/// A button's data: an opaque token, which is 32 characters long.
+const TOKEN_BYTES: usize = 200;
+/// The notification's text, ours: a phone shows two lines of it.
+const SUMMARY_BYTES: usize = 1_000;
+/// Bytes of a button's label.
+const MAX_BUTTON_LABEL: usize = 60;
+/// Characters of the labels that a phone shows side by side.
+const PHONE_BUTTONS: usize = 40;
+/// Characters that a button takes beside its label.
+const BUTTON_EDGES: usize = 4;
+/// Characters that a phone shows side by side.
+const PHONE_TABLE: usize = 44;
+/// Characters that a cell takes beside its text.
+const CELL_EDGES: usize = 2;
+/// A column of longer texts wraps them.
+const MAX_UNWRAPPED: usize = 24;
+/// Bytes of a row's first cell beside its query.
+const MAX_FIRST_CELL: usize = 40;
+/// The lines that a tree is drawn with, before a row's first value.
+const BRANCHES: [char; 6] = ['│', '└', '├', '─', ' ', '\u{a0}'];
+
+/// The person or the people that a card is for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct View<'a> {
+    /// The person who looks: buttons for others are left out. `None`: the view for everyone, without buttons for some.
+    pub viewer: Option<&'a Person>,
+    /// In the view for everyone, the ids (`29:…`) of those who are shown a view of their own, by `refresh`; at most 60.
+    pub user_ids: &'a [String],
+    /// The token that requests a view, by `refresh` and by a button for those whom the 60 leave out. `None`: the card has no
+    /// views.
+    pub token: Option<&'a str>,
+}
+
+/// A card, ready to send.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TeamsCard {
+    /// The AdaptiveCard object.
+    pub card: Value,
+    /// Text of notifications: who asked what of which environment, and the verdict. Plain.
+    pub summary: String,
+}
+
+/// Renders the reply as a card, cut where it must be.
+pub fn render(reply: &Reply, view: &View<'_>) -> TeamsCard {
+    let viewer = view.viewer.map_or(Viewer::Everyone, Viewer::One);
+    let token = view.token.filter(|token| AdaptiveCard::is_token(token));
+    let mut frame = frame();
+    if let Some(refresh) = token.and_then(|token| refresh(token, view.user_ids)) {
+        frame["refresh"] = refresh;
+    }
+    let has_buttons_for_some = reply.buttons().any(|button| !button.visible_to.is_empty());
+    let view_button = token.filter(|_| view.viewer.is_none() && has_buttons_for_some).map(view_button);
+    let room = CARD_BYTES - size(&frame) - view_button.as_ref().map_or(0, size);
+    let mut budget = MessageBudget::new(reply, AdaptiveCard { viewer, room });
+    budget.squeeze();
+    let mut body = budget.into_blocks();
+    body.extend(view_button);
+    if body.is_empty() {
+        body.push(line("-", TextStyle::PLAIN));
+    }
+    let mentions = text_run::take_mentions(&mut body);
+    if !mentions.is_empty() {
+        frame["msteams"]["entities"] = Value::Array(mentions);
+    }
+    frame["body"] = Value::Array(body);
+    let (summary, _) = RULES.shorten(&text::summary(reply), SUMMARY_BYTES);
+    let summary = if summary.trim().is_empty() { "-".to_owned() } else { summary };
+    TeamsCard { card: frame, summary }
+}
+
+/// Checks that the reply fits into one message, whoever looks: with the buttons for everybody, and room for the views.
+pub fn fits(reply: &Reply) -> Result<(), TooLarge> {
+    let view_button = size(&view_button(&"0".repeat(TOKEN_BYTES)));
+    let room = CARD_BYTES - size(&frame()) - VIEWS_BYTES - view_button;
+    MessageBudget::new(reply, AdaptiveCard { viewer: Viewer::All, room }).fits()
+}
+
+fn frame() -> Value {
+    json!({
+        "type": "AdaptiveCard",
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "version": "1.5",
+        "msteams": { "width": "Full", "entities": [] },
+        "body": [],
+    })
+}
+
+/// Bytes that a value takes of a card, with the comma behind it.
+fn size(value: &Value) -> usize {
+    value.to_string().len() + 1
+}
+
+/// The person or the people whose buttons a card shows.
+#[derive(Debug, Clone, Copy)]
+enum Viewer<'a> {
+    /// All buttons, to measure.
+    All,
+    Everyone,
+    One(&'a Person),
+}
+
+struct AdaptiveCard<'a> {
+    viewer: Viewer<'a>,
+    /// Bytes that the body may take.
+    room: usize,
+}
+
+impl MessageFormat for AdaptiveCard<'_> {
+    const RULES: TextRules = RULES;
+    const UNIT: &'static str = "bytes";
+    /// Ours: none is documented, and a card within its bytes hardly has more.
+    const MAX_BLOCKS: usize = 250;
+    const MAX_TEXT: usize = CARD_BYTES;
+    const MAX_LABEL: usize = 150;
+    const MAX_BUTTONS: usize = 60;
+    /// More makes no card that anyone scrolls through.
+    const MAX_ROWS: usize = 100;
+    /// Ours: none is documented, and nobody reads more.
+    const MAX_COLUMNS: usize = 20;
+    const MAX_TABLE_TEXT: usize = CARD_BYTES;
+    const PART_OVERHEAD: usize = 240;
+    const NOTE_SIZE: usize = 200;
+
+    fn room(&self) -> usize {
+        self.room
+    }
+
+    fn size(&self, block: &Value) -> usize {
+        size(block)
+    }
+
+    /// On red where it is production.
+    fn heading(spans: &[Span], is_production: bool) -> Value {
+        let style = if is_production { "attention" } else { "emphasis" };
+        let items = vec![block(runs(spans, TextStyle::PLAIN))];
+        json!({ "type": "Container", "style": style, "bleed": true, "items": items })
+    }
+
+    fn paragraph(text: &Text, max: usize, style: ParagraphStyle) -> (Vec<Value>, usize) {
+        let (tone, style) = match style {
+            ParagraphStyle::Verdict(tone) => (tone, TextStyle { tone, ..TextStyle::BOLD }),
+            ParagraphStyle::Plain => (Severity::Neutral, TextStyle::PLAIN),
+            ParagraphStyle::Note => (Severity::Neutral, TextStyle::SMALL),
+        };
+        let (spans, missing) = RULES.spans(text, max);
+        (text_run::paragraph(&spans, mark(tone), style), missing)
+    }
+
+    fn line(text: &str, style: LineStyle) -> Value {
+        let style = match style {
+            LineStyle::Plain => TextStyle::PLAIN,
+            LineStyle::Bold => TextStyle::BOLD,
+            LineStyle::Small => TextStyle::SMALL,
+        };
+        line(text, style)
+    }
+
+    fn code(title: Option<&str>, text: &str) -> Vec<Value> {
+        let title = title.map(|title| line(title, TextStyle::BOLD));
+        let lines = line(&indented(text), TextStyle::CODE);
+        let lines = json!({ "type": "Container", "style": "emphasis", "items": [lines] });
+        title.into_iter().chain([lines]).collect()
+    }
+
+    /// No `FactSet`, which would read its values as Markdown.
+    fn facts(facts: Vec<(String, Vec<Span>)>) -> Vec<Value> {
+        let mut spans = Vec::new();
+        for (label, value) in facts {
+            let new_line = if spans.is_empty() { "" } else { "\n" };
+            spans.push(Span::Strong(format!("{new_line}{label} ")));
+            spans.extend(value);
+        }
+        let block = block(runs(&spans, TextStyle::PLAIN));
+        [block].into_iter().chain(text_run::mentions(&spans)).collect()
+    }
+
+    fn shows(&self, button: &Button) -> bool {
+        match self.viewer {
+            Viewer::All => true,
+            Viewer::Everyone => button.visible_to.is_empty(),
+            Viewer::One(viewer) => {
+                button.visible_to.is_empty() || button.visible_to.iter().any(|person| person.id == viewer.id)
+            }
+        }
+    }
+
+    fn is_token(token: &str) -> bool {
+        let is_plain = token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        is_plain && !token.is_empty() && token.len() <= TOKEN_BYTES
+    }
+
+    fn buttons(buttons: &[&Button]) -> Vec<Value> {
+        button_rows(buttons)
+    }
+
+    /// One that a phone can show side by side is a native `Table`; a wider one is shown row by row, because a phone would break
+    /// its words into letters.
+    fn table(layout: &TableLayout<'_, Self>, part: &mut RenderedPart) -> usize {
+        let texts: Vec<Vec<&str>> =
+            layout.columns.iter().map(|column| column_texts(layout, column.0)).collect();
+        let unbroken: Vec<usize> = texts.iter().map(|texts| unbroken_width(texts)).collect();
+        if unbroken.iter().sum::<usize>() <= PHONE_TABLE {
+            grid(layout, &widths(&texts, &unbroken), part);
+        } else {
+            records(layout, part);
+        }
+        layout.rows.len()
+    }
+}
+
+/// Buttons in rows that a phone shows in full: Teams hides in a menu the ones that it has no room for.
+fn button_rows(buttons: &[&Button]) -> Vec<Value> {
+    let mut rows: Vec<Vec<Value>> = Vec::new();
+    let mut width = 0;
+    for button in buttons {
+        let (label, _) = RULES.shorten(&button.label, MAX_BUTTON_LABEL);
+        let label = if label.trim().is_empty() { "-" } else { &label };
+        let button_width = label.chars().count() + BUTTON_EDGES;
+        width += button_width;
+        match rows.last_mut() {
+            Some(row) if width <= PHONE_BUTTONS && row.len() < ACTIONS => row.push(action(button, label)),
+            _ => {
+                rows.push(vec![action(button, label)]);
+                width = button_width;
+            }
+        }
+    }
+    rows.into_iter().map(|actions| json!({ "type": "ActionSet", "actions": actions })).collect()
+}
+
+/// For everyone it is an `Action.Submit`, which arrives as a message without text; for some an `Action.Execute`, whose answer may
+/// be the clicker's own view, with a `Submit` for clients that don't know it.
+fn action(button: &Button, label: &str) -> Value {
+    let data = json!({ BUTTON_KEY: button.token });
+    let for_everyone = button.visible_to.is_empty();
+    let mut action = if for_everyone { submit(label, &data) } else { execute(label, BUTTON_KEY, &data) };
+    let style = match button.style {
+        ButtonStyle::Plain => return action,
+        ButtonStyle::Primary => "positive",
+        ButtonStyle::Danger => "destructive",
+    };
+    if !for_everyone {
+        action["fallback"]["style"] = json!(style);
+    }
+    action["style"] = json!(style);
+    action
+}
+
+/// Its data arrives as the `value` of a message activity without text, and nothing is echoed
+/// (<https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-actions#adaptive-cards-actions>).
+fn submit(title: &str, data: &Value) -> Value {
+    json!({ "type": "Action.Submit", "title": title, "data": data })
+}
+
+fn execute(title: &str, verb: &str, data: &Value) -> Value {
+    json!({
+        "type": "Action.Execute",
+        "title": title,
+        "verb": verb,
+        "data": data,
+        "fallback": submit(title, data),
+    })
+}
+
+/// For those who are shown the view for everyone and may have buttons of their own.
+fn view_button(token: &str) -> Value {
+    let action = execute("What can I do?", VIEW_KEY, &json!({ VIEW_KEY: token }));
+    json!({ "type": "ActionSet", "actions": [action] })
+}
+
+/// Makes the clients of those accounts request their own view by themselves; `None` if there are none.
+fn refresh(token: &str, user_ids: &[String]) -> Option<Value> {
+    let is_plausible = |id: &&String| !id.is_empty() && size(&json!(id)) <= USER_ID_BYTES + 3;
+    let ids: Vec<&String> = user_ids.iter().filter(is_plausible).take(USER_IDS).collect();
+    let action = json!({ "type": "Action.Execute", "verb": VIEW_KEY, "data": { VIEW_KEY: token } });
+    (!ids.is_empty()).then(|| json!({ "action": action, "userIds": ids }))
+}
+
+type TeamsLayout<'a, 'b> = TableLayout<'a, AdaptiveCard<'b>>;
+
+fn column_texts<'a>(layout: &TeamsLayout<'a, '_>, at: usize) -> Vec<&'a str> {
+    let cells = layout.rows.iter().filter_map(|row| row.cells.get(at));
+    std::iter::once(layout.table.columns[at].title.as_str())
+        .chain(cells.map(|cell| cell.text.as_str()))
+        .collect()
+}
+
+/// Characters that a column needs to break no word, with its edges.
+fn unbroken_width(texts: &[&str]) -> usize {
+    let longest_word = |text: &&str| {
+        let words = text.trim_start_matches(BRANCHES).split([' ', '-']);
+        let branches = text.chars().take_while(|c| BRANCHES.contains(c)).count();
+        branches + words.map(|word| word.chars().count()).max().unwrap_or(0)
+    };
+    texts.iter().map(longest_word).max().unwrap_or(0) + CELL_EDGES
+}
+
+/// Widths of the columns, in parts of the whole: no word is broken, and what room is left goes to those that need it.
+fn widths(texts: &[Vec<&str>], unbroken: &[usize]) -> Vec<usize> {
+    let unwrapped = |texts: &Vec<&str>| {
+        let lengths = texts.iter().map(|text| text.chars().take(MAX_UNWRAPPED).count());
+        lengths.max().unwrap_or(0) + CELL_EDGES
+    };
+    let missing: Vec<usize> =
+        texts.iter().zip(unbroken).map(|(texts, width)| unwrapped(texts).saturating_sub(*width)).collect();
+    let spare = PHONE_TABLE.saturating_sub(unbroken.iter().sum());
+    let all_missing = missing.iter().sum::<usize>().max(1);
+    let width =
+        |(unbroken, missing): (&usize, &usize)| unbroken + (spare * missing / all_missing).min(*missing);
+    unbroken.iter().zip(&missing).map(width).collect()
+}
+
+fn row_cells(layout: &TeamsLayout<'_, '_>, row: &Row, part: &mut RenderedPart) -> Vec<(String, TextStyle)> {
+    let texts = layout.row(row, part);
+    let cells = texts.iter().zip(&layout.columns).map(|(text, (at, _))| {
+        let tone = row.cells.get(*at).map_or(Severity::Neutral, |cell| cell.tone);
+        (indented(text), TextStyle { tone, ..TextStyle::PLAIN })
+    });
+    cells.collect()
+}
+
+/// Side by side; query text beneath, each with its row's first cell. The first row is the header unless one says otherwise, and
+/// the published schema has no name for saying so that clients know.
+fn grid(layout: &TeamsLayout<'_, '_>, widths: &[usize], part: &mut RenderedPart) {
+    if !layout.columns.is_empty() {
+        let table_row = |cells: Vec<(String, TextStyle)>| {
+            let cells = cells
+                .iter()
+                .map(|(text, style)| json!({ "type": "TableCell", "items": [line(text, *style)] }));
+            json!({ "type": "TableRow", "cells": cells.collect::<Vec<_>>() })
+        };
+        let header = layout.header(part).into_iter().map(|title| (title, TextStyle::BOLD));
+        let mut rows = vec![table_row(header.collect())];
+        rows.extend(layout.rows.iter().map(|row| table_row(row_cells(layout, row, part))));
+        let columns = layout.columns.iter().zip(widths).map(|((_, column), width)| match column.shape {
+            Shape::Right => json!({ "width": width, "horizontalCellContentAlignment": "right" }),
+            _ => json!({ "width": width }),
+        });
+        let columns: Vec<Value> = columns.collect();
+        part.blocks.push(json!({ "type": "Table", "columns": columns, "rows": rows }));
+    }
+    let mut lines = Vec::new();
+    for row in layout.rows {
+        let first = layout.first_cell(row).map_or(String::new(), |first| {
+            format!("{} \u{a0}", RULES.shorten(first.trim_matches(BRANCHES), MAX_FIRST_CELL).0)
+        });
+        lines.extend(layout.queries(row, part).iter().map(|query| format!("{first}{query}")));
+    }
+    if !lines.is_empty() {
+        part.blocks.extend(AdaptiveCard::code(None, &lines.join("\n")));
+    }
+}
+
+/// Row by row: "pid 4711 · app asset-api · for ⚠️ 12 min", and its query on a line of its own.
+fn records(layout: &TeamsLayout<'_, '_>, part: &mut RenderedPart) {
+    let titles = layout.header(part);
+    for row in layout.rows {
+        let mut inlines = Vec::new();
+        for ((text, style), title) in row_cells(layout, row, part).iter().zip(&titles) {
+            let is_first = inlines.is_empty();
+            if !is_first && text == "-" {
+                continue;
+            }
+            let value = text.trim_start_matches(BRANCHES);
+            let before = if is_first { &text[..text.len() - value.len()] } else { " · " };
+            inlines.push(run(&format!("{before}{title} "), TextStyle::SMALL));
+            let value = if value.is_empty() { "-" } else { value };
+            inlines.push(run(value, TextStyle { bold: is_first, ..*style }));
+        }
+        for query in layout.queries(row, part) {
+            inlines.push(run(&format!("\n{}", indented(&query)), TextStyle::CODE));
+        }
+        if !inlines.is_empty() {
+            let mut record = block(inlines);
+            record["separator"] = json!(true);
+            part.blocks.push(record);
+        }
+    }
+}
