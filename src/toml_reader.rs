@@ -428,7 +428,8 @@ impl<'r> Reader<'r> {
         Some((self.located(found.span(), value.span()), value))
     }
 
-    fn required(&mut self, key: &str) {
+    /// Reports an absent key.
+    pub fn required(&mut self, key: &str) {
         if !self.has(key) {
             let of = match self.place.name.as_str() {
                 "" => String::new(),

@@ -1,12 +1,21 @@
-//! The sections `[[environments]]`: servers, logins, TLS and limits. `postgres` connects to them.
+//! The sections `[[environments]]` (servers, logins, TLS and limits), `[[services]]` and `[[schedule]]`. `postgres` connects to the
+//! servers; the catalog checks the schedule's commands: see `schedule`.
 
-use super::load::LoadContext;
+use super::migrate::{self, MigrateSection};
 use super::secrets::opt_secret;
-use super::validate::{UniqueNames, complain, count, identifier, name, unknown_braces, within};
-use super::{Environment, LoginCredentials, Server, ThresholdOverride, Tls};
+use super::validate::{
+    UniqueNames, complain, count, environment_names, identifier, name, path, title, unknown_braces,
+    unknown_environment, within,
+};
+use super::{
+    Environment, LoadContext, LoginCredentials, MaintenanceWindow, Server, Service, ThresholdOverride, Tls,
+};
 use crate::model::Login;
-use crate::suggest::quoted;
+use crate::suggest::{quoted, suggestion};
 use crate::toml_reader::{Located, Reader};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::{Timestamp, tz::TimeZone};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -28,12 +37,15 @@ const LONGEST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// PostgreSQL's own port.
 const PORT: u16 = 5432;
 
+/// A run that succeeds later than this after it was due counts as late.
+const SCHEDULE_WITHIN: Duration = Duration::from_secs(60 * 60);
+const LONGEST_SCHEDULE_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// The logins that a command may ask for. The first two must be there: whatever has no login of its own is the operator's.
-const REQUIRED_LOGINS: [Login; 2] = [Login::Reader, Login::Operator];
-const OTHER_LOGINS: [Login; 4] = [Login::Signal, Login::Dump, Login::Maintain, Login::Owner];
+const LOGINS: [Login; 6] =
+    [Login::Reader, Login::Operator, Login::Signal, Login::Dump, Login::Maintain, Login::Owner];
 
 /// Names for a hint's braces.
 const HINT_NAMES: [&str; 4] = ["host", "port", "database", "service"];
@@ -54,7 +66,7 @@ fn environment(table: &mut Reader<'_>, name: String, outside: &LoadContext<'_>) 
         name,
         production: table.boolean("production"),
         tls: tls(table, &servers, outside),
-        servers: servers.into_iter().map(|server| server.value).collect(),
+        servers,
         logins: logins(table, outside),
         maintenance_database: if table.has("maintenance_database") {
             identifier(table, "maintenance_database")
@@ -66,7 +78,9 @@ fn environment(table: &mut Reader<'_>, name: String, outside: &LoadContext<'_>) 
             .unwrap_or(STATEMENT_TIMEOUT),
         lock_timeout: within(table, "lock_timeout", LONGEST_LOCK_TIMEOUT).unwrap_or(LOCK_TIMEOUT),
         connections: count(table, "connections", MAX_CONNECTIONS).map_or(CONNECTIONS, usize::from),
-        connect_hints: connect_hints(table),
+        // A misspelt name in braces would reach people as it stands.
+        connect_hints: table
+            .checked_strings("connect_hints", |hint| unknown_braces("a hint", hint, &HINT_NAMES)),
         limits: limits(table),
     }
 }
@@ -79,15 +93,11 @@ fn limits(table: &mut Reader<'_>) -> Vec<ThresholdOverride> {
             commands.opt_table(&command, |columns| {
                 for Located { value: column, .. } in columns.keys() {
                     let like = "{ warning = …, critical = … }";
-                    let read = columns.opt_table_like(&column, like, |limit| {
-                        let warning = limit.opt_number("warning");
-                        let critical = limit.opt_number("critical");
-                        ThresholdOverride {
-                            command: command.clone(),
-                            column: column.clone(),
-                            warning,
-                            critical,
-                        }
+                    let read = columns.opt_table_like(&column, like, |limit| ThresholdOverride {
+                        command: command.clone(),
+                        column: column.clone(),
+                        warning: limit.opt_number("warning"),
+                        critical: limit.opt_number("critical"),
                     });
                     limits.extend(read);
                 }
@@ -97,19 +107,14 @@ fn limits(table: &mut Reader<'_>) -> Vec<ThresholdOverride> {
     limits
 }
 
-/// The servers, each with the place of its host.
-fn servers(table: &mut Reader<'_>) -> Vec<Located<Server>> {
+fn servers(table: &mut Reader<'_>) -> Vec<Server> {
     table.needs_entry("servers", "an environment needs at least one server: [[environments.servers]]");
     let mut names = UniqueNames::new("the server");
     table.tables("servers", |table| {
         let name = name(table);
         names.note(table, &name);
-        let server = Server {
-            name: name.value,
-            host: host(table),
-            port: count(table, "port", u16::MAX).unwrap_or(PORT),
-        };
-        Located { value: server, at: table.position_of("host") }
+        let port = count(table, "port", u16::MAX).unwrap_or(PORT);
+        Server { name: name.value, host: host(table), port }
     })
 }
 
@@ -124,7 +129,7 @@ fn host(table: &mut Reader<'_>) -> String {
 }
 
 /// TLS is verified or, if every server is this very machine, off: an unverified connection hands the password to whoever answers.
-fn tls(table: &mut Reader<'_>, servers: &[Located<Server>], outside: &LoadContext<'_>) -> Tls {
+fn tls(table: &mut Reader<'_>, servers: &[Server], outside: &LoadContext<'_>) -> Tls {
     let off = table.opt_choice("tls", &[("verified", false), ("off", true)]).unwrap_or(false);
     let ca_file = table.opt_string("ca_file").map(|file| outside.directory.join(file));
     if ca_file.as_ref().is_some_and(|file| !file.is_file()) {
@@ -136,30 +141,26 @@ fn tls(table: &mut Reader<'_>, servers: &[Located<Server>], outside: &LoadContex
     if ca_file.is_some() {
         table.problem("ca_file", "`ca_file` means nothing while `tls` is off");
     }
-    let remote =
-        servers.iter().find(|server| !server.value.host.is_empty() && !is_loopback(&server.value.host));
-    if let Some(remote) = remote {
-        let host = quoted(&remote.value.host);
+    let is_here = |host: &str| {
+        matches!(host, "" | "localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    if let Some(remote) = servers.iter().find(|server| !is_here(&server.host)) {
+        let host = quoted(&remote.host);
         let message = format!("`tls` may be off for this machine's own servers only, and {host} isn't one");
         table.problem("tls", message);
     }
     Tls::Off
 }
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 fn logins(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<Login, LoginCredentials> {
     let read = table.table("logins", |table| {
         let mut logins = BTreeMap::new();
-        for name in REQUIRED_LOGINS {
-            logins.extend(table.table(name.name(), |table| login(table, outside)).map(|login| (name, login)));
-        }
-        for name in OTHER_LOGINS {
-            logins.extend(
-                table.opt_table(name.name(), |table| login(table, outside)).map(|login| (name, login)),
-            );
+        for name in LOGINS {
+            if matches!(name, Login::Reader | Login::Operator) {
+                table.required(name.name());
+            }
+            let read = table.opt_table(name.name(), |table| login(table, outside));
+            logins.extend(read.map(|login| (name, login)));
         }
         reader_is_nobody_else(table, &logins);
         logins
@@ -192,7 +193,69 @@ fn reader_is_nobody_else(table: &mut Reader<'_>, logins: &BTreeMap<Login, Locate
     }
 }
 
-/// Lines for `connect`; a misspelt name in braces would reach people as it stands.
-fn connect_hints(table: &mut Reader<'_>) -> Vec<String> {
-    table.checked_strings("connect_hints", |hint| unknown_braces("a hint", hint, &HINT_NAMES))
+pub(super) fn services(
+    root: &mut Reader<'_>,
+    environments: &[Environment],
+    migrate_all: Option<&MigrateSection>,
+    outside: &LoadContext<'_>,
+) -> Vec<Service> {
+    root.needs_entry("services", "at least one service is needed: [[services]]");
+    let mut names = UniqueNames::new("the service");
+    root.tables("services", |table| {
+        let name = name(table);
+        names.note(table, &name);
+        Service {
+            name: name.value,
+            database: identifier(table, "database"),
+            size: table.opt_string("size"),
+            migrations: table.has("migrations").then(|| path(table, "migrations", outside)),
+            migrate: migrate::of_service(table, migrate_all, outside),
+            servers: service_servers(table, environments),
+        }
+    })
+}
+
+/// Environment to server, for a service that isn't on the environment's first server.
+fn service_servers(table: &mut Reader<'_>, environments: &[Environment]) -> BTreeMap<String, String> {
+    let servers = table.map("servers");
+    for (name, server) in &servers {
+        if let Some(message) = unknown_environment(&name.value, environments) {
+            table.problem_at(name.at, message);
+        }
+        for environment in environments.iter().filter(|environment| environment.name == name.value) {
+            let known: Vec<&str> = environment.servers.iter().map(|server| server.name.as_str()).collect();
+            if !known.contains(&server.value.as_str()) {
+                let hint = suggestion(&server.value, known);
+                let (name, server_name) = (quoted(&name.value), quoted(&server.value));
+                table.problem_at(server.at, format!("{name} has no server {server_name}{hint}"));
+            }
+        }
+    }
+    servers.into_iter().map(|(environment, server)| (environment.value, server.value)).collect()
+}
+
+pub(super) fn schedule(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<MaintenanceWindow> {
+    let mut names = UniqueNames::new("the window");
+    let windows = root.tables("schedule", |table| {
+        let name = title(table, "name");
+        names.note(table, &name);
+        let (run, at) = (table.string("run"), at(table));
+        let within = within(table, "within", LONGEST_SCHEDULE_WITHIN).unwrap_or(SCHEDULE_WITHIN);
+        let environments =
+            environment_names(table, environments, None, "a window must say for which `environments`");
+        at.map(|at| MaintenanceWindow { name: name.value, run, environments, at, within })
+    });
+    windows.into_iter().flatten().collect()
+}
+
+/// A pattern of cron's five fields. A day that never comes, as the 30th of February, is refused.
+fn at(table: &mut Reader<'_>) -> Option<Cron> {
+    let pattern = table.string("at");
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    let start = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+    let cron = parser.parse(&pattern).ok().filter(|cron| cron.find_next_occurrence(&start, false).is_ok());
+    if cron.is_none() {
+        complain(table, "at", &pattern, "cron's five fields, in UTC (\"0 2 * * *\" is 02:00 every day)");
+    }
+    cron
 }

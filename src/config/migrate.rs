@@ -1,10 +1,9 @@
 //! The section `[migrate]`, and a service's own `migrate` instead: the deployment of a service's migrations, by an argv and never
 //! by a shell's line.
 
-use super::load::LoadContext;
 use super::secrets::opt_secret;
 use super::validate::{braces, complain, identifier, is_variable_name, unknown_braces, within};
-use super::{EnvValue, MigrateSettings};
+use super::{EnvValue, LoadContext, MigrateSettings};
 use crate::suggest::quoted;
 use crate::toml_reader::Reader;
 use std::collections::BTreeMap;
@@ -35,11 +34,6 @@ pub(super) struct MigrateSection {
     env: BTreeMap<String, EnvValue>,
 }
 
-/// `[migrate]`: what holds for every service.
-pub(super) fn for_all(root: &mut Reader<'_>, outside: &LoadContext<'_>) -> Option<MigrateSection> {
-    root.opt_table("migrate", |table| section(table, outside))
-}
-
 /// A service's own, over what holds for all. `None` if neither is there.
 pub(super) fn of_service(
     service: &mut Reader<'_>,
@@ -54,12 +48,13 @@ pub(super) fn of_service(
     let (deploy, directory) = (own.deploy.or(all.deploy), own.directory.or(all.directory));
     for (key, missing) in [("deploy", deploy.is_none()), ("directory", directory.is_none())] {
         if missing {
-            let message =
-                format!("`{key}` is missing: neither `[migrate]` nor this service's `migrate` has it");
-            service.problem_at(service.position(), message);
+            let places = "neither `[migrate]` nor this service's `migrate` has it";
+            service.problem_at(service.position(), format!("`{key}` is missing: {places}"));
         }
     }
-    let mut env = inherited(outside);
+    // The variables that any program needs.
+    let inherited = |name: &str| Some((name.to_owned(), EnvValue::Plain((outside.variable)(name)?)));
+    let mut env: BTreeMap<_, _> = ["PATH", "HOME"].into_iter().filter_map(inherited).collect();
     env.extend(all.env);
     env.extend(own.env);
     let url = own.url.or(all.url).unwrap_or_else(|| URL_VARIABLE.to_owned());
@@ -78,13 +73,7 @@ pub(super) fn of_service(
     })
 }
 
-/// The variables that any program needs.
-fn inherited(outside: &LoadContext<'_>) -> BTreeMap<String, EnvValue> {
-    let variable = |name: &str| Some((name.to_owned(), EnvValue::Plain((outside.variable)(name)?)));
-    ["PATH", "HOME"].into_iter().filter_map(variable).collect()
-}
-
-fn section(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> MigrateSection {
+pub(super) fn section(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> MigrateSection {
     let deploy = argv(table, "deploy", &DEPLOY_NAMES);
     let resolve = argv(table, "resolve", &RESOLVE_NAMES);
     if let Some(resolve) = &resolve {
@@ -132,15 +121,11 @@ fn argv(table: &mut Reader<'_>, key: &str, names: &[&str]) -> Option<Vec<String>
     if let Some(program) = words.first() {
         let relative = program.value.contains('/') && !Path::new(&program.value).is_absolute();
         if program.value.is_empty() || relative {
-            let message = format!(
-                "`{key}` must begin with a program's name or its absolute path, not {}",
-                quoted(&program.value)
-            );
-            table.problem_at(program.at, message);
+            let rule = "must begin with a program's name or its absolute path";
+            table.problem_at(program.at, format!("`{key}` {rule}, not {}", quoted(&program.value)));
         } else if program.value.contains(char::is_whitespace) && words.len() == 1 {
-            let message =
-                format!("`{key}` is an array of words, as [\"npx\", \"prisma\"]: no shell splits it");
-            table.problem_at(program.at, message);
+            let rule = "is an array of words, as [\"npx\", \"prisma\"]: no shell splits it";
+            table.problem_at(program.at, format!("`{key}` {rule}"));
         }
     }
     Some(words.into_iter().map(|word| word.value).collect())
@@ -163,7 +148,6 @@ fn variables(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<Stri
 
 fn variable(table: &mut Reader<'_>, key: &str, name: &str) {
     if !is_variable_name(name) {
-        let message = format!("{} is no variable's name: letters, digits and `_`", quoted(name));
-        table.problem(key, message);
+        table.problem(key, format!("{} is no variable's name: letters, digits and `_`", quoted(name)));
     }
 }

@@ -3,25 +3,25 @@
 //! reported at once, with file and line. What the values mean for a request is decided elsewhere (`access`, `targets`).
 
 use crate::model::Login;
+use crate::toml_reader::{self, Problem, Problems, Reader, Source};
 use nix::unistd::{Uid, User, getuid};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-mod approval;
+mod access;
+mod chat;
 mod environments;
-mod load;
 mod migrate;
-mod people;
-mod schedule;
 mod secrets;
-mod slack;
-mod teams;
 mod validate;
 
-pub use slack::is_safe_url;
+pub use chat::is_safe_url;
+use secrets::secret;
+use validate::{complain, path, within};
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -96,9 +96,7 @@ pub struct TeamsSettings {
     pub service_hosts: Vec<String>,
     /// The document that names the keys of the Bot Framework's tokens.
     pub openid_url: String,
-    /// The tokens' issuer.
     pub issuer: String,
-    /// The scope of our own token.
     pub scope: String,
     /// Role to conversation (`19:…`): whoever has the role counts only while they are a member there. It narrows and never widens.
     pub groups: BTreeMap<String, String>,
@@ -167,7 +165,6 @@ pub struct Environment {
     pub production: bool,
     /// The first is the one whose databases the services use unless they name another. A pid belongs to one server.
     pub servers: Vec<Server>,
-    /// Each login's role.
     pub logins: BTreeMap<Login, LoginCredentials>,
     /// The database for questions about the whole server.
     pub maintenance_database: String,
@@ -239,7 +236,6 @@ pub struct MigrateSettings {
     pub deploy: Vec<String>,
     /// As `deploy`, with `{migration}` and `{as}` ("applied" or "rolled-back") besides.
     pub resolve: Option<Vec<String>>,
-    /// Its working directory.
     pub directory: PathBuf,
     /// The variable that gets the database's URL.
     pub url: String,
@@ -262,7 +258,6 @@ pub enum EnvValue {
 #[derive(Debug, Clone)]
 pub struct PersonConfig {
     pub name: String,
-    /// Slack user ids.
     pub slack: Vec<String>,
     /// Entra object ids.
     pub teams: Vec<String>,
@@ -305,4 +300,109 @@ pub fn login_name() -> String {
     let uid = audit_id.map_or_else(getuid, Uid::from_raw);
     let user = User::from_uid(uid).ok().flatten();
     user.map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// Kubernetes kills a pod 30 s after it has told it to end, unless `terminationGracePeriodSeconds` says otherwise.
+const FINISH_WITHIN: Duration = Duration::from_secs(25);
+const LONGEST_FINISH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An action is recorded within this time or dropped, and its sender told so: longer, and they have asked again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Half of the above, so that there is time left to say that the file is locked.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// The surroundings that a configuration refers to.
+struct LoadContext<'o> {
+    /// Environment variables, by name.
+    variable: &'o dyn Fn(&str) -> Option<String>,
+    /// The directory that relative paths start from: the configuration file's own.
+    directory: PathBuf,
+}
+
+impl Config {
+    /// Reads a configuration file, and the secrets that it names from `env` (a variable's name to its value) and from files.
+    /// Relative paths start from the file's directory. The error holds everything that is wrong at once, never a secret.
+    pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|cause| Problem {
+            file: name.clone(),
+            at: None,
+            message: format!("the configuration can't be read: {cause}"),
+        })?;
+        let text = String::from_utf8(bytes).map_err(|cause| {
+            let valid = String::from_utf8_lossy(&cause.as_bytes()[..cause.utf8_error().valid_up_to()]);
+            Source::new(&name, &valid).problem(valid.len(), "this is not UTF-8 text")
+        })?;
+        Config::parse(&name, &text, env)
+    }
+
+    /// Reads a configuration from a text; `name` is its file, for messages and as the start of relative paths.
+    pub fn parse(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+        let directory = Path::new(name).parent().unwrap_or(Path::new("")).to_path_buf();
+        let outside = LoadContext { variable: env, directory };
+        let hash = hex::encode(Sha256::digest(text.as_bytes()));
+        let content = text.strip_prefix('\u{feff}').unwrap_or(text);
+        toml_reader::read(Source::new(name, content), |root| config(root, &outside, hash))
+    }
+}
+
+fn config(root: &mut Reader<'_>, outside: &LoadContext<'_>, hash: String) -> Config {
+    let environments = environments::environments(root, outside);
+    let access = access::grants(root, &environments);
+    let break_glass = access::break_glass(root);
+    let break_glass_role = break_glass.as_ref().map(|settings| settings.role.as_str());
+    let roles: Vec<&str> = access.iter().map(|grant| grant.role.as_str()).chain(break_glass_role).collect();
+    let migrate = root.opt_table("migrate", |table| migrate::section(table, outside));
+    let mut store_timeouts = StoreTimeouts { answer: ANSWER_WITHIN, lock: LOCK_WAIT };
+    let store = root.table("store", |table| {
+        store_timeouts.answer = within(table, "answer_within", ANSWER_WITHIN).unwrap_or(ANSWER_WITHIN);
+        store_timeouts.lock = within(table, "lock_wait", ANSWER_WITHIN).unwrap_or(LOCK_WAIT);
+        path(table, "path", outside)
+    });
+    Config {
+        listen: listen(root),
+        finish_within: within(root, "finish_within", LONGEST_FINISH).unwrap_or(FINISH_WITHIN),
+        store: store.unwrap_or_default(),
+        store_timeouts,
+        slack: root.opt_table("slack", |table| chat::slack(table, outside, &roles)),
+        teams: root.opt_table("teams", |table| chat::teams(table, outside, &roles)),
+        approval: access::approval(root, &environments),
+        backups: root.table("backups", |table| backups(table, outside)).unwrap_or_default(),
+        commands: root.opt_table("commands", |table| path(table, "directory", outside)),
+        sql: root.opt_table("sql", |table| path(table, "directory", outside)),
+        services: environments::services(root, &environments, migrate.as_ref(), outside),
+        people: access::people(root, &roles),
+        break_glass,
+        webhook: root.opt_table("webhook", |table| webhook(table, outside)),
+        schedule: environments::schedule(root, &environments),
+        environments,
+        access,
+        hash,
+    }
+}
+
+fn listen(root: &mut Reader<'_>) -> SocketAddr {
+    let text = root.string("listen");
+    text.parse().unwrap_or_else(|_| {
+        complain(root, "listen", &text, "an IP address and a port, like 0.0.0.0:8080 or [::]:8080");
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+fn webhook(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> SecretString {
+    let url = secret(table, "url", outside);
+    // Whoever reads the message must not read the address.
+    if !url.expose_secret().is_empty() && !is_safe_url(url.expose_secret()) {
+        table.problem("url", "`url` must hold an https URL (http to this machine only)");
+    }
+    url
+}
+
+fn backups(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BackupSettings {
+    let tools = table.strings("tools").into_iter().map(|tools| outside.directory.join(tools)).collect();
+    let path_variable = (outside.variable)("PATH").unwrap_or_default();
+    // A relative entry would mean whatever directory the program happens to stand in.
+    let search_path = std::env::split_paths(&path_variable).filter(|entry| entry.is_absolute()).collect();
+    BackupSettings { directory: path(table, "directory", outside), tools, search_path }
 }

@@ -1,7 +1,7 @@
 //! Secrets, by the name of an environment variable or of a file: `{ env = "SLACK_BOT_TOKEN" }`, `{ file = "/run/secrets/x" }`.
 //! A secret never stands in the configuration itself, and no message here repeats a value that could be one.
 
-use super::load::LoadContext;
+use super::LoadContext;
 use super::validate::is_variable_name;
 use crate::suggest::quoted;
 use crate::toml_reader::Reader;

@@ -1,7 +1,6 @@
 //! The rules that several sections share: for names, paths, durations and environments, and that nothing is named twice.
 
-use super::Environment;
-use super::load::LoadContext;
+use super::{Environment, LoadContext};
 use crate::clock::format_duration;
 use crate::suggest::{quoted, suggestion};
 use crate::toml_reader::{Located, Reader, SourcePosition};
@@ -26,8 +25,12 @@ pub(super) fn name(table: &mut Reader<'_>) -> Located<String> {
         && name.chars().all(|c| plain(c) || c == '-')
         && name.chars().count() <= LONGEST_NAME;
     if !fits {
-        let rule = "1 to 63 lower-case letters, digits and dashes, beginning with no dash";
-        complain(table, "name", &name, rule);
+        complain(
+            table,
+            "name",
+            &name,
+            "1 to 63 lower-case letters, digits and dashes, beginning with no dash",
+        );
     }
     Located { at: table.position_of("name"), value: name }
 }
@@ -71,8 +74,7 @@ pub(super) fn path(table: &mut Reader<'_>, key: &str, outside: &LoadContext<'_>)
 pub(super) fn within(table: &mut Reader<'_>, key: &str, longest: Duration) -> Option<Duration> {
     let duration = table.opt_duration(key)?;
     if duration.is_zero() || duration > longest {
-        let longest = format_duration(longest);
-        let given = format_duration(duration);
+        let (longest, given) = (format_duration(longest), format_duration(duration));
         table.problem(key, format!("`{key}` must be more than 0s and at most {longest}, not {given}"));
     }
     Some(duration)
@@ -114,12 +116,9 @@ pub(super) fn is_variable_name(name: &str) -> bool {
 
 /// The mistakes in a text: words in braces that are none of the names.
 pub(super) fn unknown_braces(what: &str, text: &str, names: &[&str]) -> Vec<String> {
+    let hint = |word| suggestion(word, names.iter().copied());
     let unknown = braces(text).filter(|word| !names.contains(word));
-    let message = |word| {
-        let hint = suggestion(word, names.iter().copied());
-        format!("{what} can't fill in {}{hint}", quoted(word))
-    };
-    unknown.map(message).collect()
+    unknown.map(|word| format!("{what} can't fill in {}{}", quoted(word), hint(word))).collect()
 }
 
 /// The environments that an entry is for; `message` says that it needs one.
@@ -137,39 +136,29 @@ pub(super) fn environment_names(
 
 /// The mistake in a name that no environment has.
 pub(super) fn unknown_environment(name: &str, environments: &[Environment]) -> Option<String> {
-    if environments.iter().any(|environment| environment.name == name) {
-        return None;
-    }
-    let hint = suggestion(name, environments.iter().map(|environment| environment.name.as_str()));
-    Some(format!("there is no environment {}{hint}", quoted(name)))
+    let known: Vec<&str> = environments.iter().map(|environment| environment.name.as_str()).collect();
+    let message = || format!("there is no environment {}{}", quoted(name), suggestion(name, known.clone()));
+    (!known.contains(&name)).then(message)
 }
 
 /// Names that may be given once only.
 pub(super) struct UniqueNames {
+    /// Begins the message: "the environment", "the Slack account".
     what: &'static str,
     first: BTreeMap<String, SourcePosition>,
 }
 
 impl UniqueNames {
-    /// `what` begins the message: "environment", "Slack account".
     pub(super) fn new(what: &'static str) -> Self {
         UniqueNames { what, first: BTreeMap::new() }
     }
 
     /// Notes a name, and reports it if it was given before. Case doesn't tell two names apart: people don't either.
     pub(super) fn note(&mut self, table: &mut Reader<'_>, name: &Located<String>) {
-        if name.value.is_empty() {
-            return;
-        }
-        match self.first.get(&name.value.to_lowercase()) {
-            Some(first) => {
-                let message =
-                    format!("{} {} is already given at line {}", self.what, quoted(&name.value), first.line);
-                table.problem_at(name.at, message);
-            }
-            None => {
-                self.first.insert(name.value.to_lowercase(), name.at);
-            }
+        let first = *self.first.entry(name.value.to_lowercase()).or_insert(name.at);
+        if first != name.at && !name.value.is_empty() {
+            let (what, shown) = (self.what, quoted(&name.value));
+            table.problem_at(name.at, format!("{what} {shown} is already given at line {}", first.line));
         }
     }
 }
@@ -178,8 +167,8 @@ impl UniqueNames {
 pub(super) fn groups(
     table: &mut Reader<'_>,
     roles: &[&str],
-    is_group: fn(&str) -> bool,
     kind: &str,
+    is_group: fn(&str) -> bool,
 ) -> BTreeMap<String, String> {
     let groups = table.map("groups");
     for (role, group) in &groups {

@@ -1,0 +1,175 @@
+//! The sections `[[access]]`, `[[people]]`, `[approval]` and `[break_glass]`. `access` decides what they allow; the catalog checks
+//! their commands.
+
+use super::chat::is_slack_id;
+use super::validate::{UniqueNames, environment_names, is_title, title, within};
+use super::{ApprovalRule, ApprovalSettings, BreakGlassSettings, Environment, Grant, PersonConfig};
+use crate::suggest::{quoted, suggestion};
+use crate::toml_reader::Reader;
+use std::time::Duration;
+
+/// Every environment, every command.
+const ALL: &str = "*";
+
+/// Lengths of the five groups of an Entra object id, in hexadecimal digits.
+const OBJECT_ID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
+
+/// A request expires after this time, and after a day at most: nobody remembers by then what they would approve.
+const WAIT: Duration = Duration::from_secs(30 * 60);
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Time from an approval to the start of its run, at most: the approved plan grows old.
+const START_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+const REMIND_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// More people can't be found at night.
+const MAX_APPROVERS: usize = 5;
+
+/// Commands of break-glass by default: those that end a session, and those that can only add.
+const BREAK_GLASS_COMMANDS: [&str; 4] = ["cancel", "kill", "kill-idle", "grow-storage"];
+const BREAK_GLASS_EVERY: Duration = Duration::from_secs(60 * 60);
+const LONGEST_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+pub(super) fn grants(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<Grant> {
+    root.tables("access", |table| {
+        let role = title(table, "role").value;
+        let environments = environments_or_all(table, environments, "a grant");
+        if !table.has("run") && !table.has("approve") {
+            table.problem_at(table.position(), "a grant must say what may be `run` or `approve`d");
+        }
+        let (run, approve) = (risks_or_commands(table, "run"), risks_or_commands(table, "approve"));
+        Grant { role, environments, run, approve }
+    })
+}
+
+fn environments_or_all(table: &mut Reader<'_>, environments: &[Environment], entry: &str) -> Vec<String> {
+    let message = format!("{entry} must say for which `environments`; \"*\" is all of them");
+    environment_names(table, environments, Some(ALL), &message)
+}
+
+/// Risks or command names, which the catalog checks.
+fn risks_or_commands(table: &mut Reader<'_>, key: &str) -> Vec<String> {
+    table.checked_strings(key, |word| {
+        (word.trim() != word || word.is_empty())
+            .then(|| format!("`{key}` must hold risks or command names, not {}", quoted(word)))
+    })
+}
+
+/// The people; `granting` are the roles that a section grants something to.
+pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonConfig> {
+    let mut names = UniqueNames::new("the person");
+    let mut slack = UniqueNames::new("the Slack account");
+    let mut teams = UniqueNames::new("the Teams account");
+    let mut terminal = UniqueNames::new("the login name");
+    root.tables("people", |table| {
+        let name = title(table, "name");
+        names.note(table, &name);
+        PersonConfig {
+            name: name.value,
+            slack: accounts(table, "slack", &mut slack),
+            teams: accounts(table, "teams", &mut teams),
+            terminal: accounts(table, "terminal", &mut terminal),
+            roles: roles(table, granting),
+        }
+    })
+}
+
+/// A person's accounts on one platform; an account is one person's.
+fn accounts(table: &mut Reader<'_>, key: &str, unique: &mut UniqueNames) -> Vec<String> {
+    let accounts = table.located_strings(key);
+    for account in &accounts {
+        let id = account.value.as_str();
+        let (fits, like) = match key {
+            "slack" => (is_slack_id(id, &['U', 'W']), "a Slack user id, which looks like U012AB3CD"),
+            "teams" => (is_object_id(id), "an Entra object id, a UUID in lower case"),
+            _ => (is_login_name(id), "a login name, as `whoami` shows it"),
+        };
+        if fits {
+            unique.note(table, account);
+        } else {
+            table.problem_at(account.at, format!("{} isn't {like}", quoted(id)));
+        }
+    }
+    accounts.into_iter().map(|account| account.value).collect()
+}
+
+/// Teams sends object ids in lower case, and accounts are compared byte by byte.
+pub(super) fn is_object_id(id: &str) -> bool {
+    let digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    id.split('-').map(str::len).eq(OBJECT_ID_GROUPS) && id.chars().all(|c| digit(c) || c == '-')
+}
+
+/// As the system has it: one word, from a directory service perhaps with a domain in it.
+fn is_login_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || ":/".contains(c))
+}
+
+fn roles(table: &mut Reader<'_>, granting: &[&str]) -> Vec<String> {
+    table.checked_strings("roles", |role| {
+        if !is_title(role) {
+            return Some(format!("{} can't be a role's name", quoted(role)));
+        }
+        let mut known = granting.to_vec();
+        known.dedup();
+        let hint = suggestion(role, known);
+        (!granting.contains(&role))
+            .then(|| format!("the role {} grants nothing, as no [[access]] names it{hint}", quoted(role)))
+    })
+}
+
+pub(super) fn approval(root: &mut Reader<'_>, environments: &[Environment]) -> ApprovalSettings {
+    let (wait, start_within, remind_after) = (WAIT, START_WITHIN, REMIND_AFTER);
+    let mut approval = ApprovalSettings { wait, start_within, approvers: 1, remind_after, rules: Vec::new() };
+    root.opt_table("approval", |table| {
+        approval.wait = within(table, "wait", LONGEST_WAIT).unwrap_or(wait);
+        approval.start_within = within(table, "start_within", LONGEST_WAIT).unwrap_or(start_within);
+        approval.approvers = approvers(table).unwrap_or(1);
+        approval.remind_after = within(table, "remind_after", LONGEST_WAIT).unwrap_or(remind_after);
+        approval.rules = table.tables("rules", |table| rule(table, environments));
+    });
+    approval
+}
+
+fn rule(table: &mut Reader<'_>, environments: &[Environment]) -> ApprovalRule {
+    let environments = environments_or_all(table, environments, "a rule");
+    table.needs_entry(
+        "commands",
+        "a rule must say for which `commands`: risks or names; \"*\" is all of them",
+    );
+    let rule = ApprovalRule {
+        at: table.position().line,
+        environments,
+        commands: risks_or_commands(table, "commands"),
+        second_person: table.flag("second_person"),
+        approvers: approvers(table),
+        wait: within(table, "wait", LONGEST_WAIT),
+        start_within: within(table, "start_within", LONGEST_WAIT),
+    };
+    let empty = rule.approvers.is_none() && rule.wait.is_none() && rule.start_within.is_none();
+    if empty && !rule.second_person {
+        let requirements = "`approvers`, `wait`, `start_within`, or `second_person = true`";
+        table.problem_at(table.position(), format!("a rule must ask for something: {requirements}"));
+    }
+    rule
+}
+
+fn approvers(table: &mut Reader<'_>) -> Option<usize> {
+    let number = table.opt_integer("approvers")?;
+    let approvers = usize::try_from(number).ok().filter(|number| (1..=MAX_APPROVERS).contains(number));
+    if approvers.is_none() {
+        table.problem("approvers", format!("`approvers` must be 1 to {MAX_APPROVERS}, not {number}"));
+    }
+    approvers
+}
+
+pub(super) fn break_glass(root: &mut Reader<'_>) -> Option<BreakGlassSettings> {
+    root.opt_table("break_glass", |table| {
+        let role = title(table, "role").value;
+        let named = table.has("commands").then(|| risks_or_commands(table, "commands"));
+        let every = within(table, "every", LONGEST_EVERY).unwrap_or(BREAK_GLASS_EVERY);
+        let named_by_file = named.is_some();
+        let commands = named.unwrap_or_else(|| BREAK_GLASS_COMMANDS.map(str::to_owned).to_vec());
+        BreakGlassSettings { role, commands, named_by_file, every }
+    })
+}
