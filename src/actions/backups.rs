@@ -1,17 +1,14 @@
 //! `backups [service]`: the dumps in the storage, newest first, and the services without a recent one. Queries no server. The
 //! age limits are in the command's header.
 
+use super::Call;
 use super::backup::{NewestBackups, StoredBackup, newest as newest_backups, prefix};
 use super::support::blocks::{answer, between, count, note, table, verdict};
-use super::{Call, Query};
 use crate::error::Result;
 use crate::model::{Block, Cell, Severity, Shape, Table, Text};
 use crate::sql::{Answer, bytes, minute, tone};
 use crate::storage::StorageResult;
-use async_trait::async_trait;
 use jiff::Timestamp;
-
-pub struct Backups;
 
 /// Backups listed for one service. For all services, the newest of each is listed.
 const MAX_BACKUPS: usize = 10;
@@ -31,28 +28,25 @@ impl ServiceBackups {
     }
 }
 
-#[async_trait]
-impl Query for Backups {
-    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let targets = call.targets(call.command.header.scope)?;
-        let most = if targets.len() == 1 { MAX_BACKUPS } else { 1 };
-        let all = targets.into_iter().map(|target| async move {
-            let prefix = prefix(call.environment_name(), target.database.as_deref().unwrap_or_default());
-            let mut newest = newest_backups(&call.app.storage, &prefix, most).await?;
-            if newest.total > most && !newest.backups.iter().any(|backup| backup.whole) {
-                newest = newest_backups(&call.app.storage, &prefix, newest.total).await?;
-            }
-            StorageResult::Ok(ServiceBackups { service: target.label().to_owned(), newest })
-        });
-        Ok(match futures::future::try_join_all(all).await {
-            Ok(services) => present(call, &services),
-            Err(error) => {
-                tracing::warn!(?error, "listing backups failed");
-                let words = "The backup storage can't be read, so the backups are unknown.";
-                answer(vec![verdict(Severity::Critical, words)])
-            }
-        })
-    }
+pub async fn query(call: &Call<'_>) -> Result<Answer> {
+    let targets = call.targets(call.command.header.scope)?;
+    let most = if targets.len() == 1 { MAX_BACKUPS } else { 1 };
+    let all = targets.into_iter().map(|target| async move {
+        let prefix = prefix(call.environment_name(), target.database.as_deref().unwrap_or_default());
+        let mut newest = newest_backups(&call.app.storage, &prefix, most).await?;
+        if newest.total > most && !newest.backups.iter().any(|backup| backup.whole) {
+            newest = newest_backups(&call.app.storage, &prefix, newest.total).await?;
+        }
+        StorageResult::Ok(ServiceBackups { service: target.label().to_owned(), newest })
+    });
+    Ok(match futures::future::try_join_all(all).await {
+        Ok(services) => present(call, &services),
+        Err(error) => {
+            tracing::warn!(?error, "listing backups failed");
+            let words = "The backup storage can't be read, so the backups are unknown.";
+            answer(vec![verdict(Severity::Critical, words)])
+        }
+    })
 }
 
 fn present(call: &Call<'_>, services: &[ServiceBackups]) -> Answer {

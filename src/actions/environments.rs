@@ -1,16 +1,13 @@
 //! `environments`: servers with address, TLS and version, and the channel's environment.
 
+use super::Call;
 use super::support::blocks::{answer, environments, table, verdict};
 use super::support::servers::{ServerAnswer, ask_all, failure_blocks};
-use super::{Call, Query};
 use crate::config::Tls;
 use crate::error::Result;
 use crate::model::{Block, Cell, Severity, Shape};
 use crate::sql::{Answer, fill};
-use async_trait::async_trait;
 use std::time::Duration;
-
-pub struct ListEnvironments;
 
 /// A server that takes longer for its version counts as not answering.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(3);
@@ -18,38 +15,34 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(3);
 const VERSION: &str = "SELECT split_part(current_setting('server_version'), ' ', 1) \
                        || CASE WHEN pg_is_in_recovery() THEN ', replica' ELSE '' END";
 
-#[async_trait]
-impl Query for ListEnvironments {
-    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let names = environments(call);
-        let (servers, bound) = tokio::join!(
-            ask_all(call, &names, VERSION_TIMEOUT, VERSION, &[]),
-            call.app.audit.store.binding(call.place.clone())
-        );
-        let servers = servers?;
-        // Without the audit log the channel's environment is unknown; the servers are still worth showing.
-        let bound = bound.ok().flatten();
-        let mut blocks = failure_blocks(&servers);
-        if blocks.is_empty() {
-            let words = match servers.len() {
-                1 => "The only server answers.".to_owned(),
-                all => format!("All {all} servers answer."),
-            };
-            blocks.push(verdict(Severity::Ok, words));
-        }
-        let rows = servers.iter().map(|server| row(server, bound.as_deref())).collect();
-        let columns =
-            ["environment", "server", "address", "TLS", "PostgreSQL"].map(|title| (title, Shape::Left));
-        blocks.push(Block::Table(table(&columns, rows)));
-        blocks.push(Block::Note(fill(
-            match bound {
-                Some(_) => "This channel uses {bound}; `use <environment>` changes that.",
-                None => "No environment is set for this channel. Set one: `use <environment>`.",
-            },
-            &|_| bound.clone(),
-        )));
-        Ok(answer(blocks))
+pub async fn query(call: &Call<'_>) -> Result<Answer> {
+    let names = environments(call);
+    let (servers, bound) = tokio::join!(
+        ask_all(call, &names, VERSION_TIMEOUT, VERSION, &[]),
+        call.app.audit.store.binding(call.place.clone())
+    );
+    let servers = servers?;
+    // Without the audit log the channel's environment is unknown; the servers are still worth showing.
+    let bound = bound.ok().flatten();
+    let mut blocks = failure_blocks(&servers);
+    if blocks.is_empty() {
+        let words = match servers.len() {
+            1 => "The only server answers.".to_owned(),
+            all => format!("All {all} servers answer."),
+        };
+        blocks.push(verdict(Severity::Ok, words));
     }
+    let rows = servers.iter().map(|server| row(server, bound.as_deref())).collect();
+    let columns = ["environment", "server", "address", "TLS", "PostgreSQL"].map(|title| (title, Shape::Left));
+    blocks.push(Block::Table(table(&columns, rows)));
+    blocks.push(Block::Note(fill(
+        match bound {
+            Some(_) => "This channel uses {bound}; `use <environment>` changes that.",
+            None => "No environment is set for this channel. Set one: `use <environment>`.",
+        },
+        &|_| bound.clone(),
+    )));
+    Ok(answer(blocks))
 }
 
 fn row(answer: &ServerAnswer<'_>, bound: Option<&str>) -> Vec<Cell> {

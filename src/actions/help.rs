@@ -1,23 +1,17 @@
 //! `help [command]`: what this person may run here, by group, or all about one command. The texts are the command files'.
 
+use super::Call;
 use super::support::blocks::{answer, count, note, verdict};
-use super::{Call, Query};
 use crate::catalog::Command;
 use crate::error::{Error, Result};
 use crate::model::{Block, Risk, Severity, Text};
 use crate::sql::{Answer, fill};
-use async_trait::async_trait;
 use std::collections::BTreeMap;
 
-pub struct Help;
-
-#[async_trait]
-impl Query for Help {
-    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        match call.value("command").and_then(|name| call.app.catalog.find(name)) {
-            Some(command) => describe(call, command),
-            None => Ok(list(call)),
-        }
+pub async fn query(call: &Call<'_>) -> Result<Answer> {
+    match call.value("command").and_then(|name| call.app.catalog.find(name)) {
+        Some(command) => describe(call, command),
+        None => Ok(list(call)),
     }
 }
 

@@ -1,21 +1,18 @@
 //! `history`: runs in the audit log, newest first. Reads only with `--reads`.
 
+use super::Call;
 use super::support::blocks::{
     COMMAND, ENVIRONMENT, OUTCOME, REQUESTED_BY, RUN, WHEN, answer, count, may_see, note, run_table,
     unreviewed, verdict,
 };
-use super::{Call, Query};
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
 use crate::model::{Block, Run, RunState, Severity};
 use crate::sql::Answer;
 use crate::store::Filter;
 use crate::suggest::{nearest, shown};
-use async_trait::async_trait;
 use jiff::Timestamp;
 use std::time::Duration;
-
-pub struct History;
 
 /// Two screens of a phone; a narrower question shows the rest.
 const MAX_RUNS: usize = 20;
@@ -24,37 +21,34 @@ const MAX_RUNS: usize = 20;
 const FAILED: [RunState; 5] =
     [RunState::Failed, RunState::Partial, RunState::Stopped, RunState::Interrupted, RunState::Invalidated];
 
-#[async_trait]
-impl Query for History {
-    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let page = call.runs(filter(call)?).await?;
-        let hidden = page.runs.iter().filter(|run| !may_see(call, run)).count();
-        let runs: Vec<&Run> = page.runs.iter().filter(|run| may_see(call, run)).collect();
-        let mut blocks = unreviewed(call).await?;
-        if runs.is_empty() {
-            blocks.push(verdict(Severity::Neutral, "No run matches."));
-            blocks.push(note("`history --reads` includes read commands."));
-            return Ok(answer(blocks));
-        }
-        let total = page.total - hidden;
-        let failed = runs.iter().filter(|run| FAILED.contains(&run.state)).count();
-        let all = count(total, "run", "runs");
-        let words = if total > runs.len() {
-            format!("The newest {} of {total} runs.", runs.len())
-        } else if failed > 0 {
-            format!("{all}, {failed} failed, stopped or interrupted.")
-        } else {
-            format!("{all}.")
-        };
-        let mut table = run_table(&[RUN, WHEN, REQUESTED_BY, COMMAND, ENVIRONMENT, OUTCOME], runs);
-        table.total = total;
-        blocks.extend([
-            verdict(Severity::Neutral, words),
-            Block::Table(table),
-            note("`show <run>` shows one. Narrow the list with `--who`, `--command`, `--since`, `--failed`, `--find`."),
-        ]);
-        Ok(answer(blocks))
+pub async fn query(call: &Call<'_>) -> Result<Answer> {
+    let page = call.runs(filter(call)?).await?;
+    let hidden = page.runs.iter().filter(|run| !may_see(call, run)).count();
+    let runs: Vec<&Run> = page.runs.iter().filter(|run| may_see(call, run)).collect();
+    let mut blocks = unreviewed(call).await?;
+    if runs.is_empty() {
+        blocks.push(verdict(Severity::Neutral, "No run matches."));
+        blocks.push(note("`history --reads` includes read commands."));
+        return Ok(answer(blocks));
     }
+    let total = page.total - hidden;
+    let failed = runs.iter().filter(|run| FAILED.contains(&run.state)).count();
+    let all = count(total, "run", "runs");
+    let words = if total > runs.len() {
+        format!("The newest {} of {total} runs.", runs.len())
+    } else if failed > 0 {
+        format!("{all}, {failed} failed, stopped or interrupted.")
+    } else {
+        format!("{all}.")
+    };
+    let mut table = run_table(&[RUN, WHEN, REQUESTED_BY, COMMAND, ENVIRONMENT, OUTCOME], runs);
+    table.total = total;
+    blocks.extend([
+        verdict(Severity::Neutral, words),
+        Block::Table(table),
+        note("`show <run>` shows one. Narrow the list with `--who`, `--command`, `--since`, `--failed`, `--find`."),
+    ]);
+    Ok(answer(blocks))
 }
 
 fn filter(call: &Call<'_>) -> Result<Filter> {

@@ -1,60 +1,52 @@
 //! `jobs`: runs in progress, and what interrupted runs still do on PostgreSQL. Reads the audit log and the sessions that carry a
 //! run's number.
 
+use super::Call;
 use super::support::blocks::{
     COMMAND, ENVIRONMENT, REQUESTED_BY, RUN, RunColumn, answer, between, count, environments, may_see, note,
     run_table, verdict,
 };
 use super::support::{backends, recovery};
-use super::{Call, Query};
 use crate::app::Share;
 use crate::error::Result;
 use crate::model::Shape::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Run, RunState, Severity};
 use crate::sql::{Answer, duration};
 use crate::store::Filter;
-use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
-pub struct Jobs;
-
-#[async_trait]
-impl Query for Jobs {
-    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let running = runs_in(call, RunState::Running).await?;
-        let interrupted = runs_in(call, RunState::Interrupted).await?;
-        let view = JobsView::load(call, &interrupted).await;
-        let left: Vec<Run> = interrupted.into_iter().filter(|run| view.is_open(call, run)).collect();
-        let mut blocks = Vec::new();
-        if running.is_empty() && left.is_empty() {
-            blocks.push(verdict(Severity::Ok, "No runs are in progress."));
-        } else {
-            let tone = if left.is_empty() { Severity::Neutral } else { Severity::Critical };
-            blocks.push(verdict(tone, summary(running.len(), &left, &view)));
-            let table = run_table(
-                &[
-                    RUN,
-                    COMMAND,
-                    ENVIRONMENT,
-                    REQUESTED_BY,
-                    RunColumn::new("for", Right, &|run| between(run.opened_at, Timestamp::now()).into()),
-                    RunColumn::new("progress", Left, &|run| progress(call, run, &view)),
-                ],
-                left.iter().chain(&running),
-            );
-            blocks.push(Block::Table(table));
-            blocks.push(note("`stop <run>` stops one; `show <run>` shows its details."));
-        }
-        if !view.unavailable.is_empty() {
-            let text = format!(
-                "Sessions of interrupted runs in {} can't be read now.",
-                view.unavailable.join(" and ")
-            );
-            blocks.push(Block::Note(text.into()));
-        }
-        Ok(answer(blocks))
+pub async fn query(call: &Call<'_>) -> Result<Answer> {
+    let running = runs_in(call, RunState::Running).await?;
+    let interrupted = runs_in(call, RunState::Interrupted).await?;
+    let view = JobsView::load(call, &interrupted).await;
+    let left: Vec<Run> = interrupted.into_iter().filter(|run| view.is_open(call, run)).collect();
+    let mut blocks = Vec::new();
+    if running.is_empty() && left.is_empty() {
+        blocks.push(verdict(Severity::Ok, "No runs are in progress."));
+    } else {
+        let tone = if left.is_empty() { Severity::Neutral } else { Severity::Critical };
+        blocks.push(verdict(tone, summary(running.len(), &left, &view)));
+        let table = run_table(
+            &[
+                RUN,
+                COMMAND,
+                ENVIRONMENT,
+                REQUESTED_BY,
+                RunColumn::new("for", Right, &|run| between(run.opened_at, Timestamp::now()).into()),
+                RunColumn::new("progress", Left, &|run| progress(call, run, &view)),
+            ],
+            left.iter().chain(&running),
+        );
+        blocks.push(Block::Table(table));
+        blocks.push(note("`stop <run>` stops one; `show <run>` shows its details."));
     }
+    if !view.unavailable.is_empty() {
+        let text =
+            format!("Sessions of interrupted runs in {} can't be read now.", view.unavailable.join(" and "));
+        blocks.push(Block::Note(text.into()));
+    }
+    Ok(answer(blocks))
 }
 
 fn summary(running: usize, interrupted: &[Run], view: &JobsView<'_>) -> String {

@@ -10,6 +10,7 @@ use crate::model::{Block, Conversation, EventKind, Person, Plan, Run, RunId, Tex
 use crate::sql::{Answer, QueryRequest, Target, scope_targets};
 use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 mod analyze;
@@ -193,13 +194,8 @@ fn nothing_done(reason: impl Into<Text>) -> Text {
     reason.plain(format!("{end} Nothing was done."))
 }
 
-/// A command that answers and changes nothing.
-#[async_trait]
-pub trait Query: Send + Sync {
-    /// # Errors
-    /// [`crate::error::Error::User`] for what the requester can correct.
-    async fn answer(&self, call: &Call<'_>) -> Result<Answer>;
-}
+/// Code of a command that answers and changes nothing. Its error is [`crate::error::Error::User`] for what the requester can correct.
+pub type Query = for<'c> fn(&'c Call<'c>) -> BoxFuture<'c, Result<Answer>>;
 
 /// A command that changes something.
 #[async_trait]
@@ -252,7 +248,7 @@ pub trait Action: Send + Sync {
 /// A command's code.
 #[derive(Clone, Copy)]
 pub enum Implementation {
-    Query(&'static dyn Query),
+    Query(Query),
     Action(&'static dyn Action),
 }
 
@@ -266,30 +262,30 @@ pub fn find(command: &Command) -> Option<Implementation> {
     Some(match command.name.as_str() {
         "analyze" => Action(&analyze::ANALYZE),
         "backup" => Action(&backup::Backup),
-        "backups" => Query(&backups::Backups),
-        "break-glass" => Query(&break_glass::BreakGlass),
+        "backups" => Query(|call| Box::pin(backups::query(call))),
+        "break-glass" => Query(|call| Box::pin(break_glass::query(call))),
         "cancel" => Action(&cancel::Cancel),
-        "connect" => Query(&connect::Connect),
+        "connect" => Query(|call| Box::pin(connect::query(call))),
         "deny" => Action(&deny::Deny),
         "enable-stats" => Action(&enable_stats::EnableStats),
-        "environments" => Query(&environments::ListEnvironments),
+        "environments" => Query(|call| Box::pin(environments::query(call))),
         "freeze" => Action(&freeze::Freeze),
-        "help" => Query(&help::Help),
-        "history" => Query(&history::History),
-        "jobs" => Query(&jobs::Jobs),
+        "help" => Query(|call| Box::pin(help::query(call))),
+        "history" => Query(|call| Box::pin(history::query(call))),
+        "jobs" => Query(|call| Box::pin(jobs::query(call))),
         "kill" => Action(&kill::Kill),
         "kill-idle" => Action(&kill_idle::KillIdle),
         "migrate" => Action(&migrate::Migrate),
         "migrate-resolve" => Action(&migrate_resolve::MigrateResolve),
-        "pending" => Query(&pending::Pending),
+        "pending" => Query(|call| Box::pin(pending::query(call))),
         "purge" => Action(&purge::Purge),
         "reindex" => Action(&reindex::Reindex),
         "reset-stats" => Action(&reset_stats::ResetStats),
         "run-sql" => Action(&run_sql::RunSql),
         "review" => Action(&review::Review),
-        "schedule" => Query(&schedule::Schedule),
-        "services" => Query(&services::Services),
-        "show" => Query(&show::Show),
+        "schedule" => Query(|call| Box::pin(schedule::query(call))),
+        "services" => Query(|call| Box::pin(services::query(call))),
+        "show" => Query(|call| Box::pin(show::query(call))),
         "stop" => Action(&stop::Stop),
         "unfreeze" => Action(&unfreeze::Unfreeze),
         "use" => Action(&r#use::Use),

@@ -1,17 +1,14 @@
 //! `schedule`: maintenance windows of the configuration, and the state of each since it was last due. Reads the audit log only.
 
+use super::Call;
 use super::support::blocks::{answer, between, count, environments, note, state, table, verdict};
-use super::{Call, Query};
 use crate::error::{Error, Result};
 use crate::model::Shape::{Left, Right};
 use crate::model::{Block, Cell, Run, RunState, Severity};
 use crate::schedule::Window;
 use crate::sql::{Answer, minute};
 use crate::store::Filter;
-use async_trait::async_trait;
 use jiff::Timestamp;
-
-pub struct Schedule;
 
 /// Runs of one command that are searched for those of a window.
 const MAX_RUNS: usize = 200;
@@ -46,26 +43,23 @@ struct WindowStatus<'w> {
     state: WindowState,
 }
 
-#[async_trait]
-impl Query for Schedule {
-    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let names = environments(call);
-        let now = Timestamp::now();
-        let windows = call.app.schedule.iter().filter(|window| names.contains(&window.environment.as_str()));
-        let windows = windows.map(|window| async move {
-            let runs = runs(call, window).await?;
-            let state = window_state(window, &runs, now);
-            Ok::<_, Error>(WindowStatus { window, newest: runs.into_iter().next(), state })
-        });
-        let mut windows = futures::future::try_join_all(windows).await?;
-        if windows.is_empty() {
-            let next = "A window is four lines in the configuration: [[schedule]], with `name`, `run`, `environments` and `at`.";
-            let words = "No maintenance window is configured in the environments that you can read.";
-            return Ok(answer(vec![verdict(Severity::Neutral, words), note(next)]));
-        }
-        windows.sort_by_key(|status| (std::cmp::Reverse(status.state.tone()), status.window.next(now)));
-        Ok(present(&windows, now))
+pub async fn query(call: &Call<'_>) -> Result<Answer> {
+    let names = environments(call);
+    let now = Timestamp::now();
+    let windows = call.app.schedule.iter().filter(|window| names.contains(&window.environment.as_str()));
+    let windows = windows.map(|window| async move {
+        let runs = runs(call, window).await?;
+        let state = window_state(window, &runs, now);
+        Ok::<_, Error>(WindowStatus { window, newest: runs.into_iter().next(), state })
+    });
+    let mut windows = futures::future::try_join_all(windows).await?;
+    if windows.is_empty() {
+        let next = "A window is four lines in the configuration: [[schedule]], with `name`, `run`, `environments` and `at`.";
+        let words = "No maintenance window is configured in the environments that you can read.";
+        return Ok(answer(vec![verdict(Severity::Neutral, words), note(next)]));
     }
+    windows.sort_by_key(|status| (std::cmp::Reverse(status.state.tone()), status.window.next(now)));
+    Ok(present(&windows, now))
 }
 
 /// Lists the runs with the window's command and values, newest first.

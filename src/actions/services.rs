@@ -1,18 +1,15 @@
 //! `services`: each service's database, size class and live size in every environment that the person may read. One query a
 //! server; a server that doesn't answer is named and doesn't delay the others.
 
+use super::Call;
 use super::support::blocks::{answer, count, environments, note, table, verdict};
 use super::support::servers::{ServerAnswer, ask_all, failure_blocks};
-use super::{Call, Query};
 use crate::config::Service;
 use crate::error::Result;
 use crate::model::Shape::{Left, Right};
 use crate::model::{Block, Cell, Severity};
 use crate::sql::{Answer, bytes};
-use async_trait::async_trait;
 use std::time::Duration;
-
-pub struct Services;
 
 /// PostgreSQL reads sizes of databases file by file; after this the answer has none.
 const SIZES_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,44 +18,41 @@ const SIZES: &str = "SELECT d.datname::text AS database, CASE WHEN has_database_
      OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END AS size \
      FROM pg_database d WHERE d.datname = ANY ($1::text[])";
 
-#[async_trait]
-impl Query for Services {
-    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let names = environments(call);
-        let services = call.app.environments.services();
-        let databases: Vec<&str> = services.iter().map(|service| service.database.as_str()).collect();
-        let mut servers = ask_all(call, &names, SIZES_TIMEOUT, SIZES, &[&databases]).await?;
-        servers.sort_by_key(|answer| (&answer.environment.name, &answer.server.name));
-        let mut missing = Vec::new();
-        let mut rows = Vec::new();
-        for service in services {
-            let class = service.size.as_deref().unwrap_or("-");
-            let mut cells =
-                vec![Cell::from(service.name.as_str()), service.database.as_str().into(), class.into()];
-            for name in &names {
-                let size = size(call, service, name, &servers);
-                if size.tone == Severity::Warning {
-                    missing.push(format!("{name} has no {}", service.database));
-                }
-                cells.push(size);
+pub async fn query(call: &Call<'_>) -> Result<Answer> {
+    let names = environments(call);
+    let services = call.app.environments.services();
+    let databases: Vec<&str> = services.iter().map(|service| service.database.as_str()).collect();
+    let mut servers = ask_all(call, &names, SIZES_TIMEOUT, SIZES, &[&databases]).await?;
+    servers.sort_by_key(|answer| (&answer.environment.name, &answer.server.name));
+    let mut missing = Vec::new();
+    let mut rows = Vec::new();
+    for service in services {
+        let class = service.size.as_deref().unwrap_or("-");
+        let mut cells =
+            vec![Cell::from(service.name.as_str()), service.database.as_str().into(), class.into()];
+        for name in &names {
+            let size = size(call, service, name, &servers);
+            if size.tone == Severity::Warning {
+                missing.push(format!("{name} has no {}", service.database));
             }
-            rows.push(cells);
+            cells.push(size);
         }
-        let mut columns = vec![("service", Left), ("database", Left), ("class", Left)];
-        columns.extend(names.iter().map(|name| (*name, Right)));
-        let mut blocks = failure_blocks(&servers);
-        if blocks.is_empty() {
-            blocks.push(if missing.is_empty() {
-                let services = count(services.len(), "service", "services");
-                verdict(Severity::Ok, format!("{services} in {}.", names.join(" and ")))
-            } else {
-                verdict(Severity::Warning, format!("{}.", missing.join("; ")))
-            });
-        }
-        blocks.push(Block::Table(table(&columns, rows)));
-        blocks.push(note("`sizes <service>` shows a service's tables."));
-        Ok(answer(blocks))
+        rows.push(cells);
     }
+    let mut columns = vec![("service", Left), ("database", Left), ("class", Left)];
+    columns.extend(names.iter().map(|name| (*name, Right)));
+    let mut blocks = failure_blocks(&servers);
+    if blocks.is_empty() {
+        blocks.push(if missing.is_empty() {
+            let services = count(services.len(), "service", "services");
+            verdict(Severity::Ok, format!("{services} in {}.", names.join(" and ")))
+        } else {
+            verdict(Severity::Warning, format!("{}.", missing.join("; ")))
+        });
+    }
+    blocks.push(Block::Table(table(&columns, rows)));
+    blocks.push(note("`sizes <service>` shows a service's tables."));
+    Ok(answer(blocks))
 }
 
 /// The size of a service's database in an environment; a warning if its server has no such database.

@@ -1,47 +1,39 @@
 //! `show <run>`: one run from the audit log: the request, the plan, every event and the outcome. The card of a pending run is posted
 //! again, since the first may have scrolled away.
 
+use super::Call;
 use super::support::blocks::{answer, between, may_see, request_text, state, table, verdict};
-use super::{Call, Query};
 use crate::error::{Error, Result};
 use crate::model::Shape::Left;
 use crate::model::{Block, Cell, Plan, Run, RunEvent, RunState, Table, Text};
 use crate::sql::{Answer, moment};
-use async_trait::async_trait;
 
-pub struct Show;
-
-#[async_trait]
-impl Query for Show {
-    async fn answer(&self, call: &Call<'_>) -> Result<Answer> {
-        let id = call.value("run").and_then(|id| id.parse().ok()).unwrap_or_default();
-        let run = call.app.audit.store.get(id).await.map_err(anyhow::Error::from)?;
-        // Without access to its environment, a run looks like one that doesn't exist.
-        let run = run.filter(|run| may_see(call, run)).ok_or_else(|| {
-            Error::instead(format!("There is no run #{id}."), "`history` and `pending` list them.")
-        })?;
-        let outcome = state(&run);
-        let mut text = Text::new()
-            .plain(format!("#{id} "))
-            .code(request_text(&run))
-            .plain(format!(": {}", outcome.text));
-        if let Some(verdict) = run.text("verdict").filter(|verdict| !verdict.is_empty()) {
-            text = text.plain(format!(". {verdict}"));
-        }
-        let mut blocks = vec![verdict(outcome.tone, text), Block::Facts(facts(&run))];
-        if let Some(plan) = run.text("plan").and_then(Plan::read) {
-            blocks.extend(plan_blocks(plan));
-        }
-        // The results below the verdict of a run that has ended.
-        if let Some((_, results)) =
-            run.text("outcome").and_then(|text| serde_json::from_str::<(Text, Vec<Block>)>(text).ok())
-        {
-            blocks.extend(results);
-        }
-        blocks.push(Block::Table(event_table(&run)));
-        let card = (run.state == RunState::Pending).then_some(id);
-        Ok(Answer { card, ..answer(blocks) })
+pub async fn query(call: &Call<'_>) -> Result<Answer> {
+    let id = call.value("run").and_then(|id| id.parse().ok()).unwrap_or_default();
+    let run = call.app.audit.store.get(id).await.map_err(anyhow::Error::from)?;
+    // Without access to its environment, a run looks like one that doesn't exist.
+    let run = run.filter(|run| may_see(call, run)).ok_or_else(|| {
+        Error::instead(format!("There is no run #{id}."), "`history` and `pending` list them.")
+    })?;
+    let outcome = state(&run);
+    let mut text =
+        Text::new().plain(format!("#{id} ")).code(request_text(&run)).plain(format!(": {}", outcome.text));
+    if let Some(verdict) = run.text("verdict").filter(|verdict| !verdict.is_empty()) {
+        text = text.plain(format!(". {verdict}"));
     }
+    let mut blocks = vec![verdict(outcome.tone, text), Block::Facts(facts(&run))];
+    if let Some(plan) = run.text("plan").and_then(Plan::read) {
+        blocks.extend(plan_blocks(plan));
+    }
+    // The results below the verdict of a run that has ended.
+    if let Some((_, results)) =
+        run.text("outcome").and_then(|text| serde_json::from_str::<(Text, Vec<Block>)>(text).ok())
+    {
+        blocks.extend(results);
+    }
+    blocks.push(Block::Table(event_table(&run)));
+    let card = (run.state == RunState::Pending).then_some(id);
+    Ok(Answer { card, ..answer(blocks) })
 }
 
 fn facts(run: &Run) -> Vec<(String, Text)> {

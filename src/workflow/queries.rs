@@ -99,7 +99,7 @@ impl Queries {
 
     async fn query(&self, intent: &Intent<'_>) -> Result<Answer> {
         if let Some(Implementation::Query(query)) = actions::find(intent.command) {
-            return query.answer(&intent.call(&self.app)).await;
+            return query(&intent.call(&self.app)).await;
         }
         let environment = intent.environment.as_deref();
         let environment = environment.ok_or_else(|| Error::user("Which environment?"))?;

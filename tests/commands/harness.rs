@@ -157,7 +157,7 @@ impl World {
             let environment = environment.unwrap_or_default();
             return Ok(sql::present(command, &self.app.catalog, &environment, &sections));
         };
-        look.answer(&self.call((command, &values, environment.as_deref()), &person, &place())).await
+        look(&self.call((command, &values, environment.as_deref()), &person, &place())).await
     }
 
     /// What a command that acts would do, for Ana.
