@@ -3,7 +3,7 @@
 //! rolled back. A stop rolls it back, too.
 
 use super::support::blocks::table;
-use super::support::tolerance::max_change;
+use super::support::max_change;
 use super::{Action, Call, Execution, Outcome};
 use crate::app::App;
 use crate::catalog::{COUNT, Command, Scope, Section, Variant};

@@ -1,7 +1,7 @@
 //! The rows that a purge deletes, as its plan fixed them, and the SQL for that: names come quoted from the server, values are bound as
 //! text and cast, so that no setting of a session changes their meaning.
 
-use crate::actions::support::tolerance;
+use crate::actions::support::max_change;
 use crate::model::as_text;
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +83,7 @@ pub(super) struct PurgeSpec {
 impl PurgeSpec {
     /// The most rows that may be deleted: a few may have grown old since the card was shown.
     pub fn max_rows(&self) -> i64 {
-        tolerance::max_change(self.rows)
+        max_change(self.rows)
     }
 
     /// "created_at < $1", and the key to begin behind as $2.

@@ -12,4 +12,8 @@ pub mod servers;
 pub mod session_info;
 pub mod signal;
 pub mod subprocess;
-pub mod tolerance;
+
+/// The most that may be changed when a card showed `shown`: a fifth more, rounded down.
+pub fn max_change(shown: i64) -> i64 {
+    shown.saturating_add(shown / 5)
+}

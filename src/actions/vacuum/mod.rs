@@ -2,24 +2,40 @@
 //! nothing was warned of and PostgreSQL's own times of it have moved. Tables are done one by one, so that each has an outcome of its
 //! own and a stop loses no table that was done.
 
+use super::support::blocks::{count, note};
 use super::support::database::DatabaseTarget;
-use super::support::maintenance::{Nouns, recovered};
-use super::support::relations::PlannedRelation;
+use super::support::maintenance::{
+    MaintenanceSession, Nouns, POLL_INTERVAL, TableOutcome, TableResult, VISIBLE_WITHIN, done, recovered,
+    resource, results_block, summarize,
+};
+use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
 use super::{Action, Call, Execution, Outcome};
-use crate::error::Result;
-use crate::model::{EventKind, Plan};
-use crate::postgres::PooledClient;
-use crate::sql::duration;
+use crate::error::{Error, Result};
+use crate::model::{Block, EventKind, Plan, to_identity};
+use crate::postgres::{PooledClient, QueryResult};
+use crate::sql::{bytes, duration, fill, grouped};
 use async_trait::async_trait;
+use serde_json::json;
+use std::time::{Duration, Instant};
 use tokio_postgres::Row;
-
-mod execute;
-mod plan;
-
-pub(super) use plan::may_not;
 
 /// Returns whether a table was vacuumed and analyzed since a moment, and its dead rows.
 const EVIDENCE: &str = include_str!("evidence.sql");
+
+/// Since this version PostgreSQL publishes the times of a statement at once; before, half a second later.
+const PUBLISHES_AT_ONCE: u32 = 15;
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(1);
+
+/// In seconds. A younger transaction is over before VACUUM gets to its rows.
+const OLD_TRANSACTION_S: f64 = 1.0;
+
+/// In transactions. A replication slot has no time: one that is behind by fewer keeps up.
+const OLD_XID_AGE: i32 = 1_000;
+
+const MAX_NAMED: usize = 5;
+
+/// Name of the plan's context that lists the tables of other owners.
+const LEFT_OUT: &str = "left out";
 
 /// The work on a table, one command each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,19 +45,8 @@ pub enum Operation {
 }
 
 impl Operation {
-    fn verb(self) -> &'static str {
-        if self == Operation::Vacuum { "vacuum" } else { "analyze" }
-    }
-
     fn participle(self) -> &'static str {
         if self == Operation::Vacuum { "vacuumed and analyzed" } else { "analyzed" }
-    }
-
-    fn statement(self, relation: &str) -> String {
-        match self {
-            Operation::Vacuum => format!("VACUUM (ANALYZE, SKIP_LOCKED) {relation}"),
-            Operation::Analyze => format!("ANALYZE (SKIP_LOCKED) {relation}"),
-        }
     }
 
     /// Reads a row of [`EVIDENCE`]. VACUUM analyzes the table, too.
@@ -54,11 +59,60 @@ impl Operation {
 #[async_trait]
 impl Action for Operation {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        plan::plan(call, *self).await
+        let database = DatabaseTarget::from_call(call)?;
+        let client = database.client(call).await?;
+        let kind = RelationKind::Vacuumed;
+        let (tables, left_out): (Vec<RelationInfo>, Vec<RelationInfo>) = match call.value("table") {
+            Some(typed) => (vec![kind.resolve(call, &client, &database.database, typed).await?], Vec::new()),
+            None => {
+                let all = kind.list(&client, None).await.map_err(|error| database.query_error(&error))?;
+                all.into_iter().partition(|table| table.may)
+            }
+        };
+        let first_left_out = if tables.is_empty() { left_out.first() } else { None };
+        if let Some(table) = tables.iter().find(|table| !table.may).or(first_left_out) {
+            return Err(may_not(table, &database.role, &call.command.name));
+        }
+        if tables.is_empty() {
+            return Err(Error::user(format!("{} has no table of its own.", database.database)));
+        }
+        let mut plan = describe(*self, &database, &tables);
+        if *self == Operation::Vacuum
+            && let Ok(reader) = database.reader(call).await
+            && let Some(holder) = horizon_holder(&reader, is_old).await
+        {
+            plan.effect.push_str(&format!(" VACUUM can't remove dead rows that are newer than {holder}."));
+        }
+        if !left_out.is_empty() {
+            leave_out(&mut plan, &left_out);
+        }
+        Ok(plan)
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
-        execute::execute(execution, *self).await.unwrap_or_else(|outcome| outcome)
+        let session = match MaintenanceSession::begin(execution, "table").await {
+            Ok(session) => session,
+            Err(outcome) => return outcome,
+        };
+        let began = Instant::now();
+        let mut results: Vec<TableResult> = Vec::new();
+        for (index, target) in session.targets.iter().enumerate() {
+            if execution.stop.is_cancelled() || results.last().is_some_and(|last| last.outcome.ends_run()) {
+                break;
+            }
+            let step = TableStep { session: &session, operation: *self, target };
+            let outcome = session.with_progress(index, step.execute()).await;
+            results.push(TableResult { relation: target.relation.clone(), before: target.dead, outcome });
+        }
+        let took = began.elapsed();
+        let has_dead =
+            |result: &TableResult| matches!(result.outcome, TableOutcome::Done { left } if left > 0);
+        // What kept dead rows from being removed.
+        let holder = match &session.observer {
+            Some(observer) if results.iter().any(has_dead) => horizon_holder(observer, |_| true).await,
+            _ => None,
+        };
+        outcome(&session, *self, &results, took, holder)
     }
 
     /// Counts the tables whose times have moved since the run started.
@@ -85,4 +139,181 @@ async fn horizon_holder(client: &PooledClient, counts: impl Fn(&Row) -> bool) ->
         Some(seconds) => Some(format!("{holder}, open for {}", duration(seconds))),
         None => Some(holder),
     }
+}
+
+fn is_old(row: &Row) -> bool {
+    match row.get::<_, Option<f64>>("held_s") {
+        Some(seconds) => seconds >= OLD_TRANSACTION_S,
+        None => row.get::<_, Option<i32>>("xid_age").is_some_and(|age| age >= OLD_XID_AGE),
+    }
+}
+
+fn describe(operation: Operation, database: &DatabaseTarget, tables: &[RelationInfo]) -> Plan {
+    let objects = match tables {
+        [only] => only.relation.clone(),
+        all => count(all.len(), "table", "tables"),
+    };
+    let verb = if operation == Operation::Vacuum { "Vacuums and analyzes" } else { "Analyzes" };
+    let mut plan =
+        Plan::of(format!("{verb} {objects} of {} in {}.", database.database, database.address.environment));
+    database.write_to(&mut plan);
+    plan.targets = tables.iter().map(|table| to_identity(&table.planned())).collect();
+    let size: i64 = tables.iter().map(|table| table.bytes).sum();
+    let dead: i64 = tables.iter().map(|table| table.dead).sum();
+    plan.add_context("size", format!("about {}, {} dead rows", bytes(size as f64), grouped(dead)));
+    plan.impact = "None: it runs alongside reads and writes and skips locked tables. It reads from the disk."
+        .to_owned();
+    plan.rollback = "Not needed.".to_owned();
+    plan.resource_locks = tables.iter().map(|table| resource(&database.database, &table.relation)).collect();
+    plan
+}
+
+/// Adds the tables of other owners to the effect, which everybody sees, and to the context, where the outcome finds them.
+fn leave_out(plan: &mut Plan, tables: &[RelationInfo]) {
+    let number = count(tables.len(), "table of another owner is", "tables of other owners are");
+    plan.effect.push_str(&format!(" {number} left out."));
+    let names = tables.iter().take(MAX_NAMED).map(|table| format!("{} ({})", table.relation, table.owner));
+    let mut names = names.collect::<Vec<_>>().join(", ");
+    if tables.len() > MAX_NAMED {
+        names.push_str(&format!(" and {} more", tables.len() - MAX_NAMED));
+    }
+    plan.add_context(LEFT_OUT, names);
+}
+
+/// Builds the refusal for a table of another owner. `verb`: "vacuum".
+pub(super) fn may_not(table: &RelationInfo, role: &str, verb: &str) -> Error {
+    let RelationInfo { relation, owner, .. } = table;
+    Error::instead(
+        format!(
+            "{role} may not {verb} {relation}, which belongs to {owner}: PostgreSQL would skip it and call it done."
+        ),
+        format!(
+            "Name a login `maintain` in the configuration whose role is a member of {owner}; from PostgreSQL 17 on, `GRANT pg_maintain` to it is enough."
+        ),
+    )
+}
+
+struct TableStep<'a> {
+    session: &'a MaintenanceSession<'a>,
+    operation: Operation,
+    target: &'a PlannedRelation,
+}
+
+impl TableStep<'_> {
+    async fn execute(&self) -> TableOutcome {
+        let PlannedRelation { relation, oid, .. } = self.target;
+        match self.session.try_lock(relation).await {
+            Ok(true) => {}
+            Ok(false) => return TableOutcome::Locked,
+            Err(error) => return TableOutcome::Rejected(error),
+        }
+        let sql = "SELECT to_regclass($1)::oid::int8 IS NOT DISTINCT FROM $2, clock_timestamp()::text";
+        let rows = match self.session.query(sql, &[relation, oid]).await {
+            Ok(rows) => rows,
+            Err(error) => return TableOutcome::Rejected(error),
+        };
+        let Some(row) = rows.first() else { return TableOutcome::NoTrace };
+        let (is_same, since): (bool, String) = (row.get(0), row.get(1));
+        if !is_same {
+            return TableOutcome::Replaced;
+        }
+        let statement = match self.operation {
+            Operation::Vacuum => "VACUUM (ANALYZE, SKIP_LOCKED)",
+            Operation::Analyze => "ANALYZE (SKIP_LOCKED)",
+        };
+        let (outcome, reason) = match self.session.execute(&format!("{statement} {relation}")).await {
+            Ok(warnings) => match warnings.into_iter().next() {
+                Some(warning) => {
+                    let reason = format!("PostgreSQL skipped it: {warning}");
+                    (TableOutcome::Skipped(warning), Some(reason))
+                }
+                None => {
+                    let evidence = |rows: QueryResult| match rows.map(|rows| rows.into_iter().next()) {
+                        Ok(Some(row)) if !self.operation.is_done(&row) => None,
+                        Ok(Some(row)) => Some(TableOutcome::Done { left: row.get("dead") }),
+                        Ok(None) => Some(TableOutcome::Replaced),
+                        Err(error) => Some(TableOutcome::Unknown(error)),
+                    };
+                    let found = self.poll(&since, VISIBLE_WITHIN, evidence).await;
+                    return found.unwrap_or(TableOutcome::NoTrace);
+                }
+            },
+            Err(error) if self.session.is_stopped(&error) => (TableOutcome::Stopped, None),
+            Err(error) if error.is_final() => {
+                let reason = format!("PostgreSQL refused: {error}");
+                (TableOutcome::Rejected(error), Some(reason))
+            }
+            Err(error) => return TableOutcome::Unknown(error),
+        };
+        // VACUUM commits before the ANALYZE behind it begins.
+        let at_once = self.session.worker.major() >= PUBLISHES_AT_ONCE;
+        let within = if at_once { Duration::ZERO } else { PUBLISHED_WITHIN };
+        let vacuumed = |rows: QueryResult| {
+            let row = rows.ok()?.into_iter().next()?;
+            row.get::<_, Option<bool>>("vacuumed")?.then_some(())
+        };
+        if self.operation == Operation::Vacuum && self.poll(&since, within, vacuumed).await.is_some() {
+            return TableOutcome::OnlyVacuumed(reason);
+        }
+        outcome
+    }
+
+    /// Looks at PostgreSQL's own times until `read` returns something, or it takes too long.
+    async fn poll<T>(
+        &self,
+        since: &str,
+        within: Duration,
+        read: impl Fn(QueryResult) -> Option<T>,
+    ) -> Option<T> {
+        let deadline = Instant::now() + within;
+        loop {
+            let found = read(self.session.query(EVIDENCE, &[&self.target.oid, &since]).await);
+            if found.is_some() || Instant::now() >= deadline {
+                return found;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+fn outcome(
+    session: &MaintenanceSession<'_>,
+    operation: Operation,
+    results: &[TableResult],
+    took: Duration,
+    holder: Option<String>,
+) -> Outcome {
+    let targets = &session.targets;
+    let nouns = Nouns { one: "table", many: "tables", done: operation.participle() };
+    let (kind, mut verdict) = summarize(results, targets.len(), &nouns, took);
+    let left_out = session.execution.plan.context.iter().find(|(name, _)| name == LEFT_OUT);
+    if let Some((_, names)) = left_out {
+        verdict.push_str(&format!(" Left out, since others own them: {names}."));
+    }
+    let done = done(results);
+    let mut outcome = Outcome::new(kind, verdict);
+    outcome.facts = json!({ "tables": targets.len(), "done": done.len() });
+    if operation == Operation::Vacuum && !done.is_empty() {
+        let before: i64 = done.iter().map(|(result, _)| result.before).sum();
+        let after: i64 = done.iter().map(|(_, dead)| dead).sum();
+        let (before, after) = (grouped(before), grouped(after));
+        let dead = format!("Dead rows, estimated by PostgreSQL: {before} before, {after} now.");
+        outcome.blocks.push(Block::Note(dead.into()));
+        if let Some(holder) = holder {
+            let text =
+                "The remaining dead rows are newer than {who}: `autovacuum` shows what holds VACUUM back.";
+            outcome.blocks.push(Block::Note(fill(text, &|_| Some(holder.clone()))));
+        }
+    }
+    let is_stopped = |result: &TableResult| matches!(result.outcome, TableOutcome::Stopped);
+    if operation == Operation::Vacuum && results.iter().any(is_stopped) {
+        outcome.blocks.push(note("Dead rows removed before the stop stay removed; no cleanup is needed."));
+    }
+    if left_out.is_some() {
+        outcome.blocks.push(note(
+            "To include them, configure a login `maintain` whose role is a member of their owners, or from PostgreSQL 17 on of pg_maintain.",
+        ));
+    }
+    outcome.blocks.extend(results_block(results, targets, "table"));
+    outcome
 }
