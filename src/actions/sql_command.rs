@@ -8,7 +8,7 @@ use super::{Action, Call, Execution, Outcome};
 use crate::app::App;
 use crate::catalog::{COUNT, Command, Scope, Section, Variant};
 use crate::clock::duration_seconds;
-use crate::command_line::{ArgSpec, ArgType, Values};
+use crate::command_line::{ArgType, Values};
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, EventKind, Plan, Shape, Table, as_text};
 use crate::postgres::{AccessMode, Address, PooledClient, QueryError, Transaction};
@@ -75,8 +75,16 @@ impl Action for SqlCommand {
         let variant = variant(command, &client).map_err(|error| user_error(label, error))?;
         plan.code = Some(("The reviewed SQL".to_owned(), variant.source.clone()));
         let bindings = Bindings { target: &target, asked_at: asked_at(&plan), values: call.values };
-        let preview = preview_in_transaction(&client, command, variant, &bindings).await;
-        let preview = preview.map_err(|error| user_error(label, &explain(&error, command)))?;
+        let preview = async {
+            if !has_preview(variant) {
+                return Ok(None);
+            }
+            let transaction = client.begin(AccessMode::Read, time_limit(command, &client)).await?;
+            let preview = preview(&transaction, command, variant, &bindings).await;
+            transaction.roll_back().await;
+            preview
+        };
+        let preview = preview.await.map_err(|error| user_error(label, &explain(&error, command)))?;
         if variant.sections.iter().any(|section| section.parameters.iter().any(|name| name == ASKED_AT)) {
             plan.add_context(ASKED_AT, bindings.asked_at);
         }
@@ -97,7 +105,7 @@ impl Action for SqlCommand {
     }
 }
 
-async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outcome> {
+async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let command = execution.command;
     let target: SqlTarget = execution.plan.target().unwrap_or_default();
     if target.command_sha256 != command.hash {
@@ -107,9 +115,7 @@ async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
     if role(execution.app, environment, command).ok().as_ref() != Some(&target.role) {
         return Err(Outcome::invalidated("The login's role has changed since the plan was made."));
     }
-    let failed = |error: &str| {
-        Outcome::new(EventKind::Failed, format!("{} {error}. Nothing was changed.", target.server))
-    };
+    let failed = |error: &str| failed(&target.server, error);
     let address = target.address(environment, command);
     let client = execution.app.environments.acquire(&address, &execution.asker).await;
     let client = client.map_err(|error| failed(&error.to_string()))?;
@@ -117,15 +123,14 @@ async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
     let is_shown =
         |variant: &&Variant| execution.plan.code.as_ref().is_some_and(|(_, sql)| *sql == variant.source);
     let Some(variant) = variant.filter(is_shown) else {
-        return Err(Outcome::invalidated(
-            "The server's version has changed, and its SQL is not the one that was shown.",
-        ));
+        let text = "The server's version has changed, and its SQL is not the one that was shown.";
+        return Err(Outcome::invalidated(text));
     };
+    let shown = shown_rows(execution.plan, has_preview(variant))?;
     let transaction = client.begin(AccessMode::Write, time_limit(command, &client)).await;
     let transaction = transaction.map_err(|error| failed(&explain(&error, command)))?;
     let values = &execution.run.request.arguments;
     let bindings = Bindings { target: &target, asked_at: asked_at(execution.plan), values };
-    let shown = execution.plan.target().map(|count: RowCount| count.rows);
     let change = Change { execution, variant, bindings, shown };
     let changed = client.until(execution.stop, change.run(&transaction)).await;
     if execution.stop.is_cancelled() {
@@ -134,14 +139,28 @@ async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
     }
     match changed {
         Ok(changed) => Ok(change.commit(transaction, changed).await),
-        Err(abort) => {
+        Err(outcome) => {
             transaction.roll_back().await;
-            Err(match abort {
-                StatementAbort::TooManyRows(reason) => Outcome::invalidated(reason),
-                StatementAbort::Query(error) => failed(&explain(&error, command)),
-            })
+            Err(outcome)
         }
     }
+}
+
+fn failed(server: &str, error: &str) -> Outcome {
+    Outcome::new(EventKind::Failed, format!("{server} {error}. Nothing was changed."))
+}
+
+fn has_preview(variant: &Variant) -> bool {
+    variant.sections.iter().any(|section| section.preview)
+}
+
+/// The number of rows on the card; `None` for a command without a preview, which has no limit.
+fn shown_rows(plan: &Plan, has_preview: bool) -> Result<Option<i64>, Outcome> {
+    let shown = plan.target().map(|count: RowCount| count.rows);
+    if has_preview && shown.is_none() {
+        return Err(Outcome::invalidated("The plan doesn't say how many rows the card showed."));
+    }
+    Ok(shown)
 }
 
 fn asked_at(plan: &Plan) -> String {
@@ -173,7 +192,14 @@ fn describe(call: &Call<'_>, label: &str) -> Result<Plan> {
     let (command, environment) = (call.command, call.environment_name());
     let mut plan = Plan::of(format!("Runs {} on {label} of {environment}.", command.name));
     for spec in &command.header.args {
-        plan.add_context(&spec.name, displayed_value(spec, call.values));
+        let value = match call.value(&spec.name) {
+            None => "not given".to_owned(),
+            Some(value) => match duration_seconds(value).filter(|_| spec.kind == ArgType::Duration) {
+                Some(seconds) => format!("{value} ({})", in_largest_unit(Duration::from_secs(seconds))),
+                None => value.to_owned(),
+            },
+        };
+        plan.add_context(&spec.name, value);
     }
     plan.add_context("login", command.header.login.to_string());
     let limits = call.app.environments.environment(environment)?;
@@ -194,25 +220,12 @@ fn in_largest_unit(limit: Duration) -> String {
     format!("{} {unit}", milliseconds / size)
 }
 
-fn displayed_value(spec: &ArgSpec, values: &Values) -> String {
-    match values.get(&spec.name) {
-        None => "not given".to_owned(),
-        Some(value) => match duration_seconds(value).filter(|_| spec.kind == ArgType::Duration) {
-            Some(seconds) => format!("{value} ({})", in_largest_unit(Duration::from_secs(seconds))),
-            None => value.clone(),
-        },
-    }
-}
-
 fn role(app: &App, environment: &str, command: &Command) -> Result<String> {
     let environment = app.environments.environment(environment)?;
     app.environments.login(environment, command.header.login).map(|(_, login)| login.user)
 }
 
-fn variant<'a>(
-    command: &'a Command,
-    client: &PooledClient,
-) -> std::result::Result<&'a Variant, &'static str> {
+fn variant<'a>(command: &'a Command, client: &PooledClient) -> Result<&'a Variant, &'static str> {
     command.variant(client.major()).ok_or("has a version that the command has no SQL for")
 }
 
@@ -224,28 +237,13 @@ fn header_timeout(command: &Command) -> Option<Duration> {
     command.header.timeout.as_deref().and_then(duration_seconds).map(Duration::from_secs)
 }
 
-/// Runs the preview for the plan, in a read-only transaction; `None` for a command without one.
-async fn preview_in_transaction(
-    client: &PooledClient,
-    command: &Command,
-    variant: &Variant,
-    bindings: &Bindings<'_>,
-) -> std::result::Result<Option<Preview>, QueryError> {
-    if !variant.sections.iter().any(|section| section.preview) {
-        return Ok(None);
-    }
-    let transaction = client.begin(AccessMode::Read, time_limit(command, client)).await?;
-    let preview = preview(&transaction, command, variant, bindings).await;
-    transaction.roll_back().await;
-    preview
-}
-
+/// The number of rows that would change, and the first of them; `None` for a command without a preview.
 async fn preview(
     transaction: &Transaction<'_>,
     command: &Command,
     variant: &Variant,
     bindings: &Bindings<'_>,
-) -> std::result::Result<Option<Preview>, QueryError> {
+) -> Result<Option<Preview>, QueryError> {
     let Some(section) = variant.sections.iter().find(|section| section.preview) else { return Ok(None) };
     let rows = transaction.query(&section.sql, &parameters(&bindings.bind(section))).await?;
     let Some(first) = rows.first() else { return Ok(Some(Preview { rows: 0, keys: Vec::new() })) };
@@ -285,12 +283,6 @@ fn show_preview(plan: &mut Plan, preview: Preview, command: &Command) {
     plan.tables.push(Table { title: Some(title), ..table(&columns, preview.keys) });
 }
 
-/// An error that rolls the transaction back.
-enum StatementAbort {
-    TooManyRows(String),
-    Query(QueryError),
-}
-
 struct Change<'a> {
     execution: &'a Execution<'a>,
     variant: &'a Variant,
@@ -300,9 +292,9 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn check_limit(&self, now: i64) -> std::result::Result<(), StatementAbort> {
+    fn check_limit(&self, now: i64) -> Result<(), Outcome> {
         match self.shown {
-            Some(shown) if now > max_change(shown) => Err(StatementAbort::TooManyRows(format!(
+            Some(shown) if now > max_change(shown) => Err(Outcome::invalidated(format!(
                 "It would change {} now; the card showed {}, and {} may change at most.",
                 rows(now),
                 rows(shown),
@@ -313,19 +305,21 @@ impl Change<'_> {
     }
 
     /// Runs the preview again, then every statement, up to the row limit. Returns the number of changed rows.
-    async fn run(&self, transaction: &Transaction<'_>) -> std::result::Result<i64, StatementAbort> {
+    async fn run(&self, transaction: &Transaction<'_>) -> Result<i64, Outcome> {
+        let command = self.execution.command;
+        let failed = |error| failed(&self.bindings.target.server, &explain(&error, command));
         // Cheaper than changing too many rows and rolling back.
-        let preview = preview(transaction, self.execution.command, self.variant, &self.bindings).await;
-        if let Some(preview) = preview.map_err(StatementAbort::Query)? {
+        let preview = preview(transaction, command, self.variant, &self.bindings).await;
+        if let Some(preview) = preview.map_err(failed)? {
             self.check_limit(preview.rows)?;
         }
-        let statements: Vec<&Section> =
-            self.variant.sections.iter().filter(|section| !section.preview).collect();
+        let statements = self.variant.sections.iter().filter(|section| !section.preview);
+        let statements: Vec<&Section> = statements.collect();
         let mut changed = 0_i64;
         for (index, section) in statements.iter().enumerate() {
             self.execution.progress(None, format!("statement {} of {}", index + 1, statements.len()));
             let rows = transaction.execute(&section.sql, &parameters(&self.bindings.bind(section))).await;
-            let rows = rows.map_err(StatementAbort::Query)?;
+            let rows = rows.map_err(failed)?;
             if section.changes {
                 changed = changed.saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));
             }
@@ -349,10 +343,7 @@ impl Change<'_> {
                 }
                 outcome
             }
-            Err(error) if error.is_final() => {
-                let verdict = format!("PostgreSQL rejected the commit: {error}. Nothing was changed.");
-                Outcome::new(EventKind::Failed, verdict)
-            }
+            Err(error) if error.is_final() => failed("PostgreSQL", &format!("rejected the commit: {error}")),
             Err(error) => Outcome::unknown(format!(
                 "{server} {error} during the commit, so the result is unknown. Check the data before you request it again."
             )),
@@ -361,9 +352,6 @@ impl Change<'_> {
 }
 
 /// The single server or database that the values name.
-///
-/// # Errors
-/// [`Error::User`]: there is none, or several.
 pub(super) fn only_target(call: &Call<'_>) -> Result<Target> {
     let scope = if call.command.header.scope == Scope::Database { Scope::Database } else { Scope::Server };
     let mut targets = call.targets(scope)?;
@@ -374,5 +362,22 @@ pub(super) fn only_target(call: &Call<'_>) -> Result<Target> {
             format!("`{}` works on one database at a time.", call.command.name),
             format!("Name it: `{}`.", call.command.usage()),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preview_without_a_readable_number_of_rows_runs_nothing() {
+        let mut plan = Plan::of("Deletes old rows.".to_owned());
+        assert_eq!(shown_rows(&plan, false).unwrap(), None);
+        for rows in [None, Some(""), Some("many")] {
+            plan.identity.extend(rows.map(|rows| ("rows".to_owned(), rows.to_owned())));
+            assert_eq!(shown_rows(&plan, true).unwrap_err().kind, EventKind::Invalidated, "{rows:?}");
+        }
+        plan.set_target(&RowCount { rows: 120 });
+        assert_eq!(shown_rows(&plan, true).unwrap(), Some(120));
     }
 }
