@@ -41,7 +41,7 @@ mod services;
 mod show;
 mod sql_command;
 mod stop;
-pub mod support;
+pub(crate) mod support;
 mod unfreeze;
 mod r#use;
 mod vacuum;

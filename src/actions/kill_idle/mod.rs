@@ -74,13 +74,13 @@ impl Action for KillIdle {
 fn only_server(call: &Call<'_>) -> Result<String> {
     match call.targets(call.command.header.scope)?.as_slice() {
         [only] => Ok(only.server.clone()),
-        several => Err(Error::instead(
-            format!("{} has {} servers.", call.environment_name(), several.len()),
-            format!(
-                "Say which: `kill-idle --server {}`.",
-                several.first().map_or("<name>", |first| first.server.as_str())
-            ),
-        )),
+        several => {
+            let first = several.first().map_or("<name>", |first| first.server.as_str());
+            Err(Error::instead(
+                format!("{} has {} servers.", call.environment_name(), several.len()),
+                format!("Say which: `kill-idle --server {first}`."),
+            ))
+        }
     }
 }
 
@@ -116,6 +116,17 @@ impl IdleSessions<'_> {
 
     fn plan(&self, environment: &str) -> Plan {
         let listed = &self.listed;
+        let target = |row: &&Row| {
+            let session = SessionId {
+                pid: row.get("pid"),
+                backend_start: row.get("backend_start"),
+                query_start: None,
+                state_change: Some(row.get("state_change")),
+                role: row.get("role"),
+                database: row.get("database"),
+            };
+            to_identity(&IdleTarget { session, app: row.get("app") })
+        };
         let number = count(listed.len(), "session", "sessions");
         let have = if listed.len() == 1 { "has" } else { "have" };
         let mut plan = Plan::of(format!(
@@ -123,7 +134,7 @@ impl IdleSessions<'_> {
             self.place,
             duration(self.seconds)
         ));
-        plan.targets = listed.iter().map(|row| to_identity(&target(row))).collect();
+        plan.targets = listed.iter().map(target).collect();
         plan.add_guard("idle", "the session is still the same one, and has done nothing since it was shown");
         if let Some(first) = listed.first() {
             let (connections, most): (i64, i64) = (first.get("connections"), first.get("most"));
@@ -131,32 +142,17 @@ impl IdleSessions<'_> {
         }
         if !self.spared.is_empty() {
             let spared = count(self.spared.len(), "idle session", "idle sessions");
-            plan.add_context(
-                "left alone",
-                format!("{spared} of superusers, replication or Countersign itself"),
-            );
+            let spared = format!("{spared} of superusers, replication or Countersign itself");
+            plan.add_context("left alone", spared);
         }
         plan.tables.push(sessions(listed));
-        plan.impact = format!(
-            "{}: each connection is closed. None is in a transaction, so nothing is lost.",
-            applications(listed)
-        );
+        let apps = applications(listed);
+        plan.impact =
+            format!("{apps}: each connection is closed. None is in a transaction, so nothing is lost.");
         plan.rollback = "Not needed: a pool opens new connections. If they pile up again, its limit is too high or it leaks connections."
             .to_owned();
         plan
     }
-}
-
-fn target(row: &Row) -> IdleTarget {
-    let session = SessionId {
-        pid: row.get("pid"),
-        backend_start: row.get("backend_start"),
-        query_start: None,
-        state_change: Some(row.get("state_change")),
-        role: row.get("role"),
-        database: row.get("database"),
-    };
-    IdleTarget { session, app: row.get("app") }
 }
 
 fn applications(listed: &[&Row]) -> String {
@@ -172,13 +168,9 @@ fn applications(listed: &[&Row]) -> String {
 fn sessions(listed: &[&Row]) -> Table {
     let columns = [("pid", Right), ("app", Left), ("role", Left), ("from", Left), ("idle for", Right)];
     let rows = listed.iter().map(|row| {
-        vec![
-            Cell::from(row.get::<_, i32>("pid").to_string()),
-            Cell::from(row.get::<_, &str>("app")),
-            Cell::from(row.get::<_, &str>("role")),
-            Cell::from(row.get::<_, &str>("client")),
-            Cell::from(duration(row.get::<_, Option<f64>>("idle_s").unwrap_or_default())),
-        ]
+        let [app, role, client] = ["app", "role", "client"].map(|name| row.get::<_, &str>(name).into());
+        let idle_for = duration(row.get::<_, Option<f64>>("idle_s").unwrap_or_default());
+        vec![row.get::<_, i32>("pid").to_string().into(), app, role, client, idle_for.into()]
     });
     Table { title: Some("Sessions to end".to_owned()), ..table(&columns, rows.collect()) }
 }
@@ -198,10 +190,8 @@ fn outcome(targets: &[IdleTarget], results: &[SignalResult]) -> Outcome {
     } else if number > 0 {
         Outcome::partial(format!("{number} of {all} sessions are gone; the others are below."))
     } else if any(|result| matches!(result, SignalResult::Signalled(_))) {
-        Outcome::new(
-            EventKind::Failed,
-            "All sessions were signalled; none has ended yet: look with `connections`.",
-        )
+        let text = "All sessions were signalled; none has ended yet: look with `connections`.";
+        Outcome::new(EventKind::Failed, text)
     } else if any(|result| matches!(result, SignalResult::Refused(_))) {
         Outcome::failed("PostgreSQL refused it.")
     } else {
@@ -232,19 +222,20 @@ fn guard(session: &LiveSession) -> String {
 
 fn cell(result: &SignalResult) -> Cell {
     use CurrentSession::{Gone, OtherSession, Same};
+    use Severity::{Critical, Neutral, Warning};
     use SignalResult::{LeftAlone, Refused, Signalled, Unknown};
     let (text, tone) = match result {
-        LeftAlone(Ok(Gone)) => ("was gone already".to_owned(), Severity::Neutral),
+        LeftAlone(Ok(Gone)) => ("was gone already".to_owned(), Neutral),
         LeftAlone(Ok(OtherSession)) => {
-            ("was gone already; its pid belongs to another session, left alone".to_owned(), Severity::Neutral)
+            ("was gone already; its pid belongs to another session, left alone".to_owned(), Neutral)
         }
-        LeftAlone(Ok(Same(session))) => (format!("{}, left alone", guard(session)), Severity::Neutral),
-        LeftAlone(Err(err)) => (format!("left alone; its state can't be read: {err}"), Severity::Warning),
+        LeftAlone(Ok(Same(session))) => (format!("{}, left alone", guard(session)), Neutral),
+        LeftAlone(Err(err)) => (format!("left alone; its state can't be read: {err}"), Warning),
         Signalled(Ok(Gone | OtherSession)) => ("ended".to_owned(), Severity::Ok),
-        Signalled(Ok(Same(_))) => ("signalled, has not ended yet".to_owned(), Severity::Critical),
-        Signalled(Err(err)) => (format!("signalled; its state can't be read: {err}"), Severity::Critical),
-        Refused(err) => (format!("PostgreSQL refused: {err}"), Severity::Critical),
-        Unknown(err) => (format!("unknown: the server {err}"), Severity::Critical),
+        Signalled(Ok(Same(_))) => ("signalled, has not ended yet".to_owned(), Critical),
+        Signalled(Err(err)) => (format!("signalled; its state can't be read: {err}"), Critical),
+        Refused(err) => (format!("PostgreSQL refused: {err}"), Critical),
+        Unknown(err) => (format!("unknown: the server {err}"), Critical),
     };
     Cell { text, tone }
 }
@@ -254,24 +245,12 @@ mod tests {
     use super::*;
     use crate::postgres::QueryError;
 
-    fn gone() -> SignalResult {
-        SignalResult::Signalled(Ok(CurrentSession::Gone))
-    }
-
-    fn still() -> CurrentSession {
-        CurrentSession::Same(LiveSession { state: "idle".to_owned(), used: true, ..LiveSession::default() })
-    }
-
-    fn stuck() -> SignalResult {
-        SignalResult::Signalled(Ok(still()))
-    }
-
-    fn used() -> SignalResult {
-        SignalResult::LeftAlone(Ok(still()))
-    }
-
     #[test]
     fn the_verdict_never_says_less_was_done_than_was() {
+        let live = || LiveSession { state: "idle".to_owned(), used: true, ..LiveSession::default() };
+        let gone = || SignalResult::Signalled(Ok(CurrentSession::Gone));
+        let stuck = || SignalResult::Signalled(Ok(CurrentSession::Same(live())));
+        let used = || SignalResult::LeftAlone(Ok(CurrentSession::Same(live())));
         let lost = || SignalResult::Unknown(QueryError::Lost);
         for (results, kind, words) in [
             (vec![gone(), gone()], EventKind::Succeeded, "2 sessions are gone."),
@@ -287,11 +266,8 @@ mod tests {
             let verdict = outcome.verdict.words();
             assert_eq!(outcome.kind, kind, "{verdict}");
             assert!(verdict.contains(words), "{verdict}");
-            let nothing = verdict.contains("Nothing was done");
-            assert!(
-                !nothing || results.iter().all(|result| matches!(result, SignalResult::LeftAlone(_))),
-                "{verdict}"
-            );
+            let left_alone = |result: &SignalResult| matches!(result, SignalResult::LeftAlone(_));
+            assert!(!verdict.contains("Nothing was done") || results.iter().all(left_alone), "{verdict}");
         }
     }
 }

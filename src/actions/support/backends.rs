@@ -8,6 +8,8 @@ use crate::model::{Login, Run, RunId};
 use crate::postgres::Address;
 use crate::sql::user_error;
 use std::time::Duration;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 /// Seconds that the clocks of Countersign and a server may differ.
 const CLOCK_SKEW_S: f64 = 5.0;
@@ -30,36 +32,33 @@ impl OwnBackend {
 }
 
 /// Finds the backends that work for runs in an environment, of every replica.
-///
-/// # Errors
-/// A server that doesn't answer.
 pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
-    let settings = app.environments.environment(environment)?;
-    let own_roles = app.environments.own_roles(settings);
-    let mut backends = Vec::new();
-    for server in &settings.servers {
-        let address = Address::new(environment, &server.name, Login::Reader);
-        let sql = include_str!("find_backends.sql");
-        let rows = ask_server(app, &address, "countersign", Duration::MAX, sql, &[&own_roles]).await;
-        let rows = rows.map_err(|err| user_error(&server.name, &err))?;
-        backends.extend(rows.iter().map(|row| OwnBackend { run: row.get("run"), for_s: row.get("for_s") }));
-    }
-    Ok(backends)
+    let own_roles = app.environments.own_roles(app.environments.environment(environment)?);
+    let sql = include_str!("find_backends.sql");
+    let rows = ask_each_server(app, environment, Login::Reader, sql, &[&own_roles]).await?;
+    Ok(rows.iter().map(|row| OwnBackend { run: row.get("run"), for_s: row.get("for_s") }).collect())
 }
 
 /// Terminates the backends that a run left behind, as the login that the run works with, and counts them.
-///
-/// # Errors
-/// As [`sessions`].
 pub async fn end(app: &App, run: &Run, login: Login) -> Result<usize> {
     let environment = run.request.environment.as_deref().unwrap_or_default();
     let age = jiff::Timestamp::now().duration_since(run.opened_at).as_secs_f64() + CLOCK_SKEW_S;
-    let mut ended = 0;
+    let sql = include_str!("end_backends.sql");
+    Ok(ask_each_server(app, environment, login, sql, &[&run.id, &age]).await?.len())
+}
+
+async fn ask_each_server(
+    app: &App,
+    environment: &str,
+    login: Login,
+    sql: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>> {
+    let mut all = Vec::new();
     for server in &app.environments.environment(environment)?.servers {
         let address = Address::new(environment, &server.name, login);
-        let sql = include_str!("end_backends.sql");
-        let rows = ask_server(app, &address, "countersign", Duration::MAX, sql, &[&run.id, &age]).await;
-        ended += rows.map_err(|err| user_error(&server.name, &err))?.len();
+        let rows = ask_server(app, &address, "countersign", Duration::MAX, sql, values).await;
+        all.extend(rows.map_err(|err| user_error(&server.name, &err))?);
     }
-    Ok(ended)
+    Ok(all)
 }

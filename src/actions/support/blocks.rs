@@ -32,11 +32,9 @@ pub fn count(number: usize, one: &str, more: &str) -> String {
 
 /// Builds a table of formatted cells. A column without a single value is left out, since a phone has no room for it.
 pub fn table(columns: &[(&str, Shape)], rows: Vec<Vec<Cell>>) -> Table {
-    let has_values = |index: &usize| {
-        *index == 0
-            || rows.is_empty()
-            || rows.iter().any(|row| row.get(*index).is_some_and(|c| c.text != "-"))
-    };
+    let has_value = |row: &Vec<Cell>, index: usize| row.get(index).is_some_and(|cell| cell.text != "-");
+    let has_values =
+        |index: &usize| *index == 0 || rows.is_empty() || rows.iter().any(|row| has_value(row, *index));
     let displayed: Vec<usize> = (0..columns.len()).filter(has_values).collect();
     let titles = displayed.iter().map(|index| columns[*index]);
     let columns = titles.map(|(title, shape)| Column { title: title.to_owned(), shape }).collect();
@@ -58,31 +56,25 @@ pub struct RunColumn<'a> {
 
 impl<'a> RunColumn<'a> {
     /// A column that only one command shows.
-    pub fn new(title: &'a str, shape: Shape, cell: &'a dyn Fn(&Run) -> Cell) -> RunColumn<'a> {
+    pub const fn new(title: &'a str, shape: Shape, cell: &'a dyn Fn(&Run) -> Cell) -> RunColumn<'a> {
         RunColumn { title, shape, cell }
     }
 }
 
 /// The run's number: "#128".
-pub const RUN: RunColumn<'static> =
-    RunColumn { title: "run", shape: Right, cell: &|run| format!("#{}", run.id).into() };
+pub const RUN: RunColumn<'static> = RunColumn::new("run", Right, &|run| format!("#{}", run.id).into());
 /// The time of the request, to the minute (UTC).
-pub const WHEN: RunColumn<'static> =
-    RunColumn { title: "when", shape: Left, cell: &|run| minute(run.opened_at).into() };
+pub const WHEN: RunColumn<'static> = RunColumn::new("when", Left, &|run| minute(run.opened_at).into());
 /// The request as it was understood.
-pub const COMMAND: RunColumn<'static> =
-    RunColumn { title: "command", shape: Left, cell: &|run| request_text(run).into() };
+pub const COMMAND: RunColumn<'static> = RunColumn::new("command", Left, &|run| request_text(run).into());
 /// The environment's name.
-pub const ENVIRONMENT: RunColumn<'static> = RunColumn {
-    title: "environment",
-    shape: Left,
-    cell: &|run| run.request.environment.as_deref().unwrap_or("-").into(),
-};
+pub const ENVIRONMENT: RunColumn<'static> =
+    RunColumn::new("environment", Left, &|run| run.request.environment.as_deref().unwrap_or("-").into());
 /// The requester's name.
 pub const REQUESTED_BY: RunColumn<'static> =
-    RunColumn { title: "requested by", shape: Left, cell: &|run| run.request.requester.id.as_str().into() };
+    RunColumn::new("requested by", Left, &|run| run.request.requester.id.as_str().into());
 /// The state of a run that has ended.
-pub const OUTCOME: RunColumn<'static> = RunColumn { title: "outcome", shape: Left, cell: &state };
+pub const OUTCOME: RunColumn<'static> = RunColumn::new("outcome", Left, &state);
 
 /// Builds a table of runs.
 pub fn run_table<'r>(columns: &[RunColumn<'_>], runs: impl IntoIterator<Item = &'r Run>) -> Table {
@@ -150,20 +142,15 @@ pub fn may_see(call: &Call<'_>, run: &Run) -> bool {
 /// The environments that an answer covers: the one that was typed, or all that the person may read.
 pub fn environments<'a>(call: &'a Call<'_>) -> Vec<&'a str> {
     let names = call.app.environments.names().iter().map(String::as_str);
-    names
-        .filter(|name| call.environment.is_none_or(|typed| typed == *name))
-        .filter(|name| may_read(call, name))
-        .collect()
+    let is_asked = |name: &str| call.environment.is_none_or(|typed| typed == name) && may_read(call, name);
+    names.filter(|name| is_asked(name)).collect()
 }
 
 fn may_read(call: &Call<'_>, environment: &str) -> bool {
     call.app.access.may_run(call.person, call.command, Some(environment))
 }
 
-/// Loads the run that an argument names.
-///
-/// # Errors
-/// [`Error::User`] when there is none of that number; `hint` says where to find one.
+/// Loads the run that an argument names. `hint` says where to find one, if there is none of that number.
 pub async fn run_argument(call: &Call<'_>, argument: &str, hint: &str) -> Result<Run> {
     let id = call.value(argument).and_then(|id| id.parse().ok()).unwrap_or_default();
     let run = call.app.audit.store.get(id).await.map_err(anyhow::Error::from)?;

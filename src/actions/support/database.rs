@@ -25,9 +25,6 @@ pub struct DatabaseIdentity {
 
 impl DatabaseTarget {
     /// Resolves the database that the call's arguments name.
-    ///
-    /// # Errors
-    /// [`Error::User`] when the call names no service, or several.
     pub fn from_call(call: &Call<'_>) -> Result<DatabaseTarget> {
         let targets = call.targets(call.command.header.scope)?;
         let [only] = targets.as_slice() else {
@@ -70,17 +67,11 @@ impl DatabaseTarget {
     }
 
     /// Connects for planning, through the login that will work.
-    ///
-    /// # Errors
-    /// [`Error::User`] when there is none.
     pub async fn client(&self, call: &Call<'_>) -> Result<PooledClient> {
         self.connect(call, &self.address).await
     }
 
     /// Connects for planning, through the reader.
-    ///
-    /// # Errors
-    /// As [`DatabaseTarget::client`].
     pub async fn reader(&self, call: &Call<'_>) -> Result<PooledClient> {
         self.connect(call, &self.reader_address()).await
     }
@@ -96,9 +87,6 @@ impl DatabaseTarget {
     }
 
     /// Opens a dedicated session that works.
-    ///
-    /// # Errors
-    /// The reason, as words that follow the database's name.
     pub async fn dedicated_session(
         &self,
         execution: &Execution<'_>,

@@ -28,9 +28,6 @@ impl RunTarget {
 }
 
 /// Refuses a decision about a request that needs none any more.
-///
-/// # Errors
-/// [`Error::User`] when the request isn't pending.
 pub fn ensure_pending(run: &Run) -> Result<()> {
     if run.state == RunState::Pending {
         return Ok(());
@@ -42,9 +39,6 @@ pub fn ensure_pending(run: &Run) -> Result<()> {
 }
 
 /// Requires a role that approves the run's command there.
-///
-/// # Errors
-/// [`Error::User`] when the person has none.
 pub fn ensure_may_approve(call: &Call<'_>, run: &Run) -> Result<()> {
     let environment = run.request.environment.as_deref();
     let command = call.app.catalog.find(&run.request.command);

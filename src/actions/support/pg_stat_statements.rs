@@ -13,9 +13,6 @@ pub fn resource(database: &str) -> String {
 }
 
 /// Opens the session that works, with the lock on the database's statistics.
-///
-/// # Errors
-/// An outcome that says that nothing was done.
 pub async fn begin(execution: &Execution<'_>, target: &DatabaseTarget) -> Result<DedicatedSession, Outcome> {
     let session = target.dedicated_session(execution).await.map_err(|err| target.failed(err))?;
     let resource = resource(&target.database);

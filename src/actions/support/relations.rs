@@ -94,9 +94,6 @@ pub enum RelationKind {
 
 impl RelationKind {
     /// Lists those of a name as typed, exact matches first; all of them without a name.
-    ///
-    /// # Errors
-    /// As [`PooledClient::ask`].
     pub async fn list(
         self,
         client: &PooledClient,
@@ -114,9 +111,6 @@ impl RelationKind {
     }
 
     /// Resolves a name as typed: the exact match, else the only one.
-    ///
-    /// # Errors
-    /// [`Error::User`] when there is none of that name, or several.
     pub async fn resolve(
         self,
         call: &Call<'_>,

@@ -35,9 +35,6 @@ pub async fn ask_server(
 }
 
 /// Asks all servers of the environments at once, as the reader and each under its own time limit.
-///
-/// # Errors
-/// [`crate::error::Error::User`] for an unknown environment. A server's failure is part of its answer.
 pub async fn ask_all<'a>(
     call: &'a Call<'_>,
     environments: &[&str],

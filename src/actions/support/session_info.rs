@@ -6,7 +6,7 @@ use super::signal::{ServerTarget, SessionId, SignalKind};
 use crate::actions::Call;
 use crate::error::{Error, Result};
 use crate::model::Shape::{Left, Right};
-use crate::model::{Cell, Login, Plan, Table};
+use crate::model::{Login, Plan, Table};
 use crate::postgres::{Address, PooledClient, QueryError};
 use crate::sql::{duration, user_error};
 use tokio_postgres::Row;
@@ -28,9 +28,6 @@ pub struct SessionInfo {
 
 impl SessionInfo {
     /// Finds the session of the argument `pid` on the environment's servers.
-    ///
-    /// # Errors
-    /// [`Error::User`] when there is none, it is another one than was shown, or it may not be signalled.
     pub async fn find(call: &Call<'_>) -> Result<SessionInfo> {
         let environment = call.app.environments.environment(call.environment_name())?;
         let pid: i32 = call.value("pid").and_then(|pid| pid.parse().ok()).unwrap_or_default();
@@ -41,7 +38,17 @@ impl SessionInfo {
             let rows = client.query(include_str!("find_session.sql"), &[&pid, &own_roles]).await;
             if let Some(row) = rows.map_err(|err| query_error(&server.name, &err))?.into_iter().next() {
                 ensure_sees_sessions(&row)?;
-                sessions.push(SessionInfo::new(client, &server.name, row));
+                sessions.push(SessionInfo {
+                    client,
+                    server: server.name.clone(),
+                    pid: row.get("pid"),
+                    role: row.get("role"),
+                    app: row.get("app"),
+                    state: row.get("state"),
+                    has_written: row.get("has_written"),
+                    backend_start: row.get("backend_start"),
+                    row,
+                });
             }
         }
         if sessions.len() > 1 {
@@ -72,20 +79,6 @@ impl SessionInfo {
         Ok(session)
     }
 
-    fn new(client: PooledClient, server: &str, row: Row) -> SessionInfo {
-        SessionInfo {
-            client,
-            server: server.to_owned(),
-            pid: row.get("pid"),
-            role: row.get("role"),
-            app: row.get("app"),
-            state: row.get("state"),
-            has_written: row.get("has_written"),
-            backend_start: row.get("backend_start"),
-            row,
-        }
-    }
-
     /// Tests the same guards as `signal.sql`, so that nobody is asked to approve what can't be done.
     fn ensure_may_be_signalled(&self) -> Result<()> {
         let SessionInfo { pid, role, row, .. } = self;
@@ -103,9 +96,6 @@ impl SessionInfo {
     }
 
     /// Builds the plan of a signal to this session, without effect and impact. A cancellation is for its current statement only.
-    ///
-    /// # Errors
-    /// [`Error::User`] when its server can't be asked which sessions wait behind it.
     pub async fn plan(&self, kind: SignalKind) -> Result<Plan> {
         let waiting = self.client.query(include_str!("waiting_sessions.sql"), &[&self.pid]).await;
         let waiting = waiting.map_err(|err| query_error(&self.server, &err))?;
@@ -121,22 +111,16 @@ impl SessionInfo {
             role: self.role.clone(),
             database: self.row.get("database"),
         });
-        plan.add_guard(
-            "session",
-            "this is still the same client session (not a superuser's, not Countersign's own)",
-        );
+        let guard = "this is still the same client session (not a superuser's, not Countersign's own)";
+        plan.add_guard("session", guard);
         let since = |column: &str| self.row.get::<_, Option<f64>>(column).map_or("-".to_owned(), duration);
         let client: &str = self.row.get("client");
-        plan.add_context(
-            "application",
-            format!("{} from {client}, connected for {}", self.app, since("age_s")),
-        );
+        let application = format!("{} from {client}, connected for {}", self.app, since("age_s"));
+        plan.add_context("application", application);
         plan.add_context("state", format!("{}, for {}", self.state, since("state_s")));
         let locks: i64 = self.row.get("locks");
-        plan.add_context(
-            "transaction",
-            format!("open for {}, holds {locks} table and index locks", since("xact_s")),
-        );
+        let transaction = format!("open for {}, holds {locks} table and index locks", since("xact_s"));
+        plan.add_context("transaction", transaction);
         if let Some(pids) = self.row.get::<_, Option<&str>>("waits_for") {
             plan.add_context("waits for", format!("pid {pids}"));
         }
@@ -152,34 +136,21 @@ impl SessionInfo {
             plan.code = Some((title.to_owned(), crate::command_line::shown_long(&query)));
         }
         if total > 0 {
-            plan.tables.push(waiting_table(&waiting, total));
+            let rows = waiting.iter().map(|row| {
+                let waiting = row.get::<_, Option<f64>>("waiting_s").map_or("-".to_owned(), duration);
+                let (pid, role, app): (i32, &str, &str) = (row.get("pid"), row.get("role"), row.get("app"));
+                vec![pid.to_string().into(), role.into(), app.into(), waiting.into()]
+            });
+            let longest = if total > 20 { format!(": the 20 longest of {total}") } else { String::new() };
+            let title = Some(format!("Waiting sessions{longest}"));
+            let columns = [("pid", Right), ("role", Left), ("app", Left), ("waiting", Right)];
+            plan.tables.push(Table { title, ..table(&columns, rows.collect()) });
         }
         Ok(plan)
     }
 }
 
-fn waiting_table(waiting: &[Row], total: i64) -> Table {
-    let rows = waiting.iter().map(|row| {
-        vec![
-            Cell::from(row.get::<_, i32>("pid").to_string()),
-            Cell::from(row.get::<_, &str>("role")),
-            Cell::from(row.get::<_, &str>("app")),
-            Cell::from(row.get::<_, Option<f64>>("waiting_s").map_or("-".to_owned(), duration)),
-        ]
-    });
-    let title = if total > 20 {
-        format!("Waiting sessions: the 20 longest of {total}")
-    } else {
-        "Waiting sessions".to_owned()
-    };
-    let columns = [("pid", Right), ("role", Left), ("app", Left), ("waiting", Right)];
-    Table { title: Some(title), ..table(&columns, rows.collect()) }
-}
-
 /// Opens a connection of the reader to a server's maintenance database.
-///
-/// # Errors
-/// [`Error::User`] when the server can't be reached.
 pub async fn reader(call: &Call<'_>, server: &str) -> Result<PooledClient> {
     let address = Address::new(call.environment_name(), server, Login::Reader);
     let client = call.app.environments.acquire(&address, &call.asker).await;
@@ -192,9 +163,6 @@ pub fn query_error(server: &str, err: &QueryError) -> Error {
 }
 
 /// Refuses to plan from what a login without pg_monitor sees.
-///
-/// # Errors
-/// [`Error::User`] when the row's `may_see` is false.
 pub fn ensure_sees_sessions(row: &Row) -> Result<()> {
     if row.get("may_see") {
         return Ok(());

@@ -164,9 +164,6 @@ fn planned_sessions(plan: &Plan) -> Option<Vec<SessionId>> {
 
 /// Signals each session of the plan in a statement of its own, so that no failure stops the others; then waits for them to end. The
 /// results are in the sessions' order.
-///
-/// # Errors
-/// An outcome that says that nothing was done.
 pub async fn signal_all(execution: &Execution<'_>, kind: SignalKind) -> Result<Vec<SignalResult>, Outcome> {
     let Some(sessions) = planned_sessions(execution.plan) else {
         return Err(Outcome::invalidated("The plan names no session."));

@@ -49,9 +49,6 @@ pub struct Subprocess<O> {
 
 impl<O: OutputSink> Subprocess<O> {
     /// Takes the command, and with it the parent's copies of the child's pipe ends.
-    ///
-    /// # Errors
-    /// The program can't be started, or no pipe can be made.
     pub fn start(
         mut command: Command,
         outputs: CapturedStreams,
@@ -78,9 +75,6 @@ impl<O: OutputSink> Subprocess<O> {
     }
 
     /// Waits for its end. May be dropped and called again.
-    ///
-    /// # Errors
-    /// The operating system's.
     pub async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         self.process.wait().await
     }

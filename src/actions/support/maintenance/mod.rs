@@ -56,9 +56,6 @@ pub struct MaintenanceSession<'a> {
 
 impl<'a> MaintenanceSession<'a> {
     /// Opens both sessions to the database that the plan names. `noun`: "table" or "index".
-    ///
-    /// # Errors
-    /// The outcome of a run that could not start.
     pub async fn begin(
         execution: &'a Execution<'a>,
         noun: &'static str,
@@ -71,9 +68,6 @@ impl<'a> MaintenanceSession<'a> {
     }
 
     /// Queries over the worker's connection; a second time if a cancellation arrived that was meant for the statement before.
-    ///
-    /// # Errors
-    /// As [`PooledClient::ask`].
     pub async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         match self.worker.query(sql, values).await {
             Err(error) if self.is_stopped(&error) => self.worker.query(sql, values).await,
@@ -82,18 +76,12 @@ impl<'a> MaintenanceSession<'a> {
     }
 
     /// Queries over a new connection, since the worker's is lost.
-    ///
-    /// # Errors
-    /// As [`PooledClient::ask`].
     pub async fn query_again(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
         let session = self.database.dedicated_session(self.execution).await;
         session.map_err(|_| QueryError::Lost)?.query(sql, values).await
     }
 
     /// Runs one statement until it is done or the run is asked to stop. Returns PostgreSQL's warnings.
-    ///
-    /// # Errors
-    /// As [`DedicatedSession::execute_until`].
     pub async fn execute(&self, sql: &str) -> Result<Vec<String>, QueryError> {
         self.worker.execute_until(sql, self.execution.stop).await
     }
@@ -104,9 +92,6 @@ impl<'a> MaintenanceSession<'a> {
     }
 
     /// Locks a table against every other Countersign instance. `false`: another instance holds the lock.
-    ///
-    /// # Errors
-    /// As [`DedicatedSession::try_advisory_lock`].
     pub async fn try_lock(&self, table: &str) -> Result<bool, QueryError> {
         self.worker.try_advisory_lock(&resource(&self.database.database, table)).await
     }
