@@ -35,13 +35,6 @@ impl<'a> ResolveRequest<'a> {
             _ => !history.is_unresolved(self.migration) && history.was_rolled_back(self.migration),
         }
     }
-
-    /// The name has only characters that Prisma itself uses, so that neither an option nor the shell that npx goes through can
-    /// read anything else into it.
-    fn is_safe_argument(&self) -> bool {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-        !self.migration.starts_with(['-', '.']) && self.migration.chars().all(plain)
-    }
 }
 
 #[async_trait]
@@ -69,9 +62,8 @@ impl Action for MigrateResolve {
         } else {
             (EventKind::Failed, "is not")
         };
-        let history = format!("the migration history of {}", target.database());
-        let verdict = format!("{migration} {verb} {resolution} in {history}. {}", text::INTERRUPTED);
-        Some(Outcome::new(kind, verdict))
+        let state = format!("{verb} {resolution} in the migration history of {}", target.database());
+        Some(Outcome::new(kind, format!("{migration} {state}. {}", text::INTERRUPTED)))
     }
 
     async fn observe_progress(&self, execution: &Execution<'_>) -> Option<Share> {
@@ -83,13 +75,13 @@ impl Action for MigrateResolve {
     }
 }
 
-async fn resolve(execution: &Execution<'_>) -> std::result::Result<Outcome, Outcome> {
+async fn resolve(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let request = ResolveRequest::from_values(&execution.run.request.arguments);
     let target = planned_target(execution)?;
     let argv = argv(&target, &request).map_err(invalidated)?;
     let command = MigrateCommand::prepare(execution, &target, argv).await?;
     check(&target, &command.before, &request).map_err(invalidated)?;
-    let result = command.run().await.map_err(Outcome::failed)?;
+    let result = command.run().await?;
     Ok(match &result.history {
         Ok(after) => outcome(&target, after, &request, &result),
         Err(error) => text::unknown(&target, error, &result),
@@ -97,26 +89,23 @@ async fn resolve(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
 }
 
 fn argv(target: &MigrateTarget<'_>, request: &ResolveRequest<'_>) -> Result<Vec<String>> {
-    let words = target.migrate.resolve.as_ref().ok_or_else(|| {
-        Error::instead(
-            format!("No resolve command is configured for {}.", target.service.name),
-            "Set `resolve` in `[migrate]` of the configuration.",
-        )
-    })?;
+    let Some(words) = &target.migrate.resolve else {
+        let problem = format!("No resolve command is configured for {}.", target.service.name);
+        return Err(Error::instead(problem, "Set `resolve` in `[migrate]` of the configuration."));
+    };
     target.argv(words, &[("migration", request.migration), ("as", request.resolution)])
 }
 
 /// Checks Prisma's rules before Prisma does.
 fn check(target: &MigrateTarget<'_>, history: &MigrationHistory, request: &ResolveRequest<'_>) -> Result<()> {
-    let name = request.migration;
+    let ResolveRequest { migration: name, resolution } = request;
     let service = &target.service.name;
     let quoted = shown(name);
-    if !history.all_names().contains(&name) {
+    if !history.all_names().contains(name) {
         let places = match history.directory {
             Some(_) => "the migration history or the migrations directory",
             None => "the migration history; no migrations directory is configured",
         };
-        let resolution = request.resolution;
         let instead = match crate::suggest::nearest(name, history.all_names()) {
             Some(near) => format!("Did you mean `migrate-resolve {service} {near} --as {resolution}`?"),
             None => format!("`migrations {service}` lists them."),
@@ -124,22 +113,21 @@ fn check(target: &MigrateTarget<'_>, history: &MigrationHistory, request: &Resol
         let problem = format!("There is no migration “{quoted}” of {service} in {places}.");
         return Err(Error::instead(problem, instead));
     }
-    if !request.is_safe_argument() {
-        return Err(Error::user(format!(
-            "“{quoted}” has characters that Countersign doesn't pass to a program. Resolve it by hand."
-        )));
+    // Only characters that Prisma itself uses: neither an option nor the shell that npx goes through can read anything else into it.
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.starts_with(['-', '.']) || !name.chars().all(is_safe) {
+        let problem = "has characters that Countersign doesn't pass to a program. Resolve it by hand.";
+        return Err(Error::user(format!("“{quoted}” {problem}")));
     }
-    if request.resolution == "applied" {
-        // A migration is never both finished and rolled back: Prisma rolls back only what is not finished.
-        if history.was_finished(name) {
-            return Err(Error::user(format!("{quoted} is applied already, so it can't be resolved.")));
-        }
+    // A migration is never both finished and rolled back: Prisma rolls back only what is not finished.
+    let is_applying = *resolution == "applied";
+    let is_allowed = if is_applying { !history.was_finished(name) } else { history.is_unresolved(name) };
+    if is_allowed {
         return Ok(());
     }
-    if history.is_unresolved(name) {
-        return Ok(());
-    }
-    Err(if history.is_applied(name) {
+    Err(if is_applying {
+        Error::user(format!("{quoted} is applied already, so it can't be resolved."))
+    } else if history.is_applied(name) {
         Error::instead(
             format!("{quoted} is applied, and Prisma doesn't roll back a migration that succeeded."),
             "Reverse it with a new migration.",
@@ -162,11 +150,8 @@ fn describe(
 ) -> Plan {
     let history = &facts.history;
     let ResolveRequest { migration, resolution } = request;
-    let mut plan = Plan::of(format!(
-        "Marks {migration} as {resolution} in {} of {}.",
-        target.database(),
-        target.environment.name
-    ));
+    let place = format!("{} of {}", target.database(), target.environment.name);
+    let mut plan = Plan::of(format!("Marks {migration} as {resolution} in {place}."));
     let state = match history.unresolved().filter(|_| history.is_unresolved(migration)) {
         Some(attempt) if attempt.logs.is_some() => "failed",
         Some(_) => "started, never finished",
@@ -176,10 +161,9 @@ fn describe(
     plan.add_context("current state", state);
     identify(&mut plan, target, facts, argv);
     plan.impact = match *resolution {
-        "applied" => "If it was not applied: Prisma never runs it again, and checks nothing.",
-        _ => "If it was not rolled back: the next deploy runs it again on top of what it changed.",
-    }
-    .to_owned();
+        "applied" => "If it was not applied: Prisma never runs it again, and checks nothing.".to_owned(),
+        _ => "If it was not rolled back: the next deploy runs it again on top of what it changed.".to_owned(),
+    };
     plan.rollback = "No command reverts it. Only Prisma's migration history is changed.".to_owned();
     plan
 }
@@ -201,8 +185,7 @@ fn outcome(
     } else if matches!(result.exit, ExitReason::Stopped | ExitReason::ShutDown) {
         (EventKind::Stopped, format!("{migration} is unchanged: {end}."))
     } else if result.succeeded() {
-        let otherwise = "the command reported success, but Prisma's migration history says otherwise";
-        (EventKind::Failed, format!("{migration} is not {resolution}: {otherwise}."))
+        (EventKind::Failed, format!("{migration} is not {resolution}: {}.", text::OTHERWISE))
     } else {
         (EventKind::Failed, format!("{migration} is not {resolution}: {end}."))
     };

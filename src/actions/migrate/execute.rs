@@ -5,11 +5,11 @@
 use super::migration_history::{HistoryError, MigrationHistory};
 use super::output::CapturedOutput;
 use super::target::{MigrateIdentity, MigrateTarget, lock_holder};
-use super::{invalidated, text};
+use super::{changed, invalidated, text};
 use crate::actions::support::subprocess::{CapturedStreams, GRACE, Subprocess};
 use crate::actions::{Execution, Outcome};
 use crate::app::Share;
-use crate::model::{Login, Run};
+use crate::model::Run;
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::duration;
 use parking_lot::Mutex;
@@ -119,56 +119,52 @@ impl<'a> MigrateCommand<'a> {
         target: &'a MigrateTarget<'a>,
         argv: Vec<String>,
     ) -> Result<MigrateCommand<'a>, Outcome> {
-        let failed = |error: &dyn fmt::Display| Outcome::failed(format!("{} {error}", target.database()));
-        let environments = &execution.app.environments;
-        let client = environments.acquire(&target.command_address(), &execution.asker).await;
-        let session = client.map_err(|error| failed(&error))?.dedicated().await;
-        let session = session.map_err(|error| failed(&error))?;
-        let watcher = environments.acquire(&target.address(Login::Reader), &execution.asker).await;
+        let Execution { app, plan, asker, stop, .. } = execution;
+        let MigrateTarget { connections, .. } = target;
+        let failed = |error: &dyn fmt::Display| connections.failed(error);
+        let session = connections.dedicated_session(execution).await.map_err(|error| failed(&error))?;
+        let watcher = app.environments.acquire(&connections.reader_address(), asker).await;
         let watcher = watcher.map_err(|error| failed(&error))?;
         let resource = target.resource();
         if !session.try_advisory_lock(&resource).await.map_err(|error| failed(&error))? {
             let reason = format!("Another Countersign instance holds the lock on {resource}.");
             return Err(Outcome::invalidated(reason));
         }
-        if execution.plan.code != Some(target.code(&argv)) {
-            return Err(Outcome::invalidated("The configured command has changed since the plan was made."));
+        if plan.code != Some(target.code(&argv)) {
+            return Err(changed("The configured command"));
         }
         target.check(&argv).map_err(invalidated)?;
         let before = target.history(&session).await.map_err(|error| failed(&error))?;
-        let planned: MigrateIdentity = execution.plan.target().unwrap_or_default();
+        let planned: MigrateIdentity = plan.target().unwrap_or_default();
         if planned.ledger != before.ledger_digest() {
-            return Err(Outcome::invalidated(
-                "Prisma's migration history has changed since the plan was made.",
-            ));
+            return Err(changed("Prisma's migration history"));
         }
         if planned.migrations != before.directory_digest() {
-            return Err(Outcome::invalidated(
-                "The migrations directory has changed since the plan was made.",
-            ));
+            return Err(changed("The migrations directory"));
         }
         if let Some(holder) = lock_holder(&watcher).await.map_err(|error| failed(&error))? {
             return Err(invalidated(text::lock_held_error(target, &holder)));
         }
-        if execution.stop.is_cancelled() || execution.app.shutdown.is_cancelled() {
+        if stop.is_cancelled() || app.shutdown.is_cancelled() {
             return Err(Outcome::stopped("Stopped before it started."));
         }
         Ok(MigrateCommand { execution, target, argv, session, watcher, before })
     }
 
     /// Starts the command and waits for its end; an error is the reason why it was not started.
-    pub async fn run(&self) -> Result<CommandResult, String> {
+    pub async fn run(&self) -> Result<CommandResult, Outcome> {
         let rows = self.session.query("SELECT clock_timestamp()::text", &[]).await;
-        let rows = rows.map_err(|error| format!("{} {error}", self.target.database()))?;
+        let rows = rows.map_err(|error| self.target.connections.failed(error))?;
         let since: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
         // One name for all of its sessions, and for no others.
         let application = application_name(self.execution.run);
         let url = self.target.url(&application);
-        let output = self.target.captured_output(&url, &self.before.all_names());
+        let names = self.before.all_names().into_iter().map(str::to_owned).collect();
+        let output = self.target.captured_output(&url, names);
         let command = self.target.command(&self.argv, &url);
         let process = Subprocess::start(command, CapturedStreams::Both, output.clone());
-        let mut process =
-            process.map_err(|error| format!("the command can't be started ({})", error.kind()))?;
+        let failed = |error: std::io::Error| format!("the command can't be started ({})", error.kind());
+        let mut process = process.map_err(|error| Outcome::failed(failed(error)))?;
         let filter = BackendFilter { application: &application, role: &self.target.role.user, since: &since };
         let began = Instant::now();
         let blocker = Mutex::default();
@@ -179,7 +175,7 @@ impl<'a> MigrateCommand<'a> {
             () = tokio::time::sleep(self.target.migrate.within) => ExitReason::TimedOut,
             never = self.report_progress(&filter, &output, &blocker) => match never {},
         };
-        let mut blocker: Option<Blocker> = blocker.into_inner();
+        let mut blocker = blocker.into_inner();
         let (grace, self_end) = match exit {
             ExitReason::ShutDown => (SHUTDOWN_GRACE, Duration::ZERO),
             _ => (GRACE, SELF_END_TIMEOUT),
@@ -203,7 +199,7 @@ impl<'a> MigrateCommand<'a> {
         let history = self.target.history(&self.session).await;
         if let Err(HistoryError::Server(_)) = history {
             let Execution { app, asker, .. } = self.execution;
-            if let Ok(client) = app.environments.acquire(&self.target.command_address(), asker).await {
+            if let Ok(client) = app.environments.acquire(&self.target.connections.address, asker).await {
                 return self.target.history(&client).await;
             }
         }

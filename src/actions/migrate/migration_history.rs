@@ -15,7 +15,8 @@ const DIGEST_DIGITS: usize = 32;
 #[derive(Debug, Clone, Deserialize)]
 pub struct MigrationAttempt {
     pub id: String,
-    pub migration_name: String,
+    #[serde(rename = "migration_name")]
+    pub name: String,
     pub checksum: String,
     pub started_at: String,
     pub finished_at: Option<String>,
@@ -81,8 +82,8 @@ impl MigrationHistory {
             return Err(HistoryError::Unreadable(row.get("name")));
         }
         let json = row.get::<_, Option<String>>("hex").and_then(|text| hex::decode(text).ok());
-        let attempts = json.and_then(|json| serde_json::from_slice(&json).ok());
-        let attempts = attempts.ok_or(HistoryError::NotPrismas)?;
+        let attempts =
+            json.and_then(|json| serde_json::from_slice(&json).ok()).ok_or(HistoryError::NotPrismas)?;
         Ok(MigrationHistory { has_ledger: true, attempts, directory })
     }
 
@@ -90,18 +91,9 @@ impl MigrationHistory {
     pub fn ledger_digest(&self) -> String {
         let mut rows = String::new();
         for attempt in &self.attempts {
-            let MigrationAttempt {
-                id,
-                migration_name,
-                checksum,
-                started_at,
-                finished_at,
-                rolled_back_at,
-                ..
-            } = attempt;
-            rows += &format!(
-                "{id}\0{migration_name}\0{checksum}\0{started_at}\0{finished_at:?}\0{rolled_back_at:?}\n"
-            );
+            let MigrationAttempt { id, name, checksum, started_at, finished_at, rolled_back_at, .. } =
+                attempt;
+            rows += &format!("{id}\0{name}\0{checksum}\0{started_at}\0{finished_at:?}\0{rolled_back_at:?}\n");
         }
         sha256_hex(&[rows.as_bytes()])[..DIGEST_DIGITS].to_owned()
     }
@@ -112,7 +104,7 @@ impl MigrationHistory {
     }
 
     fn attempts_for<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a MigrationAttempt> {
-        self.attempts.iter().filter(move |attempt| attempt.migration_name == name)
+        self.attempts.iter().filter(move |attempt| attempt.name == name)
     }
 
     pub fn is_applied(&self, name: &str) -> bool {
@@ -136,8 +128,8 @@ impl MigrationHistory {
     fn names(&self, predicate: impl Fn(&MigrationAttempt) -> bool) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for attempt in self.attempts.iter().filter(|attempt| predicate(attempt)) {
-            if !names.contains(&attempt.migration_name.as_str()) {
-                names.push(&attempt.migration_name);
+            if !names.contains(&attempt.name.as_str()) {
+                names.push(&attempt.name);
             }
         }
         names

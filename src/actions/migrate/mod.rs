@@ -2,13 +2,13 @@
 //! migration history says afterwards, whatever the command's own output says; nothing is retried.
 
 use super::{Action, Call, Execution, Outcome};
+use crate::actions::support::database::DatabaseTarget;
 use crate::app::Share;
+use crate::config::Server;
 use crate::error::{Error, Result};
-use crate::model::{Login, Plan};
-use crate::postgres::Address;
+use crate::model::Plan;
 use async_trait::async_trait;
 
-mod database_url;
 pub(super) mod execute;
 pub(super) mod migration_history;
 mod output;
@@ -18,7 +18,10 @@ pub(super) mod text;
 
 use execute::MigrateCommand;
 use migration_history::{HistoryError, MigrationHistory};
-use target::{MigrateIdentity, MigrateTarget, lock_holder, require_direct};
+use target::{MigrateTarget, lock_holder};
+
+/// Port of Azure's PgBouncer. It shares sessions between clients, and Prisma's lock belongs to a session.
+const POOLER_PORT: u16 = 6432;
 
 pub struct Migrate;
 
@@ -56,14 +59,14 @@ impl Action for Migrate {
     }
 }
 
-async fn deploy(execution: &Execution<'_>) -> std::result::Result<Outcome, Outcome> {
+async fn deploy(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let target = planned_target(execution)?;
     let argv = target.argv(&target.migrate.deploy, &[]).map_err(invalidated)?;
     let command = MigrateCommand::prepare(execution, &target, argv).await?;
     if let Some(attempt) = command.before.unresolved() {
         return Err(invalidated(text::unresolved_error(&target, attempt)));
     }
-    let result = command.run().await.map_err(Outcome::failed)?;
+    let result = command.run().await?;
     Ok(match &result.history {
         Ok(after) => text::outcome(&target, &command.before, after, &result),
         Err(error) => text::unknown(&target, error, &result),
@@ -74,29 +77,35 @@ pub(super) fn requested_target<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>>
     let environment = call.environment_name();
     let service = super::sql_command::only_target(call)?.service.unwrap_or_default();
     let target = MigrateTarget::new(call.app, environment, &service, call.command.header.login)?;
-    require_direct(target.server)?;
+    let Server { name, port, .. } = target.server;
+    if *port == POOLER_PORT {
+        let problem =
+            format!("Port {port} of {name} is a connection pooler's, which would lose Prisma's lock.");
+        return Err(Error::instead(problem, "Set the server's own port, 5432, in the configuration."));
+    }
     Ok(target)
 }
 
 /// The target of a plan, if the configuration still means the same server, database and role.
-pub(super) fn planned_target<'a>(
-    execution: &Execution<'a>,
-) -> std::result::Result<MigrateTarget<'a>, Outcome> {
+pub(super) fn planned_target<'a>(execution: &Execution<'a>) -> Result<MigrateTarget<'a>, Outcome> {
     let environment = execution.environment().unwrap_or_default();
     let service = execution.run.request.arguments.get("service").map_or("", String::as_str);
     let login = execution.command.header.login;
     let target = MigrateTarget::new(execution.app, environment, service, login).map_err(invalidated)?;
-    let planned: MigrateIdentity = execution.plan.target().unwrap_or_default();
-    let changed = if planned.server != target.server.name {
-        "server"
+    let planned = DatabaseTarget::from_plan(execution);
+    if planned.address.server != target.server.name {
+        Err(changed("The server"))
     } else if planned.database != target.database() {
-        "database"
+        Err(changed("The database"))
     } else if planned.role != target.role.user {
-        "role"
+        Err(changed("The role"))
     } else {
-        return Ok(target);
-    };
-    Err(Outcome::invalidated(format!("The {changed} has changed since the plan was made.")))
+        Ok(target)
+    }
+}
+
+fn changed(what: &str) -> Outcome {
+    Outcome::invalidated(format!("{what} has changed since the plan was made."))
 }
 
 pub(super) fn invalidated(error: Error) -> Outcome {
@@ -111,12 +120,7 @@ pub(super) struct MigrateFacts {
 
 /// Reads the migration history and the directory; a running migration is an error.
 pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Result<MigrateFacts> {
-    let connect = |address: Address| async move {
-        let client = call.app.environments.acquire(&address, &call.asker).await;
-        client.map_err(|error| Error::user(format!("{} {error}.", target.database())))
-    };
-    let (client, reader) =
-        tokio::join!(connect(target.command_address()), connect(target.address(Login::Reader)));
+    let (client, reader) = tokio::join!(target.connections.client(call), target.connections.reader(call));
     let (client, reader) = (client?, reader?);
     let user_error = |error: HistoryError| text::history_error(target, &error);
     if let Some(holder) = lock_holder(&reader).await.map_err(user_error)? {

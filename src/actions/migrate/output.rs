@@ -131,8 +131,8 @@ impl OutputBuffer {
         while let Some(part) = self.secrets.iter().find_map(|secret| beginning_of(secret, &text)) {
             text.truncate(text.len() - part);
         }
-        let shown = self.stream.text(&text);
-        let shown = self.restore_names(shown);
+        let text = self.stream.text(&text);
+        let shown = self.restore_names(text);
         self.lines.left_out += line.len().saturating_sub(LINE_BYTES) as u64;
         self.lines.push(&shown);
         self.lines.full = true;

@@ -6,7 +6,7 @@ use super::migration_history::MigrationHistory;
 use super::target::{LockHolder, MigrateIdentity, MigrateTarget, lock_holder};
 use super::{Execution, Outcome, planned_target, text};
 use crate::app::Share;
-use crate::model::{EventKind, Login};
+use crate::model::EventKind;
 use crate::sql::duration;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -29,15 +29,15 @@ struct Snapshot<'a> {
 async fn inspect<'a>(execution: &Execution<'a>) -> Result<Snapshot<'a>, Option<String>> {
     let target = planned_target(execution).map_err(|_| None)?;
     let reason = |error: &dyn std::fmt::Display| format!("{} {error}", target.database());
-    let environments = &execution.app.environments;
-    let reader = environments.acquire(&target.address(Login::Reader), &execution.asker).await;
+    let (environments, connections) = (&execution.app.environments, &target.connections);
+    let reader = environments.acquire(&connections.reader_address(), &execution.asker).await;
     let reader = reader.map_err(|error| Some(reason(&error)))?;
     let application = application_name(execution.run);
     // From any time: the name is this run's alone, and two clocks may differ.
     let filter = BackendFilter { application: &application, role: &target.role.user, since: "-infinity" };
     let lock_holder = lock_holder(&reader).await.map_err(|error| Some(reason(&error)))?;
     let backends = filter.backends(&reader).await.map_err(|error| Some(reason(&error)))?;
-    let history = match environments.acquire(&target.command_address(), &execution.asker).await {
+    let history = match environments.acquire(&connections.address, &execution.asker).await {
         Ok(client) => target.history(&client).await.map_err(|error| reason(&error)),
         Err(error) => Err(reason(&error)),
     };

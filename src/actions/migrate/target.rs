@@ -1,18 +1,25 @@
 //! A service's migrations in one environment: the database, the role and the command. Nothing is started here.
 
-use super::database_url::{DatabaseUrl, forms};
 use super::migration_history::{HistoryError, MigrationHistory};
 use super::output::CapturedOutput;
+use crate::actions::support::database::DatabaseTarget;
 use crate::actions::support::subprocess;
 use crate::app::App;
-use crate::config::{EnvValue, Environment, LoginCredentials, MigrateSettings, Server, Service};
+use crate::config::{EnvValue, Environment, LoginCredentials, MigrateSettings, Server, Service, Tls};
 use crate::error::{Error, Result};
 use crate::model::Login;
 use crate::postgres::{Address, PooledClient};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+
+/// Bytes that don't stay as they are in every part of a URL (RFC 3986, 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Bytes that `encodeURIComponent` encodes.
+const JAVASCRIPT: &AsciiSet = &RESERVED.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
 
 pub struct MigrateTarget<'a> {
     pub environment: &'a Environment,
@@ -20,15 +27,13 @@ pub struct MigrateTarget<'a> {
     pub service: &'a Service,
     pub migrate: &'a MigrateSettings,
     pub role: LoginCredentials,
-    login: Login,
+    /// The database through the command's own login, and through the reader.
+    pub connections: DatabaseTarget,
 }
 
-/// The identity of a plan: the database, and the digests of its migration history and of the migrations directory.
+/// What a plan's identity has beside the database: the digests of its migration history and of the migrations directory.
 #[derive(Default, Serialize, Deserialize)]
 pub struct MigrateIdentity {
-    pub server: String,
-    pub database: String,
-    pub role: String,
     pub ledger: String,
     /// `None` where no directory is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,33 +52,23 @@ pub struct LockHolder {
 impl<'a> MigrateTarget<'a> {
     /// The target of a service, if a deploy command is configured for it.
     pub fn new(app: &'a App, environment: &str, service: &str, login: Login) -> Result<MigrateTarget<'a>> {
-        let environment = app.environments.environment(environment)?;
-        let service = app.environments.service(service)?;
+        let environments = &app.environments;
+        let (environment, service) = (environments.environment(environment)?, environments.service(service)?);
         let unknown = || Error::user(format!("{} is on no server of {}.", service.name, environment.name));
-        let server = app.environments.server_of(environment, service).ok_or_else(unknown)?;
-        let migrate = service.migrate.as_ref().ok_or_else(|| {
-            Error::instead(
-                format!("No deploy command is configured for {}.", service.name),
-                "Set `deploy` in `[migrate]` of the configuration.",
-            )
-        })?;
-        let (_, role) = app.environments.login(environment, login)?;
-        Ok(MigrateTarget { environment, server, service, migrate, role, login })
+        let server = environments.server_of(environment, service).ok_or_else(unknown)?;
+        let Some(migrate) = &service.migrate else {
+            let problem = format!("No deploy command is configured for {}.", service.name);
+            return Err(Error::instead(problem, "Set `deploy` in `[migrate]` of the configuration."));
+        };
+        let (_, role) = environments.login(environment, login)?;
+        let database = service.database.clone();
+        let address = Address::new(&environment.name, &server.name, login).in_database(database.clone());
+        let connections = DatabaseTarget { address, database, role: role.user.clone() };
+        Ok(MigrateTarget { environment, server, service, migrate, role, connections })
     }
 
     pub fn database(&self) -> &str {
         &self.service.database
-    }
-
-    /// The database through that login.
-    pub fn address(&self, login: Login) -> Address {
-        Address::new(&self.environment.name, &self.server.name, login)
-            .in_database(self.service.database.clone())
-    }
-
-    /// The database through the command's own login.
-    pub fn command_address(&self) -> Address {
-        self.address(self.login)
     }
 
     /// The resource that a run locks against every other run, here and in other Countersign instances.
@@ -81,10 +76,7 @@ impl<'a> MigrateTarget<'a> {
         format!("migration of {}", self.database())
     }
 
-    pub async fn history(
-        &self,
-        client: &PooledClient,
-    ) -> std::result::Result<MigrationHistory, HistoryError> {
+    pub async fn history(&self, client: &PooledClient) -> Result<MigrationHistory, HistoryError> {
         MigrationHistory::read(client, &self.migrate.schema, self.service.migrations.as_ref()).await
     }
 
@@ -94,9 +86,8 @@ impl<'a> MigrateTarget<'a> {
         for word in words {
             let filled = self.fill_in(word, more);
             if filled.starts_with('-') && !word.starts_with('-') {
-                return Err(Error::user(format!(
-                    "“{filled}” begins with a dash and would be read as an option."
-                )));
+                let problem = format!("“{filled}” begins with a dash and would be read as an option.");
+                return Err(Error::user(problem));
             }
             argv.push(filled);
         }
@@ -120,10 +111,9 @@ impl<'a> MigrateTarget<'a> {
     pub fn check(&self, argv: &[String]) -> Result<()> {
         let directory = self.directory();
         if !directory.is_dir() {
-            return Err(Error::instead(
-                format!("The command's working directory {} doesn't exist.", directory.display()),
-                "Create it, or correct `directory` in `[migrate]` of the configuration.",
-            ));
+            let problem = format!("The command's working directory {} doesn't exist.", directory.display());
+            let instead = "Create it, or correct `directory` in `[migrate]` of the configuration.";
+            return Err(Error::instead(problem, instead));
         }
         let program = argv.first().map_or("", String::as_str);
         let exists = match self.migrate.env.get("PATH") {
@@ -134,13 +124,12 @@ impl<'a> MigrateTarget<'a> {
             }
             _ => false,
         };
-        if exists {
-            return Ok(());
+        if !exists {
+            let problem = format!("The program {program} is not installed where Countersign runs.");
+            let instead = "Install it, or set its path in `[migrate]` of the configuration.";
+            return Err(Error::instead(problem, instead));
         }
-        Err(Error::instead(
-            format!("The program {program} is not installed where Countersign runs."),
-            "Install it, or set its path in `[migrate]` of the configuration.",
-        ))
+        Ok(())
     }
 
     /// The command, ready to be started. Secrets are only in its environment.
@@ -157,29 +146,41 @@ impl<'a> MigrateTarget<'a> {
         command
     }
 
+    /// The database's URL in Prisma's form, directly to the server: a pooler would give Prisma's advisory lock to another client.
+    /// <https://www.prisma.io/docs/orm/overview/databases/postgresql#connection-details>
     pub fn url(&self, application: &str) -> SecretString {
-        DatabaseUrl {
-            environment: self.environment,
-            server: self.server,
-            database: self.database(),
-            login: &self.role,
-            schema: &self.migrate.schema,
-            application,
+        let Server { host, port, .. } = self.server;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let mut url = format!("postgresql://{}", encoded(&self.role.user));
+        if let Some(password) = &self.role.password {
+            url += &format!(":{}", encoded(password.expose_secret()));
         }
-        .url()
+        url += &format!("@{host}:{port}/{}?", encoded(self.database()));
+        // Prisma checks a certificate only if `sslaccept` says so; its `sslcert` is the authority's.
+        match &self.environment.tls {
+            Tls::Off => url += "sslmode=disable",
+            Tls::Verified { ca_file } => {
+                url += "sslmode=require&sslaccept=strict";
+                if let Some(file) = ca_file.as_ref().and_then(|file| std::path::absolute(file).ok()) {
+                    url += &format!("&sslcert={}", encoded(&file.to_string_lossy()));
+                }
+            }
+        }
+        url += &format!("&application_name={}", encoded(application));
+        if self.migrate.schema != "public" {
+            url += &format!("&schema={}", encoded(&self.migrate.schema));
+        }
+        url.into()
     }
 
     /// A buffer for the output, which hides every secret that the command is given.
-    pub fn captured_output(&self, url: &SecretString, names: &[&str]) -> CapturedOutput {
+    pub fn captured_output(&self, url: &SecretString, names: Vec<String>) -> CapturedOutput {
         let settings = self.migrate.env.values().filter_map(|setting| match setting {
             EnvValue::Secret(secret) => Some(secret),
             EnvValue::Plain(_) => None,
         });
         let secrets = settings.chain([url]).chain(self.role.password.as_ref());
-        CapturedOutput::new(
-            secrets.flat_map(forms).collect(),
-            names.iter().map(|name| (*name).to_owned()).collect(),
-        )
+        CapturedOutput::new(secrets.flat_map(forms).collect(), names)
     }
 
     /// Title and text of the command on a card. A word with a character that a shell would interpret is quoted.
@@ -194,7 +195,7 @@ impl<'a> MigrateTarget<'a> {
 }
 
 /// Finds the session that holds Prisma's lock on the database.
-pub async fn lock_holder(reader: &PooledClient) -> std::result::Result<Option<LockHolder>, HistoryError> {
+pub async fn lock_holder(reader: &PooledClient) -> Result<Option<LockHolder>, HistoryError> {
     let rows = reader.query(include_str!("lock_holder.sql"), &[]).await?;
     Ok(rows.first().map(|row| LockHolder {
         pid: row.get("pid"),
@@ -204,19 +205,69 @@ pub async fn lock_holder(reader: &PooledClient) -> std::result::Result<Option<Lo
     }))
 }
 
-/// Port of Azure's PgBouncer. It shares sessions between clients, and Prisma's lock belongs to a session.
-const POOLER_PORT: u16 = 6432;
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
+}
 
-/// Refuses a server that is a pooler.
-pub fn require_direct(server: &Server) -> Result<()> {
-    if server.port != POOLER_PORT {
-        return Ok(());
+/// A secret and its encoded forms in a URL.
+fn forms(secret: &SecretString) -> Vec<String> {
+    let plain = secret.expose_secret();
+    let strict = encoded(plain);
+    let javascript = utf8_percent_encode(plain, JAVASCRIPT).to_string();
+    vec![plain.to_owned(), lower_hex(&strict), lower_hex(&javascript), strict, javascript]
+}
+
+/// `%2F` → `%2f`.
+fn lower_hex(encoded: &str) -> String {
+    let mut parts = encoded.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        text.push_str(&format!("%{}{rest}", digits.to_lowercase()));
     }
-    Err(Error::instead(
-        format!(
-            "Port {POOLER_PORT} of {} is a connection pooler's, which would lose Prisma's lock.",
-            server.name
-        ),
-        "Set the server's own port, 5432, in the configuration.",
-    ))
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(tls: &str, host: &str, schema: &str) -> String {
+        let text = format!(
+            "listen = \"127.0.0.1:1\"\n[store]\npath = \"x\"\n[backups]\ndirectory = \"x\"\n\
+             [[environments]]\nname = \"e\"\nproduction = false\n{tls}\n\
+             [[environments.servers]]\nname = \"s\"\nhost = \"{host}\"\n\
+             [environments.logins]\nreader = {{ user = \"r\" }}\noperator = {{ user = \"o\" }}\n\
+             [[services]]\nname = \"a\"\ndatabase = \"a db?\"\n\
+             migrate = {{ deploy = [\"x\"], directory = \"/\", schema = \"{schema}\" }}\n"
+        );
+        let config = crate::config::Config::parse("x.toml", &text, &|_| None).unwrap();
+        let (environment, service) = (&config.environments[0], &config.services[0]);
+        let role = LoginCredentials { user: "o'hara@x".into(), password: Some("p:a/s#s %w".into()) };
+        let (server, migrate) = (&environment.servers[0], service.migrate.as_ref().unwrap());
+        let address = Address::new("e", "s", Login::Operator);
+        let connections = DatabaseTarget { address, database: String::new(), role: String::new() };
+        let target = MigrateTarget { environment, server, service, migrate, role, connections };
+        target.url("countersign #7 ana").expose_secret().to_owned()
+    }
+
+    #[test]
+    fn every_part_is_encoded_and_the_certificate_is_checked() {
+        assert_eq!(
+            url("", "db.example.com", "public"),
+            "postgresql://o%27hara%40x:p%3Aa%2Fs%23s%20%25w@db.example.com:5432/a%20db%3F\
+             ?sslmode=require&sslaccept=strict&application_name=countersign%20%237%20ana"
+        );
+        let local = url("tls = \"off\"", "::1", "Own");
+        assert!(local.contains("@[::1]:5432/") && local.contains("?sslmode=disable&"), "{local}");
+        assert!(local.ends_with("&schema=Own"), "{local}");
+    }
+
+    #[test]
+    fn a_secret_is_known_in_every_form_that_a_url_gives_it() {
+        let forms = forms(&"p(A/s".into());
+        for form in ["p(A/s", "p%28A%2Fs", "p%28A%2fs", "p(A%2Fs", "p(A%2fs"] {
+            assert!(forms.iter().any(|known| known == form), "{form} is not in {forms:?}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::actions::Outcome;
 use crate::actions::support::blocks::{self, count, table};
 use crate::actions::support::subprocess::ending;
 use crate::error::Error;
-use crate::model::{Block, Cell, EventKind, Plan, Shape, Table, Text};
+use crate::model::{Block, Cell, EventKind, Plan, Shape, Text};
 use crate::sql::duration;
 use serde_json::json;
 
@@ -16,6 +16,8 @@ use serde_json::json;
 const MAX_LOG_CHARS: usize = 900;
 
 const MAX_NAMES: usize = 5;
+
+const BLOCKED: &str = "Deploys are blocked (P3009) until you mark it applied or rolled back.";
 
 pub fn join_names(names: &[&str]) -> String {
     let first = names.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ");
@@ -33,10 +35,8 @@ pub fn history_error(target: &MigrateTarget<'_>, error: &HistoryError) -> Error 
     let problem = format!("{} {error}.", target.database());
     let HistoryError::Unreadable(_) = error else { return Error::user(problem) };
     let role = &target.role.user;
-    Error::instead(
-        problem,
-        format!("{role} can't migrate it: configure a login `owner` whose role owns the tables."),
-    )
+    let instead = format!("{role} can't migrate it: configure a login `owner` whose role owns the tables.");
+    Error::instead(problem, instead)
 }
 
 pub fn lock_held_error(target: &MigrateTarget<'_>, holder: &LockHolder) -> Error {
@@ -47,26 +47,18 @@ pub fn lock_held_error(target: &MigrateTarget<'_>, holder: &LockHolder) -> Error
     } else {
         format!("Wait until it ends, or inspect it with `locks {pid}`.")
     };
-    Error::instead(
-        format!(
-            "Prisma's lock on {database} is held by pid {pid} ({app}), which has been {state} for {time}."
-        ),
-        instead,
-    )
+    let holder = format!("is held by pid {pid} ({app}), which has been {state} for {time}");
+    Error::instead(format!("Prisma's lock on {database} {holder}."), instead)
 }
 
-/// Error about an unresolved migration, which blocks every deploy.
 pub fn unresolved_error(target: &MigrateTarget<'_>, attempt: &MigrationAttempt) -> Error {
     let (service, database) = (&target.service.name, target.database());
-    let name = &attempt.migration_name;
+    let name = &attempt.name;
     let state = if attempt.logs.is_some() { "failed" } else { "was started and never finished" };
+    let resolve = format!("migrate-resolve {service} {name} --as rolled-back");
     Error::instead(
-        format!(
-            "{name} {state} in {database}. Deploys are blocked (P3009) until you mark it applied or rolled back."
-        ),
-        format!(
-            "Check what it changed, then type `migrate-resolve {service} {name} --as rolled-back`, or `--as applied`."
-        ),
+        format!("{name} {state} in {database}. {BLOCKED}"),
+        format!("Check what it changed, then type `{resolve}`, or `--as applied`."),
     )
 }
 
@@ -88,13 +80,11 @@ const PENDING_TITLE: &str = "pending, in this order";
 
 /// Names of the pending migrations on a card; `None` where they were unknown.
 pub fn shown_pending(plan: &Plan) -> Option<Vec<&str>> {
-    let is_pending =
-        |table: &&Table| table.columns.first().is_some_and(|column| column.title == PENDING_TITLE);
-    let rows = &plan.tables.iter().find(is_pending)?.rows;
-    Some(rows.iter().filter_map(|row| Some(row.cells.first()?.text.as_str())).collect())
+    let pending =
+        plan.tables.iter().find(|table| table.columns.iter().any(|column| column.title == PENDING_TITLE));
+    Some(pending?.rows.iter().filter_map(|row| Some(row.cells.first()?.text.as_str())).collect())
 }
 
-/// Plan of a deploy.
 pub fn describe(target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String]) -> Plan {
     let history = &facts.history;
     let place = format!("{} of {}", target.database(), target.environment.name);
@@ -136,26 +126,22 @@ pub fn describe(target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String
 
 /// Adds what both commands' plans say: the database, the command, the way to the server and the guards.
 pub fn identify(plan: &mut Plan, target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String]) {
-    plan.set_target(&MigrateIdentity {
-        server: target.server.name.clone(),
-        database: target.database().to_owned(),
-        role: target.role.user.clone(),
-        ledger: facts.history.ledger_digest(),
-        migrations: facts.history.directory_digest(),
-    });
+    target.connections.write_to(plan);
+    let (ledger, migrations) = (facts.history.ledger_digest(), facts.history.directory_digest());
+    plan.set_target(&MigrateIdentity { ledger, migrations });
     plan.code = Some(target.code(argv));
     plan.resource_locks = vec![target.resource()];
-    let mut variables: Vec<&str> = target.migrate.env.keys().map(String::as_str).collect();
-    variables.push(&target.migrate.url);
+    let variables: Vec<&str> =
+        target.migrate.env.keys().chain([&target.migrate.url]).map(String::as_str).collect();
     plan.add_context("environment variables", variables.join(", "));
     let limit = duration(target.migrate.within.as_secs_f64());
     plan.add_context("time limit", format!("{limit}; then it is ended"));
-    let port = target.server.port.to_string();
-    let way = match &facts.port {
-        same if *same == port => format!("port {port}, the server itself"),
-        own => format!(
-            "port {port}; the server listens on {own}: a tunnel works, a pooler doesn't, because it would lose Prisma's lock"
-        ),
+    let (port, own) = (target.server.port.to_string(), &facts.port);
+    let way = if port == *own {
+        format!("port {port}, the server itself")
+    } else {
+        let why = "a tunnel works, a pooler doesn't, because it would lose Prisma's lock";
+        format!("port {port}; the server listens on {own}: {why}")
     };
     plan.add_context("connects to", way);
     let same = match facts.history.directory {
@@ -188,8 +174,8 @@ pub fn outcome(
 ) -> Outcome {
     let applied: Vec<&str> = after.applied().into_iter().filter(|name| !before.is_applied(name)).collect();
     let expected = before.pending();
-    let missing: Vec<&str> =
-        expected.iter().flatten().copied().filter(|name| !after.is_applied(name)).collect();
+    let mut missing = expected.clone().unwrap_or_default();
+    missing.retain(|name| !after.is_applied(name));
     let unresolved = after.unresolved();
     let complete = unresolved.is_none() && missing.is_empty();
     let done = match (applied.len(), expected.as_ref().map(Vec::len)) {
@@ -204,10 +190,7 @@ pub fn outcome(
         ExitReason::Exited(_) if result.succeeded() && complete => {
             (EventKind::Succeeded, format!(", in {}", duration(result.elapsed.as_secs_f64())))
         }
-        ExitReason::Exited(_) if result.succeeded() => (
-            partial,
-            ": the command reported success, but Prisma's migration history says otherwise".to_owned(),
-        ),
+        ExitReason::Exited(_) if result.succeeded() => (partial, format!(": {OTHERWISE}")),
         ExitReason::Exited(_) if complete && expected.is_some() => {
             (EventKind::Partial, format!(", all that were pending, but {end}: check its output"))
         }
@@ -216,41 +199,33 @@ pub fn outcome(
     };
     let verdict = format!("{done} to {database}{end}.");
     let mut outcome = outcome_with_output(target, kind, verdict, result);
-    let lines = migration_lines(&applied, &missing, after);
+    let mut lines = vec![("applied now", join_names(&applied))];
+    if let Some(attempt) = unresolved {
+        let state = if attempt.logs.is_some() { "failed" } else { "started, not finished" };
+        lines.push((state, attempt.name.clone()));
+    }
+    missing.retain(|name| !after.is_unresolved(name));
+    lines.push(("not started", join_names(&missing)));
+    lines.retain(|(_, names)| !names.is_empty());
     if !lines.is_empty() {
-        outcome.blocks.insert(0, Block::Facts(lines));
+        let facts = lines.into_iter().map(|(state, names)| (state.to_owned(), names.into()));
+        outcome.blocks.insert(0, Block::Facts(facts.collect()));
     }
     if let Some(attempt) = unresolved {
-        add_prisma_log(&mut outcome, attempt, result);
+        // Redacted: Prisma's log can contain customers' data.
+        if let Some(logs) = &attempt.logs {
+            let text = result.output.hide(logs).chars().take(MAX_LOG_CHARS).collect();
+            let title = Some(format!("Prisma's log of {}", attempt.name));
+            outcome.blocks.push(Block::Code { title, text });
+        }
         let text = Text::new()
-            .plain("Deploys are blocked (P3009) until you mark it applied or rolled back. Check what it changed, then type ")
-            .code(format!("migrate-resolve {} {} --as rolled-back", target.service.name, attempt.migration_name));
+            .plain(format!("{BLOCKED} Check what it changed, then type "))
+            .code(format!("migrate-resolve {} {} --as rolled-back", target.service.name, attempt.name));
         outcome.blocks.push(Block::Note(text.plain(", or ").code("--as applied").plain(".")));
     }
     outcome.facts["applied"] = json!(applied);
-    outcome.facts["open"] = json!(unresolved.map(|attempt| &attempt.migration_name));
+    outcome.facts["open"] = json!(unresolved.map(|attempt| &attempt.name));
     outcome
-}
-
-fn migration_lines(applied: &[&str], missing: &[&str], after: &MigrationHistory) -> Vec<(String, Text)> {
-    let mut lines = vec![("applied now", join_names(applied))];
-    if let Some(attempt) = after.unresolved() {
-        let state = if attempt.logs.is_some() { "failed" } else { "started, not finished" };
-        lines.push((state, attempt.migration_name.clone()));
-    }
-    let mut not_started = missing.to_vec();
-    not_started.retain(|name| !after.is_unresolved(name));
-    lines.push(("not started", join_names(&not_started)));
-    lines.retain(|(_, names)| !names.is_empty());
-    lines.into_iter().map(|(state, names)| (state.to_owned(), names.into())).collect()
-}
-
-/// Adds Prisma's own log of a failure, redacted: it can contain customers' data.
-fn add_prisma_log(outcome: &mut Outcome, attempt: &MigrationAttempt, result: &CommandResult) {
-    let Some(logs) = &attempt.logs else { return };
-    let text = result.output.hide(logs).chars().take(MAX_LOG_CHARS).collect();
-    let title = Some(format!("Prisma's log of {}", attempt.migration_name));
-    outcome.blocks.push(Block::Code { title, text });
 }
 
 /// An outcome with the command's output and the state of its sessions on the server.
@@ -295,10 +270,7 @@ pub fn outcome_with_output(
     if !note.is_empty() {
         outcome.blocks.push(blocks::note(&note));
     }
-    let code = match &result.exit {
-        ExitReason::Exited(status) => status.code(),
-        _ => None,
-    };
+    let code = if let ExitReason::Exited(status) = &result.exit { status.code() } else { None };
     outcome.facts = json!({ "exit": code, "seconds": result.elapsed.as_secs() });
     outcome
 }
@@ -306,11 +278,12 @@ pub fn outcome_with_output(
 /// Outcome where the migration history can't be read afterwards.
 pub fn unknown(target: &MigrateTarget<'_>, error: &HistoryError, result: &CommandResult) -> Outcome {
     let (end, database, service) = (exit_text(result, target), target.database(), &target.service.name);
-    let verdict = format!(
-        "The result is unknown: {end}, and {database} {error}. Check `migrations {service}` before you request it again."
-    );
+    let check = format!("Check `migrations {service}` before you request it again.");
+    let verdict = format!("The result is unknown: {end}, and {database} {error}. {check}");
     outcome_with_output(target, EventKind::Interrupted, verdict, result)
 }
+
+pub const OTHERWISE: &str = "the command reported success, but Prisma's migration history says otherwise";
 
 /// Last sentence of an interrupted run's verdict.
 pub const INTERRUPTED: &str = "Countersign was interrupted and can't tell how the command ended.";
@@ -323,12 +296,10 @@ pub fn recovered_outcome(
 ) -> Outcome {
     let done = expected.iter().filter(|name| history.is_applied(name)).count();
     let unresolved = history.unresolved();
-    let kind = if unresolved.is_none() && done == expected.len() {
-        EventKind::Succeeded
-    } else if done == 0 {
-        EventKind::Failed
-    } else {
-        EventKind::Partial
+    let kind = match done {
+        all if all == expected.len() && unresolved.is_none() => EventKind::Succeeded,
+        0 => EventKind::Failed,
+        _ => EventKind::Partial,
     };
     let error = unresolved.map_or(String::new(), |attempt| format!(" {}", unresolved_error(target, attempt)));
     let all = migrations(expected.len());

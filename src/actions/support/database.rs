@@ -62,7 +62,7 @@ impl DatabaseTarget {
     }
 
     /// The same database through the reader, who sees other sessions; the login that works need not.
-    fn reader_address(&self) -> Address {
+    pub fn reader_address(&self) -> Address {
         Address { login: Login::Reader, ..self.address.clone() }
     }
 
