@@ -73,12 +73,10 @@ pub struct AuditLog {
 impl AuditLog {
     /// The first event of a run, which waits for approval or starts.
     pub fn first_event(&self, needs_approval: bool, details: EventDetails) -> NewEvent {
-        let (kind, state) = if needs_approval {
-            (EventKind::Requested, RunState::Pending)
-        } else {
-            (EventKind::Started, RunState::Running)
-        };
-        self.event(kind, state, details)
+        if needs_approval {
+            return self.event(EventKind::Requested, RunState::Pending, details);
+        }
+        self.event(EventKind::Started, RunState::Running, details)
     }
 
     /// Opens a run with its first event.
@@ -121,17 +119,23 @@ impl AuditLog {
         kind: EventKind,
         details: EventDetails,
     ) -> StoreResult<AppendOutcome> {
-        self.append_unless(run, kind, details, false).await
+        self.append_with(run, kind, details, false).await
     }
 
-    /// As [`AuditLog::append`], refused while changes are frozen.
-    pub async fn append_unless_frozen(
+    /// As [`AuditLog::append`], refused while changes are frozen if `unless_frozen` is set.
+    pub async fn append_with(
         &self,
         run: &Run,
         kind: EventKind,
         details: EventDetails,
+        unless_frozen: bool,
     ) -> StoreResult<AppendOutcome> {
-        self.append_unless(run, kind, details, true).await
+        let Some(change) = self.next_event(run, kind, details) else {
+            return Ok(AppendOutcome::VersionConflict(Box::new(run.clone())));
+        };
+        let on_timeout = on_timeout(Some(run.state), change.state);
+        let append = Append { run: run.id, version: run.version, change, on_timeout, unless_frozen };
+        self.store.append_if(append).await
     }
 
     /// Appends an event whatever else was recorded meanwhile; `None` if it is no longer allowed in the run's state.
@@ -179,23 +183,6 @@ impl AuditLog {
             pause = (pause * 2).min(LONGEST_CLOSE_RETRY);
         }
     }
-
-    async fn append_unless(
-        &self,
-        run: &Run,
-        kind: EventKind,
-        details: EventDetails,
-        unless_frozen: bool,
-    ) -> StoreResult<AppendOutcome> {
-        match self.next_event(run, kind, details) {
-            Some(change) => {
-                let on_timeout = on_timeout(Some(run.state), change.state);
-                let append = Append { run: run.id, version: run.version, change, on_timeout, unless_frozen };
-                self.store.append_if(append).await
-            }
-            None => Ok(AppendOutcome::VersionConflict(Box::new(run.clone()))),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -208,17 +195,19 @@ mod tests {
         !state.is_open() && state != RunState::Interrupted
     }
 
+    fn transitions() -> impl Iterator<Item = (Option<RunState>, EventKind, RunState)> {
+        let states = std::iter::once(None).chain(RunState::VARIANTS.iter().copied().map(Some));
+        let pairs = states.flat_map(|from| EventKind::VARIANTS.iter().map(move |kind| (from, *kind)));
+        pairs.filter_map(|(from, kind)| Some((from, kind, next(from, kind)?)))
+    }
+
     /// Every pair of state and event, so that a new one has to be thought of here; those of runs that are over are below.
     #[test]
     fn the_table_allows_exactly_these() {
         let mut allowed = Vec::new();
-        for from in std::iter::once(None).chain(RunState::VARIANTS.iter().copied().map(Some)) {
-            for kind in EventKind::VARIANTS.iter().copied().filter(|_| !from.is_some_and(is_over)) {
-                if let Some(to) = next(from, kind) {
-                    let from = from.map_or("-".to_owned(), |state| format!("{state:?}"));
-                    allowed.push(format!("{from} {} {to:?}", kind.as_str()));
-                }
-            }
+        for (from, kind, to) in transitions().filter(|(from, ..)| !from.is_some_and(is_over)) {
+            let from = from.map_or("-".to_owned(), |state| format!("{state:?}"));
+            allowed.push(format!("{from} {} {to:?}", kind.as_str()));
         }
         let expected = "- requested Pending|- started Running|Pending approval_added Pending|Pending reminded Pending|Pending approved Approved|Pending denied Denied|\
             Pending withdrawn Withdrawn|Pending expired Expired|Pending invalidated Invalidated|Pending timed_out Stopped|Approved revoked Revoked|\
@@ -244,15 +233,11 @@ mod tests {
     #[test]
     fn what_lets_something_start_is_stopped_when_it_is_late() {
         let mut stopped = Vec::new();
-        for from in std::iter::once(None).chain(RunState::VARIANTS.iter().copied().map(Some)) {
-            for kind in EventKind::VARIANTS.iter().copied() {
-                if let Some(change) = next(from, kind).and_then(|to| on_timeout(from, to)) {
-                    assert_eq!(
-                        (change.kind, change.state, change.by),
-                        (EventKind::TimedOut, RunState::Stopped, None)
-                    );
-                    stopped.push(kind.as_str());
-                }
+        for (from, kind, to) in transitions() {
+            if let Some(change) = on_timeout(from, to) {
+                let closed = (change.kind, change.state, change.by);
+                assert_eq!(closed, (EventKind::TimedOut, RunState::Stopped, None));
+                stopped.push(kind.as_str());
             }
         }
         assert_eq!(stopped, ["requested", "started", "approved", "started", "resumed"]);

@@ -1,19 +1,16 @@
 //! Decisions: a click on approve, deny or withdraw. Checked are the card, the person, the run's state and time, and who may decide
 //! what. A refusal is shown to the clicker alone and changes nothing.
 
-use super::authenticate::Authenticator;
 use super::eligibility::{approvals, policy_of, quorum};
 use super::executor::RunExecutor;
-use super::outbox::Outbox;
 use super::replies::{frozen_error, store_error};
 use crate::access::could_approve_then;
-use crate::app::App;
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
 use crate::model::{Decision, EventKind, Heading, IncomingEvent, Person, Run, RunId, RunState};
 use crate::sql::moment;
 use crate::store::AppendOutcome;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
 /// A decision button that was clicked.
@@ -25,21 +22,13 @@ pub(super) struct Click<'a> {
     pub message: &'a str,
 }
 
-/// Decides requests.
-pub(super) struct Decisions {
-    pub app: Arc<App>,
-    pub authenticator: Authenticator,
-    pub outbox: Arc<Outbox>,
-    pub executor: Arc<RunExecutor>,
-}
-
-impl Decisions {
+impl RunExecutor {
     /// Records the decision of a click, and starts the run if that was the last approval it needed.
     ///
     /// # Errors
     /// [`Error::User`]: the condition that doesn't hold.
-    pub async fn decide(
-        &self,
+    pub(super) async fn decide(
+        self: &Arc<Self>,
         incoming: &IncomingEvent,
         click: &Click<'_>,
         heading: &mut Heading,
@@ -140,7 +129,7 @@ impl Decisions {
     }
 
     async fn record_decision(
-        &self,
+        self: &Arc<Self>,
         incoming: &IncomingEvent,
         person: &Person,
         mut run: Run,
@@ -151,13 +140,9 @@ impl Decisions {
         let while_frozen = command.is_some_and(|command| command.header.while_frozen);
         loop {
             let (kind, mut details) = self.decision_event(&run, person, decision);
-            details.facts = decision_origin(incoming);
-            let appended = if decision == Decision::Approve && !while_frozen {
-                audit.append_unless_frozen(&run, kind, details).await
-            } else {
-                audit.append(&run, kind, details).await
-            };
-            match appended {
+            details.facts = json!({ "from": incoming.sender, "in": incoming.place });
+            let unless_frozen = decision == Decision::Approve && !while_frozen;
+            match audit.append_with(&run, kind, details, unless_frozen).await {
                 Err(error) => return Err(store_error(&error)),
                 Ok(AppendOutcome::Frozen(frozen)) => return Err(frozen_error(&frozen)),
                 Ok(AppendOutcome::ResourceBusy { resource, by }) => {
@@ -172,7 +157,7 @@ impl Decisions {
                 Ok(AppendOutcome::Done(run)) => {
                     self.outbox.spawn_update(run.id);
                     if kind == EventKind::Approved {
-                        return self.executor.start(*run).await;
+                        return self.start(*run).await;
                     }
                     return Ok(());
                 }
@@ -196,9 +181,4 @@ impl Decisions {
             }
         }
     }
-}
-
-/// The account and the conversation of a decision, for the record.
-fn decision_origin(incoming: &IncomingEvent) -> Value {
-    json!({ "from": incoming.sender, "in": incoming.place })
 }

@@ -39,24 +39,17 @@ impl RunExecutor {
     pub async fn start(self: &Arc<Self>, run: Run) -> Result<()> {
         let audit = &self.app.audit;
         if let Err(reason) = self.recheck_permissions(&run).await {
-            audit.append_or_log(&run, EventKind::Revoked, EventDetails::why(&reason)).await;
-            self.outbox.update_cards(run.id).await;
+            self.end(&run, EventKind::Revoked, EventDetails::why(&reason)).await;
             return Ok(());
         }
         let Some(command) = self.app.catalog.find(&run.request.command) else { return Ok(()) };
         if run.deadline.is_some_and(|deadline| deadline <= jiff::Timestamp::now()) {
-            audit.append_or_log(&run, EventKind::Expired, EventDetails::default()).await;
-            self.outbox.update_cards(run.id).await;
+            self.end(&run, EventKind::Expired, EventDetails::default()).await;
             return Ok(());
         }
         let details =
             EventDetails { facts: json!({ "command_sha256": command.hash }), ..EventDetails::default() };
-        let claim = if command.header.while_frozen {
-            audit.append(&run, EventKind::Started, details).await
-        } else {
-            audit.append_unless_frozen(&run, EventKind::Started, details).await
-        };
-        match claim {
+        match audit.append_with(&run, EventKind::Started, details, !command.header.while_frozen).await {
             Ok(AppendOutcome::Done(run)) => {
                 self.outbox.spawn_update(run.id);
                 self.perform(*run).await;
@@ -64,25 +57,27 @@ impl RunExecutor {
             Ok(AppendOutcome::VersionConflict(_) | AppendOutcome::ResourceBusy { .. }) => {}
             Ok(AppendOutcome::Frozen(frozen)) => {
                 let reason = format!("{} froze all changes before it started", frozen.by.id);
-                audit.append_or_log(&run, EventKind::Revoked, EventDetails::why(&reason)).await;
-                self.outbox.update_cards(run.id).await;
+                self.end(&run, EventKind::Revoked, EventDetails::why(&reason)).await;
             }
             Err(error) => {
                 tracing::error!(run = run.id, %error, "claiming approved run failed; it did not start");
-                self.revoke_in_background(run, "its start could not be recorded in time");
+                // As soon as the store accepts it.
+                let executor = Arc::clone(self);
+                let details = EventDetails::why("its start could not be recorded in time");
+                self.outbox.background.spawn(async move {
+                    executor.app.audit.close(&run, EventKind::Revoked, details).await;
+                    executor.outbox.update_cards(run.id).await;
+                });
                 return Err(store_error(&error));
             }
         }
         Ok(())
     }
 
-    /// Revokes a run that didn't start, as soon as the store accepts it.
-    fn revoke_in_background(self: &Arc<Self>, run: Run, reason: &'static str) {
-        let executor = Arc::clone(self);
-        self.outbox.background.spawn(async move {
-            executor.app.audit.close(&run, EventKind::Revoked, EventDetails::why(reason)).await;
-            executor.outbox.update_cards(run.id).await;
-        });
+    /// Ends a run that didn't start.
+    async fn end(&self, run: &Run, kind: EventKind, details: EventDetails) {
+        self.app.audit.append_or_log(run, kind, details).await;
+        self.outbox.update_cards(run.id).await;
     }
 
     /// Checks the requester and the approvers again, as they are now.
@@ -142,26 +137,20 @@ impl RunExecutor {
     /// Executes a claimed run to its end and closes it in every case.
     pub async fn perform(self: &Arc<Self>, run: Run) -> Run {
         self.running.begin(run.id);
-        let outcome = {
-            let (executor, run_id, run) = (Arc::clone(self), run.id, run.clone());
-            let stop = CancellationToken::new();
-            if run.event(EventKind::StopRequested).is_some() {
-                stop.cancel(); // requested from a process that has ended
-            }
-            let action_stop = stop.clone();
-            // A task of its own: a panic in an action must not prevent the recording of the end.
-            let action = tokio::spawn(async move { executor.act(&run, &action_stop).await });
-            tokio::select! {
-                outcome = action => outcome,
-                never = self.outbox.show_progress(run_id) => match never {},
-                never = self.watch_stop_requests(run_id, &stop) => match never {},
-            }
+        let stop = CancellationToken::new();
+        if run.event(EventKind::StopRequested).is_some() {
+            stop.cancel(); // requested from a process that has ended
+        }
+        let (executor, its_run, its_stop) = (Arc::clone(self), run.clone(), stop.clone());
+        // A task of its own: a panic in an action must not prevent the recording of the end.
+        let action = tokio::spawn(async move { executor.act(&its_run, &its_stop).await });
+        let outcome = tokio::select! {
+            outcome = action => outcome,
+            never = self.outbox.show_progress(run.id) => match never {},
+            never = self.watch_stop_requests(run.id, &stop) => match never {},
         };
-        let outcome = outcome.unwrap_or_else(|_| {
-            Outcome::unknown(
-                "The run failed inside Countersign: its outcome is unknown. Check the database before you request it again.",
-            )
-        });
+        let unknown = "The run failed inside Countersign: its outcome is unknown. Check the database before you request it again.";
+        let outcome = outcome.unwrap_or_else(|_| Outcome::unknown(unknown));
         self.app.progress.clear(run.id);
         let run = self.app.audit.close(&run, outcome.kind, outcome.details()).await;
         self.outbox.update_cards(run.id).await;
@@ -173,8 +162,7 @@ impl RunExecutor {
     async fn watch_stop_requests(&self, run: RunId, stop: &CancellationToken) -> Infallible {
         loop {
             tokio::time::sleep(STOP_POLL_INTERVAL).await;
-            let run = self.app.audit.store.get(run).await;
-            if let Ok(Some(run)) = run
+            if let Ok(Some(run)) = self.app.audit.store.get(run).await
                 && run.event(EventKind::StopRequested).is_some()
             {
                 stop.cancel();

@@ -121,7 +121,7 @@ impl Workflow {
                 TokenPurpose::View { .. } => Err(unknown()),
                 TokenPurpose::Decision { run, verdict, card } => {
                     let click = Click { run, decision: verdict, card, message };
-                    self.decisions.decide(incoming, &click, &mut heading).await
+                    self.executor.decide(incoming, &click, &mut heading).await
                 }
             },
         };

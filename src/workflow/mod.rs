@@ -10,7 +10,6 @@ use crate::platform::Platform;
 use crate::store::StoreResult;
 use answers::Answers;
 use authenticate::Authenticator;
-use decisions::Decisions;
 use executor::RunExecutor;
 use outbox::{InFlight, Outbox};
 use personal_view::PersonalViews;
@@ -65,7 +64,6 @@ pub struct Workflow {
     views: PersonalViews,
     queries: Queries,
     requests: Requests,
-    decisions: Decisions,
     executor: Arc<RunExecutor>,
     supervisor: Arc<Supervisor>,
     /// Tasks that the process waits for before it ends.
@@ -97,12 +95,6 @@ impl Workflow {
         let views =
             PersonalViews { app: app.clone(), authenticator: authenticator.clone(), outbox: outbox.clone() };
         let queries = Queries { app: app.clone(), answers: answers.clone(), outbox: outbox.clone() };
-        let decisions = Decisions {
-            app: app.clone(),
-            authenticator: authenticator.clone(),
-            outbox: outbox.clone(),
-            executor: executor.clone(),
-        };
         let requests = Requests {
             app: app.clone(),
             authenticator: authenticator.clone(),
@@ -120,7 +112,6 @@ impl Workflow {
             views,
             queries,
             requests,
-            decisions,
             executor,
             supervisor,
             background,

@@ -54,23 +54,23 @@ impl Reconciler {
     /// Resumes a run. The event is the claim: of two replicas one resumes it.
     async fn resume(self: &Arc<Self>, run: Run) -> StoreResult<()> {
         let audit = &self.app.audit;
-        let claim = audit.append_unless_frozen(&run, EventKind::Resumed, EventDetails::default()).await?;
-        let waits_until = match claim {
-            AppendOutcome::Done(run) => {
-                self.stop_watching(run.id);
-                self.outbox.spawn_update(run.id);
-                let executor = Arc::clone(&self.executor);
-                self.outbox.background.spawn(async move { executor.perform(*run).await });
-                return Ok(());
-            }
-            AppendOutcome::VersionConflict(_) => return Ok(()),
-            AppendOutcome::ResourceBusy { by, .. } => {
-                format!("It resumes when #{by}, which holds the lock, has ended.")
-            }
-            AppendOutcome::Frozen(frozen) => {
-                format!("It resumes when the freeze by {} is lifted.", frozen.by.id)
-            }
-        };
+        let waits_until =
+            match audit.append_with(&run, EventKind::Resumed, EventDetails::default(), true).await? {
+                AppendOutcome::Done(run) => {
+                    self.stop_watching(run.id);
+                    self.outbox.spawn_update(run.id);
+                    let executor = Arc::clone(&self.executor);
+                    self.outbox.background.spawn(async move { executor.perform(*run).await });
+                    return Ok(());
+                }
+                AppendOutcome::VersionConflict(_) => return Ok(()),
+                AppendOutcome::ResourceBusy { by, .. } => {
+                    format!("It resumes when #{by}, which holds the lock, has ended.")
+                }
+                AppendOutcome::Frozen(frozen) => {
+                    format!("It resumes when the freeze by {} is lifted.", frozen.by.id)
+                }
+            };
         self.start_watching(&run, Some(Share { percent: None, label: waits_until }));
         Ok(())
     }
