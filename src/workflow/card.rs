@@ -1,8 +1,9 @@
 //! The card of a run: a pure function of its record, with people named by their accounts on a platform. The `outbox` sends it.
 
 use super::eligibility::{approvals, pending_approvers, quorum};
+use super::intent::Intent;
 use crate::actions::{self, Implementation, support::recovery};
-use crate::app::{App, Share};
+use crate::app::App;
 use crate::model::{
     Block, Button, ButtonStyle, Decision, EventKind, Heading, Person, Plan, PlatformKind, Reply, Run, RunId,
     RunState, Severity, Text,
@@ -35,25 +36,20 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
     match run.state {
         RunState::Pending => {
             reply.indivisible = true;
-            reply.blocks.extend(waiting(app, run, platform));
+            reply.blocks.push(waiting_block(app, run, platform));
+            reply.blocks.extend(run.text("reason").map(reason));
             reply.blocks.extend(plan.iter().flat_map(Plan::blocks));
             reply.blocks.extend(plan.iter().map(|plan| confirmation_line(&reply.heading, plan)));
         }
         RunState::Approved | RunState::Running => {
-            let share = app.progress.get(run.id);
-            let text = plan.as_ref().map_or(String::new(), |plan| plan.effect.clone());
-            reply
-                .blocks
-                .push(Block::Verdict { tone: Severity::Neutral, text: format!("Running: {text}").into() });
-            if let Some(share) = share {
-                reply.blocks.push(Block::Progress { percent: share.percent, label: share.label });
-            }
+            let effect = plan.map(|plan| plan.effect).unwrap_or_default();
+            let text = format!("Running: {effect}").into();
+            reply.blocks.push(Block::Verdict { tone: Severity::Neutral, text });
+            reply.blocks.extend(progress(app, run));
         }
         _ => {
             reply.blocks.extend(end_blocks(app, run));
-            if let Some(share) = observed_progress(app, run) {
-                reply.blocks.push(Block::Progress { percent: share.percent, label: share.label });
-            }
+            reply.blocks.extend(observed_progress(app, run));
             if let Some(plan) = plan.filter(|_| run.event(EventKind::Requested).is_some()) {
                 reply.blocks.push(Block::Note(Text::new().plain("Requested: ").plain(plan.effect)));
             }
@@ -64,33 +60,20 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
     reply
 }
 
-/// A request's card before there is a run.
-pub(super) struct Preview<'a> {
-    pub heading: Heading,
-    pub reason: Option<&'a str>,
-    pub platform: PlatformKind,
-    pub approvers: &'a [Person],
-    /// The number of approvals that it needs.
-    pub quorum: usize,
-    pub plan: &'a Plan,
-}
-
 /// Renders a card before there is a run, to check that it fits.
-pub fn preview(app: &App, request: &Preview<'_>) -> Reply {
-    let mut reply = Reply::new(Heading { run: Some(RunId::MAX), ..request.heading.clone() });
+pub(super) fn preview(app: &App, intent: &Intent<'_>, approvers: &[Person], plan: &Plan) -> Reply {
+    let mut reply = Reply::new(Heading { run: Some(RunId::MAX), ..intent.heading(app) });
     reply.indivisible = true;
-    let approvers: Vec<Person> =
-        request.approvers.iter().map(|person| app.access.known_on(person, request.platform)).collect();
-    let approvals = Approvals { needed: request.quorum, given: 0, period: None };
-    reply.blocks.push(waiting_line(&approvers, &approvals));
-    reply.blocks.extend(request.plan.blocks());
-    reply.blocks.extend(request.reason.map(reason));
-    reply.blocks.push(confirmation_line(&reply.heading, request.plan));
-    let mut buttons = Vec::new();
-    for (label, _, style) in DECISION_BUTTONS {
-        buttons.push(Button { visible_to: approvers.clone(), ..Button::new(label, "0".repeat(32), style) });
-    }
-    reply.with(Block::Buttons(buttons))
+    let approvers = known_on(app, approvers, intent.incoming.place.platform);
+    reply.blocks.push(waiting_line(&approvers, intent.policy.approvers, 0, None));
+    reply.blocks.extend(plan.blocks());
+    reply.blocks.extend(intent.reason.as_deref().map(reason));
+    reply.blocks.push(confirmation_line(&reply.heading, plan));
+    let buttons = DECISION_BUTTONS.map(|(label, _, style)| Button {
+        visible_to: approvers.clone(),
+        ..Button::new(label, "0".repeat(32), style)
+    });
+    reply.with(Block::Buttons(buttons.into()))
 }
 
 /// Environment and plan once more, right above the buttons: on a phone the heading is out of sight by then.
@@ -108,24 +91,16 @@ fn reason(reason: &str) -> Block {
     Block::Text(Text::new().strong("Reason: ").plain(reason))
 }
 
-/// Approvals of a request: how many it needs, how many it has, and until when it waits for more.
-struct Approvals {
-    needed: usize,
-    given: usize,
-    /// When it was requested, and when it expires.
-    period: Option<(jiff::Timestamp, jiff::Timestamp)>,
-}
-
 /// "Needs approval from ben or cara within 30 min (18:52 UTC)."
-fn waiting_line(approvers: &[Person], approvals: &Approvals) -> Block {
-    let mut text = Text::new().plain(match (approvals.needed, approvals.given) {
+fn waiting_line(approvers: &[Person], needed: usize, given: usize, period: Option<String>) -> Block {
+    let mut text = Text::new().plain(match (needed, given) {
         (0 | 1, _) => "Needs approval from ".to_owned(),
         (needed, 0) => format!("Needs {needed} approvals from "),
         (needed, given) => format!("{given} of {needed} approvals given. Needs approval from "),
     });
     text = any_of(text, approvers);
-    if let Some((from, until)) = approvals.period {
-        text = text.plain(format!(" within {}", period(from, until)));
+    if let Some(period) = period {
+        text = text.plain(format!(" within {period}"));
     }
     Block::Verdict { tone: Severity::Warning, text: text.plain(".") }
 }
@@ -142,17 +117,19 @@ fn period(from: jiff::Timestamp, until: jiff::Timestamp) -> String {
     format!("{length} ({end})")
 }
 
+fn separator(index: usize, is_last: bool, conjunction: &'static str) -> &'static str {
+    match index {
+        0 => "",
+        _ if is_last => conjunction,
+        _ => ", ",
+    }
+}
+
 /// "ben, cara or dan", each notified.
 fn any_of(mut text: Text, people: &[Person]) -> Text {
-    let named = people.len().min(MAX_NAMED);
     for (index, person) in people.iter().take(MAX_NAMED).enumerate() {
-        let is_last = index + 1 == named && people.len() <= MAX_NAMED;
-        let separator = match index {
-            0 => "",
-            _ if is_last => " or ",
-            _ => ", ",
-        };
-        text = text.plain(separator).ping(person);
+        let is_last = index + 1 == people.len();
+        text = text.plain(separator(index, is_last, " or ")).ping(person);
     }
     if people.len() > MAX_NAMED {
         text = text.plain(format!(" or {} more", people.len() - MAX_NAMED));
@@ -162,20 +139,18 @@ fn any_of(mut text: Text, people: &[Person]) -> Text {
 
 /// People who can still approve a run, with their accounts on the platform.
 pub(super) fn pending_approvers_on(app: &App, run: &Run, platform: PlatformKind) -> Vec<Person> {
-    pending_approvers(app, run).iter().map(|person| app.access.known_on(person, platform)).collect()
+    known_on(app, &pending_approvers(app, run), platform)
+}
+
+fn known_on(app: &App, people: &[Person], platform: PlatformKind) -> Vec<Person> {
+    people.iter().map(|person| app.access.known_on(person, platform)).collect()
 }
 
 /// The line of a pending request: from whom it needs approval, and until when.
 pub(super) fn waiting_block(app: &App, run: &Run, platform: PlatformKind) -> Block {
-    let period = run.deadline.map(|deadline| (run.opened_at, deadline));
-    let approvals = Approvals { needed: quorum(app, run), given: approvals(run).len(), period };
-    waiting_line(&pending_approvers_on(app, run, platform), &approvals)
-}
-
-fn waiting(app: &App, run: &Run, platform: PlatformKind) -> Vec<Block> {
-    let mut blocks = vec![waiting_block(app, run, platform)];
-    blocks.extend(run.text("reason").map(reason));
-    blocks
+    let period = run.deadline.map(|deadline| period(run.opened_at, deadline));
+    let approvers = pending_approvers_on(app, run, platform);
+    waiting_line(&approvers, quorum(app, run), approvals(run).len(), period)
 }
 
 /// A break-glass run that isn't reviewed yet: who used it, and who must review it.
@@ -184,8 +159,8 @@ fn review_reminder(app: &App, run: &Run, platform: PlatformKind) -> Option<Block
     if !run.request.break_glass || run.event(EventKind::Reviewed).is_some() {
         return None;
     }
-    let mut text = Text::new().strong("Break-glass: ").plain(format!("{by} ran this without approval. "));
-    text = any_of(text, &pending_approvers_on(app, run, platform))
+    let text = Text::new().strong("Break-glass: ").plain(format!("{by} ran this without approval. "));
+    let text = any_of(text, &pending_approvers_on(app, run, platform))
         .plain(": one of you must review it. Type ")
         .code(format!("review {}", run.id))
         .plain(".");
@@ -234,43 +209,45 @@ fn resumes(app: &App, run: &Run) -> bool {
     matches!(code, Some(Implementation::Action(act)) if recovery::resumes(act, run))
 }
 
+fn progress(app: &App, run: &Run) -> Option<Block> {
+    app.progress.get(run.id).map(|share| Block::Progress { percent: share.percent, label: share.label })
+}
+
 /// Progress that is observed of an interrupted run.
-fn observed_progress(app: &App, run: &Run) -> Option<Share> {
-    app.progress.get(run.id).filter(|_| run.state == RunState::Interrupted)
+fn observed_progress(app: &App, run: &Run) -> Option<Block> {
+    progress(app, run).filter(|_| run.state == RunState::Interrupted)
 }
 
 /// The blocks of a run that has ended.
 fn outcome_blocks(run: &Run) -> Vec<Block> {
-    let stored =
-        run.text("outcome").and_then(|stored| serde_json::from_str::<(Text, Vec<Block>)>(stored).ok());
-    let Some((verdict, mut blocks)) = stored else { return Vec::new() };
+    let stored = run.text("outcome").and_then(|stored| serde_json::from_str(stored).ok());
+    let Some((text, mut blocks)): Option<(Text, Vec<Block>)> = stored else { return Vec::new() };
     let tone = match run.state {
         RunState::Succeeded => Severity::Ok,
         RunState::Invalidated | RunState::Stopped | RunState::Partial => Severity::Warning,
         _ => Severity::Critical,
     };
-    blocks.insert(0, Block::Verdict { tone, text: verdict });
+    blocks.insert(0, Block::Verdict { tone, text });
     blocks
 }
 
 /// A small line for each decision, with its person and time.
 fn event_lines(run: &Run) -> Vec<Block> {
-    let kinds = ["denied", "withdrawn", "revoked", "stop_requested", "reviewed"];
     let mut lines: Vec<Block> = approval_line(run).into_iter().collect();
-    for event in run.events.iter().filter(|event| kinds.contains(&event.kind.as_str())) {
-        let Some(by) = &event.by else { continue };
-        let done = match event.kind.as_str() {
-            "stop_requested" => "stop requested",
-            kind => kind,
-        };
+    for event in &run.events {
         // The reason of a decision that ended the request is in its verdict.
-        let has_reason = ["stop_requested", "reviewed"].contains(&event.kind.as_str());
-        let why = event.texts.get("why").filter(|_| has_reason);
+        let why = match event.kind {
+            EventKind::Denied | EventKind::Withdrawn | EventKind::Revoked => None,
+            EventKind::StopRequested | EventKind::Reviewed => event.texts.get("why"),
+            _ => continue,
+        };
+        let Some(by) = &event.by else { continue };
         let why = why.map_or(String::new(), |why| format!(": {why}"));
+        let done = event.kind.as_str().replace('_', " ");
         let text = Text::new().plain(format!("{done} by ")).person(by);
         lines.push(Block::Note(text.plain(format!(", {}{why}", moment(event.at)))));
     }
-    if !run.state.is_open() && run.state != RunState::Pending {
+    if !run.state.is_open() {
         lines.extend(run.text("reason").map(reason));
     }
     lines
@@ -278,21 +255,14 @@ fn event_lines(run: &Run) -> Vec<Block> {
 
 /// "approved by ben and cara, 2026-11-29 18:52:27 UTC": everyone who approved, and when the last did.
 fn approval_line(run: &Run) -> Option<Block> {
-    let approvals: Vec<_> = run
-        .events
-        .iter()
-        .filter(|event| ["approval_added", "approved"].contains(&event.kind.as_str()))
-        .filter_map(|event| Some((event.by.as_ref()?, event.at)))
-        .collect();
+    let is_approval = |kind| matches!(kind, EventKind::ApprovalAdded | EventKind::Approved);
+    let approvals = run.events.iter().filter(|event| is_approval(event.kind));
+    let approvals: Vec<_> = approvals.filter_map(|event| Some((event.by.as_ref()?, event.at))).collect();
     let (_, last) = approvals.last()?;
     let mut text = Text::new().plain("approved by ");
     for (index, (person, _)) in approvals.iter().enumerate() {
-        let separator = match index {
-            0 => "",
-            _ if index + 1 == approvals.len() => " and ",
-            _ => ", ",
-        };
-        text = text.plain(separator).person(person);
+        let is_last = index + 1 == approvals.len();
+        text = text.plain(separator(index, is_last, " and ")).person(person);
     }
     Some(Block::Note(text.plain(format!(", {}", moment(*last)))))
 }

@@ -1,7 +1,6 @@
 //! From a typed line, or a button that offers a command, to an intent: parsed, and authorized for its person.
 
 use super::authenticate::Authenticator;
-use super::break_glass::{self, BreakGlassAttempt};
 use crate::access::Policy;
 use crate::actions::Call;
 use crate::app::App;
@@ -10,8 +9,9 @@ use crate::catalog::{Command, Scope};
 use crate::command_line::{self, KnownNames, ParsedCommand, TypedLine, Values};
 use crate::error::{Error, Result};
 use crate::model::{
-    CardKind, Conversation, Heading, IncomingEvent, Person, Plan, Risk, RunRequest, TokenPurpose,
+    CardKind, Conversation, Heading, IncomingEvent, Person, Plan, Risk, Run, RunRequest, TokenPurpose,
 };
+use crate::sql::{duration, moment};
 use crate::store::NewRun;
 
 /// A command that is parsed, and that its person may run.
@@ -106,11 +106,12 @@ impl Intent<'_> {
             first: app.audit.first_event(self.needs_approval(), details),
             on_timeout: None,
             cards: recipients.cards,
-            unless_break_glass_since: if self.break_glass {
-                break_glass::rate_limit_start(app)
-            } else {
-                None
-            },
+            unless_break_glass_since: app.access.break_glass().filter(|_| self.break_glass).and_then(
+                |rules| {
+                    // Nobody else may have used it since. The store checks that: of two attempts at once one is allowed.
+                    jiff::Timestamp::now().checked_sub(rules.every).ok()
+                },
+            ),
             unless_frozen: self.policy.risk != Risk::Read && !self.command.header.while_frozen,
         }
     }
@@ -187,17 +188,55 @@ impl Authenticator {
         };
         self.require_role(&intent).await?;
         if break_glass {
-            let attempt = BreakGlassAttempt {
-                command,
-                person: &intent.person,
-                sender: &incoming.sender,
-                environment: intent.environment.as_deref(),
-                risk: policy.risk,
-                line: &line,
-            };
-            break_glass::authorize(self, attempt).await?;
+            self.authorize_break_glass(&intent, &line).await?;
         }
         Ok(intent)
+    }
+
+    /// Passes if every condition of break-glass holds: one person acts without approval in an emergency. It needs a role of its
+    /// own, works for few commands, rarely, and with a reason and the environment's name typed out. Everyone who could have
+    /// approved is notified at once, and one of them has to review it.
+    async fn authorize_break_glass(&self, intent: &Intent<'_>, line: &TypedLine) -> Result<()> {
+        let name = &intent.command.name;
+        let access = &self.app.access;
+        let break_glass = access.break_glass().ok_or_else(|| {
+            Error::instead(
+                "Break-glass is not set up: the configuration has no [break_glass].",
+                format!("Request it as usual: `{name}` needs an approval."),
+            )
+        })?;
+        if !break_glass.commands.contains(name) {
+            let allowed = break_glass.commands.join("`, `");
+            return Err(Error::instead(
+                format!("`{name}` can't be run with break-glass."),
+                format!(
+                    "Break-glass works for `{allowed}` only. Request this as usual, without break-glass."
+                ),
+            ));
+        }
+        if !access.may_break_glass(&intent.person, intent.command) {
+            return Err(Error::instead(
+                format!("Break-glass needs the role {}, which you don't have.", break_glass.role),
+                "Request it as usual, without break-glass: it needs an approval.",
+            ));
+        }
+        self.require_role_group(&intent.incoming.sender, &[&break_glass.role]).await?;
+        if intent.policy.risk != Risk::Danger {
+            return Err(Error::instead(
+                format!("`{name}` needs no approval here."),
+                "Type it without break-glass.",
+            ));
+        }
+        if line.environment.is_none() || line.reason.is_none() {
+            return Err(Error::instead(
+                "Break-glass needs the environment's name and a reason.",
+                format!(
+                    "Add `--env {}` and `--reason \"…\"`.",
+                    intent.environment.as_deref().unwrap_or("<name>")
+                ),
+            ));
+        }
+        Ok(())
     }
 
     fn known_names(&self) -> KnownNames {
@@ -243,4 +282,19 @@ impl Authenticator {
             "`help` shows what you may run. Roles are assigned in the configuration.",
         ))
     }
+}
+
+/// Break-glass was used too recently.
+pub(super) fn break_glass_rate_error(app: &App, last: &Run) -> Error {
+    let every = app.access.break_glass().map_or(0.0, |break_glass| break_glass.every.as_secs_f64());
+    Error::instead(
+        format!(
+            "{} used break-glass at {} (#{}). One emergency action per {} is allowed without approval.",
+            last.request.requester.id,
+            moment(last.opened_at),
+            last.id,
+            duration(every)
+        ),
+        "Request it as usual, without break-glass: it needs an approval.",
+    )
 }

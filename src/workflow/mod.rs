@@ -26,7 +26,6 @@ use tokio_util::task::TaskTracker;
 
 mod answers;
 mod authenticate;
-mod break_glass;
 mod card;
 mod decisions;
 mod eligibility;
@@ -44,7 +43,6 @@ mod reminders;
 mod replies;
 mod requests;
 mod supervisor;
-mod terminal_requests;
 
 pub use ingress::Completion;
 pub use replies::FIRST;

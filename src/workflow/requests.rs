@@ -2,19 +2,24 @@
 //! which opens none.
 
 use super::authenticate::{Authenticator, USE_TERMINAL};
-use super::break_glass;
-use super::card::{Preview, preview, render_card};
+use super::card::{preview, render_card};
 use super::executor::RunExecutor;
-use super::intent::{Intent, Recipients};
+use super::intent::{Intent, Recipients, break_glass_rate_error};
 use super::outbox::Outbox;
 use super::reminders::{BREAK_GLASS_USED, Reminders, WAITING};
 use super::replies::{frozen_error, store_error};
 use crate::actions::Action;
 use crate::app::App;
-use crate::error::{Error, Result};
-use crate::model::{Block, Plan, Reply, Run, RunId, Severity, Text};
+use crate::error::{Error, Result, User};
+use crate::model::{Block, IncomingEvent, Plan, Reply, Run, RunId, Severity};
+use crate::sql::fill;
 use crate::store::OpenOutcome;
 use std::sync::Arc;
+
+const CARD_POSTED: &str = "Its card is in chat, where somebody else approves it. `show {run}` shows its state, \
+                           `withdraw {run}` withdraws it.";
+const CARD_PENDING: &str = "The chat platform can't be reached; the bot will send the card as soon as possible. `show {run}` \
+                            shows its state.";
 
 /// Opens runs.
 pub(super) struct Requests {
@@ -29,9 +34,9 @@ impl Requests {
     /// Answers with the plan, and asks nobody.
     pub async fn dry_run(&self, intent: &Intent<'_>, action: &dyn Action) -> Result<Reply> {
         let plan = action.plan(&intent.call(&self.app)).await?;
-        let mut reply = Reply::new(intent.heading(&self.app));
-        let text = Text::new().plain("Dry run: nothing was executed and no approval was requested.");
-        reply = reply.with(Block::Verdict { tone: Severity::Neutral, text });
+        let text = "Dry run: nothing was executed and no approval was requested.".into();
+        let verdict = Block::Verdict { tone: Severity::Neutral, text };
+        let mut reply = Reply::new(intent.heading(&self.app)).with(verdict);
         reply.blocks.extend(plan.blocks());
         Ok(if intent.private { reply.ephemeral() } else { reply })
     }
@@ -120,18 +125,7 @@ impl Requests {
     pub async fn request_approval(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<Run>> {
         let approvers = self.authenticator.eligible_approvers(intent).await?;
         self.outbox.platforms.require_card_conversation(&intent.incoming.place).await?;
-        let card = preview(
-            &self.app,
-            &Preview {
-                heading: intent.heading(&self.app),
-                reason: intent.reason.as_deref(),
-                platform: intent.incoming.place.platform,
-                approvers: &approvers,
-                quorum: intent.policy.approvers,
-                plan: &plan,
-            },
-        );
-        if let Err(too_large) = self.outbox.platforms.fits(&card) {
+        if let Err(too_large) = self.outbox.platforms.fits(&preview(&self.app, intent, &approvers, &plan)) {
             return Err(Error::instead(
                 format!("The plan doesn't fit into one message: {}.", too_large.why),
                 "An approver must see the whole plan. Request less at once, or split a long custom command into several files.",
@@ -142,6 +136,36 @@ impl Requests {
         self.outbox.send_cards(run.id).await;
         self.reminders.notify_webhook(&run, WAITING);
         Ok(Some(run))
+    }
+
+    /// Requests approval in chat, in the channel that the configuration names for it, and answers in the terminal: nobody else
+    /// sees that. The approval starts the run in the bot that serves the chat.
+    ///
+    /// # Errors
+    /// As [`Requests::request_approval`], and [`Error::User`] when no channel is set for the card.
+    pub async fn request_from_terminal(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
+        let place = self.outbox.platforms.terminal_channel().ok_or_else(|| {
+            Error::instead(
+                "A second person has to approve this in chat, and no channel is set for its card.",
+                "Request it in chat, or name a channel as `terminal_channel` in the configuration's `[slack]`.",
+            )
+        })?;
+        self.outbox.platforms.require_card_conversation(&place).await.map_err(with_channel)?;
+        let incoming = IncomingEvent { place, ..intent.incoming.clone() };
+        let in_chat = Intent { incoming: &incoming, ..intent.clone() };
+        let Some(run) = self.request_approval(&in_chat, plan).await? else { return Ok(None) };
+        let store = &self.app.audit.store;
+        let run = store.get(run.id).await.ok().flatten().unwrap_or(run);
+        let cards = store.cards_of(run.id).await.unwrap_or_default();
+        let mut reply = render_card(&self.app, &run, run.request.place.platform);
+        // The terminal has no approval buttons.
+        reply.indivisible = false;
+        if run.state.is_open() {
+            let is_posted = cards.iter().any(|card| card.message.is_some());
+            let note = if is_posted { CARD_POSTED } else { CARD_PENDING };
+            reply = reply.with(Block::Note(fill(note, &|_| Some(run.id.to_string()))));
+        }
+        Ok(Some(reply))
     }
 
     /// Opens the run of an intent, with its cards. `None` if this delivery was recorded before.
@@ -157,8 +181,19 @@ impl Requests {
                 format!("Wait until it has ended: `show {by}`."),
             )),
             Ok(OpenOutcome::Frozen(frozen)) => Err(frozen_error(&frozen)),
-            Ok(OpenOutcome::RateLimited(last)) => Err(break_glass::rate_limit_error(&self.app, &last)),
+            Ok(OpenOutcome::RateLimited(last)) => Err(break_glass_rate_error(&self.app, &last)),
             Err(error) => Err(store_error(&error)),
         }
+    }
+}
+
+/// Names the channel in an error about it, for somebody who isn't there.
+fn with_channel(error: Error) -> Error {
+    match error {
+        Error::User(User { problem, instead }) => {
+            let problem = format!("The channel for requests from terminals can't take the card. {problem}");
+            Error::User(User { problem, instead })
+        }
+        other => other,
     }
 }
