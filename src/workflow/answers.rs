@@ -1,10 +1,8 @@
 //! Answers to events. An answer that the platform can't take now is retried in the background; it is lost with the process.
 
-use super::platforms::Platforms;
-use crate::app::App;
+use super::outbox::Outbox;
 use crate::model::{ButtonToken, IncomingEvent, Reply, TokenPurpose};
 use crate::platform::{Platform, SendError};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -13,18 +11,18 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(1_800);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// Sends answers.
-#[derive(Clone)]
-pub(super) struct Answers {
-    pub app: Arc<App>,
-    pub platforms: Arc<Platforms>,
-}
-
-impl Answers {
+impl Outbox {
     /// Sends an answer; while the platform can't be reached, retries in the background.
-    pub async fn send(&self, incoming: &IncomingEvent, reply: Reply) {
+    pub(super) async fn answer(&self, incoming: &IncomingEvent, reply: Reply) {
         let Some(platform) = self.platforms.get(incoming.sender.platform).cloned() else { return };
-        let reply = self.make_ephemeral_if_shared(incoming, reply).await;
+        // For the requester alone in a conversation that is shared with another organisation, and in one of which that isn't known.
+        let reply = match self.platforms.get(incoming.place.platform) {
+            Some(platform) => match platform.conversation(&incoming.place).await {
+                Ok(conversation) if !conversation.shared => reply,
+                _ => reply.ephemeral(),
+            },
+            None => reply,
+        };
         match platform.answer(incoming, &reply).await {
             Ok(()) => {}
             Err(SendError::Unavailable(error)) => {
@@ -36,25 +34,19 @@ impl Answers {
         }
     }
 
-    /// Shows the reply to the requester alone in a conversation that is shared with another organisation, and in one of
-    /// which that isn't known.
-    async fn make_ephemeral_if_shared(&self, incoming: &IncomingEvent, reply: Reply) -> Reply {
-        let Some(platform) = self.platforms.get(incoming.place.platform) else { return reply };
-        match platform.conversation(&incoming.place).await {
-            Ok(conversation) if !conversation.shared => reply,
-            _ => reply.ephemeral(),
-        }
-    }
-
     /// Stores the commands behind an answer's buttons. On `false` the buttons have no meaning and must not be shown.
-    pub async fn store_offers(&self, incoming: &IncomingEvent, offers: Vec<(String, TokenPurpose)>) -> bool {
+    pub(super) async fn store_offers(
+        &self,
+        incoming: &IncomingEvent,
+        offers: Vec<(String, TokenPurpose)>,
+    ) -> bool {
         if offers.is_empty() {
             return true;
         }
         let place = &incoming.place;
         let tokens =
             offers.into_iter().map(|(token, purpose)| ButtonToken { token, purpose, place: place.clone() });
-        self.app.audit.store.put_tokens(tokens.collect()).await.is_ok()
+        self.app().audit.store.put_tokens(tokens.collect()).await.is_ok()
     }
 }
 
@@ -67,10 +59,7 @@ async fn retry(platform: &dyn Platform, incoming: &IncomingEvent, reply: &Reply)
         match platform.answer(incoming, reply).await {
             Err(SendError::Unavailable(_)) => {}
             Ok(()) => return,
-            Err(error) => {
-                tracing::error!(%error, "delivering answer failed");
-                return;
-            }
+            Err(error) => return tracing::error!(%error, "delivering answer failed"),
         }
     }
     tracing::error!("dropped answer: chat platform unavailable for 30 min");

@@ -2,13 +2,16 @@
 //! goes to the queries or the requests; a click on a decision goes to the decisions.
 
 use super::Workflow;
+use super::card::render_card;
 use super::decisions::Click;
+use super::eligibility::pending_approvers;
 use super::intent::Intent;
-use super::personal_view::with_refusal;
 use super::replies::{self, HandlerResult, Rejection, store_error};
 use crate::actions::{self, Action, Implementation};
 use crate::error::{Error, Result};
-use crate::model::{Block, Event, Heading, IncomingEvent, Plan, Reply, Risk, TokenPurpose};
+use crate::model::{
+    Block, Card, Decision, Event, Heading, IncomingEvent, Reply, Risk, Run, RunState, TokenPurpose,
+};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -36,17 +39,16 @@ impl Workflow {
                 self.click_on_card(&incoming, token, message).await
             }
             Event::Button { token, message } => self.button(&incoming, token, message).await,
-            Event::View { token, message } => self.views.view(&incoming, token, message).await,
+            Event::View { token, message } => self.view(&incoming, token, message).await,
         };
         match handled {
-            Ok(reply) => {
-                if let Some(reply) = reply {
-                    self.answers.send(&incoming, reply).await;
-                }
+            Ok(None) => Completion::Answered,
+            Ok(Some(reply)) => {
+                self.executor.outbox.answer(&incoming, reply).await;
                 Completion::Answered
             }
             Err(rejection) => {
-                self.answers.send(&incoming, replies::refusal(&rejection)).await;
+                self.executor.outbox.answer(&incoming, replies::refusal(&rejection)).await;
                 match rejection.error {
                     Error::User(_) => Completion::Refused,
                     Error::Internal(_) => Completion::Failed,
@@ -56,8 +58,7 @@ impl Workflow {
     }
 
     async fn command(&self, incoming: &IncomingEvent, typed: &str) -> HandlerResult {
-        let mut heading =
-            Heading { who: None, asked: crate::suggest::shown(typed.trim()), environment: None, run: None };
+        let mut heading = anonymous(&crate::suggest::shown(typed.trim()));
         match self.authenticator.parse_line(incoming, typed, &mut heading).await {
             Ok(Some(intent)) => self.dispatch_intent(&intent).await,
             Ok(None) => self.menu(incoming, heading).await,
@@ -74,7 +75,7 @@ impl Workflow {
         };
         let commands: Vec<&str> = replies::FIRST.into_iter().filter(may_run).collect();
         let (mut reply, offers) = replies::menu(heading, &commands);
-        if !self.answers.store_offers(incoming, offers).await {
+        if !self.executor.outbox.store_offers(incoming, offers).await {
             reply.blocks.retain(|block| !matches!(block, Block::Buttons(_)));
         }
         Ok(Some(reply))
@@ -84,17 +85,17 @@ impl Workflow {
     async fn click_on_card(&self, incoming: &IncomingEvent, token: &str, message: &str) -> HandlerResult {
         let mut deciding = pin!(self.button(incoming, token, message));
         match tokio::time::timeout(CLICK_TIMEOUT, &mut deciding).await {
-            Ok(Ok(None)) => self.views.view(incoming, token, message).await,
-            Ok(Ok(Some(reply))) => Ok(Some(reply)),
-            Ok(Err(rejection)) => match self.views.view(incoming, token, message).await {
+            Ok(Ok(None)) => self.view(incoming, token, message).await,
+            Ok(Err(rejection)) => match self.view(incoming, token, message).await {
                 Ok(Some(view)) => Ok(Some(with_refusal(view, &rejection))),
                 _ => Err(rejection),
             },
+            Ok(answered) => answered,
             Err(_) => {
                 // The decision continues meanwhile.
                 let answer = async {
-                    if let Ok(Some(view)) = self.views.view(incoming, token, message).await {
-                        self.answers.send(incoming, view).await;
+                    if let Ok(Some(view)) = self.view(incoming, token, message).await {
+                        self.executor.outbox.answer(incoming, view).await;
                     }
                 };
                 futures::join!(answer, deciding).1
@@ -104,20 +105,23 @@ impl Workflow {
 
     /// A click on a button: the token says what it means, and is valid in its conversation only.
     async fn button(&self, incoming: &IncomingEvent, token: &str, message: &str) -> HandlerResult {
-        let mut heading = Heading { who: None, asked: "a button".to_owned(), environment: None, run: None };
+        let mut heading = anonymous("a button");
         let unknown = || Error::instead("This button is no longer known.", "Type the command instead.");
         let result = match self.app.audit.store.token(token).await {
             Err(error) => Err(store_error(&error)),
             Ok(None) => Err(unknown()),
             Ok(Some(token)) if !token.place.same_conversation(&incoming.place) => {
-                tracing::warn!(
-                    account = incoming.sender.account,
-                    "button token used in another conversation"
-                );
+                let account = &incoming.sender.account;
+                tracing::warn!(account, "button token used in another conversation");
                 Err(Error::user("This button belongs to another conversation. Nothing was done."))
             }
             Ok(Some(token)) => match token.purpose {
-                offer @ TokenPurpose::RunCommand { .. } => return self.offer(incoming, offer, heading).await,
+                offer @ TokenPurpose::RunCommand { .. } => {
+                    match self.authenticator.parse_offer(incoming, offer, &mut heading).await {
+                        Ok(Some(intent)) => return self.dispatch_intent(&intent).await,
+                        other => other.map(|_| ()),
+                    }
+                }
                 TokenPurpose::View { .. } => Err(unknown()),
                 TokenPurpose::Decision { run, verdict, card } => {
                     let click = Click { run, decision: verdict, card, message };
@@ -126,19 +130,6 @@ impl Workflow {
             },
         };
         result.map(|()| None).map_err(|error| Rejection { heading, error })
-    }
-
-    async fn offer(
-        &self,
-        incoming: &IncomingEvent,
-        purpose: TokenPurpose,
-        mut heading: Heading,
-    ) -> HandlerResult {
-        match self.authenticator.parse_offer(incoming, purpose, &mut heading).await {
-            Ok(Some(intent)) => self.dispatch_intent(&intent).await,
-            Ok(None) => Ok(None),
-            Err(error) => Err(Rejection { heading, error }),
-        }
     }
 
     /// Sends an intent to the queries or the requests.
@@ -162,7 +153,7 @@ impl Workflow {
         intent: &Intent<'_>,
         action: &'static dyn Action,
     ) -> Result<Option<Reply>> {
-        let plan: Plan = action.plan(&intent.call(&self.app)).await?;
+        let plan = action.plan(&intent.call(&self.app)).await?;
         if let Some(run) = action.decided_run(&plan) {
             self.requests.require_approver_role(intent, run).await?;
         }
@@ -176,4 +167,69 @@ impl Workflow {
             Risk::Read | Risk::Write => self.requests.execute_now(intent, plan).await,
         }
     }
+
+    /// The card of a token as the event's sender sees it.
+    async fn view(&self, incoming: &IncomingEvent, token: &str, message: &str) -> HandlerResult {
+        let view = self.card_of(incoming, token, message).await;
+        view.map(Some).map_err(|error| Rejection { heading: anonymous("a card"), error })
+    }
+
+    async fn card_of(&self, incoming: &IncomingEvent, token: &str, message: &str) -> Result<Reply> {
+        let store = &self.app.audit.store;
+        let token = store.token(token).await.map_err(|error| store_error(&error))?;
+        let unknown =
+            || Error::instead("This card is no longer known.", "`pending` shows the open requests.");
+        let token =
+            token.filter(|token| token.place.same_conversation(&incoming.place)).ok_or_else(unknown)?;
+        let (TokenPurpose::Decision { run, card, .. } | TokenPurpose::View { run, card }) = token.purpose
+        else {
+            return Err(unknown());
+        };
+        // Its readers' clients ask as soon as it is posted, before the platform has answered the bot.
+        let delivered = self.executor.outbox.delivered_message(card, run).await?;
+        if delivered.is_some_and(|delivered| delivered != message) {
+            return Err(unknown());
+        }
+        let card =
+            store.card(card).await.map_err(|error| store_error(&error))?.filter(|card| card.run == run);
+        let run = store.get(run).await.map_err(|error| store_error(&error))?;
+        let (card, run) = card.zip(run).ok_or_else(unknown)?;
+        self.render_view(&run, &card, incoming).await
+    }
+
+    /// Renders the card with those of its buttons that this person may click.
+    async fn render_view(&self, run: &Run, card: &Card, incoming: &IncomingEvent) -> Result<Reply> {
+        let mut reply = render_card(&self.app, run, card.place.platform);
+        // An unknown person sees what everyone sees.
+        let Ok(person) = self.authenticator.identify(incoming).await else { return Ok(reply) };
+        if run.state != RunState::Pending {
+            return Ok(reply);
+        }
+        let may_approve = pending_approvers(&self.app, run).iter().any(|approver| approver.id == person.id);
+        let is_requester = run.request.requester.id == person.id;
+        let is_theirs = |decision| match decision {
+            Decision::Withdraw => is_requester,
+            Decision::Approve | Decision::Deny => may_approve,
+        };
+        let mut buttons = self.executor.outbox.decision_buttons(run, card, &is_theirs).await?;
+        buttons.iter_mut().for_each(|button| button.visible_to = vec![person.clone()]);
+        if !buttons.is_empty() {
+            reply = reply.with(Block::Buttons(buttons));
+        }
+        Ok(reply)
+    }
+}
+
+fn anonymous(asked: &str) -> Heading {
+    Heading { who: None, asked: asked.to_owned(), environment: None, run: None }
+}
+
+/// Puts a refusal into a card, above the buttons, where the clicker looks: a plan can be longer than a screen.
+fn with_refusal(mut view: Reply, rejection: &Rejection) -> Reply {
+    let refusal = replies::refusal(rejection).blocks;
+    let index = view.blocks.iter().rposition(|block| matches!(block, Block::Buttons(_))).unwrap_or(0);
+    view.blocks.splice(index..index, refusal);
+    // The refusal is the clicker's, and the conversation has the whole plan.
+    view.indivisible = false;
+    view.ephemeral()
 }

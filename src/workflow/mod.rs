@@ -8,11 +8,9 @@ use crate::ephemeral::DuplicateFilter;
 use crate::model::{EventKind, IncomingEvent};
 use crate::platform::Platform;
 use crate::store::StoreResult;
-use answers::Answers;
 use authenticate::Authenticator;
 use executor::RunExecutor;
 use outbox::{InFlight, Outbox};
-use personal_view::PersonalViews;
 use platforms::Platforms;
 use queries::Queries;
 use reconciler::Reconciler;
@@ -33,9 +31,7 @@ mod executor;
 mod ingress;
 mod intent;
 mod outbox;
-mod personal_view;
 mod platforms;
-mod progress;
 mod queries;
 mod recipients;
 mod reconciler;
@@ -58,8 +54,6 @@ pub struct Workflow {
     pub app: Arc<App>,
     deliveries: DuplicateFilter,
     authenticator: Authenticator,
-    answers: Answers,
-    views: PersonalViews,
     queries: Queries,
     requests: Requests,
     executor: Arc<RunExecutor>,
@@ -75,7 +69,6 @@ impl Workflow {
         let platforms = Arc::new(Platforms::new(platforms));
         let background = TaskTracker::new();
         let authenticator = Authenticator { app: app.clone(), platforms: platforms.clone() };
-        let answers = Answers { app: app.clone(), platforms: platforms.clone() };
         let outbox = Outbox::new(app.clone(), platforms, background.clone());
         let reminders = Arc::new(Reminders { app: app.clone(), outbox: outbox.clone() });
         let executor = Arc::new(RunExecutor {
@@ -90,9 +83,7 @@ impl Workflow {
             executor: executor.clone(),
             watching: InFlight::default(),
         });
-        let views =
-            PersonalViews { app: app.clone(), authenticator: authenticator.clone(), outbox: outbox.clone() };
-        let queries = Queries { app: app.clone(), answers: answers.clone(), outbox: outbox.clone() };
+        let queries = Queries { app: app.clone(), outbox: outbox.clone() };
         let requests = Requests {
             app: app.clone(),
             authenticator: authenticator.clone(),
@@ -106,8 +97,6 @@ impl Workflow {
             app,
             deliveries,
             authenticator,
-            answers,
-            views,
             queries,
             requests,
             executor,

@@ -9,14 +9,14 @@ use crate::audit::EventDetails;
 use crate::ephemeral::RateLimiter;
 use crate::error::Result;
 use crate::model::{
-    Block, Button, ButtonToken, Card, CardKind, Conversation, Decision, EventKind, PostedMessage, Reply, Run,
+    Block, Button, ButtonToken, Card, CardKind, Decision, EventKind, PlatformKind, PostedMessage, Reply, Run,
     RunId, RunState, TokenPurpose,
 };
-use crate::platform::SendError;
+use crate::platform::{Platform, SendError};
 use crate::store::StoreResult;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,12 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3);
 /// The store is polled for a delivery by another replica, which sends no notification here.
 const DELIVERY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A run's progress is polled this often.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A card that is being sent is tried again after this.
+const IN_FLIGHT_POLL_INTERVAL: Duration = Duration::from_millis(200);
+
 /// The cards that this process is sending, or the runs that it is executing; and a mark on each that was requested again meanwhile.
 #[derive(Default)]
 pub(super) struct InFlight(Mutex<HashMap<i64, bool>>);
@@ -62,16 +68,10 @@ pub(super) struct InFlight(Mutex<HashMap<i64, bool>>);
 impl InFlight {
     /// Begins, unless it is in flight already; then it is marked to be done again.
     pub fn begin(&self, id: i64) -> bool {
-        match self.0.lock().entry(id) {
-            Entry::Occupied(mut begun) => {
-                begun.insert(true);
-                false
-            }
-            Entry::Vacant(new) => {
-                new.insert(false);
-                true
-            }
-        }
+        let mut in_flight = self.0.lock();
+        let is_new = !in_flight.contains_key(&id);
+        in_flight.insert(id, !is_new);
+        is_new
     }
 
     /// Ends without regard to a mark; `false` if it was not in flight.
@@ -111,8 +111,7 @@ impl RetrySchedule {
     }
 
     fn is_due(&self, card: i64, now: Instant) -> bool {
-        let schedule = self.0.lock();
-        schedule.get(&card).is_none_or(|(_, due)| *due <= now)
+        self.0.lock().get(&card).is_none_or(|(_, due)| *due <= now)
     }
 }
 
@@ -153,10 +152,10 @@ pub(super) struct Outbox {
     pub platforms: Arc<Platforms>,
     /// Tasks that the process waits for before it ends.
     pub background: TaskTracker,
-    pub sending: InFlight,
+    sending: InFlight,
     retries: RetrySchedule,
     /// By platform.
-    pub progress_turns: RateLimiter,
+    progress_turns: RateLimiter,
     /// Notified when this process has recorded the message of a posted card.
     delivered: Notify,
 }
@@ -178,41 +177,31 @@ impl Outbox {
         &self.app
     }
 
-    /// Adds a card of the run in a conversation and sends it.
-    ///
-    /// # Errors
-    /// When the card can't be recorded: then it is never sent.
-    pub async fn post_card(self: &Arc<Self>, run: RunId, place: &Conversation) -> StoreResult<()> {
-        let card = self.app.audit.store.add_card(run, place.clone(), CardKind::Primary).await?;
-        self.deliver(card).await;
-        Ok(())
-    }
-
     /// Sends the primary cards of a new run, and then, in the background, its other cards.
     pub async fn send_cards(self: &Arc<Self>, run: RunId) {
-        match self.app.audit.store.cards_of(run).await {
-            Ok(cards) => {
-                let (primary, others): (Vec<_>, Vec<_>) =
-                    cards.into_iter().partition(|card| card.kind == CardKind::Primary);
-                futures::future::join_all(primary.iter().map(|card| self.deliver(card.id))).await;
-                let outbox = Arc::clone(self);
-                self.background.spawn(async move {
-                    futures::future::join_all(others.iter().map(|card| outbox.deliver(card.id))).await;
-                });
-            }
-            Err(error) => tracing::warn!(run, %error, "reading cards failed; will retry"),
-        }
+        let cards = self.cards_of(run).await.into_iter();
+        let (primary, others) = cards.partition(|card| card.kind == CardKind::Primary);
+        self.deliver_all(primary).await;
+        let outbox = Arc::clone(self);
+        self.background.spawn(async move { outbox.deliver_all(others).await });
     }
 
     /// Brings all cards of a run up to its record.
     pub async fn update_cards(self: &Arc<Self>, run: RunId) {
-        match self.app.audit.store.cards_of(run).await {
-            Ok(cards) => {
-                let behind = cards.into_iter().filter(|card| !card.abandoned);
-                futures::future::join_all(behind.map(|card| self.deliver(card.id))).await;
-            }
-            Err(error) => tracing::warn!(run, %error, "reading cards failed; will retry"),
-        }
+        let mut cards = self.cards_of(run).await;
+        cards.retain(|card| !card.abandoned);
+        self.deliver_all(cards).await;
+    }
+
+    async fn cards_of(&self, run: RunId) -> Vec<Card> {
+        self.app.audit.store.cards_of(run).await.unwrap_or_else(|error| {
+            tracing::warn!(run, %error, "reading cards failed; will retry");
+            Vec::new()
+        })
+    }
+
+    async fn deliver_all(self: &Arc<Self>, cards: Vec<Card>) {
+        futures::future::join_all(cards.iter().map(|card| self.deliver(card.id))).await;
     }
 
     /// As [`Outbox::update_cards`], in the background.
@@ -238,7 +227,7 @@ impl Outbox {
 
     /// Sends one card as the record has it now, and once more if the record changed meanwhile: a process that ends soon has no
     /// supervisor. A failed card is retried by the supervisor.
-    async fn deliver(self: &Arc<Self>, card: i64) {
+    pub async fn deliver(self: &Arc<Self>, card: i64) {
         let mut due = self.sending.begin(card);
         while due {
             if let Err(error) = self.deliver_now(card, false).await {
@@ -249,7 +238,7 @@ impl Outbox {
     }
 
     /// Claims the card, sends it if it shows less than the record or `force` is set, and records what was sent.
-    pub async fn deliver_now(self: &Arc<Self>, card: i64, force: bool) -> anyhow::Result<()> {
+    async fn deliver_now(self: &Arc<Self>, card: i64, force: bool) -> anyhow::Result<()> {
         let store = &self.app.audit.store;
         let now = Instant::now();
         if !store.claim_card(card, jiff::Timestamp::now() + CLAIM_PERIOD).await? {
@@ -277,12 +266,8 @@ impl Outbox {
             }
             Err(SendError::Unavailable(error)) => {
                 self.retries.schedule_retry(card.id, Instant::now());
-                tracing::warn!(
-                    run = run.id,
-                    card = card.id,
-                    error,
-                    "chat platform unavailable; will retry card"
-                );
+                let (run, card) = (run.id, card.id);
+                tracing::warn!(run, card, error, "chat platform unavailable; will retry card");
             }
             Err(error) => {
                 card.abandoned = true;
@@ -319,7 +304,10 @@ impl Outbox {
 
     /// Renders the card and sends it to its conversation; a direct one is looked up first.
     async fn render_and_send(&self, card: &Card, run: &Run) -> Result<PostedMessage, SendError> {
-        let place = self.place_of(card).await?;
+        let place = match card.place.account() {
+            Some(sender) => self.platform(sender.platform)?.direct(&sender).await?,
+            None => card.place.clone(),
+        };
         if card.place.account().is_some() && place.same_conversation(&run.request.place) {
             return Err(SendError::Refused("requested in that very conversation".to_owned()));
         }
@@ -331,28 +319,24 @@ impl Outbox {
             }
             _ if run.state == RunState::Pending => {
                 let buttons = self.decision_buttons(run, &card, &|_| true).await;
-                let view = self.view_token(run, &card).await;
-                let (buttons, view) = buttons
-                    .and_then(|buttons| Ok((buttons, view?)))
-                    .map_err(|error| SendError::Unavailable(format!("its buttons: {error}")))?;
-                let reply = render_card(&self.app, run, platform).with(Block::Buttons(buttons));
-                Reply { view: Some(view), ..reply }
+                let unavailable =
+                    |error: anyhow::Error| SendError::Unavailable(format!("its buttons: {error}"));
+                let buttons = Block::Buttons(buttons.map_err(unavailable)?);
+                let view = self.view_token(run, &card).await.map_err(unavailable)?;
+                Reply { view: Some(view), ..render_card(&self.app, run, platform).with(buttons) }
             }
             _ => render_card(&self.app, run, platform),
         };
         self.send_card(&card, run, &reply).await
     }
 
-    async fn place_of(&self, card: &Card) -> Result<Conversation, SendError> {
-        let Some(sender) = card.place.account() else { return Ok(card.place.clone()) };
-        let platform = self.platforms.get(sender.platform);
-        platform.ok_or(SendError::Refused("no platform".to_owned()))?.direct(&sender).await
+    fn platform(&self, name: PlatformKind) -> Result<&Arc<dyn Platform>, SendError> {
+        self.platforms.get(name).ok_or_else(|| SendError::Refused("no platform".to_owned()))
     }
 
     /// Edits the card's message, or posts it.
-    pub async fn send_card(&self, card: &Card, run: &Run, reply: &Reply) -> Result<PostedMessage, SendError> {
-        let platform =
-            self.platforms.get(card.place.platform).ok_or(SendError::Refused("no platform".to_owned()))?;
+    async fn send_card(&self, card: &Card, run: &Run, reply: &Reply) -> Result<PostedMessage, SendError> {
+        let platform = self.platform(card.place.platform)?;
         if let Some(message) = &card.message {
             let posted = PostedMessage { place: card.place.clone(), message: message.clone() };
             return platform.edit(&posted, reply).await.map(|()| posted);
@@ -401,10 +385,7 @@ impl Outbox {
         let approvers = pending_approvers_on(&self.app, run, platform);
         let mut buttons = Vec::new();
         let mut tokens = Vec::new();
-        for (label, decision, style) in DECISION_BUTTONS {
-            if !is_selected(decision) {
-                continue;
-            }
+        for (label, decision, style) in DECISION_BUTTONS.into_iter().filter(|button| is_selected(button.1)) {
             let purpose = TokenPurpose::Decision { run: run.id, verdict: decision, card: card.id };
             let token = new_token(card, purpose)?;
             let visible_to = match decision {
@@ -416,6 +397,54 @@ impl Outbox {
         }
         self.app.audit.store.put_tokens(tokens).await?;
         Ok(buttons)
+    }
+
+    /// Edits progress into the run's cards for as long as it is polled. All runs take turns, so that the platform's rate limit leaves
+    /// room for what cards must say at once, which waits for no turn.
+    pub async fn show_progress(&self, run: RunId) -> Infallible {
+        let app = &self.app;
+        let mut shown = None;
+        loop {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let progress = app.progress.get(run);
+            if progress.is_none() || progress == shown {
+                continue;
+            }
+            shown = progress;
+            let cards = app.audit.store.cards_of(run).await.unwrap_or_default();
+            let is_shown = |card: &&Card| card.kind == CardKind::Primary && card.message.is_some();
+            for card in cards.iter().filter(is_shown).filter(|card| !card.abandoned) {
+                self.progress_turns.turn(&format!("{:?}", card.place.platform)).await;
+                // Read again: the turn may have come late.
+                shown = app.progress.get(run);
+                let Ok(Some(now)) = app.audit.store.get(run).await else { continue };
+                let reply = render_card(app, &now, card.place.platform);
+                if let Err(error) = self.send_card(card, &now, &reply).await {
+                    tracing::debug!(run, card = card.id, %error, "editing progress failed");
+                }
+            }
+        }
+    }
+
+    /// Sends a run's cards again, since they show something that isn't in the record.
+    pub async fn force_update(self: &Arc<Self>, run: RunId) {
+        let cards = self.app.audit.store.cards_of(run).await.unwrap_or_default();
+        for card in cards.iter().filter(|card| card.kind == CardKind::Primary && card.message.is_some()) {
+            // The task that is sending it may have rendered it before the change.
+            while !self.sending.begin(card.id) {
+                tokio::time::sleep(IN_FLIGHT_POLL_INTERVAL).await;
+            }
+            let mut force = true;
+            loop {
+                if let Err(error) = self.deliver_now(card.id, force).await {
+                    tracing::debug!(run, card = card.id, %error, "editing observed state failed");
+                }
+                force = false;
+                if !self.sending.end(card.id) {
+                    break;
+                }
+            }
+        }
     }
 
     async fn view_token(&self, run: &Run, card: &Card) -> anyhow::Result<String> {

@@ -1,6 +1,5 @@
 //! Read commands: recorded, run, closed, answered. An audit log that can't be written is a warning here, and only here.
 
-use super::answers::Answers;
 use super::intent::{Intent, Recipients};
 use super::outbox::Outbox;
 use crate::actions::{self, Implementation};
@@ -28,7 +27,6 @@ enum RecordOutcome {
 /// Answers read commands.
 pub(super) struct Queries {
     pub app: Arc<App>,
-    pub answers: Answers,
     pub outbox: Arc<Outbox>,
 }
 
@@ -40,15 +38,13 @@ impl Queries {
             return Ok(None);
         }
         let answer = self.query(intent).await;
-        if let RecordOutcome::As(run) = &recorded {
-            self.close_in_background(run, &answer);
-        }
-        let mut answer = answer?;
         let mut heading = intent.heading(&self.app);
         if let RecordOutcome::As(run) = &recorded {
+            self.close_in_background(run, &answer);
             heading.run = Some(run.id);
         }
-        if !self.answers.store_offers(intent.incoming, std::mem::take(&mut answer.offers)).await {
+        let mut answer = answer?;
+        if !self.outbox.store_offers(intent.incoming, std::mem::take(&mut answer.offers)).await {
             drop_buttons(&mut answer.blocks);
         }
         let mut reply = Reply::new(heading);
@@ -62,7 +58,7 @@ impl Queries {
         let reply = if intent.private { reply.ephemeral() } else { reply };
         match answer.card.filter(|_| !intent.private) {
             Some(run) => {
-                self.answers.send(intent.incoming, reply).await;
+                self.outbox.answer(intent.incoming, reply).await;
                 self.post_again(run, &intent.incoming.place).await;
                 Ok(None)
             }
@@ -78,8 +74,9 @@ impl Queries {
         {
             return;
         }
-        if let Err(error) = self.outbox.post_card(run, place).await {
-            tracing::warn!(run, %error, "posting card again failed");
+        match self.app.audit.store.add_card(run, place.clone(), CardKind::Primary).await {
+            Ok(card) => self.outbox.deliver(card).await,
+            Err(error) => tracing::warn!(run, %error, "posting card again failed"),
         }
     }
 
@@ -112,13 +109,11 @@ impl Queries {
 
     /// Closes the run in the background: the answer doesn't wait for it.
     fn close_in_background(&self, run: &Run, answer: &Result<Answer>) {
-        let (kind, details) = match answer {
-            Ok(answer) => (EventKind::Succeeded, EventDetails::default().text("verdict", verdict(answer))),
-            Err(error) => (
-                EventKind::Failed,
-                EventDetails::default().text("verdict", crate::redact::text(&error.to_string())),
-            ),
+        let (kind, verdict) = match answer {
+            Ok(answer) => (EventKind::Succeeded, verdict(answer)),
+            Err(error) => (EventKind::Failed, crate::redact::text(&error.to_string())),
         };
+        let details = EventDetails::default().text("verdict", verdict);
         let (audit, run) = (self.app.audit.clone(), run.clone());
         self.outbox.background.spawn(async move { audit.close(&run, kind, details).await });
     }
@@ -126,18 +121,12 @@ impl Queries {
 
 fn verdict(answer: &Answer) -> String {
     let verdict = answer.blocks.iter().find_map(|block| match block {
-        Block::Verdict { tone, text } => Some(format!("{}{}", severity_prefix(*tone), text.words())),
+        Block::Verdict { tone: Severity::Critical, text } => Some(format!("critical: {}", text.words())),
+        Block::Verdict { tone: Severity::Warning, text } => Some(format!("warning: {}", text.words())),
+        Block::Verdict { text, .. } => Some(text.words()),
         _ => None,
     });
     verdict.unwrap_or_default()
-}
-
-fn severity_prefix(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Critical => "critical: ",
-        Severity::Warning => "warning: ",
-        Severity::Neutral | Severity::Ok => "",
-    }
 }
 
 fn drop_buttons(blocks: &mut Vec<Block>) {
