@@ -8,20 +8,30 @@
 
 use super::BackupError;
 use super::manifest::{self, Manifest};
-use super::pg_client::{ClientConnection, PgClient};
-use super::tee::{self, TeeResult};
-use super::tools::Tool;
+use super::pg_client::{ClientConnection, PgClient, Tool};
 use crate::actions::support::subprocess::command;
 use crate::storage::{ObjectUpload, Staged, Storage};
+use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Time between two progress reports: a message can't be edited more often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes that are hashed and written at once: large enough that system calls don't count, small enough for the CPU's cache.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Capacity of a pipe: Linux allows every user a MiB (`/proc/sys/fs/pipe-max-size`); the default is 64 KiB.
+#[cfg(target_os = "linux")]
+const PIPE_BYTES: usize = 1 << 20;
+
+/// Chunks queued for the storage.
+const QUEUED_CHUNKS: usize = 2;
 
 /// One database to back up.
 #[derive(Debug, Clone)]
@@ -50,9 +60,6 @@ pub struct DumpProgress {
 
 /// Makes a backup and reports progress about once a second. The caller holds the lock on the database's backups. On every error,
 /// and when it is dropped half-way, it leaves nothing that looks like a backup.
-///
-/// # Errors
-/// [`BackupError`].
 pub async fn dump(
     job: &Dump<'_>,
     report_progress: &(dyn Fn(DumpProgress) + Send + Sync),
@@ -68,11 +75,11 @@ pub async fn dump(
         |bytes, checking| report_progress(DumpProgress { bytes, elapsed: clock.elapsed(), checking });
     let streamed = stream_dump(job, compression, &mut upload, &|bytes| report(bytes, false)).await;
     let TeeResult { bytes, sha256, .. } = match streamed {
-        Ok(streamed) => streamed,
         Err(error) => {
             upload.abort().await;
             return Err(error);
         }
+        Ok(streamed) => streamed,
     };
     let staged = upload.finish().await?;
     report(bytes, true);
@@ -113,18 +120,18 @@ async fn stream_dump(
     upload: &mut ObjectUpload,
     report_bytes: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<TeeResult, BackupError> {
-    let (dump, stdout) = tee::pipe().map_err(BackupError::Pipe)?;
+    let (dump, stdout) = pipe().map_err(BackupError::Pipe)?;
     let mut pg_dump = command(&job.tool.pg_dump());
     pg_dump.args(["--format=custom", "--no-password", "--lock-wait-timeout=10s", compression]);
     pg_dump.arg(job.connection.argument()).stdout(stdout);
     job.connection.apply(&mut pg_dump, job.tool.major);
     let pg_dump = PgClient::start(pg_dump)?;
-    let (stdin, archive) = tee::pipe().map_err(BackupError::Pipe)?;
+    let (stdin, archive) = pipe().map_err(BackupError::Pipe)?;
     let mut pg_restore = command(&job.tool.pg_restore());
     pg_restore.args(["--format=custom", "--file=/dev/null"]).stdin(stdin).stdout(Stdio::null());
     let pg_restore = PgClient::start(pg_restore)?;
-    let (sender, mut chunks) = mpsc::channel(tee::QUEUED_CHUNKS);
-    let tee = tokio::task::spawn_blocking(move || tee::copy(dump, archive, &sender));
+    let (sender, mut chunks) = mpsc::channel(QUEUED_CHUNKS);
+    let tee = tokio::task::spawn_blocking(move || copy(dump, archive, &sender));
     let mut bytes = 0;
     let mut reported_at = Instant::now();
     while let Some(chunk) = chunks.recv().await {
@@ -135,8 +142,8 @@ async fn stream_dump(
             report_bytes(bytes);
         }
     }
-    let copied = tee.await.map_err(|error| BackupError::Internal(error.into()))?;
-    let copied = copied.map_err(BackupError::Pipe)?;
+    let copied =
+        tee.await.map_err(|error| BackupError::Internal(error.into()))?.map_err(BackupError::Pipe)?;
     match tokio::join!(pg_dump.wait(), pg_restore.wait()) {
         (Ok(()), Ok(())) => Ok(copied),
         // pg_restore stopped reading first: pg_dump failed only because of that. Otherwise pg_dump's error comes first: its
@@ -145,6 +152,79 @@ async fn stream_dump(
         (Err(error), _) => Err(BackupError::Dump(with_fix(error, &job.connection.user))),
         (Ok(()), Err(error)) => Err(BackupError::Unreadable(error)),
     }
+}
+
+struct TeeResult {
+    bytes: u64,
+    /// In hex.
+    sha256: String,
+    /// pg_restore read all of it.
+    check_completed: bool,
+}
+
+/// A blocking pipe to or from a child.
+fn pipe() -> std::io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = std::io::pipe()?;
+    // A smaller pipe works, too, with more wakeups.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_BYTES);
+    Ok((reader, writer))
+}
+
+/// Copies a dump's bytes through a checksum to the checking pg_restore and to the storage, until pg_dump closes its end, pg_restore
+/// stops reading, or the receiver is dropped. Blocks, in a thread of its own: pg_dump writes 4 KiB at a time, and waking an
+/// asynchronous reader for each costs more than hashing them.
+fn copy(
+    mut dump: PipeReader,
+    mut check: PipeWriter,
+    store: &mpsc::Sender<Bytes>,
+) -> std::io::Result<TeeResult> {
+    // A pipe is read again when it has filled a bit, and before it gets full at a dump's rate of some tens of MB/s.
+    let pause = pause(&dump);
+    let mut hasher = Sha256::new();
+    let mut bytes = 0;
+    let mut check_completed = true;
+    while check_completed {
+        let chunk = fill(&mut dump, pause)?;
+        if chunk.is_empty() {
+            break;
+        }
+        bytes += chunk.len() as u64;
+        hasher.update(&chunk);
+        check_completed = check.write_all(&chunk).is_ok();
+        if store.blocking_send(chunk.into()).is_err() {
+            break;
+        }
+    }
+    Ok(TeeResult { bytes, sha256: hex::encode(hasher.finalize()), check_completed })
+}
+
+fn pause(_pipe: &PipeReader) -> Duration {
+    #[cfg(target_os = "linux")]
+    if rustix::pipe::fcntl_getpipe_size(_pipe).is_ok_and(|size| size >= PIPE_BYTES) {
+        return Duration::from_millis(5);
+    }
+    Duration::from_millis(1)
+}
+
+fn fill(dump: &mut PipeReader, pause: Duration) -> std::io::Result<Vec<u8>> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut filled = 0;
+    while filled < CHUNK_BYTES {
+        let read = match dump.read(&mut chunk[filled..]) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        if read == 0 {
+            break;
+        }
+        filled += read;
+        if filled < CHUNK_BYTES {
+            std::thread::sleep(pause);
+        }
+    }
+    chunk.truncate(filled);
+    Ok(chunk)
 }
 
 /// Adds the fix to pg_dump's error where a privilege is missing, in the server's words.
@@ -159,10 +239,7 @@ fn with_fix(error: String, login: &str) -> String {
 }
 
 /// Reads back what was stored and compares it with what was sent.
-///
-/// # Errors
-/// [`BackupError::Differs`], or the storage's.
-pub async fn read_back(staged: &Staged, sha256: &str) -> Result<(), BackupError> {
+async fn read_back(staged: &Staged, sha256: &str) -> Result<(), BackupError> {
     let mut stream = staged.read().await?;
     let mut hasher = Sha256::new();
     while let Some(chunk) = stream.try_next().await? {

@@ -5,7 +5,6 @@ use crate::storage::{Key, Storage, StorageResult};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 const DUMP: &str = ".dump";
@@ -89,19 +88,16 @@ pub struct StoredBackup {
 /// that can't be read is logged.
 pub async fn newest(storage: &Storage, prefix: &Key, most: usize) -> StorageResult<NewestBackups> {
     let objects = storage.list(prefix).await?;
-    let keys = objects.iter().map(|object| object.location.clone());
+    let keys = objects.iter().rev().map(|object| object.location.clone());
     let keys: Vec<Key> = keys.filter(|key| key.as_ref().ends_with(MANIFEST)).collect();
-    let newest_keys = keys.clone().into_iter().rev().take(most);
-    let contents = newest_keys.map(|key| async move { storage.get(&key).await });
+    let contents = keys.clone().into_iter().take(most).map(|key| async move { storage.get(&key).await });
     let contents: Vec<Bytes> = futures::stream::iter(contents).buffered(PARALLEL_READS).try_collect().await?;
     let mut newest = NewestBackups { total: keys.len(), ..NewestBackups::default() };
-    for (json, key) in contents.iter().zip(keys.iter().rev()) {
+    for (json, key) in contents.iter().zip(&keys) {
         match serde_json::from_slice::<Manifest>(json) {
             Ok(manifest) => {
-                let is_dump = |object: &ObjectMeta| {
-                    object.location.as_ref() == manifest.key && object.size == manifest.bytes
-                };
-                let whole = objects.iter().any(is_dump);
+                let mut dumps = objects.iter().filter(|object| object.location.as_ref() == manifest.key);
+                let whole = dumps.any(|dump| dump.size == manifest.bytes);
                 newest.backups.push(StoredBackup { manifest, whole });
             }
             Err(error) => {

@@ -1,29 +1,33 @@
-//! `backup`: a service's database, or all of them one after another, dumped into the storage. This file holds which databases
-//! and in which order; `execute.rs` makes one dump. The plan's resource locks keep out a second backup of the same database.
+//! `backup`: a service's database, or all of them one after another, dumped into the storage. This file holds which databases, in
+//! which order, and the facts about each; `execute.rs` makes one dump. The plan's resource locks keep out a second backup of the same
+//! database. Facts are queried through the reader's login, without waiting for a lock: the acting role's few connections stay free
+//! for pg_dump.
 
 use super::{Action, Call, Execution, Outcome};
+use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::Plan;
+use crate::model::{Login, Plan};
+use crate::postgres::Address;
+use crate::sql::bytes;
 use crate::storage::StorageError;
 use async_trait::async_trait;
+use std::fmt;
 use std::time::Duration;
 
-mod estimate;
 mod execute;
 mod manifest;
 mod pg_client;
-mod plan;
-mod tee;
 mod text;
-mod tools;
 
 pub use execute::{Dump, DumpProgress, dump};
 pub use manifest::{Manifest, NewestBackups, StoredBackup, newest, prefix};
-pub use pg_client::ClientConnection;
-pub use tools::{MissingClient, Tool, choose, find};
+pub use pg_client::{ClientConnection, MissingClient, Tool, choose, find};
 
-use estimate::Estimate;
-use plan::{BackupContext, BackupTarget, DatabaseInfo};
+/// Size of a quickly compressed dump of typical business data, as a share of its tables.
+const USUAL_RATIO: f64 = 0.3;
+
+/// A backup is not finished before it was read back.
+const MAX_PERCENT: u64 = 99;
 
 pub struct Backup;
 
@@ -135,7 +139,7 @@ async fn back_up(
     target: &BackupTarget,
     info: &DatabaseInfo,
     estimate: &Estimate,
-) -> std::result::Result<Manifest, BackupError> {
+) -> Result<Manifest, BackupError> {
     let job = Dump {
         storage: &context.app.storage,
         tool: &info.tool,
@@ -154,4 +158,171 @@ async fn back_up(
     dump(&job, &report_progress).await.inspect_err(|error| {
         tracing::warn!(run = execution.run.id, database = target.database, ?error, "backup failed");
     })
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct BackupTarget {
+    server: String,
+    database: String,
+}
+
+impl BackupTarget {
+    /// The key of a target in the plan's identity. Keys sort alphabetically, in the targets' order.
+    fn identity_key(index: usize, count: usize) -> String {
+        if count == 1 { "database".to_owned() } else { format!("database {:03}", index + 1) }
+    }
+
+    /// The databases that a plan names, in its order.
+    fn from_plan(plan: &Plan) -> Vec<BackupTarget> {
+        let databases = plan.identity.iter().filter(|(name, _)| name.starts_with("database"));
+        let target = |(_, target): (&String, &String)| {
+            // A server's name has no slash; a database's may have one.
+            let (server, database) = target.split_once('/')?;
+            Some(BackupTarget { server: server.to_owned(), database: database.to_owned() })
+        };
+        databases.filter_map(target).collect()
+    }
+}
+
+impl fmt::Display for BackupTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.server, self.database)
+    }
+}
+
+struct DatabaseInfo {
+    database_bytes: i64,
+    /// Size without indexes, as of the last analyze: roughly what a dump reads.
+    table_bytes: i64,
+    /// The server's: "15.18".
+    version: String,
+    tool: Tool,
+}
+
+impl DatabaseInfo {
+    fn client_text(&self) -> String {
+        format!("pg_dump {} (the server is {})", self.tool.version, self.version)
+    }
+}
+
+struct BackupContext<'a> {
+    app: &'a App,
+    environment: &'a str,
+    /// The `application_name` of its connections.
+    asker: &'a str,
+}
+
+impl BackupContext<'_> {
+    async fn inspect(&self, targets: &[BackupTarget]) -> Vec<Result<DatabaseInfo, BackupError>> {
+        let tools = find(&self.app.config.backups).await;
+        futures::future::join_all(targets.iter().map(|target| self.inspect_database(&tools, target))).await
+    }
+
+    async fn inspect_database(
+        &self,
+        tools: &[Tool],
+        target: &BackupTarget,
+    ) -> Result<DatabaseInfo, BackupError> {
+        let address = Address::new(self.environment, &target.server, Login::Reader)
+            .in_database(target.database.clone());
+        let client = self.app.environments.acquire(&address, self.asker).await;
+        let client = client.map_err(|error| BackupError::Server(error.to_string()))?;
+        let tool = choose(tools, client.major())?.clone();
+        let rows = client.query(include_str!("database_size.sql"), &[]).await;
+        let rows = rows.map_err(|error| BackupError::Server(format!("can't be measured: {error}")))?;
+        let row = rows.first().ok_or_else(|| BackupError::Server("returned no size".to_owned()))?;
+        Ok(DatabaseInfo {
+            database_bytes: row.get("database_bytes"),
+            table_bytes: row.get("table_bytes"),
+            version: row.get("version"),
+            tool,
+        })
+    }
+
+    /// The client program's connection, through the login that the command's header names.
+    fn connection(&self, target: &BackupTarget, login: Login) -> Result<ClientConnection, BackupError> {
+        let unknown = || BackupError::Server("is not in the configuration".to_owned());
+        let environments = &self.app.environments;
+        let environment = environments.environment(self.environment).map_err(|_| unknown())?;
+        let server =
+            environment.servers.iter().find(|server| server.name == target.server).ok_or_else(unknown)?;
+        let (_, login) = environments.login(environment, login).map_err(|_| unknown())?;
+        Ok(ClientConnection {
+            server: server.clone(),
+            database: target.database.clone(),
+            user: login.user,
+            password: login.password,
+            tls: environment.tls.clone(),
+            timeout: environment.connect_timeout,
+            application: self.asker.to_owned(),
+        })
+    }
+}
+
+/// Estimated progress of a run: a dump's size is known only when it is done. The database's last backup shows how well its tables
+/// compress; without one, a usual ratio is taken.
+struct Estimate {
+    /// Bytes of each dump.
+    expected: Vec<u64>,
+    /// Number of finished databases; the next one is being dumped.
+    done: usize,
+}
+
+impl Estimate {
+    async fn new(
+        context: &BackupContext<'_>,
+        targets: &[BackupTarget],
+        checks: &[Result<DatabaseInfo, BackupError>],
+    ) -> Estimate {
+        let mut expected = Vec::new();
+        for (target, check) in targets.iter().zip(checks) {
+            let table_bytes = check.as_ref().map_or(0, |info| info.table_bytes) as f64;
+            let past = newest(&context.app.storage, &prefix(context.environment, &target.database), 1).await;
+            let past = past.unwrap_or_default().backups;
+            let past = past.first().map(|backup| &backup.manifest).filter(|past| past.table_bytes > 0);
+            let ratio = past.map_or(USUAL_RATIO, |past| past.bytes as f64 / past.table_bytes as f64);
+            // A dump has at least its table of contents.
+            expected.push((table_bytes * ratio) as u64 + 1);
+        }
+        Estimate { expected, done: 0 }
+    }
+
+    /// The share of the whole run, at most 99 %, and its label: "asset_service_db: 120 MiB, 14.2 MiB/s, 3 of 10 databases".
+    fn progress(&self, database: &str, transferred: &DumpProgress) -> (Option<u8>, String) {
+        let before: u64 = self.expected.iter().take(self.done).sum();
+        let this = self.expected.get(self.done).copied().unwrap_or_default();
+        let total = self.expected.iter().sum::<u64>().max(1);
+        let share = ((before + transferred.bytes.min(this)) * 100 / total).min(MAX_PERCENT);
+        let mut label = format!("{database}: {}", bytes(transferred.bytes as f64));
+        let seconds = transferred.elapsed.as_secs_f64();
+        if transferred.checking {
+            label.push_str(" written, being read back");
+        } else if seconds > 0.0 {
+            label.push_str(&format!(", {}/s", bytes(transferred.bytes as f64 / seconds)));
+        }
+        if self.expected.len() > 1 {
+            label.push_str(&format!(", {} of {} databases", self.done + 1, self.expected.len()));
+        }
+        label.push_str(" (estimated)");
+        (u8::try_from(share).ok(), label)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_the_share_of_all_databases_and_never_the_whole() {
+        let mut estimate = Estimate { expected: vec![100 << 20, 300 << 20], done: 0 };
+        let transferred =
+            |mib: u64| DumpProgress { bytes: mib << 20, elapsed: Duration::from_secs(10), checking: false };
+        let (percent, label) = estimate.progress("asset_service_db", &transferred(50));
+        assert_eq!(percent, Some(12));
+        assert_eq!(label, "asset_service_db: 50.0 MiB, 5.0 MiB/s, 1 of 2 databases (estimated)");
+        assert_eq!(estimate.progress("a", &transferred(500)).0, Some(25), "no more than its own share");
+        estimate.done = 1;
+        assert_eq!(estimate.progress("b", &transferred(150)).0, Some(62));
+        assert_eq!(estimate.progress("b", &transferred(900)).0, Some(99));
+    }
 }

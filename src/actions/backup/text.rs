@@ -1,14 +1,13 @@
 //! Texts of a backup's plan and outcome.
 
-use super::plan::{BackupTarget, DatabaseInfo};
-use super::{BackupError, Manifest, prefix};
+use super::{BackupError, BackupTarget, DatabaseInfo, Manifest, prefix};
 use crate::actions::Outcome;
 use crate::model::{Block, Cell, Column, EventKind, Plan, Row, Shape, Table, Text};
 use crate::sql::{bytes, duration};
 use serde_json::json;
 
 /// The plan for these databases, from the facts about each.
-pub fn describe(
+pub(super) fn describe(
     environment: &str,
     targets: &[BackupTarget],
     checks: &[Result<DatabaseInfo, BackupError>],
@@ -53,14 +52,14 @@ fn database_table(targets: &[BackupTarget], checks: &[Result<DatabaseInfo, Backu
 fn table(columns: &[(&str, Shape)], rows: Vec<Vec<String>>) -> Table {
     let columns = columns.iter().map(|(title, shape)| Column { title: (*title).to_owned(), shape: *shape });
     let total = rows.len();
-    let rows = rows
-        .into_iter()
-        .map(|cells| Row { cells: cells.into_iter().map(Cell::from).collect(), buttons: Vec::new() });
-    Table { title: None, columns: columns.collect(), rows: rows.collect(), total, empty: None }
+    let row =
+        |cells: Vec<String>| Row { cells: cells.into_iter().map(Cell::from).collect(), buttons: Vec::new() };
+    let rows = rows.into_iter().map(row).collect();
+    Table { title: None, columns: columns.collect(), rows, total, empty: None }
 }
 
 /// The outcome for all databases together.
-pub fn outcome(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Outcome {
+pub(super) fn outcome(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Outcome {
     let made: Vec<&Manifest> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
     let failed: Vec<(&BackupTarget, &BackupError)> =
         results.iter().filter_map(|(target, result)| Some((target, result.as_ref().err()?))).collect();
@@ -87,9 +86,7 @@ pub fn outcome(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Out
         ([], [(_, error), ..]) => (EventKind::Failed, format!("No database was backed up: {error}.")),
         _ => (EventKind::Partial, some),
     };
-    let mut outcome = Outcome::new(kind, verdict);
-    outcome.blocks = blocks(results);
-    outcome.facts = json!({
+    let facts = json!({
         "backups": made.iter().map(|manifest| json!({
             "database": manifest.database, "key": manifest.key, "bytes": manifest.bytes,
             "sha256": manifest.sha256, "duration_ms": manifest.duration_ms,
@@ -98,25 +95,22 @@ pub fn outcome(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Out
             "database": target.database, "server": target.server, "why": error.word(),
         })).collect::<Vec<_>>(),
     });
-    outcome
+    Outcome { blocks: blocks(results), facts, ..Outcome::new(kind, verdict) }
 }
 
 fn blocks(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Vec<Block> {
     if let [(_, Ok(manifest))] = results {
-        let client = format!("pg_dump {}", manifest.client_version);
         return vec![Block::Facts(vec![
             ("stored as".to_owned(), Text::new().code(manifest.key.clone())),
             ("SHA-256".to_owned(), Text::new().code(manifest.sha256.clone())),
-            ("dumped by".to_owned(), client.into()),
+            ("dumped by".to_owned(), format!("pg_dump {}", manifest.client_version).into()),
         ])];
     }
     if results.len() < 2 {
         return Vec::new();
     }
     let rows = results.iter().map(|(target, result)| match result {
-        Ok(manifest) => {
-            vec![target.database.clone(), bytes(manifest.bytes as f64), manifest.key.clone()]
-        }
+        Ok(manifest) => vec![target.database.clone(), bytes(manifest.bytes as f64), manifest.key.clone()],
         Err(error) => vec![target.database.clone(), "-".to_owned(), format!("no backup: {error}")],
     });
     let columns = [("database", Shape::Left), ("size", Shape::Right), ("stored as", Shape::Left)];
@@ -125,8 +119,8 @@ fn blocks(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Vec<Bloc
 
 #[cfg(test)]
 mod tests {
-    use super::super::{MissingClient, Tool};
     use super::*;
+    use crate::actions::backup::{MissingClient, Tool, manifest::key};
     use crate::storage::StorageError;
 
     fn target(database: &str) -> BackupTarget {
@@ -145,7 +139,7 @@ mod tests {
     fn manifest(database: &str) -> Manifest {
         let at = jiff::Timestamp::UNIX_EPOCH;
         Manifest {
-            key: super::super::manifest::key(&prefix("staging", database), at, 7).to_string(),
+            key: key(&prefix("staging", database), at, 7).to_string(),
             environment: "staging".to_owned(),
             server: "main".to_owned(),
             database: database.to_owned(),
