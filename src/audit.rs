@@ -3,8 +3,7 @@
 
 use crate::access::Policy;
 use crate::config::ApprovalSettings;
-use crate::model::transitions::next;
-use crate::model::{EventKind, Person, Plan, Run, RunId, RunState};
+use crate::model::{EventKind, Person, Plan, Run, RunId, RunState, next};
 use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Store, StoreResult};
 use serde_json::json;
 use std::collections::BTreeMap;

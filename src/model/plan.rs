@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// An immutable plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Plan {
     /// One sentence: what will happen. "Ends session 4711 of asset_svc on production/main."
     pub effect: String,
@@ -40,16 +40,9 @@ impl Plan {
     pub fn of(effect: impl Into<String>) -> Plan {
         Plan {
             effect: effect.into(),
-            identity: BTreeMap::new(),
-            targets: Vec::new(),
-            guards: BTreeMap::new(),
-            context: Vec::new(),
-            tables: Vec::new(),
-            code: None,
             impact: "none".to_owned(),
-            rollback: String::new(),
-            resource_locks: Vec::new(),
             created_at: jiff::Timestamp::now(),
+            ..Plan::default()
         }
     }
 
@@ -148,22 +141,14 @@ pub mod as_text {
     }
 
     /// Reads the value from text.
-    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-    where
-        T: FromStr<Err: Display>,
-        D: Deserializer<'de>,
-    {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    pub fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(text: D) -> Result<T, D::Error> {
+        String::deserialize(text)?.parse().map_err(D::Error::custom)
     }
 }
 
 /// SHA-256 in hex, of parts in order.
 pub fn sha256_hex(parts: &[&[u8]]) -> String {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    hex::encode(hasher.finalize())
+    hex::encode(parts.iter().fold(Sha256::new(), |hasher, part| hasher.chain_update(part)).finalize())
 }
 
 #[cfg(test)]

@@ -71,14 +71,8 @@ impl Text {
     }
 }
 
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        Text::new().plain(text)
-    }
-}
-
-impl From<String> for Text {
-    fn from(text: String) -> Self {
+impl<T: Into<String>> From<T> for Text {
+    fn from(text: T) -> Self {
         Text::new().plain(text)
     }
 }
@@ -148,31 +142,26 @@ impl Reply {
             Block::Verdict { tone, .. } => *tone,
             _ => Severity::Neutral,
         });
-        tones.max().unwrap_or(Severity::Neutral)
+        tones.max().unwrap_or_default()
     }
 }
 
 /// A part of an answer, in the order in which a person reads it: a verdict first, one next step last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Block {
-    Verdict {
-        tone: Severity,
-        text: Text,
-    },
+    /// The answer in a line.
+    Verdict { tone: Severity, text: Text },
+    /// A paragraph.
     Text(Text),
     /// Labels and values, two columns on a wide screen.
     Facts(Vec<(String, Text)>),
+    /// Rows.
     Table(Table),
     /// Query text or lines to copy, shown as written in a fixed-width font. Already redacted.
-    Code {
-        title: Option<String>,
-        text: String,
-    },
+    Code { title: Option<String>, text: String },
     /// A share done, 0 to 100, with a word on what remains.
-    Progress {
-        percent: Option<u8>,
-        label: String,
-    },
+    Progress { percent: Option<u8>, label: String },
+    /// A row of buttons.
     Buttons(Vec<Button>),
     /// Small print.
     Note(Text),
@@ -229,14 +218,8 @@ pub struct Cell {
     pub tone: Severity,
 }
 
-impl From<&str> for Cell {
-    fn from(text: &str) -> Self {
-        Cell { text: text.to_owned(), tone: Severity::Neutral }
-    }
-}
-
-impl From<String> for Cell {
-    fn from(text: String) -> Self {
-        Cell { text, tone: Severity::Neutral }
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Cell { text: text.into(), tone: Severity::Neutral }
     }
 }

@@ -1,17 +1,17 @@
-//! A run, as the audit log has it.
+//! A run, as the audit log has it: its request, its events, and the one table of its transitions. Who may cause an event is decided
+//! by `access`; what an event does, by `actions`.
 
-use super::{ChatAccount, Conversation, EventKind, Person, Risk};
+use super::{ChatAccount, Conversation, Person};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use strum::{Display, IntoStaticStr, VariantArray};
 
 /// A run's number: what people type in `show 128`.
 pub type RunId = i64;
 
 /// The state of a run: the fold of its events.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum RunState {
@@ -107,6 +107,134 @@ impl Run {
     }
 }
 
+/// The freeze that is in force: its author and time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActiveFreeze {
+    pub by: Person,
+    pub at: Timestamp,
+    pub reason: Option<String>,
+}
+
+/// An event in a run's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum EventKind {
+    /// Waits for a second person.
+    Requested,
+    /// One of several approvals.
+    ApprovalAdded,
+    /// The approvers were notified again.
+    Reminded,
+    Approved,
+    Denied,
+    Withdrawn,
+    /// An approval taken back, or overtaken, before the start.
+    Revoked,
+    Expired,
+    /// The claim: whoever writes it, and nobody else, acts. Reads and writes begin with it.
+    Started,
+    /// A part of the work is done: a resumable action continues from here.
+    Checkpoint,
+    /// Asked to stop; what was done by then stays.
+    StopRequested,
+    /// The claim of a resumable action whose process is gone.
+    Resumed,
+    Succeeded,
+    Failed,
+    /// Some targets, not all.
+    Partial,
+    Stopped,
+    /// Nothing was done: the target is no longer the one that was shown.
+    Invalidated,
+    /// The process died: the outcome is unknown.
+    Interrupted,
+    /// Recorded after its caller had timed out: it starts nothing.
+    TimedOut,
+    /// Another person has reviewed a break-glass run.
+    Reviewed,
+}
+
+impl EventKind {
+    /// The event's name in the audit log.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// The one transition table. `from` is `None` before the first event; the result is `None` for an event that can't happen.
+/// An interrupted run is closed by the reconciler, which may find any outcome.
+pub fn next(from: Option<RunState>, event: EventKind) -> Option<RunState> {
+    use EventKind as E;
+    use RunState as S;
+    let to = match (from, event) {
+        (None, E::Requested) => S::Pending,
+        (None | Some(S::Approved), E::Started) => S::Running,
+        (Some(S::Running), E::Checkpoint | E::StopRequested) => S::Running,
+        (Some(S::Interrupted), E::Resumed) => S::Running,
+        (Some(S::Pending), E::ApprovalAdded | E::Reminded) => S::Pending,
+        (Some(S::Pending), E::Approved) => S::Approved,
+        (Some(S::Pending), E::Denied) => S::Denied,
+        (Some(S::Pending), E::Withdrawn) => S::Withdrawn,
+        (Some(S::Approved), E::Revoked) => S::Revoked,
+        (Some(S::Pending | S::Approved), E::Expired) => S::Expired,
+        (Some(S::Pending | S::Approved | S::Running | S::Interrupted), E::Invalidated) => S::Invalidated,
+        (Some(S::Running | S::Interrupted), E::Succeeded) => S::Succeeded,
+        (Some(S::Running | S::Interrupted), E::Failed) => S::Failed,
+        (Some(S::Running | S::Interrupted), E::Partial) => S::Partial,
+        (Some(S::Running | S::Interrupted), E::Stopped) => S::Stopped,
+        (Some(S::Running), E::Interrupted) => S::Interrupted,
+        (Some(S::Pending | S::Approved | S::Running), E::TimedOut) => S::Stopped,
+        (Some(over), E::Reviewed) if !over.is_open() => over,
+        _ => return None,
+    };
+    Some(to)
+}
+
+/// The harm that a command can do, which decides if it needs an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Risk {
+    /// Answers at once.
+    Read,
+    /// Runs at once and is recorded.
+    Write,
+    /// Waits for a second person.
+    Danger,
+}
+
+impl Risk {
+    pub fn word(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Purpose of a login to PostgreSQL, in the order of the names. The configuration maps it to a role.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Display, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum Login {
+    Dump,
+    Maintain,
+    /// Serves every purpose but the reader's that has no login of its own.
+    Operator,
+    Owner,
+    #[default]
+    Reader,
+    Signal,
+}
+
+impl Login {
+    /// Every login.
+    pub const ALL: [Login; 6] =
+        [Login::Dump, Login::Maintain, Login::Operator, Login::Owner, Login::Reader, Login::Signal];
+
+    /// Name in command headers and in the configuration.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
 #[cfg(test)]
 impl Run {
     /// A request of ana's in a terminal, without an event.
@@ -115,7 +243,6 @@ impl Run {
         at: Timestamp,
         state: RunState,
     ) -> Run {
-        let place = Conversation::new(crate::model::PlatformKind::Terminal, "", String::new());
         let request = RunRequest {
             command: command.to_owned(),
             arguments: BTreeMap::new(),
@@ -123,7 +250,7 @@ impl Run {
             environment: environment.map(str::to_owned),
             requester: Person { id: "ana".to_owned(), account: None },
             sender: None,
-            place,
+            place: Conversation::new(super::PlatformKind::Terminal, "", String::new()),
             command_hash: String::new(),
             config_hash: String::new(),
             break_glass: false,
@@ -138,12 +265,4 @@ impl Run {
         self.events.push(RunEvent { seq: 1, at, kind, by: None, facts, texts: BTreeMap::new(), state });
         self
     }
-}
-
-/// The freeze that is in force: its author and time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ActiveFreeze {
-    pub by: Person,
-    pub at: Timestamp,
-    pub reason: Option<String>,
 }
