@@ -80,6 +80,9 @@ impl DuplicateFilter {
     }
 }
 
+/// A value, and the time that it may be kept.
+type Fetched<V, E> = Result<(V, Duration), E>;
+
 /// Values that expire.
 #[derive(Debug)]
 pub struct TtlCache<V> {
@@ -101,39 +104,27 @@ impl<V: Clone> TtlCache<V> {
     /// Keeps a value until then. A full cache drops the value that expires first.
     pub fn put(&self, key: &str, value: V, until: Instant) {
         let mut entries = self.entries.lock();
-        if entries.len() >= self.capacity && !entries.contains_key(key) {
-            let first = entries.iter().min_by_key(|(_, (until, _))| *until).map(|(key, _)| key.clone());
-            if let Some(first) = first {
-                entries.remove(&first);
-            }
+        if entries.len() >= self.capacity
+            && !entries.contains_key(key)
+            && let Some(first) =
+                entries.iter().min_by_key(|(_, (until, _))| *until).map(|(key, _)| key.clone())
+        {
+            entries.remove(&first);
         }
         entries.insert(key.to_owned(), (until, value));
     }
 
     /// The cached value, or a fetched one, which is kept for the time beside it. Its age counts from before the question.
-    ///
-    /// # Errors
-    /// Those of `fetch`.
     pub async fn get_or_fetch<E>(
         &self,
         key: &str,
-        fetch: impl Future<Output = Result<(V, Duration), E>>,
+        fetch: impl Future<Output = Fetched<V, E>>,
     ) -> Result<V, E> {
-        match self.get(key) {
-            Some(value) => Ok(value),
-            None => self.refresh(key, fetch).await,
-        }
+        if let Some(value) = self.get(key) { Ok(value) } else { self.refresh(key, fetch).await }
     }
 
     /// As [`TtlCache::get_or_fetch`], whatever is cached.
-    ///
-    /// # Errors
-    /// Those of `fetch`.
-    pub async fn refresh<E>(
-        &self,
-        key: &str,
-        fetch: impl Future<Output = Result<(V, Duration), E>>,
-    ) -> Result<V, E> {
+    pub async fn refresh<E>(&self, key: &str, fetch: impl Future<Output = Fetched<V, E>>) -> Result<V, E> {
         let asked_at = Instant::now();
         let (value, lifetime) = fetch.await?;
         self.put(key, value.clone(), asked_at + lifetime);

@@ -4,11 +4,13 @@
 use std::fmt;
 
 /// An error, by who can fix it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The person can fix it: shown to them word for word.
+    #[error("{}{}", .0.problem, .0.instead.iter().map(|line| format!(" {line}")).collect::<String>())]
     User(User),
     /// Ours or the network's: the person gets a reference id, the log gets the cause.
+    #[error("{0:#}")]
     Internal(anyhow::Error),
 }
 
@@ -38,32 +40,14 @@ impl Error {
     /// Adds the action that was under way, in lower case: "starting the backup of asset-service".
     pub fn context(self, action: impl fmt::Display + Send + Sync + 'static) -> Self {
         match self {
-            Error::User(user) => Error::User(user),
             Error::Internal(cause) => Error::Internal(cause.context(action)),
+            user => user,
         }
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::User(User { problem, instead: Some(instead) }) => write!(f, "{problem} {instead}"),
-            Error::User(User { problem, instead: None }) => write!(f, "{problem}"),
-            Error::Internal(cause) => write!(f, "{cause:#}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 impl From<anyhow::Error> for Error {
     fn from(cause: anyhow::Error) -> Self {
         Error::Internal(cause)
-    }
-}
-
-impl From<User> for Error {
-    fn from(user: User) -> Self {
-        Error::User(user)
     }
 }

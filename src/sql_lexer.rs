@@ -111,21 +111,11 @@ pub fn scan(sql: &str) -> Scanner<'_> {
     Scanner { sql, at: 0, spaced: false, string_before: None, newline_since: false }
 }
 
-/// The tokens of a statement that will run, without blanks and comments.
-///
-/// # Errors
-/// The first token that could be read in two ways, or that the callers' other parsers don't read as PostgreSQL does.
+/// The tokens of a statement that will run, without blanks and comments. An error is the first token that could be read in two
+/// ways, or that the callers' other parsers don't read as PostgreSQL does.
 pub fn strict(sql: &str) -> Result<Vec<SqlToken<'_>>, SqlError> {
-    let mut tokens = Vec::new();
-    for token in scan(sql) {
-        if let Some(error) = strict_error(sql, &token) {
-            return Err(error);
-        }
-        if !token.is_trivia() {
-            tokens.push(token);
-        }
-    }
-    Ok(tokens)
+    let checked = scan(sql).map(|token| strict_error(sql, &token).map_or(Ok(token), Err));
+    checked.filter(|token| !token.as_ref().is_ok_and(|token| token.is_trivia())).collect()
 }
 
 /// The tokens of a text that will be shown, without blanks, comments and the content of literals.
@@ -157,7 +147,6 @@ pub fn lenient(sql: &str) -> impl Iterator<Item = SqlToken<'_>> {
     })
 }
 
-/// The reading of a backslash inside single quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Backslash {
     /// Plain, `N''`, `B''`, `X''`: depends on a setting.
@@ -369,7 +358,6 @@ const FOREIGN: &str = "this character is not PostgreSQL's";
 const MISSING_BLANK: &str = "a blank is missing after the number";
 const UNUSUAL: &str = "letters beyond a to z and unusual blanks are allowed in quotes only";
 
-/// The reason against a token in a statement that will run, and its place.
 fn strict_error(sql: &str, token: &SqlToken) -> Option<SqlError> {
     let text = token.text;
     let after = &sql[token.at + text.len()..];

@@ -2,15 +2,18 @@
 //! words that name neither host nor secret.
 
 use super::dedicated::Warnings;
+use super::pool::Connection;
 use crate::config::{Environment, LoginCredentials, Server, Tls};
 use anyhow::Context;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::ExposeSecret;
 use std::error::Error as _;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, CancelToken, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The reason that there is no connection. `Display` is for people.
@@ -36,31 +39,17 @@ pub enum Unreachable {
     Other(String),
 }
 
-/// Opens connections to an environment's servers.
-pub struct PgConnector {
-    tls: Option<MakeRustlsConnect>,
-    timeout: Duration,
-    statement: Duration,
-    lock: Duration,
-}
-
-/// A fresh connection and the server's major version.
-pub struct OpenedConnection {
-    pub client: Client,
-    pub major: u32,
-    pub warnings: Warnings,
-    pub canceller: Canceller,
-}
+/// `None` where the configuration turns TLS off.
+pub type ClientTls = Option<MakeRustlsConnect>;
 
 /// Asks a server to give up what a connection of it is doing, over a connection of its own: it needs no slot and no right.
 pub struct Canceller {
     token: CancelToken,
-    tls: Option<MakeRustlsConnect>,
+    tls: ClientTls,
 }
 
 impl Canceller {
-    /// # Errors
-    /// The server can't be reached.
+    /// Fails if the server can't be reached.
     pub async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
         match &self.tls {
             Some(tls) => self.token.cancel_query(tls.clone()).await,
@@ -69,75 +58,60 @@ impl Canceller {
     }
 }
 
-impl PgConnector {
-    pub fn new(environment: &Environment) -> anyhow::Result<PgConnector> {
-        let tls = match &environment.tls {
-            Tls::Off => None,
-            Tls::Verified { ca_file } => Some(verified(ca_file.as_deref())?),
-        };
-        Ok(PgConnector {
-            tls,
-            timeout: environment.connect_timeout,
-            statement: environment.statement_timeout,
-            lock: environment.lock_timeout,
-        })
+/// Opens a connection to a database of an environment's server.
+pub async fn open(
+    tls: &ClientTls,
+    environment: &Environment,
+    server: &Server,
+    login: &LoginCredentials,
+    database: &str,
+) -> Result<Connection, Unreachable> {
+    let Environment { connect_timeout, statement_timeout, lock_timeout, .. } = environment;
+    let mut config = Config::new();
+    config.host(&server.host).port(server.port).dbname(database).user(&login.user);
+    config.application_name("countersign").connect_timeout(*connect_timeout);
+    config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
+    if let Some(password) = &login.password {
+        config.password(password.expose_secret());
     }
-
-    pub async fn open(
-        &self,
-        server: &Server,
-        login: &LoginCredentials,
-        database: &str,
-    ) -> Result<OpenedConnection, Unreachable> {
-        let mut config = Config::new();
-        config.host(&server.host).port(server.port).dbname(database).user(&login.user);
-        config.application_name("countersign").connect_timeout(self.timeout);
-        config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
-        if let Some(password) = &login.password {
-            config.password(password.expose_secret());
-        }
-        config.ssl_mode(match self.tls {
-            Some(_) => tokio_postgres::config::SslMode::Require,
-            None => tokio_postgres::config::SslMode::Disable,
-        });
-        config.options(format!(
-            "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=30000 -c TimeZone=UTC",
-            self.statement.as_millis(),
-            self.lock.as_millis()
-        ));
-        match tokio::time::timeout(self.timeout, self.handshake(&config)).await {
-            Ok(result) => result.map_err(|error| unreachable(&error, self.timeout)),
-            Err(_) => Err(Unreachable::TimedOut(self.timeout)),
-        }
+    config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
+    config.options(format!(
+        "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=30000 -c TimeZone=UTC",
+        statement_timeout.as_millis(),
+        lock_timeout.as_millis()
+    ));
+    match tokio::time::timeout(*connect_timeout, handshake(tls, &config)).await {
+        Ok(result) => result.map_err(|error| unreachable(&error, *connect_timeout)),
+        Err(_) => Err(Unreachable::TimedOut(*connect_timeout)),
     }
+}
 
-    async fn handshake(&self, config: &Config) -> Result<OpenedConnection, tokio_postgres::Error> {
-        macro_rules! run {
-            ($tls:expr) => {{
-                let (client, mut connection) = config.connect($tls).await?;
-                let major = connection.parameter("server_version").map_or(0, major_of);
-                let warnings = Warnings::default();
-                let recorded = warnings.clone();
-                tokio::spawn(async move {
-                    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-                        match message {
-                            Ok(AsyncMessage::Notice(notice)) => recorded.record(&notice),
-                            Ok(_) => {}
-                            Err(error) => {
-                                tracing::debug!(code = ?error.code(), "a connection ended");
-                                break;
-                            }
+async fn handshake(tls: &ClientTls, config: &Config) -> Result<Connection, tokio_postgres::Error> {
+    macro_rules! run {
+        ($tls:expr) => {{
+            let (client, mut connection) = config.connect($tls).await?;
+            let major = connection.parameter("server_version").map_or(0, major_of);
+            let warnings = Warnings::default();
+            let recorded = warnings.clone();
+            tokio::spawn(async move {
+                while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+                    match message {
+                        Ok(AsyncMessage::Notice(notice)) => recorded.record(&notice),
+                        Ok(_) => {}
+                        Err(error) => {
+                            tracing::debug!(code = ?error.code(), "a connection ended");
+                            break;
                         }
                     }
-                });
-                let canceller = Canceller { token: client.cancel_token(), tls: self.tls.clone() };
-                Ok(OpenedConnection { client, major, warnings, canceller })
-            }};
-        }
-        match &self.tls {
-            Some(tls) => run!(tls.clone()),
-            None => run!(NoTls),
-        }
+                }
+            });
+            let canceller = Canceller { token: client.cancel_token(), tls: tls.clone() };
+            Ok(Connection::new(client, major, warnings, canceller))
+        }};
+    }
+    match tls {
+        Some(tls) => run!(tls.clone()),
+        None => run!(NoTls),
     }
 }
 
@@ -147,13 +121,13 @@ fn major_of(version: &str) -> u32 {
     digits.parse().unwrap_or(0)
 }
 
-fn verified(ca_file: Option<&std::path::Path>) -> anyhow::Result<MakeRustlsConnect> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
+/// Verifies servers by the environment's certificates, or by the system's.
+pub fn client_tls(environment: &Environment) -> anyhow::Result<ClientTls> {
+    let Tls::Verified { ca_file } = &environment.tls else { return Ok(None) };
     let mut roots = rustls::RootCertStore::empty();
     match ca_file {
         Some(path) => {
-            let certificates = CertificateDer::pem_file_iter(path).context("reading ca_file")?;
-            for certificate in certificates {
+            for certificate in CertificateDer::pem_file_iter(path).context("reading ca_file")? {
                 roots.add(certificate.context("reading ca_file")?).context("using ca_file")?;
             }
         }
@@ -167,7 +141,7 @@ fn verified(ca_file: Option<&std::path::Path>) -> anyhow::Result<MakeRustlsConne
         .context("choosing TLS versions")?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    Ok(Some(MakeRustlsConnect::new(config)))
 }
 
 /// Tells the cases apart: down, hanging, TLS, slots, login, database.
@@ -186,22 +160,19 @@ fn unreachable(error: &tokio_postgres::Error, waited: Duration) -> Unreachable {
             _ => Unreachable::Other(format!("SQLSTATE {}", code.code())),
         };
     }
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return Unreachable::Tls(tls.to_string());
-            }
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let io = cause.downcast_ref::<std::io::Error>();
+        let tls = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
+        if let Some(tls) = tls.or_else(|| cause.downcast_ref()) {
+            return Unreachable::Tls(tls.to_string());
+        }
+        if let Some(io) = io {
             return match io.kind() {
                 std::io::ErrorKind::ConnectionRefused => Unreachable::Refused,
                 std::io::ErrorKind::TimedOut => Unreachable::TimedOut(waited),
                 kind => Unreachable::Other(kind.to_string()),
             };
         }
-        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-            return Unreachable::Tls(tls.to_string());
-        }
-        cause = inner.source();
     }
     let message = error.to_string();
     if message.contains("does not support TLS") || message.contains("TLS handshake") {

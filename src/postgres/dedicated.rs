@@ -1,11 +1,10 @@
 //! Sessions for statements that PostgreSQL takes in no transaction and that may last for hours: VACUUM, ANALYZE, REINDEX
 //! CONCURRENTLY. PostgreSQL's warnings are part of the result: it calls a VACUUM done that skipped the table.
 
-use super::pool::{PooledClient, QueryError};
+use super::pool::{PooledClient, QueryError, QueryResult};
 use crate::redact;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -64,14 +63,11 @@ impl Deref for DedicatedSession {
 
 impl PooledClient {
     /// Takes the connection out of the pool.
-    ///
-    /// # Errors
-    /// As [`PooledClient::query`].
     pub async fn dedicated(self) -> Result<DedicatedSession, QueryError> {
         let mut session = DedicatedSession { client: self, pid: 0 };
         let sql = "SELECT pg_backend_pid(), set_config('statement_timeout', '0', false), set_config('lock_timeout', $1, false),
                           set_config('search_path', 'pg_catalog, pg_temp', false)";
-        let lock_timeout = session.timeouts.lock.as_millis().to_string();
+        let lock_timeout = session.lock_timeout.as_millis().to_string();
         let rows = session.query(sql, &[&lock_timeout]).await?;
         session.pid = rows.first().map_or(0, |row| row.get(0));
         Ok(session)
@@ -80,31 +76,28 @@ impl PooledClient {
     /// Does work over this connection, whose statements are cancelled when `stop` is: they end with
     /// [`QueryError::is_cancelled`] then, unless they were done before. A cancellation may still be on its way afterwards.
     pub async fn until<T>(&self, stop: &CancellationToken, work: impl Future<Output = T>) -> T {
+        // Repeated as long as the work lasts: PostgreSQL forgets a cancellation that comes between two of its statements.
+        let cancel = async {
+            stop.cancelled().await;
+            loop {
+                if let Ok(connection) = self.connection()
+                    && let Err(why) = connection.canceller.cancel().await
+                {
+                    tracing::warn!(%why, "a statement could not be cancelled");
+                }
+                tokio::time::sleep(CANCEL_INTERVAL).await;
+            }
+        };
         tokio::select! {
             done = work => done,
-            never = self.cancel_at(stop) => match never {},
-        }
-    }
-
-    /// Repeated as long as the work lasts: PostgreSQL forgets a cancellation that comes between two of its statements.
-    async fn cancel_at(&self, stop: &CancellationToken) -> Infallible {
-        stop.cancelled().await;
-        loop {
-            if let Ok(connection) = self.connection()
-                && let Err(why) = connection.canceller.cancel().await
-            {
-                tracing::warn!(%why, "a statement could not be cancelled");
-            }
-            tokio::time::sleep(CANCEL_INTERVAL).await;
+            never = cancel => never,
         }
     }
 }
 
 impl DedicatedSession {
     /// Runs one statement to its end, and returns PostgreSQL's warnings, redacted.
-    ///
-    /// # Errors
-    /// [`QueryError`]; after anything but [`QueryError::Refused`] its outcome is unknown.
+    /// After any error but [`QueryError::Refused`] its outcome is unknown.
     pub async fn execute(&self, sql: &str) -> Result<Vec<String>, QueryError> {
         let connection = self.connection()?;
         drop(connection.warnings.take());
@@ -114,19 +107,12 @@ impl DedicatedSession {
 
     /// As [`DedicatedSession::execute`], cancelled when `stop` is; it ends with [`QueryError::is_cancelled`] then, unless it was
     /// done before.
-    pub async fn execute_until(
-        &self,
-        sql: &str,
-        stop: &CancellationToken,
-    ) -> Result<Vec<String>, QueryError> {
+    pub async fn execute_until(&self, sql: &str, stop: &CancellationToken) -> QueryResult<Vec<String>> {
         self.until(stop, self.execute(sql)).await
     }
 
     /// Locks a resource of the database until the connection ends, against every other Countersign instance. `false`: another
     /// has the lock.
-    ///
-    /// # Errors
-    /// As [`PooledClient::query`].
     pub async fn try_advisory_lock(&self, resource: &str) -> Result<bool, QueryError> {
         let digest = Sha256::digest(resource.as_bytes());
         let key = i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);

@@ -18,8 +18,8 @@ pub use dedicated::DedicatedSession;
 pub use pool::{PooledClient, QueryError, QueryResult};
 pub use transaction::{AccessMode, Transaction};
 
-use connect::PgConnector;
-use pool::{ClientKind, Connection, ConnectionPool, Timeouts};
+use connect::ClientTls;
+use pool::{ClientKind, Connection, ConnectionPool, GRACE};
 
 /// One database of one server, through one login.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,15 +52,14 @@ pub struct Environments {
 
 struct EnvironmentPools {
     environment: Environment,
-    connector: PgConnector,
+    tls: ClientTls,
     pool: Arc<ConnectionPool>,
     /// By server and login; outside the pool.
     warm: HashMap<(String, Login), Arc<Mutex<Option<Connection>>>>,
 }
 
 impl Environments {
-    /// # Errors
-    /// A certificate file that can't be read.
+    /// Fails when a certificate file can't be read.
     pub fn new(config: &Config) -> anyhow::Result<Environments> {
         let mut environments = HashMap::new();
         for environment in &config.environments {
@@ -72,7 +71,7 @@ impl Environments {
                 .map(|key| (key, Arc::new(Mutex::new(None))))
                 .collect();
             let pools = EnvironmentPools {
-                connector: PgConnector::new(environment)?,
+                tls: connect::client_tls(environment)?,
                 pool: ConnectionPool::new(environment.connections),
                 warm,
                 environment: environment.clone(),
@@ -99,8 +98,7 @@ impl Environments {
             .ok_or_else(|| Error::user(format!("There is no service “{name}”.")))
     }
 
-    /// # Errors
-    /// [`Error::User`] with the names that there are.
+    /// The error names the environments that there are.
     pub fn environment(&self, name: &str) -> Result<&Environment> {
         self.pools(name).map(|pools| &pools.environment)
     }
@@ -129,10 +127,7 @@ impl Environments {
         }
     }
 
-    /// The servers that a name means: that one, or all where none is named.
-    ///
-    /// # Errors
-    /// [`Error::User`] with the names that there are.
+    /// The servers that a name means: that one, or all where none is named. The error names those that there are.
     pub fn servers<'a>(&self, environment: &'a Environment, name: Option<&str>) -> Result<Vec<&'a Server>> {
         let Some(name) = name else { return Ok(environment.servers.iter().collect()) };
         if let Some(server) = environment.servers.iter().find(|server| server.name == name) {
@@ -147,9 +142,6 @@ impl Environments {
     }
 
     /// The role behind a login's name: its own, or the operator's for all that acts.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] when the configuration has neither.
     pub fn login(&self, environment: &Environment, login: Login) -> Result<(Login, LoginCredentials)> {
         let fallback = if login == Login::Reader { Login::Reader } else { Login::Operator };
         [login, fallback]
@@ -164,14 +156,7 @@ impl Environments {
     }
 
     /// Acquires a connection for one asker. The maintenance database's is the warm one if it is free.
-    ///
-    /// # Errors
-    /// [`Unreachable`], in words that tell the cases apart.
-    pub async fn acquire(
-        &self,
-        address: &Address,
-        asker: &str,
-    ) -> std::result::Result<PooledClient, Unreachable> {
+    pub async fn acquire(&self, address: &Address, asker: &str) -> Result<PooledClient, Unreachable> {
         let unknown = |_| Unreachable::Misconfigured;
         let pools = self.pools(&address.environment).map_err(unknown)?;
         let environment = &pools.environment;
@@ -179,26 +164,29 @@ impl Environments {
         let server = environment.servers.iter().find(|server| server.name == address.server);
         let server = server.ok_or(Unreachable::Misconfigured)?;
         let database = address.database.as_ref().unwrap_or(&environment.maintenance_database);
-        let connect = || pools.connector.open(server, &role, database);
-        let timeouts = Timeouts::of(environment);
+        let connect = connect::open(&pools.tls, environment, server, &role, database);
         let warm = pools.warm.get(&(server.name.clone(), login)).filter(|_| address.database.is_none());
         if let Some(warm) = warm
             && let Ok(mut connection) = Arc::clone(warm).try_lock_owned()
         {
             if connection.as_ref().is_none_or(Connection::is_closed) {
-                *connection = Some(Connection::new(connect().await?));
+                *connection = Some(connect.await?);
             }
-            return Ok(PooledClient::new(ClientKind::Warm(connection), timeouts, asker));
+            return Ok(PooledClient::new(ClientKind::Warm(connection), environment, asker));
         }
         let key = Address { database: Some(database.clone()), login, ..address.clone() };
-        let kind = match (pools.pool.take(&key, connect, timeouts.connect).await, warm) {
+        let kind = match (pools.pool.take(&key, connect, environment.connect_timeout).await, warm) {
             (Ok(connection), _) => {
                 let connection = Some(Box::new(connection));
                 ClientKind::Pooled { connection, key, pool: Arc::clone(&pools.pool) }
             }
             (Err(Unreachable::NoSlot), Some(warm)) => {
                 // All slots are taken: wait for the warm one, which is ours already.
-                let wait = tokio::time::timeout(timeouts.statement, Arc::clone(warm).lock_owned()).await;
+                let wait = tokio::time::timeout(
+                    environment.statement_timeout + GRACE,
+                    Arc::clone(warm).lock_owned(),
+                )
+                .await;
                 let connection = wait.map_err(|_| Unreachable::NoSlot)?;
                 if connection.as_ref().is_none_or(Connection::is_closed) {
                     return Err(Unreachable::NoSlot);
@@ -207,7 +195,7 @@ impl Environments {
             }
             (Err(error), _) => return Err(error),
         };
-        Ok(PooledClient::new(kind, timeouts, asker))
+        Ok(PooledClient::new(kind, environment, asker))
     }
 
     /// Opens the warm connections that are not open. Called at start and every half minute.

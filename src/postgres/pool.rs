@@ -2,13 +2,12 @@
 //! of our own, since a server that hangs keeps none.
 
 use super::Address;
-use super::connect::{Canceller, OpenedConnection, Unreachable};
+use super::connect::{Canceller, Unreachable};
 use super::dedicated::Warnings;
 use crate::config::Environment;
 use crate::redact;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -34,32 +33,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(opened: OpenedConnection) -> Connection {
+    pub fn new(client: Client, major: u32, warnings: Warnings, canceller: Canceller) -> Connection {
         let (prepared, application_name) = (Mutex::default(), Mutex::default());
-        let OpenedConnection { client, major, warnings, canceller } = opened;
         Connection { client, major, prepared, application_name, permit: None, warnings, canceller }
     }
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
-    }
-}
-
-/// Time limits of a connection's use.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    pub connect: Duration,
-    pub statement: Duration,
-    /// For a lock, in a transaction of its own.
-    pub lock: Duration,
-}
-
-impl Timeouts {
-    pub fn of(environment: &Environment) -> Timeouts {
-        Timeouts {
-            connect: environment.connect_timeout,
-            statement: environment.statement_timeout + GRACE,
-            lock: environment.lock_timeout,
-        }
     }
 }
 
@@ -80,15 +59,12 @@ impl ConnectionPool {
     }
 
     /// An idle connection to that address, or a new one when the budget has room, closing somebody's idle one for it.
-    pub async fn take<F>(
+    pub async fn take(
         &self,
         key: &Address,
-        connect: impl FnOnce() -> F,
+        connect: impl Future<Output = Result<Connection, Unreachable>>,
         timeout: Duration,
-    ) -> Result<Connection, Unreachable>
-    where
-        F: Future<Output = Result<OpenedConnection, Unreachable>>,
-    {
+    ) -> Result<Connection, Unreachable> {
         if let Some(idle) = self.idle_for(key) {
             return Ok(idle);
         }
@@ -105,9 +81,7 @@ impl ConnectionPool {
                 permit
             }
         };
-        let mut connection = Connection::new(connect().await?);
-        connection.permit = Some(permit);
-        Ok(connection)
+        Ok(Connection { permit: Some(permit), ..connect.await? })
     }
 
     fn idle_for(&self, key: &Address) -> Option<Connection> {
@@ -123,14 +97,6 @@ impl ConnectionPool {
             idle.swap_remove(oldest);
         }
     }
-
-    fn give_back(&self, key: Address, connection: Connection) {
-        if connection.is_closed() || self.waiting.load(Ordering::SeqCst) > 0 {
-            return; // dropping it frees its permit for the one who waits
-        }
-        let mut idle = self.idle.lock();
-        idle.push((key, connection, Instant::now()));
-    }
 }
 
 /// The origin of a client's connection, which gets it back.
@@ -142,7 +108,9 @@ pub(super) enum ClientKind {
 /// A connection that returns to its pool when it is dropped.
 pub struct PooledClient {
     kind: ClientKind,
-    pub(super) timeouts: Timeouts,
+    pub(super) statement_timeout: Duration,
+    /// For a lock, in a transaction of its own.
+    pub(super) lock_timeout: Duration,
     /// The `application_name`, for a DBA. Sent with the first query, if another client had the connection before.
     name: String,
     pub(super) broken: AtomicBool,
@@ -172,13 +140,18 @@ impl QueryError {
     }
 }
 
-/// The rows of a query.
-pub type QueryResult = Result<Vec<Row>, QueryError>;
+/// The parameters of a statement.
+pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// The result of a statement, most often rows.
+pub type QueryResult<T = Vec<Row>> = Result<T, QueryError>;
 
 impl PooledClient {
-    pub(super) fn new(kind: ClientKind, timeouts: Timeouts, asker: &str) -> PooledClient {
-        let name = asker.chars().filter(|c| c.is_ascii_alphanumeric() || " #._-".contains(*c)).take(63);
-        PooledClient { kind, timeouts, name: name.collect(), broken: AtomicBool::new(false) }
+    pub(super) fn new(kind: ClientKind, environment: &Environment, asker: &str) -> PooledClient {
+        let name =
+            asker.chars().filter(|c| c.is_ascii_alphanumeric() || " #._-".contains(*c)).take(63).collect();
+        let Environment { statement_timeout, lock_timeout, .. } = *environment;
+        PooledClient { kind, statement_timeout, lock_timeout, name, broken: AtomicBool::new(false) }
     }
 
     pub(super) fn connection(&self) -> Result<&Connection, QueryError> {
@@ -195,20 +168,13 @@ impl PooledClient {
     }
 
     /// Runs one statement, for no longer than the environment's statement_timeout.
-    ///
-    /// # Errors
-    /// [`QueryError`]; after a time-out the connection is not used again.
-    pub async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
+    /// After a time-out the connection is not used again.
+    pub async fn query(&self, sql: &str, values: Values<'_>) -> QueryResult {
         self.query_within(Duration::MAX, sql, values).await
     }
 
     /// As [`PooledClient::query`], with a shorter limit: a server that hangs must not delay the others' answers.
-    pub async fn query_within(
-        &self,
-        limit: Duration,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> QueryResult {
+    pub async fn query_within(&self, limit: Duration, sql: &str, values: Values<'_>) -> QueryResult {
         let work = async {
             let connection = self.connection()?;
             let set_name = async {
@@ -220,20 +186,18 @@ impl PooledClient {
             named?;
             rows
         };
-        self.within(limit.min(self.timeouts.statement), work).await
+        self.within(limit.min(self.statement_timeout + GRACE), work).await
     }
 
     /// Runs plain statements in one transaction of their own: all or nothing.
-    ///
-    /// # Errors
-    /// As [`PooledClient::query`]; nothing was changed then, unless the connection was lost while it committed.
+    /// After an error nothing was changed, unless the connection was lost while it committed.
     pub async fn batch_execute(&self, sql: &str) -> Result<(), QueryError> {
         let work = async {
             let connection = self.connection()?;
             self.set_application_name(connection).await?;
             connection.batch_execute(sql).await
         };
-        self.within(self.timeouts.statement, work).await
+        self.within(self.statement_timeout + GRACE, work).await
     }
 
     pub(super) async fn within<T>(
@@ -253,7 +217,7 @@ impl PooledClient {
     /// be a false all-clear.
     pub async fn sees_sessions(&self, limit: Duration) -> Result<bool, QueryError> {
         let work = async { self.set_application_name(self.connection()?).await };
-        self.within(limit.min(self.timeouts.statement), work).await
+        self.within(limit.min(self.statement_timeout + GRACE), work).await
     }
 
     /// Sets `application_name`, and returns if the login may see other roles' sessions: one statement for both, since a short
@@ -269,13 +233,13 @@ impl PooledClient {
 }
 
 impl Connection {
-    pub(super) async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
+    pub(super) async fn query(&self, sql: &str, values: Values<'_>) -> QueryResult {
         let statement = self.prepare(sql).await?;
         self.client.query(&statement, values).await.map_err(|error| refused(&error))
     }
 
     /// How many rows a statement changed.
-    pub(super) async fn execute(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, QueryError> {
+    pub(super) async fn execute(&self, sql: &str, values: Values<'_>) -> Result<u64, QueryError> {
         let statement = self.prepare(sql).await?;
         self.client.execute(&statement, values).await.map_err(|error| refused(&error))
     }
@@ -312,8 +276,12 @@ impl Drop for PooledClient {
             ClientKind::Warm(guard) if broken => **guard = None,
             ClientKind::Warm(_) => {}
             ClientKind::Pooled { connection, key, pool } => {
-                if let Some(connection) = connection.take().filter(|_| !broken) {
-                    pool.give_back(key.clone(), *connection);
+                // Dropped, it frees its permit for one who waits.
+                let is_spoilt = |connection: &Connection| broken || connection.is_closed();
+                if let Some(connection) = connection.take().filter(|connection| !is_spoilt(connection))
+                    && pool.waiting.load(Ordering::SeqCst) == 0
+                {
+                    pool.idle.lock().push((key.clone(), *connection, Instant::now()));
                 }
             }
         }

@@ -2,10 +2,9 @@
 //! before them, so that nothing that somebody put into `public` is called in their place (CVE-2018-1058); strings and times mean
 //! one thing; and the whole has a time limit.
 
-use super::pool::{Connection, GRACE, PooledClient, QueryError, QueryResult};
+use super::pool::{Connection, GRACE, PooledClient, QueryError, QueryResult, Values};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio_postgres::types::ToSql;
 
 /// The rights of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +30,13 @@ const SETTINGS: &str = "SELECT set_config('search_path', 'pg_catalog, pg_temp', 
 impl PooledClient {
     /// The environment's time limit of a statement.
     pub fn statement_timeout(&self) -> Duration {
-        self.timeouts.statement.saturating_sub(GRACE)
+        self.statement_timeout
     }
 
     /// Begins a transaction that lasts no longer than the limit.
-    ///
-    /// # Errors
-    /// [`QueryError`]; nothing was begun then.
+    /// After an error nothing was begun.
     pub async fn begin(&self, access: AccessMode, limit: Duration) -> Result<Transaction<'_>, QueryError> {
-        let mut transaction = Transaction { client: self, until: Instant::now() + limit, limit, open: false };
+        let transaction = Transaction { client: self, until: Instant::now() + limit, limit, open: true };
         let begin = match access {
             AccessMode::Read => "BEGIN READ ONLY",
             AccessMode::Write => "BEGIN READ WRITE",
@@ -49,26 +46,22 @@ impl PooledClient {
             // Not in the transaction: a rollback would take the name back.
             self.set_application_name(connection).await?;
             connection.execute(begin, &[]).await?;
-            connection.query(SETTINGS, &[&self.timeouts.lock.as_millis().to_string()]).await
+            connection.query(SETTINGS, &[&self.lock_timeout.as_millis().to_string()]).await
         };
-        transaction.open = true;
         self.within(limit + GRACE, work).await?;
         Ok(transaction)
     }
 }
 
 impl Transaction<'_> {
-    /// Runs a query.
-    ///
-    /// # Errors
-    /// [`QueryError`]; the transaction can only end then.
-    pub async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> QueryResult {
+    /// Runs a query. After an error the transaction can only end.
+    pub async fn query(&self, sql: &str, values: Values<'_>) -> QueryResult {
         let connection = self.client.connection()?;
         self.timed(connection, connection.query(sql, values)).await
     }
 
     /// Runs a statement, and returns the number of rows that it changed or gave. Errors as [`Transaction::query`].
-    pub async fn execute(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, QueryError> {
+    pub async fn execute(&self, sql: &str, values: Values<'_>) -> Result<u64, QueryError> {
         let connection = self.client.connection()?;
         self.timed(connection, connection.execute(sql, values)).await
     }
@@ -94,9 +87,7 @@ impl Transaction<'_> {
     }
 
     /// Commits. Nothing is done before PostgreSQL has confirmed it.
-    ///
-    /// # Errors
-    /// [`QueryError::Refused`]: a deferred check failed, and nothing was changed. Any other: the outcome is unknown.
+    /// After [`QueryError::Refused`] a deferred check failed, and nothing was changed; after any other the outcome is unknown.
     pub async fn commit(mut self) -> Result<(), QueryError> {
         let connection = self.client.connection()?;
         let committed = self.client.within(GRACE + self.limit, connection.execute("COMMIT", &[])).await;

@@ -30,7 +30,6 @@ const KEY_ENDINGS: [&str; 5] = [
     ") conflicts with ",
 ];
 
-/// The expectation of a secret in the next chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Expected {
     #[default]
@@ -93,7 +92,6 @@ fn read(message: &str) -> MessageReader<'_> {
 }
 
 impl<'a> MessageReader<'a> {
-    /// The rest of this line.
     fn line(&self) -> &'a str {
         before(self.rest, |c| c == '\n')
     }

@@ -5,8 +5,6 @@
 
 mod message;
 pub mod patterns;
-#[cfg(test)]
-mod property_tests;
 mod statement;
 #[cfg(test)]
 mod tests;

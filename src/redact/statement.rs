@@ -35,7 +35,6 @@ const MAX_SHOWN_DIGITS: usize = 3;
 /// The longest local part of an e-mail address (RFC 5321, 4.5.3.1.1), which bounds the look ahead.
 const MAX_LOCAL_PART: usize = 64;
 
-/// The class of a statement, as far as it is read.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Class {
     /// Nothing read yet.
@@ -108,7 +107,6 @@ pub fn query(sql: &str) -> String {
 }
 
 impl Writer {
-    /// Writes the token that begins at `rest`.
     fn step(&mut self, token: SqlToken, rest: &str) {
         if token.kind == TokenKind::Unreadable || begins_address(token, rest) {
             self.settle_value(None);

@@ -1,18 +1,21 @@
-//! The catalogue: what each form of SQL and of message becomes.
+//! The catalogue: what each form of SQL and of message becomes. Properties over generated SQL: a secret in any literal never
+//! comes out, wherever the text ends.
 
 use super::{query, text};
 use crate::sql_lexer;
+use proptest::prelude::*;
 
 #[track_caller]
 fn check_all(redact: fn(&str) -> String, cases: &[(&str, &str)]) {
-    let wrong: Vec<String> = cases
-        .iter()
-        .filter(|(input, expected)| redact(input) != *expected)
-        .map(|(input, expected)| {
-            format!("{input:?}\n  gives    {:?}\n  expected {expected:?}", redact(input))
-        })
-        .collect();
+    let wrong = cases.iter().filter(|(input, expected)| redact(input) != *expected);
+    let wrong: Vec<String> =
+        wrong.map(|(i, e)| format!("{i:?}\n  gives    {:?}\n  expected {e:?}", redact(i))).collect();
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[track_caller]
+fn check_messages(cases: &[(&str, &str)]) {
+    check_all(text, cases);
 }
 
 /// Values that the cases use. None may come out, wherever the text ends.
@@ -224,47 +227,38 @@ fn unquoted_secrets_go() {
 
 #[test]
 fn messages_lose_their_values() {
-    check_all(
-        text,
-        &[
-            (
-                "ERROR:  duplicate key value violates unique constraint \"users_email_key\"\nDETAIL:  Key (email)=(jane@x) already exists.",
-                "ERROR: duplicate key value violates unique constraint \"users_email_key\"\nDETAIL: Key (email)=(?) already exists.",
-            ),
-            (
-                "Key (a, token)=(1, x) y) is not present in table \"t\".",
-                "Key (a, token)=(?) is not present in table \"t\".",
-            ),
-            (
-                "Key (a)=([1,2)) conflicts with existing key (a)=([1,3)).\nHINT: x",
-                "Key (a)=(?) conflicts with existing key (a)=(?)\nHINT: x",
-            ),
-            ("Key (a)=(jane", "Key (a)=(?)"),
-            ("Failing row contains (1, jane, (x)\ny).\nHINT: z", "Failing row contains (?)\nHINT: z"),
-            (
-                "invalid input syntax for type integer: \"ja\"ne\"",
-                "invalid input syntax for type integer: \"?\"",
-            ),
-            (
-                "value \"99999\" is out of range for type integer",
-                "value \"?\" is out of range for type integer",
-            ),
-            (
-                "syntax error at or near \"hunter2\"\nLINE 1: SELECT hunter2\n        ^",
-                "syntax error at or near \"?\"\nLINE 1: …",
-            ),
-            ("COPY users, line 3, column email: \"jane\"", "COPY users, line 3, column email: \"?\""),
-            ("JSON data, line 1: {\"a\":jane", "JSON data, line 1: …"),
-            (
-                "CONTEXT:  SQL statement \"UPDATE \"User\" SET\n a = 'jane'\"\nHINT: x",
-                "CONTEXT: SQL statement \"?\"\nHINT: x",
-            ),
-            ("User jane.doe@example.com, not found", "User ? not found"),
-            ("app said 'jane doe' can't", "app said '?' can't"),
-            ("app said 'it''s jane'.", "app said '?'."),
-            ("app said 'jane", "app said …"),
-        ],
-    );
+    check_messages(&[
+        (
+            "ERROR:  duplicate key value violates unique constraint \"users_email_key\"\nDETAIL:  Key (email)=(jane@x) already exists.",
+            "ERROR: duplicate key value violates unique constraint \"users_email_key\"\nDETAIL: Key (email)=(?) already exists.",
+        ),
+        (
+            "Key (a, token)=(1, x) y) is not present in table \"t\".",
+            "Key (a, token)=(?) is not present in table \"t\".",
+        ),
+        (
+            "Key (a)=([1,2)) conflicts with existing key (a)=([1,3)).\nHINT: x",
+            "Key (a)=(?) conflicts with existing key (a)=(?)\nHINT: x",
+        ),
+        ("Key (a)=(jane", "Key (a)=(?)"),
+        ("Failing row contains (1, jane, (x)\ny).\nHINT: z", "Failing row contains (?)\nHINT: z"),
+        ("invalid input syntax for type integer: \"ja\"ne\"", "invalid input syntax for type integer: \"?\""),
+        ("value \"99999\" is out of range for type integer", "value \"?\" is out of range for type integer"),
+        (
+            "syntax error at or near \"hunter2\"\nLINE 1: SELECT hunter2\n        ^",
+            "syntax error at or near \"?\"\nLINE 1: …",
+        ),
+        ("COPY users, line 3, column email: \"jane\"", "COPY users, line 3, column email: \"?\""),
+        ("JSON data, line 1: {\"a\":jane", "JSON data, line 1: …"),
+        (
+            "CONTEXT:  SQL statement \"UPDATE \"User\" SET\n a = 'jane'\"\nHINT: x",
+            "CONTEXT: SQL statement \"?\"\nHINT: x",
+        ),
+        ("User jane.doe@example.com, not found", "User ? not found"),
+        ("app said 'jane doe' can't", "app said '?' can't"),
+        ("app said 'it''s jane'.", "app said '?'."),
+        ("app said 'jane", "app said …"),
+    ]);
 }
 
 #[test]
@@ -282,43 +276,40 @@ fn messages_keep_names() {
         "backup-1a2b3c4d-550e8400-e29b-41d4-a716-446655440000",
         "asset-service_20241218T120000Z.dump",
     ];
-    check_all(text, &kept.map(|message| (message, message)));
+    check_messages(&kept.map(|message| (message, message)));
 }
 
 #[test]
 fn messages_lose_connections_and_statements() {
-    check_all(
-        text,
-        &[
-            ("no postgres://user:p@ss/w@host:5432/db here", "no postgres://?@host:5432/… here"),
-            ("no postgres://user:hunter2 at all", "no …"),
-            ("post to https://hooks.slack.com/services/T0/B0/x", "post to https://hooks.slack.com/…"),
-            ("see https://example.com?sig=x", "see https://example.com/…"),
-            ("host=h password=hunter2 user=u", "host=h password=? user=u"),
-            ("password = hunter2 user=u", "password = ? user=u"),
-            ("password=\"hun ter2\" x\nHINT: y", "password=?\nHINT: y"),
-            ("password=hun\\ ter2", "password=?"),
-            ("a:password=x", "a:password=?"),
-            ("PGPASSWORD=x pg_dump --password x -d y", "PGPASSWORD=? pg_dump --password ? -d y"),
-            ("token: a b c\nnext", "token: ?\nnext"),
-            ("Authorization: Basic abc", "Authorization: ?"),
-            ("got Bearer abc x", "got Bearer ? x"),
-            ("{\"password\": \"x\"}", "{\"?\"}"),
-            ("key AKIAIOSFODNN7EXAMPLE", "key ?"),
-            ("key aB3dE6gH9jK2mN5pQ8sT", "key ?"),
-            ("card 4111111111111111", "card ?"),
-            (
-                "pg_dump: detail: Query was: LOCK TABLE public.\"User\" IN ACCESS SHARE MODE",
-                "pg_dump: detail: Query was: LOCK TABLE public.\"User\" IN ACCESS SHARE MODE",
-            ),
-            (
-                "Command was: INSERT INTO t\nVALUES ('jane');\n\npg_restore: warning: errors ignored on restore: 1",
-                "Command was: INSERT INTO t VALUES ('?');\npg_restore: warning: errors ignored on restore: 1",
-            ),
-            ("STATEMENT:  SELECT 'jane\nERROR: jane'", "STATEMENT: SELECT …"),
-            ("\u{202e}a\u{200b}b\u{1}c", "ab c"),
-        ],
-    );
+    check_messages(&[
+        ("no postgres://user:p@ss/w@host:5432/db here", "no postgres://?@host:5432/… here"),
+        ("no postgres://user:hunter2 at all", "no …"),
+        ("post to https://hooks.slack.com/services/T0/B0/x", "post to https://hooks.slack.com/…"),
+        ("see https://example.com?sig=x", "see https://example.com/…"),
+        ("host=h password=hunter2 user=u", "host=h password=? user=u"),
+        ("password = hunter2 user=u", "password = ? user=u"),
+        ("password=\"hun ter2\" x\nHINT: y", "password=?\nHINT: y"),
+        ("password=hun\\ ter2", "password=?"),
+        ("a:password=x", "a:password=?"),
+        ("PGPASSWORD=x pg_dump --password x -d y", "PGPASSWORD=? pg_dump --password ? -d y"),
+        ("token: a b c\nnext", "token: ?\nnext"),
+        ("Authorization: Basic abc", "Authorization: ?"),
+        ("got Bearer abc x", "got Bearer ? x"),
+        ("{\"password\": \"x\"}", "{\"?\"}"),
+        ("key AKIAIOSFODNN7EXAMPLE", "key ?"),
+        ("key aB3dE6gH9jK2mN5pQ8sT", "key ?"),
+        ("card 4111111111111111", "card ?"),
+        (
+            "pg_dump: detail: Query was: LOCK TABLE public.\"User\" IN ACCESS SHARE MODE",
+            "pg_dump: detail: Query was: LOCK TABLE public.\"User\" IN ACCESS SHARE MODE",
+        ),
+        (
+            "Command was: INSERT INTO t\nVALUES ('jane');\n\npg_restore: warning: errors ignored on restore: 1",
+            "Command was: INSERT INTO t VALUES ('?');\npg_restore: warning: errors ignored on restore: 1",
+        ),
+        ("STATEMENT:  SELECT 'jane\nERROR: jane'", "STATEMENT: SELECT …"),
+        ("\u{202e}a\u{200b}b\u{1}c", "ab c"),
+    ]);
 }
 
 /// The lexer moves forward with every token, so that the work is bounded by the length of the text.
@@ -350,5 +341,144 @@ fn hostile_messages_end() {
     for part in parts.split('|') {
         let message = part.repeat(1_000_000 / part.len());
         assert!(text(&message).len() <= message.len() * 3, "{part}");
+    }
+}
+
+/// Random words that no fixed part of the generated SQL contains.
+fn marker() -> impl Strategy<Value = String> {
+    "[a-z]{3}[A-Z0-9]{5,9}[a-z]{2}".prop_map(|middle| format!("Zq{middle}"))
+}
+
+/// A body that holds the secret `M` between characters that confuse lexers.
+fn body() -> impl Strategy<Value = String> {
+    let noise = prop::sample::select(vec![
+        "", " ", "M", "/*", "*/", "--", "\n", "\r\n", "é", "日本", "\"", ";", "$$", "$x$", "$x", "?", "@",
+        "E", "N", "...", "0x", "1e5",
+    ]);
+    prop::collection::vec(noise, 0..5).prop_flat_map(|parts| {
+        let len = parts.len();
+        (Just(parts), 0..=len).prop_map(|(mut parts, at)| {
+            parts.insert(at, "M");
+            parts.concat()
+        })
+    })
+}
+
+/// Every way to write `body` so that PostgreSQL reads it as data or as a comment.
+fn hidden() -> impl Strategy<Value = String> {
+    (body(), body(), 0..14_usize).prop_map(|(one, two, form)| {
+        let unquoted = one.replace("/*", "").replace("*/", "");
+        let line = one.replace(['\n', '\r'], " ");
+        match form {
+            0 => format!("'{one}'"),
+            1 => format!("'{one}''{two}'"),
+            2 => format!("E'{one}\\'{two}\\\\'"),
+            3 => format!("e'{one}\\n''{two}'"),
+            4 => format!("U&'{one}\\0061{two}'"),
+            5 => format!("N'{one}'"),
+            6 => format!("B'{one}'"),
+            7 => format!("'{one}' -- M '\n  '{two}'"),
+            8 => format!("$q${one}' \\ {two}$q$"),
+            9 => format!("$$ $q$ {} $q$ $$", unquoted.replace("$$", "")),
+            10 => format!("/*{unquoted} /* {unquoted} ' */ {unquoted}*/"),
+            11 => format!("--{line}\n"),
+            12 => format!("'{one}\\'{two}'"),
+            _ => format!("E'{one}'\n'\\'{two}'"),
+        }
+    })
+}
+
+/// Pieces of SQL between which a secret stands.
+const VISIBLE: &str = "SELECT |a, |\"User\" |= |( |) |; |$1 |10 |SET |ALTER ROLE r PASSWORD |OPTIONS (|+ |CREATE USER u |x$1 |U |&|CONNECTION |1.5 |123456 |DO |,";
+
+fn visible() -> impl Strategy<Value = String> {
+    prop::sample::select(VISIBLE.split('|').collect::<Vec<_>>()).prop_map(str::to_owned)
+}
+
+/// SQL with the secret in place, in an order no grammar allows, and the secret.
+fn statement() -> impl Strategy<Value = (String, String)> {
+    let parts =
+        prop::collection::vec(prop_oneof![visible(), hidden().prop_map(|part| format!(" {part} "))], 1..8);
+    (parts, marker()).prop_map(|(parts, marker)| (parts.concat().replace('M', &marker), marker))
+}
+
+/// No four characters of the secret in a row, so that truncation cannot hide a leak from the test.
+fn leaks(shown: &str, marker: &str) -> bool {
+    (0..marker.len() - 3).any(|at| shown.contains(&marker[at..at + 4]))
+}
+
+/// Characters that lexers trip over, and everything else.
+const ODD_SQL: &str = "[-'\"$/*\\\\a-eEuU&xX0-9 .,;=()@?!:_\n\u{200b}\u{2026}é]{0,60}|\\PC*|.*";
+
+/// The turning points of the message reader, in any order.
+const ODD_MESSAGE: &str = "(['\"(=:@/\\\\\n ]|Key|LINE|1|password|contains|ERROR:|é|://|\\)=\\()*";
+
+/// SQL words that change how the next ones are read.
+const TURNS: &str = "set|to|password|=|:=|select|alter|role|options|(|)|.|connection|limit|x|'a'|\"a\"|\"a b\"|1234|12|;|create|or|table|$1|…| |token|U&\"x\"|@";
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_secret_in_any_prefix((sql, marker) in statement()) {
+        for (end, _) in sql.char_indices().chain([(sql.len(), ' ')]) {
+            let shown = query(&sql[..end]);
+            prop_assert!(!leaks(&shown, &marker), "{:?} gives {:?}", &sql[..end], shown);
+        }
+    }
+
+    #[test]
+    fn twice_is_once_for_sql((sql, _) in statement()) {
+        let once = query(&sql);
+        prop_assert_eq!(query(&once), once);
+    }
+
+    #[test]
+    fn twice_is_once_for_anything(sql in ODD_SQL) {
+        let once = query(&sql);
+        prop_assert_eq!(query(&once), once);
+    }
+
+    #[test]
+    fn twice_is_once_for_words(
+        words in prop::collection::vec(prop::sample::select(TURNS.split('|').collect::<Vec<_>>()), 0..20)
+    ) {
+        let once = query(&words.concat());
+        prop_assert_eq!(query(&once), once);
+    }
+
+    #[test]
+    fn output_is_one_visible_line(sql in any::<String>()) {
+        let shown = query(&sql);
+        let unseen = shown.contains(|c: char| c.is_control() || ('\u{200b}'..='\u{200f}').contains(&c));
+        prop_assert!(!unseen);
+        prop_assert_eq!(shown.trim(), &shown);
+    }
+
+    #[test]
+    fn messages_never_panic(message in any::<String>(), odd in ODD_MESSAGE) {
+        text(&message);
+        text(&odd);
+    }
+
+    #[test]
+    fn no_value_in_messages(
+        marker in marker(),
+        form in 0..9_usize,
+        tail in prop::sample::select(vec!["", "\nHINT: x", " (more)"]),
+    ) {
+        let message = match form {
+            0 => format!("Key (email, \"Org\")=({marker}, a) b{marker}) already exists.{tail}"),
+            1 => format!("Failing row contains (1, {marker}, \"x\", 'y', {marker}).{tail}"),
+            2 => format!("invalid input syntax for type json: \"{{\"a\": \"{marker}\"}}\"{tail}"),
+            3 => format!("could not connect to postgres://u:{marker}@h/d?password={marker}{tail}"),
+            4 => format!("conninfo: host=h password='a\\'{marker} {marker}' user=u{tail}"),
+            5 => format!("STATEMENT:  ALTER ROLE r PASSWORD '{marker}'{tail}"),
+            6 => format!("CONTEXT:  SQL statement \"INSERT INTO \"T\" VALUES ('{marker}')\"{tail}"),
+            7 => format!("COPY t, line 1: \"1\t{marker}\t\"q\"\"{tail}"),
+            _ => format!("mail {marker}@example.com, token={marker};{tail}"),
+        };
+        let shown = text(&message);
+        prop_assert!(!leaks(&shown, &marker), "{message:?} gives {shown:?}");
     }
 }

@@ -62,10 +62,7 @@ pub struct Link {
     pub keys: BTreeMap<String, Key>,
 }
 
-/// Makes the next event's bytes and hash, with fresh keys for its texts.
-///
-/// # Errors
-/// When the system gives no random numbers.
+/// Makes the next event's bytes and hash, with fresh keys for its texts: an error when the system gives no random numbers.
 pub fn link(position: ChainPosition<'_>, change: &NewEvent) -> anyhow::Result<Link> {
     let mut keys = BTreeMap::new();
     let mut texts = BTreeMap::new();
@@ -91,7 +88,6 @@ fn next_hash(previous: &Hash, bytes: &[u8]) -> Hash {
     Sha256::new().chain_update(previous).chain_update(bytes).finalize().into()
 }
 
-/// HMAC-SHA-256(key, text), in hex.
 fn hmac_hex(key: &[u8], text: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length (RFC 2104)");
     mac.update(text.as_bytes());
@@ -146,19 +142,14 @@ struct RunFold {
 }
 
 /// Checks an audit log: give it every event by `seq`, then every run in any order, then finish. It holds about 150 bytes a run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ChainAudit {
+    /// At first [`INITIAL_HASH`].
     head: Hash,
     seq: i64,
     events: i64,
     runs: BTreeMap<RunId, RunFold>,
     broken: Option<String>,
-}
-
-impl Default for ChainAudit {
-    fn default() -> Self {
-        ChainAudit { head: INITIAL_HASH, seq: 0, events: 0, runs: BTreeMap::new(), broken: None }
-    }
 }
 
 impl ChainAudit {
@@ -199,12 +190,11 @@ impl ChainAudit {
     fn fold(&mut self, entry: Entry) -> Result<(), String> {
         let Entry { seq, run, at, state, deadline, request, .. } = entry;
         let fold = match (self.runs.get(&run), request) {
-            (None, Some(request)) => {
-                let request = digest(&request);
-                RunFold { version: 1, state, request, opened_at: at, changed_at: at, deadline }
+            (None, Some(new)) => {
+                RunFold { version: 1, state, request: digest(&new), opened_at: at, changed_at: at, deadline }
             }
-            (Some(fold), None) => {
-                RunFold { version: fold.version + 1, state, changed_at: at, deadline, ..*fold }
+            (Some(last), None) => {
+                RunFold { version: last.version + 1, state, changed_at: at, deadline, ..*last }
             }
             (None, None) => return Err(format!("event {seq}: run {run} has no first event")),
             (Some(_), Some(_)) => return Err(format!("event {seq}: run {run} begins twice")),
@@ -229,8 +219,7 @@ impl ChainAudit {
     /// Returns the result.
     pub fn finish(mut self) -> ChainReport {
         if let Some(run) = self.runs.keys().next() {
-            let problem = format!("run {run} was removed: only its events are left");
-            self.fault(problem);
+            self.broken.get_or_insert(format!("run {run} was removed: only its events are left"));
         }
         ChainReport { events: self.events, head: hex::encode(self.head), broken: self.broken }
     }
@@ -257,8 +246,7 @@ fn check_run(row: &RunRow, fold: Option<RunFold>) -> Result<(), String> {
 
 /// Compares requests whatever spaces or order of keys a database's JSON type made of them.
 fn digest(request: &RunRequest) -> Hash {
-    let bytes = serde_json::to_vec(request).unwrap_or_default();
-    Sha256::digest(bytes).into()
+    Sha256::digest(serde_json::to_vec(request).unwrap_or_default()).into()
 }
 
 #[cfg(test)]

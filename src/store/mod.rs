@@ -54,14 +54,13 @@ pub struct NewEvent {
 /// Outcome of opening a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OpenOutcome {
+    /// Opened now.
     New(Box<Run>),
     /// This delivery has opened a run already.
     Duplicate(RunId),
     /// Another open run holds the resource.
-    ResourceBusy {
-        resource: String,
-        by: RunId,
-    },
+    ResourceBusy { resource: String, by: RunId },
+    /// Changes are frozen.
     Frozen(ActiveFreeze),
     /// A break-glass run was opened since then.
     RateLimited(Box<Run>),
@@ -70,16 +69,14 @@ pub enum OpenOutcome {
 /// Outcome of a conditional append. A lost race is an outcome, not an error.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AppendOutcome {
+    /// Appended; the run as it is now.
     Done(Box<Run>),
     /// The run had another version: here it is.
     VersionConflict(Box<Run>),
     /// The change would have started something while changes are frozen.
     Frozen(ActiveFreeze),
     /// The run had released the resource, and another open run holds it now.
-    ResourceBusy {
-        resource: String,
-        by: RunId,
-    },
+    ResourceBusy { resource: String, by: RunId },
 }
 
 /// A conditional append.
@@ -152,8 +149,7 @@ pub trait Store: Send + Sync {
     /// Opens a run with its first event, in one transaction.
     async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome>;
 
-    /// Appends an event if the run still has that version: event, state, deadline and resources, released or taken again, in one
-    /// transaction.
+    /// Appends an event if the run still has that version: event, state, deadline and resources, in one transaction.
     async fn append_if(&self, append: Append) -> StoreResult<AppendOutcome>;
 
     /// Returns a run with its events.

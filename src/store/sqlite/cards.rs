@@ -1,4 +1,5 @@
-//! Cards: adding, claiming and updating them, the cards that are behind their runs, and the tokens of buttons.
+//! Cards: adding, claiming and updating them, and the cards that are behind their runs. The tokens of buttons, and the environments
+//! that conversations are bound to.
 
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
@@ -49,9 +50,9 @@ pub(super) fn claim(
     until: Timestamp,
     instance: &Instance,
 ) -> DbResult<WorkerAnswer<bool>> {
-    match select(transaction, "cards.id = ?1", Some(id))?.pop() {
-        Some(row) if !row.is_claimed(instance)? => {}
-        _ => return Ok(false.into()),
+    let card = select(transaction, "cards.id = ?1", Some(id))?.pop();
+    if card.map_or(Ok(true), |row| row.is_claimed(instance))? {
+        return Ok(false.into());
     }
     let sql = "UPDATE cards SET claimed_until = ?2, claimed_by = ?3 WHERE id = ?1";
     rows::execute(transaction, sql, params![id, until.as_microsecond(), instance.id])?;
@@ -59,7 +60,6 @@ pub(super) fn claim(
     Ok(WorkerAnswer { value: true, compensation: Some(compensation) })
 }
 
-/// Releases a claim of that instance.
 pub(super) fn release_claim(transaction: &Transaction<'_>, id: i64, claimed_by: &str) -> DbResult<()> {
     let sql = "UPDATE cards SET claimed_until = 0 WHERE id = ?1 AND claimed_by = ?2";
     rows::execute(transaction, sql, params![id, claimed_by])?;
@@ -77,7 +77,6 @@ pub(super) fn behind(connection: &Connection, instance: &Instance) -> DbResult<V
     Ok(free)
 }
 
-/// A card and the claim on it.
 struct CardRow {
     card: Card,
     claimed_until: i64,
@@ -130,4 +129,18 @@ pub(super) fn token(connection: &Connection, token: String) -> DbResult<Option<B
     rows::first(connection, sql, [token], |row| {
         Ok(ButtonToken { token: row.get(0)?, purpose: rows::json(row, 1)?, place: rows::json(row, 2)? })
     })
+}
+
+pub(super) fn bind(transaction: &Transaction<'_>, place: &Conversation, environment: &str) -> DbResult<()> {
+    let sql = "INSERT INTO bindings (platform, workspace, conversation, environment) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT DO UPDATE SET environment = excluded.environment";
+    let values = params![word(&place.platform)?, place.workspace, place.conversation, environment];
+    rows::execute(transaction, sql, values)?;
+    Ok(())
+}
+
+pub(super) fn binding(connection: &Connection, place: &Conversation) -> DbResult<Option<String>> {
+    let sql = "SELECT environment FROM bindings WHERE platform = ?1 AND workspace = ?2 AND conversation = ?3";
+    let values = params![word(&place.platform)?, place.workspace, place.conversation];
+    rows::first(connection, sql, values, rows::value)
 }

@@ -18,7 +18,6 @@ const VERSION: i64 = 1;
 /// SQLite's `application_id`: "CSGN", so that another program's file is never taken for ours.
 const APPLICATION: i64 = 0x4353_474e;
 
-/// An error of the database.
 #[derive(Debug)]
 pub(super) enum DbError {
     Sql(rusqlite::Error),
@@ -26,7 +25,6 @@ pub(super) enum DbError {
     Message(String),
 }
 
-/// A result of work on the database.
 pub(super) type DbResult<T> = Result<T, DbError>;
 
 impl From<rusqlite::Error> for DbError {
@@ -89,7 +87,6 @@ impl From<DbError> for StoreError {
     }
 }
 
-/// Opens connections to one file.
 #[derive(Debug, Clone)]
 pub(super) struct FileConnector {
     pub path: PathBuf,
@@ -98,7 +95,6 @@ pub(super) struct FileConnector {
     pub busy: Duration,
 }
 
-/// A connection, and the file that it has open.
 pub(super) struct OpenedFile {
     pub connection: Connection,
     file: (u64, u64),
@@ -141,10 +137,9 @@ impl FileConnector {
     /// Makes the file and its schema where they are missing, and opens it.
     pub fn prepare(&self) -> anyhow::Result<OpenedFile> {
         // Never opened when it exists: closing it again would drop this process's POSIX locks on it, SQLite's among them.
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).context("making the record's file"),
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
+        if !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+            made.context("making the record's file")?;
         }
         let mut opened = self.connect().map_err(StoreError::from).context("opening the record's file")?;
         let on = self.write_ahead(&opened.connection).map_err(StoreError::from);

@@ -10,7 +10,6 @@ mod process_lock;
 mod queries;
 mod rows;
 mod runs;
-mod settings;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -54,9 +53,6 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the file, or creates it with mode 0600; its directory must exist. Blocks for `limits.busy` at most.
-    ///
-    /// # Errors
-    /// When the file can't be made or opened, is locked, or isn't a record of this version.
     pub fn open(path: &Path, limits: StoreLimits) -> anyhow::Result<SqliteStore> {
         let writing = FileConnector { path: path.to_owned(), read_only: false, busy: limits.busy };
         let reading = FileConnector { read_only: true, ..writing.clone() };
@@ -67,21 +63,17 @@ impl SqliteStore {
                 instance.remove_lock(&dead).context("removing a dead instance's lock")?;
             }
         }
-        let start = |opener: &FileConnector, opened| {
-            let worker = Worker::start(opener.clone(), opened, Arc::clone(&instance), limits.answer);
+        let start = |connector, opened| {
+            let worker = Worker::start(connector, opened, Arc::clone(&instance), limits.answer);
             worker.context("starting the store's thread")
         };
-        let writer = start(&writing, Some(opened))?;
-        let reader = start(&reading, None)?;
-        let auditor = start(&reading, None)?;
+        let writer = start(writing, Some(opened))?;
+        let (reader, auditor) = (start(reading.clone(), None)?, start(reading, None)?);
         Ok(SqliteStore { instance, writer, reader, auditor })
     }
 
     /// Checks that the audit log can be written, without changing it: true if it exists, false if it could be made. Blocks
     /// for `busy` at most.
-    ///
-    /// # Errors
-    /// When it can't be written or made.
     pub fn examine(path: &Path, busy: Duration) -> anyhow::Result<bool> {
         if path.exists() {
             let writing = FileConnector { path: path.to_owned(), read_only: false, busy };
@@ -180,18 +172,18 @@ impl Store for SqliteStore {
     }
 
     async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()> {
-        self.writer.write(move |transaction| settings::set_frozen(transaction, frozen.as_ref())).await
+        self.writer.write(move |transaction| runs::set_frozen(transaction, frozen.as_ref())).await
     }
 
     async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>> {
-        self.reader.read(|transaction| settings::frozen(transaction)).await
+        self.reader.read(|transaction| runs::frozen(transaction)).await
     }
 
     async fn bind(&self, place: Conversation, environment: String) -> StoreResult<()> {
-        self.writer.write(move |transaction| settings::bind(transaction, &place, &environment)).await
+        self.writer.write(move |transaction| cards::bind(transaction, &place, &environment)).await
     }
 
     async fn binding(&self, place: Conversation) -> StoreResult<Option<String>> {
-        self.reader.read(move |transaction| settings::binding(transaction, &place)).await
+        self.reader.read(move |transaction| cards::binding(transaction, &place)).await
     }
 }

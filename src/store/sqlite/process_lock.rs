@@ -34,7 +34,6 @@ impl Instance {
         Ok(Instance { id, directory, _lock: lock })
     }
 
-    /// True if the instance of that id is alive.
     pub fn is_alive(&self, id: &str) -> io::Result<bool> {
         if id == self.id {
             return Ok(true);
@@ -64,7 +63,6 @@ impl Instance {
         Ok(dead)
     }
 
-    /// Removes a dead instance's lock file.
     pub fn remove_lock(&self, id: &str) -> io::Result<()> {
         match std::fs::remove_file(path_of(&self.directory, id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

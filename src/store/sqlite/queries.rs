@@ -51,7 +51,6 @@ fn texts_of(connection: &Connection, seq: i64) -> DbResult<Vec<TextRow>> {
     })
 }
 
-/// The runs of those ids.
 fn runs_of(connection: &Connection, ids: Vec<RunId>) -> DbResult<Vec<Run>> {
     ids.into_iter().filter_map(|id| get(connection, id).transpose()).collect()
 }
@@ -133,17 +132,14 @@ pub(super) fn orphans(connection: &Connection, instance: &Instance) -> DbResult<
 /// Runs whose deadline has passed, oldest first.
 pub(super) fn overdue(connection: &Connection, now: Timestamp) -> DbResult<Vec<Run>> {
     let sql = "SELECT id FROM runs WHERE state IN ('pending', 'approved') AND deadline <= ?1 ORDER BY id";
-    let ids = rows::all(connection, sql, [now.as_microsecond()], rows::value)?;
-    runs_of(connection, ids)
+    runs_of(connection, rows::all(connection, sql, [now.as_microsecond()], rows::value)?)
 }
 
-/// True if an open run names that owner.
 pub(super) fn owns_open_run(connection: &Connection, owner: &str) -> DbResult<bool> {
     let sql = "SELECT 1 FROM runs WHERE state IN ('pending', 'approved', 'running') AND owner = ?1";
     Ok(rows::first(connection, sql, [owner], |_| Ok(()))?.is_some())
 }
 
-/// Checks all events and runs against each other.
 pub(super) fn verify(connection: &Connection) -> DbResult<ChainReport> {
     let mut audit = ChainAudit::default();
     let mut text_count = 0;

@@ -1,15 +1,15 @@
-//! Runs and their events inside one write transaction: opening, appending, erasing. Whether a transition is allowed is
+//! Runs and their events inside one write transaction: opening, appending, erasing; and the freeze, one row for every replica. Whether a transition is allowed is
 //! `audit`'s business; whether anyone still waits for the answer, the worker's.
 
 use super::connection::{DbError, DbResult};
 use super::rows::{self, word};
 use super::worker::{Compensation, WorkerAnswer};
-use super::{cards, queries, settings};
-use crate::model::{Run, RunId, RunRequest, RunState};
+use super::{cards, queries};
+use crate::model::{ActiveFreeze, Run, RunId, RunRequest, RunState};
 use crate::store::hash_chain::{self, ChainPosition};
 use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome};
 use jiff::Timestamp;
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 use std::collections::BTreeSet;
 
 /// Opens a run, or returns the obstacle; in that case nothing is written. `owner` is this instance.
@@ -23,14 +23,15 @@ pub(super) fn open(
         return Ok(OpenOutcome::Duplicate(run).into());
     }
     if new.unless_frozen
-        && let Some(frozen) = settings::frozen(transaction)?
+        && let Some(frozen) = frozen(transaction)?
     {
         return Ok(OpenOutcome::Frozen(frozen).into());
     }
-    if let Some(since) = new.unless_break_glass_since
-        && let Some(last) = break_glass_since(transaction, since)?
-    {
-        return Ok(OpenOutcome::RateLimited(Box::new(existing(transaction, last)?)).into());
+    if let Some(since) = new.unless_break_glass_since {
+        let sql = "SELECT id FROM runs WHERE break_glass <> 0 AND opened_at >= ?1 ORDER BY id DESC LIMIT 1";
+        if let Some(last) = rows::first(transaction, sql, [since.as_microsecond()], rows::value)? {
+            return Ok(OpenOutcome::RateLimited(Box::new(existing(transaction, last)?)).into());
+        }
     }
     // A run that is closed from the start takes no locks.
     let resource_locks: BTreeSet<&String> =
@@ -55,12 +56,6 @@ pub(super) fn open(
     let run = existing(transaction, run)?;
     let compensation = compensation(&run, new.on_timeout.as_ref());
     Ok(WorkerAnswer { value: OpenOutcome::New(Box::new(run)), compensation })
-}
-
-/// The newest break-glass run since then, in any environment.
-fn break_glass_since(transaction: &Transaction<'_>, since: Timestamp) -> DbResult<Option<RunId>> {
-    let sql = "SELECT id FROM runs WHERE break_glass <> 0 AND opened_at >= ?1 ORDER BY id DESC LIMIT 1";
-    rows::first(transaction, sql, [since.as_microsecond()], rows::value)
 }
 
 fn insert_run(transaction: &Transaction<'_>, new: &NewRun, at: Timestamp, owner: &str) -> DbResult<RunId> {
@@ -91,7 +86,7 @@ pub(super) fn append_if(
         return Ok(AppendOutcome::VersionConflict(Box::new(run)).into());
     }
     if new.unless_frozen
-        && let Some(frozen) = settings::frozen(transaction)?
+        && let Some(frozen) = frozen(transaction)?
     {
         return Ok(AppendOutcome::Frozen(frozen).into());
     }
@@ -144,7 +139,6 @@ pub(super) fn compensate(transaction: &Transaction<'_>, compensation: &Compensat
     }
 }
 
-/// States that a process is responsible for.
 fn needs_owner(state: RunState) -> bool {
     matches!(state, RunState::Approved | RunState::Running)
 }
@@ -208,4 +202,18 @@ pub(super) fn erase(transaction: &Transaction<'_>, run: RunId, name: &str) -> Db
 
 fn now() -> Timestamp {
     hash_chain::microseconds(Timestamp::now())
+}
+
+pub(super) fn frozen(connection: &Connection) -> DbResult<Option<ActiveFreeze>> {
+    let sql = "SELECT value FROM settings WHERE name = 'frozen'";
+    rows::first(connection, sql, [], |row| rows::json(row, 0))
+}
+
+pub(super) fn set_frozen(transaction: &Transaction<'_>, frozen: Option<&ActiveFreeze>) -> DbResult<()> {
+    rows::execute(transaction, "DELETE FROM settings WHERE name = 'frozen'", [])?;
+    if let Some(frozen) = frozen {
+        let value = serde_json::to_string(frozen)?;
+        rows::execute(transaction, "INSERT INTO settings (name, value) VALUES ('frozen', ?1)", [value])?;
+    }
+    Ok(())
 }

@@ -40,12 +40,10 @@ fn late() -> NewEvent {
 }
 
 fn new_run(delivery_id: &str, state: RunState) -> NewRun {
-    let request = Run::example(("kill", Some("staging")), Timestamp::now(), state).request;
-    let resource_locks = vec![format!("resource of {delivery_id}")];
     NewRun {
-        request,
+        request: Run::example(("kill", Some("staging")), Timestamp::now(), state).request,
         delivery_id: delivery_id.into(),
-        resource_locks,
+        resource_locks: vec![format!("resource of {delivery_id}")],
         first: change(state),
         on_timeout: Some(late()),
         cards: Vec::new(),
@@ -202,10 +200,8 @@ async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
         assert!(matches!(&error, StoreError::Broken(why) if why.contains(words)), "{error}");
         assert_eq!(run(&store, 1).await, before);
     }
-    assert!(matches!(
-        store.append_if(append(1, 1, RunState::Approved)).await.unwrap(),
-        AppendOutcome::Done(_)
-    ));
+    let outcome = store.append_if(append(1, 1, RunState::Approved)).await.unwrap();
+    assert!(matches!(outcome, AppendOutcome::Done(_)));
     assert_eq!(store.verify().await.unwrap().broken, None);
 }
 
@@ -213,7 +209,7 @@ async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
 async fn readers_cannot_write() {
     let (_directory, store) = store();
     let place = new_run("", RunState::Pending).request.place;
-    let refused = store.reader.read(move |tx| settings::bind(tx, &place, "x")).await;
+    let refused = store.reader.read(move |tx| cards::bind(tx, &place, "x")).await;
     assert!(matches!(refused, Err(StoreError::Broken(why)) if why.contains("read-only")));
 }
 

@@ -40,23 +40,19 @@ impl<T> From<T> for WorkerAnswer<T> {
     }
 }
 
-/// The caller, who waits for an answer.
 type Caller<T> = oneshot::Sender<StoreResult<WorkerAnswer<T>>>;
 
 type Job = Box<dyn FnOnce(&mut WorkerThread) + Send>;
 
-/// Compensations that are still to be written.
 type Compensations = Arc<Mutex<Vec<Compensation>>>;
 
 /// Handle of the thread. When it is dropped the thread finishes its queue and ends.
 pub(super) struct Worker {
     pub(super) jobs: SyncSender<Job>,
     compensations: Compensations,
-    /// Time limit of a call.
     answer_timeout: Duration,
 }
 
-/// The thread's own state.
 pub(super) struct WorkerThread {
     connector: FileConnector,
     opened: Option<OpenedFile>,
@@ -76,12 +72,8 @@ impl Worker {
         let (jobs, queue) = sync_channel::<Job>(QUEUE_LENGTH);
         let compensations = Compensations::default();
         let name = if connector.read_only { "store-read" } else { "store-write" }.to_owned();
-        let mut thread = WorkerThread {
-            connector,
-            opened,
-            compensations: Arc::clone(&compensations),
-            _instance: instance,
-        };
+        let pending = Arc::clone(&compensations);
+        let mut thread = WorkerThread { connector, opened, compensations: pending, _instance: instance };
         std::thread::Builder::new().name(name).spawn(move || thread.serve(&queue))?;
         Ok(Worker { jobs, compensations, answer_timeout })
     }
@@ -99,11 +91,10 @@ impl Worker {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> DbResult<A> + Send + 'static,
     ) -> StoreResult<T> {
-        self.call(|connection, caller| {
-            let answer = commit(connection, work, || caller.is_closed())?;
-            Ok(answer.map(A::into))
-        })
-        .await
+        let work = |connection: &mut Connection, caller: &Caller<T>| {
+            Ok(commit(connection, work, || caller.is_closed())?.map(A::into))
+        };
+        self.call(work).await
     }
 
     /// Runs work outside of a transaction.
