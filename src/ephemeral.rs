@@ -81,7 +81,7 @@ impl DuplicateFilter {
 }
 
 /// A value, and the time that it may be kept.
-type Fetched<V, E> = Result<(V, Duration), E>;
+type Fetch<V, E> = Result<(V, Duration), E>;
 
 /// Values that expire.
 #[derive(Debug)]
@@ -115,16 +115,12 @@ impl<V: Clone> TtlCache<V> {
     }
 
     /// The cached value, or a fetched one, which is kept for the time beside it. Its age counts from before the question.
-    pub async fn get_or_fetch<E>(
-        &self,
-        key: &str,
-        fetch: impl Future<Output = Fetched<V, E>>,
-    ) -> Result<V, E> {
+    pub async fn get_or_fetch<E>(&self, key: &str, fetch: impl Future<Output = Fetch<V, E>>) -> Result<V, E> {
         if let Some(value) = self.get(key) { Ok(value) } else { self.refresh(key, fetch).await }
     }
 
     /// As [`TtlCache::get_or_fetch`], whatever is cached.
-    pub async fn refresh<E>(&self, key: &str, fetch: impl Future<Output = Fetched<V, E>>) -> Result<V, E> {
+    pub async fn refresh<E>(&self, key: &str, fetch: impl Future<Output = Fetch<V, E>>) -> Result<V, E> {
         let asked_at = Instant::now();
         let (value, lifetime) = fetch.await?;
         self.put(key, value.clone(), asked_at + lifetime);

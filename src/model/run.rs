@@ -238,11 +238,7 @@ impl Login {
 #[cfg(test)]
 impl Run {
     /// A request of ana's in a terminal, without an event.
-    pub(crate) fn example(
-        (command, environment): (&str, Option<&str>),
-        at: Timestamp,
-        state: RunState,
-    ) -> Run {
+    pub fn example((command, environment): (&str, Option<&str>), at: Timestamp, state: RunState) -> Run {
         let request = RunRequest {
             command: command.to_owned(),
             arguments: BTreeMap::new(),
@@ -260,7 +256,7 @@ impl Run {
     }
 
     /// Adds an event of its first second, without a person.
-    pub(crate) fn with_event(mut self, kind: EventKind, facts: serde_json::Value) -> Run {
+    pub fn with_event(mut self, kind: EventKind, facts: serde_json::Value) -> Run {
         let (at, state) = (self.opened_at, self.state);
         self.events.push(RunEvent { seq: 1, at, kind, by: None, facts, texts: BTreeMap::new(), state });
         self

@@ -160,7 +160,7 @@ fn unreachable(error: &tokio_postgres::Error, waited: Duration) -> Unreachable {
             _ => Unreachable::Other(format!("SQLSTATE {}", code.code())),
         };
     }
-    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+    for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
         let io = cause.downcast_ref::<std::io::Error>();
         let tls = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
         if let Some(tls) = tls.or_else(|| cause.downcast_ref()) {

@@ -27,7 +27,7 @@ pub struct Connection {
     major: u32,
     prepared: Mutex<HashMap<String, Statement>>,
     application_name: Mutex<String>,
-    permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
     pub(super) warnings: Warnings,
     pub(super) canceller: Canceller,
 }
@@ -35,7 +35,7 @@ pub struct Connection {
 impl Connection {
     pub fn new(client: Client, major: u32, warnings: Warnings, canceller: Canceller) -> Connection {
         let (prepared, application_name) = (Mutex::default(), Mutex::default());
-        Connection { client, major, prepared, application_name, permit: None, warnings, canceller }
+        Connection { client, major, prepared, application_name, _permit: None, warnings, canceller }
     }
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
@@ -81,7 +81,7 @@ impl ConnectionPool {
                 permit
             }
         };
-        Ok(Connection { permit: Some(permit), ..connect.await? })
+        Ok(Connection { _permit: Some(permit), ..connect.await? })
     }
 
     fn idle_for(&self, key: &Address) -> Option<Connection> {

@@ -110,8 +110,7 @@ fn mentions(connection: &Connection, run: RunId, request: &SearchedRequest, find
     if words.join(" ").to_lowercase().contains(find) {
         return Ok(true);
     }
-    let sql =
-        "SELECT text FROM events JOIN event_texts ON event_texts.seq = events.seq WHERE events.run = ?1";
+    let sql = "SELECT text FROM events JOIN event_texts USING (seq) WHERE run = ?1";
     let texts: Vec<String> = rows::all(connection, sql, [run], rows::value)?;
     Ok(texts.iter().any(|text| text.to_lowercase().contains(find)))
 }

@@ -15,39 +15,27 @@ pub(super) fn for_each(
     connection: &Connection,
     sql: &str,
     values: impl Params,
-    mut read: impl FnMut(&Row<'_>) -> DbResult<()>,
+    read: impl FnMut(&Row<'_>) -> DbResult<()>,
 ) -> DbResult<()> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(values)?;
-    while let Some(row) = rows.next()? {
-        read(row)?;
-    }
-    Ok(())
+    connection.prepare_cached(sql)?.query_and_then(values, read)?.collect()
 }
 
 pub(super) fn all<T>(
     connection: &Connection,
     sql: &str,
     values: impl Params,
-    mut read: impl FnMut(&Row<'_>) -> DbResult<T>,
+    read: impl FnMut(&Row<'_>) -> DbResult<T>,
 ) -> DbResult<Vec<T>> {
-    let mut all = Vec::new();
-    for_each(connection, sql, values, |row| {
-        all.push(read(row)?);
-        Ok(())
-    })?;
-    Ok(all)
+    connection.prepare_cached(sql)?.query_and_then(values, read)?.collect()
 }
 
 pub(super) fn first<T>(
     connection: &Connection,
     sql: &str,
     values: impl Params,
-    read: impl FnOnce(&Row<'_>) -> DbResult<T>,
+    read: impl FnMut(&Row<'_>) -> DbResult<T>,
 ) -> DbResult<Option<T>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(values)?;
-    rows.next()?.map(read).transpose()
+    connection.prepare_cached(sql)?.query_and_then(values, read)?.next().transpose()
 }
 
 /// The value of a row's only column.
