@@ -1,11 +1,197 @@
-//! One batch: a transaction that locks the table's name, tests that it is still the table that was shown, deletes, and commits
-//! only if that is no more than may be deleted.
+//! The rows that a purge deletes, as its plan fixed them, and one batch of them: a transaction that locks the table's name, tests that
+//! it is still the table that was shown, deletes, and commits only if that is no more than may be deleted. In its SQL names come quoted
+//! from the server, and values are bound as text and cast, so that no setting of a session changes their meaning.
 
-use super::spec::PurgeSpec;
-use crate::postgres::{AccessMode, DedicatedSession, QueryError, Transaction};
+use super::execute::PurgeProgress;
+use crate::actions::support::max_change;
+use crate::model::as_text;
+use crate::postgres::{AccessMode, DedicatedSession, QueryError};
 use crate::sql::parameters;
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 use tokio_postgres::types::ToSql;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TimeType {
+    Date,
+    /// Without time zone: taken as UTC, which is what Prisma writes.
+    Timestamp,
+    Timestamptz,
+}
+
+impl TimeType {
+    /// The type's name, for a cast.
+    pub fn name(self) -> &'static str {
+        match self {
+            TimeType::Date => "date",
+            TimeType::Timestamp => "timestamp",
+            TimeType::Timestamptz => "timestamptz",
+        }
+    }
+
+    /// Explanation of a time of this type, to follow that time.
+    pub fn zone(self) -> &'static str {
+        match self {
+            TimeType::Date => " (a day in UTC)",
+            TimeType::Timestamp => " (the column has no time zone: taken as UTC)",
+            TimeType::Timestamptz => "",
+        }
+    }
+
+    /// SQL for the moment $1 ago as this type. The interval is in seconds: a day of 25 hours would make it mean something else in
+    /// some time zones.
+    pub fn cutoff_sql(self) -> String {
+        let (format, offset) = match self {
+            TimeType::Date => ("YYYY-MM-DD", ""),
+            TimeType::Timestamp => ("YYYY-MM-DD HH24:MI:SS.US", ""),
+            TimeType::Timestamptz => ("YYYY-MM-DD HH24:MI:SS.US", "+00"),
+        };
+        format!(
+            "SELECT to_char((clock_timestamp() - $1::text::interval) AT TIME ZONE 'UTC', '{format}') || '{offset}'"
+        )
+    }
+}
+
+/// A primary key of one column, in whose order the table is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeyColumn {
+    /// Quoted.
+    #[serde(rename = "key")]
+    pub name: String,
+    /// As `format_type` has it.
+    #[serde(rename = "key_type")]
+    pub kind: String,
+}
+
+/// The rows to be deleted: the target of a purge's plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PurgeSpec {
+    /// Quoted, with its schema.
+    pub relation: String,
+    #[serde(with = "as_text")]
+    pub oid: i64,
+    /// Quoted.
+    pub column: String,
+    #[serde(rename = "type")]
+    pub kind: TimeType,
+    pub cutoff: String,
+    #[serde(flatten)]
+    pub key: Option<KeyColumn>,
+    /// The first batch begins behind this key.
+    #[serde(rename = "after_key", default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Number of rows that the card shows.
+    #[serde(with = "as_text")]
+    pub rows: i64,
+}
+
+impl PurgeSpec {
+    /// The most rows that may be deleted: a few may have grown old since the card was shown.
+    pub fn max_rows(&self) -> i64 {
+        max_change(self.rows)
+    }
+
+    /// "created_at < $1", and the key to begin behind as $2.
+    fn condition(&self, after: Option<&str>) -> String {
+        let old = format!("t.{} < $1::text::{}", self.column, self.kind.name());
+        match self.key.as_ref().filter(|_| after.is_some()) {
+            Some(key) => format!("{old} AND t.{} > $2::text::{}", key.name, key.kind),
+            None => old,
+        }
+    }
+
+    /// The parameters of [`PurgeSpec::count_sql`] and [`PurgeSpec::batch_sql`].
+    pub fn values(&self, after: Option<&str>) -> Vec<Option<String>> {
+        let after = after.filter(|_| self.key.is_some()).map(str::to_owned);
+        std::iter::once(self.cutoff.clone()).chain(after).map(Some).collect()
+    }
+
+    /// Counts the rows, with the oldest and the newest.
+    pub fn count_sql(&self) -> String {
+        format!(
+            "SELECT count(*) AS rows, min(t.{0})::text AS oldest, max(t.{0})::text AS newest,
+                    pg_total_relation_size({3}) AS bytes
+             FROM ONLY {1} AS t WHERE {2}",
+            self.column,
+            self.relation,
+            self.condition(self.after.as_deref()),
+            self.oid
+        )
+    }
+
+    /// Deletes one batch, and returns the last key read, and the numbers of rows read and deleted. With a key each batch reads the
+    /// next `size` rows, so that none takes longer than another, however few are old; else it searches for `size` old ones. The size
+    /// is part of the text, since PostgreSQL plans badly for an unknown LIMIT.
+    fn batch_sql(&self, after: Option<&str>, size: u32) -> String {
+        let relation = &self.relation;
+        let condition = self.condition(after);
+        let Some(KeyColumn { name, kind }) = &self.key else {
+            return format!(
+                "WITH slice AS (SELECT t.ctid AS at FROM ONLY {relation} AS t WHERE {condition} LIMIT {size}),
+                      deleted AS (DELETE FROM ONLY {relation} AS t WHERE t.ctid = ANY (ARRAY(SELECT at FROM slice)) AND {condition} RETURNING 1)
+                 SELECT NULL::text AS last, (SELECT count(*) FROM slice) AS read, (SELECT count(*) FROM deleted) AS deleted"
+            );
+        };
+        let begin = after.map_or(String::new(), |_| format!("WHERE t.{name} > $2::text::{kind}"));
+        format!(
+            "WITH slice AS (SELECT t.{name} AS key FROM ONLY {relation} AS t {begin} ORDER BY t.{name} LIMIT {size}),
+                  edge AS (SELECT key FROM slice ORDER BY key DESC LIMIT 1),
+                  deleted AS (DELETE FROM ONLY {relation} AS t WHERE {condition} AND t.{name} <= (SELECT key FROM edge) RETURNING 1)
+             SELECT (SELECT key::text FROM edge) AS last, (SELECT count(*) FROM slice) AS read, (SELECT count(*) FROM deleted) AS deleted"
+        )
+    }
+    /// Deletes the next batch, of at most `size` rows, in a transaction of its own.
+    pub async fn delete_batch(
+        &self,
+        worker: &DedicatedSession,
+        progress: &PurgeProgress,
+        size: u32,
+    ) -> Result<Batch, BatchError> {
+        let (after, limit) = (progress.after.as_deref(), worker.statement_timeout());
+        let began = Instant::now();
+        let classified = |error| classify(error, began.elapsed(), limit);
+        let transaction = worker.begin(AccessMode::Write, limit).await.map_err(classified)?;
+        let work = async {
+            // From here on no session can rename, replace or alter it.
+            let lock = format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", self.relation);
+            transaction.execute(&lock, &[]).await.map_err(classified)?;
+            let key = self.key.as_ref().map(|key| key.name.as_str());
+            let key_type = self.key.as_ref().map(|key| key.kind.as_str());
+            let column_type = self.kind.name();
+            let values: [&(dyn ToSql + Sync); 6] =
+                [&self.relation, &self.oid, &self.column, &column_type, &key, &key_type];
+            let rows = transaction.query(include_str!("guard.sql"), &values).await.map_err(classified)?;
+            let row = rows.first().ok_or(BatchError::Changed("table"))?;
+            for (name, what) in [("same", "table"), ("same_column", "column"), ("same_key", "primary key")] {
+                if !row.get::<_, bool>(name) {
+                    return Err(BatchError::Changed(what));
+                }
+            }
+            if row.get("read_only") {
+                return Err(BatchError::ReadOnly);
+            }
+            let (sql, values) = (self.batch_sql(after, size), self.values(after));
+            let rows = transaction.query(&sql, &parameters(&values)).await.map_err(classified)?;
+            let number = |name: &str| rows.first().map_or(0, |row| row.get::<_, i64>(name));
+            let last = rows.first().and_then(|row| row.get("last"));
+            let batch = Batch { last, read: number("read"), deleted: number("deleted") };
+            let is_too_many = progress.deleted + batch.deleted > self.max_rows();
+            if is_too_many { Err(BatchError::TooManyRows) } else { Ok(batch) }
+        };
+        match work.await {
+            Ok(batch) => match transaction.commit().await {
+                Ok(()) => Ok(batch),
+                Err(error) if error.is_final() => Err(classified(error)),
+                Err(error) => Err(BatchError::Lost(error, true)),
+            },
+            Err(error) => {
+                transaction.roll_back().await;
+                Err(error)
+            }
+        }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
@@ -13,7 +199,6 @@ pub(super) struct Batch {
     pub last: Option<String>,
     /// Rows.
     pub read: i64,
-    /// Rows.
     pub deleted: i64,
 }
 
@@ -30,70 +215,6 @@ pub(super) enum BatchError {
     Busy(QueryError),
     /// The connection was lost; `true`: while it committed.
     Lost(QueryError, bool),
-}
-
-pub(super) struct BatchAttempt<'a> {
-    pub worker: &'a DedicatedSession,
-    pub spec: &'a PurgeSpec,
-    pub after: Option<&'a str>,
-    /// Rows.
-    pub size: u32,
-    /// Number of rows that may still be deleted.
-    pub remaining: i64,
-}
-
-impl BatchAttempt<'_> {
-    /// Deletes the batch in a transaction of its own.
-    pub async fn run(&self) -> Result<Batch, BatchError> {
-        let limit = self.worker.statement_timeout();
-        let began = Instant::now();
-        let classified = |error: QueryError| classify(error, began.elapsed(), limit);
-        let transaction = self.worker.begin(AccessMode::Write, limit).await.map_err(classified)?;
-        match self.delete(&transaction, &classified).await {
-            Ok(batch) => match transaction.commit().await {
-                Ok(()) => Ok(batch),
-                Err(error) if error.is_final() => Err(classified(error)),
-                Err(error) => Err(BatchError::Lost(error, true)),
-            },
-            Err(error) => {
-                transaction.roll_back().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn delete(
-        &self,
-        transaction: &Transaction<'_>,
-        classified: &(impl Fn(QueryError) -> BatchError + Sync),
-    ) -> Result<Batch, BatchError> {
-        let spec = self.spec;
-        // From here on no session can rename, replace or alter it.
-        let lock = format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", spec.relation);
-        transaction.execute(&lock, &[]).await.map_err(classified)?;
-        let key = spec.key.as_ref().map(|key| key.name.as_str());
-        let key_type = spec.key.as_ref().map(|key| key.kind.as_str());
-        let column_type = spec.kind.name();
-        let values: [&(dyn ToSql + Sync); 6] =
-            [&spec.relation, &spec.oid, &spec.column, &column_type, &key, &key_type];
-        let rows = transaction.query(include_str!("guard.sql"), &values).await.map_err(classified)?;
-        let row = rows.first().ok_or(BatchError::Changed("table"))?;
-        for (name, what) in [("same", "table"), ("same_column", "column"), ("same_key", "primary key")] {
-            if !row.get::<_, bool>(name) {
-                return Err(BatchError::Changed(what));
-            }
-        }
-        if row.get("read_only") {
-            return Err(BatchError::ReadOnly);
-        }
-        let values = spec.values(self.after);
-        let sql = spec.batch_sql(self.after, self.size);
-        let rows = transaction.query(&sql, &parameters(&values)).await.map_err(classified)?;
-        let number = |name: &str| rows.first().map_or(0, |row| row.get::<_, i64>(name));
-        let last = rows.first().and_then(|row| row.get("last"));
-        let batch = Batch { last, read: number("read"), deleted: number("deleted") };
-        if batch.deleted > self.remaining { Err(BatchError::TooManyRows) } else { Ok(batch) }
-    }
 }
 
 fn classify(error: QueryError, took: Duration, limit: Duration) -> BatchError {

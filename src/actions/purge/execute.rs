@@ -1,14 +1,13 @@
 //! The execution of a purge: its batches, one after another. Progress is recorded, and between two batches everybody else comes first.
 
-use super::batch::{Batch, BatchAttempt, BatchError};
-use super::lag;
-use super::spec::PurgeSpec;
+use super::batch::{Batch, BatchError, PurgeSpec};
 use super::{max_lag, resource, text};
 use crate::actions::support::database::DatabaseTarget;
 use crate::actions::{Execution, Outcome};
-use crate::model::{EventKind, Run, RunEvent};
-use crate::postgres::DedicatedSession;
-use crate::sql::grouped;
+use crate::app::App;
+use crate::model::{EventKind, Login, Run, RunEvent};
+use crate::postgres::{Address, DedicatedSession};
+use crate::sql::{bytes, duration, grouped};
 use crate::suggest::shown;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -26,6 +25,8 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 /// A replica tries to connect every five seconds (its wal_retrieve_retry_interval).
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+/// 16 segments of WAL. A replica whose replay is paused still answers, and its time doesn't advance: only bytes show its lag.
+const MAX_LAG_BYTES: i64 = 256 << 20;
 /// In a row, each after a longer pause: a lock that is held for longer is somebody's work.
 const MAX_ATTEMPTS: u32 = 5;
 const RETRY_AFTER: Duration = Duration::from_millis(300);
@@ -165,15 +166,7 @@ impl BatchLoop<'_> {
                 lag_checked_at = Some(Instant::now());
             }
             let began = Instant::now();
-            let after = progress.after.clone();
-            let attempt = BatchAttempt {
-                worker: self.worker,
-                spec: self.spec,
-                after: after.as_deref(),
-                size,
-                remaining: self.spec.max_rows() - progress.deleted,
-            };
-            match attempt.run().await {
+            match self.spec.delete_batch(self.worker, progress, size).await {
                 Ok(batch) => {
                     // Without a key a batch that only others' rows or a trigger kept would come again and again.
                     let nothing_deleted = batch.deleted == 0 && self.spec.key.is_none();
@@ -217,7 +210,7 @@ impl BatchLoop<'_> {
         let Execution { app, asker, stop, .. } = self.execution;
         let deadline = Instant::now() + RECONNECT_TIMEOUT;
         loop {
-            let replicas = match lag::replicas(app, &self.target.address, asker).await {
+            let replicas = match replicas(app, &self.target.address, asker).await {
                 Ok(replicas) => replicas,
                 Err(error) => {
                     let clause = format!("the replicas' lag can't be read: the server {error}");
@@ -227,7 +220,7 @@ impl BatchLoop<'_> {
             if let Some(replica) = replicas.first().filter(|replica| replica.exceeds(self.max_lag)) {
                 return Some(StopReason::Replicas(format!("the replica {}", replica.text())));
             }
-            let Some(missing) = lag::missing(&progress.replicas, &replicas) else {
+            let Some(missing) = missing_replica(&progress.replicas, &replicas) else {
                 progress.replicas = replicas.into_iter().map(|replica| replica.name).collect();
                 return None;
             };
@@ -265,4 +258,57 @@ impl BatchLoop<'_> {
             tracing::warn!(run = self.execution.run.id, %error, "recording purge checkpoint failed; continuing");
         }
     }
+}
+
+/// A replica's lag, as the reader sees it.
+#[derive(Debug, Clone)]
+pub(super) struct ReplicaLag {
+    name: String,
+    seconds: f64,
+    bytes: i64,
+}
+
+impl ReplicaLag {
+    fn exceeds(&self, max_lag: Duration) -> bool {
+        self.seconds > max_lag.as_secs_f64() || self.bytes > MAX_LAG_BYTES
+    }
+
+    /// "replica-1 is 42 s and 180 MiB behind"
+    pub fn text(&self) -> String {
+        let (seconds, bytes) = (duration(self.seconds), bytes(self.bytes as f64));
+        format!("{} is {seconds} and {bytes} behind", shown(&self.name))
+    }
+}
+
+/// The lag that ends a purge, for the card.
+pub(super) fn lag_limit(max_lag: Duration) -> String {
+    format!("{} or {} behind", duration(max_lag.as_secs_f64()), bytes(MAX_LAG_BYTES as f64))
+}
+
+/// One of those names that no replica has any more. Several replicas may have the same name.
+fn missing_replica<'a>(names: &'a [String], replicas: &[ReplicaLag]) -> Option<&'a String> {
+    let mut present: Vec<&str> = replicas.iter().map(|replica| replica.name.as_str()).collect();
+    names.iter().find(|name| match present.iter().position(|other| other == name) {
+        Some(index) => {
+            present.swap_remove(index);
+            false
+        }
+        None => true,
+    })
+}
+
+/// Lists a server's replicas, the one furthest behind first; an error follows "the server".
+pub(super) async fn replicas(app: &App, server: &Address, asker: &str) -> Result<Vec<ReplicaLag>, String> {
+    let address = Address::new(&server.environment, &server.server, Login::Reader);
+    let client = app.environments.acquire(&address, asker).await.map_err(|error| error.to_string())?;
+    let rows = client.query(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;
+    if rows.iter().any(|row| !row.get::<_, bool>("visible")) {
+        return Err("may not show its replicas: grant pg_monitor to Countersign's reader".to_owned());
+    }
+    let replicas = rows.iter().map(|row| ReplicaLag {
+        name: row.get::<_, Option<String>>("name").unwrap_or_default(),
+        seconds: row.get::<_, Option<f64>>("lag_s").unwrap_or_default(),
+        bytes: row.get::<_, Option<i64>>("behind_bytes").unwrap_or_default(),
+    });
+    Ok(replicas.collect())
 }

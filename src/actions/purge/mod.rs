@@ -1,30 +1,63 @@
 //! `purge`: a table's old rows, deleted in batches up to one cutoff, which is computed once, when it is planned. It is resumable:
 //! checkpoints are noted, deleting the same rows again deletes nothing, and one purge of a table runs at a time.
 
+use super::support::blocks::run_argument;
+use super::support::database::{DatabaseIdentity, DatabaseTarget};
+use super::support::relations::{RelationInfo, RelationKind};
 use super::{Action, Call, Execution, Outcome};
 use crate::clock::duration_seconds;
 use crate::command_line::Values;
-use crate::error::Result;
-use crate::model::{Plan, Run};
+use crate::error::{Error, Result};
+use crate::model::{Plan, Run, RunState};
+use crate::postgres::{AccessMode, PooledClient, QueryError};
+use crate::sql::parameters;
+use crate::suggest::{nearest, shown};
 use async_trait::async_trait;
 use std::time::Duration;
+use tokio_postgres::Row;
 
 mod batch;
 mod execute;
-mod lag;
-mod plan;
-mod spec;
 mod text;
 
-use execute::PurgeProgress;
-use spec::PurgeSpec;
+use batch::{KeyColumn, PurgeSpec, TimeType};
+use execute::{PurgeProgress, lag_limit};
 
 pub struct Purge;
 
 #[async_trait]
 impl Action for Purge {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
-        plan::plan(call).await
+        check_arguments(call)?;
+        let database = DatabaseTarget::from_call(call)?;
+        let client = database.client(call).await?;
+        let typed = call.value("table").unwrap_or_default();
+        let table = RelationKind::Purged.resolve(call, &client, &database.database, typed).await?;
+        let relation = &table.relation;
+        if table.kind == "p" {
+            return Err(Error::instead(
+                format!("{relation} is partitioned, and rows are deleted from one table at a time."),
+                "Name one of its partitions. Better, where all of a partition is old: drop it, which frees the disk at once.",
+            ));
+        }
+        let rows = client.query(include_str!("facts.sql"), &[&table.oid]).await;
+        let rows = rows.map_err(|error| database.query_error(&error))?;
+        let facts = rows.first().ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
+        check_privileges(facts, relation, &database.role)?;
+        let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
+        let counts =
+            count(&client, &spec).await.map_err(|error| text::count_error(&error, &spec, indexed))?;
+        spec.rows = counts.get("rows");
+        let continues = call.value("continue").and_then(|run| run.parse().ok());
+        if spec.rows == 0 {
+            return Err(text::nothing_to_do(&spec, continues));
+        }
+        let mut plan = text::describe(&database, &spec, facts, &counts, continues);
+        plan.resource_locks = vec![resource(&database.database, relation)];
+        let limit = lag_limit(max_lag(call.values));
+        plan.add_guard("replicas", format!("no replica is more than {limit}"));
+        plan.add_context("replicas", replicas(call, &database).await);
+        Ok(plan)
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
@@ -49,4 +82,210 @@ fn max_lag(arguments: &Values) -> Duration {
 
 fn resource(database: &str, relation: &str) -> String {
     format!("purge of {database}: {relation}")
+}
+
+fn check_arguments(call: &Call<'_>) -> Result<()> {
+    let given = |name: &str| call.values.contains_key(name);
+    match (given("continue"), given("column"), given("older-than")) {
+        (true, false, false) | (false, true, true) => Ok(()),
+        (true, ..) => Err(Error::instead(
+            "`--continue` keeps that purge's column and cutoff: `--column` and `--older-than` would change them.",
+            "Leave them out, or ask for a new purge without `--continue`.",
+        )),
+        (false, false, _) => Err(Error::instead(
+            "`--column` is missing: the column that tells how old a row is.",
+            format!("Type `{}`.", call.command.usage()),
+        )),
+        (false, true, false) => Err(Error::instead(
+            "`--older-than` is missing: the minimum age of the rows to delete.",
+            "Add `--older-than 90d`.",
+        )),
+    }
+}
+
+fn check_privileges(facts: &Row, relation: &str, role: &str) -> Result<()> {
+    let is = |name: &str| facts.get::<_, Option<bool>>(name).unwrap_or(false);
+    if is("replica") {
+        return Err(Error::user("That server is a replica: rows can't be deleted there."));
+    }
+    if is("read_only") {
+        return Err(Error::instead(
+            "The server is read-only (default_transaction_read_only), as Azure makes it before its storage is full.",
+            "Grow the storage first: a purge would take more disk, and give none back.",
+        ));
+    }
+    let mut grants = Vec::new();
+    if !is("may_enter") {
+        grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", facts.get::<_, String>("schema")));
+    }
+    let needed = [("SELECT", "may_read"), ("DELETE", "may_delete")];
+    let missing: Vec<&str> = needed.iter().filter(|(_, may)| !is(may)).map(|(right, _)| *right).collect();
+    if !missing.is_empty() {
+        grants.push(format!("GRANT {} ON {relation} TO {role}", missing.join(", ")));
+    }
+    if grants.is_empty() {
+        return Ok(());
+    }
+    let grants = grants.join("; ");
+    Err(Error::instead(
+        format!("{role} may not delete rows of {relation}."),
+        format!(
+            "The table's owner allows it: `{grants}`. Or name a login `owner` in the configuration that may."
+        ),
+    ))
+}
+
+/// Determines the rows to delete, before they are counted. `true`: an index begins with the column.
+async fn spec(
+    call: &Call<'_>,
+    client: &PooledClient,
+    database: &DatabaseTarget,
+    table: &RelationInfo,
+    facts: &Row,
+) -> Result<(PurgeSpec, bool)> {
+    let name = facts.get::<_, Option<String>>("key_name");
+    let key = name.zip(facts.get("key_type")).map(|(name, kind)| KeyColumn { name, kind });
+    if call.values.contains_key("continue") {
+        let run = run_argument(call, "continue", "`history --command purge` shows them.").await?;
+        let before = continued_spec(call, &run, database, table)?;
+        let column = resolve_column(client, table, &before.column).await?;
+        if column.kind != before.kind {
+            let (column, id) = (before.column, run.id);
+            return Err(Error::user(format!("{column} is of another type now than in run #{id}.")));
+        }
+        let same_key = key.is_some() && key == before.key;
+        let after = if same_key { last_key(&run).or(before.after.clone()) } else { None };
+        return Ok((PurgeSpec { key, after, ..before }, column.indexed));
+    }
+    let typed = |name: &str| call.value(name).unwrap_or_default();
+    let column = resolve_column(client, table, typed("column")).await?;
+    let cutoff = cutoff(client, column.kind, typed("older-than")).await?;
+    let spec = PurgeSpec {
+        relation: table.relation.clone(),
+        oid: table.oid,
+        column: column.quoted,
+        kind: column.kind,
+        cutoff,
+        key,
+        after: None,
+        rows: 0,
+    };
+    Ok((spec, column.indexed))
+}
+
+async fn cutoff(client: &PooledClient, kind: TimeType, older_than: &str) -> Result<String> {
+    let rejected = |error| Error::user(format!("The cutoff can't be computed: {error}."));
+    let rows = client.query(&kind.cutoff_sql(), &[&older_than]).await.map_err(rejected)?;
+    let cutoff = rows.first().and_then(|row| row.get::<_, Option<String>>(0));
+    cutoff.ok_or_else(|| Error::user("The cutoff can't be computed."))
+}
+
+/// Reads the rows that a run was to delete, if it is one to continue.
+fn continued_spec(
+    call: &Call<'_>,
+    run: &Run,
+    database: &DatabaseTarget,
+    table: &RelationInfo,
+) -> Result<PurgeSpec> {
+    let id = run.id;
+    if run.request.command != call.command.name {
+        return Err(Error::user(format!("Run #{id} is a `{}`, not a purge.", run.request.command)));
+    }
+    if run.request.environment.as_deref() != call.environment {
+        let other = run.request.environment.as_deref().unwrap_or_default();
+        let problem = format!("Run #{id} is a purge of {other}.");
+        return Err(Error::instead(problem, format!("Add `--env {other}`.")));
+    }
+    let plan = run.text("plan").and_then(Plan::read);
+    let plan = plan.ok_or_else(|| Error::user(format!("The plan of run #{id} is no longer known.")))?;
+    let before: PurgeSpec =
+        plan.target().ok_or_else(|| Error::user(format!("The plan of run #{id} can't be read.")))?;
+    let planned: DatabaseIdentity = plan.target().unwrap_or_default();
+    if before.relation != table.relation || planned.database != database.database {
+        let of = planned.database;
+        return Err(Error::user(format!("Run #{id} is a purge of {} of {of}.", before.relation)));
+    }
+    if before.oid != table.oid || planned.server != database.address.server {
+        return Err(Error::user(format!("{} is another table now than in run #{id}.", table.relation)));
+    }
+    match run.state {
+        RunState::Stopped | RunState::Partial | RunState::Failed | RunState::Interrupted => Ok(before),
+        state => Err(Error::instead(
+            format!("Run #{id} is {}: there is nothing to continue.", format!("{state:?}").to_lowercase()),
+            "Ask for a new purge, with `--column` and `--older-than`.",
+        )),
+    }
+}
+
+/// The key that a run got to, as its outcome or its last checkpoint noted it.
+fn last_key(run: &Run) -> Option<String> {
+    run.events.iter().rev().find_map(PurgeProgress::read)?.after
+}
+
+async fn count(client: &PooledClient, spec: &PurgeSpec) -> Result<Row, QueryError> {
+    let transaction = client.begin(AccessMode::Read, client.statement_timeout()).await?;
+    let values = spec.values(spec.after.as_deref());
+    let rows = transaction.query(&spec.count_sql(), &parameters(&values)).await;
+    transaction.roll_back().await;
+    rows?.into_iter().next().ok_or(QueryError::Lost)
+}
+
+async fn replicas(call: &Call<'_>, database: &DatabaseTarget) -> String {
+    match execute::replicas(call.app, &database.address, &call.asker).await {
+        Ok(replicas) if replicas.is_empty() => "none".to_owned(),
+        Ok(replicas) => replicas.iter().map(execute::ReplicaLag::text).collect::<Vec<_>>().join("; "),
+        Err(error) => format!("the server {error}"),
+    }
+}
+
+struct TimeColumn {
+    /// Quoted.
+    quoted: String,
+    kind: TimeType,
+    indexed: bool,
+}
+
+/// Resolves a name as typed: the exact match, else the only one.
+async fn resolve_column(client: &PooledClient, table: &RelationInfo, typed: &str) -> Result<TimeColumn> {
+    let relation = &table.relation;
+    let rejected = |error| Error::user(format!("{relation}: {error}."));
+    let columns = client.query(include_str!("columns.sql"), &[&table.oid]).await.map_err(rejected)?;
+    let name = |row: &Row| row.get::<_, String>("name");
+    let is_exact = |row: &Row| name(row) == typed || row.get::<_, String>("quoted") == typed;
+    let is_alike = |row: &&Row| is_exact(row) || name(row).to_lowercase() == typed.to_lowercase();
+    let alike: Vec<&Row> = columns.iter().filter(is_alike).collect();
+    let exact = alike.iter().find(|row| is_exact(row));
+    let times: Vec<String> =
+        columns.iter().filter(|row| row.get::<_, Option<String>>("kind").is_some()).map(&name).collect();
+    let row = match (exact, alike.as_slice()) {
+        (Some(exact), _) => *exact,
+        (None, [only]) => *only,
+        (None, [_, _, ..]) => {
+            return Err(Error::user(format!(
+                "{relation} has several columns “{}”: type it with its capitals.",
+                shown(typed)
+            )));
+        }
+        (None, []) => {
+            let problem = format!("{relation} has no column “{}”.", shown(typed));
+            let names: Vec<String> = columns.iter().map(&name).collect();
+            let near = nearest(typed, names.iter().map(String::as_str));
+            let choices = || time_columns(&times);
+            let instead = near.map_or_else(choices, |near| format!("Did you mean `--column {near}`?"));
+            return Err(Error::instead(problem, instead));
+        }
+    };
+    let kind: Option<String> = row.get("kind");
+    let kind = serde_json::from_value(kind.into()).map_err(|_| {
+        let (name, kind): (String, String) = (name(row), row.get("type"));
+        Error::instead(format!("{name} of {relation} is of type {kind}, not a time."), time_columns(&times))
+    })?;
+    Ok(TimeColumn { quoted: row.get("quoted"), kind, indexed: row.get("indexed") })
+}
+
+fn time_columns(times: &[String]) -> String {
+    if times.is_empty() {
+        return "The table has no column of type date, timestamp or timestamptz, so it doesn't show how old its rows are.".to_owned();
+    }
+    format!("These hold a time: {}.", times.join(", "))
 }

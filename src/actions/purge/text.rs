@@ -1,9 +1,7 @@
 //! The texts of `purge`: the plan, a refusal, and the outcome. Never that disk was freed, since none is.
 
-use super::batch::BatchError;
+use super::batch::{BatchError, PurgeSpec};
 use super::execute::{PurgeProgress, StopReason};
-use super::plan::PurgeFacts;
-use super::spec::PurgeSpec;
 use crate::actions::Outcome;
 use crate::actions::support::database::DatabaseTarget;
 use crate::error::Error;
@@ -12,15 +10,22 @@ use crate::postgres::QueryError;
 use crate::sql::{bytes, duration, fill, grouped};
 use serde_json::json;
 use std::time::Duration;
+use tokio_postgres::Row;
 
 fn rows(number: i64) -> String {
     if number == 1 { "1 row".to_owned() } else { format!("{} rows", grouped(number)) }
 }
 
-pub(super) fn describe(database: &DatabaseTarget, facts: &PurgeFacts) -> Plan {
-    let spec = &facts.spec;
+/// The plan, by the table's facts and the counts of its old rows.
+pub(super) fn describe(
+    database: &DatabaseTarget,
+    spec: &PurgeSpec,
+    facts: &Row,
+    counts: &Row,
+    continues: Option<RunId>,
+) -> Plan {
     let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
-    let begin = facts.continues.map_or("Deletes".to_owned(), |run| format!("Continues #{run}: deletes"));
+    let begin = continues.map_or("Deletes".to_owned(), |run| format!("Continues #{run}: deletes"));
     let mut plan = Plan::of(format!(
         "{begin} {} of {relation} of {} in {}: those with {column} before {cutoff}{}.",
         rows(spec.rows),
@@ -30,19 +35,19 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PurgeFacts) -> Plan {
     ));
     plan.set_target(spec);
     database.write_to(&mut plan);
-    if let Some(run) = facts.continues {
+    if let Some(run) = continues {
         plan.identity.insert("continues".to_owned(), run.to_string());
     }
-    let most = format!("at most {} are deleted in total", rows(spec.max_rows()));
-    plan.add_guard("rows", most);
+    plan.add_guard("rows", format!("at most {} are deleted in total", rows(spec.max_rows())));
     plan.add_guard("table", "the table and its column are still the same");
     let method = match &spec.key {
         Some(key) => format!("in the order of {}, in batches of up to 10,000 rows, each in a transaction of its own", key.name),
         None => "in batches of up to 10,000 rows in no order (no numeric or uuid primary key), each in a transaction of its own".to_owned(),
     };
-    plan.add_context("oldest", &facts.oldest);
-    plan.add_context("newest", &facts.newest);
-    plan.add_context("size", format!("{} with its indexes", bytes(facts.bytes as f64)));
+    for name in ["oldest", "newest"] {
+        plan.add_context(name, counts.get::<_, Option<String>>(name).unwrap_or_default());
+    }
+    plan.add_context("size", format!("{} with its indexes", bytes(counts.get::<_, i64>("bytes") as f64)));
     plan.add_context(
         "disk",
         "none is freed, only space inside the table for new rows; the WAL takes disk space first, and PostgreSQL can't show how full the disk is: \
@@ -50,11 +55,12 @@ pub(super) fn describe(database: &DatabaseTarget, facts: &PurgeFacts) -> Plan {
     );
     plan.add_context("method", method);
     plan.impact = "Everyone who still needs these rows.".to_owned();
-    if !facts.referred.is_empty() {
-        plan.impact.push_str(&format!(" Referred to by {}.", facts.referred.join("; ")));
+    let (referred, triggers): (Vec<String>, Vec<String>) = (facts.get("referred"), facts.get("triggers"));
+    if !referred.is_empty() {
+        plan.impact += &format!(" Referred to by {}.", referred.join("; "));
     }
-    if !facts.triggers.is_empty() {
-        plan.impact.push_str(&format!(" Triggers that run on DELETE: {}.", facts.triggers.join(", ")));
+    if !triggers.is_empty() {
+        plan.impact += &format!(" Triggers that run on DELETE: {}.", triggers.join(", "));
     }
     plan.rollback =
         "Only a backup brings the rows back. After a stop, the rows deleted so far stay deleted.".to_owned();
@@ -66,19 +72,14 @@ pub(super) fn count_error(error: &QueryError, spec: &PurgeSpec, indexed: bool) -
     if !error.is_cancelled() && !matches!(error, QueryError::TimedOut(_)) {
         return Error::user(format!("The rows of {relation} can't be counted: {error}."));
     }
+    let problem = format!("Counting the old rows of {relation} takes longer than statement_timeout");
     let instead = if indexed {
         "Ask for fewer rows first: a longer `--older-than`, then a shorter one.".to_owned()
     } else {
-        format!(
-            "No index begins with {column}: `CREATE INDEX CONCURRENTLY ON {relation} ({column})`, then ask again."
-        )
+        let create = format!("CREATE INDEX CONCURRENTLY ON {relation} ({column})");
+        format!("No index begins with {column}: `{create}`, then ask again.")
     };
-    Error::instead(
-        format!(
-            "Counting the old rows of {relation} takes longer than statement_timeout, so no request was made."
-        ),
-        instead,
-    )
+    Error::instead(format!("{problem}, so no request was made."), instead)
 }
 
 pub(super) fn nothing_to_do(spec: &PurgeSpec, continues: Option<RunId>) -> Error {
@@ -86,10 +87,8 @@ pub(super) fn nothing_to_do(spec: &PurgeSpec, continues: Option<RunId>) -> Error
     if let Some(run) = continues {
         return Error::user(format!("Run #{run} has no rows left to delete in {relation}."));
     }
-    let zone = kind.zone();
-    Error::user(format!(
-        "There is nothing to delete: no row of {relation} has {column} before {cutoff}{zone}."
-    ))
+    let problem = format!("no row of {relation} has {column} before {cutoff}{}", kind.zone());
+    Error::user(format!("There is nothing to delete: {problem}."))
 }
 
 const RESUME: &str =
@@ -186,31 +185,30 @@ fn explain(reason: StopReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (E
     let relation = &spec.relation;
     let invalidated = if progress.is_untouched() { EventKind::Invalidated } else { EventKind::Stopped };
     let failed = if progress.is_untouched() { EventKind::Failed } else { EventKind::Partial };
-    match reason {
-        StopReason::Finished => (EventKind::Succeeded, String::new()),
-        StopReason::Requested => (EventKind::Stopped, "Stopped, as asked.".to_owned()),
-        StopReason::Replicas(clause) => (EventKind::Stopped, format!("Stopped, since {clause}.")),
+    let error = match reason {
+        StopReason::Finished => return (EventKind::Succeeded, String::new()),
+        StopReason::Requested => return (EventKind::Stopped, "Stopped, as asked.".to_owned()),
+        StopReason::Replicas(clause) => return (EventKind::Stopped, format!("Stopped, since {clause}.")),
         StopReason::RowsKept => {
-            (failed, format!("Deleted rows of {relation} are still there: a trigger or a rule keeps them."))
+            let kept = format!("Deleted rows of {relation} are still there: a trigger or a rule keeps them.");
+            return (failed, kept);
         }
-        StopReason::Failed(BatchError::TooManyRows) => {
-            let shown = rows(spec.rows);
-            (
-                invalidated,
-                format!("More rows are that old than the card showed: {shown}, and a fifth more at most."),
-            )
+        StopReason::Failed(error) => error,
+    };
+    match error {
+        BatchError::TooManyRows => {
+            let shown = format!("{}, and a fifth more at most", rows(spec.rows));
+            (invalidated, format!("More rows are that old than the card showed: {shown}."))
         }
-        StopReason::Failed(BatchError::Changed(what)) => {
+        BatchError::Changed(what) => {
             (invalidated, format!("{relation} is no longer what the card showed: its {what} is another."))
         }
-        StopReason::Failed(BatchError::ReadOnly) => (failed, "The server is read-only now.".to_owned()),
-        StopReason::Failed(BatchError::TooSlow) => {
+        BatchError::ReadOnly => (failed, "The server is read-only now.".to_owned()),
+        BatchError::TooSlow => {
             (failed, "Even a batch of 100 rows takes longer than statement_timeout.".to_owned())
         }
-        StopReason::Failed(BatchError::Busy(error)) => {
-            (failed, format!("Another session blocked it repeatedly: {error}."))
-        }
-        StopReason::Failed(BatchError::Rejected(error)) => (failed, format!("PostgreSQL refused: {error}.")),
-        StopReason::Failed(BatchError::Lost(error, _)) => (failed, format!("The server {error}.")),
+        BatchError::Busy(error) => (failed, format!("Another session blocked it repeatedly: {error}.")),
+        BatchError::Rejected(error) => (failed, format!("PostgreSQL refused: {error}.")),
+        BatchError::Lost(error, _) => (failed, format!("The server {error}.")),
     }
 }
