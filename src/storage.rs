@@ -164,14 +164,12 @@ impl Storage {
 
     async fn clear(&self, prefix: &Key, untouched: Duration) -> StorageResult<usize> {
         let before = SystemTime::now() - untouched;
-        let mut cleared = 0;
-        let objects: Vec<ObjectMeta> = self.objects.list(Some(prefix)).try_collect().await?;
-        for object in objects {
-            if is_unchecked(&object) && SystemTime::from(object.last_modified) <= before {
-                self.objects.delete(&object.location).await?;
-                cleared += 1;
-            }
+        let mut objects: Vec<ObjectMeta> = self.objects.list(Some(prefix)).try_collect().await?;
+        objects.retain(|object| is_unchecked(object) && SystemTime::from(object.last_modified) <= before);
+        for object in &objects {
+            self.objects.delete(&object.location).await?;
         }
+        let cleared = objects.len();
         let Some(directory) = self.directory.clone() else { return Ok(cleared) };
         let below = prefix.parts().fold(directory, |path, part| path.join(part.as_ref()));
         let removed = tokio::task::spawn_blocking(move || remove_uploads(&below, before)).await;
@@ -188,22 +186,19 @@ fn is_unchecked(object: &ObjectMeta) -> bool {
 fn remove_uploads(directory: &Path, before: SystemTime) -> usize {
     let mut removed = 0;
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        let number = name.rsplit_once('#').map_or("", |(_, number)| number);
+        let is_upload = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         match entry.metadata() {
             Ok(meta) if meta.is_dir() => removed += remove_uploads(&path, before),
-            Ok(meta) if is_upload(&path) && meta.modified().is_ok_and(|at| at <= before) => {
+            Ok(meta) if is_upload && meta.modified().is_ok_and(|at| at <= before) => {
                 removed += usize::from(std::fs::remove_file(&path).is_ok());
             }
             _ => {}
         }
     }
     removed
-}
-
-fn is_upload(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let Some((_, number)) = name.rsplit_once('#') else { return false };
-    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// An object being written. Dropping it aborts it.
@@ -227,7 +222,7 @@ impl ObjectUpload {
         Ok(self.staged)
     }
 
-    /// Aborts and removes the object. A remainder that can't be removed is never listed, and the next backup clears it.
+    /// Removes the object. A remainder that can't be removed is never listed, and the next backup clears it.
     pub async fn abort(self) {
         if let Err(error) = self.parts.abort().await {
             tracing::warn!(%error, "removing an unfinished upload failed");
@@ -369,24 +364,14 @@ mod tests {
         let (_directory, storage) = opened();
         let directory = storage.directory.clone().unwrap();
         let long_ago = SystemTime::now() - ABANDONED_AFTER - Duration::from_secs(60);
-        for (name, old) in [
-            ("old.dump.part", true),
-            ("old.dump.part#1", true),
-            ("old.manifest.json#2", true),
-            ("old.dump", true),
-            ("old#not", true),
-            ("young.dump.part", false),
-            ("young.dump.part#1", false),
-        ] {
-            let file = std::fs::File::create(directory.join(name)).unwrap();
-            if old {
-                file.set_modified(long_ago).unwrap();
-            }
+        let create = |name| std::fs::File::create(directory.join(name)).unwrap();
+        for name in ["old.dump.part", "old.dump.part#1", "old.manifest.json#2", "old.dump", "old#not"] {
+            create(name).set_modified(long_ago).unwrap();
         }
+        ["young.dump.part", "young.dump.part#1"].map(create);
         let left = || {
             let entries = std::fs::read_dir(&directory).unwrap().flatten();
-            let mut names: Vec<_> =
-                entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
             names.sort();
             names
         };

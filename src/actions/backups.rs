@@ -5,7 +5,8 @@ use super::Call;
 use super::backup::{NewestBackups, StoredBackup, newest as newest_backups, prefix};
 use super::support::blocks::{answer, between, count, note, table, verdict};
 use crate::error::Result;
-use crate::model::{Block, Cell, Severity, Shape, Table, Text};
+use crate::model::Shape::{Left, Right};
+use crate::model::{Block, Cell, Severity, Table, Text};
 use crate::sql::{Answer, bytes, minute, tone};
 use crate::storage::StorageResult;
 use jiff::Timestamp;
@@ -69,15 +70,9 @@ fn present(call: &Call<'_>, services: &[ServiceBackups]) -> Answer {
             });
         }
     }
-    let titles = [
-        (if services.len() == 1 { "made" } else { "service" }, Shape::Left),
-        ("age", Shape::Right),
-        ("size", Shape::Right),
-        ("SHA-256", Shape::Left),
-        ("PostgreSQL", Shape::Left),
-        ("verified", Shape::Left),
-        ("by", Shape::Left),
-    ];
+    let first = if services.len() == 1 { "made" } else { "service" };
+    let mut titles = vec![(first, Left), ("age", Right), ("size", Right)];
+    titles.extend(["SHA-256", "PostgreSQL", "verified", "by"].map(|title| (title, Left)));
     blocks.push(Block::Table(Table { total, ..table(&titles, rows) }));
     blocks.push(note("`backup <service>` makes one now. Only Countersign's own dumps are listed here."));
     answer(blocks)
@@ -96,9 +91,9 @@ fn overall_verdict(call: &Call<'_>, services: &[ServiceBackups], now: Timestamp)
     }
     let without = services.iter().filter(|entry| entry.newest_usable().is_none());
     let without: Vec<&str> = without.map(|entry| entry.service.as_str()).collect();
-    let outdated = services.iter().filter_map(|entry| Some((entry, entry.newest_usable()?)));
-    let outdated: Vec<(&ServiceBackups, &StoredBackup)> =
-        outdated.filter(|(_, backup)| age_tone(call, backup, now) > Severity::Ok).collect();
+    let mut outdated: Vec<_> =
+        services.iter().filter_map(|entry| Some((entry, entry.newest_usable()?))).collect();
+    outdated.retain(|(_, backup)| age_tone(call, backup, now) > Severity::Ok);
     let mut parts = Vec::new();
     match without.as_slice() {
         [] => {}
@@ -110,22 +105,17 @@ fn overall_verdict(call: &Call<'_>, services: &[ServiceBackups], now: Timestamp)
         parts.push(format!("the newest backup of {} is {old} old", entry.service));
     }
     if parts.is_empty() {
-        let oldest = services
-            .iter()
-            .filter_map(ServiceBackups::newest_usable)
-            .min_by_key(|backup| backup.manifest.started_at);
-        let old = oldest.map(|backup| between(backup.manifest.started_at, now)).unwrap_or_default();
+        let newest = services.iter().filter_map(ServiceBackups::newest_usable);
+        let oldest = newest.map(|backup| backup.manifest.started_at).min();
+        let old = oldest.map(|started_at| between(started_at, now)).unwrap_or_default();
         let words = match services {
             [only] => format!("The newest backup of {} is {old} old.", only.service),
-            all => {
-                format!("All {} services have a backup; the least recent one is {old} old.", all.len())
-            }
+            all => format!("All {} services have a backup; the least recent one is {old} old.", all.len()),
         };
         return verdict(Severity::Ok, words);
     }
-    let worst =
-        outdated.iter().map(|(_, backup)| age_tone(call, backup, now)).max().unwrap_or(Severity::Neutral);
-    let tone = if without.is_empty() { worst } else { Severity::Critical };
+    let worst = outdated.iter().map(|(_, backup)| age_tone(call, backup, now)).max();
+    let tone = worst.filter(|_| without.is_empty()).unwrap_or(Severity::Critical);
     let mut words = parts.join("; ");
     if let Some(first) = words.get(..1).map(str::to_uppercase).filter(|_| without.is_empty()) {
         words.replace_range(..1, &first);

@@ -9,10 +9,8 @@ use crate::sql::{Answer, duration};
 
 pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let Some(break_glass) = call.app.access.break_glass() else {
-        return Ok(answer(vec![verdict(
-            Severity::Neutral,
-            "Break-glass is not configured: every change needs its approval.",
-        )]));
+        let words = "Break-glass is not configured: every change needs its approval.";
+        return Ok(answer(vec![verdict(Severity::Neutral, words)]));
     };
     let people = call.app.config.people.iter().filter(|person| person.roles.contains(&break_glass.role));
     let names: Vec<&str> = people.map(|person| person.name.as_str()).collect();

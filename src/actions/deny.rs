@@ -15,10 +15,8 @@ impl Action for Deny {
         let run = run_argument(call, "run", "`pending` lists pending requests.").await?;
         let (id, requester) = (run.id, &run.request.requester.id);
         if *requester == call.person.id {
-            return Err(Error::instead(
-                format!("Request #{id} is yours."),
-                format!("`withdraw {id}` takes it back."),
-            ));
+            let withdraw = format!("`withdraw {id}` takes it back.");
+            return Err(Error::instead(format!("Request #{id} is yours."), withdraw));
         }
         ensure_pending(&run)?;
         ensure_may_approve(call, &run)?;

@@ -57,7 +57,7 @@ impl Action for EnableStats {
     }
 }
 
-fn only_row(answer: std::result::Result<Vec<Row>, QueryError>, target: &DatabaseTarget) -> Result<Row> {
+fn only_row(answer: Result<Vec<Row>, QueryError>, target: &DatabaseTarget) -> Result<Row> {
     let rows = answer.map_err(|err| target.query_error(&err))?;
     rows.into_iter().next().ok_or_else(|| Error::user(format!("{} gave no answer.", target.database)))
 }
@@ -85,16 +85,12 @@ fn creatable_version(target: &DatabaseTarget, state: &Row, readers_state: &Row) 
     }
     let allowed: Option<Vec<String>> = state.get("allowed");
     if allowed.is_some_and(|allowed| !allowed.iter().any(|name| name == "pg_stat_statements")) {
-        return Err(Error::instead(
-            format!("Azure doesn't allow pg_stat_statements in {database}."),
-            "Add it to the server parameter `azure.extensions`.",
-        ));
+        let problem = format!("Azure doesn't allow pg_stat_statements in {database}.");
+        return Err(Error::instead(problem, "Add it to the server parameter `azure.extensions`."));
     }
     let Some(available) = available else {
-        return Err(Error::instead(
-            "pg_stat_statements is not installed on the server.",
-            "A DBA installs PostgreSQL's package of additional modules (contrib), which has it.",
-        ));
+        let install = "A DBA installs PostgreSQL's package of additional modules (contrib), which has it.";
+        return Err(Error::instead("pg_stat_statements is not installed on the server.", install));
     };
     if !loaded {
         let problem = format!(
@@ -103,15 +99,14 @@ fn creatable_version(target: &DatabaseTarget, state: &Row, readers_state: &Row) 
         return Err(Error::instead(problem, restart));
     }
     if !state.get::<_, Option<bool>>("may").unwrap_or(false) {
-        return Err(Error::instead(
-            format!(
-                "{} may not create pg_stat_statements in {database}: that takes a superuser, on Azure a member of azure_pg_admin.",
-                target.role
-            ),
-            format!(
-                "Such a role runs `{CREATE}` there, once; or the configuration names it as the login `owner`."
-            ),
-        ));
+        let problem = format!(
+            "{} may not create pg_stat_statements in {database}: that takes a superuser, on Azure a member of azure_pg_admin.",
+            target.role
+        );
+        let run = format!(
+            "Such a role runs `{CREATE}` there, once; or the configuration names it as the login `owner`."
+        );
+        return Err(Error::instead(problem, run));
     }
     Ok(available)
 }
@@ -119,12 +114,10 @@ fn creatable_version(target: &DatabaseTarget, state: &Row, readers_state: &Row) 
 /// Looks at the extension as the reader, who will query it.
 async fn created(execution: &Execution<'_>, target: &DatabaseTarget) -> Outcome {
     let database = &target.database;
-    let unknown = || {
-        Outcome::unknown(format!("pg_stat_statements in {database} can't be checked now: try `slow` later."))
-    };
-    let Some(observer) = target.observer(execution).await else { return unknown() };
+    let unchecked = format!("pg_stat_statements in {database} can't be checked now: try `slow` later.");
+    let Some(observer) = target.observer(execution).await else { return Outcome::unknown(unchecked) };
     let extension = "SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements'";
-    let Ok(rows) = observer.query(extension, &[]).await else { return unknown() };
+    let Ok(rows) = observer.query(extension, &[]).await else { return Outcome::unknown(unchecked) };
     let Some(version) = rows.first().map(|row| row.get::<_, String>(0)) else {
         return Outcome::new(EventKind::Failed, format!("pg_stat_statements is not in {database}."));
     };

@@ -54,10 +54,7 @@ fn row(answer: &ServerAnswer<'_>, bound: Option<&str>) -> Vec<Cell> {
     if bound == Some(environment.name.as_str()) {
         name.push_str(" · here");
     }
-    let tls = match environment.tls {
-        Tls::Verified { .. } => "verified",
-        Tls::Off => "off",
-    };
+    let tls = if let Tls::Off = environment.tls { "off" } else { "verified" };
     let version = match rows {
         Ok(rows) => rows.iter().map(|row| row.get::<_, String>(0)).collect::<String>().into(),
         Err(_) => Cell { text: "no answer".to_owned(), tone: Severity::Critical },

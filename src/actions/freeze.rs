@@ -13,11 +13,8 @@ pub struct Freeze;
 impl Action for Freeze {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         if let Some(freeze) = call.app.audit.store.frozen().await.map_err(anyhow::Error::from)? {
-            return Err(Error::user(format!(
-                "{} has already frozen all changes, at {}.",
-                freeze.by.id,
-                moment(freeze.at)
-            )));
+            let (who, at) = (freeze.by.id, moment(freeze.at));
+            return Err(Error::user(format!("{who} has already frozen all changes, at {at}.")));
         }
         let mut plan =
             Plan::of("Freezes all changes, in every environment, for everyone. Read commands still work.");
@@ -35,12 +32,10 @@ impl Action for Freeze {
             reason: execution.run.text("reason").map(str::to_owned),
         };
         match execution.app.audit.store.set_frozen(Some(freeze)).await {
-            Ok(()) => Outcome::done(
-                Text::new()
-                    .plain("All changes are frozen. Read commands still work. Lift the freeze with ")
-                    .code("unfreeze")
-                    .plain(" and a second person."),
-            ),
+            Ok(()) => {
+                let words = "All changes are frozen. Read commands still work. Lift the freeze with ";
+                Outcome::done(Text::from(words).code("unfreeze").plain(" and a second person."))
+            }
             Err(err) => Outcome::failed(format!("Freezing failed: {err}")),
         }
     }

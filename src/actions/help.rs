@@ -69,10 +69,8 @@ fn capital(words: &str) -> String {
 fn describe(call: &Call<'_>, command: &Command) -> Result<Answer> {
     if !may_run(call, command) {
         let place = call.environment.map_or(String::new(), |name| format!(" in {name}"));
-        return Err(Error::instead(
-            format!("You may not run `{}`{place}.", command.name),
-            "`help` lists the commands that you can run.",
-        ));
+        let problem = format!("You may not run `{}`{place}.", command.name);
+        return Err(Error::instead(problem, "`help` lists the commands that you can run."));
     }
     let header = &command.header;
     let formatted = |text: &str| fill(text, &|_| None);

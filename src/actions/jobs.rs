@@ -69,11 +69,11 @@ fn summary(running: usize, interrupted: &[Run], view: &JobsView<'_>) -> String {
 async fn runs_in(call: &Call<'_>, state: RunState) -> Result<Vec<Run>> {
     let environment = call.environment.map(str::to_owned);
     let filter = Filter { environment, states: vec![state], limit: usize::MAX, ..Filter::default() };
-    let page = call.runs(filter).await?;
-    Ok(page.runs.into_iter().filter(|run| may_see(call, run)).collect())
+    Ok(call.runs(filter).await?.runs.into_iter().filter(|run| may_see(call, run)).collect())
 }
 
 /// The state of interrupted runs on PostgreSQL.
+#[derive(Default)]
 struct JobsView<'a> {
     /// Seconds that a run's statement has been running.
     sessions: BTreeMap<i64, f64>,
@@ -85,8 +85,7 @@ struct JobsView<'a> {
 
 impl<'a> JobsView<'a> {
     async fn load(call: &'a Call<'_>, interrupted: &[Run]) -> JobsView<'a> {
-        let mut view =
-            JobsView { sessions: BTreeMap::new(), progress: BTreeMap::new(), unavailable: Vec::new() };
+        let mut view = JobsView::default();
         for name in environments(call) {
             let is_in_environment = |run: &&Run| run.request.environment.as_deref() == Some(name);
             let runs: Vec<&Run> = interrupted.iter().filter(is_in_environment).collect();
@@ -98,14 +97,11 @@ impl<'a> JobsView<'a> {
                 continue;
             };
             for run in runs {
-                let seconds =
-                    backends.iter().filter(|backend| backend.is_of(run)).map(|backend| backend.for_s);
-                if let Some(longest) = seconds.reduce(f64::max) {
-                    view.sessions.insert(run.id, longest);
-                }
-                if let Some(share) = recovery::observe_progress(call.app, run).await {
-                    view.progress.insert(run.id, share);
-                }
+                let sessions = backends.iter().filter(|backend| backend.is_of(run));
+                let longest = sessions.map(|backend| backend.for_s).reduce(f64::max);
+                view.sessions.extend(longest.map(|seconds| (run.id, seconds)));
+                let share = recovery::observe_progress(call.app, run).await;
+                view.progress.extend(share.map(|share| (run.id, share)));
             }
         }
         view
@@ -122,10 +118,8 @@ fn resumes(call: &Call<'_>, run: &Run) -> bool {
 
 fn progress(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> Cell {
     if run.state == RunState::Interrupted {
-        return Cell {
-            text: format!("interrupted: {}", interrupted_progress(call, run, view)),
-            tone: Severity::Critical,
-        };
+        let text = format!("interrupted: {}", interrupted_progress(call, run, view));
+        return Cell { text, tone: Severity::Critical };
     }
     let share = call.app.progress.get(run.id);
     let percent = share.as_ref().and_then(|share| share.percent).map(|percent| format!("{percent} %"));

@@ -6,7 +6,7 @@ use crate::audit::EventDetails;
 use crate::catalog::{Body, Catalog, Command, Scope};
 use crate::command_line::Values;
 use crate::error::Result;
-use crate::model::{Block, Conversation, EventKind, Person, Plan, Run, RunId, Text};
+use crate::model::{Block, Conversation, EventKind, Person, Plan, Risk, Run, RunId, Text};
 use crate::sql::{Answer, QueryRequest, Target, scope_targets};
 use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;
@@ -77,10 +77,8 @@ impl Call<'_> {
     /// # Errors
     /// [`crate::error::Error::User`] for an unknown environment, server or service.
     pub fn targets(&self, scope: Scope) -> Result<Vec<Target>> {
-        let environment = self.environment_name();
-        let query =
-            QueryRequest { command: self.command, environment, values: self.values, asker: &self.asker };
-        scope_targets(&self.app.environments, &query, scope)
+        let (environment, Call { command, values, asker, .. }) = (self.environment_name(), self);
+        scope_targets(&self.app.environments, &QueryRequest { command, environment, values, asker }, scope)
     }
 
     /// Lists runs of the audit log.
@@ -256,8 +254,7 @@ pub enum Implementation {
 pub fn find(command: &Command) -> Option<Implementation> {
     use Implementation::{Action, Query};
     if let Body::Sql(_) = command.body {
-        let acts = command.header.risk != crate::model::Risk::Read;
-        return acts.then_some(Action(&sql_command::SqlCommand));
+        return (command.header.risk != Risk::Read).then_some(Action(&sql_command::SqlCommand));
     }
     Some(match command.name.as_str() {
         "analyze" => Action(&analyze::ANALYZE),
@@ -298,10 +295,8 @@ pub fn find(command: &Command) -> Option<Implementation> {
 
 /// The code of a run's command, if that changes something.
 pub fn action_of(app: &App, run: &Run) -> Option<&'static dyn Action> {
-    match app.catalog.find(&run.request.command).and_then(find) {
-        Some(Implementation::Action(action)) => Some(action),
-        _ => None,
-    }
+    let code = app.catalog.find(&run.request.command).and_then(find)?;
+    if let Implementation::Action(action) = code { Some(action) } else { None }
 }
 
 /// Names of coded commands without code.

@@ -42,15 +42,13 @@ struct ResetFunction {
 
 impl ResetFunction {
     async fn find(client: &PooledClient, target: &DatabaseTarget) -> Result<ResetFunction> {
-        let rows = client
-            .query(include_str!("reset_stats.sql"), &[])
-            .await
-            .map_err(|err| target.query_error(&err))?;
+        let rows = client.query(include_str!("reset_stats.sql"), &[]).await;
+        let rows = rows.map_err(|err| target.query_error(&err))?;
         let Some(row) = rows.first() else {
-            return Err(Error::instead(
-                format!("{} has no pg_stat_statements that can reset one database.", target.database),
-                "`enable-stats` creates it; `extensions` shows whether the version is too old.",
-            ));
+            let problem =
+                format!("{} has no pg_stat_statements that can reset one database.", target.database);
+            let create = "`enable-stats` creates it; `extensions` shows whether the version is too old.";
+            return Err(Error::instead(problem, create));
         };
         let (role, schema): (String, String) = (row.get("role"), row.get("schema"));
         let mut grants = Vec::new();
@@ -62,19 +60,14 @@ impl ResetFunction {
             grants.push(format!("`GRANT EXECUTE ON FUNCTION {signature} TO {role}`"));
         }
         if !grants.is_empty() {
-            return Err(Error::instead(
-                format!("{role} may not reset the statistics of {}.", target.database),
-                format!("The owner of the extension there runs {}.", grants.join(" and ")),
-            ));
+            let problem = format!("{role} may not reset the statistics of {}.", target.database);
+            let grant = format!("The owner of the extension there runs {}.", grants.join(" and "));
+            return Err(Error::instead(problem, grant));
         }
         Ok(ResetFunction { function: row.get("function"), schema, dbid: row.get("dbid") })
     }
 
-    async fn counters(
-        &self,
-        client: &PooledClient,
-        own_roles: &[String],
-    ) -> std::result::Result<Counters, QueryError> {
+    async fn counters(&self, client: &PooledClient, own_roles: &[String]) -> Result<Counters, QueryError> {
         let sql = format!(
             "SELECT count(*), COALESCE(sum(calls), 0)::int8 FROM {}.pg_stat_statements
              WHERE dbid = $1::int8::oid AND userid NOT IN (SELECT oid FROM pg_roles WHERE rolname = ANY ($2::text[]))",
@@ -128,22 +121,19 @@ impl Action for ResetStats {
         let rows = observer.query(&sql, &[&since]).await.ok()?;
         let database = &target.database;
         let all_since: bool = rows.first()?.get::<_, Option<bool>>(0)?;
-        Some(if all_since {
-            Outcome::done(format!(
+        if all_since {
+            return Some(Outcome::done(format!(
                 "All statements of {database} are counted from after the start of the run: its statistics were reset. {INTERRUPTED}"
-            ))
-        } else {
-            Outcome::new(
-                EventKind::Failed,
-                format!(
-                    "Statements of {database} are counted from before the start of the run: its statistics were not reset."
-                ),
-            )
-        })
+            )));
+        }
+        let verdict = format!(
+            "Statements of {database} are counted from before the start of the run: its statistics were not reset."
+        );
+        Some(Outcome::new(EventKind::Failed, verdict))
     }
 }
 
-async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outcome> {
+async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let target = DatabaseTarget::from_plan(execution);
     let session = begin(execution, &target).await?;
     let unread = || target.failed("can't be read, so the reset could not be verified");
@@ -164,8 +154,7 @@ async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
     );
     match session.query(&sql, &[&dbid]).await {
         Ok(rows) if rows.is_empty() => {
-            let reason = format!("Another database is called {} now.", target.database);
-            Err(Outcome::invalidated(reason))
+            Err(Outcome::invalidated(format!("Another database is called {} now.", target.database)))
         }
         Err(err) if err.is_final() => {
             Err(target.failed(format!("keeps its counters: PostgreSQL refused: {err}")))
@@ -175,11 +164,7 @@ async fn execute(execution: &Execution<'_>) -> std::result::Result<Outcome, Outc
 }
 
 /// Verifies the reset: fewer calls are counted than before.
-fn verified(
-    target: &DatabaseTarget,
-    before: &Counters,
-    after: std::result::Result<Counters, QueryError>,
-) -> Outcome {
+fn verified(target: &DatabaseTarget, before: &Counters, after: Result<Counters, QueryError>) -> Outcome {
     let database = &target.database;
     let outcome = match after {
         Ok(after) if after.calls < before.calls || before.calls == 0 => Outcome::done(format!(

@@ -21,17 +21,13 @@ impl Action for Review {
             return Err(Error::instead(problem, LIST_REVIEWS));
         }
         if run.request.requester.id == call.person.id {
-            return Err(Error::instead(
-                "You ran it without approval, so another person has to review it.",
-                "Any of its approvers can.",
-            ));
+            let problem = "You ran it without approval, so another person has to review it.";
+            return Err(Error::instead(problem, "Any of its approvers can."));
         }
         ensure_may_approve(call, &run)?;
         if run.state.is_open() {
-            return Err(Error::instead(
-                format!("Run #{id} is still in progress: review it when it has ended."),
-                format!("`show {id}` shows its state."),
-            ));
+            let problem = format!("Run #{id} is still in progress: review it when it has ended.");
+            return Err(Error::instead(problem, format!("`show {id}` shows its state.")));
         }
         if let Some(by) = run.event(EventKind::Reviewed).and_then(|event| event.by.as_ref()) {
             return Err(Error::instead(format!("{} has already reviewed run #{id}.", by.id), LIST_REVIEWS));

@@ -21,10 +21,8 @@ struct FileTarget {
 impl Action for RunSql {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         if call.value("service") == Some("all") {
-            return Err(Error::instead(
-                "`run-sql` works on one service's database at a time.",
-                format!("Type `{}`.", call.command.usage()),
-            ));
+            let problem = "`run-sql` works on one service's database at a time.";
+            return Err(Error::instead(problem, format!("Type `{}`.", call.command.usage())));
         }
         let command = file(call.app, call.value("file").unwrap_or_default(), call.command).await?;
         let asker = call.asker.clone();

@@ -89,14 +89,8 @@ fn window_state(window: &Window, runs: &[Run], now: Timestamp) -> WindowState {
 }
 
 fn present(windows: &[WindowStatus<'_>], now: Timestamp) -> Answer {
-    let columns = [
-        ("window", Left),
-        ("environment", Left),
-        ("runs", Left),
-        ("when (UTC)", Left),
-        ("last run", Left),
-        ("next", Right),
-    ];
+    let columns = ["window", "environment", "runs", "when (UTC)", "last run"].map(|title| (title, Left));
+    let columns = [&columns[..], &[("next", Right)]].concat();
     let rows = windows.iter().map(|status| row(status, now)).collect();
     let worst = &windows[0];
     let run_now = format!("`{} --env {}` runs it now.", worst.window.run, worst.window.environment);
@@ -115,10 +109,8 @@ fn judgement(windows: &[WindowStatus<'_>], now: Timestamp) -> Block {
     if !bad.is_empty() {
         return verdict(windows[0].state.tone(), format!("{}.", bad.join("; ")));
     }
-    let next = windows
-        .iter()
-        .filter_map(|status| Some((status.window.next(now)?, status.window)))
-        .min_by_key(|next| next.0);
+    let next = windows.iter().filter_map(|status| Some((status.window.next(now)?, status.window)));
+    let next = next.min_by_key(|next| next.0);
     let next = next.map(|(at, window)| format!("; next is {}, in {}", title(window), between(now, at)));
     let all = count(windows.len(), "window is", "windows are");
     verdict(windows[0].state.tone(), format!("{all} on time{}.", next.unwrap_or_default()))
@@ -144,13 +136,12 @@ fn row(status: &WindowStatus<'_>, now: Timestamp) -> Vec<Cell> {
     let last = status.newest.as_ref().map_or("never".to_owned(), |run| {
         format!("{} {}, #{}", state(run).text, minute(run.opened_at), run.id)
     });
-    let tone = status.state.tone();
     vec![
         window.name.as_str().into(),
         window.environment.as_str().into(),
         window.run.as_str().into(),
         window.rhythm().into(),
-        Cell { text: last, tone },
+        Cell { text: last, tone: status.state.tone() },
         window.next(now).map_or("-".to_owned(), |next| format!("in {}", between(now, next))).into(),
     ]
 }
@@ -187,31 +178,20 @@ mod tests {
         let yesterday = run("2026-11-21T02:00:03Z", RunState::Succeeded);
         let tonight = |state| run("2026-11-22T02:00:03Z", state);
         for (now, runs, expected) in [
-            ("2026-11-22T01:59:59Z", vec![yesterday.clone()], WindowState::Done),
-            ("2026-11-22T02:00:00Z", vec![yesterday.clone()], WindowState::Due),
-            ("2026-11-22T03:00:00Z", vec![yesterday.clone()], WindowState::Due),
-            ("2026-11-22T03:00:01Z", vec![yesterday.clone()], WindowState::Late),
-            ("2026-11-22T03:00:01Z", vec![], WindowState::Never),
-            (
-                "2026-11-22T09:00:00Z",
-                vec![tonight(RunState::Running), yesterday.clone()],
-                WindowState::InProgress,
-            ),
-            ("2026-11-22T09:00:00Z", vec![tonight(RunState::Failed), yesterday.clone()], WindowState::Failed),
-            ("2026-11-22T09:00:00Z", vec![tonight(RunState::Interrupted), yesterday], WindowState::Failed),
+            ("01:59:59", vec![yesterday.clone()], WindowState::Done),
+            ("02:00:00", vec![yesterday.clone()], WindowState::Due),
+            ("03:00:00", vec![yesterday.clone()], WindowState::Due),
+            ("03:00:01", vec![yesterday.clone()], WindowState::Late),
+            ("03:00:01", vec![], WindowState::Never),
+            ("09:00:00", vec![tonight(RunState::Running), yesterday.clone()], WindowState::InProgress),
+            ("09:00:00", vec![tonight(RunState::Failed), yesterday.clone()], WindowState::Failed),
+            ("09:00:00", vec![tonight(RunState::Interrupted), yesterday], WindowState::Failed),
             // What failed and then succeeded is done, in whichever order.
-            (
-                "2026-11-22T09:00:00Z",
-                vec![tonight(RunState::Succeeded), tonight(RunState::Failed)],
-                WindowState::Done,
-            ),
-            (
-                "2026-11-22T09:00:00Z",
-                vec![tonight(RunState::Failed), tonight(RunState::Succeeded)],
-                WindowState::Done,
-            ),
+            ("09:00:00", vec![tonight(RunState::Succeeded), tonight(RunState::Failed)], WindowState::Done),
+            ("09:00:00", vec![tonight(RunState::Failed), tonight(RunState::Succeeded)], WindowState::Done),
         ] {
-            assert_eq!(window_state(&window(), &runs, at(now)), expected, "at {now}: {runs:?}");
+            let now = at(&format!("2026-11-22T{now}Z"));
+            assert_eq!(window_state(&window(), &runs, now), expected, "at {now}: {runs:?}");
         }
     }
 

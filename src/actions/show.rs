@@ -17,7 +17,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     })?;
     let outcome = state(&run);
     let mut text =
-        Text::new().plain(format!("#{id} ")).code(request_text(&run)).plain(format!(": {}", outcome.text));
+        Text::from(format!("#{id} ")).code(request_text(&run)).plain(format!(": {}", outcome.text));
     if let Some(verdict) = run.text("verdict").filter(|verdict| !verdict.is_empty()) {
         text = text.plain(format!(". {verdict}"));
     }
@@ -26,11 +26,8 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
         blocks.extend(plan_blocks(plan));
     }
     // The results below the verdict of a run that has ended.
-    if let Some((_, results)) =
-        run.text("outcome").and_then(|text| serde_json::from_str::<(Text, Vec<Block>)>(text).ok())
-    {
-        blocks.extend(results);
-    }
+    let results = run.text("outcome").and_then(|text| serde_json::from_str::<(Text, Vec<Block>)>(text).ok());
+    blocks.extend(results.into_iter().flat_map(|(_, results)| results));
     blocks.push(Block::Table(event_table(&run)));
     let card = (run.state == RunState::Pending).then_some(id);
     Ok(Answer { card, ..answer(blocks) })
@@ -59,9 +56,7 @@ fn plan_blocks(plan: Plan) -> Vec<Block> {
     let facts = identity.chain([("plan".to_owned(), digest)]);
     let facts = facts.map(|(name, value)| (name, Text::new().code(value))).collect();
     let mut blocks = vec![Block::Text(Text::new().strong("Plan: ").plain(plan.effect)), Block::Facts(facts)];
-    if let Some((title, text)) = plan.code {
-        blocks.push(Block::Code { title: Some(title), text });
-    }
+    blocks.extend(plan.code.map(|(title, text)| Block::Code { title: Some(title), text }));
     blocks
 }
 

@@ -33,12 +33,11 @@ impl Action for Stop {
         let is_long = call.app.catalog.find(command).is_some_and(|command| command.header.posts_progress);
         let effect = match run.state {
             RunState::Pending => {
-                return Err(Error::instead(
-                    format!("Request #{id} has not started: it is waiting for approval."),
-                    format!(
-                        "Its requester takes it back with `withdraw {id}`; an approver denies it on its card."
-                    ),
-                ));
+                let problem = format!("Request #{id} has not started: it is waiting for approval.");
+                let next = format!(
+                    "Its requester takes it back with `withdraw {id}`; an approver denies it on its card."
+                );
+                return Err(Error::instead(problem, next));
             }
             RunState::Approved => format!("{REVOKES} #{id} ({command}) before it starts."),
             // One transaction may wait for a lock as long as any.
@@ -46,20 +45,16 @@ impl Action for Stop {
                 format!("Stops run #{id} ({command}) and rolls back all that it has done.")
             }
             RunState::Running if !is_long => {
-                return Err(Error::instead(
-                    format!("Run #{id} ({command}) ends in a moment and can't be stopped."),
-                    format!("`show {id}` shows its result."),
-                ));
+                let problem = format!("Run #{id} ({command}) ends in a moment and can't be stopped.");
+                return Err(Error::instead(problem, format!("`show {id}` shows its result.")));
             }
             RunState::Running => format!("Stops run #{id} ({command}). What it has done by then stays."),
             RunState::Interrupted => {
                 format!("Closes the interrupted run #{id} ({command}) and ends its sessions on PostgreSQL.")
             }
             ended => {
-                return Err(Error::instead(
-                    format!("Run #{id} has already ended: {}.", ended.word()),
-                    format!("`show {id}` shows its details."),
-                ));
+                let problem = format!("Run #{id} has already ended: {}.", ended.word());
+                return Err(Error::instead(problem, format!("`show {id}` shows its details.")));
             }
         };
         Ok(RunTarget::plan(&run, effect))
@@ -84,14 +79,12 @@ fn ensure_may_stop(call: &Call<'_>, run: &Run) -> Result<()> {
         return Ok(());
     }
     let place = environment.map_or(String::new(), |name| format!(" in {name}"));
-    Err(Error::instead(
-        format!("You may not change anything{place}, so you can't stop runs there."),
-        format!("Its requester can: {}.", run.request.requester.id),
-    ))
+    let problem = format!("You may not change anything{place}, so you can't stop runs there.");
+    Err(Error::instead(problem, format!("Its requester can: {}.", run.request.requester.id)))
 }
 
 /// Revokes the approval of an approved run; asks one that runs to stop, also if it started after the plan was made.
-async fn request_stop(execution: &Execution<'_>, mut run: Run) -> std::result::Result<Outcome, StoreError> {
+async fn request_stop(execution: &Execution<'_>, mut run: Run) -> Result<Outcome, StoreError> {
     let id = run.id;
     let details = decision_details(execution);
     while run.state.is_open() && run.state != RunState::Pending {
@@ -129,7 +122,7 @@ async fn wait_for_end(execution: &Execution<'_>, run: Run) -> Outcome {
     ))
 }
 
-async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> std::result::Result<Outcome, StoreError> {
+async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> Result<Outcome, StoreError> {
     let (app, id) = (execution.app, run.id);
     let action = action_of(app, run);
     // First of all it must not resume.

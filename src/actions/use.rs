@@ -33,14 +33,10 @@ impl Action for Use {
         };
         let conversation = execution.run.request.place.clone();
         match execution.app.audit.store.bind(conversation, environment.clone()).await {
-            Ok(()) => Outcome::done(
-                Text::new()
-                    .plain("This channel now uses ")
-                    .strong(environment)
-                    .plain(". To change it, type ")
-                    .code("use")
-                    .plain(" again."),
-            ),
+            Ok(()) => {
+                let words = Text::from("This channel now uses ").strong(environment);
+                Outcome::done(words.plain(". To change it, type ").code("use").plain(" again."))
+            }
             Err(err) => Outcome::failed(format!("The channel's environment could not be stored: {err}")),
         }
     }

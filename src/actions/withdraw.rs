@@ -15,10 +15,8 @@ impl Action for Withdraw {
         let run = run_argument(call, "run", "`pending` lists pending requests.").await?;
         let (id, requester) = (run.id, &run.request.requester.id);
         if *requester != call.person.id {
-            return Err(Error::instead(
-                format!("Request #{id} is {requester}'s."),
-                format!("Only its requester can withdraw it; an approver can `deny {id}`."),
-            ));
+            let deny = format!("Only its requester can withdraw it; an approver can `deny {id}`.");
+            return Err(Error::instead(format!("Request #{id} is {requester}'s."), deny));
         }
         ensure_pending(&run)?;
         Ok(RunTarget::plan(&run, format!("Withdraws request #{id}: {}.", run.request.command)))
