@@ -297,7 +297,6 @@ mod tests {
         listed.into_iter().map(|object| object.location.to_string()).collect()
     }
 
-    /// The same life in a directory and in any other store.
     async fn publishes_and_forgets(storage: &Storage) {
         let key = Key::from_iter(["staging", "odd/name", "1.dump"]);
         let mut upload = storage.begin(&key).await.unwrap();
@@ -368,7 +367,9 @@ mod tests {
         for name in ["old.dump.part", "old.dump.part#1", "old.manifest.json#2", "old.dump", "old#not"] {
             create(name).set_modified(long_ago).unwrap();
         }
-        ["young.dump.part", "young.dump.part#1"].map(create);
+        for name in ["young.dump.part", "young.dump.part#1"] {
+            create(name);
+        }
         let left = || {
             let entries = std::fs::read_dir(&directory).unwrap().flatten();
             let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();

@@ -53,9 +53,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
 fn present(call: &Call<'_>, services: &[ServiceBackups]) -> Answer {
     let now = Timestamp::now();
     let mut blocks = vec![overall_verdict(call, services, now)];
-    for entry in services {
-        blocks.extend(problems(entry).into_iter().map(Block::Text));
-    }
+    blocks.extend(services.iter().flat_map(problems).map(Block::Text));
     let mut rows = Vec::new();
     let mut total = services.len();
     if let [entry] = services {

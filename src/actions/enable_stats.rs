@@ -50,10 +50,8 @@ impl Action for EnableStats {
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         let outcome = created(execution, &DatabaseTarget::from_plan(execution)).await;
-        if outcome.kind == EventKind::Interrupted {
-            return None;
-        }
-        Some(Outcome { verdict: outcome.verdict.clone().plain(format!(" {INTERRUPTED}")), ..outcome })
+        let verdict = outcome.verdict.clone().plain(format!(" {INTERRUPTED}"));
+        (outcome.kind != EventKind::Interrupted).then_some(Outcome { verdict, ..outcome })
     }
 }
 

@@ -82,10 +82,9 @@ fn person(call: &Call<'_>, typed: &str) -> Result<String> {
         [only] => Ok((*only).to_owned()),
         [] => {
             let problem = format!("The configuration has no person “{}”.", shown(typed));
-            Err(match nearest(typed, names.iter().copied()) {
-                Some(near) => Error::instead(problem, format!("Did you mean `--who \"{near}\"`?")),
-                None => Error::instead(problem, format!("There are: {}.", names.join(", "))),
-            })
+            let near = nearest(typed, names.iter().copied());
+            let near = near.map(|near| format!("Did you mean `--who \"{near}\"`?"));
+            Err(Error::instead(problem, near.unwrap_or_else(|| format!("There are: {}.", names.join(", ")))))
         }
         [first, ..] => {
             let problem = format!("“{}” can be {}.", shown(typed), matches.join(" or "));

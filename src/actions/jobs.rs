@@ -79,7 +79,6 @@ struct JobsView<'a> {
     sessions: BTreeMap<i64, f64>,
     /// Progress of runs that continue without their process.
     progress: BTreeMap<i64, Share>,
-    /// Environments that don't answer.
     unavailable: Vec<&'a str>,
 }
 

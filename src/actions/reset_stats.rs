@@ -33,7 +33,6 @@ impl std::fmt::Display for Counters {
     }
 }
 
-/// The reset function, as this login may call it.
 struct ResetFunction {
     function: String,
     schema: String,

@@ -3,6 +3,7 @@
 
 use super::sql_command::SqlCommand;
 use super::{Action, Call, Execution, Outcome};
+use crate::app::App;
 use crate::catalog::{Command, sql_files};
 use crate::error::{Error, Result};
 use crate::model::Plan;
@@ -52,8 +53,7 @@ impl Action for RunSql {
     }
 }
 
-/// Reads a file as a command with the header of `run-sql`.
-async fn file(app: &crate::app::App, name: &str, like: &Command) -> Result<Command> {
+async fn file(app: &App, name: &str, like: &Command) -> Result<Command> {
     let directory = app.config.sql.clone().ok_or_else(|| {
         Error::instead("No directory of SQL files is configured.", "Set `directory` in `[sql]`.")
     })?;

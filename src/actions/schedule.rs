@@ -13,7 +13,6 @@ use jiff::Timestamp;
 /// Runs of one command that are searched for those of a window.
 const MAX_RUNS: usize = 200;
 
-/// The state of a window since it was last due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WindowState {
     Done,

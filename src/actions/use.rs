@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 pub struct Use;
 
-/// The environment that the conversation gets.
 #[derive(Serialize, Deserialize)]
 struct UseTarget {
     environment: String,

@@ -162,7 +162,6 @@ struct TeeResult {
     check_completed: bool,
 }
 
-/// A blocking pipe to or from a child.
 fn pipe() -> std::io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = std::io::pipe()?;
     // A smaller pipe works, too, with more wakeups.
@@ -238,7 +237,6 @@ fn with_fix(error: String, login: &str) -> String {
     )
 }
 
-/// Reads back what was stored and compares it with what was sent.
 async fn read_back(staged: &Staged, sha256: &str) -> Result<(), BackupError> {
     let mut stream = staged.read().await?;
     let mut hasher = Sha256::new();

@@ -172,7 +172,6 @@ impl BackupTarget {
         if count == 1 { "database".to_owned() } else { format!("database {:03}", index + 1) }
     }
 
-    /// The databases that a plan names, in its order.
     fn from_plan(plan: &Plan) -> Vec<BackupTarget> {
         let databases = plan.identity.iter().filter(|(name, _)| name.starts_with("database"));
         let target = |(_, target): (&String, &String)| {

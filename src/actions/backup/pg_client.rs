@@ -105,7 +105,6 @@ impl PgClient {
     }
 }
 
-/// The beginning of a client's standard error.
 #[derive(Default)]
 struct StderrHead(Vec<u8>);
 

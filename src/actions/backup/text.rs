@@ -6,7 +6,6 @@ use crate::model::{Block, Cell, Column, EventKind, Plan, Row, Shape, Table, Text
 use crate::sql::{bytes, duration};
 use serde_json::json;
 
-/// The plan for these databases, from the facts about each.
 pub(super) fn describe(
     environment: &str,
     targets: &[BackupTarget],
@@ -58,7 +57,6 @@ fn table(columns: &[(&str, Shape)], rows: Vec<Vec<String>>) -> Table {
     Table { title: None, columns: columns.collect(), rows, total, empty: None }
 }
 
-/// The outcome for all databases together.
 pub(super) fn outcome(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Outcome {
     let made: Vec<&Manifest> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
     let failed: Vec<(&BackupTarget, &BackupError)> =
