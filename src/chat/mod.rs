@@ -3,7 +3,12 @@
 
 use std::time::Duration;
 
-mod render;
+/// What the chat platforms share of rendering.
+mod render {
+    pub mod budget;
+    pub mod part;
+    pub mod text;
+}
 pub mod slack;
 pub mod teams;
 pub mod terminal;

@@ -1,15 +1,16 @@
-//! One part of a reply in a platform's own blocks, within a limit. What is left out is counted in the blocks, and remembered in
-//! the part.
+//! One part of a reply in a platform's own blocks, within a limit; of a table, the columns that are shown side by side and the
+//! queries beneath. What is left out is counted in the blocks, and remembered in the part.
 
-use super::table::{self, TableLayout};
-use super::text::{MAX_HEADING, TextRules, grouped, left_out};
-use crate::model::{Block, Button, Heading, Severity, Span, Text, bar};
+use super::text::{MAX_HEADING, TextRules, grouped, left_out, mark};
+use crate::model::{Block, Button, Cell, Column, Heading, Row, Severity, Shape, Span, Table, Text, bar};
 use serde_json::Value;
 
 /// Facts of one part, a line each: columns would stack on a phone, and nobody reads more than three screens.
 const MAX_FACTS: usize = 60;
 /// Units of a title.
-pub const MAX_TITLE: usize = 150;
+const MAX_TITLE: usize = 150;
+/// Only the first rows offer buttons: a wall of buttons hides the table.
+const ROWS_WITH_BUTTONS: usize = 5;
 
 /// Rows and text that a part may show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,9 +134,19 @@ pub fn render<F: MessageFormat>(format: &F, block: &Block, limit: PartLimit) -> 
         Block::Text(text) => paragraph::<F>(text, limit, ParagraphStyle::Plain, &mut part),
         Block::Note(text) => paragraph::<F>(text, limit, ParagraphStyle::Note, &mut part),
         Block::Facts(facts) => self::facts::<F>(facts, limit, &mut part),
-        Block::Table(table) => table::render(format, table, limit, &mut part),
+        Block::Table(table) => self::table(format, table, limit, &mut part),
         Block::Code { title, text } => code::<F>(title.as_deref(), text, limit, &mut part),
-        Block::Progress { percent, label } => progress::<F>(*percent, label, limit, &mut part),
+        // The same on a phone and to a screen reader.
+        Block::Progress { percent, label } => {
+            let (label, cut) = F::RULES.shorten(label, limit.text);
+            part.cut_if(cut, || "a progress label is too long".to_owned());
+            let words = match percent.map(|percent| bar(percent.into())) {
+                Some(bar) if label.is_empty() => bar,
+                Some(bar) => format!("{bar} · {label}"),
+                None => label,
+            };
+            part.blocks.extend((!words.is_empty()).then(|| F::line(&words, LineStyle::Plain)));
+        }
         Block::Buttons(buttons) => {
             part.cut_if(limit.rows < buttons.len(), || format!("it has {} buttons", grouped(buttons.len())));
             self::buttons(format, buttons.iter().take(limit.rows), &mut part);
@@ -195,22 +206,8 @@ fn code<F: MessageFormat>(title: Option<&str>, text: &str, limit: PartLimit, par
     part.blocks.extend(F::code(title.as_deref(), &kept));
 }
 
-/// "▓▓▓▓▓░░░░░ 48 % · 2 minutes left": the same on a phone and to a screen reader.
-fn progress<F: MessageFormat>(percent: Option<u8>, label: &str, limit: PartLimit, part: &mut RenderedPart) {
-    let (label, cut) = F::RULES.shorten(label, limit.text);
-    part.cut_if(cut, || "a progress label is too long".to_owned());
-    let words = match percent.map(|percent| bar(percent.into())) {
-        Some(bar) if label.is_empty() => bar,
-        Some(bar) => format!("{bar} · {label}"),
-        None => label,
-    };
-    if !words.is_empty() {
-        part.blocks.push(F::line(&words, LineStyle::Plain));
-    }
-}
-
 /// The buttons that the viewer is shown, of those that the platform can carry.
-pub fn buttons<'a, F: MessageFormat>(
+fn buttons<'a, F: MessageFormat>(
     format: &F,
     buttons: impl Iterator<Item = &'a Button>,
     part: &mut RenderedPart,
@@ -219,4 +216,112 @@ pub fn buttons<'a, F: MessageFormat>(
     let (sendable, broken): (Vec<&Button>, Vec<_>) = visible.partition(|button| F::is_token(&button.token));
     part.cut_if(!broken.is_empty(), || "a button's token is not one".to_owned());
     part.blocks.extend(F::buttons(&sendable));
+}
+
+/// The columns and rows that a limit leaves of a table.
+pub struct TableLayout<'a, F> {
+    pub format: &'a F,
+    pub table: &'a Table,
+    /// Columns that are shown side by side, each with its place in a row.
+    pub columns: Vec<(usize, &'a Column)>,
+    pub rows: &'a [Row],
+    /// Number of columns that could be shown side by side.
+    all_columns: usize,
+    /// Places in a row of the columns of query text.
+    queries: Vec<usize>,
+    max_cell: usize,
+    max_query: usize,
+}
+
+impl<'a, F: MessageFormat> TableLayout<'a, F> {
+    fn new(format: &'a F, table: &'a Table, limit: PartLimit) -> Self {
+        let (queries, mut columns): (Vec<_>, Vec<_>) =
+            table.columns.iter().enumerate().partition(|(_, column)| column.shape == Shape::Query);
+        let all_columns = columns.len();
+        columns.truncate(F::MAX_COLUMNS);
+        // So that the header and one row always fit.
+        let share = F::MAX_TABLE_TEXT / (2 * columns.len().max(1));
+        TableLayout {
+            format,
+            table,
+            columns,
+            rows: &table.rows[..limit.rows.min(table.rows.len())],
+            all_columns,
+            queries: queries.into_iter().map(|(at, _)| at).collect(),
+            max_cell: share.min(limit.text).max(1),
+            max_query: limit.text,
+        }
+    }
+
+    pub fn header(&self, part: &mut RenderedPart) -> Vec<String> {
+        self.columns.iter().map(|(_, column)| self.cell(&Cell::from(column.title.as_str()), part)).collect()
+    }
+
+    pub fn row(&self, row: &Row, part: &mut RenderedPart) -> Vec<String> {
+        let blank = Cell::from("");
+        self.columns.iter().map(|(at, _)| self.cell(row.cells.get(*at).unwrap_or(&blank), part)).collect()
+    }
+
+    /// A cell's text with its mark. No platform takes an empty one.
+    fn cell(&self, cell: &Cell, part: &mut RenderedPart) -> String {
+        let text = if cell.text.trim().is_empty() { "-" } else { cell.text.as_str() };
+        let (text, cut) = F::RULES.shorten(&format!("{}{text}", mark(cell.tone)), self.max_cell);
+        part.cut_if(cut, || format!("a table's cell has more than {} {}", grouped(self.max_cell), F::UNIT));
+        text
+    }
+
+    /// The text of a row's first cell.
+    pub fn first_cell(&self, row: &'a Row) -> Option<&'a str> {
+        let cell = self.columns.first().and_then(|(at, _)| row.cells.get(*at));
+        cell.map(|cell| cell.text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// A row's query texts.
+    pub fn queries(&self, row: &Row, part: &mut RenderedPart) -> Vec<String> {
+        let cells = self.queries.iter().filter_map(|at| row.cells.get(*at));
+        let queries = cells.filter(|cell| !cell.text.trim().is_empty()).map(|cell| {
+            let (query, cut) = F::RULES.shorten(&cell.text, self.max_query);
+            part.cut_if(cut, || format!("a query has more than {} {}", grouped(self.max_query), F::UNIT));
+            query
+        });
+        queries.collect()
+    }
+
+    /// "12 of 340 rows · 20 of 24 columns", where some are left out.
+    fn counts(&self, shown: usize, part: &mut RenderedPart) -> String {
+        let (rows, columns, all_columns) = (self.table.rows.len(), self.columns.len(), self.all_columns);
+        let total = self.table.total.max(rows);
+        let mut counts = Vec::new();
+        if shown < total {
+            counts.push(format!("{} of {} rows", grouped(shown), grouped(total)));
+        }
+        if columns < all_columns {
+            counts.push(format!("{columns} of {all_columns} columns"));
+        }
+        let holds = |rows, shown| format!("a table has {rows}; a message holds {shown}");
+        part.cut_if(shown < rows, || holds(format!("{} rows", grouped(rows)), grouped(shown)));
+        part.cut_if(columns < all_columns, || holds(format!("{all_columns} columns"), columns.to_string()));
+        counts.join(" · ")
+    }
+}
+
+/// Renders as much of a table as the limit allows, and the buttons of its first rows.
+fn table<F: MessageFormat>(format: &F, table: &Table, limit: PartLimit, part: &mut RenderedPart) {
+    if let Some(title) = table.title.as_deref().filter(|title| !title.is_empty()) {
+        let (title, cut) = F::RULES.shorten(title, limit.text.min(MAX_TITLE));
+        part.cut_if(cut, || "a table's title is too long".to_owned());
+        part.blocks.push(F::line(&title, LineStyle::Bold));
+    }
+    if table.rows.is_empty() {
+        let (words, cut) = F::RULES.shorten(table.empty.as_deref().unwrap_or("No rows."), limit.text);
+        part.cut_if(cut, || "a table's text is too long".to_owned());
+        part.blocks.extend((!words.is_empty()).then(|| F::line(&words, LineStyle::Plain)));
+        return;
+    }
+    let layout = TableLayout::new(format, table, limit);
+    let shown = F::table(&layout, part);
+    let counts = layout.counts(shown, part);
+    part.blocks.extend((!counts.is_empty()).then(|| F::line(&counts, LineStyle::Small)));
+    let buttons = table.rows.iter().take(shown.min(ROWS_WITH_BUTTONS)).flat_map(|row| &row.buttons);
+    self::buttons(format, buttons, part);
 }

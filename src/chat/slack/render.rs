@@ -3,8 +3,7 @@
 
 use super::parse::ACTION_PREFIX;
 use crate::chat::render::budget::MessageBudget;
-use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart};
-use crate::chat::render::table::TableLayout;
+use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart, TableLayout};
 use crate::chat::render::text::{self, TextRules, clean, mark};
 use crate::model::{Audience, Block, Button, ButtonStyle, Person, Reply, Shape, Span, Table, Text};
 use crate::platform::TooLarge;

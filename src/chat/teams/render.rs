@@ -4,8 +4,7 @@
 use super::parse::{BUTTON_KEY, VIEW_KEY};
 use super::text_run::{self, RULES, TextStyle, block, indented, line, run, runs};
 use crate::chat::render::budget::MessageBudget;
-use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart};
-use crate::chat::render::table::TableLayout;
+use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart, TableLayout};
 use crate::chat::render::text::{self, TextRules, mark};
 use crate::model::{Button, ButtonStyle, Person, Reply, Row, Severity, Shape, Span, Text};
 use crate::platform::TooLarge;

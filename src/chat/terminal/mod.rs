@@ -11,7 +11,6 @@ mod escape;
 pub mod json;
 pub mod render;
 mod style;
-mod table;
 
 /// The one "workspace" of all terminals.
 const WORKSPACE: &str = "terminal";
