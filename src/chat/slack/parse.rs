@@ -45,18 +45,6 @@ struct SlashCommand {
     trigger_id: String,
 }
 
-/// Slack's own check of our certificate.
-#[derive(Deserialize)]
-struct SslCheck {
-    ssl_check: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct InteractionForm<'a> {
-    #[serde(borrow)]
-    payload: Cow<'a, str>,
-}
-
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Interaction {
@@ -161,19 +149,15 @@ impl SlackParser {
 
     /// The body of a slash command's request, or of Slack's `ssl_check`.
     pub fn command(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
-        match serde_urlencoded::from_str::<SlashCommand>(body) {
+        match serde_urlencoded::from_str(body) {
             Ok(command) => Ok(self.slash_command(command)),
-            Err(_) => match serde_urlencoded::from_str::<SslCheck>(body) {
-                Ok(SslCheck { ssl_check: Some(_) }) => Ok(ParsedRequest::Ignore),
-                _ => Err(MalformedRequest),
-            },
+            Err(_) => field(body, "ssl_check").map(|_| ParsedRequest::Ignore),
         }
     }
 
     /// The body of an interaction's request: a form with one JSON field.
     pub fn interaction(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
-        let form: InteractionForm = serde_urlencoded::from_str(body).map_err(|_| MalformedRequest)?;
-        self.interaction_json(&form.payload)
+        self.interaction_json(&field(body, "payload")?)
     }
 
     /// The body of the Events API's request.
@@ -202,14 +186,10 @@ impl SlackParser {
         if !self.workspaces.contains(&command.team_id) {
             return ParsedRequest::Foreign;
         }
+        let name = Some(command.user_name);
         ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:cmd:{}", command.trigger_id),
-            sender: ChatAccount::new(
-                PlatformKind::Slack,
-                &command.team_id,
-                command.user_id,
-                Some(command.user_name),
-            ),
+            sender: ChatAccount::new(PlatformKind::Slack, &command.team_id, command.user_id, name),
             place: place(command.team_id, command.channel_id, None),
             handle: command.response_url.map(handle),
             event: Event::Command { line: decode(&command.text) },
@@ -237,14 +217,10 @@ impl SlackParser {
         let thread = thread.filter(|thread| *thread != message);
         // In a channel shared with another organisation the user's team is not the channel's; `account` judges it.
         let home = click.user.team_id.unwrap_or_else(|| team.clone());
+        let name = click.user.name.or(click.user.username);
         ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:act:{unique}"),
-            sender: ChatAccount::new(
-                PlatformKind::Slack,
-                &home,
-                click.user.id,
-                click.user.name.or(click.user.username),
-            ),
+            sender: ChatAccount::new(PlatformKind::Slack, &home, click.user.id, name),
             place: place(team, channel, thread),
             handle: click.response_url.map(handle),
             event: Event::Button { token, message },
@@ -252,7 +228,7 @@ impl SlackParser {
     }
 
     fn event_callback(&self, callback: EventCallback) -> Result<ParsedRequest, MalformedRequest> {
-        if callback.event.get("type").and_then(|kind| kind.as_str()) != Some("app_mention") {
+        if callback.event["type"] != "app_mention" {
             return Ok(ParsedRequest::Ignore);
         }
         let Some(team) = callback.team_id.filter(|team| self.workspaces.contains(team)) else {
@@ -274,6 +250,11 @@ impl SlackParser {
             event: Event::Command { line: decode(line) },
         })))
     }
+}
+
+fn field<'a>(form: &'a str, name: &str) -> Result<Cow<'a, str>, MalformedRequest> {
+    let mut fields = url::form_urlencoded::parse(form.as_bytes());
+    fields.find(|(field, _)| field == name).map(|(_, value)| value).ok_or(MalformedRequest)
 }
 
 fn json<T: DeserializeOwned>(body: &str) -> Result<T, MalformedRequest> {
@@ -317,10 +298,8 @@ pub fn decode(text: &str) -> String {
 
 /// The text for an entity, given without its angle brackets; still escaped.
 fn entity(inner: &str) -> Cow<'_, str> {
-    let (target, label) = match inner.split_once('|') {
-        Some((target, label)) => (target, Some(label).filter(|label| !label.is_empty())),
-        None => (inner, None),
-    };
+    let (target, label) = inner.split_once('|').unwrap_or((inner, ""));
+    let label = Some(label).filter(|label| !label.is_empty());
     let with_sigil =
         |sigil: char, name: &str| Cow::Owned(format!("{sigil}{}", name.trim_start_matches(sigil)));
     match target.chars().next() {

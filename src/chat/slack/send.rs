@@ -114,8 +114,7 @@ impl SlackPlatform {
     async fn post_to(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         let message = render::render(reply);
         let thread = place.thread.as_deref();
-        let mut body = inert(message_body(&message, thread));
-        body["channel"] = json!(place.conversation);
+        let mut body = message_to(&place.conversation, &message, thread);
         for argument in ["mrkdwn", "unfurl_links", "unfurl_media"] {
             body[argument] = json!(false);
         }
@@ -129,8 +128,8 @@ impl SlackPlatform {
 
     /// Posts a message into the conversation that only the requester sees.
     async fn post_ephemeral(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
-        let mut body = inert(message_body(&render::render(reply), to.place.thread.as_deref()));
-        body["channel"] = json!(to.place.conversation);
+        let message = render::render(reply);
+        let mut body = message_to(&to.place.conversation, &message, to.place.thread.as_deref());
         body["user"] = json!(to.sender.account);
         self.api.post("chat.postEphemeral", &body).await.map(drop).map_err(send_error)
     }
@@ -182,8 +181,7 @@ impl Platform for SlackPlatform {
 
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
-        let mut body = inert(message_body(&render::render(reply), None));
-        body["channel"] = json!(posted.place.conversation);
+        let mut body = message_to(&posted.place.conversation, &render::render(reply), None);
         body["ts"] = json!(posted.message);
         self.api.post("chat.update", &body).await.map(drop).map_err(send_error)
     }
@@ -208,7 +206,17 @@ impl Platform for SlackPlatform {
         let key = format!("{}/{}", sender.workspace, sender.account);
         let fetch = async {
             let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
-            Ok((account_info(answer, sender, &self.workspaces)?, REPORT_LIFETIME))
+            let user: User = match answer {
+                Ok(answer) => read(&answer, "user")?,
+                Err(SlackApiError::Code(code)) if code == "user_not_found" || code == "user_not_visible" => {
+                    let workspace = sender.workspace.clone();
+                    return Ok((AccountInfo { standing: Standing::External, workspace }, REPORT_LIFETIME));
+                }
+                Err(error) => return Err(send_error(error)),
+            };
+            let workspace = user.team_id.clone().unwrap_or_else(|| sender.workspace.clone());
+            let standing = standing(&user, &workspace, sender, &self.workspaces);
+            Ok((AccountInfo { standing, workspace }, REPORT_LIFETIME))
         };
         match freshness {
             Freshness::Recent => self.accounts.get_or_fetch(&key, fetch).await,
@@ -239,9 +247,18 @@ impl Platform for SlackPlatform {
         let key = format!("{}/{}", place.workspace, place.conversation);
         let fetch = async {
             let answer = self.api.get("conversations.info", &[("channel", &place.conversation)]).await;
-            let conversation = conversation_info(answer)?;
-            let lifetime = if conversation.bot_is_in { REPORT_LIFETIME } else { ABSENT_LIFETIME };
-            Ok((conversation, lifetime))
+            let channel: Channel = match answer {
+                Ok(answer) => read(&answer, "channel")?,
+                // The bot isn't a member of what it can't see, and its answers there stay private.
+                Err(SlackApiError::Code(code)) if code == "channel_not_found" || code == "not_in_channel" => {
+                    Channel { is_ext_shared: true, ..Channel::default() }
+                }
+                Err(error) => return Err(send_error(error)),
+            };
+            let bot_is_in = channel.is_member || channel.is_im || channel.is_mpim;
+            let shared = channel.is_ext_shared || channel.is_pending_ext_shared;
+            let lifetime = if bot_is_in { REPORT_LIFETIME } else { ABSENT_LIFETIME };
+            Ok((ConversationInfo { bot_is_in, direct: channel.is_im, shared }, lifetime))
         };
         self.conversations.get_or_fetch(&key, fetch).await
     }
@@ -256,8 +273,10 @@ fn message_body(message: &SlackMessage, thread: Option<&str>) -> Value {
     body
 }
 
-/// Turns off Slack's search for names and links: a `response_url` doesn't take this.
-fn inert(mut body: Value) -> Value {
+/// Turns off Slack's search for names and links, too: a `response_url` doesn't take this.
+fn message_to(channel: &str, message: &SlackMessage, thread: Option<&str>) -> Value {
+    let mut body = message_body(message, thread);
+    body["channel"] = json!(channel);
     body["parse"] = json!("none");
     body["link_names"] = json!(false);
     body
@@ -320,23 +339,6 @@ struct Channel {
     is_pending_ext_shared: bool,
 }
 
-/// An account out of the answer of `users.info`.
-fn account_info(
-    answer: Result<Value, SlackApiError>,
-    sender: &ChatAccount,
-    workspaces: &[String],
-) -> Result<AccountInfo, SendError> {
-    let user: User = match answer {
-        Ok(answer) => read(&answer, "user")?,
-        Err(SlackApiError::Code(code)) if matches!(code.as_str(), "user_not_found" | "user_not_visible") => {
-            return Ok(AccountInfo { standing: Standing::External, workspace: sender.workspace.clone() });
-        }
-        Err(error) => return Err(send_error(error)),
-    };
-    let workspace = user.team_id.clone().unwrap_or_else(|| sender.workspace.clone());
-    Ok(AccountInfo { standing: standing(&user, &workspace, sender, workspaces), workspace })
-}
-
 fn standing(user: &User, home: &str, sender: &ChatAccount, workspaces: &[String]) -> Standing {
     // In an organisation with several workspaces a user belongs to more than their home.
     let teams = user.enterprise_user.as_ref().map(|user| user.teams.as_slice()).unwrap_or_default();
@@ -354,23 +356,6 @@ fn standing(user: &User, home: &str, sender: &ChatAccount, workspaces: &[String]
     } else {
         Standing::Member
     }
-}
-
-/// A conversation out of the answer of `conversations.info`.
-fn conversation_info(answer: Result<Value, SlackApiError>) -> Result<ConversationInfo, SendError> {
-    let channel: Channel = match answer {
-        Ok(answer) => read(&answer, "channel")?,
-        // The bot isn't a member of what it can't see, and its answers there stay private.
-        Err(SlackApiError::Code(code)) if matches!(code.as_str(), "channel_not_found" | "not_in_channel") => {
-            return Ok(ConversationInfo { bot_is_in: false, direct: false, shared: true });
-        }
-        Err(error) => return Err(send_error(error)),
-    };
-    Ok(ConversationInfo {
-        bot_is_in: channel.is_member || channel.is_im || channel.is_mpim,
-        direct: channel.is_im,
-        shared: channel.is_ext_shared || channel.is_pending_ext_shared,
-    })
 }
 
 fn read<T: DeserializeOwned>(answer: &Value, part: &str) -> Result<T, SendError> {
