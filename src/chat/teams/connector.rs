@@ -63,11 +63,6 @@ struct Page {
     continuation_token: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct CreatedConversation {
-    id: String,
-}
-
 /// Address of a conversation, at the service that Teams named for it.
 #[derive(Debug, Clone)]
 pub struct ConversationReference {
@@ -79,19 +74,14 @@ pub struct ConversationReference {
 impl ConversationReference {
     /// A path below `v3/conversations/{id}`, each part escaped.
     fn url(&self, rest: &[&str]) -> Result<Url, ConnectorError> {
-        let mut url = conversations_url(&self.service_url)?;
-        url.path_segments_mut()
-            .map_err(|()| unavailable("bad_address"))?
-            .push(&self.conversation)
-            .extend(rest);
-        Ok(url)
+        conversations_url(&self.service_url, &[&[self.conversation.as_str()], rest].concat())
     }
 }
 
 /// The Connector, with the bot's own tokens.
 pub struct ConnectorClient {
     client: reqwest::Client,
-    tokens: Tokens,
+    pub(super) tokens: Tokens,
     app_id: String,
 }
 
@@ -126,18 +116,9 @@ impl ConnectorClient {
         Ok(ConnectorClient { client, tokens, app_id: config.app_id.clone() })
     }
 
-    /// Checks that the bot's own identity is given tokens. Fails as [`Tokens::token`].
-    pub async fn identity(&self) -> anyhow::Result<()> {
-        self.tokens.token().await.map(drop)
-    }
-
     /// Sends an activity, and returns its id. Only the recipient sees it, where it names one.
-    pub async fn send(
-        &self,
-        reference: &ConversationReference,
-        activity: &Value,
-    ) -> Result<String, ConnectorError> {
-        let mut url = reference.url(&["activities"])?;
+    pub async fn send(&self, at: &ConversationReference, activity: &Value) -> Result<String, ConnectorError> {
+        let mut url = at.url(&["activities"])?;
         if activity.get("recipient").is_some() {
             url.query_pairs_mut().append_pair("isTargetedActivity", "true");
         }
@@ -149,33 +130,26 @@ impl ConnectorClient {
     /// Replaces an activity.
     pub async fn update(
         &self,
-        reference: &ConversationReference,
+        at: &ConversationReference,
         id: &str,
         activity: &Value,
     ) -> Result<(), ConnectorError> {
-        let url = reference.url(&["activities", id])?;
+        let url = at.url(&["activities", id])?;
         self.call(Method::PUT, &url, Some(activity)).await.map(drop)
     }
 
     /// One member, by the Entra object id.
-    pub async fn member(
-        &self,
-        reference: &ConversationReference,
-        account: &str,
-    ) -> Result<Member, ConnectorError> {
-        let url = reference.url(&["members", account])?;
+    pub async fn member(&self, at: &ConversationReference, account: &str) -> Result<Member, ConnectorError> {
+        let url = at.url(&["members", account])?;
         read(self.call(Method::GET, &url, None).await?)
     }
 
     /// All members; `None` if there are too many to be read.
-    pub async fn members(
-        &self,
-        reference: &ConversationReference,
-    ) -> Result<Option<Vec<Member>>, ConnectorError> {
+    pub async fn members(&self, at: &ConversationReference) -> Result<Option<Vec<Member>>, ConnectorError> {
         let mut members = Vec::new();
         let mut next: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let mut url = reference.url(&["pagedmembers"])?;
+            let mut url = at.url(&["pagedmembers"])?;
             url.query_pairs_mut().append_pair("pageSize", PAGE_SIZE);
             if let Some(token) = &next {
                 url.query_pairs_mut().append_pair("continuationToken", token);
@@ -191,13 +165,8 @@ impl ConnectorClient {
     }
 
     /// Opens the conversation with one account, and returns its id.
-    pub async fn direct(
-        &self,
-        service_url: &str,
-        tenant: &str,
-        account: &str,
-    ) -> Result<String, ConnectorError> {
-        let url = conversations_url(service_url)?;
+    pub async fn direct(&self, service: &str, tenant: &str, account: &str) -> Result<String, ConnectorError> {
+        let url = conversations_url(service, &[])?;
         let body = json!({
             "bot": { "id": format!("28:{}", self.app_id) },
             "members": [{ "id": account }],
@@ -205,8 +174,7 @@ impl ConnectorClient {
             "tenantId": tenant,
             "isGroup": false,
         });
-        let created: CreatedConversation = read(self.call(Method::POST, &url, Some(&body)).await?)?;
-        Ok(created.id)
+        read(self.call(Method::POST, &url, Some(&body)).await?["id"].clone())
     }
 
     async fn call(&self, method: Method, url: &Url, body: Option<&Value>) -> Result<Value, ConnectorError> {
@@ -271,12 +239,11 @@ pub(super) fn send_error(error: ConnectorError) -> SendError {
     }
 }
 
-fn conversations_url(service_url: &str) -> Result<Url, ConnectorError> {
+fn conversations_url(service_url: &str, rest: &[&str]) -> Result<Url, ConnectorError> {
     let mut url = Url::parse(service_url).map_err(|_| unavailable("bad_address"))?;
-    url.path_segments_mut()
-        .map_err(|()| unavailable("bad_address"))?
-        .pop_if_empty()
-        .extend(["v3", "conversations"]);
+    let mut path = url.path_segments_mut().map_err(|()| unavailable("bad_address"))?;
+    path.pop_if_empty().extend(["v3", "conversations"]).extend(rest);
+    drop(path);
     Ok(url)
 }
 

@@ -66,7 +66,7 @@ impl TeamsPlatform {
 
     /// Checks that the bot's own identity is given tokens. The error has the reason, and never a token.
     pub async fn identity(&self) -> anyhow::Result<()> {
-        self.connector.identity().await
+        self.connector.tokens.token().await.map(drop)
     }
 
     /// Remembers the service address that a verified activity named for its conversation.
@@ -240,13 +240,20 @@ impl Platform for TeamsPlatform {
                 Some(_) => self.member(&self.direct(sender).await?.conversation, &sender.account).await,
                 None => self.member(&place.conversation, &sender.account).await,
             };
-            let account = account_info(answer, sender, &self.tenants)?;
-            // A person who isn't a member may be added the next moment.
-            let lifetime = match account.standing {
-                Standing::Deactivated => ABSENT_LIFETIME,
-                _ => REPORT_LIFETIME,
+            let member = match answer {
+                Ok(member) => member,
+                // Whoever is deactivated or was removed is a member of nothing; and may be added the next moment.
+                Err(ConnectorError::Code(404, _)) => {
+                    let workspace = sender.workspace.clone();
+                    return Ok((AccountInfo { standing: Standing::Deactivated, workspace }, ABSENT_LIFETIME));
+                }
+                Err(error) => return Err(send_error(error)),
             };
-            Ok((account, lifetime))
+            let standing = match standing(&member, &self.tenants) {
+                Standing::Member if !is(&member, &sender.account) => Standing::External,
+                standing => standing,
+            };
+            Ok((AccountInfo { standing, workspace: member.tenant_id.unwrap_or_default() }, REPORT_LIFETIME))
         };
         match freshness {
             Freshness::Recent => self.accounts.get_or_fetch(&key, fetch).await,
@@ -274,27 +281,6 @@ impl Platform for TeamsPlatform {
         let roster = self.roster(&place.conversation).await;
         conversation_info(&place.conversation, roster, &self.tenants)
     }
-}
-
-/// An account out of a conversation's member. Whoever is deactivated, or was removed, is a member of nothing.
-fn account_info(
-    answer: Result<Member, ConnectorError>,
-    sender: &ChatAccount,
-    tenants: &[String],
-) -> Result<AccountInfo, SendError> {
-    let member = match answer {
-        Ok(member) => member,
-        Err(ConnectorError::Code(404, _)) => {
-            return Ok(AccountInfo { standing: Standing::Deactivated, workspace: sender.workspace.clone() });
-        }
-        Err(error) => return Err(send_error(error)),
-    };
-    let workspace = member.tenant_id.clone().unwrap_or_default();
-    let standing = match standing(&member, tenants) {
-        Standing::Member if !is(&member, &sender.account) => Standing::External,
-        standing => standing,
-    };
-    Ok(AccountInfo { standing, workspace })
 }
 
 /// By the member's tenant and role.

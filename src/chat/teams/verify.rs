@@ -26,7 +26,6 @@ const CLOCK_SKEW_S: u64 = 300;
 /// [`FETCH_INTERVAL`]: whoever can reach the port must not make us ask.
 const KEYS_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 const FETCH_INTERVAL: Duration = Duration::from_secs(60);
-/// For one attempt to fetch them.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Valid tokens to remember: Teams uses one for many requests, and a signature costs more than all the rest.
 const MAX_TOKENS: usize = 1_000;
@@ -66,7 +65,6 @@ struct Claims {
     exp: i64,
 }
 
-/// One of the Bot Framework's keys.
 #[derive(Clone)]
 struct Key {
     key: DecodingKey,
@@ -77,7 +75,6 @@ struct Key {
 struct Keys {
     by_id: HashMap<String, Key>,
     fetched_at: Option<Instant>,
-    /// The latest attempt to fetch them.
     tried_at: Option<Instant>,
 }
 
