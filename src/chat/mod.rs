@@ -19,7 +19,6 @@ const REPORT_LIFETIME: Duration = Duration::from_secs(300);
 const ABSENT_LIFETIME: Duration = Duration::from_secs(10);
 /// A direct conversation's id never changes; it is cached to spare a call.
 const DIRECT_LIFETIME: Duration = Duration::from_secs(3_600);
-/// Values that each cache holds at most.
 const CACHE_CAPACITY: usize = 10_000;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

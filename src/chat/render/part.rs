@@ -7,7 +7,6 @@ use serde_json::Value;
 
 /// Facts of one part, a line each: columns would stack on a phone, and nobody reads more than three screens.
 const MAX_FACTS: usize = 60;
-/// Units of a title.
 const MAX_TITLE: usize = 150;
 /// Only the first rows offer buttons: a wall of buttons hides the table.
 const ROWS_WITH_BUTTONS: usize = 5;
@@ -57,30 +56,23 @@ pub enum LineStyle {
 /// [`paragraph`](Self::paragraph) and of buttons.
 pub trait MessageFormat: Sized {
     const RULES: TextRules;
-    /// Unit of all sizes: "characters".
+    /// Unit of all sizes and texts: "characters".
     const UNIT: &'static str;
-    /// Blocks of a message.
     const MAX_BLOCKS: usize;
-    /// Units of text that any message can hold.
     const MAX_TEXT: usize;
-    /// Units of a fact's label.
     const MAX_LABEL: usize;
-    /// Buttons of one part.
     const MAX_BUTTONS: usize;
     /// Rows of a table, without its header.
     const MAX_ROWS: usize;
     /// Columns of a table that are shown side by side.
     const MAX_COLUMNS: usize;
-    /// Units of all cells of a table together.
     const MAX_TABLE_TEXT: usize;
     /// Units that a part takes beside its text, with the words that count what is missing.
     const PART_OVERHEAD: usize;
     /// Units of the note on parts that were left out.
     const NOTE_SIZE: usize;
 
-    /// Units that this message holds.
     fn room(&self) -> usize;
-    /// Units that a block takes.
     fn size(&self, block: &Value) -> usize;
     /// "ana requested `kill 4711` on 🔴 PRODUCTION · #128".
     fn heading(spans: &[Span], is_production: bool) -> Value;
@@ -94,7 +86,6 @@ pub trait MessageFormat: Sized {
     fn shows(&self, _: &Button) -> bool {
         true
     }
-    /// Checks that a button can carry the token.
     fn is_token(token: &str) -> bool;
     fn buttons(buttons: &[&Button]) -> Vec<Value>;
     /// The rows of a table that isn't empty, with its header and its queries. Returns how many rows are shown.
@@ -225,7 +216,6 @@ pub struct TableLayout<'a, F> {
     /// Columns that are shown side by side, each with its place in a row.
     pub columns: Vec<(usize, &'a Column)>,
     pub rows: &'a [Row],
-    /// Number of columns that could be shown side by side.
     all_columns: usize,
     /// Places in a row of the columns of query text.
     queries: Vec<usize>,
@@ -305,7 +295,6 @@ impl<'a, F: MessageFormat> TableLayout<'a, F> {
     }
 }
 
-/// Renders as much of a table as the limit allows, and the buttons of its first rows.
 fn table<F: MessageFormat>(format: &F, table: &Table, limit: PartLimit, part: &mut RenderedPart) {
     if let Some(title) = table.title.as_deref().filter(|title| !title.is_empty()) {
         let (title, cut) = F::RULES.shorten(title, limit.text.min(MAX_TITLE));

@@ -4,7 +4,6 @@ use crate::model::{Block, EnvironmentTag, Heading, Person, Reply, Severity, Span
 
 /// Units of a heading's command: the command as it was understood, with its reason.
 pub const MAX_HEADING: usize = 1_000;
-/// Units of a name in a heading.
 const MAX_HEADING_NAME: usize = 100;
 
 /// A platform's units of text, and its preparation of text.

@@ -12,7 +12,6 @@ pub mod json;
 pub mod render;
 mod style;
 
-/// The one "workspace" of all terminals.
 const WORKSPACE: &str = "terminal";
 
 /// The lines that buttons stand for, by the button's token.

@@ -15,7 +15,6 @@ pub struct Screen {
 
 /// Labels of facts wider than this don't push their values further to the right.
 const MAX_LABEL: usize = 24;
-/// Spaces between two columns.
 const GAP: usize = 2;
 /// A column of words isn't squeezed further than this: three letters a line are not read.
 const MIN_WIDTH: usize = 8;
@@ -85,7 +84,6 @@ fn text(text: &Text, plain: Style) -> StyledText {
     spans.flatten().collect()
 }
 
-/// Lines of a reply while they are put together.
 struct TerminalPage {
     width: usize,
     lines: Vec<StyledText>,
@@ -96,7 +94,6 @@ impl TerminalPage {
         self.lines.push(StyledText::new());
     }
 
-    /// Adds text, wrapped to the page.
     fn wrap(&mut self, text: &[(char, Style)]) {
         self.lines.extend(wrapped(text, self.width));
     }
@@ -199,7 +196,6 @@ struct TableColumn {
     /// Numbers: aligned right, and never wrapped.
     is_right: bool,
     title: StyledText,
-    /// One for each row.
     cells: Vec<StyledText>,
 }
 
