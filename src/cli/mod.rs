@@ -2,19 +2,22 @@
 //! standard error what went wrong and the log; the exit status tells the two apart.
 
 use crate::catalog::Catalog;
+use crate::chat::slack::{api::SlackApiError, send::SlackPlatform};
+use crate::chat::teams::TeamsPlatform;
 use crate::chat::terminal::{ButtonLines, json, render::Screen, render::render};
-use crate::config::Config;
+use crate::config::{Config, SlackSettings, TeamsSettings};
 #[cfg(feature = "demo")]
 use crate::demo::run::Demo;
 use crate::http::HttpServer;
-use crate::model::Reply;
+use crate::model::{Heading, Reply};
+use crate::postgres::Environments;
+use crate::preflight::{CheckContext, Finding, examine};
 use anyhow::Context;
 use clap::Parser;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-mod check;
 mod run;
 
 /// Runs a team's PostgreSQL runbook from chat; what destroys waits for a second person.
@@ -61,6 +64,9 @@ enum Cli {
 
 const CONFIG: &str = "countersign.toml";
 
+/// Exit status of a check that found something missing or wrong.
+const EXIT_MISSING: u8 = 1;
+
 /// Log filter of a command that only answers: internal errors, whose reference its answer names.
 const QUIET: &str = "off,countersign=error";
 
@@ -86,7 +92,7 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
             let args = run::RunArgs::new(command, config, json);
             (run::run(args, variables).await, run::EXIT_INTERNAL)
         }
-        Cli::Check { config, json } => (check::check(&config, json, variables).await, check::MISSING),
+        Cli::Check { config, json } => (check(&config, json, variables).await, EXIT_MISSING),
         Cli::Commands => (commands(), 1),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
@@ -146,4 +152,70 @@ fn screen(variables: &Variables<'_>) -> Screen {
     let is_dumb = variables("TERM").is_some_and(|value| value == "dumb");
     let width = if size == 0 { DEFAULT_COLUMNS } else { size.max(MIN_COLUMNS) };
     Screen { width, colours: !no_color && !is_dumb }
+}
+
+/// Runs the checks, prints the report, and returns the exit status.
+/// The error lists every mistake in the configuration or in the commands.
+async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow::Result<u8> {
+    let config = configured(path, variables)?;
+    crate::bootstrap::rules(&config)?;
+    let targets = Environments::new(&config)?;
+    let names: Vec<&str> = targets.names().iter().map(String::as_str).collect();
+    let mut report = examine(&CheckContext { config: &config, targets: &targets }, &names).await;
+    if let Some(app) = &config.slack {
+        report.add_here(slack(app).await);
+    }
+    if let Some(app) = &config.teams {
+        report.add_here(teams(app).await);
+    }
+    let asked = format!("check of {}", path.display());
+    let mut reply = Reply::new(Heading { who: None, asked, environment: None, run: None });
+    reply.blocks = report.blocks();
+    show(&reply, &ButtonLines::new(), json, variables)?;
+    Ok(if report.missing() == 0 { 0 } else { EXIT_MISSING })
+}
+
+/// Checks that Slack knows the bot's token, in a workspace that is listened to.
+async fn slack(app: &SlackSettings) -> Finding {
+    let at = "Slack";
+    let platform = match SlackPlatform::new(app) {
+        Ok(platform) => platform,
+        Err(error) => {
+            let problem = format!("can't be asked: {error:#}");
+            return Finding::missing(at, problem, "Install the system's certificates.");
+        }
+    };
+    match platform.workspace().await {
+        Ok(team) if app.workspaces.contains(&team) => {
+            Finding::works(at, format!("knows the bot, in workspace {team}"))
+        }
+        Ok(team) => Finding::missing(
+            at,
+            format!("knows the bot in workspace {team}, which isn't listened to"),
+            "Add it to `workspaces` of `[slack]`, or take the token of the app in one of those.",
+        ),
+        Err(SlackApiError::Code(code)) => Finding::missing(
+            at,
+            format!("refuses the bot's token ({code})"),
+            "Put the app's Bot User OAuth Token (OAuth & Permissions, xoxb-…) where `bot_token` of `[slack]` points.",
+        ),
+        Err(error) => Finding::missing(
+            at,
+            format!("isn't reached: {error}"),
+            format!("Let Countersign connect to {}.", app.api_url),
+        ),
+    }
+}
+
+/// Checks that Entra gives the bot tokens.
+async fn teams(app: &TeamsSettings) -> Finding {
+    let at = "Teams";
+    let identity = async { TeamsPlatform::new(app)?.identity().await };
+    let Err(error) = identity.await else { return Finding::works(at, "gives the bot tokens".to_owned()) };
+    let fix = if app.client_secret.is_some() {
+        "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com."
+    } else {
+        "Give Countersign's machine the managed identity whose client id is `app_id` of `[teams]`, or set `client_secret`."
+    };
+    Finding::missing(at, format!("gives the bot no token: {error:#}"), fix)
 }

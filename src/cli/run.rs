@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Exit statuses.
 const ANSWERED: u8 = 0;
 const REFUSED: u8 = 1;
 pub const EXIT_INTERNAL: u8 = 2;

@@ -118,7 +118,6 @@ impl LogLimiter {
         Some(std::mem::take(&mut window.suppressed))
     }
 
-    /// The answer to a request that is refused, which is logged.
     fn refuse(&self, status: StatusCode, error: &dyn Display) -> Response {
         if let Some(suppressed) = self.next_line(Instant::now()) {
             tracing::warn!(%error, suppressed, "refused a request");
@@ -127,7 +126,6 @@ impl LogLimiter {
     }
 }
 
-/// Result of handing an event over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admission {
     Accepted,

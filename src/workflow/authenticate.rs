@@ -17,7 +17,6 @@ const RETRY_PAUSES: [Duration; 4] =
 pub(super) const USE_TERMINAL: &str =
     "Try again in a moment. `countersign run` in a terminal on Countersign's host works without the chat.";
 
-/// Maps accounts to people.
 #[derive(Clone)]
 pub(super) struct Authenticator {
     pub app: Arc<App>,

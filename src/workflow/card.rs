@@ -13,7 +13,6 @@ use crate::sql::{duration, minute, moment};
 /// Approvers that a card notifies by name: more would be noise at night.
 const MAX_NAMED: usize = 5;
 
-/// The buttons of a request's card.
 pub(super) const DECISION_BUTTONS: [(&str, Decision, ButtonStyle); 3] = [
     ("Approve", Decision::Approve, ButtonStyle::Primary),
     ("Deny", Decision::Deny, ButtonStyle::Danger),
@@ -203,7 +202,6 @@ fn end_blocks(app: &App, run: &Run) -> Vec<Block> {
     vec![Block::Verdict { tone, text: text.into() }]
 }
 
-/// Tells if the reconciler will resume it.
 fn resumes(app: &App, run: &Run) -> bool {
     let code = app.catalog.find(&run.request.command).and_then(actions::find);
     matches!(code, Some(Implementation::Action(act)) if recovery::resumes(act, run))
@@ -218,7 +216,6 @@ fn observed_progress(app: &App, run: &Run) -> Option<Block> {
     progress(app, run).filter(|_| run.state == RunState::Interrupted)
 }
 
-/// The blocks of a run that has ended.
 fn outcome_blocks(run: &Run) -> Vec<Block> {
     let stored = run.text("outcome").and_then(|stored| serde_json::from_str(stored).ok());
     let Some((text, mut blocks)): Option<(Text, Vec<Block>)> = stored else { return Vec::new() };

@@ -13,7 +13,6 @@ use crate::store::AppendOutcome;
 use serde_json::json;
 use std::sync::Arc;
 
-/// A decision button that was clicked.
 pub(super) struct Click<'a> {
     pub run: RunId,
     pub decision: Decision,
@@ -98,7 +97,6 @@ impl RunExecutor {
         Ok(())
     }
 
-    /// Passes if this person may decide this on the run.
     fn require_eligible(&self, person: &Person, run: &Run, decision: Decision) -> Result<()> {
         let is_requester = person.id == run.request.requester.id;
         let environment = run.request.environment.as_deref();

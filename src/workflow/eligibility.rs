@@ -1,10 +1,14 @@
-//! Approvals of a run, who may still approve it, and how many must. A pure reading of the record and the configuration: a
-//! person counts once, on whichever platform they are.
+//! Approvals of a run, who may still approve it, and how many must: a person counts once, on whichever platform they are. And the
+//! recipients of a request: the conversations in which its card and its outcome are posted.
 
+use super::authenticate::{Authenticator, USE_TERMINAL};
+use super::intent::{Intent, Recipients};
 use crate::access::{Policy, could_approve_then};
 use crate::app::App;
 use crate::catalog::Command;
-use crate::model::{ChatAccount, Conversation, Person, Run};
+use crate::error::{Error, Result};
+use crate::model::{CardKind, ChatAccount, Conversation, EventKind, Person, PlatformKind, Run};
+use crate::platform::{Freshness, Platform, SendError, Standing};
 
 /// A person's approval, and the account and conversation that it came from.
 pub(super) struct RecordedApproval<'a> {
@@ -16,9 +20,8 @@ pub(super) struct RecordedApproval<'a> {
 /// Everyone who has approved a run, each once, whatever their roles and accounts.
 pub(super) fn approvals(run: &Run) -> Vec<RecordedApproval<'_>> {
     let mut approvals: Vec<RecordedApproval<'_>> = Vec::new();
-    for event in
-        run.events.iter().filter(|event| matches!(event.kind.as_str(), "approval_added" | "approved"))
-    {
+    let is_approval = |kind| matches!(kind, EventKind::ApprovalAdded | EventKind::Approved);
+    for event in run.events.iter().filter(|event| is_approval(event.kind)) {
         let Some(person) = &event.by else { continue };
         if approvals.iter().any(|known| known.person.id == person.id) {
             continue;
@@ -57,4 +60,143 @@ pub(super) fn pending_approvers(app: &App, run: &Run) -> Vec<Person> {
     let has_approved = |person: &Person| approvals.iter().any(|approval| approval.person.id == person.id);
     people.retain(|person| could_approve_then(run, person) && !has_approved(person));
     people
+}
+
+/// Tells if an account is a member there. While the platform can't tell, it counts as one: a click is checked again.
+async fn may_be_member(platform: &dyn Platform, sender: &ChatAccount, place: &Conversation) -> bool {
+    match platform.account(sender, place, Freshness::Recent).await {
+        Ok(account) => account.standing == Standing::Member,
+        Err(error) => matches!(error, SendError::Unavailable(_)),
+    }
+}
+
+impl Authenticator {
+    /// The chat accounts of a person, those on the preferred platform first.
+    fn accounts_of(&self, person: &Person, preferred: PlatformKind) -> Vec<ChatAccount> {
+        let mut platforms: Vec<_> =
+            self.platforms.iter().filter(|platform| platform.name().is_chat()).collect();
+        platforms.sort_by_key(|platform| (platform.name() != preferred, platform.name()));
+        let known = platforms.iter().filter_map(|platform| {
+            let account = self.app.access.known_on(person, platform.name()).account?;
+            let (name, workspace) = (person.id.clone(), platform.default_workspace().to_owned());
+            Some(ChatAccount { platform: platform.name(), workspace, account, name })
+        });
+        known.collect()
+    }
+
+    /// The direct conversation with a person, in the place's workspace if they have an account there.
+    fn direct_conversation(&self, person: &Person, place: &Conversation) -> Option<Conversation> {
+        let mut sender = self.accounts_of(person, place.platform).into_iter().next()?;
+        if sender.platform == place.platform {
+            sender.workspace.clone_from(&place.workspace);
+        }
+        Some(Conversation::with(&sender))
+    }
+
+    /// People who could approve the intent: those with a role for it, in the role's chat group if it has one, and with an
+    /// accepted account.
+    ///
+    /// # Errors
+    /// [`Error::User`] while the platform can't tell who is in a group, and when there are too few of them.
+    pub(super) async fn eligible_approvers(&self, intent: &Intent<'_>) -> Result<Vec<Person>> {
+        let environment = intent.environment.as_deref();
+        let access = &self.app.access;
+        let listed = access.approvers(intent.command, environment, &intent.person);
+        let place = &intent.incoming.place;
+        let checks = listed.iter().map(|person| async {
+            let roles = access.roles_to_approve(person, intent.command, environment);
+            self.has_member_account(person, place, &roles).await
+        });
+        let checks = futures::future::join_all(checks).await;
+        if checks.contains(&None) {
+            return Err(Error::instead(
+                "The members of the approvers' group can't be read from the chat platform, so no approval was requested.",
+                USE_TERMINAL,
+            ));
+        }
+        let eligible = listed.iter().zip(checks).filter(|(_, check)| *check == Some(true));
+        let eligible: Vec<Person> = eligible.map(|(person, _)| person.clone()).collect();
+        if eligible.len() < intent.policy.approvers {
+            return Err(too_few_approvers(listed.len(), &eligible, intent.policy.approvers));
+        }
+        Ok(eligible)
+    }
+
+    /// Tells if one of the person's accounts could approve; `None` while the platform can't tell who is in a group.
+    async fn has_member_account(
+        &self,
+        person: &Person,
+        place: &Conversation,
+        roles: &[&str],
+    ) -> Option<bool> {
+        let mut result = Some(false);
+        for sender in self.accounts_of(person, place.platform) {
+            let Some(platform) = self.platforms.get(sender.platform) else { continue };
+            let direct = Conversation::with(&sender);
+            let place = if place.platform == sender.platform { place } else { &direct };
+            // A person who isn't in the request's conversation is reached directly.
+            if !may_be_member(&**platform, &sender, place).await
+                && !may_be_member(&**platform, &sender, &direct).await
+            {
+                continue;
+            }
+            match self.any_role_group(&sender, roles).await {
+                Some(true) => return Some(true),
+                Some(false) => {}
+                None => result = None,
+            }
+        }
+        result
+    }
+
+    /// Recipients of a request: its conversation, each approver directly, and the requester for the outcome.
+    pub(super) fn recipients_of_request(&self, intent: &Intent<'_>, approvers: Vec<Person>) -> Recipients {
+        let place = &intent.incoming.place;
+        let primary =
+            if place.platform.is_chat() { Some(place.clone()) } else { self.platforms.terminal_channel() };
+        let near = primary.as_ref().unwrap_or(place).clone();
+        let mut cards: Vec<_> = primary.map(|place| (place, CardKind::Primary)).into_iter().collect();
+        let direct = approvers.iter().filter_map(|person| self.direct_conversation(person, &near));
+        cards.extend(direct.map(|place| (place, CardKind::Direct)));
+        cards.extend(self.outcome_conversation(intent, &near).map(|place| (place, CardKind::Outcome)));
+        Recipients { approvers, cards }
+    }
+
+    /// Recipients of a write that posts its progress: its conversation, and the requester for the outcome.
+    pub(super) fn recipients_of_write(&self, intent: &Intent<'_>) -> Recipients {
+        let place = &intent.incoming.place;
+        let outcome = self.outcome_conversation(intent, place).map(|place| (place, CardKind::Outcome));
+        let cards = std::iter::once((place.clone(), CardKind::Primary)).chain(outcome).collect();
+        Recipients { cards, ..Recipients::default() }
+    }
+
+    /// The conversation in which the requester gets the outcome: with the account that they used, or with their chat account.
+    fn outcome_conversation(&self, intent: &Intent<'_>, near: &Conversation) -> Option<Conversation> {
+        let sender = &intent.incoming.sender;
+        if sender.platform.is_chat() {
+            return Some(Conversation::with(sender));
+        }
+        self.direct_conversation(&intent.person, near)
+    }
+}
+
+/// The change that the configuration, or the chat group, needs before the request can be approved.
+fn too_few_approvers(listed: usize, eligible: &[Person], needed: usize) -> Error {
+    let names: Vec<&str> = eligible.iter().map(|person| person.id.as_str()).collect();
+    let hint = if listed >= needed {
+        "Other people have a role for it, but they aren't in the role's chat group, or have no accepted account there."
+    } else if names.len() + 1 < needed {
+        "Assign a role that approves it to more people in the configuration."
+    } else {
+        "Assign a role that approves it to another person in the configuration."
+    };
+    if names.is_empty() {
+        let problem = "This needs somebody else's approval, and no other person can approve it, so it was not requested.";
+        return Error::instead(problem, hint);
+    }
+    let names = names.join(" and ");
+    let problem = format!(
+        "This needs {needed} approvals from others, and only {names} can approve it, so it was not requested."
+    );
+    Error::instead(problem, hint)
 }

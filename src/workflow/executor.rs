@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 /// The record is polled this often for a request to stop.
 const STOP_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Executes runs.
 pub(super) struct RunExecutor {
     pub app: Arc<App>,
     pub authenticator: Authenticator,

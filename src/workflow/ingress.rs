@@ -29,7 +29,6 @@ pub enum Completion {
 }
 
 impl Workflow {
-    /// Handles one event and answers it.
     pub(super) async fn dispatch(&self, incoming: IncomingEvent) -> Completion {
         let handled = match &incoming.event {
             Event::Command { line } => self.command(&incoming, line).await,
@@ -132,7 +131,6 @@ impl Workflow {
         result.map(|()| None).map_err(|error| Rejection { heading, error })
     }
 
-    /// Sends an intent to the queries or the requests.
     async fn dispatch_intent(&self, intent: &Intent<'_>) -> HandlerResult {
         let reply = match actions::find(intent.command) {
             Some(Implementation::Action(action)) if intent.dry_run => {

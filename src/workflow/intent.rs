@@ -71,12 +71,10 @@ impl Intent<'_> {
         }
     }
 
-    /// Tells if it waits for approval.
     pub fn needs_approval(&self) -> bool {
         self.policy.risk == Risk::Danger && !self.break_glass
     }
 
-    /// The run of this intent.
     pub fn new_run(&self, app: &App, plan: Option<Plan>, recipients: Recipients) -> NewRun {
         let mut details = EventDetails::by(&self.person).text("asked", self.request_text());
         if let Some(reason) = &self.reason {
@@ -161,7 +159,6 @@ impl Authenticator {
         self.authorize(incoming, person, parsed, false, heading).await.map(Some)
     }
 
-    /// Builds the intent, if this person may run it.
     async fn authorize<'a>(
         &'a self,
         incoming: &'a IncomingEvent,
@@ -284,7 +281,6 @@ impl Authenticator {
     }
 }
 
-/// Break-glass was used too recently.
 pub(super) fn break_glass_rate_error(app: &App, last: &Run) -> Error {
     let every = app.access.break_glass().map_or(0.0, |break_glass| break_glass.every.as_secs_f64());
     Error::instead(

@@ -33,7 +33,6 @@ mod intent;
 mod outbox;
 mod platforms;
 mod queries;
-mod recipients;
 mod reconciler;
 mod reminders;
 mod replies;
@@ -92,10 +91,9 @@ impl Workflow {
             executor: executor.clone(),
         };
         let supervisor = Arc::new(Supervisor { app: app.clone(), outbox, reminders, reconciler });
-        let deliveries = DuplicateFilter::new(DUPLICATE_PERIOD, 10_000);
         Arc::new(Workflow {
             app,
-            deliveries,
+            deliveries: DuplicateFilter::new(DUPLICATE_PERIOD, 10_000),
             authenticator,
             queries,
             requests,

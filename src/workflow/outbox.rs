@@ -334,7 +334,6 @@ impl Outbox {
         self.platforms.get(name).ok_or_else(|| SendError::Refused("no platform".to_owned()))
     }
 
-    /// Edits the card's message, or posts it.
     async fn send_card(&self, card: &Card, run: &Run, reply: &Reply) -> Result<PostedMessage, SendError> {
         let platform = self.platform(card.place.platform)?;
         if let Some(message) = &card.message {

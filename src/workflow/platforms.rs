@@ -6,7 +6,6 @@ use crate::platform::{Platform, TooLarge};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The platforms by name.
 pub(super) struct Platforms(HashMap<PlatformKind, Arc<dyn Platform>>);
 
 impl Platforms {

@@ -24,7 +24,6 @@ enum RecordOutcome {
     Duplicate,
 }
 
-/// Answers read commands.
 pub(super) struct Queries {
     pub app: Arc<App>,
     pub outbox: Arc<Outbox>,

@@ -15,7 +15,6 @@ use std::time::Duration;
 /// After this time an inspection shows nothing new, and a person has looked. Work that is running, or will resume, is never forgotten.
 const OBSERVATION_PERIOD: Duration = Duration::from_secs(86_400);
 
-/// Resumes interrupted runs, and finds out the outcome of those that can't be resumed.
 pub(super) struct Reconciler {
     pub app: Arc<App>,
     pub outbox: Arc<Outbox>,

@@ -18,7 +18,6 @@ pub(super) const WAITING: &str = "waiting";
 const STILL_WAITING: &str = "still_waiting";
 pub(super) const BREAK_GLASS_USED: &str = "acted_alone";
 
-/// Reminds approvers and notifies the webhook.
 pub(super) struct Reminders {
     pub app: Arc<App>,
     pub outbox: Arc<Outbox>,

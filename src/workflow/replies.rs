@@ -6,7 +6,6 @@ use crate::sql::{fill, moment};
 use crate::store::StoreError;
 use std::collections::BTreeMap;
 
-/// An error, and the heading of its answer.
 pub(super) struct Rejection {
     pub heading: Heading,
     pub error: Error,

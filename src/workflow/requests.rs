@@ -21,7 +21,6 @@ const CARD_POSTED: &str = "Its card is in chat, where somebody else approves it.
 const CARD_PENDING: &str = "The chat platform can't be reached; the bot will send the card as soon as possible. `show {run}` \
                             shows its state.";
 
-/// Opens runs.
 pub(super) struct Requests {
     pub app: Arc<App>,
     pub authenticator: Authenticator,

@@ -20,7 +20,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 type TaskFn = fn(Arc<Supervisor>) -> BoxFuture<'static, anyhow::Result<()>>;
 
-/// A periodic background task.
 struct Task {
     name: &'static str,
     interval: Duration,
@@ -30,7 +29,6 @@ struct Task {
     last: Mutex<Option<TaskRun>>,
 }
 
-/// A task's last run.
 struct TaskRun {
     ended_at: jiff::Timestamp,
     error: Option<String>,
@@ -90,7 +88,6 @@ fn tasks() -> Vec<Arc<Task>> {
     ]
 }
 
-/// Runs the background tasks.
 pub(super) struct Supervisor {
     pub app: Arc<App>,
     pub outbox: Arc<Outbox>,
