@@ -17,6 +17,7 @@ const POLICY: RetryPolicy = RetryPolicy {
 };
 
 /// The webhook's address, and the client for it.
+#[derive(Clone)]
 pub struct Webhook {
     client: reqwest::Client,
     url: SecretString,

@@ -45,13 +45,15 @@ impl Authenticator {
     pub async fn require_role_group(&self, sender: &ChatAccount, roles: &[&str]) -> Result<()> {
         match self.any_role_group(sender, roles).await {
             Some(true) => Ok(()),
-            Some(false) => Err(Error::instead(
-                format!(
-                    "Your role {} requires membership in its chat group, and you aren't a member.",
-                    roles.join(" and ")
-                ),
-                "Ask the group's owner to add you.",
-            )),
+            Some(false) => {
+                let roles = roles.join(" and ");
+                Err(Error::instead(
+                    format!(
+                        "Your role {roles} requires membership in its chat group, and you aren't a member."
+                    ),
+                    "Ask the group's owner to add you.",
+                ))
+            }
             None => Err(Error::instead(
                 "The members of your role's chat group can't be read, so nothing was executed.",
                 USE_TERMINAL,
@@ -116,10 +118,14 @@ impl Authenticator {
                 format!("Ask its operators to add the account `{}`.", sender.account),
             )
         })?;
-        match self.standing(sender, place, freshness).await? {
-            Standing::Member => Ok(person),
-            other => Err(Error::user(format!("Countersign isn't available to {}.", describe(other)))),
-        }
+        let whom = match self.standing(sender, place, freshness).await? {
+            Standing::Member => return Ok(person),
+            Standing::Guest => "guest accounts",
+            Standing::External => "accounts of other organisations",
+            Standing::Bot => "bots",
+            Standing::Deactivated => "deactivated accounts",
+        };
+        Err(Error::user(format!("Countersign isn't available to {whom}.")))
     }
 
     async fn standing(
@@ -137,38 +143,24 @@ impl Authenticator {
         })?;
         let mut pauses = RETRY_PAUSES.iter();
         loop {
-            match platform.account(sender, place, freshness).await {
-                Ok(account)
-                    if account.standing == Standing::Member && account.workspace != sender.workspace =>
-                {
-                    return Ok(Standing::External);
+            return match platform.account(sender, place, freshness).await {
+                Ok(account) => {
+                    let is_foreign = account.workspace != sender.workspace;
+                    let standing = account.standing;
+                    Ok(if standing == Standing::Member && is_foreign { Standing::External } else { standing })
                 }
-                Ok(account) => return Ok(account.standing),
                 Err(SendError::Unavailable(_)) => match pauses.next() {
-                    Some(pause) => tokio::time::sleep(*pause).await,
-                    None => {
-                        return Err(Error::instead(
-                            "The chat platform can't confirm your account right now, so nothing was executed.",
-                            USE_TERMINAL,
-                        ));
+                    Some(pause) => {
+                        tokio::time::sleep(*pause).await;
+                        continue;
                     }
+                    None => Err(Error::instead(
+                        "The chat platform can't confirm your account right now, so nothing was executed.",
+                        USE_TERMINAL,
+                    )),
                 },
-                Err(_) => {
-                    return Err(Error::user(
-                        "The chat platform doesn't know your account. Nothing was done.",
-                    ));
-                }
-            }
+                Err(_) => Err(Error::user("The chat platform doesn't know your account. Nothing was done.")),
+            };
         }
-    }
-}
-
-fn describe(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Member => "members",
-        Standing::Guest => "guest accounts",
-        Standing::External => "accounts of other organisations",
-        Standing::Bot => "bots",
-        Standing::Deactivated => "deactivated accounts",
     }
 }

@@ -10,7 +10,7 @@ use crate::actions::{self, Execution, Implementation, Outcome};
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::error::Result;
-use crate::model::{EventKind, Person, Plan, Run, RunId};
+use crate::model::{EventKind, Plan, Run, RunId};
 use crate::store::AppendOutcome;
 use serde_json::json;
 use std::convert::Infallible;
@@ -87,7 +87,16 @@ impl RunExecutor {
         if command.hash != run.request.command_hash {
             return Err("the command's file has changed since the request".to_owned());
         }
-        let requester = self.requester_now(run).await?;
+        let requester = match &run.request.sender {
+            Some(sender) => {
+                let person = self.authenticator.identify_now(sender, &run.request.place).await;
+                person.map_err(|_| "the requester's account is no longer accepted or can't be confirmed")?
+            }
+            None => run.request.requester.clone(),
+        };
+        if requester.id != run.request.requester.id {
+            return Err("the requester's account belongs to somebody else now".to_owned());
+        }
         let roles = access.roles_to_run(&requester, command, environment);
         let may_run = match &run.request.sender {
             Some(sender) => self.authenticator.any_role_group(sender, &roles).await == Some(true),
@@ -117,20 +126,6 @@ impl RunExecutor {
             }
         }
         Ok(())
-    }
-
-    async fn requester_now(&self, run: &Run) -> Result<Person, String> {
-        let requester = match &run.request.sender {
-            Some(sender) => {
-                let person = self.authenticator.identify_now(sender, &run.request.place).await;
-                person.map_err(|_| "the requester's account is no longer accepted or can't be confirmed")?
-            }
-            None => run.request.requester.clone(),
-        };
-        if requester.id != run.request.requester.id {
-            return Err("the requester's account belongs to somebody else now".to_owned());
-        }
-        Ok(requester)
     }
 
     /// Executes a claimed run to its end and closes it in every case.

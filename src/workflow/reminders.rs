@@ -26,40 +26,29 @@ pub(super) struct Reminders {
 impl Reminders {
     /// Notifies the team's webhook, if it has one, in the background.
     pub fn notify_webhook(&self, run: &Run, event: &'static str) {
-        if self.app.webhook.is_none() {
-            return;
-        }
-        let (app, payload) = (Arc::clone(&self.app), self.webhook_payload(run, event));
-        self.outbox.background.spawn(async move {
-            if let Some(webhook) = &app.webhook {
-                webhook.notify(&payload).await;
-            }
-        });
+        let Some(webhook) = self.app.webhook.clone() else { return };
+        let payload = self.webhook_payload(run, event);
+        self.outbox.background.spawn(async move { webhook.notify(&payload).await });
     }
 
     /// The webhook's message: who requested what in which environment, and who can decide. No query and no row.
     fn webhook_payload(&self, run: &Run, event: &str) -> Value {
         let heading = heading(&self.app, run);
         let environment = heading.environment.as_ref();
-        let people: Vec<String> =
-            pending_approvers(&self.app, run).into_iter().map(|person| person.id).collect();
-        let requester = &run.request.requester.id;
+        let approvers = pending_approvers(&self.app, run);
+        let people: Vec<&str> = approvers.iter().map(|person| person.id.as_str()).collect();
+        let (requester, asked, id) = (&run.request.requester.id, &heading.asked, run.id);
         let scope = environment.map_or(String::new(), |environment| format!(" on {}", environment.name));
         let text = match event {
-            BREAK_GLASS_USED => {
-                format!("{requester} ran {}{scope} without approval (#{}).", heading.asked, run.id)
+            BREAK_GLASS_USED => format!("{requester} ran {asked}{scope} without approval (#{id})."),
+            _ => {
+                format!("{requester} requested {asked}{scope} (#{id}): {} can approve it.", people.join(", "))
             }
-            _ => format!(
-                "{requester} requested {}{scope} (#{}): {} can approve it.",
-                heading.asked,
-                run.id,
-                people.join(", ")
-            ),
         };
         json!({
             "event": event,
-            "run": run.id,
-            "asked": heading.asked,
+            "run": id,
+            "asked": asked,
             "environment": environment.map(|environment| &environment.name),
             "production": environment.is_some_and(|environment| environment.production),
             "requester": requester,
@@ -106,12 +95,8 @@ impl Reminders {
 /// A reminder is due after the given time, and after three times as long; never after the request's deadline.
 fn is_due(run: &Run, after: Duration, now: Timestamp) -> bool {
     let reminded = run.events.iter().filter(|event| event.kind == EventKind::Reminded).count();
-    let next = match reminded {
-        0 => after,
-        1 => after * 3,
-        _ => return false,
-    };
-    let due = run.opened_at.checked_add(next);
+    let Some(factor) = [1, 3].get(reminded) else { return false };
+    let due = run.opened_at.checked_add(after * *factor);
     due.is_ok_and(|due| due <= now) && run.deadline.is_none_or(|deadline| now < deadline)
 }
 

@@ -19,26 +19,18 @@ pub fn refusal(rejection: &Rejection) -> Reply {
     let reply = Reply::new(rejection.heading.clone()).ephemeral();
     match &rejection.error {
         Error::User(User { problem, instead }) => {
-            let reply = reply.with(Block::Verdict { tone: Severity::Warning, text: problem.as_str().into() });
-            match instead {
-                Some(instead) => reply.with(Block::Text(fill(instead, &|_| None))),
-                None => reply,
-            }
+            let mut reply =
+                reply.with(Block::Verdict { tone: Severity::Warning, text: problem.as_str().into() });
+            reply.blocks.extend(instead.as_ref().map(|instead| Block::Text(fill(instead, &|_| None))));
+            reply
         }
         Error::Internal(cause) => {
             let reference =
                 crate::model::random_token().map_or("-".to_owned(), |token| token[..8].to_owned());
-            tracing::error!(
-                reference,
-                cause = format!("{cause:#}"),
-                asked = rejection.heading.asked,
-                "command failed"
-            );
-            let text = Text::new()
-                .plain(
-                    "An internal error occurred, and the command was not completed. Give Countersign's operators this reference: ",
-                )
-                .code(reference);
+            let (cause, asked) = (format!("{cause:#}"), &rejection.heading.asked);
+            tracing::error!(reference, cause, asked, "command failed");
+            let problem = "An internal error occurred, and the command was not completed. Give Countersign's operators this reference: ";
+            let text = Text::from(problem).code(reference);
             reply.with(Block::Verdict { tone: Severity::Critical, text })
         }
     }
@@ -70,18 +62,12 @@ pub fn menu(heading: Heading, commands: &[&str]) -> (Reply, Vec<(String, TokenPu
     let mut offers = Vec::new();
     for command in commands {
         let Some(token) = crate::model::random_token() else { continue };
-        let purpose = TokenPurpose::RunCommand {
-            command: (*command).to_owned(),
-            environment: None,
-            arguments: BTreeMap::new(),
-        };
-        offers.push((token.clone(), purpose));
-        buttons.push(Button::new(*command, token, ButtonStyle::Plain));
+        let (command, arguments) = ((*command).to_owned(), BTreeMap::new());
+        buttons.push(Button::new(command.as_str(), token.clone(), ButtonStyle::Plain));
+        offers.push((token, TokenPurpose::RunCommand { command, environment: None, arguments }));
     }
-    let text = Text::new()
-        .plain("What do you want to see? Type ")
-        .code("help")
-        .plain(" for everything you may run here.");
+    let text = Text::from("What do you want to see? Type ").code("help");
+    let text = text.plain(" for everything you may run here.");
     let mut reply = Reply::new(heading).ephemeral().with(Block::Text(text));
     if !buttons.is_empty() {
         reply = reply.with(Block::Buttons(buttons));
