@@ -9,8 +9,6 @@ use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::bytes;
 use tokio_postgres::Row;
 
-const FIND: &str = include_str!("invalid_indexes.sql");
-
 /// A leftover.
 #[derive(Debug, Clone)]
 pub(super) struct InvalidIndex {
@@ -20,19 +18,6 @@ pub(super) struct InvalidIndex {
     may_drop: bool,
     owner: String,
     building: bool,
-}
-
-impl InvalidIndex {
-    fn from_row(row: &Row) -> InvalidIndex {
-        InvalidIndex {
-            relation: row.get("relation"),
-            oid: row.get("oid"),
-            bytes: row.get::<_, Option<i64>>("bytes").unwrap_or_default(),
-            may_drop: row.get("may"),
-            owner: row.get("owner"),
-            building: row.get("building"),
-        }
-    }
 }
 
 /// Outcome of the DROP of a leftover.
@@ -50,7 +35,16 @@ pub(super) type Leftovers = Vec<(InvalidIndex, DropResult)>;
 
 /// Lists the leftovers on the tables.
 pub(super) async fn find(client: &PooledClient, tables: &[i64]) -> Result<Vec<InvalidIndex>, QueryError> {
-    Ok(client.query(FIND, &[&tables]).await?.iter().map(InvalidIndex::from_row).collect())
+    let leftover = |row: &Row| InvalidIndex {
+        relation: row.get("relation"),
+        oid: row.get("oid"),
+        bytes: row.get::<_, Option<i64>>("bytes").unwrap_or_default(),
+        may_drop: row.get("may"),
+        owner: row.get("owner"),
+        building: row.get("building"),
+    };
+    let rows = client.query(include_str!("invalid_indexes.sql"), &[&tables]).await?;
+    Ok(rows.iter().map(leftover).collect())
 }
 
 /// As [`find`]; a second time if a cancellation arrived that was meant for the statement before.
@@ -72,7 +66,13 @@ pub(super) async fn drop_all(worker: &DedicatedSession, tables: &[i64]) -> Resul
         let result = if now.building {
             DropResult::Building
         } else if now.may_drop {
-            drop_index(worker, &now.relation).await
+            let statement = format!("DROP INDEX CONCURRENTLY {}", now.relation);
+            let dropped = match worker.execute(&statement).await {
+                // Meant for the statement before.
+                Err(error) if error.is_cancelled() => worker.execute(&statement).await,
+                dropped => dropped,
+            };
+            dropped.map_or_else(DropResult::Rejected, |_| DropResult::Dropped)
         } else {
             DropResult::MayNot
         };
@@ -87,16 +87,6 @@ pub(super) async fn drop_all(worker: &DedicatedSession, tables: &[i64]) -> Resul
     Ok(results)
 }
 
-async fn drop_index(worker: &DedicatedSession, relation: &str) -> DropResult {
-    let statement = format!("DROP INDEX CONCURRENTLY {relation}");
-    let result = match worker.execute(&statement).await {
-        // Meant for the statement before.
-        Err(error) if error.is_cancelled() => worker.execute(&statement).await,
-        result => result,
-    };
-    result.map_or_else(DropResult::Rejected, |_| DropResult::Dropped)
-}
-
 /// Lists each leftover of `origin` with its result; a single one in a line, since a table's cells are short on a phone.
 pub(super) fn block(origin: &str, leftovers: &[(InvalidIndex, DropResult)]) -> Option<Block> {
     match leftovers {
@@ -106,11 +96,8 @@ pub(super) fn block(origin: &str, leftovers: &[(InvalidIndex, DropResult)]) -> O
             let text = if matches!(result, DropResult::Dropped) {
                 format!("Dropped leftover {} ({size}) of {origin}.", index.relation)
             } else {
-                format!(
-                    "Leftover of {origin}: {}, {size}, {}.",
-                    index.relation,
-                    result_cell(index, result).text
-                )
+                let result = result_cell(index, result).text;
+                format!("Leftover of {origin}: {}, {size}, {result}.", index.relation)
             };
             Some(Block::Note(text.into()))
         }
@@ -127,18 +114,18 @@ pub(super) fn block(origin: &str, leftovers: &[(InvalidIndex, DropResult)]) -> O
 }
 
 fn result_cell(index: &InvalidIndex, result: &DropResult) -> Cell {
+    use DropResult::{Building, Dropped, MayNot, Rejected};
+    use Severity::{Critical, Warning};
     let (text, tone) = match result {
-        DropResult::Dropped => ("dropped".to_owned(), Severity::Ok),
-        DropResult::Building => (
-            "remains: another session is building on its table, or vacuuming it".to_owned(),
-            Severity::Warning,
-        ),
-        DropResult::MayNot => (format!("remains: only {} may drop it", index.owner), Severity::Critical),
-        DropResult::Rejected(error) if is_lock_timeout(error) => (
-            "remains: a transaction that uses its table kept the DROP waiting too long".to_owned(),
-            Severity::Critical,
-        ),
-        DropResult::Rejected(error) => (format!("remains: {error}"), Severity::Critical),
+        Dropped => ("dropped".to_owned(), Severity::Ok),
+        Building => {
+            ("remains: another session is building on its table, or vacuuming it".to_owned(), Warning)
+        }
+        MayNot => (format!("remains: only {} may drop it", index.owner), Critical),
+        Rejected(error) if is_lock_timeout(error) => {
+            ("remains: a transaction that uses its table kept the DROP waiting too long".to_owned(), Critical)
+        }
+        Rejected(error) => (format!("remains: {error}"), Critical),
     };
     Cell { text, tone }
 }

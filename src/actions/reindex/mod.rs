@@ -8,7 +8,7 @@ use super::support::maintenance::{
     MaintenanceSession, Nouns, TableOutcome, TableResult, done, is_lock_timeout, recovered, resource,
     results_block, sessions_table, summarize,
 };
-use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
+use super::support::relations::{PlannedRelation, RelationKind};
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, to_identity};
@@ -46,7 +46,13 @@ impl Action for Reindex {
         let object = RelationKind::Reindexed.resolve(call, &client, &database.database, typed).await?;
         let relation = &object.relation;
         if !object.may {
-            return Err(may_not(&object, &database.role));
+            let (role, owner) = (&database.role, &object.owner);
+            return Err(Error::instead(
+                format!("{role} may not reindex {relation}, which belongs to {owner}."),
+                format!(
+                    "Name a login `maintain` in the configuration whose role is a member of {owner}; from PostgreSQL 17 on, `GRANT pg_maintain` to it is enough to rebuild, but not to drop the leftovers of an interrupted rebuild."
+                ),
+            ));
         }
         let user_error = |error: QueryError| {
             if is_lock_timeout(&error) {
@@ -61,6 +67,14 @@ impl Action for Reindex {
         if rows.is_empty() {
             return Err(Error::user(format!("{relation} has no index to rebuild.")));
         }
+        let planned_index = |row: &Row| PlannedRelation {
+            relation: row.get("relation"),
+            oid: row.get("oid"),
+            bytes: row.get::<_, Option<i64>>("bytes").unwrap_or_default(),
+            table: row.get("table"),
+            table_oid: row.get("table_oid"),
+            ..PlannedRelation::default()
+        };
         let indexes: Vec<PlannedRelation> = rows.iter().map(planned_index).collect();
         let leftovers = invalid_indexes::find(&client, &table_oids(&indexes)).await;
         let leftovers = leftovers.map_err(|error| database.query_error(&error))?;
@@ -68,19 +82,21 @@ impl Action for Reindex {
             database.reader(call).await?.query(include_str!("open_transactions.sql"), &[]).await;
         let transactions = transactions.map_err(|error| database.query_error(&error))?;
         let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
-        let mut plan = describe(&database, relation, &indexes, rebuild_timeout(lock_timeout));
-        if let Some(text) = transactions.first().and_then(oldest_transaction) {
-            plan.effect.push_str(&text);
+        let mut plan = describe(&database, relation, &indexes, lock_timeout.saturating_mul(LOCK_TIMEOUTS));
+        if let Some(oldest) = transactions.first()
+            && let Some(seconds) = oldest.get::<_, Option<f64>>("held_s")
+            && seconds >= OLD_TRANSACTION_S
+        {
+            let (who, app): (&str, &str) = (oldest.get("who"), oldest.get("app"));
+            let held = format!("the oldest is {who} ({app}), open for {}.", duration(seconds));
+            // In the effect, which stays while the rebuild runs.
+            plan.effect.push_str(&format!(" The rebuild waits for open transactions; {held}"));
         }
         if !leftovers.is_empty() {
             let names: Vec<&str> = leftovers.iter().map(|index| index.relation.as_str()).collect();
-            plan.add_context(
-                "leftovers of an earlier rebuild",
-                format!(
-                    "{}: invalid; dropped first, unless another session is building on the table",
-                    names.join(", ")
-                ),
-            );
+            let names = names.join(", ");
+            let text = "invalid; dropped first, unless another session is building on the table";
+            plan.add_context("leftovers of an earlier rebuild", format!("{names}: {text}"));
         }
         plan.tables.extend(sessions_table("Open transactions that could hold it up", &transactions));
         Ok(plan)
@@ -107,37 +123,12 @@ impl Action for Reindex {
     }
 }
 
-fn rebuild_timeout(lock_timeout: Duration) -> Duration {
-    lock_timeout.saturating_mul(LOCK_TIMEOUTS)
-}
-
 fn table_oids(targets: &[PlannedRelation]) -> Vec<i64> {
     targets.iter().map(|target| target.table_oid).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn table_names(targets: &[PlannedRelation]) -> BTreeSet<&str> {
     targets.iter().map(|target| target.table.as_str()).collect()
-}
-
-fn may_not(object: &RelationInfo, role: &str) -> Error {
-    let RelationInfo { relation, owner, .. } = object;
-    Error::instead(
-        format!("{role} may not reindex {relation}, which belongs to {owner}."),
-        format!(
-            "Name a login `maintain` in the configuration whose role is a member of {owner}; from PostgreSQL 17 on, `GRANT pg_maintain` to it is enough to rebuild, but not to drop the leftovers of an interrupted rebuild."
-        ),
-    )
-}
-
-fn planned_index(row: &Row) -> PlannedRelation {
-    PlannedRelation {
-        relation: row.get("relation"),
-        oid: row.get("oid"),
-        bytes: row.get::<_, Option<i64>>("bytes").unwrap_or_default(),
-        table: row.get("table"),
-        table_oid: row.get("table_oid"),
-        ..PlannedRelation::default()
-    }
 }
 
 fn describe(
@@ -159,28 +150,14 @@ fn describe(
     let needs = format!("{}; needs {} of disk meanwhile", bytes(size as f64), bytes(largest as f64));
     plan.add_context("size", needs);
     let timeout = duration(timeout.as_secs_f64());
-    plan.add_context(
-        "waits",
-        format!(
-            "for each older transaction, {timeout} at a time; then it gives up and drops the unfinished index"
-        ),
-    );
+    let then = "then it gives up and drops the unfinished index";
+    plan.add_context("waits", format!("for each older transaction, {timeout} at a time; {then}"));
     plan.impact =
         "None: it runs alongside reads and writes (CONCURRENTLY). It reads and writes the disk.".to_owned();
     plan.rollback = "Not needed.".to_owned();
     plan.resource_locks =
         table_names(indexes).into_iter().map(|table| resource(&database.database, table)).collect();
     plan
-}
-
-/// Builds the sentence on the oldest transaction, part of the message that stays while the rebuild runs.
-fn oldest_transaction(row: &Row) -> Option<String> {
-    let seconds = row.get::<_, Option<f64>>("held_s").filter(|seconds| *seconds >= OLD_TRANSACTION_S)?;
-    let (who, app): (&str, &str) = (row.get("who"), row.get("app"));
-    Some(format!(
-        " The rebuild waits for open transactions; the oldest is {who} ({app}), open for {}.",
-        duration(seconds)
-    ))
 }
 
 async fn rebuild_all(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
@@ -204,25 +181,20 @@ async fn rebuild_all(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
 async fn prepare(session: &MaintenanceSession<'_>) -> Result<Leftovers, Outcome> {
     let failed = |error: QueryError| session.database.failed(error);
     for table in table_names(&session.targets) {
-        if !session.try_lock(table).await.map_err(failed)? {
-            let text = format!("Another Countersign instance holds the lock on {table}.");
-            return Err(Outcome::failed(text));
-        }
+        session.lock(table, failed).await?;
     }
     let tables = table_oids(&session.targets);
     let before = invalid_indexes::drop_all(&session.worker, &tables).await.map_err(failed)?;
-    set_lock_timeout(session, rebuild_timeout(lock_timeout(session))).await.map_err(failed)?;
+    set_lock_timeout(session, LOCK_TIMEOUTS).await.map_err(failed)?;
     Ok(before)
 }
 
-fn lock_timeout(session: &MaintenanceSession<'_>) -> Duration {
+/// Sets the lock_timeout of the session to a multiple of the environment's.
+async fn set_lock_timeout(session: &MaintenanceSession<'_>, times: u32) -> Result<(), QueryError> {
     let environments = &session.execution.app.environments;
     let environment = environments.environment(&session.database.address.environment);
-    environment.map_or(Duration::from_secs(1), |environment| environment.lock_timeout)
-}
-
-async fn set_lock_timeout(session: &MaintenanceSession<'_>, timeout: Duration) -> Result<(), QueryError> {
-    let timeout = timeout.as_millis().to_string();
+    let timeout = environment.map_or(Duration::from_secs(1), |environment| environment.lock_timeout);
+    let timeout = timeout.saturating_mul(times).as_millis().to_string();
     session.query("SELECT set_config('lock_timeout', $1, false)", &[&timeout]).await.map(drop)
 }
 
@@ -259,7 +231,7 @@ async fn rebuild(session: &MaintenanceSession<'_>, target: &PlannedRelation) -> 
 async fn drop_own_leftovers(session: &MaintenanceSession<'_>) -> Result<Leftovers, String> {
     let tables = table_oids(&session.targets);
     // A session that kept the rebuild waiting too long would keep the DROP waiting as long.
-    let dropped = match set_lock_timeout(session, lock_timeout(session)).await {
+    let dropped = match set_lock_timeout(session, 1).await {
         Ok(()) => invalid_indexes::drop_all(&session.worker, &tables).await,
         Err(error) => Err(error),
     };
@@ -283,11 +255,8 @@ fn outcome(
 ) -> Outcome {
     let all = targets.len();
     let (mut kind, mut verdict) = summarize(results, all, &NOUNS, took);
-    let may_remain = match &after {
-        Ok(after) => after.iter().any(|(_, result)| !matches!(result, DropResult::Dropped)),
-        Err(_) => true,
-    };
-    if kind == EventKind::Succeeded && may_remain {
+    let are_dropped = |left: &Leftovers| left.iter().all(|(_, result)| matches!(result, DropResult::Dropped));
+    if kind == EventKind::Succeeded && !after.as_ref().is_ok_and(are_dropped) {
         kind = EventKind::Partial;
         verdict.push_str(" A leftover of an interrupted rebuild remains: see below.");
     }
@@ -312,10 +281,8 @@ fn outcome(
             outcome.blocks.extend(invalid_indexes::remedy(&after).map(|text| Block::Note(text.into())));
         }
         Err(error) => {
-            let text = format!(
-                "Can't tell whether it left an invalid index: {error}. `indexes` shows invalid indexes."
-            );
-            outcome.blocks.push(Block::Note(text.into()));
+            let text = format!("Can't tell whether it left an invalid index: {error}.");
+            outcome.blocks.push(Block::Note(format!("{text} `indexes` shows invalid indexes.").into()));
         }
     }
     outcome

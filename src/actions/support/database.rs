@@ -87,10 +87,7 @@ impl DatabaseTarget {
     }
 
     /// Opens a dedicated session that works.
-    pub async fn dedicated_session(
-        &self,
-        execution: &Execution<'_>,
-    ) -> std::result::Result<DedicatedSession, String> {
+    pub async fn dedicated_session(&self, execution: &Execution<'_>) -> Result<DedicatedSession, String> {
         let client = execution.app.environments.acquire(&self.address, &execution.asker).await;
         client.map_err(|err| err.to_string())?.dedicated().await.map_err(|err| err.to_string())
     }

@@ -27,20 +27,6 @@ pub struct RelationInfo {
 }
 
 impl RelationInfo {
-    fn from_row(row: &Row) -> RelationInfo {
-        RelationInfo {
-            relation: row.get("relation"),
-            name: row.get("name"),
-            oid: row.get("oid"),
-            kind: row.get("kind"),
-            owner: row.get("owner"),
-            may: row.get::<_, Option<bool>>("may").unwrap_or(false),
-            exact: row.get::<_, Option<bool>>("exact").unwrap_or(false),
-            bytes: row.get::<_, Option<i64>>("est_bytes").unwrap_or(0),
-            dead: row.get("dead"),
-        }
-    }
-
     /// The relation as a plan's target.
     pub fn planned(&self) -> PlannedRelation {
         let RelationInfo { relation, oid, bytes, dead, .. } = self.clone();
@@ -98,16 +84,25 @@ impl RelationKind {
         self,
         client: &PooledClient,
         typed: Option<&str>,
-    ) -> std::result::Result<Vec<RelationInfo>, QueryError> {
+    ) -> Result<Vec<RelationInfo>, QueryError> {
         let sql = include_str!("relations.sql");
         let rows = match self {
             RelationKind::Vacuumed => client.query(include_str!("tables.sql"), &[&typed]).await?,
-            RelationKind::Reindexed => {
-                client.query(sql, &[&typed, &["r", "m", "p", "i", "I"].as_slice()]).await?
-            }
-            RelationKind::Purged => client.query(sql, &[&typed, &["r", "p"].as_slice()]).await?,
+            RelationKind::Reindexed => client.query(sql, &[&typed, &&["r", "m", "p", "i", "I"][..]]).await?,
+            RelationKind::Purged => client.query(sql, &[&typed, &&["r", "p"][..]]).await?,
         };
-        Ok(rows.iter().map(RelationInfo::from_row).collect())
+        let relation = |row: &Row| RelationInfo {
+            relation: row.get("relation"),
+            name: row.get("name"),
+            oid: row.get("oid"),
+            kind: row.get("kind"),
+            owner: row.get("owner"),
+            may: row.get::<_, Option<bool>>("may").unwrap_or(false),
+            exact: row.get::<_, Option<bool>>("exact").unwrap_or(false),
+            bytes: row.get::<_, Option<i64>>("est_bytes").unwrap_or(0),
+            dead: row.get("dead"),
+        };
+        Ok(rows.iter().map(relation).collect())
     }
 
     /// Resolves a name as typed: the exact match, else the only one.

@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 /// The rows of one server; the error is words that follow the server's name.
-pub type ServerRows = std::result::Result<Vec<Row>, String>;
+pub type ServerRows = Result<Vec<Row>, String>;
 
 /// A server's answer to a query.
 pub struct ServerAnswer<'a> {

@@ -226,13 +226,50 @@ pub async fn observe(execution: &Execution<'_>, kind: SignalKind) -> Option<Outc
 }
 
 fn outcome(result: SignalResult, pid: i32, kind: SignalKind) -> Outcome {
+    use CurrentSession::{Gone, OtherSession, Same};
+    let cancels = kind == SignalKind::Cancel;
     match result {
-        SignalResult::LeftAlone(current) => Outcome {
-            facts: json!({ "signalled": false }),
-            ..Outcome::invalidated(left_alone(current, pid, kind))
-        },
+        SignalResult::LeftAlone(current) => {
+            let reason = match current {
+                Ok(Gone) => format!("The session that was shown is gone: no session has pid {pid} now."),
+                Ok(OtherSession) => format!(
+                    "The session that was shown is gone: pid {pid} belongs to another session now, which was left alone."
+                ),
+                Ok(Same(LiveSession { spared: Some(owner), .. })) => {
+                    format!("Session {pid} is {owner} now, and was left alone.")
+                }
+                Ok(Same(LiveSession { runs_statement: false, state, .. })) if cancels => {
+                    format!("The statement that was shown is over: session {pid} is {state} now.")
+                }
+                Ok(_) => format!("Session {pid} no longer matches what was shown: a guard failed."),
+                Err(err) => format!("Session {pid} was not signalled. Its state can't be read: {err}."),
+            };
+            Outcome { facts: json!({ "signalled": false }), ..Outcome::invalidated(reason) }
+        }
         SignalResult::Signalled(current) => {
-            Outcome { facts: json!({ "signalled": true }), ..signalled(current, pid, kind) }
+            let outcome = match current {
+                Ok(Same(LiveSession { runs_statement: false, state, .. })) if cancels => Outcome::done(
+                    format!("The statement of session {pid} is cancelled; the session is {state}."),
+                ),
+                Ok(Gone) if cancels => {
+                    Outcome::done(format!("The statement of session {pid} is over, and so is the session."))
+                }
+                Ok(Gone) => Outcome::done(format!("Session {pid} ended.")),
+                Ok(OtherSession) => {
+                    Outcome::done(format!("Session {pid} ended; its pid already belongs to another session."))
+                }
+                Ok(Same(_)) => {
+                    let stuck = "it is stuck where it can't handle a signal yet";
+                    let seconds = END_TIMEOUT.as_secs();
+                    let text =
+                        format!("Session {pid} was signalled and has not ended after {seconds} s: {stuck}.");
+                    Outcome::new(EventKind::Failed, text)
+                }
+                Err(err) => {
+                    Outcome::unknown(format!("Session {pid} was signalled. Its state can't be read: {err}."))
+                }
+            };
+            Outcome { facts: json!({ "signalled": true }), ..outcome }
         }
         SignalResult::Refused(err) => {
             Outcome::failed(format!("PostgreSQL refused to signal session {pid}: {err}"))
@@ -240,50 +277,5 @@ fn outcome(result: SignalResult, pid: i32, kind: SignalKind) -> Outcome {
         SignalResult::Unknown(err) => Outcome::unknown(format!(
             "The server {err} while session {pid} was being signalled: `long` shows whether it is still there."
         )),
-    }
-}
-
-fn left_alone(current: Result<CurrentSession, QueryError>, pid: i32, kind: SignalKind) -> String {
-    match current {
-        Ok(CurrentSession::Gone) => {
-            format!("The session that was shown is gone: no session has pid {pid} now.")
-        }
-        Ok(CurrentSession::OtherSession) => format!(
-            "The session that was shown is gone: pid {pid} belongs to another session now, which was left alone."
-        ),
-        Ok(CurrentSession::Same(LiveSession { spared: Some(owner), .. })) => {
-            format!("Session {pid} is {owner} now, and was left alone.")
-        }
-        Ok(CurrentSession::Same(LiveSession { runs_statement: false, state, .. }))
-            if kind == SignalKind::Cancel =>
-        {
-            format!("The statement that was shown is over: session {pid} is {state} now.")
-        }
-        Ok(_) => format!("Session {pid} no longer matches what was shown: a guard failed."),
-        Err(err) => format!("Session {pid} was not signalled. Its state can't be read: {err}."),
-    }
-}
-
-fn signalled(current: Result<CurrentSession, QueryError>, pid: i32, kind: SignalKind) -> Outcome {
-    match current {
-        Ok(CurrentSession::Same(session)) if !session.runs_statement && kind == SignalKind::Cancel => {
-            let state = session.state;
-            Outcome::done(format!("The statement of session {pid} is cancelled; the session is {state}."))
-        }
-        Ok(CurrentSession::Gone) if kind == SignalKind::Cancel => {
-            Outcome::done(format!("The statement of session {pid} is over, and so is the session."))
-        }
-        Ok(CurrentSession::Gone) => Outcome::done(format!("Session {pid} ended.")),
-        Ok(CurrentSession::OtherSession) => {
-            Outcome::done(format!("Session {pid} ended; its pid already belongs to another session."))
-        }
-        Ok(CurrentSession::Same(_)) => Outcome::new(
-            EventKind::Failed,
-            format!(
-                "Session {pid} was signalled and has not ended after {} s: it is stuck where it can't handle a signal yet.",
-                END_TIMEOUT.as_secs()
-            ),
-        ),
-        Err(err) => Outcome::unknown(format!("Session {pid} was signalled. Its state can't be read: {err}.")),
     }
 }

@@ -181,10 +181,7 @@ async fn rewrite(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
 async fn check(session: &MaintenanceSession<'_>, target: &PlannedRelation) -> Result<TableSize, Outcome> {
     let relation = &target.relation;
     let failed = |error: QueryError| not_done(session, relation, &error);
-    if !session.try_lock(relation).await.map_err(failed)? {
-        let text = format!("Another Countersign instance holds the lock on {relation}.");
-        return Err(Outcome::failed(text));
-    }
+    session.lock(relation, failed).await?;
     let rows = session.query(MEASURE, &[&target.oid, relation]).await.map_err(failed)?;
     let gone = || Outcome::invalidated(format!("{relation} is gone, or another table has its name now."));
     let size = TableSize::from_rows(&rows).filter(|size| size.is_same).ok_or_else(gone)?;

@@ -96,6 +96,14 @@ impl<'a> MaintenanceSession<'a> {
         self.worker.try_advisory_lock(&resource(&self.database.database, table)).await
     }
 
+    /// As [`Self::try_lock`], for work that does nothing without the lock.
+    pub async fn lock(&self, table: &str, failed: impl FnOnce(QueryError) -> Outcome) -> Result<(), Outcome> {
+        if self.try_lock(table).await.map_err(failed)? {
+            return Ok(());
+        }
+        Err(Outcome::failed(format!("Another Countersign instance holds the lock on {table}.")))
+    }
+
     /// Awaits the work on the target of that index, and reports progress meanwhile.
     pub async fn with_progress<T>(&self, index: usize, work: impl Future<Output = T>) -> T {
         tokio::select! {
