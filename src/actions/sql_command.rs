@@ -26,7 +26,6 @@ const MAX_PREVIEW_ROWS: usize = 10;
 /// The parameter that holds the plan's time, so that preview and execution use the same moment.
 const ASKED_AT: &str = "asked_at";
 
-/// The target in the plan's identity.
 #[derive(Default, Serialize, Deserialize)]
 struct SqlTarget {
     server: String,
@@ -328,7 +327,7 @@ impl Change<'_> {
         Ok(changed)
     }
 
-    /// Commits. The changes are done once PostgreSQL has confirmed the COMMIT.
+    /// The changes are done once PostgreSQL has confirmed the COMMIT.
     async fn commit(&self, transaction: Transaction<'_>, changed: i64) -> Outcome {
         let server = &self.bindings.target.server;
         match transaction.commit().await {

@@ -4,7 +4,7 @@
 use super::support::blocks::{count, table};
 use super::support::session_info::{ensure_sees_sessions, query_error, reader};
 use super::support::signal::{
-    CurrentSession, LiveSession, ServerTarget, SessionId, SignalKind, SignalResult, observe, signal_all,
+    CurrentSession, ServerTarget, SessionId, SignalKind, SignalResult, observe, signal_all,
 };
 use super::{Action, Call, Execution, Outcome};
 use crate::clock::duration_seconds;
@@ -22,7 +22,6 @@ pub struct KillIdle;
 /// An approver can't read a longer list on a card.
 const MAX_SESSIONS: usize = 50;
 
-/// A session of the plan, and its application for the outcome.
 #[derive(Default, Serialize, Deserialize)]
 struct IdleTarget {
     #[serde(flatten)]
@@ -175,10 +174,13 @@ fn sessions(listed: &[&Row]) -> Table {
     Table { title: Some("Sessions to end".to_owned()), ..table(&columns, rows.collect()) }
 }
 
-/// Builds the outcome: how many sessions ended, and the result for each, those first that have not ended.
+/// Lists those sessions first that have not ended.
 fn outcome(targets: &[IdleTarget], results: &[SignalResult]) -> Outcome {
-    let (ended, others): (Vec<_>, Vec<_>) =
-        targets.iter().zip(results).partition(|(_, result)| is_ended(result));
+    use CurrentSession::{Gone, OtherSession};
+    let (ended, others): (Vec<_>, Vec<_>) = targets
+        .iter()
+        .zip(results)
+        .partition(|(_, result)| matches!(result, SignalResult::Signalled(Ok(Gone | OtherSession))));
     let (number, all) = (ended.len(), results.len());
     let any = |matches: fn(&SignalResult) -> bool| results.iter().any(matches);
     let mut outcome = if any(|r| matches!(r, SignalResult::Unknown(_) | SignalResult::Signalled(Err(_)))) {
@@ -207,19 +209,6 @@ fn outcome(targets: &[IdleTarget], results: &[SignalResult]) -> Outcome {
     outcome
 }
 
-fn is_ended(result: &SignalResult) -> bool {
-    matches!(result, SignalResult::Signalled(Ok(CurrentSession::Gone | CurrentSession::OtherSession)))
-}
-
-fn guard(session: &LiveSession) -> String {
-    match (&session.spared, session.state.as_str()) {
-        (Some(owner), _) => format!("is {owner} now"),
-        (None, "idle") if session.used => "was used in between".to_owned(),
-        (None, "idle") => "no longer matches what was shown".to_owned(),
-        (None, state) => format!("is {state} now"),
-    }
-}
-
 fn cell(result: &SignalResult) -> Cell {
     use CurrentSession::{Gone, OtherSession, Same};
     use Severity::{Critical, Neutral, Warning};
@@ -229,7 +218,15 @@ fn cell(result: &SignalResult) -> Cell {
         LeftAlone(Ok(OtherSession)) => {
             ("was gone already; its pid belongs to another session, left alone".to_owned(), Neutral)
         }
-        LeftAlone(Ok(Same(session))) => (format!("{}, left alone", guard(session)), Neutral),
+        LeftAlone(Ok(Same(session))) => {
+            let guard = match (&session.spared, session.state.as_str()) {
+                (Some(owner), _) => format!("is {owner} now"),
+                (None, "idle") if session.used => "was used in between".to_owned(),
+                (None, "idle") => "no longer matches what was shown".to_owned(),
+                (None, state) => format!("is {state} now"),
+            };
+            (format!("{guard}, left alone"), Neutral)
+        }
         LeftAlone(Err(err)) => (format!("left alone; its state can't be read: {err}"), Warning),
         Signalled(Ok(Gone | OtherSession)) => ("ended".to_owned(), Severity::Ok),
         Signalled(Ok(Same(_))) => ("signalled, has not ended yet".to_owned(), Critical),
@@ -242,6 +239,7 @@ fn cell(result: &SignalResult) -> Cell {
 
 #[cfg(test)]
 mod tests {
+    use super::super::support::signal::LiveSession;
     use super::*;
     use crate::postgres::QueryError;
 

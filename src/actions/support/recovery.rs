@@ -22,8 +22,7 @@ pub fn resumes(action: &dyn Action, run: &Run) -> bool {
 
 /// Counts how often the run was resumed after a crash.
 fn crashes(run: &Run) -> usize {
-    let mut crashes = 0;
-    let mut shut_down = false;
+    let (mut crashes, mut shut_down) = (0, false);
     for event in &run.events {
         if event.kind == EventKind::Interrupted {
             shut_down = event.facts.get("why").and_then(|why| why.as_str()) == Some(SHUTDOWN_REASON);
@@ -85,18 +84,15 @@ mod tests {
 
     #[test]
     fn a_crash_counts_and_a_deploy_does_not() {
-        let (crash, deploy) = (
-            (EventKind::Interrupted, "Countersign was interrupted while it ran"),
-            (EventKind::Interrupted, SHUTDOWN_REASON),
-        );
+        let crash = (EventKind::Interrupted, "Countersign was interrupted while it ran");
+        let deploy = (EventKind::Interrupted, SHUTDOWN_REASON);
         let resumed = (EventKind::Resumed, "");
         let purge = &crate::actions::purge::Purge;
         let deployed = [deploy, resumed].repeat(20);
         assert!(resumes(purge, &run(&[deployed.clone(), vec![crash]].concat())));
         let crashed = [crash, resumed].repeat(4);
         assert!(resumes(purge, &run(&[crashed.clone(), deployed.clone(), vec![crash]].concat())));
-        let once_more = [crash, resumed];
-        assert!(!resumes(purge, &run(&[&crashed[..], &deployed, &once_more, &[deploy]].concat())));
+        assert!(!resumes(purge, &run(&[&crashed[..], &deployed, &[crash, resumed, deploy]].concat())));
         assert!(!resumes(&crate::actions::freeze::Freeze, &run(&[])));
     }
 }

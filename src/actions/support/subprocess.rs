@@ -49,11 +49,7 @@ pub struct Subprocess<O> {
 
 impl<O: OutputSink> Subprocess<O> {
     /// Takes the command, and with it the parent's copies of the child's pipe ends.
-    pub fn start(
-        mut command: Command,
-        outputs: CapturedStreams,
-        mut sink: O,
-    ) -> std::io::Result<Subprocess<O>> {
+    pub fn start(mut command: Command, outputs: CapturedStreams, mut sink: O) -> std::io::Result<Self> {
         let (reader, writer) = std::io::pipe()?;
         if outputs == CapturedStreams::Both {
             command.stdout(writer.try_clone()?);

@@ -84,7 +84,15 @@ impl Action for Operation {
             plan.effect.push_str(&format!(" VACUUM can't remove dead rows that are newer than {holder}."));
         }
         if !left_out.is_empty() {
-            leave_out(&mut plan, &left_out);
+            // In the effect, which everybody sees, and in the context, where the outcome finds them.
+            let number = count(left_out.len(), "table of another owner is", "tables of other owners are");
+            plan.effect.push_str(&format!(" {number} left out."));
+            let named = left_out.iter().take(MAX_NAMED);
+            let named: Vec<String> =
+                named.map(|table| format!("{} ({})", table.relation, table.owner)).collect();
+            let more = left_out.len().saturating_sub(MAX_NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            plan.add_context(LEFT_OUT, format!("{}{more}", named.join(", ")));
         }
         Ok(plan)
     }
@@ -166,18 +174,6 @@ fn describe(operation: Operation, database: &DatabaseTarget, tables: &[RelationI
     plan.rollback = "Not needed.".to_owned();
     plan.resource_locks = tables.iter().map(|table| resource(&database.database, &table.relation)).collect();
     plan
-}
-
-/// Adds the tables of other owners to the effect, which everybody sees, and to the context, where the outcome finds them.
-fn leave_out(plan: &mut Plan, tables: &[RelationInfo]) {
-    let number = count(tables.len(), "table of another owner is", "tables of other owners are");
-    plan.effect.push_str(&format!(" {number} left out."));
-    let names = tables.iter().take(MAX_NAMED).map(|table| format!("{} ({})", table.relation, table.owner));
-    let mut names = names.collect::<Vec<_>>().join(", ");
-    if tables.len() > MAX_NAMED {
-        names.push_str(&format!(" and {} more", tables.len() - MAX_NAMED));
-    }
-    plan.add_context(LEFT_OUT, names);
 }
 
 /// Builds the refusal for a table of another owner. `verb`: "vacuum".

@@ -149,13 +149,11 @@ fn describe(database: &DatabaseTarget, table: &RelationInfo, lock_timeout: &str)
     );
     plan.rollback = "Not needed: the rows stay as they are.".to_owned();
     plan.add_context("size", format!("{size} with indexes and TOAST"));
-    plan.add_context(
-        "disk",
-        format!(
-            "it may need {size} more until it is done, and writes as much WAL. The free space can't be seen from here; \
-             Azure makes a server read-only at 95 %."
-        ),
+    let disk = format!(
+        "it may need {size} more until it is done, and writes as much WAL. The free space can't be seen from here; \
+         Azure makes a server read-only at 95 %."
     );
+    plan.add_context("disk", disk);
     plan.add_context(
         "no disk emergency",
         "it takes space before it gives any back: on a full disk, enlarge the storage or drop abandoned tables instead",
@@ -202,12 +200,10 @@ async fn check(session: &MaintenanceSession<'_>, target: &PlannedRelation) -> Re
 fn not_done(session: &MaintenanceSession<'_>, relation: &str, error: &QueryError) -> Outcome {
     let after = "Nothing was done, and no session waits for it any longer.";
     if is_lock_timeout(error) {
-        let text =
-            format!("{relation} was not rewritten: other sessions use it, and it gave up waiting. {after}");
-        let mut outcome = Outcome::new(EventKind::Failed, text);
+        let reason = "other sessions use it, and it gave up waiting";
+        let text = format!("{relation} was not rewritten: {reason}. {after}");
         let next = "`blocked` and `long` show the sessions that use it. Try again at a quieter time.";
-        outcome.blocks.push(Block::Note(next.into()));
-        return outcome;
+        return Outcome { blocks: vec![Block::Note(next.into())], ..Outcome::new(EventKind::Failed, text) };
     }
     if session.is_stopped(error) {
         let text = format!("Stopped: {relation} is unchanged. The copy written so far was discarded.");
