@@ -141,7 +141,7 @@ impl QueryError {
 }
 
 /// The parameters of a statement.
-pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub(super) type SqlValues<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// The result of a statement, most often rows.
 pub type QueryResult<T = Vec<Row>> = Result<T, QueryError>;
@@ -169,12 +169,12 @@ impl PooledClient {
 
     /// Runs one statement, for no longer than the environment's statement_timeout.
     /// After a time-out the connection is not used again.
-    pub async fn query(&self, sql: &str, values: Values<'_>) -> QueryResult {
+    pub async fn query(&self, sql: &str, values: SqlValues<'_>) -> QueryResult {
         self.query_within(Duration::MAX, sql, values).await
     }
 
     /// As [`PooledClient::query`], with a shorter limit: a server that hangs must not delay the others' answers.
-    pub async fn query_within(&self, limit: Duration, sql: &str, values: Values<'_>) -> QueryResult {
+    pub async fn query_within(&self, limit: Duration, sql: &str, values: SqlValues<'_>) -> QueryResult {
         let work = async {
             let connection = self.connection()?;
             let set_name = async {
@@ -233,13 +233,13 @@ impl PooledClient {
 }
 
 impl Connection {
-    pub(super) async fn query(&self, sql: &str, values: Values<'_>) -> QueryResult {
+    pub(super) async fn query(&self, sql: &str, values: SqlValues<'_>) -> QueryResult {
         let statement = self.prepare(sql).await?;
         self.client.query(&statement, values).await.map_err(|error| refused(&error))
     }
 
     /// How many rows a statement changed.
-    pub(super) async fn execute(&self, sql: &str, values: Values<'_>) -> Result<u64, QueryError> {
+    pub(super) async fn execute(&self, sql: &str, values: SqlValues<'_>) -> Result<u64, QueryError> {
         let statement = self.prepare(sql).await?;
         self.client.execute(&statement, values).await.map_err(|error| refused(&error))
     }

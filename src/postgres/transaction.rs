@@ -2,7 +2,7 @@
 //! before them, so that nothing that somebody put into `public` is called in their place (CVE-2018-1058); strings and times mean
 //! one thing; and the whole has a time limit.
 
-use super::pool::{Connection, GRACE, PooledClient, QueryError, QueryResult, Values};
+use super::pool::{Connection, GRACE, PooledClient, QueryError, QueryResult, SqlValues};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -55,13 +55,13 @@ impl PooledClient {
 
 impl Transaction<'_> {
     /// Runs a query. After an error the transaction can only end.
-    pub async fn query(&self, sql: &str, values: Values<'_>) -> QueryResult {
+    pub async fn query(&self, sql: &str, values: SqlValues<'_>) -> QueryResult {
         let connection = self.client.connection()?;
         self.timed(connection, connection.query(sql, values)).await
     }
 
     /// Runs a statement, and returns the number of rows that it changed or gave. Errors as [`Transaction::query`].
-    pub async fn execute(&self, sql: &str, values: Values<'_>) -> Result<u64, QueryError> {
+    pub async fn execute(&self, sql: &str, values: SqlValues<'_>) -> Result<u64, QueryError> {
         let connection = self.client.connection()?;
         self.timed(connection, connection.execute(sql, values)).await
     }

@@ -1,5 +1,5 @@
-//! Runs and their events inside one write transaction: opening, appending, erasing; and the freeze, one row for every replica. Whether a transition is allowed is
-//! `audit`'s business; whether anyone still waits for the answer, the worker's.
+//! Runs and their events inside one write transaction: opening, appending, erasing; and the freeze, one row for every replica.
+//! Whether a transition is allowed is `audit`'s business; whether anyone still waits for the answer, the worker's.
 
 use super::connection::{DbError, DbResult};
 use super::rows::{self, word};
