@@ -61,18 +61,18 @@ impl<'a, F: MessageFormat> MessageBudget<'a, F> {
     /// Checks that nothing has to be cut.
     pub fn fits(&self) -> Result<(), TooLarge> {
         let (size, blocks) = (self.size(), self.blocks());
-        let cut = self.heading.cut.as_ref();
-        let cut = cut.or_else(|| self.parts.iter().find_map(|part| part.rendered.cut.as_ref()));
-        let why = if let Some(cut) = cut {
-            cut.clone()
-        } else if size > self.format.room() {
-            let (size, max) = (grouped(size), grouped(self.format.room()));
-            format!("it has {size} {}; a message holds {max}", F::UNIT)
-        } else if blocks > F::MAX_BLOCKS {
-            format!("it has {blocks} blocks; a message holds {}", F::MAX_BLOCKS)
-        } else {
-            return Ok(());
-        };
+        let parts = self.parts.iter().map(|part| &part.rendered);
+        let why =
+            if let Some(cut) = [&self.heading].into_iter().chain(parts).find_map(|part| part.cut.clone()) {
+                cut
+            } else if size > self.format.room() {
+                let (size, max) = (grouped(size), grouped(self.format.room()));
+                format!("it has {size} {}; a message holds {max}", F::UNIT)
+            } else if blocks > F::MAX_BLOCKS {
+                format!("it has {blocks} blocks; a message holds {}", F::MAX_BLOCKS)
+            } else {
+                return Ok(());
+            };
         Err(TooLarge { why })
     }
 

@@ -145,19 +145,15 @@ impl TokenVerifier {
         // Tokens of Entra and of the emulator name no service: they are not the Bot Framework's.
         let service_url = claims.service_url.ok_or(TokenError::Wrong)?;
         let verified = VerifiedToken { service_url, endorsed: key.endorsed };
-        self.remember(digest, (claims.exp, verified.clone()), now);
-        Ok(verified)
-    }
-
-    fn remember(&self, digest: [u8; 32], entry: (i64, VerifiedToken), now: i64) {
-        let mut verified = self.verified.lock();
-        if verified.len() >= MAX_TOKENS {
-            verified.retain(|_, (expiry, _)| now < *expiry);
-            if verified.len() >= MAX_TOKENS {
-                verified.clear();
+        let mut known = self.verified.lock();
+        if known.len() >= MAX_TOKENS {
+            known.retain(|_, (expiry, _)| now < *expiry);
+            if known.len() >= MAX_TOKENS {
+                known.clear();
             }
         }
-        verified.insert(digest, entry);
+        known.insert(digest, (claims.exp, verified.clone()));
+        Ok(verified)
     }
 
     /// The key with that id, as it is published now or was within the last day.

@@ -20,7 +20,8 @@
 //! `verdict` (`tone`, `text`), `text` and `note` (`text`), `facts` (`facts`: `name`, `value`), `code` (`title`, `text`),
 //! `progress` (`percent`, `label`) and `buttons` (`type`: lines to type). Texts are for people: their wording may change.
 
-use super::{ButtonLines, escape};
+use super::ButtonLines;
+use super::style::escaped_json;
 use crate::model::{Block, Button, Reply, Shape, Table};
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ pub fn render(reply: &Reply, lines: &ButtonLines) -> String {
         "verdict": verdict,
         "blocks": reply.blocks.iter().map(|block| self::block(block, lines)).collect::<Vec<_>>(),
     });
-    escape::json(&serde_json::to_string_pretty(&reply).unwrap_or_default()) + "\n"
+    escaped_json(&serde_json::to_string_pretty(&reply).unwrap_or_default()) + "\n"
 }
 
 fn block(block: &Block, lines: &ButtonLines) -> Value {

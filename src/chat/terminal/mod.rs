@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 
-mod escape;
 pub mod json;
 pub mod render;
 mod style;

@@ -1,8 +1,11 @@
 //! A neutral reply as lines for a terminal, none wider than it: a pure function. The verdict first, then who asked what of which
 //! environment, then the rest in its order. No text can send an escape sequence.
 
-use super::style::{Style, StyledText, columns, continued, cut, padded, styled, to_ansi, trimmed, wrapped};
-use super::{ButtonLines, escape};
+use super::ButtonLines;
+use super::style::{
+    Style, StyledText, columns, continued, cut, escaped_line, escaped_lines, padded, styled, to_ansi,
+    trimmed, wrapped,
+};
 use crate::model::{Block, Button, Heading, Reply, Row, Severity, Shape, Span, Table, Text, bar};
 
 /// The terminal's abilities.
@@ -48,10 +51,10 @@ fn is_prose(block: &Block) -> bool {
 /// "ana requested health on PRODUCTION · #128".
 fn heading(heading: &Heading) -> StyledText {
     let requester = heading.who.as_ref().map_or(String::new(), |who| format!("{} requested ", who.id));
-    let mut line = styled(&escape::line(&format!("{requester}{}", heading.asked)), Style::Faint);
+    let mut line = styled(&escaped_line(&format!("{requester}{}", heading.asked)), Style::Faint);
     if let Some(environment) = &heading.environment {
         line.extend(styled(" on ", Style::Faint));
-        let name = escape::line(&environment.name);
+        let name = escaped_line(&environment.name);
         line.extend(if environment.production {
             styled(&name.to_uppercase(), Style::Critical)
         } else {
@@ -76,10 +79,10 @@ fn severity_label(severity: Severity) -> StyledText {
 /// Text in its styles; what is to be typed stands in backticks, since not every terminal has colours.
 fn text(text: &Text, plain: Style) -> StyledText {
     let spans = text.0.iter().map(|span| match span {
-        Span::Plain(words) => styled(&escape::lines(words), plain),
-        Span::Strong(words) => styled(&escape::lines(words), Style::Strong),
-        Span::Code(words) => styled(&format!("`{}`", escape::lines(words)), Style::Code),
-        Span::Person(person) | Span::Ping(person) => styled(&escape::line(&person.id), Style::Strong),
+        Span::Plain(words) => styled(&escaped_lines(words), plain),
+        Span::Strong(words) => styled(&escaped_lines(words), Style::Strong),
+        Span::Code(words) => styled(&format!("`{}`", escaped_lines(words)), Style::Code),
+        Span::Person(person) | Span::Ping(person) => styled(&escaped_line(&person.id), Style::Strong),
     });
     spans.flatten().collect()
 }
@@ -100,7 +103,7 @@ impl TerminalPage {
 
     /// Adds one paragraph of a person's or a database's text.
     fn paragraph(&mut self, text: &str, style: Style) {
-        self.wrap(&styled(&escape::line(text), style));
+        self.wrap(&styled(&escaped_line(text), style));
     }
 
     fn block(&mut self, block: &Block, lines: &ButtonLines) {
@@ -111,7 +114,7 @@ impl TerminalPage {
             Block::Text(words) => self.wrap(&text(words, Style::Plain)),
             Block::Note(words) => self.wrap(&text(words, Style::Faint)),
             Block::Facts(facts) => {
-                let label = |label: &str| styled(&escape::line(label), Style::Strong);
+                let label = |label: &str| styled(&escaped_line(label), Style::Strong);
                 let pairs = facts.iter().map(|(name, value)| (label(name), text(value, Style::Plain)));
                 self.labelled(pairs.collect());
             }
@@ -127,7 +130,7 @@ impl TerminalPage {
                 if let Some(title) = title {
                     self.paragraph(title, Style::Strong);
                 }
-                for line in escape::lines(text).lines() {
+                for line in escaped_lines(text).lines() {
                     self.lines.extend(continued(line, self.width));
                 }
             }
@@ -144,7 +147,7 @@ impl TerminalPage {
     /// The lines to type instead of a click. A button without one is left out.
     fn buttons<'a>(&mut self, buttons: impl Iterator<Item = &'a Button>, lines: &ButtonLines) {
         for line in buttons.filter_map(|button| lines.get(&button.token)) {
-            self.lines.extend(continued(&escape::line(line), self.width));
+            self.lines.extend(continued(&escaped_line(line), self.width));
         }
     }
 
@@ -204,7 +207,7 @@ impl TableColumn {
         let column = &table.columns[at];
         TableColumn {
             is_right: column.shape == Shape::Right,
-            title: styled(&escape::line(&column.title), Style::Strong),
+            title: styled(&escaped_line(&column.title), Style::Strong),
             cells: table.rows.iter().map(|row| cell(row, at)).collect(),
         }
     }
@@ -232,7 +235,7 @@ fn cell(row: &Row, at: usize) -> StyledText {
         Severity::Warning => ("! ", Style::Warning),
         Severity::Critical => ("!! ", Style::Critical),
     };
-    styled(&format!("{sign}{}", escape::line(&cell.text)), style)
+    styled(&format!("{sign}{}", escaped_line(&cell.text)), style)
 }
 
 /// Widths of the columns; `None` if they can't be shown side by side.
@@ -290,7 +293,7 @@ fn queries(table: &Table, places: &[usize], first_column: Option<&TableColumn>, 
         let queries = places.iter().filter_map(|at| row.cells.get(*at));
         for query in queries.filter(|query| !query.text.trim().is_empty()) {
             let label = first_column.map(|column| column.cells[number].clone()).unwrap_or_default();
-            pairs.push((label, styled(&escape::line(&query.text), Style::Code)));
+            pairs.push((label, styled(&escaped_line(&query.text), Style::Code)));
         }
     }
     if pairs.is_empty() {
