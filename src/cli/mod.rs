@@ -6,8 +6,6 @@ use crate::chat::slack::{api::SlackApiError, send::SlackPlatform};
 use crate::chat::teams::TeamsPlatform;
 use crate::chat::terminal::{ButtonLines, json, render::Screen, render::render};
 use crate::config::{Config, SlackSettings, TeamsSettings};
-#[cfg(feature = "demo")]
-use crate::demo::run::Demo;
 use crate::http::HttpServer;
 use crate::model::{Heading, Reply};
 use crate::postgres::Environments;
@@ -87,7 +85,7 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
     let (done, broken) = match cli {
         Cli::Serve { config } => (serve(&config, variables).await, 1),
         #[cfg(feature = "demo")]
-        Cli::Demo { page } => (Demo::show(page).await.map(|()| 0), 1),
+        Cli::Demo { page } => (crate::demo::show(page).await.map(|()| 0), 1),
         Cli::Run { config, json, command } => {
             let args = run::RunArgs::new(command, config, json);
             (run::run(args, variables).await, run::EXIT_INTERNAL)

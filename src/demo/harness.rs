@@ -81,7 +81,7 @@ impl Stage {
     /// # Errors
     /// When an address can't be bound.
     pub async fn set(setup: Setup<'_>) -> anyhow::Result<Stage> {
-        let workspace = Workspace::start(setup.workspace.clone()).await.context("opening the workspace")?;
+        let workspace = Workspace::start(setup.workspace).await.context("opening the workspace")?;
         let account = |id, name, label: &str| Account {
             role_label: label.to_owned(),
             ..Account::new(id, name, Kind::Member)
@@ -97,18 +97,46 @@ impl Stage {
         let mut secrets = BTreeMap::new();
         let mut config = format!("listen = \"{}\"\n\n{}", setup.listen, include_str!("files/storage.toml"));
         if setup.slack {
-            config.push_str(&slack(setup.socket_mode, &workspace, &mut secrets));
+            let tokens = [
+                ("SLACK_BOT_TOKEN", fake_slack::BOT_TOKEN),
+                ("SLACK_SIGNING_SECRET", fake_slack::SIGNING_SECRET),
+                ("SLACK_APP_TOKEN", fake_slack::APP_TOKEN),
+            ];
+            secrets.extend(tokens.map(|(name, token)| (name.to_owned(), token.to_owned())));
+            let socket = if setup.socket_mode { "app_token = { env = \"SLACK_APP_TOKEN\" }\n" } else { "" };
+            config += &format!(
+                "[slack]\nworkspaces = [\"{team}\"]\napi_url = \"{api}\"\nbot_token = {{ env = \"SLACK_BOT_TOKEN\" }}\n\
+                 signing_secrets = [{{ env = \"SLACK_SIGNING_SECRET\" }}]\n{socket}\n",
+                team = fake_slack::TEAM,
+                api = workspace.api_url(),
+            );
         }
-        if let Some(teams) = &setup.teams {
-            secrets.extend(teams.identity.clone());
-            config.push_str(&teams_section(teams));
+        if let Some(FakeTeams { app, tenant, service_url, openid_url, identity, .. }) = &setup.teams {
+            secrets.extend(identity.clone());
+            config += &format!(
+                "[teams]\napp_id = \"{app}\"\ntenants = [\"{tenant}\"]\nservice_url = \"{service_url}\"\n\
+                 openid_url = \"{openid_url}\"\n\n",
+            );
         }
         for site in &setup.sites {
-            config.push_str(&environment(site, &mut secrets));
+            config += &environment(site, &mut secrets);
         }
-        config.push_str(&services_and_people(&setup));
-        config.push_str(include_str!("files/access.toml"));
-        config.push_str(setup.extra_config);
+        for (service, _) in setup.sites.iter().take(1).flat_map(|site| &site.team.services) {
+            let SampleService { name, database, .. } = service;
+            config += &format!("[[services]]\nname = \"{name}\"\ndatabase = \"{database}\"\n\n");
+        }
+        for (id, name, _, roles) in PEOPLE {
+            config += &format!("[[people]]\nname = \"{name}\"\n");
+            if setup.slack {
+                config += &format!("slack = [\"{id}\"]\n");
+            }
+            if let Some(teams) = &setup.teams {
+                config += &format!("teams = [\"{}\"]\n", (teams.account)(name));
+            }
+            config += &format!("roles = {roles:?}\n\n");
+        }
+        config += include_str!("files/access.toml");
+        config += setup.extra_config;
         for (old, new) in &setup.replacements {
             anyhow::ensure!(config.contains(old.as_str()), "the configuration doesn't have {old}");
             config = config.replace(old.as_str(), new);
@@ -121,11 +149,13 @@ impl Stage {
     /// # Errors
     /// Its mistakes.
     pub fn checked(&self) -> anyhow::Result<Config> {
-        let name = self.directory.join("countersign.toml");
-        // The tools of the backup are found where the system has them.
-        let path = |name: &str| (name == "PATH").then(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
-        let env = |name: &str| self.secrets.get(name).cloned().or_else(|| path(name));
-        Config::parse(&name.to_string_lossy(), &self.config, &env).context("the stage's configuration")
+        let file = self.directory.join("countersign.toml");
+        let env = |name: &str| match name {
+            // The tools of the backup are found where the system has them.
+            "PATH" => Some("/usr/local/bin:/usr/bin:/bin".to_owned()),
+            _ => self.secrets.get(name).cloned(),
+        };
+        Config::parse(&file.to_string_lossy(), &self.config, &env).context("the stage's configuration")
     }
 
     /// Starts a bot in this process and points the workspace at it.
@@ -145,28 +175,6 @@ impl Stage {
 pub struct Bot {
     pub url: String,
     _task: AbortOnDropHandle<anyhow::Result<()>>,
-}
-
-fn slack(socket_mode: bool, workspace: &Workspace, secrets: &mut BTreeMap<String, String>) -> String {
-    let mut secret = |name: &str, value: &str| secrets.insert(name.to_owned(), value.to_owned());
-    secret("SLACK_BOT_TOKEN", fake_slack::BOT_TOKEN);
-    secret("SLACK_SIGNING_SECRET", fake_slack::SIGNING_SECRET);
-    secret("SLACK_APP_TOKEN", fake_slack::APP_TOKEN);
-    let socket = if socket_mode { "app_token = { env = \"SLACK_APP_TOKEN\" }\n" } else { "" };
-    format!(
-        "[slack]\nworkspaces = [\"{team}\"]\napi_url = \"{api}\"\nbot_token = {{ env = \"SLACK_BOT_TOKEN\" }}\n\
-         signing_secrets = [{{ env = \"SLACK_SIGNING_SECRET\" }}]\n{socket}\n",
-        team = fake_slack::TEAM,
-        api = workspace.api_url(),
-    )
-}
-
-fn teams_section(teams: &FakeTeams) -> String {
-    let FakeTeams { app, tenant, service_url, openid_url, .. } = teams;
-    format!(
-        "[teams]\napp_id = \"{app}\"\ntenants = [\"{tenant}\"]\nservice_url = \"{service_url}\"\n\
-         openid_url = \"{openid_url}\"\n\n",
-    )
 }
 
 fn environment(site: &Site<'_>, secrets: &mut BTreeMap<String, String>) -> String {
@@ -190,25 +198,4 @@ fn environment(site: &Site<'_>, secrets: &mut BTreeMap<String, String>) -> Strin
         host = cluster.host(),
         port = cluster.port(),
     )
-}
-
-fn services_and_people(setup: &Setup<'_>) -> String {
-    let mut text = String::new();
-    if let Some(site) = setup.sites.first() {
-        for (service, _) in &site.team.services {
-            let SampleService { name, database, .. } = service;
-            text += &format!("[[services]]\nname = \"{name}\"\ndatabase = \"{database}\"\n\n");
-        }
-    }
-    for (id, name, _, roles) in PEOPLE {
-        text += &format!("[[people]]\nname = \"{name}\"\n");
-        if setup.slack {
-            text += &format!("slack = [\"{id}\"]\n");
-        }
-        if let Some(teams) = &setup.teams {
-            text += &format!("teams = [\"{}\"]\n", (teams.account)(name));
-        }
-        text += &format!("roles = {roles:?}\n\n");
-    }
-    text
 }

@@ -4,5 +4,126 @@
 pub mod fake_slack;
 pub mod harness;
 pub mod postgres;
-pub mod run;
 pub mod sample;
+
+use anyhow::Context;
+use fake_slack::Settings;
+use futures::FutureExt;
+use harness::{Setup, Site, Stage};
+use postgres::{Cluster, Options, TemporaryDirectory};
+use sample::{Incident, Sample, Team, Traffic};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+const MIGRATIONS: &str = "app/prisma/migrations";
+
+/// Migrations that every service's ledger has already: their scripts are their names.
+const APPLIED: [&str; 3] =
+    ["20250110090000_init", "20250402110000_audit_logs", "20250915140000_email_unique"];
+
+/// Pending migrations: each waits first, since the sample is small, and then changes tables that every service has.
+const PENDING: [(&str, &str); 5] = [
+    ("20260105090000_audit_source", "ALTER TABLE audit_logs ADD COLUMN source text;"),
+    ("20260107100000_audit_source_index", "CREATE INDEX audit_logs_source_idx ON audit_logs (source);"),
+    ("20260112090000_new_field", "ALTER TABLE \"User\" ADD COLUMN new_field text;"),
+    ("20260114150000_user_locale", "ALTER TABLE \"User\" ADD COLUMN locale text NOT NULL DEFAULT 'en';"),
+    ("20260119080000_audit_action_index", "CREATE INDEX audit_logs_action_idx ON audit_logs (action);"),
+];
+
+const WAIT: &str = "-- As long as this would take on a table of a business's size.\nSELECT pg_sleep(3);\n";
+
+/// A server with its sample and the traffic on it.
+struct SampleServer {
+    cluster: Cluster,
+    team: Team,
+    _traffic: Traffic,
+}
+
+impl SampleServer {
+    async fn start(sample: Sample) -> anyhow::Result<SampleServer> {
+        let cluster = Cluster::start(Options::default()).await?;
+        let team = sample.install(&cluster).await.context("installing the sample")?;
+        let traffic = Traffic::start(&cluster, &team);
+        Ok(SampleServer { cluster, team, _traffic: traffic })
+    }
+}
+
+/// `countersign demo`: two throwaway PostgreSQL servers with the sample team, traffic and a running incident, the bot with
+/// its embedded store, and the fake Slack on one local page, whose address it prints. In production one table is large, so
+/// that work on it lasts. When it is interrupted, it ends and removes its servers and files.
+///
+/// # Errors
+/// When PostgreSQL isn't installed, or an address is in use.
+pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
+    let directory = TemporaryDirectory::new("countersign-demo")?;
+    let (production, staging) =
+        tokio::try_join!(SampleServer::start(Sample::full()), SampleServer::start(Sample::small()))?;
+    let incident = Arc::new(Mutex::new(Incident::start(&production.cluster, &production.team).await?));
+    write_files(directory.path())?;
+    let guide = serde_json::from_str(include_str!("files/guide.json")).context("reading the guide")?;
+    // The server's own psql first.
+    let bin_dir = production.cluster.bin_dir().display().to_string();
+    let sites = [("production", &production), ("staging", &staging)].map(|(name, server)| Site {
+        name,
+        production: name == "production",
+        cluster: &server.cluster,
+        team: &server.team,
+    });
+    let stage = Stage::set(Setup {
+        sites: sites.into(),
+        workspace: Settings { listen: page, guide, ..Settings::default() },
+        slack: true,
+        teams: None,
+        listen: ([127, 0, 0, 1], 0).into(),
+        directory: directory.path(),
+        extra_config: &include_str!("files/extra.toml").replace("@bin_dir@", &bin_dir),
+        replacements: replacements(&production.team),
+        socket_mode: false,
+    })
+    .await?;
+    stage.workspace.on_restart(move || {
+        let incident = Arc::clone(&incident);
+        async move {
+            let restarted = incident.lock().await.restart().await;
+            restarted
+                .map(|()| "The incident has been started again.".to_owned())
+                .map_err(|error| format!("{error:#}"))
+        }
+        .boxed()
+    });
+    let _bot = stage.bot().await?;
+    println!("Countersign demo: {}  (press Ctrl-C to stop)", stage.workspace.page_url());
+    crate::http::shutdown_signal().await;
+    Ok(())
+}
+
+/// Writes the team's files beside its configuration: migrations, the stand-in for Prisma, and a reviewed SQL file.
+fn write_files(directory: &Path) -> anyhow::Result<()> {
+    let write = |name: &str, text: &str| -> anyhow::Result<()> {
+        let path = directory.join(name);
+        let parent = path.parent().unwrap_or(directory);
+        std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("writing {name}"))
+    };
+    for name in APPLIED {
+        write(&format!("{MIGRATIONS}/{name}/migration.sql"), &format!("-- {name}\n"))?;
+    }
+    for (name, sql) in PENDING {
+        write(&format!("{MIGRATIONS}/{name}/migration.sql"), &format!("{WAIT}{sql}\n"))?;
+    }
+    write("app/prisma.sh", include_str!("files/prisma.sh"))?;
+    write("sql/drop-new-field.sql", include_str!("files/drop-new-field.sql"))
+}
+
+/// Gives every service its migrations, and ana the role for break-glass.
+fn replacements(team: &Team) -> Vec<(String, String)> {
+    let mut replacements =
+        vec![("roles = [\"on-call\"]".to_owned(), "roles = [\"on-call\", \"last-resort\"]".to_owned())];
+    for (service, _) in &team.services {
+        let database = format!("database = \"{}\"\n", service.database);
+        replacements.push((database.clone(), format!("{database}migrations = \"{MIGRATIONS}\"\n")));
+    }
+    replacements
+}

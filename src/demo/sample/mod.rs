@@ -102,11 +102,10 @@ impl Team {
 }
 
 impl Sample {
-    /// The whole sample, for the demo's production; `scale` multiplies the rows. At 1 the ten databases hold about 25 MB of
-    /// it, and the table that takes long 100 MB more.
-    pub fn full(scale: u32) -> Sample {
-        let (rows, attempts) = (500 * scale, 800_000 * scale);
-        Sample { services: creatorbridge(), rows, attempts, maintainer: true, owner: true }
+    /// The whole sample, for the demo's production: the ten databases hold about 25 MB of it, and the table that takes long
+    /// 100 MB more.
+    pub fn full() -> Sample {
+        Sample { rows: 500, attempts: 800_000, ..Sample::small() }
     }
 
     /// For the demo's staging: as [`Sample::full`], with few rows.
