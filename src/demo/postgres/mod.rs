@@ -8,18 +8,16 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tokio_postgres::{Client, NoTls};
 
-mod installed;
 mod process;
 
-pub use installed::find_bin_dir;
-pub use process::TemporaryDirectory;
 use process::{OsAccount, Postmaster};
+pub use process::{PausedProcess, TemporaryDirectory};
 
 /// The superuser of every throwaway server; Azure's platform account has the same name.
 const SUPERUSER: &str = "azuresu";
@@ -27,14 +25,10 @@ const SUPERUSER: &str = "azuresu";
 /// Time until a server must answer its first query: a cold start on a busy CI machine takes about 3 s.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Between two attempts to connect to a starting server.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Another program can take the port between our finding it free and the server's binding it.
 const PORT_ATTEMPTS: usize = 5;
-
-/// The `application_name` of a replica, under which its primary shows it.
-const REPLICA: &str = "sample-replica";
 
 /// The options of a [`Cluster`]; the default suits the tests.
 #[derive(Debug, Default, Clone)]
@@ -82,10 +76,7 @@ impl Cluster {
     /// Connections over TCP need a password (SCRAM). When this process is root, which PostgreSQL refuses to run as,
     /// the server runs as `postgres` or `nobody`.
     pub async fn start(options: Options) -> anyhow::Result<Cluster> {
-        let bin_dir = match &options.bin_dir {
-            Some(dir) => dir.clone(),
-            None => find_bin_dir(None, &[])?,
-        };
+        let bin_dir = options.bin_dir.clone().map_or_else(|| find_bin_dir(None, &[]), Ok)?;
         let (dir, account) = make_directory()?;
         let password = crate::model::random_token().context("asking the system for randomness")?;
         initdb(&bin_dir, dir.path(), account, &password).await?;
@@ -108,28 +99,34 @@ impl Cluster {
             .stdin(Stdio::null())
             .status()
             .context("copying the server's directory")?;
-        if !copied.success() {
-            bail!("copying the server's directory: {copied}");
-        }
+        ensure!(copied.success(), "copying the server's directory: {copied}");
         self.restart().await?;
         std::fs::set_permissions(&data, Permissions::from_mode(0o700))?;
-        remove_what_a_base_backup_leaves_out(&data)?;
+        // A base backup leaves out the primary's process file and its slots.
+        match std::fs::remove_file(data.join("postmaster.pid")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        for slot in std::fs::read_dir(data.join("pg_replslot"))? {
+            std::fs::remove_dir_all(slot?.path())?;
+        }
         write_private(&data.join("standby.signal"), b"", account)?;
         let primary = format!(
-            "host={} port={} user={SUPERUSER} password={} application_name={REPLICA}",
+            "host={} port={} user={SUPERUSER} password={} application_name=sample-replica",
             self.host(),
             self.port,
             self.password
         );
         let settings = [
-            ("primary_conninfo", primary),
-            ("primary_slot_name", slot.to_owned()),
-            ("unix_socket_directories", dir.path().display().to_string()),
+            ("primary_conninfo".into(), primary),
+            ("primary_slot_name".into(), slot.into()),
+            ("unix_socket_directories".into(), dir.path().display().to_string()),
         ];
-        append_settings(dir.path(), settings.map(|(name, value)| (name.to_owned(), value)))?;
+        append_settings(dir.path(), "", settings)?;
         Cluster::run(self.bin_dir.clone(), dir, account, self.password.clone()).await
     }
 
+    /// Starts it, on another port if its own was taken meanwhile.
     async fn run(
         bin_dir: PathBuf,
         dir: TemporaryDirectory,
@@ -138,19 +135,16 @@ impl Cluster {
     ) -> anyhow::Result<Cluster> {
         let port = free_port()?;
         let postmaster = Postmaster::spawn(&bin_dir, dir.path(), account, port)?;
-        Cluster { postmaster, dir, bin_dir, account, password, port, version_num: 0 }.settled().await
-    }
-
-    /// Waits until it has answered a query, on another port if its own was taken.
-    async fn settled(mut self) -> anyhow::Result<Cluster> {
+        let mut cluster = Cluster { postmaster, dir, bin_dir, account, password, port, version_num: 0 };
         for _ in 1..PORT_ATTEMPTS {
-            match self.wait_until_ready().await {
-                Err(_) if self.port_was_taken() => self.spawn_on(free_port()?)?,
-                result => return result.map(|()| self),
+            match cluster.wait_until_ready().await {
+                Err(_) if cluster.last_log_lines().contains("could not bind") => {
+                    cluster.spawn_on(free_port()?)?;
+                }
+                result => return result.map(|()| cluster),
             }
         }
-        self.wait_until_ready().await?;
-        Ok(self)
+        cluster.wait_until_ready().await.map(|()| cluster)
     }
 
     pub fn host(&self) -> &str {
@@ -190,12 +184,8 @@ impl Cluster {
     }
 
     fn superuser_login<'a>(&'a self, database: &'a str) -> ConnectionParameters<'a> {
-        ConnectionParameters {
-            user: SUPERUSER,
-            password: &self.password,
-            database,
-            application_name: "sample-admin",
-        }
+        let (user, application_name) = (SUPERUSER, "sample-admin");
+        ConnectionParameters { user, password: &self.password, database, application_name }
     }
 
     /// As [`Cluster::config`], for the superuser.
@@ -205,11 +195,8 @@ impl Cluster {
 
     /// Connects over TCP, without TLS. The connection ends when the client is dropped and has its answers.
     pub async fn connect_as(&self, login: ConnectionParameters<'_>) -> anyhow::Result<Client> {
-        let (client, connection) = self
-            .config(login)
-            .connect(NoTls)
-            .await
-            .with_context(|| format!("connecting to {} as {}", login.database, login.user))?;
+        let context = || format!("connecting to {} as {}", login.database, login.user);
+        let (client, connection) = self.config(login).connect(NoTls).await.with_context(context)?;
         tokio::spawn(connection);
         Ok(client)
     }
@@ -229,9 +216,7 @@ impl Cluster {
 
     /// Stops every process of the server where it stands: nothing answers any more while the guard lives.
     pub fn freeze(&self) -> anyhow::Result<PausedProcess<'_>> {
-        let paused = PausedProcess(self);
-        self.postmaster.pause()?;
-        Ok(paused)
+        self.postmaster.pause()
     }
 
     /// Stops the server at once, as a crash would; its data stays for [`Cluster::restart`].
@@ -256,10 +241,7 @@ impl Cluster {
         let deadline = Instant::now() + START_LIMIT;
         loop {
             match self.first_answer().await {
-                Ok(version_num) => {
-                    self.version_num = version_num;
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(error) if Instant::now() > deadline => return Err(error.context(self.last_log_lines())),
                 Err(_) if self.postmaster.has_exited()? => {
                     bail!("the server stopped while starting: {}", self.last_log_lines())
@@ -269,14 +251,11 @@ impl Cluster {
         }
     }
 
-    async fn first_answer(&self) -> anyhow::Result<u32> {
+    async fn first_answer(&mut self) -> anyhow::Result<()> {
         let client = self.connect("postgres").await?;
         let row = client.query_one("SELECT current_setting('server_version_num')", &[]).await?;
-        row.get::<_, &str>(0).parse().context("reading server_version_num")
-    }
-
-    fn port_was_taken(&self) -> bool {
-        self.last_log_lines().contains("could not bind")
+        self.version_num = row.get::<_, &str>(0).parse().context("reading server_version_num")?;
+        Ok(())
     }
 
     fn last_log_lines(&self) -> String {
@@ -286,32 +265,11 @@ impl Cluster {
     }
 }
 
-/// A server that answers nothing until this is dropped.
-pub struct PausedProcess<'a>(&'a Cluster);
-
-impl Drop for PausedProcess<'_> {
-    fn drop(&mut self) {
-        self.0.postmaster.resume();
-    }
-}
-
 /// Makes a server's directory, and finds the account that it runs as.
 fn make_directory() -> anyhow::Result<(TemporaryDirectory, OsAccount)> {
     let (dir, account) = (TemporaryDirectory::new("countersign-pg")?, OsAccount::unprivileged()?);
     account.own(dir.path())?;
     Ok((dir, account))
-}
-
-/// The primary's process file, and its slots.
-fn remove_what_a_base_backup_leaves_out(data: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_file(data.join("postmaster.pid")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    for slot in std::fs::read_dir(data.join("pg_replslot"))? {
-        std::fs::remove_dir_all(slot?.path())?;
-    }
-    Ok(())
 }
 
 async fn initdb(bin_dir: &Path, dir: &Path, account: OsAccount, password: &str) -> anyhow::Result<()> {
@@ -330,15 +288,13 @@ async fn initdb(bin_dir: &Path, dir: &Path, account: OsAccount, password: &str) 
         .await
         .with_context(|| format!("running initdb of {}", bin_dir.display()))?;
     std::fs::remove_file(&pwfile).context("removing the password file")?;
-    if !output.status.success() {
-        bail!("initdb: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
+    ensure!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 
 fn write_settings(bin_dir: &Path, dir: &Path, account: OsAccount, options: Options) -> anyhow::Result<()> {
     let mut settings = vec![("unix_socket_directories".into(), dir.display().to_string())];
-    if installed::has_library(bin_dir, "pg_stat_statements") {
+    if has_library(bin_dir, "pg_stat_statements") {
         settings.push(("shared_preload_libraries".into(), "pg_stat_statements".into()));
     }
     if let Some(tls) = options.tls {
@@ -350,16 +306,16 @@ fn write_settings(bin_dir: &Path, dir: &Path, account: OsAccount, options: Optio
         }
         settings.push(("ssl".into(), "on".into()));
     }
-    append_to_configuration(dir, include_str!("postgresql.conf"))?;
-    append_settings(dir, settings.into_iter().chain(options.settings))
+    append_settings(dir, include_str!("postgresql.conf"), settings.into_iter().chain(options.settings))
 }
 
-fn append_settings(dir: &Path, settings: impl IntoIterator<Item = (String, String)>) -> anyhow::Result<()> {
+fn append_settings(
+    dir: &Path,
+    first: &str,
+    settings: impl IntoIterator<Item = (String, String)>,
+) -> anyhow::Result<()> {
     let line = |(name, value): (String, String)| format!("{name} = '{}'\n", value.replace('\'', "''"));
-    append_to_configuration(dir, &settings.into_iter().map(line).collect::<String>())
-}
-
-fn append_to_configuration(dir: &Path, lines: &str) -> anyhow::Result<()> {
+    let lines = first.to_owned() + &settings.into_iter().map(line).collect::<String>();
     let mut file = std::fs::OpenOptions::new().append(true).open(dir.join("data/postgresql.conf"))?;
     file.write_all(lines.as_bytes()).context("writing postgresql.conf")
 }
@@ -375,4 +331,84 @@ fn write_private(path: &Path, content: &[u8], account: OsAccount) -> anyhow::Res
 fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("finding a free port")?;
     Ok(listener.local_addr()?.port())
+}
+
+/// The directory with `initdb` and `postgres`, of any or of the given major version: the first of the candidates, or else the
+/// newest where Debian, the PostgreSQL project's own packages, Homebrew and a build from source put them.
+pub fn find_bin_dir(major: Option<u32>, candidates: &[PathBuf]) -> anyhow::Result<PathBuf> {
+    let fitting =
+        |dir: &&PathBuf| major_of(dir).is_some_and(|installed| major.is_none_or(|major| major == installed));
+    if let Some(dir) = candidates.iter().find(fitting) {
+        return Ok(dir.clone());
+    }
+    let newest = usual_places().into_iter().filter(|dir| fitting(&dir)).max_by_key(|dir| major_of(dir));
+    let (version, package) =
+        major.map_or_else(Default::default, |major| (format!(" {major}"), format!("-{major}")));
+    newest.with_context(|| {
+        format!("no PostgreSQL{version} server is installed (initdb and postgres); on Debian: apt-get install postgresql{package}")
+    })
+}
+
+fn usual_places() -> Vec<PathBuf> {
+    let parents = [
+        ("/usr/lib/postgresql", ""),
+        ("/usr", "pgsql-"),
+        ("/opt/homebrew/opt", "postgres"),
+        ("/usr/local/opt", "postgres"),
+    ];
+    let mut places = vec![PathBuf::from("/usr/local/pgsql/bin")];
+    for (parent, prefix) in parents {
+        let Ok(entries) = std::fs::read_dir(parent) else { continue };
+        let named = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+        places.extend(named.map(|entry| entry.path().join("bin")));
+    }
+    places
+}
+
+/// The major version of the server in a directory, as it reports it itself.
+fn major_of(bin_dir: &Path) -> Option<u32> {
+    if !bin_dir.join("initdb").is_file() {
+        return None;
+    }
+    let output = Command::new(bin_dir.join("postgres")).arg("--version").output().ok()?;
+    parse_major(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// From `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, or `18beta1`.
+fn parse_major(version: &str) -> Option<u32> {
+    let number = version.split_once("(PostgreSQL) ")?.1;
+    let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+/// Looks for a loadable library of the installation; Debian and the embedded builds differ in the directory.
+fn has_library(bin_dir: &Path, name: &str) -> bool {
+    ["../lib", "../lib/postgresql"].iter().any(|lib| {
+        ["so", "dylib"].iter().any(|suffix| bin_dir.join(lib).join(format!("{name}.{suffix}")).is_file())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_major_version() {
+        assert_eq!(parse_major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(parse_major("postgres (PostgreSQL) 18beta1\n"), Some(18));
+        assert_eq!(parse_major("something else 15"), None);
+    }
+
+    #[test]
+    fn says_what_to_install() {
+        let error = find_bin_dir(Some(7), &[]).unwrap_err().to_string();
+        assert!(error.contains("apt-get install postgresql-7"), "{error}");
+    }
+
+    #[test]
+    fn prefers_a_given_directory_that_fits() {
+        let newest = find_bin_dir(None, &[]).unwrap();
+        let empty = PathBuf::from("/nonexistent");
+        assert_eq!(find_bin_dir(None, &[empty, newest.clone()]).unwrap(), newest);
+    }
 }

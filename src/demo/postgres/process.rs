@@ -140,17 +140,13 @@ impl Postmaster {
         Ok(())
     }
 
-    /// Stops every process of the server where it stands.
-    pub fn pause(&self) -> anyhow::Result<()> {
+    /// Stops every process of the server where it stands, for as long as the guard lives.
+    pub fn pause(&self) -> anyhow::Result<PausedProcess<'_>> {
+        let paused = PausedProcess(self);
         // The postmaster first: then it makes no more children.
         signal(&[self.pid], Signal::STOP);
         signal(&self.backends()?, Signal::STOP);
-        Ok(())
-    }
-
-    pub fn resume(&self) {
-        signal(&self.backends().unwrap_or_default(), Signal::CONT);
-        signal(&[self.pid], Signal::CONT);
+        Ok(paused)
     }
 
     /// The direct children of the postmaster.
@@ -168,6 +164,16 @@ impl Drop for Postmaster {
     fn drop(&mut self) {
         drop(self.pipe.take());
         let _ = self.watcher.wait();
+    }
+}
+
+/// A server that answers nothing until this is dropped.
+pub struct PausedProcess<'a>(&'a Postmaster);
+
+impl Drop for PausedProcess<'_> {
+    fn drop(&mut self) {
+        signal(&self.0.backends().unwrap_or_default(), Signal::CONT);
+        signal(&[self.0.pid], Signal::CONT);
     }
 }
 
