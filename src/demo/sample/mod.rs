@@ -13,10 +13,8 @@ use tokio_postgres::Client;
 use super::postgres::{Cluster, ConnectionParameters};
 
 mod applications;
-mod incident;
 
-pub use applications::Traffic;
-pub use incident::{Incident, Pids};
+pub use applications::{Incident, Pids, Traffic};
 
 /// Countersign's own roles, as a team sets them up; also what the deployment's documentation points to.
 pub const ROLES_SQL: &str = include_str!("../../../deploy/roles.sql");
@@ -27,9 +25,6 @@ const TEMPLATE_SQL: &str = include_str!("template.sql");
 const COMMON_SQL: &str = include_str!("common.sql");
 const FINISH_SQL: &str = include_str!("finish.sql");
 const ATTEMPTS_SQL: &str = include_str!("login_attempts.sql");
-
-/// The service with the table that long work can be watched on.
-const ATTEMPTS_OF: &str = "auth-service";
 
 /// The content of a sample server.
 #[derive(Debug, Clone)]
@@ -94,10 +89,8 @@ pub struct Team {
 
 impl Team {
     pub fn service(&self, name: &str) -> anyhow::Result<&(SampleService, LoginAccount)> {
-        let mut services = self.services.iter();
-        services
-            .find(|(service, _)| service.name == name)
-            .with_context(|| format!("no service {name} in the sample"))
+        let service = self.services.iter().find(|(service, _)| service.name == name);
+        service.with_context(|| format!("no service {name} in the sample"))
     }
 }
 
@@ -182,20 +175,19 @@ impl Sample {
         admin: &LoginAccount,
         name: &str,
     ) -> anyhow::Result<LoginAccount> {
-        let account = LoginAccount::new(name)?;
         let client = cluster.connect_as(admin.login("postgres", "roles.sql")).await?;
         let make = "SELECT format('CREATE ROLE %I LOGIN CONNECTION LIMIT 8', $1::text)";
-        execute_formatted(&client, make, &[&account.user]).await?;
+        execute_formatted(&client, make, &[name]).await?;
         let superuser = cluster.connect("postgres").await?;
         for service in &self.services {
             let join = "SELECT format('GRANT %I TO %I', $1::text, $2::text)";
-            execute_formatted(&superuser, join, &[&service.role, &account.user]).await?;
+            execute_formatted(&superuser, join, &[&service.role, name]).await?;
         }
-        Ok(account)
+        LoginAccount::new(name)
     }
 
     fn attempts_of(&self, service: &SampleService) -> u32 {
-        if service.name == ATTEMPTS_OF { self.attempts } else { 0 }
+        if service.name == "auth-service" { self.attempts } else { 0 }
     }
 
     /// Copying a database is quicker than filling ten with the same.
