@@ -1,15 +1,19 @@
-//! The entrance of the Web API: arguments, token, rate limits, faults and the log. The methods themselves have files of their own.
+//! The Web API: arguments, token, rate limits, faults and the log, and the methods about people, channels, groups, views and
+//! files. A file is shared in three steps: ask for an address, send the bytes there, say where the file belongs.
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State as AxumState};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::extract::{DefaultBodyLimit, Path, Query, State as AxumState, WebSocketUpgrade};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
-use super::state::State;
-use super::{Fault, Payload, Workspace, accounts, chat, files};
+use super::state::{Account, Fault, Kind, Payload, Room, State, Upload};
+use super::view::{FileShown, Message};
+use super::{BOT_USER, TEAM, TEAM_NAME, Workspace, chat};
 
 /// Largest body taken, in bytes: files are uploaded whole.
 const BODY_LIMIT: usize = 64 << 20;
@@ -21,9 +25,10 @@ const READ_METHODS: [&str; 5] =
 pub(super) fn routes() -> Router<Workspace> {
     Router::new()
         .route("/api/{method}", any(call))
-        .route("/upload/{id}", post(files::upload))
-        .route("/files/{id}/{name}", get(files::download))
+        .route("/upload/{id}", post(upload))
+        .route("/files/{id}/{name}", get(download))
         .route("/response/{id}", post(chat::respond))
+        .route("/link/", get(link))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
@@ -92,13 +97,11 @@ impl Args {
     }
 
     fn parse(query: &str, content_type: &str, body: &[u8]) -> Option<Args> {
-        let mut fields = form(query.as_bytes())?;
-        if content_type.starts_with("application/json") {
-            if !body.is_empty() {
-                fields.extend(serde_json::from_slice::<Map<String, Value>>(body).ok()?);
-            }
-        } else if content_type.starts_with("application/x-www-form-urlencoded") {
-            fields.extend(form(body)?);
+        let mut fields: Map<String, Value> = serde_urlencoded::from_str(query).ok()?;
+        if content_type.starts_with("application/x-www-form-urlencoded") {
+            fields.extend(serde_urlencoded::from_bytes::<Map<String, Value>>(body).ok()?);
+        } else if content_type.starts_with("application/json") && !body.is_empty() {
+            fields.extend(serde_json::from_slice::<Map<String, Value>>(body).ok()?);
         }
         Some(Args(Value::Object(fields)))
     }
@@ -111,37 +114,28 @@ impl Args {
                 logged[key] = value;
             }
         }
-        if let Some(fields) = logged.as_object_mut() {
-            fields.remove("token");
-        }
+        logged.as_object_mut().map(|fields| fields.remove("token"));
         logged
     }
 }
 
-fn form(bytes: &[u8]) -> Option<Map<String, Value>> {
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(bytes).ok()?;
-    Some(pairs.into_iter().map(|(key, value)| (key, Value::String(value))).collect())
-}
-
 async fn call(
-    AxumState(workspace): AxumState<Workspace>,
+    workspace: AxumState<Workspace>,
     Path(method): Path<String>,
-    verb: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    head: Parts,
     body: Bytes,
 ) -> Response {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let content_type =
+        head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let is_json = content_type.starts_with("application/json");
-    let Some(args) = Args::parse(uri.query().unwrap_or(""), content_type, &body) else {
+    let Some(args) = Args::parse(head.uri.query().unwrap_or(""), content_type, &body) else {
         let error = if is_json { "invalid_json" } else { "invalid_form_data" };
-        let refused = workspace
-            .perform(&method, json!(String::from_utf8_lossy(&body)), |_| Err::<Json<Value>, _>(error.into()));
-        return refused.into_response();
+        let refused = |_: &mut State| Err::<(), _>(ApiError::from(error));
+        return workspace.perform(&method, json!(String::from_utf8_lossy(&body)), refused).into_response();
     };
     let work = |state: &mut State| {
-        authorise(&method, &headers, &args)?;
-        if is_json && verb == Method::POST && READ_METHODS.contains(&method.as_str()) {
+        authorise(&method, &head.headers, &args)?;
+        if is_json && head.method == Method::POST && READ_METHODS.contains(&method.as_str()) {
             return Err("invalid_arguments".into());
         }
         limit(state, &method, &args)?;
@@ -155,10 +149,9 @@ async fn call(
 fn authorise(method: &str, headers: &HeaderMap, args: &Args) -> Result<(), ApiError> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).or_else(|| args.text("token"));
-    let (expected, other) = if method == "apps.connections.open" {
-        (super::APP_TOKEN, super::BOT_TOKEN)
-    } else {
-        (super::BOT_TOKEN, super::APP_TOKEN)
+    let (expected, other) = match method {
+        "apps.connections.open" => (super::APP_TOKEN, super::BOT_TOKEN),
+        _ => (super::BOT_TOKEN, super::APP_TOKEN),
     };
     match token {
         None => Err("not_authed".into()),
@@ -172,7 +165,7 @@ fn authorise(method: &str, headers: &HeaderMap, args: &Args) -> Result<(), ApiEr
 fn limit(state: &mut State, method: &str, args: &Args) -> Result<(), ApiError> {
     if method == "chat.postMessage" {
         let channel = args.text("channel").unwrap_or("");
-        return state.limit_messages(&format!("{method} {channel}"));
+        return state.limit(&format!("{method} {channel}"), f64::from(state.settings.burst), 1.0);
     }
     let per_minute = match method {
         "auth.test" => 600.0,
@@ -188,20 +181,26 @@ fn limit(state: &mut State, method: &str, args: &Args) -> Result<(), ApiError> {
 fn dispatch(state: &mut State, method: &str, args: &Args) -> Result<Value, ApiError> {
     match method {
         "apps.connections.open" => Ok(json!({"url": state.socket_url()})),
-        "auth.test" => Ok(accounts::auth_test()),
+        "auth.test" => Ok(json!({
+            "url": "https://creatorbridge.slack.com/", "team": TEAM_NAME, "user": "countersign",
+            "team_id": TEAM, "user_id": BOT_USER, "bot_id": "B0DEMO001", "is_enterprise_install": false,
+        })),
         "chat.postMessage" => chat::post_message(state, args),
         "chat.postEphemeral" => chat::post_ephemeral(state, args),
         "chat.update" => chat::update(state, args),
         "chat.delete" => chat::delete(state, args),
-        "users.info" => accounts::user_info(state, args),
-        "users.list" => Ok(accounts::user_list(state)),
-        "conversations.info" => accounts::channel_info(state, args),
-        "conversations.open" => accounts::open_dm(state, args),
-        "conversations.members" => accounts::channel_members(state, args),
-        "usergroups.users.list" => accounts::group_members(state, args),
-        "views.open" => accounts::open_view(state, args),
-        "files.getUploadURLExternal" => files::upload_url(state, args),
-        "files.completeUploadExternal" => files::complete(state, args),
+        "users.info" => user_info(state, args),
+        "users.list" => {
+            let members: Vec<_> = state.people.iter().map(Account::to_json).collect();
+            Ok(json!({"members": members, "response_metadata": {"next_cursor": ""}}))
+        }
+        "conversations.info" => channel_info(state, args),
+        "conversations.open" => open_dm(state, args),
+        "conversations.members" => channel_members(state, args),
+        "usergroups.users.list" => group_members(state, args),
+        "views.open" => open_view(state, args),
+        "files.getUploadURLExternal" => upload_url(state, args),
+        "files.completeUploadExternal" => complete(state, args),
         _ => Err("unknown_method".into()),
     }
 }
@@ -230,16 +229,18 @@ impl Workspace {
         work: impl FnOnce(&mut State) -> Result<T, ApiError>,
     ) -> Response {
         let fault = self.state().fault_for(method);
-        let error = match fault {
-            None | Some(Fault::AnswerLost | Fault::Clear) => None,
+        match fault {
             Some(Fault::Held) => {
-                self.released(method).await;
-                None
+                let holds =
+                    |(prefix, fault): &(String, Fault)| *fault == Fault::Held && method.starts_with(prefix);
+                let released = |_: &u64| !self.state().faults.iter().any(holds);
+                // The sender lives as long as this handle.
+                let _ = self.inner.changed.subscribe().wait_for(released).await;
             }
-            Some(Fault::Slow(delay)) => {
-                tokio::time::sleep(delay).await;
-                None
-            }
+            Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
+            _ => {}
+        }
+        let error = match fault {
             Some(Fault::Status(status)) => Some(ApiError {
                 status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
                 ..ApiError::from(format!("http {status}").as_str())
@@ -247,11 +248,9 @@ impl Workspace {
             Some(Fault::RateLimited { retry_after, .. }) => Some(ApiError::rate_limited(retry_after)),
             Some(Fault::Hang) => Some("hang".into()),
             Some(Fault::Error(error)) => Some(error.into()),
+            _ => None,
         };
-        let result = match error {
-            Some(error) => self.perform(method, body, |_| Err(error)),
-            None => self.perform(method, body, work),
-        };
+        let result = self.perform(method, body, |state| error.map_or_else(|| work(state), Err));
         match (fault, result) {
             (Some(Fault::Hang), _) => std::future::pending().await,
             (Some(Fault::Status(_)), Err(error)) => error.status.into_response(),
@@ -260,18 +259,170 @@ impl Workspace {
             (_, result) => result.into_response(),
         }
     }
+}
 
-    /// Waits for as long as calls of the method are held.
-    async fn released(&self, method: &str) {
-        let mut changes = self.inner.changed.subscribe();
-        loop {
-            changes.borrow_and_update();
-            let holds =
-                |(prefix, fault): &(String, Fault)| *fault == Fault::Held && method.starts_with(prefix);
-            let holds = self.state().faults.iter().any(holds);
-            if !holds || changes.changed().await.is_err() {
-                return;
-            }
-        }
+impl Account {
+    pub(super) fn team(&self) -> &'static str {
+        if self.kind == Kind::External { "T0OTHER01" } else { TEAM }
     }
+
+    /// The name that Slack sends as `user_name`.
+    pub(super) fn handle(&self) -> String {
+        self.name.to_lowercase().replace(' ', ".")
+    }
+
+    fn to_json(&self) -> Value {
+        let handle = self.handle();
+        let email = format!("{handle}@creatorbridge.example");
+        json!({
+            "id": self.id, "team_id": self.team(), "name": handle, "deleted": self.kind == Kind::Deactivated,
+            "real_name": self.name, "tz": "Etc/UTC", "tz_offset": 0,
+            "profile": {"real_name": self.name, "display_name": self.name, "email": email},
+            "is_admin": false, "is_owner": false, "is_restricted": self.kind == Kind::Guest,
+            "is_ultra_restricted": false, "is_bot": self.kind == Kind::Bot,
+            "is_stranger": self.kind == Kind::External, "is_app_user": false, "updated": 1_763_000_000,
+        })
+    }
+}
+
+fn user_info(state: &State, args: &Args) -> Result<Value, ApiError> {
+    let person = state.person(args.need("user", "user_not_found")?).ok_or("user_not_found")?;
+    Ok(json!({"user": person.to_json()}))
+}
+
+fn visible_room<'a>(state: &'a State, args: &Args) -> Result<&'a Room, ApiError> {
+    let room = state.room(args.need("channel", "channel_not_found")?);
+    let visible = room.filter(|room| room.channel.bot_in || !room.channel.private);
+    visible.ok_or_else(|| "channel_not_found".into())
+}
+
+fn channel_info(state: &State, args: &Args) -> Result<Value, ApiError> {
+    let Room { channel, archived, im_user } = visible_room(state, args)?;
+    let mut info = json!({
+        "id": channel.id, "created": 1_763_000_000, "is_archived": archived, "is_im": im_user.is_some(),
+        "is_org_shared": false, "is_mpim": false,
+    });
+    if let Some(user) = im_user {
+        info["user"] = json!(user);
+    } else {
+        info["name"] = json!(channel.name);
+        info["is_channel"] = json!(true);
+        info["is_group"] = json!(false);
+        info["is_private"] = json!(channel.private);
+        info["is_member"] = json!(channel.bot_in);
+        info["is_shared"] = json!(channel.shared_externally);
+        info["is_ext_shared"] = json!(channel.shared_externally);
+    }
+    Ok(json!({"channel": info}))
+}
+
+fn channel_members(state: &State, args: &Args) -> Result<Value, ApiError> {
+    let id = &visible_room(state, args)?.channel.id;
+    let members: Vec<_> = state.people.iter().filter(|p| state.is_in(&p.id, id)).map(|p| &p.id).collect();
+    Ok(json!({"members": members, "response_metadata": {"next_cursor": ""}}))
+}
+
+fn open_dm(state: &mut State, args: &Args) -> Result<Value, ApiError> {
+    let user = args.need("users", "users_list_not_supplied")?;
+    match state.person(user).map(|person| person.kind) {
+        None => Err("user_not_found".into()),
+        Some(Kind::Deactivated) => Err("user_disabled".into()),
+        Some(Kind::Bot) => Err("cannot_dm_bot".into()),
+        Some(_) => Ok(json!({"channel": {"id": state.im(user)}})),
+    }
+}
+
+fn group_members(state: &State, args: &Args) -> Result<Value, ApiError> {
+    let people = state.groups.get(args.need("usergroup", "no_such_subteam")?).ok_or("no_such_subteam")?;
+    let active = |id: &&String| state.person(id).is_some_and(|person| person.kind != Kind::Deactivated);
+    Ok(json!({"users": people.iter().filter(active).collect::<Vec<_>>()}))
+}
+
+/// Accepts and keeps a modal; title and buttons are checked, its blocks only for their number.
+fn open_view(state: &mut State, args: &Args) -> Result<Value, ApiError> {
+    let mut view = args.json("view").filter(Value::is_object).ok_or("invalid_arguments")?;
+    let fits =
+        |key: &str| view[key]["text"].as_str().is_none_or(|text| (1..=24).contains(&text.chars().count()));
+    let has_title = view["title"]["type"] == "plain_text" && fits("title") && fits("submit") && fits("close");
+    let has_blocks = view["blocks"].as_array().is_some_and(|blocks| (1..=100).contains(&blocks.len()));
+    if view["type"] != "modal" || !has_title || !has_blocks {
+        return Err("invalid_arguments".into());
+    }
+    state.use_trigger(args.need("trigger_id", "invalid_trigger_id")?)?;
+    view["id"] = json!(format!("V{:08}", state.next()));
+    view["team_id"] = json!(TEAM);
+    Ok(json!({"view": view}))
+}
+
+fn upload_url(state: &mut State, args: &Args) -> Result<Value, ApiError> {
+    let name = args.need("filename", "invalid_arguments")?.to_owned();
+    let length = args.0["length"].as_u64().or_else(|| args.text("length")?.parse().ok());
+    let size = length.and_then(|length| usize::try_from(length).ok()).filter(|size| *size > 0);
+    let size = size.ok_or("invalid_arguments")?;
+    let id = format!("F{:08}", state.next());
+    let file = FileShown { id: id.clone(), title: name.clone(), name, size };
+    state.uploads.insert(id.clone(), Upload { file, bytes: None, shared: false });
+    Ok(json!({"upload_url": format!("http://{}/upload/{id}", state.address), "file_id": id}))
+}
+
+/// Takes the bytes of a file, raw.
+async fn upload(workspace: AxumState<Workspace>, Path(id): Path<String>, body: Bytes) -> Response {
+    workspace.change(|state| match state.uploads.get_mut(&id) {
+        Some(upload) if upload.file.size == body.len() && upload.bytes.is_none() => {
+            upload.bytes = Some(body.to_vec());
+            format!("OK - {}", body.len()).into_response()
+        }
+        Some(_) => (StatusCode::BAD_REQUEST, "length does not match").into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    })
+}
+
+fn complete(state: &mut State, args: &Args) -> Result<Value, ApiError> {
+    let files = args.json("files").and_then(|files| files.as_array().cloned()).unwrap_or_default();
+    if files.is_empty() {
+        return Err("invalid_arguments".into());
+    }
+    let mut shared = Vec::new();
+    for file in &files {
+        let upload = state.uploads.get(file["id"].as_str().unwrap_or(""));
+        let upload = upload.filter(|upload| upload.bytes.is_some() && !upload.shared);
+        let mut shown = upload.ok_or("file_not_found")?.file.clone();
+        if let Some(title) = file["title"].as_str() {
+            shown.title = title.to_owned();
+        }
+        shared.push(shown);
+    }
+    if let Some(channel) = args.text("channel_id") {
+        let channel = chat::target(state, channel)?;
+        let thread_ts = chat::thread(state, &channel, args.text("thread_ts"))?;
+        let text = args.text("initial_comment").unwrap_or("").to_owned();
+        let draft = Message::new(&channel, BOT_USER, text);
+        state.post(Message { thread_ts, files: shared.clone(), ..draft });
+    }
+    for file in &shared {
+        state.uploads.entry(file.id.clone()).and_modify(|upload| upload.shared = true);
+    }
+    Ok(json!({"files": shared.iter().map(|f| json!({"id": f.id, "title": f.title})).collect::<Vec<_>>()}))
+}
+
+/// Hands a shared file to the page, always as a download.
+async fn download(workspace: AxumState<Workspace>, Path((id, _)): Path<(String, String)>) -> Response {
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream"), (header::CONTENT_DISPOSITION, "attachment")];
+    match workspace.file(&id) {
+        Some(bytes) => (headers, bytes).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn link(
+    AxumState(workspace): AxumState<Workspace>,
+    Query(query): Query<HashMap<String, String>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let known = query.get("ticket").is_some_and(|ticket| workspace.state().tickets.remove(ticket));
+    if !known {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    upgrade.on_upgrade(move |socket| workspace.serve_socket(socket))
 }

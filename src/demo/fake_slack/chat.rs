@@ -1,6 +1,9 @@
 //! Posting, changing and deleting messages: the `chat.*` methods, and response URLs, which live 30 minutes and take 5 messages,
 //! without a token, also where the bot is no member.
 
+use std::collections::HashMap;
+use std::time::Instant;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State as AxumState};
 use axum::http::StatusCode;
@@ -50,9 +53,7 @@ fn content(state: &mut State, args: &Args, text_max: usize) -> Result<(String, V
     if text.chars().count() > text_max {
         return Err("msg_too_long".into());
     }
-    for block in &mut blocks {
-        fill_ids(state, block, true);
-    }
+    blocks.iter_mut().for_each(|block| fill_ids(state, block, true));
     Ok((text.to_owned(), blocks))
 }
 
@@ -84,30 +85,22 @@ pub(super) fn thread(state: &mut State, channel: &str, ts: Option<&str>) -> Resu
     Ok(Some(message.thread_ts.clone().unwrap_or_else(|| message.ts.clone())))
 }
 
-/// The message object in answers and in interactions.
 pub(super) fn message_json(message: &Message) -> Value {
     let mut value = json!({
         "type": "message", "user": message.author, "bot_id": "B0DEMO001", "app_id": APP_ID, "text": message.text,
         "ts": message.ts, "team": TEAM, "blocks": message.blocks,
     });
-    if let Some(thread) = &message.thread_ts {
-        value["thread_ts"] = json!(thread);
-    }
+    message.thread_ts.iter().for_each(|thread| value["thread_ts"] = json!(thread));
     if message.edited > 0 {
         value["edited"] = json!({"user": message.author, "ts": message.ts});
     }
     value
 }
 
-fn post(
-    state: &mut State,
-    args: &Args,
-    channel: &str,
-    ephemeral_to: Option<String>,
-) -> Result<Message, ApiError> {
+fn post(state: &mut State, args: &Args, channel: &str, only_to: Option<&str>) -> Result<Message, ApiError> {
     let thread_ts = thread(state, channel, args.text("thread_ts"))?;
     let (text, blocks) = content(state, args, POST_CHARS)?;
-    let draft = Message::new(channel, BOT_USER, text);
+    let (draft, ephemeral_to) = (Message::new(channel, BOT_USER, text), only_to.map(str::to_owned));
     Ok(state.post(Message { thread_ts, blocks, ephemeral_to, ..draft }))
 }
 
@@ -123,7 +116,7 @@ pub(super) fn post_ephemeral(state: &mut State, args: &Args) -> Result<Value, Ap
     if !state.is_in(user, &channel) {
         return Err("user_not_in_channel".into());
     }
-    let message = post(state, args, &channel, Some(user.to_owned()))?;
+    let message = post(state, args, &channel, Some(user))?;
     Ok(json!({"message_ts": message.ts}))
 }
 
@@ -162,21 +155,20 @@ pub(super) fn delete(state: &mut State, args: &Args) -> Result<Value, ApiError> 
 }
 
 pub(super) async fn respond(
-    AxumState(workspace): AxumState<Workspace>,
+    workspace: AxumState<Workspace>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Response {
     let Some(args) = response_args(&body) else {
         let logged = json!(String::from_utf8_lossy(&body));
-        let _: Result<(), _> = workspace.perform(RESPONSE, logged, |_| Err("invalid_payload".into()));
+        let _ = workspace.perform(RESPONSE, logged, |_| Err::<(), _>("invalid_payload".into()));
         return (StatusCode::BAD_REQUEST, "invalid_payload").into_response();
     };
     let work = |state: &mut State| {
-        state.limit_messages(&format!("{RESPONSE} {id}"))?;
+        state.limit(&format!("{RESPONSE} {id}"), f64::from(state.settings.burst), 1.0)?;
         use_response_url(state, &id, &args).map(|()| "ok").map_err(|error| {
-            let is_of_url = error.error.ends_with("_url");
-            let status = if is_of_url { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST };
-            ApiError { status, ..error }
+            let of_url = error.error.ends_with("_url");
+            ApiError { status: if of_url { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST }, ..error }
         })
     };
     workspace.serve(RESPONSE, args.0.clone(), work).await
@@ -185,16 +177,15 @@ pub(super) async fn respond(
 /// JSON, or a form with a `payload` field.
 fn response_args(body: &[u8]) -> Option<Args> {
     let from_form = || {
-        let fields: Vec<(String, String)> = serde_urlencoded::from_bytes(body).ok()?;
-        let payload = fields.into_iter().find(|(key, _)| key == "payload")?.1;
-        serde_json::from_str(&payload).ok()
+        let fields: HashMap<String, String> = serde_urlencoded::from_bytes(body).ok()?;
+        serde_json::from_str(fields.get("payload")?).ok()
     };
     serde_json::from_slice(body).ok().or_else(from_form).filter(Value::is_object).map(Args)
 }
 
 fn use_response_url(state: &mut State, id: &str, args: &Args) -> Result<(), ApiError> {
     let response = state.responses.get(id).ok_or("invalid_url")?;
-    if response.is_expired() {
+    if response.expires <= Instant::now() {
         return Err("expired_url".into());
     }
     if response.uses >= RESPONSE_USES {
@@ -211,37 +202,25 @@ fn use_response_url(state: &mut State, id: &str, args: &Args) -> Result<(), ApiE
                 message.replace(content);
             }
         }
-        _ => post_response(state, args, &channel, user)?,
+        _ => post_response(state, args, &channel, &user)?,
     }
-    if let Some(response) = state.responses.get_mut(id) {
-        response.uses += 1;
-    }
+    state.responses.entry(id.to_owned()).and_modify(|response| response.uses += 1);
     Ok(())
 }
 
-fn post_response(state: &mut State, args: &Args, channel: &str, user: String) -> Result<(), ApiError> {
-    let ephemeral_to = match args.text("response_type") {
+fn post_response(state: &mut State, args: &Args, channel: &str, user: &str) -> Result<(), ApiError> {
+    let only_to = match args.text("response_type") {
         Some("in_channel") => None,
         None | Some("ephemeral") => Some(user),
         Some(_) => return Err("invalid_response_type".into()),
     };
-    post(state, args, channel, ephemeral_to)?;
-    Ok(())
+    post(state, args, channel, only_to).map(drop)
 }
 
 /// Posts the body of a slash command's acknowledgement, which is a message when there is one.
-pub(super) fn post_acknowledgement(
-    state: &mut State,
-    body: &str,
-    user: &str,
-    channel: &str,
-) -> Result<(), ApiError> {
-    let args = match serde_json::from_str::<Value>(body) {
-        Ok(value) if value.is_object() => Args(value),
-        _ => Args(json!({"text": body})),
-    };
+pub(super) fn acknowledge(state: &mut State, args: &Args, user: &str, channel: &str) -> Result<(), ApiError> {
     if args.text("text").is_none() && args.json("blocks").is_none() {
         return Ok(());
     }
-    post_response(state, &args, channel, user.to_owned())
+    post_response(state, args, channel, user)
 }

@@ -1,15 +1,24 @@
 //! Requests to the bot, as Slack sends them: signed, with three seconds to acknowledge. Slash commands and clicks
-//! are sent once; events are sent again after a failure.
+//! are sent once; events are sent again after a failure. In Socket Mode the bot opens a WebSocket, envelopes come down,
+//! acknowledgements go up: while one is open, everything is delivered through it instead of over HTTP.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use axum::extract::ws::{Message as Frame, WebSocket};
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::sync::{mpsc, oneshot};
 
-use super::requests::{self, Outgoing};
-use super::view::{Message, MessageRef};
-use super::{ApiError, BOT_USER, SIGNING_SECRET, Workspace, chat};
+use super::api::Args;
+use super::state::{Account, Room, State};
+use super::view::{ButtonView, Message, MessageRef};
+use super::{APP_ID, ApiError, BOT_USER, SIGNING_SECRET, TEAM, Workspace, chat};
+
+/// The verification token that Slack still sends; nobody may rely on it.
+const TOKEN: &str = "demo-verification-token";
+const DOMAIN: &str = "creatorbridge";
 
 /// The bot's acknowledgement of a request.
 #[derive(Debug, Clone, Default)]
@@ -74,21 +83,21 @@ impl Workspace {
             let thread_ts = chat::thread(state, channel, thread)?;
             let message = state.post(Message { thread_ts, ..Message::new(channel, user, text) });
             let bot_in = state.room(channel).is_some_and(|room| room.channel.bot_in);
-            Ok::<_, ApiError>(bot_in.then(|| requests::mention(state, user, &message)))
+            Ok::<_, ApiError>(bot_in.then(|| app_mention(state, user, &message)))
         });
-        let event = match posted {
+        let outgoing = match posted {
             Err(refused) => return Ack::none(refused.error),
             Ok(None) => return Ack::none("the bot is not in that channel, so it is not told"),
-            Ok(Some(event)) => event,
+            Ok(Some(outgoing)) => outgoing,
         };
-        let payload = event.payload.clone();
-        let ack = self.deliver(event).await;
+        let payload = outgoing.payload.clone();
+        let ack = self.deliver(outgoing).await;
         if ack.ok() || ack.no_retry {
             return ack;
         }
         let timed_out = ack.problem.as_deref() == Some("operation_timeout");
         let reason = if timed_out { "http_timeout" } else { "http_error" };
-        self.deliver(Outgoing { retry_reason: Some(reason), ..requests::event(payload) }).await
+        self.deliver(Outgoing { retry_reason: Some(reason), ..event(payload) }).await
     }
 
     /// A person clicks a button, given by label or action id, on a message as it is now.
@@ -109,7 +118,7 @@ impl Workspace {
         let Some(button) = shown.button(button) else {
             return Ack::none(format!("no button {button:?} on:\n{}", shown.plain()));
         };
-        let outgoing = self.change(|state| requests::click(state, user, shown, &button));
+        let outgoing = self.change(|state| click(state, user, shown, &button));
         let ack = self.deliver(outgoing).await;
         if !ack.ok() {
             let text = "This didn't work: the app did not answer the click.".to_owned();
@@ -121,7 +130,7 @@ impl Workspace {
     /// Slack's question whether a URL for events is really the bot's; the answer must be the challenge.
     pub async fn verifies_events_url(&self, challenge: &str) -> Ack {
         let payload = json!({"token": "demo", "challenge": challenge, "type": "url_verification"});
-        self.deliver(requests::event(payload)).await
+        self.deliver(event(payload)).await
     }
 
     /// Sends a request of the past again, byte for byte, with its old time stamp and signature.
@@ -129,10 +138,9 @@ impl Workspace {
         let Some(old) = self.deliveries().get(number).cloned() else {
             return Ack::none(format!("no delivery {number}"));
         };
-        let mut ack = self.post_raw(&old.path, old.headers.clone(), old.body.clone().into_bytes()).await;
-        ack.trigger_id = old.ack.trigger_id.clone();
-        let again = Delivery { ack: ack.clone(), ..old };
-        self.change(|state| state.deliveries.push(again));
+        let ack = self.post_raw(&old.path, old.headers.clone(), old.body.clone().into_bytes()).await;
+        let ack = Ack { trigger_id: old.ack.trigger_id, ..ack };
+        self.change(|state| state.deliveries.push(Delivery { ack: ack.clone(), ..old }));
         ack
     }
 
@@ -168,18 +176,17 @@ impl Workspace {
     }
 
     async fn command(&self, user: &str, channel: &str, line: &str) -> Ack {
-        let outgoing = self.change(|state| requests::slash(state, user, channel, line));
+        let outgoing = self.change(|state| slash(state, user, channel, line));
         let ack = self.deliver(outgoing).await;
         let error = match &ack.problem {
             Some(problem) => Some(problem.as_str()),
             None if !ack.ok() => Some("dispatch_failed"),
             None if ack.body.trim().is_empty() => None,
             None => {
-                let logged = serde_json::from_str(&ack.body).unwrap_or_else(|_| json!({"text": ack.body}));
-                let posted = self.perform("ack", logged, |state| {
-                    chat::post_acknowledgement(state, &ack.body, user, channel)
-                });
-                posted.err().map(|_| "invalid_command_response")
+                let body = serde_json::from_str(&ack.body).ok().filter(Value::is_object);
+                let body = body.unwrap_or_else(|| json!({"text": ack.body}));
+                let work = |state: &mut State| chat::acknowledge(state, &Args(body.clone()), user, channel);
+                self.perform("ack", body.clone(), work).err().map(|_| "invalid_command_response")
             }
         };
         if let Some(error) = error {
@@ -191,8 +198,7 @@ impl Workspace {
     }
 
     async fn deliver(&self, outgoing: Outgoing) -> Ack {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let timestamp = i64::try_from(now).unwrap_or(i64::MAX);
+        let timestamp = Timestamp::now().as_second();
         let signature = self.sign(SIGNING_SECRET, timestamp, outgoing.body.as_bytes());
         let mut headers = vec![
             ("content-type".to_owned(), outgoing.content_type.to_owned()),
@@ -213,4 +219,213 @@ impl Workspace {
         self.change(|state| state.deliveries.push(delivery));
         ack
     }
+
+    /// Number of sockets that the bot has open.
+    pub fn open_sockets(&self) -> usize {
+        self.state().sockets.len()
+    }
+
+    /// Tells every socket to go away and closes it, as Slack does every few hours.
+    pub fn drop_sockets(&self) {
+        let notice = json!({"type": "disconnect", "reason": "refresh_requested", "debug_info": {}});
+        self.change(|state| {
+            for (_, sender) in state.sockets.drain(..) {
+                let _ = sender.send(Frame::Text(notice.to_string().into()));
+                let _ = sender.send(Frame::Close(None));
+            }
+        });
+    }
+
+    pub(super) async fn serve_socket(self, mut socket: WebSocket) {
+        let (sender, mut outgoing) = mpsc::unbounded_channel();
+        let id = self.state().next();
+        let hello = json!({
+            "type": "hello", "num_connections": self.open_sockets() + 1, "connection_info": {"app_id": APP_ID},
+            "debug_info": {"host": "demo", "build_number": 1, "approximate_connection_time": 18060},
+        });
+        if socket.send(Frame::Text(hello.to_string().into())).await.is_err() {
+            return;
+        }
+        self.change(|state| state.sockets.push((id, sender)));
+        loop {
+            tokio::select! {
+                frame = outgoing.recv() => match frame {
+                    Some(frame) => if socket.send(frame).await.is_err() { break },
+                    None => break,
+                },
+                frame = socket.recv() => match frame {
+                    Some(Ok(Frame::Text(text))) => self.acknowledged(&text),
+                    Some(Ok(Frame::Close(_)) | Err(_)) | None => break,
+                    Some(Ok(_)) => {}
+                },
+            }
+        }
+        self.change(|state| state.sockets.retain(|(open, _)| *open != id));
+    }
+
+    fn acknowledged(&self, text: &str) {
+        let Ok(mut ack) = serde_json::from_str::<Value>(text) else { return };
+        let id = ack["envelope_id"].as_str().unwrap_or_default();
+        if let Some(waiting) = self.state().envelopes.remove(id) {
+            let _ = waiting.send(ack["payload"].take());
+        }
+    }
+
+    /// Delivers through a socket; `None` when none is open.
+    async fn deliver_by_socket(&self, outgoing: &Outgoing) -> Option<Ack> {
+        let (sender, answer) = oneshot::channel();
+        let is_event = outgoing.kind == "events_api";
+        let limit = {
+            let mut state = self.state();
+            let (_, socket) = state.sockets.last()?.clone();
+            let id = state.next_id();
+            let mut envelope = json!({
+                "envelope_id": id, "type": outgoing.kind, "payload": outgoing.payload,
+                "accepts_response_payload": !is_event,
+            });
+            if is_event {
+                envelope["retry_attempt"] = json!(u8::from(outgoing.retry_reason.is_some()));
+                envelope["retry_reason"] = json!(outgoing.retry_reason.unwrap_or_default());
+            }
+            state.envelopes.insert(id, sender);
+            socket.send(Frame::Text(envelope.to_string().into())).ok()?;
+            state.settings.ack_limit
+        };
+        let started = Instant::now();
+        let ack = match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(Value::Null)) => Ack { status: 200, ..Ack::default() },
+            Ok(Ok(payload)) => Ack { status: 200, body: payload.to_string(), ..Ack::default() },
+            _ => Ack::none("operation_timeout"),
+        };
+        Some(Ack { elapsed: started.elapsed(), ..ack })
+    }
+}
+
+/// A request before it is signed.
+struct Outgoing {
+    path: &'static str,
+    content_type: &'static str,
+    body: String,
+    /// The same for Socket Mode: the envelope's type, and its payload.
+    kind: &'static str,
+    payload: Value,
+    trigger_id: String,
+    /// Why the event is sent again.
+    retry_reason: Option<&'static str>,
+}
+
+fn event(payload: Value) -> Outgoing {
+    Outgoing {
+        path: "/slack/events",
+        content_type: "application/json",
+        body: payload.to_string(),
+        kind: "events_api",
+        trigger_id: payload["event_id"].as_str().unwrap_or_default().to_owned(),
+        payload,
+        retry_reason: None,
+    }
+}
+
+fn form(path: &'static str, kind: &'static str, payload: Value, fields: &[(&str, &str)]) -> Outgoing {
+    Outgoing {
+        path,
+        content_type: "application/x-www-form-urlencoded",
+        body: serde_urlencoded::to_string(fields).unwrap_or_default(),
+        kind,
+        trigger_id: payload["trigger_id"].as_str().unwrap_or_default().to_owned(),
+        ..event(payload)
+    }
+}
+
+fn channel_name(room: Option<&Room>) -> &str {
+    match room {
+        Some(room) if room.im_user.is_none() && room.channel.private => "privategroup",
+        Some(room) => &room.channel.name,
+        None => "",
+    }
+}
+
+fn slash(state: &mut State, user: &str, channel: &str, line: &str) -> Outgoing {
+    let (command, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let trigger_id = state.new_trigger();
+    let response_url = state.new_response(user, channel, None);
+    let person = state.person(user);
+    let user_name = person.map(Account::handle).unwrap_or_default();
+    let fields = [
+        ("token", TOKEN),
+        ("team_id", person.map_or(TEAM, Account::team)),
+        ("team_domain", DOMAIN),
+        ("channel_id", channel),
+        ("channel_name", channel_name(state.room(channel))),
+        ("user_id", user),
+        ("user_name", &user_name),
+        ("command", command),
+        ("text", text.trim()),
+        ("api_app_id", APP_ID),
+        ("is_enterprise_install", "false"),
+        ("response_url", &response_url),
+        ("trigger_id", &trigger_id),
+    ];
+    let payload = fields.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    form("/slack/commands", "slash_commands", Value::Object(payload), &fields)
+}
+
+fn click(state: &mut State, user: &str, message: &Message, button: &ButtonView) -> Outgoing {
+    let trigger_id = state.new_trigger();
+    let response_url = state.new_response(user, &message.channel, Some(message.at()));
+    let action_ts = state.next_ts();
+    let person = state.person(user);
+    let name = person.map(Account::handle).unwrap_or_default();
+    let team = person.map_or(TEAM, Account::team);
+    let mut action = json!({
+        "type": "button", "action_id": button.action_id, "block_id": button.block_id, "action_ts": action_ts,
+        "text": {"type": "plain_text", "text": button.label, "emoji": true},
+    });
+    for (key, given) in [("value", &button.value), ("style", &button.style)] {
+        given.iter().for_each(|given| action[key] = json!(given));
+    }
+    let ephemeral = message.ephemeral_to.is_some();
+    let mut payload = json!({
+        "type": "block_actions", "api_app_id": APP_ID, "token": TOKEN, "trigger_id": trigger_id,
+        "user": {"id": user, "username": name, "name": name, "team_id": team},
+        "team": {"id": team, "domain": DOMAIN}, "enterprise": null, "is_enterprise_install": false,
+        "channel": {"id": message.channel, "name": channel_name(state.room(&message.channel))},
+        "container": {
+            "type": "message", "message_ts": message.ts, "channel_id": message.channel, "is_ephemeral": ephemeral,
+        },
+        "state": {"values": {}}, "response_url": response_url, "actions": [action],
+    });
+    message.thread_ts.iter().for_each(|thread| payload["container"]["thread_ts"] = json!(thread));
+    if !ephemeral {
+        payload["message"] = chat::message_json(message);
+    }
+    let json = payload.to_string();
+    form("/slack/interactions", "interactive", payload, &[("payload", &json)])
+}
+
+fn app_mention(state: &mut State, user: &str, message: &Message) -> Outgoing {
+    let team = state.person(user).map_or(TEAM, Account::team);
+    let (number, message_id) = (state.next(), state.next_id());
+    let mut event_body = json!({
+        "type": "app_mention", "user": user, "text": message.text, "ts": message.ts, "team": team,
+        "channel": message.channel, "event_ts": message.ts, "client_msg_id": message_id,
+        "blocks": [{"type": "rich_text", "block_id": format!("r{number}"), "elements": [
+            {"type": "rich_text_section", "elements": [{"type": "text", "text": message.text}]},
+        ]}],
+    });
+    message.thread_ts.iter().for_each(|thread| event_body["thread_ts"] = json!(thread));
+    if team != TEAM {
+        event_body["user_team"] = json!(team);
+        event_body["source_team"] = json!(team);
+    }
+    event(json!({
+        "token": TOKEN, "team_id": TEAM, "context_team_id": TEAM, "context_enterprise_id": null,
+        "api_app_id": APP_ID, "event": event_body, "type": "event_callback",
+        "event_id": format!("Ev{number:010}"), "event_time": Timestamp::now().as_second(), "event_context": format!("4-demo-{number}"),
+        "is_ext_shared_channel": state.room(&message.channel).is_some_and(|room| room.channel.shared_externally),
+        "authorizations": [{
+            "enterprise_id": null, "team_id": TEAM, "user_id": BOT_USER, "is_bot": true,
+            "is_enterprise_install": false,
+        }],
+    }))
 }

@@ -1,22 +1,17 @@
 //! A fake Slack workspace, as strict as the real one. It talks to the bot only over HTTP: signed requests to the bot's own
 //! endpoints, and the Web API that the bot calls. It is a page in a browser for the demo, and knows nothing of the bot's code.
 
-mod accounts;
 mod api;
 mod blocks;
 mod chat;
 mod deliver;
-mod files;
 mod page;
-mod requests;
-mod settings;
-mod socket;
 mod state;
 mod view;
 
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -24,7 +19,7 @@ use tokio::sync::watch;
 pub use api::ApiError;
 pub use blocks::check as check_blocks;
 pub use deliver::{Ack, Delivery};
-pub use settings::{Account, Channel, Fault, GuideStep, Kind, Payload, Settings};
+pub use state::{Account, Channel, Fault, GuideStep, Kind, Payload, Settings};
 use state::{Room, State};
 pub use view::{ButtonView, FileShown, Message, MessageRef};
 
@@ -44,7 +39,7 @@ const TEAM_NAME: &str = "CreatorBridge";
 /// Limit of [`Workspace::wait_for`]: generous, since a test that waits this long has failed.
 const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
-type Restart = Box<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+type Restart = Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
 
 /// The workspace; clones are handles to the same one. It stops when its runtime does.
 #[derive(Clone)]
@@ -75,8 +70,7 @@ impl Workspace {
         let inner = Inner { http, state, changed: watch::Sender::new(0) };
         let workspace = Workspace { inner: Arc::new(inner), replica: None };
         workspace.add_person(Account::new(BOT_USER, "Countersign", Kind::Bot));
-        let router =
-            api::routes().merge(page::routes()).merge(socket::routes()).with_state(workspace.clone());
+        let router = api::routes().merge(page::routes()).with_state(workspace.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(workspace)
     }
@@ -189,7 +183,9 @@ impl Workspace {
 
     /// Lets all response URLs given out so far expire, as they do after 30 minutes.
     pub fn expire_response_urls(&self) {
-        self.change(|state| state.responses.values_mut().for_each(|response| response.expired = true));
+        self.change(|state| {
+            state.responses.values_mut().for_each(|response| response.expires = Instant::now())
+        });
     }
 
     /// Sets the work of the page's button "Start the sample incident again"; without it there is no button.
@@ -197,7 +193,7 @@ impl Workspace {
         &self,
         hook: impl Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync + 'static,
     ) {
-        self.state().restart = Some(Arc::new(Box::new(hook)));
+        self.state().restart = Some(Arc::new(hook));
     }
 
     /// Waits until the condition yields a value; it is asked again after every change in the workspace.

@@ -42,9 +42,7 @@ fn file(kind: &'static str, content: &'static str) -> impl IntoResponse + Clone 
 }
 
 /// Tells the page that something changed; it then asks for what its person sees.
-async fn changes(
-    AxumState(workspace): AxumState<Workspace>,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+async fn changes(workspace: AxumState<Workspace>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let receiver = workspace.inner.changed.subscribe();
     let events = stream::unfold((receiver, true), |(mut receiver, first)| async move {
         if !first {
@@ -57,10 +55,7 @@ async fn changes(
 }
 
 /// Everything that the page shows to one person, with the messages of one channel.
-async fn state(
-    AxumState(workspace): AxumState<Workspace>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Json<Value> {
+async fn state(workspace: AxumState<Workspace>, query: Query<HashMap<String, String>>) -> Json<Value> {
     let user = query.get("user").map(String::as_str).unwrap_or_default();
     let mut state = workspace.state();
     let ordinary = state.person(user).is_some_and(|person| matches!(person.kind, Kind::Member | Kind::Guest));
@@ -116,20 +111,16 @@ async fn click(AxumState(workspace): AxumState<Workspace>, Json(click): Json<Cli
 }
 
 fn outcome(ack: &Ack) -> Json<Value> {
-    let error = match &ack.problem {
-        Some(problem) => Some(problem.clone()),
-        None if !ack.ok() => Some(format!("the app answered with HTTP {}", ack.status)),
-        None => None,
-    };
+    let failed = || (!ack.ok()).then(|| format!("the app answered with HTTP {}", ack.status));
+    let error = ack.problem.clone().or_else(failed);
     Json(json!({"ok": error.is_none(), "error": error, "ms": ack.elapsed.as_millis()}))
 }
 
 async fn restart(AxumState(workspace): AxumState<Workspace>, Json(_): Json<Value>) -> Response {
     let hook = workspace.state().restart.clone();
     let Some(hook) = hook else { return StatusCode::NOT_FOUND.into_response() };
-    let outcome = match hook().await {
-        Ok(text) => json!({"ok": true, "text": text}),
-        Err(error) => json!({"ok": false, "error": error}),
-    };
-    Json(outcome).into_response()
+    match hook().await {
+        Ok(text) => Json(json!({"ok": true, "text": text})).into_response(),
+        Err(error) => Json(json!({"ok": false, "error": error})).into_response(),
+    }
 }

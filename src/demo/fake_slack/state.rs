@@ -1,19 +1,138 @@
-//! The content of the workspace: people, channels, messages, and everything that the bot sent.
+//! The content of the workspace: settings, people, channels, messages, and everything that the bot sent.
 //! One lock guards it; nothing here waits or speaks HTTP.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use super::api::ApiError;
-use super::socket::Sockets;
+use axum::extract::ws::Message as Frame;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
 use super::view::{FileShown, Message, MessageRef};
-use super::{APP_ID, Account, Channel, Delivery, Fault, Kind, Payload, Restart, Settings};
+use super::{APP_ID, ApiError, Delivery, Restart};
 
 /// A `response_url` lives 30 minutes.
 const RESPONSE_LIFE: Duration = Duration::from_secs(30 * 60);
 /// A `trigger_id` opens one view within 3 seconds.
 const TRIGGER_LIFE: Duration = Duration::from_secs(3);
+
+/// The settings that a workspace is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// After how long a request counts as not acknowledged: 3 s in Slack.
+    pub ack_limit: Duration,
+    /// Calls are refused that come faster than Slack allows.
+    pub rate_limits: bool,
+    /// Messages that a channel (or a response URL) takes at once before one per second counts.
+    pub burst: u32,
+    /// Calls of another method that are taken at once before its tier's rate counts; `None` is a minute's worth.
+    pub tier_burst: Option<u32>,
+    /// The page's panel "Try this first".
+    pub guide: Vec<GuideStep>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ack_limit: Duration::from_secs(3),
+            rate_limits: true,
+            burst: 3,
+            tier_burst: None,
+            guide: Vec::new(),
+        }
+    }
+}
+
+/// One step of the page's panel "Try this first".
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GuideStep {
+    /// User id.
+    pub who: String,
+    /// Channel id.
+    pub channel: String,
+    pub type_this: String,
+    pub why: String,
+}
+
+/// A person or a bot in the workspace.
+#[derive(Debug, Clone, Serialize)]
+pub struct Account {
+    pub id: String,
+    pub name: String,
+    pub kind: Kind,
+    /// Shown on the page beside the name, such as "on call".
+    pub role_label: String,
+}
+
+impl Account {
+    /// An account without a role label.
+    pub fn new(id: &str, name: &str, kind: Kind) -> Account {
+        Account { id: id.into(), name: name.into(), kind, role_label: String::new() }
+    }
+}
+
+/// The kind of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Member,
+    /// A restricted account of the own workspace.
+    Guest,
+    /// Somebody of another company, through Slack Connect.
+    External,
+    Bot,
+    Deactivated,
+}
+
+/// A channel.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Channel {
+    pub id: String,
+    /// Without the `#`.
+    pub name: String,
+    /// The bot is a member.
+    pub bot_in: bool,
+    /// Another company is in it.
+    pub shared_externally: bool,
+    pub private: bool,
+}
+
+/// A way in which calls of the bot fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Answers with this HTTP status and does nothing.
+    Status(u16),
+    /// Answers 429 with `Retry-After` (seconds), so many times.
+    RateLimited { retry_after: u64, times: usize },
+    /// Waits before it does the work.
+    Slow(Duration),
+    /// Never answers and does nothing.
+    Hang,
+    /// Waits until the fault is cleared or replaced, and then does the work.
+    Held,
+    /// Does the work, but the answer is lost: HTTP 502.
+    AnswerLost,
+    /// Answers `{"ok": false}` with this error and does nothing.
+    Error(&'static str),
+    /// No fault.
+    Clear,
+}
+
+/// One thing that the bot sent.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    /// The Web API method; `response` for a response URL, `ack` for the body of an acknowledgement.
+    pub method: String,
+    /// The arguments; form fields that hold JSON are parsed.
+    pub body: Value,
+    /// Slack's answer, where it is one.
+    pub error: Option<ApiError>,
+}
 
 #[derive(Default)]
 pub(super) struct State {
@@ -21,7 +140,7 @@ pub(super) struct State {
     /// Host and port that the workspace is served at.
     pub address: String,
     pub bot_url: Option<String>,
-    pub restart: Option<Arc<Restart>>,
+    pub restart: Option<Restart>,
     pub people: Vec<Account>,
     pub channels: Vec<Room>,
     /// Id of a user group (`S…`) → its people.
@@ -32,12 +151,16 @@ pub(super) struct State {
     pub faults: Vec<(String, Fault)>,
     pub responses: HashMap<String, ResponseUrl>,
     pub uploads: HashMap<String, Upload>,
-    pub sockets: Sockets,
+    /// Open sockets, each with its number.
+    pub sockets: Vec<(u64, mpsc::UnboundedSender<Frame>)>,
+    /// Envelope id → the sender of its acknowledgement.
+    pub envelopes: HashMap<String, oneshot::Sender<Value>>,
     /// Each opens one socket.
     pub tickets: HashSet<String>,
-    triggers: HashMap<String, Trigger>,
+    /// Trigger id → when it was made; nothing once it is used.
+    triggers: HashMap<String, Option<Instant>>,
     buckets: HashMap<String, Bucket>,
-    last_ts: u64,
+    last_ts: i64,
     counter: u64,
 }
 
@@ -56,19 +179,7 @@ pub(super) struct ResponseUrl {
     /// The message whose button was clicked.
     pub message: Option<MessageRef>,
     pub uses: usize,
-    pub created: Instant,
-    pub expired: bool,
-}
-
-impl ResponseUrl {
-    pub(super) fn is_expired(&self) -> bool {
-        self.expired || self.created.elapsed() > RESPONSE_LIFE
-    }
-}
-
-struct Trigger {
-    created: Instant,
-    used: bool,
+    pub expires: Instant,
 }
 
 struct Bucket {
@@ -99,9 +210,7 @@ impl State {
     }
 
     pub(super) fn next_ts(&mut self) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let micros = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        self.last_ts = micros.max(self.last_ts + 1);
+        self.last_ts = jiff::Timestamp::now().as_microsecond().max(self.last_ts + 1);
         format!("{}.{:06}", self.last_ts / 1_000_000, self.last_ts % 1_000_000)
     }
 
@@ -115,35 +224,24 @@ impl State {
     pub(super) fn new_trigger(&mut self) -> String {
         let hash = self.next_id();
         let id = format!("{}.738474920.{hash}", 13_345_224_609 + self.counter);
-        self.triggers.insert(id.clone(), Trigger { created: Instant::now(), used: false });
+        self.triggers.insert(id.clone(), Some(Instant::now()));
         id
     }
 
     pub(super) fn use_trigger(&mut self, id: &str) -> Result<(), ApiError> {
         let trigger = self.triggers.get_mut(id).ok_or("invalid_trigger_id")?;
-        if trigger.used {
-            return Err("exchanged_trigger_id".into());
-        }
-        if trigger.created.elapsed() > TRIGGER_LIFE {
+        if trigger.ok_or("exchanged_trigger_id")?.elapsed() > TRIGGER_LIFE {
             return Err("expired_trigger_id".into());
         }
-        trigger.used = true;
+        *trigger = None;
         Ok(())
     }
 
     pub(super) fn new_response(&mut self, user: &str, channel: &str, message: Option<MessageRef>) -> String {
         let id = self.next_id();
-        let response = ResponseUrl {
-            channel: channel.to_owned(),
-            user: user.to_owned(),
-            message,
-            uses: 0,
-            created: Instant::now(),
-            expired: false,
-        };
-        let url = format!("http://{}/response/{id}", self.address);
-        self.responses.insert(id, response);
-        url
+        let (channel, user, expires) = (channel.to_owned(), user.to_owned(), Instant::now() + RESPONSE_LIFE);
+        self.responses.insert(id.clone(), ResponseUrl { channel, user, message, uses: 0, expires });
+        format!("http://{}/response/{id}", self.address)
     }
 
     pub(super) fn person(&self, id: &str) -> Option<&Account> {
@@ -156,8 +254,7 @@ impl State {
 
     /// The conversation between a person and the bot; made when it is first needed.
     pub(super) fn im(&mut self, user: &str) -> String {
-        let known = self.channels.iter().find(|room| room.im_user.as_deref() == Some(user));
-        if let Some(room) = known {
+        if let Some(room) = self.channels.iter().find(|room| room.im_user.as_deref() == Some(user)) {
             return room.channel.id.clone();
         }
         let id = format!("D{}", user.trim_start_matches(['U', 'W']));
@@ -202,19 +299,13 @@ impl State {
         self.post(Message { ephemeral_to: Some(user.to_owned()), ..note });
     }
 
-    /// The rate of messages: a burst, and then one a second.
-    pub(super) fn limit_messages(&mut self, key: &str) -> Result<(), ApiError> {
-        self.limit(key, f64::from(self.settings.burst), 1.0)
-    }
-
     /// Takes one token of a bucket.
     pub(super) fn limit(&mut self, key: &str, burst: f64, per_second: f64) -> Result<(), ApiError> {
         if !self.settings.rate_limits {
             return Ok(());
         }
         let now = Instant::now();
-        let full = Bucket { tokens: burst, updated: now };
-        let bucket = self.buckets.entry(key.to_owned()).or_insert(full);
+        let bucket = self.buckets.entry(key.to_owned()).or_insert(Bucket { tokens: burst, updated: now });
         bucket.tokens = (bucket.tokens + bucket.updated.elapsed().as_secs_f64() * per_second).min(burst);
         bucket.updated = now;
         if bucket.tokens < 1.0 {
@@ -228,7 +319,7 @@ impl State {
     /// The fault set for a call, if any; one that is set a number of times is used up here.
     pub(super) fn fault_for(&mut self, method: &str) -> Option<Fault> {
         let index = self.faults.iter().position(|(prefix, _)| method.starts_with(prefix.as_str()))?;
-        let fault = self.faults[index].1.clone();
+        let fault = self.faults[index].1;
         if let Fault::RateLimited { times, .. } = &mut self.faults[index].1 {
             *times -= 1;
             if *times == 0 {
