@@ -29,6 +29,9 @@ async fn what_is_decided_stays_decided_and_says_by_whom_and_when() {
             let told = scene.next(CARA, before, "who was faster").await.plain();
             assert!(told.contains(&format!("already decided: {kind} by {name} at 20")), "{told}");
         }
+        if kind == "approved" {
+            scene.until(&card.at(), " ended.").await;
+        }
         assert_eq!(scene.is_there(pid).await, kind != "approved");
         let run = scene.runs_of("kill").await.remove(0);
         let decisions = run
