@@ -42,17 +42,17 @@ impl Tokens {
     fn over(http: Arc<dyn HttpClient>, kind: &CredentialKind<'_>, scope: &str) -> anyhow::Result<Tokens> {
         let client_options =
             ClientOptions { transport: Some(Transport::new(http)), ..ClientOptions::default() };
-        let credential: Arc<dyn TokenCredential> = match kind {
+        let credential: Arc<dyn TokenCredential> = match *kind {
             CredentialKind::ManagedIdentity { client_id } => {
-                let user_assigned_id = Some(UserAssignedId::ClientId((*client_id).to_owned()));
+                let user_assigned_id = Some(UserAssignedId::ClientId(client_id.to_owned()));
                 let options = ManagedIdentityCredentialOptions { user_assigned_id, client_options };
                 ManagedIdentityCredential::new(Some(options)).map_err(credential_error)?
             }
             CredentialKind::Application { tenant, client_id, secret } => {
                 let secret = Secret::new(secret.expose_secret().to_owned());
-                let options = ClientSecretCredentialOptions { client_options };
-                ClientSecretCredential::new(tenant, (*client_id).to_owned(), secret, Some(options))
-                    .map_err(credential_error)?
+                let options = Some(ClientSecretCredentialOptions { client_options });
+                let credential = ClientSecretCredential::new(tenant, client_id.to_owned(), secret, options);
+                credential.map_err(credential_error)?
             }
         };
         Ok(Tokens { credential, scope: scope.to_owned() })
@@ -119,12 +119,9 @@ mod tests {
         let known = tenant == TENANT && form["client_id"] == APP && form["client_secret"] == SECRET;
         let description = format!("AADSTS7000215: Invalid client secret provided: {}", form["client_secret"]);
         requests.lock().push(form);
-        if !known {
-            let refused = json!({ "error": "invalid_client", "error_description": description });
-            return (StatusCode::UNAUTHORIZED, axum::Json(refused));
-        }
+        let refused = json!({ "error": "invalid_client", "error_description": description });
         let token = json!({ "token_type": "Bearer", "expires_in": 3599, "access_token": "a-token" });
-        (StatusCode::OK, axum::Json(token))
+        if known { (StatusCode::OK, token.into()) } else { (StatusCode::UNAUTHORIZED, refused.into()) }
     }
 
     /// The tokens of an application with this secret, and the requests that reached Entra.

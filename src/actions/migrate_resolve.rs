@@ -3,10 +3,11 @@
 
 use super::migrate::execute::{CommandResult, ExitReason, MigrateCommand};
 use super::migrate::migration_history::MigrationHistory;
-use super::migrate::recover::{self, final_history};
 use super::migrate::target::MigrateTarget;
 use super::migrate::text::{self, exit_text, identify, join_names, outcome_with_output};
-use super::migrate::{MigrateFacts, inspect, invalidated, planned_target, requested_target};
+use super::migrate::{
+    MigrateFacts, final_history, inspect, invalidated, planned_target, requested_target, watch,
+};
 use super::{Action, Call, Execution, Outcome};
 use crate::app::Share;
 use crate::command_line::Values;
@@ -67,7 +68,7 @@ impl Action for MigrateResolve {
     }
 
     async fn observe_progress(&self, execution: &Execution<'_>) -> Option<Share> {
-        recover::watch(execution).await
+        watch(execution).await
     }
 
     fn reports_progress(&self) -> bool {

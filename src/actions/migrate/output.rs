@@ -23,7 +23,6 @@ const VALUE_OPENERS: &[u8] = b"'\"(=:";
 /// Marks the index of a migration's name during redaction: a character of Unicode's private use.
 const NAME_MARK: char = '\u{e000}';
 
-/// The output of a command, during and after its execution.
 #[derive(Clone)]
 pub struct CapturedOutput(Arc<Mutex<OutputBuffer>>);
 
@@ -81,7 +80,11 @@ impl CapturedOutput {
     /// The whole output after the command's end; empty if there was none.
     pub fn whole(&self) -> String {
         let mut buffer = self.0.lock();
-        buffer.flush();
+        let rest = std::mem::take(&mut buffer.pending);
+        if !rest.is_empty() {
+            let text = buffer.plain(&rest);
+            buffer.show(&text);
+        }
         let mut lines = buffer.lines.head.clone();
         if buffer.lines.left_out > 0 {
             lines.push(format!("[{} left out]", bytes(buffer.lines.left_out as f64)));
@@ -118,7 +121,7 @@ impl OutputBuffer {
             Some(end) => {
                 let rest = self.pending.split_off(end + 1);
                 let block = std::mem::replace(&mut self.pending, rest);
-                self.read(&block);
+                self.show(&self.plain(&block));
             }
             None => self.skip_line(),
         }
@@ -131,25 +134,17 @@ impl OutputBuffer {
         while let Some(part) = self.secrets.iter().find_map(|secret| beginning_of(secret, &text)) {
             text.truncate(text.len() - part);
         }
-        let text = self.stream.text(&text);
-        let shown = self.restore_names(text);
         self.lines.left_out += line.len().saturating_sub(LINE_BYTES) as u64;
-        self.lines.push(&shown);
+        self.show(&text);
         self.lines.full = true;
         self.skipping = true;
     }
 
-    fn read(&mut self, block: &[u8]) {
-        let text = self.stream.text(&self.plain(block));
+    /// Keeps a part without secrets, redacted.
+    fn show(&mut self, plain: &str) {
+        let text = self.stream.text(plain);
         let text = self.restore_names(text);
         self.lines.push(&text);
-    }
-
-    fn flush(&mut self) {
-        let rest = std::mem::take(&mut self.pending);
-        if !rest.is_empty() {
-            self.read(&rest);
-        }
     }
 
     fn current_lines(&mut self) -> HeadTail {
@@ -236,8 +231,8 @@ mod tests {
     use super::*;
 
     fn output(secrets: &[&str], pieces: &[&[u8]]) -> CapturedOutput {
-        let mut output =
-            CapturedOutput::new(secrets.iter().map(|secret| (*secret).to_owned()).collect(), Vec::new());
+        let secrets = secrets.iter().map(ToString::to_string).collect();
+        let mut output = CapturedOutput::new(secrets, Vec::new());
         pieces.iter().for_each(|piece| output.receive(piece));
         output
     }
