@@ -3,7 +3,7 @@
 
 use crate::catalog::{Catalog, Scope};
 use crate::command_line::{KnownNames, ParsedCommand, Values, understand};
-use crate::config::{self, Config};
+use crate::config::{Config, MaintenanceWindow};
 use jiff::{Timestamp, tz::TimeZone};
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub fn windows(config: &Config, catalog: &Catalog) -> Result<Vec<Window>, Vec<St
     let mut windows = Vec::new();
     let mut wrong = Vec::new();
     for window in &config.schedule {
-        match one(window, catalog, &known) {
+        match of_environments(window, catalog, &known) {
             Ok(found) => windows.extend(found),
             Err(why) => wrong.push(format!("the window `{}`: {why}", window.name)),
         }
@@ -58,8 +58,8 @@ pub fn windows(config: &Config, catalog: &Catalog) -> Result<Vec<Window>, Vec<St
     if wrong.is_empty() { Ok(windows) } else { Err(wrong) }
 }
 
-fn one(
-    window: &config::MaintenanceWindow,
+fn of_environments(
+    window: &MaintenanceWindow,
     catalog: &Catalog,
     known: &KnownNames,
 ) -> Result<Vec<Window>, String> {
@@ -68,10 +68,8 @@ fn one(
         return Err("`run` is empty: name a command, as in \"backup all\"".to_owned());
     };
     if line.environment.is_some() || line.reason.is_some() || line.private || line.dry_run {
-        return Err(format!(
-            "`run` holds `{}` and its arguments only; `environments` says where",
-            command.name
-        ));
+        let name = &command.name;
+        return Err(format!("`run` holds `{name}` and its arguments only; `environments` says where"));
     }
     if command.header.scope == Scope::None {
         return Err(format!("`{}` concerns no environment", command.name));

@@ -1,16 +1,17 @@
 //! Checks before an incident, for `countersign check`: for every environment, server and login, what works, what is missing and
 //! how to fix it. They change nothing, except for one small object that is written into the backup storage and removed again.
 
-use crate::actions::backup::{Tool, find};
+use crate::actions::backup::{Tool, choose, find};
 use crate::actions::support::blocks::{count, verdict};
-use crate::config::{BackupSettings, Config, Environment, Server};
-use crate::model::{Block, Cell, Column, Row, Severity, Shape, Table, Text};
-use crate::postgres::Environments;
+use crate::config::{BackupSettings, Config, Environment, LoginCredentials, Server};
+use crate::model::{Block, Cell, Column, Login, Row, Severity, Shape, Table, Text};
+use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
 use crate::storage::{Key, Storage};
 use crate::store::sqlite::SqliteStore;
+use anyhow::Context;
 use bytes::Bytes;
-
-mod server;
+use std::collections::BTreeSet;
+use tokio_postgres::types::ToSql;
 
 /// Configuration and connections that the checks use.
 pub struct CheckContext<'a> {
@@ -77,21 +78,9 @@ async fn check_environment(
     environment: &Environment,
 ) -> (String, Vec<Finding>) {
     let servers = environment.servers.iter();
-    let checks = servers.map(|server| server::check(context.targets, tools, environment, server));
+    let checks = servers.map(|server| check_server(context.targets, tools, environment, server));
     let findings = futures::future::join_all(checks).await.into_iter().flatten().collect();
     (environment.name.clone(), findings)
-}
-
-/// The services' databases that are on this server.
-fn databases<'a>(targets: &'a Environments, environment: &Environment, server: &Server) -> Vec<&'a str> {
-    let services = targets.services().iter();
-    let on_server = services.filter(|service| {
-        targets.server_of(environment, service).is_some_and(|other| other.name == server.name)
-    });
-    let mut databases: Vec<&str> = on_server.map(|service| service.database.as_str()).collect();
-    databases.sort_unstable();
-    databases.dedup();
-    databases
 }
 
 /// Checks the audit log's store: without it only read commands work.
@@ -100,11 +89,10 @@ fn record(config: &Config) -> Finding {
     match SqliteStore::examine(&config.store, config.store_timeouts.lock) {
         Ok(true) => Finding::works(subject, "can be written"),
         Ok(false) => Finding::works(subject, "can be created, as `serve` does at its first start"),
-        Err(error) => Finding::missing(
-            subject,
-            format!("can't be written: {error:#}"),
-            "Let the account that Countersign runs as write to `path` of `[store]` and its directory, or set another path.",
-        ),
+        Err(error) => {
+            let fix = "Let the account that Countersign runs as write to `path` of `[store]` and its directory, or set another path.";
+            Finding::missing(subject, format!("can't be written: {error:#}"), fix)
+        }
     }
 }
 
@@ -112,18 +100,16 @@ async fn storage(backups: &BackupSettings) -> Finding {
     let subject = "backup storage";
     match write_and_remove(backups).await {
         Ok(()) => Finding::works(subject, "can be written"),
-        Err(error) => Finding::missing(
-            subject,
-            format!("can't be written: {error:#}"),
-            "Let the account that Countersign runs as write to `directory` of `[backups]`.",
-        ),
+        Err(error) => {
+            let fix = "Let the account that Countersign runs as write to `directory` of `[backups]`.";
+            Finding::missing(subject, format!("can't be written: {error:#}"), fix)
+        }
     }
 }
 
 async fn write_and_remove(backups: &BackupSettings) -> anyhow::Result<()> {
     let storage = Storage::open(backups)?;
-    let name =
-        crate::model::random_token().ok_or_else(|| anyhow::anyhow!("the system has no random numbers"))?;
+    let name = crate::model::random_token().context("the system has no random numbers")?;
     let key = Key::from(format!("check-{name}"));
     storage.put(&key, Bytes::from_static(b"can be written")).await?;
     Ok(storage.delete(&key).await?)
@@ -132,8 +118,7 @@ async fn write_and_remove(backups: &BackupSettings) -> anyhow::Result<()> {
 impl Report {
     /// Adds a finding about the host that Countersign runs on.
     pub fn add_here(&mut self, finding: Finding) {
-        let here = self.0.iter_mut().find(|(section, _)| section == HERE);
-        match here {
+        match self.0.iter_mut().find(|(section, _)| section == HERE) {
             Some((_, findings)) => findings.push(finding),
             None => self.0.push((HERE.to_owned(), vec![finding])),
         }
@@ -167,8 +152,7 @@ fn missing(findings: &[Finding]) -> usize {
 }
 
 fn table(section: &str, findings: &[Finding]) -> Table {
-    let columns =
-        ["checked", "result", "details"].map(|title| Column { title: title.to_owned(), shape: Shape::Left });
+    let column = |title: &str| Column { title: title.to_owned(), shape: Shape::Left };
     let rows = findings.iter().map(|finding| {
         let (word, tone) = match finding.status {
             CheckStatus::Works => ("works", Severity::Ok),
@@ -184,7 +168,7 @@ fn table(section: &str, findings: &[Finding]) -> Table {
     });
     Table {
         title: Some(section.to_owned()),
-        columns: columns.to_vec(),
+        columns: ["checked", "result", "details"].map(column).to_vec(),
         rows: rows.collect(),
         total: findings.len(),
         empty: None,
@@ -193,8 +177,265 @@ fn table(section: &str, findings: &[Finding]) -> Table {
 
 /// "main as reader: GRANT pg_monitor TO countersign_read;"
 fn fix(finding: &Finding) -> Option<Text> {
-    let fix = finding.fix.as_ref()?;
+    let fix = finding.fix.clone()?;
     let text = Text::new().strong(format!("{}: ", finding.subject));
-    let is_statement = fix.ends_with(';');
-    Some(if is_statement { text.code(fix.clone()) } else { text.plain(fix.clone()) })
+    Some(if fix.ends_with(';') { text.code(fix) } else { text.plain(fix) })
+}
+
+const ASKER: &str = "countersign check";
+
+/// The server under check.
+struct ServerCheck<'a> {
+    targets: &'a Environments,
+    environment: &'a Environment,
+    server: &'a Server,
+}
+
+/// Checks one server. An error that keeps every login out is reported once.
+async fn check_server(
+    targets: &Environments,
+    tools: &[Tool],
+    environment: &Environment,
+    server: &Server,
+) -> Vec<Finding> {
+    let check = ServerCheck { targets, environment, server };
+    let mut findings = Vec::new();
+    let others = environment.logins.keys().copied().filter(|login| *login != Login::Reader);
+    for login in [Login::Reader].into_iter().chain(others) {
+        let Some(role) = environment.logins.get(&login) else { continue };
+        match check.connect(login, None).await {
+            Err(error) => {
+                let subject = check.subject(login);
+                findings.push(check.unreachable(&subject, &error, role));
+                // The same for every login, so that one finding is enough.
+                if matches!(
+                    error,
+                    Unreachable::TimedOut(_)
+                        | Unreachable::Refused
+                        | Unreachable::Tls(_)
+                        | Unreachable::Restarting
+                ) {
+                    return findings;
+                }
+            }
+            Ok(client) if login == Login::Reader => {
+                findings.extend(check.reader(&client).await);
+                findings.push(check.client_program(&client, tools));
+            }
+            Ok(client) => findings.extend(check.acting_login(&client, login).await),
+        }
+    }
+    findings.extend(check.databases().await);
+    findings
+}
+
+impl ServerCheck<'_> {
+    /// "main as reader".
+    fn subject(&self, login: Login) -> String {
+        format!("{} as {login}", self.server.name)
+    }
+
+    async fn connect(&self, login: Login, database: Option<&str>) -> Result<PooledClient, Unreachable> {
+        let address = Address::new(&self.environment.name, &self.server.name, login);
+        let address = address.in_database(database.map(str::to_owned));
+        self.targets.acquire(&address, ASKER).await
+    }
+
+    async fn reader(&self, client: &PooledClient) -> Vec<Finding> {
+        let subject = self.subject(Login::Reader);
+        let facts = async {
+            let login = query_row(client, include_str!("login.sql"), &[]).await?;
+            Ok::<_, QueryError>((login, client.query(include_str!("acts.sql"), &[]).await?))
+        };
+        let (login, acts) = match facts.await {
+            Ok(facts) => facts,
+            Err(error) => return vec![query_failed(subject, &error)],
+        };
+        let role: String = login.get("role");
+        let mut findings = Vec::new();
+        if !login.get::<_, bool>("sees_sessions") {
+            let fix = format!("GRANT pg_monitor TO {role};");
+            findings.push(Finding::missing(&subject, "can't see other roles' sessions", fix));
+        }
+        for act in &acts {
+            let details = format!("must be read-only, but {}", act.get::<_, String>("found"));
+            findings.push(Finding::missing(&subject, details, act.get::<_, String>("fix")));
+        }
+        if findings.is_empty() {
+            let version: String = login.get("version");
+            let details = format!("PostgreSQL {version}; sees all sessions, is read-only");
+            findings.push(Finding::works(&subject, details));
+        }
+        if !login.get::<_, bool>("statements_loaded") {
+            let details = "pg_stat_statements isn't loaded, so `slow` doesn't work";
+            let fix = "Add pg_stat_statements to shared_preload_libraries and restart the server.";
+            findings.push(Finding::missing(&self.server.name, details, fix));
+        }
+        findings
+    }
+
+    /// Checks an acting login, for each purpose that it serves.
+    async fn acting_login(&self, client: &PooledClient, login: Login) -> Vec<Finding> {
+        let subject = self.subject(login);
+        let facts = match query_row(client, include_str!("login.sql"), &[]).await {
+            Ok(facts) => facts,
+            Err(error) => return vec![query_failed(subject, &error)],
+        };
+        let role: String = facts.get("role");
+        let grant = |granted: &str| format!("GRANT {granted} TO {role};");
+        let serves = |purpose: Login| {
+            self.targets.login(self.environment, purpose).is_ok_and(|(serving, _)| serving == login)
+        };
+        let mut findings = Vec::new();
+        if serves(Login::Signal) && !facts.get::<_, bool>("signals") {
+            let details = "can't end other roles' sessions: `cancel` and `kill` fail";
+            findings.push(Finding::missing(&subject, details, grant("pg_signal_backend")));
+        }
+        if serves(Login::Signal) && !facts.get::<_, bool>("sees_sessions") {
+            let details = "can't see the sessions that it has to end";
+            findings.push(Finding::missing(&subject, details, grant("pg_monitor")));
+        }
+        // Below 14 there is no such role, and each table has its own grant.
+        if serves(Login::Dump) && facts.get::<_, Option<bool>>("reads_all") == Some(false) {
+            let details = "can't read every table: `backup` fails";
+            findings.push(Finding::missing(&subject, details, grant("pg_read_all_data")));
+        }
+        if findings.is_empty() {
+            findings.push(Finding::works(&subject, "has the privileges that its commands need"));
+        }
+        if facts.get("superuser") {
+            let fix = format!("ALTER ROLE {role} NOSUPERUSER;");
+            let finding = Finding::missing(subject, "is a superuser, which it doesn't need to be", fix);
+            findings.push(Finding { status: CheckStatus::Optional, ..finding });
+        }
+        findings
+    }
+
+    fn client_program(&self, client: &PooledClient, tools: &[Tool]) -> Finding {
+        let subject = &self.server.name;
+        match choose(tools, client.major()) {
+            Ok(tool) => Finding::works(subject, format!("pg_dump {} fits", tool.version)),
+            Err(missing) => Finding::missing(subject, missing.to_string(), missing.instead()),
+        }
+    }
+
+    /// The finding for an error, with the fix.
+    fn unreachable(&self, subject: &str, error: &Unreachable, login: &LoginCredentials) -> Finding {
+        let (server, environment) = (self.server, self.environment);
+        let address = format!("{}:{}", server.host, server.port);
+        let fix = match error {
+            Unreachable::TimedOut(_) => format!(
+                "Allow connections from Countersign to {address}: a firewall drops them, or the server hangs."
+            ),
+            Unreachable::Refused => {
+                format!("Start the server, or correct its `host` and `port`: no server listens at {address}.")
+            }
+            Unreachable::Tls(_) => format!(
+                "Enable TLS on the server, with a certificate for {} from an authority that this system trusts, or set the authority's certificate as `ca_file` of {}.",
+                server.host, environment.name
+            ),
+            Unreachable::NoSlot => {
+                "Free connections, or give the role CONNECTION LIMIT and the server reserved_connections."
+                    .to_owned()
+            }
+            Unreachable::Login(_) => format!(
+                "Compare the password of {} with the secret that the configuration names, and check that pg_hba.conf allows it from here; psql's \\password sets a new one.",
+                login.user
+            ),
+            Unreachable::NoDatabase => {
+                "Correct the name in the configuration, or create the database.".to_owned()
+            }
+            Unreachable::Restarting => "Wait until the server has started, then check again.".to_owned(),
+            Unreachable::Misconfigured | Unreachable::Other(_) => {
+                "Check the server's log for the reason.".to_owned()
+            }
+        };
+        Finding::missing(subject, error.to_string(), fix)
+    }
+
+    /// Checks the services' databases as the reader. The complete ones share a line.
+    async fn databases(&self) -> Vec<Finding> {
+        let on_server = self.targets.services().iter().filter(|service| {
+            let server = self.targets.server_of(self.environment, service);
+            server.is_some_and(|other| other.name == self.server.name)
+        });
+        let names: BTreeSet<&str> = on_server.map(|service| service.database.as_str()).collect();
+        let all = futures::future::join_all(names.iter().map(|name| self.database(name))).await;
+        let complete = all.iter().filter(|findings| findings.is_empty()).count();
+        let mut findings: Vec<Finding> = all.into_iter().flatten().collect();
+        if complete > 0 {
+            let details = format!("{complete} of {} databases: reachable and complete", names.len());
+            findings.insert(0, Finding::works(&self.server.name, details));
+        }
+        findings
+    }
+
+    /// Findings about one database; empty if it is complete.
+    async fn database(&self, name: &str) -> Vec<Finding> {
+        let subject = format!("{}/{name}", self.server.name);
+        let Some(reader) = self.environment.logins.get(&Login::Reader) else { return Vec::new() };
+        let client = match self.connect(Login::Reader, Some(name)).await {
+            Ok(client) => client,
+            Err(Unreachable::Login(_)) => {
+                let fix = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(name), quoted(&reader.user));
+                return vec![Finding::missing(subject, "doesn't let the reader in", fix)];
+            }
+            Err(error) => return vec![self.unreachable(&subject, &error, reader)],
+        };
+        // The login for signals connects to the maintenance database only.
+        let others = self.environment.logins.iter().filter(|(login, _)| **login != Login::Signal);
+        let others: Vec<&str> =
+            others.map(|(_, login)| login.user.as_str()).filter(|user| *user != reader.user).collect();
+        match query_row(&client, include_str!("database.sql"), &[&others]).await {
+            Ok(row) => database_findings(&subject, &row),
+            Err(error) => vec![query_failed(subject, &error)],
+        }
+    }
+}
+
+fn database_findings(subject: &str, row: &tokio_postgres::Row) -> Vec<Finding> {
+    let text = |column: &str| row.get::<_, Option<String>>(column);
+    let (database, reader) = (row.get::<_, String>("database"), row.get::<_, String>("role"));
+    let mut findings = Vec::new();
+    if !row.get::<_, bool>("statements") {
+        let details = "pg_stat_statements isn't installed, so `slow` doesn't work";
+        findings.push(Finding::missing(subject, details, "CREATE EXTENSION pg_stat_statements;"));
+    }
+    for role in row.get::<_, Option<Vec<String>>>("shut_out").unwrap_or_default() {
+        let fix = format!("GRANT CONNECT ON DATABASE {database} TO {role};");
+        findings.push(Finding::missing(subject, format!("doesn't let {role} in"), fix));
+    }
+    if let Some(table) = text("writable_table") {
+        let details = format!("the reader must be read-only, but can change {table}");
+        let fix = format!("REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table} FROM {reader}, PUBLIC;");
+        findings.push(Finding::missing(subject, details, fix));
+    }
+    if let Some(schema) = text("open_schema") {
+        let details = format!("the reader must be read-only, but can create tables in {schema}");
+        let fix = format!("REVOKE CREATE ON SCHEMA {schema} FROM {reader}, PUBLIC;");
+        findings.push(Finding::missing(subject, details, fix));
+    }
+    if let Some(ledger) = text("hidden_ledger") {
+        let details = format!("the reader can't read {ledger}, so `migrations` doesn't work");
+        let finding = Finding::missing(subject, details, format!("GRANT SELECT ON {ledger} TO {reader};"));
+        findings.push(Finding { status: CheckStatus::Optional, ..finding });
+    }
+    findings
+}
+
+fn query_failed(subject: String, error: &QueryError) -> Finding {
+    Finding::missing(subject, error.to_string(), "Check the server's log for the reason.")
+}
+
+async fn query_row(
+    client: &PooledClient,
+    sql: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<tokio_postgres::Row, QueryError> {
+    client.query(sql, values).await?.into_iter().next().ok_or(QueryError::Lost)
+}
+
+/// Quotes a name for SQL where no server can quote it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
