@@ -236,7 +236,7 @@ fn only_chat_and_http_tell_platforms_apart() {
     // `config` reads which platforms there are, `access` which accounts a person has on each.
     only(
         &["PlatformKind::Slack", "PlatformKind::Teams"],
-        &["src/chat", "src/http/", "src/access/", "src/model", "src/config"],
+        &["src/chat", "src/http/", "src/access.rs", "src/model", "src/config"],
     );
 }
 

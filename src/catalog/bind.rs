@@ -76,8 +76,7 @@ pub fn bind_names(source: &str) -> Result<Bound, SqlError> {
 fn parameter_name<'a>(token: &SqlToken<'a>) -> Option<&'a str> {
     let name = token.text.strip_prefix('\'')?.strip_suffix('\'')?;
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let is_name = token.kind == TokenKind::String && !name.is_empty() && name.chars().all(valid);
-    if is_name { Some(name) } else { None }
+    (token.kind == TokenKind::String && !name.is_empty() && name.chars().all(valid)).then_some(name)
 }
 
 #[cfg(test)]

@@ -16,34 +16,22 @@ const LONGEST_S: u64 = 3_600;
 /// Checks the header of a custom command.
 pub fn check_header(table: &mut Reader<'_>, header: &Header) {
     let danger = header.risk == Risk::Danger;
-    let posts_progress =
-        header.timeout.as_deref().and_then(crate::clock::duration_seconds).is_some_and(|s| s > LONGEST_S);
+    let seconds = header.timeout.as_deref().and_then(crate::clock::duration_seconds);
+    let is_too_long = seconds.is_some_and(|seconds| seconds > LONGEST_S);
+    let reads_as_other = header.risk == Risk::Read && header.login != Login::Reader;
+    let acts_as_reader = danger && header.login == Login::Reader;
+    let has_no_target = !matches!(header.scope, Scope::Server | Scope::Database);
+    let keeps_columns = !danger && !header.preview_columns.is_empty();
     let rules = [
         (header.risk == Risk::Write, "risk", "a custom command is read or danger, not write"),
-        (
-            header.risk == Risk::Read && header.login != Login::Reader,
-            "login",
-            "a command that reads has the login reader",
-        ),
-        (
-            danger && header.login == Login::Reader,
-            "login",
-            "a command that acts needs another login: `login = \"operator\"`",
-        ),
-        (
-            !matches!(header.scope, Scope::Server | Scope::Database),
-            "scope",
-            "SQL runs on each server or database: `scope = \"database\"`",
-        ),
+        (reads_as_other, "login", "a command that reads has the login reader"),
+        (acts_as_reader, "login", "a command that acts needs another login: `login = \"operator\"`"),
+        (has_no_target, "scope", "SQL runs on each server or database: `scope = \"database\"`"),
         (header.while_frozen, "while_frozen", "a freeze stops every custom command"),
         (header.allow_any_operator, "allow_any_operator", "the configuration says who may run it"),
         (header.posts_progress, "posts_progress", "only built-in code posts its progress"),
-        (
-            !danger && !header.preview_columns.is_empty(),
-            "preview_columns",
-            "`preview_columns` go with a preview, and a preview with danger",
-        ),
-        (danger && posts_progress, "timeout", "an hour at most, since it holds locks meanwhile"),
+        (keeps_columns, "preview_columns", "`preview_columns` go with a preview, and a preview with danger"),
+        (danger && is_too_long, "timeout", "an hour at most, since it holds locks meanwhile"),
     ];
     for (_, key, reason) in rules.into_iter().filter(|(broken, ..)| *broken) {
         table.problem(key, reason);
@@ -97,7 +85,7 @@ impl StatementChecks {
     }
 
     /// Checks all statements together.
-    pub fn whole(&self, header: &Header) -> Option<String> {
+    pub fn whole(&self, header: &Header) -> Option<&'static str> {
         let danger = header.risk == Risk::Danger;
         Some(match self.previews {
             0 if self.changes => {
@@ -107,7 +95,7 @@ impl StatementChecks {
             2.. => "there is one preview, which counts all rows that the command changes",
             _ if self.acts == 0 => "the file has only a preview",
             _ => return None,
-        }.to_owned())
+        })
     }
 }
 

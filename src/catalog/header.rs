@@ -3,21 +3,13 @@
 use super::{
     Body, Command, Header, Scope, Section, SectionCondition, Threshold, Variant, allowlist, bind, custom,
 };
+use crate::clock::duration_seconds;
 use crate::command_line::{ArgSpec, ArgType};
 use crate::model::{Login, Risk, Severity, sha256_hex};
 use crate::sql_lexer::SqlError;
 use crate::toml_reader::{self, Problem, Problems, Reader, Source};
 use std::collections::BTreeMap;
-
-/// Words for the risks in a header.
-const RISKS: [(&str, Risk); 3] = [("read", Risk::Read), ("write", Risk::Write), ("danger", Risk::Danger)];
-
-const SCOPES: [(&str, Scope); 4] = [
-    ("none", Scope::None),
-    ("environment", Scope::Environment),
-    ("server", Scope::Server),
-    ("database", Scope::Database),
-];
+use strum::IntoEnumIterator;
 
 const SEVERITIES: [(&str, Severity); 4] = [
     ("neutral", Severity::Neutral),
@@ -26,17 +18,10 @@ const SEVERITIES: [(&str, Severity); 4] = [
     ("critical", Severity::Critical),
 ];
 
-const ARGUMENT_TYPES: [(&str, ArgType); 9] = [
-    ("text", ArgType::Text),
-    ("int", ArgType::Int),
-    ("duration", ArgType::Duration),
-    ("service", ArgType::Service),
-    ("environment", ArgType::Environment),
-    ("pid", ArgType::Pid),
-    ("run", ArgType::Run),
-    ("choice", ArgType::Choice),
-    ("command", ArgType::Command),
-];
+/// The words for an enum's values in a header.
+fn words<T: IntoEnumIterator + Into<&'static str> + Copy>() -> Vec<(&'static str, T)> {
+    T::iter().map(|value| (value.into(), value)).collect()
+}
 
 /// A value that no person types: what the service's migrations directory holds, as JSON: an array, or a text that says why it
 /// can't be read; null where none is configured.
@@ -67,11 +52,10 @@ pub fn command(file: &str, text: &str, custom: bool) -> Result<Command, Problems
     let mut problems = read.err().unwrap_or_default();
     let mut body = Body::Coded;
     if let Some(header) = header.as_ref().filter(|_| !coded) {
-        let file = SqlFile { source, header, custom };
-        match file.sections(sql_start) {
+        match (SqlFile { source, header, custom }).sections(sql_start) {
             Ok(sections) => {
-                let sql = text[sql_start..].trim().to_owned();
-                body = Body::Sql(vec![Variant { least: 0, sections, source: sql }]);
+                let source = text[sql_start..].trim().to_owned();
+                body = Body::Sql(vec![Variant { least: 0, sections, source }]);
             }
             Err(wrong) => problems.0.extend(wrong.0),
         }
@@ -104,11 +88,8 @@ pub fn variant(
 ) -> Result<(), Problems> {
     let source = Source::new(file, text);
     let wrong_file = |message: String| Err(Problems::from(source.problem(0, message)));
-    let parsed = file
-        .strip_suffix(".sql")
-        .and_then(|stem| stem.split_once('@'))
-        .and_then(|(name, major)| Some((name, major.parse::<u32>().ok()?)));
-    let Some((name, major)) = parsed else {
+    let parsed = file.strip_suffix(".sql").and_then(|stem| stem.split_once('@'));
+    let Some((name, Ok(major))) = parsed.map(|(name, major)| (name, major.parse())) else {
         return wrong_file("a variant is named like `checkpoints@17.sql`".to_owned());
     };
     let Some(command) = commands.get_mut(name) else {
@@ -129,14 +110,14 @@ pub fn variant(
 
 /// Reads and checks a header. `None` if it lacks what statements are checked by: the risk, or the types of the arguments.
 fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
-    let risk = table.choice("risk", &RISKS);
+    let risk = table.choice("risk", &words::<Risk>());
     let args = table.tables("args", argument);
     let header = Header {
         summary: summary(table),
         group: table.string("group"),
         risk: risk.unwrap_or(Risk::Danger),
-        scope: table.opt_choice("scope", &SCOPES).unwrap_or_default(),
-        login: table.opt_choice("login", &Login::ALL.map(|login| (login.name(), login))).unwrap_or_default(),
+        scope: table.opt_choice("scope", &words::<Scope>()).unwrap_or_default(),
+        login: table.opt_choice("login", &words::<Login>()).unwrap_or_default(),
         args: args.iter().flatten().cloned().collect(),
         example: table.string("example"),
         details: table.opt_string("details"),
@@ -157,8 +138,8 @@ fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
         while_frozen: table.flag("while_frozen"),
         preview_columns: table.strings("preview_columns"),
     };
-    let seconds = header.timeout.as_deref().map(crate::clock::duration_seconds);
-    if seconds.is_some_and(|seconds| seconds.is_none_or(|s| s == 0)) {
+    let seconds = header.timeout.as_deref().map(|timeout| duration_seconds(timeout).unwrap_or(0));
+    if seconds == Some(0) {
         table.problem("timeout", "`timeout` is a duration such as \"5s\"");
     }
     if custom && risk.is_some() {
@@ -185,7 +166,7 @@ fn summary(table: &mut Reader<'_>) -> String {
 }
 
 fn argument(table: &mut Reader<'_>) -> Option<ArgSpec> {
-    let kind = table.choice("type", &ARGUMENT_TYPES);
+    let kind = table.choice("type", &words::<ArgType>());
     let argument = ArgSpec {
         name: table.string("name"),
         kind: kind.unwrap_or(ArgType::Text),
@@ -209,11 +190,8 @@ fn thresholds(table: &mut Reader<'_>) -> BTreeMap<String, Threshold> {
     let mut thresholds = BTreeMap::new();
     for key in table.keys() {
         if !key.value.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
-            let message = format!(
-                "`{}` is no key for a threshold, which has lower-case letters and `_`: name its column as `column`",
-                key.value
-            );
-            table.problem_at(key.at, message);
+            let rule = "which has lower-case letters and `_`: name its column as `column`";
+            table.problem_at(key.at, format!("`{}` is no key for a threshold, {rule}", key.value));
         }
         let threshold = table.opt_table(&key.value, |threshold| Threshold {
             column: threshold.opt_string("column").unwrap_or_else(|| key.value.clone()),
@@ -235,8 +213,8 @@ fn thresholds(table: &mut Reader<'_>) -> BTreeMap<String, Threshold> {
 fn on_error(table: &mut Reader<'_>) -> BTreeMap<String, String> {
     let texts = table.map("on_error");
     for (code, _) in &texts {
-        if code.value.len() != 5 || !code.value.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
-        {
+        let letter = |c: char| c.is_ascii_digit() || c.is_ascii_uppercase();
+        if code.value.len() != 5 || !code.value.chars().all(letter) {
             let message = format!("`{}` is no SQLSTATE: it has five digits and capitals", code.value);
             table.problem_at(code.at, message);
         }
@@ -264,7 +242,7 @@ impl<'a> SqlFile<'a> {
                 }
                 continue;
             }
-            match shape(&part.words, self.header.scope, &known) {
+            match shape(part.words, self.header.scope, &known) {
                 Ok(shape) => match self.section(&part, shape, &known, &mut checks) {
                     Ok(section) => sections.push(section),
                     Err(errors) => problems.0.extend(
@@ -275,9 +253,8 @@ impl<'a> SqlFile<'a> {
             }
         }
         if problems.0.is_empty() {
-            let empty = sections.is_empty().then(|| "the file has no statement".to_owned());
-            let incomplete = || if self.custom { checks.whole(self.header) } else { None };
-            let reason = empty.or_else(incomplete);
+            let incomplete = || checks.whole(self.header).filter(|_| self.custom);
+            let reason = sections.is_empty().then_some("the file has no statement").or_else(incomplete);
             problems.0.extend(reason.map(|reason| self.source.problem(start, reason)));
         }
         problems.or(sections)
@@ -306,11 +283,10 @@ impl<'a> SqlFile<'a> {
         checks: &mut custom::StatementChecks,
     ) -> Result<Section, Vec<SqlError>> {
         let bound = bind::bind_names(part.sql).map_err(|error| vec![error])?;
-        let unknown = bound.names.iter().find(|(name, _)| !known.contains(&name.as_str()));
-        let mut errors: Vec<SqlError> = unknown
-            .map(|(name, at)| SqlError::new(*at, format!("`:'{name}'` is no argument of this command")))
-            .into_iter()
-            .collect();
+        let mut errors = Vec::new();
+        if let Some((name, at)) = bound.names.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            errors.push(SqlError::new(*at, format!("`:'{name}'` is no argument of this command")));
+        }
         if self.custom {
             errors.extend(checks.statement(self.header, &shape, part.sql, &bound));
         }
@@ -325,16 +301,7 @@ impl<'a> SqlFile<'a> {
 
 /// A section as the words in its title's brackets have it: `server`, `database`, then `facts`, then `if argument` or `unless argument`.
 fn shape(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
-    let mut shape = Section {
-        title: None,
-        scope,
-        when: None,
-        facts: false,
-        preview: false,
-        changes: false,
-        sql: String::new(),
-        parameters: Vec::new(),
-    };
+    let mut shape = Section { scope, ..Section::default() };
     let mut words = words.split_whitespace();
     while let Some(word) = words.next() {
         match word {
@@ -357,7 +324,7 @@ fn shape(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
 struct SqlPart<'a> {
     title: Option<String>,
     /// The words in brackets behind the title.
-    words: String,
+    words: &'a str,
     sql: &'a str,
     title_offset: usize,
     offset: usize,
@@ -365,17 +332,14 @@ struct SqlPart<'a> {
 
 /// Splits at `-- ## Title [scope]` lines.
 fn titled_parts(text: &str, start: usize) -> Vec<SqlPart<'_>> {
-    let mut parts =
-        vec![SqlPart { title: None, words: String::new(), sql: "", title_offset: start, offset: start }];
+    let mut parts = vec![SqlPart { title: None, words: "", sql: "", title_offset: start, offset: start }];
     let mut offset = start;
     for line in text[start..].split_inclusive('\n') {
         let next = offset + line.len();
         if let Some(title) = line.trim().strip_prefix("-- ## ") {
-            let (title, words) = match title.trim().strip_suffix(']').and_then(|t| t.rsplit_once('[')) {
-                Some((title, words)) => (title.trim(), words.to_owned()),
-                None => (title.trim(), String::new()),
-            };
-            let title = Some(title.to_owned());
+            let brackets = title.trim().strip_suffix(']').and_then(|title| title.rsplit_once('['));
+            let (title, words) = brackets.unwrap_or((title, ""));
+            let title = Some(title.trim().to_owned());
             parts.push(SqlPart { title, words, sql: "", title_offset: offset, offset: next });
         } else if let Some(part) = parts.last_mut() {
             part.sql = &text[part.offset..next];

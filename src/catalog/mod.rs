@@ -3,6 +3,7 @@
 //! does not live here.
 
 use crate::command_line::ArgSpec;
+use crate::config::{Environment, ThresholdOverride};
 use crate::model::{Login, Risk, Severity};
 use crate::suggest::nearest;
 use crate::toml_reader::{Problem, Problems, SourcePosition};
@@ -15,7 +16,6 @@ pub mod bind;
 mod custom;
 mod header;
 pub mod sql_files;
-mod thresholds;
 
 pub use custom::COUNT;
 pub use header::MIGRATIONS_DIRECTORY;
@@ -24,7 +24,8 @@ pub use header::MIGRATIONS_DIRECTORY;
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");
 
 /// The targets of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::IntoStaticStr, strum::EnumIter)]
+#[strum(serialize_all = "lowercase")]
 pub enum Scope {
     /// The record, the configuration: no environment needed.
     #[default]
@@ -92,7 +93,7 @@ pub struct Header {
     pub timeout: Option<String>,
     /// Posts a message of its own that is edited as it goes on.
     pub posts_progress: bool,
-    /// Whoever may act or approve anywhere may run it, whatever else their roles say: `freeze`, `withdraw`.
+    /// Anyone who may act or approve anywhere may run it, whatever else their roles say: `freeze`, `withdraw`.
     pub allow_any_operator: bool,
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
     pub while_frozen: bool,
@@ -100,7 +101,7 @@ pub struct Header {
     pub preview_columns: Vec<String>,
 }
 
-/// When a section is asked at all.
+/// The condition under which a section is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SectionCondition {
     pub argument: String,
@@ -109,7 +110,7 @@ pub struct SectionCondition {
 }
 
 /// One titled statement of a SQL command.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Section {
     pub title: Option<String>,
     /// The command's scope unless the title line names another: `-- ## Services [database]`.
@@ -161,12 +162,8 @@ pub struct Command {
 impl Command {
     /// "kill <pid>", "long [--over 30s]".
     pub fn usage(&self) -> String {
-        let mut usage = self.name.clone();
-        for arg in self.header.args.iter().filter(|arg| !arg.hidden) {
-            usage.push(' ');
-            usage.push_str(&arg.usage());
-        }
-        usage
+        let args = self.header.args.iter().filter(|arg| !arg.hidden);
+        args.fold(self.name.clone(), |usage, arg| format!("{usage} {}", arg.usage()))
     }
 
     /// The SQL for a server of that major version.
@@ -261,6 +258,48 @@ impl Catalog {
         problems
     }
 
+    /// Takes each environment's own limits.
+    ///
+    /// # Errors
+    /// All mistakes at once: a command or a value that is not judged, a limit to act at that comes before the one to watch.
+    pub fn with_limits(mut self, environments: &[Environment]) -> Result<Catalog, Vec<String>> {
+        let mut mistakes = Vec::new();
+        for Environment { name, limits, .. } in environments {
+            let wrong = limits.iter().filter_map(|limit| self.adjust(name, limit).err());
+            mistakes.extend(wrong.map(|wrong| format!("thresholds of the environment `{name}`: {wrong}")));
+        }
+        if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
+    }
+
+    fn adjust(&mut self, environment: &str, limit: &ThresholdOverride) -> Result<(), String> {
+        let ThresholdOverride { command: name, column, warning, critical } = limit;
+        let known = self.commands.get(name).ok_or_else(|| format!("there is no command `{name}`"))?;
+        let key = (environment.to_owned(), name.clone());
+        let command = self.adjusted.entry(key).or_insert_with(|| known.clone());
+        let Some(threshold) = command.header.thresholds.get_mut(column) else {
+            let judged: Vec<&str> = known.header.thresholds.keys().map(String::as_str).collect();
+            return Err(match judged.join(", ") {
+                judged if judged.is_empty() => format!("`{name}` judges nothing"),
+                judged => format!("`{name}` doesn't judge `{column}`; it judges {judged}"),
+            });
+        };
+        threshold.warning = warning.or(threshold.warning);
+        threshold.critical = critical.or(threshold.critical);
+        match (threshold.warning, threshold.critical) {
+            (Some(warning), Some(critical))
+                if (critical < warning) != threshold.below && critical != warning =>
+            {
+                Err(format!("`{name}.{column}` would be acted on at {critical} and watched from {warning}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The command with the limits of that environment.
+    pub fn adjusted<'a>(&'a self, command: &'a Command, environment: &str) -> &'a Command {
+        self.adjusted.get(&(environment.to_owned(), command.name.clone())).unwrap_or(command)
+    }
+
     pub fn find(&self, name: &str) -> Option<&Command> {
         self.commands.get(name)
     }
@@ -275,11 +314,8 @@ impl Catalog {
         let mut table = "| command | risk | what it does |\n|---|---|---|\n".to_owned();
         for command in self.iter() {
             let usage = command.usage().replace('|', "\\|");
-            table.push_str(&format!(
-                "| `{usage}` | {} | {} |\n",
-                command.header.risk.word(),
-                command.header.summary
-            ));
+            let (risk, summary) = (command.header.risk.word(), &command.header.summary);
+            table.push_str(&format!("| `{usage}` | {risk} | {summary} |\n"));
         }
         table
     }

@@ -30,7 +30,6 @@ const NOT_IN_A_DATABASE: [&str; 6] = ["database", "role", "subscription", "syste
 const LOGINS: [Login; 3] = [Login::Maintain, Login::Operator, Login::Owner];
 
 struct FileHeader {
-    /// One line, without a full stop.
     summary: String,
     login: Option<Login>,
     timeout: Option<String>,
@@ -87,12 +86,9 @@ fn find_now(directory: &Path, typed: &str, like: &Command) -> Result<Command> {
 fn names(directory: &Path) -> std::io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(name) =
-            name.strip_suffix(".sql").filter(|name| !name.is_empty() && !name.starts_with('.'))
-        {
-            names.push(name.to_owned());
-        }
+        let file = entry?.file_name().to_string_lossy().into_owned();
+        let name = file.strip_suffix(".sql").filter(|name| !name.is_empty() && !name.starts_with('.'));
+        names.extend(name.map(str::to_owned));
     }
     names.sort();
     Ok(names)
@@ -149,11 +145,10 @@ fn file_header(table: &mut Reader<'_>) -> FileHeader {
     }
     let login = table.opt_choice("login", &LOGINS.map(|login| (login.name(), login)));
     let timeout = table.opt_string("timeout");
-    let seconds = timeout.as_deref().map(duration_seconds);
-    if seconds.is_some_and(|seconds| seconds.is_none_or(|s| s == 0 || s > LONGEST_S)) {
-        let message =
-            "`timeout` is a duration such as \"30s\", an hour at most, since it holds locks meanwhile";
-        table.problem("timeout", message);
+    let seconds = timeout.as_deref().map(|timeout| duration_seconds(timeout).unwrap_or(0));
+    if seconds.is_some_and(|seconds| !(1..=LONGEST_S).contains(&seconds)) {
+        let rule = "an hour at most, since it holds locks meanwhile";
+        table.problem("timeout", format!("`timeout` is a duration such as \"30s\", {rule}"));
     }
     FileHeader { summary, login, timeout }
 }
@@ -166,16 +161,8 @@ fn statements(sql: &str) -> Result<Vec<Section>, SqlError> {
         let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
         check_statement(part, first)?;
         let sql = sql[first.at..last.at + last.text.len()].to_owned();
-        sections.push(Section {
-            title: None,
-            scope: Scope::Database,
-            when: None,
-            facts: false,
-            preview: false,
-            changes: allowlist::changes(&sql),
-            sql,
-            parameters: Vec::new(),
-        });
+        let changes = allowlist::changes(&sql);
+        sections.push(Section { scope: Scope::Database, changes, sql, ..Section::default() });
     }
     if sections.is_empty() { Err(SqlError::new(0, "the file has no statement")) } else { Ok(sections) }
 }
@@ -208,10 +195,8 @@ fn check_statement(tokens: &[SqlToken<'_>], first: &SqlToken<'_>) -> Result<(), 
     match tokens.get(1) {
         Some(second) if defines && NOT_IN_A_DATABASE.iter().any(|word| second.is(word)) => {
             let kind = second.text.to_uppercase();
-            Err(SqlError::new(
-                second.at,
-                format!("{kind} belongs to no database, or can't run in a transaction"),
-            ))
+            let reason = format!("{kind} belongs to no database, or can't run in a transaction");
+            Err(SqlError::new(second.at, reason))
         }
         _ => Ok(()),
     }
@@ -250,13 +235,8 @@ mod tests {
     fn statements_end_at_semicolons_that_are_theirs() {
         let sql = "ALTER TABLE public.t DROP COLUMN a;\n-- b; c\nUPDATE public.t SET b = ';' WHERE \"c;\" = 1;\nCOMMENT ON TABLE public.t IS 'x'";
         let found: Vec<String> = statements(sql).unwrap().into_iter().map(|section| section.sql).collect();
-        assert_eq!(
-            found,
-            [
-                "ALTER TABLE public.t DROP COLUMN a",
-                "UPDATE public.t SET b = ';' WHERE \"c;\" = 1",
-                "COMMENT ON TABLE public.t IS 'x'"
-            ]
-        );
+        let (second, third) =
+            ("UPDATE public.t SET b = ';' WHERE \"c;\" = 1", "COMMENT ON TABLE public.t IS 'x'");
+        assert_eq!(found, ["ALTER TABLE public.t DROP COLUMN a", second, third]);
     }
 }

@@ -17,7 +17,8 @@ pub use tokenize::{BREAK_GLASS_PREFIX, TypedLine, split, strip_break_glass_prefi
 pub const LONGEST_LINE: usize = 4_000;
 
 /// The types of arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumIter)]
+#[strum(serialize_all = "lowercase")]
 pub enum ArgType {
     Text,
     Int,

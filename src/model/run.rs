@@ -5,7 +5,7 @@ use super::{ChatAccount, Conversation, Person};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use strum::{Display, IntoStaticStr, VariantArray};
+use strum::{Display, EnumIter, IntoStaticStr, VariantArray};
 
 /// A run's number: what people type in `show 128`.
 pub type RunId = i64;
@@ -192,7 +192,9 @@ pub fn next(from: Option<RunState>, event: EventKind) -> Option<RunState> {
 }
 
 /// The harm that a command can do, which decides if it needs an approval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr, EnumIter,
+)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Risk {
@@ -211,7 +213,9 @@ impl Risk {
 }
 
 /// Purpose of a login to PostgreSQL, in the order of the names. The configuration maps it to a role.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Display, IntoStaticStr)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Display, IntoStaticStr, EnumIter,
+)]
 #[strum(serialize_all = "lowercase")]
 pub enum Login {
     Dump,

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 #[derive(Default)]
 pub struct Structure {
     /// Names that a parenthesis with columns may follow: aliases, and the table of an INSERT.
-    listing: HashSet<usize>,
+    pub listing: HashSet<usize>,
     tables: Vec<TableUse>,
     /// Names that WITH gives.
     with: HashSet<String>,
@@ -40,21 +40,13 @@ impl Structure {
         let [statement] = parsed.as_slice() else {
             return Err(SqlError::new(0, "one statement under each title"));
         };
-        let columns = match statement {
-            Statement::Query(query) => columns(query),
-            _ => None,
-        };
+        let columns = if let Statement::Query(query) = statement { columns(query) } else { None };
         let structure = Structure { columns, ..Structure::default() };
         let mut visitor = StructureVisitor { sql, structure };
         match statement.visit(&mut visitor) {
             ControlFlow::Continue(()) => Ok(visitor.structure),
             ControlFlow::Break(error) => Err(error),
         }
-    }
-
-    /// True for a name that a list of columns may follow.
-    pub fn lists_columns(&self, at: usize) -> bool {
-        self.listing.contains(&at)
     }
 
     /// Errors for tables without a schema, since the search_path has only PostgreSQL's own. And for changes of PostgreSQL's own tables:
@@ -96,7 +88,6 @@ fn offset(sql: &str, line: u64, column: u64) -> usize {
     start + inside.map(char::len_utf8).sum::<usize>()
 }
 
-/// The names of a plain SELECT's columns.
 fn columns(query: &Query) -> Option<Vec<String>> {
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
     select.projection.iter().map(column).collect()

@@ -95,16 +95,14 @@ fn call_errors(tokens: &[SqlToken<'_>], structure: &Structure) -> Vec<SqlError> 
 fn call_error(tokens: &[SqlToken<'_>], at: usize, structure: &Structure) -> Option<SqlError> {
     let token = tokens[at];
     let name = token.name()?;
-    if structure.lists_columns(token.at) {
+    if structure.listing.contains(&token.at) {
         return None;
     }
     let before = |back: usize| at.checked_sub(back).and_then(|at| tokens.get(at));
     if before(1).is_some_and(|token| token.is_symbol(".")) {
         let schema = before(2).and_then(SqlToken::name).unwrap_or_default();
-        if schema == "pg_catalog"
-            && !before(3).is_some_and(|token| token.is_symbol("."))
-            && FUNCTIONS.contains(name.as_str())
-        {
+        let is_whole = !before(3).is_some_and(|token| token.is_symbol("."));
+        if schema == "pg_catalog" && is_whole && FUNCTIONS.contains(name.as_str()) {
             return None;
         }
         let from = before(2).map_or(token.at, |token| token.at);
@@ -147,10 +145,9 @@ fn verb_errors(tokens: &[SqlToken<'_>], purpose: Purpose) -> Vec<SqlError> {
                 }
                 _ => "a statement that reads may not change rows",
             };
-            let verb = token.text.to_ascii_uppercase();
-            let reason =
-                format!("`{verb}` is refused here: {reason} (a name with this spelling needs quotes)");
-            errors.push(SqlError::new(token.at, reason));
+            let verb = format!("`{}` is refused here", token.text.to_ascii_uppercase());
+            let quotes = "a name with this spelling needs quotes";
+            errors.push(SqlError::new(token.at, format!("{verb}: {reason} ({quotes})")));
         }
     }
     errors
