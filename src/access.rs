@@ -119,7 +119,7 @@ impl Access {
     /// The person behind an account, if the configuration lists it.
     pub fn person(&self, sender: &ChatAccount) -> Option<Person> {
         let entry =
-            self.people.iter().find(|person| accounts(person, sender.platform).contains(&sender.account))?;
+            self.people.iter().find(|person| person.accounts(sender.platform).contains(&sender.account))?;
         Some(Person { id: entry.name.clone(), account: Some(sender.account.clone()) })
     }
 
@@ -159,7 +159,7 @@ impl Access {
 
     /// A person as a platform knows them: with their first account there, if they have one.
     pub fn known_on(&self, person: &Person, platform: PlatformKind) -> Person {
-        let account = self.entry(person).and_then(|entry| accounts(entry, platform).first().cloned());
+        let account = self.entry(person).and_then(|entry| entry.accounts(platform).first().cloned());
         Person { id: person.id.clone(), account }
     }
 
@@ -223,14 +223,6 @@ impl Access {
             entry.roles.contains(&grant.role) && grant.environments.iter().any(here) && allows(grant)
         };
         self.grants.iter().filter(counts).map(|grant| grant.role.as_str()).collect()
-    }
-}
-
-fn accounts(person: &PersonConfig, platform: PlatformKind) -> &[String] {
-    match platform {
-        PlatformKind::Slack => &person.slack,
-        PlatformKind::Teams => &person.teams,
-        PlatformKind::Terminal => &person.terminal,
     }
 }
 

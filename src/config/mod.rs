@@ -2,7 +2,7 @@
 //! of an environment variable or of a file, never written in the file itself. Everything that is missing or wrong is
 //! reported at once, with file and line. What the values mean for a request is decided elsewhere (`access`, `targets`).
 
-use crate::model::Login;
+use crate::model::{Login, PlatformKind};
 use crate::toml_reader::{self, Problem, Problems, Reader, Source};
 use nix::unistd::{Uid, User, getuid};
 use secrecy::{ExposeSecret, SecretString};
@@ -264,6 +264,17 @@ pub struct PersonConfig {
     /// Login names where Countersign runs: for `countersign run`.
     pub terminal: Vec<String>,
     pub roles: Vec<String>,
+}
+
+impl PersonConfig {
+    /// Accounts of the person on a platform.
+    pub fn accounts(&self, platform: PlatformKind) -> &[String] {
+        match platform {
+            PlatformKind::Slack => &self.slack,
+            PlatformKind::Teams => &self.teams,
+            PlatformKind::Terminal => &self.terminal,
+        }
+    }
 }
 
 /// Commands that a role may run or approve, by environment. Nothing is allowed that no grant allows.
