@@ -7,7 +7,7 @@ use crate::config::{BackupSettings, Config, Environment, LoginCredentials, Serve
 use crate::model::{Block, Cell, Column, Login, Row, Severity, Shape, Table, Text};
 use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
 use crate::storage::{Key, Storage};
-use crate::store::sqlite::SqliteStore;
+use crate::store;
 use anyhow::Context;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -86,7 +86,7 @@ async fn check_environment(
 /// Checks the audit log's store: without it only read commands work.
 fn record(config: &Config) -> Finding {
     let subject = "audit log";
-    match SqliteStore::examine(&config.store, config.store_timeouts.lock) {
+    match store::examine(&config.store, config.store_timeouts.lock) {
         Ok(true) => Finding::works(subject, "can be written"),
         Ok(false) => Finding::works(subject, "can be created, as `serve` does at its first start"),
         Err(error) => {

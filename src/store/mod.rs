@@ -13,9 +13,20 @@ use crate::model::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 mod hash_chain;
 pub mod sqlite;
+
+/// Checks that the audit log of the configuration can be written, without changing it: true if it exists, false if it could
+/// be created. Blocks for `busy` at most.
+///
+/// # Errors
+/// The obstacle.
+pub fn examine(path: &Path, busy: Duration) -> anyhow::Result<bool> {
+    sqlite::SqliteStore::examine(path, busy)
+}
 
 /// A run to be opened. Its first event and state come from `audit`.
 #[derive(Debug, Clone)]
