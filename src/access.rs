@@ -43,7 +43,7 @@ impl Policy {
         })
     }
 
-    /// With what [`Policy::facts`] wrote: the stricter of both. A record of before there were policies asked for one person.
+    /// The stricter of this policy and the recorded one. Runs recorded before policies existed needed one approver.
     pub fn with_recorded(self, facts: Option<&Value>) -> Policy {
         let number = |name: &str| facts.and_then(|facts| facts.get(name));
         let seconds = |name: &str| number(name).and_then(Value::as_f64).map(Duration::from_secs_f64);

@@ -54,7 +54,7 @@ impl EventDetails {
         self.facts["plan_sha256"] = plan.digest().into();
         self.text("plan", plan.stored())
     }
-    /// Adds the requirements at the time of the request, with the people who could approve it: nobody else may later.
+    /// Adds the requirements at the time of the request, and the people who may approve it; the list is fixed from now on.
     pub fn policy(mut self, policy: &Policy, approvers: &[Person]) -> EventDetails {
         self.facts["policy"] = policy.facts(approvers);
         self.lasts = Some(policy.wait);
@@ -111,7 +111,7 @@ impl AuditLog {
     }
 
     /// Appends an event, if it is allowed in the run's state and the run has not changed meanwhile.
-    /// An event that isn't allowed is answered like a lost race: with the run as it is.
+    /// An event that isn't allowed gives [`AppendOutcome::VersionConflict`] with the current run.
     pub async fn append(
         &self,
         run: &Run,
@@ -160,7 +160,7 @@ impl AuditLog {
         }
     }
 
-    /// Records the end of a run, whose effect is done: this is retried until the store accepts it.
+    /// Records a run's outcome. Retries until the store accepts it, since the effect can't be undone.
     pub async fn close(&self, run: &Run, kind: EventKind, details: EventDetails) -> Run {
         let mut pause = FIRST_CLOSE_RETRY;
         let mut run = run.clone();

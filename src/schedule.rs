@@ -44,7 +44,7 @@ impl Window {
 /// Every window, once for each of its environments.
 ///
 /// # Errors
-/// Lines that no command understands, and those that must not stand in a schedule, all at once.
+/// Lines that no command understands, and those that are not allowed in a schedule, all at once.
 pub fn windows(config: &Config, catalog: &Catalog) -> Result<Vec<Window>, Vec<String>> {
     let known = KnownNames::of(config, catalog);
     let mut windows = Vec::new();

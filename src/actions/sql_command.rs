@@ -249,7 +249,7 @@ async fn preview(
     let index_of = |name: &str| first.columns().iter().position(|column| column.name() == name);
     let counted = index_of(COUNT).and_then(|index| decode(first).ok()?.into_iter().nth(index));
     let Some(Value::Int(count)) = counted else {
-        // NULL or text is no count that a guard could compare.
+        // A guard can't compare NULL or text.
         let message = "the preview's column count is no whole number".to_owned();
         return Err(QueryError::Refused { code: "0A000".to_owned(), message });
     };
@@ -327,7 +327,7 @@ impl Change<'_> {
         Ok(changed)
     }
 
-    /// The changes are done once PostgreSQL has confirmed the COMMIT.
+    /// Commits; without PostgreSQL's confirmation the outcome is unknown.
     async fn commit(&self, transaction: Transaction<'_>, changed: i64) -> Outcome {
         let server = &self.bindings.target.server;
         match transaction.commit().await {

@@ -11,7 +11,7 @@ pub struct Bound {
     shifts: Vec<Shift>,
 }
 
-/// A pair of places from which on `sql` and the source are the same again.
+/// Offsets of the same text in `sql` and in the source: a pair for each place from which on both agree again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Shift {
     bound: usize,

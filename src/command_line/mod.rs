@@ -120,7 +120,7 @@ pub const RESERVED: [&str; 4] = ["env", "reason", "private", "dry-run"];
 /// Options that `countersign run` takes for itself.
 const OF_TERMINALS: [&str; 2] = ["config", "json"];
 
-/// The values by name; absent ones are absent.
+/// Argument values by name; an argument without a value has no entry.
 pub type Values = BTreeMap<String, String>;
 
 /// The names that the configuration knows.

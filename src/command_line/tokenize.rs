@@ -149,7 +149,7 @@ fn words(typed: &str) -> Result<Vec<TypedWord>> {
     Ok(words)
 }
 
-/// PostgreSQL takes no NUL, and a terminal obeys the others.
+/// The error for a control character: PostgreSQL can't store NUL, and terminals execute the others.
 fn unprintable(before: &str, character: char) -> Error {
     let (before, code) = (shown(before), u32::from(character));
     Error::instead(

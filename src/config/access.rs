@@ -23,7 +23,7 @@ const START_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 const REMIND_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// More people can't be found at night.
+/// The largest quorum of a rule: more people can't be found at night.
 const MAX_APPROVERS: usize = 5;
 
 /// Commands of break-glass by default: those that end a session, and those that can only add.

@@ -140,7 +140,7 @@ pub struct ApprovalRule {
 pub struct BreakGlassSettings {
     pub role: String,
     pub commands: Vec<String>,
-    /// Otherwise they are ours, and one that doesn't exist is no mistake of the file's.
+    /// True if the file names the commands; false for the built-in default, whose unknown names are not reported.
     pub named_by_file: bool,
     /// Once in this time, by anyone.
     pub every: Duration,
@@ -241,7 +241,7 @@ pub struct MigrateSettings {
     pub url: String,
     /// The schema of Prisma's migration table.
     pub schema: String,
-    /// Then it is ended.
+    /// Time limit, after which the program is ended.
     pub within: Duration,
     /// All of its other variables.
     pub env: BTreeMap<String, EnvValue>,

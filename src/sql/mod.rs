@@ -241,7 +241,7 @@ async fn migrations_directory(targets: &Environments, target: &Target) -> Option
     listed.ok().map(|listed| listed.to_string())
 }
 
-/// As the driver takes them.
+/// Values as parameters of tokio-postgres.
 pub fn parameters(values: &[Option<String>]) -> Vec<&(dyn ToSql + Sync)> {
     values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
 }

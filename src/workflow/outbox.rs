@@ -341,7 +341,7 @@ impl Outbox {
             return platform.edit(&posted, reply).await.map(|()| posted);
         }
         match (platform.post(&card.place, reply).await, &run.request.sender) {
-            // A plan is shown where it was requested or not at all; an outcome may go to its requester.
+            // A card of a request is never sent elsewhere; an outcome may be sent directly to the requester.
             (Err(SendError::NotInConversation), Some(sender))
                 if run.event(EventKind::Requested).is_none() =>
             {

@@ -178,7 +178,7 @@ fn copy(
     mut check: PipeWriter,
     store: &mpsc::Sender<Bytes>,
 ) -> std::io::Result<TeeResult> {
-    // A pipe is read again when it has filled a bit, and before it gets full at a dump's rate of some tens of MB/s.
+    // Between two reads the pipe fills a little, but at a dump's tens of MB/s it doesn't get full.
     let pause = pause(&dump);
     let mut hasher = Sha256::new();
     let mut bytes = 0;

@@ -55,7 +55,7 @@ pub fn prefix(environment: &str, database: &str) -> Key {
     Key::from_iter([environment, database])
 }
 
-/// `production/asset_service_db/20261122T185703Z-128.dump`: sorted by time, and by the run's number never used twice.
+/// `production/asset_service_db/20261122T185703Z-128.dump`: sorted by time; the run's number makes it unique.
 pub fn key(prefix: &Key, started_at: Timestamp, run: i64) -> Key {
     prefix.clone().join(format!("{}-{run}{DUMP}", started_at.strftime("%Y%m%dT%H%M%SZ")))
 }

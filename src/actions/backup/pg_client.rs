@@ -2,7 +2,7 @@
 //! nothing else; their error messages are kept, bounded and redacted.
 //!
 //! They end with Countersign, however it ends: `pg_dump` writes into a pipe that closes with this process and has a lock timeout;
-//! `pg_restore` reads from such a pipe.
+//! `pg_restore` reads from a pipe that closes in the same way.
 
 use super::BackupError;
 use crate::actions::support::subprocess::{CapturedStreams, OutputSink, Subprocess, command, ending};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 
-/// Bytes of standard error that are kept: the first error is the cause.
+/// Bytes of standard error that are kept: only its head, since the first error is the cause.
 const MAX_STDERR_BYTES: usize = 32 * 1024;
 
 const MAX_REASON_CHARS: usize = 400;
@@ -84,7 +84,7 @@ fn roots(ca_file: Option<&Path>, client_major: u32) -> PathBuf {
 pub(super) struct PgClient(Subprocess<StderrHead>);
 
 impl PgClient {
-    /// Takes the command, and with it the parent's copies of the child's pipe ends.
+    /// Consumes the command, so that the parent's copies of the child's pipe ends are closed.
     pub fn start(command: Command) -> Result<PgClient, BackupError> {
         let started = Subprocess::start(command, CapturedStreams::Errors, StderrHead::default());
         started.map(PgClient).map_err(BackupError::Start)

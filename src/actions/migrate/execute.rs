@@ -206,7 +206,7 @@ impl<'a> MigrateCommand<'a> {
         history
     }
 
-    /// Reports progress until it is dropped, and keeps the current blocker.
+    /// Reports progress until it is dropped, and writes the current blocker into `blocker`.
     async fn report_progress(
         &self,
         filter: &BackendFilter<'_>,

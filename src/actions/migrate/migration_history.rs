@@ -34,7 +34,7 @@ impl MigrationAttempt {
     }
 }
 
-/// An unreadable migration history. `Display` follows the database's name.
+/// An unreadable migration history. Its text continues a sentence that begins with the database's name.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
     #[error("{0}")]

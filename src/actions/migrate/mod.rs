@@ -160,7 +160,7 @@ async fn snapshot<'a>(execution: &Execution<'a>) -> Result<Snapshot<'a>, Option<
     let reader = environments.acquire(&connections.reader_address(), &execution.asker).await;
     let reader = reader.map_err(|error| Some(reason(&error)))?;
     let application = application_name(execution.run);
-    // From any time: the name is this run's alone, and two clocks may differ.
+    // No lower bound: only this run uses the name, and the clocks may differ.
     let filter = BackendFilter { application: &application, role: &target.role.user, since: "-infinity" };
     let lock_holder = lock_holder(&reader).await.map_err(|error| Some(reason(&error)))?;
     let backends = filter.backends(&reader).await.map_err(|error| Some(reason(&error)))?;

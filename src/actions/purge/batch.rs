@@ -202,7 +202,7 @@ pub(super) struct Batch {
     pub deleted: i64,
 }
 
-/// The reason why a batch did nothing, or may have done nothing.
+/// The reason why a batch failed; after a lost connection it may have been committed.
 #[derive(Debug)]
 pub(super) enum BatchError {
     /// The name, the column or the key is another now.
@@ -224,7 +224,7 @@ fn classify(error: QueryError, took: Duration, limit: Duration) -> BatchError {
             "55P03" | "40P01" | "40001" => BatchError::Busy(error),
             // 42P01 undefined table, 3F000 schema
             "42P01" | "3F000" if took < limit => BatchError::Changed("table"),
-            // Sooner it was somebody who cancelled it.
+            // Earlier than that, a person cancelled it.
             "57014" if took >= limit.mul_f64(0.9) => BatchError::TooSlow,
             // 25006 read-only transaction
             "25006" => BatchError::ReadOnly,

@@ -62,7 +62,7 @@ impl PurgeProgress {
         checkpoint.unwrap_or(PurgeProgress { after: spec.after.clone(), ..PurgeProgress::default() })
     }
 
-    /// Tells that no row is deleted, and that none may be.
+    /// True if certainly no row was deleted.
     pub fn is_untouched(&self) -> bool {
         self.deleted == 0 && !self.at_least
     }
@@ -285,7 +285,7 @@ pub(super) fn lag_limit(max_lag: Duration) -> String {
     format!("{} or {} behind", duration(max_lag.as_secs_f64()), bytes(MAX_LAG_BYTES as f64))
 }
 
-/// One of those names that no replica has any more. Several replicas may have the same name.
+/// The first of the names that no connected replica has any more. Several replicas may have the same name.
 fn missing_replica<'a>(names: &'a [String], replicas: &[ReplicaLag]) -> Option<&'a String> {
     let mut present: Vec<&str> = replicas.iter().map(|replica| replica.name.as_str()).collect();
     names.iter().find(|name| match present.iter().position(|other| other == name) {

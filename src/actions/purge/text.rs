@@ -1,4 +1,4 @@
-//! The texts of `purge`: the plan, a refusal, and the outcome. Never that disk was freed, since none is.
+//! The texts of `purge`: the plan, a refusal, and the outcome. None promises free disk space, since a purge frees none.
 
 use super::batch::{BatchError, PurgeSpec};
 use super::execute::{PurgeProgress, StopReason};

@@ -1,4 +1,4 @@
-//! The one service's database that a command works on, its logins and its errors.
+//! The database of the one service that a command works on, with its logins and errors.
 
 use crate::actions::{Call, Execution, Outcome};
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use crate::model::{Login, Plan};
 use crate::postgres::{Address, DedicatedSession, PooledClient, QueryError};
 use serde::{Deserialize, Serialize};
 
-/// One database, with the login that works there.
+/// One database, and the login that executes the command.
 pub struct DatabaseTarget {
     /// Through the login that the command's header names.
     pub address: Address,
@@ -61,7 +61,7 @@ impl DatabaseTarget {
         });
     }
 
-    /// The same database through the reader, who sees other sessions; the login that works need not.
+    /// The same database through the reader login, which can see other sessions; the executing login may not.
     pub fn reader_address(&self) -> Address {
         Address { login: Login::Reader, ..self.address.clone() }
     }
@@ -86,7 +86,7 @@ impl DatabaseTarget {
         execution.app.environments.acquire(&self.reader_address(), &execution.asker).await.ok()
     }
 
-    /// Opens a dedicated session that works.
+    /// Opens a dedicated session through the executing login.
     pub async fn dedicated_session(&self, execution: &Execution<'_>) -> Result<DedicatedSession, String> {
         let client = execution.app.environments.acquire(&self.address, &execution.asker).await;
         client.map_err(|err| err.to_string())?.dedicated().await.map_err(|err| err.to_string())

@@ -1,4 +1,4 @@
-//! Mechanics that several commands share. No command lives here.
+//! Helpers that several commands share; no commands.
 
 pub mod backends;
 pub mod blocks;

@@ -30,7 +30,7 @@ pub enum SignalKind {
 pub struct SessionId {
     #[serde(with = "as_text")]
     pub pid: i32,
-    /// To the microsecond.
+    /// With microseconds.
     pub backend_start: String,
     /// Present where only that statement may be cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ pub enum CurrentSession {
 /// A session that has not ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LiveSession {
-    /// It runs the statement that was shown, where that matters; else any.
+    /// Runs the statement that was shown; for signals that don't depend on a statement, any.
     pub runs_statement: bool,
     /// "idle", "active".
     pub state: String,

@@ -69,7 +69,7 @@ impl Structure {
     }
 }
 
-/// The parser's words, without its place, which becomes an offset.
+/// The parser's error with its line and column turned into an offset.
 fn unparsed(sql: &str, error: &str) -> SqlError {
     let words = error.strip_prefix("sql parser error: ").unwrap_or(error);
     let place = words.rsplit_once(" at Line: ").and_then(|(words, place)| {
@@ -131,7 +131,7 @@ impl StructureVisitor<'_> {
     fn table(&mut self, name: &ObjectName, changed: bool) {
         let first = name.0.first().and_then(|part| part.as_ident());
         let at = first.map_or(0, |name| self.place(name));
-        // The first use counts: targets come before the list of tables that contains them.
+        // The visitor meets a changed table twice, first as the target: the first one decides.
         if !self.structure.tables.iter().any(|table| table.at == at) {
             self.structure.tables.push(TableUse { at, name: parts(name).unwrap_or_default(), changed });
         }
