@@ -275,7 +275,7 @@ pub fn explain(why: &QueryError, command: &Command) -> String {
         }
         QueryError::Refused { code, .. } if code == "57014" => "was too slow and was cancelled".to_owned(),
         QueryError::Refused { code, .. } if code == "42501" => {
-            "refuses it: Countersign's login lacks the right".to_owned()
+            "refuses it: Countersign's login is missing the privilege".to_owned()
         }
         QueryError::Refused { code, .. } if code == "55P03" => "is locked by somebody else".to_owned(),
         other => other.to_string(),

@@ -205,7 +205,7 @@ async fn time_runs_out_for_a_lock_and_for_the_whole_and_a_missing_right_changes_
     assert_eq!((state, ids(&client, "team_time").await), (RunState::Failed, vec![1, 2, 3, 4, 5]));
 
     client.batch_execute("REVOKE DELETE ON team_time FROM countersign_act").await.unwrap();
-    let (said, state) = acts(&act("SELECT 2 AS count", &[delete]), "lacks the right").await;
+    let (said, state) = acts(&act("SELECT 2 AS count", &[delete]), "is missing the privilege").await;
     assert!(said.contains("Nothing was changed."), "{said}");
     assert_eq!((state, ids(&client, "team_time").await), (RunState::Failed, vec![1, 2, 3, 4, 5]));
 }
