@@ -1,4 +1,4 @@
-//! The command line's entrance; what it understands stands in `cli`.
+//! Entry point of the command line, which `cli` parses.
 
 /// An answer is made of many small texts, and glibc's allocator takes a tenth of the time that an acknowledgement has.
 #[global_allocator]

@@ -238,7 +238,7 @@ impl<'a> SqlFile<'a> {
         for part in titled_parts(self.source.text, start) {
             if part.sql.trim().is_empty() {
                 if part.title.is_some() {
-                    problems.0.push(self.source.problem(part.offset, "no statement stands under this title"));
+                    problems.0.push(self.source.problem(part.offset, "no statement follows this title"));
                 }
                 continue;
             }

@@ -91,7 +91,7 @@ pub struct Header {
     pub needs_pg_read_all_stats: bool,
     /// Each target has this long to answer, "5s"; else the environment's statement_timeout.
     pub timeout: Option<String>,
-    /// Posts a message of its own that is edited as it goes on.
+    /// Posts a message of its own that is edited while it runs.
     pub posts_progress: bool,
     /// Anyone who may act or approve anywhere may run it, whatever else their roles say: `freeze`, `withdraw`.
     pub allow_any_operator: bool,

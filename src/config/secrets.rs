@@ -1,5 +1,5 @@
 //! Secrets, by the name of an environment variable or of a file: `{ env = "SLACK_BOT_TOKEN" }`, `{ file = "/run/secrets/x" }`.
-//! A secret never stands in the configuration itself, and no message here repeats a value that could be one.
+//! The configuration itself contains no secret, and no message here repeats a value that could be one.
 
 use super::LoadContext;
 use super::validate::is_variable_name;

@@ -77,7 +77,7 @@ pub fn grouped(number: i64) -> String {
     if number < 0 { format!("-{out}") } else { out }
 }
 
-/// A template of a command's file: `{column}` filled in, and what stands in backticks as code. Values are spans of their own,
+/// A template of a command's file: `{column}` filled in, and text in backticks as code. Values are spans of their own,
 /// so that nothing in them can format.
 pub fn fill(template: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Text {
     let mut text = Text::new();

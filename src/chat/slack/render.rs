@@ -182,7 +182,7 @@ impl MessageFormat for BlockKit<'_> {
         buttons.chunks(ACTIONS).map(row).collect()
     }
 
-    /// Query text never stands in a cell, since Slack's are narrow: it is listed beneath, each with its row's first cell.
+    /// Query text is never shown in a cell, since Slack's are narrow: it is listed beneath, each with its row's first cell.
     fn table(layout: &TableLayout<'_, Self>, part: &mut RenderedPart) -> usize {
         let is_native = layout.format.native.is_some_and(|native| std::ptr::eq(native, layout.table));
         let shown = if is_native { native_rows(layout, part) } else { fixed_width_rows(layout, part) };

@@ -76,7 +76,7 @@ fn severity_label(severity: Severity) -> StyledText {
     }
 }
 
-/// Text in its styles; what is to be typed stands in backticks, since not every terminal has colours.
+/// Text in its styles; text to type is in backticks, since not every terminal has colours.
 fn text(text: &Text, plain: Style) -> StyledText {
     let spans = text.0.iter().map(|span| match span {
         Span::Plain(words) => styled(&escaped_lines(words), plain),

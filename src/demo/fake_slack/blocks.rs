@@ -157,7 +157,7 @@ impl Checker {
 
     fn typed(&mut self, node: &Node<'_>, types: &[impl AsRef<str>]) {
         let kind = types.iter().map(AsRef::as_ref).find(|kind| *kind == node.kind());
-        // Rich text is a block, and stands in cells too.
+        // Rich text is a block, and allowed in cells, too.
         self.object(node, kind.and_then(|kind| KIT.objects.get(kind).or_else(|| KIT.blocks.get(kind))));
     }
 
