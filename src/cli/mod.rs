@@ -166,8 +166,8 @@ async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow::Re
     if let Some(app) = &config.teams {
         report.add_here(teams(app).await);
     }
-    let asked = format!("check of {}", path.display());
-    let mut reply = Reply::new(Heading { who: None, asked, environment: None, run: None });
+    let command = format!("check of {}", path.display());
+    let mut reply = Reply::new(Heading { requester: None, command, environment: None, run: None });
     reply.blocks = report.blocks();
     show(&reply, &ButtonLines::new(), json, variables)?;
     Ok(if report.missing() == 0 { 0 } else { EXIT_MISSING })

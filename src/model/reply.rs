@@ -80,9 +80,9 @@ impl<T: Into<String>> From<T> for Text {
 /// Requester, command and environment: every answer begins with them, since others can't see a slash command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heading {
-    pub who: Option<Person>,
+    pub requester: Option<Person>,
     /// The command as it was understood: "kill 4711".
-    pub asked: String,
+    pub command: String,
     pub environment: Option<EnvironmentTag>,
     /// The run in the history, once there is one.
     pub run: Option<i64>,

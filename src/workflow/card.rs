@@ -21,8 +21,8 @@ pub(super) const DECISION_BUTTONS: [(&str, Decision, ButtonStyle); 3] = [
 
 pub(super) fn heading(app: &App, run: &Run) -> Heading {
     Heading {
-        who: Some(run.request.requester.clone()),
-        asked: run.text("asked").unwrap_or(&run.request.command).to_owned(),
+        requester: Some(run.request.requester.clone()),
+        command: run.text("asked").unwrap_or(&run.request.command).to_owned(),
         environment: run.request.environment.as_deref().and_then(|name| app.environments.tag(name)),
         run: Some(run.id),
     }
@@ -83,7 +83,7 @@ fn confirmation_line(heading: &Heading, plan: &Plan) -> Block {
             if environment.production { environment.name.to_uppercase() } else { environment.name.clone() };
         text = text.strong(name).plain(" · ");
     }
-    Block::Text(text.code(heading.asked.clone()).plain(format!(" · plan {}", &plan.digest()[..12])))
+    Block::Text(text.code(heading.command.clone()).plain(format!(" · plan {}", &plan.digest()[..12])))
 }
 
 fn reason(reason: &str) -> Block {

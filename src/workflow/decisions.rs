@@ -33,11 +33,11 @@ impl RunExecutor {
         heading: &mut Heading,
     ) -> Result<()> {
         let person = self.authenticator.identify(incoming).await?;
-        heading.who = Some(person.clone());
+        heading.requester = Some(person.clone());
         let run = self.app.audit.store.get(click.run).await.map_err(|error| store_error(&error))?;
         let run = run.ok_or_else(|| Error::user("This request is no longer known."))?;
         heading.run = Some(run.id);
-        heading.asked = format!("{:?}", click.decision).to_lowercase();
+        heading.command = format!("{:?}", click.decision).to_lowercase();
         heading.environment =
             run.request.environment.as_deref().and_then(|name| self.app.environments.tag(name));
         let delivered = self.outbox.delivered_message(click.card, run.id).await?;

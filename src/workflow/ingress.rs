@@ -66,11 +66,13 @@ impl Workflow {
     }
 
     async fn menu(&self, incoming: &IncomingEvent, heading: Heading) -> HandlerResult {
-        let heading = Heading { asked: "help".to_owned(), ..heading };
+        let heading = Heading { command: "help".to_owned(), ..heading };
         let may_run = |name: &&str| {
             let command = self.app.catalog.find(name);
-            let person = heading.who.as_ref();
-            command.zip(person).is_some_and(|(command, who)| self.app.access.may_run(who, command, None))
+            let person = heading.requester.as_ref();
+            command
+                .zip(person)
+                .is_some_and(|(command, person)| self.app.access.may_run(person, command, None))
         };
         let commands: Vec<&str> = replies::FIRST.into_iter().filter(may_run).collect();
         let (mut reply, offers) = replies::menu(heading, &commands);
@@ -218,8 +220,8 @@ impl Workflow {
     }
 }
 
-fn anonymous(asked: &str) -> Heading {
-    Heading { who: None, asked: asked.to_owned(), environment: None, run: None }
+fn anonymous(command: &str) -> Heading {
+    Heading { requester: None, command: command.to_owned(), environment: None, run: None }
 }
 
 /// Puts a refusal into a card, above the buttons, where the clicker looks: a plan can be longer than a screen.

@@ -47,8 +47,8 @@ impl Intent<'_> {
 
     pub fn heading(&self, app: &App) -> Heading {
         Heading {
-            who: Some(self.person.clone()),
-            asked: self.request_text(),
+            requester: Some(self.person.clone()),
+            command: self.request_text(),
             environment: self.environment.as_deref().and_then(|name| app.environments.tag(name)),
             run: None,
         }
@@ -127,13 +127,13 @@ impl Authenticator {
         heading: &mut Heading,
     ) -> Result<Option<Intent<'a>>> {
         let person = self.identify(incoming).await?;
-        heading.who = Some(person.clone());
+        heading.requester = Some(person.clone());
         let (break_glass, typed) = command_line::strip_break_glass_prefix(typed);
         let Some(parsed) = command_line::understand(&self.app.catalog, typed, &self.known_names())? else {
             return Ok(None);
         };
         let intent = self.authorize(incoming, person, parsed, break_glass, heading).await?;
-        heading.asked = intent.request_text();
+        heading.command = intent.request_text();
         Ok(Some(intent))
     }
 
@@ -148,9 +148,9 @@ impl Authenticator {
         heading: &mut Heading,
     ) -> Result<Option<Intent<'a>>> {
         let TokenPurpose::RunCommand { command, environment, arguments } = purpose else { return Ok(None) };
-        heading.asked.clone_from(&command);
+        heading.command.clone_from(&command);
         let person = self.identify(incoming).await?;
-        heading.who = Some(person.clone());
+        heading.requester = Some(person.clone());
         let command = self.app.catalog.find(&command);
         let command = command.ok_or_else(|| Error::user("This command no longer exists."))?;
         let values = command_line::bind_offer(&command.header.args, &arguments, &self.known_names())?;

@@ -37,18 +37,21 @@ impl Reminders {
         let environment = heading.environment.as_ref();
         let approvers = pending_approvers(&self.app, run);
         let people: Vec<&str> = approvers.iter().map(|person| person.id.as_str()).collect();
-        let (requester, asked, id) = (&run.request.requester.id, &heading.asked, run.id);
+        let (requester, command, id) = (&run.request.requester.id, &heading.command, run.id);
         let scope = environment.map_or(String::new(), |environment| format!(" on {}", environment.name));
         let text = match event {
-            BREAK_GLASS_USED => format!("{requester} ran {asked}{scope} without approval (#{id})."),
+            BREAK_GLASS_USED => format!("{requester} ran {command}{scope} without approval (#{id})."),
             _ => {
-                format!("{requester} requested {asked}{scope} (#{id}): {} can approve it.", people.join(", "))
+                format!(
+                    "{requester} requested {command}{scope} (#{id}): {} can approve it.",
+                    people.join(", ")
+                )
             }
         };
         json!({
             "event": event,
             "run": id,
-            "asked": asked,
+            "asked": command,
             "environment": environment.map(|environment| &environment.name),
             "production": environment.is_some_and(|environment| environment.production),
             "requester": requester,

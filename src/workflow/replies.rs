@@ -27,8 +27,8 @@ pub fn refusal(rejection: &Rejection) -> Reply {
         Error::Internal(cause) => {
             let reference =
                 crate::model::random_token().map_or("-".to_owned(), |token| token[..8].to_owned());
-            let (cause, asked) = (format!("{cause:#}"), &rejection.heading.asked);
-            tracing::error!(reference, cause, asked, "command failed");
+            let (cause, command) = (format!("{cause:#}"), &rejection.heading.command);
+            tracing::error!(reference, cause, command, "command failed");
             let problem = "An internal error occurred, and the command was not completed. Give Countersign's operators this reference: ";
             let text = Text::from(problem).code(reference);
             reply.with(Block::Verdict { tone: Severity::Critical, text })

@@ -163,8 +163,8 @@ async fn looks(world: &World, command: &Command, line: &str) {
     let sorted = ANY_ORDER.contains(&command.name.as_str());
     answer.blocks.iter_mut().for_each(|block| steady_block(block, sorted));
     let heading = Heading {
-        who: Some(Person { id: "ana".to_owned(), account: Some("U0ANA".to_owned()) }),
-        asked: steady(line.trim_end_matches(" --env production")),
+        requester: Some(Person { id: "ana".to_owned(), account: Some("U0ANA".to_owned()) }),
+        command: steady(line.trim_end_matches(" --env production")),
         environment: Some(EnvironmentTag { name: "production".to_owned(), production: true }),
         run: Some(9),
     };

@@ -135,8 +135,8 @@ fn unpresentable(form: &Form<'_>, sections: &[SectionResult], answer: &Answer) -
 /// What Slack would refuse, or bring to life.
 fn unfit(line: &str, answer: &Answer) -> Option<String> {
     let heading = Heading {
-        who: Some(Person { id: "Ana Example".to_owned(), account: Some("U0ANA".to_owned()) }),
-        asked: line.to_owned(),
+        requester: Some(Person { id: "Ana Example".to_owned(), account: Some("U0ANA".to_owned()) }),
+        command: line.to_owned(),
         environment: Some(EnvironmentTag { name: "production".to_owned(), production: true }),
         run: None,
     };

@@ -73,7 +73,7 @@ async fn assert_shown(world: &World, by: &str, which: &str) {
     assert!(sections.iter().all(|section| section.failures.is_empty()), "{which}: {told}");
     let reply = Reply {
         blocks: answer.blocks.clone(),
-        ..Reply::new(Heading { who: None, asked: line, environment: None, run: None })
+        ..Reply::new(Heading { requester: None, command: line, environment: None, run: None })
     };
     let rendered = checks::words(&render(&reply));
     for shown in [&told, &rendered] {

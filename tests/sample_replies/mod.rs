@@ -9,8 +9,8 @@ pub fn person(id: &str) -> Person {
 
 pub fn heading() -> Heading {
     Heading {
-        who: Some(person("ana")),
-        asked: "kill 4711".to_owned(),
+        requester: Some(person("ana")),
+        command: "kill 4711".to_owned(),
         environment: Some(EnvironmentTag { name: "production".to_owned(), production: true }),
         run: Some(128),
     }
@@ -237,8 +237,12 @@ pub fn any_reply() -> impl Strategy<Value = Reply> {
     ];
     (any_string(), any_string(), blocks).prop_map(|(who, asked, blocks)| {
         let environment = EnvironmentTag { name: who.clone(), production: true };
-        let heading =
-            Heading { who: Some(person(&who)), asked, environment: Some(environment), run: Some(1) };
+        let heading = Heading {
+            requester: Some(person(&who)),
+            command: asked,
+            environment: Some(environment),
+            run: Some(1),
+        };
         Reply { heading, audience: Audience::Everyone, blocks, indivisible: false, view: None }
     })
 }

@@ -32,7 +32,7 @@ fn the_heading_names_who_what_and_where() {
     let mut answer = reply(verdict(Severity::Ok, "Killed."));
     assert!(words(&render(&answer)).starts_with("ana| requested |kill 4711| on |🔴 |PRODUCTION| · #128"));
     answer.heading.environment = Some(EnvironmentTag { name: "staging".to_owned(), production: false });
-    answer.heading.who = None;
+    answer.heading.requester = None;
     answer.heading.run = None;
     assert!(words(&render(&answer)).starts_with("kill 4711| on |🟢 |staging|✅ |Killed."));
 }
@@ -141,7 +141,7 @@ fn what_does_not_fit_whole_says_why() {
     let many = (0..60).fold(reply(code("x")), |reply, _| reply.with(code("y")));
     assert_eq!(why(many), "it has 62 blocks; a message holds 50");
     let mut long = reply(code("x"));
-    long.heading.asked = "kill ".repeat(500);
+    long.heading.command = "kill ".repeat(500);
     assert_eq!(why(long), "the command has more than 1,000 characters");
 }
 
@@ -173,7 +173,7 @@ fn hostile_text_is_inert_and_unchanged() {
             .with(code(evil))
             .with(Block::Progress { percent: None, label: evil.to_owned() })
             .with(Block::Note(Text::from(evil)));
-        answer.heading.asked = evil.to_owned();
+        answer.heading.command = evil.to_owned();
         let rendered = render(&answer);
         check(&rendered).unwrap();
         assert_eq!(rendered.blocks.iter().try_for_each(inert), Ok(()), "{evil}");

@@ -42,7 +42,7 @@ fn asked_from(wire: &Wire, age_seconds: i64) -> IncomingEvent {
 }
 
 fn reply() -> Reply {
-    let heading = Heading { who: None, asked: "locks".to_owned(), environment: None, run: None };
+    let heading = Heading { requester: None, command: "locks".to_owned(), environment: None, run: None };
     Reply::new(heading).with(Block::Verdict { tone: Severity::Ok, text: "No session waits.".into() })
 }
 

@@ -137,7 +137,7 @@ fn the_heading_names_who_what_and_where() {
     assert!(words(&rendered).starts_with("ana| requested |kill 4711| on |🔴 |PRODUCTION| · #128"));
     assert_eq!(rendered.card["body"][0]["style"], "attention");
     answer.heading.environment = Some(EnvironmentTag { name: "staging".to_owned(), production: false });
-    answer.heading.who = None;
+    answer.heading.requester = None;
     answer.heading.run = None;
     let rendered = render(&answer, &EVERYONE);
     assert!(words(&rendered).starts_with("kill 4711| on |🟢 |staging|✅ |Killed."));
@@ -302,7 +302,7 @@ fn what_does_not_fit_whole_says_why() {
     let halves = why(reply(code(&"x".repeat(12_000))).with(code(&"y".repeat(12_000))));
     assert_eq!(halves, "it has 24,587 bytes; a message holds 16,869");
     let mut long = reply(code("x"));
-    long.heading.asked = "kill ".repeat(500);
+    long.heading.command = "kill ".repeat(500);
     assert_eq!(why(long), "the command has more than 1,000 bytes");
 }
 
@@ -347,7 +347,7 @@ fn hostile(evil: &str) -> TeamsCard {
         .with(Block::Progress { percent: None, label: evil.to_owned() })
         .with(Block::Note(Text::from(evil)))
         .with(Block::Buttons(vec![Button::new(evil, "t".to_owned(), ButtonStyle::Plain)]));
-    answer.heading.asked = evil.to_owned();
+    answer.heading.command = evil.to_owned();
     let rendered = render(&answer, &EVERYONE);
     check(&rendered).unwrap();
     assert_eq!(inert(&rendered.card), Ok(()), "{evil}");

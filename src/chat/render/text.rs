@@ -99,11 +99,11 @@ impl TextRules {
             cut |= shortened;
             spans.extend((!text.is_empty()).then(|| style(text)));
         };
-        if let Some(who) = &heading.who {
-            add(&who.id, Span::Strong, MAX_HEADING_NAME);
+        if let Some(requester) = &heading.requester {
+            add(&requester.id, Span::Strong, MAX_HEADING_NAME);
             add(" requested ", Span::Plain, MAX_HEADING_NAME);
         }
-        add(&heading.asked, Span::Code, MAX_HEADING);
+        add(&heading.command, Span::Code, MAX_HEADING);
         if let Some(environment) = &heading.environment {
             let (mark, name) = environment_mark(environment);
             add(" on ", Span::Plain, MAX_HEADING_NAME);
@@ -188,10 +188,10 @@ pub fn left_out(characters: usize) -> String {
 pub fn summary(reply: &Reply) -> String {
     let heading = &reply.heading;
     let mut words = String::new();
-    if let Some(who) = &heading.who {
-        words.push_str(&format!("{} requested ", who.id));
+    if let Some(requester) = &heading.requester {
+        words.push_str(&format!("{} requested ", requester.id));
     }
-    words.push_str(&heading.asked);
+    words.push_str(&heading.command);
     if let Some(environment) = &heading.environment {
         words.push_str(&format!(" on {}", environment_mark(environment).1));
     }

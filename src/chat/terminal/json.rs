@@ -33,8 +33,8 @@ pub fn render(reply: &Reply, lines: &ButtonLines) -> String {
     });
     let reply = json!({
         "version": 1,
-        "who": reply.heading.who.as_ref().map(|who| &who.id),
-        "asked": reply.heading.asked,
+        "who": reply.heading.requester.as_ref().map(|person| &person.id),
+        "asked": reply.heading.command,
         "environment": reply.heading.environment,
         "run": reply.heading.run,
         "verdict": verdict,

@@ -50,8 +50,9 @@ fn is_prose(block: &Block) -> bool {
 
 /// "ana requested health on PRODUCTION · #128".
 fn heading(heading: &Heading) -> StyledText {
-    let requester = heading.who.as_ref().map_or(String::new(), |who| format!("{} requested ", who.id));
-    let mut line = styled(&escaped_line(&format!("{requester}{}", heading.asked)), Style::Faint);
+    let requester =
+        heading.requester.as_ref().map_or(String::new(), |person| format!("{} requested ", person.id));
+    let mut line = styled(&escaped_line(&format!("{requester}{}", heading.command)), Style::Faint);
     if let Some(environment) = &heading.environment {
         line.extend(styled(" on ", Style::Faint));
         let name = escaped_line(&environment.name);
