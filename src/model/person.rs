@@ -57,15 +57,16 @@ pub struct Conversation {
     pub platform: PlatformKind,
     pub workspace: String,
     /// Slack's channel id, Teams' conversation id, a terminal's login name.
-    pub conversation: String,
+    #[serde(rename = "conversation")]
+    pub id: String,
     /// The message that a thread hangs from.
     pub thread: Option<String>,
 }
 
 impl Conversation {
     /// A conversation, outside of its threads.
-    pub fn new(platform: PlatformKind, workspace: &str, conversation: String) -> Conversation {
-        Conversation { platform, workspace: workspace.to_owned(), conversation, thread: None }
+    pub fn new(platform: PlatformKind, workspace: &str, id: String) -> Conversation {
+        Conversation { platform, workspace: workspace.to_owned(), id, thread: None }
     }
 
     /// The direct conversation with an account, before the platform has told its id.
@@ -75,15 +76,13 @@ impl Conversation {
 
     /// The account of a conversation that [`Conversation::with`] made.
     pub fn account(&self) -> Option<ChatAccount> {
-        let account = self.conversation.strip_prefix(ACCOUNT)?.to_owned();
+        let account = self.id.strip_prefix(ACCOUNT)?.to_owned();
         Some(ChatAccount::new(self.platform, &self.workspace, account, None))
     }
 
     /// A thread belongs to its conversation: tokens and bindings compare conversations.
     pub fn same_conversation(&self, other: &Conversation) -> bool {
-        self.platform == other.platform
-            && self.workspace == other.workspace
-            && self.conversation == other.conversation
+        self.platform == other.platform && self.workspace == other.workspace && self.id == other.id
     }
 }
 

@@ -220,12 +220,7 @@ impl World {
 }
 
 pub fn place() -> Conversation {
-    Conversation {
-        platform: PlatformKind::Slack,
-        workspace: "T1".into(),
-        conversation: "C1".into(),
-        thread: None,
-    }
+    Conversation { platform: PlatformKind::Slack, workspace: "T1".into(), id: "C1".into(), thread: None }
 }
 
 fn app(

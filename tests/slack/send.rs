@@ -25,7 +25,7 @@ fn place(conversation: &str) -> Conversation {
     Conversation {
         platform: PlatformKind::Slack,
         workspace: "T1".to_owned(),
-        conversation: conversation.to_owned(),
+        id: conversation.to_owned(),
         thread: None,
     }
 }
@@ -127,7 +127,7 @@ async fn a_mention_is_answered_in_its_thread_and_a_direct_message_by_one() {
 async fn a_message_is_posted_edited_and_never_unfurled_or_parsed() {
     let (wire, slack) = started().await;
     let posted = slack.post(&place("C1"), &reply()).await.unwrap();
-    assert_eq!((posted.place.conversation.as_str(), posted.message.as_str()), ("C1", "200.1"));
+    assert_eq!((posted.place.id.as_str(), posted.message.as_str()), ("C1", "200.1"));
     slack.edit(&posted, &reply()).await.unwrap();
     let asked = wire.asked();
     assert_eq!(asked[1].arguments["ts"], "200.1");

@@ -14,7 +14,7 @@ pub fn place(conversation: &str) -> Conversation {
     Conversation {
         platform: PlatformKind::Slack,
         workspace: "T1".into(),
-        conversation: conversation.into(),
+        id: conversation.into(),
         thread: None,
     }
 }

@@ -94,7 +94,7 @@ impl Platform for Room {
         Ok(())
     }
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
-        Ok(Conversation { conversation: format!("D{}", sender.account), ..incident() })
+        Ok(Conversation { id: format!("D{}", sender.account), ..incident() })
     }
     async fn account(
         &self,
@@ -121,7 +121,7 @@ pub fn incident() -> Conversation {
     Conversation {
         platform: PlatformKind::Slack,
         workspace: "T0SAMPLE".to_owned(),
-        conversation: INCIDENT.to_owned(),
+        id: INCIDENT.to_owned(),
         thread: None,
     }
 }

@@ -25,12 +25,8 @@ async fn server() -> &'static Servers {
 fn typed(line: String) -> IncomingEvent {
     let workspace = fake_slack::TEAM.to_owned();
     let (platform, account) = (PlatformKind::Slack, ANA.to_owned());
-    let place = Conversation {
-        platform,
-        workspace: workspace.clone(),
-        conversation: INCIDENT.to_owned(),
-        thread: None,
-    };
+    let place =
+        Conversation { platform, workspace: workspace.clone(), id: INCIDENT.to_owned(), thread: None };
     let sender = ChatAccount { platform, workspace, account, name: "ana".to_owned() };
     IncomingEvent { delivery: line.clone(), sender, place, handle: None, event: Event::Command { line } }
 }

@@ -112,7 +112,7 @@ async fn a_click_after_the_deadline_is_too_late_even_if_nobody_noticed_yet() {
     let place = Conversation {
         platform: PlatformKind::Slack,
         workspace: workspace.clone(),
-        conversation: INCIDENT.to_owned(),
+        id: INCIDENT.to_owned(),
         thread: None,
     };
     let sender = ChatAccount {

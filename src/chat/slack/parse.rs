@@ -261,8 +261,8 @@ fn json<T: DeserializeOwned>(body: &str) -> Result<T, MalformedRequest> {
     serde_json::from_str(body).map_err(|_| MalformedRequest)
 }
 
-fn place(workspace: String, conversation: String, thread: Option<String>) -> Conversation {
-    Conversation { platform: PlatformKind::Slack, workspace, conversation, thread }
+fn place(workspace: String, id: String, thread: Option<String>) -> Conversation {
+    Conversation { platform: PlatformKind::Slack, workspace, id, thread }
 }
 
 fn handle(url: String) -> AnswerHandle {

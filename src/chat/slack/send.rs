@@ -105,7 +105,7 @@ impl SlackPlatform {
         if message.attachment.is_some()
             && self.conversation(&to.place).await.is_ok_and(|place| place.bot_is_in)
         {
-            self.attach(&to.place.conversation, to.place.thread.as_deref(), &message).await;
+            self.attach(&to.place.id, to.place.thread.as_deref(), &message).await;
         }
         Ok(())
     }
@@ -114,22 +114,22 @@ impl SlackPlatform {
     async fn post_to(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         let message = render::render(reply);
         let thread = place.thread.as_deref();
-        let mut body = message_to(&place.conversation, &message, thread);
+        let mut body = message_to(&place.id, &message, thread);
         for argument in ["mrkdwn", "unfurl_links", "unfurl_media"] {
             body[argument] = json!(false);
         }
-        self.pacer.turn(&place.conversation).await;
+        self.pacer.turn(&place.id).await;
         let answer = self.api.post("chat.postMessage", &body).await.map_err(send_error)?;
-        let conversation = answer["channel"].as_str().unwrap_or(&place.conversation).to_owned();
+        let id = answer["channel"].as_str().unwrap_or(&place.id).to_owned();
         let ts: String = read(&answer, "ts")?;
-        self.attach(&conversation, thread.or(Some(&ts)), &message).await;
-        Ok(PostedMessage { place: Conversation { conversation, ..place.clone() }, message: ts })
+        self.attach(&id, thread.or(Some(&ts)), &message).await;
+        Ok(PostedMessage { place: Conversation { id, ..place.clone() }, message: ts })
     }
 
     /// Posts a message into the conversation that only the requester sees.
     async fn post_ephemeral(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         let message = render::render(reply);
-        let mut body = message_to(&to.place.conversation, &message, to.place.thread.as_deref());
+        let mut body = message_to(&to.place.id, &message, to.place.thread.as_deref());
         body["user"] = json!(to.sender.account);
         self.api.post("chat.postEphemeral", &body).await.map(drop).map_err(send_error)
     }
@@ -163,7 +163,7 @@ impl Platform for SlackPlatform {
             }
         }
         // A direct conversation has no one to hide from.
-        let direct = to.place.conversation.starts_with('D');
+        let direct = to.place.id.starts_with('D');
         let sent = match reply.audience {
             Audience::Asker if !direct => self.post_ephemeral(to, reply).await,
             _ => self.post_to(&to.place, reply).await.map(drop),
@@ -181,7 +181,7 @@ impl Platform for SlackPlatform {
 
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
-        let mut body = message_to(&posted.place.conversation, &render::render(reply), None);
+        let mut body = message_to(&posted.place.id, &render::render(reply), None);
         body["ts"] = json!(posted.message);
         self.api.post("chat.update", &body).await.map(drop).map_err(send_error)
     }
@@ -244,9 +244,9 @@ impl Platform for SlackPlatform {
     }
 
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
-        let key = format!("{}/{}", place.workspace, place.conversation);
+        let key = format!("{}/{}", place.workspace, place.id);
         let fetch = async {
-            let answer = self.api.get("conversations.info", &[("channel", &place.conversation)]).await;
+            let answer = self.api.get("conversations.info", &[("channel", &place.id)]).await;
             let channel: Channel = match answer {
                 Ok(answer) => read(&answer, "channel")?,
                 // The bot isn't a member of what it can't see, and its answers there stay private.

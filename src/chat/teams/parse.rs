@@ -179,18 +179,18 @@ fn text_of(data: &Value, key: &str) -> Option<String> {
 }
 
 fn incoming(activity: Activity, tenant: String, event: Event) -> Option<IncomingEvent> {
-    let (id, from) = (activity.id?, activity.from?);
+    let (activity_id, from) = (activity.id?, activity.from?);
     if from.role.as_deref().is_some_and(|role| role != "user") {
         return None; // bots don't command bots
     }
     // Required: Teams makes an id of its own for each bot, which is no identity.
     let account = from.aad_object_id?.to_lowercase();
-    let (conversation, thread) = match activity.conversation.id.split_once(";messageid=") {
-        Some((conversation, thread)) => (conversation.to_owned(), Some(thread.to_owned())),
+    let (id, thread) = match activity.conversation.id.split_once(";messageid=") {
+        Some((id, thread)) => (id.to_owned(), Some(thread.to_owned())),
         None => (activity.conversation.id, None),
     };
     let waits = activity.kind == "invoke";
-    let delivery = format!("teams:{conversation}:{id}");
+    let delivery = format!("teams:{id}:{activity_id}");
     Some(IncomingEvent {
         handle: waits.then(|| AnswerHandle {
             url: delivery.clone(),
@@ -199,7 +199,7 @@ fn incoming(activity: Activity, tenant: String, event: Event) -> Option<Incoming
         }),
         delivery,
         sender: ChatAccount::new(PlatformKind::Teams, &tenant, account, from.name),
-        place: Conversation { platform: PlatformKind::Teams, workspace: tenant, conversation, thread },
+        place: Conversation { platform: PlatformKind::Teams, workspace: tenant, id, thread },
         event,
     })
 }

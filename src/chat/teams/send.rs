@@ -71,7 +71,7 @@ impl TeamsPlatform {
 
     /// Remembers the service address that a verified activity named for its conversation.
     pub fn remember_service(&self, place: &Conversation, service_url: &str) {
-        self.services.put(&place.conversation, service_url.to_owned(), Instant::now() + SERVICE_LIFETIME);
+        self.services.put(&place.id, service_url.to_owned(), Instant::now() + SERVICE_LIFETIME);
     }
 
     /// Registers a click whose client waits for a card, and receives that card. The same click is answered once.
@@ -91,9 +91,8 @@ impl TeamsPlatform {
 
     /// A thread's id names the message that it hangs from. Only channels have threads.
     fn thread_reference(&self, place: &Conversation) -> ConversationReference {
-        let mut reference = self.reference(&place.conversation);
-        let channel =
-            ["@thread.tacv2", "@thread.skype"].iter().any(|kind| place.conversation.ends_with(kind));
+        let mut reference = self.reference(&place.id);
+        let channel = ["@thread.tacv2", "@thread.skype"].iter().any(|kind| place.id.ends_with(kind));
         if let Some(thread) = place.thread.as_ref().filter(|_| channel) {
             reference.conversation.push_str(&format!(";messageid={thread}"));
         }
@@ -106,7 +105,7 @@ impl TeamsPlatform {
         if let Some(account) = to {
             activity["recipient"] = json!({ "id": self.user_id(place, account).await? });
         }
-        self.pacer.turn(&place.conversation).await;
+        self.pacer.turn(&place.id).await;
         self.connector.send(&self.thread_reference(place), &activity).await.map_err(send_error)
     }
 
@@ -127,7 +126,7 @@ impl TeamsPlatform {
     /// The ids of the people who have buttons of their own on the card. Without ids everyone sees the same card, and may ask for
     /// their own.
     async fn user_ids(&self, place: &Conversation, reply: &Reply) -> Vec<String> {
-        let Ok(Some(members)) = self.roster(&place.conversation).await else { return Vec::new() };
+        let Ok(Some(members)) = self.roster(&place.id).await else { return Vec::new() };
         let mut ids: Vec<String> = Vec::new();
         for account in button_owners(reply).filter_map(|person| person.account.as_deref()) {
             let member = members.iter().find(|member| is(member, account));
@@ -139,12 +138,12 @@ impl TeamsPlatform {
 
     /// The id by which Teams knows an account in a conversation.
     async fn user_id(&self, place: &Conversation, account: &str) -> Result<String, SendError> {
-        if let Ok(Some(members)) = self.roster(&place.conversation).await
+        if let Ok(Some(members)) = self.roster(&place.id).await
             && let Some(member) = members.iter().find(|member| is(member, account))
         {
             return Ok(member.id.clone());
         }
-        match self.member(&place.conversation, account).await {
+        match self.member(&place.id, account).await {
             Ok(member) => Ok(member.id),
             Err(ConnectorError::Code(404, _)) => Err(SendError::NotInConversation),
             Err(error) => Err(send_error(error)),
@@ -198,7 +197,7 @@ impl Platform for TeamsPlatform {
             return Ok(());
         }
         // A direct conversation has no one to hide from.
-        let private = reply.audience == Audience::Asker && !is_direct(&to.place.conversation);
+        let private = reply.audience == Audience::Asker && !is_direct(&to.place.id);
         match self.send(&to.place, reply, private.then_some(&to.sender.account)).await {
             Err(SendError::NotInConversation) => self.send_direct(&to.sender, reply).await.map(drop),
             sent => sent.map(drop),
@@ -234,11 +233,11 @@ impl Platform for TeamsPlatform {
         place: &Conversation,
         freshness: Freshness,
     ) -> Result<AccountInfo, SendError> {
-        let key = format!("{}/{}/{}", sender.workspace, sender.account, place.conversation);
+        let key = format!("{}/{}/{}", sender.workspace, sender.account, place.id);
         let fetch = async {
             let answer = match place.account() {
-                Some(_) => self.member(&self.direct(sender).await?.conversation, &sender.account).await,
-                None => self.member(&place.conversation, &sender.account).await,
+                Some(_) => self.member(&self.direct(sender).await?.id, &sender.account).await,
+                None => self.member(&place.id, &sender.account).await,
             };
             let member = match answer {
                 Ok(member) => member,
@@ -278,8 +277,8 @@ impl Platform for TeamsPlatform {
     }
 
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
-        let roster = self.roster(&place.conversation).await;
-        conversation_info(&place.conversation, roster, &self.tenants)
+        let roster = self.roster(&place.id).await;
+        conversation_info(&place.id, roster, &self.tenants)
     }
 }
 

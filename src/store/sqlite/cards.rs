@@ -134,13 +134,13 @@ pub(super) fn token(connection: &Connection, token: String) -> DbResult<Option<B
 pub(super) fn bind(transaction: &Transaction<'_>, place: &Conversation, environment: &str) -> DbResult<()> {
     let sql = "INSERT INTO bindings (platform, workspace, conversation, environment) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT DO UPDATE SET environment = excluded.environment";
-    let values = params![word(&place.platform)?, place.workspace, place.conversation, environment];
+    let values = params![word(&place.platform)?, place.workspace, place.id, environment];
     rows::execute(transaction, sql, values)?;
     Ok(())
 }
 
 pub(super) fn binding(connection: &Connection, place: &Conversation) -> DbResult<Option<String>> {
     let sql = "SELECT environment FROM bindings WHERE platform = ?1 AND workspace = ?2 AND conversation = ?3";
-    let values = params![word(&place.platform)?, place.workspace, place.conversation];
+    let values = params![word(&place.platform)?, place.workspace, place.id];
     rows::first(connection, sql, values, rows::value)
 }
