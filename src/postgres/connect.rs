@@ -42,7 +42,7 @@ pub enum Unreachable {
 /// `None` where the configuration turns TLS off.
 pub type ClientTls = Option<MakeRustlsConnect>;
 
-/// Asks a server to give up what a connection of it is doing, over a connection of its own: it needs no slot and no right.
+/// Cancels a connection's current query over a separate connection, which needs no slot and no privilege.
 pub struct Canceller {
     token: CancelToken,
     tls: ClientTls,
@@ -81,22 +81,22 @@ pub async fn open(
         lock_timeout.as_millis()
     ));
     match tokio::time::timeout(*connect_timeout, handshake(tls, &config)).await {
-        Ok(result) => result.map_err(|error| unreachable(&error, *connect_timeout)),
+        Ok(result) => result.map_err(|error| unreachable_reason(&error, *connect_timeout)),
         Err(_) => Err(Unreachable::TimedOut(*connect_timeout)),
     }
 }
 
 async fn handshake(tls: &ClientTls, config: &Config) -> Result<Connection, tokio_postgres::Error> {
-    macro_rules! run {
+    macro_rules! connect {
         ($tls:expr) => {{
             let (client, mut connection) = config.connect($tls).await?;
             let major = connection.parameter("server_version").map_or(0, major_of);
             let warnings = Warnings::default();
-            let recorded = warnings.clone();
+            let sink = warnings.clone();
             tokio::spawn(async move {
                 while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
                     match message {
-                        Ok(AsyncMessage::Notice(notice)) => recorded.record(&notice),
+                        Ok(AsyncMessage::Notice(notice)) => sink.record(&notice),
                         Ok(_) => {}
                         Err(error) => {
                             tracing::debug!(code = ?error.code(), "a connection ended");
@@ -110,8 +110,8 @@ async fn handshake(tls: &ClientTls, config: &Config) -> Result<Connection, tokio
         }};
     }
     match tls {
-        Some(tls) => run!(tls.clone()),
-        None => run!(NoTls),
+        Some(tls) => connect!(tls.clone()),
+        None => connect!(NoTls),
     }
 }
 
@@ -145,7 +145,7 @@ pub fn client_tls(environment: &Environment) -> anyhow::Result<ClientTls> {
 }
 
 /// Tells the cases apart: down, hanging, TLS, slots, login, database.
-fn unreachable(error: &tokio_postgres::Error, waited: Duration) -> Unreachable {
+fn unreachable_reason(error: &tokio_postgres::Error, waited: Duration) -> Unreachable {
     if let Some(code) = error.code() {
         return match *code {
             SqlState::TOO_MANY_CONNECTIONS => Unreachable::NoSlot,

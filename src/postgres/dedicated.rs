@@ -101,7 +101,7 @@ impl DedicatedSession {
     pub async fn execute(&self, sql: &str) -> Result<Vec<String>, QueryError> {
         let connection = self.connection()?;
         drop(connection.warnings.take());
-        self.within(LONGEST, connection.batch_execute(sql)).await?;
+        self.with_time_limit(LONGEST, connection.batch_execute(sql)).await?;
         Ok(connection.warnings.take())
     }
 
@@ -116,11 +116,11 @@ impl DedicatedSession {
     pub async fn try_advisory_lock(&self, resource: &str) -> Result<bool, QueryError> {
         let digest = Sha256::digest(resource.as_bytes());
         let key = i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-        let until = Instant::now() + LOCK_TIMEOUT;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             let rows = self.query("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_CLASS, &key]).await?;
             let is_locked = rows.first().is_some_and(|row| row.get(0));
-            if is_locked || Instant::now() >= until {
+            if is_locked || Instant::now() >= deadline {
                 return Ok(is_locked);
             }
             tokio::time::sleep(LOCK_RETRY_INTERVAL).await;

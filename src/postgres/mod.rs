@@ -155,8 +155,12 @@ impl Environments {
         environment.logins.values().map(|login| login.user.clone()).collect()
     }
 
-    /// Acquires a connection for one asker. The maintenance database's is the warm one if it is free.
-    pub async fn acquire(&self, address: &Address, asker: &str) -> Result<PooledClient, Unreachable> {
+    /// Acquires a connection, and names its client for a DBA. The maintenance database's is the warm one if it is free.
+    pub async fn acquire(
+        &self,
+        address: &Address,
+        application_name: &str,
+    ) -> Result<PooledClient, Unreachable> {
         let unknown = |_| Unreachable::Misconfigured;
         let pools = self.pools(&address.environment).map_err(unknown)?;
         let environment = &pools.environment;
@@ -172,7 +176,7 @@ impl Environments {
             if connection.as_ref().is_none_or(Connection::is_closed) {
                 *connection = Some(connect.await?);
             }
-            return Ok(PooledClient::new(ClientKind::Warm(connection), environment, asker));
+            return Ok(PooledClient::new(ClientKind::Warm(connection), environment, application_name));
         }
         let key = Address { database: Some(database.clone()), login, ..address.clone() };
         let kind = match (pools.pool.take(&key, connect, environment.connect_timeout).await, warm) {
@@ -195,7 +199,7 @@ impl Environments {
             }
             (Err(error), _) => return Err(error),
         };
-        Ok(PooledClient::new(kind, environment, asker))
+        Ok(PooledClient::new(kind, environment, application_name))
     }
 
     /// Opens the warm connections that are not open. Called at start and every half minute.

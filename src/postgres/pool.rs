@@ -1,5 +1,6 @@
 //! Pooled connections: a bounded number per environment, idle ones kept for the next query, and every query under a time limit
-//! of our own, since a server that hangs keeps none.
+//! of our own, since a server that hangs doesn't enforce its own. A warm connection stays open outside the pool, one for each
+//! server and login, so that the bot still answers when every slot is taken.
 
 use super::Address;
 use super::connect::{Canceller, Unreachable};
@@ -15,8 +16,8 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
-/// Idle connections to service databases are closed after this time, so that an idle bot holds only its warm ones.
-const IDLE: Duration = Duration::from_secs(300);
+/// Idle connections to service databases are closed after this time, so that an idle bot holds only its warm connections.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The server's own `statement_timeout` fires first; this much later we stop waiting for it.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
@@ -58,7 +59,7 @@ impl ConnectionPool {
         })
     }
 
-    /// An idle connection to that address, or a new one when the budget has room, closing somebody's idle one for it.
+    /// An idle connection to that address, or a new one when the budget has room, closing another address' idle connection for it.
     pub async fn take(
         &self,
         key: &Address,
@@ -86,7 +87,7 @@ impl ConnectionPool {
 
     fn idle_for(&self, key: &Address) -> Option<Connection> {
         let mut idle = self.idle.lock();
-        idle.retain(|(_, connection, since)| !connection.is_closed() && since.elapsed() < IDLE);
+        idle.retain(|(_, connection, since)| !connection.is_closed() && since.elapsed() < IDLE_TIMEOUT);
         let at = idle.iter().rposition(|(address, ..)| address == key)?;
         Some(idle.swap_remove(at).1)
     }
@@ -101,15 +102,20 @@ impl ConnectionPool {
 
 /// The origin of a client's connection, which gets it back.
 pub(super) enum ClientKind {
+    /// The server and login's connection to the maintenance database, locked for this client.
     Warm(OwnedMutexGuard<Option<Connection>>),
-    Pooled { connection: Option<Box<Connection>>, key: Address, pool: Arc<ConnectionPool> },
+    Pooled {
+        connection: Option<Box<Connection>>,
+        key: Address,
+        pool: Arc<ConnectionPool>,
+    },
 }
 
 /// A connection that returns to its pool when it is dropped.
 pub struct PooledClient {
     kind: ClientKind,
     pub(super) statement_timeout: Duration,
-    /// For a lock, in a transaction of its own.
+    /// The `lock_timeout` of a transaction.
     pub(super) lock_timeout: Duration,
     /// The `application_name`, for a DBA. Sent with the first query, if another client had the connection before.
     name: String,
@@ -147,9 +153,12 @@ pub(super) type SqlValues<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub type QueryResult<T = Vec<Row>> = Result<T, QueryError>;
 
 impl PooledClient {
-    pub(super) fn new(kind: ClientKind, environment: &Environment, asker: &str) -> PooledClient {
-        let name =
-            asker.chars().filter(|c| c.is_ascii_alphanumeric() || " #._-".contains(*c)).take(63).collect();
+    pub(super) fn new(kind: ClientKind, environment: &Environment, application_name: &str) -> PooledClient {
+        let name = application_name
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || " #._-".contains(*c))
+            .take(63)
+            .collect();
         let Environment { statement_timeout, lock_timeout, .. } = *environment;
         PooledClient { kind, statement_timeout, lock_timeout, name, broken: AtomicBool::new(false) }
     }
@@ -182,11 +191,11 @@ impl PooledClient {
                 if is_named { Ok(()) } else { self.set_application_name(connection).await.map(drop) }
             };
             // Sent in one go with the query: tokio-postgres pipelines in the order of the first polls.
-            let (named, rows) = tokio::join!(set_name, connection.query(sql, values));
-            named?;
+            let (name_set, rows) = tokio::join!(set_name, connection.query(sql, values));
+            name_set?;
             rows
         };
-        self.within(limit.min(self.statement_timeout + GRACE), work).await
+        self.with_time_limit(limit.min(self.statement_timeout + GRACE), work).await
     }
 
     /// Runs plain statements in one transaction of their own: all or nothing.
@@ -197,10 +206,10 @@ impl PooledClient {
             self.set_application_name(connection).await?;
             connection.batch_execute(sql).await
         };
-        self.within(self.statement_timeout + GRACE, work).await
+        self.with_time_limit(self.statement_timeout + GRACE, work).await
     }
 
-    pub(super) async fn within<T>(
+    pub(super) async fn with_time_limit<T>(
         &self,
         limit: Duration,
         work: impl Future<Output = Result<T, QueryError>>,
@@ -208,20 +217,20 @@ impl PooledClient {
         // Broken until proved otherwise: a query that is dropped half-way must not leave its answer to the next client.
         self.broken.store(true, Ordering::SeqCst);
         let result = tokio::time::timeout(limit, work).await;
-        let is_whole = matches!(result, Ok(Ok(_) | Err(QueryError::Refused { .. })));
-        self.broken.store(!is_whole, Ordering::SeqCst);
+        let completed = matches!(result, Ok(Ok(_) | Err(QueryError::Refused { .. })));
+        self.broken.store(!completed, Ordering::SeqCst);
         result.unwrap_or(Err(QueryError::TimedOut(limit)))
     }
 
-    /// True if this login may see other roles' sessions. Without this right their states are NULL, and "nothing found" would
-    /// be a false all-clear.
-    pub async fn sees_sessions(&self, limit: Duration) -> Result<bool, QueryError> {
+    /// True if this login has the privileges of `pg_read_all_stats`, which `pg_monitor` includes. Without them the states of other
+    /// roles' sessions are NULL, and "nothing found" would be a false all-clear. Sets `application_name` as well.
+    pub async fn has_pg_read_all_stats(&self, limit: Duration) -> Result<bool, QueryError> {
         let work = async { self.set_application_name(self.connection()?).await };
-        self.within(limit.min(self.statement_timeout + GRACE), work).await
+        self.with_time_limit(limit.min(self.statement_timeout + GRACE), work).await
     }
 
-    /// Sets `application_name`, and returns if the login may see other roles' sessions: one statement for both, since a short
-    /// answer consists of little else.
+    /// Sets `application_name`, and returns true if the login has `pg_read_all_stats`: one statement for both, since the round
+    /// trip is most of a short query's time.
     pub(super) async fn set_application_name(&self, connection: &Connection) -> Result<bool, QueryError> {
         let sql =
             "SELECT set_config('application_name', $1, false), pg_has_role('pg_read_all_stats', 'USAGE')";
@@ -235,18 +244,18 @@ impl PooledClient {
 impl Connection {
     pub(super) async fn query(&self, sql: &str, values: SqlValues<'_>) -> QueryResult {
         let statement = self.prepare(sql).await?;
-        self.client.query(&statement, values).await.map_err(|error| refused(&error))
+        Ok(self.client.query(&statement, values).await?)
     }
 
     /// How many rows a statement changed.
     pub(super) async fn execute(&self, sql: &str, values: SqlValues<'_>) -> Result<u64, QueryError> {
         let statement = self.prepare(sql).await?;
-        self.client.execute(&statement, values).await.map_err(|error| refused(&error))
+        Ok(self.client.execute(&statement, values).await?)
     }
 
     /// Without parameters, and outside of a transaction if it is one statement.
     pub(super) async fn batch_execute(&self, sql: &str) -> Result<(), QueryError> {
-        self.client.batch_execute(sql).await.map_err(|error| refused(&error))
+        Ok(self.client.batch_execute(sql).await?)
     }
 
     async fn prepare(&self, sql: &str) -> Result<Statement, QueryError> {
@@ -254,18 +263,20 @@ impl Connection {
         if let Some(statement) = prepared {
             return Ok(statement);
         }
-        let statement = self.client.prepare(sql).await.map_err(|error| refused(&error))?;
+        let statement = self.client.prepare(sql).await?;
         self.prepared.lock().insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
 }
 
-fn refused(error: &tokio_postgres::Error) -> QueryError {
-    match error.as_db_error() {
-        Some(db) => {
-            QueryError::Refused { code: db.code().code().to_owned(), message: redact::text(db.message()) }
+impl From<tokio_postgres::Error> for QueryError {
+    fn from(error: tokio_postgres::Error) -> QueryError {
+        match error.as_db_error() {
+            Some(db) => {
+                QueryError::Refused { code: db.code().code().to_owned(), message: redact::text(db.message()) }
+            }
+            None => QueryError::Lost,
         }
-        None => QueryError::Lost,
     }
 }
 
@@ -277,8 +288,8 @@ impl Drop for PooledClient {
             ClientKind::Warm(_) => {}
             ClientKind::Pooled { connection, key, pool } => {
                 // Dropped, it frees its permit for one who waits.
-                let is_spoilt = |connection: &Connection| broken || connection.is_closed();
-                if let Some(connection) = connection.take().filter(|connection| !is_spoilt(connection))
+                let is_unusable = |connection: &Connection| broken || connection.is_closed();
+                if let Some(connection) = connection.take().filter(|connection| !is_unusable(connection))
                     && pool.waiting.load(Ordering::SeqCst) == 0
                 {
                     pool.idle.lock().push((key.clone(), *connection, Instant::now()));

@@ -13,15 +13,16 @@ pub enum AccessMode {
     Write,
 }
 
-/// An open transaction. Dropped without [`Transaction::commit`], it takes its connection along, and the server rolls back.
+/// An open transaction. Dropped without [`Transaction::commit`], its connection is closed, and the server rolls back.
 pub struct Transaction<'a> {
     client: &'a PooledClient,
-    until: Instant,
+    deadline: Instant,
     limit: Duration,
-    open: bool,
+    /// True until the transaction has ended.
+    discard_connection: bool,
 }
 
-/// Local settings. pg_temp stands last, since it is searched first where it doesn't stand at all.
+/// Local settings. pg_temp is listed last: unlisted, it would be searched first.
 const SETTINGS: &str = "SELECT set_config('search_path', 'pg_catalog, pg_temp', true),
        set_config('standard_conforming_strings', 'on', true), set_config('TimeZone', 'UTC', true),
        set_config('DateStyle', 'ISO, YMD', true), set_config('IntervalStyle', 'postgres', true),
@@ -36,7 +37,8 @@ impl PooledClient {
     /// Begins a transaction that lasts no longer than the limit.
     /// After an error nothing was begun.
     pub async fn begin(&self, access: AccessMode, limit: Duration) -> Result<Transaction<'_>, QueryError> {
-        let transaction = Transaction { client: self, until: Instant::now() + limit, limit, open: true };
+        let transaction =
+            Transaction { client: self, deadline: Instant::now() + limit, limit, discard_connection: true };
         let begin = match access {
             AccessMode::Read => "BEGIN READ ONLY",
             AccessMode::Write => "BEGIN READ WRITE",
@@ -48,7 +50,7 @@ impl PooledClient {
             connection.execute(begin, &[]).await?;
             connection.query(SETTINGS, &[&self.lock_timeout.as_millis().to_string()]).await
         };
-        self.within(limit + GRACE, work).await?;
+        self.with_time_limit(limit + GRACE, work).await?;
         Ok(transaction)
     }
 }
@@ -72,7 +74,7 @@ impl Transaction<'_> {
         connection: &Connection,
         work: impl Future<Output = Result<T, QueryError>>,
     ) -> Result<T, QueryError> {
-        let remaining = self.until.saturating_duration_since(Instant::now());
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
         if remaining.is_zero() {
             return Err(QueryError::TimedOut(self.limit));
         }
@@ -83,38 +85,39 @@ impl Transaction<'_> {
             connection.query(set, &[&milliseconds]).await?;
             work.await
         };
-        self.client.within(remaining + GRACE, timed).await
+        self.client.with_time_limit(remaining + GRACE, timed).await
     }
 
-    /// Commits. Nothing is done before PostgreSQL has confirmed it.
+    /// Commits. A change counts as made only after this returned `Ok`.
     /// After [`QueryError::Refused`] a deferred check failed, and nothing was changed; after any other the outcome is unknown.
     pub async fn commit(mut self) -> Result<(), QueryError> {
         let connection = self.client.connection()?;
-        let committed = self.client.within(GRACE + self.limit, connection.execute("COMMIT", &[])).await;
-        self.open = false;
+        let committed =
+            self.client.with_time_limit(GRACE + self.limit, connection.execute("COMMIT", &[])).await;
+        self.discard_connection = false;
         committed.map(drop)
     }
 
     /// Rolls back, and leaves the connection to the next client.
     pub async fn roll_back(mut self) {
         let Ok(connection) = self.client.connection() else { return };
-        let rolled_back = self.client.within(GRACE, connection.execute("ROLLBACK", &[])).await;
-        self.open = rolled_back.is_err();
+        let rolled_back = self.client.with_time_limit(GRACE, connection.execute("ROLLBACK", &[])).await;
+        self.discard_connection = rolled_back.is_err();
     }
 
-    /// As [`Transaction::roll_back`], and closes the connection: a cancellation may still be on its way to it.
+    /// As [`Transaction::roll_back`], and closes the connection: a cancellation may still arrive on it.
     pub async fn discard(mut self) {
         if let Ok(connection) = self.client.connection() {
             // Refused or not, the connection's end rolls it back.
-            drop(self.client.within(GRACE, connection.execute("ROLLBACK", &[])).await);
+            drop(self.client.with_time_limit(GRACE, connection.execute("ROLLBACK", &[])).await);
         }
-        self.open = true;
+        self.discard_connection = true;
     }
 }
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        if self.open {
+        if self.discard_connection {
             self.client.broken.store(true, Ordering::SeqCst);
         }
     }

@@ -253,7 +253,7 @@ impl ServerCheck<'_> {
         };
         let role: String = login.get("role");
         let mut findings = Vec::new();
-        if !login.get::<_, bool>("sees_sessions") {
+        if !login.get::<_, bool>("has_pg_read_all_stats") {
             let fix = format!("GRANT pg_monitor TO {role};");
             findings.push(Finding::missing(&subject, "can't see other roles' sessions", fix));
         }
@@ -291,7 +291,7 @@ impl ServerCheck<'_> {
             let details = "can't end other roles' sessions: `cancel` and `kill` fail";
             findings.push(Finding::missing(&subject, details, grant("pg_signal_backend")));
         }
-        if serves(Login::Signal) && !facts.get::<_, bool>("sees_sessions") {
+        if serves(Login::Signal) && !facts.get::<_, bool>("has_pg_read_all_stats") {
             let details = "can't see the sessions that it has to end";
             findings.push(Finding::missing(&subject, details, grant("pg_monitor")));
         }

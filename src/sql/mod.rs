@@ -194,7 +194,7 @@ async fn query(
     // Sent in one go, except for a custom command: the check of the right costs no round trip of its own.
     let allowed = async {
         if header.needs_pg_read_all_stats {
-            client.sees_sessions(time_limit(question.command)).await.map_err(|why| why.to_string())
+            client.has_pg_read_all_stats(time_limit(question.command)).await.map_err(|why| why.to_string())
         } else {
             Ok(true)
         }
