@@ -58,9 +58,9 @@
 //! | [`actions`] | name → code of the coded commands |
 //! | [`preflight`] | the checks of `countersign check` |
 //! | [`workflow`] | one line from event to reply; the only caller of send |
-//! | [`chat`] | Slack and Teams: verify, parse, render, send; the terminal: render |
+//! | [`chat`] | the register of chat platforms; each verifies, parses, renders, sends and brings its routes; the terminal: renders |
 //! | [`bootstrap`] | the composition root: configuration → app |
-//! | [`http`] | routes; acknowledges at once |
+//! | [`http`] | the server of the platforms' routes, and the end of the process |
 //! | [`demo`] | the fake Slack and the sample servers, for `make demo` and the tests |
 //! | [`cli`] | the command line: serve, demo, run, check |
 //!

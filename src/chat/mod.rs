@@ -1,7 +1,18 @@
 //! The chat platforms, one module each: verify, parse, render, send; and the terminal, for when chat is down. Each knows its own
 //! wire format and the neutral values of [`crate::model`], decides nothing, and never imports another.
 
+use crate::config::Config;
+use crate::platform::Platform;
+use crate::preflight::Finding;
+use anyhow::Context;
+use async_trait::async_trait;
+use axum::Router;
+use futures::future::BoxFuture;
+use ingress::Ingress;
+use std::sync::Arc;
 use std::time::Duration;
+
+pub mod ingress;
 
 /// What the chat platforms share of rendering.
 mod render {
@@ -26,3 +37,63 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait after a 429 without `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A chat platform as the process runs it: [`Platform`] sends, this brings the events in, and is checked.
+#[async_trait]
+pub trait ChatPlatform: Platform {
+    /// The routes of its requests. A request is verified, parsed and handed over, and only then acknowledged: at once, whatever
+    /// PostgreSQL, the store or the platform's API do. Fails when the system has no certificates to trust.
+    fn routes(self: Arc<Self>, ingress: &Ingress) -> anyhow::Result<Router>;
+
+    /// Connections that bring events in besides the routes. Each is dropped as soon as the process is told to stop: the platform
+    /// gives what comes then to another process, or keeps it for the next. Fails as [`ChatPlatform::routes`].
+    fn connections(&self, _ingress: &Ingress) -> anyhow::Result<Vec<BoxFuture<'static, ()>>> {
+        Ok(Vec::new())
+    }
+
+    /// Checks that the platform knows the bot.
+    async fn check(&self) -> Finding;
+}
+
+type Named = (&'static str, anyhow::Result<Arc<dyn ChatPlatform>>);
+
+/// The register of chat platforms: those of the configuration, by name. Each fails when the system has no certificates to trust.
+fn register(config: &Config) -> Vec<Named> {
+    let slack = named("Slack", config.slack.as_ref(), slack::SlackPlatform::new);
+    let teams = named("Teams", config.teams.as_ref(), teams::TeamsPlatform::new);
+    [slack, teams].into_iter().flatten().collect()
+}
+
+fn named<S, P: ChatPlatform + 'static>(
+    name: &'static str,
+    settings: Option<&S>,
+    new: fn(&S) -> anyhow::Result<P>,
+) -> Option<Named> {
+    let platform = new(settings?).map(|platform| Arc::new(platform) as Arc<dyn ChatPlatform>);
+    Some((name, platform))
+}
+
+/// The chat platforms of the configuration. Fails when the system has no certificates to trust.
+pub fn platforms(config: &Config) -> anyhow::Result<Vec<Arc<dyn ChatPlatform>>> {
+    let set_up = |(name, platform): Named| platform.with_context(|| format!("setting up {name}"));
+    register(config).into_iter().map(set_up).collect()
+}
+
+/// The platforms, to send to.
+pub fn senders(platforms: &[Arc<dyn ChatPlatform>]) -> Vec<Arc<dyn Platform>> {
+    platforms.iter().map(|platform| Arc::clone(platform) as Arc<dyn Platform>).collect()
+}
+
+/// Checks that each platform of the configuration knows the bot.
+pub async fn check(config: &Config) -> Vec<Finding> {
+    let checks = register(config).into_iter().map(|(name, platform)| async move {
+        match platform {
+            Ok(platform) => platform.check().await,
+            Err(error) => {
+                let problem = format!("can't be asked: {error:#}");
+                Finding::missing(name, problem, "Install the system's certificates.")
+            }
+        }
+    });
+    futures::future::join_all(checks).await
+}

@@ -2,14 +2,12 @@
 //! standard error what went wrong and the log; the exit status tells the two apart.
 
 use crate::catalog::Catalog;
-use crate::chat::slack::{api::SlackApiError, send::SlackPlatform};
-use crate::chat::teams::TeamsPlatform;
 use crate::chat::terminal::{ButtonLines, json, render::Screen, render::render};
-use crate::config::{Config, SlackSettings, TeamsSettings};
+use crate::config::Config;
 use crate::http::HttpServer;
 use crate::model::{Heading, Reply};
 use crate::postgres::Environments;
-use crate::preflight::{CheckContext, Finding, examine};
+use crate::preflight::{CheckContext, examine};
 use anyhow::Context;
 use clap::Parser;
 use std::io::{IsTerminal, Write};
@@ -160,60 +158,12 @@ async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow::Re
     let targets = Environments::new(&config)?;
     let names: Vec<&str> = targets.names().iter().map(String::as_str).collect();
     let mut report = examine(&CheckContext { config: &config, targets: &targets }, &names).await;
-    if let Some(app) = &config.slack {
-        report.add_here(slack(app).await);
-    }
-    if let Some(app) = &config.teams {
-        report.add_here(teams(app).await);
+    for finding in crate::chat::check(&config).await {
+        report.add_here(finding);
     }
     let command = format!("check of {}", path.display());
     let mut reply = Reply::new(Heading { requester: None, command, environment: None, run: None });
     reply.blocks = report.blocks();
     show(&reply, &ButtonLines::new(), json, variables)?;
     Ok(if report.missing() == 0 { 0 } else { EXIT_MISSING })
-}
-
-/// Checks that Slack knows the bot's token, in a workspace that is listened to.
-async fn slack(app: &SlackSettings) -> Finding {
-    let at = "Slack";
-    let platform = match SlackPlatform::new(app) {
-        Ok(platform) => platform,
-        Err(error) => {
-            let problem = format!("can't be asked: {error:#}");
-            return Finding::missing(at, problem, "Install the system's certificates.");
-        }
-    };
-    match platform.workspace().await {
-        Ok(team) if app.workspaces.contains(&team) => {
-            Finding::works(at, format!("knows the bot, in workspace {team}"))
-        }
-        Ok(team) => Finding::missing(
-            at,
-            format!("knows the bot in workspace {team}, which isn't listened to"),
-            "Add it to `workspaces` of `[slack]`, or take the token of the app in one of those.",
-        ),
-        Err(SlackApiError::Code(code)) => Finding::missing(
-            at,
-            format!("refuses the bot's token ({code})"),
-            "Put the app's Bot User OAuth Token (OAuth & Permissions, xoxb-…) where `bot_token` of `[slack]` points.",
-        ),
-        Err(error) => Finding::missing(
-            at,
-            format!("isn't reached: {error}"),
-            format!("Let Countersign connect to {}.", app.api_url),
-        ),
-    }
-}
-
-/// Checks that Entra gives the bot tokens.
-async fn teams(app: &TeamsSettings) -> Finding {
-    let at = "Teams";
-    let identity = async { TeamsPlatform::new(app)?.identity().await };
-    let Err(error) = identity.await else { return Finding::works(at, "gives the bot tokens".to_owned()) };
-    let fix = if app.client_secret.is_some() {
-        "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com."
-    } else {
-        "Give Countersign's machine the managed identity whose client id is `app_id` of `[teams]`, or set `client_secret`."
-    };
-    Finding::missing(at, format!("gives the bot no token: {error:#}"), fix)
 }

@@ -3,10 +3,10 @@
 
 use super::{Variables, configured, show};
 use crate::app::App;
+use crate::chat;
 use crate::chat::terminal::{ButtonLines, Terminal, incoming};
 use crate::command_line::typed;
 use crate::config::login_name;
-use crate::http::ChatPlatforms;
 use crate::model::{Reply, RunState, TokenPurpose};
 use crate::workflow::{Completion, Workflow};
 use anyhow::Context;
@@ -73,9 +73,9 @@ pub async fn run(args: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8>
     let config = configured(&args.config, variables)?;
     let app = crate::bootstrap::assemble(config.clone())?;
     let terminal = Arc::new(Terminal::default());
-    let mut platforms = ChatPlatforms::new(&config)?.all;
-    platforms.push(terminal.clone());
-    let workflow = Workflow::new(app, platforms);
+    let mut senders = chat::senders(&chat::platforms(&config)?);
+    senders.push(terminal.clone());
+    let workflow = Workflow::new(app, senders);
     let incoming = incoming(&login_name(), args.line).context("asking the system for randomness")?;
     let completion = tokio::select! {
         completion = workflow.handle_and_wait(incoming, CLOSE_TIMEOUT) => completion,

@@ -1,9 +1,21 @@
-//! Slack: the only module that knows its Web API and Block Kit. In: [`verify`], [`parse`], [`socket`]. Out: [`render`],
-//! [`send`] through [`api`].
+//! Slack: the only module that knows its Web API and Block Kit. In: `routes` through [`verify`] and [`parse`], or
+//! [`socket`]. Out: [`render`], [`send`] through [`api`].
+
+use crate::chat::ChatPlatform;
+use crate::chat::ingress::Ingress;
+use crate::preflight::Finding;
+use anyhow::Context;
+use api::SlackApiError;
+use async_trait::async_trait;
+use axum::Router;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::sync::Arc;
 
 pub mod api;
 pub mod parse;
 pub mod render;
+mod routes;
 pub mod send;
 pub mod socket;
 pub mod verify;
@@ -11,3 +23,51 @@ pub mod verify;
 pub use parse::{ParsedRequest, SlackParser};
 pub use send::SlackPlatform;
 pub use verify::SignatureVerifier;
+
+#[async_trait]
+impl ChatPlatform for SlackPlatform {
+    fn routes(self: Arc<Self>, ingress: &Ingress) -> anyhow::Result<Router> {
+        Ok(routes::SlackRoutes::new(&self.config, ingress.clone()).router())
+    }
+
+    /// Socket Mode, where the configuration has an app-level token.
+    fn connections(&self, ingress: &Ingress) -> anyhow::Result<Vec<BoxFuture<'static, ()>>> {
+        let Some(app_token) = &self.config.app_token else { return Ok(Vec::new()) };
+        let socket = socket::Socket::new(&self.config, app_token).context("setting up Socket Mode")?;
+        let ingress = ingress.clone();
+        let connection = async move {
+            let deliver = |request| {
+                if let ParsedRequest::Deliver(incoming) = request {
+                    ingress.deliver(*incoming);
+                }
+            };
+            socket.run(deliver).await;
+        };
+        Ok(vec![connection.boxed()])
+    }
+
+    /// Checks that Slack knows the bot's token, in a workspace that is listened to.
+    async fn check(&self) -> Finding {
+        let at = "Slack";
+        match self.workspace().await {
+            Ok(team) if self.config.workspaces.contains(&team) => {
+                Finding::works(at, format!("knows the bot, in workspace {team}"))
+            }
+            Ok(team) => Finding::missing(
+                at,
+                format!("knows the bot in workspace {team}, which isn't listened to"),
+                "Add it to `workspaces` of `[slack]`, or take the token of the app in one of those.",
+            ),
+            Err(SlackApiError::Code(code)) => Finding::missing(
+                at,
+                format!("refuses the bot's token ({code})"),
+                "Put the app's Bot User OAuth Token (OAuth & Permissions, xoxb-…) where `bot_token` of `[slack]` points.",
+            ),
+            Err(error) => Finding::missing(
+                at,
+                format!("isn't reached: {error}"),
+                format!("Let Countersign connect to {}.", self.config.api_url),
+            ),
+        }
+    }
+}

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -33,15 +33,12 @@ const RESPONSE_URL_USES: u8 = 5;
 pub struct SlackPlatform {
     api: SlackApi,
     pacer: RateLimiter,
-    workspaces: Vec<String>,
-    terminal_channel: Option<String>,
+    pub(super) config: config::SlackSettings,
     /// Uses of each `response_url` that is still valid.
     uses: Mutex<HashMap<String, ResponseUrlUses>>,
     directs: TtlCache<String>,
     accounts: TtlCache<AccountInfo>,
     conversations: TtlCache<ConversationInfo>,
-    /// Role to user group.
-    groups: BTreeMap<String, String>,
     members: TtlCache<Arc<BTreeSet<String>>>,
 }
 
@@ -56,13 +53,11 @@ impl SlackPlatform {
         Ok(SlackPlatform {
             api: SlackApi::new(&config.api_url, &config.bot_token)?,
             pacer: RateLimiter::new(CHANNEL_INTERVAL),
-            workspaces: config.workspaces.clone(),
-            terminal_channel: config.terminal_channel.clone(),
+            config: config.clone(),
             uses: Mutex::default(),
             directs: TtlCache::new(CACHE_CAPACITY),
             accounts: TtlCache::new(CACHE_CAPACITY),
             conversations: TtlCache::new(CACHE_CAPACITY),
-            groups: config.groups.clone(),
             members: TtlCache::new(CACHE_CAPACITY),
         })
     }
@@ -215,7 +210,7 @@ impl Platform for SlackPlatform {
                 Err(error) => return Err(send_error(error)),
             };
             let workspace = user.team_id.clone().unwrap_or_else(|| sender.workspace.clone());
-            let standing = standing(&user, &workspace, sender, &self.workspaces);
+            let standing = standing(&user, &workspace, sender, &self.config.workspaces);
             Ok((AccountInfo { standing, workspace }, REPORT_LIFETIME))
         };
         match freshness {
@@ -225,7 +220,7 @@ impl Platform for SlackPlatform {
     }
 
     async fn in_group(&self, role: &str, sender: &ChatAccount) -> Result<Option<bool>, SendError> {
-        let Some(group) = self.groups.get(role) else { return Ok(None) };
+        let Some(group) = self.config.groups.get(role) else { return Ok(None) };
         let fetch = async {
             let answer = self.api.get("usergroups.users.list", &[("usergroup", group)]).await;
             Ok((Arc::new(read(&answer.map_err(send_error)?, "users")?), REPORT_LIFETIME))
@@ -235,12 +230,12 @@ impl Platform for SlackPlatform {
     }
 
     fn default_workspace(&self) -> &str {
-        self.workspaces.first().map_or("", String::as_str)
+        self.config.workspaces.first().map_or("", String::as_str)
     }
 
     fn terminal_channel(&self) -> Option<Conversation> {
-        let conversation = self.terminal_channel.clone()?;
-        Some(Conversation::new(PlatformKind::Slack, self.workspaces.first()?, conversation))
+        let conversation = self.config.terminal_channel.clone()?;
+        Some(Conversation::new(PlatformKind::Slack, self.config.workspaces.first()?, conversation))
     }
 
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {

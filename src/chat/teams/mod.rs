@@ -1,9 +1,17 @@
-//! Microsoft Teams: the only module that knows Adaptive Cards and the Bot Framework. In: [`verify`], [`parse`]. Out: [`render`],
-//! [`send`] through [`connector`].
+//! Microsoft Teams: the only module that knows Adaptive Cards and the Bot Framework. In: `routes` through [`verify`] and
+//! [`parse`]. Out: [`render`], [`send`] through [`connector`].
+
+use crate::chat::ChatPlatform;
+use crate::chat::ingress::Ingress;
+use crate::preflight::Finding;
+use async_trait::async_trait;
+use axum::Router;
+use std::sync::Arc;
 
 pub mod connector;
 pub mod parse;
 pub mod render;
+mod routes;
 pub mod send;
 mod text_run;
 pub mod verify;
@@ -11,3 +19,22 @@ pub mod verify;
 pub use parse::{ParsedActivity, TeamsParser};
 pub use send::TeamsPlatform;
 pub use verify::TokenVerifier;
+
+#[async_trait]
+impl ChatPlatform for TeamsPlatform {
+    fn routes(self: Arc<Self>, ingress: &Ingress) -> anyhow::Result<Router> {
+        Ok(routes::TeamsRoutes::new(self, ingress.clone())?.router())
+    }
+
+    /// Checks that Entra gives the bot tokens.
+    async fn check(&self) -> Finding {
+        let at = "Teams";
+        let Err(error) = self.identity().await else { return Finding::works(at, "gives the bot tokens") };
+        let fix = if self.config.client_secret.is_some() {
+            "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com."
+        } else {
+            "Give Countersign's machine the managed identity whose client id is `app_id` of `[teams]`, or set `client_secret`."
+        };
+        Finding::missing(at, format!("gives the bot no token: {error:#}"), fix)
+    }
+}

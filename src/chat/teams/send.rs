@@ -14,7 +14,7 @@ use crate::platform::{AccountInfo, ConversationInfo, Freshness, Platform, SendEr
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -31,17 +31,13 @@ type Roster = Option<Arc<Vec<Member>>>;
 pub struct TeamsPlatform {
     connector: ConnectorClient,
     pacer: RateLimiter,
-    tenants: Vec<String>,
-    service_url: String,
-    terminal_channel: Option<String>,
+    pub(super) config: config::TeamsSettings,
     /// Service address of each conversation, as its last activity named it.
     services: TtlCache<String>,
     directs: TtlCache<String>,
     accounts: TtlCache<AccountInfo>,
     /// Members of each conversation, or the error by which the bot isn't in it.
     rosters: TtlCache<Result<Roster, ConnectorError>>,
-    /// Role to conversation.
-    groups: BTreeMap<String, String>,
     /// Clicks whose clients wait for a card, and where to send it.
     waiting: Mutex<HashMap<String, oneshot::Sender<Value>>>,
 }
@@ -52,14 +48,11 @@ impl TeamsPlatform {
         Ok(TeamsPlatform {
             connector: ConnectorClient::new(config)?,
             pacer: RateLimiter::new(INTERVAL),
-            tenants: config.tenants.clone(),
-            service_url: config.service_url.clone(),
-            terminal_channel: config.terminal_channel.clone(),
+            config: config.clone(),
             services: TtlCache::new(CACHE_CAPACITY),
             directs: TtlCache::new(CACHE_CAPACITY),
             accounts: TtlCache::new(CACHE_CAPACITY),
             rosters: TtlCache::new(CACHE_CAPACITY),
-            groups: config.groups.clone(),
             waiting: Mutex::default(),
         })
     }
@@ -85,7 +78,7 @@ impl TeamsPlatform {
     }
 
     fn reference(&self, conversation: &str) -> ConversationReference {
-        let service_url = self.services.get(conversation).unwrap_or_else(|| self.service_url.clone());
+        let service_url = self.services.get(conversation).unwrap_or_else(|| self.config.service_url.clone());
         ConversationReference { service_url, conversation: conversation.to_owned() }
     }
 
@@ -219,7 +212,8 @@ impl Platform for TeamsPlatform {
 
     async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
         let open = async {
-            let opened = self.connector.direct(&self.service_url, &sender.workspace, &sender.account).await;
+            let opened =
+                self.connector.direct(&self.config.service_url, &sender.workspace, &sender.account).await;
             Ok((opened.map_err(send_error)?, DIRECT_LIFETIME))
         };
         let conversation = self.directs.get_or_fetch(&sender.account, open).await?;
@@ -248,7 +242,7 @@ impl Platform for TeamsPlatform {
                 }
                 Err(error) => return Err(send_error(error)),
             };
-            let standing = match standing(&member, &self.tenants) {
+            let standing = match standing(&member, &self.config.tenants) {
                 Standing::Member if !is(&member, &sender.account) => Standing::External,
                 standing => standing,
             };
@@ -261,24 +255,24 @@ impl Platform for TeamsPlatform {
     }
 
     async fn in_group(&self, role: &str, sender: &ChatAccount) -> Result<Option<bool>, SendError> {
-        let Some(group) = self.groups.get(role) else { return Ok(None) };
+        let Some(group) = self.config.groups.get(role) else { return Ok(None) };
         let roster = self.roster(group).await.map_err(send_error)?;
         let members = roster.ok_or(SendError::Refused("too_many_members".to_owned()))?;
         Ok(Some(members.iter().any(|member| is(member, &sender.account))))
     }
 
     fn default_workspace(&self) -> &str {
-        self.tenants.first().map_or("", String::as_str)
+        self.config.tenants.first().map_or("", String::as_str)
     }
 
     fn terminal_channel(&self) -> Option<Conversation> {
-        let conversation = self.terminal_channel.clone()?;
+        let conversation = self.config.terminal_channel.clone()?;
         Some(Conversation::new(PlatformKind::Teams, self.default_workspace(), conversation))
     }
 
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
         let roster = self.roster(&place.id).await;
-        conversation_info(&place.id, roster, &self.tenants)
+        conversation_info(&place.id, roster, &self.config.tenants)
     }
 }
 

@@ -1,10 +1,9 @@
-//! The endpoint of Teams: the token, then the activity, then the hand-over. A message is acknowledged at once; a click's client waits
+//! The route of Teams: the token, then the activity, then the hand-over. A message is acknowledged at once; a click's client waits
 //! for the card that takes the place of the one that was clicked.
 
-use super::{Admission, Ingress, LogLimiter, OVERLOADED, read_body};
-use crate::chat::teams::parse::ActivityError;
-use crate::chat::teams::{ParsedActivity, TeamsParser, TeamsPlatform, TokenVerifier};
-use crate::config;
+use super::parse::ActivityError;
+use super::{ParsedActivity, TeamsParser, TeamsPlatform, TokenVerifier};
+use crate::chat::ingress::{Admission, Ingress, LogLimiter, OVERLOADED, read_body};
 use anyhow::Context;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -20,7 +19,7 @@ use tokio::sync::oneshot;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// State of the Teams route.
-pub(super) struct TeamsRoutes {
+pub struct TeamsRoutes {
     verifier: TokenVerifier,
     parser: TeamsParser,
     platform: Arc<TeamsPlatform>,
@@ -31,18 +30,14 @@ pub(super) struct TeamsRoutes {
 
 impl TeamsRoutes {
     /// Fails when the system has no certificates to trust.
-    pub(super) fn new(
-        config: &config::TeamsSettings,
-        platform: Arc<TeamsPlatform>,
-        ingress: Ingress,
-    ) -> anyhow::Result<TeamsRoutes> {
-        let verifier = TokenVerifier::new(config).context("setting up the endpoint of Teams")?;
-        let parser = TeamsParser::new(config);
+    pub fn new(platform: Arc<TeamsPlatform>, ingress: Ingress) -> anyhow::Result<TeamsRoutes> {
+        let verifier = TokenVerifier::new(&platform.config).context("setting up the endpoint of Teams")?;
+        let parser = TeamsParser::new(&platform.config);
         let (refused, foreign) = (LogLimiter::default(), LogLimiter::default());
         Ok(TeamsRoutes { verifier, parser, platform, ingress, refused, foreign })
     }
 
-    pub(super) fn router(self) -> Router {
+    pub fn router(self) -> Router {
         let routes = Arc::new(self);
         let messages = move |request| {
             let routes = Arc::clone(&routes);

@@ -1,0 +1,116 @@
+//! What the routes of the chat platforms share: the limit of events in flight, of a body's size, and of log lines.
+
+use crate::model::IncomingEvent;
+use crate::workflow::Workflow;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+/// Events handled at the same time; beyond them the sender is asked to try again.
+const MAX_IN_FLIGHT: usize = 256;
+/// For the sender of an event that was not accepted.
+pub const OVERLOADED: &str = "Countersign is overloaded: nothing was executed. Try again in a moment.";
+/// Time between two log lines about the same kind of refusal.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Entrance of events, with a limit of those in flight.
+#[derive(Clone)]
+pub struct Ingress {
+    workflow: Arc<Workflow>,
+    permits: Arc<Semaphore>,
+    dropped: Arc<LogLimiter>,
+}
+
+/// Outcome of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    Accepted,
+    /// A repeated delivery of an event that was accepted before.
+    Duplicate,
+    /// Too many events are in flight.
+    Overloaded,
+}
+
+impl Ingress {
+    /// The one entrance of a process: its platforms share the limit.
+    pub fn new(workflow: Arc<Workflow>) -> Ingress {
+        Ingress { workflow, permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), dropped: Arc::default() }
+    }
+
+    /// Hands an event over, to be handled in the background.
+    pub fn deliver(&self, incoming: IncomingEvent) -> Admission {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            if let Some(suppressed) = self.dropped.next_line(Instant::now()) {
+                tracing::error!(suppressed, max = MAX_IN_FLIGHT, "event dropped: too many events in flight");
+            }
+            return Admission::Overloaded;
+        };
+        // Before a task is spawned for it: what a platform sends again costs next to nothing.
+        if !self.workflow.first_time(&incoming) {
+            return Admission::Duplicate;
+        }
+        self.workflow.spawn_event(incoming, permit);
+        Admission::Accepted
+    }
+}
+
+/// Limits the log to one line a second: a client that can reach the port must neither fill the disk nor delay signed requests.
+#[derive(Default)]
+pub struct LogLimiter(Mutex<LogWindow>);
+
+#[derive(Default)]
+struct LogWindow {
+    until: Option<Instant>,
+    suppressed: u64,
+}
+
+impl LogLimiter {
+    /// Number of lines suppressed since the last; `None` when this one is suppressed as well.
+    pub fn next_line(&self, now: Instant) -> Option<u64> {
+        let mut window = self.0.lock();
+        if window.until.is_some_and(|until| now < until) {
+            window.suppressed += 1;
+            return None;
+        }
+        window.until = Some(now + LOG_INTERVAL);
+        Some(std::mem::take(&mut window.suppressed))
+    }
+
+    /// The response to a request that is not accepted, and its log line.
+    pub fn refuse(&self, status: StatusCode, error: &dyn Display) -> Response {
+        if let Some(suppressed) = self.next_line(Instant::now()) {
+            tracing::warn!(%error, suppressed, "refused a request");
+        }
+        status.into_response()
+    }
+}
+
+/// Reads a body; `None` if it is too large. One that announces itself as too large is refused before any of it is read.
+pub async fn read_body(body: Body) -> Option<Bytes> {
+    if HttpBody::size_hint(&body).lower() > MAX_BODY_BYTES as u64 {
+        return None;
+    }
+    axum::body::to_bytes(body, MAX_BODY_BYTES).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_logged_once_a_second_and_the_others_are_counted() {
+        let (limiter, now) = (LogLimiter::default(), Instant::now());
+        assert_eq!(limiter.next_line(now), Some(0));
+        assert_eq!(limiter.next_line(now), None);
+        assert_eq!(limiter.next_line(now + LOG_INTERVAL / 2), None);
+        assert_eq!(limiter.next_line(now + LOG_INTERVAL), Some(2));
+        assert_eq!(limiter.next_line(now + LOG_INTERVAL), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! The routes of Slack: the signature, then the request, then the hand-over. Everything is acknowledged at once.
+
+use super::parse::MalformedRequest;
+use super::{ParsedRequest, SignatureVerifier, SlackParser};
+use crate::chat::ingress::{Admission, Ingress, LogLimiter, OVERLOADED, read_body};
+use crate::config;
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::json;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// State of the Slack routes.
+pub struct SlackRoutes {
+    verifier: SignatureVerifier,
+    parser: SlackParser,
+    ingress: Ingress,
+    refused: LogLimiter,
+    foreign: LogLimiter,
+}
+
+type ParseBody = fn(&SlackParser, &str) -> Result<ParsedRequest, MalformedRequest>;
+
+impl SlackRoutes {
+    pub fn new(config: &config::SlackSettings, ingress: Ingress) -> SlackRoutes {
+        SlackRoutes {
+            verifier: SignatureVerifier::new(&config.signing_secrets),
+            parser: SlackParser::new(&config.workspaces),
+            ingress,
+            refused: LogLimiter::default(),
+            foreign: LogLimiter::default(),
+        }
+    }
+
+    pub fn router(self) -> Router {
+        let routes = Arc::new(self);
+        let route = |parse: ParseBody| {
+            let routes = Arc::clone(&routes);
+            post(move |request| acknowledge(Arc::clone(&routes), request, parse))
+        };
+        Router::new()
+            .route("/slack/commands", route(SlackParser::command))
+            .route("/slack/interactions", route(SlackParser::interaction))
+            .route("/slack/events", route(SlackParser::event))
+    }
+
+    /// Verifies, parses, hands over and acknowledges. Nothing here waits.
+    fn acknowledge(&self, headers: &HeaderMap, body: &[u8], parse: ParseBody) -> Response {
+        let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST.into_response() };
+        if let Err(error) = self.verifier.verify(headers, body) {
+            return self.refused.refuse(StatusCode::UNAUTHORIZED, &error);
+        }
+        match parse(&self.parser, body) {
+            Ok(ParsedRequest::Deliver(incoming)) => match self.ingress.deliver(*incoming) {
+                Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
+                // Slack shows it to the sender alone.
+                Admission::Overloaded => {
+                    Json(json!({ "response_type": "ephemeral", "text": OVERLOADED })).into_response()
+                }
+            },
+            Ok(ParsedRequest::Challenge(challenge)) => challenge.into_response(),
+            Ok(ParsedRequest::Ignore) => StatusCode::OK.into_response(),
+            Ok(ParsedRequest::Foreign) => {
+                if let Some(suppressed) = self.foreign.next_line(Instant::now()) {
+                    tracing::warn!(suppressed, "ignored a request of a workspace that is not listened to");
+                }
+                StatusCode::OK.into_response()
+            }
+            Err(error) => self.refused.refuse(StatusCode::BAD_REQUEST, &error),
+        }
+    }
+}
+
+/// Only what is needed later lives on while the body is read: one small allocation a request, where the allocator is quick.
+fn acknowledge(
+    routes: Arc<SlackRoutes>,
+    request: Request,
+    parse: ParseBody,
+) -> impl Future<Output = Response> {
+    let (head, body) = request.into_parts();
+    let headers = head.headers;
+    async move {
+        match read_body(body).await {
+            Some(body) => routes.acknowledge(&headers, &body, parse),
+            None => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        }
+    }
+}
