@@ -1,7 +1,9 @@
 //! TLS to PostgreSQL: verified against the configured authority and the server's name, or there is no connection; by our own
 //! connections and by pg_dump alike.
 
-use countersign::actions::backup::{ClientConnection, Dump, choose, dump, find};
+use countersign::actions::backup::{
+    ClientConnection, DumpJob, choose_installation, dump, find_installations,
+};
 use countersign::app::App;
 use countersign::command_line::Values;
 use countersign::config::{BackupSettings, Config, Server, Tls};
@@ -187,11 +189,11 @@ async fn a_backup_verifies_as_strictly() {
     let target = directory.path().join("backups");
     let tools = vec![cluster.bin_dir().to_owned()];
     let backups = BackupSettings { directory: target, tools, search_path: Vec::new() };
-    let tools = find(&backups).await;
+    let tools = find_installations(&backups).await;
     let storage = Storage::open(&backups).unwrap();
-    let job = |host: &str, authority: &Authority| Dump {
+    let job = |host: &str, authority: &Authority| DumpJob {
         storage: &storage,
-        tool: choose(&tools, cluster.version_num() / 10_000).unwrap(),
+        installation: choose_installation(&tools, cluster.version_num() / 10_000).unwrap(),
         connection: ClientConnection {
             server: Server { name: "primary".into(), host: host.into(), port: cluster.port() },
             database: "postgres".into(),
@@ -204,7 +206,7 @@ async fn a_backup_verifies_as_strictly() {
         environment: "production",
         server_version: "15.x".into(),
         table_bytes: 1,
-        asked_by: "Ana",
+        requested_by: "Ana",
         run: 7,
     };
     // 127.0.0.1 is the same server under a name that its certificate doesn't have.

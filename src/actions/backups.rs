@@ -25,7 +25,7 @@ struct ServiceBackups {
 impl ServiceBackups {
     /// The newest backup that can be restored.
     fn newest_usable(&self) -> Option<&StoredBackup> {
-        self.newest.backups.iter().find(|backup| backup.whole)
+        self.newest.backups.iter().find(|backup| backup.is_complete)
     }
 }
 
@@ -35,7 +35,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let all = targets.into_iter().map(|target| async move {
         let prefix = prefix(call.environment_name(), target.database.as_deref().unwrap_or_default());
         let mut newest = newest_backups(&call.app.storage, &prefix, most).await?;
-        if newest.total > most && !newest.backups.iter().any(|backup| backup.whole) {
+        if newest.total > most && !newest.backups.iter().any(|backup| backup.is_complete) {
             newest = newest_backups(&call.app.storage, &prefix, newest.total).await?;
         }
         StorageResult::Ok(ServiceBackups { service: target.label().to_owned(), newest })
@@ -122,7 +122,7 @@ fn overall_verdict(call: &Call<'_>, services: &[ServiceBackups], now: Timestamp)
 }
 
 fn problems(entry: &ServiceBackups) -> Vec<Text> {
-    let gone = entry.newest.backups.iter().filter(|backup| !backup.whole).count();
+    let gone = entry.newest.backups.iter().filter(|backup| !backup.is_complete).count();
     let mut problems = Vec::new();
     if gone > 0 {
         let files = count(gone, "dump is", "dumps are");
@@ -137,7 +137,7 @@ fn problems(entry: &ServiceBackups) -> Vec<Text> {
 
 fn row(call: &Call<'_>, first: String, backup: &StoredBackup, now: Timestamp) -> Vec<Cell> {
     let manifest = &backup.manifest;
-    let size = if backup.whole {
+    let size = if backup.is_complete {
         Cell::from(bytes(manifest.bytes as f64))
     } else {
         Cell { text: "gone".to_owned(), tone: Severity::Critical }
@@ -149,7 +149,7 @@ fn row(call: &Call<'_>, first: String, backup: &StoredBackup, now: Timestamp) ->
         manifest.sha256.chars().take(SHORT_HASH_CHARS).collect::<String>().into(),
         manifest.server_version.as_str().into(),
         minute(manifest.verified_at).into(),
-        format!("{}, #{}", manifest.asked_by, manifest.run).into(),
+        format!("{}, #{}", manifest.requested_by, manifest.run).into(),
     ]
 }
 

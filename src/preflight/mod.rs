@@ -1,7 +1,7 @@
 //! Checks before an incident, for `countersign check`: for every environment, server and login, what works, what is missing and
 //! how to fix it. They change nothing, except for one small object that is written into the backup storage and removed again.
 
-use crate::actions::backup::{Tool, choose, find};
+use crate::actions::backup::{ClientInstallation, choose_installation, find_installations};
 use crate::actions::support::blocks::{count, verdict};
 use crate::config::{BackupSettings, Config, Environment, LoginCredentials, Server};
 use crate::model::{Block, Cell, Column, Login, Row, Severity, Shape, Table, Text};
@@ -64,9 +64,9 @@ const HERE: &str = "Where Countersign runs";
 
 /// Checks the named environments in parallel.
 pub async fn examine(context: &CheckContext<'_>, environments: &[&str]) -> Report {
-    let tools = find(&context.config.backups).await;
+    let installations = find_installations(&context.config.backups).await;
     let named = context.config.environments.iter().filter(|e| environments.contains(&e.name.as_str()));
-    let checks = named.map(|environment| check_environment(context, &tools, environment));
+    let checks = named.map(|environment| check_environment(context, &installations, environment));
     let mut sections = futures::future::join_all(checks).await;
     sections.push((HERE.to_owned(), vec![record(context.config), storage(&context.config.backups).await]));
     Report(sections)
@@ -74,11 +74,11 @@ pub async fn examine(context: &CheckContext<'_>, environments: &[&str]) -> Repor
 
 async fn check_environment(
     context: &CheckContext<'_>,
-    tools: &[Tool],
+    installations: &[ClientInstallation],
     environment: &Environment,
 ) -> (String, Vec<Finding>) {
     let servers = environment.servers.iter();
-    let checks = servers.map(|server| check_server(context.targets, tools, environment, server));
+    let checks = servers.map(|server| check_server(context.targets, installations, environment, server));
     let findings = futures::future::join_all(checks).await.into_iter().flatten().collect();
     (environment.name.clone(), findings)
 }
@@ -194,7 +194,7 @@ struct ServerCheck<'a> {
 /// Checks one server. An error that keeps every login out is reported once.
 async fn check_server(
     targets: &Environments,
-    tools: &[Tool],
+    installations: &[ClientInstallation],
     environment: &Environment,
     server: &Server,
 ) -> Vec<Finding> {
@@ -220,7 +220,7 @@ async fn check_server(
             }
             Ok(client) if login == Login::Reader => {
                 findings.extend(check.reader(&client).await);
-                findings.push(check.client_program(&client, tools));
+                findings.push(check.client_program(&client, installations));
             }
             Ok(client) => findings.extend(check.acting_login(&client, login).await),
         }
@@ -311,11 +311,11 @@ impl ServerCheck<'_> {
         findings
     }
 
-    fn client_program(&self, client: &PooledClient, tools: &[Tool]) -> Finding {
+    fn client_program(&self, client: &PooledClient, installations: &[ClientInstallation]) -> Finding {
         let subject = &self.server.name;
-        match choose(tools, client.major()) {
-            Ok(tool) => Finding::works(subject, format!("pg_dump {} fits", tool.version)),
-            Err(missing) => Finding::missing(subject, missing.to_string(), missing.instead()),
+        match choose_installation(installations, client.major()) {
+            Ok(installation) => Finding::works(subject, format!("pg_dump {} fits", installation.version)),
+            Err(missing) => Finding::missing(subject, missing.to_string(), missing.install_hint()),
         }
     }
 

@@ -2,7 +2,9 @@
 //! file system of a few MiB is mounted over the backups' directory; it is gone with that process.
 
 use crate::harness::{DATABASE, Scene, connection};
-use countersign::actions::backup::{BackupError, Dump, choose, dump, find, newest};
+use countersign::actions::backup::{
+    BackupError, DumpJob, choose_installation, dump, find_installations, newest,
+};
 use countersign::config::BackupSettings;
 use countersign::storage::{Key, Storage, StorageError};
 use std::process::Command;
@@ -51,17 +53,17 @@ fn we_are_root() -> bool {
 }
 
 async fn on_the_small_disk(backups: BackupSettings) {
-    let tools = find(&backups).await;
+    let tools = find_installations(&backups).await;
     let storage = Storage::open(&backups).unwrap();
     let port = std::env::var(PORT).unwrap().parse().unwrap();
-    let job = Dump {
+    let job = DumpJob {
         storage: &storage,
-        tool: choose(&tools, 15).unwrap(),
+        installation: choose_installation(&tools, 15).unwrap(),
         connection: connection(port),
         environment: "staging",
         server_version: String::new(),
         table_bytes: 1,
-        asked_by: "Ana",
+        requested_by: "Ana",
         run: 7,
     };
     let result = dump(&job, &|_| {}).await;

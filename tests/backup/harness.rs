@@ -1,6 +1,8 @@
 //! A server with one database and a role that may dump it, a directory for backups, and ways to meddle.
 
-use countersign::actions::backup::{ClientConnection, Dump, Tool, choose, find};
+use countersign::actions::backup::{
+    ClientConnection, ClientInstallation, DumpJob, choose_installation, find_installations,
+};
 use countersign::config::{BackupSettings, Server, Tls};
 use countersign::demo::postgres::{Cluster, Options, find_bin_dir};
 use countersign::storage::Storage;
@@ -22,7 +24,7 @@ pub struct Scene {
     pub cluster: Cluster,
     pub directory: tempfile::TempDir,
     pub storage: Storage,
-    pub tool: Tool,
+    pub installation: ClientInstallation,
     clients: tempfile::TempDir,
     admin: tokio_postgres::Client,
 }
@@ -31,14 +33,17 @@ impl Scene {
     pub async fn start() -> Scene {
         let bin_dir = find_bin_dir(None, &[]).unwrap();
         let directory = Vec::from([bin_dir.clone()]);
-        let tools =
-            find(&BackupSettings { directory: PathBuf::new(), tools: directory, search_path: Vec::new() })
-                .await;
+        let tools = find_installations(&BackupSettings {
+            directory: PathBuf::new(),
+            tools: directory,
+            search_path: Vec::new(),
+        })
+        .await;
         Scene::on(bin_dir, &tools).await
     }
 
     /// On a server of that installation, with the client that fits it best.
-    pub async fn on(bin_dir: PathBuf, tools: &[Tool]) -> Scene {
+    pub async fn on(bin_dir: PathBuf, tools: &[ClientInstallation]) -> Scene {
         let cluster = Cluster::start(Options { bin_dir: Some(bin_dir), ..Options::default() }).await.unwrap();
         let server = cluster.connect("postgres").await.unwrap();
         server.batch_execute(&format!("CREATE DATABASE \"{DATABASE}\"")).await.unwrap();
@@ -55,7 +60,7 @@ impl Scene {
             search_path: Vec::new(),
         };
         Scene {
-            tool: choose(tools, cluster.version_num() / 10_000).unwrap().clone(),
+            installation: choose_installation(tools, cluster.version_num() / 10_000).unwrap().clone(),
             storage: Storage::open(&backups).unwrap(),
             admin: cluster.connect(DATABASE).await.unwrap(),
             clients: tempfile::tempdir().unwrap(),
@@ -64,15 +69,15 @@ impl Scene {
         }
     }
 
-    pub fn job(&self) -> Dump<'_> {
-        Dump {
+    pub fn job(&self) -> DumpJob<'_> {
+        DumpJob {
             storage: &self.storage,
-            tool: &self.tool,
+            installation: &self.installation,
             connection: connection(self.cluster.port()),
             environment: "staging",
             server_version: format!("{}.x", self.cluster.version_num() / 10_000),
             table_bytes: 1,
-            asked_by: "Ana",
+            requested_by: "Ana",
             run: 7,
         }
     }
@@ -149,13 +154,13 @@ impl Scene {
     }
 
     /// A client of our own making, with the real pg_restore beside it.
-    pub fn client(&self, script: &str) -> Tool {
+    pub fn client(&self, script: &str) -> ClientInstallation {
         let directory = self.clients.path().to_owned();
         let program = directory.join("pg_dump");
         std::fs::write(&program, script).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::os::unix::fs::symlink(self.tool.pg_restore(), directory.join("pg_restore")).unwrap();
-        Tool { directory, ..self.tool.clone() }
+        std::os::unix::fs::symlink(self.installation.pg_restore(), directory.join("pg_restore")).unwrap();
+        ClientInstallation { directory, ..self.installation.clone() }
     }
 
     /// Restores an archive into a new database; the first complaint ends it.
@@ -168,7 +173,7 @@ impl Scene {
         self.run(&format!("CREATE DATABASE {database} TEMPLATE template0")).await;
         let file = self.clients.path().join("archive.dump");
         std::fs::write(&file, archive).unwrap();
-        let output = Command::new(self.tool.pg_restore())
+        let output = Command::new(self.installation.pg_restore())
             .args(how)
             .args(["--no-password", "--dbname", database])
             .arg(&file)

@@ -1,6 +1,6 @@
 //! Backups against a real PostgreSQL: a finished one restores, and one cut short in any way leaves none.
 
-use countersign::actions::backup::{BackupError, Dump, Manifest, dump, newest, prefix};
+use countersign::actions::backup::{BackupError, DumpJob, Manifest, dump, newest, prefix};
 use countersign::storage::Key;
 use futures::TryStreamExt;
 use harness::{ASKER, DATABASE, SOON, Scene, until};
@@ -27,9 +27,9 @@ async fn a_finished_backup_restores_with_equal_row_counts() {
     assert_eq!(listed, std::slice::from_ref(&manifest));
     let bytes = scene.bytes(&manifest).await;
     assert_eq!((bytes.len() as u64, hex::encode(Sha256::digest(&bytes))), (manifest.bytes, manifest.sha256));
-    assert!(told.lock().unwrap().last().unwrap().checking);
+    assert!(told.lock().unwrap().last().unwrap().is_verifying);
     assert!(manifest.server_version.starts_with("15."), "{}", manifest.server_version);
-    assert_eq!((manifest.asked_by.as_str(), manifest.run), ("Ana", 7));
+    assert_eq!((manifest.requested_by.as_str(), manifest.run), ("Ana", 7));
 
     let dumped = scene.restore(&bytes, "restored").await;
     dumped.unwrap();
@@ -115,7 +115,7 @@ async fn an_archive_that_pg_restore_cannot_read_is_no_backup() {
     let scene = Scene::start().await;
     scene.fill_oddly().await;
     let whole = dump(&scene.job(), &|_| {}).await.unwrap();
-    let real = scene.tool.pg_dump();
+    let real = scene.installation.pg_dump();
     let liar = scene.client(&format!(
         "#!/bin/sh\n{} \"$@\" | head -c {}\nexit 0\n",
         real.display(),
@@ -123,7 +123,7 @@ async fn an_archive_that_pg_restore_cannot_read_is_no_backup() {
     ));
     let mut job = scene.job();
     job.run = 8;
-    job.tool = &liar;
+    job.installation = &liar;
     let result = dump(&job, &|_| {}).await;
 
     let Err(why @ BackupError::Unreadable(_)) = result else { panic!("{result:?}") };
@@ -134,7 +134,7 @@ async fn an_archive_that_pg_restore_cannot_read_is_no_backup() {
 #[tokio::test]
 async fn a_refused_login_is_told_without_host_or_password() {
     let scene = Scene::start().await;
-    let mut job: Dump<'_> = scene.job();
+    let mut job: DumpJob<'_> = scene.job();
     job.connection.password = Some("not-the-password".into());
     let why = dump(&job, &|_| {}).await.unwrap_err().to_string();
     assert!(why.contains("password authentication failed"), "{why}");
@@ -161,14 +161,14 @@ async fn clients_are_found_by_what_they_say() {
     let config = countersign::config::BackupSettings {
         directory: scene.directory.path().to_owned(),
         tools: vec![newer.directory.clone()],
-        search_path: vec!["/usr/bin".into(), scene.tool.directory.clone()],
+        search_path: vec!["/usr/bin".into(), scene.installation.directory.clone()],
     };
-    let tools = countersign::actions::backup::find(&config).await;
+    let tools = countersign::actions::backup::find_installations(&config).await;
     assert!(tools.iter().all(|tool| tool.directory != Path::new("/usr/bin")), "a wrapper: {tools:?}");
-    let choose = countersign::actions::backup::choose;
-    assert_eq!(choose(&tools, 15).unwrap().directory, scene.tool.directory);
-    assert_eq!(choose(&tools, 98).unwrap().directory, newer.directory);
-    assert!(choose(&tools, 100).unwrap_err().instead().contains("postgresql-client-100"));
+    let choose_installation = countersign::actions::backup::choose_installation;
+    assert_eq!(choose_installation(&tools, 15).unwrap().directory, scene.installation.directory);
+    assert_eq!(choose_installation(&tools, 98).unwrap().directory, newer.directory);
+    assert!(choose_installation(&tools, 100).unwrap_err().install_hint().contains("postgresql-client-100"));
 }
 
 impl Scene {

@@ -2,7 +2,9 @@
 
 use crate::harness::{DATABASE, Scene};
 use crate::installed::servers;
-use countersign::actions::backup::{BackupError, Tool, choose, dump, find};
+use countersign::actions::backup::{
+    BackupError, ClientInstallation, choose_installation, dump, find_installations,
+};
 use countersign::config::BackupSettings;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,12 +13,12 @@ use std::process::Command;
 const CLIENTS: [(&str, &str); 2] = [("17", "zstd"), ("18", "gzip")];
 
 /// Those clients, oldest first; without tools, Debian's.
-async fn clients() -> Vec<Tool> {
+async fn clients() -> Vec<ClientInstallation> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/clients");
     let directories: Vec<PathBuf> = CLIENTS.iter().map(|(major, _)| tools.join(major).join("bin")).collect();
     let known =
         BackupSettings { directory: PathBuf::new(), tools: directories.clone(), search_path: Vec::new() };
-    let mut found = find(&known).await;
+    let mut found = find_installations(&known).await;
     if tools.exists() {
         found.retain(|tool| directories.contains(&tool.directory));
         assert_eq!(found.len(), CLIENTS.len(), "`make tools` installs them: {found:?}");
@@ -26,7 +28,7 @@ async fn clients() -> Vec<Tool> {
 }
 
 /// As pg_restore reads it in the archive: "zstd", "gzip", and before 16 the level.
-fn compression(tool: &Tool, archive: &[u8]) -> String {
+fn compression(tool: &ClientInstallation, archive: &[u8]) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), archive).unwrap();
     let output = Command::new(tool.pg_restore()).arg("--list").arg(file.path()).output().unwrap();
@@ -37,7 +39,7 @@ fn compression(tool: &Tool, archive: &[u8]) -> String {
 
 /// Into the server that it is of. A pg_restore of 17 and up first sets what an older server doesn't know, complains, and goes on.
 async fn restore(scene: &Scene, archive: &[u8], database: &str) -> Result<(), String> {
-    if scene.tool.major < 17 || scene.cluster.version_num() >= 170_000 {
+    if scene.installation.major < 17 || scene.cluster.version_num() >= 170_000 {
         return scene.restore(archive, database).await;
     }
     let Err(complaints) = scene.restore_so(&[], archive, database).await else {
@@ -57,7 +59,7 @@ async fn newer_clients_back_up_every_server() {
         scene.fill_oddly().await;
         let major = scene.cluster.version_num() / 10_000;
         for client in clients.iter().filter(|client| client.major >= major) {
-            scene.tool = client.clone();
+            scene.installation = client.clone();
             let which = format!("{} by {}", scene.cluster.version_num(), client.version);
             let mut job = scene.job();
             job.run = client.major.into();
@@ -86,15 +88,15 @@ async fn a_server_newer_than_the_client_is_refused() {
     let mut scene = Scene::on(servers().pop().unwrap(), &clients).await;
     scene.fill_oddly().await;
     let major = scene.cluster.version_num() / 10_000;
-    let older: Vec<Tool> = clients.into_iter().filter(|client| client.major < major).collect();
-    let missing = choose(&older, major).unwrap_err().to_string();
+    let older: Vec<ClientInstallation> = clients.into_iter().filter(|client| client.major < major).collect();
+    let missing = choose_installation(&older, major).unwrap_err().to_string();
     assert!(
         missing.starts_with(&format!("needs pg_dump {major} or newer, and Countersign has ")),
         "{missing}"
     );
     for client in older {
         assert!(missing.contains(&client.version), "{missing}");
-        scene.tool = client;
+        scene.installation = client;
         let Err(why @ BackupError::Dump(_)) = dump(&scene.job(), &|_| {}).await else {
             panic!("it was dumped")
         };

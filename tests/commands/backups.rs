@@ -26,7 +26,7 @@ async fn backup(world: &World, (database, run): (&str, i64), hours: i64) -> Key 
         started_at,
         duration_ms: 900,
         verified_at: started_at,
-        asked_by: "Ben Example".into(),
+        requested_by: "Ben Example".into(),
         run,
     };
     manifest.write(&world.app.storage).await.unwrap();

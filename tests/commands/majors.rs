@@ -166,7 +166,7 @@ async fn ask_coded(world: &World) -> Vec<String> {
 
 /// A backup is planned with a client that is new enough for the server, or refused with what to install.
 async fn plan_backup(world: &World, major: u32) -> Option<String> {
-    let clients = backup::find(&world.app.config.backups).await;
+    let clients = backup::find_installations(&world.app.config.backups).await;
     let refused =
         match (world.plan("backup asset-service").await, clients.iter().map(|tool| tool.major).max()) {
             (Ok(_), Some(newest)) if newest >= major => return None,

@@ -1,6 +1,6 @@
-//! One database into the storage: `pg_dump`'s output passes through a checksum to the storage and to a checking `pg_restore`
+//! Dumps one database into the storage: `pg_dump`'s output passes through a checksum to the storage and to a verifying `pg_restore`
 //! at once, and is never in memory as a whole. It is published after both programs succeeded and the storage returned the same
-//! bytes. It is a backup once it has its manifest. (`pg_restore --list` would read the table of contents alone and accept a truncated
+//! bytes. It is a backup once it has its manifest. (`pg_restore --list` would read only the table of contents and accept a truncated
 //! archive.)
 //!
 //! Owners, grants and comments are in the dump: `pg_restore` can leave them out (`--no-owner`, `--no-acl`, `--no-comments`), but
@@ -8,7 +8,7 @@
 
 use super::BackupError;
 use super::manifest::{self, Manifest};
-use super::pg_client::{ClientConnection, PgClient, Tool};
+use super::pg_client::{ClientConnection, ClientInstallation, PgClient};
 use crate::actions::support::subprocess::command;
 use crate::storage::{ObjectUpload, Staged, Storage};
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 /// Time between two progress reports: a message can't be edited more often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes that are hashed and written at once: large enough that system calls don't count, small enough for the CPU's cache.
+/// Bytes that are hashed and written at once: large enough that system calls cost little, small enough for the CPU's cache.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Capacity of a pipe: Linux allows every user a MiB (`/proc/sys/fs/pipe-max-size`); the default is 64 KiB.
@@ -35,16 +35,16 @@ const QUEUED_CHUNKS: usize = 2;
 
 /// One database to back up.
 #[derive(Debug, Clone)]
-pub struct Dump<'a> {
+pub struct DumpJob<'a> {
     pub storage: &'a Storage,
-    pub tool: &'a Tool,
+    pub installation: &'a ClientInstallation,
     pub connection: ClientConnection,
     pub environment: &'a str,
     /// "15.18".
     pub server_version: String,
     pub table_bytes: u64,
     /// The person's name in the configuration.
-    pub asked_by: &'a str,
+    pub requested_by: &'a str,
     pub run: i64,
 }
 
@@ -55,31 +55,31 @@ pub struct DumpProgress {
     pub bytes: u64,
     pub elapsed: Duration,
     /// Everything is written and is being read back.
-    pub checking: bool,
+    pub is_verifying: bool,
 }
 
 /// Makes a backup and reports progress about once a second. The caller holds the lock on the database's backups. On every error,
-/// and when it is dropped half-way, it leaves nothing that looks like a backup.
+/// and when its future is dropped before the end, nothing is left that looks like a backup.
 pub async fn dump(
-    job: &Dump<'_>,
+    job: &DumpJob<'_>,
     report_progress: &(dyn Fn(DumpProgress) + Send + Sync),
 ) -> Result<Manifest, BackupError> {
     let started_at = Timestamp::now();
-    let clock = Instant::now();
+    let began = Instant::now();
     let prefix = manifest::prefix(job.environment, &job.connection.database);
     let key = manifest::key(&prefix, started_at, job.run);
     job.storage.clear_unfinished(&prefix).await?;
-    let compression = job.tool.compression().await;
+    let compression = job.installation.compression().await;
     let mut upload = job.storage.begin(&key).await?;
     let report =
-        |bytes, checking| report_progress(DumpProgress { bytes, elapsed: clock.elapsed(), checking });
-    let streamed = stream_dump(job, compression, &mut upload, &|bytes| report(bytes, false)).await;
-    let TeeResult { bytes, sha256, .. } = match streamed {
+        |bytes, is_verifying| report_progress(DumpProgress { bytes, elapsed: began.elapsed(), is_verifying });
+    let copy_result = stream_dump(job, compression, &mut upload, &|bytes| report(bytes, false)).await;
+    let CopyResult { bytes, sha256, .. } = match copy_result {
         Err(error) => {
             upload.abort().await;
             return Err(error);
         }
-        Ok(streamed) => streamed,
+        Ok(result) => result,
     };
     let staged = upload.finish().await?;
     report(bytes, true);
@@ -93,15 +93,15 @@ pub async fn dump(
         server: job.connection.server.name.clone(),
         database: job.connection.database.clone(),
         server_version: job.server_version.clone(),
-        client_version: job.tool.version.clone(),
+        client_version: job.installation.version.clone(),
         compression: compression.to_owned(),
         bytes,
         sha256,
         table_bytes: job.table_bytes,
         started_at,
-        duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         verified_at: Timestamp::now(),
-        asked_by: job.asked_by.to_owned(),
+        requested_by: job.requested_by.to_owned(),
         run: job.run,
     };
     staged.publish().await?;
@@ -115,23 +115,23 @@ pub async fn dump(
 }
 
 async fn stream_dump(
-    job: &Dump<'_>,
+    job: &DumpJob<'_>,
     compression: &str,
     upload: &mut ObjectUpload,
     report_bytes: &(dyn Fn(u64) + Send + Sync),
-) -> Result<TeeResult, BackupError> {
-    let (dump, stdout) = pipe().map_err(BackupError::Pipe)?;
-    let mut pg_dump = command(&job.tool.pg_dump());
+) -> Result<CopyResult, BackupError> {
+    let (dump_reader, dump_writer) = pipe().map_err(BackupError::Pipe)?;
+    let mut pg_dump = command(&job.installation.pg_dump());
     pg_dump.args(["--format=custom", "--no-password", "--lock-wait-timeout=10s", compression]);
-    pg_dump.arg(job.connection.argument()).stdout(stdout);
-    job.connection.apply(&mut pg_dump, job.tool.major);
+    pg_dump.arg(job.connection.dbname_argument()).stdout(dump_writer);
+    job.connection.set_environment(&mut pg_dump, job.installation.major);
     let pg_dump = PgClient::start(pg_dump)?;
-    let (stdin, archive) = pipe().map_err(BackupError::Pipe)?;
-    let mut pg_restore = command(&job.tool.pg_restore());
-    pg_restore.args(["--format=custom", "--file=/dev/null"]).stdin(stdin).stdout(Stdio::null());
+    let (check_reader, check_writer) = pipe().map_err(BackupError::Pipe)?;
+    let mut pg_restore = command(&job.installation.pg_restore());
+    pg_restore.args(["--format=custom", "--file=/dev/null"]).stdin(check_reader).stdout(Stdio::null());
     let pg_restore = PgClient::start(pg_restore)?;
     let (sender, mut chunks) = mpsc::channel(QUEUED_CHUNKS);
-    let tee = tokio::task::spawn_blocking(move || copy(dump, archive, &sender));
+    let copy_task = tokio::task::spawn_blocking(move || copy_dump(dump_reader, check_writer, &sender));
     let mut bytes = 0;
     let mut reported_at = Instant::now();
     while let Some(chunk) = chunks.recv().await {
@@ -142,19 +142,19 @@ async fn stream_dump(
             report_bytes(bytes);
         }
     }
-    let copied =
-        tee.await.map_err(|error| BackupError::Internal(error.into()))?.map_err(BackupError::Pipe)?;
+    let copy_result =
+        copy_task.await.map_err(|error| BackupError::Internal(error.into()))?.map_err(BackupError::Pipe)?;
     match tokio::join!(pg_dump.wait(), pg_restore.wait()) {
-        (Ok(()), Ok(())) => Ok(copied),
-        // pg_restore stopped reading first: pg_dump failed only because of that. Otherwise pg_dump's error comes first: its
-        // archive was never finished.
-        (_, Err(error)) if !copied.check_completed => Err(BackupError::Unreadable(error)),
-        (Err(error), _) => Err(BackupError::Dump(with_fix(error, &job.connection.user))),
+        (Ok(()), Ok(())) => Ok(copy_result),
+        // If pg_restore stopped reading first, pg_dump's failure is only a consequence. Otherwise pg_dump's error comes first:
+        // its archive was never finished.
+        (_, Err(error)) if !copy_result.check_completed => Err(BackupError::Unreadable(error)),
+        (Err(error), _) => Err(BackupError::Dump(add_grant_hint(error, &job.connection.user))),
         (Ok(()), Err(error)) => Err(BackupError::Unreadable(error)),
     }
 }
 
-struct TeeResult {
+struct CopyResult {
     bytes: u64,
     /// In hex.
     sha256: String,
@@ -170,35 +170,35 @@ fn pipe() -> std::io::Result<(PipeReader, PipeWriter)> {
     Ok((reader, writer))
 }
 
-/// Copies a dump's bytes through a checksum to the checking pg_restore and to the storage, until pg_dump closes its end, pg_restore
+/// Copies a dump's bytes through a checksum to the verifying pg_restore and to the storage, until pg_dump closes its end, pg_restore
 /// stops reading, or the receiver is dropped. Blocks, in a thread of its own: pg_dump writes 4 KiB at a time, and waking an
 /// asynchronous reader for each costs more than hashing them.
-fn copy(
+fn copy_dump(
     mut dump: PipeReader,
     mut check: PipeWriter,
-    store: &mpsc::Sender<Bytes>,
-) -> std::io::Result<TeeResult> {
+    chunks: &mpsc::Sender<Bytes>,
+) -> std::io::Result<CopyResult> {
     // Between two reads the pipe fills a little, but at a dump's tens of MB/s it doesn't get full.
-    let pause = pause(&dump);
+    let interval = read_interval(&dump);
     let mut hasher = Sha256::new();
     let mut bytes = 0;
     let mut check_completed = true;
     while check_completed {
-        let chunk = fill(&mut dump, pause)?;
+        let chunk = read_chunk(&mut dump, interval)?;
         if chunk.is_empty() {
             break;
         }
         bytes += chunk.len() as u64;
         hasher.update(&chunk);
         check_completed = check.write_all(&chunk).is_ok();
-        if store.blocking_send(chunk.into()).is_err() {
+        if chunks.blocking_send(chunk.into()).is_err() {
             break;
         }
     }
-    Ok(TeeResult { bytes, sha256: hex::encode(hasher.finalize()), check_completed })
+    Ok(CopyResult { bytes, sha256: hex::encode(hasher.finalize()), check_completed })
 }
 
-fn pause(_pipe: &PipeReader) -> Duration {
+fn read_interval(_pipe: &PipeReader) -> Duration {
     #[cfg(target_os = "linux")]
     if rustix::pipe::fcntl_getpipe_size(_pipe).is_ok_and(|size| size >= PIPE_BYTES) {
         return Duration::from_millis(5);
@@ -206,7 +206,7 @@ fn pause(_pipe: &PipeReader) -> Duration {
     Duration::from_millis(1)
 }
 
-fn fill(dump: &mut PipeReader, pause: Duration) -> std::io::Result<Vec<u8>> {
+fn read_chunk(dump: &mut PipeReader, interval: Duration) -> std::io::Result<Vec<u8>> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut filled = 0;
     while filled < CHUNK_BYTES {
@@ -219,7 +219,7 @@ fn fill(dump: &mut PipeReader, pause: Duration) -> std::io::Result<Vec<u8>> {
         }
         filled += read;
         if filled < CHUNK_BYTES {
-            std::thread::sleep(pause);
+            std::thread::sleep(interval);
         }
     }
     chunk.truncate(filled);
@@ -227,7 +227,7 @@ fn fill(dump: &mut PipeReader, pause: Duration) -> std::io::Result<Vec<u8>> {
 }
 
 /// Adds the fix to pg_dump's error where a privilege is missing, in the server's words.
-fn with_fix(error: String, login: &str) -> String {
+fn add_grant_hint(error: String, login: &str) -> String {
     if !error.contains("permission denied") {
         return error;
     }
@@ -243,7 +243,7 @@ async fn read_back(staged: &Staged, sha256: &str) -> Result<(), BackupError> {
     while let Some(chunk) = stream.try_next().await? {
         hasher.update(&chunk);
     }
-    if hex::encode(hasher.finalize()) == sha256 { Ok(()) } else { Err(BackupError::Differs) }
+    if hex::encode(hasher.finalize()) == sha256 { Ok(()) } else { Err(BackupError::ChecksumMismatch) }
 }
 
 #[cfg(test)]
@@ -254,13 +254,13 @@ mod tests {
     use std::sync::Arc;
 
     #[tokio::test]
-    async fn other_bytes_are_noticed() {
+    async fn a_dump_that_the_storage_changed_is_rejected() {
         let storage = Storage::over(Arc::new(InMemory::new()));
         let mut upload = storage.begin(&Key::from("a.dump")).await.unwrap();
         upload.write("stored".into()).await.unwrap();
         let staged = upload.finish().await.unwrap();
         let sha256 = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
-        assert!(matches!(read_back(&staged, &sha256("sent")).await, Err(BackupError::Differs)));
+        assert!(matches!(read_back(&staged, &sha256("sent")).await, Err(BackupError::ChecksumMismatch)));
         read_back(&staged, &sha256("stored")).await.unwrap();
     }
 }

@@ -38,7 +38,8 @@ pub struct Manifest {
     /// UTC. Time at which pg_restore had read all of it and the storage had returned the same bytes.
     pub verified_at: Timestamp,
     /// The person's name in the configuration.
-    pub asked_by: String,
+    #[serde(rename = "asked_by")]
+    pub requested_by: String,
     pub run: i64,
 }
 
@@ -81,24 +82,24 @@ pub struct NewestBackups {
 pub struct StoredBackup {
     pub manifest: Manifest,
     /// The dump exists and has the verified size.
-    pub whole: bool,
+    pub is_complete: bool,
 }
 
 /// The newest backups below a database's prefix. Their keys are sorted by time, so that the older manifests aren't read. A manifest
 /// that can't be read is logged.
-pub async fn newest(storage: &Storage, prefix: &Key, most: usize) -> StorageResult<NewestBackups> {
+pub async fn newest(storage: &Storage, prefix: &Key, limit: usize) -> StorageResult<NewestBackups> {
     let objects = storage.list(prefix).await?;
     let keys = objects.iter().rev().map(|object| object.location.clone());
     let keys: Vec<Key> = keys.filter(|key| key.as_ref().ends_with(MANIFEST)).collect();
-    let contents = keys.clone().into_iter().take(most).map(|key| async move { storage.get(&key).await });
+    let contents = keys.clone().into_iter().take(limit).map(|key| async move { storage.get(&key).await });
     let contents: Vec<Bytes> = futures::stream::iter(contents).buffered(PARALLEL_READS).try_collect().await?;
     let mut newest = NewestBackups { total: keys.len(), ..NewestBackups::default() };
     for (json, key) in contents.iter().zip(&keys) {
         match serde_json::from_slice::<Manifest>(json) {
             Ok(manifest) => {
                 let mut dumps = objects.iter().filter(|object| object.location.as_ref() == manifest.key);
-                let whole = dumps.any(|dump| dump.size == manifest.bytes);
-                newest.backups.push(StoredBackup { manifest, whole });
+                let is_complete = dumps.any(|dump| dump.size == manifest.bytes);
+                newest.backups.push(StoredBackup { manifest, is_complete });
             }
             Err(error) => {
                 tracing::warn!(%key, %error, "reading a backup's manifest failed");
@@ -115,16 +116,16 @@ mod tests {
 
     #[test]
     fn a_key_is_sorted_by_time_and_can_hold_any_name() {
-        let at: Timestamp = "2026-11-22T18:57:03Z".parse().unwrap();
+        let started_at: Timestamp = "2026-11-22T18:57:03Z".parse().unwrap();
         assert_eq!(
-            key(&prefix("production", "asset_service_db"), at, 128).as_ref(),
+            key(&prefix("production", "asset_service_db"), started_at, 128).as_ref(),
             "production/asset_service_db/20261122T185703Z-128.dump"
         );
-        let odd = key(&prefix("production", "../a/b#1"), at, 1);
-        assert_eq!(odd.parts().count(), 3);
+        let odd_key = key(&prefix("production", "../a/b#1"), started_at, 1);
+        assert_eq!(odd_key.parts().count(), 3);
         assert_eq!(
-            manifest_key(odd.as_ref()).unwrap().as_ref(),
-            odd.as_ref().replace(".dump", ".manifest.json"),
+            manifest_key(odd_key.as_ref()).unwrap().as_ref(),
+            odd_key.as_ref().replace(".dump", ".manifest.json"),
             "and keeps its name"
         );
     }

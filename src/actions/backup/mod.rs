@@ -19,9 +19,11 @@ mod manifest;
 mod pg_client;
 mod text;
 
-pub use execute::{Dump, DumpProgress, dump};
+pub use execute::{DumpJob, DumpProgress, dump};
 pub use manifest::{Manifest, NewestBackups, StoredBackup, newest, prefix};
-pub use pg_client::{ClientConnection, MissingClient, Tool, choose, find};
+pub use pg_client::{
+    ClientConnection, ClientInstallation, MissingClient, choose_installation, find_installations,
+};
 
 /// Size of a quickly compressed dump of typical business data, as a share of its tables.
 const USUAL_RATIO: f64 = 0.3;
@@ -50,7 +52,7 @@ pub enum BackupError {
     #[error("pg_restore can't read the archive: {0}")]
     Unreadable(String),
     #[error("the storage returned other bytes than were written")]
-    Differs,
+    ChecksumMismatch,
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error("the backup's manifest can't be written")]
@@ -67,7 +69,7 @@ impl BackupError {
             BackupError::Start(_) | BackupError::Pipe(_) => "client",
             BackupError::Dump(_) => "pg_dump",
             BackupError::Unreadable(_) => "pg_restore",
-            BackupError::Differs => "differs",
+            BackupError::ChecksumMismatch => "differs",
             BackupError::Storage(StorageError::Full) => "storage_full",
             BackupError::Storage(_) => "storage",
             BackupError::Internal(_) => "internal",
@@ -87,7 +89,7 @@ impl Action for Backup {
         {
             let problem = format!("{} can't be dumped: it {error}.", targets[0].database);
             return Err(match error {
-                BackupError::NoClient(missing) => Error::instead(problem, missing.instead()),
+                BackupError::NoClient(missing) => Error::instead(problem, missing.install_hint()),
                 _ => Error::user(problem),
             });
         }
@@ -140,21 +142,21 @@ async fn back_up(
     info: &DatabaseInfo,
     estimate: &Estimate,
 ) -> Result<Manifest, BackupError> {
-    let job = Dump {
+    let job = DumpJob {
         storage: &context.app.storage,
-        tool: &info.tool,
+        installation: &info.installation,
         connection: context.connection(target, execution.command.header.login)?,
         environment: context.environment,
         server_version: info.version.clone(),
         table_bytes: u64::try_from(info.table_bytes).unwrap_or_default(),
-        asked_by: &execution.run.request.requester.id,
+        requested_by: &execution.run.request.requester.id,
         run: execution.run.id,
     };
     let report_progress = |transferred: DumpProgress| {
         let (percent, label) = estimate.progress(&target.database, &transferred);
         execution.progress(percent, label);
     };
-    report_progress(DumpProgress { bytes: 0, elapsed: Duration::ZERO, checking: false });
+    report_progress(DumpProgress { bytes: 0, elapsed: Duration::ZERO, is_verifying: false });
     dump(&job, &report_progress).await.inspect_err(|error| {
         tracing::warn!(run = execution.run.id, database = target.database, ?error, "backup failed");
     })
@@ -195,12 +197,12 @@ struct DatabaseInfo {
     table_bytes: i64,
     /// The server's: "15.18".
     version: String,
-    tool: Tool,
+    installation: ClientInstallation,
 }
 
 impl DatabaseInfo {
     fn client_text(&self) -> String {
-        format!("pg_dump {} (the server is {})", self.tool.version, self.version)
+        format!("pg_dump {} (the server is {})", self.installation.version, self.version)
     }
 }
 
@@ -213,20 +215,21 @@ struct BackupContext<'a> {
 
 impl BackupContext<'_> {
     async fn inspect(&self, targets: &[BackupTarget]) -> Vec<Result<DatabaseInfo, BackupError>> {
-        let tools = find(&self.app.config.backups).await;
-        futures::future::join_all(targets.iter().map(|target| self.inspect_database(&tools, target))).await
+        let installations = find_installations(&self.app.config.backups).await;
+        let checks = targets.iter().map(|target| self.inspect_database(&installations, target));
+        futures::future::join_all(checks).await
     }
 
     async fn inspect_database(
         &self,
-        tools: &[Tool],
+        installations: &[ClientInstallation],
         target: &BackupTarget,
     ) -> Result<DatabaseInfo, BackupError> {
         let address = Address::new(self.environment, &target.server, Login::Reader)
             .in_database(target.database.clone());
         let client = self.app.environments.acquire(&address, self.asker).await;
         let client = client.map_err(|error| BackupError::Server(error.to_string()))?;
-        let tool = choose(tools, client.major())?.clone();
+        let installation = choose_installation(installations, client.major())?.clone();
         let rows = client.query(include_str!("database_size.sql"), &[]).await;
         let rows = rows.map_err(|error| BackupError::Server(format!("can't be measured: {error}")))?;
         let row = rows.first().ok_or_else(|| BackupError::Server("returned no size".to_owned()))?;
@@ -234,7 +237,7 @@ impl BackupContext<'_> {
             database_bytes: row.get("database_bytes"),
             table_bytes: row.get("table_bytes"),
             version: row.get("version"),
-            tool,
+            installation,
         })
     }
 
@@ -294,7 +297,7 @@ impl Estimate {
         let share = ((before + transferred.bytes.min(this)) * 100 / total).min(MAX_PERCENT);
         let mut label = format!("{database}: {}", bytes(transferred.bytes as f64));
         let seconds = transferred.elapsed.as_secs_f64();
-        if transferred.checking {
+        if transferred.is_verifying {
             label.push_str(" written, being read back");
         } else if seconds > 0.0 {
             label.push_str(&format!(", {}/s", bytes(transferred.bytes as f64 / seconds)));
@@ -314,8 +317,8 @@ mod tests {
     #[test]
     fn tells_the_share_of_all_databases_and_never_the_whole() {
         let mut estimate = Estimate { expected: vec![100 << 20, 300 << 20], done: 0 };
-        let transferred =
-            |mib: u64| DumpProgress { bytes: mib << 20, elapsed: Duration::from_secs(10), checking: false };
+        let elapsed = Duration::from_secs(10);
+        let transferred = |mib: u64| DumpProgress { bytes: mib << 20, elapsed, is_verifying: false };
         let (percent, label) = estimate.progress("asset_service_db", &transferred(50));
         assert_eq!(percent, Some(12));
         assert_eq!(label, "asset_service_db: 50.0 MiB, 5.0 MiB/s, 1 of 2 databases (estimated)");

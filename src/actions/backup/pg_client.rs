@@ -1,11 +1,13 @@
-//! PostgreSQL's client programs, and which of them fits a server. Connection settings go through their environment, which holds
-//! nothing else; their error messages are kept, bounded and redacted.
+//! PostgreSQL's client programs, and which of them fits a server. Connection settings go through their environment
+//! variables, and they get no others; their error messages are kept, bounded and redacted.
 //!
 //! They end with Countersign, however it ends: `pg_dump` writes into a pipe that closes with this process and has a lock timeout;
 //! `pg_restore` reads from a pipe that closes in the same way.
 
 use super::BackupError;
-use crate::actions::support::subprocess::{CapturedStreams, OutputSink, Subprocess, command, ending};
+use crate::actions::support::subprocess::{
+    CapturedStreams, OutputSink, Subprocess, command, describe_exit_status,
+};
 use crate::config::{BackupSettings, Server, Tls};
 use crate::redact;
 use secrecy::{ExposeSecret, SecretString};
@@ -41,15 +43,15 @@ pub struct ClientConnection {
 impl ClientConnection {
     /// The connection's part of the command line, without a secret: settings that have no environment variable. A server that
     /// disappears silently is noticed within about a minute.
-    pub fn argument(&self) -> String {
-        let quoted = self.database.replace('\\', "\\\\").replace('\'', "\\'");
+    pub fn dbname_argument(&self) -> String {
+        let escaped_database = self.database.replace('\\', "\\\\").replace('\'', "\\'");
         format!(
-            "--dbname=dbname='{quoted}' keepalives_idle=30 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=30000"
+            "--dbname=dbname='{escaped_database}' keepalives_idle=30 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=30000"
         )
     }
 
-    /// Sets libpq's variables (<https://www.postgresql.org/docs/current/libpq-envars.html>).
-    pub fn apply(&self, command: &mut Command, client_major: u32) {
+    /// Sets libpq's environment variables (<https://www.postgresql.org/docs/current/libpq-envars.html>).
+    pub fn set_environment(&self, command: &mut Command, client_major: u32) {
         command
             .env("PGHOST", &self.server.host)
             .env("PGPORT", self.server.port.to_string())
@@ -64,15 +66,15 @@ impl ClientConnection {
         match &self.tls {
             Tls::Off => command.env("PGSSLMODE", "disable"),
             Tls::Verified { ca_file } => {
-                let roots = roots(ca_file.as_deref(), client_major);
-                command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", roots)
+                let certificates = root_certificates(ca_file.as_deref(), client_major);
+                command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", certificates)
             }
         };
     }
 }
 
 /// The file of trusted certificates, or "system" for clients that know it (16 and up).
-fn roots(ca_file: Option<&Path>, client_major: u32) -> PathBuf {
+fn root_certificates(ca_file: Option<&Path>, client_major: u32) -> PathBuf {
     match ca_file {
         Some(file) => file.to_owned(),
         None if client_major >= 16 => PathBuf::from("system"),
@@ -86,8 +88,8 @@ pub(super) struct PgClient(Subprocess<StderrHead>);
 impl PgClient {
     /// Consumes the command, so that the parent's copies of the child's pipe ends are closed.
     pub fn start(command: Command) -> Result<PgClient, BackupError> {
-        let started = Subprocess::start(command, CapturedStreams::Errors, StderrHead::default());
-        started.map(PgClient).map_err(BackupError::Start)
+        let process = Subprocess::start(command, CapturedStreams::Errors, StderrHead::default());
+        process.map(PgClient).map_err(BackupError::Start)
     }
 
     /// Waits for its end; an error is the reason of its failure, for people.
@@ -96,9 +98,9 @@ impl PgClient {
         let stderr = self.0.output().await.unwrap_or_default().0;
         match status {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(reason(&String::from_utf8_lossy(&stderr)).unwrap_or_else(|| {
-                let silent = if status.code().is_some() { " without an error message" } else { "" };
-                format!("it {}{silent}", ending(status))
+            Ok(status) => Err(failure_reason(&String::from_utf8_lossy(&stderr)).unwrap_or_else(|| {
+                let suffix = if status.code().is_some() { " without an error message" } else { "" };
+                format!("it {}{suffix}", describe_exit_status(status))
             })),
             Err(error) => Err(error.to_string()),
         }
@@ -115,7 +117,7 @@ impl OutputSink for StderrHead {
 }
 
 /// The cause among a client's error messages: its first error and the server's message, without address, query or value.
-fn reason(stderr: &str) -> Option<String> {
+fn failure_reason(stderr: &str) -> Option<String> {
     let mut messages: Vec<&str> = Vec::new();
     for line in stderr.lines() {
         let line = line.trim_start_matches("pg_dump: ").trim_start_matches("pg_restore: ");
@@ -133,13 +135,13 @@ fn reason(stderr: &str) -> Option<String> {
         messages.push(message.trim());
     }
     messages.truncate(2);
-    let reason = || redact::text(&messages.join(": ")).chars().take(MAX_REASON_CHARS).collect();
-    (!messages.is_empty()).then(reason)
+    let text = || redact::text(&messages.join(": ")).chars().take(MAX_REASON_CHARS).collect();
+    (!messages.is_empty()).then(text)
 }
 
 /// `pg_dump` and `pg_restore` of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tool {
+pub struct ClientInstallation {
     pub directory: PathBuf,
     pub major: u32,
     /// "15.18".
@@ -148,29 +150,28 @@ pub struct Tool {
 
 /// No client is new enough for a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("needs pg_dump {server} or newer, and Countersign has {}", list(.installed))]
+#[error("needs pg_dump {server_major} or newer, and Countersign has {}", installed_list(.installed))]
 pub struct MissingClient {
-    /// The server's major version.
-    pub server: u32,
+    pub server_major: u32,
     /// The clients' versions.
     pub installed: Vec<String>,
 }
 
 impl MissingClient {
     /// The fix, for whoever runs the bot.
-    pub fn instead(&self) -> String {
+    pub fn install_hint(&self) -> String {
         format!(
             "Install postgresql-client-{} where Countersign runs, or add its directory to `tools` in `[backups]`.",
-            self.server
+            self.server_major
         )
     }
 }
 
-fn list(installed: &[String]) -> String {
+fn installed_list(installed: &[String]) -> String {
     if installed.is_empty() { "none".to_owned() } else { format!("only {}", installed.join(", ")) }
 }
 
-impl Tool {
+impl ClientInstallation {
     pub fn pg_dump(&self) -> PathBuf {
         self.directory.join("pg_dump")
     }
@@ -179,8 +180,8 @@ impl Tool {
         self.directory.join("pg_restore")
     }
 
-    /// The quickest compression that pays: zstd where the client has it (16 and up, if built so), else gzip 1. Gzip at its
-    /// default level takes 70 % of a dump's time.
+    /// The fastest compression that is worth its time: zstd where the client has it (16 and up, if built so), else gzip 1.
+    /// Gzip at its default level takes 70 % of a dump's time.
     pub async fn compression(&self) -> &'static str {
         const ZSTD: &str = "--compress=zstd:1";
         if self.major < 16 {
@@ -195,45 +196,49 @@ impl Tool {
 }
 
 /// Every installation that has both programs: the configured directories, then `PATH`, then Debian's.
-pub async fn find(backups: &BackupSettings) -> Vec<Tool> {
-    let mut tools: Vec<Tool> = Vec::new();
-    for directory in backups.tools.iter().chain(&backups.search_path).cloned().chain(debian()) {
-        let is_known = tools.iter().any(|tool| tool.directory == directory);
+pub async fn find_installations(backups: &BackupSettings) -> Vec<ClientInstallation> {
+    let mut installations: Vec<ClientInstallation> = Vec::new();
+    for directory in backups.tools.iter().chain(&backups.search_path).cloned().chain(debian_directories()) {
+        let is_known = installations.iter().any(|installation| installation.directory == directory);
         if is_known || !["pg_dump", "pg_restore"].iter().all(|name| is_program(&directory, name)) {
             continue;
         }
         let version = run_probe(&directory.join("pg_dump"), &["--version"]).await;
         if let Some((major, version)) = version.and_then(|(stdout, _)| parse_version(&stdout)) {
-            tools.push(Tool { directory, major, version });
+            installations.push(ClientInstallation { directory, major, version });
         }
     }
-    tools
+    installations
 }
 
-/// The smallest major version that is new enough, and of equal ones the first: pg_dump refuses a server newer than itself
+/// The first installation of the smallest major version that is new enough: pg_dump refuses a server newer than itself
 /// (<https://www.postgresql.org/docs/current/app-pgdump.html#PG-DUMP-NOTES>), and an archive of a newer one is harder to restore
 /// into an old server.
 ///
 /// # Errors
 /// [`MissingClient`].
-pub fn choose(tools: &[Tool], server: u32) -> Result<&Tool, MissingClient> {
-    let fitting = tools.iter().filter(|tool| tool.major >= server);
-    let installed = || tools.iter().map(|tool| tool.version.clone()).collect();
-    fitting.min_by_key(|tool| tool.major).ok_or_else(|| MissingClient { server, installed: installed() })
+pub fn choose_installation(
+    installations: &[ClientInstallation],
+    server_major: u32,
+) -> Result<&ClientInstallation, MissingClient> {
+    let candidates = installations.iter().filter(|installation| installation.major >= server_major);
+    let installed = || installations.iter().map(|installation| installation.version.clone()).collect();
+    let missing = || MissingClient { server_major, installed: installed() };
+    candidates.min_by_key(|installation| installation.major).ok_or_else(missing)
 }
 
 /// Debian keeps each major version in a directory of its own.
-fn debian() -> Vec<PathBuf> {
+fn debian_directories() -> Vec<PathBuf> {
     let entries = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut directories: Vec<PathBuf> = entries.map(|entry| entry.path().join("bin")).collect();
     directories.sort();
     directories
 }
 
-/// Debian's `/usr/bin/pg_dump` is a link to a script that chooses a version by a cluster of this machine: not asked.
+/// Debian's `/usr/bin/pg_dump` is a link to a script that chooses a version by this machine's clusters, so it is left out.
 fn is_program(directory: &Path, name: &str) -> bool {
-    let real = std::fs::canonicalize(directory.join(name));
-    real.is_ok_and(|real| real.is_file() && real.file_name().is_some_and(|file| file != "pg_wrapper"))
+    let resolved = std::fs::canonicalize(directory.join(name));
+    resolved.is_ok_and(|path| path.is_file() && path.file_name().is_some_and(|file| file != "pg_wrapper"))
 }
 
 /// "pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)" → 15 and "15.18".
@@ -269,7 +274,7 @@ mod tests {
 
     fn variable(connection: &ClientConnection, major: u32, name: &str) -> Option<String> {
         let mut command = command(Path::new("/bin/true"));
-        connection.apply(&mut command, major);
+        connection.set_environment(&mut command, major);
         let found = command.as_std().get_envs().find(|(key, _)| *key == name)?.1?;
         Some(found.to_string_lossy().into_owned())
     }
@@ -280,35 +285,36 @@ mod tests {
         assert_eq!(variable(&verified, 17, "PGSSLMODE").as_deref(), Some("verify-full"));
         assert_eq!(variable(&verified, 17, "PGSSLROOTCERT").as_deref(), Some("system"));
         assert!(variable(&verified, 15, "PGSSLROOTCERT").unwrap().starts_with("/etc/"));
-        let own = connection(Tls::Verified { ca_file: Some("/etc/ours.pem".into()) });
-        assert_eq!(variable(&own, 17, "PGSSLROOTCERT").as_deref(), Some("/etc/ours.pem"));
+        let custom_ca = connection(Tls::Verified { ca_file: Some("/etc/ours.pem".into()) });
+        assert_eq!(variable(&custom_ca, 17, "PGSSLROOTCERT").as_deref(), Some("/etc/ours.pem"));
         assert_eq!(variable(&connection(Tls::Off), 17, "PGSSLMODE").as_deref(), Some("disable"));
     }
 
     #[test]
     fn the_command_line_names_the_database_and_no_secret() {
         let connection = connection(Tls::Off);
-        assert!(connection.argument().starts_with(r"--dbname=dbname='o\'hara \\ db' "));
-        assert!(!connection.argument().contains("hush"));
+        assert!(connection.dbname_argument().starts_with(r"--dbname=dbname='o\'hara \\ db' "));
+        assert!(!connection.dbname_argument().contains("hush"));
         assert_eq!(variable(&connection, 15, "PGPASSWORD").as_deref(), Some("hush"));
     }
 
     #[test]
     fn a_reason_has_neither_address_nor_query() {
-        let refused = "pg_dump: error: connection to server at \"db.example.com\" (10.0.0.7), port 5432 failed: \
+        let login_failure_output = "pg_dump: error: connection to server at \"db.example.com\" (10.0.0.7), port 5432 failed: \
             FATAL:  password authentication failed for user \"dumper\"\n";
-        assert_eq!(reason(refused).unwrap(), "FATAL: password authentication failed for user \"dumper\"");
-        let cut = "pg_dump: error: Dumping the contents of table \"a\" failed: PQgetCopyData() failed.\n\
+        let reason = failure_reason(login_failure_output).unwrap();
+        assert_eq!(reason, "FATAL: password authentication failed for user \"dumper\"");
+        let broken_connection_output = "pg_dump: error: Dumping the contents of table \"a\" failed: PQgetCopyData() failed.\n\
             pg_dump: detail: Error message from server: server closed the connection unexpectedly\n\
             \tThis probably means the server terminated abnormally\n\
             pg_dump: detail: Command was: COPY public.a (secret) TO stdout;\n";
-        let error = reason(cut).unwrap();
+        let error = failure_reason(broken_connection_output).unwrap();
         assert!(error.ends_with("failed.: server closed the connection unexpectedly"), "{error}");
-        assert_eq!(reason("pg_dump: warning: something\n"), None);
+        assert_eq!(failure_reason("pg_dump: warning: something\n"), None);
     }
 
-    fn tool(major: u32, directory: &str) -> Tool {
-        Tool { directory: directory.into(), major, version: format!("{major}.4") }
+    fn installation(major: u32, directory: &str) -> ClientInstallation {
+        ClientInstallation { directory: directory.into(), major, version: format!("{major}.4") }
     }
 
     #[test]
@@ -321,17 +327,18 @@ mod tests {
 
     #[test]
     fn takes_the_nearest_major_that_is_new_enough_and_of_equal_ones_the_first() {
-        let tools = [tool(18, "/a"), tool(16, "/b"), tool(16, "/c"), tool(14, "/d")];
-        assert_eq!(choose(&tools, 15).unwrap().directory, Path::new("/b"));
-        assert_eq!(choose(&tools, 17).unwrap().directory, Path::new("/a"));
-        assert_eq!(choose(&tools, 14).unwrap().directory, Path::new("/d"));
+        let installations =
+            [installation(18, "/a"), installation(16, "/b"), installation(16, "/c"), installation(14, "/d")];
+        assert_eq!(choose_installation(&installations, 15).unwrap().directory, Path::new("/b"));
+        assert_eq!(choose_installation(&installations, 17).unwrap().directory, Path::new("/a"));
+        assert_eq!(choose_installation(&installations, 14).unwrap().directory, Path::new("/d"));
     }
 
     #[test]
     fn says_what_is_lacking_and_what_to_install() {
-        let missing = choose(&[tool(15, "/a")], 17).unwrap_err();
+        let missing = choose_installation(&[installation(15, "/a")], 17).unwrap_err();
         assert_eq!(missing.to_string(), "needs pg_dump 17 or newer, and Countersign has only 15.4");
-        assert!(missing.instead().contains("postgresql-client-17"));
-        assert!(choose(&[], 17).unwrap_err().to_string().ends_with("Countersign has none"));
+        assert!(missing.install_hint().contains("postgresql-client-17"));
+        assert!(choose_installation(&[], 17).unwrap_err().to_string().ends_with("Countersign has none"));
     }
 }

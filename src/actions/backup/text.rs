@@ -118,7 +118,7 @@ fn blocks(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Vec<Bloc
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actions::backup::{MissingClient, Tool, manifest::key};
+    use crate::actions::backup::{ClientInstallation, MissingClient, manifest::key};
     use crate::storage::StorageError;
 
     fn target(database: &str) -> BackupTarget {
@@ -126,12 +126,13 @@ mod tests {
     }
 
     fn facts() -> DatabaseInfo {
-        let tool = Tool { directory: "/tools".into(), major: 17, version: "17.2".to_owned() };
-        DatabaseInfo { database_bytes: 3 << 20, table_bytes: 2 << 20, version: "15.18".to_owned(), tool }
+        let installation =
+            ClientInstallation { directory: "/tools".into(), major: 17, version: "17.2".into() };
+        DatabaseInfo { database_bytes: 3 << 20, table_bytes: 2 << 20, version: "15.18".into(), installation }
     }
 
     fn missing() -> BackupError {
-        BackupError::NoClient(MissingClient { server: 18, installed: vec!["17.2".to_owned()] })
+        BackupError::NoClient(MissingClient { server_major: 18, installed: vec!["17.2".to_owned()] })
     }
 
     fn manifest(database: &str) -> Manifest {
@@ -150,7 +151,7 @@ mod tests {
             started_at: at,
             duration_ms: 3100,
             verified_at: at,
-            asked_by: "Ana".to_owned(),
+            requested_by: "Ana".to_owned(),
             run: 7,
         }
     }

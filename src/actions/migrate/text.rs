@@ -6,7 +6,7 @@ use super::migration_history::{HistoryError, MigrationAttempt, MigrationHistory}
 use super::target::{LockHolder, MigrateIdentity, MigrateTarget};
 use crate::actions::Outcome;
 use crate::actions::support::blocks::{self, count, table};
-use crate::actions::support::subprocess::ending;
+use crate::actions::support::subprocess::describe_exit_status;
 use crate::error::Error;
 use crate::model::{Block, Cell, EventKind, Plan, Shape, Text};
 use crate::sql::duration;
@@ -155,7 +155,7 @@ pub fn identify(plan: &mut Plan, target: &MigrateTarget<'_>, facts: &MigrateFact
 /// The command's end, as the second half of a sentence.
 pub fn exit_text(result: &CommandResult, target: &MigrateTarget<'_>) -> String {
     match &result.exit {
-        ExitReason::Exited(status) => format!("the command {}", ending(*status)),
+        ExitReason::Exited(status) => format!("the command {}", describe_exit_status(*status)),
         ExitReason::Stopped => "it was stopped".to_owned(),
         ExitReason::ShutDown => "Countersign shut down and ended the command".to_owned(),
         ExitReason::TimedOut => {

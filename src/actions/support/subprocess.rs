@@ -105,7 +105,7 @@ impl<O> Drop for Subprocess<O> {
 }
 
 /// The exit status for people, after the program's name: "ended with code 3".
-pub fn ending(status: ExitStatus) -> String {
+pub fn describe_exit_status(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with code {code}"),
@@ -137,7 +137,7 @@ mod tests {
     async fn both_outputs_are_heard_in_their_order_and_nothing_is_inherited() {
         let script = "echo one; echo two >&2; echo $LC_ALL $HOME; exit 3";
         let mut process = Subprocess::start(shell(script), CapturedStreams::Both, All::default()).unwrap();
-        assert_eq!(ending(process.wait().await.unwrap()), "ended with code 3");
+        assert_eq!(describe_exit_status(process.wait().await.unwrap()), "ended with code 3");
         let output = process.output().await.unwrap();
         assert_eq!(String::from_utf8(output.0).unwrap(), "one\ntwo\nC /nonexistent\n");
     }
