@@ -17,41 +17,41 @@ const VERSION: &str = "SELECT split_part(current_setting('server_version'), ' ',
 
 pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let names = environments(call);
-    let (servers, bound) = tokio::join!(
+    let (servers, channel_environment) = tokio::join!(
         ask_all(call, &names, VERSION_TIMEOUT, VERSION, &[]),
-        call.app.audit.store.binding(call.place.clone())
+        call.app.audit.store.conversation_environment(call.place.clone())
     );
     let servers = servers?;
     // Without the audit log the channel's environment is unknown; the servers are still worth showing.
-    let bound = bound.ok().flatten();
+    let channel_environment = channel_environment.ok().flatten();
     let mut blocks = failure_blocks(&servers);
     if blocks.is_empty() {
-        let words = match servers.len() {
+        let summary = match servers.len() {
             1 => "The only server answers.".to_owned(),
-            all => format!("All {all} servers answer."),
+            count => format!("All {count} servers answer."),
         };
-        blocks.push(verdict(Severity::Ok, words));
+        blocks.push(verdict(Severity::Ok, summary));
     }
-    let rows = servers.iter().map(|server| row(server, bound.as_deref())).collect();
+    let rows = servers.iter().map(|server| row(server, channel_environment.as_deref())).collect();
     let columns = ["environment", "server", "address", "TLS", "PostgreSQL"].map(|title| (title, Shape::Left));
     blocks.push(Block::Table(table(&columns, rows)));
     blocks.push(Block::Note(fill(
-        match bound {
+        match channel_environment {
             Some(_) => "This channel uses {bound}; `use <environment>` changes that.",
             None => "No environment is set for this channel. Set one: `use <environment>`.",
         },
-        &|_| bound.clone(),
+        &|_| channel_environment.clone(),
     )));
     Ok(answer(blocks))
 }
 
-fn row(answer: &ServerAnswer<'_>, bound: Option<&str>) -> Vec<Cell> {
-    let ServerAnswer { environment, server, rows } = answer;
+fn row(server: &ServerAnswer<'_>, channel_environment: Option<&str>) -> Vec<Cell> {
+    let ServerAnswer { environment, server, rows } = server;
     let mut name = environment.name.clone();
     if environment.production && name != "production" {
         name.push_str(" (production)");
     }
-    if bound == Some(environment.name.as_str()) {
+    if channel_environment == Some(environment.name.as_str()) {
         name.push_str(" · here");
     }
     let tls = if let Tls::Off = environment.tls { "off" } else { "verified" };

@@ -204,5 +204,5 @@ pub trait Store: Send + Sync {
     /// Binds a conversation to an environment.
     async fn bind(&self, place: Conversation, environment: String) -> StoreResult<()>;
     /// The environment that a conversation is bound to.
-    async fn binding(&self, place: Conversation) -> StoreResult<Option<String>>;
+    async fn conversation_environment(&self, place: Conversation) -> StoreResult<Option<String>>;
 }

@@ -254,7 +254,7 @@ impl Authenticator {
             return Ok(None);
         }
         let choices = || crate::postgres::choices(self.app.environments.names());
-        match self.app.audit.store.binding(incoming.place.clone()).await {
+        match self.app.audit.store.conversation_environment(incoming.place.clone()).await {
             Ok(Some(bound)) => Ok(Some(self.app.environments.environment(&bound)?.name.clone())),
             Ok(None) => Err(Error::instead(
                 "Which environment? None is set for this conversation.",

@@ -367,15 +367,15 @@ pub async fn one_sends_a_copy([a, b]: &[Arc<dyn Store>; 2]) {
 }
 
 pub async fn conversations_are_bound([a, b]: &[Arc<dyn Store>; 2]) {
-    assert_eq!(a.binding(place("C1")).await.unwrap(), None);
+    assert_eq!(a.conversation_environment(place("C1")).await.unwrap(), None);
     a.bind(place("C1"), "staging".into()).await.unwrap();
     let thread = Conversation { thread: Some("171.1".into()), ..place("C1") };
-    assert_eq!(b.binding(thread.clone()).await.unwrap(), Some("staging".into()));
+    assert_eq!(b.conversation_environment(thread.clone()).await.unwrap(), Some("staging".into()));
     b.bind(thread, "production".into()).await.unwrap();
-    assert_eq!(a.binding(place("C1")).await.unwrap(), Some("production".into()));
-    assert_eq!(a.binding(place("C2")).await.unwrap(), None);
+    assert_eq!(a.conversation_environment(place("C1")).await.unwrap(), Some("production".into()));
+    assert_eq!(a.conversation_environment(place("C2")).await.unwrap(), None);
     let teams = Conversation { platform: PlatformKind::Teams, ..place("C1") };
-    assert_eq!(a.binding(teams).await.unwrap(), None);
+    assert_eq!(a.conversation_environment(teams).await.unwrap(), None);
 }
 
 pub async fn the_chain_grows_and_holds([a, b]: &[Arc<dyn Store>; 2]) {

@@ -230,7 +230,7 @@ impl Conversation {
         seen.push(format!(
             "{:?} {:?}",
             store.frozen().await.unwrap(),
-            store.binding(incident()).await.unwrap()
+            store.conversation_environment(incident()).await.unwrap()
         ));
         seen.push(format!("{} posted", self.room.posted()));
         let backups = std::fs::read_dir(self.scene.directory.path().join("backups"));

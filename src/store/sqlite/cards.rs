@@ -139,7 +139,10 @@ pub(super) fn bind(transaction: &Transaction<'_>, place: &Conversation, environm
     Ok(())
 }
 
-pub(super) fn binding(connection: &Connection, place: &Conversation) -> DbResult<Option<String>> {
+pub(super) fn conversation_environment(
+    connection: &Connection,
+    place: &Conversation,
+) -> DbResult<Option<String>> {
     let sql = "SELECT environment FROM bindings WHERE platform = ?1 AND workspace = ?2 AND conversation = ?3";
     let values = params![word(&place.platform)?, place.workspace, place.id];
     rows::first(connection, sql, values, rows::value)

@@ -183,7 +183,7 @@ impl Store for SqliteStore {
         self.writer.write(move |transaction| cards::bind(transaction, &place, &environment)).await
     }
 
-    async fn binding(&self, place: Conversation) -> StoreResult<Option<String>> {
-        self.reader.read(move |transaction| cards::binding(transaction, &place)).await
+    async fn conversation_environment(&self, place: Conversation) -> StoreResult<Option<String>> {
+        self.reader.read(move |transaction| cards::conversation_environment(transaction, &place)).await
     }
 }
