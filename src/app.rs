@@ -30,11 +30,11 @@ pub struct App {
 
 /// The progress of runs, for the cards. It is lost with the process.
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<HashMap<RunId, Share>>);
+pub struct Progress(Mutex<HashMap<RunId, RunProgress>>);
 
 /// The share that is done, if it is known, and the current step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
+pub struct RunProgress {
     /// 0 to 100.
     pub percent: Option<u8>,
     pub label: String,
@@ -42,13 +42,13 @@ pub struct Share {
 
 impl Progress {
     pub fn set(&self, run: RunId, percent: Option<u8>, label: String) {
-        self.0.lock().insert(run, Share { percent, label });
+        self.0.lock().insert(run, RunProgress { percent, label });
     }
-    pub fn get(&self, run: RunId) -> Option<Share> {
+    pub fn get(&self, run: RunId) -> Option<RunProgress> {
         self.0.lock().get(&run).cloned()
     }
     /// Any run's, for a process with one run.
-    pub fn any(&self) -> Option<Share> {
+    pub fn any(&self) -> Option<RunProgress> {
         self.0.lock().values().next().cloned()
     }
     pub fn clear(&self, run: RunId) {

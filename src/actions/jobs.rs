@@ -7,7 +7,7 @@ use super::support::blocks::{
     run_table, verdict,
 };
 use super::support::{backends, recovery};
-use crate::app::Share;
+use crate::app::RunProgress;
 use crate::error::Result;
 use crate::model::Shape::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Run, RunState, Severity};
@@ -78,7 +78,7 @@ struct JobsView<'a> {
     /// Seconds that a run's statement has been running.
     sessions: BTreeMap<i64, f64>,
     /// Progress of runs that continue without their process.
-    progress: BTreeMap<i64, Share>,
+    progress: BTreeMap<i64, RunProgress>,
     unavailable: Vec<&'a str>,
 }
 

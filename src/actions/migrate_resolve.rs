@@ -1,15 +1,16 @@
 //! `migrate-resolve`: by Prisma's own rules. Only an unresolved migration can be rolled back (P3011, P3012); one that was ever
 //! finished can't be marked as applied (P3008), and one without a row in the history must be in the directory (P3017).
 
-use super::migrate::execute::{CommandResult, ExitReason, MigrateCommand};
+use super::migrate::execute::{CommandResult, MigrationProcess, ProcessEnd};
 use super::migrate::migration_history::MigrationHistory;
 use super::migrate::target::MigrateTarget;
-use super::migrate::text::{self, exit_text, identify, join_names, outcome_with_output};
+use super::migrate::text::{self, end_text, identify, join_names, outcome_with_output};
 use super::migrate::{
-    MigrateFacts, final_history, inspect, invalidated, planned_target, requested_target, watch,
+    MigrationInspection, final_history, inspect, invalidated_outcome, observed_progress, planned_target,
+    requested_target,
 };
 use super::{Action, Call, Execution, Outcome};
-use crate::app::Share;
+use crate::app::RunProgress;
 use crate::command_line::Values;
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, Text};
@@ -43,11 +44,11 @@ impl Action for MigrateResolve {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let target = requested_target(call)?;
         let request = ResolveRequest::from_values(call.values);
-        let facts = inspect(call, &target).await?;
-        check(&target, &facts.history, &request)?;
+        let inspection = inspect(call, &target).await?;
+        check(&target, &inspection.history, &request)?;
         let argv = argv(&target, &request)?;
         target.check(&argv)?;
-        Ok(describe(&target, &facts, &request, &argv))
+        Ok(describe(&target, &inspection, &request, &argv))
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
@@ -67,8 +68,8 @@ impl Action for MigrateResolve {
         Some(Outcome::new(kind, format!("{migration} {state}. {}", text::INTERRUPTED)))
     }
 
-    async fn observe_progress(&self, execution: &Execution<'_>) -> Option<Share> {
-        watch(execution).await
+    async fn observe_progress(&self, execution: &Execution<'_>) -> Option<RunProgress> {
+        observed_progress(execution).await
     }
 
     fn reports_progress(&self) -> bool {
@@ -79,10 +80,10 @@ impl Action for MigrateResolve {
 async fn resolve(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let request = ResolveRequest::from_values(&execution.run.request.arguments);
     let target = planned_target(execution)?;
-    let argv = argv(&target, &request).map_err(invalidated)?;
-    let command = MigrateCommand::prepare(execution, &target, argv).await?;
-    check(&target, &command.before, &request).map_err(invalidated)?;
-    let result = command.run().await?;
+    let argv = argv(&target, &request).map_err(invalidated_outcome)?;
+    let process = MigrationProcess::prepare(execution, &target, argv).await?;
+    check(&target, &process.history_before, &request).map_err(invalidated_outcome)?;
+    let result = process.run().await?;
     Ok(match &result.history {
         Ok(after) => outcome(&target, after, &request, &result),
         Err(error) => text::unknown(&target, error, &result),
@@ -145,22 +146,22 @@ fn check(target: &MigrateTarget<'_>, history: &MigrationHistory, request: &Resol
 
 fn describe(
     target: &MigrateTarget<'_>,
-    facts: &MigrateFacts,
+    inspection: &MigrationInspection,
     request: &ResolveRequest<'_>,
     argv: &[String],
 ) -> Plan {
-    let history = &facts.history;
+    let history = &inspection.history;
     let ResolveRequest { migration, resolution } = request;
     let place = format!("{} of {}", target.database(), target.environment.name);
     let mut plan = Plan::of(format!("Marks {migration} as {resolution} in {place}."));
-    let state = match history.unresolved().filter(|_| history.is_unresolved(migration)) {
+    let state = match history.first_unresolved().filter(|_| history.is_unresolved(migration)) {
         Some(attempt) if attempt.logs.is_some() => "failed",
         Some(_) => "started, never finished",
         None if history.was_rolled_back(migration) => "rolled back",
         None => "not in the migration history",
     };
     plan.add_context("current state", state);
-    identify(&mut plan, target, facts, argv);
+    identify(&mut plan, target, inspection, argv);
     plan.impact = match *resolution {
         "applied" => "If it was not applied: Prisma never runs it again, and checks nothing.".to_owned(),
         _ => "If it was not rolled back: the next deploy runs it again on top of what it changed.".to_owned(),
@@ -177,13 +178,13 @@ fn outcome(
 ) -> Outcome {
     let ResolveRequest { migration, resolution } = request;
     let recorded = request.is_recorded(after);
-    let end = exit_text(result, target);
+    let end = end_text(result, target);
     let state = format!("is {resolution} in the migration history of {}", target.database());
     let (kind, verdict) = if recorded && result.succeeded() {
         (EventKind::Succeeded, format!("{migration} {state}."))
     } else if recorded {
         (EventKind::Partial, format!("{migration} {state}, but {end}: check its output."))
-    } else if matches!(result.exit, ExitReason::Stopped | ExitReason::ShutDown) {
+    } else if matches!(result.end, ProcessEnd::Stopped | ProcessEnd::ShutDown) {
         (EventKind::Stopped, format!("{migration} is unchanged: {end}."))
     } else if result.succeeded() {
         (EventKind::Failed, format!("{migration} is not {resolution}: {}.", text::OTHERWISE))
@@ -191,7 +192,7 @@ fn outcome(
         (EventKind::Failed, format!("{migration} is not {resolution}: {end}."))
     };
     let mut outcome = outcome_with_output(target, kind, verdict, result);
-    if recorded && let Some(names) = after.pending().filter(|names| !names.is_empty()) {
+    if recorded && let Some(names) = after.pending_names().filter(|names| !names.is_empty()) {
         let text = Text::new().plain(format!("Pending: {}. ", join_names(&names)));
         let text = text.code(format!("migrate {}", target.service.name)).plain(" applies it.");
         outcome.blocks.push(Block::Note(text));

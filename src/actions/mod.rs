@@ -1,7 +1,7 @@
 //! Coded commands: name → code, one line each. Code returns values; it neither sends messages nor writes the audit log. A command that
 //! reads is a [`Query`]; an [`Action`] first makes a plan and is called again with that plan.
 
-use crate::app::{App, Share};
+use crate::app::{App, RunProgress};
 use crate::audit::EventDetails;
 use crate::catalog::{Body, Catalog, Command, Scope};
 use crate::command_line::Values;
@@ -218,7 +218,7 @@ pub trait Action: Send + Sync {
     }
 
     /// Looks for the progress of an interrupted run that continues without its process, changing nothing; `None` where nothing shows it.
-    async fn observe_progress(&self, _execution: &Execution<'_>) -> Option<Share> {
+    async fn observe_progress(&self, _execution: &Execution<'_>) -> Option<RunProgress> {
         None
     }
 

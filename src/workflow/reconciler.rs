@@ -4,7 +4,7 @@
 use super::executor::RunExecutor;
 use super::outbox::{InFlight, Outbox};
 use crate::actions::{self, Action, Implementation, support::recovery};
-use crate::app::{App, Share};
+use crate::app::{App, RunProgress};
 use crate::audit::EventDetails;
 use crate::model::{EventKind, Run, RunId, RunState};
 use crate::store::{AppendOutcome, Filter, StoreResult};
@@ -70,7 +70,7 @@ impl Reconciler {
                     format!("It resumes when the freeze by {} is lifted.", frozen.by.id)
                 }
             };
-        self.start_watching(&run, Some(Share { percent: None, label: waits_until }));
+        self.start_watching(&run, Some(RunProgress { percent: None, label: waits_until }));
         Ok(())
     }
 
@@ -92,12 +92,12 @@ impl Reconciler {
     }
 
     /// Shows on a run's cards what is observed of it, if they don't show that yet.
-    fn start_watching(&self, run: &Run, progress: Option<Share>) {
+    fn start_watching(&self, run: &Run, progress: Option<RunProgress>) {
         if progress == self.app.progress.get(run.id) {
             return;
         }
         match progress {
-            Some(Share { percent, label }) => {
+            Some(RunProgress { percent, label }) => {
                 self.watching.begin(run.id);
                 self.app.progress.set(run.id, percent, label);
             }

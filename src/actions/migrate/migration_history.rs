@@ -1,6 +1,6 @@
-//! Prisma's migration history, by Prisma's own rules, beside the directory of migrations. A migration is unresolved while one of
-//! its rows is neither finished nor rolled back; one unresolved migration blocks every later deploy (P3009). A pending migration has
-//! no row, or only rolled-back ones. Source: schema-engine/commands in prisma-engines.
+//! Prisma's migration history, read by Prisma's own rules and compared with the migrations directory. A migration is unresolved
+//! while one of its rows is neither finished nor rolled back; one unresolved migration blocks every later deploy (P3009). A pending
+//! migration has no row, or only rolled-back ones. Source: schema-engine/commands in prisma-engines.
 
 use crate::model::sha256_hex;
 use crate::postgres::{PooledClient, QueryError};
@@ -42,7 +42,7 @@ pub enum HistoryError {
     #[error("has a migration history {0}, which this login may not read")]
     Unreadable(String),
     #[error("has a table _prisma_migrations that is not Prisma's")]
-    NotPrismas,
+    ForeignTable,
     #[error("can't be compared with its migrations: the migrations directory {0}")]
     Directory(String),
 }
@@ -50,8 +50,8 @@ pub enum HistoryError {
 /// The attempts in the database and the migrations in the directory.
 #[derive(Debug, Clone)]
 pub struct MigrationHistory {
-    /// The database has a migration history at all.
-    pub has_ledger: bool,
+    /// The database has Prisma's table.
+    pub table_exists: bool,
     attempts: Vec<MigrationAttempt>,
     /// In Prisma's order; `None` where no directory is configured.
     pub directory: Option<Vec<Migration>>,
@@ -71,24 +71,24 @@ impl MigrationHistory {
         let rows = match client.query(include_str!("migration_history.sql"), &[&schema]).await {
             // A column or a function for it is missing.
             Err(QueryError::Refused { code, .. }) if code == "42703" || code == "42883" => {
-                return Err(HistoryError::NotPrismas);
+                return Err(HistoryError::ForeignTable);
             }
             rows => rows?,
         };
         let Some(row) = rows.first() else {
-            return Ok(MigrationHistory { has_ledger: false, attempts: Vec::new(), directory });
+            return Ok(MigrationHistory { table_exists: false, attempts: Vec::new(), directory });
         };
         if !row.get::<_, Option<bool>>("readable").unwrap_or(false) {
             return Err(HistoryError::Unreadable(row.get("name")));
         }
         let json = row.get::<_, Option<String>>("hex").and_then(|text| hex::decode(text).ok());
         let attempts =
-            json.and_then(|json| serde_json::from_slice(&json).ok()).ok_or(HistoryError::NotPrismas)?;
-        Ok(MigrationHistory { has_ledger: true, attempts, directory })
+            json.and_then(|json| serde_json::from_slice(&json).ok()).ok_or(HistoryError::ForeignTable)?;
+        Ok(MigrationHistory { table_exists: true, attempts, directory })
     }
 
     /// Digest of the history's rows.
-    pub fn ledger_digest(&self) -> String {
+    pub fn digest(&self) -> String {
         let mut rows = String::new();
         for attempt in &self.attempts {
             let MigrationAttempt { id, name, checksum, started_at, finished_at, rolled_back_at, .. } =
@@ -119,7 +119,7 @@ impl MigrationHistory {
         self.attempts_for(name).any(|attempt| attempt.rolled_back_at.is_some())
     }
 
-    /// It was finished once, so Prisma refuses to mark it as applied.
+    /// Tells if one of its attempts was finished: Prisma then refuses to mark it as applied.
     pub fn was_finished(&self, name: &str) -> bool {
         self.attempts_for(name).any(|attempt| attempt.finished_at.is_some())
     }
@@ -135,25 +135,25 @@ impl MigrationHistory {
         names
     }
 
-    pub fn applied(&self) -> Vec<&str> {
+    pub fn applied_names(&self) -> Vec<&str> {
         let mut names = self.names(MigrationAttempt::is_applied);
         names.retain(|name| !self.is_unresolved(name));
         names
     }
 
     /// The first attempt that blocks deploys, if any.
-    pub fn unresolved(&self) -> Option<&MigrationAttempt> {
+    pub fn first_unresolved(&self) -> Option<&MigrationAttempt> {
         self.attempts.iter().find(|attempt| attempt.is_unresolved())
     }
 
     /// `None` where no directory is configured.
-    pub fn pending(&self) -> Option<Vec<&str>> {
+    pub fn pending_names(&self) -> Option<Vec<&str>> {
         let names = self.directory.as_ref()?.iter().map(|migration| migration.name.as_str());
         Some(names.filter(|name| !self.is_applied(name) && !self.is_unresolved(name)).collect())
     }
 
     /// Applied migrations whose file has changed since.
-    pub fn edited(&self) -> Vec<&str> {
+    pub fn edited_names(&self) -> Vec<&str> {
         let is_edited = |migration: &&Migration| {
             let mut applied = self.attempts_for(&migration.name).filter(|attempt| attempt.is_applied());
             applied.any(|attempt| !migration.checksums.contains(&attempt.checksum))
@@ -165,7 +165,7 @@ impl MigrationHistory {
     /// Applied migrations that are not in the directory, where one is configured.
     pub fn missing_files(&self) -> Vec<&str> {
         let Some(directory) = &self.directory else { return Vec::new() };
-        let mut names = self.applied();
+        let mut names = self.applied_names();
         names.retain(|name| !directory.iter().any(|migration| migration.name == *name));
         names
     }

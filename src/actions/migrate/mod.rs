@@ -3,7 +3,7 @@
 
 use super::{Action, Call, Execution, Outcome};
 use crate::actions::support::database::DatabaseTarget;
-use crate::app::Share;
+use crate::app::RunProgress;
 use crate::config::Server;
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan};
@@ -18,15 +18,15 @@ mod output;
 pub(super) mod target;
 pub(super) mod text;
 
-use execute::{BackendFilter, BackendStatus, MigrateCommand, application_name, progress};
+use execute::{MigrationProcess, MigrationSessions, SessionFilter, application_name, progress};
 use migration_history::{HistoryError, MigrationHistory};
 use target::{LockHolder, MigrateIdentity, MigrateTarget, lock_holder};
 
 /// Port of Azure's PgBouncer. It shares sessions between clients, and Prisma's lock belongs to a session.
 const POOLER_PORT: u16 = 6432;
 
-/// Time beyond its limit after which a command that left no trace counts as over.
-const ABANDONED_AFTER: Duration = Duration::from_secs(60);
+/// Time after its time limit at which a command that left no trace counts as over.
+const ABANDONED_GRACE: Duration = Duration::from_secs(60);
 
 pub struct Migrate;
 
@@ -36,15 +36,15 @@ impl Action for Migrate {
         let target = requested_target(call)?;
         let argv = target.argv(&target.migrate.deploy, &[])?;
         target.check(&argv)?;
-        let facts = inspect(call, &target).await?;
-        let history = &facts.history;
-        if let Some(attempt) = history.unresolved() {
+        let inspection = inspect(call, &target).await?;
+        let history = &inspection.history;
+        if let Some(attempt) = history.first_unresolved() {
             return Err(text::unresolved_error(&target, attempt));
         }
-        if history.pending().is_some_and(|names| names.is_empty()) {
+        if history.pending_names().is_some_and(|names| names.is_empty()) {
             return Err(text::nothing_pending_error(&target, history));
         }
-        Ok(text::describe(&target, &facts, &argv))
+        Ok(text::describe(&target, &inspection, &argv))
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
@@ -58,8 +58,8 @@ impl Action for Migrate {
         Some(text::recovered_outcome(&target, &history, &expected))
     }
 
-    async fn observe_progress(&self, execution: &Execution<'_>) -> Option<Share> {
-        watch(execution).await
+    async fn observe_progress(&self, execution: &Execution<'_>) -> Option<RunProgress> {
+        observed_progress(execution).await
     }
 
     fn reports_progress(&self) -> bool {
@@ -69,14 +69,14 @@ impl Action for Migrate {
 
 async fn deploy(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let target = planned_target(execution)?;
-    let argv = target.argv(&target.migrate.deploy, &[]).map_err(invalidated)?;
-    let command = MigrateCommand::prepare(execution, &target, argv).await?;
-    if let Some(attempt) = command.before.unresolved() {
-        return Err(invalidated(text::unresolved_error(&target, attempt)));
+    let argv = target.argv(&target.migrate.deploy, &[]).map_err(invalidated_outcome)?;
+    let process = MigrationProcess::prepare(execution, &target, argv).await?;
+    if let Some(attempt) = process.history_before.first_unresolved() {
+        return Err(invalidated_outcome(text::unresolved_error(&target, attempt)));
     }
-    let result = command.run().await?;
+    let result = process.run().await?;
     Ok(match &result.history {
-        Ok(after) => text::outcome(&target, &command.before, after, &result),
+        Ok(after) => text::outcome(&target, &process.history_before, after, &result),
         Err(error) => text::unknown(&target, error, &result),
     })
 }
@@ -99,96 +99,98 @@ pub(super) fn planned_target<'a>(execution: &Execution<'a>) -> Result<MigrateTar
     let environment = execution.environment().unwrap_or_default();
     let service = execution.run.request.arguments.get("service").map_or("", String::as_str);
     let login = execution.command.header.login;
-    let target = MigrateTarget::new(execution.app, environment, service, login).map_err(invalidated)?;
+    let target =
+        MigrateTarget::new(execution.app, environment, service, login).map_err(invalidated_outcome)?;
     let planned = DatabaseTarget::from_plan(execution);
     if planned.address.server != target.server.name {
-        Err(changed("The server"))
+        Err(changed_outcome("The server"))
     } else if planned.database != target.database() {
-        Err(changed("The database"))
+        Err(changed_outcome("The database"))
     } else if planned.role != target.role.user {
-        Err(changed("The role"))
+        Err(changed_outcome("The role"))
     } else {
         Ok(target)
     }
 }
 
-fn changed(what: &str) -> Outcome {
+fn changed_outcome(what: &str) -> Outcome {
     Outcome::invalidated(format!("{what} has changed since the plan was made."))
 }
 
-pub(super) fn invalidated(error: Error) -> Outcome {
+pub(super) fn invalidated_outcome(error: Error) -> Outcome {
     Outcome::invalidated(error.to_string())
 }
 
-pub(super) struct MigrateFacts {
+pub(super) struct MigrationInspection {
     pub history: MigrationHistory,
-    /// The port that the server itself listens on; another than the configured one means that something is in between.
-    pub port: String,
+    /// The port that the server itself listens on; another than the configured one means that a pooler or proxy is in between.
+    pub server_port: String,
 }
 
 /// Reads the migration history and the directory; a running migration is an error.
-pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Result<MigrateFacts> {
+pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Result<MigrationInspection> {
     let (client, reader) = tokio::join!(target.connections.client(call), target.connections.reader(call));
     let (client, reader) = (client?, reader?);
-    let user_error = |error: HistoryError| text::history_error(target, &error);
-    if let Some(holder) = lock_holder(&reader).await.map_err(user_error)? {
+    let history_error = |error: HistoryError| text::history_error(target, &error);
+    if let Some(holder) = lock_holder(&reader).await.map_err(history_error)? {
         return Err(text::lock_held_error(target, &holder));
     }
     let rows = client.query("SELECT current_setting('port')", &[]).await;
-    let rows = rows.map_err(|error| user_error(error.into()))?;
-    let port = rows.first().map_or(String::new(), |row| row.get(0));
-    let history = target.history(&client).await.map_err(user_error)?;
-    Ok(MigrateFacts { history, port })
+    let rows = rows.map_err(|error| history_error(error.into()))?;
+    let server_port = rows.first().map_or(String::new(), |row| row.get(0));
+    let history = target.history(&client).await.map_err(history_error)?;
+    Ok(MigrationInspection { history, server_port })
 }
 
-/// The state of a run on the server whose Countersign process died.
-struct Snapshot<'a> {
+/// What the server shows of a run whose process died.
+struct OrphanedRunState<'a> {
     target: MigrateTarget<'a>,
     /// The migration history, or the reason why it can't be read.
     history: Result<MigrationHistory, String>,
-    backends: BackendStatus,
+    sessions: MigrationSessions,
     lock_holder: Option<LockHolder>,
     /// The history has changed since the plan was made.
-    changed: bool,
+    history_changed: bool,
 }
 
 /// Reads the state. An error is the reason why it can't be read; `None` where the plan's target is unknown.
-async fn snapshot<'a>(execution: &Execution<'a>) -> Result<Snapshot<'a>, Option<String>> {
+async fn orphaned_run_state<'a>(execution: &Execution<'a>) -> Result<OrphanedRunState<'a>, Option<String>> {
     let target = planned_target(execution).map_err(|_| None)?;
     let reason = |error: &dyn std::fmt::Display| format!("{} {error}", target.database());
     let (environments, connections) = (&execution.app.environments, &target.connections);
     let reader = environments.acquire(&connections.reader_address(), &execution.asker).await;
     let reader = reader.map_err(|error| Some(reason(&error)))?;
-    let application = application_name(execution.run);
+    let application_name = application_name(execution.run);
     // No lower bound: only this run uses the name, and the clocks may differ.
-    let filter = BackendFilter { application: &application, role: &target.role.user, since: "-infinity" };
+    let (role, started_at) = (&target.role.user, "-infinity");
+    let filter = SessionFilter { application_name: &application_name, role, started_at };
     let lock_holder = lock_holder(&reader).await.map_err(|error| Some(reason(&error)))?;
-    let backends = filter.backends(&reader).await.map_err(|error| Some(reason(&error)))?;
+    let sessions = filter.sessions(&reader).await.map_err(|error| Some(reason(&error)))?;
     let history = match environments.acquire(&connections.address, &execution.asker).await {
         Ok(client) => target.history(&client).await.map_err(|error| reason(&error)),
         Err(error) => Err(reason(&error)),
     };
-    let planned: MigrateIdentity = execution.plan.target().unwrap_or_default();
-    let changed = history.as_ref().is_ok_and(|history| planned.ledger != history.ledger_digest());
-    Ok(Snapshot { history, backends, lock_holder, changed, target })
+    let identity: MigrateIdentity = execution.plan.target().unwrap_or_default();
+    let history_changed = history.as_ref().is_ok_and(|history| identity.history_digest != history.digest());
+    Ok(OrphanedRunState { history, sessions, lock_holder, history_changed, target })
 }
 
-impl Snapshot<'_> {
+impl OrphanedRunState<'_> {
     /// A session of the command, or of whoever holds Prisma's lock, still runs.
     fn is_active(&self) -> bool {
-        self.lock_holder.is_some() || !self.backends.pids.is_empty()
+        self.lock_holder.is_some() || !self.sessions.pids.is_empty()
     }
 
-    /// Time at which it counts as over although the migration history never changed. The run was opened by the request and
-    /// approved later, so both waits are added.
-    fn abandoned_at(&self, execution: &Execution<'_>) -> Timestamp {
+    /// Time at which it counts as over although the migration history never changed. It is counted from the request, so the time
+    /// for the approval and the time for the start are added.
+    fn presumed_over_at(&self, execution: &Execution<'_>) -> Timestamp {
         let approval = &execution.app.config.approval;
-        let limit = self.target.migrate.within + ABANDONED_AFTER;
+        let limit = self.target.migrate.within + ABANDONED_GRACE;
         execution.run.opened_at + limit + approval.wait + approval.start_within
     }
 
-    fn is_settled(&self, execution: &Execution<'_>) -> bool {
-        !self.is_active() && (self.changed || Timestamp::now() > self.abandoned_at(execution))
+    fn is_over(&self, execution: &Execution<'_>) -> bool {
+        !self.is_active() && (self.history_changed || Timestamp::now() > self.presumed_over_at(execution))
     }
 }
 
@@ -197,58 +199,59 @@ impl Snapshot<'_> {
 pub(super) async fn final_history<'a>(
     execution: &Execution<'a>,
 ) -> Option<(MigrateTarget<'a>, MigrationHistory)> {
-    let snapshot = snapshot(execution).await.ok()?;
-    if !snapshot.is_settled(execution) {
+    let state = orphaned_run_state(execution).await.ok()?;
+    if !state.is_over(execution) {
         return None;
     }
-    Some((snapshot.target, snapshot.history.ok()?))
+    Some((state.target, state.history.ok()?))
 }
 
 /// Progress of a command that runs, or may run, without Countersign; `None` once it can't run any more.
-pub(super) async fn watch(execution: &Execution<'_>) -> Option<Share> {
-    let snapshot = match snapshot(execution).await {
-        Ok(snapshot) => snapshot,
+pub(super) async fn observed_progress(execution: &Execution<'_>) -> Option<RunProgress> {
+    let state = match orphaned_run_state(execution).await {
+        Ok(state) => state,
         Err(error) => {
-            return error.map(|error| Share { percent: None, label: format!("state unknown: {error}") });
+            let label = |error| format!("state unknown: {error}");
+            return error.map(|error| RunProgress { percent: None, label: label(error) });
         }
     };
-    if snapshot.is_settled(execution) {
+    if state.is_over(execution) {
         return None;
     }
     let names = text::shown_pending(execution.plan);
     let mut applied = None;
-    if let (Some(names), Ok(history)) = (&names, &snapshot.history) {
+    if let (Some(names), Ok(history)) = (&names, &state.history) {
         applied = Some(names.iter().filter(|name| history.is_applied(name)).count());
     }
     let mut progress = progress(applied, names.map(|names| names.len()));
-    progress.label.push_str(&format!(" · {}", activity(&snapshot, execution)));
-    if let Err(error) = &snapshot.history {
+    progress.label.push_str(&format!(" · {}", describe_activity(&state, execution)));
+    if let Err(error) = &state.history {
         progress.label.push_str(&format!(" · migration history unavailable: {error}"));
     }
-    if let Some(overdue) = overdue(&snapshot, execution) {
-        progress.label.push_str(&format!("\n{overdue}"));
+    if let Some(line) = overdue_line(&state, execution) {
+        progress.label.push_str(&format!("\n{line}"));
     }
     Some(progress)
 }
 
-/// The session that works for it, and the session that blocks it.
-fn activity(snapshot: &Snapshot<'_>, execution: &Execution<'_>) -> String {
-    let Snapshot { backends, lock_holder, .. } = snapshot;
-    let wait = |conjunction: &str| match &backends.blocker {
+/// Describes the run's session and the session that blocks it.
+fn describe_activity(state: &OrphanedRunState<'_>, execution: &Execution<'_>) -> String {
+    let OrphanedRunState { sessions, lock_holder, .. } = state;
+    let blocker_text = |conjunction: &str| match &sessions.blocker {
         Some(blocker) => format!("{conjunction} has {blocker}"),
         None => String::new(),
     };
-    if backends.named && !backends.pids.is_empty() {
-        let pids: Vec<String> = backends.pids.iter().map(ToString::to_string).collect();
-        return format!("its session is pid {}{}", pids.join(" and "), wait(", which"));
+    if sessions.all_named_by_run && !sessions.pids.is_empty() {
+        let pids: Vec<String> = sessions.pids.iter().map(ToString::to_string).collect();
+        return format!("its session is pid {}{}", pids.join(" and "), blocker_text(", which"));
     }
     match lock_holder {
         Some(LockHolder { pid, app, .. }) => {
-            let wait = wait(" and");
-            format!("pid {pid} ({app}) holds Prisma's lock{wait}: its session, or another deploy's")
+            let blocker = blocker_text(" and");
+            format!("pid {pid} ({app}) holds Prisma's lock{blocker}: its session, or another deploy's")
         }
-        None if backends.pids.is_empty() => {
-            let until = crate::sql::moment(snapshot.abandoned_at(execution));
+        None if sessions.pids.is_empty() => {
+            let until = crate::sql::moment(state.presumed_over_at(execution));
             format!("no session found, so it may not have started; watched until {until}")
         }
         None => "a session of its role waits for Prisma's lock".to_owned(),
@@ -256,20 +259,20 @@ fn activity(snapshot: &Snapshot<'_>, execution: &Execution<'_>) -> String {
 }
 
 /// A line about a passed time limit and the command that ends the migration: no process ends it automatically any more.
-fn overdue(snapshot: &Snapshot<'_>, execution: &Execution<'_>) -> Option<String> {
-    let within = snapshot.target.migrate.within;
+fn overdue_line(state: &OrphanedRunState<'_>, execution: &Execution<'_>) -> Option<String> {
+    let within = state.target.migrate.within;
     let began = execution.run.event(EventKind::Started)?.at;
-    let overdue = Timestamp::now().duration_since(began + within);
-    if !overdue.is_positive() || !snapshot.is_active() {
+    let late_by = Timestamp::now().duration_since(began + within);
+    if !late_by.is_positive() || !state.is_active() {
         return None;
     }
-    let ends = match (&snapshot.lock_holder, snapshot.backends.named) {
+    let end_command = match (&state.lock_holder, state.sessions.all_named_by_run) {
         (Some(lock_holder), false) => format!("kill {}", lock_holder.pid),
         _ => format!("stop {}", execution.run.id),
     };
     let limit = duration(within.as_secs_f64());
-    let overdue = duration(overdue.as_secs_f64());
+    let late_by = duration(late_by.as_secs_f64());
     Some(format!(
-        "Its time limit of {limit} passed {overdue} ago, and it is no longer ended automatically: type {ends}."
+        "Its time limit of {limit} passed {late_by} ago, and it is no longer ended automatically: type {end_command}."
     ))
 }

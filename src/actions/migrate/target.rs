@@ -34,10 +34,11 @@ pub struct MigrateTarget<'a> {
 /// What a plan's identity has beside the database: the digests of its migration history and of the migrations directory.
 #[derive(Default, Serialize, Deserialize)]
 pub struct MigrateIdentity {
-    pub ledger: String,
+    #[serde(rename = "ledger")]
+    pub history_digest: String,
     /// `None` where no directory is configured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub migrations: Option<String>,
+    #[serde(rename = "migrations", default, skip_serializing_if = "Option::is_none")]
+    pub directory_digest: Option<String>,
 }
 
 /// The session that holds Prisma's advisory lock.

@@ -1,7 +1,7 @@
 //! Texts of `migrate` and `migrate-resolve`: plans, errors, and outcomes by the migration history.
 
-use super::MigrateFacts;
-use super::execute::{CommandResult, CommandSessions, ExitReason};
+use super::MigrationInspection;
+use super::execute::{CommandResult, ProcessEnd, SessionCleanup};
 use super::migration_history::{HistoryError, MigrationAttempt, MigrationHistory};
 use super::target::{LockHolder, MigrateIdentity, MigrateTarget};
 use crate::actions::Outcome;
@@ -63,10 +63,10 @@ pub fn unresolved_error(target: &MigrateTarget<'_>, attempt: &MigrationAttempt) 
 }
 
 pub fn nothing_pending_error(target: &MigrateTarget<'_>, history: &MigrationHistory) -> Error {
-    let applied = migrations(history.applied().len());
+    let applied = migrations(history.applied_names().len());
     let mut problem = format!("No migrations are pending: {applied} applied in {}.", target.database());
     for (names, state) in [
-        (history.edited(), "Edited after it was applied"),
+        (history.edited_names(), "Edited after it was applied"),
         (history.missing_files(), "Applied and not in the directory"),
     ] {
         if !names.is_empty() {
@@ -85,24 +85,24 @@ pub fn shown_pending(plan: &Plan) -> Option<Vec<&str>> {
     Some(pending?.rows.iter().filter_map(|row| Some(row.cells.first()?.text.as_str())).collect())
 }
 
-pub fn describe(target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String]) -> Plan {
-    let history = &facts.history;
+pub fn describe(target: &MigrateTarget<'_>, inspection: &MigrationInspection, argv: &[String]) -> Plan {
+    let history = &inspection.history;
     let place = format!("{} of {}", target.database(), target.environment.name);
-    let pending = history.pending();
+    let pending = history.pending_names();
     let effect = match &pending {
         Some(names) => format!("Applies {} to {place}.", migrations(names.len())),
         None => format!("Applies all pending migrations to {place}."),
     };
     let mut plan = Plan::of(effect);
-    let applied = history.applied();
-    let before = if history.has_ledger {
+    let applied = history.applied_names();
+    let before = if history.table_exists {
         let latest = applied.last().map_or(String::new(), |name| format!("; the latest is {name}"));
         format!("{} applied, none failed{latest}", applied.len())
     } else {
         "no migration history: Prisma has never applied a migration here".to_owned()
     };
     plan.add_context("before", before);
-    identify(&mut plan, target, facts, argv);
+    identify(&mut plan, target, inspection, argv);
     if let Some(names) = pending {
         let rows = names.iter().map(|name| vec![Cell::from(*name)]).collect();
         plan.tables.push(table(&[(PENDING_TITLE, Shape::Left)], rows));
@@ -110,7 +110,7 @@ pub fn describe(target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String
         plan.add_context("pending", "unknown: no migrations directory is configured");
     }
     for (name, names) in
-        [("edited since applied", history.edited()), ("not in the directory", history.missing_files())]
+        [("edited since applied", history.edited_names()), ("not in the directory", history.missing_files())]
     {
         if !names.is_empty() {
             plan.add_context(name, join_names(&names));
@@ -125,10 +125,16 @@ pub fn describe(target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String
 }
 
 /// Adds what both commands' plans say: the database, the command, the way to the server and the guards.
-pub fn identify(plan: &mut Plan, target: &MigrateTarget<'_>, facts: &MigrateFacts, argv: &[String]) {
+pub fn identify(
+    plan: &mut Plan,
+    target: &MigrateTarget<'_>,
+    inspection: &MigrationInspection,
+    argv: &[String],
+) {
     target.connections.write_to(plan);
-    let (ledger, migrations) = (facts.history.ledger_digest(), facts.history.directory_digest());
-    plan.set_target(&MigrateIdentity { ledger, migrations });
+    let history = &inspection.history;
+    let (history_digest, directory_digest) = (history.digest(), history.directory_digest());
+    plan.set_target(&MigrateIdentity { history_digest, directory_digest });
     plan.code = Some(target.code(argv));
     plan.resource_locks = vec![target.resource()];
     let variables: Vec<&str> =
@@ -136,7 +142,7 @@ pub fn identify(plan: &mut Plan, target: &MigrateTarget<'_>, facts: &MigrateFact
     plan.add_context("environment variables", variables.join(", "));
     let limit = duration(target.migrate.within.as_secs_f64());
     plan.add_context("time limit", format!("{limit}; then it is ended"));
-    let (port, own) = (target.server.port.to_string(), &facts.port);
+    let (port, own) = (target.server.port.to_string(), &inspection.server_port);
     let way = if port == *own {
         format!("port {port}, the server itself")
     } else {
@@ -144,7 +150,7 @@ pub fn identify(plan: &mut Plan, target: &MigrateTarget<'_>, facts: &MigrateFact
         format!("port {port}; the server listens on {own}: {why}")
     };
     plan.add_context("connects to", way);
-    let same = match facts.history.directory {
+    let same = match history.directory {
         Some(_) => "Prisma's migration history and the migrations directory are unchanged",
         None => "Prisma's migration history is unchanged",
     };
@@ -153,15 +159,15 @@ pub fn identify(plan: &mut Plan, target: &MigrateTarget<'_>, facts: &MigrateFact
 }
 
 /// The command's end, as the second half of a sentence.
-pub fn exit_text(result: &CommandResult, target: &MigrateTarget<'_>) -> String {
-    match &result.exit {
-        ExitReason::Exited(status) => format!("the command {}", describe_exit_status(*status)),
-        ExitReason::Stopped => "it was stopped".to_owned(),
-        ExitReason::ShutDown => "Countersign shut down and ended the command".to_owned(),
-        ExitReason::TimedOut => {
+pub fn end_text(result: &CommandResult, target: &MigrateTarget<'_>) -> String {
+    match &result.end {
+        ProcessEnd::Exited(status) => format!("the command {}", describe_exit_status(*status)),
+        ProcessEnd::Stopped => "it was stopped".to_owned(),
+        ProcessEnd::ShutDown => "Countersign shut down and ended the command".to_owned(),
+        ProcessEnd::TimedOut => {
             format!("it was ended at its time limit of {}", duration(target.migrate.within.as_secs_f64()))
         }
-        ExitReason::Unknown(error) => format!("the command's exit status is unknown ({})", error.kind()),
+        ProcessEnd::Unknown(error) => format!("the command's exit status is unknown ({})", error.kind()),
     }
 }
 
@@ -172,11 +178,12 @@ pub fn outcome(
     after: &MigrationHistory,
     result: &CommandResult,
 ) -> Outcome {
-    let applied: Vec<&str> = after.applied().into_iter().filter(|name| !before.is_applied(name)).collect();
-    let expected = before.pending();
+    let applied: Vec<&str> =
+        after.applied_names().into_iter().filter(|name| !before.is_applied(name)).collect();
+    let expected = before.pending_names();
     let mut missing = expected.clone().unwrap_or_default();
     missing.retain(|name| !after.is_applied(name));
-    let unresolved = after.unresolved();
+    let unresolved = after.first_unresolved();
     let complete = unresolved.is_none() && missing.is_empty();
     let done = match (applied.len(), expected.as_ref().map(Vec::len)) {
         (0, _) => "No migration was applied".to_owned(),
@@ -184,17 +191,17 @@ pub fn outcome(
         (some, _) => format!("{} applied", migrations(some)),
     };
     let database = target.database();
-    let end = exit_text(result, target);
+    let end = end_text(result, target);
     let partial = if applied.is_empty() { EventKind::Failed } else { EventKind::Partial };
-    let (kind, end) = match &result.exit {
-        ExitReason::Exited(_) if result.succeeded() && complete => {
+    let (kind, end) = match &result.end {
+        ProcessEnd::Exited(_) if result.succeeded() && complete => {
             (EventKind::Succeeded, format!(", in {}", duration(result.elapsed.as_secs_f64())))
         }
-        ExitReason::Exited(_) if result.succeeded() => (partial, format!(": {OTHERWISE}")),
-        ExitReason::Exited(_) if complete && expected.is_some() => {
+        ProcessEnd::Exited(_) if result.succeeded() => (partial, format!(": {OTHERWISE}")),
+        ProcessEnd::Exited(_) if complete && expected.is_some() => {
             (EventKind::Partial, format!(", all that were pending, but {end}: check its output"))
         }
-        ExitReason::Stopped | ExitReason::ShutDown => (EventKind::Stopped, format!(" when {end}")),
+        ProcessEnd::Stopped | ProcessEnd::ShutDown => (EventKind::Stopped, format!(" when {end}")),
         _ => (partial, format!(": {end}")),
     };
     let verdict = format!("{done} to {database}{end}.");
@@ -248,19 +255,19 @@ pub fn outcome_with_output(
         let title = Some("Output, without secrets and data".to_owned());
         outcome.blocks.push(Block::Code { title, text });
     }
-    let was_ended = !matches!(result.exit, ExitReason::Exited(_));
+    let was_ended = !matches!(result.end, ProcessEnd::Exited(_));
     let note = match &result.sessions {
-        CommandSessions::Gone if was_ended => "Its session ended.".to_owned(),
-        CommandSessions::Gone => String::new(),
-        CommandSessions::Ended => {
+        SessionCleanup::EndedThemselves if was_ended => "Its session ended.".to_owned(),
+        SessionCleanup::EndedThemselves => String::new(),
+        SessionCleanup::Terminated => {
             "Its session was still running and was ended: uncommitted changes were rolled back.".to_owned()
         }
-        CommandSessions::Remaining(pids) => {
+        SessionCleanup::Remaining(pids) => {
             outcome.kind = EventKind::Interrupted;
             let kills: Vec<String> = pids.iter().map(|pid| format!("`kill {pid}`")).collect();
             format!("Its session is still running and may still make changes: {}.", kills.join(", "))
         }
-        CommandSessions::Unknown(error) => {
+        SessionCleanup::Unknown(error) => {
             if was_ended {
                 outcome.kind = EventKind::Interrupted;
             }
@@ -270,14 +277,14 @@ pub fn outcome_with_output(
     if !note.is_empty() {
         outcome.blocks.push(blocks::note(&note));
     }
-    let code = if let ExitReason::Exited(status) = &result.exit { status.code() } else { None };
+    let code = if let ProcessEnd::Exited(status) = &result.end { status.code() } else { None };
     outcome.facts = json!({ "exit": code, "seconds": result.elapsed.as_secs() });
     outcome
 }
 
 /// Outcome where the migration history can't be read afterwards.
 pub fn unknown(target: &MigrateTarget<'_>, error: &HistoryError, result: &CommandResult) -> Outcome {
-    let (end, database, service) = (exit_text(result, target), target.database(), &target.service.name);
+    let (end, database, service) = (end_text(result, target), target.database(), &target.service.name);
     let check = format!("Check `migrations {service}` before you request it again.");
     let verdict = format!("The result is unknown: {end}, and {database} {error}. {check}");
     outcome_with_output(target, EventKind::Interrupted, verdict, result)
@@ -295,7 +302,7 @@ pub fn recovered_outcome(
     expected: &[&str],
 ) -> Outcome {
     let done = expected.iter().filter(|name| history.is_applied(name)).count();
-    let unresolved = history.unresolved();
+    let unresolved = history.first_unresolved();
     let kind = match done {
         all if all == expected.len() && unresolved.is_none() => EventKind::Succeeded,
         0 => EventKind::Failed,

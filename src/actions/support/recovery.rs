@@ -1,7 +1,7 @@
 //! Interrupted runs, whose process is gone: their outcome, their progress, and whether they may resume. Nothing here changes anything.
 
 use crate::actions::{Action, Execution, Outcome, action_of, support::backends};
-use crate::app::{App, Share};
+use crate::app::{App, RunProgress};
 use crate::catalog::Command;
 use crate::model::{EventKind, Plan, Run};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ pub async fn observe_outcome(app: &App, run: &Run) -> Option<Outcome> {
 }
 
 /// Looks for the progress of a run that continues without its process; `None` where nothing shows it.
-pub async fn observe_progress(app: &App, run: &Run) -> Option<Share> {
+pub async fn observe_progress(app: &App, run: &Run) -> Option<RunProgress> {
     let interrupted = InterruptedRun::load(app, run)?;
     interrupted.action.observe_progress(&interrupted.execution(app, run)).await
 }
