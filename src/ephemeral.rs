@@ -3,6 +3,7 @@
 
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -88,12 +89,17 @@ type Fetch<V, E> = Result<(V, Duration), E>;
 pub struct TtlCache<V> {
     capacity: usize,
     entries: Mutex<HashMap<String, (Instant, V)>>,
+    /// The fetches in flight of each key.
+    fetches: Mutex<HashMap<String, Arc<FetchTurn<V>>>>,
 }
+
+/// The turn to fetch a key's value. Within it: the time at which the last fetch began, and its value, `None` after a failure.
+type FetchTurn<V> = tokio::sync::Mutex<Option<(Instant, Option<V>)>>;
 
 impl<V: Clone> TtlCache<V> {
     /// Holds `capacity` values at most.
     pub fn new(capacity: usize) -> Self {
-        TtlCache { capacity, entries: Mutex::default() }
+        TtlCache { capacity, entries: Mutex::default(), fetches: Mutex::default() }
     }
 
     /// A value that has not expired.
@@ -116,14 +122,56 @@ impl<V: Clone> TtlCache<V> {
 
     /// The cached value, or a fetched one, which is kept for the time beside it. Its age counts from before the question.
     pub async fn get_or_fetch<E>(&self, key: &str, fetch: impl Future<Output = Fetch<V, E>>) -> Result<V, E> {
-        if let Some(value) = self.get(key) { Ok(value) } else { self.refresh(key, fetch).await }
+        match self.get(key) {
+            Some(value) => Ok(value),
+            None => self.share_fetch(key, None, fetch).await,
+        }
     }
 
     /// As [`TtlCache::get_or_fetch`], whatever is cached.
     pub async fn refresh<E>(&self, key: &str, fetch: impl Future<Output = Fetch<V, E>>) -> Result<V, E> {
-        let asked_at = Instant::now();
+        self.share_fetch(key, Some(Instant::now()), fetch).await
+    }
+
+    /// Callers at the same time share one fetch, since platforms limit how often they are asked; a caller with `since` only one
+    /// that began after it. Where the shared fetch fails, each fetches for itself.
+    async fn share_fetch<E>(
+        &self,
+        key: &str,
+        since: Option<Instant>,
+        fetch: impl Future<Output = Fetch<V, E>>,
+    ) -> Result<V, E> {
+        let turn = Arc::clone(self.fetches.lock().entry(key.to_owned()).or_default());
+        let mut last = Arc::clone(&turn).lock_owned().await;
+        let is_fresh = |began_at: Instant| since.is_none_or(|since| began_at >= since);
+        let shared = last.clone().filter(|(began_at, _)| is_fresh(*began_at));
+        let result = match shared {
+            Some((_, Some(value))) => {
+                drop(last);
+                Ok(value)
+            }
+            Some((_, None)) => {
+                drop(last);
+                self.fetch_and_put(key, fetch).await
+            }
+            None => {
+                let began_at = Instant::now();
+                *last = Some((began_at, None));
+                let result = self.fetch_and_put(key, fetch).await;
+                *last = Some((began_at, result.as_ref().ok().cloned()));
+                drop(last);
+                result
+            }
+        };
+        drop(turn);
+        self.fetches.lock().retain(|_, turn| Arc::strong_count(turn) > 1);
+        result
+    }
+
+    async fn fetch_and_put<E>(&self, key: &str, fetch: impl Future<Output = Fetch<V, E>>) -> Result<V, E> {
+        let began_at = Instant::now();
         let (value, lifetime) = fetch.await?;
-        self.put(key, value.clone(), asked_at + lifetime);
+        self.put(key, value.clone(), began_at + lifetime);
         Ok(value)
     }
 
@@ -209,5 +257,47 @@ mod tests {
         assert_eq!(cache.refresh("a", fetch(3)).await, Ok(3));
         assert_eq!(cache.get_or_fetch("b", async { Err("refused") }).await, Err("refused"));
         assert_eq!(cache.get("b"), None);
+    }
+
+    /// How often a value is fetched by callers that ask at the same time.
+    async fn fetches(cache: &TtlCache<u8>, refresh: bool, result: Result<u8, &'static str>) -> usize {
+        let count = std::cell::Cell::new(0);
+        let callers = (0..5).map(|_| async {
+            let fetch = async {
+                count.set(count.get() + 1);
+                tokio::task::yield_now().await;
+                result.map(|value| (value, SECOND))
+            };
+            let fetched =
+                if refresh { cache.refresh("a", fetch).await } else { cache.get_or_fetch("a", fetch).await };
+            assert_eq!(fetched, result);
+        });
+        futures::future::join_all(callers).await;
+        assert!(cache.fetches.lock().is_empty(), "nothing is kept of a fetch that is over");
+        count.get()
+    }
+
+    #[tokio::test]
+    async fn callers_at_the_same_time_share_a_fetch_that_began_after_they_asked() {
+        let cache = TtlCache::new(3);
+        assert_eq!(fetches(&cache, false, Err("refused")).await, 5, "an error is nobody else's");
+        assert_eq!(fetches(&cache, false, Ok(1)).await, 1);
+        assert_eq!(fetches(&cache, false, Ok(1)).await, 0, "it is cached");
+        assert_eq!(fetches(&cache, true, Ok(2)).await, 2, "the first began before the others asked");
+        assert_eq!(cache.get("a"), Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_began_before_the_question_is_not_current() {
+        let cache = TtlCache::new(3);
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let old = cache.refresh("a", async {
+            answered.await.unwrap();
+            Ok::<_, ()>((1, SECOND))
+        });
+        let new = cache.refresh("a", async { Ok::<_, ()>((2, SECOND)) });
+        let (old, new, ()) = futures::join!(old, new, async { answer.send(()).unwrap() });
+        assert_eq!((old, new), (Ok(1), Ok(2)));
+        assert_eq!(cache.get("a"), Some(2));
     }
 }
