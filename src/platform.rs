@@ -12,12 +12,12 @@ pub struct AccountInfo {
     pub workspace: String,
 }
 
-/// Age that a report on an account may have.
+/// Age that a report on an account or a chat group may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     /// Five minutes at most.
     Recent,
-    /// As it is now, for the start of a run.
+    /// As it is now, for a decision and for the start of a run.
     Current,
 }
 
@@ -110,8 +110,13 @@ pub trait Platform: Send + Sync {
         freshness: Freshness,
     ) -> Result<AccountInfo, SendError>;
 
-    /// Tells if the account is in the role's chat group, by a report at most five minutes old; `None` if the role has no group.
-    async fn in_group(&self, _role: &str, _sender: &ChatAccount) -> Result<Option<bool>, SendError> {
+    /// Tells if the account is in the role's chat group; `None` if the role has no group.
+    async fn in_group(
+        &self,
+        _role: &str,
+        _sender: &ChatAccount,
+        _freshness: Freshness,
+    ) -> Result<Option<bool>, SendError> {
         Ok(None)
     }
 

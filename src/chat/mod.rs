@@ -2,7 +2,8 @@
 //! wire format and the neutral values of [`crate::model`], decides nothing, and never imports another.
 
 use crate::config::Config;
-use crate::platform::Platform;
+use crate::ephemeral::TtlCache;
+use crate::platform::{Freshness, Platform};
 use crate::preflight::Finding;
 use anyhow::Context;
 use async_trait::async_trait;
@@ -96,4 +97,17 @@ pub async fn check(config: &Config) -> Vec<Finding> {
         }
     });
     futures::future::join_all(checks).await
+}
+
+/// A report of the platform, as fresh as it has to be.
+async fn report<V: Clone, E>(
+    cache: &TtlCache<V>,
+    key: &str,
+    freshness: Freshness,
+    fetch: impl Future<Output = Result<(V, Duration), E>>,
+) -> Result<V, E> {
+    match freshness {
+        Freshness::Recent => cache.get_or_fetch(key, fetch).await,
+        Freshness::Current => cache.refresh(key, fetch).await,
+    }
 }

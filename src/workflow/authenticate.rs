@@ -42,8 +42,13 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Error::User`], also while the platform can't tell who is in the group.
-    pub async fn require_role_group(&self, sender: &ChatAccount, roles: &[&str]) -> Result<()> {
-        match self.any_role_group(sender, roles).await {
+    pub async fn require_role_group(
+        &self,
+        sender: &ChatAccount,
+        roles: &[&str],
+        freshness: Freshness,
+    ) -> Result<()> {
+        match self.any_role_group(sender, roles, freshness).await {
             Some(true) => Ok(()),
             Some(false) => {
                 let roles = roles.join(" and ");
@@ -62,11 +67,16 @@ impl Authenticator {
     }
 
     /// Tells if one of the roles has no chat group, or they are in its group; `None` while the platform can't tell.
-    pub async fn any_role_group(&self, sender: &ChatAccount, roles: &[&str]) -> Option<bool> {
+    pub async fn any_role_group(
+        &self,
+        sender: &ChatAccount,
+        roles: &[&str],
+        freshness: Freshness,
+    ) -> Option<bool> {
         let Some(platform) = self.platforms.get(sender.platform) else { return Some(!roles.is_empty()) };
         let mut result = Some(false);
         for role in roles {
-            match self.is_in_role_group(role, &**platform, sender).await {
+            match self.is_in_role_group(role, &**platform, sender, freshness).await {
                 Ok(true) => return Some(true),
                 Ok(false) => {}
                 Err(error) => {
@@ -85,8 +95,9 @@ impl Authenticator {
         role: &str,
         platform: &dyn Platform,
         sender: &ChatAccount,
+        freshness: Freshness,
     ) -> Result<bool, SendError> {
-        if let Some(is_member) = platform.in_group(role, sender).await? {
+        if let Some(is_member) = platform.in_group(role, sender, freshness).await? {
             return Ok(is_member);
         }
         let person = self.app.access.person(sender);
@@ -99,7 +110,7 @@ impl Authenticator {
                 account: known.and_then(|person| person.account).unwrap_or_default(),
                 name: sender.name.clone(),
             };
-            if other.in_group(role, &account).await? == Some(false) {
+            if other.in_group(role, &account, freshness).await? == Some(false) {
                 return Ok(false);
             }
         }

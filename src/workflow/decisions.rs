@@ -8,6 +8,7 @@ use crate::access::could_approve_then;
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
 use crate::model::{Decision, EventKind, Heading, IncomingEvent, Person, Run, RunId, RunState};
+use crate::platform::Freshness;
 use crate::sql::moment;
 use crate::store::AppendOutcome;
 use serde_json::json;
@@ -54,7 +55,9 @@ impl RunExecutor {
         {
             let environment = run.request.environment.as_deref();
             let roles = self.app.access.roles_to_approve(&person, command, environment);
-            self.authenticator.require_role_group(&incoming.sender, &roles).await?;
+            // Whoever was taken out of the group a moment ago no longer decides.
+            let sender = &incoming.sender;
+            self.authenticator.require_role_group(sender, &roles, Freshness::Current).await?;
         }
         if click.decision == Decision::Approve && !could_approve_then(&run, &person) {
             return Err(Error::instead(

@@ -140,7 +140,7 @@ impl Authenticator {
             {
                 continue;
             }
-            match self.any_role_group(&sender, roles).await {
+            match self.any_role_group(&sender, roles, Freshness::Recent).await {
                 Some(true) => return Some(true),
                 Some(false) => {}
                 None => result = None,

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::audit::EventDetails;
 use crate::error::Result;
 use crate::model::{EventKind, Plan, Run, RunId};
+use crate::platform::Freshness;
 use crate::store::AppendOutcome;
 use serde_json::json;
 use std::convert::Infallible;
@@ -99,7 +100,9 @@ impl RunExecutor {
         }
         let roles = access.roles_to_run(&requester, command, environment);
         let may_run = match &run.request.sender {
-            Some(sender) => self.authenticator.any_role_group(sender, &roles).await == Some(true),
+            Some(sender) => {
+                self.authenticator.any_role_group(sender, &roles, Freshness::Current).await == Some(true)
+            }
             None => !roles.is_empty(),
         };
         if !may_run {
@@ -116,7 +119,8 @@ impl RunExecutor {
                 Some(sender) => {
                     let person = self.authenticator.identify_now(sender, &approval.place).await;
                     person.is_ok_and(|person| person.id == approval.person.id)
-                        && self.authenticator.any_role_group(sender, &roles).await == Some(true)
+                        && self.authenticator.any_role_group(sender, &roles, Freshness::Current).await
+                            == Some(true)
                 }
                 None => !roles.is_empty(),
             };

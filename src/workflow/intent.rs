@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::{
     CardKind, Conversation, Heading, IncomingEvent, Person, Plan, Risk, Run, RunRequest, TokenPurpose,
 };
+use crate::platform::Freshness;
 use crate::sql::{duration, moment};
 use crate::store::NewRun;
 
@@ -217,7 +218,8 @@ impl Authenticator {
                 "Request it as usual, without break-glass: it needs an approval.",
             ));
         }
-        self.require_role_group(&intent.incoming.sender, &[&break_glass.role]).await?;
+        let sender = &intent.incoming.sender;
+        self.require_role_group(sender, &[&break_glass.role], Freshness::Current).await?;
         if intent.policy.risk != Risk::Danger {
             return Err(Error::instead(
                 format!("`{name}` needs no approval here."),
@@ -271,7 +273,9 @@ impl Authenticator {
         let environment = intent.environment.as_deref();
         let roles = self.app.access.roles_to_run(&intent.person, intent.command, environment);
         if !roles.is_empty() {
-            return self.require_role_group(&intent.incoming.sender, &roles).await;
+            // Break-glass acts at once, and nobody checks it again.
+            let freshness = if intent.break_glass { Freshness::Current } else { Freshness::Recent };
+            return self.require_role_group(&intent.incoming.sender, &roles, freshness).await;
         }
         let scope = environment.map_or(String::new(), |name| format!(" in {name}"));
         Err(Error::instead(

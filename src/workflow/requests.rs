@@ -12,6 +12,7 @@ use crate::actions::Action;
 use crate::app::App;
 use crate::error::{Error, Result, User};
 use crate::model::{Block, IncomingEvent, Plan, Reply, Run, RunId, Severity};
+use crate::platform::Freshness;
 use crate::sql::fill;
 use crate::store::OpenOutcome;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ impl Requests {
         let Some(command) = self.app.catalog.find(&run.request.command) else { return Ok(()) };
         let environment = run.request.environment.as_deref();
         let roles = self.app.access.roles_to_approve(&intent.person, command, environment);
-        self.authenticator.require_role_group(&intent.incoming.sender, &roles).await
+        self.authenticator.require_role_group(&intent.incoming.sender, &roles, Freshness::Current).await
     }
 
     /// Executes a write: recorded as started, run, closed. A long one posts a card of its own and edits it; then `None` is returned.

@@ -145,3 +145,52 @@ async fn while_nobody_can_tell_who_is_in_it_nothing_is_asked_or_decided() {
     scene.clicks(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_just_taken_out_of_the_group_decides_nothing() {
+    let scene = narrowed(&[BEN, CARA]).await;
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    // The members were read for the request, less than five minutes ago.
+    let card = scene.kill_card(pid).await;
+    scene.workspace().set_group(GROUP, &[CARA]);
+    scene.is_refused(BEN, &card.at(), ("Approve", NOT_IN_IT)).await;
+    scene.is_refused(BEN, &card.at(), ("Deny", NOT_IN_IT)).await;
+    scene.refused(BEN, "deny 1 --reason \"no need\"", NOT_IN_IT).await;
+    assert_eq!(kinds(&scene.only_run("kill").await), ["requested"]);
+    assert!(scene.is_there(pid).await);
+    // And whoever was just taken in decides.
+    scene.workspace().set_group(GROUP, &[BEN]);
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.until(&card.at(), " ended.").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_taken_out_of_the_group_after_approving_lets_nothing_start() {
+    let rule = "[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"kill\"]\napprovers = 2\n";
+    let scene = narrows("approver", Twist { more: rule, ..Twist::default() }).await;
+    scene.workspace().set_group(GROUP, &[BEN, CARA]);
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    let card = scene.kill_card(pid).await;
+    scene.clicks(BEN, &card.at(), "Approve").await;
+    let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
+    scene.workspace().set_group(GROUP, &[CARA]);
+    scene.clicks(CARA, &shown.at(), "Approve").await;
+    scene.until(&card.at(), "ben may no longer approve it").await;
+    assert_eq!(scene.only_run("kill").await.state, RunState::Revoked);
+    assert!(scene.is_there(pid).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_just_taken_out_of_the_group_does_not_act_alone() {
+    let role = ("roles = [\"on-call\"]", "roles = [\"on-call\", \"last-resort\"]");
+    let twist =
+        Twist { more: "[break_glass]\nrole = \"last-resort\"\n", instead: vec![role], ..Twist::default() };
+    let scene = narrows("last-resort", twist).await;
+    scene.workspace().set_group(GROUP, &[BEN]);
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    let line = format!("break-glass kill {pid} --env production --reason \"nobody is awake\"");
+    scene.refused(ANA, &line, "Your role last-resort requires membership in its chat group").await;
+    scene.workspace().set_group(GROUP, &[ANA]);
+    let card = scene.asks(ANA, &line).await;
+    scene.until(&card.at(), " ended.").await;
+}

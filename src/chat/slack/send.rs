@@ -4,7 +4,7 @@
 
 use super::api::{SlackApi, SlackApiError};
 use super::render::{self, SlackMessage};
-use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME};
+use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, report};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
@@ -213,19 +213,21 @@ impl Platform for SlackPlatform {
             let standing = standing(&user, &workspace, sender, &self.config.workspaces);
             Ok((AccountInfo { standing, workspace }, REPORT_LIFETIME))
         };
-        match freshness {
-            Freshness::Recent => self.accounts.get_or_fetch(&key, fetch).await,
-            Freshness::Current => self.accounts.refresh(&key, fetch).await,
-        }
+        report(&self.accounts, &key, freshness, fetch).await
     }
 
-    async fn in_group(&self, role: &str, sender: &ChatAccount) -> Result<Option<bool>, SendError> {
+    async fn in_group(
+        &self,
+        role: &str,
+        sender: &ChatAccount,
+        freshness: Freshness,
+    ) -> Result<Option<bool>, SendError> {
         let Some(group) = self.config.groups.get(role) else { return Ok(None) };
         let fetch = async {
             let answer = self.api.get("usergroups.users.list", &[("usergroup", group)]).await;
             Ok((Arc::new(read(&answer.map_err(send_error)?, "users")?), REPORT_LIFETIME))
         };
-        let members = self.members.get_or_fetch(group, fetch).await?;
+        let members = report(&self.members, group, freshness, fetch).await?;
         Ok(Some(members.contains(&sender.account)))
     }
 

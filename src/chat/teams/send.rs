@@ -4,7 +4,7 @@
 
 use super::connector::{ConnectorClient, ConnectorError, ConversationReference, Member, send_error};
 use super::render::{self, View};
-use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME};
+use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, report};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
@@ -119,7 +119,9 @@ impl TeamsPlatform {
     /// The ids of the people who have buttons of their own on the card. Without ids everyone sees the same card, and may ask for
     /// their own.
     async fn user_ids(&self, place: &Conversation, reply: &Reply) -> Vec<String> {
-        let Ok(Some(members)) = self.roster(&place.id).await else { return Vec::new() };
+        let Ok(Some(members)) = self.roster(&place.id, Freshness::Recent).await else {
+            return Vec::new();
+        };
         let mut ids: Vec<String> = Vec::new();
         for account in button_owners(reply).filter_map(|person| person.account.as_deref()) {
             let member = members.iter().find(|member| is(member, account));
@@ -131,7 +133,7 @@ impl TeamsPlatform {
 
     /// The id by which Teams knows an account in a conversation.
     async fn user_id(&self, place: &Conversation, account: &str) -> Result<String, SendError> {
-        if let Ok(Some(members)) = self.roster(&place.id).await
+        if let Ok(Some(members)) = self.roster(&place.id, Freshness::Recent).await
             && let Some(member) = members.iter().find(|member| is(member, account))
         {
             return Ok(member.id.clone());
@@ -147,7 +149,7 @@ impl TeamsPlatform {
         self.connector.member(&self.reference(conversation), account).await
     }
 
-    async fn roster(&self, conversation: &str) -> Result<Roster, ConnectorError> {
+    async fn roster(&self, conversation: &str, freshness: Freshness) -> Result<Roster, ConnectorError> {
         let fetch = async {
             match self.connector.members(&self.reference(conversation)).await {
                 Ok(members) => Ok((Ok(members.map(Arc::new)), REPORT_LIFETIME)),
@@ -155,7 +157,7 @@ impl TeamsPlatform {
                 Err(error) => Err(error),
             }
         };
-        self.rosters.get_or_fetch(conversation, fetch).await?
+        report(&self.rosters, conversation, freshness, fetch).await?
     }
 }
 
@@ -248,15 +250,17 @@ impl Platform for TeamsPlatform {
             };
             Ok((AccountInfo { standing, workspace: member.tenant_id.unwrap_or_default() }, REPORT_LIFETIME))
         };
-        match freshness {
-            Freshness::Recent => self.accounts.get_or_fetch(&key, fetch).await,
-            Freshness::Current => self.accounts.refresh(&key, fetch).await,
-        }
+        report(&self.accounts, &key, freshness, fetch).await
     }
 
-    async fn in_group(&self, role: &str, sender: &ChatAccount) -> Result<Option<bool>, SendError> {
+    async fn in_group(
+        &self,
+        role: &str,
+        sender: &ChatAccount,
+        freshness: Freshness,
+    ) -> Result<Option<bool>, SendError> {
         let Some(group) = self.config.groups.get(role) else { return Ok(None) };
-        let roster = self.roster(group).await.map_err(send_error)?;
+        let roster = self.roster(group, freshness).await.map_err(send_error)?;
         let members = roster.ok_or(SendError::Refused("too_many_members".to_owned()))?;
         Ok(Some(members.iter().any(|member| is(member, &sender.account))))
     }
@@ -271,7 +275,7 @@ impl Platform for TeamsPlatform {
     }
 
     async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
-        let roster = self.roster(&place.id).await;
+        let roster = self.roster(&place.id, Freshness::Recent).await;
         conversation_info(&place.id, roster, &self.config.tenants)
     }
 }
