@@ -47,8 +47,8 @@ impl Progress {
     pub fn get(&self, run: RunId) -> Option<RunProgress> {
         self.0.lock().get(&run).cloned()
     }
-    /// Any run's, for a process with one run.
-    pub fn any(&self) -> Option<RunProgress> {
+    /// The progress of the only run, for a process with one run.
+    pub fn current(&self) -> Option<RunProgress> {
         self.0.lock().values().next().cloned()
     }
     pub fn clear(&self, run: RunId) {

@@ -74,7 +74,7 @@ fn of_environments(
     if command.header.scope == Scope::None {
         return Err(format!("`{}` concerns no environment", command.name));
     }
-    let run = crate::command_line::typed(&command.name, &command.header.args, &values);
+    let run = crate::command_line::to_line(&command.name, &command.header.args, &values);
     let of_environment = |environment: &String| Window {
         name: window.name.clone(),
         environment: environment.clone(),

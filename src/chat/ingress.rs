@@ -25,7 +25,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Ingress {
     workflow: Arc<Workflow>,
     permits: Arc<Semaphore>,
-    dropped: Arc<LogLimiter>,
+    dropped_log: Arc<LogLimiter>,
 }
 
 /// Outcome of a delivery.
@@ -41,13 +41,13 @@ pub enum Admission {
 impl Ingress {
     /// The one entrance of a process: its platforms share the limit.
     pub fn new(workflow: Arc<Workflow>) -> Ingress {
-        Ingress { workflow, permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), dropped: Arc::default() }
+        Ingress { workflow, permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), dropped_log: Arc::default() }
     }
 
     /// Hands an event over, to be handled in the background.
     pub fn deliver(&self, incoming: IncomingEvent) -> Admission {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            if let Some(suppressed) = self.dropped.next_line(Instant::now()) {
+            if let Some(suppressed) = self.dropped_log.next_line(Instant::now()) {
                 tracing::error!(suppressed, max = MAX_IN_FLIGHT, "event dropped: too many events in flight");
             }
             return Admission::Overloaded;
@@ -67,7 +67,7 @@ pub struct LogLimiter(Mutex<LogWindow>);
 
 #[derive(Default)]
 struct LogWindow {
-    until: Option<Instant>,
+    ends_at: Option<Instant>,
     suppressed: u64,
 }
 
@@ -75,11 +75,11 @@ impl LogLimiter {
     /// Number of lines suppressed since the last; `None` when this one is suppressed as well.
     pub fn next_line(&self, now: Instant) -> Option<u64> {
         let mut window = self.0.lock();
-        if window.until.is_some_and(|until| now < until) {
+        if window.ends_at.is_some_and(|end| now < end) {
             window.suppressed += 1;
             return None;
         }
-        window.until = Some(now + LOG_INTERVAL);
+        window.ends_at = Some(now + LOG_INTERVAL);
         Some(std::mem::take(&mut window.suppressed))
     }
 

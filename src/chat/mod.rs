@@ -47,7 +47,7 @@ pub trait ChatPlatform: Platform {
     fn routes(self: Arc<Self>, ingress: &Ingress) -> anyhow::Result<Router>;
 
     /// Connections that bring events in besides the routes. Each is dropped as soon as the process is told to stop: the platform
-    /// gives what comes then to another process, or keeps it for the next. Fails as [`ChatPlatform::routes`].
+    /// delivers new events to another process, or holds them until the next one connects. Fails as [`ChatPlatform::routes`].
     fn connections(&self, _ingress: &Ingress) -> anyhow::Result<Vec<BoxFuture<'static, ()>>> {
         Ok(Vec::new())
     }

@@ -1,5 +1,5 @@
 //! The command line: serve the chat, show the demo, run one command here, check everything. Standard output has the answer,
-//! standard error what went wrong and the log; the exit status tells the two apart.
+//! standard error the errors and the log; the exit status says whether the command succeeded.
 
 use crate::catalog::Catalog;
 use crate::chat::terminal::{ButtonLines, json, render::Screen, render::render};
@@ -66,10 +66,10 @@ const EXIT_MISSING: u8 = 1;
 /// Log filter of a command that only answers: internal errors, whose reference its answer names.
 const QUIET: &str = "off,countersign=error";
 
-/// Width of a terminal that doesn't report it: that of a punched card.
+/// Width of a terminal that doesn't report it: the usual default.
 const DEFAULT_COLUMNS: usize = 80;
 
-/// Narrowest width to believe: no table fits into less.
+/// Smallest reported width that is accepted: no table fits into less.
 const MIN_COLUMNS: usize = 40;
 
 /// Environment variables, by name.
@@ -80,7 +80,7 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
     let cli = Cli::parse();
     let quiet = matches!(cli, Cli::Run { .. } | Cli::Check { .. });
     crate::telemetry::init(if quiet { QUIET } else { "warn,countersign=info" });
-    let (done, broken) = match cli {
+    let (status, failure_status) = match cli {
         Cli::Serve { config } => (serve(&config, variables).await, 1),
         #[cfg(feature = "demo")]
         Cli::Demo { page } => (crate::demo::show(page).await.map(|()| 0), 1),
@@ -91,9 +91,9 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
         Cli::Check { config, json } => (check(&config, json, variables).await, EXIT_MISSING),
         Cli::Commands => (commands(), 1),
     };
-    ExitCode::from(done.unwrap_or_else(|error| {
+    ExitCode::from(status.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "Error: {}", with_causes(&error));
-        broken
+        failure_status
     }))
 }
 
@@ -109,11 +109,11 @@ fn with_causes(error: &anyhow::Error) -> String {
 }
 
 async fn serve(config: &Path, variables: &Variables<'_>) -> anyhow::Result<u8> {
-    let config = configured(config, variables)?;
+    let config = load_config(config, variables)?;
     HttpServer::bind(config).await?.serve(crate::http::shutdown_signal()).await.map(|()| 0)
 }
 
-fn configured(path: &Path, variables: &Variables<'_>) -> anyhow::Result<Config> {
+fn load_config(path: &Path, variables: &Variables<'_>) -> anyhow::Result<Config> {
     Config::load(path, variables).context("configuring")
 }
 
@@ -122,7 +122,7 @@ fn commands() -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn show(reply: &Reply, lines: &ButtonLines, as_json: bool, variables: &Variables<'_>) -> anyhow::Result<()> {
+fn print_reply(reply: &Reply, lines: &ButtonLines, as_json: bool, variables: &Variables<'_>) -> anyhow::Result<()> {
     print(&if as_json { json::render(reply, lines) } else { render(reply, lines, screen(variables)) })
 }
 
@@ -153,17 +153,17 @@ fn screen(variables: &Variables<'_>) -> Screen {
 /// Runs the checks, prints the report, and returns the exit status.
 /// The error lists every mistake in the configuration or in the commands.
 async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow::Result<u8> {
-    let config = configured(path, variables)?;
+    let config = load_config(path, variables)?;
     crate::bootstrap::rules(&config)?;
     let targets = Environments::new(&config)?;
     let names: Vec<&str> = targets.names().iter().map(String::as_str).collect();
     let mut report = examine(&CheckContext { config: &config, targets: &targets }, &names).await;
     for finding in crate::chat::check(&config).await {
-        report.add_here(finding);
+        report.add_finding(finding);
     }
     let command = format!("check of {}", path.display());
     let mut reply = Reply::new(Heading { requester: None, command, environment: None, run: None });
     reply.blocks = report.blocks();
-    show(&reply, &ButtonLines::new(), json, variables)?;
+    print_reply(&reply, &ButtonLines::new(), json, variables)?;
     Ok(if report.missing() == 0 { 0 } else { EXIT_MISSING })
 }

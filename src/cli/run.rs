@@ -1,11 +1,11 @@
 //! `countersign run`: a typed line through the workflow, as from any chat. The same rules, the same audit log; the operating
 //! system vouches for the user.
 
-use super::{Variables, configured, show};
+use super::{Variables, load_config, print_reply};
 use crate::app::App;
 use crate::chat;
 use crate::chat::terminal::{ButtonLines, Terminal, incoming};
-use crate::command_line::typed;
+use crate::command_line::to_line;
 use crate::config::login_name;
 use crate::model::{Reply, RunState, TokenPurpose};
 use crate::workflow::{Completion, Workflow};
@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-const ANSWERED: u8 = 0;
-const REFUSED: u8 = 1;
+const EXIT_ANSWERED: u8 = 0;
+const EXIT_REFUSED: u8 = 1;
 pub const EXIT_INTERNAL: u8 = 2;
 
 /// As long as the store may take to close a run; the next process closes what is left open.
@@ -29,7 +29,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 pub struct RunArgs {
     config: PathBuf,
     json: bool,
-    /// As in chat, behind `/db`.
+    /// The command as in chat, after `/db`.
     line: String,
 }
 
@@ -46,15 +46,15 @@ impl RunArgs {
             } else if word == "--config" {
                 config = words.next().unwrap_or_default().into();
             } else {
-                line.push(quoted(&word));
+                line.push(quote(&word));
             }
         }
         RunArgs { config, json, line: line.join(" ") }
     }
 }
 
-/// A word of the shell's as one word of a chat line: `--reason=a b` → `--reason="a b"`.
-fn quoted(word: &str) -> String {
+/// Quotes a shell argument so that it stays one word of a chat line: `--reason=a b` → `--reason="a b"`.
+fn quote(word: &str) -> String {
     let quotes = ['"', '\'', '“', '”', '„', '‘', '’', '‚'];
     if !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || quotes.contains(&c)) {
         return word.to_owned();
@@ -70,7 +70,7 @@ fn quoted(word: &str) -> String {
 }
 
 pub async fn run(args: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8> {
-    let config = configured(&args.config, variables)?;
+    let config = load_config(&args.config, variables)?;
     let app = crate::bootstrap::assemble(config.clone())?;
     let terminal = Arc::new(Terminal::default());
     let mut senders = chat::senders(&chat::platforms(&config)?);
@@ -82,23 +82,23 @@ pub async fn run(args: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8>
         never = print_progress(&workflow.app, args.json) => match never {},
     };
     let reply = terminal.answered().context("there is no answer")?;
-    show(&reply, &button_lines(&workflow.app, &reply).await, args.json, variables)?;
+    print_reply(&reply, &button_lines(&workflow.app, &reply).await, args.json, variables)?;
     Ok(status(&workflow.app, completion, &reply).await)
 }
 
 /// The exit status. A run that didn't succeed is no success, even though it was answered.
 async fn status(app: &App, completion: Completion, reply: &Reply) -> u8 {
     match completion {
-        Completion::Refused => return REFUSED,
+        Completion::Refused => return EXIT_REFUSED,
         Completion::Failed => return EXIT_INTERNAL,
         Completion::Answered => {}
     }
-    let Some(run) = reply.heading.run else { return ANSWERED };
-    let Ok(Some(run)) = app.audit.store.get(run).await else { return ANSWERED };
+    let Some(run) = reply.heading.run else { return EXIT_ANSWERED };
+    let Ok(Some(run)) = app.audit.store.get(run).await else { return EXIT_ANSWERED };
     match run.state {
-        RunState::Failed | RunState::Partial | RunState::Stopped | RunState::Invalidated => REFUSED,
+        RunState::Failed | RunState::Partial | RunState::Stopped | RunState::Invalidated => EXIT_REFUSED,
         RunState::Interrupted => EXIT_INTERNAL,
-        _ => ANSWERED,
+        _ => EXIT_ANSWERED,
     }
 }
 
@@ -109,7 +109,7 @@ async fn button_lines(app: &App, reply: &Reply) -> ButtonLines {
         let TokenPurpose::RunCommand { command, environment, arguments } = token.purpose else { continue };
         let Some(command) = app.catalog.find(&command) else { continue };
         let environment = environment.map_or(String::new(), |name| format!(" --env {name}"));
-        let line = typed(&command.name, &command.header.args, &arguments);
+        let line = to_line(&command.name, &command.header.args, &arguments);
         lines.insert(button.token.clone(), format!("countersign run {line}{environment}"));
     }
     lines
@@ -120,7 +120,7 @@ async fn print_progress(app: &App, quiet: bool) -> Infallible {
     let mut printed = None;
     loop {
         tokio::time::sleep(PROGRESS_INTERVAL).await;
-        let progress = app.progress.any().filter(|_| !quiet);
+        let progress = app.progress.current().filter(|_| !quiet);
         if progress == printed {
             continue;
         }
@@ -136,17 +136,17 @@ async fn print_progress(app: &App, quiet: bool) -> Infallible {
 mod tests {
     use super::*;
 
-    fn typed(words: &[&str]) -> RunArgs {
+    fn run_args(words: &[&str]) -> RunArgs {
         RunArgs::new(words.iter().map(|word| (*word).to_owned()).collect(), "usual".into(), false)
     }
 
     #[test]
     fn our_own_options_may_stand_anywhere() {
-        let args = typed(&["health", "--config", "x.toml", "--env", "staging", "--json"]);
+        let args = run_args(&["health", "--config", "x.toml", "--env", "staging", "--json"]);
         assert_eq!(args.line, "health --env staging");
         assert!(args.json && args.config.ends_with("x.toml"));
-        assert!(typed(&["health", "--config=y"]).config.ends_with("y"));
-        assert_eq!(typed(&[]).line, "");
+        assert!(run_args(&["health", "--config=y"]).config.ends_with("y"));
+        assert_eq!(run_args(&[]).line, "");
     }
 
     #[test]
@@ -157,11 +157,11 @@ mod tests {
             ("“x", Some("'x")),
             ("4711", Some("4711")),
         ] {
-            let line = typed(&["kill", "1", "--reason", word]).line;
+            let line = run_args(&["kill", "1", "--reason", word]).line;
             let line = crate::command_line::split(&line, &|_, _| false).ok().and_then(|line| line.reason);
             assert_eq!(line.as_deref(), expected, "{word}");
         }
-        let line = crate::command_line::split(&typed(&["kill", "--reason=a b"]).line, &|_, _| false).ok();
+        let line = crate::command_line::split(&run_args(&["kill", "--reason=a b"]).line, &|_, _| false).ok();
         assert_eq!(line.and_then(|line| line.reason).as_deref(), Some("a b"));
     }
 }

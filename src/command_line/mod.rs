@@ -208,7 +208,7 @@ fn name(word: &str, what: &str, known: &[String]) -> Result<String> {
 }
 
 /// "kill 4711 --server main": the line that has these values.
-pub fn typed(command: &str, specs: &[ArgSpec], values: &Values) -> String {
+pub fn to_line(command: &str, specs: &[ArgSpec], values: &Values) -> String {
     let mut line = command.to_owned();
     for spec in specs.iter().filter(|spec| !spec.hidden) {
         match values.get(&spec.name) {

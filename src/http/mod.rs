@@ -58,20 +58,20 @@ impl HttpServer {
             router = router.merge(platform.routes(&ingress)?);
         }
         tracing::info!(address = %self.address, "listening");
-        let drain = draining.clone();
+        let draining_trigger = draining.clone();
         let stop = async move {
             stop.await;
-            drain.cancel();
+            draining_trigger.cancel();
         };
         tokio::select! {
-            served = axum::serve(self.listener, router).with_graceful_shutdown(stop).into_future() => {
-                served.context("serving")?;
+            result = axum::serve(self.listener, router).with_graceful_shutdown(stop).into_future() => {
+                result.context("serving")?;
             }
             () = async { draining.cancelled().await; tokio::time::sleep(DRAIN_TIMEOUT).await } => {
-                tracing::warn!("a request that was never sent whole is not waited for");
+                tracing::warn!("closing with an incomplete request still open");
             }
         }
-        tracing::info!("letting what runs come to its end");
+        tracing::info!("waiting for running commands to finish");
         self.workflow.shut_down(self.finish_within).await;
         Ok(())
     }

@@ -117,7 +117,7 @@ async fn write_and_remove(backups: &BackupSettings) -> anyhow::Result<()> {
 
 impl Report {
     /// Adds a finding about the host that Countersign runs on.
-    pub fn add_here(&mut self, finding: Finding) {
+    pub fn add_finding(&mut self, finding: Finding) {
         match self.0.iter_mut().find(|(section, _)| section == HERE) {
             Some((_, findings)) => findings.push(finding),
             None => self.0.push((HERE.to_owned(), vec![finding])),

@@ -97,7 +97,7 @@ fn lines(world: &World, answer: &Answer) -> ButtonLines {
             arguments.iter().map(|(name, value)| (name.clone(), steady(value))).collect();
         format!(
             "countersign run {} --env production",
-            command_line::typed(&command.name, &command.header.args, &arguments)
+            command_line::to_line(&command.name, &command.header.args, &arguments)
         )
     };
     answer.offers.iter().map(|(token, meaning)| (token.clone(), line(meaning))).collect()

@@ -165,7 +165,7 @@ async fn a_bot_that_is_told_to_end_lets_its_work_finish() {
     let head = b"POST /slack/commands HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n";
     half.write_all(head).await.unwrap();
     process.terminate();
-    process.logs("letting what runs come to its end", 1).await;
+    process.logs("waiting for running commands to finish", 1).await;
     drop(blocker);
     process.ended().await;
     let run = scene.only_run("backup").await;

@@ -113,7 +113,7 @@ async fn a_process_that_ends_takes_up_nobodys_purge() {
     let working = Process::start(&scene).await;
     let asked = begun(&scene, &superuser, "purged_over").await;
     ending.terminate();
-    ending.logs("letting what runs come to its end", 1).await;
+    ending.logs("waiting for running commands to finish", 1).await;
     working.kill().await;
     ending.ended().await;
     let run = newest(&scene).await;

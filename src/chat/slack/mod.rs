@@ -48,23 +48,23 @@ impl ChatPlatform for SlackPlatform {
 
     /// Checks that Slack knows the bot's token, in a workspace that is listened to.
     async fn check(&self) -> Finding {
-        let at = "Slack";
+        let subject = "Slack";
         match self.workspace().await {
             Ok(team) if self.config.workspaces.contains(&team) => {
-                Finding::works(at, format!("knows the bot, in workspace {team}"))
+                Finding::works(subject, format!("knows the bot, in workspace {team}"))
             }
             Ok(team) => Finding::missing(
-                at,
+                subject,
                 format!("knows the bot in workspace {team}, which isn't listened to"),
                 "Add it to `workspaces` of `[slack]`, or take the token of the app in one of those.",
             ),
             Err(SlackApiError::Code(code)) => Finding::missing(
-                at,
+                subject,
                 format!("refuses the bot's token ({code})"),
                 "Put the app's Bot User OAuth Token (OAuth & Permissions, xoxb-…) where `bot_token` of `[slack]` points.",
             ),
             Err(error) => Finding::missing(
-                at,
+                subject,
                 format!("isn't reached: {error}"),
                 format!("Let Countersign connect to {}.", self.config.api_url),
             ),

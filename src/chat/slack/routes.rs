@@ -19,8 +19,8 @@ pub struct SlackRoutes {
     verifier: SignatureVerifier,
     parser: SlackParser,
     ingress: Ingress,
-    refused: LogLimiter,
-    foreign: LogLimiter,
+    refused_log: LogLimiter,
+    foreign_log: LogLimiter,
 }
 
 type ParseBody = fn(&SlackParser, &str) -> Result<ParsedRequest, MalformedRequest>;
@@ -31,8 +31,8 @@ impl SlackRoutes {
             verifier: SignatureVerifier::new(&config.signing_secrets),
             parser: SlackParser::new(&config.workspaces),
             ingress,
-            refused: LogLimiter::default(),
-            foreign: LogLimiter::default(),
+            refused_log: LogLimiter::default(),
+            foreign_log: LogLimiter::default(),
         }
     }
 
@@ -52,7 +52,7 @@ impl SlackRoutes {
     fn acknowledge(&self, headers: &HeaderMap, body: &[u8], parse: ParseBody) -> Response {
         let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST.into_response() };
         if let Err(error) = self.verifier.verify(headers, body) {
-            return self.refused.refuse(StatusCode::UNAUTHORIZED, &error);
+            return self.refused_log.refuse(StatusCode::UNAUTHORIZED, &error);
         }
         match parse(&self.parser, body) {
             Ok(ParsedRequest::Deliver(incoming)) => match self.ingress.deliver(*incoming) {
@@ -65,17 +65,17 @@ impl SlackRoutes {
             Ok(ParsedRequest::Challenge(challenge)) => challenge.into_response(),
             Ok(ParsedRequest::Ignore) => StatusCode::OK.into_response(),
             Ok(ParsedRequest::Foreign) => {
-                if let Some(suppressed) = self.foreign.next_line(Instant::now()) {
+                if let Some(suppressed) = self.foreign_log.next_line(Instant::now()) {
                     tracing::warn!(suppressed, "ignored a request of a workspace that is not listened to");
                 }
                 StatusCode::OK.into_response()
             }
-            Err(error) => self.refused.refuse(StatusCode::BAD_REQUEST, &error),
+            Err(error) => self.refused_log.refuse(StatusCode::BAD_REQUEST, &error),
         }
     }
 }
 
-/// Only what is needed later lives on while the body is read: one small allocation a request, where the allocator is quick.
+/// Keeps only the headers while the body is read, so that a request's future is one small allocation.
 fn acknowledge(
     routes: Arc<SlackRoutes>,
     request: Request,

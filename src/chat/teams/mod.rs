@@ -28,13 +28,13 @@ impl ChatPlatform for TeamsPlatform {
 
     /// Checks that Entra gives the bot tokens.
     async fn check(&self) -> Finding {
-        let at = "Teams";
-        let Err(error) = self.identity().await else { return Finding::works(at, "gives the bot tokens") };
+        let subject = "Teams";
+        let Err(error) = self.identity().await else { return Finding::works(subject, "gives the bot tokens") };
         let fix = if self.config.client_secret.is_some() {
             "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com."
         } else {
             "Give Countersign's machine the managed identity whose client id is `app_id` of `[teams]`, or set `client_secret`."
         };
-        Finding::missing(at, format!("gives the bot no token: {error:#}"), fix)
+        Finding::missing(subject, format!("gives the bot no token: {error:#}"), fix)
     }
 }

@@ -24,8 +24,8 @@ pub struct TeamsRoutes {
     parser: TeamsParser,
     platform: Arc<TeamsPlatform>,
     ingress: Ingress,
-    refused: LogLimiter,
-    foreign: LogLimiter,
+    refused_log: LogLimiter,
+    foreign_log: LogLimiter,
 }
 
 impl TeamsRoutes {
@@ -33,8 +33,8 @@ impl TeamsRoutes {
     pub fn new(platform: Arc<TeamsPlatform>, ingress: Ingress) -> anyhow::Result<TeamsRoutes> {
         let verifier = TokenVerifier::new(&platform.config).context("setting up the endpoint of Teams")?;
         let parser = TeamsParser::new(&platform.config);
-        let (refused, foreign) = (LogLimiter::default(), LogLimiter::default());
-        Ok(TeamsRoutes { verifier, parser, platform, ingress, refused, foreign })
+        let (refused_log, foreign_log) = (LogLimiter::default(), LogLimiter::default());
+        Ok(TeamsRoutes { verifier, parser, platform, ingress, refused_log, foreign_log })
     }
 
     pub fn router(self) -> Router {
@@ -51,7 +51,7 @@ impl TeamsRoutes {
         // Nothing of the body is read for somebody who isn't Teams.
         let token = match self.verifier.verify(&head.headers).await {
             Ok(token) => token,
-            Err(error) => return self.refused.refuse(StatusCode::UNAUTHORIZED, &error),
+            Err(error) => return self.refused_log.refuse(StatusCode::UNAUTHORIZED, &error),
         };
         let Some(body) = read_body(body).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
         match self.parser.activity(&body, &token) {
@@ -60,11 +60,11 @@ impl TeamsRoutes {
                 match incoming.handle.as_ref().map(|handle| handle.url.clone()) {
                     None => match self.ingress.deliver(*incoming) {
                         Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
-                        // Teams sends a message again that it was told to.
+                        // Teams resends the message after a 429.
                         Admission::Overloaded => StatusCode::TOO_MANY_REQUESTS.into_response(),
                     },
-                    Some(click) => {
-                        let card = self.platform.card_for(&click);
+                    Some(handle_id) => {
+                        let card = self.platform.card_for(&handle_id);
                         let admission = self.ingress.deliver(*incoming);
                         self.answer(admission, card).await
                     }
@@ -73,13 +73,13 @@ impl TeamsRoutes {
             Ok(ParsedActivity::Ignore) => StatusCode::OK.into_response(),
             Ok(ParsedActivity::Unknown) => StatusCode::NOT_IMPLEMENTED.into_response(),
             Ok(ParsedActivity::Foreign) => {
-                if let Some(suppressed) = self.foreign.next_line(Instant::now()) {
+                if let Some(suppressed) = self.foreign_log.next_line(Instant::now()) {
                     tracing::warn!(suppressed, "ignored an activity of a tenant that is not listened to");
                 }
                 StatusCode::OK.into_response()
             }
-            Err(error @ ActivityError::TokenMismatch) => self.refused.refuse(StatusCode::FORBIDDEN, &error),
-            Err(error @ ActivityError::Unreadable) => self.refused.refuse(StatusCode::BAD_REQUEST, &error),
+            Err(error @ ActivityError::TokenMismatch) => self.refused_log.refuse(StatusCode::FORBIDDEN, &error),
+            Err(error @ ActivityError::Unreadable) => self.refused_log.refuse(StatusCode::BAD_REQUEST, &error),
         }
     }
 
