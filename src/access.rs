@@ -1,5 +1,5 @@
 //! Authorization: the commands that a person may run and approve in an environment. Nothing is allowed that no grant allows;
-//! nobody approves their own request. The workflow checks an account's standing before any of this.
+//! nobody approves their own request. The workflow checks an account's kind before any of this.
 
 use crate::catalog::{Catalog, Command, Scope};
 use crate::config::{ApprovalRule, ApprovalSettings, BreakGlassSettings, Config, Grant, PersonConfig};

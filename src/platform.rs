@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The platform's report on an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountInfo {
-    pub standing: Standing,
+    pub kind: AccountKind,
     /// The workspace that the account belongs to.
     pub workspace: String,
 }
@@ -23,7 +23,7 @@ pub enum Freshness {
 
 /// The kind of an account: only members are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
+pub enum AccountKind {
     Member,
     Guest,
     /// Of another organisation (Slack Connect).
@@ -36,11 +36,11 @@ pub enum Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConversationInfo {
     /// The bot can post and edit there.
-    pub bot_is_in: bool,
+    pub is_bot_member: bool,
     /// Between one person and the bot: nobody else sees its messages.
-    pub direct: bool,
+    pub is_direct: bool,
     /// Shared with another organisation: answers are ephemeral.
-    pub shared: bool,
+    pub is_shared: bool,
 }
 
 /// The reason that a message was not sent.
@@ -64,7 +64,7 @@ pub enum SendError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TooLarge {
     /// "the plan has 14,210 characters; a message holds 12,000".
-    pub why: String,
+    pub reason: String,
 }
 
 /// A chat platform.
@@ -73,11 +73,11 @@ pub trait Platform: Send + Sync {
     fn name(&self) -> PlatformKind;
 
     /// Checks that a reply fits into one message.
-    fn fits(&self, reply: &Reply) -> Result<(), TooLarge>;
+    fn check_size(&self, reply: &Reply) -> Result<(), TooLarge>;
 
-    /// Refuses a plan that would be cut. The workflow checks `fits` before it shows one; this is the second check.
+    /// Refuses a plan that would be cut. The workflow checks the size before it shows one; this is the second check.
     fn refuse_cut_plan(&self, reply: &Reply) -> Result<(), SendError> {
-        if reply.indivisible && self.fits(reply).is_err() {
+        if reply.indivisible && self.check_size(reply).is_err() {
             return Err(SendError::Refused("plan_too_large".to_owned()));
         }
         Ok(())
@@ -85,28 +85,28 @@ pub trait Platform: Send + Sync {
 
     /// Answers an event: by its handle while that is valid, else by a message of its own; where the bot isn't in the
     /// conversation, directly to the requester.
-    async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError>;
+    async fn answer(&self, event: &IncomingEvent, reply: &Reply) -> Result<(), SendError>;
 
     /// Posts a message that can be edited later.
-    async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError>;
+    async fn post(&self, conversation: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError>;
 
     /// Replaces a posted message.
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError>;
 
     /// Sends a direct message to an account.
-    async fn send_direct(&self, sender: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
+    async fn send_direct(&self, recipient: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {
         self.refuse_cut_plan(reply)?;
-        self.post(&self.direct(sender).await?, reply).await
+        self.post(&self.direct_conversation(recipient).await?, reply).await
     }
 
     /// The direct conversation with an account.
-    async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError>;
+    async fn direct_conversation(&self, recipient: &ChatAccount) -> Result<Conversation, SendError>;
 
-    /// The account's standing in a conversation where it wrote.
+    /// The report on an account, in a conversation where it wrote.
     async fn account(
         &self,
         sender: &ChatAccount,
-        place: &Conversation,
+        conversation: &Conversation,
         freshness: Freshness,
     ) -> Result<AccountInfo, SendError>;
 
@@ -124,10 +124,10 @@ pub trait Platform: Send + Sync {
     fn default_workspace(&self) -> &str;
 
     /// The conversation for requests from terminals; `None` if the configuration names none.
-    fn terminal_channel(&self) -> Option<Conversation> {
+    fn terminal_conversation(&self) -> Option<Conversation> {
         None
     }
 
     /// The report on a conversation, at most five minutes old.
-    async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError>;
+    async fn conversation(&self, conversation: &Conversation) -> Result<ConversationInfo, SendError>;
 }

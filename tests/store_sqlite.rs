@@ -12,7 +12,7 @@ use countersign::model::{CardKind, Run, RunState};
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{Filter, OpenOutcome, Store, StoreError};
 use rusqlite::Connection;
-use samples::{append, done, new_run, opened, place};
+use samples::{append, conversation, done, new_run, opened};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -102,7 +102,7 @@ async fn a_late_answer_starts_nothing() {
     assert!(matches!(open, Err(StoreError::TooLate)), "{open:?}");
     other.execute_batch("COMMIT").unwrap();
     // The desk does one thing after another: when this is written, the others are behind it.
-    while hasty.bind(place("C1"), "staging".into()).await.is_err() {}
+    while hasty.bind(conversation("C1"), "staging".into()).await.is_err() {}
     assert_eq!(patient.get(run.id).await.unwrap(), Some(run));
     assert_eq!(patient.list(Filter::default()).await.unwrap().total, 1);
     assert_eq!(patient.verify().await.unwrap().events, 1);
@@ -233,7 +233,7 @@ async fn a_dead_process_claims_no_copy() {
     let path = file_in(&directory);
     let (a, b) = (store(&path), store(&path));
     let run = opened(&a, new_run("d1")).await;
-    let id = a.add_card(run.id, place("C1"), CardKind::Primary).await.unwrap();
+    let id = a.add_card(run.id, conversation("C1"), CardKind::Primary).await.unwrap();
     let future = jiff::Timestamp::now() + Duration::from_secs(600);
     assert!(a.claim_card(id, future).await.unwrap());
     assert_eq!(b.cards_behind().await.unwrap(), []);

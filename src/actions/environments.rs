@@ -19,7 +19,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let names = environments(call);
     let (servers, channel_environment) = tokio::join!(
         ask_all(call, &names, VERSION_TIMEOUT, VERSION, &[]),
-        call.app.audit.store.conversation_environment(call.place.clone())
+        call.app.audit.store.conversation_environment(call.conversation.clone())
     );
     let servers = servers?;
     // Without the audit log the channel's environment is unknown; the servers are still worth showing.

@@ -48,12 +48,12 @@ mod vacuum;
 mod vacuum_full;
 mod withdraw;
 
-/// One request for a command: the person, the place and the arguments.
+/// One request for a command: the person, the conversation and the arguments.
 pub struct Call<'a> {
     pub app: &'a App,
     pub command: &'a Command,
     pub person: &'a Person,
-    pub place: &'a Conversation,
+    pub conversation: &'a Conversation,
     /// Present whenever the command's scope needs one.
     pub environment: Option<&'a str>,
     pub values: &'a Values,

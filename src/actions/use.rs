@@ -30,7 +30,7 @@ impl Action for Use {
         let Some(UseTarget { environment }) = execution.plan.target() else {
             return Outcome::invalidated("The plan names no environment.");
         };
-        let conversation = execution.run.request.place.clone();
+        let conversation = execution.run.request.conversation.clone();
         match execution.app.audit.store.bind(conversation, environment.clone()).await {
             Ok(()) => {
                 let words = Text::from("This channel now uses ").strong(environment);

@@ -122,7 +122,12 @@ fn commands() -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn print_reply(reply: &Reply, lines: &ButtonLines, as_json: bool, variables: &Variables<'_>) -> anyhow::Result<()> {
+fn print_reply(
+    reply: &Reply,
+    lines: &ButtonLines,
+    as_json: bool,
+    variables: &Variables<'_>,
+) -> anyhow::Result<()> {
     print(&if as_json { json::render(reply, lines) } else { render(reply, lines, screen(variables)) })
 }
 

@@ -11,7 +11,7 @@ pub struct Card {
     pub id: i64,
     pub run: RunId,
     /// [`Conversation::with`] an account, until the conversation with it is known.
-    pub place: Conversation,
+    pub conversation: Conversation,
     /// The platform's id of the message; `None` until it was delivered.
     pub message: Option<String>,
     pub kind: CardKind,
@@ -38,7 +38,8 @@ pub enum CardKind {
 /// A message in a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostedMessage {
-    pub place: Conversation,
+    #[serde(rename = "place")]
+    pub conversation: Conversation,
     /// Slack's `ts`, Teams' activity id.
     pub message: String,
 }
@@ -74,7 +75,7 @@ pub enum ButtonStyle {
 pub struct ButtonToken {
     pub token: String,
     pub purpose: TokenPurpose,
-    pub place: Conversation,
+    pub conversation: Conversation,
 }
 
 /// Purpose of a button's token.

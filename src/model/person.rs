@@ -92,7 +92,7 @@ pub struct IncomingEvent {
     /// The platform's id of this delivery: the same for a redelivery of the same thing.
     pub delivery: String,
     pub sender: ChatAccount,
-    pub place: Conversation,
+    pub conversation: Conversation,
     /// The platform's way to answer this very event (Slack's `response_url`); opaque to everyone else.
     pub handle: Option<AnswerHandle>,
     pub event: Event,

@@ -55,7 +55,8 @@ pub struct RunRequest {
     pub requester: Person,
     /// The account that requested it; `None` if no person did.
     pub sender: Option<ChatAccount>,
-    pub place: Conversation,
+    #[serde(rename = "place")]
+    pub conversation: Conversation,
     /// SHA-256 of the command's file, in hex.
     pub command_hash: String,
     /// SHA-256 of the configuration, in hex.
@@ -250,7 +251,7 @@ impl Run {
             environment: environment.map(str::to_owned),
             requester: Person { id: "ana".to_owned(), account: None },
             sender: None,
-            place: Conversation::new(super::PlatformKind::Terminal, "", String::new()),
+            conversation: Conversation::new(super::PlatformKind::Terminal, "", String::new()),
             command_hash: String::new(),
             config_hash: String::new(),
             break_glass: false,

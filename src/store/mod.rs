@@ -183,7 +183,7 @@ pub trait Store: Send + Sync {
     async fn token(&self, token: &str) -> StoreResult<Option<ButtonToken>>;
 
     /// Adds a card of a run, not yet delivered, and returns its id.
-    async fn add_card(&self, run: RunId, place: Conversation, kind: CardKind) -> StoreResult<i64>;
+    async fn add_card(&self, run: RunId, conversation: Conversation, kind: CardKind) -> StoreResult<i64>;
     /// Returns a card.
     async fn card(&self, id: i64) -> StoreResult<Option<Card>>;
     /// Claims a card for sending until then, unless another process has claimed it: two replicas never post one card twice.
@@ -202,7 +202,7 @@ pub trait Store: Send + Sync {
     async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>>;
 
     /// Binds a conversation to an environment.
-    async fn bind(&self, place: Conversation, environment: String) -> StoreResult<()>;
+    async fn bind(&self, conversation: Conversation, environment: String) -> StoreResult<()>;
     /// The environment that a conversation is bound to.
-    async fn conversation_environment(&self, place: Conversation) -> StoreResult<Option<String>>;
+    async fn conversation_environment(&self, conversation: Conversation) -> StoreResult<Option<String>>;
 }

@@ -16,9 +16,9 @@ impl Outbox {
     pub(super) async fn answer(&self, incoming: &IncomingEvent, reply: Reply) {
         let Some(platform) = self.platforms.get(incoming.sender.platform).cloned() else { return };
         // For the requester alone in a conversation that is shared with another organisation, and in one of which that isn't known.
-        let reply = match self.platforms.get(incoming.place.platform) {
-            Some(platform) => match platform.conversation(&incoming.place).await {
-                Ok(conversation) if !conversation.shared => reply,
+        let reply = match self.platforms.get(incoming.conversation.platform) {
+            Some(platform) => match platform.conversation(&incoming.conversation).await {
+                Ok(info) if !info.is_shared => reply,
                 _ => reply.ephemeral(),
             },
             None => reply,
@@ -43,9 +43,12 @@ impl Outbox {
         if offers.is_empty() {
             return true;
         }
-        let place = &incoming.place;
-        let tokens =
-            offers.into_iter().map(|(token, purpose)| ButtonToken { token, purpose, place: place.clone() });
+        let conversation = &incoming.conversation;
+        let tokens = offers.into_iter().map(|(token, purpose)| ButtonToken {
+            token,
+            purpose,
+            conversation: conversation.clone(),
+        });
         self.app().audit.store.put_tokens(tokens.collect()).await.is_ok()
     }
 }

@@ -5,11 +5,11 @@ use super::platforms::Platforms;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::{ChatAccount, Conversation, IncomingEvent, Person};
-use crate::platform::{Freshness, Platform, SendError, Standing};
+use crate::platform::{AccountKind, Freshness, Platform, SendError};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Pauses between the retries while the platform can't report an account's standing; then the command is refused.
+/// Pauses between the retries while the platform can't report an account's kind; then the command is refused.
 const RETRY_PAUSES: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
@@ -30,12 +30,12 @@ impl Authenticator {
     /// [`Error::User`] for every account that isn't accepted: unlisted, guest, external, bot, deactivated; and while the
     /// platform can't tell.
     pub async fn identify(&self, incoming: &IncomingEvent) -> Result<Person> {
-        self.person_of(&incoming.sender, &incoming.place, Freshness::Recent).await
+        self.person_of(&incoming.sender, &incoming.conversation, Freshness::Recent).await
     }
 
-    /// As [`Authenticator::identify`], with the account's standing read again from the platform.
-    pub async fn identify_now(&self, sender: &ChatAccount, place: &Conversation) -> Result<Person> {
-        self.person_of(sender, place, Freshness::Current).await
+    /// As [`Authenticator::identify`], with the account's kind read again from the platform.
+    pub async fn identify_now(&self, sender: &ChatAccount, conversation: &Conversation) -> Result<Person> {
+        self.person_of(sender, conversation, Freshness::Current).await
     }
 
     /// Passes if one of the roles is theirs without a chat group, or they are in its group.
@@ -120,7 +120,7 @@ impl Authenticator {
     async fn person_of(
         &self,
         sender: &ChatAccount,
-        place: &Conversation,
+        conversation: &Conversation,
         freshness: Freshness,
     ) -> Result<Person> {
         let person = self.app.access.person(sender).ok_or_else(|| {
@@ -129,36 +129,36 @@ impl Authenticator {
                 format!("Ask its operators to add the account `{}`.", sender.account),
             )
         })?;
-        let whom = match self.standing(sender, place, freshness).await? {
-            Standing::Member => return Ok(person),
-            Standing::Guest => "guest accounts",
-            Standing::External => "accounts of other organisations",
-            Standing::Bot => "bots",
-            Standing::Deactivated => "deactivated accounts",
+        let whom = match self.account_kind(sender, conversation, freshness).await? {
+            AccountKind::Member => return Ok(person),
+            AccountKind::Guest => "guest accounts",
+            AccountKind::External => "accounts of other organisations",
+            AccountKind::Bot => "bots",
+            AccountKind::Deactivated => "deactivated accounts",
         };
         Err(Error::user(format!("Countersign isn't available to {whom}.")))
     }
 
-    async fn standing(
+    async fn account_kind(
         &self,
         sender: &ChatAccount,
-        place: &Conversation,
+        conversation: &Conversation,
         freshness: Freshness,
-    ) -> Result<Standing> {
+    ) -> Result<AccountKind> {
         if !sender.platform.is_chat() {
             // The operating system has authenticated its user, and the list of people maps that login to a person.
-            return Ok(Standing::Member);
+            return Ok(AccountKind::Member);
         }
         let platform = self.platforms.get(sender.platform).ok_or_else(|| {
             Error::Internal(anyhow::anyhow!("an event of a platform that isn't configured"))
         })?;
         let mut pauses = RETRY_PAUSES.iter();
         loop {
-            return match platform.account(sender, place, freshness).await {
+            return match platform.account(sender, conversation, freshness).await {
                 Ok(account) => {
                     let is_foreign = account.workspace != sender.workspace;
-                    let standing = account.standing;
-                    Ok(if standing == Standing::Member && is_foreign { Standing::External } else { standing })
+                    let kind = account.kind;
+                    Ok(if kind == AccountKind::Member && is_foreign { AccountKind::External } else { kind })
                 }
                 Err(SendError::Unavailable(_)) => match pauses.next() {
                     Some(pause) => {

@@ -63,7 +63,7 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
 pub(super) fn preview(app: &App, intent: &Intent<'_>, approvers: &[Person], plan: &Plan) -> Reply {
     let mut reply = Reply::new(Heading { run: Some(RunId::MAX), ..intent.heading(app) });
     reply.indivisible = true;
-    let approvers = known_on(app, approvers, intent.incoming.place.platform);
+    let approvers = known_on(app, approvers, intent.incoming.conversation.platform);
     reply.blocks.push(waiting_line(&approvers, intent.policy.approvers, 0, None));
     reply.blocks.extend(plan.blocks());
     reply.blocks.extend(intent.reason.as_deref().map(reason));

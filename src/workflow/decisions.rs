@@ -141,7 +141,7 @@ impl RunExecutor {
         let while_frozen = command.is_some_and(|command| command.header.while_frozen);
         loop {
             let (kind, mut details) = self.decision_event(&run, person, decision);
-            details.facts = json!({ "from": incoming.sender, "in": incoming.place });
+            details.facts = json!({ "from": incoming.sender, "in": incoming.conversation });
             let unless_frozen = decision == Decision::Approve && !while_frozen;
             match audit.append_with(&run, kind, details, unless_frozen).await {
                 Err(error) => return Err(store_error(&error)),

@@ -8,13 +8,13 @@ use crate::app::App;
 use crate::catalog::Command;
 use crate::error::{Error, Result};
 use crate::model::{CardKind, ChatAccount, Conversation, EventKind, Person, PlatformKind, Run};
-use crate::platform::{Freshness, Platform, SendError, Standing};
+use crate::platform::{AccountKind, Freshness, Platform, SendError};
 
 /// A person's approval, and the account and conversation that it came from.
 pub(super) struct RecordedApproval<'a> {
     pub person: &'a Person,
     pub sender: Option<ChatAccount>,
-    pub place: Conversation,
+    pub conversation: Conversation,
 }
 
 /// Everyone who has approved a run, each once, whatever their roles and accounts.
@@ -28,13 +28,14 @@ pub(super) fn approvals(run: &Run) -> Vec<RecordedApproval<'_>> {
         }
         let read = |name: &str| event.facts.get(name).cloned().unwrap_or_default();
         // Records from before the second platform have no origin: it was where the request is.
-        let place = serde_json::from_value(read("in")).unwrap_or_else(|_| run.request.place.clone());
+        let conversation =
+            serde_json::from_value(read("in")).unwrap_or_else(|_| run.request.conversation.clone());
         let sender = serde_json::from_value(read("from")).ok().or_else(|| {
             let account = person.account.clone()?;
-            let (platform, workspace) = (place.platform, place.workspace.clone());
+            let (platform, workspace) = (conversation.platform, conversation.workspace.clone());
             Some(ChatAccount { platform, workspace, account, name: person.id.clone() })
         });
-        approvals.push(RecordedApproval { person, sender, place });
+        approvals.push(RecordedApproval { person, sender, conversation });
     }
     approvals
 }
@@ -63,9 +64,9 @@ pub(super) fn pending_approvers(app: &App, run: &Run) -> Vec<Person> {
 }
 
 /// Tells if an account is a member there. While the platform can't tell, it counts as one: a click is checked again.
-async fn may_be_member(platform: &dyn Platform, sender: &ChatAccount, place: &Conversation) -> bool {
-    match platform.account(sender, place, Freshness::Recent).await {
-        Ok(account) => account.standing == Standing::Member,
+async fn may_be_member(platform: &dyn Platform, sender: &ChatAccount, conversation: &Conversation) -> bool {
+    match platform.account(sender, conversation, Freshness::Recent).await {
+        Ok(account) => account.kind == AccountKind::Member,
         Err(error) => matches!(error, SendError::Unavailable(_)),
     }
 }
@@ -84,11 +85,11 @@ impl Authenticator {
         known.collect()
     }
 
-    /// The direct conversation with a person, in the place's workspace if they have an account there.
-    fn direct_conversation(&self, person: &Person, place: &Conversation) -> Option<Conversation> {
-        let mut sender = self.accounts_of(person, place.platform).into_iter().next()?;
-        if sender.platform == place.platform {
-            sender.workspace.clone_from(&place.workspace);
+    /// The direct conversation with a person, in that conversation's workspace if they have an account there.
+    fn direct_conversation(&self, person: &Person, conversation: &Conversation) -> Option<Conversation> {
+        let mut sender = self.accounts_of(person, conversation.platform).into_iter().next()?;
+        if sender.platform == conversation.platform {
+            sender.workspace.clone_from(&conversation.workspace);
         }
         Some(Conversation::with(&sender))
     }
@@ -102,10 +103,10 @@ impl Authenticator {
         let environment = intent.environment.as_deref();
         let access = &self.app.access;
         let listed = access.approvers(intent.command, environment, &intent.person);
-        let place = &intent.incoming.place;
+        let conversation = &intent.incoming.conversation;
         let checks = listed.iter().map(|person| async {
             let roles = access.roles_to_approve(person, intent.command, environment);
-            self.has_member_account(person, place, &roles).await
+            self.has_member_account(person, conversation, &roles).await
         });
         let checks = futures::future::join_all(checks).await;
         if checks.contains(&None) {
@@ -126,16 +127,16 @@ impl Authenticator {
     async fn has_member_account(
         &self,
         person: &Person,
-        place: &Conversation,
+        conversation: &Conversation,
         roles: &[&str],
     ) -> Option<bool> {
         let mut result = Some(false);
-        for sender in self.accounts_of(person, place.platform) {
+        for sender in self.accounts_of(person, conversation.platform) {
             let Some(platform) = self.platforms.get(sender.platform) else { continue };
             let direct = Conversation::with(&sender);
-            let place = if place.platform == sender.platform { place } else { &direct };
+            let conversation = if conversation.platform == sender.platform { conversation } else { &direct };
             // A person who isn't in the request's conversation is reached directly.
-            if !may_be_member(&**platform, &sender, place).await
+            if !may_be_member(&**platform, &sender, conversation).await
                 && !may_be_member(&**platform, &sender, &direct).await
             {
                 continue;
@@ -151,22 +152,30 @@ impl Authenticator {
 
     /// Recipients of a request: its conversation, each approver directly, and the requester for the outcome.
     pub(super) fn recipients_of_request(&self, intent: &Intent<'_>, approvers: Vec<Person>) -> Recipients {
-        let place = &intent.incoming.place;
-        let primary =
-            if place.platform.is_chat() { Some(place.clone()) } else { self.platforms.terminal_channel() };
-        let near = primary.as_ref().unwrap_or(place).clone();
-        let mut cards: Vec<_> = primary.map(|place| (place, CardKind::Primary)).into_iter().collect();
+        let conversation = &intent.incoming.conversation;
+        let primary = if conversation.platform.is_chat() {
+            Some(conversation.clone())
+        } else {
+            self.platforms.terminal_conversation()
+        };
+        let near = primary.as_ref().unwrap_or(conversation).clone();
+        let mut cards: Vec<_> =
+            primary.map(|conversation| (conversation, CardKind::Primary)).into_iter().collect();
         let direct = approvers.iter().filter_map(|person| self.direct_conversation(person, &near));
-        cards.extend(direct.map(|place| (place, CardKind::Direct)));
-        cards.extend(self.outcome_conversation(intent, &near).map(|place| (place, CardKind::Outcome)));
+        cards.extend(direct.map(|conversation| (conversation, CardKind::Direct)));
+        cards.extend(
+            self.outcome_conversation(intent, &near).map(|conversation| (conversation, CardKind::Outcome)),
+        );
         Recipients { approvers, cards }
     }
 
     /// Recipients of a write that posts its progress: its conversation, and the requester for the outcome.
     pub(super) fn recipients_of_write(&self, intent: &Intent<'_>) -> Recipients {
-        let place = &intent.incoming.place;
-        let outcome = self.outcome_conversation(intent, place).map(|place| (place, CardKind::Outcome));
-        let cards = std::iter::once((place.clone(), CardKind::Primary)).chain(outcome).collect();
+        let conversation = &intent.incoming.conversation;
+        let outcome = self
+            .outcome_conversation(intent, conversation)
+            .map(|conversation| (conversation, CardKind::Outcome));
+        let cards = std::iter::once((conversation.clone(), CardKind::Primary)).chain(outcome).collect();
         Recipients { cards, ..Recipients::default() }
     }
 

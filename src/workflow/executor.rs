@@ -90,7 +90,7 @@ impl RunExecutor {
         }
         let requester = match &run.request.sender {
             Some(sender) => {
-                let person = self.authenticator.identify_now(sender, &run.request.place).await;
+                let person = self.authenticator.identify_now(sender, &run.request.conversation).await;
                 person.map_err(|_| "the requester's account is no longer accepted or can't be confirmed")?
             }
             None => run.request.requester.clone(),
@@ -117,7 +117,7 @@ impl RunExecutor {
             let may_approve = match &approval.sender {
                 // Read again as the requester's account: the first approval may be long ago.
                 Some(sender) => {
-                    let person = self.authenticator.identify_now(sender, &approval.place).await;
+                    let person = self.authenticator.identify_now(sender, &approval.conversation).await;
                     person.is_ok_and(|person| person.id == approval.person.id)
                         && self.authenticator.any_role_group(sender, &roles, Freshness::Current).await
                             == Some(true)

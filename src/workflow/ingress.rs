@@ -111,7 +111,7 @@ impl Workflow {
         let result = match self.app.audit.store.token(token).await {
             Err(error) => Err(store_error(&error)),
             Ok(None) => Err(unknown()),
-            Ok(Some(token)) if !token.place.same_conversation(&incoming.place) => {
+            Ok(Some(token)) if !token.conversation.same_conversation(&incoming.conversation) => {
                 let account = &incoming.sender.account;
                 tracing::warn!(account, "button token used in another conversation");
                 Err(Error::user("This button belongs to another conversation. Nothing was done."))
@@ -159,7 +159,7 @@ impl Workflow {
         }
         match intent.policy.risk {
             _ if intent.break_glass => self.requests.execute_now(intent, plan).await,
-            Risk::Danger if !intent.incoming.place.platform.is_chat() => {
+            Risk::Danger if !intent.incoming.conversation.platform.is_chat() => {
                 self.requests.request_from_terminal(intent, plan).await
             }
             // The card is the answer.
@@ -179,8 +179,9 @@ impl Workflow {
         let token = store.token(token).await.map_err(|error| store_error(&error))?;
         let unknown =
             || Error::instead("This card is no longer known.", "`pending` shows the open requests.");
-        let token =
-            token.filter(|token| token.place.same_conversation(&incoming.place)).ok_or_else(unknown)?;
+        let token = token
+            .filter(|token| token.conversation.same_conversation(&incoming.conversation))
+            .ok_or_else(unknown)?;
         let (TokenPurpose::Decision { run, card, .. } | TokenPurpose::View { run, card }) = token.purpose
         else {
             return Err(unknown());
@@ -199,7 +200,7 @@ impl Workflow {
 
     /// Renders the card with those of its buttons that this person may click.
     async fn render_view(&self, run: &Run, card: &Card, incoming: &IncomingEvent) -> Result<Reply> {
-        let mut reply = render_card(&self.app, run, card.place.platform);
+        let mut reply = render_card(&self.app, run, card.conversation.platform);
         // An unknown person sees what everyone sees.
         let Ok(person) = self.authenticator.identify(incoming).await else { return Ok(reply) };
         if run.state != RunState::Pending {

@@ -42,7 +42,7 @@ pub(super) struct Recipients {
 impl Intent<'_> {
     /// The command in canonical form: "kill 4711 --server main".
     pub fn request_text(&self) -> String {
-        let typed = command_line::typed(&self.command.name, &self.command.header.args, &self.values);
+        let typed = command_line::to_line(&self.command.name, &self.command.header.args, &self.values);
         if self.break_glass { format!("{} {typed}", command_line::BREAK_GLASS_PREFIX) } else { typed }
     }
 
@@ -65,7 +65,7 @@ impl Intent<'_> {
             app,
             command: self.command,
             person: &self.person,
-            place: &self.incoming.place,
+            conversation: &self.incoming.conversation,
             environment: self.environment.as_deref(),
             values: &self.values,
             asker: self.asker(),
@@ -95,7 +95,7 @@ impl Intent<'_> {
                 environment: self.environment.clone(),
                 requester: self.person.clone(),
                 sender: Some(self.incoming.sender.clone()),
-                place: self.incoming.place.clone(),
+                conversation: self.incoming.conversation.clone(),
                 command_hash: self.command.hash.clone(),
                 config_hash: app.config.hash.clone(),
                 break_glass: self.break_glass,
@@ -256,7 +256,7 @@ impl Authenticator {
             return Ok(None);
         }
         let choices = || crate::postgres::choices(self.app.environments.names());
-        match self.app.audit.store.conversation_environment(incoming.place.clone()).await {
+        match self.app.audit.store.conversation_environment(incoming.conversation.clone()).await {
             Ok(Some(bound)) => Ok(Some(self.app.environments.environment(&bound)?.name.clone())),
             Ok(None) => Err(Error::instead(
                 "Which environment? None is set for this conversation.",

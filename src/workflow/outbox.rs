@@ -259,7 +259,7 @@ impl Outbox {
         let sent = tokio::time::timeout(SEND_TIMEOUT, self.render_and_send(&card, &run)).await;
         match sent.unwrap_or_else(|_| Err(SendError::Unavailable("sending timed out".to_owned()))) {
             Ok(posted) => {
-                card.place = posted.place;
+                card.conversation = posted.conversation;
                 card.message = Some(posted.message);
                 card.shown_version = run.version;
                 self.retries.clear_retry(card.id);
@@ -304,15 +304,16 @@ impl Outbox {
 
     /// Renders the card and sends it to its conversation; a direct one is looked up first.
     async fn render_and_send(&self, card: &Card, run: &Run) -> Result<PostedMessage, SendError> {
-        let place = match card.place.account() {
-            Some(sender) => self.platform(sender.platform)?.direct(&sender).await?,
-            None => card.place.clone(),
+        let conversation = match card.conversation.account() {
+            Some(sender) => self.platform(sender.platform)?.direct_conversation(&sender).await?,
+            None => card.conversation.clone(),
         };
-        if card.place.account().is_some() && place.same_conversation(&run.request.place) {
+        if card.conversation.account().is_some() && conversation.same_conversation(&run.request.conversation)
+        {
             return Err(SendError::Refused("requested in that very conversation".to_owned()));
         }
-        let card = Card { place, ..card.clone() };
-        let platform = card.place.platform;
+        let card = Card { conversation, ..card.clone() };
+        let platform = card.conversation.platform;
         let reply = match card.kind {
             CardKind::Reminder => {
                 Reply::new(heading(&self.app, run)).with(waiting_block(&self.app, run, platform))
@@ -335,12 +336,12 @@ impl Outbox {
     }
 
     async fn send_card(&self, card: &Card, run: &Run, reply: &Reply) -> Result<PostedMessage, SendError> {
-        let platform = self.platform(card.place.platform)?;
+        let platform = self.platform(card.conversation.platform)?;
         if let Some(message) = &card.message {
-            let posted = PostedMessage { place: card.place.clone(), message: message.clone() };
+            let posted = PostedMessage { conversation: card.conversation.clone(), message: message.clone() };
             return platform.edit(&posted, reply).await.map(|()| posted);
         }
-        match (platform.post(&card.place, reply).await, &run.request.sender) {
+        match (platform.post(&card.conversation, reply).await, &run.request.sender) {
             // A card of a request is never sent elsewhere; an outcome may be sent directly to the requester.
             (Err(SendError::NotInConversation), Some(sender))
                 if run.event(EventKind::Requested).is_none() =>
@@ -379,7 +380,7 @@ impl Outbox {
         card: &Card,
         is_selected: &(dyn Fn(Decision) -> bool + Sync),
     ) -> anyhow::Result<Vec<Button>> {
-        let platform = card.place.platform;
+        let platform = card.conversation.platform;
         let requester = self.app.access.known_on(&run.request.requester, platform);
         let approvers = pending_approvers_on(&self.app, run, platform);
         let mut buttons = Vec::new();
@@ -413,11 +414,11 @@ impl Outbox {
             let cards = app.audit.store.cards_of(run).await.unwrap_or_default();
             let is_shown = |card: &&Card| card.kind == CardKind::Primary && card.message.is_some();
             for card in cards.iter().filter(is_shown).filter(|card| !card.abandoned) {
-                self.progress_turns.turn(&format!("{:?}", card.place.platform)).await;
+                self.progress_turns.turn(&format!("{:?}", card.conversation.platform)).await;
                 // Read again: the turn may have come late.
                 shown = app.progress.get(run);
                 let Ok(Some(now)) = app.audit.store.get(run).await else { continue };
-                let reply = render_card(app, &now, card.place.platform);
+                let reply = render_card(app, &now, card.conversation.platform);
                 if let Err(error) = self.send_card(card, &now, &reply).await {
                     tracing::debug!(run, card = card.id, %error, "editing progress failed");
                 }
@@ -455,7 +456,7 @@ impl Outbox {
 
 fn new_token(card: &Card, purpose: TokenPurpose) -> anyhow::Result<ButtonToken> {
     let token = crate::model::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
-    Ok(ButtonToken { token, purpose, place: card.place.clone() })
+    Ok(ButtonToken { token, purpose, conversation: card.conversation.clone() })
 }
 
 #[cfg(test)]

@@ -22,14 +22,14 @@ impl Platforms {
     }
 
     /// The conversation that the configuration names for requests from terminals.
-    pub fn terminal_channel(&self) -> Option<Conversation> {
-        let channels = self.iter().filter_map(|platform| platform.terminal_channel());
-        channels.min_by_key(|place| place.platform)
+    pub fn terminal_conversation(&self) -> Option<Conversation> {
+        let channels = self.iter().filter_map(|platform| platform.terminal_conversation());
+        channels.min_by_key(|conversation| conversation.platform)
     }
 
     /// Checks that every platform can show the reply in one message: a card may be posted in any of them.
-    pub fn fits(&self, reply: &Reply) -> Result<(), TooLarge> {
-        self.iter().try_for_each(|platform| platform.fits(reply))
+    pub fn check_size(&self, reply: &Reply) -> Result<(), TooLarge> {
+        self.iter().try_for_each(|platform| platform.check_size(reply))
     }
 
     /// Passes if a card with buttons may be posted in a conversation: others can see it, and they all belong to this
@@ -37,19 +37,20 @@ impl Platforms {
     ///
     /// # Errors
     /// [`Error::User`] with what to do instead.
-    pub async fn require_card_conversation(&self, place: &Conversation) -> Result<()> {
-        let platform = self.get(place.platform).ok_or_else(|| Error::user("There is no chat to post in."))?;
-        match platform.conversation(place).await {
-            Ok(place) if place.direct => Err(Error::instead(
+    pub async fn require_card_conversation(&self, conversation: &Conversation) -> Result<()> {
+        let platform =
+            self.get(conversation.platform).ok_or_else(|| Error::user("There is no chat to post in."))?;
+        match platform.conversation(conversation).await {
+            Ok(info) if info.is_direct => Err(Error::instead(
                 "Only you would see the request here, but somebody else has to approve it.",
                 "Request it in a channel where an approver is.",
             )),
             // Before `shared`: a conversation that the bot can't see counts as shared.
-            Ok(place) if !place.bot_is_in => Err(Error::instead(
+            Ok(info) if !info.is_bot_member => Err(Error::instead(
                 "Countersign isn't in this conversation, so the card can't be posted here.",
                 "Invite it, then request again.",
             )),
-            Ok(place) if place.shared => Err(Error::user(
+            Ok(info) if info.is_shared => Err(Error::user(
                 "Requests can't be posted in a conversation shared with another organisation.",
             )),
             Ok(_) => Ok(()),

@@ -58,7 +58,7 @@ impl Queries {
         match answer.card.filter(|_| !intent.private) {
             Some(run) => {
                 self.outbox.answer(intent.incoming, reply).await;
-                self.post_again(run, &intent.incoming.place).await;
+                self.post_again(run, &intent.incoming.conversation).await;
                 Ok(None)
             }
             None => Ok(Some(reply)),
@@ -66,14 +66,15 @@ impl Queries {
     }
 
     /// Posts the card of a pending request once more, where it may be posted.
-    async fn post_again(&self, run: RunId, place: &Conversation) {
+    async fn post_again(&self, run: RunId, conversation: &Conversation) {
         let Ok(cards) = self.app.audit.store.cards_of(run).await else { return };
         let cards = cards.iter().filter(|card| card.kind == CardKind::Primary).count();
-        if cards >= MAX_PRIMARY_CARDS || self.outbox.platforms.require_card_conversation(place).await.is_err()
+        if cards >= MAX_PRIMARY_CARDS
+            || self.outbox.platforms.require_card_conversation(conversation).await.is_err()
         {
             return;
         }
-        match self.app.audit.store.add_card(run, place.clone(), CardKind::Primary).await {
+        match self.app.audit.store.add_card(run, conversation.clone(), CardKind::Primary).await {
             Ok(card) => self.outbox.deliver(card).await,
             Err(error) => tracing::warn!(run, %error, "posting card again failed"),
         }

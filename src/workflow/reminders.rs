@@ -86,9 +86,9 @@ impl Reminders {
         let cards = self.app.audit.store.cards_of(run.id).await?;
         let cards = cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned);
         for (card, message) in cards.filter_map(|card| Some((card, card.message.as_ref()?))) {
-            let thread = card.place.thread.clone().or_else(|| Some(message.clone()));
-            let place = Conversation { thread, ..card.place.clone() };
-            self.app.audit.store.add_card(run.id, place, CardKind::Reminder).await?;
+            let thread = card.conversation.thread.clone().or_else(|| Some(message.clone()));
+            let conversation = Conversation { thread, ..card.conversation.clone() };
+            self.app.audit.store.add_card(run.id, conversation, CardKind::Reminder).await?;
         }
         self.outbox.spawn_update(run.id);
         Ok(())

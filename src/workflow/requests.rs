@@ -61,7 +61,7 @@ impl Requests {
     pub async fn execute_now(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
         // A terminal waits, and has no message that could be edited.
         let posts_card = (intent.command.header.posts_progress || intent.break_glass)
-            && intent.incoming.place.platform.is_chat();
+            && intent.incoming.conversation.platform.is_chat();
         if posts_card {
             self.require_open_conversation(intent).await?;
         }
@@ -95,17 +95,17 @@ impl Requests {
             self.outbox.spawn_update(run.id);
         }
         let run = self.executor.perform(run).await;
-        let reply = render_card(&self.app, &run, intent.incoming.place.platform);
+        let reply = render_card(&self.app, &run, intent.incoming.conversation.platform);
         Ok(Some(if intent.private { reply.ephemeral() } else { reply }))
     }
 
     /// Passes if a card that everyone in the conversation can read may be posted there.
     async fn require_open_conversation(&self, intent: &Intent<'_>) -> Result<()> {
-        let platform = self.outbox.platforms.get(intent.incoming.place.platform);
+        let platform = self.outbox.platforms.get(intent.incoming.conversation.platform);
         let platform = platform.ok_or_else(|| Error::user("There is no chat to post in."))?;
         // In a conversation without the bot nothing is posted: its requester is answered directly.
-        match platform.conversation(&intent.incoming.place).await {
-            Ok(place) if !(intent.private || place.shared && place.bot_is_in) => Ok(()),
+        match platform.conversation(&intent.incoming.conversation).await {
+            Ok(info) if !(intent.private || info.is_shared && info.is_bot_member) => Ok(()),
             Ok(_) => Err(Error::instead(
                 "The card of this command is a message that everyone here can read.",
                 "Request it in a channel of your own organisation, or in the conversation with Countersign, without `--private`.",
@@ -124,10 +124,12 @@ impl Requests {
     /// [`Error::User`] when nobody can be asked, or the run can't be opened: then nothing was done.
     pub async fn request_approval(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<Run>> {
         let approvers = self.authenticator.eligible_approvers(intent).await?;
-        self.outbox.platforms.require_card_conversation(&intent.incoming.place).await?;
-        if let Err(too_large) = self.outbox.platforms.fits(&preview(&self.app, intent, &approvers, &plan)) {
+        self.outbox.platforms.require_card_conversation(&intent.incoming.conversation).await?;
+        if let Err(too_large) =
+            self.outbox.platforms.check_size(&preview(&self.app, intent, &approvers, &plan))
+        {
             return Err(Error::instead(
-                format!("The plan doesn't fit into one message: {}.", too_large.why),
+                format!("The plan doesn't fit into one message: {}.", too_large.reason),
                 "An approver must see the whole plan. Request less at once, or split a long custom command into several files.",
             ));
         }
@@ -144,20 +146,20 @@ impl Requests {
     /// # Errors
     /// As [`Requests::request_approval`], and [`Error::User`] when no channel is set for the card.
     pub async fn request_from_terminal(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<Reply>> {
-        let place = self.outbox.platforms.terminal_channel().ok_or_else(|| {
+        let conversation = self.outbox.platforms.terminal_conversation().ok_or_else(|| {
             Error::instead(
                 "A second person has to approve this in chat, and no channel is set for its card.",
                 "Request it in chat, or name a channel as `terminal_channel` in the configuration's `[slack]`.",
             )
         })?;
-        self.outbox.platforms.require_card_conversation(&place).await.map_err(with_channel)?;
-        let incoming = IncomingEvent { place, ..intent.incoming.clone() };
+        self.outbox.platforms.require_card_conversation(&conversation).await.map_err(with_channel)?;
+        let incoming = IncomingEvent { conversation, ..intent.incoming.clone() };
         let in_chat = Intent { incoming: &incoming, ..intent.clone() };
         let Some(run) = self.request_approval(&in_chat, plan).await? else { return Ok(None) };
         let store = &self.app.audit.store;
         let run = store.get(run.id).await.ok().flatten().unwrap_or(run);
         let cards = store.cards_of(run.id).await.unwrap_or_default();
-        let mut reply = render_card(&self.app, &run, run.request.place.platform);
+        let mut reply = render_card(&self.app, &run, run.request.conversation.platform);
         // The terminal has no approval buttons.
         reply.indivisible = false;
         if run.state.is_open() {

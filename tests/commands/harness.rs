@@ -157,7 +157,7 @@ impl World {
             let environment = environment.unwrap_or_default();
             return Ok(sql::present(command, &self.app.catalog, &environment, &sections));
         };
-        look(&self.call((command, &values, environment.as_deref()), &person, &place())).await
+        look(&self.call((command, &values, environment.as_deref()), &person, &conversation())).await
     }
 
     /// What a command that acts would do, for Ana.
@@ -167,17 +167,17 @@ impl World {
             panic!("{typed} does not act")
         };
         let person = Person { id: "Ana Example".to_owned(), account: None };
-        act.plan(&self.call((command, &values, environment.as_deref()), &person, &place())).await
+        act.plan(&self.call((command, &values, environment.as_deref()), &person, &conversation())).await
     }
 
     fn call<'a>(
         &'a self,
         (command, values, environment): (&'a Command, &'a command_line::Values, Option<&'a str>),
         person: &'a Person,
-        place: &'a Conversation,
+        conversation: &'a Conversation,
     ) -> Call<'a> {
         let asker = format!("countersign {}", person.id);
-        Call { app: &self.app, command, person, place, environment, values, asker }
+        Call { app: &self.app, command, person, conversation, environment, values, asker }
     }
 
     /// Asks again until the answer is as it must become.
@@ -219,7 +219,7 @@ impl World {
     }
 }
 
-pub fn place() -> Conversation {
+pub fn conversation() -> Conversation {
     Conversation { platform: PlatformKind::Slack, workspace: "T1".into(), id: "C1".into(), thread: None }
 }
 

@@ -1,6 +1,6 @@
 //! `pending`, `history` and `show`: reads over the record, for those who may look there.
 
-use crate::harness::{World, place, words};
+use crate::harness::{World, conversation, words};
 use countersign::audit::EventDetails;
 use countersign::model::{EventKind, Person, Plan, Risk, Run, RunRequest};
 use countersign::store::{AppendOutcome, NewRun, OpenOutcome};
@@ -20,7 +20,7 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
         environment: environment.map(str::to_owned),
         requester: person("Ana Example"),
         sender: None,
-        place: place(),
+        conversation: conversation(),
         command_hash: world.app.catalog.find(command).unwrap().hash.clone(),
         config_hash: world.app.config.hash.clone(),
         break_glass: false,

@@ -62,7 +62,7 @@ fn a_slash_command_is_delivered_with_what_was_typed() {
     assert_eq!(incoming.delivery, "slack:cmd:1.2.3");
     assert_eq!(line(&incoming), "kill 4711 --reason \"a < b\"");
     assert_eq!((incoming.sender.account.as_str(), incoming.sender.name.as_str()), ("U1", "ana"));
-    assert_eq!((incoming.place.id.as_str(), incoming.place.thread.as_deref()), ("C1", None));
+    assert_eq!((incoming.conversation.id.as_str(), incoming.conversation.thread.as_deref()), ("C1", None));
     assert_eq!(incoming.handle.unwrap().url, "https://hooks.slack.com/commands/1");
 }
 
@@ -91,7 +91,7 @@ fn a_click_carries_its_token_and_message() {
     assert_eq!(incoming.delivery, "slack:act:9.8.7");
     assert_eq!(incoming.event, Event::Button { token: "tok".into(), message: "100.5".into() });
     assert_eq!((incoming.sender.account.as_str(), incoming.sender.workspace.as_str()), ("U2", "T1"));
-    assert_eq!(incoming.place.thread, None);
+    assert_eq!(incoming.conversation.thread, None);
     assert!(incoming.handle.is_some());
 }
 
@@ -100,23 +100,23 @@ fn a_click_in_a_thread_belongs_to_it_and_on_its_first_message_to_the_channel() {
     let mut inside = click();
     inside["container"]["thread_ts"] = json!("90.1");
     assert_eq!(
-        delivered(parser().interaction_json(&inside.to_string())).place.thread.as_deref(),
+        delivered(parser().interaction_json(&inside.to_string())).conversation.thread.as_deref(),
         Some("90.1")
     );
     let mut told_by_message = click();
     told_by_message["message"]["thread_ts"] = json!("90.1");
     let incoming = delivered(parser().interaction_json(&told_by_message.to_string()));
-    assert_eq!(incoming.place.thread.as_deref(), Some("90.1"));
+    assert_eq!(incoming.conversation.thread.as_deref(), Some("90.1"));
     let mut first = click();
     first["message"]["thread_ts"] = json!("100.5");
-    assert_eq!(delivered(parser().interaction_json(&first.to_string())).place.thread, None);
+    assert_eq!(delivered(parser().interaction_json(&first.to_string())).conversation.thread, None);
 }
 
 #[test]
 fn a_click_of_an_org_wide_install_has_no_team() {
     let mut org = click();
     org["team"] = Value::Null;
-    assert_eq!(delivered(parser().interaction_json(&org.to_string())).place.workspace, "T1");
+    assert_eq!(delivered(parser().interaction_json(&org.to_string())).conversation.workspace, "T1");
     org["user"]["team_id"] = json!("T9");
     assert!(matches!(parser().interaction_json(&org.to_string()), Ok(ParsedRequest::Foreign)));
 }
@@ -126,7 +126,7 @@ fn a_click_from_another_organisation_keeps_its_own_workspace() {
     let mut shared = click();
     shared["user"]["team_id"] = json!("T9");
     let incoming = delivered(parser().interaction_json(&shared.to_string()));
-    assert_eq!((incoming.sender.workspace.as_str(), incoming.place.workspace.as_str()), ("T9", "T1"));
+    assert_eq!((incoming.sender.workspace.as_str(), incoming.conversation.workspace.as_str()), ("T9", "T1"));
 }
 
 #[test]
@@ -154,10 +154,10 @@ fn a_mention_is_a_command_in_a_thread() {
     let incoming = delivered(parser().event(&mention(json!({}))));
     assert_eq!(incoming.delivery, "slack:evt:Ev1");
     assert_eq!(line(&incoming), "locks --env staging");
-    assert_eq!(incoming.place.thread.as_deref(), Some("100.1"), "a new thread below the mention");
+    assert_eq!(incoming.conversation.thread.as_deref(), Some("100.1"), "a new thread below the mention");
     assert!(incoming.handle.is_none());
     let threaded = delivered(parser().event(&mention(json!({ "thread_ts": "90.1" }))));
-    assert_eq!(threaded.place.thread.as_deref(), Some("90.1"));
+    assert_eq!(threaded.conversation.thread.as_deref(), Some("90.1"));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn the_line_stands_behind_the_bots_own_mention() {
     assert_eq!(said("hey <@UBO> and <@UBOT|countersign>  history --by <@U7|cy>"), "history --by @U7");
     assert_eq!(said("<@UBOT>"), "");
     let outsider = delivered(parser().event(&mention(json!({ "user_team": "T9" }))));
-    assert_eq!((outsider.sender.workspace.as_str(), outsider.place.workspace.as_str()), ("T9", "T1"));
+    assert_eq!((outsider.sender.workspace.as_str(), outsider.conversation.workspace.as_str()), ("T9", "T1"));
 }
 
 #[test]

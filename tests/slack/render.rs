@@ -2,7 +2,7 @@
 
 use crate::checks::{check, inert, words};
 use crate::sample_replies::{self, code, reply, table, verdict};
-use countersign::chat::slack::render::{fits, render};
+use countersign::chat::slack::render::{check_size, render};
 use countersign::model::*;
 use serde_json::json;
 
@@ -80,7 +80,7 @@ fn rows_that_the_command_left_out_are_counted_too() {
     cut_before.total = 1340;
     let answer = reply(Block::Table(cut_before));
     assert!(words(&render(&answer)).contains("12 of 1,340 rows"));
-    assert_eq!(fits(&answer), Ok(()));
+    assert_eq!(check_size(&answer), Ok(()));
 }
 
 #[test]
@@ -131,18 +131,21 @@ fn sentences_and_buttons_outlive_tables() {
 }
 
 #[test]
-fn what_does_not_fit_whole_says_why() {
-    let why = |reply: Reply| fits(&reply).unwrap_err().why;
-    assert_eq!(fits(&reply(code(&"x".repeat(11_000)))), Ok(()));
-    assert_eq!(why(reply(code(&"x".repeat(14_210)))), "a text has 14,210 characters; a message holds 12,000");
-    assert_eq!(why(reply(Block::Table(table(340)))), "a table has 340 rows; a message holds 99");
+fn what_does_not_fit_whole_says_reason() {
+    let reason = |reply: Reply| check_size(&reply).unwrap_err().reason;
+    assert_eq!(check_size(&reply(code(&"x".repeat(11_000)))), Ok(()));
+    assert_eq!(
+        reason(reply(code(&"x".repeat(14_210)))),
+        "a text has 14,210 characters; a message holds 12,000"
+    );
+    assert_eq!(reason(reply(Block::Table(table(340)))), "a table has 340 rows; a message holds 99");
     let halves = reply(code(&"x".repeat(7_000))).with(code(&"y".repeat(7_000)));
-    assert_eq!(why(halves), "it has 14,047 characters; a message holds 12,000");
+    assert_eq!(reason(halves), "it has 14,047 characters; a message holds 12,000");
     let many = (0..60).fold(reply(code("x")), |reply, _| reply.with(code("y")));
-    assert_eq!(why(many), "it has 62 blocks; a message holds 50");
+    assert_eq!(reason(many), "it has 62 blocks; a message holds 50");
     let mut long = reply(code("x"));
     long.heading.command = "kill ".repeat(500);
-    assert_eq!(why(long), "the command has more than 1,000 characters");
+    assert_eq!(reason(long), "the command has more than 1,000 characters");
 }
 
 #[test]

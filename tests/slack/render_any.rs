@@ -2,7 +2,7 @@
 
 use crate::checks::{check, inert, words};
 use crate::sample_replies::any_reply;
-use countersign::chat::slack::render::{fits, render};
+use countersign::chat::slack::render::{check_size, render};
 use countersign::model::*;
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ proptest! {
         prop_assert!(!rendered.text.contains(['<', '>']));
         let said = words(&rendered);
         let complete = !said.contains("cut, ") && !said.contains("did not fit");
-        prop_assert!(fits(&reply).is_err() || complete || reply_mentions_a_cut(&reply));
+        prop_assert!(check_size(&reply).is_err() || complete || reply_mentions_a_cut(&reply));
     }
 }
 

@@ -21,7 +21,7 @@ fn sender() -> ChatAccount {
     }
 }
 
-fn place(conversation: &str) -> Conversation {
+fn conversation(conversation: &str) -> Conversation {
     Conversation {
         platform: PlatformKind::Slack,
         workspace: "T1".to_owned(),
@@ -35,7 +35,7 @@ fn asked_from(wire: &Wire, age_seconds: i64) -> IncomingEvent {
     IncomingEvent {
         delivery: "slack:cmd:1".to_owned(),
         sender: sender(),
-        place: place("C1"),
+        conversation: conversation("C1"),
         handle: Some(AnswerHandle { url: format!("{}/response/1", wire.base), since, card: false }),
         event: Event::Command { line: "locks".to_owned() },
     }
@@ -109,10 +109,10 @@ async fn a_mention_is_answered_in_its_thread_and_a_direct_message_by_one() {
     let (wire, slack) = started().await;
     let mut mention = asked_from(&wire, 0);
     mention.handle = None;
-    mention.place.thread = Some("90.1".to_owned());
+    mention.conversation.thread = Some("90.1".to_owned());
     slack.answer(&mention, &reply()).await.unwrap();
     slack.answer(&mention, &reply().ephemeral()).await.unwrap();
-    mention.place = place("D7");
+    mention.conversation = conversation("D7");
     slack.answer(&mention, &reply().ephemeral()).await.unwrap();
     assert_eq!(wire.methods(), ["chat.postMessage", "chat.postEphemeral", "chat.postMessage"]);
     let asked = wire.asked();
@@ -126,8 +126,8 @@ async fn a_mention_is_answered_in_its_thread_and_a_direct_message_by_one() {
 #[tokio::test]
 async fn a_message_is_posted_edited_and_never_unfurled_or_parsed() {
     let (wire, slack) = started().await;
-    let posted = slack.post(&place("C1"), &reply()).await.unwrap();
-    assert_eq!((posted.place.id.as_str(), posted.message.as_str()), ("C1", "200.1"));
+    let posted = slack.post(&conversation("C1"), &reply()).await.unwrap();
+    assert_eq!((posted.conversation.id.as_str(), posted.message.as_str()), ("C1", "200.1"));
     slack.edit(&posted, &reply()).await.unwrap();
     let asked = wire.asked();
     assert_eq!(asked[1].arguments["ts"], "200.1");
@@ -145,7 +145,7 @@ async fn a_message_is_posted_edited_and_never_unfurled_or_parsed() {
 #[tokio::test]
 async fn refusals_are_told_apart_by_their_code_alone() {
     let (wire, slack) = started().await;
-    let posted = slack.post(&place("C1"), &reply()).await.unwrap();
+    let posted = slack.post(&conversation("C1"), &reply()).await.unwrap();
     for (code, error) in [
         ("not_in_channel", SendError::NotInConversation),
         ("channel_not_found", SendError::NotInConversation),
@@ -166,7 +166,7 @@ async fn slack_is_waited_for_and_asked_again() {
     let (wire, slack) = started().await;
     wire.answers("chat.postMessage", 429, json!({ "ok": false, "error": "ratelimited", "retry_after": 0 }));
     wire.answers("chat.postMessage", 503, json!("down"));
-    slack.post(&place("C1"), &reply()).await.unwrap();
+    slack.post(&conversation("C1"), &reply()).await.unwrap();
     assert_eq!(wire.methods().len(), 3);
 }
 
@@ -176,7 +176,7 @@ async fn a_slack_that_stays_down_is_unavailable() {
     for _ in 0..4 {
         wire.answers("chat.update", 502, json!("xoxb-1"));
     }
-    let posted = PostedMessage { place: place("C1"), message: "1.1".to_owned() };
+    let posted = PostedMessage { conversation: conversation("C1"), message: "1.1".to_owned() };
     let error = slack.edit(&posted, &reply()).await.unwrap_err();
     assert_eq!(error, SendError::Unavailable("server_error".to_owned()));
     let limited = SendError::Unavailable("ratelimited".to_owned());
@@ -196,14 +196,14 @@ async fn nobody_listening_is_unavailable_too() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     config.api_url = format!("http://{free}/api");
     let slack = SlackPlatform::new(&config).unwrap();
-    let error = slack.conversation(&place("C1")).await.unwrap_err();
+    let error = slack.conversation(&conversation("C1")).await.unwrap_err();
     assert_eq!(error, SendError::Unavailable("connection".to_owned()));
 }
 
 #[tokio::test]
 async fn what_was_cut_is_attached_for_everyone() {
     let (wire, slack) = started().await;
-    slack.post(&place("C1"), &long_reply()).await.unwrap();
+    slack.post(&conversation("C1"), &long_reply()).await.unwrap();
     let methods =
         ["chat.postMessage", "files.getUploadURLExternal", "upload", "files.completeUploadExternal"];
     assert_eq!(wire.methods(), methods);
@@ -215,7 +215,7 @@ async fn what_was_cut_is_attached_for_everyone() {
         (&json!("C1"), &json!("200.1"))
     );
     wire.refuses("files.getUploadURLExternal", "missing_scope");
-    slack.post(&place("C2"), &long_reply()).await.unwrap();
+    slack.post(&conversation("C2"), &long_reply()).await.unwrap();
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ async fn a_plan_is_never_cut() {
     let mut plan = long_reply();
     plan.indivisible = true;
     let refused = SendError::Refused("plan_too_large".to_owned());
-    assert_eq!(slack.post(&place("C1"), &plan).await.unwrap_err(), refused);
+    assert_eq!(slack.post(&conversation("C1"), &plan).await.unwrap_err(), refused);
     assert_eq!(slack.answer(&asked_from(&wire, 0), &plan).await.unwrap_err(), refused);
     assert_eq!(slack.send_direct(&sender(), &plan).await.unwrap_err(), refused);
     assert!(wire.asked().is_empty());
@@ -250,26 +250,26 @@ async fn an_account_is_a_member_only_if_nothing_speaks_against_it() {
         json!({ "ok": true, "user": user })
     };
     let org = json!({ "team_id": "T5", "enterprise_user": { "id": "W1", "teams": ["T5", "T1"] } });
-    for (more, standing) in [
-        (json!({}), Standing::Member),
-        (org, Standing::Member),
-        (json!({ "deleted": true, "is_bot": true }), Standing::Deactivated),
-        (json!({ "is_bot": true }), Standing::Bot),
-        (json!({ "is_workflow_bot": true }), Standing::Bot),
-        (json!({ "is_restricted": true }), Standing::Guest),
-        (json!({ "is_ultra_restricted": true }), Standing::Guest),
-        (json!({ "is_stranger": true }), Standing::External),
-        (json!({ "team_id": "T9" }), Standing::External),
-        (json!({ "id": "U2" }), Standing::External),
+    for (more, kind) in [
+        (json!({}), AccountKind::Member),
+        (org, AccountKind::Member),
+        (json!({ "deleted": true, "is_bot": true }), AccountKind::Deactivated),
+        (json!({ "is_bot": true }), AccountKind::Bot),
+        (json!({ "is_workflow_bot": true }), AccountKind::Bot),
+        (json!({ "is_restricted": true }), AccountKind::Guest),
+        (json!({ "is_ultra_restricted": true }), AccountKind::Guest),
+        (json!({ "is_stranger": true }), AccountKind::External),
+        (json!({ "team_id": "T9" }), AccountKind::External),
+        (json!({ "id": "U2" }), AccountKind::External),
     ] {
         let (wire, slack) = started().await;
         wire.answers("users.info", 200, user(more.clone()));
         assert_eq!(
-            slack.account(&sender(), &place("C0INCIDENT"), Freshness::Recent).await.unwrap().standing,
-            standing,
+            slack.account(&sender(), &conversation("C0INCIDENT"), Freshness::Recent).await.unwrap().kind,
+            kind,
             "{more}"
         );
-        slack.account(&sender(), &place("C0INCIDENT"), Freshness::Recent).await.unwrap();
+        slack.account(&sender(), &conversation("C0INCIDENT"), Freshness::Recent).await.unwrap();
         assert_eq!(wire.methods(), ["users.info"], "the second answer came from the cache");
         assert_eq!(wire.asked()[0].arguments["user"], "U1");
     }
@@ -277,24 +277,24 @@ async fn an_account_is_a_member_only_if_nothing_speaks_against_it() {
     wire.answers("users.info", 200, user(json!({}))).refuses("users.info", "user_not_visible");
     let foreign = ChatAccount { workspace: "T9".to_owned(), ..sender() };
     assert_eq!(
-        slack.account(&foreign, &place("C0INCIDENT"), Freshness::Recent).await.unwrap().standing,
-        Standing::External
+        slack.account(&foreign, &conversation("C0INCIDENT"), Freshness::Recent).await.unwrap().kind,
+        AccountKind::External
     );
     assert_eq!(
-        slack.account(&sender(), &place("C0INCIDENT"), Freshness::Recent).await.unwrap().standing,
-        Standing::External
+        slack.account(&sender(), &conversation("C0INCIDENT"), Freshness::Recent).await.unwrap().kind,
+        AccountKind::External
     );
     wire.refuses("users.info", "missing_scope");
     let other = ChatAccount { account: "U3".to_owned(), ..sender() };
     assert_eq!(
-        slack.account(&other, &place("C0INCIDENT"), Freshness::Recent).await,
+        slack.account(&other, &conversation("C0INCIDENT"), Freshness::Recent).await,
         Err(SendError::Refused("missing_scope".to_owned()))
     );
 }
 
 #[tokio::test]
 async fn a_conversation_that_cannot_be_seen_is_private() {
-    for (channel, bot_is_in, shared) in [
+    for (channel, is_bot_member, is_shared) in [
         (json!({ "is_member": true }), true, false),
         (json!({ "is_member": false }), false, false),
         (json!({ "is_im": true }), true, false),
@@ -303,20 +303,20 @@ async fn a_conversation_that_cannot_be_seen_is_private() {
         (json!({ "is_member": true, "is_org_shared": true }), true, false),
     ] {
         let (wire, slack) = started().await;
-        let direct = channel["is_im"] == true;
+        let is_direct = channel["is_im"] == true;
         wire.answers("conversations.info", 200, json!({ "ok": true, "channel": channel }));
         assert_eq!(
-            slack.conversation(&place("C1")).await,
-            Ok(ConversationInfo { bot_is_in, direct, shared })
+            slack.conversation(&conversation("C1")).await,
+            Ok(ConversationInfo { is_bot_member, is_direct, is_shared })
         );
         assert_eq!(
-            slack.conversation(&place("C1")).await,
-            Ok(ConversationInfo { bot_is_in, direct, shared })
+            slack.conversation(&conversation("C1")).await,
+            Ok(ConversationInfo { is_bot_member, is_direct, is_shared })
         );
         assert_eq!(wire.asked()[0].arguments["channel"], "C1");
     }
     let (wire, slack) = started().await;
     wire.refuses("conversations.info", "channel_not_found");
-    let hidden = ConversationInfo { bot_is_in: false, direct: false, shared: true };
-    assert_eq!(slack.conversation(&place("C1")).await, Ok(hidden));
+    let hidden = ConversationInfo { is_bot_member: false, is_direct: false, is_shared: true };
+    assert_eq!(slack.conversation(&conversation("C1")).await, Ok(hidden));
 }

@@ -1,7 +1,7 @@
 //! What every store must do, whatever it stands on. A store's own test file says how to make one (`Fresh`) and names these
 //! tests with `contract!`; it includes `samples.rs` as `crate::samples`. What only one kind of store can show (its file, its locks) is not here.
 
-use crate::samples::{append, done, new_run, opened, person, place};
+use crate::samples::{append, conversation, done, new_run, opened, person};
 use countersign::model::{
     ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Decision, EventKind, PlatformKind, Risk,
     RunState, TokenPurpose,
@@ -293,7 +293,7 @@ pub async fn finding_knows_capitals([a, b]: &[Arc<dyn Store>; 2]) {
 }
 
 pub async fn tokens_never_change([a, b]: &[Arc<dyn Store>; 2]) {
-    let thread = Conversation { thread: Some("171.1".into()), ..place("C1") };
+    let thread = Conversation { thread: Some("171.1".into()), ..conversation("C1") };
     let verdict = TokenPurpose::Decision { run: 7, verdict: Decision::Approve, card: 3 };
     let offer = TokenPurpose::RunCommand {
         command: "kill".into(),
@@ -301,15 +301,15 @@ pub async fn tokens_never_change([a, b]: &[Arc<dyn Store>; 2]) {
         arguments: BTreeMap::from([("pid".into(), "1".into())]),
     };
     let tokens = [
-        ButtonToken { token: "0a".into(), purpose: verdict.clone(), place: thread },
-        ButtonToken { token: "0b".into(), purpose: offer.clone(), place: place("C2") },
+        ButtonToken { token: "0a".into(), purpose: verdict.clone(), conversation: thread },
+        ButtonToken { token: "0b".into(), purpose: offer.clone(), conversation: conversation("C2") },
     ];
     a.put_tokens(tokens.to_vec()).await.unwrap();
     assert_eq!(b.token("0a").await.unwrap().as_ref(), Some(&tokens[0]));
     assert_eq!(b.token("0b").await.unwrap().as_ref(), Some(&tokens[1]));
     assert_eq!(b.token("0A").await.unwrap(), None);
-    let more = ButtonToken { token: "0c".into(), purpose: offer.clone(), place: place("C1") };
-    let again = ButtonToken { token: "0a".into(), purpose: offer, place: place("C1") };
+    let more = ButtonToken { token: "0c".into(), purpose: offer.clone(), conversation: conversation("C1") };
+    let again = ButtonToken { token: "0a".into(), purpose: offer, conversation: conversation("C1") };
     assert!(matches!(a.put_tokens(vec![more, again]).await, Err(StoreError::Broken(_))));
     assert_eq!(b.token("0a").await.unwrap().as_ref(), Some(&tokens[0]));
     assert_eq!(b.token("0c").await.unwrap(), None);
@@ -317,15 +317,16 @@ pub async fn tokens_never_change([a, b]: &[Arc<dyn Store>; 2]) {
 
 pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     // The first is noted with the run itself.
-    let run = opened(a, NewRun { cards: vec![(place("C1"), CardKind::Primary)], ..new_run("d1") }).await;
+    let run =
+        opened(a, NewRun { cards: vec![(conversation("C1"), CardKind::Primary)], ..new_run("d1") }).await;
     let cards = b.cards_of(run.id).await.unwrap();
     assert_eq!(cards.len(), 1);
     let first = cards[0].id;
-    let second = b.add_card(run.id, place("D2"), CardKind::Primary).await.unwrap();
+    let second = b.add_card(run.id, conversation("D2"), CardKind::Primary).await.unwrap();
     let card = Card {
         id: first,
         run: run.id,
-        place: place("C1"),
+        conversation: conversation("C1"),
         message: None,
         kind: CardKind::Primary,
         shown_version: 0,
@@ -337,7 +338,7 @@ pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(ids(b.cards_behind().await.unwrap()), [first, second]);
     let delivered = Card { message: Some("171.2".into()), shown_version: 1, ..card.clone() };
     a.update_card(delivered.clone()).await.unwrap();
-    let abandoned = Card { id: second, place: place("D2"), abandoned: true, ..card.clone() };
+    let abandoned = Card { id: second, conversation: conversation("D2"), abandoned: true, ..card.clone() };
     a.update_card(abandoned.clone()).await.unwrap();
     assert_eq!(b.cards_behind().await.unwrap(), []);
     assert_eq!(b.cards_of(run.id).await.unwrap(), [delivered.clone(), abandoned]);
@@ -345,12 +346,12 @@ pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(a.cards_behind().await.unwrap(), [delivered]);
     assert_eq!(a.cards_of(run.id + 1).await.unwrap(), []);
     assert!(a.update_card(Card { id: second + 1, ..card }).await.is_err());
-    assert!(a.add_card(run.id + 1, place("C1"), CardKind::Primary).await.is_err());
+    assert!(a.add_card(run.id + 1, conversation("C1"), CardKind::Primary).await.is_err());
 }
 
 pub async fn one_sends_a_copy([a, b]: &[Arc<dyn Store>; 2]) {
     let run = opened(a, new_run("d1")).await;
-    let id = a.add_card(run.id, place("C1"), CardKind::Primary).await.unwrap();
+    let id = a.add_card(run.id, conversation("C1"), CardKind::Primary).await.unwrap();
     let (past, future) =
         (Timestamp::now() - SignedDuration::from_secs(1), Timestamp::now() + SignedDuration::from_secs(600));
     assert!(!a.claim_card(id + 1, future).await.unwrap(), "there is no such copy");
@@ -367,14 +368,14 @@ pub async fn one_sends_a_copy([a, b]: &[Arc<dyn Store>; 2]) {
 }
 
 pub async fn conversations_are_bound([a, b]: &[Arc<dyn Store>; 2]) {
-    assert_eq!(a.conversation_environment(place("C1")).await.unwrap(), None);
-    a.bind(place("C1"), "staging".into()).await.unwrap();
-    let thread = Conversation { thread: Some("171.1".into()), ..place("C1") };
+    assert_eq!(a.conversation_environment(conversation("C1")).await.unwrap(), None);
+    a.bind(conversation("C1"), "staging".into()).await.unwrap();
+    let thread = Conversation { thread: Some("171.1".into()), ..conversation("C1") };
     assert_eq!(b.conversation_environment(thread.clone()).await.unwrap(), Some("staging".into()));
     b.bind(thread, "production".into()).await.unwrap();
-    assert_eq!(a.conversation_environment(place("C1")).await.unwrap(), Some("production".into()));
-    assert_eq!(a.conversation_environment(place("C2")).await.unwrap(), None);
-    let teams = Conversation { platform: PlatformKind::Teams, ..place("C1") };
+    assert_eq!(a.conversation_environment(conversation("C1")).await.unwrap(), Some("production".into()));
+    assert_eq!(a.conversation_environment(conversation("C2")).await.unwrap(), None);
+    let teams = Conversation { platform: PlatformKind::Teams, ..conversation("C1") };
     assert_eq!(a.conversation_environment(teams).await.unwrap(), None);
 }
 

@@ -10,7 +10,7 @@ pub fn person(id: &str) -> Person {
     Person { id: id.into(), account: Some(format!("U-{id}")) }
 }
 
-pub fn place(conversation: &str) -> Conversation {
+pub fn conversation(conversation: &str) -> Conversation {
     Conversation {
         platform: PlatformKind::Slack,
         workspace: "T1".into(),
@@ -45,7 +45,7 @@ pub fn new_run(delivery_id: &str) -> NewRun {
         environment: Some("staging".into()),
         requester: person("ana"),
         sender: Some(sender),
-        place: place("C1"),
+        conversation: conversation("C1"),
         command_hash: "c0".into(),
         config_hash: "c1".into(),
         break_glass: false,

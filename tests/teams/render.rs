@@ -2,7 +2,7 @@
 
 use crate::checks::{EVERYONE, check, inert, known, of_type, words};
 use crate::sample_replies::{self, code, reply, table, verdict};
-use countersign::chat::teams::render::{TeamsCard, View, fits, render};
+use countersign::chat::teams::render::{TeamsCard, View, check_size, render};
 use countersign::model::*;
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ fn a_request_shows_each_their_own_buttons() {
     let token = "f".repeat(32);
     let ids: Vec<String> = (0..70).map(|id| format!("29:{id:0>90}")).collect();
     let (ana, ben, eve) = (known("ana"), known("ben"), known("eve"));
-    assert_eq!(fits(&request), Ok(()));
+    assert_eq!(check_size(&request), Ok(()));
     let everyone = View { viewer: None, user_ids: &ids[..3], token: Some(&token) };
     let everyone = picture("request_for_everyone", &request, &everyone);
     assert_eq!(buttons(&everyone), ["What can I do?"]);
@@ -253,7 +253,7 @@ fn a_table_is_cut_to_rows_and_says_so() {
 fn rows_that_the_command_left_out_are_counted_too() {
     let answer = reply(Block::Table(Table { total: 1340, ..table(12) }));
     assert!(words(&render(&answer, &EVERYONE)).contains("12 of 1,340 rows"));
-    assert_eq!(fits(&answer), Ok(()));
+    assert_eq!(check_size(&answer), Ok(()));
 }
 
 #[test]
@@ -294,16 +294,16 @@ fn sentences_and_buttons_outlive_tables() {
 }
 
 #[test]
-fn what_does_not_fit_whole_says_why() {
-    let why = |reply: Reply| fits(&reply).unwrap_err().why;
-    assert_eq!(fits(&reply(code(&"x".repeat(15_000)))), Ok(()));
-    assert_eq!(why(reply(code(&"x".repeat(34_210)))), "a text has 34,210 bytes; a message holds 25,000");
-    assert_eq!(why(reply(Block::Table(table(340)))), "a table has 340 rows; a message holds 100");
-    let halves = why(reply(code(&"x".repeat(12_000))).with(code(&"y".repeat(12_000))));
+fn what_does_not_fit_whole_says_reason() {
+    let reason = |reply: Reply| check_size(&reply).unwrap_err().reason;
+    assert_eq!(check_size(&reply(code(&"x".repeat(15_000)))), Ok(()));
+    assert_eq!(reason(reply(code(&"x".repeat(34_210)))), "a text has 34,210 bytes; a message holds 25,000");
+    assert_eq!(reason(reply(Block::Table(table(340)))), "a table has 340 rows; a message holds 100");
+    let halves = reason(reply(code(&"x".repeat(12_000))).with(code(&"y".repeat(12_000))));
     assert_eq!(halves, "it has 24,587 bytes; a message holds 16,869");
     let mut long = reply(code("x"));
     long.heading.command = "kill ".repeat(500);
-    assert_eq!(why(long), "the command has more than 1,000 bytes");
+    assert_eq!(reason(long), "the command has more than 1,000 bytes");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::checks::{check, inert, known, words};
 use crate::sample_replies::any_reply;
-use countersign::chat::teams::render::{View, fits, render};
+use countersign::chat::teams::render::{View, check_size, render};
 use countersign::model::*;
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ proptest! {
         let ids: Vec<String> = (0..ids).map(|id| format!("29:{id:0>90}")).collect();
         let token = "f".repeat(32);
         let ben = known("ben");
-        let fits = fits(&reply).is_ok();
+        let fits = check_size(&reply).is_ok();
         for view in [
             View::default(),
             View { user_ids: &ids, token: Some(&token), ..View::default() },

@@ -62,7 +62,7 @@ async fn a_card_is_not_posted_where_it_may_not_stand_and_not_without_end() {
     found("every answer", async || (shown(&scene, run.id) == 14).then_some(())).await;
     assert_eq!(count().await, 10);
     let places = cards(&scene, run.id).await;
-    assert!(places.iter().all(|card| card.place.id == run.request.place.id));
+    assert!(places.iter().all(|card| card.conversation.id == run.request.conversation.id));
 }
 
 /// The copies that stand in conversations; approvers have others of their own.

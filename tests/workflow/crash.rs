@@ -341,7 +341,7 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
         .await;
         assert!(!cards.is_empty(), "{run:#?}");
         for card in cards {
-            let at = MessageRef { channel: card.place.id, ts: card.message.expect("a message") };
+            let at = MessageRef { channel: card.conversation.id, ts: card.message.expect("a message") };
             let shown = scene.until(&at, &verdict).await.plain();
             assert!(!shown.contains("Running"), "{shown}");
         }

@@ -6,7 +6,7 @@ use countersign::model::{
     Block, ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply,
 };
 use countersign::platform::{
-    AccountInfo, ConversationInfo, Freshness, Platform, SendError, Standing, TooLarge,
+    AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge,
 };
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 pub struct Shown {
     pub label: String,
     pub token: String,
-    pub place: Conversation,
+    pub conversation: Conversation,
     pub message: String,
 }
 
@@ -28,7 +28,7 @@ pub struct Room {
     /// What was answered, oldest first.
     pub answers: Mutex<Vec<Reply>>,
     messages: Mutex<usize>,
-    /// Whether nobody is told now what standing an account has.
+    /// Whether nobody is told now what kind an account is.
     held_up: watch::Sender<bool>,
     /// Whether somebody has waited for it since.
     waited_for: AtomicBool,
@@ -40,7 +40,7 @@ impl Room {
         *self.messages.lock().unwrap()
     }
 
-    /// From now on the answer about an account's standing waits, or doesn't.
+    /// From now on the answer about an account's kind waits, or doesn't.
     pub fn hold_up(&self, held: bool) {
         self.waited_for.store(false, Ordering::SeqCst);
         self.held_up.send_replace(held);
@@ -56,11 +56,11 @@ impl Room {
             Block::Buttons(buttons) => Some(buttons),
             _ => None,
         });
-        let (place, message) = (&posted.place, &posted.message);
+        let (conversation, message) = (&posted.conversation, &posted.message);
         let shown = buttons.flatten().map(|button| Shown {
             label: button.label.clone(),
             token: button.token.clone(),
-            place: place.clone(),
+            conversation: conversation.clone(),
             message: message.clone(),
         });
         self.shown.lock().unwrap().extend(shown);
@@ -72,20 +72,20 @@ impl Platform for Room {
     fn name(&self) -> PlatformKind {
         PlatformKind::Slack
     }
-    fn fits(&self, _: &Reply) -> Result<(), TooLarge> {
+    fn check_size(&self, _: &Reply) -> Result<(), TooLarge> {
         Ok(())
     }
     async fn answer(&self, _: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         self.answers.lock().unwrap().push(reply.clone());
         Ok(())
     }
-    async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
+    async fn post(&self, conversation: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         let message = {
             let mut messages = self.messages.lock().unwrap();
             *messages += 1;
             messages.to_string()
         };
-        let posted = PostedMessage { place: place.clone(), message };
+        let posted = PostedMessage { conversation: conversation.clone(), message };
         self.keep(&posted, reply);
         Ok(posted)
     }
@@ -93,7 +93,7 @@ impl Platform for Room {
         self.keep(posted, reply);
         Ok(())
     }
-    async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
+    async fn direct_conversation(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
         Ok(Conversation { id: format!("D{}", sender.account), ..incident() })
     }
     async fn account(
@@ -107,13 +107,13 @@ impl Platform for Room {
             self.waited_for.store(true, Ordering::SeqCst);
             drop(held_up.wait_for(|held| !held).await);
         }
-        Ok(AccountInfo { standing: Standing::Member, workspace: sender.workspace.clone() })
+        Ok(AccountInfo { kind: AccountKind::Member, workspace: sender.workspace.clone() })
     }
     fn default_workspace(&self) -> &str {
         "T0SAMPLE"
     }
     async fn conversation(&self, _: &Conversation) -> Result<ConversationInfo, SendError> {
-        Ok(ConversationInfo { bot_is_in: true, direct: false, shared: false })
+        Ok(ConversationInfo { is_bot_member: true, is_direct: false, is_shared: false })
     }
 }
 

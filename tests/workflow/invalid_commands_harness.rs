@@ -212,7 +212,7 @@ impl Conversation {
         };
         let event = Event::Command { line: line.to_owned() };
         let delivery = self.deliveries.fetch_add(1, Ordering::Relaxed).to_string();
-        let incoming = IncomingEvent { delivery, sender, place: incident(), handle: None, event };
+        let incoming = IncomingEvent { delivery, sender, conversation: incident(), handle: None, event };
         let ending = self.flow.handle_and_wait(incoming, Duration::from_secs(30)).await;
         (ending, self.room.answers.lock().unwrap().pop())
     }

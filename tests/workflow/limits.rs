@@ -25,10 +25,16 @@ async fn server() -> &'static Servers {
 fn typed(line: String) -> IncomingEvent {
     let workspace = fake_slack::TEAM.to_owned();
     let (platform, account) = (PlatformKind::Slack, ANA.to_owned());
-    let place =
+    let conversation =
         Conversation { platform, workspace: workspace.clone(), id: INCIDENT.to_owned(), thread: None };
     let sender = ChatAccount { platform, workspace, account, name: "ana".to_owned() };
-    IncomingEvent { delivery: line.clone(), sender, place, handle: None, event: Event::Command { line } }
+    IncomingEvent {
+        delivery: line.clone(),
+        sender,
+        conversation,
+        handle: None,
+        event: Event::Command { line },
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

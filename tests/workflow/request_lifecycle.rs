@@ -109,7 +109,7 @@ async fn a_click_after_the_deadline_is_too_late_even_if_nobody_noticed_yet() {
     let flow = without_a_keeper(&mut scene);
     assert_eq!(scene.tampers("UPDATE runs SET deadline = 5 WHERE command = 'kill'"), 1);
     let workspace = fake_slack::TEAM.to_owned();
-    let place = Conversation {
+    let conversation = Conversation {
         platform: PlatformKind::Slack,
         workspace: workspace.clone(),
         id: INCIDENT.to_owned(),
@@ -123,7 +123,8 @@ async fn a_click_after_the_deadline_is_too_late_even_if_nobody_noticed_yet() {
     };
     let event = Event::Button { token: Scene::token(&card, "Approve"), message: card.ts.clone() };
     let before = scene.count(BEN);
-    flow.handle(IncomingEvent { delivery: "late".to_owned(), sender, place, handle: None, event }).await;
+    flow.handle(IncomingEvent { delivery: "late".to_owned(), sender, conversation, handle: None, event })
+        .await;
     let told = scene.next(BEN, before, "a refusal").await.plain();
     assert!(told.contains("This request has expired"), "{told}");
     let run = scene.only_run("kill").await;

@@ -95,12 +95,12 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
     let command = app.catalog.find("stop").unwrap();
     let Some(Implementation::Action(stop)) = find(command) else { panic!("`stop` acts") };
     let values = BTreeMap::from([("run".to_owned(), run.id.to_string())]);
-    let (cara, place) = (person("cara"), run.request.place.clone());
+    let (cara, conversation) = (person("cara"), run.request.conversation.clone());
     let call = Call {
         app: &app,
         command,
         person: &cara,
-        place: &place,
+        conversation: &conversation,
         environment: None,
         values: &values,
         asker: "countersign cara".to_owned(),

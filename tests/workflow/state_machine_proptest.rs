@@ -69,16 +69,16 @@ impl Case<'_> {
         self.start();
     }
 
-    fn incoming(&mut self, who: usize, place: Conversation, event: Event) -> IncomingEvent {
+    fn incoming(&mut self, who: usize, conversation: Conversation, event: Event) -> IncomingEvent {
         self.deliveries += 1;
         let (account, name) = ACCOUNTS[who];
         let sender = ChatAccount {
             platform: PlatformKind::Slack,
-            workspace: place.workspace.clone(),
+            workspace: conversation.workspace.clone(),
             account: account.to_owned(),
             name: name.to_owned(),
         };
-        IncomingEvent { delivery: self.deliveries.to_string(), sender, place, handle: None, event }
+        IncomingEvent { delivery: self.deliveries.to_string(), sender, conversation, handle: None, event }
     }
 
     fn click(&mut self, who: usize, token: usize) -> Option<IncomingEvent> {
@@ -89,7 +89,7 @@ impl Case<'_> {
         let within = if token.is_multiple_of(5) { such.len() } else { such.len().min(4) };
         let shown = *such.get(token.checked_rem(within)?)?;
         let event = Event::Button { token: shown.token.clone(), message: shown.message.clone() };
-        Some(self.incoming(who, shown.place.clone(), event))
+        Some(self.incoming(who, shown.conversation.clone(), event))
     }
 
     fn line(&mut self, who: usize, line: String) -> IncomingEvent {

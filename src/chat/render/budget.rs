@@ -59,21 +59,22 @@ impl<'a, F: MessageFormat> MessageBudget<'a, F> {
     }
 
     /// Checks that nothing has to be cut.
-    pub fn fits(&self) -> Result<(), TooLarge> {
+    pub fn check_size(&self) -> Result<(), TooLarge> {
         let (size, blocks) = (self.size(), self.blocks());
         let parts = self.parts.iter().map(|part| &part.rendered);
-        let why =
-            if let Some(cut) = [&self.heading].into_iter().chain(parts).find_map(|part| part.cut.clone()) {
-                cut
-            } else if size > self.format.room() {
-                let (size, max) = (grouped(size), grouped(self.format.room()));
-                format!("it has {size} {}; a message holds {max}", F::UNIT)
-            } else if blocks > F::MAX_BLOCKS {
-                format!("it has {blocks} blocks; a message holds {}", F::MAX_BLOCKS)
-            } else {
-                return Ok(());
-            };
-        Err(TooLarge { why })
+        let reason = if let Some(reason) =
+            [&self.heading].into_iter().chain(parts).find_map(|part| part.cut.clone())
+        {
+            reason
+        } else if size > self.format.room() {
+            let (size, max) = (grouped(size), grouped(self.format.room()));
+            format!("it has {size} {}; a message holds {max}", F::UNIT)
+        } else if blocks > F::MAX_BLOCKS {
+            format!("it has {blocks} blocks; a message holds {}", F::MAX_BLOCKS)
+        } else {
+            return Ok(());
+        };
+        Err(TooLarge { reason })
     }
 
     /// Cuts until all limits hold: the bulkiest part first, whole parts from the end as the last resort. Every round makes the

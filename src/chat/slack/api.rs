@@ -31,7 +31,7 @@ pub enum SlackApiError {
     Code(String),
     /// A `response_url` that is used up or too old.
     #[error("the response address is used up")]
-    UsedUp,
+    ResponseUrlExpired,
     /// Slack can't be reached, is down, or asks for too long a wait.
     #[error("{0}")]
     Unavailable(String),
@@ -188,7 +188,7 @@ fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
             let json: Option<Value> = serde_json::from_str(&body).ok();
             let code = json.as_ref().and_then(|json| json["error"].as_str()).unwrap_or(&body);
             match (error.status_code.as_u16(), call) {
-                (404 | 410, Call::PostTo(..)) => Attempt::Failed(SlackApiError::UsedUp),
+                (404 | 410, Call::PostTo(..)) => Attempt::Failed(SlackApiError::ResponseUrlExpired),
                 (status, _) if code.is_empty() || !is_code(code) => {
                     Attempt::Failed(SlackApiError::Code(format!("http_{status}")))
                 }
@@ -214,7 +214,7 @@ fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
 
 fn by_code(call: &Call<'_>, code: &str) -> Attempt {
     match code {
-        "used_url" | "expired_url" => Attempt::Failed(SlackApiError::UsedUp),
+        "used_url" | "expired_url" => Attempt::Failed(SlackApiError::ResponseUrlExpired),
         "ratelimited" | "rate_limited" => rate_limited(RETRY_AFTER),
         "internal_error" | "service_unavailable" | "request_timeout" => Call::lost("server_error"),
         "fatal_error" => call.unanswered("server_error"),

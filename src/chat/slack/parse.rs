@@ -190,7 +190,7 @@ impl SlackParser {
         ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:cmd:{}", command.trigger_id),
             sender: ChatAccount::new(PlatformKind::Slack, &command.team_id, command.user_id, name),
-            place: place(command.team_id, command.channel_id, None),
+            conversation: conversation(command.team_id, command.channel_id, None),
             handle: command.response_url.map(handle),
             event: Event::Command { line: decode(&command.text) },
         }))
@@ -221,7 +221,7 @@ impl SlackParser {
         ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:act:{unique}"),
             sender: ChatAccount::new(PlatformKind::Slack, &home, click.user.id, name),
-            place: place(team, channel, thread),
+            conversation: conversation(team, channel, thread),
             handle: click.response_url.map(handle),
             event: Event::Button { token, message },
         }))
@@ -245,7 +245,7 @@ impl SlackParser {
         Ok(ParsedRequest::Deliver(Box::new(IncomingEvent {
             delivery: format!("slack:evt:{}", callback.event_id),
             sender: ChatAccount::new(PlatformKind::Slack, &home, user, None),
-            place: place(team, mention.channel, Some(mention.thread_ts.unwrap_or(mention.ts))),
+            conversation: conversation(team, mention.channel, Some(mention.thread_ts.unwrap_or(mention.ts))),
             handle: None,
             event: Event::Command { line: decode(line) },
         })))
@@ -261,7 +261,7 @@ fn json<T: DeserializeOwned>(body: &str) -> Result<T, MalformedRequest> {
     serde_json::from_str(body).map_err(|_| MalformedRequest)
 }
 
-fn place(workspace: String, id: String, thread: Option<String>) -> Conversation {
+fn conversation(workspace: String, id: String, thread: Option<String>) -> Conversation {
     Conversation { platform: PlatformKind::Slack, workspace, id, thread }
 }
 

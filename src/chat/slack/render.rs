@@ -57,8 +57,8 @@ pub fn render(reply: &Reply) -> SlackMessage {
 }
 
 /// Checks that the reply fits into one message.
-pub fn fits(reply: &Reply) -> Result<(), TooLarge> {
-    budget(reply).fits()
+pub fn check_size(reply: &Reply) -> Result<(), TooLarge> {
+    budget(reply).check_size()
 }
 
 fn budget(reply: &Reply) -> MessageBudget<'_, BlockKit<'_>> {

@@ -10,7 +10,7 @@ use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
     AnswerHandle, Audience, ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply,
 };
-use crate::platform::{AccountInfo, ConversationInfo, Freshness, Platform, SendError, Standing, TooLarge};
+use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -87,9 +87,9 @@ impl SlackPlatform {
         Url::parse(&handle.url).ok()
     }
 
-    async fn respond(&self, url: &Url, to: &IncomingEvent, reply: &Reply) -> Result<(), SlackApiError> {
+    async fn respond(&self, url: &Url, event: &IncomingEvent, reply: &Reply) -> Result<(), SlackApiError> {
         let message = render::render(reply);
-        let mut body = message_body(&message, to.place.thread.as_deref());
+        let mut body = message_body(&message, event.conversation.thread.as_deref());
         body["replace_original"] = json!(false);
         body["response_type"] = match reply.audience {
             Audience::Everyone => json!("in_channel"),
@@ -98,34 +98,34 @@ impl SlackPlatform {
         self.api.respond(url, &body).await?;
         // The address lets us speak where the bot isn't; a file needs it there.
         if message.attachment.is_some()
-            && self.conversation(&to.place).await.is_ok_and(|place| place.bot_is_in)
+            && self.conversation(&event.conversation).await.is_ok_and(|info| info.is_bot_member)
         {
-            self.attach(&to.place.id, to.place.thread.as_deref(), &message).await;
+            self.attach(&event.conversation.id, event.conversation.thread.as_deref(), &message).await;
         }
         Ok(())
     }
 
     /// Posts a message; Slack may name another conversation than it was asked for.
-    async fn post_to(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
+    async fn post_to(&self, conversation: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         let message = render::render(reply);
-        let thread = place.thread.as_deref();
-        let mut body = message_to(&place.id, &message, thread);
+        let thread = conversation.thread.as_deref();
+        let mut body = message_to(&conversation.id, &message, thread);
         for argument in ["mrkdwn", "unfurl_links", "unfurl_media"] {
             body[argument] = json!(false);
         }
-        self.pacer.turn(&place.id).await;
+        self.pacer.turn(&conversation.id).await;
         let answer = self.api.post("chat.postMessage", &body).await.map_err(send_error)?;
-        let id = answer["channel"].as_str().unwrap_or(&place.id).to_owned();
+        let id = answer["channel"].as_str().unwrap_or(&conversation.id).to_owned();
         let ts: String = read(&answer, "ts")?;
         self.attach(&id, thread.or(Some(&ts)), &message).await;
-        Ok(PostedMessage { place: Conversation { id, ..place.clone() }, message: ts })
+        Ok(PostedMessage { conversation: Conversation { id, ..conversation.clone() }, message: ts })
     }
 
     /// Posts a message into the conversation that only the requester sees.
-    async fn post_ephemeral(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn post_ephemeral(&self, event: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         let message = render::render(reply);
-        let mut body = message_to(&to.place.id, &message, to.place.thread.as_deref());
-        body["user"] = json!(to.sender.account);
+        let mut body = message_to(&event.conversation.id, &message, event.conversation.thread.as_deref());
+        body["user"] = json!(event.sender.account);
         self.api.post("chat.postEphemeral", &body).await.map(drop).map_err(send_error)
     }
 
@@ -145,57 +145,57 @@ impl Platform for SlackPlatform {
         PlatformKind::Slack
     }
 
-    fn fits(&self, reply: &Reply) -> Result<(), TooLarge> {
-        render::fits(reply)
+    fn check_size(&self, reply: &Reply) -> Result<(), TooLarge> {
+        render::check_size(reply)
     }
 
-    async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, event: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
-        if let Some(url) = to.handle.as_ref().and_then(|handle| self.take_use(handle)) {
-            match self.respond(&url, to, reply).await {
-                Err(SlackApiError::UsedUp) => {}
+        if let Some(url) = event.handle.as_ref().and_then(|handle| self.take_use(handle)) {
+            match self.respond(&url, event, reply).await {
+                Err(SlackApiError::ResponseUrlExpired) => {}
                 sent => return sent.map_err(send_error),
             }
         }
         // A direct conversation has no one to hide from.
-        let direct = to.place.id.starts_with('D');
+        let is_direct = event.conversation.id.starts_with('D');
         let sent = match reply.audience {
-            Audience::Asker if !direct => self.post_ephemeral(to, reply).await,
-            _ => self.post_to(&to.place, reply).await.map(drop),
+            Audience::Asker if !is_direct => self.post_ephemeral(event, reply).await,
+            _ => self.post_to(&event.conversation, reply).await.map(drop),
         };
         match sent {
-            Err(SendError::NotInConversation) => self.send_direct(&to.sender, reply).await.map(drop),
+            Err(SendError::NotInConversation) => self.send_direct(&event.sender, reply).await.map(drop),
             sent => sent,
         }
     }
 
-    async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
+    async fn post(&self, conversation: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         self.refuse_cut_plan(reply)?;
-        self.post_to(place, reply).await
+        self.post_to(conversation, reply).await
     }
 
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
-        let mut body = message_to(&posted.place.id, &render::render(reply), None);
+        let mut body = message_to(&posted.conversation.id, &render::render(reply), None);
         body["ts"] = json!(posted.message);
         self.api.post("chat.update", &body).await.map(drop).map_err(send_error)
     }
 
-    async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
+    async fn direct_conversation(&self, recipient: &ChatAccount) -> Result<Conversation, SendError> {
         let open = async {
-            let body = json!({ "users": sender.account });
+            let body = json!({ "users": recipient.account });
             let answer = self.api.post("conversations.open", &body).await.map_err(send_error)?;
             Ok((read(&answer["channel"], "id")?, DIRECT_LIFETIME))
         };
-        let conversation = self.directs.get_or_fetch(&sender.account, open).await?;
-        Ok(Conversation::new(PlatformKind::Slack, &sender.workspace, conversation))
+        let conversation = self.directs.get_or_fetch(&recipient.account, open).await?;
+        Ok(Conversation::new(PlatformKind::Slack, &recipient.workspace, conversation))
     }
 
     /// Slack's answer doesn't depend on the conversation.
     async fn account(
         &self,
         sender: &ChatAccount,
-        _place: &Conversation,
+        _conversation: &Conversation,
         freshness: Freshness,
     ) -> Result<AccountInfo, SendError> {
         let key = format!("{}/{}", sender.workspace, sender.account);
@@ -205,13 +205,13 @@ impl Platform for SlackPlatform {
                 Ok(answer) => read(&answer, "user")?,
                 Err(SlackApiError::Code(code)) if code == "user_not_found" || code == "user_not_visible" => {
                     let workspace = sender.workspace.clone();
-                    return Ok((AccountInfo { standing: Standing::External, workspace }, REPORT_LIFETIME));
+                    return Ok((AccountInfo { kind: AccountKind::External, workspace }, REPORT_LIFETIME));
                 }
                 Err(error) => return Err(send_error(error)),
             };
             let workspace = user.team_id.clone().unwrap_or_else(|| sender.workspace.clone());
-            let standing = standing(&user, &workspace, sender, &self.config.workspaces);
-            Ok((AccountInfo { standing, workspace }, REPORT_LIFETIME))
+            let kind = account_kind(&user, &workspace, sender, &self.config.workspaces);
+            Ok((AccountInfo { kind, workspace }, REPORT_LIFETIME))
         };
         report(&self.accounts, &key, freshness, fetch).await
     }
@@ -235,15 +235,15 @@ impl Platform for SlackPlatform {
         self.config.workspaces.first().map_or("", String::as_str)
     }
 
-    fn terminal_channel(&self) -> Option<Conversation> {
-        let conversation = self.config.terminal_channel.clone()?;
-        Some(Conversation::new(PlatformKind::Slack, self.config.workspaces.first()?, conversation))
+    fn terminal_conversation(&self) -> Option<Conversation> {
+        let id = self.config.terminal_channel.clone()?;
+        Some(Conversation::new(PlatformKind::Slack, self.config.workspaces.first()?, id))
     }
 
-    async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
-        let key = format!("{}/{}", place.workspace, place.id);
+    async fn conversation(&self, conversation: &Conversation) -> Result<ConversationInfo, SendError> {
+        let key = format!("{}/{}", conversation.workspace, conversation.id);
         let fetch = async {
-            let answer = self.api.get("conversations.info", &[("channel", &place.id)]).await;
+            let answer = self.api.get("conversations.info", &[("channel", &conversation.id)]).await;
             let channel: Channel = match answer {
                 Ok(answer) => read(&answer, "channel")?,
                 // The bot isn't a member of what it can't see, and its answers there stay private.
@@ -252,10 +252,10 @@ impl Platform for SlackPlatform {
                 }
                 Err(error) => return Err(send_error(error)),
             };
-            let bot_is_in = channel.is_member || channel.is_im || channel.is_mpim;
-            let shared = channel.is_ext_shared || channel.is_pending_ext_shared;
-            let lifetime = if bot_is_in { REPORT_LIFETIME } else { ABSENT_LIFETIME };
-            Ok((ConversationInfo { bot_is_in, direct: channel.is_im, shared }, lifetime))
+            let is_bot_member = channel.is_member || channel.is_im || channel.is_mpim;
+            let is_shared = channel.is_ext_shared || channel.is_pending_ext_shared;
+            let lifetime = if is_bot_member { REPORT_LIFETIME } else { ABSENT_LIFETIME };
+            Ok((ConversationInfo { is_bot_member, is_direct: channel.is_im, is_shared }, lifetime))
         };
         self.conversations.get_or_fetch(&key, fetch).await
     }
@@ -282,7 +282,7 @@ fn message_to(channel: &str, message: &SlackMessage, thread: Option<&str>) -> Va
 /// Source: <https://docs.slack.dev/reference/methods/chat.postMessage#errors>.
 fn send_error(error: SlackApiError) -> SendError {
     match error {
-        SlackApiError::UsedUp => SendError::Gone,
+        SlackApiError::ResponseUrlExpired => SendError::Gone,
         SlackApiError::Unavailable(reason) => SendError::Unavailable(reason),
         SlackApiError::Code(code) => match code.as_str() {
             "not_in_channel" | "channel_not_found" | "user_not_in_channel" => SendError::NotInConversation,
@@ -336,22 +336,22 @@ struct Channel {
     is_pending_ext_shared: bool,
 }
 
-fn standing(user: &User, home: &str, sender: &ChatAccount, workspaces: &[String]) -> Standing {
+fn account_kind(user: &User, home: &str, sender: &ChatAccount, workspaces: &[String]) -> AccountKind {
     // In an organisation with several workspaces a user belongs to more than their home.
     let teams = user.enterprise_user.as_ref().map(|user| user.teams.as_slice()).unwrap_or_default();
     let is_listened_to = |team: &str| workspaces.iter().any(|workspace| workspace == team);
     let is_shared = teams.iter().any(|team| is_listened_to(team));
     let is_ours = |team: &str| is_listened_to(team) || (is_shared && teams.iter().any(|other| other == team));
     if user.deleted {
-        Standing::Deactivated
+        AccountKind::Deactivated
     } else if user.is_bot || user.is_workflow_bot || user.id == "USLACKBOT" {
-        Standing::Bot
+        AccountKind::Bot
     } else if user.is_stranger || user.id != sender.account || !is_ours(home) || !is_ours(&sender.workspace) {
-        Standing::External
+        AccountKind::External
     } else if user.is_restricted || user.is_ultra_restricted {
-        Standing::Guest
+        AccountKind::Guest
     } else {
-        Standing::Member
+        AccountKind::Member
     }
 }
 

@@ -29,7 +29,9 @@ impl ChatPlatform for TeamsPlatform {
     /// Checks that Entra gives the bot tokens.
     async fn check(&self) -> Finding {
         let subject = "Teams";
-        let Err(error) = self.identity().await else { return Finding::works(subject, "gives the bot tokens") };
+        let Err(error) = self.identity().await else {
+            return Finding::works(subject, "gives the bot tokens");
+        };
         let fix = if self.config.client_secret.is_some() {
             "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com."
         } else {

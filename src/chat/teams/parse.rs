@@ -199,7 +199,7 @@ fn incoming(activity: Activity, tenant: String, event: Event) -> Option<Incoming
         }),
         delivery,
         sender: ChatAccount::new(PlatformKind::Teams, &tenant, account, from.name),
-        place: Conversation { platform: PlatformKind::Teams, workspace: tenant, id, thread },
+        conversation: Conversation { platform: PlatformKind::Teams, workspace: tenant, id, thread },
         event,
     })
 }

@@ -95,10 +95,10 @@ pub fn render(reply: &Reply, view: &View<'_>) -> TeamsCard {
 }
 
 /// Checks that the reply fits into one message, whoever looks: with the buttons for everybody, and room for the views.
-pub fn fits(reply: &Reply) -> Result<(), TooLarge> {
+pub fn check_size(reply: &Reply) -> Result<(), TooLarge> {
     let view_button = size(&view_button(&"0".repeat(TOKEN_BYTES)));
     let room = CARD_BYTES - size(&frame()) - VIEWS_BYTES - view_button;
-    MessageBudget::new(reply, AdaptiveCard { viewer: Viewer::All, room }).fits()
+    MessageBudget::new(reply, AdaptiveCard { viewer: Viewer::All, room }).check_size()
 }
 
 fn frame() -> Value {

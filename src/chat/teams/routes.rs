@@ -56,7 +56,7 @@ impl TeamsRoutes {
         let Some(body) = read_body(body).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
         match self.parser.activity(&body, &token) {
             Ok(ParsedActivity::Deliver(incoming)) => {
-                self.platform.remember_service(&incoming.place, &token.service_url);
+                self.platform.remember_service(&incoming.conversation, &token.service_url);
                 match incoming.handle.as_ref().map(|handle| handle.url.clone()) {
                     None => match self.ingress.deliver(*incoming) {
                         Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
@@ -78,8 +78,12 @@ impl TeamsRoutes {
                 }
                 StatusCode::OK.into_response()
             }
-            Err(error @ ActivityError::TokenMismatch) => self.refused_log.refuse(StatusCode::FORBIDDEN, &error),
-            Err(error @ ActivityError::Unreadable) => self.refused_log.refuse(StatusCode::BAD_REQUEST, &error),
+            Err(error @ ActivityError::TokenMismatch) => {
+                self.refused_log.refuse(StatusCode::FORBIDDEN, &error)
+            }
+            Err(error @ ActivityError::Unreadable) => {
+                self.refused_log.refuse(StatusCode::BAD_REQUEST, &error)
+            }
         }
     }
 

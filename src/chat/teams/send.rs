@@ -10,7 +10,7 @@ use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
     Audience, ChatAccount, Conversation, IncomingEvent, Person, PlatformKind, PostedMessage, Reply,
 };
-use crate::platform::{AccountInfo, ConversationInfo, Freshness, Platform, SendError, Standing, TooLarge};
+use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -63,8 +63,8 @@ impl TeamsPlatform {
     }
 
     /// Remembers the service address that a verified activity named for its conversation.
-    pub fn remember_service(&self, place: &Conversation, service_url: &str) {
-        self.services.put(&place.id, service_url.to_owned(), Instant::now() + SERVICE_LIFETIME);
+    pub fn remember_service(&self, conversation: &Conversation, service_url: &str) {
+        self.services.put(&conversation.id, service_url.to_owned(), Instant::now() + SERVICE_LIFETIME);
     }
 
     /// Registers a click whose client waits for a card, and receives that card. The same click is answered once.
@@ -83,27 +83,33 @@ impl TeamsPlatform {
     }
 
     /// A thread's id names the message that it hangs from. Only channels have threads.
-    fn thread_reference(&self, place: &Conversation) -> ConversationReference {
-        let mut reference = self.reference(&place.id);
-        let channel = ["@thread.tacv2", "@thread.skype"].iter().any(|kind| place.id.ends_with(kind));
-        if let Some(thread) = place.thread.as_ref().filter(|_| channel) {
+    fn thread_reference(&self, conversation: &Conversation) -> ConversationReference {
+        let mut reference = self.reference(&conversation.id);
+        let channel = ["@thread.tacv2", "@thread.skype"].iter().any(|kind| conversation.id.ends_with(kind));
+        if let Some(thread) = conversation.thread.as_ref().filter(|_| channel) {
             reference.conversation.push_str(&format!(";messageid={thread}"));
         }
         reference
     }
 
     /// Sends a card, and returns its message id, which is empty if Teams names none.
-    async fn send(&self, place: &Conversation, reply: &Reply, to: Option<&str>) -> Result<String, SendError> {
-        let mut activity = self.activity(place, reply).await;
+    async fn send(
+        &self,
+        conversation: &Conversation,
+        reply: &Reply,
+        to: Option<&str>,
+    ) -> Result<String, SendError> {
+        let mut activity = self.activity(conversation, reply).await;
         if let Some(account) = to {
-            activity["recipient"] = json!({ "id": self.user_id(place, account).await? });
+            activity["recipient"] = json!({ "id": self.user_id(conversation, account).await? });
         }
-        self.pacer.turn(&place.id).await;
-        self.connector.send(&self.thread_reference(place), &activity).await.map_err(send_error)
+        self.pacer.turn(&conversation.id).await;
+        self.connector.send(&self.thread_reference(conversation), &activity).await.map_err(send_error)
     }
 
-    async fn activity(&self, place: &Conversation, reply: &Reply) -> Value {
-        let user_ids = if reply.view.is_some() { self.user_ids(place, reply).await } else { Vec::new() };
+    async fn activity(&self, conversation: &Conversation, reply: &Reply) -> Value {
+        let user_ids =
+            if reply.view.is_some() { self.user_ids(conversation, reply).await } else { Vec::new() };
         let view = View { viewer: None, user_ids: &user_ids, token: reply.view.as_deref() };
         let message = render::render(reply, &view);
         json!({
@@ -118,8 +124,8 @@ impl TeamsPlatform {
 
     /// The ids of the people who have buttons of their own on the card. Without ids everyone sees the same card, and may ask for
     /// their own.
-    async fn user_ids(&self, place: &Conversation, reply: &Reply) -> Vec<String> {
-        let Ok(Some(members)) = self.roster(&place.id, Freshness::Recent).await else {
+    async fn user_ids(&self, conversation: &Conversation, reply: &Reply) -> Vec<String> {
+        let Ok(Some(members)) = self.roster(&conversation.id, Freshness::Recent).await else {
             return Vec::new();
         };
         let mut ids: Vec<String> = Vec::new();
@@ -132,13 +138,13 @@ impl TeamsPlatform {
     }
 
     /// The id by which Teams knows an account in a conversation.
-    async fn user_id(&self, place: &Conversation, account: &str) -> Result<String, SendError> {
-        if let Ok(Some(members)) = self.roster(&place.id, Freshness::Recent).await
+    async fn user_id(&self, conversation: &Conversation, account: &str) -> Result<String, SendError> {
+        if let Ok(Some(members)) = self.roster(&conversation.id, Freshness::Recent).await
             && let Some(member) = members.iter().find(|member| is(member, account))
         {
             return Ok(member.id.clone());
         }
-        match self.member(&place.id, account).await {
+        match self.member(&conversation.id, account).await {
             Ok(member) => Ok(member.id),
             Err(ConnectorError::Code(404, _)) => Err(SendError::NotInConversation),
             Err(error) => Err(send_error(error)),
@@ -172,83 +178,85 @@ impl Platform for TeamsPlatform {
         PlatformKind::Teams
     }
 
-    fn fits(&self, reply: &Reply) -> Result<(), TooLarge> {
-        render::fits(reply)
+    fn check_size(&self, reply: &Reply) -> Result<(), TooLarge> {
+        render::check_size(reply)
     }
 
-    async fn answer(&self, to: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, event: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
-        let waiting = to.handle.as_ref().and_then(|handle| self.waiting.lock().remove(&handle.url));
+        let waiting = event.handle.as_ref().and_then(|handle| self.waiting.lock().remove(&handle.url));
         if let Some(sender) = waiting.filter(|sender| !sender.is_closed()) {
             let viewer =
-                button_owners(reply).find(|person| person.account.as_ref() == Some(&to.sender.account));
+                button_owners(reply).find(|person| person.account.as_ref() == Some(&event.sender.account));
             let view = View { viewer, user_ids: &[], token: None };
             if sender.send(render::render(reply, &view).card).is_ok() {
                 return Ok(());
             }
         }
         // A person's own view is not for others. Where their client no longer waits for it, it will ask again.
-        if to.handle.as_ref().is_some_and(|handle| handle.card) && reply.audience == Audience::Everyone {
+        if event.handle.as_ref().is_some_and(|handle| handle.card) && reply.audience == Audience::Everyone {
             return Ok(());
         }
         // A direct conversation has no one to hide from.
-        let private = reply.audience == Audience::Asker && !is_direct(&to.place.id);
-        match self.send(&to.place, reply, private.then_some(&to.sender.account)).await {
-            Err(SendError::NotInConversation) => self.send_direct(&to.sender, reply).await.map(drop),
+        let private = reply.audience == Audience::Asker && !is_direct(&event.conversation.id);
+        match self.send(&event.conversation, reply, private.then_some(&event.sender.account)).await {
+            Err(SendError::NotInConversation) => self.send_direct(&event.sender, reply).await.map(drop),
             sent => sent.map(drop),
         }
     }
 
-    async fn post(&self, place: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
+    async fn post(&self, conversation: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         self.refuse_cut_plan(reply)?;
-        let message = self.send(place, reply, None).await?;
-        Ok(PostedMessage { place: place.clone(), message })
+        let message = self.send(conversation, reply, None).await?;
+        Ok(PostedMessage { conversation: conversation.clone(), message })
     }
 
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
-        let activity = self.activity(&posted.place, reply).await;
-        let reference = self.thread_reference(&posted.place);
+        let activity = self.activity(&posted.conversation, reply).await;
+        let reference = self.thread_reference(&posted.conversation);
         self.connector.update(&reference, &posted.message, &activity).await.map_err(send_error)
     }
 
-    async fn direct(&self, sender: &ChatAccount) -> Result<Conversation, SendError> {
+    async fn direct_conversation(&self, recipient: &ChatAccount) -> Result<Conversation, SendError> {
         let open = async {
-            let opened =
-                self.connector.direct(&self.config.service_url, &sender.workspace, &sender.account).await;
+            let opened = self
+                .connector
+                .direct(&self.config.service_url, &recipient.workspace, &recipient.account)
+                .await;
             Ok((opened.map_err(send_error)?, DIRECT_LIFETIME))
         };
-        let conversation = self.directs.get_or_fetch(&sender.account, open).await?;
-        Ok(Conversation::new(PlatformKind::Teams, &sender.workspace, conversation))
+        let conversation = self.directs.get_or_fetch(&recipient.account, open).await?;
+        Ok(Conversation::new(PlatformKind::Teams, &recipient.workspace, conversation))
     }
 
     /// Asks about a member of the conversation: Teams has no other way to ask about an account.
     async fn account(
         &self,
         sender: &ChatAccount,
-        place: &Conversation,
+        conversation: &Conversation,
         freshness: Freshness,
     ) -> Result<AccountInfo, SendError> {
-        let key = format!("{}/{}/{}", sender.workspace, sender.account, place.id);
+        let key = format!("{}/{}/{}", sender.workspace, sender.account, conversation.id);
         let fetch = async {
-            let answer = match place.account() {
-                Some(_) => self.member(&self.direct(sender).await?.id, &sender.account).await,
-                None => self.member(&place.id, &sender.account).await,
+            let answer = match conversation.account() {
+                Some(_) => self.member(&self.direct_conversation(sender).await?.id, &sender.account).await,
+                None => self.member(&conversation.id, &sender.account).await,
             };
             let member = match answer {
                 Ok(member) => member,
                 // Whoever is deactivated or was removed is a member of nothing; and may be added the next moment.
                 Err(ConnectorError::Code(404, _)) => {
                     let workspace = sender.workspace.clone();
-                    return Ok((AccountInfo { standing: Standing::Deactivated, workspace }, ABSENT_LIFETIME));
+                    return Ok((AccountInfo { kind: AccountKind::Deactivated, workspace }, ABSENT_LIFETIME));
                 }
                 Err(error) => return Err(send_error(error)),
             };
-            let standing = match standing(&member, &self.config.tenants) {
-                Standing::Member if !is(&member, &sender.account) => Standing::External,
-                standing => standing,
+            let kind = match account_kind(&member, &self.config.tenants) {
+                AccountKind::Member if !is(&member, &sender.account) => AccountKind::External,
+                kind => kind,
             };
-            Ok((AccountInfo { standing, workspace: member.tenant_id.unwrap_or_default() }, REPORT_LIFETIME))
+            Ok((AccountInfo { kind, workspace: member.tenant_id.unwrap_or_default() }, REPORT_LIFETIME))
         };
         report(&self.accounts, &key, freshness, fetch).await
     }
@@ -269,27 +277,27 @@ impl Platform for TeamsPlatform {
         self.config.tenants.first().map_or("", String::as_str)
     }
 
-    fn terminal_channel(&self) -> Option<Conversation> {
-        let conversation = self.config.terminal_channel.clone()?;
-        Some(Conversation::new(PlatformKind::Teams, self.default_workspace(), conversation))
+    fn terminal_conversation(&self) -> Option<Conversation> {
+        let id = self.config.terminal_channel.clone()?;
+        Some(Conversation::new(PlatformKind::Teams, self.default_workspace(), id))
     }
 
-    async fn conversation(&self, place: &Conversation) -> Result<ConversationInfo, SendError> {
-        let roster = self.roster(&place.id, Freshness::Recent).await;
-        conversation_info(&place.id, roster, &self.config.tenants)
+    async fn conversation(&self, conversation: &Conversation) -> Result<ConversationInfo, SendError> {
+        let roster = self.roster(&conversation.id, Freshness::Recent).await;
+        conversation_info(&conversation.id, roster, &self.config.tenants)
     }
 }
 
 /// By the member's tenant and role.
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/get-teams-context>.
-fn standing(member: &Member, tenants: &[String]) -> Standing {
+fn account_kind(member: &Member, tenants: &[String]) -> AccountKind {
     let is_guest = member.user_principal_name.as_deref().is_some_and(|name| name.contains("#EXT#"));
     let is_listened_to = member.tenant_id.as_ref().is_some_and(|tenant| tenants.contains(tenant));
     match member.user_role.as_deref() {
-        _ if !is_listened_to => Standing::External,
-        None | Some("user") if !is_guest => Standing::Member,
-        None | Some("user" | "guest") => Standing::Guest,
-        Some(_) => Standing::External,
+        _ if !is_listened_to => AccountKind::External,
+        None | Some("user") if !is_guest => AccountKind::Member,
+        None | Some("user" | "guest") => AccountKind::Guest,
+        Some(_) => AccountKind::External,
     }
 }
 
@@ -307,13 +315,13 @@ fn conversation_info(
 ) -> Result<ConversationInfo, SendError> {
     match members {
         Ok(members) => {
-            let is_external = |member: &Member| standing(member, tenants) == Standing::External;
-            let shared = members.is_none_or(|members| members.iter().any(is_external));
-            Ok(ConversationInfo { bot_is_in: true, direct: is_direct(id), shared })
+            let is_external = |member: &Member| account_kind(member, tenants) == AccountKind::External;
+            let is_shared = members.is_none_or(|members| members.iter().any(is_external));
+            Ok(ConversationInfo { is_bot_member: true, is_direct: is_direct(id), is_shared })
         }
         // What the bot can't see may be anything: it isn't in, and its answers stay private.
         Err(ConnectorError::Code(403 | 404, _)) => {
-            Ok(ConversationInfo { bot_is_in: false, direct: false, shared: true })
+            Ok(ConversationInfo { is_bot_member: false, is_direct: false, is_shared: true })
         }
         Err(error) => Err(send_error(error)),
     }
@@ -343,15 +351,19 @@ mod tests {
     fn only_a_user_of_our_tenant_is_a_member() {
         let ours = ["T".to_owned()];
         for (tenant, role, name, expected) in [
-            ("T", Some("user"), "ana@x", Standing::Member),
-            ("T", None, "ana@x", Standing::Member),
-            ("T", Some("guest"), "gil@x", Standing::Guest),
-            ("T", Some("user"), "gil_y#EXT#@x", Standing::Guest),
-            ("T", Some("anonymous"), "", Standing::External),
-            ("U", Some("user"), "eve@y", Standing::External),
-            ("", Some("user"), "eve@y", Standing::External),
+            ("T", Some("user"), "ana@x", AccountKind::Member),
+            ("T", None, "ana@x", AccountKind::Member),
+            ("T", Some("guest"), "gil@x", AccountKind::Guest),
+            ("T", Some("user"), "gil_y#EXT#@x", AccountKind::Guest),
+            ("T", Some("anonymous"), "", AccountKind::External),
+            ("U", Some("user"), "eve@y", AccountKind::External),
+            ("", Some("user"), "eve@y", AccountKind::External),
         ] {
-            assert_eq!(standing(&member(tenant, role, name), &ours), expected, "{tenant} {role:?} {name}");
+            assert_eq!(
+                account_kind(&member(tenant, role, name), &ours),
+                expected,
+                "{tenant} {role:?} {name}"
+            );
         }
     }
 
@@ -361,7 +373,7 @@ mod tests {
         let inside = vec![member("T", None, "ana@x"), member("T", Some("guest"), "gil@x")];
         let outside = vec![member("T", None, "ana@x"), member("U", None, "eve@y")];
         let is_shared = |members: Option<Vec<Member>>| {
-            conversation_info("19:c@thread.tacv2", Ok(members.map(Arc::new)), &ours).unwrap().shared
+            conversation_info("19:c@thread.tacv2", Ok(members.map(Arc::new)), &ours).unwrap().is_shared
         };
         assert!(!is_shared(Some(inside)));
         assert!(is_shared(Some(outside)) && is_shared(None));

@@ -2,7 +2,7 @@
 //! system vouches for. Out: [`render`] for people, [`json`] for programs. Nothing is printed here.
 
 use crate::model::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind, PostedMessage, Reply};
-use crate::platform::{AccountInfo, ConversationInfo, Freshness, Platform, SendError, Standing, TooLarge};
+use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub fn incoming(login_name: &str, line: String) -> Option<IncomingEvent> {
     let account = login_name.to_owned();
     Some(IncomingEvent {
         delivery: format!("{WORKSPACE}-{}", crate::model::random_token()?),
-        place: Conversation::new(PlatformKind::Terminal, WORKSPACE, account.clone()),
+        conversation: Conversation::new(PlatformKind::Terminal, WORKSPACE, account.clone()),
         sender: ChatAccount::new(PlatformKind::Terminal, WORKSPACE, account, None),
         handle: None,
         event: Event::Command { line },
@@ -45,7 +45,7 @@ impl Platform for Terminal {
         PlatformKind::Terminal
     }
 
-    fn fits(&self, _: &Reply) -> Result<(), TooLarge> {
+    fn check_size(&self, _: &Reply) -> Result<(), TooLarge> {
         Ok(())
     }
 
@@ -63,7 +63,7 @@ impl Platform for Terminal {
         Err(SendError::Gone)
     }
 
-    async fn direct(&self, _: &ChatAccount) -> Result<Conversation, SendError> {
+    async fn direct_conversation(&self, _: &ChatAccount) -> Result<Conversation, SendError> {
         Err(SendError::NotInConversation)
     }
 
@@ -73,7 +73,7 @@ impl Platform for Terminal {
         _: &Conversation,
         _: Freshness,
     ) -> Result<AccountInfo, SendError> {
-        Ok(AccountInfo { standing: Standing::Member, workspace: sender.workspace.clone() })
+        Ok(AccountInfo { kind: AccountKind::Member, workspace: sender.workspace.clone() })
     }
 
     fn default_workspace(&self) -> &str {
@@ -81,6 +81,6 @@ impl Platform for Terminal {
     }
 
     async fn conversation(&self, _: &Conversation) -> Result<ConversationInfo, SendError> {
-        Ok(ConversationInfo { bot_is_in: true, direct: true, shared: false })
+        Ok(ConversationInfo { is_bot_member: true, is_direct: true, is_shared: false })
     }
 }

@@ -12,11 +12,11 @@ use rusqlite::{Connection, Row, Transaction, params};
 pub(super) fn add(
     transaction: &Transaction<'_>,
     run: RunId,
-    place: &Conversation,
+    conversation: &Conversation,
     kind: CardKind,
 ) -> DbResult<i64> {
     let sql = "INSERT INTO cards (run, place, kind) VALUES (?1, ?2, ?3)";
-    rows::execute(transaction, sql, params![run, serde_json::to_string(place)?, word(&kind)?])?;
+    rows::execute(transaction, sql, params![run, serde_json::to_string(conversation)?, word(&kind)?])?;
     Ok(transaction.last_insert_rowid())
 }
 
@@ -24,8 +24,8 @@ pub(super) fn update(transaction: &Transaction<'_>, card: &Card) -> DbResult<()>
     let sql =
         "UPDATE cards SET place = ?3, message = ?4, shown_version = ?5, abandoned = ?6, claimed_until = 0
                 WHERE id = ?1 AND run = ?2";
-    let place = serde_json::to_string(&card.place)?;
-    let values = params![card.id, card.run, place, card.message, card.shown_version, card.abandoned];
+    let conversation = serde_json::to_string(&card.conversation)?;
+    let values = params![card.id, card.run, conversation, card.message, card.shown_version, card.abandoned];
     if rows::execute(transaction, sql, values)? == 0 {
         return Err(DbError::Message(format!("there is no card {} of run {}", card.id, card.run)));
     }
@@ -103,7 +103,7 @@ fn from_row(row: &Row<'_>) -> DbResult<CardRow> {
     let card = Card {
         id: row.get(0)?,
         run: row.get(1)?,
-        place: rows::json(row, 2)?,
+        conversation: rows::json(row, 2)?,
         message: row.get(3)?,
         shown_version: row.get(4)?,
         abandoned: row.get(5)?,
@@ -118,8 +118,8 @@ pub(super) fn put_tokens(transaction: &Transaction<'_>, tokens: &[ButtonToken]) 
     let now = Timestamp::now().as_microsecond();
     for token in tokens {
         let purpose = serde_json::to_string(&token.purpose)?;
-        let place = serde_json::to_string(&token.place)?;
-        rows::execute(transaction, sql, params![token.token, purpose, place, now])?;
+        let conversation = serde_json::to_string(&token.conversation)?;
+        rows::execute(transaction, sql, params![token.token, purpose, conversation, now])?;
     }
     Ok(())
 }
@@ -127,23 +127,31 @@ pub(super) fn put_tokens(transaction: &Transaction<'_>, tokens: &[ButtonToken]) 
 pub(super) fn token(connection: &Connection, token: String) -> DbResult<Option<ButtonToken>> {
     let sql = "SELECT token, purpose, place FROM tokens WHERE token = ?1";
     rows::first(connection, sql, [token], |row| {
-        Ok(ButtonToken { token: row.get(0)?, purpose: rows::json(row, 1)?, place: rows::json(row, 2)? })
+        Ok(ButtonToken {
+            token: row.get(0)?,
+            purpose: rows::json(row, 1)?,
+            conversation: rows::json(row, 2)?,
+        })
     })
 }
 
-pub(super) fn bind(transaction: &Transaction<'_>, place: &Conversation, environment: &str) -> DbResult<()> {
+pub(super) fn bind(
+    transaction: &Transaction<'_>,
+    conversation: &Conversation,
+    environment: &str,
+) -> DbResult<()> {
     let sql = "INSERT INTO bindings (platform, workspace, conversation, environment) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT DO UPDATE SET environment = excluded.environment";
-    let values = params![word(&place.platform)?, place.workspace, place.id, environment];
+    let values = params![word(&conversation.platform)?, conversation.workspace, conversation.id, environment];
     rows::execute(transaction, sql, values)?;
     Ok(())
 }
 
 pub(super) fn conversation_environment(
     connection: &Connection,
-    place: &Conversation,
+    conversation: &Conversation,
 ) -> DbResult<Option<String>> {
     let sql = "SELECT environment FROM bindings WHERE platform = ?1 AND workspace = ?2 AND conversation = ?3";
-    let values = params![word(&place.platform)?, place.workspace, place.id];
+    let values = params![word(&conversation.platform)?, conversation.workspace, conversation.id];
     rows::first(connection, sql, values, rows::value)
 }

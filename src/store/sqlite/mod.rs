@@ -145,8 +145,8 @@ impl Store for SqliteStore {
         self.reader.read(move |transaction| cards::token(transaction, token)).await
     }
 
-    async fn add_card(&self, run: RunId, place: Conversation, kind: CardKind) -> StoreResult<i64> {
-        self.writer.write(move |transaction| cards::add(transaction, run, &place, kind)).await
+    async fn add_card(&self, run: RunId, conversation: Conversation, kind: CardKind) -> StoreResult<i64> {
+        self.writer.write(move |transaction| cards::add(transaction, run, &conversation, kind)).await
     }
 
     async fn card(&self, id: i64) -> StoreResult<Option<Card>> {
@@ -179,11 +179,11 @@ impl Store for SqliteStore {
         self.reader.read(|transaction| runs::frozen(transaction)).await
     }
 
-    async fn bind(&self, place: Conversation, environment: String) -> StoreResult<()> {
-        self.writer.write(move |transaction| cards::bind(transaction, &place, &environment)).await
+    async fn bind(&self, conversation: Conversation, environment: String) -> StoreResult<()> {
+        self.writer.write(move |transaction| cards::bind(transaction, &conversation, &environment)).await
     }
 
-    async fn conversation_environment(&self, place: Conversation) -> StoreResult<Option<String>> {
-        self.reader.read(move |transaction| cards::conversation_environment(transaction, &place)).await
+    async fn conversation_environment(&self, conversation: Conversation) -> StoreResult<Option<String>> {
+        self.reader.read(move |transaction| cards::conversation_environment(transaction, &conversation)).await
     }
 }

@@ -46,8 +46,8 @@ pub(super) fn open(
     let at = now();
     let run = insert_run(transaction, new, at, owner)?;
     append(transaction, run, at, Some(&new.request), &new.first)?;
-    for (place, kind) in &new.cards {
-        cards::add(transaction, run, place, *kind)?;
+    for (conversation, kind) in &new.cards {
+        cards::add(transaction, run, conversation, *kind)?;
     }
     for resource in resource_locks {
         let sql = "INSERT INTO resource_locks (environment, resource, run) VALUES (?1, ?2, ?3)";

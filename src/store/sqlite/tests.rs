@@ -123,9 +123,9 @@ async fn what_nothing_is_to_follow_stays_when_it_is_late() {
 async fn a_copy_that_was_claimed_too_late_is_free() {
     let (_directory, store) = store();
     let new = new_run("d1", RunState::Pending);
-    let place = new.request.place.clone();
+    let conversation = new.request.conversation.clone();
     store.open(new).await.unwrap();
-    let card = store.add_card(1, place, CardKind::Primary).await.unwrap();
+    let card = store.add_card(1, conversation, CardKind::Primary).await.unwrap();
     let until = Timestamp::now() + Duration::from_secs(600);
     let instance = Arc::clone(&store.instance);
     written_too_late(&store, move |tx| cards::claim(tx, card, until, &instance), || {}).await;
@@ -167,7 +167,7 @@ async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
     let late: StoreResult<OpenOutcome> = store.writer.write(slow).await;
     assert!(matches!(late, Err(StoreError::TooLate)));
     go.send(()).unwrap();
-    while store.bind(new_run("", RunState::Pending).request.place, "staging".into()).await.is_err() {}
+    while store.bind(new_run("", RunState::Pending).request.conversation, "staging".into()).await.is_err() {}
     assert_eq!(store.get(1).await.unwrap(), None);
     assert_eq!(store.verify().await.unwrap().events, 0);
 }
@@ -208,8 +208,8 @@ async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
 #[tokio::test]
 async fn readers_cannot_write() {
     let (_directory, store) = store();
-    let place = new_run("", RunState::Pending).request.place;
-    let refused = store.reader.read(move |tx| cards::bind(tx, &place, "x")).await;
+    let conversation = new_run("", RunState::Pending).request.conversation;
+    let refused = store.reader.read(move |tx| cards::bind(tx, &conversation, "x")).await;
     assert!(matches!(refused, Err(StoreError::Broken(why)) if why.contains("read-only")));
 }
 
