@@ -60,8 +60,8 @@ type Named = (&'static str, anyhow::Result<Arc<dyn ChatPlatform>>);
 
 /// The register of chat platforms: those of the configuration, by name. Each fails when the system has no certificates to trust.
 fn register(config: &Config) -> Vec<Named> {
-    let slack = named("Slack", config.slack.as_ref(), slack::SlackPlatform::new);
-    let teams = named("Teams", config.teams.as_ref(), teams::TeamsPlatform::new);
+    let slack = named("Slack", config.chat.slack.as_ref(), slack::SlackPlatform::new);
+    let teams = named("Teams", config.chat.teams.as_ref(), teams::TeamsPlatform::new);
     [slack, teams].into_iter().flatten().collect()
 }
 

@@ -1,7 +1,7 @@
 //! The sections `[[access]]`, `[[people]]`, `[approval]` and `[break_glass]`. `access` decides what they allow; the catalog checks
 //! their commands.
 
-use super::chat::is_slack_id;
+use super::chat::{ACCOUNTS, AccountKind};
 use super::validate::{UniqueNames, environment_names, is_title, title, within};
 use super::{ApprovalRule, ApprovalSettings, BreakGlassSettings, Environment, Grant, PersonConfig};
 use crate::suggest::{quoted, suggestion};
@@ -10,9 +10,6 @@ use std::time::Duration;
 
 /// Every environment, every command.
 const ALL: &str = "*";
-
-/// Lengths of the five groups of an Entra object id, in hexadecimal digits.
-const OBJECT_ID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 
 /// A request expires after this time, and after a day at most: nobody remembers by then what they would approve.
 const WAIT: Duration = Duration::from_secs(30 * 60);
@@ -59,50 +56,32 @@ fn risks_or_commands(table: &mut Reader<'_>, key: &str) -> Vec<String> {
 /// The people; `granting` are the roles that a section grants something to.
 pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonConfig> {
     let mut names = UniqueNames::new("the person");
-    let mut slack = UniqueNames::new("the Slack account");
-    let mut teams = UniqueNames::new("the Teams account");
-    let mut terminal = UniqueNames::new("the login name");
+    let mut kinds = ACCOUNTS.map(|kind| (UniqueNames::new(kind.name), kind));
     root.tables("people", |table| {
         let name = title(table, "name");
         names.note(table, &name);
         PersonConfig {
             name: name.value,
-            slack: accounts(table, "slack", &mut slack),
-            teams: accounts(table, "teams", &mut teams),
-            terminal: accounts(table, "terminal", &mut terminal),
+            accounts: kinds
+                .iter_mut()
+                .map(|(unique, kind)| (kind.platform, accounts(table, kind, unique)))
+                .collect(),
             roles: roles(table, granting),
         }
     })
 }
 
 /// A person's accounts on one platform; an account is one person's.
-fn accounts(table: &mut Reader<'_>, key: &str, unique: &mut UniqueNames) -> Vec<String> {
-    let accounts = table.located_strings(key);
+fn accounts(table: &mut Reader<'_>, kind: &AccountKind, unique: &mut UniqueNames) -> Vec<String> {
+    let accounts = table.located_strings(kind.key);
     for account in &accounts {
-        let id = account.value.as_str();
-        let (fits, like) = match key {
-            "slack" => (is_slack_id(id, &['U', 'W']), "a Slack user id, which looks like U012AB3CD"),
-            "teams" => (is_object_id(id), "an Entra object id, a UUID in lower case"),
-            _ => (is_login_name(id), "a login name, as `whoami` shows it"),
-        };
-        if fits {
+        if (kind.fits)(&account.value) {
             unique.note(table, account);
         } else {
-            table.problem_at(account.at, format!("{} isn't {like}", quoted(id)));
+            table.problem_at(account.at, format!("{} isn't {}", quoted(&account.value), kind.like));
         }
     }
     accounts.into_iter().map(|account| account.value).collect()
-}
-
-/// Teams sends object ids in lower case, and accounts are compared byte by byte.
-pub(super) fn is_object_id(id: &str) -> bool {
-    let digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    id.split('-').map(str::len).eq(OBJECT_ID_GROUPS) && id.chars().all(|c| digit(c) || c == '-')
-}
-
-/// As the system has it: one word, from a directory service perhaps with a domain in it.
-fn is_login_name(name: &str) -> bool {
-    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || ":/".contains(c))
 }
 
 fn roles(table: &mut Reader<'_>, granting: &[&str]) -> Vec<String> {

@@ -1,13 +1,138 @@
-//! The sections `[slack]` and `[teams]`.
+//! The chat platforms: their sections `[slack]` and `[teams]`, and the accounts of `[[people]]` on each.
 
-use super::access::is_object_id;
+use super::LoadContext;
 use super::secrets::{opt_secret, secret, secrets};
 use super::validate::{complain, groups, terminal_channel};
-use super::{LoadContext, SlackSettings, TeamsSettings};
+use crate::model::PlatformKind;
 use crate::suggest::quoted;
 use crate::toml_reader::Reader;
 use secrecy::SecretString;
+use std::collections::BTreeMap;
 use url::{Host, Url};
+
+/// The chat platforms that are set up.
+#[derive(Debug, Clone)]
+pub struct ChatSettings {
+    pub slack: Option<SlackSettings>,
+    pub teams: Option<TeamsSettings>,
+}
+
+/// The Slack app.
+#[derive(Debug, Clone)]
+pub struct SlackSettings {
+    /// `https://slack.com/api` unless a test says otherwise; no trailing slash.
+    pub api_url: String,
+    pub bot_token: SecretString,
+    /// One, or two while one is being rotated.
+    pub signing_secrets: Vec<SecretString>,
+    /// An app-level token: with it the bot connects out (Socket Mode) and needs no public address.
+    pub app_token: Option<SecretString>,
+    /// The workspaces (team ids) that are listened to; nobody else gets an answer.
+    pub workspaces: Vec<String>,
+    /// The slash command, `/db`.
+    pub command: String,
+    /// Role to user group (`S…`): whoever has the role counts only while they are in the group. It narrows and never widens.
+    pub groups: BTreeMap<String, String>,
+    /// The channel where requests made in a terminal stand, to be approved. Without it no terminal can ask for anything.
+    pub terminal_channel: Option<String>,
+}
+
+/// The Teams bot.
+#[derive(Debug, Clone)]
+pub struct TeamsSettings {
+    /// The application (client) id of the bot's Entra app or managed identity.
+    pub app_id: String,
+    /// The tenants that are listened to; nobody else gets an answer. The first is the bot's own.
+    pub tenants: Vec<String>,
+    /// Of the Entra app. Without it the bot is a managed identity, and has none.
+    pub client_secret: Option<SecretString>,
+    /// The Connector, for messages that answer nothing.
+    pub service_url: String,
+    /// Hosts that an activity may name as its Connector.
+    pub service_hosts: Vec<String>,
+    /// The document that names the keys of the Bot Framework's tokens.
+    pub openid_url: String,
+    pub issuer: String,
+    pub scope: String,
+    /// Role to conversation (`19:…`): whoever has the role counts only while they are a member there. It narrows and never widens.
+    pub groups: BTreeMap<String, String>,
+    /// The channel where requests made in a terminal stand, to be approved.
+    pub terminal_channel: Option<String>,
+}
+
+pub(super) fn sections(root: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> ChatSettings {
+    ChatSettings {
+        slack: root.opt_table("slack", |table| slack(table, outside, roles)),
+        teams: root.opt_table("teams", |table| teams(table, outside, roles)),
+    }
+}
+
+/// A person's accounts on a platform, as `[[people]]` lists them.
+pub(super) struct AccountKind {
+    pub platform: PlatformKind,
+    pub key: &'static str,
+    /// Begins the message that an account is somebody else's.
+    pub name: &'static str,
+    pub fits: fn(&str) -> bool,
+    pub like: &'static str,
+}
+
+/// A platform without an entry knows no person.
+pub(super) const ACCOUNTS: [AccountKind; 3] = [
+    AccountKind {
+        platform: PlatformKind::Slack,
+        key: "slack",
+        name: "the Slack account",
+        fits: |id| is_slack_id(id, &['U', 'W']),
+        like: "a Slack user id, which looks like U012AB3CD",
+    },
+    AccountKind {
+        platform: PlatformKind::Teams,
+        key: "teams",
+        name: "the Teams account",
+        fits: is_object_id,
+        like: "an Entra object id, a UUID in lower case",
+    },
+    // Login names where Countersign runs: for `countersign run`.
+    AccountKind {
+        platform: PlatformKind::Terminal,
+        key: "terminal",
+        name: "the login name",
+        fits: is_login_name,
+        like: "a login name, as `whoami` shows it",
+    },
+];
+
+/// As the system has it: one word, from a directory service perhaps with a domain in it.
+fn is_login_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || ":/".contains(c))
+}
+
+/// An optional URL that a token is sent to.
+fn url(table: &mut Reader<'_>, key: &str, default: &str) -> String {
+    let Some(text) = table.opt_string(key) else { return default.into() };
+    if !is_safe_url(&text) {
+        complain(table, key, &text, "an https URL (http to this machine only: the token goes there)");
+    }
+    text
+}
+
+/// True for a URL that a secret may be sent to: encrypted, or of this machine.
+pub fn is_safe_url(text: &str) -> bool {
+    let is_loopback = |url: &Url| match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    Url::parse(text).is_ok_and(|url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url))
+}
+
+/// The workspaces or tenants that are listened to; `wrong` says what an id should be.
+fn senders(table: &mut Reader<'_>, key: &str, wrong: fn(&str) -> Option<&str>) -> Vec<String> {
+    table.needs_entry(key, &format!("`{key}` must name at least one: nobody else gets an answer"));
+    table.checked_strings(key, |id| wrong(id).map(|kind| format!("{} is no {kind}", quoted(id))))
+}
 
 const API_URL: &str = "https://slack.com/api";
 
@@ -20,7 +145,7 @@ const LONGEST_COMMAND: usize = 32;
 /// The signing secret, and the one that takes its place.
 const MAX_SIGNING_SECRETS: usize = 2;
 
-pub(super) fn slack(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> SlackSettings {
+fn slack(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> SlackSettings {
     SlackSettings {
         groups: groups(table, roles, "user group's id, which looks like S012AB3CD", |id| {
             is_slack_id(id, &['S'])
@@ -48,34 +173,8 @@ fn signing_secrets(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Vec<Sec
     secrets
 }
 
-/// An optional URL that a token is sent to.
-pub(super) fn url(table: &mut Reader<'_>, key: &str, default: &str) -> String {
-    let Some(text) = table.opt_string(key) else { return default.into() };
-    if !is_safe_url(&text) {
-        complain(table, key, &text, "an https URL (http to this machine only: the token goes there)");
-    }
-    text
-}
-
-/// True for a URL that a secret may be sent to: encrypted, or of this machine.
-pub fn is_safe_url(text: &str) -> bool {
-    let is_loopback = |url: &Url| match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    Url::parse(text).is_ok_and(|url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url))
-}
-
-/// The workspaces or tenants that are listened to; `wrong` says what an id should be.
-fn senders(table: &mut Reader<'_>, key: &str, wrong: fn(&str) -> Option<&str>) -> Vec<String> {
-    table.needs_entry(key, &format!("`{key}` must name at least one: nobody else gets an answer"));
-    table.checked_strings(key, |id| wrong(id).map(|kind| format!("{} is no {kind}", quoted(id))))
-}
-
 /// Slack's ids: a letter that says what it is, then capitals and digits.
-pub(super) fn is_slack_id(id: &str, kinds: &[char]) -> bool {
+fn is_slack_id(id: &str, kinds: &[char]) -> bool {
     id.len() > 1 && id.starts_with(kinds) && id.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
 }
 
@@ -105,7 +204,10 @@ const SCOPE: &str = "https://api.botframework.com/.default";
 
 const CONVERSATION: &str = "conversation's id, which looks like 19:…@thread.tacv2";
 
-pub(super) fn teams(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> TeamsSettings {
+/// Lengths of the five groups of an Entra object id, in hexadecimal digits.
+const OBJECT_ID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
+
+fn teams(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> TeamsSettings {
     let service_url = url(table, "service_url", SERVICE_URL);
     let mut service_hosts = table.strings("service_hosts");
     service_hosts.extend(Url::parse(&service_url).ok().and_then(|url| url.host_str().map(str::to_owned)));
@@ -136,4 +238,10 @@ fn app_id(table: &mut Reader<'_>) -> String {
 /// A conversation in Teams: a channel or a group chat.
 fn is_conversation(id: &str) -> bool {
     id.starts_with("19:") && id.contains("@thread") && !id.contains(';') && !id.contains(char::is_whitespace)
+}
+
+/// Teams sends object ids in lower case, and accounts are compared byte by byte.
+fn is_object_id(id: &str) -> bool {
+    let digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    id.split('-').map(str::len).eq(OBJECT_ID_GROUPS) && id.chars().all(|c| digit(c) || c == '-')
 }

@@ -19,7 +19,7 @@ mod migrate;
 mod secrets;
 mod validate;
 
-pub use chat::is_safe_url;
+pub use chat::{ChatSettings, SlackSettings, TeamsSettings, is_safe_url};
 use secrets::secret;
 use validate::{complain, path, within};
 
@@ -32,8 +32,7 @@ pub struct Config {
     /// File of the embedded store.
     pub store: PathBuf,
     pub store_timeouts: StoreTimeouts,
-    pub slack: Option<SlackSettings>,
-    pub teams: Option<TeamsSettings>,
+    pub chat: ChatSettings,
     pub approval: ApprovalSettings,
     pub break_glass: Option<BreakGlassSettings>,
     /// Address of the webhook that is notified of pending requests.
@@ -59,49 +58,6 @@ pub struct StoreTimeouts {
     pub answer: Duration,
     /// For another process's lock on the file.
     pub lock: Duration,
-}
-
-/// The Slack app.
-#[derive(Debug, Clone)]
-pub struct SlackSettings {
-    /// `https://slack.com/api` unless a test says otherwise; no trailing slash.
-    pub api_url: String,
-    pub bot_token: SecretString,
-    /// One, or two while one is being rotated.
-    pub signing_secrets: Vec<SecretString>,
-    /// An app-level token: with it the bot connects out (Socket Mode) and needs no public address.
-    pub app_token: Option<SecretString>,
-    /// The workspaces (team ids) that are listened to; nobody else gets an answer.
-    pub workspaces: Vec<String>,
-    /// The slash command, `/db`.
-    pub command: String,
-    /// Role to user group (`S…`): whoever has the role counts only while they are in the group. It narrows and never widens.
-    pub groups: BTreeMap<String, String>,
-    /// The channel where requests made in a terminal stand, to be approved. Without it no terminal can ask for anything.
-    pub terminal_channel: Option<String>,
-}
-
-/// The Teams bot.
-#[derive(Debug, Clone)]
-pub struct TeamsSettings {
-    /// The application (client) id of the bot's Entra app or managed identity.
-    pub app_id: String,
-    /// The tenants that are listened to; nobody else gets an answer. The first is the bot's own.
-    pub tenants: Vec<String>,
-    /// Of the Entra app. Without it the bot is a managed identity, and has none.
-    pub client_secret: Option<SecretString>,
-    /// The Connector, for messages that answer nothing.
-    pub service_url: String,
-    /// Hosts that an activity may name as its Connector.
-    pub service_hosts: Vec<String>,
-    /// The document that names the keys of the Bot Framework's tokens.
-    pub openid_url: String,
-    pub issuer: String,
-    pub scope: String,
-    /// Role to conversation (`19:…`): whoever has the role counts only while they are a member there. It narrows and never widens.
-    pub groups: BTreeMap<String, String>,
-    /// The channel where requests made in a terminal stand, to be approved.
-    pub terminal_channel: Option<String>,
 }
 
 /// Number of approvers, and how long requests wait and approvals last.
@@ -258,22 +214,14 @@ pub enum EnvValue {
 #[derive(Debug, Clone)]
 pub struct PersonConfig {
     pub name: String,
-    pub slack: Vec<String>,
-    /// Entra object ids.
-    pub teams: Vec<String>,
-    /// Login names where Countersign runs: for `countersign run`.
-    pub terminal: Vec<String>,
+    pub accounts: BTreeMap<PlatformKind, Vec<String>>,
     pub roles: Vec<String>,
 }
 
 impl PersonConfig {
     /// Accounts of the person on a platform.
     pub fn accounts(&self, platform: PlatformKind) -> &[String] {
-        match platform {
-            PlatformKind::Slack => &self.slack,
-            PlatformKind::Teams => &self.teams,
-            PlatformKind::Terminal => &self.terminal,
-        }
+        self.accounts.get(&platform).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
@@ -376,8 +324,7 @@ fn config(root: &mut Reader<'_>, outside: &LoadContext<'_>, hash: String) -> Con
         finish_within: within(root, "finish_within", LONGEST_FINISH).unwrap_or(FINISH_WITHIN),
         store: store.unwrap_or_default(),
         store_timeouts,
-        slack: root.opt_table("slack", |table| chat::slack(table, outside, &roles)),
-        teams: root.opt_table("teams", |table| chat::teams(table, outside, &roles)),
+        chat: chat::sections(root, outside, &roles),
         approval: access::approval(root, &environments),
         backups: root.table("backups", |table| backups(table, outside)).unwrap_or_default(),
         commands: root.opt_table("commands", |table| path(table, "directory", outside)),

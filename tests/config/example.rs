@@ -29,7 +29,7 @@ fn the_example_loads() {
     assert_eq!(databases.len(), 10);
     assert!(databases.iter().all(|(expected, database)| expected == *database), "{databases:?}");
     assert_eq!(config.approval.wait, Duration::from_secs(1800));
-    let slack = config.slack.as_ref().expect("the example speaks to Slack");
+    let slack = config.chat.slack.as_ref().expect("the example speaks to Slack");
     assert_eq!((slack.command.as_str(), slack.api_url.as_str()), ("/db", "https://slack.com/api"));
     assert_eq!(slack.signing_secrets.len(), 2);
     assert!(slack.app_token.is_none());

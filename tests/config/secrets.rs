@@ -63,7 +63,7 @@ fn a_secret_file_stands_beside_the_configuration_and_loses_its_last_newline() {
     file("countersign.toml", &text);
     let config = Config::load(&directory.path().join("countersign.toml"), &all_set);
     let config = config.unwrap_or_else(|problems| panic!("{problems}"));
-    let token = config.slack.as_ref().map(|slack| slack.bot_token.expose_secret().to_owned());
+    let token = config.chat.slack.as_ref().map(|slack| slack.bot_token.expose_secret().to_owned());
     assert_eq!(token.as_deref(), Some("hush-in-a-file"));
     assert_eq!(config.store, directory.path().join("countersign.db"));
     assert!(!format!("{config:?}").contains("hush"));
@@ -90,7 +90,10 @@ fn signing_secrets_are_one_or_two() {
 
     let second = with(line, r#"signing_secrets = [{ env = "SIGNING" }, { env = "NEXT", optional = true }]"#);
     let config = Config::parse("x.toml", &second, &|name| all_set(name).filter(|_| name != "NEXT"));
-    assert_eq!(config.expect("an absent successor is fine").slack.expect("slack").signing_secrets.len(), 1);
+    assert_eq!(
+        config.expect("an absent successor is fine").chat.slack.expect("slack").signing_secrets.len(),
+        1
+    );
     let only = with(line, r#"signing_secrets = [{ env = "NEXT", optional = true }]"#);
     let report = Config::parse("x.toml", &only, &|name| all_set(name).filter(|_| name != "NEXT"));
     assert_eq!(

@@ -13,7 +13,7 @@ tenants = ["22222222-2222-2222-2222-222222222222"]
 fn the_public_cloud_and_the_managed_identity_are_the_default() {
     let config = Config::parse("x.toml", &format!("{MINIMAL}{TEAMS}"), &all_set)
         .unwrap_or_else(|problems| panic!("{problems}"));
-    let teams = config.teams.expect("Teams");
+    let teams = config.chat.teams.expect("Teams");
     assert!(teams.client_secret.is_none());
     assert_eq!(teams.service_url, "https://smba.trafficmanager.net/teams/");
     assert_eq!(teams.service_hosts, ["smba.trafficmanager.net"]);
@@ -51,5 +51,5 @@ fn the_examples_section_works_once_it_is_no_comment() {
     let text = format!("{before}[teams]\n{}\n\n{after}", section.join("\n"));
     let config = Config::parse(&path.to_string_lossy(), &text, &all_set)
         .unwrap_or_else(|problems| panic!("{problems}"));
-    assert!(config.teams.expect("Teams").groups.contains_key("approver"));
+    assert!(config.chat.teams.expect("Teams").groups.contains_key("approver"));
 }

@@ -2,7 +2,7 @@
 
 use super::{MINIMAL, all_set, problems, reports, with};
 use countersign::config::{Config, Tls};
-use countersign::model::Login;
+use countersign::model::{Login, PlatformKind};
 use countersign::postgres::Environments;
 
 #[test]
@@ -23,7 +23,7 @@ fn slack_is_told_apart_from_anything_else() {
     );
     let local = with("[slack]", "[slack]\napi_url = \"http://127.0.0.1:4000/api/\"");
     let config = Config::parse("x.toml", &local, &all_set).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(config.slack.expect("slack").api_url, "http://127.0.0.1:4000/api");
+    assert_eq!(config.chat.slack.expect("slack").api_url, "http://127.0.0.1:4000/api");
 }
 
 #[test]
@@ -31,8 +31,8 @@ fn a_login_name_is_one_persons_and_its_requests_have_a_channel() {
     let good = with("slack = [\"U0ANA\"]", "terminal = [\"ana\", \"CORP\\\\ana\"]")
         .replace("[slack]", "[slack]\nterminal_channel = \"C0INCIDENT\"");
     let config = Config::parse("x.toml", &good, &all_set).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(config.people[0].terminal, ["ana", "CORP\\ana"]);
-    assert_eq!(config.slack.expect("slack").terminal_channel.as_deref(), Some("C0INCIDENT"));
+    assert_eq!(config.people[0].accounts(PlatformKind::Terminal), ["ana", "CORP\\ana"]);
+    assert_eq!(config.chat.slack.expect("slack").terminal_channel.as_deref(), Some("C0INCIDENT"));
     let wrong = with("slack = [\"U0ANA\"]", "terminal = [\"ana\", \"ana\", \"a b\", \"\"]")
         .replace("[slack]", "[slack]\nterminal_channel = \"#incident\"");
     assert_eq!(

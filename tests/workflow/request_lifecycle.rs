@@ -97,7 +97,7 @@ async fn a_request_that_nobody_decides_expires_by_itself() {
 fn without_a_keeper(scene: &mut Scene) -> Arc<Workflow> {
     drop(scene.bot.take());
     let config = scene.stage.checked().unwrap();
-    let slack = SlackPlatform::new(config.slack.as_ref().unwrap()).unwrap();
+    let slack = SlackPlatform::new(config.chat.slack.as_ref().unwrap()).unwrap();
     Workflow::new(countersign::bootstrap::assemble(config).unwrap(), vec![Arc::new(slack)])
 }
 
