@@ -21,11 +21,12 @@ pub const OVERLOADED: &str = "Countersign is overloaded: nothing was executed. T
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Entrance of events, with a limit of those in flight.
-#[derive(Clone)]
 pub struct Ingress {
     workflow: Arc<Workflow>,
     permits: Arc<Semaphore>,
-    dropped_log: Arc<LogLimiter>,
+    dropped_log: LogLimiter,
+    refused_log: LogLimiter,
+    foreign_log: LogLimiter,
 }
 
 /// Outcome of a delivery.
@@ -40,8 +41,10 @@ pub enum Admission {
 
 impl Ingress {
     /// The one entrance of a process: its platforms share the limit.
-    pub fn new(workflow: Arc<Workflow>) -> Ingress {
-        Ingress { workflow, permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), dropped_log: Arc::default() }
+    pub fn new(workflow: Arc<Workflow>) -> Arc<Ingress> {
+        let (dropped_log, refused_log, foreign_log) = Default::default();
+        let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        Arc::new(Ingress { workflow, permits, dropped_log, refused_log, foreign_log })
     }
 
     /// Hands an event over, to be handled in the background.
@@ -59,11 +62,27 @@ impl Ingress {
         self.workflow.spawn_event(incoming, permit);
         Admission::Accepted
     }
+
+    /// The response to a request that is not accepted, and its log line.
+    pub fn refuse(&self, status: StatusCode, error: &dyn Display) -> Response {
+        if let Some(suppressed) = self.refused_log.next_line(Instant::now()) {
+            tracing::warn!(%error, suppressed, "refused a request");
+        }
+        status.into_response()
+    }
+
+    /// The response to a request of a workspace that is not listened to, and its log line.
+    pub fn ignore_foreign(&self) -> Response {
+        if let Some(suppressed) = self.foreign_log.next_line(Instant::now()) {
+            tracing::warn!(suppressed, "ignored a request of a workspace that is not listened to");
+        }
+        StatusCode::OK.into_response()
+    }
 }
 
 /// Limits the log to one line a second: a client that can reach the port must neither fill the disk nor delay signed requests.
 #[derive(Default)]
-pub struct LogLimiter(Mutex<LogWindow>);
+struct LogLimiter(Mutex<LogWindow>);
 
 #[derive(Default)]
 struct LogWindow {
@@ -73,7 +92,7 @@ struct LogWindow {
 
 impl LogLimiter {
     /// Number of lines suppressed since the last; `None` when this one is suppressed as well.
-    pub fn next_line(&self, now: Instant) -> Option<u64> {
+    fn next_line(&self, now: Instant) -> Option<u64> {
         let mut window = self.0.lock();
         if window.ends_at.is_some_and(|end| now < end) {
             window.suppressed += 1;
@@ -81,14 +100,6 @@ impl LogLimiter {
         }
         window.ends_at = Some(now + LOG_INTERVAL);
         Some(std::mem::take(&mut window.suppressed))
-    }
-
-    /// The response to a request that is not accepted, and its log line.
-    pub fn refuse(&self, status: StatusCode, error: &dyn Display) -> Response {
-        if let Some(suppressed) = self.next_line(Instant::now()) {
-            tracing::warn!(%error, suppressed, "refused a request");
-        }
-        status.into_response()
     }
 }
 

@@ -42,13 +42,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A chat platform as the process runs it: [`Platform`] sends, this brings the events in, and is checked.
 #[async_trait]
 pub trait ChatPlatform: Platform {
-    /// The routes of its requests. A request is verified, parsed and handed over, and only then acknowledged: at once, whatever
+    /// The routes of its requests. Each is verified, parsed and handed over, and only then acknowledged: at once, whatever
     /// PostgreSQL, the store or the platform's API do. Fails when the system has no certificates to trust.
-    fn routes(self: Arc<Self>, ingress: &Ingress) -> anyhow::Result<Router>;
+    fn routes(self: Arc<Self>, ingress: Arc<Ingress>) -> anyhow::Result<Router>;
 
     /// Connections that bring events in besides the routes. Each is dropped as soon as the process is told to stop: the platform
     /// delivers new events to another process, or holds them until the next one connects. Fails as [`ChatPlatform::routes`].
-    fn connections(&self, _ingress: &Ingress) -> anyhow::Result<Vec<BoxFuture<'static, ()>>> {
+    fn connections(&self, _ingress: Arc<Ingress>) -> anyhow::Result<Vec<BoxFuture<'static, ()>>> {
         Ok(Vec::new())
     }
 

@@ -49,13 +49,13 @@ impl HttpServer {
         let ingress = Ingress::new(Arc::clone(&self.workflow));
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
         for platform in self.platforms {
-            for connection in platform.connections(&ingress)? {
+            for connection in platform.connections(Arc::clone(&ingress))? {
                 let draining = draining.clone();
                 background.spawn(async move {
                     draining.run_until_cancelled(connection).await;
                 });
             }
-            router = router.merge(platform.routes(&ingress)?);
+            router = router.merge(platform.routes(Arc::clone(&ingress))?);
         }
         tracing::info!(address = %self.address, "listening");
         let draining_trigger = draining.clone();

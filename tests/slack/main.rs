@@ -8,4 +8,5 @@ mod render_any;
 mod sample_replies;
 mod send;
 mod socket;
+mod verify;
 mod wire;

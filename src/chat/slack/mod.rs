@@ -26,15 +26,14 @@ pub use verify::SignatureVerifier;
 
 #[async_trait]
 impl ChatPlatform for SlackPlatform {
-    fn routes(self: Arc<Self>, ingress: &Ingress) -> anyhow::Result<Router> {
-        Ok(routes::SlackRoutes::new(&self.config, ingress.clone()).router())
+    fn routes(self: Arc<Self>, ingress: Arc<Ingress>) -> anyhow::Result<Router> {
+        Ok(routes::router(&self.config, ingress))
     }
 
     /// Socket Mode, where the configuration has an app-level token.
-    fn connections(&self, ingress: &Ingress) -> anyhow::Result<Vec<BoxFuture<'static, ()>>> {
+    fn connections(&self, ingress: Arc<Ingress>) -> anyhow::Result<Vec<BoxFuture<'static, ()>>> {
         let Some(app_token) = &self.config.app_token else { return Ok(Vec::new()) };
         let socket = socket::Socket::new(&self.config, app_token).context("setting up Socket Mode")?;
-        let ingress = ingress.clone();
         let connection = async move {
             let deliver = |request| {
                 if let ParsedRequest::Deliver(incoming) = request {

@@ -2,7 +2,7 @@
 
 use super::parse::MalformedRequest;
 use super::{ParsedRequest, SignatureVerifier, SlackParser};
-use crate::chat::ingress::{Admission, Ingress, LogLimiter, OVERLOADED, read_body};
+use crate::chat::ingress::{Admission, Ingress, OVERLOADED, read_body};
 use crate::config;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
@@ -12,47 +12,35 @@ use axum::{Json, Router};
 use serde_json::json;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// State of the Slack routes.
-pub struct SlackRoutes {
+struct SlackRoutes {
     verifier: SignatureVerifier,
     parser: SlackParser,
-    ingress: Ingress,
-    refused_log: LogLimiter,
-    foreign_log: LogLimiter,
+    ingress: Arc<Ingress>,
 }
 
 type ParseBody = fn(&SlackParser, &str) -> Result<ParsedRequest, MalformedRequest>;
 
+pub fn router(config: &config::SlackSettings, ingress: Arc<Ingress>) -> Router {
+    let verifier = SignatureVerifier::new(&config.signing_secrets);
+    let routes = Arc::new(SlackRoutes { verifier, parser: SlackParser::new(&config.workspaces), ingress });
+    let route = |parse: ParseBody| {
+        let routes = Arc::clone(&routes);
+        post(move |request| acknowledge(Arc::clone(&routes), request, parse))
+    };
+    Router::new()
+        .route("/slack/commands", route(SlackParser::command))
+        .route("/slack/interactions", route(SlackParser::interaction))
+        .route("/slack/events", route(SlackParser::event))
+}
+
 impl SlackRoutes {
-    pub fn new(config: &config::SlackSettings, ingress: Ingress) -> SlackRoutes {
-        SlackRoutes {
-            verifier: SignatureVerifier::new(&config.signing_secrets),
-            parser: SlackParser::new(&config.workspaces),
-            ingress,
-            refused_log: LogLimiter::default(),
-            foreign_log: LogLimiter::default(),
-        }
-    }
-
-    pub fn router(self) -> Router {
-        let routes = Arc::new(self);
-        let route = |parse: ParseBody| {
-            let routes = Arc::clone(&routes);
-            post(move |request| acknowledge(Arc::clone(&routes), request, parse))
-        };
-        Router::new()
-            .route("/slack/commands", route(SlackParser::command))
-            .route("/slack/interactions", route(SlackParser::interaction))
-            .route("/slack/events", route(SlackParser::event))
-    }
-
     /// Verifies, parses, hands over and acknowledges. Nothing here waits.
     fn acknowledge(&self, headers: &HeaderMap, body: &[u8], parse: ParseBody) -> Response {
         let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST.into_response() };
         if let Err(error) = self.verifier.verify(headers, body) {
-            return self.refused_log.refuse(StatusCode::UNAUTHORIZED, &error);
+            return self.ingress.refuse(StatusCode::UNAUTHORIZED, &error);
         }
         match parse(&self.parser, body) {
             Ok(ParsedRequest::Deliver(incoming)) => match self.ingress.deliver(*incoming) {
@@ -64,13 +52,8 @@ impl SlackRoutes {
             },
             Ok(ParsedRequest::Challenge(challenge)) => challenge.into_response(),
             Ok(ParsedRequest::Ignore) => StatusCode::OK.into_response(),
-            Ok(ParsedRequest::Foreign) => {
-                if let Some(suppressed) = self.foreign_log.next_line(Instant::now()) {
-                    tracing::warn!(suppressed, "ignored a request of a workspace that is not listened to");
-                }
-                StatusCode::OK.into_response()
-            }
-            Err(error) => self.refused_log.refuse(StatusCode::BAD_REQUEST, &error),
+            Ok(ParsedRequest::Foreign) => self.ingress.ignore_foreign(),
+            Err(error) => self.ingress.refuse(StatusCode::BAD_REQUEST, &error),
         }
     }
 }

@@ -22,8 +22,8 @@ pub use verify::TokenVerifier;
 
 #[async_trait]
 impl ChatPlatform for TeamsPlatform {
-    fn routes(self: Arc<Self>, ingress: &Ingress) -> anyhow::Result<Router> {
-        Ok(routes::TeamsRoutes::new(self, ingress.clone())?.router())
+    fn routes(self: Arc<Self>, ingress: Arc<Ingress>) -> anyhow::Result<Router> {
+        routes::router(self, ingress)
     }
 
     /// Checks that Entra gives the bot tokens.

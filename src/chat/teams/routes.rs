@@ -3,7 +3,7 @@
 
 use super::parse::ActivityError;
 use super::{ParsedActivity, TeamsParser, TeamsPlatform, TokenVerifier};
-use crate::chat::ingress::{Admission, Ingress, LogLimiter, OVERLOADED, read_body};
+use crate::chat::ingress::{Admission, Ingress, OVERLOADED, read_body};
 use anyhow::Context;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -12,46 +12,39 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Teams gives up on an invoke after ten to fifteen seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// State of the Teams route.
-pub struct TeamsRoutes {
+struct TeamsRoutes {
     verifier: TokenVerifier,
     parser: TeamsParser,
     platform: Arc<TeamsPlatform>,
-    ingress: Ingress,
-    refused_log: LogLimiter,
-    foreign_log: LogLimiter,
+    ingress: Arc<Ingress>,
+}
+
+/// Fails when the system has no certificates to trust.
+pub fn router(platform: Arc<TeamsPlatform>, ingress: Arc<Ingress>) -> anyhow::Result<Router> {
+    let verifier = TokenVerifier::new(&platform.config).context("setting up the endpoint of Teams")?;
+    let parser = TeamsParser::new(&platform.config);
+    let routes = Arc::new(TeamsRoutes { verifier, parser, platform, ingress });
+    let messages = move |request| {
+        let routes = Arc::clone(&routes);
+        async move { routes.acknowledge(request).await }
+    };
+    Ok(Router::new().route("/teams/messages", post(messages)))
 }
 
 impl TeamsRoutes {
-    /// Fails when the system has no certificates to trust.
-    pub fn new(platform: Arc<TeamsPlatform>, ingress: Ingress) -> anyhow::Result<TeamsRoutes> {
-        let verifier = TokenVerifier::new(&platform.config).context("setting up the endpoint of Teams")?;
-        let parser = TeamsParser::new(&platform.config);
-        let (refused_log, foreign_log) = (LogLimiter::default(), LogLimiter::default());
-        Ok(TeamsRoutes { verifier, parser, platform, ingress, refused_log, foreign_log })
-    }
-
-    pub fn router(self) -> Router {
-        let routes = Arc::new(self);
-        let messages = move |request| {
-            let routes = Arc::clone(&routes);
-            async move { routes.acknowledge(request).await }
-        };
-        Router::new().route("/teams/messages", post(messages))
-    }
-
     async fn acknowledge(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
         // Nothing of the body is read for somebody who isn't Teams.
         let token = match self.verifier.verify(&head.headers).await {
             Ok(token) => token,
-            Err(error) => return self.refused_log.refuse(StatusCode::UNAUTHORIZED, &error),
+            Err(error) => return self.ingress.refuse(StatusCode::UNAUTHORIZED, &error),
         };
         let Some(body) = read_body(body).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
         match self.parser.activity(&body, &token) {
@@ -72,18 +65,9 @@ impl TeamsRoutes {
             }
             Ok(ParsedActivity::Ignore) => StatusCode::OK.into_response(),
             Ok(ParsedActivity::Unknown) => StatusCode::NOT_IMPLEMENTED.into_response(),
-            Ok(ParsedActivity::Foreign) => {
-                if let Some(suppressed) = self.foreign_log.next_line(Instant::now()) {
-                    tracing::warn!(suppressed, "ignored an activity of a tenant that is not listened to");
-                }
-                StatusCode::OK.into_response()
-            }
-            Err(error @ ActivityError::TokenMismatch) => {
-                self.refused_log.refuse(StatusCode::FORBIDDEN, &error)
-            }
-            Err(error @ ActivityError::Unreadable) => {
-                self.refused_log.refuse(StatusCode::BAD_REQUEST, &error)
-            }
+            Ok(ParsedActivity::Foreign) => self.ingress.ignore_foreign(),
+            Err(error @ ActivityError::TokenMismatch) => self.ingress.refuse(StatusCode::FORBIDDEN, &error),
+            Err(error @ ActivityError::Unreadable) => self.ingress.refuse(StatusCode::BAD_REQUEST, &error),
         }
     }
 
