@@ -1,7 +1,7 @@
 //! The sections `[[access]]`, `[[people]]`, `[approval]` and `[break_glass]`. `access` decides what they allow; the catalog checks
 //! their commands.
 
-use super::chat::{ACCOUNTS, AccountKind};
+use super::chat::{ACCOUNTS, AccountFormat};
 use super::validate::{UniqueNames, environment_names, is_title, title, within};
 use super::{ApprovalRule, ApprovalSettings, BreakGlassSettings, Environment, Grant, PersonConfig};
 use crate::suggest::{quoted, suggestion};
@@ -56,15 +56,15 @@ fn risks_or_commands(table: &mut Reader<'_>, key: &str) -> Vec<String> {
 /// The people; `granting` are the roles that a section grants something to.
 pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonConfig> {
     let mut names = UniqueNames::new("the person");
-    let mut kinds = ACCOUNTS.map(|kind| (UniqueNames::new(kind.name), kind));
+    let mut formats = ACCOUNTS.map(|format| (UniqueNames::new(format.name), format));
     root.tables("people", |table| {
         let name = title(table, "name");
         names.note(table, &name);
         PersonConfig {
             name: name.value,
-            accounts: kinds
+            accounts: formats
                 .iter_mut()
-                .map(|(unique, kind)| (kind.platform, accounts(table, kind, unique)))
+                .map(|(unique, format)| (format.platform, accounts(table, format, unique)))
                 .collect(),
             roles: roles(table, granting),
         }
@@ -72,13 +72,13 @@ pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonConf
 }
 
 /// A person's accounts on one platform; an account is one person's.
-fn accounts(table: &mut Reader<'_>, kind: &AccountKind, unique: &mut UniqueNames) -> Vec<String> {
-    let accounts = table.located_strings(kind.key);
+fn accounts(table: &mut Reader<'_>, format: &AccountFormat, unique: &mut UniqueNames) -> Vec<String> {
+    let accounts = table.located_strings(format.key);
     for account in &accounts {
-        if (kind.fits)(&account.value) {
+        if (format.fits)(&account.value) {
             unique.note(table, account);
         } else {
-            table.problem_at(account.at, format!("{} isn't {}", quoted(&account.value), kind.like));
+            table.problem_at(account.at, format!("{} isn't {}", quoted(&account.value), format.like));
         }
     }
     accounts.into_iter().map(|account| account.value).collect()

@@ -68,7 +68,7 @@ pub(super) fn sections(root: &mut Reader<'_>, outside: &LoadContext<'_>, roles: 
 }
 
 /// A person's accounts on a platform, as `[[people]]` lists them.
-pub(super) struct AccountKind {
+pub(super) struct AccountFormat {
     pub platform: PlatformKind,
     pub key: &'static str,
     /// Begins the message that an account is somebody else's.
@@ -78,15 +78,15 @@ pub(super) struct AccountKind {
 }
 
 /// A platform without an entry knows no person.
-pub(super) const ACCOUNTS: [AccountKind; 3] = [
-    AccountKind {
+pub(super) const ACCOUNTS: [AccountFormat; 3] = [
+    AccountFormat {
         platform: PlatformKind::Slack,
         key: "slack",
         name: "the Slack account",
         fits: |id| is_slack_id(id, &['U', 'W']),
         like: "a Slack user id, which looks like U012AB3CD",
     },
-    AccountKind {
+    AccountFormat {
         platform: PlatformKind::Teams,
         key: "teams",
         name: "the Teams account",
@@ -94,7 +94,7 @@ pub(super) const ACCOUNTS: [AccountKind; 3] = [
         like: "an Entra object id, a UUID in lower case",
     },
     // Login names where Countersign runs: for `countersign run`.
-    AccountKind {
+    AccountFormat {
         platform: PlatformKind::Terminal,
         key: "terminal",
         name: "the login name",
