@@ -7,15 +7,15 @@ use crate::model::{ChatAccount, Person, PlatformKind, Risk, Run};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The requirements of a command in an environment. A request keeps the policy that it was made under; when it is decided, the stricter
-/// of that one and the current one counts.
+/// The requirements of a command in an environment. A request stores the policy in force when it was made; a decision uses the
+/// stricter of the stored and the current policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// The command's own risk, or danger where a rule asks for a second person.
     pub risk: Risk,
     /// Number of different people, none of them the requester.
     pub approvers: usize,
-    /// For the approvers.
+    /// A request waits this long for its approvers.
     pub wait: Duration,
     /// From the last approval to the start.
     pub start_within: Duration,
@@ -48,7 +48,7 @@ impl Policy {
         let number = |name: &str| facts.and_then(|facts| facts.get(name));
         let seconds = |name: &str| number(name).and_then(Value::as_f64).map(Duration::from_secs_f64);
         let approvers =
-            number("approvers").and_then(Value::as_u64).and_then(|some| usize::try_from(some).ok());
+            number("approvers").and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok());
         self.stricter(Policy {
             risk: self.risk,
             approvers: approvers.unwrap_or(1),
@@ -60,7 +60,7 @@ impl Policy {
 
 /// True if the person could approve the run when it was requested: a later role doesn't count. Records of before the names were
 /// kept don't tell, and then the current roles count.
-pub fn could_approve_then(run: &Run, person: &Person) -> bool {
+pub fn could_approve_at_request(run: &Run, person: &Person) -> bool {
     let policy = run.events.first().and_then(|event| event.facts.get("policy"));
     let names = policy.and_then(|policy| policy.get("who")).and_then(Value::as_array);
     names.is_none_or(|names| names.iter().any(|name| name.as_str() == Some(&person.id)))
@@ -79,14 +79,14 @@ pub struct Access {
 
 impl Access {
     /// # Errors
-    /// Words in grants and rules that are neither a risk nor a command, and rules that can't hold, all at once.
+    /// Words in grants and rules that are neither a risk nor a command, and rules that can't apply, all at once.
     pub fn new(config: &Config, catalog: &Catalog) -> Result<Access, Vec<String>> {
         let known =
             |word: &str| ["*", "read", "write", "danger"].contains(&word) || catalog.find(word).is_some();
-        let mut wrong = Vec::new();
+        let mut errors = Vec::new();
         let mut check = |place: String, word: &str| {
             if !known(word) {
-                wrong.push(format!("{place} names `{word}`, which is neither a risk nor a command"));
+                errors.push(format!("{place} names `{word}`, which is neither a risk nor a command"));
             }
         };
         for grant in &config.access {
@@ -96,13 +96,13 @@ impl Access {
         }
         for rule in &config.approval.rules {
             for word in &rule.commands {
-                check(format!("the approval rule at line {}", rule.at), word);
+                check(format!("the approval rule at line {}", rule.line), word);
             }
         }
-        wrong.extend(rule_errors(&config.approval, catalog));
-        wrong.extend(break_glass_errors(config, catalog));
-        if !wrong.is_empty() {
-            return Err(wrong);
+        errors.extend(rule_errors(&config.approval, catalog));
+        errors.extend(break_glass_errors(config, catalog));
+        if !errors.is_empty() {
+            return Err(errors);
         }
         let read_commands = catalog.iter().filter(|command| command.header.risk == Risk::Read);
         let mut reads: Vec<String> = read_commands.map(|command| command.name.clone()).collect();
@@ -118,9 +118,9 @@ impl Access {
 
     /// The person behind an account, if the configuration lists it.
     pub fn person(&self, sender: &ChatAccount) -> Option<Person> {
-        let entry =
+        let config =
             self.people.iter().find(|person| person.accounts(sender.platform).contains(&sender.account))?;
-        Some(Person { id: entry.name.clone(), account: Some(sender.account.clone()) })
+        Some(Person { id: config.name.clone(), account: Some(sender.account.clone()) })
     }
 
     /// True if the person may run, or request, the command there. Without an environment: anywhere at all.
@@ -140,26 +140,27 @@ impl Access {
 
     /// True if the person may use break-glass for this command, where they may request it anyway.
     pub fn may_break_glass(&self, person: &Person, command: &Command) -> bool {
-        self.break_glass.as_ref().zip(self.entry(person)).is_some_and(|(break_glass, entry)| {
-            entry.roles.contains(&break_glass.role) && break_glass.commands.contains(&command.name)
+        self.break_glass.as_ref().zip(self.person_config(person)).is_some_and(|(break_glass, config)| {
+            config.roles.contains(&break_glass.role) && break_glass.commands.contains(&command.name)
         })
     }
 
     /// True if the person may act or approve there at all: enough to stop a run, and anywhere, to freeze.
     pub fn may_act(&self, person: &Person, environment: Option<&str>) -> bool {
-        !self.roles(person, environment, |grant| self.acts(grant)).is_empty()
+        !self.roles(person, environment, |grant| self.allows_changes(grant)).is_empty()
     }
 
     /// Everyone but the requester who may approve. How they are reached is another matter: [`Access::known_on`].
     pub fn approvers(&self, command: &Command, environment: Option<&str>, requester: &Person) -> Vec<Person> {
         let others = self.people.iter().filter(|person| person.name != requester.id);
-        let others = others.map(|entry| Person { id: entry.name.clone(), account: None });
+        let others = others.map(|config| Person { id: config.name.clone(), account: None });
         others.filter(|person| self.may_approve(person, command, environment)).collect()
     }
 
     /// A person as a platform knows them: with their first account there, if they have one.
     pub fn known_on(&self, person: &Person, platform: PlatformKind) -> Person {
-        let account = self.entry(person).and_then(|entry| entry.accounts(platform).first().cloned());
+        let account =
+            self.person_config(person).and_then(|config| config.accounts(platform).first().cloned());
         Person { id: person.id.clone(), account }
     }
 
@@ -167,7 +168,7 @@ impl Access {
     pub fn roles_to_run(&self, person: &Person, command: &Command, environment: Option<&str>) -> Vec<&str> {
         let mut roles = self.roles(person, environment, |grant| covers(&grant.run, command));
         if command.header.allow_any_operator {
-            roles.extend(self.roles(person, None, |grant| self.acts(grant)));
+            roles.extend(self.roles(person, None, |grant| self.allows_changes(grant)));
         }
         roles
     }
@@ -179,9 +180,10 @@ impl Access {
         command: &Command,
         environment: Option<&str>,
     ) -> Vec<&str> {
-        let raised = self.policy(command, environment).risk;
+        // A rule may raise the risk: a role that approves the raised risk may approve too.
+        let effective_risk = self.policy(command, environment).risk;
         self.roles(person, environment, |grant| {
-            covers(&grant.approve, command) || grant.approve.iter().any(|word| word == raised.word())
+            covers(&grant.approve, command) || grant.approve.iter().any(|word| word == effective_risk.word())
         })
     }
 
@@ -190,9 +192,10 @@ impl Access {
         let ApprovalSettings { wait, start_within, approvers, rules, .. } = &self.approval;
         let own = command.header.risk;
         let usual = Policy { risk: own, approvers: *approvers, wait: *wait, start_within: *start_within };
-        let here = |name: &String| name == "*" || environment == Some(name.as_str());
-        let applies =
-            |rule: &&ApprovalRule| rule.environments.iter().any(here) && covers(&rule.commands, command);
+        let in_environment = |name: &String| name == "*" || environment == Some(name.as_str());
+        let applies = |rule: &&ApprovalRule| {
+            rule.environments.iter().any(in_environment) && covers(&rule.commands, command)
+        };
         rules.iter().filter(applies).fold(usual, |policy, rule| {
             policy.stricter(Policy {
                 risk: if rule.second_person && may_wait(command) { Risk::Danger } else { own },
@@ -203,11 +206,11 @@ impl Access {
         })
     }
 
-    fn entry(&self, person: &Person) -> Option<&PersonConfig> {
-        self.people.iter().find(|entry| entry.name == person.id)
+    fn person_config(&self, person: &Person) -> Option<&PersonConfig> {
+        self.people.iter().find(|config| config.name == person.id)
     }
 
-    fn acts(&self, grant: &Grant) -> bool {
+    fn allows_changes(&self, grant: &Grant) -> bool {
         grant.run.iter().chain(&grant.approve).any(|word| !self.reads.contains(word))
     }
 
@@ -217,24 +220,27 @@ impl Access {
         environment: Option<&str>,
         allows: impl Fn(&Grant) -> bool,
     ) -> Vec<&str> {
-        let Some(entry) = self.entry(person) else { return Vec::new() };
-        let here = |known: &String| environment.is_none_or(|name| known == "*" || known == name);
-        let counts = |grant: &&Grant| {
-            entry.roles.contains(&grant.role) && grant.environments.iter().any(here) && allows(grant)
+        let Some(config) = self.person_config(person) else { return Vec::new() };
+        let in_environment = |known: &String| environment.is_none_or(|name| known == "*" || known == name);
+        let applies = |grant: &&Grant| {
+            config.roles.contains(&grant.role)
+                && grant.environments.iter().any(in_environment)
+                && allows(grant)
         };
-        self.grants.iter().filter(counts).map(|grant| grant.role.as_str()).collect()
+        self.grants.iter().filter(applies).map(|grant| grant.role.as_str()).collect()
     }
 }
 
 /// Commands of the configuration that break-glass can't run.
 fn break_glass_errors(config: &Config, catalog: &Catalog) -> Vec<String> {
-    let Some(break_glass) = config.break_glass.as_ref().filter(|break_glass| break_glass.named_by_file)
+    let Some(break_glass) = config.break_glass.as_ref().filter(|break_glass| break_glass.commands_configured)
     else {
         return Vec::new();
     };
-    let acts = |name: &String| catalog.find(name).is_some_and(|command| command.header.risk != Risk::Read);
-    let wrong = break_glass.commands.iter().filter(|name| !acts(name));
-    wrong.map(|name| format!("[break_glass] names `{name}`, which is no command that acts")).collect()
+    let is_change =
+        |name: &String| catalog.find(name).is_some_and(|command| command.header.risk != Risk::Read);
+    let refused = break_glass.commands.iter().filter(|name| !is_change(name));
+    refused.map(|name| format!("[break_glass] names `{name}`, which is no command that acts")).collect()
 }
 
 fn covers(words: &[String], command: &Command) -> bool {
@@ -249,7 +255,7 @@ fn may_wait(command: &Command) -> bool {
 
 /// Rules that name what can't wait for anybody.
 fn rule_errors(approval: &ApprovalSettings, catalog: &Catalog) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut errors = Vec::new();
     for rule in approval.rules.iter().filter(|rule| rule.second_person) {
         for name in &rule.commands {
             if let Some(command) = catalog.find(name).filter(|command| !may_wait(command)) {
@@ -258,10 +264,10 @@ fn rule_errors(approval: &ApprovalSettings, catalog: &Catalog) -> Vec<String> {
                     Risk::Danger => "it does anyway",
                     Risk::Write => "it touches no server",
                 };
-                let rule = format!("the approval rule at line {}", rule.at);
-                wrong.push(format!("{rule} lets `{name}` wait for a second person, and {why}"));
+                let rule = format!("the approval rule at line {}", rule.line);
+                errors.push(format!("{rule} lets `{name}` wait for a second person, and {why}"));
             }
         }
     }
-    wrong
+    errors
 }

@@ -6,7 +6,7 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::model::RunId;
 use crate::postgres::Environments;
-use crate::schedule::Window;
+use crate::schedule::EnvironmentWindow;
 use crate::storage::Storage;
 use crate::webhook::Webhook;
 use parking_lot::Mutex;
@@ -18,7 +18,7 @@ pub struct App {
     pub config: Config,
     pub catalog: Catalog,
     pub access: Access,
-    pub schedule: Vec<Window>,
+    pub schedule: Vec<EnvironmentWindow>,
     pub environments: Environments,
     pub audit: AuditLog,
     pub storage: Storage,

@@ -3,7 +3,7 @@
 
 use crate::access::Policy;
 use crate::config::ApprovalSettings;
-use crate::model::{EventKind, Person, Plan, Run, RunId, RunState, next};
+use crate::model::{EventKind, Person, Plan, Run, RunId, RunState, next_state};
 use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Store, StoreResult};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const LONGEST_CLOSE_RETRY: Duration = Duration::from_secs(30);
 /// The event that closes a run whose transition was recorded after its caller had timed out. `None` if the transition starts nothing,
 /// as an event within `Running` does.
 fn on_timeout(from: Option<RunState>, to: RunState) -> Option<NewEvent> {
-    let state = next(Some(to), EventKind::TimedOut).filter(|_| from != Some(to))?;
+    let state = next_state(Some(to), EventKind::TimedOut).filter(|_| from != Some(to))?;
     Some(NewEvent {
         kind: EventKind::TimedOut,
         by: None,
@@ -52,7 +52,7 @@ impl EventDetails {
     }
     pub fn plan(mut self, plan: &Plan) -> EventDetails {
         self.facts["plan_sha256"] = plan.digest().into();
-        self.text("plan", plan.stored())
+        self.text("plan", plan.to_json())
     }
     /// Adds the requirements at the time of the request, and the people who may approve it; the list is fixed from now on.
     pub fn policy(mut self, policy: &Policy, approvers: &[Person]) -> EventDetails {
@@ -83,7 +83,7 @@ impl AuditLog {
     /// # Errors
     /// When the store can't be used.
     pub async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome> {
-        self.store.open(NewRun { on_timeout: on_timeout(None, new.first.state), ..new }).await
+        self.store.open(NewRun { on_timeout: on_timeout(None, new.first_event.state), ..new }).await
     }
 
     fn event(&self, kind: EventKind, state: RunState, details: EventDetails) -> NewEvent {
@@ -98,7 +98,7 @@ impl AuditLog {
     }
 
     fn next_event(&self, run: &Run, kind: EventKind, details: EventDetails) -> Option<NewEvent> {
-        let state = next(Some(run.state), kind)?;
+        let state = next_state(Some(run.state), kind)?;
         // Also before the supervisor has recorded the expiry.
         let is_late = run.deadline.is_some_and(|deadline| deadline <= jiff::Timestamp::now());
         if is_late && kind == EventKind::Started {
@@ -129,11 +129,11 @@ impl AuditLog {
         details: EventDetails,
         unless_frozen: bool,
     ) -> StoreResult<AppendOutcome> {
-        let Some(change) = self.next_event(run, kind, details) else {
+        let Some(event) = self.next_event(run, kind, details) else {
             return Ok(AppendOutcome::VersionConflict(Box::new(run.clone())));
         };
-        let on_timeout = on_timeout(Some(run.state), change.state);
-        let append = Append { run: run.id, version: run.version, change, on_timeout, unless_frozen };
+        let on_timeout = on_timeout(Some(run.state), event.state);
+        let append = Append { run: run.id, version: run.version, event, on_timeout, unless_frozen };
         self.store.append_if(append).await
     }
 
@@ -143,7 +143,7 @@ impl AuditLog {
     /// As [`Store::append_if`].
     pub async fn note(&self, run: RunId, kind: EventKind, details: EventDetails) -> StoreResult<Option<Run>> {
         while let Some(now) = self.store.get(run).await? {
-            if next(Some(now.state), kind).is_none() {
+            if next_state(Some(now.state), kind).is_none() {
                 break;
             }
             if let AppendOutcome::Done(run) = self.append(&now, kind, details.clone()).await? {
@@ -197,7 +197,7 @@ mod tests {
     fn transitions() -> impl Iterator<Item = (Option<RunState>, EventKind, RunState)> {
         let states = std::iter::once(None).chain(RunState::VARIANTS.iter().copied().map(Some));
         let pairs = states.flat_map(|from| EventKind::VARIANTS.iter().map(move |kind| (from, *kind)));
-        pairs.filter_map(|(from, kind)| Some((from, kind, next(from, kind)?)))
+        pairs.filter_map(|(from, kind)| Some((from, kind, next_state(from, kind)?)))
     }
 
     /// Every pair of state and event, so that a new one has to be thought of here; those of runs that are over are below.
@@ -221,7 +221,7 @@ mod tests {
     fn what_is_over_stays_so() {
         for state in RunState::VARIANTS.iter().copied().filter(|state| is_over(*state)) {
             for kind in EventKind::VARIANTS.iter().copied() {
-                let to = next(Some(state), kind);
+                let to = next_state(Some(state), kind);
                 let reviewed = (kind == EventKind::Reviewed).then_some(state);
                 assert_eq!(to, reviewed, "{state:?} {}", kind.as_str());
             }

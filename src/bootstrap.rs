@@ -6,9 +6,9 @@ use crate::actions;
 use crate::app::{App, Progress};
 use crate::audit::AuditLog;
 use crate::catalog::{Catalog, sql_files};
-use crate::config::Config;
+use crate::config::{Config, StoreTimeouts};
 use crate::postgres::Environments;
-use crate::schedule::{self, Window};
+use crate::schedule::{self, EnvironmentWindow};
 use crate::storage::Storage;
 use crate::store::sqlite::{SqliteStore, StoreLimits};
 use crate::toml_reader::Problems;
@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 /// Every mistake in the commands or the access rules, or a store that can't be opened.
 pub fn assemble(config: Config) -> anyhow::Result<App> {
     let Rules { catalog, access, schedule } = rules(&config)?;
-    let limits = StoreLimits { answer: config.store_timeouts.answer, busy: config.store_timeouts.lock };
+    let StoreTimeouts { call_timeout, lock_timeout } = config.store_timeouts;
+    let limits = StoreLimits { call_timeout, lock_timeout };
     let store = SqliteStore::open(&config.store, limits).context("opening the audit log")?;
     Ok(App {
         catalog,
@@ -44,7 +45,7 @@ pub struct Rules {
     /// Built-in and custom commands.
     pub catalog: Catalog,
     pub access: Access,
-    pub schedule: Vec<Window>,
+    pub schedule: Vec<EnvironmentWindow>,
 }
 
 /// Reads the commands, and checks the configuration's access rules and windows against them.

@@ -1,4 +1,4 @@
-//! State in memory that may be lost: pacing, duplicate deliveries, cached answers. All of it is bounded, and none of it may be the
+//! State in memory that may be lost: rate limits, duplicate deliveries, cached answers. All of it is bounded, and none of it may be the
 //! only copy of something that matters.
 
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// The interval is the least between two turns of one key.
+    /// `interval` is the shortest time between two turns of one key.
     pub fn new(interval: Duration) -> Self {
         RateLimiter { interval, last: Mutex::default() }
     }
@@ -120,7 +120,7 @@ impl<V: Clone> TtlCache<V> {
         entries.insert(key.to_owned(), (until, value));
     }
 
-    /// The cached value, or a fetched one, which is kept for the time beside it. Its age counts from before the question.
+    /// The cached value, or a fetched one, which is kept for the time beside it. Its lifetime counts from before the fetch.
     pub async fn get_or_fetch<E>(&self, key: &str, fetch: impl Future<Output = Fetch<V, E>>) -> Result<V, E> {
         match self.get(key) {
             Some(value) => Ok(value),
@@ -128,7 +128,7 @@ impl<V: Clone> TtlCache<V> {
         }
     }
 
-    /// As [`TtlCache::get_or_fetch`], whatever is cached.
+    /// Fetches a value and keeps it, even if one is cached.
     pub async fn refresh<E>(&self, key: &str, fetch: impl Future<Output = Fetch<V, E>>) -> Result<V, E> {
         self.share_fetch(key, Some(Instant::now()), fetch).await
     }
@@ -189,14 +189,14 @@ mod tests {
 
     #[test]
     fn turns_of_a_key_lie_an_interval_apart_and_keys_do_not_wait_for_each_other() {
-        let pacer = RateLimiter::new(SECOND);
+        let limiter = RateLimiter::new(SECOND);
         let now = Instant::now();
-        assert_eq!(pacer.reserve("C1", now), now);
-        assert_eq!(pacer.reserve("C1", now), now + SECOND);
-        assert_eq!(pacer.reserve("C1", now), now + 2 * SECOND);
-        assert_eq!(pacer.reserve("C2", now), now);
-        assert_eq!(pacer.reserve("C1", now + 10 * SECOND), now + 10 * SECOND);
-        assert_eq!(pacer.last.lock().len(), 1, "C2's turn is long past");
+        assert_eq!(limiter.reserve("C1", now), now);
+        assert_eq!(limiter.reserve("C1", now), now + SECOND);
+        assert_eq!(limiter.reserve("C1", now), now + 2 * SECOND);
+        assert_eq!(limiter.reserve("C2", now), now);
+        assert_eq!(limiter.reserve("C1", now + 10 * SECOND), now + 10 * SECOND);
+        assert_eq!(limiter.last.lock().len(), 1, "C2's turn is long past");
     }
 
     #[test]

@@ -44,7 +44,7 @@
 //! | [`azure`] | Entra tokens; the only user of the Azure crates |
 //! | [`store`] | the audit log's storage: a trait, and SQLite behind it |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
-//! | [`ephemeral`] | pacing, duplicate deliveries and caches: may be lost |
+//! | [`ephemeral`] | rate limits, duplicate deliveries and caches: may be lost |
 //! | [`webhook`] | a team's webhook, notified of pending requests |
 //! | [`prisma`] | a directory of migrations, to compare a migration history with |
 //! | [`catalog`], [`command_line`] | command files → commands; typed words → values |

@@ -1,6 +1,6 @@
 //! The interface of a chat platform, as the workflow uses it.
 
-use crate::model::{ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply};
+use crate::model::{ChatAccount, ChatEvent, Conversation, PlatformKind, PostedMessage, Reply};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +85,7 @@ pub trait Platform: Send + Sync {
 
     /// Answers an event: by its handle while that is valid, else by a message of its own; where the bot isn't in the
     /// conversation, directly to the requester.
-    async fn answer(&self, event: &IncomingEvent, reply: &Reply) -> Result<(), SendError>;
+    async fn answer(&self, event: &ChatEvent, reply: &Reply) -> Result<(), SendError>;
 
     /// Posts a message that can be edited later.
     async fn post(&self, conversation: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError>;

@@ -2,42 +2,42 @@
 //! are UTC. Countersign starts none of it: a timer does (`countersign run`), or a person; `schedule` tells whether they did.
 
 use crate::catalog::{Catalog, Scope};
-use crate::command_line::{KnownNames, ParsedCommand, Values, understand};
+use crate::command_line::{KnownNames, ParsedCommand, Values, parse_command};
 use crate::config::{Config, MaintenanceWindow};
 use jiff::{Timestamp, tz::TimeZone};
 use std::time::Duration;
 
 /// A window in one environment.
 #[derive(Debug, Clone)]
-pub struct Window {
+pub struct EnvironmentWindow {
     pub name: String,
     pub environment: String,
     pub command: String,
     pub values: Values,
     /// "backup all": in canonical form.
-    pub run: String,
+    pub command_line: String,
     /// Time after it was due in which it has to succeed; then it is late.
-    pub within: Duration,
+    pub grace: Duration,
     /// In UTC.
-    pub at: croner::Cron,
+    pub cron: croner::Cron,
 }
 
-impl Window {
+impl EnvironmentWindow {
     /// Its last due time, not after `now`.
     pub fn last(&self, now: Timestamp) -> Option<Timestamp> {
-        let last = self.at.find_previous_occurrence(&now.to_zoned(TimeZone::UTC), true);
+        let last = self.cron.find_previous_occurrence(&now.to_zoned(TimeZone::UTC), true);
         last.ok().map(|time| time.timestamp())
     }
 
     /// Its next due time, after `now`.
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
-        let next = self.at.find_next_occurrence(&now.to_zoned(TimeZone::UTC), false);
+        let next = self.cron.find_next_occurrence(&now.to_zoned(TimeZone::UTC), false);
         next.ok().map(|time| time.timestamp())
     }
 
     /// "At 02:00".
-    pub fn rhythm(&self) -> String {
-        self.at.describe().trim_end_matches('.').to_owned()
+    pub fn description(&self) -> String {
+        self.cron.describe().trim_end_matches('.').to_owned()
     }
 }
 
@@ -45,26 +45,26 @@ impl Window {
 ///
 /// # Errors
 /// Lines that no command understands, and those that are not allowed in a schedule, all at once.
-pub fn windows(config: &Config, catalog: &Catalog) -> Result<Vec<Window>, Vec<String>> {
+pub fn windows(config: &Config, catalog: &Catalog) -> Result<Vec<EnvironmentWindow>, Vec<String>> {
     let known = KnownNames::of(config, catalog);
     let mut windows = Vec::new();
-    let mut wrong = Vec::new();
+    let mut errors = Vec::new();
     for window in &config.schedule {
         match of_environments(window, catalog, &known) {
             Ok(found) => windows.extend(found),
-            Err(why) => wrong.push(format!("the window `{}`: {why}", window.name)),
+            Err(why) => errors.push(format!("the window `{}`: {why}", window.name)),
         }
     }
-    if wrong.is_empty() { Ok(windows) } else { Err(wrong) }
+    if errors.is_empty() { Ok(windows) } else { Err(errors) }
 }
 
 fn of_environments(
     window: &MaintenanceWindow,
     catalog: &Catalog,
     known: &KnownNames,
-) -> Result<Vec<Window>, String> {
-    let understood = understand(catalog, &window.run, known).map_err(|why| why.to_string())?;
-    let Some(ParsedCommand { command, values, line }) = understood else {
+) -> Result<Vec<EnvironmentWindow>, String> {
+    let parsed = parse_command(catalog, &window.run, known).map_err(|why| why.to_string())?;
+    let Some(ParsedCommand { command, values, line }) = parsed else {
         return Err("`run` is empty: name a command, as in \"backup all\"".to_owned());
     };
     if line.environment.is_some() || line.reason.is_some() || line.private || line.dry_run {
@@ -74,15 +74,15 @@ fn of_environments(
     if command.header.scope == Scope::None {
         return Err(format!("`{}` concerns no environment", command.name));
     }
-    let run = crate::command_line::to_line(&command.name, &command.header.args, &values);
-    let of_environment = |environment: &String| Window {
+    let command_line = crate::command_line::to_line(&command.name, &command.header.args, &values);
+    let of_environment = |environment: &String| EnvironmentWindow {
         name: window.name.clone(),
         environment: environment.clone(),
         command: command.name.clone(),
         values: values.clone(),
-        run: run.clone(),
-        within: window.within,
-        at: window.at.clone(),
+        command_line: command_line.clone(),
+        grace: window.grace,
+        cron: window.cron.clone(),
     };
     Ok(window.environments.iter().map(of_environment).collect())
 }

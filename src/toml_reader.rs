@@ -52,7 +52,7 @@ impl Problems {
     ///
     /// # Errors
     /// The problems.
-    pub fn or<T>(self, value: T) -> Result<T, Problems> {
+    pub fn into_result<T>(self, value: T) -> Result<T, Problems> {
         if self.0.is_empty() { Ok(value) } else { Err(self) }
     }
 }
@@ -126,12 +126,12 @@ pub struct Located<T> {
 /// The problems.
 pub fn read<T>(source: Source<'_>, body: impl FnOnce(&mut Reader<'_>) -> T) -> Result<T, Problems> {
     let (document, errors) = DeTable::parse_recoverable(source.toml);
-    let place = |error: &toml::de::Error| error.span().map_or(source.toml.len(), |span| span.start);
-    let syntax = errors.iter().map(|error| source.problem(source.start + place(error), error.message()));
+    let offset_of = |error: &toml::de::Error| error.span().map_or(source.toml.len(), |span| span.start);
+    let syntax = errors.iter().map(|error| source.problem(source.start + offset_of(error), error.message()));
     let mut problems = Problems(syntax.collect());
-    let place = Location { name: String::new(), at: source.toml_position(0) };
+    let location = Location { name: String::new(), at: source.toml_position(0) };
     let value =
-        errors.is_empty().then(|| Reader::open(source, &mut problems, document.get_ref(), place, body));
+        errors.is_empty().then(|| Reader::open(source, &mut problems, document.get_ref(), location, body));
     problems.0.sort_by_key(|problem| problem.at);
     value.filter(|_| problems.0.is_empty()).ok_or(problems)
 }
@@ -147,7 +147,7 @@ pub struct Reader<'r> {
     source: Source<'r>,
     problems: &'r mut Problems,
     table: &'r DeTable<'r>,
-    place: Location,
+    location: Location,
     read_keys: BTreeSet<String>,
 }
 
@@ -157,10 +157,10 @@ impl<'r> Reader<'r> {
         source: Source<'r>,
         problems: &'r mut Problems,
         table: &'r DeTable<'r>,
-        place: Location,
+        location: Location,
         body: impl FnOnce(&mut Reader<'_>) -> T,
     ) -> T {
-        let mut reader = Reader { source, problems, table, place, read_keys: BTreeSet::new() };
+        let mut reader = Reader { source, problems, table, location, read_keys: BTreeSet::new() };
         let value = body(&mut reader);
         reader.report_unknown();
         value
@@ -168,23 +168,24 @@ impl<'r> Reader<'r> {
 
     fn report_unknown(&mut self) {
         for (key, _) in self.table.iter().filter(|(key, _)| !self.read_keys.contains(&**key.get_ref())) {
-            let free =
+            let unused_keys =
                 self.read_keys.iter().map(String::as_str).filter(|known| !self.table.contains_key(*known));
-            let message = format!("unknown key {}{}", quoted(key.get_ref()), suggestion(key.get_ref(), free));
+            let message =
+                format!("unknown key {}{}", quoted(key.get_ref()), suggestion(key.get_ref(), unused_keys));
             self.problems.0.push(self.source.problem(self.source.start + key.span().start, message));
         }
     }
 
     /// The start of the table: its header or its brace.
     pub fn position(&self) -> SourcePosition {
-        self.place.at
+        self.location.at
     }
 
     /// The position of a key's value; the start of the table if the key is absent.
     pub fn position_of(&self, key: &str) -> SourcePosition {
         match self.table.get_key_value(key) {
             Some((key, value)) => self.located(key.span(), value.span()),
-            None => self.place.at,
+            None => self.location.at,
         }
     }
 
@@ -269,7 +270,9 @@ impl<'r> Reader<'r> {
     pub fn opt_duration(&mut self, key: &str) -> Option<Duration> {
         let text = self.value(key, "a duration like \"30s\"", |value| value.as_str().map(String::from))?;
         parse_duration(&text)
-            .map_err(|right| self.problem(key, format!("`{key}` is {}, but {right}", quoted(&text))))
+            .map_err(|correction| {
+                self.problem(key, format!("`{key}` is {}, but {correction}", quoted(&text)))
+            })
             .ok()
     }
 
@@ -352,14 +355,14 @@ impl<'r> Reader<'r> {
     pub fn opt_table_like<T>(
         &mut self,
         key: &str,
-        like: &str,
+        expected: &str,
         body: impl FnOnce(&mut Reader<'_>) -> T,
     ) -> Option<T> {
         let (at, value) = self.entry(key)?;
         match value.get_ref() {
             DeValue::Table(table) => Some(self.descend(key, table, at, body)),
             other => {
-                self.problem_at(at, mismatch(key, like, other));
+                self.problem_at(at, mismatch(key, expected, other));
                 None
             }
         }
@@ -374,17 +377,17 @@ impl<'r> Reader<'r> {
     pub fn tables_like<T>(
         &mut self,
         key: &str,
-        like: &str,
+        expected: &str,
         mut body: impl FnMut(&mut Reader<'_>) -> T,
     ) -> Vec<T> {
-        let mut read = Vec::new();
+        let mut tables = Vec::new();
         for (at, item) in self.items(key, "tables") {
             match item {
-                DeValue::Table(table) => read.push(self.descend(key, table, at, &mut body)),
-                other => self.problem_at(at, format!("each of {}", mismatch(key, like, other))),
+                DeValue::Table(table) => tables.push(self.descend(key, table, at, &mut body)),
+                other => self.problem_at(at, format!("each of {}", mismatch(key, expected, other))),
             }
         }
-        read
+        tables
     }
 
     fn descend<T>(
@@ -394,52 +397,57 @@ impl<'r> Reader<'r> {
         at: SourcePosition,
         body: impl FnOnce(&mut Reader<'_>) -> T,
     ) -> T {
-        let dot = if self.place.name.is_empty() { "" } else { "." };
-        let place = Location { name: format!("{}{dot}{key}", self.place.name), at };
-        Reader::open(self.source, self.problems, table, place, body)
+        let dot = if self.location.name.is_empty() { "" } else { "." };
+        let location = Location { name: format!("{}{dot}{key}", self.location.name), at };
+        Reader::open(self.source, self.problems, table, location, body)
     }
 
-    fn items(&mut self, key: &str, what: &str) -> Vec<(SourcePosition, &'r DeValue<'r>)> {
+    fn items(&mut self, key: &str, expected: &str) -> Vec<(SourcePosition, &'r DeValue<'r>)> {
         let Some((at, value)) = self.entry(key) else { return Vec::new() };
         match value.get_ref() {
             DeValue::Array(items) => {
-                let place = |item: &Spanned<_>| self.source.toml_position(item.span().start);
-                items.iter().map(|item| (place(item), item.get_ref())).collect()
+                let position_of = |item: &Spanned<_>| self.source.toml_position(item.span().start);
+                items.iter().map(|item| (position_of(item), item.get_ref())).collect()
             }
             other => {
-                self.problem_at(at, mismatch(key, &format!("an array of {what}"), other));
+                self.problem_at(at, mismatch(key, &format!("an array of {expected}"), other));
                 Vec::new()
             }
         }
     }
 
-    fn value<T>(&mut self, key: &str, what: &str, read: impl FnOnce(&DeValue<'_>) -> Option<T>) -> Option<T> {
+    fn value<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        convert: impl FnOnce(&DeValue<'_>) -> Option<T>,
+    ) -> Option<T> {
         let (at, value) = self.entry(key)?;
-        let read = read(value.get_ref());
-        if read.is_none() {
-            self.problem_at(at, mismatch(key, what, value.get_ref()));
+        let converted = convert(value.get_ref());
+        if converted.is_none() {
+            self.problem_at(at, mismatch(key, expected, value.get_ref()));
         }
-        read
+        converted
     }
 
     fn entry(&mut self, key: &str) -> Option<(SourcePosition, &'r Spanned<DeValue<'r>>)> {
         self.read_keys.insert(key.into());
-        let (found, value) = self.table.get_key_value(key)?;
-        Some((self.located(found.span(), value.span()), value))
+        let (key, value) = self.table.get_key_value(key)?;
+        Some((self.located(key.span(), value.span()), value))
     }
 
     /// Reports an absent key.
     pub fn required(&mut self, key: &str) {
         if !self.has(key) {
-            let of = match self.place.name.as_str() {
+            let suffix = match self.location.name.as_str() {
                 "" => String::new(),
                 name => format!(" of `{name}`"),
             };
-            self.problem_at(self.place.at, format!("missing key `{key}`{of}"));
+            self.problem_at(self.location.at, format!("missing key `{key}`{suffix}"));
         }
     }
 
-    /// A table that only its sub-tables name has no place of its own: its key's is as good.
+    /// The position of a value. A table that only its sub-tables name has no span: its key's position is used.
     fn located(&self, key: Range<usize>, value: Range<usize>) -> SourcePosition {
         self.source.toml_position(if value.is_empty() { key.start } else { value.start })
     }
@@ -457,10 +465,10 @@ fn whole_number(value: &DeValue<'_>) -> Option<i64> {
 }
 
 /// The found value itself is never repeated: it may be a secret that was put in the wrong place.
-fn mismatch(key: &str, what: &str, found: &DeValue<'_>) -> String {
+fn mismatch(key: &str, expected: &str, found: &DeValue<'_>) -> String {
     match found {
-        DeValue::Integer(_) if what == "a whole number" => format!("`{key}` is too large a number"),
-        other => format!("`{key}` must be {what}, not {}", with_article(other)),
+        DeValue::Integer(_) if expected == "a whole number" => format!("`{key}` is too large a number"),
+        other => format!("`{key}` must be {expected}, not {}", with_article(other)),
     }
 }
 

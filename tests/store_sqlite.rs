@@ -39,8 +39,8 @@ fn store(path: &Path) -> Arc<dyn Store> {
     Arc::new(SqliteStore::open(path, StoreLimits::default()).unwrap())
 }
 
-fn limits(answer: u64, busy: u64) -> StoreLimits {
-    StoreLimits { answer: Duration::from_millis(answer), busy: Duration::from_millis(busy) }
+fn limits(call: u64, lock: u64) -> StoreLimits {
+    StoreLimits { call_timeout: Duration::from_millis(call), lock_timeout: Duration::from_millis(lock) }
 }
 
 /// Another process's hand on the file.
@@ -102,7 +102,7 @@ async fn a_late_answer_starts_nothing() {
     assert!(matches!(open, Err(StoreError::TooLate)), "{open:?}");
     other.execute_batch("COMMIT").unwrap();
     // The desk does one thing after another: when this is written, the others are behind it.
-    while hasty.bind(conversation("C1"), "staging".into()).await.is_err() {}
+    while hasty.bind_conversation(conversation("C1"), "staging".into()).await.is_err() {}
     assert_eq!(patient.get(run.id).await.unwrap(), Some(run));
     assert_eq!(patient.list(Filter::default()).await.unwrap().total, 1);
     assert_eq!(patient.verify().await.unwrap().events, 1);
@@ -120,7 +120,7 @@ async fn a_killed_process_leaves_orphans() {
         let approved = opened(&a, new_run("approved")).await;
         done(&a, append(&approved, "approved", RunState::Approved)).await;
         let mut running = new_run("running");
-        running.first.state = RunState::Running;
+        running.first_event.state = RunState::Running;
         opened(&a, running).await;
         println!("\nready");
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -130,7 +130,7 @@ async fn a_killed_process_leaves_orphans() {
     let path = file_in(&directory);
     let a = store(&path);
     let mut ours = new_run("ours");
-    ours.first.state = RunState::Running;
+    ours.first_event.state = RunState::Running;
     opened(&a, ours).await;
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_killed_process_leaves_orphans", "--nocapture"])
@@ -182,7 +182,7 @@ async fn a_full_disk_is_said_and_space_is_used_again() {
     let mut opened_runs = 0;
     let error = loop {
         let mut new = new_run(&format!("d{opened_runs}"));
-        new.first.texts = BTreeMap::from([("plan".into(), "x".repeat(20_000))]);
+        new.first_event.texts = BTreeMap::from([("plan".into(), "x".repeat(20_000))]);
         match a.open(new).await {
             Ok(_) => opened_runs += 1,
             Err(error) => break error.to_string(),
@@ -199,7 +199,7 @@ async fn a_full_disk_is_said_and_space_is_used_again() {
     assert!(Command::new("prlimit").args([&own, "--fsize=unlimited"]).status().unwrap().success());
     opened(&a, new_run("after")).await;
     let verified = a.verify().await.unwrap();
-    assert_eq!((verified.events, verified.broken), (opened_runs as i64 + 1, None));
+    assert_eq!((verified.events, verified.first_error), (opened_runs as i64 + 1, None));
     println!("written again");
 }
 
@@ -236,10 +236,10 @@ async fn a_dead_process_claims_no_copy() {
     let id = a.add_card(run.id, conversation("C1"), CardKind::Primary).await.unwrap();
     let future = jiff::Timestamp::now() + Duration::from_secs(600);
     assert!(a.claim_card(id, future).await.unwrap());
-    assert_eq!(b.cards_behind().await.unwrap(), []);
+    assert_eq!(b.outdated_cards().await.unwrap(), []);
     drop(a);
     // Its threads end in their own time.
-    while b.cards_behind().await.unwrap().is_empty() {}
+    while b.outdated_cards().await.unwrap().is_empty() {}
     assert!(b.claim_card(id, future).await.unwrap());
 }
 
@@ -249,7 +249,7 @@ async fn a_ledger(path: &Path) -> Vec<Run> {
     let mut runs = Vec::new();
     for n in 0..3 {
         let mut new = new_run(&format!("d{n}"));
-        new.first.texts = BTreeMap::from([("reason".into(), format!("reason {n}"))]);
+        new.first_event.texts = BTreeMap::from([("reason".into(), format!("reason {n}"))]);
         runs.push(opened(&a, new).await);
     }
     runs[0] = done(&a, append(&runs[0], "approved", RunState::Approved)).await;
@@ -265,7 +265,7 @@ async fn erased_text_is_gone_and_the_chain_holds() {
     let everyones: Arc<dyn Store> = a.clone();
     let mut new = new_run("d1");
     let personal = "jane.doe@example.com";
-    new.first.texts =
+    new.first_event.texts =
         BTreeMap::from([("query".into(), personal.into()), ("reason".into(), "it blocks".into())]);
     let run = opened(&everyones, new).await;
     let on_disk = || {
@@ -281,7 +281,7 @@ async fn erased_text_is_gone_and_the_chain_holds() {
     assert_eq!(a.verify().await.unwrap(), before);
     let run = a.get(run.id).await.unwrap().unwrap();
     assert_eq!((run.text("query"), run.text("reason")), (None, Some("it blocks")));
-    let found = a.list(Filter { find: Some("jane".into()), ..Filter::default() }).await.unwrap();
+    let found = a.list(Filter { text: Some("jane".into()), ..Filter::default() }).await.unwrap();
     assert_eq!(found.total, 0);
 }
 
@@ -344,6 +344,6 @@ async fn a_removed_file_is_said_and_a_returned_one_used() {
     assert!(!path.exists(), "an empty record must not take its place");
     rename(&away, &path);
     opened(&a, new_run("d2")).await;
-    assert_eq!(a.verify().await.unwrap().broken, None);
+    assert_eq!(a.verify().await.unwrap().first_error, None);
     assert!(matches!(a.open(new_run("d1")).await.unwrap(), OpenOutcome::Duplicate(1)));
 }

@@ -8,7 +8,7 @@ use countersign::app::App;
 use countersign::command_line::Values;
 use countersign::config::{BackupSettings, Config, Server, Tls};
 use countersign::demo::postgres::{self, Cluster, Options};
-use countersign::model::{Block, Login, Severity};
+use countersign::model::{Block, LoginKind, Severity};
 use countersign::postgres::{Address, Unreachable};
 use countersign::preflight::{CheckContext, Finding, examine};
 use countersign::sql::{self, QueryRequest};
@@ -98,7 +98,7 @@ async fn encrypted(app: &App) -> Result<bool, Unreachable> {
         environment: "production".to_owned(),
         server: "primary".to_owned(),
         database: Some("postgres".to_owned()),
-        login: Login::Reader,
+        login: LoginKind::Reader,
     };
     let lease = app.environments.acquire(&address, "tls").await?;
     let rows = lease.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).await.unwrap();
@@ -243,8 +243,12 @@ async fn one_service_down_one_hanging_and_one_without_tls_hide_none_of_the_other
     let _frozen = hanging.freeze().unwrap();
 
     let health = app.catalog.find("health").unwrap();
-    let question =
-        QueryRequest { command: health, environment: "production", values: &Values::new(), asker: "tls" };
+    let question = QueryRequest {
+        command: health,
+        environment: "production",
+        values: &Values::new(),
+        application_name: "tls",
+    };
     let sections = sql::run(&app.environments, &question).await.unwrap();
     let answer = sql::present(health, &app.catalog, "production", &sections);
     let told = |wanted: &str| {

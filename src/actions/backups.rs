@@ -7,7 +7,7 @@ use super::support::blocks::{answer, between, count, note, table, verdict};
 use crate::error::Result;
 use crate::model::Shape::{Left, Right};
 use crate::model::{Block, Cell, Severity, Table, Text};
-use crate::sql::{Answer, bytes, minute, tone};
+use crate::sql::{Answer, bytes, minute, severity_of};
 use crate::storage::StorageResult;
 use jiff::Timestamp;
 
@@ -79,7 +79,7 @@ fn present(call: &Call<'_>, services: &[ServiceBackups]) -> Answer {
 fn age_tone(call: &Call<'_>, backup: &StoredBackup, now: Timestamp) -> Severity {
     let age = now.duration_since(backup.manifest.started_at).as_secs_f64();
     let threshold = call.command.header.thresholds.get("age_s");
-    threshold.map_or(Severity::Neutral, |threshold| tone(threshold, age))
+    threshold.map_or(Severity::Neutral, |threshold| severity_of(threshold, age))
 }
 
 /// Services without a backup first, then those whose newest backup is too old.

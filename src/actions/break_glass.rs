@@ -16,7 +16,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let names: Vec<&str> = people.map(|person| person.name.as_str()).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let first = break_glass.commands.first().map_or("kill", String::as_str);
-    let interval = duration(break_glass.every.as_secs_f64());
+    let interval = duration(break_glass.interval.as_secs_f64());
     Ok(answer(vec![
         verdict(
             Severity::Neutral,

@@ -59,8 +59,8 @@ fn filter(call: &Call<'_>) -> Result<Filter> {
         command: call.value("command").map(str::to_owned),
         since: since.map(|back| Timestamp::now() - back),
         states: if call.value("failed").is_some() { FAILED.to_vec() } else { Vec::new() },
-        find: call.value("find").map(str::to_owned),
-        reads: call.value("reads").is_some(),
+        text: call.value("find").map(str::to_owned),
+        include_reads: call.value("reads").is_some(),
         break_glass: false,
         limit: MAX_RUNS,
     })

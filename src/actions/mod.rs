@@ -77,8 +77,10 @@ impl Call<'_> {
     /// # Errors
     /// [`crate::error::Error::User`] for an unknown environment, server or service.
     pub fn targets(&self, scope: Scope) -> Result<Vec<Target>> {
-        let (environment, Call { command, values, asker, .. }) = (self.environment_name(), self);
-        scope_targets(&self.app.environments, &QueryRequest { command, environment, values, asker }, scope)
+        let (environment, Call { command, values, asker: application_name, .. }) =
+            (self.environment_name(), self);
+        let query = QueryRequest { command, environment, values, application_name };
+        scope_targets(&self.app.environments, &query, scope)
     }
 
     /// Lists runs of the audit log.

@@ -16,7 +16,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let filter = Filter {
         environment: call.environment.map(str::to_owned),
         states: vec![RunState::Pending, RunState::Approved],
-        reads: true,
+        include_reads: true,
         ..Filter::default()
     };
     let page = call.runs(filter).await?;

@@ -5,7 +5,7 @@ use super::support::blocks::{answer, between, count, environments, note, state, 
 use crate::error::{Error, Result};
 use crate::model::Shape::{Left, Right};
 use crate::model::{Block, Cell, Run, RunState, Severity};
-use crate::schedule::Window;
+use crate::schedule::EnvironmentWindow;
 use crate::sql::{Answer, minute};
 use crate::store::Filter;
 use jiff::Timestamp;
@@ -37,7 +37,7 @@ impl WindowState {
 }
 
 struct WindowStatus<'w> {
-    window: &'w Window,
+    window: &'w EnvironmentWindow,
     newest: Option<Run>,
     state: WindowState,
 }
@@ -62,11 +62,11 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
 }
 
 /// Lists the runs with the window's command and values, newest first.
-async fn runs(call: &Call<'_>, window: &Window) -> Result<Vec<Run>> {
+async fn runs(call: &Call<'_>, window: &EnvironmentWindow) -> Result<Vec<Run>> {
     let filter = Filter {
         environment: Some(window.environment.clone()),
         command: Some(window.command.clone()),
-        reads: true,
+        include_reads: true,
         limit: MAX_RUNS,
         ..Filter::default()
     };
@@ -74,14 +74,14 @@ async fn runs(call: &Call<'_>, window: &Window) -> Result<Vec<Run>> {
     Ok(page.runs.into_iter().filter(|run| run.request.arguments == window.values).collect())
 }
 
-fn window_state(window: &Window, runs: &[Run], now: Timestamp) -> WindowState {
+fn window_state(window: &EnvironmentWindow, runs: &[Run], now: Timestamp) -> WindowState {
     let Some(due) = window.last(now) else { return WindowState::Due };
     let since: Vec<RunState> = runs.iter().filter(|run| run.opened_at >= due).map(|run| run.state).collect();
     match since.first() {
         _ if since.contains(&RunState::Succeeded) => WindowState::Done,
         Some(newest) if newest.is_open() => WindowState::InProgress,
         Some(_) => WindowState::Failed,
-        None if now.duration_since(due).unsigned_abs() <= window.within => WindowState::Due,
+        None if now.duration_since(due).unsigned_abs() <= window.grace => WindowState::Due,
         None if runs.is_empty() => WindowState::Never,
         None => WindowState::Late,
     }
@@ -92,7 +92,7 @@ fn present(windows: &[WindowStatus<'_>], now: Timestamp) -> Answer {
     let columns = [&columns[..], &[("next", Right)]].concat();
     let rows = windows.iter().map(|status| row(status, now)).collect();
     let worst = &windows[0];
-    let run_now = format!("`{} --env {}` runs it now.", worst.window.run, worst.window.environment);
+    let run_now = format!("`{} --env {}` runs it now.", worst.window.command_line, worst.window.environment);
     let next = match worst.state {
         WindowState::Failed => {
             format!("`show {}` shows why; {run_now}", worst.newest.as_ref().map_or(0, |run| run.id))
@@ -115,7 +115,7 @@ fn judgement(windows: &[WindowStatus<'_>], now: Timestamp) -> Block {
     verdict(windows[0].state.tone(), format!("{all} on time{}.", next.unwrap_or_default()))
 }
 
-fn title(window: &Window) -> String {
+fn title(window: &EnvironmentWindow) -> String {
     format!("{} ({})", window.name, window.environment)
 }
 
@@ -138,8 +138,8 @@ fn row(status: &WindowStatus<'_>, now: Timestamp) -> Vec<Cell> {
     vec![
         window.name.as_str().into(),
         window.environment.as_str().into(),
-        window.run.as_str().into(),
-        window.rhythm().into(),
+        window.command_line.as_str().into(),
+        window.description().into(),
         Cell { text: last, tone: status.state.tone() },
         window.next(now).map_or("-".to_owned(), |next| format!("in {}", between(now, next))).into(),
     ]
@@ -156,15 +156,15 @@ mod tests {
     }
 
     /// Due every day at two; an hour later it is late.
-    fn window() -> Window {
-        Window {
+    fn window() -> EnvironmentWindow {
+        EnvironmentWindow {
             name: "Full backup".to_owned(),
             environment: "production".to_owned(),
             command: "backup".to_owned(),
             values: Values::new(),
-            run: "backup all".to_owned(),
-            within: Duration::from_secs(3600),
-            at: "0 2 * * *".parse().unwrap(),
+            command_line: "backup all".to_owned(),
+            grace: Duration::from_secs(3600),
+            cron: "0 2 * * *".parse().unwrap(),
         }
     }
 

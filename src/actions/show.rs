@@ -22,7 +22,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
         text = text.plain(format!(". {verdict}"));
     }
     let mut blocks = vec![verdict(outcome.tone, text), Block::Facts(facts(&run))];
-    if let Some(plan) = run.text("plan").and_then(Plan::read) {
+    if let Some(plan) = run.text("plan").and_then(Plan::from_json) {
         blocks.extend(plan_blocks(plan));
     }
     // The results below the verdict of a run that has ended.

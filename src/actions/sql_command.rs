@@ -319,7 +319,7 @@ impl Change<'_> {
             self.execution.progress(None, format!("statement {} of {}", index + 1, statements.len()));
             let rows = transaction.execute(&section.sql, &parameters(&self.bindings.bind(section))).await;
             let rows = rows.map_err(failed)?;
-            if section.changes {
+            if section.changes_data {
                 changed = changed.saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));
             }
             self.check_limit(changed)?;

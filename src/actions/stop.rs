@@ -7,7 +7,7 @@ use super::support::{backends, recovery};
 use super::{Action, Call, Execution, Outcome, action_of};
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
-use crate::model::{EventKind, Login, Plan, Run, RunState};
+use crate::model::{EventKind, LoginKind, Plan, Run, RunState};
 use crate::store::{AppendOutcome, StoreError};
 use async_trait::async_trait;
 use std::time::Duration;
@@ -139,7 +139,7 @@ async fn close_interrupted(execution: &Execution<'_>, run: &Run) -> Result<Outco
     }
     let result = abandoned.map(|outcome| outcome.verdict.words());
     let login =
-        app.catalog.find(&run.request.command).map_or(Login::Operator, |command| command.header.login);
+        app.catalog.find(&run.request.command).map_or(LoginKind::Operator, |command| command.header.login);
     Ok(match (backends::end(app, run, login).await, result) {
         (Err(err), Some(result)) => Outcome::partial(format!(
             "Run #{id} is closed. Its sessions on PostgreSQL can't be ended: {err} {result}"

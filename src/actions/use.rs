@@ -31,7 +31,7 @@ impl Action for Use {
             return Outcome::invalidated("The plan names no environment.");
         };
         let conversation = execution.run.request.conversation.clone();
-        match execution.app.audit.store.bind(conversation, environment.clone()).await {
+        match execution.app.audit.store.bind_conversation(conversation, environment.clone()).await {
             Ok(()) => {
                 let words = Text::from("This channel now uses ").strong(environment);
                 Outcome::done(words.plain(". To change it, type ").code("use").plain(" again."))

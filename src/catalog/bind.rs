@@ -20,21 +20,21 @@ struct Shift {
 
 impl Bound {
     /// The byte offset in the source of that offset in `sql`.
-    pub fn origin(&self, at: usize) -> usize {
+    pub fn source_offset(&self, at: usize) -> usize {
         let shift = self.shifts.iter().rev().find(|shift| shift.bound <= at);
         shift.map_or(at, |shift| shift.source + (at - shift.bound))
     }
 }
 
 /// The names in order of their `$n`.
-pub fn distinct(names: &[(String, usize)]) -> Vec<String> {
-    let mut distinct: Vec<String> = Vec::new();
+pub fn parameter_order(names: &[(String, usize)]) -> Vec<String> {
+    let mut order: Vec<String> = Vec::new();
     for (name, _) in names {
-        if !distinct.contains(name) {
-            distinct.push(name.clone());
+        if !order.contains(name) {
+            order.push(name.clone());
         }
     }
-    distinct
+    order
 }
 
 /// Binds the names of one statement.
@@ -64,7 +64,8 @@ pub fn bind_names(source: &str) -> Result<Bound, SqlError> {
         };
         tokens.next();
         bound.names.push((name.to_owned(), token.at));
-        let position = distinct(&bound.names).iter().position(|known| known == name).unwrap_or_default();
+        let position =
+            parameter_order(&bound.names).iter().position(|known| known == name).unwrap_or_default();
         bound.shifts.push(Shift { bound: bound.sql.len(), source: token.at });
         bound.sql.push_str(&format!("${}::text", position + 1));
         bound.shifts.push(Shift { bound: bound.sql.len(), source: token.at + ":''".len() + name.len() });
@@ -90,10 +91,10 @@ mod tests {
         let bound = bind_names(source).unwrap();
         let expected = "SELECT $1::text::int, ':''no''', \"x:'n'\", $q$ :'q' $q$, $1 -- :'c'\n/* :'d' */ , $2::text, $1::text ";
         assert_eq!(bound.sql, expected);
-        assert_eq!(distinct(&bound.names), ["a", "b"]);
+        assert_eq!(parameter_order(&bound.names), ["a", "b"]);
         for found in ["::int", "$q$ :'q'", "-- :'c'", "/* :'d'"] {
-            let (here, there) = (bound.sql.find(found).unwrap(), source.find(found).unwrap());
-            assert_eq!(bound.origin(here), there, "{found}");
+            let (in_sql, in_source) = (bound.sql.find(found).unwrap(), source.find(found).unwrap());
+            assert_eq!(bound.source_offset(in_sql), in_source, "{found}");
         }
     }
 

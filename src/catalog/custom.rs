@@ -3,7 +3,7 @@
 use super::allowlist::{self, Columns, Purpose};
 use super::bind::Bound;
 use super::{Header, Scope, Section};
-use crate::model::{Login, Risk};
+use crate::model::{LoginKind, Risk};
 use crate::sql_lexer::SqlError;
 use crate::toml_reader::Reader;
 
@@ -18,8 +18,8 @@ pub fn check_header(table: &mut Reader<'_>, header: &Header) {
     let danger = header.risk == Risk::Danger;
     let seconds = header.timeout.as_deref().and_then(crate::clock::duration_seconds);
     let is_too_long = seconds.is_some_and(|seconds| seconds > LONGEST_S);
-    let reads_as_other = header.risk == Risk::Read && header.login != Login::Reader;
-    let acts_as_reader = danger && header.login == Login::Reader;
+    let reads_as_other = header.risk == Risk::Read && header.login != LoginKind::Reader;
+    let acts_as_reader = danger && header.login == LoginKind::Reader;
     let has_no_target = !matches!(header.scope, Scope::Server | Scope::Database);
     let keeps_columns = !danger && !header.preview_columns.is_empty();
     let rules = [
@@ -27,7 +27,7 @@ pub fn check_header(table: &mut Reader<'_>, header: &Header) {
         (reads_as_other, "login", "a command that reads has the login reader"),
         (acts_as_reader, "login", "a command that acts needs another login: `login = \"operator\"`"),
         (has_no_target, "scope", "SQL runs on each server or database: `scope = \"database\"`"),
-        (header.while_frozen, "while_frozen", "a freeze stops every custom command"),
+        (header.allowed_while_frozen, "while_frozen", "a freeze stops every custom command"),
         (header.allow_any_operator, "allow_any_operator", "the configuration says who may run it"),
         (header.posts_progress, "posts_progress", "only built-in code posts its progress"),
         (keeps_columns, "preview_columns", "`preview_columns` go with a preview, and a preview with danger"),
@@ -48,7 +48,7 @@ pub struct StatementChecks {
 
 impl StatementChecks {
     /// Checks one statement. The errors' offsets are in its source.
-    pub fn statement(
+    pub fn check(
         &mut self,
         header: &Header,
         section: &Section,
@@ -65,7 +65,7 @@ impl StatementChecks {
             _ => self.acts += 1,
         }
         let start = source.len() - source.trim_start().len();
-        let has_options = section.facts || section.when.is_some() || section.scope != header.scope;
+        let has_options = section.transposed || section.when.is_some() || section.scope != header.scope;
         if header.risk == Risk::Danger && has_options {
             let reason = "a title of a command that acts has nothing in brackets but [preview]";
             return vec![SqlError::new(start, reason)];
@@ -85,7 +85,7 @@ impl StatementChecks {
     }
 
     /// Checks all statements together.
-    pub fn whole(&self, header: &Header) -> Option<&'static str> {
+    pub fn finish(&self, header: &Header) -> Option<&'static str> {
         let danger = header.risk == Risk::Danger;
         Some(match self.previews {
             0 if self.changes => {

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::clock::duration_seconds;
 use crate::command_line::{ArgSpec, ArgType};
-use crate::model::{Login, Risk, Severity, sha256_hex};
+use crate::model::{LoginKind, Risk, Severity, sha256_hex};
 use crate::sql_lexer::SqlError;
 use crate::toml_reader::{self, Problem, Problems, Reader, Source};
 use std::collections::BTreeMap;
@@ -23,11 +23,11 @@ fn words<T: IntoEnumIterator + Into<&'static str> + Copy>() -> Vec<(&'static str
     T::iter().map(|value| (value.into(), value)).collect()
 }
 
-/// A value that no person types: what the service's migrations directory holds, as JSON: an array, or a text that says why it
-/// can't be read; null where none is configured.
+/// Parameter that the program fills in: the service's migrations as a JSON array, or the error of reading them as a JSON string;
+/// null if no directory is configured.
 pub const MIGRATIONS_DIRECTORY: &str = "migrations_directory";
 
-/// A file of the plain kind: `blocked.sql`, `backup.toml`.
+/// Parses a command file without a version: `blocked.sql`, `backup.toml`.
 pub fn command(file: &str, text: &str, custom: bool) -> Result<Command, Problems> {
     let source = Source::new(file, text);
     let wrong_file = |message: &str| Err(Problems::from(source.problem(0, message)));
@@ -55,15 +55,15 @@ pub fn command(file: &str, text: &str, custom: bool) -> Result<Command, Problems
         match (SqlFile { source, header, custom }).sections(sql_start) {
             Ok(sections) => {
                 let source = text[sql_start..].trim().to_owned();
-                body = Body::Sql(vec![Variant { least: 0, sections, source }]);
+                body = Body::Sql(vec![Variant { min_major: 0, sections, source }]);
             }
-            Err(wrong) => problems.0.extend(wrong.0),
+            Err(sql_problems) => problems.0.extend(sql_problems.0),
         }
     }
     match header {
         Some(header) if problems.0.is_empty() => {
             let hash = sha256_hex(&[text.as_bytes()]);
-            Ok(Command { name: name.to_owned(), header, body, hash, team: custom })
+            Ok(Command { name: name.to_owned(), header, body, hash, custom })
         }
         _ => Err(problems),
     }
@@ -79,7 +79,7 @@ pub(super) fn split<'t>(source: Source<'t>, missing: &str) -> Result<(Source<'t>
     Ok((source.part(open + 2..open + length), open + length + 2))
 }
 
-/// A version variant: `checkpoints@17.sql`, plain SQL for servers of that major and up.
+/// A version variant: `checkpoints@17.sql`, plain SQL for servers of that major version and later.
 pub fn variant(
     commands: &mut BTreeMap<String, Command>,
     file: &str,
@@ -95,20 +95,20 @@ pub fn variant(
     let Some(command) = commands.get_mut(name) else {
         return wrong_file(format!("there is no `{name}.sql` that this could be a variant of"));
     };
-    if custom && !command.team {
+    if custom && !command.custom {
         return wrong_file(format!("`{name}` is built in and can't be replaced, for no version"));
     }
     let sections = SqlFile { source, header: &command.header, custom }.sections(0)?;
     let Body::Sql(variants) = &mut command.body else {
         return wrong_file(format!("`{name}` is coded and has no variants"));
     };
-    variants.push(Variant { least: major, sections, source: text.trim().to_owned() });
-    variants.sort_by_key(|variant| std::cmp::Reverse(variant.least));
+    variants.push(Variant { min_major: major, sections, source: text.trim().to_owned() });
+    variants.sort_by_key(|variant| std::cmp::Reverse(variant.min_major));
     command.hash = sha256_hex(&[command.hash.as_bytes(), text.as_bytes()]);
     Ok(())
 }
 
-/// Reads and checks a header. `None` if it lacks what statements are checked by: the risk, or the types of the arguments.
+/// Reads and checks a header. `None` if the risk or an argument's type is missing: statements can't be checked without them.
 fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
     let risk = table.choice("risk", &words::<Risk>());
     let args = table.tables("args", argument);
@@ -117,7 +117,7 @@ fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
         group: table.string("group"),
         risk: risk.unwrap_or(Risk::Danger),
         scope: table.opt_choice("scope", &words::<Scope>()).unwrap_or_default(),
-        login: table.opt_choice("login", &words::<Login>()).unwrap_or_default(),
+        login: table.opt_choice("login", &words::<LoginKind>()).unwrap_or_default(),
         args: args.iter().flatten().cloned().collect(),
         example: table.string("example"),
         details: table.opt_string("details"),
@@ -135,7 +135,7 @@ fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
         timeout: table.opt_string("timeout"),
         posts_progress: table.flag("posts_progress"),
         allow_any_operator: table.flag("allow_any_operator"),
-        while_frozen: table.flag("while_frozen"),
+        allowed_while_frozen: table.flag("while_frozen"),
         preview_columns: table.strings("preview_columns"),
     };
     let seconds = header.timeout.as_deref().map(|timeout| duration_seconds(timeout).unwrap_or(0));
@@ -242,8 +242,8 @@ impl<'a> SqlFile<'a> {
                 }
                 continue;
             }
-            match shape(part.words, self.header.scope, &known) {
-                Ok(shape) => match self.section(&part, shape, &known, &mut checks) {
+            match section_options(part.words, self.header.scope, &known) {
+                Ok(options) => match self.section(&part, options, &known, &mut checks) {
                     Ok(section) => sections.push(section),
                     Err(errors) => problems.0.extend(
                         errors.into_iter().map(|e| self.source.problem(part.offset + e.at, e.reason.trim())),
@@ -253,11 +253,11 @@ impl<'a> SqlFile<'a> {
             }
         }
         if problems.0.is_empty() {
-            let incomplete = || checks.whole(self.header).filter(|_| self.custom);
-            let reason = sections.is_empty().then_some("the file has no statement").or_else(incomplete);
+            let missing_part = || checks.finish(self.header).filter(|_| self.custom);
+            let reason = sections.is_empty().then_some("the file has no statement").or_else(missing_part);
             problems.0.extend(reason.map(|reason| self.source.problem(start, reason)));
         }
-        problems.or(sections)
+        problems.into_result(sections)
     }
 
     /// The names that statements may bind.
@@ -265,11 +265,11 @@ impl<'a> SqlFile<'a> {
         let args = &self.header.args;
         let mut known: Vec<&str> = args.iter().map(|arg| arg.name.as_str()).collect();
         if args.iter().any(|arg| arg.kind == ArgType::Service && arg.name == "service") {
-            known.push("database"); // the service's
+            known.push("database"); // the service's database
             known.push(MIGRATIONS_DIRECTORY);
         }
         if self.header.risk == Risk::Danger {
-            known.push("asked_at"); // when the plan was made
+            known.push("asked_at"); // the time of the request, when the plan was made
         }
         known
     }
@@ -278,7 +278,7 @@ impl<'a> SqlFile<'a> {
     fn section(
         &self,
         part: &SqlPart<'_>,
-        shape: Section,
+        options: Section,
         known: &[&str],
         checks: &mut custom::StatementChecks,
     ) -> Result<Section, Vec<SqlError>> {
@@ -288,37 +288,38 @@ impl<'a> SqlFile<'a> {
             errors.push(SqlError::new(*at, format!("`:'{name}'` is no argument of this command")));
         }
         if self.custom {
-            errors.extend(checks.statement(self.header, &shape, part.sql, &bound));
+            errors.extend(checks.check(self.header, &options, part.sql, &bound));
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        let parameters = bind::distinct(&bound.names);
-        let changes = allowlist::changes(&bound.sql);
-        Ok(Section { title: part.title.clone(), changes, sql: bound.sql, parameters, ..shape })
+        let parameters = bind::parameter_order(&bound.names);
+        let changes_data = allowlist::changes(&bound.sql);
+        Ok(Section { title: part.title.clone(), changes_data, sql: bound.sql, parameters, ..options })
     }
 }
 
-/// A section as the words in its title's brackets have it: `server`, `database`, then `facts`, then `if argument` or `unless argument`.
-fn shape(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
-    let mut shape = Section { scope, ..Section::default() };
+/// A section without its SQL, as the words in its title's brackets have it: `server`, `database`, then `facts`, then `if argument` or `unless argument`.
+fn section_options(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
+    let mut options = Section { scope, ..Section::default() };
     let mut words = words.split_whitespace();
     while let Some(word) = words.next() {
         match word {
-            "server" => shape.scope = Scope::Server,
-            "database" => shape.scope = Scope::Database,
-            "facts" => shape.facts = true,
-            "preview" => shape.preview = true,
+            "server" => options.scope = Scope::Server,
+            "database" => options.scope = Scope::Database,
+            "facts" => options.transposed = true,
+            "preview" => options.preview = true,
             "if" | "unless" => {
                 let argument = words.next().filter(|name| known.contains(name)).ok_or_else(|| {
                     format!("`{word}` is followed by an argument of this command: [database if service]")
                 })?;
-                shape.when = Some(SectionCondition { argument: argument.to_owned(), given: word == "if" });
+                options.when =
+                    Some(SectionCondition { argument: argument.to_owned(), must_be_set: word == "if" });
             }
             other => return Err(format!("`{other}` is no scope: [server] or [database]")),
         }
     }
-    Ok(shape)
+    Ok(options)
 }
 
 struct SqlPart<'a> {

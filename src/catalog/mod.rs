@@ -4,7 +4,7 @@
 
 use crate::command_line::ArgSpec;
 use crate::config::{Environment, ThresholdOverride};
-use crate::model::{Login, Risk, Severity};
+use crate::model::{LoginKind, Risk, Severity};
 use crate::suggest::nearest;
 use crate::toml_reader::{Problem, Problems, SourcePosition};
 use include_dir::{Dir, include_dir};
@@ -45,7 +45,7 @@ pub struct Threshold {
     pub column: String,
     pub warning: Option<f64>,
     pub critical: Option<f64>,
-    /// Judged when the value falls below, not when it rises above.
+    /// The limits are crossed when the value falls below them, not when it rises above.
     pub below: bool,
     /// `{value}` and the row's columns in braces: "{used_pct} of the connections are taken". Empty: the value is coloured, and
     /// another column speaks for it.
@@ -62,7 +62,7 @@ pub struct Header {
     pub risk: Risk,
     pub scope: Scope,
     /// The login that it needs: reader unless said otherwise.
-    pub login: Login,
+    pub login: LoginKind,
     pub args: Vec<ArgSpec>,
     /// A line that works: shown in help, run by the tests.
     pub example: String,
@@ -96,17 +96,17 @@ pub struct Header {
     /// Anyone who may act or approve anywhere may run it, whatever else their roles say: `freeze`, `withdraw`.
     pub allow_any_operator: bool,
     /// Frozen or not, it runs: `unfreeze` itself, `freeze`.
-    pub while_frozen: bool,
+    pub allowed_while_frozen: bool,
     /// Columns of a preview whose values the card may show: what tells rows apart, and is nobody's secret.
     pub preview_columns: Vec<String>,
 }
 
-/// The condition under which a section is asked.
+/// The condition under which a section runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SectionCondition {
     pub argument: String,
-    /// True if the argument must be given, false if it must not. "all" for a service is none given.
-    pub given: bool,
+    /// True if the argument must have a value, false if it must have none. "all" for a service is no value.
+    pub must_be_set: bool,
 }
 
 /// One titled statement of a SQL command.
@@ -115,14 +115,14 @@ pub struct Section {
     pub title: Option<String>,
     /// The command's scope unless the title line names another: `-- ## Services [database]`.
     pub scope: Scope,
-    /// Asked only if, or unless, an argument was given: `[database if service]`, `[server unless service]`.
+    /// Runs only if, or unless, an argument has a value: `[database if service]`, `[server unless service]`.
     pub when: Option<SectionCondition>,
-    /// One row of each target, shown standing, one line for each column: `[server facts]`.
-    pub facts: bool,
+    /// One row of each target, shown as a column of the table: `[server facts]`.
+    pub transposed: bool,
     /// Counts what the others will change, for the card: `[preview]`.
     pub preview: bool,
     /// It inserts, updates or deletes rows.
-    pub changes: bool,
+    pub changes_data: bool,
     /// With `$n::text` where the file has `:'name'`.
     pub sql: String,
     /// The names behind `$1`, `$2` …
@@ -132,7 +132,7 @@ pub struct Section {
 /// The sections for servers of at least a major version; the plain file is for version 0.
 #[derive(Debug, Clone)]
 pub struct Variant {
-    pub least: u32,
+    pub min_major: u32,
     pub sections: Vec<Section>,
     /// The SQL as written, for cards that show it whole.
     pub source: String,
@@ -156,7 +156,7 @@ pub struct Command {
     /// SHA-256 of its files, in hex.
     pub hash: String,
     /// A team's own, not built in.
-    pub team: bool,
+    pub custom: bool,
 }
 
 impl Command {
@@ -169,7 +169,7 @@ impl Command {
     /// The SQL for a server of that major version.
     pub fn variant(&self, major: u32) -> Option<&Variant> {
         match &self.body {
-            Body::Sql(variants) => variants.iter().find(|variant| major >= variant.least),
+            Body::Sql(variants) => variants.iter().find(|variant| major >= variant.min_major),
             Body::Coded => None,
         }
     }
@@ -199,7 +199,7 @@ impl Catalog {
             Some((name, file.contents_utf8().unwrap_or_default().to_owned()))
         });
         let mut catalog = Catalog::default();
-        catalog.add(files.collect(), false).or(catalog)
+        catalog.add(files.collect(), false).into_result(catalog)
     }
 
     /// Adds a team's own directory: `.sql` files, read or danger, never a built-in's name.
@@ -223,15 +223,15 @@ impl Catalog {
         }
         files.sort();
         problems.0.extend(self.add(files, true).0);
-        problems.or(self)
+        problems.into_result(self)
     }
 
     /// Adds the commands that are right, and returns every mistake in the others.
-    fn add(&mut self, files: Vec<(String, String)>, team: bool) -> Problems {
+    fn add(&mut self, files: Vec<(String, String)>, custom: bool) -> Problems {
         let mut problems = Problems::default();
         let (variants, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.contains('@'));
         for (file, text) in plain {
-            match header::command(&file, &text, team) {
+            match header::command(&file, &text, custom) {
                 Ok(command) if self.commands.contains_key(&command.name) => {
                     let message = format!("`{}` is a command already and can't be replaced", command.name);
                     problems.0.push(at_start(file, message));
@@ -239,12 +239,12 @@ impl Catalog {
                 Ok(command) => {
                     self.commands.insert(command.name.clone(), command);
                 }
-                Err(wrong) => problems.0.extend(wrong.0),
+                Err(errors) => problems.0.extend(errors.0),
             }
         }
         for (file, text) in variants {
-            if let Err(wrong) = header::variant(&mut self.commands, &file, &text, team) {
-                problems.0.extend(wrong.0);
+            if let Err(errors) = header::variant(&mut self.commands, &file, &text, custom) {
+                problems.0.extend(errors.0);
             }
         }
         for command in self.commands.values() {
@@ -261,7 +261,7 @@ impl Catalog {
     /// Takes each environment's own limits.
     ///
     /// # Errors
-    /// All mistakes at once: a command or a value that is not judged, a limit to act at that comes before the one to watch.
+    /// All mistakes at once: a command or a column without thresholds, a critical limit that is crossed before the warning.
     pub fn with_limits(mut self, environments: &[Environment]) -> Result<Catalog, Vec<String>> {
         let mut mistakes = Vec::new();
         for Environment { name, limits, .. } in environments {
@@ -277,10 +277,10 @@ impl Catalog {
         let key = (environment.to_owned(), name.clone());
         let command = self.adjusted.entry(key).or_insert_with(|| known.clone());
         let Some(threshold) = command.header.thresholds.get_mut(column) else {
-            let judged: Vec<&str> = known.header.thresholds.keys().map(String::as_str).collect();
-            return Err(match judged.join(", ") {
-                judged if judged.is_empty() => format!("`{name}` judges nothing"),
-                judged => format!("`{name}` doesn't judge `{column}`; it judges {judged}"),
+            let columns: Vec<&str> = known.header.thresholds.keys().map(String::as_str).collect();
+            return Err(match columns.join(", ") {
+                columns if columns.is_empty() => format!("`{name}` has no thresholds"),
+                columns => format!("`{name}` has no threshold for `{column}`; it has {columns}"),
             });
         };
         threshold.warning = warning.or(threshold.warning);

@@ -5,7 +5,7 @@
 use super::{Body, Command, Header, Scope, Section, Variant, allowlist, at_start, header};
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
-use crate::model::{Login, Risk, sha256_hex};
+use crate::model::{LoginKind, Risk, sha256_hex};
 use crate::sql_lexer::{self, SqlError, SqlToken};
 use crate::suggest::{nearest, shown};
 use crate::toml_reader::{self, Problems, Reader, Source};
@@ -27,11 +27,11 @@ const VERBS: [&str; 15] = [
 const NOT_IN_A_DATABASE: [&str; 6] = ["database", "role", "subscription", "system", "tablespace", "user"];
 
 /// Logins that a file may run with.
-const LOGINS: [Login; 3] = [Login::Maintain, Login::Operator, Login::Owner];
+const LOGINS: [LoginKind; 3] = [LoginKind::Maintain, LoginKind::Operator, LoginKind::Owner];
 
 struct FileHeader {
     summary: String,
-    login: Option<Login>,
+    login: Option<LoginKind>,
     timeout: Option<String>,
 }
 
@@ -49,7 +49,7 @@ pub fn check(directory: &Path, like: &Command) -> Result<(), Problems> {
             Err(reason) => problems.0.push(at_start(format!("{name}.sql"), reason)),
         }
     }
-    problems.or(())
+    problems.into_result(())
 }
 
 /// The file of that name as it is now, as a command like `run-sql`.
@@ -134,8 +134,8 @@ fn command(name: &str, text: &str, like: &Command) -> Result<Command, Problems> 
         ..like.header.clone()
     };
     let source = text[start..].trim().to_owned();
-    let body = Body::Sql(vec![Variant { least: 0, sections, source }]);
-    Ok(Command { name: name.to_owned(), header, body, hash: sha256_hex(&[text.as_bytes()]), team: true })
+    let body = Body::Sql(vec![Variant { min_major: 0, sections, source }]);
+    Ok(Command { name: name.to_owned(), header, body, hash: sha256_hex(&[text.as_bytes()]), custom: true })
 }
 
 fn file_header(table: &mut Reader<'_>) -> FileHeader {
@@ -161,8 +161,8 @@ fn statements(sql: &str) -> Result<Vec<Section>, SqlError> {
         let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
         check_statement(part, first)?;
         let sql = sql[first.at..last.at + last.text.len()].to_owned();
-        let changes = allowlist::changes(&sql);
-        sections.push(Section { scope: Scope::Database, changes, sql, ..Section::default() });
+        let changes_data = allowlist::changes(&sql);
+        sections.push(Section { scope: Scope::Database, changes_data, sql, ..Section::default() });
     }
     if sections.is_empty() { Err(SqlError::new(0, "the file has no statement")) } else { Ok(sections) }
 }

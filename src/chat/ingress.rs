@@ -1,6 +1,6 @@
 //! What the routes of the chat platforms share: the limit of events in flight, of a body's size, and of log lines.
 
-use crate::model::IncomingEvent;
+use crate::model::ChatEvent;
 use crate::workflow::Workflow;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
@@ -48,7 +48,7 @@ impl Ingress {
     }
 
     /// Hands an event over, to be handled in the background.
-    pub fn deliver(&self, incoming: IncomingEvent) -> Admission {
+    pub fn deliver(&self, incoming: ChatEvent) -> Admission {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             if let Some(suppressed) = self.dropped_log.next_line(Instant::now()) {
                 tracing::error!(suppressed, max = MAX_IN_FLIGHT, "event dropped: too many events in flight");

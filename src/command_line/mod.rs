@@ -13,7 +13,7 @@ mod tokenize;
 
 pub use tokenize::{BREAK_GLASS_PREFIX, TypedLine, split, strip_break_glass_prefix};
 
-/// 4,000 characters: twice what Slack lets a person type into a slash command comfortably; more is a paste gone wrong.
+/// In characters: twice what Slack lets a person type into a slash command. Longer lines are pastes by mistake.
 pub const LONGEST_LINE: usize = 4_000;
 
 /// The types of arguments.
@@ -46,7 +46,7 @@ pub struct ArgSpec {
     pub default: Option<String>,
     pub help: String,
     pub choices: Vec<String>,
-    /// Stands without a `--name`; in the order of the header.
+    /// Typed without a `--name`; in the order of the header.
     pub positional: bool,
     /// Takes no value.
     pub switch: bool,
@@ -58,7 +58,7 @@ pub struct ArgSpec {
 impl ArgSpec {
     /// "<pid>", "[service]", "[--over 30s]".
     pub fn usage(&self) -> String {
-        let shown = match (&self.default, self.choices.is_empty()) {
+        let value_hint = match (&self.default, self.choices.is_empty()) {
             (_, false) => self.choices.join("|"),
             (Some(default), _) => default.clone(),
             (None, _) => format!("<{}>", self.name),
@@ -67,8 +67,8 @@ impl ArgSpec {
             (true, true, _) => format!("<{}>", self.name),
             (true, false, _) => format!("[{}]", self.name),
             (false, _, true) => format!("[--{}]", self.name),
-            (false, true, _) => format!("--{} {shown}", self.name),
-            (false, false, _) => format!("[--{} {shown}]", self.name),
+            (false, true, _) => format!("--{} {value_hint}", self.name),
+            (false, false, _) => format!("[--{} {value_hint}]", self.name),
         }
     }
 
@@ -79,7 +79,7 @@ impl ArgSpec {
         default.as_deref() == Some(value)
     }
 
-    /// A value as a person would type it: a duration in the largest unit that leaves no rest, words in quotes.
+    /// A value as a person would type it: a duration in the largest unit that leaves no remainder, words in quotes.
     pub fn as_typed(&self, value: &str) -> String {
         match self.kind {
             ArgType::Duration => match duration_seconds(value) {
@@ -100,7 +100,7 @@ impl ArgSpec {
         if self.name.is_empty() || !name_is_fine {
             return Err(format!("`{}` is no name for an argument", self.name));
         }
-        if RESERVED.contains(&self.name.as_str()) || OF_TERMINALS.contains(&self.name.as_str()) {
+        if RESERVED.contains(&self.name.as_str()) || TERMINAL_OPTIONS.contains(&self.name.as_str()) {
             return Err(format!("`--{}` means the same for every command", self.name));
         }
         if (self.kind == ArgType::Choice) == self.choices.is_empty() {
@@ -118,12 +118,12 @@ impl ArgSpec {
 pub const RESERVED: [&str; 4] = ["env", "reason", "private", "dry-run"];
 
 /// Options that `countersign run` takes for itself.
-const OF_TERMINALS: [&str; 2] = ["config", "json"];
+const TERMINAL_OPTIONS: [&str; 2] = ["config", "json"];
 
 /// Argument values by name; an argument without a value has no entry.
 pub type Values = BTreeMap<String, String>;
 
-/// The names that the configuration knows.
+/// The names of services, environments and commands.
 #[derive(Debug, Clone, Default)]
 pub struct KnownNames {
     pub services: Vec<String>,
@@ -144,14 +144,14 @@ impl KnownNames {
 
 /// Checks a word against the argument's type, and returns the value in its canonical form.
 fn canonical(spec: &ArgSpec, word: &str, known: &KnownNames) -> Result<String> {
-    let wrong = |problem: String| Error::instead(problem, format!("`{}`: {}.", spec.name, spec.help));
+    let invalid = |problem: String| Error::instead(problem, format!("`{}`: {}.", spec.name, spec.help));
     let typed = shown(word);
     match spec.kind {
-        ArgType::Text if word.trim().is_empty() => Err(wrong(format!("`{}` is empty.", spec.name))),
+        ArgType::Text if word.trim().is_empty() => Err(invalid(format!("`{}` is empty.", spec.name))),
         ArgType::Text => Ok(word.to_owned()),
         ArgType::Int => match word.parse::<i64>() {
             Ok(number) => Ok(number.to_string()),
-            Err(_) => Err(wrong(format!("“{typed}” is not a whole number: type one such as 10."))),
+            Err(_) => Err(invalid(format!("“{typed}” is not a whole number: type one such as 10."))),
         },
         ArgType::Pid => match word.parse::<i32>() {
             Ok(pid) if pid > 0 => Ok(pid.to_string()),
@@ -173,14 +173,14 @@ fn canonical(spec: &ArgSpec, word: &str, known: &KnownNames) -> Result<String> {
         },
         ArgType::Duration => match duration_seconds(word) {
             Some(seconds) if seconds > 0 => Ok(format!("{seconds} s")),
-            Some(_) => Err(wrong(format!(
+            Some(_) => Err(invalid(format!(
                 "“{typed}” is zero, which would match everything: type 30s, 5m, 2h or 7d."
             ))),
-            None => Err(wrong(format!("“{typed}” is not a duration: type 30s, 5m, 2h or 7d."))),
+            None => Err(invalid(format!("“{typed}” is not a duration: type 30s, 5m, 2h or 7d."))),
         },
         ArgType::Choice => match spec.choices.iter().find(|choice| choice.eq_ignore_ascii_case(word)) {
             Some(choice) => Ok(choice.clone()),
-            None => Err(wrong(format!("“{typed}” is not one of {}.", spec.choices.join(", ")))),
+            None => Err(invalid(format!("“{typed}” is not one of {}.", spec.choices.join(", ")))),
         },
         ArgType::Service if word.to_lowercase() == "all" => Ok("all".to_owned()),
         ArgType::Service => name(word, "service", &known.services),
@@ -266,7 +266,7 @@ pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str
     if let Some(spec) = specs.iter().find(is_missing) {
         return Err(missing(spec));
     }
-    defaults(specs, &mut values, known)?;
+    fill_in_defaults(specs, &mut values, known)?;
     Ok(values)
 }
 
@@ -274,20 +274,20 @@ pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str
 ///
 /// # Errors
 /// [`Error::User`] when a value no longer fits, say a service that left the configuration.
-pub fn bind_offer(specs: &[ArgSpec], offered: &Values, known: &KnownNames) -> Result<Values> {
+pub fn bind_button_values(specs: &[ArgSpec], carried: &Values, known: &KnownNames) -> Result<Values> {
     let mut values = Values::new();
     for spec in specs {
-        if let Some(given) = offered.get(&spec.name) {
+        if let Some(given) = carried.get(&spec.name) {
             values.insert(spec.name.clone(), canonical(spec, given, known)?);
         } else if spec.required {
             return Err(Error::user(format!("The button has no <{}>.", spec.name)));
         }
     }
-    defaults(specs, &mut values, known)?;
+    fill_in_defaults(specs, &mut values, known)?;
     Ok(values)
 }
 
-fn defaults(specs: &[ArgSpec], values: &mut Values, known: &KnownNames) -> Result<()> {
+fn fill_in_defaults(specs: &[ArgSpec], values: &mut Values, known: &KnownNames) -> Result<()> {
     for spec in specs {
         if let Some(default) = &spec.default
             && !values.contains_key(&spec.name)
@@ -322,7 +322,7 @@ pub struct ParsedCommand<'c> {
 ///
 /// # Errors
 /// [`Error::User`]: an unknown command, or values that don't fit it, and what to type instead.
-pub fn understand<'c>(
+pub fn parse_command<'c>(
     catalog: &'c Catalog,
     typed: &str,
     known: &KnownNames,
@@ -347,7 +347,7 @@ pub fn understand<'c>(
 }
 
 /// Query text for a card: 1,500 characters tell what a statement is, and leave room for everything else an approver must see.
-pub fn shown_long(text: &str) -> String {
+pub fn truncated_for_card(text: &str) -> String {
     match text.char_indices().nth(1_500) {
         Some((at, _)) => format!("{}… ({} more characters)", &text[..at], text[at..].chars().count()),
         None => text.to_owned(),

@@ -19,7 +19,7 @@ pub struct TypedLine {
     pub dry_run: bool,
 }
 
-/// The word before a command that runs without approval.
+/// Typed before a command to run it without approval (break-glass).
 pub const BREAK_GLASS_PREFIX: &str = "break-glass";
 
 /// Strips [`BREAK_GLASS_PREFIX`] from a line: true and the rest, or false and the line where nothing follows it.
@@ -31,11 +31,11 @@ pub fn strip_break_glass_prefix(typed: &str) -> (bool, &str) {
     (false, typed)
 }
 
-/// Splits the line behind the slash command. `switches` is true for the options of the command that take no value.
+/// Splits the line behind the slash command. `is_switch` is true for the options of the command that take no value.
 ///
 /// # Errors
 /// [`Error::User`] for an open quote, a repeated or empty option, a line that is too long.
-pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<TypedLine> {
+pub fn split(typed: &str, is_switch: &dyn Fn(&str, &str) -> bool) -> Result<TypedLine> {
     let length = typed.chars().count();
     if length > LONGEST_LINE {
         return Err(Error::instead(
@@ -55,7 +55,7 @@ pub fn split(typed: &str, switches: &dyn Fn(&str, &str) -> bool) -> Result<Typed
             Some((name, value)) => (name.to_lowercase(), Some(value.to_owned())),
             None => (option.to_lowercase(), None),
         };
-        let takes_value = !matches!(name.as_str(), "private" | "dry-run") && !switches(&line.command, &name);
+        let takes_value = !matches!(name.as_str(), "private" | "dry-run") && !is_switch(&line.command, &name);
         let is_value = |next: &TypedWord| takes_value && inline.is_none() && next.option().is_none();
         let following = words.next_if(is_value).map(|next| next.text);
         line.set(name, inline.or(following))?;
@@ -105,7 +105,7 @@ impl TypedWord {
 }
 
 /// The characters that close a quote.
-fn closing(open: char) -> Option<&'static [char]> {
+fn closing_quotes(open: char) -> Option<&'static [char]> {
     match open {
         '"' | '“' | '”' | '„' => Some(&['"', '”', '“']),
         '\'' | '‘' | '’' | '‚' => Some(&['\'', '’', '‘']),
@@ -123,15 +123,16 @@ fn words(typed: &str) -> Result<Vec<TypedWord>> {
             continue;
         }
         // An apostrophe inside a word is a letter: it's.
-        let opens = closing(c).filter(|_| current.as_ref().is_none_or(|word| word.text.ends_with('=')));
-        let Some(closing_quotes) = opens else {
+        let opens =
+            closing_quotes(c).filter(|_| current.as_ref().is_none_or(|word| word.text.ends_with('=')));
+        let Some(quotes) = opens else {
             current.get_or_insert(TypedWord { text: String::new(), quoted: false }).text.push(c);
             continue;
         };
         let word = current.get_or_insert(TypedWord { text: String::new(), quoted: true });
         loop {
             match chars.next() {
-                Some(next) if closing_quotes.contains(&next) => break,
+                Some(next) if quotes.contains(&next) => break,
                 Some(next) if next.is_control() && !next.is_whitespace() => {
                     return Err(unprintable(&word.text, next));
                 }

@@ -2,7 +2,7 @@
 //! their commands.
 
 use super::chat::{ACCOUNTS, AccountFormat};
-use super::validate::{UniqueNames, environment_names, is_title, title, within};
+use super::validate::{UniqueNames, duration, environment_names, is_title, title};
 use super::{ApprovalRule, ApprovalSettings, BreakGlassSettings, Environment, Grant, PersonConfig};
 use crate::suggest::{quoted, suggestion};
 use crate::toml_reader::Reader;
@@ -25,8 +25,8 @@ const MAX_APPROVERS: usize = 5;
 
 /// Commands of break-glass by default: those that end a session, and those that can only add.
 const BREAK_GLASS_COMMANDS: [&str; 4] = ["cancel", "kill", "kill-idle", "grow-storage"];
-const BREAK_GLASS_EVERY: Duration = Duration::from_secs(60 * 60);
-const LONGEST_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const BREAK_GLASS_INTERVAL: Duration = Duration::from_secs(60 * 60);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 pub(super) fn grants(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<Grant> {
     root.tables("access", |table| {
@@ -40,8 +40,8 @@ pub(super) fn grants(root: &mut Reader<'_>, environments: &[Environment]) -> Vec
     })
 }
 
-fn environments_or_all(table: &mut Reader<'_>, environments: &[Environment], entry: &str) -> Vec<String> {
-    let message = format!("{entry} must say for which `environments`; \"*\" is all of them");
+fn environments_or_all(table: &mut Reader<'_>, environments: &[Environment], subject: &str) -> Vec<String> {
+    let message = format!("{subject} must say for which `environments`; \"*\" is all of them");
     environment_names(table, environments, Some(ALL), &message)
 }
 
@@ -53,20 +53,20 @@ fn risks_or_commands(table: &mut Reader<'_>, key: &str) -> Vec<String> {
     })
 }
 
-/// The people; `granting` are the roles that a section grants something to.
-pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonConfig> {
+/// The people; `granted_roles` are the roles that a section grants something to.
+pub(super) fn people(root: &mut Reader<'_>, granted_roles: &[&str]) -> Vec<PersonConfig> {
     let mut names = UniqueNames::new("the person");
     let mut formats = ACCOUNTS.map(|format| (UniqueNames::new(format.name), format));
     root.tables("people", |table| {
         let name = title(table, "name");
-        names.note(table, &name);
+        names.check(table, &name);
         PersonConfig {
             name: name.value,
             accounts: formats
                 .iter_mut()
                 .map(|(unique, format)| (format.platform, accounts(table, format, unique)))
                 .collect(),
-            roles: roles(table, granting),
+            roles: roles(table, granted_roles),
         }
     })
 }
@@ -75,24 +75,24 @@ pub(super) fn people(root: &mut Reader<'_>, granting: &[&str]) -> Vec<PersonConf
 fn accounts(table: &mut Reader<'_>, format: &AccountFormat, unique: &mut UniqueNames) -> Vec<String> {
     let accounts = table.located_strings(format.key);
     for account in &accounts {
-        if (format.fits)(&account.value) {
-            unique.note(table, account);
+        if (format.is_valid)(&account.value) {
+            unique.check(table, account);
         } else {
-            table.problem_at(account.at, format!("{} isn't {}", quoted(&account.value), format.like));
+            table.problem_at(account.at, format!("{} isn't {}", quoted(&account.value), format.expected));
         }
     }
     accounts.into_iter().map(|account| account.value).collect()
 }
 
-fn roles(table: &mut Reader<'_>, granting: &[&str]) -> Vec<String> {
+fn roles(table: &mut Reader<'_>, granted_roles: &[&str]) -> Vec<String> {
     table.checked_strings("roles", |role| {
         if !is_title(role) {
             return Some(format!("{} can't be a role's name", quoted(role)));
         }
-        let mut known = granting.to_vec();
+        let mut known = granted_roles.to_vec();
         known.dedup();
         let hint = suggestion(role, known);
-        (!granting.contains(&role))
+        (!granted_roles.contains(&role))
             .then(|| format!("the role {} grants nothing, as no [[access]] names it{hint}", quoted(role)))
     })
 }
@@ -101,10 +101,10 @@ pub(super) fn approval(root: &mut Reader<'_>, environments: &[Environment]) -> A
     let (wait, start_within, remind_after) = (WAIT, START_WITHIN, REMIND_AFTER);
     let mut approval = ApprovalSettings { wait, start_within, approvers: 1, remind_after, rules: Vec::new() };
     root.opt_table("approval", |table| {
-        approval.wait = within(table, "wait", LONGEST_WAIT).unwrap_or(wait);
-        approval.start_within = within(table, "start_within", LONGEST_WAIT).unwrap_or(start_within);
+        approval.wait = duration(table, "wait", LONGEST_WAIT).unwrap_or(wait);
+        approval.start_within = duration(table, "start_within", LONGEST_WAIT).unwrap_or(start_within);
         approval.approvers = approvers(table).unwrap_or(1);
-        approval.remind_after = within(table, "remind_after", LONGEST_WAIT).unwrap_or(remind_after);
+        approval.remind_after = duration(table, "remind_after", LONGEST_WAIT).unwrap_or(remind_after);
         approval.rules = table.tables("rules", |table| rule(table, environments));
     });
     approval
@@ -117,13 +117,13 @@ fn rule(table: &mut Reader<'_>, environments: &[Environment]) -> ApprovalRule {
         "a rule must say for which `commands`: risks or names; \"*\" is all of them",
     );
     let rule = ApprovalRule {
-        at: table.position().line,
+        line: table.position().line,
         environments,
         commands: risks_or_commands(table, "commands"),
         second_person: table.flag("second_person"),
         approvers: approvers(table),
-        wait: within(table, "wait", LONGEST_WAIT),
-        start_within: within(table, "start_within", LONGEST_WAIT),
+        wait: duration(table, "wait", LONGEST_WAIT),
+        start_within: duration(table, "start_within", LONGEST_WAIT),
     };
     let empty = rule.approvers.is_none() && rule.wait.is_none() && rule.start_within.is_none();
     if empty && !rule.second_person {
@@ -145,10 +145,10 @@ fn approvers(table: &mut Reader<'_>) -> Option<usize> {
 pub(super) fn break_glass(root: &mut Reader<'_>) -> Option<BreakGlassSettings> {
     root.opt_table("break_glass", |table| {
         let role = title(table, "role").value;
-        let named = table.has("commands").then(|| risks_or_commands(table, "commands"));
-        let every = within(table, "every", LONGEST_EVERY).unwrap_or(BREAK_GLASS_EVERY);
-        let named_by_file = named.is_some();
-        let commands = named.unwrap_or_else(|| BREAK_GLASS_COMMANDS.map(str::to_owned).to_vec());
-        BreakGlassSettings { role, commands, named_by_file, every }
+        let configured = table.has("commands").then(|| risks_or_commands(table, "commands"));
+        let interval = duration(table, "every", LONGEST_INTERVAL).unwrap_or(BREAK_GLASS_INTERVAL);
+        let commands_configured = configured.is_some();
+        let commands = configured.unwrap_or_else(|| BREAK_GLASS_COMMANDS.map(str::to_owned).to_vec());
+        BreakGlassSettings { role, commands, commands_configured, interval }
     })
 }

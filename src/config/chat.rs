@@ -2,7 +2,7 @@
 
 use super::LoadContext;
 use super::secrets::{opt_secret, secret, secrets};
-use super::validate::{complain, groups, terminal_channel};
+use super::validate::{groups, reject, terminal_channel};
 use crate::model::PlatformKind;
 use crate::suggest::quoted;
 use crate::toml_reader::Reader;
@@ -33,7 +33,7 @@ pub struct SlackSettings {
     pub command: String,
     /// Role to user group (`S…`): whoever has the role counts only while they are in the group. It narrows and never widens.
     pub groups: BTreeMap<String, String>,
-    /// The channel where requests made in a terminal stand, to be approved. Without it no terminal can ask for anything.
+    /// The channel where requests made in a terminal are posted for approval. Without it no terminal can ask for anything.
     pub terminal_channel: Option<String>,
 }
 
@@ -46,7 +46,7 @@ pub struct TeamsSettings {
     pub tenants: Vec<String>,
     /// Of the Entra app. Without it the bot is a managed identity, and has none.
     pub client_secret: Option<SecretString>,
-    /// The Connector, for messages that answer nothing.
+    /// The Connector, for messages that are not replies.
     pub service_url: String,
     /// Hosts that an activity may name as its Connector.
     pub service_hosts: Vec<String>,
@@ -56,14 +56,14 @@ pub struct TeamsSettings {
     pub scope: String,
     /// Role to conversation (`19:…`): whoever has the role counts only while they are a member there. It narrows and never widens.
     pub groups: BTreeMap<String, String>,
-    /// The channel where requests made in a terminal stand, to be approved.
+    /// The channel where requests made in a terminal are posted for approval.
     pub terminal_channel: Option<String>,
 }
 
-pub(super) fn sections(root: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> ChatSettings {
+pub(super) fn sections(root: &mut Reader<'_>, context: &LoadContext<'_>, roles: &[&str]) -> ChatSettings {
     ChatSettings {
-        slack: root.opt_table("slack", |table| slack(table, outside, roles)),
-        teams: root.opt_table("teams", |table| teams(table, outside, roles)),
+        slack: root.opt_table("slack", |table| slack(table, context, roles)),
+        teams: root.opt_table("teams", |table| teams(table, context, roles)),
     }
 }
 
@@ -73,8 +73,8 @@ pub(super) struct AccountFormat {
     pub key: &'static str,
     /// Begins the message that an account is somebody else's.
     pub name: &'static str,
-    pub fits: fn(&str) -> bool,
-    pub like: &'static str,
+    pub is_valid: fn(&str) -> bool,
+    pub expected: &'static str,
 }
 
 /// A platform without an entry knows no person.
@@ -83,23 +83,23 @@ pub(super) const ACCOUNTS: [AccountFormat; 3] = [
         platform: PlatformKind::Slack,
         key: "slack",
         name: "the Slack account",
-        fits: |id| is_slack_id(id, &['U', 'W']),
-        like: "a Slack user id, which looks like U012AB3CD",
+        is_valid: |id| is_slack_id(id, &['U', 'W']),
+        expected: "a Slack user id, which looks like U012AB3CD",
     },
     AccountFormat {
         platform: PlatformKind::Teams,
         key: "teams",
         name: "the Teams account",
-        fits: is_object_id,
-        like: "an Entra object id, a UUID in lower case",
+        is_valid: is_object_id,
+        expected: "an Entra object id, a UUID in lower case",
     },
     // Login names where Countersign runs: for `countersign run`.
     AccountFormat {
         platform: PlatformKind::Terminal,
         key: "terminal",
         name: "the login name",
-        fits: is_login_name,
-        like: "a login name, as `whoami` shows it",
+        is_valid: is_login_name,
+        expected: "a login name, as `whoami` shows it",
     },
 ];
 
@@ -112,7 +112,7 @@ fn is_login_name(name: &str) -> bool {
 fn url(table: &mut Reader<'_>, key: &str, default: &str) -> String {
     let Some(text) = table.opt_string(key) else { return default.into() };
     if !is_safe_url(&text) {
-        complain(table, key, &text, "an https URL (http to this machine only: the token goes there)");
+        reject(table, key, &text, "an https URL (http to this machine only: the token goes there)");
     }
     text
 }
@@ -145,15 +145,15 @@ const LONGEST_COMMAND: usize = 32;
 /// The signing secret, and the one that takes its place.
 const MAX_SIGNING_SECRETS: usize = 2;
 
-fn slack(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> SlackSettings {
+fn slack(table: &mut Reader<'_>, context: &LoadContext<'_>, roles: &[&str]) -> SlackSettings {
     SlackSettings {
         groups: groups(table, roles, "user group's id, which looks like S012AB3CD", |id| {
             is_slack_id(id, &['S'])
         }),
         api_url: url(table, "api_url", API_URL).trim_end_matches('/').into(),
-        bot_token: secret(table, "bot_token", outside),
-        signing_secrets: signing_secrets(table, outside),
-        app_token: opt_secret(table, "app_token", outside),
+        bot_token: secret(table, "bot_token", context),
+        signing_secrets: signing_secrets(table, context),
+        app_token: opt_secret(table, "app_token", context),
         workspaces: senders(table, "workspaces", |id| {
             (!is_slack_id(id, &['T', 'E'])).then_some("workspace id, which looks like T012AB3CD")
         }),
@@ -162,10 +162,10 @@ fn slack(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> S
     }
 }
 
-fn signing_secrets(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Vec<SecretString> {
+fn signing_secrets(table: &mut Reader<'_>, context: &LoadContext<'_>) -> Vec<SecretString> {
     let key = "signing_secrets";
     table.needs_entry(key, "`signing_secrets` must name at least one: without it no request can be trusted");
-    let secrets = secrets(table, key, outside);
+    let secrets = secrets(table, key, context);
     if secrets.len() > MAX_SIGNING_SECRETS {
         let rule = "two at most: the one in use and, while it is rotated, its successor";
         table.problem(key, format!("`signing_secrets` are {rule}"));
@@ -183,12 +183,12 @@ fn command(table: &mut Reader<'_>) -> String {
     let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let fits = command.strip_prefix('/').is_some_and(|word| !word.is_empty() && word.chars().all(letter));
     if !fits || command.chars().count() > LONGEST_COMMAND {
-        complain(table, "command", &command, "a slash and up to 31 lower-case letters, digits, `-` or `_`");
+        reject(table, "command", &command, "a slash and up to 31 lower-case letters, digits, `-` or `_`");
     }
     command
 }
 
-/// The Connector of Teams' public cloud, for messages that answer nothing.
+/// The Connector of Teams' public cloud, for messages that are not replies.
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/conversations/send-proactive-messages>.
 const SERVICE_URL: &str = "https://smba.trafficmanager.net/teams/";
 
@@ -207,7 +207,7 @@ const CONVERSATION: &str = "conversation's id, which looks like 19:…@thread.ta
 /// Lengths of the five groups of an Entra object id, in hexadecimal digits.
 const OBJECT_ID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 
-fn teams(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> TeamsSettings {
+fn teams(table: &mut Reader<'_>, context: &LoadContext<'_>, roles: &[&str]) -> TeamsSettings {
     let service_url = url(table, "service_url", SERVICE_URL);
     let mut service_hosts = table.strings("service_hosts");
     service_hosts.extend(Url::parse(&service_url).ok().and_then(|url| url.host_str().map(str::to_owned)));
@@ -216,7 +216,7 @@ fn teams(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> T
         tenants: senders(table, "tenants", |id| {
             (!is_object_id(id)).then_some("tenant's id, a UUID in lower case")
         }),
-        client_secret: opt_secret(table, "client_secret", outside),
+        client_secret: opt_secret(table, "client_secret", context),
         service_url,
         service_hosts,
         openid_url: url(table, "openid_url", OPENID_URL),
@@ -230,7 +230,7 @@ fn teams(table: &mut Reader<'_>, outside: &LoadContext<'_>, roles: &[&str]) -> T
 fn app_id(table: &mut Reader<'_>) -> String {
     let id = table.string("app_id");
     if !is_object_id(&id) {
-        complain(table, "app_id", &id, "the bot's application (client) id, a UUID in lower case");
+        reject(table, "app_id", &id, "the bot's application (client) id, a UUID in lower case");
     }
     id
 }

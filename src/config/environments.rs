@@ -4,13 +4,13 @@
 use super::migrate::{self, MigrateSection};
 use super::secrets::opt_secret;
 use super::validate::{
-    UniqueNames, complain, count, environment_names, identifier, name, path, title, unknown_braces,
-    unknown_environment, within,
+    UniqueNames, count, duration, environment_names, identifier, name, path, reject, title, unknown_braces,
+    unknown_environment,
 };
 use super::{
     Environment, LoadContext, LoginCredentials, MaintenanceWindow, Server, Service, ThresholdOverride, Tls,
 };
-use crate::model::Login;
+use crate::model::LoginKind;
 use crate::suggest::{quoted, suggestion};
 use crate::toml_reader::{Located, Reader};
 use croner::Cron;
@@ -44,39 +44,46 @@ const SCHEDULE_WITHIN: Duration = Duration::from_secs(60 * 60);
 const LONGEST_SCHEDULE_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The logins that a command may ask for. The first two must be there: whatever has no login of its own is the operator's.
-const LOGINS: [Login; 6] =
-    [Login::Reader, Login::Operator, Login::Signal, Login::Dump, Login::Maintain, Login::Owner];
+const LOGINS: [LoginKind; 6] = [
+    LoginKind::Reader,
+    LoginKind::Operator,
+    LoginKind::Signal,
+    LoginKind::Dump,
+    LoginKind::Maintain,
+    LoginKind::Owner,
+];
 
 /// Names for a hint's braces.
 const HINT_NAMES: [&str; 4] = ["host", "port", "database", "service"];
 
-pub(super) fn environments(root: &mut Reader<'_>, outside: &LoadContext<'_>) -> Vec<Environment> {
+pub(super) fn environments(root: &mut Reader<'_>, context: &LoadContext<'_>) -> Vec<Environment> {
     root.needs_entry("environments", "at least one environment is needed: [[environments]]");
     let mut names = UniqueNames::new("the environment");
     root.tables("environments", |table| {
         let name = name(table);
-        names.note(table, &name);
-        environment(table, name.value, outside)
+        names.check(table, &name);
+        environment(table, name.value, context)
     })
 }
 
-fn environment(table: &mut Reader<'_>, name: String, outside: &LoadContext<'_>) -> Environment {
+fn environment(table: &mut Reader<'_>, name: String, context: &LoadContext<'_>) -> Environment {
     let servers = servers(table);
     Environment {
         name,
         production: table.boolean("production"),
-        tls: tls(table, &servers, outside),
+        tls: tls(table, &servers, context),
         servers,
-        logins: logins(table, outside),
+        logins: logins(table, context),
         maintenance_database: if table.has("maintenance_database") {
             identifier(table, "maintenance_database")
         } else {
             MAINTENANCE_DATABASE.into()
         },
-        connect_timeout: within(table, "connect_timeout", LONGEST_CONNECT_TIMEOUT).unwrap_or(CONNECT_TIMEOUT),
-        statement_timeout: within(table, "statement_timeout", LONGEST_STATEMENT_TIMEOUT)
+        connect_timeout: duration(table, "connect_timeout", LONGEST_CONNECT_TIMEOUT)
+            .unwrap_or(CONNECT_TIMEOUT),
+        statement_timeout: duration(table, "statement_timeout", LONGEST_STATEMENT_TIMEOUT)
             .unwrap_or(STATEMENT_TIMEOUT),
-        lock_timeout: within(table, "lock_timeout", LONGEST_LOCK_TIMEOUT).unwrap_or(LOCK_TIMEOUT),
+        lock_timeout: duration(table, "lock_timeout", LONGEST_LOCK_TIMEOUT).unwrap_or(LOCK_TIMEOUT),
         connections: count(table, "connections", MAX_CONNECTIONS).map_or(CONNECTIONS, usize::from),
         // A misspelt name in braces would reach people as it stands.
         connect_hints: table
@@ -92,8 +99,8 @@ fn limits(table: &mut Reader<'_>) -> Vec<ThresholdOverride> {
         for Located { value: command, .. } in commands.keys() {
             commands.opt_table(&command, |columns| {
                 for Located { value: column, .. } in columns.keys() {
-                    let like = "{ warning = …, critical = … }";
-                    let read = columns.opt_table_like(&column, like, |limit| ThresholdOverride {
+                    let expected = "{ warning = …, critical = … }";
+                    let read = columns.opt_table_like(&column, expected, |limit| ThresholdOverride {
                         command: command.clone(),
                         column: column.clone(),
                         warning: limit.opt_number("warning"),
@@ -112,7 +119,7 @@ fn servers(table: &mut Reader<'_>) -> Vec<Server> {
     let mut names = UniqueNames::new("the server");
     table.tables("servers", |table| {
         let name = name(table);
-        names.note(table, &name);
+        names.check(table, &name);
         let port = count(table, "port", u16::MAX).unwrap_or(PORT);
         Server { name: name.value, host: host(table), port }
     })
@@ -123,15 +130,15 @@ fn host(table: &mut Reader<'_>) -> String {
     let letter = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
     if host.is_empty() || !host.chars().all(letter) || (host.contains(':') && host.parse::<IpAddr>().is_err())
     {
-        complain(table, "host", &host, "a host's name or IP address, without port or user");
+        reject(table, "host", &host, "a host's name or IP address, without port or user");
     }
     host
 }
 
 /// TLS is verified or, if every server is this very machine, off: an unverified connection hands the password to whoever answers.
-fn tls(table: &mut Reader<'_>, servers: &[Server], outside: &LoadContext<'_>) -> Tls {
+fn tls(table: &mut Reader<'_>, servers: &[Server], context: &LoadContext<'_>) -> Tls {
     let off = table.opt_choice("tls", &[("verified", false), ("off", true)]).unwrap_or(false);
-    let ca_file = table.opt_string("ca_file").map(|file| outside.directory.join(file));
+    let ca_file = table.opt_string("ca_file").map(|file| context.directory.join(file));
     if ca_file.as_ref().is_some_and(|file| !file.is_file()) {
         table.problem("ca_file", "`ca_file` names no file that is there");
     }
@@ -152,14 +159,14 @@ fn tls(table: &mut Reader<'_>, servers: &[Server], outside: &LoadContext<'_>) ->
     Tls::Off
 }
 
-fn logins(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<Login, LoginCredentials> {
+fn logins(table: &mut Reader<'_>, context: &LoadContext<'_>) -> BTreeMap<LoginKind, LoginCredentials> {
     let read = table.table("logins", |table| {
         let mut logins = BTreeMap::new();
         for name in LOGINS {
-            if matches!(name, Login::Reader | Login::Operator) {
+            if matches!(name, LoginKind::Reader | LoginKind::Operator) {
                 table.required(name.name());
             }
-            let read = table.opt_table(name.name(), |table| login(table, outside));
+            let read = table.opt_table(name.name(), |table| login(table, context));
             logins.extend(read.map(|login| (name, login)));
         }
         reader_is_nobody_else(table, &logins);
@@ -169,21 +176,21 @@ fn logins(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<Login, 
 }
 
 /// A login, with the place of its user.
-fn login(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Located<LoginCredentials> {
+fn login(table: &mut Reader<'_>, context: &LoadContext<'_>) -> Located<LoginCredentials> {
     let user = identifier(table, "user");
-    let password = opt_secret(table, "password", outside);
+    let password = opt_secret(table, "password", context);
     Located { value: LoginCredentials { user, password }, at: table.position_of("user") }
 }
 
 /// Whoever may run a command that reads would otherwise have the other login's rights.
-fn reader_is_nobody_else(table: &mut Reader<'_>, logins: &BTreeMap<Login, Located<LoginCredentials>>) {
-    let Some(reader) = logins.get(&Login::Reader).filter(|reader| !reader.value.user.is_empty()) else {
+fn reader_is_nobody_else(table: &mut Reader<'_>, logins: &BTreeMap<LoginKind, Located<LoginCredentials>>) {
+    let Some(reader) = logins.get(&LoginKind::Reader).filter(|reader| !reader.value.user.is_empty()) else {
         return;
     };
-    for (name, login) in logins.iter().filter(|(name, _)| **name != Login::Reader) {
+    for (name, login) in logins.iter().filter(|(name, _)| **name != LoginKind::Reader) {
         if login.value.user == reader.value.user {
             // A dump only looks, but at every customer's row.
-            let must_not = if *name == Login::Dump { "read every table" } else { "act" };
+            let must_not = if *name == LoginKind::Dump { "read every table" } else { "act" };
             let user = quoted(&reader.value.user);
             let message = format!(
                 "`{name}` is the same user as `reader`, {user}: the reader must not be able to {must_not}"
@@ -197,19 +204,19 @@ pub(super) fn services(
     root: &mut Reader<'_>,
     environments: &[Environment],
     migrate_all: Option<&MigrateSection>,
-    outside: &LoadContext<'_>,
+    context: &LoadContext<'_>,
 ) -> Vec<Service> {
     root.needs_entry("services", "at least one service is needed: [[services]]");
     let mut names = UniqueNames::new("the service");
     root.tables("services", |table| {
         let name = name(table);
-        names.note(table, &name);
+        names.check(table, &name);
         Service {
             name: name.value,
             database: identifier(table, "database"),
             size: table.opt_string("size"),
-            migrations: table.has("migrations").then(|| path(table, "migrations", outside)),
-            migrate: migrate::of_service(table, migrate_all, outside),
+            migrations: table.has("migrations").then(|| path(table, "migrations", context)),
+            migrate: migrate::of_service(table, migrate_all, context),
             servers: service_servers(table, environments),
         }
     })
@@ -238,24 +245,24 @@ pub(super) fn schedule(root: &mut Reader<'_>, environments: &[Environment]) -> V
     let mut names = UniqueNames::new("the window");
     let windows = root.tables("schedule", |table| {
         let name = title(table, "name");
-        names.note(table, &name);
-        let (run, at) = (table.string("run"), at(table));
-        let within = within(table, "within", LONGEST_SCHEDULE_WITHIN).unwrap_or(SCHEDULE_WITHIN);
+        names.check(table, &name);
+        let (run, cron) = (table.string("run"), cron(table));
+        let grace = duration(table, "within", LONGEST_SCHEDULE_WITHIN).unwrap_or(SCHEDULE_WITHIN);
         let environments =
             environment_names(table, environments, None, "a window must say for which `environments`");
-        at.map(|at| MaintenanceWindow { name: name.value, run, environments, at, within })
+        cron.map(|cron| MaintenanceWindow { name: name.value, run, environments, cron, grace })
     });
     windows.into_iter().flatten().collect()
 }
 
 /// A pattern of cron's five fields. A day that never comes, as the 30th of February, is refused.
-fn at(table: &mut Reader<'_>) -> Option<Cron> {
+fn cron(table: &mut Reader<'_>) -> Option<Cron> {
     let pattern = table.string("at");
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     let start = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
     let cron = parser.parse(&pattern).ok().filter(|cron| cron.find_next_occurrence(&start, false).is_ok());
     if cron.is_none() {
-        complain(table, "at", &pattern, "cron's five fields, in UTC (\"0 2 * * *\" is 02:00 every day)");
+        reject(table, "at", &pattern, "cron's five fields, in UTC (\"0 2 * * *\" is 02:00 every day)");
     }
     cron
 }

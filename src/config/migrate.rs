@@ -2,7 +2,7 @@
 //! by a shell's line.
 
 use super::secrets::opt_secret;
-use super::validate::{braces, complain, identifier, is_variable_name, unknown_braces, within};
+use super::validate::{braces, duration, identifier, is_variable_name, reject, unknown_braces};
 use super::{EnvValue, LoadContext, MigrateSettings};
 use crate::suggest::quoted;
 use crate::toml_reader::Reader;
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// An index on a large table takes a while; what takes longer than a day has nobody who still watches it.
-const WITHIN: Duration = Duration::from_secs(30 * 60);
-const LONGEST_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+const TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Prisma's own name for it, and its schema unless the URL names another.
 const URL_VARIABLE: &str = "DATABASE_URL";
@@ -30,7 +30,7 @@ pub(super) struct MigrateSection {
     directory: Option<PathBuf>,
     url: Option<String>,
     schema: Option<String>,
-    within: Option<Duration>,
+    timeout: Option<Duration>,
     env: BTreeMap<String, EnvValue>,
 }
 
@@ -38,9 +38,9 @@ pub(super) struct MigrateSection {
 pub(super) fn of_service(
     service: &mut Reader<'_>,
     for_all: Option<&MigrateSection>,
-    outside: &LoadContext<'_>,
+    context: &LoadContext<'_>,
 ) -> Option<MigrateSettings> {
-    let own = service.opt_table("migrate", |table| section(table, outside));
+    let own = service.opt_table("migrate", |table| section(table, context));
     if own.is_none() && for_all.is_none() {
         return None;
     }
@@ -53,7 +53,7 @@ pub(super) fn of_service(
         }
     }
     // The variables that any program needs.
-    let inherited = |name: &str| Some((name.to_owned(), EnvValue::Plain((outside.variable)(name)?)));
+    let inherited = |name: &str| Some((name.to_owned(), EnvValue::Plain((context.env_var)(name)?)));
     let mut env: BTreeMap<_, _> = ["PATH", "HOME"].into_iter().filter_map(inherited).collect();
     env.extend(all.env);
     env.extend(own.env);
@@ -68,12 +68,12 @@ pub(super) fn of_service(
         directory: directory.unwrap_or_default(),
         url,
         schema: own.schema.or(all.schema).unwrap_or_else(|| SCHEMA.to_owned()),
-        within: own.within.or(all.within).unwrap_or(WITHIN),
+        timeout: own.timeout.or(all.timeout).unwrap_or(TIMEOUT),
         env,
     })
 }
 
-pub(super) fn section(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> MigrateSection {
+pub(super) fn section(table: &mut Reader<'_>, context: &LoadContext<'_>) -> MigrateSection {
     let deploy = argv(table, "deploy", &DEPLOY_NAMES);
     let resolve = argv(table, "resolve", &RESOLVE_NAMES);
     if let Some(resolve) = &resolve {
@@ -89,17 +89,17 @@ pub(super) fn section(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> Migr
             table.problem("directory", message);
         }
         if directory.is_empty() {
-            complain(table, "directory", directory, "a path");
+            reject(table, "directory", directory, "a path");
         }
     }
     MigrateSection {
         deploy,
         resolve,
-        directory: directory.map(|directory| outside.directory.join(directory)),
+        directory: directory.map(|directory| context.directory.join(directory)),
         url: table.opt_string("url").inspect(|name| variable(table, "url", name)),
         schema: table.has("schema").then(|| identifier(table, "schema")),
-        within: within(table, "within", LONGEST_WITHIN),
-        env: table.opt_table("env", |env| variables(env, outside)).unwrap_or_default(),
+        timeout: duration(table, "within", LONGEST_TIMEOUT),
+        env: table.opt_table("env", |env| variables(env, context)).unwrap_or_default(),
     }
 }
 
@@ -132,14 +132,14 @@ fn argv(table: &mut Reader<'_>, key: &str, names: &[&str]) -> Option<Vec<String>
 }
 
 /// Variables of the child: a text, or a secret kept elsewhere.
-fn variables(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BTreeMap<String, EnvValue> {
+fn variables(table: &mut Reader<'_>, context: &LoadContext<'_>) -> BTreeMap<String, EnvValue> {
     let mut variables = BTreeMap::new();
     for key in table.keys() {
         variable(table, &key.value, &key.value);
         let value = if table.is_string(&key.value) {
             table.opt_string(&key.value).map(EnvValue::Plain)
         } else {
-            opt_secret(table, &key.value, outside).map(EnvValue::Secret)
+            opt_secret(table, &key.value, context).map(EnvValue::Secret)
         };
         variables.extend(value.map(|value| (key.value, value)));
     }

@@ -2,7 +2,7 @@
 //! of an environment variable or of a file, never written in the file itself. Everything that is missing or wrong is
 //! reported at once, with file and line. What the values mean for a request is decided elsewhere (`access`, `targets`).
 
-use crate::model::{Login, PlatformKind};
+use crate::model::{LoginKind, PlatformKind};
 use crate::toml_reader::{self, Problem, Problems, Reader, Source};
 use nix::unistd::{Uid, User, getuid};
 use secrecy::{ExposeSecret, SecretString};
@@ -21,14 +21,14 @@ mod validate;
 
 pub use chat::{ChatSettings, SlackSettings, TeamsSettings, is_safe_url};
 use secrets::secret;
-use validate::{complain, path, within};
+use validate::{duration, path, reject};
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
-    /// Time for open runs to end after the bot is told to stop.
-    pub finish_within: Duration,
+    /// Time for open runs to end when the bot shuts down.
+    pub shutdown_timeout: Duration,
     /// File of the embedded store.
     pub store: PathBuf,
     pub store_timeouts: StoreTimeouts,
@@ -55,9 +55,9 @@ pub struct Config {
 #[derive(Debug, Clone, Copy)]
 pub struct StoreTimeouts {
     /// An action that isn't recorded within this time is dropped, and its sender told.
-    pub answer: Duration,
+    pub call_timeout: Duration,
     /// For another process's lock on the file.
-    pub lock: Duration,
+    pub lock_timeout: Duration,
 }
 
 /// Number of approvers, and how long requests wait and approvals last.
@@ -67,7 +67,7 @@ pub struct ApprovalSettings {
     pub wait: Duration,
     /// Once approved, the run must start within this time.
     pub start_within: Duration,
-    /// So many different people, none of them the requester.
+    /// Number of different people who must approve; never the requester.
     pub approvers: usize,
     /// Approvers are reminded after this time, and again after three times as long.
     pub remind_after: Duration,
@@ -79,8 +79,8 @@ pub struct ApprovalSettings {
 #[derive(Debug, Clone)]
 pub struct ApprovalRule {
     /// Its line in the file.
-    pub at: usize,
-    /// `*` is all of them, and what concerns none.
+    pub line: usize,
+    /// `*` is all of them, and commands without an environment.
     pub environments: Vec<String>,
     /// Risks or command names; `*` is all.
     pub commands: Vec<String>,
@@ -97,9 +97,9 @@ pub struct BreakGlassSettings {
     pub role: String,
     pub commands: Vec<String>,
     /// True if the file names the commands; false for the built-in default, whose unknown names are not reported.
-    pub named_by_file: bool,
-    /// Once in this time, by anyone.
-    pub every: Duration,
+    pub commands_configured: bool,
+    /// At most one break-glass run is allowed in this time, whoever runs it.
+    pub interval: Duration,
 }
 
 /// The storage of dumps and the programs that make them.
@@ -119,9 +119,9 @@ pub struct Environment {
     pub name: String,
     /// Shown in a warning colour; never a default.
     pub production: bool,
-    /// The first is the one whose databases the services use unless they name another. A pid belongs to one server.
+    /// The first is the one whose databases the services use unless they name another.
     pub servers: Vec<Server>,
-    pub logins: BTreeMap<Login, LoginCredentials>,
+    pub logins: BTreeMap<LoginKind, LoginCredentials>,
     /// The database for questions about the whole server.
     pub maintenance_database: String,
     pub tls: Tls,
@@ -136,7 +136,7 @@ pub struct Environment {
     pub limits: Vec<ThresholdOverride>,
 }
 
-/// From where on a value that a command judges is worth a look, or an act. What isn't given stays as the command has it.
+/// Replaces the limits from which a command marks a value as warning or critical. A limit that isn't given stays the command's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThresholdOverride {
     pub command: String,
@@ -178,7 +178,7 @@ pub struct Service {
     pub size: Option<String>,
     /// Its Prisma migrations: directories with a `migration.sql` each.
     pub migrations: Option<PathBuf>,
-    /// Their deployment, if by a command.
+    /// Deploys the migrations, if a program does.
     pub migrate: Option<MigrateSettings>,
     /// Environment to server, where it isn't the environment's first.
     pub servers: BTreeMap<String, String>,
@@ -188,17 +188,17 @@ pub struct Service {
 /// `{environment}` filled in.
 #[derive(Debug, Clone)]
 pub struct MigrateSettings {
-    /// Program and words; no shell reads them.
+    /// Program and arguments, run without a shell.
     pub deploy: Vec<String>,
-    /// As `deploy`, with `{migration}` and `{as}` ("applied" or "rolled-back") besides.
+    /// As `deploy`, with `{migration}` and `{as}` ("applied" or "rolled-back") as well.
     pub resolve: Option<Vec<String>>,
     pub directory: PathBuf,
     /// The variable that gets the database's URL.
     pub url: String,
     /// The schema of Prisma's migration table.
     pub schema: String,
-    /// Time limit, after which the program is ended.
-    pub within: Duration,
+    /// Time limit, after which the program is killed.
+    pub timeout: Duration,
     /// All of its other variables.
     pub env: BTreeMap<String, EnvValue>,
 }
@@ -245,9 +245,9 @@ pub struct MaintenanceWindow {
     pub run: String,
     pub environments: Vec<String>,
     /// Times at which it is due, in UTC.
-    pub at: croner::Cron,
+    pub cron: croner::Cron,
     /// Success later than this after it was due counts as late.
-    pub within: Duration,
+    pub grace: Duration,
 }
 
 /// The login name of the person at the terminal: of whoever logged in (the audit id, which stays the same through `sudo` and
@@ -262,19 +262,19 @@ pub fn login_name() -> String {
 }
 
 /// Kubernetes kills a pod 30 s after it has told it to end, unless `terminationGracePeriodSeconds` says otherwise.
-const FINISH_WITHIN: Duration = Duration::from_secs(25);
-const LONGEST_FINISH: Duration = Duration::from_secs(24 * 60 * 60);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
+const LONGEST_SHUTDOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An action is recorded within this time or dropped, and its sender told so: longer, and they have asked again.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// An action is recorded within this time or dropped, and its sender told so: after longer, the sender has asked again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Half of the above, so that there is time left to say that the file is locked.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The surroundings that a configuration refers to.
-struct LoadContext<'o> {
+struct LoadContext<'a> {
     /// Environment variables, by name.
-    variable: &'o dyn Fn(&str) -> Option<String>,
+    env_var: &'a dyn Fn(&str) -> Option<String>,
     /// The directory that relative paths start from: the configuration file's own.
     directory: PathBuf,
 }
@@ -299,40 +299,40 @@ impl Config {
     /// Reads a configuration from a text; `name` is its file, for messages and as the start of relative paths.
     pub fn parse(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
         let directory = Path::new(name).parent().unwrap_or(Path::new("")).to_path_buf();
-        let outside = LoadContext { variable: env, directory };
+        let context = LoadContext { env_var: env, directory };
         let hash = hex::encode(Sha256::digest(text.as_bytes()));
         let content = text.strip_prefix('\u{feff}').unwrap_or(text);
-        toml_reader::read(Source::new(name, content), |root| config(root, &outside, hash))
+        toml_reader::read(Source::new(name, content), |root| config(root, &context, hash))
     }
 }
 
-fn config(root: &mut Reader<'_>, outside: &LoadContext<'_>, hash: String) -> Config {
-    let environments = environments::environments(root, outside);
+fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Config {
+    let environments = environments::environments(root, context);
     let access = access::grants(root, &environments);
     let break_glass = access::break_glass(root);
     let break_glass_role = break_glass.as_ref().map(|settings| settings.role.as_str());
     let roles: Vec<&str> = access.iter().map(|grant| grant.role.as_str()).chain(break_glass_role).collect();
-    let migrate = root.opt_table("migrate", |table| migrate::section(table, outside));
-    let mut store_timeouts = StoreTimeouts { answer: ANSWER_WITHIN, lock: LOCK_WAIT };
+    let migrate = root.opt_table("migrate", |table| migrate::section(table, context));
+    let mut store_timeouts = StoreTimeouts { call_timeout: CALL_TIMEOUT, lock_timeout: LOCK_TIMEOUT };
     let store = root.table("store", |table| {
-        store_timeouts.answer = within(table, "answer_within", ANSWER_WITHIN).unwrap_or(ANSWER_WITHIN);
-        store_timeouts.lock = within(table, "lock_wait", ANSWER_WITHIN).unwrap_or(LOCK_WAIT);
-        path(table, "path", outside)
+        store_timeouts.call_timeout = duration(table, "answer_within", CALL_TIMEOUT).unwrap_or(CALL_TIMEOUT);
+        store_timeouts.lock_timeout = duration(table, "lock_wait", CALL_TIMEOUT).unwrap_or(LOCK_TIMEOUT);
+        path(table, "path", context)
     });
     Config {
         listen: listen(root),
-        finish_within: within(root, "finish_within", LONGEST_FINISH).unwrap_or(FINISH_WITHIN),
+        shutdown_timeout: duration(root, "finish_within", LONGEST_SHUTDOWN).unwrap_or(SHUTDOWN_TIMEOUT),
         store: store.unwrap_or_default(),
         store_timeouts,
-        chat: chat::sections(root, outside, &roles),
+        chat: chat::sections(root, context, &roles),
         approval: access::approval(root, &environments),
-        backups: root.table("backups", |table| backups(table, outside)).unwrap_or_default(),
-        commands: root.opt_table("commands", |table| path(table, "directory", outside)),
-        sql: root.opt_table("sql", |table| path(table, "directory", outside)),
-        services: environments::services(root, &environments, migrate.as_ref(), outside),
+        backups: root.table("backups", |table| backups(table, context)).unwrap_or_default(),
+        commands: root.opt_table("commands", |table| path(table, "directory", context)),
+        sql: root.opt_table("sql", |table| path(table, "directory", context)),
+        services: environments::services(root, &environments, migrate.as_ref(), context),
         people: access::people(root, &roles),
         break_glass,
-        webhook: root.opt_table("webhook", |table| webhook(table, outside)),
+        webhook: root.opt_table("webhook", |table| webhook(table, context)),
         schedule: environments::schedule(root, &environments),
         environments,
         access,
@@ -343,13 +343,13 @@ fn config(root: &mut Reader<'_>, outside: &LoadContext<'_>, hash: String) -> Con
 fn listen(root: &mut Reader<'_>) -> SocketAddr {
     let text = root.string("listen");
     text.parse().unwrap_or_else(|_| {
-        complain(root, "listen", &text, "an IP address and a port, like 0.0.0.0:8080 or [::]:8080");
+        reject(root, "listen", &text, "an IP address and a port, like 0.0.0.0:8080 or [::]:8080");
         SocketAddr::from(([127, 0, 0, 1], 0))
     })
 }
 
-fn webhook(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> SecretString {
-    let url = secret(table, "url", outside);
+fn webhook(table: &mut Reader<'_>, context: &LoadContext<'_>) -> SecretString {
+    let url = secret(table, "url", context);
     // Whoever reads the message must not read the address.
     if !url.expose_secret().is_empty() && !is_safe_url(url.expose_secret()) {
         table.problem("url", "`url` must hold an https URL (http to this machine only)");
@@ -357,10 +357,11 @@ fn webhook(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> SecretString {
     url
 }
 
-fn backups(table: &mut Reader<'_>, outside: &LoadContext<'_>) -> BackupSettings {
-    let tools = table.strings("tools").into_iter().map(|tools| outside.directory.join(tools)).collect();
-    let path_variable = (outside.variable)("PATH").unwrap_or_default();
-    // A relative entry would mean whatever directory the program happens to stand in.
+fn backups(table: &mut Reader<'_>, context: &LoadContext<'_>) -> BackupSettings {
+    let tools =
+        table.strings("tools").into_iter().map(|directory| context.directory.join(directory)).collect();
+    let path_variable = (context.env_var)("PATH").unwrap_or_default();
+    // A relative entry would depend on the program's working directory.
     let search_path = std::env::split_paths(&path_variable).filter(|entry| entry.is_absolute()).collect();
-    BackupSettings { directory: path(table, "directory", outside), tools, search_path }
+    BackupSettings { directory: path(table, "directory", context), tools, search_path }
 }

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::io::ErrorKind;
 
 /// The form of a secret, for the message about a literal one.
-const LIKE: &str = "a secret kept outside this file, { env = \"VARIABLE\" } or { file = \"path\" }";
+const EXPECTED_FORM: &str = "a secret kept outside this file, { env = \"VARIABLE\" } or { file = \"path\" }";
 
 /// Result of looking a secret up.
 enum Lookup {
@@ -30,11 +30,11 @@ impl Lookup {
 }
 
 /// A secret that must be there.
-pub(super) fn secret(table: &mut Reader<'_>, key: &str, outside: &LoadContext<'_>) -> SecretString {
+pub(super) fn secret(table: &mut Reader<'_>, key: &str, context: &LoadContext<'_>) -> SecretString {
     if table.has(key) {
-        return opt_secret(table, key, outside).unwrap_or_default();
+        return opt_secret(table, key, context).unwrap_or_default();
     }
-    table.problem_at(table.position(), format!("missing key `{key}`: {LIKE}"));
+    table.problem_at(table.position(), format!("missing key `{key}`: {EXPECTED_FORM}"));
     SecretString::default()
 }
 
@@ -42,15 +42,17 @@ pub(super) fn secret(table: &mut Reader<'_>, key: &str, outside: &LoadContext<'_
 pub(super) fn opt_secret(
     table: &mut Reader<'_>,
     key: &str,
-    outside: &LoadContext<'_>,
+    context: &LoadContext<'_>,
 ) -> Option<SecretString> {
-    table.opt_table_like(key, LIKE, |entry| existing(entry, outside)).and_then(Lookup::secret)
+    table
+        .opt_table_like(key, EXPECTED_FORM, |entry| look_up_required(entry, context))
+        .and_then(Lookup::secret)
 }
 
 /// An array of secrets, of which one must exist; an entry with `optional = true` may name something that doesn't.
-pub(super) fn secrets(table: &mut Reader<'_>, key: &str, outside: &LoadContext<'_>) -> Vec<SecretString> {
-    let lookups = table.tables_like(key, LIKE, |entry| {
-        if entry.flag("optional") { look_up(entry, outside) } else { existing(entry, outside) }
+pub(super) fn secrets(table: &mut Reader<'_>, key: &str, context: &LoadContext<'_>) -> Vec<SecretString> {
+    let lookups = table.tables_like(key, EXPECTED_FORM, |entry| {
+        if entry.flag("optional") { look_up(entry, context) } else { look_up_required(entry, context) }
     });
     if !lookups.is_empty() && lookups.iter().all(|lookup| matches!(lookup, Lookup::Absent(_))) {
         table.problem(key, format!("`{key}` needs at least one that exists"));
@@ -58,8 +60,8 @@ pub(super) fn secrets(table: &mut Reader<'_>, key: &str, outside: &LoadContext<'
     lookups.into_iter().filter_map(Lookup::secret).collect()
 }
 
-fn existing(entry: &mut Reader<'_>, outside: &LoadContext<'_>) -> Lookup {
-    match look_up(entry, outside) {
+fn look_up_required(entry: &mut Reader<'_>, context: &LoadContext<'_>) -> Lookup {
+    match look_up(entry, context) {
         Lookup::Absent(reason) => {
             entry.problem_at(entry.position(), reason);
             Lookup::Reported
@@ -68,10 +70,10 @@ fn existing(entry: &mut Reader<'_>, outside: &LoadContext<'_>) -> Lookup {
     }
 }
 
-fn look_up(entry: &mut Reader<'_>, outside: &LoadContext<'_>) -> Lookup {
+fn look_up(entry: &mut Reader<'_>, context: &LoadContext<'_>) -> Lookup {
     let lookup = match (entry.has("env"), entry.has("file")) {
-        (true, false) => variable(entry, outside),
-        (false, true) => file(entry, outside),
+        (true, false) => from_variable(entry, context),
+        (false, true) => from_file(entry, context),
         _ => {
             entry.problem_at(entry.position(), "a secret is named either by `env` or by `file`");
             Lookup::Reported
@@ -86,23 +88,23 @@ fn look_up(entry: &mut Reader<'_>, outside: &LoadContext<'_>) -> Lookup {
     }
 }
 
-fn variable(entry: &mut Reader<'_>, outside: &LoadContext<'_>) -> Lookup {
+fn from_variable(entry: &mut Reader<'_>, context: &LoadContext<'_>) -> Lookup {
     let Some(name) = entry.opt_string("env") else { return Lookup::Reported };
     if !is_variable_name(&name) {
         // It may be the secret itself, so it isn't repeated.
         entry.problem("env", "`env` must be the name of a variable: letters, digits and `_`");
         return Lookup::Reported;
     }
-    match (outside.variable)(&name).map(without_newline) {
+    match (context.env_var)(&name).map(without_newline) {
         None => Lookup::Absent(format!("the variable {} is not set", quoted(&name))),
         Some(value) if value.is_empty() => Lookup::Absent(format!("the variable {} is empty", quoted(&name))),
         Some(value) => Lookup::Secret(value.into()),
     }
 }
 
-fn file(entry: &mut Reader<'_>, outside: &LoadContext<'_>) -> Lookup {
+fn from_file(entry: &mut Reader<'_>, context: &LoadContext<'_>) -> Lookup {
     let Some(name) = entry.opt_string("file") else { return Lookup::Reported };
-    let path = outside.directory.join(&name);
+    let path = context.directory.join(&name);
     match std::fs::read_to_string(&path).map(without_newline) {
         Ok(value) if value.is_empty() => Lookup::Absent(format!("the file {} is empty", quoted(&name))),
         Ok(value) => Lookup::Secret(value.into()),

@@ -25,12 +25,7 @@ pub(super) fn name(table: &mut Reader<'_>) -> Located<String> {
         && name.chars().all(|c| plain(c) || c == '-')
         && name.chars().count() <= LONGEST_NAME;
     if !fits {
-        complain(
-            table,
-            "name",
-            &name,
-            "1 to 63 lower-case letters, digits and dashes, beginning with no dash",
-        );
+        reject(table, "name", &name, "1 to 63 lower-case letters, digits and dashes, beginning with no dash");
     }
     Located { at: table.position_of("name"), value: name }
 }
@@ -39,7 +34,7 @@ pub(super) fn name(table: &mut Reader<'_>) -> Located<String> {
 pub(super) fn title(table: &mut Reader<'_>, key: &str) -> Located<String> {
     let title = table.string(key);
     if !is_title(&title) {
-        complain(table, key, &title, "1 to 64 characters, no control characters, no space at its ends");
+        reject(table, key, &title, "1 to 64 characters, no control characters, no space at its ends");
     }
     Located { at: table.position_of(key), value: title }
 }
@@ -56,22 +51,22 @@ pub(super) fn is_title(text: &str) -> bool {
 pub(super) fn identifier(table: &mut Reader<'_>, key: &str) -> String {
     let name = table.string(key);
     if name.is_empty() || name.len() > LONGEST_IDENTIFIER || name.chars().any(char::is_control) {
-        complain(table, key, &name, "a PostgreSQL name: 1 to 63 bytes, no control characters");
+        reject(table, key, &name, "a PostgreSQL name: 1 to 63 bytes, no control characters");
     }
     name
 }
 
 /// A path; a relative one starts from the configuration file's directory.
-pub(super) fn path(table: &mut Reader<'_>, key: &str, outside: &LoadContext<'_>) -> PathBuf {
+pub(super) fn path(table: &mut Reader<'_>, key: &str, context: &LoadContext<'_>) -> PathBuf {
     let path = table.string(key);
     if path.is_empty() {
-        complain(table, key, &path, "a path");
+        reject(table, key, &path, "a path");
     }
-    outside.directory.join(path)
+    context.directory.join(path)
 }
 
 /// An optional duration, more than nothing and at most `longest`.
-pub(super) fn within(table: &mut Reader<'_>, key: &str, longest: Duration) -> Option<Duration> {
+pub(super) fn duration(table: &mut Reader<'_>, key: &str, longest: Duration) -> Option<Duration> {
     let duration = table.opt_duration(key)?;
     if duration.is_zero() || duration > longest {
         let (longest, given) = (format_duration(longest), format_duration(duration));
@@ -81,7 +76,7 @@ pub(super) fn within(table: &mut Reader<'_>, key: &str, longest: Duration) -> Op
 }
 
 /// Reports what a value must be. A key that isn't there or has the wrong type was reported already, and its stand-in is empty.
-pub(super) fn complain(table: &mut Reader<'_>, key: &str, value: &str, rule: &str) {
+pub(super) fn reject(table: &mut Reader<'_>, key: &str, value: &str, rule: &str) {
     if !value.is_empty() {
         table.problem(key, format!("`{key}` must be {rule}, not {}", quoted(value)));
     } else if table.is_string(key) {
@@ -153,8 +148,8 @@ impl UniqueNames {
         UniqueNames { what, first: BTreeMap::new() }
     }
 
-    /// Notes a name, and reports it if it was given before. Case doesn't tell two names apart: people don't either.
-    pub(super) fn note(&mut self, table: &mut Reader<'_>, name: &Located<String>) {
+    /// Records a name, and reports it if it was given before. Case doesn't tell two names apart: people don't either.
+    pub(super) fn check(&mut self, table: &mut Reader<'_>, name: &Located<String>) {
         let first = *self.first.entry(name.value.to_lowercase()).or_insert(name.at);
         if first != name.at && !name.value.is_empty() {
             let (what, shown) = (self.what, quoted(&name.value));
@@ -192,7 +187,7 @@ pub(super) fn terminal_channel(
     let channel = table.opt_string("terminal_channel")?;
     if !is_channel(&channel) {
         let rule = format!("a channel's id, which looks like {example}");
-        complain(table, "terminal_channel", &channel, &rule);
+        reject(table, "terminal_channel", &channel, &rule);
     }
     Some(channel)
 }

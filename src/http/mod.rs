@@ -32,7 +32,7 @@ impl HttpServer {
     /// Assembles the bot and binds its address.
     /// Fails on a mistake in a command or an access rule, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
-        let (listen, finish_within) = (config.listen, config.finish_within);
+        let (listen, finish_within) = (config.listen, config.shutdown_timeout);
         let platforms = chat::platforms(&config)?;
         let workflow = Workflow::new(crate::bootstrap::assemble(config)?, chat::senders(&platforms));
         let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;

@@ -1,4 +1,4 @@
-//! The words that every module shares. No I/O, and nothing here waits.
+//! Values that every module shares. No I/O, and nothing here is async.
 
 mod card;
 mod person;
@@ -9,10 +9,12 @@ mod run;
 pub use card::{
     Button, ButtonStyle, ButtonToken, Card, CardKind, Decision, PostedMessage, TokenPurpose, random_token,
 };
-pub use person::{AnswerHandle, ChatAccount, Conversation, Event, IncomingEvent, Person, PlatformKind};
+pub use person::{ChatAccount, ChatEvent, ChatEventKind, Conversation, Person, PlatformKind, ReplyHandle};
 pub use plan::{Plan, as_text, from_identity, sha256_hex, to_identity};
 pub use reply::{
     Audience, Block, Cell, Column, EnvironmentTag, Heading, Reply, Row, Severity, Shape, Span, Table, Text,
     bar,
 };
-pub use run::{ActiveFreeze, EventKind, Login, Risk, Run, RunEvent, RunId, RunRequest, RunState, next};
+pub use run::{
+    ActiveFreeze, EventKind, LoginKind, Risk, Run, RunEvent, RunId, RunRequest, RunState, next_state,
+};

@@ -88,19 +88,19 @@ impl Conversation {
 
 /// An event of a chat platform for the workflow.
 #[derive(Debug, Clone)]
-pub struct IncomingEvent {
+pub struct ChatEvent {
     /// The platform's id of this delivery: the same for a redelivery of the same thing.
     pub delivery: String,
     pub sender: ChatAccount,
     pub conversation: Conversation,
     /// The platform's way to answer this very event (Slack's `response_url`); opaque to everyone else.
-    pub handle: Option<AnswerHandle>,
-    pub event: Event,
+    pub handle: Option<ReplyHandle>,
+    pub event: ChatEventKind,
 }
 
 /// The kinds of event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum ChatEventKind {
     /// A line was typed: everything behind `/db` or behind the mention.
     Command { line: String },
     /// A button was clicked, on a message with this id.
@@ -111,7 +111,7 @@ pub enum Event {
 
 /// A short-lived way to answer one event. Secret: whoever holds it can speak as the bot.
 #[derive(Clone)]
-pub struct AnswerHandle {
+pub struct ReplyHandle {
     pub url: String,
     /// When the event arrived: Slack's `response_url` lives 30 minutes.
     pub since: jiff::Timestamp,
@@ -119,8 +119,8 @@ pub struct AnswerHandle {
     pub card: bool,
 }
 
-impl std::fmt::Debug for AnswerHandle {
+impl std::fmt::Debug for ReplyHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AnswerHandle(since {})", self.since)
+        write!(f, "ReplyHandle(since {})", self.since)
     }
 }

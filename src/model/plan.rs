@@ -15,15 +15,15 @@ pub struct Plan {
     /// Identity of the target: pid, backend_start to the microsecond, server, database, role.
     pub identity: BTreeMap<String, String>,
     /// Identities of several targets, in the order of the table that shows them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub targets: Vec<BTreeMap<String, String>>,
+    #[serde(rename = "targets", default, skip_serializing_if = "Vec::is_empty")]
+    pub target_identities: Vec<BTreeMap<String, String>>,
     /// Conditions of the execution, by name: the acting statement tests them.
     pub guards: BTreeMap<String, String>,
     /// Shown, and may drift: age, query, blocked sessions, size.
     pub context: Vec<(String, String)>,
     /// Rows of context: blocked sessions, databases to dump.
     pub tables: Vec<Table>,
-    /// Query text (redacted) or the exact reviewed SQL.
+    /// Title and text: a query (redacted) or the exact reviewed SQL.
     pub code: Option<(String, String)>,
     /// The impact on others.
     pub impact: String,
@@ -68,27 +68,27 @@ impl Plan {
 
     /// SHA-256 over the plan as it is stored and shown, in hex.
     pub fn digest(&self) -> String {
-        sha256_hex(&[self.stored().as_bytes()])
+        sha256_hex(&[self.to_json().as_bytes()])
     }
 
-    /// The bytes that the record keeps: field order is the struct's, maps are sorted.
-    pub fn stored(&self) -> String {
+    /// The bytes that the audit log keeps: field order is the struct's, maps are sorted.
+    pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Reads what [`Plan::stored`] wrote.
-    pub fn read(stored: &str) -> Option<Plan> {
+    /// Reads what [`Plan::to_json`] wrote.
+    pub fn from_json(stored: &str) -> Option<Plan> {
         serde_json::from_str(stored).ok()
     }
 
     /// The plan as its approver sees it, whole: effect, impact and rollback first, then the target and its facts.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks = vec![Block::Text(Text::new().strong(self.effect.clone()))];
-        let mut harm = Text::new().strong("Impact: ").plain(self.impact.clone());
+        let mut impact = Text::new().strong("Impact: ").plain(self.impact.clone());
         if !self.rollback.is_empty() {
-            harm = harm.plain("\n").strong("Rollback: ").plain(self.rollback.clone());
+            impact = impact.plain("\n").strong("Rollback: ").plain(self.rollback.clone());
         }
-        blocks.push(Block::Text(harm));
+        blocks.push(Block::Text(impact));
         let facts = self.facts();
         if !facts.0.is_empty() {
             blocks.push(Block::Text(facts));

@@ -10,7 +10,7 @@ use strum::{Display, EnumIter, IntoStaticStr, VariantArray};
 /// A run's number: what people type in `show 128`.
 pub type RunId = i64;
 
-/// The state of a run: the fold of its events.
+/// The state of a run: the result of its events in order. The event of the same name tells how a run gets there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -129,11 +129,12 @@ pub enum EventKind {
     Reminded,
     Approved,
     Denied,
+    /// Taken back by its requester before the decision.
     Withdrawn,
-    /// An approval taken back, or overtaken, before the start.
+    /// The approved run won't start: stopped, frozen or interrupted before, or its approval is no longer valid.
     Revoked,
     Expired,
-    /// The claim: whoever writes it, and nobody else, acts. Reads and writes begin with it.
+    /// A process' claim to execute the run: only its writer executes. First event of runs that need no approval.
     Started,
     /// A part of the work is done: a resumable action continues from here.
     Checkpoint,
@@ -143,14 +144,15 @@ pub enum EventKind {
     Resumed,
     Succeeded,
     Failed,
-    /// Some targets, not all.
+    /// Succeeded on some targets only.
     Partial,
+    /// Ended early, as somebody requested.
     Stopped,
     /// Nothing was done: the target is no longer the one that was shown.
     Invalidated,
     /// The process died: the outcome is unknown.
     Interrupted,
-    /// Recorded after its caller had timed out: it starts nothing.
+    /// The event before was stored too late for its caller: nothing was started, and the run is closed as stopped.
     TimedOut,
     /// Another person has reviewed a break-glass run.
     Reviewed,
@@ -165,7 +167,7 @@ impl EventKind {
 
 /// The one transition table. `from` is `None` before the first event; the result is `None` for an event that can't happen.
 /// An interrupted run is closed by the reconciler, which may find any outcome.
-pub fn next(from: Option<RunState>, event: EventKind) -> Option<RunState> {
+pub fn next_state(from: Option<RunState>, event: EventKind) -> Option<RunState> {
     use EventKind as E;
     use RunState as S;
     let to = match (from, event) {
@@ -186,7 +188,7 @@ pub fn next(from: Option<RunState>, event: EventKind) -> Option<RunState> {
         (Some(S::Running | S::Interrupted), E::Stopped) => S::Stopped,
         (Some(S::Running), E::Interrupted) => S::Interrupted,
         (Some(S::Pending | S::Approved | S::Running), E::TimedOut) => S::Stopped,
-        (Some(over), E::Reviewed) if !over.is_open() => over,
+        (Some(closed), E::Reviewed) if !closed.is_open() => closed,
         _ => return None,
     };
     Some(to)
@@ -218,10 +220,10 @@ impl Risk {
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Display, IntoStaticStr, EnumIter,
 )]
 #[strum(serialize_all = "lowercase")]
-pub enum Login {
+pub enum LoginKind {
     Dump,
     Maintain,
-    /// Serves every purpose but the reader's that has no login of its own.
+    /// Used for every purpose without a login of its own, except `Reader`.
     Operator,
     Owner,
     #[default]
@@ -229,10 +231,16 @@ pub enum Login {
     Signal,
 }
 
-impl Login {
+impl LoginKind {
     /// Every login.
-    pub const ALL: [Login; 6] =
-        [Login::Dump, Login::Maintain, Login::Operator, Login::Owner, Login::Reader, Login::Signal];
+    pub const ALL: [LoginKind; 6] = [
+        LoginKind::Dump,
+        LoginKind::Maintain,
+        LoginKind::Operator,
+        LoginKind::Owner,
+        LoginKind::Reader,
+        LoginKind::Signal,
+    ];
 
     /// Name in command headers and in the configuration.
     pub fn name(self) -> &'static str {
@@ -242,7 +250,7 @@ impl Login {
 
 #[cfg(test)]
 impl Run {
-    /// A request of ana's in a terminal, without an event.
+    /// A request of ana's in a terminal, after one event, which is not included.
     pub fn example((command, environment): (&str, Option<&str>), at: Timestamp, state: RunState) -> Run {
         let request = RunRequest {
             command: command.to_owned(),

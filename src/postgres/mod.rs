@@ -3,7 +3,7 @@
 
 use crate::config::{Config, Environment, LoginCredentials, Server, Service};
 use crate::error::{Error, Result};
-use crate::model::{EnvironmentTag, Login};
+use crate::model::{EnvironmentTag, LoginKind};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -28,12 +28,12 @@ pub struct Address {
     pub server: String,
     /// `None` is the environment's maintenance database.
     pub database: Option<String>,
-    pub login: Login,
+    pub login: LoginKind,
 }
 
 impl Address {
     /// An environment's maintenance database on a server.
-    pub fn new(environment: &str, server: &str, login: Login) -> Address {
+    pub fn new(environment: &str, server: &str, login: LoginKind) -> Address {
         Address { environment: environment.to_owned(), server: server.to_owned(), database: None, login }
     }
 
@@ -55,7 +55,7 @@ struct EnvironmentPools {
     tls: ClientTls,
     pool: Arc<ConnectionPool>,
     /// By server and login; outside the pool.
-    warm: HashMap<(String, Login), Arc<Mutex<Option<Connection>>>>,
+    warm: HashMap<(String, LoginKind), Arc<Mutex<Option<Connection>>>>,
 }
 
 impl Environments {
@@ -142,8 +142,12 @@ impl Environments {
     }
 
     /// The role behind a login's name: its own, or the operator's for all that acts.
-    pub fn login(&self, environment: &Environment, login: Login) -> Result<(Login, LoginCredentials)> {
-        let fallback = if login == Login::Reader { Login::Reader } else { Login::Operator };
+    pub fn login(
+        &self,
+        environment: &Environment,
+        login: LoginKind,
+    ) -> Result<(LoginKind, LoginCredentials)> {
+        let fallback = if login == LoginKind::Reader { LoginKind::Reader } else { LoginKind::Operator };
         [login, fallback]
             .iter()
             .find_map(|login| environment.logins.get(login).map(|role| (*login, role.clone())))

@@ -4,7 +4,7 @@
 use crate::actions::backup::{ClientInstallation, choose_installation, find_installations};
 use crate::actions::support::blocks::{count, verdict};
 use crate::config::{BackupSettings, Config, Environment, LoginCredentials, Server};
-use crate::model::{Block, Cell, Column, Login, Row, Severity, Shape, Table, Text};
+use crate::model::{Block, Cell, Column, LoginKind, Row, Severity, Shape, Table, Text};
 use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
 use crate::storage::{Key, Storage};
 use crate::store;
@@ -86,7 +86,7 @@ async fn check_environment(
 /// Checks the audit log's store: without it only read commands work.
 fn record(config: &Config) -> Finding {
     let subject = "audit log";
-    match store::examine(&config.store, config.store_timeouts.lock) {
+    match store::check_writable(&config.store, config.store_timeouts.lock_timeout) {
         Ok(true) => Finding::works(subject, "can be written"),
         Ok(false) => Finding::works(subject, "can be created, as `serve` does at its first start"),
         Err(error) => {
@@ -200,8 +200,8 @@ async fn check_server(
 ) -> Vec<Finding> {
     let check = ServerCheck { targets, environment, server };
     let mut findings = Vec::new();
-    let others = environment.logins.keys().copied().filter(|login| *login != Login::Reader);
-    for login in [Login::Reader].into_iter().chain(others) {
+    let others = environment.logins.keys().copied().filter(|login| *login != LoginKind::Reader);
+    for login in [LoginKind::Reader].into_iter().chain(others) {
         let Some(role) = environment.logins.get(&login) else { continue };
         match check.connect(login, None).await {
             Err(error) => {
@@ -218,7 +218,7 @@ async fn check_server(
                     return findings;
                 }
             }
-            Ok(client) if login == Login::Reader => {
+            Ok(client) if login == LoginKind::Reader => {
                 findings.extend(check.reader(&client).await);
                 findings.push(check.client_program(&client, installations));
             }
@@ -231,18 +231,18 @@ async fn check_server(
 
 impl ServerCheck<'_> {
     /// "main as reader".
-    fn subject(&self, login: Login) -> String {
+    fn subject(&self, login: LoginKind) -> String {
         format!("{} as {login}", self.server.name)
     }
 
-    async fn connect(&self, login: Login, database: Option<&str>) -> Result<PooledClient, Unreachable> {
+    async fn connect(&self, login: LoginKind, database: Option<&str>) -> Result<PooledClient, Unreachable> {
         let address = Address::new(&self.environment.name, &self.server.name, login);
         let address = address.in_database(database.map(str::to_owned));
         self.targets.acquire(&address, ASKER).await
     }
 
     async fn reader(&self, client: &PooledClient) -> Vec<Finding> {
-        let subject = self.subject(Login::Reader);
+        let subject = self.subject(LoginKind::Reader);
         let facts = async {
             let login = query_row(client, include_str!("login.sql"), &[]).await?;
             Ok::<_, QueryError>((login, client.query(include_str!("acts.sql"), &[]).await?))
@@ -275,7 +275,7 @@ impl ServerCheck<'_> {
     }
 
     /// Checks an acting login, for each purpose that it serves.
-    async fn acting_login(&self, client: &PooledClient, login: Login) -> Vec<Finding> {
+    async fn acting_login(&self, client: &PooledClient, login: LoginKind) -> Vec<Finding> {
         let subject = self.subject(login);
         let facts = match query_row(client, include_str!("login.sql"), &[]).await {
             Ok(facts) => facts,
@@ -283,20 +283,20 @@ impl ServerCheck<'_> {
         };
         let role: String = facts.get("role");
         let grant = |granted: &str| format!("GRANT {granted} TO {role};");
-        let serves = |purpose: Login| {
+        let serves = |purpose: LoginKind| {
             self.targets.login(self.environment, purpose).is_ok_and(|(serving, _)| serving == login)
         };
         let mut findings = Vec::new();
-        if serves(Login::Signal) && !facts.get::<_, bool>("signals") {
+        if serves(LoginKind::Signal) && !facts.get::<_, bool>("signals") {
             let details = "can't end other roles' sessions: `cancel` and `kill` fail";
             findings.push(Finding::missing(&subject, details, grant("pg_signal_backend")));
         }
-        if serves(Login::Signal) && !facts.get::<_, bool>("has_pg_read_all_stats") {
+        if serves(LoginKind::Signal) && !facts.get::<_, bool>("has_pg_read_all_stats") {
             let details = "can't see the sessions that it has to end";
             findings.push(Finding::missing(&subject, details, grant("pg_monitor")));
         }
         // Below 14 there is no such role, and each table has its own grant.
-        if serves(Login::Dump) && facts.get::<_, Option<bool>>("reads_all") == Some(false) {
+        if serves(LoginKind::Dump) && facts.get::<_, Option<bool>>("reads_all") == Some(false) {
             let details = "can't read every table: `backup` fails";
             findings.push(Finding::missing(&subject, details, grant("pg_read_all_data")));
         }
@@ -373,8 +373,8 @@ impl ServerCheck<'_> {
     /// Findings about one database; empty if it is complete.
     async fn database(&self, name: &str) -> Vec<Finding> {
         let subject = format!("{}/{name}", self.server.name);
-        let Some(reader) = self.environment.logins.get(&Login::Reader) else { return Vec::new() };
-        let client = match self.connect(Login::Reader, Some(name)).await {
+        let Some(reader) = self.environment.logins.get(&LoginKind::Reader) else { return Vec::new() };
+        let client = match self.connect(LoginKind::Reader, Some(name)).await {
             Ok(client) => client,
             Err(Unreachable::Login(_)) => {
                 let fix = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(name), quoted(&reader.user));
@@ -383,7 +383,7 @@ impl ServerCheck<'_> {
             Err(error) => return vec![self.unreachable(&subject, &error, reader)],
         };
         // The login for signals connects to the maintenance database only.
-        let others = self.environment.logins.iter().filter(|(login, _)| **login != Login::Signal);
+        let others = self.environment.logins.iter().filter(|(login, _)| **login != LoginKind::Signal);
         let others: Vec<&str> =
             others.map(|(_, login)| login.user.as_str()).filter(|user| *user != reader.user).collect();
         match query_row(&client, include_str!("database.sql"), &[&others]).await {

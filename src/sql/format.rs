@@ -5,11 +5,11 @@ use crate::clock::{duration, moment};
 use crate::model::{Span, Text, bar};
 
 /// A column's title: the name without its unit.
-pub fn title(column: &str) -> String {
-    let bare = ["_bytes", "_share_pct", "_pct", "_ms", "_at", "_s"]
+pub fn column_title(column: &str) -> String {
+    let without_unit = ["_bytes", "_share_pct", "_pct", "_ms", "_at", "_s"]
         .iter()
         .find_map(|unit| column.strip_suffix(unit));
-    bare.unwrap_or(column).replace('_', " ")
+    without_unit.unwrap_or(column).replace('_', " ")
 }
 
 /// True for a column whose values are drawn as bars: shares of one whole.
@@ -78,7 +78,7 @@ pub fn grouped(number: i64) -> String {
 }
 
 /// A template of a command's file: `{column}` filled in, and text in backticks as code. Values are spans of their own,
-/// so that nothing in them can format.
+/// so that a value can't contain formatting.
 pub fn fill(template: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Text {
     let mut text = Text::new();
     for (at, part) in template.split('`').enumerate() {
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(value_text("calls", &Value::Int(1_234_567)), "1,234,567");
         assert_eq!(value_text("pid", &Value::Int(1_234_567)), "1234567");
         assert_eq!(value_text("_pid", &Value::Int(1_234_567)), "1234567");
-        assert_eq!(title("oldest_xact_s"), "oldest xact");
+        assert_eq!(column_title("oldest_xact_s"), "oldest xact");
     }
 
     #[test]

@@ -13,10 +13,10 @@ mod present;
 
 pub use crate::clock::{duration, minute, moment};
 pub use format::{bytes, fill, grouped, value_text};
-pub use present::{Answer, present, tone};
+pub use present::{Answer, present, severity_of};
 
-/// More rows than this from one target are not kept; the statement's own LIMIT is the rule, this is the fence.
-const MOST_ROWS: usize = 500;
+/// More rows than this from one target are not kept: a safety limit, since statements have their own LIMIT.
+const MAX_ROWS: usize = 500;
 
 /// A value as PostgreSQL gave it.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +41,7 @@ impl Value {
     }
 }
 
-/// The origin of a row.
+/// The server or database that a section runs on, and that a row comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub server: String,
@@ -56,7 +56,7 @@ impl Target {
     }
 }
 
-/// One row and its origin.
+/// One row and its target.
 #[derive(Debug, Clone)]
 pub struct TargetRow {
     pub target: Target,
@@ -69,13 +69,13 @@ pub struct SectionResult {
     pub title: Option<String>,
     pub scope: Scope,
     /// One row of each target, shown as a column.
-    pub facts: bool,
+    pub transposed: bool,
     pub columns: Vec<String>,
     pub rows: Vec<TargetRow>,
     /// Targets without an answer, and why, in words for people.
     pub failures: Vec<(Target, String)>,
-    /// Number of targets.
-    pub asked: usize,
+    /// The number of targets, those without an answer included.
+    pub target_count: usize,
 }
 
 /// A SQL command with its values, its environment and its requester.
@@ -84,47 +84,50 @@ pub struct QueryRequest<'a> {
     pub command: &'a Command,
     pub environment: &'a str,
     pub values: &'a Values,
-    /// For `application_name`: "countersign #128 ana".
-    pub asker: &'a str,
+    /// "countersign #128 ana".
+    pub application_name: &'a str,
 }
 
-/// Asks every section of every target.
+/// Runs every section on every target.
 ///
 /// # Errors
 /// [`Error::User`] for an unknown environment or service. A target's failure is part of the answer.
-pub async fn run(targets: &Environments, question: &QueryRequest<'_>) -> Result<Vec<SectionResult>> {
-    let sections = question.command.sections(0).iter().enumerate();
-    let sections = sections.filter(|(_, section)| is_asked(section, question.values));
-    let all = sections.map(|(index, section)| run_section(targets, question, index, section));
+pub async fn run(environments: &Environments, query: &QueryRequest<'_>) -> Result<Vec<SectionResult>> {
+    let sections = query.command.sections(0).iter().enumerate();
+    let sections = sections.filter(|(_, section)| applies(section, query.values));
+    let all = sections.map(|(index, section)| run_section(environments, query, index, section));
     futures::future::join_all(all).await.into_iter().collect()
 }
 
 /// The argument's value; `None` for "all".
-fn given<'a>(values: &'a Values, argument: &str) -> Option<&'a str> {
+fn value_unless_all<'a>(values: &'a Values, argument: &str) -> Option<&'a str> {
     values.get(argument).map(String::as_str).filter(|value| *value != "all")
 }
 
-fn is_asked(section: &Section, values: &Values) -> bool {
-    section.when.as_ref().is_none_or(|when| given(values, &when.argument).is_some() == when.given)
+fn applies(section: &Section, values: &Values) -> bool {
+    section
+        .when
+        .as_ref()
+        .is_none_or(|when| value_unless_all(values, &when.argument).is_some() == when.must_be_set)
 }
 
 async fn run_section(
-    targets: &Environments,
-    question: &QueryRequest<'_>,
+    environments: &Environments,
+    query: &QueryRequest<'_>,
     index: usize,
     section: &Section,
 ) -> Result<SectionResult> {
-    let asked = scope_targets(targets, question, section.scope)?;
+    let targets = scope_targets(environments, query, section.scope)?;
     let mut result = SectionResult {
         title: section.title.clone(),
         scope: section.scope,
-        facts: section.facts,
-        asked: asked.len(),
+        transposed: section.transposed,
+        target_count: targets.len(),
         ..SectionResult::default()
     };
-    let all = asked.iter().map(|target| query(targets, question, index, target));
+    let all = targets.iter().map(|target| query_target(environments, query, index, target));
     let answers = futures::future::join_all(all).await;
-    for (target, answer) in asked.into_iter().zip(answers) {
+    for (target, answer) in targets.into_iter().zip(answers) {
         match answer {
             Ok((columns, rows)) => {
                 if !rows.is_empty() {
@@ -136,74 +139,79 @@ async fn run_section(
             Err(why) => result.failures.push((target, why)),
         }
     }
-    sort(&mut result, question.command.header.sort.as_deref());
+    sort(&mut result, query.command.header.sort.as_deref());
     Ok(result)
 }
 
 /// The servers of the environment, or the databases of all services; of one service, its server or its database.
 pub fn scope_targets(
-    targets: &Environments,
-    question: &QueryRequest<'_>,
+    environments: &Environments,
+    query: &QueryRequest<'_>,
     scope: Scope,
 ) -> Result<Vec<Target>> {
-    let environment = targets.environment(question.environment)?;
-    let chosen = given(question.values, "service");
+    let environment = environments.environment(query.environment)?;
+    let service_name = value_unless_all(query.values, "service");
     if scope != Scope::Database {
-        let of_service = match chosen {
-            Some(name) => targets.server_of(environment, targets.service(name)?).map(|s| s.name.as_str()),
+        let service_server = match service_name {
+            Some(name) => {
+                environments.server_of(environment, environments.service(name)?).map(|s| s.name.as_str())
+            }
             None => None,
         };
-        let server = question.values.get("server").map(String::as_str).or(of_service);
-        let servers = targets.servers(environment, server)?.into_iter();
+        let server = query.values.get("server").map(String::as_str).or(service_server);
+        let servers = environments.servers(environment, server)?.into_iter();
         return Ok(servers
             .map(|server| Target { server: server.name.clone(), service: None, database: None })
             .collect());
     }
-    let services =
-        targets.services().iter().filter(|service| chosen.is_none_or(|name| service.name == *name));
-    let found = services.filter_map(|service| {
+    let services = environments
+        .services()
+        .iter()
+        .filter(|service| service_name.is_none_or(|name| service.name == *name));
+    let targets = services.filter_map(|service| {
         Some(Target {
-            server: targets.server_of(environment, service)?.name.clone(),
+            server: environments.server_of(environment, service)?.name.clone(),
             service: Some(service.name.clone()),
             database: Some(service.database.clone()),
         })
     });
-    Ok(found.collect())
+    Ok(targets.collect())
 }
 
 type Rows = (Vec<String>, Vec<Vec<Value>>);
 
-/// One section of one target; the error is for people.
-async fn query(
-    targets: &Environments,
-    question: &QueryRequest<'_>,
+/// Runs one section on one target; the error is for people.
+async fn query_target(
+    environments: &Environments,
+    query: &QueryRequest<'_>,
     index: usize,
     target: &Target,
 ) -> Result<Rows, String> {
-    let header = &question.command.header;
+    let header = &query.command.header;
     let address =
-        Address::new(question.environment, &target.server, header.login).in_database(target.database.clone());
-    let client = targets.acquire(&address, question.asker).await.map_err(|why| why.to_string())?;
-    let section = question.command.sections(client.major()).get(index).ok_or("has no such question")?;
+        Address::new(query.environment, &target.server, header.login).in_database(target.database.clone());
+    let client =
+        environments.acquire(&address, query.application_name).await.map_err(|why| why.to_string())?;
+    let section = query.command.sections(client.major()).get(index).ok_or("has no such section")?;
     let directory = if section.parameters.iter().any(|name| name == MIGRATIONS_DIRECTORY) {
-        migrations_directory(targets, target).await
+        migrations_directory(environments, target).await
     } else {
         None
     };
-    let bound = bound(targets, question, section, directory.as_deref());
-    // Sent in one go, except for a custom command: the check of the right costs no round trip of its own.
+    let bound_values = bound_values(environments, query, section, directory.as_deref());
+    // Sent in one go, so that the check of the privilege costs no round trip of its own; a custom command's transaction begins first.
     let allowed = async {
         if header.needs_pg_read_all_stats {
-            client.has_pg_read_all_stats(time_limit(question.command)).await.map_err(|why| why.to_string())
+            client.has_pg_read_all_stats(time_limit(query.command)).await.map_err(|why| why.to_string())
         } else {
             Ok(true)
         }
     };
-    let (allowed, rows) = tokio::join!(allowed, rows(&client, question.command, section, &bound));
+    let (allowed, rows) = tokio::join!(allowed, rows(&client, query.command, section, &bound_values));
     if !allowed? {
         return Err("may not show other sessions: grant pg_monitor to Countersign's reader".to_owned());
     }
-    rows.map_err(|why| explain(&why, question.command))
+    rows.map_err(|error| explain(&error, query.command))
 }
 
 /// The command's own time limit for each target.
@@ -213,17 +221,17 @@ fn time_limit(command: &Command) -> Duration {
 }
 
 /// The values behind `$1`, `$2` …: `database` is the chosen service's, unless the command has an argument of that name.
-fn bound(
-    targets: &Environments,
-    question: &QueryRequest<'_>,
+fn bound_values(
+    environments: &Environments,
+    query: &QueryRequest<'_>,
     section: &Section,
     directory: Option<&str>,
 ) -> Vec<Option<String>> {
     let database = || {
-        let service = targets.service(given(question.values, "service")?).ok()?;
+        let service = environments.service(value_unless_all(query.values, "service")?).ok()?;
         Some(service.database.clone())
     };
-    let value = |name: &String| match question.values.get(name) {
+    let value = |name: &String| match query.values.get(name) {
         None if name == "database" => database(),
         None if name == MIGRATIONS_DIRECTORY => directory.map(str::to_owned),
         known => known.cloned(),
@@ -231,12 +239,12 @@ fn bound(
     section.parameters.iter().map(value).collect()
 }
 
-/// As JSON: the migrations, or why there are none to be seen; nothing where the configuration names no directory.
-async fn migrations_directory(targets: &Environments, target: &Target) -> Option<String> {
-    let service = targets.service(target.service.as_deref()?).ok()?;
+/// The service's migrations, or the error of reading them, as JSON; `None` if no directory is configured.
+async fn migrations_directory(environments: &Environments, target: &Target) -> Option<String> {
+    let service = environments.service(target.service.as_deref()?).ok()?;
     let listed = match crate::prisma::read(service.migrations.clone()?).await {
         Ok(migrations) => serde_json::to_value(migrations),
-        Err(why) => serde_json::to_value(why),
+        Err(error) => serde_json::to_value(error),
     };
     listed.ok().map(|listed| listed.to_string())
 }
@@ -250,10 +258,10 @@ async fn rows(
     client: &PooledClient,
     command: &Command,
     section: &Section,
-    bound: &[Option<String>],
+    bound_values: &[Option<String>],
 ) -> Result<Rows, QueryError> {
-    let (parameters, limit) = (parameters(bound), time_limit(command));
-    let rows = if command.team {
+    let (parameters, limit) = (parameters(bound_values), time_limit(command));
+    let rows = if command.custom {
         let limit = limit.min(client.statement_timeout());
         let transaction = client.begin(AccessMode::Read, limit).await?;
         let rows = transaction.query(&section.sql, &parameters).await;
@@ -263,13 +271,13 @@ async fn rows(
         client.query_within(limit, &section.sql, &parameters).await?
     };
     let columns = rows.first().map(|row| row.columns().iter().map(|c| c.name().to_owned()).collect());
-    let decoded = rows.iter().take(MOST_ROWS).map(decode).collect::<Result<Vec<_>, _>>()?;
+    let decoded = rows.iter().take(MAX_ROWS).map(decode).collect::<Result<Vec<_>, _>>()?;
     Ok((columns.unwrap_or_default(), decoded))
 }
 
 /// The reason that a target has no answer, in words that follow its name.
-pub fn explain(why: &QueryError, command: &Command) -> String {
-    match why {
+pub fn explain(error: &QueryError, command: &Command) -> String {
+    match error {
         QueryError::Refused { code, .. } if command.header.on_error.contains_key(code) => {
             command.header.on_error[code].clone()
         }
@@ -325,7 +333,7 @@ fn decode_one(row: &tokio_postgres::Row, at: usize) -> Result<Value, tokio_postg
 /// Merged rows, largest first.
 fn sort(answer: &mut SectionResult, by: Option<&str>) {
     let Some(at) = by.and_then(|by| answer.columns.iter().position(|column| column == by)) else { return };
-    let key = |found: &TargetRow| found.values.get(at).and_then(Value::number).unwrap_or(f64::MIN);
+    let key = |row: &TargetRow| row.values.get(at).and_then(Value::number).unwrap_or(f64::MIN);
     answer.rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
 }
 

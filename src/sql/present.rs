@@ -1,7 +1,7 @@
 //! Answered sections → blocks: a verdict first, then the rows that matter, then one next step. Buttons get their tokens here;
 //! the workflow stores their purposes before anything is sent.
 
-use super::format::{fill, is_share, title, value_text};
+use super::format::{column_title, fill, is_share, value_text};
 use super::{SectionResult, TargetRow, Value};
 use crate::catalog::{Catalog, Command, Scope, Threshold};
 use crate::command_line::Values;
@@ -10,23 +10,23 @@ use crate::model::{
 };
 
 /// Buttons beside rows: more would not be read on a phone.
-const MOST_OFFERS: usize = 5;
+const MAX_ROW_BUTTONS: usize = 5;
 
-/// Lines under the verdict: with more to fix than this, one begins at the top.
-const MOST_CROSSINGS: usize = 4;
+/// Lines under the verdict: with more hits, the worst are enough.
+const MAX_HITS: usize = 4;
 
 /// An answer and the purposes of its buttons.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     pub blocks: Vec<Block>,
-    pub offers: Vec<(String, TokenPurpose)>,
-    /// The run whose card follows the answer, for its approvers here.
+    pub button_purposes: Vec<(String, TokenPurpose)>,
+    /// A run whose card is posted after the answer.
     pub card: Option<RunId>,
 }
 
 /// A threshold that a value crossed.
 struct ThresholdHit {
-    tone: Severity,
+    severity: Severity,
     message: Text,
 }
 
@@ -38,38 +38,35 @@ pub fn present(
     sections: &[SectionResult],
 ) -> Answer {
     let command = catalog.adjusted(command, environment);
-    let crossings = crossings(command, sections);
+    let hits = hits(command, sections);
     let mut answer = Answer::default();
     let failures = failures(sections);
-    answer.blocks.push(verdict(command, sections, &crossings));
-    // The worst crossing is the verdict itself, unless somebody gave no answer.
+    answer.blocks.push(verdict(command, sections, &hits));
+    // The worst hit is the verdict itself, unless somebody gave no answer.
     let in_verdict = usize::from(failures.is_empty());
-    for crossing in crossings.iter().skip(in_verdict).take(MOST_CROSSINGS) {
-        answer.blocks.push(Block::Text(crossing.message.clone()));
+    for hit in hits.iter().skip(in_verdict).take(MAX_HITS) {
+        answer.blocks.push(Block::Text(hit.message.clone()));
     }
-    let omitted = crossings.len().saturating_sub(in_verdict + MOST_CROSSINGS);
+    let omitted = hits.len().saturating_sub(in_verdict + MAX_HITS);
     if omitted > 0 {
         answer.blocks.push(Block::Note(format!("… and {omitted} more to look at.").into()));
     }
     answer.blocks.extend(failures.into_iter().map(Block::Text));
     for section in sections.iter().filter(|section| is_shown(section)) {
-        if section.facts {
-            answer.blocks.push(Block::Table(facts(command, section)));
+        if section.transposed {
+            answer.blocks.push(Block::Table(transposed_table(command, section)));
             continue;
         }
         let mut table = table(command, section);
-        let offers_left = MOST_OFFERS - answer.offers.len();
-        if let Some(offer) = &command.header.row_action {
-            let offered = section
-                .rows
-                .iter()
-                .zip(&mut table.rows)
-                .filter(|(found, _)| offers_here(command, section, found));
-            for (found, row) in offered.take(offers_left) {
-                let made = button(catalog, (offer, environment), section, found);
-                if let Some((button, meaning)) = made {
-                    answer.offers.push((button.token.clone(), meaning));
-                    row.buttons.push(button);
+        let buttons_left = MAX_ROW_BUTTONS - answer.button_purposes.len();
+        if let Some(action) = &command.header.row_action {
+            let with_action =
+                section.rows.iter().zip(&mut table.rows).filter(|(row, _)| has_action(command, section, row));
+            for (row, shown_row) in with_action.take(buttons_left) {
+                let made = button(catalog, (action, environment), section, row);
+                if let Some((button, purpose)) = made {
+                    answer.button_purposes.push((button.token.clone(), purpose));
+                    shown_row.buttons.push(button);
                 }
             }
         }
@@ -81,20 +78,20 @@ pub fn present(
     answer
 }
 
-fn cell<'a>(section: &SectionResult, found: &'a TargetRow, column: &str) -> Option<&'a Value> {
+fn cell<'a>(section: &SectionResult, row: &'a TargetRow, column: &str) -> Option<&'a Value> {
     let at = section.columns.iter().position(|known| known == column)?;
-    found.values.get(at)
+    row.values.get(at)
 }
 
-fn look_up<'a>(section: &'a SectionResult, found: &'a TargetRow) -> impl Fn(&str) -> Option<String> + 'a {
+fn look_up<'a>(section: &'a SectionResult, row: &'a TargetRow) -> impl Fn(&str) -> Option<String> + 'a {
     move |name| match name {
         "rows" => Some(section.rows.len().to_string()),
-        "target" => Some(found.target.label().to_owned()),
-        "service" => found.target.service.clone(),
-        "server" => Some(found.target.server.clone()),
-        "database" if cell(section, found, name).is_none() => found.target.database.clone(),
-        column => cell(section, found, column).map(|value| match value {
-            // In a table a dash says that there is nothing; in a sentence nothing does.
+        "target" => Some(row.target.label().to_owned()),
+        "service" => row.target.service.clone(),
+        "server" => Some(row.target.server.clone()),
+        "database" if cell(section, row, name).is_none() => row.target.database.clone(),
+        column => cell(section, row, column).map(|value| match value {
+            // In a table a dash says that there is nothing; in a sentence it is left out.
             Value::Text(text) if text.is_empty() => String::new(),
             value => value_text(column, value),
         }),
@@ -104,42 +101,42 @@ fn look_up<'a>(section: &'a SectionResult, found: &'a TargetRow) -> impl Fn(&str
 /// True if a section has something to show: visible columns, or a title above no rows.
 fn is_shown(section: &SectionResult) -> bool {
     if section.rows.is_empty() {
-        section.title.is_some() && section.asked > section.failures.len()
+        section.title.is_some() && section.target_count > section.failures.len()
     } else {
         section.columns.iter().any(|column| !column.starts_with('_'))
     }
 }
 
-fn crossings(command: &Command, sections: &[SectionResult]) -> Vec<ThresholdHit> {
-    let mut found = Vec::new();
-    let speaking = |threshold: &Threshold| threshold.message.as_deref() != Some("");
+fn hits(command: &Command, sections: &[SectionResult]) -> Vec<ThresholdHit> {
+    let mut hits = Vec::new();
+    let has_message = |threshold: &Threshold| threshold.message.as_deref() != Some("");
     for section in sections {
         for row in &section.rows {
-            for threshold in command.header.thresholds.values().filter(|threshold| speaking(threshold)) {
+            for threshold in command.header.thresholds.values().filter(|threshold| has_message(threshold)) {
                 let column = &threshold.column;
                 let Some(value) = cell(section, row, column) else { continue };
-                let tone = judge(threshold, value);
-                if tone > Severity::Ok {
+                let severity = value_severity(threshold, value);
+                if severity > Severity::Ok {
                     let message = threshold.message.as_deref().unwrap_or("{target}: {value}");
                     let shown = value_text(column, value);
                     let words = |name: &str| {
                         if name == "value" { Some(shown.clone()) } else { look_up(section, row)(name) }
                     };
-                    found.push(ThresholdHit { tone, message: fill(message, &words) });
+                    hits.push(ThresholdHit { severity, message: fill(message, &words) });
                 }
             }
         }
     }
-    found.sort_by_key(|crossing| std::cmp::Reverse(crossing.tone));
-    found
+    hits.sort_by_key(|hit| std::cmp::Reverse(hit.severity));
+    hits
 }
 
-fn judge(threshold: &Threshold, value: &Value) -> Severity {
-    value.number().map_or(Severity::Neutral, |number| tone(threshold, number))
+fn value_severity(threshold: &Threshold, value: &Value) -> Severity {
+    value.number().map_or(Severity::Neutral, |number| severity_of(threshold, number))
 }
 
-/// Judges a number by the threshold of its column.
-pub fn tone(threshold: &Threshold, number: f64) -> Severity {
+/// The severity of a number by the threshold of its column.
+pub fn severity_of(threshold: &Threshold, number: f64) -> Severity {
     let crossed = |limit: Option<f64>| {
         limit.is_some_and(|limit| if threshold.below { number < limit } else { number >= limit })
     };
@@ -150,9 +147,9 @@ pub fn tone(threshold: &Threshold, number: f64) -> Severity {
     }
 }
 
-fn verdict(command: &Command, sections: &[SectionResult], crossings: &[ThresholdHit]) -> Block {
+fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit]) -> Block {
     let failed: usize = sections.iter().map(|section| section.failures.len()).sum();
-    let answered = sections.iter().any(|section| section.asked > section.failures.len());
+    let answered = sections.iter().any(|section| section.target_count > section.failures.len());
     let main = sections.iter().find(|section| !section.rows.is_empty());
     if !answered {
         return Block::Verdict { tone: Severity::Critical, text: "No server answered.".into() };
@@ -162,8 +159,8 @@ fn verdict(command: &Command, sections: &[SectionResult], crossings: &[Threshold
         let text = format!("No whole answer from {}.", names.join(", "));
         return Block::Verdict { tone: Severity::Critical, text: text.into() };
     }
-    if let Some(worst) = crossings.first() {
-        return Block::Verdict { tone: worst.tone, text: worst.message.clone() };
+    if let Some(worst) = hits.first() {
+        return Block::Verdict { tone: worst.severity, text: worst.message.clone() };
     }
     match (main, &command.header.verdict) {
         (None, _) => {
@@ -200,9 +197,9 @@ fn failures(sections: &[SectionResult]) -> Vec<Text> {
             reasons[at].1.push(target.label());
         }
     }
-    let line = |(why, whom): (&str, Vec<&str>)| {
-        let between = if whom.len() > 1 { ": " } else { " " };
-        Text::new().strong(whom.join(", ")).plain(format!("{between}{why}"))
+    let line = |(why, targets): (&str, Vec<&str>)| {
+        let between = if targets.len() > 1 { ": " } else { " " };
+        Text::new().strong(targets.join(", ")).plain(format!("{between}{why}"))
     };
     reasons.into_iter().map(line).collect()
 }
@@ -214,20 +211,23 @@ fn shown(section: &SectionResult) -> Vec<usize> {
     (0..section.columns.len()).filter(visible).filter(filled).collect()
 }
 
-fn judged(command: &Command, name: &str, value: &Value) -> Cell {
+fn cell_with_severity(command: &Command, name: &str, value: &Value) -> Cell {
     let threshold = command.header.thresholds.values().find(|threshold| threshold.column == name);
-    let tone = threshold.map_or(Severity::Neutral, |threshold| judge(threshold, value));
+    let tone = threshold.map_or(Severity::Neutral, |threshold| value_severity(threshold, value));
     Cell { text: value_text(name, value), tone }
 }
 
 /// One line for each column, and beside it each target's value.
-fn facts(command: &Command, section: &SectionResult) -> Table {
+fn transposed_table(command: &Command, section: &SectionResult) -> Table {
     let kind = if section.scope == Scope::Database { "service" } else { "server" };
     let titles = std::iter::once(kind).chain(section.rows.iter().map(|row| row.target.label()));
     let rows = shown(section).into_iter().map(|at| {
         let name = &section.columns[at];
-        let values = section.rows.iter().map(|row| judged(command, name, &row.values[at]));
-        Row { cells: std::iter::once(Cell::from(title(name))).chain(values).collect(), buttons: Vec::new() }
+        let values = section.rows.iter().map(|row| cell_with_severity(command, name, &row.values[at]));
+        Row {
+            cells: std::iter::once(Cell::from(column_title(name))).chain(values).collect(),
+            buttons: Vec::new(),
+        }
     });
     let rows: Vec<Row> = rows.collect();
     Table {
@@ -241,7 +241,7 @@ fn facts(command: &Command, section: &SectionResult) -> Table {
 
 fn table(command: &Command, section: &SectionResult) -> Table {
     let shown = shown(section);
-    let labelled = section.asked > 1;
+    let labelled = section.target_count > 1;
     let mut columns = Vec::new();
     if labelled {
         let name = if section.scope == Scope::Database { "service" } else { "server" };
@@ -256,14 +256,16 @@ fn table(command: &Command, section: &SectionResult) -> Table {
             (_, true) => Shape::Right,
             _ => Shape::Left,
         };
-        Column { title: title(name), shape }
+        Column { title: column_title(name), shape }
     }));
-    let rows = section.rows.iter().take(command.header.top.unwrap_or(usize::MAX)).map(|found| {
+    let rows = section.rows.iter().take(command.header.top.unwrap_or(usize::MAX)).map(|row| {
         let mut cells = Vec::new();
         if labelled {
-            cells.push(Cell::from(found.target.label()));
+            cells.push(Cell::from(row.target.label()));
         }
-        cells.extend(shown.iter().map(|at| judged(command, &section.columns[*at], &found.values[*at])));
+        cells.extend(
+            shown.iter().map(|at| cell_with_severity(command, &section.columns[*at], &row.values[*at])),
+        );
         Row { cells, buttons: Vec::new() }
     });
     Table {
@@ -275,9 +277,9 @@ fn table(command: &Command, section: &SectionResult) -> Table {
     }
 }
 
-fn offers_here(command: &Command, section: &SectionResult, found: &TargetRow) -> bool {
+fn has_action(command: &Command, section: &SectionResult, row: &TargetRow) -> bool {
     match &command.header.row_action_if {
-        Some(column) => cell(section, found, column) == Some(&Value::Bool(true)),
+        Some(column) => cell(section, row, column) == Some(&Value::Bool(true)),
         None => true,
     }
 }
@@ -285,26 +287,26 @@ fn offers_here(command: &Command, section: &SectionResult, found: &TargetRow) ->
 /// The button beside a row: bound to what the row showed, hidden columns included.
 fn button(
     catalog: &Catalog,
-    (offer, environment): (&str, &str),
+    (action, environment): (&str, &str),
     section: &SectionResult,
-    found: &TargetRow,
+    row: &TargetRow,
 ) -> Option<(Button, TokenPurpose)> {
-    let line = fill(offer, &look_up(section, found)).words();
+    let line = fill(action, &look_up(section, row)).words();
     let mut words = line.split_whitespace();
     let command = catalog.find(words.next()?)?;
     let mut arguments = Values::new();
     for spec in &command.header.args {
         let hidden = format!("_{}", spec.name);
-        let value = cell(section, found, &hidden).or_else(|| cell(section, found, &spec.name));
-        let bare = |value: &Value| match value {
+        let value = cell(section, row, &hidden).or_else(|| cell(section, row, &spec.name));
+        let argument_text = |value: &Value| match value {
             Value::Text(text) => Some(text.clone()),
             Value::Int(number) => Some(number.to_string()),
             _ => None,
         };
         let value = match spec.name.as_str() {
-            "server" => Some(found.target.server.clone()),
-            "service" => found.target.service.clone(),
-            _ => value.and_then(bare),
+            "server" => Some(row.target.server.clone()),
+            "service" => row.target.service.clone(),
+            _ => value.and_then(argument_text),
         };
         if let Some(value) = value {
             arguments.insert(spec.name.clone(), value);
@@ -312,7 +314,7 @@ fn button(
     }
     let token = crate::model::random_token()?;
     let label = format!("{}{}…", line[..1].to_uppercase(), &line[1..]);
-    let meaning = TokenPurpose::RunCommand {
+    let purpose = TokenPurpose::RunCommand {
         command: command.name.clone(),
         environment: Some(environment.to_owned()),
         arguments,
@@ -321,14 +323,14 @@ fn button(
         crate::model::Risk::Danger => ButtonStyle::Danger,
         _ => ButtonStyle::Plain,
     };
-    Some((Button::new(label, token, style), meaning))
+    Some((Button::new(label, token, style), purpose))
 }
 
 fn next_step(command: &Command, sections: &[SectionResult]) -> Option<Text> {
     let next = command.header.next.as_deref()?;
-    let (section, found) = sections.iter().find_map(|section| {
-        let fitting = section.rows.iter().find(|found| offers_here(command, section, found));
-        fitting.map(|found| (section, found))
+    let (section, row) = sections.iter().find_map(|section| {
+        let row = section.rows.iter().find(|row| has_action(command, section, row));
+        row.map(|row| (section, row))
     })?;
-    Some(fill(next, &look_up(section, found)))
+    Some(fill(next, &look_up(section, row)))
 }

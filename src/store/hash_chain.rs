@@ -25,7 +25,7 @@ pub type Key = [u8; 32];
 
 /// The stored form of an event: these fields in this order, as JSON without spaces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct ChainedEvent {
     pub seq: i64,
     pub run: RunId,
     /// UTC, whole microseconds.
@@ -37,12 +37,12 @@ pub struct Entry {
     pub texts: BTreeMap<String, String>,
     pub state: RunState,
     pub deadline: Option<Timestamp>,
-    /// Of a run's first event alone.
+    /// Only in a run's first event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RunRequest>,
 }
 
-/// The place of an event in the chain: known to the store and not to the change.
+/// The place of an event in the chain: set by the store, not by the caller.
 #[derive(Debug)]
 pub struct ChainPosition<'a> {
     pub previous: Hash,
@@ -55,32 +55,33 @@ pub struct ChainPosition<'a> {
 
 /// An event ready to be stored.
 #[derive(Debug)]
-pub struct Link {
+pub struct LinkedEvent {
     pub bytes: String,
     pub hash: Hash,
-    /// The key of each of the change's texts.
+    /// The key of each of the event's texts.
     pub keys: BTreeMap<String, Key>,
 }
 
 /// Makes the next event's bytes and hash, with fresh keys for its texts: an error when the system gives no random numbers.
-pub fn link(position: ChainPosition<'_>, change: &NewEvent) -> anyhow::Result<Link> {
+pub fn link(position: ChainPosition<'_>, event: &NewEvent) -> anyhow::Result<LinkedEvent> {
     let mut keys = BTreeMap::new();
     let mut texts = BTreeMap::new();
-    for (name, text) in &change.texts {
+    for (name, text) in &event.texts {
         let mut key: Key = [0; 32];
         getrandom::fill(&mut key).context("making a text's key")?;
         texts.insert(name.clone(), hmac_hex(&key, text));
         keys.insert(name.clone(), key);
     }
     let ChainPosition { previous, seq, run, at, request } = position;
-    let NewEvent { kind, by, mut facts, state, deadline, .. } = change.clone();
+    let NewEvent { kind, by, mut facts, state, deadline, .. } = event.clone();
     // The order of keys must not depend on the JSON library's features.
     facts.sort_all_objects();
     let deadline = deadline.map(microseconds);
-    let entry = Entry { seq, run, at, kind, by, facts, texts, state, deadline, request: request.cloned() };
-    let bytes = serde_json::to_string(&entry).context("writing an event as JSON")?;
+    let stored =
+        ChainedEvent { seq, run, at, kind, by, facts, texts, state, deadline, request: request.cloned() };
+    let bytes = serde_json::to_string(&stored).context("writing an event as JSON")?;
     let hash = next_hash(&previous, bytes.as_bytes());
-    Ok(Link { bytes, hash, keys })
+    Ok(LinkedEvent { bytes, hash, keys })
 }
 
 /// SHA-256(previous ‖ bytes).
@@ -132,7 +133,7 @@ pub struct RunRow {
 
 /// The values that a run's events require in its row.
 #[derive(Debug)]
-struct RunFold {
+struct ExpectedRun {
     version: i64,
     state: RunState,
     request: Hash,
@@ -148,16 +149,16 @@ pub struct ChainAudit {
     head: Hash,
     seq: i64,
     events: i64,
-    runs: BTreeMap<RunId, RunFold>,
-    broken: Option<String>,
+    runs: BTreeMap<RunId, ExpectedRun>,
+    first_error: Option<String>,
 }
 
 impl ChainAudit {
     /// Checks the next event. After the first error, events are only counted.
     pub fn event(&mut self, row: EventRow) {
         self.events += 1;
-        if self.broken.is_none() {
-            self.broken = self.check_event(&row).err();
+        if self.first_error.is_none() {
+            self.first_error = self.check_event(&row).err();
         }
     }
 
@@ -172,74 +173,80 @@ impl ChainAudit {
         }
         self.seq = seq;
         self.head = hash;
-        let entry: Entry =
+        let event: ChainedEvent =
             serde_json::from_str(&row.bytes).map_err(|_| format!("event {seq} can't be read"))?;
-        if entry.seq != seq || entry.run != row.run {
+        if event.seq != seq || event.run != row.run {
             return Err(format!("event {seq} was moved: its bytes name another place"));
         }
         for text in &row.texts {
-            match entry.texts.get(&text.name) {
+            match event.texts.get(&text.name) {
                 Some(hmac) if *hmac == hmac_hex(&text.key, &text.text) => {}
                 Some(_) => return Err(format!("event {seq}: its text was changed")),
                 None => return Err(format!("event {seq}: a text was added to it")),
             }
         }
-        self.fold(entry)
+        self.update_expected_run(event)
     }
 
-    fn fold(&mut self, entry: Entry) -> Result<(), String> {
-        let Entry { seq, run, at, state, deadline, request, .. } = entry;
-        let fold = match (self.runs.get(&run), request) {
-            (None, Some(new)) => {
-                RunFold { version: 1, state, request: digest(&new), opened_at: at, changed_at: at, deadline }
-            }
+    /// Updates what the run's row must hold after this event.
+    fn update_expected_run(&mut self, event: ChainedEvent) -> Result<(), String> {
+        let ChainedEvent { seq, run, at, state, deadline, request, .. } = event;
+        let expected = match (self.runs.get(&run), request) {
+            (None, Some(new)) => ExpectedRun {
+                version: 1,
+                state,
+                request: digest(&new),
+                opened_at: at,
+                changed_at: at,
+                deadline,
+            },
             (Some(last), None) => {
-                RunFold { version: last.version + 1, state, changed_at: at, deadline, ..*last }
+                ExpectedRun { version: last.version + 1, state, changed_at: at, deadline, ..*last }
             }
             (None, None) => return Err(format!("event {seq}: run {run} has no first event")),
             (Some(_), Some(_)) => return Err(format!("event {seq}: run {run} begins twice")),
         };
-        self.runs.insert(run, fold);
+        self.runs.insert(run, expected);
         Ok(())
     }
 
     /// A run's row.
     pub fn run(&mut self, row: RunRow) {
-        let fold = self.runs.remove(&row.id);
-        if self.broken.is_none() {
-            self.broken = check_run(&row, fold).err();
+        let expected = self.runs.remove(&row.id);
+        if self.first_error.is_none() {
+            self.first_error = check_run(&row, expected).err();
         }
     }
 
     /// Adds an error that only the store can find.
-    pub fn fault(&mut self, problem: impl Into<String>) {
-        self.broken.get_or_insert_with(|| problem.into());
+    pub fn report_error(&mut self, problem: impl Into<String>) {
+        self.first_error.get_or_insert_with(|| problem.into());
     }
 
     /// Returns the result.
     pub fn finish(mut self) -> ChainReport {
         if let Some(run) = self.runs.keys().next() {
-            self.broken.get_or_insert(format!("run {run} was removed: only its events are left"));
+            self.first_error.get_or_insert(format!("run {run} was removed: only its events are left"));
         }
-        ChainReport { events: self.events, head: hex::encode(self.head), broken: self.broken }
+        ChainReport { events: self.events, head: hex::encode(self.head), first_error: self.first_error }
     }
 }
 
-fn check_run(row: &RunRow, fold: Option<RunFold>) -> Result<(), String> {
+fn check_run(row: &RunRow, expected: Option<ExpectedRun>) -> Result<(), String> {
     let id = row.id;
-    let Some(fold) = fold else { return Err(format!("run {id} has no events")) };
-    if row.version != fold.version {
-        return Err(format!("run {id} has {} events and says {}", fold.version, row.version));
+    let Some(expected) = expected else { return Err(format!("run {id} has no events")) };
+    if row.version != expected.version {
+        return Err(format!("run {id} has {} events and says {}", expected.version, row.version));
     }
-    if row.state != fold.state {
+    if row.state != expected.state {
         return Err(format!("run {id}: its state was changed, its events say otherwise"));
     }
     let times = (row.opened_at, row.changed_at, row.deadline);
-    if times != (fold.opened_at, fold.changed_at, fold.deadline) {
+    if times != (expected.opened_at, expected.changed_at, expected.deadline) {
         return Err(format!("run {id}: its times were changed, its events say otherwise"));
     }
     match serde_json::from_str::<RunRequest>(&row.request) {
-        Ok(request) if digest(&request) == fold.request => Ok(()),
+        Ok(request) if digest(&request) == expected.request => Ok(()),
         _ => Err(format!("run {id}: its request was changed, its first event says otherwise")),
     }
 }
@@ -256,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_events_bytes_have_a_fixed_order_and_hide_its_text() {
-        let change = NewEvent {
+        let event = NewEvent {
             kind: EventKind::Approved,
             by: None,
             facts: json!({"b": {"z": 1, "a": 2}, "a": [true]}),
@@ -266,7 +273,7 @@ mod tests {
         };
         let at = "2026-01-02T03:04:05.000001Z".parse().unwrap();
         let position = ChainPosition { previous: INITIAL_HASH, seq: 7, run: 3, at, request: None };
-        let link = link(position, &change).unwrap();
+        let link = link(position, &event).unwrap();
         let hmac = hmac_hex(&link.keys["reason"], "because of Ada");
         let expected = format!(
             r#"{{"seq":7,"run":3,"at":"2026-01-02T03:04:05.000001Z","kind":"approved","by":null,"facts":{{"a":[true],"b":{{"a":2,"z":1}}}},"texts":{{"reason":"{hmac}"}},"state":"approved","deadline":null}}"#
@@ -276,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_sealed_as_rfc_4231_says() {
+    fn a_texts_hmac_follows_rfc_4231() {
         let hmac = hmac_hex(b"Jefe", "what do ya want for nothing?");
         assert_eq!(hmac, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     }

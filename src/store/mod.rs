@@ -1,10 +1,10 @@
 //! The store of the audit log, as a trait: `store/sqlite` is the embedded default. It keeps runs with their append-only,
-//! hash-chained events, the tokens of buttons, the cards, the freeze and the bindings of conversations. It compares and
-//! swaps; the meaning of a state or an event is the business of `audit`.
+//! hash-chained events, the tokens of buttons, the cards, the freeze and the bindings of conversations. It changes a
+//! run only if its version is unchanged; the meaning of a state or an event is the business of `audit`.
 //!
-//! **Late answers start nothing.** A call is given up after its time limit ([`StoreError::TooLate`]); whatever the store
-//! does with it afterwards must not look like permission: an implementation drops work whose caller has gone before it commits,
-//! and compensates a commit whose caller timed out with the event given for this case, which closes the run as `stopped`.
+//! **Late answers start nothing.** A call is given up after its time limit ([`StoreError::TooLate`]). An implementation drops
+//! work that is not committed when its caller gives up. If the commit came too late for the caller, it appends the event given
+//! for this case, which closes the run as `stopped`.
 
 use crate::model::{
     ActiveFreeze, ButtonToken, Card, CardKind, Conversation, EventKind, Person, Run, RunId, RunRequest,
@@ -24,8 +24,8 @@ pub mod sqlite;
 ///
 /// # Errors
 /// The obstacle.
-pub fn examine(path: &Path, busy: Duration) -> anyhow::Result<bool> {
-    sqlite::SqliteStore::examine(path, busy)
+pub fn check_writable(path: &Path, busy: Duration) -> anyhow::Result<bool> {
+    sqlite::SqliteStore::check_writable(path, busy)
 }
 
 /// A run to be opened. Its first event and state come from `audit`.
@@ -36,12 +36,12 @@ pub struct NewRun {
     pub delivery_id: String,
     /// Resources of the environment that no other open run may hold ("backup of asset_service_db").
     pub resource_locks: Vec<String>,
-    pub first: NewEvent,
-    /// The event that follows `first` if the caller timed out.
+    pub first_event: NewEvent,
+    /// The event that follows `first_event` if the caller timed out.
     pub on_timeout: Option<NewEvent>,
     /// The conversations of its card and its outcome: stored with the run, so that no crash leaves a request without a card.
     pub cards: Vec<(Conversation, CardKind)>,
-    /// Refused if a break-glass run was opened since then.
+    /// Refused if a break-glass run was opened after this time.
     pub unless_break_glass_since: Option<Timestamp>,
     /// Refused while changes are frozen.
     pub unless_frozen: bool,
@@ -73,7 +73,7 @@ pub enum OpenOutcome {
     ResourceBusy { resource: String, by: RunId },
     /// Changes are frozen.
     Frozen(ActiveFreeze),
-    /// A break-glass run was opened since then.
+    /// A break-glass run was opened too recently.
     RateLimited(Box<Run>),
 }
 
@@ -84,7 +84,7 @@ pub enum AppendOutcome {
     Done(Box<Run>),
     /// The run had another version: here it is.
     VersionConflict(Box<Run>),
-    /// The change would have started something while changes are frozen.
+    /// The event would have started something while changes are frozen.
     Frozen(ActiveFreeze),
     /// The run had released the resource, and another open run holds it now.
     ResourceBusy { resource: String, by: RunId },
@@ -95,8 +95,8 @@ pub enum AppendOutcome {
 pub struct Append {
     pub run: RunId,
     pub version: i64,
-    pub change: NewEvent,
-    /// The event that follows `change` if the caller timed out.
+    pub event: NewEvent,
+    /// The event that follows `event` if the caller timed out.
     pub on_timeout: Option<NewEvent>,
     /// Refused while changes are frozen.
     pub unless_frozen: bool,
@@ -114,9 +114,9 @@ pub struct Filter {
     /// Only these states; empty is all.
     pub states: Vec<RunState>,
     /// Case-insensitive, in command, arguments and free text.
-    pub find: Option<String>,
+    pub text: Option<String>,
     /// Includes reads; otherwise only changes and requests.
-    pub reads: bool,
+    pub include_reads: bool,
     /// Only break-glass runs.
     pub break_glass: bool,
     /// 0 is 50.
@@ -137,17 +137,17 @@ pub struct ChainReport {
     /// The last hash, in hex.
     pub head: String,
     /// The first error found, in words.
-    pub broken: Option<String>,
+    pub first_error: Option<String>,
 }
 
 /// The store gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No answer within the time limit; a later answer starts nothing.
-    #[error("the record's store did not answer in time")]
+    #[error("the audit log's store did not answer in time")]
     TooLate,
     /// The store can't be read or written: full, read-only, locked, damaged.
-    #[error("the record's store can't be used: {0}")]
+    #[error("the audit log's store can't be used: {0}")]
     Broken(String),
 }
 
@@ -191,10 +191,10 @@ pub trait Store: Send + Sync {
     async fn claim_card(&self, id: i64, until: Timestamp) -> StoreResult<bool>;
     /// Stores what the card shows and where, and releases the claim.
     async fn update_card(&self, card: Card) -> StoreResult<()>;
-    /// Cards that are neither abandoned nor claimed, and that show less than their run's version.
-    async fn cards_behind(&self) -> StoreResult<Vec<Card>>;
+    /// Cards that are neither abandoned nor claimed, and that show an older version of their run.
+    async fn outdated_cards(&self) -> StoreResult<Vec<Card>>;
     /// All cards of a run.
-    async fn cards_of(&self, run: RunId) -> StoreResult<Vec<Card>>;
+    async fn run_cards(&self, run: RunId) -> StoreResult<Vec<Card>>;
 
     /// Sets or lifts the freeze, for every replica.
     async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()>;
@@ -202,7 +202,7 @@ pub trait Store: Send + Sync {
     async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>>;
 
     /// Binds a conversation to an environment.
-    async fn bind(&self, conversation: Conversation, environment: String) -> StoreResult<()>;
+    async fn bind_conversation(&self, conversation: Conversation, environment: String) -> StoreResult<()>;
     /// The environment that a conversation is bound to.
     async fn conversation_environment(&self, conversation: Conversation) -> StoreResult<Option<String>>;
 }

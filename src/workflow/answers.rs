@@ -1,7 +1,7 @@
 //! Answers to events. An answer that the platform can't take now is retried in the background; it is lost with the process.
 
 use super::outbox::Outbox;
-use crate::model::{ButtonToken, IncomingEvent, Reply, TokenPurpose};
+use crate::model::{ButtonToken, ChatEvent, Reply, TokenPurpose};
 use crate::platform::{Platform, SendError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 impl Outbox {
     /// Sends an answer; while the platform can't be reached, retries in the background.
-    pub(super) async fn answer(&self, incoming: &IncomingEvent, reply: Reply) {
+    pub(super) async fn answer(&self, incoming: &ChatEvent, reply: Reply) {
         let Some(platform) = self.platforms.get(incoming.sender.platform).cloned() else { return };
         // For the requester alone in a conversation that is shared with another organisation, and in one of which that isn't known.
         let reply = match self.platforms.get(incoming.conversation.platform) {
@@ -37,7 +37,7 @@ impl Outbox {
     /// Stores the commands behind an answer's buttons. On `false` the buttons have no meaning and must not be shown.
     pub(super) async fn store_offers(
         &self,
-        incoming: &IncomingEvent,
+        incoming: &ChatEvent,
         offers: Vec<(String, TokenPurpose)>,
     ) -> bool {
         if offers.is_empty() {
@@ -53,7 +53,7 @@ impl Outbox {
     }
 }
 
-async fn retry(platform: &dyn Platform, incoming: &IncomingEvent, reply: &Reply) {
+async fn retry(platform: &dyn Platform, incoming: &ChatEvent, reply: &Reply) {
     let until = Instant::now() + RETRY_TIMEOUT;
     let mut pause = FIRST_RETRY;
     while Instant::now() < until {

@@ -4,7 +4,7 @@
 use super::platforms::Platforms;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::{ChatAccount, Conversation, IncomingEvent, Person};
+use crate::model::{ChatAccount, ChatEvent, Conversation, Person};
 use crate::platform::{AccountKind, Freshness, Platform, SendError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Authenticator {
     /// # Errors
     /// [`Error::User`] for every account that isn't accepted: unlisted, guest, external, bot, deactivated; and while the
     /// platform can't tell.
-    pub async fn identify(&self, incoming: &IncomingEvent) -> Result<Person> {
+    pub async fn identify(&self, incoming: &ChatEvent) -> Result<Person> {
         self.person_of(&incoming.sender, &incoming.conversation, Freshness::Recent).await
     }
 

@@ -31,7 +31,7 @@ pub(super) fn heading(app: &App, run: &Run) -> Heading {
 /// The card as the record has it, without buttons, for people as that platform knows them.
 pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
     let mut reply = Reply::new(heading(app, run));
-    let plan = run.text("plan").and_then(Plan::read);
+    let plan = run.text("plan").and_then(Plan::from_json);
     match run.state {
         RunState::Pending => {
             reply.indivisible = true;

@@ -4,10 +4,10 @@
 use super::eligibility::{approvals, policy_of, quorum};
 use super::executor::RunExecutor;
 use super::replies::{frozen_error, store_error};
-use crate::access::could_approve_then;
+use crate::access::could_approve_at_request;
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
-use crate::model::{Decision, EventKind, Heading, IncomingEvent, Person, Run, RunId, RunState};
+use crate::model::{ChatEvent, Decision, EventKind, Heading, Person, Run, RunId, RunState};
 use crate::platform::Freshness;
 use crate::sql::moment;
 use crate::store::AppendOutcome;
@@ -29,7 +29,7 @@ impl RunExecutor {
     /// [`Error::User`]: the condition that doesn't hold.
     pub(super) async fn decide(
         self: &Arc<Self>,
-        incoming: &IncomingEvent,
+        incoming: &ChatEvent,
         click: &Click<'_>,
         heading: &mut Heading,
     ) -> Result<()> {
@@ -59,7 +59,7 @@ impl RunExecutor {
             let sender = &incoming.sender;
             self.authenticator.require_role_group(sender, &roles, Freshness::Current).await?;
         }
-        if click.decision == Decision::Approve && !could_approve_then(&run, &person) {
+        if click.decision == Decision::Approve && !could_approve_at_request(&run, &person) {
             return Err(Error::instead(
                 "You weren't an approver when this was requested, and a pending request gets no new approvers.",
                 format!("`deny {}` ends it; then it can be requested again.", run.id),
@@ -131,14 +131,14 @@ impl RunExecutor {
 
     async fn record_decision(
         self: &Arc<Self>,
-        incoming: &IncomingEvent,
+        incoming: &ChatEvent,
         person: &Person,
         mut run: Run,
         decision: Decision,
     ) -> Result<()> {
         let audit = &self.app.audit;
         let command = self.app.catalog.find(&run.request.command);
-        let while_frozen = command.is_some_and(|command| command.header.while_frozen);
+        let while_frozen = command.is_some_and(|command| command.header.allowed_while_frozen);
         loop {
             let (kind, mut details) = self.decision_event(&run, person, decision);
             details.facts = json!({ "from": incoming.sender, "in": incoming.conversation });

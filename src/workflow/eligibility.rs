@@ -3,7 +3,7 @@
 
 use super::authenticate::{Authenticator, USE_TERMINAL};
 use super::intent::{Intent, Recipients};
-use crate::access::{Policy, could_approve_then};
+use crate::access::{Policy, could_approve_at_request};
 use crate::app::App;
 use crate::catalog::Command;
 use crate::error::{Error, Result};
@@ -59,7 +59,7 @@ pub(super) fn pending_approvers(app: &App, run: &Run) -> Vec<Person> {
     let mut people = app.access.approvers(command, environment, &run.request.requester);
     let approvals = approvals(run);
     let has_approved = |person: &Person| approvals.iter().any(|approval| approval.person.id == person.id);
-    people.retain(|person| could_approve_then(run, person) && !has_approved(person));
+    people.retain(|person| could_approve_at_request(run, person) && !has_approved(person));
     people
 }
 

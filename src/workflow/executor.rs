@@ -5,7 +5,7 @@ use super::authenticate::Authenticator;
 use super::eligibility::{approvals, policy_of};
 use super::outbox::{InFlight, Outbox};
 use super::replies::store_error;
-use crate::access::could_approve_then;
+use crate::access::could_approve_at_request;
 use crate::actions::{self, Execution, Implementation, Outcome};
 use crate::app::App;
 use crate::audit::EventDetails;
@@ -49,7 +49,8 @@ impl RunExecutor {
         }
         let details =
             EventDetails { facts: json!({ "command_sha256": command.hash }), ..EventDetails::default() };
-        match audit.append_with(&run, EventKind::Started, details, !command.header.while_frozen).await {
+        match audit.append_with(&run, EventKind::Started, details, !command.header.allowed_while_frozen).await
+        {
             Ok(AppendOutcome::Done(run)) => {
                 self.outbox.spawn_update(run.id);
                 self.perform(*run).await;
@@ -124,7 +125,8 @@ impl RunExecutor {
                 }
                 None => !roles.is_empty(),
             };
-            let is_other = approval.person.id != requester.id && could_approve_then(run, approval.person);
+            let is_other =
+                approval.person.id != requester.id && could_approve_at_request(run, approval.person);
             if !is_other || !may_approve {
                 return Err(format!("{} may no longer approve it or can't be confirmed", approval.person.id));
             }
@@ -178,7 +180,9 @@ impl RunExecutor {
             return Outcome::invalidated("The command no longer changes anything.");
         };
         let stored = run.text("plan").unwrap_or_default();
-        let Some(plan) = Plan::read(stored) else { return Outcome::invalidated("The plan can't be read.") };
+        let Some(plan) = Plan::from_json(stored) else {
+            return Outcome::invalidated("The plan can't be read.");
+        };
         let recorded = run.events.first().and_then(|event| event.facts.get("plan_sha256"));
         if recorded.and_then(|digest| digest.as_str()) != Some(&plan.digest()) {
             return Outcome::invalidated("The plan is no longer the one that was shown.");

@@ -10,7 +10,7 @@ use super::replies::{self, HandlerResult, Rejection, store_error};
 use crate::actions::{self, Action, Implementation};
 use crate::error::{Error, Result};
 use crate::model::{
-    Block, Card, Decision, Event, Heading, IncomingEvent, Reply, Risk, Run, RunState, TokenPurpose,
+    Block, Card, ChatEvent, ChatEventKind, Decision, Heading, Reply, Risk, Run, RunState, TokenPurpose,
 };
 use std::pin::pin;
 use std::time::Duration;
@@ -29,16 +29,16 @@ pub enum Completion {
 }
 
 impl Workflow {
-    pub(super) async fn dispatch(&self, incoming: IncomingEvent) -> Completion {
+    pub(super) async fn dispatch(&self, incoming: ChatEvent) -> Completion {
         let handled = match &incoming.event {
-            Event::Command { line } => self.command(&incoming, line).await,
-            Event::Button { token, message }
+            ChatEventKind::Command { line } => self.command(&incoming, line).await,
+            ChatEventKind::Button { token, message }
                 if incoming.handle.as_ref().is_some_and(|handle| handle.card) =>
             {
                 self.click_on_card(&incoming, token, message).await
             }
-            Event::Button { token, message } => self.button(&incoming, token, message).await,
-            Event::View { token, message } => self.view(&incoming, token, message).await,
+            ChatEventKind::Button { token, message } => self.button(&incoming, token, message).await,
+            ChatEventKind::View { token, message } => self.view(&incoming, token, message).await,
         };
         match handled {
             Ok(None) => Completion::Answered,
@@ -56,7 +56,7 @@ impl Workflow {
         }
     }
 
-    async fn command(&self, incoming: &IncomingEvent, typed: &str) -> HandlerResult {
+    async fn command(&self, incoming: &ChatEvent, typed: &str) -> HandlerResult {
         let mut heading = anonymous(&crate::suggest::shown(typed.trim()));
         match self.authenticator.parse_line(incoming, typed, &mut heading).await {
             Ok(Some(intent)) => self.dispatch_intent(&intent).await,
@@ -65,7 +65,7 @@ impl Workflow {
         }
     }
 
-    async fn menu(&self, incoming: &IncomingEvent, heading: Heading) -> HandlerResult {
+    async fn menu(&self, incoming: &ChatEvent, heading: Heading) -> HandlerResult {
         let heading = Heading { command: "help".to_owned(), ..heading };
         let may_run = |name: &&str| {
             let command = self.app.catalog.find(name);
@@ -83,7 +83,7 @@ impl Workflow {
     }
 
     /// A click whose client waits for the card: answered as soon as the click is decided, whatever follows from that.
-    async fn click_on_card(&self, incoming: &IncomingEvent, token: &str, message: &str) -> HandlerResult {
+    async fn click_on_card(&self, incoming: &ChatEvent, token: &str, message: &str) -> HandlerResult {
         let mut deciding = pin!(self.button(incoming, token, message));
         match tokio::time::timeout(CLICK_TIMEOUT, &mut deciding).await {
             Ok(Ok(None)) => self.view(incoming, token, message).await,
@@ -105,7 +105,7 @@ impl Workflow {
     }
 
     /// A click on a button: the token says what it means, and is valid in its conversation only.
-    async fn button(&self, incoming: &IncomingEvent, token: &str, message: &str) -> HandlerResult {
+    async fn button(&self, incoming: &ChatEvent, token: &str, message: &str) -> HandlerResult {
         let mut heading = anonymous("a button");
         let unknown = || Error::instead("This button is no longer known.", "Type the command instead.");
         let result = match self.app.audit.store.token(token).await {
@@ -169,12 +169,12 @@ impl Workflow {
     }
 
     /// The card of a token as the event's sender sees it.
-    async fn view(&self, incoming: &IncomingEvent, token: &str, message: &str) -> HandlerResult {
+    async fn view(&self, incoming: &ChatEvent, token: &str, message: &str) -> HandlerResult {
         let view = self.card_of(incoming, token, message).await;
         view.map(Some).map_err(|error| Rejection { heading: anonymous("a card"), error })
     }
 
-    async fn card_of(&self, incoming: &IncomingEvent, token: &str, message: &str) -> Result<Reply> {
+    async fn card_of(&self, incoming: &ChatEvent, token: &str, message: &str) -> Result<Reply> {
         let store = &self.app.audit.store;
         let token = store.token(token).await.map_err(|error| store_error(&error))?;
         let unknown =
@@ -199,7 +199,7 @@ impl Workflow {
     }
 
     /// Renders the card with those of its buttons that this person may click.
-    async fn render_view(&self, run: &Run, card: &Card, incoming: &IncomingEvent) -> Result<Reply> {
+    async fn render_view(&self, run: &Run, card: &Card, incoming: &ChatEvent) -> Result<Reply> {
         let mut reply = render_card(&self.app, run, card.conversation.platform);
         // An unknown person sees what everyone sees.
         let Ok(person) = self.authenticator.identify(incoming).await else { return Ok(reply) };

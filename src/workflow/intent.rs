@@ -9,7 +9,7 @@ use crate::catalog::{Command, Scope};
 use crate::command_line::{self, KnownNames, ParsedCommand, TypedLine, Values};
 use crate::error::{Error, Result};
 use crate::model::{
-    CardKind, Conversation, Heading, IncomingEvent, Person, Plan, Risk, Run, RunRequest, TokenPurpose,
+    CardKind, ChatEvent, Conversation, Heading, Person, Plan, Risk, Run, RunRequest, TokenPurpose,
 };
 use crate::platform::Freshness;
 use crate::sql::{duration, moment};
@@ -18,7 +18,7 @@ use crate::store::NewRun;
 /// A command that is parsed, and that its person may run.
 #[derive(Clone)]
 pub(super) struct Intent<'a> {
-    pub incoming: &'a IncomingEvent,
+    pub incoming: &'a ChatEvent,
     pub person: Person,
     pub command: &'a Command,
     pub values: Values,
@@ -102,16 +102,16 @@ impl Intent<'_> {
             },
             delivery_id: self.incoming.delivery.clone(),
             resource_locks: plan.map(|plan| plan.resource_locks).unwrap_or_default(),
-            first: app.audit.first_event(self.needs_approval(), details),
+            first_event: app.audit.first_event(self.needs_approval(), details),
             on_timeout: None,
             cards: recipients.cards,
             unless_break_glass_since: app.access.break_glass().filter(|_| self.break_glass).and_then(
                 |rules| {
                     // Nobody else may have used it since. The store checks that: of two attempts at once one is allowed.
-                    jiff::Timestamp::now().checked_sub(rules.every).ok()
+                    jiff::Timestamp::now().checked_sub(rules.interval).ok()
                 },
             ),
-            unless_frozen: self.policy.risk != Risk::Read && !self.command.header.while_frozen,
+            unless_frozen: self.policy.risk != Risk::Read && !self.command.header.allowed_while_frozen,
         }
     }
 }
@@ -123,14 +123,14 @@ impl Authenticator {
     /// [`Error::User`] when it isn't understood, or not allowed.
     pub(super) async fn parse_line<'a>(
         &'a self,
-        incoming: &'a IncomingEvent,
+        incoming: &'a ChatEvent,
         typed: &str,
         heading: &mut Heading,
     ) -> Result<Option<Intent<'a>>> {
         let person = self.identify(incoming).await?;
         heading.requester = Some(person.clone());
         let (break_glass, typed) = command_line::strip_break_glass_prefix(typed);
-        let Some(parsed) = command_line::understand(&self.app.catalog, typed, &self.known_names())? else {
+        let Some(parsed) = command_line::parse_command(&self.app.catalog, typed, &self.known_names())? else {
             return Ok(None);
         };
         let intent = self.authorize(incoming, person, parsed, break_glass, heading).await?;
@@ -144,7 +144,7 @@ impl Authenticator {
     /// As [`Authenticator::parse_line`].
     pub(super) async fn parse_offer<'a>(
         &'a self,
-        incoming: &'a IncomingEvent,
+        incoming: &'a ChatEvent,
         purpose: TokenPurpose,
         heading: &mut Heading,
     ) -> Result<Option<Intent<'a>>> {
@@ -154,7 +154,7 @@ impl Authenticator {
         heading.requester = Some(person.clone());
         let command = self.app.catalog.find(&command);
         let command = command.ok_or_else(|| Error::user("This command no longer exists."))?;
-        let values = command_line::bind_offer(&command.header.args, &arguments, &self.known_names())?;
+        let values = command_line::bind_button_values(&command.header.args, &arguments, &self.known_names())?;
         let line = TypedLine { environment, ..TypedLine::default() };
         let parsed = ParsedCommand { command, values, line };
         self.authorize(incoming, person, parsed, false, heading).await.map(Some)
@@ -162,7 +162,7 @@ impl Authenticator {
 
     async fn authorize<'a>(
         &'a self,
-        incoming: &'a IncomingEvent,
+        incoming: &'a ChatEvent,
         person: Person,
         parsed: ParsedCommand<'a>,
         break_glass: bool,
@@ -245,7 +245,7 @@ impl Authenticator {
     /// The environment that was typed, or the conversation's. There is no default.
     async fn environment_of(
         &self,
-        incoming: &IncomingEvent,
+        incoming: &ChatEvent,
         command: &Command,
         typed: Option<&str>,
     ) -> Result<Option<String>> {
@@ -286,7 +286,7 @@ impl Authenticator {
 }
 
 pub(super) fn break_glass_rate_error(app: &App, last: &Run) -> Error {
-    let every = app.access.break_glass().map_or(0.0, |break_glass| break_glass.every.as_secs_f64());
+    let every = app.access.break_glass().map_or(0.0, |break_glass| break_glass.interval.as_secs_f64());
     Error::instead(
         format!(
             "{} used break-glass at {} (#{}). One emergency action per {} is allowed without approval.",

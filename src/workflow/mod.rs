@@ -5,7 +5,7 @@
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::ephemeral::DuplicateFilter;
-use crate::model::{EventKind, IncomingEvent};
+use crate::model::{ChatEvent, EventKind};
 use crate::platform::Platform;
 use crate::store::StoreResult;
 use authenticate::Authenticator;
@@ -104,7 +104,7 @@ impl Workflow {
     }
 
     /// Tells if this delivery is the first of its event; the next one isn't.
-    pub fn first_time(&self, incoming: &IncomingEvent) -> bool {
+    pub fn first_time(&self, incoming: &ChatEvent) -> bool {
         let is_first = self.deliveries.first_time(&incoming.delivery);
         if !is_first {
             tracing::debug!(delivery = incoming.delivery, "dropped duplicate delivery");
@@ -113,13 +113,13 @@ impl Workflow {
     }
 
     /// Handles one event to its end: the sender is answered, and the record is kept.
-    pub async fn handle(self: &Arc<Self>, incoming: IncomingEvent) {
+    pub async fn handle(self: &Arc<Self>, incoming: ChatEvent) {
         // Boxed: a command's future is large, and accepting an event must cost little.
         Box::pin(self.dispatch(incoming)).await;
     }
 
     /// As [`Workflow::handle`], for a process that ends afterwards: waits until its runs are closed, too, or the timeout is over.
-    pub async fn handle_and_wait(self: &Arc<Self>, incoming: IncomingEvent, timeout: Duration) -> Completion {
+    pub async fn handle_and_wait(self: &Arc<Self>, incoming: ChatEvent, timeout: Duration) -> Completion {
         let completion = Box::pin(self.dispatch(incoming)).await;
         self.background.close();
         if tokio::time::timeout(timeout, self.background.wait()).await.is_err() {
@@ -129,7 +129,7 @@ impl Workflow {
     }
 
     /// Handles an event in the background; the process doesn't end before it is done, or [`Workflow::shut_down`] has timed out.
-    pub fn spawn_event(self: &Arc<Self>, incoming: IncomingEvent, permit: OwnedSemaphorePermit) {
+    pub fn spawn_event(self: &Arc<Self>, incoming: ChatEvent, permit: OwnedSemaphorePermit) {
         let workflow = Arc::clone(self);
         self.background.spawn(async move {
             workflow.handle(incoming).await;

@@ -179,7 +179,7 @@ impl Outbox {
 
     /// Sends the primary cards of a new run, and then, in the background, its other cards.
     pub async fn send_cards(self: &Arc<Self>, run: RunId) {
-        let cards = self.cards_of(run).await.into_iter();
+        let cards = self.run_cards(run).await.into_iter();
         let (primary, others) = cards.partition(|card| card.kind == CardKind::Primary);
         self.deliver_all(primary).await;
         let outbox = Arc::clone(self);
@@ -188,13 +188,13 @@ impl Outbox {
 
     /// Brings all cards of a run up to its record.
     pub async fn update_cards(self: &Arc<Self>, run: RunId) {
-        let mut cards = self.cards_of(run).await;
+        let mut cards = self.run_cards(run).await;
         cards.retain(|card| !card.abandoned);
         self.deliver_all(cards).await;
     }
 
-    async fn cards_of(&self, run: RunId) -> Vec<Card> {
-        self.app.audit.store.cards_of(run).await.unwrap_or_else(|error| {
+    async fn run_cards(&self, run: RunId) -> Vec<Card> {
+        self.app.audit.store.run_cards(run).await.unwrap_or_else(|error| {
             tracing::warn!(run, %error, "reading cards failed; will retry");
             Vec::new()
         })
@@ -216,7 +216,7 @@ impl Outbox {
     /// # Errors
     /// When the store can't tell which they are.
     pub async fn send_cards_behind(self: &Arc<Self>) -> StoreResult<()> {
-        let behind = self.app.audit.store.cards_behind().await?;
+        let behind = self.app.audit.store.outdated_cards().await?;
         let now = Instant::now();
         for card in behind.into_iter().filter(|card| self.retries.is_due(card.id, now)) {
             let outbox = Arc::clone(self);
@@ -358,7 +358,7 @@ impl Outbox {
         if run.state != RunState::Pending || card.kind != CardKind::Primary {
             return;
         }
-        let cards = match self.app.audit.store.cards_of(run.id).await {
+        let cards = match self.app.audit.store.run_cards(run.id).await {
             Ok(cards) => cards,
             Err(error) => {
                 return tracing::warn!(run = run.id, %error, "reading cards failed; run not invalidated");
@@ -411,7 +411,7 @@ impl Outbox {
                 continue;
             }
             shown = progress;
-            let cards = app.audit.store.cards_of(run).await.unwrap_or_default();
+            let cards = app.audit.store.run_cards(run).await.unwrap_or_default();
             let is_shown = |card: &&Card| card.kind == CardKind::Primary && card.message.is_some();
             for card in cards.iter().filter(is_shown).filter(|card| !card.abandoned) {
                 self.progress_turns.turn(&format!("{:?}", card.conversation.platform)).await;
@@ -428,7 +428,7 @@ impl Outbox {
 
     /// Sends a run's cards again, since they show something that isn't in the record.
     pub async fn force_update(self: &Arc<Self>, run: RunId) {
-        let cards = self.app.audit.store.cards_of(run).await.unwrap_or_default();
+        let cards = self.app.audit.store.run_cards(run).await.unwrap_or_default();
         for card in cards.iter().filter(|card| card.kind == CardKind::Primary && card.message.is_some()) {
             // The task that is sending it may have rendered it before the change.
             while !self.sending.begin(card.id) {

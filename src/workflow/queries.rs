@@ -43,7 +43,7 @@ impl Queries {
             heading.run = Some(run.id);
         }
         let mut answer = answer?;
-        if !self.outbox.store_offers(intent.incoming, std::mem::take(&mut answer.offers)).await {
+        if !self.outbox.store_offers(intent.incoming, std::mem::take(&mut answer.button_purposes)).await {
             drop_buttons(&mut answer.blocks);
         }
         let mut reply = Reply::new(heading);
@@ -67,7 +67,7 @@ impl Queries {
 
     /// Posts the card of a pending request once more, where it may be posted.
     async fn post_again(&self, run: RunId, conversation: &Conversation) {
-        let Ok(cards) = self.app.audit.store.cards_of(run).await else { return };
+        let Ok(cards) = self.app.audit.store.run_cards(run).await else { return };
         let cards = cards.iter().filter(|card| card.kind == CardKind::Primary).count();
         if cards >= MAX_PRIMARY_CARDS
             || self.outbox.platforms.require_card_conversation(conversation).await.is_err()
@@ -100,9 +100,9 @@ impl Queries {
         }
         let environment = intent.environment.as_deref();
         let environment = environment.ok_or_else(|| Error::user("Which environment?"))?;
-        let asker = intent.asker();
-        let request =
-            QueryRequest { command: intent.command, environment, values: &intent.values, asker: &asker };
+        let application_name = &intent.asker();
+        let Intent { command, values, .. } = intent;
+        let request = QueryRequest { command, environment, values, application_name };
         let sections = sql::run(&self.app.environments, &request).await?;
         Ok(sql::present(intent.command, &self.app.catalog, environment, &sections))
     }

@@ -83,7 +83,7 @@ impl Reminders {
 
     /// Adds a reminder in the thread of each primary card: an edit of the card would notify nobody.
     async fn add_reminders(&self, run: &Run) -> StoreResult<()> {
-        let cards = self.app.audit.store.cards_of(run.id).await?;
+        let cards = self.app.audit.store.run_cards(run.id).await?;
         let cards = cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned);
         for (card, message) in cards.filter_map(|card| Some((card, card.message.as_ref()?))) {
             let thread = card.conversation.thread.clone().or_else(|| Some(message.clone()));

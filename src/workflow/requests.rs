@@ -11,7 +11,7 @@ use super::replies::{frozen_error, store_error};
 use crate::actions::Action;
 use crate::app::App;
 use crate::error::{Error, Result, User};
-use crate::model::{Block, IncomingEvent, Plan, Reply, Run, RunId, Severity};
+use crate::model::{Block, ChatEvent, Plan, Reply, Run, RunId, Severity};
 use crate::platform::Freshness;
 use crate::sql::fill;
 use crate::store::OpenOutcome;
@@ -153,12 +153,12 @@ impl Requests {
             )
         })?;
         self.outbox.platforms.require_card_conversation(&conversation).await.map_err(with_channel)?;
-        let incoming = IncomingEvent { conversation, ..intent.incoming.clone() };
+        let incoming = ChatEvent { conversation, ..intent.incoming.clone() };
         let in_chat = Intent { incoming: &incoming, ..intent.clone() };
         let Some(run) = self.request_approval(&in_chat, plan).await? else { return Ok(None) };
         let store = &self.app.audit.store;
         let run = store.get(run.id).await.ok().flatten().unwrap_or(run);
-        let cards = store.cards_of(run.id).await.unwrap_or_default();
+        let cards = store.run_cards(run.id).await.unwrap_or_default();
         let mut reply = render_card(&self.app, &run, run.request.conversation.platform);
         // The terminal has no approval buttons.
         reply.indivisible = false;

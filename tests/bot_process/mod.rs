@@ -139,7 +139,7 @@ impl Bot {
 
     /// Every run, or those of one command.
     pub async fn runs(&self, command: Option<&str>) -> Vec<Run> {
-        let filter = Filter { command: command.map(str::to_owned), reads: true, ..Filter::default() };
+        let filter = Filter { command: command.map(str::to_owned), include_reads: true, ..Filter::default() };
         self.store().list(filter).await.expect("the runs").runs
     }
 

@@ -202,7 +202,7 @@ fn what_is_harmless_is_let_through() {
         let catalog = catalog.unwrap_or_else(|wrong| panic!("{sql}\n{wrong:?}"));
         let sections = catalog.find("mine").unwrap().sections(15).to_vec();
         assert_eq!(
-            sections.iter().map(|s| (s.preview, s.changes)).collect::<Vec<_>>(),
+            sections.iter().map(|s| (s.preview, s.changes_data)).collect::<Vec<_>>(),
             [(true, false), (false, true)]
         );
     }
@@ -309,5 +309,5 @@ fn a_very_long_statement_is_read_too() {
 fn the_examples_of_the_deployment_are_right() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/commands");
     let catalog = built_in().with_directory(&examples).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
-    assert!(catalog.find("trim-audit-log").is_some_and(|command| command.team));
+    assert!(catalog.find("trim-audit-log").is_some_and(|command| command.custom));
 }

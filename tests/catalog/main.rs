@@ -4,7 +4,7 @@ use countersign::actions;
 use countersign::catalog::{Body, Catalog, Scope, sql_files};
 use countersign::command_line::{self, KnownNames};
 use countersign::config::{Config, ThresholdOverride};
-use countersign::model::{Login, Risk};
+use countersign::model::{LoginKind, Risk};
 use countersign::toml_reader::{Problem, Problems};
 use std::path::Path;
 
@@ -50,7 +50,7 @@ fn every_file_is_a_command_with_code_and_an_example_that_binds() {
 #[test]
 fn what_reads_asks_as_the_reader_and_always_has_a_verdict() {
     for command in built_in().iter().filter(|command| command.header.risk == Risk::Read) {
-        assert_eq!(command.header.login, Login::Reader, "{}", command.name);
+        assert_eq!(command.header.login, LoginKind::Reader, "{}", command.name);
         if let Body::Sql(_) = command.body {
             let header = &command.header;
             assert!(
@@ -99,7 +99,7 @@ fn mistake_with(line: &str, instead: &str) -> String {
 fn a_team_adds_commands() {
     let catalog = team(&[("mine.sql", GOOD), ("mine@17.sql", "SELECT 'new'::text AS relname")]).unwrap();
     let mine = catalog.find("mine").unwrap();
-    assert!(mine.team);
+    assert!(mine.custom);
     assert_eq!(mine.sections(16)[0].parameters, ["database"]);
     assert!(mine.sections(17)[0].sql.contains("new"));
     assert_eq!(mine.usage(), "mine [service]");
@@ -224,14 +224,14 @@ fn limited(
 fn a_teams_limits_stand_in_for_ours_in_one_environment() {
     let catalog = limited("health", "connections_pct", (Some(40.0), None)).unwrap();
     let health = catalog.find("health").unwrap();
-    let judged = |environment: &str| {
+    let limits = |environment: &str| {
         let threshold = &catalog.adjusted(health, environment).header.thresholds["connections_pct"];
         (threshold.warning, threshold.critical)
     };
-    assert_eq!(judged("production"), (Some(40.0), Some(90.0)));
-    assert_eq!(judged("staging"), (Some(90.0), Some(98.0)), "as deploy/countersign.example.toml has it");
-    assert_eq!(judged("elsewhere"), (Some(75.0), Some(90.0)));
-    // A value that is judged when it falls is watched from above.
+    assert_eq!(limits("production"), (Some(40.0), Some(90.0)));
+    assert_eq!(limits("staging"), (Some(90.0), Some(98.0)), "as deploy/countersign.example.toml has it");
+    assert_eq!(limits("elsewhere"), (Some(75.0), Some(90.0)));
+    // A value that is limits when it falls is watched from above.
     limited("health", "cache_hit_pct", (Some(90.0), Some(80.0))).unwrap();
 }
 
@@ -239,7 +239,7 @@ fn a_teams_limits_stand_in_for_ours_in_one_environment() {
 fn limits_are_checked_too() {
     for (command, column, limits, wrong) in [
         ("helth", "blocked", (Some(1.0), None), "there is no command `helth`"),
-        ("help", "blocked", (Some(1.0), None), "`help` judges nothing"),
+        ("help", "blocked", (Some(1.0), None), "`help` has no thresholds"),
         (
             "health",
             "connections_pct",
@@ -256,7 +256,7 @@ fn limits_are_checked_too() {
     }
     let told = limited("health", "connexions", (None, None)).unwrap_err().join("\n");
     assert!(
-        told.contains("`health` doesn't judge `connexions`; it judges _cut_off, _prepared_s, "),
+        told.contains("`health` has no threshold for `connexions`; it has _cut_off, _prepared_s, "),
         "{told}"
     );
 }

@@ -100,7 +100,7 @@ fn lines(world: &World, answer: &Answer) -> ButtonLines {
             command_line::to_line(&command.name, &command.header.args, &arguments)
         )
     };
-    answer.offers.iter().map(|(token, meaning)| (token.clone(), line(meaning))).collect()
+    answer.button_purposes.iter().map(|(token, meaning)| (token.clone(), line(meaning))).collect()
 }
 
 /// The texts of rich text, with marks for what is bold or code.
@@ -210,8 +210,8 @@ async fn every_question_has_its_picture() {
             run: "backup all".to_owned(),
             environments: vec!["production".to_owned()],
             // Once a year: it was never run, and is late on all days but that one.
-            at: "0 2 1 1 *".parse().unwrap(),
-            within: std::time::Duration::from_secs(3600),
+            cron: "0 2 1 1 *".parse().unwrap(),
+            grace: std::time::Duration::from_secs(3600),
         });
     });
     settle(&world).await;

@@ -205,14 +205,18 @@ impl World {
     pub async fn sections(&self, typed: &str) -> Result<Vec<SectionResult>> {
         let (command, values, environment) = self.understand(typed)?;
         let environment = environment.unwrap_or_default();
-        let question =
-            QueryRequest { command, environment: &environment, values: &values, asker: "countersign test" };
+        let question = QueryRequest {
+            command,
+            environment: &environment,
+            values: &values,
+            application_name: "countersign test",
+        };
         sql::run(&self.app.environments, &question).await
     }
 
     pub fn understand(&self, typed: &str) -> Result<(&Command, command_line::Values, Option<String>)> {
         let known = KnownNames::of(&self.app.config, &self.app.catalog);
-        let understood = command_line::understand(&self.app.catalog, typed, &known)?;
+        let understood = command_line::parse_command(&self.app.catalog, typed, &known)?;
         let ParsedCommand { command, values, line } = understood.unwrap_or_else(|| panic!("nothing typed"));
         let needed = (command.header.scope != Scope::None).then(|| "production".to_owned());
         Ok((command, values, line.environment.or(needed)))

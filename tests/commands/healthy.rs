@@ -82,7 +82,7 @@ async fn the_questions_about_the_team() {
     assert!(all.starts_with("CRITICAL: No answer from staging/primary.\nstaging/primary refuses"), "{all}");
     assert!(all.contains(" MiB | no answer\n"), "production's sizes stand there still: {all}");
 
-    world.app.audit.store.bind(conversation(), "staging".into()).await.unwrap();
+    world.app.audit.store.bind_conversation(conversation(), "staging".into()).await.unwrap();
     let environments = world.told("environments").await;
     let address = format!("production | primary | 127.0.0.1:{} | off | 1", world.cluster.port());
     assert!(environments.starts_with("CRITICAL: No answer from staging/primary.\n"), "{environments}");

@@ -59,7 +59,7 @@ async fn idle_tells_what_is_held_and_offers_the_end() {
     assert!(row.contains(&format!(" | {locks} | ")), "{row} of {locks}");
     assert!(told.ends_with(&format!("end it and roll back its open transaction: kill {held}\n")), "{told}");
 
-    let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = idle.offers.as_slice() else {
+    let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = idle.button_purposes.as_slice() else {
         panic!("{told}")
     };
     assert_eq!((command.as_str(), &arguments["pid"]), ("kill", &held.to_string()));
@@ -122,7 +122,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
         told.contains(&format!(" for pid {held} (asset-worker-7). blocked shows the whole queue.\n")),
         "{told}"
     );
-    assert!(locks.offers.is_empty(), "who waits is a victim: {told}");
+    assert!(locks.button_purposes.is_empty(), "who waits is a victim: {told}");
     let locks = world.ask("Ana Example", &format!("locks {held}")).await.unwrap();
     let told = words(&locks);
     assert!(
@@ -130,7 +130,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
             && told.contains("; 1 session waits for it, the longest for "),
         "{told}"
     );
-    assert_eq!(locks.offers.len(), 1, "{told}");
+    assert_eq!(locks.button_purposes.len(), 1, "{told}");
 
     holder.batch_execute("COMMIT").await.unwrap();
     waiting.await.unwrap().unwrap();

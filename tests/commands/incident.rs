@@ -29,9 +29,10 @@ async fn the_head_is_named_and_every_question_is_answered() {
     let alter = format!("\n└ {} | {} | ", pids.alter, pids.head);
     assert!(has_row(&told, &alter, " | prisma-migrate | waiting for AccessExclusiveLock"), "{told}");
     assert!(!told.contains("jane.doe"), "{told}");
-    let [(_, TokenPurpose::RunCommand { command, environment, arguments })] = blocked.offers.as_slice()
+    let [(_, TokenPurpose::RunCommand { command, environment, arguments })] =
+        blocked.button_purposes.as_slice()
     else {
-        panic!("the head alone can be killed: {:?}", blocked.offers)
+        panic!("the head alone can be killed: {:?}", blocked.button_purposes)
     };
     assert_eq!((command.as_str(), environment.as_deref()), ("kill", Some("production")));
     assert_eq!((&arguments["pid"], arguments["server"].as_str()), (&pids.head.to_string(), "primary"));
@@ -71,7 +72,7 @@ async fn long_offers_the_cause_and_no_victim() {
     let superuser: i32 = admin.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let long = world.until("long --over 1s", |told| words(told).contains(&format!("\n{superuser} | "))).await;
     let offered: Vec<String> = long
-        .offers
+        .button_purposes
         .iter()
         .map(|(_, meaning)| match meaning {
             TokenPurpose::RunCommand { arguments, .. } => arguments["pid"].clone(),
@@ -98,7 +99,7 @@ async fn a_prepared_transaction_is_named_and_not_offered() {
         told.starts_with("CRITICAL: 1 session is blocked by prepared transaction orphan-7, the longest for "),
         "{told}"
     );
-    assert!(blocked.offers.is_empty() && !told.contains("kill 0"), "{told}");
+    assert!(blocked.button_purposes.is_empty() && !told.contains("kill 0"), "{told}");
     let health = world.told("health").await;
     assert!(health.contains("prepared transactions | 1\n"), "{health}");
     waiter.abort();
@@ -138,7 +139,7 @@ async fn a_queue_behind_a_prepared_transaction_and_prismas_lock_is_one_tree() {
         has_row(&told, &deploy, " | prisma-migrate-1 | waiting for AccessExclusiveLock | asset_service_db"),
         "{told}"
     );
-    assert!(blocked.offers.is_empty(), "neither pid 0 nor a victim: {:?}", blocked.offers);
+    assert!(blocked.button_purposes.is_empty(), "neither pid 0 nor a victim: {:?}", blocked.button_purposes);
     let client = world.cluster.connect("postgres").await.unwrap();
     let row = client.query_one("SELECT pg_blocking_pids($1), pg_blocking_pids($2)", &[&first, &second]).await;
     let row = row.unwrap();

@@ -214,7 +214,7 @@ async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
     assert!(held.contains("\nprepared transaction | - | orphan-8 of asset_service_db | "), "{held}");
     let due = section(&told, "Tables").lines().nth(1).unwrap();
     assert!(due.starts_with("\"Old stuff\".\"User\" | 30,0") && due.contains(" | dead rows, "), "{due}");
-    let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = answer.offers.as_slice() else {
+    let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = answer.button_purposes.as_slice() else {
         panic!("{told}")
     };
     assert_eq!((command.as_str(), &arguments["pid"]), ("kill", &pid.to_string()));

@@ -90,7 +90,7 @@ async fn ask_all(world: &World, excuse: Excuse) -> Vec<String> {
             command: form.command,
             environment: "production",
             values: &form.values,
-            asker: "countersign test",
+            application_name: "countersign test",
         };
         let sections = sql::run(&world.app.environments, &question).await.unwrap();
         let answer = sql::present(form.command, &world.app.catalog, "production", &sections);
@@ -107,7 +107,7 @@ fn unanswered(form: &Form<'_>, sections: &[SectionResult], excuse: Excuse) -> Ve
     let grave = failures.filter(|(_, why)| !excuse(form.command, why));
     let mut wrong: Vec<String> =
         grave.map(|(target, why)| format!("{} answers: {why}", target.label())).collect();
-    if sections.iter().all(|section| section.asked == 0) {
+    if sections.iter().all(|section| section.target_count == 0) {
         wrong.push("nobody was asked".to_owned());
     }
     wrong
@@ -245,10 +245,10 @@ async fn every_variant_is_some_majors() {
     let catalog = countersign::catalog::Catalog::built_in().unwrap();
     for command in catalog.iter() {
         let Body::Sql(variants) = &command.body else { continue };
-        for countersign::catalog::Variant { least, sections, .. } in variants {
+        for countersign::catalog::Variant { min_major, sections, .. } in variants {
             let chosen =
                 SUPPORTED.clone().any(|major| std::ptr::eq(command.sections(major), sections.as_slice()));
-            assert!(chosen, "{}@{least} is for no major of {SUPPORTED:?}", command.name);
+            assert!(chosen, "{}@{min_major} is for no major of {SUPPORTED:?}", command.name);
         }
     }
 }

@@ -88,8 +88,8 @@ async fn the_locks_holder_is_told_and_offered_when_it_does_nothing() {
         "{told}"
     );
     assert!(told.contains(&format!("\n{pid} | holds | prisma-migrate-1 | idle | ")), "{told}");
-    let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = held.offers.as_slice() else {
-        panic!("the idle holder alone: {:?}", held.offers)
+    let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = held.button_purposes.as_slice() else {
+        panic!("the idle holder alone: {:?}", held.button_purposes)
     };
     assert_eq!((command.as_str(), arguments["pid"].as_str()), ("kill", pid.to_string().as_str()));
     assert!(arguments.contains_key("backend_start"), "{arguments:?}");
@@ -99,7 +99,7 @@ async fn the_locks_holder_is_told_and_offered_when_it_does_nothing() {
     });
     let active = format!("\n{pid} | holds | prisma-migrate-1 | active | ");
     let held = world.until("migrations asset-service", |answer| words(answer).contains(&active)).await;
-    assert!(held.offers.is_empty(), "it works: {}", words(&held));
+    assert!(held.button_purposes.is_empty(), "it works: {}", words(&held));
     busy.abort();
     waiting.abort();
 }

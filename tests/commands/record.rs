@@ -40,7 +40,7 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
         request,
         delivery_id: asked.into(),
         resource_locks: Vec::new(),
-        first: world.app.audit.first_event(needs_approval, details),
+        first_event: world.app.audit.first_event(needs_approval, details),
         on_timeout: None,
         cards: Vec::new(),
         unless_break_glass_since: None,

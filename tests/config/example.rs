@@ -2,7 +2,7 @@
 
 use super::all_set;
 use countersign::config::{Config, Tls};
-use countersign::model::Login;
+use countersign::model::LoginKind;
 use secrecy::ExposeSecret;
 use std::path::Path;
 use std::time::Duration;
@@ -20,8 +20,10 @@ fn the_example_loads() {
     assert_eq!(production.tls, Tls::Verified { ca_file: None });
     assert_eq!(production.statement_timeout, Duration::from_secs(15));
     assert_eq!(config.environments[1].connections, 12);
-    let password =
-        production.logins[&Login::Operator].password.as_ref().map(|secret| secret.expose_secret().to_owned());
+    let password = production.logins[&LoginKind::Operator]
+        .password
+        .as_ref()
+        .map(|secret| secret.expose_secret().to_owned());
     assert_eq!(password.as_deref(), Some("hush-production_operator_password"));
 
     let databases: Vec<_> =

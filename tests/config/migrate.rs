@@ -37,7 +37,7 @@ fn without_it_nothing_is_deployed_and_with_it_there_are_defaults() {
     assert_eq!(migrate.deploy, ["npx", "prisma", "migrate", "deploy"]);
     assert_eq!(migrate.directory, Path::new("deploy/services/{service}"));
     assert_eq!((migrate.url.as_str(), migrate.schema.as_str()), ("DATABASE_URL", "public"));
-    assert_eq!((migrate.within, migrate.resolve.is_none()), (Duration::from_secs(1800), true));
+    assert_eq!((migrate.timeout, migrate.resolve.is_none()), (Duration::from_secs(1800), true));
     assert_eq!(plain(migrate, "PATH"), Some("hush-path"), "its own, as in every program");
     assert_eq!(
         migrate.env.keys().collect::<Vec<_>>(),
@@ -54,7 +54,7 @@ fn a_service_says_what_differs_and_a_secret_stays_one() {
     let config =
         loaded(&format!("{text}{GOOD}url = \"DB\"\n[migrate.env]\nCI = \"1\"\nNPM_TOKEN = \"none\"\n"));
     let migrate = migrate(&config);
-    assert_eq!((migrate.within, migrate.schema.as_str()), (Duration::from_secs(7200), "Own"));
+    assert_eq!((migrate.timeout, migrate.schema.as_str()), (Duration::from_secs(7200), "Own"));
     assert_eq!((migrate.url.as_str(), migrate.deploy[0].as_str()), ("DB", "npx"));
     assert_eq!((plain(migrate, "CI"), plain(migrate, "PATH")), (Some("1"), Some("/opt/node/bin")));
     let Some(EnvValue::Secret(token)) = migrate.env.get("NPM_TOKEN") else { panic!("a secret") };

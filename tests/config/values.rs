@@ -2,7 +2,7 @@
 
 use super::{MINIMAL, all_set, problems, reports, with};
 use countersign::config::{Config, Tls};
-use countersign::model::{Login, PlatformKind};
+use countersign::model::{LoginKind, PlatformKind};
 use countersign::postgres::Environments;
 
 #[test]
@@ -159,8 +159,14 @@ fn each_purpose_has_its_login() {
         let config = Config::parse("deploy/x.toml", text, &all_set).expect("a configuration");
         let targets = Environments::new(&config).expect("targets");
         let serves = |purpose| targets.login(&config.environments[0], purpose).expect("a login").1.user;
-        let logins =
-            [Login::Reader, Login::Operator, Login::Signal, Login::Dump, Login::Maintain, Login::Owner];
+        let logins = [
+            LoginKind::Reader,
+            LoginKind::Operator,
+            LoginKind::Signal,
+            LoginKind::Dump,
+            LoginKind::Maintain,
+            LoginKind::Owner,
+        ];
         assert_eq!(logins.map(serves), expected);
     }
     reports(

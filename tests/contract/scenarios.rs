@@ -54,7 +54,7 @@ pub async fn nobody_decides_their_own_request_and_another_does(on: Platform) {
     assert!(!bot.is_there(pid).await && bot.is_there(other).await);
     assert!(victim.simple_query("SELECT 1").await.is_err());
     assert_eq!(bot.events_of("kill").await, ["requested", "approved", "started", "succeeded"]);
-    assert_eq!(bot.store().verify().await.expect("the record").broken, None);
+    assert_eq!(bot.store().verify().await.expect("the record").first_error, None);
 }
 
 pub async fn a_request_is_denied_with_a_reason(on: Platform) {

@@ -31,7 +31,7 @@ impl World {
                 thread,
                 author: None,
                 text: text(&call.body, "text").unwrap_or_default(),
-                cards: cards_of(&call.body),
+                cards: run_cards(&call.body),
                 reply_to,
                 only_to,
                 edited: 0,
@@ -52,7 +52,7 @@ impl World {
                 return Err(bad("the message is not for that recipient".to_owned()));
             }
             message.text = text(&call.body, "text").unwrap_or_default();
-            message.cards = cards_of(&call.body);
+            message.cards = run_cards(&call.body);
             message.edited += 1;
             message.views.clear();
             message.asked = false;
@@ -161,7 +161,7 @@ fn own<'a>(state: &'a mut State, call: &Call) -> Result<(String, &'a mut Message
     Ok((at.id, message))
 }
 
-pub(super) fn cards_of(body: &Value) -> Vec<Value> {
+pub(super) fn run_cards(body: &Value) -> Vec<Value> {
     let all = body["attachments"].as_array().into_iter().flatten();
     all.map(|attachment| attachment["content"].clone()).collect()
 }

@@ -2,14 +2,14 @@
 
 use countersign::chat::slack::parse::{MalformedRequest, decode};
 use countersign::chat::slack::{ParsedRequest, SlackParser};
-use countersign::model::{Event, IncomingEvent};
+use countersign::model::{ChatEvent, ChatEventKind};
 use serde_json::{Value, json};
 
 fn parser() -> SlackParser {
     SlackParser::new(&["T1".to_owned()])
 }
 
-fn delivered(parsed: Result<ParsedRequest, MalformedRequest>) -> IncomingEvent {
+fn delivered(parsed: Result<ParsedRequest, MalformedRequest>) -> ChatEvent {
     match parsed {
         Ok(ParsedRequest::Deliver(incoming)) => *incoming,
         other => panic!("not delivered: {other:?}"),
@@ -49,9 +49,9 @@ fn form(payload: &Value) -> String {
     serde_urlencoded::to_string([("payload", payload.to_string())]).unwrap()
 }
 
-fn line(incoming: &IncomingEvent) -> &str {
+fn line(incoming: &ChatEvent) -> &str {
     match &incoming.event {
-        Event::Command { line } => line,
+        ChatEventKind::Command { line } => line,
         other => panic!("not a command: {other:?}"),
     }
 }
@@ -89,7 +89,7 @@ fn the_certificate_check_and_rubbish() {
 fn a_click_carries_its_token_and_message() {
     let incoming = delivered(parser().interaction(&form(&click())));
     assert_eq!(incoming.delivery, "slack:act:9.8.7");
-    assert_eq!(incoming.event, Event::Button { token: "tok".into(), message: "100.5".into() });
+    assert_eq!(incoming.event, ChatEventKind::Button { token: "tok".into(), message: "100.5".into() });
     assert_eq!((incoming.sender.account.as_str(), incoming.sender.workspace.as_str()), ("U2", "T1"));
     assert_eq!(incoming.conversation.thread, None);
     assert!(incoming.handle.is_some());

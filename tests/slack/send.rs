@@ -30,14 +30,14 @@ fn conversation(conversation: &str) -> Conversation {
     }
 }
 
-fn asked_from(wire: &Wire, age_seconds: i64) -> IncomingEvent {
+fn asked_from(wire: &Wire, age_seconds: i64) -> ChatEvent {
     let since = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(age_seconds);
-    IncomingEvent {
+    ChatEvent {
         delivery: "slack:cmd:1".to_owned(),
         sender: sender(),
         conversation: conversation("C1"),
-        handle: Some(AnswerHandle { url: format!("{}/response/1", wire.base), since, card: false }),
-        event: Event::Command { line: "locks".to_owned() },
+        handle: Some(ReplyHandle { url: format!("{}/response/1", wire.base), since, card: false }),
+        event: ChatEventKind::Command { line: "locks".to_owned() },
     }
 }
 

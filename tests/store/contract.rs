@@ -50,7 +50,7 @@ fn frozen() -> ActiveFreeze {
 
 pub async fn a_run_is_kept_as_it_was_opened([a, b]: &[Arc<dyn Store>; 2]) {
     let mut new = new_run("d1");
-    new.first.texts =
+    new.first_event.texts =
         BTreeMap::from([("line".into(), "kill 4711".into()), ("reason".into(), "it blocks".into())]);
     let before = Timestamp::now();
     let run = opened(a, new.clone()).await;
@@ -60,15 +60,15 @@ pub async fn a_run_is_kept_as_it_was_opened([a, b]: &[Arc<dyn Store>; 2]) {
     let [event] = &run.events[..] else { panic!("one event: {run:?}") };
     assert_eq!(
         (event.kind.as_str(), &event.by, &event.facts),
-        ("requested", &new.first.by, &new.first.facts)
+        ("requested", &new.first_event.by, &new.first_event.facts)
     );
-    assert_eq!((event.seq, event.at, &event.texts), (1, run.opened_at, &new.first.texts));
+    assert_eq!((event.seq, event.at, &event.texts), (1, run.opened_at, &new.first_event.texts));
     assert_eq!(b.get(run.id).await.unwrap(), Some(run.clone()));
     assert_eq!(b.get(run.id + 1).await.unwrap(), None);
 
     let mut approve = append(&run, "approved", RunState::Approved);
-    approve.change.by = None;
-    approve.change.texts = BTreeMap::from([("reason".into(), "go on".into())]);
+    approve.event.by = None;
+    approve.event.texts = BTreeMap::from([("reason".into(), "go on".into())]);
     let approved = done(b, approve).await;
     assert_eq!((approved.version, approved.state), (2, RunState::Approved));
     assert_eq!((approved.text("reason"), approved.text("line")), (Some("go on"), Some("kill 4711")));
@@ -122,7 +122,7 @@ pub async fn every_end_lets_go([a, b]: &[Arc<dyn Store>; 2]) {
         done(b, append(&run, "stopped", end)).await;
     }
     let mut over = NewRun { resource_locks: vec!["x".into()], ..new_run("over") };
-    over.first.state = Denied;
+    over.first_event.state = Denied;
     opened(a, over).await;
     opened(a, NewRun { resource_locks: vec!["x".into()], ..new_run("last") }).await;
 }
@@ -167,7 +167,7 @@ pub async fn one_of_fifty_appends_wins(stores: &[Arc<dyn Store>; 2]) {
     let calls = (0..50).map(|n| {
         let store = Arc::clone(&stores[n % 2]);
         let mut append = append(&run, "approved", RunState::Approved);
-        append.change.facts = json!({ "caller": n });
+        append.event.facts = json!({ "caller": n });
         tokio::spawn(async move { store.append_if(append).await.unwrap() })
     });
     let mut winners = Vec::new();
@@ -181,7 +181,7 @@ pub async fn one_of_fifty_appends_wins(stores: &[Arc<dyn Store>; 2]) {
     assert_eq!(winners.len(), 1);
     assert_eq!(stores[0].get(run.id).await.unwrap().as_ref(), Some(&*winners[0]));
     let verified = stores[1].verify().await.unwrap();
-    assert_eq!((verified.events, verified.broken), (2, None));
+    assert_eq!((verified.events, verified.first_error), (2, None));
 }
 
 pub async fn one_of_fifty_opens_wins(stores: &[Arc<dyn Store>; 2]) {
@@ -209,7 +209,7 @@ pub async fn a_stale_append_shows_the_run([a, b]: &[Arc<dyn Store>; 2]) {
 pub async fn a_deadline_passes([a, b]: &[Arc<dyn Store>; 2]) {
     let at: Timestamp = "2026-01-02T03:04:05.000007Z".parse().unwrap();
     let mut new = new_run("d1");
-    new.first.deadline = Some(at);
+    new.first_event.deadline = Some(at);
     let run = opened(a, new).await;
     assert_eq!(run.deadline, Some(at));
     opened(a, new_run("without")).await;
@@ -217,12 +217,12 @@ pub async fn a_deadline_passes([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(b.overdue(just_before).await.unwrap(), []);
     assert_eq!(b.overdue(at).await.unwrap(), std::slice::from_ref(&run));
     let mut approve = append(&run, "approved", RunState::Approved);
-    approve.change.deadline = Some(at + SignedDuration::from_mins(10));
+    approve.event.deadline = Some(at + SignedDuration::from_mins(10));
     let approved = done(a, approve).await;
     assert_eq!(b.overdue(at).await.unwrap(), []);
     assert_eq!(b.overdue(at + SignedDuration::from_mins(10)).await.unwrap(), std::slice::from_ref(&approved));
     let mut start = append(&approved, "started", RunState::Running);
-    start.change.deadline = Some(at);
+    start.event.deadline = Some(at);
     let running = done(a, start).await;
     assert_eq!(b.overdue(Timestamp::now()).await.unwrap(), []);
     let ended = done(a, append(&running, "succeeded", RunState::Succeeded)).await;
@@ -238,14 +238,14 @@ pub async fn lists_are_filtered([a, b]: &[Arc<dyn Store>; 2]) {
     let backup = opened(b, other).await;
     let mut read = new_run("d3");
     read.request.risk = Risk::Read;
-    read.first.state = RunState::Succeeded;
+    read.first_event.state = RunState::Succeeded;
     let read = opened(a, read).await;
 
     let list = async |filter: Filter| {
         let listed = b.list(filter).await.unwrap();
         (listed.runs.iter().map(|run| run.id).collect::<Vec<_>>(), listed.total)
     };
-    let all = Filter { reads: true, ..Filter::default() };
+    let all = Filter { include_reads: true, ..Filter::default() };
     assert_eq!(list(all.clone()).await, (vec![read.id, backup.id, kill.id], 3));
     assert_eq!(list(Filter::default()).await, (vec![backup.id, kill.id], 2));
     assert_eq!(list(Filter { limit: 1, ..all.clone() }).await, (vec![read.id], 3));
@@ -273,13 +273,13 @@ pub async fn lists_are_filtered([a, b]: &[Arc<dyn Store>; 2]) {
 
 pub async fn finding_knows_capitals([a, b]: &[Arc<dyn Store>; 2]) {
     let mut new = new_run("d1");
-    new.first.texts = BTreeMap::from([("reason".into(), "Die ÄNDERUNG von 100%_ist da".into())]);
+    new.first_event.texts = BTreeMap::from([("reason".into(), "Die ÄNDERUNG von 100%_ist da".into())]);
     let run = opened(a, new).await;
     let mut other = new_run("d2");
     other.request.arguments = BTreeMap::from([("service".into(), "asset_service".into())]);
     let other = opened(a, other).await;
     let find = async |find: &str| {
-        let listed = b.list(Filter { find: Some(find.into()), ..Filter::default() }).await.unwrap();
+        let listed = b.list(Filter { text: Some(find.into()), ..Filter::default() }).await.unwrap();
         assert_eq!(listed.total, listed.runs.len());
         listed.runs.iter().map(|run| run.id).collect::<Vec<_>>()
     };
@@ -319,7 +319,7 @@ pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     // The first is noted with the run itself.
     let run =
         opened(a, NewRun { cards: vec![(conversation("C1"), CardKind::Primary)], ..new_run("d1") }).await;
-    let cards = b.cards_of(run.id).await.unwrap();
+    let cards = b.run_cards(run.id).await.unwrap();
     assert_eq!(cards.len(), 1);
     let first = cards[0].id;
     let second = b.add_card(run.id, conversation("D2"), CardKind::Primary).await.unwrap();
@@ -335,16 +335,16 @@ pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(b.card(first).await.unwrap(), Some(card.clone()));
     assert_eq!(b.card(second + 1).await.unwrap(), None);
     let ids = |cards: Vec<Card>| cards.iter().map(|card| card.id).collect::<Vec<_>>();
-    assert_eq!(ids(b.cards_behind().await.unwrap()), [first, second]);
+    assert_eq!(ids(b.outdated_cards().await.unwrap()), [first, second]);
     let delivered = Card { message: Some("171.2".into()), shown_version: 1, ..card.clone() };
     a.update_card(delivered.clone()).await.unwrap();
     let abandoned = Card { id: second, conversation: conversation("D2"), abandoned: true, ..card.clone() };
     a.update_card(abandoned.clone()).await.unwrap();
-    assert_eq!(b.cards_behind().await.unwrap(), []);
-    assert_eq!(b.cards_of(run.id).await.unwrap(), [delivered.clone(), abandoned]);
+    assert_eq!(b.outdated_cards().await.unwrap(), []);
+    assert_eq!(b.run_cards(run.id).await.unwrap(), [delivered.clone(), abandoned]);
     done(b, append(&run, "approved", RunState::Approved)).await;
-    assert_eq!(a.cards_behind().await.unwrap(), [delivered]);
-    assert_eq!(a.cards_of(run.id + 1).await.unwrap(), []);
+    assert_eq!(a.outdated_cards().await.unwrap(), [delivered]);
+    assert_eq!(a.run_cards(run.id + 1).await.unwrap(), []);
     assert!(a.update_card(Card { id: second + 1, ..card }).await.is_err());
     assert!(a.add_card(run.id + 1, conversation("C1"), CardKind::Primary).await.is_err());
 }
@@ -357,10 +357,10 @@ pub async fn one_sends_a_copy([a, b]: &[Arc<dyn Store>; 2]) {
     assert!(!a.claim_card(id + 1, future).await.unwrap(), "there is no such copy");
     assert!(a.claim_card(id, future).await.unwrap());
     assert!(!b.claim_card(id, future).await.unwrap() && !a.claim_card(id, future).await.unwrap());
-    assert_eq!(b.cards_behind().await.unwrap(), []);
+    assert_eq!(b.outdated_cards().await.unwrap(), []);
     let card = a.card(id).await.unwrap().unwrap();
     a.update_card(card.clone()).await.unwrap();
-    assert_eq!(b.cards_behind().await.unwrap(), [card]);
+    assert_eq!(b.outdated_cards().await.unwrap(), [card]);
     assert!(
         b.claim_card(id, past).await.unwrap() && a.claim_card(id, future).await.unwrap(),
         "a claim runs out"
@@ -369,10 +369,10 @@ pub async fn one_sends_a_copy([a, b]: &[Arc<dyn Store>; 2]) {
 
 pub async fn conversations_are_bound([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(a.conversation_environment(conversation("C1")).await.unwrap(), None);
-    a.bind(conversation("C1"), "staging".into()).await.unwrap();
+    a.bind_conversation(conversation("C1"), "staging".into()).await.unwrap();
     let thread = Conversation { thread: Some("171.1".into()), ..conversation("C1") };
     assert_eq!(b.conversation_environment(thread.clone()).await.unwrap(), Some("staging".into()));
-    b.bind(thread, "production".into()).await.unwrap();
+    b.bind_conversation(thread, "production".into()).await.unwrap();
     assert_eq!(a.conversation_environment(conversation("C1")).await.unwrap(), Some("production".into()));
     assert_eq!(a.conversation_environment(conversation("C2")).await.unwrap(), None);
     let teams = Conversation { platform: PlatformKind::Teams, ..conversation("C1") };
@@ -381,19 +381,20 @@ pub async fn conversations_are_bound([a, b]: &[Arc<dyn Store>; 2]) {
 
 pub async fn the_chain_grows_and_holds([a, b]: &[Arc<dyn Store>; 2]) {
     let empty = a.verify().await.unwrap();
-    assert_eq!((empty.events, empty.head, empty.broken), (0, "0".repeat(64), None));
+    assert_eq!((empty.events, empty.head, empty.first_error), (0, "0".repeat(64), None));
     let mut heads = Vec::new();
     for n in 0..5 {
         let mut new = new_run(&format!("d{n}"));
-        new.first.facts = json!({"z": 1.5, "a": {"ü": [null, "\u{1f512}\"\\"]}, "m": 1e300, "big": u64::MAX});
-        new.first.texts = BTreeMap::from([("query".into(), "SELECT '\u{0}'\n-- ü".into())]);
-        new.first.deadline = Some(Timestamp::now());
+        new.first_event.facts =
+            json!({"z": 1.5, "a": {"ü": [null, "\u{1f512}\"\\"]}, "m": 1e300, "big": u64::MAX});
+        new.first_event.texts = BTreeMap::from([("query".into(), "SELECT '\u{0}'\n-- ü".into())]);
+        new.first_event.deadline = Some(Timestamp::now());
         let run = opened(a, new.clone()).await;
-        assert_eq!(run.events[0].facts, new.first.facts);
-        assert_eq!(run.events[0].texts, new.first.texts);
+        assert_eq!(run.events[0].facts, new.first_event.facts);
+        assert_eq!(run.events[0].texts, new.first_event.texts);
         done(b, append(&run, "approved", RunState::Approved)).await;
         let verified = a.verify().await.unwrap();
-        assert_eq!((verified.events, &verified.broken), (2 * (n + 1), &None));
+        assert_eq!((verified.events, &verified.first_error), (2 * (n + 1), &None));
         assert!(!heads.contains(&verified.head));
         heads.push(verified.head);
     }

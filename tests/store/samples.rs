@@ -50,12 +50,12 @@ pub fn new_run(delivery_id: &str) -> NewRun {
         config_hash: "c1".into(),
         break_glass: false,
     };
-    let first = change("requested", RunState::Pending);
+    let first_event = change("requested", RunState::Pending);
     NewRun {
         request,
         delivery_id: delivery_id.into(),
         resource_locks: Vec::new(),
-        first,
+        first_event,
         on_timeout: None,
         cards: Vec::new(),
         unless_break_glass_since: None,
@@ -67,7 +67,7 @@ pub fn append(run: &Run, kind: &str, state: RunState) -> Append {
     Append {
         run: run.id,
         version: run.version,
-        change: change(kind, state),
+        event: change(kind, state),
         on_timeout: None,
         unless_frozen: false,
     }

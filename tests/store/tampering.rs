@@ -50,12 +50,12 @@ async fn tampering_is_found() {
         let path = file_in(&directory);
         a_ledger(&path).await;
         let a = store(&path);
-        assert_eq!(a.verify().await.unwrap().broken, None);
+        assert_eq!(a.verify().await.unwrap().first_error, None);
         let hand = other_hand(&path);
         hand.execute_batch(UNFENCED).unwrap();
-        assert_eq!(a.verify().await.unwrap().broken, None);
+        assert_eq!(a.verify().await.unwrap().first_error, None);
         hand.execute_batch(tampering).unwrap();
-        let broken = a.verify().await.unwrap().broken.unwrap_or_default();
+        let broken = a.verify().await.unwrap().first_error.unwrap_or_default();
         assert!(broken.contains(found), "{tampering}: {broken:?}");
     }
 }
@@ -78,5 +78,5 @@ async fn events_are_fenced() {
         let refused = hand.execute(sql, []).unwrap_err();
         assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::ConstraintViolation), "{sql}");
     }
-    assert_eq!(store(&path).verify().await.unwrap().broken, None);
+    assert_eq!(store(&path).verify().await.unwrap().first_error, None);
 }

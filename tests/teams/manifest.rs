@@ -1,7 +1,7 @@
 //! The Teams app's manifest: what it offers comes from `commands/`, and its package is whole.
 
 use countersign::catalog::Catalog;
-use countersign::model::Login;
+use countersign::model::LoginKind;
 use countersign::workflow;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn manifest() -> Value {
 fn the_commands_are_an_incidents() {
     let catalog = Catalog::built_in().unwrap();
     let sessions = catalog.iter().filter(|command| command.header.group == "sessions");
-    let ends = catalog.iter().filter(|command| command.header.login == Login::Signal);
+    let ends = catalog.iter().filter(|command| command.header.login == LoginKind::Signal);
     let mut names: Vec<&str> = workflow::FIRST.to_vec();
     for command in sessions.chain(ends) {
         if !names.contains(&command.name.as_str()) {

@@ -27,7 +27,7 @@ async fn the_first_scene_is_played_in_microsofts_own_client() {
     assert!(!bot.is_there(pids.head).await && bot.is_there(other).await);
     assert_eq!(bot.events_of("kill").await, ["requested", "approved", "started", "succeeded"]);
     assert_eq!(bot.runs(Some("kill")).await[0].text("reason"), Some("blocks the deploy"));
-    assert_eq!(bot.store().verify().await.expect("the record").broken, None);
+    assert_eq!(bot.store().verify().await.expect("the record").first_error, None);
 }
 
 /// The Playground's program, which `make tools` installs.

@@ -41,7 +41,7 @@ async fn an_incident_from_the_first_look_to_the_history() {
     assert!(victim.simple_query("SELECT 1").await.is_err());
     assert_eq!(bot.events_of("kill").await, ["requested", "approved", "started", "succeeded"]);
     assert_eq!(bot.runs(Some("kill")).await[0].text("reason"), Some("blocks the deploy"));
-    assert_eq!(bot.store().verify().await.expect("the record").broken, None);
+    assert_eq!(bot.store().verify().await.expect("the record").first_error, None);
 
     let history = bot.asks("cara", "history").await;
     assert!(history.plain().contains(&format!("kill {pid}")), "{}", history.plain());

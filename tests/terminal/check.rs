@@ -210,11 +210,11 @@ async fn a_record_that_cannot_be_written() {
         assert!(flat_has(&said, "audit log: Let the account that Countersign runs as write"), "{}", said.out);
     };
     std::fs::write(&record, "a note, and no database at all").unwrap();
-    complains("the record's store can't be used: its file is damaged").await;
+    complains("the audit log's store can't be used: its file is damaged").await;
     assert_eq!(std::fs::read(&record).unwrap(), b"a note, and no database at all");
     std::fs::remove_file(&record).unwrap();
     std::fs::create_dir(&record).unwrap();
-    complains("the record's store can't be used: its file can't be opened").await;
+    complains("the audit log's store can't be used: its file can't be opened").await;
     std::fs::remove_dir(&record).unwrap();
 
     drop(world.record());

@@ -167,7 +167,7 @@ impl<'s> World<'s> {
     }
 
     pub async fn recorded(&self) -> Vec<Run> {
-        let filter = Filter { reads: true, ..Filter::default() };
+        let filter = Filter { include_reads: true, ..Filter::default() };
         self.record().list(filter).await.expect("the runs").runs
     }
 }

@@ -42,7 +42,7 @@ async fn a_second_person_ends_exactly_that_session() {
     assert_eq!(kinds, ["requested", "approved", "started", "succeeded"]);
     assert_eq!(runs[0].text("reason"), Some("blocks the deploy"));
     let verified = scene.store().verify().await.unwrap();
-    assert_eq!(verified.broken, None);
+    assert_eq!(verified.first_error, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

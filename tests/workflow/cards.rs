@@ -67,7 +67,7 @@ async fn a_card_is_not_posted_where_it_may_not_stand_and_not_without_end() {
 
 /// The copies that stand in conversations; approvers have others of their own.
 async fn cards(scene: &Scene, run: i64) -> Vec<Card> {
-    let cards = scene.store().cards_of(run).await.unwrap();
+    let cards = scene.store().run_cards(run).await.unwrap();
     cards.into_iter().filter(|card| card.kind == CardKind::Primary).collect()
 }
 

@@ -100,7 +100,7 @@ async fn killed_between_the_effect_and_the_end_of_the_record() {
     introduces(&scene, ANA).await;
     assert_eq!(the_run(&record, "count").await.expect("the run").version, 4);
     assert_eq!(counter.rows().await, 1, "it must not be repeated");
-    assert_eq!(record.verify().await.unwrap().broken, None);
+    assert_eq!(record.verify().await.unwrap().first_error, None);
 }
 
 /// Approved through a process that is killed before it claims the run: it asks Slack about the requester first, and that is
@@ -258,7 +258,7 @@ async fn killed_at_twenty_random_moments_of_an_approval() {
         let run = found("its end", async || {
             let run = record.get(run).await.expect("the record")?;
             let settled = run.state == RunState::Pending || !run.state.is_open();
-            let cards = record.cards_of(run.id).await.expect("the copies");
+            let cards = record.run_cards(run.id).await.expect("the copies");
             (settled && cards.iter().all(|card| card.shown_version == run.version)).then_some(run)
         })
         .await;
@@ -269,7 +269,7 @@ async fn killed_at_twenty_random_moments_of_an_approval() {
         assert!(run.state != RunState::Succeeded || done == 1, "{run:#?}");
         scene.until(&card.at(), words_of(run.state)).await;
     }
-    assert_eq!(record.verify().await.unwrap().broken, None);
+    assert_eq!(record.verify().await.unwrap().first_error, None);
 }
 
 /// The verdict of a vacuum of so many tables, after it is made sure that it fits how the run stands.
@@ -332,7 +332,7 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
         assert!(run.state != RunState::Succeeded || vacuumed.is_some_and(|at| at >= since), "{run:#?}");
         let verdict = verdict_of(run, tables);
         let cards = found("its card", async || {
-            let cards = record.cards_of(run.id).await.expect("the copies");
+            let cards = record.run_cards(run.id).await.expect("the copies");
             cards
                 .iter()
                 .all(|card| card.message.is_some() && card.shown_version == run.version)
@@ -361,5 +361,5 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
         runs.len()
     );
     assert!(interrupted >= 5 && outlived >= 1, "{interrupted} interrupted, {outlived} outlived: {runs:#?}");
-    assert_eq!(record.verify().await.unwrap().broken, None);
+    assert_eq!(record.verify().await.unwrap().first_error, None);
 }

@@ -71,7 +71,8 @@ async fn the_runbooks_clean_up_of_the_audit_log_deletes_exactly_what_its_card_co
     assert!(told.contains("somebody else has to decide"), "{told}");
 
     // The line was drawn when it was asked for: what grows old while the card waits stays.
-    let asked = Plan::read(scene.only_run("trim-audit-log").await.text("plan").unwrap()).unwrap().created_at;
+    let asked =
+        Plan::from_json(scene.only_run("trim-audit-log").await.text("plan").unwrap()).unwrap().created_at;
     let line = asked.strftime("%Y-%m-%d %H:%M:%S").to_string();
     let grown = "INSERT INTO audit_logs (action, details, created_at)
                  VALUES ('grown old', '{}', $1::text::timestamp - interval '90 days')";

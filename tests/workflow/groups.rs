@@ -31,7 +31,7 @@ async fn who_has_the_role_and_is_not_in_the_group_approves_nothing_and_is_not_ca
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
     assert!(!card.plain().contains("U0CARA"), "{}", card.plain());
-    let cards = scene.store().cards_of(1).await.unwrap();
+    let cards = scene.store().run_cards(1).await.unwrap();
     assert_eq!(cards.iter().filter(|card| card.kind == CardKind::Direct).count(), 1);
     direct(&scene, BEN, "Needs approval from").await;
     assert!(directly(&scene, CARA).is_empty() && directly(&scene, DAN).is_empty());

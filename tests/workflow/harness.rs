@@ -209,7 +209,7 @@ impl Scene {
     }
 
     pub async fn runs_of(&self, command: &str) -> Vec<Run> {
-        let filter = Filter { command: Some(command.to_owned()), reads: true, ..Filter::default() };
+        let filter = Filter { command: Some(command.to_owned()), include_reads: true, ..Filter::default() };
         self.store().list(filter).await.expect("the runs").runs
     }
 }

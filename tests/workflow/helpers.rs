@@ -184,12 +184,12 @@ impl Scene {
 
     /// What is wrong with the record's chain.
     pub async fn store_verified(&self) -> Option<String> {
-        self.store().verify().await.expect("the record").broken
+        self.store().verify().await.expect("the record").first_error
     }
 
     /// How many runs there are, reads included.
     pub async fn runs_in_all(&self) -> usize {
-        let filter = Filter { reads: true, ..Filter::default() };
+        let filter = Filter { include_reads: true, ..Filter::default() };
         self.store().list(filter).await.expect("the runs").total
     }
 

@@ -10,7 +10,7 @@ use countersign::demo::harness::PEOPLE;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
 use countersign::model::{
-    ChatAccount, Event, IncomingEvent, PlatformKind, Reply, Risk, Run, RunRequest, RunState,
+    ChatAccount, ChatEvent, ChatEventKind, PlatformKind, Reply, Risk, Run, RunRequest, RunState,
 };
 use countersign::store::{Append, Filter, NewEvent, NewRun, OpenOutcome};
 use countersign::workflow::{Completion, Workflow};
@@ -112,18 +112,18 @@ impl Conversation {
         let stop = Append {
             run: purge.id,
             version: purge.version,
-            change: change("stopped", RunState::Stopped),
+            event: change("stopped", RunState::Stopped),
             on_timeout: None,
             unless_frozen: false,
         };
         record.append_if(stop).await.unwrap();
-        let run = async |request: RunRequest, first| {
+        let run = async |request: RunRequest, first_event| {
             let delivery_id = format!("made {}", self.deliveries.fetch_add(1, Ordering::Relaxed));
             let new = NewRun {
                 request,
                 delivery_id,
                 resource_locks: vec![],
-                first,
+                first_event,
                 on_timeout: None,
                 cards: Vec::new(),
                 unless_break_glass_since: None,
@@ -210,16 +210,16 @@ impl Conversation {
             account: account.to_owned(),
             name: name.to_owned(),
         };
-        let event = Event::Command { line: line.to_owned() };
+        let event = ChatEventKind::Command { line: line.to_owned() };
         let delivery = self.deliveries.fetch_add(1, Ordering::Relaxed).to_string();
-        let incoming = IncomingEvent { delivery, sender, conversation: incident(), handle: None, event };
+        let incoming = ChatEvent { delivery, sender, conversation: incident(), handle: None, event };
         let ending = self.flow.handle_and_wait(incoming, Duration::from_secs(30)).await;
         (ending, self.room.answers.lock().unwrap().pop())
     }
 
     /// Newest first.
     pub async fn runs(&self) -> Vec<Run> {
-        let filter = Filter { reads: true, limit: 1_000, ..Filter::default() };
+        let filter = Filter { include_reads: true, limit: 1_000, ..Filter::default() };
         self.flow.app.audit.store.list(filter).await.unwrap().runs
     }
 

@@ -118,7 +118,7 @@ async fn an_interrupted_kill_is_looked_at_and_never_repeated() {
         assert_eq!(run.state, state);
         assert_eq!(kinds(&run)[..4], ["requested", "approved", "started", "interrupted"]);
         assert_eq!(scene.is_there(pid).await, !gone);
-        assert_eq!(scene.store().verify().await.unwrap().broken, None);
+        assert_eq!(scene.store().verify().await.unwrap().first_error, None);
     }
 }
 

@@ -7,7 +7,7 @@ use countersign::demo::fake_slack::{self, Fault, Settings};
 use countersign::demo::harness::INCIDENT;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::Sample;
-use countersign::model::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind, RunState};
+use countersign::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, RunState};
 use countersign::store::Store;
 use countersign::workflow::Workflow;
 use std::sync::Arc;
@@ -22,18 +22,18 @@ async fn server() -> &'static Servers {
 }
 
 /// Typed by ana.
-fn typed(line: String) -> IncomingEvent {
+fn typed(line: String) -> ChatEvent {
     let workspace = fake_slack::TEAM.to_owned();
     let (platform, account) = (PlatformKind::Slack, ANA.to_owned());
     let conversation =
         Conversation { platform, workspace: workspace.clone(), id: INCIDENT.to_owned(), thread: None };
     let sender = ChatAccount { platform, workspace, account, name: "ana".to_owned() };
-    IncomingEvent {
+    ChatEvent {
         delivery: line.clone(),
         sender,
         conversation,
         handle: None,
-        event: Event::Command { line },
+        event: ChatEventKind::Command { line },
     }
 }
 
@@ -112,5 +112,5 @@ async fn whoever_sends_a_copy_has_it_for_as_long_as_that_may_take() {
     for who in [BEN, CARA] {
         crate::notifications::direct(&scene, who, "Needs approval from").await;
     }
-    assert_eq!(scene.store().cards_of(1).await.unwrap().len(), 4);
+    assert_eq!(scene.store().run_cards(1).await.unwrap().len(), 4);
 }

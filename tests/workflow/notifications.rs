@@ -70,7 +70,7 @@ async fn a_bot_that_is_killed_behind_the_card_tells_the_rest_when_it_is_back() {
     scene.workspace().fault("conversations.open", Fault::Held);
     let card = scene.kill_card(pid).await;
     found("a direct message to be under way", async || {
-        scene.store().cards_of(1).await.unwrap().iter().any(|card| card.message.is_some()).then_some(())
+        scene.store().run_cards(1).await.unwrap().iter().any(|card| card.message.is_some()).then_some(())
     })
     .await;
     process.kill().await;
@@ -107,7 +107,7 @@ async fn a_reminder_that_could_not_be_posted_comes_later_and_once() {
     scene.edit_config("wait = \"30m\"", "wait = \"30m\"\nremind_after = \"1ms\"");
     scene.restart().await;
     let reminders = async || {
-        let cards = record.cards_of(1).await.unwrap();
+        let cards = record.run_cards(1).await.unwrap();
         cards.into_iter().filter(|card| card.kind == CardKind::Reminder).collect::<Vec<_>>()
     };
     found("two reminders to be noted", async || (reminders().await.len() == 2).then_some(())).await;

@@ -256,7 +256,7 @@ pub async fn the_run(record: &dyn Store, command: &str) -> Option<Run> {
 pub async fn all_runs(record: &dyn Store, command: &str) -> Vec<Run> {
     let filter = countersign::store::Filter {
         command: Some(command.to_owned()),
-        reads: true,
+        include_reads: true,
         ..countersign::store::Filter::default()
     };
     record.list(filter).await.expect("the record").runs
@@ -272,7 +272,7 @@ const COPIES: usize = 4;
 /// Waits until the record knows where every copy of a request's card stands: then the bot writes nothing more by itself.
 pub async fn noted(record: &dyn Store, run: &Run) {
     found("the card to be noted", async || {
-        let cards = record.cards_of(run.id).await.expect("the record");
+        let cards = record.run_cards(run.id).await.expect("the record");
         (cards.len() == COPIES && cards.iter().all(|card| card.shown_version == run.version)).then_some(())
     })
     .await;

@@ -256,5 +256,5 @@ async fn killed_at_twenty_random_moments_it_deletes_what_it_was_to_and_nothing_t
         }
     }
     assert!(runs.len() >= 4 && (1..=800_000).contains(&told_of), "{} runs tell of {told_of}", runs.len());
-    assert_eq!((times(&runs, "interrupted"), store.verify().await.unwrap().broken), (20, None));
+    assert_eq!((times(&runs, "interrupted"), store.verify().await.unwrap().first_error), (20, None));
 }

@@ -55,7 +55,7 @@ async fn another(
         request,
         delivery_id,
         resource_locks: resource_locks.to_vec(),
-        first,
+        first_event: first,
         on_timeout: None,
         cards: Vec::new(),
         unless_break_glass_since: None,

@@ -197,7 +197,7 @@ async fn approvers_are_told_directly_and_the_requester_hears_the_outcome() {
     }
     let store = scene.store();
     crate::harness::found("the copy to be noted", async || {
-        let cards = store.cards_of(1).await.expect("the copies");
+        let cards = store.run_cards(1).await.expect("the copies");
         cards.iter().any(|card| card.message.as_ref() == Some(&told.ts)).then_some(())
     })
     .await;
@@ -207,7 +207,7 @@ async fn approvers_are_told_directly_and_the_requester_hears_the_outcome() {
     assert!(told.buttons().is_empty(), "{}", told.plain());
     let heard = direct(&scene, ANA, " ended.").await;
     assert!(heard.plain().contains("approved by ben") && heard.buttons().is_empty(), "{}", heard.plain());
-    let kinds: Vec<CardKind> = store.cards_of(1).await.unwrap().iter().map(|card| card.kind).collect();
+    let kinds: Vec<CardKind> = store.run_cards(1).await.unwrap().iter().map(|card| card.kind).collect();
     let number = |kind| kinds.iter().filter(|known| **known == kind).count();
     assert_eq!((number(CardKind::Primary), number(CardKind::Direct), number(CardKind::Outcome)), (1, 2, 1));
 }

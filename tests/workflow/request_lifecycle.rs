@@ -5,7 +5,7 @@ use countersign::chat::slack::SlackPlatform;
 use countersign::demo::fake_slack;
 use countersign::demo::harness::INCIDENT;
 use countersign::model::{
-    ChatAccount, Conversation, Event, EventKind, IncomingEvent, PlatformKind, RunState,
+    ChatAccount, ChatEvent, ChatEventKind, Conversation, EventKind, PlatformKind, RunState,
 };
 use countersign::store::Store;
 use countersign::workflow::Workflow;
@@ -121,10 +121,9 @@ async fn a_click_after_the_deadline_is_too_late_even_if_nobody_noticed_yet() {
         account: BEN.to_owned(),
         name: "ben".to_owned(),
     };
-    let event = Event::Button { token: Scene::token(&card, "Approve"), message: card.ts.clone() };
+    let event = ChatEventKind::Button { token: Scene::token(&card, "Approve"), message: card.ts.clone() };
     let before = scene.count(BEN);
-    flow.handle(IncomingEvent { delivery: "late".to_owned(), sender, conversation, handle: None, event })
-        .await;
+    flow.handle(ChatEvent { delivery: "late".to_owned(), sender, conversation, handle: None, event }).await;
     let told = scene.next(BEN, before, "a refusal").await.plain();
     assert!(told.contains("This request has expired"), "{told}");
     let run = scene.only_run("kill").await;

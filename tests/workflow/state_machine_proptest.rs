@@ -9,7 +9,7 @@ use crate::state_machine_steps::{ACCOUNTS, Deed, ENDS, Meanwhile, SECOND, Step, 
 use countersign::audit::{AuditLog, EventDetails};
 use countersign::config::Config;
 use countersign::model::{
-    ChatAccount, Conversation, Event, EventKind, IncomingEvent, PlatformKind, Run, RunId, RunState,
+    ChatAccount, ChatEvent, ChatEventKind, Conversation, EventKind, PlatformKind, Run, RunId, RunState,
 };
 use countersign::store::{AppendOutcome, Filter};
 use countersign::workflow::Workflow;
@@ -69,7 +69,7 @@ impl Case<'_> {
         self.start();
     }
 
-    fn incoming(&mut self, who: usize, conversation: Conversation, event: Event) -> IncomingEvent {
+    fn incoming(&mut self, who: usize, conversation: Conversation, event: ChatEventKind) -> ChatEvent {
         self.deliveries += 1;
         let (account, name) = ACCOUNTS[who];
         let sender = ChatAccount {
@@ -78,26 +78,26 @@ impl Case<'_> {
             account: account.to_owned(),
             name: name.to_owned(),
         };
-        IncomingEvent { delivery: self.deliveries.to_string(), sender, conversation, handle: None, event }
+        ChatEvent { delivery: self.deliveries.to_string(), sender, conversation, handle: None, event }
     }
 
-    fn click(&mut self, who: usize, token: usize) -> Option<IncomingEvent> {
+    fn click(&mut self, who: usize, token: usize) -> Option<ChatEvent> {
         // Mostly Approve, mostly on one of the newest cards; sometimes on what is long decided.
         let label = ["Approve", "Approve", "Approve", "Approve", "Deny", "Withdraw"][token % 6];
         let shown = self.room.shown.lock().unwrap().clone();
         let such: Vec<&Shown> = shown.iter().rev().filter(|shown| shown.label == label).collect();
         let within = if token.is_multiple_of(5) { such.len() } else { such.len().min(4) };
         let shown = *such.get(token.checked_rem(within)?)?;
-        let event = Event::Button { token: shown.token.clone(), message: shown.message.clone() };
+        let event = ChatEventKind::Button { token: shown.token.clone(), message: shown.message.clone() };
         Some(self.incoming(who, shown.conversation.clone(), event))
     }
 
-    fn line(&mut self, who: usize, line: String) -> IncomingEvent {
-        self.incoming(who, incident(), Event::Command { line })
+    fn line(&mut self, who: usize, line: String) -> ChatEvent {
+        self.incoming(who, incident(), ChatEventKind::Command { line })
     }
 
     /// `None` if there is nothing yet to click or to speak of.
-    fn deed(&mut self, deed: Deed) -> Option<IncomingEvent> {
+    fn deed(&mut self, deed: Deed) -> Option<ChatEvent> {
         match deed {
             Deed::Request { who, production } => {
                 let environment = if production { "production" } else { "staging" };
@@ -112,7 +112,7 @@ impl Case<'_> {
         }
     }
 
-    fn handle(&self, incoming: Option<IncomingEvent>) {
+    fn handle(&self, incoming: Option<ChatEvent>) {
         let Process { runtime, flow } = self.process.as_ref().expect("a process");
         if let Some(incoming) = incoming {
             runtime.block_on(flow.handle(incoming));
@@ -120,7 +120,7 @@ impl Case<'_> {
     }
 
     /// Begins to handle it; whoever asks waits on nobody else.
-    fn begins(&self, incoming: IncomingEvent) -> JoinHandle<()> {
+    fn begins(&self, incoming: ChatEvent) -> JoinHandle<()> {
         let Process { runtime, flow } = self.process.as_ref().expect("a process");
         let flow = Arc::clone(flow);
         runtime.spawn(async move { flow.handle(incoming).await })
@@ -171,12 +171,15 @@ impl Case<'_> {
         // What was told that its time is over shows that it was, until it is closed.
         if !self.runs().iter().any(|run| run.state.is_open() && self.expired.contains(&run.id)) {
             let Process { runtime, flow } = self.process.as_ref().expect("a process");
-            assert_eq!(runtime.block_on(flow.app.audit.store.verify()).expect("the record").broken, None);
+            assert_eq!(
+                runtime.block_on(flow.app.audit.store.verify()).expect("the record").first_error,
+                None
+            );
         }
     }
 
     /// The chat doesn't say whether the requester's account still counts, which is asked between approval and claim.
-    fn held_up(&mut self, click: IncomingEvent, meanwhile: Meanwhile) {
+    fn held_up(&mut self, click: ChatEvent, meanwhile: Meanwhile) {
         self.room.hold_up(true);
         let task = self.begins(click);
         // The record has it before who approved knows it.
@@ -270,7 +273,7 @@ impl Case<'_> {
         }
         assert_eq!(rows.values().sum::<i64>(), rows.len() as i64);
         let Process { runtime, flow } = self.process.as_ref().expect("a process");
-        assert_eq!(runtime.block_on(flow.app.audit.store.verify()).expect("the record").broken, None);
+        assert_eq!(runtime.block_on(flow.app.audit.store.verify()).expect("the record").first_error, None);
         runs
     }
 }

@@ -93,17 +93,17 @@ async fn refused_and_nothing_later<Hindrance>(
     scene.clicks(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), &format!("Session {pid} ended.")).await;
     assert!(scene.is_there(other).await);
-    assert_eq!(record.verify().await.unwrap().broken, None);
+    assert_eq!(record.verify().await.unwrap().first_error, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn locked_by_another_process() {
-    while_locked(NOTICED, "the record's store can't be used: its file is locked").await;
+    while_locked(NOTICED, "the audit log's store can't be used: its file is locked").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn locked_for_longer_than_an_answer_may_take() {
-    while_locked(HANGS, "the record's store did not answer in time").await;
+    while_locked(HANGS, "the audit log's store did not answer in time").await;
 }
 
 /// A write that hangs can't be taken back: whatever reached the disk after its caller gave up is closed, and starts nothing.
@@ -119,7 +119,7 @@ async fn on_a_disk_that_hangs() {
 
     let gate = scene.directory.path().join("hang");
     std::fs::write(&gate, "").expect("the gate");
-    let nothing = "The audit log can't be written (the record's store did not answer in time";
+    let nothing = "The audit log can't be written (the audit log's store did not answer in time";
     let told = scene.is_told(BEN, &card.at(), "Approve").await.plain();
     assert!(told.contains(nothing) && told.contains("so nothing was executed"), "{told}");
     let told = scene.asks(ANA, &format!("kill {other} --env production")).await.plain();
@@ -148,14 +148,14 @@ async fn on_a_disk_that_hangs() {
     scene.clicks(BEN, &again.at(), "Approve").await;
     scene.until(&again.at(), &format!("Session {pid} ended.")).await;
     assert!(scene.is_there(other).await);
-    assert_eq!(record.verify().await.unwrap().broken, None);
+    assert_eq!(record.verify().await.unwrap().first_error, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn read_only() {
     let scene = Scene::without_bot(Twist { instead: vec![NOTICED], ..Twist::default() }).await;
     let _process = Process::start_unprivileged(&scene).await;
-    let why = "the record's store can't be used: its file is read-only";
+    let why = "the audit log's store can't be used: its file is read-only";
     refused_and_nothing_later(&scene, ReadOnly::of, why).await;
 }
 

@@ -6,7 +6,7 @@
 use super::{Action, Call, Execution, Outcome};
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::{Login, Plan};
+use crate::model::{LoginKind, Plan};
 use crate::postgres::Address;
 use crate::sql::bytes;
 use crate::storage::StorageError;
@@ -225,7 +225,7 @@ impl BackupContext<'_> {
         installations: &[ClientInstallation],
         target: &BackupTarget,
     ) -> Result<DatabaseInfo, BackupError> {
-        let address = Address::new(self.environment, &target.server, Login::Reader)
+        let address = Address::new(self.environment, &target.server, LoginKind::Reader)
             .in_database(target.database.clone());
         let client = self.app.environments.acquire(&address, self.asker).await;
         let client = client.map_err(|error| BackupError::Server(error.to_string()))?;
@@ -242,7 +242,7 @@ impl BackupContext<'_> {
     }
 
     /// The client program's connection, through the login that the command's header names.
-    fn connection(&self, target: &BackupTarget, login: Login) -> Result<ClientConnection, BackupError> {
+    fn connection(&self, target: &BackupTarget, login: LoginKind) -> Result<ClientConnection, BackupError> {
         let unknown = || BackupError::Server("is not in the configuration".to_owned());
         let environments = &self.app.environments;
         let environment = environments.environment(self.environment).map_err(|_| unknown())?;

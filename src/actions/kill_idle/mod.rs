@@ -58,7 +58,8 @@ impl Action for KillIdle {
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
-        let targets: Vec<IdleTarget> = execution.plan.targets.iter().filter_map(from_identity).collect();
+        let targets: Vec<IdleTarget> =
+            execution.plan.target_identities.iter().filter_map(from_identity).collect();
         match signal_all(execution, SignalKind::Idle).await {
             Ok(results) => outcome(&targets, &results),
             Err(outcome) => outcome,
@@ -133,7 +134,7 @@ impl IdleSessions<'_> {
             self.place,
             duration(self.seconds)
         ));
-        plan.targets = listed.iter().map(target).collect();
+        plan.target_identities = listed.iter().map(target).collect();
         plan.add_guard("idle", "the session is still the same one, and has done nothing since it was shown");
         if let Some(first) = listed.first() {
             let (connections, most): (i64, i64) = (first.get("connections"), first.get("most"));

@@ -177,7 +177,7 @@ impl<'a> MigrationProcess<'a> {
             status = process.wait() => status.map_or_else(ProcessEnd::Unknown, ProcessEnd::Exited),
             () = self.execution.stop.cancelled() => ProcessEnd::Stopped,
             () = self.execution.app.shutdown.cancelled() => ProcessEnd::ShutDown,
-            () = tokio::time::sleep(self.target.migrate.within) => ProcessEnd::TimedOut,
+            () = tokio::time::sleep(self.target.migrate.timeout) => ProcessEnd::TimedOut,
             never = self.report_progress(&filter, &output, &blocker) => match never {},
         };
         let mut blocker = blocker.into_inner();

@@ -185,7 +185,7 @@ impl OrphanedRunState<'_> {
     /// for the approval and the time for the start are added.
     fn presumed_over_at(&self, execution: &Execution<'_>) -> Timestamp {
         let approval = &execution.app.config.approval;
-        let limit = self.target.migrate.within + ABANDONED_GRACE;
+        let limit = self.target.migrate.timeout + ABANDONED_GRACE;
         execution.run.opened_at + limit + approval.wait + approval.start_within
     }
 
@@ -260,7 +260,7 @@ fn describe_activity(state: &OrphanedRunState<'_>, execution: &Execution<'_>) ->
 
 /// A line about a passed time limit and the command that ends the migration: no process ends it automatically any more.
 fn overdue_line(state: &OrphanedRunState<'_>, execution: &Execution<'_>) -> Option<String> {
-    let within = state.target.migrate.within;
+    let within = state.target.migrate.timeout;
     let began = execution.run.event(EventKind::Started)?.at;
     let late_by = Timestamp::now().duration_since(began + within);
     if !late_by.is_positive() || !state.is_active() {

@@ -7,7 +7,7 @@ use crate::actions::support::subprocess;
 use crate::app::App;
 use crate::config::{EnvValue, Environment, LoginCredentials, MigrateSettings, Server, Service, Tls};
 use crate::error::{Error, Result};
-use crate::model::Login;
+use crate::model::LoginKind;
 use crate::postgres::{Address, PooledClient};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
@@ -52,7 +52,12 @@ pub struct LockHolder {
 
 impl<'a> MigrateTarget<'a> {
     /// The target of a service, if a deploy command is configured for it.
-    pub fn new(app: &'a App, environment: &str, service: &str, login: Login) -> Result<MigrateTarget<'a>> {
+    pub fn new(
+        app: &'a App,
+        environment: &str,
+        service: &str,
+        login: LoginKind,
+    ) -> Result<MigrateTarget<'a>> {
         let environments = &app.environments;
         let (environment, service) = (environments.environment(environment)?, environments.service(service)?);
         let unknown = || Error::user(format!("{} is on no server of {}.", service.name, environment.name));
@@ -246,7 +251,7 @@ mod tests {
         let (environment, service) = (&config.environments[0], &config.services[0]);
         let role = LoginCredentials { user: "o'hara@x".into(), password: Some("p:a/s#s %w".into()) };
         let (server, migrate) = (&environment.servers[0], service.migrate.as_ref().unwrap());
-        let address = Address::new("e", "s", Login::Operator);
+        let address = Address::new("e", "s", LoginKind::Operator);
         let connections = DatabaseTarget { address, database: String::new(), role: String::new() };
         let target = MigrateTarget { environment, server, service, migrate, role, connections };
         target.url("countersign #7 ana").expose_secret().to_owned()

@@ -140,7 +140,7 @@ pub fn identify(
     let variables: Vec<&str> =
         target.migrate.env.keys().chain([&target.migrate.url]).map(String::as_str).collect();
     plan.add_context("environment variables", variables.join(", "));
-    let limit = duration(target.migrate.within.as_secs_f64());
+    let limit = duration(target.migrate.timeout.as_secs_f64());
     plan.add_context("time limit", format!("{limit}; then it is ended"));
     let (port, own) = (target.server.port.to_string(), &inspection.server_port);
     let way = if port == *own {
@@ -165,7 +165,7 @@ pub fn end_text(result: &CommandResult, target: &MigrateTarget<'_>) -> String {
         ProcessEnd::Stopped => "it was stopped".to_owned(),
         ProcessEnd::ShutDown => "Countersign shut down and ended the command".to_owned(),
         ProcessEnd::TimedOut => {
-            format!("it was ended at its time limit of {}", duration(target.migrate.within.as_secs_f64()))
+            format!("it was ended at its time limit of {}", duration(target.migrate.timeout.as_secs_f64()))
         }
         ProcessEnd::Unknown(error) => format!("the command's exit status is unknown ({})", error.kind()),
     }

@@ -5,7 +5,7 @@ use super::{max_lag, resource, text};
 use crate::actions::support::database::DatabaseTarget;
 use crate::actions::{Execution, Outcome};
 use crate::app::App;
-use crate::model::{EventKind, Login, Run, RunEvent};
+use crate::model::{EventKind, LoginKind, Run, RunEvent};
 use crate::postgres::{Address, DedicatedSession};
 use crate::sql::{bytes, duration, grouped};
 use crate::suggest::shown;
@@ -299,7 +299,7 @@ fn missing_replica<'a>(names: &'a [String], replicas: &[ReplicaLag]) -> Option<&
 
 /// Lists a server's replicas, the one furthest behind first; an error follows "the server".
 pub(super) async fn replicas(app: &App, server: &Address, asker: &str) -> Result<Vec<ReplicaLag>, String> {
-    let address = Address::new(&server.environment, &server.server, Login::Reader);
+    let address = Address::new(&server.environment, &server.server, LoginKind::Reader);
     let client = app.environments.acquire(&address, asker).await.map_err(|error| error.to_string())?;
     let rows = client.query(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;
     if rows.iter().any(|row| !row.get::<_, bool>("visible")) {

@@ -69,7 +69,7 @@ impl Action for Purge {
     }
 
     fn outcome_if_abandoned(&self, run: &Run) -> Option<Outcome> {
-        let spec: PurgeSpec = run.text("plan").and_then(Plan::read)?.target()?;
+        let spec: PurgeSpec = run.text("plan").and_then(Plan::from_json)?.target()?;
         let progress = PurgeProgress { at_least: true, ..PurgeProgress::last_checkpoint(run, &spec) };
         Some(text::abandoned_outcome(run, &spec, &progress))
     }
@@ -196,7 +196,7 @@ fn continued_spec(
         let problem = format!("Run #{id} is a purge of {other}.");
         return Err(Error::instead(problem, format!("Add `--env {other}`.")));
     }
-    let plan = run.text("plan").and_then(Plan::read);
+    let plan = run.text("plan").and_then(Plan::from_json);
     let plan = plan.ok_or_else(|| Error::user(format!("The plan of run #{id} is no longer known.")))?;
     let before: PurgeSpec =
         plan.target().ok_or_else(|| Error::user(format!("The plan of run #{id} can't be read.")))?;

@@ -144,7 +144,7 @@ fn describe(
     let environment = &database.address.environment;
     let mut plan = Plan::of(format!("Rebuilds {objects} of {} in {environment}.", database.database));
     database.write_to(&mut plan);
-    plan.targets = indexes.iter().map(to_identity).collect();
+    plan.target_identities = indexes.iter().map(to_identity).collect();
     let size: i64 = indexes.iter().map(|index| index.bytes).sum();
     let largest = indexes.iter().map(|index| index.bytes).max().unwrap_or_default();
     let needs = format!("{}; needs {} of disk meanwhile", bytes(size as f64), bytes(largest as f64));

@@ -4,7 +4,7 @@
 use super::servers::ask_server;
 use crate::app::App;
 use crate::error::Result;
-use crate::model::{Login, Run, RunId};
+use crate::model::{LoginKind, Run, RunId};
 use crate::postgres::Address;
 use crate::sql::user_error;
 use std::time::Duration;
@@ -35,12 +35,12 @@ impl OwnBackend {
 pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
     let own_roles = app.environments.own_roles(app.environments.environment(environment)?);
     let sql = include_str!("find_backends.sql");
-    let rows = ask_each_server(app, environment, Login::Reader, sql, &[&own_roles]).await?;
+    let rows = ask_each_server(app, environment, LoginKind::Reader, sql, &[&own_roles]).await?;
     Ok(rows.iter().map(|row| OwnBackend { run: row.get("run"), for_s: row.get("for_s") }).collect())
 }
 
 /// Terminates the backends that a run left behind, as the login that the run works with, and counts them.
-pub async fn end(app: &App, run: &Run, login: Login) -> Result<usize> {
+pub async fn end(app: &App, run: &Run, login: LoginKind) -> Result<usize> {
     let environment = run.request.environment.as_deref().unwrap_or_default();
     let age = jiff::Timestamp::now().duration_since(run.opened_at).as_secs_f64() + CLOCK_SKEW_S;
     let sql = include_str!("end_backends.sql");
@@ -50,7 +50,7 @@ pub async fn end(app: &App, run: &Run, login: Login) -> Result<usize> {
 async fn ask_each_server(
     app: &App,
     environment: &str,
-    login: Login,
+    login: LoginKind,
     sql: &str,
     values: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>> {

@@ -1,6 +1,6 @@
 //! Blocks, tables and texts that coded answers share, and the runs that a person may see. Nothing here queries a server.
 
-use crate::access::could_approve_then;
+use crate::access::could_approve_at_request;
 use crate::actions::Call;
 use crate::error::{Error, Result};
 use crate::model::Shape::{Left, Right};
@@ -109,7 +109,7 @@ pub fn approvers(call: &Call<'_>, run: &Run) -> String {
     let Some(command) = call.app.catalog.find(&run.request.command) else { return "none".to_owned() };
     let people =
         call.app.access.approvers(command, run.request.environment.as_deref(), &run.request.requester);
-    let eligible = people.iter().filter(|person| could_approve_then(run, person));
+    let eligible = people.iter().filter(|person| could_approve_at_request(run, person));
     let names: Vec<&str> = eligible.map(|person| person.id.as_str()).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

@@ -2,7 +2,7 @@
 
 use crate::actions::{Call, Execution, Outcome};
 use crate::error::{Error, Result};
-use crate::model::{Login, Plan};
+use crate::model::{LoginKind, Plan};
 use crate::postgres::{Address, DedicatedSession, PooledClient, QueryError};
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +63,7 @@ impl DatabaseTarget {
 
     /// The same database through the reader login, which can see other sessions; the executing login may not.
     pub fn reader_address(&self) -> Address {
-        Address { login: Login::Reader, ..self.address.clone() }
+        Address { login: LoginKind::Reader, ..self.address.clone() }
     }
 
     /// Connects for planning, through the login that will work.

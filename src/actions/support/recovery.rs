@@ -61,7 +61,7 @@ impl<'a> InterruptedRun<'a> {
     fn load(app: &'a App, run: &Run) -> Option<InterruptedRun<'a>> {
         let command = app.catalog.find(&run.request.command)?;
         let action = action_of(app, run)?;
-        let plan = Plan::read(run.text("plan")?)?;
+        let plan = Plan::from_json(run.text("plan")?)?;
         Some(InterruptedRun { command, action, plan, stop: CancellationToken::new() })
     }
 

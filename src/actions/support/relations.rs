@@ -63,7 +63,7 @@ fn is_zero(number: &i64) -> bool {
 impl PlannedRelation {
     /// Reads all targets of a plan; none if one of them is malformed.
     pub fn all(plan: &Plan) -> Vec<PlannedRelation> {
-        plan.targets.iter().map(from_identity).collect::<Option<_>>().unwrap_or_default()
+        plan.target_identities.iter().map(from_identity).collect::<Option<_>>().unwrap_or_default()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::actions::Call;
 use crate::app::App;
 use crate::config::{Environment, Server};
 use crate::error::Result;
-use crate::model::{Block, Login, Severity, Text};
+use crate::model::{Block, LoginKind, Severity, Text};
 use crate::postgres::Address;
 use std::time::Duration;
 use tokio_postgres::Row;
@@ -48,7 +48,7 @@ pub async fn ask_all<'a>(
         servers.extend(environment.servers.iter().map(|server| (environment, server)));
     }
     let answers = servers.into_iter().map(|(environment, server)| async move {
-        let address = Address::new(&environment.name, &server.name, Login::Reader);
+        let address = Address::new(&environment.name, &server.name, LoginKind::Reader);
         let rows = ask_server(call.app, &address, &call.asker, limit, sql, values).await;
         ServerAnswer { environment, server, rows }
     });

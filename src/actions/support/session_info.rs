@@ -6,7 +6,7 @@ use super::signal::{ServerTarget, SessionId, SignalKind};
 use crate::actions::Call;
 use crate::error::{Error, Result};
 use crate::model::Shape::{Left, Right};
-use crate::model::{Login, Plan, Table};
+use crate::model::{LoginKind, Plan, Table};
 use crate::postgres::{Address, PooledClient, QueryError};
 use crate::sql::{duration, user_error};
 use tokio_postgres::Row;
@@ -133,7 +133,7 @@ impl SessionInfo {
         let query = crate::redact::query(self.row.get::<_, Option<&str>>("query").unwrap_or_default());
         if !query.trim().is_empty() {
             let title = if self.state == "active" { "Current statement" } else { "Last statement" };
-            plan.code = Some((title.to_owned(), crate::command_line::shown_long(&query)));
+            plan.code = Some((title.to_owned(), crate::command_line::truncated_for_card(&query)));
         }
         if total > 0 {
             let rows = waiting.iter().map(|row| {
@@ -152,7 +152,7 @@ impl SessionInfo {
 
 /// Opens a connection of the reader to a server's maintenance database.
 pub async fn reader(call: &Call<'_>, server: &str) -> Result<PooledClient> {
-    let address = Address::new(call.environment_name(), server, Login::Reader);
+    let address = Address::new(call.environment_name(), server, LoginKind::Reader);
     let client = call.app.environments.acquire(&address, &call.asker).await;
     client.map_err(|err| user_error(server, &err.to_string()))
 }

@@ -156,10 +156,10 @@ impl Signaller {
 
 /// The sessions of a plan, of which `kill` and `cancel` have one; `None` if one of them can't be read.
 fn planned_sessions(plan: &Plan) -> Option<Vec<SessionId>> {
-    if plan.targets.is_empty() {
+    if plan.target_identities.is_empty() {
         return Some(vec![plan.target()?]);
     }
-    plan.targets.iter().map(from_identity).collect()
+    plan.target_identities.iter().map(from_identity).collect()
 }
 
 /// Signals each session of the plan in a statement of its own, so that no failure stops the others; then waits for them to end. The

@@ -165,7 +165,7 @@ fn describe(operation: Operation, database: &DatabaseTarget, tables: &[RelationI
     let mut plan =
         Plan::of(format!("{verb} {objects} of {} in {}.", database.database, database.address.environment));
     database.write_to(&mut plan);
-    plan.targets = tables.iter().map(|table| to_identity(&table.planned())).collect();
+    plan.target_identities = tables.iter().map(|table| to_identity(&table.planned())).collect();
     let size: i64 = tables.iter().map(|table| table.bytes).sum();
     let dead: i64 = tables.iter().map(|table| table.dead).sum();
     plan.add_context("size", format!("about {}, {} dead rows", bytes(size as f64), grouped(dead)));

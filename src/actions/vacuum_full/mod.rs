@@ -73,7 +73,7 @@ impl Action for VacuumFull {
         let users = users.map_err(|error| database.query_error(&error))?;
         let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
         let mut plan = describe(&database, &table, &duration(lock_timeout.as_secs_f64()));
-        plan.targets = vec![to_identity(&PlannedRelation { file, ..table.planned() })];
+        plan.target_identities = vec![to_identity(&PlannedRelation { file, ..table.planned() })];
         let used_by = match users.len() {
             0 => "no session at the moment".to_owned(),
             1 => "1 session holds a lock on it".to_owned(),

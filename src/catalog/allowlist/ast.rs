@@ -14,10 +14,10 @@ use std::ops::ControlFlow;
 #[derive(Default)]
 pub struct Structure {
     /// Names that a parenthesis with columns may follow: aliases, and the table of an INSERT.
-    pub listing: HashSet<usize>,
+    pub names_before_columns: HashSet<usize>,
     tables: Vec<TableUse>,
     /// Names that WITH gives.
-    with: HashSet<String>,
+    cte_names: HashSet<String>,
     /// The names of a plain SELECT's columns.
     pub columns: Option<Vec<String>>,
 }
@@ -34,9 +34,9 @@ impl Structure {
     ///
     /// # Errors
     /// The place that can't be parsed, or a kind of statement or table that custom SQL may not have.
-    pub fn of(sql: &str) -> Result<Structure, SqlError> {
+    pub fn parse(sql: &str) -> Result<Structure, SqlError> {
         let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql)
-            .map_err(|error| unparsed(sql, &error.to_string()))?;
+            .map_err(|error| parse_error(sql, &error.to_string()))?;
         let [statement] = parsed.as_slice() else {
             return Err(SqlError::new(0, "one statement under each title"));
         };
@@ -50,16 +50,16 @@ impl Structure {
     }
 
     /// Errors for tables without a schema, since the search_path has only PostgreSQL's own. And for changes of PostgreSQL's own tables:
-    /// an UPDATE of pg_settings sets them.
+    /// an UPDATE of pg_settings changes settings.
     pub fn table_errors(&self) -> impl Iterator<Item = SqlError> {
         self.tables.iter().filter_map(|TableUse { at, name, changed }| {
-            let own = |schema: &str| schema.starts_with("pg_") || schema == "information_schema";
+            let is_system_schema = |schema: &str| schema.starts_with("pg_") || schema == "information_schema";
             match (name.as_slice(), changed) {
-                ([table], false) if self.with.contains(table) || own(table) => None,
-                ([table], changed) if !changed || !own(table) => {
+                ([table], false) if self.cte_names.contains(table) || is_system_schema(table) => None,
+                ([table], changed) if !changed || !is_system_schema(table) => {
                     Some(format!("`{table}` has no schema: write it as `public.{table}`"))
                 }
-                ([schema, _], true) if !own(schema) => None,
+                ([schema, _], true) if !is_system_schema(schema) => None,
                 ([_, _], false) => None,
                 (_, true) => Some("what PostgreSQL itself keeps can't be changed by hand".to_owned()),
                 _ => Some("a table is written as `schema.table`".to_owned()),
@@ -70,7 +70,7 @@ impl Structure {
 }
 
 /// The parser's error with its line and column turned into an offset.
-fn unparsed(sql: &str, error: &str) -> SqlError {
+fn parse_error(sql: &str, error: &str) -> SqlError {
     let words = error.strip_prefix("sql parser error: ").unwrap_or(error);
     let place = words.rsplit_once(" at Line: ").and_then(|(words, place)| {
         let (line, column) = place.split_once(", Column: ")?;
@@ -84,8 +84,9 @@ fn unparsed(sql: &str, error: &str) -> SqlError {
 fn offset(sql: &str, line: u64, column: u64) -> usize {
     let before = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
     let start: usize = sql.split_inclusive('\n').take(before).map(str::len).sum();
-    let inside = sql[start..].chars().take(usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX));
-    start + inside.map(char::len_utf8).sum::<usize>()
+    let chars_before =
+        sql[start..].chars().take(usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX));
+    start + chars_before.map(char::len_utf8).sum::<usize>()
 }
 
 fn columns(query: &Query) -> Option<Vec<String>> {
@@ -124,7 +125,7 @@ impl StructureVisitor<'_> {
 
     fn alias(&mut self, alias: Option<&TableAlias>) {
         if let Some(alias) = alias {
-            self.structure.listing.insert(self.place(&alias.name));
+            self.structure.names_before_columns.insert(self.place(&alias.name));
         }
     }
 
@@ -153,10 +154,10 @@ impl Visitor for StructureVisitor<'_> {
                 if let TableObject::TableName(name) = &insert.table {
                     self.table(name, true);
                     let last = name.0.last().and_then(|part| part.as_ident());
-                    self.structure.listing.extend(last.map(|name| self.place(name)));
+                    self.structure.names_before_columns.extend(last.map(|name| self.place(name)));
                 }
                 let alias = insert.table_alias.as_ref().map(|alias| self.place(&alias.alias));
-                self.structure.listing.extend(alias);
+                self.structure.names_before_columns.extend(alias);
             }
             Statement::Update(update) => self.target(&update.table.relation),
             Statement::Delete(delete) => {
@@ -172,7 +173,7 @@ impl Visitor for StructureVisitor<'_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            self.structure.with.insert(folded(&cte.alias.name));
+            self.structure.cte_names.insert(folded(&cte.alias.name));
             self.alias(Some(&cte.alias));
         }
         ControlFlow::Continue(())

@@ -47,21 +47,22 @@ pub static KEYWORDS: LazyLock<Vec<&'static str>> =
 /// # Errors
 /// Every mistake, by byte offset in the source.
 pub fn check(source: &str, bound: &Bound, purpose: Purpose) -> Result<Columns, Vec<SqlError>> {
-    let in_source = |error: SqlError| SqlError::new(bound.origin(error.at), error.reason);
+    let in_source = |error: SqlError| SqlError::new(bound.source_offset(error.at), error.reason);
     let tokens = sql_lexer::strict(&bound.sql).map_err(|error| vec![in_source(error)])?;
     check_first_word(&tokens, purpose).map_err(|error| vec![in_source(error)])?;
     let mut errors = verb_errors(&tokens, purpose);
-    let structure = match Structure::of(&bound.sql) {
+    let structure = match Structure::parse(&bound.sql) {
         Ok(structure) => structure,
         // A verb says more than what the parser makes of it.
-        Err(unparsed) if errors.is_empty() => return Err(vec![in_source(unparsed)]),
+        Err(parse_error) if errors.is_empty() => return Err(vec![in_source(parse_error)]),
         Err(_) => return Err(errors.into_iter().map(in_source).collect()),
     };
     errors.extend(call_errors(&tokens, &structure));
     errors.extend(structure.table_errors());
     let mut errors: Vec<SqlError> = errors.into_iter().map(in_source).collect();
     let parameters = tokens.iter().filter(|token| token.kind == TokenKind::Parameter);
-    let numbered = parameters.map(|token| bound.origin(token.at)).find(|at| !source[*at..].starts_with(":'"));
+    let numbered =
+        parameters.map(|token| bound.source_offset(token.at)).find(|at| !source[*at..].starts_with(":'"));
     errors.extend(numbered.map(|at| SqlError::new(at, "a value is written as :'name', not by its number")));
     errors.sort();
     errors.dedup();
@@ -95,7 +96,7 @@ fn call_errors(tokens: &[SqlToken<'_>], structure: &Structure) -> Vec<SqlError> 
 fn call_error(tokens: &[SqlToken<'_>], at: usize, structure: &Structure) -> Option<SqlError> {
     let token = tokens[at];
     let name = token.name()?;
-    if structure.listing.contains(&token.at) {
+    if structure.names_before_columns.contains(&token.at) {
         return None;
     }
     let before = |back: usize| at.checked_sub(back).and_then(|at| tokens.get(at));

@@ -1,7 +1,7 @@
 //! Slack's requests into neutral values, on the path of the acknowledgement: no waiting. Own types for the few fields that count:
 //! Slack adds fields at will, leaves others out (`"team": null` of org-wide installs), and adds kinds of interactions.
 
-use crate::model::{AnswerHandle, ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
+use crate::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, ReplyHandle};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 #[derive(Debug)]
 pub enum ParsedRequest {
     /// An event for the workflow.
-    Deliver(Box<IncomingEvent>),
+    Deliver(Box<ChatEvent>),
     /// Slack checks the events address: answer with this text.
     Challenge(String),
     /// Nothing for us: acknowledge it.
@@ -187,12 +187,12 @@ impl SlackParser {
             return ParsedRequest::Foreign;
         }
         let name = Some(command.user_name);
-        ParsedRequest::Deliver(Box::new(IncomingEvent {
+        ParsedRequest::Deliver(Box::new(ChatEvent {
             delivery: format!("slack:cmd:{}", command.trigger_id),
             sender: ChatAccount::new(PlatformKind::Slack, &command.team_id, command.user_id, name),
             conversation: conversation(command.team_id, command.channel_id, None),
             handle: command.response_url.map(handle),
-            event: Event::Command { line: decode(&command.text) },
+            event: ChatEventKind::Command { line: decode(&command.text) },
         }))
     }
 
@@ -218,12 +218,12 @@ impl SlackParser {
         // In a channel shared with another organisation the user's team is not the channel's; `account` judges it.
         let home = click.user.team_id.unwrap_or_else(|| team.clone());
         let name = click.user.name.or(click.user.username);
-        ParsedRequest::Deliver(Box::new(IncomingEvent {
+        ParsedRequest::Deliver(Box::new(ChatEvent {
             delivery: format!("slack:act:{unique}"),
             sender: ChatAccount::new(PlatformKind::Slack, &home, click.user.id, name),
             conversation: conversation(team, channel, thread),
             handle: click.response_url.map(handle),
-            event: Event::Button { token, message },
+            event: ChatEventKind::Button { token, message },
         }))
     }
 
@@ -242,12 +242,12 @@ impl SlackParser {
         let bot = callback.authorizations.into_iter().find_map(|authorization| authorization.user_id);
         let line = behind_mention(&mention.text, bot.as_deref());
         let home = mention.user_team.or(mention.team).unwrap_or_else(|| team.clone());
-        Ok(ParsedRequest::Deliver(Box::new(IncomingEvent {
+        Ok(ParsedRequest::Deliver(Box::new(ChatEvent {
             delivery: format!("slack:evt:{}", callback.event_id),
             sender: ChatAccount::new(PlatformKind::Slack, &home, user, None),
             conversation: conversation(team, mention.channel, Some(mention.thread_ts.unwrap_or(mention.ts))),
             handle: None,
-            event: Event::Command { line: decode(line) },
+            event: ChatEventKind::Command { line: decode(line) },
         })))
     }
 }
@@ -265,8 +265,8 @@ fn conversation(workspace: String, id: String, thread: Option<String>) -> Conver
     Conversation { platform: PlatformKind::Slack, workspace, id, thread }
 }
 
-fn handle(url: String) -> AnswerHandle {
-    AnswerHandle { url, since: jiff::Timestamp::now(), card: false }
+fn handle(url: String) -> ReplyHandle {
+    ReplyHandle { url, since: jiff::Timestamp::now(), card: false }
 }
 
 /// The text behind the bot's mention, wherever that stands; behind the first mention if Slack doesn't say who the bot is.

@@ -8,7 +8,7 @@ use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFET
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
-    AnswerHandle, Audience, ChatAccount, Conversation, IncomingEvent, PlatformKind, PostedMessage, Reply,
+    Audience, ChatAccount, ChatEvent, Conversation, PlatformKind, PostedMessage, Reply, ReplyHandle,
 };
 use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
 use async_trait::async_trait;
@@ -32,7 +32,7 @@ const RESPONSE_URL_USES: u8 = 5;
 /// Slack, as the workflow sees it.
 pub struct SlackPlatform {
     api: SlackApi,
-    pacer: RateLimiter,
+    limiter: RateLimiter,
     pub(super) config: config::SlackSettings,
     /// Uses of each `response_url` that is still valid.
     uses: Mutex<HashMap<String, ResponseUrlUses>>,
@@ -52,7 +52,7 @@ impl SlackPlatform {
     pub fn new(config: &config::SlackSettings) -> anyhow::Result<Self> {
         Ok(SlackPlatform {
             api: SlackApi::new(&config.api_url, &config.bot_token)?,
-            pacer: RateLimiter::new(CHANNEL_INTERVAL),
+            limiter: RateLimiter::new(CHANNEL_INTERVAL),
             config: config.clone(),
             uses: Mutex::default(),
             directs: TtlCache::new(CACHE_CAPACITY),
@@ -70,7 +70,7 @@ impl SlackPlatform {
     }
 
     /// Takes one use of the address, if one is left and the address is still valid.
-    fn take_use(&self, handle: &AnswerHandle) -> Option<Url> {
+    fn take_use(&self, handle: &ReplyHandle) -> Option<Url> {
         let now = jiff::Timestamp::now();
         let is_valid = |since: jiff::Timestamp| now.duration_since(since).as_secs() < RESPONSE_URL_SECONDS;
         if !is_valid(handle.since) {
@@ -87,7 +87,7 @@ impl SlackPlatform {
         Url::parse(&handle.url).ok()
     }
 
-    async fn respond(&self, url: &Url, event: &IncomingEvent, reply: &Reply) -> Result<(), SlackApiError> {
+    async fn respond(&self, url: &Url, event: &ChatEvent, reply: &Reply) -> Result<(), SlackApiError> {
         let message = render::render(reply);
         let mut body = message_body(&message, event.conversation.thread.as_deref());
         body["replace_original"] = json!(false);
@@ -113,7 +113,7 @@ impl SlackPlatform {
         for argument in ["mrkdwn", "unfurl_links", "unfurl_media"] {
             body[argument] = json!(false);
         }
-        self.pacer.turn(&conversation.id).await;
+        self.limiter.turn(&conversation.id).await;
         let answer = self.api.post("chat.postMessage", &body).await.map_err(send_error)?;
         let id = answer["channel"].as_str().unwrap_or(&conversation.id).to_owned();
         let ts: String = read(&answer, "ts")?;
@@ -122,7 +122,7 @@ impl SlackPlatform {
     }
 
     /// Posts a message into the conversation that only the requester sees.
-    async fn post_ephemeral(&self, event: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn post_ephemeral(&self, event: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
         let message = render::render(reply);
         let mut body = message_to(&event.conversation.id, &message, event.conversation.thread.as_deref());
         body["user"] = json!(event.sender.account);
@@ -149,7 +149,7 @@ impl Platform for SlackPlatform {
         render::check_size(reply)
     }
 
-    async fn answer(&self, event: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, event: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
         if let Some(url) = event.handle.as_ref().and_then(|handle| self.take_use(handle)) {
             match self.respond(&url, event, reply).await {

@@ -3,7 +3,7 @@
 
 use super::verify::VerifiedToken;
 use crate::config;
-use crate::model::{AnswerHandle, ChatAccount, Conversation, Event, IncomingEvent, PlatformKind};
+use crate::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, ReplyHandle};
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
@@ -15,7 +15,7 @@ const CHANNEL: &str = "msteams";
 #[derive(Debug)]
 pub enum ParsedActivity {
     /// An event for the workflow.
-    Deliver(Box<IncomingEvent>),
+    Deliver(Box<ChatEvent>),
     /// Nothing for us: acknowledge it.
     Ignore,
     /// An invoke that we don't know, whose client waits for an answer.
@@ -142,9 +142,9 @@ impl TeamsParser {
 }
 
 /// A typed line, or a button whose client sends what it carries as a message.
-fn message(activity: &Activity) -> Option<Event> {
+fn message(activity: &Activity) -> Option<ChatEventKind> {
     if let Some(token) = activity.value.as_ref().and_then(|value| text_of(value, BUTTON_KEY)) {
-        return Some(Event::Button { token, message: activity.reply_to_id.clone()? });
+        return Some(ChatEventKind::Button { token, message: activity.reply_to_id.clone()? });
     }
     let text = activity.text.as_deref()?;
     let bot = activity.recipient.as_ref()?;
@@ -154,12 +154,12 @@ fn message(activity: &Activity) -> Option<Event> {
         None if to_us => text,
         None => return None,
     };
-    Some(Event::Command { line: typed(line) })
+    Some(ChatEventKind::Command { line: typed(line) })
 }
 
 /// A button of a card that has views.
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/work-with-universal-actions-for-adaptive-cards>.
-fn invoked(activity: &Activity) -> Option<Event> {
+fn invoked(activity: &Activity) -> Option<ChatEventKind> {
     if activity.name.as_deref() != Some("adaptiveCard/action") {
         return None;
     }
@@ -169,8 +169,8 @@ fn invoked(activity: &Activity) -> Option<Event> {
     // What a client does by itself, when a card comes into sight, decides nothing.
     let by_hand = value.get("trigger").and_then(Value::as_str) != Some("automatic");
     match text_of(data, BUTTON_KEY) {
-        Some(token) if by_hand => Some(Event::Button { token, message }),
-        pressed => Some(Event::View { token: pressed.or_else(|| text_of(data, VIEW_KEY))?, message }),
+        Some(token) if by_hand => Some(ChatEventKind::Button { token, message }),
+        pressed => Some(ChatEventKind::View { token: pressed.or_else(|| text_of(data, VIEW_KEY))?, message }),
     }
 }
 
@@ -178,7 +178,7 @@ fn text_of(data: &Value, key: &str) -> Option<String> {
     data.get(key)?.as_str().map(str::to_owned)
 }
 
-fn incoming(activity: Activity, tenant: String, event: Event) -> Option<IncomingEvent> {
+fn incoming(activity: Activity, tenant: String, event: ChatEventKind) -> Option<ChatEvent> {
     let (activity_id, from) = (activity.id?, activity.from?);
     if from.role.as_deref().is_some_and(|role| role != "user") {
         return None; // bots don't command bots
@@ -191,8 +191,8 @@ fn incoming(activity: Activity, tenant: String, event: Event) -> Option<Incoming
     };
     let waits = activity.kind == "invoke";
     let delivery = format!("teams:{id}:{activity_id}");
-    Some(IncomingEvent {
-        handle: waits.then(|| AnswerHandle {
+    Some(ChatEvent {
+        handle: waits.then(|| ReplyHandle {
             url: delivery.clone(),
             since: jiff::Timestamp::now(),
             card: true,

@@ -8,7 +8,7 @@ use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFET
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
-    Audience, ChatAccount, Conversation, IncomingEvent, Person, PlatformKind, PostedMessage, Reply,
+    Audience, ChatAccount, ChatEvent, Conversation, Person, PlatformKind, PostedMessage, Reply,
 };
 use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ type Roster = Option<Arc<Vec<Member>>>;
 /// Teams, as the workflow sees it.
 pub struct TeamsPlatform {
     connector: ConnectorClient,
-    pacer: RateLimiter,
+    limiter: RateLimiter,
     pub(super) config: config::TeamsSettings,
     /// Service address of each conversation, as its last activity named it.
     services: TtlCache<String>,
@@ -47,7 +47,7 @@ impl TeamsPlatform {
     pub fn new(config: &config::TeamsSettings) -> anyhow::Result<Self> {
         Ok(TeamsPlatform {
             connector: ConnectorClient::new(config)?,
-            pacer: RateLimiter::new(INTERVAL),
+            limiter: RateLimiter::new(INTERVAL),
             config: config.clone(),
             services: TtlCache::new(CACHE_CAPACITY),
             directs: TtlCache::new(CACHE_CAPACITY),
@@ -103,7 +103,7 @@ impl TeamsPlatform {
         if let Some(account) = to {
             activity["recipient"] = json!({ "id": self.user_id(conversation, account).await? });
         }
-        self.pacer.turn(&conversation.id).await;
+        self.limiter.turn(&conversation.id).await;
         self.connector.send(&self.thread_reference(conversation), &activity).await.map_err(send_error)
     }
 
@@ -182,7 +182,7 @@ impl Platform for TeamsPlatform {
         render::check_size(reply)
     }
 
-    async fn answer(&self, event: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, event: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
         let waiting = event.handle.as_ref().and_then(|handle| self.waiting.lock().remove(&handle.url));
         if let Some(sender) = waiting.filter(|sender| !sender.is_closed()) {

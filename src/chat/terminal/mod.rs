@@ -1,7 +1,7 @@
 //! The terminal: the same commands and the same answers without a chat. In: a line and the login name that the operating
 //! system vouches for. Out: [`render`] for people, [`json`] for programs. Nothing is printed here.
 
-use crate::model::{ChatAccount, Conversation, Event, IncomingEvent, PlatformKind, PostedMessage, Reply};
+use crate::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, PostedMessage, Reply};
 use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -28,14 +28,14 @@ impl Terminal {
 }
 
 /// A typed line, as an event. `None` if the system has no randomness to tell it from others.
-pub fn incoming(login_name: &str, line: String) -> Option<IncomingEvent> {
+pub fn incoming(login_name: &str, line: String) -> Option<ChatEvent> {
     let account = login_name.to_owned();
-    Some(IncomingEvent {
+    Some(ChatEvent {
         delivery: format!("{WORKSPACE}-{}", crate::model::random_token()?),
         conversation: Conversation::new(PlatformKind::Terminal, WORKSPACE, account.clone()),
         sender: ChatAccount::new(PlatformKind::Terminal, WORKSPACE, account, None),
         handle: None,
-        event: Event::Command { line },
+        event: ChatEventKind::Command { line },
     })
 }
 
@@ -49,7 +49,7 @@ impl Platform for Terminal {
         Ok(())
     }
 
-    async fn answer(&self, _: &IncomingEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, _: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
         *self.0.lock() = Some(reply.clone());
         Ok(())
     }

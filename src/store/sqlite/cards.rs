@@ -3,7 +3,7 @@
 
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
-use super::rows::{self, word};
+use super::rows::{self, to_json_word};
 use super::worker::{Compensation, WorkerAnswer};
 use crate::model::{ButtonToken, Card, CardKind, Conversation, RunId};
 use jiff::Timestamp;
@@ -16,7 +16,11 @@ pub(super) fn add(
     kind: CardKind,
 ) -> DbResult<i64> {
     let sql = "INSERT INTO cards (run, place, kind) VALUES (?1, ?2, ?3)";
-    rows::execute(transaction, sql, params![run, serde_json::to_string(conversation)?, word(&kind)?])?;
+    rows::execute(
+        transaction,
+        sql,
+        params![run, serde_json::to_string(conversation)?, to_json_word(&kind)?],
+    )?;
     Ok(transaction.last_insert_rowid())
 }
 
@@ -67,7 +71,7 @@ pub(super) fn release_claim(transaction: &Transaction<'_>, id: i64, claimed_by: 
 }
 
 /// Cards that show less than their run's version and that no living process has claimed.
-pub(super) fn behind(connection: &Connection, instance: &Instance) -> DbResult<Vec<Card>> {
+pub(super) fn outdated(connection: &Connection, instance: &Instance) -> DbResult<Vec<Card>> {
     let mut free = Vec::new();
     for row in select(connection, "abandoned = 0 AND shown_version < version", None)? {
         if !row.is_claimed(instance)? {
@@ -107,7 +111,7 @@ fn from_row(row: &Row<'_>) -> DbResult<CardRow> {
         message: row.get(3)?,
         shown_version: row.get(4)?,
         abandoned: row.get(5)?,
-        kind: rows::from_word(row, 6)?,
+        kind: rows::from_json_word(row, 6)?,
     };
     Ok(CardRow { card, claimed_until: row.get(7)?, claimed_by: row.get(8)? })
 }
@@ -142,7 +146,8 @@ pub(super) fn bind(
 ) -> DbResult<()> {
     let sql = "INSERT INTO bindings (platform, workspace, conversation, environment) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT DO UPDATE SET environment = excluded.environment";
-    let values = params![word(&conversation.platform)?, conversation.workspace, conversation.id, environment];
+    let values =
+        params![to_json_word(&conversation.platform)?, conversation.workspace, conversation.id, environment];
     rows::execute(transaction, sql, values)?;
     Ok(())
 }
@@ -152,6 +157,6 @@ pub(super) fn conversation_environment(
     conversation: &Conversation,
 ) -> DbResult<Option<String>> {
     let sql = "SELECT environment FROM bindings WHERE platform = ?1 AND workspace = ?2 AND conversation = ?3";
-    let values = params![word(&conversation.platform)?, conversation.workspace, conversation.id];
+    let values = params![to_json_word(&conversation.platform)?, conversation.workspace, conversation.id];
     rows::first(connection, sql, values, rows::value)
 }

@@ -31,15 +31,15 @@ use worker::Worker;
 /// Time limits of the store.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreLimits {
-    /// For an answer, before the call is given up as [`StoreError::TooLate`].
-    pub answer: Duration,
-    /// For another process's lock on the file. Less than `answer`, so that the caller receives the cause.
-    pub busy: Duration,
+    /// Time for a call, after which it is given up as [`StoreError::TooLate`].
+    pub call_timeout: Duration,
+    /// For another process's lock on the file. Less than `call_timeout`, so that the caller receives the cause.
+    pub lock_timeout: Duration,
 }
 
 impl Default for StoreLimits {
     fn default() -> Self {
-        StoreLimits { answer: Duration::from_secs(10), busy: Duration::from_secs(5) }
+        StoreLimits { call_timeout: Duration::from_secs(10), lock_timeout: Duration::from_secs(5) }
     }
 }
 
@@ -52,9 +52,9 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, or creates it with mode 0600; its directory must exist. Blocks for `limits.busy` at most.
+    /// Opens the file, or creates it with mode 0600; its directory must exist. Blocks for `limits.lock_timeout` at most.
     pub fn open(path: &Path, limits: StoreLimits) -> anyhow::Result<SqliteStore> {
-        let writing = FileConnector { path: path.to_owned(), read_only: false, busy: limits.busy };
+        let writing = FileConnector { path: path.to_owned(), read_only: false, busy: limits.lock_timeout };
         let reading = FileConnector { read_only: true, ..writing.clone() };
         let opened = writing.prepare()?;
         let instance = Arc::new(Instance::start(path)?);
@@ -64,7 +64,7 @@ impl SqliteStore {
             }
         }
         let start = |connector, opened| {
-            let worker = Worker::start(connector, opened, Arc::clone(&instance), limits.answer);
+            let worker = Worker::start(connector, opened, Arc::clone(&instance), limits.call_timeout);
             worker.context("starting the store's thread")
         };
         let writer = start(writing, Some(opened))?;
@@ -74,7 +74,7 @@ impl SqliteStore {
 
     /// Checks that the audit log can be written, without changing it: true if it exists, false if it could be made. Blocks
     /// for `busy` at most.
-    pub fn examine(path: &Path, busy: Duration) -> anyhow::Result<bool> {
+    pub fn check_writable(path: &Path, busy: Duration) -> anyhow::Result<bool> {
         if path.exists() {
             let writing = FileConnector { path: path.to_owned(), read_only: false, busy };
             let opened = writing.open().map_err(StoreError::from)?;
@@ -162,12 +162,12 @@ impl Store for SqliteStore {
         self.writer.write(move |transaction| cards::update(transaction, &card)).await
     }
 
-    async fn cards_behind(&self) -> StoreResult<Vec<Card>> {
+    async fn outdated_cards(&self) -> StoreResult<Vec<Card>> {
         let instance = Arc::clone(&self.instance);
-        self.reader.read(move |transaction| cards::behind(transaction, &instance)).await
+        self.reader.read(move |transaction| cards::outdated(transaction, &instance)).await
     }
 
-    async fn cards_of(&self, run: RunId) -> StoreResult<Vec<Card>> {
+    async fn run_cards(&self, run: RunId) -> StoreResult<Vec<Card>> {
         self.reader.read(move |transaction| cards::of_run(transaction, run)).await
     }
 
@@ -179,7 +179,7 @@ impl Store for SqliteStore {
         self.reader.read(|transaction| runs::frozen(transaction)).await
     }
 
-    async fn bind(&self, conversation: Conversation, environment: String) -> StoreResult<()> {
+    async fn bind_conversation(&self, conversation: Conversation, environment: String) -> StoreResult<()> {
         self.writer.write(move |transaction| cards::bind(transaction, &conversation, &environment)).await
     }
 

@@ -2,9 +2,9 @@
 
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
-use super::rows::{self, word};
+use super::rows::{self, to_json_word};
 use crate::model::{Run, RunEvent, RunId};
-use crate::store::hash_chain::{ChainAudit, Entry, EventRow, RunRow, TextRow};
+use crate::store::hash_chain::{ChainAudit, ChainedEvent, EventRow, RunRow, TextRow};
 use crate::store::{ChainReport, Filter, RunPage};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
@@ -28,7 +28,7 @@ fn run_row(row: &Row<'_>) -> DbResult<RunRow> {
     Ok(RunRow {
         id: row.get(0)?,
         version: row.get(1)?,
-        state: rows::from_word(row, 2)?,
+        state: rows::from_json_word(row, 2)?,
         request: row.get(3)?,
         opened_at: Timestamp::from_microsecond(row.get(4)?)?,
         changed_at: Timestamp::from_microsecond(row.get(5)?)?,
@@ -39,7 +39,7 @@ fn run_row(row: &Row<'_>) -> DbResult<RunRow> {
 fn events_of(connection: &Connection, run: RunId) -> DbResult<Vec<RunEvent>> {
     rows::all(connection, "SELECT seq, bytes FROM events WHERE run = ?1 ORDER BY seq", [run], |row| {
         let seq = row.get(0)?;
-        let Entry { at, kind, by, facts, state, .. } = rows::json(row, 1)?;
+        let ChainedEvent { at, kind, by, facts, state, .. } = rows::json(row, 1)?;
         let texts = texts_of(connection, seq)?.into_iter().map(|text| (text.name, text.text)).collect();
         Ok(RunEvent { seq, at, kind, by, facts, texts, state })
     })
@@ -55,18 +55,18 @@ fn runs_of(connection: &Connection, ids: Vec<RunId>) -> DbResult<Vec<Run>> {
     ids.into_iter().filter_map(|id| get(connection, id).transpose()).collect()
 }
 
-/// Newest first. What SQL can filter it filters; `find` is compared here, since SQLite knows only ASCII's capitals.
+/// Newest first. What SQL can filter it filters; the text is compared here, since SQLite knows only ASCII's capitals.
 pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage> {
-    let states = filter.states.iter().map(word).collect::<DbResult<Vec<_>>>()?;
-    let find = filter.find.as_ref().map(|find| find.to_lowercase());
+    let states = filter.states.iter().map(to_json_word).collect::<DbResult<Vec<_>>>()?;
+    let text = filter.text.as_ref().map(|text| text.to_lowercase());
     let limit = if filter.limit == 0 { PAGE } else { filter.limit };
-    let sql = "SELECT id, CASE WHEN :find THEN request END FROM runs
+    let sql = "SELECT id, CASE WHEN :has_text THEN request END FROM runs
                 WHERE (:environment IS NULL OR environment = :environment)
                   AND (:requester IS NULL OR requester = :requester)
                   AND (:command IS NULL OR command = :command)
                   AND (:since IS NULL OR opened_at >= :since)
                   AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
-                  AND (:reads OR risk <> 'read')
+                  AND (:include_reads OR risk <> 'read')
                   AND (NOT :break_glass OR break_glass)
                 ORDER BY id DESC";
     let values = named_params! {
@@ -75,15 +75,15 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage
         ":command": filter.command,
         ":since": filter.since.map(Timestamp::as_microsecond),
         ":states": serde_json::to_string(&states)?,
-        ":reads": filter.reads,
+        ":include_reads": filter.include_reads,
         ":break_glass": filter.break_glass,
-        ":find": find.is_some(),
+        ":has_text": text.is_some(),
     };
     let (mut ids, mut total) = (Vec::new(), 0);
     rows::for_each(connection, sql, values, |row| {
         let id: RunId = row.get(0)?;
-        if let Some(find) = &find
-            && !mentions(connection, id, &rows::json(row, 1)?, find)?
+        if let Some(text) = &text
+            && !mentions(connection, id, &rows::json(row, 1)?, text)?
         {
             return Ok(());
         }
@@ -103,16 +103,16 @@ struct SearchedRequest {
     arguments: BTreeMap<String, String>,
 }
 
-/// True if the run's command, arguments or texts contain `find`, which is in lower case. "kill 4711" matches as typed.
-fn mentions(connection: &Connection, run: RunId, request: &SearchedRequest, find: &str) -> DbResult<bool> {
+/// True if the run's command, arguments or texts contain `text`, which is in lower case. "kill 4711" matches as typed.
+fn mentions(connection: &Connection, run: RunId, request: &SearchedRequest, text: &str) -> DbResult<bool> {
     let words: Vec<&str> =
         std::iter::once(&request.command).chain(request.arguments.values()).map(String::as_str).collect();
-    if words.join(" ").to_lowercase().contains(find) {
+    if words.join(" ").to_lowercase().contains(text) {
         return Ok(true);
     }
     let sql = "SELECT text FROM events JOIN event_texts USING (seq) WHERE run = ?1";
     let texts: Vec<String> = rows::all(connection, sql, [run], rows::value)?;
-    Ok(texts.iter().any(|text| text.to_lowercase().contains(find)))
+    Ok(texts.iter().any(|stored| stored.to_lowercase().contains(text)))
 }
 
 /// Approved and running runs whose process is gone, oldest first.
@@ -150,13 +150,13 @@ pub(super) fn verify(connection: &Connection) -> DbResult<ChainReport> {
         Ok(())
     })?;
     if rows::first(connection, "SELECT count(*) FROM event_texts", [], rows::value)? != Some(text_count) {
-        audit.fault("there are texts of events that don't exist");
+        audit.report_error("there are texts of events that don't exist");
     }
     rows::for_each(connection, &format!("{RUNS} ORDER BY id"), [], |row| {
         match run_row(row) {
             Ok(row) => audit.run(row),
             Err(DbError::Message(_)) => {
-                audit.fault(format!("run {}: its row can't be read", row.get::<_, RunId>(0)?));
+                audit.report_error(format!("run {}: its row can't be read", row.get::<_, RunId>(0)?));
             }
             Err(error) => return Err(error),
         }

@@ -47,15 +47,15 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> DbResul
     Ok(serde_json::from_str(&row.get::<_, String>(column)?)?)
 }
 
-/// Reads what [`word`] wrote.
-pub(super) fn from_word<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> DbResult<T> {
+/// Reads what [`to_json_word`] wrote.
+pub(super) fn from_json_word<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> DbResult<T> {
     Ok(serde_json::from_value(serde_json::Value::String(row.get(column)?))?)
 }
 
 /// A value that JSON writes as one word: a state, a platform's name.
-pub(super) fn word(value: &impl Serialize) -> DbResult<String> {
+pub(super) fn to_json_word(value: &impl Serialize) -> DbResult<String> {
     match serde_json::to_value(value)? {
         serde_json::Value::String(word) => Ok(word),
-        _ => Err(DbError::Message("a value in it has an unexpected form".into())),
+        _ => Err(DbError::Message("a stored value has an unexpected form".into())),
     }
 }

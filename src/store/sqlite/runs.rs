@@ -2,7 +2,7 @@
 //! Whether a transition is allowed is `audit`'s business; whether anyone still waits for the answer, the worker's.
 
 use super::connection::{DbError, DbResult};
-use super::rows::{self, word};
+use super::rows::{self, to_json_word};
 use super::worker::{Compensation, WorkerAnswer};
 use super::{cards, queries};
 use crate::model::{ActiveFreeze, Run, RunId, RunRequest, RunState};
@@ -35,7 +35,7 @@ pub(super) fn open(
     }
     // A run that is closed from the start takes no locks.
     let resource_locks: BTreeSet<&String> =
-        if new.first.state.is_open() { new.resource_locks.iter().collect() } else { BTreeSet::new() };
+        if new.first_event.state.is_open() { new.resource_locks.iter().collect() } else { BTreeSet::new() };
     let environment = new.request.environment.as_deref().unwrap_or_default();
     for &resource in &resource_locks {
         let sql = "SELECT run FROM resource_locks WHERE environment = ?1 AND resource = ?2";
@@ -45,7 +45,7 @@ pub(super) fn open(
     }
     let at = now();
     let run = insert_run(transaction, new, at, owner)?;
-    append(transaction, run, at, Some(&new.request), &new.first)?;
+    append(transaction, run, at, Some(&new.request), &new.first_event)?;
     for (conversation, kind) in &new.cards {
         cards::add(transaction, run, conversation, *kind)?;
     }
@@ -62,13 +62,13 @@ fn insert_run(transaction: &Transaction<'_>, new: &NewRun, at: Timestamp, owner:
     let sql =
         "INSERT INTO runs (version, state, request, delivery_id, opened_at, changed_at, deadline, owner)
                VALUES (1, ?1, ?2, ?3, ?4, ?4, ?5, ?6)";
-    let state = new.first.state;
+    let state = new.first_event.state;
     let values = params![
-        word(&state)?,
+        to_json_word(&state)?,
         serde_json::to_string(&new.request)?,
         new.delivery_id,
         at.as_microsecond(),
-        new.first.deadline.map(Timestamp::as_microsecond),
+        new.first_event.deadline.map(Timestamp::as_microsecond),
         needs_owner(state).then_some(owner),
     ];
     rows::execute(transaction, sql, values)?;
@@ -90,14 +90,14 @@ pub(super) fn append_if(
     {
         return Ok(AppendOutcome::Frozen(frozen).into());
     }
-    let state = new.change.state;
+    let state = new.event.state;
     if !run.state.is_open()
         && state.is_open()
         && let Some(obstacle) = resume_locks(transaction, run.id)?
     {
         return Ok(obstacle.into());
     }
-    advance(transaction, run.id, &new.change)?;
+    advance(transaction, run.id, &new.event)?;
     if needs_owner(state) && state != run.state {
         rows::execute(transaction, "UPDATE runs SET owner = ?2 WHERE id = ?1", params![run.id, owner])?;
     }
@@ -124,15 +124,15 @@ fn resume_locks(transaction: &Transaction<'_>, run: RunId) -> DbResult<Option<Ap
 }
 
 fn compensation(run: &Run, on_timeout: Option<&NewEvent>) -> Option<Compensation> {
-    Some(Compensation::Run { run: run.id, version: run.version, change: on_timeout?.clone() })
+    Some(Compensation::Run { run: run.id, version: run.version, event: on_timeout?.clone() })
 }
 
 /// Compensates a commit whose caller timed out, unless the run has changed since.
 pub(super) fn compensate(transaction: &Transaction<'_>, compensation: &Compensation) -> DbResult<()> {
     match compensation {
         Compensation::Claim { card, claimed_by } => cards::release_claim(transaction, *card, claimed_by),
-        Compensation::Run { run, version, change } => match queries::get(transaction, *run)? {
-            Some(run) if run.version == *version => advance(transaction, run.id, change),
+        Compensation::Run { run, version, event } => match queries::get(transaction, *run)? {
+            Some(run) if run.version == *version => advance(transaction, run.id, event),
             // The run may be missing: its file may have been replaced, for example by an older copy.
             _ => Ok(()),
         },
@@ -148,18 +148,22 @@ fn existing(transaction: &Transaction<'_>, run: RunId) -> DbResult<Run> {
 }
 
 /// One more event of an existing run: event, state, deadline and released resources.
-fn advance(transaction: &Transaction<'_>, run: RunId, change: &NewEvent) -> DbResult<()> {
+fn advance(transaction: &Transaction<'_>, run: RunId, event: &NewEvent) -> DbResult<()> {
     let at = now();
-    append(transaction, run, at, None, change)?;
+    append(transaction, run, at, None, event)?;
     let sql =
         "UPDATE runs SET version = version + 1, state = ?2, changed_at = ?3, deadline = ?4 WHERE id = ?1";
-    let deadline = change.deadline.map(Timestamp::as_microsecond);
-    rows::execute(transaction, sql, params![run, word(&change.state)?, at.as_microsecond(), deadline])?;
-    if change.state.is_open() {
+    let deadline = event.deadline.map(Timestamp::as_microsecond);
+    rows::execute(
+        transaction,
+        sql,
+        params![run, to_json_word(&event.state)?, at.as_microsecond(), deadline],
+    )?;
+    if event.state.is_open() {
         return Ok(());
     }
     // An interrupted run may resume.
-    let suspended = if change.state == RunState::Interrupted {
+    let suspended = if event.state == RunState::Interrupted {
         "INSERT INTO suspended_locks (environment, resource, run)
          SELECT environment, resource, run FROM resource_locks WHERE run = ?1"
     } else {
@@ -176,7 +180,7 @@ fn append(
     run: RunId,
     at: Timestamp,
     request: Option<&RunRequest>,
-    change: &NewEvent,
+    event: &NewEvent,
 ) -> DbResult<()> {
     let mut position = ChainPosition { previous: hash_chain::INITIAL_HASH, seq: 1, run, at, request };
     rows::for_each(transaction, "SELECT seq + 1, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
@@ -184,10 +188,10 @@ fn append(
         Ok(())
     })?;
     let seq = position.seq;
-    let link = hash_chain::link(position, change).map_err(|error| DbError::Message(error.to_string()))?;
+    let link = hash_chain::link(position, event).map_err(|error| DbError::Message(error.to_string()))?;
     let sql = "INSERT INTO events (seq, run, bytes, hash) VALUES (?1, ?2, ?3, ?4)";
     rows::execute(transaction, sql, params![seq, run, link.bytes, link.hash])?;
-    for (name, text) in &change.texts {
+    for (name, text) in &event.texts {
         let sql = "INSERT INTO event_texts (seq, name, key, text) VALUES (?1, ?2, ?3, ?4)";
         rows::execute(transaction, sql, params![seq, name, link.keys.get(name), text])?;
     }

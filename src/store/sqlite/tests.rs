@@ -22,7 +22,7 @@ fn store() -> (TempDir, SqliteStore) {
     store_with(StoreLimits::default())
 }
 
-fn change(state: RunState) -> NewEvent {
+fn event(state: RunState) -> NewEvent {
     NewEvent {
         kind: EventKind::Checkpoint,
         by: None,
@@ -36,7 +36,7 @@ fn change(state: RunState) -> NewEvent {
 /// The compensation of a write whose caller timed out.
 fn late() -> NewEvent {
     let facts = serde_json::json!({"why": "nobody heard of it"});
-    NewEvent { kind: EventKind::TimedOut, facts, texts: BTreeMap::new(), ..change(RunState::Stopped) }
+    NewEvent { kind: EventKind::TimedOut, facts, texts: BTreeMap::new(), ..event(RunState::Stopped) }
 }
 
 fn new_run(delivery_id: &str, state: RunState) -> NewRun {
@@ -44,7 +44,7 @@ fn new_run(delivery_id: &str, state: RunState) -> NewRun {
         request: Run::example(("kill", Some("staging")), Timestamp::now(), state).request,
         delivery_id: delivery_id.into(),
         resource_locks: vec![format!("resource of {delivery_id}")],
-        first: change(state),
+        first_event: event(state),
         on_timeout: Some(late()),
         cards: Vec::new(),
         unless_break_glass_since: None,
@@ -53,7 +53,7 @@ fn new_run(delivery_id: &str, state: RunState) -> NewRun {
 }
 
 fn append(run: RunId, version: i64, state: RunState) -> Append {
-    Append { run, version, change: change(state), on_timeout: Some(late()), unless_frozen: false }
+    Append { run, version, event: event(state), on_timeout: Some(late()), unless_frozen: false }
 }
 
 /// Does a write whose caller leaves between commit and answer, after `meanwhile`.
@@ -93,7 +93,7 @@ async fn what_was_opened_too_late_is_stopped() {
     // Its resources are free again.
     let again = NewRun { resource_locks: vec!["resource of d0".into()], ..new_run("d2", RunState::Pending) };
     assert!(matches!(store.open(again).await.unwrap(), OpenOutcome::New(_)));
-    assert_eq!(store.verify().await.unwrap().broken, None);
+    assert_eq!(store.verify().await.unwrap().first_error, None);
 }
 
 #[tokio::test]
@@ -129,14 +129,14 @@ async fn a_copy_that_was_claimed_too_late_is_free() {
     let until = Timestamp::now() + Duration::from_secs(600);
     let instance = Arc::clone(&store.instance);
     written_too_late(&store, move |tx| cards::claim(tx, card, until, &instance), || {}).await;
-    assert_eq!(store.cards_behind().await.unwrap().len(), 1);
+    assert_eq!(store.outdated_cards().await.unwrap().len(), 1);
     assert!(store.claim_card(card, until).await.unwrap());
-    assert_eq!(store.cards_behind().await.unwrap(), [], "what was heard of counts");
+    assert_eq!(store.outdated_cards().await.unwrap(), [], "what was heard of counts");
 }
 
 #[tokio::test]
 async fn a_stop_that_cannot_be_written_is_tried_again() {
-    let limits = StoreLimits { busy: Duration::from_millis(20), ..StoreLimits::default() };
+    let limits = StoreLimits { lock_timeout: Duration::from_millis(20), ..StoreLimits::default() };
     let (directory, store) = store_with(limits);
     let other = Connection::open(directory.path().join("record.db")).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -155,7 +155,7 @@ async fn a_stop_that_cannot_be_written_is_tried_again() {
 
 #[tokio::test]
 async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
-    let limits = StoreLimits { answer: Duration::from_millis(50), ..StoreLimits::default() };
+    let limits = StoreLimits { call_timeout: Duration::from_millis(50), ..StoreLimits::default() };
     let (_directory, store) = store_with(limits);
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let new = new_run("d1", RunState::Running);
@@ -167,7 +167,11 @@ async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
     let late: StoreResult<OpenOutcome> = store.writer.write(slow).await;
     assert!(matches!(late, Err(StoreError::TooLate)));
     go.send(()).unwrap();
-    while store.bind(new_run("", RunState::Pending).request.conversation, "staging".into()).await.is_err() {}
+    while store
+        .bind_conversation(new_run("", RunState::Pending).request.conversation, "staging".into())
+        .await
+        .is_err()
+    {}
     assert_eq!(store.get(1).await.unwrap(), None);
     assert_eq!(store.verify().await.unwrap().events, 0);
 }
@@ -202,7 +206,7 @@ async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
     }
     let outcome = store.append_if(append(1, 1, RunState::Approved)).await.unwrap();
     assert!(matches!(outcome, AppendOutcome::Done(_)));
-    assert_eq!(store.verify().await.unwrap().broken, None);
+    assert_eq!(store.verify().await.unwrap().first_error, None);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub(super) enum Compensation {
     /// The run as it was committed, and its next event.
-    Run { run: RunId, version: i64, change: NewEvent },
+    Run { run: RunId, version: i64, event: NewEvent },
     /// A claim on a card, to be released.
     Claim { card: i64, claimed_by: String },
 }
