@@ -92,7 +92,7 @@ impl Stage {
         workspace.add_person(account("U0NOBODY", "nora", "not in the configuration"));
         for (id, name) in [(INCIDENT, "incident-42"), ("C0DATABASE", "database")] {
             let (id, name) = (id.to_owned(), name.to_owned());
-            workspace.add_channel(Channel { id, name, bot_in: true, ..Channel::default() });
+            workspace.add_channel(Channel { id, name, is_bot_member: true, ..Channel::default() });
         }
         let mut secrets = BTreeMap::new();
         let mut config = format!("listen = \"{}\"\n\n{}", setup.listen, include_str!("files/storage.toml"));

@@ -25,13 +25,13 @@ pub enum Message {
 #[async_trait]
 pub trait Chat: Sync {
     /// Somebody types a command.
-    async fn says(&self, who: &str, line: &str);
+    async fn say(&self, who: &str, line: &str);
 
     /// Everything that the bot has written there, as somebody sees it now.
     fn sees(&self, who: &str) -> Vec<Seen>;
 
     /// Somebody clicks a button on a message as it was shown, perhaps to somebody else.
-    async fn clicks(&self, who: &str, on: &Seen, button: &str);
+    async fn click_button(&self, who: &str, on: &Seen, button: &str);
 
     /// What was said and sent, for messages of failed tests.
     fn transcript(&self) -> String;

@@ -50,7 +50,7 @@ async fn asked_in_slack_and_approved_in_teams_by_another_and_by_nobody_else() {
     is_refused(&teams, ("nora", &shown), ("Approve", "not in Countersign's list")).await;
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.is_there(pid).await);
-    teams.clicks("ben", &card, "Approve").await;
+    teams.click_button("ben", &card, "Approve").await;
     let gone = format!("Session {pid} ended");
     sees(&slack, "ana", &[&gone, "approved by ben"]).await;
     sees(&teams, "dan", &[&gone, "approved by ben"]).await;
@@ -68,7 +68,7 @@ async fn asked_in_teams_and_approved_in_slack_by_another_and_by_nobody_else() {
     let (slack, teams) = (Slack(&bot), Teams(&bot));
     let (_victim, pid) = bot.session("asset-worker-7").await;
     asks(&teams, "ana", &kill(pid)).await;
-    let dm = bot.stage.workspace.dm("U0BEN");
+    let dm = bot.stage.workspace.dm_channel("U0BEN");
     let card = told_alone(|| slack.sees_in("ben", &dm), pid).await;
     // What Slack's page would not let them send.
     for (who, words) in [("ana", "somebody else has to decide"), ("nora", "not in Countersign's list")] {
@@ -81,7 +81,7 @@ async fn asked_in_teams_and_approved_in_slack_by_another_and_by_nobody_else() {
     }
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.is_there(pid).await);
-    slack.clicks("ben", &card, "Approve").await;
+    slack.click_button("ben", &card, "Approve").await;
     sees(&teams, "ana", &[&format!("Session {pid} ended"), "approved by ben"]).await;
 }
 
@@ -100,7 +100,7 @@ async fn asked_in_a_terminal_and_decided_in_teams_by_another_alone() {
     is_refused(&teams, ("ana", &card), ("Approve", "somebody else has to decide")).await;
     is_refused(&teams, ("nora", &card), ("Approve", "not in Countersign's list")).await;
     assert!(bot.is_there(pid).await);
-    teams.clicks("ben", &card, "Approve").await;
+    teams.click_button("ben", &card, "Approve").await;
     sees(&teams, "ana", &[&format!("Session {pid} ended"), "approved by ben"]).await;
 }
 
@@ -118,7 +118,7 @@ async fn a_group_of_one_chat_narrows_its_role_in_the_other_too() {
     is_refused(&teams, ("ben", &card), ("Approve", "requires membership in its chat group")).await;
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.is_there(pid).await);
-    teams.clicks("cara", &card, "Approve").await;
+    teams.click_button("cara", &card, "Approve").await;
     sees(&teams, "ana", &[&format!("Session {pid} ended"), "approved by cara"]).await;
 }
 

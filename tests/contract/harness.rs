@@ -57,7 +57,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Types, and waits for an answer that was not there before.
 pub async fn asks(chat: &dyn Chat, who: &str, line: &str) -> Seen {
     let before = chat.sees(who).len();
-    chat.says(who, line).await;
+    chat.say(who, line).await;
     let look = async || {
         let seen = chat.sees(who);
         (seen.len() > before).then(|| seen.last().cloned()).flatten()
@@ -76,6 +76,6 @@ pub async fn kill_card(chat: &dyn Chat, pid: i32) -> Seen {
 
 /// Clicks, and is told why not.
 pub async fn is_refused(chat: &dyn Chat, (who, on): (&str, &Seen), (button, words): (&str, &str)) {
-    chat.clicks(who, on, button).await;
+    chat.click_button(who, on, button).await;
     sees(chat, who, &[words]).await;
 }

@@ -45,7 +45,7 @@ pub async fn nobody_decides_their_own_request_and_another_does(on: Platform) {
     assert_eq!(bot.events_of("kill").await, ["requested"]);
     assert!(bot.is_there(pid).await, "nothing may happen before the approval");
 
-    chat.clicks("ben", &card, "Approve").await;
+    chat.click_button("ben", &card, "Approve").await;
     let gone = format!("Session {pid} ended");
     for who in ["ben", "cara", "dan"] {
         let done = sees(&*chat, who, &[&gone, "approved by ben"]).await;
@@ -102,7 +102,7 @@ pub async fn a_button_of_a_decided_request_says_who_decided(on: Platform) {
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = kill_card(&*chat, pid).await;
     let caras = sees(&*chat, "cara", &["[Approve]"]).await;
-    chat.clicks("ben", &card, "Deny").await;
+    chat.click_button("ben", &card, "Deny").await;
     sees(&*chat, "cara", &["Denied by ben"]).await;
     is_refused(&*chat, ("cara", &caras), ("Approve", "already decided: denied by ben")).await;
     assert_eq!(bot.events_of("kill").await, ["requested", "denied"]);
@@ -158,10 +158,10 @@ pub async fn while_frozen_nothing_is_approved(on: Platform) {
     let lift = sees(&*chat, "ben", &["Lifts the freeze", "[Approve]"]).await;
     is_refused(&*chat, ("ana", &lift), ("Approve", "somebody else has to decide")).await;
     assert!(bot.store().frozen().await.expect("the record").is_some());
-    chat.clicks("ben", &lift, "Approve").await;
+    chat.click_button("ben", &lift, "Approve").await;
     sees(&*chat, "cara", &["The freeze is lifted"]).await;
     let card = sees(&*chat, "ben", &["blocks the deploy", "[Approve]"]).await;
-    chat.clicks("ben", &card, "Approve").await;
+    chat.click_button("ben", &card, "Approve").await;
     sees(&*chat, "cara", &[&format!("Session {pid} ended")]).await;
 }
 
@@ -170,7 +170,7 @@ pub async fn the_history_tells_what_was_done(on: Platform) {
     let chat = on.chat(&bot);
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = kill_card(&*chat, pid).await;
-    chat.clicks("ben", &card, "Approve").await;
+    chat.click_button("ben", &card, "Approve").await;
     sees(&*chat, "cara", &[&format!("Session {pid} ended")]).await;
     assert_eq!(bot.runs(Some("kill")).await[0].state, RunState::Succeeded);
     for who in ["ana", "cara"] {
@@ -205,7 +205,7 @@ pub async fn long_work_shows_how_far_it_is_and_is_stopped(on: Platform) {
     asks(&*chat, "ana", &line).await;
     let card = sees(&*chat, "ben", &["Deletes 30,000 rows of", &table, "[Approve]"]).await;
     let messages = chat.sees("cara").len();
-    chat.clicks("ben", &card, "Approve").await;
+    chat.click_button("ben", &card, "Approve").await;
     sees(&*chat, "cara", &["20,000 of 30,000 rows deleted"]).await;
     assert_eq!(chat.sees("cara").len(), messages, "it is one message that moves:\n{}", chat.transcript());
     let run = bot.runs(Some("purge")).await[0].id;

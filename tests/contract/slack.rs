@@ -24,7 +24,7 @@ impl Slack<'_> {
     /// What somebody sees in any of its conversations.
     pub fn sees_in(&self, who: &str, channel: &str) -> Vec<Seen> {
         let bot = fake_slack::BOT_USER;
-        let mut seen = self.workspace().visible(&account(who), channel);
+        let mut seen = self.workspace().visible_messages(&account(who), channel);
         seen.retain(|message| message.author == bot);
         let as_seen = |message: countersign::demo::fake_slack::Message| Seen {
             words: message.plain(),
@@ -37,8 +37,8 @@ impl Slack<'_> {
 
 #[async_trait]
 impl Chat for Slack<'_> {
-    async fn says(&self, who: &str, line: &str) {
-        let ack = self.workspace().says(&account(who), INCIDENT, &format!("/db {line}")).await;
+    async fn say(&self, who: &str, line: &str) {
+        let ack = self.workspace().say(&account(who), INCIDENT, &format!("/db {line}")).await;
         assert!(ack.ok(), "{line}: {ack:?}");
     }
 
@@ -46,9 +46,9 @@ impl Chat for Slack<'_> {
         self.sees_in(who, INCIDENT)
     }
 
-    async fn clicks(&self, who: &str, on: &Seen, button: &str) {
+    async fn click_button(&self, who: &str, on: &Seen, button: &str) {
         let Message::Slack(shown) = &on.message else { panic!("no message of Slack's: {on:?}") };
-        let ack = self.workspace().clicks_on(&account(who), shown, button).await;
+        let ack = self.workspace().click_stale_button(&account(who), shown, button).await;
         assert!(ack.ok(), "{button}: {ack:?}");
     }
 

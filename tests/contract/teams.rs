@@ -11,7 +11,7 @@ pub struct Teams<'a>(pub &'a Bot);
 impl Teams<'_> {
     /// What somebody sees in any of its conversations.
     pub fn sees_in(&self, who: &str, conversation: &str) -> Vec<Seen> {
-        let mut seen = self.0.teams.visible(who, conversation);
+        let mut seen = self.0.teams.visible_messages(who, conversation);
         seen.retain(|message| message.author.is_none());
         let as_seen = |message: crate::fake_teams::Message| Seen {
             words: message.plain(),
@@ -24,8 +24,8 @@ impl Teams<'_> {
 
 #[async_trait]
 impl Chat for Teams<'_> {
-    async fn says(&self, who: &str, line: &str) {
-        let ack = self.0.teams.says(who, INCIDENT, line).await;
+    async fn say(&self, who: &str, line: &str) {
+        let ack = self.0.teams.say(who, INCIDENT, line).await;
         assert!(ack.ok(), "{line}: {ack:?}");
     }
 
@@ -33,9 +33,9 @@ impl Chat for Teams<'_> {
         self.sees_in(who, INCIDENT)
     }
 
-    async fn clicks(&self, who: &str, on: &Seen, button: &str) {
+    async fn click_button(&self, who: &str, on: &Seen, button: &str) {
         let Message::Teams(shown) = &on.message else { panic!("no message of Teams': {on:?}") };
-        let ack = self.0.teams.clicks_on(who, shown, button).await;
+        let ack = self.0.teams.click_stale_button(who, shown, button).await;
         assert!(ack.ok(), "{button}: {ack:?}");
     }
 

@@ -48,9 +48,9 @@ pub async fn prints(bot: &Bot, line: &str) -> String {
 
 #[async_trait]
 impl Chat for Terminal<'_> {
-    async fn says(&self, who: &str, line: &str) {
+    async fn say(&self, who: &str, line: &str) {
         if who != SITS {
-            return self.slack.says(who, line).await;
+            return self.slack.say(who, line).await;
         }
         let words = prints(self.bot, line).await;
         let seen = Seen { words, alone: true, message: Message::Printed };
@@ -65,8 +65,8 @@ impl Chat for Terminal<'_> {
         seen
     }
 
-    async fn clicks(&self, who: &str, on: &Seen, button: &str) {
-        self.slack.clicks(who, on, button).await;
+    async fn click_button(&self, who: &str, on: &Seen, button: &str) {
+        self.slack.click_button(who, on, button).await;
     }
 
     fn transcript(&self) -> String {

@@ -43,7 +43,7 @@ async fn socket_mode_delivers_envelopes_and_takes_acknowledgements() {
     slack.wait_for("the socket", |slack| (slack.open_sockets() == 1).then_some(())).await.expect("open");
 
     let asking = slack.clone();
-    let ack = tokio::spawn(async move { asking.says("U1", "C1", "/db health").await });
+    let ack = tokio::spawn(async move { asking.say("U1", "C1", "/db health").await });
     let envelope = frame(&mut stream).await;
     assert_eq!(envelope["type"], "slash_commands");
     assert_eq!(envelope["payload"]["text"], "health");
@@ -54,7 +54,7 @@ async fn socket_mode_delivers_envelopes_and_takes_acknowledgements() {
     stream.write_all(&[0x81, 0x80 | length, 0, 0, 0, 0]).await.expect("sent");
     stream.write_all(reply.as_bytes()).await.expect("sent");
     assert!(ack.await.expect("no panic").ok());
-    assert_eq!(slack.visible("U1", "C1")[0].plain(), "soon");
+    assert_eq!(slack.visible_messages("U1", "C1")[0].plain(), "soon");
     assert!(heard.lock().expect("the log").is_empty(), "nothing goes over HTTP while a socket is open");
     slack.drop_sockets();
     assert_eq!(frame(&mut stream).await["type"], "disconnect");
@@ -82,7 +82,7 @@ async fn the_page_shows_what_its_person_may_see_and_carries_what_they_do() {
     );
     let said = json!({"user": "U2", "channel": "C1", "text": "hello"});
     assert_eq!(send(&format!("{page}page/say"), "", &said).await.2["ok"], true);
-    assert_eq!(slack.visible("U1", "C1").len(), 2);
+    assert_eq!(slack.visible_messages("U1", "C1").len(), 2);
     assert_eq!(send(&format!("{page}page/restart"), "", &json!({})).await.2["text"], "again");
     let form = reqwest::Client::new().post(format!("{page}page/say")).body("user=U2").send().await;
     assert_eq!(form.expect("an answer").status(), 415, "another site's form cannot act here");

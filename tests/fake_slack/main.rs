@@ -24,10 +24,10 @@ async fn workspace(status: u16, body: &'static str) -> (Workspace, Heard) {
     slack.add_person(Account::new("U1", "Ana", Kind::Member));
     slack.add_person(Account::new("U2", "Ben", Kind::Member));
     slack.add_person(Account::new("U3", "Eve", Kind::External));
-    let channel = |id: &str, bot_in, private| Channel {
+    let channel = |id: &str, is_bot_member, private| Channel {
         id: id.into(),
         name: id.to_lowercase(),
-        bot_in,
+        is_bot_member,
         private,
         shared_externally: id == "CSHARED",
     };
@@ -136,7 +136,7 @@ async fn invalid_blocks_are_explained_and_kept_in_the_log() {
     let log = slack.payloads();
     assert_eq!(log[0].body["blocks"], json!([section("")]));
     assert_eq!(log[0].error.as_ref().expect("an error").error, "invalid_blocks");
-    assert!(slack.visible("U1", "C1").is_empty());
+    assert!(slack.visible_messages("U1", "C1").is_empty());
 }
 
 #[tokio::test]
@@ -161,17 +161,17 @@ async fn ephemeral_and_foreign_messages_cannot_be_updated() {
         call(&slack, "chat.postEphemeral", json!({"channel": "C1", "user": "U1", "text": "psst"})).await;
     let change = |ts: &Value| json!({"channel": "C1", "ts": ts, "text": "new"});
     assert_eq!(call(&slack, "chat.update", change(&only["message_ts"])).await["error"], "message_not_found");
-    slack.says("U1", "C1", "hello").await;
-    let hello = slack.visible("U2", "C1").remove(0);
+    slack.say("U1", "C1", "hello").await;
+    let hello = slack.visible_messages("U2", "C1").remove(0);
     assert_eq!(call(&slack, "chat.update", change(&json!(hello.ts))).await["error"], "cant_update_message");
-    assert_eq!(slack.visible("U1", "C1").len(), 2, "the one it is for sees the private message");
-    assert_eq!(slack.visible("U2", "C1").len(), 1, "nobody else does");
+    assert_eq!(slack.visible_messages("U1", "C1").len(), 2, "the one it is for sees the private message");
+    assert_eq!(slack.visible_messages("U2", "C1").len(), 1, "nobody else does");
 }
 
 #[tokio::test]
 async fn a_slash_command_is_signed_and_complete() {
     let (slack, heard) = workspace(200, r#"{"response_type": "ephemeral", "text": "working"}"#).await;
-    let ack = slack.says("U1", "C1", "/db health --env production").await;
+    let ack = slack.say("U1", "C1", "/db health --env production").await;
     assert!(ack.ok() && ack.elapsed < Duration::from_secs(3), "{ack:?}");
     let (path, headers, body) = heard.lock().expect("the log").remove(0);
     assert_eq!(path, "/slack/commands");
@@ -189,9 +189,9 @@ async fn a_slash_command_is_signed_and_complete() {
     ] {
         assert_eq!(first_field(&body, name), value);
     }
-    let shown: Vec<_> = slack.visible("U1", "C1").iter().map(Message::plain).collect();
+    let shown: Vec<_> = slack.visible_messages("U1", "C1").iter().map(Message::plain).collect();
     assert_eq!(shown, ["working"], "the acknowledgement's body is a message to the asker");
-    assert!(slack.visible("U2", "C1").is_empty());
+    assert!(slack.visible_messages("U2", "C1").is_empty());
 }
 
 #[test]
@@ -211,9 +211,12 @@ fn the_signature_is_the_one_in_slacks_documentation() {
 #[tokio::test]
 async fn a_silent_bot_is_reported_to_the_person() {
     let (slack, _) = workspace(0, "").await;
-    let ack = slack.says("U1", "C1", "/db health").await;
+    let ack = slack.say("U1", "C1", "/db health").await;
     assert_eq!((ack.status, ack.problem.as_deref()), (0, Some("operation_timeout")));
-    assert_eq!(slack.visible("U1", "C1")[0].plain(), "/db failed with the error \"operation_timeout\"");
+    assert_eq!(
+        slack.visible_messages("U1", "C1")[0].plain(),
+        "/db failed with the error \"operation_timeout\""
+    );
 }
 
 #[tokio::test]
@@ -221,8 +224,8 @@ async fn a_response_url_takes_five_messages_and_can_replace_the_original() {
     let (slack, heard) = workspace(200, "").await;
     let blocks = button(json!({"value": "opaque"}));
     call(&slack, "chat.postMessage", json!({"channel": "C1", "text": "card", "blocks": blocks})).await;
-    let card = slack.visible("U2", "C1").remove(0);
-    let ack = slack.clicks("U2", &card.at(), "Approve").await;
+    let card = slack.visible_messages("U2", "C1").remove(0);
+    let ack = slack.click_button("U2", &card.at(), "Approve").await;
     assert!(ack.ok());
     let (path, _, body) = heard.lock().expect("the log").remove(0);
     let payload: Value = serde_json::from_str(&first_field(&body, "payload")).expect("JSON");
@@ -238,7 +241,7 @@ async fn a_response_url_takes_five_messages_and_can_replace_the_original() {
     let now = slack.message(&card.at()).expect("still there");
     assert_eq!((now.plain().as_str(), now.edited), ("three", 3));
     assert_eq!(send(url, "", &json!({"text": "four"})).await.0, 429, "one a second after a burst of three");
-    let gone = slack.clicks_on("U1", &card, "approve").await;
+    let gone = slack.click_stale_button("U1", &card, "approve").await;
     assert!(gone.ok(), "a click on the old buttons still arrives");
 }
 
@@ -248,7 +251,7 @@ async fn the_sixth_use_and_an_old_response_url_are_refused() {
     let slack = Workspace::start(unlimited).await.expect("a free port");
     slack.add_person(Account::new("U1", "Ana", Kind::Member));
     slack.add_channel(Channel { id: "C1".into(), name: "ops".into(), ..Channel::default() });
-    let ack = slack.says("U1", "C1", "/db health").await;
+    let ack = slack.say("U1", "C1", "/db health").await;
     assert_eq!(ack.status, 0, "no bot is connected");
     let body = &slack.deliveries()[0].body;
     let url = first_field(body, "response_url");
@@ -258,19 +261,20 @@ async fn the_sixth_use_and_an_old_response_url_are_refused() {
     }
     let (status, _, body) = send(&url, "", &json!({"text": "x"})).await;
     assert_eq!((status, &body["error"]), (404, &json!("used_url")));
-    slack.says("U1", "C1", "/db health").await;
+    slack.say("U1", "C1", "/db health").await;
     let url = first_field(&slack.deliveries()[1].body, "response_url");
     slack.expire_response_urls();
     let (status, _, body) = send(&url, "", &json!({"text": "x"})).await;
     assert_eq!((status, &body["error"]), (404, &json!("expired_url")));
-    let public = slack.visible("U1", "C1").iter().filter(|message| message.ephemeral_to.is_none()).count();
+    let public =
+        slack.visible_messages("U1", "C1").iter().filter(|message| message.ephemeral_to.is_none()).count();
     assert_eq!(public, 5, "a response URL works where the bot is no member");
 }
 
 #[tokio::test]
 async fn a_failed_event_is_sent_again_once() {
     let (slack, heard) = workspace(500, "").await;
-    slack.mentions("U1", "C1", None, "health").await;
+    slack.mention_bot("U1", "C1", None, "health").await;
     let heard = heard.lock().expect("the log");
     assert_eq!(heard.len(), 2);
     assert!(heard[0].1.get("x-slack-retry-num").is_none());
@@ -284,7 +288,7 @@ async fn a_failed_event_is_sent_again_once() {
 #[tokio::test]
 async fn redelivery_repeats_the_request_byte_for_byte() {
     let (slack, heard) = workspace(200, "").await;
-    slack.says("U1", "C1", "/db health").await;
+    slack.say("U1", "C1", "/db health").await;
     slack.redeliver(0).await;
     let heard = heard.lock().expect("the log");
     assert_eq!(heard[0].2, heard[1].2);
@@ -307,7 +311,7 @@ async fn faults_come_and_go() {
     slack.fault("chat.", Fault::AnswerLost);
     assert_eq!(post().await.0, 502);
     slack.fault("chat.", Fault::Clear);
-    assert_eq!(slack.visible("U1", "C1").len(), 2, "the lost answer's message was posted");
+    assert_eq!(slack.visible_messages("U1", "C1").len(), 2, "the lost answer's message was posted");
 }
 
 #[tokio::test]
@@ -325,8 +329,8 @@ async fn people_channels_and_groups_are_told_as_they_are() {
     let as_json = call(&slack, "users.info", json!({"user": "U1"})).await;
     assert_eq!(as_json["error"], "invalid_arguments", "methods that read take no JSON");
     let dm = call(&slack, "conversations.open", json!({"users": "U1"})).await;
-    assert_eq!(dm["channel"]["id"], json!(slack.dm("U1")));
-    assert!(slack.visible("U2", &slack.dm("U1")).is_empty());
+    assert_eq!(dm["channel"]["id"], json!(slack.dm_channel("U1")));
+    assert!(slack.visible_messages("U2", &slack.dm_channel("U1")).is_empty());
 }
 
 #[tokio::test]
@@ -342,14 +346,14 @@ async fn a_file_goes_up_in_three_steps() {
     assert_eq!(put("too long").await, 400);
     assert_eq!(put("12345").await, 200);
     assert_eq!(call(&slack, "files.completeUploadExternal", files).await["ok"], true);
-    let message = slack.visible("U1", "C1").remove(0);
+    let message = slack.visible_messages("U1", "C1").remove(0);
     assert_eq!(slack.file(&message.files[0].id).as_deref(), Some(&b"12345"[..]));
 }
 
 #[tokio::test]
 async fn a_trigger_opens_one_view() {
     let (slack, _) = workspace(200, "").await;
-    let trigger = slack.says("U1", "C1", "/db use").await.trigger_id;
+    let trigger = slack.say("U1", "C1", "/db use").await.trigger_id;
     let view = |title: &str| {
         json!({"trigger_id": trigger, "view": {
             "type": "modal", "title": plain(title), "blocks": [{"type": "divider"}]}})
@@ -362,12 +366,12 @@ async fn a_trigger_opens_one_view() {
 #[tokio::test]
 async fn waiting_in_vain_shows_the_conversation() {
     let (slack, _) = workspace(200, "").await;
-    slack.says("U1", "C1", "hello there").await;
+    slack.say("U1", "C1", "hello there").await;
     let waiter = slack.clone();
     let found = tokio::spawn(async move {
-        waiter.wait_for("an answer", |slack| slack.visible("U2", "C1").into_iter().nth(1)).await
+        waiter.wait_for("an answer", |slack| slack.visible_messages("U2", "C1").into_iter().nth(1)).await
     });
-    slack.says("U2", "C1", "general").await;
+    slack.say("U2", "C1", "general").await;
     let message = found.await.expect("no panic").expect("in time");
     assert_eq!(message.text, "general");
     assert!(slack.transcript().contains("hello there"));

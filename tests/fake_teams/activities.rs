@@ -113,7 +113,7 @@ fn open(state: &State, call: &Call) -> Result<(), Refusal> {
     let room = state.conversation(call.base());
     let room =
         room.ok_or((StatusCode::NOT_FOUND, "ConversationNotFound", "Conversation not found.".to_owned()))?;
-    if !room.bot_in {
+    if !room.is_bot_member {
         let why = "The bot is not part of the conversation roster.".to_owned();
         return Err((StatusCode::FORBIDDEN, "BotNotInConversationRoster", why));
     }

@@ -62,7 +62,7 @@ pub(super) fn check(card: &Value, members: &[String]) -> Vec<String> {
     }
     found.actions(&card["actions"]);
     found.refresh(&card["refresh"]);
-    found.mentions(&card["msteams"]["entities"], &words(card));
+    found.mention_bot(&card["msteams"]["entities"], &words(card));
     found.problems
 }
 
@@ -185,7 +185,7 @@ impl Found<'_> {
         }
     }
 
-    fn mentions(&mut self, entities: &Value, words: &str) {
+    fn mention_bot(&mut self, entities: &Value, words: &str) {
         for entity in entities.as_array().into_iter().flatten() {
             self.problems.extend(mention(entity, words));
         }

@@ -45,7 +45,7 @@ pub struct Delivery {
 impl World {
     /// Somebody writes to the bot: by mention where others are, plainly where they are alone with it. Returns when the bot
     /// has acknowledged; its answers may come later.
-    pub async fn says(&self, name: &str, conversation: &str, text: &str) -> Ack {
+    pub async fn say(&self, name: &str, conversation: &str, text: &str) -> Ack {
         self.writes((name, conversation), text, None).await
     }
 
@@ -82,7 +82,7 @@ impl World {
             state.messages.push(message.clone());
             message
         });
-        if !room.bot_in {
+        if !room.is_bot_member {
             return Ack::none("the bot is not in that conversation, so it is not told".to_owned());
         }
         let mut activity = self.activity(name, &message.place());

@@ -12,15 +12,15 @@ const FEW: usize = 60;
 
 impl World {
     /// Somebody clicks a button, given by its title, on a message as they see it now.
-    pub async fn clicks(&self, name: &str, at: &At, title: &str) -> Ack {
+    pub async fn click_button(&self, name: &str, at: &At, title: &str) -> Ack {
         match self.seen(name, at) {
-            Some(shown) => self.clicks_on(name, &shown, title).await,
+            Some(shown) => self.click_stale_button(name, &shown, title).await,
             None => Ack::none(format!("{name} sees no message {at:?}")),
         }
     }
 
     /// A click on a message as it was shown: what arrives when somebody clicks just before it changes.
-    pub async fn clicks_on(&self, name: &str, shown: &Message, title: &str) -> Ack {
+    pub async fn click_stale_button(&self, name: &str, shown: &Message, title: &str) -> Ack {
         let Some(button) = shown.button(title) else {
             return Ack::none(format!("no button {title:?} on:\n{}", shown.plain()));
         };

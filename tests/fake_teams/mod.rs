@@ -160,7 +160,7 @@ impl World {
     /// Adds a conversation that the bot is in, or replaces the one with that id.
     pub fn add_conversation(&self, kind: Kind, id: &str, members: &[&str]) {
         let members = members.iter().map(|name| (*name).to_owned()).collect();
-        let conversation = Conversation { id: id.to_owned(), kind, members, bot_in: true };
+        let conversation = Conversation { id: id.to_owned(), kind, members, is_bot_member: true };
         self.change(|state| {
             state.conversations.retain(|known| known.id != id);
             state.conversations.push(conversation);
@@ -170,7 +170,11 @@ impl World {
     /// Takes the bot out of a conversation.
     pub fn remove_bot(&self, id: &str) {
         self.change(|state| {
-            state.conversations.iter_mut().filter(|room| room.id == id).for_each(|room| room.bot_in = false);
+            state
+                .conversations
+                .iter_mut()
+                .filter(|room| room.id == id)
+                .for_each(|room| room.is_bot_member = false);
         });
     }
 
@@ -184,7 +188,7 @@ impl World {
     }
 
     /// What a person sees in a conversation or in one of its threads, oldest first.
-    pub fn visible(&self, name: &str, conversation: &str) -> Vec<Message> {
+    pub fn visible_messages(&self, name: &str, conversation: &str) -> Vec<Message> {
         let (conversation, thread) = split(conversation);
         let state = self.state();
         if !state.is_in(name, conversation) {
@@ -198,7 +202,7 @@ impl World {
 
     /// A message as somebody sees it now; `None` when it was deleted or isn't for them.
     pub fn seen(&self, name: &str, at: &At) -> Option<Message> {
-        self.visible(name, &at.conversation).into_iter().find(|message| message.id == at.id)
+        self.visible_messages(name, &at.conversation).into_iter().find(|message| message.id == at.id)
     }
 
     /// Everything that the bot sent, in order.

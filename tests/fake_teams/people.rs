@@ -128,7 +128,7 @@ pub struct Conversation {
     pub kind: Kind,
     /// Names.
     pub members: Vec<String>,
-    pub bot_in: bool,
+    pub is_bot_member: bool,
 }
 
 /// A message as it is at the moment of asking, for one person where they have a view of their own.

@@ -36,7 +36,7 @@ fn roster<'a>(state: &'a State, conversation: &str) -> Result<Vec<&'a Person>, B
         let why = ("ConversationNotFound", "Conversation not found.");
         return Err(Box::new(connector_error(StatusCode::NOT_FOUND, why)));
     };
-    if !room.bot_in {
+    if !room.is_bot_member {
         let why = ("BotNotInConversationRoster", "The bot is not part of the conversation roster.");
         return Err(Box::new(connector_error(StatusCode::FORBIDDEN, why)));
     }

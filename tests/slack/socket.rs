@@ -17,11 +17,11 @@ async fn requests_are_handed_on_and_acknowledged_across_reconnections() {
     };
     let hello = || json!({ "type": "hello", "num_connections": 1 });
     // Slack moves us on; then the connection breaks; then there are words that can't be read.
-    wire.says(vec![hello(), command("e1"), json!({ "type": "disconnect", "reason": "refresh_requested" })]);
-    wire.says(vec![hello(), command("e2")]);
+    wire.say(vec![hello(), command("e1"), json!({ "type": "disconnect", "reason": "refresh_requested" })]);
+    wire.say(vec![hello(), command("e2")]);
     let unknown = json!({ "type": "interactive", "envelope_id": "e3", "payload": { "type": "next_year" } });
     let unreadable = json!({ "type": "events_api", "envelope_id": "e4", "payload": { "no": "type" } });
-    wire.says(vec![hello(), json!("not json"), unknown, unreadable, command("e5")]);
+    wire.say(vec![hello(), json!("not json"), unknown, unreadable, command("e5")]);
 
     let config = wire.config();
     let socket = Socket::new(&config, config.app_token.as_ref().unwrap()).unwrap();

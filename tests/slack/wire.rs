@@ -64,7 +64,7 @@ impl Wire {
     }
 
     /// What one websocket will say; then it closes.
-    pub fn says(&self, words: Vec<Value>) {
+    pub fn say(&self, words: Vec<Value>) {
         self.socket.lock().unwrap().push_back(words);
     }
 

@@ -26,7 +26,7 @@ async fn an_invoke_that_comes_again_decides_once_and_is_always_answered() {
     let bot = Bot::start(Twist::default()).await;
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = bot.kill_card(pid).await;
-    assert!(bot.teams.clicks("ben", &card, "Approve").await.ok());
+    assert!(bot.teams.click_button("ben", &card, "Approve").await.ok());
     let click =
         bot.teams.deliveries().iter().rposition(|delivery| delivery.activity["value"]["trigger"] == "manual");
     let click = click.expect("the click");
@@ -46,9 +46,9 @@ async fn clicks_at_once_by_execute_and_by_submit_decide_once() {
     let bens = bot.sees("ben", &card, "[Approve]").await;
     let caras = bot.sees("cara", &card, "[Approve]").await;
     let (a, b, c, d) = tokio::join!(
-        bot.teams.clicks_on("ben", &bens, "Approve"),
-        bot.teams.clicks_on("ben", &bens, "Approve"),
-        bot.teams.clicks_on("cara", &caras, "Approve"),
+        bot.teams.click_stale_button("ben", &bens, "Approve"),
+        bot.teams.click_stale_button("ben", &bens, "Approve"),
+        bot.teams.click_stale_button("cara", &caras, "Approve"),
         bot.teams.clicks_with_an_old_client("cara", &caras, "Approve"),
     );
     assert!(a.ok() && b.ok() && c.ok() && d.ok(), "{a:?} {b:?} {c:?} {d:?}");

@@ -74,7 +74,7 @@ async fn whoever_is_not_listed_is_told_so_alone() {
     let card = bot.kill_card(pid).await;
     let seen = bot.sees("ben", &card, "[Approve]").await;
     for button in ["Approve", "Deny"] {
-        let ack = bot.teams.clicks_on("nora", &seen, button).await;
+        let ack = bot.teams.click_stale_button("nora", &seen, button).await;
         assert!(ack.ok() && ack.body.to_string().contains(words), "{button}: {ack:?}");
     }
     assert_eq!(bot.events_of("kill").await, ["requested"]);
@@ -96,7 +96,7 @@ async fn whoever_left_meanwhile_decides_and_asks_nothing() {
     let card = bot.kill_card(pid).await;
     // The requester's account is asked about anew when the run starts.
     bot.teams.add_person(Person { deactivated: true, ..Person::new("ana") });
-    assert!(bot.teams.clicks("ben", &card, "Approve").await.ok());
+    assert!(bot.teams.click_button("ben", &card, "Approve").await.ok());
     bot.sees("ben", &card, "was revoked").await;
     assert_eq!(bot.events_of("kill").await, ["requested", "approved", "revoked"]);
     assert!(bot.is_there(pid).await);
@@ -111,9 +111,9 @@ async fn a_role_counts_for_the_members_of_its_group_alone() {
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = bot.kill_card(pid).await;
     let seen = bot.sees("ben", &card, "[Approve]").await;
-    let ack = bot.teams.clicks_on("cara", &seen, "Approve").await;
+    let ack = bot.teams.click_stale_button("cara", &seen, "Approve").await;
     assert!(ack.ok() && ack.body.to_string().contains("you aren't a member"), "{ack:?}");
     assert_eq!(bot.events_of("kill").await, ["requested"]);
-    assert!(bot.teams.clicks("ben", &card, "Approve").await.ok());
+    assert!(bot.teams.click_button("ben", &card, "Approve").await.ok());
     bot.sees("ana", &card, &format!("Session {pid} ended")).await;
 }

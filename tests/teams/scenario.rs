@@ -11,7 +11,7 @@ async fn an_incident_from_the_first_look_to_the_history() {
 
     let health = bot.asks("ana", "health --env production").await;
     assert!(health.plain().contains("ana") && health.plain().contains("PRODUCTION"), "{}", health.plain());
-    let root = bot.teams.visible("ana", INCIDENT)[0].clone();
+    let root = bot.teams.visible_messages("ana", INCIDENT)[0].clone();
     assert_eq!(health.thread, root.thread, "the answer hangs from the question");
     let blocked = bot.asks("ana", "blocked --env production").await;
     assert!(blocked.plain().contains("ana requested blocked"), "{}", blocked.plain());
@@ -25,12 +25,12 @@ async fn an_incident_from_the_first_look_to_the_history() {
     assert!(bot.is_there(pid).await, "nothing may happen before the approval");
 
     let all = bot.sees("ben", &card, "[Approve]").await;
-    let ack = bot.teams.clicks_on("ana", &all, "Approve").await;
+    let ack = bot.teams.click_stale_button("ana", &all, "Approve").await;
     assert!(ack.ok(), "{ack:?}");
     bot.sees("ana", &card, "somebody else has to decide").await;
     assert!(bot.is_there(pid).await);
 
-    let ack = bot.teams.clicks("ben", &card, "Approve").await;
+    let ack = bot.teams.click_button("ben", &card, "Approve").await;
     assert!(ack.ok(), "{ack:?}");
     for who in ["ana", "ben", "cara", "dan"] {
         let done = bot.sees(who, &card, &format!("Session {pid} ended")).await;
@@ -74,7 +74,7 @@ async fn each_sees_a_card_with_their_own_buttons() {
             assert!(seen.button(button).is_none(), "{who} has {button}:\n{}", seen.plain());
         }
     }
-    let ack = bot.teams.clicks("ana", &card, "Withdraw").await;
+    let ack = bot.teams.click_button("ana", &card, "Withdraw").await;
     assert!(ack.ok(), "{ack:?}");
     for who in ["ana", "ben", "dan"] {
         assert!(bot.sees(who, &card, "Withdrawn by ana").await.buttons().is_empty());
@@ -126,7 +126,7 @@ async fn slash_commands_and_threads_are_answered_where_they_were_typed() {
         let told = bot.next(("ana", place), before, line).await;
         assert!(told.plain().contains("ana requested health"), "{}", told.plain());
     }
-    let root = bot.teams.visible("ana", INCIDENT).pop().expect("an answer");
+    let root = bot.teams.visible_messages("ana", INCIDENT).pop().expect("an answer");
     let thread = root.place();
     let told = bot.asks_in("ben", &thread, "blocked --env production").await;
     assert_eq!(told.place(), thread);

@@ -11,14 +11,14 @@ impl Bot {
 
     pub async fn asks_in(&self, who: &str, place: &str, line: &str) -> Message {
         let before = self.answers(who, place).len();
-        let ack = self.teams.says(who, place, line).await;
+        let ack = self.teams.say(who, place, line).await;
         assert!(ack.ok(), "{line}: {ack:?}");
         self.next((who, place), before, line).await
     }
 
     /// What the bot wrote there, as somebody sees it.
     pub fn answers(&self, who: &str, place: &str) -> Vec<Message> {
-        let mut seen = self.teams.visible(who, place);
+        let mut seen = self.teams.visible_messages(who, place);
         seen.retain(|message| message.author.is_none());
         seen
     }

@@ -8,7 +8,7 @@ const READER: &str = "user = \"countersign_read\"";
 const OPERATOR: &str = "user = \"countersign_act\"";
 
 async fn checks(world: &World<'_>) -> Said {
-    let said = world.says(&["check"]).await;
+    let said = world.say(&["check"]).await;
     said.is_fit_for_a_terminal();
     said
 }
@@ -49,7 +49,7 @@ async fn all_is_well() {
         "nothing is made: {left:?}"
     );
     assert_eq!(std::fs::read_dir(world.directory().join("backups")).unwrap().count(), 0);
-    let json = world.says(&["check", "--json"]).await;
+    let json = world.say(&["check", "--json"]).await;
     assert_eq!((json.status, json.json()["verdict"]["tone"].as_str()), (0, Some("ok")));
 }
 

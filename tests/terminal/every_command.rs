@@ -80,7 +80,7 @@ async fn in_an_incident_the_line_to_type_stands_below_the_rows() {
     let line = format!("countersign run kill {head} --server main --env production");
     assert!(said.out.lines().any(|shown| shown == line), "{}", said.out);
     let words: Vec<&str> = line.split(' ').skip(1).chain(["--dry-run"]).collect();
-    let dry = world.says(&words).await;
+    let dry = world.say(&words).await;
     assert!(dry.status == 0 && dry.out.contains("5 waiting sessions"), "{dry:?}");
     dry.is_fit_for_a_terminal();
     for line in ["health", "long --over 0s", "connections", "slow", "sizes"] {

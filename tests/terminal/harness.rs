@@ -136,7 +136,7 @@ impl<'s> World<'s> {
     }
 
     /// Runs the program, where its configuration is, with nothing in its environment but the secrets.
-    pub async fn says(&self, arguments: &[&str]) -> Said {
+    pub async fn say(&self, arguments: &[&str]) -> Said {
         let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
             .args(arguments)
             .current_dir(self.directory())
@@ -158,7 +158,7 @@ impl<'s> World<'s> {
     /// `countersign run`, with a line as one would type it without quotes.
     pub async fn runs(&self, line: &str) -> Said {
         let words: Vec<&str> = ["run"].into_iter().chain(line.split_whitespace()).collect();
-        self.says(&words).await
+        self.say(&words).await
     }
 
     /// The record, as another process reads it.

@@ -57,7 +57,7 @@ async fn a_backup_is_made_and_recorded() {
 async fn a_dry_run_shows_the_plan_and_asks_nobody() {
     let world = World::with("U0ANA", &[CHANNEL]).await;
     let (_client, pid) = session(&world, "dry-worker").await;
-    let said = world.says(&["run", "kill", &pid.to_string(), "--env", "staging", "--dry-run"]).await;
+    let said = world.say(&["run", "kill", &pid.to_string(), "--env", "staging", "--dry-run"]).await;
     assert_eq!(said.status, 0, "{said:?}");
     said.is_fit_for_a_terminal();
     assert!(
@@ -96,7 +96,7 @@ async fn a_danger_is_asked_in_chat_and_done_by_the_bot_there() {
     let _bot = world.stage.bot().await.unwrap();
     let (_client, pid) = session(&world, "doomed-worker").await;
     let pid_text = pid.to_string();
-    let said = world.says(&["run", "kill", &pid_text, "--env", "staging", "--reason", "it's stuck"]).await;
+    let said = world.say(&["run", "kill", &pid_text, "--env", "staging", "--reason", "it's stuck"]).await;
     assert_eq!(said.status, 0, "{said:?}");
     said.is_fit_for_a_terminal();
     assert!(said.out.starts_with("WARNING: Needs approval from ben or cara within "), "{}", said.out);
@@ -108,20 +108,20 @@ async fn a_danger_is_asked_in_chat_and_done_by_the_bot_there() {
     let workspace = &world.stage.workspace;
     let card = workspace
         .wait_for("the card", |workspace| {
-            workspace.visible("U0BEN", INCIDENT).into_iter().find(|m| m.button("Approve").is_some())
+            workspace.visible_messages("U0BEN", INCIDENT).into_iter().find(|m| m.button("Approve").is_some())
         })
         .await
         .unwrap();
     assert!(card.plain().contains("it's stuck"), "{}", card.plain());
     // Her own request, from whichever door.
-    workspace.clicks("U0ANA", &card.at(), "Approve").await;
+    workspace.click_button("U0ANA", &card.at(), "Approve").await;
     let told = workspace.wait_for("a refusal", |workspace| {
-        workspace.visible("U0ANA", INCIDENT).into_iter().find(|m| m.ephemeral_to.is_some())
+        workspace.visible_messages("U0ANA", INCIDENT).into_iter().find(|m| m.ephemeral_to.is_some())
     });
     assert!(told.await.unwrap().plain().contains("You requested this, so somebody else has to decide."));
     assert!(is_there(&world, pid).await);
 
-    workspace.clicks("U0BEN", &card.at(), "Approve").await;
+    workspace.click_button("U0BEN", &card.at(), "Approve").await;
     let done = workspace.wait_for("the end", |workspace| {
         workspace.message(&card.at()).filter(|message| message.plain().contains(" ended."))
     });
@@ -159,10 +159,10 @@ async fn who_may_no_longer_ask_is_revoked_at_the_start() {
     };
     let _bot = stage.bot().await.unwrap();
     let card = world.stage.workspace.wait_for("the card", |workspace| {
-        workspace.visible("U0BEN", INCIDENT).into_iter().find(|m| m.button("Approve").is_some())
+        workspace.visible_messages("U0BEN", INCIDENT).into_iter().find(|m| m.button("Approve").is_some())
     });
     let card = card.await.unwrap();
-    world.stage.workspace.clicks("U0BEN", &card.at(), "Approve").await;
+    world.stage.workspace.click_button("U0BEN", &card.at(), "Approve").await;
     let told = world.stage.workspace.wait_for("the end", |workspace| {
         workspace.message(&card.at()).filter(|message| message.plain().contains("no longer accepted"))
     });
@@ -173,13 +173,13 @@ async fn who_may_no_longer_ask_is_revoked_at_the_start() {
 /// Waits until somebody sees those words in a channel.
 async fn seen(workspace: &Workspace, who: &str, (channel, words): (&str, &str)) -> Message {
     let found = workspace.wait_for(words, |workspace| {
-        workspace.visible(who, channel).into_iter().find(|message| message.plain().contains(words))
+        workspace.visible_messages(who, channel).into_iter().find(|message| message.plain().contains(words))
     });
     found.await.unwrap_or_else(|why| panic!("{who}: {why}"))
 }
 
 async fn direct(workspace: &Workspace, who: &str, words: &str) -> Message {
-    seen(workspace, who, (&workspace.dm(who), words)).await
+    seen(workspace, who, (&workspace.dm_channel(who), words)).await
 }
 
 /// Everyone whom it concerns hears in chat of what was done alone.
@@ -208,7 +208,7 @@ async fn what_is_done_alone_at_a_terminal_is_told_in_chat_at_once() {
     let pid_text = pid.to_string();
     let words =
         ["run", "break-glass", "kill", &pid_text, "--env", "production", "--reason", "nobody is awake"];
-    let said = world.says(&words).await;
+    let said = world.say(&words).await;
     assert_eq!(said.status, 0, "{said:?}");
     said.is_fit_for_a_terminal();
     assert!(said.flat().contains(" ended.") && said.flat().contains("review 1"), "{}", said.out);
@@ -225,18 +225,18 @@ async fn while_slack_cannot_be_reached_it_is_done_all_the_same_and_told_later() 
     let pid_text = pid.to_string();
     let words =
         ["run", "break-glass", "kill", &pid_text, "--env", "production", "--reason", "nobody is awake"];
-    let said = world.says(&words).await;
+    let said = world.say(&words).await;
     assert_eq!(said.status, 0, "{said:?}");
     assert!(said.flat().contains(" ended."), "{}", said.out);
     assert!(!is_there(&world, pid).await);
     let [run] = world.recorded().await.try_into().expect("one run");
     assert_eq!((run.state, run.request.break_glass), (RunState::Succeeded, true));
-    assert!(workspace.visible("U0BEN", INCIDENT).is_empty());
+    assert!(workspace.visible_messages("U0BEN", INCIDENT).is_empty());
 
     let _bot = world.stage.bot().await.unwrap();
     workspace.fault("", Fault::Clear);
     all_hear_of_it(workspace, pid).await;
-    for (who, channel) in [("U0BEN", INCIDENT.to_owned()), ("U0BEN", workspace.dm("U0BEN"))] {
-        assert_eq!(workspace.visible(who, &channel).len(), 1, "once: {}", workspace.transcript());
+    for (who, channel) in [("U0BEN", INCIDENT.to_owned()), ("U0BEN", workspace.dm_channel("U0BEN"))] {
+        assert_eq!(workspace.visible_messages(who, &channel).len(), 1, "once: {}", workspace.transcript());
     }
 }

@@ -28,7 +28,7 @@ async fn a_second_person_ends_exactly_that_session() {
     assert_eq!(told.ephemeral_to.as_deref(), Some(ANA));
     assert!(scene.is_there(pid).await);
 
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let done = scene.until(&card.at(), &format!("Session {pid} ended")).await;
     assert!(done.buttons().is_empty(), "a decided card has no buttons: {}", done.plain());
     assert!(done.plain().contains("approved by ben"), "{}", done.plain());

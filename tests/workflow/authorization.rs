@@ -89,7 +89,7 @@ async fn an_outsider_who_mentions_the_bot_in_a_shared_channel_gets_nothing() {
     crate::helpers::share(&scene);
     scene.workspace().add_person(countersign::demo::fake_slack::Account::new("U0EVE", "eve", Kind::External));
     let before = scene.count("U0EVE");
-    let ack = scene.workspace().mentions("U0EVE", INCIDENT, None, "blocked --env production").await;
+    let ack = scene.workspace().mention_bot("U0EVE", INCIDENT, None, "blocked --env production").await;
     assert!(ack.ok(), "{ack:?}");
     let told = scene.next("U0EVE", before + 1, "a refusal").await;
     assert!(told.plain().contains("accounts of other organisations"), "{}", told.plain());
@@ -146,10 +146,10 @@ async fn a_role_counts_in_its_environments_only() {
     scene.refused("U0TESS", &format!("kill {pid} --env production"), "in production").await;
     let card = scene.kill_card(pid).await;
     scene.is_refused("U0TESS", &card.at(), ("Approve", "`kill` in production")).await;
-    scene.clicks(ANA, &card.at(), "Withdraw").await;
+    scene.click_button(ANA, &card.at(), "Withdraw").await;
     scene.until(&card.at(), "Withdrawn by ana").await;
     let card = scene.card("U0TESS", &format!("kill {pid} --env staging")).await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), &format!("Session {pid} ended")).await;
 }
 
@@ -164,7 +164,7 @@ async fn nobody_decides_their_own_request_whatever_their_roles() {
         scene.is_refused(CARA, &card.at(), (button, "somebody else has to decide")).await;
     }
     assert_eq!(scene.only_run("kill").await.version, 1);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), &format!("Session {pid} ended")).await;
 }
 
@@ -191,7 +191,7 @@ async fn revoked(mut scene: Scene, change: impl FnOnce(&mut Scene), restarts: bo
     if restarts {
         scene.restart().await;
     }
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), "was revoked").await;
     let run = scene.only_run("kill").await;
     assert_eq!(run.state, RunState::Revoked, "{}", shown.plain());

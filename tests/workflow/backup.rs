@@ -53,7 +53,7 @@ async fn a_second_backup_waits_and_a_lost_chat_hears_of_the_first_later() {
     drop(blocker);
 
     let before = scene.count(ANA);
-    scene.says(ANA, "backup asset-service --env staging").await;
+    scene.say(ANA, "backup asset-service --env staging").await;
     let refused = scene.next(ANA, before, "a refusal").await.plain();
     assert!(refused.contains("already holds the lock on"), "{refused}");
     assert_eq!(scene.runs_of("backup").await.len(), 1, "and left no run");

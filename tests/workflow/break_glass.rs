@@ -37,7 +37,7 @@ async fn one_acts_alone_everyone_is_told_and_another_reviews_it() {
     assert!(run.request.break_glass);
     let told = scene.workspace().wait_for("ben to be told", |workspace| {
         workspace
-            .visible(BEN, &workspace.dm(BEN))
+            .visible_messages(BEN, &workspace.dm_channel(BEN))
             .into_iter()
             .find(|message| message.plain().contains("without approval"))
     });
@@ -60,7 +60,7 @@ async fn what_is_done_alone_does_not_wait_for_the_chat() {
     let scene = with_glass().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     scene.workspace().fault("chat.postMessage", Fault::Held);
-    scene.says(ANA, &format!("break-glass kill {pid} --env production --reason \"alone\"")).await;
+    scene.say(ANA, &format!("break-glass kill {pid} --env production --reason \"alone\"")).await;
     found("the session to be gone", async || (!scene.is_there(pid).await).then_some(())).await;
     scene.until_state("kill", RunState::Succeeded).await;
     scene.workspace().fault("chat.postMessage", Fault::Clear);
@@ -175,9 +175,9 @@ async fn at_the_same_moment_in_two_environments_one_of_two_acts() {
     let (_second, staging) = scene.session("asset-worker-8").await;
     let line = |pid: i32, place: &str| format!("break-glass kill {pid} --env {place} --reason \"it burns\"");
     let (here, there) = (line(production, "production"), line(staging, "staging"));
-    tokio::join!(scene.says(ANA, &here), scene.says(ANA, &there));
+    tokio::join!(scene.say(ANA, &here), scene.say(ANA, &there));
     let told = found("what becomes of both", async || {
-        let told = scene.workspace().visible(ANA, INCIDENT);
+        let told = scene.workspace().visible_messages(ANA, INCIDENT);
         let one = |words: &str| told.iter().any(|message| message.plain().contains(words));
         (one(" ended.") && one("ana used break-glass at")).then_some(told)
     })

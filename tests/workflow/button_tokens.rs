@@ -21,7 +21,7 @@ async fn a_token_counts_only_on_the_message_and_in_the_conversation_it_was_poste
     }
     assert!(scene.runs_of("kill").await.iter().all(|run| run.state == RunState::Pending));
     assert!(scene.is_there(pid).await && scene.is_there(other).await);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
     assert!(scene.is_there(other).await);
 }
@@ -41,7 +41,7 @@ async fn a_forged_token_is_nothing_and_a_relabelled_button_stays_what_it_was() {
     let blocks = serde_json::to_string(&relabelled.blocks).unwrap();
     let (approve, deny) = (Scene::token(&card, "Approve"), Scene::token(&card, "Deny"));
     relabelled.blocks = serde_json::from_str(&blocks.replace(&approve, &deny)).unwrap();
-    assert!(scene.workspace().clicks_on(BEN, &relabelled, "Approve").await.ok());
+    assert!(scene.workspace().click_stale_button(BEN, &relabelled, "Approve").await.ok());
     scene.until(&card.at(), "Denied by ben").await;
     assert!(scene.is_there(pid).await);
 }
@@ -67,7 +67,7 @@ async fn a_card_that_was_not_wholly_delivered_approves_nothing() {
     assert_eq!(scene.tampers("UPDATE cards SET message = NULL WHERE kind = 'primary'"), 1);
     scene.is_refused(BEN, &card.at(), ("Approve", "isn't delivered yet")).await;
     assert_eq!(scene.only_run("kill").await.state, RunState::Pending);
-    scene.clicks(ANA, &card.at(), "Withdraw").await;
+    scene.click_button(ANA, &card.at(), "Withdraw").await;
     scene.until_state("kill", RunState::Withdrawn).await;
     assert!(scene.is_there(pid).await);
 }

@@ -14,12 +14,15 @@ async fn every_copy_of_the_card_tells_the_decision() {
     let run = scene.only_run("kill").await;
     scene.says_in(ANA, "C0DATABASE", &format!("show {}", run.id)).await;
     let second = scene.workspace().wait_for("the second copy", |workspace| {
-        workspace.visible(BEN, "C0DATABASE").into_iter().find(|message| message.button("Approve").is_some())
+        workspace
+            .visible_messages(BEN, "C0DATABASE")
+            .into_iter()
+            .find(|message| message.button("Approve").is_some())
     });
     let second = second.await.unwrap();
     assert!(second.plain().contains(&pid.to_string()), "the whole plan stands there too: {}", second.plain());
 
-    let ack = scene.workspace().clicks(BEN, &second.at(), "Approve").await;
+    let ack = scene.workspace().click_button(BEN, &second.at(), "Approve").await;
     assert!(ack.ok(), "{ack:?}");
     for card in [card.at(), second.at()] {
         let done = scene.until(&card, " ended.").await;
@@ -28,7 +31,7 @@ async fn every_copy_of_the_card_tells_the_decision() {
     }
     assert!(!scene.is_there(pid).await);
     assert_eq!(
-        scene.workspace().visible(ANA, "C0DATABASE").len(),
+        scene.workspace().visible_messages(ANA, "C0DATABASE").len(),
         2,
         "the answer, and one card that was edited"
     );
@@ -37,7 +40,7 @@ async fn every_copy_of_the_card_tells_the_decision() {
     scene.says_in(ANA, "C0DATABASE", &format!("show {}", run.id)).await;
     let told = scene
         .workspace()
-        .wait_for("the story", |workspace| workspace.visible(BEN, "C0DATABASE").into_iter().nth(2));
+        .wait_for("the story", |workspace| workspace.visible_messages(BEN, "C0DATABASE").into_iter().nth(2));
     assert!(told.await.unwrap().plain().contains("succeeded"));
     assert_eq!(cards(&scene, run.id).await.len(), 2);
 }
@@ -50,12 +53,12 @@ async fn a_card_is_not_posted_where_it_may_not_stand_and_not_without_end() {
     let run = scene.only_run("kill").await;
     let count = async || cards(&scene, run.id).await.len();
     let show = format!("show {}", run.id);
-    let there = scene.workspace().dm(ANA);
+    let there = scene.workspace().dm_channel(ANA);
     for (channel, line) in [(INCIDENT, format!("{show} --private")), (&there, show.clone())] {
         scene.says_in(ANA, channel, &line).await;
     }
     for shows in 1..=12 {
-        scene.says(ANA, &show).await;
+        scene.say(ANA, &show).await;
         let wanted = (1 + shows).min(10);
         found("one more copy", async || (count().await == wanted).then_some(())).await;
     }
@@ -74,7 +77,8 @@ async fn cards(scene: &Scene, run: i64) -> Vec<Card> {
 /// How many answers tell the story of that run.
 fn shown(scene: &Scene, run: i64) -> usize {
     let workspace = scene.workspace();
-    let seen = [INCIDENT.to_owned(), workspace.dm(ANA)].map(|channel| workspace.visible(ANA, &channel));
+    let seen = [INCIDENT.to_owned(), workspace.dm_channel(ANA)]
+        .map(|channel| workspace.visible_messages(ANA, &channel));
     let story = |message: &&Message| {
         message.plain().contains(&format!("#{run} kill")) && message.plain().contains("Events")
     };

@@ -17,10 +17,10 @@ async fn counts_from_the_next_request_on(mut scene: Scene, who: &str, (old, new)
     assert!(scene.is_there(pid).await);
 
     let anew = scene.kill_card(spared).await;
-    scene.clicks(who, &anew.at(), "Approve").await;
+    scene.click_button(who, &anew.at(), "Approve").await;
     scene.until(&anew.at(), &format!("Session {spared} ended")).await;
     assert!(scene.is_there(pid).await);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), &format!("Session {pid} ended")).await;
 }
 
@@ -55,6 +55,6 @@ async fn a_role_that_is_taken_away_counts_no_longer() {
     let waiting = scene.asks(ANA, "pending").await.plain();
     assert!(waiting.contains("cara") && !waiting.contains("ben"), "{waiting}");
     assert!(scene.is_there(pid).await);
-    scene.clicks(CARA, &card.at(), "Approve").await;
+    scene.click_button(CARA, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
 }

@@ -42,7 +42,7 @@ async fn health_connections_and_kill_still_answer() {
     let pid: i32 = pool[0].query_one("SELECT pg_backend_pid()", &[]).await.expect("a pid").get(0);
     let card = scene.asks(ANA, &format!("kill {pid} --env production")).await;
     assert!(card.plain().contains("leaky-pool"), "{}", card.plain());
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), &format!("Session {pid} ended.")).await;
     let there = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
     assert!(!superuser.query_one(there, &[&pid]).await.expect("an answer").get::<_, bool>(0));

@@ -20,10 +20,10 @@ async fn there_is_no_default_environment_and_each_conversation_has_its_own() {
     let told = scene.asks(ANA, "blocked --env production").await.plain();
     assert!(told.contains("on 🔴 PRODUCTION"), "a named environment counts more: {told}");
     let other = async |scene: &Scene, line: &str| {
-        let seen = scene.workspace().visible(ANA, "C0DATABASE").len();
+        let seen = scene.workspace().visible_messages(ANA, "C0DATABASE").len();
         scene.says_in(ANA, "C0DATABASE", line).await;
         let find = |workspace: &countersign::demo::fake_slack::Workspace| {
-            workspace.visible(ANA, "C0DATABASE").into_iter().nth(seen)
+            workspace.visible_messages(ANA, "C0DATABASE").into_iter().nth(seen)
         };
         scene.workspace().wait_for(line, find).await.unwrap().plain()
     };
@@ -58,11 +58,11 @@ async fn the_menu_offers_what_works() {
 async fn a_mention_in_a_thread_is_answered_in_that_thread() {
     let scene = Scene::usual().await;
     scene.asks(ANA, "use staging").await;
-    assert!(scene.workspace().says(BEN, INCIDENT, "the deploy hangs").await.ok());
-    let start = scene.workspace().visible(ANA, INCIDENT).pop().unwrap();
+    assert!(scene.workspace().say(BEN, INCIDENT, "the deploy hangs").await.ok());
+    let start = scene.workspace().visible_messages(ANA, INCIDENT).pop().unwrap();
     let before = scene.count(ANA);
     let bot = format!("<@{}> blocked", fake_slack::BOT_USER);
-    assert!(scene.workspace().mentions(ANA, INCIDENT, Some(&start.ts), &bot).await.ok());
+    assert!(scene.workspace().mention_bot(ANA, INCIDENT, Some(&start.ts), &bot).await.ok());
     let answer = scene.next(ANA, before + 1, "an answer").await;
     assert_eq!(answer.thread_ts.as_deref(), Some(start.ts.as_str()), "{}", answer.plain());
     assert!(
@@ -72,14 +72,17 @@ async fn a_mention_in_a_thread_is_answered_in_that_thread() {
     );
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let line = format!("kill {pid}");
-    assert!(scene.workspace().mentions(ANA, INCIDENT, Some(&start.ts), &line).await.ok());
+    assert!(scene.workspace().mention_bot(ANA, INCIDENT, Some(&start.ts), &line).await.ok());
     let find = |workspace: &countersign::demo::fake_slack::Workspace| {
-        workspace.visible(BEN, INCIDENT).into_iter().find(|message| message.button("Approve").is_some())
+        workspace
+            .visible_messages(BEN, INCIDENT)
+            .into_iter()
+            .find(|message| message.button("Approve").is_some())
     };
     let card = scene.workspace().wait_for("a card", find).await.unwrap();
     assert_eq!(card.thread_ts.as_deref(), Some(start.ts.as_str()));
     scene.until_noted(&card).await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let done = scene.until(&card.at(), &format!("Session {pid} ended")).await;
     assert_eq!(done.thread_ts.as_deref(), Some(start.ts.as_str()));
 }
@@ -117,11 +120,13 @@ async fn a_request_needs_a_place_where_its_card_can_stand() {
     let line = format!("kill {pid} --env production");
     let away = Channel { id: "C0AWAY".to_owned(), name: "away".to_owned(), ..Channel::default() };
     scene.workspace().add_channel(away);
-    for (channel, words) in [("C0AWAY".to_owned(), "Invite it"), (scene.workspace().dm(ANA), "Only you")] {
-        let seen = scene.workspace().visible(ANA, &channel).len();
+    for (channel, words) in
+        [("C0AWAY".to_owned(), "Invite it"), (scene.workspace().dm_channel(ANA), "Only you")]
+    {
+        let seen = scene.workspace().visible_messages(ANA, &channel).len();
         scene.says_in(ANA, &channel, &line).await;
         let find = |workspace: &countersign::demo::fake_slack::Workspace| {
-            workspace.visible(ANA, &channel).into_iter().nth(seen)
+            workspace.visible_messages(ANA, &channel).into_iter().nth(seen)
         };
         let told = scene.workspace().wait_for("a refusal", find).await.unwrap().plain();
         assert!(told.contains(words), "{told}");

@@ -44,7 +44,7 @@ async fn killed_between_the_claim_and_the_effect() {
     let process = Process::start(&scene).await;
     let card = asked(&scene).await;
     let holder = counter.held().await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let waiting = counter.is_waited_for().await;
     becomes(&record, "count", RunState::Running).await;
     process.kill().await;
@@ -62,7 +62,7 @@ async fn killed_between_the_claim_and_the_effect() {
     assert_eq!(counter.rows().await, 0);
     // A click on the card as it was before the crash.
     let before = scene.count(CARA);
-    assert!(scene.workspace().clicks_on(CARA, &card, "Approve").await.ok());
+    assert!(scene.workspace().click_stale_button(CARA, &card, "Approve").await.ok());
     let told = scene.next(CARA, before, "an answer").await;
     assert!(told.plain().contains("already decided: approved by ben"), "{}", told.plain());
     assert_eq!(the_run(&record, "count").await.expect("the run").version, 4);
@@ -77,7 +77,7 @@ async fn killed_between_the_effect_and_the_end_of_the_record() {
     let process = Process::start(&scene).await;
     let card = asked(&scene).await;
     let holder = counter.held().await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     counter.is_waited_for().await;
     becomes(&record, "count", RunState::Running).await;
     let lock = locks_the_record(&scene);
@@ -120,7 +120,7 @@ async fn killed_before_the_claim(scene: &Scene, other_lives: bool) -> Message {
         }
     };
     scene.workspace().fault("users.info", Fault::Held);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     becomes(&record, "count", RunState::Approved).await;
     second.kill().await;
     scene.workspace().fault("users.info", Fault::Clear);
@@ -162,13 +162,13 @@ async fn killed_between_the_decision_and_the_edit_of_the_card() {
     let done = asked(&scene).await;
     noted(&record, &becomes(&record, "count", RunState::Pending).await).await;
     scene.workspace().fault("chat.update", Fault::Held);
-    scene.clicks(BEN, &done.at(), "Approve").await;
+    scene.click_button(BEN, &done.at(), "Approve").await;
     let run = becomes(&record, "count", RunState::Succeeded).await;
     let before = scene.count(ANA);
-    scene.says(ANA, "count --env staging").await;
+    scene.say(ANA, "count --env staging").await;
     let denied = scene.next(ANA, before, "the second card").await;
     noted(&record, &record.get(run.id + 1).await.unwrap().expect("the second run")).await;
-    scene.clicks(CARA, &denied.at(), "Deny").await;
+    scene.click_button(CARA, &denied.at(), "Deny").await;
     let other = found("the denial", async || {
         let run = record.get(run.id + 1).await.expect("the record")?;
         (run.state == RunState::Denied).then_some(run)
@@ -199,7 +199,7 @@ async fn killed_before_the_card_was_posted() {
     let process = Process::start(&scene).await;
     scene.workspace().fault("chat.postMessage", Fault::Hang);
     let before = scene.count(ANA);
-    scene.says(ANA, "count --env production").await;
+    scene.say(ANA, "count --env production").await;
     let pending = becomes(&record, "count", RunState::Pending).await;
     found("the card to be on its way", async || {
         (scene.workspace().calls("chat.postMessage") > 0).then_some(())
@@ -211,7 +211,7 @@ async fn killed_before_the_card_was_posted() {
 
     let _again = Process::start(&scene).await;
     let card = scene.next(ANA, before, "the card").await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ran on ").await;
     assert_eq!(scene.count(ANA), before + 1, "one card");
     assert_eq!(the_run(&record, "count").await.expect("the run").id, pending.id);
@@ -242,7 +242,8 @@ async fn killed_at_twenty_random_moments_of_an_approval() {
         noted(&record, &record.get(run).await.unwrap().expect("the run")).await;
         let workspace = process.of(&scene);
         let (message, clicked) = (card.clone(), tokio::time::Instant::now());
-        let click = tokio::spawn(async move { drop(workspace.clicks_on(BEN, &message, "Approve").await) });
+        let click =
+            tokio::spawn(async move { drop(workspace.click_stale_button(BEN, &message, "Approve").await) });
         // From before the click is read until after the card is edited.
         let mut random = [0_u8; 2];
         getrandom::fill(&mut random).expect("randomness");
@@ -305,7 +306,7 @@ async fn killed_at_twenty_random_moments_of_a_vacuum() {
     let mut process = Process::start(&scene).await;
     let mut outlived = 0;
     for _ in 0..20 {
-        scene.says(ANA, "vacuum asset-service --env staging").await;
+        scene.say(ANA, "vacuum asset-service --env staging").await;
         let asked = tokio::time::Instant::now();
         let mut random = [0_u8; 2];
         getrandom::fill(&mut random).expect("randomness");

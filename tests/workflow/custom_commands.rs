@@ -33,7 +33,7 @@ async fn with(commands: Vec<(&str, &str)>) -> Scene {
 
 /// What became of a request that ben approved.
 async fn approved(scene: &Scene, card: &Message, words: &str) -> String {
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), words).await.plain()
 }
 

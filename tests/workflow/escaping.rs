@@ -65,7 +65,7 @@ async fn nothing_that_others_wrote_pings_links_or_formats() {
     scene.refused(ANA, "&lt;!channel&gt;*b*`c` ```x``` <@U0DAN>", "no command").await;
     scene.refused(ANA, "kill &lt;!channel&gt; --env production", "<!channel>").await;
     scene.refused(ANA, "use &lt;@U0DAN&gt;", "no environment").await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
     wait.await.unwrap();
 

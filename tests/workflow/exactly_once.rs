@@ -12,7 +12,7 @@ const RECORDED: &str = "dropped recorded delivery";
 
 /// What only this person sees in the channel.
 fn told(scene: &Scene, who: &str) -> Vec<Message> {
-    let mut seen = scene.workspace().visible(who, INCIDENT);
+    let mut seen = scene.workspace().visible_messages(who, INCIDENT);
     seen.retain(|message| message.ephemeral_to.as_deref() == Some(who));
     seen
 }
@@ -41,7 +41,7 @@ async fn fifty_approvers_at_the_same_moment_over_two_processes_start_it_once() {
 
     let clicks = crowd.iter().enumerate().map(|(n, (account, _))| {
         let (workspace, card) = (processes[n % 2].of(&scene), card.clone());
-        async move { workspace.clicks_on(account, &card, "Approve").await }
+        async move { workspace.click_stale_button(account, &card, "Approve").await }
     });
     for ack in futures::future::join_all(clicks).await {
         assert!(ack.ok(), "{ack:?}");
@@ -91,14 +91,14 @@ async fn a_delivery_that_comes_again_is_carried_out_once_and_answered_once() {
         assert!(third.of(&scene).redeliver(delivery).await.ok());
     }
     third.logs(RECORDED, 2).await;
-    let seen = scene.workspace().visible(ANA, INCIDENT);
+    let seen = scene.workspace().visible_messages(ANA, INCIDENT);
     assert_eq!(seen.len(), 2, "{}", scene.workspace().transcript());
     let record = scene.store();
     let run = the_run(&record, "count").await.expect("a run");
     assert_eq!((run.state, run.version), (RunState::Pending, 1));
     assert_eq!(kinds(&the_run(&record, "counted").await.expect("a run")), ["started", "succeeded"]);
 
-    assert!(third.of(&scene).clicks(BEN, &card.at(), "Approve").await.ok());
+    assert!(third.of(&scene).click_button(BEN, &card.at(), "Approve").await.ok());
     scene.until(&card.at(), " ran on ").await;
     let click = scene.workspace().deliveries().len() - 1;
     assert!(third.of(&scene).redeliver(click).await.ok());
@@ -120,7 +120,7 @@ async fn each_click_on_a_row_is_a_request_of_its_own_and_the_session_ends_once()
     let button = crate::pid_reuse::button_of(&listing, pid);
     let before = scene.count(ANA);
     for workspace in [first.of(&scene), second.of(&scene)] {
-        assert!(workspace.clicks(ANA, &listing.at(), &button).await.ok());
+        assert!(workspace.click_button(ANA, &listing.at(), &button).await.ok());
     }
     // The second click's own delivery comes again: it made a request already.
     let click = scene.workspace().deliveries().len() - 1;
@@ -129,12 +129,12 @@ async fn each_click_on_a_row_is_a_request_of_its_own_and_the_session_ends_once()
     first.logs(RECORDED, 1).await;
     let record = scene.store();
     assert_eq!(all_runs(&record, "kill").await.len(), 2);
-    let cards = scene.workspace().visible(ANA, INCIDENT).split_off(before);
+    let cards = scene.workspace().visible_messages(ANA, INCIDENT).split_off(before);
     assert_eq!(cards.len(), 2);
 
-    scene.clicks(BEN, &cards[0].at(), "Approve").await;
+    scene.click_button(BEN, &cards[0].at(), "Approve").await;
     scene.until(&cards[0].at(), &format!("Session {pid} ended.")).await;
-    scene.clicks(CARA, &cards[1].at(), "Approve").await;
+    scene.click_button(CARA, &cards[1].at(), "Approve").await;
     scene.until(&cards[1].at(), "The session that was shown is gone").await;
     let mut states: Vec<_> = all_runs(&record, "kill").await.iter().map(|run| run.state).collect();
     states.sort_by_key(|state| format!("{state:?}"));

@@ -39,10 +39,10 @@ async fn stops_what_waits_in_both_processes_until_two_lift_it() {
     let told = scene.is_told(BEN, &card.at(), "Approve").await;
     assert!(told.plain().contains("cara froze all changes"), "still: {}", told.plain());
     scene.workspace().connect_bot(&first.url);
-    scene.clicks(BEN, &lift.at(), "Approve").await;
+    scene.click_button(BEN, &lift.at(), "Approve").await;
     scene.until(&lift.at(), "The freeze is lifted").await;
 
-    assert!(second.of(&scene).clicks(BEN, &card.at(), "Approve").await.ok());
+    assert!(second.of(&scene).click_button(BEN, &card.at(), "Approve").await.ok());
     scene.until(&card.at(), " ran on ").await;
     assert_eq!(counter.rows().await, 1);
     assert_eq!(
@@ -65,7 +65,7 @@ async fn stops_what_is_approved_and_has_not_started() {
     scene.asks(BEN, "blocked --env production").await;
     // The second process has yet to ask Slack about the requester.
     scene.workspace().fault("users.info", Fault::Held);
-    assert!(second.of(&scene).clicks(BEN, &card.at(), "Approve").await.ok());
+    assert!(second.of(&scene).click_button(BEN, &card.at(), "Approve").await.ok());
     becomes(&record, "count", RunState::Approved).await;
     scene.workspace().connect_bot(&first.url);
     let frozen = scene.asks(CARA, "freeze").await;

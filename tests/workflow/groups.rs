@@ -43,7 +43,7 @@ async fn who_has_the_role_and_is_not_in_the_group_approves_nothing_and_is_not_ca
     scene.is_refused(DAN, &card.at(), ("Approve", "no role that approves")).await;
     assert!(scene.is_there(pid).await);
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested"]);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
 }
 
@@ -77,7 +77,7 @@ async fn the_role_that_asks_is_narrowed_too_when_it_is_asked_and_when_it_starts(
     let card = scene.kill_card(pid).await;
     scene.workspace().set_group(GROUP, &[CARA]);
     scene.restart().await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "the requester may no longer run it").await;
     assert_eq!(scene.only_run("kill").await.state, RunState::Revoked);
     assert!(scene.is_there(pid).await);
@@ -142,7 +142,7 @@ async fn while_nobody_can_tell_who_is_in_it_nothing_is_asked_or_decided() {
     scene.is_refused(BEN, &card.at(), ("Approve", "countersign run")).await;
     assert!(scene.is_there(pid).await);
     scene.workspace().fault("usergroups.", Fault::Clear);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
 }
 
@@ -160,7 +160,7 @@ async fn who_was_just_taken_out_of_the_group_decides_nothing() {
     assert!(scene.is_there(pid).await);
     // And whoever was just taken in decides.
     scene.workspace().set_group(GROUP, &[BEN]);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
 }
 
@@ -171,10 +171,10 @@ async fn who_was_taken_out_of_the_group_after_approving_lets_nothing_start() {
     scene.workspace().set_group(GROUP, &[BEN, CARA]);
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
     scene.workspace().set_group(GROUP, &[CARA]);
-    scene.clicks(CARA, &shown.at(), "Approve").await;
+    scene.click_button(CARA, &shown.at(), "Approve").await;
     scene.until(&card.at(), "ben may no longer approve it").await;
     assert_eq!(scene.only_run("kill").await.state, RunState::Revoked);
     assert!(scene.is_there(pid).await);

@@ -137,45 +137,45 @@ impl Scene {
     }
 
     /// Somebody types a command in the incident's channel; it must be acknowledged.
-    pub async fn says(&self, who: &str, line: &str) {
+    pub async fn say(&self, who: &str, line: &str) {
         self.says_in(who, INCIDENT, line).await;
     }
 
     pub async fn says_in(&self, who: &str, channel: &str, line: &str) {
-        let ack = self.workspace().says(who, channel, &format!("/db {line}")).await;
+        let ack = self.workspace().say(who, channel, &format!("/db {line}")).await;
         assert!(ack.ok(), "{line}: {ack:?}");
     }
 
     /// Types a command and waits for the answer that begins with it.
     pub async fn asks(&self, who: &str, line: &str) -> Message {
         let before = self.count(who);
-        self.says(who, line).await;
+        self.say(who, line).await;
         self.next(who, before, line).await
     }
 
     pub fn count(&self, who: &str) -> usize {
-        self.workspace().visible(who, INCIDENT).len()
+        self.workspace().visible_messages(who, INCIDENT).len()
     }
 
     /// The first message that this person sees after that many.
     pub async fn next(&self, who: &str, before: usize, what: &str) -> Message {
         let found = self
             .workspace()
-            .wait_for(what, |workspace| workspace.visible(who, INCIDENT).into_iter().nth(before))
+            .wait_for(what, |workspace| workspace.visible_messages(who, INCIDENT).into_iter().nth(before))
             .await;
         found.unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// Clicks; the answer is whatever comes of it.
-    pub async fn clicks(&self, who: &str, message: &MessageRef, button: &str) {
-        let ack = self.workspace().clicks(who, message, button).await;
+    pub async fn click_button(&self, who: &str, message: &MessageRef, button: &str) {
+        let ack = self.workspace().click_button(who, message, button).await;
         assert!(ack.ok(), "{button}: {ack:?}");
     }
 
     /// Clicks and waits for what the clicker alone is told.
     pub async fn is_told(&self, who: &str, message: &MessageRef, button: &str) -> Message {
         let before = self.count(who);
-        self.clicks(who, message, button).await;
+        self.click_button(who, message, button).await;
         self.next(who, before, button).await
     }
 

@@ -254,7 +254,7 @@ pub fn share(scene: &Scene) {
     scene.workspace().add_channel(countersign::demo::fake_slack::Channel {
         id: INCIDENT.to_owned(),
         name: "incident-42".to_owned(),
-        bot_in: true,
+        is_bot_member: true,
         shared_externally: true,
         private: false,
     });

@@ -78,14 +78,14 @@ async fn answers(place: &Conversation, command: &Command, commands: &[&Command])
     let mut wrong = Vec::new();
     for control in place.controls(command) {
         let line = format!("{} --dry-run", control.line());
-        let (ending, reply) = place.says(CARA, &line).await;
+        let (ending, reply) = place.say(CARA, &line).await;
         let said = reply.map(|reply| read(&reply.blocks)).unwrap_or_default();
         assert!(ending == Completion::Answered && said.contains("Dry run"), "{line} has to work: {said}");
     }
     let mut odd = semantic(place, command).await;
     odd.extend(place.controls(command).iter().flat_map(|control| control.odd()));
     for odd in &odd {
-        let (ending, reply) = place.says(CARA, &odd.line).await;
+        let (ending, reply) = place.say(CARA, &odd.line).await;
         let shown: String = odd.line.chars().take(150).collect();
         let why = match (ending, &reply) {
             (Completion::Refused, Some(reply)) => vague(odd, reply, commands),

@@ -97,7 +97,7 @@ impl Conversation {
         let kill = format!("kill {} --env staging", self.things[&("kill", "pid")]);
         let purge = "purge asset-service audit_logs --column created_at --older-than 90d --env staging";
         for (who, line) in [(0, kill.as_str()), (2, kill.as_str()), (0, purge)] {
-            assert_eq!(self.says(who, line).await.0, Completion::Answered, "{line}");
+            assert_eq!(self.say(who, line).await.0, Completion::Answered, "{line}");
         }
         let [purge, own, anas] = self.runs().await.try_into().expect("three requests");
         let record = Arc::clone(&self.flow.app.audit.store);
@@ -202,7 +202,7 @@ impl Conversation {
     }
 
     /// What one of the people types, and the answer.
-    pub async fn says(&self, who: usize, line: &str) -> (Completion, Option<Reply>) {
+    pub async fn say(&self, who: usize, line: &str) -> (Completion, Option<Reply>) {
         let (account, name, ..) = PEOPLE[who];
         let sender = ChatAccount {
             platform: PlatformKind::Slack,

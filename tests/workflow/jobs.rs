@@ -158,7 +158,7 @@ async fn a_bot_that_is_told_to_end_lets_its_work_finish() {
         Scene::without_bot(Twist { servers: Some(Servers::alone(60).await), ..Twist::default() }).await;
     let blocker = locked(&scene).await;
     let process = Process::start(&scene).await;
-    scene.says(ANA, "backup asset-service --env staging").await;
+    scene.say(ANA, "backup asset-service --env staging").await;
     waits(&scene).await;
     // Whoever never sends the rest of a request keeps nobody.
     let mut half = TcpStream::connect(process.url.trim_start_matches("http://")).await.unwrap();
@@ -183,7 +183,7 @@ async fn work_that_takes_too_long_for_the_end_is_marked() {
     .await;
     let _blocker = locked(&scene).await;
     let process = Process::start(&scene).await;
-    scene.says(ANA, "backup asset-service --env staging").await;
+    scene.say(ANA, "backup asset-service --env staging").await;
     waits(&scene).await;
     process.terminate();
     process.ended().await;

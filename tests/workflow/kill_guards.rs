@@ -206,7 +206,7 @@ async fn cancel_ends_the_statement_and_leaves_the_session() {
 async fn after(scene: &Scene, pid: i32, change: impl Future<Output = ()>) -> String {
     let card = scene.kill_card(pid).await;
     change.await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), "Nothing was done").await;
     assert_eq!(scene.runs_of("kill").await[0].state, RunState::Invalidated, "{}", shown.plain());
     shown.plain()

@@ -70,7 +70,7 @@ async fn those_on_the_card_end_and_one_that_works_again_is_left_alone_and_named(
     let (gone, gone_pid) = sessions.remove(3);
     drop(gone);
     found("its end", async || (!scene.is_there(gone_pid).await).then_some(())).await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let told = scene.until(&card.at(), "3 of 5 sessions are gone; the others are below.").await.plain();
     assert!(told.contains("was used in between, left alone"), "{told}");
     assert!(told.contains("was gone already"), "{told}");
@@ -107,7 +107,7 @@ async fn all_of_a_server_end_and_none_is_left_for_a_second_time() {
     a_second_passes(&scene).await;
     let card = scene.card(ANA, "kill-idle --older-than 1s --env production").await;
     assert!(card.plain().contains("Ends 3 sessions on main of production"), "{}", card.plain());
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let told = scene.until(&card.at(), "3 sessions are gone.").await.plain();
     for (_, pid) in &sessions {
         assert!(fate(&told, *pid).contains("ended"), "{told}");
@@ -127,7 +127,7 @@ async fn when_all_of_them_were_used_nothing_is_done_and_refused_is_told() {
     for (client, _) in &sessions {
         client.query_one("SELECT 1", &[]).await.unwrap();
     }
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "None of the sessions is as it was shown. Nothing was done.").await;
     assert_eq!(scene.only_run("kill-idle").await.state, RunState::Invalidated);
 
@@ -135,7 +135,7 @@ async fn when_all_of_them_were_used_nothing_is_done_and_refused_is_told() {
     let card = scene.card(ANA, ASK).await;
     let revoke = "REVOKE pg_signal_backend FROM countersign_act";
     scene.superuser().await.batch_execute(revoke).await.unwrap();
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let told = scene.until(&card.at(), "PostgreSQL refused it. Nothing was done.").await.plain();
     assert!(told.contains("SQLSTATE 42501"), "{told}");
     for (_, pid) in &sessions {
@@ -184,7 +184,7 @@ async fn what_became_active_or_a_superusers_is_left_alone_with_the_reason_and_st
     let sql = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
     found("it to work", async || superuser.query_opt(sql, &[&active]).await.unwrap()).await;
     superuser.batch_execute("ALTER ROLE platform SUPERUSER").await.unwrap();
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let told = scene.until(&card.at(), "2 of 4 sessions are gone; the others are below.").await.plain();
     for (pid, application, words) in [
         (active, "pool-1", "is active now, left alone"),
@@ -204,7 +204,7 @@ async fn what_became_active_or_a_superusers_is_left_alone_with_the_reason_and_st
     superuser.batch_execute("ALTER ROLE platform NOSUPERUSER").await.unwrap();
     let card = scene.kill_card(platforms).await;
     superuser.batch_execute("ALTER ROLE platform SUPERUSER").await.unwrap();
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let words = format!("Session {platforms} is a superuser's now, and was left alone. Nothing was done.");
     scene.until(&card.at(), &words).await;
     assert!(scene.is_there(platforms).await);

@@ -71,7 +71,7 @@ async fn three_long_jobs_at_once_show_how_far_they_are_within_what_slack_allows(
     found("all three to show it, and several edits", async || {
         step.set(step.get() + 1);
         runs.iter().for_each(|run| flow.app.progress.set(*run, None, format!("step {}", step.get())));
-        let seen = scene.workspace().visible(BEN, INCIDENT);
+        let seen = scene.workspace().visible_messages(BEN, INCIDENT);
         let moving = seen.iter().filter(|card| card.plain().contains("step ")).count();
         (edits(false) > 0 || moving == 3 && edits(true) >= 5).then_some(())
     })
@@ -79,7 +79,7 @@ async fn three_long_jobs_at_once_show_how_far_they_are_within_what_slack_allows(
     assert_eq!(edits(false), 0, "{}", scene.workspace().transcript());
     drop(held);
     found("their end", async || running(&scene).await.is_empty().then_some(())).await;
-    for card in scene.workspace().visible(BEN, INCIDENT) {
+    for card in scene.workspace().visible_messages(BEN, INCIDENT) {
         scene.until(&card.at(), "indexes are rebuilt").await;
     }
 }
@@ -98,7 +98,7 @@ async fn whoever_sends_a_copy_has_it_for_as_long_as_that_may_take() {
     let scene = Scene::usual().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     scene.workspace().fault("chat.postMessage", Fault::Held);
-    scene.says(ANA, &format!("kill {pid} --env production")).await;
+    scene.say(ANA, &format!("kill {pid} --env production")).await;
     let record = rusqlite::Connection::open(scene.directory.path().join("record.db")).unwrap();
     record.busy_timeout(Duration::from_secs(30)).unwrap();
     let until = found("a claim", async || {

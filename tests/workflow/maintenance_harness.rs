@@ -91,7 +91,7 @@ pub async fn approved(scene: &Scene, line: &str) -> Message {
 }
 
 pub async fn approves(scene: &Scene, card: Message) -> Message {
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let over = scene.workspace().wait_for("the end", |workspace| {
         workspace
             .message(&card.at())

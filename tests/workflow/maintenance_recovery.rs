@@ -73,7 +73,7 @@ async fn killed(scene: &Scene, (process, command): (Process, &str)) -> (Process,
 
 async fn approved(scene: &Scene, line: &str) -> Message {
     let card = scene.card(ANA, &format!("{line} --env production")).await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     card
 }
 

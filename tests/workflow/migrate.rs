@@ -43,7 +43,7 @@ async fn what_is_to_come_is_shown_approved_applied_and_told_by_the_ledger() {
     assert!(!shop.has("items").await && !shop.has("_prisma_migrations").await, "nothing before the approval");
     shop.refuses("migrate shop", &["already holds the lock on", &format!("migration of {}", shop.database)])
         .await;
-    shop.scene.clicks(BEN, &card.at(), "Approve").await;
+    shop.scene.click_button(BEN, &card.at(), "Approve").await;
     let (run, told) = shop.ended(&card.at(), "migrate").await;
     assert_eq!(run.state, RunState::Succeeded, "{told}");
     assert!(told.contains(&format!("2 migrations applied to {}, in ", shop.database)), "{told}");
@@ -210,7 +210,7 @@ async fn what_changed_since_it_was_shown_voids_it() {
     let voided = async |words: &str, change: NewEvent| {
         let card = shop.scene.card(ANA, "migrate shop --env staging").await;
         change.make(&shop, &holder).await;
-        shop.scene.clicks(BEN, &card.at(), "Approve").await;
+        shop.scene.click_button(BEN, &card.at(), "Approve").await;
         let (run, told) = shop.ended(&card.at(), "migrate").await;
         assert_eq!(run.state, RunState::Invalidated, "{told}");
         assert!(told.contains(words) && told.contains("Nothing was done."), "{words} is missing: {told}");

@@ -34,11 +34,11 @@ async fn a_command_that_is_stopped_is_gone_and_what_was_done_is_told() {
     let asked = shop.running().await;
     let jobs = shop.scene.asks(ANA, "jobs").await.plain();
     assert!(jobs.contains("migrate shop") && jobs.contains("1 of 2 applied"), "{jobs}");
-    shop.scene.says(ANA, &format!("stop {asked}")).await;
+    shop.scene.say(ANA, &format!("stop {asked}")).await;
     let (run, told) = shop.ended(&card, "migrate").await;
     assert_eq!(run.state, RunState::Stopped, "{told}");
     found("the stopper's answer", async || {
-        let seen = shop.scene.workspace().visible(ANA, INCIDENT);
+        let seen = shop.scene.workspace().visible_messages(ANA, INCIDENT);
         let answer = format!("Run #{asked} has ended: stopped. 1 of 2 migrations applied to ");
         seen.iter().any(|message| message.plain().contains(&answer)).then_some(())
     })

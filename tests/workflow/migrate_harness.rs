@@ -85,7 +85,7 @@ impl Shop {
     /// Asks and approves.
     pub async fn runs(&self, line: &str) -> MessageRef {
         let card = self.scene.card(ANA, &format!("{line} --env staging")).await;
-        self.scene.clicks(BEN, &card.at(), "Approve").await;
+        self.scene.click_button(BEN, &card.at(), "Approve").await;
         card.at()
     }
 

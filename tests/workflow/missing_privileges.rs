@@ -85,7 +85,7 @@ impl Rights {
         if told.button("Approve").is_none() {
             return told.plain();
         }
-        self.scene.clicks(BEN, &told.at(), "Approve").await;
+        self.scene.click_button(BEN, &told.at(), "Approve").await;
         let ended = self.scene.workspace().wait_for("the end", |workspace| {
             workspace
                 .message(&told.at())

@@ -8,7 +8,7 @@ use countersign::store::Store;
 
 /// What stands in the direct conversation with somebody, newest first.
 pub fn directly(scene: &Scene, who: &str) -> Vec<Message> {
-    let mut told = scene.workspace().visible(who, &scene.workspace().dm(who));
+    let mut told = scene.workspace().visible_messages(who, &scene.workspace().dm_channel(who));
     told.reverse();
     told
 }
@@ -16,7 +16,7 @@ pub fn directly(scene: &Scene, who: &str) -> Vec<Message> {
 /// Waits until it holds those words.
 pub async fn direct(scene: &Scene, who: &str, words: &str) -> Message {
     let found = scene.workspace().wait_for(words, |workspace| {
-        let told = workspace.visible(who, &workspace.dm(who));
+        let told = workspace.visible_messages(who, &workspace.dm_channel(who));
         told.into_iter().rev().find(|message| message.plain().contains(words))
     });
     found.await.unwrap_or_else(|why| panic!("{who}: {why}"))
@@ -50,7 +50,7 @@ async fn approvers_and_the_requester_hear_of_it_once_slack_can_be_reached_again(
     }
 
     scene.workspace().fault("conversations.open", Fault::Status(503));
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
     tried_in_vain(&scene, "conversations.open", 13).await;
     assert!(directly(&scene, ANA).is_empty());
@@ -84,7 +84,7 @@ async fn a_bot_that_is_killed_behind_the_card_tells_the_rest_when_it_is_back() {
     noted(&scene.store(), &scene.only_run("kill").await).await;
     // Killed once more, between the end and the word on it.
     scene.workspace().fault("conversations.open", Fault::Held);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
     process.kill().await;
     scene.workspace().fault("conversations.open", Fault::Clear);
@@ -113,14 +113,14 @@ async fn a_reminder_that_could_not_be_posted_comes_later_and_once() {
     found("two reminders to be noted", async || (reminders().await.len() == 2).then_some(())).await;
     tried_in_vain(&scene, "chat.postMessage", 9).await;
     let below = |scene: &Scene| {
-        let seen = scene.workspace().visible(BEN, &card.channel);
+        let seen = scene.workspace().visible_messages(BEN, &card.channel);
         seen.into_iter().filter(|message| message.thread_ts.as_ref() == Some(&card.ts)).collect::<Vec<_>>()
     };
     assert!(below(&scene).is_empty());
     scene.workspace().fault("chat.postMessage", Fault::Clear);
     found("both", async || reminders().await.iter().all(|card| card.message.is_some()).then_some(())).await;
     assert!(below(&scene).iter().all(|message| message.plain().contains(WAITS)));
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
     direct(&scene, ANA, " ended.").await;
     assert_eq!(below(&scene).len(), 2);
@@ -154,10 +154,10 @@ async fn the_requester_hears_of_a_refusal_and_of_an_expiry_and_not_of_their_own_
     let scene = Scene::with(Twist { more: rule, ..Twist::default() }).await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
-    scene.clicks(ANA, &card.at(), "Withdraw").await;
+    scene.click_button(ANA, &card.at(), "Withdraw").await;
     scene.until(&card.at(), "Withdrawn by ana").await;
     let card = scene.kill_card(pid).await;
-    scene.clicks(BEN, &card.at(), "Deny").await;
+    scene.click_button(BEN, &card.at(), "Deny").await;
     direct(&scene, ANA, "Denied by ben").await;
     let waits = scene.kill_card(pid).await;
     let card = scene.asks(ANA, &format!("kill {pid} --env staging")).await;

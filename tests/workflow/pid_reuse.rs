@@ -102,7 +102,7 @@ async fn between_the_card_and_the_approval_the_other_session_lives() {
     assert!(card.button("Approve").is_some(), "{}", card.plain());
     let another = another_with(&scene, (victim, pid)).await;
 
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let words = format!(
         "The session that was shown is gone: pid {pid} belongs to another session now, which was left alone. \
          Nothing was done."

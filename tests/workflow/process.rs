@@ -119,7 +119,7 @@ impl Process {
 
     /// The workspace, with requests going to this very process.
     pub fn of(&self, scene: &Scene) -> Workspace {
-        scene.workspace().through(&self.url)
+        scene.workspace().with_bot(&self.url)
     }
 
     /// SIGTERM: told to end.

@@ -35,7 +35,7 @@ pub async fn card(scene: &Scene, rest: &str) -> Message {
 
 /// Approves it and waits for its end.
 pub async fn done(scene: &Scene, card: &Message, words: &str) -> String {
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), words).await.plain()
 }
 
@@ -115,7 +115,7 @@ async fn the_same_rows_go_in_every_time_zone_and_it_is_stopped_and_gone_on_with(
     // In the middle a row is somebody's, and for as long it waits.
     let holder = scene.servers.cluster.connect(DATABASE).await.unwrap();
     holder.batch_execute("BEGIN; SELECT 1 FROM angeles WHERE id = 145000 FOR UPDATE").await.unwrap();
-    scene.clicks(BEN, &asked.at(), "Approve").await;
+    scene.click_button(BEN, &asked.at(), "Approve").await;
     scene.until(&asked.at(), "140,000 of 300,048 rows deleted").await;
     let run = newest(&scene).await;
     assert_eq!(run.state, RunState::Running);
@@ -203,7 +203,7 @@ async fn goes_on(scene: &Scene, card: Message, kills: usize) -> Message {
     let told = scene.until(&card.at(), "its outcome is unknown").await;
     assert!(told.buttons().is_empty(), "{}", told.plain());
     let next = self::card(scene, &format!("hunted --continue {}", run.id)).await;
-    scene.clicks(BEN, &next.at(), "Approve").await;
+    scene.click_button(BEN, &next.at(), "Approve").await;
     found("the next", async || (newest(scene).await.state == RunState::Running).then_some(())).await;
     next
 }
@@ -215,7 +215,7 @@ async fn killed_at_twenty_random_moments_it_deletes_what_it_was_to_and_nothing_t
     let mut process = Process::start(&scene).await;
     let mut card = card(&scene, "hunted --column at --older-than 90d").await;
     assert!(card.plain().contains("Triggers that run on DELETE: hunted_batch"), "{}", card.plain());
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     found("it to begin", async || (newest(&scene).await.state == RunState::Running).then_some(())).await;
     for kill in 1..=20 {
         a_random_moment().await;

@@ -34,7 +34,7 @@ pub async fn left(superuser: &Client, name: &str) -> i64 {
 /// Approves it, and waits until some of it is done.
 async fn begins(scene: &Scene, superuser: &Client, name: &str) -> countersign::demo::fake_slack::Message {
     let asked = card(scene, &format!("{name} --column at --older-than 90d --most-lag 1s")).await;
-    scene.clicks(BEN, &asked.at(), "Approve").await;
+    scene.click_button(BEN, &asked.at(), "Approve").await;
     let all = left(superuser, name).await;
     found("rows to go", async || (left(superuser, name).await < all).then_some(())).await;
     asked

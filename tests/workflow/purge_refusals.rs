@@ -118,7 +118,7 @@ async fn bad_input_says_what_to_type_and_changes_nothing() {
             "is a purge of public.purged_wrong of asset_service_db",
         )
         .await;
-    scene.clicks(BEN, &asked.at(), "Deny").await;
+    scene.click_button(BEN, &asked.at(), "Deny").await;
     scene.until(&asked.at(), "Denied by ben").await;
     assert_eq!(checksum(&superuser, "purged_wrong").await, before);
 }

@@ -19,7 +19,7 @@ async fn scene(instead: Vec<(&str, &str)>) -> Scene {
 /// Approved, and some of it done.
 async fn begun(scene: &Scene, superuser: &Client, name: &str) -> Message {
     let asked = card(scene, &format!("{name} --column at --older-than 90d")).await;
-    scene.clicks(BEN, &asked.at(), "Approve").await;
+    scene.click_button(BEN, &asked.at(), "Approve").await;
     let all = left(superuser, name).await;
     found("rows to go", async || (left(superuser, name).await < all).then_some(())).await;
     asked
@@ -104,7 +104,7 @@ async fn a_process_that_ends_takes_up_nobodys_purge() {
     let superuser = tables(&scene, &slow("purged_over", 100_000, "0.00005")).await;
     let _blocker = locked(&scene).await;
     let ending = Process::start(&scene).await;
-    scene.says(ANA, "backup asset-service --env staging").await;
+    scene.say(ANA, "backup asset-service --env staging").await;
     found("the backup", async || {
         let runs = scene.runs_of("backup").await;
         runs.iter().any(|run| run.state == RunState::Running).then_some(())

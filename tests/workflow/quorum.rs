@@ -21,7 +21,7 @@ async fn two_different_people_must_approve() {
     let card = scene.kill_card(pid).await;
     assert!(card.plain().contains("Needs 2 approvals from"), "{}", card.plain());
 
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
     assert!(shown.plain().contains("approved by ben"), "{}", shown.plain());
     assert!(scene.is_there(pid).await, "one of two is not enough");
@@ -30,7 +30,7 @@ async fn two_different_people_must_approve() {
     }
     assert!(scene.is_there(pid).await);
 
-    scene.clicks(CARA, &shown.at(), "Approve").await;
+    scene.click_button(CARA, &shown.at(), "Approve").await;
     let done = scene.until(&card.at(), " ended.").await.plain();
     assert!(done.contains("approved by ben and cara"), "{done}");
     assert_eq!(
@@ -47,9 +47,9 @@ async fn two_at_the_same_moment_are_both_counted() {
     let card = scene.kill_card(pid).await;
     let workspace = scene.workspace();
     let (a, b, c) = tokio::join!(
-        workspace.clicks_on(BEN, &card, "Approve"),
-        workspace.clicks_on(CARA, &card, "Approve"),
-        workspace.clicks_on(BEN, &card, "Approve"),
+        workspace.click_stale_button(BEN, &card, "Approve"),
+        workspace.click_stale_button(CARA, &card, "Approve"),
+        workspace.click_stale_button(BEN, &card, "Approve"),
     );
     assert!(a.ok() && b.ok() && c.ok());
     scene.until(&card.at(), " ended.").await;
@@ -79,7 +79,7 @@ async fn one_refusal_ends_it_and_its_reason_is_told() {
     let scene = two_must().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "1 of 2 approvals given").await;
     let run = scene.only_run("kill").await;
     scene.refused(ANA, &format!("deny {}", run.id), "is yours").await;
@@ -117,7 +117,7 @@ async fn a_second_account_of_the_same_person_counts_for_nothing() {
     for account in [ANA, "U0ANA2"] {
         scene.is_refused(account, &card.at(), ("Approve", "You requested this")).await;
     }
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
     scene.is_refused("U0BEN2", &shown.at(), ("Approve", "You have already approved this")).await;
     assert!(scene.is_there(pid).await);
@@ -129,10 +129,10 @@ async fn who_agreed_first_must_still_count_at_the_start() {
     let scene = two_must().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
     scene.workspace().set_kind(BEN, Kind::Deactivated);
-    scene.clicks(CARA, &shown.at(), "Approve").await;
+    scene.click_button(CARA, &shown.at(), "Approve").await;
     scene.until(&card.at(), "ben may no longer approve it").await;
     assert!(scene.is_there(pid).await);
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "approval_added", "approved", "revoked"]);
@@ -148,10 +148,10 @@ async fn of_two_policies_the_stricter_counts() {
         let card = scene.kill_card(pid).await;
         scene.edit_config(before, after);
         scene.restart().await;
-        scene.clicks(BEN, &card.at(), "Approve").await;
+        scene.click_button(BEN, &card.at(), "Approve").await;
         let shown = scene.until(&card.at(), "1 of 2 approvals given").await;
         assert!(scene.is_there(pid).await, "{before} → {after}");
-        scene.clicks(CARA, &shown.at(), "Approve").await;
+        scene.click_button(CARA, &shown.at(), "Approve").await;
         scene.until(&card.at(), " ended.").await;
     }
 }
@@ -175,10 +175,10 @@ async fn what_runs_at_once_elsewhere_waits_where_a_rule_says_so() {
     let card = scene.card(ANA, "backup asset-service --env production").await;
     assert_eq!(scene.only_run("backup").await.request.risk, Risk::Danger);
     assert!(!scene.directory.path().join("backups/production").exists());
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), "is backed up").await;
     let before = scene.count(ANA);
-    scene.says(ANA, "backup asset-service --env staging").await;
+    scene.say(ANA, "backup asset-service --env staging").await;
     let free = scene.next(ANA, before, "a backup that asks nobody").await;
     scene.until(&free.at(), "is backed up").await;
 }
@@ -192,7 +192,7 @@ async fn approvers_are_told_directly_and_the_requester_hears_the_outcome() {
     assert!(told.plain().contains("PRODUCTION") && told.button("Approve").is_some(), "{}", told.plain());
     direct(&scene, CARA, "Needs approval from").await;
     for nobody in [ANA, "U0DAN"] {
-        let theirs = scene.workspace().visible(nobody, &scene.workspace().dm(nobody));
+        let theirs = scene.workspace().visible_messages(nobody, &scene.workspace().dm_channel(nobody));
         assert!(theirs.is_empty(), "{theirs:?}");
     }
     let store = scene.store();
@@ -201,7 +201,7 @@ async fn approvers_are_told_directly_and_the_requester_hears_the_outcome() {
         cards.iter().any(|card| card.message.as_ref() == Some(&told.ts)).then_some(())
     })
     .await;
-    scene.clicks(BEN, &told.at(), "Approve").await;
+    scene.click_button(BEN, &told.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
     let told = scene.until(&told.at(), " ended.").await;
     assert!(told.buttons().is_empty(), "{}", told.plain());
@@ -230,7 +230,7 @@ async fn what_waits_is_called_for_twice_more() {
     let last = reminders(&scene).pop().unwrap();
     assert!(last.contains("Needs approval from") && last.contains("U0BEN"), "{last}");
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "reminded", "reminded"]);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
     assert_eq!(reminders(&scene).len(), 2);
 }

@@ -19,13 +19,13 @@ async fn what_is_decided_stays_decided_and_says_by_whom_and_when() {
     {
         let (_victim, pid) = scene.session("asset-worker-7").await;
         let card = scene.kill_card(pid).await;
-        scene.clicks(decider, &card.at(), button).await;
+        scene.click_button(decider, &card.at(), button).await;
         let shown = scene.until(&card.at(), &format!("{kind} by ")).await;
         assert!(shown.buttons().is_empty(), "{}", shown.plain());
         let name = if decider == ANA { "ana" } else { "ben" };
         for late in ["Approve", "Deny"] {
             let before = scene.count(CARA);
-            assert!(scene.workspace().clicks_on(CARA, &card, late).await.ok());
+            assert!(scene.workspace().click_stale_button(CARA, &card, late).await.ok());
             let told = scene.next(CARA, before, "who was faster").await.plain();
             assert!(told.contains(&format!("already decided: {kind} by {name} at 20")), "{told}");
         }
@@ -49,9 +49,9 @@ async fn two_clicks_at_once_decide_once() {
     let card = scene.kill_card(pid).await;
     let workspace = scene.workspace();
     let (a, b, c) = tokio::join!(
-        workspace.clicks_on(BEN, &card, "Approve"),
-        workspace.clicks_on(CARA, &card, "Approve"),
-        workspace.clicks_on(BEN, &card, "Approve"),
+        workspace.click_stale_button(BEN, &card, "Approve"),
+        workspace.click_stale_button(CARA, &card, "Approve"),
+        workspace.click_stale_button(BEN, &card, "Approve"),
     );
     assert!(a.ok() && b.ok() && c.ok());
     scene.until(&card.at(), " ended.").await;
@@ -87,7 +87,7 @@ async fn a_request_that_nobody_decides_expires_by_itself() {
     assert!(shown.buttons().is_empty(), "{}", shown.plain());
     assert_eq!(scene.only_run("kill").await.state, RunState::Expired);
     let before = scene.count(BEN);
-    assert!(scene.workspace().clicks_on(BEN, &card, "Approve").await.ok());
+    assert!(scene.workspace().click_stale_button(BEN, &card, "Approve").await.ok());
     let told = scene.next(BEN, before, "a refusal").await.plain();
     assert!(told.contains("already decided: expired by Countersign"), "{told}");
     assert!(scene.is_there(pid).await);
@@ -140,7 +140,7 @@ async fn voided(tampering: &str, words: &str) {
     let card = scene.kill_card(pid).await;
     let sql = tampering.replace("{pid}", &pid.to_string()).replace("{other}", &other.to_string());
     assert_eq!(scene.tampers(&sql), 1, "{sql}");
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), words).await;
     assert!(shown.plain().contains("Nothing was done"), "{}", shown.plain());
     assert_eq!(scene.only_run("kill").await.state, RunState::Invalidated);
@@ -170,7 +170,7 @@ async fn a_command_whose_file_changed_since_it_was_asked_for_does_not_run() {
     let file = scene.directory.path().join("commands/tidy.sql");
     std::fs::write(&file, TIDY.replace("pg_class", "pg_attribute")).unwrap();
     scene.restart().await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     let shown = scene.until(&card.at(), "has changed since the request").await;
     let run = scene.only_run("tidy").await;
     assert_eq!(run.state, RunState::Revoked, "{}", shown.plain());
@@ -181,7 +181,7 @@ async fn a_command_whose_file_changed_since_it_was_asked_for_does_not_run() {
     scene.is_refused(BEN, &card.at(), ("Approve", "no role that approves")).await;
     std::fs::write(&file, TIDY.replace("pg_class", "pg_attribute")).unwrap();
     scene.restart().await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ran on ").await;
 }
 
@@ -219,9 +219,9 @@ async fn while_frozen_nothing_is_asked_approved_or_done_and_looking_goes_on() {
     let lift = scene.card(ANA, "unfreeze").await;
     scene.is_refused(ANA, &lift.at(), ("Approve", "somebody else has to decide")).await;
     assert!(scene.store().frozen().await.unwrap().is_some());
-    scene.clicks(BEN, &lift.at(), "Approve").await;
+    scene.click_button(BEN, &lift.at(), "Approve").await;
     scene.until(&lift.at(), "The freeze is lifted").await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), &format!("Session {pid} ended")).await;
 }
 

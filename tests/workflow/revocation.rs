@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 async fn approved(scene: &Scene, pid: i32) -> Message {
     let card = scene.kill_card(pid).await;
     scene.workspace().fault("users.info", Fault::Held);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     card
 }
 

@@ -52,7 +52,7 @@ async fn a_file_is_shown_whole_and_run_in_one_transaction() {
         "/* summary = \"Breaks at its end\" */\nALTER TABLE public.assets DROP COLUMN new_field; SELECT 1/0";
     let (scene, client) = scene(&[("drop-new-field.sql", DROP), ("breaks.sql", broken)]).await;
     let shown = card(&scene, "breaks").await;
-    scene.clicks(BEN, &shown.at(), "Approve").await;
+    scene.click_button(BEN, &shown.at(), "Approve").await;
     let told = scene.until(&shown.at(), "Nothing was changed.").await.plain();
     assert!(told.contains("division by zero"), "{told}");
     assert!(has_field(&client).await);
@@ -71,7 +71,7 @@ async fn a_file_is_shown_whole_and_run_in_one_transaction() {
         assert!(said.contains(words), "{words} is missing: {said}");
     }
     assert!(has_field(&client).await, "nothing before the approval");
-    scene.clicks(BEN, &shown.at(), "Approve").await;
+    scene.click_button(BEN, &shown.at(), "Approve").await;
     scene.until(&shown.at(), " ran on ").await;
     assert_eq!((has_field(&client).await, comment(&client).await.as_deref()), (false, Some("tidied")));
 }
@@ -86,7 +86,7 @@ async fn a_file_that_was_edited_since_its_card_is_not_run() {
             Some(edited) => write(&scene, "drop-new-field.sql", &edited),
             None => std::fs::remove_file(scene.directory.path().join("sql/drop-new-field.sql")).unwrap(),
         }
-        scene.clicks(BEN, &shown.at(), "Approve").await;
+        scene.click_button(BEN, &shown.at(), "Approve").await;
         scene.until(&shown.at(), "Nothing was done.").await;
         assert_eq!(scene.runs_of("run-sql").await[0].state, RunState::Invalidated);
         assert_eq!((has_field(&client).await, comment(&client).await), (true, None));
@@ -133,7 +133,7 @@ async fn a_stop_takes_all_of_it_back_and_says_so() {
     let slow = slow.replace("COMMENT ON", "SELECT pg_sleep(1500);\nCOMMENT ON");
     let (scene, client) = scene(&[("drop-slowly.sql", &slow)]).await;
     let shown = card(&scene, "drop-slowly").await;
-    scene.clicks(BEN, &shown.at(), "Approve").await;
+    scene.click_button(BEN, &shown.at(), "Approve").await;
     scene.until(&shown.at(), "statement 3 of 4").await;
     let sleeps =
         "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(1500)%' AND state = 'active'";
@@ -161,7 +161,7 @@ async fn a_teams_own_command_is_stopped_like_a_file() {
     let scene = Scene::with(Twist { commands, instead: vec![PATIENT], ..Twist::default() }).await;
     let shown = scene.card(ANA, "count --env production").await;
     let holder = counter.held().await;
-    scene.clicks(BEN, &shown.at(), "Approve").await;
+    scene.click_button(BEN, &shown.at(), "Approve").await;
     counter.is_waited_for().await;
     let run = scene.only_run("count").await.id;
     let told = scene.asks(BEN, &format!("stop {run}")).await.plain();

@@ -32,7 +32,7 @@ async fn untouched(scene: &Scene) {
     // One command that does count comes after them all: what was sent before it has been handled.
     scene.refused(ANA, "unfreeze", "Nothing is frozen").await;
     assert_eq!(scene.runs_in_all().await, 0);
-    assert_eq!(scene.workspace().visible(ANA, INCIDENT).len(), 1);
+    assert_eq!(scene.workspace().visible_messages(ANA, INCIDENT).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,7 +234,7 @@ async fn the_same_scene_plays_through_socket_mode() {
     let card = scene.kill_card(pid).await;
     scene.is_refused(ANA, &card.at(), ("Approve", "somebody else has to decide")).await;
     assert!(scene.is_there(pid).await);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), &format!("Session {pid} ended")).await;
     scene.workspace().drop_sockets();
     scene
@@ -244,6 +244,6 @@ async fn the_same_scene_plays_through_socket_mode() {
         .unwrap();
     scene.refused(ANA, "bloked", "Did you mean").await;
     let before = scene.count(ANA);
-    assert!(scene.workspace().mentions(ANA, INCIDENT, None, "bloked").await.ok());
+    assert!(scene.workspace().mention_bot(ANA, INCIDENT, None, "bloked").await.ok());
     assert!(scene.next(ANA, before + 1, "an answer").await.plain().contains("Did you mean"));
 }

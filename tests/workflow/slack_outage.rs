@@ -28,7 +28,7 @@ async fn tries_in_vain(scene: &Scene, method: &str, times: usize) {
 
 /// What the bot said in the channel that this person sees, after that many.
 fn since(scene: &Scene, who: &str, before: usize) -> Vec<Message> {
-    scene.workspace().visible(who, INCIDENT).split_off(before)
+    scene.workspace().visible_messages(who, INCIDENT).split_off(before)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,8 +39,8 @@ async fn while_it_answers_with_errors_answers_and_cards_wait() {
     scene.asks(ANA, LOOK).await;
     let before = scene.count(ANA);
     scene.workspace().fault("", Fault::Status(503));
-    scene.says(ANA, LOOK).await;
-    scene.says(ANA, "count --env production").await;
+    scene.say(ANA, LOOK).await;
+    scene.say(ANA, "count --env production").await;
     // One call is four attempts: a fifth is another call.
     tries_in_vain(&scene, "response", 5).await;
     tries_in_vain(&scene, "chat.postMessage", 5).await;
@@ -52,7 +52,7 @@ async fn while_it_answers_with_errors_answers_and_cards_wait() {
     let came = since(&scene, ANA, before);
     assert_eq!(came.iter().filter(|message| message.plain().contains(ANSWERED)).count(), 1);
     let card = came.iter().find(|message| message.button("Approve").is_some()).expect("the card");
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ran on ").await;
     assert_eq!(scene.count(ANA), before + 2);
     assert_eq!(the_run(&record, "count").await.expect("a run").id, run.id);
@@ -69,8 +69,8 @@ async fn while_it_hangs_it_is_acknowledged_and_recorded_and_carried_out_afterwar
     let before = scene.count(ANA);
     scene.workspace().fault("", Fault::Hang);
     // `says` and `clicks` return with the acknowledgement; nothing else can return now.
-    scene.says(ANA, LOOK).await;
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.say(ANA, LOOK).await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     // It starts when Slack has confirmed that the requester still counts.
     becomes(&record, "count", RunState::Approved).await;
     found("the read's record", async || {
@@ -97,7 +97,7 @@ async fn a_slow_api_holds_up_no_acknowledgement() {
     let scene = Scene::usual().await;
     let before = scene.count(ANA);
     scene.workspace().fault("", Fault::Held);
-    scene.says(ANA, LOOK).await;
+    scene.say(ANA, LOOK).await;
     assert_eq!(scene.count(ANA), before);
     scene.workspace().fault("", Fault::Clear);
     let answer = scene.next(ANA, before, "the answer").await;
@@ -137,7 +137,7 @@ async fn a_limit_on_calls_is_waited_out() {
     let told = scene.is_told(ANA, &card.at(), "Approve").await;
     assert!(told.plain().contains("somebody else has to decide"), "{}", told.plain());
     assert_eq!(refused(&scene, "response"), 2);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), " ran on ").await;
     assert_eq!(refused(&scene, "chat.update"), 2);
     assert_eq!(kinds(&the_run(&record, "count").await.expect("a run")).len(), 4);
@@ -151,7 +151,7 @@ async fn a_card_that_cannot_be_edited_is_mended_afterwards() {
     let record = scene.store();
     let card = scene.asks(ANA, "count --env production").await;
     scene.workspace().fault("chat.update", Fault::Status(500));
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     becomes(&record, "count", RunState::Succeeded).await;
     // The card still has its buttons; they tell what was decided, and change nothing.
     let told = scene.is_told(CARA, &card.at(), "Deny").await;
@@ -208,7 +208,7 @@ async fn a_card_whose_delivery_was_not_confirmed_decides_through_one_copy_only()
     let scene = counting(&counter).await;
     let before = scene.count(ANA);
     scene.workspace().fault("chat.postMessage", Fault::AnswerLost);
-    scene.says(ANA, "count --env production").await;
+    scene.say(ANA, "count --env production").await;
     let stray = scene.next(ANA, before, "the card").await;
     scene.workspace().fault("chat.postMessage", Fault::Clear);
     let known = found("a copy that is confirmed", async || {
@@ -220,7 +220,7 @@ async fn a_card_whose_delivery_was_not_confirmed_decides_through_one_copy_only()
     let told = scene.is_told(BEN, &stray.at(), "Approve").await;
     assert!(told.plain().contains("Use the other one"), "{}", told.plain());
     assert_eq!(counter.rows().await, 0);
-    scene.clicks(BEN, &known.at(), "Approve").await;
+    scene.click_button(BEN, &known.at(), "Approve").await;
     scene.until(&known.at(), " ran on ").await;
     assert_eq!(counter.rows().await, 1);
 }
@@ -228,7 +228,7 @@ async fn a_card_whose_delivery_was_not_confirmed_decides_through_one_copy_only()
 /// Asks, and lets the address for the answer become useless while the answer is held up.
 async fn without_its_address(scene: &Scene, counter: &Counter, spoil: impl AsyncFn()) {
     let holder = counter.held().await;
-    scene.says(ANA, "counted --env production").await;
+    scene.say(ANA, "counted --env production").await;
     counter.is_waited_for().await;
     spoil().await;
     holder.batch_execute("COMMIT").await.unwrap();
@@ -279,7 +279,8 @@ async fn where_the_bot_is_no_member_reads_are_answered_and_requests_refused() {
             private,
             ..Channel::default()
         });
-        let seen = |workspace: &countersign::demo::fake_slack::Workspace| workspace.visible(ANA, id).pop();
+        let seen =
+            |workspace: &countersign::demo::fake_slack::Workspace| workspace.visible_messages(ANA, id).pop();
         scene.says_in(ANA, id, LOOK).await;
         let answer = scene.workspace().wait_for("the answer", seen).await.unwrap();
         assert!(answer.plain().contains(ANSWERED), "{}", answer.plain());
@@ -297,12 +298,13 @@ async fn where_the_bot_is_no_member_reads_are_answered_and_requests_refused() {
         counter.is_waited_for().await;
         scene.workspace().expire_response_urls();
         holder.batch_execute("COMMIT").await.unwrap();
-        let direct = scene.workspace().dm(ANA);
-        let seen =
-            |workspace: &countersign::demo::fake_slack::Workspace| workspace.visible(ANA, &direct).pop();
+        let direct = scene.workspace().dm_channel(ANA);
+        let seen = |workspace: &countersign::demo::fake_slack::Workspace| {
+            workspace.visible_messages(ANA, &direct).pop()
+        };
         let answer = scene.workspace().wait_for("a direct answer", seen).await.unwrap();
         assert!(answer.plain().contains("Counted 0."), "{}", answer.plain());
-        assert!(scene.workspace().visible(BEN, id).is_empty());
+        assert!(scene.workspace().visible_messages(BEN, id).is_empty());
         scene.workspace().clear_messages();
     }
     assert!(scene.runs_of("kill").await.is_empty());

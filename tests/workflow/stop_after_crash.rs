@@ -20,7 +20,7 @@ async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
     // The third batch waits for a row; only now and then a batch is noted.
     let holder = scene.servers.cluster.connect(crate::purge::DATABASE).await.unwrap();
     holder.batch_execute("BEGIN; SELECT 1 FROM purged_stopped WHERE id = 25000 FOR UPDATE").await.unwrap();
-    scene.clicks(BEN, &asked.at(), "Approve").await;
+    scene.click_button(BEN, &asked.at(), "Approve").await;
     found("two batches", async || {
         let left: i64 = superuser.query_one("SELECT count(*) FROM purged_stopped", &[]).await.unwrap().get(0);
         (left == 10_000).then_some(())

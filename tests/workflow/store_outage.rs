@@ -90,7 +90,7 @@ async fn refused_and_nothing_later<Hindrance>(
     let shown = scene.workspace().message(&card.at()).expect("the card");
     assert!(shown.button("Approve").is_some(), "{}", shown.plain());
 
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), &format!("Session {pid} ended.")).await;
     assert!(scene.is_there(other).await);
     assert_eq!(record.verify().await.unwrap().first_error, None);
@@ -140,12 +140,12 @@ async fn on_a_disk_that_hangs() {
     assert!(scene.is_there(pid).await && scene.is_there(other).await);
     // On the card as it was: by now it may be shown without its buttons.
     let before = scene.count(BEN);
-    assert!(scene.workspace().clicks_on(BEN, &card, "Approve").await.ok());
+    assert!(scene.workspace().click_stale_button(BEN, &card, "Approve").await.ok());
     let told = scene.next(BEN, before, "Approve").await.plain();
     assert!(!told.contains(" ended."), "{told}");
 
     let again = scene.asks(ANA, &format!("kill {pid} --env production")).await;
-    scene.clicks(BEN, &again.at(), "Approve").await;
+    scene.click_button(BEN, &again.at(), "Approve").await;
     scene.until(&again.at(), &format!("Session {pid} ended.")).await;
     assert!(scene.is_there(other).await);
     assert_eq!(record.verify().await.unwrap().first_error, None);
@@ -181,7 +181,7 @@ async fn moved_away() {
     assert!(!path.exists(), "a record that is gone must not be followed by an empty one");
     assert!(scene.is_there(pid).await);
     std::fs::rename(&aside, &path).unwrap();
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     scene.until(&card.at(), &format!("Session {pid} ended.")).await;
     let run = scene.runs_of("kill").await.remove(0);
     assert_eq!(kinds(&run), ["requested", "approved", "started", "succeeded"]);
@@ -203,7 +203,7 @@ async fn an_approval_whose_start_cannot_be_recorded_is_taken_back() {
     // The second process has yet to ask Slack about the requester; meanwhile the record is locked.
     scene.workspace().fault("users.info", Fault::Held);
     let before = scene.count(BEN);
-    scene.clicks(BEN, &card.at(), "Approve").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     becomes(&record, "count", RunState::Approved).await;
     let lock = locks(&scene);
     scene.workspace().fault("users.info", Fault::Clear);

@@ -11,8 +11,8 @@ use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-use super::state::{Account, Fault, Kind, Payload, Room, State, Upload};
-use super::view::{FileShown, Message};
+use super::state::{Account, ChannelState, Fault, Kind, Payload, State, Upload};
+use super::view::{Message, SharedFile};
 use super::{BOT_USER, TEAM, TEAM_NAME, Workspace, chat};
 
 /// Largest body taken, in bytes: files are uploaded whole.
@@ -290,14 +290,14 @@ fn user_info(state: &State, args: &Args) -> Result<Value, ApiError> {
     Ok(json!({"user": person.to_json()}))
 }
 
-fn visible_room<'a>(state: &'a State, args: &Args) -> Result<&'a Room, ApiError> {
+fn visible_room<'a>(state: &'a State, args: &Args) -> Result<&'a ChannelState, ApiError> {
     let room = state.room(args.need("channel", "channel_not_found")?);
-    let visible = room.filter(|room| room.channel.bot_in || !room.channel.private);
+    let visible = room.filter(|room| room.channel.is_bot_member || !room.channel.private);
     visible.ok_or_else(|| "channel_not_found".into())
 }
 
 fn channel_info(state: &State, args: &Args) -> Result<Value, ApiError> {
-    let Room { channel, archived, im_user } = visible_room(state, args)?;
+    let ChannelState { channel, archived, im_user } = visible_room(state, args)?;
     let mut info = json!({
         "id": channel.id, "created": 1_763_000_000, "is_archived": archived, "is_im": im_user.is_some(),
         "is_org_shared": false, "is_mpim": false,
@@ -309,7 +309,7 @@ fn channel_info(state: &State, args: &Args) -> Result<Value, ApiError> {
         info["is_channel"] = json!(true);
         info["is_group"] = json!(false);
         info["is_private"] = json!(channel.private);
-        info["is_member"] = json!(channel.bot_in);
+        info["is_member"] = json!(channel.is_bot_member);
         info["is_shared"] = json!(channel.shared_externally);
         info["is_ext_shared"] = json!(channel.shared_externally);
     }
@@ -328,7 +328,7 @@ fn open_dm(state: &mut State, args: &Args) -> Result<Value, ApiError> {
         None => Err("user_not_found".into()),
         Some(Kind::Deactivated) => Err("user_disabled".into()),
         Some(Kind::Bot) => Err("cannot_dm_bot".into()),
-        Some(_) => Ok(json!({"channel": {"id": state.im(user)}})),
+        Some(_) => Ok(json!({"channel": {"id": state.dm_channel(user)}})),
     }
 }
 
@@ -349,7 +349,7 @@ fn open_view(state: &mut State, args: &Args) -> Result<Value, ApiError> {
         return Err("invalid_arguments".into());
     }
     state.use_trigger(args.need("trigger_id", "invalid_trigger_id")?)?;
-    view["id"] = json!(format!("V{:08}", state.next()));
+    view["id"] = json!(format!("V{:08}", state.next_number()));
     view["team_id"] = json!(TEAM);
     Ok(json!({"view": view}))
 }
@@ -359,8 +359,8 @@ fn upload_url(state: &mut State, args: &Args) -> Result<Value, ApiError> {
     let length = args.0["length"].as_u64().or_else(|| args.text("length")?.parse().ok());
     let size = length.and_then(|length| usize::try_from(length).ok()).filter(|size| *size > 0);
     let size = size.ok_or("invalid_arguments")?;
-    let id = format!("F{:08}", state.next());
-    let file = FileShown { id: id.clone(), title: name.clone(), name, size };
+    let id = format!("F{:08}", state.next_number());
+    let file = SharedFile { id: id.clone(), title: name.clone(), name, size };
     state.uploads.insert(id.clone(), Upload { file, bytes: None, shared: false });
     Ok(json!({"upload_url": format!("http://{}/upload/{id}", state.address), "file_id": id}))
 }

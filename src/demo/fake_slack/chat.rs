@@ -27,10 +27,10 @@ const RESPONSE: &str = "response";
 /// The id of the channel that the bot may post to: its own, or a conversation when given a user's id.
 pub(super) fn target(state: &mut State, channel: &str) -> Result<String, ApiError> {
     if state.person(channel).is_some() {
-        return Ok(state.im(channel));
+        return Ok(state.dm_channel(channel));
     }
     let room = state.room(channel).ok_or("channel_not_found")?;
-    match (room.channel.bot_in, room.channel.private) {
+    match (room.channel.is_bot_member, room.channel.private) {
         (false, true) => Err("channel_not_found".into()),
         _ if room.archived => Err("is_archived".into()),
         (false, false) => Err("not_in_channel".into()),
@@ -65,10 +65,10 @@ fn fill_ids(state: &mut State, value: &mut Value, is_block: bool) {
             let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default();
             let interactive = matches!(kind, "button" | "static_select" | "overflow");
             if is_block && !fields.contains_key("block_id") {
-                fields.insert("block_id".into(), json!(format!("b{}", state.next())));
+                fields.insert("block_id".into(), json!(format!("b{}", state.next_number())));
             }
             if interactive && !fields.contains_key("action_id") {
-                fields.insert("action_id".into(), json!(format!("a{}", state.next())));
+                fields.insert("action_id".into(), json!(format!("a{}", state.next_number())));
             }
         }
         _ => {}
@@ -124,7 +124,7 @@ pub(super) fn post_ephemeral(state: &mut State, args: &Args) -> Result<Value, Ap
 fn own<'a>(state: &'a mut State, args: &Args, foreign: &str) -> Result<&'a mut Message, ApiError> {
     let channel = args.need("channel", "channel_not_found")?;
     let room = state.room(channel).ok_or("channel_not_found")?;
-    if room.channel.private && !room.channel.bot_in {
+    if room.channel.private && !room.channel.is_bot_member {
         return Err("channel_not_found".into());
     }
     if room.archived {

@@ -12,7 +12,7 @@ use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::Args;
-use super::state::{Account, Room, State};
+use super::state::{Account, ChannelState, State};
 use super::view::{ButtonView, Message, MessageRef};
 use super::{APP_ID, ApiError, BOT_USER, SIGNING_SECRET, TEAM, Workspace, chat};
 
@@ -41,7 +41,7 @@ impl Ack {
         self.status == 200
     }
 
-    pub(super) fn none(problem: impl Into<String>) -> Ack {
+    pub(super) fn failed(problem: impl Into<String>) -> Ack {
         Ack { problem: Some(problem.into()), ..Ack::default() }
     }
 }
@@ -58,36 +58,36 @@ pub struct Delivery {
 impl Workspace {
     /// A person types a slash command, a mention of the bot, or just talk into the input line.
     /// Returns when the bot has acknowledged; its answers may come later.
-    pub async fn says(&self, user: &str, channel: &str, text: &str) -> Ack {
+    pub async fn say(&self, user: &str, channel: &str, text: &str) -> Ack {
         if !self.state().is_in(user, channel) {
-            return Ack::none(format!("{user} is not in {channel}"));
+            return Ack::failed(format!("{user} is not in {channel}"));
         }
         if text.starts_with('/') {
             return self.command(user, channel, text).await;
         }
         if text.contains(&format!("<@{BOT_USER}>")) {
-            return self.mentions(user, channel, None, text).await;
+            return self.mention_bot(user, channel, None, text).await;
         }
         self.change(|state| state.post(Message::new(channel, user, text.to_owned())));
         Ack { status: 200, ..Ack::default() }
     }
 
     /// A person mentions the bot in a channel or a thread; the mention may be left out of the text.
-    pub async fn mentions(&self, user: &str, channel: &str, thread: Option<&str>, text: &str) -> Ack {
+    pub async fn mention_bot(&self, user: &str, channel: &str, thread: Option<&str>, text: &str) -> Ack {
         if !self.state().is_in(user, channel) {
-            return Ack::none(format!("{user} is not in {channel}"));
+            return Ack::failed(format!("{user} is not in {channel}"));
         }
         let mention = format!("<@{BOT_USER}>");
         let text = if text.contains(&mention) { text.to_owned() } else { format!("{mention} {text}") };
         let posted = self.change(|state| {
             let thread_ts = chat::thread(state, channel, thread)?;
             let message = state.post(Message { thread_ts, ..Message::new(channel, user, text) });
-            let bot_in = state.room(channel).is_some_and(|room| room.channel.bot_in);
-            Ok::<_, ApiError>(bot_in.then(|| app_mention(state, user, &message)))
+            let is_bot_member = state.room(channel).is_some_and(|room| room.channel.is_bot_member);
+            Ok::<_, ApiError>(is_bot_member.then(|| app_mention(state, user, &message)))
         });
         let outgoing = match posted {
-            Err(refused) => return Ack::none(refused.error),
-            Ok(None) => return Ack::none("the bot is not in that channel, so it is not told"),
+            Err(error) => return Ack::failed(error.error),
+            Ok(None) => return Ack::failed("the bot is not in that channel, so it gets no event"),
             Ok(Some(outgoing)) => outgoing,
         };
         let payload = outgoing.payload.clone();
@@ -97,46 +97,46 @@ impl Workspace {
         }
         let timed_out = ack.problem.as_deref() == Some("operation_timeout");
         let reason = if timed_out { "http_timeout" } else { "http_error" };
-        self.deliver(Outgoing { retry_reason: Some(reason), ..event(payload) }).await
+        self.deliver(OutgoingRequest { retry_reason: Some(reason), ..event_request(payload) }).await
     }
 
     /// A person clicks a button, given by label or action id, on a message as it is now.
-    pub async fn clicks(&self, user: &str, message: &MessageRef, button: &str) -> Ack {
+    pub async fn click_button(&self, user: &str, message: &MessageRef, button: &str) -> Ack {
         match self.message(message) {
-            Some(shown) => self.clicks_on(user, &shown, button).await,
-            None => Ack::none(format!("no message {message:?}")),
+            Some(shown_message) => self.click_stale_button(user, &shown_message, button).await,
+            None => Ack::failed(format!("no message {message:?}")),
         }
     }
 
-    /// A click on a message as it was shown: it arrives when somebody clicks just before the message changes.
-    pub async fn clicks_on(&self, user: &str, shown: &Message, button: &str) -> Ack {
-        if shown.ephemeral_to.as_deref().is_some_and(|only| only != user)
-            || !self.state().is_in(user, &shown.channel)
+    /// A click on a message as it was shown, as if somebody had clicked just before the message changed.
+    pub async fn click_stale_button(&self, user: &str, message: &Message, button: &str) -> Ack {
+        if message.ephemeral_to.as_deref().is_some_and(|recipient| recipient != user)
+            || !self.state().is_in(user, &message.channel)
         {
-            return Ack::none(format!("{user} does not see that message"));
+            return Ack::failed(format!("{user} does not see that message"));
         }
-        let Some(button) = shown.button(button) else {
-            return Ack::none(format!("no button {button:?} on:\n{}", shown.plain()));
+        let Some(button) = message.button(button) else {
+            return Ack::failed(format!("no button {button:?} on:\n{}", message.plain()));
         };
-        let outgoing = self.change(|state| click(state, user, shown, &button));
+        let outgoing = self.change(|state| click_request(state, user, message, &button));
         let ack = self.deliver(outgoing).await;
         if !ack.ok() {
             let text = "This didn't work: the app did not answer the click.".to_owned();
-            self.change(|state| state.note(user, &shown.channel, text));
+            self.change(|state| state.note(user, &message.channel, text));
         }
         ack
     }
 
-    /// Slack's question whether a URL for events is really the bot's; the answer must be the challenge.
+    /// Slack's check that the events URL belongs to the bot; the answer must be the challenge.
     pub async fn verifies_events_url(&self, challenge: &str) -> Ack {
         let payload = json!({"token": "demo", "challenge": challenge, "type": "url_verification"});
-        self.deliver(event(payload)).await
+        self.deliver(event_request(payload)).await
     }
 
-    /// Sends a request of the past again, byte for byte, with its old time stamp and signature.
+    /// Sends an earlier request again, byte for byte, with its old time stamp and signature.
     pub async fn redeliver(&self, number: usize) -> Ack {
         let Some(old) = self.deliveries().get(number).cloned() else {
-            return Ack::none(format!("no delivery {number}"));
+            return Ack::failed(format!("no delivery {number}"));
         };
         let ack = self.post_raw(&old.path, old.headers.clone(), old.body.clone().into_bytes()).await;
         let ack = Ack { trigger_id: old.ack.trigger_id, ..ack };
@@ -146,8 +146,8 @@ impl Workspace {
 
     /// Sends any bytes to the bot, for forged and broken requests. It is not kept among the deliveries.
     pub async fn post_raw(&self, path: &str, headers: Vec<(String, String)>, body: Vec<u8>) -> Ack {
-        let base = self.replica.clone().or_else(|| self.state().bot_url.clone());
-        let Some(base) = base else { return Ack::none("no bot is connected") };
+        let base = self.bot_url.clone().or_else(|| self.state().bot_url.clone());
+        let Some(base) = base else { return Ack::failed("no bot is connected") };
         let limit = self.state().settings.ack_limit;
         let mut request = self.inner.http.post(format!("{base}{path}")).body(body).timeout(limit);
         for (name, value) in headers {
@@ -161,7 +161,7 @@ impl Workspace {
             Ok(Ack { status, no_retry, body: response.text().await?, ..Ack::default() })
         };
         let ack = answer.await.unwrap_or_else(|error: reqwest::Error| {
-            Ack::none(if error.is_timeout() { "operation_timeout" } else { "dispatch_failed" })
+            Ack::failed(if error.is_timeout() { "operation_timeout" } else { "dispatch_failed" })
         });
         Ack { elapsed: started.elapsed(), ..ack }
     }
@@ -176,7 +176,7 @@ impl Workspace {
     }
 
     async fn command(&self, user: &str, channel: &str, line: &str) -> Ack {
-        let outgoing = self.change(|state| slash(state, user, channel, line));
+        let outgoing = self.change(|state| slash_command_request(state, user, channel, line));
         let ack = self.deliver(outgoing).await;
         let error = match &ack.problem {
             Some(problem) => Some(problem.as_str()),
@@ -197,7 +197,7 @@ impl Workspace {
         ack
     }
 
-    async fn deliver(&self, outgoing: Outgoing) -> Ack {
+    async fn deliver(&self, outgoing: OutgoingRequest) -> Ack {
         let timestamp = Timestamp::now().as_second();
         let signature = self.sign(SIGNING_SECRET, timestamp, outgoing.body.as_bytes());
         let mut headers = vec![
@@ -237,8 +237,8 @@ impl Workspace {
     }
 
     pub(super) async fn serve_socket(self, mut socket: WebSocket) {
-        let (sender, mut outgoing) = mpsc::unbounded_channel();
-        let id = self.state().next();
+        let (sender, mut frames) = mpsc::unbounded_channel();
+        let id = self.state().next_number();
         let hello = json!({
             "type": "hello", "num_connections": self.open_sockets() + 1, "connection_info": {"app_id": APP_ID},
             "debug_info": {"host": "demo", "build_number": 1, "approximate_connection_time": 18060},
@@ -249,12 +249,12 @@ impl Workspace {
         self.change(|state| state.sockets.push((id, sender)));
         loop {
             tokio::select! {
-                frame = outgoing.recv() => match frame {
+                frame = frames.recv() => match frame {
                     Some(frame) => if socket.send(frame).await.is_err() { break },
                     None => break,
                 },
                 frame = socket.recv() => match frame {
-                    Some(Ok(Frame::Text(text))) => self.acknowledged(&text),
+                    Some(Ok(Frame::Text(text))) => self.handle_acknowledgement(&text),
                     Some(Ok(Frame::Close(_)) | Err(_)) | None => break,
                     Some(Ok(_)) => {}
                 },
@@ -263,16 +263,16 @@ impl Workspace {
         self.change(|state| state.sockets.retain(|(open, _)| *open != id));
     }
 
-    fn acknowledged(&self, text: &str) {
+    fn handle_acknowledgement(&self, text: &str) {
         let Ok(mut ack) = serde_json::from_str::<Value>(text) else { return };
         let id = ack["envelope_id"].as_str().unwrap_or_default();
-        if let Some(waiting) = self.state().envelopes.remove(id) {
-            let _ = waiting.send(ack["payload"].take());
+        if let Some(sender) = self.state().envelopes.remove(id) {
+            let _ = sender.send(ack["payload"].take());
         }
     }
 
     /// Delivers through a socket; `None` when none is open.
-    async fn deliver_by_socket(&self, outgoing: &Outgoing) -> Option<Ack> {
+    async fn deliver_by_socket(&self, outgoing: &OutgoingRequest) -> Option<Ack> {
         let (sender, answer) = oneshot::channel();
         let is_event = outgoing.kind == "events_api";
         let limit = {
@@ -295,14 +295,14 @@ impl Workspace {
         let ack = match tokio::time::timeout(limit, answer).await {
             Ok(Ok(Value::Null)) => Ack { status: 200, ..Ack::default() },
             Ok(Ok(payload)) => Ack { status: 200, body: payload.to_string(), ..Ack::default() },
-            _ => Ack::none("operation_timeout"),
+            _ => Ack::failed("operation_timeout"),
         };
         Some(Ack { elapsed: started.elapsed(), ..ack })
     }
 }
 
 /// A request before it is signed.
-struct Outgoing {
+struct OutgoingRequest {
     path: &'static str,
     content_type: &'static str,
     body: String,
@@ -314,8 +314,8 @@ struct Outgoing {
     retry_reason: Option<&'static str>,
 }
 
-fn event(payload: Value) -> Outgoing {
-    Outgoing {
+fn event_request(payload: Value) -> OutgoingRequest {
+    OutgoingRequest {
         path: "/slack/events",
         content_type: "application/json",
         body: payload.to_string(),
@@ -326,18 +326,23 @@ fn event(payload: Value) -> Outgoing {
     }
 }
 
-fn form(path: &'static str, kind: &'static str, payload: Value, fields: &[(&str, &str)]) -> Outgoing {
-    Outgoing {
+fn form_request(
+    path: &'static str,
+    kind: &'static str,
+    payload: Value,
+    fields: &[(&str, &str)],
+) -> OutgoingRequest {
+    OutgoingRequest {
         path,
         content_type: "application/x-www-form-urlencoded",
         body: serde_urlencoded::to_string(fields).unwrap_or_default(),
         kind,
         trigger_id: payload["trigger_id"].as_str().unwrap_or_default().to_owned(),
-        ..event(payload)
+        ..event_request(payload)
     }
 }
 
-fn channel_name(room: Option<&Room>) -> &str {
+fn channel_name(room: Option<&ChannelState>) -> &str {
     match room {
         Some(room) if room.im_user.is_none() && room.channel.private => "privategroup",
         Some(room) => &room.channel.name,
@@ -345,7 +350,7 @@ fn channel_name(room: Option<&Room>) -> &str {
     }
 }
 
-fn slash(state: &mut State, user: &str, channel: &str, line: &str) -> Outgoing {
+fn slash_command_request(state: &mut State, user: &str, channel: &str, line: &str) -> OutgoingRequest {
     let (command, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let trigger_id = state.new_trigger();
     let response_url = state.new_response(user, channel, None);
@@ -367,10 +372,10 @@ fn slash(state: &mut State, user: &str, channel: &str, line: &str) -> Outgoing {
         ("trigger_id", &trigger_id),
     ];
     let payload = fields.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-    form("/slack/commands", "slash_commands", Value::Object(payload), &fields)
+    form_request("/slack/commands", "slash_commands", Value::Object(payload), &fields)
 }
 
-fn click(state: &mut State, user: &str, message: &Message, button: &ButtonView) -> Outgoing {
+fn click_request(state: &mut State, user: &str, message: &Message, button: &ButtonView) -> OutgoingRequest {
     let trigger_id = state.new_trigger();
     let response_url = state.new_response(user, &message.channel, Some(message.at()));
     let action_ts = state.next_ts();
@@ -381,8 +386,8 @@ fn click(state: &mut State, user: &str, message: &Message, button: &ButtonView) 
         "type": "button", "action_id": button.action_id, "block_id": button.block_id, "action_ts": action_ts,
         "text": {"type": "plain_text", "text": button.label, "emoji": true},
     });
-    for (key, given) in [("value", &button.value), ("style", &button.style)] {
-        given.iter().for_each(|given| action[key] = json!(given));
+    for (key, value) in [("value", &button.value), ("style", &button.style)] {
+        value.iter().for_each(|value| action[key] = json!(value));
     }
     let ephemeral = message.ephemeral_to.is_some();
     let mut payload = json!({
@@ -400,12 +405,12 @@ fn click(state: &mut State, user: &str, message: &Message, button: &ButtonView) 
         payload["message"] = chat::message_json(message);
     }
     let json = payload.to_string();
-    form("/slack/interactions", "interactive", payload, &[("payload", &json)])
+    form_request("/slack/interactions", "interactive", payload, &[("payload", &json)])
 }
 
-fn app_mention(state: &mut State, user: &str, message: &Message) -> Outgoing {
+fn app_mention(state: &mut State, user: &str, message: &Message) -> OutgoingRequest {
     let team = state.person(user).map_or(TEAM, Account::team);
-    let (number, message_id) = (state.next(), state.next_id());
+    let (number, message_id) = (state.next_number(), state.next_id());
     let mut event_body = json!({
         "type": "app_mention", "user": user, "text": message.text, "ts": message.ts, "team": team,
         "channel": message.channel, "event_ts": message.ts, "client_msg_id": message_id,
@@ -418,7 +423,7 @@ fn app_mention(state: &mut State, user: &str, message: &Message) -> Outgoing {
         event_body["user_team"] = json!(team);
         event_body["source_team"] = json!(team);
     }
-    event(json!({
+    event_request(json!({
         "token": TOKEN, "team_id": TEAM, "context_team_id": TEAM, "context_enterprise_id": null,
         "api_app_id": APP_ID, "event": event_body, "type": "event_callback",
         "event_id": format!("Ev{number:010}"), "event_time": Timestamp::now().as_second(), "event_context": format!("4-demo-{number}"),

@@ -20,8 +20,8 @@ pub use api::ApiError;
 pub use blocks::check as check_blocks;
 pub use deliver::{Ack, Delivery};
 pub use state::{Account, Channel, Fault, GuideStep, Kind, Payload, Settings};
-use state::{Room, State};
-pub use view::{ButtonView, FileShown, Message, MessageRef};
+use state::{ChannelState, State};
+pub use view::{ButtonView, Message, MessageRef, SharedFile};
 
 /// The id of the workspace.
 pub const TEAM: &str = "T0DEMO001";
@@ -46,7 +46,7 @@ type Restart = Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send
 pub struct Workspace {
     inner: Arc<Inner>,
     /// The bot that this handle's requests go to, if not to the connected one.
-    replica: Option<String>,
+    bot_url: Option<String>,
 }
 
 struct Inner {
@@ -63,12 +63,12 @@ impl Workspace {
     pub async fn start(settings: Settings) -> std::io::Result<Workspace> {
         let listener = tokio::net::TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?.to_string();
-        // Once in a process; whoever was first has chosen.
+        // Fails if a provider is installed already; then that one is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().map_err(std::io::Error::other)?;
         let state = Mutex::new(State::new(settings, address));
         let inner = Inner { http, state, changed: watch::Sender::new(0) };
-        let workspace = Workspace { inner: Arc::new(inner), replica: None };
+        let workspace = Workspace { inner: Arc::new(inner), bot_url: None };
         workspace.add_person(Account::new(BOT_USER, "Countersign", Kind::Bot));
         let router = api::routes().merge(page::routes()).with_state(workspace.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -90,10 +90,11 @@ impl Workspace {
         self.state().bot_url = Some(base_url.trim_end_matches('/').to_owned());
     }
 
-    /// A handle to the same workspace whose requests go to that bot: Slack's reach any of the replicas behind one address.
-    pub fn through(&self, base_url: &str) -> Workspace {
-        let replica = Some(base_url.trim_end_matches('/').to_owned());
-        Workspace { replica, ..self.clone() }
+    /// A handle to the same workspace whose requests go to that bot, as Slack's requests reach any of the
+    /// processes behind one address.
+    pub fn with_bot(&self, base_url: &str) -> Workspace {
+        let bot_url = Some(base_url.trim_end_matches('/').to_owned());
+        Workspace { bot_url, ..self.clone() }
     }
 
     /// Adds a person, or replaces the one with the same id.
@@ -113,7 +114,7 @@ impl Workspace {
     pub fn add_channel(&self, channel: Channel) {
         self.change(|state| {
             state.channels.retain(|room| room.channel.id != channel.id);
-            state.channels.push(Room { channel, archived: false, im_user: None });
+            state.channels.push(ChannelState { channel, archived: false, im_user: None });
         });
     }
 
@@ -131,18 +132,18 @@ impl Workspace {
     }
 
     /// The channel id of the conversation between a person and the bot.
-    pub fn dm(&self, user: &str) -> String {
-        self.state().im(user)
+    pub fn dm_channel(&self, user: &str) -> String {
+        self.state().dm_channel(user)
     }
 
     /// The messages that a person sees in a channel, oldest first.
-    pub fn visible(&self, user: &str, channel: &str) -> Vec<Message> {
-        self.state().visible(user, channel)
+    pub fn visible_messages(&self, user: &str, channel: &str) -> Vec<Message> {
+        self.state().visible_messages(user, channel)
     }
 
     /// A message as it is now; `None` when it was deleted.
-    pub fn message(&self, at: &MessageRef) -> Option<Message> {
-        self.state().find(&at.channel, &at.ts).cloned()
+    pub fn message(&self, message_ref: &MessageRef) -> Option<Message> {
+        self.state().find(&message_ref.channel, &message_ref.ts).cloned()
     }
 
     /// Removes all messages, as if nobody had ever spoken.
@@ -216,7 +217,7 @@ impl Workspace {
                 let _ = changes.changed().await;
             }
         });
-        let transcript = |_| format!("waited in vain for {what}; the workspace:\n{}", self.transcript());
+        let transcript = |_| format!("timed out waiting for {what}; the workspace:\n{}", self.transcript());
         value.await.map_err(transcript)
     }
 
@@ -226,9 +227,13 @@ impl Workspace {
         let mut out = String::new();
         for message in &state.messages {
             let author = state.person(&message.author).map_or(&message.author, |person| &person.name);
-            let only = message.ephemeral_to.as_ref().map(|to| format!(" only to {to}")).unwrap_or_default();
+            let recipient_note =
+                message.ephemeral_to.as_ref().map(|to| format!(" only to {to}")).unwrap_or_default();
             let plain = message.plain().replace('\n', "\n    ");
-            out += &format!("{} {author}{only} (edited {}):\n    {plain}\n", message.channel, message.edited);
+            out += &format!(
+                "{} {author}{recipient_note} (edited {}):\n    {plain}\n",
+                message.channel, message.edited
+            );
         }
         for delivery in &state.deliveries {
             out += &format!("sent {}: {:?}\n", delivery.path, delivery.ack);

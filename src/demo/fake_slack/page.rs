@@ -1,4 +1,4 @@
-//! The page in the browser: the same conversation as the bot has it, for people to try.
+//! The page in the browser: the conversation that the bot sees, for people to try.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -58,24 +58,25 @@ async fn changes(workspace: AxumState<Workspace>) -> Sse<impl Stream<Item = Resu
 async fn state(workspace: AxumState<Workspace>, query: Query<HashMap<String, String>>) -> Json<Value> {
     let user = query.get("user").map(String::as_str).unwrap_or_default();
     let mut state = workspace.state();
-    let ordinary = state.person(user).is_some_and(|person| matches!(person.kind, Kind::Member | Kind::Guest));
-    if ordinary {
-        state.im(user);
+    let has_dm = state.person(user).is_some_and(|person| matches!(person.kind, Kind::Member | Kind::Guest));
+    if has_dm {
+        state.dm_channel(user);
     }
     let mut channels = Vec::new();
     for room in state.channels.iter().filter(|room| state.is_in(user, &room.channel.id)) {
-        let messages = state.visible(user, &room.channel.id);
+        let messages = state.visible_messages(user, &room.channel.id);
         channels.push(json!({
             "id": room.channel.id, "name": room.channel.name, "private": room.channel.private,
             "shared": room.channel.shared_externally, "im": room.im_user.is_some(), "archived": room.archived,
             "count": messages.len(), "latest": messages.last().map(|message| message.ts.clone()),
         }));
     }
-    let messages = query.get("channel").map(|channel| state.visible(user, channel)).unwrap_or_default();
+    let messages =
+        query.get("channel").map(|channel| state.visible_messages(user, channel)).unwrap_or_default();
     Json(json!({
         "team": TEAM_NAME, "bot": BOT_USER, "command": "/db", "people": state.people, "channels": channels,
         "messages": messages, "guide": state.settings.guide, "can_restart": state.restart.is_some(),
-        "suggestions": [{"text": "/db help", "what": "What there is"}],
+        "suggestions": [{"text": "/db help", "what": "Lists the commands"}],
     }))
 }
 
@@ -91,10 +92,10 @@ async fn say(AxumState(workspace): AxumState<Workspace>, Json(typed): Json<Typed
     let mention = format!("<@{BOT_USER}>");
     let text = typed.text.replace("@Countersign", &mention).replace("@countersign", &mention);
     let ack = match typed.thread.filter(|_| !typed.text.starts_with('/')) {
-        Some(thread) => workspace.mentions(&typed.user, &typed.channel, Some(&thread), &text).await,
-        None => workspace.says(&typed.user, &typed.channel, &text).await,
+        Some(thread) => workspace.mention_bot(&typed.user, &typed.channel, Some(&thread), &text).await,
+        None => workspace.say(&typed.user, &typed.channel, &text).await,
     };
-    outcome(&ack)
+    ack_json(&ack)
 }
 
 #[derive(Deserialize)]
@@ -107,10 +108,10 @@ struct ClickForm {
 
 async fn click(AxumState(workspace): AxumState<Workspace>, Json(click): Json<ClickForm>) -> Json<Value> {
     let at = MessageRef { channel: click.channel, ts: click.ts };
-    outcome(&workspace.clicks(&click.user, &at, &click.action).await)
+    ack_json(&workspace.click_button(&click.user, &at, &click.action).await)
 }
 
-fn outcome(ack: &Ack) -> Json<Value> {
+fn ack_json(ack: &Ack) -> Json<Value> {
     let failed = || (!ack.ok()).then(|| format!("the app answered with HTTP {}", ack.status));
     let error = ack.problem.clone().or_else(failed);
     Json(json!({"ok": error.is_none(), "error": error, "ms": ack.elapsed.as_millis()}))

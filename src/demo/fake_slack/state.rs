@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use super::view::{FileShown, Message, MessageRef};
+use super::view::{Message, MessageRef, SharedFile};
 use super::{APP_ID, ApiError, Delivery, Restart};
 
 /// A `response_url` lives 30 minutes.
@@ -96,7 +96,7 @@ pub struct Channel {
     /// Without the `#`.
     pub name: String,
     /// The bot is a member.
-    pub bot_in: bool,
+    pub is_bot_member: bool,
     /// Another company is in it.
     pub shared_externally: bool,
     pub private: bool,
@@ -142,7 +142,7 @@ pub(super) struct State {
     pub bot_url: Option<String>,
     pub restart: Option<Restart>,
     pub people: Vec<Account>,
-    pub channels: Vec<Room>,
+    pub channels: Vec<ChannelState>,
     /// Id of a user group (`S…`) → its people.
     pub groups: BTreeMap<String, Vec<String>>,
     pub messages: Vec<Message>,
@@ -166,7 +166,7 @@ pub(super) struct State {
 
 /// A channel, or a conversation of two.
 #[derive(Clone)]
-pub(super) struct Room {
+pub(super) struct ChannelState {
     pub channel: Channel,
     pub archived: bool,
     /// The person, where this is a conversation between one person and the bot.
@@ -188,7 +188,7 @@ struct Bucket {
 }
 
 pub(super) struct Upload {
-    pub file: FileShown,
+    pub file: SharedFile,
     pub bytes: Option<Vec<u8>>,
     pub shared: bool,
 }
@@ -198,14 +198,14 @@ impl State {
         State { settings, address, ..State::default() }
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.counter += 1;
         self.counter
     }
 
     /// An id of 32 hexadecimal digits: the counter spread over 128 bits, as Slack's look; it is no secret.
     pub(super) fn next_id(&mut self) -> String {
-        let spread = u128::from(self.next()).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        let spread = u128::from(self.next_number()).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
         format!("{:032x}", spread.rotate_left(41))
     }
 
@@ -248,19 +248,20 @@ impl State {
         self.people.iter().find(|person| person.id == id)
     }
 
-    pub(super) fn room(&self, id: &str) -> Option<&Room> {
+    pub(super) fn room(&self, id: &str) -> Option<&ChannelState> {
         self.channels.iter().find(|room| room.channel.id == id)
     }
 
     /// The conversation between a person and the bot; made when it is first needed.
-    pub(super) fn im(&mut self, user: &str) -> String {
+    pub(super) fn dm_channel(&mut self, user: &str) -> String {
         if let Some(room) = self.channels.iter().find(|room| room.im_user.as_deref() == Some(user)) {
             return room.channel.id.clone();
         }
         let id = format!("D{}", user.trim_start_matches(['U', 'W']));
         let name = "directmessage".to_owned();
-        let channel = Channel { id: id.clone(), name, bot_in: true, private: true, shared_externally: false };
-        self.channels.push(Room { channel, archived: false, im_user: Some(user.to_owned()) });
+        let channel =
+            Channel { id: id.clone(), name, is_bot_member: true, private: true, shared_externally: false };
+        self.channels.push(ChannelState { channel, archived: false, im_user: Some(user.to_owned()) });
         id
     }
 
@@ -275,7 +276,7 @@ impl State {
         }
     }
 
-    pub(super) fn visible(&self, user: &str, channel: &str) -> Vec<Message> {
+    pub(super) fn visible_messages(&self, user: &str, channel: &str) -> Vec<Message> {
         if !self.is_in(user, channel) {
             return Vec::new();
         }

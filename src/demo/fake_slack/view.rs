@@ -28,12 +28,12 @@ pub struct Message {
     pub ephemeral_to: Option<String>,
     /// Number of changes.
     pub edited: usize,
-    pub files: Vec<FileShown>,
+    pub files: Vec<SharedFile>,
 }
 
 /// A file shared in a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FileShown {
+pub struct SharedFile {
     pub id: String,
     pub name: String,
     pub title: String,

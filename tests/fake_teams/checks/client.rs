@@ -10,7 +10,7 @@ fn last(heard: &Heard) -> Value {
 async fn posts(teams: &Teams, place: &str, card: Value) -> Message {
     let (status, _) = call(teams, ("POST", &activities(place)), with_card(card)).await;
     assert_eq!(status, 201, "{:?}", teams.take_refusals());
-    teams.visible("ana", place).pop().expect("the card")
+    teams.visible_messages("ana", place).pop().expect("the card")
 }
 
 fn asking() -> Value {
@@ -33,7 +33,7 @@ fn answer(words: &str) -> Value {
 async fn what_people_write_arrives_as_teams_sends_it() {
     let teams = quick().await;
     let heard = bot(&teams, Value::Null).await;
-    let ack = teams.says("ana", CHANNEL, "health").await;
+    let ack = teams.say("ana", CHANNEL, "health").await;
     assert!(ack.ok(), "{ack:?}");
     let activity = last(&heard);
     let thread = format!("{CHANNEL};messageid={}", ack.at.unwrap().id);
@@ -46,19 +46,19 @@ async fn what_people_write_arrives_as_teams_sends_it() {
     assert_eq!(activity["serviceUrl"], teams.service_url());
     assert!(heard.lock().expect("the log")[0].0["authorization"].to_str().unwrap().starts_with("Bearer ey"));
 
-    teams.says("ben", &thread, "help").await;
+    teams.say("ben", &thread, "help").await;
     assert_eq!(last(&heard)["conversation"]["id"], thread);
     teams.slash("ana", CHAT, "health").await;
     let activity = last(&heard);
     assert_eq!((&activity["text"], &activity["recipient"]["isTargeted"]), (&json!("health"), &json!(true)));
-    assert!(teams.visible("ben", CHAT).is_empty());
-    teams.says("ana", &teams.personal("ana"), "health").await;
+    assert!(teams.visible_messages("ben", CHAT).is_empty());
+    teams.say("ana", &teams.personal("ana"), "health").await;
     let activity = last(&heard);
     assert_eq!(
         (&activity["text"], &activity["conversation"]["conversationType"]),
         (&json!("health"), &json!("personal"))
     );
-    assert!(!teams.says("eve", CHANNEL, "health").await.ok());
+    assert!(!teams.say("eve", CHANNEL, "health").await.ok());
 
     teams.redeliver(0).await;
     let heard = heard.lock().expect("the log");
@@ -71,7 +71,7 @@ async fn a_click_is_an_invoke_and_its_answer_is_the_clickers_view() {
     let teams = quick().await;
     let heard = bot(&teams, answer("yours")).await;
     let shown = posts(&teams, CHANNEL, asking()).await;
-    assert!(teams.clicks("ben", &shown.at(), "Go").await.ok());
+    assert!(teams.click_button("ben", &shown.at(), "Go").await.ok());
     let activity = last(&heard);
     assert_eq!((&activity["type"], &activity["name"]), (&json!("invoke"), &json!("adaptiveCard/action")));
     assert_eq!(activity["value"]["trigger"], "manual");
@@ -85,10 +85,10 @@ async fn a_click_is_an_invoke_and_its_answer_is_the_clickers_view() {
     assert!(teams.clicks_with_an_old_client("ben", &shown, "Go").await.ok());
     let activity = last(&heard);
     assert_eq!((&activity["type"], &activity["value"]), (&json!("message"), &json!({ "cs": "7" })));
-    assert!(teams.clicks("ana", &shown.at(), "Plain").await.ok());
+    assert!(teams.click_button("ana", &shown.at(), "Plain").await.ok());
     assert_eq!(last(&heard)["value"], json!({ "cs": "8" }));
     for (who, button) in [("ana", "Nothing"), ("eve", "Go")] {
-        assert!(!teams.clicks(who, &shown.at(), button).await.ok());
+        assert!(!teams.click_button(who, &shown.at(), button).await.ok());
     }
 }
 
@@ -117,7 +117,7 @@ async fn an_answer_that_teams_would_not_show_is_a_fault() {
         let teams = quick().await;
         bot(&teams, answer.clone()).await;
         let shown = posts(&teams, CHAT, asking()).await;
-        assert_eq!(teams.clicks("ana", &shown.at(), "Go").await.ok(), good, "{answer}");
+        assert_eq!(teams.click_button("ana", &shown.at(), "Go").await.ok(), good, "{answer}");
         assert_eq!(teams.take_refusals().is_empty(), good, "{answer}");
     }
 }

@@ -35,19 +35,19 @@ async fn threads_hang_from_a_channels_messages() {
     call(&teams, ("POST", &activities(&thread)), hello()).await;
     call(&teams, ("POST", &format!("{}/{root}", activities(&thread))), hello()).await;
     call(&teams, ("POST", &activities(CHANNEL)), hello()).await;
-    assert_eq!(teams.visible("ana", CHANNEL).len(), 4);
-    let seen = teams.visible("ana", &thread);
+    assert_eq!(teams.visible_messages("ana", CHANNEL).len(), 4);
+    let seen = teams.visible_messages("ana", &thread);
     assert_eq!(seen.len(), 3);
     assert_eq!(seen[2].reply_to.as_deref(), Some(root));
     assert_eq!(seen[2].place(), thread);
-    assert!(teams.visible("eve", CHANNEL).is_empty());
+    assert!(teams.visible_messages("eve", CHANNEL).is_empty());
 }
 
 #[tokio::test]
 async fn only_the_bots_own_messages_change_and_go() {
     let teams = quick().await;
     bot(&teams, Value::Null).await;
-    let theirs = teams.says("ana", CHAT, "hello").await.at.unwrap();
+    let theirs = teams.say("ana", CHAT, "hello").await.at.unwrap();
     let (_, own) = call(&teams, ("POST", &activities(CHAT)), hello()).await;
     let own = own["id"].as_str().unwrap();
     let edited = json!({ "type": "message", "text": "changed" });
@@ -55,13 +55,13 @@ async fn only_the_bots_own_messages_change_and_go() {
         let path = format!("{}/{id}", activities(CHAT));
         assert_eq!(call(&teams, ("PUT", &path), edited.clone()).await.0, status, "{id}");
     }
-    let seen = teams.visible("ben", CHAT).pop().unwrap();
+    let seen = teams.visible_messages("ben", CHAT).pop().unwrap();
     assert_eq!((seen.plain().as_str(), seen.edited), ("changed", 1));
     for (id, status) in [(own, 200), (own, 404), (&theirs.id, 403)] {
         let path = format!("{}/{id}", activities(CHAT));
         assert_eq!(call(&teams, ("DELETE", &path), Value::Null).await.0, status, "{id}");
     }
-    assert_eq!(teams.visible("ben", CHAT).len(), 1);
+    assert_eq!(teams.visible_messages("ben", CHAT).len(), 1);
 }
 
 #[tokio::test]
@@ -81,9 +81,9 @@ async fn a_targeted_message_is_for_one_member_of_a_group() {
         assert_eq!(call(&teams, ("POST", &targeted(&place)), body).await.0, status, "{place}");
     }
     assert_eq!(teams.take_refusals().len(), 4);
-    let seen = teams.visible("ana", CHAT).pop().unwrap();
+    let seen = teams.visible_messages("ana", CHAT).pop().unwrap();
     assert_eq!(seen.only_to.as_deref(), Some("ana"));
-    assert!(teams.visible("ben", CHAT).is_empty());
+    assert!(teams.visible_messages("ben", CHAT).is_empty());
     let path = format!("{}/{}", activities(CHAT), seen.id);
     assert_eq!(call(&teams, ("PUT", &path), to(&ana)).await.0, 400);
     assert_eq!(call(&teams, ("PUT", &format!("{path}?isTargetedActivity=true")), to(&ana)).await.0, 200);
@@ -125,7 +125,7 @@ async fn faults_come_on_demand() {
     assert_eq!((post().await, post().await), (429, 201));
     teams.fault("post", Fault::AnswerLost);
     assert_eq!(post().await, 502);
-    assert_eq!(teams.visible("ana", CHAT).len(), 2);
+    assert_eq!(teams.visible_messages("ana", CHAT).len(), 2);
     teams.fault("post", Fault::Hang);
     let hung = tokio::time::timeout(std::time::Duration::from_millis(100), post()).await;
     assert!(hung.is_err());
@@ -133,7 +133,7 @@ async fn faults_come_on_demand() {
     let calls = teams.calls("post");
     let (status, ()) = tokio::join!(post(), async {
         teams.wait_for("a held call", |teams| (teams.calls("post") > calls).then_some(())).await;
-        assert_eq!(teams.visible("ana", CHAT).len(), 2);
+        assert_eq!(teams.visible_messages("ana", CHAT).len(), 2);
         teams.fault("post", Fault::Clear);
     });
     assert_eq!(status, 201);

@@ -118,7 +118,7 @@ async fn what_teams_shows_is_taken_and_read() {
         json!({ "statusCode": 200, "type": "application/vnd.microsoft.card.adaptive", "value": card() });
     bot(&teams, view).await;
     assert_eq!(refused(&teams, with_card(whole)).await, None);
-    let seen = teams.visible("eve", CHAT).pop().unwrap();
+    let seen = teams.visible_messages("eve", CHAT).pop().unwrap();
     let lines = "bold a_b <c> @Ana\none two\npid 42\na | b\nleft | right\n[Go]\n[Last]";
     assert_eq!(seen.plain(), lines);
     assert_eq!((seen.token("Go").as_str(), seen.token("Last").as_str()), ("0", "1"));
