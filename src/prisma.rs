@@ -32,10 +32,10 @@ pub fn digest(migrations: &[Migration]) -> String {
 /// like `migration_lock.toml`.
 ///
 /// # Errors
-/// A directory or a script that can't be read, in words that follow "the migrations directory".
+/// A directory or a script that can't be read, worded to complete the sentence "the migrations directory …".
 pub async fn read(directory: PathBuf) -> Result<Vec<Migration>, String> {
-    let reading = tokio::task::spawn_blocking(move || migrations(&directory));
-    reading.await.unwrap_or_else(|_| Err("can't be read".to_owned()))
+    let task = tokio::task::spawn_blocking(move || migrations(&directory));
+    task.await.unwrap_or_else(|_| Err("can't be read".to_owned()))
 }
 
 fn migrations(directory: &Path) -> Result<Vec<Migration>, String> {
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_script_has_the_checksums_that_prisma_would_take() {
-        // printf 'SELECT 1;\nSELECT 2;\n' | sha256sum, and once more behind `unix2dos`.
+        // printf 'SELECT 1;\nSELECT 2;\n' | sha256sum, and again after `unix2dos`.
         let unix = "82efb67f3010c6eb7ead02e4f6d9550633dbc1407f99aa487468e7b2567aebbc";
         let windows = "b5c23e54161ef79971fbb59224f4ebdb906e2a200ef2d888aadc2a5d22ece3a2";
         let old = "82efb67f3010c6eb7ead2e4f6d955633dbc1407f99aa487468e7b2567aebbc";

@@ -2,7 +2,7 @@
 //!
 //! An object passes three stages: uploading (the store's own staging, never listed), whole but not yet verified (its name ends in
 //! `.part`), and published under its key. A process that died leaves objects in the first two only;
-//! [`Storage::clear_unfinished`] removes them. The objects' meaning does not live here.
+//! [`Storage::clear_unfinished`] removes them. This module doesn't know what the objects contain.
 
 use crate::config::BackupSettings;
 use anyhow::Context;
@@ -24,7 +24,7 @@ const PART_BYTES: usize = 8 << 20;
 const MAX_PARTS: usize = 3;
 
 /// Suffix of an object that is whole but not yet verified.
-const UNCHECKED_SUFFIX: &str = ".part";
+const UNVERIFIED_SUFFIX: &str = ".part";
 
 /// Age at which an unfinished object counts as a dead process' at start: another process may share the storage, and neither
 /// writing a part nor reading a dump back takes a day.
@@ -88,12 +88,12 @@ impl Storage {
         Ok(Storage { objects: Arc::new(objects), directory: Some(directory.clone()) })
     }
 
-    /// Any other object store.
-    pub fn over(objects: Arc<dyn ObjectStore>) -> Storage {
+    /// Uses the given object store.
+    pub fn with_object_store(objects: Arc<dyn ObjectStore>) -> Storage {
         Storage { objects, directory: None }
     }
 
-    /// Begins an object, unless the key is taken. It is not visible under its key until [`Staged::publish`]; dropped half-way, it is
+    /// Begins an object, unless the key is taken. It is not visible under its key until [`StagedObject::publish`]; dropped half-way, it is
     /// removed.
     pub async fn begin(&self, key: &Key) -> StorageResult<ObjectUpload> {
         match self.objects.head(key).await {
@@ -102,11 +102,12 @@ impl Storage {
             Err(error) => return Err(error.into()),
         }
         // The key is encoded already, and the ending needs no encoding.
-        let unchecked = Key::parse(format!("{key}{UNCHECKED_SUFFIX}")).map_err(object_store::Error::from)?;
-        let parts = self.objects.put_multipart(&unchecked).await?;
+        let staged_key =
+            Key::parse(format!("{key}{UNVERIFIED_SUFFIX}")).map_err(object_store::Error::from)?;
+        let parts = self.objects.put_multipart(&staged_key).await?;
         Ok(ObjectUpload {
             parts: WriteMultipart::new_with_chunk_size(parts, PART_BYTES),
-            staged: Staged { storage: self.clone(), key: key.clone(), unchecked, handled: true },
+            staged: StagedObject { storage: self.clone(), key: key.clone(), staged_key, keep_on_drop: true },
         })
     }
 
@@ -142,7 +143,7 @@ impl Storage {
             return Err(object_store::Error::Generic { store: "local", source: Box::new(error) }.into());
         }
         let mut objects: Vec<ObjectMeta> = self.objects.list(Some(prefix)).try_collect().await?;
-        objects.retain(|object| !is_unchecked(object));
+        objects.retain(|object| !is_unverified(object));
         objects.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(objects)
     }
@@ -162,28 +163,28 @@ impl Storage {
         self.clear(prefix, Duration::ZERO).await
     }
 
-    async fn clear(&self, prefix: &Key, untouched: Duration) -> StorageResult<usize> {
-        let before = SystemTime::now() - untouched;
+    async fn clear(&self, prefix: &Key, min_age: Duration) -> StorageResult<usize> {
+        let cutoff = SystemTime::now() - min_age;
         let mut objects: Vec<ObjectMeta> = self.objects.list(Some(prefix)).try_collect().await?;
-        objects.retain(|object| is_unchecked(object) && SystemTime::from(object.last_modified) <= before);
+        objects.retain(|object| is_unverified(object) && SystemTime::from(object.last_modified) <= cutoff);
         for object in &objects {
             self.objects.delete(&object.location).await?;
         }
         let cleared = objects.len();
         let Some(directory) = self.directory.clone() else { return Ok(cleared) };
-        let below = prefix.parts().fold(directory, |path, part| path.join(part.as_ref()));
-        let removed = tokio::task::spawn_blocking(move || remove_uploads(&below, before)).await;
+        let directory = prefix.parts().fold(directory, |path, part| path.join(part.as_ref()));
+        let removed = tokio::task::spawn_blocking(move || remove_uploads(&directory, cutoff)).await;
         Ok(cleared + removed.unwrap_or_default())
     }
 }
 
-fn is_unchecked(object: &ObjectMeta) -> bool {
-    object.location.as_ref().ends_with(UNCHECKED_SUFFIX)
+fn is_unverified(object: &ObjectMeta) -> bool {
+    object.location.as_ref().ends_with(UNVERIFIED_SUFFIX)
 }
 
 /// Removes the files of unfinished uploads: `object_store` names them after their object with `#` and a number, and hides them.
 /// A file that can't be removed is left for the next time.
-fn remove_uploads(directory: &Path, before: SystemTime) -> usize {
+fn remove_uploads(directory: &Path, cutoff: SystemTime) -> usize {
     let mut removed = 0;
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name());
@@ -191,8 +192,8 @@ fn remove_uploads(directory: &Path, before: SystemTime) -> usize {
         let number = name.rsplit_once('#').map_or("", |(_, number)| number);
         let is_upload = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         match entry.metadata() {
-            Ok(meta) if meta.is_dir() => removed += remove_uploads(&path, before),
-            Ok(meta) if is_upload && meta.modified().is_ok_and(|at| at <= before) => {
+            Ok(meta) if meta.is_dir() => removed += remove_uploads(&path, cutoff),
+            Ok(meta) if is_upload && meta.modified().is_ok_and(|modified| modified <= cutoff) => {
                 removed += usize::from(std::fs::remove_file(&path).is_ok());
             }
             _ => {}
@@ -203,7 +204,7 @@ fn remove_uploads(directory: &Path, before: SystemTime) -> usize {
 
 /// An object being written. Dropping it aborts it.
 pub struct ObjectUpload {
-    staged: Staged,
+    staged: StagedObject,
     parts: WriteMultipart,
 }
 
@@ -216,13 +217,13 @@ impl ObjectUpload {
     }
 
     /// Completes the object, not yet under its key. After an error it is removed.
-    pub async fn finish(mut self) -> StorageResult<Staged> {
+    pub async fn finish(mut self) -> StorageResult<StagedObject> {
         self.parts.finish().await?;
-        self.staged.handled = false;
+        self.staged.keep_on_drop = false;
         Ok(self.staged)
     }
 
-    /// Removes the object. A remainder that can't be removed is never listed, and the next backup clears it.
+    /// Removes the object. If that fails, the leftover is never listed, and the next backup removes it.
     pub async fn abort(self) {
         if let Err(error) = self.parts.abort().await {
             tracing::warn!(%error, "removing an unfinished upload failed");
@@ -231,40 +232,40 @@ impl ObjectUpload {
 }
 
 /// A whole object that is not visible yet. Dropping it removes it.
-pub struct Staged {
+pub struct StagedObject {
     storage: Storage,
     key: Key,
-    unchecked: Key,
-    /// Published, removed or not yet complete: dropping it does nothing.
-    handled: bool,
+    staged_key: Key,
+    /// Published, removed or not yet complete: dropping it removes nothing.
+    keep_on_drop: bool,
 }
 
-impl Staged {
+impl StagedObject {
     /// Streams the bytes back from the storage.
     pub async fn read(&self) -> StorageResult<BoxStream<'static, StorageResult<Bytes>>> {
-        self.storage.read(&self.unchecked).await
+        self.storage.read(&self.staged_key).await
     }
 
     /// Moves it to its key, or removes it after an error. The caller never uses a key twice.
     pub async fn publish(mut self) -> StorageResult<()> {
-        self.storage.objects.rename(&self.unchecked, &self.key).await?;
-        self.handled = true;
+        self.storage.objects.rename(&self.staged_key, &self.key).await?;
+        self.keep_on_drop = true;
         Ok(())
     }
 
     /// Removes it.
     pub async fn discard(mut self) {
-        self.handled = true;
-        remove(&self.storage, &self.unchecked).await;
+        self.keep_on_drop = true;
+        remove(&self.storage, &self.staged_key).await;
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedObject {
     fn drop(&mut self) {
-        if self.handled {
+        if self.keep_on_drop {
             return;
         }
-        let (storage, key) = (self.storage.clone(), self.unchecked.clone());
+        let (storage, key) = (self.storage.clone(), self.staged_key.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { remove(&storage, &key).await });
         }
@@ -273,7 +274,7 @@ impl Drop for Staged {
 
 async fn remove(storage: &Storage, key: &Key) {
     if let Err(error) = storage.delete(key).await {
-        tracing::warn!(%error, "removing an unpublished object failed");
+        tracing::warn!(%error, "removing an unverified object failed");
     }
 }
 
@@ -284,20 +285,20 @@ mod tests {
 
     const BYTES: &[u8] = b"all of it";
 
-    fn opened() -> (tempfile::TempDir, Storage) {
+    fn open_storage() -> (tempfile::TempDir, Storage) {
         let directory = tempfile::tempdir().unwrap();
-        let target = directory.path().join("made/at need");
+        let target = directory.path().join("created/on demand");
         let backups = BackupSettings { directory: target, tools: Vec::new(), search_path: Vec::new() };
         let storage = Storage::open(&backups).unwrap();
         (directory, storage)
     }
 
     async fn keys(storage: &Storage) -> Vec<String> {
-        let listed = storage.list(&Key::default()).await.unwrap();
-        listed.into_iter().map(|object| object.location.to_string()).collect()
+        let objects = storage.list(&Key::default()).await.unwrap();
+        objects.into_iter().map(|object| object.location.to_string()).collect()
     }
 
-    async fn publishes_and_forgets(storage: &Storage) {
+    async fn check_publish_and_discard(storage: &Storage) {
         let key = Key::from_iter(["staging", "odd/name", "1.dump"]);
         let mut upload = storage.begin(&key).await.unwrap();
         upload.write(Bytes::from_static(BYTES)).await.unwrap();
@@ -323,27 +324,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_directory_shows_published_objects_alone() {
-        let (_directory, storage) = opened();
-        publishes_and_forgets(&storage).await;
+        let (_directory, storage) = open_storage();
+        check_publish_and_discard(&storage).await;
     }
 
     #[tokio::test]
     async fn any_store_shows_published_objects_alone() {
-        publishes_and_forgets(&Storage::over(Arc::new(InMemory::new()))).await;
+        check_publish_and_discard(&Storage::with_object_store(Arc::new(InMemory::new()))).await;
     }
 
     #[tokio::test]
     async fn a_directory_that_is_gone_is_not_empty() {
-        let (directory, storage) = opened();
+        let (directory, storage) = open_storage();
         assert!(keys(&storage).await.is_empty());
-        std::fs::remove_dir_all(directory.path().join("made")).unwrap();
+        std::fs::remove_dir_all(directory.path().join("created")).unwrap();
         let listed = storage.list(&Key::default()).await;
         assert!(matches!(listed, Err(StorageError::Broken(_))), "{listed:?}");
     }
 
     #[tokio::test]
     async fn an_object_of_many_parts_is_whole() {
-        let (_directory, storage) = opened();
+        let (_directory, storage) = open_storage();
         let key = Key::from("large");
         let mut upload = storage.begin(&key).await.unwrap();
         let mut expected = Vec::new();
@@ -360,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_was_left_long_ago_is_abandoned() {
-        let (_directory, storage) = opened();
+        let (_directory, storage) = open_storage();
         let directory = storage.directory.clone().unwrap();
         let long_ago = SystemTime::now() - ABANDONED_AFTER - Duration::from_secs(60);
         let create = |name| std::fs::File::create(directory.join(name)).unwrap();
@@ -370,20 +371,20 @@ mod tests {
         for name in ["young.dump.part", "young.dump.part#1"] {
             create(name);
         }
-        let left = || {
+        let remaining_names = || {
             let entries = std::fs::read_dir(&directory).unwrap().flatten();
             let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
             names.sort();
             names
         };
         assert_eq!(storage.clear_abandoned().await.unwrap(), 3);
-        assert_eq!(left(), ["old#not", "old.dump", "young.dump.part", "young.dump.part#1"]);
+        assert_eq!(remaining_names(), ["old#not", "old.dump", "young.dump.part", "young.dump.part#1"]);
         assert_eq!(storage.clear_unfinished(&Key::default()).await.unwrap(), 2);
-        assert_eq!(left(), ["old#not", "old.dump"]);
+        assert_eq!(remaining_names(), ["old#not", "old.dump"]);
     }
 
     #[test]
-    fn a_full_disk_is_told_from_a_broken_one() {
+    fn a_full_disk_is_distinguished_from_a_broken_one() {
         let error = |kind: std::io::ErrorKind| object_store::Error::Generic {
             store: "test",
             source: Box::new(std::io::Error::from(kind)),

@@ -10,7 +10,7 @@ use super::BackupError;
 use super::manifest::{self, Manifest};
 use super::pg_client::{ClientConnection, ClientInstallation, PgClient};
 use crate::actions::support::subprocess::command;
-use crate::storage::{ObjectUpload, Staged, Storage};
+use crate::storage::{ObjectUpload, StagedObject, Storage};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
@@ -237,7 +237,7 @@ fn add_grant_hint(error: String, login: &str) -> String {
     )
 }
 
-async fn read_back(staged: &Staged, sha256: &str) -> Result<(), BackupError> {
+async fn read_back(staged: &StagedObject, sha256: &str) -> Result<(), BackupError> {
     let mut stream = staged.read().await?;
     let mut hasher = Sha256::new();
     while let Some(chunk) = stream.try_next().await? {
@@ -255,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dump_that_the_storage_changed_is_rejected() {
-        let storage = Storage::over(Arc::new(InMemory::new()));
+        let storage = Storage::with_object_store(Arc::new(InMemory::new()));
         let mut upload = storage.begin(&Key::from("a.dump")).await.unwrap();
         upload.write("stored".into()).await.unwrap();
         let staged = upload.finish().await.unwrap();
