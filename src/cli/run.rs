@@ -4,7 +4,7 @@
 use super::{Variables, load_config, print_reply};
 use crate::app::App;
 use crate::chat;
-use crate::chat::terminal::{ButtonLines, Terminal, incoming};
+use crate::chat::terminal::{ButtonLines, Terminal, incoming_event};
 use crate::command_line::to_line;
 use crate::config::login_name;
 use crate::model::{Reply, RunState, TokenPurpose};
@@ -76,12 +76,12 @@ pub async fn run(args: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8>
     let mut senders = chat::senders(&chat::platforms(&config)?);
     senders.push(terminal.clone());
     let workflow = Workflow::new(app, senders);
-    let incoming = incoming(&login_name(), args.line).context("asking the system for randomness")?;
+    let incoming = incoming_event(&login_name(), args.line).context("asking the system for randomness")?;
     let completion = tokio::select! {
         completion = workflow.handle_and_wait(incoming, CLOSE_TIMEOUT) => completion,
         never = print_progress(&workflow.app, args.json) => match never {},
     };
-    let reply = terminal.answered().context("there is no answer")?;
+    let reply = terminal.last_answer().context("there is no answer")?;
     print_reply(&reply, &button_lines(&workflow.app, &reply).await, args.json, variables)?;
     Ok(status(&workflow.app, completion, &reply).await)
 }

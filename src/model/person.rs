@@ -112,15 +112,16 @@ pub enum ChatEventKind {
 /// A short-lived way to answer one event. Secret: whoever holds it can speak as the bot.
 #[derive(Clone)]
 pub struct ReplyHandle {
-    pub url: String,
-    /// When the event arrived: Slack's `response_url` lives 30 minutes.
-    pub since: jiff::Timestamp,
+    /// Slack's `response_url`; of Teams, the id of the delivery whose client waits.
+    pub id: String,
+    /// The time at which the event arrived: Slack's `response_url` lives 30 minutes.
+    pub received_at: jiff::Timestamp,
     /// The answer replaces the card, for its sender only: it has to be the card.
-    pub card: bool,
+    pub replaces_card: bool,
 }
 
 impl std::fmt::Debug for ReplyHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ReplyHandle(since {})", self.since)
+        write!(f, "ReplyHandle(received at {})", self.received_at)
     }
 }

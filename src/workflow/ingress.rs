@@ -33,7 +33,7 @@ impl Workflow {
         let handled = match &incoming.event {
             ChatEventKind::Command { line } => self.command(&incoming, line).await,
             ChatEventKind::Button { token, message }
-                if incoming.handle.as_ref().is_some_and(|handle| handle.card) =>
+                if incoming.handle.as_ref().is_some_and(|handle| handle.replaces_card) =>
             {
                 self.click_on_card(&incoming, token, message).await
             }

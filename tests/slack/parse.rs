@@ -63,7 +63,7 @@ fn a_slash_command_is_delivered_with_what_was_typed() {
     assert_eq!(line(&incoming), "kill 4711 --reason \"a < b\"");
     assert_eq!((incoming.sender.account.as_str(), incoming.sender.name.as_str()), ("U1", "ana"));
     assert_eq!((incoming.conversation.id.as_str(), incoming.conversation.thread.as_deref()), ("C1", None));
-    assert_eq!(incoming.handle.unwrap().url, "https://hooks.slack.com/commands/1");
+    assert_eq!(incoming.handle.unwrap().id, "https://hooks.slack.com/commands/1");
 }
 
 #[test]

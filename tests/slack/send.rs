@@ -31,12 +31,16 @@ fn conversation(conversation: &str) -> Conversation {
 }
 
 fn asked_from(wire: &Wire, age_seconds: i64) -> ChatEvent {
-    let since = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(age_seconds);
+    let received_at = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(age_seconds);
     ChatEvent {
         delivery: "slack:cmd:1".to_owned(),
         sender: sender(),
         conversation: conversation("C1"),
-        handle: Some(ReplyHandle { url: format!("{}/response/1", wire.base), since, card: false }),
+        handle: Some(ReplyHandle {
+            id: format!("{}/response/1", wire.base),
+            received_at,
+            replaces_card: false,
+        }),
         event: ChatEventKind::Command { line: "locks".to_owned() },
     }
 }

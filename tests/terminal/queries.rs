@@ -21,7 +21,7 @@ async fn health_is_answered_and_recorded() {
 
     let history = world.runs("history --reads --who ana").await;
     assert!(history.out.contains("health"), "{}", history.out);
-    let said = world.says(&["run", "health", "asset", "--env", "production"]).await;
+    let said = world.say(&["run", "health", "asset", "--env", "production"]).await;
     assert!(said.out.contains("health asset-service on PRODUCTION"), "{}", said.out);
 }
 
@@ -93,11 +93,11 @@ async fn the_rules_of_the_chat_hold_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn json_has_the_shape_that_is_promised() {
     let world = World::usual().await;
-    let said = world.says(&["run", "--json", "sizes", "asset-service", "--env", "production"]).await;
+    let said = world.say(&["run", "--json", "sizes", "asset-service", "--env", "production"]).await;
     assert_eq!(said.status, 0, "{said:?}");
     let json = said.json();
     assert_eq!(json["version"], 1);
-    assert_eq!((&json["who"], &json["asked"]), (&"ana".into(), &"sizes asset-service".into()));
+    assert_eq!((&json["requester"], &json["command"]), (&"ana".into(), &"sizes asset-service".into()));
     assert_eq!(json["environment"], serde_json::json!({ "name": "production", "production": true }));
     assert_eq!(json["run"], 1);
     assert_eq!(json["blocks"][0]["kind"], "verdict");
@@ -122,7 +122,7 @@ async fn what_speaks_to_terminals_arrives_escaped() {
     let blocks = said.json()["blocks"].to_string();
     assert!(blocks.contains("evil\\u001b[31m\u{9b}2J"), "the same name for whoever reads it: {blocks}");
     // What a person types comes back, too.
-    let said = world.says(&["run", "health\u{1b}[2J", "--env", "staging\u{1b}[2J"]).await;
+    let said = world.say(&["run", "health\u{1b}[2J", "--env", "staging\u{1b}[2J"]).await;
     assert_eq!(said.status, 1);
     said.is_fit_for_a_terminal();
 }
@@ -130,11 +130,11 @@ async fn what_speaks_to_terminals_arrives_escaped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_countersign_has_another_status() {
     let world = World::usual().await;
-    let said = world.says(&["run", "health", "--config", "nowhere.toml"]).await;
+    let said = world.say(&["run", "health", "--config", "nowhere.toml"]).await;
     assert_eq!(said.status, 2);
     assert!(said.err.contains("nowhere.toml: the configuration can't be read"), "{said:?}");
     let wrong = world.stage.config.replace("production = true", "prodution = true");
     std::fs::write(world.directory().join("wrong.toml"), wrong).unwrap();
-    let said = world.says(&["run", "health", "--config", "wrong.toml"]).await;
+    let said = world.say(&["run", "health", "--config", "wrong.toml"]).await;
     assert!(said.status == 2 && said.err.contains("did you mean `production`?"), "{said:?}");
 }

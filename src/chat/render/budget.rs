@@ -1,7 +1,7 @@
 //! Fits a reply into one message: what doesn't fit is cut part by part, and the message says so.
 
 use super::part::{self, LineStyle, MessageFormat, PartLimit, RenderedPart};
-use super::text::grouped;
+use super::text::with_thousands_separators;
 use crate::model::{Block, Reply, Shape, Table};
 use crate::platform::TooLarge;
 use serde_json::Value;
@@ -16,7 +16,7 @@ pub struct MessageBudget<'a, F> {
     format: F,
     heading: RenderedPart,
     pub parts: Vec<BudgetPart<'a>>,
-    dropped: usize,
+    dropped_parts: usize,
 }
 
 /// A part of the reply, as far as it is shown.
@@ -37,37 +37,40 @@ impl BudgetPart<'_> {
 impl<'a, F: MessageFormat> MessageBudget<'a, F> {
     /// Renders everything, however large it is.
     pub fn new(reply: &'a Reply, format: F) -> Self {
-        // No part that shows anything makes less than one block: the rest can't be shown in any case.
+        // Each shown part makes at least one block, so parts beyond the limit can't be shown; twice as many, as some show nothing.
         let parts = reply.blocks.iter().take(F::MAX_BLOCKS * 2).map(|block| {
             let limit = part::max_limit::<F>(block);
             let rendered = part::render(&format, block, limit);
             BudgetPart { block, limit, size: size_of(&format, &rendered), rendered }
         });
         let parts: Vec<BudgetPart> = parts.collect();
-        let dropped = reply.blocks.len() - parts.len();
+        let dropped_parts = reply.blocks.len() - parts.len();
         let mut heading = part::heading::<F>(&reply.heading);
-        heading.cut_if(dropped > 0, || format!("it has {} parts", grouped(reply.blocks.len())));
-        MessageBudget { format, heading, parts, dropped }
+        heading.mark_cut_if(dropped_parts > 0, || {
+            format!("it has {} parts", with_thousands_separators(reply.blocks.len()))
+        });
+        MessageBudget { format, heading, parts, dropped_parts }
     }
 
     fn size(&self) -> usize {
         size_of(&self.format, &self.heading) + self.parts.iter().map(|part| part.size).sum::<usize>()
     }
 
-    fn blocks(&self) -> usize {
+    fn block_count(&self) -> usize {
         self.heading.blocks.len() + self.parts.iter().map(|part| part.rendered.blocks.len()).sum::<usize>()
     }
 
     /// Checks that nothing has to be cut.
     pub fn check_size(&self) -> Result<(), TooLarge> {
-        let (size, blocks) = (self.size(), self.blocks());
+        let (size, blocks) = (self.size(), self.block_count());
         let parts = self.parts.iter().map(|part| &part.rendered);
         let reason = if let Some(reason) =
-            [&self.heading].into_iter().chain(parts).find_map(|part| part.cut.clone())
+            [&self.heading].into_iter().chain(parts).find_map(|part| part.cut_reason.clone())
         {
             reason
-        } else if size > self.format.room() {
-            let (size, max) = (grouped(size), grouped(self.format.room()));
+        } else if size > self.format.max_size() {
+            let (size, max) =
+                (with_thousands_separators(size), with_thousands_separators(self.format.max_size()));
             format!("it has {size} {}; a message holds {max}", F::UNIT)
         } else if blocks > F::MAX_BLOCKS {
             format!("it has {blocks} blocks; a message holds {}", F::MAX_BLOCKS)
@@ -81,14 +84,14 @@ impl<'a, F: MessageFormat> MessageBudget<'a, F> {
     /// message smaller, so it ends.
     pub fn squeeze(&mut self) {
         loop {
-            let (note_size, note_blocks) = if self.dropped > 0 { (F::NOTE_SIZE, 1) } else { (0, 0) };
-            let excess = self.size().saturating_sub(self.format.room() - note_size);
-            let has_too_many_blocks = self.blocks() > F::MAX_BLOCKS - note_blocks;
+            let (note_size, note_blocks) = if self.dropped_parts > 0 { (F::NOTE_SIZE, 1) } else { (0, 0) };
+            let excess = self.size().saturating_sub(self.format.max_size() - note_size);
+            let has_too_many_blocks = self.block_count() > F::MAX_BLOCKS - note_blocks;
             if excess == 0 && !has_too_many_blocks {
                 return;
             }
             let any_bulky = self.parts.iter().any(|part| part.is_bulky() && part.size >= MIN_CUT_SIZE);
-            let is_hopeless = has_too_many_blocks && self.parts.len() > F::MAX_BLOCKS;
+            let must_drop_parts = has_too_many_blocks && self.parts.len() > F::MAX_BLOCKS;
             let is_candidate = |part: &&mut BudgetPart| {
                 if has_too_many_blocks {
                     part.rendered.blocks.len() > 5
@@ -98,7 +101,7 @@ impl<'a, F: MessageFormat> MessageBudget<'a, F> {
             };
             let largest = self.parts.iter_mut().filter(is_candidate).max_by_key(|part| part.size);
             let format = &self.format;
-            let became_smaller = largest.filter(|_| !is_hopeless).is_some_and(|part| {
+            let became_smaller = largest.filter(|_| !must_drop_parts).is_some_and(|part| {
                 let excess = if has_too_many_blocks { part.size / 2 } else { excess.min(part.size) };
                 tighten(format, part, excess.max(1))
             });
@@ -113,7 +116,7 @@ impl<'a, F: MessageFormat> MessageBudget<'a, F> {
         let last = self.parts.iter().rposition(|part| !matches!(part.block, Block::Buttons(_)));
         let Some(at) = last.or(self.parts.len().checked_sub(1)) else { return false };
         self.parts.remove(at);
-        self.dropped += 1;
+        self.dropped_parts += 1;
         true
     }
 
@@ -121,8 +124,8 @@ impl<'a, F: MessageFormat> MessageBudget<'a, F> {
     pub fn into_blocks(self) -> Vec<Value> {
         let mut blocks = self.heading.blocks;
         blocks.extend(self.parts.into_iter().flat_map(|part| part.rendered.blocks));
-        if self.dropped > 0 {
-            let note = format!("… {} more parts did not fit", grouped(self.dropped));
+        if self.dropped_parts > 0 {
+            let note = format!("… {} more parts did not fit", with_thousands_separators(self.dropped_parts));
             blocks.push(F::line(&note, LineStyle::Small));
         }
         blocks
@@ -169,6 +172,6 @@ fn longest_query<F: MessageFormat>(table: &Table, limit: PartLimit) -> usize {
     let cells = queries
         .flat_map(|(at, _)| table.rows.iter().take(limit.rows).filter_map(move |row| row.cells.get(at)));
     let length =
-        |text: &str| text.chars().take(limit.text).map(F::RULES.units).sum::<usize>().min(limit.text);
+        |text: &str| text.chars().take(limit.text).map(F::RULES.units_of).sum::<usize>().min(limit.text);
     cells.map(|cell| length(&cell.text)).max().unwrap_or(0)
 }

@@ -1,7 +1,7 @@
 //! One part of a reply in a platform's own blocks, within a limit; of a table, the columns that are shown side by side and the
 //! queries beneath. What is left out is counted in the blocks, and remembered in the part.
 
-use super::text::{MAX_HEADING, TextRules, grouped, left_out, mark};
+use super::text::{MAX_HEADING_COMMAND, TextRules, cut_note, mark, with_thousands_separators};
 use crate::model::{Block, Button, Cell, Column, Heading, Row, Severity, Shape, Span, Table, Text, bar};
 use serde_json::Value;
 
@@ -25,13 +25,14 @@ pub struct PartLimit {
 pub struct RenderedPart {
     pub blocks: Vec<Value>,
     /// The reason that it isn't shown whole.
-    pub cut: Option<String>,
+    pub cut_reason: Option<String>,
 }
 
 impl RenderedPart {
-    pub fn cut_if(&mut self, cut: bool, reason: impl FnOnce() -> String) {
-        if cut && self.cut.is_none() {
-            self.cut = Some(reason());
+    /// Records the reason of the first cut.
+    pub fn mark_cut_if(&mut self, is_cut: bool, reason: impl FnOnce() -> String) {
+        if is_cut && self.cut_reason.is_none() {
+            self.cut_reason = Some(reason());
         }
     }
 }
@@ -44,7 +45,7 @@ pub enum ParagraphStyle {
     Note,
 }
 
-/// The look of a line of our own.
+/// The style of a line that Countersign adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineStyle {
     Plain,
@@ -72,7 +73,8 @@ pub trait MessageFormat: Sized {
     /// Units of the note on parts that were left out.
     const NOTE_SIZE: usize;
 
-    fn room(&self) -> usize;
+    /// Size that all blocks of a message may have.
+    fn max_size(&self) -> usize;
     fn size(&self, block: &Value) -> usize;
     /// "ana requested `kill 4711` on 🔴 PRODUCTION · #128".
     fn heading(spans: &[Span], is_production: bool) -> Value;
@@ -96,7 +98,9 @@ pub trait MessageFormat: Sized {
 pub fn heading<F: MessageFormat>(heading: &Heading) -> RenderedPart {
     let mut part = RenderedPart::default();
     let (spans, cut) = F::RULES.heading(heading);
-    part.cut_if(cut, || format!("the command has more than {} {}", grouped(MAX_HEADING), F::UNIT));
+    part.mark_cut_if(cut, || {
+        format!("the command has more than {} {}", with_thousands_separators(MAX_HEADING_COMMAND), F::UNIT)
+    });
     if !spans.is_empty() {
         let is_production = heading.environment.as_ref().is_some_and(|environment| environment.production);
         part.blocks.push(F::heading(&spans, is_production));
@@ -127,10 +131,10 @@ pub fn render<F: MessageFormat>(format: &F, block: &Block, limit: PartLimit) -> 
         Block::Facts(facts) => self::facts::<F>(facts, limit, &mut part),
         Block::Table(table) => self::table(format, table, limit, &mut part),
         Block::Code { title, text } => code::<F>(title.as_deref(), text, limit, &mut part),
-        // The same on a phone and to a screen reader.
+        // Text only, so that a phone and a screen reader show the same.
         Block::Progress { percent, label } => {
             let (label, cut) = F::RULES.shorten(label, limit.text);
-            part.cut_if(cut, || "a progress label is too long".to_owned());
+            part.mark_cut_if(cut, || "a progress label is too long".to_owned());
             let words = match percent.map(|percent| bar(percent.into())) {
                 Some(bar) if label.is_empty() => bar,
                 Some(bar) => format!("{bar} · {label}"),
@@ -139,7 +143,9 @@ pub fn render<F: MessageFormat>(format: &F, block: &Block, limit: PartLimit) -> 
             part.blocks.extend((!words.is_empty()).then(|| F::line(&words, LineStyle::Plain)));
         }
         Block::Buttons(buttons) => {
-            part.cut_if(limit.rows < buttons.len(), || format!("it has {} buttons", grouped(buttons.len())));
+            part.mark_cut_if(limit.rows < buttons.len(), || {
+                format!("it has {} buttons", with_thousands_separators(buttons.len()))
+            });
             self::buttons(format, buttons.iter().take(limit.rows), &mut part);
         }
     }
@@ -153,12 +159,13 @@ fn paragraph<F: MessageFormat>(
     part: &mut RenderedPart,
 ) {
     let (blocks, missing) = F::paragraph(text, limit.text, style);
-    part.cut_if(missing > 0, || too_long::<F>(&text.words()));
+    part.mark_cut_if(missing > 0, || too_long::<F>(&text.words()));
     part.blocks.extend(blocks);
 }
 
 fn too_long<F: MessageFormat>(text: &str) -> String {
-    let (size, max) = (grouped(F::RULES.length(text)), grouped(F::MAX_TEXT));
+    let (size, max) =
+        (with_thousands_separators(F::RULES.length(text)), with_thousands_separators(F::MAX_TEXT));
     format!("a text has {size} {}; a message holds {max}", F::UNIT)
 }
 
@@ -168,33 +175,33 @@ fn facts<F: MessageFormat>(facts: &[(String, Text)], limit: PartLimit, part: &mu
     for (label, value) in shown {
         let (label, cut) = F::RULES.shorten(label, F::MAX_LABEL.min(limit.text));
         let (spans, missing) = F::RULES.spans(value, limit.text);
-        part.cut_if(cut || missing > 0, || too_long::<F>(&value.words()));
+        part.mark_cut_if(cut || missing > 0, || too_long::<F>(&value.words()));
         rendered.push((label, spans));
     }
     if !rendered.is_empty() {
         part.blocks.extend(F::facts(rendered));
     }
     if shown.len() < facts.len() {
-        let all = grouped(facts.len());
+        let all = with_thousands_separators(facts.len());
         part.blocks.push(F::line(&format!("{} of {all} facts", shown.len()), LineStyle::Small));
-        part.cut_if(true, || format!("it has {all} facts"));
+        part.mark_cut_if(true, || format!("it has {all} facts"));
     }
 }
 
 fn code<F: MessageFormat>(title: Option<&str>, text: &str, limit: PartLimit, part: &mut RenderedPart) {
     let title = title.filter(|title| !title.is_empty()).map(|title| {
         let (title, cut) = F::RULES.shorten(title, MAX_TITLE);
-        part.cut_if(cut, || "a title is too long".to_owned());
+        part.mark_cut_if(cut, || "a title is too long".to_owned());
         title
     });
-    let (mut kept, left) = F::RULES.beginning(text, limit.text);
-    part.cut_if(left > 0, || too_long::<F>(text));
-    if left > 0 {
-        kept = format!("{kept}\n{}", left_out(left)).trim_start_matches('\n').to_owned();
-    } else if kept.trim().is_empty() {
-        kept = "-".to_owned();
+    let (mut head, missing) = F::RULES.truncate(text, limit.text);
+    part.mark_cut_if(missing > 0, || too_long::<F>(text));
+    if missing > 0 {
+        head = format!("{head}\n{}", cut_note(missing)).trim_start_matches('\n').to_owned();
+    } else if head.trim().is_empty() {
+        head = "-".to_owned();
     }
-    part.blocks.extend(F::code(title.as_deref(), &kept));
+    part.blocks.extend(F::code(title.as_deref(), &head));
 }
 
 /// The buttons that the viewer is shown, of those that the platform can carry.
@@ -205,7 +212,7 @@ fn buttons<'a, F: MessageFormat>(
 ) {
     let visible = buttons.filter(|button| format.shows(button));
     let (sendable, broken): (Vec<&Button>, Vec<_>) = visible.partition(|button| F::is_token(&button.token));
-    part.cut_if(!broken.is_empty(), || "a button's token is not one".to_owned());
+    part.mark_cut_if(!broken.is_empty(), || "a button's token is not one".to_owned());
     part.blocks.extend(F::buttons(&sendable));
 }
 
@@ -218,14 +225,14 @@ pub struct TableLayout<'a, F> {
     pub rows: &'a [Row],
     all_columns: usize,
     /// Places in a row of the columns of query text.
-    queries: Vec<usize>,
+    query_columns: Vec<usize>,
     max_cell: usize,
     max_query: usize,
 }
 
 impl<'a, F: MessageFormat> TableLayout<'a, F> {
     fn new(format: &'a F, table: &'a Table, limit: PartLimit) -> Self {
-        let (queries, mut columns): (Vec<_>, Vec<_>) =
+        let (query_columns, mut columns): (Vec<_>, Vec<_>) =
             table.columns.iter().enumerate().partition(|(_, column)| column.shape == Shape::Query);
         let all_columns = columns.len();
         columns.truncate(F::MAX_COLUMNS);
@@ -237,7 +244,7 @@ impl<'a, F: MessageFormat> TableLayout<'a, F> {
             columns,
             rows: &table.rows[..limit.rows.min(table.rows.len())],
             all_columns,
-            queries: queries.into_iter().map(|(at, _)| at).collect(),
+            query_columns: query_columns.into_iter().map(|(at, _)| at).collect(),
             max_cell: share.min(limit.text).max(1),
             max_query: limit.text,
         }
@@ -256,7 +263,9 @@ impl<'a, F: MessageFormat> TableLayout<'a, F> {
     fn cell(&self, cell: &Cell, part: &mut RenderedPart) -> String {
         let text = if cell.text.trim().is_empty() { "-" } else { cell.text.as_str() };
         let (text, cut) = F::RULES.shorten(&format!("{}{text}", mark(cell.tone)), self.max_cell);
-        part.cut_if(cut, || format!("a table's cell has more than {} {}", grouped(self.max_cell), F::UNIT));
+        part.mark_cut_if(cut, || {
+            format!("a table's cell has more than {} {}", with_thousands_separators(self.max_cell), F::UNIT)
+        });
         text
     }
 
@@ -268,10 +277,12 @@ impl<'a, F: MessageFormat> TableLayout<'a, F> {
 
     /// A row's query texts.
     pub fn queries(&self, row: &Row, part: &mut RenderedPart) -> Vec<String> {
-        let cells = self.queries.iter().filter_map(|at| row.cells.get(*at));
+        let cells = self.query_columns.iter().filter_map(|at| row.cells.get(*at));
         let queries = cells.filter(|cell| !cell.text.trim().is_empty()).map(|cell| {
             let (query, cut) = F::RULES.shorten(&cell.text, self.max_query);
-            part.cut_if(cut, || format!("a query has more than {} {}", grouped(self.max_query), F::UNIT));
+            part.mark_cut_if(cut, || {
+                format!("a query has more than {} {}", with_thousands_separators(self.max_query), F::UNIT)
+            });
             query
         });
         queries.collect()
@@ -283,14 +294,22 @@ impl<'a, F: MessageFormat> TableLayout<'a, F> {
         let total = self.table.total.max(rows);
         let mut counts = Vec::new();
         if shown < total {
-            counts.push(format!("{} of {} rows", grouped(shown), grouped(total)));
+            counts.push(format!(
+                "{} of {} rows",
+                with_thousands_separators(shown),
+                with_thousands_separators(total)
+            ));
         }
         if columns < all_columns {
             counts.push(format!("{columns} of {all_columns} columns"));
         }
-        let holds = |rows, shown| format!("a table has {rows}; a message holds {shown}");
-        part.cut_if(shown < rows, || holds(format!("{} rows", grouped(rows)), grouped(shown)));
-        part.cut_if(columns < all_columns, || holds(format!("{all_columns} columns"), columns.to_string()));
+        let too_many = |rows, shown| format!("a table has {rows}; a message holds {shown}");
+        part.mark_cut_if(shown < rows, || {
+            too_many(format!("{} rows", with_thousands_separators(rows)), with_thousands_separators(shown))
+        });
+        part.mark_cut_if(columns < all_columns, || {
+            too_many(format!("{all_columns} columns"), columns.to_string())
+        });
         counts.join(" · ")
     }
 }
@@ -298,12 +317,12 @@ impl<'a, F: MessageFormat> TableLayout<'a, F> {
 fn table<F: MessageFormat>(format: &F, table: &Table, limit: PartLimit, part: &mut RenderedPart) {
     if let Some(title) = table.title.as_deref().filter(|title| !title.is_empty()) {
         let (title, cut) = F::RULES.shorten(title, limit.text.min(MAX_TITLE));
-        part.cut_if(cut, || "a table's title is too long".to_owned());
+        part.mark_cut_if(cut, || "a table's title is too long".to_owned());
         part.blocks.push(F::line(&title, LineStyle::Bold));
     }
     if table.rows.is_empty() {
         let (words, cut) = F::RULES.shorten(table.empty.as_deref().unwrap_or("No rows."), limit.text);
-        part.cut_if(cut, || "a table's text is too long".to_owned());
+        part.mark_cut_if(cut, || "a table's text is too long".to_owned());
         part.blocks.extend((!words.is_empty()).then(|| F::line(&words, LineStyle::Plain)));
         return;
     }

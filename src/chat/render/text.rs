@@ -2,37 +2,37 @@
 
 use crate::model::{Block, EnvironmentTag, Heading, Person, Reply, Severity, Span, Text};
 
-/// Units of a heading's command: the command as it was understood, with its reason.
-pub const MAX_HEADING: usize = 1_000;
+/// Units of a heading's command: the parsed command, with its `--reason`.
+pub const MAX_HEADING_COMMAND: usize = 1_000;
 const MAX_HEADING_NAME: usize = 100;
 
 /// A platform's units of text, and its preparation of text.
 #[derive(Debug, Clone, Copy)]
 pub struct TextRules {
     /// Units of a character, at least one.
-    pub units: fn(char) -> usize,
+    pub units_of: fn(char) -> usize,
     /// [`clean`], and the platform's own needs.
     pub clean: fn(&str) -> String,
-    /// The account to ping, if the person speaks from one of this platform.
+    /// The account to ping, if the person has one on this platform.
     pub pingable: fn(&Person) -> Option<&str>,
 }
 
 impl TextRules {
     pub fn length(&self, text: &str) -> usize {
-        text.chars().map(self.units).sum()
+        text.chars().map(self.units_of).sum()
     }
 
     /// The longest beginning within `max` units, and the number of characters left out. A character and the marks that join it
     /// are never cut apart.
-    fn cut<'a>(&self, text: &'a str, max: usize) -> (&'a str, usize) {
+    fn split_at_units<'a>(&self, text: &'a str, max: usize) -> (&'a str, usize) {
         let mut end = 0;
         let mut units = 0;
         for (at, c) in text.char_indices() {
-            units += (self.units)(c);
+            units += (self.units_of)(c);
             if units > max {
-                let joined = joins(c) || text[..end].ends_with('\u{200d}');
-                let kept = if joined { whole_characters(&text[..end]) } else { &text[..end] };
-                return (kept, text[kept.len()..].chars().count());
+                let is_joined = joins_previous(c) || text[..end].ends_with('\u{200d}');
+                let head = if is_joined { without_last_character(&text[..end]) } else { &text[..end] };
+                return (head, text[head.len()..].chars().count());
             }
             end = at + c.len_utf8();
         }
@@ -40,11 +40,11 @@ impl TextRules {
     }
 
     /// The longest beginning of the clean text within `max` units, and the number of characters left out.
-    pub fn beginning(&self, text: &str, max: usize) -> (String, usize) {
+    pub fn truncate(&self, text: &str, max: usize) -> (String, usize) {
         let (head, rest) = head(text, max);
         let head = (self.clean)(head);
-        let (kept, left) = self.cut(&head, max);
-        (kept.to_owned(), left + rest.chars().count())
+        let (truncated, missing) = self.split_at_units(&head, max);
+        (truncated.to_owned(), missing + rest.chars().count())
     }
 
     /// At most `max` units, the last of them an ellipsis if something was left out.
@@ -54,8 +54,8 @@ impl TextRules {
         if rest.is_empty() && self.length(&head) <= max {
             return (head, false);
         }
-        let (kept, _) = self.cut(&head, max.saturating_sub((self.units)('…')));
-        (format!("{kept}…"), true)
+        let (prefix, _) = self.split_at_units(&head, max.saturating_sub((self.units_of)('…')));
+        (format!("{prefix}…"), true)
     }
 
     /// A text's spans, clean, `max` units of them, and the number of characters left out. People are plain words, and those who
@@ -76,16 +76,16 @@ impl TextRules {
                 }
                 Span::Ping(person) => (&person.id, Span::Strong),
             };
-            let (words, left) = self.beginning(words, room);
-            missing += left;
-            // Once something is missing, nothing may follow as if it weren't.
-            room = if left > 0 { 0 } else { room - self.length(&words) };
+            let (words, cut) = self.truncate(words, room);
+            missing += cut;
+            // Once text is cut, nothing may follow the cut.
+            room = if cut > 0 { 0 } else { room - self.length(&words) };
             if !words.is_empty() {
                 kept.push(style(words));
             }
         }
         if missing > 0 {
-            kept.push(Span::Plain(left_out(missing)));
+            kept.push(Span::Plain(cut_note(missing)));
         }
         (kept, missing)
     }
@@ -103,7 +103,7 @@ impl TextRules {
             add(&requester.id, Span::Strong, MAX_HEADING_NAME);
             add(" requested ", Span::Plain, MAX_HEADING_NAME);
         }
-        add(&heading.command, Span::Code, MAX_HEADING);
+        add(&heading.command, Span::Code, MAX_HEADING_COMMAND);
         if let Some(environment) = &heading.environment {
             let (mark, name) = environment_mark(environment);
             add(" on ", Span::Plain, MAX_HEADING_NAME);
@@ -153,35 +153,35 @@ pub fn is_deceptive(c: char) -> bool {
 }
 
 /// `true` if the character belongs to the one before it: combining marks, variation selectors, joiners, skin tones.
-fn joins(c: char) -> bool {
+fn joins_previous(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}')
 }
 
-/// Leaves out the last character, with all that joins it. A run of nothing but joiners is no character: it is left as it is.
-fn whole_characters(text: &str) -> &str {
+/// Leaves out the last character, with all that joins it. A sequence of joiners only is left as it is.
+fn without_last_character(text: &str) -> &str {
     let mut kept = text;
     while let Some((at, c)) = kept.char_indices().next_back() {
         kept = &kept[..at];
-        if !joins(c) && !kept.ends_with('\u{200d}') {
+        if !joins_previous(c) && !kept.ends_with('\u{200d}') {
             return kept;
         }
     }
     text
 }
 
-/// A beginning that is sure to hold `max` units, and the rest, which needn't be looked at: values may be megabytes long.
+/// A prefix with at least `max` units if the text has them, and the rest, which needn't be looked at: values may be megabytes long.
 fn head(text: &str, max: usize) -> (&str, &str) {
     text.split_at(text.char_indices().nth(max + 1).map_or(text.len(), |(at, _)| at))
 }
 
 /// Digits in groups: "14,210".
-pub fn grouped(number: usize) -> String {
+pub fn with_thousands_separators(number: usize) -> String {
     crate::sql::grouped(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// A note in place of text that was left out.
-pub fn left_out(characters: usize) -> String {
-    format!("… cut, {} more characters", grouped(characters))
+pub fn cut_note(characters: usize) -> String {
+    format!("… cut, {} more characters", with_thousands_separators(characters))
 }
 
 /// The words of a notification, clean: who asked what of which environment, and the verdicts.

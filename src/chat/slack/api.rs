@@ -1,5 +1,5 @@
-//! Calls of Slack's Web API: timeouts, `Retry-After`, repeats and error codes. Errors of the client (slack-morphism's, on hyper,
-//! which tells a refused connection from a lost answer) hold whole bodies: they become codes here, and are never shown or logged.
+//! Calls of Slack's Web API: timeouts, `Retry-After`, repeats and error codes. Errors of the client, slack-morphism, hold
+//! whole bodies: they become codes here, and are never shown or logged. Its hyper can distinguish a refused connection from a lost answer.
 
 use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, RETRY_AFTER};
 use crate::retry::{self, RetryPolicy, retry};
@@ -17,7 +17,7 @@ use std::time::Duration;
 use url::Url;
 
 /// After a minute of waiting the person should see an error.
-const POLICY: RetryPolicy = RetryPolicy {
+const RETRY_POLICY: RetryPolicy = RetryPolicy {
     backoff: &[Duration::from_millis(200), Duration::from_millis(800), Duration::from_millis(2_000)],
     max_waits: 8,
     max_wait: Duration::from_secs(60),
@@ -30,7 +30,7 @@ pub enum SlackApiError {
     #[error("{0}")]
     Code(String),
     /// A `response_url` that is used up or too old.
-    #[error("the response address is used up")]
+    #[error("the response URL is used up")]
     ResponseUrlExpired,
     /// Slack can't be reached, is down, or asks for too long a wait.
     #[error("{0}")]
@@ -40,7 +40,7 @@ pub enum SlackApiError {
 enum Call<'a> {
     Get(&'a str, &'a [(&'a str, &'a str)]),
     Post(&'a str, &'a Value),
-    /// To an address of Slack's. The address is a secret: it is never logged, and our token is never sent to it.
+    /// To a URL that Slack gave us. The URL is a secret: it is never logged, and our token is never sent to it.
     PostTo(&'a Url, &'a Value),
     Upload(&'a Url, &'a [u8]),
 }
@@ -57,13 +57,13 @@ impl Call<'_> {
         }
     }
 
-    /// A call that certainly didn't arrive.
-    fn lost(reason: &str) -> Attempt {
+    /// A call that was not delivered, or whose repetition is better than its loss.
+    fn not_delivered(reason: &str) -> Attempt {
         Attempt::Retry(SlackApiError::Unavailable(reason.to_owned()))
     }
 
     /// A call that may have arrived, although Slack's answer didn't.
-    fn unanswered(&self, reason: &str) -> Attempt {
+    fn maybe_delivered(&self, reason: &str) -> Attempt {
         let error = SlackApiError::Unavailable(reason.to_owned());
         if self.is_idempotent() { Attempt::Retry(error) } else { Attempt::Failed(error) }
     }
@@ -97,7 +97,7 @@ impl SlackApi {
         Ok(SlackApi { connector, token })
     }
 
-    /// Calls a method that reads. Its arguments go into the address, as Slack wants it for these.
+    /// Calls a method that reads. Its arguments go into the query string, as Slack requires for reads.
     pub async fn get(&self, method: &str, arguments: &[(&str, &str)]) -> Result<Value, SlackApiError> {
         self.call(Call::Get(method, arguments)).await
     }
@@ -125,7 +125,7 @@ impl SlackApi {
         let answer = self.get("files.getUploadURLExternal", &arguments).await?;
         let url = answer["upload_url"].as_str().and_then(|url| Url::parse(url).ok());
         let (Some(url), Some(id)) = (url, answer["file_id"].as_str()) else {
-            return Err(SlackApiError::Unavailable("no upload address".to_owned()));
+            return Err(SlackApiError::Unavailable("no upload URL".to_owned()));
         };
         self.call(Call::Upload(&url, &file.bytes)).await?;
         let mut body = json!({ "files": [{ "id": id, "title": file.name }], "channel_id": channel });
@@ -136,7 +136,7 @@ impl SlackApi {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Value, SlackApiError> {
-        retry(&POLICY, || self.attempt(&call)).await
+        retry(&RETRY_POLICY, || self.attempt(&call)).await
     }
 
     async fn attempt(&self, call: &Call<'_>) -> Attempt {
@@ -148,7 +148,7 @@ impl SlackApi {
             is_sensitive_url: token.is_none(),
         };
         let connector = &self.connector;
-        let sent = async {
+        let request = async {
             match call {
                 Call::Get(method, arguments) => {
                     let arguments: Vec<_> =
@@ -160,28 +160,28 @@ impl SlackApi {
                 }
                 Call::PostTo(url, body) => connector.http_post_uri((*url).clone(), body, context(None)).await,
                 Call::Upload(url, bytes) => {
-                    let kind = "application/octet-stream".to_owned();
-                    connector.http_post_uri_binary((*url).clone(), kind, bytes, context(None)).await
+                    let content_type = "application/octet-stream".to_owned();
+                    connector.http_post_uri_binary((*url).clone(), content_type, bytes, context(None)).await
                 }
             }
         };
-        match tokio::time::timeout(CALL_TIMEOUT, sent).await {
-            Err(_) => call.unanswered("timeout"),
+        match tokio::time::timeout(CALL_TIMEOUT, request).await {
+            Err(_) => call.maybe_delivered("timeout"),
             Ok(Ok(answer)) => Attempt::Done(answer),
             Ok(Err(error)) => classify(call, error),
         }
     }
 }
 
-/// Classifies an error of the client, without anything of its text.
+/// Classifies an error of the client, without using its text.
 fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
-    let to_address = matches!(call, Call::PostTo(..) | Call::Upload(..));
+    let is_to_url = matches!(call, Call::PostTo(..) | Call::Upload(..));
     match error {
-        SlackClientError::ApiError(error) => by_code(call, &error.code),
+        SlackClientError::ApiError(error) => classify_code(call, &error.code),
         SlackClientError::RateLimitError(error) => rate_limited(error.retry_after.unwrap_or(RETRY_AFTER)),
         // A message may have gone out all the same: one too many is better than none.
         SlackClientError::HttpError(error) if error.status_code.is_server_error() => {
-            Call::lost("server_error")
+            Call::not_delivered("server_error")
         }
         SlackClientError::HttpError(error) => {
             let body = error.http_response_body.unwrap_or_default();
@@ -192,32 +192,32 @@ fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
                 (status, _) if code.is_empty() || !is_code(code) => {
                     Attempt::Failed(SlackApiError::Code(format!("http_{status}")))
                 }
-                _ => by_code(call, code),
+                _ => classify_code(call, code),
             }
         }
         // Slack answered 200 with a text that isn't JSON ("ok").
-        SlackClientError::ProtocolError(_) if to_address => Attempt::Done(Value::Null),
+        SlackClientError::ProtocolError(_) if is_to_url => Attempt::Done(Value::Null),
         SlackClientError::ProtocolError(_) => {
             Attempt::Failed(SlackApiError::Unavailable("unreadable_answer".to_owned()))
         }
         SlackClientError::HttpProtocolError(error) => {
-            let client = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<legacy::Error>());
-            if client.is_some_and(legacy::Error::is_connect) {
-                Call::lost("connection")
+            let client_error = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<legacy::Error>());
+            if client_error.is_some_and(legacy::Error::is_connect) {
+                Call::not_delivered("connection")
             } else {
-                call.unanswered("connection")
+                call.maybe_delivered("connection")
             }
         }
-        _ => call.unanswered("connection"),
+        _ => call.maybe_delivered("connection"),
     }
 }
 
-fn by_code(call: &Call<'_>, code: &str) -> Attempt {
+fn classify_code(call: &Call<'_>, code: &str) -> Attempt {
     match code {
         "used_url" | "expired_url" => Attempt::Failed(SlackApiError::ResponseUrlExpired),
         "ratelimited" | "rate_limited" => rate_limited(RETRY_AFTER),
-        "internal_error" | "service_unavailable" | "request_timeout" => Call::lost("server_error"),
-        "fatal_error" => call.unanswered("server_error"),
+        "internal_error" | "service_unavailable" | "request_timeout" => Call::not_delivered("server_error"),
+        "fatal_error" => call.maybe_delivered("server_error"),
         code if is_code(code) => Attempt::Failed(SlackApiError::Code(code.to_owned())),
         _ => Attempt::Failed(SlackApiError::Code("unknown_error".to_owned())),
     }

@@ -266,7 +266,7 @@ fn conversation(workspace: String, id: String, thread: Option<String>) -> Conver
 }
 
 fn handle(url: String) -> ReplyHandle {
-    ReplyHandle { url, since: jiff::Timestamp::now(), card: false }
+    ReplyHandle { id: url, received_at: jiff::Timestamp::now(), replaces_card: false }
 }
 
 /// The text behind the bot's mention, wherever that stands; behind the first mention if Slack doesn't say who the bot is.

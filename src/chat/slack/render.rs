@@ -28,20 +28,21 @@ pub struct Attachment {
 
 /// The notification text. Slack takes 40,000 and advises 4,000; a phone shows two lines
 /// (<https://api.slack.com/methods/chat.postMessage#truncating>).
-const FALLBACK_TEXT: usize = 3_000;
+const MAX_NOTIFICATION: usize = 3_000;
 /// The text of a context's element.
-const CONTEXT_TEXT: usize = 3_000;
+const MAX_CONTEXT_TEXT: usize = 3_000;
 /// Elements of an actions block.
-const ACTIONS: usize = 25;
-const BUTTON_TEXT: usize = 75;
-const BUTTON_VALUE: usize = 2_000;
+const MAX_ACTIONS_PER_BLOCK: usize = 25;
+const MAX_BUTTON_TEXT: usize = 75;
+const MAX_BUTTON_VALUE: usize = 2_000;
 const MAX_ATTACHMENT_BYTES: usize = 1_000_000;
 /// Characters of a column of fixed-width text.
-const MAX_TEXT_COLUMN: usize = 40;
-/// A column of shorter cells isn't wrapped: a pid would stand below its branch of the lock tree, a service's name on two lines.
+const MAX_FIXED_WIDTH_CELL: usize = 40;
+/// Columns whose cells are at most this long are not wrapped: wrapping would put a pid on another line than its branch of the
+/// lock tree.
 const MAX_UNWRAPPED: usize = 24;
 
-const RULES: TextRules = TextRules { units: char::len_utf16, clean, pingable };
+const RULES: TextRules = TextRules { units_of: char::len_utf16, clean, pingable };
 
 /// Renders the reply as a message, cut where it must be.
 pub fn render(reply: &Reply) -> SlackMessage {
@@ -62,15 +63,15 @@ pub fn check_size(reply: &Reply) -> Result<(), TooLarge> {
 }
 
 fn budget(reply: &Reply) -> MessageBudget<'_, BlockKit<'_>> {
-    MessageBudget::new(reply, BlockKit { native: native_table(&reply.blocks) })
+    MessageBudget::new(reply, BlockKit { native_table: native_table(&reply.blocks) })
 }
 
 struct BlockKit<'a> {
     /// The table that becomes the message's one native table.
-    native: Option<&'a Table>,
+    native_table: Option<&'a Table>,
 }
 
-/// A message may hold one native table: the one with the most cells, and of equal ones the first.
+/// A message may hold one native table: the one with the most cells; on a tie, the first.
 fn native_table(blocks: &[Block]) -> Option<&Table> {
     let tables = blocks.iter().rev().filter_map(|block| match block {
         Block::Table(table) => Some(table),
@@ -85,13 +86,14 @@ fn native_table(blocks: &[Block]) -> Option<&Table> {
 impl MessageFormat for BlockKit<'_> {
     const RULES: TextRules = RULES;
     const UNIT: &'static str = "characters";
-    /// Source: <https://api.slack.com/reference/block-kit/blocks>, as of the other limits of blocks.
+    /// Source, also for the other block limits: <https://api.slack.com/reference/block-kit/blocks>.
     const MAX_BLOCKS: usize = 50;
     /// Slack refuses somewhere above 13,000 (`msg_blocks_too_long`, undocumented; slackapi/bolt-js issue 2509), so this stays below.
     const MAX_TEXT: usize = 12_000;
     const MAX_LABEL: usize = 2_000;
-    const MAX_BUTTONS: usize = Self::MAX_BLOCKS * ACTIONS;
-    /// Of 100, one is the header (the doc comments of npm's `@slack/types` 3.2.0, as for columns and buttons).
+    const MAX_BUTTONS: usize = Self::MAX_BLOCKS * MAX_ACTIONS_PER_BLOCK;
+    /// Slack allows 100 rows including the header. Source, also for columns and buttons: the doc comments of `@slack/types` 3.2.0
+    /// (npm).
     const MAX_ROWS: usize = 99;
     const MAX_COLUMNS: usize = 20;
     /// All cells of a message's tables (<https://docs.slack.dev/reference/block-kit/blocks/table-block>).
@@ -99,7 +101,7 @@ impl MessageFormat for BlockKit<'_> {
     const PART_OVERHEAD: usize = 40;
     const NOTE_SIZE: usize = 100;
 
-    fn room(&self) -> usize {
+    fn max_size(&self) -> usize {
         BlockKit::MAX_TEXT
     }
 
@@ -127,7 +129,7 @@ impl MessageFormat for BlockKit<'_> {
             // A context takes no rich text, so only plain words go there.
             let words = clean(&text.words());
             let is_styled = text.0.iter().any(|span| matches!(span, Span::Code(_) | Span::Ping(_)));
-            if !is_styled && !words.trim().is_empty() && length(&words) <= max.min(CONTEXT_TEXT) {
+            if !is_styled && !words.trim().is_empty() && length(&words) <= max.min(MAX_CONTEXT_TEXT) {
                 return (vec![context(&words)], 0);
             }
         }
@@ -171,7 +173,7 @@ impl MessageFormat for BlockKit<'_> {
     }
 
     fn is_token(token: &str) -> bool {
-        !token.is_empty() && length(token) <= BUTTON_VALUE
+        !token.is_empty() && length(token) <= MAX_BUTTON_VALUE
     }
 
     fn buttons(buttons: &[&Button]) -> Vec<Value> {
@@ -179,12 +181,13 @@ impl MessageFormat for BlockKit<'_> {
             let elements: Vec<Value> = buttons.iter().map(|button| button_element(button)).collect();
             json!({ "type": "actions", "elements": elements })
         };
-        buttons.chunks(ACTIONS).map(row).collect()
+        buttons.chunks(MAX_ACTIONS_PER_BLOCK).map(row).collect()
     }
 
-    /// Query text is never shown in a cell, since Slack's are narrow: it is listed beneath, each with its row's first cell.
+    /// Query text is never put in a cell, because Slack's cells are narrow: it is listed below the table, each with its row's
+    /// first cell.
     fn table(layout: &TableLayout<'_, Self>, part: &mut RenderedPart) -> usize {
-        let is_native = layout.format.native.is_some_and(|native| std::ptr::eq(native, layout.table));
+        let is_native = layout.format.native_table.is_some_and(|table| std::ptr::eq(table, layout.table));
         let shown = if is_native { native_rows(layout, part) } else { fixed_width_rows(layout, part) };
         queries(layout, shown, part);
         shown
@@ -194,7 +197,7 @@ impl MessageFormat for BlockKit<'_> {
 /// A button, whose `action_id` is numbered once the whole message is rendered.
 fn button_element(button: &Button) -> Value {
     let label = if button.label.trim().is_empty() { "-" } else { button.label.as_str() };
-    let (label, _) = RULES.shorten(label, BUTTON_TEXT);
+    let (label, _) = RULES.shorten(label, MAX_BUTTON_TEXT);
     let mut element = json!({
         "type": "button",
         "action_id": ACTION_PREFIX,
@@ -216,7 +219,7 @@ fn attachment(budget: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option
     let mut texts = Vec::new();
     for block in &reply.blocks {
         let mut parts = budget.parts.iter();
-        if parts.any(|part| std::ptr::eq(part.block, block) && part.rendered.cut.is_none()) {
+        if parts.any(|part| std::ptr::eq(part.block, block) && part.rendered.cut_reason.is_none()) {
             continue;
         }
         match block {
@@ -233,8 +236,8 @@ fn attachment(budget: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option
         content.truncate(content.floor_char_boundary(MAX_ATTACHMENT_BYTES));
         content.push_str("\n… cut\n");
     }
-    let run = reply.heading.run.map_or(String::new(), |run| format!("-{run}"));
-    Some(Attachment { name: format!("countersign{run}.txt"), bytes: content.into_bytes() })
+    let suffix = reply.heading.run.map_or(String::new(), |run| format!("-{run}"));
+    Some(Attachment { name: format!("countersign{suffix}.txt"), bytes: content.into_bytes() })
 }
 
 /// Makes every `action_id` unique within its message, as Slack requires.
@@ -253,7 +256,7 @@ fn number_actions(blocks: &mut [Value]) {
 /// Source: <https://api.slack.com/reference/surfaces/formatting#escaping>.
 fn notification(reply: &Reply) -> String {
     let mut text = String::new();
-    let mut room = FALLBACK_TEXT - 1;
+    let mut room = MAX_NOTIFICATION - 1;
     let mut utf8 = [0; 4];
     for c in text::summary(reply).chars() {
         let escaped = match c {
@@ -262,11 +265,11 @@ fn notification(reply: &Reply) -> String {
             '>' => "&gt;",
             c => c.encode_utf8(&mut utf8),
         };
-        let Some(left) = room.checked_sub(length(escaped)) else {
+        let Some(rest) = room.checked_sub(length(escaped)) else {
             text.push('…');
             break;
         };
-        room = left;
+        room = rest;
         text.push_str(escaped);
     }
     if text.trim().is_empty() { "-".to_owned() } else { text }
@@ -301,7 +304,7 @@ fn context(text: &str) -> Value {
     json!({ "type": "context", "elements": [plain_text(text)] })
 }
 
-/// The Slack account to ping, if the person speaks from one.
+/// The Slack account to ping, if the person has one.
 fn pingable(person: &Person) -> Option<&str> {
     let account = person.account.as_deref()?;
     let is_slack_id = account.starts_with(['U', 'W'])
@@ -337,9 +340,9 @@ fn native_rows(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> usize {
         rows.push(cells);
     }
     let columns = layout.columns.iter().enumerate();
-    let settings = columns.map(|(at, (_, column))| match column.shape {
+    let settings = columns.map(|(index, (_, column))| match column.shape {
         Shape::Right => json!({ "align": "right" }),
-        _ if rows.iter().all(|row| length(&row[at]) <= MAX_UNWRAPPED) => json!({ "align": "left" }),
+        _ if rows.iter().all(|row| length(&row[index]) <= MAX_UNWRAPPED) => json!({ "align": "left" }),
         _ => json!({ "align": "left", "is_wrapped": true }),
     });
     let settings: Vec<Value> = settings.collect();
@@ -357,16 +360,18 @@ fn fixed_width_rows(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> us
     let mut rows = vec![layout.header(part)];
     rows.extend(layout.rows.iter().map(|row| layout.row(row, part)));
     for cell in rows.iter_mut().flatten() {
-        let (short, cut) = RULES.shorten(&cell.replace(['\n', '\t'], " "), MAX_TEXT_COLUMN);
-        part.cut_if(cut, || format!("a second table's cell has more than {MAX_TEXT_COLUMN} characters"));
+        let (short, cut) = RULES.shorten(&cell.replace(['\n', '\t'], " "), MAX_FIXED_WIDTH_CELL);
+        part.mark_cut_if(cut, || {
+            format!("a second table's cell has more than {MAX_FIXED_WIDTH_CELL} characters")
+        });
         *cell = short;
     }
-    for (at, (_, column)) in layout.columns.iter().enumerate() {
-        let width = rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    for (index, (_, column)) in layout.columns.iter().enumerate() {
+        let width = rows.iter().map(|row| row[index].chars().count()).max().unwrap_or(0);
         for row in &mut rows {
-            row[at] = match column.shape {
-                Shape::Right => format!("{:>width$}", row[at]),
-                _ => format!("{:<width$}", row[at]),
+            row[index] = match column.shape {
+                Shape::Right => format!("{:>width$}", row[index]),
+                _ => format!("{:<width$}", row[index]),
             };
         }
     }
@@ -380,14 +385,14 @@ fn queries(layout: &SlackLayout<'_, '_>, shown: usize, part: &mut RenderedPart) 
     let mut lines: Vec<String> = Vec::new();
     let mut units = 0;
     for row in &layout.rows[..shown] {
-        // More than a message holds already: it will be made shorter.
+        // Already more than a message holds; `squeeze` will shorten it.
         if units > BlockKit::MAX_TEXT {
             break;
         }
         for query in layout.queries(row, part) {
             units += length(&query);
             lines.push(match layout.first_cell(row) {
-                Some(first) => format!("{}  {query}", RULES.shorten(first, MAX_TEXT_COLUMN).0),
+                Some(first) => format!("{}  {query}", RULES.shorten(first, MAX_FIXED_WIDTH_CELL).0),
                 None => query,
             });
         }
@@ -400,12 +405,12 @@ fn queries(layout: &SlackLayout<'_, '_>, shown: usize, part: &mut RenderedPart) 
 /// The whole table as lines of tab-separated text, for a file; it stops once it is longer than `max` bytes.
 fn tab_separated(table: &Table, max: usize) -> String {
     let mut lines = String::new();
-    let mut line = |cells: &mut dyn Iterator<Item = &String>| {
-        for (at, cell) in cells.enumerate() {
+    let mut add_line = |cells: &mut dyn Iterator<Item = &String>| {
+        for (index, cell) in cells.enumerate() {
             if lines.len() > max {
                 return;
             }
-            if at > 0 {
+            if index > 0 {
                 lines.push('\t');
             }
             lines.push_str(&cell.replace(['\t', '\n', '\r'], " "));
@@ -413,11 +418,11 @@ fn tab_separated(table: &Table, max: usize) -> String {
         lines.push('\n');
     };
     if let Some(title) = &table.title {
-        line(&mut std::iter::once(title));
+        add_line(&mut std::iter::once(title));
     }
-    line(&mut table.columns.iter().map(|column| &column.title));
+    add_line(&mut table.columns.iter().map(|column| &column.title));
     for row in &table.rows {
-        line(&mut row.cells.iter().map(|cell| &cell.text));
+        add_line(&mut row.cells.iter().map(|cell| &cell.text));
     }
     lines
 }

@@ -73,18 +73,18 @@ impl SlackPlatform {
     fn take_use(&self, handle: &ReplyHandle) -> Option<Url> {
         let now = jiff::Timestamp::now();
         let is_valid = |since: jiff::Timestamp| now.duration_since(since).as_secs() < RESPONSE_URL_SECONDS;
-        if !is_valid(handle.since) {
+        if !is_valid(handle.received_at) {
             return None;
         }
         let mut uses = self.uses.lock();
         uses.retain(|_, uses| is_valid(uses.since));
-        let new = ResponseUrlUses { since: handle.since, count: 0 };
-        let uses = uses.entry(handle.url.clone()).or_insert(new);
+        let new = ResponseUrlUses { since: handle.received_at, count: 0 };
+        let uses = uses.entry(handle.id.clone()).or_insert(new);
         if uses.count >= RESPONSE_URL_USES {
             return None;
         }
         uses.count += 1;
-        Url::parse(&handle.url).ok()
+        Url::parse(&handle.id).ok()
     }
 
     async fn respond(&self, url: &Url, event: &ChatEvent, reply: &Reply) -> Result<(), SlackApiError> {

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-/// Teams' name among the Bot Framework's channels: a key must be endorsed for it.
-const CHANNEL: &str = "msteams";
+/// Teams' name among the Bot Framework's channels: the signing key must be endorsed for this channel.
+const BOT_FRAMEWORK_CHANNEL: &str = "msteams";
 
-/// An activity, read.
+/// A parsed activity.
 #[derive(Debug)]
 pub enum ParsedActivity {
     /// An event for the workflow.
@@ -89,9 +89,9 @@ struct Id {
     id: String,
 }
 
-/// The key of a button's token in a card's `data`, and its Execute's verb.
+/// The key of a button's token in a card's `data`, and the verb of its `Action.Execute`.
 pub(super) const BUTTON_KEY: &str = "cs";
-/// The key of a card's token, for whoever looks at it, and the verb of that question.
+/// The key of the token that requests the viewer's own view, and the verb of that request.
 pub(super) const VIEW_KEY: &str = "view";
 
 impl TeamsParser {
@@ -99,29 +99,33 @@ impl TeamsParser {
         TeamsParser { tenants: config.tenants.clone(), service_hosts: config.service_hosts.clone() }
     }
 
-    /// The body of a request whose token is good.
-    pub fn activity(&self, body: &[u8], token: &VerifiedToken) -> Result<ParsedActivity, ActivityError> {
+    /// Parses the body of a request whose token was verified.
+    pub fn parse_activity(
+        &self,
+        body: &[u8],
+        token: &VerifiedToken,
+    ) -> Result<ParsedActivity, ActivityError> {
         let activity: Activity = serde_json::from_slice(body).map_err(|_| ActivityError::Unreadable)?;
         self.check_token(&activity, token)?;
         let Some(tenant) = self.tenant(&activity) else { return Ok(ParsedActivity::Foreign) };
-        let invoke = activity.kind == "invoke";
+        let is_invoke = activity.kind == "invoke";
         let event = match activity.kind.as_str() {
-            "message" => message(&activity),
-            "invoke" => invoked(&activity),
+            "message" => message_event(&activity),
+            "invoke" => invoke_event(&activity),
             _ => None,
         };
-        let incoming = event.and_then(|event| incoming(activity, tenant, event));
+        let incoming = event.and_then(|event| incoming_event(activity, tenant, event));
         Ok(match incoming {
             Some(incoming) => ParsedActivity::Deliver(Box::new(incoming)),
-            None if invoke => ParsedActivity::Unknown,
+            None if is_invoke => ParsedActivity::Unknown,
             None => ParsedActivity::Ignore,
         })
     }
 
     /// The tenant that every part of the activity agrees on, if it is listened to.
     fn tenant(&self, activity: &Activity) -> Option<String> {
-        let of_channel = activity.channel_data.as_ref().and_then(|data| Some(&data.tenant.as_ref()?.id));
-        let mut tenants = of_channel.into_iter().chain(&activity.conversation.tenant_id);
+        let channel_tenant = activity.channel_data.as_ref().and_then(|data| Some(&data.tenant.as_ref()?.id));
+        let mut tenants = channel_tenant.into_iter().chain(&activity.conversation.tenant_id);
         let first = tenants.next()?;
         (tenants.all(|tenant| tenant == first) && self.tenants.contains(first)).then(|| first.clone())
     }
@@ -131,35 +135,37 @@ impl TeamsParser {
         let is_same =
             |a: &str, b: &str| a.trim_end_matches('/').eq_ignore_ascii_case(b.trim_end_matches('/'));
         let url = Url::parse(&activity.service_url).map_err(|_| ActivityError::Unreadable)?;
-        let is_ours = url.host_str().is_some_and(|host| self.service_hosts.iter().any(|known| known == host));
-        let is_endorsed = activity.channel_id == CHANNEL && token.endorsed.iter().any(|name| name == CHANNEL);
+        let is_known_host =
+            url.host_str().is_some_and(|host| self.service_hosts.iter().any(|known| known == host));
+        let is_endorsed = activity.channel_id == BOT_FRAMEWORK_CHANNEL
+            && token.endorsed.iter().any(|name| name == BOT_FRAMEWORK_CHANNEL);
         let is_good = is_same(&activity.service_url, &token.service_url)
-            && is_ours
+            && is_known_host
             && config::is_safe_url(&activity.service_url)
             && is_endorsed;
         if is_good { Ok(()) } else { Err(ActivityError::TokenMismatch) }
     }
 }
 
-/// A typed line, or a button whose client sends what it carries as a message.
-fn message(activity: &Activity) -> Option<ChatEventKind> {
+/// A typed line, or a click that arrives as a message.
+fn message_event(activity: &Activity) -> Option<ChatEventKind> {
     if let Some(token) = activity.value.as_ref().and_then(|value| text_of(value, BUTTON_KEY)) {
         return Some(ChatEventKind::Button { token, message: activity.reply_to_id.clone()? });
     }
     let text = activity.text.as_deref()?;
     let bot = activity.recipient.as_ref()?;
-    let to_us = activity.conversation.conversation_type.as_deref() == Some("personal") || bot.is_targeted;
-    let line = match behind_mention(text, &activity.entities, &bot.id) {
+    let is_to_bot = activity.conversation.conversation_type.as_deref() == Some("personal") || bot.is_targeted;
+    let line = match after_mention(text, &activity.entities, &bot.id) {
         Some(line) => line,
-        None if to_us => text,
+        None if is_to_bot => text,
         None => return None,
     };
-    Some(ChatEventKind::Command { line: typed(line) })
+    Some(ChatEventKind::Command { line: unescape_line(line) })
 }
 
 /// A button of a card that has views.
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/work-with-universal-actions-for-adaptive-cards>.
-fn invoked(activity: &Activity) -> Option<ChatEventKind> {
+fn invoke_event(activity: &Activity) -> Option<ChatEventKind> {
     if activity.name.as_deref() != Some("adaptiveCard/action") {
         return None;
     }
@@ -167,10 +173,12 @@ fn invoked(activity: &Activity) -> Option<ChatEventKind> {
     let data = value.get("action")?.get("data")?;
     let message = activity.reply_to_id.clone()?;
     // What a client does by itself, when a card comes into sight, decides nothing.
-    let by_hand = value.get("trigger").and_then(Value::as_str) != Some("automatic");
+    let is_click = value.get("trigger").and_then(Value::as_str) != Some("automatic");
     match text_of(data, BUTTON_KEY) {
-        Some(token) if by_hand => Some(ChatEventKind::Button { token, message }),
-        pressed => Some(ChatEventKind::View { token: pressed.or_else(|| text_of(data, VIEW_KEY))?, message }),
+        Some(token) if is_click => Some(ChatEventKind::Button { token, message }),
+        button_token => {
+            Some(ChatEventKind::View { token: button_token.or_else(|| text_of(data, VIEW_KEY))?, message })
+        }
     }
 }
 
@@ -178,24 +186,24 @@ fn text_of(data: &Value, key: &str) -> Option<String> {
     data.get(key)?.as_str().map(str::to_owned)
 }
 
-fn incoming(activity: Activity, tenant: String, event: ChatEventKind) -> Option<ChatEvent> {
+fn incoming_event(activity: Activity, tenant: String, event: ChatEventKind) -> Option<ChatEvent> {
     let (activity_id, from) = (activity.id?, activity.from?);
     if from.role.as_deref().is_some_and(|role| role != "user") {
         return None; // bots don't command bots
     }
-    // Required: Teams makes an id of its own for each bot, which is no identity.
+    // Required: `from.id` is a different id for each bot, so that it doesn't identify the person.
     let account = from.aad_object_id?.to_lowercase();
     let (id, thread) = match activity.conversation.id.split_once(";messageid=") {
         Some((id, thread)) => (id.to_owned(), Some(thread.to_owned())),
         None => (activity.conversation.id, None),
     };
-    let waits = activity.kind == "invoke";
+    let needs_answer = activity.kind == "invoke";
     let delivery = format!("teams:{id}:{activity_id}");
     Some(ChatEvent {
-        handle: waits.then(|| ReplyHandle {
-            url: delivery.clone(),
-            since: jiff::Timestamp::now(),
-            card: true,
+        handle: needs_answer.then(|| ReplyHandle {
+            id: delivery.clone(),
+            received_at: jiff::Timestamp::now(),
+            replaces_card: true,
         }),
         delivery,
         sender: ChatAccount::new(PlatformKind::Teams, &tenant, account, from.name),
@@ -204,20 +212,22 @@ fn incoming(activity: Activity, tenant: String, event: ChatEventKind) -> Option<
     })
 }
 
-/// The text behind the bot's mention, which Teams writes as `<at>Countersign</at>` and names in an entity.
-fn behind_mention<'a>(text: &'a str, entities: &[Value], bot: &str) -> Option<&'a str> {
+/// The text after the bot's mention, which Teams writes as `<at>Countersign</at>` and names in an entity.
+fn after_mention<'a>(text: &'a str, entities: &[Value], bot: &str) -> Option<&'a str> {
     let own_entity = entities
         .iter()
         .find(|entity| entity["type"] == "mention" && entity["mentioned"]["id"].as_str() == Some(bot));
     let mention = own_entity?["text"].as_str().filter(|mention| !mention.is_empty())?;
-    text.find(mention).map(|at| &text[at + mention.len()..])
+    text.find(mention).map(|start| &text[start + mention.len()..])
 }
 
 /// The text that a person typed, out of Teams' few entities of HTML, without the slash of a command of Teams' own.
-pub fn typed(text: &str) -> String {
+pub fn unescape_line(text: &str) -> String {
     let mut plain = text.replace("&nbsp;", " ").replace('\u{a0}', " ");
-    for (escaped, meant) in [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")] {
-        plain = plain.replace(escaped, meant);
+    for (escaped, plain_char) in
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+    {
+        plain = plain.replace(escaped, plain_char);
     }
     let line = plain.trim();
     let line = line.strip_prefix('/').unwrap_or(line);
@@ -238,9 +248,9 @@ mod tests {
         let entity = |id: &str, text: &str| json!({"type": "mention", "text": text, "mentioned": {"id": id}});
         let entities = [entity("29:ana", "<at>ana</at>"), entity("28:bot", "<at>Counter sign</at>")];
         let text = "<at>ana</at> <at>Counter sign</at>&nbsp;health --env production";
-        let line = behind_mention(text, &entities, "28:bot").map(typed);
+        let line = after_mention(text, &entities, "28:bot").map(unescape_line);
         assert_eq!(line.as_deref(), Some("health --env production"));
-        assert_eq!(behind_mention("health", &entities[..1], "28:bot"), None);
+        assert_eq!(after_mention("health", &entities[..1], "28:bot"), None);
     }
 
     #[test]
@@ -252,7 +262,7 @@ mod tests {
             ("dbx", "dbx"),
             ("history --find &quot;a &amp;lt; b&quot;", "history --find \"a &lt; b\""),
         ] {
-            assert_eq!(typed(text), line, "{text}");
+            assert_eq!(unescape_line(text), line, "{text}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! the card says so. Text of a person or a database can neither ping, link nor format. Nothing is sent here.
 
 use super::parse::{BUTTON_KEY, VIEW_KEY};
-use super::text_run::{self, RULES, TextStyle, block, indented, line, run, runs};
+use super::text_run::{self, RULES, TextStyle, block, indented, inline, inlines, line};
 use crate::chat::render::budget::MessageBudget;
 use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart, TableLayout};
 use crate::chat::render::text::{self, TextRules, mark};
@@ -13,37 +13,37 @@ use serde_json::{Value, json};
 /// A card's bytes of JSON. Teams says 100 KB for a whole message of a bot today, said 40 KB before, and 28 KB for cards in its older
 /// pages (<https://learn.microsoft.com/microsoftteams/platform/bots/how-to/format-your-bot-messages>); clouds and clients differ.
 /// This is below the oldest, and leaves 3 KB for the message around the card.
-const CARD_BYTES: usize = 25_000;
+const MAX_CARD_BYTES: usize = 25_000;
 /// People who get a view of their own without asking for it
 /// (<https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/user-specific-views>).
-pub(super) const USER_IDS: usize = 60;
-/// An account's id in such a list. Teams' own are around 95 characters; a longer one isn't one.
-const USER_ID_BYTES: usize = 110;
+pub(super) const MAX_USER_IDS: usize = 60;
+/// An account's id in such a list. Teams' own are around 95 characters; a longer one is not an account id.
+const MAX_USER_ID_BYTES: usize = 110;
 /// Bytes of those ids in a card: each with its quotes and comma, and the action that they are for.
-const VIEWS_BYTES: usize = USER_IDS * (USER_ID_BYTES + 3) + 600;
-/// Actions of a set that are seen; the rest goes into a menu
+const MAX_REFRESH_BYTES: usize = MAX_USER_IDS * (MAX_USER_ID_BYTES + 3) + 600;
+/// Actions that Teams shows of a set; the rest goes into a menu
 /// (<https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-reference>).
-const ACTIONS: usize = 6;
+const MAX_VISIBLE_ACTIONS: usize = 6;
 /// A button's data: an opaque token, which is 32 characters long.
-const TOKEN_BYTES: usize = 200;
-/// The notification's text, ours: a phone shows two lines of it.
-const SUMMARY_BYTES: usize = 1_000;
+const MAX_TOKEN_BYTES: usize = 200;
+/// Our own limit of the notification's text: a phone shows two lines of it.
+const MAX_SUMMARY_BYTES: usize = 1_000;
 /// Bytes of a button's label.
 const MAX_BUTTON_LABEL: usize = 60;
 /// Characters of the labels that a phone shows side by side.
-const PHONE_BUTTONS: usize = 40;
+const PHONE_BUTTON_ROW_CHARS: usize = 40;
 /// Characters that a button takes beside its label.
-const BUTTON_EDGES: usize = 4;
+const BUTTON_PADDING: usize = 4;
 /// Characters that a phone shows side by side.
-const PHONE_TABLE: usize = 44;
+const PHONE_TABLE_CHARS: usize = 44;
 /// Characters that a cell takes beside its text.
-const CELL_EDGES: usize = 2;
-/// A column of longer texts wraps them.
+const CELL_PADDING: usize = 2;
+/// Longest cell that isn't wrapped.
 const MAX_UNWRAPPED: usize = 24;
 /// Bytes of a row's first cell beside its query.
 const MAX_FIRST_CELL: usize = 40;
 /// The lines that a tree is drawn with, before a row's first value.
-const BRANCHES: [char; 6] = ['│', '└', '├', '─', ' ', '\u{a0}'];
+const TREE_CHARS: [char; 6] = ['│', '└', '├', '─', ' ', '\u{a0}'];
 
 /// The person or the people that a card is for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,16 +68,16 @@ pub struct TeamsCard {
 
 /// Renders the reply as a card, cut where it must be.
 pub fn render(reply: &Reply, view: &View<'_>) -> TeamsCard {
-    let viewer = view.viewer.map_or(Viewer::Everyone, Viewer::One);
+    let filter = view.viewer.map_or(ButtonFilter::ForEveryone, ButtonFilter::ForPerson);
     let token = view.token.filter(|token| AdaptiveCard::is_token(token));
-    let mut frame = frame();
+    let mut card = empty_card();
     if let Some(refresh) = token.and_then(|token| refresh(token, view.user_ids)) {
-        frame["refresh"] = refresh;
+        card["refresh"] = refresh;
     }
     let has_buttons_for_some = reply.buttons().any(|button| !button.visible_to.is_empty());
     let view_button = token.filter(|_| view.viewer.is_none() && has_buttons_for_some).map(view_button);
-    let room = CARD_BYTES - size(&frame) - view_button.as_ref().map_or(0, size);
-    let mut budget = MessageBudget::new(reply, AdaptiveCard { viewer, room });
+    let room = MAX_CARD_BYTES - size(&card) - view_button.as_ref().map_or(0, size);
+    let mut budget = MessageBudget::new(reply, AdaptiveCard { filter, room });
     budget.squeeze();
     let mut body = budget.into_blocks();
     body.extend(view_button);
@@ -86,22 +86,22 @@ pub fn render(reply: &Reply, view: &View<'_>) -> TeamsCard {
     }
     let mentions = text_run::take_mentions(&mut body);
     if !mentions.is_empty() {
-        frame["msteams"]["entities"] = Value::Array(mentions);
+        card["msteams"]["entities"] = Value::Array(mentions);
     }
-    frame["body"] = Value::Array(body);
-    let (summary, _) = RULES.shorten(&text::summary(reply), SUMMARY_BYTES);
+    card["body"] = Value::Array(body);
+    let (summary, _) = RULES.shorten(&text::summary(reply), MAX_SUMMARY_BYTES);
     let summary = if summary.trim().is_empty() { "-".to_owned() } else { summary };
-    TeamsCard { card: frame, summary }
+    TeamsCard { card, summary }
 }
 
 /// Checks that the reply fits into one message, whoever looks: with the buttons for everybody, and room for the views.
 pub fn check_size(reply: &Reply) -> Result<(), TooLarge> {
-    let view_button = size(&view_button(&"0".repeat(TOKEN_BYTES)));
-    let room = CARD_BYTES - size(&frame()) - VIEWS_BYTES - view_button;
-    MessageBudget::new(reply, AdaptiveCard { viewer: Viewer::All, room }).check_size()
+    let view_button = size(&view_button(&"0".repeat(MAX_TOKEN_BYTES)));
+    let room = MAX_CARD_BYTES - size(&empty_card()) - MAX_REFRESH_BYTES - view_button;
+    MessageBudget::new(reply, AdaptiveCard { filter: ButtonFilter::All, room }).check_size()
 }
 
-fn frame() -> Value {
+fn empty_card() -> Value {
     json!({
         "type": "AdaptiveCard",
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
@@ -111,22 +111,22 @@ fn frame() -> Value {
     })
 }
 
-/// Bytes that a value takes of a card, with the comma behind it.
+/// Bytes that a value takes of a card, with the comma after it.
 fn size(value: &Value) -> usize {
     value.to_string().len() + 1
 }
 
 /// The person or the people whose buttons a card shows.
 #[derive(Debug, Clone, Copy)]
-enum Viewer<'a> {
+enum ButtonFilter<'a> {
     /// All buttons, to measure.
     All,
-    Everyone,
-    One(&'a Person),
+    ForEveryone,
+    ForPerson(&'a Person),
 }
 
 struct AdaptiveCard<'a> {
-    viewer: Viewer<'a>,
+    filter: ButtonFilter<'a>,
     /// Bytes that the body may take.
     room: usize,
 }
@@ -134,20 +134,20 @@ struct AdaptiveCard<'a> {
 impl MessageFormat for AdaptiveCard<'_> {
     const RULES: TextRules = RULES;
     const UNIT: &'static str = "bytes";
-    /// Ours: none is documented, and a card within its bytes hardly has more.
+    /// Our own limit: none is documented, and a card within its bytes hardly has more.
     const MAX_BLOCKS: usize = 250;
-    const MAX_TEXT: usize = CARD_BYTES;
+    const MAX_TEXT: usize = MAX_CARD_BYTES;
     const MAX_LABEL: usize = 150;
     const MAX_BUTTONS: usize = 60;
     /// More makes no card that anyone scrolls through.
     const MAX_ROWS: usize = 100;
-    /// Ours: none is documented, and nobody reads more.
+    /// Our own limit: none is documented, and nobody reads more.
     const MAX_COLUMNS: usize = 20;
-    const MAX_TABLE_TEXT: usize = CARD_BYTES;
+    const MAX_TABLE_TEXT: usize = MAX_CARD_BYTES;
     const PART_OVERHEAD: usize = 240;
     const NOTE_SIZE: usize = 200;
 
-    fn room(&self) -> usize {
+    fn max_size(&self) -> usize {
         self.room
     }
 
@@ -155,10 +155,10 @@ impl MessageFormat for AdaptiveCard<'_> {
         size(block)
     }
 
-    /// On red where it is production.
+    /// On a red background for production.
     fn heading(spans: &[Span], is_production: bool) -> Value {
         let style = if is_production { "attention" } else { "emphasis" };
-        let items = vec![block(runs(spans, TextStyle::PLAIN))];
+        let items = vec![block(inlines(spans, TextStyle::PLAIN))];
         json!({ "type": "Container", "style": style, "bleed": true, "items": items })
     }
 
@@ -196,15 +196,15 @@ impl MessageFormat for AdaptiveCard<'_> {
             spans.push(Span::Strong(format!("{new_line}{label} ")));
             spans.extend(value);
         }
-        let block = block(runs(&spans, TextStyle::PLAIN));
+        let block = block(inlines(&spans, TextStyle::PLAIN));
         [block].into_iter().chain(text_run::mentions(&spans)).collect()
     }
 
     fn shows(&self, button: &Button) -> bool {
-        match self.viewer {
-            Viewer::All => true,
-            Viewer::Everyone => button.visible_to.is_empty(),
-            Viewer::One(viewer) => {
+        match self.filter {
+            ButtonFilter::All => true,
+            ButtonFilter::ForEveryone => button.visible_to.is_empty(),
+            ButtonFilter::ForPerson(viewer) => {
                 button.visible_to.is_empty() || button.visible_to.iter().any(|person| person.id == viewer.id)
             }
         }
@@ -212,23 +212,23 @@ impl MessageFormat for AdaptiveCard<'_> {
 
     fn is_token(token: &str) -> bool {
         let is_plain = token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-        is_plain && !token.is_empty() && token.len() <= TOKEN_BYTES
+        is_plain && !token.is_empty() && token.len() <= MAX_TOKEN_BYTES
     }
 
     fn buttons(buttons: &[&Button]) -> Vec<Value> {
         button_rows(buttons)
     }
 
-    /// One that a phone can show side by side is a native `Table`; a wider one is shown row by row, because a phone would break
+    /// A table whose columns fit side by side on a phone is a native `Table`; a wider one is shown row by row, because a phone would break
     /// its words into letters.
     fn table(layout: &TableLayout<'_, Self>, part: &mut RenderedPart) -> usize {
         let texts: Vec<Vec<&str>> =
             layout.columns.iter().map(|column| column_texts(layout, column.0)).collect();
-        let unbroken: Vec<usize> = texts.iter().map(|texts| unbroken_width(texts)).collect();
-        if unbroken.iter().sum::<usize>() <= PHONE_TABLE {
-            grid(layout, &widths(&texts, &unbroken), part);
+        let min_widths: Vec<usize> = texts.iter().map(|texts| min_column_width(texts)).collect();
+        if min_widths.iter().sum::<usize>() <= PHONE_TABLE_CHARS {
+            grid(layout, &widths(&texts, &min_widths), part);
         } else {
-            records(layout, part);
+            rows_as_text(layout, part);
         }
         layout.rows.len()
     }
@@ -241,10 +241,12 @@ fn button_rows(buttons: &[&Button]) -> Vec<Value> {
     for button in buttons {
         let (label, _) = RULES.shorten(&button.label, MAX_BUTTON_LABEL);
         let label = if label.trim().is_empty() { "-" } else { &label };
-        let button_width = label.chars().count() + BUTTON_EDGES;
+        let button_width = label.chars().count() + BUTTON_PADDING;
         width += button_width;
         match rows.last_mut() {
-            Some(row) if width <= PHONE_BUTTONS && row.len() < ACTIONS => row.push(action(button, label)),
+            Some(row) if width <= PHONE_BUTTON_ROW_CHARS && row.len() < MAX_VISIBLE_ACTIONS => {
+                row.push(action(button, label))
+            }
             _ => {
                 rows.push(vec![action(button, label)]);
                 width = button_width;
@@ -296,8 +298,8 @@ fn view_button(token: &str) -> Value {
 
 /// Makes the clients of those accounts request their own view by themselves; `None` if there are none.
 fn refresh(token: &str, user_ids: &[String]) -> Option<Value> {
-    let is_plausible = |id: &&String| !id.is_empty() && size(&json!(id)) <= USER_ID_BYTES + 3;
-    let ids: Vec<&String> = user_ids.iter().filter(is_plausible).take(USER_IDS).collect();
+    let is_plausible = |id: &&String| !id.is_empty() && size(&json!(id)) <= MAX_USER_ID_BYTES + 3;
+    let ids: Vec<&String> = user_ids.iter().filter(is_plausible).take(MAX_USER_IDS).collect();
     let action = json!({ "type": "Action.Execute", "verb": VIEW_KEY, "data": { VIEW_KEY: token } });
     (!ids.is_empty()).then(|| json!({ "action": action, "userIds": ids }))
 }
@@ -312,28 +314,32 @@ fn column_texts<'a>(layout: &TeamsLayout<'a, '_>, at: usize) -> Vec<&'a str> {
 }
 
 /// Characters that a column needs to break no word, with its edges.
-fn unbroken_width(texts: &[&str]) -> usize {
+fn min_column_width(texts: &[&str]) -> usize {
     let longest_word = |text: &&str| {
-        let words = text.trim_start_matches(BRANCHES).split([' ', '-']);
-        let branches = text.chars().take_while(|c| BRANCHES.contains(c)).count();
+        let words = text.trim_start_matches(TREE_CHARS).split([' ', '-']);
+        let branches = text.chars().take_while(|c| TREE_CHARS.contains(c)).count();
         branches + words.map(|word| word.chars().count()).max().unwrap_or(0)
     };
-    texts.iter().map(longest_word).max().unwrap_or(0) + CELL_EDGES
+    texts.iter().map(longest_word).max().unwrap_or(0) + CELL_PADDING
 }
 
 /// Widths of the columns, in parts of the whole: no word is broken, and what room is left goes to those that need it.
-fn widths(texts: &[Vec<&str>], unbroken: &[usize]) -> Vec<usize> {
-    let unwrapped = |texts: &Vec<&str>| {
+fn widths(texts: &[Vec<&str>], min_widths: &[usize]) -> Vec<usize> {
+    let unwrapped_width = |texts: &Vec<&str>| {
         let lengths = texts.iter().map(|text| text.chars().take(MAX_UNWRAPPED).count());
-        lengths.max().unwrap_or(0) + CELL_EDGES
+        lengths.max().unwrap_or(0) + CELL_PADDING
     };
-    let missing: Vec<usize> =
-        texts.iter().zip(unbroken).map(|(texts, width)| unwrapped(texts).saturating_sub(*width)).collect();
-    let spare = PHONE_TABLE.saturating_sub(unbroken.iter().sum());
-    let all_missing = missing.iter().sum::<usize>().max(1);
-    let width =
-        |(unbroken, missing): (&usize, &usize)| unbroken + (spare * missing / all_missing).min(*missing);
-    unbroken.iter().zip(&missing).map(width).collect()
+    let shortfalls: Vec<usize> = texts
+        .iter()
+        .zip(min_widths)
+        .map(|(texts, width)| unwrapped_width(texts).saturating_sub(*width))
+        .collect();
+    let spare = PHONE_TABLE_CHARS.saturating_sub(min_widths.iter().sum());
+    let total_shortfall = shortfalls.iter().sum::<usize>().max(1);
+    let width = |(min_width, shortfall): (&usize, &usize)| {
+        min_width + (spare * shortfall / total_shortfall).min(*shortfall)
+    };
+    min_widths.iter().zip(&shortfalls).map(width).collect()
 }
 
 fn row_cells(layout: &TeamsLayout<'_, '_>, row: &Row, part: &mut RenderedPart) -> Vec<(String, TextStyle)> {
@@ -345,8 +351,8 @@ fn row_cells(layout: &TeamsLayout<'_, '_>, row: &Row, part: &mut RenderedPart) -
     cells.collect()
 }
 
-/// Side by side; query text beneath, each with its row's first cell. The first row is the header unless one says otherwise, and
-/// the published schema has no name for saying so that clients know.
+/// Side by side; query text beneath, each with its row's first cell. Teams takes the first row as the
+/// header by default; clients disagree about the name of the property that would say otherwise, so it is left out.
 fn grid(layout: &TeamsLayout<'_, '_>, widths: &[usize], part: &mut RenderedPart) {
     if !layout.columns.is_empty() {
         let table_row = |cells: Vec<(String, TextStyle)>| {
@@ -368,7 +374,7 @@ fn grid(layout: &TeamsLayout<'_, '_>, widths: &[usize], part: &mut RenderedPart)
     let mut lines = Vec::new();
     for row in layout.rows {
         let first = layout.first_cell(row).map_or(String::new(), |first| {
-            format!("{} \u{a0}", RULES.shorten(first.trim_matches(BRANCHES), MAX_FIRST_CELL).0)
+            format!("{} \u{a0}", RULES.shorten(first.trim_matches(TREE_CHARS), MAX_FIRST_CELL).0)
         });
         lines.extend(layout.queries(row, part).iter().map(|query| format!("{first}{query}")));
     }
@@ -378,7 +384,7 @@ fn grid(layout: &TeamsLayout<'_, '_>, widths: &[usize], part: &mut RenderedPart)
 }
 
 /// Row by row: "pid 4711 · app asset-api · for ⚠️ 12 min", and its query on a line of its own.
-fn records(layout: &TeamsLayout<'_, '_>, part: &mut RenderedPart) {
+fn rows_as_text(layout: &TeamsLayout<'_, '_>, part: &mut RenderedPart) {
     let titles = layout.header(part);
     for row in layout.rows {
         let mut inlines = Vec::new();
@@ -387,19 +393,19 @@ fn records(layout: &TeamsLayout<'_, '_>, part: &mut RenderedPart) {
             if !is_first && text == "-" {
                 continue;
             }
-            let value = text.trim_start_matches(BRANCHES);
-            let before = if is_first { &text[..text.len() - value.len()] } else { " · " };
-            inlines.push(run(&format!("{before}{title} "), TextStyle::SMALL));
+            let value = text.trim_start_matches(TREE_CHARS);
+            let prefix = if is_first { &text[..text.len() - value.len()] } else { " · " };
+            inlines.push(inline(&format!("{prefix}{title} "), TextStyle::SMALL));
             let value = if value.is_empty() { "-" } else { value };
-            inlines.push(run(value, TextStyle { bold: is_first, ..*style }));
+            inlines.push(inline(value, TextStyle { bold: is_first, ..*style }));
         }
         for query in layout.queries(row, part) {
-            inlines.push(run(&format!("\n{}", indented(&query)), TextStyle::CODE));
+            inlines.push(inline(&format!("\n{}", indented(&query)), TextStyle::CODE));
         }
         if !inlines.is_empty() {
-            let mut record = block(inlines);
-            record["separator"] = json!(true);
-            part.blocks.push(record);
+            let mut text_block = block(inlines);
+            text_block["separator"] = json!(true);
+            part.blocks.push(text_block);
         }
     }
 }

@@ -47,10 +47,10 @@ impl TeamsRoutes {
             Err(error) => return self.ingress.refuse(StatusCode::UNAUTHORIZED, &error),
         };
         let Some(body) = read_body(body).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
-        match self.parser.activity(&body, &token) {
+        match self.parser.parse_activity(&body, &token) {
             Ok(ParsedActivity::Deliver(incoming)) => {
                 self.platform.remember_service(&incoming.conversation, &token.service_url);
-                match incoming.handle.as_ref().map(|handle| handle.url.clone()) {
+                match incoming.handle.as_ref().map(|handle| handle.id.clone()) {
                     None => match self.ingress.deliver(*incoming) {
                         Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
                         // Teams resends the message after a 429.

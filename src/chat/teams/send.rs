@@ -133,7 +133,7 @@ impl TeamsPlatform {
             let member = members.iter().find(|member| is(member, account));
             ids.extend(member.map(|member| member.id.clone()).filter(|id| !ids.contains(id)));
         }
-        ids.truncate(render::USER_IDS);
+        ids.truncate(render::MAX_USER_IDS);
         ids
     }
 
@@ -184,7 +184,7 @@ impl Platform for TeamsPlatform {
 
     async fn answer(&self, event: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
-        let waiting = event.handle.as_ref().and_then(|handle| self.waiting.lock().remove(&handle.url));
+        let waiting = event.handle.as_ref().and_then(|handle| self.waiting.lock().remove(&handle.id));
         if let Some(sender) = waiting.filter(|sender| !sender.is_closed()) {
             let viewer =
                 button_owners(reply).find(|person| person.account.as_ref() == Some(&event.sender.account));
@@ -194,7 +194,9 @@ impl Platform for TeamsPlatform {
             }
         }
         // A person's own view is not for others. Where their client no longer waits for it, it will ask again.
-        if event.handle.as_ref().is_some_and(|handle| handle.card) && reply.audience == Audience::Everyone {
+        if event.handle.as_ref().is_some_and(|handle| handle.replaces_card)
+            && reply.audience == Audience::Everyone
+        {
             return Ok(());
         }
         // A direct conversation has no one to hide from.

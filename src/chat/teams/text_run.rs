@@ -5,7 +5,7 @@ use crate::chat::render::text::{TextRules, clean};
 use crate::model::{Person, Severity, Span};
 use serde_json::{Value, json};
 
-pub(super) const RULES: TextRules = TextRules { units: json_bytes, clean: legible, pingable };
+pub(super) const RULES: TextRules = TextRules { units_of: json_bytes, clean: legible, pingable };
 
 fn json_bytes(c: char) -> usize {
     match c {
@@ -46,7 +46,7 @@ pub(super) fn indented(text: &str) -> String {
     text.strip_prefix(' ').map_or_else(|| text.to_owned(), |rest| format!("\u{a0}{rest}"))
 }
 
-/// The account to ping, if the person speaks from one: an Entra object id. Their name must be harmless, for it is shown where
+/// The account to ping, if the person has one: an Entra object id. Their name must be harmless, for it is shown where
 /// Markdown is read.
 fn pingable(person: &Person) -> Option<&str> {
     let account = person.account.as_deref()?;
@@ -72,7 +72,7 @@ fn is_harmless(words: &str) -> bool {
     })
 }
 
-/// The look of a run of text.
+/// The style of an inline text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TextStyle {
     pub bold: bool,
@@ -109,34 +109,34 @@ impl TextStyle {
     }
 }
 
-/// A run of clean text.
-pub(super) fn run(text: &str, style: TextStyle) -> Value {
+/// An inline of clean text.
+pub(super) fn inline(text: &str, style: TextStyle) -> Value {
     if style == TextStyle::PLAIN {
         return json!(text);
     }
-    let mut run = json!({ "type": "TextRun", "text": text });
-    style.apply_to(&mut run);
-    run
+    let mut inline = json!({ "type": "TextRun", "text": text });
+    style.apply_to(&mut inline);
+    inline
 }
 
-pub(super) fn block(runs: Vec<Value>) -> Value {
-    json!({ "type": "RichTextBlock", "inlines": runs })
+pub(super) fn block(inlines: Vec<Value>) -> Value {
+    json!({ "type": "RichTextBlock", "inlines": inlines })
 }
 
-/// A block of one run.
+/// A block of one inline.
 pub(super) fn line(text: &str, style: TextStyle) -> Value {
-    block(vec![run(text, style)])
+    block(vec![inline(text, style)])
 }
 
-/// Spans as runs; people are bold.
-pub(super) fn runs(spans: &[Span], style: TextStyle) -> Vec<Value> {
-    let span_run = |span: &Span| match span {
-        Span::Plain(words) => run(words, style),
-        Span::Code(words) => run(words, TextStyle { mono: true, ..style }),
-        Span::Strong(words) => run(words, TextStyle { bold: true, ..style }),
-        Span::Person(person) | Span::Ping(person) => run(&person.id, TextStyle { bold: true, ..style }),
+/// Spans as inlines; people are bold.
+pub(super) fn inlines(spans: &[Span], style: TextStyle) -> Vec<Value> {
+    let span_inline = |span: &Span| match span {
+        Span::Plain(words) => inline(words, style),
+        Span::Code(words) => inline(words, TextStyle { mono: true, ..style }),
+        Span::Strong(words) => inline(words, TextStyle { bold: true, ..style }),
+        Span::Person(person) | Span::Ping(person) => inline(&person.id, TextStyle { bold: true, ..style }),
     };
-    spans.iter().map(span_run).collect()
+    spans.iter().map(span_inline).collect()
 }
 
 /// A paragraph behind its mark.
@@ -144,9 +144,9 @@ pub(super) fn paragraph(spans: &[Span], mark: &str, style: TextStyle) -> Vec<Val
     if let Some(block) = pinging_paragraph(spans, mark, style) {
         return vec![block];
     }
-    let mut inlines = runs(spans, style);
+    let mut inlines = inlines(spans, style);
     if !mark.is_empty() {
-        inlines.insert(0, run(mark, style));
+        inlines.insert(0, inline(mark, style));
     }
     let text = (!inlines.is_empty()).then(|| block(inlines));
     text.into_iter().chain(mentions(spans)).collect()

@@ -3,47 +3,47 @@
 //! ```json
 //! {
 //!   "version": 1,
-//!   "who": "ana",
-//!   "asked": "health",
+//!   "requester": "ana",
+//!   "command": "health",
 //!   "environment": { "name": "production", "production": true },
 //!   "run": 128,
 //!   "verdict": { "tone": "warning", "text": "5 sessions wait for a lock." },
 //!   "blocks": [
 //!     { "kind": "table", "title": "Server", "columns": [{ "title": "pid", "align": "right" }],
-//!       "rows": [{ "cells": [{ "text": "4711", "tone": "neutral" }], "type": ["countersign run kill 4711"] }], "total": 1 }
+//!       "rows": [{ "cells": [{ "text": "4711", "tone": "neutral" }], "commands": ["countersign run kill 4711"] }], "total": 1 }
 //!   ]
 //! }
 //! ```
 //!
-//! `who`, `environment`, `run` and `verdict` may be null. A tone is `neutral`, `ok`, `warning` or `critical`. `align` is `left`,
+//! `requester`, `environment`, `run` and `verdict` may be null. A tone is `neutral`, `ok`, `warning` or `critical`. `align` is `left`,
 //! `right` or `query`. `blocks` has everything in the order in which a person reads it, the verdict too; the other kinds are
 //! `verdict` (`tone`, `text`), `text` and `note` (`text`), `facts` (`facts`: `name`, `value`), `code` (`title`, `text`),
-//! `progress` (`percent`, `label`) and `buttons` (`type`: lines to type). Texts are for people: their wording may change.
+//! `progress` (`percent`, `label`) and `buttons` (`commands`: lines to type). Texts are for people: their wording may change.
 
 use super::ButtonLines;
 use super::style::escaped_json;
 use crate::model::{Block, Button, Reply, Shape, Table};
 use serde_json::{Value, json};
 
-/// Renders the reply as JSON text of several lines. `lines` has the lines that its buttons stand for; their tokens are left out.
-pub fn render(reply: &Reply, lines: &ButtonLines) -> String {
+/// Renders the reply as JSON text of several lines. `button_lines` has the lines that its buttons stand for; their tokens are left out.
+pub fn render(reply: &Reply, button_lines: &ButtonLines) -> String {
     let verdict = reply.blocks.iter().find_map(|block| match block {
         Block::Verdict { tone, text } => Some(json!({ "tone": tone, "text": text.words() })),
         _ => None,
     });
     let reply = json!({
         "version": 1,
-        "who": reply.heading.requester.as_ref().map(|person| &person.id),
-        "asked": reply.heading.command,
+        "requester": reply.heading.requester.as_ref().map(|person| &person.id),
+        "command": reply.heading.command,
         "environment": reply.heading.environment,
         "run": reply.heading.run,
         "verdict": verdict,
-        "blocks": reply.blocks.iter().map(|block| self::block(block, lines)).collect::<Vec<_>>(),
+        "blocks": reply.blocks.iter().map(|block| self::block(block, button_lines)).collect::<Vec<_>>(),
     });
     escaped_json(&serde_json::to_string_pretty(&reply).unwrap_or_default()) + "\n"
 }
 
-fn block(block: &Block, lines: &ButtonLines) -> Value {
+fn block(block: &Block, button_lines: &ButtonLines) -> Value {
     match block {
         Block::Verdict { tone, text } => json!({ "kind": "verdict", "tone": tone, "text": text.words() }),
         Block::Text(text) => json!({ "kind": "text", "text": text.words() }),
@@ -52,20 +52,22 @@ fn block(block: &Block, lines: &ButtonLines) -> Value {
             let facts = facts.iter().map(|(name, value)| json!({ "name": name, "value": value.words() }));
             json!({ "kind": "facts", "facts": facts.collect::<Vec<_>>() })
         }
-        Block::Table(table) => self::table(table, lines),
+        Block::Table(table) => self::table(table, button_lines),
         Block::Code { title, text } => json!({ "kind": "code", "title": title, "text": text }),
         Block::Progress { percent, label } => {
             json!({ "kind": "progress", "percent": percent, "label": label })
         }
-        Block::Buttons(buttons) => json!({ "kind": "buttons", "type": lines_of(buttons, lines) }),
+        Block::Buttons(buttons) => {
+            json!({ "kind": "buttons", "commands": button_commands(buttons, button_lines) })
+        }
     }
 }
 
-fn lines_of<'a>(buttons: &[Button], lines: &'a ButtonLines) -> Vec<&'a String> {
-    buttons.iter().filter_map(|button| lines.get(&button.token)).collect()
+fn button_commands<'a>(buttons: &[Button], button_lines: &'a ButtonLines) -> Vec<&'a String> {
+    buttons.iter().filter_map(|button| button_lines.get(&button.token)).collect()
 }
 
-fn table(table: &Table, lines: &ButtonLines) -> Value {
+fn table(table: &Table, button_lines: &ButtonLines) -> Value {
     let columns = table.columns.iter().map(|column| {
         let align = match column.shape {
             Shape::Left => "left",
@@ -74,8 +76,10 @@ fn table(table: &Table, lines: &ButtonLines) -> Value {
         };
         json!({ "title": column.title, "align": align })
     });
-    let rows =
-        table.rows.iter().map(|row| json!({ "cells": row.cells, "type": lines_of(&row.buttons, lines) }));
+    let rows = table
+        .rows
+        .iter()
+        .map(|row| json!({ "cells": row.cells, "commands": button_commands(&row.buttons, button_lines) }));
     json!({
         "kind": "table",
         "title": table.title,

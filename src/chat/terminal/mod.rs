@@ -22,13 +22,13 @@ pub struct Terminal(Mutex<Option<Reply>>);
 
 impl Terminal {
     /// The last answer.
-    pub fn answered(&self) -> Option<Reply> {
+    pub fn last_answer(&self) -> Option<Reply> {
         self.0.lock().clone()
     }
 }
 
-/// A typed line, as an event. `None` if the system has no randomness to tell it from others.
-pub fn incoming(login_name: &str, line: String) -> Option<ChatEvent> {
+/// A typed line, as an event. `None` if the system can't give random bytes for its delivery id.
+pub fn incoming_event(login_name: &str, line: String) -> Option<ChatEvent> {
     let account = login_name.to_owned();
     Some(ChatEvent {
         delivery: format!("{WORKSPACE}-{}", crate::model::random_token()?),

@@ -1,9 +1,9 @@
-//! A neutral reply as lines for a terminal, none wider than it: a pure function. The verdict first, then who asked what of which
+//! A neutral reply as lines for a terminal, none wider than the terminal: a pure function. The verdict first, then who asked what of which
 //! environment, then the rest in its order. No text can send an escape sequence.
 
 use super::ButtonLines;
 use super::style::{
-    Style, StyledText, columns, continued, cut, escaped_line, escaped_lines, padded, styled, to_ansi,
+    Style, StyledText, break_code, cut, display_width, escaped_line, escaped_lines, padded, styled, to_ansi,
     trimmed, wrapped,
 };
 use crate::model::{Block, Button, Heading, Reply, Row, Severity, Shape, Span, Table, Text, bar};
@@ -19,18 +19,18 @@ pub struct Screen {
 /// Labels of facts wider than this don't push their values further to the right.
 const MAX_LABEL: usize = 24;
 const GAP: usize = 2;
-/// A column of words isn't squeezed further than this: three letters a line are not read.
+/// A column of words isn't squeezed further than this: nobody can read three letters a line.
 const MIN_WIDTH: usize = 8;
 /// Lines of one cell. More of it is in `--json`.
 const MAX_CELL_LINES: usize = 4;
 const MAX_QUERY_LINES: usize = 6;
 
-/// Renders the reply, each line with its end. `lines` has the lines that its buttons stand for.
-pub fn render(reply: &Reply, lines: &ButtonLines, screen: Screen) -> String {
+/// Renders the reply; each line ends with a newline. `button_lines` has the lines that its buttons stand for.
+pub fn render(reply: &Reply, button_lines: &ButtonLines, screen: Screen) -> String {
     let mut page = TerminalPage { width: screen.width, lines: Vec::new() };
     let mut blocks = reply.blocks.iter().peekable();
     if let Some(verdict) = blocks.next_if(|block| matches!(block, Block::Verdict { .. })) {
-        page.block(verdict, lines);
+        page.block(verdict, button_lines);
     }
     page.wrap(&heading(&reply.heading));
     let mut follows_prose = false;
@@ -38,7 +38,7 @@ pub fn render(reply: &Reply, lines: &ButtonLines, screen: Screen) -> String {
         if !(is_prose(block) && follows_prose) {
             page.blank();
         }
-        page.block(block, lines);
+        page.block(block, button_lines);
         follows_prose = is_prose(block);
     }
     page.lines.iter().map(|line| to_ansi(line, screen.colours) + "\n").collect()
@@ -107,7 +107,7 @@ impl TerminalPage {
         self.wrap(&styled(&escaped_line(text), style));
     }
 
-    fn block(&mut self, block: &Block, lines: &ButtonLines) {
+    fn block(&mut self, block: &Block, button_lines: &ButtonLines) {
         match block {
             Block::Verdict { tone, text: words } => {
                 self.wrap(&[severity_label(*tone), text(words, Style::Strong)].concat());
@@ -117,22 +117,22 @@ impl TerminalPage {
             Block::Facts(facts) => {
                 let label = |label: &str| styled(&escaped_line(label), Style::Strong);
                 let pairs = facts.iter().map(|(name, value)| (label(name), text(value, Style::Plain)));
-                self.labelled(pairs.collect());
+                self.add_labelled_values(pairs.collect());
             }
             Block::Table(table) => {
                 self::table(table, self);
                 let buttons = || table.rows.iter().flat_map(|row| &row.buttons);
-                if buttons().any(|button| lines.contains_key(&button.token)) {
+                if buttons().any(|button| button_lines.contains_key(&button.token)) {
                     self.blank();
                 }
-                self.buttons(buttons(), lines);
+                self.buttons(buttons(), button_lines);
             }
             Block::Code { title, text } => {
                 if let Some(title) = title {
                     self.paragraph(title, Style::Strong);
                 }
                 for line in escaped_lines(text).lines() {
-                    self.lines.extend(continued(line, self.width));
+                    self.lines.extend(break_code(line, self.width));
                 }
             }
             Block::Progress { percent, label } => match percent {
@@ -141,20 +141,20 @@ impl TerminalPage {
                 }
                 None => self.paragraph(label, Style::Plain),
             },
-            Block::Buttons(buttons) => self.buttons(buttons.iter(), lines),
+            Block::Buttons(buttons) => self.buttons(buttons.iter(), button_lines),
         }
     }
 
     /// The lines to type instead of a click. A button without one is left out.
-    fn buttons<'a>(&mut self, buttons: impl Iterator<Item = &'a Button>, lines: &ButtonLines) {
-        for line in buttons.filter_map(|button| lines.get(&button.token)) {
-            self.lines.extend(continued(&escaped_line(line), self.width));
+    fn buttons<'a>(&mut self, buttons: impl Iterator<Item = &'a Button>, button_lines: &ButtonLines) {
+        for line in buttons.filter_map(|button| button_lines.get(&button.token)) {
+            self.lines.extend(break_code(&escaped_line(line), self.width));
         }
     }
 
-    /// Labels, and values beside them that wrap under themselves.
-    fn labelled(&mut self, pairs: Vec<(StyledText, StyledText)>) {
-        let widest = pairs.iter().map(|(label, _)| columns(label)).max().unwrap_or(0);
+    /// Adds labels, each with its value beside it; a wrapped value stays in its column.
+    fn add_labelled_values(&mut self, pairs: Vec<(StyledText, StyledText)>) {
+        let widest = pairs.iter().map(|(label, _)| display_width(label)).max().unwrap_or(0);
         let indent = widest.min(MAX_LABEL).min(self.width / 2) + 2;
         for (label, value) in pairs {
             let labels = wrapped(&label, indent - 2);
@@ -183,13 +183,14 @@ fn table(table: &Table, page: &mut TerminalPage) {
         return;
     }
     let (query_columns, cell_columns): (Vec<usize>, Vec<usize>) =
-        (0..table.columns.len()).partition(|at| table.columns[*at].shape == Shape::Query);
-    let shown: Vec<TableColumn> = cell_columns.iter().map(|at| TableColumn::new(table, *at)).collect();
-    match widths(&shown, page.width) {
-        Some(widths) => grid(&shown, &widths, page),
-        None => records(&shown, page),
+        (0..table.columns.len()).partition(|index| table.columns[*index].shape == Shape::Query);
+    let columns: Vec<TableColumn> =
+        cell_columns.iter().map(|index| TableColumn::new(table, *index)).collect();
+    match widths(&columns, page.width) {
+        Some(widths) => grid(&columns, &widths, page),
+        None => rows_as_pairs(&columns, page),
     }
-    queries(table, &query_columns, shown.first(), page);
+    queries(table, &query_columns, columns.first(), page);
     if table.total > table.rows.len() {
         let words = format!("{} of {} rows", table.rows.len(), table.total);
         page.lines.push(styled(&words, Style::Faint));
@@ -198,18 +199,18 @@ fn table(table: &Table, page: &mut TerminalPage) {
 
 struct TableColumn {
     /// Numbers: aligned right, and never wrapped.
-    is_right: bool,
+    is_right_aligned: bool,
     title: StyledText,
     cells: Vec<StyledText>,
 }
 
 impl TableColumn {
-    fn new(table: &Table, at: usize) -> Self {
-        let column = &table.columns[at];
+    fn new(table: &Table, index: usize) -> Self {
+        let column = &table.columns[index];
         TableColumn {
-            is_right: column.shape == Shape::Right,
+            is_right_aligned: column.shape == Shape::Right,
             title: styled(&escaped_line(&column.title), Style::Strong),
-            cells: table.rows.iter().map(|row| cell(row, at)).collect(),
+            cells: table.rows.iter().map(|row| cell(row, index)).collect(),
         }
     }
 
@@ -218,18 +219,18 @@ impl TableColumn {
     }
 
     fn width(&self) -> usize {
-        self.texts().map(|text| columns(text)).max().unwrap_or(0)
+        self.texts().map(|text| display_width(text)).max().unwrap_or(0)
     }
 
     fn longest_word(&self) -> usize {
         let words = self.texts().flat_map(|text| text.split(|(c, _)| *c == ' '));
-        words.map(columns).max().unwrap_or(0)
+        words.map(display_width).max().unwrap_or(0)
     }
 }
 
-/// A cell's text. A judged value has a sign that needs no colour.
-fn cell(row: &Row, at: usize) -> StyledText {
-    let Some(cell) = row.cells.get(at) else { return StyledText::new() };
+/// A cell's text. A value with a severity gets a sign, so that it shows without colour.
+fn cell(row: &Row, index: usize) -> StyledText {
+    let Some(cell) = row.cells.get(index) else { return StyledText::new() };
     let (sign, style) = match cell.tone {
         Severity::Neutral => ("", Style::Plain),
         Severity::Ok => ("", Style::Ok),
@@ -240,58 +241,64 @@ fn cell(row: &Row, at: usize) -> StyledText {
 }
 
 /// Widths of the columns; `None` if they can't be shown side by side.
-fn widths(shown: &[TableColumn], page_width: usize) -> Option<Vec<usize>> {
-    let mut widths: Vec<usize> = shown.iter().map(TableColumn::width).collect();
-    let words: Vec<usize> = shown.iter().map(TableColumn::longest_word).collect();
-    let room = page_width.checked_sub(GAP * shown.len().saturating_sub(1))?;
+fn widths(columns: &[TableColumn], page_width: usize) -> Option<Vec<usize>> {
+    let mut widths: Vec<usize> = columns.iter().map(TableColumn::width).collect();
+    let longest_words: Vec<usize> = columns.iter().map(TableColumn::longest_word).collect();
+    let room = page_width.checked_sub(GAP * columns.len().saturating_sub(1))?;
     while widths.iter().sum::<usize>() > room {
         // No word is cut while another column still has words to wrap.
-        let may_shrink = |at: &usize| !shown[*at].is_right && widths[*at] > MIN_WIDTH;
-        let has_words = |at: &usize| may_shrink(at) && widths[*at] > words[*at];
-        let widest = (0..widths.len()).filter(has_words).max_by_key(|at| widths[*at]);
-        let widest = widest.or_else(|| (0..widths.len()).filter(may_shrink).max_by_key(|at| widths[*at]))?;
+        let may_shrink = |index: &usize| !columns[*index].is_right_aligned && widths[*index] > MIN_WIDTH;
+        let can_still_wrap = |index: &usize| may_shrink(index) && widths[*index] > longest_words[*index];
+        let widest = (0..widths.len()).filter(can_still_wrap).max_by_key(|index| widths[*index]);
+        let widest =
+            widest.or_else(|| (0..widths.len()).filter(may_shrink).max_by_key(|index| widths[*index]))?;
         widths[widest] -= 1;
     }
     Some(widths)
 }
 
-fn grid(shown: &[TableColumn], widths: &[usize], page: &mut TerminalPage) {
+fn grid(columns: &[TableColumn], widths: &[usize], page: &mut TerminalPage) {
     let mut add_row = |cells: Vec<StyledText>| {
         let cells = cells.iter().zip(widths);
         let cells: Vec<Vec<StyledText>> =
             cells.map(|(cell, width)| cut(wrapped(cell, *width), MAX_CELL_LINES, *width)).collect();
         for number in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
             let mut line = StyledText::new();
-            for ((lines, column), width) in cells.iter().zip(shown).zip(widths) {
+            for ((lines, column), width) in cells.iter().zip(columns).zip(widths) {
                 let part = lines.get(number).cloned().unwrap_or_default();
-                line.extend(padded(part, *width, column.is_right));
+                line.extend(padded(part, *width, column.is_right_aligned));
                 line.extend(styled(&" ".repeat(GAP), Style::Plain));
             }
             page.lines.push(trimmed(line));
         }
     };
-    add_row(shown.iter().map(|column| column.title.clone()).collect());
+    add_row(columns.iter().map(|column| column.title.clone()).collect());
     add_row(widths.iter().map(|width| styled(&"─".repeat(*width), Style::Faint)).collect());
-    for row in 0..shown.first().map_or(0, |column| column.cells.len()) {
-        add_row(shown.iter().map(|column| column.cells[row].clone()).collect());
+    for row in 0..columns.first().map_or(0, |column| column.cells.len()) {
+        add_row(columns.iter().map(|column| column.cells[row].clone()).collect());
     }
 }
 
-fn records(shown: &[TableColumn], page: &mut TerminalPage) {
-    for row in 0..shown.first().map_or(0, |column| column.cells.len()) {
+fn rows_as_pairs(columns: &[TableColumn], page: &mut TerminalPage) {
+    for row in 0..columns.first().map_or(0, |column| column.cells.len()) {
         if row > 0 {
             page.blank();
         }
-        let pairs = shown.iter().map(|column| (column.title.clone(), column.cells[row].clone()));
-        page.labelled(pairs.collect());
+        let pairs = columns.iter().map(|column| (column.title.clone(), column.cells[row].clone()));
+        page.add_labelled_values(pairs.collect());
     }
 }
 
 /// Each row's query text, behind the row's first cell.
-fn queries(table: &Table, places: &[usize], first_column: Option<&TableColumn>, page: &mut TerminalPage) {
+fn queries(
+    table: &Table,
+    query_columns: &[usize],
+    first_column: Option<&TableColumn>,
+    page: &mut TerminalPage,
+) {
     let mut pairs = Vec::new();
     for (number, row) in table.rows.iter().enumerate() {
-        let queries = places.iter().filter_map(|at| row.cells.get(*at));
+        let queries = query_columns.iter().filter_map(|index| row.cells.get(*index));
         for query in queries.filter(|query| !query.text.trim().is_empty()) {
             let label = first_column.map(|column| column.cells[number].clone()).unwrap_or_default();
             pairs.push((label, styled(&escaped_line(&query.text), Style::Code)));
@@ -301,7 +308,7 @@ fn queries(table: &Table, places: &[usize], first_column: Option<&TableColumn>, 
         return;
     }
     page.blank();
-    let widest = pairs.iter().map(|(label, _)| columns(label)).max().unwrap_or(0);
+    let widest = pairs.iter().map(|(label, _)| display_width(label)).max().unwrap_or(0);
     let label_width = widest.min(page.width / 3);
     let width = page.width - label_width - GAP;
     for (label, query) in pairs {

@@ -20,7 +20,7 @@ pub enum Style {
 
 impl Style {
     /// The parameters of "select graphic rendition" (ECMA-48, 8.3.117).
-    fn code(self) -> &'static str {
+    fn sgr_parameters(self) -> &'static str {
         match self {
             Style::Plain => "0",
             Style::Strong => "1",
@@ -41,13 +41,13 @@ pub fn styled(text: &str, style: Style) -> StyledText {
 }
 
 /// Columns that a line takes.
-pub fn columns(line: &[(char, Style)]) -> usize {
+pub fn display_width(line: &[(char, Style)]) -> usize {
     line.iter().map(|(c, _)| c.width().unwrap_or(0)).sum()
 }
 
 /// Fills a line with spaces, before it or behind it.
 pub fn padded(mut line: StyledText, width: usize, align_right: bool) -> StyledText {
-    let spaces = styled(&" ".repeat(width.saturating_sub(columns(&line))), Style::Plain);
+    let spaces = styled(&" ".repeat(width.saturating_sub(display_width(&line))), Style::Plain);
     let at = if align_right { 0 } else { line.len() };
     line.splice(at..at, spaces);
     line
@@ -63,11 +63,11 @@ fn paragraph_lines(text: &[(char, Style)], width: usize) -> Vec<StyledText> {
     let mut line = StyledText::new();
     for word in text.split_inclusive(|(c, _)| *c == ' ') {
         let space = usize::from(word.last().is_some_and(|(c, _)| *c == ' '));
-        if columns(&line) + columns(word) - space > width && !line.is_empty() {
+        if display_width(&line) + display_width(word) - space > width && !line.is_empty() {
             lines.push(trimmed(std::mem::take(&mut line)));
         }
         for letter in word {
-            if columns(&line) + letter.0.width().unwrap_or(0) > width && letter.0 != ' ' {
+            if display_width(&line) + letter.0.width().unwrap_or(0) > width && letter.0 != ' ' {
                 lines.push(trimmed(std::mem::take(&mut line)));
             }
             line.push(*letter);
@@ -91,7 +91,7 @@ pub fn cut(mut lines: Vec<StyledText>, max: usize, width: usize) -> Vec<StyledTe
     }
     lines.truncate(max);
     if let Some(last) = lines.last_mut() {
-        while columns(last) + 1 > width && !last.is_empty() {
+        while display_width(last) + 1 > width && !last.is_empty() {
             last.pop();
         }
         last.push(('…', Style::Plain));
@@ -99,13 +99,13 @@ pub fn cut(mut lines: Vec<StyledText>, max: usize, width: usize) -> Vec<StyledTe
     lines
 }
 
-/// Code that doesn't fit is continued as a shell continues it, so that a copy of it is the same code.
-pub fn continued(text: &str, width: usize) -> Vec<StyledText> {
+/// Breaks long code with backslashes, as in a shell, so that it can be copied.
+pub fn break_code(text: &str, width: usize) -> Vec<StyledText> {
     let mut lines = Vec::new();
     let mut rest = styled(text, Style::Code);
-    while columns(&rest) > width {
+    while display_width(&rest) > width {
         // One character at least, and a column for the backslash.
-        let fits = |end: &usize| columns(&rest[..*end]) < width;
+        let fits = |end: &usize| display_width(&rest[..*end]) < width;
         let end = (2..=rest.len()).take_while(fits).last().unwrap_or(1);
         let space = rest[..end].iter().rposition(|(c, _)| *c == ' ');
         let tail = rest.split_off(space.map_or(end, |at| at + 1));
@@ -124,7 +124,7 @@ pub fn to_ansi(line: &[(char, Style)], colours: bool) -> String {
         if colours && *style != current {
             out.push_str("\x1b[0m");
             if *style != Style::Plain {
-                out.push_str(&format!("\x1b[{}m", style.code()));
+                out.push_str(&format!("\x1b[{}m", style.sgr_parameters()));
             }
             current = *style;
         }
@@ -146,11 +146,11 @@ pub fn escaped_lines(text: &str) -> String {
     escaped(&text.replace("\r\n", "\n").replace('\t', "    "), true)
 }
 
-/// JSON text: what JSON itself leaves unescaped becomes its `\u009b`, which means the same to every reader.
+/// JSON text: characters that JSON leaves unescaped are escaped as `\u…`, which means the same to every reader.
 pub fn escaped_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c == '\n' || !is_obeyed(c) {
+        if c == '\n' || !must_escape(c) {
             out.push(c);
             continue;
         }
@@ -169,8 +169,8 @@ fn escaped(text: &str, keep_line_ends: bool) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if is_obeyed(c) && u32::from(c) < 0x100 => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if is_obeyed(c) => out.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
+            c if must_escape(c) && u32::from(c) < 0x100 => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if must_escape(c) => out.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
             c => out.push(c),
         }
     }
@@ -178,7 +178,7 @@ fn escaped(text: &str, keep_line_ends: bool) -> String {
 }
 
 /// Control characters (a UTF-8 terminal obeys those of C1, too), and what would hide or reorder text.
-fn is_obeyed(c: char) -> bool {
+fn must_escape(c: char) -> bool {
     c.is_control() || is_deceptive(c)
 }
 
@@ -201,9 +201,9 @@ mod tests {
     }
 
     #[test]
-    fn continued_code_is_the_same_code() {
+    fn broken_code_is_the_same_code() {
         let code = "psql \"host=db.example.com port=5432 dbname=asset_service_db\" --set=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-        let lines = words(&continued(code, 30));
+        let lines = words(&break_code(code, 30));
         assert!(lines.iter().all(|line| line.chars().count() <= 30), "{lines:#?}");
         assert_eq!(lines.join("\n").replace("\\\n", ""), code);
     }
@@ -228,7 +228,7 @@ mod tests {
     fn json_stays_the_same_value() {
         let text = serde_json::to_string(EVIL).unwrap_or_default();
         let inert = escaped_json(&text);
-        assert!(!inert.chars().any(is_obeyed), "{inert:?}");
+        assert!(!inert.chars().any(must_escape), "{inert:?}");
         assert_eq!(serde_json::from_str::<String>(&inert).ok().as_deref(), Some(EVIL));
     }
 }
