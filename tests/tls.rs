@@ -261,7 +261,7 @@ async fn one_service_down_one_hanging_and_one_without_tls_hide_none_of_the_other
     ] {
         assert!(told(why), "{why}: {:?}", answer.blocks);
     }
-    let Some(Block::Verdict { tone: Severity::Critical, text }) = answer.blocks.first() else {
+    let Some(Block::Verdict { severity: Severity::Critical, text }) = answer.blocks.first() else {
         panic!("no verdict")
     };
     assert_eq!(text.words(), "No whole answer from down, hanging, open.");

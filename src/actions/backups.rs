@@ -5,7 +5,7 @@ use super::Call;
 use super::backup::{NewestBackups, StoredBackup, newest as newest_backups, prefix};
 use super::support::blocks::{answer, between, count, note, table, verdict};
 use crate::error::Result;
-use crate::model::Shape::{Left, Right};
+use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, Severity, Table, Text};
 use crate::sql::{Answer, bytes, minute, severity_of};
 use crate::storage::StorageResult;
@@ -113,12 +113,12 @@ fn overall_verdict(call: &Call<'_>, services: &[ServiceBackups], now: Timestamp)
         return verdict(Severity::Ok, words);
     }
     let worst = outdated.iter().map(|(_, backup)| age_tone(call, backup, now)).max();
-    let tone = worst.filter(|_| without.is_empty()).unwrap_or(Severity::Critical);
+    let severity = worst.filter(|_| without.is_empty()).unwrap_or(Severity::Critical);
     let mut words = parts.join("; ");
     if let Some(first) = words.get(..1).map(str::to_uppercase).filter(|_| without.is_empty()) {
         words.replace_range(..1, &first);
     }
-    verdict(tone, format!("{words}."))
+    verdict(severity, format!("{words}."))
 }
 
 fn problems(entry: &ServiceBackups) -> Vec<Text> {
@@ -140,11 +140,11 @@ fn row(call: &Call<'_>, first: String, backup: &StoredBackup, now: Timestamp) ->
     let size = if backup.is_complete {
         Cell::from(bytes(manifest.bytes as f64))
     } else {
-        Cell { text: "gone".to_owned(), tone: Severity::Critical }
+        Cell { text: "gone".to_owned(), severity: Severity::Critical }
     };
     vec![
         first.into(),
-        Cell { text: between(manifest.started_at, now), tone: age_tone(call, backup, now) },
+        Cell { text: between(manifest.started_at, now), severity: age_tone(call, backup, now) },
         size,
         manifest.sha256.chars().take(SHORT_HASH_CHARS).collect::<String>().into(),
         manifest.server_version.as_str().into(),
@@ -154,7 +154,7 @@ fn row(call: &Call<'_>, first: String, backup: &StoredBackup, now: Timestamp) ->
 }
 
 fn row_without_backup(service: &str) -> Vec<Cell> {
-    let mut cells = vec![service.into(), Cell { text: "no backup".to_owned(), tone: Severity::Critical }];
+    let mut cells = vec![service.into(), Cell { text: "no backup".to_owned(), severity: Severity::Critical }];
     cells.resize(7, "-".into());
     cells
 }

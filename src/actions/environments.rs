@@ -5,7 +5,7 @@ use super::support::blocks::{answer, environments, table, verdict};
 use super::support::servers::{ServerAnswer, ask_all, failure_blocks};
 use crate::config::Tls;
 use crate::error::Result;
-use crate::model::{Block, Cell, Severity, Shape};
+use crate::model::{Block, Cell, ColumnKind, Severity};
 use crate::sql::{Answer, fill};
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
         blocks.push(verdict(Severity::Ok, summary));
     }
     let rows = servers.iter().map(|server| row(server, channel_environment.as_deref())).collect();
-    let columns = ["environment", "server", "address", "TLS", "PostgreSQL"].map(|title| (title, Shape::Left));
+    let columns =
+        ["environment", "server", "address", "TLS", "PostgreSQL"].map(|title| (title, ColumnKind::Left));
     blocks.push(Block::Table(table(&columns, rows)));
     blocks.push(Block::Note(fill(
         match channel_environment {
@@ -57,7 +58,7 @@ fn row(server: &ServerAnswer<'_>, channel_environment: Option<&str>) -> Vec<Cell
     let tls = if let Tls::Off = environment.tls { "off" } else { "verified" };
     let version = match rows {
         Ok(rows) => rows.iter().map(|row| row.get::<_, String>(0)).collect::<String>().into(),
-        Err(_) => Cell { text: "no answer".to_owned(), tone: Severity::Critical },
+        Err(_) => Cell { text: "no answer".to_owned(), severity: Severity::Critical },
     };
     vec![
         name.into(),

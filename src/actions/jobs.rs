@@ -9,7 +9,7 @@ use super::support::blocks::{
 use super::support::{backends, recovery};
 use crate::app::RunProgress;
 use crate::error::Result;
-use crate::model::Shape::{Left, Right};
+use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Run, RunState, Severity};
 use crate::sql::{Answer, duration};
 use crate::store::Filter;
@@ -25,8 +25,8 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     if running.is_empty() && left.is_empty() {
         blocks.push(verdict(Severity::Ok, "No runs are in progress."));
     } else {
-        let tone = if left.is_empty() { Severity::Neutral } else { Severity::Critical };
-        blocks.push(verdict(tone, summary(running.len(), &left, &view)));
+        let severity = if left.is_empty() { Severity::Neutral } else { Severity::Critical };
+        blocks.push(verdict(severity, summary(running.len(), &left, &view)));
         let table = run_table(
             &[
                 RUN,
@@ -118,7 +118,7 @@ fn resumes(call: &Call<'_>, run: &Run) -> bool {
 fn progress(call: &Call<'_>, run: &Run, view: &JobsView<'_>) -> Cell {
     if run.state == RunState::Interrupted {
         let text = format!("interrupted: {}", interrupted_progress(call, run, view));
-        return Cell { text, tone: Severity::Critical };
+        return Cell { text, severity: Severity::Critical };
     }
     let share = call.app.progress.get(run.id);
     let percent = share.as_ref().and_then(|share| share.percent).map(|percent| format!("{percent} %"));

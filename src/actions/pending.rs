@@ -6,7 +6,7 @@ use super::support::blocks::{
     run_table, state, unreviewed, verdict,
 };
 use crate::error::Result;
-use crate::model::Shape::{Left, Right};
+use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Run, RunState, Severity};
 use crate::sql::Answer;
 use crate::store::Filter;

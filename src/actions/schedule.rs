@@ -3,7 +3,7 @@
 use super::Call;
 use super::support::blocks::{answer, between, count, environments, note, state, table, verdict};
 use crate::error::{Error, Result};
-use crate::model::Shape::{Left, Right};
+use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, Run, RunState, Severity};
 use crate::schedule::EnvironmentWindow;
 use crate::sql::{Answer, minute};
@@ -27,7 +27,7 @@ enum WindowState {
 }
 
 impl WindowState {
-    fn tone(self) -> Severity {
+    fn severity(self) -> Severity {
         match self {
             WindowState::Done | WindowState::Due => Severity::Ok,
             WindowState::InProgress | WindowState::Never => Severity::Warning,
@@ -57,7 +57,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
         let words = "No maintenance window is configured in the environments that you can read.";
         return Ok(answer(vec![verdict(Severity::Neutral, words), note(next)]));
     }
-    windows.sort_by_key(|status| (std::cmp::Reverse(status.state.tone()), status.window.next(now)));
+    windows.sort_by_key(|status| (std::cmp::Reverse(status.state.severity()), status.window.next(now)));
     Ok(present(&windows, now))
 }
 
@@ -106,13 +106,13 @@ fn present(windows: &[WindowStatus<'_>], now: Timestamp) -> Answer {
 fn judgement(windows: &[WindowStatus<'_>], now: Timestamp) -> Block {
     let bad: Vec<String> = windows.iter().filter_map(|status| complaint(status, now)).collect();
     if !bad.is_empty() {
-        return verdict(windows[0].state.tone(), format!("{}.", bad.join("; ")));
+        return verdict(windows[0].state.severity(), format!("{}.", bad.join("; ")));
     }
     let next = windows.iter().filter_map(|status| Some((status.window.next(now)?, status.window)));
     let next = next.min_by_key(|next| next.0);
     let next = next.map(|(at, window)| format!("; next is {}, in {}", title(window), between(now, at)));
     let all = count(windows.len(), "window is", "windows are");
-    verdict(windows[0].state.tone(), format!("{all} on time{}.", next.unwrap_or_default()))
+    verdict(windows[0].state.severity(), format!("{all} on time{}.", next.unwrap_or_default()))
 }
 
 fn title(window: &EnvironmentWindow) -> String {
@@ -140,7 +140,7 @@ fn row(status: &WindowStatus<'_>, now: Timestamp) -> Vec<Cell> {
         window.environment.as_str().into(),
         window.command_line.as_str().into(),
         window.description().into(),
-        Cell { text: last, tone: status.state.tone() },
+        Cell { text: last, severity: status.state.severity() },
         window.next(now).map_or("-".to_owned(), |next| format!("in {}", between(now, next))).into(),
     ]
 }
@@ -200,8 +200,8 @@ mod tests {
         let window = window();
         let status = |state, newest| WindowStatus { window: &window, newest, state };
         let words = |windows: &[WindowStatus<'_>]| match &present(windows, now).blocks[..] {
-            [Block::Verdict { tone, text }, Block::Table(_), Block::Note(next)] => {
-                format!("{}: {} | {}", format!("{tone:?}").to_uppercase(), text.words(), next.words())
+            [Block::Verdict { severity, text }, Block::Table(_), Block::Note(next)] => {
+                format!("{}: {} | {}", format!("{severity:?}").to_uppercase(), text.words(), next.words())
             }
             other => panic!("{other:?}"),
         };

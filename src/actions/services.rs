@@ -6,7 +6,7 @@ use super::support::blocks::{answer, count, environments, note, table, verdict};
 use super::support::servers::{ServerAnswer, ask_all, failure_blocks};
 use crate::config::Service;
 use crate::error::Result;
-use crate::model::Shape::{Left, Right};
+use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, Severity};
 use crate::sql::{Answer, bytes};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
             vec![Cell::from(service.name.as_str()), service.database.as_str().into(), class.into()];
         for name in &names {
             let size = size(call, service, name, &servers);
-            if size.tone == Severity::Warning {
+            if size.severity == Severity::Warning {
                 missing.push(format!("{name} has no {}", service.database));
             }
             cells.push(size);
@@ -63,12 +63,12 @@ fn size(call: &Call<'_>, service: &Service, environment: &str, servers: &[Server
             && server.is_some_and(|server| server.name == answer.server.name)
     });
     let Some(Ok(rows)) = answer.map(|answer| &answer.rows) else {
-        return Cell { text: "no answer".to_owned(), tone: Severity::Critical };
+        return Cell { text: "no answer".to_owned(), severity: Severity::Critical };
     };
     match rows.iter().find(|row| row.get::<_, &str>("database") == service.database) {
         Some(row) => {
             row.get::<_, Option<i64>>("size").map_or("no privilege".into(), |size| bytes(size as f64).into())
         }
-        None => Cell { text: "missing".to_owned(), tone: Severity::Warning },
+        None => Cell { text: "missing".to_owned(), severity: Severity::Warning },
     }
 }

@@ -4,7 +4,7 @@
 use super::Call;
 use super::support::blocks::{answer, between, may_see, request_text, state, table, verdict};
 use crate::error::{Error, Result};
-use crate::model::Shape::Left;
+use crate::model::ColumnKind::Left;
 use crate::model::{Block, Cell, Plan, Run, RunEvent, RunState, Table, Text};
 use crate::sql::{Answer, moment};
 
@@ -21,7 +21,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     if let Some(verdict) = run.text("verdict").filter(|verdict| !verdict.is_empty()) {
         text = text.plain(format!(". {verdict}"));
     }
-    let mut blocks = vec![verdict(outcome.tone, text), Block::Facts(facts(&run))];
+    let mut blocks = vec![verdict(outcome.severity, text), Block::Facts(facts(&run))];
     if let Some(plan) = run.text("plan").and_then(Plan::from_json) {
         blocks.extend(plan_blocks(plan));
     }

@@ -10,7 +10,7 @@ use crate::catalog::{COUNT, Command, Scope, Section, Variant};
 use crate::clock::duration_seconds;
 use crate::command_line::{ArgType, Values};
 use crate::error::{Error, Result};
-use crate::model::{Block, Cell, EventKind, Plan, Shape, Table, as_text};
+use crate::model::{Block, Cell, ColumnKind, EventKind, Plan, Table, as_text};
 use crate::postgres::{AccessMode, Address, PooledClient, QueryError, Transaction};
 use crate::sql::{Target, Value, decode, explain, grouped, parameters, user_error, value_text};
 use async_trait::async_trait;
@@ -276,8 +276,8 @@ fn show_preview(plan: &mut Plan, preview: Preview, command: &Command) {
     if preview.keys.is_empty() {
         return;
     }
-    let columns: Vec<(&str, Shape)> =
-        command.header.preview_columns.iter().map(|key| (key.as_str(), Shape::Left)).collect();
+    let columns: Vec<(&str, ColumnKind)> =
+        command.header.preview_columns.iter().map(|key| (key.as_str(), ColumnKind::Left)).collect();
     let title = format!("{} of the {}", preview.keys.len(), rows(preview.rows));
     plan.tables.push(Table { title: Some(title), ..table(&columns, preview.keys) });
 }

@@ -136,13 +136,13 @@ impl Reply {
             _ => Vec::new(),
         })
     }
-    /// The worst tone of the answer.
-    pub fn tone(&self) -> Severity {
-        let tones = self.blocks.iter().map(|block| match block {
-            Block::Verdict { tone, .. } => *tone,
+    /// The worst severity of the answer.
+    pub fn severity(&self) -> Severity {
+        let severities = self.blocks.iter().map(|block| match block {
+            Block::Verdict { severity, .. } => *severity,
             _ => Severity::Neutral,
         });
-        tones.max().unwrap_or_default()
+        severities.max().unwrap_or_default()
     }
 }
 
@@ -150,7 +150,11 @@ impl Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Block {
     /// The answer in a line.
-    Verdict { tone: Severity, text: Text },
+    Verdict {
+        #[serde(rename = "tone")]
+        severity: Severity,
+        text: Text,
+    },
     /// A paragraph.
     Text(Text),
     /// Labels and values, two columns on a wide screen.
@@ -191,12 +195,13 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     pub title: String,
-    pub shape: Shape,
+    #[serde(rename = "shape")]
+    pub kind: ColumnKind,
 }
 
-/// Layout of a column's cells.
+/// The kind of a column's values, which decides its layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Shape {
+pub enum ColumnKind {
     Left,
     /// Numbers, sizes, durations.
     Right,
@@ -215,11 +220,12 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     pub text: String,
-    pub tone: Severity,
+    #[serde(rename = "tone")]
+    pub severity: Severity,
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Cell { text: text.into(), tone: Severity::Neutral }
+        Cell { text: text.into(), severity: Severity::Neutral }
     }
 }

@@ -4,7 +4,7 @@
 use crate::actions::backup::{ClientInstallation, choose_installation, find_installations};
 use crate::actions::support::blocks::{count, verdict};
 use crate::config::{BackupSettings, Config, Environment, LoginCredentials, Server};
-use crate::model::{Block, Cell, Column, LoginKind, Row, Severity, Shape, Table, Text};
+use crate::model::{Block, Cell, Column, ColumnKind, LoginKind, Row, Severity, Table, Text};
 use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
 use crate::storage::{Key, Storage};
 use crate::store;
@@ -152,16 +152,16 @@ fn missing(findings: &[Finding]) -> usize {
 }
 
 fn table(section: &str, findings: &[Finding]) -> Table {
-    let column = |title: &str| Column { title: title.to_owned(), shape: Shape::Left };
+    let column = |title: &str| Column { title: title.to_owned(), kind: ColumnKind::Left };
     let rows = findings.iter().map(|finding| {
-        let (word, tone) = match finding.status {
+        let (word, severity) = match finding.status {
             CheckStatus::Works => ("works", Severity::Ok),
             CheckStatus::Optional => ("optional", Severity::Neutral),
             CheckStatus::Missing => ("missing", Severity::Critical),
         };
         let cells = vec![
             Cell::from(finding.subject.as_str()),
-            Cell { text: word.to_owned(), tone },
+            Cell { text: word.to_owned(), severity },
             Cell::from(finding.details.as_str()),
         ];
         Row { cells, buttons: Vec::new() }

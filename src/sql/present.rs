@@ -6,7 +6,7 @@ use super::{SectionResult, TargetRow, Value};
 use crate::catalog::{Catalog, Command, Scope, Threshold};
 use crate::command_line::Values;
 use crate::model::{
-    Block, Button, ButtonStyle, Cell, Column, Row, RunId, Severity, Shape, Table, Text, TokenPurpose,
+    Block, Button, ButtonStyle, Cell, Column, ColumnKind, Row, RunId, Severity, Table, Text, TokenPurpose,
 };
 
 /// Buttons beside rows: more would not be read on a phone.
@@ -152,25 +152,25 @@ fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit])
     let answered = sections.iter().any(|section| section.target_count > section.failures.len());
     let main = sections.iter().find(|section| !section.rows.is_empty());
     if !answered {
-        return Block::Verdict { tone: Severity::Critical, text: "No server answered.".into() };
+        return Block::Verdict { severity: Severity::Critical, text: "No server answered.".into() };
     }
     if failed > 0 {
         let names: Vec<&str> = labels(sections);
         let text = format!("No whole answer from {}.", names.join(", "));
-        return Block::Verdict { tone: Severity::Critical, text: text.into() };
+        return Block::Verdict { severity: Severity::Critical, text: text.into() };
     }
     if let Some(worst) = hits.first() {
-        return Block::Verdict { tone: worst.severity, text: worst.message.clone() };
+        return Block::Verdict { severity: worst.severity, text: worst.message.clone() };
     }
     match (main, &command.header.verdict) {
         (None, _) => {
             let text = command.header.verdict_empty.as_deref().unwrap_or("Nothing found.");
-            Block::Verdict { tone: Severity::Ok, text: fill(text, &|_| None) }
+            Block::Verdict { severity: Severity::Ok, text: fill(text, &|_| None) }
         }
         (Some(section), verdict) => {
-            let tone = command.header.rows_severity;
+            let severity = command.header.rows_severity;
             let text = verdict.as_deref().unwrap_or("{rows} rows.");
-            Block::Verdict { tone, text: fill(text, &look_up(section, &section.rows[0])) }
+            Block::Verdict { severity, text: fill(text, &look_up(section, &section.rows[0])) }
         }
     }
 }
@@ -213,8 +213,8 @@ fn shown(section: &SectionResult) -> Vec<usize> {
 
 fn cell_with_severity(command: &Command, name: &str, value: &Value) -> Cell {
     let threshold = command.header.thresholds.values().find(|threshold| threshold.column == name);
-    let tone = threshold.map_or(Severity::Neutral, |threshold| value_severity(threshold, value));
-    Cell { text: value_text(name, value), tone }
+    let severity = threshold.map_or(Severity::Neutral, |threshold| value_severity(threshold, value));
+    Cell { text: value_text(name, value), severity }
 }
 
 /// One line for each column, and beside it each target's value.
@@ -232,7 +232,7 @@ fn transposed_table(command: &Command, section: &SectionResult) -> Table {
     let rows: Vec<Row> = rows.collect();
     Table {
         title: section.title.clone(),
-        columns: titles.map(|title| Column { title: title.to_owned(), shape: Shape::Left }).collect(),
+        columns: titles.map(|title| Column { title: title.to_owned(), kind: ColumnKind::Left }).collect(),
         total: rows.len(),
         rows,
         empty: Some("None.".to_owned()),
@@ -245,18 +245,18 @@ fn table(command: &Command, section: &SectionResult) -> Table {
     let mut columns = Vec::new();
     if labelled {
         let name = if section.scope == Scope::Database { "service" } else { "server" };
-        columns.push(Column { title: name.to_owned(), shape: Shape::Left });
+        columns.push(Column { title: name.to_owned(), kind: ColumnKind::Left });
     }
     columns.extend(shown.iter().map(|at| {
         let name = &section.columns[*at];
         let numeric = section.rows.iter().find_map(|row| row.values[*at].number()).is_some();
-        let shape = match (name.as_str(), numeric) {
-            ("query", _) => Shape::Query,
-            (name, _) if is_share(name) => Shape::Left,
-            (_, true) => Shape::Right,
-            _ => Shape::Left,
+        let kind = match (name.as_str(), numeric) {
+            ("query", _) => ColumnKind::Query,
+            (name, _) if is_share(name) => ColumnKind::Left,
+            (_, true) => ColumnKind::Right,
+            _ => ColumnKind::Left,
         };
-        Column { title: column_title(name), shape }
+        Column { title: column_title(name), kind }
     }));
     let rows = section.rows.iter().take(command.header.top.unwrap_or(usize::MAX)).map(|row| {
         let mut cells = Vec::new();

@@ -43,7 +43,7 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
         RunState::Approved | RunState::Running => {
             let effect = plan.map(|plan| plan.effect).unwrap_or_default();
             let text = format!("Running: {effect}").into();
-            reply.blocks.push(Block::Verdict { tone: Severity::Neutral, text });
+            reply.blocks.push(Block::Verdict { severity: Severity::Neutral, text });
             reply.blocks.extend(progress(app, run));
         }
         _ => {
@@ -101,7 +101,7 @@ fn waiting_line(approvers: &[Person], needed: usize, given: usize, period: Optio
     if let Some(period) = period {
         text = text.plain(format!(" within {period}"));
     }
-    Block::Verdict { tone: Severity::Warning, text: text.plain(".") }
+    Block::Verdict { severity: Severity::Warning, text: text.plain(".") }
 }
 
 /// "30 min (18:52 UTC)"; with the date, where it isn't the same day's.
@@ -163,7 +163,7 @@ fn review_reminder(app: &App, run: &Run, platform: PlatformKind) -> Option<Block
         .plain(": one of you must review it. Type ")
         .code(format!("review {}", run.id))
         .plain(".");
-    Some(Block::Verdict { tone: Severity::Critical, text })
+    Some(Block::Verdict { severity: Severity::Critical, text })
 }
 
 fn end_blocks(app: &App, run: &Run) -> Vec<Block> {
@@ -176,7 +176,7 @@ fn end_blocks(app: &App, run: &Run) -> Vec<Block> {
     let fact = last.and_then(|event| event.facts.get("why")).and_then(|why| why.as_str());
     let why = fact.or(last.and_then(|event| event.texts.get("why")).map(String::as_str));
     let why = why.map_or(String::new(), |why| format!(": {why}"));
-    let (tone, text) = match run.state {
+    let (severity, text) = match run.state {
         RunState::Denied => (Severity::Warning, format!("Denied by {by}{why}. Nothing was done.")),
         RunState::Withdrawn => (Severity::Neutral, format!("Withdrawn by {by}. Nothing was done.")),
         RunState::Revoked if last.is_some_and(|event| event.by.is_some()) => {
@@ -199,7 +199,7 @@ fn end_blocks(app: &App, run: &Run) -> Vec<Block> {
         }
         other => (Severity::Neutral, format!("{other:?}{why}")),
     };
-    vec![Block::Verdict { tone, text: text.into() }]
+    vec![Block::Verdict { severity, text: text.into() }]
 }
 
 fn resumes(app: &App, run: &Run) -> bool {
@@ -219,12 +219,12 @@ fn observed_progress(app: &App, run: &Run) -> Option<Block> {
 fn outcome_blocks(run: &Run) -> Vec<Block> {
     let stored = run.text("outcome").and_then(|stored| serde_json::from_str(stored).ok());
     let Some((text, mut blocks)): Option<(Text, Vec<Block>)> = stored else { return Vec::new() };
-    let tone = match run.state {
+    let severity = match run.state {
         RunState::Succeeded => Severity::Ok,
         RunState::Invalidated | RunState::Stopped | RunState::Partial => Severity::Warning,
         _ => Severity::Critical,
     };
-    blocks.insert(0, Block::Verdict { tone, text });
+    blocks.insert(0, Block::Verdict { severity, text });
     blocks
 }
 

@@ -121,8 +121,8 @@ impl Queries {
 
 fn verdict(answer: &Answer) -> String {
     let verdict = answer.blocks.iter().find_map(|block| match block {
-        Block::Verdict { tone: Severity::Critical, text } => Some(format!("critical: {}", text.words())),
-        Block::Verdict { tone: Severity::Warning, text } => Some(format!("warning: {}", text.words())),
+        Block::Verdict { severity: Severity::Critical, text } => Some(format!("critical: {}", text.words())),
+        Block::Verdict { severity: Severity::Warning, text } => Some(format!("warning: {}", text.words())),
         Block::Verdict { text, .. } => Some(text.words()),
         _ => None,
     });

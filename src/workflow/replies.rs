@@ -20,7 +20,7 @@ pub fn refusal(rejection: &Rejection) -> Reply {
     match &rejection.error {
         Error::User(User { problem, instead }) => {
             let mut reply =
-                reply.with(Block::Verdict { tone: Severity::Warning, text: problem.as_str().into() });
+                reply.with(Block::Verdict { severity: Severity::Warning, text: problem.as_str().into() });
             reply.blocks.extend(instead.as_ref().map(|instead| Block::Text(fill(instead, &|_| None))));
             reply
         }
@@ -31,7 +31,7 @@ pub fn refusal(rejection: &Rejection) -> Reply {
             tracing::error!(reference, cause, command, "command failed");
             let problem = "An internal error occurred, and the command was not completed. Give Countersign's operators this reference: ";
             let text = Text::from(problem).code(reference);
-            reply.with(Block::Verdict { tone: Severity::Critical, text })
+            reply.with(Block::Verdict { severity: Severity::Critical, text })
         }
     }
 }

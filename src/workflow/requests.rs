@@ -35,7 +35,7 @@ impl Requests {
     pub async fn dry_run(&self, intent: &Intent<'_>, action: &dyn Action) -> Result<Reply> {
         let plan = action.plan(&intent.call(&self.app)).await?;
         let text = "Dry run: nothing was executed and no approval was requested.".into();
-        let verdict = Block::Verdict { tone: Severity::Neutral, text };
+        let verdict = Block::Verdict { severity: Severity::Neutral, text };
         let mut reply = Reply::new(intent.heading(&self.app)).with(verdict);
         reply.blocks.extend(plan.blocks());
         Ok(if intent.private { reply.ephemeral() } else { reply })

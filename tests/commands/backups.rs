@@ -1,6 +1,6 @@
 //! Our own dumps: who has none, how old they are, and a storage that can't be read.
 
-use crate::harness::{World, tone, words};
+use crate::harness::{World, severity, words};
 use countersign::actions::backup::{Manifest, prefix};
 use countersign::model::Severity;
 use countersign::storage::Key;
@@ -38,7 +38,7 @@ async fn who_has_no_backup_or_an_old_one_comes_first() {
     let world = World::start().await;
     let none = world.ask("Ana Example", "backups").await.unwrap();
     let told = words(&none);
-    assert_eq!(tone(&none), Severity::Critical, "{told}");
+    assert_eq!(severity(&none), Severity::Critical, "{told}");
     assert!(told.starts_with("CRITICAL: 10 services have no backup here: auth-service, "), "{told}");
 
     for (service, _) in &world.team.services {

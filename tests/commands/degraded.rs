@@ -1,6 +1,6 @@
 //! What may never look like an all-clear: missing rights, a dead or hanging server, a missing extension.
 
-use crate::harness::{World, tone, words};
+use crate::harness::{World, severity, words};
 use countersign::demo::sample::LoginAccount;
 use countersign::model::Severity;
 
@@ -13,7 +13,7 @@ async fn without_pg_monitor_nobody_says_nothing_found() {
     for question in ["blocked", "long", "connections", "health", "replication"] {
         let answer = world.ask("Ana Example", question).await.unwrap();
         let told = words(&answer);
-        assert_eq!(tone(&answer), Severity::Critical, "{question}: {told}");
+        assert_eq!(severity(&answer), Severity::Critical, "{question}: {told}");
         assert!(told.contains("may not show other sessions: grant pg_monitor"), "{question}: {told}");
         for lie in ["No session", "No statement", "All services answer", "Nothing found", "None."] {
             assert!(!told.contains(lie), "{question} says “{lie}”: {told}");

@@ -3,7 +3,7 @@
 //! rendered, so that the widths that follow from them are equal too.
 
 use crate::checks::check;
-use crate::harness::{World, tone};
+use crate::harness::{World, severity};
 use crate::record::open;
 use countersign::catalog::Command;
 use countersign::chat::terminal::ButtonLines;
@@ -159,7 +159,7 @@ fn picture(block: &Value) -> Vec<String> {
 async fn looks(world: &World, command: &Command, line: &str) {
     let mut answer = world.ask("Ana Example", line).await.unwrap_or_else(|why| panic!("{line}: {why}"));
     // The first block is a verdict, whatever it says.
-    let _: Severity = tone(&answer);
+    let _: Severity = severity(&answer);
     let sorted = ANY_ORDER.contains(&command.name.as_str());
     answer.blocks.iter_mut().for_each(|block| steady_block(block, sorted));
     let heading = Heading {

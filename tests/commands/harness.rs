@@ -255,13 +255,13 @@ fn app(
     countersign::bootstrap::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"))
 }
 
-/// An answer in words, a line for each block and row; a verdict begins with its tone.
+/// An answer in words, a line for each block and row; a verdict begins with its severity.
 pub fn words(answer: &Answer) -> String {
     let mut out = String::new();
     for block in &answer.blocks {
         match block {
-            Block::Verdict { tone, text } => {
-                writeln!(out, "{}: {}", format!("{tone:?}").to_uppercase(), text.words())
+            Block::Verdict { severity, text } => {
+                writeln!(out, "{}: {}", format!("{severity:?}").to_uppercase(), text.words())
             }
             Block::Text(text) | Block::Note(text) => writeln!(out, "{}", text.words()),
             Block::Code { text, .. } => writeln!(out, "{text}"),
@@ -284,10 +284,10 @@ pub fn words(answer: &Answer) -> String {
     out
 }
 
-/// The verdict's tone; an answer without a verdict in front fails the test.
-pub fn tone(answer: &Answer) -> Severity {
+/// The verdict's severity; an answer without a verdict in front fails the test.
+pub fn severity(answer: &Answer) -> Severity {
     match answer.blocks.first() {
-        Some(Block::Verdict { tone, .. }) => *tone,
+        Some(Block::Verdict { severity, .. }) => *severity,
         other => panic!("no verdict in front but {other:?}"),
     }
 }

@@ -1,6 +1,6 @@
 //! Nothing is wrong: every question is answered, and says so.
 
-use crate::harness::{World, conversation, tone, words};
+use crate::harness::{World, conversation, severity, words};
 use countersign::catalog::Body;
 use countersign::model::{Block, Risk, Severity};
 
@@ -21,7 +21,7 @@ async fn every_sql_command_answers_its_example() {
             assert!(section.failures.is_empty(), "{}: {:?}", command.name, section.failures);
         }
         let answer = world.ask("Ana Example", &command.header.example).await.unwrap();
-        assert_ne!(tone(&answer), Severity::Critical, "{}", words(&answer));
+        assert_ne!(severity(&answer), Severity::Critical, "{}", words(&answer));
         for block in &answer.blocks {
             if let Block::Table(table) = block {
                 assert!(table.columns.len() <= PHONE + 1, "{}: {:?}", command.name, table.columns);

@@ -1,6 +1,6 @@
 //! A session that is idle in its transaction: what it holds, who waits for it, and how to end it.
 
-use crate::harness::{World, tone, words};
+use crate::harness::{World, severity, words};
 use countersign::model::{Severity, TokenPurpose};
 use countersign::sql::Answer;
 use tokio_postgres::Client;
@@ -30,7 +30,7 @@ async fn two_users(world: &World) -> Client {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_tells_what_is_held_and_offers_the_end() {
     let world = World::start().await;
-    assert_eq!(tone(&world.ask("Ana Example", "idle").await.unwrap()), Severity::Ok);
+    assert_eq!(severity(&world.ask("Ana Example", "idle").await.unwrap()), Severity::Ok);
     let holder = two_users(&world).await;
     holder.batch_execute(HOLD).await.unwrap();
     let held = pid(&holder).await;
@@ -70,7 +70,7 @@ async fn idle_tells_what_is_held_and_offers_the_end() {
     let waiter = connect(&world, "asset-api").await;
     let waiting =
         tokio::spawn(async move { waiter.batch_execute("ALTER TABLE assets ADD COLUMN x int").await });
-    let idle = world.until("idle --over 1s", |told| tone(told) == Severity::Critical).await;
+    let idle = world.until("idle --over 1s", |told| severity(told) == Severity::Critical).await;
     let told = words(&idle);
     assert!(
         told.starts_with(&format!(
@@ -81,7 +81,7 @@ async fn idle_tells_what_is_held_and_offers_the_end() {
     assert!(told.lines().next().unwrap().ends_with(" and blocks 1 session."), "{told}");
     holder.batch_execute("COMMIT").await.unwrap();
     waiting.await.unwrap().unwrap();
-    world.until("idle --over 1s", |told| tone(told) == Severity::Ok).await;
+    world.until("idle --over 1s", |told| severity(told) == Severity::Ok).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +111,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
         tokio::spawn(async move { waiter.batch_execute("SELECT pg_advisory_lock(72707369)").await });
     // The two questions of one answer are asked at the same time: either may be a moment ahead.
     let waits_there = "\nasset-service | advisory lock 72707369 | Exclusive | waits\n";
-    let both = |told: &Answer| tone(told) != Severity::Neutral && words(told).contains(waits_there);
+    let both = |told: &Answer| severity(told) != Severity::Neutral && words(told).contains(waits_there);
     let locks = world.until(&format!("locks {waits}"), both).await;
     let told = words(&locks);
     assert!(

@@ -1,6 +1,6 @@
 //! An incident: a transaction sits idle, an ALTER TABLE queues behind it, readers queue behind the ALTER TABLE.
 
-use crate::harness::{World, tone, words};
+use crate::harness::{World, severity, words};
 use countersign::demo::sample::Incident;
 use countersign::model::{Severity, TokenPurpose};
 
@@ -42,7 +42,7 @@ async fn the_head_is_named_and_every_question_is_answered() {
     assert!(same.get::<_, bool>(0), "to the microsecond: {arguments:?}");
 
     let health = world.ask("Ana Example", "health").await.unwrap();
-    assert!(matches!(tone(&health), Severity::Warning | Severity::Critical), "{}", words(&health));
+    assert!(matches!(severity(&health), Severity::Warning | Severity::Critical), "{}", words(&health));
     let told = words(&health);
     assert!(told.contains("5 sessions are waiting for a lock, the longest for "), "{told}");
     assert!(told.contains("blocked shows the root blocker"), "{told}");
@@ -93,7 +93,7 @@ async fn a_prepared_transaction_is_named_and_not_offered() {
     let client = world.cluster.connect_as(account.login(&asset.database, "asset-api")).await.unwrap();
     client.batch_execute("BEGIN; LOCK TABLE assets; PREPARE TRANSACTION 'orphan-7'").await.unwrap();
     let waiter = tokio::spawn(async move { client.batch_execute("SELECT FROM assets").await });
-    let blocked = world.until("blocked", |told| tone(told) == Severity::Critical).await;
+    let blocked = world.until("blocked", |told| severity(told) == Severity::Critical).await;
     let told = words(&blocked);
     assert!(
         told.starts_with("CRITICAL: 1 session is blocked by prepared transaction orphan-7, the longest for "),

@@ -1,7 +1,7 @@
 //! Indexes, bloat, autovacuum: the situation is made, the answer read, and held against PostgreSQL's own word. They answer
 //! while an ALTER TABLE waits for its lock.
 
-use crate::harness::{World, tone, words};
+use crate::harness::{World, severity, words};
 use countersign::model::{Severity, TokenPurpose};
 use tokio_postgres::Client;
 
@@ -110,7 +110,7 @@ async fn bloat_is_told_from_dead_rows_and_from_what_may_not_be_seen() {
     admin.batch_execute("VACUUM (ANALYZE) \"Fat one\"").await.unwrap();
     let bloat = world.until("bloat asset-service", |told| !words(told).contains("| 40,000 |")).await;
     let told = words(&bloat);
-    assert_eq!(tone(&bloat), Severity::Warning, "{told}");
+    assert_eq!(severity(&bloat), Severity::Warning, "{told}");
     let table = section(&told, "Bloat (estimated)");
     assert!(
         table.lines().any(|line| line.starts_with("\"Fat one\" | ") && line.ends_with(" | needs SELECT")),
@@ -208,7 +208,7 @@ async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
     let said = "asset-service: \"Old stuff\".\"User\" is due, but autovacuum is disabled for it. Next: vacuum asset-service \"Old stuff.User\"\n";
     let answer = world.until("autovacuum asset-service", |told| words(told).contains(said)).await;
     let told = words(&answer);
-    assert_eq!(tone(&answer), Severity::Warning, "{told}");
+    assert_eq!(severity(&answer), Severity::Warning, "{told}");
     let held = section(&told, "Held back by");
     assert!(held.contains(&format!("\nsession | {pid} | asset-report of asset_service_db | ")), "{held}");
     assert!(held.contains("\nprepared transaction | - | orphan-8 of asset_service_db | "), "{held}");
@@ -239,7 +239,7 @@ async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
 
     admin.batch_execute("ALTER SYSTEM SET autovacuum = off").await.unwrap();
     admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    let off = world.until("autovacuum asset-service", |told| tone(told) == Severity::Critical).await;
+    let off = world.until("autovacuum asset-service", |told| severity(told) == Severity::Critical).await;
     let told = words(&off);
     assert!(told.starts_with("CRITICAL: primary: autovacuum is disabled (autovacuum = off).\n"), "{told}");
 }

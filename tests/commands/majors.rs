@@ -2,7 +2,7 @@
 //! with nothing in them. The catalog says what there is to ask.
 
 use crate::checks::{check, inert};
-use crate::harness::{World, tone, words};
+use crate::harness::{World, severity, words};
 use crate::installed::servers;
 use countersign::actions::backup;
 use countersign::catalog::{Body, Command, Scope};
@@ -229,7 +229,7 @@ async fn every_major_answers_every_question() {
         let trouble = make_trouble(&world).await;
         note("in an incident", ask_all(&world, no_excuse).await);
         let blocked = world.ask("Ana Example", "blocked").await.unwrap();
-        assert_eq!(tone(&blocked), Severity::Critical, "the trouble is over: {}", words(&blocked));
+        assert_eq!(severity(&blocked), Severity::Critical, "the trouble is over: {}", words(&blocked));
         empty(&world, trouble).await;
         note("with nothing in it", ask_all(&world, own_words).await);
     }

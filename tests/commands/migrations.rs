@@ -1,6 +1,6 @@
 //! Prisma's ledger, read by Prisma's own rule, and its advisory lock; no ledger and no right are told apart from no rows.
 
-use crate::harness::{World, tone, words};
+use crate::harness::{World, severity, words};
 use countersign::model::{Severity, TokenPurpose};
 use tokio_postgres::Client;
 
@@ -148,7 +148,7 @@ async fn no_ledger_and_no_right_are_not_an_empty_ledger() {
         .await
         .unwrap();
     let answer = world.ask("Ana Example", "migrations asset-service").await.unwrap();
-    assert_eq!(tone(&answer), Severity::Critical);
+    assert_eq!(severity(&answer), Severity::Critical);
     assert!(
         words(&answer).contains("asset-service has a table _prisma_migrations that is not Prisma's"),
         "{}",

@@ -1,6 +1,6 @@
 //! Replicas and slots: a replica that follows, one that is late, one that is cut off, and WAL that is kept for nobody.
 
-use crate::harness::{SOON, World, tone, words};
+use crate::harness::{SOON, World, severity, words};
 use countersign::model::Severity;
 use countersign::sql::Value;
 use tokio_postgres::Client;
@@ -47,7 +47,7 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
     .await;
     settles(&world, "replica", "late_s", Value::Float(0.0)).await;
     settles(&world, "primary", "lag_s", Value::Float(0.0)).await;
-    let good = world.until("replication", |answer| tone(answer) == Severity::Ok).await;
+    let good = world.until("replication", |answer| severity(answer) == Severity::Ok).await;
     let told = words(&good);
     assert!(
         told.starts_with("OK: primary: 1 replica is connected, and the only slot is in use.\n"),
@@ -76,7 +76,7 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
 async fn a_replica_that_is_cut_off_never_shows_no_lag() {
     let mut world = World::start().await;
     world.add_replica().await;
-    world.until("replication", |answer| tone(answer) == Severity::Ok).await;
+    world.until("replication", |answer| severity(answer) == Severity::Ok).await;
     let primary = world.cluster.connect("postgres").await.unwrap();
     let replica = world.replica.as_ref().unwrap().connect("postgres").await.unwrap();
     write(&primary, 10).await;
@@ -86,8 +86,9 @@ async fn a_replica_that_is_cut_off_never_shows_no_lag() {
     let slot = "primary | replica | physical | no consumer | ";
     // The primary forgets the connection a moment later.
     let seen = |told: &str| told.contains(slot) && !told.contains("sample-replica");
-    let cut =
-        world.until("replication", |answer| tone(answer) == Severity::Critical && seen(&words(answer))).await;
+    let cut = world
+        .until("replication", |answer| severity(answer) == Severity::Critical && seen(&words(answer)))
+        .await;
     let told = words(&cut);
     assert!(
         told.starts_with("CRITICAL: replica is a replica that has lost its primary (receiver: "),
@@ -149,6 +150,6 @@ async fn commits_that_wait_for_a_missing_replica_are_told() {
     primary.query("SELECT pg_reload_conf()", &[]).await.unwrap();
     until(&primary, "SELECT current_setting('synchronous_standby_names') = 'elsewhere'").await;
     let waits = "CRITICAL: primary: synchronous_standby_names requires a replica that isn't connected";
-    let told = world.until("replication", |answer| tone(answer) == Severity::Critical).await;
+    let told = world.until("replication", |answer| severity(answer) == Severity::Critical).await;
     assert!(words(&told).starts_with(waits), "{}", words(&told));
 }

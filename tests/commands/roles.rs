@@ -1,6 +1,6 @@
 //! Who may log in and do what: nobody hidden by a wildcard, every membership, every date, what everybody may; no password.
 
-use crate::harness::{World, tone, words};
+use crate::harness::{World, severity, words};
 use countersign::model::Severity;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +48,7 @@ async fn what_everybody_may_is_told_where_it_is_so() {
     asset.batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await.unwrap();
     let calm = world.ask("Ana Example", "roles asset-service").await.unwrap();
     let told = words(&calm);
-    assert_eq!(tone(&calm), Severity::Neutral, "{told}");
+    assert_eq!(severity(&calm), Severity::Neutral, "{told}");
     assert!(
         told.contains(
             " can log in and connect to asset_service_db, 1 of them a superuser; no password expires"

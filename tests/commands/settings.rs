@@ -1,7 +1,7 @@
 //! What the server and its databases are set to: sequences near their end, settings, extensions; and that what may not be
 //! seen is said to be so.
 
-use crate::harness::{World, tone, words};
+use crate::harness::{World, severity, words};
 use countersign::demo::sample::LoginAccount;
 use countersign::model::Severity;
 
@@ -73,7 +73,7 @@ async fn settings_that_were_changed_that_wait_and_that_stay_secret() {
     ] {
         admin.batch_execute(&sql).await.unwrap();
     }
-    let settings = world.until("settings", |told| tone(told) == Severity::Warning).await;
+    let settings = world.until("settings", |told| severity(told) == Severity::Warning).await;
     let told = words(&settings);
     let verdict =
         "WARNING: primary: max_connections waits for a server restart; until then the old value applies.\n";
@@ -153,7 +153,7 @@ async fn without_rights_nobody_says_nothing_found() {
     ] {
         let answer = world.ask("Ana Example", question).await.unwrap();
         let told = words(&answer);
-        assert!(tone(&answer) >= Severity::Warning, "{question}: {told}");
+        assert!(severity(&answer) >= Severity::Warning, "{question}: {told}");
         assert!(told.contains(says), "{question}: {told}");
         for lie in [
             "No session",

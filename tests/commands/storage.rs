@@ -1,6 +1,6 @@
 //! What takes the disk: told as PostgreSQL itself measures it, while DDL is queued too, and never guessed.
 
-use crate::harness::{World, tone, words};
+use crate::harness::{World, severity, words};
 use countersign::demo::sample::{Incident, LoginAccount};
 use countersign::model::Severity;
 use countersign::sql::Value;
@@ -75,7 +75,7 @@ async fn it_answers_while_ddl_is_queued_and_says_what_it_may_not_see() {
     world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() });
     let answer = world.ask("Ana Example", "storage").await.unwrap();
     let told = words(&answer);
-    assert_eq!(tone(&answer), Severity::Warning, "{told}");
+    assert_eq!(severity(&answer), Severity::Warning, "{told}");
     assert!(told.contains("reader may not see WAL and temporary files: grant it pg_monitor"), "{told}");
     assert!(told.contains(" databases can't be measured, so the total is too low"), "{told}");
     assert!(!told.contains("\nWAL |") && !told.contains("\nwal |") && !told.contains("\ntotal |"), "{told}");

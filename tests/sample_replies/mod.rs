@@ -21,11 +21,11 @@ pub fn reply(block: Block) -> Reply {
 }
 
 pub fn table(rows: usize) -> Table {
-    let column = |title: &str, shape| Column { title: title.to_owned(), shape };
+    let column = |title: &str, kind| Column { title: title.to_owned(), kind };
     let row = |n: usize| Row {
         cells: vec![
             Cell::from(n.to_string()),
-            Cell { text: "12 min".to_owned(), tone: Severity::Warning },
+            Cell { text: "12 min".to_owned(), severity: Severity::Warning },
             Cell::from(""),
             Cell::from(format!("select {n} from asset")),
         ],
@@ -34,10 +34,10 @@ pub fn table(rows: usize) -> Table {
     Table {
         title: Some("Waiting".to_owned()),
         columns: vec![
-            column("pid", Shape::Right),
-            column("waits", Shape::Right),
-            column("user", Shape::Left),
-            column("query", Shape::Query),
+            column("pid", ColumnKind::Right),
+            column("waits", ColumnKind::Right),
+            column("user", ColumnKind::Left),
+            column("query", ColumnKind::Query),
         ],
         rows: (1..=rows).map(row).collect(),
         total: rows,
@@ -45,8 +45,8 @@ pub fn table(rows: usize) -> Table {
     }
 }
 
-pub fn verdict(tone: Severity, words: &str) -> Block {
-    Block::Verdict { tone, text: Text::from(words) }
+pub fn verdict(severity: Severity, words: &str) -> Block {
+    Block::Verdict { severity, text: Text::from(words) }
 }
 
 pub fn code(text: &str) -> Block {
@@ -80,7 +80,7 @@ pub fn a_request(account: &str) -> Reply {
         ..Button::new(label, format!("{number:032x}"), style)
     };
     let deciding = vec![known("ben"), known("cleo"), dan.clone()];
-    let mut reply = reply(Block::Verdict { tone: Severity::Warning, text: waits })
+    let mut reply = reply(Block::Verdict { severity: Severity::Warning, text: waits })
         .with(Block::Text(Text::new().strong("Reason: ").plain("blocks the deploy")))
         .with(Block::Text(Text::new().strong("Ends the session of asset-worker-1 on asset_service_db.")))
         .with(Block::Text(harm.strong("Rollback: ").plain("nothing can.")))
@@ -101,10 +101,10 @@ pub fn a_request(account: &str) -> Reply {
 
 /// Who waits for whom: a tree in a table too wide for a phone, and a button on its head.
 pub fn a_lock_tree() -> Reply {
-    let column = |title: &str, shape| Column { title: title.to_owned(), shape };
-    let row = |cells: [&str; 6], tone, buttons: Vec<Button>| {
+    let column = |title: &str, kind| Column { title: title.to_owned(), kind };
+    let row = |cells: [&str; 6], severity, buttons: Vec<Button>| {
         let mut cells: Vec<Cell> = cells.into_iter().map(Cell::from).collect();
-        cells[4].tone = tone;
+        cells[4].severity = severity;
         Row { cells, buttons }
     };
     let kill = Button::new("Kill 4711…", format!("{:032x}", 1), ButtonStyle::Danger);
@@ -119,12 +119,12 @@ pub fn a_lock_tree() -> Reply {
     let table = Table {
         title: None,
         columns: vec![
-            column("session", Shape::Left),
-            column("app", Shape::Left),
-            column("database", Shape::Left),
-            column("state", Shape::Left),
-            column("for", Shape::Right),
-            column("query", Shape::Query),
+            column("session", ColumnKind::Left),
+            column("app", ColumnKind::Left),
+            column("database", ColumnKind::Left),
+            column("state", ColumnKind::Left),
+            column("for", ColumnKind::Right),
+            column("query", ColumnKind::Query),
         ],
         rows: vec![
             row(
@@ -188,11 +188,11 @@ fn any_buttons(most: usize) -> impl Strategy<Value = Vec<Button>> {
 }
 
 fn any_table() -> impl Strategy<Value = Table> {
-    let shape = proptest::sample::select(vec![Shape::Left, Shape::Right, Shape::Query]);
-    let columns = proptest::collection::vec((any_string(), shape), 0..25);
+    let kind = proptest::sample::select(vec![ColumnKind::Left, ColumnKind::Right, ColumnKind::Query]);
+    let columns = proptest::collection::vec((any_string(), kind), 0..25);
     let cell = (any_string(), any::<bool>()).prop_map(|(text, act)| Cell {
         text,
-        tone: if act { Severity::Critical } else { Severity::Neutral },
+        severity: if act { Severity::Critical } else { Severity::Neutral },
     });
     let row = (proptest::collection::vec(cell, 0..6), any_buttons(3))
         .prop_map(|(cells, buttons)| Row { cells, buttons });
@@ -201,7 +201,7 @@ fn any_table() -> impl Strategy<Value = Table> {
         |(columns, rows, title, total)| Table {
             empty: title.clone(),
             title,
-            columns: columns.into_iter().map(|(title, shape)| Column { title, shape }).collect(),
+            columns: columns.into_iter().map(|(title, kind)| Column { title, kind }).collect(),
             rows: std::iter::repeat_n(rows.0, rows.1).flatten().collect(),
             total,
         },
@@ -209,14 +209,14 @@ fn any_table() -> impl Strategy<Value = Table> {
 }
 
 fn any_block() -> impl Strategy<Value = Block> {
-    let tone = proptest::sample::select(vec![
+    let severity = proptest::sample::select(vec![
         Severity::Neutral,
         Severity::Ok,
         Severity::Warning,
         Severity::Critical,
     ]);
     prop_oneof![
-        (tone, any_text()).prop_map(|(tone, text)| Block::Verdict { tone, text }),
+        (severity, any_text()).prop_map(|(severity, text)| Block::Verdict { severity, text }),
         any_text().prop_map(Block::Text),
         (proptest::collection::vec((any_string(), any_text()), 0..4), 1usize..80)
             .prop_map(|(facts, times)| Block::Facts(std::iter::repeat_n(facts, times).flatten().collect())),

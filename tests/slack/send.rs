@@ -47,7 +47,7 @@ fn asked_from(wire: &Wire, age_seconds: i64) -> ChatEvent {
 
 fn reply() -> Reply {
     let heading = Heading { requester: None, command: "locks".to_owned(), environment: None, run: None };
-    Reply::new(heading).with(Block::Verdict { tone: Severity::Ok, text: "No session waits.".into() })
+    Reply::new(heading).with(Block::Verdict { severity: Severity::Ok, text: "No session waits.".into() })
 }
 
 fn long_reply() -> Reply {

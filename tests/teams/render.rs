@@ -155,7 +155,7 @@ fn only_a_meant_ping_pings() {
         Block::Text(Text::new().plain("Ask ").ping(&ben).plain(", please: 2 wait.")),
         Block::Text(Text::new().plain("<at>all</at> *x* ").ping(&ben).code("kill")),
         Block::Note(Text::new().ping(&ben)),
-        Block::Verdict { tone: Severity::Warning, text: Text::new().ping(&ben).plain(" https://x.y") },
+        Block::Verdict { severity: Severity::Warning, text: Text::new().ping(&ben).plain(" https://x.y") },
         Block::Facts(vec![("approver".to_owned(), Text::new().ping(&ben).plain(" or ").ping(&ben))]),
     ] {
         let rendered = render(&reply(block), &EVERYONE);
@@ -190,8 +190,8 @@ fn widths(rendered: &TeamsCard) -> Vec<u64> {
 
 #[test]
 fn what_is_asked_at_night_reads_on_a_phone() {
-    let column = |(title, shape): (&str, Shape)| Column { title: title.to_owned(), shape };
-    let table = |columns: &[(&str, Shape)], cells: Vec<&str>| {
+    let column = |(title, kind): (&str, ColumnKind)| Column { title: title.to_owned(), kind };
+    let table = |columns: &[(&str, ColumnKind)], cells: Vec<&str>| {
         let rows = cells.chunks(columns.len());
         let rows = rows.map(|row| Row {
             cells: row.iter().map(|cell| Cell::from(*cell)).collect(),
@@ -205,18 +205,18 @@ fn what_is_asked_at_night_reads_on_a_phone() {
             ..Table::default()
         }
     };
-    let (left, right) = (Shape::Left, Shape::Right);
+    let (left, right) = (ColumnKind::Left, ColumnKind::Right);
     let columns = [("service", left), ("sessions", right), ("blocked", right), ("deadlocks", right)];
     let services = vec!["auth-service", "12", "0", "0", "analytics-service", "140", "3", "1"];
     let mut health = table(&columns, services);
-    health.rows[1].cells[2].tone = Severity::Critical;
+    health.rows[1].cells[2].severity = Severity::Critical;
     let health =
         reply(verdict(Severity::Ok, "Every service answers; nothing needs you.")).with(Block::Table(health));
     let health = judged("health", &health, &EVERYONE);
     // No title is broken or covers the next; what is left goes to the names of the services.
     assert_eq!(widths(&health), [14, 10, 9, 11]);
     let columns =
-        [("total", right), ("share", left), ("mean", right), ("calls", right), ("query", Shape::Query)];
+        [("total", right), ("share", left), ("mean", right), ("calls", right), ("query", ColumnKind::Query)];
     let costly = vec![
         "41 min",
         "▓▓▓▓▓▓░░░░ 62 %",

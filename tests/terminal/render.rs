@@ -57,7 +57,7 @@ fn a_table_says_what_it_leaves_out_and_what_it_lacks() {
 }
 
 fn wide(columns: usize) -> Block {
-    let titles = (0..columns).map(|at| Column { title: format!("column {at}"), shape: Shape::Right });
+    let titles = (0..columns).map(|at| Column { title: format!("column {at}"), kind: ColumnKind::Right });
     let cells = (0..columns).map(|at| Cell::from(format!("{at}{at}{at} MiB"))).collect();
     let rows = vec![Row { cells, buttons: Vec::new() }];
     Block::Table(Table { title: None, columns: titles.collect(), rows, total: 1, empty: None })
@@ -73,10 +73,14 @@ fn numbers_are_never_cut_and_too_many_columns_stand_below_each_other() {
 
 #[test]
 fn words_wrap_and_are_cut_at_the_columns_that_they_take() {
-    let column = |title: &str, shape| Column { title: title.to_owned(), shape };
+    let column = |title: &str, kind| Column { title: title.to_owned(), kind };
     let cells = vec!["日本語の名前".repeat(60).into(), "ok".into(), "1,234".into()];
     let table = Table {
-        columns: vec![column("name", Shape::Left), column("is", Shape::Left), column("size", Shape::Right)],
+        columns: vec![
+            column("name", ColumnKind::Left),
+            column("is", ColumnKind::Left),
+            column("size", ColumnKind::Right),
+        ],
         rows: vec![Row { cells, buttons: Vec::new() }],
         total: 1,
         ..Table::default()

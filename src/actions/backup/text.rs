@@ -2,7 +2,7 @@
 
 use super::{BackupError, BackupTarget, DatabaseInfo, Manifest, prefix};
 use crate::actions::Outcome;
-use crate::model::{Block, Cell, Column, EventKind, Plan, Row, Shape, Table, Text};
+use crate::model::{Block, Cell, Column, ColumnKind, EventKind, Plan, Row, Table, Text};
 use crate::sql::{bytes, duration};
 use serde_json::json;
 
@@ -45,11 +45,14 @@ fn database_table(targets: &[BackupTarget], checks: &[Result<DatabaseInfo, Backu
         };
         vec![target.database.clone(), size, by]
     });
-    table(&[("database", Shape::Left), ("size", Shape::Right), ("dumped by", Shape::Left)], rows.collect())
+    table(
+        &[("database", ColumnKind::Left), ("size", ColumnKind::Right), ("dumped by", ColumnKind::Left)],
+        rows.collect(),
+    )
 }
 
-fn table(columns: &[(&str, Shape)], rows: Vec<Vec<String>>) -> Table {
-    let columns = columns.iter().map(|(title, shape)| Column { title: (*title).to_owned(), shape: *shape });
+fn table(columns: &[(&str, ColumnKind)], rows: Vec<Vec<String>>) -> Table {
+    let columns = columns.iter().map(|(title, kind)| Column { title: (*title).to_owned(), kind: *kind });
     let total = rows.len();
     let row =
         |cells: Vec<String>| Row { cells: cells.into_iter().map(Cell::from).collect(), buttons: Vec::new() };
@@ -111,7 +114,8 @@ fn blocks(results: &[(BackupTarget, Result<Manifest, BackupError>)]) -> Vec<Bloc
         Ok(manifest) => vec![target.database.clone(), bytes(manifest.bytes as f64), manifest.key.clone()],
         Err(error) => vec![target.database.clone(), "-".to_owned(), format!("no backup: {error}")],
     });
-    let columns = [("database", Shape::Left), ("size", Shape::Right), ("stored as", Shape::Left)];
+    let columns =
+        [("database", ColumnKind::Left), ("size", ColumnKind::Right), ("stored as", ColumnKind::Left)];
     vec![Block::Table(table(&columns, rows.collect()))]
 }
 

@@ -9,7 +9,7 @@ use super::support::signal::{
 use super::{Action, Call, Execution, Outcome};
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
-use crate::model::Shape::{Left, Right};
+use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Plan, Severity, Table, from_identity, to_identity};
 use crate::sql::duration;
 use async_trait::async_trait;
@@ -214,7 +214,7 @@ fn cell(result: &SignalResult) -> Cell {
     use CurrentSession::{Gone, OtherSession, Same};
     use Severity::{Critical, Neutral, Warning};
     use SignalResult::{LeftAlone, Refused, Signalled, Unknown};
-    let (text, tone) = match result {
+    let (text, severity) = match result {
         LeftAlone(Ok(Gone)) => ("was gone already".to_owned(), Neutral),
         LeftAlone(Ok(OtherSession)) => {
             ("was gone already; its pid belongs to another session, left alone".to_owned(), Neutral)
@@ -235,7 +235,7 @@ fn cell(result: &SignalResult) -> Cell {
         Refused(err) => (format!("PostgreSQL refused: {err}"), Critical),
         Unknown(err) => (format!("unknown: the server {err}"), Critical),
     };
-    Cell { text, tone }
+    Cell { text, severity }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::actions::Outcome;
 use crate::actions::support::blocks::{self, count, table};
 use crate::actions::support::subprocess::describe_exit_status;
 use crate::error::Error;
-use crate::model::{Block, Cell, EventKind, Plan, Shape, Text};
+use crate::model::{Block, Cell, ColumnKind, EventKind, Plan, Text};
 use crate::sql::duration;
 use serde_json::json;
 
@@ -105,7 +105,7 @@ pub fn describe(target: &MigrateTarget<'_>, inspection: &MigrationInspection, ar
     identify(&mut plan, target, inspection, argv);
     if let Some(names) = pending {
         let rows = names.iter().map(|name| vec![Cell::from(*name)]).collect();
-        plan.tables.push(table(&[(PENDING_TITLE, Shape::Left)], rows));
+        plan.tables.push(table(&[(PENDING_TITLE, ColumnKind::Left)], rows));
     } else {
         plan.add_context("pending", "unknown: no migrations directory is configured");
     }

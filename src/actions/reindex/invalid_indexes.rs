@@ -3,7 +3,7 @@
 
 use crate::actions::support::blocks::table;
 use crate::actions::support::maintenance::is_lock_timeout;
-use crate::model::Shape::{Left, Right};
+use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, Severity, Table};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
 use crate::sql::bytes;
@@ -116,7 +116,7 @@ pub(super) fn block(origin: &str, leftovers: &[(InvalidIndex, DropResult)]) -> O
 fn result_cell(index: &InvalidIndex, result: &DropResult) -> Cell {
     use DropResult::{Building, Dropped, MayNot, Rejected};
     use Severity::{Critical, Warning};
-    let (text, tone) = match result {
+    let (text, severity) = match result {
         Dropped => ("dropped".to_owned(), Severity::Ok),
         Building => {
             ("remains: another session is building on its table, or vacuuming it".to_owned(), Warning)
@@ -127,7 +127,7 @@ fn result_cell(index: &InvalidIndex, result: &DropResult) -> Cell {
         }
         Rejected(error) => (format!("remains: {error}"), Critical),
     };
-    Cell { text, tone }
+    Cell { text, severity }
 }
 
 /// Builds the advice on the leftovers that remain, with the statement that drops one.

@@ -3,8 +3,8 @@
 use crate::access::could_approve_at_request;
 use crate::actions::Call;
 use crate::error::{Error, Result};
-use crate::model::Shape::{Left, Right};
-use crate::model::{Block, Cell, Column, EventKind, Row, Run, RunState, Severity, Shape, Table, Text};
+use crate::model::ColumnKind::{Left, Right};
+use crate::model::{Block, Cell, Column, ColumnKind, EventKind, Row, Run, RunState, Severity, Table, Text};
 use crate::sql::{Answer, duration, fill, minute};
 use crate::store::Filter;
 use jiff::Timestamp;
@@ -16,8 +16,8 @@ pub fn answer(blocks: Vec<Block>) -> Answer {
     Answer { blocks, ..Answer::default() }
 }
 
-pub fn verdict(tone: Severity, text: impl Into<Text>) -> Block {
-    Block::Verdict { tone, text: text.into() }
+pub fn verdict(severity: Severity, text: impl Into<Text>) -> Block {
+    Block::Verdict { severity, text: text.into() }
 }
 
 /// Small print of our own, with code in backticks.
@@ -31,13 +31,13 @@ pub fn count(number: usize, one: &str, more: &str) -> String {
 }
 
 /// Builds a table of formatted cells. A column without a single value is left out, since a phone has no room for it.
-pub fn table(columns: &[(&str, Shape)], rows: Vec<Vec<Cell>>) -> Table {
+pub fn table(columns: &[(&str, ColumnKind)], rows: Vec<Vec<Cell>>) -> Table {
     let has_value = |row: &Vec<Cell>, index: usize| row.get(index).is_some_and(|cell| cell.text != "-");
     let has_values =
         |index: &usize| *index == 0 || rows.is_empty() || rows.iter().any(|row| has_value(row, *index));
     let displayed: Vec<usize> = (0..columns.len()).filter(has_values).collect();
     let titles = displayed.iter().map(|index| columns[*index]);
-    let columns = titles.map(|(title, shape)| Column { title: title.to_owned(), shape }).collect();
+    let columns = titles.map(|(title, kind)| Column { title: title.to_owned(), kind }).collect();
     let row = |cells: Vec<Cell>| {
         let cells = cells.into_iter().enumerate().filter(|(index, _)| displayed.contains(index));
         Row { cells: cells.map(|(_, cell)| cell).collect(), buttons: Vec::new() }
@@ -50,14 +50,14 @@ pub fn table(columns: &[(&str, Shape)], rows: Vec<Vec<Cell>>) -> Table {
 /// A column of a table of runs.
 pub struct RunColumn<'a> {
     title: &'a str,
-    shape: Shape,
+    kind: ColumnKind,
     cell: &'a dyn Fn(&Run) -> Cell,
 }
 
 impl<'a> RunColumn<'a> {
     /// A column that only one command shows.
-    pub const fn new(title: &'a str, shape: Shape, cell: &'a dyn Fn(&Run) -> Cell) -> RunColumn<'a> {
-        RunColumn { title, shape, cell }
+    pub const fn new(title: &'a str, kind: ColumnKind, cell: &'a dyn Fn(&Run) -> Cell) -> RunColumn<'a> {
+        RunColumn { title, kind, cell }
     }
 }
 
@@ -78,7 +78,7 @@ pub const OUTCOME: RunColumn<'static> = RunColumn::new("outcome", Left, &state);
 
 /// Builds a table of runs.
 pub fn run_table<'r>(columns: &[RunColumn<'_>], runs: impl IntoIterator<Item = &'r Run>) -> Table {
-    let titles: Vec<(&str, Shape)> = columns.iter().map(|column| (column.title, column.shape)).collect();
+    let titles: Vec<(&str, ColumnKind)> = columns.iter().map(|column| (column.title, column.kind)).collect();
     let cells = |run| columns.iter().map(|column| (column.cell)(run)).collect();
     table(&titles, runs.into_iter().map(cells).collect())
 }
@@ -95,13 +95,13 @@ pub fn request_text(run: &Run) -> String {
 
 /// A run's state in a word, with its severity.
 pub fn state(run: &Run) -> Cell {
-    let tone = match run.state {
+    let severity = match run.state {
         RunState::Succeeded => Severity::Ok,
         RunState::Failed | RunState::Partial | RunState::Interrupted => Severity::Critical,
         RunState::Pending | RunState::Approved | RunState::Running => Severity::Warning,
         _ => Severity::Neutral,
     };
-    Cell { text: run.state.word().to_owned(), tone }
+    Cell { text: run.state.word().to_owned(), severity }
 }
 
 /// Names of those who may approve a run.

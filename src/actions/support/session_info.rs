@@ -5,7 +5,7 @@ use super::blocks::table;
 use super::signal::{ServerTarget, SessionId, SignalKind};
 use crate::actions::Call;
 use crate::error::{Error, Result};
-use crate::model::Shape::{Left, Right};
+use crate::model::ColumnKind::{Left, Right};
 use crate::model::{LoginKind, Plan, Table};
 use crate::postgres::{Address, PooledClient, QueryError};
 use crate::sql::{duration, user_error};

@@ -2,7 +2,7 @@
 
 use super::part::{self, LineStyle, MessageFormat, PartLimit, RenderedPart};
 use super::text::with_thousands_separators;
-use crate::model::{Block, Reply, Shape, Table};
+use crate::model::{Block, ColumnKind, Reply, Table};
 use crate::platform::TooLarge;
 use serde_json::Value;
 
@@ -168,7 +168,7 @@ fn tighter_limit<F: MessageFormat>(part: &BudgetPart, excess: usize) -> PartLimi
 }
 
 fn longest_query<F: MessageFormat>(table: &Table, limit: PartLimit) -> usize {
-    let queries = table.columns.iter().enumerate().filter(|(_, column)| column.shape == Shape::Query);
+    let queries = table.columns.iter().enumerate().filter(|(_, column)| column.kind == ColumnKind::Query);
     let cells = queries
         .flat_map(|(at, _)| table.rows.iter().take(limit.rows).filter_map(move |row| row.cells.get(at)));
     let length =

@@ -2,7 +2,7 @@
 //! queries beneath. What is left out is counted in the blocks, and remembered in the part.
 
 use super::text::{MAX_HEADING_COMMAND, TextRules, cut_note, mark, with_thousands_separators};
-use crate::model::{Block, Button, Cell, Column, Heading, Row, Severity, Shape, Span, Table, Text, bar};
+use crate::model::{Block, Button, Cell, Column, ColumnKind, Heading, Row, Severity, Span, Table, Text, bar};
 use serde_json::Value;
 
 /// Facts of one part, a line each: columns would stack on a phone, and nobody reads more than three screens.
@@ -123,8 +123,8 @@ pub fn max_limit<F: MessageFormat>(block: &Block) -> PartLimit {
 pub fn render<F: MessageFormat>(format: &F, block: &Block, limit: PartLimit) -> RenderedPart {
     let mut part = RenderedPart::default();
     match block {
-        Block::Verdict { tone, text } => {
-            paragraph::<F>(text, limit, ParagraphStyle::Verdict(*tone), &mut part);
+        Block::Verdict { severity, text } => {
+            paragraph::<F>(text, limit, ParagraphStyle::Verdict(*severity), &mut part);
         }
         Block::Text(text) => paragraph::<F>(text, limit, ParagraphStyle::Plain, &mut part),
         Block::Note(text) => paragraph::<F>(text, limit, ParagraphStyle::Note, &mut part),
@@ -233,7 +233,7 @@ pub struct TableLayout<'a, F> {
 impl<'a, F: MessageFormat> TableLayout<'a, F> {
     fn new(format: &'a F, table: &'a Table, limit: PartLimit) -> Self {
         let (query_columns, mut columns): (Vec<_>, Vec<_>) =
-            table.columns.iter().enumerate().partition(|(_, column)| column.shape == Shape::Query);
+            table.columns.iter().enumerate().partition(|(_, column)| column.kind == ColumnKind::Query);
         let all_columns = columns.len();
         columns.truncate(F::MAX_COLUMNS);
         // So that the header and one row always fit.
@@ -262,7 +262,7 @@ impl<'a, F: MessageFormat> TableLayout<'a, F> {
     /// A cell's text with its mark. No platform takes an empty one.
     fn cell(&self, cell: &Cell, part: &mut RenderedPart) -> String {
         let text = if cell.text.trim().is_empty() { "-" } else { cell.text.as_str() };
-        let (text, cut) = F::RULES.shorten(&format!("{}{text}", mark(cell.tone)), self.max_cell);
+        let (text, cut) = F::RULES.shorten(&format!("{}{text}", mark(cell.severity)), self.max_cell);
         part.mark_cut_if(cut, || {
             format!("a table's cell has more than {} {}", with_thousands_separators(self.max_cell), F::UNIT)
         });

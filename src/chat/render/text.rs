@@ -118,8 +118,8 @@ impl TextRules {
 }
 
 /// The sign before a judged value; the words beside it say the same.
-pub fn mark(tone: Severity) -> &'static str {
-    match tone {
+pub fn mark(severity: Severity) -> &'static str {
+    match severity {
         Severity::Neutral => "",
         Severity::Ok => "✅ ",
         Severity::Warning => "⚠️ ",
@@ -196,7 +196,7 @@ pub fn summary(reply: &Reply) -> String {
         words.push_str(&format!(" on {}", environment_mark(environment).1));
     }
     let verdicts = reply.blocks.iter().filter_map(|block| match block {
-        Block::Verdict { tone, text } => Some(format!("{}{}", mark(*tone), text.words())),
+        Block::Verdict { severity, text } => Some(format!("{}{}", mark(*severity), text.words())),
         _ => None,
     });
     let verdicts: Vec<String> = verdicts.take(5).collect();

@@ -5,7 +5,7 @@ use super::parse::ACTION_PREFIX;
 use crate::chat::render::budget::MessageBudget;
 use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart, TableLayout};
 use crate::chat::render::text::{self, TextRules, clean, mark};
-use crate::model::{Audience, Block, Button, ButtonStyle, Person, Reply, Shape, Span, Table, Text};
+use crate::model::{Audience, Block, Button, ButtonStyle, ColumnKind, Person, Reply, Span, Table, Text};
 use crate::platform::TooLarge;
 use serde_json::{Value, json};
 
@@ -78,7 +78,7 @@ fn native_table(blocks: &[Block]) -> Option<&Table> {
         _ => None,
     });
     let has_cells = |table: &&Table| {
-        !table.rows.is_empty() && table.columns.iter().any(|column| column.shape != Shape::Query)
+        !table.rows.is_empty() && table.columns.iter().any(|column| column.kind != ColumnKind::Query)
     };
     tables.filter(has_cells).max_by_key(|table| table.rows.len() * table.columns.len())
 }
@@ -135,10 +135,10 @@ impl MessageFormat for BlockKit<'_> {
         }
         let (spans, missing) = RULES.spans(text, max);
         let mut elements = Vec::new();
-        if let ParagraphStyle::Verdict(tone) = style
-            && !mark(tone).is_empty()
+        if let ParagraphStyle::Verdict(severity) = style
+            && !mark(severity).is_empty()
         {
-            elements.push(plain(mark(tone)));
+            elements.push(plain(mark(severity)));
         }
         elements.extend(spans.iter().map(|span| match (span, style) {
             (Span::Plain(words), ParagraphStyle::Verdict(_)) => bold(words),
@@ -340,8 +340,8 @@ fn native_rows(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> usize {
         rows.push(cells);
     }
     let columns = layout.columns.iter().enumerate();
-    let settings = columns.map(|(index, (_, column))| match column.shape {
-        Shape::Right => json!({ "align": "right" }),
+    let settings = columns.map(|(index, (_, column))| match column.kind {
+        ColumnKind::Right => json!({ "align": "right" }),
         _ if rows.iter().all(|row| length(&row[index]) <= MAX_UNWRAPPED) => json!({ "align": "left" }),
         _ => json!({ "align": "left", "is_wrapped": true }),
     });
@@ -369,8 +369,8 @@ fn fixed_width_rows(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> us
     for (index, (_, column)) in layout.columns.iter().enumerate() {
         let width = rows.iter().map(|row| row[index].chars().count()).max().unwrap_or(0);
         for row in &mut rows {
-            row[index] = match column.shape {
-                Shape::Right => format!("{:>width$}", row[index]),
+            row[index] = match column.kind {
+                ColumnKind::Right => format!("{:>width$}", row[index]),
                 _ => format!("{:<width$}", row[index]),
             };
         }

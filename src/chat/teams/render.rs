@@ -6,7 +6,7 @@ use super::text_run::{self, RULES, TextStyle, block, indented, inline, inlines, 
 use crate::chat::render::budget::MessageBudget;
 use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart, TableLayout};
 use crate::chat::render::text::{self, TextRules, mark};
-use crate::model::{Button, ButtonStyle, Person, Reply, Row, Severity, Shape, Span, Text};
+use crate::model::{Button, ButtonStyle, ColumnKind, Person, Reply, Row, Severity, Span, Text};
 use crate::platform::TooLarge;
 use serde_json::{Value, json};
 
@@ -163,13 +163,13 @@ impl MessageFormat for AdaptiveCard<'_> {
     }
 
     fn paragraph(text: &Text, max: usize, style: ParagraphStyle) -> (Vec<Value>, usize) {
-        let (tone, style) = match style {
-            ParagraphStyle::Verdict(tone) => (tone, TextStyle { tone, ..TextStyle::BOLD }),
+        let (severity, style) = match style {
+            ParagraphStyle::Verdict(severity) => (severity, TextStyle { severity, ..TextStyle::BOLD }),
             ParagraphStyle::Plain => (Severity::Neutral, TextStyle::PLAIN),
             ParagraphStyle::Note => (Severity::Neutral, TextStyle::SMALL),
         };
         let (spans, missing) = RULES.spans(text, max);
-        (text_run::paragraph(&spans, mark(tone), style), missing)
+        (text_run::paragraph(&spans, mark(severity), style), missing)
     }
 
     fn line(text: &str, style: LineStyle) -> Value {
@@ -345,8 +345,8 @@ fn widths(texts: &[Vec<&str>], min_widths: &[usize]) -> Vec<usize> {
 fn row_cells(layout: &TeamsLayout<'_, '_>, row: &Row, part: &mut RenderedPart) -> Vec<(String, TextStyle)> {
     let texts = layout.row(row, part);
     let cells = texts.iter().zip(&layout.columns).map(|(text, (at, _))| {
-        let tone = row.cells.get(*at).map_or(Severity::Neutral, |cell| cell.tone);
-        (indented(text), TextStyle { tone, ..TextStyle::PLAIN })
+        let severity = row.cells.get(*at).map_or(Severity::Neutral, |cell| cell.severity);
+        (indented(text), TextStyle { severity, ..TextStyle::PLAIN })
     });
     cells.collect()
 }
@@ -364,8 +364,8 @@ fn grid(layout: &TeamsLayout<'_, '_>, widths: &[usize], part: &mut RenderedPart)
         let header = layout.header(part).into_iter().map(|title| (title, TextStyle::BOLD));
         let mut rows = vec![table_row(header.collect())];
         rows.extend(layout.rows.iter().map(|row| table_row(row_cells(layout, row, part))));
-        let columns = layout.columns.iter().zip(widths).map(|((_, column), width)| match column.shape {
-            Shape::Right => json!({ "width": width, "horizontalCellContentAlignment": "right" }),
+        let columns = layout.columns.iter().zip(widths).map(|((_, column), width)| match column.kind {
+            ColumnKind::Right => json!({ "width": width, "horizontalCellContentAlignment": "right" }),
             _ => json!({ "width": width }),
         });
         let columns: Vec<Value> = columns.collect();

@@ -78,12 +78,12 @@ pub(super) struct TextStyle {
     pub bold: bool,
     pub mono: bool,
     pub small: bool,
-    pub tone: Severity,
+    pub severity: Severity,
 }
 
 impl TextStyle {
     pub const PLAIN: TextStyle =
-        TextStyle { bold: false, mono: false, small: false, tone: Severity::Neutral };
+        TextStyle { bold: false, mono: false, small: false, severity: Severity::Neutral };
     pub const BOLD: TextStyle = TextStyle { bold: true, ..TextStyle::PLAIN };
     pub const CODE: TextStyle = TextStyle { mono: true, ..TextStyle::PLAIN };
     /// Small print.
@@ -100,7 +100,7 @@ impl TextStyle {
             element["size"] = json!("Small");
             element["isSubtle"] = json!(true);
         }
-        match self.tone {
+        match self.severity {
             Severity::Neutral => {}
             Severity::Ok => element["color"] = json!("Good"),
             Severity::Warning => element["color"] = json!("Warning"),

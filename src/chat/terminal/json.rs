@@ -17,18 +17,18 @@
 //!
 //! `requester`, `environment`, `run` and `verdict` may be null. A tone is `neutral`, `ok`, `warning` or `critical`. `align` is `left`,
 //! `right` or `query`. `blocks` has everything in the order in which a person reads it, the verdict too; the other kinds are
-//! `verdict` (`tone`, `text`), `text` and `note` (`text`), `facts` (`facts`: `name`, `value`), `code` (`title`, `text`),
+//! `verdict` (`severity`, `text`), `text` and `note` (`text`), `facts` (`facts`: `name`, `value`), `code` (`title`, `text`),
 //! `progress` (`percent`, `label`) and `buttons` (`commands`: lines to type). Texts are for people: their wording may change.
 
 use super::ButtonLines;
 use super::style::escaped_json;
-use crate::model::{Block, Button, Reply, Shape, Table};
+use crate::model::{Block, Button, ColumnKind, Reply, Table};
 use serde_json::{Value, json};
 
 /// Renders the reply as JSON text of several lines. `button_lines` has the lines that its buttons stand for; their tokens are left out.
 pub fn render(reply: &Reply, button_lines: &ButtonLines) -> String {
     let verdict = reply.blocks.iter().find_map(|block| match block {
-        Block::Verdict { tone, text } => Some(json!({ "tone": tone, "text": text.words() })),
+        Block::Verdict { severity, text } => Some(json!({ "tone": severity, "text": text.words() })),
         _ => None,
     });
     let reply = json!({
@@ -45,7 +45,9 @@ pub fn render(reply: &Reply, button_lines: &ButtonLines) -> String {
 
 fn block(block: &Block, button_lines: &ButtonLines) -> Value {
     match block {
-        Block::Verdict { tone, text } => json!({ "kind": "verdict", "tone": tone, "text": text.words() }),
+        Block::Verdict { severity, text } => {
+            json!({ "kind": "verdict", "tone": severity, "text": text.words() })
+        }
         Block::Text(text) => json!({ "kind": "text", "text": text.words() }),
         Block::Note(text) => json!({ "kind": "note", "text": text.words() }),
         Block::Facts(facts) => {
@@ -69,10 +71,10 @@ fn button_commands<'a>(buttons: &[Button], button_lines: &'a ButtonLines) -> Vec
 
 fn table(table: &Table, button_lines: &ButtonLines) -> Value {
     let columns = table.columns.iter().map(|column| {
-        let align = match column.shape {
-            Shape::Left => "left",
-            Shape::Right => "right",
-            Shape::Query => "query",
+        let align = match column.kind {
+            ColumnKind::Left => "left",
+            ColumnKind::Right => "right",
+            ColumnKind::Query => "query",
         };
         json!({ "title": column.title, "align": align })
     });

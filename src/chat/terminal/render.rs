@@ -6,7 +6,7 @@ use super::style::{
     Style, StyledText, break_code, cut, display_width, escaped_line, escaped_lines, padded, styled, to_ansi,
     trimmed, wrapped,
 };
-use crate::model::{Block, Button, Heading, Reply, Row, Severity, Shape, Span, Table, Text, bar};
+use crate::model::{Block, Button, ColumnKind, Heading, Reply, Row, Severity, Span, Table, Text, bar};
 
 /// The terminal's abilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +109,8 @@ impl TerminalPage {
 
     fn block(&mut self, block: &Block, button_lines: &ButtonLines) {
         match block {
-            Block::Verdict { tone, text: words } => {
-                self.wrap(&[severity_label(*tone), text(words, Style::Strong)].concat());
+            Block::Verdict { severity, text: words } => {
+                self.wrap(&[severity_label(*severity), text(words, Style::Strong)].concat());
             }
             Block::Text(words) => self.wrap(&text(words, Style::Plain)),
             Block::Note(words) => self.wrap(&text(words, Style::Faint)),
@@ -183,7 +183,7 @@ fn table(table: &Table, page: &mut TerminalPage) {
         return;
     }
     let (query_columns, cell_columns): (Vec<usize>, Vec<usize>) =
-        (0..table.columns.len()).partition(|index| table.columns[*index].shape == Shape::Query);
+        (0..table.columns.len()).partition(|index| table.columns[*index].kind == ColumnKind::Query);
     let columns: Vec<TableColumn> =
         cell_columns.iter().map(|index| TableColumn::new(table, *index)).collect();
     match widths(&columns, page.width) {
@@ -208,7 +208,7 @@ impl TableColumn {
     fn new(table: &Table, index: usize) -> Self {
         let column = &table.columns[index];
         TableColumn {
-            is_right_aligned: column.shape == Shape::Right,
+            is_right_aligned: column.kind == ColumnKind::Right,
             title: styled(&escaped_line(&column.title), Style::Strong),
             cells: table.rows.iter().map(|row| cell(row, index)).collect(),
         }
@@ -231,7 +231,7 @@ impl TableColumn {
 /// A cell's text. A value with a severity gets a sign, so that it shows without colour.
 fn cell(row: &Row, index: usize) -> StyledText {
     let Some(cell) = row.cells.get(index) else { return StyledText::new() };
-    let (sign, style) = match cell.tone {
+    let (sign, style) = match cell.severity {
         Severity::Neutral => ("", Style::Plain),
         Severity::Ok => ("", Style::Ok),
         Severity::Warning => ("! ", Style::Warning),

@@ -6,7 +6,7 @@ use super::database::DatabaseTarget;
 use super::recovery::INTERRUPTED;
 use super::relations::PlannedRelation;
 use crate::actions::{Execution, Outcome};
-use crate::model::Shape::{Left, Right};
+use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Severity, Table};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError, QueryResult};
 use crate::sql::duration;
@@ -278,7 +278,7 @@ pub fn results_block(results: &[TableResult], targets: &[PlannedRelation], noun:
     }
     let row = |result: &TableResult| vec![result.relation.as_str().into(), outcome_cell(&result.outcome)];
     let others = results.iter().filter(|result| !is_done(result)).map(row);
-    let not_started = Cell { text: "not started".to_owned(), tone: Severity::Warning };
+    let not_started = Cell { text: "not started".to_owned(), severity: Severity::Warning };
     let not_started = targets
         .iter()
         .skip(results.len())
@@ -294,7 +294,7 @@ fn outcome_cell(outcome: &TableOutcome) -> Cell {
     use TableOutcome::{
         Done, Locked, NoTrace, OnlyVacuumed, Rejected, Replaced, SessionLost, Skipped, Stopped, Unknown,
     };
-    let (text, tone) = match outcome {
+    let (text, severity) = match outcome {
         Done { .. } => ("done".to_owned(), Severity::Ok),
         Skipped(warning) => (format!("PostgreSQL skipped it: {warning}"), Critical),
         NoTrace => ("PostgreSQL reported no warning, but shows no sign of the work".to_owned(), Critical),
@@ -312,7 +312,7 @@ fn outcome_cell(outcome: &TableOutcome) -> Cell {
         SessionLost(error) => (format!("interrupted: the server {error}"), Critical),
         Unknown(error) => (format!("unknown: the server {error}"), Critical),
     };
-    Cell { text, tone }
+    Cell { text, severity }
 }
 
 /// Builds the outcome of an interrupted run from the number of targets that PostgreSQL shows as done.
