@@ -1,6 +1,6 @@
-//! The rows that a purge deletes, as its plan fixed them, and one batch of them: a transaction that locks the table's name, tests that
-//! it is still the table that was shown, deletes, and commits only if that is no more than may be deleted. In its SQL names come quoted
-//! from the server, and values are bound as text and cast, so that no setting of a session changes their meaning.
+//! The rows that a purge deletes, and one batch of them. A batch is a transaction: it locks the table, checks that it is still the one
+//! on the card, deletes, and commits only within the limit. In its SQL names come quoted from the server, and values are bound as text
+//! and cast, so that no setting of a session changes their meaning.
 
 use super::execute::PurgeProgress;
 use crate::actions::support::max_change;
@@ -30,8 +30,8 @@ impl TimeType {
         }
     }
 
-    /// Explanation of a time of this type, to follow that time.
-    pub fn zone(self) -> &'static str {
+    /// Note on the time zone of a time of this type, to be appended to that time.
+    pub fn zone_note(self) -> &'static str {
         match self {
             TimeType::Date => " (a day in UTC)",
             TimeType::Timestamp => " (the column has no time zone: taken as UTC)",
@@ -39,8 +39,7 @@ impl TimeType {
         }
     }
 
-    /// SQL for the moment $1 ago as this type. The interval is in seconds: a day of 25 hours would make it mean something else in
-    /// some time zones.
+    /// SQL for now minus $1, as text of this type. The interval is in seconds, since days have 23 to 25 hours in some time zones.
     pub fn cutoff_sql(self) -> String {
         let (format, offset) = match self {
             TimeType::Date => ("YYYY-MM-DD", ""),
@@ -59,9 +58,9 @@ pub(super) struct KeyColumn {
     /// Quoted.
     #[serde(rename = "key")]
     pub name: String,
-    /// As `format_type` has it.
+    /// The type, as `format_type()` prints it.
     #[serde(rename = "key_type")]
-    pub kind: String,
+    pub type_name: String,
 }
 
 /// The rows to be deleted: the target of a purge's plan.
@@ -74,37 +73,37 @@ pub(super) struct PurgeSpec {
     /// Quoted.
     pub column: String,
     #[serde(rename = "type")]
-    pub kind: TimeType,
+    pub time_type: TimeType,
     pub cutoff: String,
     #[serde(flatten)]
     pub key: Option<KeyColumn>,
-    /// The first batch begins behind this key.
-    #[serde(rename = "after_key", default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    /// The first batch starts after this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_key: Option<String>,
     /// Number of rows that the card shows.
-    #[serde(with = "as_text")]
-    pub rows: i64,
+    #[serde(rename = "rows", with = "as_text")]
+    pub shown_rows: i64,
 }
 
 impl PurgeSpec {
     /// The most rows that may be deleted: a few may have grown old since the card was shown.
     pub fn max_rows(&self) -> i64 {
-        max_change(self.rows)
+        max_change(self.shown_rows)
     }
 
-    /// "created_at < $1", and the key to begin behind as $2.
-    fn condition(&self, after: Option<&str>) -> String {
-        let old = format!("t.{} < $1::text::{}", self.column, self.kind.name());
-        match self.key.as_ref().filter(|_| after.is_some()) {
-            Some(key) => format!("{old} AND t.{} > $2::text::{}", key.name, key.kind),
-            None => old,
+    /// "created_at < $1", and the key to start after as $2.
+    fn condition(&self, after_key: Option<&str>) -> String {
+        let is_old = format!("t.{} < $1::text::{}", self.column, self.time_type.name());
+        match self.key.as_ref().filter(|_| after_key.is_some()) {
+            Some(key) => format!("{is_old} AND t.{} > $2::text::{}", key.name, key.type_name),
+            None => is_old,
         }
     }
 
     /// The parameters of [`PurgeSpec::count_sql`] and [`PurgeSpec::batch_sql`].
-    pub fn values(&self, after: Option<&str>) -> Vec<Option<String>> {
-        let after = after.filter(|_| self.key.is_some()).map(str::to_owned);
-        std::iter::once(self.cutoff.clone()).chain(after).map(Some).collect()
+    pub fn sql_values(&self, after_key: Option<&str>) -> Vec<Option<String>> {
+        let after_key = after_key.filter(|_| self.key.is_some()).map(str::to_owned);
+        std::iter::once(self.cutoff.clone()).chain(after_key).map(Some).collect()
     }
 
     /// Counts the rows, with the oldest and the newest.
@@ -115,25 +114,25 @@ impl PurgeSpec {
              FROM ONLY {1} AS t WHERE {2}",
             self.column,
             self.relation,
-            self.condition(self.after.as_deref()),
+            self.condition(self.after_key.as_deref()),
             self.oid
         )
     }
 
     /// Deletes one batch, and returns the last key read, and the numbers of rows read and deleted. With a key each batch reads the
-    /// next `size` rows, so that none takes longer than another, however few are old; else it searches for `size` old ones. The size
+    /// next `size` rows, so that every batch takes about as long, even if few rows are old; else it searches for `size` old ones. The size
     /// is part of the text, since PostgreSQL plans badly for an unknown LIMIT.
-    fn batch_sql(&self, after: Option<&str>, size: u32) -> String {
+    fn batch_sql(&self, after_key: Option<&str>, size: u32) -> String {
         let relation = &self.relation;
-        let condition = self.condition(after);
-        let Some(KeyColumn { name, kind }) = &self.key else {
+        let condition = self.condition(after_key);
+        let Some(KeyColumn { name, type_name }) = &self.key else {
             return format!(
                 "WITH slice AS (SELECT t.ctid AS at FROM ONLY {relation} AS t WHERE {condition} LIMIT {size}),
                       deleted AS (DELETE FROM ONLY {relation} AS t WHERE t.ctid = ANY (ARRAY(SELECT at FROM slice)) AND {condition} RETURNING 1)
                  SELECT NULL::text AS last, (SELECT count(*) FROM slice) AS read, (SELECT count(*) FROM deleted) AS deleted"
             );
         };
-        let begin = after.map_or(String::new(), |_| format!("WHERE t.{name} > $2::text::{kind}"));
+        let begin = after_key.map_or(String::new(), |_| format!("WHERE t.{name} > $2::text::{type_name}"));
         format!(
             "WITH slice AS (SELECT t.{name} AS key FROM ONLY {relation} AS t {begin} ORDER BY t.{name} LIMIT {size}),
                   edge AS (SELECT key FROM slice ORDER BY key DESC LIMIT 1),
@@ -144,24 +143,24 @@ impl PurgeSpec {
     /// Deletes the next batch, of at most `size` rows, in a transaction of its own.
     pub async fn delete_batch(
         &self,
-        worker: &DedicatedSession,
+        session: &DedicatedSession,
         progress: &PurgeProgress,
         size: u32,
     ) -> Result<Batch, BatchError> {
-        let (after, limit) = (progress.after.as_deref(), worker.statement_timeout());
+        let (last_key, limit) = (progress.last_key.as_deref(), session.statement_timeout());
         let began = Instant::now();
-        let classified = |error| classify(error, began.elapsed(), limit);
-        let transaction = worker.begin(AccessMode::Write, limit).await.map_err(classified)?;
-        let work = async {
+        let to_batch_error = |error| classify(error, began.elapsed(), limit);
+        let transaction = session.begin(AccessMode::Write, limit).await.map_err(to_batch_error)?;
+        let deletion = async {
             // From here on no session can rename, replace or alter it.
             let lock = format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", self.relation);
-            transaction.execute(&lock, &[]).await.map_err(classified)?;
+            transaction.execute(&lock, &[]).await.map_err(to_batch_error)?;
             let key = self.key.as_ref().map(|key| key.name.as_str());
-            let key_type = self.key.as_ref().map(|key| key.kind.as_str());
-            let column_type = self.kind.name();
+            let key_type = self.key.as_ref().map(|key| key.type_name.as_str());
+            let column_type = self.time_type.name();
             let values: [&(dyn ToSql + Sync); 6] =
                 [&self.relation, &self.oid, &self.column, &column_type, &key, &key_type];
-            let rows = transaction.query(include_str!("guard.sql"), &values).await.map_err(classified)?;
+            let rows = transaction.query(include_str!("guard.sql"), &values).await.map_err(to_batch_error)?;
             let row = rows.first().ok_or(BatchError::Changed("table"))?;
             for (name, what) in [("same", "table"), ("same_column", "column"), ("same_key", "primary key")] {
                 if !row.get::<_, bool>(name) {
@@ -171,19 +170,19 @@ impl PurgeSpec {
             if row.get("read_only") {
                 return Err(BatchError::ReadOnly);
             }
-            let (sql, values) = (self.batch_sql(after, size), self.values(after));
-            let rows = transaction.query(&sql, &parameters(&values)).await.map_err(classified)?;
+            let (sql, values) = (self.batch_sql(last_key, size), self.sql_values(last_key));
+            let rows = transaction.query(&sql, &parameters(&values)).await.map_err(to_batch_error)?;
             let number = |name: &str| rows.first().map_or(0, |row| row.get::<_, i64>(name));
-            let last = rows.first().and_then(|row| row.get("last"));
-            let batch = Batch { last, read: number("read"), deleted: number("deleted") };
-            let is_too_many = progress.deleted + batch.deleted > self.max_rows();
+            let last_key = rows.first().and_then(|row| row.get("last"));
+            let batch = Batch { last_key, rows_read: number("read"), rows_deleted: number("deleted") };
+            let is_too_many = progress.deleted + batch.rows_deleted > self.max_rows();
             if is_too_many { Err(BatchError::TooManyRows) } else { Ok(batch) }
         };
-        match work.await {
+        match deletion.await {
             Ok(batch) => match transaction.commit().await {
                 Ok(()) => Ok(batch),
-                Err(error) if error.is_final() => Err(classified(error)),
-                Err(error) => Err(BatchError::Lost(error, true)),
+                Err(error) if error.is_final() => Err(to_batch_error(error)),
+                Err(error) => Err(BatchError::Lost { error, during_commit: true }),
             },
             Err(error) => {
                 transaction.roll_back().await;
@@ -196,13 +195,12 @@ impl PurgeSpec {
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
     /// The last key that was read.
-    pub last: Option<String>,
-    /// Rows.
-    pub read: i64,
-    pub deleted: i64,
+    pub last_key: Option<String>,
+    pub rows_read: i64,
+    pub rows_deleted: i64,
 }
 
-/// The reason why a batch failed; after a lost connection it may have been committed.
+/// The reason why a batch failed; with `Lost` it may have been committed.
 #[derive(Debug)]
 pub(super) enum BatchError {
     /// The name, the column or the key is another now.
@@ -213,24 +211,26 @@ pub(super) enum BatchError {
     TooSlow,
     /// A lock or a deadlock: the same may work in a moment.
     Busy(QueryError),
-    /// The connection was lost; `true`: while it committed.
-    Lost(QueryError, bool),
+    Lost {
+        error: QueryError,
+        during_commit: bool,
+    },
 }
 
-fn classify(error: QueryError, took: Duration, limit: Duration) -> BatchError {
+fn classify(error: QueryError, elapsed: Duration, limit: Duration) -> BatchError {
     match &error {
         QueryError::Refused { code, .. } => match code.as_str() {
             // 55P03 lock not available, 40P01 deadlock, 40001 serialization failure
             "55P03" | "40P01" | "40001" => BatchError::Busy(error),
             // 42P01 undefined table, 3F000 schema
-            "42P01" | "3F000" if took < limit => BatchError::Changed("table"),
+            "42P01" | "3F000" if elapsed < limit => BatchError::Changed("table"),
             // Earlier than that, a person cancelled it.
-            "57014" if took >= limit.mul_f64(0.9) => BatchError::TooSlow,
+            "57014" if elapsed >= limit.mul_f64(0.9) => BatchError::TooSlow,
             // 25006 read-only transaction
             "25006" => BatchError::ReadOnly,
-            code if code.starts_with("57P") => BatchError::Lost(error, false),
+            code if code.starts_with("57P") => BatchError::Lost { error, during_commit: false },
             _ => BatchError::Rejected(error),
         },
-        QueryError::TimedOut(_) | QueryError::Lost => BatchError::Lost(error, false),
+        QueryError::TimedOut(_) | QueryError::Lost => BatchError::Lost { error, during_commit: false },
     }
 }

@@ -1,4 +1,4 @@
-//! The execution of a purge: its batches, one after another. Progress is recorded, and between two batches everybody else comes first.
+//! The execution of a purge: its batches, one after another, with pauses in which other sessions go first. Progress is recorded.
 
 use super::batch::{Batch, BatchError, PurgeSpec};
 use super::{max_lag, resource, text};
@@ -12,14 +12,14 @@ use crate::suggest::shown;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// Rows of a batch: 10,000 took 14 to 70 ms where it was measured, and hold their locks for no longer.
-const MAX_ROWS: u32 = 10_000;
+/// Largest batch: 10,000 rows took 14 to 70 ms when measured, and a batch's locks are held for as long.
+const MAX_BATCH_ROWS: u32 = 10_000;
 /// Smallest batch, where a trigger or a cascade makes each row slow.
-const MIN_ROWS: u32 = 100;
+const MIN_BATCH_ROWS: u32 = 100;
 /// A batch that takes longer is halved: its locks block others for as long.
 const SLOW_BATCH: Duration = Duration::from_secs(2);
 /// Between two batches, for others' commits and for the replicas.
-const PAUSE: Duration = Duration::from_millis(50);
+const BATCH_PAUSE: Duration = Duration::from_millis(50);
 /// Often enough that little is read twice after a crash, and seldom enough that the audit log stays small.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,25 +27,25 @@ const LAG_INTERVAL: Duration = Duration::from_secs(1);
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// 16 segments of WAL. A replica whose replay is paused still answers, and its time doesn't advance: only bytes show its lag.
 const MAX_LAG_BYTES: i64 = 256 << 20;
-/// In a row, each after a longer pause: a lock that is held for longer is somebody's work.
+/// Attempts in a row, each after a longer pause: a lock that is held for longer is somebody's work.
 const MAX_ATTEMPTS: u32 = 5;
-const RETRY_AFTER: Duration = Duration::from_millis(300);
-/// The session of a killed process may still run its last batch for as long as a batch may take, and holds the lock on the table
-/// until then; and this much longer.
-const LOCK_SLACK: Duration = Duration::from_secs(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
+/// Added to the time limit of a batch: how long the session of a killed process may keep the lock on the table.
+const LOCK_GRACE: Duration = Duration::from_secs(10);
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct PurgeProgress {
     /// Every row up to this key has been read.
-    pub after: Option<String>,
+    #[serde(rename = "after")]
+    pub last_key: Option<String>,
     /// Rows.
     pub deleted: i64,
     pub batches: i64,
     /// The numbers are lower bounds: a batch may be done and not recorded.
-    #[serde(default)]
-    pub at_least: bool,
-    /// The replicas that were connected when it began, and those that came since: one that is cut off is in no list, and falls behind.
+    #[serde(rename = "at_least", default)]
+    pub is_lower_bound: bool,
+    /// Replicas seen connected so far: one that loses its connection disappears from the server's list, and so would its lag.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<String>,
 }
@@ -59,32 +59,32 @@ impl PurgeProgress {
     /// The last checkpoint of a run; without one, the progress of a purge that has not begun.
     pub fn last_checkpoint(run: &Run, spec: &PurgeSpec) -> PurgeProgress {
         let checkpoint = run.event(EventKind::Checkpoint).and_then(PurgeProgress::read);
-        checkpoint.unwrap_or(PurgeProgress { after: spec.after.clone(), ..PurgeProgress::default() })
+        checkpoint.unwrap_or(PurgeProgress { last_key: spec.after_key.clone(), ..PurgeProgress::default() })
     }
 
     /// True if certainly no row was deleted.
     pub fn is_untouched(&self) -> bool {
-        self.deleted == 0 && !self.at_least
+        self.deleted == 0 && !self.is_lower_bound
     }
 
     /// Adds a batch; returns `true` if it was the last.
     fn add(&mut self, batch: &Batch, size: u32, spec: &PurgeSpec) -> bool {
-        self.deleted += batch.deleted;
-        self.batches += i64::from(batch.deleted > 0);
-        if batch.last.is_some() {
-            self.after.clone_from(&batch.last);
+        self.deleted += batch.rows_deleted;
+        self.batches += i64::from(batch.rows_deleted > 0);
+        if batch.last_key.is_some() {
+            self.last_key.clone_from(&batch.last_key);
         }
-        let none_kept = spec.key.is_some() || batch.deleted == batch.read;
-        batch.read < i64::from(size) && none_kept
+        let all_old_rows_deleted = spec.key.is_some() || batch.rows_deleted == batch.rows_read;
+        batch.rows_read < i64::from(size) && all_old_rows_deleted
     }
 }
 
 #[derive(Debug)]
-pub(super) enum StopReason {
+pub(super) enum EndReason {
     Finished,
-    Requested,
+    StopRequested,
     /// A replica is too far behind or cut off, or the lag is unknown: as a clause.
-    Replicas(String),
+    ReplicaLag(String),
     /// Old rows remain although they were deleted.
     RowsKept,
     Failed(BatchError),
@@ -94,27 +94,27 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
     let Some(spec) = execution.plan.target::<PurgeSpec>() else {
         return Outcome::invalidated("The plan can't be read.");
     };
-    let resumed = execution.run.event(EventKind::Resumed).is_some();
+    let is_resumed = execution.run.event(EventKind::Resumed).is_some();
     let checkpoint = PurgeProgress::last_checkpoint(execution.run, &spec);
-    let mut progress = PurgeProgress { at_least: resumed, ..checkpoint };
+    let mut progress = PurgeProgress { is_lower_bound: is_resumed, ..checkpoint };
     let began = Instant::now();
     let target = DatabaseTarget::from_plan(execution);
-    let worker = match locked_worker(execution, &target, &spec.relation, resumed).await {
-        Ok(worker) => worker,
+    let session = match open_locked_session(execution, &target, &spec.relation, is_resumed).await {
+        Ok(session) => session,
         Err(error) => return text::outcome_without_lock(&error, execution.run, &spec, &progress),
     };
     let max_lag = max_lag(&execution.run.request.arguments);
-    let batches = BatchLoop { execution, target: &target, worker: &worker, spec: &spec, max_lag };
+    let batches = BatchLoop { execution, target: &target, session: &session, spec: &spec, max_lag };
     let reason = batches.run(&mut progress).await;
     text::outcome(execution.run, &spec, reason, &progress, began.elapsed())
 }
 
 /// Opens the session that does the work, and locks the table against every other purge.
-async fn locked_worker(
+async fn open_locked_session(
     execution: &Execution<'_>,
     target: &DatabaseTarget,
     relation: &str,
-    resumed: bool,
+    is_resumed: bool,
 ) -> Result<DedicatedSession, String> {
     let database = &target.database;
     let environments = &execution.app.environments;
@@ -123,13 +123,14 @@ async fn locked_worker(
     if login.ok().map(|(_, login)| login.user).as_ref() != Some(&target.role) {
         return Err("Its login has another role now than the card showed.".to_owned());
     }
-    let worker = target.dedicated_session(execution).await.map_err(|error| format!("{database} {error}."))?;
+    let session =
+        target.dedicated_session(execution).await.map_err(|error| format!("{database} {error}."))?;
     let resource = resource(database, relation);
-    let patience = if resumed { worker.statement_timeout() + LOCK_SLACK } else { Duration::ZERO };
-    let deadline = Instant::now() + patience;
+    let lock_wait = if is_resumed { session.statement_timeout() + LOCK_GRACE } else { Duration::ZERO };
+    let deadline = Instant::now() + lock_wait;
     loop {
-        if worker.try_advisory_lock(&resource).await.map_err(|error| format!("{database} {error}."))? {
-            return Ok(worker);
+        if session.try_advisory_lock(&resource).await.map_err(|error| format!("{database} {error}."))? {
+            return Ok(session);
         }
         if Instant::now() >= deadline {
             return Err(format!(
@@ -143,21 +144,21 @@ async fn locked_worker(
 struct BatchLoop<'a> {
     execution: &'a Execution<'a>,
     target: &'a DatabaseTarget,
-    worker: &'a DedicatedSession,
+    session: &'a DedicatedSession,
     spec: &'a PurgeSpec,
     max_lag: Duration,
 }
 
 impl BatchLoop<'_> {
-    async fn run(&self, progress: &mut PurgeProgress) -> StopReason {
-        let mut size = MAX_ROWS;
-        let mut attempts = 0;
+    async fn run(&self, progress: &mut PurgeProgress) -> EndReason {
+        let mut size = MAX_BATCH_ROWS;
+        let mut failures = 0;
         let mut lag_checked_at: Option<Instant> = None;
         let mut checkpoint_at: Option<Instant> = None;
         self.report_progress(progress);
         loop {
             if self.execution.stop.is_cancelled() {
-                return StopReason::Requested;
+                return EndReason::StopRequested;
             }
             if lag_checked_at.is_none_or(|since| since.elapsed() >= LAG_INTERVAL) {
                 if let Some(reason) = self.check_replicas(progress).await {
@@ -166,39 +167,39 @@ impl BatchLoop<'_> {
                 lag_checked_at = Some(Instant::now());
             }
             let began = Instant::now();
-            match self.spec.delete_batch(self.worker, progress, size).await {
+            match self.spec.delete_batch(self.session, progress, size).await {
                 Ok(batch) => {
-                    // Without a key a batch that only others' rows or a trigger kept would come again and again.
-                    let nothing_deleted = batch.deleted == 0 && self.spec.key.is_none();
-                    attempts = if nothing_deleted { attempts + 1 } else { 0 };
+                    // Without a key, a batch whose rows a lock or a trigger keeps would be selected again for ever.
+                    let nothing_deleted = batch.rows_deleted == 0 && self.spec.key.is_none();
+                    failures = if nothing_deleted { failures + 1 } else { 0 };
                     if progress.add(&batch, size, self.spec) {
-                        return StopReason::Finished;
+                        return EndReason::Finished;
                     }
-                    if attempts >= MAX_ATTEMPTS {
-                        return StopReason::RowsKept;
+                    if failures >= MAX_ATTEMPTS {
+                        return EndReason::RowsKept;
                     }
-                    if batch.deleted > 0
+                    if batch.rows_deleted > 0
                         && checkpoint_at.is_none_or(|since| since.elapsed() >= CHECKPOINT_INTERVAL)
                     {
-                        self.note_checkpoint(progress).await;
+                        self.record_checkpoint(progress).await;
                         checkpoint_at = Some(Instant::now());
                     }
                     self.report_progress(progress);
                     if began.elapsed() > SLOW_BATCH {
-                        size = (size / 2).max(MIN_ROWS);
+                        size = (size / 2).max(MIN_BATCH_ROWS);
                     }
-                    if batch.deleted > 0 {
-                        self.pause(PAUSE).await;
+                    if batch.rows_deleted > 0 {
+                        self.sleep_or_stop(BATCH_PAUSE).await;
                     }
                 }
-                Err(BatchError::Busy(_)) if attempts + 1 < MAX_ATTEMPTS => {
-                    attempts += 1;
-                    self.pause(RETRY_AFTER * attempts).await;
+                Err(BatchError::Busy(_)) if failures + 1 < MAX_ATTEMPTS => {
+                    failures += 1;
+                    self.sleep_or_stop(RETRY_PAUSE * failures).await;
                 }
-                Err(BatchError::TooSlow) if size > MIN_ROWS => size = (size / 4).max(MIN_ROWS),
+                Err(BatchError::TooSlow) if size > MIN_BATCH_ROWS => size = (size / 4).max(MIN_BATCH_ROWS),
                 Err(error) => {
-                    progress.at_least |= matches!(error, BatchError::Lost(_, true));
-                    return StopReason::Failed(error);
+                    progress.is_lower_bound |= matches!(error, BatchError::Lost { during_commit: true, .. });
+                    return EndReason::Failed(error);
                 }
             }
         }
@@ -206,38 +207,38 @@ impl BatchLoop<'_> {
 
     /// Ends the purge when a replica is too far behind, or cut off for longer than it takes to connect again; no row is deleted
     /// meanwhile.
-    async fn check_replicas(&self, progress: &mut PurgeProgress) -> Option<StopReason> {
+    async fn check_replicas(&self, progress: &mut PurgeProgress) -> Option<EndReason> {
         let Execution { app, asker, stop, .. } = self.execution;
         let deadline = Instant::now() + RECONNECT_TIMEOUT;
         loop {
-            let replicas = match replicas(app, &self.target.address, asker).await {
+            let replicas = match read_lags(app, &self.target.address, asker).await {
                 Ok(replicas) => replicas,
                 Err(error) => {
                     let clause = format!("the replicas' lag can't be read: the server {error}");
-                    return Some(StopReason::Replicas(clause));
+                    return Some(EndReason::ReplicaLag(clause));
                 }
             };
             if let Some(replica) = replicas.first().filter(|replica| replica.exceeds(self.max_lag)) {
-                return Some(StopReason::Replicas(format!("the replica {}", replica.text())));
+                return Some(EndReason::ReplicaLag(format!("the replica {}", replica.text())));
             }
             let Some(missing) = missing_replica(&progress.replicas, &replicas) else {
                 progress.replicas = replicas.into_iter().map(|replica| replica.name).collect();
                 return None;
             };
             if stop.is_cancelled() {
-                return Some(StopReason::Requested);
+                return Some(EndReason::StopRequested);
             }
             if Instant::now() >= deadline {
                 let name = shown(missing);
                 let clause =
                     format!("the replica {name} is gone: it was connected before, and its lag is unknown");
-                return Some(StopReason::Replicas(clause));
+                return Some(EndReason::ReplicaLag(clause));
             }
-            self.pause(RETRY_AFTER).await;
+            self.sleep_or_stop(RETRY_PAUSE).await;
         }
     }
 
-    async fn pause(&self, pause: Duration) {
+    async fn sleep_or_stop(&self, pause: Duration) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = self.execution.stop.cancelled() => {}
@@ -245,14 +246,15 @@ impl BatchLoop<'_> {
     }
 
     fn report_progress(&self, progress: &PurgeProgress) {
-        let rows = self.spec.rows.max(1);
+        let rows = self.spec.shown_rows.max(1);
         let percent = (progress.deleted.saturating_mul(100) / rows).clamp(0, 99);
-        let label = format!("{} of {} rows deleted", grouped(progress.deleted), grouped(self.spec.rows));
+        let label =
+            format!("{} of {} rows deleted", grouped(progress.deleted), grouped(self.spec.shown_rows));
         self.execution.progress(u8::try_from(percent).ok(), label);
     }
 
-    /// Notes the progress. Rows that no checkpoint covers are read once more after a crash, and that is all.
-    async fn note_checkpoint(&self, progress: &PurgeProgress) {
+    /// Records the progress. Rows that no checkpoint covers are read once more after a crash, which does no harm.
+    async fn record_checkpoint(&self, progress: &PurgeProgress) {
         let facts = serde_json::to_value(progress).unwrap_or_default();
         if let Err(error) = self.execution.checkpoint(facts).await {
             tracing::warn!(run = self.execution.run.id, %error, "recording purge checkpoint failed; continuing");
@@ -281,7 +283,7 @@ impl ReplicaLag {
 }
 
 /// The lag that ends a purge, for the card.
-pub(super) fn lag_limit(max_lag: Duration) -> String {
+pub(super) fn lag_limit_text(max_lag: Duration) -> String {
     format!("{} or {} behind", duration(max_lag.as_secs_f64()), bytes(MAX_LAG_BYTES as f64))
 }
 
@@ -298,7 +300,7 @@ fn missing_replica<'a>(names: &'a [String], replicas: &[ReplicaLag]) -> Option<&
 }
 
 /// Lists a server's replicas, the one furthest behind first; an error follows "the server".
-pub(super) async fn replicas(app: &App, server: &Address, asker: &str) -> Result<Vec<ReplicaLag>, String> {
+pub(super) async fn read_lags(app: &App, server: &Address, asker: &str) -> Result<Vec<ReplicaLag>, String> {
     let address = Address::new(&server.environment, &server.server, LoginKind::Reader);
     let client = app.environments.acquire(&address, asker).await.map_err(|error| error.to_string())?;
     let rows = client.query(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;

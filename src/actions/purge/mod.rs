@@ -21,7 +21,7 @@ mod execute;
 mod text;
 
 use batch::{KeyColumn, PurgeSpec, TimeType};
-use execute::{PurgeProgress, lag_limit};
+use execute::{PurgeProgress, lag_limit_text};
 
 pub struct Purge;
 
@@ -47,14 +47,14 @@ impl Action for Purge {
         let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
         let counts =
             count(&client, &spec).await.map_err(|error| text::count_error(&error, &spec, indexed))?;
-        spec.rows = counts.get("rows");
-        let continues = call.value("continue").and_then(|run| run.parse().ok());
-        if spec.rows == 0 {
-            return Err(text::nothing_to_do(&spec, continues));
+        spec.shown_rows = counts.get("rows");
+        let continued_run = call.value("continue").and_then(|run| run.parse().ok());
+        if spec.shown_rows == 0 {
+            return Err(text::nothing_to_do(&spec, continued_run));
         }
-        let mut plan = text::describe(&database, &spec, facts, &counts, continues);
+        let mut plan = text::describe(&database, &spec, facts, &counts, continued_run);
         plan.resource_locks = vec![resource(&database.database, relation)];
-        let limit = lag_limit(max_lag(call.values));
+        let limit = lag_limit_text(max_lag(call.values));
         plan.add_guard("replicas", format!("no replica is more than {limit}"));
         plan.add_context("replicas", replicas(call, &database).await);
         Ok(plan)
@@ -70,7 +70,7 @@ impl Action for Purge {
 
     fn outcome_if_abandoned(&self, run: &Run) -> Option<Outcome> {
         let spec: PurgeSpec = run.text("plan").and_then(Plan::from_json)?.target()?;
-        let progress = PurgeProgress { at_least: true, ..PurgeProgress::last_checkpoint(run, &spec) };
+        let progress = PurgeProgress { is_lower_bound: true, ..PurgeProgress::last_checkpoint(run, &spec) };
         Some(text::abandoned_outcome(run, &spec, &progress))
     }
 }
@@ -144,38 +144,38 @@ async fn spec(
     facts: &Row,
 ) -> Result<(PurgeSpec, bool)> {
     let name = facts.get::<_, Option<String>>("key_name");
-    let key = name.zip(facts.get("key_type")).map(|(name, kind)| KeyColumn { name, kind });
+    let key = name.zip(facts.get("key_type")).map(|(name, type_name)| KeyColumn { name, type_name });
     if call.values.contains_key("continue") {
         let run = run_argument(call, "continue", "`history --command purge` shows them.").await?;
         let before = continued_spec(call, &run, database, table)?;
         let column = resolve_column(client, table, &before.column).await?;
-        if column.kind != before.kind {
+        if column.time_type != before.time_type {
             let (column, id) = (before.column, run.id);
             return Err(Error::user(format!("{column} is of another type now than in run #{id}.")));
         }
         let same_key = key.is_some() && key == before.key;
-        let after = if same_key { last_key(&run).or(before.after.clone()) } else { None };
-        return Ok((PurgeSpec { key, after, ..before }, column.indexed));
+        let after_key = if same_key { last_key(&run).or(before.after_key.clone()) } else { None };
+        return Ok((PurgeSpec { key, after_key, ..before }, column.indexed));
     }
     let typed = |name: &str| call.value(name).unwrap_or_default();
     let column = resolve_column(client, table, typed("column")).await?;
-    let cutoff = cutoff(client, column.kind, typed("older-than")).await?;
+    let cutoff = cutoff(client, column.time_type, typed("older-than")).await?;
     let spec = PurgeSpec {
         relation: table.relation.clone(),
         oid: table.oid,
         column: column.quoted,
-        kind: column.kind,
+        time_type: column.time_type,
         cutoff,
         key,
-        after: None,
-        rows: 0,
+        after_key: None,
+        shown_rows: 0,
     };
     Ok((spec, column.indexed))
 }
 
-async fn cutoff(client: &PooledClient, kind: TimeType, older_than: &str) -> Result<String> {
+async fn cutoff(client: &PooledClient, time_type: TimeType, older_than: &str) -> Result<String> {
     let rejected = |error| Error::user(format!("The cutoff can't be computed: {error}."));
-    let rows = client.query(&kind.cutoff_sql(), &[&older_than]).await.map_err(rejected)?;
+    let rows = client.query(&time_type.cutoff_sql(), &[&older_than]).await.map_err(rejected)?;
     let cutoff = rows.first().and_then(|row| row.get::<_, Option<String>>(0));
     cutoff.ok_or_else(|| Error::user("The cutoff can't be computed."))
 }
@@ -219,19 +219,19 @@ fn continued_spec(
 
 /// The key that a run got to, as its outcome or its last checkpoint noted it.
 fn last_key(run: &Run) -> Option<String> {
-    run.events.iter().rev().find_map(PurgeProgress::read)?.after
+    run.events.iter().rev().find_map(PurgeProgress::read)?.last_key
 }
 
 async fn count(client: &PooledClient, spec: &PurgeSpec) -> Result<Row, QueryError> {
     let transaction = client.begin(AccessMode::Read, client.statement_timeout()).await?;
-    let values = spec.values(spec.after.as_deref());
+    let values = spec.sql_values(spec.after_key.as_deref());
     let rows = transaction.query(&spec.count_sql(), &parameters(&values)).await;
     transaction.roll_back().await;
     rows?.into_iter().next().ok_or(QueryError::Lost)
 }
 
 async fn replicas(call: &Call<'_>, database: &DatabaseTarget) -> String {
-    match execute::replicas(call.app, &database.address, &call.asker).await {
+    match execute::read_lags(call.app, &database.address, &call.asker).await {
         Ok(replicas) if replicas.is_empty() => "none".to_owned(),
         Ok(replicas) => replicas.iter().map(execute::ReplicaLag::text).collect::<Vec<_>>().join("; "),
         Err(error) => format!("the server {error}"),
@@ -241,7 +241,7 @@ async fn replicas(call: &Call<'_>, database: &DatabaseTarget) -> String {
 struct TimeColumn {
     /// Quoted.
     quoted: String,
-    kind: TimeType,
+    time_type: TimeType,
     indexed: bool,
 }
 
@@ -276,11 +276,11 @@ async fn resolve_column(client: &PooledClient, table: &RelationInfo, typed: &str
         }
     };
     let kind: Option<String> = row.get("kind");
-    let kind = serde_json::from_value(kind.into()).map_err(|_| {
+    let time_type = serde_json::from_value(kind.into()).map_err(|_| {
         let (name, kind): (String, String) = (name(row), row.get("type"));
         Error::instead(format!("{name} of {relation} is of type {kind}, not a time."), time_columns(&times))
     })?;
-    Ok(TimeColumn { quoted: row.get("quoted"), kind, indexed: row.get("indexed") })
+    Ok(TimeColumn { quoted: row.get("quoted"), time_type, indexed: row.get("indexed") })
 }
 
 fn time_columns(times: &[String]) -> String {

@@ -1,7 +1,7 @@
 //! The texts of `purge`: the plan, a refusal, and the outcome. None promises free disk space, since a purge frees none.
 
 use super::batch::{BatchError, PurgeSpec};
-use super::execute::{PurgeProgress, StopReason};
+use super::execute::{EndReason, PurgeProgress};
 use crate::actions::Outcome;
 use crate::actions::support::database::DatabaseTarget;
 use crate::error::Error;
@@ -22,20 +22,20 @@ pub(super) fn describe(
     spec: &PurgeSpec,
     facts: &Row,
     counts: &Row,
-    continues: Option<RunId>,
+    continued_run: Option<RunId>,
 ) -> Plan {
-    let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
-    let begin = continues.map_or("Deletes".to_owned(), |run| format!("Continues #{run}: deletes"));
+    let PurgeSpec { relation, column, cutoff, time_type, .. } = spec;
+    let opening = continued_run.map_or("Deletes".to_owned(), |run| format!("Continues #{run}: deletes"));
     let mut plan = Plan::of(format!(
-        "{begin} {} of {relation} of {} in {}: those with {column} before {cutoff}{}.",
-        rows(spec.rows),
+        "{opening} {} of {relation} of {} in {}: those with {column} before {cutoff}{}.",
+        rows(spec.shown_rows),
         database.database,
         database.address.environment,
-        kind.zone()
+        time_type.zone_note()
     ));
     plan.set_target(spec);
     database.write_to(&mut plan);
-    if let Some(run) = continues {
+    if let Some(run) = continued_run {
         plan.identity.insert("continues".to_owned(), run.to_string());
     }
     plan.add_guard("rows", format!("at most {} are deleted in total", rows(spec.max_rows())));
@@ -55,9 +55,9 @@ pub(super) fn describe(
     );
     plan.add_context("method", method);
     plan.impact = "Everyone who still needs these rows.".to_owned();
-    let (referred, triggers): (Vec<String>, Vec<String>) = (facts.get("referred"), facts.get("triggers"));
-    if !referred.is_empty() {
-        plan.impact += &format!(" Referred to by {}.", referred.join("; "));
+    let (references, triggers): (Vec<String>, Vec<String>) = (facts.get("referred"), facts.get("triggers"));
+    if !references.is_empty() {
+        plan.impact += &format!(" Referred to by {}.", references.join("; "));
     }
     if !triggers.is_empty() {
         plan.impact += &format!(" Triggers that run on DELETE: {}.", triggers.join(", "));
@@ -82,21 +82,21 @@ pub(super) fn count_error(error: &QueryError, spec: &PurgeSpec, indexed: bool) -
     Error::instead(format!("{problem}, so no request was made."), instead)
 }
 
-pub(super) fn nothing_to_do(spec: &PurgeSpec, continues: Option<RunId>) -> Error {
-    let PurgeSpec { relation, column, cutoff, kind, .. } = spec;
-    if let Some(run) = continues {
+pub(super) fn nothing_to_do(spec: &PurgeSpec, continued_run: Option<RunId>) -> Error {
+    let PurgeSpec { relation, column, cutoff, time_type, .. } = spec;
+    if let Some(run) = continued_run {
         return Error::user(format!("Run #{run} has no rows left to delete in {relation}."));
     }
-    let problem = format!("no row of {relation} has {column} before {cutoff}{}", kind.zone());
+    let problem = format!("no row of {relation} has {column} before {cutoff}{}", time_type.zone_note());
     Error::user(format!("There is nothing to delete: {problem}."))
 }
 
-const RESUME: &str =
+const RESUME_NOTE: &str =
     "To resume: `purge {service} {table} --continue {run}`; another person has to approve it.";
-const NEXT: &str = "No disk space is freed: the table keeps its size, and new rows reuse the space. Next: `vacuum {service} {table}`.";
+const VACUUM_NOTE: &str = "No disk space is freed: the table keeps its size, and new rows reuse the space. Next: `vacuum {service} {table}`.";
 
 /// Fills in a note with the run's number and arguments.
-fn note(text: &str, run: &Run) -> Block {
+fn fill_note(text: &str, run: &Run) -> Block {
     Block::Note(fill(text, &|name| match name {
         "run" => Some(run.id.to_string()),
         argument => run.request.arguments.get(argument).cloned(),
@@ -104,14 +104,14 @@ fn note(text: &str, run: &Run) -> Block {
 }
 
 /// "At least 140,000 rows of 300,048 were deleted"
-fn deleted(progress: &PurgeProgress, spec: &PurgeSpec) -> String {
-    let least = if progress.at_least { "At least " } else { "" };
-    format!("{least}{} of {} were deleted", rows(progress.deleted), grouped(spec.rows))
+fn deleted_text(progress: &PurgeProgress, spec: &PurgeSpec) -> String {
+    let prefix = if progress.is_lower_bound { "At least " } else { "" };
+    format!("{prefix}{} of {} were deleted", rows(progress.deleted), grouped(spec.shown_rows))
 }
 
 fn facts(progress: &PurgeProgress, spec: &PurgeSpec) -> serde_json::Value {
     let mut facts = json!(progress);
-    facts["shown"] = spec.rows.into();
+    facts["shown"] = spec.shown_rows.into();
     facts
 }
 
@@ -124,8 +124,8 @@ pub(super) fn outcome_without_lock(
 ) -> Outcome {
     let mut outcome = Outcome::failed(error);
     if !progress.is_untouched() {
-        outcome = Outcome::partial(format!("{error} {} so far.", deleted(progress, spec)));
-        outcome.blocks.push(note(RESUME, run));
+        outcome = Outcome::partial(format!("{error} {} so far.", deleted_text(progress, spec)));
+        outcome.blocks.push(fill_note(RESUME_NOTE, run));
     }
     outcome.facts = facts(progress, spec);
     outcome
@@ -134,18 +134,18 @@ pub(super) fn outcome_without_lock(
 pub(super) fn outcome(
     run: &Run,
     spec: &PurgeSpec,
-    reason: StopReason,
+    reason: EndReason,
     progress: &PurgeProgress,
-    took: Duration,
+    elapsed: Duration,
 ) -> Outcome {
-    let finished = matches!(reason, StopReason::Finished);
+    let finished = matches!(reason, EndReason::Finished);
     let (kind, reason) = explain(reason, progress, spec);
-    let took = duration(took.as_secs_f64());
+    let elapsed = duration(elapsed.as_secs_f64());
     let batches = match progress.batches {
         1 => "1 batch".to_owned(),
-        more => format!("{} batches", grouped(more)),
+        count => format!("{} batches", grouped(count)),
     };
-    let summary = format!("{}, in {batches} and {took}.", deleted(progress, spec));
+    let summary = format!("{}, in {batches} and {elapsed}.", deleted_text(progress, spec));
     let verdict = match kind {
         EventKind::Invalidated => format!("{reason} Nothing was done."),
         EventKind::Failed => format!("{reason} No row was deleted."),
@@ -155,60 +155,62 @@ pub(super) fn outcome(
     let mut outcome = Outcome::new(kind, verdict);
     outcome.facts = facts(progress, spec);
     if !finished && kind != EventKind::Invalidated {
-        outcome.blocks.push(note(RESUME, run));
+        outcome.blocks.push(fill_note(RESUME_NOTE, run));
     }
-    if finished && progress.deleted < spec.rows && !progress.at_least {
-        let fewer = "The other rows were deleted before, or a trigger or another session's change kept them.";
-        outcome.blocks.push(Block::Note(fewer.into()));
+    if finished && progress.deleted < spec.shown_rows && !progress.is_lower_bound {
+        let note = "The other rows were deleted before, or a trigger or another session's change kept them.";
+        outcome.blocks.push(Block::Note(note.into()));
     }
-    if progress.at_least {
-        let more = "Countersign was interrupted: a batch may be done that was not recorded, so more rows may be deleted than this number.";
-        outcome.blocks.push(Block::Note(more.into()));
+    if progress.is_lower_bound {
+        let note = "Countersign was interrupted: a batch may be done that was not recorded, so more rows may be deleted than this number.";
+        outcome.blocks.push(Block::Note(note.into()));
     }
     if !progress.is_untouched() {
-        outcome.blocks.push(note(NEXT, run));
+        outcome.blocks.push(fill_note(VACUUM_NOTE, run));
     }
     outcome
 }
 
-/// The outcome of a purge that is stopped while no process works on it: it is noted now and then, so a batch may be done that
-/// no checkpoint covers.
+/// The outcome of a purge that is stopped while no process works on it: its checkpoints are written only now and then, so a batch
+/// may be done that none covers.
 pub(super) fn abandoned_outcome(run: &Run, spec: &PurgeSpec, progress: &PurgeProgress) -> Outcome {
-    let verdict = format!("Stopped while it was interrupted. {}; more rows may be.", deleted(progress, spec));
+    let verdict =
+        format!("Stopped while it was interrupted. {}; more rows may be.", deleted_text(progress, spec));
     let mut outcome = Outcome::new(EventKind::Stopped, verdict);
     outcome.facts = facts(progress, spec);
-    outcome.blocks = vec![note(RESUME, run), note(NEXT, run)];
+    outcome.blocks = vec![fill_note(RESUME_NOTE, run), fill_note(VACUUM_NOTE, run)];
     outcome
 }
 
-fn explain(reason: StopReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (EventKind, String) {
+fn explain(reason: EndReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (EventKind, String) {
     let relation = &spec.relation;
-    let invalidated = if progress.is_untouched() { EventKind::Invalidated } else { EventKind::Stopped };
-    let failed = if progress.is_untouched() { EventKind::Failed } else { EventKind::Partial };
+    let invalidated_kind = if progress.is_untouched() { EventKind::Invalidated } else { EventKind::Stopped };
+    let failed_kind = if progress.is_untouched() { EventKind::Failed } else { EventKind::Partial };
     let error = match reason {
-        StopReason::Finished => return (EventKind::Succeeded, String::new()),
-        StopReason::Requested => return (EventKind::Stopped, "Stopped, as asked.".to_owned()),
-        StopReason::Replicas(clause) => return (EventKind::Stopped, format!("Stopped, since {clause}.")),
-        StopReason::RowsKept => {
+        EndReason::Finished => return (EventKind::Succeeded, String::new()),
+        EndReason::StopRequested => return (EventKind::Stopped, "Stopped, as asked.".to_owned()),
+        EndReason::ReplicaLag(clause) => return (EventKind::Stopped, format!("Stopped, since {clause}.")),
+        EndReason::RowsKept => {
             let kept = format!("Deleted rows of {relation} are still there: a trigger or a rule keeps them.");
-            return (failed, kept);
+            return (failed_kind, kept);
         }
-        StopReason::Failed(error) => error,
+        EndReason::Failed(error) => error,
     };
     match error {
         BatchError::TooManyRows => {
-            let shown = format!("{}, and a fifth more at most", rows(spec.rows));
-            (invalidated, format!("More rows are that old than the card showed: {shown}."))
+            let shown = format!("{}, and a fifth more at most", rows(spec.shown_rows));
+            (invalidated_kind, format!("More rows are that old than the card showed: {shown}."))
         }
-        BatchError::Changed(what) => {
-            (invalidated, format!("{relation} is no longer what the card showed: its {what} is another."))
-        }
-        BatchError::ReadOnly => (failed, "The server is read-only now.".to_owned()),
+        BatchError::Changed(what) => (
+            invalidated_kind,
+            format!("{relation} is no longer what the card showed: its {what} is another."),
+        ),
+        BatchError::ReadOnly => (failed_kind, "The server is read-only now.".to_owned()),
         BatchError::TooSlow => {
-            (failed, "Even a batch of 100 rows takes longer than statement_timeout.".to_owned())
+            (failed_kind, "Even a batch of 100 rows takes longer than statement_timeout.".to_owned())
         }
-        BatchError::Busy(error) => (failed, format!("Another session blocked it repeatedly: {error}.")),
-        BatchError::Rejected(error) => (failed, format!("PostgreSQL refused: {error}.")),
-        BatchError::Lost(error, _) => (failed, format!("The server {error}.")),
+        BatchError::Busy(error) => (failed_kind, format!("Another session blocked it repeatedly: {error}.")),
+        BatchError::Rejected(error) => (failed_kind, format!("PostgreSQL refused: {error}.")),
+        BatchError::Lost { error, .. } => (failed_kind, format!("The server {error}.")),
     }
 }
