@@ -1,7 +1,7 @@
 //! `cancel`: cancels the statement that a session runs, and no later one.
 
 use super::support::session_info::SessionInfo;
-use super::support::signal::{SignalKind, observe, signal};
+use super::support::signal::{SignalKind, observe_outcome, signal};
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::Plan;
@@ -32,6 +32,6 @@ impl Action for Cancel {
     }
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
-        observe(execution, SignalKind::Cancel).await
+        observe_outcome(execution, SignalKind::Cancel).await
     }
 }

@@ -19,9 +19,9 @@ const CREATE: &str = "CREATE EXTENSION pg_stat_statements WITH SCHEMA public";
 impl Action for EnableStats {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let target = DatabaseTarget::from_call(call)?;
-        let state = only_row(target.client(call).await?.query(STATE, &[]).await, &target)?;
+        let state = only_row(target.connect_executor(call).await?.query(STATE, &[]).await, &target)?;
         // The reader sees settings that the owner's login may not.
-        let readers_state = only_row(target.reader(call).await?.query(STATE, &[]).await, &target)?;
+        let readers_state = only_row(target.connect_reader(call).await?.query(STATE, &[]).await, &target)?;
         let version = creatable_version(&target, &state, &readers_state)?;
         let (database, environment) = (&target.database, &target.address.environment);
         let mut plan =
@@ -113,7 +113,9 @@ fn creatable_version(target: &DatabaseTarget, state: &Row, readers_state: &Row) 
 async fn created(execution: &Execution<'_>, target: &DatabaseTarget) -> Outcome {
     let database = &target.database;
     let unchecked = format!("pg_stat_statements in {database} can't be checked now: try `slow` later.");
-    let Some(observer) = target.observer(execution).await else { return Outcome::unknown(unchecked) };
+    let Some(observer) = target.connect_reader_for_execution(execution).await else {
+        return Outcome::unknown(unchecked);
+    };
     let extension = "SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements'";
     let Ok(rows) = observer.query(extension, &[]).await else { return Outcome::unknown(unchecked) };
     let Some(version) = rows.first().map(|row| row.get::<_, String>(0)) else {

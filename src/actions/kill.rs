@@ -1,7 +1,7 @@
 //! `kill`: ends one session. `support/signal.sql` tests its identity and the guards.
 
 use super::support::session_info::SessionInfo;
-use super::support::signal::{SignalKind, observe, signal};
+use super::support::signal::{SignalKind, observe_outcome, signal};
 use super::{Action, Call, Execution, Outcome};
 use crate::error::Result;
 use crate::model::Plan;
@@ -31,6 +31,6 @@ impl Action for Kill {
     }
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
-        observe(execution, SignalKind::Terminate).await
+        observe_outcome(execution, SignalKind::Terminate).await
     }
 }

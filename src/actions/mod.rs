@@ -120,7 +120,7 @@ impl Execution<'_> {
     /// The audit log can't be written; the part is done nevertheless.
     pub async fn checkpoint(&self, facts: serde_json::Value) -> StoreResult<()> {
         let details = EventDetails { facts, ..EventDetails::default() };
-        self.app.audit.note(self.run.id, EventKind::Checkpoint, details).await.map(drop)
+        self.app.audit.append_to_current(self.run.id, EventKind::Checkpoint, details).await.map(drop)
     }
 
     /// The facts of the last checkpoint, which only a resumed run has.
@@ -183,7 +183,7 @@ impl Outcome {
     pub fn details(&self) -> EventDetails {
         let details = EventDetails { facts: self.facts.clone(), ..EventDetails::default() };
         let outcome = serde_json::to_string(&(&self.verdict, &self.blocks)).unwrap_or_default();
-        details.text("verdict", self.verdict.words()).text("outcome", outcome)
+        details.with_text("verdict", self.verdict.words()).with_text("outcome", outcome)
     }
 }
 

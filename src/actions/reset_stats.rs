@@ -82,10 +82,10 @@ impl ResetFunction {
 impl Action for ResetStats {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let target = DatabaseTarget::from_call(call)?;
-        let reset = ResetFunction::find(&target.client(call).await?, &target).await?;
+        let reset = ResetFunction::find(&target.connect_executor(call).await?, &target).await?;
         let environment = call.app.environments.environment(&target.address.environment)?;
         let own_roles = call.app.environments.own_roles(environment);
-        let counters = reset.counters(&target.reader(call).await?, &own_roles).await;
+        let counters = reset.counters(&target.connect_reader(call).await?, &own_roles).await;
         let counters = counters.map_err(|err| target.query_error(&err))?;
         let (database, name) = (&target.database, &environment.name);
         let mut plan = Plan::of(format!("Resets pg_stat_statements for {database} in {name}."));
@@ -109,7 +109,7 @@ impl Action for ResetStats {
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         let target = DatabaseTarget::from_plan(execution);
         let since = execution.run.event(EventKind::Started)?.at.to_string();
-        let observer = target.observer(execution).await?;
+        let observer = target.connect_reader_for_execution(execution).await?;
         let rows = observer.query(STATE, &[]).await.ok()?;
         let schema: String = rows.first()?.get::<_, Option<String>>("schema")?;
         // As JSON, since a column that doesn't exist can't be named.
@@ -136,7 +136,7 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let target = DatabaseTarget::from_plan(execution);
     let session = begin(execution, &target).await?;
     let unread = || target.failed("can't be read, so the reset could not be verified");
-    let observer = target.observer(execution).await.ok_or_else(unread)?;
+    let observer = target.connect_reader_for_execution(execution).await.ok_or_else(unread)?;
     let reset = ResetFunction::find(&session, &target).await;
     let reset = reset.map_err(|err| Outcome::failed(err.to_string()))?;
     let environment = execution.app.environments.environment(&target.address.environment);

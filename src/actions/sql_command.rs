@@ -1,18 +1,18 @@
 //! A `.sql` command that changes data. The card shows its exact text, its values and the number of rows that it changes. The
-//! execution is one transaction with a time limit, through the login that the file names; it changes at most what was shown, or is
-//! rolled back. A stop rolls it back, too.
+//! execution is one transaction with a time limit, through the login that the file names; it changes at most a fifth more rows than
+//! the card showed, or is rolled back. A stop rolls it back, too.
 
 use super::support::blocks::table;
-use super::support::max_change;
+use super::support::{max_change, row_count_text};
 use super::{Action, Call, Execution, Outcome};
 use crate::app::App;
-use crate::catalog::{COUNT, Command, Scope, Section, Variant};
+use crate::catalog::{COUNT_COLUMN, Command, Scope, Section, Variant};
 use crate::clock::duration_seconds;
 use crate::command_line::{ArgType, Values};
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, ColumnKind, EventKind, Plan, Table, as_text};
 use crate::postgres::{AccessMode, Address, PooledClient, QueryError, Transaction};
-use crate::sql::{Target, Value, decode, explain, grouped, parameters, user_error, value_text};
+use crate::sql::{Target, Value, decode, explain, parameters, user_error, value_text};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -24,10 +24,10 @@ pub struct SqlCommand;
 const MAX_PREVIEW_ROWS: usize = 10;
 
 /// The parameter that holds the plan's time, so that preview and execution use the same moment.
-const ASKED_AT: &str = "asked_at";
+const REQUESTED_AT: &str = "asked_at";
 
 #[derive(Default, Serialize, Deserialize)]
-struct SqlTarget {
+struct SqlIdentity {
     server: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     database: Option<String>,
@@ -35,7 +35,7 @@ struct SqlTarget {
     command_sha256: String,
 }
 
-impl SqlTarget {
+impl SqlIdentity {
     fn address(&self, environment: &str, command: &Command) -> Address {
         Address::new(environment, &self.server, command.header.login).in_database(self.database.clone())
     }
@@ -51,41 +51,42 @@ struct RowCount {
 struct Preview {
     rows: i64,
     /// The values of the header's `preview_columns`.
-    keys: Vec<Vec<Cell>>,
+    sample_rows: Vec<Vec<Cell>>,
 }
 
 #[async_trait]
 impl Action for SqlCommand {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let command = call.command;
-        let only = only_target(call)?;
-        let label = only.label();
-        let target = SqlTarget {
-            server: only.server.clone(),
-            database: only.database.clone(),
+        let target = only_target(call)?;
+        let label = target.label();
+        let identity = SqlIdentity {
+            server: target.server.clone(),
+            database: target.database.clone(),
             role: role(call.app, call.environment_name(), command)?,
             command_sha256: command.hash.clone(),
         };
         let mut plan = describe(call, label)?;
-        plan.set_target(&target);
-        let address = target.address(call.environment_name(), command);
+        plan.set_target(&identity);
+        let address = identity.address(call.environment_name(), command);
         let client = call.app.environments.acquire(&address, &call.asker).await;
         let client = client.map_err(|error| user_error(label, &error.to_string()))?;
         let variant = variant(command, &client).map_err(|error| user_error(label, error))?;
         plan.code = Some(("The reviewed SQL".to_owned(), variant.source.clone()));
-        let bindings = Bindings { target: &target, asked_at: asked_at(&plan), values: call.values };
+        let requested_at = requested_at(&plan);
+        let source = ParameterSource { identity: &identity, requested_at, values: call.values };
         let preview = async {
             if !has_preview(variant) {
                 return Ok(None);
             }
             let transaction = client.begin(AccessMode::Read, time_limit(command, &client)).await?;
-            let preview = preview(&transaction, command, variant, &bindings).await;
+            let preview = preview(&transaction, command, variant, &source).await;
             transaction.roll_back().await;
             preview
         };
         let preview = preview.await.map_err(|error| user_error(label, &explain(&error, command)))?;
-        if variant.sections.iter().any(|section| section.parameters.iter().any(|name| name == ASKED_AT)) {
-            plan.add_context(ASKED_AT, bindings.asked_at);
+        if variant.sections.iter().any(|section| section.parameters.iter().any(|name| name == REQUESTED_AT)) {
+            plan.add_context(REQUESTED_AT, source.requested_at);
         }
         let Some(preview) = preview else { return Ok(plan) };
         if preview.rows == 0 {
@@ -106,38 +107,39 @@ impl Action for SqlCommand {
 
 async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let command = execution.command;
-    let target: SqlTarget = execution.plan.target().unwrap_or_default();
-    if target.command_sha256 != command.hash {
+    let identity: SqlIdentity = execution.plan.target().unwrap_or_default();
+    if identity.command_sha256 != command.hash {
         return Err(Outcome::invalidated("The command's file has changed since the plan was made."));
     }
     let environment = execution.environment().unwrap_or_default();
-    if role(execution.app, environment, command).ok().as_ref() != Some(&target.role) {
+    if role(execution.app, environment, command).ok().as_ref() != Some(&identity.role) {
         return Err(Outcome::invalidated("The login's role has changed since the plan was made."));
     }
-    let failed = |error: &str| failed(&target.server, error);
-    let address = target.address(environment, command);
+    let fail = |error: &str| failed_outcome(&identity.server, error);
+    let address = identity.address(environment, command);
     let client = execution.app.environments.acquire(&address, &execution.asker).await;
-    let client = client.map_err(|error| failed(&error.to_string()))?;
+    let client = client.map_err(|error| fail(&error.to_string()))?;
     let variant = variant(command, &client).ok();
-    let is_shown =
+    let matches_card =
         |variant: &&Variant| execution.plan.code.as_ref().is_some_and(|(_, sql)| *sql == variant.source);
-    let Some(variant) = variant.filter(is_shown) else {
+    let Some(variant) = variant.filter(matches_card) else {
         let text = "The server's version has changed, and its SQL is not the one that was shown.";
         return Err(Outcome::invalidated(text));
     };
-    let shown = shown_rows(execution.plan, has_preview(variant))?;
+    let card_rows = card_rows(execution.plan, has_preview(variant))?;
     let transaction = client.begin(AccessMode::Write, time_limit(command, &client)).await;
-    let transaction = transaction.map_err(|error| failed(&explain(&error, command)))?;
+    let transaction = transaction.map_err(|error| fail(&explain(&error, command)))?;
     let values = &execution.run.request.arguments;
-    let bindings = Bindings { target: &target, asked_at: asked_at(execution.plan), values };
-    let change = Change { execution, variant, bindings, shown };
-    let changed = client.until(execution.stop, change.run(&transaction)).await;
+    let requested_at = requested_at(execution.plan);
+    let source = ParameterSource { identity: &identity, requested_at, values };
+    let change = Change { execution, variant, source, card_rows };
+    let result = client.run_until_stopped(execution.stop, change.run(&transaction)).await;
     if execution.stop.is_cancelled() {
         transaction.discard().await;
         return Err(Outcome::new(EventKind::Stopped, "Stopped and rolled back: nothing was changed."));
     }
-    match changed {
-        Ok(changed) => Ok(change.commit(transaction, changed).await),
+    match result {
+        Ok(changed_rows) => Ok(change.commit(transaction, changed_rows).await),
         Err(outcome) => {
             transaction.roll_back().await;
             Err(outcome)
@@ -145,7 +147,7 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     }
 }
 
-fn failed(server: &str, error: &str) -> Outcome {
+fn failed_outcome(server: &str, error: &str) -> Outcome {
     Outcome::new(EventKind::Failed, format!("{server} {error}. Nothing was changed."))
 }
 
@@ -154,7 +156,7 @@ fn has_preview(variant: &Variant) -> bool {
 }
 
 /// The number of rows on the card; `None` for a command without a preview, which has no limit.
-fn shown_rows(plan: &Plan, has_preview: bool) -> Result<Option<i64>, Outcome> {
+fn card_rows(plan: &Plan, has_preview: bool) -> Result<Option<i64>, Outcome> {
     let shown = plan.target().map(|count: RowCount| count.rows);
     if has_preview && shown.is_none() {
         return Err(Outcome::invalidated("The plan doesn't say how many rows the card showed."));
@@ -162,29 +164,25 @@ fn shown_rows(plan: &Plan, has_preview: bool) -> Result<Option<i64>, Outcome> {
     Ok(shown)
 }
 
-fn asked_at(plan: &Plan) -> String {
+fn requested_at(plan: &Plan) -> String {
     plan.created_at.strftime("%Y-%m-%d %H:%M:%S+00").to_string()
 }
 
-struct Bindings<'a> {
-    target: &'a SqlTarget,
-    asked_at: String,
+struct ParameterSource<'a> {
+    identity: &'a SqlIdentity,
+    requested_at: String,
     values: &'a Values,
 }
 
-impl Bindings<'_> {
-    fn bind(&self, section: &Section) -> Vec<Option<String>> {
+impl ParameterSource<'_> {
+    fn values_for(&self, section: &Section) -> Vec<Option<String>> {
         let value = |name: &String| match self.values.get(name) {
-            None if name == "database" => self.target.database.clone(),
-            None if name == ASKED_AT => Some(self.asked_at.clone()),
+            None if name == "database" => self.identity.database.clone(),
+            None if name == REQUESTED_AT => Some(self.requested_at.clone()),
             known => known.cloned(),
         };
         section.parameters.iter().map(value).collect()
     }
-}
-
-fn rows(number: i64) -> String {
-    if number == 1 { "1 row".to_owned() } else { format!("{} rows", grouped(number)) }
 }
 
 fn describe(call: &Call<'_>, label: &str) -> Result<Plan> {
@@ -202,9 +200,12 @@ fn describe(call: &Call<'_>, label: &str) -> Result<Plan> {
     }
     plan.add_context("login", command.header.login.to_string());
     let limits = call.app.environments.environment(environment)?;
-    let whole = in_largest_unit(header_timeout(command).unwrap_or(limits.statement_timeout));
-    let lock = in_largest_unit(limits.lock_timeout);
-    plan.add_context("time limit", format!("{whole} in all, {lock} for a lock; then nothing is changed"));
+    let total_limit = in_largest_unit(header_timeout(command).unwrap_or(limits.statement_timeout));
+    let lock_limit = in_largest_unit(limits.lock_timeout);
+    plan.add_context(
+        "time limit",
+        format!("{total_limit} in all, {lock_limit} for a lock; then nothing is changed"),
+    );
     plan.impact = "Everyone who uses the data that the SQL changes.".to_owned();
     plan.rollback = "None: deleted or overwritten rows exist only in a backup.".to_owned();
     Ok(plan)
@@ -241,14 +242,14 @@ async fn preview(
     transaction: &Transaction<'_>,
     command: &Command,
     variant: &Variant,
-    bindings: &Bindings<'_>,
+    source: &ParameterSource<'_>,
 ) -> Result<Option<Preview>, QueryError> {
     let Some(section) = variant.sections.iter().find(|section| section.preview) else { return Ok(None) };
-    let rows = transaction.query(&section.sql, &parameters(&bindings.bind(section))).await?;
-    let Some(first) = rows.first() else { return Ok(Some(Preview { rows: 0, keys: Vec::new() })) };
+    let rows = transaction.query(&section.sql, &parameters(&source.values_for(section))).await?;
+    let Some(first) = rows.first() else { return Ok(Some(Preview { rows: 0, sample_rows: Vec::new() })) };
     let index_of = |name: &str| first.columns().iter().position(|column| column.name() == name);
-    let counted = index_of(COUNT).and_then(|index| decode(first).ok()?.into_iter().nth(index));
-    let Some(Value::Int(count)) = counted else {
+    let count_value = index_of(COUNT_COLUMN).and_then(|index| decode(first).ok()?.into_iter().nth(index));
+    let Some(Value::Int(count)) = count_value else {
         // A guard can't compare NULL or text.
         let message = "the preview's column count is no whole number".to_owned();
         return Err(QueryError::Refused { code: "0A000".to_owned(), message });
@@ -256,48 +257,48 @@ async fn preview(
     let columns = command.header.preview_columns.iter();
     let columns: Vec<(&str, usize)> =
         columns.filter_map(|name| Some((name.as_str(), index_of(name)?))).collect();
-    let mut keys = Vec::new();
+    let mut sample_rows = Vec::new();
     for row in rows.iter().take(MAX_PREVIEW_ROWS).filter(|_| !columns.is_empty()) {
         let values = decode(row)?;
         let cell = |(name, index): &(&str, usize)| {
             Cell::from(value_text(name, values.get(*index).unwrap_or(&Value::Null)))
         };
-        keys.push(columns.iter().map(cell).collect());
+        sample_rows.push(columns.iter().map(cell).collect());
     }
-    Ok(Some(Preview { rows: count.max(0), keys }))
+    Ok(Some(Preview { rows: count.max(0), sample_rows }))
 }
 
 fn show_preview(plan: &mut Plan, preview: Preview, command: &Command) {
-    let change = if preview.rows == 1 { "changes" } else { "change" };
-    plan.effect = format!("{} {} {change}.", plan.effect, rows(preview.rows));
+    let verb = if preview.rows == 1 { "changes" } else { "change" };
+    plan.effect = format!("{} {} {verb}.", plan.effect, row_count_text(preview.rows));
     plan.set_target(&RowCount { rows: preview.rows });
-    plan.add_guard("rows", format!("it changes {} at most", rows(max_change(preview.rows))));
+    plan.add_guard("rows", format!("it changes {} at most", row_count_text(max_change(preview.rows))));
     plan.impact.push_str(" Changes by triggers and cascading foreign keys are not counted.");
-    if preview.keys.is_empty() {
+    if preview.sample_rows.is_empty() {
         return;
     }
     let columns: Vec<(&str, ColumnKind)> =
         command.header.preview_columns.iter().map(|key| (key.as_str(), ColumnKind::Left)).collect();
-    let title = format!("{} of the {}", preview.keys.len(), rows(preview.rows));
-    plan.tables.push(Table { title: Some(title), ..table(&columns, preview.keys) });
+    let title = format!("{} of the {}", preview.sample_rows.len(), row_count_text(preview.rows));
+    plan.tables.push(Table { title: Some(title), ..table(&columns, preview.sample_rows) });
 }
 
 struct Change<'a> {
     execution: &'a Execution<'a>,
     variant: &'a Variant,
-    bindings: Bindings<'a>,
+    source: ParameterSource<'a>,
     /// Number of rows on the card; `None` for a command without a preview.
-    shown: Option<i64>,
+    card_rows: Option<i64>,
 }
 
 impl Change<'_> {
-    fn check_limit(&self, now: i64) -> Result<(), Outcome> {
-        match self.shown {
-            Some(shown) if now > max_change(shown) => Err(Outcome::invalidated(format!(
+    fn check_limit(&self, current_rows: i64) -> Result<(), Outcome> {
+        match self.card_rows {
+            Some(card_rows) if current_rows > max_change(card_rows) => Err(Outcome::invalidated(format!(
                 "It would change {} now; the card showed {}, and {} may change at most.",
-                rows(now),
-                rows(shown),
-                rows(max_change(shown))
+                row_count_text(current_rows),
+                row_count_text(card_rows),
+                row_count_text(max_change(card_rows))
             ))),
             _ => Ok(()),
         }
@@ -306,43 +307,46 @@ impl Change<'_> {
     /// Runs the preview again, then every statement, up to the row limit. Returns the number of changed rows.
     async fn run(&self, transaction: &Transaction<'_>) -> Result<i64, Outcome> {
         let command = self.execution.command;
-        let failed = |error| failed(&self.bindings.target.server, &explain(&error, command));
+        let fail = |error| failed_outcome(&self.source.identity.server, &explain(&error, command));
         // Cheaper than changing too many rows and rolling back.
-        let preview = preview(transaction, command, self.variant, &self.bindings).await;
-        if let Some(preview) = preview.map_err(failed)? {
+        let preview = preview(transaction, command, self.variant, &self.source).await;
+        if let Some(preview) = preview.map_err(fail)? {
             self.check_limit(preview.rows)?;
         }
         let statements = self.variant.sections.iter().filter(|section| !section.preview);
         let statements: Vec<&Section> = statements.collect();
-        let mut changed = 0_i64;
+        let mut changed_rows = 0_i64;
         for (index, section) in statements.iter().enumerate() {
             self.execution.progress(None, format!("statement {} of {}", index + 1, statements.len()));
-            let rows = transaction.execute(&section.sql, &parameters(&self.bindings.bind(section))).await;
-            let rows = rows.map_err(failed)?;
+            let rows = transaction.execute(&section.sql, &parameters(&self.source.values_for(section))).await;
+            let rows = rows.map_err(fail)?;
             if section.changes_data {
-                changed = changed.saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));
+                changed_rows = changed_rows.saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));
             }
-            self.check_limit(changed)?;
+            self.check_limit(changed_rows)?;
         }
-        Ok(changed)
+        Ok(changed_rows)
     }
 
     /// Commits; without PostgreSQL's confirmation the outcome is unknown.
-    async fn commit(&self, transaction: Transaction<'_>, changed: i64) -> Outcome {
-        let server = &self.bindings.target.server;
+    async fn commit(&self, transaction: Transaction<'_>, changed_rows: i64) -> Outcome {
+        let server = &self.source.identity.server;
         match transaction.commit().await {
             Ok(()) => {
-                let place = self.bindings.values.get("service").unwrap_or(server);
-                let mut outcome = Outcome::done(format!("{} ran on {place}.", self.execution.command.name));
-                outcome.facts = json!({ "rows": changed, "shown": self.shown });
-                if let Some(shown) = self.shown {
-                    let (changed, shown) = (rows(changed), rows(shown));
+                let target_name = self.source.values.get("service").unwrap_or(server);
+                let mut outcome =
+                    Outcome::done(format!("{} ran on {target_name}.", self.execution.command.name));
+                outcome.facts = json!({ "rows": changed_rows, "shown": self.card_rows });
+                if let Some(shown) = self.card_rows {
+                    let (changed, shown) = (row_count_text(changed_rows), row_count_text(shown));
                     let line = format!("{changed} changed, in one transaction; the card showed {shown}.");
                     outcome.blocks.push(Block::Note(line.into()));
                 }
                 outcome
             }
-            Err(error) if error.is_final() => failed("PostgreSQL", &format!("rejected the commit: {error}")),
+            Err(error) if error.is_final() => {
+                failed_outcome("PostgreSQL", &format!("rejected the commit: {error}"))
+            }
             Err(error) => Outcome::unknown(format!(
                 "{server} {error} during the commit, so the result is unknown. Check the data before you request it again."
             )),
@@ -371,12 +375,12 @@ mod tests {
     #[test]
     fn a_preview_without_a_readable_number_of_rows_runs_nothing() {
         let mut plan = Plan::of("Deletes old rows.".to_owned());
-        assert_eq!(shown_rows(&plan, false).unwrap(), None);
+        assert_eq!(card_rows(&plan, false).unwrap(), None);
         for rows in [None, Some(""), Some("many")] {
             plan.identity.extend(rows.map(|rows| ("rows".to_owned(), rows.to_owned())));
-            assert_eq!(shown_rows(&plan, true).unwrap_err().kind, EventKind::Invalidated, "{rows:?}");
+            assert_eq!(card_rows(&plan, true).unwrap_err().kind, EventKind::Invalidated, "{rows:?}");
         }
         plan.set_target(&RowCount { rows: 120 });
-        assert_eq!(shown_rows(&plan, true).unwrap(), Some(120));
+        assert_eq!(card_rows(&plan, true).unwrap(), Some(120));
     }
 }

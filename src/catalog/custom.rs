@@ -8,7 +8,7 @@ use crate::sql_lexer::SqlError;
 use crate::toml_reader::Reader;
 
 /// A preview's column that says how many rows the command would change.
-pub const COUNT: &str = "count";
+pub const COUNT_COLUMN: &str = "count";
 
 /// A transaction may hold its locks this long at most, in seconds: an hour.
 const LONGEST_S: u64 = 3_600;
@@ -105,10 +105,11 @@ fn preview_errors(columns: &Columns, header: &Header) -> Vec<SqlError> {
         return vec![SqlError::new(0, "a preview is one plain SELECT that names each of its columns")];
     };
     let mut reasons = Vec::new();
-    if !columns.iter().any(|column| column == COUNT) {
+    if !columns.iter().any(|column| column == COUNT_COLUMN) {
         reasons.push("a preview has a column `count`: how many rows the command would change".to_owned());
     }
-    for column in columns.iter().filter(|column| *column != COUNT && !header.preview_columns.contains(column))
+    for column in
+        columns.iter().filter(|column| *column != COUNT_COLUMN && !header.preview_columns.contains(column))
     {
         reasons.push(format!("`{column}` is not among `preview_columns`, so the card may not show it"));
     }

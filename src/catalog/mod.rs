@@ -17,7 +17,7 @@ mod custom;
 mod header;
 pub mod sql_files;
 
-pub use custom::COUNT;
+pub use custom::COUNT_COLUMN;
 pub use header::MIGRATIONS_DIRECTORY;
 
 /// The runbook that was reviewed is the runbook that runs.

@@ -75,7 +75,7 @@ impl PooledClient {
 
     /// Does work over this connection, whose statements are cancelled when `stop` is: they end with
     /// [`QueryError::is_cancelled`] then, unless they were done before. A cancellation may still be on its way afterwards.
-    pub async fn until<T>(&self, stop: &CancellationToken, work: impl Future<Output = T>) -> T {
+    pub async fn run_until_stopped<T>(&self, stop: &CancellationToken, work: impl Future<Output = T>) -> T {
         // Repeated as long as the work lasts: PostgreSQL forgets a cancellation that comes between two of its statements.
         let cancel = async {
             stop.cancelled().await;
@@ -108,7 +108,7 @@ impl DedicatedSession {
     /// As [`DedicatedSession::execute`], cancelled when `stop` is; it ends with [`QueryError::is_cancelled`] then, unless it was
     /// done before.
     pub async fn execute_until(&self, sql: &str, stop: &CancellationToken) -> QueryResult<Vec<String>> {
-        self.until(stop, self.execute(sql)).await
+        self.run_until_stopped(stop, self.execute(sql)).await
     }
 
     /// Locks a resource of the database until the connection ends, against every other Countersign instance. `false`: another

@@ -4,7 +4,7 @@
 use super::support::blocks::{count, table};
 use super::support::session_info::{ensure_sees_sessions, query_error, reader};
 use super::support::signal::{
-    CurrentSession, ServerTarget, SessionId, SignalKind, SignalResult, observe, signal_all,
+    CurrentSession, ServerTarget, SessionId, SignalKind, SignalResult, observe_outcome, signal_all,
 };
 use super::{Action, Call, Execution, Outcome};
 use crate::clock::duration_seconds;
@@ -60,14 +60,14 @@ impl Action for KillIdle {
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         let targets: Vec<IdleTarget> =
             execution.plan.target_identities.iter().filter_map(from_identity).collect();
-        match signal_all(execution, SignalKind::Idle).await {
+        match signal_all(execution, SignalKind::TerminateIdle).await {
             Ok(results) => outcome(&targets, &results),
             Err(outcome) => outcome,
         }
     }
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
-        observe(execution, SignalKind::Idle).await
+        observe_outcome(execution, SignalKind::TerminateIdle).await
     }
 }
 
@@ -213,22 +213,22 @@ fn outcome(targets: &[IdleTarget], results: &[SignalResult]) -> Outcome {
 fn cell(result: &SignalResult) -> Cell {
     use CurrentSession::{Gone, OtherSession, Same};
     use Severity::{Critical, Neutral, Warning};
-    use SignalResult::{LeftAlone, Refused, Signalled, Unknown};
+    use SignalResult::{NotSignalled, Refused, Signalled, Unknown};
     let (text, severity) = match result {
-        LeftAlone(Ok(Gone)) => ("was gone already".to_owned(), Neutral),
-        LeftAlone(Ok(OtherSession)) => {
+        NotSignalled(Ok(Gone)) => ("was gone already".to_owned(), Neutral),
+        NotSignalled(Ok(OtherSession)) => {
             ("was gone already; its pid belongs to another session, left alone".to_owned(), Neutral)
         }
-        LeftAlone(Ok(Same(session))) => {
-            let guard = match (&session.spared, session.state.as_str()) {
+        NotSignalled(Ok(Same(session))) => {
+            let guard = match (&session.protected_owner, session.state.as_str()) {
                 (Some(owner), _) => format!("is {owner} now"),
-                (None, "idle") if session.used => "was used in between".to_owned(),
+                (None, "idle") if session.was_active_since_shown => "was used in between".to_owned(),
                 (None, "idle") => "no longer matches what was shown".to_owned(),
                 (None, state) => format!("is {state} now"),
             };
             (format!("{guard}, left alone"), Neutral)
         }
-        LeftAlone(Err(err)) => (format!("left alone; its state can't be read: {err}"), Warning),
+        NotSignalled(Err(err)) => (format!("left alone; its state can't be read: {err}"), Warning),
         Signalled(Ok(Gone | OtherSession)) => ("ended".to_owned(), Severity::Ok),
         Signalled(Ok(Same(_))) => ("signalled, has not ended yet".to_owned(), Critical),
         Signalled(Err(err)) => (format!("signalled; its state can't be read: {err}"), Critical),
@@ -246,10 +246,14 @@ mod tests {
 
     #[test]
     fn the_verdict_never_says_less_was_done_than_was() {
-        let live = || LiveSession { state: "idle".to_owned(), used: true, ..LiveSession::default() };
+        let live = || LiveSession {
+            state: "idle".to_owned(),
+            was_active_since_shown: true,
+            ..LiveSession::default()
+        };
         let gone = || SignalResult::Signalled(Ok(CurrentSession::Gone));
         let stuck = || SignalResult::Signalled(Ok(CurrentSession::Same(live())));
-        let used = || SignalResult::LeftAlone(Ok(CurrentSession::Same(live())));
+        let used = || SignalResult::NotSignalled(Ok(CurrentSession::Same(live())));
         let lost = || SignalResult::Unknown(QueryError::Lost);
         for (results, kind, words) in [
             (vec![gone(), gone()], EventKind::Succeeded, "2 sessions are gone."),
@@ -265,7 +269,7 @@ mod tests {
             let verdict = outcome.verdict.words();
             assert_eq!(outcome.kind, kind, "{verdict}");
             assert!(verdict.contains(words), "{verdict}");
-            let left_alone = |result: &SignalResult| matches!(result, SignalResult::LeftAlone(_));
+            let left_alone = |result: &SignalResult| matches!(result, SignalResult::NotSignalled(_));
             assert!(!verdict.contains("Nothing was done") || results.iter().all(left_alone), "{verdict}");
         }
     }

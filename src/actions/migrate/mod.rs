@@ -129,7 +129,8 @@ pub(super) struct MigrationInspection {
 
 /// Reads the migration history and the directory; a running migration is an error.
 pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Result<MigrationInspection> {
-    let (client, reader) = tokio::join!(target.connections.client(call), target.connections.reader(call));
+    let (client, reader) =
+        tokio::join!(target.connections.connect_executor(call), target.connections.connect_reader(call));
     let (client, reader) = (client?, reader?);
     let history_error = |error: HistoryError| text::history_error(target, &error);
     if let Some(holder) = lock_holder(&reader).await.map_err(history_error)? {

@@ -30,7 +30,7 @@ impl Action for Purge {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         check_arguments(call)?;
         let database = DatabaseTarget::from_call(call)?;
-        let client = database.client(call).await?;
+        let client = database.connect_executor(call).await?;
         let typed = call.value("table").unwrap_or_default();
         let table = RelationKind::Purged.resolve(call, &client, &database.database, typed).await?;
         let relation = &table.relation;

@@ -3,7 +3,7 @@
 use super::batch::{BatchError, PurgeSpec};
 use super::execute::{EndReason, PurgeProgress};
 use crate::actions::Outcome;
-use crate::actions::support::database::DatabaseTarget;
+use crate::actions::support::{database::DatabaseTarget, row_count_text};
 use crate::error::Error;
 use crate::model::{Block, EventKind, Plan, Run, RunId};
 use crate::postgres::QueryError;
@@ -11,10 +11,6 @@ use crate::sql::{bytes, duration, fill, grouped};
 use serde_json::json;
 use std::time::Duration;
 use tokio_postgres::Row;
-
-fn rows(number: i64) -> String {
-    if number == 1 { "1 row".to_owned() } else { format!("{} rows", grouped(number)) }
-}
 
 /// The plan, by the table's facts and the counts of its old rows.
 pub(super) fn describe(
@@ -28,7 +24,7 @@ pub(super) fn describe(
     let opening = continued_run.map_or("Deletes".to_owned(), |run| format!("Continues #{run}: deletes"));
     let mut plan = Plan::of(format!(
         "{opening} {} of {relation} of {} in {}: those with {column} before {cutoff}{}.",
-        rows(spec.shown_rows),
+        row_count_text(spec.shown_rows),
         database.database,
         database.address.environment,
         time_type.zone_note()
@@ -38,7 +34,7 @@ pub(super) fn describe(
     if let Some(run) = continued_run {
         plan.identity.insert("continues".to_owned(), run.to_string());
     }
-    plan.add_guard("rows", format!("at most {} are deleted in total", rows(spec.max_rows())));
+    plan.add_guard("rows", format!("at most {} are deleted in total", row_count_text(spec.max_rows())));
     plan.add_guard("table", "the table and its column are still the same");
     let method = match &spec.key {
         Some(key) => format!("in the order of {}, in batches of up to 10,000 rows, each in a transaction of its own", key.name),
@@ -106,7 +102,7 @@ fn fill_note(text: &str, run: &Run) -> Block {
 /// "At least 140,000 rows of 300,048 were deleted"
 fn deleted_text(progress: &PurgeProgress, spec: &PurgeSpec) -> String {
     let prefix = if progress.is_lower_bound { "At least " } else { "" };
-    format!("{prefix}{} of {} were deleted", rows(progress.deleted), grouped(spec.shown_rows))
+    format!("{prefix}{} of {} were deleted", row_count_text(progress.deleted), grouped(spec.shown_rows))
 }
 
 fn facts(progress: &PurgeProgress, spec: &PurgeSpec) -> serde_json::Value {
@@ -198,7 +194,7 @@ fn explain(reason: EndReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (Ev
     };
     match error {
         BatchError::TooManyRows => {
-            let shown = format!("{}, and a fifth more at most", rows(spec.shown_rows));
+            let shown = format!("{}, and a fifth more at most", row_count_text(spec.shown_rows));
             (invalidated_kind, format!("More rows are that old than the card showed: {shown}."))
         }
         BatchError::Changed(what) => (

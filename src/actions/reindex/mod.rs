@@ -41,7 +41,7 @@ const NOUNS: Nouns<'_> = Nouns { one: "index", many: "indexes", done: "rebuilt" 
 impl Action for Reindex {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let database = DatabaseTarget::from_call(call)?;
-        let client = database.client(call).await?;
+        let client = database.connect_executor(call).await?;
         let typed = call.value("name").unwrap_or_default();
         let object = RelationKind::Reindexed.resolve(call, &client, &database.database, typed).await?;
         let relation = &object.relation;
@@ -79,7 +79,7 @@ impl Action for Reindex {
         let leftovers = invalid_indexes::find(&client, &table_oids(&indexes)).await;
         let leftovers = leftovers.map_err(|error| database.query_error(&error))?;
         let transactions =
-            database.reader(call).await?.query(include_str!("open_transactions.sql"), &[]).await;
+            database.connect_reader(call).await?.query(include_str!("open_transactions.sql"), &[]).await;
         let transactions = transactions.map_err(|error| database.query_error(&error))?;
         let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
         let mut plan = describe(&database, relation, &indexes, lock_timeout.saturating_mul(LOCK_TIMEOUTS));
@@ -108,7 +108,7 @@ impl Action for Reindex {
 
     /// Counts the indexes that are new ones now.
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
-        let observer = DatabaseTarget::from_plan(execution).observer(execution).await?;
+        let observer = DatabaseTarget::from_plan(execution).connect_reader_for_execution(execution).await?;
         let targets = PlannedRelation::all(execution.plan);
         let mut done = 0;
         for target in &targets {

@@ -11,7 +11,7 @@ pub struct DatabaseTarget {
     /// Through the login that the command's header names.
     pub address: Address,
     pub database: String,
-    /// That login's role.
+    /// The role of the header's login.
     pub role: String,
 }
 
@@ -27,7 +27,7 @@ impl DatabaseTarget {
     /// Resolves the database that the call's arguments name.
     pub fn from_call(call: &Call<'_>) -> Result<DatabaseTarget> {
         let targets = call.targets(call.command.header.scope)?;
-        let [only] = targets.as_slice() else {
+        let [target] = targets.as_slice() else {
             return Err(Error::instead(
                 format!("`{}` works on one service's database at a time.", call.command.name),
                 format!("Type `{}`.", call.command.usage()),
@@ -35,11 +35,12 @@ impl DatabaseTarget {
         };
         let login = call.command.header.login;
         let environment = call.app.environments.environment(call.environment_name())?;
-        let (_, account) = call.app.environments.login(environment, login)?;
+        let (_, login_settings) = call.app.environments.login(environment, login)?;
         Ok(DatabaseTarget {
-            address: Address::new(&environment.name, &only.server, login).in_database(only.database.clone()),
-            database: only.database.clone().unwrap_or_default(),
-            role: account.user,
+            address: Address::new(&environment.name, &target.server, login)
+                .in_database(target.database.clone()),
+            database: target.database.clone().unwrap_or_default(),
+            role: login_settings.user,
         })
     }
 
@@ -66,13 +67,13 @@ impl DatabaseTarget {
         Address { login: LoginKind::Reader, ..self.address.clone() }
     }
 
-    /// Connects for planning, through the login that will work.
-    pub async fn client(&self, call: &Call<'_>) -> Result<PooledClient> {
+    /// Connects for planning, through the executing login.
+    pub async fn connect_executor(&self, call: &Call<'_>) -> Result<PooledClient> {
         self.connect(call, &self.address).await
     }
 
-    /// Connects for planning, through the reader.
-    pub async fn reader(&self, call: &Call<'_>) -> Result<PooledClient> {
+    /// Connects for planning, through the reader login.
+    pub async fn connect_reader(&self, call: &Call<'_>) -> Result<PooledClient> {
         self.connect(call, &self.reader_address()).await
     }
 
@@ -81,8 +82,8 @@ impl DatabaseTarget {
         client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
 
-    /// Connects as the reader beside the session that works; `None` if that fails.
-    pub async fn observer(&self, execution: &Execution<'_>) -> Option<PooledClient> {
+    /// Connects through the reader login during an execution; `None` if that fails.
+    pub async fn connect_reader_for_execution(&self, execution: &Execution<'_>) -> Option<PooledClient> {
         execution.app.environments.acquire(&self.reader_address(), &execution.asker).await.ok()
     }
 

@@ -51,9 +51,9 @@ pub fn ensure_may_approve(call: &Call<'_>, run: &Run) -> Result<()> {
 
 /// Details of the event that a decision is: the person, and the reason if one was given.
 pub fn decision_details(execution: &Execution<'_>) -> EventDetails {
-    let details = EventDetails::by(&execution.run.request.requester);
+    let details = EventDetails::by_person(&execution.run.request.requester);
     match execution.run.text("reason") {
-        Some(reason) => details.text("why", reason),
+        Some(reason) => details.with_text("why", reason),
         None => details,
     }
 }
@@ -61,7 +61,7 @@ pub fn decision_details(execution: &Execution<'_>) -> EventDetails {
 /// Appends the decision to the other run, if that run still allows it.
 pub async fn record_decision(execution: &Execution<'_>, kind: EventKind, verdict: &str) -> Outcome {
     let id = RunTarget::of(execution.plan).unwrap_or_default();
-    match execution.app.audit.note(id, kind, decision_details(execution)).await {
+    match execution.app.audit.append_to_current(id, kind, decision_details(execution)).await {
         Ok(Some(_)) => Outcome::done(verdict.replace("{run}", &id.to_string())),
         Ok(None) => Outcome::failed(format!("Run #{id} was decided in the meantime: see `show {id}`.")),
         Err(err) => Outcome::failed(format!("The decision could not be recorded: {err}")),

@@ -1,5 +1,7 @@
 //! Helpers that several commands share; no commands.
 
+use crate::sql::grouped;
+
 pub mod backends;
 pub mod blocks;
 pub mod database;
@@ -12,6 +14,11 @@ pub mod servers;
 pub mod session_info;
 pub mod signal;
 pub mod subprocess;
+
+/// "1 row", "12,000 rows".
+pub fn row_count_text(rows: i64) -> String {
+    if rows == 1 { "1 row".to_owned() } else { format!("{} rows", grouped(rows)) }
+}
 
 /// The most that may be changed when a card showed `shown`: a fifth more, rounded down.
 pub fn max_change(shown: i64) -> i64 {

@@ -1,5 +1,5 @@
-//! Signals to sessions, for `kill`, `cancel` and `kill-idle`: one guarded statement (`signal.sql`) for each session, then a look at
-//! what each session does.
+//! Signals to sessions, for `kill`, `cancel` and `kill-idle`: one guarded statement (`signal.sql`) for each session, then a check of
+//! each session's state.
 
 use super::recovery::INTERRUPTED;
 use crate::actions::{Execution, Outcome};
@@ -22,7 +22,8 @@ pub enum SignalKind {
     Cancel,
     Terminate,
     /// Terminates a session that has done nothing since it was shown.
-    Idle,
+    #[strum(serialize = "idle")]
+    TerminateIdle,
 }
 
 /// A session of a plan, as `signal.sql` compares it.
@@ -32,10 +33,10 @@ pub struct SessionId {
     pub pid: i32,
     /// With microseconds.
     pub backend_start: String,
-    /// Present where only that statement may be cancelled.
+    /// Set for `cancel`: the start of the only statement that may be cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_start: Option<String>,
-    /// Present where the session must have done nothing since.
+    /// Set for `kill-idle`: the session must have done nothing since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_change: Option<String>,
     pub role: String,
@@ -63,10 +64,9 @@ pub struct LiveSession {
     pub runs_statement: bool,
     /// "idle", "active".
     pub state: String,
-    /// It has done something since it was shown.
-    pub used: bool,
+    pub was_active_since_shown: bool,
     /// The owner that protects it from a signal now: "a superuser's".
-    pub spared: Option<String>,
+    pub protected_owner: Option<String>,
 }
 
 impl CurrentSession {
@@ -79,8 +79,8 @@ impl CurrentSession {
         CurrentSession::Same(LiveSession {
             runs_statement,
             state: row.get("state"),
-            used: flag("used").unwrap_or(true),
-            spared: row.get("spared"),
+            was_active_since_shown: flag("was_active_since_shown").unwrap_or(true),
+            protected_owner: row.get("protected_owner"),
         })
     }
 
@@ -94,7 +94,7 @@ impl CurrentSession {
 #[derive(Debug)]
 pub enum SignalResult {
     /// A guard refused: nothing was signalled.
-    LeftAlone(Result<CurrentSession, QueryError>),
+    NotSignalled(Result<CurrentSession, QueryError>),
     /// Signalled, and looked at afterwards.
     Signalled(Result<CurrentSession, QueryError>),
     /// PostgreSQL refused: nothing was signalled.
@@ -103,7 +103,7 @@ pub enum SignalResult {
     Unknown(QueryError),
 }
 
-/// The connection that signals, and the roles whose sessions are never signalled.
+/// The connection that signals, and Countersign's own roles, whose sessions are never signalled.
 struct Signaller {
     client: PooledClient,
     own_roles: Vec<String>,
@@ -127,14 +127,14 @@ impl Signaller {
         }
     }
 
-    async fn send(&self, session: &SessionId) -> SignalResult {
+    async fn signal(&self, session: &SessionId) -> SignalResult {
         let SessionId { pid, backend_start, query_start, state_change, role, database } = session;
-        let (sql, word, own) = (include_str!("signal.sql"), <&str>::from(self.kind), &self.own_roles);
+        let (sql, signal_name) = (include_str!("signal.sql"), <&str>::from(self.kind));
         let values: [&(dyn ToSql + Sync); 8] =
-            [pid, backend_start, &word, query_start, own, role, database, state_change];
+            [pid, backend_start, &signal_name, query_start, &self.own_roles, role, database, state_change];
         match self.client.query(sql, &values).await {
-            Ok(rows) if rows.is_empty() => SignalResult::LeftAlone(self.current(session).await),
-            // Not looked at yet.
+            Ok(rows) if rows.is_empty() => SignalResult::NotSignalled(self.current(session).await),
+            // Placeholder until the session is read for the first time.
             Ok(_) => SignalResult::Signalled(Ok(CurrentSession::Same(LiveSession {
                 runs_statement: true,
                 ..LiveSession::default()
@@ -146,9 +146,9 @@ impl Signaller {
 
     async fn current(&self, session: &SessionId) -> Result<CurrentSession, QueryError> {
         let SessionId { pid, backend_start, query_start, state_change, role, database } = session;
-        let (sql, own) = (include_str!("current_session.sql"), &self.own_roles);
+        let sql = include_str!("current_session.sql");
         let values: [&(dyn ToSql + Sync); 7] =
-            [pid, backend_start, query_start, own, role, database, state_change];
+            [pid, backend_start, query_start, &self.own_roles, role, database, state_change];
         let rows = self.client.query(sql, &values).await?;
         Ok(rows.first().map_or(CurrentSession::Gone, CurrentSession::from_row))
     }
@@ -171,21 +171,21 @@ pub async fn signal_all(execution: &Execution<'_>, kind: SignalKind) -> Result<V
     let signaller = Signaller::connect(execution, kind).await?;
     let mut results = Vec::new();
     for session in &sessions {
-        results.push(signaller.send(session).await);
+        results.push(signaller.signal(session).await);
     }
     let deadline = tokio::time::Instant::now() + END_TIMEOUT;
     loop {
-        let mut pending = false;
+        let mut is_any_running = false;
         for (session, result) in sessions.iter().zip(&mut results) {
             if let SignalResult::Signalled(Ok(current)) = result
                 && current.is_running(kind)
             {
                 let current = signaller.current(session).await;
-                pending |= current.as_ref().is_ok_and(|current| current.is_running(kind));
+                is_any_running |= current.as_ref().is_ok_and(|current| current.is_running(kind));
                 *result = SignalResult::Signalled(current);
             }
         }
-        if !pending || tokio::time::Instant::now() >= deadline {
+        if !is_any_running || tokio::time::Instant::now() >= deadline {
             return Ok(results);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -203,7 +203,7 @@ pub async fn signal(execution: &Execution<'_>, kind: SignalKind) -> Outcome {
 }
 
 /// Looks at the sessions that an interrupted run may have signalled; `None` while a server can't be asked.
-pub async fn observe(execution: &Execution<'_>, kind: SignalKind) -> Option<Outcome> {
+pub async fn observe_outcome(execution: &Execution<'_>, kind: SignalKind) -> Option<Outcome> {
     let signaller = Signaller::connect(execution, kind).await.ok()?;
     let sessions = planned_sessions(execution.plan)?;
     let mut running = Vec::new();
@@ -212,33 +212,34 @@ pub async fn observe(execution: &Execution<'_>, kind: SignalKind) -> Option<Outc
             running.push(session.pid.to_string());
         }
     }
-    let (noun, gone) = if kind == SignalKind::Cancel { ("statement", "over") } else { ("session", "gone") };
+    let (noun, adjective) =
+        if kind == SignalKind::Cancel { ("statement", "over") } else { ("session", "gone") };
     let (event, observation) = match (running.len(), sessions.len()) {
-        (0, 1) => (EventKind::Succeeded, format!("The {noun} is {gone}")),
-        (0, all) => (EventKind::Succeeded, format!("All {all} {noun}s are {gone}")),
+        (0, 1) => (EventKind::Succeeded, format!("The {noun} is {adjective}")),
+        (0, total) => (EventKind::Succeeded, format!("All {total} {noun}s are {adjective}")),
         (_, 1) => (EventKind::Failed, format!("The {noun} is still there")),
-        (some, all) if some < all => {
-            (EventKind::Partial, format!("Of {all} {noun}s, {} are still there", running.join(", ")))
+        (remaining, total) if remaining < total => {
+            (EventKind::Partial, format!("Of {total} {noun}s, {} are still there", running.join(", ")))
         }
-        (_, all) => (EventKind::Failed, format!("All {all} {noun}s are still there")),
+        (_, total) => (EventKind::Failed, format!("All {total} {noun}s are still there")),
     };
     Some(Outcome::new(event, format!("{observation}. {INTERRUPTED}")))
 }
 
 fn outcome(result: SignalResult, pid: i32, kind: SignalKind) -> Outcome {
     use CurrentSession::{Gone, OtherSession, Same};
-    let cancels = kind == SignalKind::Cancel;
+    let is_cancel = kind == SignalKind::Cancel;
     match result {
-        SignalResult::LeftAlone(current) => {
+        SignalResult::NotSignalled(current) => {
             let reason = match current {
                 Ok(Gone) => format!("The session that was shown is gone: no session has pid {pid} now."),
                 Ok(OtherSession) => format!(
                     "The session that was shown is gone: pid {pid} belongs to another session now, which was left alone."
                 ),
-                Ok(Same(LiveSession { spared: Some(owner), .. })) => {
+                Ok(Same(LiveSession { protected_owner: Some(owner), .. })) => {
                     format!("Session {pid} is {owner} now, and was left alone.")
                 }
-                Ok(Same(LiveSession { runs_statement: false, state, .. })) if cancels => {
+                Ok(Same(LiveSession { runs_statement: false, state, .. })) if is_cancel => {
                     format!("The statement that was shown is over: session {pid} is {state} now.")
                 }
                 Ok(_) => format!("Session {pid} no longer matches what was shown: a guard failed."),
@@ -248,10 +249,10 @@ fn outcome(result: SignalResult, pid: i32, kind: SignalKind) -> Outcome {
         }
         SignalResult::Signalled(current) => {
             let outcome = match current {
-                Ok(Same(LiveSession { runs_statement: false, state, .. })) if cancels => Outcome::done(
+                Ok(Same(LiveSession { runs_statement: false, state, .. })) if is_cancel => Outcome::done(
                     format!("The statement of session {pid} is cancelled; the session is {state}."),
                 ),
-                Ok(Gone) if cancels => {
+                Ok(Gone) if is_cancel => {
                     Outcome::done(format!("The statement of session {pid} is over, and so is the session."))
                 }
                 Ok(Gone) => Outcome::done(format!("Session {pid} ended.")),

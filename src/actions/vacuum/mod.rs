@@ -60,7 +60,7 @@ impl Operation {
 impl Action for Operation {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let database = DatabaseTarget::from_call(call)?;
-        let client = database.client(call).await?;
+        let client = database.connect_executor(call).await?;
         let kind = RelationKind::Vacuumed;
         let (tables, left_out): (Vec<RelationInfo>, Vec<RelationInfo>) = match call.value("table") {
             Some(typed) => (vec![kind.resolve(call, &client, &database.database, typed).await?], Vec::new()),
@@ -78,7 +78,7 @@ impl Action for Operation {
         }
         let mut plan = describe(*self, &database, &tables);
         if *self == Operation::Vacuum
-            && let Ok(reader) = database.reader(call).await
+            && let Ok(reader) = database.connect_reader(call).await
             && let Some(holder) = horizon_holder(&reader, is_old).await
         {
             plan.effect.push_str(&format!(" VACUUM can't remove dead rows that are newer than {holder}."));
@@ -125,7 +125,7 @@ impl Action for Operation {
 
     /// Counts the tables whose times have moved since the run started.
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
-        let observer = DatabaseTarget::from_plan(execution).observer(execution).await?;
+        let observer = DatabaseTarget::from_plan(execution).connect_reader_for_execution(execution).await?;
         let since = execution.run.event(EventKind::Started)?.at.to_string();
         let targets = PlannedRelation::all(execution.plan);
         let mut done = 0;

@@ -47,7 +47,7 @@ struct TableIdentity {
 impl Action for VacuumFull {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let database = DatabaseTarget::from_call(call)?;
-        let client = database.client(call).await?;
+        let client = database.connect_executor(call).await?;
         let typed = call.value("table").unwrap_or_default();
         let mut table = RelationKind::Vacuumed.resolve(call, &client, &database.database, typed).await?;
         let relation = &table.relation;
@@ -69,7 +69,8 @@ impl Action for VacuumFull {
         };
         let (file, size) = size.ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
         table.bytes = size;
-        let users = database.reader(call).await?.query(include_str!("users.sql"), &[&table.oid]).await;
+        let users =
+            database.connect_reader(call).await?.query(include_str!("users.sql"), &[&table.oid]).await;
         let users = users.map_err(|error| database.query_error(&error))?;
         let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
         let mut plan = describe(&database, &table, &duration(lock_timeout.as_secs_f64()));
@@ -93,7 +94,7 @@ impl Action for VacuumFull {
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {
         let PlannedRelation { relation, oid, file, .. } =
             PlannedRelation::all(execution.plan).into_iter().next()?;
-        let observer = DatabaseTarget::from_plan(execution).observer(execution).await?;
+        let observer = DatabaseTarget::from_plan(execution).connect_reader_for_execution(execution).await?;
         let rows = observer.query("SELECT pg_relation_filenode($1::int8::oid)::int8", &[&oid]).await.ok()?;
         Some(match rows.first()?.get::<_, Option<i64>>(0) {
             None => Outcome::new(EventKind::Failed, format!("{relation} is gone. {INTERRUPTED}")),

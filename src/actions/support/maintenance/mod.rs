@@ -62,7 +62,7 @@ impl<'a> MaintenanceSession<'a> {
     ) -> Result<MaintenanceSession<'a>, Outcome> {
         let database = DatabaseTarget::from_plan(execution);
         let worker = database.dedicated_session(execution).await.map_err(|error| database.failed(error))?;
-        let observer = database.observer(execution).await;
+        let observer = database.connect_reader_for_execution(execution).await;
         let targets = PlannedRelation::all(execution.plan);
         Ok(MaintenanceSession { execution, database, worker, observer, targets, noun })
     }
@@ -141,7 +141,9 @@ impl<'a> MaintenanceSession<'a> {
 
     /// Waits until the worker's session has ended, once its connection is lost: its server may still run the statement.
     pub async fn has_ended(&self) -> bool {
-        let Some(observer) = self.database.observer(self.execution).await else { return false };
+        let Some(observer) = self.database.connect_reader_for_execution(self.execution).await else {
+            return false;
+        };
         let sql =
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND backend_type = 'client backend')";
         let deadline = Instant::now() + VISIBLE_WITHIN;
