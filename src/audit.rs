@@ -1,5 +1,5 @@
 //! The audit log of runs and their transitions. One table says which event leads to which state; every transition is written before
-//! the side effect that it allows. `access` decides who may cause an event, `actions` do what it allows.
+//! the side effect that it allows. `access` decides who may cause an event, `actions` do what the event allows.
 
 use crate::access::Policy;
 use crate::config::ApprovalSettings;
@@ -13,9 +13,9 @@ use std::time::Duration;
 const FIRST_CLOSE_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_CLOSE_RETRY: Duration = Duration::from_secs(30);
 
-/// The event that closes a run whose transition was recorded after its caller had timed out. `None` if the transition starts nothing,
-/// as an event within `Running` does.
-fn on_timeout(from: Option<RunState>, to: RunState) -> Option<NewEvent> {
+/// The event that the store appends if it records a transition too late, when its caller has timed out. `None` if the transition
+/// starts nothing, as an event within `Running` does.
+fn late_event(from: Option<RunState>, to: RunState) -> Option<NewEvent> {
     let state = next_state(Some(to), EventKind::TimedOut).filter(|_| from != Some(to))?;
     Some(NewEvent {
         kind: EventKind::TimedOut,
@@ -36,28 +36,28 @@ pub struct EventDetails {
     /// Can be erased.
     pub texts: BTreeMap<String, String>,
     /// Duration of the state that it leads to, if not the configured one.
-    pub lasts: Option<Duration>,
+    pub state_duration: Option<Duration>,
 }
 
 impl EventDetails {
-    pub fn by(person: &Person) -> EventDetails {
+    pub fn by_person(person: &Person) -> EventDetails {
         EventDetails { by: Some(person.clone()), ..EventDetails::default() }
     }
-    pub fn why(why: &str) -> EventDetails {
-        EventDetails { facts: json!({ "why": why }), ..EventDetails::default() }
+    pub fn with_reason(reason: &str) -> EventDetails {
+        EventDetails { facts: json!({ "why": reason }), ..EventDetails::default() }
     }
-    pub fn text(mut self, name: &str, text: impl Into<String>) -> EventDetails {
+    pub fn with_text(mut self, name: &str, text: impl Into<String>) -> EventDetails {
         self.texts.insert(name.to_owned(), text.into());
         self
     }
-    pub fn plan(mut self, plan: &Plan) -> EventDetails {
+    pub fn with_plan(mut self, plan: &Plan) -> EventDetails {
         self.facts["plan_sha256"] = plan.digest().into();
-        self.text("plan", plan.to_json())
+        self.with_text("plan", plan.to_json())
     }
     /// Adds the requirements at the time of the request, and the people who may approve it; the list is fixed from now on.
-    pub fn policy(mut self, policy: &Policy, approvers: &[Person]) -> EventDetails {
+    pub fn with_policy(mut self, policy: &Policy, approvers: &[Person]) -> EventDetails {
         self.facts["policy"] = policy.facts(approvers);
-        self.lasts = Some(policy.wait);
+        self.state_duration = Some(policy.wait);
         self
     }
 }
@@ -82,18 +82,19 @@ impl AuditLog {
     ///
     /// # Errors
     /// When the store can't be used.
-    pub async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome> {
-        self.store.open(NewRun { on_timeout: on_timeout(None, new.first_event.state), ..new }).await
+    pub async fn open(&self, new_run: NewRun) -> StoreResult<OpenOutcome> {
+        let late_event = late_event(None, new_run.first_event.state);
+        self.store.open(NewRun { late_event, ..new_run }).await
     }
 
     fn event(&self, kind: EventKind, state: RunState, details: EventDetails) -> NewEvent {
-        let EventDetails { by, facts, texts, lasts } = details;
-        let lasts = match state {
-            RunState::Pending => lasts.or(Some(self.approval.wait)),
-            RunState::Approved => lasts.or(Some(self.approval.start_within)),
+        let EventDetails { by, facts, texts, state_duration } = details;
+        let state_duration = match state {
+            RunState::Pending => state_duration.or(Some(self.approval.wait)),
+            RunState::Approved => state_duration.or(Some(self.approval.start_within)),
             _ => None,
         };
-        let deadline = lasts.map(|lasts| jiff::Timestamp::now() + lasts);
+        let deadline = state_duration.map(|duration| jiff::Timestamp::now() + duration);
         NewEvent { kind, by, facts, texts, state, deadline }
     }
 
@@ -132,21 +133,26 @@ impl AuditLog {
         let Some(event) = self.next_event(run, kind, details) else {
             return Ok(AppendOutcome::VersionConflict(Box::new(run.clone())));
         };
-        let on_timeout = on_timeout(Some(run.state), event.state);
-        let append = Append { run: run.id, version: run.version, event, on_timeout, unless_frozen };
-        self.store.append_if(append).await
+        let late_event = late_event(Some(run.state), event.state);
+        let append = Append { run: run.id, version: run.version, event, late_event, unless_frozen };
+        self.store.append_if_unchanged(append).await
     }
 
     /// Appends an event whatever else was recorded meanwhile; `None` if it is no longer allowed in the run's state.
     ///
     /// # Errors
-    /// As [`Store::append_if`].
-    pub async fn note(&self, run: RunId, kind: EventKind, details: EventDetails) -> StoreResult<Option<Run>> {
-        while let Some(now) = self.store.get(run).await? {
-            if next_state(Some(now.state), kind).is_none() {
+    /// As [`Store::append_if_unchanged`].
+    pub async fn append_to_current(
+        &self,
+        run: RunId,
+        kind: EventKind,
+        details: EventDetails,
+    ) -> StoreResult<Option<Run>> {
+        while let Some(current) = self.store.get(run).await? {
+            if next_state(Some(current.state), kind).is_none() {
                 break;
             }
-            if let AppendOutcome::Done(run) = self.append(&now, kind, details.clone()).await? {
+            if let AppendOutcome::Done(run) = self.append(&current, kind, details.clone()).await? {
                 return Ok(Some(*run));
             }
         }
@@ -167,12 +173,12 @@ impl AuditLog {
         loop {
             match self.append(&run, kind, details.clone()).await {
                 Ok(AppendOutcome::Done(closed)) => return *closed,
-                Ok(AppendOutcome::VersionConflict(now))
-                    if now.version == run.version || !now.state.is_open() =>
+                Ok(AppendOutcome::VersionConflict(current))
+                    if current.version == run.version || !current.state.is_open() =>
                 {
-                    return *now;
+                    return *current;
                 }
-                Ok(AppendOutcome::VersionConflict(now)) => run = *now,
+                Ok(AppendOutcome::VersionConflict(current)) => run = *current,
                 Ok(AppendOutcome::Frozen(_) | AppendOutcome::ResourceBusy { .. }) => {}
                 Err(error) => {
                     tracing::error!(run = run.id, %error, "recording run outcome failed; will retry")
@@ -189,7 +195,7 @@ mod tests {
     use super::*;
     use strum::VariantArray;
 
-    /// No event but a review follows it.
+    /// Only a review can follow.
     fn is_over(state: RunState) -> bool {
         !state.is_open() && state != RunState::Interrupted
     }
@@ -200,7 +206,7 @@ mod tests {
         pairs.filter_map(|(from, kind)| Some((from, kind, next_state(from, kind)?)))
     }
 
-    /// Every pair of state and event, so that a new one has to be thought of here; those of runs that are over are below.
+    /// Every pair of state and event, so that a new pair has to be added here; closed runs are tested below.
     #[test]
     fn the_table_allows_exactly_these() {
         let mut allowed = Vec::new();
@@ -218,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_stays_so() {
+    fn a_closed_run_stays_closed() {
         for state in RunState::VARIANTS.iter().copied().filter(|state| is_over(*state)) {
             for kind in EventKind::VARIANTS.iter().copied() {
                 let to = next_state(Some(state), kind);
@@ -230,10 +236,10 @@ mod tests {
 
     /// Every transition that starts something.
     #[test]
-    fn what_lets_something_start_is_stopped_when_it_is_late() {
+    fn a_start_recorded_too_late_is_stopped() {
         let mut stopped = Vec::new();
         for (from, kind, to) in transitions() {
-            if let Some(change) = on_timeout(from, to) {
+            if let Some(change) = late_event(from, to) {
                 let closed = (change.kind, change.state, change.by);
                 assert_eq!(closed, (EventKind::TimedOut, RunState::Stopped, None));
                 stopped.push(kind.as_str());

@@ -96,7 +96,7 @@ async fn a_late_answer_starts_nothing() {
     let other = other_hand(&path);
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     // The first waits for the lock with its work begun, the second in the queue.
-    let approve = hasty.append_if(append(&run, "approved", RunState::Approved)).await;
+    let approve = hasty.append_if_unchanged(append(&run, "approved", RunState::Approved)).await;
     let open = hasty.open(new_run("d1")).await;
     assert!(matches!(approve, Err(StoreError::TooLate)), "{approve:?}");
     assert!(matches!(open, Err(StoreError::TooLate)), "{open:?}");

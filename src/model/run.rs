@@ -85,7 +85,7 @@ pub struct RunEvent {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     pub id: RunId,
-    /// Number of events so far: what `append_if` compares.
+    /// Number of events so far: what `append_if_unchanged` compares.
     pub version: i64,
     pub state: RunState,
     pub request: RunRequest,

@@ -38,7 +38,7 @@ pub struct NewRun {
     pub resource_locks: Vec<String>,
     pub first_event: NewEvent,
     /// The event that follows `first_event` if the caller timed out.
-    pub on_timeout: Option<NewEvent>,
+    pub late_event: Option<NewEvent>,
     /// The conversations of its card and its outcome: stored with the run, so that no crash leaves a request without a card.
     pub cards: Vec<(Conversation, CardKind)>,
     /// Refused if a break-glass run was opened after this time.
@@ -97,7 +97,7 @@ pub struct Append {
     pub version: i64,
     pub event: NewEvent,
     /// The event that follows `event` if the caller timed out.
-    pub on_timeout: Option<NewEvent>,
+    pub late_event: Option<NewEvent>,
     /// Refused while changes are frozen.
     pub unless_frozen: bool,
 }
@@ -161,7 +161,7 @@ pub trait Store: Send + Sync {
     async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome>;
 
     /// Appends an event if the run still has that version: event, state, deadline and resources, in one transaction.
-    async fn append_if(&self, append: Append) -> StoreResult<AppendOutcome>;
+    async fn append_if_unchanged(&self, append: Append) -> StoreResult<AppendOutcome>;
 
     /// Returns a run with its events.
     async fn get(&self, run: RunId) -> StoreResult<Option<Run>>;

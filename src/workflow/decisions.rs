@@ -168,7 +168,7 @@ impl RunExecutor {
 
     /// The event of a decision: with a quorum, every approval but the last is only added.
     fn decision_event(&self, run: &Run, person: &Person, decision: Decision) -> (EventKind, EventDetails) {
-        let details = EventDetails::by(person);
+        let details = EventDetails::by_person(person);
         match decision {
             Decision::Deny => (EventKind::Denied, details),
             Decision::Withdraw => (EventKind::Withdrawn, details),
@@ -177,8 +177,8 @@ impl RunExecutor {
             }
             Decision::Approve => {
                 let command = self.app.catalog.find(&run.request.command);
-                let lasts = command.map(|command| policy_of(&self.app, run, command).start_within);
-                (EventKind::Approved, EventDetails { lasts, ..details })
+                let state_duration = command.map(|command| policy_of(&self.app, run, command).start_within);
+                (EventKind::Approved, EventDetails { state_duration, ..details })
             }
         }
     }

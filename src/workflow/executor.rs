@@ -39,7 +39,7 @@ impl RunExecutor {
     pub async fn start(self: &Arc<Self>, run: Run) -> Result<()> {
         let audit = &self.app.audit;
         if let Err(reason) = self.recheck_permissions(&run).await {
-            self.end(&run, EventKind::Revoked, EventDetails::why(&reason)).await;
+            self.end(&run, EventKind::Revoked, EventDetails::with_reason(&reason)).await;
             return Ok(());
         }
         let Some(command) = self.app.catalog.find(&run.request.command) else { return Ok(()) };
@@ -58,13 +58,13 @@ impl RunExecutor {
             Ok(AppendOutcome::VersionConflict(_) | AppendOutcome::ResourceBusy { .. }) => {}
             Ok(AppendOutcome::Frozen(frozen)) => {
                 let reason = format!("{} froze all changes before it started", frozen.by.id);
-                self.end(&run, EventKind::Revoked, EventDetails::why(&reason)).await;
+                self.end(&run, EventKind::Revoked, EventDetails::with_reason(&reason)).await;
             }
             Err(error) => {
                 tracing::error!(run = run.id, %error, "claiming approved run failed; it did not start");
                 // As soon as the store accepts it.
                 let executor = Arc::clone(self);
-                let details = EventDetails::why("its start could not be recorded in time");
+                let details = EventDetails::with_reason("its start could not be recorded in time");
                 self.outbox.background.spawn(async move {
                     executor.app.audit.close(&run, EventKind::Revoked, details).await;
                     executor.outbox.update_cards(run.id).await;

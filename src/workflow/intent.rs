@@ -77,15 +77,15 @@ impl Intent<'_> {
     }
 
     pub fn new_run(&self, app: &App, plan: Option<Plan>, recipients: Recipients) -> NewRun {
-        let mut details = EventDetails::by(&self.person).text("asked", self.request_text());
+        let mut details = EventDetails::by_person(&self.person).with_text("asked", self.request_text());
         if let Some(reason) = &self.reason {
-            details = details.text("reason", crate::redact::text(reason));
+            details = details.with_text("reason", crate::redact::text(reason));
         }
         if let Some(plan) = &plan {
-            details = details.plan(plan);
+            details = details.with_plan(plan);
         }
         if self.needs_approval() || self.break_glass {
-            details = details.policy(&self.policy, &recipients.approvers);
+            details = details.with_policy(&self.policy, &recipients.approvers);
         }
         NewRun {
             request: RunRequest {
@@ -103,7 +103,7 @@ impl Intent<'_> {
             delivery_id: self.incoming.delivery.clone(),
             resource_locks: plan.map(|plan| plan.resource_locks).unwrap_or_default(),
             first_event: app.audit.first_event(self.needs_approval(), details),
-            on_timeout: None,
+            late_event: None,
             cards: recipients.cards,
             unless_break_glass_since: app.access.break_glass().filter(|_| self.break_glass).and_then(
                 |rules| {

@@ -166,8 +166,8 @@ impl Workflow {
         }
         for run in self.executor.running.all() {
             tracing::warn!(run, "run did not end before shutdown");
-            let details = EventDetails::why(crate::actions::support::recovery::SHUTDOWN_REASON);
-            if let Err(error) = self.app.audit.note(run, EventKind::Interrupted, details).await {
+            let details = EventDetails::with_reason(crate::actions::support::recovery::SHUTDOWN_REASON);
+            if let Err(error) = self.app.audit.append_to_current(run, EventKind::Interrupted, details).await {
                 tracing::error!(run, %error, "recording event failed");
             }
         }

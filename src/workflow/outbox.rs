@@ -366,8 +366,10 @@ impl Outbox {
         };
         let mut others = cards.iter().filter(|other| other.id != card.id && other.kind == CardKind::Primary);
         if !others.any(|other| !other.abandoned) {
-            let details = EventDetails::why("its card could not be shown");
-            if let Err(error) = self.app.audit.note(run.id, EventKind::Invalidated, details).await {
+            let details = EventDetails::with_reason("its card could not be shown");
+            if let Err(error) =
+                self.app.audit.append_to_current(run.id, EventKind::Invalidated, details).await
+            {
                 tracing::error!(run = run.id, %error, "recording event failed");
             }
         }

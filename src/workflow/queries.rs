@@ -113,7 +113,7 @@ impl Queries {
             Ok(answer) => (EventKind::Succeeded, verdict(answer)),
             Err(error) => (EventKind::Failed, crate::redact::text(&error.to_string())),
         };
-        let details = EventDetails::default().text("verdict", verdict);
+        let details = EventDetails::default().with_text("verdict", verdict);
         let (audit, run) = (self.app.audit.clone(), run.clone());
         self.outbox.background.spawn(async move { audit.close(&run, kind, details).await });
     }

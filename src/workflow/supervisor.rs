@@ -134,7 +134,7 @@ impl Supervisor {
                 RunState::Running => (EventKind::Interrupted, "Countersign was interrupted during the run"),
                 _ => (EventKind::Revoked, "Countersign was interrupted before it started"),
             };
-            audit.append_or_log(&run, kind, EventDetails::why(reason)).await;
+            audit.append_or_log(&run, kind, EventDetails::with_reason(reason)).await;
         }
         for run in audit.store.overdue(jiff::Timestamp::now()).await? {
             audit.append_or_log(&run, EventKind::Expired, EventDetails::default()).await;

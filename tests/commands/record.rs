@@ -31,17 +31,17 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
     let policy = access.policy(command, environment);
     let approvers = access.approvers(command, environment, &request.requester);
     let needs_approval = risk == Risk::Danger;
-    let mut details = EventDetails::by(&request.requester);
-    details = details.text("asked", asked).text("reason", "the deploy is stuck");
+    let mut details = EventDetails::by_person(&request.requester);
+    details = details.with_text("asked", asked).with_text("reason", "the deploy is stuck");
     if needs_approval {
-        details = details.plan(&plan).policy(&policy, &approvers);
+        details = details.with_plan(&plan).with_policy(&policy, &approvers);
     }
     let new_run = NewRun {
         request,
         delivery_id: asked.into(),
         resource_locks: Vec::new(),
         first_event: world.app.audit.first_event(needs_approval, details),
-        on_timeout: None,
+        late_event: None,
         cards: Vec::new(),
         unless_break_glass_since: None,
         unless_frozen: risk != Risk::Read,
@@ -69,8 +69,12 @@ async fn the_record_tells_who_did_what() {
     let read = open(&world, "blocked", (Some("production"), Risk::Read)).await;
     append(&world, &read, (EventKind::Succeeded, EventDetails::default())).await;
     let cancel = open(&world, "cancel 12", (Some("staging"), Risk::Write)).await;
-    append(&world, &cancel, (EventKind::Failed, EventDetails::default().text("verdict", "It was stuck.")))
-        .await;
+    append(
+        &world,
+        &cancel,
+        (EventKind::Failed, EventDetails::default().with_text("verdict", "It was stuck.")),
+    )
+    .await;
 
     let pending = world.told("pending").await;
     assert!(pending.starts_with("WARNING: 1 request is waiting for approval.\n"), "{pending}");
@@ -79,10 +83,10 @@ async fn the_record_tells_who_did_what() {
     let eli = words(&world.ask("Eli Sample", "pending").await.unwrap());
     assert_eq!(eli, "OK: No requests are waiting.\n", "production is not Eli's to see");
 
-    let told = EventDetails::by(&person("Ben Example"));
+    let told = EventDetails::by_person(&person("Ben Example"));
     let kill = append(&world, &kill, (EventKind::Approved, told)).await;
     let kill = append(&world, &kill, (EventKind::Started, EventDetails::default())).await;
-    let outcome = EventDetails::default().text("verdict", "Session 4711 ended.");
+    let outcome = EventDetails::default().with_text("verdict", "Session 4711 ended.");
     append(&world, &kill, (EventKind::Succeeded, outcome)).await;
 
     let history = world.told("history").await;

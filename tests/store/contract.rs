@@ -135,7 +135,7 @@ pub async fn who_goes_on_takes_its_resources_again([a, b]: &[Arc<dyn Store>; 2])
     let other = opened(b, NewRun { resource_locks: vec!["y".into()], ..new_run("d2") }).await;
     let resume = append(&lost, "resumed", RunState::Running);
     let held = AppendOutcome::ResourceBusy { resource: "y".into(), by: other.id };
-    assert_eq!(b.append_if(resume.clone()).await.unwrap(), held);
+    assert_eq!(b.append_if_unchanged(resume.clone()).await.unwrap(), held);
     assert_eq!(a.get(run.id).await.unwrap().as_ref(), Some(&lost));
     done(b, append(&other, "failed", RunState::Succeeded)).await;
     let resumed = done(b, resume).await;
@@ -154,7 +154,7 @@ pub async fn a_freeze_stops_what_asks_to_be_stopped([a, b]: &[Arc<dyn Store>; 2]
     assert_eq!(b.open(acting.clone()).await.unwrap(), OpenOutcome::Frozen(frozen()));
     opened(b, NewRun { unless_frozen: false, ..new_run("d3") }).await;
     let start = Append { unless_frozen: true, ..append(&run, "approved", RunState::Approved) };
-    assert_eq!(b.append_if(start.clone()).await.unwrap(), AppendOutcome::Frozen(frozen()));
+    assert_eq!(b.append_if_unchanged(start.clone()).await.unwrap(), AppendOutcome::Frozen(frozen()));
     assert_eq!(b.get(run.id).await.unwrap(), Some(run));
     a.set_frozen(None).await.unwrap();
     assert_eq!(b.frozen().await.unwrap(), None);
@@ -168,7 +168,7 @@ pub async fn one_of_fifty_appends_wins(stores: &[Arc<dyn Store>; 2]) {
         let store = Arc::clone(&stores[n % 2]);
         let mut append = append(&run, "approved", RunState::Approved);
         append.event.facts = json!({ "caller": n });
-        tokio::spawn(async move { store.append_if(append).await.unwrap() })
+        tokio::spawn(async move { store.append_if_unchanged(append).await.unwrap() })
     });
     let mut winners = Vec::new();
     for call in futures::future::join_all(calls).await {
@@ -202,7 +202,7 @@ pub async fn one_of_fifty_opens_wins(stores: &[Arc<dyn Store>; 2]) {
 pub async fn a_stale_append_shows_the_run([a, b]: &[Arc<dyn Store>; 2]) {
     let run = opened(a, new_run("d1")).await;
     let denied = done(b, append(&run, "denied", RunState::Denied)).await;
-    let late = a.append_if(append(&run, "approved", RunState::Approved)).await.unwrap();
+    let late = a.append_if_unchanged(append(&run, "approved", RunState::Approved)).await.unwrap();
     assert_eq!(late, AppendOutcome::VersionConflict(Box::new(denied)));
 }
 
@@ -294,7 +294,7 @@ pub async fn finding_knows_capitals([a, b]: &[Arc<dyn Store>; 2]) {
 
 pub async fn tokens_never_change([a, b]: &[Arc<dyn Store>; 2]) {
     let thread = Conversation { thread: Some("171.1".into()), ..conversation("C1") };
-    let verdict = TokenPurpose::Decision { run: 7, verdict: Decision::Approve, card: 3 };
+    let verdict = TokenPurpose::Decision { run: 7, decision: Decision::Approve, card: 3 };
     let offer = TokenPurpose::RunCommand {
         command: "kill".into(),
         environment: None,
@@ -403,6 +403,6 @@ pub async fn the_chain_grows_and_holds([a, b]: &[Arc<dyn Store>; 2]) {
 pub async fn a_missing_run_is_said([a, _]: &[Arc<dyn Store>; 2]) {
     let run = opened(a, new_run("d1")).await;
     let missing = Append { run: run.id + 1, ..append(&run, "approved", RunState::Approved) };
-    let error = a.append_if(missing).await.unwrap_err();
+    let error = a.append_if_unchanged(missing).await.unwrap_err();
     assert!(error.to_string().contains(&format!("there is no run {}", run.id + 1)), "{error}");
 }

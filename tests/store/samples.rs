@@ -56,7 +56,7 @@ pub fn new_run(delivery_id: &str) -> NewRun {
         delivery_id: delivery_id.into(),
         resource_locks: Vec::new(),
         first_event,
-        on_timeout: None,
+        late_event: None,
         cards: Vec::new(),
         unless_break_glass_since: None,
         unless_frozen: false,
@@ -68,7 +68,7 @@ pub fn append(run: &Run, kind: &str, state: RunState) -> Append {
         run: run.id,
         version: run.version,
         event: change(kind, state),
-        on_timeout: None,
+        late_event: None,
         unless_frozen: false,
     }
 }
@@ -83,7 +83,7 @@ pub async fn opened(store: &Arc<dyn Store>, new: NewRun) -> Run {
 
 /// Appends it; anything but success fails the test.
 pub async fn done(store: &Arc<dyn Store>, append: Append) -> Run {
-    match store.append_if(append).await.unwrap() {
+    match store.append_if_unchanged(append).await.unwrap() {
         AppendOutcome::Done(run) => *run,
         other => panic!("not appended: {other:?}"),
     }

@@ -113,10 +113,10 @@ impl Conversation {
             run: purge.id,
             version: purge.version,
             event: change("stopped", RunState::Stopped),
-            on_timeout: None,
+            late_event: None,
             unless_frozen: false,
         };
-        record.append_if(stop).await.unwrap();
+        record.append_if_unchanged(stop).await.unwrap();
         let run = async |request: RunRequest, first_event| {
             let delivery_id = format!("made {}", self.deliveries.fetch_add(1, Ordering::Relaxed));
             let new = NewRun {
@@ -124,7 +124,7 @@ impl Conversation {
                 delivery_id,
                 resource_locks: vec![],
                 first_event,
-                on_timeout: None,
+                late_event: None,
                 cards: Vec::new(),
                 unless_break_glass_since: None,
                 unless_frozen: false,

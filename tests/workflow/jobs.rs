@@ -82,7 +82,7 @@ async fn claimed_by_a_dead_process(scene: &Scene) -> Run {
     let run = scene.only_run("kill").await;
     let ben = Person { id: "ben".to_owned(), account: None };
     let AppendOutcome::Done(run) =
-        runs.append(&run, EventKind::Approved, EventDetails::by(&ben)).await.unwrap()
+        runs.append(&run, EventKind::Approved, EventDetails::by_person(&ben)).await.unwrap()
     else {
         panic!("not approved")
     };

@@ -29,7 +29,7 @@ async fn append(scene: &Scene, run: RunId, happening: EventKind) {
     let approval = scene.stage.checked().unwrap().approval;
     let runs = AuditLog { store: Arc::new(scene.store()), approval };
     let run = scene.store().get(run).await.unwrap().unwrap();
-    let appended = runs.append(&run, happening, EventDetails::why("a test")).await.unwrap();
+    let appended = runs.append(&run, happening, EventDetails::with_reason("a test")).await.unwrap();
     assert!(matches!(appended, AppendOutcome::Done(_)), "{appended:?}");
 }
 
@@ -56,7 +56,7 @@ async fn another(
         delivery_id,
         resource_locks: resource_locks.to_vec(),
         first_event: first,
-        on_timeout: None,
+        late_event: None,
         cards: Vec::new(),
         unless_break_glass_since: None,
         unless_frozen: false,

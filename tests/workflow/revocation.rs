@@ -90,7 +90,7 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
         };
         *run
     };
-    let run = happens(EventKind::Approved, EventDetails::by(&person("ben"))).await;
+    let run = happens(EventKind::Approved, EventDetails::by_person(&person("ben"))).await;
 
     let command = app.catalog.find("stop").unwrap();
     let Some(Implementation::Action(stop)) = find(command) else { panic!("`stop` acts") };
@@ -114,7 +114,7 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
     let doing = Execution { app: &app, command, run: &run, plan: &plan, asker, stop: &token };
     let ends = async {
         becomes_told(&scene).await;
-        happens(EventKind::Succeeded, EventDetails::default().text("verdict", "It is gone.")).await
+        happens(EventKind::Succeeded, EventDetails::default().with_text("verdict", "It is gone.")).await
     };
     let (outcome, _) = tokio::join!(stop.execute(&doing), ends);
     let words =

@@ -397,8 +397,8 @@ async fn an_approval_whose_time_is_over_starts_nothing() {
     let run = scene.only_run("kill").await;
     let approval = scene.stage.checked().unwrap().approval;
     let runs = AuditLog { store: Arc::new(scene.store()), approval };
-    let lasts = Some(Duration::ZERO);
-    let told = EventDetails { lasts, ..EventDetails::by(&run.request.requester) };
+    let state_duration = Some(Duration::ZERO);
+    let told = EventDetails { state_duration, ..EventDetails::by_person(&run.request.requester) };
     let AppendOutcome::Done(run) = runs.append(&run, EventKind::Approved, told).await.unwrap() else {
         panic!("not approved")
     };

@@ -110,9 +110,9 @@ impl Store for SqliteStore {
         self.writer.write(move |transaction| runs::open(transaction, &new, &owner)).await
     }
 
-    async fn append_if(&self, append: Append) -> StoreResult<AppendOutcome> {
+    async fn append_if_unchanged(&self, append: Append) -> StoreResult<AppendOutcome> {
         let owner = self.instance.id.clone();
-        self.writer.write(move |transaction| runs::append_if(transaction, &append, &owner)).await
+        self.writer.write(move |transaction| runs::append_if_unchanged(transaction, &append, &owner)).await
     }
 
     async fn get(&self, run: RunId) -> StoreResult<Option<Run>> {

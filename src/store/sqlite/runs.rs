@@ -54,7 +54,7 @@ pub(super) fn open(
         rows::execute(transaction, sql, params![environment, resource, run])?;
     }
     let run = existing(transaction, run)?;
-    let compensation = compensation(&run, new.on_timeout.as_ref());
+    let compensation = compensation(&run, new.late_event.as_ref());
     Ok(WorkerAnswer { value: OpenOutcome::New(Box::new(run)), compensation })
 }
 
@@ -76,7 +76,7 @@ fn insert_run(transaction: &Transaction<'_>, new: &NewRun, at: Timestamp, owner:
 }
 
 /// Appends if the version still fits, or returns the obstacle; in that case nothing is written. `owner` is this instance.
-pub(super) fn append_if(
+pub(super) fn append_if_unchanged(
     transaction: &Transaction<'_>,
     new: &Append,
     owner: &str,
@@ -102,7 +102,7 @@ pub(super) fn append_if(
         rows::execute(transaction, "UPDATE runs SET owner = ?2 WHERE id = ?1", params![run.id, owner])?;
     }
     let run = existing(transaction, run.id)?;
-    let compensation = compensation(&run, new.on_timeout.as_ref());
+    let compensation = compensation(&run, new.late_event.as_ref());
     Ok(WorkerAnswer { value: AppendOutcome::Done(Box::new(run)), compensation })
 }
 
@@ -123,8 +123,8 @@ fn resume_locks(transaction: &Transaction<'_>, run: RunId) -> DbResult<Option<Ap
     Ok(busy)
 }
 
-fn compensation(run: &Run, on_timeout: Option<&NewEvent>) -> Option<Compensation> {
-    Some(Compensation::Run { run: run.id, version: run.version, event: on_timeout?.clone() })
+fn compensation(run: &Run, late_event: Option<&NewEvent>) -> Option<Compensation> {
+    Some(Compensation::Run { run: run.id, version: run.version, event: late_event?.clone() })
 }
 
 /// Compensates a commit whose caller timed out, unless the run has changed since.

@@ -45,7 +45,7 @@ fn new_run(delivery_id: &str, state: RunState) -> NewRun {
         delivery_id: delivery_id.into(),
         resource_locks: vec![format!("resource of {delivery_id}")],
         first_event: event(state),
-        on_timeout: Some(late()),
+        late_event: Some(late()),
         cards: Vec::new(),
         unless_break_glass_since: None,
         unless_frozen: false,
@@ -53,7 +53,7 @@ fn new_run(delivery_id: &str, state: RunState) -> NewRun {
 }
 
 fn append(run: RunId, version: i64, state: RunState) -> Append {
-    Append { run, version, event: event(state), on_timeout: Some(late()), unless_frozen: false }
+    Append { run, version, event: event(state), late_event: Some(late()), unless_frozen: false }
 }
 
 /// Does a write whose caller leaves between commit and answer, after `meanwhile`.
@@ -102,7 +102,7 @@ async fn what_was_approved_or_started_too_late_is_stopped() {
     for (id, state) in [(1, RunState::Approved), (2, RunState::Running)] {
         store.open(new_run(&format!("d{id}"), RunState::Pending)).await.unwrap();
         let late = append(id, 1, state);
-        written_too_late(&store, move |tx| runs::append_if(tx, &late, "me"), || {}).await;
+        written_too_late(&store, move |tx| runs::append_if_unchanged(tx, &late, "me"), || {}).await;
         assert_stopped(&run(&store, id).await);
     }
 }
@@ -112,8 +112,8 @@ async fn what_nothing_is_to_follow_stays_when_it_is_late() {
     let (_directory, store) = store();
     store.open(new_run("d1", RunState::Running)).await.unwrap();
     for (version, state) in [(1, RunState::Running), (2, RunState::Succeeded)] {
-        let late = Append { on_timeout: None, ..append(1, version, state) };
-        written_too_late(&store, move |tx| runs::append_if(tx, &late, "me"), || {}).await;
+        let late = Append { late_event: None, ..append(1, version, state) };
+        written_too_late(&store, move |tx| runs::append_if_unchanged(tx, &late, "me"), || {}).await;
         let run = run(&store, 1).await;
         assert_eq!((run.version, run.state), (version + 1, state));
     }
@@ -200,11 +200,11 @@ async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
             Ok(connection.execute_batch(&format!("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA {pragma};"))?)
         };
         store.writer.execute(condition).await.unwrap();
-        let error = store.append_if(append(1, 1, RunState::Approved)).await.unwrap_err();
+        let error = store.append_if_unchanged(append(1, 1, RunState::Approved)).await.unwrap_err();
         assert!(matches!(&error, StoreError::Broken(why) if why.contains(words)), "{error}");
         assert_eq!(run(&store, 1).await, before);
     }
-    let outcome = store.append_if(append(1, 1, RunState::Approved)).await.unwrap();
+    let outcome = store.append_if_unchanged(append(1, 1, RunState::Approved)).await.unwrap();
     assert!(matches!(outcome, AppendOutcome::Done(_)));
     assert_eq!(store.verify().await.unwrap().first_error, None);
 }
