@@ -22,7 +22,7 @@ impl RateLimiter {
     }
 
     /// Waits for this key's next turn.
-    pub async fn turn(&self, key: &str) {
+    pub async fn wait_turn(&self, key: &str) {
         tokio::time::sleep_until(self.reserve(key, Instant::now())).await;
     }
 
@@ -58,11 +58,11 @@ impl DuplicateFilter {
     }
 
     /// Remembers an id; `false` if it was remembered already.
-    pub fn first_time(&self, id: &str) -> bool {
-        self.first_time_at(id, Instant::now())
+    pub fn is_first(&self, id: &str) -> bool {
+        self.is_first_at(id, Instant::now())
     }
 
-    fn first_time_at(&self, id: &str, now: Instant) -> bool {
+    fn is_first_at(&self, id: &str, now: Instant) -> bool {
         let RecentIds { ids, order } = &mut *self.recent.lock();
         while let Some((expired, _)) = order.pop_front_if(|(_, until)| *until <= now) {
             ids.remove(&expired);
@@ -203,19 +203,19 @@ mod tests {
     fn an_id_is_new_once_within_its_time() {
         let filter = DuplicateFilter::new(10 * SECOND, 100);
         let now = Instant::now();
-        assert!(filter.first_time_at("a", now));
-        assert!(!filter.first_time_at("a", now + 9 * SECOND));
-        assert!(filter.first_time_at("a", now + 10 * SECOND));
+        assert!(filter.is_first_at("a", now));
+        assert!(!filter.is_first_at("a", now + 9 * SECOND));
+        assert!(filter.is_first_at("a", now + 10 * SECOND));
     }
 
     #[test]
     fn the_set_is_bounded_and_forgets_the_oldest() {
         let filter = DuplicateFilter::new(10 * SECOND, 2);
         let now = Instant::now();
-        assert!(filter.first_time_at("a", now));
-        assert!(filter.first_time_at("b", now));
-        assert!(filter.first_time_at("c", now));
-        assert!(!filter.first_time_at("b", now), "a full set still knows its oldest");
+        assert!(filter.is_first_at("a", now));
+        assert!(filter.is_first_at("b", now));
+        assert!(filter.is_first_at("c", now));
+        assert!(!filter.is_first_at("b", now), "a full set still knows its oldest");
         assert!(filter.recent.lock().ids.len() <= 2);
     }
 

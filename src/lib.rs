@@ -7,6 +7,7 @@
 //! | request | a command that waits for approval |
 //! | run | one execution of a command, from the request to its end |
 //! | event | one entry of a run's audit log |
+//! | record | what the audit log holds of a run |
 //! | audit log | the hash-chained events of all runs; `history` is a view of it |
 //! | approver, approval, decision | who approves; the act; approve, deny or withdraw |
 //! | quorum | how many approvers a request needs |

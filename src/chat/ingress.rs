@@ -56,7 +56,7 @@ impl Ingress {
             return Admission::Overloaded;
         };
         // Before a task is spawned for it: what a platform sends again costs next to nothing.
-        if !self.workflow.first_time(&incoming) {
+        if !self.workflow.is_first_delivery(&incoming) {
             return Admission::Duplicate;
         }
         self.workflow.spawn_event(incoming, permit);

@@ -83,7 +83,12 @@ pub struct ButtonToken {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TokenPurpose {
     /// A decision on a run, on one of its cards.
-    Decision { run: RunId, verdict: Decision, card: i64 },
+    Decision {
+        run: RunId,
+        #[serde(rename = "verdict")]
+        decision: Decision,
+        card: i64,
+    },
     /// A view of one of a run's cards.
     View { run: RunId, card: i64 },
     /// A command to run as the clicker: bound to what the row showed.

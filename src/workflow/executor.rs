@@ -27,7 +27,7 @@ pub(super) struct RunExecutor {
     pub authenticator: Authenticator,
     pub outbox: Arc<Outbox>,
     /// Runs that this process is executing.
-    pub running: InFlight,
+    pub running_runs: InFlight,
 }
 
 impl RunExecutor {
@@ -136,7 +136,7 @@ impl RunExecutor {
 
     /// Executes a claimed run to its end and closes it in every case.
     pub async fn perform(self: &Arc<Self>, run: Run) -> Run {
-        self.running.begin(run.id);
+        self.running_runs.begin(run.id);
         let stop = CancellationToken::new();
         if run.event(EventKind::StopRequested).is_some() {
             stop.cancel(); // requested from a process that has ended
@@ -154,7 +154,7 @@ impl RunExecutor {
         self.app.progress.clear(run.id);
         let run = self.app.audit.close(&run, outcome.kind, outcome.details()).await;
         self.outbox.update_cards(run.id).await;
-        self.running.leave(run.id);
+        self.running_runs.remove(run.id);
         run
     }
 

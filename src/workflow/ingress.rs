@@ -74,7 +74,7 @@ impl Workflow {
                 .zip(person)
                 .is_some_and(|(command, person)| self.app.access.may_run(person, command, None))
         };
-        let commands: Vec<&str> = replies::FIRST.into_iter().filter(may_run).collect();
+        let commands: Vec<&str> = replies::FIRST_COMMANDS.into_iter().filter(may_run).collect();
         let (mut reply, offers) = replies::menu(heading, &commands);
         if !self.executor.outbox.store_offers(incoming, offers).await {
             reply.blocks.retain(|block| !matches!(block, Block::Buttons(_)));
@@ -124,8 +124,8 @@ impl Workflow {
                     }
                 }
                 TokenPurpose::View { .. } => Err(unknown()),
-                TokenPurpose::Decision { run, verdict, card } => {
-                    let click = Click { run, decision: verdict, card, message };
+                TokenPurpose::Decision { run, decision, card } => {
+                    let click = Click { run, decision, card, message };
                     self.executor.decide(incoming, &click, &mut heading).await
                 }
             },

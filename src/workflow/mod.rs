@@ -1,4 +1,4 @@
-//! The workflow, made of components that call one way: ingress → authenticate, intent → queries | requests, decisions → executor →
+//! The workflow, made of components that call each other in one direction: ingress → authenticate, intent → queries | requests, decisions → executor →
 //! outbox; the supervisor drives the reconciler, the reminders and the outbox. What a command does is in `actions` and `sql`; what a
 //! platform looks like is in `chat`. Nothing else sends.
 
@@ -40,18 +40,19 @@ mod requests;
 mod supervisor;
 
 pub use ingress::Completion;
-pub use replies::FIRST;
+pub use replies::FIRST_COMMANDS;
 
-/// Platforms redeliver within minutes (Slack's last retry comes after five); the store remembers for ever.
+/// Platforms redeliver within minutes (Slack's last retry comes after five); later duplicates are found in the store.
 const DUPLICATE_PERIOD: Duration = Duration::from_secs(900);
 
-/// The last part of the time for a shutdown: a command is ended, its sessions are closed, and the migration history is read.
+/// The end of the shutdown timeout, reserved for stopping runs: a command is ended, its sessions are closed, and the migration
+/// history is read.
 const STOP_PERIOD: Duration = Duration::from_secs(5);
 
 /// The components of the workflow.
 pub struct Workflow {
     pub app: Arc<App>,
-    deliveries: DuplicateFilter,
+    duplicates: DuplicateFilter,
     authenticator: Authenticator,
     queries: Queries,
     requests: Requests,
@@ -74,13 +75,13 @@ impl Workflow {
             app: app.clone(),
             authenticator: authenticator.clone(),
             outbox: outbox.clone(),
-            running: InFlight::default(),
+            running_runs: InFlight::default(),
         });
         let reconciler = Arc::new(Reconciler {
             app: app.clone(),
             outbox: outbox.clone(),
             executor: executor.clone(),
-            watching: InFlight::default(),
+            watched_runs: InFlight::default(),
         });
         let queries = Queries { app: app.clone(), outbox: outbox.clone() };
         let requests = Requests {
@@ -93,7 +94,7 @@ impl Workflow {
         let supervisor = Arc::new(Supervisor { app: app.clone(), outbox, reminders, reconciler });
         Arc::new(Workflow {
             app,
-            deliveries: DuplicateFilter::new(DUPLICATE_PERIOD, 10_000),
+            duplicates: DuplicateFilter::new(DUPLICATE_PERIOD, 10_000),
             authenticator,
             queries,
             requests,
@@ -103,9 +104,9 @@ impl Workflow {
         })
     }
 
-    /// Tells if this delivery is the first of its event; the next one isn't.
-    pub fn first_time(&self, incoming: &ChatEvent) -> bool {
-        let is_first = self.deliveries.first_time(&incoming.delivery);
+    /// Returns true once per event, at its first delivery.
+    pub fn is_first_delivery(&self, incoming: &ChatEvent) -> bool {
+        let is_first = self.duplicates.is_first(&incoming.delivery);
         if !is_first {
             tracing::debug!(delivery = incoming.delivery, "dropped duplicate delivery");
         }
@@ -142,17 +143,17 @@ impl Workflow {
         Arc::clone(&self.supervisor).run().await;
     }
 
-    /// Closes the runs whose process died and the requests that expired, and sends the cards that are behind, once.
+    /// Closes the runs whose process died and the requests that expired, and sends the outdated cards, once.
     ///
     /// # Errors
     /// When the store can't be used.
     pub async fn supervise_once(&self) -> StoreResult<()> {
         self.supervisor.close_runs().await?;
-        self.supervisor.outbox.send_cards_behind().await
+        self.supervisor.outbox.send_outdated_cards().await
     }
 
-    /// Waits for everything in progress, when no event comes in any more. A moment before the timeout, runs that can't outlive the
-    /// process are told to stop, and record it; a run that takes longer is recorded as interrupted: its outcome is unknown until
+    /// Waits for everything in progress, to be called once events have stopped coming in. `STOP_PERIOD` before the timeout, runs that
+    /// can't outlive the process are told to stop, and record it; a run that takes longer is recorded as interrupted: its outcome is unknown until
     /// PostgreSQL is inspected.
     pub async fn shut_down(&self, timeout: Duration) {
         self.background.close();
@@ -164,7 +165,7 @@ impl Workflow {
         if tokio::time::timeout(stop_period, self.background.wait()).await.is_ok() {
             return;
         }
-        for run in self.executor.running.all() {
+        for run in self.executor.running_runs.all() {
             tracing::warn!(run, "run did not end before shutdown");
             let details = EventDetails::with_reason(crate::actions::support::recovery::SHUTDOWN_REASON);
             if let Err(error) = self.app.audit.append_to_current(run, EventKind::Interrupted, details).await {

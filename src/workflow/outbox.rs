@@ -1,4 +1,4 @@
-//! The outbox: cards that show less than the record are rendered and sent again, also after a restart. What a card says is in
+//! The outbox: cards that are older than their run are rendered and sent again, also after a restart. What a card says is in
 //! `card`.
 
 use super::card::{DECISION_BUTTONS, heading, pending_approvers_on, render_card, waiting_block};
@@ -24,44 +24,44 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-/// Between two edits that show progress, of all runs on one platform. Slack's third tier allows fifty a minute for all messages of
-/// a workspace: with twenty of this replica and twenty of another, ten are left for what cards must say at once. Teams allows
-/// 1,800 an hour in a conversation, of which these are 1,200 at most.
+/// Time between two edits that show progress, of all runs on one platform: at most 20 a minute. Slack allows 50 messages a minute in a
+/// workspace, so that two processes leave 10 for decisions and outcomes. Teams allows 1,800 an hour in a conversation; progress takes
+/// 1,200 at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The longest that sending one card may take. A platform that hangs is tried for a minute, and may ask to wait for another, before
-/// the conversation is known, and again before the message is posted.
+/// The longest that sending one card may take. Finding the conversation and posting may each take a minute of attempts and a minute
+/// of requested waiting.
 const SEND_TIMEOUT: Duration = Duration::from_secs(240);
 
-/// The store is asked for this long before the sending.
+/// Time for which reading the card and its run is retried before the sending.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// A claim outlives the sending, and the store's answers before and after it, so that no replica sends what another is sending. It
-/// ends with its process.
+/// A claim outlives the sending, and the store's answers before and after it, so that no process sends what another is
+/// sending. The claim of a dead process is void.
 const CLAIM_PERIOD: Duration = Duration::from_secs(450);
 
 /// A card is given up this long before its claim ends.
 const CLAIM_RESERVE: Duration = Duration::from_secs(15);
 
 /// The retries of a card come after a second, then after twice as long each time, up to this: a platform that answers too late may have
-/// posted it, and one that has to ask too often to wait never has capacity.
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// posted it, and one that is asked too often keeps asking to wait.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Recording the message that a card was posted as takes at most this long, on a slow disk.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The store is polled for a delivery by another replica, which sends no notification here.
+/// The store is polled for a delivery by another process, which sends no notification here.
 const DELIVERY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A run's progress is polled this often.
-const POLL_INTERVAL: Duration = Duration::from_secs(2);
+const PROGRESS_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A card that is being sent is tried again after this.
 const IN_FLIGHT_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The cards that this process is sending, or the runs that it is executing; and a mark on each that was requested again meanwhile.
+/// The cards that this process is sending, or the runs that it is executing; with a mark on each that must be done once more.
 #[derive(Default)]
 pub(super) struct InFlight(Mutex<HashMap<i64, bool>>);
 
@@ -75,18 +75,18 @@ impl InFlight {
     }
 
     /// Ends without regard to a mark; `false` if it was not in flight.
-    pub fn leave(&self, id: i64) -> bool {
+    pub fn remove(&self, id: i64) -> bool {
         self.0.lock().remove(&id).is_some()
     }
 
     /// Ends, unless it was marked to be done again; then it stays in flight, and the answer is `true`.
     pub fn end(&self, id: i64) -> bool {
         let mut in_flight = self.0.lock();
-        let again = in_flight.remove(&id).unwrap_or_default();
-        if again {
+        let is_marked = in_flight.remove(&id).unwrap_or_default();
+        if is_marked {
             in_flight.insert(id, false);
         }
-        again
+        is_marked
     }
 
     pub fn all(&self) -> Vec<i64> {
@@ -94,7 +94,7 @@ impl InFlight {
     }
 }
 
-/// Cards that could not be sent, with the number of attempts and the time of the next. News of a run is sent at once.
+/// Cards that could not be sent, with the number of attempts and the time of the next. A new event of the run is sent at once.
 #[derive(Default)]
 struct RetrySchedule(Mutex<HashMap<i64, (u32, Instant)>>);
 
@@ -102,7 +102,7 @@ impl RetrySchedule {
     fn schedule_retry(&self, card: i64, now: Instant) {
         let mut schedule = self.0.lock();
         let attempts = schedule.get(&card).map_or(0, |(attempts, _)| *attempts);
-        let wait = Duration::from_secs(1 << attempts.min(10)).min(LONGEST_RETRY);
+        let wait = Duration::from_secs(1 << attempts.min(10)).min(MAX_RETRY_DELAY);
         schedule.insert(card, (attempts + 1, now + wait));
     }
 
@@ -117,9 +117,9 @@ impl RetrySchedule {
 
 /// Tells if the run's newest events change what this card says. Checkpoints are progress, which the cards show anyway; an outcome
 /// card waits for the end, and nobody is notified of their own withdrawal.
-fn shows_more(card: &Card, run: &Run) -> bool {
-    let shown = usize::try_from(card.shown_version).unwrap_or_default();
-    let new_events = run.events.get(shown..).unwrap_or_default();
+fn needs_update(card: &Card, run: &Run) -> bool {
+    let shown_version = usize::try_from(card.shown_version).unwrap_or_default();
+    let new_events = run.events.get(shown_version..).unwrap_or_default();
     match card.kind {
         CardKind::Primary | CardKind::Direct if card.message.is_none() => true,
         CardKind::Reminder => card.message.is_none() && run.state == RunState::Pending,
@@ -130,14 +130,14 @@ fn shows_more(card: &Card, run: &Run) -> bool {
     }
 }
 
-/// Asks the store until it answers, or until the given time.
+/// Queries the store until it answers, or until the deadline.
 async fn retry_until<T, F: Future<Output = StoreResult<T>>>(
-    until: Instant,
-    ask: impl Fn() -> F,
+    deadline: Instant,
+    query: impl Fn() -> F,
 ) -> StoreResult<T> {
     loop {
-        match ask().await {
-            Err(error) if Instant::now() < until => {
+        match query().await {
+            Err(error) if Instant::now() < deadline => {
                 tracing::warn!(%error, "audit store unavailable; retrying card update");
                 tokio::time::sleep(STORE_RETRY_INTERVAL).await;
             }
@@ -155,9 +155,9 @@ pub(super) struct Outbox {
     sending: InFlight,
     retries: RetrySchedule,
     /// By platform.
-    progress_turns: RateLimiter,
+    progress_limiter: RateLimiter,
     /// Notified when this process has recorded the message of a posted card.
-    delivered: Notify,
+    delivery_recorded: Notify,
 }
 
 impl Outbox {
@@ -168,8 +168,8 @@ impl Outbox {
             background,
             sending: InFlight::default(),
             retries: RetrySchedule::default(),
-            progress_turns: RateLimiter::new(PROGRESS_INTERVAL),
-            delivered: Notify::new(),
+            progress_limiter: RateLimiter::new(PROGRESS_INTERVAL),
+            delivery_recorded: Notify::new(),
         })
     }
 
@@ -186,7 +186,7 @@ impl Outbox {
         self.background.spawn(async move { outbox.deliver_all(others).await });
     }
 
-    /// Brings all cards of a run up to its record.
+    /// Brings all cards of a run up to date.
     pub async fn update_cards(self: &Arc<Self>, run: RunId) {
         let mut cards = self.run_cards(run).await;
         cards.retain(|card| !card.abandoned);
@@ -215,30 +215,30 @@ impl Outbox {
     ///
     /// # Errors
     /// When the store can't tell which they are.
-    pub async fn send_cards_behind(self: &Arc<Self>) -> StoreResult<()> {
-        let behind = self.app.audit.store.outdated_cards().await?;
+    pub async fn send_outdated_cards(self: &Arc<Self>) -> StoreResult<()> {
+        let outdated = self.app.audit.store.outdated_cards().await?;
         let now = Instant::now();
-        for card in behind.into_iter().filter(|card| self.retries.is_due(card.id, now)) {
+        for card in outdated.into_iter().filter(|card| self.retries.is_due(card.id, now)) {
             let outbox = Arc::clone(self);
             tokio::spawn(async move { outbox.deliver(card.id).await });
         }
         Ok(())
     }
 
-    /// Sends one card as the record has it now, and once more if the record changed meanwhile: a process that ends soon has no
-    /// supervisor. A failed card is retried by the supervisor.
+    /// Sends one card as its run is now, and once more if the run changed meanwhile: a one-shot process has no supervisor that would
+    /// do it later. A failed card is retried by the supervisor.
     pub async fn deliver(self: &Arc<Self>, card: i64) {
-        let mut due = self.sending.begin(card);
-        while due {
-            if let Err(error) = self.deliver_now(card, false).await {
+        let mut send_again = self.sending.begin(card);
+        while send_again {
+            if let Err(error) = self.claim_and_send(card, false).await {
                 tracing::warn!(card, %error, "sending card failed; will retry");
             }
-            due = self.sending.end(card);
+            send_again = self.sending.end(card);
         }
     }
 
-    /// Claims the card, sends it if it shows less than the record or `force` is set, and records what was sent.
-    async fn deliver_now(self: &Arc<Self>, card: i64, force: bool) -> anyhow::Result<()> {
+    /// Claims the card, sends it if it is outdated or `force` is set, and records what was sent.
+    async fn claim_and_send(self: &Arc<Self>, card: i64, force: bool) -> anyhow::Result<()> {
         let store = &self.app.audit.store;
         let now = Instant::now();
         if !store.claim_card(card, jiff::Timestamp::now() + CLAIM_PERIOD).await? {
@@ -251,13 +251,13 @@ impl Outbox {
         if card.abandoned || (card.message.is_some() && card.shown_version >= run.version && !force) {
             return Ok(retry_until(record_until, || store.update_card(card.clone())).await?);
         }
-        if !force && !shows_more(&card, &run) {
+        if !force && !needs_update(&card, &run) {
             card.abandoned = card.kind == CardKind::Reminder;
             card.shown_version = run.version;
             return Ok(retry_until(record_until, || store.update_card(card.clone())).await?);
         }
-        let sent = tokio::time::timeout(SEND_TIMEOUT, self.render_and_send(&card, &run)).await;
-        match sent.unwrap_or_else(|_| Err(SendError::Unavailable("sending timed out".to_owned()))) {
+        let result = tokio::time::timeout(SEND_TIMEOUT, self.render_and_send(&card, &run)).await;
+        match result.unwrap_or_else(|_| Err(SendError::Unavailable("sending timed out".to_owned()))) {
             Ok(posted) => {
                 card.conversation = posted.conversation;
                 card.message = Some(posted.message);
@@ -276,7 +276,7 @@ impl Outbox {
             }
         }
         retry_until(record_until, || store.update_card(card.clone())).await?;
-        self.delivered.notify_waiters();
+        self.delivery_recorded.notify_waiters();
         Ok(())
     }
 
@@ -286,19 +286,19 @@ impl Outbox {
     /// # Errors
     /// When the store can't be read.
     pub async fn delivered_message(&self, card: i64, run: RunId) -> Result<Option<String>> {
-        let until = Instant::now() + DELIVERY_TIMEOUT;
+        let deadline = Instant::now() + DELIVERY_TIMEOUT;
         loop {
-            let mut delivered = pin!(self.delivered.notified());
+            let mut notification = pin!(self.delivery_recorded.notified());
             // Before the store is read, so that no notification in between is missed.
-            delivered.as_mut().enable();
+            notification.as_mut().enable();
             let card = self.app.audit.store.card(card).await.map_err(|error| store_error(&error))?;
             let card = card.filter(|card| card.run == run);
             let is_posted = card.as_ref().is_none_or(|card| card.message.is_some());
-            let remaining = until.saturating_duration_since(Instant::now());
+            let remaining = deadline.saturating_duration_since(Instant::now());
             if is_posted || remaining.is_zero() {
                 return Ok(card.and_then(|card| card.message));
             }
-            let _ = tokio::time::timeout(remaining.min(DELIVERY_POLL_INTERVAL), delivered).await;
+            let _ = tokio::time::timeout(remaining.min(DELIVERY_POLL_INTERVAL), notification).await;
         }
     }
 
@@ -388,7 +388,7 @@ impl Outbox {
         let mut buttons = Vec::new();
         let mut tokens = Vec::new();
         for (label, decision, style) in DECISION_BUTTONS.into_iter().filter(|button| is_selected(button.1)) {
-            let purpose = TokenPurpose::Decision { run: run.id, verdict: decision, card: card.id };
+            let purpose = TokenPurpose::Decision { run: run.id, decision, card: card.id };
             let token = new_token(card, purpose)?;
             let visible_to = match decision {
                 Decision::Withdraw => vec![requester.clone()],
@@ -401,34 +401,34 @@ impl Outbox {
         Ok(buttons)
     }
 
-    /// Edits progress into the run's cards for as long as it is polled. All runs take turns, so that the platform's rate limit leaves
-    /// room for what cards must say at once, which waits for no turn.
+    /// Edits progress into the run's cards for as long as it is polled. The runs of a platform share one
+    /// rate limit; other updates of cards aren't held back by it.
     pub async fn show_progress(&self, run: RunId) -> Infallible {
         let app = &self.app;
-        let mut shown = None;
+        let mut shown_progress = None;
         loop {
-            tokio::time::sleep(POLL_INTERVAL).await;
+            tokio::time::sleep(PROGRESS_POLL_INTERVAL).await;
             let progress = app.progress.get(run);
-            if progress.is_none() || progress == shown {
+            if progress.is_none() || progress == shown_progress {
                 continue;
             }
-            shown = progress;
+            shown_progress = progress;
             let cards = app.audit.store.run_cards(run).await.unwrap_or_default();
             let is_shown = |card: &&Card| card.kind == CardKind::Primary && card.message.is_some();
             for card in cards.iter().filter(is_shown).filter(|card| !card.abandoned) {
-                self.progress_turns.turn(&format!("{:?}", card.conversation.platform)).await;
+                self.progress_limiter.wait_turn(&format!("{:?}", card.conversation.platform)).await;
                 // Read again: the turn may have come late.
-                shown = app.progress.get(run);
-                let Ok(Some(now)) = app.audit.store.get(run).await else { continue };
-                let reply = render_card(app, &now, card.conversation.platform);
-                if let Err(error) = self.send_card(card, &now, &reply).await {
+                shown_progress = app.progress.get(run);
+                let Ok(Some(current)) = app.audit.store.get(run).await else { continue };
+                let reply = render_card(app, &current, card.conversation.platform);
+                if let Err(error) = self.send_card(card, &current, &reply).await {
                     tracing::debug!(run, card = card.id, %error, "editing progress failed");
                 }
             }
         }
     }
 
-    /// Sends a run's cards again, since they show something that isn't in the record.
+    /// Sends a run's cards again, since they show something that no event has.
     pub async fn force_update(self: &Arc<Self>, run: RunId) {
         let cards = self.app.audit.store.run_cards(run).await.unwrap_or_default();
         for card in cards.iter().filter(|card| card.kind == CardKind::Primary && card.message.is_some()) {
@@ -438,7 +438,7 @@ impl Outbox {
             }
             let mut force = true;
             loop {
-                if let Err(error) = self.deliver_now(card.id, force).await {
+                if let Err(error) = self.claim_and_send(card.id, force).await {
                     tracing::debug!(run, card = card.id, %error, "editing observed state failed");
                 }
                 force = false;
@@ -457,7 +457,8 @@ impl Outbox {
 }
 
 fn new_token(card: &Card, purpose: TokenPurpose) -> anyhow::Result<ButtonToken> {
-    let token = crate::model::random_token().ok_or_else(|| anyhow::anyhow!("there is no randomness"))?;
+    let token = crate::model::random_token()
+        .ok_or_else(|| anyhow::anyhow!("the operating system returned no random bytes"))?;
     Ok(ButtonToken { token, purpose, conversation: card.conversation.clone() })
 }
 

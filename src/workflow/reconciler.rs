@@ -20,7 +20,7 @@ pub(super) struct Reconciler {
     pub outbox: Arc<Outbox>,
     pub executor: Arc<RunExecutor>,
     /// Interrupted runs whose cards show what is observed of them.
-    pub watching: InFlight,
+    pub watched_runs: InFlight,
 }
 
 impl Reconciler {
@@ -32,7 +32,7 @@ impl Reconciler {
         let filter = Filter { states: vec![RunState::Interrupted], limit: usize::MAX, ..Filter::default() };
         let runs = self.app.audit.store.list(filter).await?.runs;
         let interrupted: HashSet<RunId> = runs.iter().map(|run| run.id).collect();
-        for closed in self.watching.all().into_iter().filter(|run| !interrupted.contains(run)) {
+        for closed in self.watched_runs.all().into_iter().filter(|run| !interrupted.contains(run)) {
             self.stop_watching(closed);
         }
         for run in runs {
@@ -98,7 +98,7 @@ impl Reconciler {
         }
         match progress {
             Some(RunProgress { percent, label }) => {
-                self.watching.begin(run.id);
+                self.watched_runs.begin(run.id);
                 self.app.progress.set(run.id, percent, label);
             }
             None => self.stop_watching(run.id),
@@ -108,7 +108,7 @@ impl Reconciler {
     }
 
     fn stop_watching(&self, run: RunId) {
-        if self.watching.leave(run) {
+        if self.watched_runs.remove(run) {
             self.app.progress.clear(run);
         }
     }

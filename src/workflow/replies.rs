@@ -54,7 +54,7 @@ pub(super) fn store_error(error: &StoreError) -> Error {
 }
 
 /// The first questions of an incident.
-pub const FIRST: [&str; 6] = ["health", "blocked", "long", "slow", "pending", "help"];
+pub const FIRST_COMMANDS: [&str; 6] = ["health", "blocked", "long", "slow", "pending", "help"];
 
 /// The answer to `/db` alone: a button for each of the first questions that the requester may ask.
 pub fn menu(heading: Heading, commands: &[&str]) -> (Reply, Vec<(String, TokenPurpose)>) {

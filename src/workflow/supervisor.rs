@@ -77,7 +77,7 @@ fn tasks() -> Vec<Arc<Task>> {
             Box::pin(async move { Ok(supervisor.close_runs().await?) })
         }),
         Task::new("send-cards", TICK, false, |supervisor| {
-            Box::pin(async move { Ok(supervisor.outbox.send_cards_behind().await?) })
+            Box::pin(async move { Ok(supervisor.outbox.send_outdated_cards().await?) })
         }),
         Task::new("remind-approvers", 5 * TICK, false, |supervisor| {
             Box::pin(async move { Ok(supervisor.reminders.remind().await?) })

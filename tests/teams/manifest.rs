@@ -20,7 +20,7 @@ fn the_commands_are_an_incidents() {
     let catalog = Catalog::built_in().unwrap();
     let sessions = catalog.iter().filter(|command| command.header.group == "sessions");
     let ends = catalog.iter().filter(|command| command.header.login == LoginKind::Signal);
-    let mut names: Vec<&str> = workflow::FIRST.to_vec();
+    let mut names: Vec<&str> = workflow::FIRST_COMMANDS.to_vec();
     for command in sessions.chain(ends) {
         if !names.contains(&command.name.as_str()) {
             names.push(&command.name);

@@ -113,7 +113,7 @@ impl SlackPlatform {
         for argument in ["mrkdwn", "unfurl_links", "unfurl_media"] {
             body[argument] = json!(false);
         }
-        self.limiter.turn(&conversation.id).await;
+        self.limiter.wait_turn(&conversation.id).await;
         let answer = self.api.post("chat.postMessage", &body).await.map_err(send_error)?;
         let id = answer["channel"].as_str().unwrap_or(&conversation.id).to_owned();
         let ts: String = read(&answer, "ts")?;

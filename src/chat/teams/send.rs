@@ -103,7 +103,7 @@ impl TeamsPlatform {
         if let Some(account) = to {
             activity["recipient"] = json!({ "id": self.user_id(conversation, account).await? });
         }
-        self.limiter.turn(&conversation.id).await;
+        self.limiter.wait_turn(&conversation.id).await;
         self.connector.send(&self.thread_reference(conversation), &activity).await.map_err(send_error)
     }
 
