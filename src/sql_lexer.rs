@@ -1,6 +1,6 @@
 //! The tokenizer of PostgreSQL's SQL, after the server's own `scan.l` (11 to 18): one forward pass, in linear time.
 //!
-//! [`scan`] cuts a text into tokens without gaps, and marks those that server versions, settings or other readers take differently.
+//! [`scan`] cuts a text into tokens without gaps, and marks tokens that server versions, settings or other readers read differently.
 //! [`strict`] refuses every mark, for SQL that will run. [`lenient`] ends at the first mark and keeps no literal's content, for SQL
 //! that will be shown. The meaning of a token is its caller's business.
 
@@ -50,7 +50,7 @@ pub struct SqlToken<'a> {
     /// Byte offset in the text.
     pub at: usize,
     /// Follows a blank or a comment.
-    pub spaced: bool,
+    pub after_blank: bool,
     pub doubt: Option<Doubt>,
 }
 
@@ -108,7 +108,7 @@ impl SqlError {
 
 /// Cuts a text into tokens, blanks and comments included.
 pub fn scan(sql: &str) -> Scanner<'_> {
-    Scanner { sql, at: 0, spaced: false, string_before: None, newline_since: false }
+    Scanner { sql, at: 0, after_blank: false, continued_backslash: None, newline_after_string: false }
 }
 
 /// The tokens of a statement that will run, without blanks and comments. An error is the first token that could be read in two
@@ -138,7 +138,7 @@ pub fn lenient(sql: &str) -> impl Iterator<Item = SqlToken<'_>> {
                 token.doubt = token.doubt.or(part.doubt);
             }
         }
-        token.spaced |= token.kind == TokenKind::Comment;
+        token.after_blank |= token.kind == TokenKind::Comment;
         if token.doubt.is_some() || token.kind == TokenKind::Unreadable {
             ended = true;
             (token.kind, token.text) = (TokenKind::Unreadable, "");
@@ -161,11 +161,11 @@ enum Backslash {
 pub struct Scanner<'a> {
     sql: &'a str,
     at: usize,
-    spaced: bool,
-    /// The reading of the last string, while a continuation of it may follow.
-    string_before: Option<Backslash>,
+    after_blank: bool,
+    /// How backslashes in the last string are read, while the string may continue.
+    continued_backslash: Option<Backslash>,
     /// A newline separates the last string from here.
-    newline_since: bool,
+    newline_after_string: bool,
 }
 
 /// The kind of a token, its length in bytes, and its doubt.
@@ -178,8 +178,8 @@ impl<'a> Iterator for Scanner<'a> {
         let rest = self.sql.get(self.at..)?;
         let (kind, len, doubt) = self.scan_one(rest, rest.chars().next()?);
         let text = rest.get(..len).unwrap_or(rest);
-        let token = SqlToken { kind, text, at: self.at, spaced: self.spaced, doubt };
-        self.spaced = token.is_trivia();
+        let token = SqlToken { kind, text, at: self.at, after_blank: self.after_blank, doubt };
+        self.after_blank = token.is_trivia();
         // A block comment or a control character between two strings separates them.
         let separates = match kind {
             TokenKind::Blank => text.contains(|c: char| !c.is_ascii_whitespace()),
@@ -188,9 +188,9 @@ impl<'a> Iterator for Scanner<'a> {
             _ => true,
         };
         if separates {
-            self.string_before = None;
+            self.continued_backslash = None;
         } else if kind == TokenKind::Blank {
-            self.newline_since |= text.contains(['\n', '\r']);
+            self.newline_after_string |= text.contains(['\n', '\r']);
         }
         self.at += text.len();
         Some(token)
@@ -232,11 +232,11 @@ impl Scanner<'_> {
 
     /// A string with a prefix of so many bytes. A continuation has the reading of the first string.
     fn string(&mut self, rest: &str, prefix: usize, backslash: Backslash) -> Scanned {
-        let continued = self.string_before.filter(|_| prefix == 0 && self.newline_since);
+        let continued = self.continued_backslash.filter(|_| prefix == 0 && self.newline_after_string);
         let kind = if continued.is_some() { TokenKind::Continuation } else { TokenKind::String };
         let backslash = continued.unwrap_or(backslash);
-        self.string_before = Some(backslash);
-        self.newline_since = false;
+        self.continued_backslash = Some(backslash);
+        self.newline_after_string = false;
         let bytes = rest.as_bytes();
         let mut at = prefix + 1;
         while let Some(byte) = bytes.get(at) {
@@ -296,8 +296,8 @@ fn dollar(rest: &str) -> Scanned {
     let after = rest.get(1..).unwrap_or("");
     let digits = after.bytes().take_while(u8::is_ascii_digit).count();
     if digits > 0 {
-        let touched = after.get(digits..).is_some_and(|next| next.starts_with(starts_identifier));
-        return (TokenKind::Parameter, 1 + digits, ambiguous_if(touched));
+        let letter_follows = after.get(digits..).is_some_and(|next| next.starts_with(starts_identifier));
+        return (TokenKind::Parameter, 1 + digits, ambiguous_if(letter_follows));
     }
     let tag = identifier_length(after, |c| c != '$');
     if after.as_bytes().get(tag) != Some(&b'$') {
@@ -324,7 +324,7 @@ fn number(rest: &str) -> Scanned {
 
 /// `ident_start` of scan.l: every byte above ASCII counts as a letter. Invisible characters are left out.
 pub fn starts_identifier(c: char) -> bool {
-    c.is_ascii_alphabetic() || c == '_' || (!c.is_ascii() && !is_odd(c))
+    c.is_ascii_alphabetic() || c == '_' || (!c.is_ascii() && !is_misleading(c))
 }
 
 /// Length in bytes of the identifier at the start of `text`, 0 if none starts there.
@@ -336,9 +336,8 @@ fn identifier_length(text: &str, allowed: impl Fn(char) -> bool) -> usize {
     text.find(|c| !inside(c)).unwrap_or(text.len())
 }
 
-/// Not to be read outside quotes: invisible or a space to people though a letter to PostgreSQL, the sign of a broken character, or
-/// redaction's own mark of a cut.
-fn is_odd(c: char) -> bool {
+/// True for characters that are refused outside quotes: invisible characters, unusual spaces, U+FFFD, and the `…` of redaction.
+fn is_misleading(c: char) -> bool {
     is_invisible(c) || c.is_whitespace() || c == '\u{fffd}' || c == '…'
 }
 
@@ -353,8 +352,8 @@ pub fn is_invisible(c: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-const DOUBLED: &str = "U&\"\" and names with a quote in them are refused";
-const FOREIGN: &str = "this character is not PostgreSQL's";
+const UNSUPPORTED_NAME: &str = "U&\"\" and names with a quote in them are refused";
+const NOT_POSTGRES: &str = "this character is not PostgreSQL's";
 const MISSING_BLANK: &str = "a blank is missing after the number";
 const UNUSUAL: &str = "letters beyond a to z and unusual blanks are allowed in quotes only";
 
@@ -362,7 +361,7 @@ fn strict_error(sql: &str, token: &SqlToken) -> Option<SqlError> {
     let text = token.text;
     let after = &sql[token.at + text.len()..];
     let quote = text.find(['\'', '"']).unwrap_or(0);
-    let touches = sql[..token.at + quote].ends_with(|c: char| c.is_alphanumeric() || "_$&".contains(c));
+    let prefixed = sql[..token.at + quote].ends_with(|c: char| c.is_alphanumeric() || "_$&".contains(c));
     let ambiguous = token.doubt == Some(Doubt::Ambiguous);
     let ends_at_return = after.len() > 1 && after.starts_with('\r') && !after.starts_with("\r\n");
     let (offset, reason) = match token.kind {
@@ -373,20 +372,20 @@ fn strict_error(sql: &str, token: &SqlToken) -> Option<SqlError> {
         TokenKind::Comment if text.starts_with("/*") && text[2..].contains("/*") => {
             (0, "a comment inside a comment is refused")
         }
-        TokenKind::String | TokenKind::Continuation if touches => {
+        TokenKind::String | TokenKind::Continuation if prefixed => {
             (quote, "E'', B'', X'', N'' and U&'' are refused: write a plain string")
         }
-        TokenKind::QuotedName if touches => (quote, DOUBLED),
+        TokenKind::QuotedName if prefixed => (quote, UNSUPPORTED_NAME),
         _ if token.doubt == Some(Doubt::Unclosed) => return token.unclosed(),
-        TokenKind::QuotedName => (text[1..].find("\"\"")? + 2, DOUBLED),
+        TokenKind::QuotedName => (text[1..].find("\"\"")? + 2, UNSUPPORTED_NAME),
         TokenKind::DollarString => (0, "a dollar quote is refused: write a plain string"),
         TokenKind::String | TokenKind::Continuation if ambiguous => (0, "a string can't contain a NUL"),
         TokenKind::Word if ambiguous => (0, "this name looks like a dollar quote: write it in double quotes"),
         TokenKind::Word => (text.find(|c: char| !c.is_ascii())?, UNUSUAL),
         TokenKind::Number if ambiguous || !is_plain_number(text, after) => (0, MISSING_BLANK),
         TokenKind::Parameter if ambiguous => (0, MISSING_BLANK),
-        TokenKind::Symbol if ["`", "{", "}"].contains(&text) => (0, FOREIGN),
-        TokenKind::Unreadable if text == "\\" => (0, FOREIGN),
+        TokenKind::Symbol if ["`", "{", "}"].contains(&text) => (0, NOT_POSTGRES),
+        TokenKind::Unreadable if text == "\\" => (0, NOT_POSTGRES),
         TokenKind::Unreadable if text == "$" => (0, "a `$` without a number"),
         TokenKind::Unreadable => (0, UNUSUAL),
         _ => return None,

@@ -10,7 +10,7 @@ use countersign::config::{BackupSettings, Config, Server, Tls};
 use countersign::demo::postgres::{self, Cluster, Options};
 use countersign::model::{Block, LoginKind, Severity};
 use countersign::postgres::{Address, Unreachable};
-use countersign::preflight::{CheckContext, Finding, examine};
+use countersign::preflight::{self, CheckContext, Finding};
 use countersign::sql::{self, QueryRequest};
 use countersign::storage::Storage;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -143,9 +143,12 @@ async fn check_tells_of_a_certificate_that_cannot_be_verified() {
     let cluster = server(Some(ours.certify(directory.path(), ("localhost", 2100)))).await;
     let findings = async |authority: &Authority| -> Vec<Finding> {
         let app = app(&cluster, &format!("ca_file = {:?}", authority.file));
-        let report =
-            examine(&CheckContext { config: &app.config, targets: &app.environments }, &["production"]).await;
-        assert!(report.missing() > 0);
+        let report = preflight::check(
+            &CheckContext { config: &app.config, environments: &app.environments },
+            &["production"],
+        )
+        .await;
+        assert!(report.missing_count() > 0);
         report.0.into_iter().find(|(place, _)| place == "production").unwrap().1
     };
     let [only] = &findings(&theirs).await[..] else { panic!("it is told once") };

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::http::HttpServer;
 use crate::model::{Heading, Reply};
 use crate::postgres::Environments;
-use crate::preflight::{CheckContext, examine};
+use crate::preflight::{self, CheckContext};
 use anyhow::Context;
 use clap::Parser;
 use std::io::{IsTerminal, Write};
@@ -160,9 +160,10 @@ fn screen(variables: &Variables<'_>) -> Screen {
 async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = load_config(path, variables)?;
     crate::bootstrap::rules(&config)?;
-    let targets = Environments::new(&config)?;
-    let names: Vec<&str> = targets.names().iter().map(String::as_str).collect();
-    let mut report = examine(&CheckContext { config: &config, targets: &targets }, &names).await;
+    let environments = Environments::new(&config)?;
+    let names: Vec<&str> = environments.names().iter().map(String::as_str).collect();
+    let mut report =
+        preflight::check(&CheckContext { config: &config, environments: &environments }, &names).await;
     for finding in crate::chat::check(&config).await {
         report.add_finding(finding);
     }
@@ -170,5 +171,5 @@ async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow::Re
     let mut reply = Reply::new(Heading { requester: None, command, environment: None, run: None });
     reply.blocks = report.blocks();
     print_reply(&reply, &ButtonLines::new(), json, variables)?;
-    Ok(if report.missing() == 0 { 0 } else { EXIT_MISSING })
+    Ok(if report.missing_count() == 0 { 0 } else { EXIT_MISSING })
 }

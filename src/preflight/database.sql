@@ -5,7 +5,7 @@ SELECT quote_ident(current_database()) AS database,
        (SELECT string_agg(c.oid::regclass::text, ', ')
         FROM pg_class c
         WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
-          AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE'))) AS hidden_ledger,
+          AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE'))) AS unreadable_migration_table,
        (SELECT min(c.oid::regclass::text)
         FROM pg_class c
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
@@ -18,4 +18,4 @@ SELECT quote_ident(current_database()) AS database,
        (SELECT array_agg(quote_ident(role) ORDER BY role)
         FROM unnest($1::text[]) AS role
         WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = role)
-          AND NOT has_database_privilege(role, current_database(), 'CONNECT')) AS shut_out
+          AND NOT has_database_privilege(role, current_database(), 'CONNECT')) AS roles_without_connect

@@ -16,7 +16,7 @@ use tokio_postgres::types::ToSql;
 /// Configuration and connections that the checks use.
 pub struct CheckContext<'a> {
     pub config: &'a Config,
-    pub targets: &'a Environments,
+    pub environments: &'a Environments,
 }
 
 /// Result of a check.
@@ -55,20 +55,23 @@ impl Finding {
     }
 }
 
-/// All findings by section: an environment's name, or [`HERE`].
+/// All findings by section: an environment's name, or [`HOST_SECTION`].
 #[derive(Debug, Clone, Default)]
 pub struct Report(pub Vec<(String, Vec<Finding>)>);
 
 /// Section about the host that Countersign runs on.
-const HERE: &str = "Where Countersign runs";
+const HOST_SECTION: &str = "Where Countersign runs";
 
 /// Checks the named environments in parallel.
-pub async fn examine(context: &CheckContext<'_>, environments: &[&str]) -> Report {
+pub async fn check(context: &CheckContext<'_>, environments: &[&str]) -> Report {
     let installations = find_installations(&context.config.backups).await;
-    let named = context.config.environments.iter().filter(|e| environments.contains(&e.name.as_str()));
-    let checks = named.map(|environment| check_environment(context, &installations, environment));
+    let selected = context.config.environments.iter().filter(|e| environments.contains(&e.name.as_str()));
+    let checks = selected.map(|environment| check_environment(context, &installations, environment));
     let mut sections = futures::future::join_all(checks).await;
-    sections.push((HERE.to_owned(), vec![record(context.config), storage(&context.config.backups).await]));
+    sections.push((
+        HOST_SECTION.to_owned(),
+        vec![check_audit_log(context.config), check_backup_storage(&context.config.backups).await],
+    ));
     Report(sections)
 }
 
@@ -78,13 +81,13 @@ async fn check_environment(
     environment: &Environment,
 ) -> (String, Vec<Finding>) {
     let servers = environment.servers.iter();
-    let checks = servers.map(|server| check_server(context.targets, installations, environment, server));
+    let checks = servers.map(|server| check_server(context.environments, installations, environment, server));
     let findings = futures::future::join_all(checks).await.into_iter().flatten().collect();
     (environment.name.clone(), findings)
 }
 
 /// Checks the audit log's store: without it only read commands work.
-fn record(config: &Config) -> Finding {
+fn check_audit_log(config: &Config) -> Finding {
     let subject = "audit log";
     match store::check_writable(&config.store, config.store_timeouts.lock_timeout) {
         Ok(true) => Finding::works(subject, "can be written"),
@@ -96,7 +99,7 @@ fn record(config: &Config) -> Finding {
     }
 }
 
-async fn storage(backups: &BackupSettings) -> Finding {
+async fn check_backup_storage(backups: &BackupSettings) -> Finding {
     let subject = "backup storage";
     match write_and_remove(backups).await {
         Ok(()) => Finding::works(subject, "can be written"),
@@ -118,22 +121,22 @@ async fn write_and_remove(backups: &BackupSettings) -> anyhow::Result<()> {
 impl Report {
     /// Adds a finding about the host that Countersign runs on.
     pub fn add_finding(&mut self, finding: Finding) {
-        match self.0.iter_mut().find(|(section, _)| section == HERE) {
+        match self.0.iter_mut().find(|(section, _)| section == HOST_SECTION) {
             Some((_, findings)) => findings.push(finding),
-            None => self.0.push((HERE.to_owned(), vec![finding])),
+            None => self.0.push((HOST_SECTION.to_owned(), vec![finding])),
         }
     }
 
-    pub fn missing(&self) -> usize {
-        self.0.iter().map(|(_, findings)| missing(findings)).sum()
+    pub fn missing_count(&self) -> usize {
+        self.0.iter().map(|(_, findings)| count_missing(findings)).sum()
     }
 
     /// A verdict, then each section's findings and fixes.
     pub fn blocks(&self) -> Vec<Block> {
-        let mut blocks = vec![match self.missing() {
+        let mut blocks = vec![match self.missing_count() {
             0 => verdict(Severity::Ok, "All checks passed."),
             missing => {
-                let sections = self.0.iter().filter(|(_, findings)| self::missing(findings) > 0);
+                let sections = self.0.iter().filter(|(_, findings)| count_missing(findings) > 0);
                 let sections: Vec<&str> = sections.map(|(section, _)| section.as_str()).collect();
                 let failed = count(missing, "check failed", "checks failed");
                 verdict(Severity::Critical, format!("{failed}: {}.", sections.join(", ")))
@@ -147,7 +150,7 @@ impl Report {
     }
 }
 
-fn missing(findings: &[Finding]) -> usize {
+fn count_missing(findings: &[Finding]) -> usize {
     findings.iter().filter(|finding| finding.status == CheckStatus::Missing).count()
 }
 
@@ -182,31 +185,31 @@ fn fix(finding: &Finding) -> Option<Text> {
     Some(if fix.ends_with(';') { text.code(fix) } else { text.plain(fix) })
 }
 
-const ASKER: &str = "countersign check";
+const APPLICATION_NAME: &str = "countersign check";
 
 /// The server under check.
 struct ServerCheck<'a> {
-    targets: &'a Environments,
+    environments: &'a Environments,
     environment: &'a Environment,
     server: &'a Server,
 }
 
 /// Checks one server. An error that keeps every login out is reported once.
 async fn check_server(
-    targets: &Environments,
+    environments: &Environments,
     installations: &[ClientInstallation],
     environment: &Environment,
     server: &Server,
 ) -> Vec<Finding> {
-    let check = ServerCheck { targets, environment, server };
+    let check = ServerCheck { environments, environment, server };
     let mut findings = Vec::new();
     let others = environment.logins.keys().copied().filter(|login| *login != LoginKind::Reader);
     for login in [LoginKind::Reader].into_iter().chain(others) {
-        let Some(role) = environment.logins.get(&login) else { continue };
+        let Some(credentials) = environment.logins.get(&login) else { continue };
         match check.connect(login, None).await {
             Err(error) => {
                 let subject = check.subject(login);
-                findings.push(check.unreachable(&subject, &error, role));
+                findings.push(check.unreachable(&subject, &error, credentials));
                 // The same for every login, so that one finding is enough.
                 if matches!(
                     error,
@@ -222,7 +225,7 @@ async fn check_server(
                 findings.extend(check.reader(&client).await);
                 findings.push(check.client_program(&client, installations));
             }
-            Ok(client) => findings.extend(check.acting_login(&client, login).await),
+            Ok(client) => findings.extend(check.non_reader(&client, login).await),
         }
     }
     findings.extend(check.databases().await);
@@ -238,17 +241,17 @@ impl ServerCheck<'_> {
     async fn connect(&self, login: LoginKind, database: Option<&str>) -> Result<PooledClient, Unreachable> {
         let address = Address::new(&self.environment.name, &self.server.name, login);
         let address = address.in_database(database.map(str::to_owned));
-        self.targets.acquire(&address, ASKER).await
+        self.environments.acquire(&address, APPLICATION_NAME).await
     }
 
     async fn reader(&self, client: &PooledClient) -> Vec<Finding> {
         let subject = self.subject(LoginKind::Reader);
-        let facts = async {
+        let answers = async {
             let login = query_row(client, include_str!("login.sql"), &[]).await?;
-            Ok::<_, QueryError>((login, client.query(include_str!("acts.sql"), &[]).await?))
+            Ok::<_, QueryError>((login, client.query(include_str!("write_privileges.sql"), &[]).await?))
         };
-        let (login, acts) = match facts.await {
-            Ok(facts) => facts,
+        let (login, write_privileges) = match answers.await {
+            Ok(answers) => answers,
             Err(error) => return vec![query_failed(subject, &error)],
         };
         let role: String = login.get("role");
@@ -257,9 +260,9 @@ impl ServerCheck<'_> {
             let fix = format!("GRANT pg_monitor TO {role};");
             findings.push(Finding::missing(&subject, "can't see other roles' sessions", fix));
         }
-        for act in &acts {
-            let details = format!("must be read-only, but {}", act.get::<_, String>("found"));
-            findings.push(Finding::missing(&subject, details, act.get::<_, String>("fix")));
+        for privilege in &write_privileges {
+            let details = format!("must be read-only, but {}", privilege.get::<_, String>("privilege"));
+            findings.push(Finding::missing(&subject, details, privilege.get::<_, String>("fix")));
         }
         if findings.is_empty() {
             let version: String = login.get("version");
@@ -274,8 +277,8 @@ impl ServerCheck<'_> {
         findings
     }
 
-    /// Checks an acting login, for each purpose that it serves.
-    async fn acting_login(&self, client: &PooledClient, login: LoginKind) -> Vec<Finding> {
+    /// Checks a login other than the reader, for each purpose that it serves.
+    async fn non_reader(&self, client: &PooledClient, login: LoginKind) -> Vec<Finding> {
         let subject = self.subject(login);
         let facts = match query_row(client, include_str!("login.sql"), &[]).await {
             Ok(facts) => facts,
@@ -284,7 +287,7 @@ impl ServerCheck<'_> {
         let role: String = facts.get("role");
         let grant = |granted: &str| format!("GRANT {granted} TO {role};");
         let serves = |purpose: LoginKind| {
-            self.targets.login(self.environment, purpose).is_ok_and(|(serving, _)| serving == login)
+            self.environments.login(self.environment, purpose).is_ok_and(|(serving, _)| serving == login)
         };
         let mut findings = Vec::new();
         if serves(LoginKind::Signal) && !facts.get::<_, bool>("signals") {
@@ -320,7 +323,7 @@ impl ServerCheck<'_> {
     }
 
     /// The finding for an error, with the fix.
-    fn unreachable(&self, subject: &str, error: &Unreachable, login: &LoginCredentials) -> Finding {
+    fn unreachable(&self, subject: &str, error: &Unreachable, credentials: &LoginCredentials) -> Finding {
         let (server, environment) = (self.server, self.environment);
         let address = format!("{}:{}", server.host, server.port);
         let fix = match error {
@@ -340,7 +343,7 @@ impl ServerCheck<'_> {
             }
             Unreachable::Login(_) => format!(
                 "Compare the password of {} with the secret that the configuration names, and check that pg_hba.conf allows it from here; psql's \\password sets a new one.",
-                login.user
+                credentials.user
             ),
             Unreachable::NoDatabase => {
                 "Correct the name in the configuration, or create the database.".to_owned()
@@ -353,10 +356,10 @@ impl ServerCheck<'_> {
         Finding::missing(subject, error.to_string(), fix)
     }
 
-    /// Checks the services' databases as the reader. The complete ones share a line.
+    /// Checks the services' databases as the reader. Complete databases are reported in one finding.
     async fn databases(&self) -> Vec<Finding> {
-        let on_server = self.targets.services().iter().filter(|service| {
-            let server = self.targets.server_of(self.environment, service);
+        let on_server = self.environments.services().iter().filter(|service| {
+            let server = self.environments.server_of(self.environment, service);
             server.is_some_and(|other| other.name == self.server.name)
         });
         let names: BTreeSet<&str> = on_server.map(|service| service.database.as_str()).collect();
@@ -401,7 +404,7 @@ fn database_findings(subject: &str, row: &tokio_postgres::Row) -> Vec<Finding> {
         let details = "pg_stat_statements isn't installed, so `slow` doesn't work";
         findings.push(Finding::missing(subject, details, "CREATE EXTENSION pg_stat_statements;"));
     }
-    for role in row.get::<_, Option<Vec<String>>>("shut_out").unwrap_or_default() {
+    for role in row.get::<_, Option<Vec<String>>>("roles_without_connect").unwrap_or_default() {
         let fix = format!("GRANT CONNECT ON DATABASE {database} TO {role};");
         findings.push(Finding::missing(subject, format!("doesn't let {role} in"), fix));
     }
@@ -415,9 +418,9 @@ fn database_findings(subject: &str, row: &tokio_postgres::Row) -> Vec<Finding> {
         let fix = format!("REVOKE CREATE ON SCHEMA {schema} FROM {reader}, PUBLIC;");
         findings.push(Finding::missing(subject, details, fix));
     }
-    if let Some(ledger) = text("hidden_ledger") {
-        let details = format!("the reader can't read {ledger}, so `migrations` doesn't work");
-        let finding = Finding::missing(subject, details, format!("GRANT SELECT ON {ledger} TO {reader};"));
+    if let Some(table) = text("unreadable_migration_table") {
+        let details = format!("the reader can't read {table}, so `migrations` doesn't work");
+        let finding = Finding::missing(subject, details, format!("GRANT SELECT ON {table} TO {reader};"));
         findings.push(Finding { status: CheckStatus::Optional, ..finding });
     }
     findings

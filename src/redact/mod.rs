@@ -1,6 +1,6 @@
 //! Query text and error messages fit for a chat: literals, comments, secrets and long numbers never leave.
 //!
-//! Total functions. Text that cannot be read with certainty is cut and replaced by `…`: showing too little is
+//! The functions never fail. Text that cannot be read with certainty is cut and replaced by `…`: showing too little is
 //! a nuisance, showing too much is a leak. Escaping for a chat platform and shortening are the renderer's.
 
 mod message;

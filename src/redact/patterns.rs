@@ -161,8 +161,8 @@ pub(super) fn listed(list: &str, word: &str) -> bool {
 
 /// The text on one line, without what cannot be seen.
 pub(super) fn visible(text: &str) -> String {
-    let spaced = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
-    spaced.filter(|c| !is_invisible(*c)).collect()
+    let after_blank = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
+    after_blank.filter(|c| !is_invisible(*c)).collect()
 }
 
 /// True for a word that announces a secret, such as `password` or `some.secret`.

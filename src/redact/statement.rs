@@ -35,8 +35,9 @@ const MAX_SHOWN_DIGITS: usize = 3;
 /// The longest local part of an e-mail address (RFC 5321, 4.5.3.1.1), which bounds the look ahead.
 const MAX_LOCAL_PART: usize = 64;
 
+/// The kind of a statement, as its first words tell.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum Class {
+enum StatementClass {
     /// Nothing read yet.
     #[default]
     Start,
@@ -47,15 +48,15 @@ enum Class {
     /// A definition without credentials.
     Schema,
     /// May contain a credential, or is unknown.
-    Guarded,
+    MaybeCredential,
 }
 
 /// The end of an unquoted stretch that is shown as one `?`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HiddenUntil {
     Semicolon,
-    /// The parenthesis that closes; the number of open ones.
-    Closed(usize),
+    /// The number of open parentheses, the last of which closes.
+    CloseParenthesis(usize),
 }
 
 /// A name that announces a secret, and the operator after it.
@@ -69,7 +70,7 @@ enum Assignment {
 
 #[derive(Default)]
 struct StatementState {
-    class: Class,
+    class: StatementClass,
     after_set: bool,
     after_options: bool,
     after_connection: bool,
@@ -102,25 +103,25 @@ pub fn query(sql: &str) -> String {
             break;
         }
     }
-    writer.settle_value(None);
+    writer.mask_pending_value(None);
     writer.out
 }
 
 impl Writer {
     fn step(&mut self, token: SqlToken, rest: &str) {
         if token.kind == TokenKind::Unreadable || begins_address(token, rest) {
-            self.settle_value(None);
-            return self.cut(token.spaced);
+            self.mask_pending_value(None);
+            return self.cut(token.after_blank);
         }
         if self.hides(token) {
             return;
         }
-        self.settle_value(Some(token));
+        self.mask_pending_value(Some(token));
         if std::mem::take(&mut self.statement.after_connection) && !token.is("limit") {
             return self.cut(true);
         }
         if std::mem::take(&mut self.statement.after_options) && token.is_symbol("(") {
-            self.hide(HiddenUntil::Closed(1));
+            self.hide(HiddenUntil::CloseParenthesis(1));
         }
         match token.kind {
             TokenKind::Word => self.word(token),
@@ -139,7 +140,7 @@ impl Writer {
         };
         // Text such as `name'…'` would read as a prefixed literal the next time.
         let touches = |c: char| c.is_alphanumeric() || "_$'".contains(c) || !c.is_ascii();
-        self.push(shown, token.spaced || token.kind == TokenKind::String && self.out.ends_with(touches));
+        self.push(shown, token.after_blank || token.kind == TokenKind::String && self.out.ends_with(touches));
         self.statement.assignment = Assignment::None;
     }
 
@@ -147,13 +148,17 @@ impl Writer {
     fn hides(&mut self, token: SqlToken) -> bool {
         self.hiding = match self.hiding {
             Some(HiddenUntil::Semicolon) if token.is_symbol(";") => None,
-            Some(HiddenUntil::Closed(1)) if token.is_symbol(")") => None,
-            Some(HiddenUntil::Closed(open)) if token.is_symbol(")") => Some(HiddenUntil::Closed(open - 1)),
-            Some(HiddenUntil::Closed(open)) if token.is_symbol("(") => Some(HiddenUntil::Closed(open + 1)),
+            Some(HiddenUntil::CloseParenthesis(1)) if token.is_symbol(")") => None,
+            Some(HiddenUntil::CloseParenthesis(open)) if token.is_symbol(")") => {
+                Some(HiddenUntil::CloseParenthesis(open - 1))
+            }
+            Some(HiddenUntil::CloseParenthesis(open)) if token.is_symbol("(") => {
+                Some(HiddenUntil::CloseParenthesis(open + 1))
+            }
             unchanged => unchanged,
         };
         if self.hiding.is_some() && !std::mem::replace(&mut self.mask_written, true) {
-            self.push("?", token.spaced);
+            self.push("?", token.after_blank);
         }
         self.hiding.is_some()
     }
@@ -168,9 +173,9 @@ impl Writer {
         self.classify(&lower);
         let class = self.statement.class;
         let shown = if patterns::is_secret_word(token.text) { "?" } else { token.text };
-        let start = self.push(shown, token.spaced);
-        self.statement.after_options = class != Class::Data && lower == "options";
-        if matches!(class, Class::Data | Class::Schema) {
+        let start = self.push(shown, token.after_blank);
+        self.statement.after_options = class != StatementClass::Data && lower == "options";
+        if matches!(class, StatementClass::Data | StatementClass::Schema) {
             return self.assign(start, &lower);
         }
         if patterns::is_sensitive(&lower) {
@@ -187,8 +192,8 @@ impl Writer {
         let name = patterns::visible(token.text);
         let is_name = patterns::is_name(name.trim_start_matches(['u', 'U', '&']).trim_matches('"'));
         let touches = self.out.ends_with('"');
-        let start = self.push(if is_name { &name } else { "\"?\"" }, token.spaced || touches);
-        if matches!(self.statement.class, Class::Data | Class::Schema) {
+        let start = self.push(if is_name { &name } else { "\"?\"" }, token.after_blank || touches);
+        if matches!(self.statement.class, StatementClass::Data | StatementClass::Schema) {
             self.assign(start, &name);
         } else if patterns::is_sensitive(&name) {
             self.cut(true);
@@ -196,7 +201,7 @@ impl Writer {
     }
 
     fn symbol(&mut self, token: SqlToken) {
-        self.push(token.text, token.spaced);
+        self.push(token.text, token.after_blank);
         match token.text {
             ";" => self.statement = StatementState::default(),
             "=" if self.statement.after_set => self.hide(HiddenUntil::Semicolon),
@@ -211,11 +216,11 @@ impl Writer {
     /// The first word tells the statement, and the first after CREATE or ALTER that is no modifier tells its object.
     fn classify(&mut self, word: &str) {
         self.statement.class = match self.statement.class {
-            Class::Start if matches!(word, "create" | "alter") => Class::Definition,
-            Class::Start if patterns::listed(READABLE, word) => Class::Data,
-            Class::Definition if patterns::listed(MODIFIERS, word) => Class::Definition,
-            Class::Definition if patterns::listed(READABLE_KINDS, word) => Class::Schema,
-            Class::Start | Class::Definition => Class::Guarded,
+            StatementClass::Start if matches!(word, "create" | "alter") => StatementClass::Definition,
+            StatementClass::Start if patterns::listed(READABLE, word) => StatementClass::Data,
+            StatementClass::Definition if patterns::listed(MODIFIERS, word) => StatementClass::Definition,
+            StatementClass::Definition if patterns::listed(READABLE_KINDS, word) => StatementClass::Schema,
+            StatementClass::Start | StatementClass::Definition => StatementClass::MaybeCredential,
             known => known,
         };
     }
@@ -225,12 +230,12 @@ impl Writer {
         if self.statement.assignment == Assignment::Operator && !patterns::listed(HARMLESS_VALUES, word) {
             self.value_at = Some(start);
         }
-        let names = patterns::is_sensitive(word);
-        self.statement.assignment = if names { Assignment::Name } else { Assignment::None };
+        let is_sensitive = patterns::is_sensitive(word);
+        self.statement.assignment = if is_sensitive { Assignment::Name } else { Assignment::None };
     }
 
     /// Hides the word after `password =` unless it was a qualifier (`b.password`) or a function (`crypt(…)`).
-    fn settle_value(&mut self, next: Option<SqlToken>) {
+    fn mask_pending_value(&mut self, next: Option<SqlToken>) {
         if let Some(start) = self.value_at.take()
             && !next.is_some_and(|token| token.is_symbol(".") || token.is_symbol("("))
         {
@@ -261,8 +266,8 @@ fn begins_address(token: SqlToken, rest: &str) -> bool {
     if !matches!(token.kind, TokenKind::Word | TokenKind::Number) || !rest.starts_with(word) {
         return false;
     }
-    let run = rest.bytes().take(MAX_LOCAL_PART + 1);
-    let local = run.take_while(|b| b.is_ascii_alphanumeric() || b"._%+-".contains(b) || *b >= 0x80).count();
+    let bytes = rest.bytes().take(MAX_LOCAL_PART + 1);
+    let local = bytes.take_while(|b| b.is_ascii_alphanumeric() || b"._%+-".contains(b) || *b >= 0x80).count();
     let (before, after) = rest.split_at_checked(local).unwrap_or_default();
     before.ends_with(word) && after.strip_prefix('@').is_some_and(|domain| domain.starts_with(word))
 }

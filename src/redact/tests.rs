@@ -1,4 +1,4 @@
-//! The catalogue: what each form of SQL and of message becomes. Properties over generated SQL: a secret in any literal never
+//! The cases: what each form of SQL and of message becomes. Properties over generated SQL: a secret in any literal never
 //! comes out, wherever the text ends.
 
 use super::{query, text};
@@ -134,7 +134,7 @@ fn long_numbers_go() {
 }
 
 #[test]
-fn doubt_cuts() {
+fn text_of_uncertain_end_is_cut() {
     check_sql(&[
         ("SELECT 'jane", "SELECT …"),
         ("SELECT f('jane", "SELECT f(…"),
@@ -410,11 +410,11 @@ fn leaks(shown: &str, marker: &str) -> bool {
 /// Characters that lexers trip over, and everything else.
 const ODD_SQL: &str = "[-'\"$/*\\\\a-eEuU&xX0-9 .,;=()@?!:_\n\u{200b}\u{2026}é]{0,60}|\\PC*|.*";
 
-/// The turning points of the message reader, in any order.
+/// Text that changes the state of the message reader, in any order.
 const ODD_MESSAGE: &str = "(['\"(=:@/\\\\\n ]|Key|LINE|1|password|contains|ERROR:|é|://|\\)=\\()*";
 
 /// SQL words that change how the next ones are read.
-const TURNS: &str = "set|to|password|=|:=|select|alter|role|options|(|)|.|connection|limit|x|'a'|\"a\"|\"a b\"|1234|12|;|create|or|table|$1|…| |token|U&\"x\"|@";
+const STATE_CHANGING_WORDS: &str = "set|to|password|=|:=|select|alter|role|options|(|)|.|connection|limit|x|'a'|\"a\"|\"a b\"|1234|12|;|create|or|table|$1|…| |token|U&\"x\"|@";
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
@@ -428,20 +428,20 @@ proptest! {
     }
 
     #[test]
-    fn twice_is_once_for_sql((sql, _) in statement()) {
+    fn redaction_is_idempotent_for_sql((sql, _) in statement()) {
         let once = query(&sql);
         prop_assert_eq!(query(&once), once);
     }
 
     #[test]
-    fn twice_is_once_for_anything(sql in ODD_SQL) {
+    fn redaction_is_idempotent_for_anything(sql in ODD_SQL) {
         let once = query(&sql);
         prop_assert_eq!(query(&once), once);
     }
 
     #[test]
-    fn twice_is_once_for_words(
-        words in prop::collection::vec(prop::sample::select(TURNS.split('|').collect::<Vec<_>>()), 0..20)
+    fn redaction_is_idempotent_for_words(
+        words in prop::collection::vec(prop::sample::select(STATE_CHANGING_WORDS.split('|').collect::<Vec<_>>()), 0..20)
     ) {
         let once = query(&words.concat());
         prop_assert_eq!(query(&once), once);

@@ -5,7 +5,7 @@ WITH reachable AS (
     FROM pg_roles
     WHERE pg_has_role(oid, 'MEMBER') AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 )
-SELECT 'is a superuser' AS found, format('ALTER ROLE %I NOSUPERUSER;', current_user) AS fix
+SELECT 'is a superuser' AS privilege, format('ALTER ROLE %I NOSUPERUSER;', current_user) AS fix
 FROM pg_roles WHERE rolname = current_user AND rolsuper
 UNION ALL
 SELECT CASE WHEN itself THEN 'has ' || attribute
