@@ -25,19 +25,19 @@ pub struct HttpServer {
     listener: TcpListener,
     workflow: Arc<Workflow>,
     platforms: Vec<Arc<dyn ChatPlatform>>,
-    finish_within: Duration,
+    shutdown_timeout: Duration,
 }
 
 impl HttpServer {
     /// Assembles the bot and binds its address.
     /// Fails on a mistake in a command or an access rule, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
-        let (listen, finish_within) = (config.listen, config.shutdown_timeout);
+        let (listen, shutdown_timeout) = (config.listen, config.shutdown_timeout);
         let platforms = chat::platforms(&config)?;
         let workflow = Workflow::new(crate::bootstrap::assemble(config)?, chat::senders(&platforms));
         let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
         let address = listener.local_addr().context("listening")?;
-        Ok(HttpServer { address, listener, workflow, platforms, finish_within })
+        Ok(HttpServer { address, listener, workflow, platforms, shutdown_timeout })
     }
 
     /// Serves until `stop` is done. Fails when the listener breaks.
@@ -72,7 +72,7 @@ impl HttpServer {
             }
         }
         tracing::info!("waiting for running commands to finish");
-        self.workflow.shut_down(self.finish_within).await;
+        self.workflow.shut_down(self.shutdown_timeout).await;
         Ok(())
     }
 }
