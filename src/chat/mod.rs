@@ -60,9 +60,12 @@ type Named = (&'static str, anyhow::Result<Arc<dyn ChatPlatform>>);
 
 /// The register of chat platforms: those of the configuration, by name. Each fails when the system has no certificates to trust.
 fn register(config: &Config) -> Vec<Named> {
-    let slack = named("Slack", config.chat.slack.as_ref(), slack::SlackPlatform::new);
-    let teams = named("Teams", config.chat.teams.as_ref(), teams::TeamsPlatform::new);
-    [slack, teams].into_iter().flatten().collect()
+    let chat = &config.chat;
+    let named = [
+        named("Slack", chat.slack.as_ref(), slack::SlackPlatform::new),
+        named("Teams", chat.teams.as_ref(), teams::TeamsPlatform::new),
+    ];
+    named.into_iter().flatten().collect()
 }
 
 fn named<S, P: ChatPlatform + 'static>(
