@@ -19,7 +19,7 @@ mod migrate;
 mod secrets;
 mod validate;
 
-pub use chat::{ChatSettings, SlackSettings, TeamsSettings, is_safe_url};
+pub use chat::*;
 use secrets::secret;
 use validate::{duration, path, reject};
 
