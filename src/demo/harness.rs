@@ -97,19 +97,7 @@ impl Stage {
         let mut secrets = BTreeMap::new();
         let mut config = format!("listen = \"{}\"\n\n{}", setup.listen, include_str!("files/storage.toml"));
         if setup.slack {
-            let tokens = [
-                ("SLACK_BOT_TOKEN", fake_slack::BOT_TOKEN),
-                ("SLACK_SIGNING_SECRET", fake_slack::SIGNING_SECRET),
-                ("SLACK_APP_TOKEN", fake_slack::APP_TOKEN),
-            ];
-            secrets.extend(tokens.map(|(name, token)| (name.to_owned(), token.to_owned())));
-            let socket = if setup.socket_mode { "app_token = { env = \"SLACK_APP_TOKEN\" }\n" } else { "" };
-            config += &format!(
-                "[slack]\nworkspaces = [\"{team}\"]\napi_url = \"{api}\"\nbot_token = {{ env = \"SLACK_BOT_TOKEN\" }}\n\
-                 signing_secrets = [{{ env = \"SLACK_SIGNING_SECRET\" }}]\n{socket}\n",
-                team = fake_slack::TEAM,
-                api = workspace.api_url(),
-            );
+            config += &slack_section(&workspace.api_url(), setup.socket_mode, &mut secrets);
         }
         if let Some(FakeTeams { app, tenant, service_url, openid_url, identity, .. }) = &setup.teams {
             secrets.extend(identity.clone());
@@ -169,6 +157,22 @@ impl Stage {
         let task = tokio::spawn(server.serve(std::future::pending()));
         Ok(Bot { url, _task: AbortOnDropHandle::new(task) })
     }
+}
+
+/// The section `[slack]`, and the secrets that it names.
+fn slack_section(api: &str, socket_mode: bool, secrets: &mut BTreeMap<String, String>) -> String {
+    let tokens = [
+        ("SLACK_BOT_TOKEN", fake_slack::BOT_TOKEN),
+        ("SLACK_SIGNING_SECRET", fake_slack::SIGNING_SECRET),
+        ("SLACK_APP_TOKEN", fake_slack::APP_TOKEN),
+    ];
+    secrets.extend(tokens.map(|(name, token)| (name.to_owned(), token.to_owned())));
+    let socket = if socket_mode { "app_token = { env = \"SLACK_APP_TOKEN\" }\n" } else { "" };
+    format!(
+        "[slack]\nworkspaces = [\"{team}\"]\napi_url = \"{api}\"\nbot_token = {{ env = \"SLACK_BOT_TOKEN\" }}\n\
+         signing_secrets = [{{ env = \"SLACK_SIGNING_SECRET\" }}]\n{socket}\n",
+        team = fake_slack::TEAM,
+    )
 }
 
 /// A bot that serves until it is dropped.
