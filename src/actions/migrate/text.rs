@@ -219,20 +219,29 @@ pub fn outcome(
         outcome.blocks.insert(0, Block::Facts(facts.collect()));
     }
     if let Some(attempt) = unresolved {
-        // Redacted: Prisma's log can contain customers' data.
-        if let Some(logs) = &attempt.logs {
-            let text = result.output.hide(logs).chars().take(MAX_LOG_CHARS).collect();
-            let title = Some(format!("Prisma's log of {}", attempt.name));
-            outcome.blocks.push(Block::Code { title, text });
-        }
-        let text = Text::new()
-            .plain(format!("{BLOCKED} Check what it changed, then type "))
-            .code(format!("migrate-resolve {} {} --as rolled-back", target.service.name, attempt.name));
-        outcome.blocks.push(Block::Note(text.plain(", or ").code("--as applied").plain(".")));
+        outcome.blocks.extend(unresolved_blocks(target, attempt, result));
     }
     outcome.facts["applied"] = json!(applied);
     outcome.facts["open"] = json!(unresolved.map(|attempt| &attempt.name));
     outcome
+}
+
+/// Prisma's log of a migration that was not finished, and the next step.
+fn unresolved_blocks(
+    target: &MigrateTarget<'_>,
+    attempt: &MigrationAttempt,
+    result: &CommandResult,
+) -> Vec<Block> {
+    let text = Text::new()
+        .plain(format!("{BLOCKED} Check what it changed, then type "))
+        .code(format!("migrate-resolve {} {} --as rolled-back", target.service.name, attempt.name));
+    let step = Block::Note(text.plain(", or ").code("--as applied").plain("."));
+    // Redacted: Prisma's log can contain customers' data.
+    let log = attempt.logs.as_ref().map(|logs| Block::Code {
+        title: Some(format!("Prisma's log of {}", attempt.name)),
+        text: result.output.hide(logs).chars().take(MAX_LOG_CHARS).collect(),
+    });
+    log.into_iter().chain([step]).collect()
 }
 
 /// An outcome with the command's output and the state of its sessions on the server.
