@@ -294,7 +294,7 @@ fn sentences_and_buttons_outlive_tables() {
 }
 
 #[test]
-fn what_does_not_fit_whole_says_reason() {
+fn what_does_not_fit_whole_says_why() {
     let reason = |reply: Reply| check_size(&reply).unwrap_err().reason;
     assert_eq!(check_size(&reply(code(&"x".repeat(15_000)))), Ok(()));
     assert_eq!(reason(reply(code(&"x".repeat(34_210)))), "a text has 34,210 bytes; a message holds 25,000");
