@@ -7,6 +7,7 @@ use crate::catalog::{Body, Catalog, Command, Scope};
 use crate::command_line::Values;
 use crate::error::Result;
 use crate::model::{Block, Conversation, EventKind, Person, Plan, Risk, Run, RunId, Text};
+use crate::postgres::{Address, PooledClient, Unreachable};
 use crate::sql::{Answer, QueryRequest, Target, scope_targets};
 use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;
@@ -105,6 +106,11 @@ pub struct Execution<'a> {
 }
 
 impl Execution<'_> {
+    /// Acquires a connection for the run's work.
+    pub async fn connect(&self, address: &Address) -> Result<PooledClient, Unreachable> {
+        self.app.environments.acquire_for_run(address, &self.asker).await
+    }
+
     pub fn environment(&self) -> Option<&str> {
         self.run.request.environment.as_deref()
     }

@@ -117,7 +117,7 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     }
     let fail = |error: &str| failed_outcome(&identity.server, error);
     let address = identity.address(environment, command);
-    let client = execution.app.environments.acquire(&address, &execution.asker).await;
+    let client = execution.connect(&address).await;
     let client = client.map_err(|error| fail(&error.to_string()))?;
     let variant = variant(command, &client).ok();
     let matches_card =

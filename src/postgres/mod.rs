@@ -19,7 +19,7 @@ pub use pool::{PooledClient, QueryError, QueryResult};
 pub use transaction::{AccessMode, Transaction};
 
 use connect::ClientTls;
-use pool::{ClientKind, Connection, ConnectionPool, GRACE};
+use pool::{ClientKind, Connection, ConnectionPool, GRACE, Priority};
 
 /// One database of one server, through one login.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -165,6 +165,24 @@ impl Environments {
         address: &Address,
         application_name: &str,
     ) -> Result<PooledClient, Unreachable> {
+        self.acquire_for(Priority::Read, address, application_name).await
+    }
+
+    /// As [`Environments::acquire`], for the work of a run: some connections are kept for those, and they wait longer for one.
+    pub async fn acquire_for_run(
+        &self,
+        address: &Address,
+        application_name: &str,
+    ) -> Result<PooledClient, Unreachable> {
+        self.acquire_for(Priority::Run, address, application_name).await
+    }
+
+    async fn acquire_for(
+        &self,
+        priority: Priority,
+        address: &Address,
+        application_name: &str,
+    ) -> Result<PooledClient, Unreachable> {
         let unknown = |_| Unreachable::Misconfigured;
         let pools = self.pools(&address.environment).map_err(unknown)?;
         let environment = &pools.environment;
@@ -183,7 +201,7 @@ impl Environments {
             return Ok(PooledClient::new(ClientKind::Warm(connection), environment, application_name));
         }
         let key = Address { database: Some(database.clone()), login, ..address.clone() };
-        let kind = match (pools.pool.take(&key, connect, environment.connect_timeout).await, warm) {
+        let kind = match (pools.pool.take(&key, priority, connect, environment.connect_timeout).await, warm) {
             (Ok(connection), _) => {
                 let connection = Some(Box::new(connection));
                 ClientKind::Pooled { connection, key, pool: Arc::clone(&pools.pool) }

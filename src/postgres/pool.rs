@@ -19,6 +19,12 @@ use tokio_postgres::{Client, Row, Statement};
 /// Idle connections to service databases are closed after this time, so that an idle bot holds only its warm connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// An approved run waits this long for a connection of ours: the reads that were first, and other runs, end sooner.
+const RUN_WAIT: Duration = Duration::from_secs(60);
+
+/// One in so many connections is kept for runs, one at least: the answers to many questions must not stop what people have agreed on.
+const RUN_SHARE: usize = 4;
+
 /// The server's own `statement_timeout` fires first; this much later we stop waiting for it.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
@@ -29,6 +35,7 @@ pub struct Connection {
     prepared: Mutex<HashMap<String, Statement>>,
     application_name: Mutex<String>,
     _permit: Option<OwnedSemaphorePermit>,
+    is_reserved: bool,
     pub(super) warnings: Warnings,
     pub(super) canceller: Canceller,
 }
@@ -36,24 +43,45 @@ pub struct Connection {
 impl Connection {
     pub fn new(client: Client, major: u32, warnings: Warnings, canceller: Canceller) -> Connection {
         let (prepared, application_name) = (Mutex::default(), Mutex::default());
-        Connection { client, major, prepared, application_name, _permit: None, warnings, canceller }
+        Connection {
+            client,
+            major,
+            prepared,
+            application_name,
+            _permit: None,
+            is_reserved: false,
+            warnings,
+            canceller,
+        }
     }
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 }
 
-/// An environment's connections: so many may be open, idle ones included.
+/// The work that a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// Answers and plans.
+    Read,
+    /// A run that was recorded, and approved if it had to be: it may use the reserve.
+    Run,
+}
+
+/// An environment's connections: so many may be open, idle ones included. Some of them are a reserve for runs.
 pub struct ConnectionPool {
     permits: Arc<Semaphore>,
+    reserve: Arc<Semaphore>,
     idle: Mutex<Vec<(Address, Connection, Instant)>>,
     waiting: AtomicUsize,
 }
 
 impl ConnectionPool {
     pub fn new(connections: usize) -> Arc<ConnectionPool> {
+        let reserve = if connections > 1 { (connections / RUN_SHARE).max(1) } else { 0 };
         Arc::new(ConnectionPool {
-            permits: Arc::new(Semaphore::new(connections.max(1))),
+            permits: Arc::new(Semaphore::new(connections.max(1) - reserve)),
+            reserve: Arc::new(Semaphore::new(reserve)),
             idle: Mutex::default(),
             waiting: AtomicUsize::new(0),
         })
@@ -63,26 +91,50 @@ impl ConnectionPool {
     pub async fn take(
         &self,
         key: &Address,
+        priority: Priority,
         connect: impl Future<Output = Result<Connection, Unreachable>>,
         timeout: Duration,
     ) -> Result<Connection, Unreachable> {
         if let Some(idle) = self.idle_for(key) {
             return Ok(idle);
         }
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                self.waiting.fetch_add(1, Ordering::SeqCst);
-                self.close_oldest();
-                let permit = tokio::time::timeout(timeout, Arc::clone(&self.permits).acquire_owned()).await;
-                self.waiting.fetch_sub(1, Ordering::SeqCst);
-                let Ok(Ok(permit)) = permit else {
-                    return Err(Unreachable::Other("all of the bot's own connections are busy".to_owned()));
-                };
-                permit
+        let (permit, is_reserved) = match self.try_permit(priority) {
+            Some(permit) => permit,
+            None => self.wait_for_permit(priority, timeout).await?,
+        };
+        Ok(Connection { _permit: Some(permit), is_reserved, ..connect.await? })
+    }
+
+    /// A permit that is free, and `true` if it is one of the reserve.
+    fn try_permit(&self, priority: Priority) -> Option<(OwnedSemaphorePermit, bool)> {
+        let permit = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
+        let is_run = priority == Priority::Run;
+        let reserved = || permit(&self.reserve).map(|permit| (permit, true));
+        let shared = permit(&self.permits).map(|permit| (permit, false));
+        if is_run { shared.or_else(reserved) } else { shared }
+    }
+
+    async fn wait_for_permit(
+        &self,
+        priority: Priority,
+        timeout: Duration,
+    ) -> Result<(OwnedSemaphorePermit, bool), Unreachable> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.close_oldest();
+        let permit = |of: &Arc<Semaphore>| Arc::clone(of).acquire_owned();
+        let wait = async {
+            tokio::select! {
+                permit = permit(&self.permits) => permit.map(|permit| (permit, false)),
+                permit = permit(&self.reserve), if priority == Priority::Run => permit.map(|permit| (permit, true)),
             }
         };
-        Ok(Connection { _permit: Some(permit), ..connect.await? })
+        let timeout = if priority == Priority::Run { timeout.max(RUN_WAIT) } else { timeout };
+        let permit = tokio::time::timeout(timeout, wait).await;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        match permit {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Unreachable::Other("all of the bot's own connections are busy".to_owned())),
+        }
     }
 
     fn idle_for(&self, key: &Address) -> Option<Connection> {
@@ -288,7 +340,8 @@ impl Drop for PooledClient {
             ClientKind::Warm(_) => {}
             ClientKind::Pooled { connection, key, pool } => {
                 // Dropped, it frees its permit for one who waits.
-                let is_unusable = |connection: &Connection| broken || connection.is_closed();
+                let is_unusable =
+                    |connection: &Connection| broken || connection.is_closed() || connection.is_reserved;
                 if let Some(connection) = connection.take().filter(|connection| !is_unusable(connection))
                     && pool.waiting.load(Ordering::SeqCst) == 0
                 {

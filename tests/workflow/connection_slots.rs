@@ -1,6 +1,8 @@
 //! Every connection slot is taken: what an on-call person needs most still answers, over connections that were open before.
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
+use crate::maintenance_harness;
+use countersign::model::RunState;
 use tokio_postgres::Client;
 
 /// A reader and an operator for each of the two environments, which are one server here.
@@ -47,4 +49,56 @@ async fn health_connections_and_kill_still_answer() {
     let there = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
     assert!(!superuser.query_one(there, &[&pid]).await.expect("an answer").get::<_, bool>(0));
     servers.cluster.connect_as(account.login(&service.database, "next")).await.expect("a slot");
+}
+
+/// A question that waits as long as its table is locked.
+const SIZE: &str = "/*
+summary = \"Size of one table\"
+group   = \"storage\"
+risk    = \"read\"
+scope   = \"database\"
+args    = [{ name = \"service\", type = \"service\", positional = true, required = true, help = \"the service\" }]
+example = \"table-size asset-service\"
+*/
+SELECT pg_table_size('public.audit_logs'::regclass)::bigint AS size_bytes
+";
+
+/// Of four connections one is kept for runs.
+const FOR_READS: i64 = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_that_wait_leave_a_connection_to_what_was_approved() {
+    let servers: &'static Servers = Box::leak(Box::new(maintenance_harness::start().await));
+    let limits =
+        "connections = 4\nconnect_timeout = \"1s\"\nstatement_timeout = \"10m\"\nlock_timeout = \"60s\"";
+    let twist = Twist {
+        servers: Some(servers),
+        commands: vec![("table-size.sql", SIZE)],
+        instead: vec![("connections = 12", limits)],
+        ..Twist::default()
+    };
+    let scene = Scene::with(twist).await;
+    let superuser = servers.cluster.connect("asset_service_db").await.expect("the superuser");
+    maintenance_harness::make(&superuser, "asset-service", "free").await;
+    let file = "SELECT pg_relation_filenode('free')";
+    let before: u32 = maintenance_harness::one(&superuser, file).await;
+    let card = scene.asks(ANA, "vacuum-full asset-service free --env production").await;
+
+    let holder = servers.cluster.connect("asset_service_db").await.expect("the superuser");
+    holder.batch_execute("BEGIN; LOCK TABLE audit_logs").await.expect("the lock");
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'countersign_read' AND wait_event_type = 'Lock'";
+    for _ in 0..FOR_READS {
+        scene.say(ANA, "table-size asset-service --env production").await;
+    }
+    let all_wait =
+        async || (maintenance_harness::one::<i64>(&superuser, waiting).await == FOR_READS).then_some(());
+    found("the questions to wait", all_wait).await;
+    let told = scene.asks(BEN, "table-size asset-service --env production").await.plain();
+    assert!(told.contains("all of the bot's own connections are busy"), "{told}");
+
+    let over = maintenance_harness::approves(&scene, card).await.plain();
+    assert_eq!(scene.only_run("vacuum-full").await.state, RunState::Succeeded, "{over}");
+    assert_ne!(maintenance_harness::one::<u32>(&superuser, file).await, before, "the table is rewritten");
+    assert_eq!(maintenance_harness::one::<i64>(&superuser, waiting).await, FOR_READS, "they still wait");
+    holder.batch_execute("ROLLBACK").await.expect("the lock's end");
 }

@@ -123,11 +123,11 @@ impl<'a> MigrationProcess<'a> {
         target: &'a MigrateTarget<'a>,
         argv: Vec<String>,
     ) -> Result<MigrationProcess<'a>, Outcome> {
-        let Execution { app, plan, asker, stop, .. } = execution;
+        let Execution { app, plan, stop, .. } = execution;
         let MigrateTarget { connections, .. } = target;
         let failed = |error: &dyn fmt::Display| connections.failed(error);
         let session = connections.dedicated_session(execution).await.map_err(|error| failed(&error))?;
-        let reader = app.environments.acquire(&connections.reader_address(), asker).await;
+        let reader = execution.connect(&connections.reader_address()).await;
         let reader = reader.map_err(|error| failed(&error))?;
         let resource = target.resource();
         if !session.try_advisory_lock(&resource).await.map_err(|error| failed(&error))? {
@@ -204,8 +204,7 @@ impl<'a> MigrationProcess<'a> {
     async fn history_after(&self) -> Result<MigrationHistory, HistoryError> {
         let history = self.target.history(&self.session).await;
         if let Err(HistoryError::Server(_)) = history {
-            let Execution { app, asker, .. } = self.execution;
-            if let Ok(client) = app.environments.acquire(&self.target.connections.address, asker).await {
+            if let Ok(client) = self.execution.connect(&self.target.connections.address).await {
                 return self.target.history(&client).await;
             }
         }

@@ -158,8 +158,8 @@ struct OrphanedRunState<'a> {
 async fn orphaned_run_state<'a>(execution: &Execution<'a>) -> Result<OrphanedRunState<'a>, Option<String>> {
     let target = planned_target(execution).map_err(|_| None)?;
     let reason = |error: &dyn std::fmt::Display| format!("{} {error}", target.database());
-    let (environments, connections) = (&execution.app.environments, &target.connections);
-    let reader = environments.acquire(&connections.reader_address(), &execution.asker).await;
+    let connections = &target.connections;
+    let reader = execution.connect(&connections.reader_address()).await;
     let reader = reader.map_err(|error| Some(reason(&error)))?;
     let application_name = application_name(execution.run);
     // No lower bound: only this run uses the name, and the clocks may differ.
@@ -167,7 +167,7 @@ async fn orphaned_run_state<'a>(execution: &Execution<'a>) -> Result<OrphanedRun
     let filter = SessionFilter { application_name: &application_name, role, started_at };
     let lock_holder = lock_holder(&reader).await.map_err(|error| Some(reason(&error)))?;
     let sessions = filter.sessions(&reader).await.map_err(|error| Some(reason(&error)))?;
-    let history = match environments.acquire(&connections.address, &execution.asker).await {
+    let history = match execution.connect(&connections.address).await {
         Ok(client) => target.history(&client).await.map_err(|error| reason(&error)),
         Err(error) => Err(reason(&error)),
     };

@@ -82,14 +82,15 @@ impl DatabaseTarget {
         client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
 
-    /// Connects through the reader login during an execution; `None` if that fails.
+    /// Connects through the reader login during an execution; `None` if that fails. It takes nothing of what is kept for
+    /// runs.
     pub async fn connect_reader_for_execution(&self, execution: &Execution<'_>) -> Option<PooledClient> {
         execution.app.environments.acquire(&self.reader_address(), &execution.asker).await.ok()
     }
 
     /// Opens a dedicated session through the executing login.
     pub async fn dedicated_session(&self, execution: &Execution<'_>) -> Result<DedicatedSession, String> {
-        let client = execution.app.environments.acquire(&self.address, &execution.asker).await;
+        let client = execution.connect(&self.address).await;
         client.map_err(|err| err.to_string())?.dedicated().await.map_err(|err| err.to_string())
     }
 

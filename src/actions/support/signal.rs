@@ -121,7 +121,7 @@ impl Signaller {
         };
         let own_roles = execution.app.environments.own_roles(environment);
         let address = Address::new(name, &server, execution.command.header.login);
-        match execution.app.environments.acquire(&address, &execution.asker).await {
+        match execution.connect(&address).await {
             Ok(client) => Ok(Signaller { client, own_roles, kind }),
             Err(err) => Err(Outcome::failed(format!("{server} {err}"))),
         }
