@@ -5,6 +5,9 @@ use axum::http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use slack_morphism::signature_verifier::{SlackEventSignatureVerifier, SlackEventSignatureVerifierError};
 
+/// Digits of a timestamp: enough for 30,000 years.
+const MAX_DIGITS: usize = 12;
+
 /// The signing secrets that count: one, or two while one is being rotated.
 pub struct SignatureVerifier {
     verifiers: Vec<SlackEventSignatureVerifier>,
@@ -17,6 +20,8 @@ pub enum SignatureError {
     Absent,
     #[error("the signature is wrong")]
     Wrong,
+    #[error("the timestamp isn't written as Slack writes it")]
+    Timestamp,
     /// More than 300 seconds old or in the future: a replay, or a clock that is off.
     #[error("the signature is too old, or of the future")]
     Stale,
@@ -39,6 +44,9 @@ impl SignatureVerifier {
             |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(SignatureError::Absent);
         let signature = header(SlackEventSignatureVerifier::SLACK_SIGNED_HASH_HEADER)?;
         let timestamp = header(SlackEventSignatureVerifier::SLACK_SIGNED_TIMESTAMP)?;
+        if !is_timestamp(timestamp) {
+            return Err(SignatureError::Timestamp);
+        }
         let mut error = SignatureError::Wrong;
         for verifier in &self.verifiers {
             match verifier.verify(signature, body, timestamp) {
@@ -51,4 +59,10 @@ impl SignatureVerifier {
         }
         Err(error)
     }
+}
+
+/// True for seconds since 1970 in digits, as Slack writes them: no sign, no leading zero, and not so many that a sum overflows.
+fn is_timestamp(text: &str) -> bool {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && !text.starts_with('0') && text.len() <= MAX_DIGITS
 }
