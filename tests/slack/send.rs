@@ -89,6 +89,28 @@ async fn after_five_uses_or_29_minutes_or_a_404_it_goes_by_a_message() {
 }
 
 #[tokio::test]
+async fn an_address_of_somebody_else_gets_nothing_and_the_asker_the_answer() {
+    let (wire, slack) = started().await;
+    let (elsewhere, _) = started().await;
+    let mut incoming = asked_from(&elsewhere, 0);
+    slack.answer(&incoming, &reply()).await.unwrap();
+    // Neither in another spelling, nor with a name.
+    for base in [wire.base.replace("127.0.0.1", "localhost"), wire.base.replace("127.", "ana:b@127.")] {
+        incoming.handle.as_mut().unwrap().id = format!("{base}/response/1");
+        slack.answer(&incoming, &reply()).await.unwrap();
+    }
+    assert_eq!(wire.methods(), ["chat.postMessage"; 3]);
+    assert!(elsewhere.asked().is_empty());
+
+    let (wire, slack) = started().await;
+    let upload = json!({ "ok": true, "upload_url": format!("{}/upload/1", elsewhere.base), "file_id": "F1" });
+    wire.answers("files.getUploadURLExternal", 200, upload);
+    slack.post(&conversation("C1"), &long_reply()).await.unwrap();
+    assert_eq!(wire.methods(), ["chat.postMessage", "files.getUploadURLExternal"]);
+    assert!(elsewhere.asked().is_empty());
+}
+
+#[tokio::test]
 async fn where_the_bot_is_not_the_asker_is_told_directly() {
     for (code, reply) in [
         ("not_in_channel", reply()),

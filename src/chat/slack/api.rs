@@ -14,7 +14,7 @@ use slack_morphism::{
     SlackApiToken, SlackApiTokenValue, SlackClientApiCallContext, SlackClientHttpConnector,
 };
 use std::time::Duration;
-use url::Url;
+use url::{Origin, Url};
 
 /// After a minute of waiting the person should see an error.
 const RETRY_POLICY: RetryPolicy = RetryPolicy {
@@ -22,6 +22,11 @@ const RETRY_POLICY: RetryPolicy = RetryPolicy {
     max_waits: 8,
     max_wait: Duration::from_secs(60),
 };
+
+/// Hosts of a `response_url`, and of an upload, in the commercial and the government cloud.
+/// Sources: <https://docs.slack.dev/interactivity/handling-user-interaction>, <https://docs.slack.dev/govslack>.
+const RESPONSE_HOSTS: [&str; 2] = ["hooks.slack.com", "hooks.slack-gov.com"];
+const UPLOAD_HOSTS: [&str; 2] = ["files.slack.com", "files.slack-gov.com"];
 
 /// Failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +37,9 @@ pub enum SlackApiError {
     /// A `response_url` that is used up or too old.
     #[error("the response URL is used up")]
     ResponseUrlExpired,
+    /// A `response_url` or an upload URL of another host. Nothing was sent there.
+    #[error("the URL is not Slack's")]
+    ForeignUrl,
     /// Slack can't be reached, is down, or asks for too long a wait.
     #[error("{0}")]
     Unavailable(String),
@@ -79,11 +87,14 @@ fn rate_limited(wait: Duration) -> Attempt {
 pub struct SlackApi {
     connector: SlackClientHyperConnector<HttpsConnector<HttpConnector>>,
     token: SlackApiToken,
+    /// Of the Web API: addresses there are Slack's, too.
+    origin: Origin,
 }
 
 impl SlackApi {
     /// `url` is `https://slack.com/api`, except in tests. Fails when the system has no certificates to trust.
     pub fn new(url: &str, token: &SecretString) -> anyhow::Result<Self> {
+        let origin = Url::parse(url)?.origin();
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -94,7 +105,7 @@ impl SlackApi {
             .wrap_connector(http);
         let connector = SlackClientHyperConnector::from(https).with_slack_api_url(url);
         let token = SlackApiToken::new(SlackApiTokenValue(token.expose_secret().to_owned()));
-        Ok(SlackApi { connector, token })
+        Ok(SlackApi { connector, token, origin })
     }
 
     /// Calls a method that reads. Its arguments go into the query string, as Slack requires for reads.
@@ -109,6 +120,7 @@ impl SlackApi {
 
     /// Sends a message to a `response_url`, without our token.
     pub async fn respond(&self, url: &Url, body: &Value) -> Result<(), SlackApiError> {
+        self.require_slack_url(url, &RESPONSE_HOSTS)?;
         self.call(Call::PostTo(url, body)).await.map(drop)
     }
 
@@ -127,12 +139,22 @@ impl SlackApi {
         let (Some(url), Some(id)) = (url, answer["file_id"].as_str()) else {
             return Err(SlackApiError::Unavailable("no upload URL".to_owned()));
         };
+        self.require_slack_url(&url, &UPLOAD_HOSTS)?;
         self.call(Call::Upload(&url, &file.bytes)).await?;
         let mut body = json!({ "files": [{ "id": id, "title": file.name }], "channel_id": channel });
         if let Some(thread) = thread {
             body["thread_ts"] = json!(thread);
         }
         self.post("files.completeUploadExternal", &body).await.map(drop)
+    }
+
+    /// Passes if the URL is of the Web API's own origin, or encrypted and of one of the hosts.
+    fn require_slack_url(&self, url: &Url, hosts: &[&str]) -> Result<(), SlackApiError> {
+        let is_host =
+            |host: &&str| url.scheme() == "https" && url.host_str() == Some(host) && url.port().is_none();
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        let is_slacks = !has_user && (url.origin() == self.origin || hosts.iter().any(is_host));
+        if is_slacks { Ok(()) } else { Err(SlackApiError::ForeignUrl) }
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Value, SlackApiError> {
@@ -226,4 +248,46 @@ fn classify_code(call: &Call<'_>, code: &str) -> Attempt {
 /// Codes are short words; anything else could be a body.
 fn is_code(text: &str) -> bool {
     text.len() <= 60 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_slacks_by_scheme_host_and_port() {
+        let api = |url| SlackApi::new(url, &SecretString::from("xoxb")).unwrap();
+        let (slack, fake) = (api("https://slack.com/api"), api("http://127.0.0.1:4711/api"));
+        let is_good = |api: &SlackApi, url: &str| {
+            api.require_slack_url(&Url::parse(url).unwrap(), &RESPONSE_HOSTS).is_ok()
+        };
+        for (url, for_slack, for_fake) in [
+            ("https://hooks.slack.com/commands/1", true, true),
+            ("https://hooks.slack-gov.com/commands/1", true, true),
+            ("https://HOOKS.slack.com:443/commands/1", true, true),
+            ("https://slack.com/commands/1", true, false),
+            ("http://127.0.0.1:4711/response/1", false, true),
+            ("http://127.0.0.1:4712/response/1", false, false),
+            ("https://127.0.0.1:4711/response/1", false, false),
+            ("http://localhost:4711/response/1", false, false),
+            ("http://ana:b@127.0.0.1:4711/response/1", false, false),
+            ("http://hooks.slack.com/commands/1", false, false),
+            ("https://hooks.slack.com:8443/commands/1", false, false),
+            ("https://hooks.slack.com@evil.example/", false, false),
+            ("https://ana@hooks.slack.com/", false, false),
+            ("https://ana:b@hooks.slack.com/", false, false),
+            ("https://hooks.slack.com.evil.example/", false, false),
+            ("https://evil-hooks.slack.com/", false, false),
+            ("https://hooks.slack.com./", false, false),
+            ("https://files.slack.com/upload/1", false, false),
+            ("https://169.254.169.254/metadata", false, false),
+            ("ftp://hooks.slack.com/", false, false),
+            ("data:text/plain,x", false, false),
+        ] {
+            assert_eq!(is_good(&slack, url), for_slack, "{url}");
+            assert_eq!(is_good(&fake, url), for_fake, "{url}");
+        }
+        let upload = Url::parse("https://files.slack.com/upload/v1/x").unwrap();
+        assert!(slack.require_slack_url(&upload, &UPLOAD_HOSTS).is_ok());
+    }
 }

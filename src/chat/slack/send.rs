@@ -154,6 +154,8 @@ impl Platform for SlackPlatform {
         if let Some(url) = event.handle.as_ref().and_then(|handle| self.take_use(handle)) {
             match self.respond(&url, event, reply).await {
                 Err(SlackApiError::ResponseUrlExpired) => {}
+                // Whoever signed it must not make us call others; the asker has the answer nevertheless.
+                Err(error @ SlackApiError::ForeignUrl) => tracing::warn!(%error, "a response_url is not used"),
                 sent => return sent.map_err(send_error),
             }
         }
@@ -282,7 +284,7 @@ fn message_to(channel: &str, message: &SlackMessage, thread: Option<&str>) -> Va
 /// Source: <https://docs.slack.dev/reference/methods/chat.postMessage#errors>.
 fn send_error(error: SlackApiError) -> SendError {
     match error {
-        SlackApiError::ResponseUrlExpired => SendError::Gone,
+        SlackApiError::ResponseUrlExpired | SlackApiError::ForeignUrl => SendError::Gone,
         SlackApiError::Unavailable(reason) => SendError::Unavailable(reason),
         SlackApiError::Code(code) => match code.as_str() {
             "not_in_channel" | "channel_not_found" | "user_not_in_channel" => SendError::NotInConversation,
