@@ -35,13 +35,14 @@ static KEYS: LazyLock<Vec<KeyPair>> = LazyLock::new(|| {
 #[derive(Debug, Clone)]
 pub(super) struct Published {
     pub number: usize,
-    pub endorsements: Vec<String>,
+    /// Members besides those of the key itself; the last of a name counts.
+    pub members: Vec<(String, Value)>,
 }
 
 impl Published {
     pub(super) fn new(number: usize) -> Published {
-        let endorsements = ["msteams", "webchat", "skype"].map(str::to_owned).into();
-        Published { number, endorsements }
+        let endorsements = ("endorsements".to_owned(), json!(["msteams", "webchat", "skype"]));
+        Published { number, members: vec![endorsements] }
     }
 }
 
@@ -114,8 +115,15 @@ impl World {
 
     /// Which channels the newest key is good for.
     pub fn endorse(&self, channels: &[&str]) {
-        let channels = channels.iter().map(|channel| (*channel).to_owned()).collect();
-        self.change(|state| state.published.last_mut().expect("a key").endorsements = channels);
+        self.publish_with("endorsements", json!(channels));
+    }
+
+    /// Publishes the newest key with another member: what it is for, or how it signs.
+    pub fn publish_with(&self, member: &str, value: Value) {
+        self.change(|state| {
+            let key = state.published.last_mut().expect("a key");
+            key.members.push((member.to_owned(), value));
+        });
     }
 
     /// The address of the Bot Framework's metadata.
@@ -180,7 +188,9 @@ pub(super) async fn keys(AxumState(world): AxumState<Arc<World>>) -> Response {
             shown["use"] = json!("sig");
             shown["kid"] = json!(kid(key.number));
             shown["x5t"] = json!(kid(key.number));
-            shown["endorsements"] = json!(key.endorsements);
+            for (member, value) in &key.members {
+                shown[member] = value.clone();
+            }
             shown
         });
         axum::Json(json!({ "keys": keys.collect::<Vec<_>>() })).into_response()

@@ -8,7 +8,7 @@ use anyhow::Context;
 use axum::http::{HeaderMap, header};
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
-use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, Validation};
 use parking_lot::Mutex;
 use ring::signature::{self as rsa, RsaParameters, RsaPublicKeyComponents};
@@ -26,6 +26,11 @@ const CLOCK_SKEW_S: u64 = 300;
 /// [`FETCH_INTERVAL`]: whoever can reach the port must not make us ask.
 const KEYS_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 const FETCH_INTERVAL: Duration = Duration::from_secs(60);
+/// The old keys count for this long while they can't be fetched again.
+const KEYS_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// The first pause after a failed fetch, and the longest: each is twice the one before. Teams sends nothing again that was refused.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Valid tokens to remember: Teams uses one for many requests, and a signature costs more than all the rest.
 const MAX_TOKENS: usize = 1_000;
@@ -68,14 +73,55 @@ struct Claims {
 #[derive(Clone)]
 struct Key {
     key: DecodingKey,
+    /// The one algorithm that it signs with, where it names one.
+    algorithm: Option<KeyAlgorithm>,
     endorsed: Arc<[String]>,
 }
 
+/// Keys as they were published last.
 #[derive(Default)]
 struct Keys {
     by_id: HashMap<String, Key>,
     fetched_at: Option<Instant>,
-    tried_at: Option<Instant>,
+    /// Not before this may they be fetched again.
+    next_fetch: Option<Instant>,
+    failures: u32,
+}
+
+/// The result of looking for a key.
+enum Lookup {
+    Found(Key),
+    Refused(TokenError),
+    /// They have to be fetched; the old key counts if that fails.
+    Fetch(Option<Key>),
+}
+
+impl Keys {
+    fn look_up(&self, id: &str, now: Instant) -> Lookup {
+        let age = self.fetched_at.map(|at| now.saturating_duration_since(at));
+        let is_younger = |than| age.is_some_and(|age| age < than);
+        let key = self.by_id.get(id).cloned().filter(|_| is_younger(KEYS_GRACE));
+        let may_fetch = self.next_fetch.is_none_or(|next| next <= now);
+        match key {
+            Some(key) if is_younger(KEYS_LIFETIME) || !may_fetch => Lookup::Found(key),
+            key if may_fetch => Lookup::Fetch(key),
+            _ => Lookup::Refused(self.absence()),
+        }
+    }
+
+    fn absence(&self) -> TokenError {
+        if self.fetched_at.is_some() { TokenError::UnknownKey } else { TokenError::NoKeys }
+    }
+
+    fn succeed(&mut self, keys: HashMap<String, Key>, now: Instant) {
+        *self =
+            Keys { by_id: keys, fetched_at: Some(now), next_fetch: Some(now + FETCH_INTERVAL), failures: 0 };
+    }
+
+    fn fail(&mut self, now: Instant) {
+        self.next_fetch = Some(now + (FIRST_PAUSE * 2_u32.pow(self.failures.min(8))).min(LONGEST_PAUSE));
+        self.failures += 1;
+    }
 }
 
 /// A token's digest to the facts that it proves, and its expiry (UTC seconds).
@@ -140,6 +186,9 @@ impl TokenVerifier {
             return Err(TokenError::Malformed);
         }
         let key = self.key(&header.kid.ok_or(TokenError::Malformed)?).await?;
+        if key.algorithm.is_some_and(|algorithm| algorithm.to_string() != format!("{:?}", header.alg)) {
+            return Err(TokenError::Wrong);
+        }
         let decoded = jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation);
         let claims = decoded.map_err(|_| TokenError::Wrong)?.claims;
         // Tokens of Entra and of the emulator name no service: they are not the Bot Framework's.
@@ -156,53 +205,50 @@ impl TokenVerifier {
         Ok(verified)
     }
 
-    /// The key with that id, as it is published now or was within the last day.
+    /// The key with that id, as it is published now or was within the last day; an older one while the keys can't be had.
     async fn key(&self, id: &str) -> Result<Key, TokenError> {
-        if let Some(key) = self.cached_key(id) {
-            return key;
-        }
-        let _turn = self.fetching.lock().await;
+        let look_up = || self.keys.lock().look_up(id, Instant::now());
+        let _turn = match look_up() {
+            Lookup::Found(key) => return Ok(key),
+            Lookup::Refused(error) => return Err(error),
+            // Whoever has an old key doesn't wait for another's fetch.
+            Lookup::Fetch(Some(old)) => match self.fetching.try_lock() {
+                Ok(turn) => turn,
+                Err(_) => return Ok(old),
+            },
+            Lookup::Fetch(None) => self.fetching.lock().await,
+        };
         // Another may have fetched them while this one waited.
-        if let Some(key) = self.cached_key(id) {
-            return key;
-        }
+        let old = match look_up() {
+            Lookup::Found(key) => return Ok(key),
+            Lookup::Refused(error) => return Err(error),
+            Lookup::Fetch(old) => old,
+        };
         let fetched = self.fetch().await;
-        // Not before: whoever comes meanwhile waits for its turn, and isn't refused.
-        self.keys.lock().tried_at = Some(Instant::now());
+        let mut keys = self.keys.lock();
         match fetched {
             Ok(fetched) => {
-                let mut keys = self.keys.lock();
-                keys.fetched_at = Some(Instant::now());
                 // Tokens are not valid any longer than their keys are published.
                 if keys.by_id.keys().any(|id| !fetched.contains_key(id)) {
                     self.verified.lock().clear();
                 }
-                keys.by_id = fetched;
+                keys.succeed(fetched, Instant::now());
                 keys.by_id.get(id).cloned().ok_or(TokenError::UnknownKey)
             }
             Err(error) => {
+                keys.fail(Instant::now());
                 tracing::warn!(%error, "fetching the Bot Framework's keys failed");
-                Err(TokenError::NoKeys)
+                old.ok_or(keys.absence())
             }
         }
-    }
-
-    /// A key that is known; an error as long as the keys may not be fetched again; `None` when they may.
-    fn cached_key(&self, id: &str) -> Option<Result<Key, TokenError>> {
-        let keys = self.keys.lock();
-        let fresh = keys.fetched_at.is_some_and(|at| at.elapsed() < KEYS_LIFETIME);
-        if let Some(key) = keys.by_id.get(id).filter(|_| fresh) {
-            return Some(Ok(key.clone()));
-        }
-        let just_tried = keys.tried_at.is_some_and(|at| at.elapsed() < FETCH_INTERVAL);
-        let error = if keys.fetched_at.is_some() { TokenError::UnknownKey } else { TokenError::NoKeys };
-        just_tried.then_some(Err(error))
     }
 
     async fn fetch(&self) -> anyhow::Result<HashMap<String, Key>> {
         let metadata: Metadata = self.get(&self.openid_url).await.context("reading the OpenID metadata")?;
         let set: KeySet = self.get(&metadata.jwks_uri).await.context("reading the keys")?;
-        Ok(set.keys.into_iter().take(MAX_KEYS).filter_map(key).collect())
+        let keys: HashMap<_, _> = set.keys.into_iter().take(MAX_KEYS).filter_map(key).collect();
+        anyhow::ensure!(!keys.is_empty(), "there is no key for signatures among them");
+        Ok(keys)
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
@@ -212,14 +258,23 @@ impl TokenVerifier {
     }
 }
 
-/// A key with its endorsements, which are no part of the standard.
+/// A key with its endorsements, which are no part of the standard; `None` for a key that isn't there to check signatures.
+/// Source: <https://www.rfc-editor.org/rfc/rfc7517#section-4.2>.
 fn key(mut entry: serde_json::Value) -> Option<(String, Key)> {
     let endorsed = entry["endorsements"].take();
     let endorsed: Vec<String> = serde_json::from_value(endorsed).unwrap_or_default();
     let jwk: Jwk = serde_json::from_value(entry).ok()?;
-    let id = jwk.common.key_id.clone()?;
+    let common = &jwk.common;
+    let is_for_signatures = common.public_key_use.as_ref().is_none_or(|of| *of == PublicKeyUse::Signature);
+    let verifies = |operations: &Vec<KeyOperations>| operations.contains(&KeyOperations::Verify);
+    let rsa = [KeyAlgorithm::RS256, KeyAlgorithm::RS384, KeyAlgorithm::RS512];
+    let is_rsa = common.key_algorithm.is_none_or(|algorithm| rsa.contains(&algorithm));
+    if !is_for_signatures || !common.key_operations.as_ref().is_none_or(verifies) || !is_rsa {
+        return None;
+    }
+    let (id, algorithm) = (common.key_id.clone()?, common.key_algorithm);
     let key = DecodingKey::from_jwk(&jwk).ok()?;
-    Some((id, Key { key, endorsed: endorsed.into() }))
+    Some((id, Key { key, algorithm, endorsed: endorsed.into() }))
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
@@ -277,5 +332,81 @@ fn rsa_verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtV
             Ok(Box::new(RsaVerifier { algorithm: *algorithm, parameters, modulus, exponent }))
         }
         _ => Err(ErrorKind::InvalidKeyFormat.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn published(change: serde_json::Value) -> Option<(String, Key)> {
+        let mut entry =
+            json!({ "kty": "RSA", "kid": "k", "n": "sXch", "e": "AQAB", "endorsements": ["msteams"] });
+        entry.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        key(entry)
+    }
+
+    #[test]
+    fn a_key_counts_for_what_it_is_published_for() {
+        for (change, counts) in [
+            (json!({}), true),
+            (json!({ "use": "sig", "alg": "RS256" }), true),
+            (json!({ "alg": "RS512" }), true),
+            (json!({ "key_ops": ["verify"] }), true),
+            (json!({ "use": "enc" }), false),
+            (json!({ "use": "tls" }), false),
+            (json!({ "key_ops": ["encrypt"] }), false),
+            (json!({ "alg": "PS256" }), false),
+            (json!({ "alg": "HS256" }), false),
+            (json!({ "alg": "RSA-OAEP" }), false),
+            (json!({ "alg": "of next year" }), false),
+            (json!({ "kty": "oct", "k": "c2VjcmV0" , "alg": "HS256" }), false),
+            (json!({ "kid": null }), false),
+        ] {
+            assert_eq!(published(change.clone()).is_some(), counts, "{change}");
+        }
+    }
+
+    /// What a lookup says, in a word.
+    fn found(keys: &Keys, id: &str, now: Instant) -> &'static str {
+        match keys.look_up(id, now) {
+            Lookup::Found(_) => "found",
+            Lookup::Refused(TokenError::NoKeys) => "no keys",
+            Lookup::Refused(_) => "unknown",
+            Lookup::Fetch(Some(_)) => "fetch, or the old one",
+            Lookup::Fetch(None) => "fetch",
+        }
+    }
+
+    #[test]
+    fn keys_are_asked_for_soon_after_a_failure_and_slowly_after_a_success() {
+        let (mut keys, start) = (Keys::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        assert_eq!(found(&keys, "k", start), "fetch");
+        for (failure, pause) in [2, 4, 8, 16, 30, 30, 30].into_iter().enumerate() {
+            keys.fail(start);
+            assert_eq!(found(&keys, "k", start + pause * second - second), "no keys", "{failure}");
+            assert_eq!(found(&keys, "k", start + pause * second), "fetch", "{failure}");
+        }
+        keys.succeed(HashMap::from([published(json!({})).unwrap()]), start);
+        assert_eq!(found(&keys, "k", start), "found");
+        assert_eq!(found(&keys, "other", start + 59 * second), "unknown");
+        assert_eq!(found(&keys, "other", start + 60 * second), "fetch");
+        keys.fail(start + 60 * second);
+        assert_eq!(found(&keys, "other", start + 61 * second), "unknown");
+        assert_eq!(found(&keys, "other", start + 62 * second), "fetch", "the success was long ago");
+    }
+
+    #[test]
+    fn old_keys_count_while_new_ones_cannot_be_had() {
+        let (mut keys, start) = (Keys::default(), Instant::now());
+        keys.succeed(HashMap::from([published(json!({})).unwrap()]), start);
+        let later = start + KEYS_LIFETIME;
+        assert_eq!(found(&keys, "k", later), "fetch, or the old one");
+        keys.fail(later);
+        assert_eq!(found(&keys, "k", later), "found", "until the next fetch");
+        assert_eq!(found(&keys, "k", later + FIRST_PAUSE), "fetch, or the old one");
+        assert_eq!(found(&keys, "k", start + KEYS_GRACE), "fetch", "not for ever");
     }
 }
