@@ -209,8 +209,12 @@ const OBJECT_ID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 
 fn teams(table: &mut Reader<'_>, context: &LoadContext<'_>, roles: &[&str]) -> TeamsSettings {
     let service_url = url(table, "service_url", SERVICE_URL);
-    let mut service_hosts = table.strings("service_hosts");
-    service_hosts.extend(Url::parse(&service_url).ok().and_then(|url| url.host_str().map(str::to_owned)));
+    let mut service_hosts = table.checked_strings("service_hosts", |host| {
+        (!is_host(host))
+            .then(|| format!("{} is no host in lower case, with its port if that isn't 443", quoted(host)))
+    });
+    let own = Url::parse(&service_url).ok().filter(|url| url.scheme() == "https");
+    service_hosts.extend(own.map(|url| url.authority().to_owned()));
     TeamsSettings {
         app_id: app_id(table),
         tenants: senders(table, "tenants", |id| {
@@ -225,6 +229,11 @@ fn teams(table: &mut Reader<'_>, context: &LoadContext<'_>, roles: &[&str]) -> T
         groups: groups(table, roles, CONVERSATION, is_conversation),
         terminal_channel: terminal_channel(table, is_conversation, "19:…@thread.tacv2"),
     }
+}
+
+/// True for a host as a URL has it, with a port if it isn't the usual one.
+fn is_host(text: &str) -> bool {
+    !text.contains('@') && Url::parse(&format!("https://{text}/")).is_ok_and(|url| url.authority() == text)
 }
 
 fn app_id(table: &mut Reader<'_>) -> String {

@@ -264,3 +264,81 @@ async fn nobody_comes_in_while_the_keys_cannot_be_had() {
         assert!(bot.teams.payloads().is_empty() && bot.runs(None).await.is_empty());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_token_goes_to_the_service_of_the_configuration_however_another_is_spelt() {
+    let bot = Bot::start(Twist::default()).await;
+    let own = bot.teams.service_url();
+    let base = url::Url::parse(&own).expect("a URL");
+    let (port, path) = (base.port().expect("a port"), base.path().to_owned());
+    // Something that would take a token, and remembers who came.
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let other_port = other.local_addr().expect("a port").port();
+    for spelling in [
+        format!("http://127.0.0.1:{other_port}{path}"),
+        format!("http://127.0.0.1{path}"),
+        format!("http://127.1:{port}{path}"),
+        format!("http://2130706433:{port}{path}"),
+        format!("http://0x7f000001:{port}{path}"),
+        format!("http://0177.0.0.1:{port}{path}"),
+        format!("http://127.0.0.01:{port}{path}"),
+        format!("http://[::ffff:127.0.0.1]:{port}{path}"),
+        format!("http://[::1]:{port}{path}"),
+        format!("http://localhost:{port}{path}"),
+        format!("http://ana@127.0.0.1:{port}{path}"),
+        format!("http://ana:b@127.0.0.1:{port}{path}"),
+        format!("http://127.0.0.1:{port}@127.0.0.1:{other_port}{path}"),
+        format!("https://127.0.0.1:{port}{path}"),
+        format!("HTTP://127.0.0.1:{port}{path}"),
+        format!("http:/127.0.0.1:{port}{path}"),
+        format!("http:127.0.0.1:{port}{path}"),
+        format!("http:\\\\127.0.0.1:{port}{path}"),
+        format!("http://127.0.0.1.:{port}{path}"),
+        format!("http://127.0.0.1:0{port}{path}"),
+        format!("http://127.0.0.1:{port}{path}../x/.."),
+        format!("http://127.0.0.1:{port}{path}?x="),
+        format!("http://127.0.0.1:{port}{path}#x"),
+        format!("http://127.0.0.\t1:{port}{path}"),
+        format!(" http://127.0.0.1:{port}{path}"),
+        format!("http://127.0.0.1%2e:{port}{path}"),
+        format!("http://１２７.0.0.1:{port}{path}"),
+        format!("ftp://127.0.0.1:{port}{path}"),
+        "teams".to_owned(),
+        String::new(),
+    ] {
+        let (mut token, mut activity) = (bot.teams.token(), freeze(&bot, "ana"));
+        token.claims["serviceurl"] = json!(spelling);
+        activity["serviceUrl"] = json!(spelling);
+        let ack = bot.teams.deliver_with(bot.teams.sign(&token), activity).await;
+        assert_eq!(ack.status, 403, "{spelling}: {ack:?}");
+    }
+    untouched(&bot).await;
+    let came = tokio::time::timeout(std::time::Duration::ZERO, other.accept()).await;
+    assert!(came.is_err(), "{came:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_signs_only_what_it_is_published_for() {
+    for (member, value) in [
+        ("use", json!("enc")),
+        ("alg", json!("PS256")),
+        ("alg", json!("RS512")),
+        ("key_ops", json!(["encrypt"])),
+    ] {
+        let bot = Bot::start(Twist::default()).await;
+        bot.teams.publish_with(member, value.clone());
+        assert_eq!(bot.teams.deliver(freeze(&bot, "ana")).await.status, 401, "{member}: {value}");
+        assert!(bot.teams.payloads().is_empty() && bot.runs(None).await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_could_not_be_had_are_asked_for_again_within_seconds() {
+    let bot = Bot::start(Twist::default()).await;
+    bot.teams.fault("keys", Fault::Status(500));
+    assert_eq!(bot.teams.deliver(freeze(&bot, "ana")).await.status, 401);
+    bot.teams.fault("keys", Fault::Clear);
+    let words = "the keys to be known";
+    found(words, async || bot.teams.deliver(freeze(&bot, "cara")).await.ok().then_some(())).await;
+    assert_eq!(bot.teams.calls("keys"), 2, "once more, and not as often as somebody knocks");
+}

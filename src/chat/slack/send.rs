@@ -155,7 +155,9 @@ impl Platform for SlackPlatform {
             match self.respond(&url, event, reply).await {
                 Err(SlackApiError::ResponseUrlExpired) => {}
                 // Whoever signed it must not make us call others; the asker has the answer nevertheless.
-                Err(error @ SlackApiError::ForeignUrl) => tracing::warn!(%error, "a response_url is not used"),
+                Err(error @ SlackApiError::ForeignUrl) => {
+                    tracing::warn!(%error, "a response_url is not used")
+                }
                 sent => return sent.map_err(send_error),
             }
         }

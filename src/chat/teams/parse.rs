@@ -6,7 +6,7 @@ use crate::config;
 use crate::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, ReplyHandle};
 use serde::Deserialize;
 use serde_json::Value;
-use url::Url;
+use url::{Origin, Url};
 
 /// Teams' name among the Bot Framework's channels: the signing key must be endorsed for this channel.
 const BOT_FRAMEWORK_CHANNEL: &str = "msteams";
@@ -37,7 +37,7 @@ pub enum ActivityError {
 #[derive(Debug, Clone)]
 pub struct TeamsParser {
     tenants: Vec<String>,
-    service_hosts: Vec<String>,
+    services: Vec<Origin>,
 }
 
 #[derive(Deserialize)]
@@ -96,7 +96,7 @@ pub(super) const VIEW_KEY: &str = "view";
 
 impl TeamsParser {
     pub fn new(config: &config::TeamsSettings) -> Self {
-        TeamsParser { tenants: config.tenants.clone(), service_hosts: config.service_hosts.clone() }
+        TeamsParser { tenants: config.tenants.clone(), services: services(config) }
     }
 
     /// Parses the body of a request whose token was verified.
@@ -134,17 +134,35 @@ impl TeamsParser {
     fn check_token(&self, activity: &Activity, token: &VerifiedToken) -> Result<(), ActivityError> {
         let is_same =
             |a: &str, b: &str| a.trim_end_matches('/').eq_ignore_ascii_case(b.trim_end_matches('/'));
-        let url = Url::parse(&activity.service_url).map_err(|_| ActivityError::Unreadable)?;
-        let is_known_host =
-            url.host_str().is_some_and(|host| self.service_hosts.iter().any(|known| known == host));
+        let is_known_service = |url: &str| origin(url).is_some_and(|origin| self.services.contains(&origin));
         let is_endorsed = activity.channel_id == BOT_FRAMEWORK_CHANNEL
             && token.endorsed.iter().any(|name| name == BOT_FRAMEWORK_CHANNEL);
         let is_good = is_same(&activity.service_url, &token.service_url)
-            && is_known_host
+            && is_known_service(&activity.service_url)
+            && is_known_service(&token.service_url)
             && config::is_safe_url(&activity.service_url)
             && is_endorsed;
         if is_good { Ok(()) } else { Err(ActivityError::TokenMismatch) }
     }
+}
+
+/// The services that our token may go to: scheme, host and port. Only `service_url` itself may be without encryption.
+fn services(config: &config::TeamsSettings) -> Vec<Origin> {
+    let hosts = config.service_hosts.iter().map(|host| format!("https://{host}/"));
+    let urls = std::iter::once(config.service_url.clone()).chain(hosts);
+    urls.filter_map(|url| Url::parse(&url).ok()).map(|url| url.origin()).collect()
+}
+
+/// The origin of a service's URL; `None` unless it is written as it would be called, without a user, a query or a fragment: what one
+/// parser reads as `127.0.0.1` another must not read otherwise.
+fn origin(text: &str) -> Option<Origin> {
+    let url = Url::parse(text).ok()?;
+    let is_canonical = url.as_str() == text || url.as_str().strip_suffix('/') == Some(text);
+    let is_bare = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    (is_canonical && is_bare && url.has_host()).then(|| url.origin())
 }
 
 /// A typed line, or a click that arrives as a message.
