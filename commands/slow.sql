@@ -16,30 +16,43 @@ verdict = "{target}: {_says}"
 
 [on_error]
 42P01 = "has no pg_stat_statements: run enable-stats; if the server doesn't load the library, a DBA first adds it to shared_preload_libraries (on Azure also to azure.extensions) and restarts the server"
+42501 = "has pg_stat_statements in a schema that Countersign's reader may not use: run deploy/roles.sql there again, which grants it USAGE"
 55000 = "has pg_stat_statements, but the server doesn't load it: a DBA has to add it to shared_preload_libraries and restart the server"
 */
--- Column names differ by the extension's version, not the server's: total_time before 1.8, total_exec_time since.
-WITH counted AS (
-  SELECT s.queryid, s.calls, s.query, s.shared_blks_read,
-         COALESCE(j.j ->> 'total_exec_time', j.j ->> 'total_time')::float8 AS total_ms,
-         COALESCE(j.j ->> 'toplevel', 'true')::boolean AS toplevel
-  FROM pg_stat_statements s CROSS JOIN LATERAL (SELECT to_jsonb(s) - 'query' AS j) j
-  WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND s.userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user) AND s.calls > 0
-), summed AS (
-  -- One line per statement, for all roles.
-  SELECT min(query) AS query, sum(calls)::bigint AS calls, sum(total_ms) AS total_ms, sum(total_ms) / sum(calls) AS mean_ms,
-         sum(shared_blks_read)::bigint * current_setting('block_size')::int AS read_bytes
-  FROM counted WHERE toplevel GROUP BY queryid
-), ranked AS (
-  SELECT *, 100 * total_ms / NULLIF(sum(total_ms) OVER (), 0) AS share_pct,
-         100 * read_bytes::float8 / NULLIF(sum(read_bytes::float8) OVER (), 0) AS read_pct,
-         CASE :'by' WHEN 'mean' THEN mean_ms WHEN 'calls' THEN calls WHEN 'io' THEN read_bytes ELSE total_ms END::float8 AS rank
-  FROM summed
+-- Its view is in the schema that a DBA chose for the extension. Without the extension there is no such name, which is the error.
+WITH extension AS (
+  SELECT COALESCE((SELECT format('%I.', n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                   WHERE e.extname = 'pg_stat_statements'), '') || 'pg_stat_statements' AS view
+), encoded AS (
+  -- Column names differ by the extension's version, not the server's: total_time before 1.8, total_exec_time since.
+  SELECT substring(query_to_xml(format($$
+           WITH counted AS (
+             SELECT s.queryid, s.calls, s.query, s.shared_blks_read,
+                    COALESCE(j.j ->> 'total_exec_time', j.j ->> 'total_time')::float8 AS total_ms,
+                    COALESCE(j.j ->> 'toplevel', 'true')::boolean AS toplevel
+             FROM %s s CROSS JOIN LATERAL (SELECT to_jsonb(s) - 'query' AS j) j
+             WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND s.userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user) AND s.calls > 0
+           ), summed AS (
+             -- One line per statement, for all roles.
+             SELECT min(query) AS query, sum(calls)::bigint AS calls, sum(total_ms) AS total_ms, sum(total_ms) / sum(calls) AS mean_ms,
+                    sum(shared_blks_read)::bigint * current_setting('block_size')::int AS read_bytes
+             FROM counted WHERE toplevel GROUP BY queryid
+           ), ranked AS (
+             SELECT *, 100 * total_ms / NULLIF(sum(total_ms) OVER (), 0) AS share_pct,
+                    100 * read_bytes::float8 / NULLIF(sum(read_bytes::float8) OVER (), 0) AS read_pct,
+                    CASE %L WHEN 'mean' THEN mean_ms WHEN 'calls' THEN calls WHEN 'io' THEN read_bytes ELSE total_ms END::float8 AS rank
+             FROM summed ORDER BY rank DESC NULLS LAST LIMIT 10
+           )
+           SELECT encode(convert_to(COALESCE(json_agg(r), '[]')::text, 'UTF8'), 'hex') AS hex FROM ranked r
+         $$, e.view, :'by'), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
+  FROM extension e
 )
-SELECT total_ms, share_pct, mean_ms, calls, read_bytes, query, rank AS _rank,
+SELECT s.total_ms, s.share_pct, s.mean_ms, s.calls, s.read_bytes, s.query, s.rank AS _rank,
        CASE :'by' WHEN 'mean' THEN 'the slowest statement takes ' || round(mean_ms)::bigint || ' ms per call.'
                   WHEN 'calls' THEN 'the most frequent statement ran ' || calls || ' times.'
                   WHEN 'io' THEN 'one statement caused ' || round(COALESCE(read_pct, 0))::int || ' % of all reads from disk.'
                   ELSE 'one statement takes ' || round(share_pct)::int || ' % of the total execution time.' END AS _says
-FROM ranked ORDER BY rank DESC NULLS LAST LIMIT 10
+FROM encoded CROSS JOIN LATERAL json_to_recordset(convert_from(decode(encoded.hex, 'hex'), 'UTF8')::json)
+  AS s(total_ms float8, share_pct float8, read_pct float8, mean_ms float8, calls bigint, read_bytes bigint, query text, rank float8)
+ORDER BY s.rank DESC NULLS LAST

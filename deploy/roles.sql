@@ -28,6 +28,10 @@
 -- Passwords are not set here. Never put one into a file or a statement, which the server's statistics would keep: use psql's
 -- \password countersign_read, or log in through Microsoft Entra.
 
+-- Names below are PostgreSQL's own: on the default search_path a function that a role of the application created in `public` can be
+-- called in their place, as the admin.
+SET search_path = pg_catalog, pg_temp;
+
 -- The logins. The connection limits apply to the whole server: the reader keeps one connection for each database and each running
 -- instance of Countersign. A limit that you have changed is kept.
 DO $$
@@ -137,8 +141,10 @@ BEGIN
                       WHERE relnamespace = pg_namespace.oid
                         AND CASE purpose WHEN 'read' THEN relname = '_prisma_migrations'
                                          WHEN 'dump' THEN below_14
-                                         ELSE from_17 AND relkind IN ('r', 'p', 'm')
-                                              OR relkind = 'v' AND relname = 'pg_stat_statements' END)
+                                         ELSE from_17 AND relkind IN ('r', 'p', 'm') END
+                      UNION ALL
+                      SELECT FROM pg_extension
+                      WHERE extnamespace = pg_namespace.oid AND extname = 'pg_stat_statements' AND purpose IN ('read', 'maintain'))
           AND nspname !~ '^(pg_|information_schema)' AND NOT has_schema_privilege(login, pg_namespace.oid, 'USAGE')
         UNION ALL
         -- Prisma's migration table, which contains names of migrations and no customer data
@@ -193,3 +199,5 @@ BEGIN
     END IF;
 END
 $$;
+
+RESET search_path;

@@ -116,12 +116,14 @@ async fn created(execution: &Execution<'_>, target: &DatabaseTarget) -> Outcome 
     let Some(observer) = target.connect_reader_for_execution(execution).await else {
         return Outcome::unknown(unchecked);
     };
-    let extension = "SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements'";
+    let extension = "SELECT e.extversion, format('%I.pg_stat_statements', n.nspname)
+                     FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_stat_statements'";
     let Ok(rows) = observer.query(extension, &[]).await else { return Outcome::unknown(unchecked) };
-    let Some(version) = rows.first().map(|row| row.get::<_, String>(0)) else {
+    let Some((version, view)) = rows.first().map(|row| (row.get::<_, String>(0), row.get::<_, String>(1)))
+    else {
         return Outcome::new(EventKind::Failed, format!("pg_stat_statements is not in {database}."));
     };
-    match observer.query("SELECT count(*) FROM public.pg_stat_statements", &[]).await {
+    match observer.query(&format!("SELECT count(*) FROM {view}"), &[]).await {
         Ok(_) => {
             Outcome::done(format!("pg_stat_statements {version} is in {database}: `slow` works from now on."))
         }
