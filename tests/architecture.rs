@@ -202,7 +202,10 @@ fn only_workflow_sends() {
 fn only_sql_actions_and_postgres_touch_a_target() {
     // The demo makes the servers that it plays on.
     only(&["tokio_postgres"], &["src/sql", "src/actions", "src/preflight", "src/postgres", "src/demo"]);
-    only(&[".acquire("], &["src/sql", "src/actions", "src/preflight", "src/postgres"]);
+    only(
+        &[".acquire(", ".acquire_single_use("],
+        &["src/sql", "src/actions", "src/preflight", "src/postgres"],
+    );
 }
 
 #[test]

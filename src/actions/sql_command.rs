@@ -3,6 +3,7 @@
 //! the card showed, or is rolled back. A stop rolls it back, too.
 
 use super::support::blocks::table;
+use super::support::database::read_only_error;
 use super::support::{max_change, row_count_text};
 use super::{Action, Call, Execution, Outcome};
 use crate::app::App;
@@ -69,9 +70,14 @@ impl Action for SqlCommand {
         let mut plan = describe(call, label)?;
         plan.set_target(&identity);
         let address = identity.address(call.environment_name(), command);
-        let client = call.app.environments.acquire(&address, &call.asker).await;
+        let client = call.app.environments.acquire_single_use(&address, &call.asker).await;
         let client = client.map_err(|error| user_error(label, &error.to_string()))?;
         let variant = variant(command, &client).map_err(|error| user_error(label, error))?;
+        let is_read_only = "SELECT current_setting('default_transaction_read_only')::bool";
+        let rows = client.query(is_read_only, &[]).await;
+        if rows.map_err(|error| user_error(label, &error.to_string()))?.first().is_none_or(|row| row.get(0)) {
+            return Err(read_only_error());
+        }
         plan.code = Some(("The reviewed SQL".to_owned(), variant.source.clone()));
         let requested_at = requested_at(&plan);
         let source = ParameterSource { identity: &identity, requested_at, values: call.values };
@@ -135,7 +141,7 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let change = Change { execution, variant, source, card_rows };
     let result = client.run_until_stopped(execution.stop, change.run(&transaction)).await;
     if execution.stop.is_cancelled() {
-        transaction.discard().await;
+        transaction.roll_back().await;
         return Err(Outcome::new(EventKind::Stopped, "Stopped and rolled back: nothing was changed."));
     }
     match result {

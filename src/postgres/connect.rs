@@ -1,9 +1,11 @@
-//! Opening one connection: TLS verified unless the configuration says otherwise, time limits, and failures told apart in
-//! words that name neither host nor secret.
+//! Opening one connection: TLS verified unless the configuration says otherwise, settings pinned, time limits, and failures told
+//! apart in words that name neither host nor secret.
 
 use super::dedicated::Warnings;
 use super::pool::Connection;
+use super::session_settings::{ApplyError, SessionSettings};
 use crate::config::{Environment, LoginCredentials, Server, Tls};
+use crate::model::LoginKind;
 use anyhow::Context;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::ExposeSecret;
@@ -33,6 +35,12 @@ pub enum Unreachable {
     NoDatabase,
     #[error("is starting up or shutting down")]
     Restarting,
+    #[error("is a pooler (PgBouncer): Countersign needs the server's own address, port 5432 as a rule")]
+    Pooler,
+    #[error(
+        "is a pooler, or ignores start-up options: Countersign needs the server's own address, port 5432 as a rule"
+    )]
+    IgnoresOptions,
     #[error("is not in the configuration")]
     Misconfigured,
     #[error("can't be reached ({0})")]
@@ -58,39 +66,52 @@ impl Canceller {
     }
 }
 
+/// The role of a login.
+pub struct TargetRole<'a> {
+    pub login: LoginKind,
+    pub credentials: &'a LoginCredentials,
+}
+
 /// Opens a connection to a database of an environment's server.
 pub async fn open(
     tls: &ClientTls,
     environment: &Environment,
     server: &Server,
-    login: &LoginCredentials,
+    target_role: TargetRole<'_>,
     database: &str,
 ) -> Result<Connection, Unreachable> {
-    let Environment { connect_timeout, statement_timeout, lock_timeout, .. } = environment;
+    let (timeout, credentials) = (environment.connect_timeout, target_role.credentials);
+    let settings = SessionSettings::new(environment, target_role.login)?;
     let mut config = Config::new();
-    config.host(&server.host).port(server.port).dbname(database).user(&login.user);
-    config.application_name("countersign").connect_timeout(*connect_timeout);
+    config.host(&server.host).port(server.port).dbname(database).user(&credentials.user);
+    config.application_name("countersign").connect_timeout(timeout);
     config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
-    if let Some(password) = &login.password {
+    if let Some(password) = &credentials.password {
         config.password(password.expose_secret());
     }
     config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
-    config.options(format!(
-        "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=30000 -c TimeZone=UTC",
-        statement_timeout.as_millis(),
-        lock_timeout.as_millis()
-    ));
-    match tokio::time::timeout(*connect_timeout, handshake(tls, &config)).await {
-        Ok(result) => result.map_err(|error| unreachable_reason(&error, *connect_timeout)),
-        Err(_) => Err(Unreachable::TimedOut(*connect_timeout)),
+    config.options(settings.options());
+    match tokio::time::timeout(timeout, handshake(tls, &config, &settings)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(ApplyError::Failed(error))) => Err(unreachable_reason(&error, timeout)),
+        Ok(Err(ApplyError::Ignored(setting))) => {
+            tracing::warn!(server = server.name, setting, "a start-up option has no effect");
+            Err(Unreachable::IgnoresOptions)
+        }
+        Err(_) => Err(Unreachable::TimedOut(timeout)),
     }
 }
 
-async fn handshake(tls: &ClientTls, config: &Config) -> Result<Connection, tokio_postgres::Error> {
+async fn handshake(
+    tls: &ClientTls,
+    config: &Config,
+    settings: &SessionSettings,
+) -> Result<Connection, ApplyError> {
     macro_rules! connect {
         ($tls:expr) => {{
             let (client, mut connection) = config.connect($tls).await?;
             let major = connection.parameter("server_version").map_or(0, major_of);
+            let is_superuser = connection.parameter("is_superuser") == Some("on");
             let warnings = Warnings::default();
             let sink = warnings.clone();
             tokio::spawn(async move {
@@ -105,6 +126,7 @@ async fn handshake(tls: &ClientTls, config: &Config) -> Result<Connection, tokio
                     }
                 }
             });
+            settings.apply(&client, major, is_superuser).await?;
             let canceller = Canceller { token: client.cancel_token(), tls: tls.clone() };
             Ok(Connection::new(client, major, warnings, canceller))
         }};
@@ -146,8 +168,14 @@ pub fn client_tls(environment: &Environment) -> anyhow::Result<ClientTls> {
 
 /// Tells the cases apart: down, hanging, TLS, slots, login, database.
 fn unreachable_reason(error: &tokio_postgres::Error, waited: Duration) -> Unreachable {
-    if let Some(code) = error.code() {
-        return match *code {
+    if let Some(refusal) = error.as_db_error() {
+        return match *refusal.code() {
+            // No server says that: PgBouncer refuses start-up options unless `ignore_startup_parameters` names them.
+            SqlState::PROTOCOL_VIOLATION
+                if refusal.message().starts_with("unsupported startup parameter") =>
+            {
+                Unreachable::Pooler
+            }
             SqlState::TOO_MANY_CONNECTIONS => Unreachable::NoSlot,
             SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
                 Unreachable::Login("authentication failed".to_owned())
@@ -157,7 +185,7 @@ fn unreachable_reason(error: &tokio_postgres::Error, waited: Duration) -> Unreac
             SqlState::CANNOT_CONNECT_NOW | SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => {
                 Unreachable::Restarting
             }
-            _ => Unreachable::Other(format!("SQLSTATE {}", code.code())),
+            ref code => Unreachable::Other(format!("SQLSTATE {}", code.code())),
         };
     }
     for cause in std::iter::successors(error.source(), |&cause| cause.source()) {

@@ -65,8 +65,7 @@ impl PooledClient {
     /// Takes the connection out of the pool.
     pub async fn dedicated(self) -> Result<DedicatedSession, QueryError> {
         let mut session = DedicatedSession { client: self, pid: 0 };
-        let sql = "SELECT pg_backend_pid(), set_config('statement_timeout', '0', false), set_config('lock_timeout', $1, false),
-                          set_config('search_path', 'pg_catalog, pg_temp', false)";
+        let sql = "SELECT pg_backend_pid(), set_config('statement_timeout', '0', false), set_config('lock_timeout', $1, false)";
         let lock_timeout = session.lock_timeout.as_millis().to_string();
         let rows = session.query(sql, &[&lock_timeout]).await?;
         session.pid = rows.first().map_or(0, |row| row.get(0));

@@ -11,14 +11,16 @@ use tokio::sync::Mutex;
 mod connect;
 mod dedicated;
 mod pool;
+mod session_settings;
 mod transaction;
 
 pub use connect::Unreachable;
 pub use dedicated::DedicatedSession;
 pub use pool::{PooledClient, QueryError, QueryResult};
-pub use transaction::{AccessMode, Transaction};
+pub use session_settings::dump_options;
+pub use transaction::{AccessMode, READ_ONLY, Transaction};
 
-use connect::ClientTls;
+use connect::{ClientTls, TargetRole};
 use pool::{ClientKind, Connection, ConnectionPool, GRACE, Priority};
 
 /// One database of one server, through one login.
@@ -190,7 +192,8 @@ impl Environments {
         let server = environment.servers.iter().find(|server| server.name == address.server);
         let server = server.ok_or(Unreachable::Misconfigured)?;
         let database = address.database.as_ref().unwrap_or(&environment.maintenance_database);
-        let connect = connect::open(&pools.tls, environment, server, &role, database);
+        let role = TargetRole { login, credentials: &role };
+        let connect = connect::open(&pools.tls, environment, server, role, database);
         let warm = pools.warm.get(&(server.name.clone(), login)).filter(|_| address.database.is_none());
         if let Some(warm) = warm
             && let Ok(mut connection) = Arc::clone(warm).try_lock_owned()
@@ -222,6 +225,18 @@ impl Environments {
             (Err(error), _) => return Err(error),
         };
         Ok(PooledClient::new(kind, environment, application_name))
+    }
+
+    /// As [`Environments::acquire`], for a client that begins a transaction: its connection is closed afterwards, and the warm one
+    /// has to last.
+    pub async fn acquire_single_use(
+        &self,
+        address: &Address,
+        application_name: &str,
+    ) -> Result<PooledClient, Unreachable> {
+        let environment = self.environment(&address.environment).map_err(|_| Unreachable::Misconfigured)?;
+        let database = address.database.as_ref().unwrap_or(&environment.maintenance_database);
+        self.acquire(&address.clone().in_database(database.clone()), application_name).await
     }
 
     /// Opens the warm connections that are not open. Called at start and every half minute.

@@ -163,7 +163,7 @@ pub(super) enum ClientKind {
     },
 }
 
-/// A connection that returns to its pool when it is dropped.
+/// A connection that returns to its pool when it is dropped, unless a transaction was begun on it.
 pub struct PooledClient {
     kind: ClientKind,
     pub(super) statement_timeout: Duration,
@@ -172,6 +172,8 @@ pub struct PooledClient {
     /// The `application_name`, for a DBA. Sent with the first query, if another client had the connection before.
     name: String,
     pub(super) broken: AtomicBool,
+    /// The connection ran code that isn't ours, and is closed in place of being reused.
+    pub(super) single_use: AtomicBool,
 }
 
 /// The failure of a query.
@@ -212,7 +214,8 @@ impl PooledClient {
             .take(63)
             .collect();
         let Environment { statement_timeout, lock_timeout, .. } = *environment;
-        PooledClient { kind, statement_timeout, lock_timeout, name, broken: AtomicBool::new(false) }
+        let (broken, single_use) = (AtomicBool::new(false), AtomicBool::new(false));
+        PooledClient { kind, statement_timeout, lock_timeout, name, broken, single_use }
     }
 
     pub(super) fn connection(&self) -> Result<&Connection, QueryError> {
@@ -284,8 +287,8 @@ impl PooledClient {
     /// Sets `application_name`, and returns true if the login has `pg_read_all_stats`: one statement for both, since the round
     /// trip is most of a short query's time.
     pub(super) async fn set_application_name(&self, connection: &Connection) -> Result<bool, QueryError> {
-        let sql =
-            "SELECT set_config('application_name', $1, false), pg_has_role('pg_read_all_stats', 'USAGE')";
+        let sql = "SELECT pg_catalog.set_config('application_name'::pg_catalog.text, $1::pg_catalog.text, false),
+                          pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text)";
         connection.application_name.lock().clone_from(&self.name);
         let rows = connection.query(sql, &[&self.name]).await;
         let rows = rows.inspect_err(|_| connection.application_name.lock().clear())?;
@@ -334,7 +337,7 @@ impl From<tokio_postgres::Error> for QueryError {
 
 impl Drop for PooledClient {
     fn drop(&mut self) {
-        let broken = self.broken.load(Ordering::SeqCst);
+        let broken = self.broken.load(Ordering::SeqCst) || self.single_use.load(Ordering::SeqCst);
         match &mut self.kind {
             ClientKind::Warm(guard) if broken => **guard = None,
             ClientKind::Warm(_) => {}

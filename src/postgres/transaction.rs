@@ -1,8 +1,10 @@
-//! One transaction of a team's own SQL, in a session whose settings are known: names are PostgreSQL's own unless a schema stands
-//! before them, so that nothing that somebody put into `public` is called in their place (CVE-2018-1058); strings and times mean
-//! one thing; and the whole has a time limit.
+//! One transaction of SQL that isn't ours, or that calls code which isn't: a team's own, and statements that fire the triggers of
+//! an application's table. Names in it are PostgreSQL's own unless a schema stands before them, whatever ran before; strings and
+//! times mean one thing; and the whole has a time limit. Its session is closed afterwards: settings, advisory locks, temporary
+//! tables, prepared statements and cursors outlive a transaction.
 
 use super::pool::{Connection, GRACE, PooledClient, QueryError, QueryResult, SqlValues};
+use super::session_settings::SEARCH_PATH;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,20 +15,34 @@ pub enum AccessMode {
     Write,
 }
 
-/// An open transaction. Dropped without [`Transaction::commit`], its connection is closed, and the server rolls back.
+/// An open transaction. Its connection is closed with its client: without [`Transaction::commit`] the server rolls back then.
 pub struct Transaction<'a> {
     client: &'a PooledClient,
     deadline: Instant,
     limit: Duration,
-    /// True until the transaction has ended.
-    discard_connection: bool,
 }
 
-/// Local settings. pg_temp is listed last: unlisted, it would be searched first.
-const SETTINGS: &str = "SELECT set_config('search_path', 'pg_catalog, pg_temp', true),
-       set_config('standard_conforming_strings', 'on', true), set_config('TimeZone', 'UTC', true),
-       set_config('DateStyle', 'ISO, YMD', true), set_config('IntervalStyle', 'postgres', true),
-       set_config('lock_timeout', $1, true)";
+/// Local settings, which the code that ran before in this session can't have changed.
+const SETTINGS: &str =
+    "SELECT pg_catalog.set_config('search_path'::pg_catalog.text, $1::pg_catalog.text, true),
+       pg_catalog.set_config('lock_timeout'::pg_catalog.text, $2::pg_catalog.text, true),
+       pg_catalog.set_config('standard_conforming_strings'::pg_catalog.text, 'on'::pg_catalog.text, true),
+       pg_catalog.set_config('TimeZone'::pg_catalog.text, 'UTC'::pg_catalog.text, true),
+       pg_catalog.set_config('DateStyle'::pg_catalog.text, 'ISO, YMD'::pg_catalog.text, true),
+       pg_catalog.set_config('IntervalStyle'::pg_catalog.text, 'postgres'::pg_catalog.text, true),
+       pg_catalog.set_config('row_security'::pg_catalog.text, 'on'::pg_catalog.text, true),
+       pg_catalog.current_setting('default_transaction_read_only'::pg_catalog.text) AS default_transaction_read_only";
+
+const READ_ONLY_COLUMN: &str = "default_transaction_read_only";
+
+/// Follows the server's name.
+pub const READ_ONLY: &str =
+    "is read-only (default_transaction_read_only), as Azure makes it before its storage is full";
+
+/// Settings of one statement.
+const STATEMENT_SETTINGS: &str =
+    "SELECT pg_catalog.set_config('statement_timeout'::pg_catalog.text, $1::pg_catalog.text, true),
+       pg_catalog.set_config('search_path'::pg_catalog.text, $2::pg_catalog.text, true)";
 
 impl PooledClient {
     /// The environment's time limit of a statement.
@@ -34,11 +50,12 @@ impl PooledClient {
         self.statement_timeout
     }
 
-    /// Begins a transaction that lasts no longer than the limit.
+    /// Begins a transaction that lasts no longer than the limit. Its session is not used again by others. Where transactions are
+    /// read-only by default, one that writes is refused: BEGIN READ WRITE would override what protects a server's storage.
     /// After an error nothing was begun.
     pub async fn begin(&self, access: AccessMode, limit: Duration) -> Result<Transaction<'_>, QueryError> {
-        let transaction =
-            Transaction { client: self, deadline: Instant::now() + limit, limit, discard_connection: true };
+        let transaction = Transaction { client: self, deadline: Instant::now() + limit, limit };
+        self.single_use.store(true, Ordering::SeqCst);
         let begin = match access {
             AccessMode::Read => "BEGIN READ ONLY",
             AccessMode::Write => "BEGIN READ WRITE",
@@ -48,10 +65,17 @@ impl PooledClient {
             // Not in the transaction: a rollback would take the name back.
             self.set_application_name(connection).await?;
             connection.execute(begin, &[]).await?;
-            connection.query(SETTINGS, &[&self.lock_timeout.as_millis().to_string()]).await
+            let lock_timeout = self.lock_timeout.as_millis().to_string();
+            let settings = connection.query(SETTINGS, &[&SEARCH_PATH, &lock_timeout]).await?;
+            let is_read_only =
+                settings.first().is_none_or(|row| row.get::<_, &str>(READ_ONLY_COLUMN) == "on");
+            if access == AccessMode::Write && is_read_only {
+                connection.execute("ROLLBACK", &[]).await?;
+                return Err(QueryError::Refused { code: "25006".to_owned(), message: READ_ONLY.to_owned() });
+            }
+            Ok(transaction)
         };
-        self.with_time_limit(limit + GRACE, work).await?;
-        Ok(transaction)
+        self.with_time_limit(limit + GRACE, work).await
     }
 }
 
@@ -59,19 +83,28 @@ impl Transaction<'_> {
     /// Runs a query. After an error the transaction can only end.
     pub async fn query(&self, sql: &str, values: SqlValues<'_>) -> QueryResult {
         let connection = self.client.connection()?;
-        self.timed(connection, connection.query(sql, values)).await
+        self.timed(connection, SEARCH_PATH, connection.query(sql, values)).await
+    }
+
+    /// Runs a query that fires an application's triggers, which may name its tables without a schema: `public` is on the
+    /// search_path. In such a query every function and operator needs its schema.
+    pub async fn query_with_public(&self, sql: &str, values: SqlValues<'_>) -> QueryResult {
+        let connection = self.client.connection()?;
+        self.timed(connection, "pg_catalog, public, pg_temp", connection.query(sql, values)).await
     }
 
     /// Runs a statement, and returns the number of rows that it changed or gave. Errors as [`Transaction::query`].
     pub async fn execute(&self, sql: &str, values: SqlValues<'_>) -> Result<u64, QueryError> {
         let connection = self.client.connection()?;
-        self.timed(connection, connection.execute(sql, values)).await
+        self.timed(connection, SEARCH_PATH, connection.execute(sql, values)).await
     }
 
-    /// The remaining time is the statement's own limit.
+    /// The remaining time is the statement's own limit. The statement before may have called a function that changed the
+    /// search_path.
     async fn timed<T>(
         &self,
         connection: &Connection,
+        search_path: &str,
         work: impl Future<Output = Result<T, QueryError>>,
     ) -> Result<T, QueryError> {
         let remaining = self.deadline.saturating_duration_since(Instant::now());
@@ -81,8 +114,7 @@ impl Transaction<'_> {
         let timed = async {
             // 0 would mean no limit.
             let milliseconds = remaining.as_millis().max(1).to_string();
-            let set = "SELECT set_config('statement_timeout', $1, true)";
-            connection.query(set, &[&milliseconds]).await?;
+            connection.query(STATEMENT_SETTINGS, &[&milliseconds, &search_path]).await?;
             work.await
         };
         self.client.with_time_limit(remaining + GRACE, timed).await
@@ -90,35 +122,16 @@ impl Transaction<'_> {
 
     /// Commits. A change counts as made only after this returned `Ok`.
     /// After [`QueryError::Refused`] a deferred check failed, and nothing was changed; after any other the outcome is unknown.
-    pub async fn commit(mut self) -> Result<(), QueryError> {
+    pub async fn commit(self) -> Result<(), QueryError> {
         let connection = self.client.connection()?;
-        let committed =
-            self.client.with_time_limit(GRACE + self.limit, connection.execute("COMMIT", &[])).await;
-        self.discard_connection = false;
-        committed.map(drop)
+        let commit = connection.execute("COMMIT", &[]);
+        self.client.with_time_limit(GRACE + self.limit, commit).await.map(drop)
     }
 
-    /// Rolls back, and leaves the connection to the next client.
-    pub async fn roll_back(mut self) {
-        let Ok(connection) = self.client.connection() else { return };
-        let rolled_back = self.client.with_time_limit(GRACE, connection.execute("ROLLBACK", &[])).await;
-        self.discard_connection = rolled_back.is_err();
-    }
-
-    /// As [`Transaction::roll_back`], and closes the connection: a cancellation may still arrive on it.
-    pub async fn discard(mut self) {
+    /// Rolls back. Refused or not, the connection's end does it at the latest.
+    pub async fn roll_back(self) {
         if let Ok(connection) = self.client.connection() {
-            // Refused or not, the connection's end rolls it back.
             drop(self.client.with_time_limit(GRACE, connection.execute("ROLLBACK", &[])).await);
-        }
-        self.discard_connection = true;
-    }
-}
-
-impl Drop for Transaction<'_> {
-    fn drop(&mut self) {
-        if self.discard_connection {
-            self.client.broken.store(true, Ordering::SeqCst);
         }
     }
 }

@@ -217,6 +217,8 @@ async fn check_server(
                         | Unreachable::Refused
                         | Unreachable::Tls(_)
                         | Unreachable::Restarting
+                        | Unreachable::Pooler
+                        | Unreachable::IgnoresOptions
                 ) {
                     return findings;
                 }
@@ -349,6 +351,10 @@ impl ServerCheck<'_> {
                 "Correct the name in the configuration, or create the database.".to_owned()
             }
             Unreachable::Restarting => "Wait until the server has started, then check again.".to_owned(),
+            Unreachable::Pooler | Unreachable::IgnoresOptions => format!(
+                "Set `host` and `port` of {} to PostgreSQL's own: port 5432 as a rule, where a pooler has another.",
+                server.name
+            ),
             Unreachable::Misconfigured | Unreachable::Other(_) => {
                 "Check the server's log for the reason.".to_owned()
             }

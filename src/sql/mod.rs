@@ -190,8 +190,12 @@ async fn query_target(
     let header = &query.command.header;
     let address =
         Address::new(query.environment, &target.server, header.login).in_database(target.database.clone());
-    let client =
-        environments.acquire(&address, query.application_name).await.map_err(|why| why.to_string())?;
+    let client = if query.command.custom {
+        environments.acquire_single_use(&address, query.application_name).await
+    } else {
+        environments.acquire(&address, query.application_name).await
+    };
+    let client = client.map_err(|why| why.to_string())?;
     let section = query.command.sections(client.major()).get(index).ok_or("has no such section")?;
     let directory = if section.parameters.iter().any(|name| name == MIGRATIONS_DIRECTORY) {
         migrations_directory(environments, target).await

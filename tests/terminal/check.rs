@@ -161,8 +161,8 @@ async fn databases_that_lack_something() {
     for complaint in [
         "main/shut_db: `GRANT CONNECT ON DATABASE \"shut_db\" TO \"countersign_read\";`",
         "main/bare_db: `CREATE EXTENSION pg_stat_statements;`",
-        "main/bare_db: `REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON open_to_all FROM countersign_read, PUBLIC;`",
-        "main/bare_db: `GRANT SELECT ON _prisma_migrations TO countersign_read;`",
+        "main/bare_db: `REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON public.open_to_all FROM countersign_read, PUBLIC;`",
+        "main/bare_db: `GRANT SELECT ON public._prisma_migrations TO countersign_read;`",
         "main/absent_db: Correct the name in the configuration, or create the database.",
     ] {
         assert_eq!(flat.matches(complaint).count(), 2, "{complaint}: {}", said.out);

@@ -3,6 +3,7 @@
 mod check;
 mod every_command;
 mod harness;
+mod pooler;
 mod queries;
 mod render;
 mod requests;

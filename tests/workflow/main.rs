@@ -49,6 +49,7 @@ mod request_lifecycle;
 mod revocation;
 mod run_sql;
 mod schedule;
+mod session_state;
 mod slack_ingress;
 mod slack_outage;
 mod state_machine_proptest;

@@ -9,6 +9,7 @@ use crate::actions::support::subprocess::{
     CapturedStreams, OutputSink, Subprocess, command, describe_exit_status,
 };
 use crate::config::{BackupSettings, Server, Tls};
+use crate::postgres::dump_options;
 use crate::redact;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,7 @@ impl ClientConnection {
             .env("PGPORT", self.server.port.to_string())
             .env("PGUSER", &self.user)
             .env("PGAPPNAME", &self.application)
+            .env("PGOPTIONS", dump_options())
             // Below 2 s libpq rounds up.
             .env("PGCONNECT_TIMEOUT", self.timeout.as_secs().max(2).to_string())
             .env("PGGSSENCMODE", "disable");

@@ -91,11 +91,13 @@ impl PurgeSpec {
         max_change(self.shown_rows)
     }
 
-    /// "created_at < $1", and the key to start after as $2.
+    /// "created_at < $1", and the key to start after as $2. Operators have their schema, for [`PurgeSpec::batch_sql`].
     fn condition(&self, after_key: Option<&str>) -> String {
-        let is_old = format!("t.{} < $1::text::{}", self.column, self.time_type.name());
+        let is_old = format!("t.{} OPERATOR(pg_catalog.<) $1::text::{}", self.column, self.time_type.name());
         match self.key.as_ref().filter(|_| after_key.is_some()) {
-            Some(key) => format!("{is_old} AND t.{} > $2::text::{}", key.name, key.type_name),
+            Some(key) => {
+                format!("{is_old} AND t.{} OPERATOR(pg_catalog.>) $2::text::{}", key.name, key.type_name)
+            }
             None => is_old,
         }
     }
@@ -121,23 +123,30 @@ impl PurgeSpec {
 
     /// Deletes one batch, and returns the last key read, and the numbers of rows read and deleted. With a key each batch reads the
     /// next `size` rows, so that every batch takes about as long, even if few rows are old; else it searches for `size` old ones. The size
-    /// is part of the text, since PostgreSQL plans badly for an unknown LIMIT.
+    /// is part of the text, since PostgreSQL plans badly for an unknown LIMIT. The triggers that it fires are an application's, with
+    /// `public` on their search_path: functions and operators have their schema here. Types and tables are looked up by name alone.
     fn batch_sql(&self, after_key: Option<&str>, size: u32) -> String {
         let relation = &self.relation;
         let condition = self.condition(after_key);
         let Some(KeyColumn { name, type_name }) = &self.key else {
             return format!(
                 "WITH slice AS (SELECT t.ctid AS at FROM ONLY {relation} AS t WHERE {condition} LIMIT {size}),
-                      deleted AS (DELETE FROM ONLY {relation} AS t WHERE t.ctid = ANY (ARRAY(SELECT at FROM slice)) AND {condition} RETURNING 1)
-                 SELECT NULL::text AS last, (SELECT count(*) FROM slice) AS read, (SELECT count(*) FROM deleted) AS deleted"
+                      deleted AS (DELETE FROM ONLY {relation} AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT at FROM slice))
+                                  AND {condition} RETURNING 1)
+                 SELECT NULL::text AS last, (SELECT pg_catalog.count(*) FROM slice) AS read,
+                        (SELECT pg_catalog.count(*) FROM deleted) AS deleted"
             );
         };
-        let begin = after_key.map_or(String::new(), |_| format!("WHERE t.{name} > $2::text::{type_name}"));
+        let begin = after_key.map_or(String::new(), |_| {
+            format!("WHERE t.{name} OPERATOR(pg_catalog.>) $2::text::{type_name}")
+        });
         format!(
             "WITH slice AS (SELECT t.{name} AS key FROM ONLY {relation} AS t {begin} ORDER BY t.{name} LIMIT {size}),
                   edge AS (SELECT key FROM slice ORDER BY key DESC LIMIT 1),
-                  deleted AS (DELETE FROM ONLY {relation} AS t WHERE {condition} AND t.{name} <= (SELECT key FROM edge) RETURNING 1)
-             SELECT (SELECT key::text FROM edge) AS last, (SELECT count(*) FROM slice) AS read, (SELECT count(*) FROM deleted) AS deleted"
+                  deleted AS (DELETE FROM ONLY {relation} AS t WHERE {condition}
+                              AND t.{name} OPERATOR(pg_catalog.<=) (SELECT key FROM edge) RETURNING 1)
+             SELECT (SELECT key::text FROM edge) AS last, (SELECT pg_catalog.count(*) FROM slice) AS read,
+                    (SELECT pg_catalog.count(*) FROM deleted) AS deleted"
         )
     }
     /// Deletes the next batch, of at most `size` rows, in a transaction of its own.
@@ -167,11 +176,9 @@ impl PurgeSpec {
                     return Err(BatchError::Changed(what));
                 }
             }
-            if row.get("read_only") {
-                return Err(BatchError::ReadOnly);
-            }
             let (sql, values) = (self.batch_sql(last_key, size), self.sql_values(last_key));
-            let rows = transaction.query(&sql, &parameters(&values)).await.map_err(to_batch_error)?;
+            let rows =
+                transaction.query_with_public(&sql, &parameters(&values)).await.map_err(to_batch_error)?;
             let number = |name: &str| rows.first().map_or(0, |row| row.get::<_, i64>(name));
             let last_key = rows.first().and_then(|row| row.get("last"));
             let batch = Batch { last_key, rows_read: number("read"), rows_deleted: number("deleted") };

@@ -6,8 +6,4 @@ SELECT to_regclass($1)::oid::int8 IS NOT DISTINCT FROM $2::int8 AS same,
        $5::text IS NULL OR EXISTS (
          SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
          WHERE i.indrelid = $2::int8::oid AND i.indisprimary AND i.indisvalid AND i.indnkeyatts = 1
-           AND quote_ident(a.attname) = $5 AND format_type(a.atttypid, NULL) = $6) AS same_key,
-       -- Azure turns a server read-only by this setting, before its storage is full.
-       current_setting('default_transaction_read_only')::bool AS read_only,
-       -- The application's triggers may name its tables without a schema. Our own names are all PostgreSQL's, and those come first.
-       set_config('search_path', 'pg_catalog, public, pg_temp', true) AS path
+           AND quote_ident(a.attname) = $5 AND format_type(a.atttypid, NULL) = $6) AS same_key

@@ -2,7 +2,7 @@
 //! checkpoints are noted, deleting the same rows again deletes nothing, and one purge of a table runs at a time.
 
 use super::support::blocks::run_argument;
-use super::support::database::{DatabaseIdentity, DatabaseTarget};
+use super::support::database::{DatabaseIdentity, DatabaseTarget, read_only_error};
 use super::support::relations::{RelationInfo, RelationKind};
 use super::{Action, Call, Execution, Outcome};
 use crate::clock::duration_seconds;
@@ -109,10 +109,7 @@ fn check_privileges(facts: &Row, relation: &str, role: &str) -> Result<()> {
         return Err(Error::user("That server is a replica: rows can't be deleted there."));
     }
     if is("read_only") {
-        return Err(Error::instead(
-            "The server is read-only (default_transaction_read_only), as Azure makes it before its storage is full.",
-            "Grow the storage first: a purge would take more disk, and give none back.",
-        ));
+        return Err(read_only_error());
     }
     let mut grants = Vec::new();
     if !is("may_enter") {

@@ -3,8 +3,16 @@
 use crate::actions::{Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{LoginKind, Plan};
-use crate::postgres::{Address, DedicatedSession, PooledClient, QueryError};
+use crate::postgres::{Address, DedicatedSession, PooledClient, QueryError, READ_ONLY};
 use serde::{Deserialize, Serialize};
+
+/// Builds the error for a server whose transactions are read-only by default.
+pub fn read_only_error() -> Error {
+    Error::instead(
+        format!("The server {READ_ONLY}."),
+        "Grow the storage first: changed and deleted rows take more disk, and give none back.",
+    )
+}
 
 /// One database, and the login that executes the command.
 pub struct DatabaseTarget {
