@@ -2,6 +2,9 @@
 SELECT quote_ident(current_database()) AS database,
        quote_ident(current_user) AS role,
        EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements') AS statements,
+       (SELECT quote_ident(n.nspname)
+        FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+        WHERE e.extname = 'pg_stat_statements' AND NOT has_schema_privilege(n.oid, 'USAGE')) AS hidden_statements,
        (SELECT string_agg(c.oid::regclass::text, ', ')
         FROM pg_class c
         WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
@@ -12,9 +15,6 @@ SELECT quote_ident(current_database()) AS database,
           AND has_schema_privilege(c.relnamespace, 'USAGE')
           AND (has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') OR pg_has_role(c.relowner, 'MEMBER'))
        ) AS writable_table,
-       (SELECT min(nspname::regnamespace::text)
-        FROM pg_namespace
-        WHERE nspname !~ '^(pg_|information_schema)' AND has_schema_privilege(oid, 'CREATE')) AS open_schema,
        (SELECT array_agg(quote_ident(role) ORDER BY role)
         FROM unnest($1::text[]) AS role
         WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = role)

@@ -225,6 +225,10 @@ async fn check_server(
             }
             Ok(client) if login == LoginKind::Reader => {
                 findings.extend(check.reader(&client).await);
+                let database = &environment.maintenance_database;
+                if !check.databases_of_services().contains(database.as_str()) {
+                    findings.extend(schemas(&format!("{}/{database}", server.name), &client).await);
+                }
                 findings.push(check.client_program(&client, installations));
             }
             Ok(client) => findings.extend(check.non_reader(&client, login).await),
@@ -362,13 +366,17 @@ impl ServerCheck<'_> {
         Finding::missing(subject, error.to_string(), fix)
     }
 
-    /// Checks the services' databases as the reader. Complete databases are reported in one finding.
-    async fn databases(&self) -> Vec<Finding> {
+    fn databases_of_services(&self) -> BTreeSet<&str> {
         let on_server = self.environments.services().iter().filter(|service| {
             let server = self.environments.server_of(self.environment, service);
             server.is_some_and(|other| other.name == self.server.name)
         });
-        let names: BTreeSet<&str> = on_server.map(|service| service.database.as_str()).collect();
+        on_server.map(|service| service.database.as_str()).collect()
+    }
+
+    /// Checks the services' databases as the reader. Complete databases are reported in one finding.
+    async fn databases(&self) -> Vec<Finding> {
+        let names = self.databases_of_services();
         let all = futures::future::join_all(names.iter().map(|name| self.database(name))).await;
         let complete = all.iter().filter(|findings| findings.is_empty()).count();
         let mut findings: Vec<Finding> = all.into_iter().flatten().collect();
@@ -396,7 +404,11 @@ impl ServerCheck<'_> {
         let others: Vec<&str> =
             others.map(|(_, login)| login.user.as_str()).filter(|user| *user != reader.user).collect();
         match query_row(&client, include_str!("database.sql"), &[&others]).await {
-            Ok(row) => database_findings(&subject, &row),
+            Ok(row) => {
+                let mut findings = database_findings(&subject, &row);
+                findings.extend(schemas(&subject, &client).await);
+                findings
+            }
             Err(error) => vec![query_failed(subject, &error)],
         }
     }
@@ -419,9 +431,11 @@ fn database_findings(subject: &str, row: &tokio_postgres::Row) -> Vec<Finding> {
         let fix = format!("REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table} FROM {reader}, PUBLIC;");
         findings.push(Finding::missing(subject, details, fix));
     }
-    if let Some(schema) = text("open_schema") {
-        let details = format!("the reader must be read-only, but can create tables in {schema}");
-        let fix = format!("REVOKE CREATE ON SCHEMA {schema} FROM {reader}, PUBLIC;");
+    if let Some(schema) = text("hidden_statements") {
+        let details = format!(
+            "the reader may not use the schema {schema}, where pg_stat_statements is, so `slow` doesn't work"
+        );
+        let fix = format!("GRANT USAGE ON SCHEMA {schema} TO {reader};");
         findings.push(Finding::missing(subject, details, fix));
     }
     if let Some(table) = text("unreadable_migration_table") {
@@ -430,6 +444,24 @@ fn database_findings(subject: &str, row: &tokio_postgres::Row) -> Vec<Finding> {
         findings.push(Finding { status: CheckStatus::Optional, ..finding });
     }
     findings
+}
+
+/// Findings about the schemas of one database in which others can create objects, and may not.
+async fn schemas(subject: &str, client: &PooledClient) -> Vec<Finding> {
+    let rows = match client.query(include_str!("schemas.sql"), &[]).await {
+        Ok(rows) => rows,
+        Err(error) => return vec![query_failed(subject.to_owned(), &error)],
+    };
+    let finding = |row: &tokio_postgres::Row| {
+        let (schema, grantees): (String, String) = (row.get("schema"), row.get("grantees"));
+        let details = if row.get("searched") {
+            format!("{grantees} can create functions in {schema}, and Countersign's SQL would call them")
+        } else {
+            format!("the reader must be read-only, but can create tables in {schema}")
+        };
+        Finding::missing(subject, details, format!("REVOKE CREATE ON SCHEMA {schema} FROM {grantees};"))
+    };
+    rows.iter().map(finding).collect()
 }
 
 fn query_failed(subject: String, error: &QueryError) -> Finding {
