@@ -82,7 +82,7 @@ impl Ingress {
 
 /// Limits the log to one line a second: a client that can reach the port must neither fill the disk nor delay signed requests.
 #[derive(Default)]
-struct LogLimiter(Mutex<LogWindow>);
+pub struct LogLimiter(Mutex<LogWindow>);
 
 #[derive(Default)]
 struct LogWindow {
@@ -92,7 +92,7 @@ struct LogWindow {
 
 impl LogLimiter {
     /// Number of lines suppressed since the last; `None` when this one is suppressed as well.
-    fn next_line(&self, now: Instant) -> Option<u64> {
+    pub fn next_line(&self, now: Instant) -> Option<u64> {
         let mut window = self.0.lock();
         if window.ends_at.is_some_and(|end| now < end) {
             window.suppressed += 1;
@@ -101,6 +101,16 @@ impl LogLimiter {
         window.ends_at = Some(now + LOG_INTERVAL);
         Some(std::mem::take(&mut window.suppressed))
     }
+}
+
+/// The mark of a response to a request that a platform had signed: the server's limits are for everybody else.
+#[derive(Debug, Clone, Copy)]
+pub struct Verified;
+
+/// Marks the response to a request whose signature or token is good.
+pub fn verified(mut response: Response) -> Response {
+    response.extensions_mut().insert(Verified);
+    response
 }
 
 /// Reads a body; `None` if it is too large. One that announces itself as too large is refused before any of it is read.

@@ -5,11 +5,12 @@ use super::fake_slack::{self, Account, Channel, Kind, Settings, Workspace};
 use super::postgres::Cluster;
 use super::sample::{LoginAccount, SampleService, Team};
 use crate::config::Config;
-use crate::http::HttpServer;
+use crate::http::{HttpServer, OpenConnections};
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
 /// The people of the sample: id in the workspace, name, label on the page, roles.
@@ -154,8 +155,9 @@ impl Stage {
         let server = HttpServer::bind(self.checked()?).await?;
         let url = format!("http://{}", server.address);
         self.workspace.connect_bot(&url);
+        let connections = server.connections();
         let task = tokio::spawn(server.serve(std::future::pending()));
-        Ok(Bot { url, _task: AbortOnDropHandle::new(task) })
+        Ok(Bot { url, connections, _task: AbortOnDropHandle::new(task) })
     }
 }
 
@@ -178,6 +180,7 @@ fn slack_section(api: &str, socket_mode: bool, secrets: &mut BTreeMap<String, St
 /// A bot that serves until it is dropped.
 pub struct Bot {
     pub url: String,
+    pub connections: Arc<OpenConnections>,
     _task: AbortOnDropHandle<anyhow::Result<()>>,
 }
 

@@ -7,6 +7,7 @@ use crate::workflow::Workflow;
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
+use rustix::process::{Resource, getrlimit};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,15 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+mod connections;
+mod serve;
+mod stream;
+
+pub use connections::{ConnectionCounts, ConnectionLimits, OpenConnections};
+
+/// File descriptors for the store, for calls to the platforms, and for what a process has anyway.
+const OTHER_DESCRIPTORS: usize = 128;
 
 /// Limit, at the end, for requests that were begun: a client that never sends the rest must not keep the process.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,6 +35,7 @@ pub struct HttpServer {
     listener: TcpListener,
     workflow: Arc<Workflow>,
     platforms: Vec<Arc<dyn ChatPlatform>>,
+    connections: Arc<OpenConnections>,
     shutdown_timeout: Duration,
 }
 
@@ -34,13 +45,19 @@ impl HttpServer {
     pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
         let (listen, shutdown_timeout) = (config.listen, config.shutdown_timeout);
         let platforms = chat::platforms(&config)?;
+        let connections = OpenConnections::new(connection_limits(&config));
         let workflow = Workflow::new(crate::bootstrap::assemble(config)?, chat::senders(&platforms));
         let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
         let address = listener.local_addr().context("listening")?;
-        Ok(HttpServer { address, listener, workflow, platforms, shutdown_timeout })
+        Ok(HttpServer { address, listener, workflow, platforms, connections, shutdown_timeout })
     }
 
-    /// Serves until `stop` is done. Fails when the listener breaks.
+    /// The server's connections, for whoever counts them.
+    pub fn connections(&self) -> Arc<OpenConnections> {
+        Arc::clone(&self.connections)
+    }
+
+    /// Serves until `stop` is done. Fails when a platform can't be set up.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         // Ended with this future, also when it is dropped.
         let mut background = JoinSet::new();
@@ -59,14 +76,15 @@ impl HttpServer {
         }
         tracing::info!(address = %self.address, "listening");
         let draining_trigger = draining.clone();
-        let stop = async move {
+        let stopping = async move {
             stop.await;
             draining_trigger.cancel();
+            std::future::pending::<()>().await;
         };
+        let serving = serve::serve(self.listener, router, self.connections, draining.clone());
         tokio::select! {
-            result = axum::serve(self.listener, router).with_graceful_shutdown(stop).into_future() => {
-                result.context("serving")?;
-            }
+            () = serving => {}
+            () = stopping => {}
             () = async { draining.cancelled().await; tokio::time::sleep(DRAIN_TIMEOUT).await } => {
                 tracing::warn!("closing with an incomplete request still open");
             }
@@ -75,6 +93,24 @@ impl HttpServer {
         self.workflow.shut_down(self.shutdown_timeout).await;
         Ok(())
     }
+}
+
+/// The limits that leave file descriptors for the store and for PostgreSQL.
+fn connection_limits(config: &Config) -> ConnectionLimits {
+    let of_environment = |environment: &crate::config::Environment| {
+        environment.connections + environment.servers.len() * environment.logins.len()
+    };
+    let others = OTHER_DESCRIPTORS + config.environments.iter().map(of_environment).sum::<usize>();
+    let descriptors = getrlimit(Resource::Nofile).current;
+    let limits = ConnectionLimits::within(descriptors, others);
+    if limits != ConnectionLimits::within(None, others) {
+        tracing::warn!(
+            descriptors,
+            connections = limits.open,
+            "the limit of open files allows fewer connections"
+        );
+    }
+    limits
 }
 
 /// Completes on Ctrl-C or SIGTERM.

@@ -52,6 +52,7 @@ mod schedule;
 mod session_state;
 mod slack_ingress;
 mod slack_outage;
+mod slow_clients;
 mod state_machine_proptest;
 mod state_machine_steps;
 mod statistics;

@@ -2,7 +2,7 @@
 
 use super::parse::MalformedRequest;
 use super::{ParsedRequest, SignatureVerifier, SlackParser};
-use crate::chat::ingress::{Admission, Ingress, OVERLOADED, read_body};
+use crate::chat::ingress::{Admission, Ingress, OVERLOADED, read_body, verified};
 use crate::config;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
@@ -42,6 +42,10 @@ impl SlackRoutes {
         if let Err(error) = self.verifier.verify(headers, body) {
             return self.ingress.refuse(StatusCode::UNAUTHORIZED, &error);
         }
+        verified(self.respond(body, parse))
+    }
+
+    fn respond(&self, body: &str, parse: ParseBody) -> Response {
         match parse(&self.parser, body) {
             Ok(ParsedRequest::Deliver(incoming)) => match self.ingress.deliver(*incoming) {
                 Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),

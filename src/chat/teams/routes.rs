@@ -2,8 +2,9 @@
 //! for the card that takes the place of the one that was clicked.
 
 use super::parse::ActivityError;
+use super::verify::VerifiedToken;
 use super::{ParsedActivity, TeamsParser, TeamsPlatform, TokenVerifier};
-use crate::chat::ingress::{Admission, Ingress, OVERLOADED, read_body};
+use crate::chat::ingress::{Admission, Ingress, OVERLOADED, read_body, verified};
 use anyhow::Context;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -47,7 +48,11 @@ impl TeamsRoutes {
             Err(error) => return self.ingress.refuse(StatusCode::UNAUTHORIZED, &error),
         };
         let Some(body) = read_body(body).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
-        match self.parser.parse_activity(&body, &token) {
+        verified(self.respond(&body, &token).await)
+    }
+
+    async fn respond(&self, body: &[u8], token: &VerifiedToken) -> Response {
+        match self.parser.parse_activity(body, token) {
             Ok(ParsedActivity::Deliver(incoming)) => {
                 self.platform.remember_service(&incoming.conversation, &token.service_url);
                 match incoming.handle.as_ref().map(|handle| handle.id.clone()) {
