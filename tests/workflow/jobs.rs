@@ -106,8 +106,8 @@ async fn an_interrupted_kill_is_looked_at_and_never_repeated() {
         }
         let run = claimed_by_a_dead_process(&scene).await;
         let (words, state) = match gone {
-            true => ("The session is gone", RunState::Succeeded),
-            false => ("The session is still there", RunState::Failed),
+            true => ("The session has ended", RunState::Succeeded),
+            false => ("The session has not ended", RunState::Failed),
         };
         let told = scene.until(&card.at(), words).await.plain();
         assert!(
@@ -149,7 +149,7 @@ async fn what_an_interrupted_run_left_on_postgresql_is_named_and_can_be_ended() 
     assert!(scene.is_there(pid).await, "nobody else may be hurt");
     // Only now the session that it was to end is looked at.
     let closed = becomes(&scene.store(), "kill", RunState::Failed).await;
-    assert!(closed.text("verdict").unwrap().contains("still there"), "{closed:?}");
+    assert!(closed.text("verdict").unwrap().contains("has not ended"), "{closed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,9 +71,9 @@ async fn those_on_the_card_end_and_one_that_works_again_is_left_alone_and_named(
     drop(gone);
     found("its end", async || (!scene.is_there(gone_pid).await).then_some(())).await;
     scene.click_button(BEN, &card.at(), "Approve").await;
-    let told = scene.until(&card.at(), "3 of 5 sessions are gone; the others are below.").await.plain();
+    let told = scene.until(&card.at(), "3 of 5 sessions ended; the others are below.").await.plain();
     assert!(told.contains("was used in between, left alone"), "{told}");
-    assert!(told.contains("was gone already"), "{told}");
+    assert!(told.contains("had ended already"), "{told}");
     let used = sessions.remove(1);
     assert!(scene.is_there(used.1).await && scene.is_there(active).await && scene.is_there(other).await);
     for (_, pid) in &sessions {
@@ -93,7 +93,7 @@ async fn those_on_the_card_end_and_one_that_works_again_is_left_alone_and_named(
         }
     }
     assert!(fate(&shown, used.1).contains("was used in between, left alone"), "{shown}");
-    assert!(fate(&shown, gone_pid).contains("was gone already"), "{shown}");
+    assert!(fate(&shown, gone_pid).contains("had ended already"), "{shown}");
     // The bot's own pool still answers.
     assert!(scene.asks(ANA, "indexes asset-service --env production").await.plain().contains("index"));
     working.abort();
@@ -108,7 +108,7 @@ async fn all_of_a_server_end_and_none_is_left_for_a_second_time() {
     let card = scene.card(ANA, "kill-idle --older-than 1s --env production").await;
     assert!(card.plain().contains("Ends 3 sessions on main of production"), "{}", card.plain());
     scene.click_button(BEN, &card.at(), "Approve").await;
-    let told = scene.until(&card.at(), "3 sessions are gone.").await.plain();
+    let told = scene.until(&card.at(), "3 sessions ended.").await.plain();
     for (_, pid) in &sessions {
         assert!(fate(&told, *pid).contains("ended"), "{told}");
         assert!(!scene.is_there(*pid).await);
@@ -185,7 +185,7 @@ async fn what_became_active_or_a_superusers_is_left_alone_with_the_reason_and_st
     found("it to work", async || superuser.query_opt(sql, &[&active]).await.unwrap()).await;
     superuser.batch_execute("ALTER ROLE platform SUPERUSER").await.unwrap();
     scene.click_button(BEN, &card.at(), "Approve").await;
-    let told = scene.until(&card.at(), "2 of 4 sessions are gone; the others are below.").await.plain();
+    let told = scene.until(&card.at(), "2 of 4 sessions ended; the others are below.").await.plain();
     for (pid, application, words) in [
         (active, "pool-1", "is active now, left alone"),
         (platforms, "azure", "is a superuser's now, left alone"),

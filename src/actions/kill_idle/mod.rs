@@ -186,12 +186,12 @@ fn outcome(targets: &[IdleTarget], results: &[SignalResult]) -> Outcome {
     let any = |matches: fn(&SignalResult) -> bool| results.iter().any(matches);
     let mut outcome = if any(|r| matches!(r, SignalResult::Unknown(_) | SignalResult::Signalled(Err(_)))) {
         Outcome::unknown(format!(
-            "{number} of {all} sessions are gone; the state of others can't be read: look with `connections`."
+            "{number} of {all} sessions ended; the state of others can't be read: look with `connections`."
         ))
     } else if number == all && all > 0 {
-        Outcome::done(format!("{}.", count(all, "session is gone", "sessions are gone")))
+        Outcome::done(format!("{}.", count(all, "session ended", "sessions ended")))
     } else if number > 0 {
-        Outcome::partial(format!("{number} of {all} sessions are gone; the others are below."))
+        Outcome::partial(format!("{number} of {all} sessions ended; the others are below."))
     } else if any(|result| matches!(result, SignalResult::Signalled(_))) {
         let text = "All sessions were signalled; none has ended yet: look with `connections`.";
         Outcome::new(EventKind::Failed, text)
@@ -215,9 +215,9 @@ fn cell(result: &SignalResult) -> Cell {
     use Severity::{Critical, Neutral, Warning};
     use SignalResult::{NotSignalled, Refused, Signalled, Unknown};
     let (text, severity) = match result {
-        NotSignalled(Ok(Gone)) => ("was gone already".to_owned(), Neutral),
+        NotSignalled(Ok(Gone)) => ("had ended already".to_owned(), Neutral),
         NotSignalled(Ok(OtherSession)) => {
-            ("was gone already; its pid belongs to another session, left alone".to_owned(), Neutral)
+            ("had ended already; its pid belongs to another session, left alone".to_owned(), Neutral)
         }
         NotSignalled(Ok(Same(session))) => {
             let guard = match (&session.protected_owner, session.state.as_str()) {
@@ -256,9 +256,9 @@ mod tests {
         let used = || SignalResult::NotSignalled(Ok(CurrentSession::Same(live())));
         let lost = || SignalResult::Unknown(QueryError::Lost);
         for (results, kind, words) in [
-            (vec![gone(), gone()], EventKind::Succeeded, "2 sessions are gone."),
-            (vec![gone(), used()], EventKind::Partial, "1 of 2 sessions are gone"),
-            (vec![gone(), stuck()], EventKind::Partial, "1 of 2 sessions are gone"),
+            (vec![gone(), gone()], EventKind::Succeeded, "2 sessions ended."),
+            (vec![gone(), used()], EventKind::Partial, "1 of 2 sessions ended"),
+            (vec![gone(), stuck()], EventKind::Partial, "1 of 2 sessions ended"),
             (vec![stuck(), used()], EventKind::Failed, "All sessions were signalled; none has ended yet"),
             (vec![used(), used()], EventKind::Invalidated, "Nothing was done."),
             (vec![gone(), lost()], EventKind::Interrupted, "the state of others can't be read"),

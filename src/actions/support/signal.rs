@@ -84,7 +84,7 @@ impl CurrentSession {
         })
     }
 
-    /// Tells whether the signalled statement (for `cancel`) or session is still there.
+    /// Tells whether the signalled statement (for `cancel`) or session is still running.
     fn is_running(&self, kind: SignalKind) -> bool {
         matches!(self, CurrentSession::Same(session) if session.runs_statement || kind != SignalKind::Cancel)
     }
@@ -212,16 +212,15 @@ pub async fn observe_outcome(execution: &Execution<'_>, kind: SignalKind) -> Opt
             running.push(session.pid.to_string());
         }
     }
-    let (noun, adjective) =
-        if kind == SignalKind::Cancel { ("statement", "over") } else { ("session", "gone") };
+    let noun = if kind == SignalKind::Cancel { "statement" } else { "session" };
     let (event, observation) = match (running.len(), sessions.len()) {
-        (0, 1) => (EventKind::Succeeded, format!("The {noun} is {adjective}")),
-        (0, total) => (EventKind::Succeeded, format!("All {total} {noun}s are {adjective}")),
-        (_, 1) => (EventKind::Failed, format!("The {noun} is still there")),
+        (0, 1) => (EventKind::Succeeded, format!("The {noun} has ended")),
+        (0, total) => (EventKind::Succeeded, format!("All {total} {noun}s have ended")),
+        (_, 1) => (EventKind::Failed, format!("The {noun} has not ended")),
         (remaining, total) if remaining < total => {
-            (EventKind::Partial, format!("Of {total} {noun}s, {} are still there", running.join(", ")))
+            (EventKind::Partial, format!("Of {total} {noun}s, {} have not ended", running.join(", ")))
         }
-        (_, total) => (EventKind::Failed, format!("All {total} {noun}s are still there")),
+        (_, total) => (EventKind::Failed, format!("None of the {total} {noun}s has ended")),
     };
     Some(Outcome::new(event, format!("{observation}. {INTERRUPTED}")))
 }
@@ -276,7 +275,7 @@ fn outcome(result: SignalResult, pid: i32, kind: SignalKind) -> Outcome {
             Outcome::failed(format!("PostgreSQL refused to signal session {pid}: {err}"))
         }
         SignalResult::Unknown(err) => Outcome::unknown(format!(
-            "The server {err} while session {pid} was being signalled: `long` shows whether it is still there."
+            "The server {err} while session {pid} was being signalled: `long` shows whether it has ended."
         )),
     }
 }
