@@ -4,6 +4,9 @@ use super::Value;
 use crate::clock::{duration, moment};
 use crate::model::{Span, Text, bar};
 
+/// The last words of columns whose numbers are identifiers.
+const IDENTIFIERS: [&str; 6] = ["id", "oid", "pid", "port", "run", "xid"];
+
 /// A column's title: the name without its unit.
 pub fn column_title(column: &str) -> String {
     let without_unit = ["_bytes", "_share_pct", "_pct", "_ms", "_at", "_s"]
@@ -15,6 +18,19 @@ pub fn column_title(column: &str) -> String {
 /// True for a column whose values are drawn as bars: shares of one whole.
 pub fn is_share(column: &str) -> bool {
     column.ends_with("share_pct")
+}
+
+/// True for a column whose numbers name something and count nothing: `pid`, `_idle_pid`, `port`, `run`.
+fn is_identifier(column: &str) -> bool {
+    column.rsplit(['_', ' ']).next().is_some_and(|noun| IDENTIFIERS.contains(&noun))
+}
+
+/// A value inside code, which people type: a whole number without separators.
+pub fn typed_text(column: &str, value: &Value) -> String {
+    match value {
+        Value::Int(number) => number.to_string(),
+        other => value_text(column, other),
+    }
 }
 
 /// A value by its column's suffix; "-" for NULL.
@@ -33,9 +49,7 @@ pub fn value_text(column: &str, value: &Value) -> String {
         (_, Some(number)) if column.ends_with("_pct") => format!("{number:.0} %"),
         (_, Some(number)) if column.ends_with("_ms") => milliseconds(number),
         (_, Some(number)) if column.ends_with("_s") => duration(number),
-        (Value::Int(number), _) if column.trim_start_matches('_') == "pid" || column.ends_with("port") => {
-            number.to_string()
-        }
+        (Value::Int(number), _) if is_identifier(column) => number.to_string(),
         (Value::Int(number), _) => grouped(*number),
         (_, Some(number)) => format!("{number:.1}"),
         _ => "-".to_owned(),
@@ -80,19 +94,33 @@ pub fn grouped(number: i64) -> String {
 /// A template of a command's file: `{column}` filled in, and text in backticks as code. Values are spans of their own,
 /// so that a value can't contain formatting.
 pub fn fill(template: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Text {
+    fill_placeholders(template, &|placeholder| look_up(placeholder.column))
+}
+
+/// A `{column}` of a template.
+#[derive(Clone, Copy)]
+pub struct Placeholder<'a> {
+    pub column: &'a str,
+    /// It stands in code, which people type.
+    pub in_code: bool,
+}
+
+/// As [`fill`], for values that are written otherwise in code.
+pub fn fill_placeholders(template: &str, look_up: &dyn Fn(Placeholder<'_>) -> Option<String>) -> Text {
     let mut text = Text::new();
     for (at, part) in template.split('`').enumerate() {
-        let mut filled = String::new();
-        let mut rest = part;
+        let (mut filled, mut rest) = (String::new(), part);
+        let in_code = at % 2 == 1;
         while let Some(open) = rest.find('{') {
             let Some(close) = rest[open..].find('}').map(|close| open + close) else { break };
             filled.push_str(&rest[..open]);
-            filled.push_str(&look_up(&rest[open + 1..close]).unwrap_or_else(|| "-".to_owned()));
+            let placeholder = Placeholder { column: &rest[open + 1..close], in_code };
+            filled.push_str(&look_up(placeholder).unwrap_or_else(|| "-".to_owned()));
             rest = &rest[close + 1..];
         }
         filled.push_str(rest);
         if !filled.is_empty() {
-            text.0.push(if at % 2 == 1 { Span::Code(filled) } else { Span::Plain(filled) });
+            text.0.push(if in_code { Span::Code(filled) } else { Span::Plain(filled) });
         }
     }
     text
@@ -117,7 +145,13 @@ mod tests {
         assert_eq!(value_text("share_pct", &Value::Int(0)), "░░░░░░░░░░ 0 %");
         assert_eq!(value_text("calls", &Value::Int(1_234_567)), "1,234,567");
         assert_eq!(value_text("pid", &Value::Int(1_234_567)), "1234567");
-        assert_eq!(value_text("_pid", &Value::Int(1_234_567)), "1234567");
+        for column in ["_pid", "_idle_pid", "port", "server port", "_run", "oid", "oldest_xid"] {
+            assert_eq!(value_text(column, &Value::Int(1_234_567)), "1234567", "{column}");
+        }
+        for column in ["_blocked", "void", "reports", "runs", "valid"] {
+            assert_eq!(value_text(column, &Value::Int(1_234_567)), "1,234,567", "{column}");
+            assert_eq!(typed_text(column, &Value::Int(1_234_567)), "1234567", "{column}");
+        }
         assert_eq!(column_title("oldest_xact_s"), "oldest xact");
     }
 

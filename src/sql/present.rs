@@ -1,7 +1,7 @@
 //! Answered sections → blocks: a verdict first, then the rows that matter, then one next step. Buttons get their tokens here;
 //! the workflow stores their purposes before anything is sent.
 
-use super::format::{column_title, fill, is_share, value_text};
+use super::format::{Placeholder, column_title, fill, fill_placeholders, is_share, typed_text, value_text};
 use super::{SectionResult, TargetRow, Value};
 use crate::catalog::{Catalog, Command, Scope, Threshold};
 use crate::command_line::Values;
@@ -83,8 +83,11 @@ fn cell<'a>(section: &SectionResult, row: &'a TargetRow, column: &str) -> Option
     row.values.get(at)
 }
 
-fn look_up<'a>(section: &'a SectionResult, row: &'a TargetRow) -> impl Fn(&str) -> Option<String> + 'a {
-    move |name| match name {
+fn look_up<'a>(
+    section: &'a SectionResult,
+    row: &'a TargetRow,
+) -> impl Fn(Placeholder<'_>) -> Option<String> + 'a {
+    move |Placeholder { column: name, in_code }| match name {
         "rows" => Some(section.rows.len().to_string()),
         "target" => Some(row.target.label().to_owned()),
         "service" => row.target.service.clone(),
@@ -93,6 +96,7 @@ fn look_up<'a>(section: &'a SectionResult, row: &'a TargetRow) -> impl Fn(&str) 
         column => cell(section, row, column).map(|value| match value {
             // In a table a dash says that there is nothing; in a sentence it is left out.
             Value::Text(text) if text.is_empty() => String::new(),
+            value if in_code => typed_text(column, value),
             value => value_text(column, value),
         }),
     }
@@ -119,10 +123,11 @@ fn hits(command: &Command, sections: &[SectionResult]) -> Vec<ThresholdHit> {
                 if severity > Severity::Ok {
                     let message = threshold.message.as_deref().unwrap_or("{target}: {value}");
                     let shown = value_text(column, value);
-                    let words = |name: &str| {
-                        if name == "value" { Some(shown.clone()) } else { look_up(section, row)(name) }
+                    let words = |placeholder: Placeholder<'_>| match placeholder.column {
+                        "value" => Some(shown.clone()),
+                        _ => look_up(section, row)(placeholder),
                     };
-                    hits.push(ThresholdHit { severity, message: fill(message, &words) });
+                    hits.push(ThresholdHit { severity, message: fill_placeholders(message, &words) });
                 }
             }
         }
@@ -170,7 +175,7 @@ fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit])
         (Some(section), verdict) => {
             let severity = command.header.rows_severity;
             let text = verdict.as_deref().unwrap_or("{rows} rows.");
-            Block::Verdict { severity, text: fill(text, &look_up(section, &section.rows[0])) }
+            Block::Verdict { severity, text: fill_placeholders(text, &look_up(section, &section.rows[0])) }
         }
     }
 }
@@ -291,7 +296,9 @@ fn button(
     section: &SectionResult,
     row: &TargetRow,
 ) -> Option<(Button, TokenPurpose)> {
-    let line = fill(action, &look_up(section, row)).words();
+    let typed =
+        |placeholder: Placeholder<'_>| look_up(section, row)(Placeholder { in_code: true, ..placeholder });
+    let line = fill_placeholders(action, &typed).words();
     let mut words = line.split_whitespace();
     let command = catalog.find(words.next()?)?;
     let mut arguments = Values::new();
@@ -332,5 +339,5 @@ fn next_step(command: &Command, sections: &[SectionResult]) -> Option<Text> {
         let row = section.rows.iter().find(|row| has_action(command, section, row));
         row.map(|row| (section, row))
     })?;
-    Some(fill(next, &look_up(section, row)))
+    Some(fill_placeholders(next, &look_up(section, row)))
 }
