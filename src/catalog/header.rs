@@ -27,6 +27,12 @@ fn words<T: IntoEnumIterator + Into<&'static str> + Copy>() -> Vec<(&'static str
 /// null if no directory is configured.
 pub const MIGRATIONS_DIRECTORY: &str = "migrations_directory";
 
+/// Parameter that the program fills in: every role that Countersign uses in the environment, as an array of PostgreSQL.
+pub const OWN_ROLES: &str = "own_roles";
+
+/// Parameter that the program fills in: the server's wait-for graph, as JSON. Built-in commands only: it is read beforehand.
+pub const WAIT_GRAPH: &str = "wait_graph";
+
 /// Parses a command file without a version: `blocked.sql`, `backup.toml`.
 pub fn command(file: &str, text: &str, custom: bool) -> Result<Command, Problems> {
     let source = Source::new(file, text);
@@ -125,6 +131,8 @@ fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
         verdict: table.opt_string("verdict"),
         rows_severity: table.opt_choice("rows_severity", &SEVERITIES).unwrap_or_default(),
         next: table.opt_string("next"),
+        next_by: templates(table, "next_by"),
+        limits: templates(table, "limits"),
         row_action: table.opt_string("row_action"),
         row_action_if: table.opt_string("row_action_if"),
         sort: table.opt_string("sort"),
@@ -210,6 +218,11 @@ fn thresholds(table: &mut Reader<'_>) -> BTreeMap<String, Threshold> {
     thresholds
 }
 
+/// Reads a table of columns and their templates.
+fn templates(table: &mut Reader<'_>, key: &str) -> BTreeMap<String, String> {
+    table.map(key).into_iter().map(|(column, template)| (column.value, template.value)).collect()
+}
+
 fn on_error(table: &mut Reader<'_>) -> BTreeMap<String, String> {
     let texts = table.map("on_error");
     for (code, _) in &texts {
@@ -268,6 +281,8 @@ impl<'a> SqlFile<'a> {
             known.push("database"); // the service's database
             known.push(MIGRATIONS_DIRECTORY);
         }
+        known.push(OWN_ROLES);
+        known.extend(Some(WAIT_GRAPH).filter(|_| !self.custom));
         if self.header.risk == Risk::Danger {
             known.push("asked_at"); // the time of the request, when the plan was made
         }
@@ -299,7 +314,7 @@ impl<'a> SqlFile<'a> {
     }
 }
 
-/// A section without its SQL, as the words in its title's brackets have it: `server`, `database`, then `facts`, then `if argument` or `unless argument`.
+/// A section without its SQL, as the words in its title's brackets have it: `server`, `database`, then `facts` or `limits`, then `if argument` or `unless argument`.
 fn section_options(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
     let mut options = Section { scope, ..Section::default() };
     let mut words = words.split_whitespace();
@@ -309,6 +324,7 @@ fn section_options(words: &str, scope: Scope, known: &[&str]) -> Result<Section,
             "database" => options.scope = Scope::Database,
             "facts" => options.transposed = true,
             "preview" => options.preview = true,
+            "limits" => options.limits = true,
             "if" | "unless" => {
                 let argument = words.next().filter(|name| known.contains(name)).ok_or_else(|| {
                     format!("`{word}` is followed by an argument of this command: [database if service]")

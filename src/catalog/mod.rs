@@ -18,7 +18,7 @@ mod header;
 pub mod sql_files;
 
 pub use custom::COUNT_COLUMN;
-pub use header::MIGRATIONS_DIRECTORY;
+pub use header::{MIGRATIONS_DIRECTORY, OWN_ROLES, WAIT_GRAPH};
 
 /// The runbook that was reviewed is the runbook that runs.
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");
@@ -76,6 +76,10 @@ pub struct Header {
     pub rows_severity: Severity,
     /// One next step, shown when rows came.
     pub next: Option<String>,
+    /// Column to the next step that is shown where it has a value and no row has an action.
+    pub next_by: BTreeMap<String, String>,
+    /// Column to what the answer can't tell, shown where the column has a value: an answer with such a limit is never an all-clear.
+    pub limits: BTreeMap<String, String>,
     /// A button on each row that starts that request: "kill {pid}".
     pub row_action: Option<String>,
     /// Rows are offered, and verdicts taken, only where this column is true.
@@ -119,6 +123,8 @@ pub struct Section {
     pub when: Option<SectionCondition>,
     /// One row of each target, shown as a column of the table: `[server facts]`.
     pub transposed: bool,
+    /// Its rows are not shown: they fill what the header's `limits` say: `[limits]`.
+    pub limits: bool,
     /// Counts what the others will change, for the card: `[preview]`.
     pub preview: bool,
     /// It inserts, updates or deletes rows.

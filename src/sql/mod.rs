@@ -1,19 +1,21 @@
 //! Runs a SQL command: every target at once, each under its own time limit, values bound. A target that is dead or slow is
 //! named and neither hides nor holds up the others. How rows look to a person is in `sql/present.rs`.
 
-use crate::catalog::{Command, MIGRATIONS_DIRECTORY, Scope, Section};
+use crate::catalog::{Command, MIGRATIONS_DIRECTORY, OWN_ROLES, Scope, Section, WAIT_GRAPH};
 use crate::command_line::Values;
 use crate::error::{Error, Result};
-use crate::postgres::{AccessMode, Address, Environments, PooledClient, QueryError};
+use crate::postgres::{AccessMode, Address, Environments, PooledClient, QueryError, Unreachable};
 use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 
 mod format;
 mod present;
+mod wait_graph;
 
 pub use crate::clock::{duration, minute, moment};
 pub use format::{bytes, fill, grouped, value_text};
 pub use present::{Answer, present, severity_of};
+pub use wait_graph::{WaitGraph, Waiter};
 
 /// More rows than this from one target are not kept: a safety limit, since statements have their own LIMIT.
 const MAX_ROWS: usize = 500;
@@ -70,10 +72,14 @@ pub struct SectionResult {
     pub scope: Scope,
     /// One row of each target, shown as a column.
     pub transposed: bool,
+    /// Its rows say what the answer can't tell.
+    pub limits: bool,
     pub columns: Vec<String>,
     pub rows: Vec<TargetRow>,
     /// Targets without an answer, and why, in words for people.
     pub failures: Vec<(Target, String)>,
+    /// The number of failures with which a server replied: a refusal, or its own time limit.
+    pub refusals: usize,
     /// The number of targets, those without an answer included.
     pub target_count: usize,
 }
@@ -122,6 +128,7 @@ async fn run_section(
         title: section.title.clone(),
         scope: section.scope,
         transposed: section.transposed,
+        limits: section.limits,
         target_count: targets.len(),
         ..SectionResult::default()
     };
@@ -136,7 +143,10 @@ async fn run_section(
                 let rows = rows.into_iter().map(|values| TargetRow { target: target.clone(), values });
                 result.rows.extend(rows);
             }
-            Err(why) => result.failures.push((target, why)),
+            Err(failure) => {
+                result.refusals += usize::from(failure.is_reply);
+                result.failures.push((target, failure.reason));
+            }
         }
     }
     sort(&mut result, query.command.header.sort.as_deref());
@@ -180,13 +190,41 @@ pub fn scope_targets(
 
 type Rows = (Vec<String>, Vec<Vec<Value>>);
 
-/// Runs one section on one target; the error is for people.
+/// The reason why a target gave no rows.
+struct TargetFailure {
+    /// For people: it follows the target's name.
+    reason: String,
+    /// The server replied.
+    is_reply: bool,
+}
+
+impl TargetFailure {
+    fn of_connection(error: &Unreachable) -> TargetFailure {
+        use Unreachable::{Login, NoDatabase, NoSlot, Pooler, Restarting};
+        let is_reply = matches!(error, Login(_) | NoDatabase | NoSlot | Pooler | Restarting);
+        TargetFailure { reason: error.to_string(), is_reply }
+    }
+
+    fn of_query(error: &QueryError, command: &Command) -> TargetFailure {
+        TargetFailure {
+            reason: explain(error, command),
+            is_reply: matches!(error, QueryError::Refused { .. }),
+        }
+    }
+
+    fn refusal(reason: &str) -> TargetFailure {
+        TargetFailure { reason: reason.to_owned(), is_reply: true }
+    }
+}
+
+/// Runs one section on one target.
 async fn query_target(
     environments: &Environments,
     query: &QueryRequest<'_>,
     index: usize,
     target: &Target,
-) -> Result<Rows, String> {
+) -> Result<Rows, TargetFailure> {
+    let failed = |error: QueryError| TargetFailure::of_query(&error, query.command);
     let header = &query.command.header;
     let address =
         Address::new(query.environment, &target.server, header.login).in_database(target.database.clone());
@@ -195,27 +233,25 @@ async fn query_target(
     } else {
         environments.acquire(&address, query.application_name).await
     };
-    let client = client.map_err(|why| why.to_string())?;
-    let section = query.command.sections(client.major()).get(index).ok_or("has no such section")?;
-    let directory = if section.parameters.iter().any(|name| name == MIGRATIONS_DIRECTORY) {
-        migrations_directory(environments, target).await
-    } else {
-        None
-    };
-    let bound_values = bound_values(environments, query, section, directory.as_deref());
+    let client = client.map_err(|error| TargetFailure::of_connection(&error))?;
+    let section = query.command.sections(client.major()).get(index);
+    let section = section.ok_or_else(|| TargetFailure::refusal("has no such section"))?;
+    let source = ValueSource { environments, query, target, client: &client };
+    let bound_values = source.bound_values(section).await.map_err(failed)?;
     // Sent in one go, so that the check of the privilege costs no round trip of its own; a custom command's transaction begins first.
     let allowed = async {
         if header.needs_pg_read_all_stats {
-            client.has_pg_read_all_stats(time_limit(query.command)).await.map_err(|why| why.to_string())
+            client.has_pg_read_all_stats(time_limit(query.command)).await
         } else {
             Ok(true)
         }
     };
     let (allowed, rows) = tokio::join!(allowed, rows(&client, query.command, section, &bound_values));
-    if !allowed? {
-        return Err("may not show other sessions: grant pg_monitor to Countersign's reader".to_owned());
+    if !allowed.map_err(failed)? {
+        let reason = "may not show other sessions: grant pg_monitor to Countersign's reader";
+        return Err(TargetFailure::refusal(reason));
     }
-    rows.map_err(|error| explain(&error, query.command))
+    rows.map_err(failed)
 }
 
 /// The command's own time limit for each target.
@@ -224,23 +260,49 @@ fn time_limit(command: &Command) -> Duration {
     seconds.map_or(Duration::MAX, Duration::from_secs)
 }
 
-/// The values behind `$1`, `$2` …: `database` is the chosen service's, unless the command has an argument of that name.
-fn bound_values(
-    environments: &Environments,
-    query: &QueryRequest<'_>,
-    section: &Section,
-    directory: Option<&str>,
-) -> Vec<Option<String>> {
-    let database = || {
-        let service = environments.service(value_unless_all(query.values, "service")?).ok()?;
-        Some(service.database.clone())
-    };
-    let value = |name: &String| match query.values.get(name) {
-        None if name == "database" => database(),
-        None if name == MIGRATIONS_DIRECTORY => directory.map(str::to_owned),
-        known => known.cloned(),
-    };
-    section.parameters.iter().map(value).collect()
+/// The source of a statement's values: those that were typed, and those that the program fills in.
+struct ValueSource<'a> {
+    environments: &'a Environments,
+    query: &'a QueryRequest<'a>,
+    target: &'a Target,
+    client: &'a PooledClient,
+}
+
+impl ValueSource<'_> {
+    /// The values behind `$1`, `$2` …
+    async fn bound_values(&self, section: &Section) -> Result<Vec<Option<String>>, QueryError> {
+        let mut values = Vec::new();
+        for name in &section.parameters {
+            values.push(match self.query.values.get(name) {
+                Some(typed) => Some(typed.clone()),
+                None => self.program_value(name).await?,
+            });
+        }
+        Ok(values)
+    }
+
+    /// `database` is the chosen service's, unless the command has an argument of that name.
+    async fn program_value(&self, name: &str) -> Result<Option<String>, QueryError> {
+        let ValueSource { environments, query, target, client } = self;
+        Ok(match name {
+            "database" => value_unless_all(query.values, "service")
+                .and_then(|service| environments.service(service).ok())
+                .map(|service| service.database.clone()),
+            MIGRATIONS_DIRECTORY => migrations_directory(environments, target).await,
+            OWN_ROLES => {
+                let environment = environments.environment(query.environment).ok();
+                environment.map(|environment| array_literal(&environments.own_roles(environment)))
+            }
+            WAIT_GRAPH => Some(WaitGraph::read(client, time_limit(query.command)).await?.to_json()),
+            _ => None,
+        })
+    }
+}
+
+/// An array of texts as PostgreSQL reads it: `{"a","b"}`.
+fn array_literal(texts: &[String]) -> String {
+    let quoted = texts.iter().map(|text| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")));
+    format!("{{{}}}", quoted.collect::<Vec<_>>().join(","))
 }
 
 /// The service's migrations, or the error of reading them, as JSON; `None` if no directory is configured.

@@ -8,6 +8,7 @@ use crate::command_line::Values;
 use crate::model::{
     Block, Button, ButtonStyle, Cell, Column, ColumnKind, Row, RunId, Severity, Table, Text, TokenPurpose,
 };
+use std::collections::BTreeMap;
 
 /// Buttons beside rows: more would not be read on a phone.
 const MAX_ROW_BUTTONS: usize = 5;
@@ -41,7 +42,7 @@ pub fn present(
     let hits = hits(command, sections);
     let mut answer = Answer::default();
     let failures = failures(sections);
-    answer.blocks.push(verdict(command, sections, &hits));
+    answer.blocks.extend(verdict_and_limits(command, sections, &hits));
     // The worst hit is the verdict itself, unless somebody gave no answer.
     let in_verdict = usize::from(failures.is_empty());
     for hit in hits.iter().skip(in_verdict).take(MAX_HITS) {
@@ -104,7 +105,9 @@ fn look_up<'a>(
 
 /// True if a section has something to show: visible columns, or a title above no rows.
 fn is_shown(section: &SectionResult) -> bool {
-    if section.rows.is_empty() {
+    if section.limits {
+        false
+    } else if section.rows.is_empty() {
         section.title.is_some() && section.target_count > section.failures.len()
     } else {
         section.columns.iter().any(|column| !column.starts_with('_'))
@@ -155,13 +158,15 @@ pub fn severity_of(threshold: &Threshold, number: f64) -> Severity {
 fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit]) -> Block {
     let failed: usize = sections.iter().map(|section| section.failures.len()).sum();
     let answered = sections.iter().any(|section| section.target_count > section.failures.len());
-    let main = sections.iter().find(|section| !section.rows.is_empty());
-    if !answered {
-        return Block::Verdict { severity: Severity::Critical, text: "No server answered.".into() };
-    }
+    let main = sections.iter().find(|section| !section.rows.is_empty() && !section.limits);
     if failed > 0 {
-        let names: Vec<&str> = labels(sections);
-        let text = format!("No whole answer from {}.", names.join(", "));
+        let names = labels(sections).join(", ");
+        let replies: usize = sections.iter().map(|section| section.refusals).sum();
+        let text = match (answered, replies) {
+            (true, _) => format!("No whole answer from {names}."),
+            (false, 0) => "No server answered.".to_owned(),
+            (false, _) => format!("No result from {names}."),
+        };
         return Block::Verdict { severity: Severity::Critical, text: text.into() };
     }
     if let Some(worst) = hits.first() {
@@ -178,6 +183,23 @@ fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit])
             Block::Verdict { severity, text: fill_placeholders(text, &look_up(section, &section.rows[0])) }
         }
     }
+}
+
+/// The verdict and what the answer can't tell: an all-clear comes behind its first limit.
+fn verdict_and_limits(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit]) -> Vec<Block> {
+    let verdict = verdict(command, sections, hits);
+    let mut limits = by_column(&command.header.limits, sections).into_iter();
+    let mut blocks = match verdict {
+        Block::Verdict { severity: Severity::Ok | Severity::Neutral, text } if limits.len() > 0 => {
+            let mut rest = Text::from("Apart from that: ");
+            rest.0.extend(text.0);
+            let limit = limits.next().unwrap_or_default();
+            vec![Block::Verdict { severity: Severity::Warning, text: limit }, Block::Text(rest)]
+        }
+        verdict => vec![verdict],
+    };
+    blocks.extend(limits.map(Block::Text));
+    blocks
 }
 
 fn labels(sections: &[SectionResult]) -> Vec<&str> {
@@ -334,10 +356,23 @@ fn button(
 }
 
 fn next_step(command: &Command, sections: &[SectionResult]) -> Option<Text> {
-    let next = command.header.next.as_deref()?;
-    let (section, row) = sections.iter().find_map(|section| {
-        let row = section.rows.iter().find(|row| has_action(command, section, row));
-        row.map(|row| (section, row))
-    })?;
-    Some(fill_placeholders(next, &look_up(section, row)))
+    let rows = || sections.iter().flat_map(|section| section.rows.iter().map(move |row| (section, row)));
+    let with_action = command.header.next.as_ref().and_then(|next| {
+        let (section, row) = rows().find(|(section, row)| has_action(command, section, row))?;
+        Some(fill_placeholders(next, &look_up(section, row)))
+    });
+    with_action.or_else(|| by_column(&command.header.next_by, sections).into_iter().next())
+}
+
+/// The templates whose column has a value in some row, each filled from the first such row.
+fn by_column(templates: &BTreeMap<String, String>, sections: &[SectionResult]) -> Vec<Text> {
+    let rows = || sections.iter().flat_map(|section| section.rows.iter().map(move |row| (section, row)));
+    let filled = templates.iter().filter_map(|(column, template)| {
+        let has_value = |(section, row): &(&SectionResult, &TargetRow)| {
+            cell(section, row, column).is_some_and(|value| *value != Value::Null)
+        };
+        let (section, row) = rows().find(has_value)?;
+        Some(fill_placeholders(template, &look_up(section, row)))
+    });
+    filled.collect()
 }
