@@ -4,69 +4,82 @@ group = "sessions"
 risk = "read"
 scope = "server"
 example = "blocked"
-details = "The root blocker of each queue comes first: it holds the lock and waits for no other session. A session can also wait behind another waiting session. A root blocker that is a prepared transaction has no session; end it with COMMIT PREPARED or ROLLBACK PREPARED in its database."
+details = "The root blocker of each queue comes first: it holds the lock and waits for no other session. A session can also wait behind another waiting session. Waits for a buffer pin or a safe snapshot are shown, too, those for a synchronous standby from 5 s on, and those of background processes. A root blocker that is a prepared transaction has no session; end it with COMMIT PREPARED or ROLLBACK PREPARED in its database."
 needs_pg_read_all_stats = true
-verdict_empty = "No session is waiting for a lock."
-verdict = "{_waiting} blocked{_by}, the longest for {_longest_s}{_largest}."
+verdict_empty = "No session is waiting for a lock, a buffer pin or a safe snapshot."
+verdict = "{_waiting} blocked{_by}, the longest for {_at_most}{_longest_s}{_largest}."
 rows_severity = "critical"
 next = "End the root blocker to unblock them: `kill {_pid}`"
 row_action = "kill {_pid}"
 row_action_if = "_killable"
+
+[next_by]
+_deadlocked = "PostgreSQL ends a deadlock after deadlock_timeout ({_deadlock_timeout}). To end it now: `cancel {_deadlocked}`"
+_gid = "Its owner must end it in {_gid_database}, with COMMIT PREPARED or ROLLBACK PREPARED."
+_own_run = "The root blocker works for run #{_own_run}: `stop {_own_run}` ends it."
+_standby = "`replication` shows the standbys."
+_waiter_pid = "The root blocker can't be ended from here ({_reason}). To let the others pass, cancel the first that waits for it: `cancel {_waiter_pid}`"
+
+[limits]
+_upper_bound = "The time of a wait is at most what is shown: for {_upper_bound} the server knows only when the statement began."
 */
-WITH RECURSIVE edges AS (
-  SELECT DISTINCT a.pid, b.blocker
-  FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b(blocker)
-  WHERE a.wait_event_type = 'Lock'
-), heads AS (
-  SELECT DISTINCT e.blocker AS pid FROM edges e WHERE NOT EXISTS (SELECT 1 FROM edges x WHERE x.pid = e.blocker)
-), above AS (
-  SELECT pid, blocker AS above FROM edges
-  UNION -- removes repeats: enumerating the paths of a queue would be exponential
-  SELECT a.pid, e.blocker FROM above a JOIN edges e ON e.pid = a.above
+WITH graph AS (
+  SELECT * FROM json_to_recordset(:'wait_graph'::json -> 'waiters') AS g(
+    place int, pid int, holder text, queue int, depth int, root bool, deadlocked bool, behind int, waits_for text, waiting_s float8,
+    at_most bool, blocked_by text, holders text)
 ), nodes AS (
-  SELECT pid, true AS is_head FROM heads UNION SELECT pid, false FROM edges
-), ranks AS (
-  SELECT n.pid, count(a.above) AS above FROM nodes n LEFT JOIN above a ON a.pid = n.pid GROUP BY n.pid
-), parents AS (
-  -- A session in a queue waits for all sessions ahead of it; it is drawn below the last of them.
-  SELECT DISTINCT ON (e.pid) e.pid, e.blocker AS parent
-  FROM edges e JOIN ranks r ON r.pid = e.blocker ORDER BY e.pid, r.above DESC, e.blocker
-), tree AS (
-  SELECT h.pid, 0 AS depth, ARRAY[-(SELECT count(*) FROM above a WHERE a.above = h.pid), h.pid] AS path FROM heads h
-  UNION ALL
-  SELECT p.pid, t.depth + 1, t.path || ARRAY[r.above, p.pid]
-  FROM tree t JOIN parents p ON p.parent = t.pid JOIN ranks r ON r.pid = p.pid
-), prepared AS (
-  -- A prepared transaction holds its locks as pid 0, which doesn't tell which one it is.
-  SELECT 'prepared transaction ' || string_agg(gid, ' or ' ORDER BY prepared) AS name FROM pg_prepared_xacts
+  SELECT g.*, a.state, a.datname, a.query, a.backend_start, a.backend_type,
+         COALESCE(g.waiting_s, extract(epoch FROM clock_timestamp() - a.xact_start))::float8 AS for_s,
+         CASE WHEN o.run IS NOT NULL THEN 'Countersign, run #' || o.run
+              ELSE COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type, g.holder, '-') END::text AS app,
+         o.run, x.gid, x.database AS gid_database,
+         CASE WHEN g.pid IS NULL THEN NULL WHEN a.pid IS NULL THEN 'it has ended' WHEN o.own THEN 'it is Countersign''s own'
+              WHEN a.backend_type <> 'client backend' THEN 'it is PostgreSQL''s ' || a.backend_type
+              WHEN u.rolsuper THEN 'it is a superuser''s' END AS reason
+  FROM graph g
+  LEFT JOIN pg_stat_activity a ON a.pid = g.pid
+  LEFT JOIN pg_roles u ON u.oid = a.usesysid
+  LEFT JOIN pg_prepared_xacts x ON g.pid IS NULL AND g.holder = 'prepared transaction ' || x.gid
+  CROSS JOIN LATERAL (SELECT COALESCE(a.usename::text = ANY (:'own_roles'::text[]), false) AS own) w
+  CROSS JOIN LATERAL (SELECT w.own, CASE WHEN w.own THEN substring(a.application_name FROM '^countersign #(\d{1,18}) ')::int8 END AS run) o
+), names AS (
+  SELECT n.*, COALESCE(n.holder, 'pid ' || n.pid || ' (' || n.app || ')' || COALESCE(' of ' || n.datname, '')) AS name,
+         COALESCE(n.holder, 'pid ' || n.pid || ' (' || n.app || ')') AS short_name
+  FROM nodes n
+), totals AS (
+  SELECT count(*) FILTER (WHERE waits_for IS NOT NULL) AS waiting, count(*) FILTER (WHERE root) AS roots,
+         max(waiting_s) AS longest_s, (array_agg(at_most ORDER BY waiting_s DESC NULLS LAST))[1] AS longest_at_most,
+         (array_agg(name ORDER BY place) FILTER (WHERE root))[1] AS largest,
+         CASE WHEN count(*) FILTER (WHERE deadlocked) BETWEEN 1 AND 5
+              THEN string_agg(short_name, ', ' ORDER BY place) FILTER (WHERE deadlocked)
+              ELSE NULLIF(count(*) FILTER (WHERE deadlocked), 0) || ' sessions' END AS deadlocked,
+         count(*) FILTER (WHERE at_most) AS upper_bounds, count(*) AS total,
+         -- To cancel the waiter with the most sessions behind it lets those pass.
+         (array_agg(pid ORDER BY behind DESC, place) FILTER (WHERE queue = 0 AND depth = 1 AND reason IS NULL))[1] AS waiter_pid
+  FROM names
 )
-SELECT CASE WHEN t.depth > 0 THEN repeat('│ ', LEAST(t.depth, 6) - 1) || '└ ' ELSE '' END || n.pid AS session,
-       CASE WHEN n.is_head THEN 'root blocker (' || b.behind || ' waiting)'
-            ELSE (SELECT string_agg(e.blocker::text, ', ' ORDER BY e.blocker) FROM edges e WHERE e.pid = n.pid) END AS "blocked by",
-       s.for_s,
-       CASE WHEN n.pid = 0 THEN p.name ELSE COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text END AS app,
-       CASE WHEN l.pid IS NOT NULL THEN 'waiting for ' || l.mode ELSE a.state END AS state,
-       a.datname::text AS database, a.query,
-       CASE w.waiting WHEN 1 THEN '1 session is' ELSE w.waiting || ' sessions are' END AS _waiting,
-       max(s.for_s) FILTER (WHERE l.pid IS NOT NULL) OVER () AS _longest_s,
-       CASE WHEN w.heads > 1 THEN ' in ' || w.heads || ' queues' ELSE ' by ' || h.name END AS _by,
-       CASE WHEN w.heads > 1 THEN '; the root blocker of the largest queue is ' || h.name ELSE '' END AS _largest,
-       n.is_head AND COALESCE(a.backend_type = 'client backend' AND NOT u.rolsuper, false) AS _killable,
-       to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start,
-       n.pid AS _pid
-FROM nodes n
--- Sessions in a deadlock that isn't resolved yet wait for each other: they have no root blocker and no place in the tree.
-LEFT JOIN tree t ON t.pid = n.pid
-CROSS JOIN prepared p
-CROSS JOIN (SELECT (SELECT count(DISTINCT pid) FROM edges) AS waiting, (SELECT count(*) FROM heads) AS heads) w
-CROSS JOIN LATERAL (SELECT count(*) AS behind FROM above r WHERE r.above = n.pid) b
-LEFT JOIN pg_stat_activity a ON a.pid = n.pid
-LEFT JOIN pg_roles u ON u.oid = a.usesysid
-LEFT JOIN LATERAL (SELECT * FROM pg_locks k WHERE k.pid = n.pid AND NOT k.granted LIMIT 1) l ON true
-CROSS JOIN LATERAL (SELECT extract(epoch FROM clock_timestamp() - CASE WHEN l.pid IS NULL THEN a.xact_start
-  -- waitstart exists from PostgreSQL 14 on
-  ELSE COALESCE((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start) END)::float8 AS for_s) s
-CROSS JOIN LATERAL (SELECT CASE WHEN n.pid = 0 THEN p.name
-  ELSE 'pid ' || n.pid || ' (' || COALESCE(NULLIF(a.application_name, ''), a.usename, '-') || ') of ' || COALESCE(a.datname, '-') END AS name) h
-ORDER BY t.path NULLS LAST, for_s DESC NULLS LAST
+SELECT CASE WHEN n.depth > 0 THEN repeat('│ ', LEAST(n.depth, 6) - 1) || '└ ' ELSE '' END || COALESCE(n.pid, 0) AS session,
+       CASE WHEN n.root THEN 'root blocker (' || n.behind || ' waiting)' ELSE n.blocked_by END AS "blocked by",
+       n.for_s, n.app,
+       CASE WHEN n.waits_for IS NOT NULL THEN 'waiting for ' || n.waits_for || CASE WHEN n.deadlocked THEN ' (deadlock)' ELSE '' END
+            ELSE n.state END AS state,
+       COALESCE(n.datname, n.gid_database)::text AS database, n.query,
+       CASE t.waiting WHEN 1 THEN '1 session is' ELSE t.waiting || ' sessions are' END AS _waiting,
+       t.longest_s AS _longest_s, CASE WHEN t.longest_at_most THEN 'at most ' ELSE '' END AS _at_most,
+       CASE WHEN t.roots > 1 THEN ' in ' || t.roots || ' queues' WHEN t.roots = 1 THEN ' by ' || t.largest
+            WHEN t.deadlocked IS NOT NULL THEN ': ' || t.deadlocked || ' wait for each other' ELSE '' END AS _by,
+       CASE WHEN t.roots > 1 THEN '; the root blocker of the largest queue is ' || t.largest ELSE '' END
+         || CASE WHEN t.roots > 0 AND t.deadlocked IS NOT NULL THEN '; ' || t.deadlocked || ' wait for each other' ELSE '' END AS _largest,
+       n.root AND n.pid IS NOT NULL AND n.reason IS NULL AS _killable,
+       CASE WHEN n.deadlocked AND n.reason IS NULL THEN n.pid END AS _deadlocked,
+       current_setting('deadlock_timeout') AS _deadlock_timeout,
+       CASE WHEN n.root THEN n.gid END AS _gid, n.gid_database::text AS _gid_database,
+       CASE WHEN n.root THEN n.run END AS _own_run,
+       CASE WHEN n.root AND n.holder = 'a synchronous standby' THEN true END AS _standby,
+       CASE WHEN n.place = 0 AND n.reason IS NOT NULL THEN t.waiter_pid END AS _waiter_pid, n.reason AS _reason,
+       CASE t.upper_bounds WHEN 0 THEN NULL WHEN 1 THEN '1 of them' ELSE t.upper_bounds || ' of them' END AS _upper_bound,
+       to_char(n.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start,
+       n.pid AS _pid, t.total AS _total
+FROM names n CROSS JOIN totals t
+ORDER BY n.place
 LIMIT 50

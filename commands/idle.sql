@@ -14,6 +14,8 @@ rows_severity = "warning"
 next = "To end it and roll back its open transaction: `kill {pid}`"
 row_action = "kill {pid}"
 row_action_if = "_killable"
+next_by = { _superuser = "Only a superuser can end it: it is a superuser's session." }
+limits = { _hidden = "{_hidden_sessions}: nothing can be said of {_them}." }
 
 [thresholds]
 idle_s = { warning = 300, critical = 900, message = "" }
@@ -21,21 +23,14 @@ blocks = { critical = 1, message = "" }
 _holds_up = { critical = 1, message = "pid {pid} ({app}) of {database} has been idle in a transaction for {idle_s} and blocks {_waiting}." }
 _longest_s = { critical = 900, message = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {value}." }
 */
-WITH RECURSIVE held AS (
+WITH held AS (
   SELECT pid, count(*) FILTER (WHERE granted) AS locks FROM pg_locks WHERE locktype <> 'virtualxid' GROUP BY pid
-), edges AS (
-  SELECT DISTINCT a.pid, b.blocker
-  FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b(blocker)
-  WHERE a.wait_event_type = 'Lock'
-), reach AS (
-  SELECT e.blocker AS head, e.pid FROM edges e
-  UNION
-  SELECT r.head, e.pid FROM reach r JOIN edges e ON e.blocker = r.pid
 ), idle AS (
-  SELECT a.*, (SELECT count(*) FROM reach r WHERE r.head = a.pid AND r.pid <> a.pid) AS behind
+  SELECT a.*, COALESCE(g.behind, 0) AS behind
   FROM pg_stat_activity a
+  LEFT JOIN json_to_recordset(:'wait_graph'::json -> 'waiters') AS g(pid int, behind int) ON g.pid = a.pid
   WHERE a.backend_type = 'client backend' AND a.state LIKE 'idle in transaction%'
-    AND a.usename IS DISTINCT FROM current_user
+    AND a.usename::text <> ALL (:'own_roles'::text[])
     AND clock_timestamp() - a.state_change >= :'over'::interval
 )
 SELECT i.pid, extract(epoch FROM clock_timestamp() - i.state_change)::float8 AS idle_s,
@@ -49,13 +44,21 @@ SELECT i.pid, extract(epoch FROM clock_timestamp() - i.state_change)::float8 AS 
             THEN extract(epoch FROM clock_timestamp() - i.state_change)::float8 END AS _longest_s,
        CASE count(*) OVER () WHEN 1 THEN '1 session has been' ELSE count(*) OVER () || ' sessions have been' END AS _sessions,
        extract(epoch FROM :'over'::interval)::float8 AS _over_s,
-       NOT COALESCE(r.rolsuper, true) AS _killable,
-       to_char(i.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start
+       NOT COALESCE(r.rolsuper, true) AS _killable, CASE WHEN COALESCE(r.rolsuper, true) THEN true END AS _superuser,
+       to_char(i.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start, count(*) OVER () AS _total
 FROM idle i
 LEFT JOIN held h ON h.pid = i.pid
 LEFT JOIN pg_roles r ON r.oid = i.usesysid
 ORDER BY i.state_change, i.pid
 LIMIT 20;
+
+-- ## Hidden sessions [limits]
+SELECT count(*) AS _hidden, CASE count(*) WHEN 1 THEN '1 session hides what it does (track_activities is off for it)'
+         ELSE count(*) || ' sessions hide what they do (track_activities is off for them)' END AS _hidden_sessions,
+       CASE count(*) WHEN 1 THEN 'it' ELSE 'them' END AS _them
+FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND state = 'disabled' AND usename::text <> ALL (:'own_roles'::text[])
+HAVING count(*) > 0;
 
 -- ## Locked tables [database]
 WITH held AS (
@@ -64,7 +67,7 @@ WITH held AS (
   WHERE l.granted AND l.locktype = 'relation'
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND a.backend_type = 'client backend' AND a.state LIKE 'idle in transaction%'
-    AND a.usename IS DISTINCT FROM current_user
+    AND a.usename::text <> ALL (:'own_roles'::text[])
     AND clock_timestamp() - a.state_change >= :'over'::interval
   -- the strongest of several on one table
   ORDER BY l.pid, l.relation, array_position(ARRAY['AccessExclusiveLock', 'ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock',

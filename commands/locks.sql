@@ -12,53 +12,50 @@ verdict = "{_who} is {state} and {_holding}; no session waits for it."
 next = "To end it and roll back its open transaction: `kill {pid}`"
 row_action = "kill {pid}"
 row_action_if = "_killable"
+next_by = { _run = "It works for run #{_run} of Countersign: `stop {_run}` ends it." }
 
 [thresholds]
-waits_s = { warning = 0, critical = 60, message = "{_who} has waited {value} for {_blockers}. `blocked` shows the whole queue." }
+waits_s = { warning = 0, critical = 60, message = "{_who} has waited {_at_most}{value} for {_blockers}{_deadlock}. `blocked` shows the whole queue." }
 blocks = { warning = 1, message = "" }
 _behind_s = { warning = 0, critical = 60, message = "{_who} is {state} and {_holding}; {_behind}, the longest for {value}." }
 */
-WITH RECURSIVE edges AS (
-  SELECT DISTINCT a.pid, b.blocker
-  FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b(blocker)
-  WHERE a.wait_event_type = 'Lock'
-), reach AS (
-  SELECT e.pid FROM edges e WHERE e.blocker = :'pid'::int
-  UNION -- removes repeats: enumerating the paths of a queue would be exponential
-  SELECT e.pid FROM reach r JOIN edges e ON e.blocker = r.pid
-), wanted AS (
-  -- waitstart exists from PostgreSQL 14 on
-  SELECT l.pid, COALESCE((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start) AS since
-  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE NOT l.granted
-), waiters AS (
-  SELECT count(DISTINCT r.pid) AS behind, extract(epoch FROM clock_timestamp() - min(w.since))::float8 AS behind_s
-  FROM reach r LEFT JOIN wanted w ON w.pid = r.pid WHERE r.pid <> :'pid'::int
+WITH graph AS (
+  SELECT * FROM json_to_recordset(:'wait_graph'::json -> 'waiters') AS g(
+    pid int, behind int, behind_s float8, deadlocked bool, waits_for text, waiting_s float8, at_most bool, holders text)
+  WHERE g.pid = :'pid'::int
 )
 SELECT a.pid, COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text AS app,
        COALESCE(a.state, a.backend_type)::text AS state,
-       b.names AS blocked_by,
-       extract(epoch FROM clock_timestamp() - w.since)::float8 AS waits_s,
-       NULLIF(s.behind, 0) AS blocks, a.datname::text AS database, a.query,
+       b.names AS blocked_by, g.waiting_s AS waits_s,
+       NULLIF(g.behind, 0) AS blocks, a.datname::text AS database, a.query,
        'pid ' || a.pid || ' (' || COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type, '-') || ')'
          || COALESCE(' of ' || a.datname, '') AS _who,
-       COALESCE(b.names, 'a lock') AS _blockers,
+       CASE WHEN g.waits_for LIKE 'a %' THEN g.waits_for || COALESCE(', which ' || b.names || ' delays', '')
+            ELSE COALESCE(b.names, 'a lock') END AS _blockers,
+       CASE WHEN g.deadlocked THEN ', which waits for it in turn (a deadlock)' ELSE '' END AS _deadlock,
+       CASE WHEN g.at_most THEN 'at most ' ELSE '' END AS _at_most,
        CASE h.held WHEN 0 THEN 'holds no lock' WHEN 1 THEN 'holds 1 lock' ELSE 'holds ' || h.held || ' locks' END AS _holding,
-       CASE s.behind WHEN 1 THEN '1 session waits for it' ELSE s.behind || ' sessions wait for it' END AS _behind,
-       CASE WHEN s.behind > 0 AND w.pid IS NULL THEN s.behind_s END AS _behind_s,
+       CASE g.behind WHEN 1 THEN '1 session waits for it' ELSE g.behind || ' sessions wait for it' END AS _behind,
+       CASE WHEN g.behind > 0 AND g.waits_for IS NULL THEN g.behind_s END AS _behind_s,
        -- A session that waits for a lock is a victim: `blocked` shows which one to end.
-       COALESCE(a.backend_type = 'client backend' AND NOT r.rolsuper AND w.pid IS NULL
-                AND a.usename <> current_user, false) AS _killable,
+       COALESCE(a.backend_type = 'client backend' AND NOT r.rolsuper AND g.waits_for IS NULL AND NOT o.own, false) AS _killable,
+       CASE WHEN o.own THEN substring(a.application_name FROM '^countersign #(\d{1,18}) ')::int8 END AS _run,
        to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start
 FROM pg_stat_activity a
-CROSS JOIN waiters s
+LEFT JOIN graph g ON g.pid = a.pid
 CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE l.granted AND l.locktype <> 'virtualxid') AS held FROM pg_locks l WHERE l.pid = a.pid) h
 LEFT JOIN pg_roles r ON r.oid = a.usesysid
-LEFT JOIN LATERAL (SELECT pid, since FROM wanted x WHERE x.pid = a.pid LIMIT 1) w ON true
+CROSS JOIN LATERAL (SELECT COALESCE(a.usename::text = ANY (:'own_roles'::text[]), false) AS own) o
 LEFT JOIN LATERAL (
-  SELECT string_agg(DISTINCT CASE WHEN x.pid = 0 THEN 'a prepared transaction'
-                                  ELSE 'pid ' || x.pid || COALESCE(' (' || COALESCE(NULLIF(o.application_name, ''), o.usename) || ')', '') END, ', ') AS names
-  FROM unnest(pg_blocking_pids(a.pid)) AS x(pid) LEFT JOIN pg_stat_activity o ON o.pid = x.pid
-) b ON w.pid IS NOT NULL
+  SELECT string_agg(w.name, ', ' ORDER BY w.place) FILTER (WHERE w.place <= 5)
+           || CASE WHEN count(*) > 5 THEN ' and ' || count(*) - 5 || ' more' ELSE '' END AS names
+  FROM (SELECT n.name, row_number() OVER (ORDER BY n.pid) AS place
+        FROM (SELECT g.holders AS name, 0 AS pid WHERE g.holders IS NOT NULL
+              UNION ALL
+              SELECT DISTINCT 'pid ' || x.pid || COALESCE(' (' || COALESCE(NULLIF(c.application_name, ''), c.usename) || ')', ''), x.pid
+              FROM unnest(pg_blocking_pids(a.pid) || pg_safe_snapshot_blocking_pids(a.pid)) AS x(pid)
+              LEFT JOIN pg_stat_activity c ON c.pid = x.pid WHERE x.pid <> 0) n) w
+) b ON g.waits_for IS NOT NULL
 WHERE a.pid = :'pid'::int;
 
 -- ## Locks [database]

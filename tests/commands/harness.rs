@@ -89,8 +89,13 @@ impl World {
 
     /// On a server of that installation; on the newest of the machine's own without one.
     pub async fn on(bin_dir: Option<PathBuf>) -> World {
+        World::with(Options { bin_dir, ..Options::default() }).await
+    }
+
+    /// On a server with those options.
+    pub async fn with(options: Options) -> World {
         let turn = TURN.lock().await;
-        let cluster = Cluster::start(Options { bin_dir, ..Options::default() }).await.unwrap();
+        let cluster = Cluster::start(options).await.unwrap();
         let team = Sample::light().install(&cluster).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let app = app((&[&cluster], PATIENT), &team, (&team.reader, directory.path()));

@@ -1,6 +1,8 @@
 //! Who waits for whom, drawn exactly: every true edge and no other, each session once.
 
-use crate::harness::World;
+use crate::harness::{World, words};
+use crate::installed::servers;
+use countersign::demo::postgres::Options;
 use std::collections::BTreeSet;
 use tokio_postgres::Client;
 
@@ -86,4 +88,144 @@ async fn a_long_queue_is_one_row_a_session() {
     let ahead =
         drawn.iter().enumerate().all(|(at, (_, _, above))| *above == queue[..at].iter().copied().collect());
     assert!(ahead, "each waits for all who came before: {told}");
+}
+
+/// Waits until the answer contains that.
+async fn told(world: &World, line: &str, part: &str) -> String {
+    words(&world.until(line, |answer| words(answer).contains(part)).await)
+}
+
+/// A queue of 400 has 80,000 edges: they are computed, not asked for, and their closure over all pairs is never made.
+#[tokio::test(flavor = "multi_thread")]
+async fn four_hundred_waiters_are_answered() {
+    let settings = vec![("max_connections".to_owned(), "500".to_owned())];
+    let world = World::with(Options { settings, ..Options::default() }).await;
+    let (head, pid) = session(&world, "asset-api").await;
+    head.batch_execute("LOCK TABLE assets").await.unwrap();
+    for _ in 0..400 {
+        let (client, _) = session(&world, "asset-worker").await;
+        tokio::spawn(async move { client.batch_execute("LOCK TABLE assets").await });
+    }
+    let told = told(&world, "blocked", "400 sessions are blocked").await;
+    let verdict =
+        format!("CRITICAL: 400 sessions are blocked by pid {pid} (asset-api) of asset_service_db, ");
+    assert!(told.starts_with(&verdict), "{told}");
+    assert!(told.contains(&format!("\n{pid} | root blocker (400 waiting) | ")), "{told}");
+    assert_eq!(drawn(&told).len(), 50, "{told}");
+    let idle = world.told("idle --over 1s").await;
+    let verdict =
+        format!("CRITICAL: pid {pid} (asset-api) of asset_service_db has been idle in a transaction for ");
+    assert!(idle.starts_with(&verdict) && idle.contains(" and blocks 400 sessions."), "{idle}");
+    let locks = world.told(&format!("locks {pid}")).await;
+    assert!(locks.contains("; 400 sessions wait for it, the longest for "), "{locks}");
+    let plan = world.plan(&format!("kill {pid}")).await.unwrap();
+    assert!(plan.context.contains(&("unblocks".to_owned(), "400 waiting sessions".to_owned())), "{plan:?}");
+    assert_eq!(plan.tables[0].title.as_deref(), Some("Waiting sessions: the 20 longest of 400"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_to_blame_is_not_named() {
+    for bin_dir in servers() {
+        let world = World::on(Some(bin_dir)).await;
+        let users = world.cluster.connect("user_service_db").await.unwrap();
+        users.batch_execute("BEGIN; CREATE TABLE x (i int); PREPARE TRANSACTION 'innocent-9'").await.unwrap();
+        let (guilty, _) = session(&world, "asset-api").await;
+        guilty.batch_execute("LOCK TABLE assets; PREPARE TRANSACTION 'guilty-9'").await.unwrap();
+        let pid = waiter(&world, "asset-worker", "SELECT FROM assets").await;
+        let blocked =
+            told(&world, "blocked", "1 session is blocked by prepared transaction guilty-9, ").await;
+        assert!(!blocked.contains("innocent-9"), "{blocked}");
+        let next = "Its owner must end it in asset_service_db, with COMMIT PREPARED or ROLLBACK PREPARED.\n";
+        assert!(blocked.ends_with(next), "{blocked}");
+        let locks = world.told(&format!("locks {pid}")).await;
+        assert!(locks.contains(" for prepared transaction guilty-9. "), "{locks}");
+        let assets = world.cluster.connect("asset_service_db").await.unwrap();
+        assets.batch_execute("ROLLBACK PREPARED 'guilty-9'").await.unwrap();
+
+        a_deadlock_is_told(&world).await;
+        waits_that_are_no_locks_are_told(&world).await;
+        a_root_blocker_that_nobody_can_end_is_told(&world).await;
+    }
+}
+
+async fn a_deadlock_is_told(world: &World) {
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    superuser.batch_execute("ALTER SYSTEM SET deadlock_timeout = '1h'").await.unwrap();
+    superuser.query("SELECT pg_reload_conf()", &[]).await.unwrap();
+    let mut ring = Vec::new();
+    for (at, own) in ["d1", "d2"].into_iter().enumerate() {
+        let (client, pid) = session(world, own).await;
+        while client.query_one("SHOW deadlock_timeout", &[]).await.unwrap().get::<_, &str>(0) != "1h" {}
+        client.batch_execute(&format!("SELECT pg_advisory_xact_lock({at})")).await.unwrap();
+        ring.push((client, pid));
+    }
+    let pids: Vec<i32> = ring.iter().map(|(_, pid)| *pid).collect();
+    for (at, (client, _)) in ring.into_iter().enumerate() {
+        let sql = format!("SELECT pg_advisory_xact_lock({})", 1 - at);
+        tokio::spawn(async move { client.batch_execute(&sql).await });
+    }
+    let third = waiter(world, "third", "SELECT pg_advisory_xact_lock(0)").await;
+    let (first, second) = (pids[0].min(pids[1]), pids[0].max(pids[1]));
+    let name = |pid: i32| if pid == pids[0] { "d1" } else { "d2" };
+    let verdict = format!(
+        "CRITICAL: 3 sessions are blocked: pid {first} ({}), pid {second} ({}) wait for each other, the longest for ",
+        name(first),
+        name(second)
+    );
+    let blocked = told(world, "blocked", &verdict).await;
+    assert!(blocked.contains(&format!("\n{third} | ")) && !blocked.contains("root blocker"), "{blocked}");
+    assert!(blocked.ends_with(&format!("(1h). To end it now: cancel {first}\n")), "{blocked}");
+    superuser.query("SELECT pg_cancel_backend($1)", &[&first]).await.unwrap();
+    told(world, "blocked", "OK: ").await;
+}
+
+async fn waits_that_are_no_locks_are_told(world: &World) {
+    let (writer, writer_pid) = session(world, "writer").await;
+    let write = "ROLLBACK; BEGIN ISOLATION LEVEL SERIALIZABLE; UPDATE assets SET description = description WHERE id = ''";
+    writer.batch_execute(write).await.unwrap();
+    writer.batch_execute("CREATE TEMP TABLE written AS SELECT 1").await.unwrap();
+    let (dump, pid) = session(world, "dump").await;
+    let snapshot = "ROLLBACK; BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE; SELECT 1";
+    tokio::spawn(async move { dump.batch_execute(snapshot).await });
+    let verdict = format!(
+        "1 session is blocked by pid {writer_pid} (writer) of asset_service_db, the longest for at most "
+    );
+    let blocked = told(world, "blocked", &verdict).await;
+    assert!(
+        blocked.contains("waiting for a safe snapshot") && blocked.contains("is at most what is shown"),
+        "{blocked}"
+    );
+    let locks = world.told(&format!("locks {pid}")).await;
+    let waits = format!(" for a safe snapshot, which pid {writer_pid} (writer) delays. ");
+    assert!(locks.contains(&waits), "{locks}");
+    writer.batch_execute("ROLLBACK").await.unwrap();
+
+    let (reader, reader_pid) = session(world, "reader").await;
+    reader.batch_execute("DECLARE c CURSOR FOR SELECT * FROM assets; FETCH 1 FROM c").await.unwrap();
+    let owner = world.cluster.connect("asset_service_db").await.unwrap();
+    let vacuum =
+        tokio::spawn(
+            async move { owner.batch_execute("VACUUM (FREEZE, DISABLE_PAGE_SKIPPING) assets").await },
+        );
+    let verdict = format!("1 session is blocked by pid {reader_pid} (reader) of asset_service_db, ");
+    let blocked = told(world, "blocked", &verdict).await;
+    assert!(blocked.contains("waiting for a buffer pin"), "{blocked}");
+    let health = world.told("health").await;
+    assert!(health.contains("1 session is waiting for a buffer pin or a safe snapshot."), "{health}");
+    reader.batch_execute("ROLLBACK").await.unwrap();
+    vacuum.await.unwrap().unwrap();
+}
+
+async fn a_root_blocker_that_nobody_can_end_is_told(world: &World) {
+    let admin = world.cluster.connect("asset_service_db").await.unwrap();
+    admin.batch_execute("BEGIN; LOCK TABLE assets IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap();
+    let alter = waiter(world, "migration", "LOCK TABLE assets").await;
+    waiter(world, "asset-api", "SELECT FROM assets").await;
+    let blocked = told(world, "blocked", "2 sessions are blocked by pid ").await;
+    let next = format!(
+        "The root blocker can't be ended from here (it is a superuser's). To let the others pass, cancel the first that waits \
+         for it: cancel {alter}\n"
+    );
+    assert!(blocked.ends_with(&next), "{blocked}");
+    admin.batch_execute("ROLLBACK").await.unwrap();
 }
