@@ -31,8 +31,8 @@ SELECT app, count(*) AS sessions,
          AS longest_s,
        database
 FROM (
-  SELECT CASE WHEN usename = current_user THEN 'Countersign' ELSE COALESCE(NULLIF(application_name, ''), usename, '-') END::text AS app,
-         CASE WHEN usename <> current_user THEN datname END::text AS database, state, state_change
+  SELECT CASE WHEN usename::text = ANY (:'own_roles'::text[]) THEN 'Countersign' ELSE COALESCE(NULLIF(application_name, ''), usename, '-') END::text AS app,
+         CASE WHEN usename::text <> ALL (:'own_roles'::text[]) THEN datname END::text AS database, state, state_change
   FROM pg_stat_activity
   WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
     AND (NULLIF(:'database', '') IS NULL OR datname = :'database')

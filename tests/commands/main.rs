@@ -22,6 +22,7 @@ mod psql;
 mod record;
 mod replication;
 mod roles;
+mod sessions;
 mod settings;
 mod statistics;
 mod storage;
