@@ -16,11 +16,7 @@ impl Action for Kill {
         let mut plan = session.plan(SignalKind::Terminate).await?;
         let SessionInfo { pid, role, app, .. } = &session;
         plan.effect = format!("Ends session {pid} of {role} ({app}).");
-        plan.impact = if session.has_written {
-            format!("{app} loses its connection, and its open transaction is rolled back.")
-        } else {
-            format!("{app} loses its connection. Its open transaction has written nothing.")
-        };
+        plan.impact = format!("{app} loses its connection. {}", session.loss);
         plan.rollback =
             "Not possible: what the session has not committed is lost. Clients usually reconnect.".to_owned();
         Ok(plan)

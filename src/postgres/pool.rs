@@ -177,7 +177,7 @@ pub struct PooledClient {
 }
 
 /// The failure of a query.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum QueryError {
     #[error("gave no answer within {} s", .0.as_secs())]
     TimedOut(Duration),

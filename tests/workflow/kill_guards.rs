@@ -87,8 +87,10 @@ struct Aim<'a> {
 async fn signals(client: &Client, aim: &Aim<'_>) -> Vec<Row> {
     let sql = include_str!("../../src/actions/support/signal.sql");
     let Aim { pid, backend_start, how, query_start, own, role, database, state_change } = aim;
+    let (backend_start, query_start) = (vec![*backend_start], vec![*query_start]);
+    let (state_change, pid, role, database) = (vec![*state_change], vec![*pid], vec![*role], vec![*database]);
     let values: [&(dyn ToSql + Sync); 8] =
-        [pid, backend_start, how, query_start, own, role, database, state_change];
+        [&pid, &backend_start, how, &query_start, own, &role, &database, &state_change];
     client.query(sql, &values).await.unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::demo::sample::LoginAccount;
-use countersign::model::{EventKind, RunState};
+use countersign::model::{EventKind, Plan, RunState};
 use tokio_postgres::Client;
 
 /// A server of its own: who is idle there is nobody else's business.
@@ -143,27 +143,64 @@ async fn when_all_of_them_were_used_nothing_is_done_and_refused_is_told() {
     }
 }
 
+/// An exhausted server is what the command is for: the card sums them up, the plan names them all.
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_a_card_can_name_is_refused_with_how_to_narrow_it() {
-    let scene = alone().await;
-    let sessions = pool(&scene, 51).await;
+async fn more_than_a_card_can_list_are_summed_up_and_end() {
+    let servers = Servers::alone(200).await;
+    let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    let mut sessions = pool(&scene, 30).await;
+    for _ in 0..90 {
+        sessions.push(scene.session("").await);
+    }
     a_second_passes(&scene).await;
-    let told = scene.asks(ANA, ASK).await;
-    assert!(told.button("Approve").is_none(), "{}", told.plain());
+    let card = scene.card(ANA, ASK).await;
+    let told = card.plain();
+    let role = &scene.servers.team.service("asset-service").expect("the service").1.user;
+    assert!(told.contains("Ends 120 sessions on asset_service_db of production"), "{told}");
     assert!(
-        told.plain().contains("51 sessions on asset_service_db have been idle for 1.0 s"),
-        "{}",
-        told.plain()
+        told.contains("120 sessions to end, by application; the plan holds the identity of each"),
+        "{told}"
     );
-    assert!(told.plain().contains("kill-idle <service> --older-than 2h"), "{}", told.plain());
-    drop(sessions.into_iter().next());
+    assert!(told.contains(role.as_str()), "those without a name have their role's: {told}");
+    assert!(told.contains("12 other applications"), "31 names, of which 19 are shown: {told}");
+    let plan = scene.only_run("kill-idle").await.text("plan").and_then(Plan::from_json).expect("a plan");
+    let mut planned: Vec<&str> =
+        plan.target_identities.iter().map(|session| session["pid"].as_str()).collect();
+    let mut pids: Vec<String> = sessions.iter().map(|(_, pid)| pid.to_string()).collect();
+    (planned.sort_unstable(), pids.sort_unstable());
+    assert_eq!(planned, pids);
+    sessions[100].0.query_one("SELECT 1", &[]).await.unwrap();
+    scene.click_button(BEN, &card.at(), "Approve").await;
+    let told = scene.until(&card.at(), "119 of 120 sessions ended; the others are below.").await.plain();
+    assert!(fate(&told, sessions[100].1).contains("was used in between, left alone"), "{told}");
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'asset_service_db' AND usename = $1";
+    let left: i64 = scene.superuser().await.query_one(sql, &[role]).await.unwrap().get(0);
+    assert_eq!(left, 1);
     for wrong in
         ["kill-idle --older-than 0s --env production", "kill-idle --older-than soon --env production"]
     {
         let told = scene.asks(ANA, wrong).await;
         assert!(told.button("Approve").is_none() && told.plain().contains("older-than"), "{}", told.plain());
     }
-    assert!(scene.runs_of("kill-idle").await.is_empty());
+}
+
+/// Nothing but its transaction can be seen of a session from outside, and its advisory locks.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cards_say_what_ends_with_a_session() {
+    let scene = alone().await;
+    let (listener, pid) = scene.session("").await;
+    let setup = "LISTEN jobs; CREATE TEMP TABLE keep AS SELECT 1; SELECT pg_advisory_lock(4242)";
+    for sql in setup.split("; ") {
+        listener.batch_execute(sql).await.unwrap();
+    }
+    a_second_passes(&scene).await;
+    let role = &scene.servers.team.service("asset-service").expect("the service").1.user;
+    let lost = "1 advisory lock is released. Temporary tables, prepared statements and LISTEN are lost, too; they can't be seen from outside.";
+    let told = scene.asks(ANA, &format!("{ASK} --dry-run")).await.plain();
+    assert!(told.contains(lost) && !told.contains("nothing is lost"), "{told}");
+    let told = scene.asks(ANA, &format!("kill {pid} --env production --dry-run")).await.plain();
+    assert!(told.contains(&format!("{role} loses its connection. No transaction is open. {lost}")), "{told}");
+    assert!(!told.contains("open for -") && !told.contains("Impact: -"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,9 @@
 //! `kill-idle`: ends the sessions of a server, or of one service's database, that have been idle for long. The card lists each
-//! session; each is ended in a statement of its own, and only if it has done nothing since it was shown.
+//! session, or sums up more than a card can list; the plan names them all, and each is judged by itself: it is ended only if it has
+//! done nothing since it was shown.
 
 use super::support::blocks::{count, table};
-use super::support::session_info::{ensure_sees_sessions, query_error, reader};
+use super::support::session_info::{ensure_sees_sessions, query_error, reader, session_loss};
 use super::support::signal::{
     CurrentSession, ServerTarget, SessionId, SignalKind, SignalResult, observe_outcome, signal_all,
 };
@@ -15,12 +16,16 @@ use crate::sql::duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
 pub struct KillIdle;
 
-/// An approver can't read a longer list on a card.
-const MAX_SESSIONS: usize = 50;
+/// An approver can't read a longer list on a card: more sessions are summed up by application and role.
+const MAX_LISTED: usize = 50;
+
+/// Lines of a summary.
+const MAX_GROUPS: usize = 20;
 
 #[derive(Default, Serialize, Deserialize)]
 struct IdleTarget {
@@ -50,8 +55,9 @@ impl Action for KillIdle {
             .filter(|row| row.get::<_, Option<i32>>("pid").is_some())
             .partition(|row| row.get::<_, bool>("privileged") || row.get::<_, bool>("own"));
         let place = database.unwrap_or_else(|| server.clone());
-        let idle = IdleSessions { listed, spared, seconds, place };
-        idle.ensure_fit_for_card(&call.command.name)?;
+        let hidden = rows.first().map_or(0, |row| row.get("hidden"));
+        let idle = IdleSessions { listed, spared, hidden, seconds, place };
+        idle.ensure_any()?;
         let mut plan = idle.plan(&environment.name);
         plan.set_target(&ServerTarget { server });
         Ok(plan)
@@ -90,27 +96,33 @@ struct IdleSessions<'a> {
     listed: Vec<&'a Row>,
     /// Those of superusers, replication and Countersign itself.
     spared: Vec<&'a Row>,
+    /// The number of sessions that hide their state.
+    hidden: i64,
     seconds: f64,
     place: String,
 }
 
 impl IdleSessions<'_> {
-    fn ensure_fit_for_card(&self, command: &str) -> Result<()> {
+    fn ensure_any(&self) -> Result<()> {
+        if !self.listed.is_empty() {
+            return Ok(());
+        }
         let (place, idle_time) = (&self.place, duration(self.seconds));
-        match self.listed.len() {
-            0 => Err(Error::instead(
-                format!(
-                    "No session on {place} has been idle for {idle_time} or longer, except those that are never ended."
-                ),
-                "`connections` shows who holds connections; `idle` shows sessions that are idle in a transaction.",
-            )),
-            many if many > MAX_SESSIONS => Err(Error::instead(
-                format!(
-                    "{many} sessions on {place} have been idle for {idle_time} or longer: too many to list on one card."
-                ),
-                format!("Ask for fewer: `{command} <service> --older-than 2h`."),
-            )),
-            _ => Ok(()),
+        let hidden = self.hidden_sessions().map_or(String::new(), |hidden| format!(" {hidden}."));
+        Err(Error::instead(
+            format!(
+                "No session on {place} has been idle for {idle_time} or longer, except those that are never ended.{hidden}"
+            ),
+            "`connections` shows who holds connections; `idle` shows sessions that are idle in a transaction.",
+        ))
+    }
+
+    /// The sessions of which nothing is known.
+    fn hidden_sessions(&self) -> Option<String> {
+        match self.hidden {
+            0 => None,
+            1 => Some("1 session hides what it does (track_activities is off for it)".to_owned()),
+            many => Some(format!("{many} sessions hide what they do (track_activities is off for them)")),
         }
     }
 
@@ -145,11 +157,17 @@ impl IdleSessions<'_> {
             let spared = format!("{spared} of superusers, replication or Countersign itself");
             plan.add_context("left alone", spared);
         }
-        plan.tables.push(sessions(listed));
-        let apps = applications(listed);
-        plan.impact =
-            format!("{apps}: each connection is closed. None is in a transaction, so nothing is lost.");
-        plan.rollback = "Not needed: a pool opens new connections. If they pile up again, its limit is too high or it leaks connections."
+        if let Some(hidden) = self.hidden_sessions() {
+            plan.add_context("not seen", hidden);
+        }
+        plan.tables.push(if listed.len() > MAX_LISTED { summary(listed) } else { sessions(listed) });
+        let (apps, advisory_locks) =
+            (applications(listed), listed.iter().map(|row| row.get::<_, i64>("advisory_locks")).sum());
+        plan.impact = format!(
+            "{apps}: each connection is closed. None is in a transaction. {}",
+            session_loss(advisory_locks)
+        );
+        plan.rollback = "Not possible, and seldom needed: a pool opens new connections. If they pile up again, its limit is too high or it leaks connections."
             .to_owned();
         plan
     }
@@ -173,6 +191,61 @@ fn sessions(listed: &[&Row]) -> Table {
         vec![row.get::<_, i32>("pid").to_string().into(), app, role, client, idle_for.into()]
     });
     Table { title: Some("Sessions to end".to_owned()), ..table(&columns, rows.collect()) }
+}
+
+/// Sessions of one application and role.
+struct IdleGroup {
+    sessions: usize,
+    app: String,
+    role: String,
+    shortest_s: f64,
+    longest_s: f64,
+}
+
+/// Sums sessions up by application and role, the most first.
+fn summary(listed: &[&Row]) -> Table {
+    let mut groups = BTreeMap::<(&str, &str), IdleGroup>::new();
+    for row in listed {
+        let (app, role): (&str, &str) = (row.get("app"), row.get("role"));
+        let idle_s = row.get::<_, Option<f64>>("idle_s").unwrap_or_default();
+        let session = IdleGroup {
+            sessions: 1,
+            app: app.to_owned(),
+            role: role.to_owned(),
+            shortest_s: idle_s,
+            longest_s: idle_s,
+        };
+        groups.entry((app, role)).and_modify(|group| group.add(&session)).or_insert(session);
+    }
+    let mut groups: Vec<IdleGroup> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.sessions));
+    if groups.len() > MAX_GROUPS {
+        let mut others = groups.split_off(MAX_GROUPS - 1).into_iter();
+        if let Some(mut all) = others.next() {
+            let number = others.len() + 1;
+            for other in others {
+                all.add(&other);
+            }
+            (all.app, all.role) = (format!("{number} other applications"), "-".to_owned());
+            groups.push(all);
+        }
+    }
+    let columns = [("sessions", Right), ("app", Left), ("role", Left), ("idle for", Right)];
+    let rows = groups.into_iter().map(|IdleGroup { sessions, app, role, shortest_s, longest_s }| {
+        let idle_for = format!("{} to {}", duration(shortest_s), duration(longest_s));
+        vec![sessions.to_string().into(), app.into(), role.into(), idle_for.into()]
+    });
+    let title =
+        format!("{} sessions to end, by application; the plan holds the identity of each", listed.len());
+    Table { title: Some(title), ..table(&columns, rows.collect()) }
+}
+
+impl IdleGroup {
+    fn add(&mut self, other: &IdleGroup) {
+        self.sessions += other.sessions;
+        self.shortest_s = self.shortest_s.min(other.shortest_s);
+        self.longest_s = self.longest_s.max(other.longest_s);
+    }
 }
 
 /// Lists those sessions first that have not ended.
@@ -200,11 +273,16 @@ fn outcome(targets: &[IdleTarget], results: &[SignalResult]) -> Outcome {
     } else {
         Outcome::invalidated("None of the sessions is as it was shown.")
     };
-    let rows = others.iter().chain(&ended).map(|(target, result)| {
+    // Of many, those that have not ended are what is left to look at.
+    let shown = if all > MAX_LISTED { others.iter().chain(&[]) } else { others.iter().chain(&ended) };
+    let rows = shown.take(MAX_LISTED).map(|(target, result)| {
         vec![target.session.pid.to_string().into(), target.app.as_str().into(), cell(result)]
     });
-    let table = table(&[("pid", Right), ("app", Left), ("result", Left)], rows.collect());
-    outcome.blocks.push(Block::Table(table));
+    let mut table = table(&[("pid", Right), ("app", Left), ("result", Left)], rows.collect());
+    table.total = table.total.max(if all > MAX_LISTED { others.len() } else { all });
+    if table.total > 0 {
+        outcome.blocks.push(Block::Table(table));
+    }
     let pids: Vec<String> = ended.iter().map(|(target, _)| target.session.pid.to_string()).collect();
     outcome.facts = json!({ "shown": all, "ended": number, "pids": pids });
     outcome

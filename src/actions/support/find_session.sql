@@ -3,7 +3,7 @@ SELECT a.pid,
        to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS backend_start,
        to_char(a.query_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'   AS query_start,
        COALESCE(a.datname, '-')::text AS database, COALESCE(a.usename, '-')::text AS role,
-       COALESCE(NULLIF(a.application_name, ''), '-') AS app, COALESCE(host(a.client_addr), 'local') AS client,
+       COALESCE(NULLIF(a.application_name, ''), a.usename, '-')::text AS app, COALESCE(host(a.client_addr), 'local') AS client,
        COALESCE(a.state, '-') AS state, a.backend_type,
        COALESCE(r.rolsuper, true) AS superuser,
        a.usesysid IN (SELECT oid FROM pg_roles WHERE rolname = ANY ($2::text[])) OR a.pid = pg_backend_pid() AS own,
@@ -11,9 +11,12 @@ SELECT a.pid,
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8    AS xact_s,
        extract(epoch FROM clock_timestamp() - a.state_change)::float8  AS state_s,
        a.backend_xid IS NOT NULL AS has_written,
-       CASE WHEN cardinality(pg_blocking_pids(a.pid)) > 0
-            THEN array_to_string(pg_blocking_pids(a.pid), ', ') END AS waits_for,
+       (SELECT string_agg(b.pid::text, ', ' ORDER BY b.place) FILTER (WHERE b.place <= 5)
+                 || CASE WHEN count(*) > 5 THEN ' and ' || count(*) - 5 || ' more' ELSE '' END
+        FROM (SELECT DISTINCT ON (x.pid) x.pid, dense_rank() OVER (ORDER BY x.pid) AS place FROM unnest(pg_blocking_pids(a.pid)) AS x(pid)) b)
+         AS waits_for,
        (SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation') AS locks,
+       (SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype = 'advisory') AS advisory_locks,
        pg_has_role('pg_read_all_stats', 'USAGE') AS may_see,
        a.query
 FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid

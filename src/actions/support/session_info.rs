@@ -8,8 +8,12 @@ use crate::error::{Error, Result};
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{LoginKind, Plan, Table};
 use crate::postgres::{Address, PooledClient, QueryError};
-use crate::sql::{duration, user_error};
+use crate::sql::{WaitGraph, Waiter, duration, grouped, user_error};
+use std::time::Duration;
 use tokio_postgres::Row;
+
+/// An approver reads no longer list of those who wait.
+const MAX_WAITING: usize = 20;
 
 /// A session in `pg_stat_activity`, and a connection to its server.
 pub struct SessionInfo {
@@ -21,8 +25,8 @@ pub struct SessionInfo {
     pub role: String,
     pub app: String,
     pub state: String,
-    /// Its transaction has a transaction id.
-    pub has_written: bool,
+    /// "Its open transaction is rolled back."
+    pub loss: String,
     backend_start: String,
 }
 
@@ -45,7 +49,7 @@ impl SessionInfo {
                     role: row.get("role"),
                     app: row.get("app"),
                     state: row.get("state"),
-                    has_written: row.get("has_written"),
+                    loss: loss(&row),
                     backend_start: row.get("backend_start"),
                     row,
                 });
@@ -84,7 +88,13 @@ impl SessionInfo {
         let SessionInfo { pid, role, row, .. } = self;
         let backend_type: &str = row.get::<_, Option<&str>>("backend_type").unwrap_or_default();
         let problem = if row.get::<_, Option<bool>>("own") == Some(true) {
-            format!("Session {pid} is Countersign's own.")
+            let problem = format!("Session {pid} is Countersign's own.");
+            return Err(match own_run(&self.app) {
+                Some(run) => {
+                    Error::instead(problem, format!("It works for run #{run}: `stop {run}` ends it."))
+                }
+                None => Error::user(problem),
+            });
         } else if backend_type != "client backend" {
             format!("{pid} is no client's session: it is PostgreSQL's {backend_type}.")
         } else if row.get("superuser") {
@@ -97,9 +107,9 @@ impl SessionInfo {
 
     /// Builds the plan of a signal to this session, without effect and impact. A cancellation is for its current statement only.
     pub async fn plan(&self, kind: SignalKind) -> Result<Plan> {
-        let waiting = self.client.query(include_str!("waiting_sessions.sql"), &[&self.pid]).await;
-        let waiting = waiting.map_err(|err| query_error(&self.server, &err))?;
-        let total = waiting.first().map_or(0, |row| row.get::<_, i64>("total"));
+        let graph = WaitGraph::read(&self.client, Duration::MAX).await;
+        let graph = graph.map_err(|err| query_error(&self.server, &err))?;
+        let waiting = graph.behind(self.pid);
         let query_start = || self.row.get::<_, Option<String>>("query_start").unwrap_or_default();
         let mut plan = Plan::of(String::new());
         plan.set_target(&ServerTarget { server: self.server.clone() });
@@ -119,15 +129,18 @@ impl SessionInfo {
         plan.add_context("application", application);
         plan.add_context("state", format!("{}, for {}", self.state, since("state_s")));
         let locks: i64 = self.row.get("locks");
-        let transaction = format!("open for {}, holds {locks} table and index locks", since("xact_s"));
+        let transaction = match self.row.get::<_, Option<f64>>("xact_s") {
+            Some(seconds) => format!("open for {}, holds {locks} table and index locks", duration(seconds)),
+            None => "none is open".to_owned(),
+        };
         plan.add_context("transaction", transaction);
         if let Some(pids) = self.row.get::<_, Option<&str>>("waits_for") {
             plan.add_context("waits for", format!("pid {pids}"));
         }
-        let unblocks = match total {
+        let unblocks = match waiting.len() {
             0 => "no sessions: none waits for this one".to_owned(),
             1 => "1 waiting session".to_owned(),
-            _ => format!("{total} waiting sessions"),
+            total => format!("{total} waiting sessions"),
         };
         plan.add_context("unblocks", unblocks);
         let query = crate::redact::query(self.row.get::<_, Option<&str>>("query").unwrap_or_default());
@@ -135,19 +148,59 @@ impl SessionInfo {
             let title = if self.state == "active" { "Current statement" } else { "Last statement" };
             plan.code = Some((title.to_owned(), crate::command_line::truncated_for_card(&query)));
         }
-        if total > 0 {
-            let rows = waiting.iter().map(|row| {
-                let waiting = row.get::<_, Option<f64>>("waiting_s").map_or("-".to_owned(), duration);
-                let (pid, role, app): (i32, &str, &str) = (row.get("pid"), row.get("role"), row.get("app"));
-                vec![pid.to_string().into(), role.into(), app.into(), waiting.into()]
-            });
-            let longest = if total > 20 { format!(": the 20 longest of {total}") } else { String::new() };
-            let title = Some(format!("Waiting sessions{longest}"));
-            let columns = [("pid", Right), ("role", Left), ("app", Left), ("waiting", Right)];
-            plan.tables.push(Table { title, ..table(&columns, rows.collect()) });
+        if !waiting.is_empty() {
+            plan.tables.push(self.waiting_table(&waiting).await?);
         }
         Ok(plan)
     }
+
+    /// Lists the sessions with the longest waits.
+    async fn waiting_table(&self, waiting: &[&Waiter]) -> Result<Table> {
+        let shown = &waiting[..waiting.len().min(MAX_WAITING)];
+        let pids: Vec<i32> = shown.iter().filter_map(|waiter| waiter.pid).collect();
+        let known = self.client.query(include_str!("waiting_sessions.sql"), &[&pids]).await;
+        let known = known.map_err(|err| query_error(&self.server, &err))?;
+        let rows = shown.iter().filter_map(|waiter| {
+            let row = known.iter().find(|row| Some(row.get::<_, i32>("pid")) == waiter.pid)?;
+            let (pid, role, app): (i32, &str, &str) = (row.get("pid"), row.get("role"), row.get("app"));
+            let at_most = if waiter.at_most { "at most " } else { "" };
+            let time = waiter.waiting_s.map_or("-".to_owned(), |s| format!("{at_most}{}", duration(s)));
+            Some(vec![pid.to_string().into(), role.into(), app.into(), time.into()])
+        });
+        let is_cut = waiting.len() > MAX_WAITING;
+        let longest =
+            if is_cut { format!(": the {MAX_WAITING} longest of {}", waiting.len()) } else { String::new() };
+        let title = Some(format!("Waiting sessions{longest}"));
+        let columns = [("pid", Right), ("role", Left), ("app", Left), ("waiting", Right)];
+        Ok(Table { title, ..table(&columns, rows.collect()) })
+    }
+}
+
+/// The run that one of Countersign's own sessions works for, by its `application_name`: "countersign #313 ana".
+fn own_run(application_name: &str) -> Option<u64> {
+    application_name.strip_prefix("countersign #")?.split(' ').next()?.parse().ok()
+}
+
+/// The loss when the session of a row of `find_session.sql` ends: in whole sentences.
+fn loss(row: &Row) -> String {
+    let transaction = match (row.get::<_, Option<f64>>("xact_s"), row.get("has_written")) {
+        (None, _) => "No transaction is open.",
+        (Some(_), true) => "Its open transaction is rolled back.",
+        (Some(_), false) => "Its open transaction has written nothing.",
+    };
+    format!("{transaction} {}", session_loss(row.get("advisory_locks")))
+}
+
+/// The loss besides a transaction when sessions end: what belongs to a session and survives its transactions.
+pub fn session_loss(advisory_locks: i64) -> String {
+    let advisory_locks = match advisory_locks {
+        0 => String::new(),
+        1 => "1 advisory lock is released. ".to_owned(),
+        many => format!("{} advisory locks are released. ", grouped(many)),
+    };
+    format!(
+        "{advisory_locks}Temporary tables, prepared statements and LISTEN are lost, too; they can't be seen from outside."
+    )
 }
 
 /// Opens a connection of the reader to a server's maintenance database.

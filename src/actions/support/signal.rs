@@ -1,5 +1,5 @@
-//! Signals to sessions, for `kill`, `cancel` and `kill-idle`: one guarded statement (`signal.sql`) for each session, then a check of
-//! each session's state.
+//! Signals to sessions, for `kill`, `cancel` and `kill-idle`: one guarded statement (`signal.sql`), which judges each session by
+//! itself, then a check of each session's state.
 
 use super::recovery::INTERRUPTED;
 use crate::actions::{Execution, Outcome};
@@ -7,6 +7,7 @@ use crate::model::{EventKind, Plan, as_text, from_identity};
 use crate::postgres::{Address, PooledClient, QueryError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -14,6 +15,9 @@ use tokio_postgres::types::ToSql;
 /// A backend ends within milliseconds unless it is stuck in the kernel; waiting longer would show nothing new.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Sessions that one statement signals.
+const BATCH: usize = 1_000;
 
 /// The signal that a session gets, as `signal.sql` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
@@ -127,30 +131,107 @@ impl Signaller {
         }
     }
 
-    async fn signal(&self, session: &SessionId) -> SignalResult {
-        let SessionId { pid, backend_start, query_start, state_change, role, database } = session;
-        let (sql, signal_name) = (include_str!("signal.sql"), <&str>::from(self.kind));
-        let values: [&(dyn ToSql + Sync); 8] =
-            [pid, backend_start, &signal_name, query_start, &self.own_roles, role, database, state_change];
-        match self.client.query(sql, &values).await {
-            Ok(rows) if rows.is_empty() => SignalResult::NotSignalled(self.current(session).await),
-            // Placeholder until the session is read for the first time.
-            Ok(_) => SignalResult::Signalled(Ok(CurrentSession::Same(LiveSession {
-                runs_statement: true,
-                ..LiveSession::default()
-            }))),
-            Err(err @ QueryError::Refused { .. }) => SignalResult::Refused(err),
-            Err(err) => SignalResult::Unknown(err),
+    /// Signals sessions in one statement; if PostgreSQL refuses it, each in a statement of its own, so that no session stops the others.
+    async fn signal(&self, sessions: &[SessionId]) -> Vec<SignalResult> {
+        match self.signal_at_once(sessions).await {
+            Err(QueryError::Refused { .. }) if sessions.len() > 1 => {
+                let mut results = Vec::new();
+                for session in sessions {
+                    let result = self.signal_at_once(std::slice::from_ref(session)).await;
+                    results.extend(self.results(std::slice::from_ref(session), result).await);
+                }
+                // The refused statement may have ended it.
+                let had_ended = |result: &&mut SignalResult| {
+                    matches!(result, SignalResult::NotSignalled(Ok(CurrentSession::Gone)))
+                };
+                for result in results.iter_mut().filter(had_ended) {
+                    *result = SignalResult::Signalled(Ok(CurrentSession::Gone));
+                }
+                results
+            }
+            result => self.results(sessions, result).await,
         }
     }
 
-    async fn current(&self, session: &SessionId) -> Result<CurrentSession, QueryError> {
-        let SessionId { pid, backend_start, query_start, state_change, role, database } = session;
+    /// Pids of the sessions that passed the guards and were signalled.
+    async fn signal_at_once(&self, sessions: &[SessionId]) -> Result<Vec<i32>, QueryError> {
+        let (sql, signal_name) = (include_str!("signal.sql"), <&str>::from(self.kind));
+        let columns = SessionColumns::of(sessions);
+        let SessionColumns { pids, backend_starts, query_starts, roles, databases, state_changes } = &columns;
+        let values: [&(dyn ToSql + Sync); 8] = [
+            pids,
+            backend_starts,
+            &signal_name,
+            query_starts,
+            &self.own_roles,
+            roles,
+            databases,
+            state_changes,
+        ];
+        Ok(self.client.query(sql, &values).await?.iter().map(|row| row.get("pid")).collect())
+    }
+
+    /// The result for each session of a statement.
+    async fn results(
+        &self,
+        sessions: &[SessionId],
+        signalled: Result<Vec<i32>, QueryError>,
+    ) -> Vec<SignalResult> {
+        let signalled = match signalled {
+            Ok(signalled) => signalled,
+            Err(err @ QueryError::Refused { .. }) => {
+                return sessions.iter().map(|_| SignalResult::Refused(err.clone())).collect();
+            }
+            Err(err) => return sessions.iter().map(|_| SignalResult::Unknown(err.clone())).collect(),
+        };
+        // Placeholder until the session is read for the first time.
+        let running = || CurrentSession::Same(LiveSession { runs_statement: true, ..LiveSession::default() });
+        let is_signalled = |session: &SessionId| signalled.contains(&session.pid);
+        let current =
+            if sessions.iter().all(is_signalled) { Ok(Vec::new()) } else { self.current(sessions).await };
+        let result = |(at, session): (usize, &SessionId)| match &current {
+            _ if is_signalled(session) => SignalResult::Signalled(Ok(running())),
+            Ok(current) => SignalResult::NotSignalled(Ok(current[at].clone())),
+            Err(err) => SignalResult::NotSignalled(Err(err.clone())),
+        };
+        sessions.iter().enumerate().map(result).collect()
+    }
+
+    /// The sessions now, in their order.
+    async fn current(&self, sessions: &[SessionId]) -> Result<Vec<CurrentSession>, QueryError> {
+        let columns = SessionColumns::of(sessions);
+        let SessionColumns { pids, backend_starts, query_starts, roles, databases, state_changes } = &columns;
         let sql = include_str!("current_session.sql");
         let values: [&(dyn ToSql + Sync); 7] =
-            [pid, backend_start, query_start, &self.own_roles, role, database, state_change];
+            [pids, backend_starts, query_starts, &self.own_roles, roles, databases, state_changes];
         let rows = self.client.query(sql, &values).await?;
-        Ok(rows.first().map_or(CurrentSession::Gone, CurrentSession::from_row))
+        let by_pid: HashMap<i32, CurrentSession> =
+            rows.iter().map(|row| (row.get("pid"), CurrentSession::from_row(row))).collect();
+        let current = |session: &SessionId| by_pid.get(&session.pid).cloned().unwrap_or(CurrentSession::Gone);
+        Ok(sessions.iter().map(current).collect())
+    }
+}
+
+/// Sessions as a statement's parameters: an array for each of their fields.
+struct SessionColumns<'a> {
+    pids: Vec<i32>,
+    backend_starts: Vec<&'a str>,
+    query_starts: Vec<Option<&'a str>>,
+    roles: Vec<&'a str>,
+    databases: Vec<&'a str>,
+    state_changes: Vec<Option<&'a str>>,
+}
+
+impl SessionColumns<'_> {
+    fn of(sessions: &[SessionId]) -> SessionColumns<'_> {
+        SessionColumns {
+            pids: sessions.iter().map(|session| session.pid).collect(),
+            backend_starts: sessions.iter().map(|session| session.backend_start.as_str()).collect(),
+            query_starts: sessions.iter().map(|session| session.query_start.as_deref()).collect(),
+            roles: sessions.iter().map(|session| session.role.as_str()).collect(),
+            databases: sessions.iter().map(|session| session.database.as_str()).collect(),
+            state_changes: sessions.iter().map(|session| session.state_change.as_deref()).collect(),
+        }
     }
 }
 
@@ -162,33 +243,36 @@ fn planned_sessions(plan: &Plan) -> Option<Vec<SessionId>> {
     plan.target_identities.iter().map(from_identity).collect()
 }
 
-/// Signals each session of the plan in a statement of its own, so that no failure stops the others; then waits for them to end. The
-/// results are in the sessions' order.
+/// Signals the sessions of the plan, none of which stops the others, then waits for them to end. The results are in the sessions'
+/// order.
 pub async fn signal_all(execution: &Execution<'_>, kind: SignalKind) -> Result<Vec<SignalResult>, Outcome> {
     let Some(sessions) = planned_sessions(execution.plan) else {
         return Err(Outcome::invalidated("The plan names no session."));
     };
     let signaller = Signaller::connect(execution, kind).await?;
     let mut results = Vec::new();
-    for session in &sessions {
-        results.push(signaller.signal(session).await);
+    for batch in sessions.chunks(BATCH) {
+        results.extend(signaller.signal(batch).await);
     }
     let deadline = tokio::time::Instant::now() + END_TIMEOUT;
     loop {
-        let mut is_any_running = false;
-        for (session, result) in sessions.iter().zip(&mut results) {
-            if let SignalResult::Signalled(Ok(current)) = result
-                && current.is_running(kind)
-            {
-                let current = signaller.current(session).await;
-                is_any_running |= current.as_ref().is_ok_and(|current| current.is_running(kind));
-                *result = SignalResult::Signalled(current);
-            }
-        }
-        if !is_any_running || tokio::time::Instant::now() >= deadline {
+        let is_running = |result: &SignalResult| matches!(result, SignalResult::Signalled(Ok(current)) if current.is_running(kind));
+        let running: Vec<usize> = (0..results.len()).filter(|at| is_running(&results[*at])).collect();
+        if running.is_empty() {
             return Ok(results);
         }
-        tokio::time::sleep(POLL_INTERVAL).await;
+        let asked: Vec<SessionId> = running.iter().map(|at| sessions[*at].clone()).collect();
+        let current = signaller.current(&asked).await;
+        for (place, at) in running.into_iter().enumerate() {
+            let current = current.as_ref().map(|current| current[place].clone()).map_err(Clone::clone);
+            results[at] = SignalResult::Signalled(current);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Ok(results);
+        }
+        if results.iter().any(is_running) {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 }
 
@@ -206,23 +290,33 @@ pub async fn signal(execution: &Execution<'_>, kind: SignalKind) -> Outcome {
 pub async fn observe_outcome(execution: &Execution<'_>, kind: SignalKind) -> Option<Outcome> {
     let signaller = Signaller::connect(execution, kind).await.ok()?;
     let sessions = planned_sessions(execution.plan)?;
-    let mut running = Vec::new();
-    for session in &sessions {
-        if signaller.current(session).await.ok()?.is_running(kind) {
-            running.push(session.pid.to_string());
-        }
-    }
+    let current = signaller.current(&sessions).await.ok()?;
+    let is_running = |(_, current): &(&SessionId, &CurrentSession)| current.is_running(kind);
+    let running: Vec<String> = sessions
+        .iter()
+        .zip(&current)
+        .filter(is_running)
+        .map(|(session, _)| session.pid.to_string())
+        .collect();
     let noun = if kind == SignalKind::Cancel { "statement" } else { "session" };
     let (event, observation) = match (running.len(), sessions.len()) {
         (0, 1) => (EventKind::Succeeded, format!("The {noun} has ended")),
         (0, total) => (EventKind::Succeeded, format!("All {total} {noun}s have ended")),
         (_, 1) => (EventKind::Failed, format!("The {noun} has not ended")),
         (remaining, total) if remaining < total => {
-            (EventKind::Partial, format!("Of {total} {noun}s, {} have not ended", running.join(", ")))
+            (EventKind::Partial, format!("Of {total} {noun}s, {} have not ended", first_of(&running, 20)))
         }
         (_, total) => (EventKind::Failed, format!("None of the {total} {noun}s has ended")),
     };
     Some(Outcome::new(event, format!("{observation}. {INTERRUPTED}")))
+}
+
+/// "1, 2 and 3 more".
+fn first_of(pids: &[String], number: usize) -> String {
+    match pids.len().saturating_sub(number) {
+        0 => pids.join(", "),
+        more => format!("{} and {more} more", pids[..number].join(", ")),
+    }
 }
 
 fn outcome(result: SignalResult, pid: i32, kind: SignalKind) -> Outcome {
