@@ -38,7 +38,12 @@ pub struct Bot {
 
 impl House {
     pub async fn build() -> anyhow::Result<House> {
-        House::of(Options::default(), None).await
+        House::with(Options::default()).await
+    }
+
+    /// A server with those options.
+    pub async fn with(options: Options) -> anyhow::Result<House> {
+        House::of(options, None).await
     }
 
     /// A server whose clients are built with zstd, where `make` has installed it; Debian's newest may be too old for that.

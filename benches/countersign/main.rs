@@ -3,7 +3,7 @@
 //!
 //! Two equal programs differ by up to half in one round on a shared machine: trust ratios of one run, never times of two.
 //!
-//!     BENCH_MB=100 cargo bench --bench countersign -- sizes start acks hangs health backup
+//!     BENCH_MB=100 cargo bench --bench countersign -- sizes start acks hangs health locks backup
 //!
 //! takes a smaller database, and any of these parts alone.
 
@@ -14,6 +14,7 @@ mod hangs;
 mod health;
 mod house;
 mod load;
+mod locks;
 mod process;
 mod report;
 mod requests;
@@ -25,7 +26,7 @@ use house::House;
 use process::{can_pin, processors, step_aside};
 use report::{Goals, tell};
 
-const PARTS: [&str; 6] = ["sizes", "start", "acks", "hangs", "health", "backup"];
+const PARTS: [&str; 7] = ["sizes", "start", "acks", "hangs", "health", "locks", "backup"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -51,6 +52,7 @@ async fn main() -> anyhow::Result<()> {
             "acks" => acks::measure(&house, &mut goals).await?,
             "hangs" => hangs::measure(&house, &mut goals).await?,
             "health" => health::measure(&house, &mut goals).await?,
+            "locks" => locks::measure(&mut goals).await?,
             _ => backup::measure(&house, &mut goals).await?,
         }
     }
