@@ -18,6 +18,8 @@ mod freeze;
 mod groups;
 mod harness;
 mod helpers;
+#[path = "../servers/installed.rs"]
+mod installed;
 mod invalid_arguments;
 mod invalid_commands;
 mod invalid_commands_harness;
@@ -37,6 +39,7 @@ mod missing_privileges;
 mod notifications;
 mod pid_reuse;
 mod plan_content;
+mod planted;
 mod process;
 mod purge;
 mod purge_interruption;
