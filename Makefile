@@ -23,7 +23,7 @@ ALL_MAJORS := 13 14 15 16 17 18
 SERVERS := tests/servers/package.json tests/servers/package-lock.json .ci/install-servers
 CLIENTS := tests/servers/requirements.txt .ci/install-clients
 
-.PHONY: help demo test rust-test compat schema-checks browser bench lint teams-package tools system
+.PHONY: help demo test rust-test soak compat schema-checks browser bench lint teams-package tools system
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ test: tools rust-test schema-checks browser ## run every test
 rust-test: tools ## run the Rust tests; they leave the payloads for the schema checks
 	rm -rf $(PAYLOADS)
 	COUNTERSIGN_TEST_MAJORS="$(MAJORS)" COUNTERSIGN_TEST_PRISMA=yes cargo test --locked --no-fail-fast
+
+soak: tools ## let 5,000 clients send slowly at once
+	ulimit -n 16384 && COUNTERSIGN_TEST_CLIENTS=5000 cargo test --locked --test workflow slow_clients
 
 compat: system .tools/postgres/.stamp-all tools ## ask every PostgreSQL major that is supported, 13 to 18
 	COUNTERSIGN_TEST_MAJORS="$(ALL_MAJORS)" cargo test --locked --no-fail-fast --test commands --test backup majors

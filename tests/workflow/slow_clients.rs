@@ -7,11 +7,14 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Clients of one test; fewer where the process may not have as many files. Both ends are this process'.
+/// Clients of one test, unless `make soak` says otherwise; fewer where the process may not have as many files. Both ends are this
+/// process'.
 const MOST_CLIENTS: u64 = 1_500;
 
 fn clients() -> u64 {
-    getrlimit(Resource::Nofile).current.map_or(MOST_CLIENTS, |limit| MOST_CLIENTS.min(limit / 2))
+    let soak = std::env::var("COUNTERSIGN_TEST_CLIENTS").ok().and_then(|count| count.parse().ok());
+    let clients = soak.unwrap_or(MOST_CLIENTS);
+    getrlimit(Resource::Nofile).current.map_or(clients, |limit| clients.min(limit / 2))
 }
 
 fn connections(scene: &Scene) -> Arc<OpenConnections> {
