@@ -13,8 +13,9 @@ use tokio::sync::Semaphore;
 
 /// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
 const MAX_BODY_BYTES: usize = 256 * 1024;
-/// Events handled at the same time; beyond them the sender is asked to try again.
-const MAX_IN_FLIGHT: usize = 256;
+/// Events that are queued, in work or being answered at the same time; beyond them the sender is asked to try again. One person may
+/// have a quarter of them in the queue.
+const MAX_IN_FLIGHT: usize = 1_024;
 /// For the sender of an event that was not accepted.
 pub const OVERLOADED: &str = "Countersign is overloaded: nothing was executed. Try again in a moment.";
 /// Time between two log lines about the same kind of refusal.
@@ -49,9 +50,13 @@ impl Ingress {
 
     /// Hands an event over, to be handled in the background.
     pub fn deliver(&self, incoming: ChatEvent) -> Admission {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
+        let Some((permit, turn)) = permit.zip(self.workflow.enter(&incoming)) else {
             if let Some(suppressed) = self.dropped_log.next_line(Instant::now()) {
-                tracing::error!(suppressed, max = MAX_IN_FLIGHT, "event dropped: too many events in flight");
+                tracing::error!(
+                    suppressed,
+                    "event dropped: too many events in flight, in all or of one person"
+                );
             }
             return Admission::Overloaded;
         };
@@ -59,7 +64,7 @@ impl Ingress {
         if !self.workflow.is_first_delivery(&incoming) {
             return Admission::Duplicate;
         }
-        self.workflow.spawn_event(incoming, permit);
+        self.workflow.spawn_event(incoming, turn, permit);
         Admission::Accepted
     }
 

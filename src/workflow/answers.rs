@@ -1,6 +1,7 @@
 //! Answers to events. An answer that the platform can't take now is retried in the background; it is lost with the process.
 
 use super::outbox::Outbox;
+use super::work_queue;
 use crate::model::{ButtonToken, ChatEvent, Reply, TokenPurpose};
 use crate::platform::{Platform, SendError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 impl Outbox {
     /// Sends an answer; while the platform can't be reached, retries in the background.
     pub(super) async fn answer(&self, incoming: &ChatEvent, reply: Reply) {
+        work_queue::leave();
         let Some(platform) = self.platforms.get(incoming.sender.platform).cloned() else { return };
         // For the requester alone in a conversation that is shared with another organisation, and in one of which that isn't known.
         let reply = match self.platforms.get(incoming.conversation.platform) {

@@ -5,6 +5,7 @@ use super::authenticate::Authenticator;
 use super::eligibility::{approvals, policy_of};
 use super::outbox::{InFlight, Outbox};
 use super::replies::store_error;
+use super::work_queue;
 use crate::access::could_approve_at_request;
 use crate::actions::{self, Execution, Implementation, Outcome};
 use crate::app::App;
@@ -136,6 +137,8 @@ impl RunExecutor {
 
     /// Executes a claimed run to its end and closes it in every case.
     pub async fn perform(self: &Arc<Self>, run: Run) -> Run {
+        // It may last for hours.
+        work_queue::leave();
         self.running_runs.begin(run.id);
         let stop = CancellationToken::new();
         if run.event(EventKind::StopRequested).is_some() {

@@ -5,7 +5,7 @@
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::ephemeral::DuplicateFilter;
-use crate::model::{ChatEvent, EventKind};
+use crate::model::{ChatEvent, ChatEventKind, EventKind};
 use crate::platform::Platform;
 use crate::store::StoreResult;
 use authenticate::Authenticator;
@@ -21,6 +21,7 @@ use std::time::Duration;
 use supervisor::Supervisor;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
+use work_queue::WorkQueue;
 
 mod answers;
 mod authenticate;
@@ -38,9 +39,11 @@ mod reminders;
 mod replies;
 mod requests;
 mod supervisor;
+mod work_queue;
 
 pub use ingress::Completion;
 pub use replies::FIRST_COMMANDS;
+pub use work_queue::Turn;
 
 /// Platforms redeliver within minutes (Slack's last retry comes after five); later duplicates are found in the store.
 const DUPLICATE_PERIOD: Duration = Duration::from_secs(900);
@@ -53,6 +56,10 @@ const STOP_PERIOD: Duration = Duration::from_secs(5);
 pub struct Workflow {
     pub app: Arc<App>,
     duplicates: DuplicateFilter,
+    /// Each kind has places of its own: nobody's click waits behind commands.
+    commands: Arc<WorkQueue>,
+    clicks: Arc<WorkQueue>,
+    views: Arc<WorkQueue>,
     authenticator: Authenticator,
     queries: Queries,
     requests: Requests,
@@ -95,6 +102,9 @@ impl Workflow {
         Arc::new(Workflow {
             app,
             duplicates: DuplicateFilter::new(DUPLICATE_PERIOD, 10_000),
+            commands: Arc::default(),
+            clicks: Arc::default(),
+            views: Arc::default(),
             authenticator,
             queries,
             requests,
@@ -129,11 +139,22 @@ impl Workflow {
         completion
     }
 
-    /// Handles an event in the background; the process doesn't end before it is done, or [`Workflow::shut_down`] has timed out.
-    pub fn spawn_event(self: &Arc<Self>, incoming: ChatEvent, permit: OwnedSemaphorePermit) {
+    /// Queues an event for [`Workflow::spawn_event`]; `None` if its sender has too many there.
+    pub fn enter(&self, incoming: &ChatEvent) -> Option<Turn> {
+        let queue = match incoming.event {
+            ChatEventKind::Command { .. } => &self.commands,
+            ChatEventKind::Button { .. } => &self.clicks,
+            ChatEventKind::View { .. } => &self.views,
+        };
+        queue.enter(incoming)
+    }
+
+    /// Handles an event in the background, in its turn; the process doesn't end before it is done, or [`Workflow::shut_down`] has
+    /// timed out.
+    pub fn spawn_event(self: &Arc<Self>, incoming: ChatEvent, turn: Turn, permit: OwnedSemaphorePermit) {
         let workflow = Arc::clone(self);
         self.background.spawn(async move {
-            workflow.handle(incoming).await;
+            turn.work(workflow.handle(incoming)).await;
             drop(permit);
         });
     }

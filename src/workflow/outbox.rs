@@ -4,6 +4,7 @@
 use super::card::{DECISION_BUTTONS, heading, pending_approvers_on, render_card, waiting_block};
 use super::platforms::Platforms;
 use super::replies::store_error;
+use super::work_queue;
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::ephemeral::RateLimiter;
@@ -201,6 +202,7 @@ impl Outbox {
     }
 
     async fn deliver_all(self: &Arc<Self>, cards: Vec<Card>) {
+        work_queue::leave();
         futures::future::join_all(cards.iter().map(|card| self.deliver(card.id))).await;
     }
 

@@ -102,3 +102,38 @@ async fn questions_that_wait_leave_a_connection_to_what_was_approved() {
     assert_eq!(maintenance_harness::one::<i64>(&superuser, waiting).await, FOR_READS, "they still wait");
     holder.batch_execute("ROLLBACK").await.expect("the lock's end");
 }
+
+/// Places in work of one person.
+const OF_ONE_PERSON: i64 = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_behind_all_that_somebody_else_has_typed() {
+    let servers: &'static Servers = Box::leak(Box::new(maintenance_harness::start().await));
+    let limits = "connections = 12\nstatement_timeout = \"10m\"\nlock_timeout = \"60s\"";
+    let twist = Twist {
+        servers: Some(servers),
+        commands: vec![("table-size.sql", SIZE)],
+        instead: vec![("connections = 12", limits)],
+        ..Twist::default()
+    };
+    let scene = Scene::with(twist).await;
+    let superuser = servers.cluster.connect("asset_service_db").await.expect("the superuser");
+    let holder = servers.cluster.connect("asset_service_db").await.expect("the superuser");
+    holder.batch_execute("BEGIN; LOCK TABLE audit_logs").await.expect("the lock");
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'countersign_read' AND wait_event_type = 'Lock'";
+    let waiting = async || maintenance_harness::one::<i64>(&superuser, sql).await;
+    for _ in 0..40 {
+        scene.say(ANA, "table-size asset-service --env production").await;
+    }
+    found("the questions to wait", async || (waiting().await == OF_ONE_PERSON).then_some(())).await;
+
+    let told = scene.asks(BEN, "health --env production").await.plain();
+    assert!(told.contains("ben requested health"), "{told}");
+    let told = scene.asks(BEN, "sizes --env staging").await.plain();
+    assert!(told.contains("ben requested sizes"), "{told}");
+    assert_eq!(waiting().await, OF_ONE_PERSON, "no more of hers are sent, and none has ended");
+
+    // In the end each is answered, and so were the two others.
+    holder.batch_execute("ROLLBACK").await.expect("the lock's end");
+    found("all answers", async || (scene.count(ANA) >= 42).then_some(())).await;
+}
