@@ -11,7 +11,7 @@ use std::time::Duration;
 
 mod tokenize;
 
-pub use tokenize::{BREAK_GLASS_PREFIX, TypedLine, split, strip_break_glass_prefix};
+pub use tokenize::{BREAK_GLASS_PREFIX, TypedLine, as_word, split, strip_break_glass_prefix};
 
 /// In characters: twice what Slack lets a person type into a slash command. Longer lines are pastes by mistake.
 pub const LONGEST_LINE: usize = 4_000;
@@ -86,8 +86,7 @@ impl ArgSpec {
                 Some(seconds) => format_duration(Duration::from_secs(seconds)),
                 None => value.to_owned(),
             },
-            _ if value.contains(char::is_whitespace) => format!("\"{value}\""),
-            _ => value.to_owned(),
+            _ => as_word(value),
         }
     }
 
@@ -213,7 +212,7 @@ pub fn to_line(command: &str, specs: &[ArgSpec], values: &Values) -> String {
     for spec in specs.iter().filter(|spec| !spec.hidden) {
         match values.get(&spec.name) {
             Some(_) if spec.switch => line.push_str(&format!(" --{}", spec.name)),
-            Some(value) if spec.positional => line.push_str(&format!(" {value}")),
+            Some(value) if spec.positional => line.push_str(&format!(" {}", spec.as_typed(value))),
             Some(value) if !spec.is_default(value) => {
                 line.push_str(&format!(" --{} {}", spec.name, spec.as_typed(value)));
             }

@@ -19,6 +19,20 @@ pub struct TypedLine {
     pub dry_run: bool,
 }
 
+/// A value as one typed word, which [`split`] reads back: in quotes where a blank, a quote or a dash makes them necessary. A value with
+/// a blank and both kinds of quotes loses its double ones, without which names of tables are found too.
+pub fn as_word(value: &str) -> String {
+    let opens = |c: char| closing_quotes(c).is_some() || "-\u{2013}\u{2014}\u{2015}\u{2212}".contains(c);
+    let is_plain = !value.is_empty() && !value.contains(char::is_whitespace) && !value.starts_with(opens);
+    let has = |quotes: Option<&[char]>| quotes.is_some_and(|quotes| value.contains(quotes));
+    match (is_plain, has(closing_quotes('"')), has(closing_quotes('\''))) {
+        (true, ..) => value.to_owned(),
+        (_, false, _) => format!("\"{value}\""),
+        (_, _, false) => format!("'{value}'"),
+        _ => format!("\"{}\"", value.replace(['"', '“', '”'], "")),
+    }
+}
+
 /// Typed before a command to run it without approval (break-glass).
 pub const BREAK_GLASS_PREFIX: &str = "break-glass";
 
@@ -175,6 +189,16 @@ mod tests {
         assert!(plain.dry_run);
         assert_eq!(line_of("history --failed kill").words, ["kill"]);
         assert_eq!(line_of("long --over=5m").options, [("over".to_owned(), Some("5m".to_owned()))]);
+    }
+
+    #[test]
+    fn a_value_is_typed_back_as_one_word() {
+        for value in
+            ["User", "we\"ird", "Old stuff.User", "\"x y\"", "--x", "–x", "it's", "‘quoted", "Über", "a\"b c"]
+        {
+            let line = format!("vacuum shop {}", as_word(value));
+            assert_eq!(line_of(&line).words, ["shop", value], "{line}");
+        }
     }
 
     #[test]

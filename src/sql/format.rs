@@ -39,6 +39,8 @@ pub fn value_text(column: &str, value: &Value) -> String {
         (Value::Null, _) => "-".to_owned(),
         (Value::Text(text), _) if text.trim().is_empty() => "-".to_owned(),
         (Value::Text(text), _) if column == "query" => crate::redact::query(text),
+        // A name for a command that is typed next.
+        (Value::Text(text), _) if column == "_typed" => crate::command_line::as_word(text),
         (Value::Text(text), _) => text.clone(),
         (Value::Bool(yes), _) => if *yes { "yes" } else { "no" }.to_owned(),
         (Value::Time(time), _) => moment(*time),
