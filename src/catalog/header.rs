@@ -356,7 +356,8 @@ fn titled_parts(text: &str, start: usize) -> Vec<SqlPart<'_>> {
         if let Some(title) = line.trim().strip_prefix("-- ## ") {
             let brackets = title.trim().strip_suffix(']').and_then(|title| title.rsplit_once('['));
             let (title, words) = brackets.unwrap_or((title, ""));
-            let title = Some(title.trim().to_owned());
+            // Without a title its rows are only for the verdict.
+            let title = Some(title.trim().to_owned()).filter(|title| !title.is_empty());
             parts.push(SqlPart { title, words, sql: "", title_offset: offset, offset: next });
         } else if let Some(part) = parts.last_mut() {
             part.sql = &text[part.offset..next];

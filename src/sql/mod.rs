@@ -20,6 +20,13 @@ pub use wait_graph::{WaitGraph, Waiter};
 /// More rows than this from one target are not kept: a safety limit, since statements have their own LIMIT.
 const MAX_ROWS: usize = 500;
 
+/// Attempts at a section whose objects come and go.
+const ATTEMPTS: usize = 4;
+
+/// SQLSTATEs of a function that was given an object that another session has dropped since the statement's snapshot: undefined table,
+/// undefined object, and the internal error "could not open relation with OID", which has no code of its own.
+const DROPPED_MEANWHILE: [&str; 3] = ["42P01", "42704", "XX000"];
+
 /// A value as PostgreSQL gave it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -320,7 +327,26 @@ pub fn parameters(values: &[Option<String>]) -> Vec<&(dyn ToSql + Sync)> {
     values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
 }
 
+/// Runs a section, again if something was dropped while it was being read.
 async fn rows(
+    client: &PooledClient,
+    command: &Command,
+    section: &Section,
+    bound_values: &[Option<String>],
+) -> Result<Rows, QueryError> {
+    let mut answer = read_rows(client, command, section, bound_values).await;
+    for _ in 1..ATTEMPTS {
+        match &answer {
+            Err(QueryError::Refused { code, .. }) if DROPPED_MEANWHILE.contains(&code.as_str()) => {
+                answer = read_rows(client, command, section, bound_values).await;
+            }
+            _ => break,
+        }
+    }
+    answer
+}
+
+async fn read_rows(
     client: &PooledClient,
     command: &Command,
     section: &Section,

@@ -299,9 +299,24 @@ fn table(command: &Command, section: &SectionResult) -> Table {
         title: section.title.clone(),
         columns,
         rows: rows.collect(),
-        total: section.rows.len(),
+        total: total_rows(section),
         empty: Some("None.".to_owned()),
     }
+}
+
+/// The number of rows that there are: a statement with a LIMIT counts them in the column `_total`.
+fn total_rows(section: &SectionResult) -> usize {
+    let is_first =
+        |at: usize| at == 0 || section.rows[..at].iter().all(|row| row.target != section.rows[at].target);
+    let counted = (0..section.rows.len()).filter(|at| is_first(*at)).map(|at| {
+        let row = &section.rows[at];
+        let returned = section.rows.iter().filter(|other| other.target == row.target).count();
+        match cell(section, row, "_total") {
+            Some(Value::Int(total)) => usize::try_from(*total).unwrap_or(returned),
+            _ => returned,
+        }
+    });
+    counted.sum()
 }
 
 fn has_action(command: &Command, section: &SectionResult, row: &TargetRow) -> bool {
