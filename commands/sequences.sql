@@ -5,73 +5,109 @@ risk = "read"
 scope = "database"
 args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
 example = "sequences asset-service"
-details = "The limit is the sequence's own maximum or that of the column that uses it, whichever is smaller: an integer column ends at 2,147,483,647 even if its sequence goes further. At the limit every insert fails, unless the sequence cycles. Changing a column to bigint rewrites its table and blocks reads and writes meanwhile, so plan it."
+details = "A sequence goes from its start to its own limit or that of a column that takes its numbers, whichever comes first: an integer column ends at 2,147,483,647 even if its sequence goes further. Columns that reference such a column count too; numbers that only triggers or programs take are not known here. The numbers left are counted in steps of the increment. At the limit every insert fails, unless the sequence cycles. Changing a column to bigint rewrites its table and blocks reads and writes meanwhile, so plan it."
 sort = "_rank"
 top = 15
 verdict_empty = "No sequences found."
 verdict = "{_says}"
 rows_severity = "ok"
-next = "Plan a migration in time: change {column}, its sequence and every column that references it to bigint."
+next = "Plan a migration in time: {_step}."
 row_action_if = "_next"
 
 [thresholds]
 used_pct = { warning = 75, critical = 90, message = "" }
 _used_pct = { warning = 75, critical = 90, message = "{target}: {sequence} has used {value} of its range; {left} numbers are left." }
+_locked = { warning = 1, message = "{target}: {_unread} locked by another session and could not be read: `blocked` shows who waits. Try again." }
 _hidden = { warning = 1, message = "{target}: Countersign's reader may not read {_sequences}: grant it SELECT on them." }
 
 [on_error]
+XX000 = "reported an internal error (XX000), as when a sequence is dropped while it is being read: try again"
 55P03 = "had a sequence locked while it was being read: try again"
 */
-WITH busy AS (
+WITH RECURSIVE busy AS (
   SELECT DISTINCT l.relation FROM pg_locks l
   WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') AND l.relation IS NOT NULL
 ), takers AS (
-  -- the column that owns it, and those that have it as their default
-  SELECT d.objid AS sequence, d.refobjid AS "table", d.refobjsubid AS attnum FROM pg_depend d
+  -- the column that owns it, those that have it as their default, and those that reference one of these
+  SELECT d.objid AS sequence, d.refobjid AS "table", d.refobjsubid::int AS attnum, false AS referencing FROM pg_depend d
   WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
   UNION
-  SELECT d.refobjid, f.adrelid, f.adnum FROM pg_depend d JOIN pg_attrdef f ON f.oid = d.objid
+  SELECT d.refobjid, f.adrelid, f.adnum, false FROM pg_depend d JOIN pg_attrdef f ON f.oid = d.objid
   WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'n'
+  UNION
+  SELECT t.sequence, k.conrelid, k.attnum, true
+  FROM takers t JOIN (SELECT f.conrelid, f.confrelid, u.attnum::int, u.parent FROM pg_constraint f, unnest(f.conkey, f.confkey) u (attnum, parent)
+                      WHERE f.contype = 'f') k ON k.confrelid = t."table" AND k.parent = t.attnum
+), types AS ( -- a domain ends where its base type does
+  SELECT oid AS type, CASE WHEN typtype = 'd' THEN typbasetype ELSE oid END AS base, NULLIF(typtypmod, -1) AS typmod, typtype = 'd' AS is_domain FROM pg_type
+  UNION ALL
+  SELECT y.type, d.typbasetype, COALESCE(y.typmod, NULLIF(d.typtypmod, -1)), true
+  FROM types y JOIN pg_type d ON d.oid = y.base WHERE y.is_domain AND d.typtype = 'd'
 ), columns AS (
-  SELECT t.sequence,
-         string_agg(format('%s%I.%I', CASE WHEN n.nspname <> 'public' THEN quote_ident(n.nspname) || '.' ELSE '' END, c.relname, a.attname),
-                    ', ' ORDER BY n.nspname, c.relname, a.attname) AS names,
-         min(CASE a.atttypid WHEN 'int2'::regtype THEN 32767::bigint WHEN 'int4'::regtype THEN 2147483647 ELSE 9223372036854775807 END) AS most
-  FROM takers t JOIN pg_attribute a ON a.attrelid = t."table" AND a.attnum = t.attnum
+  SELECT t.sequence, t.referencing,
+         format('%s%I.%I', CASE WHEN n.nspname <> 'public' THEN quote_ident(n.nspname) || '.' ELSE '' END, c.relname, a.attname) AS name,
+         CASE y.base WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 WHEN 'int8'::regtype THEN 9223372036854775807
+                     WHEN 'oid'::regtype THEN 4294967295
+                     -- numeric(p, s) has p - s digits before its point
+                     WHEN 'numeric'::regtype THEN 10::numeric ^ (((m.typmod - 4) >> 16) & 65535) / 10::numeric ^ ((((m.typmod - 4) & 2047) # 1024) - 1024) - 1
+         END AS most, y.base IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AS signed
+  FROM (SELECT sequence, "table", attnum, bool_and(referencing) AS referencing FROM takers GROUP BY 1, 2, 3) t
+  JOIN pg_attribute a ON a.attrelid = t."table" AND a.attnum = t.attnum AND NOT a.attisdropped
   JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN types y ON y.type = a.atttypid AND NOT EXISTS (SELECT FROM pg_type d WHERE d.oid = y.base AND d.typtype = 'd')
+  CROSS JOIN LATERAL (SELECT COALESCE(y.typmod, NULLIF(a.atttypmod, -1)) AS typmod) m
   -- A partition has its parent's default.
-  WHERE NOT c.relispartition GROUP BY t.sequence
+  WHERE NOT c.relispartition
+), narrowest AS (
+  SELECT *, min(most) OVER (PARTITION BY sequence) AS least, min(most) FILTER (WHERE NOT referencing) OVER (PARTITION BY sequence) AS own
+  FROM columns
+), used_by AS (
+  SELECT sequence, string_agg(name, ', ' ORDER BY name) FILTER (WHERE NOT referencing OR most = least AND most < own) AS names,
+         COALESCE(string_agg(name, ', ' ORDER BY name) FILTER (WHERE NOT referencing AND most = least),
+                  string_agg(name, ', ' ORDER BY name) FILTER (WHERE most = least)) AS narrow,
+         bool_and(referencing) FILTER (WHERE most = least) AS child, min(most) AS most, max(-most - signed::int) AS bottom
+  FROM narrowest GROUP BY sequence
 ), found AS (
   SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS sequence,
-         o.names AS column, q.seqcycle AS cycles, has_sequence_privilege(c.oid, 'SELECT,USAGE') AS allowed, b.relation IS NOT NULL AS locked,
-         c.relpersistence = 'u' AND pg_is_in_recovery() AS elsewhere,
-         -- how far it is from 0 to its limit, up or down
-         CASE WHEN q.seqincrement > 0 THEN least(q.seqmax, COALESCE(o.most, q.seqmax))::numeric
-              ELSE -greatest(q.seqmin, COALESCE(-o.most - 1, q.seqmin))::numeric END AS most,
+         o.names AS column, o.narrow, o.child, q.seqcycle AS cycles, has_sequence_privilege(c.oid, 'SELECT,USAGE') AS allowed,
+         b.relation IS NOT NULL AS locked, c.relpersistence = 'u' AND pg_is_in_recovery() AS elsewhere,
+         q.seqincrement::numeric AS step, q.seqstart::numeric AS start, q.seqmin::numeric AS least, q.seqmax::numeric AS greatest,
+         COALESCE(CASE WHEN q.seqincrement > 0 THEN o.most < q.seqmax ELSE o.bottom > q.seqmin END, false) AS by_column,
+         CASE WHEN q.seqincrement > 0 THEN least(q.seqmax, o.most) ELSE greatest(q.seqmin, o.bottom) END AS limit,
          CASE WHEN has_sequence_privilege(c.oid, 'SELECT,USAGE') AND b.relation IS NULL
                    AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
-              THEN sign(q.seqincrement::numeric) * pg_sequence_last_value(c.oid)::numeric END AS last
+              THEN pg_sequence_last_value(c.oid)::numeric END AS last
   FROM pg_sequence q JOIN pg_class c ON c.oid = q.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN columns o ON o.sequence = c.oid LEFT JOIN busy b ON b.relation = c.oid
+  LEFT JOIN used_by o ON o.sequence = c.oid LEFT JOIN busy b ON b.relation = c.oid
   WHERE n.nspname !~ '^pg_'
+), counted AS (
+  -- in steps: from its start, or from the end of its range if it was set back behind that
+  SELECT *, CASE WHEN last IS NOT NULL THEN greatest(floor(("limit" - last) / step), 0) END AS left_over,
+         floor((last - CASE WHEN (last - start) * step >= 0 THEN start WHEN step > 0 THEN least ELSE greatest END) / step) + 1 AS taken
+  FROM found
 ), judged AS (
-  SELECT *, (100 * last / NULLIF(most, 0))::float8 AS used_pct FROM found
+  SELECT *, (100 * taken / NULLIF(taken + left_over, 0))::float8 AS used_pct FROM counted
 ), ranked AS (
   SELECT *, row_number() OVER (ORDER BY CASE WHEN NOT cycles THEN used_pct END DESC NULLS LAST, allowed, sequence) AS nth,
-         count(*) FILTER (WHERE NOT allowed) OVER () AS hidden, count(*) OVER () AS sequences
+         count(*) FILTER (WHERE NOT allowed) OVER () AS hidden, count(*) FILTER (WHERE locked AND allowed) OVER () AS unread, count(*) OVER () AS sequences
   FROM judged
 )
-SELECT sequence, used_pct, left_over.left, "column",
+SELECT sequence, used_pct, CASE WHEN NOT cycles AND last IS NOT NULL THEN least(left_over, 9223372036854775807)::bigint END AS left, "column",
        CASE WHEN NOT allowed THEN 'no privilege' WHEN locked THEN 'locked by another session'
             WHEN elsewhere THEN 'unlogged: not on a replica' WHEN cycles THEN 'cycles'
-            WHEN last IS NULL THEN 'never used' END AS note,
+            WHEN last IS NULL THEN 'unused since its start' END AS note,
        CASE WHEN nth = 1 AND NOT cycles THEN used_pct END AS _used_pct,
        CASE WHEN nth = 1 THEN NULLIF(hidden, 0) END AS _hidden, hidden || ' of ' || sequences || ' sequences' AS _sequences,
-       CASE WHEN used_pct IS NULL THEN 'No readable sequence has been used yet.'
+       CASE WHEN nth = 1 THEN NULLIF(unread, 0) END AS _locked,
+       unread || ' of ' || sequences || CASE sequences WHEN 1 THEN ' sequence is' ELSE ' sequences are' END AS _unread,
+       CASE WHEN used_pct IS NULL THEN 'No readable sequence has been used since its start.'
+            WHEN cycles THEN 'Only sequences that cycle have been used: none of them ends.'
             ELSE 'No sequence is near its limit: ' || sequence || ' is the closest, with ' || round(used_pct) || ' % used.' END AS _says,
-       used_pct >= 75 AND NOT cycles AND most = 2147483647 AND "column" IS NOT NULL AS _next,
-       CASE WHEN NOT allowed THEN -1 WHEN used_pct IS NULL OR cycles THEN -2 ELSE used_pct END AS _rank
-FROM ranked CROSS JOIN LATERAL (SELECT CASE WHEN NOT cycles AND last IS NOT NULL
-                                                    THEN least(greatest(most - last, 0), 9223372036854775807)::bigint END AS left) left_over
+       used_pct >= 75 AND NOT cycles AND (NOT by_column OR narrow IS NOT NULL) AS _next,
+       CASE WHEN by_column AND child THEN 'change ' || narrow || ' to bigint'
+            WHEN by_column THEN 'change ' || narrow || ', its sequence and every column that references it to bigint'
+            ELSE 'widen the range of ' || sequence || ' (ALTER SEQUENCE), and every column that stores its numbers' END AS _step,
+       CASE WHEN NOT allowed THEN -1 WHEN used_pct IS NULL OR cycles THEN -2 ELSE used_pct END AS _rank, sequences AS _total
+FROM ranked
 ORDER BY _rank DESC, sequence LIMIT 20
