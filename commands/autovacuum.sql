@@ -5,18 +5,20 @@ risk = "read"
 scope = "server"
 args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
 example = "autovacuum asset-service"
-details = "A table is due when its dead, inserted or changed rows exceed its own threshold, including per-table options. A due table is normal; an overdue one is reported. Partitions count one by one, as they do for autovacuum, which never analyzes their parent. The age is that of the oldest transaction or multixact that is not frozen yet: at 2 billion the server stops accepting writes. A session is listed after it has held VACUUM back for 1 min or 10,000 transactions."
+details = "A table is due when its dead, inserted or changed rows exceed its own threshold, including per-table options. A due table is normal; an overdue one is reported. Partitions count one by one, as they do for autovacuum, which never analyzes their parent. The age is that of the oldest transaction or multixact that is not frozen yet: 3 million short of 2,147,483,648 (1 million before PostgreSQL 14) the server stops accepting writes. The counters of dead, inserted and changed rows begin again at zero after a crash, a failover or a reset; a replica has none. A session is listed after it has held VACUUM back for 1 min or 10,000 transactions."
 needs_pg_read_all_stats = true
 sort = "_rank"
 top = 8
 verdict_empty = "No configured service runs in this environment."
-verdict = "Autovacuum keeps up: no table is overdue, and no session, slot or replica has held VACUUM back for long."
+verdict = "Autovacuum keeps up with what the counters show: no table is overdue, and no session, prepared transaction, slot or replica has held VACUUM back for long."
 rows_severity = "ok"
 next = "To end the session that holds VACUUM back: `kill {pid}`"
 row_action = "kill {pid}"
 row_action_if = "_killable"
 
 [thresholds]
+_replica = { warning = 1, message = "{target}: its server is a replica, where autovacuum never runs and no counters are kept. Ask its primary." }
+_uncounted = { warning = 1, message = "{target}: PostgreSQL's counters began again after a crash, a failover or a reset ({_since_at}): how many rows of {_tables} are dead is unknown. Next: `vacuum {service}`" }
 _off = { critical = 1, message = "{target}: autovacuum is disabled ({_why} = off)." }
 _busy = { warning = 1, message = "{target}: all {_workers} autovacuum workers are busy." }
 _held_s = { warning = 3600, critical = 86400, message = "{target}: {_holder} has held VACUUM back for {value}: rows that died since then can't be removed." }
@@ -34,6 +36,32 @@ FROM (SELECT CASE WHEN NOT current_setting('autovacuum')::boolean THEN 'autovacu
                   WHEN NOT current_setting('track_counts')::boolean THEN 'track_counts' END AS off,
              current_setting('autovacuum_max_workers')::int AS most) s
 CROSS JOIN (SELECT count(*) AS workers FROM pg_stat_activity WHERE backend_type = 'autovacuum worker') w;
+
+-- ## [database]
+-- Shown only in the verdict: a replica, and tables that hold rows although the counters know of none that was ever written. Smaller
+-- tables than 1 MiB are left out, and so are locked ones, since measuring would wait for the lock.
+WITH busy AS (
+  SELECT DISTINCT l.relation FROM pg_locks l
+  WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.mode = 'AccessExclusiveLock' AND l.relation IS NOT NULL
+), uncounted AS (
+  SELECT CASE WHEN s.schemaname = 'public' THEN quote_ident(s.relname) ELSE format('%I.%I', s.schemaname, s.relname) END AS "table"
+  FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid AND c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
+  WHERE s.n_tup_ins + s.n_tup_upd + s.n_tup_del = 0 AND COALESCE(s.last_vacuum, s.last_autovacuum, s.last_analyze, s.last_autoanalyze) IS NULL
+    AND s.relid NOT IN (SELECT relation FROM busy)
+    AND CASE WHEN c.relpages > 0 THEN c.relpages * current_setting('block_size')::bigint ELSE pg_relation_size(s.relid) END >= 1048576
+), counting AS (
+  -- From 15 on a database that was never reset has no time of its own. A crash leaves one with the server; there a reset of one kind of
+  -- counters has its own time, which is not that of the others.
+  SELECT greatest(d.stats_reset, least(b.stats_reset, a.stats_reset)) AS since
+  FROM pg_stat_database d, pg_stat_bgwriter b, pg_stat_archiver a WHERE d.datname = current_database()
+)
+SELECT CASE WHEN pg_is_in_recovery() THEN 1 END AS _replica,
+       CASE WHEN NOT pg_is_in_recovery() THEN NULLIF(u.tables, 0) END AS _uncounted,
+       CASE u.tables WHEN 1 THEN u.first ELSE u.first || ' and ' || u.tables - 1 || CASE u.tables WHEN 2 THEN ' other table' ELSE ' other tables' END END AS _tables,
+       c.since AS _since_at
+FROM counting c, (SELECT count(*) AS tables, min("table") AS first FROM uncounted) u
+WHERE pg_is_in_recovery() OR u.tables > 0;
 
 -- ## Running now [database]
 SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) WHEN n.nspname IS NOT NULL THEN format('%I.%I', n.nspname, c.relname)
@@ -130,16 +158,15 @@ SELECT "table", n_dead_tup AS "dead rows", vacuum_pct::float8 AS "of threshold_p
        NULLIF(due, '') AS "due for", CASE WHEN NOT enabled THEN 'autovacuum disabled' END AS note,
        CASE WHEN nth_off = 1 AND NOT enabled AND due <> '' THEN 1 END AS _without,
        CASE WHEN nth_overdue = 1 THEN overdue END AS _overdue_pct,
-       CASE WHEN nth_stale = 1 AND stale IS NOT NULL THEN 1 END AS _stale, n_mod_since_analyze AS _changed, n.typed AS _typed,
-       CASE WHEN due <> '' THEN 1e12 ELSE 0 END + greatest(vacuum_pct, insert_pct, analyze_pct) AS _rank
+       CASE WHEN nth_stale = 1 AND stale IS NOT NULL THEN 1 END AS _stale, n_mod_since_analyze AS _changed,
+       CASE WHEN schemaname = 'public' THEN relname ELSE schemaname || '.' || relname END AS _typed,
+       CASE WHEN due <> '' THEN 1e12 ELSE 0 END + greatest(vacuum_pct, insert_pct, analyze_pct) AS _rank, count(*) OVER () AS _total
 FROM ranked
--- As people type it: without quotes around names, with quotes around a space.
-CROSS JOIN LATERAL (SELECT CASE WHEN "table" LIKE '% %' THEN '"' || replace("table", '"', '') || '"' ELSE replace("table", '"', '') END AS typed) n
 ORDER BY _rank DESC, "table" LIMIT 20;
 
 -- ## Age of databases [server unless service]
-SELECT datname::text AS database, x.age::bigint AS "age (XIDs)", (100.0 * x.age / 2000000000)::float8 AS "XID wraparound_pct",
-       CASE WHEN row_number() OVER (ORDER BY x.age DESC, datname) = 1 THEN (100.0 * x.age / 2000000000)::float8 END AS _wraparound_pct,
+SELECT datname::text AS database, x.age::bigint AS "age (XIDs)", (100.0 * x.age / 2147483648)::float8 AS "XID wraparound_pct",
+       CASE WHEN row_number() OVER (ORDER BY x.age DESC, datname) = 1 THEN (100.0 * x.age / 2147483648)::float8 END AS _wraparound_pct,
        datname::text AS _oldest, x.age::bigint AS _rank
 FROM pg_database CROSS JOIN LATERAL (SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) AS age) x
 ORDER BY x.age DESC, datname LIMIT 3;
@@ -148,11 +175,11 @@ ORDER BY x.age DESC, datname LIMIT 3;
 WITH aged AS (
   SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
          greatest(age(c.relfrozenxid), mxid_age(c.relminmxid), age(t.relfrozenxid), mxid_age(t.relminmxid)) AS age,
-         greatest(c.relpages, 0)::bigint * current_setting('block_size')::int AS bytes
+         NULLIF(greatest(c.relpages, 0), 0)::bigint * current_setting('block_size')::int AS bytes
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
   WHERE c.relkind IN ('r', 'm') -- the oldest can be a catalog or a forgotten temporary table
 )
-SELECT "table", age::bigint AS "age (XIDs)", (100.0 * age / 2000000000)::float8 AS "XID wraparound_pct", bytes AS "size (est.)_bytes",
-       CASE WHEN row_number() OVER (ORDER BY age DESC, bytes DESC, "table") = 1 THEN (100.0 * age / 2000000000)::float8 END AS _wraparound_pct,
+SELECT "table", age::bigint AS "age (XIDs)", (100.0 * age / 2147483648)::float8 AS "XID wraparound_pct", bytes AS "size (est.)_bytes",
+       CASE WHEN row_number() OVER (ORDER BY age DESC, bytes DESC NULLS LAST, "table") = 1 THEN (100.0 * age / 2147483648)::float8 END AS _wraparound_pct,
        "table" AS _oldest, age::bigint AS _rank
-FROM aged ORDER BY age DESC, bytes DESC, "table" LIMIT 3
+FROM aged ORDER BY age DESC, bytes DESC NULLS LAST, "table" LIMIT 3
