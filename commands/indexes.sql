@@ -5,25 +5,25 @@ risk = "read"
 scope = "database"
 args = [{ name = "service", type = "service", positional = true, required = true, help = "a service, or `all`" }]
 example = "indexes asset-service"
-details = "Sizes and row counts are PostgreSQL's latest estimates: measuring would wait behind a queued ALTER TABLE. An index counts as unused for as long as statistics have been collected; recently created indexes, monthly jobs and queries on replicas can be missing from them. An index that enforces uniqueness is never reported as unused. The indexes of a partitioned table are counted once, over all partitions. Frequent sequential scans are no proof of a missing index: check `slow`."
+details = "Sizes and row counts are PostgreSQL's latest estimates: measuring would wait behind a queued ALTER TABLE. An index is listed as unused if no scan of it has been counted since the counters began, or since it was created: PostgreSQL does not keep that time, so it is known only with track_commit_timestamp. Monthly jobs and queries on replicas are not in the counters. An index that enforces uniqueness is never reported as unused. The indexes of a partitioned table are counted once, over all partitions. Frequent sequential scans are no proof of a missing index: check `slow`."
 verdict_empty = "No problem found with indexes."
 verdict = "No invalid, redundant or missing index was found for certain; the tables below list candidates."
 sort = "_rank"
 top = 8
-next = "In a migration: `{_step}`"
+next = "In a migration: `{_step}`{_then}"
 row_action_if = "_certain"
 
 [thresholds]
 _invalid = { warning = 1, message = "{target}: {_indexes} invalid: unused by queries but still slowing writes." }
 _double = { warning = 1, message = "{target}: {_indexes} redundant: another index begins with the same columns; about {_all_bytes} can be reclaimed." }
-_foreign = { warning = 1, message = "{target}: {_keys} no index on a table of 10,000 rows or more: each delete in the parent table scans the whole table." }
-_unused = { warning = 1, message = "{target}: {_indexes} not been used since {_since_at}; about {_all_bytes} can be reclaimed if no replica uses them." }
+_foreign = { warning = 1, message = "{target}: {_keys} no index that begins with one of its columns, on a table of 10,000 rows or more: each delete in the parent table scans the whole table." }
+_unused = { warning = 1, message = "{target}: {_indexes} existed and not been used since {_since_at}; about {_all_bytes} can be reclaimed if no replica uses them." }
 */
 -- ## Invalid
 WITH found AS (
   SELECT i.indexrelid, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS index,
          CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
-         greatest(c.relpages, 0)::bigint * current_setting('block_size')::int AS bytes, c.relkind, c.relname ~ '_cc(new|old)[0-9]*$' AS leftover,
+         greatest(c.relpages, 0)::bigint * current_setting('block_size')::int AS bytes, c.relkind, c.relname ~ '_cc(new|old)[0-9]*$' AS leftover, i.indisunique AS enforces,
          -- CREATE and REINDEX CONCURRENTLY hold this lock for their whole run; VACUUM does too, so this errs on the safe side.
          EXISTS (SELECT 1 FROM pg_locks l WHERE l.relation = i.indrelid AND l.mode = 'ShareUpdateExclusiveLock'
                    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS building
@@ -32,13 +32,17 @@ WITH found AS (
 )
 SELECT index, "table", bytes AS "size (est.)_bytes",
        CASE WHEN building THEN 'may still be building' WHEN leftover THEN 'leftover of REINDEX CONCURRENTLY'
-            WHEN relkind = 'I' THEN 'missing on a partition' ELSE 'its build was interrupted' END AS note,
+            WHEN relkind = 'I' THEN 'missing on a partition' WHEN enforces THEN 'its build was interrupted, or found duplicates'
+            ELSE 'its build was interrupted' END AS note,
        CASE WHEN row_number() OVER (ORDER BY building, relkind = 'I', bytes DESC, index) = 1
             THEN NULLIF(count(*) FILTER (WHERE NOT building) OVER (), 0) END AS _invalid,
        CASE count(*) FILTER (WHERE NOT building) OVER () WHEN 1 THEN '1 index is' ELSE count(*) FILTER (WHERE NOT building) OVER () || ' indexes are' END AS _indexes,
        CASE WHEN building OR relkind = 'I' THEN -1 ELSE bytes END AS _rank,
        NOT building AND relkind = 'i' AS _certain,
-       CASE WHEN leftover THEN 'DROP INDEX CONCURRENTLY ' ELSE 'REINDEX INDEX CONCURRENTLY ' END || index AS _step
+       -- Of duplicates a rebuild fails again, and leaves one index more.
+       CASE WHEN leftover OR enforces THEN 'DROP INDEX CONCURRENTLY ' ELSE 'REINDEX INDEX CONCURRENTLY ' END || index AS _step,
+       CASE WHEN enforces AND NOT leftover THEN ', then find out whether its columns hold duplicates, and create it again' ELSE '' END AS _then,
+       count(*) OVER () AS _total
 FROM found ORDER BY building, relkind = 'I', bytes DESC, index LIMIT 30;
 
 -- ## Redundant
@@ -83,28 +87,30 @@ SELECT index, CASE WHEN nspname = 'public' THEN quote_ident(of) ELSE format('%I.
        CASE WHEN row_number() OVER (ORDER BY relkind = 'I', bytes DESC, index) = 1 THEN count(*) OVER () END AS _double,
        CASE count(*) OVER () WHEN 1 THEN '1 index is' ELSE count(*) OVER () || ' indexes are' END AS _indexes,
        sum(bytes) OVER ()::bigint AS _all_bytes, CASE WHEN relkind = 'I' THEN -1 ELSE bytes END AS _rank,
-       relkind = 'i' AS _certain, 'DROP INDEX CONCURRENTLY ' || index AS _step
+       relkind = 'i' AS _certain, 'DROP INDEX CONCURRENTLY ' || index AS _step, '' AS _then, count(*) OVER () AS _total
 FROM named ORDER BY relkind = 'I', bytes DESC, index LIMIT 30;
 
 -- ## Foreign keys without an index
 WITH leaves AS (
-  SELECT pg_partition_root(oid) AS root, sum(greatest(reltuples, 0)) AS tuples FROM pg_class
-  WHERE relkind = 'r' AND relispartition GROUP BY 1
+  SELECT pg_partition_root(oid) AS root, CASE WHEN bool_and(reltuples >= 0 AND (relpages > 0 OR reltuples > 0 OR current_setting('server_version_num')::int >= 140000))
+                                                THEN sum(reltuples) END AS tuples -- unknown before each was analyzed
+  FROM pg_class WHERE relkind = 'r' AND relispartition GROUP BY 1
 ), keys AS (
   SELECT c.conrelid, c.conname, c.confrelid, t.relkind,
          CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
          (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord) FROM unnest(c.conkey) WITH ORDINALITY k(attnum, ord)
             JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum) AS columns,
-         CASE WHEN t.relkind = 'p' THEN COALESCE(l.tuples, 0) ELSE NULLIF(t.reltuples, -1) END::bigint AS about
+         CASE WHEN t.relkind = 'p' THEN l.tuples WHEN t.relpages > 0 OR t.reltuples > 0 OR current_setting('server_version_num')::int >= 140000 THEN NULLIF(t.reltuples, -1) END::bigint AS about
   FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace LEFT JOIN leaves l ON l.root = t.oid
   WHERE c.contype = 'f' AND c.conparentid = 0 AND n.nspname !~ '^pg_'
     AND NOT EXISTS (
       SELECT 1 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
-      WHERE i.indrelid = c.conrelid AND i.indisvalid AND m.amname IN ('btree', 'hash') AND i.indnkeyatts >= cardinality(c.conkey)
-        AND (string_to_array(i.indkey::text, ' ')::int2[])[1:cardinality(c.conkey)] @> c.conkey
+      -- One that begins with any of the columns finds the few rows of a key, though not always by the whole key.
+      WHERE i.indrelid = c.conrelid AND i.indisvalid AND m.amname IN ('btree', 'hash') AND i.indkey[0] = ANY (c.conkey)
         -- an index on all rows, or on all rows with a key: the check of a foreign key looks for no others
-        AND (i.indpred IS NULL OR i.indpred::text ~ '^\{NULLTEST :arg \{VAR [^{}]*\} :nulltesttype 1 [^{}]*\}$'
-             AND substring(i.indpred::text FROM ':varattno ([0-9]+) ')::int2 = ANY (c.conkey)))
+        AND (i.indpred IS NULL
+             OR regexp_replace(i.indpred::text, '\{NULLTEST :arg \{VAR [^{}]*\} :nulltesttype 1 [^{}]*\}', '', 'g') ~ '^(\{BOOLEXPR :boolop and :args \( *\) :location -?[0-9]+\})?$'
+             AND NOT EXISTS (SELECT FROM regexp_matches(i.indpred::text, ':varattno ([0-9]+) ', 'g') v WHERE v[1]::int2 <> ALL (c.conkey))))
 )
 SELECT k."table", k.columns, k.about AS "rows (est.)",
        CASE WHEN rn.nspname = 'public' THEN quote_ident(r.relname) ELSE format('%I.%I', rn.nspname, r.relname) END AS parent,
@@ -112,14 +118,17 @@ SELECT k."table", k.columns, k.about AS "rows (est.)",
             THEN NULLIF(count(*) FILTER (WHERE k.about >= 10000) OVER (), 0) END AS _foreign,
        CASE count(*) FILTER (WHERE k.about >= 10000) OVER () WHEN 1 THEN '1 foreign key has'
             ELSE count(*) FILTER (WHERE k.about >= 10000) OVER () || ' foreign keys have' END AS _keys,
-       k.about AS _rank, k.about >= 10000 AND k.relkind = 'r' AS _certain, format('CREATE INDEX CONCURRENTLY ON %s (%s)', k."table", k.columns) AS _step
+       k.about AS _rank, k.about >= 10000 AND k.relkind = 'r' AS _certain, format('CREATE INDEX CONCURRENTLY ON %s (%s)', k."table", k.columns) AS _step,
+       '' AS _then, count(*) OVER () AS _total
 FROM keys k JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace
 ORDER BY k.about DESC NULLS LAST, k."table", k.columns, k.conname LIMIT 30;
 
 -- ## Unused
 WITH counting AS (
-  -- From 15 on a database that was never reset has no time of its own; a crash or the first start has left one with the server.
-  SELECT COALESCE(d.stats_reset, b.stats_reset) AS since FROM pg_stat_database d, pg_stat_bgwriter b WHERE d.datname = current_database()
+  -- From 15 on a database that was never reset has no time of its own. A crash or the first start has left one with the server; there a
+  -- reset of one kind of counters has its own time, which is not that of the others.
+  SELECT greatest(d.stats_reset, least(b.stats_reset, a.stats_reset)) AS since
+  FROM pg_stat_database d, pg_stat_bgwriter b, pg_stat_archiver a WHERE d.datname = current_database()
 ), ix AS (
   SELECT COALESCE(pg_partition_root(s.indexrelid), s.indexrelid) AS root, sum(s.idx_scan) AS scans,
          sum(greatest(c.relpages, 0))::bigint * current_setting('block_size')::int AS bytes
@@ -127,8 +136,11 @@ WITH counting AS (
 ), found AS (
   SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS index,
          CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
-         ix.bytes, counting.since, counting.since < now() - interval '7 days' AS old_enough,
-         CASE WHEN EXISTS (SELECT 1 FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = i.indrelid AND f.conkey[1] = i.indkey[0])
+         ix.bytes, counting.since,
+         -- Its row in pg_class is as old as the index, or younger: without the time of its transaction its age is unknown.
+         counting.since < now() - interval '7 days' AND NOT pg_is_in_recovery()
+           AND COALESCE(CASE WHEN current_setting('track_commit_timestamp')::boolean THEN pg_xact_commit_timestamp(c.xmin) END <= counting.since, false) AS old_enough,
+         CASE WHEN EXISTS (SELECT 1 FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = i.indrelid AND i.indkey[0] = ANY (f.conkey))
               THEN 'serves a foreign key'
               ELSE 'same columns as ' || (SELECT min(quote_ident(o.relname)) FROM pg_index k JOIN pg_class o ON o.oid = k.indexrelid
                                   WHERE k.indrelid = i.indrelid AND k.indexrelid <> i.indexrelid AND k.indisvalid AND k.indkey::text = i.indkey::text
@@ -138,11 +150,13 @@ WITH counting AS (
   JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace CROSS JOIN counting
   WHERE ix.scans = 0 AND i.indisvalid AND NOT (i.indisunique OR i.indisprimary OR i.indisexclusion OR i.indisreplident OR i.indisclustered)
 )
-SELECT index, "table", bytes AS "size (est.)_bytes", extract(epoch FROM clock_timestamp() - since)::float8 AS unused_s, note,
+SELECT index, "table", bytes AS "size (est.)_bytes", extract(epoch FROM clock_timestamp() - since)::float8 AS "counters age_s",
+       COALESCE(note, CASE WHEN NOT old_enough THEN 'age unknown' END) AS note,
        CASE WHEN row_number() OVER (ORDER BY bytes DESC, index) = 1
             THEN NULLIF(count(*) FILTER (WHERE old_enough AND note IS NULL) OVER (), 0) END AS _unused,
-       CASE count(*) FILTER (WHERE note IS NULL) OVER () WHEN 1 THEN '1 index has' ELSE count(*) FILTER (WHERE note IS NULL) OVER () || ' indexes have' END AS _indexes,
-       since AS _since_at, sum(bytes) FILTER (WHERE note IS NULL) OVER ()::bigint AS _all_bytes, bytes AS _rank
+       CASE count(*) FILTER (WHERE old_enough AND note IS NULL) OVER () WHEN 1 THEN '1 index has'
+            ELSE count(*) FILTER (WHERE old_enough AND note IS NULL) OVER () || ' indexes have' END AS _indexes,
+       since AS _since_at, sum(bytes) FILTER (WHERE old_enough AND note IS NULL) OVER ()::bigint AS _all_bytes, bytes AS _rank, count(*) OVER () AS _total
 FROM found ORDER BY bytes DESC, index LIMIT 30;
 
 -- ## Large tables with frequent sequential scans
@@ -152,20 +166,22 @@ WITH read AS (
   FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid AND c.relkind IN ('r', 'm') AND c.relpersistence <> 't' GROUP BY 1
 )
 SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
-       r.about AS "rows (est.)", r.scans AS "seq scans", r.index_scans AS "index scans", r.tuples AS _rank
+       r.about AS "rows (est.)", r.scans AS "seq scans", r.index_scans AS "index scans", r.tuples AS _rank, count(*) OVER () AS _total
 FROM read r JOIN pg_class c ON c.oid = r.root JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE r.about >= 10000 AND r.scans >= 10 AND r.tuples / r.scans > r.about / 10
 ORDER BY r.tuples DESC, 1 LIMIT 15;
 
 -- ## Tables without a primary key
 WITH leaves AS (
-  SELECT pg_partition_root(oid) AS root, sum(greatest(reltuples, 0)) AS tuples FROM pg_class
-  WHERE relkind = 'r' AND relispartition GROUP BY 1
+  SELECT pg_partition_root(oid) AS root, CASE WHEN bool_and(reltuples >= 0 AND (relpages > 0 OR reltuples > 0 OR current_setting('server_version_num')::int >= 140000))
+                                                THEN sum(reltuples) END AS tuples -- unknown before each was analyzed
+  FROM pg_class WHERE relkind = 'r' AND relispartition GROUP BY 1
 )
 SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
-       r.about AS "rows (est.)", r.about AS _rank
+       r.about AS "rows (est.)", r.about AS _rank, count(*) OVER () AS _total
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN leaves l ON l.root = c.oid
-CROSS JOIN LATERAL (SELECT CASE WHEN c.relkind = 'p' THEN COALESCE(l.tuples, 0) ELSE NULLIF(c.reltuples, -1) END::bigint AS about) r
+CROSS JOIN LATERAL (SELECT CASE WHEN c.relkind = 'p' THEN l.tuples WHEN c.relpages > 0 OR c.reltuples > 0 OR current_setting('server_version_num')::int >= 140000
+                              THEN NULLIF(c.reltuples, -1) END::bigint AS about) r
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
   AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p')
 ORDER BY 2 DESC NULLS LAST, 1 LIMIT 30
