@@ -171,7 +171,13 @@ impl PurgeSpec {
                 [&self.relation, &self.oid, &self.column, &column_type, &key, &key_type];
             let rows = transaction.query(include_str!("guard.sql"), &values).await.map_err(to_batch_error)?;
             let row = rows.first().ok_or(BatchError::Changed("table"))?;
-            for (name, what) in [("same", "table"), ("same_column", "column"), ("same_key", "primary key")] {
+            for (name, what) in [
+                ("same", "table"),
+                ("same_column", "column"),
+                ("same_key", "primary key"),
+                ("same_rows", "row security"),
+                ("same_rules", "set of rules"),
+            ] {
                 if !row.get::<_, bool>(name) {
                     return Err(BatchError::Changed(what));
                 }

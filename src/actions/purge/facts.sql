@@ -2,6 +2,8 @@
 SELECT has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter, has_table_privilege(c.oid, 'SELECT') AS may_read,
        has_table_privilege(c.oid, 'DELETE') AS may_delete, c.relnamespace::regnamespace::text AS schema,
        pg_is_in_recovery() AS replica, current_setting('default_transaction_read_only')::bool AS read_only,
+       row_security_active(c.oid) AS row_security,
+       ARRAY(SELECT quote_ident(r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D' ORDER BY 1) AS rules,
        k.name AS key_name, k.type AS key_type,
        ARRAY(SELECT format('%I.%I.%I (%s)', rn.nspname, r.relname, f.conname,
                            CASE f.confdeltype WHEN 'c' THEN 'ON DELETE CASCADE: its rows go too, and are not counted'

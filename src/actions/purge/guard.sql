@@ -6,4 +6,6 @@ SELECT to_regclass($1)::oid::int8 IS NOT DISTINCT FROM $2::int8 AS same,
        $5::text IS NULL OR EXISTS (
          SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
          WHERE i.indrelid = $2::int8::oid AND i.indisprimary AND i.indisvalid AND i.indnkeyatts = 1
-           AND quote_ident(a.attname) = $5 AND format_type(a.atttypid, NULL) = $6) AS same_key
+           AND quote_ident(a.attname) = $5 AND format_type(a.atttypid, NULL) = $6) AS same_key,
+       NOT COALESCE(row_security_active($2::int8::oid), true) AS same_rows,
+       NOT EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = $2::int8::oid AND r.ev_type = '4' AND r.ev_enabled <> 'D') AS same_rules

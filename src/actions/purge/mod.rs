@@ -44,6 +44,7 @@ impl Action for Purge {
         let rows = rows.map_err(|error| database.query_error(&error))?;
         let facts = rows.first().ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
         check_privileges(facts, relation, &database.role)?;
+        check_rows_are_visible(facts, relation, &database.role)?;
         let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
         let counts =
             count(&client, &spec).await.map_err(|error| text::count_error(&error, &spec, indexed))?;
@@ -130,6 +131,32 @@ fn check_privileges(facts: &Row, relation: &str, role: &str) -> Result<()> {
             "The table's owner allows it: `{grants}`. Or name a login `owner` in the configuration that may."
         ),
     ))
+}
+
+/// Refuses a table whose old rows can't all be counted or deleted: row security hides some from the role, or a rule does something
+/// else in place of a DELETE or beside it, which PostgreSQL allows in no batch.
+fn check_rows_are_visible(facts: &Row, relation: &str, role: &str) -> Result<()> {
+    if facts.get::<_, Option<bool>>("row_security").unwrap_or(true) {
+        return Err(Error::instead(
+            format!(
+                "Row security can hide rows of {relation} from {role}, so its old rows can't be counted or deleted for certain."
+            ),
+            format!(
+                "Name a login `owner` in the configuration that row security lets pass, such as a role with BYPASSRLS (`ALTER ROLE {role} BYPASSRLS`)."
+            ),
+        ));
+    }
+    let rules: Vec<String> = facts.get("rules");
+    if !rules.is_empty() {
+        return Err(Error::instead(
+            format!(
+                "{relation} has a rule on DELETE ({}), so PostgreSQL can't delete from it in batches.",
+                rules.join(", ")
+            ),
+            "Delete its rows with SQL that the rule was made for, or have its owner disable the rule first (ALTER TABLE … DISABLE RULE).",
+        ));
+    }
+    Ok(())
 }
 
 /// Determines the rows to delete, before they are counted. `true`: an index begins with the column.
