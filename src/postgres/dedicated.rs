@@ -94,6 +94,11 @@ impl PooledClient {
     }
 }
 
+fn lock_key(resource: &str) -> i32 {
+    let digest = Sha256::digest(resource.as_bytes());
+    i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
 impl DedicatedSession {
     /// Runs one statement to its end, and returns PostgreSQL's warnings, redacted.
     /// After any error but [`QueryError::Refused`] its outcome is unknown.
@@ -110,11 +115,15 @@ impl DedicatedSession {
         self.run_until_stopped(stop, self.execute(sql)).await
     }
 
+    /// Releases a lock of [`Self::try_advisory_lock`].
+    pub async fn advisory_unlock(&self, resource: &str) -> Result<(), QueryError> {
+        self.query("SELECT pg_advisory_unlock($1, $2)", &[&LOCK_CLASS, &lock_key(resource)]).await.map(drop)
+    }
+
     /// Locks a resource of the database until the connection ends, against every other Countersign instance. `false`: another
     /// has the lock.
     pub async fn try_advisory_lock(&self, resource: &str) -> Result<bool, QueryError> {
-        let digest = Sha256::digest(resource.as_bytes());
-        let key = i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+        let key = lock_key(resource);
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             let rows = self.query("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_CLASS, &key]).await?;

@@ -6,7 +6,7 @@ use super::support::blocks::{count, note};
 use super::support::database::DatabaseTarget;
 use super::support::maintenance::{
     MaintenanceSession, Nouns, TableOutcome, TableResult, done, is_lock_timeout, recovered, resource,
-    results_block, sessions_table, summarize,
+    results_block, sessions_table, summarize, warnings_block,
 };
 use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
 use super::{Action, Call, Execution, Outcome};
@@ -57,6 +57,7 @@ impl Action for Reindex {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let database = DatabaseTarget::from_call(call)?;
         let client = database.connect_executor(call).await?;
+        database.refuse_replica(&client, call).await?;
         let typed = call.value("name").unwrap_or_default();
         let object = RelationKind::Reindexed.resolve(call, &client, &database.database, typed).await?;
         let relation = &object.relation;
@@ -227,7 +228,11 @@ async fn rebuild(session: &MaintenanceSession<'_>, target: &PlannedRelation) -> 
     };
     match (rows, outcome) {
         (Ok(rows), outcome) => match rows.first().filter(|row| row.get("rebuilt")) {
-            Some(row) => TableOutcome::Done { left: row.get::<_, Option<i64>>("bytes").unwrap_or_default() },
+            Some(row) => {
+                let left = row.get::<_, Option<i64>>("bytes").unwrap_or_default();
+                let warning = if let TableOutcome::Skipped(warning) = outcome { Some(warning) } else { None };
+                TableOutcome::Done { left, warning }
+            }
             None => outcome,
         },
         (Err(_), TableOutcome::SessionLost(error)) | (Err(error), _) => TableOutcome::Unknown(error),
@@ -278,6 +283,7 @@ fn outcome(
         outcome.facts =
             json!({ "indexes": all, "done": done.len(), "before": size_before, "after": size_after });
     }
+    outcome.blocks.extend(warnings_block(results));
     outcome.blocks.extend(results_block(results, targets, "index"));
     // A leftover that remained is found again afterwards.
     before.retain(|(_, result)| matches!(result, DropResult::Dropped));

@@ -80,6 +80,23 @@ impl DatabaseTarget {
         self.connect(call, &self.address).await
     }
 
+    /// Refuses maintenance on a replica, which takes none.
+    ///
+    /// # Errors
+    /// [`Error::User`] that names its primary as the place to work on.
+    pub async fn refuse_replica(&self, client: &PooledClient, call: &Call<'_>) -> Result<()> {
+        let rows = client.query("SELECT pg_is_in_recovery()", &[]).await;
+        let rows = rows.map_err(|error| self.query_error(&error))?;
+        if rows.first().is_some_and(|row| row.get(0)) {
+            let (server, command) = (&self.address.server, &call.command.name);
+            return Err(Error::instead(
+                format!("{server} is a replica: `{command}` can't be run there."),
+                "Run it on its primary; replicas follow.",
+            ));
+        }
+        Ok(())
+    }
+
     /// Connects for planning, through the reader login.
     pub async fn connect_reader(&self, call: &Call<'_>) -> Result<PooledClient> {
         self.connect(call, &self.reader_address()).await

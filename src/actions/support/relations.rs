@@ -1,6 +1,7 @@
 //! Tables and indexes by the names that people type: resolved and quoted by the server.
 
 use crate::actions::Call;
+use crate::command_line::as_word;
 use crate::error::{Error, Result};
 use crate::model::{Plan, as_text, from_identity};
 use crate::postgres::{PooledClient, QueryError};
@@ -15,6 +16,8 @@ pub struct RelationInfo {
     pub relation: String,
     /// Neither quoted nor with its schema.
     name: String,
+    /// Not quoted.
+    schema: String,
     pub oid: i64,
     /// As `pg_class.relkind`: "r", "m", "p", "i", "I".
     pub kind: String,
@@ -27,6 +30,11 @@ pub struct RelationInfo {
 }
 
 impl RelationInfo {
+    /// Its name with its schema's, neither of them quoted.
+    fn qualified_name(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
     /// The relation as a plan's target.
     pub fn planned(&self) -> PlannedRelation {
         let RelationInfo { relation, oid, bytes, dead, .. } = self.clone();
@@ -70,8 +78,10 @@ impl PlannedRelation {
 /// The relations that a command takes.
 #[derive(Debug, Clone, Copy)]
 pub enum RelationKind {
-    /// Tables for VACUUM and ANALYZE: a partitioned one represents its partitions.
+    /// Tables for VACUUM: a partitioned one represents its partitions.
     Vacuumed,
+    /// Tables for ANALYZE, which takes a foreign table that is named.
+    Analyzed,
     /// Tables and indexes for REINDEX.
     Reindexed,
     /// Tables to delete rows from.
@@ -86,14 +96,22 @@ impl RelationKind {
         typed: Option<&str>,
     ) -> Result<Vec<RelationInfo>, QueryError> {
         let sql = include_str!("relations.sql");
+        let kinds: &[&str] = match self {
+            RelationKind::Analyzed if typed.is_some() => &["r", "m", "p", "f"],
+            RelationKind::Vacuumed | RelationKind::Analyzed => &["r", "m", "p"],
+            RelationKind::Reindexed => &["r", "m", "p", "i", "I"],
+            RelationKind::Purged => &["r", "p"],
+        };
         let rows = match self {
-            RelationKind::Vacuumed => client.query(include_str!("tables.sql"), &[&typed]).await?,
-            RelationKind::Reindexed => client.query(sql, &[&typed, &&["r", "m", "p", "i", "I"][..]]).await?,
-            RelationKind::Purged => client.query(sql, &[&typed, &&["r", "p"][..]]).await?,
+            RelationKind::Vacuumed | RelationKind::Analyzed => {
+                client.query(include_str!("tables.sql"), &[&typed, &kinds]).await?
+            }
+            RelationKind::Reindexed | RelationKind::Purged => client.query(sql, &[&typed, &kinds]).await?,
         };
         let relation = |row: &Row| RelationInfo {
             relation: row.get("relation"),
             name: row.get("name"),
+            schema: row.get("schema"),
             oid: row.get("oid"),
             kind: row.get("kind"),
             owner: row.get("owner"),
@@ -120,25 +138,37 @@ impl RelationKind {
         }
         match matches.as_slice() {
             [only] => Ok(only.clone()),
-            [] => {
-                let noun = if let RelationKind::Reindexed = self { "table or index" } else { "table" };
-                let problem = format!("{database} has no {noun} “{}”.", shown(typed));
-                let all = self.list(client, None).await.unwrap_or_default();
-                Err(match nearest(typed, all.iter().map(|relation| relation.name.as_str())) {
-                    Some(near) => Error::instead(problem, format!("Did you mean `{near}`?")),
-                    None => Error::instead(problem, "`sizes <service>` shows the tables that there are."),
-                })
-            }
+            [] => Err(self.not_found(client, database, typed).await),
             [first, ..] => {
                 let names: Vec<&str> = matches.iter().map(|relation| relation.relation.as_str()).collect();
                 let service = call.value("service").unwrap_or_default();
-                // Quotes inside a word would end it.
-                let example = first.relation.replace('"', "");
+                let example = as_word(&first.qualified_name());
                 Err(Error::instead(
                     format!("“{}” can be {}.", shown(typed), names.join(" or ")),
                     format!("Say which, as in `{} {service} {example}`.", call.command.name),
                 ))
             }
         }
+    }
+    /// Builds the refusal for a name that no relation of this kind has: another kind of relation has it, or none.
+    async fn not_found(self, client: &PooledClient, database: &str, typed: &str) -> Error {
+        let noun = if let RelationKind::Reindexed = self { "table or index" } else { "table" };
+        let others = client.query(include_str!("other_kinds.sql"), &[&typed]).await.unwrap_or_default();
+        if let Some(other) = others.first() {
+            let (relation, kind): (String, String) = (other.get("relation"), other.get("kind"));
+            return Error::instead(
+                format!("{relation} of {database} is {kind}, not a {noun}."),
+                "`sizes <service>` shows the tables that there are.",
+            );
+        }
+        let problem = format!("{database} has no {noun} “{}”.", shown(typed));
+        let all = self.list(client, None).await.unwrap_or_default();
+        Error::instead(
+            problem,
+            match nearest(typed, all.iter().map(|relation| relation.name.as_str())) {
+                Some(near) => format!("Did you mean `{}`?", as_word(near)),
+                None => "`sizes <service>` shows the tables that there are.".to_owned(),
+            },
+        )
     }
 }

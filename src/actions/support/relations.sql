@@ -1,7 +1,7 @@
 -- Tables and indexes of the kinds $2, as the login that will work on them sees them. $1 name as typed, or NULL for all. Exact
 -- matches come first.
-SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.relname::text AS name, c.oid::int8 AS oid, c.relkind::text AS kind,
-       t.typed IN (c.relname::text, n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname)) AS exact,
+SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.relname::text AS name, n.nspname::text AS schema, c.oid::int8 AS oid, c.relkind::text AS kind,
+       t.typed IN (c.relname::text, n.nspname || '.' || c.relname, quote_ident(c.relname), format('%I.%I', n.nspname, c.relname)) AS exact,
        pg_get_userbyid(c.relowner)::text AS owner,
        -- Before 17 the owner alone may; the database's owner may not.
        pg_has_role(c.relowner, 'USAGE')
@@ -14,7 +14,7 @@ FROM (SELECT $1::text AS typed) t, pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_index i ON i.indexrelid = c.oid
 WHERE c.relkind::text = ANY ($2::text[]) AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
-  AND (t.typed IS NULL
-       OR lower(t.typed) IN (lower(c.relname), lower(n.nspname || '.' || c.relname), lower(format('%I.%I', n.nspname, c.relname)),
-                             lower(quote_ident(c.relname))))
+  -- Case and quotes are left out, with the letters of the database's own locale: a name's own collation knows ASCII only.
+  AND (t.typed IS NULL OR lower(replace(t.typed, '"', '')) IN (lower(replace(c.relname, '"', '') COLLATE "default"),
+                                                               lower(replace(n.nspname || '.' || c.relname, '"', '') COLLATE "default")))
 ORDER BY exact DESC, 1

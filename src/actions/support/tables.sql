@@ -1,7 +1,7 @@
 -- Tables that VACUUM and ANALYZE take, as the login that will run them sees them; a partitioned one represents its partitions.
--- $1 name as typed, or NULL for all. Exact matches come first.
-SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.relname::text AS name, c.oid::int8 AS oid, c.relkind::text AS kind,
-       t.typed IN (c.relname::text, n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname)) AS exact,
+-- $1 name as typed, or NULL for all, $2 kinds as in pg_class.relkind. Exact matches come first.
+SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.relname::text AS name, n.nspname::text AS schema, c.oid::int8 AS oid, c.relkind::text AS kind,
+       t.typed IN (c.relname::text, n.nspname || '.' || c.relname, quote_ident(c.relname), format('%I.%I', n.nspname, c.relname)) AS exact,
        pg_get_userbyid(c.relowner)::text AS owner,
        -- Anybody else's VACUUM is skipped with a WARNING, and still "succeeds".
        pg_has_role(c.relowner, 'USAGE')
@@ -9,18 +9,20 @@ SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.relname::text AS nam
          OR CASE WHEN current_setting('server_version_num')::int >= 170000
                  THEN has_table_privilege(c.oid, CASE WHEN current_setting('server_version_num')::int >= 170000 THEN 'MAINTAIN' ELSE 'SELECT' END)
                  ELSE false END AS may,
-       (sum(l.relpages::int8) * current_setting('block_size')::int8)::int8 AS est_bytes,
-       COALESCE(sum(pg_stat_get_dead_tuples(l.oid)), 0)::int8 AS dead
+       l.pages * current_setting('block_size')::int8 AS est_bytes, l.dead
 FROM (SELECT $1::text AS typed) t, pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
-  SELECT leaf.oid, leaf.relpages FROM pg_class leaf
-  WHERE leaf.oid = c.oid AND c.relkind <> 'p'
-     OR c.relkind = 'p' AND leaf.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
+  SELECT greatest(c.relpages, 0)::int8 AS pages, COALESCE(pg_stat_get_dead_tuples(c.oid), 0)::int8 AS dead WHERE c.relkind <> 'p'
+  UNION ALL
+  -- Each leaf is looked up by its oid: a join would read pg_class once for each partitioned table.
+  SELECT COALESCE(sum((SELECT greatest(leaf.relpages, 0) FROM pg_class leaf WHERE leaf.oid = tree.relid)), 0)::int8,
+         COALESCE(sum(pg_stat_get_dead_tuples(tree.relid)), 0)::int8
+  FROM pg_partition_tree(c.oid) tree WHERE c.relkind = 'p' AND tree.isleaf HAVING c.relkind = 'p'
 ) l
-WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+WHERE c.relkind::text = ANY ($2::text[]) AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+  -- Case and quotes are left out, with the letters of the database's own locale: a name's own collation knows ASCII only.
   AND CASE WHEN t.typed IS NULL THEN NOT c.relispartition
-           ELSE lower(t.typed) IN (lower(c.relname), lower(n.nspname || '.' || c.relname), lower(format('%I.%I', n.nspname, c.relname)),
-                                   lower(quote_ident(c.relname))) END
-GROUP BY n.nspname, c.relname, c.oid, t.typed, c.relowner, c.relkind
+           ELSE lower(replace(t.typed, '"', '')) IN (lower(replace(c.relname, '"', '') COLLATE "default"),
+                                                     lower(replace(n.nspname || '.' || c.relname, '"', '') COLLATE "default")) END
 ORDER BY exact DESC, 1

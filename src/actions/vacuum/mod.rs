@@ -1,12 +1,12 @@
 //! `vacuum` and `analyze`: a table or all of a database. PostgreSQL calls a VACUUM done that skipped the table, so here it is done when
-//! nothing was warned of and PostgreSQL's own times of it have moved. Tables are done one by one, so that each has an outcome of its
+//! PostgreSQL's own times of it have moved. A warning tells why they have not, or is advice if they have. Tables are done one by one, so that each has an outcome of its
 //! own and a stop loses no table that was done.
 
 use super::support::blocks::{count, note};
 use super::support::database::DatabaseTarget;
 use super::support::maintenance::{
     MaintenanceSession, Nouns, POLL_INTERVAL, TableOutcome, TableResult, VISIBLE_WITHIN, done, recovered,
-    resource, results_block, summarize,
+    resource, results_block, summarize, warnings_block,
 };
 use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
 use super::{Action, Call, Execution, Outcome};
@@ -61,7 +61,11 @@ impl Action for Operation {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let database = DatabaseTarget::from_call(call)?;
         let client = database.connect_executor(call).await?;
-        let kind = RelationKind::Vacuumed;
+        database.refuse_replica(&client, call).await?;
+        let kind = match self {
+            Operation::Vacuum => RelationKind::Vacuumed,
+            Operation::Analyze => RelationKind::Analyzed,
+        };
         let (tables, left_out): (Vec<RelationInfo>, Vec<RelationInfo>) = match call.value("table") {
             Some(typed) => (vec![kind.resolve(call, &client, &database.database, typed).await?], Vec::new()),
             None => {
@@ -110,11 +114,12 @@ impl Action for Operation {
             }
             let step = TableStep { session: &session, operation: *self, target };
             let outcome = session.with_progress(index, step.execute()).await;
+            session.unlock(&target.relation).await;
             results.push(TableResult { relation: target.relation.clone(), before: target.dead, outcome });
         }
         let took = began.elapsed();
         let has_dead =
-            |result: &TableResult| matches!(result.outcome, TableOutcome::Done { left } if left > 0);
+            |result: &TableResult| matches!(result.outcome, TableOutcome::Done { left, .. } if left > 0);
         // What kept dead rows from being removed.
         let holder = match &session.observer {
             Some(observer) if results.iter().any(has_dead) => horizon_holder(observer, |_| true).await,
@@ -218,22 +223,29 @@ impl TableStep<'_> {
             Operation::Analyze => "ANALYZE (SKIP_LOCKED)",
         };
         let (outcome, reason) = match self.session.execute(&format!("{statement} {relation}")).await {
-            Ok(warnings) => match warnings.into_iter().next() {
-                Some(warning) => {
-                    let reason = format!("PostgreSQL skipped it: {warning}");
-                    (TableOutcome::Skipped(warning), Some(reason))
+            Ok(warnings) => {
+                // A table that was skipped has a warning, and its times never move.
+                let within = if warnings.is_empty() { VISIBLE_WITHIN } else { self.published_within() };
+                let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+                let evidence = |rows: QueryResult| match rows.map(|rows| rows.into_iter().next()) {
+                    Ok(Some(row)) if !self.operation.is_done(&row) => None,
+                    Ok(Some(row)) => {
+                        Some(TableOutcome::Done { left: row.get("dead"), warning: warning.clone() })
+                    }
+                    Ok(None) => Some(TableOutcome::Replaced),
+                    Err(error) => Some(TableOutcome::Unknown(error)),
+                };
+                if let Some(found) = self.poll(&since, within, evidence).await {
+                    return found;
                 }
-                None => {
-                    let evidence = |rows: QueryResult| match rows.map(|rows| rows.into_iter().next()) {
-                        Ok(Some(row)) if !self.operation.is_done(&row) => None,
-                        Ok(Some(row)) => Some(TableOutcome::Done { left: row.get("dead") }),
-                        Ok(None) => Some(TableOutcome::Replaced),
-                        Err(error) => Some(TableOutcome::Unknown(error)),
-                    };
-                    let found = self.poll(&since, VISIBLE_WITHIN, evidence).await;
-                    return found.unwrap_or(TableOutcome::NoTrace);
+                match warning {
+                    Some(warning) => {
+                        let reason = format!("PostgreSQL skipped it: {warning}");
+                        (TableOutcome::Skipped(warning), Some(reason))
+                    }
+                    None => return TableOutcome::NoTrace,
                 }
-            },
+            }
             Err(error) if self.session.is_stopped(&error) => (TableOutcome::Stopped, None),
             Err(error) if error.is_final() => {
                 let reason = format!("PostgreSQL refused: {error}");
@@ -242,8 +254,7 @@ impl TableStep<'_> {
             Err(error) => return TableOutcome::Unknown(error),
         };
         // VACUUM commits before the ANALYZE behind it begins.
-        let at_once = self.session.worker.major() >= PUBLISHES_AT_ONCE;
-        let within = if at_once { Duration::ZERO } else { PUBLISHED_WITHIN };
+        let within = self.published_within();
         let vacuumed = |rows: QueryResult| {
             let row = rows.ok()?.into_iter().next()?;
             row.get::<_, Option<bool>>("vacuumed")?.then_some(())
@@ -252,6 +263,12 @@ impl TableStep<'_> {
             return TableOutcome::OnlyVacuumed(reason);
         }
         outcome
+    }
+
+    /// The time until the times of the statement before can be read.
+    fn published_within(&self) -> Duration {
+        let at_once = self.session.worker.major() >= PUBLISHES_AT_ONCE;
+        if at_once { Duration::ZERO } else { PUBLISHED_WITHIN }
     }
 
     /// Looks at PostgreSQL's own times until `read` returns something, or it takes too long.
@@ -310,6 +327,7 @@ fn outcome(
             "To include them, configure a login `maintain` whose role is a member of their owners, or from PostgreSQL 17 on of pg_maintain.",
         ));
     }
+    outcome.blocks.extend(warnings_block(results));
     outcome.blocks.extend(results_block(results, targets, "table"));
     outcome
 }

@@ -48,6 +48,7 @@ impl Action for VacuumFull {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let database = DatabaseTarget::from_call(call)?;
         let client = database.connect_executor(call).await?;
+        database.refuse_replica(&client, call).await?;
         let typed = call.value("table").unwrap_or_default();
         let mut table = RelationKind::Vacuumed.resolve(call, &client, &database.database, typed).await?;
         let relation = &table.relation;
@@ -227,10 +228,10 @@ async fn conclude(
         Outcome::unknown(format!("Can't tell whether {relation} was rewritten: {database} {error}."))
     };
     let warning = match result {
-        Ok(warnings) => warnings.into_iter().next(),
+        Ok(warnings) => warnings.into_iter().next().map(|warning| format!("PostgreSQL warns: {warning}")),
         Err(error) if error.is_final() => return Err(not_done(session, relation, &error)),
         Err(error) if !session.has_ended().await => return Err(unknown(error)),
-        Err(error) => Some(format!("the server {error}")),
+        Err(error) => Some(format!("The server {error}")),
     };
     let rows = match session.query(MEASURE, &[&target.oid, relation]).await {
         Err(QueryError::Lost | QueryError::TimedOut(_)) => {
@@ -247,9 +248,8 @@ async fn conclude(
     };
     let (before, after) = (before.bytes.unwrap_or_default(), after.bytes.unwrap_or_default());
     let sizes = format!("{} before, {} now", bytes(before as f64), bytes(after as f64));
-    let outcome = match warning {
-        None => Outcome::done(format!("{relation} was rewritten in {took}: {sizes}.")),
-        Some(warning) => Outcome::partial(format!("{relation} was rewritten ({sizes}), but: {warning}.")),
-    };
+    let mut outcome = Outcome::done(format!("{relation} was rewritten in {took}: {sizes}."));
+    // Its file is another: the warning is advice, or its session ended behind the commit.
+    outcome.blocks.extend(warning.map(|warning| Block::Note(format!("{warning}.").into())));
     Ok(Outcome { facts: json!({ "before": before, "after": after }), ..outcome })
 }

@@ -10,6 +10,7 @@ use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Severity, Table};
 use crate::postgres::{DedicatedSession, PooledClient, QueryError, QueryResult};
 use crate::sql::duration;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -19,6 +20,9 @@ pub const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
 /// Interval between two looks at what PostgreSQL publishes.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Warnings that an outcome quotes: one is most often said of every table.
+const MAX_WARNINGS: usize = 3;
 
 /// Name of the lock that keeps two commands from working on the same table.
 pub fn resource(database: &str, table: &str) -> String {
@@ -96,6 +100,14 @@ impl<'a> MaintenanceSession<'a> {
         self.worker.try_advisory_lock(&resource(&self.database.database, table)).await
     }
 
+    /// Unlocks a table: the server holds only so many locks at a time, and a database can have more tables.
+    pub async fn unlock(&self, table: &str) {
+        let unlocked = self.worker.advisory_unlock(&resource(&self.database.database, table)).await;
+        if let Err(error) = unlocked {
+            tracing::debug!(%error, "a table's advisory lock could not be released; it ends with its session");
+        }
+    }
+
     /// As [`Self::try_lock`], for work that does nothing without the lock.
     pub async fn lock(&self, table: &str, failed: impl FnOnce(QueryError) -> Outcome) -> Result<(), Outcome> {
         if self.try_lock(table).await.map_err(failed)? {
@@ -163,6 +175,8 @@ pub enum TableOutcome {
     /// Of a table the dead rows left, as PostgreSQL estimates them; of an index its bytes.
     Done {
         left: i64,
+        /// Advice of PostgreSQL that came with it.
+        warning: Option<String>,
     },
     Skipped(String),
     /// No warning, and no trace of the work either.
@@ -208,7 +222,7 @@ pub struct Nouns<'a> {
 /// The results that are done, each with the value left.
 pub fn done(results: &[TableResult]) -> Vec<(&TableResult, i64)> {
     let left = |result| match result {
-        &TableResult { outcome: TableOutcome::Done { left }, .. } => Some((result, left)),
+        &TableResult { outcome: TableOutcome::Done { left, .. }, .. } => Some((result, left)),
         _ => None,
     };
     results.iter().filter_map(left).collect()
@@ -267,6 +281,17 @@ pub fn summarize(
             format!("{some} of {total} {many} are {past}, in {took}; the others are below."),
         ),
     }
+}
+
+/// Quotes each warning that came with work that is done, once.
+pub fn warnings_block(results: &[TableResult]) -> Option<Block> {
+    let warning = |result: &TableResult| match &result.outcome {
+        TableOutcome::Done { warning, .. } => warning.clone(),
+        _ => None,
+    };
+    let warnings: BTreeSet<String> = results.iter().filter_map(warning).collect();
+    let quoted: Vec<String> = warnings.into_iter().take(MAX_WARNINGS).collect();
+    (!quoted.is_empty()).then(|| Block::Note(format!("PostgreSQL warns: {}.", quoted.join("; ")).into()))
 }
 
 /// Lists each target's outcome, unfinished ones first. The outcome of a single one is a line, since a table's cells are short
