@@ -201,3 +201,13 @@ END
 $$;
 
 RESET search_path;
+
+-- Optional, and not run here: what `bloat` needs. PostgreSQL shows how wide a table's rows are only to a role with SELECT on it, which
+-- can read the rows too, customers' data included; Countersign itself never does. Without it `bloat` names the tables that it can't
+-- estimate. Row security has to let the role pass as well (BYPASSRLS). Grant it for some tables, for a schema (tables that are
+-- created later need it again, or ALTER DEFAULT PRIVILEGES), or from 14 on for all tables of all databases:
+--
+--   GRANT USAGE ON SCHEMA public TO countersign_read;
+--   GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_read;
+--
+--   GRANT pg_read_all_data TO countersign_read;

@@ -5,6 +5,11 @@ SELECT quote_ident(current_database()) AS database,
        (SELECT quote_ident(n.nspname)
         FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
         WHERE e.extname = 'pg_stat_statements' AND NOT has_schema_privilege(n.oid, 'USAGE')) AS hidden_statements,
+       -- PostgreSQL shows the widths of a table's columns to roles with SELECT on them, where row security does not stand in the way.
+       EXISTS (SELECT FROM pg_class c
+               WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+                 AND (row_security_active(c.oid) OR NOT has_table_privilege(c.oid, 'SELECT') AND NOT has_any_column_privilege(c.oid, 'SELECT'))
+       ) AS unseen_widths,
        (SELECT string_agg(c.oid::regclass::text, ', ')
         FROM pg_class c
         WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')

@@ -378,26 +378,38 @@ impl ServerCheck<'_> {
     async fn databases(&self) -> Vec<Finding> {
         let names = self.databases_of_services();
         let all = futures::future::join_all(names.iter().map(|name| self.database(name))).await;
-        let complete = all.iter().filter(|findings| findings.is_empty()).count();
-        let mut findings: Vec<Finding> = all.into_iter().flatten().collect();
+        let complete = all.iter().filter(|(findings, _)| findings.is_empty()).count();
+        let unseen = all.iter().filter(|(_, unseen_widths)| *unseen_widths).count();
+        let mut findings: Vec<Finding> = all.into_iter().flat_map(|(findings, _)| findings).collect();
         if complete > 0 {
             let details = format!("{complete} of {} databases: reachable and complete", names.len());
             findings.insert(0, Finding::works(&self.server.name, details));
         }
+        if unseen > 0 {
+            let details = format!(
+                "`bloat` can't estimate all tables of {unseen} of {} databases: the reader has no SELECT on them, or row security hides them",
+                names.len()
+            );
+            let fix = "To allow it, see the optional part at the end of deploy/roles.sql: SELECT lets the reader read the rows, too.";
+            let finding = Finding::missing(&self.server.name, details, fix);
+            findings.push(Finding { status: CheckStatus::Optional, ..finding });
+        }
         findings
     }
 
-    /// Findings about one database; empty if it is complete.
-    async fn database(&self, name: &str) -> Vec<Finding> {
+    /// Findings about one database, none if it is complete; and `true` if the reader can't see the widths of all its columns.
+    async fn database(&self, name: &str) -> (Vec<Finding>, bool) {
         let subject = format!("{}/{name}", self.server.name);
-        let Some(reader) = self.environment.logins.get(&LoginKind::Reader) else { return Vec::new() };
+        let Some(reader) = self.environment.logins.get(&LoginKind::Reader) else {
+            return (Vec::new(), false);
+        };
         let client = match self.connect(LoginKind::Reader, Some(name)).await {
             Ok(client) => client,
             Err(Unreachable::Login(_)) => {
                 let fix = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(name), quoted(&reader.user));
-                return vec![Finding::missing(subject, "doesn't let the reader in", fix)];
+                return (vec![Finding::missing(subject, "doesn't let the reader in", fix)], false);
             }
-            Err(error) => return vec![self.unreachable(&subject, &error, reader)],
+            Err(error) => return (vec![self.unreachable(&subject, &error, reader)], false),
         };
         // The login for signals connects to the maintenance database only.
         let others = self.environment.logins.iter().filter(|(login, _)| **login != LoginKind::Signal);
@@ -407,9 +419,9 @@ impl ServerCheck<'_> {
             Ok(row) => {
                 let mut findings = database_findings(&subject, &row);
                 findings.extend(schemas(&subject, &client).await);
-                findings
+                (findings, row.get("unseen_widths"))
             }
-            Err(error) => vec![query_failed(subject, &error)],
+            Err(error) => (vec![query_failed(subject, &error)], false),
         }
     }
 }
