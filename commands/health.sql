@@ -129,7 +129,7 @@ LEFT JOIN (SELECT pid, app, extract(epoch FROM clock_timestamp() - xact_start)::
            FROM activity WHERE foreign_client AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 1) o ON true
 CROSS JOIN (SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
                    - COALESCE(NULLIF(current_setting('reserved_connections', true), '')::int, 0) AS usable) c
-CROSS JOIN (SELECT max(100.0 * greatest(age(datfrozenxid), mxid_age(datminmxid)) / 2000000000)::float8 AS wraparound_pct,
+CROSS JOIN (SELECT max(100.0 * greatest(age(datfrozenxid), mxid_age(datminmxid)) / 2147483648)::float8 AS wraparound_pct,
                    (array_agg(datname::text ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC))[1] AS oldest_database
             FROM pg_database) w
 CROSS JOIN (SELECT count(*) AS prepared, min(gid) FILTER (WHERE prepared = oldest) AS gid,

@@ -5,6 +5,7 @@ mod backups;
 #[path = "../slack/checks.rs"]
 mod checks;
 mod degraded;
+mod estimates;
 mod functions;
 mod golden;
 mod harness;
@@ -22,6 +23,7 @@ mod psql;
 mod record;
 mod replication;
 mod roles;
+mod sequences;
 mod sessions;
 mod settings;
 mod statistics;

@@ -61,7 +61,7 @@ async fn indexes_to_drop_to_mend_and_to_add() {
     assert_eq!(double.lines().count(), 3, "a partitioned index counts once: {double}");
 
     assert!(
-        told.contains("\nasset-service: 1 foreign key has no index on a table of 10,000 rows or more"),
+        told.contains("\nasset-service: 1 foreign key has no index that begins with one of its columns, on a table of 10,000 rows or more"),
         "{told}"
     );
     let keys = section(&told, "Foreign keys without an index");

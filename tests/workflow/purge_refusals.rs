@@ -272,3 +272,45 @@ async fn a_replica_that_falls_behind_stops_it_and_it_goes_on_when_that_has_caugh
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_behind_row_security_or_a_rule_are_refused_and_never_called_none() {
+    let scene = scene().await;
+    let superuser = tables(
+        &scene,
+        "CREATE TABLE purged_secured (id int PRIMARY KEY, at timestamptz);
+         INSERT INTO purged_secured SELECT g, '2020-01-01' FROM generate_series(1, 10) g;
+         ALTER TABLE purged_secured ENABLE ROW LEVEL SECURITY; ALTER TABLE purged_secured FORCE ROW LEVEL SECURITY;
+         CREATE TABLE purged_ruled (LIKE purged_secured); INSERT INTO purged_ruled SELECT * FROM purged_secured;
+         CREATE RULE kept AS ON DELETE TO purged_ruled DO INSTEAD NOTHING;
+         GRANT SELECT, DELETE ON purged_secured, purged_ruled TO countersign_act",
+    )
+    .await;
+    let refused = async |table: &str, words: &str| {
+        let line = format!("purge asset-service {table} --column at --older-than 30d --env production");
+        scene.refused(ANA, &line, words).await;
+        let left = superuser.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
+        assert_eq!(left.get::<_, i64>(0), 10, "{table}");
+    };
+    refused("purged_secured", "Row security can hide rows of public.purged_secured from countersign_act")
+        .await;
+    refused("purged_ruled", "public.purged_ruled has a rule on DELETE (kept)").await;
+
+    // What it advises helps.
+    superuser.batch_execute("DROP RULE kept ON purged_ruled").await.unwrap();
+    let asked = card(&scene, "purged_ruled --column at --older-than 30d").await;
+    // A rule that comes between the card and the click is found before a row is touched.
+    superuser
+        .batch_execute("CREATE RULE kept AS ON DELETE TO purged_ruled DO INSTEAD NOTHING")
+        .await
+        .unwrap();
+    done(
+        &scene,
+        &asked,
+        "public.purged_ruled is no longer what the card showed: its set of rules is another",
+    )
+    .await;
+    superuser.batch_execute("DROP RULE kept ON purged_ruled").await.unwrap();
+    let asked = card(&scene, "purged_ruled --column at --older-than 30d").await;
+    done(&scene, &asked, "10 rows of 10 were deleted").await;
+}

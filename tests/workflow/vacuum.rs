@@ -301,3 +301,73 @@ async fn a_stop_keeps_the_tables_that_are_done_and_begins_no_other() {
         "{told}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_and_quotes_of_every_kind_are_found_as_they_are_typed() {
+    let (scene, superuser) = scene().await;
+    for name in ["Über", "Grün", "we\"ird", "Old \"stuff\" it's"] {
+        let quoted = name.replace('"', "\"\"");
+        let sql = format!("CREATE TABLE \"{quoted}\" (id int); ALTER TABLE \"{quoted}\" OWNER TO asset_svc");
+        superuser.batch_execute(&sql).await.unwrap();
+    }
+    superuser.batch_execute("CREATE VIEW seen AS SELECT 1").await.unwrap();
+    for (typed, relation) in [
+        ("Über", "public.\"Über\""),
+        ("public.Über", "public.\"Über\""),
+        ("Grün", "public.\"Grün\""),
+        ("we\"ird", "public.\"we\"\"ird\""),
+        ("\"we\"\"ird\"", "public.\"we\"\"ird\""),
+        ("\"old stuff it's\"", "public.\"Old \"\"stuff\"\" it's\""),
+    ] {
+        let told = asks(&scene, &format!("vacuum asset-service {typed}")).await.plain();
+        assert!(told.contains(&format!("{relation} is vacuumed and analyzed")), "{typed}: {told}");
+        assert!(last(&superuser, "last_vacuum", relation).await.is_some(), "{typed}");
+    }
+    let told = asks(&scene, "vacuum asset-service we\"irt").await.plain();
+    assert!(told.contains("Did you mean we\"ird?"), "{told}");
+    let told = asks(&scene, "vacuum asset-service seen").await.plain();
+    assert!(told.contains("public.seen of asset_service_db is a view, not a table."), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warning_beside_work_that_is_done_is_advice() {
+    let (scene, superuser) = scene().await;
+    // PostgreSQL warns so while it samples the rows of an index's expression, as it does near a wraparound.
+    let sql = "CREATE FUNCTION warns(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql
+           AS 'BEGIN RAISE WARNING ''oldest xmin is far in the past''; RETURN n; END';
+         CREATE TABLE warned (id int); ALTER TABLE warned OWNER TO asset_svc; INSERT INTO warned SELECT generate_series(1, 20);
+         CREATE INDEX ON warned (warns(id))";
+    superuser.batch_execute(sql).await.unwrap();
+    let told = asks(&scene, "vacuum asset-service warned").await.plain();
+    assert!(told.contains("public.warned is vacuumed and analyzed, in "), "{told}");
+    assert!(told.contains("PostgreSQL warns: oldest xmin is far in the past"), "{told}");
+    assert!(last(&superuser, "last_analyze", "warned").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_many_tables_is_listed_within_a_short_statement_timeout() {
+    let servers = Servers::alone(60).await;
+    // A join of every table with every relation takes longer.
+    let instead = vec![("connections = 12", "connections = 12\nstatement_timeout = \"2s\"")];
+    let scene = Scene::with(Twist { servers: Some(servers), instead, ..Twist::default() }).await;
+    let superuser = servers.cluster.connect(DATABASE).await.unwrap();
+    let sql = "GRANT asset_svc TO countersign_act; CREATE SCHEMA many AUTHORIZATION asset_svc; SET ROLE asset_svc;
+         DO $$ BEGIN FOR n IN 1..1500 LOOP EXECUTE format('CREATE TABLE many.t%s (id serial PRIMARY KEY, a int UNIQUE, b int UNIQUE)', n); END LOOP; END $$";
+    superuser.batch_execute(sql).await.unwrap();
+    let told = scene.asks(ANA, "vacuum asset-service --env production --dry-run").await.plain();
+    assert!(told.contains("Vacuums and analyzes 15"), "{told}");
+    let told = scene.asks(ANA, "vacuum asset-service nosuch --env production").await.plain();
+    assert!(told.contains("asset_service_db has no table “nosuch”."), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_table_is_analyzed_where_it_is_named() {
+    let (scene, superuser) = scene().await;
+    let sql = "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+         CREATE FOREIGN TABLE remote (line text) SERVER files OPTIONS (filename '/etc/passwd'); ALTER FOREIGN TABLE remote OWNER TO asset_svc";
+    superuser.batch_execute(sql).await.unwrap();
+    let told = asks(&scene, "analyze asset-service remote").await.plain();
+    assert!(told.contains("public.remote is analyzed, in "), "{told}");
+    let told = asks(&scene, "vacuum asset-service remote").await.plain();
+    assert!(told.contains("public.remote of asset_service_db is a foreign table, not a table."), "{told}");
+}
