@@ -20,12 +20,10 @@ pub use wait_graph::{WaitGraph, Waiter};
 /// More rows than this from one target are not kept: a safety limit, since statements have their own LIMIT.
 const MAX_ROWS: usize = 500;
 
-/// Attempts at a section whose objects come and go.
-const ATTEMPTS: usize = 4;
-
-/// SQLSTATEs of a function that was given an object that another session has dropped since the statement's snapshot: undefined table,
-/// undefined object, and the internal error "could not open relation with OID", which has no code of its own.
-const DROPPED_MEANWHILE: [&str; 3] = ["42P01", "42704", "XX000"];
+/// Errors after which a section is read again, and how often. A function was given an object that another session has dropped since the
+/// statement's snapshot: undefined table, undefined object, and the internal error "could not open relation with OID", which has no code
+/// of its own. Or one was locked since the statement looked at the locks, which it finds the next time.
+const READ_AGAIN: [(&str, usize); 4] = [("42P01", 3), ("42704", 3), ("XX000", 3), ("55P03", 1)];
 
 /// A value as PostgreSQL gave it.
 #[derive(Debug, Clone, PartialEq)]
@@ -327,23 +325,23 @@ pub fn parameters(values: &[Option<String>]) -> Vec<&(dyn ToSql + Sync)> {
     values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
 }
 
-/// Runs a section, again if something was dropped while it was being read.
+/// Runs a section, again if an object was dropped or locked while it was being read.
 async fn rows(
     client: &PooledClient,
     command: &Command,
     section: &Section,
     bound_values: &[Option<String>],
 ) -> Result<Rows, QueryError> {
-    let mut answer = read_rows(client, command, section, bound_values).await;
-    for _ in 1..ATTEMPTS {
-        match &answer {
-            Err(QueryError::Refused { code, .. }) if DROPPED_MEANWHILE.contains(&code.as_str()) => {
-                answer = read_rows(client, command, section, bound_values).await;
-            }
-            _ => break,
+    let mut attempt = 0;
+    loop {
+        let answer = read_rows(client, command, section, bound_values).await;
+        let Err(QueryError::Refused { code, .. }) = &answer else { return answer };
+        let retries = READ_AGAIN.iter().find(|(known, _)| known == code).map_or(0, |(_, retries)| *retries);
+        if attempt >= retries {
+            return answer;
         }
+        attempt += 1;
     }
-    answer
 }
 
 async fn read_rows(
