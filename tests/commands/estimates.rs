@@ -76,7 +76,7 @@ async fn sizes_sum_partitions_and_see_a_locked_toast_index() {
         .await
         .unwrap()
         .get(0);
-    assert!(told.contains("; the largest is part with 1"), "{told}");
+    assert!(told.contains("; the largest is part with 9"), "{told}");
     assert!(
         told.lines().next().unwrap().contains(" MiB of the ") && told.contains("MiB of the database"),
         "{total}: {told}"
