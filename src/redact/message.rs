@@ -49,6 +49,8 @@ struct MessageReader<'a> {
     expect: Expected,
     /// The last hidden value reaches the end of the text, and may continue after it.
     open: bool,
+    /// Addresses of the web keep their paths.
+    links: bool,
 }
 
 /// An error message of PostgreSQL or of a tool such as `pg_dump`, without data, connection strings and secrets.
@@ -57,6 +59,12 @@ struct MessageReader<'a> {
 /// (email)=(…)` and in `Failing row contains (…)` go. A statement within a message is treated by [`query`]. Lines stay lines.
 pub fn text(message: &str) -> String {
     read(message).out
+}
+
+/// Text that a person wrote, such as a reason: as [`text`], but the address of a web page keeps its path, so that others can open
+/// it. Its user, its query and its fragment go, and what looks like a secret in the path.
+pub fn note(written: &str) -> String {
+    read_to_end(MessageReader { links: true, ..MessageReader::of(written) }).out
 }
 
 /// A message that is too long for memory, read in parts that each end with a line. A value in quotes that one part leaves open is
@@ -83,7 +91,10 @@ impl Stream {
 }
 
 fn read(message: &str) -> MessageReader<'_> {
-    let mut reader = MessageReader { src: message, rest: message, ..MessageReader::default() };
+    read_to_end(MessageReader::of(message))
+}
+
+fn read_to_end(mut reader: MessageReader<'_>) -> MessageReader<'_> {
     while let Some(next) = reader.rest.chars().next() {
         reader.step(next);
     }
@@ -92,6 +103,10 @@ fn read(message: &str) -> MessageReader<'_> {
 }
 
 impl<'a> MessageReader<'a> {
+    fn of(src: &'a str) -> MessageReader<'a> {
+        MessageReader { src, rest: src, ..MessageReader::default() }
+    }
+
     fn line(&self) -> &'a str {
         before(self.rest, |c| c == '\n')
     }
@@ -225,6 +240,9 @@ impl<'a> MessageReader<'a> {
     /// Keeps the scheme and the host. The path may be the secret, as in an incoming webhook.
     fn url(&mut self) {
         let word = self.word();
+        if let Some(link) = Some(word).filter(|_| self.links).and_then(web_link) {
+            return self.replace(word.len(), &link);
+        }
         let (scheme, rest) = word.split_once("://").unwrap_or(("", word));
         let (user, address) = rest.rsplit_once('@').map_or(("", rest), |(_, address)| ("?@", address));
         let host = before(address, |c| matches!(c, '/' | '?' | '#' | '"' | '\''));
@@ -301,6 +319,47 @@ impl<'a> MessageReader<'a> {
     }
 }
 
+/// The address of a web page, without what can hold a secret; `None` if it isn't certainly one.
+fn web_link(word: &str) -> Option<String> {
+    let (scheme, rest) = word.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return None;
+    }
+    let authority = before(rest, |c| matches!(c, '/' | '?' | '#' | '"' | '\''));
+    let address = &rest[authority.len()..];
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (name, port) = host.split_once(':').unwrap_or((host, ""));
+    let name_is_plain = name.chars().all(|c| c.is_alphanumeric() || "-._,;)".contains(c));
+    // A slash in a password ends the authority too early.
+    let is_certain = name_is_plain
+        && !name.is_empty()
+        && port.chars().all(|c| c.is_ascii_digit() || ",.;)".contains(c))
+        && !(authority.contains(':') && address.contains('@'));
+    if !is_certain {
+        return None;
+    }
+    let path = before(address, |c| matches!(c, '?' | '#' | '"' | '\''));
+    let more = if path.len() < address.len() { "?…" } else { "" };
+    Some(format!(
+        "{}://{}{}{more}",
+        patterns::visible(scheme),
+        patterns::visible(host),
+        visible_path(name, path)
+    ))
+}
+
+/// A path up to what looks like a secret. The paths of incoming webhooks are secrets.
+fn visible_path(host: &str, path: &str) -> String {
+    let is_webhook = |text: &str| text.to_ascii_lowercase().contains("hook");
+    if is_webhook(host) || path.split('/').any(is_webhook) {
+        return "/…".to_owned();
+    }
+    let is_open = |segment: &&str| !patterns::is_secret_segment(segment) && !patterns::is_sensitive(segment);
+    let open: Vec<&str> = path.split('/').take_while(is_open).collect();
+    let shown = patterns::visible(&open.join("/"));
+    if open.len() < path.split('/').count() { format!("{shown}/…") } else { shown }
+}
+
 /// The text before the first such character.
 fn before(text: &str, end: impl Fn(char) -> bool) -> &str {
     text.split(end).next().unwrap_or("")
@@ -337,4 +396,40 @@ fn begins_with_label(text: &str) -> bool {
     let Some((label, _)) = before(text, |c| c == '\n').split_once(':') else { return false };
     let tool = label.strip_prefix("pg_").is_some_and(|name| name.bytes().all(|b| b.is_ascii_lowercase()));
     tool || patterns::listed(LABELS, label) || label.ends_with("ommand was")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::note;
+
+    #[test]
+    fn what_a_person_writes_keeps_its_links_and_no_secret() {
+        for (written, shown) in [
+            ("see https://jira.example/browse/OPS-12", "see https://jira.example/browse/OPS-12"),
+            ("(https://jira.example:8443/browse/OPS-12)", "(https://jira.example:8443/browse/OPS-12)"),
+            (
+                "the ticket (https://jira.example/browse/OPS-12).",
+                "the ticket (https://jira.example/browse/OPS-12).",
+            ),
+            ("HTTPS://jira.example", "HTTPS://jira.example"),
+            ("https://jane:hunter2@jira.example/browse/OPS-12", "https://jira.example/browse/OPS-12"),
+            ("https://jira.example/browse/OPS-12?token=hunter2#x", "https://jira.example/browse/OPS-12?…"),
+            ("https://jira.example/browse/OPS-12#hunter2", "https://jira.example/browse/OPS-12?…"),
+            (
+                "https://app.slack.example/archives/C012AB3CD/p1700000000000100",
+                "https://app.slack.example/archives/C012AB3CD/p1700000000000100",
+            ),
+            ("https://hooks.slack.com/services/T0/B0/S3cr3t", "https://hooks.slack.com/…"),
+            ("https://x.example/webhook/S3cr3t", "https://x.example/…"),
+            ("https://x.example/reset/password/S3cr3t", "https://x.example/reset/…"),
+            ("https://x.example/u/ghp_abcdefghijklmnop/y", "https://x.example/u/…"),
+            ("https://x.example/u/AbCdEfGhIjKlMnOpQrStUv", "https://x.example/u/…"),
+            ("https://x.example/u/4111111111111111", "https://x.example/u/…"),
+            ("https://jane:hun/ter2@x.example/y", "https://?@x.example/…"),
+            ("postgres://jane:hunter2@db.example/accounts", "postgres://?@db.example/…"),
+            ("password=hunter2 for jane@example.com", "password=? for ?"),
+        ] {
+            assert_eq!(note(written), shown);
+        }
+    }
 }

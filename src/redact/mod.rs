@@ -9,5 +9,5 @@ mod statement;
 #[cfg(test)]
 mod tests;
 
-pub use message::{Stream, text};
+pub use message::{Stream, note, text};
 pub use statement::query;

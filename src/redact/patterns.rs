@@ -151,6 +151,9 @@ const MIN_ISSUED: usize = 16;
 /// Shorter mixtures of letters and digits are names.
 const MIN_MIXTURE: usize = 20;
 
+/// Words of a page's address are shorter.
+const MIN_RANDOM: usize = 20;
+
 /// Object names are cut to NAMEDATALEN - 1 bytes, so anything longer is no name.
 const MAX_NAME: usize = 63;
 
@@ -192,6 +195,17 @@ pub(super) fn is_secret_word(word: &str) -> bool {
 pub(super) fn is_secret(text: &str) -> bool {
     matches(text, false)
         || text.split(|c: char| !(c.is_ascii_alphanumeric() || "+=".contains(c))).any(is_mixture)
+}
+
+/// True for a part of an address's path that looks like a secret: also where it is only long, and no words.
+pub(super) fn is_secret_segment(segment: &str) -> bool {
+    // Slack's links to messages end so: https://slack.com/help/articles/203274767.
+    let is_message =
+        segment.strip_prefix('p').is_some_and(|ts| ts.len() == 16 && ts.bytes().all(|b| b.is_ascii_digit()));
+    let is_random = |word: &str| {
+        word.len() >= MIN_RANDOM && word.contains(|c: char| c.is_ascii_digit() || c.is_ascii_uppercase())
+    };
+    !is_message && (is_secret(segment) || segment.split(|c: char| !c.is_ascii_alphanumeric()).any(is_random))
 }
 
 fn is_mixture(word: &str) -> bool {
